@@ -1,0 +1,89 @@
+"""The tables of `memory.db`, as a list of migrations. SQLite in WAL mode, `synchronous=FULL`.
+
+Who writes what: `memory.store` the first group, `corpus.ledger` and `corpus.review` the second,
+`corpus.split` the third. Times are seconds since the epoch (REAL), texts UTF-8.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from engine.errors import BadInput
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE imports (
+        id TEXT PRIMARY KEY, source TEXT NOT NULL, path TEXT NOT NULL, started_at REAL NOT NULL,
+        completed_at REAL, taken INTEGER NOT NULL DEFAULT 0, skipped TEXT NOT NULL DEFAULT '{}'
+    );
+    CREATE TABLE conversations (
+        id TEXT PRIMARY KEY, import_id TEXT NOT NULL REFERENCES imports(id), source TEXT NOT NULL,
+        external_id TEXT NOT NULL DEFAULT '', title TEXT NOT NULL DEFAULT '',
+        started_at REAL, updated_at REAL, added_at REAL NOT NULL,
+        turns INTEGER NOT NULL, characters INTEGER NOT NULL, content_hash TEXT NOT NULL,
+        superseded_by TEXT
+    );
+    CREATE INDEX conversations_hash ON conversations(content_hash);
+    CREATE INDEX conversations_import ON conversations(import_id);
+    CREATE TABLE turns (
+        conversation_id TEXT NOT NULL REFERENCES conversations(id) ON DELETE CASCADE,
+        position INTEGER NOT NULL, role TEXT NOT NULL, text TEXT NOT NULL, time REAL,
+        external_id TEXT NOT NULL DEFAULT '', alternatives TEXT NOT NULL DEFAULT '[]',
+        PRIMARY KEY (conversation_id, position)
+    ) WITHOUT ROWID;
+    CREATE TABLE memory_points (
+        id TEXT PRIMARY KEY, source TEXT NOT NULL, content TEXT NOT NULL, summary TEXT NOT NULL DEFAULT '',
+        keywords TEXT NOT NULL DEFAULT '[]', created_at REAL, import_id TEXT REFERENCES imports(id)
+    );
+    CREATE TABLE embeddings (
+        content_hash TEXT NOT NULL, embedder TEXT NOT NULL, vector BLOB NOT NULL,
+        PRIMARY KEY (content_hash, embedder)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE ledger (
+        conversation_id TEXT NOT NULL REFERENCES conversations(id) ON DELETE CASCADE,
+        stage TEXT NOT NULL, action TEXT NOT NULL, reason TEXT NOT NULL,
+        turn INTEGER NOT NULL DEFAULT -1, evidence TEXT NOT NULL DEFAULT '{}', twin TEXT,
+        build_id TEXT NOT NULL, time REAL NOT NULL
+    );
+    CREATE INDEX ledger_conversation ON ledger(conversation_id);
+    CREATE TABLE corpus (
+        conversation_id TEXT PRIMARY KEY REFERENCES conversations(id) ON DELETE CASCADE,
+        build_id TEXT NOT NULL, state TEXT NOT NULL, stage TEXT NOT NULL DEFAULT '',
+        reason TEXT NOT NULL DEFAULT '', cluster TEXT NOT NULL DEFAULT '', language TEXT NOT NULL DEFAULT '',
+        quality REAL NOT NULL DEFAULT 0, pairs INTEGER NOT NULL DEFAULT 0,
+        first_line TEXT NOT NULL DEFAULT '', sort_time REAL, twin TEXT, split TEXT NOT NULL DEFAULT ''
+    );
+    CREATE INDEX corpus_order ON corpus(sort_time DESC, conversation_id);
+    CREATE TABLE decisions (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, conversation_id TEXT NOT NULL, verdict TEXT NOT NULL,
+        previous TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', time REAL NOT NULL,
+        undone INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX decisions_conversation ON decisions(conversation_id);
+
+    CREATE TABLE test_windows (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, opened_at REAL NOT NULL, retired_at REAL,
+        looks INTEGER NOT NULL DEFAULT 0, ids_hash TEXT NOT NULL
+    );
+    CREATE TABLE window_members (
+        window_id INTEGER NOT NULL REFERENCES test_windows(id), conversation_id TEXT NOT NULL,
+        cluster TEXT NOT NULL, PRIMARY KEY (window_id, conversation_id)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+    """,
+)
+"""Migration n brings `PRAGMA user_version` from n to n + 1. Append, never edit one that has shipped."""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Brings the database up to date, each migration in one transaction.
+
+    Raises BadInput when a newer program wrote it.
+    """
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise BadInput(f"memory.db has schema {version}, this program knows {len(MIGRATIONS)}", mend="pipx upgrade h2q-tui")
+    for number in range(version, len(MIGRATIONS)):
+        connection.executescript(f"BEGIN IMMEDIATE;{MIGRATIONS[number]};PRAGMA user_version={number + 1};COMMIT;")

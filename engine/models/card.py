@@ -1,0 +1,54 @@
+"""The card of a model: what it is, what made it, and what it was trained on. Read by the app, so it imports nothing heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+CARD_FILE = "h2q.json"
+
+
+class Lineage(msgspec.Struct, frozen=True, kw_only=True):
+    """What made a model, so that a verdict can refuse one that has seen the test."""
+
+    conversations: list[str] = []
+    """Ids of every conversation trained on, ancestors' included."""
+    clusters: list[str] = []
+    """Near-duplicate clusters of those conversations."""
+    texts: dict[str, str] = {}
+    """Scratch text files, path to sha256."""
+    dataset: str = ""
+    dataset_sha256: str = ""
+    settings_sha256: str = ""
+    newest_conversation: float | None = None
+    """Seconds since the epoch."""
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
+    """`h2q.json` in the folder of a model."""
+
+    name: str
+    mode: str
+    """"scratch" or "native"."""
+    base: str = ""
+    """Name of the model it continues; "" for scratch."""
+    run_id: str = ""
+    created_at: float
+    parameters: int
+    context: int
+    """Bytes seen at once (a 汉字 is three)."""
+    languages: list[str] = []
+    train_bytes: int = 0
+    loss: float | None = None
+    weights_sha256: str = ""
+    lineage: Lineage = Lineage()
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Raises FileNotFoundError, or msgspec.DecodeError when the card is broken."""
+    return msgspec.json.decode((folder / CARD_FILE).read_bytes(), type=ModelCard)
+
+
+def encode_card(card: ModelCard) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"

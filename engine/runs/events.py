@@ -1,0 +1,263 @@
+"""What a run tells: the records of `events.jsonl`.
+
+A line is an envelope `{v, seq, t, kind, data}`; `kind` selects the Struct of `data` from `EVENTS`. Readers
+count and skip what they do not know. msgspec writes NaN and infinities as null, so every figure that may
+be one is `float | None`, and `finite` says whether null stands for such a value.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+import msgspec
+
+VERSION = 1
+
+
+class RunStatus(StrEnum):
+    """Where a run stands. DEAD is never written: it is what a reader sees when the lock is free."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    SKIPPED = "skipped"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    DEAD = "dead"
+
+    @property
+    def over(self) -> bool:
+        return self not in (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSED)
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all records; `KIND` is the envelope's kind."""
+
+    KIND: ClassVar[str]
+
+
+class Started(Event, frozen=True, kw_only=True):
+    """First record of each engine process of the run: a resumed run has several."""
+
+    KIND: ClassVar[str] = "started"
+    pid: int
+    program: str
+    """Version of h2q-tui."""
+    host: str = ""
+    scope: str = ""
+    """How the process is kept alive: "systemd scope", "caffeinate", or "" for its own session."""
+
+
+class StatusChanged(Event, frozen=True, kw_only=True):
+    KIND: ClassVar[str] = "status"
+    status: RunStatus
+    reason: str = ""
+
+
+class Stage(Event, frozen=True, kw_only=True):
+    """A stage begins or ends, e.g. import, scratch, corpus, native, validate, promote."""
+
+    KIND: ClassVar[str] = "stage"
+    name: str
+    state: str
+    """"started", "done", "skipped" or "failed"."""
+    index: int = 0
+    total: int = 0
+    """`index` of `total`, from 1; 0 when not known."""
+    detail: str = ""
+    """One sentence for the person."""
+
+
+class Progress(Event, frozen=True, kw_only=True):
+    KIND: ClassVar[str] = "progress"
+    stage: str
+    done: float
+    total: float | None = None
+    unit: str = ""
+    eta_s: float | None = None
+    """Seconds to the end of the whole run where known, else of the stage."""
+
+
+class Step(Event, frozen=True, kw_only=True):
+    """One optimizer step; several may be left out between two records, never the last."""
+
+    KIND: ClassVar[str] = "step"
+    phase: str
+    """"scratch" or "native"."""
+    step: int
+    max_steps: int
+    epoch: float = 0.0
+    loss: float | None
+    """Mean negative log-likelihood, nats per trained byte."""
+    finite: bool = True
+    lr: float
+    grad_norm: float | None = None
+    tokens: int
+    """Bytes seen since the phase began."""
+    tokens_per_s: float
+    waiting: float = 0.0
+    """Share of the wall time spent waiting for data, 0 to 1."""
+    eta_s: float | None = None
+
+
+class Evaluated(Event, frozen=True, kw_only=True):
+    """Loss on text that is not trained on."""
+
+    KIND: ClassVar[str] = "evaluated"
+    phase: str
+    step: int
+    name: str
+    loss: float | None
+    finite: bool = True
+
+
+class EpochDone(Event, frozen=True, kw_only=True):
+    KIND: ClassVar[str] = "epoch"
+    phase: str
+    epoch: int
+    epochs: int
+    train_loss: float | None
+    eval_loss: float | None = None
+    seconds: float
+    lr: float
+
+
+class Memory(Event, frozen=True, kw_only=True):
+    KIND: ClassVar[str] = "memory"
+    used_mb: float
+    """Resident memory of the run's process tree."""
+    peak_mb: float
+    budget_mb: float
+    reason: str = ""
+    """What set the budget: "max_memory_gb", "cgroup", "available"."""
+
+
+class CheckpointWritten(Event, frozen=True, kw_only=True):
+    KIND: ClassVar[str] = "checkpoint"
+    phase: str
+    step: int
+    path: str
+    seconds: float
+    bytes: int
+    loss: float | None = None
+
+
+class CommandHandled(Event, frozen=True, kw_only=True):
+    """A command from the control socket, so that the history explains the curve."""
+
+    KIND: ClassVar[str] = "command"
+    name: str
+    value: str = ""
+    accepted: bool
+    reply: str = ""
+
+
+class Log(Event, frozen=True, kw_only=True):
+    KIND: ClassVar[str] = "log"
+    level: str
+    """"info", "warning" or "error"."""
+    text: str
+
+
+class Plan(Event, frozen=True, kw_only=True):
+    """Said before training: what will be trained on, and how small a gain the verdict could see."""
+
+    KIND: ClassVar[str] = "plan"
+    text: str
+    pairs: int
+    train_conversations: int
+    test_conversations: int
+    test_clusters: int
+    verdict_possible: bool
+    visible_gain: float | None = None
+    """Smallest relative gain in NLL seen with 80 % power; None when not known."""
+
+
+class Funnel(Event, frozen=True, kw_only=True):
+    """The corpus as built: how many came in, how many left at each stage."""
+
+    KIND: ClassVar[str] = "funnel"
+    collected: int
+    dropped: dict[str, int]
+    redacted: int
+    duplicates: int
+    pending: int
+    accepted: int
+    rejected: int
+    train: int
+    test: int
+
+
+class VerdictGiven(Event, frozen=True, kw_only=True):
+    """Raw JSON of `engine.validation.report.Verdict`, and the sentence that a person reads."""
+
+    KIND: ClassVar[str] = "verdict"
+    base: str
+    new: str
+    decision: str
+    sentence: str
+    verdict: msgspec.Raw
+
+
+class Promoted(Event, frozen=True, kw_only=True):
+    KIND: ClassVar[str] = "promoted"
+    name: str
+    previous: str
+    backup: str
+
+
+class Finished(Event, frozen=True, kw_only=True):
+    """Last record of a run that ended by itself."""
+
+    KIND: ClassVar[str] = "finished"
+    status: RunStatus
+    exit_code: int
+    error: str = ""
+    """The sentence of the error, with the command that mends it."""
+    report: str = ""
+    """Path of the report file."""
+    result: msgspec.Raw = msgspec.Raw(b"null")
+    """What the command prints with `--json`."""
+
+
+EVENTS: dict[str, type[Event]] = {
+    type_.KIND: type_
+    for type_ in (
+        Started,
+        StatusChanged,
+        Stage,
+        Progress,
+        Step,
+        Evaluated,
+        EpochDone,
+        Memory,
+        CheckpointWritten,
+        CommandHandled,
+        Log,
+        Plan,
+        Funnel,
+        VerdictGiven,
+        Promoted,
+        Finished,
+    )
+}
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """One line of the journal. `seq` counts from 0; `t` is seconds since the epoch."""
+
+    v: int
+    seq: int
+    t: float
+    kind: str
+    data: msgspec.Raw
+
+
+class Record(msgspec.Struct, frozen=True):
+    """A decoded line."""
+
+    seq: int
+    t: float
+    event: Event

@@ -1,0 +1,169 @@
+"""What a run is asked to do: written once to `spec.json` before the engine starts, never changed.
+
+Secrets never stand here. Paths are absolute.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+SCHEMA = 1
+
+
+class RunKind(StrEnum):
+    """What the engine can be asked for; `runner.KINDS` names the code of each."""
+
+    IMPORT = "import"
+    CORPUS = "corpus"
+    TRAIN = "train"
+    VALIDATE = "validate"
+    DEMO = "demo"
+
+
+class TrainMode(StrEnum):
+    """How a model is made. Only modes that are built are listed."""
+
+    AUTO = "auto"
+    NATIVE = "native"
+    SCRATCH = "scratch"
+
+
+class ImportParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Conversations into memory."""
+
+    paths: list[str]
+    format: str = "auto"
+    """Name of an importer, or "auto" to recognise each file."""
+    role_map: dict[str, str] = {}
+    """Roles of the file that are not known, to `user`, `assistant`, `system` or `tool`."""
+
+
+class CorpusParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory into a corpus: collect, filters, split. No field: the settings of the workspace decide."""
+
+
+class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole loop for one model: corpus, training, validation, promotion.
+
+    `None` means "as the recipe or the settings say". Errors about a field name the flag of the same name.
+    """
+
+    mode: TrainMode = TrainMode.AUTO
+    model: str | None = None
+    """Base to continue: a model of the registry or a directory. None: the model in use."""
+    min_corpus: int = 50
+    """Accepted pairs below which the run ends as `skipped`."""
+    data: list[str] = []
+    """Text files or folders for `scratch`; empty: `<data-dir>/training_data`, then `./data/training_data`."""
+    output: str | None = None
+    """Folder of the new model; None: `models/<name>` in the workspace."""
+    recipe: str = "fast"
+    """"fast" (Muon and AdamW) or "h2q-local" (the H2Q-Evo local training preset)."""
+    epochs: int | None = None
+    batch_size: int | None = None
+    """Sequences per optimizer step before accumulation."""
+    accumulation: int | None = None
+    """Micro-batches added up before an optimizer step."""
+    max_memory_gb: float | None = None
+    max_steps: int | None = None
+    """Optimizer steps of the phase at most; also bounds each phase of the demo."""
+    lr: float | None = None
+    """Peak learning rate of the matrices (Muon) or of everything (AdamW)."""
+    clip: float | None = None
+    """Largest gradient norm; 0 turns clipping off."""
+    context: int | None = None
+    """Bytes a model sees at once."""
+    seed: int = 0
+    checkpoint_every_s: float = 60.0
+    """Seconds between checkpoints: the most that a crash can cost."""
+    resume: str | None = None
+    """Run whose newest valid checkpoint is continued."""
+    promote: bool = True
+    """Put the new model to use when the verdict says so."""
+
+
+class ValidateParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Judge `new` against `base` on the held-out conversations; both are registry names or directories."""
+
+    base: str
+    new: str
+    promote: bool = False
+
+
+class DemoParams(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole loop on the shipped sample."""
+
+    steps: int | None = None
+    """Optimizer steps of each training phase; None: as many as fit in four minutes on two cores."""
+
+
+class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of work. `params` is the raw JSON of the kind's Struct (`params_of`)."""
+
+    schema: int = SCHEMA
+    run_id: str
+    kind: RunKind
+    label: str
+    """A few words for lists, e.g. the mode of a training run: "native"."""
+    created_at: float
+    """Seconds since the epoch."""
+    workspace: str
+    language: str = "en"
+    params: msgspec.Raw
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.workspace) / "runs" / self.run_id
+
+
+Params = ImportParams | CorpusParams | TrainParams | ValidateParams | DemoParams
+P = TypeVar("P", bound=msgspec.Struct)
+
+_KIND_OF: dict[type[msgspec.Struct], RunKind] = {
+    ImportParams: RunKind.IMPORT,
+    CorpusParams: RunKind.CORPUS,
+    TrainParams: RunKind.TRAIN,
+    ValidateParams: RunKind.VALIDATE,
+    DemoParams: RunKind.DEMO,
+}
+
+
+def new_run_id(now: float | None = None) -> str:
+    """A sortable id that is also a file name: local `MMDD-HHMMSS` and two random hex digits."""
+    return time.strftime("%m%d-%H%M%S", time.localtime(now)) + "-" + os.urandom(1).hex()
+
+
+def make_spec(workspace: Path, params: Params, *, language: str = "en", now: float | None = None) -> RunSpec:
+    """A spec for `params`, whose type decides the kind."""
+    created = time.time() if now is None else now
+    kind = _KIND_OF[type(params)]
+    label = str(params.mode) if isinstance(params, TrainParams) else str(kind)
+    return RunSpec(
+        run_id=new_run_id(created),
+        kind=kind,
+        label=label,
+        created_at=created,
+        workspace=str(workspace),
+        language=language,
+        params=msgspec.Raw(msgspec.json.encode(params)),
+    )
+
+
+def params_of(spec: RunSpec, type_: type[P]) -> P:
+    """The typed parameters. Raises `msgspec.ValidationError` when they are not of that type."""
+    return msgspec.json.decode(spec.params, type=type_)
+
+
+def encode_spec(spec: RunSpec) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(spec), indent=2) + b"\n"
+
+
+def decode_spec(data: bytes) -> RunSpec:
+    """Raises `msgspec.DecodeError` (also for a kind that this program does not know)."""
+    return msgspec.json.decode(data, type=RunSpec)
