@@ -1,0 +1,10 @@
+"""The headless commands, a module for each group. Each imports only typer, the words and `common` when
+loaded, and its engine module when it is called, so that `--help` stays fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+GROUPS: tuple[Callable[[typer.Typer], None], ...] = ()
