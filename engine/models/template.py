@@ -1,0 +1,133 @@
+"""The one chat template of the native model, in training, validation, chat and export: ChatML.
+
+Text never passes through a rendered template into ids: control tokens are put in by id and contents are
+encoded apart, so nothing that a person or a file says can end a turn or begin one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from engine.models.tokenizer import IM_END, IM_START, encode
+
+_NEWLINE = 10
+
+
+class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """One turn as datasets and chat carry it. `train` matters for assistant turns only."""
+
+    role: str
+    content: str
+    train: bool = True
+
+
+class Rendered(msgspec.Struct, frozen=True, kw_only=True):
+    """Token ids with their loss mask: `train[i]` says that predicting `ids[i]` is trained.
+
+    `cut` counts the trained bytes of the conversation that stand beyond this window and in no other.
+    """
+
+    ids: list[int]
+    train: list[bool]
+    cut: int = 0
+
+    @property
+    def trained(self) -> int:
+        return sum(self.train)
+
+
+def render_message(message: ChatMessage) -> Rendered:
+    """One turn: `<|im_start|>role\\ncontent<|im_end|>\\n`; loss on content and stop token of the assistant."""
+    head = [IM_START, *encode(message.role), _NEWLINE]
+    body = [*encode(message.content), IM_END]
+    learn = message.role == "assistant" and message.train
+    return Rendered(
+        ids=[*head, *body, _NEWLINE],
+        train=[False] * len(head) + [learn] * len(body) + [False],
+    )
+
+
+def render(messages: Sequence[ChatMessage], *, add_generation_prompt: bool = False) -> Rendered:
+    """A whole conversation, of any length. With `add_generation_prompt` it ends where the answer begins."""
+    ids: list[int] = []
+    train: list[bool] = []
+    for message in messages:
+        turn = render_message(message)
+        ids += turn.ids
+        train += turn.train
+    if add_generation_prompt:
+        prompt = [IM_START, *encode("assistant"), _NEWLINE]
+        ids += prompt
+        train += [False] * len(prompt)
+    return Rendered(ids=ids, train=train)
+
+
+def windows(messages: Sequence[ChatMessage], context: int) -> list[Rendered]:
+    """Cuts a conversation at turn bounds into windows of at most `context` tokens.
+
+    Each trained turn is trained in exactly one window; each window starts at a turn and carries the turns
+    before it as context, the question of its first answer at least. A system turn that takes up to a
+    quarter of the context stands in every window. What does not fit (an answer longer than the window) is
+    cut at the end and counted in `cut`. Conversations without a trained turn give no window.
+    """
+    turns = [render_message(message) for message in messages]
+    learns = [any(turn.train) for turn in turns]
+    if sum(len(turn.ids) for turn in turns) <= context:
+        return [_join(turns)] if any(learns) else []
+    system = [turns[0]] if messages[0].role == "system" and len(turns[0].ids) <= context // 4 else []
+    room = context - sum(len(turn.ids) for turn in system)
+    return [_join([*system, *part], limit=context) for part in _parts(turns, learns, len(system), room)]
+
+
+def _parts(turns: list[Rendered], learns: list[bool], first: int, room: int) -> Iterator[list[Rendered]]:
+    """The turns of each window, already trained ones without their loss."""
+    position = first
+    while position < len(turns):
+        answer = next((i for i in range(position, len(turns)) if learns[i]), None)
+        if answer is None:
+            return
+        question = max(first, answer - 1)
+        head = turns[question:answer] if question < answer else []
+        used = sum(len(turn.ids) for turn in [*head, turns[answer]])
+        if used > room and head:
+            # The end of a long question says more about the answer than its beginning.
+            head = [_tail(head[0], max(room // 4, room - len(turns[answer].ids)))]
+            used = len(head[0].ids) + len(turns[answer].ids)
+        before: list[Rendered] = []
+        for i in range(question - 1, first - 1, -1):
+            if used + len(turns[i].ids) > room // 2:
+                break
+            before.insert(0, turns[i])
+            used += len(turns[i].ids)
+        after = [turns[answer]]
+        position = answer + 1
+        while position < len(turns) and used + len(turns[position].ids) <= room:
+            used += len(turns[position].ids)
+            after.append(turns[position])
+            position += 1
+        yield [*(_without_loss(turn) for turn in [*before, *head]), *after]
+
+
+def _tail(turn: Rendered, length: int) -> Rendered:
+    """A turn whose content lost its beginning: role line, then the last bytes from a character's start."""
+    head = turn.ids.index(_NEWLINE) + 1
+    keep = max(length - head, 2)
+    start = max(head, len(turn.ids) - keep)
+    while start < len(turn.ids) and 0x80 <= turn.ids[start] < 0xC0:
+        start += 1
+    ids = turn.ids[:head] + turn.ids[start:]
+    return Rendered(ids=ids, train=[False] * len(ids))
+
+
+def _without_loss(turn: Rendered) -> Rendered:
+    return Rendered(ids=turn.ids, train=[False] * len(turn.ids))
+
+
+def _join(turns: list[Rendered], limit: int | None = None) -> Rendered:
+    ids = [token for turn in turns for token in turn.ids]
+    train = [flag for turn in turns for flag in turn.train]
+    if limit is None or len(ids) <= limit:
+        return Rendered(ids=ids, train=train)
+    return Rendered(ids=ids[:limit], train=train[:limit], cut=sum(train[limit:]))

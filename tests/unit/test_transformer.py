@@ -1,0 +1,87 @@
+"""The native model against transformers' Qwen3, and its cache against itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.models.card import ModelCard
+from engine.models.directory import load_model, save_model
+from engine.models.transformer import KVCache, ModelConfig, Transformer
+
+torch.set_num_threads(1)
+TINY = ModelConfig(dim=32, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=48, context=64, max_positions=128)
+
+
+def random_model(config: ModelConfig = TINY) -> Transformer:
+    model = Transformer(config)
+    model.initialise(0)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return model.eval()
+
+
+def card(name: str = "tiny") -> ModelCard:
+    return ModelCard(name=name, mode="scratch", created_at=0.0, parameters=1, context=64)
+
+
+def test_transformers_gives_the_same_logits_for_the_written_directory(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    model = random_model()
+    save_model(tmp_path / "tiny", model, card())
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path / "tiny", local_files_only=True
+    ).eval()
+    assert type(theirs).__name__ == "Qwen3ForCausalLM"
+    ids = torch.randint(0, 259, (2, 50), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        assert torch.allclose(model(ids), theirs(ids).logits, atol=1e-4)
+
+
+def test_a_long_sequence_goes_the_fused_way_and_gives_the_same_logits() -> None:
+    model = random_model(
+        ModelConfig(dim=32, layers=1, heads=4, kv_heads=4, head_dim=8, ffn=48, max_positions=512)
+    )
+    ids = torch.randint(0, 256, (1, 400), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        assert torch.allclose(model(ids)[:, :200], model(ids[:, :200]), atol=1e-5)
+
+
+def test_the_cache_gives_what_a_whole_pass_gives() -> None:
+    model = random_model()
+    ids = torch.randint(0, 256, (1, 40), generator=torch.Generator().manual_seed(4))
+    cache = KVCache(TINY, capacity=64, like=model.lm_head.weight)
+    with torch.no_grad():
+        whole = model(ids)
+        pieces = [model(ids[:, :17], cache), model(ids[:, 17:30], cache)]
+        pieces += [model(ids[:, i : i + 1], cache) for i in range(30, 40)]
+    assert torch.allclose(whole, torch.cat(pieces, dim=1), atol=1e-5)
+
+
+def test_a_full_cache_says_so() -> None:
+    model = random_model()
+    cache = KVCache(TINY, capacity=4, like=model.lm_head.weight)
+    with pytest.raises(ValueError, match="holds 4"), torch.no_grad():
+        model(torch.zeros(1, 5, dtype=torch.long), cache)
+
+
+def test_the_first_loss_is_that_of_a_uniform_guess() -> None:
+    model = Transformer(TINY)
+    model.initialise(0)
+    logits = model(torch.randint(0, 256, (1, 8)))
+    assert torch.count_nonzero(logits) == 0
+
+
+def test_a_loaded_model_is_the_saved_one(tmp_path: Path) -> None:
+    model = random_model()
+    written = save_model(tmp_path / "tiny", model, card())
+    loaded, read = load_model(tmp_path / "tiny")
+    assert read == written and loaded.config == TINY
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(model.state_dict().values(), loaded.state_dict().values(), strict=True)
+    )
