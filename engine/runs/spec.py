@@ -79,6 +79,8 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     """Largest gradient norm; 0 turns clipping off."""
     context: int | None = None
     """Bytes a model sees at once."""
+    time_budget_s: float | None = None
+    """Seconds that a phase may take: the step count is set from the speed measured at its start."""
     seed: int = 0
     checkpoint_every_s: float = 60.0
     """Seconds between checkpoints: the most that a crash can cost."""
