@@ -8,7 +8,7 @@ import sys
 import typer
 
 from engine.i18n import LANGUAGES, _, set_language, system_language
-from tui.commands.common import options
+from tui.commands.common import GlobalOptions, options
 
 _FLAGS = {"--json": "json", "--plain": "plain", "--quiet": "quiet"}
 _VALUES = {"--data-dir": "data_dir", "--lang": "lang", "--workspace": "workspace_dir"}
@@ -42,9 +42,11 @@ def take_globals(arguments: list[str]) -> list[str]:
 def build() -> typer.Typer:
     """The command tree, in the language in use. Imports no engine module but `engine.i18n`."""
     from tui.commands import GROUPS
+    from tui.usage import Group, dress
 
     app = typer.Typer(
         name="h2q-tui",
+        cls=Group,
         help=_("Your conversations become your own model, offline, in one terminal."),
         no_args_is_help=False,
         invoke_without_command=True,
@@ -78,17 +80,17 @@ def build() -> typer.Typer:
 
     for register in GROUPS:
         register(app)
+    dress(app)
     return app
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Exit codes as in DESIGN §5; an expected failure is one sentence on stderr."""
-    import click
-
     given = sys.argv[1:] if arguments is None else arguments
     if os.name == "nt":
         print("h2q-tui runs on Linux and macOS; on Windows use WSL2", file=sys.stderr)
         raise SystemExit(2)
+    vars(options).update(vars(GlobalOptions()))
     set_language(system_language())
     try:
         rest = take_globals(given)
@@ -96,14 +98,12 @@ def main(arguments: list[str] | None = None) -> None:
             raise typer.BadParameter(_("--lang takes en or zh, not {value}").format(value=options.lang))
         set_language(options.lang or _saved_language() or system_language())
         code = build()(rest, standalone_mode=False, prog_name="h2q-tui")
-    except click.exceptions.Exit as exit_:
-        code = exit_.exit_code
-    except click.ClickException as problem:
-        problem.show()
-        code = 2
-    except (KeyboardInterrupt, click.exceptions.Abort):
+    except typer.Exit as leave:
+        code = leave.exit_code
+    except (KeyboardInterrupt, typer.Abort):
         code = 130
     except BrokenPipeError:
+        # The reader of a pipe has gone (`… | head`); what is still buffered goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Exception as problem:
@@ -128,14 +128,33 @@ def _saved_language() -> str | None:
 
 
 def _report(problem: Exception) -> int:
-    """Says an expected failure in one sentence; an unexpected one keeps its traceback."""
-    from engine.errors import H2QError
+    """Says a failure in one sentence and gives its exit code.
 
-    if not isinstance(problem, H2QError):
+    The traceback of one that nobody foresaw is shown when H2Q_TRACEBACK is set.
+    """
+    from engine.errors import H2QError, RunFailed, UsageProblem
+
+    if os.environ.get("H2Q_TRACEBACK") and not isinstance(problem, H2QError | typer.TyperException):
         raise problem
+    if isinstance(problem, typer.TyperException):
+        from tui.usage import describe
+
+        sentence, mend = describe(problem)
+        problem = UsageProblem(sentence, mend=mend)
+    elif isinstance(problem, OSError) and problem.strerror:
+        where = f": {problem.filename}" if problem.filename else ""
+        problem = RunFailed(problem.strerror + where, mend="h2q-tui check")
+    elif not isinstance(problem, H2QError):
+        text = " ".join(str(problem).split())
+        what = _("unexpected problem ({kind}: {text})").format(kind=type(problem).__name__, text=text)
+        problem = RunFailed(what, mend="H2Q_TRACEBACK=1 h2q-tui …")
     from tui.commands.common import emit_json, say
 
     if options.json:
         emit_json({"error": problem.what, "mend": problem.mend, "exit_code": problem.exit_code})
     say(str(problem), error=True)
     return problem.exit_code
+
+
+if __name__ == "__main__":
+    main()
