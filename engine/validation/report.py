@@ -9,7 +9,8 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     """One row of the table: a measure of both models and their difference with its 95 % interval."""
 
     name: str
-    """"nll" (bits per byte of held-out answers), "general" (the same on the general set), "length" …"""
+    """"nll" (bits per byte of held-out answers), "general" (the same on the general set), "general <name>"
+    (one of its texts), "length", "repetition", "stop"; intervals are t over clusters, blocks or answers."""
     unit: str
     base: float | None
     new: float | None
@@ -24,15 +25,21 @@ class ModelScore(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     nll_per_byte: float | None
-    """Nats per byte over all cases."""
+    """Nats per byte of held-out answers: the mean over clusters, each of which counts alike."""
     bits_per_byte: float | None
+    mean: float | None = None
+    """Mean over groups of scores that came from elsewhere (`validate --scores`); higher is better."""
     general_nll_per_byte: float | None = None
     failed: int = 0
     """Cases that gave no score; any forbids a promotion."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """Prints as `validate --json` (DESIGN §5). `delta` is base minus new, nats per byte: above 0 is better."""
+    """Prints as `validate --json` (DESIGN §5).
+
+    `delta` is the mean gain over clusters: base minus new in nats per byte, new minus base for scores from
+    elsewhere. Above 0 is better.
+    """
 
     decision: str
     """"promote", "keep" or "inconclusive"."""
@@ -46,6 +53,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """The p that this look needs: 0.05 / (k (k + 1)) for the k-th candidate on this window."""
     look: int
     ci95: tuple[float, float] | None
+    """Of `delta`: t interval over clusters."""
     mcnemar_p: float | None = None
     noninferiority: dict[str, float | bool | None] = {}
     """`increase`, `upper95`, `margin`, `passed` of the general set, relative."""
