@@ -24,6 +24,8 @@ class Workspace:
     """One person's data (DESIGN §4). Making the object touches no file."""
 
     root: Path
+    models_file: Path | None = None
+    """`--config`: a models.json elsewhere, read and updated instead of the workspace's."""
 
     @property
     def memory_db(self) -> Path:
@@ -45,7 +47,7 @@ class Workspace:
 
     @property
     def models_json(self) -> Path:
-        return self.config / "models.json"
+        return self.models_file or self.config / "models.json"
 
     @property
     def settings_file(self) -> Path:

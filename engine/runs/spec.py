@@ -63,6 +63,8 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     """Text files or folders for `scratch`; empty: `<data-dir>/training_data`, then `./data/training_data`."""
     output: str | None = None
     """Folder of the new model; None: `models/<name>` in the workspace."""
+    config: str | None = None
+    """The models.json to read and update; None: the workspace's."""
     recipe: str = "fast"
     """"fast" (Muon and AdamW) or "h2q-local" (the H2Q-Evo local training preset)."""
     epochs: int | None = None
@@ -88,6 +90,8 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     """Run whose newest valid checkpoint is continued."""
     promote: bool = True
     """Put the new model to use when the verdict says so."""
+    wait: bool = True
+    """Queue behind another training run instead of refusing."""
 
 
 class ValidateParams(msgspec.Struct, frozen=True, kw_only=True):
