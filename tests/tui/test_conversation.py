@@ -1,0 +1,106 @@
+"""The view of a conversation: wrapping, highlighted places, growth at the end."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from textual.app import App, ComposeResult
+
+from tui.text import plain
+from tui.widgets.conversation import Block, ConversationView, Piece, wrap
+
+texts = st.text(alphabet=st.sampled_from("ab cde 中文，\n长wordlonger "), max_size=300)
+
+
+@given(texts, st.integers(2, 40))
+def test_wrapped_lines_fit_and_lose_nothing_but_line_ends(text: str, width: int) -> None:
+    lines = wrap(text, width)
+    assert all(cell_len(text[begin:end]) <= max(2, width) for begin, end in lines)
+    assert "".join(text[begin:end] for begin, end in lines) == text.replace("\n", "")
+
+
+@given(texts, texts, st.integers(2, 40))
+def test_text_put_behind_changes_only_the_last_line(text: str, more: str, width: int) -> None:
+    before, after = wrap(text, width), wrap(text + more, width)
+    assert after[: len(before) - 1] == before[:-1]
+    assert before[:-1] + wrap(text + more, width, before[-1][0]) == after
+
+
+def test_a_word_is_not_torn_and_chinese_fills_its_lines() -> None:
+    text = "the quick brown fox"
+    assert [text[b:e] for b, e in wrap(text, 10)] == ["the quick ", "brown fox"]
+    text = "怎么重置手机"
+    assert [text[b:e] for b, e in wrap(text, 5)] == ["怎么", "重置", "手机"]
+
+
+class ViewApp(App[None]):
+    def compose(self) -> ComposeResult:
+        yield ConversationView()
+
+
+def drawn(view: ConversationView) -> str:
+    return "\n".join(view.render_line(y).text.rstrip() for y in range(view.size.height))
+
+
+async def test_pieces_keep_their_colour_and_markup_stays_text() -> None:
+    app = ViewApp()
+    async with app.run_test(size=(60, 10)) as pilot:
+        view = app.query_one(ConversationView)
+        view.set_blocks(
+            [
+                Block("you", (Piece("call "), Piece("[red]13800[/]", "cut"), Piece(" now\x1b[2J"))),
+                Block("why", (Piece("x"),)),
+            ]
+        )
+        await pilot.pause()
+        assert drawn(view).splitlines()[0] == "you     call [red]13800[/] now␛[2J"
+        styles = {segment.text: segment.style for segment in view.render_line(0)}
+        assert styles["[red]13800[/]"].bold
+        assert not styles["call "].bold
+        assert drawn(view).splitlines()[1] == "why     x"
+
+
+async def test_growing_text_is_drawn_as_if_it_had_come_at_once() -> None:
+    app = ViewApp()
+    text = "Streaming 中文 answers come in pieces,\nand every piece [bold]is[/] drawn. " * 20
+    async with app.run_test(size=(50, 12)) as pilot:
+        view = app.query_one(ConversationView)
+        view.add_block(Block("model", (Piece(""),)))
+        for start in range(0, len(text), 7):
+            view.append(text[start : start + 7])
+        await pilot.pause()
+        grown = drawn(view)
+        assert view.at_end
+        view.set_blocks([Block("model", (Piece(text),))], end=True)
+        await pilot.pause()
+        assert drawn(view) == grown
+        assert plain(text).strip()[-10:] in grown
+
+
+async def test_a_reader_who_scrolled_up_stays_there_while_text_arrives() -> None:
+    app = ViewApp()
+    async with app.run_test(size=(50, 8)) as pilot:
+        view = app.query_one(ConversationView)
+        view.set_blocks([Block("model", (Piece("line\n" * 60),))], end=True)
+        await pilot.pause()
+        view.focus()
+        await pilot.press("g")
+        await pilot.pause()
+        view.append("more\n" * 10)
+        await pilot.pause()
+        assert view.scroll_offset.y == 0
+        await pilot.press("G")
+        await pilot.pause()
+        view.append("end")
+        await pilot.pause()
+        assert view.at_end
+
+
+async def test_a_very_long_turn_is_cut_with_the_number_of_characters_left_out() -> None:
+    app = ViewApp()
+    async with app.run_test(size=(50, 8)) as pilot:
+        view = app.query_one(ConversationView)
+        view.set_blocks([Block("you", (Piece("x" * 100_000),))])
+        await pilot.pause()
+        assert view.shown_text.endswith("… +40,000")

@@ -1,0 +1,105 @@
+"""The virtual list: it draws only what is seen, and its cursor belongs to a row."""
+
+from __future__ import annotations
+
+import time
+
+from textual.app import App, ComposeResult
+
+from tui.widgets.table import Cell, Row, VirtualList
+
+
+class ListApp(App[None]):
+    """A list whose rows say their own id."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.seen: list[str] = []
+        self.asked = 0
+
+    def compose(self) -> ComposeResult:
+        yield VirtualList((0, 8))
+
+    def on_mount(self) -> None:
+        self.query_one(VirtualList).show([f"id{n}" for n in range(self.count)])
+
+    def on_virtual_list_wanted(self, message: VirtualList.Wanted) -> None:
+        self.asked += len(message.ids)
+        message.table.fill(
+            Row(row_id, (Cell(f"text of {row_id}"), Cell("kept", "good"))) for row_id in message.ids
+        )
+
+    def on_virtual_list_highlighted(self, message: VirtualList.Highlighted) -> None:
+        self.seen.append(message.row_id)
+
+
+def screen_text(app: App[None]) -> str:
+    """What the terminal would show, without colours."""
+    widget = app.query_one(VirtualList)
+    return "\n".join(widget.render_line(y).text for y in range(widget.size.height))
+
+
+async def test_a_long_list_asks_only_for_what_is_seen_and_moves_without_a_pause() -> None:
+    app = ListApp(100_000)
+    async with app.run_test(size=(60, 20)) as pilot:
+        await pilot.pause()
+        assert "▸ text of id0" in screen_text(app)
+        started = time.perf_counter()
+        await pilot.press("G")
+        await pilot.pause()
+        assert time.perf_counter() - started < 1.0
+        assert app.query_one(VirtualList).cursor_id == "id99999"
+        assert "▸ text of id99999" in screen_text(app)
+        assert app.asked <= 600
+        await pilot.press("g")
+        assert app.seen[-2:] == ["id99999", "id0"]
+
+
+async def test_the_cursor_stays_on_its_row_and_line_when_rows_arrive_above_it() -> None:
+    app = ListApp(300)
+    async with app.run_test(size=(60, 20)) as pilot:
+        table = app.query_one(VirtualList)
+        for _ in range(30):
+            await pilot.press("j")
+        await pilot.pause()
+        line = table.index - table.scroll_offset.y
+        table.show([f"new{n}" for n in range(50)] + list(table.ids))
+        await pilot.pause()
+        assert table.cursor_id == "id30"
+        assert table.index == 80
+        assert table.index - table.scroll_offset.y == line
+
+
+async def test_when_the_row_under_the_cursor_is_gone_the_next_one_takes_its_place() -> None:
+    app = ListApp(10)
+    async with app.run_test(size=(60, 20)) as pilot:
+        table = app.query_one(VirtualList)
+        await pilot.press("j", "j")
+        table.show([row_id for row_id in table.ids if row_id != "id2"])
+        await pilot.pause()
+        assert table.cursor_id == "id3"
+        table.show([])
+        await pilot.pause()
+        assert table.cursor_id == ""
+        await pilot.press("j", "G", "pagedown")
+        assert app.seen[-1] == ""
+
+
+async def test_every_line_is_as_wide_as_the_list_with_chinese_and_control_characters() -> None:
+    app = ListApp(3)
+    async with app.run_test(size=(40, 10)) as pilot:
+        table = app.query_one(VirtualList)
+        table.fill(
+            [
+                Row("id0", (Cell("怎么重置我的密码和手机号码以及其他所有的东西呢"), Cell("待定", "watch"))),
+                Row("id1", (Cell("a\x1b[2Jb[red]c\nd\u202ee"), Cell(""))),
+            ]
+        )
+        await pilot.pause()
+        for y in range(10):
+            assert table.render_line(y).cell_length == table.size.width
+        drawn = screen_text(app)
+        assert "\x1b" not in drawn
+        assert "\u202e" not in drawn
+        assert "[red]" in drawn
