@@ -1,0 +1,89 @@
+"""How much memory a run may take, and what set that figure; and how large a pass fits into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from engine.training.settings import Recipe, Size
+
+AVAILABLE_SHARE = 0.7
+PROGRAM_MB = 400
+"""Resident memory of Python with torch and an idle model, rounded up."""
+_UNLIMITED = 1 << 60
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The effective budget in MB, and which bound it is: "max_memory_gb", "cgroup" or "available"."""
+
+    mb: float
+    reason: str
+
+
+def effective_budget(max_memory_gb: float = 4.0, *, root: Path = Path("/")) -> Budget:
+    """The smallest of the setting, the cgroup's limit and 70 % of what is available now (DESIGN §9).
+
+    `root` stands for `/` when the files of the kernel are read.
+    """
+    bounds = [Budget(max_memory_gb * 1024, "max_memory_gb")]
+    cgroup = cgroup_limit_bytes(root)
+    if cgroup is not None:
+        bounds.append(Budget(cgroup / 2**20, "cgroup"))
+    bounds.append(Budget(psutil.virtual_memory().available * AVAILABLE_SHARE / 2**20, "available"))
+    return min(bounds, key=lambda bound: bound.mb)
+
+
+def cgroup_limit_bytes(root: Path = Path("/")) -> int | None:
+    """The lowest memory limit on the way from this process's cgroup to the top, v2 or v1; None: there is none."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    limits = []
+    for line in lines:
+        _number, controllers, group = (*line.split(":", 2), "", "")[:3]
+        if controllers == "":
+            top, name = root / "sys/fs/cgroup", "memory.max"
+        elif "memory" in controllers.split(","):
+            top, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+        else:
+            continue
+        folder = top / group.lstrip("/")
+        # Inside a container the path is the host's and may not exist; the container's own limit is at the top.
+        for place in (folder, *folder.parents):
+            if not place.is_relative_to(top):
+                break
+            limits += _read_limit(place / name)
+    return min(limits, default=None)
+
+
+def _read_limit(file: Path) -> list[int]:
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except OSError:
+        return []
+    return [int(text)] if text.isdigit() and int(text) < _UNLIMITED else []
+
+
+def bytes_per_token(size: Size, vocab: int) -> float:
+    """Memory of one token of a training pass: what the backward pass keeps, in float32, and the logits.
+
+    Counted from the tensors a layer keeps: inputs and outputs of norms, projections and rotations about
+    18 widths, SwiGLU 5 of its own, logits with their gradient and the softmax 4 vocabularies.
+    """
+    width = size.heads * size.head_dim
+    return 4.0 * (size.layers * (10 * size.dim + 10 * width + 5 * size.ffn) + 4 * vocab)
+
+
+def tokens_per_pass(recipe: Recipe, size: Size, parameters: int, budget: Budget, *, vocab: int) -> int:
+    """Tokens of one forward and backward pass that stay within three quarters of the budget, at least one window's.
+
+    Weights, gradients and two moments are counted at four bytes each.
+    """
+    room = 0.75 * budget.mb - PROGRAM_MB - 16 * parameters / 2**20
+    longest = max(stretch.context for stretch in recipe.stretches)
+    fits = int(max(0.0, room) * 2**20 / bytes_per_token(size, vocab))
+    return max(fits, longest)

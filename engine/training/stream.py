@@ -1,0 +1,146 @@
+"""Random windows of text straight from the files: a few preads a step, never a file in memory.
+
+The texts form one line of bytes with an end-of-text token after each. What a step reads depends on the
+seed and the step alone, so the cursor of a run is one number and resuming is exact. Reading a mapped file
+would count its pages as memory of the run; `pread` does not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import BadInput, NotEnoughData
+from engine.i18n import _
+from engine.models.tokenizer import END_OF_TEXT
+from engine.training.text_files import Span, general_tail, training_part
+
+Tokens = NDArray[np.uint16]
+_OPEN_FILES = 32
+
+
+class TextStream:
+    """Windows over spans of files. Close it, or use it as a context manager."""
+
+    def __init__(self, spans: Sequence[Span], *, seed: int = 0) -> None:
+        """Raises NotEnoughData when the spans hold nothing."""
+        self.spans = [span for span in spans if len(span) > 0]
+        self.seed = seed
+        if not self.spans:
+            names = ", ".join(span.path.name for span in spans[:5])
+            raise NotEnoughData(_("the text to learn from is empty: {names}").format(names=names))
+        # One place more for each text: the end-of-text token after it.
+        self._ends = np.cumsum([len(span) + 1 for span in self.spans])
+        self._open: OrderedDict[Path, int] = OrderedDict()
+
+    @classmethod
+    def training(cls, files: Sequence[Path], *, seed: int, shortest: int) -> TextStream:
+        """The part of `files` that may be trained on.
+
+        Raises NotEnoughData when it is shorter than one window of `shortest` tokens, BadInput for a file
+        that cannot be read.
+        """
+        try:
+            stream = cls([training_part(file) for file in files], seed=seed)
+        except OSError as problem:
+            raise BadInput(
+                _("the text cannot be read: {reason}").format(reason=problem.strerror),
+                path=Path(problem.filename or "."),
+            ) from problem
+        if stream.size <= shortest:
+            names = ", ".join(file.name for file in files[:5])
+            raise NotEnoughData(
+                _("{size} bytes of text give no batch, {need} are needed: {names}").format(
+                    size=stream.size, need=shortest + 1, names=names
+                ),
+                mend="h2q-tui sample",
+            )
+        return stream
+
+    @property
+    def size(self) -> int:
+        """Tokens of all texts."""
+        return int(self._ends[-1])
+
+    def windows(self, step: int, count: int, length: int) -> Tokens:
+        """`(count, length)` tokens of random windows for `step`, one from each of `count` equal parts of the line.
+
+        Every start is equally likely, so a text counts by its size; a window over the end of a text goes on
+        in the next. Raises BadInput when a file has become unreadable or shorter.
+        """
+        rng = np.random.default_rng((self.seed, step, length))
+        starts = ((np.arange(count) + rng.random(count)) / count * self.size).astype(np.int64)
+        rng.shuffle(starts)
+        return np.stack([self.read(int(start), length) for start in starts])
+
+    def read(self, start: int, length: int) -> Tokens:
+        """`length` tokens from place `start` of the line, round its end to its beginning."""
+        out = np.empty(length, dtype=np.uint16)
+        filled, place = 0, start % self.size
+        while filled < length:
+            number = int(np.searchsorted(self._ends, place, side="right"))
+            span = self.spans[number]
+            offset = place - (int(self._ends[number]) - len(span) - 1)
+            take = min(length - filled, len(span) - offset)
+            if take > 0:
+                out[filled : filled + take] = np.frombuffer(self._pread(span, offset, take), dtype=np.uint8)
+            else:
+                out[filled], take = END_OF_TEXT, 1
+            filled, place = filled + take, (place + take) % self.size
+        return out
+
+    def _pread(self, span: Span, offset: int, length: int) -> bytes:
+        try:
+            data = os.pread(self._descriptor(span.path), length, span.start + offset)
+        except OSError as problem:
+            raise BadInput(
+                _("the text cannot be read: {reason}").format(reason=problem.strerror), path=span.path
+            ) from problem
+        if len(data) != length:
+            raise BadInput(_("the text became shorter while it was trained on"), path=span.path)
+        return data
+
+    def _descriptor(self, path: Path) -> int:
+        fd = self._open.pop(path, None)
+        if fd is None:
+            if len(self._open) >= _OPEN_FILES:
+                os.close(self._open.popitem(last=False)[1])
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._open[path] = fd
+        return fd
+
+    def close(self) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def __enter__(self) -> TextStream:
+        return self
+
+    def __exit__(self, *_problem: object) -> None:
+        self.close()
+
+
+def general_windows(files: Sequence[Path], length: int, limit: int) -> Iterator[Tokens]:
+    """Windows of up to `length + 1` tokens over the general tails, `length` apart, at most about `limit` tokens.
+
+    With more text than that, evenly spread windows stand for the whole; they are the same at each call.
+    Raises BadInput when a file cannot be read.
+    """
+    try:
+        tails = [tail for file in files if len(tail := general_tail(file)) > 1]
+        places = [(tail, start) for tail in tails for start in range(0, len(tail) - 1, length)]
+        keep = max(1, limit // length)
+        if len(places) > keep:
+            places = [places[index * len(places) // keep] for index in range(keep)]
+        for tail, start in places:
+            yield np.frombuffer(tail.read(start, length + 1), dtype=np.uint8).astype(np.uint16)
+    except OSError as problem:
+        raise BadInput(
+            _("the text cannot be read: {reason}").format(reason=problem.strerror),
+            path=Path(problem.filename or "."),
+        ) from problem

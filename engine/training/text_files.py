@@ -1,0 +1,152 @@
+"""Plain text to learn from: which files there are, which part of each is never trained on, their languages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from engine.errors import BadInput, NotEnoughData
+from engine.i18n import _
+from engine.paths import Workspace
+
+TAIL_SHARE = 0.1
+"""Share at the end of each text that is kept for the general set."""
+SMALLEST = 16
+"""Bytes below which a text has nothing to learn from."""
+_SAMPLE = 64 * 1024
+
+
+@dataclass(frozen=True)
+class TextSources:
+    """Text files, in the order of their names, and the places that the person may recognise."""
+
+    files: list[Path]
+    places: list[Path]
+    """What was searched and used: folders and single files."""
+    skipped: list[Path]
+    """Files with less than `SMALLEST` bytes."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.stat().st_size for file in self.files)
+
+
+@dataclass(frozen=True)
+class Span:
+    """Bytes `start` to `end` of a file."""
+
+    path: Path
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def read(self, offset: int = 0, length: int | None = None) -> bytes:
+        """`length` bytes (None: all) from `offset` within the span, by one pread. Raises OSError."""
+        begin = self.start + offset
+        wanted = self.end - begin if length is None else min(length, self.end - begin)
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.pread(fd, max(wanted, 0), begin)
+        finally:
+            os.close(fd)
+
+
+def find_text(data: Sequence[str | Path], ws: Workspace, *, relative_to: Path | None = None) -> TextSources:
+    """The text files of `data` (files, or folders of `*.txt`), else of the workspace, else `./data/training_data`.
+
+    Raises BadInput for a path that is missing or not readable, NotEnoughData when there is no text.
+    """
+    base = relative_to or Path.cwd()
+    given = [base / Path(place).expanduser() for place in data]
+    for place in given:
+        if not place.exists():
+            raise BadInput(_("there is no such file or folder of text"), path=place, mend="h2q-tui sample")
+    places = (
+        given
+        or [place for place in (ws.training_data, base / "data" / "training_data") if _text_files(place)][:1]
+    )
+    found = list(dict.fromkeys(file.resolve() for place in places for file in _text_files(place)))
+    for file in found:
+        if not os.access(file, os.R_OK):
+            raise BadInput(_("the text cannot be read: permission denied"), path=file)
+    files = [file for file in found if file.stat().st_size >= SMALLEST]
+    skipped = [file for file in found if file not in set(files)]
+    if not files:
+        where = ", ".join(
+            str(place) for place in given or (ws.training_data, base / "data" / "training_data")
+        )
+        names = ", ".join(file.name for file in skipped[:5])
+        reason = (
+            _("the text files in {where} are empty: {names}").format(where=where, names=names)
+            if skipped
+            else _("there is no text (*.txt) to learn from in {where}").format(where=where)
+        )
+        raise NotEnoughData(reason, mend="h2q-tui sample")
+    return TextSources(files=files, places=places, skipped=skipped)
+
+
+def _text_files(place: Path) -> list[Path]:
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        return []
+    return sorted(
+        file
+        for file in place.iterdir()
+        if file.suffix.lower() == ".txt" and not file.name.startswith(".") and file.is_file()
+    )
+
+
+def training_part(path: Path) -> Span:
+    """The first 90 % of a text: all that training may draw from. Raises OSError."""
+    return Span(path, 0, general_tail(path).start)
+
+
+def general_tail(path: Path) -> Span:
+    """The last 10 % of a text, from the start of a character: the general set, never trained on. Raises OSError."""
+    size = path.stat().st_size
+    start = size - int(size * TAIL_SHARE)
+    head = Span(path, start, min(start + 4, size)).read()
+    while head and head[0] & 0xC0 == 0x80:  # inside a UTF-8 sequence
+        head, start = head[1:], start + 1
+    return Span(path, start, size)
+
+
+def languages_of(files: Sequence[Path]) -> list[str]:
+    """ "zh" and "en", the more frequent first, each where it has more than 5 % of a sample of the bytes."""
+    chinese = total = 0
+    for file in files:
+        size = file.stat().st_size
+        whole = Span(file, 0, size)
+        for part in range(4):
+            sample = whole.read(part * size // 4, _SAMPLE // 4)
+            count = cjk_bytes(sample)
+            # A sample stands for its quarter of the file, so that small files do not weigh as much as large ones.
+            chinese += count * size // max(len(sample), 1)
+            total += size
+    share = chinese / max(total, 1)
+    names = [(share, "zh"), (1 - share, "en")]
+    return [name for part, name in sorted(names, reverse=True) if part > 0.05]
+
+
+def cjk_bytes(data: bytes) -> int:
+    """How many bytes belong to CJK ideographs, kana and their punctuation (UTF-8, broken sequences left out)."""
+    text = data.decode("utf-8", errors="ignore")
+    return 3 * sum(
+        "\u3000" <= character <= "\u9fff" or "\uff00" <= character <= "\uffef" for character in text
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Hash of a file's bytes, read in pieces. Raises OSError."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
