@@ -5,8 +5,11 @@ A conversation is the unit of everything that follows: filters, review, split an
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
+from hashlib import sha256
 from typing import Protocol
 
 import msgspec
@@ -34,7 +37,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     """One conversation.
 
-    `id` is derived from its source and external id, else from its content (`conversation_id`), so that
+    `id` is derived from its content and, where there is one, its external id (`conversation_id`), so that
     importing twice adds nothing. `started_at` and `updated_at` are None for undated sources.
     """
 
@@ -46,6 +49,39 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float | None = None
     updated_at: float | None = None
     turns: tuple[Turn, ...]
+
+    @classmethod
+    def of(
+        cls,
+        turns: Iterable[Turn],
+        *,
+        source: str,
+        external_id: str = "",
+        title: str = "",
+        started_at: float | None = None,
+        updated_at: float | None = None,
+    ) -> Conversation:
+        """A conversation with its id, and with texts that UTF-8 can carry. Times default to its turns'."""
+        clean = tuple(
+            msgspec.structs.replace(
+                turn,
+                text=well_formed(turn.text),
+                external_id=well_formed(turn.external_id),
+                alternatives=tuple(map(well_formed, turn.alternatives)),
+            )
+            for turn in turns
+        )
+        times = [turn.time for turn in clean if turn.time is not None]
+        external_id = well_formed(external_id)
+        return cls(
+            id=conversation_id(clean, source, external_id),
+            source=source,
+            external_id=external_id,
+            title=well_formed(title),
+            started_at=started_at if started_at is not None else min(times, default=None),
+            updated_at=updated_at if updated_at is not None else max(times, default=None),
+            turns=clean,
+        )
 
 
 class MemoryPoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,3 +103,50 @@ class TrainingDataSource(Protocol):
     def get_last_train_time(self) -> datetime | None: ...
 
     def update_last_train_time(self, time: datetime) -> None: ...
+
+
+class Skipped(msgspec.Struct, frozen=True, kw_only=True):
+    """Something in a file that memory does not take."""
+
+    reason: str
+    """A few words in English, the same for the same cause, so that they can be counted and translated."""
+    count: int = 1
+    whole: bool = False
+    """A whole conversation was left out; False: parts of one."""
+
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def well_formed(text: str) -> str:
+    """`text` with each lone surrogate, which JSON can carry and UTF-8 cannot, as U+FFFD."""
+    return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
+
+
+def prefix_hashes(turns: Iterable[Turn]) -> list[str]:
+    """Hash of the conversation up to and including each turn: SHA-256 over roles and exact texts, 64 hex."""
+    digest = sha256()
+    hashes = []
+    for turn in turns:
+        data = turn.text.encode("utf-8")
+        digest.update(f"{turn.role}\0{len(data)}\0".encode() + data)
+        hashes.append(digest.hexdigest())
+    return hashes
+
+
+def content_hash(turns: Iterable[Turn]) -> str:
+    """Hash of roles and exact texts. Times, titles and alternatives do not count."""
+    return (prefix_hashes(turns) or [sha256().hexdigest()])[-1]
+
+
+def conversation_id(turns: Iterable[Turn], source: str = "", external_id: str = "") -> str:
+    """16 hex digits from the content, and from where it comes when the source numbers its conversations.
+
+    A conversation that grew has a new id: a model that was trained on the shorter one has not seen it.
+    """
+    return _id_of(content_hash(turns), source, external_id)
+
+
+def _id_of(content: str, source: str, external_id: str) -> str:
+    name = f"{source}\0{external_id}\0{content}" if external_id else content
+    return sha256(name.encode("utf-8")).hexdigest()[:16]

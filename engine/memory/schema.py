@@ -9,12 +9,14 @@ from __future__ import annotations
 import sqlite3
 
 from engine.errors import BadInput
+from engine.i18n import _
 
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE imports (
         id TEXT PRIMARY KEY, source TEXT NOT NULL, path TEXT NOT NULL, started_at REAL NOT NULL,
-        completed_at REAL, taken INTEGER NOT NULL DEFAULT 0, skipped TEXT NOT NULL DEFAULT '{}'
+        completed_at REAL, taken INTEGER NOT NULL DEFAULT 0, unchanged INTEGER NOT NULL DEFAULT 0,
+        skipped TEXT NOT NULL DEFAULT '{}'
     );
     CREATE TABLE conversations (
         id TEXT PRIMARY KEY, import_id TEXT NOT NULL REFERENCES imports(id), source TEXT NOT NULL,
@@ -25,12 +27,23 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE INDEX conversations_hash ON conversations(content_hash);
     CREATE INDEX conversations_import ON conversations(import_id);
+    CREATE INDEX conversations_external ON conversations(source, external_id) WHERE external_id != '';
+    CREATE INDEX conversations_superseded ON conversations(superseded_by) WHERE superseded_by IS NOT NULL;
     CREATE TABLE turns (
         conversation_id TEXT NOT NULL REFERENCES conversations(id) ON DELETE CASCADE,
         position INTEGER NOT NULL, role TEXT NOT NULL, text TEXT NOT NULL, time REAL,
         external_id TEXT NOT NULL DEFAULT '', alternatives TEXT NOT NULL DEFAULT '[]',
+        prefix INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (conversation_id, position)
     ) WITHOUT ROWID;
+    CREATE INDEX turns_prefix ON turns(prefix) WHERE prefix != 0;
+    -- What a reader sees: complete imports only, and the newest form of a conversation that grew. A row is
+    -- superseded from the moment the import that did it is complete.
+    CREATE VIEW current_conversations AS
+        SELECT c.* FROM conversations c JOIN imports i ON i.id = c.import_id
+        LEFT JOIN conversations n ON n.id = c.superseded_by LEFT JOIN imports ni ON ni.id = n.import_id
+        WHERE i.completed_at IS NOT NULL AND (c.superseded_by IS NULL OR ni.completed_at IS NULL);
+    CREATE TABLE forgotten (key TEXT PRIMARY KEY, time REAL NOT NULL) WITHOUT ROWID;
     CREATE TABLE memory_points (
         id TEXT PRIMARY KEY, source TEXT NOT NULL, content TEXT NOT NULL, summary TEXT NOT NULL DEFAULT '',
         keywords TEXT NOT NULL DEFAULT '[]', created_at REAL, import_id TEXT REFERENCES imports(id)
@@ -78,12 +91,41 @@ MIGRATIONS: tuple[str, ...] = (
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Brings the database up to date, each migration in one transaction.
+    """Brings the database up to date, each migration in one transaction; two processes may try at once.
 
-    Raises BadInput when a newer program wrote it.
+    `connection` is in autocommit mode. Raises BadInput when a newer program wrote the database.
     """
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    while (version := schema_version(connection)) < len(MIGRATIONS):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if schema_version(connection) == version:
+                for statement in _statements(MIGRATIONS[version]):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version={version + 1}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
     if version > len(MIGRATIONS):
-        raise BadInput(f"memory.db has schema {version}, this program knows {len(MIGRATIONS)}", mend="pipx upgrade h2q-tui")
-    for number in range(version, len(MIGRATIONS)):
-        connection.executescript(f"BEGIN IMMEDIATE;{MIGRATIONS[number]};PRAGMA user_version={number + 1};COMMIT;")
+        raise BadInput(
+            _("memory.db has schema {theirs}, and this program knows {ours}").format(
+                theirs=version, ours=len(MIGRATIONS)
+            ),
+            mend="pipx upgrade h2q-tui",
+        )
+
+
+def schema_version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _statements(script: str) -> list[str]:
+    """The statements of a script; `executescript` would commit the transaction it runs in."""
+    statements = []
+    current = ""
+    for piece in script.split(";"):
+        current += piece + ";"
+        if sqlite3.complete_statement(current):
+            statements.append(current)
+            current = ""
+    return statements

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from engine.config import Settings, load_settings, save_settings
+from engine.errors import BadInput
+from engine.paths import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    (tmp_path / "config").mkdir()
+    return Workspace(tmp_path)
+
+
+def test_no_file_means_the_defaults(workspace: Workspace) -> None:
+    assert load_settings(workspace) == Settings()
+
+
+def test_what_is_saved_is_loaded(workspace: Workspace) -> None:
+    settings = Settings(language="zh", max_memory_gb=2.5, keys={"runs.stop": "x"}, first_start_done=True)
+    save_settings(workspace, settings)
+    assert load_settings(workspace) == settings
+    assert stat.S_IMODE(workspace.settings_file.stat().st_mode) == 0o600
+    save_settings(workspace, Settings(theme="nord", keys={"runs.stop": "x"}))
+    assert load_settings(workspace) == Settings(theme="nord", keys={"runs.stop": "x"})
+
+
+def test_comments_and_unknown_keys_survive_a_save(workspace: Workspace) -> None:
+    workspace.settings_file.write_text(
+        '# mine\nlanguage = "en"  # for now\nfuture = 3\n[keys]\n"a.b" = "c"\n[newer]\nx = 1\n',
+        encoding="utf-8",
+    )
+    save_settings(workspace, Settings(language="zh", max_memory_gb=1.0, keys={"a.b": "c"}))
+    text = workspace.settings_file.read_text(encoding="utf-8")
+    for kept in ("# mine", "# for now", "future = 3", "[newer]", '"a.b" = "c"'):
+        assert kept in text
+    assert load_settings(workspace) == Settings(language="zh", max_memory_gb=1.0, keys={"a.b": "c"})
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "line"),
+    [
+        ("theme = 'a'\nlanguage = \n", "TOML", 2),
+        ('theme = "a"\nmax_memory_gb = "four"\n', "max_memory_gb", 2),
+        ("near_threshold = 2.0\n", "near_threshold", 1),
+        ('review = "sometimes"\n', "review", 1),
+        ('\n[keys]\n"runs.stop" = 3\n', "keys", 2),
+        ("first_start_done = 1\n", "first_start_done", 1),
+    ],
+)
+def test_a_broken_setting_is_named_with_its_line(
+    workspace: Workspace, text: str, names: str, line: int
+) -> None:
+    workspace.settings_file.write_text(text, encoding="utf-8")
+    for attempt in (lambda: load_settings(workspace), lambda: save_settings(workspace, Settings(theme="b"))):
+        with pytest.raises(BadInput, match=names) as caught:
+            attempt()
+        assert caught.value.line == line
+        assert str(workspace.settings_file) in str(caught.value)
+    assert workspace.settings_file.read_text(encoding="utf-8") == text
+
+
+def test_settings_that_are_not_utf8_are_refused(workspace: Workspace) -> None:
+    workspace.settings_file.write_bytes(b'a = 1\ntheme = "\xff"\n')
+    with pytest.raises(BadInput, match="UTF-8") as caught:
+        load_settings(workspace)
+    assert caught.value.line == 2

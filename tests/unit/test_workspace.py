@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from engine.errors import BadInput, UsageProblem
+from engine.memory.points import Conversation, Role, Turn
+from engine.memory.store import MemoryStore
+from engine.paths import Workspace, shipped
+from engine.workspace import MIGRATIONS, open_workspace
+
+
+def test_opening_makes_the_folders_private(tmp_path: Path) -> None:
+    workspace = open_workspace(Workspace(tmp_path / "deep" / "h2q"))
+    assert json.loads(workspace.schema_file.read_bytes())["schema"] == len(MIGRATIONS)
+    for folder in (
+        workspace.root,
+        workspace.training_data,
+        workspace.models,
+        workspace.config,
+        workspace.runs,
+    ):
+        assert folder.is_dir()
+    assert stat.S_IMODE(workspace.root.stat().st_mode) == 0o700
+
+
+def test_looking_at_a_workspace_writes_nothing(tmp_path: Path) -> None:
+    open_workspace(Workspace(tmp_path / "none"), create=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_opening_again_changes_nothing(tmp_path: Path) -> None:
+    workspace = open_workspace(Workspace(tmp_path))
+    before = workspace.schema_file.read_bytes()
+    open_workspace(workspace)
+    assert workspace.schema_file.read_bytes() == before
+    assert not list(workspace.backups.iterdir())
+
+
+def test_an_older_workspace_is_backed_up_then_migrated(tmp_path: Path) -> None:
+    workspace = open_workspace(Workspace(tmp_path))
+    with MemoryStore(workspace.memory_db) as store:
+        store.add([Conversation.of([Turn(role=Role.USER, text="hello")], source="text")])
+    seen = []
+
+    def to_two(given: Workspace) -> None:
+        seen.append(list(given.backups.iterdir()))
+
+    open_workspace(workspace, migrations=(*MIGRATIONS, to_two))
+    assert len(seen) == 1
+    assert len(seen[0]) == 1
+    assert json.loads(workspace.schema_file.read_bytes())["schema"] == len(MIGRATIONS) + 1
+
+
+def test_a_newer_workspace_is_refused_with_the_command_that_updates(tmp_path: Path) -> None:
+    (tmp_path / "workspace.json").write_text('{"schema": 999}')
+    for create in (True, False):
+        with pytest.raises(BadInput, match="999") as caught:
+            open_workspace(Workspace(tmp_path), create=create)
+        assert "upgrade" in caught.value.mend
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": "1"}', '{"schema": true}', '{"schema": -1}'])
+def test_a_broken_schema_file_is_one_sentence(tmp_path: Path, text: str) -> None:
+    (tmp_path / "workspace.json").write_text(text)
+    with pytest.raises(BadInput, match=r"workspace\.json"):
+        open_workspace(Workspace(tmp_path))
+
+
+def test_the_shipped_data_is_refused() -> None:
+    for root in (shipped("data"), shipped("data") / "sample"):
+        with pytest.raises(BadInput, match="ships"):
+            open_workspace(Workspace(root))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "vectors/MANIFEST",
+        "memory/MANIFEST",
+        "sessions/session_1.json",
+        "data/vectors/MANIFEST",
+        "data/sessions/session_1.json",
+    ],
+)
+def test_mindx_memory_is_refused_with_the_command_that_imports_it(tmp_path: Path, made: str) -> None:
+    root = tmp_path / "mind x"
+    (root / made).parent.mkdir(parents=True)
+    (root / made).touch()
+    with pytest.raises(BadInput) as caught:
+        open_workspace(Workspace(root))
+    assert caught.value.mend == f"h2q-tui memory import '{root}'"
+    assert not (root / "workspace.json").exists()
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInput, match="file"):
+        open_workspace(Workspace(tmp_path / "file"))
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(UsageProblem):
+        open_workspace(Workspace(tmp_path / "h2q"))
