@@ -1,0 +1,228 @@
+"""The append-only journal of a run: one process writes it, any number read it while it grows.
+
+A line is an `Envelope`; what a reader cannot read is counted and skipped, so a journal survives crashes, full
+disks and newer programs.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from engine.i18n import n_
+from engine.runs.events import EVENTS, VERSION, Envelope, Event, Log, Record
+
+RING = 1000
+"""Records kept in memory while the disk is full."""
+CHUNK = 4 << 20
+"""Bytes read at once."""
+MAX_LINE = 8 << 20
+"""A longer line is not a record of ours."""
+_TAIL = 64 << 10
+_DISPENSABLE = frozenset({"step", "progress", "memory"})
+
+_envelope = msgspec.json.Decoder(Envelope)
+_decoders = {kind: msgspec.json.Decoder(type_) for kind, type_ in EVENTS.items()}
+_UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+class JournalWriter:
+    """Appends records, one `os.write` for each line. Safe to use from several threads.
+
+    Attributes:
+        lost: records that were given up because the disk stayed full and the ring overflowed.
+        error: the last failure to write, None when all is written.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Opens or continues `path`. Raises OSError when it cannot be opened at all."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._ring: deque[tuple[str, bytes]] = deque()
+        self._seq, self._torn = _where_it_ends(path)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._told = 0
+        self.lost = 0
+        self.error: OSError | None = None
+
+    def write(self, event: Event) -> Record:
+        """Appends `event`. Never raises for want of space: what does not fit waits for the next call."""
+        with self._lock:
+            record = self._queue(event)
+            self._flush()
+            return record
+
+    def close(self) -> None:
+        """Writes what waits, as far as it fits, and makes it durable."""
+        with self._lock:
+            if self._fd < 0:
+                return
+            self._flush()
+            try:
+                os.fsync(self._fd)
+            except OSError as problem:
+                self.error = problem
+            os.close(self._fd)
+            self._fd = -1
+
+    def _queue(self, event: Event) -> Record:
+        record = Record(self._seq, self._clock(), event)
+        self._seq += 1
+        try:
+            data = msgspec.json.encode(event)
+        except UnicodeEncodeError:
+            data = msgspec.json.encode(_without_surrogates(event))
+        line = (
+            msgspec.json.encode(Envelope(VERSION, record.seq, record.t, event.KIND, msgspec.Raw(data)))
+            + b"\n"
+        )
+        if len(self._ring) >= RING:
+            self._give_one_up()
+        self._ring.append((event.KIND, line))
+        return record
+
+    def _give_one_up(self) -> None:
+        self.lost += 1
+        for index, (kind, _line) in enumerate(self._ring):
+            if kind in _DISPENSABLE:
+                del self._ring[index]
+                return
+        self._ring.popleft()
+
+    def _flush(self) -> None:
+        while self._ring:
+            if not self._put(self._ring[0][1]):
+                return
+            self._ring.popleft()
+            if not self._ring and self.lost > self._told:
+                count, self._told = self.lost - self._told, self.lost
+                text = n_(
+                    "{n} record was lost while the disk was full",
+                    "{n} records were lost while the disk was full",
+                    count,
+                )
+                self._queue(Log(level="warning", text=text.format(n=count)))
+        self.error = None
+
+    def _put(self, line: bytes) -> bool:
+        """Whether `line` is in the file; a torn line before it is closed by a newline first."""
+        data = b"\n" + line if self._torn else line
+        try:
+            written = os.write(self._fd, data)
+        except OSError as problem:
+            self.error = problem
+            return False
+        self._torn = written < len(data)
+        return written >= len(data) - 1
+
+
+class JournalReader:
+    """Reads a journal while it grows. A torn last line waits until it is whole.
+
+    Attributes:
+        skipped: lines that could not be read, or whose kind or version this program does not know.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._buffer = b""
+        self._at = 0
+        self._overlong = False
+        self.skipped = 0
+
+    def poll(self, limit: int | None = None) -> list[Record]:
+        """The next records, at most `limit` or about `CHUNK` bytes of them; an empty list: no more for now.
+
+        A journal that is not there yet, or cannot be read, has no records.
+        """
+        records: list[Record] = []
+        while True:
+            self._decode(records, limit)
+            if records or not self._fill():
+                return records
+
+    def _decode(self, records: list[Record], limit: int | None) -> None:
+        buffer, start = self._buffer, self._at
+        decode_envelope, decoders, find = _envelope.decode, _decoders, buffer.find
+        while limit is None or len(records) < limit:
+            end = find(b"\n", start)
+            if end < 0:
+                break
+            line = buffer[start:end]
+            start = end + 1
+            try:
+                envelope = decode_envelope(line)
+                decoder = decoders.get(envelope.kind)
+                if decoder is None or envelope.v > VERSION:
+                    self.skipped += 1
+                else:
+                    records.append(Record(envelope.seq, envelope.t, decoder.decode(envelope.data)))
+            except _UNREADABLE:
+                if line.strip():
+                    self.skipped += 1
+        self._at = start
+
+    def _fill(self) -> bool:
+        try:
+            with self._path.open("rb", buffering=0) as file:
+                file.seek(self._offset)
+                data = file.read(CHUNK)
+        except OSError:
+            return False
+        if not data:
+            return False
+        self._offset += len(data)
+        if self._overlong:
+            end = data.find(b"\n")
+            if end < 0:
+                return True
+            data, self._overlong = data[end + 1 :], False
+        self._buffer = self._buffer[self._at :] + data
+        self._at = 0
+        if len(self._buffer) > MAX_LINE and b"\n" not in self._buffer:
+            self._buffer, self._overlong = b"", True
+            self.skipped += 1
+        return True
+
+
+def _where_it_ends(path: Path) -> tuple[int, bool]:
+    """The next sequence number of the journal at `path`, and whether its last line lacks its newline."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size == 0:
+                return 0, False
+            for window in (_TAIL, size):
+                file.seek(max(0, size - window))
+                tail = file.read()
+                for line in reversed(tail.split(b"\n")):
+                    try:
+                        return _envelope.decode(line).seq + 1, not tail.endswith(b"\n")
+                    except _UNREADABLE:
+                        continue
+            return 0, not tail.endswith(b"\n")
+    except FileNotFoundError:
+        return 0, False
+
+
+def _without_surrogates(event: Event) -> Event:
+    """File names that are not UTF-8 reach Python as lone surrogates, which JSON cannot carry."""
+    changed: dict[str, object] = {}
+    for name in event.__struct_fields__:
+        value = getattr(event, name)
+        if isinstance(value, str):
+            changed[name] = _readable(value)
+        elif isinstance(value, dict):
+            changed[name] = {_readable(k) if isinstance(k, str) else k: v for k, v in value.items()}
+    return msgspec.structs.replace(event, **changed)
+
+
+def _readable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,124 @@
+"""The folder of a run: where its files lie, whether it lives, and how runs are found."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import msgspec
+
+from engine.errors import BadInput
+from engine.i18n import _
+from engine.paths import Workspace
+from engine.runs import lock
+from engine.runs.spec import RunSpec, decode_spec
+
+SPEC = "spec.json"
+EVENTS = "events.jsonl"
+STATE = "state.json"
+LOG = "engine.log"
+LOCK = "lock"
+CHECKPOINTS = "checkpoints"
+TRAIN_LOCK = ".train.lock"
+
+
+class RunDir:
+    """`<data-dir>/runs/<run_id>`. Making the object touches no file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"RunDir({self.run_id!r})"
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @cached_property
+    def spec(self) -> RunSpec:
+        """What the run was asked to do. Raises BadInput when `spec.json` is missing or broken."""
+        file = self.path / SPEC
+        try:
+            return decode_spec(file.read_bytes())
+        except OSError as problem:
+            raise BadInput(_("the run's specification cannot be read"), path=file) from problem
+        except msgspec.DecodeError as problem:
+            raise BadInput(_("the run's specification is broken"), path=file) from problem
+
+    @property
+    def events_path(self) -> Path:
+        return self.path / EVENTS
+
+    @property
+    def state_path(self) -> Path:
+        return self.path / STATE
+
+    @property
+    def log_path(self) -> Path:
+        """Raw output of the engine, and every traceback."""
+        return self.path / LOG
+
+    @property
+    def lock_path(self) -> Path:
+        return self.path / LOCK
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / CHECKPOINTS
+
+    @property
+    def workspace(self) -> Workspace:
+        return Workspace(self.path.parent.parent)
+
+    def alive(self) -> bool:
+        """Whether an engine, or a launcher about to start one, holds the run's lock."""
+        return lock.held(self.lock_path)
+
+
+def list_runs(ws: Workspace) -> list[RunDir]:
+    """All runs of the workspace, newest first. Folders without a readable spec are skipped."""
+    try:
+        folders = [entry for entry in ws.runs.iterdir() if not entry.name.startswith(".")]
+    except OSError:
+        return []
+    found: list[RunDir] = []
+    for folder in folders:
+        run = RunDir(folder)
+        try:
+            run.spec  # noqa: B018  read now, so that what is listed can be shown
+        except BadInput:
+            continue
+        found.append(run)
+    return sorted(found, key=lambda run: (run.spec.created_at, run.run_id), reverse=True)
+
+
+def find_run(ws: Workspace, prefix: str) -> RunDir:
+    """The run whose id is, or alone begins with, `prefix`; "latest" is the newest one. Raises BadInput."""
+    runs = list_runs(ws)
+    if prefix == "latest" and runs:
+        return runs[0]
+    matches = [run for run in runs if run.run_id.startswith(prefix)]
+    for run in matches:
+        if run.run_id == prefix:
+            return run
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        names = ", ".join(run.run_id for run in matches[:4])
+        raise BadInput(
+            _("{prefix} is the beginning of several runs: {names}").format(prefix=prefix, names=names),
+            mend="h2q-tui runs list",
+        )
+    raise BadInput(_("there is no run {prefix}").format(prefix=prefix), mend="h2q-tui runs list")
+
+
+def training_run(ws: Workspace) -> str:
+    """The id of the run that trains now, "" when none does."""
+    path = ws.runs / TRAIN_LOCK
+    if not lock.held(path):
+        return ""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

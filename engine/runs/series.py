@@ -1,0 +1,95 @@
+"""A curve in bounded memory: as many points as a plot can show, with its first, its last and its extremes."""
+
+from __future__ import annotations
+
+LIMIT = 400
+"""Points at most that `Series.x` and `Series.y` hold."""
+_SETTLED = LIMIT - 8
+
+
+class Series:
+    """Points in the order of `x`, thinned evenly as they arrive.
+
+    Every bucket of neighbouring points keeps its lowest and its highest one, and buckets double in size when
+    `LIMIT` is reached. Going back in `x` (a run that goes on from an earlier checkpoint) drops what lay after.
+    """
+
+    __slots__ = ("_count", "_first", "_high", "_last", "_low", "_points", "_stride")
+
+    def __init__(self) -> None:
+        self._points: list[tuple[float, float]] = []
+        self._stride = 1
+        self._count = 0
+        self._first: tuple[float, float] | None = None
+        self._last = self._low = self._high = (0.0, 0.0)
+
+    @property
+    def x(self) -> list[float]:
+        return [point[0] for point in self.points()]
+
+    @property
+    def y(self) -> list[float]:
+        return [point[1] for point in self.points()]
+
+    def __len__(self) -> int:
+        return len(self.points())
+
+    def points(self) -> list[tuple[float, float]]:
+        """All points kept, `x` rising."""
+        if self._first is None:
+            return []
+        tail = sorted({self._low, self._high, self._last}) if self._count else [self._last]
+        return sorted({self._first, *self._points, *tail})
+
+    def append(self, x: float, y: float) -> None:
+        """Adds one finite point."""
+        point = (x, y)
+        if self._first is None:
+            self._first = point
+        elif x <= self._last[0]:
+            self._rewind(x, point)
+        self._last = point
+        if self._count == 0:
+            self._low = self._high = point
+        elif y < self._low[1]:
+            self._low = point
+        elif y > self._high[1]:
+            self._high = point
+        self._count += 1
+        if self._count >= self._stride:
+            self._settle()
+
+    def _settle(self) -> None:
+        self._count = 0
+        if self._stride == 1:
+            self._points.append(self._last)
+        else:
+            self._points.extend(_ends(self._low, self._high, self._last))
+        if len(self._points) >= _SETTLED:
+            merged: list[tuple[float, float]] = []
+            for start in range(0, len(self._points), 4):
+                group = self._points[start : start + 4]
+                low, high = min(group, key=_height), max(group, key=_height)
+                merged.extend(_ends(low, high, group[-1]))
+            self._points = merged
+            self._stride = max(4, self._stride * 2)
+
+    def _rewind(self, x: float, point: tuple[float, float]) -> None:
+        while self._points and self._points[-1][0] >= x:
+            self._points.pop()
+        self._count = 0
+        if self._first is not None and self._first[0] >= x:
+            self._first = point
+
+
+def _height(point: tuple[float, float]) -> float:
+    return point[1]
+
+
+def _ends(
+    low: tuple[float, float], high: tuple[float, float], last: tuple[float, float]
+) -> tuple[tuple[float, float], ...]:
+    """The two points that stand for a bucket, in the order of `x`."""
+    if low[0] == high[0]:
+        return (low,) if low[0] == last[0] else (low, last)
+    return (low, high) if low[0] < high[0] else (high, low)

@@ -1,0 +1,311 @@
+"""What a run's records say, reduced to what is shown: one pure reducer for the app, the commands and tests."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+
+from engine.runs import events as e
+from engine.runs.events import Record, RunStatus
+from engine.runs.series import Series
+from engine.runs.spec import RunSpec
+from engine.runs.words import describe
+
+LOG_LINES = 2000
+_KEPT = 500
+
+
+@dataclass
+class StageView:
+    """One stage of the run, as it stands."""
+
+    name: str
+    state: str
+    index: int
+    total: int
+    detail: str
+    started_at: float
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of the run's log: seconds since the epoch, "info", "warning" or "error", text."""
+
+    t: float
+    level: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something that explains the curve from this step on, e.g. a learning rate that was set by hand."""
+
+    phase: str
+    step: int
+    text: str
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """`runs show --json` (DESIGN §5), and what `state.json` holds. Times are seconds since the epoch."""
+
+    id: str
+    kind: str
+    label: str
+    status: RunStatus
+    stage: str
+    step: int
+    max_steps: int
+    loss: float | None
+    best_loss: float | None
+    tokens_per_s: float | None
+    memory_mb: float | None
+    peak_memory_mb: float | None
+    eta_s: float | None
+    created_at: float | None
+    started_at: float | None
+    finished_at: float | None
+    checkpoint: str | None
+    error: str
+
+
+class RunView:
+    """State of one run. Feed it every record in order; it never fails and never looks at a clock or a file."""
+
+    def __init__(self, spec: RunSpec | None = None) -> None:
+        self.spec = spec
+        self.status = RunStatus.QUEUED
+        self.reason = ""
+        """Why it waits, e.g. the run that holds the training lock."""
+        self.started_at: float | None = None
+        self.finished_at: float | None = None
+        self.updated_at: float | None = None
+        """Time of the last record."""
+        self.pid: int | None = None
+        self.scope = ""
+        self.stages: list[StageView] = []
+        self.stage = ""
+        self.phase = ""
+        self.phases: list[str] = []
+        self.step = 0
+        self.max_steps = 0
+        self.epoch = 0.0
+        self.loss: float | None = None
+        self.best_loss: float | None = None
+        """Lowest loss of the phase."""
+        self.lr: float | None = None
+        self.tokens = 0
+        self.tokens_per_s: float | None = None
+        self.grad_norm: float | None = None
+        self.waiting = 0.0
+        self.eta_s: float | None = None
+        self.progress: e.Progress | None = None
+        self.memory: e.Memory | None = None
+        self.peak_memory_mb: float | None = None
+        self.epochs: list[e.EpochDone] = []
+        self.evals: list[e.Evaluated] = []
+        self.checkpoints: list[e.CheckpointWritten] = []
+        self.last_checkpoint: e.CheckpointWritten | None = None
+        self.commands: list[e.CommandHandled] = []
+        self.marks: list[Mark] = []
+        self.log: deque[LogLine] = deque(maxlen=LOG_LINES)
+        self.log_total = 0
+        """Lines ever logged: tells a viewer how many are new although the deque is bounded."""
+        self.plan: e.Plan | None = None
+        self.funnel: e.Funnel | None = None
+        self.verdict: e.VerdictGiven | None = None
+        self.promoted: e.Promoted | None = None
+        self.finished: e.Finished | None = None
+        self.records = 0
+        self.dropped_records = 0
+        """Gaps in the sequence numbers: lost to a full disk, or unreadable."""
+        self._next_seq = 0
+        self._series: dict[tuple[str, str], Series] = {}
+        self._step_series: tuple[Series, Series, Series] | None = None
+
+    def series(self, phase: str, name: str) -> Series:
+        """A curve: "loss", "lr", "tokens_per_s" and "eval:<name>" over steps of `phase`, "memory" (MB) over
+        seconds since the start of the run, whatever the phase. Empty where nothing is known."""
+        return self._series.get(("" if name == "memory" else phase, name)) or Series()
+
+    def eval_names(self, phase: str) -> list[str]:
+        """Names of the evaluations of `phase`, in the order they came."""
+        return [name[5:] for owner, name in self._series if owner == phase and name.startswith("eval:")]
+
+    def apply(self, record: Record) -> None:
+        """Takes in one record."""
+        if record.seq > self._next_seq:
+            self.dropped_records += record.seq - self._next_seq
+        self._next_seq = record.seq + 1
+        self.records += 1
+        self.updated_at = record.t
+        event = record.event
+        if type(event) is e.Step:
+            self._on_step(event)
+            return
+        handler = self._HANDLERS.get(type(event))
+        if handler is not None:
+            handler(self, event, record.t)
+        words = describe(event)
+        if words is not None:
+            self.log.append(LogLine(record.t, *words))
+            self.log_total += 1
+
+    def summary(self, alive: bool) -> RunSummary:
+        """The figures of `runs show`. `alive` is the run's lock: a run without it that did not finish is DEAD."""
+        spec, over = self.spec, self.status.over
+        finished = self.finished_at if over or alive else self.updated_at
+        return RunSummary(
+            id=spec.run_id if spec else "",
+            kind=str(spec.kind) if spec else "",
+            label=spec.label if spec else "",
+            status=self.status if over or alive else RunStatus.DEAD,
+            stage=self.stage,
+            step=self.step,
+            max_steps=self.max_steps,
+            loss=self.loss,
+            best_loss=self.best_loss,
+            tokens_per_s=self.tokens_per_s,
+            memory_mb=self.memory.used_mb if self.memory else None,
+            peak_memory_mb=self.peak_memory_mb,
+            eta_s=self.eta_s if alive and not over else None,
+            created_at=spec.created_at if spec else None,
+            started_at=self.started_at,
+            finished_at=finished,
+            checkpoint=self.last_checkpoint.path if self.last_checkpoint else None,
+            error=self.finished.error if self.finished else "",
+        )
+
+    def _on_step(self, event: e.Step) -> None:
+        if event.phase != self.phase or self._step_series is None:
+            self._enter_phase(event.phase)
+        assert self._step_series is not None
+        self.step = step = event.step
+        self.max_steps = event.max_steps
+        self.epoch = event.epoch
+        self.loss = loss = event.loss
+        self.lr = event.lr
+        self.tokens = event.tokens
+        self.tokens_per_s = event.tokens_per_s
+        self.grad_norm = event.grad_norm
+        self.waiting = event.waiting
+        self.eta_s = event.eta_s
+        losses, rates, speeds = self._step_series
+        if loss is not None:
+            if self.best_loss is None or loss < self.best_loss:
+                self.best_loss = loss
+            losses.append(step, loss)
+        rates.append(step, event.lr)
+        speeds.append(step, event.tokens_per_s)
+
+    def _enter_phase(self, phase: str) -> None:
+        if phase not in self.phases:
+            self.phases.append(phase)
+        self.phase = phase
+        best = self.series(phase, "loss").y
+        self.best_loss = min(best) if best else None
+        self._step_series = (
+            self._own(phase, "loss"),
+            self._own(phase, "lr"),
+            self._own(phase, "tokens_per_s"),
+        )
+
+    def _own(self, phase: str, name: str) -> Series:
+        return self._series.setdefault((phase, name), Series())
+
+    def _on_started(self, event: e.Started, t: float) -> None:
+        if self.started_at is None:
+            self.started_at = t
+        self.pid, self.scope = event.pid, event.scope
+        self.status, self.reason = RunStatus.RUNNING, ""
+        self.finished, self.finished_at = None, None
+
+    def _on_status(self, event: e.StatusChanged, _t: float) -> None:
+        if event.status is RunStatus.PAUSED:
+            self._mark(event.status.value)
+        self.status, self.reason = event.status, event.reason
+
+    def _on_stage(self, event: e.Stage, t: float) -> None:
+        current = next((stage for stage in self.stages if stage.name == event.name), None)
+        if current is None:
+            current = StageView(event.name, event.state, event.index, event.total, event.detail, t)
+            self.stages.append(current)
+            del self.stages[:-_KEPT]
+        current.state, current.detail = event.state, event.detail
+        current.index, current.total = event.index or current.index, event.total or current.total
+        if event.state == "started":
+            self.stage, self.progress, self.eta_s = event.name, None, None
+            current.started_at, current.ended_at = t, None
+        else:
+            current.ended_at = t
+
+    def _on_progress(self, event: e.Progress, _t: float) -> None:
+        self.progress, self.eta_s = event, event.eta_s
+
+    def _on_memory(self, event: e.Memory, t: float) -> None:
+        self.memory = event
+        self.peak_memory_mb = max(event.peak_mb, self.peak_memory_mb or 0.0)
+        self._own("", "memory").append(t - (self.started_at or t), event.used_mb)
+
+    def _on_evaluated(self, event: e.Evaluated, _t: float) -> None:
+        _keep(self.evals, event)
+        if event.loss is not None:
+            self._own(event.phase, f"eval:{event.name}").append(event.step, event.loss)
+
+    def _on_epoch(self, event: e.EpochDone, _t: float) -> None:
+        _keep(self.epochs, event)
+
+    def _on_checkpoint(self, event: e.CheckpointWritten, _t: float) -> None:
+        self.last_checkpoint = event
+        _keep(self.checkpoints, event)
+
+    def _on_command(self, event: e.CommandHandled, _t: float) -> None:
+        _keep(self.commands, event)
+        if event.accepted and event.name == "set":
+            self._mark(event.value)
+
+    def _mark(self, text: str) -> None:
+        _keep(self.marks, Mark(self.phase, self.step, text))
+
+    def _on_plan(self, event: e.Plan, _t: float) -> None:
+        self.plan = event
+
+    def _on_funnel(self, event: e.Funnel, _t: float) -> None:
+        self.funnel = event
+
+    def _on_verdict(self, event: e.VerdictGiven, _t: float) -> None:
+        self.verdict = event
+
+    def _on_promoted(self, event: e.Promoted, _t: float) -> None:
+        self.promoted = event
+
+    def _on_finished(self, event: e.Finished, t: float) -> None:
+        self.finished, self.finished_at = event, t
+        self.status, self.reason, self.eta_s = event.status, "", None
+
+    _HANDLERS: ClassVar[dict[type[e.Event], Callable[[RunView, Any, float], None]]] = {
+        e.Started: _on_started,
+        e.StatusChanged: _on_status,
+        e.Stage: _on_stage,
+        e.Progress: _on_progress,
+        e.Memory: _on_memory,
+        e.Evaluated: _on_evaluated,
+        e.EpochDone: _on_epoch,
+        e.CheckpointWritten: _on_checkpoint,
+        e.CommandHandled: _on_command,
+        e.Plan: _on_plan,
+        e.Funnel: _on_funnel,
+        e.VerdictGiven: _on_verdict,
+        e.Promoted: _on_promoted,
+        e.Finished: _on_finished,
+    }
+
+
+def _keep(items: list[Any], item: Any) -> None:
+    items.append(item)
+    if len(items) > _KEPT:
+        del items[0]

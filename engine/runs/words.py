@@ -1,0 +1,180 @@
+"""A record as one line for a person: the same words in the app's log, on the terminal and in a test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from engine.i18n import N_, _, n_
+from engine.runs import events as e
+from engine.runs.events import Event, RunStatus
+
+_STAGES = {
+    "import": N_("import"),
+    "scratch": N_("training from scratch"),
+    "corpus": N_("corpus"),
+    "native": N_("training on the corpus"),
+    "validate": N_("validation"),
+    "promote": N_("promotion"),
+    "sample": N_("sample"),
+    "report": N_("report"),
+}
+_STATUSES = {
+    RunStatus.QUEUED: N_("queued"),
+    RunStatus.RUNNING: N_("running"),
+    RunStatus.PAUSED: N_("paused"),
+    RunStatus.DONE: N_("done"),
+    RunStatus.SKIPPED: N_("skipped"),
+    RunStatus.STOPPED: N_("stopped"),
+    RunStatus.FAILED: N_("failed"),
+    RunStatus.DEAD: N_("dead"),
+}
+
+
+def stage_word(name: str) -> str:
+    """The name of a stage or phase for people."""
+    return _(_STAGES.get(name, name))
+
+
+def status_word(status: RunStatus) -> str:
+    return _(_STATUSES[status])
+
+
+def duration(seconds: float | None) -> str:
+    """`02:14`, `1:02:14`, `3 d 04:00`; `–` when not known."""
+    if seconds is None or not math.isfinite(seconds) or seconds < 0:
+        return "–"
+    whole = int(seconds + 0.5)
+    days, rest = divmod(whole, 86400)
+    hours, rest = divmod(rest, 3600)
+    if days:
+        return _("{days} d {hours}:{minutes}").format(
+            days=days, hours=f"{hours:02d}", minutes=f"{rest // 60:02d}"
+        )
+    clock = f"{rest // 60:02d}:{rest % 60:02d}"
+    return f"{hours}:{clock}" if hours else clock
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A loss or the like; `–` when there is none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def rate(value: float) -> str:
+    """`28.4k` for figures per second."""
+    return f"{value / 1000:.1f}k" if value >= 1000 else f"{value:.0f}"
+
+
+def perplexity(loss: float | None) -> str:
+    """exp(loss), per byte."""
+    return "–" if loss is None or loss > 50 else f"{math.exp(loss):.2f}"
+
+
+def describe(event: Event) -> tuple[str, str] | None:
+    """`(level, text)` of what a person wants to read, None for figures that are drawn, not read."""
+    words = _WORDS.get(type(event))
+    return None if words is None else words(event)
+
+
+def _started(event: e.Started) -> tuple[str, str]:
+    text = _("engine started, process {pid}").format(pid=event.pid)
+    return "info", f"{text} ({event.scope})" if event.scope else text
+
+
+def _status(event: e.StatusChanged) -> tuple[str, str]:
+    word = status_word(event.status)
+    return "info", f"{word}: {event.reason}" if event.reason else word
+
+
+def _stage(event: e.Stage) -> tuple[str, str]:
+    place = f"{event.index}/{event.total} " if event.total else ""
+    state = {
+        "started": _("begins"),
+        "done": _("done"),
+        "skipped": _("skipped"),
+        "failed": _("failed"),
+        "stopped": _("stopped"),
+    }.get(event.state, event.state)
+    detail = f" — {event.detail}" if event.detail else ""
+    return "error" if event.state == "failed" else "info", f"{place}{stage_word(event.name)}: {state}{detail}"
+
+
+def _evaluated(event: e.Evaluated) -> tuple[str, str]:
+    return "info" if event.finite else "warning", _("step {step}: loss on {name} {loss}").format(
+        step=event.step, name=event.name, loss=figure(event.loss)
+    )
+
+
+def _epoch(event: e.EpochDone) -> tuple[str, str]:
+    text = _("epoch {epoch} of {epochs}: loss {loss}, perplexity {perplexity}, learning rate {lr}").format(
+        epoch=event.epoch,
+        epochs=event.epochs,
+        loss=figure(event.train_loss),
+        perplexity=perplexity(event.train_loss),
+        lr=f"{event.lr:.3g}",
+    )
+    if event.eval_loss is not None:
+        text += _(", held out {loss} (perplexity {perplexity})").format(
+            loss=figure(event.eval_loss), perplexity=perplexity(event.eval_loss)
+        )
+    return "info", text
+
+
+def _checkpoint(event: e.CheckpointWritten) -> tuple[str, str]:
+    return "info", _("checkpoint {step} written, verified ({ms} ms)").format(
+        step=event.step, ms=round(event.seconds * 1000)
+    )
+
+
+def _command(event: e.CommandHandled) -> tuple[str, str]:
+    asked = f"{event.name} {event.value}".strip()
+    answer = event.reply or (_("accepted") if event.accepted else _("refused"))
+    return "info" if event.accepted else "warning", f"{asked}: {answer}"
+
+
+def _funnel(event: e.Funnel) -> tuple[str, str]:
+    parts = [
+        n_("{n} conversation collected", "{n} conversations collected", event.collected).format(
+            n=event.collected
+        )
+    ]
+    parts += [f"{reason} −{count}" for reason, count in event.dropped.items() if count]
+    if event.redacted:
+        parts.append(_("{n} redacted").format(n=event.redacted))
+    parts.append(_("{n} accepted").format(n=event.accepted))
+    parts.append(
+        _("{train} to train on, {test} kept back to judge").format(train=event.train, test=event.test)
+    )
+    return "info", " ▸ ".join(parts)
+
+
+def _promoted(event: e.Promoted) -> tuple[str, str]:
+    if event.previous:
+        return "info", _("{name} is in use now, instead of {previous}").format(
+            name=event.name, previous=event.previous
+        )
+    return "info", _("{name} is in use now").format(name=event.name)
+
+
+def _finished(event: e.Finished) -> tuple[str, str]:
+    word = status_word(event.status)
+    level = "error" if event.status is RunStatus.FAILED else "info"
+    return level, f"{word}: {event.error}" if event.error else word
+
+
+_WORDS: dict[type[Event], Callable[[Any], tuple[str, str]]] = {
+    e.Started: _started,
+    e.StatusChanged: _status,
+    e.Stage: _stage,
+    e.Evaluated: _evaluated,
+    e.EpochDone: _epoch,
+    e.CheckpointWritten: _checkpoint,
+    e.CommandHandled: _command,
+    e.Log: lambda event: (event.level, event.text),
+    e.Plan: lambda event: ("info" if event.verdict_possible else "warning", event.text),
+    e.Funnel: _funnel,
+    e.VerdictGiven: lambda event: ("info", event.sentence),
+    e.Promoted: _promoted,
+    e.Finished: _finished,
+}
