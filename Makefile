@@ -1,0 +1,55 @@
+# Each target makes .venv by itself when it is missing or older than what it is made from.
+# ARGS goes to the command: make demo ARGS=--app
+VENV := .venv/.stamp
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help demo run install test check format bench bench-full locale clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV): pyproject.toml constraints.txt .ci/venv
+	@./.ci/venv
+	@touch $@
+
+demo: $(VENV) ## the whole loop on the shipped sample, about four minutes
+	@$(BIN)/h2q-tui demo $(ARGS)
+
+run: $(VENV) ## open the app
+	@$(BIN)/h2q-tui $(ARGS)
+
+install: ## put h2q-tui on the PATH (uv or pipx)
+	@./.ci/install
+
+test: $(VENV) ## every test, the ten slowest named
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV) ## style, types and import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(VENV) ## put the code in form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV) ## the benchmarks in a short form, each a ratio
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-full: $(VENV) ## the benchmarks at full length, added to bench/results.jsonl
+	@$(BIN)/python -m bench --full --save $(ARGS)
+
+locale: $(VENV) ## collect the words of the program, bring the catalogs up to date, compile them
+	@mkdir -p build
+	@$(BIN)/pybabel -q extract --no-default-keywords -k _ -k n_:1,2 -k N_ --add-location=file --sort-output --no-wrap \
+		--project=h2q-tui --output-file=build/h2q-tui.pot tui engine
+	@$(BIN)/pybabel -q update --domain=h2q-tui --locale=zh --no-wrap --no-fuzzy-matching --ignore-obsolete \
+		--ignore-pot-creation-date --input-file=build/h2q-tui.pot --output-dir=data/locale
+	@$(BIN)/pybabel -q compile --domain=h2q-tui --directory=data/locale
+	@echo "data/locale is up to date; untranslated words: make test ARGS=tests/contract/test_words.py"
+
+clean: ## remove .venv and what the tools left
+	rm -rf .venv build dist .mypy_cache .ruff_cache .hypothesis .pytest_cache

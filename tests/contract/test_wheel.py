@@ -1,0 +1,44 @@
+"""What ships: the wheel carries the styles and the data, and the program finds them in it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this tree, unpacked where nothing else of the project lies."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+@pytest.mark.parametrize("name", ["data", "styles"])
+def test_an_installed_wheel_finds_what_ships_with_it(installed: Path, name: str) -> None:
+    tracked = subprocess.run(["git", "ls-files", name], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    if not tracked.strip():
+        pytest.skip("not a git checkout")
+    code = f"from engine.paths import shipped; print(shipped({name!r}))"
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=installed, env={"PYTHONPATH": str(installed)}, capture_output=True, text=True
+    )
+    found = Path(told.stdout.strip())
+    assert found.is_relative_to(installed)
+    missing = [file for file in tracked.split() if not (found.parent / file).exists()]
+    assert missing == []
+
+
+def test_the_wheel_carries_both_packages_and_nothing_of_the_tests(installed: Path) -> None:
+    assert {"tui", "engine"} <= {path.name for path in installed.iterdir()}
+    assert not (installed / "tests").exists() and not (installed / "bench").exists()
