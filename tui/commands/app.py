@@ -1,0 +1,28 @@
+"""Opens the app on the workspace of the command line."""
+
+from __future__ import annotations
+
+
+def open_app(tab: str | None = None) -> int:
+    """Runs the app until the person leaves; runs go on without it. Returns the exit code.
+
+    Raises BadInput for a workspace that cannot be opened, UsageProblem without a terminal.
+    """
+    import sys
+
+    from engine.errors import UsageProblem
+    from engine.i18n import _
+    from tui.commands.common import workspace
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageProblem(_("The app needs a terminal"), mend="h2q-tui --help")
+    from tui import terminal
+
+    terminal.prepare()
+    ws = workspace()
+    from engine.config import load_settings
+    from tui.app import H2QApp
+
+    app = H2QApp(ws, tab, load_settings(ws))
+    app.run(mouse=True)
+    return app.return_code or 0

@@ -1,0 +1,77 @@
+"""The `?` sheet: every action that can be done now, its key, and the same on the command line."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList
+from textual.widgets.option_list import Option
+
+from engine.i18n import _
+from tui.actions import EVERYWHERE, Action, Keys
+from tui.tabs.base import Tab
+from tui.text import fit, safe
+
+
+class KeysSheet(ModalScreen["Action | None"]):
+    """Enter does what the cursor is on; every action can be reached so, without its key."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q", "close", show=False),
+        Binding("j", "down", show=False),
+        Binding("k", "up", show=False),
+    ]
+
+    def __init__(self, tab: Tab) -> None:
+        super().__init__()
+        self.tab = tab
+
+    def compose(self) -> ComposeResult:
+        keys: Keys = self.tab.h2q.keys
+        rows = self.tab.all_rows()
+        mine = [row for row in rows if row.tab != EVERYWHERE]
+        everywhere = [row for row in rows if row.tab == EVERYWHERE]
+        options: list[Option] = []
+        for title, group in ((_(self.tab.TITLE), mine), (_("everywhere"), everywhere)):
+            options.append(Option(Content.styled(title, "bold $accent"), disabled=True))
+            for row in group:
+                options.append(Option(_line(row, keys), id=row.id))
+        sheet = OptionList(*options, id="keys-sheet", markup=False)
+        sheet.border_title = safe(_("Keys"))
+        sheet.border_subtitle = safe(_("enter does it  esc back"))
+        yield sheet
+
+    def on_mount(self) -> None:
+        sheet = self.query_one(OptionList)
+        sheet.highlighted = 1
+
+    def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
+        from tui.actions import BY_ID
+
+        self.dismiss(BY_ID.get(message.option_id or ""))
+
+    def action_close(self) -> None:
+        self.dismiss(None)
+
+    def action_down(self) -> None:
+        self.query_one(OptionList).action_cursor_down()
+
+    def action_up(self) -> None:
+        self.query_one(OptionList).action_cursor_up()
+
+
+def _line(row: Action, keys: Keys) -> Content:
+    """`x       stop            Checkpoint and stop; asks once.` and below it the command."""
+    shown = {"go_tab": "1–9"}.get(row.id) or "  ".join(keys.of(row).split())
+    if row.outside:
+        shown = f"esc {shown}"
+    line = Content.assemble((fit(shown, 10), "bold"), " ", fit(_(row.label), 16))
+    if row.help:
+        line = line.append(Content.assemble(" ", _(row.help)))
+    if row.command:
+        line = line.append(Content.assemble("\n" + " " * 11, (row.command, "$text-muted")))
+    return line

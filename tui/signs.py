@@ -1,0 +1,95 @@
+"""The signs that stand beside every colour, and what replaces them where the terminal cannot draw them."""
+
+from __future__ import annotations
+
+import locale
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.runs.events import RunStatus
+
+
+@dataclass(frozen=True)
+class Signs:
+    """One cell each in this terminal, except `done` in ASCII."""
+
+    running: str = "●"
+    paused: str = "‖"
+    done: str = "✓"
+    failed: str = "✗"
+    alert: str = "▲"
+    kept: str = "="
+    cursor: str = "▸"
+    full: str = "█"
+    empty: str = "░"
+    bars: str = " ▁▂▃▄▅▆▇█"
+    """Heights from nothing to full, for sparklines."""
+    dot: str = "·"
+    ascii: bool = False
+
+    def status(self, status: RunStatus) -> str:
+        """The sign of a run's status."""
+        names = {
+            "queued": self.dot,
+            "running": self.running,
+            "paused": self.paused,
+            "done": self.done,
+            "skipped": self.kept,
+            "stopped": self.kept,
+            "failed": self.failed,
+            "dead": self.failed,
+        }
+        return names.get(str(status), "?")
+
+    def spark(self, share: float) -> str:
+        """One character for a share of 0 to 1."""
+        last = len(self.bars) - 1
+        return self.bars[max(0, min(last, round(share * last)))]
+
+    def bar(self, share: float, width: int) -> str:
+        """A bar of `width` cells, `share` (0 to 1) of it full."""
+        filled = max(0, min(width, round(share * width)))
+        return self.full * filled + self.empty * (width - filled)
+
+
+UNICODE = Signs()
+ASCII = Signs(
+    running="*",
+    paused="|",
+    done="ok",
+    failed="x",
+    alert="!",
+    kept="=",
+    cursor=">",
+    full="#",
+    empty=".",
+    bars=" .:-=+*#@",
+    dot="-",
+    ascii=True,
+)
+
+STATUS_STYLE = {
+    "queued": "$text-muted",
+    "running": "$accent",
+    "paused": "$warning",
+    "done": "$success",
+    "skipped": "$text-muted",
+    "stopped": "$text-muted",
+    "failed": "$error",
+    "dead": "$error",
+}
+"""Colour of a status; the sign beside it says the same without colour."""
+
+
+def choose_signs(setting: str = "auto", *, ambiguous_wide: bool = False) -> Signs:
+    """The signs for this terminal: ASCII where asked for, where ambiguous characters are drawn two cells
+    wide, on the Linux console, or where the locale has no UTF-8."""
+    if setting == "ascii":
+        return ASCII
+    if setting == "unicode":
+        return UNICODE
+    utf8 = "utf" in (locale.getpreferredencoding(False) or "").lower()
+    poor = os.environ.get("TERM", "") in ("linux", "dumb", "vt100", "vt220")
+    return ASCII if ambiguous_wide or poor or not utf8 else UNICODE

@@ -1,0 +1,33 @@
+"""The tabs in the order of their digits. A tab stands here when it works."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from engine.i18n import N_
+
+if TYPE_CHECKING:
+    from engine.paths import Workspace
+    from tui.tabs.base import Tab
+
+
+class TabRow(NamedTuple):
+    """One tab; `place` is "module:class", imported when the tab is shown for the first time."""
+
+    id: str
+    title: str
+    place: str
+
+
+TABS: tuple[TabRow, ...] = (
+    TabRow("train", N_("Train"), "tui.tabs.train:TrainTab"),
+    TabRow("health", N_("Health"), "tui.tabs.health:HealthTab"),
+)
+
+
+def make_tab(row: TabRow, workspace: Workspace) -> Tab:
+    """The widget of a tab, not yet mounted."""
+    module, _colon, name = row.place.partition(":")
+    tab: Tab = getattr(importlib.import_module(module), name)(workspace)
+    return tab

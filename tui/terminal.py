@@ -1,0 +1,70 @@
+"""What this terminal can do, and the switches that have to be set before Textual is imported."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+
+OVER_SSH_ESCAPE_MS = 250
+"""How long a lone ESC waits for the rest of a key sequence; a slow line splits sequences."""
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """As far as the environment tells; shown on the Health tab."""
+
+    term: str
+    colours: int
+    """16, 256 or 16777216; 0 with NO_COLOR."""
+    over_ssh: bool
+    multiplexer: str
+    """"tmux", "screen" or ""."""
+    escape_ms: int
+
+
+def look() -> Terminal:
+    """Reads the environment; touches nothing."""
+    term = os.environ.get("TERM", "")
+    depth = os.environ.get("TEXTUAL_COLOR_SYSTEM", "auto")
+    truecolor = os.environ.get("COLORTERM", "").strip().lower() in ("truecolor", "24bit")
+    if "NO_COLOR" in os.environ:
+        colours = 0
+    elif depth == "truecolor" or (depth == "auto" and truecolor):
+        colours = 1 << 24
+    elif depth == "256" or (depth == "auto" and term.endswith("256color")):
+        colours = 256
+    else:
+        colours = 16
+    over_ssh = bool(os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY"))
+    multiplexer = "tmux" if os.environ.get("TMUX") else "screen" if os.environ.get("STY") else ""
+    escape_ms = int(os.environ["ESCDELAY"]) if os.environ.get("ESCDELAY", "").isdigit() else 100
+    return Terminal(term, colours, over_ssh, multiplexer, escape_ms)
+
+
+def prepare() -> Terminal:
+    """Sets what Textual reads when it is imported; what the person has set already stays.
+
+    No animations, at most 30 repaints a second over SSH, a longer ESC delay there. SIGHUP gets its default
+    action back: under `nohup` it is ignored, and the input thread would then spin on the closed terminal.
+    """
+    terminal = look()
+    os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
+    if terminal.over_ssh:
+        os.environ.setdefault("TEXTUAL_FPS", "30")
+        os.environ.setdefault("ESCDELAY", str(OVER_SSH_ESCAPE_MS))
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    return look()
+
+
+def theme_name(setting: str, colours: int) -> str:
+    """The Textual theme for the setting `theme` ("auto", "dark", "light", "ansi" or a theme's own name)."""
+    named = {
+        "dark": "textual-dark",
+        "light": "textual-light",
+        "ansi": "ansi-dark",
+        "ansi-light": "ansi-light",
+    }
+    if setting == "auto":
+        return "ansi-dark" if colours <= 16 else "textual-dark"
+    return named.get(setting, setting)

@@ -1,0 +1,83 @@
+"""Text from outside (data, models, logs, file names) on its way to the terminal: it is shown, never acted on.
+
+`plain` makes a string harmless, `safe` makes it Content for a widget; neither ever reads markup. Widgets get
+Content built here or by `Content.assemble`, never a string with markup in it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from textual.content import Content
+
+_KEPT = frozenset("\n\u200c\u200d")
+"""Kept as they are: line ends, and the joiners that Persian, Indic scripts and emoji need."""
+
+_ACTING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories that a terminal may act on, or that hide text from the reader."""
+
+TAB = "    "
+
+
+def _mark(character: str) -> str:
+    """What stands for one character that must not reach the terminal."""
+    code = ord(character)
+    if character == "\t":
+        return TAB
+    if code == 0xFE0F:
+        # Emoji presentation: terminals disagree about the width that it asks for.
+        return ""
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    return f"<U+{code:04X}>"
+
+
+def plain(text: str) -> str:
+    """`text` with every control, escape, bidi and invisible character as a visible mark.
+
+    Line ends stay, tabs become four spaces, lone surrogates of file names become marks, so that the result
+    can always be encoded. Control characters become their pictures (ESC is ␛), others `<U+202E>`.
+    """
+    if text.isprintable() and "\ufe0f" not in text:
+        return text
+    return "".join(
+        _mark(character)
+        if character not in _KEPT and (unicodedata.category(character) in _ACTING or character == "\ufe0f")
+        else character
+        for character in text
+    )
+
+
+def one_line(text: str) -> str:
+    """`plain`, with line ends as `⏎`, for places where a second line would be a forgery."""
+    return plain(text.replace("\r\n", "\n")).replace("\n", "⏎")
+
+
+def safe(text: str, style: str = "") -> Content:
+    """`plain(text)` as Content for a widget: brackets are brackets. `style` is our own, e.g. "$accent"."""
+    from textual.content import Content
+
+    return Content.styled(plain(text), style) if style else Content(plain(text))
+
+
+def cells(text: str) -> int:
+    """Width of `text` in terminal cells (a 汉字 is two)."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def fit(text: str, width: int) -> str:
+    """`text` on one line in exactly `width` cells: cut with `…`, or filled with spaces."""
+    from rich.cells import cell_len, set_cell_size
+
+    line = one_line(text)
+    if width <= 0:
+        return ""
+    if cell_len(line) <= width:
+        return line + " " * (width - cell_len(line))
+    return set_cell_size(set_cell_size(line, width - 1).rstrip() + "…", width)

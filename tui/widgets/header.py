@@ -1,0 +1,94 @@
+"""The one header: tabs, the running run, memory against its budget, alerts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from textual import events
+from textual.content import Content
+from textual.message import Message
+
+from engine.i18n import _
+from tui.signs import Signs
+from tui.text import cells, one_line
+from tui.widgets.lines import Lines
+
+
+@dataclass(frozen=True)
+class Running:
+    """What the header says about the run in progress."""
+
+    paused: bool = False
+    share: float | None = None
+    """Done of the whole run, 0 to 1."""
+    memory: str = ""
+    """"2.1/4.0G", or "" before the first measurement."""
+
+
+class Header(Lines):
+    """` h2q  [1 Train] 2 Corpus …                ● 41%  2.1/4.0G  ▲1`. A click on a tab shows it."""
+
+    DEFAULT_CSS = "Header { dock: top; height: 1; }"
+
+    class TabChosen(Message):
+        """A tab was clicked; `index` counts from 0."""
+
+        def __init__(self, index: int) -> None:
+            self.index = index
+            super().__init__()
+
+    def __init__(self, titles: list[str], signs: Signs) -> None:
+        super().__init__(id="header")
+        self.titles = titles
+        self.signs = signs
+        self.active = 0
+        self.running: Running | None = None
+        self.alerts = 0
+        self._places: list[tuple[int, int]] = []
+
+    def redraw(self) -> None:
+        """Call after a change of any attribute."""
+        width = self.size.width
+        right = self._right()
+        left, self._places = self._left(width - right.cell_length - 1)
+        gap = max(1, width - left.cell_length - right.cell_length)
+        self.show([Content.assemble(left, " " * gap, right)])
+
+    def on_resize(self, _event: events.Resize) -> None:
+        self.redraw()
+
+    def on_click(self, event: events.Click) -> None:
+        for index, (start, end) in enumerate(self._places):
+            if start <= event.x < end:
+                self.post_message(self.TabChosen(index))
+
+    def _left(self, room: int) -> tuple[Content, list[tuple[int, int]]]:
+        """The tabs in at most `room` cells: first the name goes, then the titles of the other tabs."""
+        content, places = Content(""), list[tuple[int, int]]()
+        for brand, titled in ((" h2q  ", True), (" ", True), (" ", False)):
+            content, places = Content.styled(brand, "bold"), []
+            for index, title in enumerate(self.titles):
+                here = index == self.active
+                name = f"{index + 1} {one_line(_(title))}" if titled or here else f"{index + 1}"
+                text = f"[{name}]" if here else f" {name} "
+                start = content.cell_length
+                content = content.append(Content.styled(text, "bold $accent" if here else ""))
+                places.append((start, start + cells(text)))
+            if content.cell_length <= room:
+                break
+        return content, places
+
+    def _right(self) -> Content:
+        run = self.running
+        parts: list[Content] = []
+        if run is None:
+            parts.append(Content.styled(_("nothing running"), "$text-muted"))
+        else:
+            sign, style = (self.signs.paused, "$warning") if run.paused else (self.signs.running, "$accent")
+            share = "" if run.share is None else f" {min(99, int(run.share * 100)):2d}%"
+            parts.append(Content.styled(f"{sign}{share}", style))
+            if run.memory:
+                parts.append(Content(run.memory))
+        if self.alerts:
+            parts.append(Content.styled(f"{self.signs.alert}{self.alerts}", "bold $error"))
+        return Content("  ").join(parts).append(" ")
