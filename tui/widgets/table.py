@@ -53,8 +53,10 @@ class VirtualList(ScrollView, can_focus=True):
     }
     DEFAULT_CSS = """
     VirtualList { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
-    VirtualList > .table--cursor { background: $surface-lighten-1; }
-    VirtualList:focus > .table--cursor { background: $primary 40%; text-style: bold; }
+    VirtualList > .table--cursor { background: $block-cursor-blurred-background; color: $block-cursor-blurred-foreground; }
+    VirtualList:focus > .table--cursor {
+        background: $block-cursor-background; color: $block-cursor-foreground; text-style: bold;
+    }
     VirtualList > .table--dim { color: $text-muted; }
     VirtualList > .table--good { color: $text-success; }
     VirtualList > .table--watch { color: $text-warning; }

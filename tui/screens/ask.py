@@ -1,0 +1,123 @@
+"""One-line questions at the foot of the screen: yes or no, or a short text; everything behind stays in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from engine.i18n import _
+from tui.text import cells, one_line, safe
+
+_CSS = """
+{name} {{ align: left bottom; background: transparent; }}
+{name} > Horizontal {{ height: auto; max-height: 3; width: 100%; background: $surface; }}
+{name} Static {{ width: auto; height: auto; padding: 0 1; }}
+{name} Input {{ width: 1fr; height: 1; border: none; padding: 0; background: $surface; }}
+{name} .error {{ color: $text-error; }}
+"""
+
+
+class Confirm(ModalScreen[bool]):
+    """Asks once, naming the thing: `await app.push_screen_wait(Confirm("Stop 1120-2204?"))`.
+
+    `enter` and `y` are yes; `esc`, `n` and `q` are no; other keys do nothing.
+    """
+
+    DEFAULT_CSS = _CSS.format(name="Confirm") + "Confirm Static { width: 1fr; }"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter,y,Y", "answer(True)", show=False),
+        Binding("escape,n,N,q", "answer(False)", show=False),
+    ]
+
+    def __init__(self, question: str) -> None:
+        super().__init__()
+        self.question = question
+
+    def compose(self) -> ComposeResult:
+        with Horizontal():
+            line = f"{one_line(self.question)}   "
+            yield Static(safe(line, "bold") + safe(_("enter yes   esc no"), "$text-muted"))
+
+    def action_answer(self, answer: bool) -> None:
+        self.dismiss(answer)
+
+
+class AskLine(ModalScreen[str | None]):
+    """Asks for a short text; None when the person leaves with `esc`.
+
+    `choices` are offered with their digits: a digit in an empty field answers at once, `enter` in an empty
+    field answers `value`. `check` returns what is wrong with an answer, "" when it is good; a wrong one
+    stays in the field with the sentence beside it.
+    """
+
+    DEFAULT_CSS = _CSS.format(name="AskLine")
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", show=False)]
+
+    def __init__(
+        self,
+        question: str,
+        value: str = "",
+        *,
+        choices: Sequence[tuple[str, str]] = (),
+        check: Callable[[str], str] | None = None,
+    ) -> None:
+        """`choices`: (answer, what a person reads); the first is what `enter` takes."""
+        super().__init__()
+        self.question = question
+        self._value = value
+        self._choices = tuple(choices)
+        self._check = check
+
+    def compose(self) -> ComposeResult:
+        with Horizontal():
+            yield Static(safe(one_line(self.question), "bold"))
+            if self._choices:
+                offered = "  ".join(f"{n} {text}" for n, (_answer, text) in enumerate(self._choices, 1))
+                yield Static(safe(offered, "$text-muted"), id="ask-choices")
+            yield Input(self._value, select_on_focus=False)
+            yield Static(id="ask-problem", classes="error")
+
+    def on_mount(self) -> None:
+        field = self.query_one(Input)
+        field.focus()
+        field.cursor_position = len(self._value)
+        if self._choices:
+            self._narrow()
+
+    def _narrow(self) -> None:
+        """On a narrow screen the choices take a line of their own above the field."""
+        width = cells(self.question) + sum(cells(text) + 4 for _answer, text in self._choices) + 20
+        if width > self.app.size.width:
+            row = self.query_one(Horizontal)
+            row.styles.layout = "vertical"
+            row.styles.max_height = 4
+
+    @on(Input.Changed)
+    def _digit(self, message: Input.Changed) -> None:
+        message.stop()
+        self.query_one("#ask-problem", Static).update("")
+        text = message.value
+        if self._choices and text.isdigit() and 1 <= int(text) <= len(self._choices):
+            self.dismiss(self._choices[int(text) - 1][0])
+
+    @on(Input.Submitted)
+    def _submitted(self, message: Input.Submitted) -> None:
+        message.stop()
+        text = message.value.strip()
+        if not text and self._choices:
+            text = self._choices[0][0]
+        problem = self._check(text) if self._check else ""
+        if problem:
+            self.query_one("#ask-problem", Static).update(safe(problem))
+        else:
+            self.dismiss(text)
+
+    def action_leave(self) -> None:
+        self.dismiss(None)

@@ -1,0 +1,295 @@
+"""The settings: language, theme, signs, budget, review, keys. Each change is saved and in force at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+from textual import events, work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from engine.config import Settings, save_settings
+from engine.errors import H2QError
+from engine.i18n import LANGUAGES, N_, _
+from engine.paths import Workspace
+from tui.actions import ACTIONS, BY_ID, EVERYWHERE, Action, key_shown
+from tui.text import safe
+from tui.widgets.table import Cell, Row, VirtualList
+
+KEY_PREFIX = "key:"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One setting. `values` are its values in the order of the arrow keys; numbers step through `steps`."""
+
+    field: str
+    label: str
+    help: str
+    values: tuple[Any, ...]
+    words: tuple[str, ...] = ()
+    """What a person reads for each value, marked for the catalogs; empty: the value itself."""
+    unit: str = ""
+
+
+def _half_gigabytes() -> tuple[float, ...]:
+    return (*(n / 2 for n in range(1, 33)), 24.0, 32.0, 48.0, 64.0)
+
+
+CHOICES: tuple[Choice, ...] = (
+    Choice(
+        "language",
+        N_("language"),
+        N_("auto: as the environment of the terminal says"),
+        ("auto", "en", "zh"),
+    ),
+    Choice("theme", N_("theme"), N_("auto: chosen from the colours that the terminal can show"), ("auto",)),
+    Choice(
+        "signs",
+        N_("signs"),
+        N_("ascii where the terminal draws ● ✓ ▲ two cells wide or not at all"),
+        ("auto", "unicode", "ascii"),
+    ),
+    Choice(
+        "ambiguous_width",
+        N_("ambiguous width"),
+        N_("cells that the terminal gives to East Asian ambiguous characters"),
+        ("auto", "narrow", "wide"),
+    ),
+    Choice(
+        "max_memory_gb",
+        N_("memory budget"),
+        N_("the most a run and its children may take; the machine may allow less"),
+        _half_gigabytes(),
+        unit="GB",
+    ),
+    Choice(
+        "review",
+        N_("review"),
+        N_("auto: what passes the filters is trained on unless rejected; manual: only what you accepted"),
+        ("auto", "manual"),
+    ),
+    Choice(
+        "sensitive",
+        N_("private data found"),
+        N_("redact: the place is replaced; drop: the conversation is left out"),
+        ("redact", "drop"),
+    ),
+    Choice(
+        "low_value",
+        N_("greetings and thanks"),
+        N_("mask: they stay as context and are not trained on"),
+        ("mask", "keep"),
+    ),
+    Choice(
+        "near_threshold",
+        N_("near duplicates from"),
+        N_("how alike two conversations are to count as one, 0.3 to 1"),
+        tuple(round(0.3 + n * 0.05, 2) for n in range(15)),
+    ),
+    Choice(
+        "backup_weekly",
+        N_("weekly backup"),
+        N_("a backup when the newest one is older than seven days"),
+        (True, False),
+        (N_("yes"), N_("no")),
+    ),
+)
+
+
+def key_conflict(action: Action, key: str, own: dict[str, str]) -> Action | None:
+    """The action that already answers to `key` where `action` would; None when the key is free.
+
+    Keys of everywhere clash with every tab; digits belong to the tabs and are refused by the caller.
+    """
+    for row in ACTIONS:
+        if row.id == action.id or not {row.tab, action.tab} & {
+            EVERYWHERE,
+            row.tab if row.tab == action.tab else "",
+        }:
+            continue
+        if key in own.get(row.id, row.key).split():
+            return row
+    return None
+
+
+class SettingsScreen(ModalScreen[None]):
+    """A list of settings and keys. `apply` puts changed settings in force in the running app."""
+
+    DEFAULT_CSS = """
+    SettingsScreen { align: center middle; }
+    SettingsScreen > Vertical { width: 90%; max-width: 100; height: 90%; border: round $accent; padding: 0 1; }
+    SettingsScreen #settings-help { height: 2; color: $text-muted; }
+    SettingsScreen #settings-keys { height: 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,S,q", "close", show=False),
+        Binding("right,l,enter,space", "change(1)", show=False),
+        Binding("left,h", "change(-1)", show=False),
+        Binding("backspace,delete", "default", show=False),
+    ]
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        settings: Settings,
+        apply: Callable[[Settings], None],
+        themes: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self._workspace = workspace
+        self.settings = settings
+        self._apply = apply
+        self._themes = ("auto", *sorted(themes))
+        self._saving = threading.Lock()
+        self._catching = ""
+        """Id of the action whose new key is awaited."""
+
+    def compose(self) -> ComposeResult:
+        with Vertical() as box:
+            box.border_title = _("Settings")
+            yield VirtualList((24, 0), id="settings-list")
+            yield Static(id="settings-help")
+            yield Static(id="settings-keys")
+
+    def on_mount(self) -> None:
+        ids = [choice.field for choice in CHOICES]
+        ids += [KEY_PREFIX + row.id for row in ACTIONS]
+        self._table.show(ids)
+        self._fill()
+        self._table.focus()
+
+    @property
+    def _table(self) -> VirtualList:
+        return self.query_one(VirtualList)
+
+    def _fill(self) -> None:
+        rows = [Row(choice.field, (Cell(_(choice.label)), Cell(self._shown(choice)))) for choice in CHOICES]
+        for action in ACTIONS:
+            own = self.settings.keys.get(action.id)
+            key = " ".join(key_shown(one) for one in (own or action.key).split())
+            where = _("everywhere") if action.tab == EVERYWHERE else action.tab
+            label = _("key: {label}").format(label=_(action.label))
+            kind = "good" if own else ""
+            rows.append(Row(KEY_PREFIX + action.id, (Cell(label), Cell(f"{key:<12} {where}", kind))))
+        self._table.fill(rows)
+        self._explain()
+
+    def _shown(self, choice: Choice) -> str:
+        value = getattr(self.settings, choice.field)
+        if choice.field == "language":
+            text = LANGUAGES.get(value, value)
+        elif choice.words and value in choice.values:
+            text = _(choice.words[choice.values.index(value)])
+        else:
+            text = f"{value:g}" if isinstance(value, float) else str(value)
+        return f"‹ {text}{' ' + choice.unit if choice.unit else ''} ›"
+
+    def on_virtual_list_highlighted(self) -> None:
+        self._catching = ""
+        self._explain()
+
+    def _explain(self, text: str = "", kind: str = "") -> None:
+        """What the row under the cursor means, or `text`; and the keys that work on it."""
+        row_id = self._table.cursor_id
+        if row_id.startswith(KEY_PREFIX):
+            action = BY_ID[row_id.removeprefix(KEY_PREFIX)]
+            meaning = _(action.help) or _(action.label)
+            keys = _("enter new key   backspace default   esc close")
+            if self._catching:
+                meaning, keys = (
+                    _("Press the new key for “{label}”.").format(label=_(action.label)),
+                    _("esc leave it"),
+                )
+        else:
+            meaning = next((_(choice.help) for choice in CHOICES if choice.field == row_id), "")
+            keys = _("← → change   backspace default   esc close")
+        self.query_one("#settings-help", Static).update(safe(text or meaning, kind))
+        self.query_one("#settings-keys", Static).update(safe(keys, "$text-muted"))
+
+    # Changing
+
+    def action_change(self, by: int) -> None:
+        """The next value, or waiting for a key."""
+        row_id = self._table.cursor_id
+        if row_id.startswith(KEY_PREFIX):
+            if by > 0:
+                self._catching = row_id.removeprefix(KEY_PREFIX)
+                self._explain()
+            return
+        choice = next(choice for choice in CHOICES if choice.field == row_id)
+        values = self._themes if choice.field == "theme" else choice.values
+        value = getattr(self.settings, choice.field)
+        if isinstance(value, float):
+            values = tuple(sorted({*values, value}))
+            place = max(0, min(len(values) - 1, values.index(value) + by))
+        else:
+            place = (values.index(value) + by) % len(values) if value in values else 0
+        self._set(choice.field, values[place])
+
+    def action_default(self) -> None:
+        """Back to the default of the row under the cursor."""
+        row_id = self._table.cursor_id
+        if row_id.startswith(KEY_PREFIX):
+            keys = dict(self.settings.keys)
+            if keys.pop(row_id.removeprefix(KEY_PREFIX), None) is not None:
+                self._set("keys", keys)
+        else:
+            self._set(row_id, getattr(Settings(), row_id))
+
+    def on_key(self, event: events.Key) -> None:
+        """While a key is awaited, every key but esc is it."""
+        if not self._catching:
+            return
+        event.stop()
+        event.prevent_default()
+        action = BY_ID[self._catching]
+        self._catching = ""
+        if event.key == "escape":
+            self._explain()
+            return
+        key = (
+            event.character
+            if event.is_printable and event.character and event.character != " "
+            else event.key
+        )
+        if key.isdigit():
+            self._explain(_("Digits are the tabs."), "$text-error")
+            return
+        other = key_conflict(action, key, self.settings.keys)
+        if other is not None:
+            text = _("{key} is “{label}” already; nothing was changed.").format(
+                key=key_shown(key), label=_(other.label)
+            )
+            self._explain(text, "$text-error")
+            return
+        keys = {**self.settings.keys, action.id: key}
+        if key in action.key.split():
+            keys.pop(action.id)
+        self._set("keys", keys)
+
+    def _set(self, field: str, value: Any) -> None:
+        self.settings = msgspec.structs.replace(self.settings, **{field: value})
+        self._apply(self.settings)
+        self._fill()
+        self.query_one(Vertical).border_title = _("Settings")
+        self._save()
+
+    @work(thread=True, group="settings:save", exit_on_error=False)
+    def _save(self) -> None:
+        try:
+            # Saves what holds now: of two changes in a hurry the later one stays.
+            with self._saving:
+                save_settings(self._workspace, self.settings)
+        except (H2QError, OSError) as problem:
+            self.app.call_from_thread(self._explain, str(problem), "$text-error")
+
+    def action_close(self) -> None:
+        self.dismiss(None)
