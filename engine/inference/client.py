@@ -1,0 +1,248 @@
+"""The client of the inference service: starts it on first use, asks, and streams. Imports no backend.
+
+Each request is a connection of its own; closing it cancels, so leaving a `generate` loop frees the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+import msgspec
+
+from engine.errors import BadInput, Busy, H2QError, NotEnoughData, ServiceUnreachable, UsageProblem
+from engine.i18n import _
+from engine.inference.protocol import (
+    MAX_LINE,
+    ChatMessage,
+    Done,
+    Failure,
+    Generate,
+    Generated,
+    GetStatus,
+    Likelihood,
+    Load,
+    LoadedModel,
+    MakeRoom,
+    Piece,
+    Reply,
+    Request,
+    Sampling,
+    Scored,
+    ServiceStatus,
+    Shutdown,
+    Unload,
+    log_path,
+    socket_path,
+)
+from engine.paths import Workspace
+
+START_TIMEOUT = 30.0
+"""Seconds until a service that was started must answer (it opens its socket before it loads torch)."""
+
+T = TypeVar("T")
+_ENCODER = msgspec.json.Encoder()
+_DECODER: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+_ERRORS: dict[int, type[H2QError]] = {
+    2: BadInput,
+    3: NotEnoughData,
+    4: ServiceUnreachable,
+    5: Busy,
+}
+
+
+class InferenceClient:
+    """Talks to the inference service of one workspace.
+
+    Every method starts the service when it does not run and raises ServiceUnreachable, with the last line
+    of its log, when it cannot be started; a service that dies is started once more.
+    """
+
+    def __init__(self, ws: Workspace) -> None:
+        self._ws = ws
+        self._process: subprocess.Popen[bytes] | None = None
+        self.last: Generated | None = None
+        """How the last answer ended; None while it is being made, or when it was cancelled."""
+
+    async def generate(
+        self, model: str, messages: Sequence[ChatMessage], sampling: Sampling | None = None
+    ) -> AsyncGenerator[str, None]:
+        """Pieces of the answer, whole characters each. Closing the generator (`aclose`) cancels.
+
+        `model` is a name of the registry or a directory. Raises BadInput for an unknown or broken model.
+        """
+        self.last = None
+        request = Generate(model=model, messages=list(messages), sampling=sampling or Sampling())
+        stream = self._stream(request)
+        try:
+            async for reply in stream:
+                if isinstance(reply, Piece):
+                    yield reply.text
+                else:
+                    self.last = msgspec.json.decode(reply.result, type=Generated)
+        finally:
+            await stream.aclose()
+
+    async def answer(
+        self, model: str, messages: Sequence[ChatMessage], sampling: Sampling | None = None
+    ) -> str:
+        """The whole answer at once."""
+        return "".join([piece async for piece in self.generate(model, messages, sampling)])
+
+    async def load(self, model: str) -> LoadedModel:
+        """Loads a model ahead of its first use. Raises BadInput."""
+        return await self._ask(Load(model=model), LoadedModel)
+
+    async def loglikelihood(self, model: str, messages: Sequence[ChatMessage]) -> Scored:
+        """Log-likelihood of the assistant turns of `messages`. Raises BadInput."""
+        return await self._ask(Likelihood(model=model, messages=list(messages)), Scored)
+
+    async def status(self, *, start: bool = False) -> ServiceStatus | None:
+        """What the service holds; None when it does not run and `start` is not asked for."""
+        if not start and not self._listening():
+            return None
+        try:
+            return await self._ask(GetStatus(), ServiceStatus, start=start)
+        except ServiceUnreachable:
+            if start:
+                raise
+            return None
+
+    async def unload(self, model: str | None = None) -> None:
+        """Frees one model, or all. Nothing to do when the service does not run."""
+        with suppress(ServiceUnreachable):
+            await self._ask(Unload(model=model), msgspec.Raw, start=False)
+
+    async def shutdown(self) -> None:
+        """Ends the service; returns when it has let go of its socket."""
+        with suppress(ServiceUnreachable):
+            await self._ask(Shutdown(), msgspec.Raw, start=False)
+        for _attempt in range(200):
+            if not self._listening():
+                return
+            await asyncio.sleep(0.05)
+
+    async def _ask(self, request: Request, type_: type[T], *, start: bool = True) -> T:
+        stream = self._stream(request, start=start)
+        try:
+            async for reply in stream:
+                if isinstance(reply, Done):
+                    return msgspec.json.decode(reply.result, type=type_)
+        finally:
+            await stream.aclose()
+        raise _unreachable(self._ws)
+
+    async def _stream(self, request: Request, *, start: bool = True) -> AsyncGenerator[Piece | Done, None]:
+        """The replies to one request, the last one Done. A service that dies before it answers anything is
+        started once more; one that dies in the middle of an answer raises ServiceUnreachable."""
+        for attempt in (1, 2):
+            begun = False
+            try:
+                async for reply in self._exchange(request, start=start):
+                    begun = True
+                    yield reply
+                return
+            except (ConnectionError, asyncio.IncompleteReadError, FileNotFoundError) as problem:
+                if begun or attempt == 2 or not start:
+                    raise _unreachable(self._ws) from problem
+
+    async def _exchange(self, request: Request, *, start: bool) -> AsyncGenerator[Piece | Done, None]:
+        reader, writer = await self._connect(start=start)
+        try:
+            writer.write(_ENCODER.encode(request) + b"\n")
+            await writer.drain()
+            while True:
+                line = await reader.readuntil(b"\n")
+                reply = _DECODER.decode(line)
+                if isinstance(reply, Failure):
+                    raise _ERRORS.get(reply.exit_code, UsageProblem)(reply.what, mend=reply.mend)
+                yield reply
+                if isinstance(reply, Done):
+                    return
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    async def _connect(self, *, start: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        path = str(socket_path(self._ws))
+        try:
+            return await asyncio.open_unix_connection(path, limit=MAX_LINE)
+        except OSError as problem:
+            if not start:
+                raise _unreachable(self._ws) from problem
+        self._start()
+        deadline = time.monotonic() + START_TIMEOUT
+        while True:
+            try:
+                return await asyncio.open_unix_connection(path, limit=MAX_LINE)
+            except OSError as problem:
+                # One that ends with 0 met another that holds the lock and will answer soon.
+                failed = self._process is not None and self._process.poll() not in (None, 0)
+                if failed or time.monotonic() > deadline:
+                    raise _unreachable(self._ws) from problem
+            await asyncio.sleep(0.03)
+
+    def _start(self) -> None:
+        """Starts the service in a session of its own: it outlives this process and its terminal."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        log = log_path(self._ws)
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("wb") as output:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "engine", "serve", str(self._ws.root)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                )
+        except OSError as problem:
+            raise ServiceUnreachable(
+                _("the inference service cannot be started: {reason}").format(reason=problem),
+                mend="h2q-tui check",
+            ) from problem
+
+    def _listening(self) -> bool:
+        """Whether something answers on the socket."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1.0)
+            try:
+                probe.connect(str(socket_path(self._ws)))
+            except OSError:
+                return False
+        return True
+
+
+def make_room_sync(ws: Workspace, needed_mb: float, budget_mb: float) -> bool:
+    """Asks the service to free its models unless it fits into `budget_mb` beside a run of `needed_mb`.
+
+    True when models were freed. Does not start a service, and never raises: a run must not fail for it.
+    """
+
+    async def ask() -> bool:
+        client = InferenceClient(ws)
+        return await client._ask(MakeRoom(needed_mb=needed_mb, budget_mb=budget_mb), bool, start=False)
+
+    try:
+        return asyncio.run(asyncio.wait_for(ask(), timeout=15.0))
+    except (H2QError, OSError, TimeoutError, msgspec.MsgspecError):
+        return False
+
+
+def _unreachable(ws: Workspace) -> ServiceUnreachable:
+    """With the last line of the service's log, which says why it ended."""
+    try:
+        lines = log_path(ws).read_bytes()[-4096:].decode("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    what = _("the inference service does not answer")
+    return ServiceUnreachable(f"{what}: {last}" if last else what, mend=f"tail {log_path(ws)}")
