@@ -40,7 +40,9 @@ def discover() -> list[Benchmark]:
     for module in pkgutil.iter_modules(bench.__path__):
         if module.name.startswith("_"):
             continue
-        listed: tuple[Benchmark, ...] = getattr(importlib.import_module(f"bench.{module.name}"), "BENCHMARKS", ())
+        listed: tuple[Benchmark, ...] = getattr(
+            importlib.import_module(f"bench.{module.name}"), "BENCHMARKS", ()
+        )
         for benchmark in listed:
             if benchmark.name in found:
                 raise ValueError(f"two benchmarks are called {benchmark.name}")
@@ -58,7 +60,9 @@ def choose(names: list[str]) -> list[Benchmark]:
         return known
     chosen: list[Benchmark] = []
     for name in names:
-        fitting = [one for one in known if one.name == name] or [one for one in known if one.name.startswith(name)]
+        fitting = [one for one in known if one.name == name] or [
+            one for one in known if one.name.startswith(name)
+        ]
         if not fitting:
             raise KeyError(name)
         chosen += [one for one in fitting if one not in chosen]
@@ -82,7 +86,9 @@ def save(result: BenchResult, *, full: bool, load: float) -> None:
         Saved(
             date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             machine=processor(),
-            cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else psutil.cpu_count() or 1,
+            cores=len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else psutil.cpu_count() or 1,
             load=round(load, 2),
             full=full,
             result=result,

@@ -26,12 +26,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", ["data", "styles"])
 def test_an_installed_wheel_finds_what_ships_with_it(installed: Path, name: str) -> None:
-    tracked = subprocess.run(["git", "ls-files", name], cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    tracked = subprocess.run(
+        ["git", "ls-files", name], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout
     if not tracked.strip():
         pytest.skip("not a git checkout")
     code = f"from engine.paths import shipped; print(shipped({name!r}))"
     told = subprocess.run(
-        [sys.executable, "-c", code], cwd=installed, env={"PYTHONPATH": str(installed)}, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        cwd=installed,
+        env={"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
     )
     found = Path(told.stdout.strip())
     assert found.is_relative_to(installed)

@@ -7,4 +7,6 @@ from collections.abc import Callable
 
 import typer
 
-GROUPS: tuple[Callable[[typer.Typer], None], ...] = ()
+from tui.commands import check
+
+GROUPS: tuple[Callable[[typer.Typer], None], ...] = (check.register,)

@@ -1,0 +1,105 @@
+"""The preflight: what it warns of, and that it only looks."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+from engine.errors import BadInput
+from engine.health import preflight_machine as machine
+from engine.health.item import Grade, Item
+from engine.health.preflight import LOOKS, examine
+from engine.paths import Workspace
+
+LIGHT = tuple(look for look in LOOKS if look[0] != "torch")
+
+
+def grades(ws: Workspace) -> dict[str, Item]:
+    return {item.id: item for item in examine(ws, LIGHT)}
+
+
+def test_looking_at_an_empty_place_makes_nothing(tmp_path: Path) -> None:
+    found = grades(Workspace(tmp_path / "new"))
+    assert list(tmp_path.iterdir()) == []
+    assert found["workspace"].grade is Grade.PASS
+    assert found["text"].grade is Grade.WARN and found["text"].mend == "h2q-tui sample"
+
+
+def test_a_newer_workspace_fails_with_the_command_that_updates(tmp_path: Path) -> None:
+    (tmp_path / "workspace.json").write_text('{"schema": 999}')
+    item = grades(Workspace(tmp_path))["workspace"]
+    assert item.grade is Grade.FAIL and "999" in item.detail and item.mend
+
+
+def test_a_damaged_database_fails_and_does_not_stop_the_rest(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    ws.memory_db.parent.mkdir()
+    ws.memory_db.write_bytes(b"not a database" * 100)
+    found = grades(ws)
+    assert found["store"].grade is Grade.FAIL and "sqlite3" not in found["store"].mend
+    assert found["runs"].grade is Grade.PASS
+
+
+def test_a_model_in_use_that_is_gone_fails(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    ws.config.mkdir()
+    ws.models_json.write_text(json.dumps({"models": [], "brain_models": {"leftbrain": "gone"}}))
+    item = grades(ws)["models"]
+    assert item.grade is Grade.FAIL and "gone" in item.detail
+
+
+def test_a_look_that_breaks_is_a_failed_item(tmp_path: Path) -> None:
+    def broken(_ws: Workspace) -> tuple[Grade, str, str]:
+        raise sqlite3.DatabaseError("file is not a database")
+
+    def refused(_ws: Workspace) -> tuple[Grade, str, str]:
+        raise BadInput("it is broken", mend="h2q-tui paths")
+
+    items = list(examine(Workspace(tmp_path), (("a", "a", broken), ("b", "b", refused))))
+    assert [item.grade for item in items] == [Grade.FAIL, Grade.FAIL]
+    assert items[1].mend == "h2q-tui paths"
+
+
+@pytest.mark.parametrize(
+    ("version", "grade"), [("1.8.1", Grade.WARN), ("1.9.0", Grade.PASS), ("1.10.2", Grade.PASS)]
+)
+def test_accelerate_before_the_fix_of_empty_loaders_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str, grade: Grade
+) -> None:
+    monkeypatch.setattr(machine.metadata, "version", lambda _name: version)
+    assert machine.accelerate(Workspace(tmp_path))[0] is grade
+
+
+@pytest.mark.parametrize(("ratio", "grade"), [("0.0", Grade.WARN), ("0", Grade.WARN), ("0.7", Grade.PASS)])
+def test_taking_the_mps_limit_away_is_warned_of(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ratio: str, grade: Grade
+) -> None:
+    monkeypatch.setenv("PYTORCH_MPS_HIGH_WATERMARK_RATIO", ratio)
+    assert machine.mps(Workspace(tmp_path))[0] is grade
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "limit"),
+    [
+        ("memory.max", "max", None),
+        ("memory.max", "1073741824\n", 1 << 30),
+        ("memory/memory.limit_in_bytes", "9223372036854771712", None),
+        ("memory/memory.limit_in_bytes", "536870912", 1 << 29),
+    ],
+)
+def test_both_layouts_of_control_groups_are_read(
+    tmp_path: Path, file: str, text: str, limit: int | None
+) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(text)
+    assert machine.cgroup_limit(tmp_path) == limit
+
+
+def test_a_full_disk_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _path: usage(100, 100, 0))
+    assert machine.disk(Workspace(tmp_path / "x"))[0] is Grade.FAIL
