@@ -1,0 +1,146 @@
+"""Low-value turns: greetings, thanks, good-byes, bare acknowledgements and noise, in Chinese and English.
+
+A turn is cut into clauses and each clause is named. A turn is low in value when every clause is
+courtesy, or when courtesy closes it and what remains is a short remark that asks, tells and orders nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import zlib
+from enum import StrEnum
+
+import msgspec
+
+from engine.corpus.filters import courtesy
+
+
+class Kind(StrEnum):
+    """What a turn or clause is. The order is that of `_STRENGTH`: which one names the turn."""
+
+    THANKS = "thanks"
+    WELCOME = "welcome"
+    GOODBYE = "goodbye"
+    OFFER = "offer"
+    GREETING = "greeting"
+    ACKNOWLEDGEMENT = "acknowledgement"
+    NOISE = "noise"
+    EMPTY = "empty"
+    REPETITION = "repetition"
+    REMARK = "remark"
+    CONTENT = "content"
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """Whether a turn is low in value, what it is, and how sure: 1.0 courtesy alone, less with remarks."""
+
+    low: bool
+    kind: Kind
+    score: float
+
+
+_STRENGTH = (Kind.THANKS, Kind.WELCOME, Kind.GOODBYE, Kind.OFFER, Kind.GREETING, Kind.ACKNOWLEDGEMENT, Kind.NOISE)
+_CLOSING = frozenset((Kind.THANKS, Kind.WELCOME, Kind.GOODBYE))
+_LONGEST = 120
+"""Code points beyond which a turn is content, whatever courtesy it holds."""
+_REMARK_LONGEST = 18
+_REMARKS_LONGEST = 32
+
+_CLAUSE = re.compile(r"([^。！!？?，,、；;：~～…\n.]*)([。！!？?，,、；;：~～…\n.]+|$)")
+_CJK = re.compile(r"[\u3400-\u9fff]")
+_CJK_SPACE = re.compile(r"(?<=[\u3400-\u9fff])\s+(?=[\u3400-\u9fff])")
+_EDGE = re.compile(r"^[\W_]+|[\W_]+$")
+_LETTER = re.compile(r"[^\W_]")
+
+
+def judge(text: str) -> Judgement:
+    """The turn by itself, without what came before it."""
+    normal = unicodedata.normalize("NFKC", text).strip().lower()
+    if not normal:
+        return Judgement(True, Kind.EMPTY, 1.0)
+    if _is_noise(normal):
+        return Judgement(True, Kind.NOISE, 1.0)
+    if len(normal) > _LONGEST:
+        looping = len(normal) > 200 and _ratio(normal) < 0.08
+        return Judgement(True, Kind.REPETITION, 0.9) if looping else _CONTENT
+    return _judge_clauses(normal)
+
+
+def judge_in_context(text: str, question: str) -> Judgement:
+    """As `judge`, for an answer to `question`: a bare word that answers a question is its content."""
+    alone = judge(text)
+    if not alone.low or not question:
+        return alone
+    normal = unicodedata.normalize("NFKC", question).strip().lower()
+    if courtesy.ASKS_FOR_WORDS.search(normal):
+        return _CONTENT
+    asked = normal.endswith("?") or courtesy.QUESTION.search(normal) is not None
+    if alone.kind is Kind.ACKNOWLEDGEMENT and asked and not judge(question).low:
+        return _CONTENT
+    return alone
+
+
+_CONTENT = Judgement(False, Kind.CONTENT, 0.0)
+
+
+def _judge_clauses(normal: str) -> Judgement:
+    kinds: list[Kind] = []
+    lengths: list[int] = []
+    for match in _CLAUSE.finditer(_CJK_SPACE.sub("，", normal)):
+        clause = match.group(1)
+        clause = _EDGE.sub("", clause)
+        if not clause:
+            continue
+        kinds.append(_name(clause, asks="?" in match.group(2)))
+        lengths.append(len(clause))
+    if not kinds:
+        return Judgement(True, Kind.NOISE, 1.0)
+    if Kind.CONTENT in kinds:
+        return _CONTENT
+    remarks = sum(length for kind, length in zip(kinds, lengths, strict=True) if kind is Kind.REMARK)
+    named = next((kind for kind in _STRENGTH if kind in kinds), Kind.REMARK)
+    score = 1.0 - 0.5 * remarks / max(1, sum(lengths))
+    if not remarks:
+        return Judgement(True, named, 1.0)
+    if _CLOSING.isdisjoint(kinds) or remarks > _REMARKS_LONGEST:
+        return _CONTENT
+    return Judgement(True, named, round(score, 3))
+
+
+def _name(clause: str, *, asks: bool) -> Kind:
+    """What one clause is; `asks` when a question mark closes it."""
+    bare = courtesy.PARTICLES.sub("", clause) or clause
+    if courtesy.CLOSING_QUESTION.search(clause):
+        return Kind.OFFER
+    if courtesy.GREETING.fullmatch(bare) or courtesy.GREETING.fullmatch(clause):
+        return Kind.GREETING
+    asks = asks or courtesy.QUESTION.search(clause) is not None
+    if courtesy.WELCOME.fullmatch(bare):
+        return Kind.WELCOME
+    if courtesy.GOODBYE.fullmatch(bare) or courtesy.GOODBYE.fullmatch(clause):
+        return Kind.GOODBYE
+    if asks:
+        return Kind.CONTENT
+    if courtesy.ACKNOWLEDGEMENT.fullmatch(bare) or courtesy.ACKNOWLEDGEMENT.fullmatch(clause):
+        return Kind.ACKNOWLEDGEMENT
+    if courtesy.THANKS.search(clause):
+        short = len(clause) <= (24 if _CJK.search(clause) else 90)
+        return Kind.THANKS if short and not courtesy.ORDERS.search(clause) else Kind.CONTENT
+    if courtesy.TELLS.search(clause) or courtesy.ORDERS.search(clause):
+        return Kind.CONTENT
+    longest = _REMARK_LONGEST if _CJK.search(clause) else 2 * _REMARK_LONGEST
+    return Kind.REMARK if len(clause) <= longest else Kind.CONTENT
+
+
+def _is_noise(normal: str) -> bool:
+    """Signs alone, or one letter over and over ("??", "哈哈哈哈", "aaaaaa"); figures are never noise."""
+    letters = _LETTER.findall(normal)
+    if not letters:
+        return True
+    return len(letters) >= 4 and len(set(letters)) == 1 and not letters[0].isdigit()
+
+
+def _ratio(normal: str) -> float:
+    data = normal.encode("utf-8", "surrogatepass")
+    return len(zlib.compress(data, 1)) / len(data)

@@ -1,0 +1,131 @@
+"""Patterns of credentials: keys and tokens of the common vendors, private keys, passwords in context."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_START = r"(?<![A-Za-z0-9_])"
+_END = r"(?![A-Za-z0-9_])"
+
+VENDOR_KEY = re.compile(
+    _START
+    + r"(?:"
+    + "|".join(
+        (
+            r"sk-(?:proj-|ant-|or-|svcacct-|admin-|lf-)?[A-Za-z0-9][A-Za-z0-9_-]{18,}",
+            r"(?:A3T[A-Z0-9]|AKIA|ASIA|ABIA|ACCA|AGPA|AIDA|AROA)[A-Z0-9]{16}",
+            r"gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{22,}|gl(?:pat|dt|rt|soat|ptt)-[A-Za-z0-9_-]{20,}",
+            r"xox[abeoprs]-[A-Za-z0-9-]{10,}|xapp-[0-9]-[A-Za-z0-9-]{10,}",
+            r"AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20,}|GOCSPX-[A-Za-z0-9_-]{20,}",
+            r"hf_[A-Za-z0-9]{30,}|r8_[A-Za-z0-9]{30,}|npm_[A-Za-z0-9]{36}|pypi-AgE[A-Za-z0-9_-]{50,}",
+            r"(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/=]{20,}|sq0(?:atp|csp)-[A-Za-z0-9_-]{22,}",
+            r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}|key-[a-f0-9]{32}",
+            r"LTAI[A-Za-z0-9]{12,24}|AKID[A-Za-z0-9]{16,36}|AKLT[A-Za-z0-9]{20,}",
+            r"gsk_[A-Za-z0-9]{30,}|xai-[A-Za-z0-9]{30,}|tvly-[A-Za-z0-9-]{20,}|pplx-[A-Za-z0-9]{30,}|nvapi-[A-Za-z0-9_-]{30,}|fw_[A-Za-z0-9]{20,}",
+            r"dop_v1_[a-f0-9]{64}|dapi[a-f0-9]{32}|shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}|lin_api_[A-Za-z0-9]{30,}|ntn_[A-Za-z0-9]{30,}|secret_[A-Za-z0-9]{40,}",
+            r"AGE-SECRET-KEY-1[0-9A-Z]{50,}|[0-9]{8,10}:AA[A-Za-z0-9_-]{33}|hvs\.[A-Za-z0-9_-]{20,}|tskey-[A-Za-z0-9-]{16,}",
+            r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
+        )
+    )
+    + r")"
+)
+
+_NAMED_KEY = re.compile(
+    r"(?:(?<![A-Za-z])(?:[A-Za-z0-9]+[_-])*(?:api[_ -]?key|apikey|access[_ -]?key(?:[_ -]?(?:id|secret))?|secret[_ -]?(?:access[_ -]?)?key|app[_ -]?(?:secret|key)|client[_ -]?secret|"
+    r"(?:auth|access|refresh|bearer|api|bot)[_ -]?token|token|secret|credentials?)(?![A-Za-z])|密钥|秘钥|令牌|授权码|接口密码|私钥)"
+    r"[\"']?\s*(?:[:=]|是|为|is|=>|：)\s*[\"'`]?([A-Za-z0-9_\-./+=~]{12,256})",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"(?i:\bbearer|authorization:\s*(?:basic|token))\s+([A-Za-z0-9_\-./+=~]{16,})")
+
+PRIVATE_KEY = re.compile(
+    r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:.{0,20000}?-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----|[A-Za-z0-9+/=\s:,-]*)",
+    re.DOTALL,
+)
+
+URL_PASSWORD = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@]{1,64}:([^\s/@]{3,128})@[A-Za-z0-9.\[-]", re.IGNORECASE)
+
+_LABEL = r"(?:密\s*码|口令|passwords?|passwd|pass\s?code|pass\s?phrase|passwort|contraseña|(?<![a-z])(?:pwd|psw|pass|pin)(?![a-z])|pin码)"
+_TOKEN = r"([\x21-\x7e]{4,128})"
+_PASSWORD = (
+    # with a sign or a verb between the label and the value
+    re.compile(_LABEL + r"[\"']?\s*(?:[:=：]|=>|->|→)\s*[\"'`「『“]?" + _TOKEN, re.IGNORECASE),
+    re.compile(
+        _LABEL + r"\s*(?:就是|是|为|叫做?|改成了?|改为了?|设成了?|设为了?|设置成了?|设置为了?|换成了?|重置为|重置成|用的?是|填|输入?|is|was|are|to(?:\s+be)?|as)\s*[:：]?\s*[\"'`「『“]?" + _TOKEN,
+        re.IGNORECASE,
+    ),
+    re.compile(_LABEL + r"[ \t]?[\"'`「『“]?" + _TOKEN, re.IGNORECASE),
+)
+_ACCOUNT_AND_PASSWORD = re.compile(r"(?:账号|帐号|用户名?|login)\s*(?:/|和|、|及|&)?\s*密\s*码\s*(?:[:=：是为]|分别是)*\s*([\x21-\x7e]{2,64})\s*[/，,、和]\s*" + _TOKEN, re.IGNORECASE)
+
+_NOT_A_VALUE = re.compile(
+    r"(?:str(?:ing)?|int|bool|none|null|nil|undefined|true|false|required|optional|invalid|incorrect|wrong|correct|expired|empty|missing|hash(?:ed)?|field|input|text|varchar.*|admin_?password|default|"
+    r"protected|encrypted|strength|manager|reset|change|forgot(?:ten)?|policy|generator|and|the|your|my|for|not|too|very|with|that|this|from|used|stored|secure|safe|weak|strong|needed|here|"
+    r"y?our[_-]?(?:secure[_-]?)?(?:password|key|token|secret)s?(?:[_-]?here)?|(?:my|new|old|user|db|the)?[_-]?pass(?:word|wd)?s?|pwd|x{3,}|\*{3,}|\.{3,}|[•●]+|-{3,}|_{3,}|<[^<>]*>?|\$\{.*|\$[A-Za-z_]\w*|\{\{?\w*\}?\}?|%\(?\w*\)?s?|\[\w*\]?|"
+    r"changeme|example|placeholder|redacted|example.*|self\..*|this\..*|os\..*|process\.env.*|getenv.*|input\(.*|getpass.*|request\..*|req\..*|config.*|settings\..*|args\..*|params.*|data\[.*)",
+    re.IGNORECASE,
+)
+_CODE = re.compile(r"[A-Za-z_][\w.]*[.(\[].*|[\w.]+\(.*|.*[({]$|(?:https?|ftp)://.*", re.IGNORECASE)
+_TRAILING = re.compile(r"[\"'`,.;:!?)\]}>、。，；：！？）」』”]+$")
+
+
+def _strip(value: str) -> str:
+    """The value without the punctuation of its sentence; a sign after letters may belong to a password."""
+    return re.sub(r"[\"'`,;:)\]}>]+$|[.?!]+$(?<=[A-Za-z]{4}[.?!])", "", value)
+
+
+def _mixed(value: str) -> bool:
+    """Whether it looks chosen or drawn rather than written: two of digits, letters, signs, or both cases inside."""
+    digit = any(character.isdigit() for character in value)
+    letter = any(character.isalpha() for character in value)
+    sign = any(not character.isalnum() for character in value.strip(".,;:!?-_/'\""))
+    camel = re.search(r"[a-z][A-Z]", value) is not None and re.search(r"[A-Z][a-z]+[A-Z]|[a-z]{1,3}[A-Z]{2}", value) is not None
+    return (digit and letter) or (digit and sign) or (letter and sign) or (sign and not letter and len(value) >= 6) or camel
+
+
+def passwords(text: str) -> Iterator[tuple[int, int]]:
+    """Ranges of passwords told beside a word for one; words about passwords alone give none."""
+    for strength, pattern in enumerate(_PASSWORD):
+        for match in pattern.finditer(text):
+            label = match.group(0)[: match.start(1) - match.start()].rstrip()
+            value = _strip(match.group(1))
+            end = match.start(1) + len(value)
+            if len(value) < 4 or _NOT_A_VALUE.fullmatch(value) or (_CODE.fullmatch(value) and not re.search(r"\d.*[^\w.(\[]|[^\w.(\[].*\d", value)):
+                continue
+            digits = value.isdigit()
+            if strength == 0:
+                plausible = not (value.isalpha() and value.islower() and len(value) < 6) or _mixed(value)
+            elif strength == 1:
+                plausible = _mixed(value) or (digits and len(value) >= 4) or _quoted(text, match.start(1))
+                plausible = plausible and not _sentence(value)
+            else:
+                # only a Chinese label, or one with a capital or digit beside it, stands directly before its value
+                chinese = re.search(r"[\u7801\u4ee4]$", label.rstrip("\"'`「『“ ")) is not None
+                plausible = chinese and ((_mixed(value) and not _sentence(value)) or (digits and len(value) >= 6))
+            if plausible:
+                yield match.start(1), end
+    for match in _ACCOUNT_AND_PASSWORD.finditer(text):
+        value = _strip(match.group(2))
+        if not _NOT_A_VALUE.fullmatch(value):
+            yield match.start(2), match.start(2) + len(value)
+
+
+def _quoted(text: str, start: int) -> bool:
+    return start > 0 and text[start - 1] in "\"'`「『“"
+
+
+def _sentence(value: str) -> bool:
+    """Words joined by signs of writing ("case-sensitive", "user's", "and/or") or figures with a unit ("8-16")."""
+    return re.fullmatch(r"[A-Za-z]+(?:[-'/][A-Za-z]+)+|\d+[-~]\d+|[A-Za-z]+\.?|\d+(?:st|nd|rd|th)", value) is not None
+
+
+def named_keys(text: str) -> Iterator[tuple[int, int]]:
+    """Ranges of long random-looking values told beside a word for a key, token or secret."""
+    for pattern in (_NAMED_KEY, _BEARER):
+        for match in pattern.finditer(text):
+            value = _TRAILING.sub("", match.group(1))
+            kinds = sum(bool(re.search(kind, value)) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
+            plain = _NOT_A_VALUE.fullmatch(value) or _CODE.fullmatch(value) and not re.search(r"\d", value)
+            if not plain and re.search(r"\d", value) and kinds >= 2 and not re.fullmatch(r"[a-z]+(?:[_-][a-z0-9]+)+", value):
+                yield match.start(1), match.start(1) + len(value)
