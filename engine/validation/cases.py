@@ -40,9 +40,15 @@ class Case:
     bytes: int
     cut: int
     """Bytes of its answers that stand beyond a window's end and are not scored."""
-    question: str = ""
+    prompt: list[ChatMessage] = field(default_factory=list, repr=False)
+    """Everything up to the first scored answer: what both models answer side by side."""
     wanted: str = ""
-    """The first question with its answer, for the side-by-side view."""
+    """That answer."""
+
+    @property
+    def question(self) -> str:
+        """The last turn before the answer; "" where the assistant opens."""
+        return self.prompt[-1].content if self.prompt else ""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,7 @@ def cut_cases(held_out: Sequence[HeldOutLike], context: int) -> list[Case]:
         scored = sum(part.trained for part in parts)
         if scored == 0:
             continue
-        question, wanted = _first_exchange(item.messages)
+        first = next(i for i, m in enumerate(item.messages) if m.role == "assistant" and m.train)
         cases.append(
             Case(
                 conversation=item.conversation,
@@ -69,8 +75,8 @@ def cut_cases(held_out: Sequence[HeldOutLike], context: int) -> list[Case]:
                 windows=parts,
                 bytes=scored,
                 cut=sum(part.cut for part in parts),
-                question=question,
-                wanted=wanted,
+                prompt=list(item.messages[:first]),
+                wanted=item.messages[first].content,
             )
         )
     return cases
@@ -107,14 +113,3 @@ def refuse_seen(card: ModelCard, held_out: Sequence[HeldOutLike]) -> None:
         ),
         mend="h2q-tui models list",
     )
-
-
-def _first_exchange(messages: Sequence[ChatMessage]) -> tuple[str, str]:
-    """The first scored answer with the question before it; the question is "" when it opens the conversation."""
-    question = ""
-    for message in messages:
-        if message.role == "assistant" and message.train:
-            return question, message.content
-        if message.role == "user":
-            question = message.content
-    return question, ""

@@ -57,11 +57,15 @@ class Paired:
 class VisibleGain:
     """How small a gain a verdict could see, said before training."""
 
-    gain: float | None
+    relative: float | None
     """Smallest relative gain in NLL seen with 80 % power; None when no verdict is possible."""
     missing: int
     """Clusters that are missing for any verdict."""
     sentence: str
+
+    @property
+    def possible(self) -> bool:
+        return self.relative is not None
 
 
 def judge(
@@ -140,7 +144,7 @@ def visible_gain(groups: int, *, deviation: float | None = None, look: int = 1) 
             "{have} groups of conversations are kept back, {needed} are needed: {n} more, or there is no verdict",
             missing,
         ).format(have=groups, needed=MIN_CLUSTERS, n=missing)
-        return VisibleGain(gain=None, missing=missing, sentence=sentence)
+        return VisibleGain(relative=None, missing=missing, sentence=sentence)
     gain = gain_seen(PRIOR_DEVIATION if deviation is None else deviation, groups, alpha_for(look))
     if deviation is None:
         text = _(
@@ -154,7 +158,9 @@ def visible_gain(groups: int, *, deviation: float | None = None, look: int = 1) 
         )
     spread = PRIOR_DEVIATION if deviation is None else deviation
     return VisibleGain(
-        gain=gain, missing=0, sentence=text.format(have=groups, gain=percent(gain), spread=percent(spread))
+        relative=gain,
+        missing=0,
+        sentence=text.format(have=groups, gain=percent(gain), spread=percent(spread)),
     )
 
 

@@ -1,0 +1,99 @@
+"""Answers of both models to the person's own held-out questions: shown side by side, and checked for form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.inference.protocol import ChatMessage, Finish, Sampling
+from engine.inference.torch_backend import NativeModel
+from engine.models.transformer import Transformer
+from engine.validation.cases import Case
+from engine.validation.paired import interval95
+from engine.validation.report import Answer, Measure
+
+QUESTIONS = 6
+"""Questions that both answer; the first `SHOWN` are shown."""
+SHOWN = 3
+SAMPLING = Sampling(temperature=0.3, top_p=0.9, max_bytes=200, seed=0)
+GRAM = 4
+"""Characters of the pieces that repetition is counted in."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What can be said of an answer without judging what it says."""
+
+    length: int
+    repetition: float
+    stopped: bool
+
+
+def pick_questions(cases: Sequence[Case]) -> list[Case]:
+    """`QUESTIONS` cases that begin with a question, spread evenly over the window: always the same ones."""
+    asked = [case for case in cases if case.prompt and case.prompt[-1].role == "user"]
+    count = min(len(asked), QUESTIONS)
+    return [asked[number * len(asked) // count] for number in range(count)]
+
+
+def answer_all(
+    model: Transformer, questions: Sequence[Case], *, step: Callable[[int], None] | None = None
+) -> list[tuple[str, Form]]:
+    """One answer for each question, drawn with a fixed seed."""
+    native = NativeModel(model)
+    found = []
+    for case in questions:
+        prompt = [ChatMessage(role=message.role, content=message.content) for message in case.prompt]
+        text, how = native.answer(prompt, SAMPLING)
+        found.append((text, form_of(text, how.finish is Finish.STOP)))
+        if step is not None:
+            step(SAMPLING.max_bytes)
+    return found
+
+
+def form_of(text: str, stopped: bool) -> Form:
+    """Length in bytes, and the share of its 4-character pieces that stood in it before."""
+    grams = [text[i : i + GRAM] for i in range(len(text) - GRAM + 1)]
+    repetition = 1 - len(set(grams)) / len(grams) if grams else 0.0
+    return Form(length=len(text.encode("utf-8", "replace")), repetition=repetition, stopped=stopped)
+
+
+def side_by_side(
+    questions: Sequence[Case], base: Sequence[tuple[str, Form]], new: Sequence[tuple[str, Form]]
+) -> list[Answer]:
+    """The first answers of both, with the one that was really given."""
+    return [
+        Answer(question=case.question, wanted=case.wanted, base=old[0], new=fresh[0])
+        for case, old, fresh in list(zip(questions, base, new, strict=True))[:SHOWN]
+    ]
+
+
+def form_measures(base: Sequence[tuple[str, Form]], new: Sequence[tuple[str, Form]]) -> list[Measure]:
+    """Length, repetition and stop of both, paired by question; none where nothing was asked."""
+    if not base:
+        return []
+    rows: list[tuple[str, str, Callable[[Form], float], bool]] = [
+        ("length", "bytes", lambda form: float(form.length), False),
+        ("repetition", "share", lambda form: form.repetition, True),
+        ("stop", "share", lambda form: float(form.stopped), False),
+    ]
+    measures = []
+    for name, unit, value, lower in rows:
+        old = np.array([value(form) for _text, form in base])
+        fresh = np.array([value(form) for _text, form in new])
+        bounds = interval95(fresh - old)
+        measures.append(
+            Measure(
+                name=name,
+                unit=unit,
+                base=float(old.mean()),
+                new=float(fresh.mean()),
+                delta=float((fresh - old).mean()),
+                low=None if bounds is None else bounds[0],
+                high=None if bounds is None else bounds[1],
+                lower_is_better=lower,
+            )
+        )
+    return measures
