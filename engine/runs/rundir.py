@@ -20,6 +20,7 @@ LOG = "engine.log"
 LOCK = "lock"
 CHECKPOINTS = "checkpoints"
 TRAIN_LOCK = ".train.lock"
+NEWEST_CHECKPOINTS = "training_checkpoints"
 
 
 class RunDir:
@@ -122,3 +123,17 @@ def training_run(ws: Workspace) -> str:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return ""
+
+
+def point_to_checkpoints(run: RunDir) -> None:
+    """Makes `training_checkpoints` of the workspace lead to those of `run`. A real folder there stays.
+
+    Raises OSError.
+    """
+    link = run.workspace.root / NEWEST_CHECKPOINTS
+    if link.exists() and not link.is_symlink():
+        return
+    temporary = link.with_name(f".{link.name}.{run.run_id}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(run.checkpoints.relative_to(run.workspace.root))
+    temporary.replace(link)

@@ -1,0 +1,275 @@
+"""What the code of a kind gets: its parameters, the journal to tell, and the commands to obey."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from engine.errors import Busy, H2QError, Interrupted
+from engine.i18n import _
+from engine.paths import Workspace
+from engine.runs import lock
+from engine.runs.commands import Command, Commands
+from engine.runs.control_server import ControlServer
+from engine.runs.events import Event, Log, Memory, Progress, Record, RunStatus, Stage, StatusChanged
+from engine.runs.journal import JournalWriter
+from engine.runs.resident import ResidentMemory
+from engine.runs.rundir import TRAIN_LOCK, RunDir, training_run
+from engine.runs.spec import params_of
+from engine.runs.view import RunView
+
+P = TypeVar("P", bound=msgspec.Struct)
+
+TICK_S = 2.0
+"""Between two records of memory, and two snapshots in `state.json`."""
+_PROGRESS_S = 0.2
+_QUEUE_S = 0.5
+_LOG_LIMIT = 8000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the code of a kind ended.
+
+    Attributes:
+        result: what the command prints with `--json`: a Struct, or anything msgspec encodes.
+        report: file with every figure.
+    """
+
+    status: RunStatus
+    exit_code: int = 0
+    result: Any = None
+    report: Path | None = None
+    error: str = ""
+
+
+class StageHandle:
+    """A stage while it runs."""
+
+    def __init__(self) -> None:
+        self.detail = ""
+        """One sentence about what came of it, shown when it ends."""
+        self.state = "done"
+
+    def skip(self, detail: str) -> None:
+        """There was nothing to do, and why."""
+        self.state, self.detail = "skipped", detail
+
+
+class RunContext:
+    """The run, for the code of its kind. `emit`, `log` and `progress` may be called from any thread."""
+
+    def __init__(
+        self, run_dir: RunDir, journal: JournalWriter, on_record: Callable[[Record], None] | None = None
+    ) -> None:
+        self.run_dir = run_dir
+        self.spec = run_dir.spec
+        self.workspace: Workspace = run_dir.workspace
+        self.view = RunView(self.spec)
+        self.commands = Commands(self.emit)
+        self._journal = journal
+        self._on_record = on_record
+        self._emitting = threading.RLock()
+        self._resident = ResidentMemory()
+        self._budget_mb, self._budget_reason = _default_budget(self.workspace)
+        self._ended = threading.Event()
+        self._stage_started = 0.0
+        self._progress_at = 0.0
+        self._progress_waiting: Progress | None = None
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a command or a signal asked the run to write a checkpoint and stop."""
+        return self.commands.stop_requested
+
+    def params(self, type_: type[P]) -> P:
+        """The run's parameters. Raises msgspec.ValidationError when they are not of that type."""
+        return params_of(self.spec, type_)
+
+    def emit(self, event: Event) -> None:
+        """Writes a record; a full disk never raises."""
+        with self._emitting:
+            record = self._journal.write(event)
+            self.view.apply(record)
+            if self._on_record is not None:
+                try:
+                    self._on_record(record)
+                except OSError:
+                    # The terminal that was looking on is gone; the work is not.
+                    self._on_record = None
+
+    def log(self, text: str, level: str = "info") -> None:
+        """One line for the person: "info", "warning" or "error"."""
+        cut = text if len(text) <= _LOG_LIMIT else text[:_LOG_LIMIT] + " …"
+        self.emit(Log(level=level, text=cut))
+
+    @contextmanager
+    def stage(self, name: str, index: int = 0, total: int = 0) -> Iterator[StageHandle]:
+        """A stage from its beginning to its end, however it ends; `index` of `total`, from 1."""
+        self.check_stop()
+        self.commands.new_stage()
+        handle = StageHandle()
+        self._stage_started, self._progress_at, self._progress_waiting = time.monotonic(), 0.0, None
+        self.emit(Stage(name=name, state="started", index=index, total=total))
+        try:
+            yield handle
+        except (Interrupted, KeyboardInterrupt):
+            self.emit(Stage(name=name, state="stopped", index=index, total=total, detail=handle.detail))
+            raise
+        except BaseException as problem:
+            detail = problem.what if isinstance(problem, H2QError) else handle.detail
+            self.emit(Stage(name=name, state="failed", index=index, total=total, detail=detail))
+            raise
+        else:
+            self._flush_progress()
+            self.emit(Stage(name=name, state=handle.state, index=index, total=total, detail=handle.detail))
+        finally:
+            self.commands.new_stage()
+
+    def progress(
+        self, stage: str, done: float, total: float | None = None, unit: str = "", eta_s: float | None = None
+    ) -> None:
+        """Tells how far a stage is; may be called for every row: a few records a second are written, the last always.
+
+        Without `eta_s` it is worked out from the time the stage has taken.
+        """
+        now = time.monotonic()
+        if eta_s is None and total and done > 0:
+            eta_s = (now - self._stage_started) / done * max(0.0, total - done)
+        event = Progress(stage=stage, done=done, total=total, unit=unit, eta_s=eta_s)
+        last = total is not None and done >= total
+        if not last and now - self._progress_at < _PROGRESS_S:
+            self._progress_waiting = event
+            return
+        self._progress_at, self._progress_waiting = now, None
+        self.emit(event)
+
+    def poll(self) -> Iterator[Command]:
+        """Commands that have come; called between optimizer steps. Blocks while the run is paused."""
+        return self.commands.poll()
+
+    def check_stop(self) -> None:
+        """Waits while the run is paused. Raises Interrupted when it is to stop."""
+        self.commands.check_stop()
+
+    def set_budget(self, budget_mb: float, reason: str) -> None:
+        """What the memory is measured against from now on: "max_memory_gb", "cgroup" or "available"."""
+        self._budget_mb, self._budget_reason = budget_mb, reason
+
+    @contextmanager
+    def train_lock(self, *, wait: bool = True) -> Iterator[None]:
+        """One training at a time in a workspace. The run is `queued` while another one trains.
+
+        Raises Busy, naming the other run, with `wait=False`; Interrupted when it is stopped in the queue.
+        """
+        path = self.workspace.runs / TRAIN_LOCK
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fd = lock.take(path)
+        if fd is None:
+            fd = self._queue_for(path, wait)
+        try:
+            os.ftruncate(fd, 0)
+            with contextlib.suppress(OSError):
+                os.pwrite(fd, self.run_dir.run_id.encode(), 0)
+            yield
+        finally:
+            os.close(fd)
+
+    def _queue_for(self, path: Path, wait: bool) -> int:
+        other = training_run(self.workspace)
+        if not wait:
+            what = _("run {run} is training").format(run=other) if other else _("another run is training")
+            raise Busy(what, mend=f"h2q-tui runs attach {other}" if other else "h2q-tui runs list")
+        told: str | None = None
+        while True:
+            other = training_run(self.workspace)
+            if other != told:
+                told = other
+                reason = _("waits for run {run}").format(run=other) if other else _("waits for another run")
+                self.emit(StatusChanged(status=RunStatus.QUEUED, reason=reason))
+            self.check_stop()
+            fd = lock.take(path, patience_s=_QUEUE_S)
+            if fd is not None:
+                self.emit(StatusChanged(status=RunStatus.RUNNING))
+                return fd
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """While this lasts the run answers commands, measures its memory and keeps `state.json` fresh."""
+        server = None
+        try:
+            server = ControlServer(self.run_dir, self.commands.handle)
+        except (OSError, H2QError) as problem:
+            self.log(_("no control socket, only signals: {problem}").format(problem=problem), "warning")
+        self._tick()
+        ticker = threading.Thread(target=self._tick_on, name="ticker", daemon=True)
+        ticker.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            ticker.join(timeout=5.0)
+            self.commands.close()
+            if server is not None:
+                server.close()
+            self.measure()
+
+    def measure(self) -> None:
+        """Writes a record of the memory in use."""
+        used = self._resident.sample()
+        self.emit(
+            Memory(
+                used_mb=round(used, 1),
+                peak_mb=round(self._resident.peak_mb, 1),
+                budget_mb=self._budget_mb,
+                reason=self._budget_reason,
+            )
+        )
+
+    def write_state(self, *, alive: bool = True) -> None:
+        """Replaces `state.json` without waiting for the disk: it is a cache of the journal, nothing more."""
+        with self._emitting:
+            data = msgspec.json.encode(self.view.summary(alive))
+        name = ""
+        try:
+            fd, name = tempfile.mkstemp(prefix=".state.", suffix=".tmp", dir=self.run_dir.path)
+            with os.fdopen(fd, "wb") as file:
+                file.write(data)
+            Path(name).replace(self.run_dir.state_path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                Path(name).unlink()
+
+    def _tick(self) -> None:
+        self.measure()
+        self.write_state()
+
+    def _tick_on(self) -> None:
+        while not self._ended.wait(TICK_S):
+            self._tick()
+
+    def _flush_progress(self) -> None:
+        if self._progress_waiting is not None:
+            self.emit(self._progress_waiting)
+            self._progress_waiting = None
+
+
+def _default_budget(ws: Workspace) -> tuple[float, str]:
+    """Until the training says what really bounds it: the setting."""
+    from engine.config import Settings, load_settings
+
+    try:
+        gigabytes = load_settings(ws).max_memory_gb
+    except H2QError:
+        gigabytes = Settings().max_memory_gb
+    return gigabytes * 1024, "max_memory_gb"

@@ -1,0 +1,147 @@
+"""Starting a run: detached, so that it outlives the app, its terminal and the SSH line, or in the foreground."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+from engine.atomic import write_bytes
+from engine.errors import Busy, RunFailed
+from engine.i18n import _
+from engine.paths import Workspace
+from engine.runs import lock, runner
+from engine.runs.events import Record
+from engine.runs.rundir import LOCK, SPEC, RunDir
+from engine.runs.spec import RunSpec, encode_spec, new_run_id
+
+SYSTEMD_SCOPE = "systemd scope"
+
+
+def prepare(ws: Workspace, spec: RunSpec) -> RunDir:
+    """Makes the folder of a run with its `spec.json`. Another run of the same id gives this one a new id."""
+    ws.runs.mkdir(parents=True, exist_ok=True)
+    return _prepare(ws, spec)[0]
+
+
+def launch(ws: Workspace, spec: RunSpec) -> RunDir:
+    """Starts the engine for `spec` in a session of its own and returns at once.
+
+    Raises RunFailed when it cannot be started.
+    """
+    run, fd = _locked(ws, spec)
+    scope = SYSTEMD_SCOPE if _scope_works() else ""
+    try:
+        with run.log_path.open("ab") as log:
+            process = subprocess.Popen(
+                [*(_scope_command(run) if scope else []), *_engine_command(run, fd, scope)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=(fd,),
+                env=_environment(),
+            )
+    except OSError as problem:
+        raise RunFailed(_("the engine cannot be started: {problem}").format(problem=problem)) from problem
+    finally:
+        os.close(fd)
+    # The kernel keeps an ended child until somebody waits for it.
+    threading.Thread(target=process.wait, name=f"reap {run.run_id}", daemon=True).start()
+    return run
+
+
+def foreground(ws: Workspace, spec: RunSpec, on_record: Callable[[Record], None] | None = None) -> int:
+    """Carries `spec` out in this process and returns its exit code; `on_record` sees every record.
+
+    What libraries print goes to `engine.log` meanwhile: `on_record` must write to a stream it took before.
+    """
+    run, fd = _locked(ws, spec)
+    with _output_to(run.log_path):
+        return runner.main(run.path, lock_fd=fd, on_record=on_record)
+
+
+def _prepare(ws: Workspace, spec: RunSpec, *, locked: bool = False) -> tuple[RunDir, int]:
+    while True:
+        run = RunDir(ws.runs / spec.run_id)
+        try:
+            run.path.mkdir(mode=0o700)
+            break
+        except FileExistsError:
+            spec = msgspec.structs.replace(spec, run_id=new_run_id())
+    fd = -1
+    if locked:
+        # Before the spec is there nobody sees a run, so nobody sees one that is neither alive nor over.
+        taken = lock.take(run.path / LOCK)
+        if taken is None:
+            raise Busy(_("run {run} is running already").format(run=run.run_id), mend="h2q-tui runs list")
+        fd = taken
+    run.checkpoints.mkdir()
+    write_bytes(run.path / SPEC, encode_spec(spec))
+    return run, fd
+
+
+def _locked(ws: Workspace, spec: RunSpec) -> tuple[RunDir, int]:
+    try:
+        ws.runs.mkdir(parents=True, exist_ok=True)
+        return _prepare(ws, spec, locked=True)
+    except OSError as problem:
+        raise RunFailed(
+            _("the run cannot be written: {problem}").format(problem=problem), mend="h2q-tui check"
+        ) from problem
+
+
+def _engine_command(run: RunDir, fd: int, scope: str) -> list[str]:
+    # -P: the folder the person stands in is not searched for code.
+    command = [sys.executable, "-P", "-m", "engine", "run", str(run.path), "--lock-fd", str(fd)]
+    return [*command, "--scope", scope] if scope else command
+
+
+def _environment() -> dict[str, str]:
+    """The engine of this very program, also from a checkout that is not installed."""
+    home = str(Path(__file__).resolve().parents[2])
+    paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUNBUFFERED": "1"}
+
+
+def _scope_command(run: RunDir) -> list[str]:
+    return ["systemd-run", "--user", "--scope", "--quiet", "--collect", f"--unit=h2q-{run.run_id}", "--"]
+
+
+@cache
+def _scope_works() -> bool:
+    """Whether the user's systemd takes scopes: logind may else kill what a session leaves behind."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if sys.platform != "linux" or not runtime or not (Path(runtime) / "systemd" / "private").exists():
+        return False
+    if shutil.which("systemd-run") is None:
+        return False
+    try:
+        probe = subprocess.run(
+            ["systemd-run", "--user", "--scope", "--quiet", "--collect", "--", "true"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=5,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return probe.returncode == 0
+
+
+@contextmanager
+def _output_to(log_path: Path) -> Iterator[None]:
+    with log_path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1) as log:
+        out, err = sys.stdout, sys.stderr
+        sys.stdout = sys.stderr = log
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = out, err

@@ -1,0 +1,44 @@
+"""Resident memory of this process and its children, now and at its highest."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import sys
+from pathlib import Path
+
+import psutil
+
+MB = 1 << 20
+
+
+class ResidentMemory:
+    """Samples of the process tree, in megabytes (2^20 bytes)."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self.peak_mb = 0.0
+
+    def sample(self) -> float:
+        """What the tree holds now; raises `peak_mb` to it, and to what this process itself once held."""
+        used: int = self._process.memory_info().rss
+        with contextlib.suppress(psutil.Error):
+            for child in self._process.children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    used += child.memory_info().rss
+        self.peak_mb = max(self.peak_mb, used / MB, _own_peak_mb())
+        return used / MB
+
+
+def _own_peak_mb() -> float:
+    """Between two samples memory may rise and fall; the kernel remembers. `ru_maxrss` of Linux is of no use:
+    it starts with that of the process that launched this one."""
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MB
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return 0.0

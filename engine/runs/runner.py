@@ -1,0 +1,204 @@
+"""The process of a run, from its first record to its last. Detached and foreground runs both go through `main`."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from engine.errors import Busy, H2QError, Interrupted, NotEnoughData
+from engine.i18n import _
+from engine.runs import lock, offline
+from engine.runs.commands import Commands
+from engine.runs.context import Outcome, RunContext
+from engine.runs.events import Finished, Record, RunStatus, Started
+from engine.runs.journal import JournalWriter
+from engine.runs.rundir import RunDir, point_to_checkpoints
+from engine.runs.spec import RunKind
+
+KINDS: dict[str, str] = {
+    RunKind.IMPORT: "engine.memory.importing:run",
+    RunKind.CORPUS: "engine.pipeline:run_corpus",
+    RunKind.TRAIN: "engine.pipeline:run_train",
+    RunKind.VALIDATE: "engine.pipeline:run_validate",
+    RunKind.DEMO: "engine.demo:run",
+}
+"""The code of each kind, by name: what runs is imported in the run's process only."""
+
+NICE = 10
+_TRAINING = (RunKind.TRAIN, RunKind.DEMO)
+_RESERVE = 64 << 10
+
+
+def main(
+    run_dir: Path,
+    *,
+    lock_fd: int | None = None,
+    scope: str = "",
+    on_record: Callable[[Record], None] | None = None,
+) -> int:
+    """Carries out the run in `run_dir` and returns its exit code.
+
+    `lock_fd` is the run's lock, taken by the launcher; without it the lock is taken here. `scope` says how the
+    process is kept alive. `on_record` sees every record after it is written. Raises BadInput for a broken spec
+    and Busy when the run is alive already; every later failure is a record and an exit code.
+    """
+    run = RunDir(run_dir.resolve())
+    spec = run.spec
+    held = lock_fd if lock_fd is not None and lock.adopt(lock_fd, run.lock_path) else lock.take(run.lock_path)
+    if held is None:
+        raise Busy(
+            _("run {run} is running already").format(run=run.run_id), mend=f"h2q-tui runs attach {run.run_id}"
+        )
+    journal = JournalWriter(run.events_path)
+    reserve = run.path / ".reserve"
+    try:
+        with contextlib.suppress(OSError):
+            reserve.write_bytes(bytes(_RESERVE))
+            if spec.kind in _TRAINING:
+                point_to_checkpoints(run)
+        context = RunContext(run, journal, on_record)
+        with _signals(context.commands), offline.guard():
+            context.emit(
+                Started(
+                    pid=os.getpid(),
+                    program=_program(),
+                    host=socket.gethostname(),
+                    scope=_stay_awake() or scope,
+                )
+            )
+            with context.serving():
+                finished = _carry_out(context, KINDS[spec.kind])
+                context.commands.close()
+            # With a full disk this frees room for the last record, the one that tells how it ended.
+            with contextlib.suppress(OSError):
+                reserve.unlink(missing_ok=True)
+            context.emit(finished)
+            context.write_state()
+        return finished.exit_code
+    finally:
+        journal.close()
+        os.close(held)
+
+
+def lower_priority() -> None:
+    """The engine gives way to whatever the person does."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
+
+
+def _carry_out(context: RunContext, code: str) -> Finished:
+    """Runs the code of the kind. Whatever it raises becomes one sentence; the traceback goes to engine.log."""
+    try:
+        module, _colon, name = code.partition(":")
+        outcome: Outcome = getattr(importlib.import_module(module), name)(context)
+        return Finished(
+            status=outcome.status,
+            exit_code=outcome.exit_code,
+            error=outcome.error,
+            report=str(outcome.report or ""),
+            result=msgspec.Raw(msgspec.json.encode(outcome.result, enc_hook=_plain_value)),
+        )
+    except (Interrupted, KeyboardInterrupt) as problem:
+        return Finished(status=RunStatus.STOPPED, exit_code=Interrupted.exit_code, error=str(problem))
+    except NotEnoughData as problem:
+        return Finished(status=RunStatus.SKIPPED, exit_code=problem.exit_code, error=str(problem))
+    except H2QError as problem:
+        _keep_traceback(context.run_dir)
+        return Finished(status=RunStatus.FAILED, exit_code=problem.exit_code, error=str(problem))
+    except BaseException as problem:
+        _keep_traceback(context.run_dir)
+        return Finished(status=RunStatus.FAILED, exit_code=5, error=_sentence(problem, context.run_dir))
+
+
+def _sentence(problem: BaseException, run: RunDir) -> str:
+    text = str(problem)
+    if (
+        isinstance(problem, MemoryError)
+        or type(problem).__name__ == "OutOfMemoryError"
+        or "allocate memory" in text
+    ):
+        return _("not enough memory; a smaller batch needs less") + " → h2q-tui train --batch-size 1"
+    if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f": {problem.filename}" if problem.filename else ""
+        return _("the disk is full{where}; what was finished is kept").format(where=where) + " → df -h"
+    if isinstance(problem, msgspec.ValidationError):
+        return _("the run's specification is broken: {problem}").format(problem=text)
+    first = text.strip().splitlines()[0][:300] if text.strip() else ""
+    name = type(problem).__name__
+    what = f"{name}: {first}" if first else name
+    return _("the run failed inside ({what})").format(what=what) + f" → less {run.log_path}"
+
+
+def _keep_traceback(run: RunDir) -> None:
+    with (
+        contextlib.suppress(OSError),
+        run.log_path.open("a", encoding="utf-8", errors="backslashreplace") as log,
+    ):
+        traceback.print_exc(file=log)
+
+
+def _plain_value(value: Any) -> Any:
+    """Scalars of numpy and torch by their value, paths and the like by their text."""
+    item = getattr(value, "item", None)
+    return item() if callable(item) else str(value)
+
+
+@contextmanager
+def _signals(commands: Commands) -> Iterator[None]:
+    """SIGTERM and SIGINT stop at the next step, a second one at once; SIGHUP (a line that drops) is nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came = 0
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal came
+        if commands.closed:
+            return
+        came += 1
+        commands.signal()
+        if came > 2:
+            os._exit(Interrupted.exit_code)
+        if came > 1:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stay_awake() -> str:
+    """On macOS an idle machine sleeps, and the run with it; `caffeinate` prevents that while this process lives."""
+    if platform.system() != "Darwin" or shutil.which("caffeinate") is None:
+        return ""
+    process = subprocess.Popen(["caffeinate", "-i", "-w", str(os.getpid())], stdin=subprocess.DEVNULL)
+    threading.Thread(target=process.wait, daemon=True).start()
+    return "caffeinate"
+
+
+def _program() -> str:
+    try:
+        return version("h2q-tui")
+    except PackageNotFoundError:
+        return "unknown"
