@@ -65,13 +65,14 @@ MIGRATIONS: tuple[str, ...] = (
         build_id TEXT NOT NULL, state TEXT NOT NULL, stage TEXT NOT NULL DEFAULT '',
         reason TEXT NOT NULL DEFAULT '', cluster TEXT NOT NULL DEFAULT '', language TEXT NOT NULL DEFAULT '',
         quality REAL NOT NULL DEFAULT 0, pairs INTEGER NOT NULL DEFAULT 0,
-        first_line TEXT NOT NULL DEFAULT '', sort_time REAL, twin TEXT, split TEXT NOT NULL DEFAULT ''
+        first_line TEXT NOT NULL DEFAULT '', sort_time REAL, twin TEXT, split TEXT NOT NULL DEFAULT '',
+        automatic TEXT NOT NULL DEFAULT ''
     );
     CREATE INDEX corpus_order ON corpus(sort_time DESC, conversation_id);
     CREATE TABLE decisions (
         seq INTEGER PRIMARY KEY AUTOINCREMENT, conversation_id TEXT NOT NULL, verdict TEXT NOT NULL,
         previous TEXT NOT NULL, reason TEXT NOT NULL DEFAULT '', time REAL NOT NULL,
-        undone INTEGER NOT NULL DEFAULT 0
+        undone INTEGER NOT NULL DEFAULT 0, batch INTEGER NOT NULL DEFAULT 0
     );
     CREATE INDEX decisions_conversation ON decisions(conversation_id);
 
