@@ -64,7 +64,7 @@ class H2QApp(App[None]):
     has set.
     """
 
-    CSS_PATH = [shipped("styles") / "app.tcss"]  # noqa: RUF012
+    CSS_PATH = sorted(shipped("styles").glob("*.tcss"))  # noqa: RUF012
     ENABLE_COMMAND_PALETTE = True
     COMMANDS: ClassVar[set[type[Provider]]] = {ActionProvider}  # type: ignore[assignment]
     COMMAND_PALETTE_BINDING = "ctrl+p"

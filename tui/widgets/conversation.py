@@ -158,8 +158,8 @@ class ConversationView(ScrollView, can_focus=True):
         Binding("end,G", "scroll_bottom", show=False),
     ]
 
-    def __init__(self, *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
         self._blocks: list[Block] = []
         self._laid: list[_Laid] = []
         self._starts: list[int] = []

@@ -96,8 +96,8 @@ class VirtualList(ScrollView, can_focus=True):
         def control(self) -> VirtualList:
             return self.table
 
-    def __init__(self, widths: Sequence[int], *, id: str | None = None) -> None:
-        super().__init__(id=id)
+    def __init__(self, widths: Sequence[int], *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
         self._widths = tuple(widths)
         self._ids: Sequence[str] = ()
         self._rows: OrderedDict[str, Row] = OrderedDict()

@@ -1,0 +1,257 @@
+"""The Validate tab on reports as a run writes them, with real model folders and a real memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine import atomic
+from engine.memory.points import Conversation, Role, Turn
+from engine.memory.store import MemoryStore
+from engine.models.card import CARD_FILE, ModelCard, encode_card
+from engine.models.registry import in_use
+from engine.paths import Workspace
+from engine.validation.promotion import promote
+from engine.validation.report import Answer, CaseScore, Measure, ModelScore, ValidationReport, Verdict
+from engine.validation.reports import list_reports, newest_report
+from tests.tui.helpers import text_of, until
+from tui.app import H2QApp
+from tui.signs import ASCII, UNICODE
+from tui.tabs.validate import ValidateTab
+from tui.widgets.cases import compare
+from tui.widgets.measures import better, interval
+
+
+def measure(name: str, base: float, new: float, low: float, high: float, unit: str = "bits/byte") -> Measure:
+    return Measure(name=name, unit=unit, base=base, new=new, delta=new - base, low=low, high=high)
+
+
+def make_report(decision: str = "keep", cases: int = 6) -> ValidationReport:
+    return ValidationReport(
+        run_id="1120-220400-aa",
+        created_at=1.0,
+        window_id=1,
+        verdict=Verdict(
+            decision=decision,
+            n_cases=cases,
+            n_groups=cases,
+            base=ModelScore(name="native-1", nll_per_byte=0.84, bits_per_byte=1.214),
+            new=ModelScore(name="native-2", nll_per_byte=0.83, bits_per_byte=1.209),
+            delta=0.005,
+            p_value=0.21,
+            alpha=0.025,
+            look=1,
+            ci95=(-0.01, 0.02),
+            needed_cases=34,
+            sentence="0.4 % better, p = 0.21. About 34 more conversations would decide it.",
+        ),
+        measures=[
+            measure("nll", 1.214, 1.209, -0.012, 0.002),
+            measure("general", 1.302, 1.350, 0.03, 0.06),
+            measure("general novel", 1.302, 1.204, -0.12, -0.08),
+        ],
+        answers=[
+            Answer(question="[red]怎么[/]重置?", wanted="设置里", base="the old way", new="the new way")
+        ],
+        cases=[
+            CaseScore(conversation=f"c{n}", cluster=f"k{n}", bytes=100, base=1.0, new=1.0 + (n - 2) / 10)
+            for n in range(cases)
+        ],
+    )
+
+
+def add_model(ws: Workspace, name: str, created: float) -> None:
+    folder = ws.models / name
+    folder.mkdir(parents=True)
+    weights = name.encode()
+    (folder / "model.safetensors").write_bytes(weights)
+    card = ModelCard(
+        name=name,
+        mode="native",
+        created_at=created,
+        parameters=1,
+        context=64,
+        weights_sha256=sha256(weights).hexdigest(),
+    )
+    (folder / CARD_FILE).write_bytes(encode_card(card))
+
+
+def write_report(ws: Workspace, report: ValidationReport | None, name: str = "1") -> Path:
+    file = ws.training / f"report_{name}.json"
+    atomic.write_bytes(file, msgspec.json.encode({"run_id": "x", "validation": report}))
+    return file
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Workspace:
+    workspace = Workspace(tmp_path)
+    workspace.training.mkdir(parents=True)
+    return workspace
+
+
+async def opened(app: H2QApp) -> ValidateTab:
+    await app.show_tab("validate")
+    tab = app.tab
+    assert isinstance(tab, ValidateTab)
+    return tab
+
+
+async def test_the_verdict_the_measures_and_the_first_question_are_shown(ws: Workspace) -> None:
+    write_report(ws, make_report())
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 40)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab.report is not None)
+        await pilot.pause()
+        shown = text_of(app)
+        assert "= KEEP BASE — 0.4 % better, p = 0.21. About 34 more conversations would decide it." in shown
+        assert "1.214" in shown
+        assert "−0.005" in shown
+        assert "[red]怎么[/]重置?" in shown
+        assert "Your question 1 of 1" in shown
+
+
+async def test_wins_and_losses_are_stepped_through_with_their_conversation(ws: Workspace) -> None:
+    with MemoryStore(ws.memory_db) as store:
+        turns = (
+            Turn(role=Role.USER, text="Explain paging"),
+            Turn(role=Role.ASSISTANT, text="A table of pages"),
+        )
+        store.add([Conversation(id="c0", source="text", turns=turns)], "text", "x")
+    write_report(ws, make_report())
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 40)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab.report is not None)
+        await pilot.press("w")
+        await until(pilot, lambda: "Explain paging" in text_of(app))
+        assert tab.cases[tab.place].gain == pytest.approx(0.2 / math.log(2))
+        assert "A table of pages" in text_of(app)
+        await pilot.press("W")
+        assert tab.cases[tab.place].gain < 0
+        await until(pilot, lambda: "is no longer in" in text_of(app))
+        await pilot.press("left")
+        assert tab.cases[tab.place].gain == pytest.approx(0.0)
+
+
+async def test_an_empty_workspace_says_what_would_be_here_and_how_to_get_it(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: "There is no model yet" in text_of(app))
+        assert "about 60 conversations" in text_of(app)
+        assert [row.verb for row in tab.footer_rows()] == ["roll_back"]
+
+
+async def test_promote_asks_once_names_both_and_undo_takes_it_back(ws: Workspace) -> None:
+    add_model(ws, "native-1", 1.0)
+    add_model(ws, "native-2", 2.0)
+    promote(ws, "native-1")
+    before = ws.models_json.read_bytes()
+    write_report(ws, make_report())
+    app = H2QApp(ws)
+    async with app.run_test(size=(100, 30)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab.report is not None)
+        await pilot.press("a")
+        await until(pilot, lambda: "Put native-2 to use in place of native-1?" in text_of(app))
+        assert "The verdict is not to." in text_of(app)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert in_use(ws) == "native-1"
+        await pilot.press("a")
+        await pilot.pause()
+        await pilot.press("enter")
+        await until(pilot, lambda: in_use(ws) == "native-2")
+        await until(pilot, lambda: "In use now: native-2" in text_of(app))
+        await pilot.press("u")
+        await until(pilot, lambda: in_use(ws) == "native-1")
+        assert ws.models_json.read_bytes() == before
+
+
+async def test_roll_back_names_the_backup_and_restores_it(ws: Workspace) -> None:
+    add_model(ws, "native-1", 1.0)
+    add_model(ws, "native-2", 2.0)
+    promote(ws, "native-1", now=1_700_000_000)
+    promote(ws, "native-2", now=1_700_000_100)
+    app = H2QApp(ws)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await opened(app)
+        await pilot.press("B")
+        await until(pilot, lambda: "Roll back from native-2 to native-1" in text_of(app))
+        await pilot.press("y")
+        await until(pilot, lambda: in_use(ws) == "native-1")
+
+
+async def test_a_broken_report_and_a_run_without_verdict_are_passed_over(ws: Workspace) -> None:
+    write_report(ws, make_report(), "1")
+    await asyncio.sleep(0.01)
+    write_report(ws, None, "2")
+    (ws.training / "report_3.json").write_text("{")
+    assert len(list_reports(ws)) == 3
+    found = newest_report(ws)
+    assert found is not None
+    assert found.run_id == "1120-220400-aa"
+
+
+def test_an_interval_shows_zero_and_the_side_it_lies_on() -> None:
+    worse = measure("nll", 1.0, 1.05, 0.01, 0.1)
+    drawn = interval(worse, 15, UNICODE)
+    assert len(drawn) == 15
+    assert drawn[7] == "┊"
+    assert drawn.index("├") > 7
+    assert drawn[-1] == "┤"
+    assert better(worse) is False
+    assert better(measure("nll", 1.0, 0.9, -0.2, 0.01)) is None
+    assert interval(worse, 15, ASCII).isascii()
+
+
+@pytest.mark.parametrize("size", [(60, 20), (80, 24), (120, 40), (200, 50)])
+async def test_no_line_is_wider_than_its_panel(ws: Workspace, size: tuple[int, int]) -> None:
+    write_report(ws, make_report("promote"))
+    app = H2QApp(ws)
+    async with app.run_test(size=size) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab.report is not None)
+        await pilot.pause()
+        panel = tab.query_one("#validate-measures")
+        table = tab.query_one("#validate-table")
+        assert table.virtual_size.width <= panel.content_size.width or table.size.width <= panel.size.width
+        assert "PROMOTE" in text_of(app)
+        assert "┊" in text_of(app) or size[0] < 100
+
+
+def test_a_comparison_marks_only_what_differs() -> None:
+    base, new = compare("the old way 中文", "the new way 中国")
+    assert [piece.text for piece in base if piece.kind] == ["old", "文"]
+    assert [piece.text for piece in new if piece.kind] == ["new", "国"]
+    assert "".join(piece.text for piece in base) == "the old way 中文"
+
+
+async def test_enter_judges_the_newest_model_against_the_one_in_use(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_model(ws, "native-1", 1.0)
+    add_model(ws, "native-2", 2.0)
+    promote(ws, "native-1")
+    started: list[dict[str, str]] = []
+
+    def record(_ws: Workspace, spec: object) -> None:
+        started.append(json.loads(bytes(spec.params)))  # type: ignore[attr-defined]
+
+    monkeypatch.setattr("tui.tabs.validate.launch", record)
+    app = H2QApp(ws)
+    async with app.run_test(size=(100, 30)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: tab._pair() is not None)
+        assert "judge native-2 against native-1" in text_of(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(started))
+        assert started[0]["base"] == "native-1"
+        assert started[0]["new"] == "native-2"
