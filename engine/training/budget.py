@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
-from engine.training.settings import Recipe, Size
+from engine.training.settings import Recipe
 
 AVAILABLE_SHARE = 0.7
 PROGRAM_MB = 400
@@ -68,22 +69,39 @@ def _read_limit(file: Path) -> list[int]:
     return [int(text)] if text.isdigit() and int(text) < _UNLIMITED else []
 
 
-def bytes_per_token(size: Size, vocab: int) -> float:
+class Shape(Protocol):
+    """What of a model's configuration decides its memory."""
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def head_dim(self) -> int: ...
+    @property
+    def ffn(self) -> int: ...
+    @property
+    def vocab(self) -> int: ...
+
+
+def bytes_per_token(shape: Shape) -> float:
     """Memory of one token of a training pass: what the backward pass keeps, in float32, and the logits.
 
-    Counted from the tensors a layer keeps: inputs and outputs of norms, projections and rotations about
-    18 widths, SwiGLU 5 of its own, logits with their gradient and the softmax 4 vocabularies.
+    Counted from the tensors a layer keeps: norms and residuals about 10 times `dim`, projections, rotations
+    and attention 10 of its width, SwiGLU 5 of its own; logits, their gradient and the softmax 4 vocabularies.
     """
-    width = size.heads * size.head_dim
-    return 4.0 * (size.layers * (10 * size.dim + 10 * width + 5 * size.ffn) + 4 * vocab)
+    width = shape.heads * shape.head_dim
+    return 4.0 * (shape.layers * (10 * shape.dim + 10 * width + 5 * shape.ffn) + 4 * shape.vocab)
 
 
-def tokens_per_pass(recipe: Recipe, size: Size, parameters: int, budget: Budget, *, vocab: int) -> int:
-    """Tokens of one forward and backward pass that stay within three quarters of the budget, at least one window's.
+def tokens_per_pass(recipe: Recipe, shape: Shape, parameters: int, budget: Budget) -> int:
+    """Tokens of one forward and backward pass that stay within three quarters of the budget; one window at least.
 
     Weights, gradients and two moments are counted at four bytes each.
     """
     room = 0.75 * budget.mb - PROGRAM_MB - 16 * parameters / 2**20
     longest = max(stretch.context for stretch in recipe.stretches)
-    fits = int(max(0.0, room) * 2**20 / bytes_per_token(size, vocab))
+    fits = int(max(0.0, room) * 2**20 / bytes_per_token(shape))
     return max(fits, longest)

@@ -62,6 +62,10 @@ class LoopState(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
     """Time spent training."""
     threads: int = 1
+    tokens_per_pass: int = 0
+    """How batches are cut into passes: sums of floating-point numbers depend on it."""
+    fixed_steps: bool = False
+    """A person has set `max_steps`; a time budget no longer changes them."""
     bf16: bool = False
     dataset_sha256: str = ""
     settings_sha256: str = ""

@@ -83,10 +83,12 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """Share of each native batch, and of its loss, that is scratch text; without it the model forgets."""
     eval_every: float = 0.1
     """Share of the steps between evaluations on the general set."""
-    eval_bytes: int = 32_768
+    eval_bytes: int = 16_384
     """Bytes of the general set per evaluation; the last one takes four times as many."""
     checkpoint_every_s: float = 60.0
     """Seconds between checkpoints: the most that a crash can cost."""
+    max_memory_gb: float | None = None
+    """The person's bound on memory; None: as the settings say."""
     seed: int = 0
 
     @property
@@ -102,7 +104,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
     def digest(self) -> str:
         """sha256 of all that decides the steps taken; what only decides when to write or stop is left out."""
-        fields = msgspec.structs.replace(self, max_steps=None, time_budget_s=None, checkpoint_every_s=0.0)
+        fields = msgspec.structs.replace(
+            self, max_steps=None, time_budget_s=None, checkpoint_every_s=0.0, max_memory_gb=None
+        )
         return sha256(msgspec.json.encode(fields, order="sorted")).hexdigest()
 
 
@@ -132,7 +136,8 @@ def recipe_for(params: TrainParams, phase: Phase | str, *, time_budget_s: float 
         accumulation=params.accumulation or 1,
         epochs=params.epochs or recipe.epochs,
         max_steps=params.max_steps,
-        time_budget_s=time_budget_s,
+        time_budget_s=params.time_budget_s if time_budget_s is None else time_budget_s,
+        max_memory_gb=params.max_memory_gb,
         clip=recipe.clip if params.clip is None else params.clip,
         checkpoint_every_s=params.checkpoint_every_s,
         seed=params.seed,
@@ -209,5 +214,11 @@ def _check(params: TrainParams) -> None:
         raise UsageProblem(_("--lr takes more than 0 and up to 10, not {value}").format(value=params.lr))
     if params.clip is not None and not params.clip >= 0:
         raise UsageProblem(_("--clip takes 0 (off) or more, not {value}").format(value=params.clip))
+    if params.time_budget_s is not None and not params.time_budget_s > 0:
+        raise UsageProblem(_("a time budget takes more than 0 seconds"))
+    if params.max_memory_gb is not None and not params.max_memory_gb > 0:
+        raise UsageProblem(
+            _("--max-memory-gb takes more than 0, not {value}").format(value=params.max_memory_gb)
+        )
     if not params.checkpoint_every_s > 0:
         raise UsageProblem(_("checkpoints need an interval of more than 0 seconds"))

@@ -119,20 +119,24 @@ def general_tail(path: Path) -> Span:
 
 
 def languages_of(files: Sequence[Path]) -> list[str]:
-    """ "zh" and "en", the more frequent first, each where it has more than 5 % of a sample of the bytes."""
-    chinese = total = 0
+    """Of "zh" and "en", the more frequent first, each where it has more than 5 % of the bytes."""
+    share = chinese_share(files)
+    names = [(share, "zh"), (1 - share, "en")]
+    return [name for part, name in sorted(names, reverse=True) if part > 0.05]
+
+
+def chinese_share(files: Sequence[Path]) -> float:
+    """Share of the bytes that are CJK, 0 to 1, from a sample of each file. Raises OSError."""
+    chinese = total = 0.0
     for file in files:
         size = file.stat().st_size
         whole = Span(file, 0, size)
         for part in range(4):
             sample = whole.read(part * size // 4, _SAMPLE // 4)
-            count = cjk_bytes(sample)
-            # A sample stands for its quarter of the file, so that small files do not weigh as much as large ones.
-            chinese += count * size // max(len(sample), 1)
-            total += size
-    share = chinese / max(total, 1)
-    names = [(share, "zh"), (1 - share, "en")]
-    return [name for part, name in sorted(names, reverse=True) if part > 0.05]
+            # A sample stands for a quarter of its file, so that small files do not weigh as much as large ones.
+            chinese += cjk_bytes(sample) / max(len(sample), 1) * size / 4
+        total += size
+    return min(1.0, chinese / max(total, 1))
 
 
 def cjk_bytes(data: bytes) -> int:

@@ -1,0 +1,123 @@
+"""The `native` phase: a model is continued on the person's conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from engine.errors import BadInput
+from engine.i18n import _
+from engine.models.card import Lineage, ModelCard
+from engine.models.directory import load_model
+from engine.training.conversations import NativeBatches, WindowSet
+from engine.training.loop import train
+from engine.training.phase import find_resume, finish, memory_budget, pass_size, start, tell_size
+from engine.training.scratch import digest_of
+from engine.training.settings import Recipe, Stretch
+from engine.training.stream import TextStream
+from engine.training.text_files import file_sha256, languages_of
+
+if TYPE_CHECKING:
+    from engine.runs.context import RunContext
+
+SHORTEST_REPLAY = 64
+"""Bytes below which a text is no use as a replay."""
+
+
+class TrainingDataset(Protocol):
+    """What `corpus.dataset.write_dataset` returns, as far as training reads it."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def lineage(self) -> Lineage: ...
+
+
+def train_native(
+    ctx: RunContext,
+    recipe: Recipe,
+    base: Path,
+    dataset: TrainingDataset,
+    replay_files: Sequence[Path],
+    *,
+    name: str,
+    out: Path,
+    resume: Path | None = None,
+) -> ModelCard:
+    """Continues the model in `base` on a dataset, with loss on the assistant's turns and their stop token only.
+
+    A share of each batch (`recipe.replay`) is text of `replay_files`, whose tails are the general set.
+    Raises BadInput for a broken base or dataset or an empty assistant mask, NotEnoughData without rows,
+    Interrupted after a checkpoint when the run is stopped, RunFailed.
+    """
+    budget = memory_budget(ctx, recipe)
+    resumed = find_resume(ctx, recipe, resume)
+    model, card = load_model(base)
+    context = min(recipe.stretches[-1].context, card.context)
+    recipe = msgspec.structs.replace(
+        recipe, stretches=(Stretch(until=1.0, context=context, batch=recipe.stretches[-1].batch),)
+    )
+    data = WindowSet.of_dataset(dataset.path, context)
+    tell_size(ctx, model.config, model.parameters_count())
+    ctx.log(
+        _("{count} windows with {trained} bytes of answers to learn, {cut} bytes beyond the context").format(
+            count=len(data), trained=data.trained, cut=data.cut
+        )
+    )
+    texts = {str(file): file_sha256(file) for file in replay_files}
+    lineage = merge(card.lineage, dataset.lineage, texts, recipe.digest())
+    with ExitStack() as stack:
+        replay = _replay(ctx, recipe, replay_files, context)
+        if replay is not None:
+            stack.enter_context(replay)
+        pass_tokens = pass_size(recipe, model, budget, resumed)
+        job = start(
+            ctx,
+            recipe,
+            model,
+            NativeBatches(data, replay, recipe, context, pass_tokens),
+            general=replay_files,
+            data_sha256=digest_of({"base": card.weights_sha256, "data": file_sha256(dataset.path)} | texts),
+            pass_tokens=pass_tokens,
+            resumed=resumed,
+        )
+        train(job)
+    languages = languages_of([dataset.path])
+    languages += [language for language in card.languages if language not in languages]
+    return finish(job, name=name, out=out, base=card, languages=languages, lineage=lineage)
+
+
+def _replay(ctx: RunContext, recipe: Recipe, files: Sequence[Path], context: int) -> TextStream | None:
+    if recipe.replay <= 0:
+        return None
+    if not files:
+        ctx.log(
+            _("there is no text to replay, so the model may forget what it learnt from it: {mend}").format(
+                mend="h2q-tui sample"
+            ),
+            "warning",
+        )
+        return None
+    if any(not file.is_file() for file in files):
+        missing = next(file for file in files if not file.is_file())
+        raise BadInput(_("the text that the base learnt from is gone"), path=missing, mend="h2q-tui sample")
+    return TextStream.training(files, seed=recipe.seed, shortest=min(SHORTEST_REPLAY, context))
+
+
+def merge(base: Lineage, dataset: Lineage, texts: dict[str, str], settings_sha256: str) -> Lineage:
+    """The lineage of a continued model: all of its base's, the dataset's, and the texts replayed."""
+    newest = [lineage.newest_conversation for lineage in (base, dataset)]
+    return Lineage(
+        conversations=list(dict.fromkeys([*base.conversations, *dataset.conversations])),
+        clusters=list(dict.fromkeys([*base.clusters, *dataset.clusters])),
+        texts=base.texts | dataset.texts | texts,
+        dataset=dataset.dataset,
+        dataset_sha256=dataset.dataset_sha256,
+        settings_sha256=settings_sha256,
+        newest_conversation=max((time for time in newest if time is not None), default=None),
+    )

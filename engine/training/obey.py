@@ -1,0 +1,55 @@
+"""Commands of the person between two steps: checkpoint, stop, set."""
+
+from __future__ import annotations
+
+import math
+
+from engine.i18n import _
+from engine.training.job import Job
+from engine.training.saver import Saver
+
+
+def obey(job: Job, saver: Saver) -> bool:
+    """Handles the commands that have come; blocks while the run is paused. True: the run is to stop."""
+    stop = False
+    for command in job.ctx.poll():
+        if command.name == "stop":
+            stop = True
+            command.accept(_("writes a checkpoint and stops"))
+        elif command.name == "checkpoint":
+            path = saver.save()
+            if path is None:
+                command.refuse(
+                    _("the checkpoint could not be written: {reason}").format(reason=saver.problem)
+                )
+            else:
+                command.accept(str(path))
+        elif command.name == "set":
+            accepted, text = change(job, command.value)
+            (command.accept if accepted else command.refuse)(text)
+        else:
+            command.refuse(_("training knows checkpoint, stop, lr= and max_steps="))
+    saver.meter.resume()
+    return stop or job.ctx.stop_requested
+
+
+def change(job: Job, assignment: str) -> tuple[bool, str]:
+    """Applies "lr=0.01" or "max_steps=500" to a running job; whether it did, and the sentence about it."""
+    name, _equals, text = assignment.partition("=")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if name.strip() == "lr":
+        if not 0 < value <= 10:
+            return False, _("lr takes more than 0 and up to 10")
+        job.state.peak_lr = job.optimizer.peak = value
+        return True, _("the peak learning rate is {value:g} from the next step").format(value=value)
+    if name.strip() == "max_steps":
+        if not (math.isfinite(value) and value == int(value) and value > job.state.step):
+            return False, _("max_steps takes a whole number above the current step {step}").format(
+                step=job.state.step
+            )
+        job.state.max_steps, job.state.fixed_steps = int(value), True
+        return True, _("the phase ends at step {step}").format(step=job.state.max_steps)
+    return False, _("training knows checkpoint, stop, lr= and max_steps=")

@@ -1,0 +1,171 @@
+"""What both phases share: the budget, a job that starts or resumes, and the finished model with its card."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.config import load_settings
+from engine.errors import BadInput
+from engine.i18n import _
+from engine.models.card import Lineage, ModelCard
+from engine.models.directory import save_model
+from engine.models.transformer import ModelConfig, Transformer
+from engine.training import checkpoint
+from engine.training.batches import Batches
+from engine.training.budget import Budget, effective_budget, tokens_per_pass
+from engine.training.checkpoint import Checkpoint, LoopState
+from engine.training.devices import choose_device
+from engine.training.job import Job
+from engine.training.optim import Optimizer
+from engine.training.saver import link_newest
+from engine.training.settings import Recipe
+
+if TYPE_CHECKING:
+    from engine.runs.context import RunContext
+
+
+def find_resume(ctx: RunContext, recipe: Recipe, resume: Path | None) -> Checkpoint | None:
+    """The newest whole checkpoint of the phase: in `resume` (a run or its checkpoints), else of this run itself.
+
+    Damaged ones are told and passed over. Raises BadInput when `resume` has none.
+    """
+    folder = ctx.run_dir.checkpoints if resume is None else resume
+    if (folder / "checkpoints").is_dir():
+        folder = folder / "checkpoints"
+    found = checkpoint.newest(folder, recipe.phase)
+    for problem in found.damaged:
+        ctx.log(_("a damaged checkpoint is passed over: {problem}").format(problem=problem), "warning")
+    if resume is not None and found.checkpoint is None:
+        raise BadInput(
+            _("there is no whole {phase} checkpoint to go on from").format(phase=recipe.phase),
+            path=folder,
+            mend="h2q-tui runs list",
+        )
+    return found.checkpoint
+
+
+def memory_budget(ctx: RunContext, recipe: Recipe) -> Budget:
+    """The effective budget, told to the run and to the person."""
+    gigabytes = recipe.max_memory_gb
+    budget = effective_budget(load_settings(ctx.workspace).max_memory_gb if gigabytes is None else gigabytes)
+    ctx.set_budget(budget.mb, budget.reason)
+    ctx.log(_("memory budget {mb:.0f} MB (bound by {reason})").format(mb=budget.mb, reason=budget.reason))
+    return budget
+
+
+def pass_size(recipe: Recipe, model: Transformer, budget: Budget, resumed: Checkpoint | None) -> int:
+    """Tokens of one forward and backward pass."""
+    if resumed is not None:
+        return resumed.state.tokens_per_pass
+    return tokens_per_pass(recipe, model.config, model.parameters_count(), budget)
+
+
+def start(
+    ctx: RunContext,
+    recipe: Recipe,
+    model: Transformer,
+    batches: Batches,
+    *,
+    general: Sequence[Path],
+    data_sha256: str,
+    pass_tokens: int,
+    resumed: Checkpoint | None,
+) -> Job:
+    """The job of a phase: from the beginning, or exactly where `resumed` stands.
+
+    Raises BadInput when `resumed` was made with other data, settings or another model.
+    """
+    old = resumed.state if resumed is not None else None
+    device = (
+        choose_device(model.config.dim)
+        if old is None
+        else choose_device(model.config.dim, threads=old.threads, bf16=old.bf16)
+    )
+    model.to(device.name).train()
+    optimizer = Optimizer(model, recipe, bf16=device.bf16)
+    most = batches.steps()
+    state = old or LoopState(
+        phase=recipe.phase.value,
+        max_steps=min(most, recipe.max_steps or most),
+        peak_lr=recipe.lr,
+        threads=device.threads,
+        bf16=device.bf16,
+        tokens_per_pass=pass_tokens,
+        dataset_sha256=data_sha256,
+        settings_sha256=recipe.digest(),
+    )
+    if resumed is not None:
+        if (state.dataset_sha256, state.settings_sha256) != (data_sha256, recipe.digest()):
+            raise BadInput(
+                _("the checkpoint was made with other data or settings, so it cannot be continued exactly"),
+                path=resumed.path,
+                mend="h2q-tui train",
+            )
+        if recipe.max_steps is not None and not state.fixed_steps and recipe.time_budget_s is None:
+            state.max_steps = max(state.step, min(most, recipe.max_steps))
+        try:
+            model.load_state_dict(resumed.weights)
+            optimizer.restore(resumed.optimizer)
+        except (RuntimeError, KeyError) as problem:
+            raise BadInput(_("the checkpoint belongs to another model"), path=resumed.path) from problem
+        optimizer.peak = state.peak_lr
+        ctx.log(_("goes on from step {step}: {path}").format(step=state.step, path=resumed.path))
+        resumed.restore_random()
+    ctx.log(
+        _("computes on {device} with {threads} threads in {format} ({reason})").format(
+            device=device.name,
+            threads=device.threads,
+            format="bfloat16" if device.bf16 else "float32",
+            reason=device.reason,
+        )
+    )
+    ctx.run_dir.checkpoints.mkdir(parents=True, exist_ok=True)
+    link_newest(ctx.workspace.root, ctx.run_dir.checkpoints)
+    return Job(
+        ctx=ctx,
+        recipe=recipe,
+        model=model,
+        optimizer=optimizer,
+        batches=batches,
+        device=device,
+        general=list(general),
+        checkpoints=ctx.run_dir.checkpoints,
+        state=state,
+        training_log=ctx.workspace.root / "training_log.json",
+    )
+
+
+def tell_size(ctx: RunContext, config: ModelConfig, parameters: int) -> None:
+    """Says what the model holds in the characters that a person counts in."""
+    ctx.log(
+        _(
+            "model of {parameters:.2f} M parameters; its context of {context} bytes holds about {zh} Chinese "
+            "or {en} English characters"
+        ).format(
+            parameters=parameters / 1e6, context=config.context, zh=config.context // 3, en=config.context
+        )
+    )
+
+
+def finish(
+    job: Job, *, name: str, out: Path, base: ModelCard | None, languages: list[str], lineage: Lineage
+) -> ModelCard:
+    """Saves the trained model under `out`. Raises OSError when the disk is full."""
+    state = job.state
+    card = ModelCard(
+        name=name,
+        mode=state.phase,
+        base=base.name if base is not None else "",
+        run_id=job.ctx.spec.run_id,
+        created_at=time.time(),
+        parameters=job.model.parameters_count(),
+        context=job.model.config.context,
+        languages=languages,
+        train_bytes=state.tokens + (base.train_bytes if base is not None else 0),
+        loss=state.loss,
+        lineage=lineage,
+    )
+    return save_model(out, job.model.to("cpu").eval(), card)

@@ -1,0 +1,84 @@
+"""The `scratch` phase: a new model from plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.i18n import _
+from engine.models.card import Lineage, ModelCard
+from engine.models.transformer import ModelConfig, Transformer
+from engine.training.batches import ScratchBatches
+from engine.training.loop import train
+from engine.training.phase import find_resume, finish, memory_budget, pass_size, start, tell_size
+from engine.training.settings import Recipe, Size
+from engine.training.stream import TextStream
+from engine.training.text_files import chinese_share, file_sha256, languages_of
+
+if TYPE_CHECKING:
+    from engine.runs.context import RunContext
+
+
+def train_scratch(
+    ctx: RunContext,
+    recipe: Recipe,
+    files: Sequence[Path],
+    *,
+    name: str,
+    out: Path,
+    resume: Path | None = None,
+) -> ModelCard:
+    """Trains a new model on the first 90 % of each of `files` and saves it in `out`.
+
+    `resume` is a run's folder whose newest whole checkpoint is continued; without it a checkpoint of this
+    run itself is. Raises NotEnoughData when the text gives no batch, BadInput for unreadable text or a
+    checkpoint of other data, Interrupted after a checkpoint when the run is stopped, RunFailed.
+    """
+    budget = memory_budget(ctx, recipe)
+    resumed = find_resume(ctx, recipe, resume)
+    model = Transformer(config_of(recipe.size))
+    model.initialise(recipe.seed)
+    with TextStream.training(files, seed=recipe.seed, shortest=recipe.stretches[0].context) as stream:
+        texts = {str(file): file_sha256(file) for file in files}
+        lineage = Lineage(texts=texts, settings_sha256=recipe.digest())
+        tell_size(ctx, model.config, model.parameters_count())
+        ctx.log(
+            _("text: {size} bytes in {count} files, about {characters} characters").format(
+                size=stream.size,
+                count=len(files),
+                characters=round(stream.size * (1 - chinese_share(files) * 2 / 3)),
+            )
+        )
+        pass_tokens = pass_size(recipe, model, budget, resumed)
+        job = start(
+            ctx,
+            recipe,
+            model,
+            ScratchBatches(stream, recipe, pass_tokens),
+            general=files,
+            data_sha256=digest_of(texts),
+            pass_tokens=pass_tokens,
+            resumed=resumed,
+        )
+        train(job)
+    return finish(job, name=name, out=out, base=None, languages=languages_of(files), lineage=lineage)
+
+
+def config_of(size: Size) -> ModelConfig:
+    """The shape of a new model."""
+    return ModelConfig(
+        dim=size.dim,
+        layers=size.layers,
+        heads=size.heads,
+        kv_heads=size.heads,
+        head_dim=size.head_dim,
+        ffn=size.ffn,
+        context=size.context,
+    )
+
+
+def digest_of(texts: dict[str, str]) -> str:
+    """One hash of the contents of all texts, in their order."""
+    return sha256("\n".join(texts.values()).encode()).hexdigest()
