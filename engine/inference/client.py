@@ -16,8 +16,8 @@ from typing import TypeVar
 
 import msgspec
 
-from engine.errors import BadInput, Busy, H2QError, NotEnoughData, ServiceUnreachable, UsageProblem
-from engine.i18n import _
+from engine.errors import BadInput, H2QError, NotEnoughData, RunFailed, ServiceUnreachable
+from engine.i18n import _, language
 from engine.inference.protocol import (
     MAX_LINE,
     ChatMessage,
@@ -46,6 +46,9 @@ from engine.paths import Workspace
 START_TIMEOUT = 30.0
 """Seconds until a service that was started must answer (it opens its socket before it loads torch)."""
 
+_started: list[subprocess.Popen[bytes]] = []
+"""Services that this process started. They outlive it; kept so that one that ended can be reaped."""
+
 T = TypeVar("T")
 _ENCODER = msgspec.json.Encoder()
 _DECODER: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
@@ -53,7 +56,6 @@ _ERRORS: dict[int, type[H2QError]] = {
     2: BadInput,
     3: NotEnoughData,
     4: ServiceUnreachable,
-    5: Busy,
 }
 
 
@@ -155,13 +157,14 @@ class InferenceClient:
     async def _exchange(self, request: Request, *, start: bool) -> AsyncGenerator[Piece | Done, None]:
         reader, writer = await self._connect(start=start)
         try:
-            writer.write(_ENCODER.encode(request) + b"\n")
+            asked = msgspec.structs.replace(request, language=language())
+            writer.write(_ENCODER.encode(asked) + b"\n")
             await writer.drain()
             while True:
                 line = await reader.readuntil(b"\n")
                 reply = _DECODER.decode(line)
                 if isinstance(reply, Failure):
-                    raise _ERRORS.get(reply.exit_code, UsageProblem)(reply.what, mend=reply.mend)
+                    raise _ERRORS.get(reply.exit_code, RunFailed)(reply.what, mend=reply.mend)
                 yield reply
                 if isinstance(reply, Done):
                     return
@@ -193,6 +196,7 @@ class InferenceClient:
         """Starts the service in a session of its own: it outlives this process and its terminal."""
         if self._process is not None and self._process.poll() is None:
             return
+        _started[:] = [process for process in _started if process.poll() is None]
         log = log_path(self._ws)
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
@@ -204,6 +208,7 @@ class InferenceClient:
                     stderr=output,
                     start_new_session=True,
                 )
+                _started.append(self._process)
         except OSError as problem:
             raise ServiceUnreachable(
                 _("the inference service cannot be started: {reason}").format(reason=problem),
@@ -222,9 +227,9 @@ class InferenceClient:
 
 
 def make_room_sync(ws: Workspace, needed_mb: float, budget_mb: float) -> bool:
-    """Asks the service to free its models unless it fits into `budget_mb` beside a run of `needed_mb`.
+    """Asks the service to go unless it fits into `budget_mb` beside a run of `needed_mb`.
 
-    True when models were freed. Does not start a service, and never raises: a run must not fail for it.
+    True when it freed its models; it ends then, and the next request starts it again. Does not start a service, and never raises: a run must not fail for it.
     """
 
     async def ask() -> bool:

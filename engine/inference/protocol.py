@@ -6,7 +6,7 @@ and one last line. Closing the connection cancels. Imports nothing heavy: the ap
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -51,43 +51,50 @@ class Finish(StrEnum):
     """`max_bytes` or the end of the context."""
 
 
-class Load(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="load"):
+class Asked(msgspec.Struct, frozen=True, kw_only=True, tag_field="op"):
+    """Base of all requests."""
+
+    language: str = "en"
+    """Of the sentences that come back."""
+
+
+class Load(Asked, frozen=True, kw_only=True, tag="load"):
     """Loads a model, so that the first answer comes at once."""
 
     model: str
 
 
-class Generate(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="generate"):
+class Generate(Asked, frozen=True, kw_only=True, tag="generate"):
     model: str
     messages: list[ChatMessage]
     sampling: Sampling = Sampling()
 
 
-class Likelihood(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="loglikelihood"):
+class Likelihood(Asked, frozen=True, kw_only=True, tag="loglikelihood"):
     """Log-likelihood of the assistant turns of `messages`."""
 
     model: str
     messages: list[ChatMessage]
 
 
-class Unload(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="unload"):
+class Unload(Asked, frozen=True, kw_only=True, tag="unload"):
     """Frees one model, or all."""
 
     model: str | None = None
 
 
-class MakeRoom(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="make_room"):
+class MakeRoom(Asked, frozen=True, kw_only=True, tag="make_room"):
     """Frees every model unless the service and a run of `needed_mb` fit into `budget_mb` together."""
 
     needed_mb: float
     budget_mb: float
 
 
-class GetStatus(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="status"):
+class GetStatus(Asked, frozen=True, kw_only=True, tag="status"):
     pass
 
 
-class Shutdown(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", tag="shutdown"):
+class Shutdown(Asked, frozen=True, kw_only=True, tag="shutdown"):
     pass
 
 
@@ -168,7 +175,9 @@ class Backend(Protocol):
         """What it holds in this process."""
         ...
 
-    def generate(self, messages: Sequence[ChatMessage], sampling: Sampling) -> AsyncIterator[str | Generated]:
+    def generate(
+        self, messages: Sequence[ChatMessage], sampling: Sampling
+    ) -> AsyncGenerator[str | Generated, None]:
         """Pieces of valid text, at last how it went. Closing the iterator ends the work promptly."""
         ...
 

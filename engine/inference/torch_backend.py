@@ -7,7 +7,7 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -159,7 +159,7 @@ class TorchBackend:
 
     async def generate(
         self, messages: Sequence[ChatMessage], sampling: Sampling
-    ) -> AsyncIterator[str | Generated]:
+    ) -> AsyncGenerator[str | Generated, None]:
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[str | Generated | Exception] = asyncio.Queue()
         cancelled = threading.Event()

@@ -82,7 +82,9 @@ def score_general(
     model: Transformer, blocks: Sequence[GeneralBlock], *, step: Step | None = None
 ) -> list[float]:
     """NLL per byte of each block, nats; the first byte of each chunk is given, not scored."""
-    pieces = [Piece(ids=chunk, scored=[True] * len(chunk)) for block in blocks for chunk in block.chunks]
+    pieces = [
+        Piece(ids=list(chunk), scored=[True] * len(chunk)) for block in blocks for chunk in block.chunks
+    ]
     sums = nll_sums(model, pieces, step=step)
     result, position = [], 0
     for block in blocks:

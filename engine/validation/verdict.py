@@ -187,8 +187,9 @@ def cluster_gains(paired: Paired) -> Floats:
 
 
 def percent(value: float) -> str:
-    """A share for a sentence: "0.4 %", "12 %"."""
-    return f"{abs(value) * 100:.{1 if abs(value) < 0.0995 else 0}f} %"
+    """A share for a sentence, without its sign: "0.4 %", "2 %", "12 %"."""
+    digits = 1 if abs(value) < 0.0995 else 0
+    return f"{abs(value) * 100:.{digits}f}".removesuffix(".0") + " %"
 
 
 def p_text(p: float) -> str:

@@ -1,0 +1,238 @@
+"""The inference service: one resident process for a workspace that holds models and answers over a socket.
+
+It opens its socket before it loads torch, answers one generation after the other, and ends by itself when
+nobody has asked for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from engine.errors import H2QError
+from engine.i18n import set_language
+from engine.inference import models
+from engine.inference.models import LoadedModels
+from engine.inference.protocol import (
+    MAX_LINE,
+    Done,
+    Failure,
+    Generate,
+    Generated,
+    GetStatus,
+    Likelihood,
+    Load,
+    MakeRoom,
+    Piece,
+    Reply,
+    Request,
+    ServiceStatus,
+    Shutdown,
+    Unload,
+    lock_path,
+    socket_path,
+)
+from engine.paths import Workspace
+from engine.runs import lock, offline
+
+EXIT_S = 2 * models.IDLE_S
+"""Without a request for this long the service ends; the next one starts it again."""
+TICK_S = 5.0
+NICENESS = 5
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
+
+
+def main(data_dir: str) -> int:
+    """Serves the workspace until it is told to stop or idle; 0 also when another service holds the lock."""
+    ws = Workspace(Path(data_dir).resolve())
+    ws.runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if ws.runtime.stat().st_uid != os.getuid():
+        print(f"{ws.runtime} belongs to another user", file=sys.stderr)
+        return 4
+    ws.runtime.chmod(0o700)
+    held = lock.take(lock_path(ws))
+    if held is None:
+        return 0
+    with suppress(OSError):
+        os.nice(NICENESS)
+    try:
+        with offline.guard():
+            asyncio.run(Service(ws).run())
+    finally:
+        os.close(held)
+    return 0
+
+
+class Service:
+    """The requests of all clients. Generation is queued: two at once would each take twice as long."""
+
+    def __init__(self, ws: Workspace) -> None:
+        self._ws = ws
+        self._models = LoadedModels(ws)
+        self._turn = asyncio.Lock()
+        self._waiting = 0
+        self._generating = ""
+        self._started = self._asked = time.monotonic()
+        self._stop = asyncio.Event()
+        self._process = psutil.Process()
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serves until `Shutdown`, SIGTERM, SIGINT or `EXIT_S` without a request."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
+        path = socket_path(self._ws)
+        # Holding the lock entitles to remove what a dead service left.
+        path.unlink(missing_ok=True)
+        old = os.umask(0o177)
+        try:
+            server = await asyncio.start_unix_server(self._connected, path=str(path), limit=MAX_LINE)
+        finally:
+            os.umask(old)
+        try:
+            while not self._stop.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), TICK_S)
+                await self._models.free_idle()
+                idle = time.monotonic() - self._asked
+                if (not self._open and idle >= EXIT_S) or not self._ws.root.is_dir():
+                    break
+        finally:
+            path.unlink(missing_ok=True)
+            server.close()
+            for task in list(self._open):
+                task.cancel()
+            if self._open:
+                await asyncio.wait(self._open, timeout=5.0)
+            await self._models.free()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        try:
+            line = await reader.readuntil(b"\n")
+            self._asked = time.monotonic()
+            await self._until_gone(reader, writer, line)
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+            pass
+        finally:
+            self._asked = time.monotonic()
+            self._open.discard(task)
+            writer.close()
+            with suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    async def _until_gone(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: bytes
+    ) -> None:
+        """Answers the request, and gives up as soon as the client closes its end."""
+        work = asyncio.create_task(self._answer(line, writer))
+        gone = asyncio.create_task(reader.read(1))
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (work, gone):
+                task.cancel()
+            await asyncio.gather(work, gone, return_exceptions=True)
+        if not work.cancelled() and (problem := work.exception()) is not None:
+            raise problem
+
+    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = _DECODER.decode(line)
+            set_language(request.language)
+            async with aclosing(self._replies(request)) as replies:
+                async for reply in replies:
+                    writer.write(_ENCODER.encode(reply) + b"\n")
+                    await writer.drain()
+        except H2QError as problem:
+            failure = Failure(what=problem.what, mend=problem.mend, exit_code=problem.exit_code)
+            writer.write(_ENCODER.encode(failure) + b"\n")
+            await writer.drain()
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception as problem:
+            # Out of memory, a broken request: the client must hear of it, and the log keeps the traceback.
+            sys.excepthook(type(problem), problem, problem.__traceback__)
+            writer.write(_ENCODER.encode(Failure(what=f"{type(problem).__name__}: {problem}")) + b"\n")
+            await writer.drain()
+
+    async def _replies(self, request: Request) -> AsyncGenerator[Reply, None]:
+        match request:
+            case Generate():
+                async with (
+                    self._next(request.model),
+                    self._models.use(request.model) as backend,
+                    aclosing(backend.generate(request.messages, request.sampling)) as stream,
+                ):
+                    async for item in stream:
+                        yield _done(item) if isinstance(item, Generated) else Piece(text=item)
+            case Likelihood():
+                async with self._next(request.model), self._models.use(request.model) as backend:
+                    yield _done(await backend.loglikelihood(request.messages))
+            case Load():
+                async with self._models.use(request.model):
+                    pass
+                loaded = [model for model in self._models.status() if model.name == request.model]
+                yield _done(loaded[0] if loaded else self._models.status()[0])
+            case Unload():
+                yield _done(await self._models.free(request.model))
+            case MakeRoom():
+                fits = self._memory_mb() + request.needed_mb <= request.budget_mb
+                if not fits:
+                    await self._models.free()
+                yield _done(not fits)
+                # torch alone holds 250 MB: only the end of the process gives them back.
+                if not fits and len(self._open) == 1:
+                    self._stop.set()
+            case GetStatus():
+                yield _done(self._status())
+            case Shutdown():
+                yield _done(True)
+                self._stop.set()
+
+    @asynccontextmanager
+    async def _next(self, model: str) -> AsyncIterator[None]:
+        """The queue of those who make the processor work."""
+        self._waiting += 1
+        try:
+            await self._turn.acquire()
+        finally:
+            self._waiting -= 1
+        self._generating = model
+        try:
+            yield
+        finally:
+            self._generating = ""
+            self._turn.release()
+
+    def _memory_mb(self) -> float:
+        return float(self._process.memory_info().rss) / 2**20
+
+    def _status(self) -> ServiceStatus:
+        return ServiceStatus(
+            pid=os.getpid(),
+            memory_mb=round(self._memory_mb(), 1),
+            models=self._models.status(),
+            generating=self._generating,
+            waiting=self._waiting,
+            uptime_s=round(time.monotonic() - self._started, 1),
+        )
+
+
+def _done(result: object) -> Done:
+    return Done(result=msgspec.Raw(_ENCODER.encode(result)))
