@@ -60,12 +60,15 @@ class Commands:
         self._yielded: list[Command] = []
         self._pausing = False
         self.closed = False
+        self._signalled = False
+        self.resting = StatusChanged(status=RunStatus.RUNNING)
+        """What the run is when it is not paused: running, or queued and why."""
         self.stop_requested = False
         self._polled = False
 
     def signal(self) -> None:
-        """SIGTERM or SIGINT: the same as `stop`, without a sender."""
-        self.stop_requested = True
+        """SIGTERM or SIGINT: the same as `stop`, without a sender. Writes nothing: a write may be under way."""
+        self.stop_requested = self._signalled = True
         self._queue.put(None)
 
     def handle(self, request: Request) -> Reply:
@@ -119,19 +122,21 @@ class Commands:
                 if command is not None:
                     self._yielded.append(command)
                     yield command
+            self._own_up_to_signal()
             yield Command("stop")
         finally:
             if paused:
-                self._emit(StatusChanged(status=RunStatus.RUNNING))
+                self._emit(self.resting)
 
     def check_stop(self) -> None:
         """For stages without steps: waits while paused. Raises Interrupted when the run is to stop."""
         if self._pausing and not self.stop_requested:
             polled = self._polled
-            for _command in self.poll():
-                pass
+            for command in self.poll():
+                command.refuse(_("nothing is being trained at this moment"))
             self._polled = polled
         if self.stop_requested:
+            self._own_up_to_signal()
             raise Interrupted(_("stopped as asked"))
 
     def new_stage(self) -> None:
@@ -143,6 +148,13 @@ class Commands:
         """Refuses what waits and what still comes."""
         self.closed = True
         self._refuse(self._drain(), _("the run is over"))
+
+    def _own_up_to_signal(self) -> None:
+        """Journals a stop that came as a signal, once, from the thread that may write."""
+        if self._signalled:
+            self._signalled = False
+            text = _("a signal asked the run to stop; a second one ends it at once")
+            self._emit(CommandHandled(name="stop", accepted=True, reply=text))
 
     def _drain(self) -> list[Command]:
         waiting, self._yielded = self._yielded, []

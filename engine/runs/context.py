@@ -196,11 +196,13 @@ class RunContext:
             if other != told:
                 told = other
                 reason = _("waits for run {run}").format(run=other) if other else _("waits for another run")
-                self.emit(StatusChanged(status=RunStatus.QUEUED, reason=reason))
+                self.commands.resting = StatusChanged(status=RunStatus.QUEUED, reason=reason)
+                self.emit(self.commands.resting)
             self.check_stop()
             fd = lock.take(path, patience_s=_QUEUE_S)
             if fd is not None:
-                self.emit(StatusChanged(status=RunStatus.RUNNING))
+                self.commands.resting = StatusChanged(status=RunStatus.RUNNING)
+                self.emit(self.commands.resting)
                 return fd
 
     @contextmanager

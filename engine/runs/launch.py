@@ -59,12 +59,21 @@ def launch(ws: Workspace, spec: RunSpec) -> RunDir:
     return run
 
 
-def foreground(ws: Workspace, spec: RunSpec, on_record: Callable[[Record], None] | None = None) -> int:
+def foreground(
+    ws: Workspace,
+    spec: RunSpec,
+    on_record: Callable[[Record], None] | None = None,
+    *,
+    on_start: Callable[[RunDir], None] | None = None,
+) -> int:
     """Carries `spec` out in this process and returns its exit code; `on_record` sees every record.
 
     What libraries print goes to `engine.log` meanwhile: `on_record` must write to a stream it took before.
+    `on_start` is told the run's folder, whose id may differ from that of `spec`.
     """
     run, fd = _locked(ws, spec)
+    if on_start is not None:
+        on_start(run)
     with _output_to(run.log_path):
         return runner.main(run.path, lock_fd=fd, on_record=on_record)
 

@@ -7,6 +7,6 @@ from collections.abc import Callable
 
 import typer
 
-from tui.commands import check
+from tui.commands import check, runs
 
-GROUPS: tuple[Callable[[typer.Typer], None], ...] = (check.register,)
+GROUPS: tuple[Callable[[typer.Typer], None], ...] = (check.register, runs.register)
