@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,10 +19,14 @@ from engine.training.checkpoint import LoopState
 from engine.training.devices import Device
 from engine.training.optim import Optimizer
 from engine.training.settings import Recipe
-from engine.training.stream import general_windows
+from engine.training.stream import Tokens, general_windows
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext
+
+
+EVAL_TOKENS = 4096
+"""Tokens of one forward pass of an evaluation."""
 
 
 @dataclass
@@ -65,12 +71,26 @@ class Job:
         Windows are as long as the training windows of the moment: longer ones ask for positions that are
         not learnt yet.
         """
-        length = self.recipe.stretch_at(self.state.step, self.state.max_steps).context
+        length = min(
+            self.recipe.stretch_at(self.state.step, self.state.max_steps).context, self.model.config.context
+        )
         total = count = 0.0
-        for window in general_windows(self.general, min(length, self.model.config.context), limit):
-            tokens = torch.from_numpy(window.astype("int64")).unsqueeze(0)
+        for windows in _by_length(general_windows(self.general, length, limit), EVAL_TOKENS):
+            tokens = torch.from_numpy(windows.astype("int64"))
             empty = tokens.new_zeros(0)
             losses = self._losses(Pass(tokens[:, :-1], tokens[:, 1:], empty, empty))
             total += float(losses.sum())
             count += losses.numel()
         return total / count if count and math.isfinite(total) else None
+
+
+def _by_length(windows: Iterable[Tokens], most: int) -> Iterator[Tokens]:
+    """Neighbours of one length as `(count, length)`, up to about `most` tokens together."""
+    waiting: list[Tokens] = []
+    for window in windows:
+        if waiting and (len(waiting[0]) != len(window) or (len(waiting) + 1) * len(window) > most):
+            yield np.stack(waiting)
+            waiting = []
+        waiting.append(window)
+    if waiting:
+        yield np.stack(waiting)

@@ -86,11 +86,9 @@ def replan(job: Job, pace: Pace, seconds: float) -> None:
     `seconds` were spent so far. The change is told and becomes part of the state.
     """
     state, budget = job.state, job.recipe.time_budget_s
-    if (
-        budget is None
-        or state.fixed_steps
-        or state.step not in [round(share * state.max_steps) for share in REPLAN_AT]
-    ):
+    if budget is None or state.fixed_steps or not REPLAN_LEAST <= state.step < state.max_steps:
+        return
+    if state.step not in [round(share * state.max_steps) for share in REPLAN_AT]:
         return
     if abs(seconds + pace.left(state.step, state.max_steps) - budget) <= REPLAN_FROM * budget:
         return
