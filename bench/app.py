@@ -1,0 +1,129 @@
+"""How quickly the program answers: first frame, `--help`, and what it takes while nothing happens.
+
+The target of each ratio is the one at which ours is exactly the limit that the project sets itself.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from bench.result import Benchmark, BenchResult, compare
+from bench.terminal import OnTerminal
+
+FIRST_FRAME_S = 1.0
+HELP_S = 0.4
+IDLE_PERCENT = 2.0
+TICK_S = 0.01
+"""Resolution of processor times: less than one tick cannot be told from nothing."""
+
+OURS = [sys.executable, "-m", "tui.cli", "--lang", "en"]
+BARE = """
+from textual.app import App
+from textual.widgets import Static
+class Bare(App):
+    def compose(self):
+        yield Static("Train")
+Bare().run()
+"""
+
+
+def _environment(folder: str) -> dict[str, str]:
+    settings = Path(folder) / "config" / "h2q.toml"
+    settings.parent.mkdir(exist_ok=True)
+    settings.write_text('language = "en"\nfirst_start_done = true\n', encoding="utf-8")
+    return {"H2Q_DATA_DIR": folder}
+
+
+def first_frame(full: bool) -> list[BenchResult]:
+    """From the start of the process to the first frame on a pty, ours and a bare Textual app by turns."""
+    times: dict[str, list[float]] = {"ours": [], "bare": []}
+    with tempfile.TemporaryDirectory() as folder:
+        environment = _environment(folder)
+        for turn in range(16 if full else 6):
+            for name, command in (("ours", OURS), ("bare", [sys.executable, "-c", BARE])):
+                with OnTerminal(command, environment) as terminal:
+                    taken = terminal.read(30, until=b"Train")
+                if turn:  # the first turn warms the page cache
+                    times[name].append(taken)
+    ours, bare = median(times["ours"]), median(times["bare"])
+    return [
+        compare(
+            "app.first_frame",
+            ours=ours,
+            baseline=bare,
+            target=bare / FIRST_FRAME_S,
+            unit="s",
+            lower_is_better=True,
+            notes="the app on an empty workspace against a Textual app with one Static, 80×24, median; limit 1 s",
+        )
+    ]
+
+
+def help_time(full: bool) -> list[BenchResult]:
+    """`h2q-tui --help` against an interpreter that imports typer and ends."""
+    times: dict[str, list[float]] = {"ours": [], "bare": []}
+    for turn in range(31 if full else 11):
+        for name, command in (("ours", [*OURS, "--help"]), ("bare", [sys.executable, "-c", "import typer"])):
+            started = time.perf_counter()
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+            if turn:
+                times[name].append(time.perf_counter() - started)
+    ours, bare = median(times["ours"]), median(times["bare"])
+    return [
+        compare(
+            "app.help",
+            ours=ours,
+            baseline=bare,
+            target=bare / HELP_S,
+            unit="s",
+            lower_is_better=True,
+            notes="h2q-tui --help against python -c 'import typer', median; limit 0.4 s",
+        )
+    ]
+
+
+def idle(full: bool) -> list[BenchResult]:
+    """Processor of the app while nothing happens, beside a bare Textual app at the same time."""
+    seconds = 30.0 if full else 8.0
+    with tempfile.TemporaryDirectory() as folder:
+        environment = _environment(folder)
+        with (
+            OnTerminal(OURS, environment) as ours,
+            OnTerminal([sys.executable, "-c", BARE], environment) as bare,
+        ):
+            for terminal in (ours, bare):
+                terminal.read(30, until=b"Train")
+                terminal.read(2, until=None)
+            before = ours.processor_seconds(), bare.processor_seconds()
+            drawn = len(ours.output)
+            started = time.perf_counter()
+            while time.perf_counter() - started < seconds:
+                ours.read(0.5, until=None)
+                bare.read(0.5, until=None)
+            taken = time.perf_counter() - started
+            spent = ours.processor_seconds() - before[0], bare.processor_seconds() - before[1]
+            drawn = len(ours.output) - drawn
+    mine, theirs = (100 * max(TICK_S, value) / taken for value in spent)
+    return [
+        compare(
+            "app.idle",
+            ours=mine,
+            baseline=theirs,
+            target=theirs / IDLE_PERCENT,
+            unit="% of a core",
+            lower_is_better=True,
+            notes=f"beside a Textual app with one Static, {taken:.0f} s, {drawn / taken:.0f} B/s drawn; limit 2 %",
+        )
+    ]
+
+
+BENCHMARKS = (
+    Benchmark("app.first_frame", "process start to first frame", first_frame, 15),
+    Benchmark("app.help", "h2q-tui --help", help_time, 5),
+    Benchmark("app.idle", "processor while nothing happens", idle, 15),
+)
