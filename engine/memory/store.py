@@ -17,7 +17,7 @@ import msgspec
 
 from engine.errors import BadInput
 from engine.i18n import _
-from engine.memory import ingest
+from engine.memory import erasing, ingest
 from engine.memory.ingest import ImportResult
 from engine.memory.points import Conversation, Role, Skipped, Turn
 from engine.memory.schema import MIGRATIONS, migrate, schema_version
@@ -74,7 +74,7 @@ class MemoryStore:
                 mend="h2q-tui backup list",
             ) from None
         if not readonly:
-            ingest.sweep_if_idle(self.connection, path)
+            erasing.sweep_if_idle(self.connection, path)
 
     def __enter__(self) -> Self:
         return self
@@ -204,7 +204,7 @@ class MemoryStore:
         Deleted pages are overwritten, given back to the file system, and the log is emptied. Returns the
         ids that went. Files outside the database are `engine.memory.forget`'s.
         """
-        return ingest.erase(self.connection, ids)
+        return erasing.erase(self.connection, ids)
 
     def _read(self, query: str, values: tuple[object, ...] = ()) -> Iterator[Conversation]:
         cursor = self.connection.execute(query, values)

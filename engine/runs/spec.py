@@ -42,6 +42,8 @@ class ImportParams(msgspec.Struct, frozen=True, kw_only=True):
     """Name of an importer, or "auto" to recognise each file."""
     role_map: dict[str, str] = {}
     """Roles of the file that are not known, to `user`, `assistant`, `system` or `tool`."""
+    again: bool = False
+    """Take conversations, too, that the person made memory forget."""
 
 
 class CorpusParams(msgspec.Struct, frozen=True, kw_only=True):

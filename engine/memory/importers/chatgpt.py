@@ -1,0 +1,180 @@
+"""The ChatGPT export: `conversations.json` or its zip, a tree of messages for each conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from engine.memory.importers.files import OnBytes, first_value, ignore_bytes, json_values
+from engine.memory.importers.roles import RoleMap, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.points import Conversation, Role, Skipped, Turn
+
+NAME = "chatgpt"
+
+_SKIPPED_TYPES = {
+    "execution_output": "tool message",
+    "tether_browsing_display": "tool message",
+    "tether_quote": "tool message",
+    "system_error": "tool message",
+    "thoughts": "reasoning",
+    "reasoning_recap": "reasoning",
+    "user_editable_context": "hidden message",
+    "model_editable_context": "hidden message",
+}
+
+
+def recognise(path: Path) -> bool:
+    value = first_value(path)
+    return isinstance(value, dict) and isinstance(value.get("mapping"), dict)
+
+
+def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+    """One conversation for each entry: the path from `current_node` back to the root.
+
+    Answers that were regenerated become alternatives of the one that was kept. Raises BadInput.
+    """
+    for _line, entry in json_values(path, on_bytes):
+        if not isinstance(entry, dict) or not isinstance(entry.get("mapping"), dict):
+            yield Skipped(reason="entry of another shape", whole=True)
+            continue
+        yield from _conversation(entry, role_map)
+
+
+def _conversation(entry: dict[str, Any], role_map: RoleMap) -> Iterator[Conversation | Skipped]:
+    nodes = {key: node for key, node in entry["mapping"].items() if isinstance(node, dict)}
+    path = _path(nodes, entry.get("current_node"))
+    on_path = set(path)
+    turns = []
+    for key in path:
+        turn, skipped = _turn(nodes[key], role_map)
+        yield from skipped
+        alternatives, elsewhere = _alternatives(nodes, key, on_path, role_map)
+        if elsewhere:
+            yield Skipped(reason="message of another branch", count=elsewhere)
+        if turn is None:
+            continue
+        if turn.role is Role.ASSISTANT and alternatives:
+            turn = Turn(
+                role=turn.role,
+                text=turn.text,
+                time=turn.time,
+                external_id=turn.external_id,
+                alternatives=tuple(alternatives),
+            )
+        turns.append(turn)
+    if not turns:
+        yield Skipped(reason="empty conversation", whole=True)
+        return
+    yield Conversation.of(
+        turns,
+        source=NAME,
+        external_id=text_or_empty(entry.get("conversation_id")) or text_or_empty(entry.get("id")),
+        title=text_or_empty(entry.get("title")),
+        started_at=time_of(entry.get("create_time")),
+        updated_at=time_of(entry.get("update_time")),
+    )
+
+
+def _path(nodes: dict[str, Any], current: object) -> list[str]:
+    """Keys from the root to the current node; without a usable one, to the newest leaf."""
+    if not isinstance(current, str) or current not in nodes:
+        parents = {node.get("parent") for node in nodes.values() if isinstance(node.get("parent"), str)}
+        leaves = [key for key in nodes if key not in parents]
+        current = max(leaves, key=lambda key: _message_time(nodes[key]), default=None)
+    path: list[str] = []
+    seen: set[str] = set()
+    while isinstance(current, str) and current in nodes and current not in seen:
+        seen.add(current)
+        path.append(current)
+        current = nodes[current].get("parent")
+    return path[::-1]
+
+
+def _message_time(node: dict[str, Any]) -> float:
+    message = node.get("message")
+    return (time_of(message.get("create_time")) if isinstance(message, dict) else None) or 0.0
+
+
+def _turn(node: dict[str, Any], role_map: RoleMap) -> tuple[Turn | None, list[Skipped]]:
+    message = node.get("message")
+    if not isinstance(message, dict):
+        return None, []
+    author = message.get("author")
+    name = author.get("role") if isinstance(author, dict) else None
+    role = role_of(name, role_map)
+    metadata = message.get("metadata")
+    content = message.get("content")
+    if not isinstance(content, dict):
+        return None, [Skipped(reason="message of another shape")]
+    text, skipped = _text(content)
+    if role is None:
+        return None, [unknown_role(name)]
+    if role is Role.SYSTEM and not text:
+        return None, []
+    if (
+        isinstance(metadata, dict) and metadata.get("is_visually_hidden_from_conversation") is True
+    ) or message.get("weight") == 0:
+        return None, [Skipped(reason="hidden message")]
+    if role is Role.TOOL or message.get("recipient") not in (None, "all"):
+        return None, [Skipped(reason="tool message")]
+    if not text:
+        return None, skipped or [Skipped(reason="empty message")]
+    id_ = text_or_empty(message.get("id")) or text_or_empty(node.get("id"))
+    return Turn(role=role, text=text, time=time_of(message.get("create_time")), external_id=id_), skipped
+
+
+def _text(content: dict[str, Any]) -> tuple[str, list[Skipped]]:
+    kind = content.get("content_type")
+    if isinstance(kind, str) and kind in _SKIPPED_TYPES:
+        return "", [Skipped(reason=_SKIPPED_TYPES[kind])]
+    parts = content.get("parts")
+    if not isinstance(parts, list):
+        text = content.get("text")
+        return (text, []) if isinstance(text, str) else ("", [Skipped(reason="message of another shape")])
+    texts = []
+    skipped = []
+    for part in parts:
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, dict) and isinstance(part.get("text"), str):
+            # A voice message carries what was said.
+            texts.append(part["text"])
+        else:
+            kind = part.get("content_type") if isinstance(part, dict) else None
+            skipped.append(Skipped(reason="image" if kind == "image_asset_pointer" else "attachment"))
+    return "\n".join(text for text in texts if text), skipped
+
+
+def _alternatives(
+    nodes: dict[str, Any], key: str, on_path: set[str], role_map: RoleMap
+) -> tuple[list[str], int]:
+    """Other answers to the same question, and how many messages of other kinds stand beside `key`."""
+    parent = nodes[key].get("parent")
+    siblings = nodes[parent].get("children") if isinstance(parent, str) and parent in nodes else None
+    texts = []
+    elsewhere = 0
+    for sibling in siblings if isinstance(siblings, list) else []:
+        if not isinstance(sibling, str) or sibling in on_path or sibling not in nodes:
+            continue
+        answer = _answer_below(nodes, sibling, role_map)
+        if answer:
+            texts.append(answer)
+        else:
+            elsewhere += 1
+    return list(dict.fromkeys(texts)), elsewhere
+
+
+def _answer_below(nodes: dict[str, Any], key: str, role_map: RoleMap) -> str:
+    """The first answer that a person saw on a branch: tool calls may come before it."""
+    seen: set[str] = set()
+    while key in nodes and key not in seen:
+        seen.add(key)
+        turn, _skipped = _turn(nodes[key], role_map)
+        if turn is not None:
+            return turn.text if turn.role is Role.ASSISTANT else ""
+        children = nodes[key].get("children")
+        if not isinstance(children, list) or not children or not isinstance(children[-1], str):
+            break
+        key = children[-1]
+    return ""

@@ -1,0 +1,318 @@
+"""Reading files that people bring: JSON values one at a time in bounded memory, lines, and zip archives.
+
+Whatever a file holds, only BadInput comes out, with the file and the line.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+import shlex
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from engine.errors import BadInput
+from engine.i18n import _
+
+MAX_VALUE = 64 * 2**20
+"""Characters of one JSON value or one line: the longest conversation that is taken."""
+MAX_FILE = 8 * 2**30
+"""Bytes of a file, or of an archive's member when unpacked."""
+MAX_RATIO = 200
+"""Times a member may grow when unpacked; text packs 3 to 20 times."""
+_READ = 2**18
+_WHITE = re.compile(r"\s*")
+_EXPORT_MEMBER = re.compile(r"(?:.*/)?conversations(?:-\d+)?\.json\Z")
+
+OnBytes = Callable[[int], None]
+"""Called with the number of bytes read since the last call."""
+
+
+def ignore_bytes(count: int) -> None:
+    """For a reader that shows no progress."""
+
+
+def is_zip(path: Path) -> bool:
+    with _opened(path) as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def size_of(path: Path) -> int:
+    """Bytes that reading `path` will go through: of a zip, those of the members that are read."""
+    if is_zip(path):
+        with _archive(path) as archive:
+            return sum(member.file_size for member in export_members(archive, path))
+    return path.stat().st_size
+
+
+def json_values(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple[int, Any]]:
+    """The values of a JSON array, of JSONL, or one JSON object, each with the line on which it begins.
+
+    Of a zip, those of every `conversations.json` in it. Memory stays at the size of one value. Raises
+    BadInput: missing, empty, a web page, not UTF-8, broken JSON, a value over `MAX_VALUE`, an unsafe zip.
+    """
+    if is_zip(path):
+        with _archive(path) as archive:
+            for member in export_members(archive, path):
+                try:
+                    with archive.open(member) as file:
+                        yield from _values(file, path, on_bytes)
+                except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
+                    raise BadInput(
+                        _("The archive cannot be unpacked ({reason})").format(reason=error), path=path
+                    ) from None
+        return
+    with _opened(path) as file:
+        yield from _values(file, path, on_bytes)
+
+
+def first_value(path: Path) -> Any:
+    """The first JSON value of `path`; None when it holds none or is no JSON. Raises BadInput for broken JSON."""
+    if not is_zip(path):
+        with _opened(path) as file:
+            start = file.read(4096)
+        bare = start.removeprefix(codecs.BOM_UTF8).lstrip()
+        if not bare.startswith((b"[", b"{")) or (
+            bare[:1] == b"[" and bare[1:].lstrip()[:1] not in (b"{", b"[", b"]", b"")
+        ):
+            return None
+    return next((value for _line, value in json_values(path)), None)
+
+
+def lines(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple[int, str]]:
+    """The lines of a text with their numbers, without their ends. Raises BadInput as `json_values` does."""
+    with _opened(path) as file:
+        encoding = _encoding(file)
+        number = 0
+        rest = ""
+        for text in _texts(file, encoding, path, on_bytes):
+            # Only real line ends: `splitlines` would also cut at U+2028 and form feeds inside a text.
+            *whole, rest = (rest + text).split("\n")
+            for line in whole:
+                number += 1
+                yield number, line.removesuffix("\r")
+            if len(rest) > MAX_VALUE:
+                raise _too_long(path, number + 1)
+        if rest:
+            yield number + 1, rest
+
+
+def export_members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
+    """The members of a ChatGPT export that hold conversations. Raises BadInput (none, or an unsafe one)."""
+    members = [
+        info for info in archive.infolist() if _EXPORT_MEMBER.match(info.filename) and not info.is_dir()
+    ]
+    if not members:
+        raise BadInput(_("The archive holds no conversations.json"), path=path)
+    for info in members:
+        if info.flag_bits & 1:
+            raise BadInput(
+                _("The archive is locked with a password; unpack it and import conversations.json"), path=path
+            )
+        if info.file_size > MAX_FILE or info.file_size > 10**6 + MAX_RATIO * info.compress_size:
+            raise BadInput(
+                _("The archive unpacks to {size} MB from {packed} MB, which no export does").format(
+                    size=info.file_size // 10**6, packed=info.compress_size // 10**6
+                ),
+                path=path,
+            )
+    return sorted(members, key=lambda info: info.filename)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    try:
+        if not path.is_file():
+            raise BadInput(
+                _("This is not a file that can be read") if path.exists() else _("There is no such file"),
+                path=path,
+            )
+        size = path.stat().st_size
+        file = path.open("rb")
+    except OSError as error:
+        raise BadInput(
+            _("The file cannot be read ({reason})").format(reason=error.strerror), path=path
+        ) from None
+    if size == 0 or size > MAX_FILE:
+        file.close()
+        raise BadInput(
+            _("The file is empty")
+            if size == 0
+            else _("The file is larger than {n} GB; split it").format(n=MAX_FILE // 2**30),
+            path=path,
+        )
+    with file:
+        try:
+            yield file
+        except OSError as error:
+            raise BadInput(
+                _("The file cannot be read ({reason})").format(reason=error.strerror), path=path
+            ) from None
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, NotImplementedError, ValueError) as error:
+        raise BadInput(
+            _("The archive is broken or not a zip ({reason})").format(reason=error), path=path
+        ) from None
+    with archive:
+        yield archive
+
+
+def _encoding(file: IO[bytes]) -> str:
+    start = file.read(4)
+    file.seek(0)
+    return "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+
+
+def _texts(file: IO[bytes], encoding: str, path: Path, on_bytes: OnBytes) -> Iterator[str]:
+    """The file's text in pieces. Looks at the first one for a web page."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    line = 1
+    first = True
+    while True:
+        data = file.read(_READ)
+        try:
+            text = decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            raise BadInput(
+                _("The file is not UTF-8"),
+                path=path,
+                line=line + error.object[: error.start].count(b"\n"),
+                mend=f"iconv -f GB18030 -t UTF-8 {shlex.quote(str(path))} > {shlex.quote(path.stem + '.utf8' + path.suffix)}",
+            ) from None
+        on_bytes(len(data))
+        if first and text.lstrip()[:14].lower().startswith(("<!doctype html", "<html")):
+            raise BadInput(
+                _("This is a web page; import the conversations.json of the export instead"), path=path
+            )
+        first = False
+        line += text.count("\n")
+        if text:
+            yield text
+        if not data:
+            return
+
+
+class _Buffer:
+    """The part of the text that is being read, and where in the file it is."""
+
+    def __init__(self, texts: Iterator[str]) -> None:
+        self._texts = texts
+        self.text = ""
+        self.at = 0
+        self.line = 1
+        self.ended = False
+
+    def more(self) -> bool:
+        """Reads at least as much as is waiting, so that a long value is tried a few times only."""
+        pieces = [self.text[self.at :]]
+        wanted = max(len(pieces[0]), 1)
+        while wanted > 0 and (piece := next(self._texts, None)) is not None:
+            pieces.append(piece)
+            wanted -= len(piece)
+        self.ended = wanted > 0
+        self.text, self.at = "".join(pieces), 0
+        return len(pieces) > 1
+
+    def move(self, end: int) -> None:
+        self.line += self.text.count("\n", self.at, end)
+        self.at = end
+
+    def next_character(self) -> str:
+        """The next one that is not white space, not yet taken; "" at the end."""
+        while True:
+            match = _WHITE.match(self.text, self.at)
+            self.move(match.end() if match else self.at)
+            if self.at < len(self.text):
+                return self.text[self.at]
+            if not self.more():
+                return ""
+
+    def value(self, path: Path, by_line: bool) -> Any:
+        """The JSON value that begins here. Raises BadInput."""
+        while True:
+            try:
+                value, end = _decode(self.text, self.at)
+            except (ValueError, RecursionError) as error:
+                if (
+                    isinstance(error, json.JSONDecodeError)
+                    and not self.ended
+                    and _may_go_on(error, self.text)
+                ):
+                    if len(self.text) - self.at > MAX_VALUE:
+                        raise _too_long(path, self.line) from None
+                    if self.more():
+                        continue
+                raise _broken(error, self.text, self.at, path, self.line, by_line) from None
+            if end == len(self.text) and not self.ended and self.more():
+                continue
+            self.move(end)
+            return value
+
+
+_decode = json.JSONDecoder().raw_decode
+
+
+def _may_go_on(error: json.JSONDecodeError, text: str) -> bool:
+    """Whether the value is only cut off at the end of what was read so far."""
+    return error.msg.startswith("Unterminated string") or error.pos > len(text) - 16
+
+
+def _values(file: IO[bytes], path: Path, on_bytes: OnBytes) -> Iterator[tuple[int, Any]]:
+    encoding = _encoding(file) if file.seekable() else "utf-8-sig"
+    buffer = _Buffer(_texts(file, encoding, path, on_bytes))
+    first = buffer.next_character()
+    if not first:
+        raise BadInput(_("The file is empty"), path=path)
+    if first != "[":
+        while buffer.next_character():
+            line = buffer.line
+            yield line, buffer.value(path, by_line=True)
+        return
+    buffer.move(buffer.at + 1)
+    ended = buffer.next_character() == "]"
+    while not ended:
+        buffer.next_character()
+        line = buffer.line
+        yield line, buffer.value(path, by_line=False)
+        mark = buffer.next_character()
+        if mark not in (",", "]"):
+            reason = (
+                _("The JSON ends in the middle of a list")
+                if not mark
+                else _("A comma is missing in the JSON")
+            )
+            raise BadInput(reason, path=path, line=buffer.line)
+        ended = mark == "]"
+        if not ended:
+            buffer.move(buffer.at + 1)
+    buffer.move(buffer.at + 1)
+    if buffer.next_character():
+        raise BadInput(_("There is something after the end of the JSON"), path=path, line=buffer.line)
+
+
+def _broken(error: Exception, text: str, at: int, path: Path, line: int, by_line: bool) -> BadInput:
+    if isinstance(error, json.JSONDecodeError):
+        reason = error.msg
+        cut = text.find("\n", at)
+        # In JSONL a line that is cut off is the broken one, not the next, where the parser noticed.
+        if not (by_line and 0 <= cut < error.pos and text[cut + 1 : cut + 2] == "{"):
+            line += text.count("\n", at, error.pos)
+    else:
+        reason = _("nested too deeply") if isinstance(error, RecursionError) else _("a number is too long")
+    return BadInput(_("The JSON is broken ({reason})").format(reason=reason), path=path, line=line)
+
+
+def _too_long(path: Path, line: int) -> BadInput:
+    return BadInput(
+        _("One conversation or line is longer than {n} MB").format(n=MAX_VALUE // 2**20), path=path, line=line
+    )

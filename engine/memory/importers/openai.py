@@ -1,0 +1,113 @@
+"""OpenAI `messages`: JSONL of `{"messages": [{"role", "content"}]}`, a JSON list of them, or one conversation.
+
+MindX's `session_<n>.json` has the same shape, with times.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from engine.memory.importers.files import OnBytes, first_value, ignore_bytes, json_values
+from engine.memory.importers.roles import RoleMap, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.points import Conversation, Role, Skipped, Turn
+
+NAME = "openai"
+
+
+def recognise(path: Path) -> bool:
+    value = first_value(path)
+    return isinstance(value, dict) and (isinstance(value.get("messages"), list) or _is_message(value))
+
+
+def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+    """One conversation for each row; a file of bare messages is one conversation. Raises BadInput."""
+    bare: list[Any] = []
+    for _line, row in json_values(path, on_bytes):
+        if isinstance(row, dict) and isinstance(row.get("messages"), list):
+            yield from _conversation(row, role_map)
+        elif _is_message(row):
+            bare.append(row)
+        else:
+            yield Skipped(reason="row of another shape", whole=True)
+    if bare:
+        yield from _conversation({"messages": bare}, role_map)
+
+
+def _is_message(value: object) -> bool:
+    return isinstance(value, dict) and "role" in value and "content" in value
+
+
+def _conversation(row: dict[str, Any], role_map: RoleMap) -> Iterator[Conversation | Skipped]:
+    turns: list[Turn] = []
+    for message in row["messages"]:
+        for made in _turns(message, role_map):
+            if isinstance(made, Skipped):
+                yield made
+            else:
+                turns.append(made)
+    id_ = text_or_empty(row.get("id"))
+    if id_.startswith("session_"):
+        turns = _joined(turns)
+    if not any(turn.role in (Role.USER, Role.ASSISTANT) for turn in turns):
+        yield Skipped(reason="empty conversation", whole=True)
+        return
+    yield Conversation.of(
+        turns,
+        source=NAME,
+        external_id=id_,
+        title=text_or_empty(row.get("title")),
+        started_at=time_of(row.get("created_at", row.get("create_time"))),
+        updated_at=time_of(row.get("updated_at", row.get("update_time"))),
+    )
+
+
+def _turns(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
+    if not isinstance(message, dict):
+        yield Skipped(reason="message of another shape")
+        return
+    role = role_of(message.get("role"), role_map)
+    if role is None:
+        yield unknown_role(message.get("role"))
+        return
+    text, skipped = _text(message.get("content"))
+    yield from skipped
+    calls = message.get("tool_calls")
+    time = time_of(message.get("time", message.get("created_at")))
+    if text:
+        yield Turn(role=role, text=text, time=time, external_id=text_or_empty(message.get("id")))
+    elif not skipped and not calls:
+        yield Skipped(reason="empty message")
+    if calls:
+        yield Turn(role=Role.TOOL, text=json.dumps(calls, ensure_ascii=False), time=time)
+
+
+def _text(content: object) -> tuple[str, list[Skipped]]:
+    if content is None or isinstance(content, str):
+        return content or "", []
+    if not isinstance(content, list):
+        return "", [Skipped(reason="message of another shape")]
+    texts = []
+    skipped = []
+    for part in content:
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, dict) and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        else:
+            kind = part.get("type") if isinstance(part, dict) else None
+            image = isinstance(kind, str) and "image" in kind
+            skipped.append(Skipped(reason="image" if image else "attachment"))
+    return "\n".join(text for text in texts if text), skipped
+
+
+def _joined(turns: list[Turn]) -> list[Turn]:
+    """MindX cuts a long message into several of the same role."""
+    joined = []
+    for role, group in groupby(turns, key=lambda turn: turn.role):
+        parts = list(group)
+        joined.append(Turn(role=role, text="".join(part.text for part in parts), time=parts[0].time))
+    return joined

@@ -1,0 +1,77 @@
+"""Names of speakers and forms of time in other programs' files, as ours."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from engine.errors import UsageProblem
+from engine.i18n import _
+from engine.memory.points import Role, Skipped
+
+RoleMap = Mapping[str, Role]
+"""The person's own names (`--map 客服=assistant`), in lower case."""
+
+_ROLES: dict[str, Role] = {
+    **dict.fromkeys(("user", "human", "prompter"), Role.USER),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model", "ai"), Role.ASSISTANT),
+    **dict.fromkeys(("system", "developer"), Role.SYSTEM),
+    **dict.fromkeys(("tool", "function", "function_call", "observation"), Role.TOOL),
+}
+_FRACTION = re.compile(r"(\.\d{6})\d+")
+_LATEST = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
+
+
+def role_map_of(given: Mapping[str, str]) -> dict[str, Role]:
+    """Raises UsageProblem for a role that there is not."""
+    roles = {}
+    for name, role in given.items():
+        if role not in list(Role):
+            raise UsageProblem(
+                _("--map {name}={role}: a role is one of {roles}").format(
+                    name=name, role=role, roles=", ".join(Role)
+                )
+            )
+        roles[name.strip().lower()] = Role(role)
+    return roles
+
+
+def role_of(name: object, role_map: RoleMap) -> Role | None:
+    """The role that a file calls `name`; None when nobody knows."""
+    if not isinstance(name, str):
+        return None
+    key = name.strip().lower()
+    return role_map.get(key) or _ROLES.get(key)
+
+
+def unknown_role(name: object) -> Skipped:
+    """A message of a speaker that is not guessed at; `--map` tells who it is."""
+    return Skipped(reason=f"unknown role: {name[:40]}" if isinstance(name, str) else "message without a role")
+
+
+def time_of(value: Any) -> float | None:
+    """Seconds since the epoch from seconds, milliseconds or RFC 3339; None for what is no time of our era."""
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(_FRACTION.sub(r"\1", value.strip()))
+            value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if (isinstance(value, int) and abs(value) > 10**18) or not math.isfinite(value):
+        return None
+    seconds = value / 1000 if value > 10**11 else float(value)
+    return seconds if 0 < seconds < _LATEST else None
+
+
+def text_or_empty(value: object) -> str:
+    """An id or a title: strings as they are, whole numbers in digits, anything else empty."""
+    if isinstance(value, str):
+        return value[:500]
+    return (
+        str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18 else ""
+    )

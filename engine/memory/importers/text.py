@@ -1,0 +1,122 @@
+"""Plain text transcripts: a speaker's name and a colon at the beginning of a line, `---` between conversations."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from engine.errors import BadInput
+from engine.i18n import _
+from engine.memory.importers.files import MAX_VALUE, OnBytes, ignore_bytes, is_zip, lines
+from engine.memory.importers.roles import RoleMap
+from engine.memory.points import Conversation, Role, Skipped, Turn
+
+NAME = "text"
+
+_LABELS: dict[str, Role] = {
+    **dict.fromkeys(("用户", "我", "问", "user", "human", "q", "question", "you", "me"), Role.USER),
+    **dict.fromkeys(
+        ("助手", "答", "assistant", "ai", "bot", "a", "answer", "chatgpt", "gpt", "model"), Role.ASSISTANT
+    ),
+    **dict.fromkeys(("系统", "system"), Role.SYSTEM),
+}
+_LINE = re.compile(
+    r"\s{0,3}(?:\#{1,6}\s*|\*\*)?(?P<label>[^\s:：*#][^:：*\n]{0,30}?)\s*(?:\*\*)?\s*[:：](?:\*\*)?[ \t]*(?P<rest>.*)",
+    re.DOTALL,
+)
+_BETWEEN = re.compile(r"\s*(?:-{3,}|={3,}|\*{3,}|\f)\s*")
+_FENCE = re.compile(r"\s{0,3}(?:```|~~~)")
+_LOOK = 200
+"""Lines that are looked at to recognise a transcript."""
+
+
+def recognise(path: Path) -> bool:
+    """Two different speakers are needed: one alone is a heading."""
+    return not is_zip(path) and len(set(_speakers(path, {}))) >= 2
+
+
+def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+    """One conversation for each part between lines of `---`. Labels inside fenced code are text.
+
+    Raises BadInput, also when nobody speaks in the file.
+    """
+    labels = {**_LABELS, **role_map}
+    turns: list[tuple[Role, list[str]]] = []
+    fenced = False
+    before = characters = found = 0
+    for number, line in lines(path, on_bytes):
+        if not fenced and _BETWEEN.fullmatch(line):
+            if turns:
+                found += 1
+                yield _conversation(turns)
+            turns, characters = [], 0
+            continue
+        label = None if fenced else _label(line, labels)
+        if _FENCE.match(line):
+            fenced = not fenced
+        if label is not None:
+            role, rest = label
+            turns.append((role, [rest]))
+            fenced = bool(_FENCE.match(rest))
+        elif turns:
+            turns[-1][1].append(line)
+        elif line.strip():
+            before += 1
+        characters += len(line)
+        if characters > MAX_VALUE:
+            raise BadInput(
+                _("One conversation or line is longer than {n} MB").format(n=MAX_VALUE // 2**20),
+                path=path,
+                line=number,
+            )
+    if turns:
+        found += 1
+        yield _conversation(turns)
+    if before:
+        yield Skipped(reason="line before the first speaker", count=before)
+    if not found:
+        raise no_speakers(path)
+
+
+def no_speakers(path: Path) -> BadInput:
+    """The error for a text in which no speaker is known, with the names that look like speakers."""
+    counted = Counter(
+        match["label"].strip()
+        for _number, line in islice(lines(path), _LOOK)
+        if (match := _LINE.fullmatch(line)) and len(match["label"]) <= 12
+    )
+    names = [name for name, count in counted.most_common(2) if count > 1]
+    if len(names) == 2:
+        import shlex
+
+        given = f"{names[0]}=user,{names[1]}=assistant"
+        mend = f"h2q-tui memory import {shlex.quote(str(path))} --format text --map {shlex.quote(given)}"
+        return BadInput(
+            _("It is not known who {a} and {b} are").format(a=names[0], b=names[1]), path=path, mend=mend
+        )
+    return BadInput(
+        _("Nobody speaks in this text: no line begins with a name such as User: or 用户："), path=path
+    )
+
+
+def _speakers(path: Path, role_map: RoleMap) -> Iterator[Role]:
+    labels = {**_LABELS, **role_map}
+    for _number, line in islice(lines(path), _LOOK):
+        label = _label(line, labels)
+        if label is not None:
+            yield label[0]
+
+
+def _label(line: str, labels: RoleMap) -> tuple[Role, str] | None:
+    match = _LINE.fullmatch(line)
+    role = labels.get(match["label"].strip().lower()) if match else None
+    return (role, match["rest"]) if match and role else None
+
+
+def _conversation(turns: list[tuple[Role, list[str]]]) -> Conversation:
+    return Conversation.of(
+        (Turn(role=role, text="\n".join(parts).strip("\n").rstrip()) for role, parts in turns), source=NAME
+    )

@@ -1,0 +1,291 @@
+"""Files into memory: which importer reads which file, and the run of kind "import"."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from engine.errors import BadInput, UsageProblem
+from engine.i18n import N_, _
+from engine.memory.importers.files import OnBytes, ignore_bytes, is_zip, json_values, size_of
+from engine.memory.importers.roles import RoleMap, role_map_of
+from engine.memory.points import Conversation, Skipped
+from engine.memory.store import MemoryStore
+
+if TYPE_CHECKING:
+    from engine.runs.context import Outcome, RunContext
+
+FORMATS = ("chatgpt", "alpaca", "sharegpt", "openai", "text")
+"""Importers, in the order in which they are asked whether a file is theirs."""
+
+_JSON = frozenset({".json", ".jsonl", ".ndjson"})
+_KNOWN = _JSON | {".zip", ".txt", ".md"}
+_MAX_FILES = 10_000
+
+REASONS = {
+    "attachment": N_("attachment"),
+    "empty conversation": N_("empty conversation"),
+    "empty message": N_("empty message"),
+    "entry of another shape": N_("entry of another shape"),
+    "file of another kind": N_("file of another kind"),
+    "forgotten earlier": N_("forgotten earlier"),
+    "hidden message": N_("hidden message"),
+    "history of another shape": N_("history of another shape"),
+    "image": N_("image"),
+    "line before the first speaker": N_("line before the first speaker"),
+    "message of another branch": N_("message of another branch"),
+    "message of another shape": N_("message of another shape"),
+    "message without a role": N_("message without a role"),
+    "MindX memory points": N_("MindX memory points, which this version does not read"),
+    "reasoning": N_("reasoning"),
+    "row of another shape": N_("row of another shape"),
+    "row without an answer": N_("row without an answer"),
+    "tool description": N_("tool description"),
+    "tool message": N_("tool message"),
+    "unknown role": N_("unknown role, see --map"),
+}
+
+
+class Importer(Protocol):
+    """What each module in `importers` has."""
+
+    NAME: str
+
+    def recognise(self, path: Path) -> bool: ...
+
+    def read(
+        self, path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes
+    ) -> Iterator[Conversation | Skipped]: ...
+
+
+class FileReport(msgspec.Struct, frozen=True, kw_only=True):
+    path: str
+    format: str
+    conversations: int
+    """Read from the file, whether new or not."""
+
+
+class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What `memory import --json` prints."""
+
+    import_id: str
+    taken: int
+    unchanged: int
+    superseded: int
+    skipped: dict[str, int]
+    conversations: int
+    """In memory now."""
+    seconds: float
+    files: list[FileReport]
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """A file to read, and the importer that reads it."""
+
+    path: Path
+    format: str
+
+
+def importer(name: str) -> Importer:
+    """Raises UsageProblem for a format that there is not."""
+    if name not in FORMATS:
+        raise UsageProblem(
+            _("--format {name} is not known; there are auto, {known}").format(
+                name=name, known=", ".join(FORMATS)
+            )
+        )
+    module: Importer = import_module(f"engine.memory.importers.{name}")
+    return module
+
+
+def detect(path: Path) -> str:
+    """The format of a file by what is in it. Raises BadInput when it is none, naming those there are."""
+    name = _recognised(path)
+    if name is not None:
+        return name
+    if path.suffix.lower() in _JSON or is_zip(path):
+        for _line, _value in json_values(path):
+            break
+        raise BadInput(
+            _("This is none of the formats that are known ({known})").format(known=", ".join(FORMATS)),
+            path=path,
+        )
+    from engine.memory.importers.text import no_speakers
+
+    raise no_speakers(path)
+
+
+def sources(paths: list[Path], format_: str) -> Iterator[Source | Skipped]:
+    """The files to read: those named, and in folders every file that an importer knows.
+
+    Raises BadInput: a missing file, one of no known format, a folder in which there is none.
+    """
+    if format_ != "auto":
+        importer(format_)
+    for path in paths:
+        if not path.is_dir():
+            yield Source(path=path, format=detect(path) if format_ == "auto" else format_)
+            continue
+        found = 0
+        for item in _walk(path, format_):
+            found += isinstance(item, Source)
+            yield item
+        if not found:
+            raise BadInput(
+                _("There are no conversations in this folder ({known})").format(known=", ".join(FORMATS)),
+                path=path,
+            )
+
+
+def import_path(
+    store: MemoryStore,
+    paths: list[Path],
+    *,
+    format_: str = "auto",
+    role_map: dict[str, str] | None = None,
+    again: bool = False,
+    on_progress: Callable[[int, int, int], None] = lambda done, total, conversations: None,
+) -> ImportReport:
+    """Takes every conversation of `paths` into `store`, or none when a file is broken.
+
+    `on_progress(bytes done, bytes in all, conversations read)` may raise to give up; nothing is kept then.
+    Raises BadInput, UsageProblem, Busy.
+    """
+    began = time.monotonic()
+    roles = role_map_of(role_map or {})
+    wanted = list(sources(paths, format_))
+    files = [item for item in wanted if isinstance(item, Source)]
+    total = sum(size_of(file.path) for file in files)
+    reports: list[FileReport] = []
+    done = read = 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal done
+        done += count
+        on_progress(min(done, total), total, read)
+
+    def everything() -> Iterator[Conversation | Skipped]:
+        nonlocal read
+        for item in wanted:
+            if isinstance(item, Skipped):
+                yield item
+                continue
+            before = read
+            reasons: dict[str, int] = {}
+            for made in importer(item.format).read(item.path, roles, on_bytes):
+                if isinstance(made, Skipped):
+                    reasons[made.reason] = reasons.get(made.reason, 0) + made.count
+                else:
+                    read += 1
+                yield made
+            if read == before:
+                raise BadInput(_nothing_in(reasons), path=item.path)
+            reports.append(FileReport(path=str(item.path), format=item.format, conversations=read - before))
+
+    origin = ", ".join(str(path) for path in paths)
+    result = store.add(everything(), "+".join(sorted({f.format for f in files})), origin, again=again)
+    return ImportReport(
+        import_id=result.import_id,
+        taken=result.taken,
+        unchanged=result.unchanged,
+        superseded=result.superseded,
+        skipped=result.skipped,
+        conversations=store.count(),
+        seconds=round(time.monotonic() - began, 3),
+        files=reports,
+    )
+
+
+def run(ctx: RunContext) -> Outcome:
+    """The run of kind "import". A stop drops what was read: an import is whole or not there."""
+    from engine.memory.backup import weekly_backup
+    from engine.runs.context import Outcome
+    from engine.runs.events import RunStatus
+    from engine.runs.spec import ImportParams
+
+    params = ctx.params(ImportParams)
+
+    def on_progress(done: int, total: int, conversations: int) -> None:
+        ctx.check_stop()
+        ctx.progress("import", done / 1e6, total / 1e6, unit="MB")
+
+    with ctx.stage("import", index=1, total=1) as stage, MemoryStore(ctx.workspace.memory_db) as store:
+        report = import_path(
+            store,
+            [Path(path) for path in params.paths],
+            format_=params.format,
+            role_map=params.role_map,
+            again=params.again,
+            on_progress=on_progress,
+        )
+        stage.detail = summary(report)
+    for line in skipped_lines(report.skipped):
+        ctx.log(line)
+    weekly_backup(ctx.workspace)
+    return Outcome(status=RunStatus.DONE, result=report)
+
+
+def summary(report: ImportReport) -> str:
+    """One sentence about what came in."""
+    text = _("{taken} new, {unchanged} there already, {total} conversations in memory").format(
+        taken=report.taken, unchanged=report.unchanged, total=report.conversations
+    )
+    if report.superseded:
+        text += " · " + _("{n} had grown").format(n=report.superseded)
+    return text
+
+
+def skipped_lines(skipped: dict[str, int]) -> list[str]:
+    """What was left out and why, the most frequent first."""
+    return [
+        _("left out: {n} × {reason}").format(n=count, reason=reason_words(reason))
+        for reason, count in sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def reason_words(reason: str) -> str:
+    """A `Skipped.reason` in the person's language; what follows a colon is a name from the file."""
+    head, colon, name = reason.partition(": ")
+    return _(REASONS.get(head, head)) + (f": {name}" if colon else "")
+
+
+def _nothing_in(reasons: dict[str, int]) -> str:
+    if not reasons:
+        return _("There are no conversations in this file")
+    told = ", ".join(f"{count} × {reason_words(reason)}" for reason, count in reasons.items())
+    return _("There are no conversations in this file, only {reasons}").format(reasons=told)
+
+
+def _recognised(path: Path) -> str | None:
+    return next((name for name in FORMATS if importer(name).recognise(path)), None)
+
+
+def _walk(folder: Path, format_: str) -> Iterator[Source | Skipped]:
+    from engine.workspace import is_mindx
+
+    seen = 0
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if any(part.startswith(".") for part in inside.parts) or path.suffix.lower() not in _KNOWN:
+            continue
+        if not path.is_file() or path.stat().st_size == 0:
+            continue
+        seen += 1
+        if seen > _MAX_FILES:
+            raise BadInput(
+                _("There are more than {n} files in this folder").format(n=_MAX_FILES), path=folder
+            )
+        name = _recognised(path) if format_ == "auto" else format_
+        if name is None:
+            yield Skipped(reason="file of another kind")
+        else:
+            yield Source(path=path, format=name)
+    if is_mindx(folder) and any(
+        next(folder.rglob(f"{name}/MANIFEST"), None) for name in ("vectors", "memory")
+    ):
+        yield Skipped(reason="MindX memory points")
