@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events, on
+from textual._compositor import ChopsUpdate
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.keys import _character_to_key, key_to_character
@@ -27,6 +28,7 @@ from tui.actions import EVERYWHERE, Action, Keys, half_width
 from tui.filters import OnlyText
 from tui.follow import RunBoard, RunsChanged, RunUpdated, headline
 from tui.palette import ActionProvider
+from tui.repaint import ExactUpdate
 from tui.signs import choose_signs
 from tui.tabs.base import Tab
 from tui.tabs.registry import TABS, TabRow, make_tab
@@ -64,7 +66,7 @@ class H2QApp(App[None]):
     has set.
     """
 
-    CSS_PATH = sorted(shipped("styles").glob("*.tcss"))  # noqa: RUF012
+    CSS_PATH = sorted(shipped("styles").glob("*.tcss"))
     ENABLE_COMMAND_PALETTE = True
     COMMANDS: ClassVar[set[type[Provider]]] = {ActionProvider}  # type: ignore[assignment]
     COMMAND_PALETTE_BINDING = "ctrl+p"
@@ -282,6 +284,11 @@ class H2QApp(App[None]):
     def say(self, text: str, kind: str = "") -> None:
         """One line at the foot of the screen; kind is "", "good", "watch" or "act"."""
         self._main.query_one(Footer).say(text, kind)
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        super()._display(
+            screen, ExactUpdate.of(renderable) if type(renderable) is ChopsUpdate else renderable
+        )
 
     def notify(self, message: str, **options: Any) -> None:
         """Text, never markup; only Textual itself still calls this."""

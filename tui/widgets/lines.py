@@ -12,7 +12,6 @@ from rich.segment import Segment
 from textual.content import Content
 from textual.geometry import Region
 from textual.strip import Strip
-from textual.style import Style
 from textual.widget import Widget
 
 from tui.text import cells
@@ -58,6 +57,18 @@ def changed_spans(old: Strip, new: Strip) -> list[tuple[int, int]]:
     return spans
 
 
+def content_strip(widget: Widget, content: Content, width: int) -> Strip:
+    """The first line of `content` on the background of `widget`, in exactly `width` cells."""
+    base = widget.visual_style
+    line = content.first_line.truncate(width, ellipsis=True)
+    segments = [
+        Segment(text, style.rich_style)
+        for text, style in line.render(base, end="", parse_style=widget.app.stylesheet.parse_style)
+        if text
+    ]
+    return Strip(segments).adjust_cell_length(width, base.rich_style)
+
+
 class Lines(Widget):
     """A fixed number of lines of Content, cut at the right edge."""
 
@@ -97,20 +108,8 @@ class Lines(Widget):
                 self.refresh(Region(start, y, end - start, 1))
 
     def _strip(self, y: int) -> Strip:
-        width = self.size.width
-        base: Style = self.visual_style
-        if y >= len(self._lines):
-            return Strip.blank(width, base.rich_style)
-        content = self._lines[y].first_line.truncate(width, ellipsis=True)
-        segments = [
-            Segment(text, style.rich_style)
-            for text, style in content.render(base, end="", parse_style=self._parse)
-            if text
-        ]
-        return Strip(segments).adjust_cell_length(width, base.rich_style)
-
-    def _parse(self, style: str | Style) -> Style:
-        return self.app.stylesheet.parse_style(style)
+        content = self._lines[y] if y < len(self._lines) else Content("")
+        return content_strip(self, content, self.size.width)
 
     def render_line(self, y: int) -> Strip:
         key = (self.size.width, self.visual_style)

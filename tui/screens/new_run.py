@@ -1,0 +1,253 @@
+"""The sheet that starts a training run: what there is to train, what would come of it, and its command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import OptionList, Static
+from textual.widgets.option_list import Option
+
+from engine.errors import H2QError
+from engine.i18n import N_, _, language, n_
+from engine.memory.store import MemoryStore
+from engine.models import registry
+from engine.paths import Workspace
+from engine.runs.launch import launch
+from engine.runs.rundir import training_run
+from engine.runs.spec import TrainMode, TrainParams, make_spec
+from tui.text import fit, safe
+
+ENOUGH = 60
+"""Conversations below which a verdict may not be possible (DESIGN §6)."""
+KEPT_BACK = 0.15
+"""Share that is kept back to judge, at least 20 groups."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to make a model. Words are marked for the catalogs."""
+
+    mode: TrainMode
+    name: str
+    does: str
+
+
+MODES: tuple[Mode, ...] = (
+    Mode(
+        TrainMode.NATIVE,
+        "native",
+        N_("goes on from the model in use with your conversations; judged, then used"),
+    ),
+    Mode(TrainMode.SCRATCH, "scratch", N_("a new base from text files; conversations continue it")),
+)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the workspace holds to train on."""
+
+    conversations: int
+    base: str
+    """Name of the model in use, or ""."""
+    texts: int
+    text_bytes: int
+    training: str
+    """Id of the run that trains now, or ""."""
+
+
+def look(workspace: Workspace) -> Material:
+    """Counts; reads the store and the folder of texts. Runs in a thread."""
+    count = 0
+    if workspace.memory_db.exists():
+        with MemoryStore(workspace.memory_db, readonly=True) as store:
+            count = store.count()
+    texts = [path for path in _texts(workspace) if path.is_file()]
+    return Material(
+        conversations=count,
+        base=registry.in_use(workspace) or "",
+        texts=len(texts),
+        text_bytes=sum(path.stat().st_size for path in texts),
+        training=training_run(workspace),
+    )
+
+
+def _texts(workspace: Workspace) -> list[Path]:
+    for folder in (workspace.training_data, Path("data/training_data")):
+        found = sorted(folder.glob("*.txt")) if folder.is_dir() else []
+        if found:
+            return found
+    return []
+
+
+def size_words(size: int) -> str:
+    """`1.1 MB`."""
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.0f} kB"
+
+
+def describe(mode: TrainMode, material: Material) -> list[tuple[str, str]]:
+    """What the sheet says about a mode: (sentence, kind), kind as of `say`."""
+    lines: list[tuple[str, str]] = []
+    count = material.conversations
+    if material.texts:
+        texts = n_("{n} text file, {size}", "{n} text files, {size}", material.texts).format(
+            n=material.texts, size=size_words(material.text_bytes)
+        )
+    else:
+        texts = _("no text file in training_data: the shipped sample is written by h2q-tui sample")
+    if mode is TrainMode.SCRATCH:
+        lines.append((texts, "" if material.texts else "act"))
+        lines.append((_("It learns bytes and words, not you; nothing is judged."), ""))
+    else:
+        base = (
+            _("base: {name}").format(name=material.base)
+            if material.base
+            else _("no base yet: one is made from text first")
+        )
+        lines.append((base, "" if material.base or material.texts else "watch"))
+        if not material.base:
+            lines.append((texts, "" if material.texts else "act"))
+        if count == 0:
+            lines.append(
+                (_("no conversation yet: i on the Corpus tab, or h2q-tui memory import PATH"), "act")
+            )
+        else:
+            back = max(1, round(count * KEPT_BACK))
+            lines.append(
+                (
+                    n_(
+                        "{n} conversation, before the filters; about {back} are kept back to judge",
+                        "{n} conversations, before the filters; about {back} are kept back to judge",
+                        count,
+                    ).format(n=f"{count:,}", back=f"{back:,}"),
+                    "",
+                )
+            )
+            if count < ENOUGH:
+                lines.append(
+                    (
+                        _("{n} more are needed to be sure of a verdict").format(n=ENOUGH - count),
+                        "watch",
+                    )
+                )
+    if material.training:
+        lines.append(
+            (_("run {run} trains now: this one waits for it").format(run=material.training[:9]), "watch")
+        )
+    return lines
+
+
+_KIND = {"": "", "good": "$text-success", "watch": "$text-warning", "act": "$text-error"}
+
+
+class NewRun(ModalScreen["str | None"]):
+    """Dismisses with the id of the run that was started, or None."""
+
+    DEFAULT_CSS = """
+    NewRun { align: center middle; background: transparent; }
+    NewRun > Vertical { width: 84; max-width: 100%; height: auto; max-height: 100%; background: $surface;
+        border: round $accent; padding: 0 1; }
+    NewRun OptionList { height: auto; border: none; background: $surface; padding: 0; }
+    NewRun Static { height: auto; background: $surface; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q", "back", show=False),
+        Binding("j", "cursor(1)", show=False),
+        Binding("k", "cursor(-1)", show=False),
+    ]
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__()
+        self.workspace = workspace
+        self._material: Material | None = None
+        self._problem = ""
+        self._starting = False
+
+    def compose(self) -> ComposeResult:
+        with Vertical() as panel:
+            panel.border_title = safe(_("New run"))
+            panel.border_subtitle = safe(_("enter start   esc back"))
+            yield OptionList(
+                *(Option(Content(f"{fit(mode.name, 9)}{_(mode.does)}"), id=str(mode.mode)) for mode in MODES),
+                markup=False,
+            )
+            yield Static(id="new-about")
+            yield Static(id="new-command")
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).highlighted = 0
+        self._look()
+
+    @work(thread=True, group="new-run", exclusive=True, exit_on_error=False)
+    def _look(self) -> None:
+        try:
+            material = look(self.workspace)
+        except (H2QError, OSError) as problem:
+            self.app.call_from_thread(self._fail, str(problem))
+        else:
+            self.app.call_from_thread(self._take, material)
+
+    def _take(self, material: Material) -> None:
+        self._material = material
+        self._show()
+
+    def _fail(self, problem: str) -> None:
+        self._problem = problem
+        self._starting = False
+        self._show()
+
+    @property
+    def mode(self) -> TrainMode:
+        return MODES[self.query_one(OptionList).highlighted or 0].mode
+
+    def on_option_list_option_highlighted(self, _message: OptionList.OptionHighlighted) -> None:
+        self._show()
+
+    def _show(self) -> None:
+        lines = [] if self._material is None else describe(self.mode, self._material)
+        if self._problem:
+            lines.append((self._problem, "act"))
+        words = [safe("  " + text, _KIND[kind]) for text, kind in lines] or [
+            safe(_("  counting …"), "$text-muted")
+        ]
+        self.query_one("#new-about", Static).update(Content("\n").join([Content(""), *words, Content("")]))
+        command = f"  {self.command}"
+        self.query_one("#new-command", Static).update(safe(command, "$text-muted"))
+
+    @property
+    def command(self) -> str:
+        """The same on the command line."""
+        return f"h2q-tui train --mode {self.mode} --detach"
+
+    def on_option_list_option_selected(self, _message: OptionList.OptionSelected) -> None:
+        if not self._starting:
+            self._starting = True
+            self._start(self.mode)
+
+    @work(thread=True, group="new-run", exclusive=True, exit_on_error=False)
+    def _start(self, mode: TrainMode) -> None:
+        """The launcher forks and waits for the lock: a thread, so that the screen stays alive."""
+        spec = make_spec(self.workspace.root, TrainParams(mode=mode), language=language())
+        try:
+            run = launch(self.workspace, spec)
+        except (H2QError, OSError) as problem:
+            self.app.call_from_thread(self._fail, str(problem))
+        else:
+            self.app.call_from_thread(self.dismiss, run.run_id)
+
+    def action_back(self) -> None:
+        self.dismiss(None)
+
+    def action_cursor(self, by: int) -> None:
+        options = self.query_one(OptionList)
+        if by > 0:
+            options.action_cursor_down()
+        else:
+            options.action_cursor_up()

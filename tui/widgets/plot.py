@@ -1,0 +1,250 @@
+"""Curves in a panel: plotext draws them into text, and only the cells that changed are painted.
+
+The axes keep their range until a point leaves it, and ranges grow in fixed steps; otherwise a curve that
+creeps would shift, and so repaint, every cell. No CJK and no colour inside the canvas (plotext 5 counts both
+wrong): titles belong to the border.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from textual import events
+from textual.content import Content, Span
+
+from tui.text import plain
+from tui.widgets.lines import Lines
+
+MAX_POINTS = 200
+LABEL = 6
+"""Cells of an axis label, so that the canvas never shifts sideways."""
+_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_ASCII = str.maketrans({"│": "|", "┤": "+", "└": "+", "┬": "+", "─": "-", "┼": "+", "•": "o", "▼": "v"})
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points with rising x. `line` curves are braille lines; others are single dots over them."""
+
+    x: Sequence[float]
+    y: Sequence[float]
+    line: bool = True
+
+
+@dataclass
+class Range:
+    """One axis: what it shows now, and where its ticks are."""
+
+    low: float
+    high: float
+    ticks: list[float] = field(default_factory=list)
+
+
+def nice_step(span: float, ticks: int) -> float:
+    """A round number (1, 2, 2.5, 5 times a power of ten) of which about `ticks` fit into `span`."""
+    if span <= 0 or not math.isfinite(span):
+        return 1.0
+    raw = span / max(1, ticks)
+    power = 10.0 ** math.floor(math.log10(raw))
+    return next(step * power for step in _STEPS if step * power >= raw * 0.999)
+
+
+def fixed_range(low: float, high: float, before: Range | None, ticks: int = 3) -> Range:
+    """The range for data from `low` to `high`: `before` while the data lies in it and fills a third of it,
+    else one that ends on whole steps."""
+    if (
+        before is not None
+        and before.low <= low
+        and high <= before.high
+        and (high - low) * 3 >= (before.high - before.low)
+    ):
+        return before
+    if high - low < 1e-12:
+        pad = abs(high) * 0.05 or 0.5
+        low, high = low - pad, high + pad
+    step = nice_step(high - low, ticks)
+    bottom, top = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    count = round((top - bottom) / step)
+    return Range(bottom, top, [bottom + n * step for n in range(count + 1)])
+
+
+def log_range(low: float, high: float) -> Range:
+    """Whole halves of a power of two around positive data, for a logarithmic axis (in log2 units)."""
+    bottom, top = math.floor(math.log2(low) * 2) / 2, math.ceil(math.log2(high) * 2) / 2
+    if top <= bottom:
+        top = bottom + 0.5
+    count = round((top - bottom) * 2)
+    stride = max(1, math.ceil(count / 4))
+    return Range(bottom, top, [bottom + n / 2 for n in range(0, count + 1, stride)])
+
+
+def label(value: float) -> str:
+    """A number in at most six cells: `2.40`, `0.0143`, `3e-05`, `12k`."""
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size >= 100_000:
+        return f"{value / 1000:.0f}k"
+    if size >= 1000:
+        return f"{value / 1000:.4g}k" if value % 100 == 0 else f"{value:.0f}"
+    if size >= 1:
+        return f"{value:.4g}"
+    if size >= 0.001:
+        return f"{value:.4f}".rstrip("0")
+    return f"{value:.0e}"
+
+
+def thin(points: Sequence[tuple[float, float]], limit: int = MAX_POINTS) -> list[tuple[float, float]]:
+    """At most `limit` points: the lowest and the highest of each bucket, the first and the last one."""
+    if len(points) <= limit:
+        return list(points)
+    size = math.ceil(len(points) / ((limit - 2) // 2))
+    kept = {points[0], points[-1]}
+    for start in range(0, len(points), size):
+        bucket = points[start : start + size]
+        kept.add(min(bucket, key=lambda point: point[1]))
+        kept.add(max(bucket, key=lambda point: point[1]))
+    return sorted(kept)
+
+
+class Plot(Lines):
+    """A panel with curves. `show_curves` may be called often; it draws when something differs."""
+
+    DEFAULT_CSS = "Plot { height: 1fr; }"
+
+    def __init__(
+        self,
+        *,
+        id: str | None = None,
+        classes: str | None = None,
+        empty: str = "",
+        x_axis: bool = True,
+        ascii_only: bool = False,
+    ) -> None:
+        super().__init__(id=id, classes=classes)
+        self.empty = empty
+        self.ascii_only = ascii_only
+        self._x_axis = x_axis
+        self._curves: tuple[Curve, ...] = ()
+        self._marks: tuple[float, ...] = ()
+        self._x_end = 0.0
+        self._log = False
+        self._y: Range | None = None
+
+    def show_curves(
+        self, curves: Sequence[Curve], *, x_end: float = 0.0, log: bool = False, marks: Sequence[float] = ()
+    ) -> None:
+        """`x_end` is where the axis ends even before the data does (the last step of a run); `log` makes the
+        y axis logarithmic; `marks` are places on the x axis that something explains."""
+        if log != self._log:
+            self._y = None
+        self._curves, self._x_end, self._log = tuple(curves), x_end, log
+        self._marks = tuple(marks)
+        self._draw()
+
+    def clear(self, empty: str | None = None) -> None:
+        """Shows the sentence `empty` instead of curves; the next curves choose their range anew."""
+        if empty is not None:
+            self.empty = empty
+        self._curves, self._y = (), None
+        self._draw()
+
+    def on_resize(self, _event: events.Resize) -> None:
+        self._draw()
+
+    def _draw(self) -> None:
+        width, height = self.size
+        if not self.is_mounted or width < 12 or height < 2:
+            return
+        curves = [
+            Curve([x for x, _y in points], [y for _x, y in points], curve.line)
+            for curve in self._curves
+            if (points := self._points(curve))
+        ]
+        if not curves:
+            self.show([Content.styled(line, "$text-muted") for line in plain(self.empty).split("\n")])
+            return
+        self.show([self._styled(line) for line in self._canvas(curves, width, height)])
+
+    def _points(self, curve: Curve) -> list[tuple[float, float]]:
+        pairs = [
+            (x, math.log2(y) if self._log else y)
+            for x, y in zip(curve.x, curve.y, strict=True)
+            if math.isfinite(y) and (not self._log or y > 0)
+        ]
+        return thin(pairs)
+
+    def _canvas(self, curves: list[Curve], width: int, height: int) -> list[str]:
+        from plotext._figure import _figure_class
+
+        low = min(min(curve.y) for curve in curves)
+        high = max(max(curve.y) for curve in curves)
+        ticks = max(2, (height - 2 * self._x_axis) // 3)
+        if self._log:
+            if self._y is None or low < self._y.low or high > self._y.high:
+                self._y = log_range(2**low, 2**high)
+            labels = [label(round(2**tick, 2)) for tick in self._y.ticks]
+        else:
+            self._y = fixed_range(low, high, self._y, ticks)
+            labels = [label(tick) for tick in self._y.ticks]
+        first = min(curve.x[0] for curve in curves)
+        last = max(self._x_end, *(curve.x[-1] for curve in curves))
+        step = nice_step(max(1.0, last - min(0.0, first)), max(2, width // 14))
+        end = last if self._x_end >= last else math.ceil(last / step) * step
+        x_ticks = [step * n for n in range(int(end / step) + 1)]
+
+        figure = _figure_class()
+        figure.theme("clear")
+        figure.plotsize(width, height)
+        for curve in curves:
+            if curve.line:
+                figure.plot(curve.x, curve.y, marker="." if self.ascii_only else "braille")
+            else:
+                figure.scatter(curve.x, curve.y, marker="o")
+        figure.xlim(0, max(end, 1.0))
+        figure.ylim(self._y.low, self._y.high)
+        figure.yticks(self._y.ticks, [text.rjust(LABEL) for text in labels])
+        figure.yaxes(True, False)
+        if self._x_axis:
+            figure.xaxes(True, False)
+            figure.xticks(x_ticks, [label(tick) for tick in x_ticks])
+        else:
+            figure.xaxes(False, False)
+            figure.xticks([])
+        for mark in self._marks:
+            if 0 <= mark <= end:
+                figure.text("▼", mark, self._y.high, alignment="center")
+        lines = _bare(figure.build()).split("\n")[:height]
+        return [line.translate(_ASCII) for line in lines] if self.ascii_only else lines
+
+    def _styled(self, line: str) -> Content:
+        """The frame is dim, dots of a second curve stand out, the curve has the accent."""
+        spans: list[Span] = []
+        for place, character in enumerate(line):
+            if "\u2801" <= character <= "\u28ff" or (self.ascii_only and character == "." and place > LABEL):
+                style = "$accent"
+            elif character == "o":
+                style = "bold $warning"
+            elif character == "▼":
+                style = "$warning"
+            else:
+                style = "$text-muted"
+            if spans and spans[-1].style == style and spans[-1].end == place:
+                spans[-1] = Span(spans[-1].start, place + 1, style)
+            else:
+                spans.append(Span(place, place + 1, style))
+        return Content(line, spans)
+
+
+def _bare(text: str) -> str:
+    """Without the colour sequences that plotext leaves even in its clear theme."""
+    out: list[str] = []
+    rest = text
+    while True:
+        head, escape, tail = rest.partition("\x1b[")
+        out.append(head)
+        if not escape:
+            return "".join(out)
+        rest = tail.partition("m")[2]
