@@ -1,0 +1,463 @@
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.errors import BadInput, UsageProblem
+from engine.memory.importers import files
+from engine.memory.importers.roles import role_map_of, time_of
+from engine.memory.importing import FORMATS, detect, importer
+from engine.memory.points import Conversation, Role, Skipped, Turn, well_formed
+from engine.paths import shipped
+
+SAMPLE = shipped("data") / "sample" / "memory"
+
+
+def write(folder: Path, name: str, value: object) -> Path:
+    path = folder / name
+    path.write_text(value if isinstance(value, str) else json.dumps(value), encoding="utf-8")
+    return path
+
+
+def read(path: Path, name: str | None = None, **roles: str) -> tuple[list[Conversation], dict[str, int]]:
+    conversations, skipped = [], dict[str, int]()
+    for made in importer(name or detect(path)).read(path, role_map_of(roles)):
+        if isinstance(made, Skipped):
+            skipped[made.reason] = skipped.get(made.reason, 0) + made.count
+        else:
+            conversations.append(made)
+    return conversations, skipped
+
+
+def said(conversation: Conversation) -> list[tuple[str, str]]:
+    return [(str(turn.role), turn.text) for turn in conversation.turns]
+
+
+# ChatGPT
+
+
+def test_the_export_is_walked_from_the_current_node() -> None:
+    conversations, skipped = read(SAMPLE / "chatgpt_export.json")
+    assert said(conversations[0]) == [
+        ("user", "帮我写一个快速排序 [数组]"),
+        ("assistant", "def qs(a): ...\n```python\nprint([1])\n```"),
+        ("user", "谢谢，再解释一下"),
+        ("assistant", "print(1)"),
+        ("assistant", "它用分治法。"),
+    ]
+    first = conversations[0]
+    assert first.turns[1].alternatives == ("（被重新生成丢弃的回答）",)
+    assert (first.external_id, first.title, first.updated_at) == ("c1", "分支对话", 1704067900.0)
+    assert first.turns[0].time == 1704067214
+    assert said(conversations[1]) == [("user", "图里是什么？")]
+    assert skipped == {"image": 1, "empty conversation": 1}
+
+
+def node(
+    id_: str, parent: str | None, children: list[str], role: str, text: str, **extra: Any
+) -> dict[str, Any]:
+    message = {
+        "id": id_,
+        "author": {"role": role},
+        "content": {"content_type": "text", "parts": [text]},
+        **extra,
+    }
+    return {"id": id_, "parent": parent, "children": children, "message": message}
+
+
+def test_hidden_system_and_tool_messages_stay_out(tmp_path: Path) -> None:
+    mapping = {
+        "s": node("s", None, ["h"], "system", ""),
+        "h": node(
+            "h", "s", ["u"], "user", "my profile", metadata={"is_visually_hidden_from_conversation": True}
+        ),
+        "u": node("u", "h", ["a"], "user", "sum?"),
+        "a": node("a", "u", ["t"], "assistant", "print(1+1)", recipient="python"),
+        "t": node("t", "a", ["b"], "tool", "2"),
+        "b": node("b", "t", [], "assistant", "2", recipient="all"),
+    }
+    path = write(tmp_path, "c.json", [{"id": "x", "mapping": mapping, "current_node": "b"}])
+    (conversation,), skipped = read(path)
+    assert said(conversation) == [("user", "sum?"), ("assistant", "2")]
+    assert skipped == {"hidden message": 1, "tool message": 2}
+
+
+def test_a_regenerated_answer_behind_a_tool_call_is_an_alternative(tmp_path: Path) -> None:
+    mapping = {
+        "u": node("u", None, ["a", "b"], "user", "q"),
+        "a": node("a", "u", ["a2"], "assistant", "search()", recipient="browser"),
+        "a2": node("a2", "a", [], "assistant", "old answer"),
+        "b": node("b", "u", [], "assistant", "new answer"),
+    }
+    (conversation,), _ = read(write(tmp_path, "c.json", [{"mapping": mapping, "current_node": "b"}]))
+    assert conversation.turns[-1].text == "new answer"
+    assert conversation.turns[-1].alternatives == ("old answer",)
+
+
+def test_a_tree_that_bites_its_tail_ends(tmp_path: Path) -> None:
+    mapping = {"a": node("a", "b", ["b"], "user", "q"), "b": node("b", "a", ["a"], "assistant", "r")}
+    (conversation,), _ = read(write(tmp_path, "c.json", [{"mapping": mapping, "current_node": "b"}]))
+    assert said(conversation) == [("user", "q"), ("assistant", "r")]
+
+
+def test_the_zip_of_an_export_is_read_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "export.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("../../evil.txt", "x")
+        archive.writestr("folder/conversations.json", (SAMPLE / "chatgpt_export.json").read_bytes())
+    assert detect(path) == "chatgpt"
+    assert read(path)[0] == read(SAMPLE / "chatgpt_export.json")[0]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["export.zip"]
+
+
+def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("conversations.json", b"[" + b" " * 50_000_000)
+    with pytest.raises(BadInput, match="unpacks"):
+        detect(path)
+
+
+@pytest.mark.parametrize("damage", ["no conversations", "cut", "flipped"])
+def test_a_broken_zip_is_one_sentence(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "export.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        name = "chat.html" if damage == "no conversations" else "conversations.json"
+        archive.writestr(name, (SAMPLE / "chatgpt_export.json").read_bytes())
+    data = bytearray(path.read_bytes())
+    if damage == "cut":
+        data = data[:2000]
+    if damage == "flipped":
+        data[1000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match=r"export\.zip"):
+        read(path, "chatgpt")
+
+
+# Alpaca, ShareGPT, OpenAI
+
+
+def test_alpaca_with_history_is_one_conversation(tmp_path: Path) -> None:
+    row = {
+        "system": "s",
+        "instruction": "i",
+        "input": "x",
+        "output": "o",
+        "history": [["q1", "a1"], ["q2", "a2"]],
+    }
+    (conversation,), skipped = read(write(tmp_path, "a.json", [row]))
+    assert said(conversation) == [
+        ("system", "s"),
+        ("user", "q1"),
+        ("assistant", "a1"),
+        ("user", "q2"),
+        ("assistant", "a2"),
+        ("user", "i\nx"),
+        ("assistant", "o"),
+    ]
+    assert skipped == {}
+
+
+def test_the_shipped_alpaca_sample_is_taken_whole() -> None:
+    conversations, skipped = read(SAMPLE / "oasst_zh_alpaca.json")
+    assert (len(conversations), skipped) == (413, {})
+
+
+def test_rows_that_mindx_trained_on_come_in_without_their_labels(tmp_path: Path) -> None:
+    path = write(tmp_path, "train.jsonl", '{"completion":"助手: 好","prompt":"用户: 在吗"}\n')
+    assert said(read(path)[0][0]) == [("user", "在吗"), ("assistant", "好")]
+
+
+def test_sharegpt_tool_calls_have_the_role_tool(tmp_path: Path) -> None:
+    talk = [
+        {"from": "human", "value": "weather?"},
+        {"from": "function_call", "value": "{}"},
+        {"from": "observation", "value": "sun"},
+        {"from": "gpt", "value": "sunny"},
+        {"from": "客服", "value": "您好"},
+        {"from": "narrator", "value": "…"},
+    ]
+    path = write(tmp_path, "s.json", [{"conversations": talk, "tools": "[…]"}])
+    (conversation,), skipped = read(path, 客服="assistant")
+    assert [role for role, _text in said(conversation)] == ["user", "tool", "tool", "assistant", "assistant"]
+    assert skipped == {"tool description": 1, "unknown role: narrator": 1}
+
+
+def test_openai_parts_keep_their_text(tmp_path: Path) -> None:
+    messages = [
+        {"role": "developer", "content": "be brief"},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "what is it?"}, {"type": "image_url", "image_url": {}}],
+        },
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+        {"role": "assistant", "content": "a cat"},
+    ]
+    path = write(tmp_path, "m.jsonl", json.dumps({"id": "x", "messages": messages}) + "\n")
+    (conversation,), skipped = read(path)
+    assert said(conversation) == [
+        ("system", "be brief"),
+        ("user", "what is it?"),
+        ("tool", '[{"id": "1"}]'),
+        ("assistant", "a cat"),
+    ]
+    assert skipped == {"image": 1}
+
+
+def test_a_file_of_bare_messages_is_one_conversation(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, "m.json", [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    )
+    assert [said(c) for c in read(path)[0]] == [[("user", "a"), ("assistant", "b")]]
+
+
+def test_a_message_that_mindx_cut_is_joined_again(tmp_path: Path) -> None:
+    messages = [
+        {"role": "user", "content": "你", "time": "2026-03-07T02:19:26.123456789+08:00"},
+        {"role": "user", "content": "好", "time": "2026-03-07T02:19:27+08:00"},
+        {"role": "assistant", "content": "在", "time": "0001-01-01T00:00:00Z"},
+    ]
+    path = write(
+        tmp_path,
+        "session_1.json",
+        {"id": "session_1", "messages": messages, "ended_at": "0001-01-01T00:00:00Z"},
+    )
+    (conversation,), _ = read(path)
+    assert said(conversation) == [("user", "你好"), ("assistant", "在")]
+    assert conversation.turns[0].time == pytest.approx(1772821166.123456)
+    assert conversation.turns[1].time is None
+
+
+# Text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "用户：你好\n助手：在\n",
+        "User: 你好\nAssistant: 在",
+        "user:你好\r\nassistant:在\r\n",
+        "### Human:\n你好\n\n### Assistant:\n在\n\n",
+        "**Q**: 你好\n**A**: 在",
+        "\ufeff我：你好\nAI： 在\n",
+    ],
+)
+def test_speakers_are_known_by_their_labels(tmp_path: Path, text: str) -> None:
+    path = write(tmp_path, "t.txt", text)
+    assert detect(path) == "text"
+    assert [said(c) for c in read(path)[0]] == [[("user", "你好"), ("assistant", "在")]]
+
+
+def test_lines_belong_to_the_speaker_and_code_keeps_its_colons(tmp_path: Path) -> None:
+    text = "intro\nUser: show me\nAssistant: here:\n\n```\nUser: x\n---\n```\nNote: done\n---\nUser: more\n"
+    conversations, skipped = read(write(tmp_path, "t.txt", text))
+    assert [said(c) for c in conversations] == [
+        [("user", "show me"), ("assistant", "here:\n\n```\nUser: x\n---\n```\nNote: done")],
+        [("user", "more")],
+    ]
+    assert skipped == {"line before the first speaker": 1}
+
+
+def test_unknown_speakers_are_named_with_the_command_that_maps_them(tmp_path: Path) -> None:
+    path = write(tmp_path, "t.txt", "客服：您好\n顾客：在吗\n客服：在\n顾客：好\n")
+    with pytest.raises(BadInput, match="客服") as caught:
+        detect(path)
+    assert "--map" in caught.value.mend
+    (conversation,), _ = read(path, "text", 客服="assistant", 顾客="user")
+    assert [role for role, _text in said(conversation)] == ["assistant", "user", "assistant", "user"]
+
+
+# Files that cannot be
+
+
+BROKEN: list[tuple[str, bytes, str, int | None]] = [
+    ("empty.json", b"", "empty", None),
+    ("space.jsonl", b"  \n \n", "empty", None),
+    ("page.json", b"<!DOCTYPE html><html></html>", "web page", None),
+    ("page.html", b"  <html><body>User: a\n</body></html>", "web page", None),
+    ("cut.json", b'[\n{"instruction": "a",\n "output": ', "broken", 3),
+    ("open.json", b'[{"instruction": "a", "output": "b"}\n', "middle", 2),
+    ("comma.json", b'[{"instruction": "a", "output": "b"}\n{}]', "comma", 2),
+    ("tail.json", b'[{"instruction": "a", "output": "b"}]\nx', "after", 2),
+    ("line.jsonl", b'{"messages": []}\n{"messages": [}\n{"messages": []}\n', "broken", 2),
+    ("cutline.jsonl", b'{"messages": []}\n{"messages": [{"role": "user"}\n{"messages": []}\n', "broken", 2),
+    ("utf8.json", b'[\n{"instruction": "\xff\xfe"}]', "UTF-8", 2),
+    ("utf8.txt", b"User: a\nAssistant: \xc4\xe3\n", "UTF-8", 2),
+    ("other.json", b'[{"name": "x"}]', "none of the formats", None),
+    ("number.json", b"[" + b"1" * 5000 + b"]", "too long", 1),
+    ("plain.txt", b"no one speaks here\n", "Nobody", None),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "says", "line"), BROKEN, ids=[row[0] for row in BROKEN])
+def test_a_broken_file_is_one_sentence_with_its_line(
+    tmp_path: Path, name: str, data: bytes, says: str, line: int | None
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match=says) as caught:
+        read(path, "alpaca" if path.suffix == ".json" and "number" in name else None)
+    assert name in str(caught.value)
+    if line is not None:
+        assert caught.value.line == line
+
+
+def test_deep_nesting_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "deep.json", "[" * 200_000)
+    with pytest.raises(BadInput):
+        read(path, "openai")
+
+
+def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no such file.*gone\.json"):
+        detect(tmp_path / "gone.json")
+    with pytest.raises(BadInput, match="not a file"):
+        detect(tmp_path)
+
+
+def test_a_line_without_end_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MAX_VALUE", 100_000)
+    for name, start in (("a.jsonl", '{"messages": "'), ("a.txt", "User: ")):
+        path = write(tmp_path, name, start + "x" * 2_000_000)
+        with pytest.raises(BadInput, match="longer than"):
+            list(files.json_values(path) if name.endswith("l") else files.lines(path))
+
+
+def test_an_unknown_format_or_role_is_a_usage_problem() -> None:
+    with pytest.raises(UsageProblem, match="claud"):
+        importer("claud")
+    with pytest.raises(UsageProblem, match="boss"):
+        role_map_of({"客服": "boss"})
+
+
+# Properties
+
+any_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=10),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+KEYS = [
+    "mapping",
+    "current_node",
+    "parent",
+    "children",
+    "message",
+    "author",
+    "role",
+    "content",
+    "content_type",
+    "parts",
+    "text",
+    "metadata",
+    "weight",
+    "recipient",
+    "id",
+    "title",
+    "create_time",
+    "update_time",
+    "instruction",
+    "input",
+    "output",
+    "history",
+    "conversations",
+    "from",
+    "value",
+    "messages",
+    "tool_calls",
+    "type",
+    "system",
+    "tools",
+    "time",
+    "name",
+]
+shaped = st.recursive(
+    any_json | st.sampled_from(["user", "assistant", "a", "b", "text", "all"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(KEYS), inner, max_size=6)
+        | st.dictionaries(st.sampled_from(["a", "b"]), inner, max_size=2)
+    ),
+    max_leaves=25,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(value=shaped, name=st.sampled_from([n for n in FORMATS if n != "text"]), lines=st.booleans())
+def test_any_json_gives_conversations_or_bad_input(
+    tmp_path_factory: pytest.TempPathFactory, value: Any, name: str, lines: bool
+) -> None:
+    path = tmp_path_factory.mktemp("j") / "x.json"
+    rows = [value] if not isinstance(value, list) else value
+    text = "\n".join(json.dumps(row) for row in rows) if lines else json.dumps(rows)
+    path.write_text(text, encoding="utf-8")
+    for attempt in (lambda: read(path, name), lambda: detect(path)):
+        try:
+            attempt()
+        except BadInput as error:
+            assert str(path) in str(error)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    data=st.binary(max_size=200),
+    name=st.sampled_from(FORMATS),
+    start=st.sampled_from([b"", b"[", b"{", b"PK\3\4", b"User: "]),
+)
+def test_any_bytes_give_conversations_or_bad_input(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str, start: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("b") / "x.bin"
+    path.write_bytes(start + data)
+    for attempt in (lambda: read(path, name), lambda: detect(path)):
+        try:
+            attempt()
+        except BadInput as error:
+            assert str(path) in str(error)
+
+
+texts = st.lists(st.text(st.characters(), min_size=1, max_size=30), min_size=1, max_size=6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(texts, st.integers(1, 40))
+def test_texts_come_through_whole(
+    tmp_path_factory: pytest.TempPathFactory, given_: list[str], piece: int
+) -> None:
+    turns = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(given_)]
+    talk = [{"from": turn["role"], "value": turn["content"]} for turn in turns]
+    folder = tmp_path_factory.mktemp("r")
+    wanted = [Turn(role=Role(turn["role"]), text=well_formed(turn["content"])) for turn in turns]
+    before = files._READ
+    files._READ = piece
+    try:
+        for rows in ([{"messages": turns}] * 2, [{"conversations": talk}] * 2):
+            for ascii_ in (True, False):
+                lines = [json.dumps(row, ensure_ascii=ascii_) for row in rows]
+                for text in ("\n".join(lines), "[" + ",\n".join(lines) + "]"):
+                    path = folder / "x.json"
+                    path.write_bytes(text.encode("utf-8", "surrogatepass" if ascii_ else "replace"))
+                    conversations, skipped = read(path)
+                    assert skipped == {}
+                    if ascii_:
+                        assert [list(c.turns) for c in conversations] == [wanted] * 2
+    finally:
+        files._READ = before
+
+
+@given(st.floats() | st.integers() | st.text(max_size=30) | st.none() | st.booleans())
+def test_times_are_of_our_era_or_none(value: object) -> None:
+    time = time_of(value)
+    assert time is None or 0 < time < 7_300_000_000
+
+
+def test_every_format_says_its_name() -> None:
+    assert [importer(name).NAME for name in FORMATS] == list(FORMATS)
