@@ -140,9 +140,9 @@ def visible_gain(groups: int, *, deviation: float | None = None, look: int = 1) 
     if groups < MIN_CLUSTERS:
         missing = MIN_CLUSTERS - groups
         sentence = n_(
+            "{have} group of conversations is kept back, {needed} are needed: {n} more, or there is no verdict",
             "{have} groups of conversations are kept back, {needed} are needed: {n} more, or there is no verdict",
-            "{have} groups of conversations are kept back, {needed} are needed: {n} more, or there is no verdict",
-            missing,
+            groups,
         ).format(have=groups, needed=MIN_CLUSTERS, n=missing)
         return VisibleGain(relative=None, missing=missing, sentence=sentence)
     gain = gain_seen(PRIOR_DEVIATION if deviation is None else deviation, groups, alpha_for(look))
@@ -237,7 +237,11 @@ def _decide(
         decision = "inconclusive"
         needed = MIN_CLUSTERS - groups
         reasons.append(
-            _("{have} groups of conversations, {needed} are needed").format(have=groups, needed=MIN_CLUSTERS)
+            n_(
+                "{have} group of conversations, {needed} are needed",
+                "{have} groups of conversations, {needed} are needed",
+                groups,
+            ).format(have=groups, needed=MIN_CLUSTERS)
         )
     elif base.failed or new.failed:
         decision = "keep" if new.failed else "inconclusive"

@@ -7,6 +7,12 @@ from collections.abc import Callable
 
 import typer
 
-from tui.commands import check, runs
+from tui.commands import chat, check, models, runs, validate
 
-GROUPS: tuple[Callable[[typer.Typer], None], ...] = (check.register, runs.register)
+GROUPS: tuple[Callable[[typer.Typer], None], ...] = (
+    check.register,
+    validate.register,
+    chat.register,
+    runs.register,
+    models.register,
+)
