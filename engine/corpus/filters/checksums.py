@@ -9,7 +9,44 @@ _RIC_CHECK = "10X98765432"
 _USCC_ALPHABET = "0123456789ABCDEFGHJKLMNPQRTUWXY"
 _USCC_WEIGHTS = tuple(pow(3, place, 31) for place in range(17))
 _PROVINCES = frozenset(
-    (11, 12, 13, 14, 15, 21, 22, 23, 31, 32, 33, 34, 35, 36, 37, 41, 42, 43, 44, 45, 46, 50, 51, 52, 53, 54, 61, 62, 63, 64, 65, 71, 81, 82, 83, 91)
+    (
+        11,
+        12,
+        13,
+        14,
+        15,
+        21,
+        22,
+        23,
+        31,
+        32,
+        33,
+        34,
+        35,
+        36,
+        37,
+        41,
+        42,
+        43,
+        44,
+        45,
+        46,
+        50,
+        51,
+        52,
+        53,
+        54,
+        61,
+        62,
+        63,
+        64,
+        65,
+        71,
+        81,
+        82,
+        83,
+        91,
+    )
 )
 
 
@@ -83,7 +120,9 @@ def hong_kong_id(code: str) -> bool:
     """Letters and six digits with a check character in MOD 11, without its brackets."""
     body, check = code[:-1].upper(), code[-1].upper()
     letters = body[:-6].rjust(2)
-    values = [36 if letter == " " else ord(letter) - 55 for letter in letters] + [int(digit) for digit in body[-6:]]
+    values = [36 if letter == " " else ord(letter) - 55 for letter in letters] + [
+        int(digit) for digit in body[-6:]
+    ]
     total = sum(value * weight for value, weight in zip(values, range(9, 1, -1), strict=True))
     return (total + (10 if check == "A" else int(check))) % 11 == 0
 

@@ -40,7 +40,15 @@ class Judgement(msgspec.Struct, frozen=True):
     score: float
 
 
-_STRENGTH = (Kind.THANKS, Kind.WELCOME, Kind.GOODBYE, Kind.OFFER, Kind.GREETING, Kind.ACKNOWLEDGEMENT, Kind.NOISE)
+_STRENGTH = (
+    Kind.THANKS,
+    Kind.WELCOME,
+    Kind.GOODBYE,
+    Kind.OFFER,
+    Kind.GREETING,
+    Kind.ACKNOWLEDGEMENT,
+    Kind.NOISE,
+)
 _CLOSING = frozenset((Kind.THANKS, Kind.WELCOME, Kind.GOODBYE))
 _LONGEST = 120
 """Code points beyond which a turn is content, whatever courtesy it holds."""

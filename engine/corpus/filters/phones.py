@@ -10,32 +10,52 @@ _BEFORE = r"(?<![0-9A-Za-z])(?<![0-9][.,/-])(?<![0-9]\.)"
 _AFTER = r"(?![0-9])(?![.,][0-9])"
 _EXTENSION = r"(?:\s?(?:x|ext\.?|extension|转|分机)\s?[0-9]{1,6})?"
 
-_MOBILE_CN = re.compile(r"(?<![0-9])(?<![0-9][.,])(?:(?:\+|00)?86" + _SEP + r")?1[3-9][0-9](?:" + _SEP + r"[0-9]){8}" + _AFTER)
+_MOBILE_CN = re.compile(
+    r"(?<![0-9])(?<![0-9][.,])(?:(?:\+|00)?86" + _SEP + r")?1[3-9][0-9](?:" + _SEP + r"[0-9]){8}" + _AFTER
+)
 _LANDLINE_CN = re.compile(
-    r"(?<![0-9])(?<![0-9][.,-])(?:(?:\+|00)86[ -]?)?(?:\(0(?:10|2[0-9]|[3-9][0-9]{2})\)\s?|0(?:10|2[0-9]|[3-9][0-9]{2})[ \-–—])[2-9][0-9]{2,3}[ -]?[0-9]{4}" + _EXTENSION + r"(?![0-9])"
+    r"(?<![0-9])(?<![0-9][.,-])(?:(?:\+|00)86[ -]?)?(?:\(0(?:10|2[0-9]|[3-9][0-9]{2})\)\s?|0(?:10|2[0-9]|[3-9][0-9]{2})[ \-–—])[2-9][0-9]{2,3}[ -]?[0-9]{4}"
+    + _EXTENSION
+    + r"(?![0-9])"
 )
 _SERVICE_CN = re.compile(r"(?<![0-9])(?<![0-9][.,-])[48]00[ -][0-9]{3,4}[ -][0-9]{3,4}(?![0-9])")
-_INTERNATIONAL = re.compile(r"(?<![0-9A-Za-z+])\+[1-9][0-9]{0,3}(?:[ \-.()]{0,2}[0-9]){6,13}" + _EXTENSION + _AFTER)
+_INTERNATIONAL = re.compile(
+    r"(?<![0-9A-Za-z+])\+[1-9][0-9]{0,3}(?:[ \-.()]{0,2}[0-9]){6,13}" + _EXTENSION + _AFTER
+)
 _NORTH_AMERICA = re.compile(
-    _BEFORE + r"(?:(?:\+|00)?1[ \-.])?(?:\([2-9][0-9]{2}\)\s?|[2-9][0-9]{2}[\-.])[2-9][0-9]{2}[\-.][0-9]{4}" + _EXTENSION + r"(?![0-9]|[-.][0-9])"
+    _BEFORE
+    + r"(?:(?:\+|00)?1[ \-.])?(?:\([2-9][0-9]{2}\)\s?|[2-9][0-9]{2}[\-.])[2-9][0-9]{2}[\-.][0-9]{4}"
+    + _EXTENSION
+    + r"(?![0-9]|[-.][0-9])"
     r"|" + _BEFORE + r"001[\-. ][0-9]{3}[\-. ][0-9]{3}[\-. ][0-9]{4}" + _EXTENSION + r"(?![0-9])"
     r"|" + _BEFORE + r"\([0-9]{3}\)\s?[0-9]{3}[\-. ][0-9]{4}" + _EXTENSION + r"(?![0-9])",
     re.IGNORECASE,
 )
 _SHAPES = (_MOBILE_CN, _LANDLINE_CN, _SERVICE_CN, _INTERNATIONAL, _NORTH_AMERICA)
 
-_RUN = re.compile(r"(?<![0-9A-Za-z$€£¥-])(?<![0-9][.,/:])\+?\(?[0-9]\)?(?:[ \-./()–]{0,2}[0-9]){5,14}" + _EXTENSION + r"(?![0-9A-WYZa-wyz%]|[.,:][0-9])", re.IGNORECASE)
+_RUN = re.compile(
+    r"(?<![0-9A-Za-z$€£¥-])(?<![0-9][.,/:])\+?\(?[0-9]\)?(?:[ \-./()–]{0,2}[0-9]){5,14}"
+    + _EXTENSION
+    + r"(?![0-9A-WYZa-wyz%]|[.,:][0-9])",
+    re.IGNORECASE,
+)
 _WORD_BEFORE = re.compile(
     r"(?:电话|手机|座机|传真|热线|联系方式|联系号码|联络|致电|拨打|来电|去电|短信|打给|打过来|呼叫|号码|固话|分机"
     r"|(?<![a-z])(?:tele)?phone(?:s| number| no\.?)?(?![a-z])|(?<![a-z])(?:mobile|cell(?:phone)?|fax|desk|office|home|work|tel|call(?:ing|ed)?(?: me| us| him| her| back)?|dial(?:ing|led)?|text(?:ed)? (?:me|us|him|her)|ring|reach(?: me| us)?|contact(?: me| us)?|whatsapp|hotline|answering|messages?|registered|my number|number is|sms|voicemail)(?![a-z]))"
     r"(?:[^0-9。！？!?\n;；]|\n(?=\s*[+(0-9])){0,28}$",
     re.IGNORECASE,
 )
-_WORD_AFTER = re.compile(r"^\s?[-–—(,]?\s?(?:office|fax|mobile|cell|home|work|desk|tel|phone)(?![a-z])|^\s?[)）]?(?:这个)?(?:电话|手机|打不通|打得通|无人接)", re.IGNORECASE)
+_WORD_AFTER = re.compile(
+    r"^\s?[-–—(,]?\s?(?:office|fax|mobile|cell|home|work|desk|tel|phone)(?![a-z])|^\s?[)）]?(?:这个)?(?:电话|手机|打不通|打得通|无人接)",
+    re.IGNORECASE,
+)
 _NOT_A_PHONE = re.compile(
     r"[0-9]{4}[-./][0-9]{1,2}[-./][0-9]{1,2}|[0-9]{1,2}[-./][0-9]{1,2}[-./][0-9]{2,4}|(?:19|20)[0-9]{2}\s?[-–]\s?(?:19|20)[0-9]{2}|[0-9]+\.[0-9]+|[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
 )
-_OTHER_NUMBER = re.compile(r"(?:订单|快递|运单|单号|流水|工单|编号|身份证|卡号|邮编|验证码|zip|order|invoice|card|account|ticket|id|code|isbn|ssn|licen[cs]e number)\s*(?:号码?|number|no\.?|#|is|是|为|:|：)*\s*$", re.IGNORECASE)
+_OTHER_NUMBER = re.compile(
+    r"(?:订单|快递|运单|单号|流水|工单|编号|身份证|卡号|邮编|验证码|zip|order|invoice|card|account|ticket|id|code|isbn|ssn|licen[cs]e number)\s*(?:号码?|number|no\.?|#|is|是|为|:|：)*\s*$",
+    re.IGNORECASE,
+)
 
 
 def phones(text: str) -> Iterator[tuple[int, int]]:

@@ -44,7 +44,9 @@ PRIVATE_KEY = re.compile(
     re.DOTALL,
 )
 
-URL_PASSWORD = re.compile(r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@]{1,64}:([^\s/@]{3,128})@[A-Za-z0-9.\[-]", re.IGNORECASE)
+URL_PASSWORD = re.compile(
+    r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@]{1,64}:([^\s/@]{3,128})@[A-Za-z0-9.\[-]", re.IGNORECASE
+)
 
 _LABEL = r"(?:密\s*码|口令|passwords?|passwd|pass\s?code|pass\s?phrase|passwort|contraseña|(?<![a-z])(?:pwd|psw|pass|pin)(?![a-z])|pin码)"
 _TOKEN = r"([\x21-\x7e]{4,128})"
@@ -52,12 +54,18 @@ _PASSWORD = (
     # with a sign or a verb between the label and the value
     re.compile(_LABEL + r"[\"']?\s*(?:[:=：]|=>|->|→)\s*[\"'`「『“]?" + _TOKEN, re.IGNORECASE),
     re.compile(
-        _LABEL + r"\s*(?:就是|是|为|叫做?|改成了?|改为了?|设成了?|设为了?|设置成了?|设置为了?|换成了?|重置为|重置成|用的?是|填|输入?|is|was|are|to(?:\s+be)?|as)\s*[:：]?\s*[\"'`「『“]?" + _TOKEN,
+        _LABEL
+        + r"\s*(?:就是|是|为|叫做?|改成了?|改为了?|设成了?|设为了?|设置成了?|设置为了?|换成了?|重置为|重置成|用的?是|填|输入?|is|was|are|to(?:\s+be)?|as)\s*[:：]?\s*[\"'`「『“]?"
+        + _TOKEN,
         re.IGNORECASE,
     ),
     re.compile(_LABEL + r"[ \t]?[\"'`「『“]?" + _TOKEN, re.IGNORECASE),
 )
-_ACCOUNT_AND_PASSWORD = re.compile(r"(?:账号|帐号|用户名?|login)\s*(?:/|和|、|及|&)?\s*密\s*码\s*(?:[:=：是为]|分别是)*\s*([\x21-\x7e]{2,64})\s*[/，,、和]\s*" + _TOKEN, re.IGNORECASE)
+_ACCOUNT_AND_PASSWORD = re.compile(
+    r"(?:账号|帐号|用户名?|login)\s*(?:/|和|、|及|&)?\s*密\s*码\s*(?:[:=：是为]|分别是)*\s*([\x21-\x7e]{2,64})\s*[/，,、和]\s*"
+    + _TOKEN,
+    re.IGNORECASE,
+)
 
 _NOT_A_VALUE = re.compile(
     r"(?:str(?:ing)?|int|bool|none|null|nil|undefined|true|false|required|optional|invalid|incorrect|wrong|correct|expired|empty|missing|hash(?:ed)?|field|input|text|varchar.*|admin_?password|default|"
@@ -80,8 +88,17 @@ def _mixed(value: str) -> bool:
     digit = any(character.isdigit() for character in value)
     letter = any(character.isalpha() for character in value)
     sign = any(not character.isalnum() for character in value.strip(".,;:!?-_/'\""))
-    camel = re.search(r"[a-z][A-Z]", value) is not None and re.search(r"[A-Z][a-z]+[A-Z]|[a-z]{1,3}[A-Z]{2}", value) is not None
-    return (digit and letter) or (digit and sign) or (letter and sign) or (sign and not letter and len(value) >= 6) or camel
+    camel = (
+        re.search(r"[a-z][A-Z]", value) is not None
+        and re.search(r"[A-Z][a-z]+[A-Z]|[a-z]{1,3}[A-Z]{2}", value) is not None
+    )
+    return (
+        (digit and letter)
+        or (digit and sign)
+        or (letter and sign)
+        or (sign and not letter and len(value) >= 6)
+        or camel
+    )
 
 
 def passwords(text: str) -> Iterator[tuple[int, int]]:
@@ -91,7 +108,11 @@ def passwords(text: str) -> Iterator[tuple[int, int]]:
             label = match.group(0)[: match.start(1) - match.start()].rstrip()
             value = _strip(match.group(1))
             end = match.start(1) + len(value)
-            if len(value) < 4 or _NOT_A_VALUE.fullmatch(value) or (_CODE.fullmatch(value) and not re.search(r"\d.*[^\w.(\[]|[^\w.(\[].*\d", value)):
+            if (
+                len(value) < 4
+                or _NOT_A_VALUE.fullmatch(value)
+                or (_CODE.fullmatch(value) and not re.search(r"\d.*[^\w.(\[]|[^\w.(\[].*\d", value))
+            ):
                 continue
             digits = value.isdigit()
             if strength == 0:
@@ -102,7 +123,9 @@ def passwords(text: str) -> Iterator[tuple[int, int]]:
             else:
                 # only a Chinese label, or one with a capital or digit beside it, stands directly before its value
                 chinese = re.search(r"[\u7801\u4ee4]$", label.rstrip("\"'`「『“ ")) is not None
-                plausible = chinese and ((_mixed(value) and not _sentence(value)) or (digits and len(value) >= 6))
+                plausible = chinese and (
+                    (_mixed(value) and not _sentence(value)) or (digits and len(value) >= 6)
+                )
             if plausible:
                 yield match.start(1), end
     for match in _ACCOUNT_AND_PASSWORD.finditer(text):
@@ -117,7 +140,10 @@ def _quoted(text: str, start: int) -> bool:
 
 def _sentence(value: str) -> bool:
     """Words joined by signs of writing ("case-sensitive", "user's", "and/or") or figures with a unit ("8-16")."""
-    return re.fullmatch(r"[A-Za-z]+(?:[-'/][A-Za-z]+)+|\d+[-~]\d+|[A-Za-z]+\.?|\d+(?:st|nd|rd|th)", value) is not None
+    return (
+        re.fullmatch(r"[A-Za-z]+(?:[-'/][A-Za-z]+)+|\d+[-~]\d+|[A-Za-z]+\.?|\d+(?:st|nd|rd|th)", value)
+        is not None
+    )
 
 
 def named_keys(text: str) -> Iterator[tuple[int, int]]:
@@ -127,5 +153,10 @@ def named_keys(text: str) -> Iterator[tuple[int, int]]:
             value = _TRAILING.sub("", match.group(1))
             kinds = sum(bool(re.search(kind, value)) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
             plain = _NOT_A_VALUE.fullmatch(value) or _CODE.fullmatch(value) and not re.search(r"\d", value)
-            if not plain and re.search(r"\d", value) and kinds >= 2 and not re.fullmatch(r"[a-z]+(?:[_-][a-z0-9]+)+", value):
+            if (
+                not plain
+                and re.search(r"\d", value)
+                and kinds >= 2
+                and not re.fullmatch(r"[a-z]+(?:[_-][a-z0-9]+)+", value)
+            ):
                 yield match.start(1), match.start(1) + len(value)

@@ -1,0 +1,36 @@
+"""Text that tries to act on the template, the Modelfile or the trainer. It is held for the person to see.
+
+Nothing here is what keeps a marker from acting: contents are encoded apart from control tokens
+(`models/template`). A held conversation is one that the person may not want to teach.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_CONTROL_TOKEN = re.compile(
+    r"<\|(?:im_start|im_end|endoftext|system|user|assistant|eot_id|start_header_id|end_header_id|begin_of_text|end_of_text|begin▁of▁sentence|end▁of▁sentence|fim_\w+|tool_\w+)\|>"
+    r"|<(?:s|/s)>\s*(?:\[INST\]|$)|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>",
+    re.IGNORECASE,
+)
+_MODELFILE = re.compile(
+    r'^\s*"""\s*$|"""\s*\n\s*(?:SYSTEM|MESSAGE|TEMPLATE|FROM|ADAPTER|PARAMETER|LICENSE)\b|^\s*(?:SYSTEM|TEMPLATE|MESSAGE\s+\w+)\s+"""',
+    re.MULTILINE,
+)
+_INSTRUCTION = re.compile(
+    r"\b(?:ignore|disregard|forget)\s+(?:all\s+|any\s+)?(?:of\s+)?(?:the\s+|your\s+)?(?:previous|prior|above|earlier)\s+(?:instructions?|prompts?|rules?|messages?)\b"
+    r"|(?:忽略|无视|忘记|忘掉)(?:掉)?(?:你)?(?:之前|以上|先前|前面|上面|此前)(?:的)?(?:所有|全部|一切)?(?:的)?(?:指令|指示|提示|规则|要求|设定)",
+    re.IGNORECASE,
+)
+_PATTERNS = (("control token", _CONTROL_TOKEN), ("Modelfile", _MODELFILE), ("instruction", _INSTRUCTION))
+
+
+def find(text: str) -> Iterator[tuple[str, int, int]]:
+    """Kind and range of each marker in code points of `text`. A `\"\"\"` alone on a line counts only with a
+    Modelfile word in the same text: docstrings are ordinary code."""
+    for kind, pattern in _PATTERNS:
+        if kind == "Modelfile" and not re.search(r"^\s*(?:SYSTEM|MESSAGE|TEMPLATE)\b", text, re.MULTILINE):
+            continue
+        for match in pattern.finditer(text):
+            yield kind, match.start(), match.end()

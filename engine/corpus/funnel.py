@@ -1,0 +1,40 @@
+"""The corpus in figures: how many came in, left at each stage, and stand where. Light: the app imports it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from engine.corpus.ledger import Database
+from engine.corpus.states import Action, Split, Stage, State
+from engine.runs.events import Funnel
+
+
+def funnel(store: Database) -> Funnel:
+    """How many conversations came in, left at each stage, and stand where. `collected` is the sum of
+    `dropped`, `pending`, `accepted` and `rejected`; `train` and `test` are among the accepted."""
+    states: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    splits: Counter[str] = Counter()
+    for state, stage, part, count in store.connection.execute(
+        "SELECT state, stage, split, COUNT(*) FROM corpus GROUP BY state, stage, split"
+    ):
+        states[state] += count
+        if state == State.DROPPED:
+            dropped[stage] += count
+        splits[part] += count
+    redacted = store.connection.execute(
+        "SELECT COUNT(DISTINCT l.conversation_id) FROM ledger l JOIN corpus c ON c.conversation_id = l.conversation_id "
+        "WHERE l.action = ? AND c.state IN (?, ?)",
+        (Action.REDACT, State.ACCEPTED, State.PENDING),
+    ).fetchone()[0]
+    return Funnel(
+        collected=sum(states.values()),
+        dropped={stage: dropped[stage] for stage in Stage if dropped[stage]},
+        redacted=redacted,
+        duplicates=dropped[Stage.EXACT] + dropped[Stage.NEAR],
+        pending=states[State.PENDING],
+        accepted=states[State.ACCEPTED],
+        rejected=states[State.REJECTED],
+        train=splits[Split.TRAIN],
+        test=splits[Split.TEST],
+    )

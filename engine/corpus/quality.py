@@ -1,0 +1,23 @@
+"""A quality score for a conversation, 0 to 1: for sorting and for choosing among twins, never for dropping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def quality_of(answers: Sequence[str], *, masked: int) -> float:
+    """From the answers with content and the number of turns that lost their loss.
+
+    Half is length (saturating at about 400 code points an answer), a third variety of words (distinct
+    character bigrams over all), the rest the share of turns with content.
+    """
+    if not answers:
+        return 0.0
+    mean = sum(map(len, answers)) / len(answers)
+    length = 1.0 - math.exp(-mean / 150.0)
+    text = "".join(answers)[:4000]
+    bigrams = [text[i : i + 2] for i in range(len(text) - 1)] or [text]
+    variety = min(1.0, 2.0 * len(set(bigrams)) / (len(bigrams) ** 0.9 + 1))
+    content = len(answers) / (len(answers) + masked)
+    return round(0.5 * length + 0.33 * variety + 0.17 * content, 4)
