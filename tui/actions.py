@@ -205,6 +205,9 @@ _CHAT = _rows(
     Action("chat.two", "A", N_("two models"), "chat", footer=True, outside=True),
     Action("chat.keep", "K", N_("keep in memory"), "chat", "h2q-tui memory add", footer=True, outside=True),
     Action("chat.clear", "C", N_("clear"), "chat", outside=True),
+    Action("chat.stop", "x", N_("stop"), "chat", footer=True, outside=True, help=N_("End the answer here.")),
+    Action("chat.demo", "d", N_("sample"), "chat", "h2q-tui demo", footer=True, outside=True),
+    Action("chat.train", "n", N_("train"), "chat", "h2q-tui train --detach", footer=True, outside=True),
     Action("chat.model", "M", N_("model"), "chat", "h2q-tui chat --model NAME", outside=True),
 )
 

@@ -24,6 +24,7 @@ from engine.config import Settings
 from engine.errors import H2QError
 from engine.i18n import _
 from engine.paths import shipped
+from tui import personal
 from tui.actions import EVERYWHERE, Action, Keys, half_width
 from tui.filters import OnlyText
 from tui.follow import RunBoard, RunsChanged, RunUpdated, headline
@@ -78,9 +79,16 @@ class H2QApp(App[None]):
     ]
 
     def __init__(
-        self, workspace: Workspace, tab: str | None = None, settings: Settings | None = None
+        self,
+        workspace: Workspace,
+        tab: str | None = None,
+        settings: Settings | None = None,
+        *,
+        welcome: bool = False,
     ) -> None:
+        """`welcome` offers the first-start sheet where nothing has been done in the workspace yet."""
         self.workspace = workspace
+        self._welcome = welcome
         self.settings = settings or Settings()
         self.terminal = look()
         self.signs = choose_signs(self.settings.signs, ambiguous_wide=self.settings.ambiguous_width == "wide")
@@ -90,6 +98,8 @@ class H2QApp(App[None]):
         self.board = RunBoard(self, workspace)
         self._first_tab = tab or TABS[0].id
         self._tabs: dict[str, Tab] = {}
+        self._replaced: dict[str, Tab] = {}
+        """Tabs that are off the screen for good, until those made in their place take over."""
         theme = theme_name(self.settings.theme, self.terminal.colours)
         if theme in self.available_themes:
             self.theme = theme
@@ -105,6 +115,8 @@ class H2QApp(App[None]):
         loop.add_signal_handler(signal.SIGTERM, self.exit)
         await self.show_tab(self._first_tab)
         self.board.start()
+        if self._welcome:
+            self.run_worker(personal.offer_first_start(self), group="first-start", exit_on_error=False)
 
     # Tabs
 
@@ -140,8 +152,23 @@ class H2QApp(App[None]):
         tab.shown()
         self.refresh_footer()
 
+    async def make_tabs_anew(self) -> None:
+        """Makes the tabs again, in another language or with other signs; each takes over what it held."""
+        current, self._replaced, self._tabs = self.tab, self._tabs, {}
+        switcher = self._main.query_one("#tabs", ContentSwitcher)
+        switcher.current = None
+        for tab in self._replaced.values():
+            tab.hidden()
+            await tab.remove()
+        if current is not None:
+            await self.show_tab(current.TAB_ID)
+        self._refresh_header()
+
     async def _make(self, row: TabRow, switcher: ContentSwitcher) -> Tab:
         tab = self._tabs[row.id] = make_tab(row, self.workspace)
+        before = self._replaced.pop(row.id, None)
+        if before is not None:
+            tab.take_over(before)
         await switcher.mount(tab)
         return tab
 
@@ -267,6 +294,9 @@ class H2QApp(App[None]):
             self.screen.minimize()
         elif focused is not None:
             self.screen.maximize(focused)
+
+    def do_settings(self) -> None:
+        personal.open_settings(self)
 
     def do_leave(self) -> None:
         self.exit()

@@ -23,6 +23,6 @@ def open_app(tab: str | None = None) -> int:
     from engine.config import load_settings
     from tui.app import H2QApp
 
-    app = H2QApp(ws, tab, load_settings(ws))
+    app = H2QApp(ws, tab, load_settings(ws), welcome=True)
     app.run(mouse=True)
     return app.return_code or 0

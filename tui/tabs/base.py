@@ -55,6 +55,10 @@ class Tab(Container):
     def hidden(self) -> None:
         """Another tab is on the screen: stop timers that only feed the eye."""
 
+    def take_over(self, before: Tab) -> None:
+        """This tab replaces `before`, of the same class (the language changed): take what must not be lost.
+        Called before mounting."""
+
     def run_updated(self, message: RunUpdated) -> None:
         """Something happened in a run, at most twice a second. Called only while the tab is on the screen;
         `shown` draws what was missed (`self.h2q.board` holds the state of every run)."""

@@ -23,6 +23,7 @@ class TabRow(NamedTuple):
 TABS: tuple[TabRow, ...] = (
     TabRow("train", N_("Train"), "tui.tabs.train:TrainTab"),
     TabRow("validate", N_("Validate"), "tui.tabs.validate:ValidateTab"),
+    TabRow("chat", N_("Chat"), "tui.tabs.chat:ChatTab"),
     TabRow("health", N_("Health"), "tui.tabs.health:HealthTab"),
 )
 

@@ -1,0 +1,134 @@
+"""What the person sets and starts from any tab: settings in force, the first start, files to import."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from engine.config import Settings, save_settings
+from engine.errors import H2QError
+from engine.i18n import _, set_language, system_language
+from engine.runs.events import RunStatus
+from engine.runs.history import summarise
+from engine.runs.rundir import RunDir
+from tui.actions import Keys
+from tui.signs import choose_signs
+from tui.terminal import theme_name
+from tui.widgets.footer import Footer
+from tui.widgets.header import Header
+
+if TYPE_CHECKING:
+    from tui.app import H2QApp
+    from tui.screens.first_start import Begin
+
+POLL_S = 0.3
+"""Between two looks whether an import has ended."""
+
+
+def apply_settings(app: H2QApp, settings: Settings) -> None:
+    """Puts settings in force in the running app. Tabs are made anew when their words or signs change."""
+    before, app.settings = app.settings, settings
+    main = app.screen_stack[0]
+    app.keys = main.query_one(Footer).keys = Keys(settings.keys)
+    theme = theme_name(settings.theme, app.terminal.colours)
+    if theme in app.available_themes:
+        app.theme = theme
+    words = ("language", "signs", "ambiguous_width", "max_memory_gb")
+    if any(getattr(before, name) != getattr(settings, name) for name in words):
+        set_language(system_language() if settings.language == "auto" else settings.language)
+        app.signs = choose_signs(settings.signs, ambiguous_wide=settings.ambiguous_width == "wide")
+        main.query_one(Header).signs = app.signs
+        app.run_worker(app.make_tabs_anew(), group="settings:tabs", exclusive=True, exit_on_error=False)
+    app.refresh_footer()
+
+
+def open_settings(app: H2QApp) -> None:
+    """The settings sheet; each change is saved by the sheet and applied here."""
+    from tui.screens.settings import SettingsScreen
+
+    themes = [name for name in app.available_themes if not name.startswith("textual-")]
+    app.push_screen(
+        SettingsScreen(
+            app.workspace, app.settings, lambda new: apply_settings(app, new), ["dark", "light", *themes]
+        )
+    )
+
+
+async def offer_first_start(app: H2QApp) -> None:
+    """Shows the first-start sheet where nothing has been done yet."""
+    from tui.screens.first_start import FirstStart, is_empty
+
+    if app.settings.first_start_done or not await asyncio.to_thread(is_empty, app.workspace):
+        return
+
+    def apply(settings: Settings) -> None:
+        apply_settings(app, settings)
+        _save(app)
+
+    begin = await app.push_screen_wait(FirstStart(app.settings, apply))
+    if begin is not None:
+        await start(app, begin)
+
+
+async def start(app: H2QApp, begin: Begin) -> None:
+    """Begins with what the person chose on the first-start sheet."""
+    if begin.what == "demo":
+        await try_sample(app)
+    elif begin.what == "file":
+        await import_then_build(app, begin.path)
+    else:
+        await ask_import(app)
+
+
+async def try_sample(app: H2QApp) -> None:
+    """The whole loop on the shipped sample, watched on the Train tab."""
+    from tui.screens.first_start import start_demo
+
+    try:
+        await asyncio.to_thread(start_demo, app.workspace)
+    except (H2QError, OSError) as problem:
+        app.say(str(problem), "act")
+        return
+    await app.show_tab("train")
+    await app.board.look()
+
+
+async def ask_import(app: H2QApp) -> None:
+    """Asks for a path, imports it, and builds the corpus."""
+    from tui.screens.import_files import ImportScreen
+
+    path = await app.push_screen_wait(ImportScreen())
+    if path is not None:
+        await import_then_build(app, path)
+
+
+async def import_then_build(app: H2QApp, path: str) -> None:
+    """Runs an import, and when it is done a corpus build. Leaving the app ends neither run; a build that was
+    not started then is offered by the Corpus tab."""
+    from tui.screens.import_files import start_build, start_import
+
+    try:
+        run = await asyncio.to_thread(start_import, app.workspace, [path])
+        app.say(_("importing: run {run}").format(run=run.run_id))
+        await app.board.look()
+        await app.show_tab("corpus")
+        if await _ended(run) is not RunStatus.DONE:
+            return
+        await asyncio.to_thread(start_build, app.workspace)
+        await app.board.look()
+    except (H2QError, OSError) as problem:
+        app.say(str(problem), "act")
+
+
+async def _ended(run: RunDir) -> RunStatus:
+    """How a run ended, once it has."""
+    while await asyncio.to_thread(run.alive):  # noqa: ASYNC110  another process ends it
+        await asyncio.sleep(POLL_S)
+    return (await asyncio.to_thread(summarise, run)).status
+
+
+def _save(app: H2QApp) -> None:
+    try:
+        save_settings(app.workspace, app.settings)
+    except (H2QError, OSError) as problem:
+        app.say(str(problem), "act")

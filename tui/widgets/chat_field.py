@@ -1,0 +1,83 @@
+"""The field of the Chat tab: enter sends, ctrl+j or a trailing backslash begins a new line, up brings back."""
+
+from __future__ import annotations
+
+from textual import events
+from textual.message import Message
+from textual.widgets import TextArea
+
+MOST_HISTORY = 200
+
+
+class ChatField(TextArea):
+    """A small editor. What was sent is remembered for the session, the newest last."""
+
+    DEFAULT_CSS = """
+    ChatField { height: auto; min-height: 1; max-height: 8; border: none; padding: 0; }
+    ChatField:focus { border: none; }
+    """
+    NEW_LINE = ("ctrl+j", "shift+enter", "alt+enter", "newline")
+
+    class Sent(Message):
+        """The person wants `text` sent; the field is empty already."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    def __init__(self, *, placeholder: str = "", id: str | None = None) -> None:
+        super().__init__(
+            id=id, placeholder=placeholder, compact=True, highlight_cursor_line=False, show_line_numbers=False
+        )
+        self.sent: list[str] = []
+        self._place = 0
+        """Place in the history; its length while the person writes something new."""
+        self._draft = ""
+
+    def remember(self, history: list[str]) -> None:
+        """Goes on with a history; the list itself is used and grows."""
+        self.sent, self._place = history, len(history)
+
+    async def _on_key(self, event: events.Key) -> None:
+        if event.key == "enter":
+            self._take(event)
+            self._enter()
+        elif event.key in self.NEW_LINE:
+            self._take(event)
+            self.insert("\n")
+        elif event.key == "up" and self.cursor_at_first_line and self._place > 0:
+            self._take(event)
+            self._recall(self._place - 1)
+        elif event.key == "down" and self.cursor_at_last_line and self._place < len(self.sent):
+            self._take(event)
+            self._recall(self._place + 1)
+        else:
+            await super()._on_key(event)
+
+    @staticmethod
+    def _take(event: events.Key) -> None:
+        event.stop()
+        event.prevent_default()
+
+    def _enter(self) -> None:
+        row, column = self.cursor_location
+        line = self.document.get_line(row)
+        if line[:column].endswith("\\"):
+            self.replace("\n", (row, column - 1), (row, column))
+            return
+        text = self.text.strip()
+        if not text:
+            return
+        if not self.sent or self.sent[-1] != text:
+            self.sent.append(text)
+            del self.sent[:-MOST_HISTORY]
+        self._place, self._draft = len(self.sent), ""
+        self.clear()
+        self.post_message(self.Sent(text))
+
+    def _recall(self, place: int) -> None:
+        if self._place == len(self.sent):
+            self._draft = self.text
+        self._place = place
+        self.text = self._draft if place == len(self.sent) else self.sent[place]
+        self.move_cursor(self.document.end)
