@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def save(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _prune(folder, state.phase)
+    _prune(folder, state.phase, target)
     return target, sum(map(len, files.values()))
 
 
@@ -213,20 +214,28 @@ def load(path: Path) -> Checkpoint:
         raise ValueError(f"{STATE} is not of this program") from problem
 
 
-def _prune(folder: Path, phase: str) -> None:
-    """Keeps the newest two and the one with the lowest evaluation; sweeps what a crash left half written."""
-    paths = listing(folder, phase)
-    scores = {path: _evaluation(path) for path in paths}
-    best = min(
-        (path for path in paths if scores[path] is not None),
-        key=lambda path: scores[path] or 0.0,
-        default=None,
-    )
-    for path in paths[KEEP:]:
-        if path != best:
+def _prune(folder: Path, phase: str, newest_path: Path) -> None:
+    """Keeps `newest_path`, the whole one before it, and the one with the lowest evaluation.
+
+    Damaged ones do not count, so that they never push a whole one out. Sweeps what a crash left half written.
+    """
+    others = [path for path in listing(folder, phase) if path != newest_path]
+    keep = {newest_path, *islice((path for path in others if _whole(path)), KEEP - 1)}
+    scores = {path: score for path in (newest_path, *others) if (score := _evaluation(path)) is not None}
+    keep.update(path for path in sorted(scores, key=lambda path: scores[path])[:1] if _whole(path))
+    for path in others:
+        if path not in keep:
             shutil.rmtree(path, ignore_errors=True)
     for leftover in folder.glob(".writing-*"):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _whole(path: Path) -> bool:
+    try:
+        load(path)
+    except ValueError:
+        return False
+    return True
 
 
 def _evaluation(path: Path) -> float | None:

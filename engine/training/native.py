@@ -69,7 +69,7 @@ def train_native(
             count=len(data), trained=data.trained, cut=data.cut
         )
     )
-    texts = {str(file): file_sha256(file) for file in replay_files}
+    texts = {str(file): _digest(file) for file in replay_files}
     lineage = merge(card.lineage, dataset.lineage, texts, recipe.digest())
     with ExitStack() as stack:
         replay = _replay(ctx, recipe, replay_files, context)
@@ -103,10 +103,18 @@ def _replay(ctx: RunContext, recipe: Recipe, files: Sequence[Path], context: int
             "warning",
         )
         return None
-    if any(not file.is_file() for file in files):
-        missing = next(file for file in files if not file.is_file())
-        raise BadInput(_("the text that the base learnt from is gone"), path=missing, mend="h2q-tui sample")
     return TextStream.training(files, seed=recipe.seed, shortest=min(SHORTEST_REPLAY, context))
+
+
+def _digest(file: Path) -> str:
+    try:
+        return file_sha256(file)
+    except OSError as problem:
+        raise BadInput(
+            _("the text that the base learnt from cannot be read: {reason}").format(reason=problem.strerror),
+            path=file,
+            mend="h2q-tui sample",
+        ) from problem
 
 
 def merge(base: Lineage, dataset: Lineage, texts: dict[str, str], settings_sha256: str) -> Lineage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from engine.i18n import _
 from engine.models.card import Lineage, ModelCard
 from engine.models.directory import save_model
 from engine.models.transformer import ModelConfig, Transformer
+from engine.runs.rundir import point_to_checkpoints
 from engine.training import checkpoint
 from engine.training.batches import Batches
 from engine.training.budget import Budget, effective_budget, tokens_per_pass
@@ -20,7 +22,6 @@ from engine.training.checkpoint import Checkpoint, LoopState
 from engine.training.devices import choose_device
 from engine.training.job import Job
 from engine.training.optim import Optimizer
-from engine.training.saver import link_newest
 from engine.training.settings import Recipe
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ def start(
         )
     )
     ctx.run_dir.checkpoints.mkdir(parents=True, exist_ok=True)
-    link_newest(ctx.workspace.root, ctx.run_dir.checkpoints)
+    with contextlib.suppress(OSError):
+        point_to_checkpoints(ctx.run_dir)
     return Job(
         ctx=ctx,
         recipe=recipe,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
 from pathlib import Path
 
@@ -80,15 +78,3 @@ class Saver:
             )
         )
         return path
-
-
-def link_newest(workspace: Path, checkpoints: Path) -> None:
-    """Points `<workspace>/training_checkpoints` at the checkpoints of the newest run; a folder there is left alone."""
-    link = workspace / "training_checkpoints"
-    if link.exists() and not link.is_symlink():
-        return
-    temporary = link.with_name(f".training_checkpoints.{os.getpid()}")
-    with contextlib.suppress(OSError):
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(os.path.relpath(checkpoints, workspace))
-        temporary.replace(link)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from engine.errors import BadInput, NotEnoughData
+from engine.models.tokenizer import IM_END
+from engine.training.batches import Batch
+from engine.training.conversations import NativeBatches, WindowSet
+from engine.training.settings import Phase
+from engine.training.stream import TextStream
+from tests.unit.training_run import text_file, tiny
+
+
+def dataset(folder: Path, *conversations: list[tuple[str, str]], train: bool = True) -> Path:
+    rows: list[dict[str, Any]] = [
+        {
+            "id": f"c{number}",
+            "cluster": f"k{number}",
+            "messages": [
+                {"role": role, "content": text, "train": train and role == "assistant"}
+                for role, text in turns
+            ],
+        }
+        for number, turns in enumerate(conversations)
+    ]
+    path = folder / "train_data.jsonl"
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def many(count: int = 30) -> list[list[tuple[str, str]]]:
+    return [
+        [("user", "问" * (number % 7 + 1)), ("assistant", f"answer {number:03d} " * (number % 5 + 1))]
+        for number in range(count)
+    ]
+
+
+def batches(folder: Path, path: Path, *, replay: bool = True, passes: int = 4096) -> NativeBatches:
+    recipe = msgspec.structs.replace(tiny(Phase.NATIVE), epochs=2)
+    stream = TextStream.training([text_file(folder)], seed=0, shortest=16) if replay else None
+    return NativeBatches(WindowSet.of_dataset(path, 256), stream, recipe, 256, passes)
+
+
+def learnt(batch: Batch) -> list[int]:
+    """The tokens with a reported loss."""
+    return [int(token) for part in batch.passes for token in part.targets[part.counted > 0]]
+
+
+def test_each_answer_is_learnt_once_in_every_epoch(tmp_path: Path) -> None:
+    source = batches(tmp_path, dataset(tmp_path, *many()))
+    wanted = Counter(token for turns in many() for token in (*turns[1][1].encode(), IM_END))
+    whole = source.steps() // 2
+    first = [source.draw(number, 99) for number in range(whole)]
+    second = [source.draw(number, 99) for number in range(whole, 2 * whole)]
+    got = Counter(token for batch in first for token in learnt(batch))
+    assert source.epoch_after(whole, 0) == 1.0
+    assert got == wanted
+    assert Counter(token for batch in second for token in learnt(batch)) == wanted
+
+
+def test_only_answers_and_their_stop_token_carry_loss(tmp_path: Path) -> None:
+    path = dataset(tmp_path, [("system", "rules"), ("user", "question"), ("assistant", "reply")])
+    source = batches(tmp_path, path, replay=False)
+    assert learnt(source.draw(0, 1)) == [*b"reply", IM_END]
+
+
+def test_weights_sum_to_one_with_three_tenths_on_replayed_text(tmp_path: Path) -> None:
+    source = batches(tmp_path, dataset(tmp_path, *many()))
+    for number in range(source.steps()):
+        batch = source.draw(number, 99)
+        weights = sum(float(part.weights.sum()) for part in batch.passes)
+        replayed = sum(float(part.weights.sum()) for part in batch.passes if not part.counted.any())
+        tokens = sum(part.ids.numel() for part in batch.passes if not part.counted.any())
+        assert weights == pytest.approx(1.0, rel=1e-4)
+        assert replayed == pytest.approx(0.3, rel=1e-4)
+        assert tokens / batch.tokens == pytest.approx(0.3, abs=0.03)
+        assert sum(float(part.counted.sum()) for part in batch.passes) == pytest.approx(1.0, rel=1e-4)
+
+
+def test_small_passes_learn_the_same_as_a_large_one(tmp_path: Path) -> None:
+    path = dataset(tmp_path, *many())
+    large, small = batches(tmp_path, path), batches(tmp_path, path, passes=64)
+    for number in range(large.steps()):
+        one, other = large.draw(number, 99), small.draw(number, 99)
+        assert len(other.passes) >= len(one.passes)
+        assert learnt(one) == learnt(other)
+        assert torch.allclose(
+            torch.stack([part.weights.sum() for part in one.passes]).sum(),
+            torch.stack([part.weights.sum() for part in other.passes]).sum(),
+        )
+
+
+def test_a_draw_depends_on_its_number_alone(tmp_path: Path) -> None:
+    path = dataset(tmp_path, *many())
+    source, again = batches(tmp_path, path), batches(tmp_path, path)
+    last = source.steps() - 1
+    wanted = [source.draw(number, 99) for number in range(last + 1)][last]
+    got = again.draw(last, 99)
+    assert all(
+        torch.equal(a.ids, b.ids) and torch.equal(a.weights, b.weights)
+        for a, b in zip(wanted.passes, got.passes, strict=True)
+    )
+
+
+def test_a_dataset_without_an_answer_to_learn_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="assistant mask is empty"):
+        WindowSet.of_dataset(dataset(tmp_path, [("user", "alone")]), 64)
+    with pytest.raises(BadInput, match="assistant mask is empty"):
+        WindowSet.of_dataset(dataset(tmp_path, *many(3), train=False), 64)
+
+
+def test_an_empty_dataset_and_a_missing_one_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(NotEnoughData, match="no conversation"):
+        WindowSet.of_dataset(dataset(tmp_path), 64)
+    with pytest.raises(BadInput, match=r"missing\.jsonl"):
+        WindowSet.of_dataset(tmp_path / "missing.jsonl", 64)
+
+
+def test_a_broken_row_is_named_with_its_line(tmp_path: Path) -> None:
+    path = dataset(tmp_path, *many(3))
+    with path.open("a") as file:
+        file.write('\n{"id": "x", "messages": [{"role"\n')
+    with pytest.raises(BadInput, match="line 5"):
+        WindowSet.of_dataset(path, 64)

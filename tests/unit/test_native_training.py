@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.errors import BadInput, Interrupted
+from engine.models.card import Lineage, ModelCard
+from engine.models.directory import load_model
+from engine.runs.events import Evaluated, Log, Step
+from engine.training.native import train_native
+from engine.training.scratch import train_scratch
+from engine.training.settings import Phase
+from tests.unit.test_conversations import dataset, many
+from tests.unit.training_run import events, new_run, text_file, tiny
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
+
+
+@dataclass(frozen=True)
+class Rows:
+    path: Path
+    lineage: Lineage
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    text = text_file(tmp_path)
+    train_scratch(new_run(tmp_path / "base"), tiny(), [text], name="first", out=tmp_path / "first")
+    return tmp_path / "first"
+
+
+def rows(folder: Path) -> Rows:
+    lineage = Lineage(
+        conversations=["c0", "c1"], clusters=["k0"], dataset="d", dataset_sha256="h", newest_conversation=5.0
+    )
+    return Rows(dataset(folder, *many()), lineage)
+
+
+def train(root: Path, base: Path, data: Rows, resume: Path | None = None, steps: int = 6) -> ModelCard:
+    recipe = msgspec.structs.replace(tiny(Phase.NATIVE), max_steps=steps, epochs=50)
+    ctx = new_run(root)
+    return train_native(
+        ctx, recipe, base, data, [base.parent / "a.txt"], name="mine", out=root / "mine", resume=resume
+    )
+
+
+def test_the_continued_model_learns_the_answers_and_carries_its_lineage(tmp_path: Path, base: Path) -> None:
+    recipe = msgspec.structs.replace(tiny(Phase.NATIVE), max_steps=40, epochs=50)
+    ctx = new_run(tmp_path / "n")
+    data = rows(tmp_path)
+    card = train_native(ctx, recipe, base, data, [tmp_path / "a.txt"], name="mine", out=tmp_path / "mine")
+    told = events(ctx, Step)
+    assert told[-1].step == 40
+    assert told[0].loss is not None
+    assert told[-1].loss is not None
+    assert told[-1].loss < told[0].loss - 1
+    first = load_model(base)[1]
+    assert (card.mode, card.base, card.context) == ("native", "first", 64)
+    assert card.lineage.conversations == ["c0", "c1"]
+    assert card.lineage.texts == first.lineage.texts
+    assert card.lineage.newest_conversation == 5.0
+    assert card.train_bytes > first.train_bytes
+    assert load_model(tmp_path / "mine")[1] == card
+    assert events(ctx, Evaluated)[0].loss == pytest.approx(first_evaluation(tmp_path), abs=0.2)
+
+
+def first_evaluation(root: Path) -> float:
+    run = next((root / "base" / "runs").iterdir())
+    from engine.runs.journal import JournalReader
+
+    found = [r.event for r in JournalReader(run / "events.jsonl").poll() if isinstance(r.event, Evaluated)]
+    assert found[-1].loss is not None
+    return found[-1].loss
+
+
+def test_lineages_add_up_over_generations(tmp_path: Path, base: Path) -> None:
+    train(tmp_path / "one", base, rows(tmp_path))
+    (tmp_path / "one" / "a.txt").symlink_to(tmp_path / "a.txt")
+    later = Rows(dataset(tmp_path, *many(5)), Lineage(conversations=["c1", "c9"], newest_conversation=3.0))
+    card = train(tmp_path / "two", tmp_path / "one" / "mine", later)
+    assert card.lineage.conversations == ["c0", "c1", "c9"]
+    assert card.lineage.newest_conversation == 5.0
+    assert card.base == "mine"
+
+
+def test_a_stopped_phase_goes_on_exactly(tmp_path: Path, base: Path) -> None:
+    data = rows(tmp_path)
+    whole = train(tmp_path / "whole", base, data)
+    from tests.unit.test_training_loop import commanded
+
+    stopping = commanded(tmp_path / "stopped", (4, "stop", ""))
+    recipe = msgspec.structs.replace(tiny(Phase.NATIVE), max_steps=6, epochs=50)
+    with pytest.raises(Interrupted):
+        train_native(stopping, recipe, base, data, [tmp_path / "a.txt"], name="mine", out=tmp_path / "x")
+    resumed = train(tmp_path / "resumed", base, data, resume=stopping.run_dir.path)
+    assert resumed.weights_sha256 == whole.weights_sha256
+
+
+def test_without_text_to_replay_the_person_is_warned(tmp_path: Path, base: Path) -> None:
+    ctx = new_run(tmp_path / "n")
+    train_native(ctx, tiny(Phase.NATIVE), base, rows(tmp_path), [], name="m", out=tmp_path / "m")
+    assert any("forget" in event.text for event in events(ctx, Log) if event.level == "warning")
+    assert events(ctx, Evaluated) == []
+
+
+def test_a_missing_replay_text_and_a_missing_base_are_named(tmp_path: Path, base: Path) -> None:
+    with pytest.raises(BadInput, match=r"gone\.txt"):
+        train_native(
+            new_run(tmp_path / "n"),
+            tiny(Phase.NATIVE),
+            base,
+            rows(tmp_path),
+            [tmp_path / "gone.txt"],
+            name="m",
+            out=tmp_path / "m",
+        )
+    with pytest.raises(BadInput, match="no model here"):
+        train(tmp_path / "o", tmp_path / "nothing", rows(tmp_path))

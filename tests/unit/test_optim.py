@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+import torch
+
+from engine.models.transformer import ModelConfig, Transformer
+from engine.training.optim import Optimizer, orthogonalise
+from engine.training.scratch import config_of
+from tests.unit.training_run import SIZE, tiny
+
+
+def model(seed: int = 0) -> Transformer:
+    made = Transformer(config_of(SIZE))
+    made.initialise(seed)
+    return made
+
+
+def gradients(of: Transformer, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in of.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=generator)
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 32, 96), (2, 96, 32)])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_orthogonalised_matrices_have_singular_values_near_one(
+    shape: tuple[int, int, int], bf16: bool
+) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    result = orthogonalise(matrices, bf16=bf16)
+    assert result.dtype == torch.float32
+    assert result.shape == matrices.shape
+    values = torch.linalg.svdvals(result)
+    # Those that were under a thousandth of the largest may stay small.
+    assert values.max() < 1.2
+    assert values.median() > 0.8
+
+
+def test_the_direction_is_kept() -> None:
+    matrix = torch.randn(1, 16, 48, generator=torch.Generator().manual_seed(1))
+    u, _s, v = torch.linalg.svd(matrix, full_matrices=False)
+    assert (orthogonalise(matrix) - u @ v).abs().max() < 0.1
+
+
+def test_a_batch_gives_what_each_matrix_gives_alone() -> None:
+    matrices = torch.randn(4, 24, 40, generator=torch.Generator().manual_seed(2))
+    alone = torch.cat([orthogonalise(matrices[n : n + 1]) for n in range(4)])
+    assert torch.allclose(orthogonalise(matrices), alone, atol=1e-4)
+
+
+def test_layers_go_to_muon_and_the_rest_to_adamw() -> None:
+    stepped = model()
+    gradients(stepped, 0)
+    optimizer = Optimizer(stepped, tiny())
+    optimizer.step(1.0, 0.9)
+    names = set(optimizer.state())
+    assert "momentum/model.layers.0.mlp.down_proj.weight" in names
+    assert {"exp_avg/lm_head.weight", "exp_avg_sq/model.embed_tokens.weight"} <= names
+    assert "exp_avg/model.layers.0.self_attn.q_norm.weight" in names
+    assert not any(name.startswith("exp_avg/") and "proj" in name for name in names)
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_a_restored_state_takes_the_same_next_step(kind: str) -> None:
+    recipe = msgspec.structs.replace(tiny(), optimizer=kind, lr=0.01, weight_decay=0.1)
+    one = model()
+    optimizer = Optimizer(one, recipe)
+    for step in range(3):
+        gradients(one, step)
+        optimizer.step(1.0, 0.9)
+    other = model(seed=1)
+    other.load_state_dict(one.state_dict())
+    second = Optimizer(other, recipe)
+    second.restore(optimizer.state())
+    for made, using in ((one, optimizer), (other, second)):
+        gradients(made, 9)
+        using.step(0.5, 0.95)
+    for name, tensor in one.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+def test_a_state_of_another_model_is_refused() -> None:
+    other = Transformer(ModelConfig(dim=32, layers=2, heads=2, kv_heads=2, head_dim=16, ffn=32))
+    with pytest.raises(KeyError):
+        Optimizer(other, tiny()).restore(Optimizer(model(), tiny()).state())
+
+
+def test_clipping_scales_to_the_norm_and_zero_leaves_it() -> None:
+    made = model()
+    optimizer = Optimizer(made, tiny())
+    gradients(made, 0)
+    before = float(optimizer.grad_norm(0.0))
+    assert before > 1
+    assert float(optimizer.grad_norm(1.0)) == pytest.approx(before)
+    assert float(optimizer.grad_norm(0.0)) == pytest.approx(1.0, rel=1e-3)
+
+
+def test_a_new_peak_moves_all_groups_in_proportion() -> None:
+    moved, usual = model(), model()
+    for made, peak in ((moved, 0.0), (usual, None)):
+        optimizer = Optimizer(made, tiny())
+        gradients(made, 0)
+        optimizer.peak = optimizer.peak if peak is None else peak
+        optimizer.step(1.0, 0.9)
+    start = model().state_dict()
+    assert all(torch.equal(tensor, start[name]) for name, tensor in moved.state_dict().items())
+    assert not any(torch.equal(tensor, start[name]) for name, tensor in usual.state_dict().items())

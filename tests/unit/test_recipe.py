@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from engine.errors import UsageProblem
+from engine.runs.spec import TrainParams
+from engine.training.schedule import Schedule
+from engine.training.settings import Phase, recipe_for
+
+
+@pytest.mark.parametrize("context", [32, 128, 300, 512, 1024, 2048, 4096])
+def test_scratch_ends_at_the_full_context(context: int) -> None:
+    recipe = recipe_for(TrainParams(context=context), Phase.SCRATCH)
+    lengths = [stretch.context for stretch in recipe.stretches]
+    assert lengths[-1] == recipe.size.context == context
+    assert lengths == sorted(set(lengths))
+    assert recipe.stretches[-1].until == 1.0
+
+
+def test_by_default_scratch_starts_short_and_native_sees_two_thousand_bytes() -> None:
+    scratch = recipe_for(TrainParams(), Phase.SCRATCH)
+    assert (scratch.stretches[0].context, scratch.stretches[-1].context) == (128, 2048)
+    assert recipe_for(TrainParams(), Phase.NATIVE).stretches[-1].context == 2048
+
+
+def test_each_step_belongs_to_the_stretch_of_its_share() -> None:
+    recipe = recipe_for(TrainParams(), Phase.SCRATCH)
+    seen = [recipe.stretch_at(step, 1000).context for step in range(1000)]
+    assert seen == sorted(seen)
+    assert seen.index(512) == round(recipe.stretches[0].until * 1000)
+    assert recipe.stretch_at(1000, 1000).context == 2048
+
+
+def test_the_local_preset_of_h2q_has_its_figures() -> None:
+    recipe = recipe_for(TrainParams(recipe="h2q-local"), Phase.SCRATCH)
+    assert (recipe.size.dim, recipe.size.heads, recipe.size.layers, recipe.size.context) == (256, 8, 6, 512)
+    assert (recipe.optimizer, recipe.lr, recipe.schedule) == ("adamw", 1e-4, Schedule.COSINE)
+    assert (recipe.stretches[0].batch, recipe.epochs, recipe.clip) == (8, 10, 1.0)
+
+
+def test_what_the_person_sets_wins() -> None:
+    params = TrainParams(
+        recipe="h2q-local", epochs=2, batch_size=3, accumulation=4, clip=0.0, max_steps=9, lr=0.5, seed=7
+    )
+    recipe = recipe_for(params, Phase.SCRATCH, time_budget_s=30.0)
+    assert (recipe.epochs, recipe.stretches[0].batch, recipe.accumulation, recipe.clip) == (2, 3, 4, 0.0)
+    assert (recipe.max_steps, recipe.lr, recipe.seed, recipe.time_budget_s) == (9, 0.5, 7, 30.0)
+
+
+def test_a_higher_rate_lifts_all_groups_in_proportion() -> None:
+    usual, doubled = (recipe_for(TrainParams(lr=lr), Phase.SCRATCH) for lr in (None, 0.04))
+    assert doubled.lr == 0.04
+    for name in ("embed_lr", "head_lr", "norm_lr"):
+        assert getattr(doubled, name) == pytest.approx(getattr(usual, name) * 0.04 / usual.lr)
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [
+        ({"recipe": "slow"}, "--recipe"),
+        ({"epochs": 0}, "--epochs"),
+        ({"batch_size": -1}, "--batch-size"),
+        ({"accumulation": 0}, "--accumulation"),
+        ({"max_steps": 0}, "--max-steps"),
+        ({"context": 8}, "--context"),
+        ({"lr": 0.0}, "--lr"),
+        ({"lr": float("nan")}, "--lr"),
+        ({"clip": -1.0}, "--clip"),
+        ({"clip": float("nan")}, "--clip"),
+        ({"max_memory_gb": 0.0}, "--max-memory-gb"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_in_the_words_of_its_flag(
+    changes: dict[str, object], flag: str
+) -> None:
+    with pytest.raises(UsageProblem, match=flag):
+        recipe_for(msgspec.structs.replace(TrainParams(), **changes), Phase.SCRATCH)
+
+
+def test_the_digest_tells_what_changes_the_steps_and_nothing_else() -> None:
+    recipe = recipe_for(TrainParams(), Phase.SCRATCH)
+    same = msgspec.structs.replace(recipe, max_steps=5, checkpoint_every_s=1.0, time_budget_s=9.0)
+    assert same.digest() == recipe.digest()
+    assert msgspec.structs.replace(recipe, seed=1).digest() != recipe.digest()

@@ -1,0 +1,300 @@
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from engine.errors import BadInput, Interrupted, NotEnoughData, RunFailed
+from engine.models.card import ModelCard
+from engine.models.directory import load_model
+from engine.runs.commands import Command
+from engine.runs.context import RunContext
+from engine.runs.events import (
+    CheckpointWritten,
+    CommandHandled,
+    EpochDone,
+    Evaluated,
+    Log,
+    RunStatus,
+    StatusChanged,
+    Step,
+)
+from engine.training import checkpoint, saver
+from engine.training.job import Job
+from engine.training.scratch import train_scratch
+from engine.training.settings import Recipe
+from tests.unit.training_run import events, new_run, text_file, tiny
+
+
+@pytest.fixture(autouse=True)
+def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
+
+
+class Commanded(RunContext):
+    """A run to which commands come at given polls."""
+
+    script: dict[int, list[Command]]
+    polls: int
+
+    def poll(self) -> Iterator[Command]:
+        self.polls += 1
+        yield from self.script.get(self.polls - 1, [])
+
+
+def commanded(root: Path, *commands: tuple[int, str, str]) -> Commanded:
+    """A run with commands as (poll from 0, name, value)."""
+    ctx = new_run(root)
+    ctx.__class__ = Commanded
+    assert isinstance(ctx, Commanded)
+    ctx.script, ctx.polls = {}, 0
+    for poll, name, value in commands:
+        ctx.script.setdefault(poll, []).append(Command(name, value, ctx.emit))
+    return ctx
+
+
+def run(ctx: RunContext, root: Path, recipe: Recipe | None = None, resume: Path | None = None) -> ModelCard:
+    text = root / "a.txt"
+    if not text.exists():
+        text_file(root)
+    return train_scratch(
+        ctx, recipe or tiny(), [text], name="tiny", out=ctx.workspace.models / "tiny", resume=resume
+    )
+
+
+def losses(ctx: RunContext) -> dict[int, float | None]:
+    return {event.step: event.loss for event in events(ctx, Step)}
+
+
+def test_a_model_comes_out_that_learnt_something(tmp_path: Path) -> None:
+    ctx = new_run(tmp_path)
+    card = run(ctx, tmp_path, msgspec.structs.replace(tiny(), max_steps=40))
+    told = losses(ctx)
+    assert list(told) == list(range(1, 41))
+    assert told[1] == pytest.approx(5.576, abs=0.01)
+    assert told[40] is not None
+    assert told[40] < 3.5
+    model, read = load_model(ctx.workspace.models / "tiny")
+    assert read == card
+    assert (card.mode, card.languages, card.context) == ("scratch", ["en"], 64)
+    assert card.train_bytes == 20 * 64 + 20 * 128
+    assert model.parameters_count() == card.parameters
+    assert card.lineage.texts[str(tmp_path / "a.txt")]
+
+
+def test_the_general_set_is_evaluated_first_last_and_in_between(tmp_path: Path) -> None:
+    ctx = new_run(tmp_path)
+    run(ctx, tmp_path)
+    assert [event.step for event in events(ctx, Evaluated)] == [0, 1, 2, 3, 4, 5, 6]
+    assert all(event.loss is not None for event in events(ctx, Evaluated))
+
+
+def test_the_training_log_has_h2q_s_rows(tmp_path: Path) -> None:
+    ctx = new_run(tmp_path)
+    run(ctx, tmp_path, msgspec.structs.replace(tiny(), max_steps=100, epochs=2))
+    rows = json.loads((tmp_path / "training_log.json").read_text())
+    epochs = events(ctx, EpochDone)
+    assert [row["epoch"] for row in rows] == [event.epoch for event in epochs] == [1, 2]
+    assert set(rows[0]) == {"epoch", "train_loss", "eval_loss", "perplexity", "epoch_time", "total_time"}
+    assert rows[1]["total_time"] == pytest.approx(rows[0]["epoch_time"] + rows[1]["epoch_time"])
+    assert all(event.epochs == 2 for event in epochs)
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_a_resumed_run_takes_exactly_the_steps_of_one_that_was_not_stopped(kind: str, tmp_path: Path) -> None:
+    recipe = msgspec.structs.replace(tiny(), optimizer=kind, max_steps=8)
+    whole, resumed = new_run(tmp_path / "a"), new_run(tmp_path / "b")
+    text_file(tmp_path)
+    train_scratch(whole, recipe, [tmp_path / "a.txt"], name="m", out=tmp_path / "whole")
+    stopping = commanded(tmp_path / "d", (5, "stop", ""))
+    with pytest.raises(Interrupted, match="step 5"):
+        train_scratch(stopping, recipe, [tmp_path / "a.txt"], name="m", out=tmp_path / "stopped")
+    assert not (tmp_path / "stopped").exists()
+    card = train_scratch(
+        resumed,
+        recipe,
+        [tmp_path / "a.txt"],
+        name="m",
+        out=tmp_path / "resumed",
+        resume=stopping.run_dir.path,
+    )
+    both = losses(stopping) | losses(resumed)
+    assert both == losses(whole)
+    assert list(losses(resumed)) == [6, 7, 8]
+    assert card.weights_sha256 == load_model(tmp_path / "whole")[1].weights_sha256
+
+
+def test_a_run_goes_on_from_its_own_checkpoint(tmp_path: Path) -> None:
+    ctx = commanded(tmp_path, (3, "stop", ""))
+    with pytest.raises(Interrupted):
+        run(ctx, tmp_path)
+    ctx.script = {}
+    run(ctx, tmp_path)
+    assert [event.step for event in events(ctx, Step)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_damaged_checkpoint_is_told_and_the_older_one_taken(tmp_path: Path) -> None:
+    ctx = commanded(tmp_path, (2, "checkpoint", ""), (4, "stop", ""))
+    with pytest.raises(Interrupted):
+        run(ctx, tmp_path)
+    weights = checkpoint.listing(ctx.run_dir.checkpoints, "scratch")[0] / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-3] ^= 4
+    weights.write_bytes(data)
+    ctx.script = {}
+    run(ctx, tmp_path)
+    warnings = [event.text for event in events(ctx, Log) if event.level == "warning"]
+    assert any(str(weights.parent) in text and weights.name in text for text in warnings)
+    assert [event.step for event in events(ctx, Step)] == [1, 2, 3, 4, 3, 4, 5, 6]
+
+
+def test_a_checkpoint_of_other_data_or_settings_is_refused(tmp_path: Path) -> None:
+    ctx = commanded(tmp_path, (3, "stop", ""))
+    with pytest.raises(Interrupted):
+        run(ctx, tmp_path)
+    with pytest.raises(BadInput, match="other data or settings"):
+        run(new_run(tmp_path / "b"), tmp_path, tiny(seed=5), resume=ctx.run_dir.path)
+    with pytest.raises(BadInput, match="no whole scratch checkpoint"):
+        run(new_run(tmp_path / "c"), tmp_path, resume=tmp_path / "nothing")
+
+
+def test_commands_are_obeyed_between_steps(tmp_path: Path) -> None:
+    ctx = commanded(
+        tmp_path,
+        (1, "set", "lr=0.001"),
+        (1, "checkpoint", ""),
+        (2, "set", "max_steps=4"),
+        (3, "set", "speed=9"),
+        (3, "set", "max_steps=1"),
+        (3, "dance", ""),
+    )
+    run(ctx, tmp_path)
+    told = events(ctx, Step)
+    assert [event.step for event in told] == [1, 2, 3, 4]
+    assert told[0].lr == pytest.approx(0.002)
+    assert told[1].lr == pytest.approx(0.0002)
+    handled = [(event.value or event.name, event.accepted) for event in events(ctx, CommandHandled)]
+    assert handled == [
+        ("lr=0.001", True),
+        ("checkpoint", True),
+        ("max_steps=4", True),
+        ("speed=9", False),
+        ("max_steps=1", False),
+        ("dance", False),
+    ]
+    assert [event.step for event in events(ctx, CheckpointWritten)] == [1, 4]
+
+
+def test_passes_added_up_take_the_step_of_the_whole_batch(tmp_path: Path) -> None:
+    text_file(tmp_path)
+    found = []
+    for name, gigabytes in (("a", 4.0), ("b", 0.001)):
+        recipe = tiny(optimizer="adamw", eps=1e-8, lr=1e-3, max_memory_gb=gigabytes)
+        ctx = new_run(tmp_path / name)
+        run(ctx, tmp_path, recipe)
+        found.append(losses(ctx))
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
+
+
+def test_steps_that_are_not_finite_are_discarded_and_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accumulate = Job.accumulate
+    seen: list[torch.Tensor] = []
+
+    def sometimes(job: Job, batch):  # type: ignore[no-untyped-def]
+        loss = accumulate(job, batch)
+        if job.state.draw in (3, 4):
+            seen.append(job.model.lm_head.weight.detach().clone())
+            return float("nan")
+        if job.state.draw == 5:
+            seen.append(job.model.lm_head.weight.detach().clone())
+        return loss
+
+    monkeypatch.setattr(Job, "accumulate", sometimes)
+    ctx = new_run(tmp_path)
+    run(ctx, tmp_path)
+    assert torch.equal(seen[0], seen[2])
+    told = events(ctx, Step)
+    assert [event.step for event in told if event.finite] == [1, 2, 3, 4, 5, 6]
+    assert sum(not event.finite for event in told) == 2
+
+
+def test_three_in_a_row_end_the_run_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Job, "accumulate", lambda job, batch: float("inf"))
+    ctx = new_run(tmp_path)
+    with pytest.raises(RunFailed, match="not a number 3 times in a row"):
+        run(ctx, tmp_path)
+    assert not (ctx.workspace.models / "tiny").exists()
+
+
+def test_a_full_disk_does_not_stop_training_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, tries = checkpoint.save, []
+
+    def sometimes(*arguments):  # type: ignore[no-untyped-def]
+        tries.append(1)
+        if len(tries) < 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save(*arguments)
+
+    monkeypatch.setattr("engine.training.checkpoint.save", sometimes)
+    ctx = commanded(tmp_path, (1, "checkpoint", ""), (2, "checkpoint", ""))
+    run(ctx, tmp_path)
+    assert [event.step for event in events(ctx, CheckpointWritten)] == [6]
+    assert len([event for event in events(ctx, Log) if event.level == "error"]) == 2
+
+
+def test_with_the_disk_full_for_long_it_pauses_until_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, tries = checkpoint.save, []
+
+    def sometimes(*arguments):  # type: ignore[no-untyped-def]
+        tries.append(1)
+        if len(tries) < 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save(*arguments)
+
+    monkeypatch.setattr("engine.training.checkpoint.save", sometimes)
+    monkeypatch.setattr(saver, "_RETRY_S", 0.0)
+    ctx = new_run(tmp_path)
+    run(ctx, tmp_path, tiny(checkpoint_every_s=1e-6))
+    changes = [(event.status, event.reason) for event in events(ctx, StatusChanged)]
+    assert changes == [(RunStatus.PAUSED, "No space left on device"), (RunStatus.RUNNING, "")]
+    assert losses(ctx).keys() == {1, 2, 3, 4, 5, 6}
+
+
+def test_checkpoints_are_linked_where_h2q_looks_for_them(tmp_path: Path) -> None:
+    ctx = new_run(tmp_path)
+    run(ctx, tmp_path)
+    link = tmp_path / "training_checkpoints"
+    assert link.resolve() == ctx.run_dir.checkpoints.resolve()
+    assert not link.readlink().is_absolute()
+
+
+def test_a_time_budget_bounds_the_steps_before_the_first(tmp_path: Path) -> None:
+    text_file(tmp_path, size=400_000)
+    ctx = new_run(tmp_path)
+    recipe = msgspec.structs.replace(tiny(), max_steps=None, epochs=1000, time_budget_s=2.0)
+    run(ctx, tmp_path, recipe)
+    told = events(ctx, Step)
+    assert told[0].max_steps < 1000 * 360_000 / 96
+    assert told[-1].step == told[-1].max_steps > 10
+    state = checkpoint.newest(ctx.run_dir.checkpoints, "scratch").checkpoint
+    assert state is not None
+    assert state.state.seconds < 6
+
+
+def test_too_little_text_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    ctx = new_run(tmp_path)
+    (tmp_path / "a.txt").write_bytes(b"too short")
+    with pytest.raises(NotEnoughData, match=r"a\.txt"):
+        run(ctx, tmp_path)
+    assert not ctx.run_dir.checkpoints.exists()
