@@ -254,17 +254,15 @@ class Printer:
 
 def step_line(view: RunView) -> str:
     """The figures of training on one line."""
-    from engine.runs.words import duration, figure, rate, stage_word
+    from engine.runs.words import duration, figure, rate
 
     parts = [
-        stage_word(view.phase),
         _("step {step} of {steps}").format(step=f"{view.step:,}", steps=f"{view.max_steps:,}"),
         _("loss {loss} (best {best})").format(loss=figure(view.loss), best=figure(view.best_loss)),
-        f"lr {view.lr or 0.0:.3g}",
-        f"{rate(view.tokens_per_s or 0.0)} tok/s",
     ]
     if view.eta_s is not None:
         parts.append(_("{time} left").format(time=duration(view.eta_s)))
+    parts += [f"{rate(view.tokens_per_s or 0.0)} tok/s", f"lr {view.lr or 0.0:.3g}"]
     if view.memory is not None:
         used, budget = view.memory.used_mb / 1024, view.memory.budget_mb / 1024
         parts.append(f"{used:.1f}/{budget:.1f} GB")

@@ -13,17 +13,6 @@ if TYPE_CHECKING:
     from engine.runs.rundir import RunDir
     from engine.runs.view import RunSummary, RunView
 
-_SIGNS = {
-    "queued": "…",
-    "running": "●",
-    "paused": "‖",
-    "done": "✓",
-    "skipped": "=",
-    "stopped": "‖",
-    "failed": "✗",
-    "dead": "✗",
-}
-
 
 def register(app: typer.Typer) -> None:
     """Adds the group `runs`."""
@@ -209,11 +198,12 @@ def _continue(run: RunDir) -> int:
 
 def _row(summary: RunSummary) -> str:
     from engine.runs.words import status_word
+    from tui.signs import choose_signs
     from tui.text import fit
 
     figures = _("step {step} of {steps}").format(step=summary.step, steps=summary.max_steps)
     parts = [
-        f"{_SIGNS[summary.status]} {summary.id}",
+        f"{choose_signs().status(summary.status)} {summary.id}",
         fit(summary.label, 9),
         fit(status_word(summary.status), 10),
         fit(figures if summary.max_steps else summary.stage, 22),
@@ -224,9 +214,10 @@ def _row(summary: RunSummary) -> str:
 
 def _card(run: RunDir, view: RunView, summary: RunSummary) -> list[str]:
     from engine.runs.words import duration, figure, rate, status_word
+    from tui.signs import choose_signs
 
     status = status_word(summary.status) + (f" ({view.reason})" if view.reason else "")
-    lines = [f"{_SIGNS[summary.status]} {summary.id}  {summary.label}  {status}"]
+    lines = [f"{choose_signs().status(summary.status)} {summary.id}  {summary.label}  {status}"]
     if summary.error:
         lines.append(summary.error)
     if summary.started_at is not None:

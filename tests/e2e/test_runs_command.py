@@ -1,0 +1,166 @@
+"""`h2q-tui runs …` on a real run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.paths import Workspace
+from engine.runs.events import RunStatus
+from engine.runs.history import load_view
+from engine.runs.rundir import RunDir
+from tests import run_kinds
+from tests.e2e.test_runs import ended, here, start, stepping, wait_for, ws
+
+__all__ = ["here", "start", "ws"]
+
+
+def h2q(ws: Workspace, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from tui.cli import main; main()",
+            *words,
+            "--data-dir",
+            str(ws.root),
+            "--lang",
+            "en",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=run_kinds.ROOT,
+        timeout=60,
+    )
+
+
+def test_a_run_is_listed_shown_steered_and_stopped(ws: Workspace, start: Callable[[str], RunDir]) -> None:
+    run = start("until_stopped")
+    stepping(run)
+    listed = json.loads(h2q(ws, "runs", "list", "--json").stdout)
+    assert [one["id"] for one in listed["runs"]] == [run.run_id]
+    shown = h2q(ws, "runs", "show", "latest", "--json")
+    document = json.loads(shown.stdout)
+    expected = {
+        "id",
+        "kind",
+        "status",
+        "step",
+        "max_steps",
+        "loss",
+        "best_loss",
+        "tokens_per_s",
+        "peak_memory_mb",
+    }
+    assert expected | {"started_at", "finished_at", "checkpoint"} <= set(document)
+    assert document["status"] == "running"
+    assert "⡇" in h2q(ws, "runs", "show", "latest", "--plot").stdout
+    assert h2q(ws, "runs", "pause", run.run_id).returncode == 0
+    wait_for(lambda: load_view(run).status is RunStatus.PAUSED, "the pause")
+    assert "lr=0.01 from step" in h2q(ws, "runs", "set", run.run_id, "lr=0.01").stdout
+    assert json.loads(h2q(ws, "runs", "checkpoint", "--json").stdout)["reply"]["accepted"] is True
+    assert h2q(ws, "runs", "resume").returncode == 0
+    assert h2q(ws, "runs", "stop", run.run_id[:6]).returncode == 0
+    assert ended(run).status is RunStatus.STOPPED
+
+
+def test_attach_follows_to_the_end_and_exits_as_the_run_did(
+    ws: Workspace, start: Callable[[str], RunDir]
+) -> None:
+    run = start("quick")
+    done = h2q(ws, "runs", "attach", run.run_id)
+    assert done.returncode == 0
+    assert "training on the corpus: done — ten steps" in done.stdout
+    assert "training on the corpus: 10 steps, loss 0.500" in done.stdout
+    assert json.loads(h2q(ws, "runs", "attach", "--json").stdout) == {"answer": 42}
+
+
+def test_ctrl_c_detaches_and_the_run_goes_on(ws: Workspace, start: Callable[[str], RunDir]) -> None:
+    run = start("until_stopped")
+    stepping(run)
+    watcher = subprocess.Popen(
+        [
+            sys.executable,
+            "-u",
+            "-c",
+            "from tui.cli import main; main()",
+            "runs",
+            "attach",
+            "--data-dir",
+            str(ws.root),
+            "--lang",
+            "en",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=run_kinds.ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    with watcher:
+        assert watcher.stdout is not None
+        assert "begins" in watcher.stdout.readline()
+        watcher.send_signal(signal.SIGINT)
+        rest = watcher.stdout.read()
+    assert watcher.returncode == 0
+    assert f"run {run.run_id} goes on" in rest
+    assert run.alive()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (("show", "nope"), 2, "there is no run nope → h2q-tui runs list"),
+        (("set", "latest", "lr=fast"), 2, "lr=fast"),
+        (("set", "latest", "depth=3"), 2, "depth=3"),
+        (("pause", "latest"), 2, "is over (done)"),
+        (("resume", "latest"), 2, "only a training"),
+    ],
+)
+@pytest.mark.usefixtures("here")
+def test_a_command_that_cannot_be_is_one_sentence(
+    ws: Workspace, words: tuple[str, ...], code: int, says: str
+) -> None:
+    from engine.runs import launch
+
+    launch.foreground(ws, run_kinds.spec(ws.root, "quick"))
+    done = h2q(ws, "runs", *words)
+    assert done.returncode == code
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_empty_list_says_what_to_do(ws: Workspace) -> None:
+    done = h2q(ws, "runs", "list")
+    assert done.returncode == 0
+    assert "no run yet → h2q-tui train" in done.stdout
+
+
+def test_a_dead_run_is_listed_as_dead_and_attach_says_so(
+    ws: Workspace, start: Callable[[str], RunDir]
+) -> None:
+    run = start("until_stopped")
+    os.kill(stepping(run), signal.SIGKILL)
+    ended(run)
+    assert "dead" in h2q(ws, "runs", "list").stdout
+    done = h2q(ws, "runs", "attach", run.run_id)
+    assert done.returncode == 5
+    assert "killed" in done.stderr
+
+
+def test_followers_read_a_run_of_another_folder_of_the_shell(
+    ws: Workspace, start: Callable[[str], RunDir], tmp_path: Path
+) -> None:
+    (tmp_path / "engine").mkdir()
+    (tmp_path / "engine" / "__init__.py").write_text("raise SystemExit('code of the folder was run')")
+    os.chdir(tmp_path)
+    try:
+        assert ended(start("quick")).status is RunStatus.DONE
+    finally:
+        os.chdir(run_kinds.ROOT)

@@ -1,0 +1,140 @@
+"""Kinds of runs for tests of the runs themselves: real engine processes that do next to nothing.
+
+`python -c "from tests.run_kinds import engine; engine(RUN_DIR, LOCK_FD)"` is `python -m engine run` with
+`run` below as the code of every kind; the first path of `ImportParams` chooses what it does.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.errors import BadInput, NotEnoughData
+from engine.runs import launch, runner
+from engine.runs.context import Outcome, RunContext
+from engine.runs.events import CheckpointWritten, RunStatus, Step
+from engine.runs.rundir import RunDir
+from engine.runs.spec import ImportParams, RunKind, RunSpec, make_spec
+
+HERE = f"{__name__}:run"
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def spec(workspace: Path, behaviour: str) -> RunSpec:
+    """A spec whose run does `behaviour`: the name of a function below."""
+    return make_spec(workspace, ImportParams(paths=[behaviour]))
+
+
+def use_here() -> dict[str, str]:
+    """The table of kinds with this module in it."""
+    return dict.fromkeys(RunKind, HERE)
+
+
+def engine(run_dir: str, lock_fd: int) -> None:
+    runner.KINDS.update(use_here())
+    sys.exit(runner.main(Path(run_dir), lock_fd=lock_fd))
+
+
+def engine_command(run: RunDir, fd: int, _scope: str) -> list[str]:
+    """Stands for `launch._engine_command`."""
+    code = f"from tests.run_kinds import engine; engine({str(run.path)!r}, {fd})"
+    return [sys.executable, "-P", "-c", code]
+
+
+assert callable(launch._engine_command)
+
+
+def run(ctx: RunContext) -> Outcome:
+    name = ctx.params(ImportParams).paths[0]
+    behaviour: Callable[[RunContext], Outcome] = globals()[name]
+    return behaviour(ctx)
+
+
+def step(number: int) -> Step:
+    return Step(
+        phase="native",
+        step=number,
+        max_steps=10_000,
+        loss=5.0 / number,
+        lr=0.1,
+        tokens=number,
+        tokens_per_s=9.0,
+    )
+
+
+def quick(ctx: RunContext) -> Outcome:
+    with ctx.stage("native", 1, 1) as stage:
+        for number in range(1, 11):
+            ctx.emit(step(number))
+        stage.detail = "ten steps"
+    return Outcome(RunStatus.DONE, result={"answer": 42})
+
+
+def until_stopped(ctx: RunContext) -> Outcome:
+    """Steps until it is told to stop; a checkpoint and a learning rate may be asked for."""
+    with ctx.train_lock(), ctx.stage("native", 1, 1):
+        number = 0
+        while not ctx.stop_requested:
+            number += 1
+            for command in ctx.poll():
+                if command.name == "checkpoint":
+                    command.accept(f"checkpoint {number}")
+                elif command.name == "set" and command.value.startswith("lr="):
+                    command.accept(f"{command.value} from step {number}")
+            ctx.emit(step(number))
+            time.sleep(0.005)
+        ctx.emit(
+            CheckpointWritten(phase="native", step=number, path="checkpoints/last", seconds=0.0, bytes=1)
+        )
+        ctx.check_stop()
+    return Outcome(RunStatus.DONE)
+
+
+def deaf(ctx: RunContext) -> Outcome:
+    """Never asks whether it should stop."""
+    with ctx.stage("native"):
+        while True:
+            time.sleep(0.01)
+
+
+def impatient(ctx: RunContext) -> Outcome:
+    with ctx.train_lock(wait=False):
+        return Outcome(RunStatus.DONE)
+
+
+def crash(ctx: RunContext) -> Outcome:
+    with ctx.stage("native"):
+        raise ZeroDivisionError("the secret of line one\nand a second line")
+
+
+def bad_input(ctx: RunContext) -> Outcome:
+    raise BadInput("the file is empty", path=Path("a.json"), line=3, mend="h2q-tui sample")
+
+
+def too_little(ctx: RunContext) -> Outcome:
+    raise NotEnoughData("49 of 50 pairs")
+
+
+def no_memory(ctx: RunContext) -> Outcome:
+    raise MemoryError
+
+
+def disk_full(ctx: RunContext) -> Outcome:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "model.safetensors")
+
+
+def noisy(ctx: RunContext) -> Outcome:
+    print("printed by a library")
+    warnings.warn("warned by a library", stacklevel=1)
+    return Outcome(RunStatus.DONE)
+
+
+def call_home(ctx: RunContext) -> Outcome:
+    socket.create_connection(("192.0.2.1", 80), timeout=1)
+    return Outcome(RunStatus.DONE)

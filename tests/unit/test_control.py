@@ -1,0 +1,237 @@
+"""Commands to a run: over the socket, and between the steps."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.errors import Interrupted, ServiceUnreachable, UsageProblem
+from engine.paths import Workspace
+from engine.runs import lock
+from engine.runs.commands import Commands
+from engine.runs.control import PATH_LIMIT, Reply, Request, own_folder, send, send_sync, socket_path
+from engine.runs.control_server import ControlServer
+from engine.runs.events import CommandHandled, Event, RunStatus, StatusChanged
+from engine.runs.launch import prepare
+from engine.runs.rundir import RunDir
+from engine.runs.spec import CorpusParams, make_spec
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[RunDir]:
+    """A run whose lock this process holds."""
+    ws = Workspace(tmp_path)
+    made = prepare(ws, make_spec(ws.root, CorpusParams()))
+    fd = lock.take(made.lock_path)
+    assert fd is not None
+    yield made
+    os.close(fd)
+
+
+def echo(request: Request) -> Reply:
+    return Reply(request.name != "stop", f"{request.name} {request.value}")
+
+
+async def test_a_command_is_answered(run: RunDir) -> None:
+    with closing(ControlServer(run, echo)):
+        assert await send(run, "set", "lr=0.01") == Reply(True, "set lr=0.01")
+        assert not (await send(run, "stop")).accepted
+
+
+def test_the_socket_is_for_its_owner_only(run: RunDir) -> None:
+    with closing(ControlServer(run, echo)):
+        path = socket_path(run)
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert not path.exists()
+
+
+def test_a_stale_socket_is_taken_over_by_who_holds_the_lock(run: RunDir) -> None:
+    path = socket_path(run)
+    own_folder(path.parent)
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(path))
+    with closing(ControlServer(run, echo)):
+        assert send_sync(run, "pause").accepted
+
+
+def test_a_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(UsageProblem):
+        own_folder(tmp_path / "link")
+
+
+def test_a_folder_open_to_others_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "sockets").mkdir(mode=0o755)
+    own_folder(tmp_path / "sockets")
+    assert (tmp_path / "sockets").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_path_too_long_for_a_socket_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(Workspace, "runtime", tmp_path / ("x" * PATH_LIMIT))
+    with pytest.raises(UsageProblem, match="too long"):
+        socket_path(RunDir(tmp_path / "runs" / "r"))
+
+
+def test_a_run_that_does_not_live_cannot_be_reached(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    with pytest.raises(ServiceUnreachable, match="is not running"):
+        send_sync(prepare(ws, make_spec(ws.root, CorpusParams())), "pause")
+
+
+def test_a_run_that_lives_but_is_silent_is_given_up(run: RunDir) -> None:
+    with pytest.raises(ServiceUnreachable, match="did not answer"):
+        send_sync(run, "pause", timeout=0.2)
+
+
+def test_a_run_that_is_only_starting_is_waited_for(run: RunDir) -> None:
+    servers: list[ControlServer] = []
+    timer = threading.Timer(0.2, lambda: servers.append(ControlServer(run, echo)))
+    timer.start()
+    assert send_sync(run, "pause").accepted
+    servers[0].close()
+
+
+def test_an_unknown_command_is_not_sent(run: RunDir) -> None:
+    with pytest.raises(UsageProblem):
+        send_sync(run, "format disk")
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_on_the_socket_are_survived(tmp_path_factory: pytest.TempPathFactory, noise: bytes) -> None:
+    ws = Workspace(tmp_path_factory.mktemp("noise"))
+    made = prepare(ws, make_spec(ws.root, CorpusParams()))
+    fd = lock.take(made.lock_path)
+    assert fd is not None
+    with closing(ControlServer(made, echo)):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(socket_path(made)))
+            connection.sendall(noise)
+        assert send_sync(made, "pause").accepted
+    os.close(fd)
+
+
+class Sender(threading.Thread):
+    """Somebody who sends one command and waits for the answer."""
+
+    def __init__(self, commands: Commands, name: str, value: str = "") -> None:
+        super().__init__()
+        self._ask = lambda: commands.handle(Request(name, value))
+        self.reply: Reply | None = None
+        self.start()
+
+    def run(self) -> None:
+        self.reply = self._ask()
+
+    def answer(self) -> Reply:
+        self.join(5.0)
+        assert self.reply is not None
+        return self.reply
+
+
+@pytest.fixture
+def told() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def commands(told: list[Event]) -> Commands:
+    made = Commands(told.append)
+    assert list(made.poll()) == []
+    return made
+
+
+def test_a_command_reaches_the_loop_and_its_answer_the_sender_and_the_journal(
+    commands: Commands, told: list[Event]
+) -> None:
+    sender = Sender(commands, "set", "lr=0.01")
+    while sender.is_alive():
+        for command in commands.poll():
+            command.accept(f"{command.value} from step 7")
+    assert sender.answer() == Reply(True, "lr=0.01 from step 7")
+    assert told == [CommandHandled(name="set", value="lr=0.01", accepted=True, reply="lr=0.01 from step 7")]
+
+
+def test_an_answer_may_come_until_the_next_poll_which_refuses_what_has_none(commands: Commands) -> None:
+    late, never = Sender(commands, "checkpoint"), Sender(commands, "set", "depth=9")
+    taken = []
+    while len(taken) < 2:
+        taken += list(commands.poll())
+        for command in taken:
+            if command.name == "checkpoint":
+                command.accept("written")
+    list(commands.poll())
+    assert late.answer() == Reply(True, "written")
+    assert not never.answer().accepted
+
+
+def test_stop_is_answered_at_once_and_told_at_every_poll(commands: Commands) -> None:
+    assert Sender(commands, "stop").answer().accepted
+    for _again in range(2):
+        assert [command.name for command in commands.poll()] == ["stop"]
+    with pytest.raises(Interrupted):
+        commands.check_stop()
+
+
+def test_a_paused_run_waits_and_still_takes_commands(commands: Commands, told: list[Event]) -> None:
+    assert commands.handle(Request("pause")).accepted
+    got: list[str] = []
+
+    def loop() -> None:
+        for command in commands.poll():
+            got.append(command.name)
+            command.accept()
+
+    looping = threading.Thread(target=loop)
+    looping.start()
+    assert Sender(commands, "checkpoint").answer().accepted
+    assert looping.is_alive()
+    assert got == ["checkpoint"]
+    assert commands.handle(Request("resume")).accepted
+    looping.join(5.0)
+    assert not looping.is_alive()
+    statuses = [event.status for event in told if isinstance(event, StatusChanged)]
+    assert statuses == [RunStatus.PAUSED, RunStatus.RUNNING]
+
+
+def test_a_stop_ends_a_pause(commands: Commands) -> None:
+    commands.handle(Request("pause"))
+    looping = threading.Thread(target=lambda: list(commands.poll()))
+    looping.start()
+    commands.handle(Request("stop"))
+    looping.join(5.0)
+    assert not looping.is_alive()
+
+
+def test_a_signal_stops_and_is_journalled_by_the_loop_not_by_the_handler(
+    commands: Commands, told: list[Event]
+) -> None:
+    commands.signal()
+    assert told == []
+    assert [command.name for command in commands.poll()] == ["stop"]
+    assert [event.name for event in told if isinstance(event, CommandHandled)] == ["stop"]
+
+
+def test_where_nothing_is_trained_a_checkpoint_is_refused(told: list[Event]) -> None:
+    commands = Commands(told.append)
+    assert commands.handle(Request("checkpoint")) == Reply(False, "nothing is being trained at this moment")
+
+
+def test_the_end_of_a_stage_and_of_the_run_refuse_what_waits(commands: Commands) -> None:
+    waiting = Sender(commands, "checkpoint")
+    while not commands._queue.qsize() >= 2:
+        pass
+    commands.new_stage()
+    assert not waiting.answer().accepted
+    commands.close()
+    assert commands.handle(Request("pause")) == Reply(False, "the run is over")
