@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from engine.atomic import fsync_dir
+from engine.corpus.funnel import pair_counts
 from engine.corpus.ledger import Database
 from engine.corpus.messages import Prepared, exchange_keys, prepared
 from engine.corpus.states import Split
@@ -124,18 +125,13 @@ def write_dataset(
         settings_sha256=settings[0] if settings else "",
         newest_conversation=max(times, default=None),
     )
-    collected = store.connection.execute(
-        "SELECT COUNT(*) FROM turns t JOIN corpus k ON k.conversation_id = t.conversation_id WHERE t.role = 'assistant'"
-    ).fetchone()[0]
-    accepted, test = store.connection.execute(
-        "SELECT COALESCE(SUM(pairs), 0), COALESCE(SUM(CASE WHEN split = 'test' THEN pairs END), 0) FROM corpus WHERE state = 'accepted'"
-    ).fetchone()
+    counts = pair_counts(store)
     report = DatasetReport(
         conversations=len(ids),
         pairs=pairs,
-        collected_pairs=collected,
-        accepted_pairs=accepted,
-        test_pairs=test,
+        collected_pairs=counts.collected,
+        accepted_pairs=counts.accepted,
+        test_pairs=counts.test,
         masked_turns=masked,
         bytes=size,
         replayed=len(known & set(ids)),

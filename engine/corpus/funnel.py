@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 
 from engine.corpus.ledger import Database
 from engine.corpus.states import Action, Split, Stage, State
@@ -38,3 +39,26 @@ def funnel(store: Database) -> Funnel:
         train=splits[Split.TRAIN],
         test=splits[Split.TEST],
     )
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """Pairs (a question with its answer): one for each turn of the assistant."""
+
+    collected: int
+    accepted: int
+    """Of accepted conversations, with an answer that is trained."""
+    test: int
+    """Of the accepted ones, those kept back to judge."""
+
+
+def pair_counts(store: Database) -> PairCounts:
+    """How many pairs came in, are accepted, and are kept back."""
+    collected = store.connection.execute(
+        "SELECT COUNT(*) FROM turns t JOIN corpus k ON k.conversation_id = t.conversation_id WHERE t.role = 'assistant'"
+    ).fetchone()[0]
+    accepted, test = store.connection.execute(
+        "SELECT COALESCE(SUM(pairs), 0), COALESCE(SUM(CASE WHEN split = ? THEN pairs END), 0) FROM corpus WHERE state = ?",
+        (Split.TEST, State.ACCEPTED),
+    ).fetchone()
+    return PairCounts(collected=collected, accepted=accepted, test=test)

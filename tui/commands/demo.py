@@ -1,0 +1,97 @@
+"""`h2q-tui demo`: the whole loop on the shipped sample, watched on the terminal or in the app."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from engine.i18n import _
+from tui.commands import common
+
+if TYPE_CHECKING:
+    from engine.runs.view import RunView
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `demo`."""
+
+    @app.command(help=_("The whole loop on a shipped sample, in a workspace of its own: about four minutes."))
+    def demo(
+        steps: int = typer.Option(
+            None, "--steps", min=1, help=_("Training steps of each phase; for a quick look.")
+        ),
+        in_app: bool = typer.Option(False, "--app", help=_("Watch it in the app.")),
+    ) -> None:
+        from engine.demo import demo_workspace, running_demo
+        from engine.i18n import language
+        from engine.runs.rundir import RunDir
+        from engine.runs.spec import DemoParams, make_spec
+        from engine.workspace import open_workspace
+        from tui.commands.progress import attach_in_terminal, conclude, follow_in_terminal
+
+        going = running_demo(common.options.data_dir)
+        if going is not None:
+            run = RunDir(going)
+            common.options.data_dir = str(run.workspace.root)
+            if in_app:
+                raise typer.Exit(_open_app())
+            common.say(_("the demo is running already; this is it"))
+            raise typer.Exit(conclude(attach_in_terminal(run)))
+        ws = open_workspace(demo_workspace(common.options.data_dir))
+        common.options.data_dir = str(ws.root)
+        spec = make_spec(ws.root, DemoParams(steps=steps), language=language())
+        if in_app:
+            from engine.runs.launch import launch
+
+            launch(ws, spec)
+            raise typer.Exit(_open_app())
+        common.say(_("workspace of the demo: {path}").format(path=ws.root))
+        followed = follow_in_terminal(ws, spec)
+        if followed.exit_code == 0:
+            for line in story(followed.view):
+                common.say(line)
+        code = conclude(followed)
+        if code == 0:
+            common.say(_("open the app on it: h2q-tui --data-dir {path}").format(path=ws.root))
+        raise typer.Exit(code)
+
+
+def _open_app() -> int:
+    from tui.commands.app import open_app
+
+    return open_app("train")
+
+
+def story(view: RunView) -> list[str]:
+    """What the demo showed, in plain words, and what it did not show."""
+    lines = [""]
+    if view.funnel is not None:
+        lines.append(
+            _(
+                "corpus: {collected} conversations came in, {train} trained on, {test} kept back to judge"
+            ).format(
+                collected=view.funnel.collected,
+                train=view.plan.train_conversations if view.plan else 0,
+                test=view.plan.test_conversations if view.plan else 0,
+            )
+        )
+    if view.verdict is not None:
+        lines.append(
+            _("verdict on conversations it never saw: {sentence}").format(sentence=view.verdict.sentence)
+        )
+        lines.append(
+            _("the new model is better and is in use")
+            if view.promoted is not None
+            else _("the new model is not shown to be better: the base stays in use")
+        )
+    lines.append(
+        _(
+            "A model of this size shows the loop; it imitates the style of what it read and does not converse. "
+            "For real use the loop is the same with a larger base: give native more of your text and time "
+            "(h2q-tui train --mode scratch, then --mode native); tuning an existing model (lora) and prompting "
+            "one (message) are not in this version yet."
+        )
+    )
+    lines.append("")
+    return lines

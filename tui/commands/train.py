@@ -1,0 +1,125 @@
+"""`h2q-tui train`: the whole loop for one model, in the foreground or detached."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from engine.i18n import _
+from tui.commands import common
+
+MODES = ("auto", "native", "scratch")
+RECIPES = ("fast", "h2q-local")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `train`."""
+
+    @app.command(help=_("Train: corpus, model, verdict, and promotion when the new model is better."))
+    def train(
+        run_once: bool = typer.Option(
+            False,
+            "--run-once",
+            help=_(
+                "Stay in the foreground until the run ends (as without --detach); refuse when another run trains."
+            ),
+        ),
+        mode: str = typer.Option(
+            "auto",
+            "--mode",
+            help=_("auto, native (the built-in model on your conversations) or scratch (on plain text)."),
+        ),
+        model: str = typer.Option(
+            None,
+            "--model",
+            help=_("Base to continue: a model's name or directory; without it, the model in use."),
+        ),
+        min_corpus: int = typer.Option(
+            50, "--min-corpus", min=1, help=_("Accepted pairs below which the run is skipped (exit code 3).")
+        ),
+        data: list[str] = typer.Option([], "--data", help=_("Text files or folders for scratch.")),  # noqa: B008
+        config: str = typer.Option(
+            None, "--config", help=_("models.json to update instead of the workspace's.")
+        ),
+        wait: bool = typer.Option(False, "--wait", help=_("Wait when another run trains.")),
+        output: str = typer.Option(None, "--output", help=_("Folder of the new model.")),
+        recipe: str = typer.Option("fast", "--recipe", help=_("fast, or h2q-local (the H2Q-Evo preset).")),
+        epochs: int = typer.Option(None, "--epochs", min=1, help=_("Passes over the corpus.")),
+        batch_size: int = typer.Option(None, "--batch-size", min=1, help=_("Sequences per step.")),
+        accumulation: int = typer.Option(
+            None, "--accumulation", min=1, help=_("Micro-batches added up before a step.")
+        ),
+        max_memory_gb: float = typer.Option(
+            None, "--max-memory-gb", min=0.25, help=_("Memory that the run may take (4.0).")
+        ),
+        max_steps: int = typer.Option(None, "--max-steps", min=1, help=_("Optimizer steps at most.")),
+        max_minutes: float = typer.Option(
+            None, "--max-minutes", min=0.1, help=_("Minutes that the training may take.")
+        ),
+        lr: float = typer.Option(None, "--lr", min=0.0, help=_("Peak learning rate.")),
+        clip: float = typer.Option(
+            None, "--clip", min=0.0, help=_("Largest gradient norm; 0 turns clipping off.")
+        ),
+        context: int = typer.Option(
+            None, "--context", min=64, max=4096, help=_("Bytes that the model sees at once.")
+        ),
+        seed: int = typer.Option(0, "--seed", help=_("Seed of everything random.")),
+        checkpoint_every: float = typer.Option(
+            60.0, "--checkpoint-every", min=1.0, help=_("Seconds between checkpoints.")
+        ),
+        resume: str = typer.Option(None, "--resume", help=_("Continue a run from its newest checkpoint.")),
+        no_promote: bool = typer.Option(False, "--no-promote", help=_("Judge only; keep the model in use.")),
+        detach: bool = typer.Option(
+            False, "--detach", help=_("Start the run and return; it goes on without the terminal.")
+        ),
+    ) -> None:
+        from engine.errors import UsageProblem
+        from engine.i18n import language
+        from engine.runs.spec import TrainMode, TrainParams, make_spec
+
+        if mode not in MODES:
+            raise UsageProblem(
+                _("--mode takes {choices}, not {value}").format(choices=", ".join(MODES), value=mode),
+                mend="h2q-tui train --mode native",
+            )
+        if recipe not in RECIPES:
+            raise UsageProblem(
+                _("--recipe takes {choices}, not {value}").format(choices=", ".join(RECIPES), value=recipe),
+                mend="h2q-tui train --recipe fast",
+            )
+        ws = common.workspace()
+        params = TrainParams(
+            mode=TrainMode(mode),
+            model=_model(model),
+            min_corpus=min_corpus,
+            data=[str(common.resolve(path)) for path in data],
+            output=str(common.resolve(output)) if output else None,
+            config=str(common.resolve(config)) if config else None,
+            recipe=recipe,
+            epochs=epochs,
+            batch_size=batch_size,
+            accumulation=accumulation,
+            max_memory_gb=max_memory_gb,
+            max_steps=max_steps,
+            time_budget_s=max_minutes * 60 if max_minutes else None,
+            lr=lr,
+            clip=clip,
+            context=context,
+            seed=seed,
+            checkpoint_every_s=checkpoint_every,
+            resume=resume,
+            promote=not no_promote,
+            wait=wait or not run_once,
+        )
+        spec = make_spec(ws.root, params, language=language())
+        from tui.commands.progress import run_command
+
+        raise typer.Exit(run_command(ws, spec, detach=detach))
+
+
+def _model(model: str | None) -> str | None:
+    """A name as it is, a path made absolute."""
+    if model is None or not ("/" in model or Path(model).is_dir()):
+        return model
+    return str(common.resolve(model))
