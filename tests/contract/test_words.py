@@ -129,7 +129,7 @@ def untranslated(source: str) -> list[str]:
             owner = getattr(function.value, "id", "") if isinstance(function, ast.Attribute) else ""
             if name in SHOWN and node.args and owner not in INTERNAL:
                 suspects.append(node.args[SHOWN[name]])
-            if name not in ("Action", "ArgumentParser", "add_argument"):
+            if name not in ("Action", "ArgumentParser", "add_argument", "add_parser"):
                 suspects += [keyword.value for keyword in node.keywords if keyword.arg in KEYWORDS_SHOWN]
         elif isinstance(node, ast.Assign):
             titles = [

@@ -70,7 +70,7 @@ def test_a_look_that_breaks_is_a_failed_item(tmp_path: Path) -> None:
 def test_accelerate_before_the_fix_of_empty_loaders_is_warned_of(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str, grade: Grade
 ) -> None:
-    monkeypatch.setattr(machine.metadata, "version", lambda _name: version)
+    monkeypatch.setattr("importlib.metadata.version", lambda _name: version)
     assert machine.accelerate(Workspace(tmp_path))[0] is grade
 
 
@@ -101,5 +101,5 @@ def test_both_layouts_of_control_groups_are_read(
 
 def test_a_full_disk_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _path: usage(100, 100, 0))
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: usage(100, 100, 0))
     assert machine.disk(Workspace(tmp_path / "x"))[0] is Grade.FAIL

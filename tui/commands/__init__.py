@@ -7,10 +7,13 @@ from collections.abc import Callable
 
 import typer
 
-from tui.commands import chat, check, models, runs, validate
+from tui.commands import chat, check, demo, models, monitor, runs, train, validate
 
 GROUPS: tuple[Callable[[typer.Typer], None], ...] = (
+    demo.register,
     check.register,
+    monitor.register,
+    train.register,
     validate.register,
     chat.register,
     runs.register,

@@ -17,7 +17,8 @@ def register(app: typer.Typer) -> None:
     def check() -> None:
         from pathlib import Path
 
-        from engine.health.preflight import Grade, examine
+        from engine.health.item import Grade
+        from engine.health.preflight import examine
         from engine.paths import find_workspace
 
         base = Path(common.options.workspace_dir) if common.options.workspace_dir else None
