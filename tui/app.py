@@ -1,31 +1,29 @@
 """The App: which tab is shown, which key means which action, and who is told of what. No logic of the work.
 
-Keys are looked up in `tui/actions.py` after the focused widget had its turn; see `tui/tabs/base.py` for how a
-tab takes part.
+`tui/dispatch.py` finds and does the action of a key; `tui/tabs/base.py` tells how a tab takes part.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events, on
 from textual._compositor import ChopsUpdate
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.keys import _character_to_key, key_to_character
+from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import ContentSwitcher, Input, TextArea
+from textual.widgets import ContentSwitcher
 
 from engine.config import Settings
-from engine.errors import H2QError
 from engine.i18n import _
 from engine.paths import shipped
 from tui import personal
-from tui.actions import EVERYWHERE, Action, Keys, half_width
+from tui.actions import Keys
+from tui.dispatch import KeyedApp
 from tui.filters import OnlyText
 from tui.follow import RunBoard, RunsChanged, RunUpdated, headline
 from tui.palette import ActionProvider
@@ -33,7 +31,7 @@ from tui.repaint import ExactUpdate
 from tui.signs import choose_signs
 from tui.tabs.base import Tab
 from tui.tabs.registry import TABS, TabRow, make_tab
-from tui.terminal import look, theme_name
+from tui.terminal import hung_up, look, theme_name
 from tui.text import plain
 from tui.widgets.footer import Footer
 from tui.widgets.header import Header
@@ -47,6 +45,8 @@ if TYPE_CHECKING:
 
 TOO_SMALL = (60, 20)
 """Columns and rows below which nothing useful fits."""
+HUNG_UP_EVERY_S = 5.0
+"""Between two looks whether the terminal is still there."""
 
 
 class TooSmall(Lines):
@@ -55,12 +55,10 @@ class TooSmall(Lines):
     DEFAULT_CSS = "TooSmall { display: none; }"
 
     def on_resize(self, _event: events.Resize) -> None:
-        from textual.content import Content
-
         self.show([Content(_("h2q needs 60 columns and 20 rows"))])
 
 
-class H2QApp(App[None]):
+class H2QApp(KeyedApp):
     """The terminal app on one workspace.
 
     `board` knows every run, `keys` every key, `signs` what this terminal can draw, `settings` what the person
@@ -85,9 +83,12 @@ class H2QApp(App[None]):
         settings: Settings | None = None,
         *,
         welcome: bool = False,
+        interval: float = 2.0,
     ) -> None:
-        """`welcome` offers the first-start sheet where nothing has been done in the workspace yet."""
+        """`welcome` offers the first-start sheet where nothing has been done in the workspace yet; `interval`
+        is the pace of the Health tab in seconds."""
         self.workspace = workspace
+        self.interval = interval
         self._welcome = welcome
         self.settings = settings or Settings()
         self.terminal = look()
@@ -115,8 +116,18 @@ class H2QApp(App[None]):
         loop.add_signal_handler(signal.SIGTERM, self.exit)
         await self.show_tab(self._first_tab)
         self.board.start()
+        self.set_interval(HUNG_UP_EVERY_S, self._leave_when_hung_up)
         if self._welcome:
             self.run_worker(personal.offer_first_start(self), group="first-start", exit_on_error=False)
+
+    def on_resize(self, event: events.Resize) -> None:
+        columns, rows = event.size
+        self._main.set_class(columns < TOO_SMALL[0] or rows < TOO_SMALL[1], "-too-small")
+
+    def _leave_when_hung_up(self) -> None:
+        """Ends when the terminal went without a SIGHUP (no controlling terminal, a closed pipe)."""
+        if not self.is_headless and hung_up():
+            self.exit()
 
     # Tabs
 
@@ -130,6 +141,10 @@ class H2QApp(App[None]):
     @property
     def _main(self) -> Screen[Any]:
         return self.screen_stack[0]
+
+    @property
+    def tab_ids(self) -> Sequence[str]:
+        return [row.id for row in TABS]
 
     async def show_tab(self, tab_id: str) -> None:
         """Shows a tab, making it first if nobody has looked at it yet."""
@@ -182,134 +197,17 @@ class H2QApp(App[None]):
     async def _tab_clicked(self, message: Header.TabChosen) -> None:
         await self.show_tab(TABS[message.index].id)
 
-    # Keys and actions
-
-    async def on_event(self, event: events.Event) -> None:
-        if isinstance(event, events.Key) and not event.is_forwarded and not self._in_field():
-            event = self._half_width(event)
-        await super().on_event(event)
-
-    def _in_field(self) -> bool:
-        return isinstance(self.focused, Input | TextArea)
-
-    def _half_width(self, event: events.Key) -> events.Key:
-        """`：` from an input method acts as `:`; whole words from one get the hint how to switch."""
-        character = event.character or key_to_character(event.key) or ""
-        half = half_width(character)
-        if half != character:
-            return events.Key(_character_to_key(half), half)
-        if len(character) == 1 and ord(character) > 0x2E7F and len(self.screen_stack) == 1:
-            self.say(
-                _("An input method is on: shift or ctrl+space switches it off, keys are latin letters"),
-                "watch",
-            )
-        return event
-
-    async def on_key(self, event: events.Key) -> None:
-        """A key that the focused widget left alone."""
-        if len(self.screen_stack) > 1 or event.key in self.screen.active_bindings:
-            return
-        character = event.character or ""
-        key = character if event.is_printable and character.strip() else event.key
-        tab = self.tab
-        row = self.keys.find(tab.TAB_ID if tab is not None else "", key)
-        if row is None:
-            return
-        event.stop()
-        event.prevent_default()
-        self._main.query_one(Footer).hush()
-        await self.perform(row, key)
-
-    async def perform(self, row: Action, key: str = "") -> None:
-        """Does `row` in the tab on the screen, else in the app; a failure is one sentence at the foot."""
-        tab = self.tab
-        if tab is None:
-            return
-        if tab.offers(row) and row.tab in (EVERYWHERE, tab.TAB_ID):
-            method = getattr(tab, f"action_{row.verb}")
-        elif row.tab == EVERYWHERE:
-            method = getattr(self, f"do_{row.verb}", None)
-        else:
-            method = None
-        if method is None:
-            self.say(_("Nothing here to {action}").format(action=_(row.label)))
-            return
-        try:
-            result = method(key) if "key" in inspect.signature(method).parameters else method()
-            if inspect.isawaitable(result):
-                await result
-        except H2QError as error:
-            self.say(str(error), "act")
-        self.refresh_footer()
-
-    def offers(self, row: Action) -> bool:
-        """Whether the app itself has a method for a row of EVERYWHERE."""
-        return row.tab == EVERYWHERE and hasattr(self, f"do_{row.verb}")
-
-    async def do_go_tab(self, key: str) -> None:
-        if key.isdigit() and 0 < int(key) <= len(TABS):
-            await self.show_tab(TABS[int(key) - 1].id)
-
-    async def do_tab_before(self) -> None:
-        await self._step_tab(-1)
-
-    async def do_tab_after(self) -> None:
-        await self._step_tab(1)
-
-    async def _step_tab(self, step: int) -> None:
-        here = next((i for i, row in enumerate(TABS) if self.tab and row.id == self.tab.TAB_ID), 0)
-        await self.show_tab(TABS[(here + step) % len(TABS)].id)
-
-    def do_move_left(self) -> None:
-        self.simulate_key("left")
-
-    def do_move_down(self) -> None:
-        self.simulate_key("down")
-
-    def do_move_up(self) -> None:
-        self.simulate_key("up")
-
-    def do_move_right(self) -> None:
-        self.simulate_key("right")
-
-    def do_go_top(self) -> None:
-        self.simulate_key("home")
-
-    def do_go_end(self) -> None:
-        self.simulate_key("end")
-
-    def do_keys(self) -> None:
-        from tui.screens.help import KeysSheet
-
-        tab = self.tab
-        if tab is not None:
-            self.push_screen(KeysSheet(tab), self._chosen)
-
-    def do_palette(self) -> None:
-        self.action_command_palette()
-
-    def do_enlarge(self) -> None:
-        focused = self.focused
-        if self.screen.maximized is not None:
-            self.screen.minimize()
-        elif focused is not None:
-            self.screen.maximize(focused)
-
-    def do_settings(self) -> None:
-        personal.open_settings(self)
-
-    def do_leave(self) -> None:
-        self.exit()
-
-    async def _chosen(self, row: Action | None) -> None:
-        if row is not None:
-            await self.perform(row)
-
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Nothing but our own table: the palette is `ActionProvider`."""
         return ()
 
+    def do_settings(self) -> None:
+        personal.open_settings(self)
+
     # Words to the person
+
+    def hush(self) -> None:
+        self._main.query_one(Footer).hush()
 
     def say(self, text: str, kind: str = "") -> None:
         """One line at the foot of the screen; kind is "", "good", "watch" or "act"."""

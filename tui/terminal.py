@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 from dataclasses import dataclass
 
@@ -68,3 +69,10 @@ def theme_name(setting: str, colours: int) -> str:
     if setting == "auto":
         return "ansi-dark" if colours <= 16 else "textual-dark"
     return named.get(setting, setting)
+
+
+def hung_up() -> bool:
+    """Whether the terminal on stdin has gone."""
+    poll = select.poll()
+    poll.register(0, 0)
+    return any(event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _fd, event in poll.poll(0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def open_app(tab: str | None = None) -> int:
+def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
     """Runs the app until the person leaves; runs go on without it. Returns the exit code.
 
     Raises BadInput for a workspace that cannot be opened, UsageProblem without a terminal.
@@ -23,6 +23,6 @@ def open_app(tab: str | None = None) -> int:
     from engine.config import load_settings
     from tui.app import H2QApp
 
-    app = H2QApp(ws, tab, load_settings(ws), welcome=True)
+    app = H2QApp(ws, tab, load_settings(ws), welcome=tab is None, interval=interval)
     app.run(mouse=True)
     return app.return_code or 0

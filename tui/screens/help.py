@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -12,9 +12,11 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from engine.i18n import _
-from tui.actions import EVERYWHERE, Action, Keys
-from tui.tabs.base import Tab
+from tui.actions import BY_ID, EVERYWHERE, Action, Keys
 from tui.text import fit, safe
+
+if TYPE_CHECKING:
+    from tui.tabs.base import Tab
 
 
 class KeysSheet(ModalScreen["Action | None"]):
@@ -50,8 +52,6 @@ class KeysSheet(ModalScreen["Action | None"]):
         sheet.highlighted = 1
 
     def on_option_list_option_selected(self, message: OptionList.OptionSelected) -> None:
-        from tui.actions import BY_ID
-
         self.dismiss(BY_ID.get(message.option_id or ""))
 
     def action_close(self) -> None:

@@ -44,7 +44,7 @@ MODES: tuple[Mode, ...] = (
     Mode(
         TrainMode.NATIVE,
         "native",
-        N_("goes on from the model in use with your conversations; judged, then used"),
+        N_("your conversations, on top of the model in use; judged first"),
     ),
     Mode(TrainMode.SCRATCH, "scratch", N_("a new base from text files; conversations continue it")),
 )
@@ -154,7 +154,7 @@ class NewRun(ModalScreen["str | None"]):
     NewRun { align: center middle; background: transparent; }
     NewRun > Vertical { width: 84; max-width: 100%; height: auto; max-height: 100%; background: $surface;
         border: round $accent; padding: 0 1; }
-    NewRun OptionList { height: auto; border: none; background: $surface; padding: 0; }
+    NewRun OptionList, NewRun OptionList:focus { height: auto; border: none; background: $surface; padding: 0; }
     NewRun Static { height: auto; background: $surface; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [

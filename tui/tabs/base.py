@@ -88,7 +88,7 @@ class Tab(Container):
             row
             for row in BY_ID.values()
             if (row.tab == self.TAB_ID and self.offers(row))
-            or (row.tab == EVERYWHERE and (self.offers(row) or hasattr(self.app, f"action_{row.verb}")))
+            or (row.tab == EVERYWHERE and (self.offers(row) or self.h2q.offers(row)))
         ]
 
     def say(self, text: str, kind: str = "") -> None:

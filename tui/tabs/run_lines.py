@@ -87,7 +87,7 @@ def _learning(view: RunView, clock: str) -> list[Content]:
     return [*parts, Content(clock)] if clock else parts
 
 
-_REASONS = {
+REASONS = {
     "max_memory_gb": N_("as set"),
     "cgroup": N_("limit of the system"),
     "available": N_("70 % of what was free"),
@@ -103,7 +103,7 @@ def _memory(view: RunView, signs: Signs) -> list[Content]:
     used, budget = f"{memory.used_mb / _GB:.1f}", f"{memory.budget_mb / _GB:.1f}"
     amount = _("{used} of {budget} GB").format(used=used, budget=budget)
     parts = [Content.assemble(_("memory"), " ", (signs.bar(share, 12), style), " ", amount)]
-    reason = one_line(_(_REASONS.get(memory.reason, memory.reason)))
+    reason = one_line(_(REASONS.get(memory.reason, memory.reason)))
     if reason:
         parts.append(Content.styled(f"({reason})", "$text-muted"))
     if view.phase and not view.status.over:

@@ -109,7 +109,7 @@ def thin(points: Sequence[tuple[float, float]], limit: int = MAX_POINTS) -> list
     return sorted(kept)
 
 
-class Plot(Lines):
+class Plot(Lines, can_focus=True):
     """A panel with curves. `show_curves` may be called often; it draws when something differs."""
 
     DEFAULT_CSS = "Plot { height: 1fr; }"

@@ -1,0 +1,181 @@
+"""From a key to what it does.
+
+The focused widget has its turn first; what it leaves alone is looked up in the table of `tui/actions.py` and
+done by the tab on the screen (`action_<verb>`), else by the app (`do_<verb>`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from textual import events
+from textual.app import App
+from textual.keys import _character_to_key, key_to_character
+from textual.widgets import Input, TextArea
+
+from engine.errors import H2QError
+from engine.i18n import _
+from tui.actions import EVERYWHERE, Action, Keys, half_width
+from tui.screens.help import KeysSheet
+
+if TYPE_CHECKING:
+    from tui.tabs.base import Tab
+
+LATIN = 0x2E7F
+"""Characters above this one come from an input method."""
+
+
+class KeyedApp(App[None]):
+    """An App whose keys come from the table. The subclass has the tabs."""
+
+    keys: Keys
+
+    @property
+    def tab(self) -> Tab | None:
+        """The tab on the screen."""
+        raise NotImplementedError
+
+    @property
+    def tab_ids(self) -> Sequence[str]:
+        """In the order of the digits."""
+        raise NotImplementedError
+
+    async def show_tab(self, tab_id: str) -> None:
+        raise NotImplementedError
+
+    def say(self, text: str, kind: str = "") -> None:
+        """One line at the foot of the screen; kind is "", "good", "watch" or "act"."""
+        raise NotImplementedError
+
+    def hush(self) -> None:
+        """Takes back what `say` said."""
+        raise NotImplementedError
+
+    def refresh_footer(self) -> None:
+        """The keys that make sense now."""
+        raise NotImplementedError
+
+    async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Key) and not event.is_forwarded and not self._in_field():
+            event = self._half_width(event)
+        await super().on_event(event)
+
+    def _in_field(self) -> bool:
+        return isinstance(self.focused, Input | TextArea)
+
+    def _half_width(self, event: events.Key) -> events.Key:
+        """`：` from an input method acts as `:`; whole words from one get the hint how to switch."""
+        character = event.character or key_to_character(event.key) or ""
+        half = half_width(character)
+        if half != character:
+            return events.Key(_character_to_key(half), half)
+        if len(character) == 1 and ord(character) > 0x2E7F and len(self.screen_stack) == 1:
+            self.say(
+                _("An input method is on: shift or ctrl+space switches it off, keys are latin letters"),
+                "watch",
+            )
+        return event
+
+    async def on_key(self, event: events.Key) -> None:
+        """A key that the focused widget left alone."""
+        if len(self.screen_stack) > 1 or event.key in self.screen.active_bindings:
+            return
+        character = event.character or ""
+        key = character if event.is_printable and character.strip() else event.key
+        tab = self.tab
+        row = self.keys.find(tab.TAB_ID if tab is not None else "", key)
+        if row is None:
+            return
+        event.stop()
+        event.prevent_default()
+        self.hush()
+        await self.perform(row, key)
+
+    async def perform(self, row: Action, key: str = "") -> None:
+        """Does `row` in the tab on the screen, else in the app; a failure is one sentence at the foot."""
+        tab = self.tab
+        if tab is None:
+            return
+        if tab.offers(row) and row.tab in (EVERYWHERE, tab.TAB_ID):
+            method = getattr(tab, f"action_{row.verb}")
+        elif row.tab == EVERYWHERE:
+            method = getattr(self, f"do_{row.verb}", None)
+        else:
+            method = None
+        if method is None:
+            if row.verb != "back":
+                self.say(_("not here: {action}").format(action=_(row.label)))
+            return
+        try:
+            result = method(key) if "key" in inspect.signature(method).parameters else method()
+            if inspect.isawaitable(result):
+                await result
+        except H2QError as error:
+            self.say(str(error), "act")
+        self.refresh_footer()
+
+    def offers(self, row: Action) -> bool:
+        """Whether the app itself has a method for a row of EVERYWHERE."""
+        return row.tab == EVERYWHERE and hasattr(self, f"do_{row.verb}")
+
+    async def do_go_tab(self, key: str) -> None:
+        if key.isdigit() and 0 < int(key) <= len(self.tab_ids):
+            await self.show_tab(self.tab_ids[int(key) - 1])
+
+    async def do_tab_before(self) -> None:
+        await self._step_tab(-1)
+
+    async def do_tab_after(self) -> None:
+        await self._step_tab(1)
+
+    async def _step_tab(self, step: int) -> None:
+        here = self.tab_ids.index(self.tab.TAB_ID) if self.tab is not None else 0
+        await self.show_tab(self.tab_ids[(here + step) % len(self.tab_ids)])
+
+    def do_move_left(self) -> None:
+        self.simulate_key("left")
+
+    def do_move_down(self) -> None:
+        self.simulate_key("down")
+
+    def do_move_up(self) -> None:
+        self.simulate_key("up")
+
+    def do_move_right(self) -> None:
+        self.simulate_key("right")
+
+    def do_go_top(self) -> None:
+        self.simulate_key("home")
+
+    def do_go_end(self) -> None:
+        self.simulate_key("end")
+
+    def do_back(self) -> None:
+        """Out of a field: the focus goes to what the tab is about."""
+        tab = self.tab
+        if tab is not None and self._in_field():
+            self.screen.set_focus(next(iter(tab.query(tab.FIRST_FOCUS)), None) if tab.FIRST_FOCUS else None)
+
+    def do_keys(self) -> None:
+        tab = self.tab
+        if tab is not None:
+            self.push_screen(KeysSheet(tab), self._chosen)
+
+    def do_palette(self) -> None:
+        self.action_command_palette()
+
+    def do_enlarge(self) -> None:
+        focused = self.focused
+        if self.screen.maximized is not None:
+            self.screen.minimize()
+        elif focused is not None:
+            self.screen.maximize(focused)
+
+    def do_leave(self) -> None:
+        self.exit()
+
+    async def _chosen(self, row: Action | None) -> None:
+        if row is not None:
+            await self.perform(row)
