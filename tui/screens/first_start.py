@@ -29,7 +29,9 @@ from tui.screens.import_files import Found, downloads, find_exports, home_shown,
 from tui.text import cells, fit, safe
 
 LABEL = 24
-KEY = 8
+"""Cells of the names where one language fits."""
+BOTH = 36
+KEY = 6
 MOST_TAGS = 3
 
 
@@ -67,7 +69,7 @@ class FirstStart(ModalScreen[Begin | None]):
     DEFAULT_CSS = """
     FirstStart { align: center middle; background: transparent; }
     FirstStart > Vertical {
-        width: 94%; max-width: 92; height: auto; border: round $accent; background: $background; padding: 1 1;
+        width: 98%; max-width: 92; height: auto; border: round $accent; background: $background; padding: 1 0;
     }
     FirstStart Static { height: auto; }
     """
@@ -146,15 +148,15 @@ class FirstStart(ModalScreen[Begin | None]):
         width = max(40, self.query_one(Vertical).content_size.width or 70)
         label, other = (zh, en) if language() == "zh" else (en, zh)
         both = f"{label} · {other.strip()}" if other.strip() and "/" not in label else label
-        room = 34 if width >= 84 else LABEL
-        shown = both if cells(both) <= room - 1 else label
-        tail = f"{note}" if note and width >= 60 else ""
-        middle = max(10, width - room - KEY - cells(tail) - 3)
+        room = BOTH if width >= 84 else LABEL
+        shown = both if cells(both) <= room - 3 else label
+        middle = max(10, width - room - KEY)
+        tail = f" {note}" if note and cells(what) + cells(note) + 2 <= middle else ""
         return Content.assemble(
-            safe(fit(("▸ " if first else "  ") + shown, room + 2)),
-            safe(fit(what, middle), "$text-muted"),
+            safe(fit(("▸ " if first else "  ") + shown, room)),
+            safe(fit(what, middle - cells(tail) - 1), "$text-muted"),
             " ",
-            safe(fit(key, KEY - 2), "bold $accent"),
+            safe(fit(key, KEY), "bold $accent") if not tail else safe(key, "bold $accent"),
             safe(tail, "$text-muted"),
         )
 

@@ -17,7 +17,6 @@ from tui.signs import Signs
 from tui.text import safe
 from tui.widgets.table import Cell, Row, VirtualList
 
-
 OLLAMA = "ollama:"
 """Before the tag of a model that Ollama has."""
 

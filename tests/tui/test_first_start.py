@@ -1,0 +1,168 @@
+"""The first start on an empty workspace, and the sheet that asks for files."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.config import load_settings
+from engine.i18n import language, set_language
+from engine.memory.points import Conversation, Role, Turn
+from engine.memory.store import MemoryStore
+from engine.paths import Workspace
+from engine.runs.rundir import list_runs
+from engine.runs.spec import RunKind, RunSpec
+from tests.tui.helpers import text_of, until
+from tui.app import H2QApp
+from tui.screens.first_start import FirstStart, is_empty
+from tui.screens.import_files import ImportScreen, find_exports, size_shown
+
+
+@pytest.fixture
+def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    home = tmp_path / "home"
+    (home / "Downloads").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_DOWNLOAD_DIR", raising=False)
+    monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
+    yield Workspace(tmp_path / "data")
+    set_language("en")
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[RunSpec]:
+    """Specs that the app launches; the runs themselves are prepared and not started."""
+    from engine.runs.launch import prepare
+
+    specs: list[RunSpec] = []
+
+    def start(workspace: Workspace, spec: RunSpec) -> Any:
+        specs.append(spec)
+        return prepare(workspace, spec)
+
+    for module in ("tui.screens.import_files", "tui.screens.first_start"):
+        monkeypatch.setattr(f"{module}.launch", start)
+    return specs
+
+
+def export(folder: Path, name: str = "conversations.zip") -> Path:
+    path = folder / name
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("conversations.json", "[]")
+    return path
+
+
+def first_start(app: H2QApp) -> Callable[[], bool]:
+    return lambda: isinstance(app.screen, FirstStart)
+
+
+async def test_an_empty_workspace_asks_in_both_languages(ws: Workspace) -> None:
+    app = H2QApp(ws, welcome=True)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, first_start(app))
+        shown = text_of(app)
+        assert "Make your own model · 制作你自己的模型" in shown
+        assert "Import conversations" in shown
+        assert "Language / 语言" in shown
+        assert "h2q" in shown.splitlines()[0]
+        await pilot.press("escape")
+        await pilot.pause()
+        assert not first_start(app)()
+
+
+async def test_a_workspace_with_conversations_or_runs_is_not_asked_again(ws: Workspace) -> None:
+    assert is_empty(ws)
+    with MemoryStore(ws.memory_db) as store:
+        assert is_empty(ws)
+        store.add([Conversation.of([Turn(role=Role.USER, text="a")], source="text")], "text", "x")
+    assert not is_empty(ws)
+    app = H2QApp(ws, welcome=True)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await app.workers.wait_for_complete([w for w in app.workers if w.group == "first-start"])
+        await pilot.pause()
+        assert not first_start(app)()
+
+
+async def test_the_language_key_changes_every_word_and_is_saved(ws: Workspace) -> None:
+    app = H2QApp(ws, welcome=True)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, first_start(app))
+        await pilot.press("L")
+        await until(pilot, lambda: "[中文]" in text_of(app))
+        assert language() == "zh"
+        assert "导入对话" in text_of(app)
+        await until(pilot, lambda: load_settings(ws).language == "zh")
+        await pilot.press("L")
+        await until(pilot, lambda: load_settings(ws).language == "en")
+        assert "[English]" in text_of(app)
+
+
+async def test_a_found_export_is_imported_only_after_asking(ws: Workspace, launched: list[RunSpec]) -> None:
+    path = export(Path.home() / "Downloads")
+    app = H2QApp(ws, welcome=True)
+    async with app.run_test(size=(100, 24)) as pilot:
+        await until(pilot, lambda: "~/Downloads/conversations.zip" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "Import ~/Downloads/conversations.zip" in text_of(app))
+        assert not launched
+        await pilot.press("escape")
+        await pilot.pause()
+        assert first_start(app)()
+        await pilot.press("enter")
+        await pilot.pause()
+        await pilot.press("enter")
+        await until(pilot, lambda: bool(launched))
+        assert launched[0].kind is RunKind.IMPORT
+        assert str(path) in bytes(launched[0].params).decode()
+
+
+async def test_d_starts_the_demo_and_shows_the_train_tab(ws: Workspace, launched: list[RunSpec]) -> None:
+    app = H2QApp(ws, "health", welcome=True)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, first_start(app))
+        await pilot.press("d")
+        await until(pilot, lambda: bool(launched) and app.tab is not None and app.tab.TAB_ID == "train")
+        assert launched[0].kind is RunKind.DEMO
+        assert [run.spec.kind for run in list_runs(ws)] == [RunKind.DEMO]
+
+
+async def test_the_import_sheet_offers_exports_and_takes_a_path(ws: Workspace) -> None:
+    downloads = Path.home() / "Downloads"
+    export(downloads)
+    (downloads / "photo.zip").write_bytes(b"PK")
+    (downloads / "my[red]chat.jsonl").write_text("{}\n")
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        answers: list[str | None] = []
+        app.push_screen(ImportScreen(), answers.append)
+        await until(pilot, lambda: "my[red]chat.jsonl" in text_of(app))
+        assert "photo.zip" not in text_of(app)
+        await pilot.press(*"/nowhere", "enter")
+        await until(pilot, lambda: "There is no /nowhere" in text_of(app))
+        await pilot.press("tab", "enter")
+        await pilot.pause()
+        assert answers
+        assert answers[0] in {str(found.path) for found in find_exports(downloads)}
+
+
+def test_exports_are_found_newest_first_and_an_unreadable_folder_has_none(tmp_path: Path) -> None:
+    old, new = export(tmp_path, "conversations-old.zip"), export(tmp_path, "b.zip")
+    os.utime(old, (1, 1))
+    (tmp_path / "notes.json").write_text("{}")
+    (tmp_path / "对话.json").write_text("[]")
+    os.utime(tmp_path / "对话.json", (2, 2))
+    assert [found.path.name for found in find_exports(tmp_path)] == [new.name, "对话.json", old.name]
+    assert find_exports(tmp_path / "missing") == []
+
+
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [(0, "0 B"), (999, "999 B"), (1200, "1.2 KB"), (12_000_000, "12 MB"), (3 * 10**9, "3.0 GB")],
+)
+def test_sizes_are_short(count: int, shown: str) -> None:
+    assert size_shown(count) == shown

@@ -1,0 +1,137 @@
+"""The settings sheet: each change is in force at once and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from engine.config import Settings, load_settings
+from engine.i18n import language, set_language
+from engine.paths import Workspace
+from tests.tui.helpers import text_of, until
+from tui.actions import ACTIONS, BY_ID
+from tui.app import H2QApp
+from tui.screens.settings import KEY_PREFIX, SettingsScreen, key_conflict
+from tui.widgets.table import VirtualList
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Iterator[Workspace]:
+    yield Workspace(tmp_path)
+    set_language("en")
+
+
+async def opened(app: H2QApp, pilot: Pilot[None]) -> SettingsScreen:
+    await pilot.press("S")
+    await until(pilot, lambda: any(table.ids for table in app.screen.query(VirtualList)))
+    assert isinstance(app.screen, SettingsScreen)
+    return app.screen
+
+
+def move_to(screen: SettingsScreen, row_id: str) -> None:
+    assert screen.query_one(VirtualList).move_to_id(row_id)
+
+
+async def test_a_language_is_applied_at_once_and_saved(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("S")
+        await until(pilot, lambda: isinstance(app.screen, SettingsScreen))
+        await pilot.press("right", "right")
+        assert language() == "zh"
+        await until(pilot, lambda: load_settings(ws).language == "zh")
+        await pilot.press("left")
+        await until(pilot, lambda: load_settings(ws).language == "en")
+        assert language() == "en"
+        await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, SettingsScreen))
+        assert app.tab is not None
+
+
+async def test_theme_signs_and_budget_step_through_their_values(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(app, pilot)
+        move_to(screen, "signs")
+        await pilot.press("left")
+        await until(pilot, lambda: load_settings(ws).signs == "ascii")
+        assert app.signs.ascii
+        move_to(screen, "max_memory_gb")
+        await pilot.press("right", "right", "left")
+        await until(pilot, lambda: load_settings(ws).max_memory_gb == 4.5)
+        await pilot.press("backspace")
+        await until(pilot, lambda: load_settings(ws).max_memory_gb == 4.0)
+        move_to(screen, "theme")
+        await pilot.press("right")
+        assert app.settings.theme != "auto"
+        assert load_settings(ws).signs == "ascii"
+
+
+async def test_a_new_key_works_at_once_and_the_old_one_is_free(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(app, pilot)
+        move_to(screen, KEY_PREFIX + "train.new")
+        await pilot.press("enter")
+        await until(pilot, lambda: "Press the new key" in text_of(app))
+        await pilot.press("z")
+        await until(pilot, lambda: load_settings(ws).keys == {"train.new": "z"})
+        row = app.keys.find("train", "z")
+        assert row is not None
+        assert row.id == "train.new"
+        assert app.keys.find("train", "n") is None
+        await pilot.press("backspace")
+        await until(pilot, lambda: load_settings(ws).keys == {})
+
+
+@pytest.mark.parametrize("key", ["q", "1", "s"])
+async def test_a_key_that_is_taken_is_refused_with_the_reason(ws: Workspace, key: str) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = await opened(app, pilot)
+        move_to(screen, KEY_PREFIX + "train.new")
+        await pilot.press("enter", key)
+        await until(
+            pilot, lambda: "nothing was changed" in text_of(app) or "Digits are the tabs" in text_of(app)
+        )
+        assert app.settings.keys == {}
+
+
+async def test_broken_settings_are_not_overwritten(ws: Workspace) -> None:
+    ws.settings_file.parent.mkdir(parents=True)
+    ws.settings_file.write_text("theme = \n")
+    app = H2QApp(ws)
+    async with app.run_test(size=(100, 24)) as pilot:
+        screen = await opened(app, pilot)
+        move_to(screen, "review")
+        await pilot.press("right")
+        await until(pilot, lambda: "not valid TOML" in text_of(app))
+        assert ws.settings_file.read_text() == "theme = \n"
+
+
+def test_conflicts_are_those_of_the_same_tab_and_of_everywhere() -> None:
+    accept = BY_ID["corpus.accept"]
+    for key, taken in (("x", "corpus.reject"), ("q", "leave")):
+        other = key_conflict(accept, key, {})
+        assert other is not None
+        assert other.id == taken
+    assert key_conflict(accept, "z", {}) is None
+    assert key_conflict(accept, "x", {"corpus.reject": "z"}) is None
+    leave = BY_ID["leave"]
+    assert key_conflict(leave, "n", {}) is not None
+
+
+def test_no_two_actions_answer_to_one_key() -> None:
+    clashes = [(row.id, key) for row in ACTIONS for key in row.keys if key_conflict(row, key, {}) is not None]
+    assert [clash for clash in clashes if not clash[0].startswith("health.")] == []
+
+
+def test_every_setting_of_a_person_is_on_the_sheet() -> None:
+    from tui.screens.settings import CHOICES
+
+    shown = {choice.field for choice in CHOICES}
+    hidden = {"keys", "first_start_done", "low_value_phrases"}
+    assert shown | hidden == set(Settings.__struct_fields__)
