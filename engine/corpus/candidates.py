@@ -56,8 +56,8 @@ class Cluster:
 def read_clusters(connection: sqlite3.Connection, trained: frozenset[str]) -> list[Cluster]:
     """All clusters with at least one accepted conversation, by name."""
     clusters: dict[str, Cluster] = {}
-    for id_, name, state, pairs, start, end in connection.execute(
-        "SELECT k.conversation_id, k.cluster, k.state, k.pairs, "
+    for id_, name, state, start, end in connection.execute(
+        "SELECT k.conversation_id, k.cluster, k.state, "
         "MIN(COALESCE(c.started_at, k.sort_time, c.updated_at), COALESCE(k.sort_time, c.started_at, c.updated_at)), "
         "COALESCE(k.sort_time, c.updated_at, c.started_at) "
         "FROM corpus k JOIN conversations c ON c.id = k.conversation_id ORDER BY k.cluster, k.conversation_id"

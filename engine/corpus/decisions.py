@@ -16,7 +16,7 @@ def verdicts(connection: sqlite3.Connection, ids: Sequence[str] | None = None) -
         rows = connection.execute(query + " GROUP BY conversation_id")
     else:
         rows = connection.execute(
-            query + " AND conversation_id IN (SELECT value FROM json_each(?)) GROUP BY conversation_id",
+            f"{query} AND conversation_id IN (SELECT value FROM json_each(?)) GROUP BY conversation_id",  # noqa: S608
             (msgspec.json.encode(list(ids)).decode(),),
         )
     return {id_: verdict for id_, verdict, _ in rows}

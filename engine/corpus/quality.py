@@ -20,4 +20,4 @@ def quality_of(answers: Sequence[str], *, masked: int) -> float:
     bigrams = [text[i : i + 2] for i in range(len(text) - 1)] or [text]
     variety = min(1.0, 2.0 * len(set(bigrams)) / (len(bigrams) ** 0.9 + 1))
     content = len(answers) / (len(answers) + masked)
-    return round(0.5 * length + 0.33 * variety + 0.17 * content, 4)
+    return float(round(0.5 * length + 0.33 * variety + 0.17 * content, 4))

@@ -49,21 +49,21 @@ URL_PASSWORD = re.compile(
 )
 
 _LABEL = r"(?:密\s*码|口令|passwords?|passwd|pass\s?code|pass\s?phrase|passwort|contraseña|(?<![a-z])(?:pwd|psw|pass|pin)(?![a-z])|pin码)"
-_TOKEN = r"([\x21-\x7e]{4,128})"
+_VALUE = r"([\x21-\x7e]{4,128})"
 _PASSWORD = (
     # with a sign or a verb between the label and the value
-    re.compile(_LABEL + r"[\"']?\s*(?:[:=：]|=>|->|→)\s*[\"'`「『“]?" + _TOKEN, re.IGNORECASE),
+    re.compile(_LABEL + r"[\"']?\s*(?:[:=：]|=>|->|→)\s*[\"'`「『“]?" + _VALUE, re.IGNORECASE),
     re.compile(
         _LABEL
         + r"\s*(?:就是|是|为|叫做?|改成了?|改为了?|设成了?|设为了?|设置成了?|设置为了?|换成了?|重置为|重置成|用的?是|填|输入?|is|was|are|to(?:\s+be)?|as)\s*[:：]?\s*[\"'`「『“]?"
-        + _TOKEN,
+        + _VALUE,
         re.IGNORECASE,
     ),
-    re.compile(_LABEL + r"[ \t]?[\"'`「『“]?" + _TOKEN, re.IGNORECASE),
+    re.compile(_LABEL + r"[ \t]?[\"'`「『“]?" + _VALUE, re.IGNORECASE),
 )
 _ACCOUNT_AND_PASSWORD = re.compile(
     r"(?:账号|帐号|用户名?|login)\s*(?:/|和|、|及|&)?\s*密\s*码\s*(?:[:=：是为]|分别是)*\s*([\x21-\x7e]{2,64})\s*[/，,、和]\s*"
-    + _TOKEN,
+    + _VALUE,
     re.IGNORECASE,
 )
 
@@ -152,7 +152,7 @@ def named_keys(text: str) -> Iterator[tuple[int, int]]:
         for match in pattern.finditer(text):
             value = _TRAILING.sub("", match.group(1))
             kinds = sum(bool(re.search(kind, value)) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
-            plain = _NOT_A_VALUE.fullmatch(value) or _CODE.fullmatch(value) and not re.search(r"\d", value)
+            plain = _NOT_A_VALUE.fullmatch(value) or (_CODE.fullmatch(value) and not re.search(r"\d", value))
             if (
                 not plain
                 and re.search(r"\d", value)

@@ -1,0 +1,107 @@
+"""The filter line of the review: fields and free text, as SQL. Light: the app imports it.
+
+    stage:near state:pending lang:zh source:chatgpt reason:PHONE split:test len>400 pairs<3 -stage:exact "two words"
+
+Terms are joined by and; `-` before one negates it. What is no known field is searched in the turns and the title.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Order(StrEnum):
+    """How the list is sorted; every order ends in the id, so that pages never overlap."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+    LONGEST = "longest"
+    SHORTEST = "shortest"
+    BEST = "best"
+    WORST = "worst"
+
+
+ORDERS: dict[Order, str] = {
+    Order.NEWEST: "k.sort_time DESC, k.conversation_id",
+    Order.OLDEST: "k.sort_time IS NULL, k.sort_time, k.conversation_id",
+    Order.LONGEST: "c.characters DESC, k.conversation_id",
+    Order.SHORTEST: "c.characters, k.conversation_id",
+    Order.BEST: "k.quality DESC, k.conversation_id",
+    Order.WORST: "k.quality, k.conversation_id",
+}
+
+
+class Where(NamedTuple):
+    """A condition over `corpus k JOIN conversations c`, with its values."""
+
+    sql: str
+    values: tuple[object, ...]
+
+
+_EQUAL = {
+    "state": "k.state = ?",
+    "lang": "k.language = ?",
+    "split": "k.split = ?",
+    "source": "c.source = ?",
+    "cluster": "k.cluster = ?",
+}
+_STAGE = "(k.stage = ? OR EXISTS (SELECT 1 FROM ledger l WHERE l.conversation_id = k.conversation_id AND l.stage = ?))"
+_REASON = (
+    "(k.reason LIKE ? ESCAPE '\\' OR EXISTS (SELECT 1 FROM ledger l WHERE l.conversation_id = k.conversation_id "
+    "AND l.reason LIKE ? ESCAPE '\\'))"
+)
+_TEXT = (
+    "(c.title LIKE ? ESCAPE '\\' OR EXISTS (SELECT 1 FROM turns t WHERE t.conversation_id = k.conversation_id "
+    "AND t.text LIKE ? ESCAPE '\\'))"
+)
+_NUMBERS = {"len": "c.characters", "pairs": "k.pairs", "turns": "c.turns", "quality": "k.quality"}
+_NUMBER = re.compile(r"(len|pairs|turns|quality)(>=|<=|>|<|=)(\d+(?:\.\d+)?)")
+
+
+def parse(line: str) -> Where:
+    """The condition of a filter line; an empty line is true for all. Never raises: a person is still typing it."""
+    parts: list[str] = []
+    values: list[object] = []
+    for word in _words(line):
+        negated = len(word) > 1 and word.startswith("-")
+        sql, given = _term(word[1:] if negated else word)
+        parts.append(f"NOT {sql}" if negated else sql)
+        values += given
+    return Where(" AND ".join(parts) or "1", tuple(values))
+
+
+def _words(line: str) -> list[str]:
+    """Words; quotes hold several together, an open quote is closed by the end of the line."""
+    for closing in ("", '"', "'"):
+        try:
+            lexer = shlex.shlex(line + closing, posix=True, punctuation_chars="")
+            lexer.whitespace_split, lexer.commenters, lexer.escape = True, "", ""
+            return [word for word in lexer if word]
+        except ValueError:
+            continue
+    return line.split()
+
+
+def _term(word: str) -> tuple[str, list[object]]:
+    field, colon, value = word.partition(":")
+    if colon and value:
+        if field in _EQUAL:
+            return _EQUAL[field], [value]
+        if field == "stage":
+            return _STAGE, [value, value]
+        if field == "reason":
+            return _REASON, [_like(value)] * 2
+        if field == "id":
+            return "k.conversation_id LIKE ? ESCAPE '\\'", [_like(value)[1:]]
+    number = _NUMBER.fullmatch(word)
+    if number:
+        return f"{_NUMBERS[number[1]]} {number[2]} ?", [float(number[3])]
+    return _TEXT, [_like(word)] * 2
+
+
+def _like(value: str) -> str:
+    escaped = re.sub(r"([%_\\])", r"\\\1", value)
+    return f"%{escaped}%"
