@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -70,8 +72,10 @@ def add(
                     "DELETE FROM forgotten WHERE key IN (SELECT value FROM json_each(?))",
                     (json.dumps(taking.remembered),),
                 )
-        except BaseException:
-            sweep(connection)
+        except BaseException as error:
+            _sweep_if_possible(connection)
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
             raise
     return ImportResult(
         import_id=import_id,
@@ -82,6 +86,12 @@ def add(
         transactions=writer.transactions,
         longest_transaction_s=writer.longest,
     )
+
+
+def _sweep_if_possible(connection: sqlite3.Connection) -> None:
+    """On a full disk the rows stay unseen until the next writer sweeps them."""
+    with suppress(sqlite3.OperationalError):
+        sweep(connection)
 
 
 def _batches(items: Iterable[Conversation | Skipped]) -> Iterator[list[Conversation | Skipped]]:
@@ -164,7 +174,7 @@ class _Taking:
         if _by_number(conversation):
             rows = execute(
                 "SELECT id, updated_at, turns FROM conversations WHERE source = ? AND external_id = ? "
-                "AND updated_at IS NOT NULL AND superseded_by IS NULL",
+                "AND external_id != '' AND updated_at IS NOT NULL AND superseded_by IS NULL",
                 (conversation.source, conversation.external_id),
             ).fetchall()
             ours = _age(conversation.updated_at, len(conversation.turns), conversation.id)
@@ -176,7 +186,7 @@ class _Taking:
             return []
         longer = execute(
             "SELECT 1 FROM turns t JOIN conversations c ON c.id = t.conversation_id "
-            "WHERE t.prefix = ? AND t.position = ? AND c.source = ? AND c.external_id = ? LIMIT 1",
+            "WHERE t.prefix = ? AND t.prefix != 0 AND t.position = ? AND c.source = ? AND c.external_id = ? LIMIT 1",
             (_prefix(hashes[-1]), len(hashes) - 1, conversation.source, conversation.external_id),
         ).fetchone()
         if longer:
@@ -196,13 +206,13 @@ class _Taking:
         where = (conversation.source, conversation.external_id)
         rows = self.connection.execute(
             "SELECT id, updated_at, turns FROM conversations "
-            "WHERE source = ? AND external_id = ? AND updated_at IS NOT NULL",
+            "WHERE source = ? AND external_id = ? AND external_id != '' AND updated_at IS NOT NULL",
             where,
         ).fetchall()
         newest = max(rows, key=lambda row: _age(row[1], row[2], row[0]))[0]
         self.connection.execute(
             "UPDATE conversations SET superseded_by = NULLIF(?, id) "
-            "WHERE source = ? AND external_id = ? AND updated_at IS NOT NULL",
+            "WHERE source = ? AND external_id = ? AND external_id != '' AND updated_at IS NOT NULL",
             (newest, *where),
         )
 

@@ -99,7 +99,7 @@ class MemoryStore:
 
         What is there already is `unchanged`; a conversation that grew supersedes its shorter form. With
         `again`, conversations that were forgotten are taken too. Waits up to ten seconds for another import.
-        Raises Busy, BadInput (from the iterable), `sqlite3.OperationalError` (disk full).
+        Raises Busy, BadInput (from the iterable), OSError (disk full).
         """
         return ingest.add(self.connection, self.path, conversations, source=source, origin=path, again=again)
 

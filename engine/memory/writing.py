@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-BUDGET_S = 0.02
+BUDGET_S = 0.012
 """A transaction is committed once it is this old, so that with its last statement and its fsync no other
 writer waits more than 50 ms."""
 TURNS_AT_ONCE = 32
