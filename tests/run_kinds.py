@@ -1,6 +1,6 @@
 """Kinds of runs for tests of the runs themselves: real engine processes that do next to nothing.
 
-`python -c "from tests.run_kinds import engine; engine(RUN_DIR, LOCK_FD)"` is `python -m engine run` with
+`python -c "from tests.run_kinds import engine; engine(RUN_DIR, LOCK_FD, SCOPE)"` is `python -m engine run` with
 `run` below as the code of every kind; the first path of `ImportParams` chooses what it does.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.errors import BadInput, NotEnoughData
-from engine.runs import launch, runner
+from engine.runs import runner
 from engine.runs.context import Outcome, RunContext
 from engine.runs.events import CheckpointWritten, RunStatus, Step
 from engine.runs.rundir import RunDir
@@ -36,18 +36,15 @@ def use_here() -> dict[str, str]:
     return dict.fromkeys(RunKind, HERE)
 
 
-def engine(run_dir: str, lock_fd: int) -> None:
+def engine(run_dir: str, lock_fd: int, scope: str) -> None:
     runner.KINDS.update(use_here())
-    sys.exit(runner.main(Path(run_dir), lock_fd=lock_fd))
+    sys.exit(runner.main(Path(run_dir), lock_fd=lock_fd, scope=scope))
 
 
-def engine_command(run: RunDir, fd: int, _scope: str) -> list[str]:
+def engine_command(run: RunDir, fd: int, scope: str) -> list[str]:
     """Stands for `launch._engine_command`."""
-    code = f"from tests.run_kinds import engine; engine({str(run.path)!r}, {fd})"
+    code = f"from tests.run_kinds import engine; engine({str(run.path)!r}, {fd}, {scope!r})"
     return [sys.executable, "-P", "-c", code]
-
-
-assert callable(launch._engine_command)
 
 
 def run(ctx: RunContext) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import TextIO
 
 import msgspec
 
@@ -24,6 +26,9 @@ from engine.runs.rundir import LOCK, SPEC, RunDir
 from engine.runs.spec import RunSpec, encode_spec, new_run_id
 
 SYSTEMD_SCOPE = "systemd scope"
+ENGINE = (sys.executable, "-P", "-m", "engine")
+"""Starts an engine process; goes with `engine_environment`. -P: the folder the person stands in is not searched
+for code."""
 
 
 def prepare(ws: Workspace, spec: RunSpec) -> RunDir:
@@ -48,7 +53,7 @@ def launch(ws: Workspace, spec: RunSpec) -> RunDir:
                 stderr=log,
                 start_new_session=True,
                 pass_fds=(fd,),
-                env=_environment(),
+                env=engine_environment(),
             )
     except OSError as problem:
         raise RunFailed(_("the engine cannot be started: {problem}").format(problem=problem)) from problem
@@ -109,12 +114,11 @@ def _locked(ws: Workspace, spec: RunSpec) -> tuple[RunDir, int]:
 
 
 def _engine_command(run: RunDir, fd: int, scope: str) -> list[str]:
-    # -P: the folder the person stands in is not searched for code.
-    command = [sys.executable, "-P", "-m", "engine", "run", str(run.path), "--lock-fd", str(fd)]
+    command = [*ENGINE, "run", str(run.path), "--lock-fd", str(fd)]
     return [*command, "--scope", scope] if scope else command
 
 
-def _environment() -> dict[str, str]:
+def engine_environment() -> dict[str, str]:
     """The engine of this very program, also from a checkout that is not installed."""
     home = str(Path(__file__).resolve().parents[2])
     paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
@@ -145,12 +149,36 @@ def _scope_works() -> bool:
     return probe.returncode == 0
 
 
+class _Diverted(io.TextIOBase):
+    """Stands for a standard stream. Loggers that libraries made keep it for good, so it goes back, not away."""
+
+    def __init__(self, target: TextIO) -> None:
+        self.target = target
+
+    def write(self, text: str) -> int:
+        return self.target.write(text)
+
+    def flush(self) -> None:
+        self.target.flush()
+
+    def fileno(self) -> int:
+        return self.target.fileno()
+
+    def isatty(self) -> bool:
+        return self.target.isatty()
+
+    def writable(self) -> bool:
+        return True
+
+
 @contextmanager
 def _output_to(log_path: Path) -> Iterator[None]:
+    out, err = sys.stdout, sys.stderr
     with log_path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1) as log:
-        out, err = sys.stdout, sys.stderr
-        sys.stdout = sys.stderr = log
+        diverted_out, diverted_err = _Diverted(log), _Diverted(log)
+        sys.stdout, sys.stderr = diverted_out, diverted_err
         try:
             yield
         finally:
             sys.stdout, sys.stderr = out, err
+            diverted_out.target, diverted_err.target = out, err

@@ -59,7 +59,7 @@ def start(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[
         pid = load_view(run).pid
         if run.alive() and pid is not None:
             os.kill(pid, signal.SIGKILL)
-        wait_for(lambda run=run: not run.alive(), "the engine to end")
+        ended(run)
 
 
 def stepping(run: RunDir) -> int:
@@ -297,3 +297,38 @@ def test_a_broken_spec_is_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "specification is broken" in done.stderr
+
+
+_SYSTEMD_RUN = """#!{python}
+import os, sys
+if {close}:
+    os.closerange(3, 100)
+command = sys.argv[sys.argv.index("--") + 1:]
+os.execvp(command[0], command)
+"""
+
+
+@pytest.mark.parametrize("close", [False, True], ids=["kept", "closed"])
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd is for Linux")
+def test_in_a_systemd_scope_the_lock_is_handed_over_or_taken_again(
+    ws: Workspace, start: Callable[[str], RunDir], monkeypatch: pytest.MonkeyPatch, close: bool
+) -> None:
+    """With a stand-in for `systemd-run` that, as the real one does with --scope, becomes the command."""
+    tools = ws.root / "tools"
+    (tools / "systemd").mkdir(parents=True)
+    (tools / "systemd" / "private").touch()
+    stand_in = tools / "systemd-run"
+    stand_in.write_text(_SYSTEMD_RUN.format(python=sys.executable, close=close))
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tools))
+    launch._scope_works.cache_clear()
+    try:
+        run = start("until_stopped")
+        stepping(run)
+        assert load_view(run).scope == launch.SYSTEMD_SCOPE
+        assert run.alive()
+        assert send_sync(run, "stop").accepted
+        assert ended(run).status is RunStatus.STOPPED
+    finally:
+        launch._scope_works.cache_clear()

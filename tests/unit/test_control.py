@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from engine.errors import Interrupted, ServiceUnreachable, UsageProblem
 from engine.paths import Workspace
 from engine.runs import lock
-from engine.runs.commands import Commands
+from engine.runs.commands import Command, Commands
 from engine.runs.control import PATH_LIMIT, Reply, Request, own_folder, send, send_sync, socket_path
 from engine.runs.control_server import ControlServer
 from engine.runs.events import CommandHandled, Event, RunStatus, StatusChanged
@@ -126,12 +126,12 @@ class Sender(threading.Thread):
 
     def __init__(self, commands: Commands, name: str, value: str = "") -> None:
         super().__init__()
-        self._ask = lambda: commands.handle(Request(name, value))
+        self._commands, self._request = commands, Request(name, value)
         self.reply: Reply | None = None
         self.start()
 
     def run(self) -> None:
-        self.reply = self._ask()
+        self.reply = self._commands.handle(self._request)
 
     def answer(self) -> Reply:
         self.join(5.0)
@@ -164,7 +164,7 @@ def test_a_command_reaches_the_loop_and_its_answer_the_sender_and_the_journal(
 
 def test_an_answer_may_come_until_the_next_poll_which_refuses_what_has_none(commands: Commands) -> None:
     late, never = Sender(commands, "checkpoint"), Sender(commands, "set", "depth=9")
-    taken = []
+    taken: list[Command] = []
     while len(taken) < 2:
         taken += list(commands.poll())
         for command in taken:

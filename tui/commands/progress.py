@@ -119,11 +119,14 @@ def conclude(followed: Followed) -> int:
 
 
 def _error(followed: Followed) -> str:
+    from engine.runs.spec import RunKind
+
     finished = followed.view.finished
     if finished is not None:
         return finished.error
     what = _("the engine of run {run} ended without a word: killed, or out of memory")
-    return what.format(run=followed.run.run_id) + " → " + own_command("runs", "resume", followed.run.run_id)
+    mend = "resume" if followed.run.spec.kind is RunKind.TRAIN else "show"
+    return what.format(run=followed.run.run_id) + " → " + own_command("runs", mend, followed.run.run_id)
 
 
 def totals(view: RunView) -> list[str]:
