@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from engine.errors import RunFailed
+from engine.i18n import _
 from engine.inference.protocol import Sampling
 from engine.models.tokenizer import END_OF_TEXT, IM_END
 
@@ -55,7 +57,12 @@ class Sampler:
         self._illegal[_START, list(STOP_TOKENS)] = False
 
     def draw(self, logits: Tensor) -> int:
-        """The next token from logits `(vocab,)`: a legal byte, or a stop token between characters."""
+        """The next token from logits `(vocab,)`: a legal byte, or a stop token between characters.
+
+        Raises RunFailed when the logits are not numbers.
+        """
+        if bool(torch.isnan(logits).any()):
+            raise RunFailed(_("the model gives no numbers (NaN)"), mend="h2q-tui rollback")
         scores = logits.float().cpu().masked_fill(self._illegal[self.state], float("-inf"))
         token = self._choose(scores)
         if token < 256:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engine.errors import RunFailed
 from engine.inference.protocol import ChatMessage, Finish, Sampling
 from engine.inference.torch_backend import NativeModel
 from engine.models.transformer import Transformer
@@ -46,8 +47,12 @@ def answer_all(
     found = []
     for case in questions:
         prompt = [ChatMessage(role=message.role, content=message.content) for message in case.prompt]
-        text, how = native.answer(prompt, SAMPLING)
-        found.append((text, form_of(text, how.finish is Finish.STOP)))
+        try:
+            text, how = native.answer(prompt, SAMPLING)
+            found.append((text, form_of(text, how.finish is Finish.STOP)))
+        except RunFailed:
+            # A model that gives no numbers has failed its scores too; the verdict says so.
+            found.append(("", Form(length=0, repetition=0.0, stopped=False)))
         if step is not None:
             step(SAMPLING.max_bytes)
     return found

@@ -87,9 +87,9 @@ def promote(ws: Workspace, name: str, description: str = "", *, now: float | Non
         brain = config.get("brain_models") or {}
         config["brain_models"] = brain | {"leftbrain": known}
         config["default_model"] = known
-        text = json.dumps(config, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+        data = _encode(config)
         backup = _back_up(file, old, now)
-        write_bytes(file, text.encode("utf-8", "surrogatepass"), mode=_mode(file))
+        write_bytes(file, data, mode=_mode(file))
     return Promotion(name=known, previous=previous, backup=str(backup))
 
 
@@ -186,6 +186,14 @@ def _parse(data: bytes, file: Path) -> dict[str, Any]:
     ):
         raise BadInput(_("the model configuration is broken"), path=file, mend=mend)
     return config
+
+
+def _encode(config: dict[str, Any]) -> bytes:
+    """Readable JSON; escaped where the strings hold what UTF-8 cannot (a lone surrogate from `\\ud800`)."""
+    try:
+        return (json.dumps(config, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(config, indent=2, allow_nan=False) + "\n").encode()
 
 
 def _refuse_constant(name: str) -> NoReturn:

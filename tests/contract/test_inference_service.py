@@ -1,0 +1,231 @@
+"""The inference service as its clients see it: a real process, a real socket, real models."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.errors import BadInput, ServiceUnreachable
+from engine.inference.client import InferenceClient, make_room_sync
+from engine.inference.protocol import (
+    ChatMessage,
+    Finish,
+    Generate,
+    Sampling,
+    lock_path,
+    log_path,
+    socket_path,
+)
+from engine.paths import Workspace
+from engine.runs import lock
+from tests.models import TINY, talk, write_tiny
+
+TALKS = [talk("数到三", "一二三。")]
+QUESTION = [ChatMessage(role="user", content="数到三")]
+LONG = Sampling(temperature=0, max_bytes=1900)
+
+
+@pytest.fixture(scope="module")
+def ws() -> Iterator[Workspace]:
+    # Sockets need a short path; pytest's own folders are long.
+    root = Path(tempfile.mkdtemp(prefix="h2q-svc-"))
+    made = Workspace(root)
+    write_tiny(made.models / "good", TALKS, steps=60)
+    wide = msgspec.structs.replace(TINY, context=2048, max_positions=4096)
+    for name in ("endless", "endless-2"):
+        write_tiny(made.models / name, TALKS, steps=0, config=wide)
+    yield made
+    asyncio.run(InferenceClient(made).shutdown())
+    shutil.rmtree(made.runtime, ignore_errors=True)
+    shutil.rmtree(root)
+
+
+@pytest.fixture
+async def client(ws: Workspace) -> AsyncIterator[InferenceClient]:
+    yield InferenceClient(ws)
+
+
+async def until(condition: object, seconds: float = 10.0) -> None:
+    """Waits for an async condition. Fails when it does not come."""
+    deadline = time.monotonic() + seconds
+    while not await condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "it did not come"
+        await asyncio.sleep(0.01)
+
+
+async def test_it_starts_on_first_use_and_streams(client: InferenceClient, ws: Workspace) -> None:
+    pieces = [piece async for piece in client.generate("good", QUESTION, Sampling(temperature=0))]
+    assert pieces == ["一", "二", "三", "。"]
+    assert client.last is not None and client.last.finish is Finish.STOP
+    assert socket_path(ws).stat().st_mode & 0o777 == 0o600
+    assert ws.runtime.stat().st_mode & 0o777 == 0o700
+    assert lock.held(lock_path(ws))
+
+
+async def test_a_model_may_be_named_by_its_folder(client: InferenceClient, ws: Workspace) -> None:
+    assert await client.answer(str(ws.models / "good"), QUESTION, Sampling(temperature=0)) == "一二三。"
+
+
+async def test_unknown_and_broken_models_are_one_sentence(client: InferenceClient, ws: Workspace) -> None:
+    with pytest.raises(BadInput, match="no model named nothing") as problem:
+        await client.answer("nothing", QUESTION)
+    assert problem.value.mend == "h2q-tui models list"
+    shutil.copytree(ws.models / "good", ws.models / "flipped")
+    weights = bytearray((ws.models / "flipped" / "model.safetensors").read_bytes())
+    weights[-9] ^= 4
+    (ws.models / "flipped" / "model.safetensors").write_bytes(weights)
+    with pytest.raises(BadInput, match="hash differs"):
+        await client.load("flipped")
+
+
+async def test_leaving_the_stream_cancels_and_frees_the_queue(client: InferenceClient) -> None:
+    async with aclosing(client.generate("endless", QUESTION, LONG)) as stream:
+        async for _piece in stream:
+            break
+    began = time.monotonic()
+    assert await client.answer("good", QUESTION, Sampling(temperature=0)) == "一二三。"
+    assert time.monotonic() - began < 2.0
+    assert client.last is not None
+
+
+async def test_status_answers_while_others_wait_their_turn(client: InferenceClient) -> None:
+    async with aclosing(client.generate("endless", QUESTION, LONG)) as stream:
+        async for _piece in stream:
+            break
+        queued = asyncio.create_task(client.answer("good", QUESTION, Sampling(temperature=0)))
+
+        async def waits() -> bool:
+            status = await client.status()
+            return status is not None and status.generating == "endless" and status.waiting == 1
+
+        await until(waits)
+        assert not queued.done()
+    assert await queued == "一二三。"
+
+
+async def test_a_client_that_dies_is_noticed(client: InferenceClient, ws: Workspace) -> None:
+    await client.load("endless")
+    with socket.socket(socket.AF_UNIX) as raw:
+        raw.connect(str(socket_path(ws)))
+        raw.sendall(msgspec.json.encode(Generate(model="endless", messages=QUESTION, sampling=LONG)) + b"\n")
+        raw.recv(1)
+
+    async def idle() -> bool:
+        status = await client.status()
+        return status is not None and status.generating == ""
+
+    await until(idle)
+
+
+async def test_two_models_are_held_and_the_oldest_goes(client: InferenceClient) -> None:
+    for name in ("good", "endless", "endless-2"):
+        await client.load(name)
+    status = await client.status()
+    assert status is not None
+    assert [model.name for model in status.models] == ["endless-2", "endless"]
+    await client.unload("endless")
+    status = await client.status()
+    assert status is not None and [model.name for model in status.models] == ["endless-2"]
+
+
+async def test_a_model_that_was_replaced_is_loaded_anew(client: InferenceClient, ws: Workspace) -> None:
+    write_tiny(ws.models / "changing", TALKS, steps=60)
+    first = await client.answer("changing", QUESTION, Sampling(temperature=0))
+    write_tiny(ws.models / "changing", [talk("数到三", "四五六。")], steps=60)
+    assert await client.answer("changing", QUESTION, Sampling(temperature=0)) != first == "一二三。"
+
+
+async def test_likelihood_through_the_service(client: InferenceClient) -> None:
+    scored = await client.loglikelihood(
+        "good", [*QUESTION, ChatMessage(role="assistant", content="一二三。")]
+    )
+    assert scored.bytes == 13 and scored.loglikelihood is not None and scored.loglikelihood < 0
+
+
+@pytest.mark.parametrize(
+    "line", [b"{}\n", b"nonsense\n", b'{"op": "dance"}\n', b'{"op": "load"}\n', b"\xff\n"]
+)
+async def test_nonsense_is_answered_and_harms_nobody(
+    client: InferenceClient, ws: Workspace, line: bytes
+) -> None:
+    await client.status(start=True)
+    reader, writer = await asyncio.open_unix_connection(str(socket_path(ws)))
+    writer.write(line)
+    assert b'"error"' in await asyncio.wait_for(reader.readline(), 5)
+    writer.close()
+    assert await client.status() is not None
+
+
+async def test_a_service_that_was_killed_is_started_again(client: InferenceClient) -> None:
+    status = await client.status(start=True)
+    assert status is not None
+    os.kill(status.pid, 9)
+    assert await client.answer("good", QUESTION, Sampling(temperature=0)) == "一二三。"
+    again = await client.status()
+    assert again is not None and again.pid != status.pid
+
+
+async def test_one_that_dies_in_the_middle_of_an_answer_says_so(client: InferenceClient) -> None:
+    with pytest.raises(ServiceUnreachable):
+        async for _piece in client.generate("endless", QUESTION, LONG):
+            status = await client.status()
+            if status is not None:
+                os.kill(status.pid, 9)
+
+
+async def test_a_second_service_gives_way(client: InferenceClient, ws: Workspace) -> None:
+    await client.status(start=True)
+    second = await asyncio.create_subprocess_exec(sys.executable, "-m", "engine", "serve", str(ws.root))
+    assert await asyncio.wait_for(second.wait(), 20) == 0
+    assert await client.status() is not None
+
+
+async def test_it_makes_room_for_a_run(client: InferenceClient, ws: Workspace) -> None:
+    await client.load("good")
+    assert await asyncio.to_thread(make_room_sync, ws, 100.0, 1_000_000.0) is False
+    status = await client.status()
+    assert status is not None and len(status.models) == 1
+    assert await asyncio.to_thread(make_room_sync, ws, 3000.0, 3000.0) is True
+
+    async def gone() -> bool:
+        return await client.status() is None
+
+    await until(gone)
+    assert await asyncio.to_thread(make_room_sync, ws, 3000.0, 3000.0) is False, "it is not started for this"
+
+
+async def test_it_ends_when_asked_and_leaves_no_socket(client: InferenceClient, ws: Workspace) -> None:
+    await client.status(start=True)
+    await client.shutdown()
+    assert not socket_path(ws).exists()
+    assert await client.status() is None
+
+
+async def test_one_that_cannot_start_tells_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ws = Workspace(tmp_path / "w")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    log_path(ws).parent.mkdir(parents=True)
+    with pytest.raises(ServiceUnreachable, match="does not answer") as problem:
+        await InferenceClient(ws).answer("x", QUESTION)
+    assert problem.value.exit_code == 4 and problem.value.mend
+
+
+def test_the_client_is_light() -> None:
+    code = (
+        "import sys, engine.inference.client, engine.validation.promotion;"
+        "heavy = {'torch', 'numpy', 'transformers', 'httpx', 'ollama', 'psutil'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

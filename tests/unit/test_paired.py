@@ -1,0 +1,175 @@
+"""The statistics of paired scores: level, power, symmetry, and agreement with the exact count."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.validation.paired import (
+    alpha_for,
+    by_cluster,
+    gain_seen,
+    groups_needed,
+    interval95,
+    mcnemar_p,
+    relative_increase,
+    sign_flip_p,
+    t_quantile,
+)
+
+differences = st.lists(st.floats(-10, 10).map(lambda x: round(x, 3)), min_size=1, max_size=9)
+
+
+def brute_force(values: list[float]) -> float:
+    observed = math.fsum(values)
+    sums = [
+        math.fsum(s * v for s, v in zip(signs, values, strict=True))
+        for signs in itertools.product((1, -1), repeat=len(values))
+    ]
+    return sum(total >= observed - 1e-9 for total in sums) / len(sums)
+
+
+@given(differences)
+def test_the_exact_p_counts_every_assignment(values: list[float]) -> None:
+    assert sign_flip_p(np.array(values)) == pytest.approx(brute_force(values))
+
+
+@given(differences)
+def test_both_directions_together_cover_everything(values: list[float]) -> None:
+    array = np.array(values)
+    # Assignments that equal the observed sum count on both sides.
+    assert sign_flip_p(array) + sign_flip_p(-array) >= 1.0 - 1e-12
+
+
+@given(differences, st.floats(0.001, 5))
+def test_a_larger_gain_everywhere_never_raises_p(values: list[float], more: float) -> None:
+    low, high = np.abs(np.array(values)), np.abs(np.array(values)) + more
+    assert sign_flip_p(high) <= sign_flip_p(low) + 1e-12
+
+
+@given(differences)
+def test_clusters_without_a_difference_change_nothing(values: list[float]) -> None:
+    assert sign_flip_p(np.array([*values, 0.0, 0.0])) == sign_flip_p(np.array(values))
+
+
+@given(st.lists(st.integers(-100, 100), min_size=1, max_size=12), st.floats(0.01, 100))
+def test_the_unit_of_the_scores_does_not_matter(values: list[int], scale: float) -> None:
+    array = np.array(values, dtype=np.float64)
+    assert sign_flip_p(array * scale) == sign_flip_p(array)
+
+
+def test_sampled_agrees_with_exact() -> None:
+    generator = np.random.default_rng(3)
+    for shift in (0.0, 0.3, 0.8):
+        values = generator.normal(shift, 1.0, 14)
+        exact = sign_flip_p(values)
+        # Two clusters that cancel bring it over the limit of exact counting and hardly change the chance.
+        sampled = sign_flip_p(np.concatenate([values, [1e-9, 1e-9]]))
+        assert sampled == pytest.approx(exact, abs=0.012)
+
+
+def test_the_sampled_p_is_never_zero_and_always_the_same() -> None:
+    values = np.full(60, 0.1)
+    assert 0 < sign_flip_p(values) < 1e-4
+    assert sign_flip_p(values) == sign_flip_p(values)
+
+
+@pytest.mark.parametrize("size", [12, 25])
+def test_under_the_null_the_rule_errs_no_more_often_than_it_says(size: int) -> None:
+    generator = np.random.default_rng(size)
+    alpha, trials = 0.05, 400
+    wrong = sum(sign_flip_p(generator.standard_t(3, size)) < alpha for _ in range(trials))
+    # Three standard deviations above the level.
+    assert wrong / trials <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / trials)
+
+
+def test_half_a_deviation_is_seen_by_fifty_clusters() -> None:
+    generator = np.random.default_rng(5)
+    seen = sum(sign_flip_p(generator.normal(0.5, 1.0, 50)) < 0.05 for _ in range(60))
+    assert seen >= 50
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        sign_flip_p(np.array([0.1, math.nan]))
+
+
+def test_looks_sum_to_five_percent() -> None:
+    assert alpha_for(1) == 0.025
+    assert sum(alpha_for(k) for k in range(1, 10_000)) == pytest.approx(0.05, abs=1e-5)
+    with pytest.raises(ValueError):
+        alpha_for(0)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "expected"),
+    [(1, 12.706), (2, 4.303), (5, 2.571), (10, 2.228), (19, 2.093), (60, 2.000), (1000, 1.962)],
+)
+def test_t_quantiles_are_those_of_the_tables(freedom: int, expected: float) -> None:
+    assert t_quantile(0.975, freedom) == pytest.approx(expected, rel=1e-3)
+    assert t_quantile(0.025, freedom) == pytest.approx(-expected, rel=1e-3)
+
+
+def test_the_interval_covers_the_truth_about_95_times_in_100() -> None:
+    generator = np.random.default_rng(11)
+    bounds = [interval95(generator.normal(0.2, 1.0, 20)) for _ in range(800)]
+    covered = sum(b is not None and b[0] <= 0.2 <= b[1] for b in bounds) / 800
+    assert 0.93 <= covered <= 0.97
+
+
+def test_the_bound_of_the_ratio_is_missed_about_5_times_in_100() -> None:
+    generator = np.random.default_rng(12)
+    misses = 0
+    for _ in range(600):
+        base = generator.uniform(1, 3, 60)
+        _increase, _low, upper = relative_increase(base, base * 1.02 + generator.normal(0, 0.1, 60))
+        misses += upper < 0.02
+    assert 0.02 <= misses / 600 <= 0.085
+
+
+@given(st.lists(st.floats(0.5, 5), min_size=2, max_size=30), st.floats(0.5, 2))
+def test_a_proportional_change_is_known_exactly(base: list[float], factor: float) -> None:
+    array = np.array(base)
+    increase, low, upper = relative_increase(array, array * factor)
+    assert increase == pytest.approx(factor - 1, abs=1e-9)
+    assert low == pytest.approx(upper, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "expected"),
+    [(5, 0, 0.03125), (8, 1, 0.01953125), (10, 2, 0.019287109375), (0, 0, 1.0)],
+)
+def test_mcnemar_is_exact(wins: int, losses: int, expected: float) -> None:
+    assert mcnemar_p(wins, losses) == expected
+
+
+def test_mcnemar_of_many_cases_joins_the_exact_one() -> None:
+    assert mcnemar_p(530, 471) == pytest.approx(mcnemar_p(529, 471), rel=0.1)
+    assert mcnemar_p(3000, 3000) == pytest.approx(0.5, abs=0.02)
+
+
+@settings(max_examples=30)
+@given(st.floats(0.01, 2), st.floats(0.005, 1), st.sampled_from([0.05, 0.025, 0.0083]))
+def test_needed_and_visible_are_inverse(deviation: float, gain: float, alpha: float) -> None:
+    needed = groups_needed(deviation, gain, alpha)
+    assert needed is not None
+    assert gain_seen(deviation, needed, alpha) <= gain * (1 + 1e-9)
+    if needed > 1:
+        assert gain_seen(deviation, needed - 1, alpha) > gain * (1 - 1e-9)
+
+
+def test_the_table_of_sample_sizes_is_met() -> None:
+    assert [groups_needed(1.0, d, 0.05) for d in (0.2, 1 / 3, 0.5)] == [155, 56, 25]
+    assert groups_needed(1.0, 0.0, 0.05) is None
+
+
+@given(st.permutations([("a", 1.0, 1.0), ("a", 3.0, 3.0), ("b", 5.0, 2.0)]))
+def test_clusters_are_weighted_means(rows: list[tuple[str, float, float]]) -> None:
+    clusters, values, weights = zip(*rows, strict=True)
+    means = dict(zip(dict.fromkeys(clusters), by_cluster(clusters, values, weights), strict=True))
+    assert means == {"a": pytest.approx(2.5), "b": pytest.approx(5.0)}

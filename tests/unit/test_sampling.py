@@ -1,0 +1,108 @@
+"""Drawing bytes: only valid UTF-8, never a control token inside a character, stop strings cut exactly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.inference.protocol import Sampling
+from engine.inference.sampling import NEXT, STOP_TOKENS, Sampler, StopStrings
+from engine.models.tokenizer import VOCAB, Utf8Stream
+
+
+@given(st.text(max_size=40))
+def test_every_text_is_a_legal_path(text: str) -> None:
+    state = 0
+    for byte in text.encode():
+        state = NEXT[state][byte]
+    assert state == 0
+
+
+@given(st.binary(max_size=8))
+def test_a_path_that_ends_between_characters_decodes(data: bytes) -> None:
+    state: int | None = 0
+    for byte in data:
+        state = NEXT[state].get(byte) if state is not None else None
+    try:
+        data.decode("utf-8")
+        valid = True
+    except UnicodeDecodeError:
+        valid = False
+    assert (state == 0) == valid
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**40),
+    temperature=st.sampled_from([0.0, 0.5, 1.0, 3.0]),
+    top_p=st.sampled_from([0.0, 0.5, 1.0]),
+)
+def test_whatever_the_model_says_the_text_is_valid(seed: int, temperature: float, top_p: float) -> None:
+    logits = torch.Generator().manual_seed(seed % 1000)
+    sampler = Sampler(Sampling(temperature=temperature, top_p=top_p), VOCAB, seed)
+    stream, data = Utf8Stream(), bytearray()
+    for _ in range(60):
+        token = sampler.draw(torch.randn(VOCAB, generator=logits) * 5)
+        assert token < 256 or token in STOP_TOKENS
+        if token in STOP_TOKENS:
+            assert sampler.state == 0
+            break
+        data.append(token)
+        stream.push(token)
+    assert stream.dropped == 0
+    data.decode("utf-8", "strict") if sampler.state == 0 else data[:-3].decode("utf-8", "ignore")
+
+
+def test_a_model_that_wants_control_tokens_gets_none_of_them() -> None:
+    logits = torch.zeros(VOCAB)
+    logits[[257, 259, 260, 261, 262, 263]] = 50.0
+    sampler = Sampler(Sampling(temperature=1.0), VOCAB, 0)
+    for _ in range(50):
+        token = sampler.draw(logits)
+        assert token < 256 or token in STOP_TOKENS
+
+
+def test_the_same_seed_draws_the_same_bytes() -> None:
+    def draw(seed: int) -> list[int]:
+        sampler = Sampler(Sampling(temperature=1.0), VOCAB, seed)
+        return [sampler.draw(torch.zeros(VOCAB)) for _ in range(20)]
+
+    assert draw(7) == draw(7) != draw(8)
+
+
+def test_top_p_leaves_out_the_unlikely() -> None:
+    logits = torch.full((VOCAB,), -10.0)
+    logits[ord("a")], logits[ord("b")] = 5.0, 3.0
+    sampler = Sampler(Sampling(temperature=1.0, top_p=0.5), VOCAB, 0)
+    assert {sampler.draw(logits) for _ in range(40)} == {ord("a")}
+
+
+@given(st.text("abc", max_size=20), st.lists(st.text("abc", min_size=1, max_size=4), max_size=3), st.data())
+def test_stop_strings_cut_as_if_the_text_were_whole(text: str, stops: list[str], data: st.DataObject) -> None:
+    matcher, out, rest = StopStrings(stops), "", text
+    while rest:
+        size = data.draw(st.integers(1, len(rest)))
+        out, rest = out + matcher.push(rest[:size]), rest[size:]
+    out += matcher.flush()
+    # In a stream the stop string that is complete first ends the text.
+    ends = [(at + len(stop), at) for stop in stops if (at := text.find(stop)) >= 0]
+    assert matcher.found == bool(ends)
+    assert text.startswith(out)
+    if ends:
+        assert not any(stop in out for stop in stops)
+    else:
+        assert out == text
+
+
+def test_nothing_that_may_begin_a_stop_string_is_shown_too_early() -> None:
+    matcher = StopStrings(["用户:"])
+    assert [matcher.push(piece) for piece in ("好", "用", "户", "名")] == ["好", "", "", "用户名"]
+    assert [matcher.push(piece) for piece in ("x用", "户", ":")] == ["x", "", ""]
+    assert matcher.found and matcher.push("more") == ""
+
+
+@pytest.mark.parametrize("state", range(8))
+def test_every_state_has_a_way_on(state: int) -> None:
+    assert NEXT[state]

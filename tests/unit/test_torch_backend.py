@@ -1,0 +1,170 @@
+"""The native model answers: cache and seed, limits, stop strings, long conversations, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.inference.protocol import ChatMessage, Finish, Generated, Sampling
+from engine.inference.sampling import STOP_TOKENS, Sampler
+from engine.inference.torch_backend import NativeModel, TorchBackend, fit_prompt
+from engine.models.template import render
+from engine.models.tokenizer import IM_START, decode
+from tests.models import TINY, talk, tiny_model, write_tiny
+
+TALKS = [talk("数到三", "一二三。")]
+QUESTION = [ChatMessage(role="user", content="数到三")]
+
+
+@pytest.fixture(scope="module")
+def native() -> NativeModel:
+    return NativeModel(tiny_model(TALKS, steps=60))
+
+
+@pytest.fixture(scope="module")
+def babbler() -> NativeModel:
+    """Knows nothing: every legal byte is as likely as any other."""
+    return NativeModel(tiny_model(TALKS, steps=0))
+
+
+def test_it_says_what_it_learned_and_stops(native: NativeModel) -> None:
+    text, how = native.answer(QUESTION, Sampling(temperature=0))
+    assert (text, how.finish, how.bytes) == ("一二三。", Finish.STOP, 12)
+
+
+def test_the_cache_changes_nothing(babbler: NativeModel) -> None:
+    sampling = Sampling(temperature=0.8, seed=5, max_bytes=40)
+    cached, _how = babbler.answer(QUESTION, sampling)
+    ids, _dropped = fit_prompt(QUESTION, TINY.context, sampling.max_bytes)
+    sampler, out = Sampler(sampling, TINY.vocab, 5), list[int]()
+    with torch.inference_mode():
+        while len(out) < 40:
+            token = sampler.draw(babbler.model(torch.tensor([ids + out]))[0, -1])
+            if token in STOP_TOKENS:
+                break
+            out.append(token)
+    assert bytes(out).decode("utf-8", "ignore") == cached
+
+
+def test_the_seed_decides_the_text(babbler: NativeModel) -> None:
+    def answer(seed: int | None) -> str:
+        return babbler.answer(QUESTION, Sampling(temperature=1.0, top_p=1.0, seed=seed, max_bytes=60))[0]
+
+    assert answer(1) == answer(1)
+    assert len({answer(seed) for seed in range(5)}) > 1
+    text, how = babbler.answer(QUESTION, Sampling(temperature=1.0, max_bytes=60))
+    again, _how = babbler.answer(QUESTION, Sampling(temperature=1.0, max_bytes=60, seed=how.seed))
+    assert again == text
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000), size=st.integers(1, 80))
+def test_an_answer_is_valid_text_of_at_most_so_many_bytes(seed: int, size: int) -> None:
+    model = NativeModel(_BABBLER)
+    text, how = model.answer(QUESTION, Sampling(temperature=2.0, top_p=1.0, seed=seed, max_bytes=size))
+    assert len(text.encode("utf-8")) <= how.bytes <= size
+    assert "\ufffd" not in text
+
+
+_BABBLER = tiny_model(TALKS, steps=0)
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_shown(native: NativeModel) -> None:
+    text, how = native.answer(QUESTION, Sampling(temperature=0, stop=["三"]))
+    assert (text, how.finish) == ("一二", Finish.STOP_STRING)
+
+
+def test_old_turns_go_first_and_the_system_turn_stays() -> None:
+    turns = [ChatMessage(role="system", content="S")]
+    for i in range(30):
+        turns += [
+            ChatMessage(role="user", content=f"question {i}"),
+            ChatMessage(role="assistant", content=f"answer {i}"),
+        ]
+    turns.append(ChatMessage(role="user", content="last"))
+    ids, dropped = fit_prompt(turns, 256, 100)
+    text = decode(ids)
+    assert len(ids) <= 156 and dropped > 40
+    assert text.startswith("system\nS") and "answer 29" in text and "question 0\n" not in text
+    assert text.endswith("user\nlast\nassistant\n")
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["system", "user", "assistant"]), st.text(max_size=300)),
+        min_size=1,
+        max_size=6,
+    ),
+    st.integers(1, 400),
+)
+def test_a_prompt_always_leaves_room_for_an_answer(turns: Sequence[tuple[str, str]], size: int) -> None:
+    messages = [ChatMessage(role=role, content=text) for role, text in turns]
+    ids, _dropped = fit_prompt(messages, 256, size)
+    assert len(ids) <= 256 - min(size, 128)
+    assert (
+        ids[-len(render([], add_generation_prompt=True).ids) :] == render([], add_generation_prompt=True).ids
+    )
+    # Whole characters, and no control token from content.
+    assert bytes(i for i in ids if i < 256).decode("utf-8")
+    assert ids.count(IM_START) <= len(messages) + 1
+
+
+def test_a_question_longer_than_the_context_keeps_its_end(native: NativeModel) -> None:
+    messages = [ChatMessage(role="user", content="很长的话。" * 500 + "数到三")]
+    ids, _dropped = fit_prompt(messages, 256, 100)
+    assert "数到三" in decode(ids)
+    text, _how = native.answer(messages, Sampling(temperature=0, max_bytes=50))
+    assert len(text.encode()) <= 50
+
+
+def test_a_set_flag_ends_it_within_a_byte(babbler: NativeModel) -> None:
+    cancelled = threading.Event()
+    stream = babbler.generate(QUESTION, Sampling(temperature=0, max_bytes=200), cancelled)
+    next(stream)
+    cancelled.set()
+    assert list(stream) == []
+
+
+def test_likelihood_is_that_of_the_answer(native: NativeModel) -> None:
+    good = native.loglikelihood([*QUESTION, ChatMessage(role="assistant", content="一二三。")])
+    bad = native.loglikelihood([*QUESTION, ChatMessage(role="assistant", content="三二一。")])
+    assert good.bytes == bad.bytes == 13
+    assert good.loglikelihood is not None and bad.loglikelihood is not None
+    assert 0 > good.loglikelihood > bad.loglikelihood
+
+
+async def test_closing_the_stream_frees_the_thread(tmp_path: Path) -> None:
+    config = msgspec.structs.replace(TINY, context=2048, max_positions=4096)
+    write_tiny(tmp_path / "m", TALKS, steps=0, config=config)
+    backend = TorchBackend(tmp_path / "m")
+    before = time.perf_counter()
+    async with aclosing(backend.generate(QUESTION, Sampling(temperature=0, max_bytes=1900))) as stream:
+        async for _piece in stream:
+            break
+    assert time.perf_counter() - before < 5
+    assert not any(thread.name.startswith("asyncio") and _busy(thread) for thread in threading.enumerate())
+    pieces = [item async for item in backend.generate(QUESTION, Sampling(temperature=0, max_bytes=5))]
+    assert isinstance(pieces[-1], Generated)
+    await asyncio.sleep(0)
+
+
+def _busy(thread: threading.Thread) -> bool:
+    """Whether a thread of the pool is inside a generation now."""
+    import sys
+
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if frame.f_code.co_name == "generate":
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,182 @@
+"""Validation with tiny models: same windows for both, honest refusals, and a report with every figure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+import torch.nn.functional as F
+
+from engine.errors import BadInput, Interrupted, NotEnoughData
+from engine.models.card import Lineage
+from engine.models.directory import load_model, save_model
+from engine.models.template import ChatMessage, windows
+from engine.validation.answers import form_of
+from engine.validation.cases import GENERAL_BLOCKS, cut_cases, cut_general
+from engine.validation.report import decode_report
+from engine.validation.scores import Piece, nll_sums, score_cases
+from engine.validation.validate import compare, shipped_texts
+from tests.models import TINY, talk, tiny_model, write_tiny
+
+TALKS = [talk(f"问题{i}？", f"这是第{i}个答案。") for i in range(20)]
+TEXT = ("山高月小，水落石出。The quick brown fox jumps over the lazy dog.\n" * 60).encode()
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    conversation: str
+    cluster: str
+    messages: list[ChatMessage]
+
+
+HELD = [HeldOut(f"c{i}", f"k{i}", talk(f"问题{i}？", f"这是第{i}个答案。")) for i in range(100, 124)]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`weak` and `strong`: the same model after 12 and 40 steps."""
+    folder = tmp_path_factory.mktemp("models")
+    write_tiny(folder / "weak", TALKS, steps=12)
+    write_tiny(folder / "strong", TALKS, steps=40)
+    return folder
+
+
+def test_nll_is_that_of_reading_one_window_after_the_other() -> None:
+    model = tiny_model(TALKS, steps=3)
+    rendered = [window for messages in TALKS[:6] for window in windows(messages, 256)]
+    batched = nll_sums(model, [Piece(window.ids, window.train) for window in rendered])
+    for window, total in zip(rendered, batched, strict=True):
+        ids = torch.tensor([window.ids])
+        losses = F.cross_entropy(model(ids[:, :-1])[0], ids[0, 1:], reduction="none").detach()
+        assert total == pytest.approx(float(losses[torch.tensor(window.train[1:])].sum()), rel=1e-4)
+
+
+def test_a_model_that_gives_no_number_has_no_score() -> None:
+    model = tiny_model(TALKS, steps=1)
+    with torch.no_grad():
+        model.lm_head.weight[0] = math.nan
+    scores = score_cases(model, cut_cases(HELD[:2], 256))
+    assert all(math.isnan(score) for score in scores)
+
+
+def test_the_better_model_wins_and_the_report_holds_every_figure(models: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    report = compare(
+        HELD,
+        models / "weak",
+        models / "strong",
+        {},
+        progress=lambda done, total: seen.append((done, total)),
+        now=5.0,
+    )
+    verdict = report.verdict
+    assert verdict.p_value is not None and verdict.p_value < 0.001
+    assert (verdict.n_groups, verdict.base.name, verdict.new.name) == (24, "weak", "strong")
+    assert verdict.decision == "inconclusive", "without a general set nothing is promoted"
+    assert [measure.name for measure in report.measures] == ["nll", "length", "repetition", "stop"]
+    nll = report.measures[0]
+    assert nll.base == pytest.approx(verdict.base.bits_per_byte)
+    assert nll.delta is not None and nll.delta == pytest.approx(-(verdict.delta or 0) / math.log(2))
+    assert nll.low is not None and nll.high is not None and nll.low <= nll.delta <= nll.high < 0
+    assert len(report.answers) == 3 and report.answers[0].wanted == "这是第100个答案。"
+    assert all(len(answer.new.encode()) <= 200 for answer in report.answers)
+    done = [d for d, _total in seen]
+    assert done == sorted(done) and done[-1] <= seen[-1][1]
+    assert decode_report(msgspec.json.encode(report)) == report
+
+
+def test_forgetting_is_caught_by_the_general_set(models: Path, tmp_path: Path) -> None:
+    write_tiny(tmp_path / "narrow", TALKS, steps=90)
+    report = compare(HELD, models / "strong", tmp_path / "narrow", {"tail": TEXT} | shipped_texts())
+    general = report.verdict.noninferiority
+    assert report.verdict.delta is not None and report.verdict.delta > 0
+    assert report.verdict.decision == "keep" and general["passed"] is False
+    assert {"general", "general tail", "general zh", "general en"} <= {m.name for m in report.measures}
+
+
+def test_judging_twice_gives_the_same_report(models: Path) -> None:
+    first, second = (
+        compare(HELD, models / "weak", models / "strong", {"t": TEXT}, now=1.0) for _ in range(2)
+    )
+    assert first == second
+
+
+def test_a_model_against_itself_is_not_better(models: Path) -> None:
+    report = compare(HELD, models / "weak", models / "weak", {"t": TEXT})
+    assert (report.verdict.delta, report.verdict.p_value, report.verdict.decision) == (0.0, 1.0, "keep")
+
+
+@pytest.mark.parametrize("which", ["base", "new"])
+def test_a_model_that_saw_the_window_is_refused_with_the_ids(
+    models: Path, tmp_path: Path, which: str
+) -> None:
+    write_tiny(tmp_path / "seen", TALKS, steps=1, lineage=Lineage(conversations=["c101"], clusters=["k103"]))
+    pair = (tmp_path / "seen", models / "weak") if which == "base" else (models / "weak", tmp_path / "seen")
+    with pytest.raises(BadInput, match=r"seen was trained on 2 of .*\(c101, c103\)"):
+        compare(HELD, *pair, {"t": TEXT})
+
+
+def test_a_base_that_only_guesses_is_refused(models: Path, tmp_path: Path) -> None:
+    write_tiny(tmp_path / "fresh", TALKS, steps=0)
+    with pytest.raises(BadInput, match=r"worse than guessing \(5\.58 of 5\.55") as problem:
+        compare(HELD, tmp_path / "fresh", models / "weak", {})
+    assert problem.value.mend == "h2q-tui train --mode scratch"
+
+
+def test_a_new_model_that_gives_no_number_is_not_promoted(models: Path, tmp_path: Path) -> None:
+    model, card = load_model(models / "strong")
+    with torch.no_grad():
+        model.lm_head.weight[0] = math.nan
+    save_model(tmp_path / "broken", model, msgspec.structs.replace(card, name="broken"))
+    verdict = compare(HELD, models / "weak", tmp_path / "broken", {"t": TEXT}).verdict
+    assert verdict.decision != "promote" and verdict.new.failed >= 24
+
+
+def test_both_models_read_windows_of_the_smaller_context(models: Path, tmp_path: Path) -> None:
+    write_tiny(tmp_path / "short", TALKS, steps=30, config=msgspec.structs.replace(TINY, context=64))
+    long_answer = "这是很长的答案。" * 20
+    held = [*HELD, HeldOut("long", "long", talk("问题？", long_answer))]
+    report = compare(held, models / "weak", tmp_path / "short", {"t": TEXT})
+    cut = [case.conversation for case in report.cases if case.cut]
+    assert cut == ["long"] and 0 < report.cut_share < 1
+    assert max(case.bytes for case in report.cases) <= 64
+
+
+def test_nothing_to_judge_on_is_said(models: Path) -> None:
+    silent = [HeldOut("c", "k", [ChatMessage(role="user", content="nobody answers")])]
+    with pytest.raises(NotEnoughData, match="no held-out answer"):
+        compare(silent, models / "weak", models / "strong", {})
+
+
+def test_a_stop_ends_it_between_two_batches(models: Path) -> None:
+    def stop(done: int, total: int) -> None:
+        raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        compare(HELD, models / "weak", models / "strong", {}, progress=stop)
+
+
+def test_general_blocks_are_always_the_same_and_spread_over_the_text() -> None:
+    data = bytes(range(256)) * 1024
+    blocks = cut_general({"a": data, "tiny": b"x" * 100}, 100)
+    assert blocks == cut_general({"a": data, "tiny": b"x" * 100}, 100)
+    assert len(blocks) == GENERAL_BLOCKS and {block.name for block in blocks} == {"a"}
+    assert all(sum(map(len, block.chunks)) == 1024 and max(map(len, block.chunks)) <= 100 for block in blocks)
+
+
+def test_the_shipped_general_texts_are_utf8_in_two_languages() -> None:
+    texts = shipped_texts()
+    assert sorted(texts) == ["en", "zh"]
+    for data in texts.values():
+        assert len(data.decode("utf-8")) > 8_000
+
+
+def test_form_is_told_without_judging() -> None:
+    assert form_of("", True).repetition == 0.0
+    assert form_of("abcdefgh", True).repetition == 0.0
+    assert form_of("哈哈哈哈哈哈哈哈", False).repetition == pytest.approx(0.8)
+    assert form_of("汉字", True).length == 6
