@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
@@ -42,6 +41,7 @@ from engine.inference.protocol import (
     socket_path,
 )
 from engine.paths import Workspace
+from engine.runs.launch import ENGINE, engine_environment
 
 START_TIMEOUT = 30.0
 """Seconds until a service that was started must answer (it opens its socket before it loads torch)."""
@@ -202,11 +202,12 @@ class InferenceClient:
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("wb") as output:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "engine", "serve", str(self._ws.root)],
+                    [*ENGINE, "serve", str(self._ws.root)],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
                     start_new_session=True,
+                    env=engine_environment(),
                 )
                 _started.append(self._process)
         except OSError as problem:

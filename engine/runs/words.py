@@ -123,7 +123,7 @@ def _epoch(event: e.EpochDone) -> tuple[str, str]:
 
 def _checkpoint(event: e.CheckpointWritten) -> tuple[str, str]:
     return "info", _("checkpoint {step} written, verified ({ms} ms)").format(
-        step=event.step, ms=round(event.seconds * 1000)
+        step=event.step, ms=f"{event.seconds * 1000:.0f}"
     )
 
 
