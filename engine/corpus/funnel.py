@@ -22,7 +22,7 @@ def funnel(store: Database) -> Funnel:
         states[state] += count
         if state == State.DROPPED:
             dropped[stage] += count
-        splits[part] += count
+        splits[part] += count if state == State.ACCEPTED else 0
     redacted = store.connection.execute(
         "SELECT COUNT(DISTINCT l.conversation_id) FROM ledger l JOIN corpus c ON c.conversation_id = l.conversation_id "
         "WHERE l.action = ? AND c.state IN (?, ?)",
@@ -30,7 +30,7 @@ def funnel(store: Database) -> Funnel:
     ).fetchone()[0]
     return Funnel(
         collected=sum(states.values()),
-        dropped={stage: dropped[stage] for stage in Stage if dropped[stage]},
+        dropped={stage.value: dropped[stage] for stage in Stage if dropped[stage]},
         redacted=redacted,
         duplicates=dropped[Stage.EXACT] + dropped[Stage.NEAR],
         pending=states[State.PENDING],

@@ -7,12 +7,16 @@ from collections.abc import Callable
 
 import typer
 
-from tui.commands import chat, check, demo, models, monitor, runs, train, validate
+from tui.commands import chat, check, corpus, demo, memory, models, monitor, runs, train, validate, workspace
 
 GROUPS: tuple[Callable[[typer.Typer], None], ...] = (
     demo.register,
     check.register,
     monitor.register,
+    workspace.register,
+    memory.register,
+    corpus.register,
+    corpus.register,
     train.register,
     validate.register,
     chat.register,

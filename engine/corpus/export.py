@@ -1,0 +1,179 @@
+"""The accepted corpus in the formats of other trainers, redacted; answers without loss are marked or left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine import atomic
+from engine.corpus.dataset import write_lines
+from engine.corpus.ledger import Database
+from engine.corpus.messages import Prepared, prepared
+from engine.corpus.states import Split
+from engine.models.template import ChatMessage
+
+
+class ExportFormat(StrEnum):
+    """`MESSAGES` is the canonical one. Alpaca and ShareGPT are JSON arrays, the others JSON lines."""
+
+    MESSAGES = "messages"
+    ALPACA = "alpaca"
+    SHAREGPT = "sharegpt"
+    PROMPT_COMPLETION = "prompt-completion"
+
+
+class Exported(msgspec.Struct, frozen=True, kw_only=True):
+    """What `corpus export --json` prints."""
+
+    path: str
+    format: str
+    rows: int
+    conversations: int
+    sha256: str
+    dataset_info: str
+    """The LLaMA-Factory entry beside it."""
+
+
+_SHAREGPT_ROLES = {"user": "human", "assistant": "gpt", "tool": "observation", "system": "system"}
+
+
+def suffix(format: ExportFormat) -> str:
+    return ".json" if format in (ExportFormat.ALPACA, ExportFormat.SHAREGPT) else ".jsonl"
+
+
+def export(store: Database, path: Path, format: ExportFormat, *, part: Split | None = None) -> Exported:
+    """Writes the accepted conversations of one split (None: all) with a `dataset_info.json` beside them. Raises OSError."""
+    counts = {"rows": 0, "conversations": 0}
+
+    def rows() -> Iterator[Any]:
+        for item in prepared(store, part):
+            made = list(_ROWS[format](item))
+            counts["conversations"] += bool(made)
+            counts["rows"] += len(made)
+            yield from made
+
+    digest = write_lines(path, _as_array(rows()) if suffix(format) == ".json" else _as_lines(rows()))
+    info = path.with_name("dataset_info.json")
+    entries: dict[str, Any] = {}
+    if info.exists():
+        try:
+            entries = msgspec.json.decode(info.read_bytes(), type=dict[str, Any])
+        except msgspec.DecodeError:
+            entries = {}
+    entries[path.stem] = {"file_name": path.name, **_INFO[format]}
+    atomic.write_json(info, entries)
+    return Exported(
+        path=str(path),
+        format=format.value,
+        rows=counts["rows"],
+        conversations=counts["conversations"],
+        sha256=digest,
+        dataset_info=str(info),
+    )
+
+
+def _as_lines(rows: Iterable[Any]) -> Iterator[bytes]:
+    for row in rows:
+        yield msgspec.json.encode(row) + b"\n"
+
+
+def _as_array(rows: Iterable[Any]) -> Iterator[bytes]:
+    before = b"[\n"
+    for row in rows:
+        yield before + msgspec.json.encode(row)
+        before = b",\n"
+    yield (b"[" if before == b"[\n" else b"\n") + b"]\n"
+
+
+def _messages(item: Prepared) -> Iterator[dict[str, Any]]:
+    """OpenAI's chat format; `weight` 0 keeps an answer as context only."""
+    messages: list[dict[str, Any]] = []
+    for message in item.messages:
+        entry: dict[str, Any] = {"role": message.role, "content": message.content}
+        if message.role == "assistant" and not message.train:
+            entry["weight"] = 0
+        messages.append(entry)
+    yield {"id": item.id, "messages": messages}
+
+
+def _exchanges(messages: list[ChatMessage]) -> Iterator[tuple[str, str, list[tuple[str, str]], bool]]:
+    """(question, answer, earlier exchanges, bears loss) for each answer; consecutive turns of one role are joined."""
+    history: list[tuple[str, str]] = []
+    question: list[str] = []
+    for message in messages:
+        if message.role == "user":
+            question.append(message.content)
+        elif message.role == "assistant" and question:
+            asked = "\n".join(question)
+            yield asked, message.content, list(history), message.train
+            history.append((asked, message.content))
+            question = []
+
+
+def _system(item: Prepared) -> str:
+    return "\n".join(message.content for message in item.messages if message.role == "system")
+
+
+def _alpaca(item: Prepared) -> Iterator[dict[str, Any]]:
+    for question, answer, history, train in _exchanges(item.messages):
+        if train:
+            yield {
+                "instruction": question,
+                "input": "",
+                "output": answer,
+                "system": _system(item),
+                "history": history,
+            }
+
+
+def _sharegpt(item: Prepared) -> Iterator[dict[str, Any]]:
+    turns = [
+        {"from": _SHAREGPT_ROLES[m.role], "value": m.content} for m in item.messages if m.role != "system"
+    ]
+    yield {"id": item.id, "system": _system(item), "conversations": turns}
+
+
+def _prompt_completion(item: Prepared) -> Iterator[dict[str, Any]]:
+    for question, answer, _history, train in _exchanges(item.messages):
+        if train:
+            yield {"prompt": question, "completion": answer}
+
+
+_ROWS = {
+    ExportFormat.MESSAGES: _messages,
+    ExportFormat.ALPACA: _alpaca,
+    ExportFormat.SHAREGPT: _sharegpt,
+    ExportFormat.PROMPT_COMPLETION: _prompt_completion,
+}
+
+_INFO: dict[ExportFormat, dict[str, Any]] = {
+    ExportFormat.MESSAGES: {
+        "formatting": "sharegpt",
+        "columns": {"messages": "messages"},
+        "tags": {
+            "role_tag": "role",
+            "content_tag": "content",
+            "user_tag": "user",
+            "assistant_tag": "assistant",
+            "system_tag": "system",
+        },
+    },
+    ExportFormat.ALPACA: {
+        "columns": {
+            "prompt": "instruction",
+            "query": "input",
+            "response": "output",
+            "system": "system",
+            "history": "history",
+        }
+    },
+    ExportFormat.SHAREGPT: {
+        "formatting": "sharegpt",
+        "columns": {"messages": "conversations", "system": "system"},
+    },
+    ExportFormat.PROMPT_COMPLETION: {"columns": {"prompt": "prompt", "response": "completion"}},
+}
