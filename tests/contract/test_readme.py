@@ -61,12 +61,17 @@ def test_both_languages_have_the_same_table() -> None:
 
 def test_the_first_steps_run_as_printed(tmp_path: Path) -> None:
     (steps,) = blocks(ENGLISH, "sh run")
-    environment = {**os.environ, "H2Q_DATA_DIR": str(tmp_path / "workspace"), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ,
+        "H2Q_DATA_DIR": str(tmp_path / "workspace"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+    }
     for step in steps:
         command = [sys.executable, "-m", "tui.cli", *step.split()[1:]]
         told = subprocess.run(
             command,
-            cwd=ROOT,
+            cwd=tmp_path,
             env=environment,
             capture_output=True,
             text=True,

@@ -113,7 +113,7 @@ def literal(node: ast.expr) -> str:
         )
     else:
         return ""
-    text = re.sub(r"h2q-tui( [a-z-]+)*|\b(?:GB|MB|kB|KB|ms|tok/s)\b|\S*[/_.]\S*", "", text)
+    text = re.sub(r"h2q-tui( [a-z-]+)*|\b(?:GB|MB|kB|KB|ms|tok/s)\b|\S*[/_.|]\S*", "", text)
     # What stands in both languages at once needs no catalog.
     return text if WORD.search(text) and not re.search(r"[\u4e00-\u9fff]", text) else ""
 

@@ -26,7 +26,7 @@ def test_looking_at_an_empty_place_makes_nothing(tmp_path: Path) -> None:
     found = grades(Workspace(tmp_path / "new"))
     assert list(tmp_path.iterdir()) == []
     assert found["workspace"].grade is Grade.PASS
-    assert found["text"].grade is Grade.WARN and found["text"].mend == "h2q-tui sample"
+    assert found["store"].mend == "h2q-tui sample"
 
 
 def test_a_newer_workspace_fails_with_the_command_that_updates(tmp_path: Path) -> None:
