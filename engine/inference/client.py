@@ -41,7 +41,7 @@ from engine.inference.protocol import (
     socket_path,
 )
 from engine.paths import Workspace
-from engine.runs.launch import ENGINE, engine_environment
+from engine.runs.process import engine_command, engine_environment
 
 START_TIMEOUT = 30.0
 """Seconds until a service that was started must answer (it opens its socket before it loads torch)."""
@@ -202,7 +202,7 @@ class InferenceClient:
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("wb") as output:
                 self._process = subprocess.Popen(
-                    [*ENGINE, "serve", str(self._ws.root)],
+                    [*engine_command(), "serve", str(self._ws.root)],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,

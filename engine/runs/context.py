@@ -86,6 +86,7 @@ class RunContext:
         self._stage_started = 0.0
         self._progress_at = 0.0
         self._progress_waiting: Progress | None = None
+        self._progress_told: tuple[str, float] | None = None
 
     @property
     def stop_requested(self) -> bool:
@@ -119,7 +120,8 @@ class RunContext:
         self.check_stop()
         self.commands.new_stage()
         handle = StageHandle()
-        self._stage_started, self._progress_at, self._progress_waiting = time.monotonic(), 0.0, None
+        self._stage_started, self._progress_at = time.monotonic(), 0.0
+        self._progress_waiting = self._progress_told = None
         self.emit(Stage(name=name, state="started", index=index, total=total))
         try:
             yield handle
@@ -148,10 +150,12 @@ class RunContext:
             eta_s = (now - self._stage_started) / done * max(0.0, total - done)
         event = Progress(stage=stage, done=done, total=total, unit=unit, eta_s=eta_s)
         last = total is not None and done >= total
+        if last and self._progress_told == (stage, done):
+            return
         if not last and now - self._progress_at < _PROGRESS_S:
             self._progress_waiting = event
             return
-        self._progress_at, self._progress_waiting = now, None
+        self._progress_at, self._progress_waiting, self._progress_told = now, None, (stage, done)
         self.emit(event)
 
     def poll(self) -> Iterator[Command]:

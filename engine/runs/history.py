@@ -10,7 +10,8 @@ import msgspec
 from engine.runs.events import Record
 from engine.runs.journal import JournalReader
 from engine.runs.rundir import RunDir
-from engine.runs.view import RunSummary, RunView
+from engine.runs.summary import RunSummary
+from engine.runs.view import RunView
 
 _TICK_S = 0.1
 

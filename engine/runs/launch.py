@@ -22,13 +22,11 @@ from engine.i18n import _
 from engine.paths import Workspace
 from engine.runs import lock, runner
 from engine.runs.events import Record
+from engine.runs.process import engine_command, engine_environment
 from engine.runs.rundir import LOCK, SPEC, RunDir
 from engine.runs.spec import RunSpec, encode_spec, new_run_id
 
 SYSTEMD_SCOPE = "systemd scope"
-ENGINE = (sys.executable, "-P", "-m", "engine")
-"""Starts an engine process; goes with `engine_environment`. -P: the folder the person stands in is not searched
-for code."""
 
 
 def prepare(ws: Workspace, spec: RunSpec) -> RunDir:
@@ -114,15 +112,8 @@ def _locked(ws: Workspace, spec: RunSpec) -> tuple[RunDir, int]:
 
 
 def _engine_command(run: RunDir, fd: int, scope: str) -> list[str]:
-    command = [*ENGINE, "run", str(run.path), "--lock-fd", str(fd)]
+    command = [*engine_command(), "run", str(run.path), "--lock-fd", str(fd)]
     return [*command, "--scope", scope] if scope else command
-
-
-def engine_environment() -> dict[str, str]:
-    """The engine of this very program, also from a checkout that is not installed."""
-    home = str(Path(__file__).resolve().parents[2])
-    paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUNBUFFERED": "1"}
 
 
 def _scope_command(run: RunDir) -> list[str]:

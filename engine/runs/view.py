@@ -7,12 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import msgspec
-
 from engine.runs import events as e
 from engine.runs.events import Record, RunStatus
 from engine.runs.series import Series
 from engine.runs.spec import RunSpec
+from engine.runs.summary import RunSummary
 from engine.runs.words import describe
 
 LOG_LINES = 2000
@@ -48,29 +47,6 @@ class Mark:
     phase: str
     step: int
     text: str
-
-
-class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """`runs show --json` (DESIGN §5), and what `state.json` holds. Times are seconds since the epoch."""
-
-    id: str
-    kind: str
-    label: str
-    status: RunStatus
-    stage: str
-    step: int
-    max_steps: int
-    loss: float | None
-    best_loss: float | None
-    tokens_per_s: float | None
-    memory_mb: float | None
-    peak_memory_mb: float | None
-    eta_s: float | None
-    created_at: float | None
-    started_at: float | None
-    finished_at: float | None
-    checkpoint: str | None
-    error: str
 
 
 class RunView:

@@ -11,7 +11,8 @@ from tui.commands import common
 
 if TYPE_CHECKING:
     from engine.runs.rundir import RunDir
-    from engine.runs.view import RunSummary, RunView
+    from engine.runs.summary import RunSummary
+    from engine.runs.view import RunView
 
 
 def register(app: typer.Typer) -> None:

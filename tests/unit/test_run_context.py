@@ -1,0 +1,116 @@
+"""What the code of a kind gets from its run: stages, progress, snapshots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.errors import BadInput, Interrupted
+from engine.paths import Workspace
+from engine.runs.context import RunContext
+from engine.runs.control import Request
+from engine.runs.events import Event, Progress, Record, Stage, Started
+from engine.runs.history import summarise
+from engine.runs.journal import JournalWriter
+from engine.runs.launch import prepare
+from engine.runs.spec import CorpusParams, make_spec
+
+
+@pytest.fixture
+def told() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def ctx(tmp_path: Path, told: list[Event]) -> Iterator[RunContext]:
+    run = prepare(Workspace(tmp_path), make_spec(tmp_path, CorpusParams()))
+    journal = JournalWriter(run.events_path)
+
+    def tell(record: Record) -> None:
+        told.append(record.event)
+
+    yield RunContext(run, journal, tell)
+    journal.close()
+
+
+def states(told: list[Event]) -> list[tuple[str, str]]:
+    return [(event.state, event.detail) for event in told if isinstance(event, Stage)]
+
+
+def progress(told: list[Event]) -> list[float]:
+    return [event.done for event in told if isinstance(event, Progress)]
+
+
+def test_a_stage_ends_as_its_code_ended(ctx: RunContext, told: list[Event]) -> None:
+    with ctx.stage("corpus", 1, 2) as stage:
+        stage.detail = "1,539 conversations"
+    with ctx.stage("promote") as stage:
+        stage.skip("the verdict keeps the base")
+    with pytest.raises(BadInput), ctx.stage("native"):
+        raise BadInput("no text", path=Path("a.txt"))
+    with pytest.raises(Interrupted), ctx.stage("native"):
+        raise Interrupted("stopped")
+    assert [state for state in states(told) if state[0] != "started"] == [
+        ("done", "1,539 conversations"),
+        ("skipped", "the verdict keeps the base"),
+        ("failed", "no text: a.txt"),
+        ("stopped", ""),
+    ]
+
+
+def test_progress_of_every_row_is_a_few_records_and_the_last(ctx: RunContext, told: list[Event]) -> None:
+    with ctx.stage("corpus"):
+        for done in range(1, 10_001):
+            ctx.progress("corpus", done, 10_000)
+        ctx.progress("corpus", 10_000, 10_000)
+    found = progress(told)
+    assert found[0] == 1
+    assert found[-1] == 10_000
+    assert found.count(10_000) == 1
+    assert len(found) < 50
+
+
+def test_progress_without_a_known_end_tells_its_last_row_too(ctx: RunContext, told: list[Event]) -> None:
+    with ctx.stage("import"):
+        for done in range(1, 100):
+            ctx.progress("import", done)
+    assert progress(told)[-1] == 99
+
+
+def test_the_time_left_is_worked_out_from_the_time_taken(ctx: RunContext, told: list[Event]) -> None:
+    with ctx.stage("corpus"):
+        ctx.progress("corpus", 1, 4)
+    event = next(event for event in told if isinstance(event, Progress))
+    assert event.eta_s is not None
+    assert 0 <= event.eta_s < 5
+
+
+def test_no_stage_begins_once_the_run_is_to_stop(ctx: RunContext, told: list[Event]) -> None:
+    ctx.commands.handle(Request("stop"))
+    with pytest.raises(Interrupted), ctx.stage("validate"):
+        raise AssertionError("the stage must not begin")
+    assert states(told) == []
+
+
+def test_state_json_is_replaced_whole_and_leaves_nothing_beside_it(ctx: RunContext) -> None:
+    ctx.emit(Started(pid=1, program="0"))
+    for _again in range(3):
+        ctx.write_state()
+    assert summarise(ctx.run_dir).id == ctx.run_dir.run_id
+    assert sorted(path.name for path in ctx.run_dir.path.iterdir()) == [
+        "checkpoints",
+        "events.jsonl",
+        "spec.json",
+        "state.json",
+    ]
+
+
+def test_memory_is_measured_against_the_budget_in_force(ctx: RunContext) -> None:
+    ctx.set_budget(1500.0, "cgroup")
+    ctx.measure()
+    memory = ctx.view.memory
+    assert memory is not None
+    assert (memory.budget_mb, memory.reason) == (1500.0, "cgroup")
+    assert memory.peak_mb >= memory.used_mb > 5
