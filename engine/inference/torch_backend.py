@@ -150,6 +150,8 @@ class TorchBackend:
 
     def __init__(self, folder: Path) -> None:
         """Blocking. Raises BadInput when there is no whole model in `folder`."""
+        # A byte at a time gives a second thread nothing to do, and beside a training run it only waits.
+        torch.set_num_threads(1)
         model, _card = load_model(folder)
         self._native = NativeModel(model)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from engine.config import load_settings
 from engine.errors import BadInput
 from engine.i18n import _
+from engine.inference.client import make_room_sync
 from engine.models.card import Lineage, ModelCard
 from engine.models.directory import save_model
 from engine.models.transformer import ModelConfig, Transformer
@@ -51,7 +52,13 @@ def find_resume(ctx: RunContext, recipe: Recipe, resume: Path | None) -> Checkpo
 def memory_budget(ctx: RunContext, recipe: Recipe) -> Budget:
     """The effective budget, told to the run and to the person."""
     gigabytes = recipe.max_memory_gb
-    budget = effective_budget(load_settings(ctx.workspace).max_memory_gb if gigabytes is None else gigabytes)
+    if gigabytes is None:
+        gigabytes = load_settings(ctx.workspace).max_memory_gb
+    budget = effective_budget(gigabytes)
+    # A pass is sized to three quarters of the budget: the inference service stays if it fits into the rest.
+    if make_room_sync(ctx.workspace, 0.75 * budget.mb, budget.mb):
+        ctx.log(_("the models loaded for chat made room for the run"))
+        budget = effective_budget(gigabytes)
     ctx.set_budget(budget.mb, budget.reason)
     ctx.log(_("memory budget {mb:.0f} MB (bound by {reason})").format(mb=budget.mb, reason=budget.reason))
     return budget

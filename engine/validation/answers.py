@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from engine.errors import RunFailed
 from engine.inference.protocol import ChatMessage, Finish, Sampling
@@ -45,17 +46,27 @@ def answer_all(
     """One answer for each question, drawn with a fixed seed."""
     native = NativeModel(model)
     found = []
-    for case in questions:
-        prompt = [ChatMessage(role=message.role, content=message.content) for message in case.prompt]
-        try:
-            text, how = native.answer(prompt, SAMPLING)
-            found.append((text, form_of(text, how.finish is Finish.STOP)))
-        except RunFailed:
-            # A model that gives no numbers has failed its scores too; the verdict says so.
-            found.append(("", Form(length=0, repetition=0.0, stopped=False)))
-        if step is not None:
-            step(SAMPLING.max_bytes)
+    threads = torch.get_num_threads()
+    # One byte at a time gives a second thread nothing to do but wait, and the same thread count the same text.
+    torch.set_num_threads(1)
+    try:
+        for case in questions:
+            found.append(_answer(native, case))
+            if step is not None:
+                step(SAMPLING.max_bytes)
+    finally:
+        torch.set_num_threads(threads)
     return found
+
+
+def _answer(native: NativeModel, case: Case) -> tuple[str, Form]:
+    prompt = [ChatMessage(role=message.role, content=message.content) for message in case.prompt]
+    try:
+        text, how = native.answer(prompt, SAMPLING)
+    except RunFailed:
+        # A model that gives no numbers has failed its scores too; the verdict says so.
+        return "", Form(length=0, repetition=0.0, stopped=False)
+    return text, form_of(text, how.finish is Finish.STOP)
 
 
 def form_of(text: str, stopped: bool) -> Form:

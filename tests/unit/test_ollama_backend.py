@@ -1,0 +1,164 @@
+"""Ollama behind the backend protocol, against answers in the shape that Ollama gives them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from engine.errors import BadInput, ServiceUnreachable, UsageProblem
+from engine.inference.ollama_backend import OllamaBackend, local_host
+from engine.inference.protocol import ChatMessage, Finish, Generated, Sampling
+
+QUESTION = [ChatMessage(role="user", content="天为什么是蓝的？")]
+
+
+def line(content: str, **more: object) -> bytes:
+    """One line of a stream, as `/api/chat` writes it."""
+    row: dict[str, object] = {
+        "model": "qwen3:0.6b",
+        "created_at": "2026-08-21T09:00:00.123456789Z",
+        "message": {"role": "assistant", "content": content},
+        "done": False,
+    }
+    return json.dumps(row | more, ensure_ascii=False).encode() + b"\n"
+
+
+END = line(
+    "",
+    done=True,
+    done_reason="stop",
+    total_duration=5_000_000,
+    load_duration=1_000_000,
+    prompt_eval_count=11,
+    prompt_eval_duration=1_000_000,
+    eval_count=3,
+    eval_duration=2_000_000,
+)
+
+
+@dataclass
+class Heard:
+    bodies: list[dict[str, object]] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def ollama(
+    lines: list[bytes], *, status: str = "200 OK", heard: Heard | None = None
+) -> AsyncIterator[str]:
+    """A loopback server that answers every request with `lines`; gives its address."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(
+            int(row.split(b":")[1])
+            for row in head.split(b"\r\n")
+            if row.lower().startswith(b"content-length")
+        )
+        body = await reader.readexactly(length)
+        if heard is not None:
+            heard.bodies.append(json.loads(body))
+        writer.write(
+            f"HTTP/1.1 {status}\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n\r\n".encode()
+        )
+        for row in lines:
+            writer.write(row)
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
+async def collect(host: str, sampling: Sampling) -> tuple[str, Generated]:
+    backend = OllamaBackend("qwen3:0.6b", host)
+    try:
+        items = [item async for item in backend.generate(QUESTION, sampling)]
+    finally:
+        await backend.close()
+    how = items[-1]
+    assert isinstance(how, Generated)
+    return "".join(item for item in items if isinstance(item, str)), how
+
+
+async def test_a_stream_becomes_text_and_the_settings_arrive() -> None:
+    heard = Heard()
+    async with ollama([line("因为"), line("散射"), line("。"), END], heard=heard) as host:
+        text, how = await collect(
+            host, Sampling(temperature=0.2, top_p=0.8, seed=3, stop=["用户:"], max_bytes=99)
+        )
+    assert (text, how.finish, how.bytes, how.seed) == ("因为散射。", Finish.STOP, 15, 3)
+    body = heard.bodies[0]
+    assert body["messages"] == [{"role": "user", "content": "天为什么是蓝的？"}]
+    assert body["options"] == {
+        "temperature": 0.2,
+        "top_p": 0.8,
+        "seed": 3,
+        "num_predict": 99,
+        "stop": ["用户:"],
+    }
+
+
+async def test_the_answer_ends_at_its_bytes_between_characters() -> None:
+    async with ollama([line("因为"), line("散射"), END]) as host:
+        text, how = await collect(host, Sampling(max_bytes=8))
+    assert (text, how.finish) == ("因为", Finish.LENGTH)
+    assert how.bytes <= 8
+
+
+async def test_a_model_that_ollama_lacks_names_the_command_that_fetches_it() -> None:
+    async with ollama([b'{"error":"model \'qwen3:0.6b\' not found"}'], status="404 Not Found") as host:
+        with pytest.raises(BadInput, match=r"Ollama has no model qwen3:0\.6b") as problem:
+            await collect(host, Sampling())
+    assert problem.value.mend == "ollama pull qwen3:0.6b"
+
+
+async def test_an_error_in_the_middle_of_the_stream_is_told() -> None:
+    async with ollama([line("因"), b'{"error":"llama runner process has terminated"}\n']) as host:
+        with pytest.raises(ServiceUnreachable, match="llama runner process has terminated"):
+            await collect(host, Sampling())
+
+
+async def test_nobody_listening_is_told() -> None:
+    async with ollama([]) as host:
+        pass
+    with pytest.raises(ServiceUnreachable, match="does not answer") as problem:
+        await collect(host, Sampling())
+    assert problem.value.exit_code == 4
+
+
+async def test_likelihoods_are_refused() -> None:
+    backend = OllamaBackend("x", "127.0.0.1:1")
+    with pytest.raises(UsageProblem):
+        await backend.loglikelihood(QUESTION)
+    await backend.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, "http://127.0.0.1:11434"),
+        ("localhost", "http://localhost:11434"),
+        ("127.0.0.1:9999", "http://127.0.0.1:9999"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+        ("0.0.0.0:11434", "http://127.0.0.1:11434"),
+    ],
+)
+def test_addresses_of_this_machine(given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OLLAMA_HOST", raising=False)
+    assert local_host(given) == expected
+
+
+@pytest.mark.parametrize("given", ["example.org", "http://192.168.1.5:11434", "10.0.0.1", "::ffff:8.8.8.8"])
+def test_other_machines_are_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", given)
+    check: Callable[[], str] = local_host
+    with pytest.raises(UsageProblem):
+        check()
