@@ -22,6 +22,7 @@ class TabRow(NamedTuple):
 
 TABS: tuple[TabRow, ...] = (
     TabRow("train", N_("Train"), "tui.tabs.train:TrainTab"),
+    TabRow("corpus", N_("Corpus"), "tui.tabs.corpus:CorpusTab"),
     TabRow("validate", N_("Validate"), "tui.tabs.validate:ValidateTab"),
     TabRow("chat", N_("Chat"), "tui.tabs.chat:ChatTab"),
     TabRow("health", N_("Health"), "tui.tabs.health:HealthTab"),

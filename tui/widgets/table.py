@@ -103,6 +103,7 @@ class VirtualList(ScrollView, can_focus=True):
         self._rows: OrderedDict[str, Row] = OrderedDict()
         self._asked: set[int] = set()
         self._cursor = 0
+        self._mark: int | None = None
 
     # What is shown
 
@@ -121,11 +122,25 @@ class VirtualList(ScrollView, can_focus=True):
         """Id under the cursor, "" when the list is empty."""
         return self._ids[self._cursor] if self._ids else ""
 
+    @property
+    def marked(self) -> Sequence[str]:
+        """Ids from the mark to the cursor, in order; empty without a mark."""
+        if self._mark is None:
+            return ()
+        low, high = sorted((self._mark, self._cursor))
+        return self._ids[low : high + 1]
+
+    def mark(self, on: bool) -> None:
+        """Marks from the cursor on, or nothing any more."""
+        self._mark = self._cursor if on and self._ids else None
+        self.refresh()
+
     def show(self, ids: Sequence[str]) -> None:
         """Replaces the order. The cursor stays on its row and the row on its line of the screen; where the
         row is gone, the cursor takes its place in the new order."""
         before, line = self.cursor_id, self._cursor - self.scroll_offset.y
         self._ids = ids
+        self._mark = None
         self._asked.clear()
         if before and before in ids:
             self._cursor = ids.index(before)
@@ -170,6 +185,8 @@ class VirtualList(ScrollView, can_focus=True):
         if index == self._cursor:
             return
         before, self._cursor = self._cursor, index
+        if self._mark is not None:
+            self.refresh()
         self.refresh_line(before)
         self.refresh_line(index)
         self._keep_visible()
@@ -216,10 +233,11 @@ class VirtualList(ScrollView, can_focus=True):
         at_cursor = index == self._cursor
         over = self.get_component_rich_style("table--cursor", partial=True) if at_cursor else None
         row = self._rows.get(self._ids[index])
+        lead = f"{self._sign} " if at_cursor else "+ " if self._in_mark(index) else "  "
         if row is None:
             self._ask(index)
-            return Strip([Segment(fit("▸ …" if at_cursor else "  …", width), base)], width)
-        segments = [Segment("▸ " if at_cursor else "  ", base)]
+            return Strip([Segment(fit(lead + "…", width), base)], width)
+        segments = [Segment(lead, base)]
         for place, (cell, cells) in enumerate(zip(row.cells, self._measure(width - 2), strict=False)):
             if cells <= 0:
                 continue
@@ -233,6 +251,17 @@ class VirtualList(ScrollView, can_focus=True):
         if over is not None:
             segments = [Segment(text, (style or base) + over) for text, style, _control in segments]
         return Strip(segments).adjust_cell_length(width, base + over if over is not None else base)
+
+    @property
+    def _sign(self) -> str:
+        signs = getattr(self.app, "signs", None)
+        return signs.cursor if signs is not None else "▸"
+
+    def _in_mark(self, index: int) -> bool:
+        if self._mark is None:
+            return False
+        low, high = sorted((self._mark, self._cursor))
+        return low <= index <= high
 
     def _measure(self, width: int) -> list[int]:
         """Cells of each column. Fixed columns give way from the right when little is left for the first."""

@@ -1,0 +1,289 @@
+"""The Corpus tab on a real memory with a corpus built by the engine."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from engine.config import Settings, load_settings
+from engine.corpus.build import build_corpus
+from engine.corpus.review import ReviewStore
+from engine.memory.points import Conversation, Role, Turn
+from engine.memory.store import MemoryStore
+from engine.paths import Workspace
+from engine.runs.spec import RunKind, RunSpec
+from tests.tui.helpers import text_of, until
+from tui.app import H2QApp
+from tui.tabs.corpus import CorpusTab
+
+QUESTIONS = [
+    "How do I reset the router in the kitchen?",
+    "怎么重置我的密码？我的手机号是 13812345678，请帮我看看这个问题",
+    "Explain paging in an operating system to a beginner",
+    "[red]markup[/] and \x1b[2J escapes in a question about terminals",
+    "Write a short poem about the autumn rain in the mountains",
+]
+
+
+def conversation(number: int, question: str) -> Conversation:
+    at = 1_700_000_000.0 + number * 3600
+    answer = f"Answer {number}: " + " ".join(f"{question.split()[0]}{number}-{i}" for i in range(12))
+    turns = [
+        Turn(role=Role.USER, text=question, time=at),
+        Turn(role=Role.ASSISTANT, text=answer, time=at + 1),
+    ]
+    return Conversation.of(turns, source="text", external_id=str(number))
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Workspace:
+    workspace = Workspace(tmp_path)
+    with MemoryStore(workspace.memory_db) as store:
+        store.add([conversation(n, text) for n, text in enumerate(QUESTIONS)], "text", "x")
+        build_corpus(store, Settings())
+    return workspace
+
+
+async def opened(app: H2QApp, pilot: Pilot[Any], rows: int = len(QUESTIONS)) -> CorpusTab:
+    await app.show_tab("corpus")
+    tab = app.tab
+    assert isinstance(tab, CorpusTab)
+    await until(pilot, lambda: len(tab.table.ids) == rows and (not rows or bool(tab.details)))
+    return tab
+
+
+def states(ws: Workspace) -> dict[str, str]:
+    with ReviewStore(ws.memory_db, readonly=True) as store:
+        return {item.first_line: item.state for item in store.page()}
+
+
+async def test_the_list_the_conversation_and_the_funnel_are_shown_as_text(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 30)) as pilot:
+        tab = await opened(app, pilot)
+        await until(pilot, lambda: "Write a short poem" in text_of(app))
+        assert "Answer 4" in text_of(app)
+        assert "collected 5" in text_of(app)
+        await pilot.press("j")
+        await until(pilot, lambda: "[red]markup[/] and ␛[2J" in text_of(app))
+        assert tab.table.index == 1
+
+
+async def test_private_data_is_shown_redacted_and_d_shows_it_as_it_came(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await opened(app, pilot)
+        await pilot.press("j", "j", "j")
+        await until(pilot, lambda: "‹PHONE›" in text_of(app))
+        assert "13812345678" not in app.tab.view.shown_text  # type: ignore[union-attr]
+        assert "redacted" in text_of(app)
+        await pilot.press("d")
+        await until(pilot, lambda: "13812345678" in app.tab.view.shown_text)  # type: ignore[union-attr]
+
+
+async def test_a_verdict_moves_on_at_once_is_written_and_can_be_undone_and_redone(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 30)) as pilot:
+        tab = await opened(app, pilot)
+        first = tab.table.cursor_id
+        await pilot.press("x")
+        await until(pilot, lambda: "1 unwanted" in text_of(app))
+        await pilot.press("2")
+        assert tab.table.index == 1
+        await until(pilot, lambda: states(ws)[QUESTIONS[4]] == "rejected")
+        with ReviewStore(ws.memory_db, readonly=True) as store:
+            assert store.detail(first).decisions[0].reason == "wrong"
+        await pilot.press("u")
+        await until(pilot, lambda: states(ws)[QUESTIONS[4]] == "accepted")
+        await until(pilot, lambda: tab.table.cursor_id == first)
+        await pilot.press("U")
+        await until(pilot, lambda: states(ws)[QUESTIONS[4]] == "rejected")
+        await until(pilot, lambda: tab.items[first].state == "rejected")
+
+
+async def test_a_range_takes_one_verdict_and_one_undo(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 30)) as pilot:
+        tab = await opened(app, pilot)
+        await pilot.press("v", "j", "j")
+        assert len(tab.table.marked) == 3
+        await pilot.press("x")
+        await until(pilot, lambda: "Reject 3, because" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: list(states(ws).values()).count("rejected") == 3)
+        assert tab.table.index == 3
+        await pilot.press("u")
+        await until(pilot, lambda: "rejected" not in states(ws).values())
+
+
+async def test_all_under_a_filter_says_how_many_before(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 30)) as pilot:
+        tab = await opened(app, pilot)
+        await pilot.press("slash")
+        await until(pilot, lambda: "Filter:" in text_of(app))
+        await pilot.press(*"lang:zh", "enter")
+        await until(pilot, lambda: len(tab.table.ids) == 1)
+        assert "/lang:zh" in text_of(app)
+        await pilot.press("X")
+        await until(pilot, lambda: "Reject all 1 under /lang:zh" in text_of(app))
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "rejected" not in states(ws).values()
+        await pilot.press("A")
+        await until(pilot, lambda: "Accept all 1 under /lang:zh?" in text_of(app))
+        await pilot.press("enter", "escape")
+        await until(pilot, lambda: len(tab.table.ids) == len(QUESTIONS))
+
+
+async def test_a_filter_that_empties_the_list_says_how_to_get_out(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        tab = await opened(app, pilot)
+        tab._set_filter("nothing-like-this")
+        await until(pilot, lambda: "Nothing under /nothing-like-this." in text_of(app))
+        await pilot.press("escape")
+        await until(pilot, lambda: len(tab.table.ids) == len(QUESTIONS))
+        assert tab.query_one("#corpus-panels").display
+
+
+async def test_an_empty_workspace_and_an_unbuilt_corpus_teach(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        tab = await opened(app, pilot, 0)
+        await until(pilot, lambda: "No conversations yet" in text_of(app))
+        assert tab.can(next(row for row in tab.all_rows() if row.verb == "import")) is not False
+        with MemoryStore(ws.memory_db) as store:
+            store.add([conversation(1, QUESTIONS[0])], "text", "x")
+        await pilot.press("R")
+        await until(pilot, lambda: "the corpus is not built yet" in text_of(app))
+        with MemoryStore(ws.memory_db) as store:
+            build_corpus(store, Settings())
+        await pilot.press("R")
+        await until(pilot, lambda: "router" in text_of(app))
+
+
+async def test_why_lists_the_ledger_and_the_verdicts(ws: Workspace) -> None:
+    with ReviewStore(ws.memory_db) as store:
+        store.decide(store.ids("lang:zh")[0], "rejected", "private")
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 30)) as pilot:
+        tab = await opened(app, pilot)
+        tab.table.move_to(3)
+        await until(pilot, lambda: "‹PHONE›" in text_of(app))
+        await pilot.press("w")
+        await until(pilot, lambda: "rejected (private)" in text_of(app))
+        assert "private, turn 1: PHONE" in text_of(app)
+
+
+async def test_a_verdict_that_cannot_be_written_is_kept_and_shown(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 30)) as pilot:
+        tab = await opened(app, pilot)
+        writer = ReviewStore(ws.memory_db)
+        blocker = sqlite3.connect(ws.memory_db, isolation_level=None)
+        blocker.execute("BEGIN IMMEDIATE")
+        writer.close()
+        await pilot.press("x")
+        await pilot.pause()
+        await pilot.press("enter")
+        assert tab.table.index == 1
+        await until(pilot, lambda: "1 verdict is being written" in text_of(app))
+        assert tab._writer.unwritten == 1
+        blocker.execute("ROLLBACK")
+        blocker.close()
+        await until(pilot, lambda: states(ws)[QUESTIONS[4]] == "rejected", 15)
+        await until(pilot, lambda: "being written" not in text_of(app))
+
+
+async def test_leaving_writes_what_is_in_the_queue(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await opened(app, pilot)
+        for _n in range(3):
+            await pilot.press("x")
+            await pilot.pause()
+            await pilot.press("enter")
+    assert list(states(ws).values()).count("rejected") == 3
+
+
+async def test_b_builds_in_a_run_and_t_sets_the_threshold(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.runs.launch import prepare
+
+    specs: list[RunSpec] = []
+
+    def start(workspace: Workspace, spec: RunSpec) -> Any:
+        specs.append(spec)
+        return prepare(workspace, spec)
+
+    monkeypatch.setattr("tui.screens.import_files.launch", start)
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 30)) as pilot:
+        await opened(app, pilot)
+        await pilot.press("b")
+        await until(pilot, lambda: len(specs) == 1)
+        assert specs[0].kind is RunKind.CORPUS
+        await pilot.press("t")
+        await until(pilot, lambda: "Near duplicates share" in text_of(app))
+        await pilot.press("x", "enter")
+        await until(pilot, lambda: "a number from 0.3 to 1" in text_of(app))
+        await pilot.press("backspace", "backspace", "backspace", "backspace", *"0.7", "enter")
+        await until(pilot, lambda: load_settings(ws).near_threshold == 0.7)
+        await until(pilot, lambda: len(specs) == 2)
+
+
+def fill(ws: Workspace, count: int) -> None:
+    """Many conversations at once, past the importers: only their number matters here."""
+    with MemoryStore(ws.memory_db) as store:
+        store.connection.execute("BEGIN")
+        store.connection.execute(
+            "INSERT INTO imports (id, source, path, started_at, completed_at) VALUES ('big', 'text', '', 0, 1)"
+        )
+        store.connection.executemany(
+            "INSERT INTO conversations (id, import_id, source, added_at, turns, characters, content_hash) "
+            "VALUES (?, 'big', 'text', 0, 2, 80, ?)",
+            ((f"big{n}", str(n)) for n in range(count)),
+        )
+        store.connection.executemany(
+            "INSERT INTO turns (conversation_id, position, role, text) VALUES (?, ?, ?, ?)",
+            (
+                (f"big{n}", p, ("user", "assistant")[p], f"line {n} 的内容 " * 5)
+                for n in range(count)
+                for p in (0, 1)
+            ),
+        )
+        store.connection.executemany(
+            "INSERT INTO corpus (conversation_id, build_id, state, automatic, first_line, sort_time, cluster) "
+            "VALUES (?, 'b', 'accepted', 'accepted', ?, ?, ?)",
+            ((f"big{n}", f"line {n}", float(n), f"k{n}") for n in range(count)),
+        )
+        store.connection.execute("COMMIT")
+
+
+async def test_a_key_paints_the_next_of_50000_in_less_than_50_ms(ws: Workspace) -> None:
+    fill(ws, 50_000)
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        tab = await opened(app, pilot, 50_000 + len(QUESTIONS))
+        await until(pilot, lambda: len(tab.details) >= 4)
+        spent = []
+        for _n in range(20):
+            next_id = tab.table.ids[tab.table.index + 1]
+            await until(pilot, lambda next_id=next_id: next_id in tab.details)  # type: ignore[misc]
+            started = time.perf_counter()
+            tab.action_accept()
+            tab._look()
+            app.screen._compositor.render_strips()
+            spent.append(time.perf_counter() - started)
+            assert tab._shown_id == next_id
+            await pilot.pause()
+        spent.sort()
+        assert spent[len(spent) // 2] < 0.05
