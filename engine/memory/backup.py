@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import json
-import os
 import sqlite3
-import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from hashlib import sha256
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -19,6 +13,7 @@ import msgspec
 from engine.atomic import fsync_dir, write_bytes
 from engine.errors import BadInput, Busy
 from engine.i18n import _
+from engine.memory.backup_file import Manifest, damaged, digest_of, opened, pack, read_manifest, unpack
 from engine.memory.schema import MIGRATIONS, schema_version
 from engine.memory.writing import import_lock
 from engine.paths import Workspace
@@ -26,10 +21,9 @@ from engine.paths import Workspace
 KEEP = 8
 """Backups that stay; the oldest goes first."""
 WEEK_S = 7 * 86400.0
-_MANIFEST = "manifest.json"
 _MEMORY = "memory/memory.db"
 _CONFIG = ("config/h2q.toml", "config/models.json", "last_training.json", "workspace.json")
-_MAX_MEMBER = 64 * 2**30
+_MEMBERS = frozenset({_MEMORY, *_CONFIG})
 _COPY_PAGES = 256
 
 
@@ -46,15 +40,6 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
     conversations: int
 
 
-class _Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    schema: int = 1
-    created_at: float
-    reason: str
-    conversations: int
-    files: dict[str, str]
-    """Name in the archive to the sha256 of its content."""
-
-
 def create_backup(workspace: Workspace, reason: str = "manual", *, now: float | None = None) -> Backup:
     """Copies memory (SQLite's online backup: a run may be writing) and configuration, and keeps the newest 8.
 
@@ -66,14 +51,14 @@ def create_backup(workspace: Workspace, reason: str = "manual", *, now: float | 
         staged = Path(folder)
         conversations = _stage(workspace, staged)
         names = [str(file.relative_to(staged)) for file in sorted(staged.rglob("*")) if file.is_file()]
-        manifest = _Manifest(
+        manifest = Manifest(
             created_at=created,
             reason=reason,
             conversations=conversations,
-            files={name: _digest(staged / name) for name in names},
+            files={name: digest_of(staged / name) for name in names},
         )
         packed = staged / ".packed"
-        _pack(packed, staged, names, manifest)
+        pack(packed, staged, manifest)
         path = _free_name(workspace, created)
         packed.replace(path)
     fsync_dir(workspace.backups)
@@ -103,8 +88,8 @@ def list_backups(workspace: Workspace) -> list[Backup]:
     found = []
     for path in workspace.backups.glob("backup_*.tar.gz"):
         try:
-            with _open(path) as archive:
-                found.append(_describe(path, _manifest(archive, path)))
+            with opened(path) as archive:
+                found.append(_describe(path, read_manifest(archive, path)))
         except BadInput:
             continue
     return sorted(found, key=lambda backup: (backup.created_at, backup.stamp), reverse=True)
@@ -132,7 +117,7 @@ def restore_backup(workspace: Workspace, path: Path) -> Backup:
     workspace.backups.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".restore.", dir=workspace.root) as folder:
         staged = Path(folder)
-        manifest = _unpack(path, staged)
+        manifest = unpack(path, staged, _MEMBERS)
         _check_schema(staged / _MEMORY, path)
         workspace.memory_db.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with import_lock(workspace.memory_db, wait_s=0) as held:
@@ -140,8 +125,7 @@ def restore_backup(workspace: Workspace, path: Path) -> Backup:
                 raise Busy(
                     _("An import is running; the memory cannot be replaced now"), mend="h2q-tui runs list"
                 )
-            if workspace.memory_db.exists():
-                create_backup(workspace, "restore")
+            _save_current(workspace)
             if _MEMORY in manifest.files:
                 _replace_memory(staged / _MEMORY, workspace.memory_db)
         for name in manifest.files:
@@ -150,37 +134,34 @@ def restore_backup(workspace: Workspace, path: Path) -> Backup:
     return _describe(path, manifest)
 
 
-def without_conversations(workspace: Workspace, ids: list[str]) -> int:
-    """Rewrites every backup that holds one of the conversations, without them; returns how many were.
+def without_conversations(workspace: Workspace, ids: list[str]) -> tuple[int, int]:
+    """Rewrites every backup that holds one of the conversations, without them.
 
-    A backup that cannot be read is removed, for it may hold them. Raises OSError.
+    A backup that is damaged is removed, for it may hold them. Returns how many were rewritten and how many
+    removed. Raises OSError.
     """
-    changed = 0
+    rewritten = removed = 0
     for path in sorted(workspace.backups.glob("backup_*.tar.gz")):
         with tempfile.TemporaryDirectory(prefix=".forget.", dir=workspace.backups) as folder:
             staged = Path(folder)
             try:
-                manifest = _unpack(path, staged)
-                if not _erase_in(staged / _MEMORY, ids):
-                    continue
-            except (BadInput, sqlite3.DatabaseError):
+                manifest = unpack(path, staged, _MEMBERS)
+                changed = _erase_in(staged / _MEMORY, ids)
+            except BadInput:
                 path.unlink()
-                changed += 1
+                removed += 1
                 continue
-            names = list(manifest.files)
-            rewritten = _Manifest(
-                created_at=manifest.created_at,
-                reason=manifest.reason,
-                conversations=_count(staged / _MEMORY),
-                files={name: _digest(staged / name) for name in names},
-            )
+            if not changed:
+                continue
             packed = staged / ".packed"
-            _pack(packed, staged, names, rewritten)
+            files = {name: digest_of(staged / name) for name in manifest.files}
+            count = _count(staged / _MEMORY)
+            pack(packed, staged, msgspec.structs.replace(manifest, files=files, conversations=count))
             packed.replace(path)
-            changed += 1
-    if changed:
+            rewritten += 1
+    if rewritten or removed:
         fsync_dir(workspace.backups)
-    return changed
+    return rewritten, removed
 
 
 def _stage(workspace: Workspace, staged: Path) -> int:
@@ -219,71 +200,6 @@ def _count(memory: Path) -> int:
         return int(connection.execute("SELECT COUNT(*) FROM current_conversations").fetchone()[0])
 
 
-def _pack(target: Path, staged: Path, names: list[str], manifest: _Manifest) -> None:
-    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        with tarfile.open(fileobj=file, mode="w:gz", compresslevel=6) as archive:
-            data = msgspec.json.encode(manifest)
-            info = tarfile.TarInfo(_MANIFEST)
-            info.size, info.mode = len(data), 0o600
-            archive.addfile(info, io.BytesIO(data))
-            for name in names:
-                info = tarfile.TarInfo(name)
-                info.size, info.mode = (staged / name).stat().st_size, 0o600
-                with (staged / name).open("rb") as content:
-                    archive.addfile(info, content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _unpack(path: Path, folder: Path) -> _Manifest:
-    """Takes the members that the manifest names, and only them, into `folder`; checks every hash."""
-    with _open(path) as archive:
-        manifest = _manifest(archive, path)
-        allowed = {_MEMORY, *_CONFIG}
-        for member in archive:
-            if member.name not in manifest.files or member.name not in allowed or not member.isfile():
-                raise _damaged(path)
-            content = archive.extractfile(member)
-            if content is None or member.size > _MAX_MEMBER:
-                raise _damaged(path)
-            target = folder / member.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("wb") as file:
-                while piece := content.read(2**20):
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-    for name, digest in manifest.files.items():
-        if name not in allowed or not (folder / name).is_file() or _digest(folder / name) != digest:
-            raise _damaged(path)
-    return manifest
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[tarfile.TarFile]:
-    try:
-        with tarfile.open(path, mode="r:gz") as archive:
-            yield archive
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise _damaged(path) from None
-
-
-def _manifest(archive: tarfile.TarFile, path: Path) -> _Manifest:
-    member = archive.next()
-    content = (
-        archive.extractfile(member) if member and member.name == _MANIFEST and member.size < 2**20 else None
-    )
-    if content is None:
-        raise _damaged(path)
-    try:
-        return msgspec.json.decode(content.read(), type=_Manifest)
-    except (msgspec.DecodeError, json.JSONDecodeError):
-        raise _damaged(path) from None
-
-
 def _check_schema(memory: Path, path: Path) -> None:
     if not memory.exists():
         return
@@ -292,9 +208,9 @@ def _check_schema(memory: Path, path: Path) -> None:
             version = schema_version(connection)
             sound = connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
     except sqlite3.DatabaseError:
-        raise _damaged(path) from None
+        raise damaged(path) from None
     if not sound:
-        raise _damaged(path)
+        raise damaged(path)
     if version > len(MIGRATIONS):
         raise BadInput(
             _("The backup has schema {theirs}, and this program knows {ours}").format(
@@ -303,6 +219,21 @@ def _check_schema(memory: Path, path: Path) -> None:
             path=path,
             mend="pipx upgrade h2q-tui",
         )
+
+
+def _save_current(workspace: Workspace) -> None:
+    """Backs up what a restore replaces; a memory that is too damaged for that is put aside as it is."""
+    memory = workspace.memory_db
+    if not memory.exists():
+        return
+    try:
+        create_backup(workspace, "restore")
+    except BadInput:
+        aside = f"damaged-{time.strftime('%Y%m%d_%H%M%S')}-"
+        for name in (memory.name, memory.name + "-wal", memory.name + "-shm"):
+            if memory.with_name(name).exists():
+                memory.with_name(name).rename(memory.with_name(aside + name))
+        fsync_dir(memory.parent)
 
 
 def _replace_memory(staged: Path, target: Path) -> None:
@@ -315,16 +246,10 @@ def _replace_memory(staged: Path, target: Path) -> None:
             ours.backup(theirs)
             theirs.execute("PRAGMA journal_mode=WAL").fetchall()
             theirs.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    except sqlite3.DatabaseError as error:
-        if "locked" in str(error) or "busy" in str(error):
-            raise Busy(
-                _("The memory is in use and cannot be replaced now"), mend="h2q-tui runs list"
-            ) from None
-        # A damaged database takes no pages; the copy is whole and takes its place.
-        for name in (target.name + "-wal", target.name + "-shm"):
-            target.with_name(name).unlink(missing_ok=True)
-        staged.replace(target)
-        fsync_dir(target.parent)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise
+        raise Busy(_("The memory is in use and cannot be replaced now"), mend="h2q-tui runs list") from None
     target.chmod(0o600)
 
 
@@ -339,15 +264,7 @@ def _erase_in(memory: Path, ids: list[str]) -> bool:
     return bool(gone)
 
 
-def _digest(path: Path) -> str:
-    digest = sha256()
-    with path.open("rb") as file:
-        while piece := file.read(2**20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def _describe(path: Path, manifest: _Manifest) -> Backup:
+def _describe(path: Path, manifest: Manifest) -> Backup:
     return Backup(
         stamp=path.name.removeprefix("backup_").removesuffix(".tar.gz"),
         path=str(path),
@@ -364,7 +281,3 @@ def _free_name(workspace: Workspace, created: float) -> Path:
     while (path := workspace.backups / f"backup_{stamp}{f'-{number}' if number > 1 else ''}.tar.gz").exists():
         number += 1
     return path
-
-
-def _damaged(path: Path) -> BadInput:
-    return BadInput(_("The backup is damaged or is none"), path=path, mend="h2q-tui backup list")

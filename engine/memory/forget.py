@@ -30,6 +30,8 @@ class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
     """Datasets, reports and journals that were rewritten without them."""
     backups: int
     """Backups that were rewritten without them."""
+    removed_backups: int
+    """Backups that were removed: they are damaged and may hold them."""
     models: list[str]
     """Models that were trained on one of them."""
 
@@ -44,9 +46,15 @@ def forget(workspace: Workspace, ids: list[str]) -> Forgotten:
     with MemoryStore(workspace.memory_db) as store:
         family = _with_shorter_forms(store, ids)
         files = [str(path) for path in _texts(workspace) if _rewrite(path, set(family))]
-        backups = without_conversations(workspace, family)
+        rewritten, removed = without_conversations(workspace, family)
         gone = store.forget(family)
-    return Forgotten(ids=gone, files=files, backups=backups, models=trained_on(workspace, family))
+    return Forgotten(
+        ids=gone,
+        files=files,
+        backups=rewritten,
+        removed_backups=removed,
+        models=trained_on(workspace, family),
+    )
 
 
 def trained_on(workspace: Workspace, ids: list[str]) -> list[str]:

@@ -212,7 +212,7 @@ def run(ctx: RunContext) -> Outcome:
 
     def on_progress(done: int, total: int, conversations: int) -> None:
         ctx.check_stop()
-        ctx.progress("import", done / 1e6, total / 1e6, unit="MB")
+        ctx.progress("import", done / 1e3, total / 1e3, unit="kB")
 
     with ctx.stage("import", index=1, total=1) as stage, MemoryStore(ctx.workspace.memory_db) as store:
         report = import_path(

@@ -71,7 +71,7 @@ class MemoryStore:
             raise BadInput(
                 _("The memory cannot be opened ({reason})").format(reason=error),
                 path=path,
-                mend="h2q-tui backup list",
+                mend="h2q-tui backup restore",
             ) from None
         if not readonly:
             erasing.sweep_if_idle(self.connection, path)

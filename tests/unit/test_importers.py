@@ -286,6 +286,7 @@ BROKEN: list[tuple[str, bytes, str, int | None]] = [
     ("comma.json", b'[{"instruction": "a", "output": "b"}\n{}]', "comma", 2),
     ("tail.json", b'[{"instruction": "a", "output": "b"}]\nx', "after", 2),
     ("line.jsonl", b'{"messages": []}\n{"messages": [}\n{"messages": []}\n', "broken", 2),
+    ("lastline.jsonl", b'{"messages": []}\n{"messages": [}\n', "broken", 2),
     ("cutline.jsonl", b'{"messages": []}\n{"messages": [{"role": "user"}\n{"messages": []}\n', "broken", 2),
     ("utf8.json", b'[\n{"instruction": "\xff\xfe"}]', "UTF-8", 2),
     ("utf8.txt", b"User: a\nAssistant: \xc4\xe3\n", "UTF-8", 2),

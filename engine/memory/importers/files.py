@@ -250,8 +250,9 @@ class _Buffer:
                 ):
                     if len(self.text) - self.at > MAX_VALUE:
                         raise _too_long(path, self.line) from None
-                    if self.more():
-                        continue
+                    # Once more also at the end: the places in the error belong to the text as it was.
+                    self.more()
+                    continue
                 raise _broken(error, self.text, self.at, path, self.line, by_line) from None
             if end == len(self.text) and not self.ended and self.more():
                 continue

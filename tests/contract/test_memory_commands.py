@@ -1,0 +1,196 @@
+"""The commands about memory and the workspace, run as a person runs them."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.paths import shipped
+from tui import cli
+from tui.commands.common import GlobalOptions, options
+
+SAMPLE = shipped("data") / "sample" / "memory"
+
+
+class Shell:
+    """Runs `h2q-tui` on one workspace in this process."""
+
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.root = root
+        self.capsys = capsys
+
+    def __call__(self, *words: str | Path, code: int = 0) -> str:
+        for name, value in vars(GlobalOptions()).items():
+            setattr(options, name, value)
+        self.capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.main([*map(str, words), "--data-dir", str(self.root), "--lang", "en"])
+        out, self.err = self.capsys.readouterr()
+        assert left.value.code == code, out + self.err
+        assert "Traceback" not in self.err
+        return out
+
+    def json(self, *words: str | Path, code: int = 0) -> Any:
+        return json.loads(self(*words, "--json", code=code))
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    return Shell(tmp_path / "h2q", capsys)
+
+
+def test_importing_says_what_it_took_and_left_out(shell: Shell) -> None:
+    first = shell.json("memory", "import", SAMPLE / "chatgpt_export.json")
+    assert (first["taken"], first["skipped"]) == (2, {"image": 1, "empty conversation": 1})
+    assert first["files"][0]["format"] == "chatgpt"
+    again = shell("memory", "import", SAMPLE / "chatgpt_export.json")
+    assert "0 new, 2 there already" in again
+    assert "left out: 1 × image" in again
+    assert shell.json("memory", "stats")["conversations"] == 2
+
+
+def test_a_broken_file_among_good_ones_takes_nothing(shell: Shell, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"messages": [{"role": "user", "content": "a"}]}\n{"messages": [}\n')
+    answer = shell.json("memory", "import", SAMPLE / "chatgpt_export.json", broken, code=2)
+    assert "broken.jsonl, line 2" in answer["error"]
+    assert shell.json("memory", "stats")["conversations"] == 0
+
+
+def test_a_missing_file_starts_no_run(shell: Shell, tmp_path: Path) -> None:
+    shell("memory", "import", tmp_path / "gone.json", code=2)
+    assert "gone.json" in shell.err
+    assert not shell.root.exists()
+
+
+def test_a_folder_is_searched_and_strangers_are_counted(shell: Shell, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub" / "a.txt").write_text("客服：您好\n顾客：在吗\n", encoding="utf-8")
+    (folder / "user.json").write_text('{"id": 1}')
+    (folder / ".hidden.json").write_text("{")
+    shell("memory", "import", folder, code=2)
+    (folder / "b.txt").write_text("User: hi\nAssistant: ho\n")
+    taken = shell.json("memory", "import", folder)
+    assert (taken["taken"], taken["skipped"]) == (1, {"file of another kind": 2})
+    mapped = shell.json(
+        "memory", "import", folder / "sub", "--format", "text", "--map", "客服=assistant，顾客=user"
+    )
+    assert mapped["taken"] == 1
+
+
+def test_sessions_of_mindx_come_in_and_its_points_are_counted(shell: Shell, tmp_path: Path) -> None:
+    mindx = tmp_path / "mindx"
+    for made in ("sessions", "vectors"):
+        (mindx / made).mkdir(parents=True)
+    (mindx / "vectors" / "MANIFEST").write_bytes(b"Bdgr")
+    session = {
+        "id": "session_1",
+        "messages": [{"role": "user", "content": "在吗"}, {"role": "assistant", "content": "在"}],
+    }
+    (mindx / "sessions" / "session_1.json").write_text(json.dumps(session))
+    taken = shell.json("memory", "import", mindx)
+    assert (taken["taken"], taken["skipped"]) == (1, {"MindX memory points": 1})
+
+
+def test_conversations_are_listed_found_and_shown(shell: Shell) -> None:
+    assert "memory import" in shell("memory", "list")
+    shell("memory", "import", SAMPLE / "crosswoz.jsonl", "--quiet")
+    assert len(shell.json("memory", "list", "--limit", "3")["conversations"]) == 3
+    found = shell.json("memory", "list", "--match", "故宫")["conversations"]
+    assert found
+    shown = shell.json("memory", "show", found[0]["id"][:8])
+    assert any("故宫" in turn["text"] for turn in shown["turns"])
+    shell("memory", "show", "zzz", code=2)
+
+
+def test_a_conversation_can_be_added_by_hand_and_from_a_pipe(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shell.json("memory", "add", "--user", "a\x1b[2J", "--assistant", "b")["taken"] == 1
+    shell("memory", "add", "--user", "a", code=2)
+    piped = json.dumps(
+        {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
+    )
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(piped.encode())))
+    assert shell.json("memory", "add")["taken"] == 1
+    out = shell("memory", "list")
+    assert "\x1b" not in out
+    assert shell.json("memory", "stats")["sources"] == {"added": 1, "openai": 1}
+
+
+def test_forgetting_needs_a_yes_and_prints_the_command_that_gives_it(shell: Shell) -> None:
+    shell("memory", "import", SAMPLE / "crosswoz.jsonl", "--quiet")
+    answer = shell.json("memory", "forget", "--match", "故宫", code=2)
+    assert shell.json("memory", "stats")["conversations"] == 300
+    import shlex
+
+    words = shlex.split(answer["mend"])
+    assert words[0] == "h2q-tui"
+    done = shell.json(*(word for word in words[1:] if word not in ("--data-dir", str(shell.root))))
+    assert len(done["ids"]) > 10
+    assert shell.json("memory", "list", "--match", "故宫")["conversations"] == []
+    again = shell.json("memory", "import", SAMPLE / "crosswoz.jsonl")
+    assert again["skipped"] == {"forgotten earlier": len(done["ids"])}
+    assert shell.json("memory", "import", SAMPLE / "crosswoz.jsonl", "--again")["taken"] == len(done["ids"])
+
+
+def test_the_sample_prints_commands_that_run(shell: Shell, tmp_path: Path) -> None:
+    out = shell("sample", tmp_path / "my sample")
+    line = next(line for line in out.splitlines() if "memory import" in line)
+    import shlex
+
+    words = [word for word in shlex.split(line)[1:] if word not in ("--data-dir", str(shell.root))]
+    assert shell.json(*words)["taken"] > 700
+
+
+def test_paths_names_everything_and_makes_nothing(shell: Shell) -> None:
+    assert shell.json("paths")["memory"] == str(shell.root / "memory" / "memory.db")
+    assert not shell.root.exists()
+
+
+def test_a_backup_is_made_listed_and_put_back(shell: Shell) -> None:
+    shell("memory", "add", "--user", "a", "--assistant", "b")
+    made = shell.json("backup", "create")
+    assert shell.json("backup", "list")["backups"][0]["stamp"] == made["stamp"]
+    shell("memory", "add", "--user", "c", "--assistant", "d")
+    shell("backup", "restore", made["stamp"], code=2)
+    assert shell.json("memory", "stats")["conversations"] == 2
+    assert shell.json("backup", "restore", made["stamp"], "--yes")["conversations"] == 1
+    assert shell.json("memory", "stats")["conversations"] == 1
+
+
+def test_reset_keeps_what_cannot_be_made_again_and_all_keeps_strangers_only(shell: Shell) -> None:
+    shell("memory", "import", SAMPLE / "chatgpt_export.json", "--quiet")
+    (shell.root / "training" / "train_data_1.jsonl").write_text("{}\n")
+    (shell.root / "holiday.jpg").write_bytes(b"x")
+    shell("reset", code=2)
+    assert (shell.root / "runs").exists()
+    assert set(shell.json("reset", "--yes")["removed"]) == {"runs", "training"}
+    assert shell.json("memory", "stats")["conversations"] == 2
+    assert "memory" in shell.json("reset", "--all", "--yes")["removed"]
+    assert [path.name for path in shell.root.iterdir()] == ["holiday.jpg"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("memory", "import", str(SAMPLE), "--format", "claud"),
+        ("memory", "import", str(SAMPLE), "--map", "客服"),
+        ("memory", "import", str(SAMPLE), "--map", "客服=boss"),
+        ("memory", "forget"),
+        ("memory", "forget", "--match", "nobody said this", "--yes"),
+        ("memory", "show", "0"),
+        ("backup", "restore"),
+        ("backup", "restore", "20010101_000000"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence_and_exit_code_2(shell: Shell, words: tuple[str, ...]) -> None:
+    shell(*words, code=2)
+    assert len(shell.err.strip().splitlines()) == 1

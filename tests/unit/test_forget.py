@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.errors import Busy
+from engine.memory.backup import create_backup, list_backups
+from engine.memory.forget import forget
+from engine.memory.points import Conversation, Role, Turn
+from engine.memory.store import MemoryStore
+from engine.models.card import CARD_FILE, Lineage, ModelCard, encode_card
+from engine.paths import Workspace
+from engine.runs import lock
+from engine.runs.launch import prepare
+from engine.runs.spec import CorpusParams, make_spec
+from engine.workspace import open_workspace
+
+SECRET = "my-safe-opens-with-4711"
+
+
+def talk(text: str) -> Conversation:
+    return Conversation.of(
+        [Turn(role=Role.USER, text=text), Turn(role=Role.ASSISTANT, text="ok")], source="text"
+    )
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    workspace = open_workspace(Workspace(tmp_path / "h2q"))
+    with MemoryStore(workspace.memory_db) as store:
+        store.add([talk(SECRET), talk("harmless")])
+    return workspace
+
+
+def test_nothing_in_the_workspace_holds_it_any_more(workspace: Workspace) -> None:
+    gone, stays = talk(SECRET).id, talk("harmless").id
+    dataset = workspace.training / "train_data_1.jsonl"
+    rows = [
+        {"id": id_, "messages": [{"role": "user", "content": text}]}
+        for id_, text in ((gone, SECRET), (stays, "x"))
+    ]
+    dataset.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    report = workspace.training / "report_1.json"
+    answer = {"question": SECRET, "wanted": "ok", "base": "", "new": ""}
+    report.write_text(
+        json.dumps(
+            {"validation": {"cases": [{"conversation": gone}, {"conversation": stays}], "answers": [answer]}}
+        )
+    )
+    run = prepare(workspace, make_spec(workspace.root, CorpusParams()))
+    journal = json.dumps({"v": 1, "data": {"cases": [{"conversation": gone}], "answers": [answer]}})
+    run.events_path.write_text('{"v":1}\n' + journal + "\n")
+    for name, ids in (("knows", [gone]), ("innocent", [stays])):
+        (workspace.models / name).mkdir()
+        card = ModelCard(
+            name=name,
+            mode="native",
+            created_at=1.0,
+            parameters=1,
+            context=1,
+            lineage=Lineage(conversations=ids),
+        )
+        (workspace.models / name / CARD_FILE).write_bytes(encode_card(card))
+    create_backup(workspace)
+
+    done = forget(workspace, [gone])
+
+    assert done.ids == [gone]
+    assert (done.backups, done.models) == (1, ["knows"])
+    assert set(done.files) == {str(dataset), str(report), str(run.events_path)}
+    for path in workspace.root.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            data += gzip.decompress(data) if path.suffix == ".gz" else b""
+            assert SECRET.encode() not in data, path
+    assert [json.loads(line)["id"] for line in dataset.read_text().splitlines()] == [stays]
+    assert json.loads(report.read_text())["validation"]["cases"] == [{"conversation": stays}]
+    assert len(run.events_path.read_text().splitlines()) == 2
+    assert len(list_backups(workspace)) == 1
+
+
+def test_files_that_do_not_hold_it_are_left_alone(workspace: Workspace) -> None:
+    dataset = workspace.training / "train_data_1.jsonl"
+    dataset.write_bytes(b'{"id": "other"}\nnot json\n')
+    before = dataset.stat().st_mtime_ns
+    assert forget(workspace, [talk(SECRET).id]).files == []
+    assert dataset.stat().st_mtime_ns == before
+
+
+def test_a_live_run_is_named_and_nothing_is_erased(workspace: Workspace) -> None:
+    import os
+
+    run = prepare(workspace, make_spec(workspace.root, CorpusParams()))
+    held = lock.take(run.lock_path)
+    assert held is not None
+    try:
+        with pytest.raises(Busy, match=run.run_id):
+            forget(workspace, [talk(SECRET).id])
+    finally:
+        os.close(held)
+    with MemoryStore(workspace.memory_db) as store:
+        assert store.count() == 2
