@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from textual import events
 from textual.app import App
+from textual.command import CommandPalette
 from textual.keys import _character_to_key, key_to_character
 from textual.widgets import Input, TextArea
 
@@ -165,6 +166,11 @@ class KeyedApp(App[None]):
 
     def do_palette(self) -> None:
         self.action_command_palette()
+
+    def action_command_palette(self) -> None:
+        """Textual's palette, with our words."""
+        if not CommandPalette.is_open(self):
+            self.push_screen(CommandPalette(id="--command-palette", placeholder=_("find an action …")))
 
     def do_enlarge(self) -> None:
         focused = self.focused

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from engine.i18n import _
-from tui.actions import Action
+from tui.actions import EVERYWHERE, Action
 
 if TYPE_CHECKING:
     from tui.app import H2QApp
@@ -20,7 +20,8 @@ class ActionProvider(Provider):
     @property
     def _rows(self) -> list[Action]:
         tab = cast("H2QApp", self.app).tab
-        return [row for row in tab.all_rows() if row.palette] if tab is not None else []
+        rows = [row for row in tab.all_rows() if row.palette] if tab is not None else []
+        return sorted(rows, key=lambda row: row.tab == EVERYWHERE)
 
     def _name(self, row: Action) -> str:
         return f"{_(row.label)}  ({cast('H2QApp', self.app).keys.shown(row)})"

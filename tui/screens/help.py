@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 class KeysSheet(ModalScreen["Action | None"]):
     """Enter does what the cursor is on; every action can be reached so, without its key."""
 
+    DEFAULT_CSS = """
+    KeysSheet { align: center middle; background: transparent; }
+    KeysSheet OptionList, KeysSheet OptionList:focus { width: 84; max-width: 100%; height: 100%; border: round $accent;
+        padding: 0 1; background: $surface; scrollbar-size-vertical: 1; }
+    """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,question_mark,q", "close", show=False),
         Binding("j", "down", show=False),

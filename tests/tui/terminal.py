@@ -1,0 +1,94 @@
+"""The app on a real pseudo-terminal: what it writes, byte for byte, and what it leaves behind."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[2]
+CLEAN = (
+    "H2Q_DATA_DIR",
+    "SSH_CONNECTION",
+    "SSH_TTY",
+    "TMUX",
+    "STY",
+    "NO_COLOR",
+    "COLORTERM",
+    "TEXTUAL_COLOR_SYSTEM",
+)
+
+
+class Terminal:
+    """`h2q-tui` in a terminal of its own, 80 by 24."""
+
+    def __init__(
+        self, workspace: Path, *, term: str = "xterm-256color", size: tuple[int, int] = (80, 24)
+    ) -> None:
+        self.started = time.monotonic()
+        self.master, slave = os.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
+        self.before = termios.tcgetattr(slave)
+        environment = {name: value for name, value in os.environ.items() if name not in CLEAN}
+        environment |= {"TERM": term, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tui.cli", "--lang", "en", "--data-dir", str(workspace)],
+            cwd=ROOT,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=environment,
+            start_new_session=True,
+        )
+        self._slave = slave
+        self.output = b""
+
+    def read(self, seconds: float, until: bytes | None = None) -> bytes:
+        """What arrives within `seconds`, or before `until` was seen."""
+        deadline, got = time.monotonic() + seconds, b""
+        while (left := deadline - time.monotonic()) > 0:
+            if select.select([self.master], [], [], min(left, 0.05))[0]:
+                got += os.read(self.master, 65536)
+                if until is not None and until in got:
+                    break
+            elif self.process.poll() is not None:
+                break
+        self.output += got
+        return got
+
+    def press(self, keys: bytes) -> None:
+        os.write(self.master, keys)
+
+    def cpu_seconds(self) -> float:
+        times = psutil.Process(self.process.pid).cpu_times()
+        return float(times.user + times.system)
+
+    def attributes(self) -> list[object]:
+        return list(termios.tcgetattr(self._slave))
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait(10)
+        os.close(self.master)
+        os.close(self._slave)
+
+
+@contextmanager
+def terminal(workspace: Path, **options: str) -> Iterator[Terminal]:
+    opened = Terminal(workspace, **options)  # type: ignore[arg-type]
+    try:
+        yield opened
+    finally:
+        opened.close()

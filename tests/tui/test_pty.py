@@ -1,0 +1,122 @@
+"""On a real terminal: how soon, how little, how quietly, and how clean it leaves."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.paths import Workspace
+from engine.runs.events import CheckpointWritten, Evaluated, Log
+from engine.workspace import open_workspace
+from tests.tui.live_run import LiveRun, live_run
+from tests.tui.terminal import terminal
+
+SHOWN = b"keys"
+WATCHED_S = 30.0
+STEPS_PER_S = 5
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Workspace:
+    workspace = open_workspace(Workspace(tmp_path))
+    (workspace.config / "h2q.toml").write_text("first_start_done = true\n", encoding="utf-8")
+    return workspace
+
+
+def test_the_first_paint_comes_within_a_second(ws: Workspace) -> None:
+    took = []
+    for _attempt in range(3):
+        with terminal(ws.root) as opened:
+            opened.read(10.0, until=SHOWN)
+            took.append(time.monotonic() - opened.started)
+        if took[-1] < 1.0:
+            return
+    pytest.fail(f"first paint after {took} s")
+
+
+@pytest.mark.slow
+def test_watching_a_run_costs_less_than_five_kilobytes_a_second(ws: Workspace) -> None:
+    with live_run(ws, steps=400, done=40) as run, terminal(ws.root) as opened:
+        opened.read(5.0, until=b"tok/s")
+        opened.read(3.0)
+        over = threading.Event()
+        writer = threading.Thread(target=_train, args=(run, over))
+        writer.start()
+        try:
+            seen = opened.read(WATCHED_S)
+        finally:
+            over.set()
+            writer.join()
+    assert b"tok/s" in opened.output
+    assert len(seen) > 1000, "nothing was drawn"
+    assert len(seen) / WATCHED_S < 5000
+
+
+def _train(run: LiveRun, over: threading.Event) -> None:
+    number = 40
+    while not over.wait(1 / STEPS_PER_S):
+        number += 1
+        run.step(number, speed=28_000 + 37.0 * (number % 11))
+        if number % 10 == 0:
+            run.memory(2000 + 10.0 * (number % 7))
+        if number % 40 == 0:
+            run.write(Evaluated(phase="native", step=number, name="held-out", loss=1.5))
+            run.write(CheckpointWritten(phase="native", step=number, path="x", seconds=0.03, bytes=9))
+
+
+@pytest.mark.slow
+def test_an_idle_app_takes_under_two_percent_of_a_core(ws: Workspace) -> None:
+    with terminal(ws.root) as opened:
+        opened.read(10.0, until=SHOWN)
+        opened.read(3.0)
+        before, since = opened.cpu_seconds(), time.monotonic()
+        written = opened.read(10.0)
+        share = (opened.cpu_seconds() - before) / (time.monotonic() - since)
+    assert share < 0.02
+    assert len(written) < 200
+
+
+@pytest.mark.parametrize("term", ["xterm-256color", "screen"])
+def test_nothing_raw_from_a_journal_reaches_the_terminal(ws: Workspace, term: str) -> None:
+    with live_run(ws) as run:
+        run.write(Log(level="error", text="\x1b]52;c;aGk=\x07\x1b]0;pwned\x07\x1b[6n\x9b5n \u202eHOSTILE"))
+        with terminal(ws.root, term=term) as opened:
+            opened.read(6.0, until=b"HOSTILE")
+            opened.read(0.5)
+    assert b"HOSTILE" in opened.output
+    # Textual itself sets the shape of the pointer.
+    output = re.sub(rb"\x1b\]22;[a-z-]+\x07", b"", opened.output)
+    for raw in (b"\x1b]", b"\x07", b"\x1b[6n", b"\x9b5n", "\x9b".encode(), "\u202e".encode()):
+        assert raw not in output
+
+
+@pytest.mark.parametrize("way", ["q", "SIGTERM"])
+def test_it_leaves_the_terminal_as_it_was(ws: Workspace, way: str) -> None:
+    with terminal(ws.root) as opened:
+        opened.read(10.0, until=SHOWN)
+        opened.read(0.3)
+        assert opened.attributes() != opened.before
+        if way == "q":
+            opened.press(b"q")
+        else:
+            opened.process.send_signal(signal.SIGTERM)
+        opened.read(5.0)
+        assert opened.process.wait(5) == 0
+        assert opened.attributes() == opened.before
+    tail = opened.output[-400:]
+    assert b"\x1b[?1049l" in tail
+    assert b"\x1b[?25h" in tail
+
+
+def test_a_closed_terminal_ends_the_app_and_not_the_run(ws: Workspace) -> None:
+    with live_run(ws) as run:
+        with terminal(ws.root) as opened:
+            opened.read(6.0, until=b"tok/s")
+            opened.process.send_signal(signal.SIGHUP)
+            assert opened.process.wait(5) == -signal.SIGHUP
+        assert run.dir.alive()

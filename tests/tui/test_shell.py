@@ -1,0 +1,169 @@
+"""Keys, tabs, sheets and the size of the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from textual.command import CommandPalette
+from textual.widgets import Input
+
+from engine.config import Settings
+from engine.paths import Workspace
+from tests.tui.helpers import text_of, until
+from tui.app import H2QApp
+from tui.screens.help import KeysSheet
+from tui.screens.new_run import NewRun
+from tui.tabs.registry import TABS
+from tui.widgets.footer import Footer
+from tui.widgets.header import Header
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
+
+
+async def test_digits_and_angle_brackets_change_the_tab(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        for number, row in enumerate(TABS, 1):
+            await pilot.press(str(number))
+            assert app.tab is not None
+            assert row.id == app.tab.TAB_ID
+            assert f"[{number} {row.title}]" in text_of(app).splitlines()[0]
+        await pilot.press("1", "less_than_sign")
+        assert app.tab is not None
+        assert TABS[-1].id == app.tab.TAB_ID
+        await pilot.press("greater_than_sign")
+        assert app.tab is not None
+        assert TABS[0].id == app.tab.TAB_ID
+
+
+async def test_full_width_keys_act(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("？")
+        await until(pilot, lambda: isinstance(app.screen, KeysSheet))
+        await pilot.press("escape", "：")
+        await until(pilot, lambda: isinstance(app.screen, CommandPalette))
+
+
+async def test_a_composed_letter_tells_how_to_switch(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("你")
+        await until(pilot, lambda: "input method" in text_of(app).splitlines()[-1])
+
+
+async def test_letters_do_nothing_in_a_field(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        field = Input()
+        assert app.tab is not None
+        await app.tab.mount(field)
+        field.focus()
+        await pilot.pause()
+        await pilot.press("2", "n", "q", "colon", "question_mark")
+        assert field.value == "2nq:?"
+        assert app.tab.TAB_ID == "train"
+        assert len(app.screen_stack) == 1
+        await pilot.press("escape")
+        assert app.focused is not field
+
+
+async def test_the_sheet_of_keys_shows_commands_and_does_what_is_chosen(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("question_mark")
+        await until(pilot, lambda: "h2q-tui train --detach" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, NewRun))
+
+
+async def test_the_palette_finds_an_action(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("ctrl+p", *"log sc")
+        await until(pilot, lambda: "log scale" in text_of(app))
+
+
+@pytest.mark.parametrize("key", ["q", "Q", "f10", "ctrl+q"])
+async def test_every_way_to_leave(ws: Workspace, key: str) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press(key)
+        await pilot.pause()
+        assert not app.is_running
+
+
+async def test_a_terminal_that_is_too_small_says_so_in_one_line(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(59, 24)) as pilot:
+        await pilot.pause()
+        lines = [line for line in text_of(app).splitlines() if line.strip()]
+        assert lines == ["h2q needs 60 columns and 20 rows".ljust(59)]
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: "[1 Train]" in text_of(app))
+        await pilot.resize_terminal(80, 19)
+        await until(pilot, lambda: "[1 Train]" not in text_of(app))
+
+
+@pytest.mark.parametrize(("width", "height"), [(60, 20), (80, 24), (120, 40), (200, 50)])
+async def test_header_and_footer_fit_every_size(ws: Workspace, width: int, height: int) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(width, height)) as pilot:
+        await pilot.pause()
+        lines = text_of(app).splitlines()
+        assert "[1 Train]" in lines[0]
+        assert lines[0].rstrip().endswith("nothing running")
+        assert "? keys" in lines[-1]
+
+
+async def test_ascii_signs_leave_nothing_but_ascii(ws: Workspace) -> None:
+    from tests.tui.live_run import live_run
+
+    app = H2QApp(ws, settings=Settings(signs="ascii"))
+    with live_run(ws):
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "memory" in text_of(app) and "2.1 of 4.0" in text_of(app))
+            signs = set(text_of(app)) - set("╭╮╰╯─│…—▸▁▔▊▎")
+            assert not {c for c in signs if ord(c) > 127}
+
+
+async def test_keys_of_the_person_are_used_and_shown(ws: Workspace) -> None:
+    app = H2QApp(ws, settings=Settings(keys={"train.new": "N"}))
+    async with app.run_test(size=(80, 24)) as pilot:
+        assert "N new" in text_of(app).splitlines()[-1]
+        await pilot.press("n")
+        assert len(app.screen_stack) == 1
+        await pilot.press("N")
+        await until(pilot, lambda: isinstance(app.screen, NewRun))
+
+
+async def test_hostile_words_are_shown_on_header_and_footer(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        app.say("a\x1b]52;c;aGk=\x07[red]b[/] [@click=app.quit]c[/]\n\u202e", "act")
+        app.notify("x\x1b[2J[@click=app.quit]y[/]", title="[red]t\x9b")
+        await until(pilot, lambda: "[@click=app.quit]y" in text_of(app))
+        screen = text_of(app)
+        assert "a␛]52;c;aGk=␇[red]b[/] [@click=app.quit]c[/]⏎<U+202E>" in screen
+        assert not {c for c in screen if c != "\n" and not c.isprintable()}
+
+
+async def test_a_click_on_a_tab_shows_it(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        column = text_of(app).splitlines()[0].index(f"{len(TABS)} ")
+        await pilot.click(Header, offset=(column, 0))
+        await until(pilot, lambda: app.tab is not None and TABS[-1].id == app.tab.TAB_ID)
+
+
+async def test_the_footer_returns_to_its_keys(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.say("done")
+        assert app.query_one(Footer).said == "done"
+        await pilot.press("Y")
+        assert app.query_one(Footer).said == ""

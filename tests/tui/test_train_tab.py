@@ -1,0 +1,196 @@
+"""The Train tab on journals that an engine could have written."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from engine.paths import Workspace
+from engine.runs import control
+from engine.runs.control import Reply
+from engine.runs.events import Log, RunStatus
+from engine.runs.rundir import RunDir
+from tests.tui.helpers import text_of, until
+from tests.tui.live_run import LiveRun, live_run
+from tui.app import H2QApp
+from tui.screens.ask import AskLine, Confirm
+from tui.widgets.log import LogPane
+from tui.widgets.table import VirtualList
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
+
+
+async def test_without_a_run_the_tab_teaches(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "n starts one" in text_of(app))
+
+
+async def test_a_live_run_is_followed(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    with live_run(ws, done=60) as run:
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "2.1 of 4.0 GB" in text_of(app))
+            screen = text_of(app)
+            assert "best" in screen
+            assert "28.4k tok/s" in screen
+            assert any("\u2801" <= c <= "\u28ff" for c in screen), "a curve"
+            assert "2.1/4.0G" in screen.splitlines()[0]
+            run.step(61, speed=31_000.0)
+            run.write(Log(level="info", text="something new"))
+            await until(pilot, lambda: "31.0k tok/s" in text_of(app) and "something new" in text_of(app))
+
+
+async def test_a_run_that_starts_while_the_app_is_open_is_shown(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "n starts one" in text_of(app))
+        with live_run(ws) as run:
+            await until(pilot, lambda: run.dir.run_id[:9] in text_of(app) and "loss" in text_of(app))
+        await until(pilot, lambda: "✓ " + run.dir.run_id[:9] in text_of(app))
+        assert "nothing running" in text_of(app).splitlines()[0]
+
+
+async def test_a_dead_run_says_so(ws: Workspace) -> None:
+    run = LiveRun(ws)
+    run.step(1)
+    run.die()
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "dead" in text_of(app))
+        assert "✗ " + run.dir.run_id[:9] in text_of(app)
+
+
+async def test_a_failed_run_shows_its_error(ws: Workspace) -> None:
+    run = LiveRun(ws)
+    run.end(RunStatus.FAILED, "the disk is full")
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "the disk is full" in text_of(app))
+
+
+async def test_a_long_history_opens_in_under_two_seconds(ws: Workspace) -> None:
+    run = LiveRun(ws, steps=20_000)
+    for number in range(1, 20_001):
+        run.step(number)
+    run.end()
+    app = H2QApp(ws)
+    started = time.perf_counter()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "tok/s" in text_of(app))
+        assert time.perf_counter() - started < 2.0
+        entry = app.board.runs[0]
+        view = app.board.view(entry.run_id)
+        assert view is not None
+        assert view.step == 20_000
+
+
+async def test_hostile_text_in_a_journal_is_only_text(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    with live_run(ws) as run:
+        run.write(Log(level="error", text="\x1b]0;pwned\x07 [red]x[/] [@click=app.quit]y[/] \u202ez\x9b2J"))
+        async with app.run_test(size=(120, 40)) as pilot:
+            await until(pilot, lambda: "[@click=app.quit]y[/]" in text_of(app))
+            screen = text_of(app)
+            assert "␛]0;pwned␇ [red]x[/]" in screen
+            assert "<U+202E>z<U+009B>2J" in screen
+            assert not {c for c in screen if c != "\n" and not c.isprintable()}
+
+
+async def test_a_log_that_is_scrolled_up_stays(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    with live_run(ws) as run:
+        for number in range(50):
+            run.write(Log(level="info", text=f"line {number}"))
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "line 49" in text_of(app))
+            log = app.query_one(LogPane)
+            log.focus()
+            await pilot.press("home")
+            await until(pilot, lambda: "line 49" not in text_of(app))
+            before = log.scroll_offset
+            run.write(Log(level="info", text="the newest"))
+            await until(pilot, lambda: log.count > 52)
+            assert log.scroll_offset == before
+            assert "the newest" not in text_of(app)
+            await pilot.press("end")
+            await until(pilot, lambda: "the newest" in text_of(app))
+
+
+async def test_commands_are_sent_and_their_replies_shown(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[str, str]] = []
+
+    async def send(_run: RunDir, name: str, value: str = "") -> Reply:
+        sent.append((name, value))
+        return Reply(True, f"did {name}")
+
+    monkeypatch.setattr(control, "send", send)
+    app = H2QApp(ws)
+    with live_run(ws):
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "tok/s" in text_of(app))
+            await pilot.press("s")
+            await until(pilot, lambda: "did checkpoint" in text_of(app))
+            await pilot.press("space")
+            await until(pilot, lambda: "did pause" in text_of(app))
+            await pilot.press("x")
+            await until(pilot, lambda: isinstance(app.screen, Confirm))
+            await pilot.press("escape")
+            await until(pilot, lambda: len(app.screen_stack) == 1)
+            await pilot.press("x")
+            await until(pilot, lambda: isinstance(app.screen, Confirm))
+            await pilot.press("y")
+            await until(pilot, lambda: "did stop" in text_of(app))
+            await pilot.press("L")
+            await until(pilot, lambda: isinstance(app.screen, AskLine))
+            await pilot.press("ctrl+u", "ctrl+k", *"zero", "enter")
+            await until(pilot, lambda: "a number" in text_of(app))
+            await pilot.press("ctrl+u", *"0.01", "enter")
+            await until(pilot, lambda: "did set" in text_of(app))
+    assert sent == [("checkpoint", ""), ("pause", ""), ("stop", ""), ("set", "lr=0.01")]
+
+
+async def test_a_run_that_does_not_answer_is_one_sentence(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    run = LiveRun(ws)
+    run.step(1)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "tok/s" in text_of(app))
+        run.die()
+        await pilot.press("s")
+        await until(pilot, lambda: "is not running" in text_of(app))
+
+
+async def test_brackets_walk_through_the_runs(ws: Workspace) -> None:
+    older = LiveRun(ws, now=time.time() - 100)
+    older.end()
+    newer = LiveRun(ws)
+    newer.end()
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        table = app.query_one("#runs", VirtualList)
+        await until(pilot, lambda: table.cursor_id == newer.dir.run_id)
+        await pilot.press("right_square_bracket")
+        assert table.cursor_id == older.dir.run_id
+        await pilot.press("left_square_bracket")
+        assert table.cursor_id == newer.dir.run_id
+
+
+async def test_the_log_alone_and_the_logarithm(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    with live_run(ws):
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "tok/s" in text_of(app))
+            await pilot.press("Y")
+            await until(pilot, lambda: "(log)" in text_of(app))
+            await pilot.press("o")
+            await until(pilot, lambda: "Learning rate" not in text_of(app))
+            await pilot.press("o")
+            await until(pilot, lambda: "Learning rate" in text_of(app))

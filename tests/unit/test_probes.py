@@ -1,0 +1,82 @@
+"""The probes never raise and say "unknown" for what they may not read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from engine.health.limits import find_limits
+from engine.health.probes import Probes, quietly, tree_memory
+
+
+def test_a_look_at_this_machine(tmp_path: Path) -> None:
+    found = Probes(tmp_path / "not" / "yet").sample(os.getpid())
+    assert found.memory_total
+    assert found.memory_used
+    assert found.disk_free
+    assert found.run_memory
+    assert found.cpu_percent is None or all(0 <= share <= 100 for share in found.cpu_percent)
+
+
+@pytest.mark.parametrize("name", ["virtual_memory", "swap_memory", "disk_usage", "cpu_times"])
+def test_what_may_not_be_read_is_unknown(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_named: object) -> None:
+        raise psutil.AccessDenied
+
+    monkeypatch.setattr(psutil, name, refuse)
+    probes = Probes(tmp_path)
+    found = probes.sample(1)
+    field = {
+        "virtual_memory": found.memory_used,
+        "swap_memory": found.swap_used,
+        "disk_usage": found.disk_free,
+        "cpu_times": found.cpu_percent,
+    }[name]
+    assert field is None
+
+
+def test_a_process_that_is_gone_has_no_memory_to_show(tmp_path: Path) -> None:
+    assert Probes(tmp_path).sample(2**22 - 1).run_memory is None
+
+
+def test_a_disk_that_fills_says_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, free = [0.0], [10_000]
+    probes = Probes(tmp_path, clock=lambda: now[0])
+    monkeypatch.setattr(probes, "_disk", lambda: (free[0], 20_000))
+    assert probes.sample().disk_full_in_s is None
+    now[0], free[0] = 100.0, 9_000
+    assert probes.sample().disk_full_in_s == pytest.approx(900.0)
+    now[0], free[0] = 200.0, 12_000
+    assert probes.sample().disk_full_in_s is None
+
+
+def test_the_trend_forgets_what_is_long_ago(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, free = [0.0], [10_000]
+    probes = Probes(tmp_path, clock=lambda: now[0])
+    monkeypatch.setattr(probes, "_disk", lambda: (free[0], 20_000))
+    probes.sample()
+    free[0] = 5_000
+    for minute in range(1, 60):
+        now[0] = minute * 60.0
+        found = probes.sample()
+    assert found.disk_full_in_s is None
+
+
+def test_the_tree_holds_at_least_its_root() -> None:
+    assert tree_memory(os.getpid()) >= psutil.Process().memory_info().rss * 0.5
+
+
+def test_the_smallest_bound_is_the_budget() -> None:
+    small = find_limits(0.001)
+    assert small.budget_reason == "max_memory_gb"
+    assert small.budget_mb == pytest.approx(1.024)
+    assert find_limits(1e6).budget_reason in ("cgroup", "available")
+    assert small.cores >= 1
+
+
+def test_quietly_lets_programming_errors_through() -> None:
+    with pytest.raises(TypeError):
+        quietly(lambda: len(1))  # type: ignore[arg-type]

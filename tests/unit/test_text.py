@@ -1,0 +1,89 @@
+"""Text from outside reaches the terminal as text."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from hypothesis import given
+from hypothesis import strategies as st
+from textual.content import Content
+
+from tui.filters import OnlyText
+from tui.text import cells, fit, one_line, plain, safe
+
+ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
+any_text = st.text(st.characters(exclude_categories=[]), max_size=80)
+hostile = st.lists(
+    st.sampled_from(
+        [
+            "\x1b]52;c;aGk=\x07",
+            "\x1b[2J",
+            "\x9b2J",
+            "\u202e",
+            "\u2066",
+            "\udc80",
+            "[red]",
+            "[@click=app.quit]x[/]",
+            "\r",
+            "\n",
+            "\t",
+            "怎么",
+            "e\u0301",
+            "\ufe0f",
+            "\u2028",
+        ]
+    ),
+    max_size=12,
+).map("".join)
+
+
+@given(any_text | hostile)
+def test_nothing_that_a_terminal_acts_on_is_left(text: str) -> None:
+    shown = plain(text)
+    left = {c for c in shown if unicodedata.category(c) in ACTING} - {"\n", "\u200c", "\u200d"}
+    assert not left
+    shown.encode("utf-8")
+
+
+@given(any_text | hostile)
+def test_one_line_is_one_line(text: str) -> None:
+    assert "\n" not in one_line(text)
+    assert len(one_line(text).splitlines()) <= 1
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=60))
+def test_ordinary_text_stays_as_it_is(text: str) -> None:
+    assert plain(text) == text.replace("\ufe0f", "")
+
+
+@given(any_text | hostile, st.integers(0, 40))
+def test_fitted_text_has_exactly_the_width(text: str, width: int) -> None:
+    assert cells(fit(text, width)) == width
+
+
+@given(hostile)
+def test_markup_is_shown_not_read(text: str) -> None:
+    content = safe(text)
+    assert content.plain == plain(text)
+    assert not content.spans
+
+
+def test_an_escape_is_seen() -> None:
+    assert plain("a\x1b[2J\x9b\u202eb") == "a␛[2J<U+009B><U+202E>b"
+    assert one_line("one\r\ntwo") == "one⏎two"
+
+
+@given(any_text | hostile)
+def test_the_filter_before_the_terminal_lets_no_control_through(text: str) -> None:
+    from rich.segment import Segment
+    from textual.color import Color
+
+    out = OnlyText().apply([Segment(text)], Color(0, 0, 0))
+    assert not {c for c in "".join(s.text for s in out) if unicodedata.category(c) in ACTING} - {
+        "\u200c",
+        "\u200d",
+    }
+
+
+def test_safe_takes_a_style_of_ours() -> None:
+    assert safe("[b]x", "bold") == Content.styled("[b]x", "bold")
