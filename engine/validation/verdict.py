@@ -165,7 +165,7 @@ def visible_gain(groups: int, *, deviation: float | None = None, look: int = 1) 
 
 
 def relative_deviation(report: ValidationReport) -> float | None:
-    """Standard deviation between clusters of the relative gain in a report; None with fewer than two."""
+    """Standard deviation between clusters of the relative gain in a report; None where it says nothing."""
     paired = Paired(
         clusters=[case.cluster for case in report.cases],
         base=[case.base for case in report.cases],
@@ -174,7 +174,8 @@ def relative_deviation(report: ValidationReport) -> float | None:
     )
     gains = cluster_gains(paired)
     base = _means(paired)[0]
-    return float(gains.std(ddof=1)) / base if gains.size > 1 and base else None
+    deviation = float(gains.std(ddof=1)) / base if gains.size > 1 and base else 0.0
+    return deviation or None
 
 
 def cluster_gains(paired: Paired) -> Floats:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -60,19 +59,14 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         import asyncio
 
-        from engine.errors import UsageProblem
         from engine.inference.client import InferenceClient
         from engine.models.removal import check_removable, remove_model
+        from tui.commands.asking import confirm
 
         ws = common.workspace(create=False)
         check_removable(ws, name)
-        if not yes:
-            if not sys.stdin.isatty():
-                raise UsageProblem(
-                    _("removing {name} needs a yes").format(name=name),
-                    mend=f"h2q-tui models remove {name} --yes",
-                )
-            typer.confirm(_("Delete the model {name} for good?").format(name=name), abort=True, err=True)
+        question = _("Delete the model {name} for good?").format(name=name)
+        confirm(question, yes, mend=f"h2q-tui models remove {name} --yes")
         asyncio.run(InferenceClient(ws).unload(name))
         remove_model(ws, name)
         common.say(_("{name} is deleted").format(name=name))
