@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engine.i18n import _
+
 
 class H2QError(Exception):
     """Base of every expected failure.
@@ -36,8 +38,12 @@ class BadInput(H2QError):
 
     exit_code = 2
 
-    def __init__(self, what: str, *, path: Path | None = None, line: int | None = None, mend: str = "") -> None:
-        where = "" if path is None else f": {path}" + ("" if line is None else f", line {line}")
+    def __init__(
+        self, what: str, *, path: Path | None = None, line: int | None = None, mend: str = ""
+    ) -> None:
+        where = "" if path is None else f": {path}"
+        if where and line is not None:
+            where += _(", line {line}").format(line=line)
         super().__init__(what + where, mend=mend)
         self.path = path
         self.line = line
