@@ -18,14 +18,6 @@ EXACT_LIMIT = 14
 """Up to 2^14 sign assignments are counted one by one; above that they are sampled."""
 MIN_SAMPLES = 20_000
 MAX_SAMPLES = 2_000_000
-POWER = 0.8
-
-
-def alpha_for(look: int, total: float = 0.05) -> float:
-    """The p that the `look`-th candidate on one window needs, from 1: total / (k (k + 1)), which sums to `total`."""
-    if look < 1:
-        raise ValueError(f"looks are counted from 1, not {look}")
-    return total / (look * (look + 1))
 
 
 def by_cluster(clusters: Sequence[str], values: Sequence[float], weights: Sequence[float]) -> Floats:
@@ -125,20 +117,3 @@ def mcnemar_p(wins: int, losses: int) -> float:
     k = np.arange(wins, n + 1)
     logs = np.array([math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) for i in k])
     return float(min(1.0, np.exp(logs - n * math.log(2)).sum()))
-
-
-def groups_needed(deviation: float, gain: float, alpha: float) -> int | None:
-    """Clusters at which a true mean gain `gain` with the deviation `deviation` is seen with 80 % power.
-
-    ((z_alpha + z_power) · sd / gain)², at alpha 0.05 the 6.18 (sd / gain)² of the tables; None without a gain.
-    """
-    if gain <= 0 or not math.isfinite(gain):
-        return None
-    normal = NormalDist()
-    return math.ceil(((normal.inv_cdf(1 - alpha) + normal.inv_cdf(POWER)) * deviation / gain) ** 2)
-
-
-def gain_seen(deviation: float, groups: int, alpha: float) -> float:
-    """The inverse of `groups_needed`: the smallest mean gain that `groups` clusters show with 80 % power."""
-    normal = NormalDist()
-    return (normal.inv_cdf(1 - alpha) + normal.inv_cdf(POWER)) * deviation / math.sqrt(groups)

@@ -26,6 +26,7 @@ from engine.validation.paired import (
 )
 from engine.validation.report import CaseScore, ModelScore, ValidationReport, Verdict
 from engine.validation.score_rows import ScoreRow
+from engine.validation.words import p_text, percent, sentence_for, size_words
 
 MIN_CLUSTERS = 20
 MARGIN = 0.03
@@ -187,17 +188,6 @@ def cluster_gains(paired: Paired) -> Floats:
     return base - new if paired.lower_is_better else new - base
 
 
-def percent(value: float) -> str:
-    """A share for a sentence, without its sign: "0.4 %", "2 %", "12 %"."""
-    digits = 1 if abs(value) < 0.0995 else 0
-    return f"{abs(value) * 100:.{digits}f}".removesuffix(".0") + " %"
-
-
-def p_text(p: float) -> str:
-    """A p value for a sentence: "p = 0.21", "p < 0.0001"."""
-    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
-
-
 def _means(paired: Paired) -> tuple[float | None, float | None]:
     if not paired.clusters:
         return None, None
@@ -228,7 +218,7 @@ def _decide(
     delta = float(gains.mean()) if groups else None
     p = sign_flip_p(gains, alpha=alpha) if groups else None
     scale = abs(base.nll_per_byte if paired.lower_is_better else base.mean or 0.0) if groups else 0.0  # type: ignore[arg-type]
-    size = _size(delta, scale)
+    size = size_words(delta, scale)
     sign = 1 if not paired.lower_is_better else -1
     cases = [sign * (b - a) for a, b in zip(paired.base, paired.new, strict=True)]
     reasons: list[str] = []
@@ -292,7 +282,7 @@ def _decide(
         noninferiority=general,
         needed_cases=needed,
         reasons=reasons,
-        sentence=_sentence(
+        sentence=sentence_for(
             decision,
             size,
             p,
@@ -302,56 +292,3 @@ def _decide(
             worse=decision == "keep" and (delta or 0.0) <= 0,
         ),
     )
-
-
-def _size(delta: float | None, scale: float) -> str:
-    """The difference in words: relative where there is a scale, absolute otherwise."""
-    if delta is None:
-        return _("nothing measured")
-    amount = percent(delta / scale) if scale > 1e-9 else f"{abs(delta):.3g}"
-    if delta == 0:
-        return _("no difference")
-    return (
-        _("{amount} better").format(amount=amount) if delta > 0 else _("{amount} worse").format(amount=amount)
-    )
-
-
-def _sentence(
-    decision: str,
-    size: str,
-    p: float | None,
-    needed: int | None,
-    reasons: list[str],
-    *,
-    rows: bool,
-    worse: bool,
-) -> str:
-    """What a person reads first (UX, sheet Validate)."""
-    if decision == "promote":
-        return _("PROMOTE — {size}, {p}.").format(size=size, p=p_text(p or 0.0))
-    if decision == "inconclusive":
-        said = _("INCONCLUSIVE — {reason}.").format(reason=reasons[0])
-        return said + (" " + _missing(needed) if needed else "")
-    if needed is not None and p is not None:
-        return _("KEEP BASE — {size}, {p}.").format(size=size, p=p_text(p)) + " " + _more(needed, rows)
-    if not worse:
-        return _("KEEP BASE — {size}: {reason}.").format(size=size, reason=reasons[0])
-    return _("KEEP BASE — {size}.").format(size=size)
-
-
-def _missing(needed: int) -> str:
-    return n_("{n} more is needed for a verdict.", "{n} more are needed for a verdict.", needed).format(
-        n=needed
-    )
-
-
-def _more(needed: int, rows: bool) -> str:
-    if rows:
-        return n_(
-            "About {n} more group would decide it.", "About {n} more groups would decide it.", needed
-        ).format(n=needed)
-    return n_(
-        "About {n} more conversation would decide it.",
-        "About {n} more conversations would decide it.",
-        needed,
-    ).format(n=needed)
