@@ -12,6 +12,10 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.validation.power import alpha_for as alpha_for
+from engine.validation.power import gain_seen as gain_seen
+from engine.validation.power import groups_needed as groups_needed
+
 Floats = NDArray[np.float64]
 
 EXACT_LIMIT = 14

@@ -24,15 +24,14 @@ from engine.validation.paired import (
     relative_increase,
     sign_flip_p,
 )
+from engine.validation.power import MIN_CLUSTERS as MIN_CLUSTERS
+from engine.validation.power import PRIOR_DEVIATION as PRIOR_DEVIATION
 from engine.validation.report import CaseScore, ModelScore, ValidationReport, Verdict
 from engine.validation.score_rows import ScoreRow
 from engine.validation.words import p_text, percent, sentence_for, size_words
 
-MIN_CLUSTERS = 20
 MARGIN = 0.03
 """Largest relative increase of the general set's NLL that the upper 95 % bound may reach."""
-PRIOR_DEVIATION = 0.05
-"""Assumed standard deviation between clusters of the relative gain, until a report of one's own says it."""
 
 
 @dataclass(frozen=True)
