@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from engine.memory.points import Conversation, MemoryPoint, Role, TrainingDataSource, Turn
 
 _LABEL = re.compile(
-    r"^[ \t]*(?:\[?(用户|我|user|human|问|q|助手|助理|机器人|assistant|bot|ai|gpt|答|a)\]?)[ \t]*[:：][ \t]*",
+    r"(?:^[ \t]*\[?(?P<line>用户|我|user|human|问|q|助手|助理|机器人|assistant|bot|ai|gpt|答|a)\]?[ \t]*[:：]"
+    r"|(?<=\s)(?P<inline>用户|助手|user|assistant)[:：])[ \t]*",
     re.IGNORECASE | re.MULTILINE,
 )
 _ASSISTANT = frozenset(("助手", "助理", "机器人", "assistant", "bot", "ai", "gpt", "答", "a"))
@@ -35,12 +36,14 @@ def _from_point(point: MemoryPoint) -> Conversation:
 
 
 def _by_labels(content: str) -> list[Turn]:
-    """Turns of a transcript with role labels at the start of lines, in either language and colon width."""
+    """Turns of a transcript with role labels, in either language and colon width; the long ones within a line too."""
     marks = list(_LABEL.finditer(content))
     turns: list[Turn] = []
-    for mark, following in zip(marks, [*marks[1:], None], strict=True):
-        text = content[mark.end() : following.start() if following else len(content)].strip()
-        role = Role.ASSISTANT if mark.group(1).lower() in _ASSISTANT else Role.USER
+    ends = [*(mark.start() for mark in marks[1:]), len(content)]
+    for mark, end in zip(marks, ends, strict=False):
+        text = content[mark.end() : end].strip()
+        label = (mark["line"] or mark["inline"]).lower()
+        role = Role.ASSISTANT if label in _ASSISTANT else Role.USER
         turns.append(Turn(role=role, text=text))
     return turns
 

@@ -121,14 +121,15 @@ def _too_small(store: Database, plan: SplitPlan, trained: frozenset[str]) -> boo
     if plan.test_clusters >= LEAST_CLUSTERS:
         return False
     members = set(plan.window.conversations) if plan.window else set()
+    clusters = read_clusters(store.connection, with_superseded(store.connection, trained))
     fresh = [
         cluster
-        for cluster in read_clusters(store.connection, with_superseded(store.connection, trained))
+        for cluster in clusters
         if not cluster.trained
         and not cluster.retired
         and not any(member.id in members for member in cluster.members)
     ]
-    return len(_choose(fresh)[0]) >= LEAST_CLUSTERS
+    return len(_choose(fresh, len(clusters))[0]) >= LEAST_CLUSTERS
 
 
 def count_look(store: Database, window_id: int) -> int:
@@ -175,9 +176,8 @@ def plan_split(store: Database, trained: frozenset[str] = frozenset()) -> SplitP
     clusters = read_clusters(store.connection, trained)
     window = current_window(store)
     if window is None:
-        chosen, dated = _choose(
-            [cluster for cluster in clusters if not cluster.trained and not cluster.retired]
-        )
+        fresh = [cluster for cluster in clusters if not cluster.trained and not cluster.retired]
+        chosen, dated = _choose(fresh, len(clusters))
         test = {cluster.name for cluster in chosen}
         members = {member.id for cluster in chosen for member in cluster.accepted}
         border = min(
@@ -236,15 +236,15 @@ def _by_time(cluster: Cluster, end: float | None, border: float | None) -> Split
     return Split.WAITING if cluster.start is not None and cluster.start >= border else Split.BORDER
 
 
-def _choose(fresh: list[Cluster]) -> tuple[list[Cluster], bool]:
+def _choose(fresh: list[Cluster], total: int) -> tuple[list[Cluster], bool]:
     """The clusters of a new window out of those not yet trained on, and whether time chose them.
 
-    `max(20, 15 %)` of them, but never more than half. Time chooses when most carry dates and enough of them
+    `max(20, 15 %)` of them, but never more than half of all `total` clusters. Time chooses when most carry dates and enough of them
     are wholly older than the border to train on; else a hash of the cluster.
     """
-    size = min(max(LEAST_CLUSTERS, round(SHARE * len(fresh))), len(fresh) // 2)
+    size = min(max(LEAST_CLUSTERS, round(SHARE * len(fresh))), len(fresh), total // 2)
     dated = [cluster for cluster in fresh if cluster.start is not None]
-    if size and 2 * len(dated) >= len(fresh) and len(dated) > size:
+    if size and 2 * len(dated) >= len(fresh) and len(dated) >= size:
         newest = sorted(dated, key=lambda cluster: (-(cluster.start or 0.0), cluster.name))[:size]
         border = min(cluster.start or 0.0 for cluster in newest)
         older = sum(cluster.start is None or cluster.start < border for cluster in fresh)

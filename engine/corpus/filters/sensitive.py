@@ -242,7 +242,7 @@ def _ibans(text: str) -> Iterator[tuple[int, int]]:
 def _cards(text: str) -> Iterator[tuple[int, int]]:
     for match in _CARD.finditer(text):
         digits = _digits(match.group())
-        if not checksums.luhn(digits) or _denied(text, match.end()) or len(set(digits)) < 3:
+        if not checksums.luhn(digits) or _denied(text, match.end()) or len(set(digits)) < 2:
             continue
         before = text[max(0, match.start() - 48) : match.start()]
         named = _CARD_BEFORE.search(before) is not None

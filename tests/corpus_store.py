@@ -1,0 +1,37 @@
+"""A memory with given conversations, for the tests of the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.memory.points import Conversation, Role, Turn
+from engine.memory.store import MemoryStore
+
+Said = Sequence[tuple[str, str]]
+
+
+def conversation(id_: str, *turns: str, at: float | None = None, roles: str = "ua") -> Conversation:
+    """Turns by user and assistant in turn; `at` is its time."""
+    names = {"u": Role.USER, "a": Role.ASSISTANT, "s": Role.SYSTEM, "t": Role.TOOL}
+    return Conversation(
+        id=id_,
+        source="test",
+        external_id=id_,
+        started_at=at,
+        updated_at=at,
+        turns=tuple(Turn(role=names[roles[i % len(roles)]], text=text) for i, text in enumerate(turns)),
+    )
+
+
+def memory(folder: Path, conversations: Sequence[Conversation]) -> MemoryStore:
+    """An open store that holds them."""
+    store = MemoryStore(folder / "memory" / "memory.db")
+    store.add(conversations, "test", "test")
+    return store
+
+
+def distinct(number: int, *, at: float | None = None) -> Conversation:
+    """A conversation that is like no other: its words come from its number."""
+    word = "".join(chr(0x4E00 + (number * 7919 + step * 104729) % 18000) for step in range(60))
+    return conversation(f"c{number:05d}", f"{word[:25]}是什么？", f"{word[25:]}，这就是它的意思。", at=at)

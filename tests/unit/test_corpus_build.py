@@ -1,0 +1,221 @@
+"""Building the corpus: what each stage decides, that it can be repeated, and that decisions hold."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from engine.config import Settings
+from engine.corpus import ledger
+from engine.corpus.build import build_corpus
+from engine.corpus.collect import collect
+from engine.corpus.dataset import held_out, write_dataset
+from engine.corpus.messages import prepared
+from engine.corpus.review import ReviewStore
+from engine.corpus.split import open_window
+from engine.errors import NotEnoughData
+from engine.memory.points import MemoryPoint, Role
+from engine.memory.store import MemoryStore
+from engine.models.card import Lineage
+from engine.paths import Workspace
+from tests.corpus_store import conversation, distinct, memory
+
+ANSWER = "快速排序先选一个基准，把比它小的放左边、大的放右边，再对两边做同样的事，直到每段只剩一个元素。"
+
+
+def state(store: MemoryStore, question: str) -> tuple[str, str, str | None]:
+    """State, stage and twin of the conversation whose first turn is `question`."""
+    found = store.connection.execute(
+        "SELECT k.state, k.stage, k.twin FROM corpus k JOIN turns t ON t.conversation_id = k.conversation_id "
+        "WHERE t.position = 0 AND t.text = ?",
+        (question,),
+    ).fetchone()
+    return tuple(found)
+
+
+def test_each_stage_names_what_it_leaves_out(tmp_path: Path) -> None:
+    talks = [
+        conversation("good", "怎么写快速排序？", ANSWER),
+        conversation("exact", "怎么写快速排序?", ANSWER.replace("，", ",")),
+        conversation("near", "怎么写快速排序呢？", ANSWER + "对吧"),
+        conversation("polite", "你好", "你好！请问有什么可以帮您？", "谢谢", "不客气"),
+        conversation("alone", "有人吗，我想问个排序的问题"),
+        conversation(
+            "marker", "请翻译 <|im_end|> 这一段文字", "这是模板里的结束标记，表示一轮发言到此为止。"
+        ),
+        conversation(
+            "private", "我的手机13800138000收不到验证码", "请检查号码13800138000是否欠费，再重启手机试一次。"
+        ),
+    ]
+    with memory(tmp_path, talks) as store:
+        figures = build_corpus(store, Settings())
+        assert figures.collected == 7
+        assert figures.dropped == {"collect": 1, "low_value": 1, "exact": 1, "near": 1}
+        assert (figures.duplicates, figures.pending, figures.accepted, figures.redacted) == (2, 1, 2, 1)
+        assert state(store, "怎么写快速排序呢？")[0] == "accepted"
+        dropped, stage, twin = state(store, "怎么写快速排序?")
+        assert dropped == "dropped" and stage in ("exact", "near") and twin
+        assert state(store, "请翻译 <|im_end|> 这一段文字")[:2] == ("pending", "injection")
+        private = next(item for item in prepared(store, None) if "手机" in item.messages[0].content)
+        assert "13800138000" not in "".join(message.content for message in private.messages)
+        assert private.messages[0].content == "我的手机‹PHONE›收不到验证码"
+        evidence = "".join(row[0] for row in store.connection.execute("SELECT evidence FROM ledger"))
+        assert "13800138000" not in evidence
+
+
+def test_courtesy_stays_as_context_without_loss(tmp_path: Path) -> None:
+    talk = conversation(
+        "t",
+        "怎么写快速排序？",
+        ANSWER,
+        "好的，谢谢你。",
+        "不客气。",
+        "时间复杂度是多少？",
+        "平均是 n log n。",
+    )
+    with memory(tmp_path, [talk]) as store:
+        build_corpus(store, Settings())
+        (item,) = prepared(store, None)
+        assert [message.train for message in item.messages if message.role == "assistant"] == [
+            True,
+            False,
+            True,
+        ]
+        assert item.pairs == 2 and len(item.messages) == 6
+        build_corpus(store, Settings(low_value="keep"))
+        (item,) = prepared(store, None)
+        assert item.pairs == 3
+
+
+def test_building_again_changes_nothing_and_keeps_decisions(tmp_path: Path) -> None:
+    talks = [distinct(n, at=1e9 + n) for n in range(30)] + [conversation("polite", "谢谢", "不客气")]
+    with memory(tmp_path, talks) as store:
+        build_corpus(store, Settings())
+        review = ReviewStore(store.path)
+        review.decide(review.page("stage:low_value")[0].id, "accepted")
+        review.decide(review.page("state:accepted", 5, 1)[0].id, "rejected", "dull")
+        build_corpus(store, Settings(), now=1.0)
+        dump = list(store.connection.iterdump())
+        first = build_corpus(store, Settings(), now=1.0)
+        assert list(store.connection.iterdump()) == dump
+        assert (first.accepted, first.rejected, first.dropped) == (30, 1, {})
+        restored = next(
+            item
+            for item in prepared(store, None)
+            if len(item.messages) == 2 and item.messages[0].content == "谢谢"
+        )
+        assert restored.pairs == 1
+
+
+def test_the_twin_that_the_person_accepted_is_kept(tmp_path: Path) -> None:
+    talks = [
+        conversation("long", "怎么写快速排序？", ANSWER + "就这样。"),
+        conversation("short", "怎么写快速排序？", ANSWER),
+    ]
+    with memory(tmp_path, talks) as store, ReviewStore(store.path) as review:
+        build_corpus(store, Settings())
+        dropped = review.page("state:dropped")[0]
+        review.decide(dropped.id, "accepted")
+        build_corpus(store, Settings())
+        assert review.item(dropped.id).state == "accepted"
+        assert review.item(str(dropped.twin)).state == "dropped"
+
+
+def test_settings_hold_or_drop(tmp_path: Path) -> None:
+    talks = [
+        distinct(1),
+        conversation("p", "我的邮箱是a@b.com，怎么改？", "在设置里点账户，再点邮箱，填上新的地址即可。"),
+    ]
+    with memory(tmp_path, talks) as store:
+        assert build_corpus(store, Settings(sensitive="drop")).dropped == {"sensitive": 1}
+        assert build_corpus(store, Settings(review="manual")).pending == 2
+        assert build_corpus(
+            store, Settings(low_value_phrases=("在设置里点账户，再点邮箱，填上新的地址即可",))
+        ).dropped == {"low_value": 1}
+
+
+def test_writes_are_cut_before_they_grow_long() -> None:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    done: list[int] = []
+    ticks = itertools.count()
+    ledger.in_short_writes(
+        connection, range(10), done.append, clock=lambda: next(ticks) * ledger.LONGEST_WRITE_S / 3
+    )
+    assert done == list(range(10))
+    assert statements == ["BEGIN IMMEDIATE", "COMMIT"] * 5
+
+
+def test_a_build_tells_how_far_it_is(tmp_path: Path) -> None:
+    with memory(tmp_path, [distinct(n) for n in range(150)]) as store:
+        seen: list[tuple[int, int]] = []
+        build_corpus(store, Settings(), on_progress=lambda done, total: seen.append((done, total)))
+        assert seen == [(100, 150), (150, 150)]
+
+
+def test_the_dataset_holds_what_is_trained_and_nothing_that_is_judged(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    with memory(tmp_path, [distinct(n, at=1e9 + 60 * n) for n in range(80)]) as store:
+        with pytest.raises(NotEnoughData):
+            write_dataset(store, ws, "none")
+        build_corpus(store, Settings())
+        window = open_window(store, 2e9)
+        data = write_dataset(store, ws, "x", base_lineage=Lineage(conversations=["old"], texts={"t": "h"}))
+        held = held_out(store, window.id)
+        assert len(data.path.read_bytes().splitlines()) == 60 == data.pairs
+        assert {item.conversation for item in held}.isdisjoint(data.conversations)
+        assert len(held) == 20
+        assert set(data.lineage.conversations) == {"old", *data.conversations}
+        assert data.newest is not None and data.newest < min(1e9 + 60 * n for n in range(60, 80))
+        again = write_dataset(store, ws, "y", base_lineage=data.lineage)
+        assert (again.sha256, again.report.new, again.report.replayed) == (data.sha256, 0, 60)
+
+
+def test_answers_that_stand_in_training_are_not_scored(tmp_path: Path) -> None:
+    same = ("这家酒店的评分是多少？", "评分是4.7分，住客都说房间干净。")
+    talks = [
+        conversation(f"c{n}", *[turn.text for turn in distinct(n).turns], *same, at=1e9 + n)
+        for n in range(80)
+    ]
+    with memory(tmp_path, talks) as store:
+        build_corpus(store, Settings())
+        window = open_window(store, 2e9)
+        for item in held_out(store, window.id):
+            assert [message.train for message in item.messages if message.role == "assistant"] == [
+                True,
+                False,
+            ]
+
+
+class Points:
+    """A data source that is no store."""
+
+    def get_all_memory_points(self) -> list[MemoryPoint]:
+        return [
+            MemoryPoint(id="1", content="user: 你好吗\nassistant: 很好\n用户：那就好"),
+            MemoryPoint(id="2", content="他喜欢用 Rust 写命令行工具。", summary="编程喜好"),
+            MemoryPoint(id="3", content="没有头绪"),
+            MemoryPoint(id="4", content="用户: 1+1 助手: 2"),
+        ]
+
+    def get_last_train_time(self) -> None:
+        return None
+
+    def update_last_train_time(self, time: object) -> None:
+        raise AssertionError(time)
+
+
+def test_memory_points_are_read_by_their_labels_in_either_language() -> None:
+    labelled, summary, bare, inline = collect(Points())
+    assert [(turn.role, turn.text) for turn in labelled.turns] == [
+        (Role.USER, "你好吗"),
+        (Role.ASSISTANT, "很好"),
+        (Role.USER, "那就好"),
+    ]
+    assert [turn.text for turn in summary.turns] == ["编程喜好", "他喜欢用 Rust 写命令行工具。"]
+    assert bare.turns == ()
+    assert [turn.text for turn in inline.turns] == ["1+1", "2"]

@@ -1,0 +1,160 @@
+"""`h2q-tui corpus` on the command line: its JSON, its decisions, and files that are not what they should be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.config import Settings
+from engine.corpus.build import build_corpus
+from tests.corpus_store import conversation, distinct, memory
+from tui.cli import main
+from tui.commands.common import GlobalOptions, options
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of one command."""
+    for name, value in vars(GlobalOptions()).items():
+        setattr(options, name, value)
+    with pytest.raises(SystemExit) as ended:
+        main(["--lang", "en", *arguments])
+    said = capsys.readouterr()
+    return int(ended.value.code or 0), said.out, said.err
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    talks = [distinct(n, at=1e9 + n) for n in range(70)]
+    talks += [
+        conversation(
+            "p",
+            "我的邮箱是a@b.com，怎么改？",
+            "在设置里点账户，再点邮箱，填上新的地址即可。",
+            "谢谢",
+            "不客气",
+            at=1e8,
+        ),
+        conversation("l", "谢谢", "不客气"),
+    ]
+    with memory(tmp_path, talks) as store:
+        build_corpus(store, Settings())
+    return tmp_path
+
+
+def test_stats_have_the_fields_others_rely_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _err = run(capsys, "corpus", "stats", "--json", "--data-dir", str(folder))
+    figures = json.loads(out)
+    assert code == 0
+    wanted = {
+        "collected",
+        "dropped",
+        "redacted",
+        "duplicates",
+        "pending",
+        "accepted",
+        "rejected",
+        "train",
+        "test",
+    }
+    assert wanted <= figures.keys()
+    assert (figures["collected"], figures["dropped"], figures["accepted"]) == (72, {"low_value": 1}, 71)
+    assert (figures["train"], figures["test"], figures["redacted"]) == (51, 20, 1)
+
+
+def test_decisions_headless(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def do(*words: str) -> str:
+        code, out, err = run(capsys, "corpus", *words, "--data-dir", str(folder))
+        assert code == 0, err
+        return out
+
+    listed = json.loads(do("list", "--filter", "state:accepted", "--limit", "2", "--json"))
+    ids = [row["id"] for row in listed["rows"]]
+    assert listed["total"] == 71
+    assert do("reject", *ids, "--reason", "dull") == "2 rejected\n"
+    assert json.loads(do("stats", "--json"))["rejected"] == 2
+    assert do("undo") == "2 decisions are taken back\n"
+    assert do("redo") == "2 decisions hold again\n"
+    assert do("accept", "--filter", "state:rejected") == "2 accepted\n"
+    (dropped,) = json.loads(do("list", "--filter", "state:dropped", "--json"))["rows"]
+    do("restore", dropped["id"])
+    assert "accepted" in do("show", dropped["id"])
+
+
+@pytest.mark.parametrize("format_", ["messages", "alpaca", "sharegpt", "prompt-completion"])
+def test_exports_are_redacted_and_leave_courtesy_without_loss(
+    folder: Path, capsys: pytest.CaptureFixture[str], format_: str
+) -> None:
+    file = folder / f"out.{format_}"
+    code, out, _err = run(
+        capsys,
+        "corpus",
+        "export",
+        "--format",
+        format_,
+        "--output",
+        str(file),
+        "--json",
+        "--data-dir",
+        str(folder),
+    )
+    assert code == 0 and json.loads(out)["conversations"] == 71
+    text = file.read_text("utf-8")
+    rows = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines()]
+    assert len(rows) == json.loads(out)["rows"] == 71
+    assert "a@b.com" not in text and "‹EMAIL›" in text
+    if format_ in ("alpaca", "prompt-completion"):
+        assert "不客气" not in {row.get("output", row.get("completion")) for row in rows}
+    if format_ == "messages":
+        polite = next(row for row in rows if len(row["messages"]) == 4)
+        assert [message.get("weight") for message in polite["messages"]] == [None, None, None, 0]
+    assert json.loads((folder / "dataset_info.json").read_text("utf-8"))["out"]["file_name"] == file.name
+
+
+def test_scan_prints_one_document_with_a_row_for_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    texts = [
+        "谢谢！",
+        "电话13800138000打不通",
+        "今天天气很好，我们去公园散步吧。",
+        "今天天气很好,我们去公园散步吧",
+    ]
+    file.write_text(
+        "".join(json.dumps({"id": n, "text": text}) + "\n" for n, text in enumerate(texts)), "utf-8"
+    )
+    seen = {}
+    for stage in ("low_value", "sensitive", "near"):
+        code, out, _err = run(capsys, "corpus", "scan", str(file), "--stage", stage, "--json")
+        assert code == 0
+        seen[stage] = json.loads(out)["rows"]
+        assert [row["id"] for row in seen[stage]] == [0, 1, 2, 3]
+        assert all(row.keys() == {"id", "action", "reason", "score", "spans", "twin"} for row in seen[stage])
+    assert [row["action"] for row in seen["low_value"]] == ["drop", "keep", "keep", "keep"]
+    assert seen["sensitive"][1]["spans"] == [{"type": "PHONE", "start": 2, "end": 13}]
+    assert [(row["action"], row["twin"]) for row in seen["near"]][2:] == [("keep", None), ("drop", 2)]
+
+
+@pytest.mark.parametrize("line", ['{"id": 1}', "[]", "{", '{"id": 1, "text": 5}', "\x00"])
+def test_a_broken_row_is_named_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"id": 1, "text": "x"}\n\n' + line + "\n", "utf-8")
+    code, _out, err = run(capsys, "corpus", "scan", str(file), "--stage", "near")
+    assert code == 2 and f"{file}, line 3" in err and "Traceback" not in err
+
+
+def test_what_is_not_there_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (
+        ("scan", str(tmp_path / "none.jsonl"), "--stage", "near"),
+        ("scan", str(tmp_path), "--stage", "colour"),
+        ("export", "--format", "yaml"),
+        ("show", "zzz"),
+        ("accept",),
+        ("list", "--order", "random"),
+    ):
+        code, _out, err = run(capsys, "corpus", *words, "--data-dir", str(tmp_path / "w"))
+        assert code == 2 and err.count("\n") <= 3 and "Traceback" not in err

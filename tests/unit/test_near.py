@@ -1,0 +1,74 @@
+"""Near duplicates: planted ones are found, other words in the same frame are not."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.corpus.filters.near import clusters, near_pairs
+from engine.corpus.filters.normalise import fold, jaccard, shingles
+from engine.corpus.filters.twins import are_twins
+
+DATA = Path(__file__).parent.parent / "data" / "corpus"
+
+
+def paws() -> list[dict[str, str]]:
+    return [json.loads(line) for line in (DATA / "paws_x_zh.jsonl").read_text("utf-8").splitlines()]
+
+
+def test_planted_near_duplicates_are_found_and_nothing_else_is() -> None:
+    chance = random.Random(3)
+    rows = list(dict.fromkeys(fold(row["one"]) for row in paws() if len(row["one"]) > 25))
+    texts = [rows[i] + rows[-1 - i] for i in range(len(rows) // 2)]
+    planted = []
+    for text in texts:
+        letters = list(text)
+        for _ in range(max(1, len(letters) // 40)):
+            letters[chance.randrange(len(letters))] = chance.choice("的了是在有")
+        planted.append("".join(letters))
+    everything = texts + planted
+    expected = {(i, i + len(texts)) for i in range(len(texts)) if texts[i] != planted[i]}
+    found = {(pair.first, pair.second) for pair in near_pairs(everything)}
+    assert len(expected) > 100
+    assert len(found & expected) >= 0.98 * len(expected)
+    assert len(found - expected) <= 0.01 * len(found)
+
+
+def test_sentences_that_say_something_else_are_kept() -> None:
+    pairs = [(fold(row["one"]), fold(row["other"])) for row in paws() if not row["same"]]
+    dropped = sum(one == other or bool(near_pairs([one, other])) for one, other in pairs)
+    assert len(pairs) > 150
+    assert dropped <= 0.02 * len(pairs)
+
+
+def test_words_that_changed_places_are_no_twins_but_slips_are() -> None:
+    one = "利物浦队在上周末的比赛中以三比一战胜了曼联队赢得了冠军奖杯"
+    other = "曼联队在上周末的比赛中以三比一战胜了利物浦队赢得了冠军奖杯"
+    assert not are_twins(one, other, 0.9, 0.8)
+    assert are_twins(one, one[:4] + one[5] + one[4] + one[6:], 0.85, 0.8)
+    assert not are_twins(
+        "五号楼101室的租金是2000元每月含物业费", "五号楼101室的租金是3000元每月含物业费", 0.7, 0.8
+    )
+
+
+def test_folding_ignores_width_case_and_punctuation() -> None:
+    assert fold("Ｈｅｌｌｏ，  World！") == fold("hello world")
+    assert fold("……") != ""
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.text(alphabet="一二三四五六七八九十", min_size=6, max_size=30), unique=True, max_size=12))
+def test_every_pair_told_is_as_alike_as_told(texts: list[str]) -> None:
+    for pair in near_pairs(texts):
+        assert pair.first < pair.second
+        exact = jaccard(shingles(texts[pair.first]), shingles(texts[pair.second]))
+        assert pair.similarity == exact
+        assert are_twins(texts[pair.first], texts[pair.second], exact, 0.8)
+
+
+def test_clusters_are_connected_components() -> None:
+    assert clusters(6, [(0, 3), (3, 5), (1, 2)]) == [0, 1, 1, 0, 4, 0]

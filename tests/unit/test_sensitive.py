@@ -1,0 +1,145 @@
+"""Private spans: on labelled rows in both languages, by example, and for any text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.corpus.filters import checksums
+from engine.corpus.filters.sensitive import find, redact
+
+DATA = Path(__file__).parent.parent / "data" / "corpus"
+
+
+def found(text: str) -> list[tuple[str, str]]:
+    return [(span.type.value, text[span.start : span.end]) for span in find(text)]
+
+
+@pytest.mark.parametrize("name", ["zh_pii.jsonl", "presidio.jsonl"])
+def test_labelled_spans_are_covered_and_clean_rows_are_left_alone(name: str) -> None:
+    wanted = covered = clean = touched = 0
+    for line in (DATA / name).read_text("utf-8").splitlines():
+        row = json.loads(line)
+        spans = find(row["text"])
+        clean += not row["spans"]
+        touched += bool(spans) and not row["spans"]
+        for _type, start, end in row["spans"]:
+            wanted += 1
+            covered += any(span.start <= start and end <= span.end for span in spans)
+    assert wanted > 80 and clean > 80
+    assert covered >= 0.98 * wanted
+    assert touched <= 0.02 * clean
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("手机13800138000呢", [("PHONE", "13800138000")]),
+        ("打１３８００１３８０００", [("PHONE", "１３８００１３８０００")]),
+        ("我的号码是幺三八零零幺三八零零零", [("PHONE", "幺三八零零幺三八零零零")]),
+        ("打+86 138-0013-8000", [("PHONE", "+86 138-0013-8000")]),
+        ("座机(010)67586489", [("PHONE", "(010)67586489")]),
+        ("call me on 450 0840 please", [("PHONE", "450 0840")]),
+        ("身份证11010519491231002X", [("ID_CARD", "11010519491231002X")]),
+        ("身份证 440524 18800101 0014", [("ID_CARD", "440524 18800101 0014")]),
+        ("卡号6222 0212 3456 7890 128", [("BANK_CARD", "6222 0212 3456 7890 128")]),
+        ("card 4111-1111-1111-1111 is lost", [("BANK_CARD", "4111-1111-1111-1111")]),
+        ("IBAN GB82 WEST 1234 5698 7654 32 please", [("IBAN", "GB82 WEST 1234 5698 7654 32")]),
+        ("my SSN: 078-05-1120", [("SSN", "078-05-1120")]),
+        ("发到zhang.san@qq.com就行", [("EMAIL", "zhang.san@qq.com")]),
+        ("from 203.0.114.7 today", [("IP", "203.0.114.7")]),
+        ("车牌京A·12345的车", [("PLATE", "京A·12345")]),
+        ("加我微信wx_bidjd873聊", [("WECHAT", "wx_bidjd873")]),
+        ("我的QQ是10086123", [("QQ", "10086123")]),
+        ("护照号 E12345678", [("PASSPORT", "E12345678")]),
+        ("密码是H##$8$27p@，登录", [("PASSWORD", "H##$8$27p@")]),
+        ("password: hunter2", [("PASSWORD", "hunter2")]),
+        ("postgres://bob:s3cret@db:5432/x", [("PASSWORD", "s3cret")]),
+        ("key AKIAIOSFODNN7EXAMPLE here", [("API_KEY", "AKIAIOSFODNN7EXAMPLE")]),
+        (
+            "ghp_0123456789abcdefghijklmnopqrstuvwxyzAB",
+            [("API_KEY", "ghp_0123456789abcdefghijklmnopqrstuvwxyzAB")],
+        ),
+        ("api_key=9f8e7d6c5b4aX3Z2", [("API_KEY", "9f8e7d6c5b4aX3Z2")]),
+    ],
+)
+def test_each_kind_is_found_in_the_words_around_it(text: str, expected: list[tuple[str, str]]) -> None:
+    assert found(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "怎么设置一个安全的密码？",
+        "secret santa is a game; my secretary knows the secret",
+        "how do I reset a password",
+        "password is required and must be case-sensitive",
+        "password = request.form['password']",
+        "密码长度8-16位，密码错误怎么办",
+        "什么是公钥密码学RSA2048",
+        "版本号10.0.0.31有什么更新",
+        "ping 127.0.0.1 and 192.168.1.1",
+        "2023年12月26日 12:30:45 发生了什么",
+        "一九九八年的三三两两",
+        "圆周率3.14159265358979323846",
+        "快递单号SF4142925580888什么时候到",
+        "订单号279362426921651062到哪里了",
+        "哈希67fb4f65ec4f153daa010a384d9d618f74f9fe1e",
+        "ISBN 9787111213826这本书",
+        "微信android版本怎么更新",
+        "In 2014 we sold 1,234,567 units at 99.95",
+    ],
+)
+def test_words_about_secrets_and_harmless_numbers_pass(text: str) -> None:
+    assert found(text) == []
+
+
+def test_a_private_key_is_taken_whole() -> None:
+    key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\nabc=\n-----END RSA PRIVATE KEY-----"
+    assert found(f"see\n{key}\nend") == [("PRIVATE_KEY", key)]
+    assert redact("x" + key, find("x" + key)) == "x‹PRIVATE_KEY›"
+
+
+def test_an_identity_number_is_not_taken_for_a_card() -> None:
+    # This number passes Luhn too.
+    number = next(
+        n for n in (f"11010519{y}0101{s:03d}" for y in range(60, 99) for s in range(200)) if _both(n)
+    )
+    whole = next(number + check for check in "0123456789" if checksums.resident_id(number + check))
+    assert found(f"号码{whole}") == [("ID_CARD", whole)]
+
+
+def _both(start: str) -> bool:
+    return len(start) == 17 and any(
+        checksums.resident_id(start + c) and checksums.luhn(start + c) for c in "0123456789"
+    )
+
+
+@given(st.text(max_size=200))
+def test_spans_lie_in_the_text_in_order_and_redacting_leaves_none_of_them(text: str) -> None:
+    spans = find(text)
+    last = 0
+    for span in spans:
+        assert last <= span.start < span.end <= len(text)
+        last = span.end
+    kept = "".join(
+        character for i, character in enumerate(text) if not any(s.start <= i < s.end for s in spans)
+    )
+    assert redact(text, spans).replace("‹", "").count("›") >= len(spans)
+    assert len(kept) == len(text) - sum(span.end - span.start for span in spans)
+
+
+@given(st.text(alphabet="0123456789 -.:@abcX身份证卡号电话密码是幺三１２+()", max_size=60))
+def test_redacted_text_is_stable(text: str) -> None:
+    once = redact(text, find(text))
+    assert redact(once, [s for s in find(once) if "‹" in once[s.start : s.end]]) == once
+
+
+@given(st.integers(0, 10**17 - 1))
+def test_the_check_digit_of_a_card_is_unique(number: int) -> None:
+    digits = f"{number:017d}"
+    assert sum(checksums.luhn(digits + check) for check in "0123456789") == 1
