@@ -283,6 +283,8 @@ def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
         "synchronous=FULL",
         "foreign_keys=ON",
         "secure_delete=ON",
+        # Copying the log back is done between transactions (`writing.Writer`); this is for other writers.
+        "wal_autocheckpoint=4000",
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()
     path.chmod(0o600)
