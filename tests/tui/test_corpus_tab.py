@@ -53,7 +53,7 @@ async def opened(app: H2QApp, pilot: Pilot[Any], rows: int = len(QUESTIONS)) -> 
     await app.show_tab("corpus")
     tab = app.tab
     assert isinstance(tab, CorpusTab)
-    await until(pilot, lambda: len(tab.table.ids) == rows and (not rows or bool(tab.details)))
+    await until(pilot, lambda: len(tab.table.ids) == rows and (not rows or bool(tab.reader.details)))
     return tab
 
 
@@ -103,7 +103,7 @@ async def test_a_verdict_moves_on_at_once_is_written_and_can_be_undone_and_redon
         await until(pilot, lambda: tab.table.cursor_id == first)
         await pilot.press("U")
         await until(pilot, lambda: states(ws)[QUESTIONS[4]] == "rejected")
-        await until(pilot, lambda: tab.items[first].state == "rejected")
+        await until(pilot, lambda: tab.reader.items[first].state == "rejected")
 
 
 async def test_a_range_takes_one_verdict_and_one_undo(ws: Workspace) -> None:
@@ -145,8 +145,8 @@ async def test_a_filter_that_empties_the_list_says_how_to_get_out(ws: Workspace)
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
         tab = await opened(app, pilot)
-        tab._set_filter("nothing-like-this")
-        await until(pilot, lambda: "Nothing under /nothing-like-this." in text_of(app))
+        tab.set_filter("[red]none[/]")
+        await until(pilot, lambda: "Nothing under /[red]none[/]." in text_of(app))
         await pilot.press("escape")
         await until(pilot, lambda: len(tab.table.ids) == len(QUESTIONS))
         assert tab.query_one("#corpus-panels").display
@@ -195,7 +195,7 @@ async def test_a_verdict_that_cannot_be_written_is_kept_and_shown(ws: Workspace)
         await pilot.press("enter")
         assert tab.table.index == 1
         await until(pilot, lambda: "1 verdict is being written" in text_of(app))
-        assert tab._writer.unwritten == 1
+        assert tab.writer.unwritten == 1
         blocker.execute("ROLLBACK")
         blocker.close()
         await until(pilot, lambda: states(ws)[QUESTIONS[4]] == "rejected", 15)
@@ -273,14 +273,14 @@ async def test_a_key_paints_the_next_of_50000_in_less_than_50_ms(ws: Workspace) 
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
         tab = await opened(app, pilot, 50_000 + len(QUESTIONS))
-        await until(pilot, lambda: len(tab.details) >= 4)
+        await until(pilot, lambda: len(tab.reader.details) >= 4)
         spent = []
         for _n in range(20):
             next_id = tab.table.ids[tab.table.index + 1]
-            await until(pilot, lambda next_id=next_id: next_id in tab.details)  # type: ignore[misc]
+            await until(pilot, lambda next_id=next_id: next_id in tab.reader.details)  # type: ignore[misc]
             started = time.perf_counter()
             tab.action_accept()
-            tab._look()
+            tab.look()
             app.screen._compositor.render_strips()
             spent.append(time.perf_counter() - started)
             assert tab._shown_id == next_id

@@ -98,7 +98,7 @@ async def test_every_line_is_as_wide_as_the_list_with_chinese_and_control_charac
         )
         await pilot.pause()
         for y in range(10):
-            assert table.render_line(y).cell_length == table.size.width
+            assert table.render_line(y).cell_length == table.scrollable_content_region.width
         drawn = screen_text(app)
         assert "\x1b" not in drawn
         assert "\u202e" not in drawn

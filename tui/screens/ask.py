@@ -19,7 +19,7 @@ _CSS = """
 {name} {{ align: left bottom; background: transparent; }}
 {name} > Horizontal {{ height: auto; max-height: 3; width: 100%; background: $surface; }}
 {name} Static {{ width: auto; height: auto; padding: 0 1; }}
-{name} Input {{ width: 1fr; height: 1; border: none; padding: 0; background: $surface; }}
+{name} Input {{ width: 1fr; background: $surface; }}
 {name} .error {{ color: $text-error; }}
 """
 
@@ -81,7 +81,7 @@ class AskLine(ModalScreen[str | None]):
             if self._choices:
                 offered = "  ".join(f"{n} {text}" for n, (_answer, text) in enumerate(self._choices, 1))
                 yield Static(safe(offered, "$text-muted"), id="ask-choices")
-            yield Input(self._value, select_on_focus=False)
+            yield Input(self._value, select_on_focus=False, compact=True)
             yield Static(id="ask-problem", classes="error")
 
     def on_mount(self) -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from engine.runs.launch import launch
 from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -18,6 +17,7 @@ from textual.widgets import Input, Static
 
 from engine.i18n import _, language
 from engine.paths import Workspace
+from engine.runs.launch import launch
 from engine.runs.rundir import RunDir
 from engine.runs.spec import CorpusParams, ImportParams, make_spec
 from tui.text import safe
@@ -106,7 +106,6 @@ class ImportScreen(ModalScreen[str | None]):
     ImportScreen { align: center middle; }
     ImportScreen > Vertical { width: 90%; max-width: 100; height: auto; max-height: 90%; border: round $accent; padding: 0 1; }
     ImportScreen VirtualList { height: 8; }
-    ImportScreen Input { border: none; height: 1; padding: 0; }
     ImportScreen .note { color: $text-muted; height: auto; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -130,7 +129,7 @@ class ImportScreen(ModalScreen[str | None]):
                 ),
                 classes="note",
             )
-            yield Input(placeholder="~/Downloads/conversations.zip", id="import-path")
+            yield Input(placeholder="~/Downloads/conversations.zip", id="import-path", compact=True)
             yield Static(
                 safe(_("looking in {folder} …").format(folder=home_shown(self._folder))),
                 id="import-found",

@@ -56,12 +56,14 @@ CHOICES: tuple[Choice, ...] = (
         N_("signs"),
         N_("ascii where the terminal draws ● ✓ ▲ two cells wide or not at all"),
         ("auto", "unicode", "ascii"),
+        (N_("auto"), "Unicode", "ASCII"),
     ),
     Choice(
         "ambiguous_width",
         N_("ambiguous width"),
         N_("cells that the terminal gives to East Asian ambiguous characters"),
         ("auto", "narrow", "wide"),
+        (N_("auto"), N_("narrow"), N_("wide")),
     ),
     Choice(
         "max_memory_gb",
@@ -73,20 +75,23 @@ CHOICES: tuple[Choice, ...] = (
     Choice(
         "review",
         N_("review"),
-        N_("auto: what passes the filters is trained on unless rejected; manual: only what you accepted"),
+        N_("auto: what passes the filters is trained on unless rejected; by hand: only what you accepted"),
         ("auto", "manual"),
+        (N_("auto"), N_("by hand")),
     ),
     Choice(
         "sensitive",
         N_("private data found"),
-        N_("redact: the place is replaced; drop: the conversation is left out"),
+        N_("replace: a placeholder stands there; leave out: the whole conversation goes"),
         ("redact", "drop"),
+        (N_("replace"), N_("leave out")),
     ),
     Choice(
         "low_value",
         N_("greetings and thanks"),
         N_("mask: they stay as context and are not trained on"),
         ("mask", "keep"),
+        (N_("mask"), N_("train on them")),
     ),
     Choice(
         "near_threshold",
@@ -185,7 +190,7 @@ class SettingsScreen(ModalScreen[None]):
     def _shown(self, choice: Choice) -> str:
         value = getattr(self.settings, choice.field)
         if choice.field == "language":
-            text = LANGUAGES.get(value, value)
+            text = LANGUAGES.get(value) or _("auto")
         elif choice.words and value in choice.values:
             text = _(choice.words[choice.values.index(value)])
         else:

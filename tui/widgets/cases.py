@@ -64,9 +64,9 @@ def case_blocks(case: Case, conversation: Conversation | None, *, known: bool, d
         return [
             Block(_("asked"), (Piece(answer.question),), "head"),
             Block("", (Piece(""),)),
-            Block(_("base"), base),
+            Block(_("Base"), base),
             Block("", (Piece(""),)),
-            Block(_("new"), new),
+            Block(_("New"), new),
             Block("", (Piece(""),)),
             Block(_("wanted"), (Piece(answer.wanted, "dim"),)),
         ]

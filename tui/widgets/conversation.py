@@ -37,6 +37,10 @@ class Block(NamedTuple):
     """Kind of the label."""
 
 
+_NOT_FIRST = frozenset("，。、；：？！）》」』】”’…,.;:?!)]}")
+"""Punctuation that begins no line."""
+
+
 def wrap(text: str, width: int, start: int = 0) -> list[tuple[int, int]]:
     """Lines of `text` from `start` on as (begin, end) in characters, none wider than `width` cells.
 
@@ -72,6 +76,8 @@ def _wrap_paragraph(text: str, start: int, end: int, width: int, lines: list[tup
         # A Latin word is not torn, but a word wider than a third of the line may be.
         if space > start and stop - space < max(3, width // 3) and not _breaks(text[stop - 1], text[stop]):
             stop = space + 1
+        elif text[stop] in _NOT_FIRST and stop - start > 1 and text[stop - 1] not in _NOT_FIRST:
+            stop -= 1
         lines.append((start, stop))
         start = stop
 
@@ -141,7 +147,7 @@ class ConversationView(ScrollView, can_focus=True):
         "conversation--head",
     }
     DEFAULT_CSS = """
-    ConversationView { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
+    ConversationView { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
     ConversationView > .conversation--dim { color: $text-muted; }
     ConversationView > .conversation--cut { color: $text-warning; text-style: bold; }
     ConversationView > .conversation--good { color: $text-success; }
@@ -226,7 +232,7 @@ class ConversationView(ScrollView, can_focus=True):
             self.scroll_to(y=self.max_scroll_y, animate=False, force=True)
 
     def _lay_out(self) -> None:
-        self._laid_width = self.size.width
+        self._laid_width = self.scrollable_content_region.width
         self._laid, self._starts = [], []
         if not self._laid_width:
             return
@@ -240,7 +246,7 @@ class ConversationView(ScrollView, can_focus=True):
         self.refresh()
 
     def on_resize(self) -> None:
-        if self.size.width != self._laid_width:
+        if self.scrollable_content_region.width != self._laid_width:
             share = self.scroll_offset.y / max(1, self._height)
             at_end = self.at_end and self._height > self.size.height
             self._lay_out()
@@ -259,7 +265,7 @@ class ConversationView(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """One line of the screen."""
-        width, number = self.size.width, self.scroll_offset.y + y
+        width, number = self.scrollable_content_region.width, self.scroll_offset.y + y
         base = self.get_component_rich_style("conversation--plain")
         place = self._place(number)
         if place < 0:

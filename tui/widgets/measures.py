@@ -23,10 +23,13 @@ NAMES = {
 UNITS = {"bits/byte": N_("bits/byte"), "bytes": N_("bytes"), "share": N_("share")}
 DECISIONS = {"promote": N_("PROMOTE"), "keep": N_("KEEP BASE"), "inconclusive": N_("INCONCLUSIVE")}
 DECISION_STYLE = {"promote": "$text-success", "keep": "$text-warning", "inconclusive": "$text-warning"}
-FIGURE = 8
-"""Cells of one figure."""
+FIGURE = 7
+"""Cells of one figure with the space before it."""
+NAME = 14
+"""Cells of a name at least."""
 BAR = 15
-"""Cells of a drawn interval; odd, so that zero stands in the middle."""
+"""Cells of a drawn interval at most; odd, so that zero stands in the middle."""
+LEAST_BAR = 7
 
 
 def verdict_line(verdict: Verdict, signs: Signs) -> Content:
@@ -38,10 +41,10 @@ def verdict_line(verdict: Verdict, signs: Signs) -> Content:
 
 
 def name_of(measure: Measure) -> str:
-    """What a person reads: "general set: novel" for the measure "general novel"."""
+    """What a person reads; "general novel" stands below "general" and is only named "novel"."""
     first, _space, rest = measure.name.partition(" ")
     name = _(NAMES[first]) if first in NAMES else first
-    return f"{name}: {rest}" if rest else name
+    return f"  {rest}" if rest else name
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
@@ -84,15 +87,16 @@ def interval(measure: Measure, width: int, signs: Signs) -> str:
 
 def measure_table(report: ValidationReport, width: int, signs: Signs) -> Content:
     """The whole table for a panel of `width` cells; the drawn intervals go first when it is narrow."""
-    drawn = width >= 14 + 3 * FIGURE + BAR + 2
-    room = max(6, width - 3 * FIGURE - (BAR + 2 if drawn else 2))
-    head = fit(_("Measure"), room) + "".join(_right(text) for text in (_("base"), _("new"), "Δ"))
-    lines = [safe(head + ("  " + fit("95 %", BAR) if drawn else ""), "$text-muted")]
-    lines += [_line(measure, room, drawn, signs) for measure in report.measures]
+    bar = min(BAR, width - NAME - 3 * FIGURE - 2)
+    bar = bar - (bar + 1) % 2 if bar >= LEAST_BAR else 0
+    room = max(6, width - 3 * FIGURE - bar - 2)
+    head = fit(_("Measure"), room) + "".join(_right(text) for text in (_("Base"), _("New"), "Δ"))
+    lines = [safe(head + ("  " + fit("95 %", bar) if bar else ""), "$text-muted")]
+    lines += [_line(measure, room, bar, signs) for measure in report.measures]
     return Content("\n").join(lines)
 
 
-def _line(measure: Measure, room: int, drawn: bool, signs: Signs) -> Content:
+def _line(measure: Measure, room: int, bar: int, signs: Signs) -> Content:
     unit = _(UNITS.get(measure.unit, measure.unit))
     name = name_of(measure)
     label = f"{name}, {unit}" if unit and cells(name) + cells(unit) + 2 <= room else name
@@ -104,10 +108,7 @@ def _line(measure: Measure, room: int, drawn: bool, signs: Signs) -> Content:
         safe(_right(number(measure.base)) + _right(number(measure.new))),
         safe(_right(number(measure.delta, signed=True)), style),
     ]
-    if drawn:
-        parts.append(safe(" " + sign + interval(measure, BAR, signs), style))
-    else:
-        parts.append(safe(" " + sign, style))
+    parts.append(safe(f" {sign}" + (interval(measure, bar, signs) if bar else ""), style))
     return Content.assemble(*parts)
 
 

@@ -78,14 +78,14 @@ def row_of(item: ReviewItem, signs: Signs) -> Row:
     )
 
 
-def title_of(item: ReviewItem) -> str:
-    """ "2026-11-03 21:14 · chatgpt · zh · quality 0.82 · accepted"."""
+def title_of(item: ReviewItem, signs: Signs) -> str:
+    """ "✓ 2026-11-03 21:14 · chatgpt · zh · quality 0.82 · accepted"."""
     when = (
         time.strftime("%Y-%m-%d %H:%M", time.localtime(item.time)) if item.time is not None else _("undated")
     )
     parts = [when, item.source, item.language, _("quality {q}").format(q=f"{item.quality:.2f}")]
     parts.append(_(STATES[State(item.state)][0]))
-    return " · ".join(part for part in parts if part)
+    return f"{state_sign(item.state, signs)[0]} " + " · ".join(part for part in parts if part)
 
 
 def blocks_of(
@@ -108,7 +108,7 @@ def blocks_of(
             "" if similar is None else _(" ({share} % the same words)").format(share=f"{similar * 100:.0f}")
         )
         blocks.append(Block("", (Piece(""),)))
-        blocks.append(Block(_("twin"), (Piece(title_of(twin.item) + share, "head"),), "head"))
+        blocks.append(Block(_("twin"), (Piece(title_of(twin.item, signs) + share, "head"),), "head"))
         blocks += [_turn_block(turn, raw=raw) for turn in twin.turns]
     return blocks
 
@@ -174,11 +174,17 @@ def funnel_line(funnel: Funnel, width: int, cursor: str = "▸") -> str:
     as fits."""
     low = funnel.dropped.get(Stage.LOW_VALUE, 0) + funnel.dropped.get(Stage.COLLECT, 0)
     private = funnel.dropped.get(Stage.SENSITIVE, 0) + funnel.dropped.get(Stage.INJECTION, 0)
-    middle = [
-        _("low value −{n}").format(n=f"{low:,}"),
-        _("sensitive −{n} ({r} redacted)").format(n=f"{private:,}", r=f"{funnel.redacted:,}"),
-        _("duplicates −{n}").format(n=f"{funnel.duplicates:,}"),
-    ]
+    middle = []
+    if low:
+        middle.append(_("low value −{n}").format(n=f"{low:,}"))
+    if private and funnel.redacted:
+        middle.append(_("sensitive −{n} ({r} redacted)").format(n=f"{private:,}", r=f"{funnel.redacted:,}"))
+    elif private:
+        middle.append(_("sensitive −{n}").format(n=f"{private:,}"))
+    elif funnel.redacted:
+        middle.append(_("{r} redacted").format(r=f"{funnel.redacted:,}"))
+    if funnel.duplicates:
+        middle.append(_("duplicates −{n}").format(n=f"{funnel.duplicates:,}"))
     if funnel.rejected:
         middle.append(_("rejected −{n}").format(n=f"{funnel.rejected:,}"))
     last = f"{funnel.accepted:,}"
@@ -189,7 +195,7 @@ def funnel_line(funnel: Funnel, width: int, cursor: str = "▸") -> str:
     if funnel.pending:
         tails = [_(", {n} wait for you").format(n=f"{funnel.pending:,}") + tail for tail in tails] + [""]
     first = _("collected {n}").format(n=f"{funnel.collected:,}")
-    for parts in (middle, [part for part in middle if "−0" not in part], []):
+    for parts in (middle, []):
         for tail in tails:
             line = f" {cursor} ".join([first, *parts, last]) + tail
             if cells(line) <= width:

@@ -52,7 +52,7 @@ class VirtualList(ScrollView, can_focus=True):
         "table--plain",
     }
     DEFAULT_CSS = """
-    VirtualList { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
+    VirtualList { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
     VirtualList > .table--cursor { background: $block-cursor-blurred-background; color: $block-cursor-blurred-foreground; }
     VirtualList:focus > .table--cursor {
         background: $block-cursor-background; color: $block-cursor-foreground; text-style: bold;
@@ -145,7 +145,7 @@ class VirtualList(ScrollView, can_focus=True):
         if before and before in ids:
             self._cursor = ids.index(before)
         self._cursor = max(0, min(self._cursor, len(ids) - 1))
-        self.virtual_size = Size(self.size.width, len(ids))
+        self.virtual_size = Size(self.scrollable_content_region.width, len(ids))
         self.scroll_to(y=max(0, self._cursor - max(0, line)), animate=False, force=True)
         self._keep_visible()
         self.refresh()
@@ -219,14 +219,14 @@ class VirtualList(ScrollView, can_focus=True):
         self.move_to(self.scroll_offset.y + event.y)
 
     def on_resize(self) -> None:
-        self.virtual_size = Size(self.size.width, len(self._ids))
+        self.virtual_size = Size(self.scrollable_content_region.width, len(self._ids))
         self._keep_visible()
 
     # Drawing
 
     def render_line(self, y: int) -> Strip:
         """One line of the screen; a row whose text is not here yet is asked for and drawn empty."""
-        index, width = self.scroll_offset.y + y, self.size.width
+        index, width = self.scroll_offset.y + y, self.scrollable_content_region.width
         base = self.get_component_rich_style("table--plain")
         if index >= len(self._ids):
             return Strip.blank(width, base)
