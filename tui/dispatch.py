@@ -107,7 +107,9 @@ class KeyedApp(App[None]):
             method = None
         if method is None:
             if row.verb != "back":
-                self.say(_("not here: {action}").format(action=_(row.label)))
+                later = hasattr(tab, f"action_{row.verb}")
+                words = _("not now: {action}") if later else _("not here: {action}")
+                self.say(words.format(action=_(row.label)))
             return
         try:
             result = method(key) if "key" in inspect.signature(method).parameters else method()
@@ -169,7 +171,7 @@ class KeyedApp(App[None]):
 
     def action_command_palette(self) -> None:
         """Textual's palette, with our words."""
-        if not CommandPalette.is_open(self):
+        if not isinstance(self.screen, CommandPalette):
             self.push_screen(CommandPalette(id="--command-palette", placeholder=_("find an action …")))
 
     def do_enlarge(self) -> None:
@@ -181,6 +183,10 @@ class KeyedApp(App[None]):
 
     def do_leave(self) -> None:
         self.exit()
+
+    def action_help_quit(self) -> None:
+        """Ctrl+C in a full-screen app is a habit, not a wish to lose the screen."""
+        self.say(_("q leaves, or ctrl+q from a field; runs go on"))
 
     async def _chosen(self, row: Action | None) -> None:
         if row is not None:

@@ -18,7 +18,7 @@ from engine.corpus import ledger
 from engine.corpus.funnel import funnel
 from engine.corpus.query import ORDERS, Order, parse
 from engine.corpus.redaction import redact
-from engine.corpus.states import Action, State
+from engine.corpus.states import Action, Split, State
 from engine.errors import BadInput
 from engine.i18n import _
 from engine.memory.schema import MIGRATIONS, migrate, schema_version
@@ -187,6 +187,15 @@ class ReviewStore:
         """The corpus in figures."""
         with self._lock:
             return funnel(self)
+
+    def test_clusters(self) -> int:
+        """Near-duplicate groups among the accepted that are kept back: the unit of a verdict."""
+        with self._lock:
+            row = self.connection.execute(
+                "SELECT COUNT(DISTINCT cluster) FROM corpus WHERE state = ? AND split = ?",
+                (State.ACCEPTED, Split.TEST),
+            ).fetchone()
+        return int(row[0])
 
     def find(self, prefix: str) -> str:
         """The id that begins with `prefix`. Raises BadInput when none or several do."""

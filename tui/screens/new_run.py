@@ -15,6 +15,7 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from engine.corpus.review import ReviewStore
 from engine.errors import H2QError
 from engine.i18n import N_, _, language, n_
 from engine.memory.store import MemoryStore
@@ -23,12 +24,11 @@ from engine.paths import Workspace
 from engine.runs.launch import launch
 from engine.runs.rundir import training_run
 from engine.runs.spec import TrainMode, TrainParams, make_spec
+from engine.validation.power import MIN_CLUSTERS, PRIOR_DEVIATION, alpha_for, gain_seen
 from tui.text import fit, safe
 
 ENOUGH = 60
 """Conversations below which a verdict may not be possible (DESIGN §6)."""
-KEPT_BACK = 0.15
-"""Share that is kept back to judge, at least 20 groups."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,13 @@ class Material:
     """What the workspace holds to train on."""
 
     conversations: int
+    """In memory, before the filters."""
+    accepted: int
+    """Of the corpus as built last, 0 without one."""
+    kept_back: int
+    """Of these, kept back to judge."""
+    groups: int
+    """Near-duplicate clusters among the kept back."""
     base: str
     """Name of the model in use, or ""."""
     texts: int
@@ -65,13 +72,20 @@ class Material:
 
 def look(workspace: Workspace) -> Material:
     """Counts; reads the store and the folder of texts. Runs in a thread."""
-    count = 0
+    count = accepted = kept_back = groups = 0
     if workspace.memory_db.exists():
         with MemoryStore(workspace.memory_db, readonly=True) as store:
             count = store.count()
+        with ReviewStore(workspace.memory_db, readonly=True) as review:
+            funnel = review.funnel()
+            accepted, kept_back = funnel.accepted, funnel.test
+            groups = review.test_clusters()
     texts = [path for path in _texts(workspace) if path.is_file()]
     return Material(
         conversations=count,
+        accepted=accepted,
+        kept_back=kept_back,
+        groups=groups,
         base=registry.in_use(workspace) or "",
         texts=len(texts),
         text_bytes=sum(path.stat().st_size for path in texts),
@@ -95,13 +109,12 @@ def size_words(size: int) -> str:
 def describe(mode: TrainMode, material: Material) -> list[tuple[str, str]]:
     """What the sheet says about a mode: (sentence, kind), kind as of `say`."""
     lines: list[tuple[str, str]] = []
-    count = material.conversations
     if material.texts:
         texts = n_("{n} text file, {size}", "{n} text files, {size}", material.texts).format(
             n=material.texts, size=size_words(material.text_bytes)
         )
     else:
-        texts = _("no text file in training_data: the shipped sample is written by h2q-tui sample")
+        texts = _("no text file in training_data; h2q-tui sample writes some")
     if mode is TrainMode.SCRATCH:
         lines.append((texts, "" if material.texts else "act"))
         lines.append((_("It learns bytes and words, not you; nothing is judged."), ""))
@@ -114,34 +127,47 @@ def describe(mode: TrainMode, material: Material) -> list[tuple[str, str]]:
         lines.append((base, "" if material.base or material.texts else "watch"))
         if not material.base:
             lines.append((texts, "" if material.texts else "act"))
-        if count == 0:
-            lines.append(
-                (_("no conversation yet: i on the Corpus tab, or h2q-tui memory import PATH"), "act")
-            )
-        else:
-            back = max(1, round(count * KEPT_BACK))
-            lines.append(
-                (
-                    n_(
-                        "{n} conversation, before the filters; about {back} are kept back to judge",
-                        "{n} conversations, before the filters; about {back} are kept back to judge",
-                        count,
-                    ).format(n=f"{count:,}", back=f"{back:,}"),
-                    "",
-                )
-            )
-            if count < ENOUGH:
-                lines.append(
-                    (
-                        _("{n} more are needed to be sure of a verdict").format(n=ENOUGH - count),
-                        "watch",
-                    )
-                )
+        lines += _corpus(material)
     if material.training:
         lines.append(
             (_("run {run} trains now: this one waits for it").format(run=material.training[:9]), "watch")
         )
     return lines
+
+
+def _corpus(material: Material) -> list[tuple[str, str]]:
+    """What would be trained on and judged with, and how small a gain would be seen."""
+    count = material.conversations
+    if count == 0:
+        return [(_("no conversation yet: i on the Corpus tab, or h2q-tui memory import PATH"), "act")]
+    if not material.accepted:
+        words = n_(
+            "{n} conversation in memory; the run begins with the filters",
+            "{n} conversations in memory; the run begins with the filters",
+            count,
+        ).format(n=f"{count:,}")
+        few = _("at least {n} more are needed to be sure of a verdict").format(n=ENOUGH - count)
+        return [(words, "")] + ([(few, "watch")] if count < ENOUGH else [])
+    lines = [
+        (
+            n_(
+                "{n} conversation, {back} kept back to judge",
+                "{n} conversations, {back} kept back to judge",
+                material.accepted,
+            ).format(n=f"{material.accepted:,}", back=f"{material.kept_back:,}"),
+            "",
+        )
+    ]
+    if material.groups >= MIN_CLUSTERS:
+        gain = gain_seen(PRIOR_DEVIATION, material.groups, alpha_for(1))
+        seen = _("in {groups} groups: a gain of {gain} % would be seen").format(
+            groups=material.groups, gain=f"{100 * gain:.1f}"
+        )
+        return [*lines, (seen, "good")]
+    missing = _("{have} groups are kept back and {needed} are needed: there will be no verdict").format(
+        have=material.groups, needed=MIN_CLUSTERS
+    )
+    return [*lines, (missing, "watch")]
 
 
 _KIND = {"": "", "good": "$text-success", "watch": "$text-warning", "act": "$text-error"}

@@ -164,7 +164,8 @@ class Plot(Lines, can_focus=True):
             if (points := self._points(curve))
         ]
         if not curves:
-            self.show([Content.styled(line, "$text-muted") for line in plain(self.empty).split("\n")])
+            words = Content.styled(plain(self.empty), "$text-muted")
+            self.show(words.wrap(width) if self.empty else [])
             return
         self.show([self._styled(line) for line in self._canvas(curves, width, height)])
 
