@@ -148,15 +148,12 @@ class _Taking:
                 self._skip("forgotten earlier")
                 return
             self.remembered.append(key)
-        known = execute("SELECT updated_at FROM conversations WHERE id = ?", (conversation.id,)).fetchone()
+        known = execute(
+            "SELECT started_at, updated_at FROM conversations WHERE id = ?", (conversation.id,)
+        ).fetchone()
         if known:
             self.unchanged += 1
-            if _by_number(conversation) and (conversation.updated_at or 0) > (known[0] or 0):
-                execute(
-                    "UPDATE conversations SET updated_at = ?, title = ? WHERE id = ?",
-                    (conversation.updated_at, conversation.title, conversation.id),
-                )
-                self._settle(conversation)
+            self._meet_again(conversation, *known)
             return
         older = self._shorter_forms(conversation, hashes)
         if older is None:
@@ -167,6 +164,30 @@ class _Taking:
         for id_ in older:
             execute("UPDATE conversations SET superseded_by = ? WHERE id = ?", (conversation.id, id_))
         self.superseded += len(older)
+
+    def _meet_again(
+        self, conversation: Conversation, started_at: float | None, updated_at: float | None
+    ) -> None:
+        """The same words once more: what this copy knows of their time is kept."""
+        newer = conversation.updated_at is not None and conversation.updated_at > (updated_at or 0)
+        if _by_number(conversation):
+            if newer and updated_at is not None:
+                self.connection.execute(
+                    "UPDATE conversations SET updated_at = ?, title = ? WHERE id = ?",
+                    (conversation.updated_at, conversation.title, conversation.id),
+                )
+                self._settle(conversation)
+            return
+        older = conversation.started_at is not None and conversation.started_at < (started_at or float("inf"))
+        if newer or older:
+            self.connection.execute(
+                "UPDATE conversations SET started_at = ?, updated_at = ? WHERE id = ?",
+                (
+                    conversation.started_at if older else started_at,
+                    conversation.updated_at if newer else updated_at,
+                    conversation.id,
+                ),
+            )
 
     def _shorter_forms(self, conversation: Conversation, hashes: list[str]) -> list[str] | None:
         """Ids that `conversation` replaces; None when memory has a newer or longer form of it already."""
