@@ -68,7 +68,7 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     config: str | None = None
     """The models.json to read and update; None: the workspace's."""
     recipe: str = "fast"
-    """"fast" (Muon and AdamW) or "h2q-local" (the H2Q-Evo local training preset)."""
+    """"fast" (4 × 128, Muon and AdamW), "quality" (4 × 256) or "h2q-local" (the H2Q-Evo local training preset)."""
     epochs: int | None = None
     batch_size: int | None = None
     """Sequences per optimizer step before accumulation."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from engine.inference.client import make_room_sync
 from engine.models.card import Lineage, ModelCard
 from engine.models.directory import save_model
 from engine.models.transformer import ModelConfig, Transformer
-from engine.runs.rundir import point_to_checkpoints
 from engine.training import checkpoint
 from engine.training.batches import Batches
 from engine.training.budget import Budget, effective_budget, tokens_per_pass
@@ -131,8 +129,6 @@ def start(
         )
     )
     ctx.run_dir.checkpoints.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(OSError):
-        point_to_checkpoints(ctx.run_dir)
     return Job(
         ctx=ctx,
         recipe=recipe,

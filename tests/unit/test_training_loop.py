@@ -271,14 +271,6 @@ def test_with_the_disk_full_for_long_it_pauses_until_there_is_room(
     assert losses(ctx).keys() == {1, 2, 3, 4, 5, 6}
 
 
-def test_checkpoints_are_linked_where_h2q_looks_for_them(tmp_path: Path) -> None:
-    ctx = new_run(tmp_path)
-    run(ctx, tmp_path)
-    link = tmp_path / "training_checkpoints"
-    assert link.resolve() == ctx.run_dir.checkpoints.resolve()
-    assert not link.readlink().is_absolute()
-
-
 def test_a_time_budget_bounds_the_steps_before_the_first(tmp_path: Path) -> None:
     text_file(tmp_path, size=400_000)
     ctx = new_run(tmp_path)
