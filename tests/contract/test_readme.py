@@ -44,6 +44,12 @@ def test_no_link_is_dead(file: Path) -> None:
     assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []
 
 
+def test_a_checking_machine_runs_the_test_command_of_the_readme() -> None:
+    assert ["make demo", "make test"] in blocks(ENGLISH)
+    assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
 def test_both_languages_show_the_same_commands() -> None:
     english, chinese = blocks(ENGLISH), blocks(CHINESE)
     # The Chinese one has one block more: the mirror.
