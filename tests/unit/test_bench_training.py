@@ -35,7 +35,7 @@ def test_few_steps_give_two_ratios_with_their_losses() -> None:
 
 
 def test_speed_compares_models_of_the_same_size() -> None:
-    (row,) = training.speed(False, batch=1, context=16, rounds=1)
+    (row,) = training.speed(False, batch=1, context=32, rounds=1)
     assert row.name == "training.tokens_per_s"
     assert row.ours > 0 < row.baseline
     baseline = training.EncoderModel(dim=256, layers=6, heads=8, ffn=2048)
