@@ -145,8 +145,10 @@ async def test_a_failing_service_is_one_sentence_with_its_mend(
     add_model(ws, "native-1", 1.0)
 
     async def failing(_self: object, _model: str, _messages: object) -> AsyncIterator[str]:
-        raise ServiceUnreachable("the inference service does not answer", mend="h2q-tui check")
-        yield ""
+        for piece in ("", None):
+            if piece is None:
+                raise ServiceUnreachable("the inference service does not answer", mend="h2q-tui check")
+            yield piece
 
     monkeypatch.setattr(InferenceClient, "generate", failing)
     app = H2QApp(ws)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from textual.pilot import Pilot
 
@@ -180,6 +181,26 @@ async def test_why_lists_the_ledger_and_the_verdicts(ws: Workspace) -> None:
         await pilot.press("w")
         await until(pilot, lambda: "rejected (private)" in text_of(app))
         assert "private, turn 1: PHONE" in text_of(app)
+
+
+async def test_the_twin_is_shown_below_with_how_alike_they_are(ws: Workspace) -> None:
+    with MemoryStore(ws.memory_db) as store:
+        first = conversation(9, "Explain paging once more to me please")
+        second = msgspec.structs.replace(first.turns[1], text=first.turns[1].text + " indeed")
+        twin = Conversation.of([first.turns[0], second], source="text", external_id="twin")
+        store.add([first, twin], "text", "x")
+        build_corpus(store, Settings())
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 30)) as pilot:
+        tab = await opened(app, pilot, len(QUESTIONS) + 2)
+        tab.set_filter("state:dropped")
+        await until(pilot, lambda: len(tab.table.ids) == 1 and bool(tab.reader.details))
+        await pilot.press("p")
+        await until(pilot, lambda: "the same words)" in text_of(app))
+        assert tab.view.shown_text.count("Explain paging once more") == 2
+        await pilot.press("p")
+        await pilot.pause()
+        assert tab.view.shown_text.count("Explain paging once more") == 1
 
 
 async def test_a_verdict_that_cannot_be_written_is_kept_and_shown(ws: Workspace) -> None:

@@ -52,7 +52,9 @@ class ReviewTab(Tab):
         self.funnel: Funnel | None = None
         self.in_memory = 0
         self.reader = CorpusReader(workspace)
-        self._raw = self._why = self._twin = False
+        self._raw = self._why = False
+        self._twin_for = ""
+        """The conversation whose twin is shown below it."""
         self._shown_id = ""
         """The conversation in the right pane."""
 
@@ -124,7 +126,6 @@ class ReviewTab(Tab):
     @on(VirtualList.Highlighted)
     def _highlighted(self, message: VirtualList.Highlighted) -> None:
         message.stop()
-        self._twin = False
         self.look()
 
     def look(self) -> None:
@@ -155,9 +156,8 @@ class ReviewTab(Tab):
     async def _read_twin(self, twin: str) -> None:
         if await self.reader.read_detail(twin):
             self.draw_detail(again=True)
-            self.view.action_scroll_bottom()
         else:
-            self._twin = False
+            self._twin_for = ""
             self.say(_("The twin is no longer in the corpus."), "watch")
 
     # Drawing
@@ -167,14 +167,17 @@ class ReviewTab(Tab):
         detail = self.reader.detail(self.table.cursor_id)
         if detail is None or (detail.item.id == self._shown_id and not again):
             return
-        twin_id = twin_of(detail) if self._twin else ""
+        twin_id = twin_of(detail) if self._twin_for == detail.item.id else ""
         twin = self.reader.detail(twin_id)
         if twin_id and twin is None:
             self._read_twin(twin_id)
         self.view.border_title = safe(one_line(title_of(detail.item, self.h2q.signs)))
         same, at = detail.item.id == self._shown_id, self.view.scroll_offset.y
         self.view.set_blocks(blocks_of(detail, self.h2q.signs, raw=self._raw, why=self._why, twin=twin))
-        if same:
+        if twin is not None:
+            # Its title and its turns are the last blocks.
+            self.view.show_block(-len(twin.turns) - 1)
+        elif same:
             self.view.scroll_to(y=at, animate=False, force=True)
         self._shown_id = detail.item.id
         self.h2q.refresh_footer()
@@ -234,10 +237,8 @@ class ReviewTab(Tab):
 
     def action_twin(self) -> None:
         """The conversation that this one duplicates, below it."""
-        self._twin = not self._twin
+        self._twin_for = "" if self._twin_for else self.table.cursor_id
         self.draw_detail(again=True)
-        if self._twin:
-            self.view.action_scroll_bottom()
 
     def action_order(self) -> None:
         orders = list(Order)

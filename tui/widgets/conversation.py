@@ -212,6 +212,11 @@ class ConversationView(ScrollView, can_focus=True):
             changed = self._laid[-1].grow(Piece(text, kind), self._text_width)
             self._grown(self._starts[-1] + changed, follow)
 
+    def show_block(self, index: int) -> None:
+        """Scrolls so that a block stands at the top, as far as there is text below it; -1 is the last one."""
+        if self._starts:
+            self.scroll_to(y=self._starts[index], animate=False, force=True)
+
     @property
     def blocks(self) -> Sequence[Block]:
         return self._blocks

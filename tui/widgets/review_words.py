@@ -7,7 +7,7 @@ import time
 from engine.corpus.redaction import placeholder
 from engine.corpus.review import ReviewDetail, ReviewItem, ReviewTurn, Why
 from engine.corpus.states import REASONS, Stage, State
-from engine.i18n import N_, _
+from engine.i18n import N_, _, n_
 from engine.runs.events import Funnel
 from tui.signs import Signs
 from tui.text import cells
@@ -97,11 +97,11 @@ def blocks_of(
     sign, kind = state_sign(detail.item.state, signs)
     if why:
         blocks += _why_blocks(detail, f"{sign} {_(STATES[State(detail.item.state)][0])}", kind)
+    else:
+        blocks += [_why_line(row) for row in _summary(detail.why)]
+    if blocks:
         blocks.append(Block("", (Piece(""),)))
     blocks += [_turn_block(turn, raw=raw) for turn in detail.turns]
-    if not why:
-        blocks.append(Block("", (Piece(""),)))
-        blocks += [_why_line(row) for row in _summary(detail.why)]
     if twin is not None:
         similar = next((row.similarity for row in detail.why if row.similarity is not None), None)
         share = (
@@ -164,7 +164,9 @@ def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[Block]:
     if len(blocks) == 1:
         blocks.append(Block(_("why"), (Piece(_("no filter touched it")),), "watch"))
     if detail.kin:
-        text = _("{n} others of its group").format(n=len(detail.kin))
+        text = n_("{n} other of its group", "{n} others of its group", len(detail.kin)).format(
+            n=len(detail.kin)
+        )
         blocks.append(Block(_("group"), (Piece(text, "dim"),)))
     return blocks
 
