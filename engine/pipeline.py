@@ -15,6 +15,7 @@ import msgspec
 from engine.corpus import split
 from engine.errors import NotEnoughData
 from engine.i18n import _
+from engine.memory.backup import weekly_backup
 from engine.memory.store import MemoryStore
 from engine.models.directory import load_card
 from engine.models.registry import find_model, in_use
@@ -29,6 +30,7 @@ from engine.stages import (
     judge,
     prepare,
     put_to_use,
+    resume_from,
     texts_of,
     train_base,
     train_on_corpus,
@@ -77,6 +79,7 @@ def run_train(ctx: RunContext) -> Outcome:
 
 def train(ctx: RunContext, params: TrainParams, *, stages_before: int = 0) -> Outcome:
     """`run_train` under the lock; the demo calls it after stages of its own."""
+    resume_from(ctx, params)  # an unknown run is said before anything is built
     mode, reason = choose_mode(params.mode)
     ctx.log(_("mode {mode}: {reason}").format(mode=mode, reason=reason))
     course = Course(mode, reason, stage=stages_before + 1, stages=stages_before + 1)
@@ -139,6 +142,7 @@ def finish(
         error=error,
     )
     path = write_report(ctx.workspace, report)
+    weekly_backup(ctx.workspace)
     skipped = status == "skipped"
     return Outcome(
         RunStatus.SKIPPED if skipped else RunStatus.DONE,

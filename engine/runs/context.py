@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from engine.errors import Busy, H2QError, Interrupted
+from engine.errors import Busy, H2QError, Interrupted, NotEnoughData
 from engine.i18n import _
 from engine.paths import Workspace
 from engine.runs import lock
@@ -130,7 +130,8 @@ class RunContext:
             raise
         except BaseException as problem:
             detail = problem.what if isinstance(problem, H2QError) else handle.detail
-            self.emit(Stage(name=name, state="failed", index=index, total=total, detail=detail))
+            state = "skipped" if isinstance(problem, NotEnoughData) else "failed"
+            self.emit(Stage(name=name, state=state, index=index, total=total, detail=detail))
             raise
         else:
             self._flush_progress()
