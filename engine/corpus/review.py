@@ -12,12 +12,19 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import msgspec
-
 from engine.corpus import ledger
 from engine.corpus.funnel import funnel
 from engine.corpus.query import ORDERS, Order, parse
 from engine.corpus.redaction import redact
+from engine.corpus.review_items import (
+    Decision,
+    ReviewDetail,
+    ReviewItem,
+    ReviewTurn,
+    Why,
+    make_decision,
+    make_item,
+)
 from engine.corpus.states import Action, Split, State
 from engine.errors import BadInput
 from engine.i18n import _
@@ -27,86 +34,6 @@ from engine.runs.events import Funnel
 __all__ = ["Decision", "Order", "ReviewDetail", "ReviewItem", "ReviewStore", "ReviewTurn", "Why", "funnel"]
 
 VERDICTS = (State.ACCEPTED, State.REJECTED, State.PENDING)
-
-
-class ReviewItem(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the list."""
-
-    id: str
-    state: str
-    automatic: str
-    """What the filters said; differs from `state` where the person decided."""
-    stage: str
-    """Stage that dropped, held or changed it; "" for none."""
-    reason: str
-    """Reason code (`states.REASONS`), or the types of private data."""
-    first_line: str
-    language: str
-    source: str
-    pairs: int
-    """Answers with content."""
-    turns: int
-    characters: int
-    quality: float
-    time: float | None
-    """Of its last turn, seconds since the epoch."""
-    twin: str | None
-    split: str
-    cluster: str
-
-
-class Why(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the ledger."""
-
-    stage: str
-    action: str
-    reason: str
-    turn: int
-    """-1: the whole conversation."""
-    spans: list[tuple[str, int, int]]
-    similarity: float | None
-    score: float | None
-    twin: str | None
-
-
-class ReviewTurn(msgspec.Struct, frozen=True, kw_only=True):
-    """One turn with what the filters marked in it."""
-
-    position: int
-    role: str
-    text: str
-    redacted: str
-    """As it is trained on."""
-    spans: list[tuple[str, int, int]]
-    """(type, start, end) in code points of `text`."""
-    masked: str
-    """Reason code when the turn bears no loss, else ""."""
-    time: float | None
-
-
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """One verdict of the person. `batch` is 0, or shared by verdicts given together."""
-
-    seq: int
-    id: str
-    verdict: str
-    previous: str
-    reason: str
-    time: float
-    batch: int = 0
-
-
-class ReviewDetail(msgspec.Struct, frozen=True, kw_only=True):
-    """A conversation as the right pane shows it."""
-
-    item: ReviewItem
-    title: str
-    turns: list[ReviewTurn]
-    why: list[Why]
-    decisions: list[Decision]
-    """Verdicts in force, newest first."""
-    kin: list[str]
-    """Other conversations of its cluster, at most 20."""
 
 
 _ITEM = (
@@ -159,7 +86,7 @@ class ReviewStore:
                 f"{_ITEM} WHERE {where.sql} ORDER BY {ORDERS[order]} LIMIT ? OFFSET ?",
                 (*where.values, limit, offset),
             ).fetchall()
-        return [_item(row) for row in rows]
+        return [make_item(row) for row in rows]
 
     def count(self, filter: str = "") -> int:
         """How many conversations stand under `filter`."""
@@ -223,7 +150,7 @@ class ReviewStore:
             row = self.connection.execute(f"{_ITEM} WHERE k.conversation_id = ?", (id,)).fetchone()
         if row is None:
             raise BadInput(_("The corpus has no conversation {id}").format(id=id), mend="h2q-tui corpus list")
-        return _item(row)
+        return make_item(row)
 
     def detail(self, id: str) -> ReviewDetail:
         """Turns, reasons, spans and verdicts of one conversation. Raises BadInput."""
@@ -274,7 +201,7 @@ class ReviewStore:
                 )
                 for row in rows
             ],
-            decisions=[_decision(row) for row in decisions],
+            decisions=[make_decision(row) for row in decisions],
             kin=[row[0] for row in kin],
         )
 
@@ -344,7 +271,7 @@ class ReviewStore:
                 self.connection.execute(
                     "UPDATE corpus SET state = ? WHERE conversation_id = ?", (verdict, id_)
                 )
-                made.append(_decision(row))
+                made.append(make_decision(row))
 
         with self._lock:
             ledger.in_short_writes(self.connection, ids, write)
@@ -354,14 +281,14 @@ class ReviewStore:
         """Marks a verdict and its batch as undone or not, newest first when undoing."""
         if row is None:
             return []
-        first = _decision(row)
+        first = make_decision(row)
         rows: Iterable[tuple[object, ...]] = [row]
         if first.batch:
             rows = self.connection.execute(
                 f"{_DECISION} WHERE batch = ? AND undone != ? ORDER BY seq {'DESC' if undone else 'ASC'}",
                 (first.batch, undone),
             ).fetchall()
-        decisions = [_decision(row) for row in rows]
+        decisions = [make_decision(row) for row in rows]
 
         def write(decision: Decision) -> None:
             self.connection.execute("UPDATE decisions SET undone = ? WHERE seq = ?", (undone, decision.seq))
@@ -376,16 +303,6 @@ class ReviewStore:
 
 
 _DECISION = "SELECT seq, conversation_id, verdict, previous, reason, time, batch FROM decisions"
-_FIELDS = tuple(field.name for field in msgspec.structs.fields(ReviewItem))
-_DECISION_FIELDS = tuple(field.name for field in msgspec.structs.fields(Decision))
-
-
-def _item(row: tuple[object, ...]) -> ReviewItem:
-    return msgspec.convert(dict(zip(_FIELDS, row, strict=True)), ReviewItem)
-
-
-def _decision(row: tuple[object, ...]) -> Decision:
-    return msgspec.convert(dict(zip(_DECISION_FIELDS, row, strict=True)), Decision)
 
 
 def _open(path: Path, readonly: bool) -> sqlite3.Connection:

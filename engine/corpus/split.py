@@ -6,70 +6,36 @@ The unit is the cluster of near duplicates, so that nothing like a test conversa
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from hashlib import sha256
 
-import msgspec
-
 from engine.corpus import ledger
 from engine.corpus.candidates import Cluster, read_clusters, with_superseded
-from engine.corpus.filters.near import near_pairs
-from engine.corpus.filters.normalise import fold
 from engine.corpus.ledger import Database, LedgerRow
+from engine.corpus.overlap import Overlap, assert_no_overlap, refuse_trained
 from engine.corpus.states import Action, Split, Stage
+from engine.corpus.windows import ENOUGH_CONVERSATIONS, LEAST_CLUSTERS, NO_WINDOW, SplitPlan, Window
 from engine.errors import BadInput
 from engine.i18n import _
 
-LEAST_CLUSTERS = 20
-"""Clusters of a window at least, and clusters that must wait before the next one opens."""
+__all__ = [
+    "ENOUGH_CONVERSATIONS",
+    "LEAST_CLUSTERS",
+    "Overlap",
+    "SplitPlan",
+    "Window",
+    "assert_no_overlap",
+    "assign",
+    "count_look",
+    "current_window",
+    "hash_ids",
+    "open_window",
+    "plan_split",
+    "refuse_trained",
+]
+
 SHARE = 0.15
 """Share of what is not yet trained on that makes a window, when that is more."""
-NO_WINDOW = 0
-"""Id of the empty window, when nothing is left that is not trained on."""
-ENOUGH_CONVERSATIONS = 60
-"""Accepted conversations below which a verdict may not be possible."""
-
-
-class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """A test window; its ids are frozen by `ids_hash` from the moment it opens."""
-
-    id: int
-    conversations: list[str]
-    clusters: list[str]
-    dated: bool
-    """False: split by a hash of the cluster, because there are no dates that order the conversations."""
-    border: float | None = None
-    """The oldest time in the window, seconds since the epoch: all training is older (retired windows aside)."""
-    ids_hash: str = ""
-    opened_at: float = 0.0
-    looks: int = 0
-
-
-class SplitPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What each accepted conversation is for, and whether a verdict is possible."""
-
-    train: list[str]
-    test: list[str]
-    waiting: list[str]
-    border: list[str]
-    train_clusters: int
-    test_clusters: int
-    waiting_clusters: int
-    dated: bool
-    window: Window | None = None
-    """None while no window is open: `test` then says what it would hold."""
-    missing: int = 0
-    """Conversations missing to `ENOUGH_CONVERSATIONS`."""
-
-    @property
-    def verdict_possible(self) -> bool:
-        """Whether the test has the clusters that a verdict needs at least."""
-        return self.test_clusters >= LEAST_CLUSTERS
-
-
-class Overlap(BadInput):
-    """Training and test share words; the run does not start."""
 
 
 def current_window(store: Database) -> Window | None:
@@ -303,64 +269,3 @@ def _retire(store: Database, window: Window, now: float) -> int:
         store.connection.execute("ROLLBACK")
         raise
     return len(rows)
-
-
-def refuse_trained(store: Database, window: Window, lineage: frozenset[str], *, model: str = "") -> None:
-    """Raises BadInput, naming the ids, when a model was trained on a cluster of the window."""
-    seen = with_superseded(store.connection, lineage)
-    members = set(window.conversations)
-    guilty = sorted(
-        member.id
-        for cluster in read_clusters(store.connection, seen)
-        if any(member.id in members for member in cluster.members)
-        for member in cluster.members
-        if member.id in seen
-    )
-    if guilty:
-        raise BadInput(
-            _(
-                "{model} was trained on {count} conversations of the test window or their near duplicates: {ids}"
-            ).format(model=model or _("the model"), count=len(guilty), ids=", ".join(guilty[:8])),
-            mend="h2q-tui models list",
-        )
-
-
-def assert_no_overlap(store: Database, window: Window | None = None) -> None:
-    """Raises Overlap when a test conversation is, or is nearly, one in training. Looks at words, not at clusters."""
-    connection = store.connection
-    test, train = _texts(connection, Split.TEST), _texts(connection, Split.TRAIN)
-    in_test, in_train = set(test.values()), set(train.values())
-    shared = in_test & in_train
-    texts = list(dict.fromkeys([*in_test, *in_train]))
-    for pair in near_pairs(texts, _threshold(connection)):
-        one, other = texts[pair.first], texts[pair.second]
-        if (one in in_test and other in in_train) or (one in in_train and other in in_test):
-            shared |= {one, other}
-    frozen = set(window.conversations) if window else set()
-    ids = sorted(
-        {id_ for id_, text in (*test.items(), *train.items()) if text in shared} | (frozen & set(train))
-    )
-    if ids:
-        raise Overlap(
-            _("training and test share {count} conversations: {ids}").format(
-                count=len(ids), ids=", ".join(ids[:8])
-            ),
-            mend="h2q-tui corpus build",
-        )
-
-
-def _texts(connection: sqlite3.Connection, part: Split) -> dict[str, str]:
-    """Folded text of each conversation of a split."""
-    texts: dict[str, list[str]] = {}
-    for id_, text in connection.execute(
-        "SELECT t.conversation_id, t.text FROM turns t JOIN corpus k ON k.conversation_id = t.conversation_id "
-        "WHERE k.split = ? ORDER BY t.conversation_id, t.position",
-        (part,),
-    ):
-        texts.setdefault(id_, []).append(text)
-    return {id_: fold(" ".join(text for text in parts if text.strip())) for id_, parts in texts.items()}
-
-
-def _threshold(connection: sqlite3.Connection) -> float:
-    row = connection.execute("SELECT value FROM meta WHERE key = 'corpus_near_threshold'").fetchone()
-    return float(row[0]) if row else 0.8

@@ -137,15 +137,14 @@ def names_a_machine(address: str) -> bool:
         return False
     if isinstance(ip, ipaddress.IPv4Address):
         return not any(ip in network for network in _HARMLESS)
-    return not (ip in _ULA or ip in _DOCUMENTATION)
+    return ip not in _ULA
 
 
 _HARMLESS = tuple(
     ipaddress.IPv4Network(text)
     for text in (
-        "0.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24",
+        "0.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", 
         "240.0.0.0/4", "1.1.1.1/32", "1.0.0.1/32", "8.8.8.8/32", "8.8.4.4/32", "9.9.9.9/32", "114.114.114.114/32", "223.5.5.5/32",
     )
 )  # fmt: skip
 _ULA = ipaddress.IPv6Network("fc00::/7")
-_DOCUMENTATION = ipaddress.IPv6Network("2001:db8::/32")

@@ -10,6 +10,7 @@ import re
 import unicodedata
 import zlib
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 
@@ -62,6 +63,7 @@ _EDGE = re.compile(r"^[\W_]+|[\W_]+$")
 _LETTER = re.compile(r"[^\W_]")
 
 
+@lru_cache(maxsize=4096)
 def judge(text: str) -> Judgement:
     """The turn by itself, without what came before it."""
     normal = unicodedata.normalize("NFKC", text).strip().lower()
@@ -100,12 +102,13 @@ def _judge_clauses(normal: str) -> Judgement:
         clause = _EDGE.sub("", clause)
         if not clause:
             continue
-        kinds.append(_name(clause, asks="?" in match.group(2)))
+        kind = _name(clause, asks="?" in match.group(2))
+        if kind is Kind.CONTENT:
+            return _CONTENT
+        kinds.append(kind)
         lengths.append(len(clause))
     if not kinds:
         return Judgement(True, Kind.NOISE, 1.0)
-    if Kind.CONTENT in kinds:
-        return _CONTENT
     remarks = sum(length for kind, length in zip(kinds, lengths, strict=True) if kind is Kind.REMARK)
     named = next((kind for kind in _STRENGTH if kind in kinds), Kind.REMARK)
     score = 1.0 - 0.5 * remarks / max(1, sum(lengths))

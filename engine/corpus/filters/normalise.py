@@ -54,16 +54,31 @@ class Folded:
         return self.starts[start], self.starts[end - 1] + 1
 
 
+class _Folding(dict[int, str]):
+    """NFKC of single characters for `str.translate`, found once each; invisible ones vanish."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        # Punctuation of a Chinese sentence ends a password; folded, it could be a part of one.
+        keep = character in "，！？；"
+        folded = character if keep else unicodedata.normalize("NFKC", character)
+        folded = "" if _INVISIBLE.match(character) else folded
+        self[code] = folded
+        return folded
+
+
+_FOLDING = _Folding()
+
+
 def fold_with_map(text: str) -> Folded:
-    """NFKC character by character, without invisible characters, keeping where each came from."""
-    if unicodedata.is_normalized("NFKC", text) and not _INVISIBLE.search(text):
+    """NFKC character by character, without invisible characters, keeping where each came from.
+
+    The comma, the semicolon and the marks that end a Chinese sentence stay as they are.
+    """
+    if text.isascii():
         return Folded(text, None)
-    pieces: list[str] = []
-    starts: list[int] = []
-    for index, character in enumerate(text):
-        if _INVISIBLE.match(character):
-            continue
-        for part in unicodedata.normalize("NFKC", character):
-            pieces.append(part)
-            starts.append(index)
-    return Folded("".join(pieces), starts)
+    folded = text.translate(_FOLDING)
+    if len(folded) == len(text) and all(len(_FOLDING[code]) == 1 for code in set(map(ord, text))):
+        return Folded(folded, None)
+    starts = [index for index, character in enumerate(text) for _ in _FOLDING[ord(character)]]
+    return Folded(folded, starts)

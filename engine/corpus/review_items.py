@@ -1,0 +1,99 @@
+"""What the review shows, as plain values. Light: the app imports it."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ReviewItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the list."""
+
+    id: str
+    state: str
+    automatic: str
+    """What the filters said; differs from `state` where the person decided."""
+    stage: str
+    """Stage that dropped, held or changed it; "" for none."""
+    reason: str
+    """Reason code (`states.REASONS`), or the types of private data."""
+    first_line: str
+    language: str
+    source: str
+    pairs: int
+    """Answers with content."""
+    turns: int
+    characters: int
+    quality: float
+    time: float | None
+    """Of its last turn, seconds since the epoch."""
+    twin: str | None
+    split: str
+    cluster: str
+
+
+class Why(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the ledger."""
+
+    stage: str
+    action: str
+    reason: str
+    turn: int
+    """-1: the whole conversation."""
+    spans: list[tuple[str, int, int]]
+    similarity: float | None
+    score: float | None
+    twin: str | None
+
+
+class ReviewTurn(msgspec.Struct, frozen=True, kw_only=True):
+    """One turn with what the filters marked in it."""
+
+    position: int
+    role: str
+    text: str
+    redacted: str
+    """As it is trained on."""
+    spans: list[tuple[str, int, int]]
+    """(type, start, end) in code points of `text`."""
+    masked: str
+    """Reason code when the turn bears no loss, else ""."""
+    time: float | None
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """One verdict of the person. `batch` is 0, or shared by verdicts given together."""
+
+    seq: int
+    id: str
+    verdict: str
+    previous: str
+    reason: str
+    time: float
+    batch: int = 0
+
+
+class ReviewDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as the right pane shows it."""
+
+    item: ReviewItem
+    title: str
+    turns: list[ReviewTurn]
+    why: list[Why]
+    decisions: list[Decision]
+    """Verdicts in force, newest first."""
+    kin: list[str]
+    """Other conversations of its cluster, at most 20."""
+
+
+_FIELDS = tuple(field.name for field in msgspec.structs.fields(ReviewItem))
+_DECISION_FIELDS = tuple(field.name for field in msgspec.structs.fields(Decision))
+
+
+def make_item(row: tuple[object, ...]) -> ReviewItem:
+    """From a row of the review's query."""
+    return msgspec.convert(dict(zip(_FIELDS, row, strict=True)), ReviewItem)
+
+
+def make_decision(row: tuple[object, ...]) -> Decision:
+    """From a row of `decisions`."""
+    return msgspec.convert(dict(zip(_DECISION_FIELDS, row, strict=True)), Decision)
