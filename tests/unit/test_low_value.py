@@ -40,7 +40,7 @@ def test_crosswoz_courtesy_is_found_and_good_turns_stay() -> None:
         ("嗯嗯，好的。", Kind.ACKNOWLEDGEMENT),
         ("收到🙏", Kind.ACKNOWLEDGEMENT),
         ("Okay, got it.", Kind.ACKNOWLEDGEMENT),
-        ("Ｏ Ｋ", Kind.ACKNOWLEDGEMENT),
+        ("ＯＫ", Kind.ACKNOWLEDGEMENT),
         ("？？？", Kind.NOISE),
         ("👍👍", Kind.NOISE),
         ("哈哈哈哈哈", Kind.NOISE),
@@ -48,8 +48,6 @@ def test_crosswoz_courtesy_is_found_and_good_turns_stay() -> None:
     ],
 )
 def test_courtesy_is_named(text: str, kind: Kind) -> None:
-    if text == "Ｏ Ｋ":
-        text = "ＯＫ"
     verdict = judge(text)
     assert (verdict.low, verdict.kind) == (True, kind)
 
