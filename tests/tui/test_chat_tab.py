@@ -128,9 +128,12 @@ async def test_a_growing_answer_is_painted_at_most_ten_times_a_second(
         await until(pilot, lambda: tab.model == "native-1")
         painted: list[str] = []
         append = tab._view.append
-        monkeypatch.setattr(
-            tab._view, "append", lambda text, kind="": (painted.append(text), append(text, kind))
-        )
+
+        def paint(text: str, kind: str = "") -> None:
+            painted.append(text)
+            append(text, kind)
+
+        monkeypatch.setattr(tab._view, "append", paint)
         loop = asyncio.get_running_loop()
         started = loop.time()
         await pilot.press("a", "enter")

@@ -15,7 +15,6 @@ from engine.errors import BadInput, H2QError
 from engine.health.ollama import installed_models
 from engine.i18n import N_, _
 from engine.inference.client import InferenceClient
-from engine.inference.protocol import Finish, Generated
 from engine.memory.store import MemoryStore
 from engine.models.card import ModelCard
 from engine.models.registry import in_use, list_models
@@ -27,6 +26,7 @@ from tui.tabs.base import Tab
 from tui.text import safe
 from tui.widgets.chat_field import ChatField
 from tui.widgets.chat_session import ChatSession, Exchange
+from tui.widgets.chat_words import ending, problem_block, session_blocks, welcome_blocks
 from tui.widgets.conversation import Block, ConversationView, Piece
 from tui.widgets.lines import Lines
 
@@ -121,28 +121,12 @@ class ChatTab(Tab):
         has_model = bool(self.model)
         if self._field.display != has_model:
             self._field.display = has_model
-            (self._field if has_model else self._view).focus()
+            if self.h2q.tab is self:
+                (self._field if has_model else self._view).focus()
         if not self.session.exchanges:
-            self._view.set_blocks(self._welcome())
+            self._view.set_blocks(welcome_blocks(self.model))
         self._draw_status()
         self.h2q.refresh_footer()
-
-    def _welcome(self) -> list[Block]:
-        """What an empty chat says."""
-        if not self.model:
-            return [
-                Block("", (Piece(_("There is no model to talk with yet.")),)),
-                Block("", (Piece(""),)),
-                Block("d", (Piece(_("try it on a sample: about four minutes, nothing to install")),), "head"),
-                Block("n", (Piece(_("train your own on the Train tab")),), "head"),
-            ]
-        lines = [
-            _("A model of this size shows the loop: it imitates style and does not converse."),
-            _(
-                "Nothing you write here leaves the machine or enters memory, unless you keep it (esc, then K)."
-            ),
-        ]
-        return [Block("", (Piece(line, "dim"),)) for line in lines]
 
     def action_model(self) -> None:
         """Picks another model."""
@@ -188,7 +172,7 @@ class ChatTab(Tab):
                 exchange.answer += text
                 self._unpainted += text
                 self._bytes += len(text.encode())
-            self._ended(exchange, _how(self.client.last))
+            self._ended(exchange, ending(self.client.last))
         except (H2QError, OSError) as problem:
             exchange.problem = str(problem)
             self._ended(exchange, "")
@@ -201,7 +185,7 @@ class ChatTab(Tab):
         self._answering = None
         exchange.note = note
         if exchange.problem:
-            self._view.add_block(Block("", (Piece(f"{self.h2q.signs.failed} {exchange.problem}", "act"),)))
+            self._view.add_block(problem_block(exchange, self.h2q.signs))
         elif not exchange.answer:
             self._view.append(_("(no answer)"), "dim")
         self._draw_status()
@@ -232,7 +216,7 @@ class ChatTab(Tab):
             parts.append(_("esc stops"))
         elif last is not None and last.note:
             parts.append(last.note)
-        self.query_one("#chat-status", Lines).show([safe(" " + "   ".join(parts), "$text-muted")])
+        self.query_one("#chat-status", Lines).show([safe(" " + "   ".join(parts), "$foreground-muted")])
 
     # Keys
 
@@ -290,7 +274,7 @@ class ChatTab(Tab):
         """An empty chat; `u` brings this one back."""
         self._stop(_("stopped"))
         self._cleared, self.session = self.session, ChatSession()
-        self._view.set_blocks(self._welcome())
+        self._view.set_blocks(welcome_blocks(self.model))
         self._draw_status()
         self.say(_("The chat is cleared; u brings it back."))
 
@@ -327,31 +311,12 @@ class ChatTab(Tab):
 
     def _redraw(self, *, without_last_answer: bool = False) -> None:
         """The whole chat anew."""
-        blocks: list[Block] = []
-        for exchange in self.session.exchanges:
-            blocks.append(Block(_("you"), (Piece(exchange.question),), "head"))
-            if without_last_answer and exchange is self.session.last:
-                break
-            blocks.append(Block(_("model"), (Piece(exchange.answer),)))
-            if exchange.problem:
-                blocks.append(Block("", (Piece(f"{self.h2q.signs.failed} {exchange.problem}", "act"),)))
+        blocks = session_blocks(self.session, self.h2q.signs, without_last_answer=without_last_answer)
         self._view.set_blocks(blocks, end=True)
         self._draw_status()
 
     def notice(self) -> Content | None:
         """In the field the letters are text, so the footer says how to get at them."""
         if self._field.has_focus and self.session.exchanges and self._answering is None:
-            return safe(" " + _("enter send   ctrl+j new line   esc keys of the chat"), "$text-muted")
+            return safe(" " + _("enter send   ctrl+j new line   esc keys of the chat"), "$foreground-muted")
         return None
-
-
-def _how(done: Generated | None) -> str:
-    """How an answer ended, in words."""
-    if done is None:
-        return ""
-    text = _("{n} bytes, {rate} tokens/s").format(n=done.bytes, rate=f"{done.bytes_per_s:.0f}")
-    if done.finish is Finish.LENGTH:
-        text += "   " + _("cut at the longest answer")
-    if done.dropped_turns:
-        text += "   " + _("the oldest {n} turns did not fit").format(n=done.dropped_turns)
-    return text

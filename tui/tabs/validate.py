@@ -29,7 +29,7 @@ from tui.tabs.base import Tab
 from tui.text import safe
 from tui.widgets.cases import Case, case_blocks, cases_of
 from tui.widgets.conversation import ConversationView
-from tui.widgets.measures import facts_lines, measure_table, verdict_line
+from tui.widgets.measures import empty_words, facts_lines, measure_table, verdict_line
 
 JUDGING = (RunKind.VALIDATE, RunKind.TRAIN, RunKind.DEMO)
 """Kinds of runs that end with a report."""
@@ -132,7 +132,9 @@ class ValidateTab(Tab):
             self._draw_table()
             self._draw_case()
         else:
-            self.query_one("#validate-empty", Static).update(self._empty())
+            self.query_one("#validate-empty", Static).update(
+                empty_words(self._pair(), bool(self._in_use or self._candidates))
+            )
         self._draw_verdict()
         self.h2q.refresh_footer()
 
@@ -159,7 +161,7 @@ class ValidateTab(Tab):
             text = _("{run} is going on: {stage}{share}").format(
                 run=run.run_id, stage=stage or run.label, share=share
             )
-            return safe(f"{self.h2q.signs.status(run.status)} {text}", "$accent")
+            return safe(f"{self.h2q.signs.status(run.status)} {text}", "$text-accent")
         return None
 
     def _draw_table(self) -> None:
@@ -167,7 +169,7 @@ class ValidateTab(Tab):
             return
         panel = self.query_one("#validate-measures")
         width = max(30, panel.content_size.width)
-        facts = Content("\n").join([safe(line, "$text-muted") for line in facts_lines(self.report)])
+        facts = Content("\n").join([safe(line, "$foreground-muted") for line in facts_lines(self.report)])
         names = safe(
             _("base {base}\nnew  {new}").format(
                 base=self.report.verdict.base.name, new=self.report.verdict.new.name
@@ -190,29 +192,6 @@ class ValidateTab(Tab):
             self._fetch(case.conversation)
         known = case.conversation in self._texts
         view.set_blocks(case_blocks(case, self._texts.get(case.conversation), known=known, diff=self._diff))
-
-    def _empty(self) -> Content:
-        """What would be here, and the key that fills it."""
-        lines = [safe(_("No model has been judged yet."), "bold"), Content("")]
-        if self._pair() is not None:
-            base, new = self._pair() or ("", "")
-            lines.append(
-                safe(_("enter   judge {new} against {base}, which is in use").format(new=new, base=base))
-            )
-        elif self._in_use or self._candidates:
-            lines.append(
-                safe(
-                    _(
-                        "A verdict compares two models, and there is one: train another on the Train tab (1, then n)."
-                    )
-                )
-            )
-        else:
-            lines.append(safe(_("There is no model yet: train one on the Train tab (1, then n).")))
-        lines.append(
-            safe(_("A verdict needs about 60 conversations: 20 groups are kept back that no model has seen."))
-        )
-        return Content("\n").join(lines)
 
     def on_resize(self) -> None:
         self.call_after_refresh(self._draw_table)

@@ -91,7 +91,7 @@ def measure_table(report: ValidationReport, width: int, signs: Signs) -> Content
     bar = bar - (bar + 1) % 2 if bar >= LEAST_BAR else 0
     room = max(6, width - 3 * FIGURE - bar - 2)
     head = fit(_("Measure"), room) + "".join(_right(text) for text in (_("Base"), _("New"), "Δ"))
-    lines = [safe(head + ("  " + fit("95 %", bar) if bar else ""), "$text-muted")]
+    lines = [safe(head + ("  " + fit("95 %", bar) if bar else ""), "$foreground-muted")]
     lines += [_line(measure, room, bar, signs) for measure in report.measures]
     return Content("\n").join(lines)
 
@@ -141,6 +141,23 @@ def facts_lines(report: ValidationReport) -> Sequence[str]:
             )
         )
     return lines + list(verdict.reasons)
+
+
+def empty_words(pair: tuple[str, str] | None, any_model: bool) -> Content:
+    """Before the first verdict: what would be here, and the key that fills it. `pair` is what could be judged:
+    the model in use and the new one."""
+    if pair is not None:
+        line = _("enter   judge {new} against {base}").format(base=pair[0], new=pair[1])
+    elif any_model:
+        line = _(
+            "A verdict compares two models, and there is one: train another on the Train tab (1, then n)."
+        )
+    else:
+        line = _("There is no model yet: train one on the Train tab (1, then n).")
+    need = _("A verdict needs about 60 conversations: 20 groups are kept back that no model has seen.")
+    return Content("\n").join(
+        [safe(_("No model has been judged yet."), "bold"), Content(""), safe(line), safe(need)]
+    )
 
 
 def _right(text: str) -> str:
