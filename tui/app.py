@@ -33,6 +33,7 @@ from tui.tabs.base import Tab
 from tui.tabs.registry import TABS, TabRow, make_tab
 from tui.terminal import hung_up, look, theme_name
 from tui.text import plain
+from tui.themes import themes
 from tui.widgets.footer import Footer
 from tui.widgets.header import Header
 from tui.widgets.lines import Lines
@@ -97,10 +98,13 @@ class H2QApp(KeyedApp):
         super().__init__()
         self._filters.append(OnlyText())
         self.board = RunBoard(self, workspace)
+        self.set_class(self.signs.ascii, "-ascii")
         self._first_tab = tab or TABS[0].id
         self._tabs: dict[str, Tab] = {}
         self._replaced: dict[str, Tab] = {}
         """Tabs that are off the screen for good, until those made in their place take over."""
+        for own in themes():
+            self.register_theme(own)
         theme = theme_name(self.settings.theme, self.terminal.colours)
         if theme in self.available_themes:
             self.theme = theme
@@ -170,6 +174,7 @@ class H2QApp(KeyedApp):
     async def make_tabs_anew(self) -> None:
         """Makes the tabs again, in another language or with other signs; each takes over what it held."""
         current, self._replaced, self._tabs = self.tab, self._tabs, {}
+        self.set_class(self.signs.ascii, "-ascii")
         switcher = self._main.query_one("#tabs", ContentSwitcher)
         switcher.current = None
         for tab in self._replaced.values():

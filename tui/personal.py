@@ -46,10 +46,13 @@ def open_settings(app: H2QApp) -> None:
     """The settings sheet; each change is saved by the sheet and applied here."""
     from tui.screens.settings import SettingsScreen
 
-    themes = [name for name in app.available_themes if not name.startswith("textual-")]
+    names = [name for name in app.available_themes if not name.startswith(("textual-", "ansi-", "h2q-"))]
     app.push_screen(
         SettingsScreen(
-            app.workspace, app.settings, lambda new: apply_settings(app, new), ["dark", "light", *themes]
+            app.workspace,
+            app.settings,
+            lambda new: apply_settings(app, new),
+            ["dark", "light", "ansi", "ansi-light", *names],
         )
     )
 

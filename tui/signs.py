@@ -71,14 +71,14 @@ ASCII = Signs(
 )
 
 STATUS_STYLE = {
-    "queued": "$text-muted",
-    "running": "$accent",
-    "paused": "$warning",
-    "done": "$success",
-    "skipped": "$text-muted",
-    "stopped": "$text-muted",
-    "failed": "$error",
-    "dead": "$error",
+    "queued": "$foreground-muted",
+    "running": "$text-accent",
+    "paused": "$text-warning",
+    "done": "$text-success",
+    "skipped": "$foreground-muted",
+    "stopped": "$foreground-muted",
+    "failed": "$text-error",
+    "dead": "$text-error",
 }
 """Colour of a status; the sign beside it says the same without colour."""
 

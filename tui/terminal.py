@@ -60,15 +60,9 @@ def prepare() -> Terminal:
 
 def theme_name(setting: str, colours: int) -> str:
     """The Textual theme for the setting `theme` ("auto", "dark", "light", "ansi" or a theme's own name)."""
-    named = {
-        "dark": "textual-dark",
-        "light": "textual-light",
-        "ansi": "ansi-dark",
-        "ansi-light": "ansi-light",
-    }
     if setting == "auto":
-        return "ansi-dark" if colours <= 16 else "textual-dark"
-    return named.get(setting, setting)
+        return "h2q-ansi" if colours <= 16 else "h2q-dark"
+    return f"h2q-{setting}" if setting in ("dark", "light", "ansi", "ansi-light") else setting
 
 
 def hung_up() -> bool:

@@ -58,7 +58,7 @@ def one_line(text: str) -> str:
 
 
 def safe(text: str, style: str = "") -> Content:
-    """`plain(text)` as Content for a widget: brackets are brackets. `style` is our own, e.g. "$accent"."""
+    """`plain(text)` as Content for a widget: brackets are brackets. `style` is our own, e.g. "$text-accent"."""
     from textual.content import Content
 
     return Content.styled(plain(text), style) if style else Content(plain(text))

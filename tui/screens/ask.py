@@ -43,7 +43,7 @@ class Confirm(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         with Horizontal():
             line = f"{one_line(self.question)}   "
-            yield Static(safe(line, "bold") + safe(_("enter yes   esc no"), "$text-muted"))
+            yield Static(safe(line, "bold") + safe(_("enter yes   esc no"), "$foreground-muted"))
 
     def action_answer(self, answer: bool) -> None:
         self.dismiss(answer)
@@ -80,7 +80,7 @@ class AskLine(ModalScreen[str | None]):
             yield Static(safe(one_line(self.question), "bold"))
             if self._choices:
                 offered = "  ".join(f"{n} {text}" for n, (_answer, text) in enumerate(self._choices, 1))
-                yield Static(safe(offered, "$text-muted"), id="ask-choices")
+                yield Static(safe(offered, "$foreground-muted"), id="ask-choices")
             yield Input(self._value, select_on_focus=False, compact=True)
             yield Static(id="ask-problem", classes="error")
 

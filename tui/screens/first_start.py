@@ -154,10 +154,10 @@ class FirstStart(ModalScreen[Begin | None]):
         tail = f" {note}" if note and cells(what) + cells(note) + 2 <= middle else ""
         return Content.assemble(
             safe(fit(("▸ " if first else "  ") + shown, room)),
-            safe(fit(what, middle - cells(tail) - 1), "$text-muted"),
+            safe(fit(what, middle - cells(tail) - 1), "$foreground-muted"),
             " ",
-            safe(fit(key, KEY), "bold $accent") if not tail else safe(key, "bold $accent"),
-            safe(tail, "$text-muted"),
+            safe(fit(key, KEY), "bold $text-accent") if not tail else safe(key, "bold $text-accent"),
+            safe(tail, "$foreground-muted"),
         )
 
     # Answers

@@ -44,7 +44,7 @@ class KeysSheet(ModalScreen["Action | None"]):
         everywhere = [row for row in rows if row.tab == EVERYWHERE]
         options: list[Option] = []
         for title, group in ((_(self.tab.TITLE), mine), (_("everywhere"), everywhere)):
-            options.append(Option(Content.styled(title, "bold $accent"), disabled=True))
+            options.append(Option(Content.styled(title, "bold $text-accent"), disabled=True))
             for row in group:
                 options.append(Option(_line(row, keys), id=row.id))
         sheet = OptionList(*options, id="keys-sheet", markup=False)
@@ -78,5 +78,5 @@ def _line(row: Action, keys: Keys) -> Content:
     if row.help:
         line = line.append(Content.assemble(" ", _(row.help)))
     if row.command:
-        line = line.append(Content.assemble("\n" + " " * 11, (row.command, "$text-muted")))
+        line = line.append(Content.assemble("\n" + " " * 11, (row.command, "$foreground-muted")))
     return line

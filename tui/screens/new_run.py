@@ -241,11 +241,11 @@ class NewRun(ModalScreen["str | None"]):
         if self._problem:
             lines.append((self._problem, "act"))
         words = [safe("  " + text, _KIND[kind]) for text, kind in lines] or [
-            safe(_("  counting …"), "$text-muted")
+            safe(_("  counting …"), "$foreground-muted")
         ]
         self.query_one("#new-about", Static).update(Content("\n").join([Content(""), *words, Content("")]))
         command = f"  {self.command}"
-        self.query_one("#new-command", Static).update(safe(command, "$text-muted"))
+        self.query_one("#new-command", Static).update(safe(command, "$foreground-muted"))
 
     @property
     def command(self) -> str:

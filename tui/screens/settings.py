@@ -217,7 +217,7 @@ class SettingsScreen(ModalScreen[None]):
             meaning = next((_(choice.help) for choice in CHOICES if choice.field == row_id), "")
             keys = _("← → change   backspace default   esc close")
         self.query_one("#settings-help", Static).update(safe(text or meaning, kind))
-        self.query_one("#settings-keys", Static).update(safe(keys, "$text-muted"))
+        self.query_one("#settings-keys", Static).update(safe(keys, "$foreground-muted"))
 
     # Changing
 

@@ -29,7 +29,7 @@ def making_line(board: RunBoard, signs: Signs) -> Content | None:
             parts.append(f"{progress.done:,.0f}{total} {progress.unit}".rstrip())
             if progress.eta_s is not None:
                 parts.append(_("about {s} s left").format(s=f"{progress.eta_s:.0f}"))
-        return safe(" " + "   ".join(parts), "$accent")
+        return safe(" " + "   ".join(parts), "$text-accent")
     return None
 
 

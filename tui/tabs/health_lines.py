@@ -23,7 +23,7 @@ DAY = 86400.0
 
 def unknown() -> Content:
     """What stands for a figure that this system does not tell."""
-    return Content.styled(_("unknown"), "$text-muted")
+    return Content.styled(_("unknown"), "$foreground-muted")
 
 
 def gb(size: float | None) -> str:
@@ -45,7 +45,7 @@ def cpu(snapshot: Snapshot, history: Sequence[Sequence[float]], signs: Signs, wi
         for core, share in enumerate(snapshot.cpu_percent):
             past = [values[core] for values in history if core < len(values)][-room:]
             bars = "".join(signs.spark(value / 100) for value in past).rjust(room)
-            lines.append(Content.assemble(f"{core:2d} ", (bars, "$accent"), f" {share:3.0f} %"))
+            lines.append(Content.assemble(f"{core:2d} ", (bars, "$text-accent"), f" {share:3.0f} %"))
     lines.append(Content(_("load {load}").format(load=_load(snapshot))))
     lines.append(_heat(snapshot))
     return lines
@@ -57,7 +57,7 @@ def _load(snapshot: Snapshot) -> str:
 
 def _heat(snapshot: Snapshot) -> Content:
     if snapshot.temperature_c is None:
-        return Content.styled(_("temperature unknown"), "$text-muted")
+        return Content.styled(_("temperature unknown"), "$foreground-muted")
     heat = snapshot.temperature_c
     style = "$text-error" if heat >= 95 else "$text-warning" if heat >= 85 else ""
     return Content.styled(_("{heat:.0f} °C").format(heat=heat), style)
@@ -81,7 +81,7 @@ def memory(snapshot: Snapshot, signs: Signs, width: int) -> list[Content]:
     if snapshot.swap_total is None:
         lines.append(Content(_("swap")).append(" ").append(unknown()))
     elif snapshot.swap_total == 0:
-        lines.append(Content.styled(_("no swap"), "$text-muted"))
+        lines.append(Content.styled(_("no swap"), "$foreground-muted"))
     else:
         text = _("swap {used} of {total} GB").format(
             used=gb(snapshot.swap_used), total=gb(snapshot.swap_total)
@@ -112,8 +112,8 @@ def training(
     """The run in progress, its own memory measured here, and how long it has said nothing."""
     if view is None:
         return [
-            Content.styled(_("nothing running"), "$text-muted"),
-            Content.styled(_("n on Train starts a run"), "$text-muted"),
+            Content.styled(_("nothing running"), "$foreground-muted"),
+            Content.styled(_("n on Train starts a run"), "$foreground-muted"),
         ]
     head = Content.assemble(
         (signs.status(view.status), STATUS_STYLE[view.status]), f" {one_line(run_id[:9])}  "
@@ -132,7 +132,7 @@ def training(
     )
     if view.updated_at is not None:
         silent = max(0.0, now - view.updated_at)
-        style = "$text-warning" if silent > 60 else "$text-muted"
+        style = "$text-warning" if silent > 60 else "$foreground-muted"
         lines.append(Content.styled(_("last word {ago} ago").format(ago=duration(silent)), style))
     return lines
 
@@ -172,7 +172,7 @@ _KEEPERS = {
 def service(status: ServiceStatus | None) -> list[Content]:
     """The inference service and what it holds."""
     if status is None:
-        return [Content.styled(_("not started; Chat starts it"), "$text-muted")]
+        return [Content.styled(_("not started; Chat starts it"), "$foreground-muted")]
     head = _("up {time}, {gb:.1f} GB").format(time=duration(status.uptime_s), gb=status.memory_mb / 1024)
     names = ", ".join(one_line(model.name) for model in status.models) or _("no model loaded")
     return [Content(head), Content(names)]

@@ -79,7 +79,7 @@ def _learning(view: RunView, clock: str) -> list[Content]:
     if view.phase:
         best = _("(best {best})").format(best=figure(view.best_loss))
         parts.append(
-            Content.assemble(_("loss"), " ", (figure(view.loss), "bold"), " ", (best, "$text-muted"))
+            Content.assemble(_("loss"), " ", (figure(view.loss), "bold"), " ", (best, "$foreground-muted"))
         )
         parts.append(Content(_("lr {lr}").format(lr="–" if view.lr is None else f"{view.lr:.4f}")))
         speed = "–" if view.tokens_per_s is None else rate(view.tokens_per_s)
@@ -97,7 +97,7 @@ REASONS = {
 def _memory(view: RunView, signs: Signs) -> list[Content]:
     memory = view.memory
     if memory is None:
-        return [Content.styled(_("memory not measured yet"), "$text-muted")]
+        return [Content.styled(_("memory not measured yet"), "$foreground-muted")]
     share = memory.used_mb / memory.budget_mb if memory.budget_mb else 0.0
     style = "$text-error" if share > 0.95 else "$text-warning" if share > 0.85 else "$text-success"
     used, budget = f"{memory.used_mb / _GB:.1f}", f"{memory.budget_mb / _GB:.1f}"
@@ -105,7 +105,7 @@ def _memory(view: RunView, signs: Signs) -> list[Content]:
     parts = [Content.assemble(_("memory"), " ", (signs.bar(share, 12), style), " ", amount)]
     reason = one_line(_(REASONS.get(memory.reason, memory.reason)))
     if reason:
-        parts.append(Content.styled(f"({reason})", "$text-muted"))
+        parts.append(Content.styled(f"({reason})", "$foreground-muted"))
     if view.phase and not view.status.over:
         parts.append(Content(_("waiting for data {share} %").format(share=round(view.waiting * 100))))
     return parts
@@ -143,11 +143,11 @@ def _one_stage(stage: StageView, view: RunView, signs: Signs) -> Content:
     word = one_line(stage_word(stage.name))
     if stage.ended_at is not None:
         sign = {"done": signs.done, "skipped": signs.kept}.get(stage.state, signs.failed)
-        return Content.styled(f"{sign} {word}", "$text-muted")
+        return Content.styled(f"{sign} {word}", "$foreground-muted")
     share = ""
     if view.progress is not None and view.progress.total:
         share = f" {int(100 * view.progress.done / view.progress.total)} %"
     elif stage.name == view.phase and view.max_steps:
-        share = f" {int(100 * view.step / view.max_steps)} %"
+        share = f" {min(100, int(100 * view.step / view.max_steps))} %"
     place = f" {stage.index}/{stage.total}" if stage.total else ""
-    return Content.styled(f"{signs.running} {word}{place}{share}", "$accent")
+    return Content.styled(f"{signs.running} {word}{place}{share}", "$text-accent")

@@ -13,7 +13,7 @@ from tui.widgets.lines import Lines
 
 SAID_FOR_S = 6.0
 
-KIND_STYLE = {"": "", "good": "$success", "watch": "$warning", "act": "bold $error"}
+KIND_STYLE = {"": "", "good": "$text-success", "watch": "$text-warning", "act": "bold $text-error"}
 
 
 class Footer(Lines):
@@ -66,4 +66,4 @@ class Footer(Lines):
         return line.append(last)
 
     def _one(self, row: Action) -> Content:
-        return Content.assemble((self.keys.shown(row), "bold $accent"), " ", _(row.label))
+        return Content.assemble((self.keys.shown(row), "bold $text-accent"), " ", _(row.label))

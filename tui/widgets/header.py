@@ -72,7 +72,7 @@ class Header(Lines):
                 name = f"{index + 1} {one_line(_(title))}" if titled or here else f"{index + 1}"
                 text = f"[{name}]" if here else f" {name} "
                 start = content.cell_length
-                content = content.append(Content.styled(text, "bold $accent" if here else ""))
+                content = content.append(Content.styled(text, "bold $text-accent" if here else ""))
                 places.append((start, start + cells(text)))
             if content.cell_length <= room:
                 break
@@ -82,13 +82,15 @@ class Header(Lines):
         run = self.running
         parts: list[Content] = []
         if run is None:
-            parts.append(Content.styled(_("nothing running"), "$text-muted"))
+            parts.append(Content.styled(_("nothing running"), "$foreground-muted"))
         else:
-            sign, style = (self.signs.paused, "$warning") if run.paused else (self.signs.running, "$accent")
+            sign, style = (
+                (self.signs.paused, "$text-warning") if run.paused else (self.signs.running, "$text-accent")
+            )
             share = "" if run.share is None else f" {min(99, int(run.share * 100)):2d}%"
             parts.append(Content.styled(f"{sign}{share}", style))
             if run.memory:
                 parts.append(Content(run.memory))
         if self.alerts:
-            parts.append(Content.styled(f"{self.signs.alert}{self.alerts}", "bold $error"))
+            parts.append(Content.styled(f"{self.signs.alert}{self.alerts}", "bold $text-error"))
         return Content("  ").join(parts).append(" ")

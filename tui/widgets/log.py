@@ -91,7 +91,7 @@ class LogPane(ScrollView, can_focus=True):
         body = safe(sign + line.text, _STYLE.get(line.level, ""))
         rows = list(body.wrap(max(10, self._width - 9)))
         for number, row in enumerate(rows):
-            head = (f"{clock} ", "$text-muted") if number == 0 else (" " * 9, "")
+            head = (f"{clock} ", "$foreground-muted") if number == 0 else (" " * 9, "")
             self._rows.append(Content.assemble(head, row))
         self._heights.append(len(rows))
 
@@ -130,4 +130,4 @@ class LogPane(ScrollView, can_focus=True):
         if index < len(self._rows):
             return content_strip(self, self._rows[index], width)
         teach = y == 0 and not self._rows
-        return content_strip(self, Content.styled(self._empty if teach else "", "$text-muted"), width)
+        return content_strip(self, Content.styled(self._empty if teach else "", "$foreground-muted"), width)

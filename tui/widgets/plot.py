@@ -164,7 +164,7 @@ class Plot(Lines, can_focus=True):
             if (points := self._points(curve))
         ]
         if not curves:
-            words = Content.styled(plain(self.empty), "$text-muted")
+            words = Content.styled(plain(self.empty), "$foreground-muted")
             self.show(words.wrap(width) if self.empty else [])
             return
         self.show([self._styled(line) for line in self._canvas(curves, width, height)])
@@ -225,13 +225,13 @@ class Plot(Lines, can_focus=True):
         spans: list[Span] = []
         for place, character in enumerate(line):
             if "\u2801" <= character <= "\u28ff" or (self.ascii_only and character == "." and place > LABEL):
-                style = "$accent"
+                style = "$text-accent"
             elif character == "o":
-                style = "bold $warning"
+                style = "bold $text-warning"
             elif character == "▼":
-                style = "$warning"
+                style = "$text-warning"
             else:
-                style = "$text-muted"
+                style = "$foreground-muted"
             if spans and spans[-1].style == style and spans[-1].end == place:
                 spans[-1] = Span(spans[-1].start, place + 1, style)
             else:
