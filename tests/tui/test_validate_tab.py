@@ -146,7 +146,7 @@ async def test_an_empty_workspace_says_what_would_be_here_and_how_to_get_it(ws: 
         tab = await opened(app)
         await until(pilot, lambda: "There is no model yet" in text_of(app))
         assert "about 60 conversations" in text_of(app)
-        assert [row.verb for row in tab.footer_rows()] == ["roll_back"]
+        assert [row.verb for row in tab.footer_rows()] == []
 
 
 async def test_promote_asks_once_names_both_and_undo_takes_it_back(ws: Workspace) -> None:
@@ -182,7 +182,8 @@ async def test_roll_back_names_the_backup_and_restores_it(ws: Workspace) -> None
     promote(ws, "native-2", now=1_700_000_100)
     app = H2QApp(ws)
     async with app.run_test(size=(100, 30)) as pilot:
-        await opened(app)
+        tab = await opened(app)
+        await until(pilot, lambda: "roll_back" in [row.verb for row in tab.footer_rows()])
         await pilot.press("B")
         await until(pilot, lambda: "Roll back from native-2 to native-1" in text_of(app))
         await pilot.press("y")

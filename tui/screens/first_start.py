@@ -143,6 +143,11 @@ class FirstStart(ModalScreen[Begin | None]):
         lines.append(self._line("Later", "以后再说", "", "esc"))
         self.query_one("#first-lines", Static).update(Content("\n").join(lines))
 
+    @property
+    def _cursor(self) -> str:
+        signs = getattr(self.app, "signs", None)
+        return signs.cursor if signs is not None else ">"
+
     def _line(self, en: str, zh: str, what: str, key: str, *, note: str = "", first: bool = False) -> Content:
         """One row: label in the language in use (both where there is room), what it is, its key."""
         width = max(40, self.query_one(Vertical).content_size.width or 70)
@@ -153,7 +158,7 @@ class FirstStart(ModalScreen[Begin | None]):
         middle = max(10, width - room - KEY)
         tail = f" {note}" if note and cells(what) + cells(note) + 2 <= middle else ""
         return Content.assemble(
-            safe(fit(("▸ " if first else "  ") + shown, room)),
+            safe(fit((f"{self._cursor} " if first else "  ") + shown, room)),
             safe(fit(what, middle - cells(tail) - 1), "$foreground-muted"),
             " ",
             safe(fit(key, KEY), "bold $text-accent") if not tail else safe(key, "bold $text-accent"),

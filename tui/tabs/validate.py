@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual import work
@@ -19,7 +20,7 @@ from engine.models.registry import in_use, list_models
 from engine.paths import Workspace
 from engine.runs.launch import launch
 from engine.runs.spec import RunKind, ValidateParams, make_spec
-from engine.validation.promotion import backups, promote, rollback
+from engine.validation.promotion import Backup, backups, promote, rollback
 from engine.validation.report import ValidationReport
 from engine.validation.reports import newest_report
 from tui.actions import Action
@@ -64,6 +65,8 @@ class ValidateTab(Tab):
         self._in_use = ""
         self._candidates: list[str] = []
         """Names of the models that could be judged, newest first, without the one in use."""
+        self._saved: Backup | None = None
+        """What a rollback would restore."""
         self._undo = ""
         """Stamp of the backup that undoes the last promotion or rollback."""
         self._texts: dict[str, Conversation | None] = {}
@@ -99,10 +102,13 @@ class ValidateTab(Tab):
             self.app.call_from_thread(self.say, str(problem), "act")
         report = newest_report(self.workspace)
         names = [card.name for card in list_models(self.workspace) if card.name != used]
-        self.app.call_from_thread(self._loaded, report, used, names)
+        saved = next(iter(backups(self.workspace)), None)
+        self.app.call_from_thread(self._loaded, report, used, names, saved)
 
-    def _loaded(self, report: ValidationReport | None, used: str, candidates: list[str]) -> None:
-        self._in_use, self._candidates = used, candidates
+    def _loaded(
+        self, report: ValidationReport | None, used: str, candidates: list[str], saved: Backup | None
+    ) -> None:
+        self._in_use, self._candidates, self._saved = used, candidates, saved
         if report != self.report:
             self.report = report
             self.cases = cases_of(report) if report is not None else []
@@ -213,6 +219,7 @@ class ValidateTab(Tab):
             "wins": any(case.gain > 0 for case in self.cases),
             "losses": any(case.gain < 0 for case in self.cases),
             "promote": verdict is not None and verdict.new.name != self._in_use,
+            "roll_back": self._saved is not None,
             "undo": bool(self._undo),
             "copy": bool(self.cases),
         }
@@ -281,31 +288,24 @@ class ValidateTab(Tab):
             )
         self._ask(question, lambda: self._change(new, None))
 
-    @work(thread=True, group="validate:backups", exclusive=True, exit_on_error=False)
     def action_roll_back(self) -> None:
         """Goes back to the model that was in use before, after asking."""
-        saved = backups(self.workspace)
-        self.app.call_from_thread(
-            self._ask_roll_back, saved[0].stamp if saved else "", saved[0].model if saved else ""
-        )
-
-    def _ask_roll_back(self, stamp: str, model: str) -> None:
-        if not stamp:
-            self.say(_("There is no backup to roll back to."), "watch")
+        saved = self._saved
+        if saved is None:
             return
         question = _("Roll back from {now} to {model} (backup {stamp})?").format(
-            now=self._in_use or _("no model"), model=model or _("no model"), stamp=stamp
+            now=self._in_use or _("no model"), model=saved.model or _("no model"), stamp=saved.stamp
         )
-        self._ask(question, lambda: self._change("", stamp))
+        self._ask(question, lambda: self._change("", saved.stamp))
 
     def action_undo(self) -> None:
         """Takes the last promotion or rollback back."""
         if self._undo:
             self._change("", self._undo)
 
-    def _ask(self, question: str, then: object) -> None:
+    def _ask(self, question: str, then: Callable[[], object]) -> None:
         def answered(yes: bool | None) -> None:
-            if yes and callable(then):
+            if yes:
                 then()
 
         self.app.push_screen(Confirm(question), answered)
