@@ -46,7 +46,7 @@ def _half_gigabytes() -> tuple[float, ...]:
 CHOICES: tuple[Choice, ...] = (
     Choice(
         "language",
-        N_("language"),
+        "language / 语言",
         N_("auto: as the environment of the terminal says"),
         ("auto", "en", "zh"),
     ),
@@ -109,6 +109,11 @@ CHOICES: tuple[Choice, ...] = (
 )
 
 
+def _digits(action: Action) -> bool:
+    """Whether it is about the digits, which stay what they are."""
+    return any(key.isdigit() for key in action.keys)
+
+
 def key_conflict(action: Action, key: str, own: dict[str, str]) -> Action | None:
     """The action that already answers to `key` where `action` would; None when the key is free.
 
@@ -166,7 +171,7 @@ class SettingsScreen(ModalScreen[None]):
 
     def on_mount(self) -> None:
         ids = [choice.field for choice in CHOICES]
-        ids += [KEY_PREFIX + row.id for row in ACTIONS]
+        ids += [KEY_PREFIX + row.id for row in ACTIONS if not _digits(row)]
         self._table.show(ids)
         self._fill()
         self._table.focus()
@@ -178,6 +183,8 @@ class SettingsScreen(ModalScreen[None]):
     def _fill(self) -> None:
         rows = [Row(choice.field, (Cell(_(choice.label)), Cell(self._shown(choice)))) for choice in CHOICES]
         for action in ACTIONS:
+            if _digits(action):
+                continue
             own = self.settings.keys.get(action.id)
             key = " ".join(key_shown(one) for one in (own or action.key).split())
             where = _("everywhere") if action.tab == EVERYWHERE else action.tab
@@ -191,6 +198,8 @@ class SettingsScreen(ModalScreen[None]):
         value = getattr(self.settings, choice.field)
         if choice.field == "language":
             text = LANGUAGES.get(value) or _("auto")
+        elif choice.field == "theme" and value == "auto":
+            text = _("auto")
         elif choice.words and value in choice.values:
             text = _(choice.words[choice.values.index(value)])
         else:
