@@ -72,7 +72,6 @@ _EVERYWHERE = _rows(
     Action("redo", "U ctrl+r", N_("redo"), _E),
     Action("refresh", "R", N_("refresh"), _E),
     Action("copy", "y", N_("copy"), _E, help=N_("What the cursor is on, to the clipboard of your terminal.")),
-    Action("edit", "e", N_("edit"), _E),
     Action("settings", "S", N_("settings"), _E, help=N_("Language, theme, signs, memory budget, keys.")),
     Action("leave", "q Q f10", N_("leave"), _E, help=N_("Runs go on without the app.")),
 )
@@ -162,7 +161,6 @@ _CORPUS = _rows(
     ),
     Action("corpus.accept_all", "A", N_("accept all"), "corpus", help=N_("All under the filter.")),
     Action("corpus.reject_all", "X", N_("reject all"), "corpus", help=N_("All under the filter.")),
-    Action("corpus.flag", "f", N_("flag"), "corpus"),
     Action("corpus.order", "O", N_("sort"), "corpus"),
     Action(
         "corpus.import",
@@ -185,24 +183,23 @@ _VALIDATE = _rows(
     ),
     Action("validate.wins", "w", N_("wins"), "validate", footer=True),
     Action("validate.losses", "W", N_("losses"), "validate", footer=True),
-    Action("validate.vote_left", "[", N_("left is better"), "validate"),
-    Action("validate.vote_right", "]", N_("right is better"), "validate"),
-    Action("validate.vote_equal", "=", N_("equal"), "validate"),
     Action("validate.promote", "a", N_("promote"), "validate", "h2q-tui promote NAME", footer=True),
     Action("validate.roll_back", "B", N_("roll back"), "validate", "h2q-tui rollback", footer=True),
-    Action("validate.export", "E", N_("export"), "validate", "h2q-tui validate --base A --new B --json"),
 )
 
 _CHAT = _rows(
     "chat",
     Action(
-        "chat.send", "enter", N_("send"), "chat", "h2q-tui chat --prompt TEXT", palette=False, footer=True
-    ),
-    Action(
-        "chat.new_line", "ctrl+j", N_("new line"), "chat", palette=False, help=N_("Or end the line with \\.")
+        "chat.send",
+        "enter",
+        N_("send"),
+        "chat",
+        "h2q-tui chat --prompt TEXT",
+        palette=False,
+        footer=True,
+        help=N_("ctrl+j, or \\ at the end of a line, begins a new one."),
     ),
     Action("chat.again", "r", N_("again"), "chat", footer=True, outside=True),
-    Action("chat.two", "A", N_("two models"), "chat", footer=True, outside=True),
     Action("chat.keep", "K", N_("keep in memory"), "chat", "h2q-tui memory add", footer=True, outside=True),
     Action("chat.clear", "C", N_("clear"), "chat", outside=True),
     Action("chat.stop", "x", N_("stop"), "chat", footer=True, outside=True, help=N_("End the answer here.")),

@@ -74,6 +74,13 @@ def _clock(view: RunView, *, alive: bool, now: float) -> str:
     return duration(max(0.0, end - view.started_at))
 
 
+def learning_rate(value: float | None) -> str:
+    """Six cells at most: `0.0143`, `3.0e-05`."""
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if value >= 0.001 or value == 0 else f"{value:.1e}"
+
+
 def _learning(view: RunView, clock: str) -> list[Content]:
     parts: list[Content] = []
     if view.phase:
@@ -81,7 +88,7 @@ def _learning(view: RunView, clock: str) -> list[Content]:
         parts.append(
             Content.assemble(_("loss"), " ", (figure(view.loss), "bold"), " ", (best, "$foreground-muted"))
         )
-        parts.append(Content(_("lr {lr}").format(lr="–" if view.lr is None else f"{view.lr:.4f}")))
+        parts.append(Content(_("lr {lr}").format(lr=learning_rate(view.lr))))
         speed = "–" if view.tokens_per_s is None else rate(view.tokens_per_s)
         parts.append(Content(_("{speed} tok/s").format(speed=speed)))
     return [*parts, Content(clock)] if clock else parts

@@ -1,0 +1,118 @@
+"""A run in three lines, at any width, in any state."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.runs.events import (
+    Event,
+    Finished,
+    Memory,
+    Progress,
+    Record,
+    RunStatus,
+    Stage,
+    Started,
+    StatusChanged,
+    Step,
+)
+from engine.runs.view import RunView
+from tui.follow import share_done
+from tui.signs import ASCII, UNICODE
+from tui.tabs.run_lines import figures, learning_rate, loss_title, no_curve
+
+
+def view_of(*events: Event) -> RunView:
+    view = RunView(None)
+    for seq, event in enumerate(events):
+        view.apply(Record(seq, 1000.0 + seq, event))
+    return view
+
+
+BEGUN = (Started(pid=1, program="t"), Stage(name="native", state="started", index=2, total=3))
+STEP = Step(
+    phase="native", step=50, max_steps=200, loss=1.5, lr=0.0143, tokens=1, tokens_per_s=28_400.0, eta_s=134.0
+)
+MEMORY = Memory(used_mb=2150.0, peak_mb=2200.0, budget_mb=4096.0, reason="max_memory_gb")
+
+
+def lines(view: RunView, width: int = 57, *, alive: bool = True) -> list[str]:
+    return [line.plain for line in figures(view, UNICODE, width, alive=alive, now=1100.0)]
+
+
+def test_figures_have_units_and_a_reference() -> None:
+    first, second, third = lines(view_of(*BEGUN, STEP, MEMORY))
+    assert first == " loss 1.500 (best 1.500)  lr 0.0143  28.4k tok/s  01:40"
+    assert second == " memory ██████░░░░░░ 2.1 of 4.0 GB  (as set)"
+    assert third == " ● training on the corpus 2/3 25 %  02:14 left"
+
+
+def test_a_wide_line_has_room_for_the_rest() -> None:
+    assert "waiting for data 0 %" in lines(view_of(*BEGUN, STEP, MEMORY), 100)[1]
+
+
+@given(
+    st.integers(40, 200),
+    st.lists(
+        st.sampled_from(
+            [
+                STEP,
+                MEMORY,
+                StatusChanged(status=RunStatus.PAUSED),
+                StatusChanged(status=RunStatus.QUEUED, reason="run\x1b[2J waits"),
+                Stage(name="x\u202e", state="done"),
+                Progress(stage="native", done=1, total=2),
+            ]
+        ),
+        max_size=6,
+    ),
+    st.booleans(),
+)
+def test_any_state_gives_three_lines_of_text(width: int, more: list[Event], alive: bool) -> None:
+    found = figures(view_of(*BEGUN, *more), UNICODE, width, alive=alive, now=2000.0)
+    assert len(found) == 3
+    assert all(line.plain.isprintable() for line in found)
+
+
+def test_an_ending_says_how() -> None:
+    failed = view_of(*BEGUN, STEP, Finished(status=RunStatus.FAILED, exit_code=5, error="no \x1b room"))
+    assert lines(failed)[2] == " ✗ failed: no ␛ room"
+    assert "dead" in lines(view_of(*BEGUN, STEP), alive=False)[2]
+
+
+def test_ascii_lines_are_ascii() -> None:
+    found = figures(view_of(*BEGUN, STEP, MEMORY), ASCII, 80, alive=True, now=1100.0)
+    assert all(line.plain.isascii() for line in found)
+
+
+@pytest.mark.parametrize(
+    ("events", "share"),
+    [
+        ((), None),
+        (BEGUN, 1 / 3),
+        ((*BEGUN, STEP), (1 + 0.25) / 3),
+        ((*BEGUN, Progress(stage="native", done=1, total=2)), 0.5),
+        ((*BEGUN, Stage(name="native", state="done", index=2, total=3)), 2 / 3),
+        ((Started(pid=1, program="t"), Stage(name="native", state="started"), STEP), 0.25),
+    ],
+)
+def test_the_share_done_counts_stages_alike(events: tuple[Event, ...], share: float | None) -> None:
+    found = share_done(view_of(*events))
+    assert found == (None if share is None else pytest.approx(share))
+
+
+def test_a_run_without_a_curve_says_why() -> None:
+    waits = view_of(StatusChanged(status=RunStatus.QUEUED, reason="run 1 trains"))
+    assert no_curve(waits) == "run 1 trains"
+    assert "first training step" in no_curve(view_of(*BEGUN))
+
+
+def test_small_learning_rates_are_not_zero() -> None:
+    assert learning_rate(1e-5) == "1.0e-05"
+    assert learning_rate(0.0143) == "0.0143"
+
+
+def test_the_title_names_the_phase_and_the_scale() -> None:
+    assert loss_title(view_of(*BEGUN, STEP), True) == "Loss — training on the corpus (log)"
