@@ -123,9 +123,16 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(queries, keys, values)
     if new == total and total > SHORT_ATTENTION:
         return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-    scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
-    future = torch.ones(new, total, dtype=torch.bool, device=scores.device).triu(total - new + 1)
-    return scores.masked_fill(future, float("-inf")).softmax(dim=-1) @ values
+    # The mask as the addend of the product and the scale as its factor save two passes over the scores.
+    future = torch.full((new, total), float("-inf"), dtype=queries.dtype, device=queries.device)
+    scores = torch.baddbmm(
+        future.triu(total - new + 1),
+        queries.flatten(0, 1),
+        keys.flatten(0, 1).transpose(1, 2),
+        alpha=1 / math.sqrt(queries.shape[-1]),
+    )
+    mixed = scores.softmax(dim=-1).to(values.dtype) @ values.flatten(0, 1)
+    return mixed.view(queries.shape)
 
 
 class FeedForward(nn.Module):

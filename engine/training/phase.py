@@ -21,7 +21,7 @@ from engine.training.checkpoint import Checkpoint, LoopState
 from engine.training.devices import choose_device
 from engine.training.job import Job
 from engine.training.optim import Optimizer
-from engine.training.settings import Recipe
+from engine.training.settings import Phase, Recipe
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 def find_resume(ctx: RunContext, recipe: Recipe, resume: Path | None) -> Checkpoint | None:
     """The newest whole checkpoint of the phase: in `resume` (a run or its checkpoints), else of this run itself.
 
-    Damaged ones are told and passed over. Raises BadInput when `resume` has none.
+    Damaged ones are told and passed over. A run that never came to this phase gives None: it begins anew.
+    Raises BadInput when `resume` has no whole checkpoint of any phase.
     """
     folder = ctx.run_dir.checkpoints if resume is None else resume
     if (folder / "checkpoints").is_dir():
@@ -38,9 +39,10 @@ def find_resume(ctx: RunContext, recipe: Recipe, resume: Path | None) -> Checkpo
     found = checkpoint.newest(folder, recipe.phase)
     for problem in found.damaged:
         ctx.log(_("a damaged checkpoint is passed over: {problem}").format(problem=problem), "warning")
-    if resume is not None and found.checkpoint is None:
+    others = (phase for phase in Phase if checkpoint.newest(folder, phase).checkpoint is not None)
+    if resume is not None and found.checkpoint is None and next(others, None) is None:
         raise BadInput(
-            _("there is no whole {phase} checkpoint to go on from").format(phase=recipe.phase),
+            _("there is no whole checkpoint to go on from"),
             path=folder,
             mend="h2q-tui runs list",
         )

@@ -103,6 +103,13 @@ def test_a_stopped_phase_goes_on_exactly(tmp_path: Path, base: Path) -> None:
     assert resumed.weights_sha256 == whole.weights_sha256
 
 
+def test_a_run_that_stopped_before_this_phase_begins_it_anew(tmp_path: Path, base: Path) -> None:
+    data = rows(tmp_path)
+    whole = train(tmp_path / "whole", base, data)
+    scratch_only = next((tmp_path / "base" / "runs").iterdir())
+    assert train(tmp_path / "r", base, data, resume=scratch_only).weights_sha256 == whole.weights_sha256
+
+
 def test_without_text_to_replay_the_person_is_warned(tmp_path: Path, base: Path) -> None:
     ctx = new_run(tmp_path / "n")
     train_native(ctx, tiny(Phase.NATIVE), base, rows(tmp_path), [], name="m", out=tmp_path / "m")

@@ -161,7 +161,7 @@ def test_a_checkpoint_of_other_data_or_settings_is_refused(tmp_path: Path) -> No
         run(ctx, tmp_path)
     with pytest.raises(BadInput, match="other data or settings"):
         run(new_run(tmp_path / "b"), tmp_path, tiny(seed=5), resume=ctx.run_dir.path)
-    with pytest.raises(BadInput, match="no whole scratch checkpoint"):
+    with pytest.raises(BadInput, match="no whole checkpoint"):
         run(new_run(tmp_path / "c"), tmp_path, resume=tmp_path / "nothing")
 
 
