@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from engine.paths import Workspace
@@ -19,15 +20,22 @@ from engine.runs.spec import TrainMode, TrainParams, make_spec
 class LiveRun:
     """Holds the run's lock until `end`."""
 
-    def __init__(self, ws: Workspace, *, steps: int = 200, now: float | None = None) -> None:
+    def __init__(
+        self,
+        ws: Workspace,
+        *,
+        steps: int = 200,
+        now: float | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         spec = make_spec(ws.root, TrainParams(mode=TrainMode.NATIVE), now=now)
         self.dir: RunDir = prepare(ws, spec)
         fd = lock.take(self.dir.lock_path)
         assert fd is not None
         self._fd = fd
-        self._journal = JournalWriter(self.dir.events_path)
+        self._journal = JournalWriter(self.dir.events_path, clock=clock)
         self.steps = steps
-        self.write(Started(pid=os.getpid(), program="test"))
+        self.write(Started(pid=os.getpid() if clock is time.time else 1, program="test"))
         self.write(Stage(name="native", state="started", index=1, total=2))
 
     def write(self, event: Event) -> None:
