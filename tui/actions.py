@@ -57,6 +57,7 @@ _EVERYWHERE = _rows(
     Action("go_tab", "1 2 3 4 5 6 7 8 9", N_("tabs"), _E, palette=False),
     Action("tab_before", "<", N_("tab before"), _E),
     Action("tab_after", ">", N_("tab after"), _E),
+    Action("next_panel", "tab", N_("next panel"), _E, palette=False),
     Action("keys", "?", N_("keys"), _E, footer=True, help=N_("The keys of this panel, and their commands.")),
     Action("palette", "ctrl+p :", N_("find an action"), _E, palette=False),
     Action("filter", "/", N_("filter"), _E, help=N_("A chip shows the filter; esc clears it.")),
@@ -234,8 +235,12 @@ _SHOWN = {"escape": "esc", "f10": "F10", "up": "↑", "down": "↓", "left": "�
 
 def key_shown(key: str) -> str:
     """The first of `key` as a person reads it."""
-    first = key.split()[0]
-    return _SHOWN.get(first, first)
+    return keys_shown(key)[0]
+
+
+def keys_shown(key: str) -> list[str]:
+    """All of `key` as a person reads them."""
+    return [_SHOWN.get(one, one) for one in key.split()]
 
 
 class Keys:

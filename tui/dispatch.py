@@ -166,6 +166,9 @@ class KeyedApp(App[None]):
         if tab is not None:
             self.push_screen(KeysSheet(tab), self._chosen)
 
+    def do_next_panel(self) -> None:
+        self.screen.focus_next()
+
     def do_palette(self) -> None:
         self.action_command_palette()
 

@@ -12,7 +12,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from engine.i18n import _
-from tui.actions import BY_ID, EVERYWHERE, Action, Keys
+from tui.actions import BY_ID, EVERYWHERE, Action, Keys, keys_shown
 from tui.text import fit, safe
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class KeysSheet(ModalScreen["Action | None"]):
 
 def _line(row: Action, keys: Keys) -> Content:
     """`x       stop            Checkpoint and stop; asks once.` and below it the command."""
-    shown = {"go_tab": "1–9"}.get(row.id) or "  ".join(keys.of(row).split())
+    shown = {"go_tab": "1–9"}.get(row.id) or "  ".join(keys_shown(keys.of(row)))
     if row.outside:
         shown = f"esc {shown}"
     line = Content.assemble((fit(shown, 10), "bold"), " ", fit(_(row.label), 16))
