@@ -7,6 +7,7 @@ a worker detaches from a run and nothing else.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -88,6 +89,7 @@ class RunBoard:
         self.runs: list[RunEntry] = []
         """Newest first."""
         self._followed: OrderedDict[str, _Followed] = OrderedDict()
+        self._known: dict[str, RunDir] = {}
         self._ended: dict[str, RunStatus] = {}
         """Status of runs that are over: it cannot change any more."""
 
@@ -143,20 +145,23 @@ class RunBoard:
         self.app.post_message(RunsChanged(runs))
 
     def _list(self) -> list[RunEntry]:
+        """Runs in a thread; specs never change, so each is read once."""
+        try:
+            folders = [
+                entry.name for entry in os.scandir(self.workspace.runs) if not entry.name.startswith(".")
+            ]
+        except OSError:
+            return []
+        if set(folders) - self._known.keys():
+            self._known |= {run.run_id: run for run in list_runs(self.workspace)}
         entries = []
-        for run_dir in list_runs(self.workspace):
-            spec = run_dir.spec
-            entries.append(
-                RunEntry(
-                    run_dir.run_id,
-                    spec.label,
-                    str(spec.kind),
-                    self._status(run_dir),
-                    spec.created_at,
-                    run_dir,
-                )
-            )
-        return entries
+        for name in folders:
+            run_dir = self._known.get(name)
+            if run_dir is not None:
+                spec = run_dir.spec
+                status = self._status(run_dir)
+                entries.append(RunEntry(name, spec.label, str(spec.kind), status, spec.created_at, run_dir))
+        return sorted(entries, key=lambda entry: (entry.created_at, entry.run_id), reverse=True)
 
     def _status(self, run_dir: RunDir) -> RunStatus:
         known = self._ended.get(run_dir.run_id)
