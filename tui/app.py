@@ -28,7 +28,7 @@ from tui.filters import OnlyText
 from tui.follow import RunBoard, RunsChanged, RunUpdated, headline
 from tui.palette import ActionProvider
 from tui.repaint import ExactUpdate
-from tui.signs import choose_signs
+from tui.signs import Signs, choose_signs
 from tui.tabs.base import Tab
 from tui.tabs.registry import TABS, TabRow, make_tab
 from tui.terminal import hung_up, look, theme_name
@@ -85,15 +85,17 @@ class H2QApp(KeyedApp):
         *,
         welcome: bool = False,
         interval: float = 2.0,
+        ambiguous_wide: bool = False,
     ) -> None:
         """`welcome` offers the first-start sheet where nothing has been done in the workspace yet; `interval`
-        is the pace of the Health tab in seconds."""
+        is the pace of the Health tab in seconds; `ambiguous_wide` is what the terminal answered about `●`."""
+        self.ambiguous_wide = ambiguous_wide
         self.workspace = workspace
         self.interval = interval
         self._welcome = welcome
         self.settings = settings or Settings()
         self.terminal = look()
-        self.signs = choose_signs(self.settings.signs, ambiguous_wide=self.settings.ambiguous_width == "wide")
+        self.signs = self.signs_for(self.settings)
         self.keys = Keys(self.settings.keys)
         super().__init__()
         self._filters.append(OnlyText())
@@ -108,6 +110,11 @@ class H2QApp(KeyedApp):
         theme = theme_name(self.settings.theme, self.terminal.colours)
         if theme in self.available_themes:
             self.theme = theme
+
+    def signs_for(self, settings: Settings) -> Signs:
+        """The signs for these settings in this terminal."""
+        wide = {"wide": True, "narrow": False}.get(settings.ambiguous_width, self.ambiguous_wide)
+        return choose_signs(settings.signs, ambiguous_wide=wide)
 
     def compose(self) -> ComposeResult:
         yield Header([row.title for row in TABS], self.signs)

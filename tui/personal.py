@@ -11,8 +11,8 @@ from engine.i18n import _, set_language, system_language
 from engine.runs.events import RunStatus
 from engine.runs.history import summarise
 from engine.runs.rundir import RunDir
+from engine.runs.view import RunSummary
 from tui.actions import Keys
-from tui.signs import choose_signs
 from tui.terminal import theme_name
 from tui.widgets.footer import Footer
 from tui.widgets.header import Header
@@ -36,7 +36,7 @@ def apply_settings(app: H2QApp, settings: Settings) -> None:
     words = ("language", "signs", "ambiguous_width", "max_memory_gb")
     if any(getattr(before, name) != getattr(settings, name) for name in words):
         set_language(system_language() if settings.language == "auto" else settings.language)
-        app.signs = choose_signs(settings.signs, ambiguous_wide=settings.ambiguous_width == "wide")
+        app.signs = app.signs_for(settings)
         main.query_one(Header).signs = app.signs
         app.run_worker(app.make_tabs_anew(), group="settings:tabs", exclusive=True, exit_on_error=False)
     app.refresh_footer()
@@ -115,7 +115,11 @@ async def import_then_build(app: H2QApp, path: str) -> None:
         app.say(_("importing: run {run}").format(run=run.run_id))
         await app.board.look()
         await app.show_tab("corpus")
-        if await _ended(run) is not RunStatus.DONE:
+        ended = await _ended(run)
+        if ended.status is not RunStatus.DONE:
+            app.say(
+                ended.error or _("run {run}: {status}").format(run=run.run_id, status=ended.status), "act"
+            )
             return
         await asyncio.to_thread(start_build, app.workspace)
         await app.board.look()
@@ -123,11 +127,11 @@ async def import_then_build(app: H2QApp, path: str) -> None:
         app.say(str(problem), "act")
 
 
-async def _ended(run: RunDir) -> RunStatus:
+async def _ended(run: RunDir) -> RunSummary:
     """How a run ended, once it has."""
     while await asyncio.to_thread(run.alive):  # noqa: ASYNC110  another process ends it
         await asyncio.sleep(POLL_S)
-    return (await asyncio.to_thread(summarise, run)).status
+    return await asyncio.to_thread(summarise, run)
 
 
 def _save(app: H2QApp) -> None:

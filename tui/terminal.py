@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
+import termios
+import time
+import tty
 from dataclasses import dataclass
 
 OVER_SSH_ESCAPE_MS = 250
@@ -70,3 +74,32 @@ def hung_up() -> bool:
     poll = select.poll()
     poll.register(0, 0)
     return any(event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _fd, event in poll.poll(0))
+
+
+def ambiguous_is_wide(*, patience_s: float = 0.15) -> bool:
+    """Asks the terminal how many cells it gives to `●`, before the app takes the screen.
+
+    False where it does not answer in time. What is written is wiped out again.
+    """
+    if os.environ.get("TERM", "") in ("", "dumb", "linux") or not (os.isatty(0) and os.isatty(1)):
+        return False
+    saved = termios.tcgetattr(0)
+    try:
+        tty.setcbreak(0, termios.TCSANOW)
+        os.write(1, "\r●\x1b[6n".encode())
+        column = _reported_column(patience_s)
+        os.write(1, b"\r\x1b[K")
+    finally:
+        termios.tcsetattr(0, termios.TCSANOW, saved)
+    return column is not None and column > 2
+
+
+def _reported_column(patience_s: float) -> int | None:
+    """The column of the cursor, from 1, as the terminal reports it."""
+    answer, deadline = b"", time.monotonic() + patience_s
+    while (left := deadline - time.monotonic()) > 0 and select.select([0], [], [], left)[0]:
+        answer += os.read(0, 64)
+        found = re.search(rb"\x1b\[\d+;(\d+)R", answer)
+        if found:
+            return int(found[1])
+    return None

@@ -77,12 +77,19 @@ class Terminal:
     def attributes(self) -> list[object]:
         return list(termios.tcgetattr(self._slave))
 
+    def hang_up(self) -> None:
+        """The terminal goes away; this process is not its session leader, so nobody gets a SIGHUP."""
+        os.close(self.master)
+        os.close(self._slave)
+        self.master = self._slave = -1
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait(10)
-        os.close(self.master)
-        os.close(self._slave)
+        if self.master >= 0:
+            os.close(self.master)
+            os.close(self._slave)
 
 
 @contextmanager

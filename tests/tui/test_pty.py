@@ -89,8 +89,9 @@ def test_nothing_raw_from_a_journal_reaches_the_terminal(ws: Workspace, term: st
             opened.read(6.0, until=b"HOSTILE")
             opened.read(0.5)
     assert b"HOSTILE" in opened.output
-    # Textual itself sets the shape of the pointer.
-    output = re.sub(rb"\x1b\]22;[a-z-]+\x07", b"", opened.output)
+    # We ask for the width of a sign before the screen is taken; Textual sets the shape of the pointer.
+    drawn = opened.output.partition(b"\x1b[?1049h")[2]
+    output = re.sub(rb"\x1b\]22;[a-z-]+\x07", b"", drawn)
     for raw in (b"\x1b]", b"\x07", b"\x1b[6n", b"\x9b5n", "\x9b".encode(), "\u202e".encode()):
         assert raw not in output
 
@@ -120,3 +121,22 @@ def test_a_closed_terminal_ends_the_app_and_not_the_run(ws: Workspace) -> None:
             opened.process.send_signal(signal.SIGHUP)
             assert opened.process.wait(5) == -signal.SIGHUP
         assert run.dir.alive()
+
+
+def test_a_terminal_that_went_without_a_word_ends_the_app(ws: Workspace) -> None:
+    with terminal(ws.root) as opened:
+        opened.read(10.0, until=SHOWN)
+        opened.hang_up()
+        assert opened.process.wait(15) == 0
+
+
+@pytest.mark.parametrize(("column", "sign"), [(2, "●"), (3, "*")])
+def test_a_terminal_that_draws_signs_two_cells_wide_gets_ascii(ws: Workspace, column: int, sign: str) -> None:
+    with live_run(ws), terminal(ws.root) as opened:
+        opened.read(5.0, until=b"\x1b[6n")
+        opened.press(b"\x1b[1;%dR" % column)
+        opened.read(6.0, until=b"2.1/4.0G")
+        opened.read(0.5)
+    drawn = opened.output.partition(b"\x1b[K")[2].decode()
+    assert f"{sign} " in drawn
+    assert ("●" in drawn) == (sign == "●")

@@ -21,8 +21,11 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
     terminal.prepare()
     ws = workspace()
     from engine.config import load_settings
+
+    settings = load_settings(ws)
+    wide = settings.ambiguous_width == "auto" and settings.signs == "auto" and terminal.ambiguous_is_wide()
     from tui.app import H2QApp
 
-    app = H2QApp(ws, tab, load_settings(ws), welcome=tab is None, interval=interval)
+    app = H2QApp(ws, tab, settings, welcome=tab is None, interval=interval, ambiguous_wide=wide)
     app.run(mouse=True)
     return app.return_code or 0
