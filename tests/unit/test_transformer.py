@@ -9,7 +9,7 @@ import torch
 
 from engine.models.card import ModelCard
 from engine.models.directory import load_model, save_model
-from engine.models.transformer import KVCache, ModelConfig, Transformer
+from engine.models.transformer import KVCache, ModelConfig, Transformer, attend
 
 torch.set_num_threads(1)
 TINY = ModelConfig(dim=32, layers=2, heads=4, kv_heads=2, head_dim=8, ffn=48, context=64, max_positions=128)
@@ -42,13 +42,17 @@ def test_transformers_gives_the_same_logits_for_the_written_directory(tmp_path: 
         assert torch.allclose(model(ids), theirs(ids).logits, atol=1e-4)
 
 
-def test_a_long_sequence_goes_the_fused_way_and_gives_the_same_logits() -> None:
-    model = random_model(
-        ModelConfig(dim=32, layers=1, heads=4, kv_heads=4, head_dim=8, ffn=48, max_positions=512)
-    )
-    ids = torch.randint(0, 256, (1, 400), generator=torch.Generator().manual_seed(3))
-    with torch.no_grad():
-        assert torch.allclose(model(ids)[:, :200], model(ids[:, :200]), atol=1e-5)
+@pytest.mark.parametrize("new", [2, 127, 128, 129, 300, 1024, 1100])
+@pytest.mark.parametrize("before", [0, 5])
+def test_blocked_and_fused_attention_give_what_the_formula_gives(new: int, before: int) -> None:
+    generator = torch.Generator().manual_seed(3)
+    total = new + before
+    queries = torch.randn(1, 2, new, 8, generator=generator)
+    keys, values = (torch.randn(1, 2, total, 8, generator=generator) for _name in ("keys", "values"))
+    scores = queries @ keys.transpose(-1, -2) / 8**0.5
+    future = torch.ones(new, total, dtype=torch.bool).triu(before + 1)
+    wanted = scores.masked_fill(future, float("-inf")).softmax(dim=-1) @ values
+    assert torch.allclose(attend(queries, keys, values), wanted, atol=1e-5)
 
 
 def test_the_cache_gives_what_a_whole_pass_gives() -> None:
