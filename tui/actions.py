@@ -169,10 +169,17 @@ _CORPUS = _rows(
         N_("import"),
         "corpus",
         "h2q-tui memory import PATH",
+        footer=True,
         help=N_("Files into memory."),
     ),
     Action(
-        "corpus.build", "b", N_("build"), "corpus", "h2q-tui corpus build", help=N_("Run the filters again.")
+        "corpus.build",
+        "b",
+        N_("build"),
+        "corpus",
+        "h2q-tui corpus build",
+        footer=True,
+        help=N_("Run the filters again."),
     ),
 )
 

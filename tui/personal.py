@@ -11,7 +11,7 @@ from engine.i18n import _, set_language, system_language
 from engine.runs.events import RunStatus
 from engine.runs.history import summarise
 from engine.runs.rundir import RunDir
-from engine.runs.view import RunSummary
+from engine.runs.summary import RunSummary
 from tui.actions import Keys
 from tui.terminal import theme_name
 from tui.widgets.footer import Footer

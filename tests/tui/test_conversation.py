@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -14,10 +16,13 @@ texts = st.text(alphabet=st.sampled_from("ab cde 中文，\n长wordlonger "), ma
 
 
 @given(texts, st.integers(2, 40))
-def test_wrapped_lines_fit_and_lose_nothing_but_line_ends(text: str, width: int) -> None:
+def test_wrapped_lines_fit_and_lose_nothing_but_the_place_of_the_break(text: str, width: int) -> None:
     lines = wrap(text, width)
     assert all(cell_len(text[begin:end]) <= max(2, width) for begin, end in lines)
-    assert "".join(text[begin:end] for begin, end in lines) == text.replace("\n", "")
+    kept = "".join(text[begin:end] for begin, end in lines)
+    assert kept.replace(" ", "") == text.replace("\n", "").replace(" ", "")
+    for (_begin, end), (begin, _end) in pairwise(lines):
+        assert text[end:begin] in ("", " ", "\n")
 
 
 @given(texts, texts, st.integers(2, 40))
@@ -30,6 +35,8 @@ def test_text_put_behind_changes_only_the_last_line(text: str, more: str, width:
 def test_a_word_is_not_torn_and_chinese_fills_its_lines() -> None:
     text = "the quick brown fox"
     assert [text[b:e] for b, e in wrap(text, 10)] == ["the quick ", "brown fox"]
+    text = "does not converse here"
+    assert [text[b:e] for b, e in wrap(text, 8)] == ["does not", "converse", "here"]
     text = "怎么重置手机"
     assert [text[b:e] for b, e in wrap(text, 5)] == ["怎么", "重置", "手机"]
 

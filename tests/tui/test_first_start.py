@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from engine.paths import Workspace
 from engine.runs.rundir import list_runs
 from engine.runs.spec import RunKind, RunSpec
 from tests.tui.helpers import text_of, until
+from tui import personal
 from tui.app import H2QApp
 from tui.screens.first_start import FirstStart, is_empty
 from tui.screens.import_files import ImportScreen, find_exports, size_shown
@@ -83,8 +85,7 @@ async def test_a_workspace_with_conversations_or_runs_is_not_asked_again(ws: Wor
     assert not is_empty(ws)
     app = H2QApp(ws, welcome=True)
     async with app.run_test(size=(80, 24)) as pilot:
-        await app.workers.wait_for_complete([w for w in app.workers if w.group == "first-start"])
-        await pilot.pause()
+        await until(pilot, lambda: not any(worker.group == "first-start" for worker in app.workers))
         assert not first_start(app)()
 
 
@@ -129,6 +130,36 @@ async def test_d_starts_the_demo_and_shows_the_train_tab(ws: Workspace, launched
         await until(pilot, lambda: bool(launched) and app.tab is not None and app.tab.TAB_ID == "train")
         assert launched[0].kind is RunKind.DEMO
         assert [run.spec.kind for run in list_runs(ws)] == [RunKind.DEMO]
+
+
+async def test_an_import_that_fails_says_why(ws: Workspace) -> None:
+    broken = Path.home() / "conversations.json"
+    broken.write_text("{")
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 24)) as pilot:
+        app.run_worker(personal.import_then_build(app, str(broken)))
+        await until(pilot, lambda: "The JSON is broken" in text_of(app).splitlines()[-1], 30)
+        assert [run.spec.kind for run in list_runs(ws)] == [RunKind.IMPORT]
+
+
+async def test_an_import_is_followed_by_a_build_and_the_list(ws: Workspace) -> None:
+    export = Path.home() / "chat.jsonl"
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"What is {n} plus {n}, please?"},
+                {"role": "assistant", "content": f"It is {2 * n}, as anybody can count."},
+            ]
+        }
+        for n in range(3)
+    ]
+    export.write_text("\n".join(json.dumps(row) for row in rows))
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 24)) as pilot:
+        app.run_worker(personal.import_then_build(app, str(export)))
+        await until(pilot, lambda: "What is 2 plus 2" in text_of(app), 45)
+        assert "collected 3" in text_of(app)
+        assert {run.spec.kind for run in list_runs(ws)} == {RunKind.IMPORT, RunKind.CORPUS}
 
 
 async def test_the_import_sheet_offers_exports_and_takes_a_path(ws: Workspace) -> None:

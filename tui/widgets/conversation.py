@@ -44,8 +44,8 @@ _NOT_FIRST = frozenset("，。、；：？！）》」』】”’…,.;:?!)]}")
 def wrap(text: str, width: int, start: int = 0) -> list[tuple[int, int]]:
     """Lines of `text` from `start` on as (begin, end) in characters, none wider than `width` cells.
 
-    Breaks after a space where the line has one and else between characters, so that Chinese fills its
-    lines. A line break ends a line. Only the last line changes when text is put behind.
+    Breaks at a space where the line has one and else between characters, so that Chinese fills its lines.
+    A line break ends a line. Only the last line changes when text is put behind.
     """
     lines: list[tuple[int, int]] = []
     while True:
@@ -79,7 +79,8 @@ def _wrap_paragraph(text: str, start: int, end: int, width: int, lines: list[tup
         elif text[stop] in _NOT_FIRST and stop - start > 1 and text[stop - 1] not in _NOT_FIRST:
             stop -= 1
         lines.append((start, stop))
-        start = stop
+        # A space at which the line breaks is seen at neither end.
+        start = stop + 1 if text[stop] == " " else stop
 
 
 def _breaks(before: str, after: str) -> bool:
