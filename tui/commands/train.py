@@ -10,7 +10,7 @@ from engine.i18n import _
 from tui.commands import common
 
 MODES = ("auto", "native", "scratch")
-RECIPES = ("fast", "h2q-local")
+RECIPES = ("fast", "quality", "h2q-local")
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +44,9 @@ def register(app: typer.Typer) -> None:
         ),
         wait: bool = typer.Option(False, "--wait", help=_("Wait when another run trains.")),
         output: str = typer.Option(None, "--output", help=_("Folder of the new model.")),
-        recipe: str = typer.Option("fast", "--recipe", help=_("fast, or h2q-local (the H2Q-Evo preset).")),
+        recipe: str = typer.Option(
+            "fast", "--recipe", help=_("fast, quality (larger, slower) or h2q-local (the H2Q-Evo preset).")
+        ),
         epochs: int = typer.Option(None, "--epochs", min=1, help=_("Passes over the corpus.")),
         batch_size: int = typer.Option(None, "--batch-size", min=1, help=_("Sequences per step.")),
         accumulation: int = typer.Option(
