@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
+from engine.memory.recollections import sweep_points
 from engine.memory.writing import TURNS_AT_ONCE, Writer, import_lock
 
 
@@ -27,6 +28,7 @@ def sweep(connection: sqlite3.Connection) -> None:
             r[0] for r in connection.execute("SELECT id FROM conversations WHERE import_id = ?", (import_id,))
         ]
         _delete(connection, ids)
+        sweep_points(connection, import_id)
         with Writer(connection).open():
             connection.execute("DELETE FROM imports WHERE id = ?", (import_id,))
 

@@ -6,42 +6,72 @@ import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from engine.errors import BadInput, UsageProblem
 from engine.i18n import N_, _
-from engine.memory.importers.files import OnBytes, ignore_bytes, is_zip, json_values, size_of
+from engine.memory.importers.badger import is_badger
+from engine.memory.importers.files import (
+    OnBytes,
+    first_value,
+    ignore_bytes,
+    is_zip,
+    json_values,
+    size_of,
+)
 from engine.memory.importers.roles import RoleMap, role_map_of
-from engine.memory.points import Conversation, Skipped
+from engine.memory.importers.sqlite_file import is_sqlite
+from engine.memory.points import Conversation, Item, Recollection, Skipped
 from engine.memory.store import MemoryStore
 
 if TYPE_CHECKING:
     from engine.runs.context import Outcome, RunContext
 
-FORMATS = ("chatgpt", "alpaca", "sharegpt", "openai", "text")
+FORMATS = (
+    "deepseek",
+    "chatgpt",
+    "claude",
+    "openwebui",
+    "lmstudio",
+    "cherry",
+    "chatbox",
+    "nextchat",
+    "crosswoz",
+    "llm",
+    "mindx",
+    "alpaca",
+    "completion",
+    "sharegpt",
+    "openai",
+    "chatml",
+    "text",
+)
 """Importers, in the order in which they are asked whether a file is theirs."""
 
 _JSON = frozenset({".json", ".jsonl", ".ndjson"})
-_KNOWN = _JSON | {".zip", ".txt", ".md"}
+_KNOWN = _JSON | {".zip", ".txt", ".md", ".db"}
 _MAX_FILES = 10_000
 
 REASONS = {
+    "another key": N_("another key"),
     "attachment": N_("attachment"),
     "empty conversation": N_("empty conversation"),
+    "empty memory point": N_("empty memory point"),
     "empty message": N_("empty message"),
     "entry of another shape": N_("entry of another shape"),
+    "failed answer": N_("failed answer"),
     "file of another kind": N_("file of another kind"),
     "forgotten earlier": N_("forgotten earlier"),
     "hidden message": N_("hidden message"),
     "history of another shape": N_("history of another shape"),
     "image": N_("image"),
+    "index of a skill": N_("index of a skill"),
     "line before the first speaker": N_("line before the first speaker"),
     "message of another branch": N_("message of another branch"),
     "message of another shape": N_("message of another shape"),
     "message without a role": N_("message without a role"),
-    "MindX memory points": N_("MindX memory points, which this version does not read"),
     "reasoning": N_("reasoning"),
     "row of another shape": N_("row of another shape"),
     "row without an answer": N_("row without an answer"),
@@ -56,11 +86,11 @@ class Importer(Protocol):
 
     NAME: str
 
-    def recognise(self, path: Path) -> bool: ...
+    def recognise(self, path: Path, value: Any) -> bool:
+        """`value` is the first JSON value of the file, None when it holds none."""
+        ...
 
-    def read(
-        self, path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes
-    ) -> Iterator[Conversation | Skipped]: ...
+    def read(self, path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Item]: ...
 
 
 class FileReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +98,8 @@ class FileReport(msgspec.Struct, frozen=True, kw_only=True):
     format: str
     conversations: int
     """Read from the file, whether new or not."""
+    points: int = 0
+    """Memory points that are no conversations."""
 
 
 class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +112,8 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
     skipped: dict[str, int]
     conversations: int
     """In memory now."""
+    points: int = 0
+    """Memory points taken that are no conversations."""
     seconds: float
     files: list[FileReport]
 
@@ -89,6 +123,8 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
     path: Path
     format: str
+    named: bool = True
+    """By the person; False: found in a folder, where some files may hold nothing."""
 
 
 def importer(name: str) -> Importer:
@@ -108,6 +144,13 @@ def detect(path: Path) -> str:
     name = _recognised(path)
     if name is not None:
         return name
+    if is_sqlite(path):
+        raise BadInput(
+            _("This is a database of none of the programs that are known ({known})").format(
+                known="Open WebUI, llm"
+            ),
+            path=path,
+        )
     if path.suffix.lower() in _JSON or is_zip(path):
         for _line, _value in json_values(path):
             break
@@ -169,23 +212,34 @@ def import_path(
         done += count
         on_progress(min(done, total), total, read)
 
-    def everything() -> Iterator[Conversation | Skipped]:
+    def everything() -> Iterator[Item]:
         nonlocal read
+        remembered = 0
         for item in wanted:
             if isinstance(item, Skipped):
                 yield item
                 continue
-            before = read
+            before, points = read, 0
             reasons: dict[str, int] = {}
             for made in importer(item.format).read(item.path, roles, on_bytes):
                 if isinstance(made, Skipped):
                     reasons[made.reason] = reasons.get(made.reason, 0) + made.count
-                else:
-                    read += 1
+                points += isinstance(made, Recollection)
+                read += isinstance(made, Conversation)
                 yield made
-            if read == before:
+            if read == before and not points and item.named:
                 raise BadInput(_nothing_in(reasons), path=item.path)
-            reports.append(FileReport(path=str(item.path), format=item.format, conversations=read - before))
+            remembered += points
+            reports.append(
+                FileReport(
+                    path=str(item.path), format=item.format, conversations=read - before, points=points
+                )
+            )
+        if not read and not remembered:
+            raise BadInput(
+                _("There are no conversations in this folder ({known})").format(known=", ".join(FORMATS)),
+                path=paths[0],
+            )
 
     origin = ", ".join(str(path) for path in paths)
     result = store.add(everything(), "+".join(sorted({f.format for f in files})), origin, again=again)
@@ -195,6 +249,7 @@ def import_path(
         unchanged=result.unchanged,
         superseded=result.superseded,
         skipped=result.skipped,
+        points=result.points,
         conversations=store.count(),
         seconds=round(time.monotonic() - began, 3),
         files=reports,
@@ -235,6 +290,8 @@ def summary(report: ImportReport) -> str:
     text = _("{taken} new, {unchanged} there already, {total} conversations in memory").format(
         taken=report.taken, unchanged=report.unchanged, total=report.conversations
     )
+    if report.points:
+        text += " · " + _("{n} memory points").format(n=report.points)
     if report.superseded:
         text += " · " + _("{n} had grown").format(n=report.superseded)
     return text
@@ -262,16 +319,17 @@ def _nothing_in(reasons: dict[str, int]) -> str:
 
 
 def _recognised(path: Path) -> str | None:
-    return next((name for name in FORMATS if importer(name).recognise(path)), None)
+    value = first_value(path)
+    return next((name for name in FORMATS if importer(name).recognise(path, value)), None)
 
 
 def _walk(folder: Path, format_: str) -> Iterator[Source | Skipped]:
-    from engine.workspace import is_mindx
-
     seen = 0
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder)
-        if any(part.startswith(".") for part in inside.parts) or path.suffix.lower() not in _KNOWN:
+        if any(part.startswith(".") for part in inside.parts):
+            continue
+        if path.suffix.lower() not in _KNOWN and not (path.name == "MANIFEST" and is_badger(path)):
             continue
         if not path.is_file() or path.stat().st_size == 0:
             continue
@@ -284,8 +342,4 @@ def _walk(folder: Path, format_: str) -> Iterator[Source | Skipped]:
         if name is None:
             yield Skipped(reason="file of another kind")
         else:
-            yield Source(path=path, format=name)
-    if is_mindx(folder) and any(
-        next(folder.rglob(f"{name}/MANIFEST"), None) for name in ("vectors", "memory")
-    ):
-        yield Skipped(reason="MindX memory points")
+            yield Source(path=path, format=name, named=False)

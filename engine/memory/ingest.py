@@ -16,7 +16,8 @@ import msgspec
 from engine.errors import Busy
 from engine.i18n import _
 from engine.memory.erasing import forgotten_key, salt_of, sweep
-from engine.memory.points import Conversation, Skipped, prefix_hashes
+from engine.memory.points import Conversation, Embedding, Item, Recollection, Skipped, prefix_hashes
+from engine.memory.recollections import embed, remember
 from engine.memory.writing import TURNS_AT_ONCE, Writer, import_lock
 
 _BATCH_CHARACTERS = 200_000
@@ -34,6 +35,8 @@ class ImportResult(msgspec.Struct, frozen=True, kw_only=True):
     superseded: int
     """Shorter forms that a taken one replaced."""
     skipped: dict[str, int]
+    points: int = 0
+    """Memory points taken that are no conversations."""
     transactions: int = 0
     longest_transaction_s: float = 0.0
 
@@ -41,7 +44,7 @@ class ImportResult(msgspec.Struct, frozen=True, kw_only=True):
 def add(
     connection: sqlite3.Connection,
     path: Path,
-    conversations: Iterable[Conversation | Skipped],
+    conversations: Iterable[Item],
     *,
     source: str,
     origin: str,
@@ -83,6 +86,7 @@ def add(
         unchanged=taking.unchanged,
         superseded=taking.superseded,
         skipped=taking.skipped,
+        points=taking.points,
         transactions=writer.transactions,
         longest_transaction_s=writer.longest,
     )
@@ -94,17 +98,25 @@ def _sweep_if_possible(connection: sqlite3.Connection) -> None:
         sweep(connection)
 
 
-def _batches(items: Iterable[Conversation | Skipped]) -> Iterator[list[Conversation | Skipped]]:
-    batch: list[Conversation | Skipped] = []
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    batch: list[Item] = []
     characters = 0
     for item in items:
         batch.append(item)
-        characters += 100 + (sum(len(t.text) for t in item.turns) if isinstance(item, Conversation) else 0)
+        characters += 100 + _size(item)
         if characters >= _BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0
     if batch:
         yield batch
+
+
+def _size(item: Item) -> int:
+    if isinstance(item, Conversation):
+        return sum(len(turn.text) for turn in item.turns)
+    if isinstance(item, Recollection):
+        return len(item.content)
+    return len(item.vector) if isinstance(item, Embedding) else 0
 
 
 class _Taking:
@@ -119,23 +131,38 @@ class _Taking:
         self.taken = 0
         self.unchanged = 0
         self.superseded = 0
+        self.points = 0
         self.remembered: list[str] = []
         self.skipped: dict[str, int] = {}
 
-    def take(self, batch: list[Conversation | Skipped]) -> None:
+    def take(self, batch: list[Item]) -> None:
         prepared = []
+        beside: list[Recollection | Embedding] = []
         for item in batch:
             if isinstance(item, Skipped):
                 self._skip(item.reason, item.count)
+            elif not isinstance(item, Conversation):
+                beside.append(item)
             elif not any(turn.text for turn in item.turns):
                 self._skip("empty conversation")
             else:
                 prepared.append((item, prefix_hashes(item.turns)))
-        if prepared:
+        if prepared or beside:
             with self.writer.open():
                 for conversation, hashes in prepared:
                     self._take_one(conversation, hashes)
                     self.writer.spend()
+                for other in beside:
+                    self._take_beside(other)
+                    self.writer.spend()
+
+    def _take_beside(self, item: Recollection | Embedding) -> None:
+        if isinstance(item, Embedding):
+            embed(self.connection, item)
+            return
+        new = remember(self.connection, item, self.import_id)
+        self.points += new
+        self.unchanged += not new
 
     def _skip(self, reason: str, count: int = 1) -> None:
         self.skipped[reason] = self.skipped.get(reason, 0) + count

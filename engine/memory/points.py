@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
@@ -93,6 +93,35 @@ class MemoryPoint(msgspec.Struct, frozen=True, kw_only=True):
     keywords: tuple[str, ...] = ()
     created_at: datetime | None = None
     conversation: Conversation | None = None
+
+
+class Recollection(msgspec.Struct, frozen=True, kw_only=True):
+    """A memory point as another program wrote it: a summary, not a conversation."""
+
+    id: str
+    source: str
+    content: str
+    summary: str = ""
+    keywords: tuple[str, ...] = ()
+    created_at: float | None = None
+    """Seconds since the epoch."""
+
+
+class Embedding(msgspec.Struct, frozen=True, kw_only=True):
+    """A vector that came with a conversation or a memory point."""
+
+    content_hash: str
+    """`content_hash` of the conversation's turns, SHA-256 of a memory point's content in UTF-8."""
+    point: str = ""
+    """Id of the memory point; empty for a conversation."""
+    embedder: str
+    """Who made it; unknown models are named by their program and dimensions ("mindx-512")."""
+    vector: bytes
+    """32-bit floats, little-endian."""
+
+
+Item: TypeAlias = "Conversation | Skipped | Recollection | Embedding"
+"""What an importer gives."""
 
 
 class TrainingDataSource(Protocol):

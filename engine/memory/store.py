@@ -19,7 +19,7 @@ from engine.errors import BadInput
 from engine.i18n import _
 from engine.memory import erasing, ingest
 from engine.memory.ingest import ImportResult
-from engine.memory.points import Conversation, Role, Skipped, Turn
+from engine.memory.points import Conversation, Item, Role, Turn
 from engine.memory.schema import MIGRATIONS, migrate, schema_version
 
 _CHUNK = 200
@@ -89,7 +89,7 @@ class MemoryStore:
 
     def add(
         self,
-        conversations: Iterable[Conversation | Skipped],
+        conversations: Iterable[Item],
         source: str = "",
         path: str = "",
         *,

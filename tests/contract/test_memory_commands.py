@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.paths import shipped
+from engine.errors import BadInput
+from engine.paths import Workspace, shipped
+from engine.workspace import open_workspace
+from tests.badger_writer import write_folder
 from tui import cli
 from tui.commands.common import GlobalOptions, options
 
 SAMPLE = shipped("data") / "sample" / "memory"
+EXPORTS = Path(__file__).parents[1] / "data" / "exports"
 
 
 class Shell:
@@ -85,18 +91,17 @@ def test_a_folder_is_searched_and_strangers_are_counted(shell: Shell, tmp_path: 
     assert mapped["taken"] == 1
 
 
-def test_sessions_of_mindx_come_in_and_its_points_are_counted(shell: Shell, tmp_path: Path) -> None:
+def test_sessions_and_points_of_mindx_come_in_as_its_refusal_says(shell: Shell, tmp_path: Path) -> None:
     mindx = tmp_path / "mindx"
-    for made in ("sessions", "vectors"):
-        (mindx / made).mkdir(parents=True)
-    (mindx / "vectors" / "MANIFEST").write_bytes(b"Bdgr")
-    session = {
-        "id": "session_1",
-        "messages": [{"role": "user", "content": "在吗"}, {"role": "assistant", "content": "在"}],
-    }
-    (mindx / "sessions" / "session_1.json").write_text(json.dumps(session))
-    taken = shell.json("memory", "import", mindx)
-    assert (taken["taken"], taken["skipped"]) == (1, {"MindX memory points": 1})
+    shutil.copytree(EXPORTS / "mindx", mindx)
+    # What MindX's training opens and never fills, and a session in which nothing was said.
+    write_folder(mindx / "data" / "memory", [])
+    (mindx / "data" / "sessions" / "session_2.json").write_text('{"id": "session_2", "messages": []}')
+    with pytest.raises(BadInput, match="memory import") as caught:
+        open_workspace(Workspace(root=mindx))
+    taken = shell.json(*shlex.split(caught.value.mend)[1:])
+    assert (taken["taken"], taken["points"]) == (3, 3)
+    assert taken["skipped"] == {"index of a skill": 2, "empty conversation": 1}
 
 
 def test_conversations_are_listed_found_and_shown(shell: Shell) -> None:

@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
     def import_(
         paths: list[str] = typer.Argument(metavar="PATH…"),  # noqa: B008
         format_: str = typer.Option(
-            "auto", "--format", help=_("auto, chatgpt, alpaca, sharegpt, openai or text.")
+            "auto", "--format", help=_("The program that wrote the files; auto looks into them.")
         ),
         map_: list[str] = typer.Option([], "--map", help=_("Who speaks: NAME=user,NAME=assistant.")),  # noqa: B008
         again: bool = typer.Option(False, "--again", help=_("Also what was forgotten earlier.")),

@@ -1,36 +1,29 @@
-"""Alpaca: rows of `instruction`, `input`, `output` and `history`; also `prompt` and `completion`."""
+"""Alpaca: rows of `instruction`, `input`, `output`, `system` and `history`."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.memory.importers.files import OnBytes, first_value, ignore_bytes, json_values
+from engine.memory.importers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.importers.roles import RoleMap, text_or_empty, time_of
 from engine.memory.points import Conversation, Role, Skipped, Turn
 
 NAME = "alpaca"
 
-_KEYS = (("instruction", "output"), ("prompt", "completion"))
-_LABEL = re.compile(r"\A(?:用户|助手): ")
-"""MindX writes its training rows as {"prompt": "用户: …", "completion": "助手: …"}."""
 
-
-def recognise(path: Path) -> bool:
-    value = first_value(path)
-    return isinstance(value, dict) and any(a in value and b in value for a, b in _KEYS)
+def recognise(path: Path, value: Any) -> bool:
+    return isinstance(value, dict) and "instruction" in value and "output" in value
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
     """One conversation for each row: system, history, question with its input, answer. Raises BadInput."""
     for _line, row in json_values(path, on_bytes):
-        keys = next(((a, b) for a, b in _KEYS if isinstance(row, dict) and a in row and b in row), None)
-        if keys is None:
+        if not recognise(path, row):
             yield Skipped(reason="row of another shape", whole=True)
             continue
-        question, answer = _plain(row[keys[0]]), _plain(row[keys[1]])
+        question, answer = _plain(row["instruction"]), _plain(row["output"])
         if question is None or not answer:
             yield Skipped(reason="row without an answer", whole=True)
             continue
@@ -51,7 +44,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
 
 
 def _plain(value: Any) -> str | None:
-    return _LABEL.sub("", value) if isinstance(value, str) else None
+    return value if isinstance(value, str) else None
 
 
 def _pair(question: str, answer: str) -> Iterator[Turn]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.memory.importers.files import OnBytes, first_value, ignore_bytes, json_values
+from engine.memory.importers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.importers.roles import RoleMap, role_of, text_or_empty, time_of, unknown_role
 from engine.memory.points import Conversation, Role, Skipped, Turn
 
@@ -24,8 +24,7 @@ _SKIPPED_TYPES = {
 }
 
 
-def recognise(path: Path) -> bool:
-    value = first_value(path)
+def recognise(path: Path, value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("mapping"), dict)
 
 

@@ -9,25 +9,26 @@ import codecs
 import json
 import re
 import shlex
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from engine.errors import BadInput
 from engine.i18n import _
+from engine.memory.importers.archive import MAX_FILE, export_members, opened_archive, opened_member
 
 MAX_VALUE = 64 * 2**20
 """Characters of one JSON value or one line: the longest conversation that is taken."""
-MAX_FILE = 8 * 2**30
-"""Bytes of a file, or of an archive's member when unpacked."""
-MAX_RATIO = 200
-"""Times a member may grow when unpacked; text packs 3 to 20 times."""
 _READ = 2**18
+T = TypeVar("T")
 _WHITE = re.compile(r"\s*")
-_EXPORT_MEMBER = re.compile(r"(?:.*/)?conversations(?:-\d+)?\.json\Z")
+
+
+class TooLong(BadInput):
+    """One value is longer than `MAX_VALUE`."""
+
 
 OnBytes = Callable[[int], None]
 """Called with the number of bytes read since the last call."""
@@ -45,8 +46,11 @@ def is_zip(path: Path) -> bool:
 def size_of(path: Path) -> int:
     """Bytes that reading `path` will go through: of a zip, those of the members that are read."""
     if is_zip(path):
-        with _archive(path) as archive:
+        with opened_archive(path) as archive:
             return sum(member.file_size for member in export_members(archive, path))
+    if path.name == "MANIFEST":
+        # Of a Badger folder: the tables that it names lie beside it.
+        return sum(table.stat().st_size for table in path.parent.glob("*.sst"))
     return path.stat().st_size
 
 
@@ -56,23 +60,20 @@ def json_values(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple[
     Of a zip, those of every `conversations.json` in it. Memory stays at the size of one value. Raises
     BadInput: missing, empty, a web page, not UTF-8, broken JSON, a value over `MAX_VALUE`, an unsafe zip.
     """
-    if is_zip(path):
-        with _archive(path) as archive:
-            for member in export_members(archive, path):
-                try:
-                    with archive.open(member) as file:
-                        yield from _values(file, path, on_bytes)
-                except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
-                    raise BadInput(
-                        _("The archive cannot be unpacked ({reason})").format(reason=error), path=path
-                    ) from None
-        return
-    with _opened(path) as file:
-        yield from _values(file, path, on_bytes)
+    return _each(path, on_bytes, _values)
+
+
+def json_members(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple[str, Any]]:
+    """The keys and values of one JSON object, for programs that put everything they have into one.
+
+    Memory stays at the size of one member. Raises BadInput as `json_values` does, and when it is no object.
+    """
+    return _each(path, on_bytes, _members)
 
 
 def first_value(path: Path) -> Any:
-    """The first JSON value of `path`; None when it holds none or is no JSON. Raises BadInput for broken JSON."""
+    """The first JSON value of `path`; None when it holds none or is no JSON. Of an object over `MAX_VALUE`,
+    its first members only. Raises BadInput for broken JSON."""
     if not is_zip(path):
         with _opened(path) as file:
             start = file.read(4096)
@@ -81,7 +82,24 @@ def first_value(path: Path) -> Any:
             bare[:1] == b"[" and bare[1:].lstrip()[:1] not in (b"{", b"[", b"]", b"")
         ):
             return None
-    return next((value for _line, value in json_values(path)), None)
+    try:
+        return next((value for _line, value in json_values(path)), None)
+    except TooLong:
+        return dict(islice(json_members(path), 1))
+
+
+def _each(
+    path: Path, on_bytes: OnBytes, parse: Callable[[IO[bytes], Path, OnBytes], Iterator[T]]
+) -> Iterator[T]:
+    """What `parse` makes of the file, or of each member of a zip that holds conversations."""
+    if is_zip(path):
+        with opened_archive(path) as archive:
+            for member in export_members(archive, path):
+                with opened_member(archive, member, path) as file:
+                    yield from parse(file, path, on_bytes)
+        return
+    with _opened(path) as file:
+        yield from parse(file, path, on_bytes)
 
 
 def lines(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple[int, str]]:
@@ -100,28 +118,6 @@ def lines(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple[int, s
                 raise _too_long(path, number + 1)
         if rest:
             yield number + 1, rest
-
-
-def export_members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
-    """The members of a ChatGPT export that hold conversations. Raises BadInput (none, or an unsafe one)."""
-    members = [
-        info for info in archive.infolist() if _EXPORT_MEMBER.match(info.filename) and not info.is_dir()
-    ]
-    if not members:
-        raise BadInput(_("The archive holds no conversations.json"), path=path)
-    for info in members:
-        if info.flag_bits & 1:
-            raise BadInput(
-                _("The archive is locked with a password; unpack it and import conversations.json"), path=path
-            )
-        if info.file_size > MAX_FILE or info.file_size > 10**6 + MAX_RATIO * info.compress_size:
-            raise BadInput(
-                _("The archive unpacks to {size} MB from {packed} MB, which no export does").format(
-                    size=info.file_size // 10**6, packed=info.compress_size // 10**6
-                ),
-                path=path,
-            )
-    return sorted(members, key=lambda info: info.filename)
 
 
 @contextmanager
@@ -153,18 +149,6 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             raise BadInput(
                 _("The file cannot be read ({reason})").format(reason=error.strerror), path=path
             ) from None
-
-
-@contextmanager
-def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, NotImplementedError, ValueError) as error:
-        raise BadInput(
-            _("The archive is broken or not a zip ({reason})").format(reason=error), path=path
-        ) from None
-    with archive:
-        yield archive
 
 
 def _encoding(file: IO[bytes]) -> str:
@@ -301,6 +285,37 @@ def _values(file: IO[bytes], path: Path, on_bytes: OnBytes) -> Iterator[tuple[in
         raise BadInput(_("There is something after the end of the JSON"), path=path, line=buffer.line)
 
 
+def _members(file: IO[bytes], path: Path, on_bytes: OnBytes) -> Iterator[tuple[str, Any]]:
+    encoding = _encoding(file) if file.seekable() else "utf-8-sig"
+    buffer = _Buffer(_texts(file, encoding, path, on_bytes))
+
+    def wanted(marks: str) -> str:
+        mark = buffer.next_character()
+        if not mark or mark not in marks:
+            raise BadInput(
+                _("The JSON is broken ({reason})").format(
+                    reason=_("{mark} expected").format(mark=" / ".join(marks))
+                ),
+                path=path,
+                line=buffer.line,
+            )
+        return mark
+
+    wanted("{")
+    buffer.move(buffer.at + 1)
+    ended = buffer.next_character() == "}"
+    while not ended:
+        wanted('"')
+        key = buffer.value(path, by_line=False)
+        wanted(":")
+        buffer.move(buffer.at + 1)
+        buffer.next_character()
+        yield key, buffer.value(path, by_line=False)
+        ended = wanted(",}") == "}"
+        if not ended:
+            buffer.move(buffer.at + 1)
+
+
 def _broken(error: Exception, text: str, at: int, path: Path, line: int, by_line: bool) -> BadInput:
     if isinstance(error, json.JSONDecodeError):
         reason = error.msg
@@ -313,7 +328,7 @@ def _broken(error: Exception, text: str, at: int, path: Path, line: int, by_line
     return BadInput(_("The JSON is broken ({reason})").format(reason=reason), path=path, line=line)
 
 
-def _too_long(path: Path, line: int) -> BadInput:
-    return BadInput(
+def _too_long(path: Path, line: int) -> TooLong:
+    return TooLong(
         _("One conversation or line is longer than {n} MB").format(n=MAX_VALUE // 2**20), path=path, line=line
     )

@@ -1,25 +1,21 @@
-"""OpenAI `messages`: JSONL of `{"messages": [{"role", "content"}]}`, a JSON list of them, or one conversation.
-
-MindX's `session_<n>.json` has the same shape, with times.
-"""
+"""OpenAI `messages`: JSONL of `{"messages": [{"role", "content"}]}`, a JSON list of them, or one conversation."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from engine.memory.importers.files import OnBytes, first_value, ignore_bytes, json_values
+from engine.memory.importers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.parts import text_of
 from engine.memory.importers.roles import RoleMap, role_of, text_or_empty, time_of, unknown_role
 from engine.memory.points import Conversation, Role, Skipped, Turn
 
 NAME = "openai"
 
 
-def recognise(path: Path) -> bool:
-    value = first_value(path)
+def recognise(path: Path, value: Any) -> bool:
     return isinstance(value, dict) and (isinstance(value.get("messages"), list) or _is_message(value))
 
 
@@ -50,8 +46,6 @@ def _conversation(row: dict[str, Any], role_map: RoleMap) -> Iterator[Conversati
             else:
                 turns.append(made)
     id_ = text_or_empty(row.get("id"))
-    if id_.startswith("session_"):
-        turns = _joined(turns)
     if not any(turn.role in (Role.USER, Role.ASSISTANT) for turn in turns):
         yield Skipped(reason="empty conversation", whole=True)
         return
@@ -73,7 +67,7 @@ def _turns(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
     if role is None:
         yield unknown_role(message.get("role"))
         return
-    text, skipped = _text(message.get("content"))
+    text, skipped = text_of(message.get("content"))
     yield from skipped
     calls = message.get("tool_calls")
     time = time_of(message.get("time", message.get("created_at")))
@@ -83,31 +77,3 @@ def _turns(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
         yield Skipped(reason="empty message")
     if calls:
         yield Turn(role=Role.TOOL, text=json.dumps(calls, ensure_ascii=False), time=time)
-
-
-def _text(content: object) -> tuple[str, list[Skipped]]:
-    if content is None or isinstance(content, str):
-        return content or "", []
-    if not isinstance(content, list):
-        return "", [Skipped(reason="message of another shape")]
-    texts = []
-    skipped = []
-    for part in content:
-        if isinstance(part, str):
-            texts.append(part)
-        elif isinstance(part, dict) and isinstance(part.get("text"), str):
-            texts.append(part["text"])
-        else:
-            kind = part.get("type") if isinstance(part, dict) else None
-            image = isinstance(kind, str) and "image" in kind
-            skipped.append(Skipped(reason="image" if image else "attachment"))
-    return "\n".join(text for text in texts if text), skipped
-
-
-def _joined(turns: list[Turn]) -> list[Turn]:
-    """MindX cuts a long message into several of the same role."""
-    joined = []
-    for role, group in groupby(turns, key=lambda turn: turn.role):
-        parts = list(group)
-        joined.append(Turn(role=role, text="".join(part.text for part in parts), time=parts[0].time))
-    return joined

@@ -1,16 +1,16 @@
-"""Names of speakers and forms of time in other programs' files, as ours."""
+"""Names of speakers and forms of time in other programs' files, as ours, and the end of every importer."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from engine.errors import UsageProblem
 from engine.i18n import _
-from engine.memory.points import Role, Skipped
+from engine.memory.points import Conversation, Role, Skipped, Turn
 
 RoleMap = Mapping[str, Role]
 """The person's own names (`--map 客服=assistant`), in lower case."""
@@ -74,4 +74,33 @@ def text_or_empty(value: object) -> str:
         return value[:500]
     return (
         str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18 else ""
+    )
+
+
+def finished(
+    made: Iterable[Turn | Skipped],
+    *,
+    source: str,
+    external_id: str = "",
+    title: str = "",
+    started_at: float | None = None,
+    updated_at: float | None = None,
+) -> Iterator[Conversation | Skipped]:
+    """What was left out of a conversation, then the conversation; one in which nobody speaks is left out."""
+    turns = []
+    for item in made:
+        if isinstance(item, Turn):
+            turns.append(item)
+        else:
+            yield item
+    if not any(turn.role in (Role.USER, Role.ASSISTANT) for turn in turns):
+        yield Skipped(reason="empty conversation", whole=True)
+        return
+    yield Conversation.of(
+        turns,
+        source=source,
+        external_id=external_id,
+        title=title,
+        started_at=started_at,
+        updated_at=updated_at,
     )

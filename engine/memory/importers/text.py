@@ -7,19 +7,38 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from engine.errors import BadInput
 from engine.i18n import _
 from engine.memory.importers.files import MAX_VALUE, OnBytes, ignore_bytes, is_zip, lines
 from engine.memory.importers.roles import RoleMap
+from engine.memory.importers.sqlite_file import is_sqlite
 from engine.memory.points import Conversation, Role, Skipped, Turn
 
 NAME = "text"
 
 _LABELS: dict[str, Role] = {
-    **dict.fromkeys(("用户", "我", "问", "user", "human", "q", "question", "you", "me"), Role.USER),
     **dict.fromkeys(
-        ("助手", "答", "assistant", "ai", "bot", "a", "answer", "chatgpt", "gpt", "model"), Role.ASSISTANT
+        ("用户", "我", "问", "提问", "问题", "user", "human", "q", "question", "you", "me"), Role.USER
+    ),
+    **dict.fromkeys(
+        (
+            "助手",
+            "助理",
+            "机器人",
+            "答",
+            "回答",
+            "assistant",
+            "ai",
+            "bot",
+            "a",
+            "answer",
+            "chatgpt",
+            "gpt",
+            "model",
+        ),
+        Role.ASSISTANT,
     ),
     **dict.fromkeys(("系统", "system"), Role.SYSTEM),
 }
@@ -33,9 +52,9 @@ _LOOK = 200
 """Lines that are looked at to recognise a transcript."""
 
 
-def recognise(path: Path) -> bool:
+def recognise(path: Path, value: Any) -> bool:
     """Two different speakers are needed: one alone is a heading."""
-    return not is_zip(path) and len(set(_speakers(path, {}))) >= 2
+    return value is None and not is_zip(path) and not is_sqlite(path) and len(set(_speakers(path, {}))) >= 2
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:

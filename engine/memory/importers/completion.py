@@ -1,0 +1,71 @@
+"""Prompt and completion: rows of `{"prompt", "completion"}`, each a text or, as TRL has them, a list of messages.
+
+Also the rows that MindX trained on, `{"prompt": "用户: …", "completion": "助手: …"}`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from engine.memory.importers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.parts import text_of
+from engine.memory.importers.roles import RoleMap, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.points import Conversation, Role, Skipped, Turn
+
+NAME = "completion"
+
+_LABEL = re.compile(r"\A(?:用户|助手): ")
+
+
+def recognise(path: Path, value: Any) -> bool:
+    return isinstance(value, dict) and "prompt" in value and "completion" in value
+
+
+def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+    """One conversation for each row. Raises BadInput."""
+    for _line, row in json_values(path, on_bytes):
+        if not recognise(path, row):
+            yield Skipped(reason="row of another shape", whole=True)
+            continue
+        turns: list[Turn] = []
+        system = row.get("system")
+        if isinstance(system, str) and system:
+            turns.append(Turn(role=Role.SYSTEM, text=system))
+        for side, role in (("prompt", Role.USER), ("completion", Role.ASSISTANT)):
+            for made in _turns(row[side], role, role_map):
+                if isinstance(made, Turn):
+                    turns.append(made)
+                else:
+                    yield made
+        if not turns or turns[-1].role is not Role.ASSISTANT:
+            yield Skipped(reason="row without an answer", whole=True)
+            continue
+        yield Conversation.of(
+            turns,
+            source=NAME,
+            external_id=text_or_empty(row.get("id")),
+            started_at=time_of(row.get("timestamp")),
+        )
+
+
+def _turns(side: object, role: Role, role_map: RoleMap) -> Iterator[Turn | Skipped]:
+    if isinstance(side, str):
+        text = _LABEL.sub("", side)
+        if text or role is Role.USER:
+            yield Turn(role=role, text=text)
+        return
+    for message in side if isinstance(side, list) else []:
+        name = message.get("role") if isinstance(message, dict) else None
+        said_by = role_of(name, role_map)
+        if said_by is None:
+            yield unknown_role(name)
+            continue
+        text, skipped = text_of(message.get("content"))
+        yield from skipped
+        if text:
+            yield Turn(role=said_by, text=text)
+        elif not skipped:
+            yield Skipped(reason="empty message")

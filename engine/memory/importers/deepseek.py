@@ -1,0 +1,98 @@
+"""The export of chat.deepseek.com: `conversations.json` or its zip, as written since 2025.
+
+A tree like ChatGPT's; a message has `fragments` of the types REQUEST, RESPONSE, THINK and those of its tools,
+and no role of its own. Older ones have `content` instead, answering in turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from engine.memory.importers.branches import Node, current_branch
+from engine.memory.importers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.points import Conversation, Role, Skipped, Turn
+
+NAME = "deepseek"
+
+_SPOKEN = {"REQUEST": Role.USER, "RESPONSE": Role.ASSISTANT}
+_LEFT_OUT = {
+    "THINK": "reasoning",
+    "SEARCH": "tool message",
+    "READ_LINK": "tool message",
+    "FILE": "attachment",
+}
+
+
+def recognise(path: Path, value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("mapping"), dict):
+        return False
+    nodes = [node for node in value["mapping"].values() if isinstance(node, dict)]
+    messages = [node["message"] for node in nodes if isinstance(node.get("message"), dict)]
+    return any("fragments" in message for message in messages) or "inserted_at" in value
+
+
+def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+    """One conversation for each entry, along the branch with the newest message. Raises BadInput."""
+    for _line, entry in json_values(path, on_bytes):
+        if not isinstance(entry, dict) or not isinstance(entry.get("mapping"), dict):
+            yield Skipped(reason="entry of another shape", whole=True)
+            continue
+        nodes = {
+            key: _node(key, node, role_map)
+            for key, node in entry["mapping"].items()
+            if isinstance(node, dict)
+        }
+        yield from finished(
+            current_branch(nodes, entry.get("current_node")),
+            source=NAME,
+            external_id=text_or_empty(entry.get("id")),
+            title=text_or_empty(entry.get("title")),
+            started_at=time_of(entry.get("inserted_at")),
+            updated_at=time_of(entry.get("updated_at")),
+        )
+
+
+def _node(key: str, node: dict[str, Any], role_map: RoleMap) -> Node:
+    message = node.get("message")
+    parent = text_or_empty(node.get("parent"))
+    if not isinstance(message, dict):
+        return Node(parent=parent)
+    time = time_of(message.get("inserted_at"))
+    role, text, skipped = _said(message, role_map)
+    files = message.get("files")
+    if isinstance(files, list) and files:
+        skipped.append(Skipped(reason="attachment", count=len(files)))
+    if role is None or not text.strip():
+        return Node(
+            parent=parent, skipped=tuple(skipped) or (Skipped(reason="empty message"),), time=time or 0
+        )
+    turn = Turn(role=role, text=text, time=time, external_id=key)
+    return Node(parent=parent, turn=turn, skipped=tuple(skipped), time=time or 0)
+
+
+def _said(message: dict[str, Any], role_map: RoleMap) -> tuple[Role | None, str, list[Skipped]]:
+    fragments = message.get("fragments")
+    if not isinstance(fragments, list):
+        role = role_of(message.get("role"), role_map)
+        content = message.get("content")
+        if role is None:
+            return None, "", [unknown_role(message.get("role"))]
+        return (role, content, []) if isinstance(content, str) else (None, "", [])
+    role = None
+    texts = []
+    skipped = []
+    for fragment in fragments:
+        kind = fragment.get("type") if isinstance(fragment, dict) else None
+        content = fragment.get("content") if isinstance(fragment, dict) else None
+        spoken = (_SPOKEN.get(kind) or role_map.get(kind.lower())) if isinstance(kind, str) else None
+        if spoken is not None and isinstance(content, str):
+            role = role or spoken
+            texts.append(content)
+        elif isinstance(kind, str) and (kind in _LEFT_OUT or kind.startswith("TOOL")):
+            skipped.append(Skipped(reason=_LEFT_OUT.get(kind, "tool message")))
+        else:
+            skipped.append(unknown_role(kind))
+    return role, "\n".join(text for text in texts if text), skipped

@@ -1,0 +1,113 @@
+"""LM Studio: one `<time>.conversation.json` for each chat, as written since 0.3 (`~/.lmstudio/conversations`).
+
+A message has `versions`, of which `currentlySelected` is shown: a `singleStep` with `content` parts, or a
+`multiStep` whose `contentBlock` steps carry them, those of the style `thinking` apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from engine.memory.importers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.parts import text_of
+from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.importers.thinking import spoken
+from engine.memory.points import Conversation, Role, Skipped, Turn
+
+NAME = "lmstudio"
+
+
+def recognise(path: Path, value: Any) -> bool:
+    messages = value.get("messages") if isinstance(value, dict) else None
+    if not isinstance(messages, list):
+        return False
+    if not messages:
+        return path.name.endswith(".conversation.json")
+    return any(isinstance(message, dict) and "versions" in message for message in messages)
+
+
+def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+    """The chat of the file. Other versions of an answer become its alternatives. Raises BadInput."""
+    for _line, chat in json_values(path, on_bytes):
+        if not isinstance(chat, dict) or not isinstance(chat.get("messages"), list):
+            yield Skipped(reason="entry of another shape", whole=True)
+            continue
+        times = [time_of(chat.get(f"{who}LastMessagedAt")) for who in ("user", "assistant")]
+        yield from finished(
+            _turns(chat, role_map),
+            source=NAME,
+            external_id=text_or_empty(chat.get("createdAt")),
+            title=text_or_empty(chat.get("name")),
+            started_at=time_of(chat.get("createdAt")),
+            updated_at=max((time for time in times if time is not None), default=None),
+        )
+
+
+def _turns(chat: dict[str, Any], role_map: RoleMap) -> Iterator[Turn | Skipped]:
+    system = chat.get("systemPrompt")
+    if isinstance(system, str) and system.strip():
+        yield Turn(role=Role.SYSTEM, text=system)
+    for message in chat["messages"]:
+        versions = message.get("versions") if isinstance(message, dict) else None
+        if not isinstance(versions, list) or not versions:
+            yield Skipped(reason="message of another shape")
+            continue
+        selected = message.get("currentlySelected")
+        kept = selected if isinstance(selected, int) and 0 <= selected < len(versions) else len(versions) - 1
+        turn, skipped = _version(versions[kept], role_map)
+        yield from skipped
+        others = [_version(other, role_map)[0] for n, other in enumerate(versions) if n != kept]
+        texts = tuple(dict.fromkeys(other.text for other in others if other is not None))
+        if turn is None or turn.role is not Role.ASSISTANT:
+            if texts:
+                yield Skipped(reason="message of another branch", count=len(texts))
+            if turn is not None:
+                yield turn
+            continue
+        yield Turn(
+            role=turn.role, text=turn.text, alternatives=tuple(text for text in texts if text != turn.text)
+        )
+
+
+def _version(version: object, role_map: RoleMap) -> tuple[Turn | None, list[Skipped]]:
+    if not isinstance(version, dict):
+        return None, [Skipped(reason="message of another shape")]
+    role = role_of(version.get("role"), role_map)
+    if role is None:
+        return None, [unknown_role(version.get("role"))]
+    if role is Role.TOOL:
+        return None, [Skipped(reason="tool message")]
+    texts = []
+    skipped = []
+    for content in _contents(version):
+        if isinstance(content, Skipped):
+            skipped.append(content)
+            continue
+        text, left_out = text_of(content)
+        skipped += left_out
+        texts.append(text)
+    text, thought = spoken("\n".join(text for text in texts if text), role)
+    skipped += thought
+    if not text.strip():
+        return None, skipped or [Skipped(reason="empty message")]
+    return Turn(role=role, text=text), skipped
+
+
+def _contents(version: dict[str, Any]) -> Iterator[Any]:
+    steps = version.get("steps")
+    if not isinstance(steps, list):
+        yield version.get("content")
+        return
+    for step in steps:
+        # `status` and `debugInfoBlock` say how it went, nothing that was said.
+        if not isinstance(step, dict) or step.get("type") != "contentBlock":
+            continue
+        style = step.get("style")
+        if isinstance(style, dict) and style.get("type") == "thinking":
+            yield Skipped(reason="reasoning")
+        elif step.get("roleOverride") == "tool":
+            yield Skipped(reason="tool message")
+        else:
+            yield step.get("content")

@@ -1,0 +1,172 @@
+"""MindX 1.x: sessions (`data/sessions/session_*.json`) and memory points (the Badger folder `data/vectors`).
+
+A long message is cut there into several of one role; they are joined. A point whose content is a dialogue
+(`user: …`, `assistant: …` or `bot: …`) is a conversation, a summary stays a memory point; vectors are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from array import array
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from engine.memory.importers.badger import is_badger, newest_values
+from engine.memory.importers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.parts import text_of
+from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.points import (
+    Conversation,
+    Embedding,
+    Item,
+    Recollection,
+    Role,
+    Skipped,
+    Turn,
+    content_hash,
+    well_formed,
+)
+from engine.memory.recollections import point_hash
+
+NAME = "mindx"
+
+_SPEAKER = re.compile(r"^(user|assistant|bot): ?", re.MULTILINE)
+_DIMENSIONS = 8192
+
+
+def recognise(path: Path, value: Any) -> bool:
+    if path.name == "MANIFEST":
+        return is_badger(path)
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("messages"), list)
+        and text_or_empty(value.get("id")).startswith("session_")
+    )
+
+
+def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Item]:
+    """The conversation of a session file, or everything in the Badger folder whose MANIFEST it is.
+
+    Raises BadInput.
+    """
+    if path.name == "MANIFEST":
+        for key, value in newest_values(path.parent):
+            on_bytes(len(value))
+            yield from _point(key.decode("utf-8", "replace"), value)
+        return
+    for _line, session in json_values(path, on_bytes):
+        if not isinstance(session, dict) or not isinstance(session.get("messages"), list):
+            yield Skipped(reason="entry of another shape", whole=True)
+            continue
+        yield from finished(
+            _joined(_turns(session["messages"], role_map)),
+            source=NAME,
+            external_id=text_or_empty(session.get("id")),
+            started_at=time_of(session.get("created_at")),
+            updated_at=time_of(session.get("ended_at")),
+        )
+
+
+def _turns(messages: list[Any], role_map: RoleMap) -> Iterator[Turn | Skipped]:
+    for message in messages:
+        name = message.get("role") if isinstance(message, dict) else None
+        role = role_of(name, role_map)
+        if role is None:
+            yield unknown_role(name)
+            continue
+        text, skipped = text_of(message.get("content"))
+        yield from skipped
+        if text:
+            yield Turn(role=role, text=text, time=time_of(message.get("time")))
+        elif not skipped:
+            yield Skipped(reason="empty message")
+
+
+def _joined(made: Iterator[Turn | Skipped]) -> Iterator[Turn | Skipped]:
+    turns = []
+    for item in made:
+        if isinstance(item, Turn):
+            turns.append(item)
+        else:
+            yield item
+    for role, group in groupby(turns, key=lambda turn: turn.role):
+        parts = list(group)
+        yield Turn(role=role, text="".join(part.text for part in parts), time=parts[0].time)
+
+
+def _point(key: str, value: bytes) -> Iterator[Item]:
+    if not key.startswith("memory_"):
+        yield Skipped(
+            reason="index of a skill" if key.startswith(("skill_vector:", "capability:")) else "another key"
+        )
+        return
+    try:
+        entry = json.loads(value)
+        point = entry["metadata"]["memory_point"]
+        content, summary, keywords = point["content"], point.get("summary", ""), point.get("keywords")
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        yield Skipped(reason="entry of another shape", whole=True)
+        return
+    if not isinstance(content, str) or not content.strip():
+        yield Skipped(reason="empty memory point", whole=True)
+        return
+    # A point that was merged has lost its time; its key says when it was stored.
+    made_at = time_of(point.get("created_at"))
+    nanoseconds = key.removeprefix("memory_")
+    if made_at is None and nanoseconds.isdecimal() and len(nanoseconds) < 20:
+        made_at = time_of(int(nanoseconds) / 1e9)
+    vector = _vector(entry.get("vector")) or _vector(point.get("vector"))
+    turns = _dialogue(content)
+    if turns:
+        talk = Conversation.of(turns, source=NAME, external_id=key, started_at=made_at, updated_at=made_at)
+        yield talk
+        point_id, hash_ = "", content_hash(talk.turns)
+    else:
+        words = [word for word in keywords if isinstance(word, str)] if isinstance(keywords, list) else []
+        remembered = Recollection(
+            id=key,
+            source=NAME,
+            content=well_formed(content),
+            summary=well_formed(summary) if isinstance(summary, str) else "",
+            keywords=tuple(map(well_formed, words)),
+            created_at=made_at,
+        )
+        yield remembered
+        point_id, hash_ = key, point_hash(remembered.content)
+    if vector:
+        yield Embedding(
+            content_hash=hash_, point=point_id, embedder=f"{NAME}-{len(vector) // 4}", vector=vector
+        )
+
+
+def _dialogue(content: str) -> list[Turn]:
+    """The turns of a content that begins with a speaker and in which both speak; else none."""
+    marks = list(_SPEAKER.finditer(content))
+    if not marks or content[: marks[0].start()].strip() or len({mark[1] == "user" for mark in marks}) < 2:
+        return []
+    ends = [*(mark.start() for mark in marks[1:]), len(content)]
+    turns = [
+        Turn(
+            role=Role.USER if mark[1] == "user" else Role.ASSISTANT,
+            text=content[mark.end() : end].strip("\n"),
+        )
+        for mark, end in zip(marks, ends, strict=True)
+    ]
+    return [turn for turn in turns if turn.text.strip()]
+
+
+def _vector(value: object) -> bytes:
+    """The numbers as 32-bit floats, little-endian; empty when they are no vector."""
+    if not isinstance(value, list) or not 0 < len(value) <= _DIMENSIONS:
+        return b""
+    try:
+        numbers = array("f", value)
+    except (TypeError, OverflowError):
+        return b""
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tobytes()

@@ -1,0 +1,78 @@
+"""NextChat (ChatGPT-Next-Web): the backup of "Export" in its settings, versions 2.9 to 2.16.
+
+`chat-next-web-store` holds `sessions` with `messages`. Their dates are written in the language of the browser
+and are not read; `lastUpdate` dates the session. What a mask says beforehand is not part of the conversation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from engine.memory.importers.files import OnBytes, ignore_bytes, json_members
+from engine.memory.importers.parts import text_of
+from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.importers.thinking import spoken
+from engine.memory.points import Conversation, Role, Skipped, Turn
+
+NAME = "nextchat"
+
+_STORE = "chat-next-web-store"
+
+
+def recognise(path: Path, value: Any) -> bool:
+    return isinstance(value, dict) and _STORE in value
+
+
+def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+    """One conversation for each session; those never used are left out. Raises BadInput."""
+    for key, store in json_members(path, on_bytes):
+        if key != _STORE:
+            continue
+        sessions = store.get("sessions") if isinstance(store, dict) else None
+        for session in sessions if isinstance(sessions, list) else []:
+            if not isinstance(session, dict) or not isinstance(session.get("messages"), list):
+                yield Skipped(reason="entry of another shape", whole=True)
+                continue
+            yield from finished(
+                _turns(session, role_map),
+                source=NAME,
+                external_id=text_or_empty(session.get("id")),
+                title=text_or_empty(session.get("topic")),
+                updated_at=time_of(session.get("lastUpdate")),
+            )
+
+
+def _turns(session: dict[str, Any], role_map: RoleMap) -> Iterator[Turn | Skipped]:
+    mask = session.get("mask")
+    context = mask.get("context") if isinstance(mask, dict) else None
+    for message in context if isinstance(context, list) else []:
+        if isinstance(message, dict) and message.get("role") == "system":
+            yield from _turn(message, role_map)
+        else:
+            yield Skipped(reason="hidden message")
+    for message in session["messages"]:
+        yield from _turn(message, role_map)
+
+
+def _turn(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
+    if not isinstance(message, dict):
+        yield Skipped(reason="message of another shape")
+        return
+    role = role_of(message.get("role"), role_map)
+    if role is None:
+        yield unknown_role(message.get("role"))
+        return
+    text, skipped = text_of(message.get("content"))
+    text, thought = spoken(text, role)
+    yield from skipped
+    yield from thought
+    if isinstance(message.get("tools"), list) and message["tools"]:
+        yield Skipped(reason="tool message", count=len(message["tools"]))
+    if message.get("isError") and role is Role.ASSISTANT:
+        yield Skipped(reason="failed answer")
+    elif text.strip():
+        yield Turn(role=role, text=text, external_id=text_or_empty(message.get("id")))
+    elif not skipped:
+        yield Skipped(reason="empty message")

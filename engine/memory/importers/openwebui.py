@@ -1,0 +1,105 @@
+"""Open WebUI: the JSON of "Export chats" (one or all), and its database `webui.db`; read with 0.3 to 0.6.
+
+Both hold the same `chat`: `history.messages` is a tree of messages with `parentId`, `history.currentId` its
+current leaf; `messages`, the current branch as a list, is read where there is no history.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from engine.memory.importers.branches import Node, current_branch
+from engine.memory.importers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.parts import text_of
+from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.importers.sqlite_file import is_sqlite, rows, tables
+from engine.memory.importers.thinking import spoken
+from engine.memory.points import Conversation, Role, Skipped, Turn
+
+NAME = "openwebui"
+
+_COLUMNS = ("id", "title", "chat", "created_at", "updated_at")
+_CHATS = "SELECT id, title, chat, created_at, updated_at FROM chat ORDER BY created_at, id"
+
+
+def recognise(path: Path, value: Any) -> bool:
+    if is_sqlite(path):
+        return {"chat", "user", "auth"} <= set(tables(path))
+    chat = value.get("chat") if isinstance(value, dict) else None
+    return isinstance(chat, dict) and ("history" in chat or "messages" in chat)
+
+
+def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+    """One conversation for each chat. Raises BadInput, also for a database of another version."""
+    for entry in _from_database(path, on_bytes) if is_sqlite(path) else _from_json(path, on_bytes):
+        chat = entry.get("chat") if isinstance(entry, dict) else None
+        if not isinstance(entry, dict) or not isinstance(chat, dict):
+            yield Skipped(reason="entry of another shape", whole=True)
+            continue
+        nodes, current = _nodes(chat, role_map)
+        yield from finished(
+            current_branch(nodes, current),
+            source=NAME,
+            external_id=text_or_empty(entry.get("id")) or text_or_empty(chat.get("id")),
+            title=text_or_empty(entry.get("title")) or text_or_empty(chat.get("title")),
+            started_at=time_of(entry.get("created_at")) or time_of(chat.get("timestamp")),
+            updated_at=time_of(entry.get("updated_at")),
+        )
+
+
+def _from_json(path: Path, on_bytes: OnBytes) -> Iterator[Any]:
+    for _line, entry in json_values(path, on_bytes):
+        yield entry
+
+
+def _from_database(path: Path, on_bytes: OnBytes) -> Iterator[Any]:
+    for row in rows(path, {"chat": _COLUMNS}, _CHATS):
+        entry = dict(zip(_COLUMNS, row, strict=True))
+        text = entry["chat"]
+        on_bytes(len(text) if isinstance(text, str | bytes) else 0)
+        try:
+            entry["chat"] = json.loads(text) if isinstance(text, str | bytes) else None
+        except (ValueError, RecursionError):
+            entry["chat"] = None
+        yield entry
+
+
+def _nodes(chat: dict[str, Any], role_map: RoleMap) -> tuple[dict[str, Node], object]:
+    history = chat.get("history")
+    messages = history.get("messages") if isinstance(history, dict) else None
+    if isinstance(messages, dict) and messages:
+        nodes = {key: _node(message, role_map) for key, message in messages.items()}
+        return nodes, history.get("currentId") if isinstance(history, dict) else None
+    listed = chat.get("messages")
+    chain: dict[str, Node] = {}
+    for position, message in enumerate(listed if isinstance(listed, list) else []):
+        node = _node(message, role_map)
+        parent = str(position - 1) if position else ""
+        chain[str(position)] = Node(parent=parent, turn=node.turn, skipped=node.skipped, time=node.time)
+    return chain, next(reversed(chain), None)
+
+
+def _node(message: object, role_map: RoleMap) -> Node:
+    if not isinstance(message, dict):
+        return Node(skipped=(Skipped(reason="message of another shape"),))
+    parent = text_or_empty(message.get("parentId"))
+    time = time_of(message.get("timestamp"))
+    role = role_of(message.get("role"), role_map)
+    if role is None:
+        return Node(parent=parent, skipped=(unknown_role(message.get("role")),), time=time or 0)
+    text, left_out = text_of(message.get("content"))
+    text, thought = spoken(text, role)
+    skipped = [*left_out, *thought]
+    files = message.get("files")
+    if isinstance(files, list) and files:
+        skipped.append(Skipped(reason="attachment", count=len(files)))
+    if role is Role.TOOL:
+        return Node(parent=parent, skipped=(Skipped(reason="tool message"),), time=time or 0)
+    if not text.strip():
+        failed = "failed answer" if message.get("error") else "empty message"
+        return Node(parent=parent, skipped=tuple(skipped) or (Skipped(reason=failed),), time=time or 0)
+    turn = Turn(role=role, text=text, time=time, external_id=text_or_empty(message.get("id")))
+    return Node(parent=parent, turn=turn, skipped=tuple(skipped), time=time or 0)

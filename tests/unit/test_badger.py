@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.errors import BadInput
+from engine.memory.importers.badger import newest_values
+from engine.memory.importers.snappy import unpack
+from tests.badger_writer import Put, literal_snappy, logged, uvarint, write_folder, write_log
+
+SAMPLE = Path(__file__).parents[1] / "data" / "exports" / "mindx" / "data" / "vectors"
+
+keys = st.binary(min_size=1, max_size=6)
+puts = st.lists(st.tuples(keys, st.binary(max_size=300), st.booleans()), min_size=1, max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(puts, st.integers(1, 4), st.integers(1, 7), st.booleans(), st.booleans())
+def test_the_newest_value_of_each_key_comes_in_order(
+    tmp_path_factory: pytest.TempPathFactory,
+    given_: list[tuple[bytes, bytes, bool]],
+    tables: int,
+    per_block: int,
+    packed: bool,
+    crashed: bool,
+) -> None:
+    folder = tmp_path_factory.mktemp("b")
+    wanted: dict[bytes, bytes | None] = {}
+    written: list[Put] = []
+    for version, (key, value, deleted) in enumerate(given_, 1):
+        wanted[key] = None if deleted else value
+        written.append((key, version, value, 64 | deleted))
+    logs = written[len(written) // 2 :] if crashed else []
+    kept = written[: len(written) // 2] if crashed else written
+    groups = [kept[n::tables] for n in range(tables)]
+    write_folder(
+        folder,
+        [group for group in groups if group],
+        pack=literal_snappy if packed else None,
+        per_block=per_block,
+    )
+    if logs:
+        ended = [entry for put in logs for entry in (put, (b"!badger!txn", put[1], b"1", 128))]
+        write_log(folder / "00001.mem", ended)
+    found = dict(newest_values(folder))
+    assert found == {key: value for key, value in wanted.items() if value is not None}
+    assert list(found) == sorted(found)
+
+
+def test_a_transaction_that_a_crash_cut_short_does_not_count(tmp_path: Path) -> None:
+    write_folder(tmp_path, [[(b"a", 1, b"old", 64)]])
+    whole = [(b"b", 2, b"new", 64), (b"!badger!txn", 2, b"2", 128)]
+    write_log(tmp_path / "00001.mem", [*whole, (b"a", 3, b"lost", 64)], tail=b"\x40\x00\x09")
+    assert dict(newest_values(tmp_path)) == {b"a": b"old", b"b": b"new"}
+
+
+def test_a_long_value_is_read_from_the_log_of_values(tmp_path: Path) -> None:
+    value = bytes(range(256)) * 8000
+    entry = logged([(b"a", 1, value, 64)])
+    with (tmp_path / "000001.vlog").open("wb") as file:
+        file.write(bytes(20) + entry)
+        file.truncate(8 * 2**20)
+    pointer = b"".join(n.to_bytes(4, "little") for n in (1, len(entry), 20))
+    write_folder(tmp_path, [[(b"a", 1, pointer, 64 | 2)]])
+    before = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in tmp_path.iterdir())
+    assert dict(newest_values(tmp_path)) == {b"a": value}
+    after = sorted((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in tmp_path.iterdir())
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"key_id": 5}, "encrypted"), ({"compression": 2}, "Zstandard"), ({"version": 4}, "format 4")],
+)
+def test_what_is_not_read_is_named(tmp_path: Path, change: dict[str, int], says: str) -> None:
+    write_folder(tmp_path / "b", [[(b"a", 1, b"x", 0)]], **change)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match=says) as caught:
+        list(newest_values(tmp_path / "b"))
+    assert str(tmp_path / "b") in str(caught.value) and "h2q-" not in str(caught.value)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_damage_is_bad_input_or_other_values_and_never_a_crash(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("d")
+    for path in SAMPLE.iterdir():
+        whole = path.read_bytes()
+        cut = data.draw(st.integers(0, len(whole))) if data.draw(st.booleans()) else len(whole)
+        broken = bytearray(whole[:cut])
+        for _n in range(data.draw(st.integers(0, 3))):
+            if broken:
+                broken[data.draw(st.integers(0, len(broken) - 1))] ^= data.draw(st.integers(1, 255))
+        (folder / path.name).write_bytes(broken)
+    try:
+        list(newest_values(folder))
+    except BadInput as error:
+        assert str(folder) in str(error)
+
+
+def test_a_missing_table_is_one_sentence(tmp_path: Path) -> None:
+    write_folder(tmp_path, [[(b"a", 1, b"x", 0)]])
+    (tmp_path / "000001.sst").unlink()
+    with pytest.raises(BadInput, match="cannot be read"):
+        list(newest_values(tmp_path))
+
+
+# Snappy: each copy is one of the three forms that the format has.
+
+
+def test_copies_of_every_form_unpack() -> None:
+    one = bytes([(4 - 4) << 2 | 1, 4])
+    two = bytes([(10 - 1) << 2 | 2]) + (2).to_bytes(2, "little")
+    four = bytes([(5 - 1) << 2 | 3]) + (18).to_bytes(4, "little")
+    packed = uvarint(4 + 4 + 10 + 5) + bytes([3 << 2]) + b"abcd" + one + two + four
+    assert unpack(packed) == b"abcdabcd" + b"cd" * 5 + b"abcda"
+
+
+def test_long_literals_say_their_length_in_bytes() -> None:
+    data = bytes(70) + b"x" * 1000
+    assert unpack(uvarint(1070) + bytes([61 << 2]) + (1069).to_bytes(2, "little") + data) == data
+
+
+@given(st.binary(max_size=2000))
+def test_what_was_packed_unpacks(data: bytes) -> None:
+    assert unpack(literal_snappy(data)) == data
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_unpack_to_what_they_say_or_are_refused(data: bytes) -> None:
+    try:
+        unpack(data)
+    except ValueError:
+        return
+
+
+def test_a_block_that_claims_gigabytes_is_refused() -> None:
+    with pytest.raises(ValueError, match="length"):
+        unpack(uvarint(2**40) + b"\x00a")

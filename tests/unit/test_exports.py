@@ -1,0 +1,343 @@
+"""Each importer on a file in the shape that its program writes, and on files that are damaged."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from engine.errors import BadInput
+from engine.memory.importers import files
+from engine.memory.importing import FORMATS, detect, import_path, importer
+from engine.memory.points import Conversation, Embedding, Recollection
+from engine.memory.store import MemoryStore
+from tests.unit.test_importers import read, said
+
+EXPORTS = Path(__file__).parents[1] / "data" / "exports"
+
+FORMAT_OF = {
+    "1752000000000.conversation.json": "lmstudio",
+    "chatbox-exported-data.json": "chatbox",
+    "cherry_data.json": "cherry",
+    "claude_conversations.json": "claude",
+    "completions.jsonl": "completion",
+    "crosswoz.json": "crosswoz",
+    "deepseek_conversations.json": "deepseek",
+    "llm-0.27.logs.db": "llm",
+    "llm-0.36.logs.db": "llm",
+    "mindx/data/sessions/session_1772819966123456789.json": "mindx",
+    "mindx/data/vectors/MANIFEST": "mindx",
+    "nextchat-backup.json": "nextchat",
+    "openwebui_chats.json": "openwebui",
+    "transcript.chatml.txt": "chatml",
+    "webui.db": "openwebui",
+}
+
+
+@pytest.mark.parametrize(("name", "format_"), FORMAT_OF.items())
+def test_a_file_of_each_program_is_recognised(name: str, format_: str) -> None:
+    assert detect(EXPORTS / name) == format_
+
+
+def test_claude_follows_the_branch_of_the_newest_message_and_leaves_thinking_out() -> None:
+    (first, second), skipped = read(EXPORTS / "claude_conversations.json")
+    assert said(first) == [("user", "什么是检查点？"), ("assistant", "检查点是训练状态的快照。")]
+    assert (first.external_id, first.title, first.updated_at) == ("0001", "合成示例", 1751771427.0)
+    assert said(second) == [
+        ("user", "How often should I write a checkpoint?"),
+        ("assistant", "As often as you can afford to lose work.\nEvery 200 steps is common."),
+        ("user", "And how large?"),
+        ("assistant", "Three times the weights, with the optimizer."),
+    ]
+    assert second.turns[1].alternatives == ("Every step.",)
+    assert skipped == {
+        "reasoning": 2,
+        "attachment": 1,
+        "tool message": 2,
+        "message of another branch": 1,
+        "empty conversation": 1,
+    }
+
+
+def test_deepseek_takes_requests_and_responses_of_the_newest_branch() -> None:
+    (talk,), skipped = read(EXPORTS / "deepseek_conversations.json")
+    assert said(talk) == [
+        ("user", "检查点是什么？"),
+        ("assistant", "某一步时的权重和优化器状态。"),
+        ("user", "要多大？"),
+        ("assistant", "约为权重的三倍。"),
+    ]
+    assert talk.turns[1].alternatives == ("训练状态的快照。",)
+    assert talk.started_at == pytest.approx(1756692000.123)
+    assert skipped == {"tool message": 1, "reasoning": 1, "attachment": 1, "empty conversation": 1}
+
+
+def test_open_webui_gives_the_same_from_its_export_and_its_database() -> None:
+    exported, skipped = read(EXPORTS / "openwebui_chats.json")
+    stored, also_skipped = read(EXPORTS / "webui.db")
+    assert sorted(exported, key=lambda c: c.id) == sorted(stored, key=lambda c: c.id)
+    assert (
+        skipped
+        == also_skipped
+        == {
+            "reasoning": 1,
+            "attachment": 1,
+            "tool message": 1,
+            "unknown role: narrator": 1,
+        }
+    )
+    assert said(exported[0]) == [
+        ("user", "内存不够怎么办？"),
+        ("assistant", "减小批量，或用梯度累积。"),
+        ("user", "梯度累积慢吗？"),
+        ("assistant", "几乎不慢。"),
+    ]
+    assert exported[0].turns[1].alternatives == ("加内存。",)
+    assert said(exported[1])[0] == ("user", "Hi there, what is a token?")
+
+
+def test_lm_studio_shows_the_version_that_was_selected() -> None:
+    (talk,), skipped = read(EXPORTS / "1752000000000.conversation.json")
+    assert said(talk) == [
+        ("system", "Be brief."),
+        ("user", "What is a checkpoint?"),
+        ("assistant", "A snapshot of the training state."),
+        ("user", "And how large is it?"),
+        ("assistant", "About three times the weights."),
+    ]
+    assert talk.turns[2].alternatives == ("An old answer.",)
+    assert (talk.external_id, talk.started_at, talk.updated_at) == ("1752000000000", 1752000000, 1752000110)
+    assert skipped == {"attachment": 1, "reasoning": 1, "message of another branch": 1, "tool message": 2}
+
+
+def test_cherry_studio_joins_blocks_and_keeps_the_chosen_model_answer(tmp_path: Path) -> None:
+    backup = tmp_path / "cherry-studio.202507060310.zip"
+    with zipfile.ZipFile(backup, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(EXPORTS / "cherry_data.json", "data.json")
+        archive.writestr("Data/Files/x.png", b"x")
+    assert detect(backup) == "cherry"
+    (first, old), skipped = read(backup)
+    assert said(first) == [
+        ("user", "检查点是什么？"),
+        ("assistant", "某一步时的权重。"),
+        ("user", "怎么写？"),
+        ("assistant", "像这样：\n\n```python\nsave()\n```"),
+    ]
+    assert (first.title, first.turns[1].alternatives) == ("检查点", ("训练状态的快照。",))
+    assert said(old) == [("user", "旧版消息在这里吗？"), ("assistant", "在 content 里。")]
+    assert skipped == {"image": 1, "reasoning": 2, "failed answer": 1, "empty conversation": 1}
+
+
+def test_cherry_studios_backup_of_its_database_is_named(tmp_path: Path) -> None:
+    backup = tmp_path / "cherry.zip"
+    with zipfile.ZipFile(backup, "w") as archive:
+        archive.writestr("IndexedDB/file__0.indexeddb.leveldb/CURRENT", b"x")
+    with pytest.raises(BadInput, match="Cherry Studio"):
+        detect(backup)
+
+
+def test_chatbox_threads_are_conversations_and_forks_alternatives() -> None:
+    (thread, session, old), skipped = read(EXPORTS / "chatbox-exported-data.json")
+    assert (thread.external_id, thread.title, session.external_id) == ("c1/th1", "第一段", "c1")
+    assert said(thread) == [("user", "先问一个问题"), ("assistant", "请问。")]
+    assert said(session)[1:] == [("user", "检查点要存在哪里？"), ("assistant", "存在本地磁盘。")]
+    assert session.turns[2].alternatives == ("存在内存里。",)
+    assert said(old) == [("user", "Is the old form read?"), ("assistant", "It is.")]
+    assert skipped == {
+        "image": 1,
+        "reasoning": 1,
+        "tool message": 1,
+        "failed answer": 1,
+        "empty conversation": 1,
+    }
+
+
+def test_nextchat_sessions_are_dated_by_their_last_change() -> None:
+    (talk,), skipped = read(EXPORTS / "nextchat-backup.json")
+    assert [role for role, _text in said(talk)] == ["system", "user", "assistant", "user"]
+    assert (talk.title, talk.updated_at, talk.turns[1].time) == ("学习率", 1751771418.0, None)
+    assert skipped == {"hidden message": 1, "image": 1, "failed answer": 1, "empty conversation": 1}
+
+
+def test_crosswoz_roles_are_known_and_others_counted() -> None:
+    (first, second), skipped = read(EXPORTS / "crosswoz.json")
+    assert said(first) == [
+        ("user", "你好，想吃人均五十到一百的馆子。"),
+        ("assistant", "推荐您去河边小馆，人均六十元。"),
+    ]
+    assert (first.external_id, len(second.turns)) == ("391", 2)
+    assert skipped == {"unknown role: judge": 1}
+    assert len(read(EXPORTS / "crosswoz.json", judge="system")[0][1].turns) == 3
+
+
+@pytest.mark.parametrize("version", ["0.27", "0.36"])
+def test_llm_conversations_are_read_from_both_forms_of_its_log(version: str) -> None:
+    (first, second), skipped = read(EXPORTS / f"llm-{version}.logs.db")
+    assert said(first) == [
+        ("system", "简短回答。"),
+        ("user", "什么是检查点？"),
+        ("assistant", "检查点是训练状态的快照。"),
+        ("user", "多久写一次？"),
+        ("assistant", "按能丢多少步来定。"),
+    ]
+    assert first.title == "什么是检查点？" and first.started_at is not None
+    assert said(second) == [("user", "Hello?"), ("assistant", "Hi.")]
+    assert skipped == {}
+
+
+def test_prompts_and_completions_are_texts_or_messages() -> None:
+    (first, labelled, listed), skipped = read(EXPORTS / "completions.jsonl")
+    assert said(first) == [("user", "什么是轮次？"), ("assistant", "完整看一遍数据。")]
+    assert said(labelled) == [("user", "在吗"), ("assistant", "好")]
+    assert said(listed) == [("system", "Be brief."), ("user", "Hi?"), ("assistant", "Hello.")]
+    assert skipped == {"row without an answer": 1}
+
+
+def test_a_system_message_begins_the_next_chatml_conversation() -> None:
+    (first, second), skipped = read(EXPORTS / "transcript.chatml.txt")
+    assert said(first) == [
+        ("system", "简短回答。"),
+        ("user", "什么是学习率？"),
+        ("assistant", "每一步走多远。\n\n太大会发散。"),
+    ]
+    assert said(second) == [("system", "Be brief."), ("user", "Hi?"), ("assistant", "Hello.")]
+    assert skipped == {"unknown role: narrator": 1}
+
+
+def test_mindx_points_are_conversations_where_they_hold_one_and_keep_their_vectors() -> None:
+    made = list(importer("mindx").read(EXPORTS / "mindx/data/vectors/MANIFEST", {}))
+    talks = [item for item in made if isinstance(item, Conversation)]
+    points = {item.id[-19:]: item for item in made if isinstance(item, Recollection)}
+    assert said(talks[0]) == [
+        ("user", "检查点要隔多久写一次？"),
+        ("assistant", "按能丢多少步来定，例如每两百步。\n写在后台。"),
+    ]
+    assert said(talks[1])[1] == ("assistant", "可以，请贴出来。")
+    merged = points["1772819968123456789"]
+    assert merged.created_at == pytest.approx(1772819968.123)
+    assert (points["1772819971123456789"].content, len(points)) == ("新的内容。", 3)
+    vectors = [item for item in made if isinstance(item, Embedding)]
+    assert [(len(item.vector), item.embedder) for item in vectors] == [(64, "mindx-16")] * 4
+
+
+def test_a_mindx_folder_comes_in_whole_and_twice_adds_nothing(tmp_path: Path) -> None:
+    with MemoryStore(tmp_path / "memory.db") as store:
+        first = import_path(store, [EXPORTS / "mindx"])
+        again = import_path(store, [EXPORTS / "mindx"])
+        vectors = store.connection.execute("SELECT embedder, length(vector) FROM embeddings").fetchall()
+        rows = store.connection.execute("SELECT keywords FROM memory_points ORDER BY id").fetchall()
+    assert (first.taken, first.points, first.skipped) == (3, 3, {"index of a skill": 2})
+    assert (again.taken, again.points, again.unchanged, again.conversations) == (0, 0, 6, 3)
+    assert [tuple(row) for row in vectors] == [("mindx-16", 64)] * 4
+    assert json.loads(rows[0][0]) == ["训练", "过拟合"]
+
+
+def test_points_of_an_import_that_failed_are_swept(tmp_path: Path) -> None:
+    folder = tmp_path / "mindx"
+    shutil.copytree(EXPORTS / "mindx", folder)
+    (folder / "data" / "z.json").write_text('{"messages": [}', encoding="utf-8")
+    with MemoryStore(tmp_path / "memory.db") as store:
+        with pytest.raises(BadInput, match="broken"):
+            import_path(store, [folder / "data/vectors", folder / "data/z.json"], format_="auto")
+        (folder / "data" / "z.json").write_text('{"messages": []}\n{"messages": [}', encoding="utf-8")
+        with pytest.raises(BadInput):
+            import_path(store, [folder / "data/vectors", folder / "data/z.json"])
+        for table in ("memory_points", "embeddings", "conversations", "imports"):
+            assert store.connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] == 0
+
+
+def test_a_database_that_is_being_written_is_read_with_its_log(tmp_path: Path) -> None:
+    path = tmp_path / "webui.db"
+    shutil.copyfile(EXPORTS / "webui.db", path)
+    writer = sqlite3.connect(path)
+    writer.execute("PRAGMA journal_mode=WAL").fetchall()
+    writer.execute("PRAGMA wal_autocheckpoint=0").fetchall()
+    chat = json.dumps(
+        {"messages": [{"role": "user", "content": "new?"}, {"role": "assistant", "content": "yes"}]}
+    )
+    writer.execute("INSERT INTO chat VALUES ('n', 'u', 't', NULL, 0, 5, 6, ?, 0, '{}', NULL)", (chat,))
+    writer.commit()
+    writer.execute("BEGIN IMMEDIATE")
+    assert detect(path) == "openwebui"
+    assert len(read(path)[0]) == 3
+    writer.rollback()
+    writer.close()
+    before = sorted(item.name for item in tmp_path.iterdir())
+    assert len(read(path)[0]) == 3
+    assert sorted(item.name for item in tmp_path.iterdir()) == before == ["webui.db"]
+
+
+def test_databases_of_another_version_or_program_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "webui.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE chat (id, title)")
+    for name in ("openwebui", "llm"):
+        with pytest.raises(BadInput, match=r"version that is not read .*(chat\.chat|responses\.id)"):
+            read(path, name)
+    with pytest.raises(BadInput, match="none of the programs"):
+        detect(path)
+    data = (EXPORTS / "webui.db").read_bytes()
+    path.write_bytes(data[:3000] + bytes(1000) + data[4000:6000])
+    with pytest.raises(BadInput, match=r"webui\.db"):
+        read(path, "openwebui")
+
+
+JSON_FORMATS = sorted({FORMAT_OF[name] for name in FORMAT_OF if name.endswith((".json", ".jsonl"))})
+
+
+@pytest.mark.parametrize("name", [*JSON_FORMATS, "chatml", "llm"])
+def test_bad_files_are_refused_and_memory_stays_as_it_was(tmp_path: Path, name: str) -> None:
+    cut = tmp_path / "cut.zip"
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("conversations.json", (EXPORTS / "claude_conversations.json").read_bytes())
+    cut.write_bytes((tmp_path / "whole.zip").read_bytes()[:400])
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("conversations.json", b"[" + b" " * 20_000_000)
+    (tmp_path / "page.json").write_text("<!DOCTYPE html><html></html>", encoding="utf-8")
+    (tmp_path / "bytes.json").write_bytes(b'{"a": "\xff\xfe"}')
+    (tmp_path / "empty.json").write_bytes(b"")
+    with MemoryStore(tmp_path / "memory.db") as store:
+        for file in (cut, bomb, *(tmp_path / f"{stem}.json" for stem in ("page", "bytes", "empty"))):
+            for format_ in (name, "auto"):
+                with pytest.raises(BadInput, match=file.name):
+                    import_path(store, [file], format_=format_)
+        assert store.count() == store.connection.execute("SELECT COUNT(*) FROM imports").fetchone()[0] == 0
+
+
+@pytest.mark.parametrize("file", [name for name in FORMAT_OF if name.endswith((".json", ".jsonl"))])
+def test_exports_that_break_off_are_refused_at_any_place(tmp_path: Path, file: str) -> None:
+    data = (EXPORTS / file).read_bytes()
+    path = tmp_path / Path(file).name
+    for end in range(1, len(data) - 2, max(1, len(data) // 40)):
+        path.write_bytes(data[:end])
+        try:
+            read(path, FORMAT_OF[file])
+        except BadInput as error:
+            assert path.name in str(error)
+        else:
+            assert file.endswith(".jsonl") and data[end - 1 : end + 1] in (b"}\n", b"\n{")
+
+
+def test_one_object_over_the_limit_is_read_member_by_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dialogue = {"messages": [{"role": "usr", "content": "问" * 50}, {"role": "sys", "content": "答" * 50}]}
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps({str(n): dialogue for n in range(300)}), encoding="utf-8")
+    monkeypatch.setattr(files, "MAX_VALUE", 20_000)
+    monkeypatch.setattr(files, "_READ", 4_000)
+    assert detect(path) == "crosswoz"
+    assert len(read(path)[0]) == 300
+    path.write_text('{"1": "' + "x" * 100_000 + '"}', encoding="utf-8")
+    with pytest.raises(BadInput, match="longer than"):
+        detect(path)
+
+
+def test_every_format_has_a_file_here_or_in_the_sample() -> None:
+    others = {"chatgpt", "alpaca", "sharegpt", "openai", "text"}
+    assert set(FORMATS) == set(FORMAT_OF.values()) | others
