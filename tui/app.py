@@ -98,6 +98,8 @@ class H2QApp(KeyedApp):
         self.signs = self.signs_for(self.settings)
         self.keys = Keys(self.settings.keys)
         super().__init__()
+        self.left_for_demo = False
+        """The person chose the demo, which has a workspace of its own: the app opens again on that."""
         self._filters.append(OnlyText())
         self.board = RunBoard(self, workspace)
         self.set_class(self.signs.ascii, "-ascii")

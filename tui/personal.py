@@ -84,16 +84,9 @@ async def start(app: H2QApp, begin: Begin) -> None:
 
 
 async def try_sample(app: H2QApp) -> None:
-    """The whole loop on the shipped sample, watched on the Train tab."""
-    from tui.screens.first_start import start_demo
-
-    try:
-        await asyncio.to_thread(start_demo, app.workspace)
-    except (H2QError, OSError) as problem:
-        app.say(str(problem), "act")
-        return
-    await app.show_tab("train")
-    await app.board.look()
+    """Leaves for the demo: the app opens again on the demo's own workspace, where the whole loop runs."""
+    app.left_for_demo = True
+    app.exit()
 
 
 async def ask_import(app: H2QApp) -> None:

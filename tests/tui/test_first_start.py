@@ -47,8 +47,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[RunSpec]:
         specs.append(spec)
         return prepare(workspace, spec)
 
-    for module in ("tui.screens.import_files", "tui.screens.first_start"):
-        monkeypatch.setattr(f"{module}.launch", start)
+    monkeypatch.setattr("tui.screens.import_files.launch", start)
     return specs
 
 
@@ -122,14 +121,15 @@ async def test_a_found_export_is_imported_only_after_asking(ws: Workspace, launc
         assert str(path) in bytes(launched[0].params).decode()
 
 
-async def test_d_starts_the_demo_and_shows_the_train_tab(ws: Workspace, launched: list[RunSpec]) -> None:
+async def test_d_leaves_for_the_demo_and_puts_nothing_into_this_workspace(
+    ws: Workspace, launched: list[RunSpec]
+) -> None:
     app = H2QApp(ws, "health", welcome=True)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, first_start(app))
         await pilot.press("d")
-        await until(pilot, lambda: bool(launched) and app.tab is not None and app.tab.TAB_ID == "train")
-        assert launched[0].kind is RunKind.DEMO
-        assert [run.spec.kind for run in list_runs(ws)] == [RunKind.DEMO]
+        await until(pilot, lambda: app.left_for_demo)
+    assert not launched and not list_runs(ws)
 
 
 async def test_an_import_that_fails_says_why(ws: Workspace) -> None:

@@ -28,4 +28,10 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
 
     app = H2QApp(ws, tab, settings, welcome=tab is None, interval=interval, ambiguous_wide=wide)
     app.run(mouse=True)
+    if app.left_for_demo:
+        from engine.demo_workspace import demo_workspace
+        from tui.commands.common import options
+        from tui.commands.demo import open_on_demo
+
+        return open_on_demo(demo_workspace(None if options.data_dir is None else f"{ws.root}-demo"))
     return app.return_code or 0

@@ -10,6 +10,8 @@ from engine.i18n import _
 from tui.commands import common
 
 if TYPE_CHECKING:
+    from engine.paths import Workspace
+    from engine.runs.spec import RunSpec
     from engine.runs.view import RunView
 
 
@@ -23,29 +25,18 @@ def register(app: typer.Typer) -> None:
         ),
         in_app: bool = typer.Option(False, "--app", help=_("Watch it in the app.")),
     ) -> None:
-        from engine.demo import demo_workspace, running_demo
-        from engine.i18n import language
-        from engine.runs.rundir import RunDir
-        from engine.runs.spec import DemoParams, make_spec
-        from engine.workspace import open_workspace
+        from engine.demo_workspace import demo_workspace, running
         from tui.commands.progress import attach_in_terminal, conclude, follow_in_terminal
 
-        going = running_demo(common.options.data_dir)
-        if going is not None:
-            run = RunDir(going)
-            common.options.data_dir = str(run.workspace.root)
-            if in_app:
-                raise typer.Exit(_open_app())
-            common.say(_("the demo is running already; this is it"))
-            raise typer.Exit(conclude(attach_in_terminal(run)))
-        ws = open_workspace(demo_workspace(common.options.data_dir))
+        ws = demo_workspace(common.options.data_dir)
         common.options.data_dir = str(ws.root)
-        spec = make_spec(ws.root, DemoParams(steps=steps), language=language())
         if in_app:
-            from engine.runs.launch import launch
-
-            launch(ws, spec)
-            raise typer.Exit(_open_app())
+            raise typer.Exit(open_on_demo(ws, steps))
+        going = running(ws)
+        if going is not None:
+            common.say(_("the demo is running already; this is it"))
+            raise typer.Exit(conclude(attach_in_terminal(going)))
+        spec = _prepare(ws, steps)
         common.say(_("workspace of the demo: {path}").format(path=ws.root))
         followed = follow_in_terminal(ws, spec)
         if followed.exit_code == 0:
@@ -57,10 +48,31 @@ def register(app: typer.Typer) -> None:
         raise typer.Exit(code)
 
 
-def _open_app() -> int:
+def open_on_demo(ws: Workspace, steps: int | None = None) -> int:
+    """Starts the demo, unless it runs already, and opens the app on its workspace. Returns the exit code.
+
+    Raises BadInput when the folder holds anything but an earlier demo.
+    """
+    from engine.demo_workspace import running
+    from engine.runs.launch import launch
     from tui.commands.app import open_app
 
+    if running(ws) is None:
+        launch(ws, _prepare(ws, steps))
+    common.options.data_dir = str(ws.root)
     return open_app("train")
+
+
+def _prepare(ws: Workspace, steps: int | None) -> RunSpec:
+    """An empty workspace, and what the demo is asked to do in it."""
+    from engine.demo_workspace import clear
+    from engine.i18n import language
+    from engine.runs.spec import DemoParams, make_spec
+    from engine.workspace import open_workspace
+
+    clear(ws)
+    open_workspace(ws)
+    return make_spec(ws.root, DemoParams(steps=steps), language=language())
 
 
 def story(view: RunView) -> list[str]:

@@ -21,9 +21,6 @@ from engine.health.ollama import installed_models
 from engine.i18n import LANGUAGES, _, language
 from engine.memory.store import MemoryStore
 from engine.paths import Workspace
-from engine.runs.launch import launch
-from engine.runs.rundir import RunDir
-from engine.runs.spec import DemoParams, make_spec
 from tui.screens.ask import Confirm
 from tui.screens.import_files import Found, downloads, find_exports, home_shown, size_shown
 from tui.text import cells, fit, safe
@@ -56,11 +53,6 @@ def is_empty(workspace: Workspace) -> bool:
             return store.count() == 0
     except H2QError:
         return False
-
-
-def start_demo(workspace: Workspace) -> RunDir:
-    """Launches the whole loop on the shipped sample. Raises H2QError and OSError; blocks for some milliseconds."""
-    return launch(workspace, make_spec(workspace.root, DemoParams(), language=language()))
 
 
 class FirstStart(ModalScreen[Begin | None]):
