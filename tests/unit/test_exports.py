@@ -7,11 +7,14 @@ import shutil
 import sqlite3
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from engine.errors import BadInput
-from engine.memory.importers import files
+from engine.memory.importers import files, mindx
 from engine.memory.importing import FORMATS, detect, import_path, importer
 from engine.memory.points import Conversation, Embedding, Recollection
 from engine.memory.store import MemoryStore
@@ -333,11 +336,86 @@ def test_one_object_over_the_limit_is_read_member_by_member(
     monkeypatch.setattr(files, "_READ", 4_000)
     assert detect(path) == "crosswoz"
     assert len(read(path)[0]) == 300
-    path.write_text('{"1": "' + "x" * 100_000 + '"}', encoding="utf-8")
-    with pytest.raises(BadInput, match="longer than"):
-        detect(path)
+    for start, end in (('{"1": "', '"}'), ('[{"chat_messages": "', '"}]')):
+        path.write_text(start + "x" * 100_000 + end, encoding="utf-8")
+        with pytest.raises(BadInput, match="longer than"):
+            detect(path)
 
 
 def test_every_format_has_a_file_here_or_in_the_sample() -> None:
     others = {"chatgpt", "alpaca", "sharegpt", "openai", "text"}
     assert set(FORMATS) == set(FORMAT_OF.values()) | others
+
+
+# Properties: an export in which anything may have become anything else.
+
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.just([]) | st.just({})
+)
+
+
+def changed(value: Any, draw: st.DataObject, left: list[int]) -> Any:
+    """`value` with a few of its parts replaced, left out or moved."""
+    if left[0] <= 0:
+        return value
+    if draw.draw(st.integers(0, 9)) == 0:
+        left[0] -= 1
+        return draw.draw(scalars | st.just(value) | st.lists(st.just(value), max_size=2))
+    if isinstance(value, dict):
+        return {key: changed(inner, draw, left) for key, inner in value.items()}
+    return [changed(inner, draw, left) for inner in value] if isinstance(value, list) else value
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), file=st.sampled_from([name for name in FORMAT_OF if name.endswith(".json")]))
+def test_exports_of_another_shape_give_what_they_can_or_bad_input(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, file: str
+) -> None:
+    path = tmp_path_factory.mktemp("m") / Path(file).name
+    whole = json.loads((EXPORTS / file).read_bytes())
+    path.write_text(json.dumps(changed(whole, data, [6])), encoding="utf-8")
+    for format_ in (FORMAT_OF[file], None):
+        try:
+            read(path, format_)
+        except BadInput as error:
+            assert path.name in str(error)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    file=st.sampled_from([name for name in FORMAT_OF if name.endswith(".db")]),
+    places=st.lists(st.tuples(st.integers(16, 8000), st.integers(1, 255)), max_size=8),
+    cut=st.integers(100, 60_000),
+)
+def test_damaged_databases_give_what_they_can_or_bad_input(
+    tmp_path_factory: pytest.TempPathFactory, file: str, places: list[tuple[int, int]], cut: int
+) -> None:
+    path = tmp_path_factory.mktemp("s") / file
+    damaged = bytearray((EXPORTS / file).read_bytes())
+    for place, by in places:
+        damaged[place] ^= by
+    path.write_bytes(damaged[:cut])
+    try:
+        read(path, FORMAT_OF[file])
+    except BadInput as error:
+        assert file in str(error)
+
+
+memory_values = st.recursive(
+    scalars,
+    lambda inner: st.dictionaries(
+        st.sampled_from(
+            ["metadata", "memory_point", "content", "summary", "keywords", "vector", "created_at"]
+        ),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=8,
+)
+
+
+@given(memory_values, st.text(max_size=12), st.binary(max_size=20))
+def test_any_memory_point_is_taken_or_counted(value: Any, key: str, raw: bytes) -> None:
+    for data in (json.dumps(value).encode(), raw):
+        for name in (f"memory_{key}", key):
+            assert list(mindx.point_items(name, data))

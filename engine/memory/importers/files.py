@@ -74,6 +74,7 @@ def json_members(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple
 def first_value(path: Path) -> Any:
     """The first JSON value of `path`; None when it holds none or is no JSON. Of an object over `MAX_VALUE`,
     its first members only. Raises BadInput for broken JSON."""
+    bare = b"{"
     if not is_zip(path):
         with _opened(path) as file:
             start = file.read(4096)
@@ -85,6 +86,8 @@ def first_value(path: Path) -> Any:
     try:
         return next((value for _line, value in json_values(path)), None)
     except TooLong:
+        if not bare.startswith(b"{"):
+            raise
         return dict(islice(json_members(path), 1))
 
 

@@ -56,7 +56,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
     if path.name == "MANIFEST":
         for key, value in newest_values(path.parent):
             on_bytes(len(value))
-            yield from _point(key.decode("utf-8", "replace"), value)
+            yield from point_items(key.decode("utf-8", "replace"), value)
         return
     for _line, session in json_values(path, on_bytes):
         if not isinstance(session, dict) or not isinstance(session.get("messages"), list):
@@ -98,7 +98,8 @@ def _joined(made: Iterator[Turn | Skipped]) -> Iterator[Turn | Skipped]:
         yield Turn(role=role, text="".join(part.text for part in parts), time=parts[0].time)
 
 
-def _point(key: str, value: bytes) -> Iterator[Item]:
+def point_items(key: str, value: bytes) -> Iterator[Item]:
+    """What one key of the Badger folder holds; keys that are no memory are counted."""
     if not key.startswith("memory_"):
         yield Skipped(
             reason="index of a skill" if key.startswith(("skill_vector:", "capability:")) else "another key"

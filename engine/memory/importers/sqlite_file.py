@@ -29,7 +29,7 @@ def tables(path: Path) -> dict[str, frozenset[str]]:
     try:
         with _copied(path) as connection:
             return _tables(connection)
-    except (BadInput, sqlite3.Error):
+    except (BadInput, sqlite3.Error, UnicodeDecodeError):
         return {}
 
 
@@ -52,10 +52,8 @@ def rows(path: Path, needed: Mapping[str, Sequence[str]], query: str) -> Iterato
                     ),
                     path=path,
                 )
-            # Texts that are not UTF-8 come as they are, with a mark for each byte that is none.
-            connection.text_factory = lambda data: data.decode("utf-8", "replace")
             yield from connection.execute(query)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise BadInput(_("The database is damaged ({reason})").format(reason=error), path=path) from None
 
 
@@ -67,8 +65,10 @@ def _copied(path: Path) -> Iterator[sqlite3.Connection]:
         try:
             _copy(path, copy)
             with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+                # In a damaged database texts may not be UTF-8: each byte that is none becomes a mark.
+                connection.text_factory = lambda data: data.decode("utf-8", "replace")
                 yield connection
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise BadInput(_("The database is damaged ({reason})").format(reason=error), path=path) from None
         except OSError as error:
             raise BadInput(
