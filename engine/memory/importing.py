@@ -63,6 +63,7 @@ REASONS = {
     "entry of another shape": N_("entry of another shape"),
     "failed answer": N_("failed answer"),
     "file of another kind": N_("file of another kind"),
+    "file that cannot be read": N_("file that cannot be read"),
     "forgotten earlier": N_("forgotten earlier"),
     "hidden message": N_("hidden message"),
     "history of another shape": N_("history of another shape"),
@@ -338,7 +339,12 @@ def _walk(folder: Path, format_: str) -> Iterator[Source | Skipped]:
             raise BadInput(
                 _("There are more than {n} files in this folder").format(n=_MAX_FILES), path=folder
             )
-        name = _recognised(path) if format_ == "auto" else format_
+        try:
+            name = _recognised(path) if format_ == "auto" else format_
+        except BadInput:
+            # A person's folder holds more than conversations, in any encoding.
+            yield Skipped(reason=f"file that cannot be read: {inside}")
+            continue
         if name is None:
             yield Skipped(reason="file of another kind")
         else:

@@ -39,6 +39,8 @@ class MemoryStats(msgspec.Struct, frozen=True, kw_only=True):
     oldest: float | None
     newest: float | None
     imports: int
+    points: int
+    """Memory points that are no conversations."""
     superseded: int
     """Shorter forms of conversations that grew."""
     bytes: int
@@ -160,6 +162,10 @@ class MemoryStore:
         rows = self.connection.execute(
             "SELECT COUNT(*) FROM conversations c JOIN imports i ON i.id = c.import_id WHERE i.completed_at IS NOT NULL"
         ).fetchone()
+        points = self.connection.execute(
+            "SELECT COUNT(*) FROM memory_points p JOIN imports i ON i.id = p.import_id "
+            "WHERE i.completed_at IS NOT NULL"
+        ).fetchone()
         files = (self.path, self.path.with_name(self.path.name + "-wal"))
         return MemoryStats(
             conversations=one[0],
@@ -170,6 +176,7 @@ class MemoryStore:
             oldest=one[4],
             newest=one[5],
             imports=imports[0],
+            points=points[0],
             superseded=rows[0] - one[0],
             bytes=sum(file.stat().st_size for file in files if file.exists()),
         )

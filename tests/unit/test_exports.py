@@ -253,6 +253,23 @@ def test_points_of_an_import_that_failed_are_swept(tmp_path: Path) -> None:
             assert store.connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] == 0
 
 
+def test_in_a_folder_a_file_that_cannot_be_read_is_named_and_the_others_come_in(tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    shutil.copytree(EXPORTS, folder)
+    (folder / "notes.txt").write_bytes("用户：你好".encode("gb18030"))
+    (folder / "half.json").write_text('[{"messages": [', encoding="utf-8")
+    (folder / "other.db").write_bytes((EXPORTS / "webui.db").read_bytes()[:700])
+    with MemoryStore(tmp_path / "memory.db") as store:
+        report = import_path(store, [folder])
+        assert store.stats().points == report.points == 3
+    assert {file.format for file in report.files} == set(FORMAT_OF.values())
+    assert {reason for reason in report.skipped if "file" in reason} == {
+        "file that cannot be read: half.json",
+        "file that cannot be read: notes.txt",
+        "file of another kind",
+    }
+
+
 def test_a_database_that_is_being_written_is_read_with_its_log(tmp_path: Path) -> None:
     path = tmp_path / "webui.db"
     shutil.copyfile(EXPORTS / "webui.db", path)
@@ -349,7 +366,7 @@ def test_every_format_has_a_file_here_or_in_the_sample() -> None:
 
 # Properties: an export in which anything may have become anything else.
 
-scalars = (
+scalars: st.SearchStrategy[Any] = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.just([]) | st.just({})
 )
 

@@ -88,7 +88,7 @@ def register(app: typer.Typer) -> None:
             total = store.count()
         for row in rows:
             common.say(
-                f"{row['id']}  {row['date'] or '—':<10}  {row['source']:<8} {row['turns']:>4}  {row['text']}"
+                f"{row['id']}  {row['date'] or '—':<10}  {row['source']:<10} {row['turns']:>4}  {row['text']}"
             )
         if not rows:
             common.say(_nothing(match, total))
@@ -248,6 +248,8 @@ def _stats_lines(stats: MemoryStats) -> list[str]:
         )
     if stats.dated < stats.conversations:
         lines.append(_("{n:,} without dates").format(n=stats.conversations - stats.dated))
+    if stats.points:
+        lines.append(_("{n} memory points").format(n=stats.points))
     lines.append(
         _("{imports} imports, {superseded} shorter forms kept, {size:.1f} MB on disk").format(
             imports=stats.imports, superseded=stats.superseded, size=stats.bytes / 1e6
