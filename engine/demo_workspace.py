@@ -18,7 +18,12 @@ MARK = "demo.json"
 def demo_workspace(chosen: str | None) -> Workspace:
     """Where the demo works: `chosen`, else `<workspace>-demo`. Touches no file."""
     own = find_workspace(chosen or os.environ.get("H2Q_DATA_DIR"))
-    return own if chosen else Workspace(own.root.with_name(own.root.name + "-demo"))
+    return own if chosen else beside(own)
+
+
+def beside(ws: Workspace) -> Workspace:
+    """The demo's workspace of a person whose own is `ws`; `ws` itself when that is the demo's."""
+    return ws if (ws.root / MARK).is_file() else Workspace(ws.root.with_name(ws.root.name + "-demo"))
 
 
 def clear(ws: Workspace) -> None:

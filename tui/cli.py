@@ -74,9 +74,9 @@ def build() -> typer.Typer:
             print(installed("h2q-tui"))
             raise typer.Exit
         if context.invoked_subcommand is None:
-            from tui.commands.app import open_app
+            from tui.commands.demo import open_app_or_demo
 
-            raise typer.Exit(open_app())
+            raise typer.Exit(open_app_or_demo())
 
     for register in GROUPS:
         register(app)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+LEFT_FOR_DEMO = -1
+"""Answer of `open_app` when the person chose the demo, which has a workspace of its own."""
+
 
 def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
-    """Runs the app until the person leaves; runs go on without it. Returns the exit code.
+    """Runs the app until the person leaves; runs go on without it. Returns the exit code,
+    or LEFT_FOR_DEMO.
 
     Raises BadInput for a workspace that cannot be opened, UsageProblem without a terminal.
     """
@@ -28,10 +32,4 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
 
     app = H2QApp(ws, tab, settings, welcome=tab is None, interval=interval, ambiguous_wide=wide)
     app.run(mouse=True)
-    if app.left_for_demo:
-        from engine.demo_workspace import demo_workspace
-        from tui.commands.common import options
-        from tui.commands.demo import open_on_demo
-
-        return open_on_demo(demo_workspace(None if options.data_dir is None else f"{ws.root}-demo"))
-    return app.return_code or 0
+    return LEFT_FOR_DEMO if app.left_for_demo else app.return_code or 0

@@ -63,6 +63,18 @@ def open_on_demo(ws: Workspace, steps: int | None = None) -> int:
     return open_app("train")
 
 
+def open_app_or_demo() -> int:
+    """Opens the app, and on the demo's workspace when the person leaves it for the demo. Returns the exit code."""
+    from tui.commands.app import LEFT_FOR_DEMO, open_app
+
+    code = open_app()
+    while code == LEFT_FOR_DEMO:
+        from engine.demo_workspace import beside
+
+        code = open_on_demo(beside(common.workspace()))
+    return code
+
+
 def _prepare(ws: Workspace, steps: int | None) -> RunSpec:
     """An empty workspace, and what the demo is asked to do in it."""
     from engine.demo_workspace import clear
