@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 
-from engine.memory.importing import import_path, summary
+from engine.memory.import_report import summary
+from engine.memory.importing import import_path
 from engine.memory.store import MemoryStore
 from engine.paths import shipped
 from engine.pipeline import train

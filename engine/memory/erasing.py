@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
-from engine.memory.recollections import sweep_points
+from engine.memory.recollections import points_of, remove_point, sweep_points
 from engine.memory.writing import TURNS_AT_ONCE, Writer, import_lock
 
 
@@ -36,6 +36,7 @@ def sweep(connection: sqlite3.Connection) -> None:
 def erase(connection: sqlite3.Connection, ids: Iterable[str]) -> list[str]:
     """See `MemoryStore.forget`."""
     wanted = list(dict.fromkeys(ids))
+    points = points_of(connection, wanted)
     gone: list[str] = []
     while wanted:
         id_ = wanted.pop()
@@ -60,9 +61,16 @@ def erase(connection: sqlite3.Connection, ids: Iterable[str]) -> list[str]:
                 (forgotten_key(salt, source, external_id, hash_), time.time()),
             )
             writer.spend()
+        for id_, source, content in points:
+            connection.execute(
+                "INSERT OR REPLACE INTO forgotten VALUES (?, ?)",
+                (forgotten_key(salt, source, id_, ""), time.time()),
+            )
+            remove_point(connection, id_, content)
+            writer.spend()
     _delete(connection, gone)
     give_back_pages(connection)
-    return gone
+    return [*gone, *(id_ for id_, _source, _content in points)]
 
 
 def _delete(connection: sqlite3.Connection, ids: list[str]) -> None:

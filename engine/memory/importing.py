@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from engine.errors import BadInput, UsageProblem
-from engine.i18n import N_, _
+from engine.i18n import _
+from engine.memory.import_report import FileReport, ImportReport, nothing_in, skipped_lines, summary
 from engine.memory.importers.badger import is_badger
 from engine.memory.importers.files import (
     OnBytes,
@@ -54,33 +55,6 @@ _JSON = frozenset({".json", ".jsonl", ".ndjson"})
 _KNOWN = _JSON | {".zip", ".txt", ".md", ".db"}
 _MAX_FILES = 10_000
 
-REASONS = {
-    "another key": N_("another key"),
-    "attachment": N_("attachment"),
-    "empty conversation": N_("empty conversation"),
-    "empty memory point": N_("empty memory point"),
-    "empty message": N_("empty message"),
-    "entry of another shape": N_("entry of another shape"),
-    "failed answer": N_("failed answer"),
-    "file of another kind": N_("file of another kind"),
-    "file that cannot be read": N_("file that cannot be read"),
-    "forgotten earlier": N_("forgotten earlier"),
-    "hidden message": N_("hidden message"),
-    "history of another shape": N_("history of another shape"),
-    "image": N_("image"),
-    "index of a skill": N_("index of a skill"),
-    "line before the first speaker": N_("line before the first speaker"),
-    "message of another branch": N_("message of another branch"),
-    "message of another shape": N_("message of another shape"),
-    "message without a role": N_("message without a role"),
-    "reasoning": N_("reasoning"),
-    "row of another shape": N_("row of another shape"),
-    "row without an answer": N_("row without an answer"),
-    "tool description": N_("tool description"),
-    "tool message": N_("tool message"),
-    "unknown role": N_("unknown role, see --map"),
-}
-
 
 class Importer(Protocol):
     """What each module in `importers` has."""
@@ -92,31 +66,6 @@ class Importer(Protocol):
         ...
 
     def read(self, path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Item]: ...
-
-
-class FileReport(msgspec.Struct, frozen=True, kw_only=True):
-    path: str
-    format: str
-    conversations: int
-    """Read from the file, whether new or not."""
-    points: int = 0
-    """Memory points that are no conversations."""
-
-
-class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What `memory import --json` prints."""
-
-    import_id: str
-    taken: int
-    unchanged: int
-    superseded: int
-    skipped: dict[str, int]
-    conversations: int
-    """In memory now."""
-    points: int = 0
-    """Memory points taken that are no conversations."""
-    seconds: float
-    files: list[FileReport]
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,7 +178,7 @@ def import_path(
                 read += isinstance(made, Conversation)
                 yield made
             if read == before and not points and item.named:
-                raise BadInput(_nothing_in(reasons), path=item.path)
+                raise BadInput(nothing_in(reasons), path=item.path)
             remembered += points
             reports.append(
                 FileReport(
@@ -284,39 +233,6 @@ def run(ctx: RunContext) -> Outcome:
         ctx.log(line)
     weekly_backup(ctx.workspace)
     return Outcome(status=RunStatus.DONE, result=report)
-
-
-def summary(report: ImportReport) -> str:
-    """One sentence about what came in."""
-    text = _("{taken} new, {unchanged} there already, {total} conversations in memory").format(
-        taken=report.taken, unchanged=report.unchanged, total=report.conversations
-    )
-    if report.points:
-        text += " · " + _("{n} memory points").format(n=report.points)
-    if report.superseded:
-        text += " · " + _("{n} had grown").format(n=report.superseded)
-    return text
-
-
-def skipped_lines(skipped: dict[str, int]) -> list[str]:
-    """What was left out and why, the most frequent first."""
-    return [
-        _("left out: {n} × {reason}").format(n=count, reason=reason_words(reason))
-        for reason, count in sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
-    ]
-
-
-def reason_words(reason: str) -> str:
-    """A `Skipped.reason` in the person's language; what follows a colon is a name from the file."""
-    head, colon, name = reason.partition(": ")
-    return _(REASONS.get(head, head)) + (f": {name}" if colon else "")
-
-
-def _nothing_in(reasons: dict[str, int]) -> str:
-    if not reasons:
-        return _("There are no conversations in this file")
-    told = ", ".join(f"{count} × {reason_words(reason)}" for reason, count in reasons.items())
-    return _("There are no conversations in this file, only {reasons}").format(reasons=told)
 
 
 def _recognised(path: Path) -> str | None:

@@ -160,6 +160,9 @@ class _Taking:
         if isinstance(item, Embedding):
             embed(self.connection, item)
             return
+        key = forgotten_key(self.salt, item.source, item.id, "")
+        if self._forgotten(key):
+            return
         new = remember(self.connection, item, self.import_id)
         self.points += new
         self.unchanged += not new
@@ -167,14 +170,21 @@ class _Taking:
     def _skip(self, reason: str, count: int = 1) -> None:
         self.skipped[reason] = self.skipped.get(reason, 0) + count
 
+    def _forgotten(self, key: str) -> bool:
+        """Whether it is left out because the person had it forgotten."""
+        if not self.connection.execute("SELECT 1 FROM forgotten WHERE key = ?", (key,)).fetchone():
+            return False
+        if self.again:
+            self.remembered.append(key)
+            return False
+        self._skip("forgotten earlier")
+        return True
+
     def _take_one(self, conversation: Conversation, hashes: list[str]) -> None:
         execute = self.connection.execute
         key = forgotten_key(self.salt, conversation.source, conversation.external_id, hashes[-1])
-        if execute("SELECT 1 FROM forgotten WHERE key = ?", (key,)).fetchone():
-            if not self.again:
-                self._skip("forgotten earlier")
-                return
-            self.remembered.append(key)
+        if self._forgotten(key):
+            return
         known = execute(
             "SELECT started_at, updated_at FROM conversations WHERE id = ?", (conversation.id,)
         ).fetchone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from hashlib import sha256
 
 from engine.memory.points import Embedding, Recollection
@@ -47,14 +48,30 @@ def embed(connection: sqlite3.Connection, embedding: Embedding) -> None:
         )
 
 
+def points_of(connection: sqlite3.Connection, ids: Iterable[str]) -> list[tuple[str, str, str]]:
+    """Id, source and content of the memory points among `ids`."""
+    return [
+        (row[0], row[1], row[2])
+        for row in connection.execute(
+            "SELECT id, source, content FROM memory_points WHERE id IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(ids)),),
+        )
+    ]
+
+
+def remove_point(connection: sqlite3.Connection, id_: str, content: str) -> None:
+    """Removes a memory point with its vectors."""
+    connection.execute("DELETE FROM memory_points WHERE id = ?", (id_,))
+    connection.execute("DELETE FROM embeddings WHERE content_hash = ?", (point_hash(content),))
+
+
 def sweep_points(connection: sqlite3.Connection, import_id: str) -> None:
-    """Removes the memory points of an import that was never completed, with their vectors."""
+    """Removes the memory points of an import that was never completed."""
     rows = connection.execute(
         "SELECT id, content FROM memory_points WHERE import_id = ?", (import_id,)
     ).fetchall()
     writer = Writer(connection)
     with writer.open():
         for id_, content in rows:
-            connection.execute("DELETE FROM memory_points WHERE id = ?", (id_,))
-            connection.execute("DELETE FROM embeddings WHERE content_hash = ?", (point_hash(content),))
+            remove_point(connection, id_, content)
             writer.spend()

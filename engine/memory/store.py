@@ -205,8 +205,15 @@ class MemoryStore:
             for row in rows
         ]
 
+    def points_with(self, text: str) -> list[str]:
+        """Ids of the memory points that contain `text`, compared as `search` does."""
+        wanted = fold(text)
+        rows = self.connection.execute("SELECT id, content, summary, keywords FROM memory_points ORDER BY id")
+        return [row[0] for row in rows if wanted and any(wanted in fold(field) for field in row[1:])]
+
     def forget(self, ids: Iterable[str]) -> list[str]:
-        """Erases conversations with their shorter forms, and everything the corpus says of them.
+        """Erases conversations with their shorter forms and everything the corpus says of them, and memory
+        points.
 
         Deleted pages are overwritten, given back to the file system, and the log is emptied. Returns the
         ids that went. Files outside the database are `engine.memory.forget`'s.

@@ -239,6 +239,19 @@ def test_a_mindx_folder_comes_in_whole_and_twice_adds_nothing(tmp_path: Path) ->
     assert json.loads(rows[0][0]) == ["训练", "过拟合"]
 
 
+def test_a_memory_point_is_forgotten_with_its_vector_and_stays_away(tmp_path: Path) -> None:
+    with MemoryStore(tmp_path / "memory.db") as store:
+        import_path(store, [EXPORTS / "mindx"])
+        (point,) = store.points_with("过拟合的")
+        assert store.forget([point]) == [point]
+        vectors = store.connection.execute("SELECT COUNT(*) FROM embeddings").fetchone()[0]
+        assert not any("早停".encode() in file.read_bytes() for file in tmp_path.glob("memory.db*"))
+        again = import_path(store, [EXPORTS / "mindx"])
+        assert (store.stats().points, vectors, again.skipped["forgotten earlier"]) == (2, 3, 1)
+        assert store.connection.execute("SELECT COUNT(*) FROM embeddings").fetchone()[0] == 3
+        assert import_path(store, [EXPORTS / "mindx"], again=True).points == 1
+
+
 def test_points_of_an_import_that_failed_are_swept(tmp_path: Path) -> None:
     folder = tmp_path / "mindx"
     shutil.copytree(EXPORTS / "mindx", folder)

@@ -241,6 +241,7 @@ def test_a_message_that_mindx_cut_is_joined_again(tmp_path: Path) -> None:
     "text",
     [
         "用户：你好\n助手：在\n",
+        "提问: 你好\n机器人: 在\n",
         "User: 你好\nAssistant: 在",
         "user:你好\r\nassistant:在\r\n",
         "### Human:\n你好\n\n### Assistant:\n在\n\n",

@@ -148,6 +148,7 @@ def register(app: typer.Typer) -> None:
                 wanted += list(
                     dict.fromkeys(hit.conversation_id for hit in store.search(match, limit=1_000_000))
                 )
+                wanted += store.points_with(match)
         wanted = list(dict.fromkeys(wanted))
         if not wanted:
             raise BadInput(
