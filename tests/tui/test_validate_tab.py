@@ -49,7 +49,7 @@ def make_report(decision: str = "keep", cases: int = 6) -> ValidationReport:
             look=1,
             ci95=(-0.01, 0.02),
             needed_cases=34,
-            sentence="0.4 % better, p = 0.21. About 34 more conversations would decide it.",
+            sentence="KEEP BASE — 0.4 % better, p = 0.21. About 34 more conversations would decide it.",
         ),
         measures=[
             measure("nll", 1.214, 1.209, -0.012, 0.002),

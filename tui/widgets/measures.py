@@ -37,7 +37,18 @@ def verdict_line(verdict: Verdict, signs: Signs) -> Content:
     sign = {"promote": signs.done, "keep": signs.kept}.get(verdict.decision, signs.alert)
     decision = DECISIONS.get(verdict.decision, verdict.decision)
     style = DECISION_STYLE.get(verdict.decision, "")
-    return Content.assemble(safe(f"{sign} {_(decision)}", f"{style} bold"), " — ", safe(verdict.sentence))
+    return Content.assemble(
+        safe(f"{sign} {_(decision)}", f"{style} bold"), " — ", safe(_without_decision(verdict.sentence))
+    )
+
+
+def _without_decision(sentence: str) -> str:
+    """The sentence of a report names the decision itself; beside the sign it would stand twice."""
+    for word in (*DECISIONS.values(), *map(_, DECISIONS.values())):
+        for link in (" — ", "："):
+            if sentence.startswith(word + link):
+                return sentence.removeprefix(word + link)
+    return sentence
 
 
 def name_of(measure: Measure) -> str:
