@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from engine.paths import Workspace
+
+
+PrivateType: TypeAlias = Literal[
+    "PRIVATE_KEY", "API_KEY", "PASSWORD", "EMAIL", "ID_CARD", "CREDIT_CODE", "IBAN", "BANK_CARD", "SSN",
+    "PASSPORT", "DRIVER_LICENSE", "IP", "PHONE", "PLATE", "WECHAT", "QQ", "ADDRESS",
+]  # fmt: skip
+"""What private data can be; the names of `engine.corpus.filters.sensitive.SensitiveType`."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Jaccard similarity from which two conversations are near duplicates."""
     sensitive: Literal["redact", "drop"] = "redact"
     """What happens to private data found: the span is replaced, or the conversation left out."""
+    sensitive_types: dict[PrivateType, Literal["redact", "drop", "keep"]] = {}
+    """What happens to one type instead, e.g. `PHONE = "drop"` under `[sensitive_types]`; "keep": nothing."""
     low_value: Literal["mask", "keep"] = "mask"
     """"mask": turns that only greet, thank or agree stay as context and are not trained on."""
     low_value_phrases: tuple[str, ...] = ()
@@ -125,7 +134,7 @@ def _parse(text: str, path: Path) -> Settings:
         try:
             values[key] = msgspec.convert(value, type=known[key].type)
         except msgspec.ValidationError as error:
-            reason = str(error).partition(" - at `$")[0]
+            reason = str(error).partition(" - at `")[0]
             raise BadInput(
                 _("The setting {key} cannot be used: {reason}").format(key=key, reason=reason),
                 path=path,

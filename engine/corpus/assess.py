@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from engine.corpus.collect import merged, starts_and_ends
 from engine.corpus.filters import injection, low_value, sensitive
@@ -30,6 +30,8 @@ class CorpusSettings(Protocol):
     def near_threshold(self) -> float: ...
     @property
     def sensitive(self) -> str: ...
+    @property
+    def sensitive_types(self) -> Mapping[Any, str]: ...
     @property
     def low_value(self) -> str: ...
     @property
@@ -148,11 +150,11 @@ def _masked(
 
 def _find_private(result: Assessed, conversation: Conversation, settings: CorpusSettings) -> None:
     """Adds rows for private spans and for markers that could act on the template."""
-    private = False
+    forbidden: set[str] = set()
     for position, turn in enumerate(conversation.turns):
-        spans = sensitive.find(turn.text)
+        spans = [span for span in sensitive.find(turn.text) if _handling(settings, span.type) != "keep"]
         if spans:
-            private = True
+            forbidden.update(span.type.value for span in spans if _handling(settings, span.type) == "drop")
             result.rows.append(
                 LedgerRow(
                     conversation=result.id,
@@ -174,5 +176,12 @@ def _find_private(result: Assessed, conversation: Conversation, settings: Corpus
                 evidence=Evidence(spans=markers),
             )
             result.rows.append(result.held)
-    if private and settings.sensitive == "drop":
-        result.drop(Stage.SENSITIVE, "private")
+    if forbidden:
+        result.drop(
+            Stage.SENSITIVE, "private" if settings.sensitive == "drop" else ", ".join(sorted(forbidden))
+        )
+
+
+def _handling(settings: CorpusSettings, type_: sensitive.SensitiveType) -> str:
+    """What the person wants done with private data of a type: "redact", "drop" or "keep"."""
+    return settings.sensitive_types.get(type_.value, settings.sensitive)

@@ -84,6 +84,7 @@ def settings_hash(settings: CorpusSettings) -> str:
         settings.review,
         f"{settings.near_threshold:.6f}",
         settings.sensitive,
+        *(f"{type_}={handling}" for type_, handling in sorted(settings.sensitive_types.items())),
         settings.low_value,
         *sorted(settings.low_value_phrases),
     )

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from engine.config import Settings, load_settings, save_settings
+from engine.config import PrivateType, Settings, load_settings, save_settings
 from engine.errors import BadInput
 from engine.paths import Workspace
 
@@ -69,3 +70,17 @@ def test_settings_that_are_not_utf8_are_refused(workspace: Workspace) -> None:
     with pytest.raises(BadInput, match="UTF-8") as caught:
         load_settings(workspace)
     assert caught.value.line == 2
+
+
+def test_each_type_of_private_data_has_its_own_row(workspace: Workspace) -> None:
+    from engine.corpus.filters.sensitive import SensitiveType
+
+    assert set(get_args(PrivateType)) == {type_.value for type_ in SensitiveType}
+    workspace.settings_file.write_text('[sensitive_types]\nPHONE = "drop"\nIP = "keep"\n', encoding="utf-8")
+    settings = load_settings(workspace)
+    assert settings.sensitive_types == {"PHONE": "drop", "IP": "keep"}
+    save_settings(workspace, settings)
+    assert load_settings(workspace) == settings
+    workspace.settings_file.write_text('[sensitive_types]\nTELEFON = "drop"\n', encoding="utf-8")
+    with pytest.raises(BadInput, match="TELEFON"):
+        load_settings(workspace)

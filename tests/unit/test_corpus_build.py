@@ -137,6 +137,24 @@ def test_settings_hold_or_drop(tmp_path: Path) -> None:
         ).dropped == {"low_value": 1}
 
 
+def test_each_type_of_private_data_is_handled_as_set(tmp_path: Path) -> None:
+    answer = "请先核对号码，再到设置里的账户页面改成新的，保存以后重新登录一次就生效了。"
+    talks = [
+        conversation("p", "手机13800138000和邮箱a@b.com怎么改？", answer),
+        conversation("q", "微信号wx_bidjd873怎么改？", answer + "微信也一样。"),
+    ]
+    with memory(tmp_path, talks) as store:
+        settings = Settings(sensitive_types={"PHONE": "keep", "WECHAT": "drop"})
+        assert build_corpus(store, settings).dropped == {"sensitive": 1}
+        (item,) = prepared(store, None)
+        assert item.messages[0].content == "手机13800138000和邮箱‹EMAIL›怎么改？"
+        reason = store.connection.execute("SELECT reason FROM corpus WHERE state = 'dropped'").fetchone()[0]
+        assert reason == "WECHAT"
+        assert build_corpus(
+            store, Settings(sensitive="drop", sensitive_types={"WECHAT": "redact"})
+        ).dropped == {"sensitive": 1}
+
+
 def test_writes_are_cut_before_they_grow_long() -> None:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     statements: list[str] = []

@@ -138,7 +138,7 @@ def _words_to_digits(text: str) -> str:
         return text
     return _CN_RUN.sub(
         lambda match: (
-            "".join(_CN_DIGITS.get(c, c) for c in match.group())
+            "".join(_CN_DIGITS.get(c, " " if c in "、，," else c) for c in match.group())
             if _CN_ANY.search(match.group())
             else match.group()
         ),
