@@ -44,7 +44,7 @@ def choose_device(width: int = 256, *, threads: int | None = None, bf16: bool | 
 
     `threads` and `bf16` overrule the measurement: a resumed phase must compute as it began.
     """
-    count = threads or usable_cores()
+    count = threads or _threads_wanted() or usable_cores()
     _keep_freed_memory()
     torch.set_num_threads(count)
     if torch.cuda.is_available():
@@ -55,6 +55,12 @@ def choose_device(width: int = 256, *, threads: int | None = None, bf16: bool | 
             return Device("mps", count, False, f"mps {slow / fast:.1f}x cpu")
     gain = _product_time("cpu", width, torch.float32) / _product_time("cpu", width, torch.bfloat16)
     return Device("cpu", count, gain > BF16_GAIN if bf16 is None else bf16, f"bf16 {gain:.1f}x fp32")
+
+
+def _threads_wanted() -> int:
+    """What OMP_NUM_THREADS asks for; 0: nothing."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() else 0
 
 
 def usable_cores() -> int:
