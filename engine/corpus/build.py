@@ -6,16 +6,19 @@ A build is a pure function of memory, settings and the person's decisions: build
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from engine.corpus import ledger, split
 from engine.corpus.assess import Assessed, CorpusSettings, assess
-from engine.corpus.decisions import verdicts
+from engine.corpus.decisions import Edit, edited, edits, verdicts
 from engine.corpus.duplicates import drop_exact, drop_near, name_clusters
 from engine.corpus.filters.normalise import fold
 from engine.corpus.funnel import funnel
+from engine.corpus.rules import apply_rules
 from engine.corpus.states import Action, Stage, State
 from engine.memory.points import Conversation
 from engine.runs.events import Funnel
@@ -45,29 +48,54 @@ def build_corpus(
     Raises what `on_progress` raises; the corpus of the build before then stands.
     """
     now = time.time() if now is None else now
-    items = _assess_all(store, settings, on_progress)
+    changes = edits(store.connection)
+    items = _assess_all(store, settings, changes, on_progress)
     decided = verdicts(store.connection)
     drop_exact(items, decided)
     pairs = drop_near(items, decided, settings.near_threshold)
     name_clusters(items, pairs, settings.near_threshold)
-    _write(store, items, settings, build=_build_id(items, settings), now=now)
+    build = _build_id(items, settings)
+    _write(store, items, settings, changes, build=build, now=now)
+    apply_rules(store, decided, build=build, now=now)
     split.assign(store, trained)
     return funnel(store)
 
 
 def _assess_all(
-    store: ConversationStore, settings: CorpusSettings, on_progress: Callable[[int, int], None] | None
+    store: ConversationStore,
+    settings: CorpusSettings,
+    changes: Mapping[str, Mapping[int, Edit]],
+    on_progress: Callable[[int, int], None] | None,
 ) -> list[Assessed]:
     total = store.count()
     phrases = frozenset(fold(phrase) for phrase in settings.low_value_phrases)
     items: list[Assessed] = []
     for conversation in store.conversations():
-        items.append(assess(conversation, settings, phrases))
+        change = changes.get(conversation.id)
+        if change:
+            items.append(_assess_edited(conversation, change, settings, phrases))
+        else:
+            items.append(assess(conversation, settings, phrases))
         if on_progress and len(items) % 100 == 0:
             on_progress(len(items), max(total, len(items)))
     if on_progress:
         on_progress(len(items), len(items))
     return items
+
+
+def _assess_edited(
+    conversation: Conversation,
+    change: Mapping[int, Edit],
+    settings: CorpusSettings,
+    phrases: frozenset[str],
+) -> Assessed:
+    """What the filters say of the text that the person wrote; the rows name the decision they are about."""
+    item = assess(edited(conversation, change), settings, phrases)
+    item.rows = [
+        replace(row, evidence=replace(row.evidence, edit=change[row.turn].seq)) if row.turn in change else row
+        for row in item.rows
+    ]
+    return item
 
 
 def _build_id(items: Sequence[Assessed], settings: CorpusSettings) -> str:
@@ -92,7 +120,13 @@ def settings_hash(settings: CorpusSettings) -> str:
 
 
 def _write(
-    store: ConversationStore, items: Sequence[Assessed], settings: CorpusSettings, *, build: str, now: float
+    store: ConversationStore,
+    items: Sequence[Assessed],
+    settings: CorpusSettings,
+    changes: Mapping[str, Mapping[int, Edit]],
+    *,
+    build: str,
+    now: float,
 ) -> None:
     connection = store.connection
 
@@ -127,6 +161,7 @@ def _write(
             "corpus_settings": settings_hash(settings),
             "corpus_near_threshold": repr(settings.near_threshold),
             "corpus_built_at": repr(now),
+            "corpus_edits": repr(sorted(edit.seq for change in changes.values() for edit in change.values())),
         }
         for key, value in facts.items():
             connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))

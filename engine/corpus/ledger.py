@@ -31,6 +31,9 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of a low-value turn: 1.0 is courtesy alone."""
     similarity: float | None = None
     """Jaccard index with the twin."""
+    edit: int = 0
+    """Number of the decision whose text the row is about; 0: of the text as it came. A row about a text that is
+    no longer the one in force says nothing."""
 
 
 class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 
 import msgspec
 
 from engine.corpus import ledger
+from engine.corpus.decisions import Edit, about_this_text, edits, ever_edited, unread_turns
+from engine.corpus.filters import sensitive
 from engine.corpus.ledger import Database
 from engine.corpus.redaction import redact
 from engine.corpus.states import Action, Split
@@ -40,8 +42,11 @@ def prepared(store: Database, part: Split | None) -> Iterator[Prepared]:
     for start in range(0, len(rows), _CHUNK):
         chunk = rows[start : start + _CHUNK]
         ids = [row[0] for row in chunk]
-        turns = _turns(store, ids)
-        marks = _marks(store, ids)
+        changes = edits(store.connection, ids)
+        turns = _turns(store, ids, changes)
+        marks = _marks(store, ids, changes)
+        for id_, spans in _unread_spans(store, turns).items():
+            marks.setdefault(id_, (set(), {}))[1].update(spans)
         for id_, cluster, pairs, newest in chunk:
             masked, spans = marks.get(id_, (set(), {}))
             yield Prepared(
@@ -64,23 +69,43 @@ def _messages(
     ]
 
 
-def _turns(store: Database, ids: list[str]) -> dict[str, list[tuple[int, str, str]]]:
+def _turns(
+    store: Database, ids: list[str], changes: Mapping[str, Mapping[int, Edit]]
+) -> dict[str, list[tuple[int, str, str]]]:
     turns: dict[str, list[tuple[int, str, str]]] = {}
     for id_, position, role, text in store.connection.execute(
         "SELECT conversation_id, position, role, text FROM turns "
         "WHERE conversation_id IN (SELECT value FROM json_each(?)) ORDER BY conversation_id, position",
         (msgspec.json.encode(ids).decode(),),
     ):
-        turns.setdefault(id_, []).append((position, role, text))
+        change = changes.get(id_, {}).get(position)
+        turns.setdefault(id_, []).append((position, role, text if change is None else change.text))
     return turns
 
 
+def _unread_spans(
+    store: Database, turns: Mapping[str, list[tuple[int, str, str]]]
+) -> dict[str, dict[int, list[tuple[str, int, int]]]]:
+    """Private spans of turns whose text changed since the last build: nothing unlooked-at reaches a dataset."""
+    found: dict[str, dict[int, list[tuple[str, int, int]]]] = {}
+    for id_ in ever_edited(store.connection) & turns.keys():
+        unread = unread_turns(store.connection, id_)
+        found[id_] = {
+            position: [(span.type.value, span.start, span.end) for span in sensitive.find(text)]
+            for position, _role, text in turns[id_]
+            if position in unread
+        }
+    return found
+
+
 def _marks(
-    store: Database, ids: list[str]
+    store: Database, ids: list[str], changes: Mapping[str, Mapping[int, Edit]]
 ) -> dict[str, tuple[set[int], dict[int, list[tuple[str, int, int]]]]]:
     """Masked turns and redacted spans of each conversation."""
     marks: dict[str, tuple[set[int], dict[int, list[tuple[str, int, int]]]]] = {}
     for row in ledger.rows_of(store.connection, ids):
+        if not about_this_text(row, changes.get(row.conversation, {})):
+            continue
         masked, spans = marks.setdefault(row.conversation, (set(), {}))
         if row.action == Action.MASK:
             masked.add(row.turn)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from engine.corpus.candidates import read_clusters, with_superseded
+from engine.corpus.decisions import edits
 from engine.corpus.filters.near import near_pairs
 from engine.corpus.filters.normalise import fold
 from engine.corpus.ledger import Database
@@ -65,12 +66,14 @@ def assert_no_overlap(store: Database, window: Window | None = None) -> None:
 def _texts(connection: sqlite3.Connection, part: Split) -> dict[str, str]:
     """Folded text of each conversation of a split."""
     texts: dict[str, list[str]] = {}
-    for id_, text in connection.execute(
-        "SELECT t.conversation_id, t.text FROM turns t JOIN corpus k ON k.conversation_id = t.conversation_id "
+    changes = edits(connection)
+    for id_, position, text in connection.execute(
+        "SELECT t.conversation_id, t.position, t.text FROM turns t JOIN corpus k ON k.conversation_id = t.conversation_id "
         "WHERE k.split = ? ORDER BY t.conversation_id, t.position",
         (part,),
     ):
-        texts.setdefault(id_, []).append(text)
+        change = changes.get(id_, {}).get(position)
+        texts.setdefault(id_, []).append(text if change is None else change.text)
     return {id_: fold(" ".join(text for text in parts if text.strip())) for id_, parts in texts.items()}
 
 

@@ -1,6 +1,7 @@
 """The filter line of the review: fields and free text, as SQL. Light: the app imports it.
 
     stage:near state:pending lang:zh source:chatgpt reason:PHONE split:test len>400 pairs<3 -stage:exact "two words"
+    flag: edited:
 
 Terms are joined by and; `-` before one negates it. What is no known field is searched in the turns and the title.
 """
@@ -32,6 +33,16 @@ ORDERS: dict[Order, str] = {
     Order.BEST: "k.quality DESC, k.conversation_id",
     Order.WORST: "k.quality, k.conversation_id",
 }
+
+
+FLAG = (
+    "(SELECT d.verdict FROM decisions d WHERE d.conversation_id = k.conversation_id AND d.undone = 0 "
+    "AND d.verdict IN ('flagged', 'unflagged') ORDER BY d.seq DESC LIMIT 1)"
+)
+EDITED = (
+    "EXISTS (SELECT 1 FROM decisions d WHERE d.conversation_id = k.conversation_id AND d.undone = 0 "
+    "AND d.verdict = 'edited')"
+)
 
 
 class Where(NamedTuple):
@@ -96,6 +107,10 @@ def _term(word: str) -> tuple[str, list[object]]:
             return _REASON, [_like(value)] * 2
         if field == "id":
             return "k.conversation_id LIKE ? ESCAPE '\\'", [_like(value)[1:]]
+    if colon and field == "flag":
+        return f"COALESCE({FLAG} = 'flagged', 0)", []
+    if colon and field == "edited":
+        return EDITED, []
     number = _NUMBER.fullmatch(word)
     if number:
         return f"{_NUMBERS[number[1]]} {number[2]} ?", [float(number[3])]

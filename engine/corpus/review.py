@@ -12,9 +12,21 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from engine.corpus import ledger
+from engine.corpus.decisions import (
+    VERDICT,
+    Edit,
+    Mark,
+    about_this_text,
+    edits,
+    rules,
+    unread_turns,
+    verdicts,
+)
 from engine.corpus.funnel import funnel
-from engine.corpus.query import ORDERS, Order, parse
+from engine.corpus.query import EDITED, FLAG, ORDERS, Order, parse
 from engine.corpus.redaction import redact
 from engine.corpus.review_items import (
     Decision,
@@ -28,6 +40,7 @@ from engine.corpus.review_items import (
 from engine.corpus.states import Action, Split, State
 from engine.errors import BadInput
 from engine.i18n import _
+from engine.memory.points import well_formed
 from engine.memory.schema import MIGRATIONS, migrate, schema_version
 from engine.runs.events import Funnel
 
@@ -37,8 +50,9 @@ VERDICTS = (State.ACCEPTED, State.REJECTED, State.PENDING)
 
 
 _ITEM = (
-    "SELECT k.conversation_id, k.state, k.automatic, k.stage, k.reason, k.first_line, k.language, c.source, k.pairs, "
-    "c.turns, c.characters, k.quality, k.sort_time, k.twin, k.split, k.cluster "
+    "SELECT k.conversation_id, k.state, k.automatic, k.stage, k.reason, k.first_line, k.language, c.source, k.pairs, "  # noqa: S608
+    "c.turns, c.characters, k.quality, k.sort_time, k.twin, k.split, k.cluster, "
+    f"COALESCE({FLAG} = 'flagged', 0), {EDITED} "
     "FROM corpus k JOIN conversations c ON c.id = k.conversation_id "
 )
 
@@ -171,20 +185,27 @@ class ReviewStore:
                 "SELECT conversation_id FROM corpus WHERE cluster = ? AND conversation_id != ? ORDER BY 1 LIMIT 20",
                 (item.cluster, id),
             ).fetchall()
+            changes = edits(self.connection, [id]).get(id, {})
+            unread = unread_turns(self.connection, id)
+        rows = [row for row in rows if about_this_text(row, changes)]
         spans = {row.turn: row.evidence.spans for row in rows if row.action == Action.REDACT}
         masked = {row.turn: row.reason for row in rows if row.action == Action.MASK}
         return ReviewDetail(
             item=item,
             title=title,
             turns=[
-                ReviewTurn(
-                    position=position,
-                    role=role,
-                    text=text,
-                    redacted=redact(text, spans.get(position, ())),
-                    spans=spans.get(position, []),
-                    masked=masked.get(position, ""),
-                    time=when,
+                _in_force(
+                    ReviewTurn(
+                        position=position,
+                        role=role,
+                        text=text,
+                        redacted=text,
+                        spans=spans.get(position, []),
+                        masked=masked.get(position, ""),
+                        time=when,
+                        unread=position in unread,
+                    ),
+                    changes.get(position),
                 )
                 for position, role, text, when in turns
             ],
@@ -211,6 +232,7 @@ class ReviewStore:
         Accepting a dropped conversation restores it. Durable when this returns. Raises BadInput for an id
         that is not there or another verdict, `sqlite3.OperationalError` when the database cannot be written.
         """
+        _check_verdict(verdict)
         return self._decide([self.item(id).id], verdict, reason, batch=0, now=now)[0]
 
     def decide_all(self, filter: str, verdict: str, reason: str = "", *, now: float | None = None) -> int:
@@ -221,12 +243,76 @@ class ReviewStore:
         self, ids: Sequence[str], verdict: str, reason: str = "", *, now: float | None = None
     ) -> list[Decision]:
         """One verdict for several conversations, undone in one step."""
+        _check_verdict(verdict)
         with self._lock:
             last = self.connection.execute("SELECT COALESCE(MAX(seq), 0) FROM decisions").fetchone()[0]
             return self._decide(ids, verdict, reason, batch=last + 1, now=now)
 
+    def edit(self, id: str, turn: int, text: str, *, now: float | None = None) -> list[Decision]:
+        """Lets `text` stand for a turn (by position, from 0) in review, dataset and validation; the turn in
+        memory stays as it came. [] when that is its text already. Raises BadInput like `decide`, for a turn that
+        is not there, and for an empty text.
+        """
+        with self._lock:
+            found = next((one for one in self.detail(id).turns if one.position == turn), None)
+            if found is None:
+                raise BadInput(
+                    _("{id} has no turn {n}").format(id=id[:12], n=turn + 1),
+                    mend=f"h2q-tui corpus show {id[:12]}",
+                )
+            text = well_formed(text)
+            if not text.strip():
+                raise BadInput(
+                    _("a turn cannot be edited to nothing"), mend=f"h2q-tui corpus reject {id[:12]}"
+                )
+            if text == found.text:
+                return []
+            return self._decide([id], Mark.EDITED, "", batch=0, now=now, turn=turn, text=text)
+
+    def flag(self, ids: Sequence[str], on: bool = True, *, now: float | None = None) -> list[Decision]:
+        """Marks conversations for later, or takes the mark off; nothing else changes."""
+        verdict = Mark.FLAGGED if on else Mark.UNFLAGGED
+        with self._lock:
+            wanted = [id_ for id_ in ids if self.item(id_).flagged != on]
+            last = self.connection.execute("SELECT COALESCE(MAX(seq), 0) FROM decisions").fetchone()[0]
+            return self._decide(wanted, verdict, "", batch=last + 1, now=now)
+
+    def rules(self) -> list[str]:
+        """Filter lines whose conversations every build leaves out."""
+        with self._lock:
+            return rules(self.connection)
+
+    def set_rule(self, line: str, on: bool = True, *, now: float | None = None) -> list[Decision]:
+        """Leaves everything under a filter line out, now and in every build to come; what the person accepted
+        stays. One undo takes back the rule and what it rejected. Without `on` a rule ends: the next build lets
+        in what it left out. [] when the rules are so already. Raises BadInput for an empty line.
+        """
+        line = line.strip()
+        if not line:
+            raise BadInput(_("a rule needs a filter"), mend="h2q-tui corpus rule --help")
+        with self._lock:
+            if (line in self.rules()) == on:
+                return []
+            last = self.connection.execute("SELECT COALESCE(MAX(seq), 0) FROM decisions").fetchone()[0]
+            when = time.time() if now is None else now
+            row = self.connection.execute(
+                f"INSERT INTO decisions (conversation_id, verdict, previous, time, batch, text) "  # noqa: S608
+                f"VALUES ('', ?, '', ?, ?, ?) RETURNING {_COLUMNS}",
+                (Mark.RULE if on else Mark.NO_RULE, when, last + 1, line),
+            ).fetchone()
+            made = [make_decision(row)]
+            if on:
+                accepted = {
+                    id_ for id_, verdict in verdicts(self.connection).items() if verdict == "accepted"
+                }
+                ids = [
+                    id_ for id_ in self.ids(f"{line} -state:rejected -state:dropped") if id_ not in accepted
+                ]
+                made += self._decide(ids, State.REJECTED, "rule", batch=last + 1, now=now)
+        return made
+
     def undo(self) -> list[Decision]:
-        """Takes the last verdict (or all of its batch) back; returns them, [] when nothing is left to undo."""
+        """Takes the last decision (or all of its batch) back; returns them, [] when nothing is left to undo."""
         with self._lock:
             newest = self.connection.execute(
                 f"{_DECISION} WHERE undone = 0 ORDER BY seq DESC LIMIT 1"
@@ -250,28 +336,33 @@ class ReviewStore:
             )
 
     def _decide(
-        self, ids: Sequence[str], verdict: str, reason: str, *, batch: int, now: float | None
+        self,
+        ids: Sequence[str],
+        verdict: str,
+        reason: str,
+        *,
+        batch: int,
+        now: float | None,
+        turn: int = -1,
+        text: str = "",
     ) -> list[Decision]:
-        if verdict not in VERDICTS:
-            raise BadInput(
-                _("{verdict} is no verdict: accepted, rejected or pending").format(verdict=verdict),
-                mend="h2q-tui corpus --help",
-            )
         made: list[Decision] = []
         when = time.time() if now is None else now
 
         def write(id_: str) -> None:
             row = self.connection.execute(
-                "INSERT INTO decisions (conversation_id, verdict, previous, reason, time, batch) "
-                "SELECT conversation_id, ?, state, ?, ?, ? FROM corpus WHERE conversation_id = ? "
-                "RETURNING seq, conversation_id, verdict, previous, reason, time, batch",
-                (verdict, reason, when, batch, id_),
+                "INSERT INTO decisions (conversation_id, verdict, previous, reason, time, batch, turn, text) "  # noqa: S608
+                "SELECT conversation_id, ?, state, ?, ?, ?, ?, ? FROM corpus WHERE conversation_id = ? "
+                f"RETURNING {_COLUMNS}",
+                (verdict, reason, when, batch, turn, text, id_),
             ).fetchone()
-            if row is not None:
+            if row is None:
+                return
+            if verdict in VERDICTS:
                 self.connection.execute(
                     "UPDATE corpus SET state = ? WHERE conversation_id = ?", (verdict, id_)
                 )
-                made.append(make_decision(row))
+            made.append(make_decision(row))
 
         with self._lock:
             ledger.in_short_writes(self.connection, ids, write)
@@ -293,8 +384,8 @@ class ReviewStore:
         def write(decision: Decision) -> None:
             self.connection.execute("UPDATE decisions SET undone = ? WHERE seq = ?", (undone, decision.seq))
             self.connection.execute(
-                "UPDATE corpus SET state = COALESCE((SELECT verdict FROM decisions WHERE conversation_id = ? "
-                "AND undone = 0 ORDER BY seq DESC LIMIT 1), automatic) WHERE conversation_id = ?",
+                "UPDATE corpus SET state = COALESCE((SELECT verdict FROM decisions WHERE conversation_id = ? "  # noqa: S608
+                f"AND undone = 0 AND {VERDICT} ORDER BY seq DESC LIMIT 1), automatic) WHERE conversation_id = ?",
                 (decision.id, decision.id),
             )
 
@@ -302,7 +393,23 @@ class ReviewStore:
         return decisions
 
 
-_DECISION = "SELECT seq, conversation_id, verdict, previous, reason, time, batch FROM decisions"
+_COLUMNS = "seq, conversation_id, verdict, previous, reason, time, batch, turn, text"
+_DECISION = f"SELECT {_COLUMNS} FROM decisions"  # noqa: S608
+
+
+def _check_verdict(verdict: str) -> None:
+    if verdict not in VERDICTS:
+        raise BadInput(
+            _("{verdict} is no verdict: accepted, rejected or pending").format(verdict=verdict),
+            mend="h2q-tui corpus --help",
+        )
+
+
+def _in_force(turn: ReviewTurn, change: Edit | None) -> ReviewTurn:
+    """A turn of memory as the person wants it, redacted."""
+    if change is not None:
+        turn = replace(turn, text=change.text, original=turn.text)
+    return replace(turn, redacted=redact(turn.text, turn.spans))
 
 
 def _open(path: Path, readonly: bool) -> sqlite3.Connection:

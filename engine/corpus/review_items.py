@@ -29,6 +29,10 @@ class ReviewItem(msgspec.Struct, frozen=True, kw_only=True):
     twin: str | None
     split: str
     cluster: str
+    flagged: bool = False
+    """The person marked it for later."""
+    edited: bool = False
+    """The person wrote a turn of it anew."""
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,10 +62,14 @@ class ReviewTurn(msgspec.Struct, frozen=True, kw_only=True):
     masked: str
     """Reason code when the turn bears no loss, else ""."""
     time: float | None
+    original: str | None = None
+    """Its text as it came, where the person wrote it anew."""
+    unread: bool = False
+    """Written anew since the last build: the filters have not looked at it yet."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """One verdict of the person. `batch` is 0, or shared by verdicts given together."""
+    """One verdict, edit, flag or rule of the person. `batch` is 0, or shared by those made together."""
 
     seq: int
     id: str
@@ -70,6 +78,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     time: float
     batch: int = 0
+    turn: int = -1
+    text: str = ""
 
 
 class ReviewDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +101,7 @@ _DECISION_FIELDS = tuple(field.name for field in msgspec.structs.fields(Decision
 
 def make_item(row: tuple[object, ...]) -> ReviewItem:
     """From a row of the review's query."""
-    return msgspec.convert(dict(zip(_FIELDS, row, strict=True)), ReviewItem)
+    return msgspec.convert(dict(zip(_FIELDS, row, strict=True)), ReviewItem, strict=False)
 
 
 def make_decision(row: tuple[object, ...]) -> Decision:

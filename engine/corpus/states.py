@@ -26,6 +26,8 @@ class Stage(StrEnum):
     INJECTION = "injection"
     EXACT = "exact"
     NEAR = "near"
+    RULE = "rule"
+    """A rule of the person's own."""
     REVIEW = "review"
     SPLIT = "split"
 
@@ -71,6 +73,7 @@ REASONS: dict[str, str] = {
     "marker": N_("text that could act on the template"),
     "duplicate": N_("the same words as another"),
     "near_duplicate": N_("almost the same words as another"),
+    "rule": N_("a rule of your own"),
     "review": N_("waits for your review"),
     "retired": N_("its test window has retired into training"),
 }

@@ -87,6 +87,11 @@ MIGRATIONS: tuple[str, ...] = (
 
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     """,
+    # A person's edit of a turn, a flag and a rule are decisions too: one log, one undo.
+    """
+    ALTER TABLE decisions ADD COLUMN turn INTEGER NOT NULL DEFAULT -1;
+    ALTER TABLE decisions ADD COLUMN text TEXT NOT NULL DEFAULT '';
+    """,
 )
 """Migration n brings `PRAGMA user_version` from n to n + 1. Append, never edit one that has shipped."""
 

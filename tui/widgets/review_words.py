@@ -27,6 +27,7 @@ STAGES = {
     Stage.INJECTION: N_("marker"),
     Stage.EXACT: N_("copy"),
     Stage.NEAR: N_("twin"),
+    Stage.RULE: N_("rule"),
     Stage.REVIEW: N_("review"),
     Stage.SPLIT: N_("split"),
 }

@@ -1,0 +1,174 @@
+"""Turns that the person wrote anew, flags and rules: decisions like any other, and they reach what is trained on."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from engine.config import Settings
+from engine.corpus import dataset
+from engine.corpus.build import build_corpus
+from engine.corpus.messages import prepared
+from engine.corpus.review import ReviewStore
+from engine.corpus.split import open_window
+from engine.corpus.states import Split
+from engine.errors import BadInput
+from engine.memory import schema
+from engine.memory.store import MemoryStore
+from engine.paths import Workspace
+from tests.corpus_store import conversation, distinct, memory
+
+
+def corpus(folder: Path, number: int = 30) -> ReviewStore:
+    talks = [distinct(n, at=1e9 + n) for n in range(number)]
+    talks.append(
+        conversation("mail", "我的邮箱是a@b.com，怎么改？", "在设置里点账户，再点邮箱，填上新的地址即可。")
+    )
+    with memory(folder, talks) as store:
+        build_corpus(store, Settings())
+    return ReviewStore(folder / "memory" / "memory.db")
+
+
+def texts(folder: Path, part: Split | None = None) -> dict[str, list[str]]:
+    with MemoryStore(folder / "memory" / "memory.db", readonly=True) as store:
+        return {item.id: [message.content for message in item.messages] for item in prepared(store, part)}
+
+
+def build(folder: Path) -> None:
+    with MemoryStore(folder / "memory" / "memory.db") as store:
+        build_corpus(store, Settings())
+
+
+def test_an_edit_reaches_the_dataset_and_an_undo_takes_it_back(tmp_path: Path) -> None:
+    with corpus(tmp_path) as store:
+        before = texts(tmp_path)
+        (decision,) = store.edit("c00003", 1, "这才是它的意思。")
+        assert (decision.verdict, decision.turn, decision.text) == ("edited", 1, "这才是它的意思。")
+        assert texts(tmp_path)["c00003"] == [before["c00003"][0], "这才是它的意思。"]
+        turn = store.detail("c00003").turns[1]
+        assert (turn.text, turn.original) == ("这才是它的意思。", before["c00003"][1])
+        assert store.item("c00003").edited
+        assert [item.id for item in store.page("edited:")] == ["c00003"]
+        store.undo()
+        assert texts(tmp_path) == before
+        store.redo()
+        assert texts(tmp_path)["c00003"][1] == "这才是它的意思。"
+
+
+def test_an_edit_survives_a_restart_and_a_build_and_leaves_memory_as_it_came(tmp_path: Path) -> None:
+    with corpus(tmp_path) as store:
+        original = store.detail("c00003").turns[1].text
+        store.edit("c00003", 1, "第一次。")
+        store.edit("c00003", 1, "第二次，更好的回答。")
+    build(tmp_path)
+    assert texts(tmp_path)["c00003"][1] == "第二次，更好的回答。"
+    with MemoryStore(tmp_path / "memory" / "memory.db", readonly=True) as memory_:
+        kept = memory_.get("c00003")
+        assert kept is not None and kept.turns[1].text == original
+    with ReviewStore(tmp_path / "memory" / "memory.db") as store:
+        assert not store.detail("c00003").turns[1].unread
+        store.undo()
+        turn = store.detail("c00003").turns[1]
+        assert (turn.text, turn.unread) == ("第一次。", True)
+
+
+def test_private_data_written_in_an_edit_is_replaced_before_and_after_the_build(tmp_path: Path) -> None:
+    with corpus(tmp_path) as store:
+        store.edit("c00003", 1, "打我的电话13812345678问吧。")
+        assert store.detail("c00003").turns[1].unread
+        assert texts(tmp_path)["c00003"][1] == "打我的电话‹PHONE›问吧。"
+        build(tmp_path)
+        assert texts(tmp_path)["c00003"][1] == "打我的电话‹PHONE›问吧。"
+        assert store.detail("c00003").turns[1].redacted == "打我的电话‹PHONE›问吧。"
+        store.undo()
+        assert "‹PHONE›" not in texts(tmp_path)["c00003"][1]
+
+
+def test_spans_of_the_old_text_do_not_cut_the_new_one(tmp_path: Path) -> None:
+    with corpus(tmp_path) as store:
+        store.edit("mail", 0, "怎么改我的邮箱地址？这里没有地址。")
+        assert texts(tmp_path)["mail"][0] == "怎么改我的邮箱地址？这里没有地址。"
+        assert store.detail("mail").turns[0].spans == []
+        build(tmp_path)
+        store.undo()
+        assert texts(tmp_path)["mail"][0] == "我的邮箱是‹EMAIL›，怎么改？"
+
+
+def test_an_edit_of_a_held_out_conversation_reaches_validation(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    with corpus(tmp_path, 80) as review, MemoryStore(ws.memory_db) as store:
+        window = open_window(store, 2e9)
+        one = window.conversations[0]
+        review.edit(one, 1, "改写过的回答，用来判断。")
+        held = {item.conversation: item.messages for item in dataset.held_out(store, window.id)}
+        assert held[one][1].content == "改写过的回答，用来判断。"
+        written = dataset.write_dataset(store, ws, "x")
+        rows = [json.loads(line) for line in written.path.read_text(encoding="utf-8").splitlines()]
+        assert one not in {row["id"] for row in rows}
+
+
+def test_an_edit_that_changes_nothing_or_cannot_be_is_none(tmp_path: Path) -> None:
+    with corpus(tmp_path) as store:
+        before = store.detail("c00003").turns[1].text
+        assert store.edit("c00003", 1, before) == []
+        for turn, text in ((1, " \n"), (7, "x")):
+            with pytest.raises(BadInput):
+                store.edit("c00003", turn, text)
+        with pytest.raises(BadInput):
+            store.decide("c00003", "edited")
+        assert store.undoable() == 0
+
+
+def test_a_flag_is_found_and_changes_nothing_else(tmp_path: Path) -> None:
+    with corpus(tmp_path) as store:
+        store.decide("c00005", "rejected")
+        assert len(store.flag(["c00003", "c00005"])) == 2
+        assert {item.id for item in store.page("flag:")} == {"c00003", "c00005"}
+        assert store.count("-flag:") == store.count() - 2
+        assert store.item("c00005").state == "rejected"
+        assert store.flag(["c00003"]) == []
+        store.flag(["c00003"], on=False)
+        assert {item.id for item in store.page("flag:")} == {"c00005"}
+        store.undo()
+        store.undo()
+        assert store.count("flag:") == 0
+        build(tmp_path)
+        assert store.item("c00005").state == "rejected"
+
+
+def test_a_rule_rejects_what_is_there_and_drops_what_comes_and_one_undo_takes_it_back(tmp_path: Path) -> None:
+    with corpus(tmp_path) as store:
+        store.decide("c00001", "accepted")
+        made = store.set_rule("source:test")
+        assert store.count("state:rejected") == 30 and len(made) == 31
+        assert store.item("c00001").state == "accepted"
+        assert store.set_rule("source:test") == []
+        with MemoryStore(tmp_path / "memory" / "memory.db") as memory_:
+            memory_.add([distinct(99, at=2e9)], "test", "test")
+            build_corpus(memory_, Settings())
+        late = store.item("c00099")
+        assert (late.state, late.stage, late.reason) == ("dropped", "rule", "rule")
+        assert store.funnel().dropped == {"rule": 1}
+        store.undo()
+        assert store.rules() == [] and store.count("state:rejected") == 0
+        assert store.item("c00002").state == "accepted"
+        build(tmp_path)
+        assert store.item("c00099").state == "accepted"
+
+
+def test_a_database_of_the_first_schema_gains_the_columns(tmp_path: Path) -> None:
+    path = tmp_path / "memory.db"
+    old = sqlite3.connect(path, isolation_level=None)
+    for statement in schema._statements(schema.MIGRATIONS[0]):
+        old.execute(statement)
+    old.execute("PRAGMA user_version=1")
+    old.execute(
+        "INSERT INTO decisions (conversation_id, verdict, previous, time) VALUES ('a', 'rejected', '', 1)"
+    )
+    old.close()
+    with ReviewStore(path, readonly=True) as store:
+        assert store.undoable() == 1
+        assert store.connection.execute("SELECT turn, text FROM decisions").fetchall() == [(-1, "")]
