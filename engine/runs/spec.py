@@ -151,7 +151,8 @@ def make_spec(workspace: Path, params: Params, *, language: str = "en", now: flo
     """A spec for `params`, whose type decides the kind."""
     created = time.time() if now is None else now
     kind = _KIND_OF[type(params)]
-    label = str(params.mode) if isinstance(params, TrainParams) else str(kind)
+    mode = params.mode if isinstance(params, TrainParams) else TrainMode.AUTO
+    label = str(kind if mode is TrainMode.AUTO else mode)
     return RunSpec(
         run_id=new_run_id(created),
         kind=kind,
