@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from engine.corpus.collect import merged, starts_and_ends
 from engine.corpus.filters import injection, low_value, sensitive
 from engine.corpus.filters.exact import content_key
-from engine.corpus.filters.normalise import fold
+from engine.corpus.filters.normalise import fold, fold_joined
 from engine.corpus.language import language_of
 from engine.corpus.ledger import Evidence, LedgerRow
 from engine.corpus.quality import quality_of
@@ -90,18 +90,20 @@ def assess(conversation: Conversation, settings: CorpusSettings, phrases: Collec
         pairs += asked and turn.role is Role.ASSISTANT and position not in low
     questions = [turn.text for position, turn in turns if turn.role is Role.USER and position not in low]
     first = next(iter(questions), turns[0][1].text if turns else "")
-    opening = fold(first)
+    texts = [turn.text for _, turn in turns]
+    folded = [fold(text) for text in texts]
+    opening = folded[texts.index(first)] if texts else ""
     start, end = starts_and_ends(conversation)
     result = Assessed(
         id=conversation.id,
         start=start,
         end=end,
-        key=content_key((turn.role, turn.text) for _, turn in turns),
-        folded=fold(" ".join(turn.text for _, turn in turns)),
+        key=content_key((turn.role.value, text) for (_, turn), text in zip(turns, folded, strict=True)),
+        folded=fold_joined(texts, folded),
         opening=opening if len(opening) >= _OPENING and questions else "",
-        characters=sum(len(turn.text) for _, turn in turns),
+        characters=sum(map(len, texts)),
         first_line=" ".join(first.split())[:_FIRST_LINE],
-        language=language_of(" ".join(turn.text for _, turn in turns)),
+        language=language_of(" ".join(texts)),
         quality=quality_of(answers, masked=len(low)),
         pairs=pairs,
         rows=masked,

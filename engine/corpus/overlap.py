@@ -46,10 +46,13 @@ def assert_no_overlap(store: Database, window: Window | None = None) -> None:
     in_test, in_train = set(test.values()), set(train.values())
     shared = in_test & in_train
     texts = list(dict.fromkeys([*in_test, *in_train]))
-    for pair in near_pairs(texts, _threshold(connection)):
-        one, other = texts[pair.first], texts[pair.second]
-        if (one in in_test and other in in_train) or (one in in_train and other in in_test):
-            shared |= {one, other}
+    sides = [(text in in_test, text in in_train) for text in texts]
+
+    def across(first: int, second: int) -> bool:
+        return sides[first] != sides[second] or sides[first] == (True, True)
+
+    for pair in near_pairs(texts, _threshold(connection), compared=across):
+        shared |= {texts[pair.first], texts[pair.second]}
     frozen = set(window.conversations) if window else set()
     ids = sorted(
         {id_ for id_, text in (*test.items(), *train.items()) if text in shared} | (frozen & set(train))
@@ -74,7 +77,11 @@ def _texts(connection: sqlite3.Connection, part: Split) -> dict[str, str]:
     ):
         change = changes.get(id_, {}).get(position)
         texts.setdefault(id_, []).append(text if change is None else change.text)
-    return {id_: fold(" ".join(text for text in parts if text.strip())) for id_, parts in texts.items()}
+    folded: dict[str, str] = {}
+    while texts:
+        id_, parts = texts.popitem()
+        folded[id_] = fold(" ".join(text for text in parts if text.strip()))
+    return folded
 
 
 def _threshold(connection: sqlite3.Connection) -> float:

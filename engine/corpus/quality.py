@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import add
 
 
 def quality_of(answers: Sequence[str], *, masked: int) -> float:
@@ -17,7 +18,8 @@ def quality_of(answers: Sequence[str], *, masked: int) -> float:
     mean = sum(map(len, answers)) / len(answers)
     length = 1.0 - math.exp(-mean / 150.0)
     text = "".join(answers)[:4000]
-    bigrams = [text[i : i + 2] for i in range(len(text) - 1)] or [text]
-    variety = min(1.0, 2.0 * len(set(bigrams)) / (len(bigrams) ** 0.9 + 1))
+    bigrams = max(1, len(text) - 1)
+    distinct = max(1, len(set(map(add, text, text[1:]))))
+    variety = min(1.0, 2.0 * distinct / (bigrams**0.9 + 1))
     content = len(answers) / (len(answers) + masked)
     return float(round(0.5 * length + 0.33 * variety + 0.17 * content, 4))

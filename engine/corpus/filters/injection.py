@@ -23,14 +23,25 @@ _INSTRUCTION = re.compile(
     r"|(?:忽略|无视|忘记|忘掉)(?:掉)?(?:你)?(?:之前|以上|先前|前面|上面|此前)(?:的)?(?:所有|全部|一切)?(?:的)?(?:指令|指示|提示|规则|要求|设定)",
     re.IGNORECASE,
 )
-_PATTERNS = (("control token", _CONTROL_TOKEN), ("Modelfile", _MODELFILE), ("instruction", _INSTRUCTION))
+_MODELFILE_WORD = re.compile(r"^\s*(?:SYSTEM|MESSAGE|TEMPLATE)\b", re.MULTILINE)
+# Cheap signs without which a pattern finds nothing; both cases written out, which `re` searches faster.
+_BRACKET = re.compile(r"[<\[]")
+_QUOTES = re.compile('"""')
+_IGNORING = re.compile(
+    r"[Ii\u0130\u0131][Gg][Nn][Oo][Rr]|[Dd][Ii\u0130\u0131][Ss\u017f][Rr][Ee]|[Ff][Oo][Rr][Gg]|忽略|无视|忘[记掉]"
+)
+_PATTERNS = (
+    ("control token", _BRACKET, _CONTROL_TOKEN),
+    ("Modelfile", _QUOTES, _MODELFILE),
+    ("instruction", _IGNORING, _INSTRUCTION),
+)
 
 
 def find(text: str) -> Iterator[tuple[str, int, int]]:
     """Kind and range of each marker in code points of `text`. A `\"\"\"` alone on a line counts only with a
     Modelfile word in the same text: docstrings are ordinary code."""
-    for kind, pattern in _PATTERNS:
-        if kind == "Modelfile" and not re.search(r"^\s*(?:SYSTEM|MESSAGE|TEMPLATE)\b", text, re.MULTILINE):
+    for kind, sign, pattern in _PATTERNS:
+        if not sign.search(text) or (kind == "Modelfile" and not _MODELFILE_WORD.search(text)):
             continue
         for match in pattern.finditer(text):
             yield kind, match.start(), match.end()

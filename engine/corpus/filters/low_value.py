@@ -7,7 +7,6 @@ courtesy, or when courtesy closes it and what remains is a short remark that ask
 from __future__ import annotations
 
 import re
-import unicodedata
 import zlib
 from enum import StrEnum
 from functools import lru_cache
@@ -15,6 +14,7 @@ from functools import lru_cache
 import msgspec
 
 from engine.corpus.filters import courtesy
+from engine.corpus.filters.normalise import nfkc
 
 
 class Kind(StrEnum):
@@ -60,13 +60,12 @@ _CLAUSE = re.compile(r"([^。！!？?，,、；;：~～…\n.]*)([。！!？?，
 _CJK = re.compile(r"[\u3400-\u9fff]")
 _CJK_SPACE = re.compile(r"(?<=[\u3400-\u9fff])\s+(?=[\u3400-\u9fff])")
 _EDGE = re.compile(r"^[\W_]+|[\W_]+$")
-_LETTER = re.compile(r"[^\W_]")
 
 
 @lru_cache(maxsize=4096)
 def judge(text: str) -> Judgement:
     """The turn by itself, without what came before it."""
-    normal = unicodedata.normalize("NFKC", text).strip().lower()
+    normal = nfkc(text).strip().lower()
     if not normal:
         return Judgement(True, Kind.EMPTY, 1.0)
     if _is_noise(normal):
@@ -82,7 +81,7 @@ def judge_in_context(text: str, question: str) -> Judgement:
     alone = judge(text)
     if not alone.low or not question:
         return alone
-    normal = unicodedata.normalize("NFKC", question).strip().lower()
+    normal = nfkc(question).strip().lower()
     if courtesy.ASKS_FOR_WORDS.search(normal):
         return _CONTENT
     asked = normal.endswith("?") or courtesy.QUESTION.search(normal) is not None
@@ -95,20 +94,22 @@ _CONTENT = Judgement(False, Kind.CONTENT, 0.0)
 
 
 def _judge_clauses(normal: str) -> Judgement:
+    clauses = [
+        (clause, "?" in match.group(2))
+        for match in _CLAUSE.finditer(_CJK_SPACE.sub("，", normal))
+        if (clause := _EDGE.sub("", match.group(1)))
+    ]
+    if not clauses:
+        return Judgement(True, Kind.NOISE, 1.0)
+    # One clause of content makes the turn content, and a long one is it most often.
+    clauses.sort(key=lambda clause: -len(clause[0]))
     kinds: list[Kind] = []
-    lengths: list[int] = []
-    for match in _CLAUSE.finditer(_CJK_SPACE.sub("，", normal)):
-        clause = match.group(1)
-        clause = _EDGE.sub("", clause)
-        if not clause:
-            continue
-        kind = _name(clause, asks="?" in match.group(2))
+    for clause, asks in clauses:
+        kind = _name(clause, asks=asks)
         if kind is Kind.CONTENT:
             return _CONTENT
         kinds.append(kind)
-        lengths.append(len(clause))
-    if not kinds:
-        return Judgement(True, Kind.NOISE, 1.0)
+    lengths = [len(clause) for clause, _asks in clauses]
     remarks = sum(length for kind, length in zip(kinds, lengths, strict=True) if kind is Kind.REMARK)
     named = next((kind for kind in _STRENGTH if kind in kinds), Kind.REMARK)
     score = 1.0 - 0.5 * remarks / max(1, sum(lengths))
@@ -146,10 +147,14 @@ def _name(clause: str, *, asks: bool) -> Kind:
 
 def _is_noise(normal: str) -> bool:
     """Signs alone, or one letter over and over ("??", "哈哈哈哈", "aaaaaa"); figures are never noise."""
-    letters = _LETTER.findall(normal)
-    if not letters:
-        return True
-    return len(letters) >= 4 and len(set(letters)) == 1 and not letters[0].isdigit()
+    letters = filter(str.isalnum, normal)
+    first = next(letters, "")
+    count = 1
+    for letter in letters:
+        if letter != first:
+            return False
+        count += 1
+    return not first or (count >= 4 and not first.isdigit())
 
 
 def _ratio(normal: str) -> float:

@@ -93,9 +93,11 @@ _CN_RUN = re.compile(
 _CN_ANY = re.compile(r"[零〇一二三四五六七八九幺壹贰叁肆伍陆柒捌玖]")
 
 _WORTH_A_LOOK = re.compile(
-    r"\d|[@＠]|[零〇一二三四五六七八九幺壹贰叁肆伍陆柒捌玖]{3}|密码|口令|pass|pwd|PRIVATE|bearer|secret|token|微信|weixin|wechat|[(\[{（]at|-----",
-    re.IGNORECASE,
+    r"\d|[@＠]|[零〇一二三四五六七八九幺壹贰叁肆伍陆柒捌玖]{3}|密码|口令|[Pp](?:[Aa][Ss\u017f][Ss\u017f]|[Ww][Dd]|[Rr][Ii\u0130\u0131][Vv][Aa][Tt][Ee])"
+    r"|[Bb][Ee][Aa][Rr][Ee][Rr]|[Ss\u017f][Ee][Cc][Rr][Ee][Tt]|[Tt][Oo][Kk\u212a][Ee][Nn]|微信"
+    r"|[Ww][Ee](?:[Ii\u0130\u0131][Xx][Ii\u0130\u0131][Nn]|[Cc][Hh][Aa][Tt])|[(\[{（][Aa][Tt]|-----"
 )
+"""Both cases are written out: `re` searches so much faster than with IGNORECASE."""
 
 
 def find(text: str) -> list[Span]:
@@ -105,8 +107,9 @@ def find(text: str) -> list[Span]:
     folded = fold_with_map(text)
     read = _words_to_digits(folded.text)
     taken: list[tuple[int, int, SensitiveType]] = []
+    shown = {sign for sign in _SIGNS if sign.search(read)}
     for type_, sign, finder in _FINDERS:
-        if not sign.search(read):
+        if sign not in shown:
             continue
         for start, end in finder(read):
             if end > start and not any(
@@ -189,11 +192,15 @@ def _each(pattern: re.Pattern[str], group: int = 0) -> Callable[[str], Iterator[
 _DASHES = re.compile("-----BEGIN")
 _AT = re.compile(r"@|[\[({]at[\])}]", re.IGNORECASE)
 _LONG_WORD = re.compile(r"[A-Za-z0-9_\-+/=.]{12}")
-_PASSWORD_WORD = re.compile(r"密\s*码|口令|pass|pwd|psw|pin|contraseña", re.IGNORECASE)
+_PASSWORD_WORD = re.compile(
+    r"密\s*码|口令|[Pp](?:[Aa][Ss][Ss]|[Ww][Dd]|[Ss][Ww]|[Ii\u0130\u0131][Nn])|[Cc][Oo][Nn][Tt][Rr][Aa][Ss][Ee]"
+)
 _FOUR = re.compile(r"[A-Z][ ·•・-]?[A-Z0-9]{5}", re.IGNORECASE)
 _FIVE = re.compile(r"[0-9](?:[^0-9\n]{0,2}[0-9]){4}")
 _IP_SIGN = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:")
-_WECHAT_SIGN = re.compile("[威微薇]信|wechat|weixin|vx|wx|v信|加我?v", re.IGNORECASE)
+_WECHAT_SIGN = re.compile(
+    "[威微薇]信|[Ww](?:[Ee](?:[Cc][Hh]|[Ii\u0130\u0131][Xx])|[Xx])|[Vv][Xx信]|加我?[Vv]"
+)
 _ADDRESS_SIGN = re.compile("[0-9A-Za-z](?:[层楼])?[0-9A-Za-z-]*(?:室|号房?|房|户)")
 _FINDERS: tuple[tuple[SensitiveType, re.Pattern[str], Callable[[str], Iterator[tuple[int, int]]]], ...] = (
     (SensitiveType.PRIVATE_KEY, _DASHES, _each(secrets.PRIVATE_KEY)),
@@ -217,3 +224,4 @@ _FINDERS: tuple[tuple[SensitiveType, re.Pattern[str], Callable[[str], Iterator[t
     (SensitiveType.ADDRESS, _ADDRESS_SIGN, _addresses),
 )
 """In order of certainty: an identity number is tried before Luhn, which would take it for a card."""
+_SIGNS = tuple(dict.fromkeys(sign for _type, sign, _finder in _FINDERS))
