@@ -151,7 +151,30 @@ _CORPUS = _rows(
         help=N_("Then a digit or enter for the reason."),
     ),
     Action("corpus.skip", "space", N_("skip"), "corpus", footer=True, help=N_("On to the next one.")),
-    Action("corpus.diff", "d", N_("diff"), "corpus", help=N_("What was redacted or masked.")),
+    Action(
+        "corpus.edit",
+        "e",
+        N_("edit"),
+        "corpus",
+        "h2q-tui corpus edit ID --turn 2 --text TEXT",
+        help=N_("A turn, in $EDITOR or in place; it is trained as you leave it."),
+    ),
+    Action(
+        "corpus.flag",
+        "f",
+        N_("flag"),
+        "corpus",
+        "h2q-tui corpus flag ID",
+        help=N_("A mark for later; the filter flag: finds it."),
+    ),
+    Action(
+        "corpus.diff",
+        "d",
+        N_("diff"),
+        "corpus",
+        "h2q-tui corpus show ID --diff",
+        help=N_("What was redacted, masked or edited."),
+    ),
     Action(
         "corpus.twin", "p", N_("twin"), "corpus", footer=True, help=N_("The one it duplicates, beside it.")
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,74 @@ async def test_b_builds_in_a_run_and_t_sets_the_threshold(
         await pilot.press("backspace", "backspace", "backspace", "backspace", *"0.7", "enter")
         await until(pilot, lambda: load_settings(ws).near_threshold == 0.7)
         await until(pilot, lambda: len(specs) == 2)
+
+
+async def test_an_edit_in_the_editor_is_shown_compared_and_undone(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script = tmp_path / "editor"
+    script.write_text('#!/bin/sh\nsed -i "s/Answer 4/A better answer/" "$2"\n')
+    script.chmod(0o700)
+    monkeypatch.setenv("VISUAL", f"{script} --wait")
+    app = H2QApp(ws)
+    monkeypatch.setattr(app, "suspend", nullcontext)
+    async with app.run_test(size=(120, 30)) as pilot:
+        tab = await opened(app, pilot)
+        await pilot.press("e")
+        await until(pilot, lambda: "Edit turn 1–2 (enter: 2, the last answer)" in text_of(app))
+        await pilot.press("9", "enter")
+        await until(pilot, lambda: "a turn from 1 to 2" in text_of(app))
+        await pilot.press("backspace", "enter")
+        await until(pilot, lambda: "A better answer" in tab.view.shown_text)
+        assert "[the filters read it at the next build]" in tab.view.shown_text
+        await until(pilot, lambda: "edited" in text_of(app))
+        await pilot.press("d")
+        await until(pilot, lambda: "[-Answer 4-]{+A better answer+}: Write4-0" in tab.view.shown_text)
+        await pilot.press("d", "u")
+        await until(pilot, lambda: "Answer 4" in tab.view.shown_text)
+    assert (
+        sorted(path.suffix for path in ws.memory_db.parent.iterdir() if path.name.startswith("edit-")) == []
+    )
+
+
+async def test_without_an_editor_a_turn_is_edited_in_place(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.delenv("EDITOR", raising=False)
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        tab = await opened(app, pilot)
+        await pilot.press("e")
+        await until(pilot, lambda: "Edit turn" in text_of(app))
+        await pilot.press("1", "enter")
+        await until(pilot, lambda: "esc done writing" in text_of(app))
+        await pilot.press(*"Now: ", "escape")
+        await until(pilot, lambda: "x throw away" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: "Now: Write a short poem" in tab.view.shown_text)
+        await pilot.press("e")
+        await until(pilot, lambda: "Edit turn" in text_of(app))
+        await pilot.press("1", "enter")
+        await until(pilot, lambda: "esc done writing" in text_of(app))
+        await pilot.press(*"zzz", "escape", "x")
+        await pilot.pause()
+    with ReviewStore(ws.memory_db, readonly=True) as store:
+        assert store.undoable() == 1
+
+
+async def test_f_flags_a_range_for_later(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 30)) as pilot:
+        tab = await opened(app, pilot)
+        await pilot.press("v", "j", "f")
+        await until(pilot, lambda: text_of(app).count("▲ ") == 2 or text_of(app).count("! ") >= 2)
+        tab.set_filter("flag:")
+        await until(pilot, lambda: len(tab.table.ids) == 2)
+        await pilot.press("f")
+        await until(pilot, lambda: not tab.reader.items[tab.table.cursor_id].flagged)
+        await pilot.press("u")
+        await until(pilot, lambda: tab.reader.items[tab.table.cursor_id].flagged)
 
 
 def fill(ws: Workspace, count: int) -> None:

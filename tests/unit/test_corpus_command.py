@@ -158,3 +158,22 @@ def test_what_is_not_there_is_one_sentence(tmp_path: Path, capsys: pytest.Captur
     ):
         code, _out, err = run(capsys, "corpus", *words, "--data-dir", str(tmp_path / "w"))
         assert code == 2 and err.count("\n") <= 3 and "Traceback" not in err
+
+
+def test_edits_flags_and_rules_headless(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def do(*words: str, code: int = 0) -> str:
+        got, out, err = run(capsys, "corpus", *words, "--data-dir", str(folder))
+        assert got == code, err
+        return out if code == 0 else err
+
+    do("edit", "c00003", "--turn", "2", "--text", "这就是它的新意思。")
+    assert "{+" in do("show", "c00003", "--diff") and "(edited)" in do("show", "c00003")
+    assert do("edit", "c00003", "--turn", "2", "--text", "这就是它的新意思。") == "nothing is changed\n"
+    assert "has no turn 9" in do("edit", "c00003", "--turn", "9", "--text", "x", code=2)
+    assert do("flag", "c00003", "c00004") == "2 flagged\n"
+    assert json.loads(do("list", "--filter", "flag:", "--json"))["total"] == 2
+    assert do("flag", "--filter", "flag:", "--off") == "2 flags taken off\n"
+    assert do("rule", "source:test -lang:xx") == "the rule holds; 71 rejected by it\n"
+    assert do("rules") == "source:test -lang:xx\n"
+    assert do("undo") == "72 decisions are taken back\n"
+    assert do("rules") == "no rules\n"

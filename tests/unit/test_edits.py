@@ -7,6 +7,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.config import Settings
 from engine.corpus import dataset
@@ -15,6 +17,7 @@ from engine.corpus.messages import prepared
 from engine.corpus.review import ReviewStore
 from engine.corpus.split import open_window
 from engine.corpus.states import Split
+from engine.corpus.words import Change, changes, marked
 from engine.errors import BadInput
 from engine.memory import schema
 from engine.memory.store import MemoryStore
@@ -172,3 +175,15 @@ def test_a_database_of_the_first_schema_gains_the_columns(tmp_path: Path) -> Non
     with ReviewStore(path, readonly=True) as store:
         assert store.undoable() == 1
         assert store.connection.execute("SELECT turn, text FROM decisions").fetchall() == [(-1, "")]
+
+
+@given(st.text("ab 好的，x1_'\n", max_size=40), st.text("ab 好的，x1_'\n", max_size=40))
+def test_the_pieces_of_a_diff_make_both_texts(before: str, after: str) -> None:
+    pieces = changes(before, after)
+    assert "".join(text for change, text in pieces if change != Change.NEW) == before
+    assert "".join(text for change, text in pieces if change != Change.GONE) == after
+
+
+def test_a_diff_goes_by_words_and_characters() -> None:
+    shown = "".join(map(marked, changes("The old answer，旧的。", "The new answer，新的。")))
+    assert shown == "The [-old-]{+new+} answer，[-旧-]{+新+}的。"

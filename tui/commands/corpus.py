@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from engine.i18n import _, language
-from tui.commands import common
+from tui.commands import common, corpus_marks
 
 if TYPE_CHECKING:
     from engine.corpus.review import Decision, ReviewDetail, ReviewItem, ReviewStore
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(corpus)
     _register_building(corpus)
     _register_review(corpus)
+    corpus_marks.register(corpus)
     _register_files(corpus)
 
 
@@ -99,10 +100,13 @@ def _register_review(corpus: typer.Typer) -> None:
             common.emit_json({"total": total, "offset": offset, "rows": items})
 
     @corpus.command("show", help=_("One conversation with what the filters marked in it, and why."))
-    def show(id_: str = typer.Argument(metavar="ID")) -> None:
+    def show(
+        id_: str = typer.Argument(metavar="ID"),
+        diff: bool = typer.Option(False, "--diff", help=_("Edited turns as [-before-]{+after+}.")),
+    ) -> None:
         with _store(readonly=True) as store:
             detail = store.detail(store.find(id_))
-        for line in _lines(detail):
+        for line in _lines(detail, diff=diff):
             common.say(line)
         if common.options.json:
             common.emit_json(detail)
@@ -235,7 +239,9 @@ def _line(item: ReviewItem) -> str:
     return f"{item.id[:12]:<12}  {item.state:<8}  {when}  {item.first_line[:60]}  {_words(item.stage, item.reason)}".rstrip()
 
 
-def _lines(detail: ReviewDetail) -> list[str]:
+def _lines(detail: ReviewDetail, *, diff: bool = False) -> list[str]:
+    from engine.corpus.words import changes, marked
+
     item = detail.item
     lines = [
         item.id,
@@ -251,5 +257,9 @@ def _lines(detail: ReviewDetail) -> list[str]:
     ]
     for turn in detail.turns:
         mark = "" if not turn.masked else " " + _("(context only)")
-        lines += ["", f"[{turn.role}]{mark}", turn.redacted]
+        mark += "" if turn.original is None else " " + _("(edited)")
+        text = turn.redacted
+        if diff and turn.original is not None:
+            text = "".join(map(marked, changes(turn.original, turn.text)))
+        lines += ["", f"[{turn.role}]{mark}", text]
     return lines

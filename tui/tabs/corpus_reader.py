@@ -99,13 +99,13 @@ class CorpusReader:
             return None
         return msgspec.structs.replace(detail, item=self.items.get(id_, detail.item))
 
-    def lay_over(self, ids: Sequence[str], state: str) -> list[ReviewItem]:
-        """Gives lines a state before the database has it; returns those that are known."""
+    def lay_over(self, ids: Sequence[str], **fields: object) -> list[ReviewItem]:
+        """Gives lines other fields before the database has them; returns those that are known."""
         changed = []
         for id_ in ids:
             item = self.items.get(id_)
             if item is not None:
-                self.items[id_] = item = msgspec.structs.replace(item, state=str(state))
+                self.items[id_] = item = msgspec.structs.replace(item, **fields)
                 changed.append(item)
         return changed
 

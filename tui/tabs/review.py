@@ -254,7 +254,7 @@ class ReviewTab(Tab):
             if text is not None:
                 self.set_filter(text)
 
-        question = _("Filter: stage: state: lang: reason: len> or words")
+        question = _("Filter: stage: state: lang: reason: flag: len> or words")
         self.app.push_screen(AskLine(question, self.filter), answered)
 
     def action_back(self) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 
+from engine.corpus.decisions import Mark
 from engine.corpus.redaction import placeholder
 from engine.corpus.review import ReviewDetail, ReviewItem, ReviewTurn, Why
 from engine.corpus.states import REASONS, Stage, State
+from engine.corpus.words import Change, changes, marked
 from engine.i18n import N_, _, n_
 from engine.runs.events import Funnel
 from tui.signs import Signs
@@ -19,6 +21,13 @@ STATES = {
     State.ACCEPTED: (N_("accepted"), "good"),
     State.REJECTED: (N_("rejected"), "act"),
     State.DROPPED: (N_("left out"), "dim"),
+}
+MARKS = {
+    Mark.EDITED: N_("edited"),
+    Mark.FLAGGED: N_("flagged"),
+    Mark.UNFLAGGED: N_("flag taken off"),
+    Mark.RULE: N_("rule"),
+    Mark.NO_RULE: N_("rule ended"),
 }
 STAGES = {
     Stage.COLLECT: N_("no pair"),
@@ -74,9 +83,9 @@ def row_of(item: ReviewItem, signs: Signs) -> Row:
     """The line of the list: sign, first line, what the filters did."""
     sign, kind = state_sign(item.state, signs)
     why = item.reason.lower() if item.stage == Stage.SENSITIVE and item.reason not in REASONS else ""
-    return Row(
-        item.id, (Cell(sign, kind), Cell(item.first_line or "…"), Cell(why or stage_words(item.stage), "dim"))
-    )
+    why = why or (_("edited") if item.edited else stage_words(item.stage))
+    flag = f"{signs.alert} " if item.flagged else ""
+    return Row(item.id, (Cell(sign, kind), Cell(flag + (item.first_line or "…")), Cell(why, "dim")))
 
 
 def title_of(item: ReviewItem, signs: Signs) -> str:
@@ -86,6 +95,7 @@ def title_of(item: ReviewItem, signs: Signs) -> str:
     )
     parts = [when, item.source, item.language, _("quality {q}").format(q=f"{item.quality:.2f}")]
     parts.append(_(STATES[State(item.state)][0]))
+    parts += [_("edited")] * item.edited + [f"{signs.alert} " + _("flagged")] * item.flagged
     return f"{state_sign(item.state, signs)[0]} " + " · ".join(part for part in parts if part)
 
 
@@ -102,7 +112,8 @@ def blocks_of(
         blocks += [_why_line(row) for row in _summary(detail.why)]
     if blocks:
         blocks.append(Block("", (Piece(""),)))
-    blocks += [_turn_block(turn, raw=raw) for turn in detail.turns]
+    numbered = len(detail.turns) > 2
+    blocks += [_turn_block(turn, raw=raw, numbered=numbered) for turn in detail.turns]
     if twin is not None:
         similar = next((row.similarity for row in detail.why if row.similarity is not None), None)
         share = (
@@ -114,12 +125,17 @@ def blocks_of(
     return blocks
 
 
-def _turn_block(turn: ReviewTurn, *, raw: bool) -> Block:
+def _turn_block(turn: ReviewTurn, *, raw: bool, numbered: bool = False) -> Block:
     labels = {"user": _("you"), "assistant": _("model"), "system": _("system"), "tool": _("tool")}
+    label = labels.get(turn.role, turn.role)
     base = "dim" if turn.masked else ""
     pieces: list[Piece] = []
     at = 0
-    for type_, start, end in turn.spans:
+    if raw and turn.original is not None:
+        kinds = {Change.SAME: "", Change.GONE: "act", Change.NEW: "good"}
+        pieces = [Piece(marked(change), kinds[change[0]]) for change in changes(turn.original, turn.text)]
+        at = len(turn.text)
+    for type_, start, end in () if at else turn.spans:
         pieces.append(Piece(turn.text[at:start], base))
         pieces.append(Piece(turn.text[start:end] if raw else placeholder(type_), "cut"))
         at = end
@@ -128,7 +144,12 @@ def _turn_block(turn: ReviewTurn, *, raw: bool) -> Block:
         pieces.append(
             Piece("  " + _("[not trained on: {why}]").format(why=reason_words(turn.masked)), "watch")
         )
-    return Block(labels.get(turn.role, turn.role), tuple(pieces), "head" if turn.role == "user" else "dim")
+    if turn.unread:
+        pieces.append(Piece("  " + _("[the filters read it at the next build]"), "watch"))
+    elif turn.original is not None and not raw:
+        pieces.append(Piece("  " + _("[edited]"), "dim"))
+    shown = f"{turn.position + 1} {label}" if numbered else label
+    return Block(shown, tuple(pieces), "head" if turn.role == "user" else "dim")
 
 
 def _summary(rows: list[Why]) -> list[Why]:
@@ -160,7 +181,14 @@ def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[Block]:
         when = time.strftime("%m-%d %H:%M", time.localtime(decision.time))
         words = dict(REJECT_REASONS)
         reason = _(words[decision.reason]) if decision.reason in words else decision.reason
-        text = f"{when} {_(STATES[State(decision.verdict)][0])}" + (f" ({reason})" if reason else "")
+        words_of = (
+            STATES[State(decision.verdict)][0]
+            if decision.verdict in STATES
+            else MARKS[Mark(decision.verdict)]
+        )
+        text = f"{when} {_(words_of)}" + (f" ({reason})" if reason else "")
+        if decision.turn >= 0:
+            text += ", " + _("turn {n}").format(n=decision.turn + 1)
         blocks.append(Block(_("you"), (Piece(text),), "head"))
     if len(blocks) == 1:
         blocks.append(Block(_("why"), (Piece(_("no filter touched it")),), "watch"))

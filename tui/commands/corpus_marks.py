@@ -1,0 +1,84 @@
+"""`h2q-tui corpus edit`, `flag`, `rule` and `rules`: what a person writes on conversations beside a verdict."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from engine.i18n import _
+from tui.commands import common
+
+if TYPE_CHECKING:
+    from engine.corpus.review import Decision, ReviewStore
+
+
+def register(corpus: typer.Typer) -> None:
+    """Adds the commands to the group `corpus`."""
+
+    @corpus.command("edit", help=_("Let another text stand for a turn; memory keeps the one that came."))
+    def edit(
+        id_: str = typer.Argument(metavar="ID"),
+        turn: int = typer.Option(..., "--turn", min=1, help=_("Number of the turn, from 1.")),
+        text: str = typer.Option(..., "--text", help=_("The text; - reads it from standard input.")),
+    ) -> None:
+        if text == "-":
+            text = sys.stdin.read().removesuffix("\n")
+        with _store() as store:
+            made = store.edit(store.find(id_), turn - 1, text)
+        _tell(made, _("edited; corpus show --diff shows what changed"), _("nothing is changed"))
+
+    @corpus.command("flag", help=_("Mark conversations for later; --filter flag: finds them."))
+    def flag(
+        ids: Annotated[list[str] | None, typer.Argument(metavar="ID…")] = None,
+        off: bool = typer.Option(False, "--off", help=_("Take the mark off.")),
+        filter_: str = typer.Option("", "--filter", metavar="FILTER", help=_("Everything under a filter.")),
+    ) -> None:
+        from engine.errors import UsageProblem
+
+        if bool(ids) == bool(filter_):
+            raise UsageProblem(_("name conversations, or --filter"), mend="h2q-tui corpus list")
+        with _store() as store:
+            made = store.flag([store.find(id_) for id_ in ids] if ids else store.ids(filter_), not off)
+        done = _("{n} flags taken off") if off else _("{n} flagged")
+        _tell(made, done.format(n=len(made)), _("nothing is changed"))
+
+    @corpus.command(
+        "rule", help=_("Leave everything under a filter out, now and in every build; undo takes it back.")
+    )
+    def rule(
+        line: str = typer.Argument(metavar="FILTER"),
+        off: bool = typer.Option(False, "--off", help=_("End the rule.")),
+    ) -> None:
+        with _store() as store:
+            made = store.set_rule(line, not off)
+        done = (
+            _("the rule has ended; the next build lets in what it left out")
+            if off
+            else _("the rule holds; {n} rejected by it").format(n=len(made) - 1)
+        )
+        _tell(made, done, _("nothing is changed"))
+
+    @corpus.command("rules", help=_("The filters whose conversations are left out."))
+    def rules() -> None:
+        with _store(readonly=True) as store:
+            lines = store.rules()
+        for line in lines:
+            common.say(line)
+        if not lines:
+            common.say(_("no rules"))
+        if common.options.json:
+            common.emit_json({"rules": lines})
+
+
+def _store(*, readonly: bool = False) -> ReviewStore:
+    from engine.corpus.review import ReviewStore
+
+    return ReviewStore(common.workspace(create=False).memory_db, readonly=readonly)
+
+
+def _tell(made: list[Decision], done: str, nothing: str) -> None:
+    common.say(done if made else nothing)
+    if common.options.json:
+        common.emit_json({"decisions": made})

@@ -1,0 +1,78 @@
+"""A text edited in place, for a person without an editor of their own."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Static, TextArea
+
+from engine.i18n import _
+from tui.text import one_line, safe
+
+
+class EditText(ModalScreen[str | None]):
+    """Answers the text, or None when it is thrown away.
+
+    `esc` leaves the field for a line of choices: enter keeps, `e` writes on, `x` throws away. `ctrl+s` keeps
+    at once.
+    """
+
+    DEFAULT_CSS = """
+    EditText { align: center middle; }
+    EditText > Vertical { width: 96%; height: 90%; border: round $accent; padding: 0 1; background: $surface; }
+    EditText TextArea, EditText TextArea:focus { height: 1fr; border: none; padding: 0; background: $surface; }
+    EditText Static { height: 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "out", show=False, priority=True),
+        Binding("ctrl+s", "keep", show=False, priority=True),
+        Binding("enter,y", "keep", show=False),
+        Binding("e", "on", show=False),
+        Binding("x,q", "drop", show=False),
+    ]
+
+    def __init__(self, title: str, text: str) -> None:
+        super().__init__()
+        self._title = title
+        self._text = text
+
+    def compose(self) -> ComposeResult:
+        with Vertical() as box:
+            box.border_title = safe(one_line(self._title))
+            yield TextArea(self._text, soft_wrap=True, tab_behavior="indent", show_line_numbers=False)
+            yield Static(id="edit-keys")
+
+    def on_mount(self) -> None:
+        self.action_on()
+
+    @property
+    def _writing(self) -> bool:
+        return self.query_one(TextArea).has_focus
+
+    def _say(self) -> None:
+        writing = _("esc done writing   ctrl+s keep")
+        words = writing if self._writing else _("enter keep   e write on   x throw away")
+        self.query_one("#edit-keys", Static).update(
+            safe(words, "$foreground-muted" if self._writing else "bold")
+        )
+
+    def action_out(self) -> None:
+        if self._writing:
+            self.set_focus(None)
+        else:
+            self.action_on()
+        self.call_after_refresh(self._say)
+
+    def action_on(self) -> None:
+        self.query_one(TextArea).focus()
+        self.call_after_refresh(self._say)
+
+    def action_keep(self) -> None:
+        self.dismiss(self.query_one(TextArea).text)
+
+    def action_drop(self) -> None:
+        self.dismiss(None)
