@@ -50,6 +50,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """"mask": turns that only greet, thank or agree stay as context and are not trained on."""
     low_value_phrases: tuple[str, ...] = ()
     """More phrases of the person's own that count as low value."""
+    embedder: str = ""
+    """What says which conversations mean the same: a folder with a sentence-transformers model (a relative one
+    lies in the workspace) or `ollama:TAG`; "": character n-grams, which only group; "off": nothing."""
     backup_weekly: bool = True
     """Make a backup when the newest one is older than seven days."""
     first_start_done: bool = False

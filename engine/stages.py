@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ import msgspec
 from engine.config import load_settings
 from engine.corpus import build, dataset, split
 from engine.corpus.funnel import pair_counts
+from engine.corpus.semantic import by_meaning
 from engine.errors import NotEnoughData
 from engine.i18n import _
 from engine.memory.adapter import MemoryAdapter
@@ -80,7 +82,15 @@ def build_corpus(ctx: RunContext, store: MemoryStore, seen: frozenset[str]) -> F
         ctx.check_stop()
         ctx.progress("corpus", done, total, unit=_("conversations"))
 
-    funnel = build.build_corpus(store, load_settings(ctx.workspace), on_progress=progress, trained=seen)
+    def embedded(done: int, total: int) -> None:
+        ctx.check_stop()
+        ctx.progress("meaning", done, total, unit=_("conversations"))
+
+    settings = load_settings(ctx.workspace)
+    meaning = partial(
+        by_meaning, setting=settings.embedder, root=ctx.workspace.root, say=ctx.log, on_progress=embedded
+    )
+    funnel = build.build_corpus(store, settings, on_progress=progress, trained=seen, by_meaning=meaning)
     ctx.emit(funnel)
     return funnel
 

@@ -1,4 +1,4 @@
-"""Builds the corpus from memory: collect → low value → sensitive → exact → near → clusters → review states → split.
+"""Builds the corpus from memory: collect → low value → sensitive → exact → near → semantic → clusters → review states → split.
 
 A build is a pure function of memory, settings and the person's decisions: building again changes nothing.
 """
@@ -16,12 +16,21 @@ from engine.corpus import ledger, split
 from engine.corpus.assess import Assessed, CorpusSettings, assess
 from engine.corpus.decisions import Edit, edited, edits, verdicts
 from engine.corpus.duplicates import drop_exact, drop_near, name_clusters
+from engine.corpus.filters.near import Pair
 from engine.corpus.filters.normalise import fold
 from engine.corpus.funnel import funnel
 from engine.corpus.rules import apply_rules
 from engine.corpus.states import Action, Stage, State
 from engine.memory.points import Conversation
 from engine.runs.events import Funnel
+
+
+class ByMeaning(Protocol):
+    """Adds rows to the items and may drop some; returns the twins by index."""
+
+    def __call__(
+        self, store: ledger.Database, items: Sequence[Assessed], decided: Mapping[str, str]
+    ) -> list[Pair]: ...
 
 
 class ConversationStore(ledger.Database, Protocol):
@@ -38,11 +47,13 @@ def build_corpus(
     on_progress: Callable[[int, int], None] | None = None,
     now: float | None = None,
     trained: frozenset[str] = frozenset(),
+    by_meaning: ByMeaning | None = None,
 ) -> Funnel:
     """Filters all conversations of `store` and writes ledger and corpus rows; keeps every decision.
 
     Args:
         on_progress: called with conversations done and their total.
+        by_meaning: the semantic stage, `engine.corpus.semantic`; None leaves it out.
         trained: ids in the lineage of the model in use: what is no longer new for the split.
 
     Raises what `on_progress` raises; the corpus of the build before then stands.
@@ -53,6 +64,8 @@ def build_corpus(
     decided = verdicts(store.connection)
     drop_exact(items, decided)
     pairs = drop_near(items, decided, settings.near_threshold)
+    if by_meaning:
+        pairs += by_meaning(store, items, decided)
     name_clusters(items, pairs, settings.near_threshold)
     build = _build_id(items, settings)
     _write(store, items, settings, changes, build=build, now=now)
@@ -111,6 +124,7 @@ def settings_hash(settings: CorpusSettings) -> str:
     facts = (
         settings.review,
         f"{settings.near_threshold:.6f}",
+        settings.embedder,
         settings.sensitive,
         *(f"{type_}={handling}" for type_, handling in sorted(settings.sensitive_types.items())),
         settings.low_value,
@@ -196,8 +210,9 @@ def _corpus_row(
         stage, reason = Stage.REVIEW, "review"
     if not why and any(row.action == Action.REDACT for row in item.rows):
         stage, reason = Stage.SENSITIVE, next(row.reason for row in item.rows if row.action == Action.REDACT)
-    elif not why and item.rows and not stage:
-        stage, reason = Stage.LOW_VALUE, item.rows[0].reason
+    elif not why and not stage:
+        masked = next((row for row in item.rows if row.action == Action.MASK), None)
+        stage, reason = (Stage.LOW_VALUE, masked.reason) if masked else ("", "")
     return (
         item.id,
         build,

@@ -20,10 +20,10 @@ def drop_exact(items: Sequence[Assessed], decided: Mapping[str, str]) -> None:
     """Keeps the best of each group with the same words. What the person accepted always stays."""
     groups: dict[str, list[Assessed]] = {}
     for item in items:
-        if _competes(item, decided):
+        if competes(item, decided):
             groups.setdefault(item.key, []).append(item)
     for group in groups.values():
-        best, *others = sorted(group, key=lambda item: _rank(item, decided))
+        best, *others = sorted(group, key=lambda item: rank(item, decided))
         for other in others:
             if decided.get(other.id) != State.ACCEPTED:
                 other.drop(Stage.EXACT, "duplicate", twin=best.id, similarity=1.0)
@@ -49,7 +49,7 @@ def drop_near(items: Sequence[Assessed], decided: Mapping[str, str], threshold: 
         twins.setdefault(other, []).append((one, pair.similarity))
     kept: dict[str, str] = {}
     for item in sorted(
-        (item for item in items if _competes(item, decided)), key=lambda item: _rank(item, decided)
+        (item for item in items if competes(item, decided)), key=lambda item: rank(item, decided)
     ):
         twin = max(
             ((similarity, kept[text]) for text, similarity in twins.get(item.folded, ()) if text in kept),
@@ -86,13 +86,13 @@ def name_clusters(items: Sequence[Assessed], pairs: Sequence[Pair], threshold: f
         item.cluster = names[root]
 
 
-def _competes(item: Assessed, decided: Mapping[str, str]) -> bool:
+def competes(item: Assessed, decided: Mapping[str, str]) -> bool:
     """Whether it may keep or lose a place: not dropped already, not rejected by the person."""
     verdict = decided.get(item.id)
     return verdict == State.ACCEPTED or (item.dropped is None and verdict != State.REJECTED)
 
 
-def _rank(item: Assessed, decided: Mapping[str, str]) -> tuple[object, ...]:
+def rank(item: Assessed, decided: Mapping[str, str]) -> tuple[object, ...]:
     """Smallest first: accepted by the person, not held, longer, newer, then by id so that builds agree."""
     return (
         decided.get(item.id) != State.ACCEPTED,

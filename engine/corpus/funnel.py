@@ -32,7 +32,7 @@ def funnel(store: Database) -> Funnel:
         collected=sum(states.values()),
         dropped={stage.value: dropped[stage] for stage in Stage if dropped[stage]},
         redacted=redacted,
-        duplicates=dropped[Stage.EXACT] + dropped[Stage.NEAR],
+        duplicates=dropped[Stage.EXACT] + dropped[Stage.NEAR] + dropped[Stage.SEMANTIC],
         pending=states[State.PENDING],
         accepted=states[State.ACCEPTED],
         rejected=states[State.REJECTED],

@@ -26,6 +26,7 @@ class Stage(StrEnum):
     INJECTION = "injection"
     EXACT = "exact"
     NEAR = "near"
+    SEMANTIC = "semantic"
     RULE = "rule"
     """A rule of the person's own."""
     REVIEW = "review"
@@ -40,6 +41,8 @@ class Action(StrEnum):
     """A turn lost its loss and stays as context."""
     REDACT = "redact"
     HOLD = "hold"
+    GROUP = "group"
+    """Alike another; nothing follows from it."""
     RETIRE = "retire"
     """A test window's conversation goes to training."""
 
@@ -74,6 +77,8 @@ REASONS: dict[str, str] = {
     "duplicate": N_("the same words as another"),
     "near_duplicate": N_("almost the same words as another"),
     "rule": N_("a rule of your own"),
+    "same_meaning": N_("the same meaning as another"),
+    "alike": N_("alike another"),
     "review": N_("waits for your review"),
     "retired": N_("its test window has retired into training"),
 }

@@ -36,6 +36,7 @@ STAGES = {
     Stage.INJECTION: N_("marker"),
     Stage.EXACT: N_("copy"),
     Stage.NEAR: N_("twin"),
+    Stage.SEMANTIC: N_("meaning"),
     Stage.RULE: N_("rule"),
     Stage.REVIEW: N_("review"),
     Stage.SPLIT: N_("split"),
@@ -46,6 +47,7 @@ ACTIONS = {
     "mask": N_("not trained on"),
     "redact": N_("redacted"),
     "hold": N_("held back"),
+    "group": N_("grouped"),
     "retire": N_("moved to training"),
 }
 REJECT_REASONS: tuple[tuple[str, str], ...] = (

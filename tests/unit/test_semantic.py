@@ -1,0 +1,364 @@
+"""The semantic stage: vectors kept by content, refusals with a reason, groups, and what is left out by meaning."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from engine.config import Settings
+from engine.corpus.build import build_corpus
+from engine.corpus.filters import ngrams
+from engine.corpus.filters.meaning import may_mean_the_same
+from engine.corpus.filters.normalise import fold
+from engine.corpus.review import ReviewStore
+from engine.corpus.semantic import by_meaning
+from engine.embedding import opening
+from engine.embedding.calibration import calibrate, labelled, threshold
+from engine.embedding.ollama_model import OllamaModel
+from engine.embedding.opening import described, open_embedder
+from engine.embedding.sentence_model import SentenceModel
+from engine.embedding.vectors import vectors
+from engine.errors import BadInput, ServiceUnreachable, UsageProblem
+from engine.memory.points import Conversation
+from engine.memory.store import MemoryStore
+from engine.runs import offline
+from tests.corpus_store import conversation, distinct, memory
+from tests.embedder import save_embedder
+
+if TYPE_CHECKING:
+    from engine.embedding.protocol import Matrix
+
+TALKS = [
+    conversation("a", "北京有哪些值得去的博物馆？", "可以去国家博物馆和首都博物馆，都要提前预约。", at=3.0),
+    conversation("b", "去北京玩，有哪些值得去的博物馆？", "首都博物馆和国家博物馆都可以，要先预约。", at=2.0),
+    conversation("c", "感冒了应该吃什么药？", "多喝水多休息，发烧时按说明书吃退烧药。", at=1.0),
+]
+
+
+def run(
+    store: MemoryStore, tmp_path: Path, setting: str = "", settings: Settings | None = None
+) -> list[tuple[str, str]]:
+    """Builds with the semantic stage; what it said, as (level, text)."""
+    said: list[tuple[str, str]] = []
+    build_corpus(
+        store,
+        settings or Settings(),
+        now=1.0,
+        by_meaning=partial(
+            by_meaning, setting=setting, root=tmp_path, say=lambda text, level: said.append((level, text))
+        ),
+    )
+    return said
+
+
+def rows(store: MemoryStore) -> list[tuple[str, str, str, str]]:
+    """Conversation, action, reason and twin of what the stage did, by external id."""
+    return list(
+        store.connection.execute(
+            "SELECT c.external_id, l.action, l.reason, t.external_id FROM ledger l "
+            "JOIN conversations c ON c.id = l.conversation_id JOIN conversations t ON t.id = l.twin "
+            "WHERE l.stage = 'semantic' ORDER BY 1"
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    texts = [turn.text for talk in TALKS for turn in talk.turns]
+    texts += [text for pair in labelled() for text in (pair.one, pair.other)]
+    characters = {character for text in texts for character in text.lower() if not character.isspace()}
+    return save_embedder(tmp_path_factory.mktemp("model") / "tiny", "".join(characters))
+
+
+class Counting:
+    """An embedder that counts the texts it is given."""
+
+    def __init__(self, inner: SentenceModel) -> None:
+        self.inner = inner
+        self.name = inner.name
+        self.texts: list[str] = []
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        self.texts += texts
+        return self.inner.encode(texts)
+
+    def unknown_share(self, texts: Sequence[str]) -> float:
+        return self.inner.unknown_share(texts)
+
+    def reads_whole(self, text: str) -> bool:
+        return self.inner.reads_whole(text)
+
+
+def test_a_real_model_is_loaded_offline_and_its_vectors_are_kept_by_content(
+    tmp_path: Path, folder: Path
+) -> None:
+    with offline.guard(), memory(tmp_path, TALKS) as store:
+        model = Counting(SentenceModel(folder))
+        ids = [talk.id for talk in store.conversations()]
+        first = vectors(store, model, ids)
+        assert first.shape == (3, 2, 32)
+        assert np.allclose(np.linalg.norm(first, axis=2), 1.0, atol=1e-5)
+        assert len(model.texts) == 1 + 2 * len(ids)
+        model.texts.clear()
+        again = vectors(store, model, ids[::-1])
+        assert model.texts == ["?"]
+        assert np.array_equal(again[::-1], first)
+        ((kept, name),) = store.connection.execute("SELECT COUNT(*), embedder FROM embeddings GROUP BY 2")
+        assert (kept, name) == (3, model.name)
+        store.forget(ids[:1])
+        assert store.connection.execute("SELECT COUNT(*) FROM embeddings").fetchone()[0] == 2
+
+
+def test_a_model_that_reads_the_corpus_groups_it_and_is_named(tmp_path: Path, folder: Path) -> None:
+    with memory(tmp_path, TALKS) as store:
+        said = run(store, tmp_path, str(folder))
+        assert [level for level, _text in said] == ["info"]
+        assert SentenceModel(folder).name in said[0][1]
+        assert {action for _id, action, _reason, _twin in rows(store)} <= {"group"}
+        dump = list(store.connection.iterdump())
+        run(store, tmp_path, str(folder))
+        assert list(store.connection.iterdump()) == dump
+
+
+def test_a_model_that_does_not_know_the_words_is_refused_and_ngrams_take_its_place(tmp_path: Path) -> None:
+    small = save_embedder(tmp_path / "latin", "的了")
+    with memory(tmp_path, TALKS) as store:
+        said = run(store, tmp_path, "latin")
+        assert said[0][0] == "warning"
+        assert "does not know" in said[0][1] and "2 %" in said[0][1] and small.name in said[0][1]
+        assert "n-grams" in said[1][1]
+        assert rows(store) == [("a", "group", "alike", "b")]
+        assert store.connection.execute("SELECT COUNT(*) FROM embeddings").fetchone()[0] == 0
+
+
+def test_without_an_embedder_ngrams_group_and_leave_nothing_out(tmp_path: Path) -> None:
+    with memory(tmp_path, [*TALKS, *(distinct(n) for n in range(20))]) as store:
+        (told,) = run(store, tmp_path)
+        assert told[0] == "info"
+        assert rows(store) == [("a", "group", "alike", "b")]
+        states = store.connection.execute("SELECT DISTINCT state, stage, reason FROM corpus").fetchall()
+        assert states == [("accepted", "", "")]
+        assert run(store, tmp_path, "off") == []
+        assert rows(store) == []
+
+
+def test_more_than_can_be_compared_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ngrams, "MOST", 2)
+    with memory(tmp_path, TALKS) as store:
+        (told,) = run(store, tmp_path)
+        assert "2 at most" in told[1]
+        assert rows(store) == []
+    with pytest.raises(ValueError, match="2 at most"):
+        list(ngrams.alike(["a", "b", "c"]))
+
+
+class Understanding:
+    """An embedder that knows which of the labelled pairs, and which of the words here, say the same."""
+
+    name = "understanding"
+    meanings = (("好用", "实用"), ("哪款", "什么样的"), ("选择", "挑选"))
+
+    def __init__(self) -> None:
+        self.same = {pair.other: pair.one for pair in labelled() if pair.same}
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        return np.stack([self._vector(text) for text in texts])
+
+    def _vector(self, text: str) -> Matrix:
+        text = self.same.get(text, text)
+        for one, other in self.meanings:
+            text = text.replace(other, one)
+        # figures and negation are what embedders hardly see
+        text = "".join(character for character in text if not character.isdigit()).replace("不要", "要")
+        seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+        vector = np.random.default_rng(seed).standard_normal(64).astype(np.float32)
+        unit: Matrix = vector / np.linalg.norm(vector)
+        return unit
+
+    def unknown_share(self, texts: Sequence[str]) -> float:
+        return 0.0
+
+    def reads_whole(self, text: str) -> bool:
+        return len(text) <= 500
+
+
+def shoes(
+    id_: str, *, at: float, word: str = "实用", how: str = "要", price: int = 300, more: str = ""
+) -> Conversation:
+    return conversation(
+        id_,
+        f"平时跑步穿什么样的鞋比较{word}？",
+        f"建议挑选{price}元左右、鞋底稍厚的那种，{how}买太重的，另外鞋带系紧一些会更{word}，下雨天注意防滑。"
+        + more,
+        at=at,
+    )
+
+
+@pytest.fixture
+def understanding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "open_embedder", lambda setting, root: Understanding())
+
+
+def test_only_what_surely_says_the_same_is_left_out(tmp_path: Path, understanding: None) -> None:
+    long = "还可以看看评测。" * 100
+    talks = [
+        shoes("kept", at=9.0),
+        conversation(
+            "twin",
+            "平时跑步穿哪款鞋比较好用？",
+            "建议选择300元左右、鞋底稍厚的那种，要买太重的，另外鞋带系紧一些会更好用，下雨天注意防滑。",
+            at=8.0,
+        ),
+        shoes("price", at=7.0, price=900, word="好用"),
+        shoes("negated", at=6.0, how="不要", word="好用"),
+        shoes("longer", at=5.0, more=long),
+        distinct(1),
+    ]
+    settings = Settings(near_threshold=1.0)
+    with memory(tmp_path, talks) as store, ReviewStore(store.path) as review:
+        said = run(store, tmp_path, "any", settings)
+        assert "left out by meaning: 1" in said[0][1]
+        found = {id_: (action, twin) for id_, action, _reason, twin in rows(store)}
+        dropped = [id_ for id_, (action, _twin) in found.items() if action == "drop"]
+        assert len(dropped) == 1 and dropped[0] in ("kept", "twin")
+        assert {*dropped, found[dropped[0]][1]} == {"kept", "twin"}
+        (item,) = review.page("stage:semantic state:dropped")
+        assert (item.state, item.reason) == ("dropped", "same_meaning")
+        assert len({row[0] for row in store.connection.execute(
+            "SELECT k.cluster FROM corpus k JOIN conversations c ON c.id = k.conversation_id "
+            "WHERE c.external_id IN ('kept', 'twin')"
+        )}) == 1  # fmt: skip
+        review.decide(item.id, "accepted")
+        run(store, tmp_path, "any", settings)
+        assert review.item(item.id).state == "accepted"
+
+
+def test_thresholds_are_measured_for_each_language_and_missing_where_nothing_is_sure(folder: Path) -> None:
+    assert calibrate(SentenceModel(folder)).drops == {}
+    found = calibrate(Understanding())
+    assert set(found.drops) == set(found.groups) == {"en", "zh"}
+    sure = [(0.9, True)] * 19 + [(0.9, False)]
+    assert threshold([*sure, (0.8, False), (0.7, True)]) == 0.9
+    assert threshold([(0.9, True)] * 3) is None
+    assert threshold([(0.9, True)] * 9 + [(0.9, False)]) is None
+    assert threshold([]) is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("打开空调要多久", "关闭空调要多久"),
+        ("房租是2000元", "房租是3000元"),
+        ("可以吃", "不可以吃"),
+        ("怎么用Linux", "怎么用Windows"),
+        ("A队赢了B队", "B队赢了A队"),
+        ("turn it on", "turn it off"),
+        ("I do eat meat", "I don't eat meat"),
+        ("Anna paid Bob", "Bob paid Anna"),
+        ("你好", "hello"),
+    ],
+)
+def test_figures_negation_names_and_order_tell_texts_apart(one: str, other: str) -> None:
+    assert not may_mean_the_same(one, other)
+    assert may_mean_the_same(one, one) and may_mean_the_same(other, other)
+
+
+def test_ngram_likeness_is_a_cosine(tmp_path: Path) -> None:
+    texts = [fold(turn.text) for talk in TALKS for turn in talk.turns]
+    found = list(ngrams.alike([*texts, texts[0]], 0.1))
+    assert (0, 6) in {(pair.first, pair.second) for pair in found}
+    assert all(0.1 <= pair.similarity <= 1.0 + 1e-5 and pair.first < pair.second for pair in found)
+    assert list(ngrams.alike(["abc", "xyz"])) == []
+
+
+def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no embedder"):
+        described("nowhere", tmp_path)
+    (tmp_path / "m").mkdir()
+    with pytest.raises(BadInput, match=r"modules\.json"):
+        described("m", tmp_path)
+    modules = tmp_path / "m" / "modules.json"
+    modules.write_text("[{]")
+    with pytest.raises(BadInput, match="cannot be read"):
+        open_embedder("m", tmp_path)
+    modules.write_text(json.dumps([{"path": "", "type": "my_code.Evil"}]))
+    with pytest.raises(BadInput, match=r"my_code\.Evil"):
+        open_embedder("m", tmp_path)
+    modules.write_text(json.dumps([{"path": "", "type": "sentence_transformers.models.Transformer"}]))
+    (tmp_path / "m" / "pytorch_model.bin").write_bytes(b"\x80")
+    with pytest.raises(BadInput, match="pickled"):
+        open_embedder("m", tmp_path)
+
+
+def test_a_damaged_model_is_said_and_the_corpus_is_built(tmp_path: Path, folder: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            target = broken / path.relative_to(folder)
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(path.read_bytes()[: 100 if path.suffix == ".safetensors" else None])
+    with memory(tmp_path, TALKS) as store:
+        said = run(store, tmp_path, "broken")
+        assert said[0][0] == "warning" and str(broken) in said[0][1]
+        assert store.connection.execute("SELECT COUNT(*) FROM corpus").fetchone()[0] == 3
+
+
+class _Ollama(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self._answer({"models": [{"model": "bge-m3:latest", "digest": "sha256:0123456789abcdef"}]})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        rows = [[float(len(text)), 1.0, 0.0] for text in asked["input"]]
+        self._answer({"model": asked["model"], "embeddings": rows})
+
+    def _answer(self, value: object) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def host() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Ollama)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_ollama_computes_vectors_too(host: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    with offline.guard():
+        model = open_embedder("ollama:bge-m3", tmp_path)
+        assert model is not None and model.name == "ollama:bge-m3-01234567"
+        found = model.encode(["a" * n for n in range(70)])
+        assert found.shape == (70, 3)
+        assert np.allclose(np.linalg.norm(found, axis=1), 1.0)
+        with pytest.raises(BadInput, match="no model other"):
+            OllamaModel("other")
+    assert "bge-m3" in described("ollama:bge-m3", tmp_path)
+
+
+def test_an_ollama_that_is_away_or_elsewhere_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ServiceUnreachable):
+        OllamaModel("bge-m3", "http://127.0.0.1:9")
+    with pytest.raises(UsageProblem):
+        OllamaModel("bge-m3", "http://192.0.2.1:11434")
