@@ -39,6 +39,23 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     fsync_dir(path.parent)
 
 
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Like `write_bytes` for a reader, but without waiting for the disk: for what is written again soon.
+
+    Raises OSError; the old file is then untouched and no temporary file stays.
+    """
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
     """`write_bytes` of UTF-8 text."""
     write_bytes(path, text.encode("utf-8"), mode=mode)

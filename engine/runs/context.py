@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from engine.atomic import replace_bytes
 from engine.errors import Busy, H2QError, Interrupted, NotEnoughData
 from engine.i18n import _
 from engine.paths import Workspace
@@ -25,7 +25,8 @@ from engine.runs.events import Event, Log, Memory, Progress, Record, RunStatus, 
 from engine.runs.journal import JournalWriter
 from engine.runs.resident import ResidentMemory
 from engine.runs.rundir import TRAIN_LOCK, RunDir, training_run
-from engine.runs.spec import params_of
+from engine.runs.spec import RunKind, params_of
+from engine.runs.status_files import StatusFiles
 from engine.runs.view import RunView
 
 P = TypeVar("P", bound=msgspec.Struct)
@@ -82,6 +83,9 @@ class RunContext:
         self._emitting = threading.RLock()
         self._resident = ResidentMemory()
         self._budget_mb, self._budget_reason = _default_budget(self.workspace)
+        self._had_lock = False
+        training = self.spec.kind in (RunKind.TRAIN, RunKind.DEMO)
+        self._status_files = StatusFiles(self.workspace, run_dir.run_id) if training else None
         self._ended = threading.Event()
         self._stage_started = 0.0
         self._progress_at = 0.0
@@ -102,6 +106,8 @@ class RunContext:
         with self._emitting:
             record = self._journal.write(event)
             self.view.apply(record)
+            if self._status_files is not None:
+                self._status_files.see(event)
             if self._on_record is not None:
                 try:
                     self._on_record(record)
@@ -186,6 +192,7 @@ class RunContext:
             os.ftruncate(fd, 0)
             with contextlib.suppress(OSError):
                 os.pwrite(fd, self.run_dir.run_id.encode(), 0)
+            self._had_lock = True
             yield
         finally:
             os.close(fd)
@@ -247,15 +254,19 @@ class RunContext:
         """Replaces `state.json` without waiting for the disk: it is a cache of the journal, nothing more."""
         with self._emitting:
             data = msgspec.json.encode(self.view.summary(alive))
-        name = ""
-        try:
-            fd, name = tempfile.mkstemp(prefix=".state.", suffix=".tmp", dir=self.run_dir.path)
-            with os.fdopen(fd, "wb") as file:
-                file.write(data)
-            Path(name).replace(self.run_dir.state_path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
+        with contextlib.suppress(OSError):
+            replace_bytes(self.run_dir.state_path, data)
+        self._write_status_files()
+
+    def _write_status_files(self) -> None:
+        """For other programs. They are about the run that trains: not one that waits, nor one that was refused."""
+        if self._status_files is None or not self._had_lock:
+            return
+        if training_run(self.workspace) not in ("", self.run_dir.run_id):
+            return
+        with self._emitting:
+            facts = self._status_files.facts(self.view, self._budget_mb, time.time())
+        self._status_files.write(facts)
 
     def _tick(self) -> None:
         self.measure()

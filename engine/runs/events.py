@@ -98,7 +98,12 @@ class Step(Event, frozen=True, kw_only=True):
     """Bytes seen since the phase began."""
     tokens_per_s: float
     waiting: float = 0.0
-    """Share of the wall time spent waiting for data, 0 to 1."""
+    """Share of the wall time spent waiting for data, 0 to 1, over the last seconds."""
+    waited_s: float = 0.0
+    """Seconds that this process has waited for data in the phase, of `wall_s`."""
+    wall_s: float = 0.0
+    draws: int = 0
+    """Batches read since the phase began."""
     eta_s: float | None = None
 
 
@@ -152,6 +157,25 @@ class CommandHandled(Event, frozen=True, kw_only=True):
     value: str = ""
     accepted: bool
     reply: str = ""
+
+
+class Recovery(Event, frozen=True, kw_only=True):
+    """A step that went wrong, and what was done about it (engine/training/recovery.py)."""
+
+    KIND: ClassVar[str] = "recovery"
+    phase: str
+    step: int
+    cause: str
+    """"not finite", "spike", "weights" (they are broken, the data is not), "divergence" or "file"."""
+    action: str
+    """"discarded", "skipped", "returned", "stopped" or "retried"."""
+    loss: float | None = None
+    grad_norm: float | None = None
+    back_to: int | None = None
+    """Step of the checkpoint that was returned to; null without a return."""
+    samples: list[str] = []
+    """What the skipped batch consisted of: ids of conversations, or `file:byte`."""
+    detail: str = ""
 
 
 class Log(Event, frozen=True, kw_only=True):
@@ -235,6 +259,7 @@ EVENTS: dict[str, type[Event]] = {
         Memory,
         CheckpointWritten,
         CommandHandled,
+        Recovery,
         Log,
         Plan,
         Funnel,

@@ -29,7 +29,7 @@ class Meter:
         self._before = job.state.seconds
         self._begin = self._mark = time.perf_counter()
         self._epoch_began = job.state.seconds
-        self._waited = 0.0
+        self._waited = self._waited_total = 0.0
         self._first = True
 
     def draw(self) -> Batch:
@@ -38,6 +38,7 @@ class Meter:
         batch = self.job.batches.draw(state.draw, state.max_steps)
         state.draw += 1
         self._waited = time.perf_counter() - begin
+        self._waited_total += self._waited
         return batch
 
     @property
@@ -77,6 +78,9 @@ class Meter:
                     tokens=state.tokens,
                     tokens_per_s=speed,
                     waiting=waiting,
+                    waited_s=round(self._waited_total, 3),
+                    wall_s=round(now - self._begin, 3),
+                    draws=state.draw,
                     eta_s=self.pace.left(state.step, state.max_steps),
                 )
             )
@@ -89,15 +93,13 @@ class Meter:
         waited = sum(wait for _gap, _tokens, wait in self._recent)
         return tokens / max(counted, 1e-9), min(1.0, waited / max(spent, 1e-9))
 
-    def discarded(self) -> None:
-        """A step was discarded because its loss or gradient was not finite."""
-        self.job.ctx.log(
-            _("step {step} discarded: its loss or gradient was not a number ({count} so far)").format(
-                step=self.job.state.step + 1, count=self.job.state.discarded
-            ),
-            "warning",
-        )
-        self.step(math.nan, 0.0, math.nan)
+    def discarded(self, loss: float, norm: float) -> None:
+        """A step was not taken. One that was a number is left out of the curve: its record tells it."""
+        self._recent.clear()
+        if math.isfinite(loss) and math.isfinite(norm):
+            self.resume()
+        else:
+            self.step(math.nan, 0.0, math.nan)
 
     def resume(self) -> None:
         """The time since the last step was not spent on a step: a pause, an evaluation, a checkpoint."""

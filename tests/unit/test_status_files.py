@@ -1,0 +1,284 @@
+"""The status files that other programs poll."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+
+from engine.health.probes import Probes
+from engine.paths import Workspace
+from engine.runs.context import RunContext
+from engine.runs.events import Finished, RunStatus, Stage, Started, Step
+from engine.runs.journal import JournalWriter
+from engine.runs.launch import prepare
+from engine.runs.process_load import ProcessLoad
+from engine.runs.rundir import TRAIN_LOCK
+from engine.runs.spec import CorpusParams, Params, TrainParams, make_spec
+from engine.runs.status_files import REPORT, STATUS, STREAMING, Facts, issues, report, status, streaming
+
+FIELDS = {
+    STREAMING: {
+        "timestamp", "training_active", "current_step", "best_loss", "memory_usage_mb", "cpu_usage_percent",
+        "streaming_efficiency", "data_chunks_processed",
+    },
+    STATUS: {
+        "timestamp", "streaming_running", "training_active", "current_step", "best_loss", "memory_usage_mb",
+        "cpu_usage_percent", "streaming_efficiency", "issues", "platform", "memory_limit",
+    },
+    REPORT: {"timestamp", "platform", "memory_config", "optimization", "components", "status"},
+}  # fmt: skip
+"""As the earlier trainer wrote them."""
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[[Params], RunContext]]:
+    journals = []
+
+    def make(params: Params) -> RunContext:
+        (tmp_path / "status").mkdir(exist_ok=True)
+        run = prepare(Workspace(tmp_path), make_spec(tmp_path, params))
+        journals.append(JournalWriter(run.events_path))
+        ctx = RunContext(run, journals[-1])
+        ctx.emit(Started(pid=os.getpid(), program="test"))
+        return ctx
+
+    yield make
+    for journal in journals:
+        journal.close()
+
+
+def read(folder: Path, name: str) -> Any:
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads((folder / "status" / name).read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+def step(number: int, phase: str = "native", **more: Any) -> Step:
+    told = {"max_steps": 100, "loss": 2.0, "lr": 0.1, "tokens": 9, "tokens_per_s": 9.0, **more}
+    return Step(phase=phase, step=number, **told)
+
+
+def facts(**more: Any) -> Facts:
+    base = Facts(
+        now=1_700_000_000.25,
+        run_id="1114-221320-aa",
+        pid=7,
+        status=RunStatus.RUNNING,
+        alive=True,
+        training=True,
+        step=100,
+        best_loss=1.5,
+        memory_mb=812.5,
+        limit_mb=4096.0,
+        cpu_percent=48.0,
+        efficiency=0.97,
+        batches=100,
+        warnings=(),
+        machine=Probes(Path("/")).sample(),
+    )
+    return replace(base, machine=replace_disk(base, 1 << 40), **more)
+
+
+def replace_disk(base: Facts, free: int) -> Any:
+    return msgspec.structs.replace(base.machine, disk_free=free)
+
+
+def test_names_and_fields_are_those_of_the_earlier_trainer(
+    tmp_path: Path, make: Callable[[Params], RunContext]
+) -> None:
+    ctx = make(TrainParams())
+    with ctx.train_lock():
+        ctx.measure()
+        ctx.write_state()
+    for name, fields in FIELDS.items():
+        told = read(tmp_path, name)
+        assert fields <= set(told)
+        assert told["run_id"] == ctx.run_dir.run_id
+    parts = read(tmp_path, REPORT)["components"]
+    assert set(parts) == {"streaming_trainer", "health_monitor"}
+    assert set(parts["streaming_trainer"]) == {
+        "running", "training_active", "current_step", "best_loss", "memory_limit_gb"
+    }  # fmt: skip
+    assert set(parts["health_monitor"]) == {"realtime_stats", "streaming_status", "system_health"}
+    assert read(tmp_path, STREAMING)["memory_usage_mb"] == ctx.view.memory.used_mb  # type: ignore[union-attr]
+
+
+def test_figures_of_a_run_with_two_phases_are_added_up(
+    tmp_path: Path, make: Callable[[Params], RunContext]
+) -> None:
+    ctx = make(TrainParams())
+    with ctx.train_lock():
+        ctx.emit(Stage(name="scratch", state="started"))
+        ctx.emit(step(40, "scratch", draws=41, wall_s=6.0, waited_s=0.5))
+        ctx.emit(Stage(name="scratch", state="done"))
+        ctx.emit(Stage(name="native", state="started"))
+        ctx.emit(step(9, draws=9, wall_s=1.5, waited_s=0.4))
+        ctx.emit(step(10, draws=10, wall_s=2.0, waited_s=0.5))
+        ctx.write_state()
+        told = read(tmp_path, STREAMING)
+        assert (told["data_chunks_processed"], told["current_step"], told["best_loss"]) == (51, 10, 2.0)
+        assert told["streaming_efficiency"] == 1 - 1.0 / 8.0
+        assert told["training_active"] is True
+        ctx.emit(Stage(name="native", state="done"))
+        ctx.write_state()
+        assert read(tmp_path, STREAMING)["training_active"] is False
+        assert read(tmp_path, STATUS)["streaming_running"] is True
+
+
+def test_a_run_that_ended_says_so(tmp_path: Path, make: Callable[[Params], RunContext]) -> None:
+    ctx = make(TrainParams())
+    with ctx.train_lock():
+        ctx.write_state()
+        assert "shutdown_time" not in read(tmp_path, REPORT)
+    ctx.emit(Finished(status=RunStatus.FAILED, exit_code=5, error="no"))
+    ctx.write_state()
+    told = read(tmp_path, REPORT)
+    assert (told["status"], told["outcome"], told["shutdown_time"]) == (
+        "shutdown",
+        "failed",
+        told["timestamp"],
+    )
+    assert read(tmp_path, STATUS)["streaming_running"] is False
+    assert read(tmp_path, STATUS)["status"] == "shutdown"
+
+
+def test_the_ticker_is_a_heartbeat(
+    tmp_path: Path, make: Callable[[Params], RunContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.runs.context.TICK_S", 0.01)
+    ctx = make(TrainParams())
+    stamps: set[str] = set()
+    deadline = time.monotonic() + 10
+    with ctx.train_lock(), ctx.serving():
+        while len(stamps) < 3 and time.monotonic() < deadline:
+            if (tmp_path / "status" / STREAMING).exists():
+                stamps.add(read(tmp_path, STREAMING)["timestamp"])
+    assert len(stamps) == 3
+
+
+def test_a_reader_never_sees_half_a_file(tmp_path: Path, make: Callable[[Params], RunContext]) -> None:
+    ctx = make(TrainParams())
+    with ctx.train_lock():
+        ctx.write_state()
+        over = threading.Event()
+
+        def write_on() -> None:
+            for _time in range(100):
+                ctx.write_state()
+            over.set()
+
+        writer = threading.Thread(target=write_on)
+        writer.start()
+        looks = 0
+        while not over.is_set() or looks == 0:
+            for name in FIELDS:
+                assert read(tmp_path, name)["run_id"]
+            looks += 1
+        writer.join()
+    assert [file.name for file in (tmp_path / "status").iterdir() if file.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("params", [CorpusParams(), TrainParams()], ids=["no training", "refused or waiting"])
+def test_a_run_that_does_not_train_leaves_the_files_alone(
+    tmp_path: Path, make: Callable[[Params], RunContext], params: Params
+) -> None:
+    ctx = make(params)
+    ctx.write_state()
+    ctx.emit(Finished(status=RunStatus.FAILED, exit_code=5))
+    ctx.write_state()
+    assert list((tmp_path / "status").iterdir()) == []
+
+
+def test_a_run_that_ended_leaves_the_files_to_the_one_that_trains(
+    tmp_path: Path, make: Callable[[Params], RunContext]
+) -> None:
+    first, second = make(TrainParams()), make(TrainParams())
+    with first.train_lock():
+        first.write_state()
+    with second.train_lock():
+        second.write_state()
+        first.emit(Finished(status=RunStatus.DONE, exit_code=0))
+        first.write_state()
+        assert read(tmp_path, STREAMING)["run_id"] == second.run_dir.run_id
+    assert (tmp_path / "runs" / TRAIN_LOCK).exists()
+
+
+def test_nothing_is_infinite_and_what_is_not_known_is_null() -> None:
+    unknown = facts(best_loss=float("inf"), memory_mb=None, efficiency=None, step=0)
+    for content in (streaming, status, report):
+        told = json.loads(msgspec.json.encode(content(unknown)))
+        assert "Infinity" not in json.dumps(told)
+    assert json.loads(msgspec.json.encode(streaming(unknown)))["best_loss"] is None
+    assert streaming(unknown)["streaming_efficiency"] is None
+
+
+def test_issues_are_what_was_found() -> None:
+    assert issues(facts()) == []
+    assert len(issues(facts(memory_mb=4097.0))) == 1
+    assert len(issues(facts(efficiency=0.5))) == 1
+    assert issues(facts(warnings=("step 3 discarded",))) == ["step 3 discarded"]
+    full = replace(facts(), machine=replace_disk(facts(), 1 << 20))
+    assert issues(full) == [text for text in issues(full) if "disk" in text] and issues(full)
+    assert report(full)["components"]["health_monitor"]["system_health"]["healthy"] is False
+
+
+def test_warnings_of_the_run_are_issues_once_each(
+    tmp_path: Path, make: Callable[[Params], RunContext]
+) -> None:
+    ctx = make(TrainParams())
+    with ctx.train_lock():
+        for _again in range(3):
+            ctx.log("no room for a checkpoint", "warning")
+        ctx.log("all is well")
+        ctx.write_state()
+    found = [text for text in read(tmp_path, STATUS)["issues"] if "disk is almost" not in text]
+    assert found == ["no room for a checkpoint"]
+
+
+def test_a_full_disk_is_no_failure(
+    make: Callable[[Params], RunContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = make(TrainParams())
+    called = []
+
+    def refuse(path: Path, data: bytes) -> None:
+        called.append(path.name)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("engine.atomic.replace_bytes", refuse)
+    with ctx.train_lock():
+        ctx.write_state()
+    assert called == [STREAMING, STATUS, REPORT]
+
+
+def test_the_load_is_that_of_the_process_tree() -> None:
+    ticks = iter([0.0, 1e-6, 1e-6 + 1.0])
+    load = ProcessLoad(clock=lambda: next(ticks))
+    child = subprocess.Popen(
+        [sys.executable, "-c", "print(1, flush=True)\nwhile True: pass"], stdout=subprocess.PIPE
+    )
+    try:
+        assert child.stdout is not None and child.stdout.readline()
+        load.sample()
+        watched = psutil.Process(child.pid)
+        before = watched.cpu_times().user
+        while watched.cpu_times().user < before + 0.2:
+            time.sleep(0.01)
+        # The clock of the test says that one second has passed, whatever the machine does.
+        assert load.sample() >= 100 * 0.2 / (psutil.cpu_count() or 1) - 1
+    finally:
+        child.kill()
+        child.wait()
