@@ -36,8 +36,16 @@ class CorpusStats(msgspec.Struct, frozen=True, kw_only=True):
     """Answers with content of the accepted, by split."""
     masked_turns: int
     """Turns that stay as context without loss."""
+    masked: dict[str, int]
+    """The same by reason."""
     languages: dict[str, int]
     """Accepted conversations by language."""
+    quality: list[float]
+    """Lower quartile, median and upper quartile of the accepted conversations, 0 to 1; empty without any."""
+    embedder: str
+    """What grouped by meaning at the last build: an embedder's name, "n-grams", or "" for nothing."""
+    grouped: int
+    """Accepted conversations that are alike another, which leads their group."""
     window: WindowStats | None
     missing: int
     """Conversations missing to the number from which a verdict is likely."""
@@ -52,11 +60,25 @@ def stats(store: Database) -> CorpusStats:
         "SELECT split, COUNT(*), SUM(pairs), COUNT(DISTINCT cluster) FROM corpus WHERE state = ? GROUP BY split",
         (State.ACCEPTED,),
     ).fetchall()
-    masked = connection.execute(
+    masked = dict(
+        connection.execute(
+            "SELECT l.reason, COUNT(*) FROM ledger l JOIN corpus k ON k.conversation_id = l.conversation_id "
+            "WHERE l.action = 'mask' AND k.state = ? GROUP BY l.reason ORDER BY 2 DESC",
+            (State.ACCEPTED,),
+        ).fetchall()
+    )
+    grouped = connection.execute(
         "SELECT COUNT(*) FROM ledger l JOIN corpus k ON k.conversation_id = l.conversation_id "
-        "WHERE l.action = 'mask' AND k.state = ?",
+        "WHERE l.action = 'group' AND k.state = ?",
         (State.ACCEPTED,),
     ).fetchone()[0]
+    used = connection.execute("SELECT value FROM meta WHERE key = 'corpus_semantic'").fetchone()
+    marks = [
+        row[0]
+        for row in connection.execute(
+            "SELECT quality FROM corpus WHERE state = ? ORDER BY quality", (State.ACCEPTED,)
+        )
+    ]
     languages = connection.execute(
         "SELECT language, COUNT(*) FROM corpus WHERE state = ? GROUP BY language ORDER BY 2 DESC",
         (State.ACCEPTED,),
@@ -75,7 +97,11 @@ def stats(store: Database) -> CorpusStats:
         test=figures.test,
         waiting=next((count for split, count, _pairs, _clusters in parts if split == "waiting"), 0),
         pairs={split or "none": pairs for split, _count, pairs, _clusters in parts},
-        masked_turns=masked,
+        masked_turns=sum(masked.values()),
+        masked=masked,
+        quality=[marks[len(marks) * part // 4] for part in (1, 2, 3)] if marks else [],
+        embedder=used[0] if used else "",
+        grouped=grouped,
         languages=dict(languages),
         window=None
         if window is None

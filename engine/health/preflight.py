@@ -31,6 +31,7 @@ LOOKS: tuple[tuple[str, str, Look], ...] = (
     ("logout", N_("logging out"), machine.logout),
     ("workspace", N_("workspace"), contents.workspace),
     ("store", N_("conversations"), contents.store),
+    ("embedder", N_("embedder"), contents.embedder),
     ("text", N_("text"), contents.text),
     ("models", N_("models"), contents.models),
     ("runs", N_("runs"), contents.runs),

@@ -46,6 +46,18 @@ def store(ws: Workspace) -> tuple[Grade, str, str]:
     return Grade.PASS, _("{n} conversations").format(n=count), "" if count else "h2q-tui sample"
 
 
+def embedder(ws: Workspace) -> tuple[Grade, str, str]:
+    """What says which conversations mean the same. It is not loaded: that takes seconds."""
+    from engine.config import load_settings
+    from engine.embedding.opening import described
+    from engine.errors import BadInput
+
+    try:
+        return Grade.PASS, described(load_settings(ws).embedder, ws.root), ""
+    except BadInput as problem:
+        return Grade.WARN, problem.what, problem.mend
+
+
 def text(ws: Workspace) -> tuple[Grade, str, str]:
     files = (
         [path for path in ws.training_data.rglob("*.txt") if path.is_file()]

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from engine.config import Settings
+from engine.config import Settings, save_settings
 from engine.corpus.build import build_corpus
 from engine.corpus.filters import ngrams
 from engine.corpus.filters.meaning import may_mean_the_same
 from engine.corpus.filters.normalise import fold
 from engine.corpus.review import ReviewStore
 from engine.corpus.semantic import by_meaning
+from engine.corpus.stats import stats
 from engine.embedding import opening
 from engine.embedding.calibration import calibrate, labelled, threshold
 from engine.embedding.ollama_model import OllamaModel
@@ -28,8 +29,11 @@ from engine.embedding.opening import described, open_embedder
 from engine.embedding.sentence_model import SentenceModel
 from engine.embedding.vectors import vectors
 from engine.errors import BadInput, ServiceUnreachable, UsageProblem
+from engine.health.item import Grade
+from engine.health.preflight import LOOKS, examine
 from engine.memory.points import Conversation
 from engine.memory.store import MemoryStore
+from engine.paths import Workspace
 from engine.runs import offline
 from tests.corpus_store import conversation, distinct, memory
 from tests.embedder import save_embedder
@@ -362,3 +366,21 @@ def test_an_ollama_that_is_away_or_elsewhere_is_said(tmp_path: Path) -> None:
         OllamaModel("bge-m3", "http://127.0.0.1:9")
     with pytest.raises(UsageProblem):
         OllamaModel("bge-m3", "http://192.0.2.1:11434")
+
+
+def test_check_and_stats_name_the_embedder(tmp_path: Path, folder: Path) -> None:
+    workspace = Workspace(tmp_path)
+    (item,) = examine(workspace, tuple(look for look in LOOKS if look[0] == "embedder"))
+    assert item.grade is Grade.PASS and "n-grams" in item.detail
+    save_settings(workspace, Settings(embedder=str(folder)))
+    (item,) = examine(workspace, tuple(look for look in LOOKS if look[0] == "embedder"))
+    assert item.grade is Grade.PASS and str(folder) in item.detail
+    save_settings(workspace, Settings(embedder="nowhere"))
+    (item,) = examine(workspace, tuple(look for look in LOOKS if look[0] == "embedder"))
+    assert item.grade is Grade.WARN and "nowhere" in item.detail
+    with memory(tmp_path, TALKS) as store:
+        run(store, tmp_path)
+        figures = stats(store)
+        assert (figures.embedder, figures.grouped) == ("n-grams", 1)
+        assert len(figures.quality) == 3 and figures.quality == sorted(figures.quality)
+        assert sum(figures.masked.values()) == figures.masked_turns

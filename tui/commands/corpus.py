@@ -13,6 +13,7 @@ from tui.commands import common, corpus_marks
 
 if TYPE_CHECKING:
     from engine.corpus.review import Decision, ReviewDetail, ReviewItem, ReviewStore
+    from engine.corpus.stats import CorpusStats
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -69,6 +70,8 @@ def _register_building(corpus: typer.Typer) -> None:
         ]
         for name, count in rows:
             common.say(f"{count:>9,}  {name}")
+        for line in _details(figures):
+            common.say(line)
         if not figures.collected:
             common.say(_("the corpus is empty") + " → h2q-tui corpus build")
         elif figures.missing:
@@ -187,6 +190,38 @@ def _register_files(corpus: typer.Typer) -> None:
         common.say(_("{touched} of {total} rows").format(touched=touched, total=len(rows)))
         if common.options.json:
             common.emit_json({"rows": rows})
+
+
+def _details(figures: CorpusStats) -> list[str]:
+    """What the accepted conversations are made of, each line only where there is something to say."""
+    from engine.corpus.states import REASONS
+
+    lines = []
+    if figures.masked:
+        reasons = ", ".join(
+            f"{_(REASONS[reason]) if reason in REASONS else reason} {n:,}"
+            for reason, n in figures.masked.items()
+        )
+        lines.append(
+            _("turns not trained on: {n} ({reasons})").format(n=f"{figures.masked_turns:,}", reasons=reasons)
+        )
+    if figures.languages:
+        shares = ", ".join(f"{language or '?'} {n:,}" for language, n in figures.languages.items())
+        lines.append(_("languages: {shares}").format(shares=shares))
+    if figures.quality:
+        low, middle, high = (f"{value:.2f}" for value in figures.quality)
+        lines.append(
+            _("quality: median {middle}, half of them between {low} and {high} (0 to 1)").format(
+                low=low, middle=middle, high=high
+            )
+        )
+    if figures.grouped:
+        lines.append(
+            _("alike another: {n}, grouped by {embedder}").format(
+                n=f"{figures.grouped:,}", embedder=figures.embedder
+            )
+        )
+    return lines
 
 
 def _one_of(choices: type[E], value: str) -> E:
