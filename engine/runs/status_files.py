@@ -18,9 +18,10 @@ from engine import atomic
 from engine.health.probes import Probes, Snapshot
 from engine.i18n import _
 from engine.paths import Workspace
-from engine.runs.events import Event, Log, RunStatus, Step
+from engine.runs.events import CommandHandled, Event, RunStatus, Step
 from engine.runs.process_load import ProcessLoad
 from engine.runs.view import RunView
+from engine.runs.words import describe
 
 STREAMING = "mac_mini_streaming_status.json"
 STATUS = "agi_mac_mini_status.json"
@@ -70,12 +71,11 @@ class StatusFiles:
         """Takes in what the files tell of a record."""
         if isinstance(event, Step):
             self._phases[event.phase] = event
-        elif (
-            isinstance(event, Log)
-            and event.level in ("warning", "error")
-            and event.text not in self._warnings
-        ):
-            self._warnings.append(event.text)
+            return
+        level, text = describe(event) or ("info", "")
+        refused = isinstance(event, CommandHandled)
+        if level in ("warning", "error") and not refused and text not in self._warnings:
+            self._warnings.append(text)
 
     def facts(self, view: RunView, limit_mb: float, now: float) -> Facts:
         """The figures as they stand."""
