@@ -12,7 +12,7 @@ from engine.runs.events import Record, RunStatus
 from engine.runs.series import Series
 from engine.runs.spec import RunSpec
 from engine.runs.summary import RunSummary
-from engine.runs.words import describe
+from engine.runs.words import describe, recovery_words
 
 LOG_LINES = 2000
 _KEPT = 500
@@ -244,6 +244,10 @@ class RunView:
         if event.accepted and event.name == "set":
             self._mark(event.value)
 
+    def _on_recovery(self, event: e.Recovery, _t: float) -> None:
+        if event.action != "retried":
+            _keep(self.marks, Mark(event.phase, event.step, recovery_words(event)))
+
     def _mark(self, text: str) -> None:
         _keep(self.marks, Mark(self.phase, self.step, text))
 
@@ -273,6 +277,7 @@ class RunView:
         e.EpochDone: _on_epoch,
         e.CheckpointWritten: _on_checkpoint,
         e.CommandHandled: _on_command,
+        e.Recovery: _on_recovery,
         e.Plan: _on_plan,
         e.Funnel: _on_funnel,
         e.VerdictGiven: _on_verdict,

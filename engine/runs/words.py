@@ -133,6 +133,40 @@ def _command(event: e.CommandHandled) -> tuple[str, str]:
     return "info" if event.accepted else "warning", f"{asked}: {answer}"
 
 
+_CAUSES = {
+    "not finite": N_("the loss or its gradient was not a number"),
+    "spike": N_("the loss or its gradient leapt up"),
+    "weights": N_("the weights were damaged"),
+    "divergence": N_("the loss stayed above its best"),
+    "file": N_("a file could not be read or written"),
+}
+
+
+def recovery_words(event: e.Recovery) -> str:
+    """What went wrong and what was done, without the step and the samples: short enough for a curve."""
+    cause = _(_CAUSES.get(event.cause, event.cause))
+    if event.action == "returned" and event.back_to is not None:
+        return _("{cause}: back to step {step} at half the learning rate").format(
+            cause=cause, step=event.back_to
+        )
+    done = {
+        "discarded": _("discarded"),
+        "skipped": _("skipped"),
+        "stopped": _("stopped"),
+        "retried": _("tried again"),
+    }.get(event.action, event.action)
+    return f"{cause}: {done}"
+
+
+def _recovery(event: e.Recovery) -> tuple[str, str]:
+    text = _("step {step}: {words}").format(step=event.step, words=recovery_words(event))
+    if event.detail:
+        text += f" ({event.detail})"
+    if event.samples:
+        text += _("; samples {names}").format(names=", ".join(event.samples))
+    return "error" if event.action == "stopped" else "warning", text
+
+
 def _funnel(event: e.Funnel) -> tuple[str, str]:
     parts = [
         n_("{n} conversation collected", "{n} conversations collected", event.collected).format(
@@ -171,6 +205,7 @@ _WORDS: dict[type[Event], Callable[[Any], tuple[str, str]]] = {
     e.EpochDone: _epoch,
     e.CheckpointWritten: _checkpoint,
     e.CommandHandled: _command,
+    e.Recovery: _recovery,
     e.Log: lambda event: (event.level, event.text),
     e.Plan: lambda event: ("info" if event.verdict_possible else "warning", event.text),
     e.Funnel: _funnel,

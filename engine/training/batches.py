@@ -49,6 +49,9 @@ class Batches(Protocol):
     def draw(self, number: int, max_steps: int, stretch: Stretch | None = None) -> Batch:
         """Batch `number` (from 0) of a phase of `max_steps`; `stretch` overrules its window length."""
 
+    def samples(self, number: int, max_steps: int) -> list[str]:
+        """What batch `number` consists of, in words that find it again: conversations, or places in files."""
+
 
 class ScratchBatches:
     """Random windows of text, longer from stretch to stretch."""
@@ -75,6 +78,11 @@ class ScratchBatches:
         weight = 1.0 / (count * chosen.context)
         passes = [text_pass(tokens[at : at + rows], weight, counted=weight) for at in range(0, count, rows)]
         return Batch(passes, count * chosen.context)
+
+    def samples(self, number: int, max_steps: int) -> list[str]:
+        chosen = self.recipe.stretch_at(number, max_steps)
+        starts = self.stream.starts(number, chosen.batch * self.recipe.accumulation, chosen.context + 1)
+        return [self.stream.place(start) for start in starts]
 
 
 def _tokens(stretch: Stretch, recipe: Recipe) -> int:

@@ -27,6 +27,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from engine.atomic import fsync_dir
+from engine.training.watch import Statistics
 
 WEIGHTS, OPTIMIZER, RANDOM, STATE, MANIFEST = (
     "weights.safetensors",
@@ -56,7 +57,9 @@ class LoopState(msgspec.Struct, kw_only=True):
     """Sum of the losses since the epoch began, over `epoch_steps` steps."""
     epoch_steps: int = 0
     discarded: int = 0
-    """Steps whose loss or gradient was not finite."""
+    """Steps that were not taken: not finite, or a spike."""
+    watch: Statistics = msgspec.field(default_factory=Statistics)
+    """What later steps are judged by."""
     loss: float | None = None
     best_eval: float | None = None
     last_eval: float | None = None

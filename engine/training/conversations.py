@@ -56,7 +56,9 @@ def read_dataset(path: Path) -> Iterator[DatasetRow]:
 class WindowSet:
     """All windows of a dataset in three bytes a token: ids and loss mask one after another."""
 
-    def __init__(self, conversations: Sequence[Rendered]) -> None:
+    def __init__(self, conversations: Sequence[Rendered], names: Sequence[str] = ()) -> None:
+        """`names` are the conversations' ids, one for each window."""
+        self.names = list(names)
         self.lengths = np.array([len(window.ids) for window in conversations], dtype=np.int64)
         self._ends = np.cumsum(self.lengths)
         self._ids = np.array([token for window in conversations for token in window.ids], dtype=np.uint16)
@@ -73,9 +75,11 @@ class WindowSet:
         """
         rows = 0
         found: list[Rendered] = []
+        names: list[str] = []
         for row in read_dataset(path):
             rows += 1
             found += [window for window in windows(row.messages, context) if any(window.train[1:])]
+            names += [row.id] * (len(found) - len(names))
         if rows == 0:
             raise NotEnoughData(
                 _("the dataset has no conversation: {path}").format(path=path), mend="h2q-tui corpus build"
@@ -89,7 +93,7 @@ class WindowSet:
                 path=path,
                 mend="h2q-tui corpus stats",
             )
-        return cls(found)
+        return cls(found, names)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -142,6 +146,11 @@ class NativeBatches:
             passes += [text_pass(texts[at : at + rows], weight, counted=0.0) for at in range(0, count, rows)]
             tokens += count * length
         return Batch(passes, tokens)
+
+    def samples(self, number: int, max_steps: int) -> list[str]:
+        epoch, index = self._locate(number)
+        names = [self.data.names[member] for member in self._plan(epoch)[index] if self.data.names]
+        return list(dict.fromkeys(names))
 
     def _pass(self, members: NDArray[np.int64], length: int, weight: float, counted: float) -> Pass:
         ids = np.full((len(members), length + 1), END_OF_TEXT, dtype=np.int64)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.models.transformer import Transformer
+from engine.runs.events import Recovery
 from engine.training.batches import Batch, Batches, Pass
 from engine.training.checkpoint import LoopState
 from engine.training.devices import Device
@@ -44,6 +45,8 @@ class Job:
     checkpoints: Path
     state: LoopState
     training_log: Path
+    resumed: Path | None = None
+    """The checkpoint it goes on from."""
     log_rows: list[dict[str, float | int | None]] = field(default_factory=list)
 
     def accumulate(self, batch: Batch) -> float:
@@ -54,6 +57,24 @@ class Job:
             torch.autograd.backward((losses * part.weights.to(losses.device)).sum())
             counted += (losses.detach() * part.counted.to(losses.device)).sum()
         return float(counted)
+
+    def retrying(self, problem: OSError) -> None:
+        """Journals an error of a file that may pass by itself."""
+        self.ctx.emit(
+            Recovery(
+                phase=self.state.phase,
+                step=self.state.step,
+                cause="file",
+                action="retried",
+                detail=problem.strerror or str(problem),
+            )
+        )
+
+    def loss_of(self, batch: Batch) -> float:
+        """The reported loss of a batch as it would be now. Call it without gradients."""
+        return sum(
+            float((self._losses(part) * part.counted.to(self.device.name)).sum()) for part in batch.passes
+        )
 
     def _losses(self, part: Pass) -> Tensor:
         """Loss of each prediction, `(windows, length)`."""

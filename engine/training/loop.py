@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import math
-
-from engine.errors import Interrupted, RunFailed
+from engine.errors import Interrupted
 from engine.i18n import _
 from engine.training.checkpoint import LoopState
 from engine.training.job import Job
 from engine.training.meter import Meter
 from engine.training.obey import obey
 from engine.training.pace import plan, replan
+from engine.training.recovery import Recovery
 from engine.training.saver import Saver
 from engine.training.schedule import lr_factor, momentum
-
-BAD_STEPS = 3
-"""Steps in a row without a finite loss after which the phase fails."""
 
 
 def train(job: Job) -> LoopState:
     """Runs a phase from where `job.state` stands to its end; returns the final state.
 
-    Raises Interrupted after a checkpoint when the run is to stop, RunFailed when the loss stays not finite.
+    Raises Interrupted after a checkpoint when the run is to stop, RunFailed when it does not recover.
     """
     recipe, state = job.recipe, job.state
     pace = plan(job)
     meter = Meter(job, pace)
     saver = Saver(job, meter)
+    recovery = Recovery(job, meter)
     if state.draw == 0:
         meter.evaluate(recipe.eval_bytes)
-    bad = 0
     while state.step < state.max_steps:
         if obey(job, saver):
             saver.save()
@@ -38,25 +34,14 @@ def train(job: Job) -> LoopState:
         batch = meter.draw()
         loss = job.accumulate(batch)
         norm = float(job.optimizer.grad_norm(recipe.clip))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            # Nothing of the step reaches weights or optimizer; the next batch is another one.
-            bad, state.discarded = bad + 1, state.discarded + 1
-            job.optimizer.zero_grad()
-            meter.discarded()
-            if bad == BAD_STEPS:
-                raise RunFailed(
-                    _(
-                        "training failed at step {step}: the loss or its gradient was not a number "
-                        "{count} times in a row"
-                    ).format(step=state.step, count=bad),
-                    mend=f"h2q-tui runs show {job.ctx.spec.run_id}",
-                )
+        if recovery.refuses(loss, norm):
+            # Nothing of the step has reached weights or optimizer; the next batch is another one.
             continue
 
-        factor = lr_factor(recipe.schedule, state.step, state.max_steps, recipe.warmup)
+        factor = recovery.factor * lr_factor(recipe.schedule, state.step, state.max_steps, recipe.warmup)
         lr = job.optimizer.step(factor, momentum(state.step))
         job.optimizer.zero_grad()
-        bad, state.loss = 0, loss
+        state.loss = loss
         state.step, state.tokens = state.step + 1, state.tokens + batch.tokens
         state.epoch_loss, state.epoch_steps = state.epoch_loss + loss, state.epoch_steps + 1
         meter.step(loss, lr, norm)
@@ -68,5 +53,5 @@ def train(job: Job) -> LoopState:
         if last or meter.epoch >= state.epoch + 1:
             meter.epoch_done(lr)
         if last or saver.due:
-            saver.save()
+            recovery.saved(saver.save())
     return state

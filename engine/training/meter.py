@@ -93,15 +93,13 @@ class Meter:
         waited = sum(wait for _gap, _tokens, wait in self._recent)
         return tokens / max(counted, 1e-9), min(1.0, waited / max(spent, 1e-9))
 
-    def discarded(self) -> None:
-        """A step was discarded because its loss or gradient was not finite."""
-        self.job.ctx.log(
-            _("step {step} discarded: its loss or gradient was not a number ({count} so far)").format(
-                step=self.job.state.step + 1, count=self.job.state.discarded
-            ),
-            "warning",
-        )
-        self.step(math.nan, 0.0, math.nan)
+    def discarded(self, loss: float, norm: float) -> None:
+        """A step was not taken. One that was a number is left out of the curve: its record tells it."""
+        self._recent.clear()
+        if math.isfinite(loss) and math.isfinite(norm):
+            self.resume()
+        else:
+            self.step(math.nan, 0.0, math.nan)
 
     def resume(self) -> None:
         """The time since the last step was not spent on a step: a pause, an evaluation, a checkpoint."""

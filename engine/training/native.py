@@ -86,6 +86,8 @@ def train_native(
             pass_tokens=pass_tokens,
             resumed=resumed,
         )
+        if replay is not None:
+            replay.tell = job.retrying
         train(job)
     languages = languages_of([dataset.path])
     languages += [language for language in card.languages if language not in languages]

@@ -145,7 +145,8 @@ class Optimizer:
         for parameter in self._adamw_parameters():
             name = self._names[id(parameter)]
             if f"exp_avg/{name}" not in tensors:
-                continue  # written before its first step
+                self._adamw.state.pop(parameter, None)  # written before its first step
+                continue
             self._adamw.state[parameter] = {
                 key: tensors[f"{key}/{name}"].to(
                     "cpu" if key == "step" and parameter.device.type == "cpu" else parameter.device, copy=True

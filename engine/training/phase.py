@@ -142,6 +142,7 @@ def start(
         checkpoints=ctx.run_dir.checkpoints,
         state=state,
         training_log=ctx.workspace.root / "training_log.json",
+        resumed=resumed.path if resumed is not None else None,
     )
 
 

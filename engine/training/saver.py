@@ -11,6 +11,7 @@ from engine.runs.events import CheckpointWritten, RunStatus, StatusChanged
 from engine.training import checkpoint
 from engine.training.job import Job
 from engine.training.meter import Meter
+from engine.training.retry import retried
 
 PATIENCE = 2
 """Intervals without a checkpoint after which training waits for room on the disk."""
@@ -54,8 +55,11 @@ class Saver:
         self._tried = begin
         job.state.seconds = self.meter.seconds
         try:
-            path, size = checkpoint.save(
-                job.checkpoints, job.state, job.model.state_dict(), job.optimizer.state()
+            path, size = retried(
+                lambda: checkpoint.save(
+                    job.checkpoints, job.state, job.model.state_dict(), job.optimizer.state()
+                ),
+                job.retrying,
             )
         except OSError as problem:
             self.problem = problem.strerror or str(problem)

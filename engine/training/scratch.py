@@ -62,6 +62,7 @@ def train_scratch(
             pass_tokens=pass_tokens,
             resumed=resumed,
         )
+        stream.tell = job.retrying
         train(job)
     return finish(job, name=name, out=out, base=None, languages=languages_of(files), lineage=lineage)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from engine.errors import BadInput, NotEnoughData
 from engine.i18n import _
 from engine.models.tokenizer import END_OF_TEXT
+from engine.training.retry import retried
 from engine.training.text_files import Span, general_tail, training_part
 
 Tokens = NDArray[np.uint16]
@@ -37,6 +38,8 @@ class TextStream:
         # One place more for each text: the end-of-text token after it.
         self._ends = np.cumsum([len(span) + 1 for span in self.spans])
         self._open: OrderedDict[Path, int] = OrderedDict()
+        self.tell: Callable[[OSError], None] | None = None
+        """Hears of errors that pass by themselves."""
 
     @classmethod
     def training(cls, files: Sequence[Path], *, seed: int, shortest: int) -> TextStream:
@@ -73,10 +76,21 @@ class TextStream:
         Every start is equally likely, so a text counts by its size; a window over the end of a text goes on
         in the next. Raises BadInput when a file has become unreadable or shorter.
         """
+        return np.stack([self.read(start, length) for start in self.starts(step, count, length)])
+
+    def starts(self, step: int, count: int, length: int) -> list[int]:
+        """Where the windows of `step` begin on the line."""
         rng = np.random.default_rng((self.seed, step, length))
         starts = ((np.arange(count) + rng.random(count)) / count * self.size).astype(np.int64)
         rng.shuffle(starts)
-        return np.stack([self.read(int(start), length) for start in starts])
+        return [int(start) for start in starts]
+
+    def place(self, start: int) -> str:
+        """A place of the line as `file:byte`."""
+        number = int(np.searchsorted(self._ends, start % self.size, side="right"))
+        span = self.spans[number]
+        offset = start % self.size - (int(self._ends[number]) - len(span) - 1)
+        return f"{span.path.name}:{span.start + offset}"
 
     def read(self, start: int, length: int) -> Tokens:
         """`length` tokens from place `start` of the line, round its end to its beginning."""
@@ -95,8 +109,11 @@ class TextStream:
         return out
 
     def _pread(self, span: Span, offset: int, length: int) -> bytes:
+        def read() -> bytes:
+            return os.pread(self._descriptor(span.path), length, span.start + offset)
+
         try:
-            data = os.pread(self._descriptor(span.path), length, span.start + offset)
+            data = retried(read, self._again)
         except OSError as problem:
             raise BadInput(
                 _("the text cannot be read: {reason}").format(reason=problem.strerror), path=span.path
@@ -104,6 +121,12 @@ class TextStream:
         if len(data) != length:
             raise BadInput(_("the text became shorter while it was trained on"), path=span.path)
         return data
+
+    def _again(self, problem: OSError) -> None:
+        """An error that may pass: the files are opened anew, and whoever listens is told."""
+        self.close()
+        if self.tell is not None:
+            self.tell(problem)
 
     def _descriptor(self, path: Path) -> int:
         fd = self._open.pop(path, None)

@@ -1,0 +1,187 @@
+"""Faults put into real, tiny runs."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from engine.errors import RunFailed
+from engine.models.directory import load_model
+from engine.runs.context import RunContext
+from engine.runs.events import Recovery, Step
+from engine.training import checkpoint, retry
+from engine.training.job import Job
+from engine.training.retry import retried
+from engine.training.scratch import train_scratch
+from engine.training.settings import Recipe
+from tests.unit.training_run import events, new_run, text_file, tiny
+
+
+@pytest.fixture(autouse=True)
+def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr(retry, "PAUSES_S", (0.0, 0.0))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def recipe(steps: int = 60) -> Recipe:
+    # Windows of one length, so that the statistics are not begun anew.
+    return msgspec.structs.replace(tiny(), max_steps=steps, epochs=99, stretches=tiny().stretches[1:])
+
+
+def run(ctx: RunContext, root: Path, of: Recipe | None = None) -> None:
+    text = root / "a.txt"
+    train_scratch(ctx, of or recipe(), [text if text.exists() else text_file(root)], name="m", out=root / "m")
+
+
+def faulty(monkeypatch: pytest.MonkeyPatch, fault: Callable[[Job], float | None]) -> None:
+    """`fault` is called after the gradients of each real step; what it returns replaces the loss."""
+    accumulate = Job.accumulate
+
+    def broken(job: Job, batch):  # type: ignore[no-untyped-def]
+        loss = accumulate(job, batch)
+        changed = fault(job) if job.state.draw > 0 else None
+        return loss if changed is None else changed
+
+    monkeypatch.setattr(Job, "accumulate", broken)
+
+
+def test_a_spike_is_skipped_and_its_samples_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty(monkeypatch, lambda job: 50.0 if job.state.draw == 40 else None)
+    ctx = new_run(tmp_path)
+    run(ctx, tmp_path)
+    (told,) = events(ctx, Recovery)
+    assert (told.step, told.cause, told.action, told.loss) == (40, "spike", "skipped", 50.0)
+    assert told.samples and all(name.startswith("a.txt:") for name in told.samples)
+    assert [event.step for event in events(ctx, Step)] == list(range(1, 61))
+    assert ctx.view.marks[0].step == 40
+    assert any("a.txt:" in line.text for line in ctx.view.log)
+
+
+def test_damaged_weights_are_known_from_damaged_data_and_cost_only_the_steps_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damage(job: Job) -> None:
+        if job.state.draw == 40:
+            with torch.no_grad():
+                for parameter in job.model.parameters():
+                    parameter.mul_(-30.0)
+
+    faulty(monkeypatch, damage)
+    ctx = new_run(tmp_path)
+    run(ctx, tmp_path)
+    (told,) = events(ctx, Recovery)
+    assert (told.cause, told.action, told.back_to) == ("weights", "returned", 0)
+    steps = [event.step for event in events(ctx, Step)]
+    assert steps == [*range(1, 41), *range(1, 61)]
+    last = events(ctx, Step)[-1].loss
+    assert last is not None
+    assert last < 4
+
+
+def test_the_return_goes_to_the_last_good_checkpoint_at_half_the_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty(monkeypatch, lambda job: float("nan") if job.state.draw in (51, 52, 53) else None)
+    ctx = new_run(tmp_path)
+    run(ctx, tmp_path, msgspec.structs.replace(recipe(), checkpoint_every_s=1e-6))
+    told = events(ctx, Recovery)
+    assert [event.action for event in told] == ["discarded", "discarded", "returned"]
+    assert told[-1].back_to in (48, 49, 50)
+    steps = events(ctx, Step)
+    before = next(event for event in steps if event.step == 50)
+    after = [event for event in steps if event.finite][-10]
+    assert before.lr * 0.25 < after.lr < before.lr * 0.5
+    state = checkpoint.newest(ctx.run_dir.checkpoints, "scratch").checkpoint
+    assert state is not None
+    assert (state.state.step, state.state.draw, state.state.watch.returns) == (
+        60,
+        60 + 3 + 50 - told[-1].back_to,
+        1,
+    )
+
+
+def test_a_run_that_diverges_again_and_again_stops_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damage(job: Job) -> None:
+        if job.state.draw % 30 == 29:
+            with torch.no_grad():
+                job.model.lm_head.weight.mul_(-1000.0)
+
+    faulty(monkeypatch, damage)
+    ctx = new_run(tmp_path)
+    with pytest.raises(RunFailed, match="diverged again after 2 returns"):
+        run(ctx, tmp_path, recipe(200))
+    assert [event.action for event in events(ctx, Recovery)] == ["returned", "returned", "stopped"]
+
+
+def test_a_run_that_was_resumed_after_a_spike_ends_bit_for_bit_like_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty(monkeypatch, lambda job: 50.0 if job.state.draw in (30, 45) else None)
+    text_file(tmp_path)
+    whole, first, second = (new_run(tmp_path / name) for name in ("whole", "first", "second"))
+    of = recipe()
+    for ctx, resume in ((whole, None), (first, None), (second, first)):
+        if ctx is first:
+            monkeypatch.setattr("engine.training.loop.obey", lambda job, saver: job.state.step == 40)
+        else:
+            monkeypatch.setattr("engine.training.loop.obey", lambda job, saver: False)
+        try:
+            train_scratch(
+                ctx,
+                of,
+                [tmp_path / "a.txt"],
+                name="m",
+                out=tmp_path / ctx.run_dir.run_id,
+                resume=resume.run_dir.path if resume else None,
+            )
+        except Exception as stopped:
+            assert ctx is first, stopped
+    told = {event.step: event.loss for ctx in (first, second) for event in events(ctx, Step)}
+    assert told == {event.step: event.loss for event in events(whole, Step)}
+    assert [event.step for event in events(second, Recovery)] == [44]
+    shas = [load_model(tmp_path / ctx.run_dir.run_id)[1].weights_sha256 for ctx in (whole, second)]
+    assert shas[0] == shas[1]
+
+
+def test_an_error_that_passes_is_tried_again_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, tries = checkpoint.save, []
+
+    def sometimes(*arguments):  # type: ignore[no-untyped-def]
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return save(*arguments)
+
+    monkeypatch.setattr("engine.training.checkpoint.save", sometimes)
+    ctx = new_run(tmp_path)
+    run(ctx, tmp_path, recipe(3))
+    (told,) = events(ctx, Recovery)
+    assert (told.cause, told.action, told.detail) == ("file", "retried", "Input/output error")
+    assert ctx.view.marks == []
+
+
+def test_what_does_not_pass_is_raised_at_once_or_after_the_last_attempt() -> None:
+    tries: list[int] = []
+
+    def fail(number: int) -> None:
+        tries.append(number)
+        raise OSError(number, "no")
+
+    with pytest.raises(OSError, match="no"):
+        retried(lambda: fail(errno.ENOSPC))
+    assert len(tries) == 1
+    with pytest.raises(OSError, match="no"):
+        retried(lambda: fail(errno.EIO))
+    assert len(tries) == 1 + 3
