@@ -19,6 +19,8 @@ from engine.memory.points import Conversation, Role, Turn
 _OPENING = 6
 """Folded characters from which an opening question says which conversations belong together."""
 _FIRST_LINE = 160
+_SPOILED = frozenset((low_value.Kind.REPETITION.value, low_value.Kind.TRUNCATED.value))
+"""Reasons that are no courtesy."""
 
 
 class CorpusSettings(Protocol):
@@ -115,7 +117,8 @@ def assess(conversation: Conversation, settings: CorpusSettings, phrases: Collec
     ):
         result.drop(Stage.COLLECT, "no_pair")
     elif not pairs:
-        result.drop(Stage.LOW_VALUE if low else Stage.COLLECT, "courtesy" if low else "no_pair")
+        spoiled = next((row.reason for row in masked if row.reason in _SPOILED), "courtesy")
+        result.drop(Stage.LOW_VALUE if low else Stage.COLLECT, spoiled if low else "no_pair")
     _find_private(result, conversation, settings)
     return result
 

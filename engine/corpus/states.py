@@ -70,6 +70,7 @@ REASONS: dict[str, str] = {
     "noise": N_("no words"),
     "empty": N_("empty"),
     "repetition": N_("the same words over and over"),
+    "truncated": N_("cut off in the middle"),
     "phrase": N_("a phrase of your own list"),
     "courtesy": N_("nothing but courtesy"),
     "private": N_("private data"),

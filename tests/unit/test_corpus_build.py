@@ -90,6 +90,19 @@ def test_courtesy_stays_as_context_without_loss(tmp_path: Path) -> None:
         assert item.pairs == 3
 
 
+def test_a_conversation_of_one_spoiled_answer_goes_with_its_reason(tmp_path: Path) -> None:
+    talks = [
+        conversation("loop", "什么是光合作用？", "光合作用是植物利用光能的过程。" + "它非常重要，" * 40),
+        conversation("cut", "怎么写循环？", ANSWER * 3 + "\n```python\nfor i in range(3):\n    print(i)"),
+        distinct(1),
+    ]
+    with memory(tmp_path, talks) as store:
+        assert build_corpus(store, Settings()).dropped == {"low_value": 2}
+        assert state(store, "什么是光合作用？")[1] == "low_value"
+        reasons = store.connection.execute("SELECT reason FROM corpus WHERE state = 'dropped' ORDER BY 1")
+        assert [row[0] for row in reasons] == ["repetition", "truncated"]
+
+
 def test_building_again_changes_nothing_and_keeps_decisions(tmp_path: Path) -> None:
     talks = [distinct(n, at=1e9 + n) for n in range(30)] + [conversation("polite", "谢谢", "不客气")]
     with memory(tmp_path, talks) as store:

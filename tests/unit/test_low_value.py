@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.corpus.filters.endings import is_cut, loop_share
 from engine.corpus.filters.low_value import Kind, judge, judge_in_context
 
 DATA = Path(__file__).parent.parent / "data" / "corpus"
@@ -91,6 +92,75 @@ def test_a_bare_word_that_answers_a_question_is_its_content() -> None:
 def test_an_answer_that_loops_is_low_in_value() -> None:
     assert judge("我不知道该怎么说。" * 60).kind is Kind.REPETITION
     assert not judge("".join(chr(0x4E00 + 37 * i) for i in range(300))).low
+
+
+LIST = (
+    "第一，先把需求写清楚。\n第二，列出每一步要做的事情，并估计时间。\n第三，每天结束时对照计划检查进度，" * 2
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "可以这样写：\n```python\nfor i in range(10):\n    print(i)\n    if i > 5:\n        break\nelse:\n    print('完成')\n    total = 0",
+        LIST,
+        LIST + "第四\n- ",
+        LIST + "因为",
+        "There are three things to know before you start with this, and the most important one is that the",
+        "You will need flour, eggs, milk and butter; mix them well, then let the dough rest for an hour (",
+    ],
+)
+def test_an_answer_cut_off_in_the_middle_bears_no_loss(text: str) -> None:
+    verdict = judge_in_context(text, "怎么做？")
+    assert (verdict.low, verdict.kind, verdict.score) == (True, Kind.TRUNCATED, 0.8)
+    assert not judge(text).low
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LIST[:-1] + "。",
+        LIST[:-1],
+        "可以这样写：\n```python\nfor i in range(10):\n    print(i)\n```\n" + "再运行一次就能看到结果了" * 6,
+        "Yours sincerely, and with best wishes for the coming year from all of us here at the office\nAnna "
+        * 2,
+        "您好，",
+    ],
+)
+def test_an_answer_without_a_full_stop_is_not_cut_off(text: str) -> None:
+    assert judge_in_context(text, "怎么做？").kind is not Kind.TRUNCATED
+
+
+def test_an_answer_that_ends_in_a_loop_is_scored_by_how_much_of_it_loops() -> None:
+    start = "光合作用把光能变成化学能，叶绿素吸收红光和蓝光，水被分解后放出氧气，二氧化碳被固定成糖。" * 2
+    looped = start + "这是一个很重要的过程，" * 12
+    verdict = judge_in_context(looped, "什么是光合作用？")
+    assert verdict.kind is Kind.REPETITION
+    assert 0.5 < verdict.score < 0.7
+    assert not judge(start + "这是一个很重要的过程。").low
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "| a | b | c |\n"
+        + "| --- | --- | --- |\n" * 8
+        + "以上是一个没有内容的表格的样子，可以按需要填写各列的名字",
+        "=" * 300,
+        "1 1 1 1 " * 40,
+        "啦啦啦，我们一起唱；啦啦啦，明天再来；" * 2
+        + "太阳出来的时候，大家都走到院子里，把昨天没有说完的话接着说下去，一直说到天黑。" * 2,
+    ],
+)
+def test_tables_rules_figures_and_refrains_are_no_loops(text: str) -> None:
+    assert loop_share(text) == 0.0
+
+
+@given(st.text(min_size=1, max_size=30), st.integers(1, 60), st.text(max_size=60))
+def test_a_share_is_a_share_and_costs_no_error(unit: str, times: int, start: str) -> None:
+    text = start + unit * times
+    assert 0.0 <= loop_share(text) <= 1.0
+    is_cut(text)
 
 
 @given(st.text(max_size=300))

@@ -14,6 +14,7 @@ from functools import lru_cache
 import msgspec
 
 from engine.corpus.filters import courtesy
+from engine.corpus.filters.endings import is_cut, loop_share
 from engine.corpus.filters.normalise import nfkc
 
 
@@ -29,6 +30,7 @@ class Kind(StrEnum):
     NOISE = "noise"
     EMPTY = "empty"
     REPETITION = "repetition"
+    TRUNCATED = "truncated"
     REMARK = "remark"
     CONTENT = "content"
 
@@ -71,14 +73,19 @@ def judge(text: str) -> Judgement:
     if _is_noise(normal):
         return Judgement(True, Kind.NOISE, 1.0)
     if len(normal) > _LONGEST:
-        looping = len(normal) > 200 and _ratio(normal) < 0.08
-        return Judgement(True, Kind.REPETITION, 0.9) if looping else _CONTENT
+        looped = loop_share(normal)
+        if not looped and len(normal) > 200 and _ratio(normal) < 0.08:
+            looped = 0.9
+        return Judgement(True, Kind.REPETITION, round(looped, 3)) if looped else _CONTENT
     return _judge_clauses(normal)
 
 
 def judge_in_context(text: str, question: str) -> Judgement:
-    """As `judge`, for an answer to `question`: a bare word that answers a question is its content."""
+    """As `judge`, for an answer to `question`: a bare word that answers a question is its content, and an
+    answer that was cut off would teach to stop anywhere."""
     alone = judge(text)
+    if not alone.low and is_cut(text):
+        return _CUT
     if not alone.low or not question:
         return alone
     normal = nfkc(question).strip().lower()
@@ -91,6 +98,7 @@ def judge_in_context(text: str, question: str) -> Judgement:
 
 
 _CONTENT = Judgement(False, Kind.CONTENT, 0.0)
+_CUT = Judgement(True, Kind.TRUNCATED, 0.8)
 
 
 def _judge_clauses(normal: str) -> Judgement:
