@@ -23,7 +23,18 @@ _SPOILED = frozenset((low_value.Kind.REPETITION.value, low_value.Kind.TRUNCATED.
 """Reasons that are no courtesy."""
 
 
-class CorpusSettings(Protocol):
+class FilterSettings(Protocol):
+    """What of the settings the filters of one conversation depend on."""
+
+    @property
+    def sensitive(self) -> str: ...
+    @property
+    def sensitive_types(self) -> Mapping[Any, str]: ...
+    @property
+    def low_value(self) -> str: ...
+
+
+class CorpusSettings(FilterSettings, Protocol):
     """What of `engine.config.Settings` the corpus depends on."""
 
     @property
@@ -31,13 +42,7 @@ class CorpusSettings(Protocol):
     @property
     def near_threshold(self) -> float: ...
     @property
-    def sensitive(self) -> str: ...
-    @property
-    def sensitive_types(self) -> Mapping[Any, str]: ...
-    @property
     def embedder(self) -> str: ...
-    @property
-    def low_value(self) -> str: ...
     @property
     def low_value_phrases(self) -> tuple[str, ...]: ...
 
@@ -81,7 +86,7 @@ class Assessed:
         self.dropped = self.dropped or row
 
 
-def assess(conversation: Conversation, settings: CorpusSettings, phrases: Collection[str] = ()) -> Assessed:
+def assess(conversation: Conversation, settings: FilterSettings, phrases: Collection[str] = ()) -> Assessed:
     """Low value, sensitive and injection for one conversation; `phrases` are the person's own, folded."""
     turns = merged(conversation.turns)
     masked = _masked(conversation.id, turns, settings, phrases)
@@ -124,7 +129,7 @@ def assess(conversation: Conversation, settings: CorpusSettings, phrases: Collec
 
 
 def _masked(
-    id_: str, turns: list[tuple[int, Turn]], settings: CorpusSettings, phrases: Collection[str]
+    id_: str, turns: list[tuple[int, Turn]], settings: FilterSettings, phrases: Collection[str]
 ) -> list[LedgerRow]:
     """A row for each turn that loses its loss."""
     if settings.low_value == "keep":
@@ -155,7 +160,7 @@ def _masked(
     return rows
 
 
-def _find_private(result: Assessed, conversation: Conversation, settings: CorpusSettings) -> None:
+def _find_private(result: Assessed, conversation: Conversation, settings: FilterSettings) -> None:
     """Adds rows for private spans and for markers that could act on the template."""
     forbidden: set[str] = set()
     for position, turn in enumerate(conversation.turns):
@@ -189,6 +194,6 @@ def _find_private(result: Assessed, conversation: Conversation, settings: Corpus
         )
 
 
-def _handling(settings: CorpusSettings, type_: sensitive.SensitiveType) -> str:
+def _handling(settings: FilterSettings, type_: sensitive.SensitiveType) -> str:
     """What the person wants done with private data of a type: "redact", "drop" or "keep"."""
     return settings.sensitive_types.get(type_.value, settings.sensitive)

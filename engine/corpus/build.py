@@ -10,14 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Protocol
 
-from msgspec.structs import replace
-
 from engine.corpus import ledger, split
-from engine.corpus.assess import Assessed, CorpusSettings, assess
-from engine.corpus.decisions import Edit, edited, edits, verdicts
+from engine.corpus.assess import Assessed, CorpusSettings
+from engine.corpus.assessing import assess_all
+from engine.corpus.decisions import Edit, edits, verdicts
 from engine.corpus.duplicates import drop_exact, drop_near, name_clusters
 from engine.corpus.filters.near import Pair
-from engine.corpus.filters.normalise import fold
 from engine.corpus.funnel import funnel
 from engine.corpus.rules import apply_rules
 from engine.corpus.states import Action, Stage, State
@@ -60,7 +58,7 @@ def build_corpus(
     """
     now = time.time() if now is None else now
     changes = edits(store.connection)
-    items = _assess_all(store, settings, changes, on_progress)
+    items = assess_all(store, settings, changes, on_progress)
     decided = verdicts(store.connection)
     drop_exact(items, decided)
     pairs = drop_near(items, decided, settings.near_threshold)
@@ -72,43 +70,6 @@ def build_corpus(
     apply_rules(store, decided, build=build, now=now)
     split.assign(store, trained)
     return funnel(store)
-
-
-def _assess_all(
-    store: ConversationStore,
-    settings: CorpusSettings,
-    changes: Mapping[str, Mapping[int, Edit]],
-    on_progress: Callable[[int, int], None] | None,
-) -> list[Assessed]:
-    total = store.count()
-    phrases = frozenset(fold(phrase) for phrase in settings.low_value_phrases)
-    items: list[Assessed] = []
-    for conversation in store.conversations():
-        change = changes.get(conversation.id)
-        if change:
-            items.append(_assess_edited(conversation, change, settings, phrases))
-        else:
-            items.append(assess(conversation, settings, phrases))
-        if on_progress and len(items) % 100 == 0:
-            on_progress(len(items), max(total, len(items)))
-    if on_progress:
-        on_progress(len(items), len(items))
-    return items
-
-
-def _assess_edited(
-    conversation: Conversation,
-    change: Mapping[int, Edit],
-    settings: CorpusSettings,
-    phrases: frozenset[str],
-) -> Assessed:
-    """What the filters say of the text that the person wrote; the rows name the decision they are about."""
-    item = assess(edited(conversation, change), settings, phrases)
-    item.rows = [
-        replace(row, evidence=replace(row.evidence, edit=change[row.turn].seq)) if row.turn in change else row
-        for row in item.rows
-    ]
-    return item
 
 
 def _build_id(items: Sequence[Assessed], settings: CorpusSettings) -> str:
