@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from textual.app import App, ComposeResult
 
-from tui.widgets.table import Cell, Row, VirtualList
+from tui.signs import ASCII, UNICODE, Signs
+from tui.widgets.table import SIGN, Cell, Row, VirtualList
 
 
 class ListApp(App[None]):
@@ -103,3 +105,22 @@ async def test_every_line_is_as_wide_as_the_list_with_chinese_and_control_charac
         assert "\x1b" not in drawn
         assert "\u202e" not in drawn
         assert "[red]" in drawn
+
+
+@pytest.mark.parametrize(("signs", "line"), [(ASCII, "> ok kept"), (UNICODE, "▸ ✓ kept")])
+async def test_a_sign_is_never_cut(signs: Signs, line: str) -> None:
+    class SignsApp(App[None]):
+        def compose(self) -> ComposeResult:
+            yield VirtualList((SIGN, 0))
+
+        def on_mount(self) -> None:
+            self.signs = signs
+            self.query_one(VirtualList).show(["a"])
+
+        def on_virtual_list_wanted(self, message: VirtualList.Wanted) -> None:
+            message.table.fill([Row("a", (Cell(signs.done), Cell("kept")))])
+
+    app = SignsApp()
+    async with app.run_test(size=(60, 20)) as pilot:
+        await pilot.pause()
+        assert screen_text(app).startswith(line)

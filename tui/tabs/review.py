@@ -26,7 +26,7 @@ from tui.text import one_line, safe
 from tui.widgets.conversation import ConversationView
 from tui.widgets.lines import Lines
 from tui.widgets.review_words import blocks_of, row_of, title_of
-from tui.widgets.table import VirtualList
+from tui.widgets.table import SIGN, VirtualList
 
 AHEAD = 4
 """Conversations below the cursor that are read ahead, so that the next one is painted at once."""
@@ -60,7 +60,7 @@ class ReviewTab(Tab):
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="corpus-panels"):
-            yield VirtualList((2, 0, 9), id="corpus-list", classes="panel")
+            yield VirtualList((SIGN, 0, 9), id="corpus-list", classes="panel")
             yield ConversationView(id="corpus-view", classes="panel")
         yield Static(id="corpus-empty")
         yield Lines(id="corpus-funnel")

@@ -25,7 +25,7 @@ from tui.text import safe
 from tui.widgets.lines import Lines
 from tui.widgets.log import LogPane
 from tui.widgets.plot import Curve, Plot, thin
-from tui.widgets.table import Cell, Row, VirtualList
+from tui.widgets.table import SIGN, Cell, Row, VirtualList
 
 _NEEDS_RUN = frozenset({"pause", "checkpoint", "stop", "kill", "rate"})
 EVALUATIONS = 12
@@ -49,7 +49,7 @@ class TrainTab(Tab):
         plain_signs = self.h2q.signs.ascii
         with Horizontal():
             with Vertical(id="runs-panel", classes="panel"):
-                yield VirtualList((2, 0), id="runs")
+                yield VirtualList((SIGN, 0), id="runs")
             with Vertical(id="run"):
                 with Vertical(id="curves"):
                     with Vertical(id="loss-panel", classes="panel"):

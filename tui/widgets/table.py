@@ -20,6 +20,8 @@ PAGE = 200
 """Rows asked for at once."""
 CACHED_ROWS = 4000
 """Drawn rows kept; older ones are asked for again."""
+SIGN = -1
+"""Width of a column for one sign: `ok` takes two cells where signs are ASCII."""
 
 
 class Cell(NamedTuple):
@@ -40,7 +42,7 @@ class VirtualList(ScrollView, can_focus=True):
     """Rows by id in a fixed order; the texts come page by page through `Wanted` and `fill`.
 
     The widget knows all ids and few rows, so 100,000 rows cost one list. Cells are fitted to `widths`:
-    numbers of terminal cells, where 0 shares what is left.
+    numbers of terminal cells, where 0 shares what is left and SIGN is as wide as a sign.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -265,17 +267,20 @@ class VirtualList(ScrollView, can_focus=True):
 
     def _measure(self, width: int) -> list[int]:
         """Cells of each column. Fixed columns give way from the right when little is left for the first."""
-        fixed = list(self._widths)
+        signs = getattr(self.app, "signs", None)
+        sign = 3 if signs is not None and signs.ascii else 2
+        widths = [sign if cells == SIGN else cells for cells in self._widths]
+        fixed = list(widths)
         flexible = fixed.count(0) or 1
         for place in range(len(fixed) - 1, -1, -1):
             if width - sum(fixed) >= 10 * flexible:
                 break
-            if self._widths[place]:
+            if widths[place]:
                 fixed[place] = 0
         share = max(0, width - sum(fixed)) // flexible
         return [
             cells if given and cells else (0 if given else share)
-            for given, cells in zip(self._widths, fixed, strict=True)
+            for given, cells in zip(widths, fixed, strict=True)
         ]
 
     def _ask(self, index: int) -> None:
