@@ -60,6 +60,48 @@ def register(corpus: typer.Typer) -> None:
         )
         _tell(made, done, _("nothing is changed"))
 
+    @corpus.command(
+        "preview", help=_("What would be trained on: lengths, cuts, private text left; or one conversation.")
+    )
+    def preview(
+        id_: Annotated[str | None, typer.Argument(metavar="ID")] = None,
+        context: int = typer.Option(
+            0, "--context", min=0, help=_("Tokens of a window; 0: of the model in use.")
+        ),
+    ) -> None:
+        from engine.corpus.outlook import outlook
+        from engine.corpus.preview import preview as look
+        from engine.memory.store import MemoryStore
+        from tui.outlook_words import context_of, figure_lines
+
+        ws = common.workspace(create=False)
+        context = context or context_of(ws)
+        if id_ is not None:
+            with _store(readonly=True) as store:
+                shown = look(store.detail(store.find(id_)), context)
+            # What is learnt stands in double brackets.
+            text = "".join(f"[[{run.text}]]" if run.train else run.text for run in shown.runs)
+            common.say(text.replace("]][[", ""))
+            common.say(
+                _("{tokens} tokens, {learnt} learnt, {windows} windows, {cut} cut").format(
+                    tokens=shown.tokens, learnt=shown.trained, windows=shown.windows, cut=shown.cut
+                )
+            )
+            if common.options.json:
+                common.emit_json(shown)
+            return
+        with MemoryStore(ws.memory_db, readonly=True) as memory:
+            figures = outlook(memory, context)
+        common.say(
+            _("{n} conversations, {learnt} tokens learnt, each answer ends with {stop}").format(
+                n=f"{figures.conversations:,}", learnt=f"{figures.trained:,}", stop=figures.stop
+            )
+        )
+        for line, _style in figure_lines(figures):
+            common.say(line)
+        if common.options.json:
+            common.emit_json(figures)
+
     @corpus.command("rules", help=_("The filters whose conversations are left out."))
     def rules() -> None:
         with _store(readonly=True) as store:

@@ -25,6 +25,7 @@ from engine.runs.launch import launch
 from engine.runs.rundir import training_run
 from engine.runs.spec import TrainMode, TrainParams, make_spec
 from engine.validation.power import MIN_CLUSTERS, PRIOR_DEVIATION, alpha_for, gain_seen
+from tui.screens.preview import PreviewScreen
 from tui.text import fit, safe
 
 ENOUGH = 60
@@ -185,6 +186,7 @@ class NewRun(ModalScreen["str | None"]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "back", show=False),
+        Binding("p", "preview", show=False),
         Binding("j", "cursor(1)", show=False),
         Binding("k", "cursor(-1)", show=False),
     ]
@@ -199,7 +201,7 @@ class NewRun(ModalScreen["str | None"]):
     def compose(self) -> ComposeResult:
         with Vertical() as panel:
             panel.border_title = safe(_("New run"))
-            panel.border_subtitle = safe(_("enter start   esc back"))
+            panel.border_subtitle = safe(_("enter start   p preview   esc back"))
             yield OptionList(
                 *(Option(Content(f"{fit(mode.name, 9)}{_(mode.does)}"), id=str(mode.mode)) for mode in MODES),
                 markup=False,
@@ -267,6 +269,10 @@ class NewRun(ModalScreen["str | None"]):
             self.app.call_from_thread(self._fail, str(problem))
         else:
             self.app.call_from_thread(self.dismiss, run.run_id)
+
+    def action_preview(self) -> None:
+        """The exact text with its loss mask, before anything is trained."""
+        self.app.push_screen(PreviewScreen(self.workspace))
 
     def action_back(self) -> None:
         self.dismiss(None)

@@ -22,7 +22,7 @@ LONGEST = 60_000
 
 
 class Piece(NamedTuple):
-    """Text from data in one kind: "" (as is), "dim", "cut", "good", "watch", "act" or "head"."""
+    """Text from data in one kind: "" (as is), "dim", "cut", "good", "learn", "watch", "act" or "head"."""
 
     text: str
     kind: str = ""
@@ -146,12 +146,14 @@ class ConversationView(ScrollView, can_focus=True):
         "conversation--watch",
         "conversation--act",
         "conversation--head",
+        "conversation--learn",
     }
     DEFAULT_CSS = """
     ConversationView { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
     ConversationView > .conversation--dim { color: $text-muted; }
     ConversationView > .conversation--cut { color: $text-warning; text-style: bold; }
     ConversationView > .conversation--good { color: $text-success; }
+    ConversationView > .conversation--learn { color: $text-success; text-style: underline; }
     ConversationView > .conversation--watch { color: $text-warning; }
     ConversationView > .conversation--act { color: $text-error; }
     ConversationView > .conversation--head { color: $text-accent; text-style: bold; }

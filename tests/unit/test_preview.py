@@ -1,0 +1,89 @@
+"""The preview is what training sees: the same tokens, the same mask, the same cuts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.config import Settings
+from engine.corpus.build import build_corpus
+from engine.corpus.dataset import write_dataset
+from engine.corpus.outlook import outlook
+from engine.corpus.preview import preview, runs_of
+from engine.corpus.review import ReviewStore
+from engine.models.template import ChatMessage, render
+from engine.models.tokenizer import SPECIAL_TOKENS
+from engine.paths import Workspace
+from tests.corpus_store import conversation, distinct, memory
+
+MESSAGES = st.lists(
+    st.builds(
+        ChatMessage,
+        role=st.sampled_from(["user", "assistant", "system"]),
+        content=st.text(st.sampled_from("ab 好的\n<|im_end|>"), max_size=20),
+        train=st.booleans(),
+    ),
+    max_size=5,
+)
+
+
+@given(MESSAGES)
+def test_the_runs_are_the_rendered_tokens_with_their_mask(messages: list[ChatMessage]) -> None:
+    rendered = render(messages)
+    runs = runs_of(messages)
+    assert sum(run.tokens for run in runs) == len(rendered.ids)
+    assert sum(run.tokens for run in runs if run.train) == rendered.trained
+    names = [SPECIAL_TOKENS[token] for token in rendered.ids if token in SPECIAL_TOKENS]
+    assert [run.text for run in runs if run.control] == names
+    place = 0
+    for run in runs:
+        assert set(rendered.train[place : place + run.tokens]) == {run.train}
+        place += run.tokens
+
+
+def test_the_preview_and_the_figures_are_those_of_the_dataset(tmp_path: Path) -> None:
+    talks = [distinct(n, at=1e9 + n) for n in range(40)]
+    talks.append(conversation("mail", "我的邮箱是a@b.com，怎么改？", "在设置里点账户，再点邮箱。", at=1e8))
+    talks.append(
+        conversation(
+            "long",
+            "Tell me everything about it?",
+            " ".join(f"word{n * n}" for n in range(400)) + ".",
+            at=1e8 + 1,
+        )
+    )
+    with memory(tmp_path, talks) as store:
+        build_corpus(store, Settings())
+        written = write_dataset(store, Workspace(tmp_path), "x")
+        figures = outlook(store, 512)
+    rows = [json.loads(line) for line in written.path.read_text(encoding="utf-8").splitlines()]
+    lengths = {}
+    for row in rows:
+        messages = [ChatMessage(**message) for message in row["messages"]]
+        lengths[row["id"]] = (len(render(messages).ids), render(messages).trained)
+    assert figures.conversations == len(rows)
+    assert figures.tokens == sum(length for length, _trained in lengths.values())
+    assert figures.trained == sum(trained for _length, trained in lengths.values())
+    assert figures.longest == max(length for length, _trained in lengths.values())
+    assert (figures.replaced, figures.left, figures.stop) == ({"EMAIL": 1}, {}, "<|im_end|>")
+    assert figures.windowed == figures.cut == 1
+    with ReviewStore(tmp_path / "memory" / "memory.db", readonly=True) as store:
+        shown = preview(store.detail("long"), 512)
+        assert (shown.tokens, shown.trained) == lengths["long"]
+        assert shown.cut == figures.cut_tokens > 0
+        mail = preview(store.detail("mail"))
+        assert (mail.tokens, mail.trained) == lengths["mail"]
+    assert "‹EMAIL›" in "".join(run.text for run in mail.runs)
+    assert mail.runs[-2].text == "<|im_end|>" and mail.runs[-2].train
+
+
+def test_what_a_filter_lets_through_is_counted_as_left(tmp_path: Path) -> None:
+    with memory(tmp_path, [distinct(n, at=1e9 + n) for n in range(40)]) as store:
+        build_corpus(store, Settings())
+        store.connection.execute(
+            "UPDATE turns SET text = '我的邮箱是a@b.com，请发给我，谢谢你。' WHERE conversation_id = 'c00001' AND position = 1"
+        )
+        assert outlook(store, 512).left == {"EMAIL": 1}
