@@ -167,3 +167,17 @@ def test_redacted_text_is_stable(text: str) -> None:
 def test_the_check_digit_of_a_card_is_unique(number: int) -> None:
     digits = f"{number:017d}"
     assert sum(checksums.luhn(digits + check) for check in "0123456789") == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "好的，电话是010-64529091,010-64529090，地址是北京市朝阳区北辰东路1号",
+        "营养餐厅的电话是010-65305898、01065305899，周边还有几家餐馆",
+        "联系电话是010-67028865和4006662000。",
+    ],
+)
+def test_numbers_beside_each_other_are_all_found(text: str) -> None:
+    spans = find(text)
+    assert len(spans) == 2
+    assert find(redact(text, spans)) == []

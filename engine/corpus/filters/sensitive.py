@@ -108,14 +108,23 @@ def find(text: str) -> list[Span]:
     read = _words_to_digits(folded.text)
     taken: list[tuple[int, int, SensitiveType]] = []
     shown = {sign for sign in _SIGNS if sign.search(read)}
-    for type_, sign, finder in _FINDERS:
-        if sign not in shown:
-            continue
-        for start, end in finder(read):
-            if end > start and not any(
-                start < other_end and other_start < end for other_start, other_end, _ in taken
-            ):
-                taken.append((start, end, type_))
+    before = -1
+    while len(taken) > before:
+        before = len(taken)
+        for type_, sign, finder in _FINDERS:
+            if sign not in shown:
+                continue
+            for start, end in finder(read):
+                if end > start and not any(
+                    start < other_end and other_start < end for other_start, other_end, _ in taken
+                ):
+                    taken.append((start, end, type_))
+        if not taken:
+            break
+        # A number beside another one is seen once the other is covered: "010-67028866,010-67028867".
+        for start, end, _type in taken[before:]:
+            read = read[:start] + "‹" * (end - start) + read[end:]
+        shown = {sign for sign in _SIGNS if sign.search(read)}
     taken.sort()
     return [Span(type_, *folded.span(start, end)) for start, end, type_ in taken]
 
