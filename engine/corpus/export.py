@@ -11,6 +11,7 @@ import msgspec
 
 from engine import atomic
 from engine.corpus.dataset import write_lines
+from engine.corpus.filters.injection import neutralise
 from engine.corpus.ledger import Database
 from engine.corpus.messages import Prepared, prepared
 from engine.corpus.states import Split
@@ -51,7 +52,7 @@ def export(store: Database, path: Path, format: ExportFormat, *, part: Split | N
 
     def rows() -> Iterator[Any]:
         for item in prepared(store, part):
-            made = list(_ROWS[format](item))
+            made = list(_ROWS[format](_harmless(item)))
             counts["conversations"] += bool(made)
             counts["rows"] += len(made)
             yield from made
@@ -74,6 +75,14 @@ def export(store: Database, path: Path, format: ExportFormat, *, part: Split | N
         sha256=digest,
         dataset_info=str(info),
     )
+
+
+def _harmless(item: Prepared) -> Prepared:
+    """Without control tokens in its texts: another trainer's tokenizer would take them for its own."""
+    messages = [
+        msgspec.structs.replace(message, content=neutralise(message.content)) for message in item.messages
+    ]
+    return msgspec.structs.replace(item, messages=messages)
 
 
 def _as_lines(rows: Iterable[Any]) -> Iterator[bytes]:

@@ -1,7 +1,8 @@
 """Text that tries to act on the template, the Modelfile or the trainer. It is held for the person to see.
 
-Nothing here is what keeps a marker from acting: contents are encoded apart from control tokens
-(`models/template`). A held conversation is one that the person may not want to teach.
+Nothing here is what keeps a marker from acting here: contents are encoded apart from control tokens
+(`models/template`). A held conversation is one that the person may not want to teach; accepted, its control
+tokens leave in an export with a wide first character, because other trainers read text and tokens together.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ import re
 from collections.abc import Iterator
 
 _CONTROL_TOKEN = re.compile(
-    r"<\|(?:im_start|im_end|endoftext|system|user|assistant|eot_id|start_header_id|end_header_id|begin_of_text|end_of_text|begin▁of▁sentence|end▁of▁sentence|fim_\w+|tool_\w+)\|>"
+    r"<\|[\w▁.-]{1,40}\|>|<｜[\w▁.-]{1,40}｜>"
     r"|<(?:s|/s)>\s*(?:\[INST\]|$)|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>",
     re.IGNORECASE,
 )
+_SENTENCE_TOKEN = re.compile(r"</?s>|<(?:bos|eos|pad|unk)>")
+"""Tokens of other vocabularies that are ordinary in HTML: not held, neutralised."""
+_WIDE = str.maketrans("<[", "＜［")
 _MODELFILE = re.compile(
     r'^\s*"""\s*$|"""\s*\n\s*(?:SYSTEM|MESSAGE|TEMPLATE|FROM|ADAPTER|PARAMETER|LICENSE)\b|^\s*(?:SYSTEM|TEMPLATE|MESSAGE\s+\w+)\s+"""',
     re.MULTILINE,
@@ -45,3 +49,12 @@ def find(text: str) -> Iterator[tuple[str, int, int]]:
             continue
         for match in pattern.finditer(text):
             yield kind, match.start(), match.end()
+
+
+def neutralise(text: str) -> str:
+    """`text` in which no tokenizer finds a control token; as long as before."""
+    if not _BRACKET.search(text):
+        return text
+    for pattern in (_CONTROL_TOKEN, _SENTENCE_TOKEN):
+        text = pattern.sub(lambda match: match.group().translate(_WIDE), text)
+    return text
