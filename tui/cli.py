@@ -148,10 +148,10 @@ def _report(problem: Exception) -> int:
         text = " ".join(str(problem).split())
         what = _("unexpected problem ({kind}: {text})").format(kind=type(problem).__name__, text=text)
         problem = RunFailed(what, mend="H2Q_TRACEBACK=1 h2q-tui …")
-    from tui.commands.common import emit_json, say
+    from tui.commands.common import emit_json, here, say
 
     if options.json:
-        emit_json({"error": problem.what, "mend": problem.mend, "exit_code": problem.exit_code})
+        emit_json({"error": problem.what, "mend": here(problem.mend), "exit_code": problem.exit_code})
     say(str(problem), error=True)
     return problem.exit_code
 

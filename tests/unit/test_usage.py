@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.i18n import language, set_language
 from tui.cli import take_globals
-from tui.commands.common import GlobalOptions, options
+from tui.commands.common import GlobalOptions, options, say
 from tui.usage import describe, width, wrapped
 
 WORDS = st.lists(st.text(st.sampled_from("abcXYZ语料库模型训练，。x-"), min_size=1, max_size=12), max_size=40)
@@ -84,3 +84,28 @@ def test_the_reason_of_a_bad_value_is_translated_too() -> None:
     set_language("zh")
     problem = typer.BadParameter("Input should be a valid integer, unable to parse", param_hint="--epochs")
     assert describe(problem)[0] == "--epochs：需要一个整数"
+
+
+@pytest.mark.parametrize(
+    ("said", "printed"),
+    [
+        ("no run x → h2q-tui runs list", "no run x → h2q-tui runs list --data-dir '/a b'"),
+        (
+            "3 more → h2q-tui memory list --offset 2",
+            "3 more → h2q-tui memory list --offset 2 --data-dir '/a b'",
+        ),
+        ("bad → h2q-tui demo --data-dir /c", "bad → h2q-tui demo --data-dir /c"),
+        ("bad usage → h2q-tui train --help", "bad usage → h2q-tui train --help"),
+        ("bad → rm /a", "bad → rm /a"),
+        ("a text with h2q-tui in it", "a text with h2q-tui in it"),
+    ],
+)
+def test_a_printed_command_runs_on_the_workspace_that_was_chosen(
+    capsys: pytest.CaptureFixture[str], said: str, printed: str
+) -> None:
+    options.data_dir = "/a b"
+    say(said)
+    assert capsys.readouterr().out == printed + "\n"
+    options.data_dir = None
+    say(said)
+    assert capsys.readouterr().out == said + "\n"

@@ -5,6 +5,8 @@ With `--json` stdout carries exactly one JSON document; everything for people go
 
 from __future__ import annotations
 
+import re
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,12 +52,26 @@ def workspace(*, create: bool = True) -> Workspace:
     return open_workspace(find_workspace(options.data_dir, relative_to=base), create=create)
 
 
+_COMMAND = re.compile(r"(?<=→ )h2q-tui [^→…]*$")
+"""The command at the end of a sentence that mends or goes on."""
+
+
+def here(command: str) -> str:
+    """A command of ours as it runs from this place: on the workspace that `--data-dir` chose."""
+    if not options.data_dir or not command.startswith("h2q-tui ") or "--data-dir" in command:
+        return command
+    if command.endswith("--help"):
+        return command
+    return f"{command} --data-dir {shlex.quote(options.data_dir)}"
+
+
 def say(text: str = "", *, error: bool = False) -> None:
     """One line for a person, safe for the terminal; to stderr with `--json` or for errors."""
     if options.quiet and not error:
         return
     from tui.text import plain
 
+    text = _COMMAND.sub(lambda found: here(found[0]), text)
     print(plain(text), file=sys.stderr if options.json or error else sys.stdout, flush=True)
 
 

@@ -160,8 +160,7 @@ def totals(view: RunView) -> list[str]:
 
 def own_command(*words: str) -> str:
     """A command line that runs as printed, on the workspace of this one."""
-    chosen = ["--data-dir", common.options.data_dir] if common.options.data_dir else []
-    return shlex.join(["h2q-tui", *words, *chosen])
+    return common.here(shlex.join(["h2q-tui", *words]))
 
 
 class Printer:
