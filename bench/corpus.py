@@ -68,18 +68,18 @@ MINDX_SENSITIVE = [
 ]
 
 
-def _rows(name: str) -> list[dict[str, Any]]:
+def labelled(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (DATA / name).read_text("utf-8").splitlines()]
 
 
-def _asked(name: str, ours: float, asked: float, notes: str, *, unit: str = "share") -> BenchResult:
+def asked(name: str, ours: float, asked: float, notes: str, *, unit: str = "share") -> BenchResult:
     """A share against the one that was asked for; higher is better."""
     return compare(name, ours=ours, baseline=asked, target=1.0, unit=unit, lower_is_better=False, notes=notes)
 
 
 def low_value(full: bool) -> list[BenchResult]:
     """CrossWOZ: courtesy found, and good turns that keep their loss."""
-    rows = _rows("crosswoz_turns.jsonl")
+    rows = labelled("crosswoz_turns.jsonl")
     low = [row["text"] for row in rows if row["low_value"]]
     good = [row["text"] for row in rows if not row["low_value"]]
     found = sum(judge(text).low for text in low) / len(low)
@@ -87,8 +87,8 @@ def low_value(full: bool) -> list[BenchResult]:
     theirs = sum(text.strip() in MINDX_LOW for text in low) / len(low)
     note = f"{len(low)} turns of courtesy, {len(good)} others; MindX's list finds {theirs:.3f}"
     return [
-        _asked("corpus.low_value.recall", found, 0.90, note),
-        _asked(
+        asked("corpus.low_value.recall", found, 0.90, note),
+        asked(
             "corpus.low_value.good_kept", kept, 0.99, "bare acknowledgements count as good in these labels"
         ),
     ]
@@ -99,7 +99,7 @@ def sensitive(full: bool) -> list[BenchResult]:
     results = []
     for language, name in (("zh", "zh_pii.jsonl"), ("en", "presidio.jsonl")):
         wanted = covered = theirs = clean = untouched = 0
-        for row in _rows(name):
+        for row in labelled(name):
             spans = find(row["text"])
             clean += not row["spans"]
             untouched += not row["spans"] and not spans
@@ -108,9 +108,9 @@ def sensitive(full: bool) -> list[BenchResult]:
                 covered += any(span.start <= start and end <= span.end for span in spans)
                 theirs += any(word in row["text"].lower() for word in MINDX_SENSITIVE)
         note = f"{wanted} spans of structured types covered whole; MindX's words drop the row of {theirs / wanted:.3f} of them"
-        results.append(_asked(f"corpus.sensitive.{language}.recall", covered / wanted, 0.98, note))
+        results.append(asked(f"corpus.sensitive.{language}.recall", covered / wanted, 0.98, note))
         results.append(
-            _asked(
+            asked(
                 f"corpus.sensitive.{language}.clean_kept",
                 untouched / clean,
                 0.98,
@@ -123,7 +123,7 @@ def sensitive(full: bool) -> list[BenchResult]:
 def near(full: bool) -> list[BenchResult]:
     """Planted near duplicates, and PAWS-X sentences that only look alike."""
     chance = random.Random(5)
-    pairs = _rows("paws_x_zh.jsonl")
+    pairs = labelled("paws_x_zh.jsonl")
     sentences = list(dict.fromkeys(fold(row["one"]) for row in pairs))
     texts = [sentences[i] + sentences[-1 - i] for i in range(len(sentences) // 2)]
     planted = [_slip(text, chance) for text in texts]
@@ -133,9 +133,9 @@ def near(full: bool) -> list[BenchResult]:
     kept = 1 - sum(one == other or bool(near_pairs([one, other])) for one, other in others) / len(others)
     note = f"{len(expected)} texts of two sentences with 2 % of the characters changed, left out or doubled"
     return [
-        _asked("corpus.near.recall", len(found & expected) / len(expected), 0.98, note),
-        _asked("corpus.near.precision", len(found & expected) / len(found), 0.99, note),
-        _asked("corpus.near.paws_kept", kept, 0.98, f"{len(others)} pairs of PAWS-X that are no paraphrases"),
+        asked("corpus.near.recall", len(found & expected) / len(expected), 0.98, note),
+        asked("corpus.near.precision", len(found & expected) / len(found), 0.99, note),
+        asked("corpus.near.paws_kept", kept, 0.98, f"{len(others)} pairs of PAWS-X that are no paraphrases"),
     ]
 
 
@@ -150,8 +150,8 @@ def _slip(text: str, chance: random.Random) -> str:
 def _talks(count: int) -> Iterator[Conversation]:
     """Conversations of about 1,000 bytes in two languages: new words in each, courtesy, numbers, some copies."""
     chance = random.Random(11)
-    zh = [row["one"] for row in _rows("paws_x_zh.jsonl")]
-    en = [row["text"] for row in _rows("presidio.jsonl")]
+    zh = [row["one"] for row in labelled("paws_x_zh.jsonl")]
+    en = [row["text"] for row in labelled("presidio.jsonl")]
     for number in range(count):
         source = random.Random(number - 1) if number % 20 == 19 else random.Random(number)
         sentences = zh if number % 3 else en
@@ -197,7 +197,7 @@ def speed(full: bool) -> list[BenchResult]:
     )
     note = f"{count:,} generated conversations; one process"
     rows = [
-        _asked("corpus.speed", rate, 2_000, f"import, filters, split, overlap check and dataset; {note}", unit="conversations/s"),
+        asked("corpus.speed", rate, 2_000, f"import, filters, split, overlap check and dataset; {note}", unit="conversations/s"),
         compare("corpus.review.page", ours=page * 1e3, baseline=50, target=1.0, unit="ms", lower_is_better=True, notes=f"p95 of a page of 60 at a random place; {note}"),
         compare("corpus.review.verdict", ours=verdict * 1e3, baseline=50, target=1.0, unit="ms", lower_is_better=True, notes=f"p95 until a verdict is on the disk; {note}"),
     ]  # fmt: skip
