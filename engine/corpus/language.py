@@ -11,6 +11,8 @@ _SCRIPTS = (
     ("ru", re.compile(r"[\u0400-\u04ff]+")),
     ("ar", re.compile(r"[\u0600-\u06ff]+")),
 )
+_OTHER = re.compile(r"[\u0400-\u04ff\u0600-\u06ff\u1100-\u11ff\u3040-\u30ff\uac00-\ud7af]")
+"""A letter that is neither 汉字 nor Latin: most texts have none."""
 _LATIN_WORD = re.compile(r"[A-Za-z\u00c0-\u024f]+")
 
 
@@ -22,7 +24,11 @@ def language_of(text: str) -> str:
     sample = text[:4000]
     if sample.isascii():
         return "en" if _LATIN_WORD.search(sample) else ""
-    counts = {name: sum(map(len, pattern.findall(sample))) for name, pattern in _SCRIPTS}
+    several = _OTHER.search(sample) is not None
+    counts = {
+        name: sum(map(len, pattern.findall(sample))) if several or name == "zh" else 0
+        for name, pattern in _SCRIPTS
+    }
     counts["en"] = len(_LATIN_WORD.findall(sample))
     if counts["ja"] * 5 > counts["zh"] > 0 or (counts["ja"] and not counts["zh"]):
         counts["ja"] += counts["zh"]

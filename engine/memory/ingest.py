@@ -301,7 +301,7 @@ class _Taking:
                 turn.text,
                 turn.time,
                 turn.external_id,
-                json.dumps(turn.alternatives, ensure_ascii=False),
+                json.dumps(turn.alternatives, ensure_ascii=False) if turn.alternatives else "[]",
                 _prefix(hashes[position]) if by_content and position else 0,
             )
             for position, turn in enumerate(conversation.turns)

@@ -22,6 +22,7 @@ from engine.memory.ingest import ImportResult
 from engine.memory.points import Conversation, Item, Role, Turn
 from engine.memory.schema import MIGRATIONS, migrate, schema_version
 
+_ROLES = {role.value: role for role in Role}
 _CHUNK = 200
 """Conversations whose turns are read by one query."""
 
@@ -249,7 +250,7 @@ class MemoryStore:
         ):
             turns[id_].append(
                 Turn(
-                    role=Role(role),
+                    role=_ROLES[role],
                     text=text,
                     time=time,
                     external_id=external_id,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.corpus.filters import injection, secrets, sensitive
+from engine.corpus.filters import documents, injection, phones, secrets, sensitive
 from engine.corpus.filters.near import near_pairs
 from engine.corpus.filters.normalise import fold, fold_joined, fold_with_map, nfkc
 
@@ -47,6 +47,12 @@ _BEHIND_SIGNS = [
     *((sensitive._PASSWORD_WORD, pattern) for pattern in secrets._PASSWORD),
     (sensitive._WECHAT_SIGN, sensitive._WECHAT),
     (sensitive._WECHAT_SIGN, sensitive._WXID),
+    (sensitive._ADDRESS_SIGN, sensitive._ADDRESS),
+    (sensitive._NINE, documents._CARD),
+    (sensitive._NINE, documents._ACCOUNT),
+    (sensitive._NINE, documents._SSN),
+    (sensitive._NINE, documents._SSN_LABELLED),
+    *phones._SHAPES,
 ]
 
 

@@ -199,18 +199,19 @@ def _each(pattern: re.Pattern[str], group: int = 0) -> Callable[[str], Iterator[
 
 # Cheap signs without which a finder has nothing to find.
 _DASHES = re.compile("-----BEGIN")
-_AT = re.compile(r"@|[\[({]at[\])}]", re.IGNORECASE)
+_AT = re.compile(r"@|[\[({][Aa][Tt][\])}]")
 _LONG_WORD = re.compile(r"[A-Za-z0-9_\-+/=.]{12}")
 _PASSWORD_WORD = re.compile(
     r"密\s*码|口令|[Pp](?:[Aa][Ss][Ss]|[Ww][Dd]|[Ss][Ww]|[Ii\u0130\u0131][Nn])|[Cc][Oo][Nn][Tt][Rr][Aa][Ss][Ee]"
 )
 _FOUR = re.compile(r"[A-Z][ ·•・-]?[A-Z0-9]{5}", re.IGNORECASE)
 _FIVE = re.compile(r"[0-9](?:[^0-9\n]{0,2}[0-9]){4}")
+_NINE = re.compile(r"[0-9](?:[^0-9\n]?[0-9]){8}")
 _IP_SIGN = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:")
 _WECHAT_SIGN = re.compile(
     "[威微薇]信|[Ww](?:[Ee](?:[Cc][Hh]|[Ii\u0130\u0131][Xx])|[Xx])|[Vv][Xx信]|加我?[Vv]"
 )
-_ADDRESS_SIGN = re.compile("[0-9A-Za-z](?:[层楼])?[0-9A-Za-z-]*(?:室|号房?|房|户)")
+_ADDRESS_SIGN = re.compile("[室号房户](?<=[0-9A-Za-z层楼-].)")
 _FINDERS: tuple[tuple[SensitiveType, re.Pattern[str], Callable[[str], Iterator[tuple[int, int]]]], ...] = (
     (SensitiveType.PRIVATE_KEY, _DASHES, _each(secrets.PRIVATE_KEY)),
     (SensitiveType.API_KEY, _LONG_WORD, _each(secrets.VENDOR_KEY)),
@@ -221,8 +222,8 @@ _FINDERS: tuple[tuple[SensitiveType, re.Pattern[str], Callable[[str], Iterator[t
     (SensitiveType.ID_CARD, _FIVE, documents.resident_ids),
     (SensitiveType.CREDIT_CODE, _LONG_WORD, documents.credit_codes),
     (SensitiveType.IBAN, _FIVE, documents.ibans),
-    (SensitiveType.BANK_CARD, _FIVE, documents.cards),
-    (SensitiveType.SSN, _FIVE, documents.ssns),
+    (SensitiveType.BANK_CARD, _NINE, documents.cards),
+    (SensitiveType.SSN, _NINE, documents.ssns),
     (SensitiveType.PASSPORT, _FIVE, _each(documents.PASSPORT, 1)),
     (SensitiveType.DRIVER_LICENSE, _FIVE, _each(documents.LICENCE, 1)),
     (SensitiveType.IP, _IP_SIGN, _ips),
