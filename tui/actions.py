@@ -74,7 +74,7 @@ _EVERYWHERE = _rows(
     Action("refresh", "R", N_("refresh"), _E),
     Action("copy", "y", N_("copy"), _E, help=N_("What the cursor is on, to the clipboard of your terminal.")),
     Action("settings", "S", N_("settings"), _E, help=N_("Language, theme, signs, memory budget, keys.")),
-    Action("leave", "q Q f10", N_("leave"), _E, help=N_("Runs go on without the app.")),
+    Action("leave", "q Q f10", N_("leave"), _E, help=N_("Quit the app; runs go on without it.")),
 )
 
 _TRAIN = _rows(
@@ -185,6 +185,14 @@ _CORPUS = _rows(
     ),
     Action("corpus.accept_all", "A", N_("accept all"), "corpus", help=N_("All under the filter.")),
     Action("corpus.reject_all", "X", N_("reject all"), "corpus", help=N_("All under the filter.")),
+    Action(
+        "corpus.pattern",
+        "F",
+        N_("filter pattern"),
+        "corpus",
+        "h2q-tui corpus rule FILTER",
+        help=N_("Reject what shares the pattern of your rejections."),
+    ),
     Action("corpus.order", "O", N_("sort"), "corpus"),
     Action(
         "corpus.import",

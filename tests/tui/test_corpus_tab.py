@@ -330,6 +330,51 @@ async def test_f_flags_a_range_for_later(ws: Workspace) -> None:
         await until(pilot, lambda: tab.reader.items[tab.table.cursor_id].flagged)
 
 
+async def test_what_rejections_share_is_offered_as_a_rule_and_u_takes_it_back(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    talks = [conversation(n, f"Question {n * n} about subject {n}{n}{n}?") for n in range(24)]
+    bad = [
+        msgspec.structs.replace(
+            talk,
+            turns=(
+                talk.turns[0],
+                Turn(role=Role.ASSISTANT, text=f"I am sorry but I cannot help, case {n}{n * 7}."),
+            ),
+        )
+        for n, talk in enumerate(talks[:8])
+    ]
+    with MemoryStore(ws.memory_db) as store:
+        store.add(
+            [
+                Conversation.of(one.turns, source="text", external_id=one.external_id)
+                for one in bad + talks[8:]
+            ],
+            "text",
+            "x",
+        )
+        build_corpus(store, Settings(near_threshold=1.0))
+    app = H2QApp(ws)
+    async with app.run_test(size=(120, 30)) as pilot:
+        tab = await opened(app, pilot, 24)
+        await pilot.press("O")
+        await until(pilot, lambda: "oldest first" in text_of(app))
+        await pilot.press("g")
+        await until(pilot, lambda: tab.table.ids[0] in tab.reader.details)
+        for _n in range(6):
+            await pilot.press("x")
+            await until(pilot, lambda: "1 unwanted" in text_of(app))
+            await pilot.press("1")
+        await until(pilot, lambda: "6 of your 6 rejections share" in text_of(app))
+        assert "F filters it" in text_of(app)
+        await pilot.press("F")
+        await until(pilot, lambda: "Reject 2 others" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: list(states(ws).values()).count("rejected") == 8)
+        assert tab.pattern is None
+        await pilot.press("u")
+        await until(pilot, lambda: list(states(ws).values()).count("rejected") == 6)
+
+
 def fill(ws: Workspace, count: int) -> None:
     """Many conversations at once, past the importers: only their number matters here."""
     with MemoryStore(ws.memory_db) as store:

@@ -102,6 +102,20 @@ def register(corpus: typer.Typer) -> None:
         if common.options.json:
             common.emit_json(figures)
 
+    @corpus.command("patterns", help=_("What your rejections share, as filters for corpus rule."))
+    def patterns() -> None:
+        from engine.corpus.patterns import patterns as find
+        from tui.widgets.review_words import pattern_words
+
+        with _store(readonly=True) as store:
+            found = find(store)
+        for one in found:
+            common.say(f"{pattern_words(one)}  " + _("({n} others)").format(n=one.others))
+        if not found:
+            common.say(_("no pattern that many rejections share and acceptances do not"))
+        if common.options.json:
+            common.emit_json({"patterns": found})
+
     @corpus.command("rules", help=_("The filters whose conversations are left out."))
     def rules() -> None:
         with _store(readonly=True) as store:

@@ -32,6 +32,8 @@ class CorpusTab(MarkingTab):
     FIRST_FOCUS: ClassVar[str] = "#corpus-list"
 
     def can(self, row: Action) -> bool:
+        if row.verb == "pattern":
+            return self.pattern is not None
         if row.verb in NEEDS_ROWS:
             return bool(self.table.ids)
         if row.verb == "build":

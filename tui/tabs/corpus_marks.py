@@ -1,22 +1,86 @@
-"""What a person writes on a conversation beside a verdict: an edited turn, a flag."""
+"""What a person writes on conversations beside a verdict: an edited turn, a flag, a rule made of rejections."""
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+from collections.abc import Sequence
 from functools import partial
 
+from textual import work
 from textual.app import SuspendNotSupported
 
-from engine.corpus.review import ReviewTurn
+from engine.corpus.patterns import Pattern
+from engine.corpus.review import Decision, ReviewTurn
+from engine.corpus.states import State
 from engine.errors import H2QError
-from engine.i18n import _
+from engine.i18n import _, n_
+from engine.paths import Workspace
 from tui.editing import edited_outside, editor
-from tui.screens.ask import AskLine
+from tui.screens.ask import AskLine, Confirm
 from tui.screens.edit_text import EditText
 from tui.tabs.corpus_writing import WritingTab
+from tui.text import safe
+from tui.widgets.lines import Lines
+from tui.widgets.review_words import pattern_words
+
+PATTERN_AFTER_S = 0.6
+"""Without another rejection, before they are compared."""
 
 
 class MarkingTab(WritingTab):
-    """`e` and `f`."""
+    """`e`, `f` and `F`."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__(workspace)
+        self.pattern: Pattern | None = None
+        """What the rejections share and nobody has answered yet."""
+        self._declined: set[str] = set()
+
+    def written(self, decisions: Sequence[Decision], follow: bool) -> None:
+        super().written(decisions, follow)
+        if any(State.REJECTED in (decision.verdict, decision.previous) for decision in decisions):
+            self._look_for_pattern()
+
+    @work(group="corpus:pattern", exclusive=True, exit_on_error=False)
+    async def _look_for_pattern(self) -> None:
+        """Rejections come in bursts: the last one is answered."""
+        await asyncio.sleep(PATTERN_AFTER_S)
+        try:
+            found = await self.reader.patterns()
+        except (H2QError, sqlite3.Error) as problem:
+            self.say(str(problem), "act")
+            return
+        self.pattern = next((one for one in found if one.line not in self._declined), None)
+        self.draw_figures()
+        self.h2q.refresh_footer()
+
+    def draw_figures(self) -> None:
+        super().draw_figures()
+        if self.pattern is not None:
+            words = f" {pattern_words(self.pattern)}   " + _("F filters it")
+            self.query_one("#corpus-funnel", Lines).show([safe(words, "$text-accent")])
+
+    def action_pattern(self) -> None:
+        """Makes a rule of what the rejections share, after saying what it would do."""
+        pattern = self.pattern
+        if pattern is None:
+            return
+        question = n_(
+            "{words}. Reject {n} other, and what comes?",
+            "{words}. Reject {n} others, and what comes?",
+            pattern.others,
+        ).format(words=pattern_words(pattern), n=f"{pattern.others:,}")
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self.put(lambda store: store.set_rule(pattern.line), max(1, pattern.others))
+                self.say(_("the rule holds: {line}; u takes it back").format(line=pattern.line), "good")
+            self._declined.add(pattern.line)
+            self.pattern = None
+            self.draw_figures()
+
+        self.app.push_screen(Confirm(question), answered)
 
     def action_flag(self) -> None:
         """A mark for later on the row under the cursor, or on the range; the same key takes it off."""

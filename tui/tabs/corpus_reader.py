@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from engine.corpus.patterns import Pattern, patterns
 from engine.corpus.review import Order, ReviewDetail, ReviewItem, ReviewStore
 from engine.errors import BadInput
 from engine.memory.store import MemoryStore
@@ -60,6 +61,10 @@ class CorpusReader:
                 return store.count()
 
         return await self._read(count)
+
+    async def patterns(self) -> list[Pattern]:
+        """What the rejections share."""
+        return await self._read(partial(patterns, self._store))
 
     async def read_items(self, ids: Sequence[str], *, fresh: bool = False) -> list[ReviewItem]:
         """Lines by id, those that are gone left out; `fresh` takes the database's word over what is known."""

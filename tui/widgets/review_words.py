@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from engine.corpus.decisions import Mark
+from engine.corpus.patterns import Pattern
 from engine.corpus.redaction import placeholder
 from engine.corpus.review import ReviewDetail, ReviewItem, ReviewTurn, Why
 from engine.corpus.states import REASONS, Stage, State
@@ -200,6 +201,17 @@ def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[Block]:
         )
         blocks.append(Block(_("group"), (Piece(text, "dim"),)))
     return blocks
+
+
+def pattern_words(pattern: Pattern) -> str:
+    """ "12 of your 15 rejections share /"as an AI", 0 of 30 accepted do"."""
+    return _("{n} of your {all} rejections share /{line}, {a} of {accepted} accepted do").format(
+        n=pattern.rejected,
+        all=pattern.of_rejected,
+        line=pattern.line,
+        a=pattern.accepted,
+        accepted=pattern.of_accepted,
+    )
 
 
 def funnel_line(funnel: Funnel, width: int, cursor: str = "▸") -> str:

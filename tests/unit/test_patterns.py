@@ -1,0 +1,80 @@
+"""What rejections share: suggested only when it tells them from what was accepted, and said with its figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.config import Settings
+from engine.corpus.build import build_corpus
+from engine.corpus.patterns import patterns
+from engine.corpus.review import ReviewStore
+from tests.corpus_store import conversation, distinct, memory
+
+SORRY = "As an AI language model, I cannot have opinions on {}, but many people do."
+TOPICS = [
+    "music",
+    "politics",
+    "football",
+    "weather",
+    "painting",
+    "cooking",
+    "travel",
+    "history",
+    "chess",
+    "gardening",
+    "poetry",
+    "theatre",
+]
+
+
+def store_of(folder: Path) -> ReviewStore:
+    talks = [distinct(n, at=1e9 + n) for n in range(40)]
+    talks += [
+        conversation(f"ai{n}", f"{topic.title()} {n * n}, {topic}?", SORRY.format(topic * 3), at=1e8 + n)
+        for n, topic in enumerate(TOPICS)
+    ]
+    with memory(folder, talks) as store:
+        build_corpus(store, Settings(near_threshold=1.0))
+    return ReviewStore(folder / "memory" / "memory.db")
+
+
+def test_a_phrase_that_the_rejected_share_is_found_with_its_figures(tmp_path: Path) -> None:
+    with store_of(tmp_path) as store:
+        store.decide_many([f"ai{n}" for n in range(7)], "rejected")
+        store.decide_many([f"c{n:05d}" for n in range(6)], "accepted")
+        store.decide("c00030", "rejected")
+        found = patterns(store)
+        best = next(one for one in found if "As an AI language model" in one.line)
+        assert best.line.startswith('"') and best.line.endswith('"')
+        assert (best.rejected, best.of_rejected, best.accepted, best.of_accepted, best.others) == (
+            7,
+            8,
+            0,
+            6,
+            5,
+        )
+        assert best.precision == 1.0
+        assert not any(one.line == "source:test" for one in found)
+        store.set_rule(best.line)
+        assert store.count("state:rejected") == 13
+        assert all(one.line != best.line for one in patterns(store))
+        store.undo()
+        assert store.count("state:rejected") == 8
+
+
+def test_a_pattern_that_the_accepted_share_too_is_none(tmp_path: Path) -> None:
+    with store_of(tmp_path) as store:
+        store.decide_many([f"ai{n}" for n in range(6)], "rejected")
+        assert patterns(store)
+        store.decide_many([f"ai{n}" for n in range(6, 9)], "accepted")
+        assert not any("AI" in one.line for one in patterns(store))
+
+
+def test_few_rejections_are_no_pattern(tmp_path: Path) -> None:
+    with store_of(tmp_path) as store:
+        store.decide_many([f"ai{n}" for n in range(4)], "rejected")
+        assert patterns(store) == []
+        store.decide("ai4", "rejected")
+        assert patterns(store)
+        store.undo()
+        assert patterns(store) == []
