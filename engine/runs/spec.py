@@ -94,6 +94,8 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     """Put the new model to use when the verdict says so."""
     wait: bool = True
     """Queue behind another training run instead of refusing."""
+    scheduled: bool = False
+    """Nobody sat before it: a schedule started it."""
 
 
 class ValidateParams(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,20 @@ from collections.abc import Callable
 
 import typer
 
-from tui.commands import chat, check, corpus, demo, memory, models, monitor, runs, train, validate, workspace
+from tui.commands import (
+    chat,
+    check,
+    corpus,
+    demo,
+    memory,
+    models,
+    monitor,
+    runs,
+    schedule,
+    train,
+    validate,
+    workspace,
+)
 
 GROUPS: tuple[Callable[[typer.Typer], None], ...] = (
     demo.register,
@@ -22,4 +35,5 @@ GROUPS: tuple[Callable[[typer.Typer], None], ...] = (
     chat.register,
     runs.register,
     models.register,
+    schedule.register,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import typer
@@ -113,6 +114,7 @@ def register(app: typer.Typer) -> None:
             resume=resume,
             promote=not no_promote,
             wait=wait or not run_once,
+            scheduled=os.environ.get("H2Q_SCHEDULED") == "1",
         )
         spec = make_spec(ws.root, params, language=language())
         from tui.commands.progress import run_command

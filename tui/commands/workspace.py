@@ -81,6 +81,9 @@ def register(app: typer.Typer) -> None:
             confirm(question, yes, own_command("reset", *(["--all"] if all_ else []), "--yes"))
             if all_:
                 asyncio.run(InferenceClient(ws).shutdown())
+                from engine.schedule.install import remove as unschedule
+
+                unschedule(ws)
             plan = reset_(ws, all_)
             common.say(_("Removed: {names}").format(names=", ".join(plan.names)))
         if common.options.json:

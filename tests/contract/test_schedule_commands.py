@@ -1,0 +1,200 @@
+"""`schedule` as a person runs it, with programs on the PATH that stand for cron and systemd and keep a record."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.paths import Workspace
+from engine.runs.launch import prepare
+from engine.runs.spec import TrainParams, make_spec
+from tui import cli
+
+CRONTAB = """#!/bin/sh
+if [ "$1" = -l ]; then
+  [ -e "$H2Q_TEST/refuse" ] && { echo "you ($USER) are not allowed" >&2; exit 1; }
+  [ -e "$H2Q_TEST/crontab" ] || { echo "no crontab for li" >&2; exit 1; }
+  cat "$H2Q_TEST/crontab"
+else
+  cat > "$H2Q_TEST/crontab"
+fi
+"""
+SYSTEMCTL = """#!/bin/sh
+echo "$@" >> "$H2Q_TEST/systemctl"
+[ -e "$H2Q_TEST/refuse" ] && [ "$2" = enable ] && { echo "Failed to connect to bus" >&2; exit 1; }
+exit 0
+"""
+LOGINCTL = """#!/bin/sh
+cat "$H2Q_TEST/linger"
+"""
+OTHERS = "MAILTO=li\n# 注释 100%\n*/5 * * * * true\n"
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home, a machine on which nothing starts anything, and `put` to give it a program."""
+    (tmp_path / "bin").mkdir()
+    for name in ("cat", "sh"):
+        (tmp_path / "bin" / name).symlink_to(f"/bin/{name}")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("H2Q_TEST", str(tmp_path))
+    monkeypatch.setattr("sys.platform", "linux")
+    return tmp_path
+
+
+@pytest.fixture
+def h2q(home: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    def run(*words: str, code: int = 0) -> Any:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.main([*words, "--data-dir", str(home / "我的 工作区"), "--lang", "en", "--json"])
+        out = capsys.readouterr()
+        assert left.value.code == code, out
+        return json.loads(out.out)
+
+    return run
+
+
+def put(home: Path, name: str, text: str) -> None:
+    file = home / "bin" / name
+    file.write_text(text)
+    file.chmod(0o755)
+
+
+def units(home: Path) -> list[str]:
+    folder = home / ".config" / "systemd" / "user"
+    return sorted(file.name.rpartition(".")[2] for file in folder.iterdir()) if folder.is_dir() else []
+
+
+def test_cron_gets_a_block_and_keeps_the_rest(home: Path, h2q: Run) -> None:
+    put(home, "crontab", CRONTAB)
+    (home / "crontab").write_text(OTHERS)
+    told = h2q("schedule", "weekly", "--at", "03:00")
+    assert (told["schedule"]["by"], told["places"], told["present"]) == ("cron", ["crontab"], True)
+    text = (home / "crontab").read_text()
+    assert text.startswith(OTHERS) and "0 3 * * 0 H2Q_SCHEDULED=1 " in text and "@reboot" in text
+    h2q("schedule", "daily", "--at", "4:30")
+    assert (home / "crontab").read_text().count("begin") == 1
+    assert "30 4 * * * " in (home / "crontab").read_text()
+    shown = h2q("schedule", "show")
+    assert shown["next_at"].endswith("T04:30") and shown["last_run"] == ""
+    assert h2q("schedule", "remove") == {"removed": ["crontab"]}
+    assert (home / "crontab").read_text() == OTHERS
+    assert h2q("schedule", "show")["schedule"] is None
+    assert h2q("schedule", "remove") == {"removed": []}
+
+
+def test_a_first_crontab_is_made(home: Path, h2q: Run) -> None:
+    put(home, "crontab", CRONTAB)
+    h2q("schedule", "daily")
+    assert (home / "crontab").read_text().startswith("# h2q-tui ")
+
+
+def test_a_crontab_that_cannot_be_read_is_never_written(home: Path, h2q: Run) -> None:
+    put(home, "crontab", CRONTAB)
+    (home / "crontab").write_text(OTHERS)
+    (home / "refuse").touch()
+    told = h2q("schedule", "daily", code=4)
+    assert "not allowed" in told["error"]
+    assert (home / "crontab").read_text() == OTHERS
+
+
+def test_systemd_is_asked_first_and_lingering_is_told(home: Path, h2q: Run) -> None:
+    put(home, "crontab", CRONTAB)
+    put(home, "systemctl", SYSTEMCTL)
+    put(home, "loginctl", LOGINCTL)
+    (home / "linger").write_text("no\n")
+    told = h2q("schedule", "weekly", "--day", "mon")
+    assert told["schedule"]["by"] == "systemd" and units(home) == ["service", "timer"]
+    assert any("loginctl enable-linger" in note for note in told["notes"])
+    assert "--user enable --now" in (home / "systemctl").read_text()
+    (home / "linger").write_text("yes\n")
+    assert not any("linger" in note.lower() for note in h2q("schedule", "show")["notes"])
+    # Another way to start it takes the place of this one.
+    h2q("schedule", "weekly", "--by", "cron")
+    assert units(home) == [] and "disable --now" in (home / "systemctl").read_text()
+    assert h2q("schedule", "show")["places"] == ["crontab"]
+
+
+def test_a_systemd_that_refuses_leaves_nothing_behind(home: Path, h2q: Run) -> None:
+    put(home, "systemctl", SYSTEMCTL)
+    (home / "refuse").touch()
+    assert "Failed to connect to bus" in h2q("schedule", "weekly", code=4)["error"]
+    assert units(home) == []
+    assert h2q("schedule", "show")["schedule"] is None
+
+
+def test_a_timer_that_somebody_removed_is_told(home: Path, h2q: Run) -> None:
+    put(home, "systemctl", SYSTEMCTL)
+    told = h2q("schedule", "weekly")
+    for place in told["places"]:
+        Path(place).unlink()
+    shown = h2q("schedule", "show")
+    assert (shown["present"], shown["next_at"]) == (False, None)
+    assert "gone" in shown["notes"][0]
+
+
+def test_a_machine_that_starts_nothing_is_told(h2q: Run) -> None:
+    assert "neither launchd" in h2q("schedule", "weekly", code=4)["error"]
+
+
+@pytest.mark.parametrize("words", [["--at", "25:00"], ["--day", "someday"], ["--by", "at"]])
+def test_what_cannot_be_scheduled_is_refused(home: Path, h2q: Run, words: list[str]) -> None:
+    put(home, "crontab", CRONTAB)
+    assert h2q("schedule", "weekly", *words, code=2)["exit_code"] == 2
+    assert not (home / "crontab").exists()
+
+
+def test_a_missed_run_is_made_up_for_once(home: Path, h2q: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(home, "crontab", CRONTAB)
+    assert h2q("schedule", "catch-up") == {"missed": False}
+    h2q("schedule", "daily")
+    assert h2q("schedule", "catch-up") == {"missed": False}
+
+    file = home / "我的 工作区" / "config" / "schedule.json"
+    kept = json.loads(file.read_text())
+    file.write_text(json.dumps({**kept, "installed_at": time.time() - 3 * 86400}))
+    ran: list[Any] = []
+
+    def execute(path: str, words: list[str], environment: dict[str, str]) -> None:
+        ran.append((path, words, environment["H2Q_SCHEDULED"]))
+        ws = Workspace(home / "我的 工作区")
+        prepare(ws, make_spec(ws.root, TrainParams(scheduled=True)))
+        print("{}")
+
+    monkeypatch.setattr("os.execve", execute)
+    h2q("schedule", "catch-up")
+    ((path, words, mark),) = ran
+    assert (path, mark) == (kept["program"][0], "1")
+    assert words[len(kept["program"]) :][:4] == ["train", "--run-once", "--data-dir", kept["workspace"]]
+    assert h2q("schedule", "catch-up") == {"missed": False}
+    assert len(ran) == 1
+    assert h2q("schedule", "show")["last_run"]
+
+
+def test_a_run_that_is_started_by_the_schedule_is_marked(
+    home: Path, h2q: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(home, "crontab", CRONTAB)
+    h2q("schedule", "daily")
+    monkeypatch.setenv("H2Q_SCHEDULED", "1")
+    told = h2q("train", "--run-once", "--mode", "native", code=3)
+    assert h2q("schedule", "show")["last_run"] == told["run_id"]
+    assert h2q("schedule", "show")["last_status"] == "skipped"
+
+
+def test_a_workspace_that_is_gone_is_not_trained_on(home: Path, h2q: Run) -> None:
+    put(home, "crontab", CRONTAB)
+    (home / "crontab").write_text(OTHERS)
+    h2q("schedule", "daily")
+    h2q("reset", "--all", "--yes")
+    assert (home / "crontab").read_text() == OTHERS
