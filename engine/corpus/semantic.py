@@ -82,8 +82,8 @@ def refusal(embedder: Embedder, calibration: Calibration, texts: Sequence[str]) 
     """Why an embedder is not fit for these texts, or ""."""
     share = embedder.unknown_share(texts)
     if share > UNKNOWN:
-        return _("{name} does not know {share:.0%} of the corpus's tokens, and 2 % is the most").format(
-            name=embedder.name, share=share
+        return _("{name} does not know {share} % of the corpus's tokens, and 2 % is the most").format(
+            name=embedder.name, share=f"{100 * share:.0f}"
         )
     if not calibration.groups:
         return _("{name} cannot tell sentences that say the same from unrelated ones").format(
