@@ -1,0 +1,217 @@
+"""Faults put into small real runs: how soon they are seen, what they cost, and how often a clean run is disturbed.
+
+Each run trains a model of 2 × 64 on Tiny Shakespeare with one fault in it, through the product's own loop.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest.mock import patch
+
+import msgspec
+import torch
+from torch import Tensor
+
+from bench.result import Benchmark, BenchResult, compare
+from engine.errors import RunFailed
+from engine.paths import Workspace, shipped
+from engine.runs import events
+from engine.runs.context import RunContext
+from engine.runs.events import Record
+from engine.runs.journal import JournalWriter
+from engine.runs.rundir import RunDir
+from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
+from engine.training.batches import Batch, ScratchBatches
+from engine.training.job import Job
+from engine.training.optim import Optimizer
+from engine.training.scratch import train_scratch
+from engine.training.settings import Phase, Recipe, Size, Stretch, recipe_for
+
+TEXT = shipped("data") / "sample" / "text" / "tinyshakespeare.txt"
+FAULTS = ("nan_input", "infinite_gradient", "lr_x1000", "garbage_shard", "optimizer_state")
+STEPS, GARBAGE = 300, 50
+NEVER = 1e6
+"""Delay of a fault that nothing noticed."""
+
+
+@dataclass
+class _Run:
+    """One training and what happened in it."""
+
+    fault: str = ""
+    at: int = 0
+    """Number of the step that it strikes."""
+    noticed: list[int] = field(default_factory=list)
+    """Batches drawn when something was recovered from."""
+    loss: float = NEVER
+    job: Job | None = None
+
+    @property
+    def delay(self) -> float:
+        return min((draw - self.at + 1 for draw in self.noticed if draw >= self.at), default=NEVER)
+
+
+def recipe(steps: int, seed: int) -> Recipe:
+    base = recipe_for(TrainParams(max_steps=steps, seed=seed), Phase.SCRATCH)
+    return msgspec.structs.replace(
+        base,
+        size=Size(dim=64, layers=2, heads=2, head_dim=32, ffn=160, context=64),
+        stretches=(Stretch(until=1.0, context=64, batch=8),),
+        eval_every=1.0,
+        checkpoint_every_s=0.5,
+    )
+
+
+def train(run: _Run, steps: int, seed: int) -> _Run:
+    """Trains with the fault of `run` and fills in what happened."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder, _faults(run):
+        ws = Workspace(Path(folder))
+        spec = make_spec(ws.root, TrainParams(mode=TrainMode.SCRATCH))
+        spec.folder.mkdir(parents=True)
+        (spec.folder / "spec.json").write_bytes(encode_spec(spec))
+        ws.models.mkdir()
+        run_dir = RunDir(spec.folder)
+
+        def seen(record: Record) -> None:
+            if isinstance(record.event, events.Recovery) and run.job is not None:
+                run.noticed.append(run.job.state.draw)
+
+        ctx = RunContext(run_dir, JournalWriter(run_dir.events_path), seen)
+        try:
+            train_scratch(ctx, recipe(steps, seed), [TEXT], name="m", out=ws.models / "m")
+            assert run.job is not None
+            run.loss = run.job.state.last_eval or NEVER
+        except RunFailed:
+            run.loss = NEVER
+    return run
+
+
+@contextmanager
+def _faults(run: _Run) -> Iterator[None]:
+    """The product's own methods, with the fault put in at its step; `state.draw` is 0 while the speed is measured."""
+    accumulate, draw, step = Job.accumulate, ScratchBatches.draw, Optimizer.step
+
+    def now(*kinds: str) -> bool:
+        return run.fault in kinds and run.job is not None and run.job.state.draw == run.at
+
+    def with_gradients(job: Job, batch: Batch) -> float:
+        run.job = job
+        if now("nan_input"):
+            handle = job.model.model.embed_tokens.register_forward_hook(
+                lambda _m, _i, out: out * float("nan")
+            )
+            loss = accumulate(job, batch)
+            handle.remove()
+            return loss
+        loss = accumulate(job, batch)
+        if now("infinite_gradient") and job.model.lm_head.weight.grad is not None:
+            job.model.lm_head.weight.grad[0, 0] = float("inf")
+        return loss
+
+    def with_garbage(
+        batches: ScratchBatches, number: int, max_steps: int, stretch: Stretch | None = None
+    ) -> Batch:
+        batch = draw(batches, number, max_steps, stretch)
+        if run.fault == "garbage_shard" and run.at <= number + 1 < run.at + GARBAGE and run.job is not None:
+            for part in batch.passes:
+                noise = torch.randint(0, 256, part.ids.shape, generator=torch.Generator().manual_seed(number))
+                part.ids.copy_(noise)
+                part.targets.copy_(noise.roll(7, 0))
+        return batch
+
+    def with_leap(optimizer: Optimizer, factor: float, momentum: float) -> float:
+        if now("lr_x1000"):
+            return step(optimizer, 1000 * factor, momentum)
+        if now("optimizer_state"):
+            _corrupt(optimizer)
+        return step(optimizer, factor, momentum)
+
+    with (
+        patch.object(Job, "accumulate", with_gradients),
+        patch.object(ScratchBatches, "draw", with_garbage),
+        patch.object(Optimizer, "step", with_leap),
+    ):
+        yield
+
+
+def _corrupt(optimizer: Optimizer) -> None:
+    """Every stored tensor is overwritten with noise of a large scale."""
+
+    def noise(tensor: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(tensor.numel())
+        return torch.randn(tensor.shape, generator=generator).abs() * 100 if tensor.ndim else tensor
+
+    optimizer.restore({name: noise(tensor) for name, tensor in optimizer.state().items()})
+
+
+def faults(full: bool, *, steps: int = STEPS, kinds: tuple[str, ...] = FAULTS) -> list[BenchResult]:
+    """Runs with one fault each, every kind as often, against clean runs of the same seeds."""
+    chance = random.Random(3)
+    seeds = range(10 if full else 1)
+    clean = {seed: train(_Run(), steps, seed) for seed in seeds}
+    broken = {
+        kind: [
+            (seed, train(_Run(kind, chance.randrange(steps // 4, 3 * steps // 4)), steps, seed))
+            for seed in seeds
+        ]
+        for kind in kinds
+    }
+    results = []
+    for kind, runs in broken.items():
+        delay = max(run.delay for _seed, run in runs)
+        cost = max(run.loss / clean[seed].loss for seed, run in runs)
+        steps_told = ", ".join(str(run.at) for _seed, run in runs)
+        limit = 1.0 if kind in ("nan_input", "infinite_gradient") else 20.0
+        results.append(
+            compare(
+                f"recovery.{kind}.delay",
+                ours=delay,
+                baseline=limit,
+                target=1.0,
+                unit="steps",
+                lower_is_better=True,
+                notes=f"longest of {len(runs)} runs of {steps} steps, fault at step {steps_told}; limit {limit:.0f}",
+            )
+        )
+        results.append(
+            compare(
+                f"recovery.{kind}.loss",
+                ours=cost,
+                baseline=1.02,
+                target=1.0,
+                unit="of the clean run's loss",
+                lower_is_better=True,
+                notes=f"general loss at the end, worst of {len(runs)}; the clean run's is {clean[0].loss:.3f}",
+            )
+        )
+    return results
+
+
+def false_alarms(full: bool, *, steps: int | None = None) -> list[BenchResult]:
+    """Clean runs: steps that are taken as they should be."""
+    length = steps or (5_000 if full else 1_500)
+    runs = [train(_Run(), length, seed) for seed in range(4 if full else 1)]
+    count, alarms = length * len(runs), sum(len(run.noticed) for run in runs)
+    return [
+        compare(
+            "recovery.clean_steps",
+            ours=1 - alarms / count,
+            baseline=1 - 1e-4,
+            target=1.0,
+            unit="share of steps taken",
+            lower_is_better=False,
+            notes=f"{alarms} false alarms in {count:,} clean steps; limit 1 in 10,000",
+        )
+    ]
+
+
+BENCHMARKS = (
+    Benchmark("recovery.faults", "five kinds of faults in small runs", faults, 40),
+    Benchmark("recovery.false_alarms", "clean runs that should not be disturbed", false_alarms, 30),
+)
