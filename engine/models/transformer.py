@@ -12,6 +12,7 @@ import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from engine.models.tokenizer import VOCAB
 
@@ -179,6 +180,8 @@ class Decoder(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.recompute = False
+        """Activation checkpointing: each layer is computed again in the backward pass, which saves memory."""
         self.embed_tokens = nn.Embedding(config.vocab, config.dim)
         self.layers = nn.ModuleList(Layer(config, number) for number in range(config.layers))
         self.norm = RMSNorm(config.dim)
@@ -198,7 +201,10 @@ class Decoder(nn.Module):
         )
         cos, sin = self.cos[start:end].to(dtype), self.sin[start:end].to(dtype)
         for layer in self.layers:
-            x = layer(x, cos, sin, cache)
+            if self.recompute and cache is None and torch.is_grad_enabled():
+                x = checkpoint(layer, x, cos, sin, None, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = layer(x, cos, sin, cache)
         if cache is not None:
             cache.length = end
         out: Tensor = self.norm(x)

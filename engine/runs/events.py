@@ -178,6 +178,25 @@ class Recovery(Event, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class Governor(Event, frozen=True, kw_only=True):
+    """What the memory governor did, with the figures that caused it (engine/training/governor.py)."""
+
+    KIND: ClassVar[str] = "governor"
+    phase: str
+    step: int
+    cause: str
+    """"budget" (measured), "allocation" (memory could not be had) or "pressure" (of other programs)."""
+    action: str
+    """"caches", "smaller" (passes), "recompute" (activation checkpointing) or "stop"."""
+    used_mb: float
+    """The most since the step before: process tree and device."""
+    budget_mb: float
+    buffer_mb: float
+    """What is to stay free of the budget."""
+    pass_tokens: int
+    """Tokens of a pass from here on."""
+
+
 class Log(Event, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "log"
     level: str
@@ -260,6 +279,7 @@ EVENTS: dict[str, type[Event]] = {
         CheckpointWritten,
         CommandHandled,
         Recovery,
+        Governor,
         Log,
         Plan,
         Funnel,

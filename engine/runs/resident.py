@@ -21,17 +21,44 @@ class ResidentMemory:
 
     def sample(self) -> float:
         """What the tree holds now; raises `peak_mb` to it, and to what this process itself once held."""
+        used = self.own_mb() + self.children_mb()
+        self.peak_mb = max(self.peak_mb, used, _highest_mb, own_peak_mb())
+        return used
+
+    def own_mb(self) -> float:
+        """What this process holds now."""
         used: int = self._process.memory_info().rss
+        return used / MB
+
+    def children_mb(self) -> float:
+        """What its children hold now."""
+        used = 0
         with contextlib.suppress(psutil.Error):
             for child in self._process.children(recursive=True):
                 with contextlib.suppress(psutil.Error):
                     used += child.memory_info().rss
-        self.peak_mb = max(self.peak_mb, used / MB, _own_peak_mb())
         return used / MB
 
 
-def _own_peak_mb() -> float:
-    """Between two samples memory may rise and fall; the kernel remembers. `ru_maxrss` of Linux is of no use:
+_highest_mb = 0.0
+"""The peak of this process before it was begun anew."""
+
+
+def restart_own_peak() -> bool:
+    """Begins the peak of `own_peak_mb` anew; `ResidentMemory.peak_mb` keeps it. False where the system cannot."""
+    global _highest_mb
+    _highest_mb = max(_highest_mb, own_peak_mb())
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def own_peak_mb() -> float:
+    """The most that this process held, since the last `restart_own_peak` where that is possible.
+
+    Between two samples memory may rise and fall; the kernel remembers. `ru_maxrss` of Linux is of no use:
     it starts with that of the process that launched this one."""
     if sys.platform == "darwin":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MB

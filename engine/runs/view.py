@@ -12,7 +12,7 @@ from engine.runs.events import Record, RunStatus
 from engine.runs.series import Series
 from engine.runs.spec import RunSpec
 from engine.runs.summary import RunSummary
-from engine.runs.words import describe, recovery_words
+from engine.runs.words import describe, governor_words, recovery_words
 
 LOG_LINES = 2000
 _KEPT = 500
@@ -248,6 +248,10 @@ class RunView:
         if event.action != "retried":
             _keep(self.marks, Mark(event.phase, event.step, recovery_words(event)))
 
+    def _on_governor(self, event: e.Governor, _t: float) -> None:
+        if event.action != "caches":
+            _keep(self.marks, Mark(event.phase, event.step, governor_words(event)))
+
     def _mark(self, text: str) -> None:
         _keep(self.marks, Mark(self.phase, self.step, text))
 
@@ -278,6 +282,7 @@ class RunView:
         e.CheckpointWritten: _on_checkpoint,
         e.CommandHandled: _on_command,
         e.Recovery: _on_recovery,
+        e.Governor: _on_governor,
         e.Plan: _on_plan,
         e.Funnel: _on_funnel,
         e.VerdictGiven: _on_verdict,

@@ -167,6 +167,29 @@ def _recovery(event: e.Recovery) -> tuple[str, str]:
     return "error" if event.action == "stopped" else "warning", text
 
 
+def governor_words(event: e.Governor) -> str:
+    """What the governor did, without the figures: short enough for a curve."""
+    return {
+        "caches": _("memory: caches dropped"),
+        "smaller": _("memory: passes of {tokens} bytes, more of them to a step").format(
+            tokens=event.pass_tokens
+        ),
+        "recompute": _("memory: layers are computed twice instead of kept"),
+        "stop": _("memory: a checkpoint, then the end"),
+    }.get(event.action, event.action)
+
+
+def _governor(event: e.Governor) -> tuple[str, str]:
+    cause = {
+        "budget": _("{used} MB of {budget} MB used"),
+        "allocation": _("memory could not be had at {used} MB of {budget} MB"),
+        "pressure": _("other programs wait for memory; {used} MB of {budget} MB used"),
+    }.get(event.cause, "{used} / {budget} MB")
+    figures = cause.format(used=round(event.used_mb), budget=round(event.budget_mb))
+    text = _("step {step}: {words}").format(step=event.step, words=f"{governor_words(event)} ({figures})")
+    return "error" if event.action == "stop" else "warning", text
+
+
 def _funnel(event: e.Funnel) -> tuple[str, str]:
     parts = [
         n_("{n} conversation collected", "{n} conversations collected", event.collected).format(
@@ -206,6 +229,7 @@ _WORDS: dict[type[Event], Callable[[Any], tuple[str, str]]] = {
     e.CheckpointWritten: _checkpoint,
     e.CommandHandled: _command,
     e.Recovery: _recovery,
+    e.Governor: _governor,
     e.Log: lambda event: (event.level, event.text),
     e.Plan: lambda event: ("info" if event.verdict_possible else "warning", event.text),
     e.Funnel: _funnel,

@@ -40,6 +40,9 @@ class Batch:
 class Batches(Protocol):
     """A source of batches. What it draws depends on the settings and the number of the draw alone."""
 
+    tokens_per_pass: int
+    """How large its passes are at most; it may change between two draws."""
+
     def steps(self) -> int:
         """Optimizer steps that the recipe's epochs take."""
 

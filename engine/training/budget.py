@@ -34,7 +34,9 @@ def effective_budget(max_memory_gb: float = 4.0, *, root: Path = Path("/")) -> B
     cgroup = cgroup_limit_bytes(root)
     if cgroup is not None:
         bounds.append(Budget(cgroup / 2**20, "cgroup"))
-    bounds.append(Budget(psutil.virtual_memory().available * AVAILABLE_SHARE / 2**20, "available"))
+    # What the program holds already is no longer among the available, and belongs to its budget.
+    own = psutil.Process().memory_info().rss
+    bounds.append(Budget((psutil.virtual_memory().available * AVAILABLE_SHARE + own) / 2**20, "available"))
     return min(bounds, key=lambda bound: bound.mb)
 
 

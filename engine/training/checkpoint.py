@@ -68,6 +68,8 @@ class LoopState(msgspec.Struct, kw_only=True):
     threads: int = 1
     tokens_per_pass: int = 0
     """How batches are cut into passes: sums of floating-point numbers depend on it."""
+    recompute: bool = False
+    """Activation checkpointing is on."""
     fixed_steps: bool = False
     """A person has set `max_steps`; a time budget no longer changes them."""
     bf16: bool = False

@@ -16,6 +16,7 @@ from torch import Tensor
 from engine.models.transformer import Transformer
 from engine.runs.events import Recovery
 from engine.training.batches import Batch, Batches, Pass
+from engine.training.budget import Budget
 from engine.training.checkpoint import LoopState
 from engine.training.devices import Device
 from engine.training.optim import Optimizer
@@ -47,6 +48,8 @@ class Job:
     training_log: Path
     resumed: Path | None = None
     """The checkpoint it goes on from."""
+    budget: Budget | None = None
+    """Memory it may take; None: not bounded."""
     log_rows: list[dict[str, float | int | None]] = field(default_factory=list)
 
     def accumulate(self, batch: Batch) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from engine.errors import Interrupted
 from engine.i18n import _
 from engine.training.checkpoint import LoopState
+from engine.training.governor import Governor
 from engine.training.job import Job
 from engine.training.meter import Meter
 from engine.training.obey import obey
@@ -20,6 +21,8 @@ def train(job: Job) -> LoopState:
     Raises Interrupted after a checkpoint when the run is to stop, RunFailed when it does not recover.
     """
     recipe, state = job.recipe, job.state
+    governor = Governor(job)
+    governor.fit()
     pace = plan(job)
     meter = Meter(job, pace)
     saver = Saver(job, meter)
@@ -32,7 +35,7 @@ def train(job: Job) -> LoopState:
             raise Interrupted(_("stopped at step {step}; its checkpoint is kept").format(step=state.step))
 
         batch = meter.draw()
-        loss = job.accumulate(batch)
+        loss = governor.accumulate(batch)
         norm = float(job.optimizer.grad_norm(recipe.clip))
         if recovery.refuses(loss, norm):
             # Nothing of the step has reached weights or optimizer; the next batch is another one.
@@ -46,6 +49,7 @@ def train(job: Job) -> LoopState:
         state.epoch_loss, state.epoch_steps = state.epoch_loss + loss, state.epoch_steps + 1
         meter.step(loss, lr, norm)
 
+        governor.look(saver)
         replan(job, pace, meter.seconds)
         last = state.step >= state.max_steps
         if last or state.step % max(1, round(recipe.eval_every * state.max_steps)) == 0:

@@ -84,6 +84,7 @@ def train_native(
             general=replay_files,
             data_sha256=digest_of({"base": card.weights_sha256, "data": file_sha256(dataset.path)} | texts),
             pass_tokens=pass_tokens,
+            budget=budget,
             resumed=resumed,
         )
         if replay is not None:

@@ -80,6 +80,7 @@ def start(
     general: Sequence[Path],
     data_sha256: str,
     pass_tokens: int,
+    budget: Budget,
     resumed: Checkpoint | None,
 ) -> Job:
     """The job of a phase: from the beginning, or exactly where `resumed` stands.
@@ -93,6 +94,7 @@ def start(
         else choose_device(model.config.dim, threads=old.threads, bf16=old.bf16)
     )
     model.to(device.name).train()
+    model.model.recompute = old is not None and old.recompute
     optimizer = Optimizer(model, recipe, bf16=device.bf16)
     most = batches.steps()
     state = old or LoopState(
@@ -142,6 +144,7 @@ def start(
         checkpoints=ctx.run_dir.checkpoints,
         state=state,
         training_log=ctx.workspace.root / "training_log.json",
+        budget=budget,
         resumed=resumed.path if resumed is not None else None,
     )
 

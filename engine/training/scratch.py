@@ -60,6 +60,7 @@ def train_scratch(
             general=files,
             data_sha256=digest_of(texts),
             pass_tokens=pass_tokens,
+            budget=budget,
             resumed=resumed,
         )
         stream.tell = job.retrying

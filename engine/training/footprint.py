@@ -1,0 +1,73 @@
+"""How much memory the run takes: its process tree and the device, at the highest since the last look."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import time
+from pathlib import Path
+
+import torch
+
+from engine.runs.resident import MB, ResidentMemory, own_peak_mb, restart_own_peak
+
+TREE_EVERY_S = 2.0
+"""Between two looks at the child processes: finding them takes milliseconds."""
+
+
+class Footprint:
+    """Measures a run that computes on `device`."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._resident = ResidentMemory()
+        self._children = 0.0
+        self._looked = -TREE_EVERY_S
+        self.exact = restart_own_peak()
+        """Whether the system tells the peak between two looks; if not, memory is read at the looks alone."""
+
+    def peak_mb(self) -> float:
+        """The most since the last call, in MB (2^20 bytes)."""
+        now = time.monotonic()
+        if now - self._looked >= TREE_EVERY_S:
+            self._looked = now
+            self._children = self._resident.children_mb()
+        own = own_peak_mb() if self.exact else self._resident.own_mb()
+        restart_own_peak()
+        return own + self._children + self._device_mb()
+
+    def _device_mb(self) -> float:
+        if self.device == "cuda":
+            peak = torch.cuda.max_memory_reserved()
+            torch.cuda.reset_peak_memory_stats()
+            return peak / MB
+        if self.device == "mps":
+            return torch.mps.driver_allocated_memory() / MB
+        return 0.0
+
+    def drop_caches(self) -> None:
+        """Gives back what Python, the C library and the device keep for later, and begins a new peak."""
+        gc.collect()
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+        elif self.device == "mps":
+            torch.mps.empty_cache()
+        with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+            ctypes.CDLL(None).malloc_trim(0)
+        restart_own_peak()
+
+
+def pressure(root: Path = Path("/")) -> float:
+    """Share of the last 10 s in which all work of the machine waited for memory, in percent; 0 where not told.
+
+    Pressure stall information of Linux, `full avg10`.
+    """
+    try:
+        lines = (root / "proc/pressure/memory").read_text(encoding="ascii").splitlines()
+        fields = dict(
+            field.split("=") for line in lines if line.startswith("full") for field in line.split()[1:]
+        )
+        return float(fields["avg10"])
+    except (OSError, ValueError, KeyError):
+        return 0.0

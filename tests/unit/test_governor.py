@@ -1,0 +1,227 @@
+"""The policy by example and property, and a real run in a budget that is too small for its passes."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import RunFailed, UsageProblem
+from engine.models.transformer import ModelConfig, Transformer
+from engine.runs.context import RunContext
+from engine.runs.events import CheckpointWritten, Governor, Log, Step
+from engine.runs.resident import ResidentMemory
+from engine.training import checkpoint, governor
+from engine.training.budget import Budget
+from engine.training.footprint import Footprint, pressure
+from engine.training.governor import Remedy, buffer_mb, out_of_memory, remedy, rows_that_fit
+from engine.training.job import Job
+from engine.training.scratch import train_scratch
+from engine.training.settings import Recipe, Stretch
+from tests.unit.training_run import events, new_run, text_file, tiny
+
+MB = st.floats(1, 1e6)
+
+
+@pytest.fixture(autouse=True)
+def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def test_the_remedies_come_from_the_mildest_to_the_last() -> None:
+    found, taken = [], {"dropped": False, "halvable": True, "recomputes": False}
+    for change in ({"dropped": True}, {"halvable": False}, {"recomputes": True}, {}):
+        found.append(remedy(4200, 4096, **taken))
+        taken |= change
+    assert found == [Remedy.CACHES, Remedy.SMALLER, Remedy.RECOMPUTE, Remedy.STOP]
+
+
+@given(MB, MB, st.booleans(), st.booleans(), st.booleans())
+def test_nothing_is_done_below_the_buffer_and_nothing_stops_within_the_budget(
+    used: float, budget: float, dropped: bool, halvable: bool, recomputes: bool
+) -> None:
+    found = remedy(used, budget, dropped=dropped, halvable=halvable, recomputes=recomputes)
+    if used <= budget - buffer_mb(budget):
+        assert found is None
+    if found is Remedy.STOP:
+        assert used > budget
+        assert dropped and recomputes and not halvable
+    if used > budget:
+        assert found is not None
+
+
+@given(MB, MB, st.floats(0.01, 1e4), st.integers(2, 8))
+def test_the_windows_that_fit_fit_and_twice_as_many_do_not(
+    room: float, one: float, each: float, rows: int
+) -> None:
+    fits = rows_that_fit(room, one, one + each * (rows - 1), rows)
+    assert fits >= 1 and math.log2(fits).is_integer()
+    assert fits == 1 or one + (fits - 1) * each <= room + 1e-3 * room + 1
+    assert one + (2 * fits - 1) * each >= min(room, one) - 1e-3 * room - 1
+
+
+@pytest.mark.parametrize(
+    ("problem", "memory"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA"), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), True),
+        (RuntimeError("MPS backend out of memory"), True),
+        (RuntimeError("shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_failures_of_memory_are_told_from_others(problem: BaseException, memory: bool) -> None:
+    assert out_of_memory(problem) is memory
+
+
+def test_the_footprint_sees_what_was_held_between_two_looks_and_the_run_keeps_its_peak() -> None:
+    footprint, resident = Footprint("cpu"), ResidentMemory()
+    if not footprint.exact:
+        pytest.skip("this system does not tell the peak between two looks")
+    before = footprint.peak_mb()
+    torch.ones(32 << 20).sum()  # 128 MB, gone before the look
+    assert footprint.peak_mb() > before + 100
+    assert footprint.peak_mb() < before + 60
+    resident.sample()
+    assert resident.peak_mb > before + 100
+
+
+def test_pressure_is_read_where_it_is_told(tmp_path: Path) -> None:
+    assert pressure(tmp_path) == 0.0
+    (tmp_path / "proc/pressure").mkdir(parents=True)
+    (tmp_path / "proc/pressure/memory").write_text(
+        "some avg10=31.00 avg60=2.00 avg300=1.00 total=5\nfull avg10=12.50 avg60=1.00 avg300=0.00 total=4\n"
+    )
+    assert pressure(tmp_path) == 12.5
+
+
+def test_layers_computed_twice_give_the_same_gradients() -> None:
+    config = ModelConfig(dim=32, layers=2, heads=2, kv_heads=2, head_dim=16, ffn=32, context=64)
+    ids = torch.randint(0, 256, (2, 64), generator=torch.Generator().manual_seed(1))
+    found = []
+    for recompute in (False, True):
+        model = Transformer(config)
+        model.initialise(3)
+        with torch.no_grad():
+            model.lm_head.weight.normal_(generator=torch.Generator().manual_seed(2))
+        model.model.recompute = recompute
+        model(ids).square().mean().backward()
+        found.append({name: one.grad for name, one in model.named_parameters() if one.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+
+
+def wide(**changes: object) -> Recipe:
+    """Steps of 64 windows of 128 bytes: some 60 MB of activations in one pass."""
+    recipe = tiny(**changes)  # type: ignore[arg-type]
+    return msgspec.structs.replace(
+        recipe,
+        size=msgspec.structs.replace(recipe.size, context=128, dim=64, ffn=160, layers=2),
+        stretches=(Stretch(until=1.0, context=128, batch=64),),
+        max_steps=5,
+        epochs=99,
+    )
+
+
+def run(ctx: RunContext, root: Path, recipe: Recipe) -> None:
+    text = root / "a.txt"
+    train_scratch(
+        ctx, recipe, [text if text.exists() else text_file(root, size=40_000)], name="m", out=root / "m"
+    )
+
+
+def test_a_run_that_grows_beyond_its_budget_halves_its_passes_and_takes_the_same_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = new_run(tmp_path / "free")
+    text_file(tmp_path, size=40_000)
+    train_scratch(free, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "free" / "m")
+    # What is measured before the first step would already keep it small: here the memory shrinks later.
+    monkeypatch.setattr(governor, "rows_that_fit", lambda *_figures: 64)
+    look, limit = governor.Governor.look, []
+
+    def shrinking(self: governor.Governor, saver: object) -> None:
+        if self.job.state.step == 2:
+            self.footprint.drop_caches()
+            idle = self.footprint.peak_mb()
+            self.job.accumulate(self.job.batches.draw(0, 5))
+            full = self.footprint.peak_mb()
+            self.job.optimizer.zero_grad()
+            limit.append((idle + 0.4 * (full - idle)) / (1 - governor.BUFFER_SHARE))
+            self.budget = budget_of(limit[0])
+        look(self, saver)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(governor.Governor, "look", shrinking)
+    bound = new_run(tmp_path / "bound")
+    train_scratch(bound, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "bound" / "m")
+    told = events(bound, Governor)
+    assert told and {event.action for event in told} <= {"caches", "smaller", "recompute"}
+    assert "smaller" in {event.action for event in told}
+    assert all(event.used_mb > event.budget_mb - event.buffer_mb for event in told)
+    assert told[-1].pass_tokens < 64 * 128
+    losses = [{event.step: event.loss for event in events(ctx, Step)} for ctx in (free, bound)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert bound.view.marks
+    state = checkpoint.newest(bound.run_dir.checkpoints, "scratch").checkpoint
+    assert state is not None
+    assert state.state.tokens_per_pass == told[-1].pass_tokens
+
+
+def budget_of(mb: float) -> Budget:
+    return Budget(mb, "max_memory_gb")
+
+
+def test_memory_that_cannot_be_had_is_asked_for_in_smaller_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accumulate = Job.accumulate
+
+    def greedy(job: Job, batch):  # type: ignore[no-untyped-def]
+        if job.state.draw == 3 and max(part.ids.shape[0] for part in batch.passes) > 16:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return accumulate(job, batch)
+
+    whole, bound = new_run(tmp_path / "whole"), new_run(tmp_path / "bound")
+    monkeypatch.setattr(governor, "rows_that_fit", lambda *_figures: 64)
+    text_file(tmp_path, size=40_000)
+    train_scratch(whole, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "whole" / "m")
+    monkeypatch.setattr(Job, "accumulate", greedy)
+    train_scratch(bound, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "bound" / "m")
+    told = [(event.step, event.cause, event.action) for event in events(bound, Governor)]
+    assert told == [(2, "allocation", "caches"), (2, "allocation", "smaller"), (2, "allocation", "smaller")]
+    losses = [{event.step: event.loss for event in events(ctx, Step)} for ctx in (whole, bound)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_when_nothing_helps_it_stops_with_a_checkpoint_and_a_figure_that_would_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = governor.Governor.look
+
+    def shrunk(self: governor.Governor, saver: object) -> None:
+        self.budget = budget_of(10.0)
+        look(self, saver)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(governor.Governor, "look", shrunk)
+    ctx = new_run(tmp_path)
+    with pytest.raises(RunFailed, match="needs more memory than its budget") as failed:
+        run(ctx, tmp_path, tiny(epochs=99))
+    assert failed.value.mend.startswith("h2q-tui train --max-memory-gb ")
+    assert [event.action for event in events(ctx, Governor)][-2:] == ["recompute", "stop"]
+    assert events(ctx, CheckpointWritten)[-1].step == events(ctx, Governor)[-1].step
+
+
+def test_the_measured_pass_is_said_and_a_budget_below_the_program_is_refused(tmp_path: Path) -> None:
+    ctx = new_run(tmp_path / "a")
+    run(ctx, tmp_path, tiny())
+    if Footprint("cpu").exact:
+        assert any("measured" in event.text and "fit into" in event.text for event in events(ctx, Log))
+    with pytest.raises(UsageProblem, match="of the program alone"):
+        run(new_run(tmp_path / "b"), tmp_path, tiny(max_memory_gb=0.02))
