@@ -179,7 +179,14 @@ _CORPUS = _rows(
         "corpus.twin", "p", N_("twin"), "corpus", footer=True, help=N_("The one it duplicates, beside it.")
     ),
     Action("corpus.why", "w", N_("why"), "corpus", "h2q-tui corpus show ID", footer=True),
-    Action("corpus.threshold", "t", N_("threshold"), "corpus", help=N_("How alike two near duplicates are.")),
+    Action(
+        "corpus.threshold",
+        "t",
+        N_("threshold"),
+        "corpus",
+        "h2q-tui corpus threshold 0.7",
+        help=N_("How alike two near duplicates are, and what another value would change."),
+    ),
     Action(
         "corpus.range", "v", N_("range"), "corpus", help=N_("Mark from here; accept or reject takes all.")
     ),

@@ -254,10 +254,12 @@ async def test_b_builds_in_a_run_and_t_sets_the_threshold(
         await until(pilot, lambda: len(specs) == 1)
         assert specs[0].kind is RunKind.CORPUS
         await pilot.press("t")
-        await until(pilot, lambda: "Near duplicates share" in text_of(app))
-        await pilot.press("x", "enter")
-        await until(pilot, lambda: "a number from 0.3 to 1" in text_of(app))
-        await pilot.press("backspace", "backspace", "backspace", "backspace", *"0.7", "enter")
+        await until(pilot, lambda: "share 80 % of their words" in text_of(app))
+        await until(pilot, lambda: "nothing would change" in text_of(app), 20)
+        await pilot.press("left", "h")
+        await until(pilot, lambda: "share 70 % of their words" in text_of(app))
+        await until(pilot, lambda: "nothing would change" in text_of(app), 20)
+        await pilot.press("enter")
         await until(pilot, lambda: load_settings(ws).near_threshold == 0.7)
         await until(pilot, lambda: len(specs) == 2)
 

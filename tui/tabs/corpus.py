@@ -18,6 +18,7 @@ from tui import personal
 from tui.actions import Action
 from tui.screens.ask import AskLine, Confirm
 from tui.screens.import_files import start_build
+from tui.screens.threshold import ThresholdScreen
 from tui.tabs.corpus_marks import MarkingTab
 from tui.widgets.review_words import REJECT_REASONS
 
@@ -119,15 +120,15 @@ class CorpusTab(MarkingTab):
         self.app.call_from_thread(self.say, _("building the corpus: run {run}").format(run=run.run_id))
 
     def action_threshold(self) -> None:
-        """How alike near duplicates are; the corpus is built again with it."""
-        value = f"{self.h2q.settings.near_threshold:g}"
-        question = _("Near duplicates share at least (0.3 to 1)")
-        self.app.push_screen(AskLine(question, value, check=_check_threshold), self._threshold_given)
+        """How alike near duplicates are, with what another value would change; then the corpus is built again."""
+        self.app.push_screen(
+            ThresholdScreen(self.workspace, self.h2q.settings.near_threshold), self._threshold_given
+        )
 
-    def _threshold_given(self, text: str | None) -> None:
-        if text is None:
+    def _threshold_given(self, value: float | None) -> None:
+        if value is None:
             return
-        settings = msgspec.structs.replace(self.h2q.settings, near_threshold=float(text))
+        settings = msgspec.structs.replace(self.h2q.settings, near_threshold=value)
         try:
             save_settings(self.workspace, settings)
         except (H2QError, OSError) as problem:
@@ -135,11 +136,3 @@ class CorpusTab(MarkingTab):
             return
         personal.apply_settings(self.h2q, settings)
         self.action_build()
-
-
-def _check_threshold(text: str) -> str:
-    try:
-        good = 0.3 <= float(text) <= 1
-    except ValueError:
-        good = False
-    return "" if good else _("a number from 0.3 to 1, e.g. 0.8")
