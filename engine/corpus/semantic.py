@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.corpus.assess import Assessed
+from engine.corpus.decisions import ever_edited
 from engine.corpus.duplicates import competes, rank
 from engine.corpus.filters.near import Pair
 from engine.corpus.ledger import Database, Evidence, LedgerRow, in_short_writes
@@ -160,6 +161,8 @@ def _drop_twins(
     from engine.corpus.filters.meaning import may_mean_the_same
     from engine.embedding.vectors import sides
 
+    # Vectors are of the words as they came; what the person wrote anew may say something else.
+    rewritten = ever_edited(store.connection)
     twins: dict[int, tuple[int, float]] = {}
     for first, second, _mean, least in sorted(close, key=lambda pair: (pair[1], -pair[3], pair[0])):
         one, other = ordered[first], ordered[second]
@@ -167,6 +170,7 @@ def _drop_twins(
             first in twins
             or second in twins
             or one.language != other.language
+            or rewritten & {one.id, other.id}
             or decided.get(other.id) == State.ACCEPTED
             or least < calibration.drops.get(one.language, 2.0)
         ):

@@ -244,6 +244,10 @@ def test_only_what_surely_says_the_same_is_left_out(tmp_path: Path, understandin
         review.decide(item.id, "accepted")
         run(store, tmp_path, "any", settings)
         assert review.item(item.id).state == "accepted"
+        review.undo()
+        review.edit(str(item.twin), 1, "这双鞋我自己试过，很好。")
+        run(store, tmp_path, "any", settings)
+        assert review.count("stage:semantic state:dropped") == 0
 
 
 def test_thresholds_are_measured_for_each_language_and_missing_where_nothing_is_sure(folder: Path) -> None:
