@@ -6,12 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from engine.config import Settings, save_settings
-from engine.errors import H2QError
+from engine.errors import H2QError, sentence_of
 from engine.i18n import _, set_language, system_language
+from engine.models.registry import in_use
 from engine.runs.events import RunStatus
 from engine.runs.history import summarise
 from engine.runs.rundir import RunDir
+from engine.runs.since import look_back
 from engine.runs.summary import RunSummary
+from engine.validation.promotion import rollback
 from tui.actions import Keys
 from tui.terminal import theme_name
 from tui.widgets.footer import Footer
@@ -62,6 +65,7 @@ async def offer_first_start(app: H2QApp) -> None:
     from tui.screens.first_start import FirstStart, is_empty
 
     if app.settings.first_start_done or not await asyncio.to_thread(is_empty, app.workspace):
+        await tell_since(app)
         return
 
     def apply(settings: Settings) -> None:
@@ -71,6 +75,34 @@ async def offer_first_start(app: H2QApp) -> None:
     begin = await app.push_screen_wait(FirstStart(app.settings, apply))
     if begin is not None:
         await start(app, begin)
+
+
+async def tell_since(app: H2QApp) -> None:
+    """One screen when a scheduled run has ended since the app was last opened; its key takes a promotion back."""
+    since = await asyncio.to_thread(look_back, app.workspace)
+    if since is None:
+        return
+    from tui.screens.since import SinceScreen
+
+    promoted = since.view.promoted
+    try:
+        still = promoted is not None and in_use(app.workspace) == promoted.name
+    except H2QError:
+        still = False
+    if not await app.push_screen_wait(SinceScreen(since, can_undo=still)):
+        return
+    try:
+        done = await asyncio.to_thread(rollback, app.workspace, since.undo)
+    except (H2QError, OSError) as problem:
+        app.say(sentence_of(problem), "act")
+        return
+    again = done.backup.rpartition(".")[2]
+    told = _("In use now: {name}. Undo: {command}").format(
+        name=done.name or _("no model"), command=f"h2q-tui rollback --to {again}"
+    )
+    app.say(told, "good")
+    if app.tab is not None:
+        app.tab.shown()
 
 
 async def start(app: H2QApp, begin: Begin) -> None:
@@ -117,7 +149,7 @@ async def import_then_build(app: H2QApp, path: str) -> None:
         await asyncio.to_thread(start_build, app.workspace)
         await app.board.look()
     except (H2QError, OSError) as problem:
-        app.say(str(problem), "act")
+        app.say(sentence_of(problem), "act")
 
 
 async def _ended(run: RunDir) -> RunSummary:
@@ -131,4 +163,4 @@ def _save(app: H2QApp) -> None:
     try:
         save_settings(app.workspace, app.settings)
     except (H2QError, OSError) as problem:
-        app.say(str(problem), "act")
+        app.say(sentence_of(problem), "act")

@@ -19,7 +19,7 @@ from engine.i18n import _
 from engine.paths import Workspace
 from engine.runs.history import summarise
 from engine.runs.rundir import RunDir, list_runs
-from engine.runs.spec import RunKind, TrainParams, params_of
+from engine.runs.since import is_scheduled
 from engine.schedule import cron, launchd, systemd
 from engine.schedule.plan import By, Schedule, load_schedule, next_time, save_schedule, tag_of
 
@@ -114,12 +114,7 @@ def look(ws: Workspace) -> Found:
 
 def last_scheduled(ws: Workspace) -> RunDir | None:
     """The newest run that a schedule started."""
-    for run in list_runs(ws):
-        if run.spec.kind is RunKind.TRAIN:
-            with contextlib.suppress(msgspec.ValidationError):
-                if params_of(run.spec, TrainParams).scheduled:
-                    return run
-    return None
+    return next((run for run in list_runs(ws) if is_scheduled(run)), None)
 
 
 def _put_systemd(schedule: Schedule) -> None:
