@@ -27,6 +27,13 @@ class H2QError(Exception):
         return f"{self.what} → {self.mend}" if self.mend else self.what
 
 
+def sentence_of(problem: Exception) -> str:
+    """Any failure as a sentence: of the operating system's, its words and the file, without the number."""
+    if isinstance(problem, OSError) and problem.strerror:
+        return problem.strerror + (f": {problem.filename}" if problem.filename else "")
+    return str(problem)
+
+
 class UsageProblem(H2QError):
     """The command line or a setting asks for something that cannot be."""
 

@@ -132,7 +132,7 @@ def _report(problem: Exception) -> int:
 
     The traceback of one that nobody foresaw is shown when H2Q_TRACEBACK is set.
     """
-    from engine.errors import H2QError, RunFailed, UsageProblem
+    from engine.errors import H2QError, RunFailed, UsageProblem, sentence_of
 
     if os.environ.get("H2Q_TRACEBACK") and not isinstance(problem, H2QError | typer.TyperException):
         raise problem
@@ -142,8 +142,10 @@ def _report(problem: Exception) -> int:
         sentence, mend = describe(problem)
         problem = UsageProblem(sentence, mend=mend)
     elif isinstance(problem, OSError) and problem.strerror:
-        where = f": {problem.filename}" if problem.filename else ""
-        problem = RunFailed(problem.strerror + where, mend="h2q-tui check")
+        problem = RunFailed(sentence_of(problem), mend="h2q-tui check")
+    elif type(problem).__module__ == "sqlite3":
+        reason = _("The memory cannot be read or written ({reason})").format(reason=problem)
+        problem = RunFailed(reason, mend="h2q-tui check")
     elif not isinstance(problem, H2QError):
         text = " ".join(str(problem).split())
         what = _("unexpected problem ({kind}: {text})").format(kind=type(problem).__name__, text=text)

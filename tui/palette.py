@@ -39,6 +39,8 @@ class ActionProvider(Provider):
         matcher = self.matcher(query)
         for row in self._rows:
             name = self._name(row)
-            score = max(matcher.match(name), matcher.match(row.id), matcher.match(row.command))
+            # Letters of the program's own name would match nearly every word.
+            words = (name, row.id, row.command.removeprefix("h2q-tui "), _(row.help))
+            score = max(matcher.match(text) for text in words)
             if score > 0:
                 yield Hit(score, matcher.highlight(name), partial(app.perform, row), help=self._help(row))

@@ -124,6 +124,12 @@ class Group(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args and not self.invoke_without_command and not ctx.resilient_parsing:
+            from tui.commands.common import options
+
+            if options.json:
+                from engine.errors import UsageProblem
+
+                raise UsageProblem(_("a command is missing"), mend=f"{ctx.command_path} --help")
             print(self.get_help(ctx), file=sys.stderr)
             raise typer.Exit(2)
         return super().parse_args(ctx, args)

@@ -17,7 +17,7 @@ from typing import TextIO
 import msgspec
 
 from engine.atomic import write_bytes
-from engine.errors import Busy, RunFailed
+from engine.errors import Busy, RunFailed, sentence_of
 from engine.i18n import _
 from engine.paths import Workspace
 from engine.runs import lock, runner
@@ -107,7 +107,8 @@ def _locked(ws: Workspace, spec: RunSpec) -> tuple[RunDir, int]:
         return _prepare(ws, spec, locked=True)
     except OSError as problem:
         raise RunFailed(
-            _("the run cannot be written: {problem}").format(problem=problem), mend="h2q-tui check"
+            _("the run cannot be written: {problem}").format(problem=sentence_of(problem)),
+            mend="h2q-tui check",
         ) from problem
 
 

@@ -154,6 +154,16 @@ def test_a_dead_run_is_listed_as_dead_and_attach_says_so(
     assert "killed" in done.stderr
 
 
+def test_a_dead_training_names_the_command_that_goes_on(ws: Workspace) -> None:
+    from engine.runs.launch import prepare
+    from engine.runs.spec import TrainParams, make_spec
+
+    run = prepare(ws, make_spec(ws.root, TrainParams()))
+    done = h2q(ws, "runs", "pause", run.run_id)
+    assert done.returncode == 2
+    assert f"h2q-tui runs resume {run.run_id}" in done.stderr
+
+
 def test_followers_read_a_run_of_another_folder_of_the_shell(
     ws: Workspace, start: Callable[[str], RunDir], tmp_path: Path
 ) -> None:

@@ -88,6 +88,15 @@ async def test_the_palette_finds_an_action(ws: Workspace) -> None:
         await until(pilot, lambda: "log scale" in text_of(app))
 
 
+async def test_the_palette_leaves_when_asked_to_quit(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("ctrl+p", *"quit")
+        await until(pilot, lambda: "leave" in text_of(app) and "log scale" not in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: not app.is_running)
+
+
 @pytest.mark.parametrize("key", ["q", "Q", "f10", "ctrl+q"])
 async def test_every_way_to_leave(ws: Workspace, key: str) -> None:
     app = H2QApp(ws)

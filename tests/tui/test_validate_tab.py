@@ -256,3 +256,18 @@ async def test_enter_judges_the_newest_model_against_the_one_in_use(
         await until(pilot, lambda: bool(started))
         assert started[0]["base"] == "native-1"
         assert started[0]["new"] == "native-2"
+
+
+async def test_the_scroll_bar_of_the_measures_breaks_no_line(ws: Workspace) -> None:
+    many = [measure(f"general file{n}.txt", 1.3, 1.2, -0.12, -0.08) for n in range(30)]
+    write_report(ws, msgspec.structs.replace(make_report(), measures=many))
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        tab = await opened(app)
+        await until(pilot, lambda: "file9" in text_of(app))
+        await pilot.pause()
+        panel = tab.query_one("#validate-measures")
+        assert panel.max_scroll_y > 0
+        rows = [line for line in text_of(app).splitlines() if "file" in line]
+        assert len(rows) > 5
+        assert all("●" in row for row in rows)

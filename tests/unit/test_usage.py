@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from collections.abc import Iterator
 
 import pytest
@@ -9,8 +11,9 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.errors import BadInput, sentence_of
 from engine.i18n import language, set_language
-from tui.cli import take_globals
+from tui.cli import main, take_globals
 from tui.commands.common import GlobalOptions, options, say
 from tui.usage import describe, width, wrapped
 
@@ -109,3 +112,31 @@ def test_a_printed_command_runs_on_the_workspace_that_was_chosen(
     options.data_dir = None
     say(said)
     assert capsys.readouterr().out == said + "\n"
+
+
+def test_a_group_without_a_command_is_one_document_with_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as leave:
+        main(["runs", "--json", "--lang", "en"])
+    assert leave.value.code == 2
+    said = json.loads(capsys.readouterr().out)
+    assert said == {"error": "a command is missing", "mend": "h2q-tui runs --help", "exit_code": 2}
+
+
+def test_a_failure_of_the_system_is_said_without_its_number() -> None:
+    assert sentence_of(PermissionError(13, "Permission denied", "/a")) == "Permission denied: /a"
+    assert sentence_of(OSError("no answer")) == "no answer"
+    assert sentence_of(BadInput("bad", mend="mend")) == "bad → mend"
+
+
+def test_a_memory_that_cannot_be_written_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build() -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("tui.cli.build", build)
+    with pytest.raises(SystemExit) as leave:
+        main(["--lang", "en"])
+    assert leave.value.code == 5
+    said = "The memory cannot be read or written (database or disk is full) → h2q-tui check"
+    assert capsys.readouterr().err.strip() == said

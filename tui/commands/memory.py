@@ -306,16 +306,19 @@ def _add_from_stdin(ws: Workspace) -> dict[str, object]:
     from engine.memory.importing import import_path
     from engine.memory.store import MemoryStore
 
+    nothing = UsageProblem(
+        _("Nothing to add is given: texts, or JSON on standard input"),
+        mend="h2q-tui memory add --user TEXT --assistant TEXT",
+    )
     if sys.stdin.isatty():
-        raise UsageProblem(
-            _("Nothing to add is given: texts, or JSON on standard input"),
-            mend="h2q-tui memory add --user TEXT --assistant TEXT",
-        )
+        raise nothing
     with tempfile.TemporaryDirectory(prefix=".add.", dir=ws.memory_db.parent) as folder:
         path = Path(folder) / "stdin"
         with path.open("wb") as file:
             while piece := sys.stdin.buffer.read(2**20):
                 file.write(piece)
+        if not path.stat().st_size:
+            raise nothing
         with MemoryStore(ws.memory_db) as store:
             report = import_path(store, [path], again=True)
     return {"taken": report.taken, "unchanged": report.unchanged, "skipped": report.skipped}

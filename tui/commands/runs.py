@@ -10,6 +10,7 @@ from engine.i18n import _
 from tui.commands import common
 
 if TYPE_CHECKING:
+    from engine.runs.events import RunStatus
     from engine.runs.rundir import RunDir
     from engine.runs.summary import RunSummary
     from engine.runs.view import RunView
@@ -163,7 +164,7 @@ def _send(run_id: str, name: str, value: str = "", timeout: float = 5.0) -> None
         status = load_view(run).summary(alive=False).status
         raise UsageProblem(
             _("run {run} is over ({status})").format(run=run.run_id, status=status_word(status)),
-            mend=f"h2q-tui runs show {run.run_id}",
+            mend=f"h2q-tui runs {'resume' if _may_continue(run, status) else 'show'} {run.run_id}",
         )
     reply = send_sync(run, name, value, timeout)
     if not reply.accepted:
@@ -173,19 +174,26 @@ def _send(run_id: str, name: str, value: str = "", timeout: float = 5.0) -> None
         common.emit_json({"run_id": run.run_id, "command": name, "value": value, "reply": reply})
 
 
+def _may_continue(run: RunDir, status: RunStatus) -> bool:
+    """Whether a run that is over can go on from its checkpoint: a training that did not end well."""
+    from engine.runs.events import RunStatus
+    from engine.runs.spec import RunKind
+
+    unfinished = (RunStatus.DEAD, RunStatus.STOPPED, RunStatus.FAILED)
+    return run.spec.kind is RunKind.TRAIN and status in unfinished
+
+
 def _continue(run: RunDir) -> int:
     """A new, detached run that goes on from the newest checkpoint of `run`."""
     import msgspec
 
     from engine.errors import UsageProblem
     from engine.i18n import language
-    from engine.runs.events import RunStatus
     from engine.runs.history import summarise
-    from engine.runs.spec import RunKind, TrainParams, make_spec, params_of
+    from engine.runs.spec import TrainParams, make_spec, params_of
     from tui.commands.progress import start_detached
 
-    unfinished = summarise(run).status in (RunStatus.DEAD, RunStatus.STOPPED, RunStatus.FAILED)
-    if run.spec.kind is not RunKind.TRAIN or not unfinished:
+    if not _may_continue(run, summarise(run).status):
         raise UsageProblem(
             _("run {run} is over; only a training that did not end well can be continued").format(
                 run=run.run_id

@@ -16,7 +16,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.config import Settings, save_settings
-from engine.errors import H2QError
+from engine.errors import H2QError, sentence_of
 from engine.i18n import LANGUAGES, N_, _
 from engine.paths import Workspace
 from tui.actions import ACTIONS, BY_ID, EVERYWHERE, Action, key_shown
@@ -303,7 +303,7 @@ class SettingsScreen(ModalScreen[None]):
             with self._saving:
                 save_settings(self._workspace, self.settings)
         except (H2QError, OSError) as problem:
-            self.app.call_from_thread(self._explain, str(problem), "$text-error")
+            self.app.call_from_thread(self._explain, sentence_of(problem), "$text-error")
 
     def action_close(self) -> None:
         self.dismiss(None)

@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.worker import Worker
 
-from engine.errors import BadInput, H2QError
+from engine.errors import BadInput, H2QError, sentence_of
 from engine.health.ollama import installed_models
 from engine.i18n import N_, _
 from engine.inference.client import InferenceClient
@@ -174,7 +174,7 @@ class ChatTab(Tab):
                 self._bytes += len(text.encode())
             self._ended(exchange, ending(self.client.last))
         except (H2QError, OSError) as problem:
-            exchange.problem = str(problem)
+            exchange.problem = sentence_of(problem)
             self._ended(exchange, "")
         finally:
             await stream.aclose()
@@ -304,7 +304,7 @@ class ChatTab(Tab):
                 store.add([session.kept_conversation()], "chat", "chat")
         except (H2QError, OSError) as problem:
             exchange.kept = False
-            self.app.call_from_thread(self.say, str(problem), "act")
+            self.app.call_from_thread(self.say, sentence_of(problem), "act")
             return
         self.app.call_from_thread(self.say, _("Kept in memory; the next corpus build takes it in."), "good")
         self.app.call_from_thread(self.h2q.refresh_footer)

@@ -12,7 +12,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from engine.errors import BadInput, H2QError
+from engine.errors import BadInput, H2QError, sentence_of
 from engine.i18n import N_, _, language
 from engine.memory.points import Conversation
 from engine.memory.store import MemoryStore
@@ -174,7 +174,7 @@ class ValidateTab(Tab):
         if self.report is None:
             return
         panel = self.query_one("#validate-measures")
-        width = max(30, panel.content_size.width)
+        width = max(30, panel.scrollable_content_region.width)
         facts = Content("\n").join([safe(line, "$foreground-muted") for line in facts_lines(self.report)])
         names = safe(
             _("base {base}\nnew  {new}").format(
@@ -237,7 +237,7 @@ class ValidateTab(Tab):
         try:
             launch(self.workspace, spec)
         except (H2QError, OSError) as problem:
-            self.app.call_from_thread(self.say, str(problem), "act")
+            self.app.call_from_thread(self.say, sentence_of(problem), "act")
             return
         text = _("{new} is judged against {base}: run {run}").format(new=new, base=base, run=spec.run_id)
         self.app.call_from_thread(self.say, text, "good")
@@ -315,7 +315,7 @@ class ValidateTab(Tab):
         try:
             done = promote(self.workspace, name) if name else rollback(self.workspace, stamp)
         except (H2QError, OSError) as problem:
-            self.app.call_from_thread(self.say, str(problem), "act")
+            self.app.call_from_thread(self.say, sentence_of(problem), "act")
             return
         self.app.call_from_thread(self._changed, done.name, done.backup.rpartition(".")[2])
 

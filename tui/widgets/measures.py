@@ -25,7 +25,7 @@ DECISIONS = {"promote": N_("PROMOTE"), "keep": N_("KEEP BASE"), "inconclusive": 
 DECISION_STYLE = {"promote": "$text-success", "keep": "$text-warning", "inconclusive": "$text-warning"}
 FIGURE = 7
 """Cells of one figure with the space before it."""
-NAME = 14
+NAME = 13
 """Cells of a name at least."""
 BAR = 15
 """Cells of a drawn interval at most; odd, so that zero stands in the middle."""
