@@ -1,7 +1,7 @@
 """Near duplicates: candidates by MinHash LSH (Broder 1997; rensa), each verified by its exact Jaccard index.
 
 Texts are compared as sets of character 3-grams of their folded form. MinHash only says which pairs are worth
-comparing, so no text is ever judged by an estimate; `twins` has the last word.
+comparing, so no text is ever called a twin by an estimate; `twins` has the last word.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import numpy as np
 import rensa
 from numpy.typing import NDArray
 
-from engine.corpus.filters.normalise import jaccard, shingles
 from engine.corpus.filters.twins import SLACK, are_twins
 
 PERMUTATIONS = 128
@@ -52,18 +51,18 @@ def near_pairs(
         return []
 
     @lru_cache(maxsize=4096)
-    def grams(index: int) -> frozenset[str]:
-        return shingles(folded[index])
+    def grams(index: int) -> NDArray[np.uint64]:
+        return np.unique(_packed(folded[index]))
 
     found = []
     digests = _digests([folded[i] for i in rows])
-    for first, second in _likely(digests, _candidates(digests), threshold - SLACK):
-        one, other = int(rows[first]), int(rows[second])
+    for one, other in rows[_candidates(digests, threshold - SLACK)].tolist():
         if compared and not compared(one, other):
             continue
         shorter, longer = sorted((len(grams(one)), len(grams(other))))
         if shorter >= (threshold - SLACK) * longer:
-            similarity = jaccard(grams(one), grams(other))
+            shared = len(np.intersect1d(grams(one), grams(other), assume_unique=True))
+            similarity = shared / (shorter + longer - shared)
             if are_twins(folded[one], folded[other], similarity, threshold):
                 found.append(Pair(one, other, similarity))
     return found
@@ -106,11 +105,17 @@ def _blocks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
     yield start, len(texts)
 
 
+def _packed(text: str) -> NDArray[np.uint64]:
+    """Each character 3-gram of a text as one number: a code point has 21 bits."""
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
+    packed: NDArray[np.uint64] = points[:-2] | points[1:-1] << np.uint64(21) | points[2:] << np.uint64(42)
+    return packed
+
+
 def _gram_hashes(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     """A hash of each character 3-gram of texts of `SHORTEST` characters or more, one after the other, and where
     each text begins. A gram that stands twice is there twice: a minimum is the same."""
-    points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
-    hashes = points[:-2] | points[1:-1] << np.uint64(21) | points[2:] << np.uint64(42)
+    hashes = _packed("".join(texts))
     # The finaliser of SplitMix64 (Steele et al. 2014): neighbouring characters must not give neighbouring hashes.
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         hashes ^= hashes >> np.uint64(shift)
@@ -124,31 +129,28 @@ def _gram_hashes(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.u
     return hashes[inside], offsets
 
 
-def _likely(digests: NDArray[np.uint32], pairs: NDArray[np.int64], least: float) -> Iterator[tuple[int, int]]:
-    """Those of `pairs` (by row, shape (n, 2)) whose signatures do not rule a Jaccard index of `least` out: six
-    standard deviations of the estimate below it, which happens once in a thousand million."""
-    floor = least - 6 * (0.25 / PERMUTATIONS) ** 0.5
-    for start in range(0, len(pairs), _PAIRS):
-        block = pairs[start : start + _PAIRS]
-        estimates = (digests[block[:, 0]] == digests[block[:, 1]]).mean(axis=1)
-        yield from block[estimates >= floor].tolist()
+def _candidates(digests: NDArray[np.uint32], least: float) -> NDArray[np.int64]:
+    """Pairs of rows that share a band, each once, in order; shape (n, 2).
 
-
-def _candidates(digests: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Pairs of rows that share a band, each once, in order; shape (n, 2)."""
+    Left out are those whose signatures lie four standard deviations or more below a Jaccard index of `least`:
+    of pairs that have it, three in a hundred thousand, and the bands alone miss more.
+    """
     width = PERMUTATIONS // BANDS
     size = len(digests)
-    keys: set[int] = set()
+    floor = least - 4 * (0.25 / PERMUTATIONS) ** 0.5
+    found = [np.empty(0, dtype=np.int64)]
     for band in range(BANDS):
         columns = np.ascontiguousarray(digests[:, band * width : (band + 1) * width])
         _, bucket = np.unique(columns.view(f"V{width * 4}").ravel(), return_inverse=True)
         order = np.argsort(bucket, kind="stable")
-        edges = np.flatnonzero(np.diff(bucket[order])) + 1
-        starts = np.concatenate(([0], edges))
-        ends = np.concatenate((edges, [size]))
-        for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
-            members = order[start:end].tolist()
-            for place, second in enumerate(members):
-                keys.update(first * size + second for first in members[max(0, place - _WIDEST) : place])
-    ordered = np.sort(np.fromiter(keys, dtype=np.int64, count=len(keys)))
-    return np.stack(np.divmod(ordered, size), axis=1)
+        bucket = bucket[order]
+        for apart in range(1, min(_WIDEST + 1, size)):
+            places = np.flatnonzero(bucket[apart:] == bucket[:-apart])
+            if not len(places):
+                break
+            for start in range(0, len(places), _PAIRS):
+                block = places[start : start + _PAIRS]
+                first, second = order[block], order[block + apart]
+                likely = (digests[first] == digests[second]).mean(axis=1) >= floor
+                found.append(first[likely] * size + second[likely])
+    return np.stack(np.divmod(np.unique(np.concatenate(found)), size), axis=1)

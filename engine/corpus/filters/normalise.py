@@ -43,21 +43,6 @@ def fold_joined(texts: Sequence[str], folded: Sequence[str]) -> str:
     return fold(" ".join(texts))
 
 
-def shingles(folded: str, size: int = 3) -> frozenset[str]:
-    """Character n-grams of a folded text; a shorter text is its own only n-gram."""
-    if len(folded) <= size:
-        return frozenset((folded,)) if folded else frozenset()
-    return frozenset(map("".join, zip(*(folded[start:] for start in range(size)), strict=False)))
-
-
-def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    """Size of the intersection over size of the union; two empty sets are equal."""
-    if not one or not other:
-        return float(one == other)
-    shared = len(one & other)
-    return shared / (len(one) + len(other) - shared)
-
-
 @dataclass(frozen=True)
 class Folded:
     """NFKC text in which a match can be traced back to the original.
