@@ -26,11 +26,11 @@ def write(folder: Path, name: str, value: object) -> Path:
 
 
 def read(path: Path, name: str | None = None, **roles: str) -> tuple[list[Conversation], dict[str, int]]:
-    conversations, skipped = [], dict[str, int]()
+    conversations, skipped = list[Conversation](), dict[str, int]()
     for made in importer(name or detect(path)).read(path, role_map_of(roles)):
         if isinstance(made, Skipped):
             skipped[made.reason] = skipped.get(made.reason, 0) + made.count
-        else:
+        elif isinstance(made, Conversation):
             conversations.append(made)
     return conversations, skipped
 
