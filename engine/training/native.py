@@ -13,6 +13,7 @@ from engine.errors import BadInput
 from engine.i18n import _
 from engine.models.card import Lineage, ModelCard
 from engine.models.directory import load_model
+from engine.training.cgroup import backed
 from engine.training.conversations import NativeBatches, WindowSet
 from engine.training.loop import train
 from engine.training.phase import find_resume, finish, memory_budget, pass_size, start, tell_size
@@ -89,7 +90,8 @@ def train_native(
         )
         if replay is not None:
             replay.tell = job.retrying
-        train(job)
+        with backed(ctx, budget):
+            train(job)
     languages = languages_of([dataset.path])
     languages += [language for language in card.languages if language not in languages]
     return finish(job, name=name, out=out, base=card, languages=languages, lineage=lineage)

@@ -11,6 +11,7 @@ from engine.i18n import _
 from engine.models.card import Lineage, ModelCard
 from engine.models.transformer import ModelConfig, Transformer
 from engine.training.batches import ScratchBatches
+from engine.training.cgroup import backed
 from engine.training.loop import train
 from engine.training.phase import find_resume, finish, memory_budget, pass_size, start, tell_size
 from engine.training.settings import Recipe, Size
@@ -64,7 +65,8 @@ def train_scratch(
             resumed=resumed,
         )
         stream.tell = job.retrying
-        train(job)
+        with backed(ctx, budget):
+            train(job)
     return finish(job, name=name, out=out, base=None, languages=languages_of(files), lineage=lineage)
 
 
