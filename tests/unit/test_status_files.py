@@ -27,6 +27,9 @@ from engine.runs.process_load import ProcessLoad
 from engine.runs.rundir import TRAIN_LOCK
 from engine.runs.spec import CorpusParams, Params, TrainParams, make_spec
 from engine.runs.status_files import REPORT, STATUS, STREAMING, Facts, issues, report, status, streaming
+from engine.training.batches import ScratchBatches
+from engine.training.scratch import train_scratch
+from tests.unit.training_run import events, new_run, text_file, tiny
 
 FIELDS = {
     STREAMING: {
@@ -138,6 +141,28 @@ def test_figures_of_a_run_with_two_phases_are_added_up(
         assert read(tmp_path, STATUS)["streaming_running"] is True
 
 
+def test_a_real_training_counts_its_batches_and_its_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = ScratchBatches.draw
+
+    def slowly(batches: ScratchBatches, *words: Any) -> Any:
+        time.sleep(0.05)
+        return draw(batches, *words)
+
+    monkeypatch.setattr(ScratchBatches, "draw", slowly)
+    ctx = new_run(tmp_path)
+    (tmp_path / "status").mkdir()
+    with ctx.train_lock():
+        train_scratch(ctx, tiny(), [text_file(tmp_path)], name="base", out=tmp_path / "models" / "base")
+        ctx.write_state()
+    told = read(tmp_path, STREAMING)
+    last = events(ctx, Step)[-1]
+    assert told["data_chunks_processed"] == told["current_step"] == 6
+    assert last.waited_s >= 6 * 0.05 and last.waited_s < last.wall_s
+    assert told["streaming_efficiency"] == round(1 - last.waited_s / last.wall_s, 4)
+
+
 def test_a_run_that_ended_says_so(tmp_path: Path, make: Callable[[Params], RunContext]) -> None:
     ctx = make(TrainParams())
     with ctx.train_lock():
@@ -176,7 +201,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path, make: Callable[[Params]
         over = threading.Event()
 
         def write_on() -> None:
-            for _time in range(100):
+            for _time in range(40):
                 ctx.write_state()
             over.set()
 
