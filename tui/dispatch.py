@@ -19,6 +19,7 @@ from textual.widgets import Input, TextArea
 from engine.errors import H2QError
 from engine.i18n import _
 from tui.actions import EVERYWHERE, Action, Keys, half_width
+from tui.screens.ask import AskLine
 from tui.screens.help import KeysSheet
 
 if TYPE_CHECKING:
@@ -81,7 +82,14 @@ class KeyedApp(App[None]):
 
     async def on_key(self, event: events.Key) -> None:
         """A key that the focused widget left alone."""
-        if len(self.screen_stack) > 1 or event.key in self.screen.active_bindings:
+        if event.key in self.screen.active_bindings:
+            return
+        if isinstance(self.screen, AskLine) and event.key not in self.screen.active_bindings:
+            # Typed while the question was on its way to the screen: `x` and the digit in one stroke.
+            event.stop()
+            self.screen.late_key(event)
+            return
+        if len(self.screen_stack) > 1:
             return
         character = event.character or ""
         key = character if event.is_printable and character.strip() else event.key

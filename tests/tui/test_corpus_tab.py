@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 
 from engine.config import Settings, load_settings
@@ -106,6 +107,20 @@ async def test_a_verdict_moves_on_at_once_is_written_and_can_be_undone_and_redon
         await pilot.press("U")
         await until(pilot, lambda: states(ws)[QUESTIONS[4]] == "rejected")
         await until(pilot, lambda: tab.reader.items[first].state == "rejected")
+
+
+async def test_a_reason_typed_with_the_key_itself_is_not_lost(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await opened(app, pilot)
+        for _n in range(3):
+            # Both keys are in the queue before the question is on the screen.
+            for key in ("x", "4"):
+                app.post_message(Key(key, key))
+            await until(pilot, lambda n=_n: list(states(ws).values()).count("rejected") == n + 1)  # type: ignore[misc]
+        assert len(app.screen_stack) == 1
+    with ReviewStore(ws.memory_db, readonly=True) as store:
+        assert {store.detail(id_).decisions[0].reason for id_ in store.ids("state:rejected")} == {"low_value"}
 
 
 async def test_a_range_takes_one_verdict_and_one_undo(ws: Workspace) -> None:
@@ -328,6 +343,7 @@ async def test_f_flags_a_range_for_later(ws: Workspace) -> None:
         await until(pilot, lambda: len(tab.table.ids) == 2)
         await pilot.press("f")
         await until(pilot, lambda: not tab.reader.items[tab.table.cursor_id].flagged)
+        await until(pilot, lambda: tab.table.cursor_id in tab.reader.details and not tab.writer.unwritten)
         await pilot.press("u")
         await until(pilot, lambda: tab.reader.items[tab.table.cursor_id].flagged)
 

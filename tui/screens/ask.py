@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
@@ -74,6 +74,8 @@ class AskLine(ModalScreen[str | None]):
         self._value = value
         self._choices = tuple(choices)
         self._check = check
+        self._early: list[str] = []
+        """Keys typed before the field was there."""
 
     def compose(self) -> ComposeResult:
         with Horizontal():
@@ -90,6 +92,24 @@ class AskLine(ModalScreen[str | None]):
         field.cursor_position = len(self._value)
         if self._choices:
             self._narrow()
+        early, self._early = self._early, []
+        for key in early:
+            self._type(key)
+
+    def late_key(self, event: events.Key) -> None:
+        """A key that was meant for the field and did not find it."""
+        key = event.character if event.is_printable and event.character else event.key
+        if self.is_mounted:
+            self._type(key)
+        else:
+            self._early.append(key)
+
+    def _type(self, key: str) -> None:
+        field = self.query_one(Input)
+        if len(key) == 1:
+            field.insert_text_at_cursor(key)
+        elif key == "enter":
+            field.post_message(Input.Submitted(field, field.value))
 
     def _narrow(self) -> None:
         """On a narrow screen the choices take a line of their own above the field."""

@@ -18,7 +18,7 @@ from engine.errors import H2QError
 from engine.i18n import _
 from engine.paths import Workspace
 from tui.headless import ask
-from tui.text import one_line, safe
+from tui.text import fit, safe
 
 STEP = 0.05
 LEAST, MOST = 0.3, 1.0
@@ -92,7 +92,7 @@ class ThresholdScreen(ModalScreen[float | None]):
             ):
                 if count:
                     lines.append(safe(words.format(n=f"{count:,}"), style))
-                    lines += [safe("  " + one_line(line)[:60]) for line in first[:5]]
+                    lines += [safe("  " + fit(line, 68)) for line in first[:5]]
         self.query_one("#threshold-words", Static).update(Content("\n").join(lines))
 
     @work(group="threshold:count", exclusive=True, exit_on_error=False)

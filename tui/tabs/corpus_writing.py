@@ -78,7 +78,11 @@ class WritingTab(ReviewTab):
             # A rule concerns what no line shows.
             self.load()
         elif follow and ids:
+            self.turn_wanted = decisions[0].turn
             self._reread(ids)
+        elif self.table.cursor_id in ids:
+            # It stays under the cursor: its verdicts are read again.
+            self.look()
         elif follow:
             self.say(_("There is nothing more to undo or redo."))
 

@@ -57,6 +57,8 @@ class ReviewTab(Tab):
         """The conversation whose twin is shown below it."""
         self._shown_id = ""
         """The conversation in the right pane."""
+        self.turn_wanted = -1
+        """Position of the turn that shall stand at the top when the pane is drawn next; -1 for none."""
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="corpus-panels"):
@@ -177,8 +179,12 @@ class ReviewTab(Tab):
         if twin is not None:
             # Its title and its turns are the last blocks.
             self.view.show_block(-len(twin.turns) - 1)
+        elif self.turn_wanted >= 0:
+            place = next((n for n, turn in enumerate(detail.turns) if turn.position == self.turn_wanted), 0)
+            self.view.show_block(place - len(detail.turns))
         elif same:
             self.view.scroll_to(y=at, animate=False, force=True)
+        self.turn_wanted = -1
         self._shown_id = detail.item.id
         self.h2q.refresh_footer()
 
@@ -225,8 +231,12 @@ class ReviewTab(Tab):
         self.table.action_move(1)
 
     def action_diff(self) -> None:
-        """As it is trained on, or as it came."""
+        """As it is trained on, or as it came, with what an edit changed."""
         self._raw = not self._raw
+        detail = self.reader.detail(self.table.cursor_id)
+        if self._raw and detail is not None:
+            edited = (turn.position for turn in detail.turns if turn.original is not None)
+            self.turn_wanted = next(edited, -1)
         self.draw_detail(again=True)
 
     def action_why(self) -> None:
