@@ -33,6 +33,7 @@ KEPT = (
     "backups",
     "hive",
     "last_training.json",
+    "demo.json",
     "workspace.json",
 )
 """What only `--all` removes: what a person brought, made or decided."""

@@ -178,6 +178,7 @@ def test_reset_keeps_what_cannot_be_made_again_and_all_keeps_strangers_only(shel
     shell("memory", "import", SAMPLE / "chatgpt_export.json", "--quiet")
     (shell.root / "training" / "train_data_1.jsonl").write_text("{}\n")
     (shell.root / "holiday.jpg").write_bytes(b"x")
+    (shell.root / "demo.json").write_text("{}\n")
     shell("reset", code=2)
     assert (shell.root / "runs").exists()
     assert set(shell.json("reset", "--yes")["removed"]) == {"runs", "training"}
