@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from itertools import groupby
+from operator import itemgetter
 
 from engine.corpus.candidates import read_clusters, with_superseded
 from engine.corpus.decisions import edits
@@ -68,18 +70,16 @@ def assert_no_overlap(store: Database, window: Window | None = None) -> None:
 
 def _texts(connection: sqlite3.Connection, part: Split) -> dict[str, str]:
     """Folded text of each conversation of a split."""
-    texts: dict[str, list[str]] = {}
     changes = edits(connection)
-    for id_, position, text in connection.execute(
+    rows = connection.execute(
         "SELECT t.conversation_id, t.position, t.text FROM turns t JOIN corpus k ON k.conversation_id = t.conversation_id "
         "WHERE k.split = ? ORDER BY t.conversation_id, t.position",
         (part,),
-    ):
-        change = changes.get(id_, {}).get(position)
-        texts.setdefault(id_, []).append(text if change is None else change.text)
+    )
     folded: dict[str, str] = {}
-    while texts:
-        id_, parts = texts.popitem()
+    for id_, turns in groupby(rows, key=itemgetter(0)):
+        change = changes.get(id_, {})
+        parts = [change[position].text if position in change else text for _id, position, text in turns]
         folded[id_] = fold(" ".join(text for text in parts if text.strip()))
     return folded
 

@@ -22,6 +22,7 @@ BANDS = 32
 SHORTEST = 6
 """Folded characters below which a text is compared exactly only."""
 _SEED = 42
+_BLOCK = 1000
 _BLOCK_CHARACTERS = 500_000
 """Folded characters whose n-grams are hashed at once: some 20 MB."""
 _PAIRS = 8192
@@ -95,10 +96,10 @@ def _digests(texts: list[str]) -> NDArray[np.uint32]:
 
 
 def _blocks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Ranges of texts of at most some characters together, or of one long text."""
+    """Ranges of texts of at most so many, with at most some characters together, or of one long text."""
     start = size = 0
     for end, text in enumerate(texts):
-        if size and size + len(text) > _BLOCK_CHARACTERS:
+        if size and (size + len(text) > _BLOCK_CHARACTERS or end - start == _BLOCK):
             yield start, end
             start, size = end, 0
         size += len(text)
