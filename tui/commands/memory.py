@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from engine.i18n import _
 from tui.commands import common
+from tui.commands.adding import add_from_stdin, add_pairs
 from tui.commands.asking import confirm
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     from engine.memory.points import Conversation
     from engine.memory.store import MemoryStats, MemoryStore
-    from engine.paths import Workspace
 
 
 def register(app: typer.Typer) -> None:
@@ -119,7 +117,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         ws = common.workspace()
         paired = user or assistant
-        result = _add_pairs(ws, user, assistant, system, title) if paired else _add_from_stdin(ws)
+        result = add_pairs(ws, user, assistant, system, title) if paired else add_from_stdin(ws)
         common.say(_("{taken} new, {unchanged} there already").format(**result))
         if common.options.json:
             common.emit_json(result)
@@ -271,54 +269,3 @@ def _lines(conversation: Conversation) -> Iterator[str]:
         for other in turn.alternatives:
             yield _("another answer:")
             yield other
-
-
-def _add_pairs(
-    ws: Workspace, user: list[str], assistant: list[str], system: str | None, title: str
-) -> dict[str, object]:
-    from engine.errors import UsageProblem
-    from engine.memory.points import Conversation, Role, Turn
-    from engine.memory.store import MemoryStore
-
-    if len(user) != len(assistant):
-        raise UsageProblem(
-            _("{a} --user and {b} --assistant: each needs the other").format(a=len(user), b=len(assistant)),
-            mend="h2q-tui memory add --user TEXT --assistant TEXT",
-        )
-    now = time.time()
-    turns = [Turn(role=Role.SYSTEM, text=system, time=now)] if system else []
-    for question, answer in zip(user, assistant, strict=True):
-        turns += [
-            Turn(role=Role.USER, text=question, time=now),
-            Turn(role=Role.ASSISTANT, text=answer, time=now),
-        ]
-    conversation = Conversation.of(turns, source="added", title=title)
-    with MemoryStore(ws.memory_db) as store:
-        result = store.add([conversation], "added", again=True)
-    return {"id": conversation.id, "taken": result.taken, "unchanged": result.unchanged}
-
-
-def _add_from_stdin(ws: Workspace) -> dict[str, object]:
-    """Reads what any importer knows from standard input."""
-    import tempfile
-
-    from engine.errors import UsageProblem
-    from engine.memory.importing import import_path
-    from engine.memory.store import MemoryStore
-
-    nothing = UsageProblem(
-        _("Nothing to add is given: texts, or JSON on standard input"),
-        mend="h2q-tui memory add --user TEXT --assistant TEXT",
-    )
-    if sys.stdin.isatty():
-        raise nothing
-    with tempfile.TemporaryDirectory(prefix=".add.", dir=ws.memory_db.parent) as folder:
-        path = Path(folder) / "stdin"
-        with path.open("wb") as file:
-            while piece := sys.stdin.buffer.read(2**20):
-                file.write(piece)
-        if not path.stat().st_size:
-            raise nothing
-        with MemoryStore(ws.memory_db) as store:
-            report = import_path(store, [path], again=True)
-    return {"taken": report.taken, "unchanged": report.unchanged, "skipped": report.skipped}
