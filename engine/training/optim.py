@@ -125,6 +125,21 @@ class Optimizer:
         self._adamw.step()
         return self.recipe.lr * scale
 
+    @torch.no_grad()
+    def sound(self) -> bool:
+        """Whether the state can have come from steps: finite, and AdamW's moments within their bound.
+
+        By Cauchy and Schwarz m² ≤ v · (1 - b1)² / ((1 - b2) (1 - b1² / b2)) for averages m and v of any
+        gradients and their squares.
+        """
+        first, second = self.recipe.betas
+        bound = 1.05 * (1 - first) ** 2 / ((1 - second) * (1 - first**2 / second))
+        for state in self._adamw.state.values():
+            mean, square = state["exp_avg"], state["exp_avg_sq"]
+            if not bool((mean.square() <= bound * square + 1e-30).all()):
+                return False
+        return all(bool(stack.buffer.isfinite().all()) for stack in self._stacks)
+
     def state(self) -> dict[str, Tensor]:
         """Every tensor that the next step depends on, by the names of the parameters."""
         tensors = {

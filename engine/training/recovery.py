@@ -21,6 +21,8 @@ from engine.training.watch import Decision, Watch
 
 NAMED = 8
 """Samples that a record names at most."""
+SOUND_EVERY = 16
+"""Steps between two looks at the optimizer's state."""
 RETURNING = ("step", "tokens", "epoch", "epoch_loss", "epoch_steps", "loss", "last_eval")
 """What of the state goes back with the weights. The cursor of the data does not: the batches since are skipped."""
 
@@ -62,7 +64,9 @@ class Recovery:
         """
         job, state = self.job, self.job.state
         level = job.recipe.stretch_at(state.draw - 1, state.max_steps).context
-        decision = self.watch.judge(loss, norm, level)
+        broken = level == state.watch.level and math.isfinite(loss) and self._weights_are_broken(loss, norm)
+        broken = broken or (state.draw % SOUND_EVERY == 0 and not job.optimizer.sound())
+        decision = Decision.BACK if broken else self.watch.judge(loss, norm, level)
         if decision is Decision.TAKE:
             state.watch.taken = state.draw - 1
             if self._saved is not None:
@@ -72,8 +76,7 @@ class Recovery:
         state.discarded += 1
         finite = math.isfinite(loss) and math.isfinite(norm)
         cause = "spike" if decision is Decision.SKIP else "divergence" if finite else "not finite"
-        if decision is Decision.SKIP and self._weights_are_broken():
-            decision, cause = Decision.BACK, "weights"
+        cause = "weights" if broken else cause
         if decision is Decision.BACK:
             self._go_back(cause, loss, norm)
         else:
@@ -81,13 +84,15 @@ class Recovery:
         self.meter.discarded(loss, norm)
         return True
 
-    def _weights_are_broken(self) -> bool:
+    def _weights_are_broken(self, loss: float, norm: float) -> bool:
         """Asks the model about the batch it learnt from last: if that is hard too, the data is not to blame."""
+        if not math.isfinite(norm) or not self.watch.suspects(loss):
+            return False
         job, taken = self.job, self.job.state.watch.taken
         if taken is None:
             return False
         with torch.no_grad():
-            return self.watch.high_loss(job.loss_of(job.batches.draw(taken, job.state.max_steps)))
+            return self.watch.suspects(job.loss_of(job.batches.draw(taken, job.state.max_steps)))
 
     def _go_back(self, cause: str, loss: float, norm: float) -> None:
         job, state = self.job, self.job.state

@@ -19,6 +19,8 @@ WARMUP = 20
 Z = 7.0
 LEAST_RISE = 1.4
 """A loss must also be this many times the median: rare but honest samples are hard, not broken."""
+SUSPECT_Z, SUSPECT_RISE = 6.0, 1.15
+"""From here on the model is asked about the batch it learnt from last: if that got harder, the weights are damaged."""
 LEAST_NORM = 8.0
 """A gradient norm must also be this many times the median; norms have heavy tails."""
 SMOOTHING = 0.1
@@ -107,13 +109,20 @@ class Watch:
 
     def high_loss(self, loss: float) -> bool:
         """Whether a loss is a spike; one that is no number is."""
+        return self._above(loss, Z, LEAST_RISE)
+
+    def suspects(self, loss: float) -> bool:
+        """Whether a loss is high enough to look into."""
+        return self._above(loss, SUSPECT_Z, SUSPECT_RISE)
+
+    def _above(self, loss: float, z: float, rise: float) -> bool:
         losses = self.statistics.losses
         if not math.isfinite(loss):
             return True
         if len(losses) < WARMUP:
             return False
         middle = median(losses)
-        return loss > LEAST_RISE * middle and loss - middle > Z * _deviation(losses, middle)
+        return loss > rise * middle and loss - middle > z * _deviation(losses, middle)
 
     def _high_norm(self, norm: float) -> bool:
         norms = self.statistics.norms

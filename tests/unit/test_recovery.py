@@ -185,3 +185,19 @@ def test_what_does_not_pass_is_raised_at_once_or_after_the_last_attempt() -> Non
     with pytest.raises(OSError, match="no"):
         retried(lambda: fail(errno.EIO))
     assert len(tries) == 1 + 3
+
+
+def test_an_optimizer_state_that_no_steps_can_have_made_is_left_for_the_last_good_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damage(job: Job) -> None:
+        if job.state.draw == 40:
+            state = job.optimizer.state()
+            job.optimizer.restore({name: tensor.abs() * 1e3 for name, tensor in state.items()})
+
+    faulty(monkeypatch, damage)
+    ctx = new_run(tmp_path)
+    run(ctx, tmp_path)
+    told = events(ctx, Recovery)
+    assert told[0].action == "returned"
+    assert told[0].step <= 40 + 16
