@@ -112,15 +112,20 @@ async def test_a_verdict_moves_on_at_once_is_written_and_can_be_undone_and_redon
 async def test_a_reason_typed_with_the_key_itself_is_not_lost(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
-        await opened(app, pilot)
+        tab = await opened(app, pilot)
         for _n in range(3):
             # Both keys are in the queue before the question is on the screen.
             for key in ("x", "4"):
                 app.post_message(Key(key, key))
             await until(pilot, lambda n=_n: list(states(ws).values()).count("rejected") == n + 1)  # type: ignore[misc]
+        for key in ("x", "4", "a"):
+            app.post_message(Key(key, key))
+        await until(pilot, lambda: list(states(ws).values()).count("rejected") == 4)
+        await until(pilot, lambda: tab.writer.unwritten == 0)
         assert len(app.screen_stack) == 1
     with ReviewStore(ws.memory_db, readonly=True) as store:
         assert {store.detail(id_).decisions[0].reason for id_ in store.ids("state:rejected")} == {"low_value"}
+        assert store.undoable() == 5
 
 
 async def test_a_range_takes_one_verdict_and_one_undo(ws: Workspace) -> None:

@@ -9,6 +9,7 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
+from textual.keys import _character_to_key
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
@@ -125,7 +126,11 @@ class AskLine(ModalScreen[str | None]):
         self.query_one("#ask-problem", Static).update("")
         text = message.value
         if self._choices and text.isdigit() and 1 <= int(text) <= len(self._choices):
+            # What was typed after the digit is meant for what stands behind the question.
+            rest = message.input.value.removeprefix(text)
             self.dismiss(self._choices[int(text) - 1][0])
+            for character in rest:
+                self.app.post_message(events.Key(_character_to_key(character), character))
 
     @on(Input.Submitted)
     def _submitted(self, message: Input.Submitted) -> None:
