@@ -227,6 +227,18 @@ class H2QApp(KeyedApp):
         """One line at the foot of the screen; kind is "", "good", "watch" or "act"."""
         self._main.query_one(Footer).say(text, kind)
 
+    def _print_error_renderables(self) -> None:
+        """A fault of the app is left to `open_app`, which says it in one sentence. Textual would print the
+        values of variables too, which may be what a person said."""
+        if self.fault is not None:
+            self._exit_renderables.clear()
+        super()._print_error_renderables()
+
+    @property
+    def fault(self) -> Exception | None:
+        """What ended the app against its will."""
+        return self._exception
+
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
         super()._display(
             screen, ExactUpdate.of(renderable) if type(renderable) is ChopsUpdate else renderable

@@ -21,6 +21,7 @@ REMAKEABLE = (
     "training_log.json",
     "evolution_stats.json",
     "alerts",
+    "app.log",
 )
 """Runs with their checkpoints, datasets and reports, status files, the sample, counters."""
 

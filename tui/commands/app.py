@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.errors import RunFailed
+    from engine.paths import Workspace
+
+FAULT_FILE = "app.log"
+"""Where the traceback of a fault of the app stands, in the workspace."""
 LEFT_FOR_DEMO = -1
 """Answer of `open_app` when the person chose the demo, which has a workspace of its own."""
 
@@ -32,4 +40,30 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
 
     app = H2QApp(ws, tab, settings, welcome=tab is None, interval=interval, ambiguous_wide=wide)
     app.run(mouse=True)
+    if app.fault is not None:
+        raise explain_fault(ws, app.fault)
     return LEFT_FOR_DEMO if app.left_for_demo else app.return_code or 0
+
+
+def explain_fault(ws: Workspace, fault: Exception) -> RunFailed:
+    """A fault of the app as one sentence; its traceback is written to a file that only the person may read."""
+    import traceback
+
+    from engine import atomic
+    from engine.errors import RunFailed
+    from engine.i18n import _
+
+    path = ws.root / FAULT_FILE
+    try:
+        atomic.write_text(path, "".join(traceback.format_exception(fault)), mode=0o600)
+    except OSError:
+        return RunFailed(
+            _("the app ended by a fault of its own ({kind}); runs go on").format(kind=type(fault).__name__),
+            mend="h2q-tui",
+        )
+    return RunFailed(
+        _(
+            "the app ended by a fault of its own ({kind}); runs go on, and where it happened stands in {path}"
+        ).format(kind=type(fault).__name__, path=path),
+        mend="h2q-tui",
+    )

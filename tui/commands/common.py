@@ -52,13 +52,13 @@ def workspace(*, create: bool = True) -> Workspace:
     return open_workspace(find_workspace(options.data_dir, relative_to=base), create=create)
 
 
-_COMMAND = re.compile(r"(?<=→ )h2q-tui [^→…]*$")
+_COMMAND = re.compile(r"(?<=→ )h2q-tui(?: [^→…]*)?$")
 """The command at the end of a sentence that mends or goes on."""
 
 
 def here(command: str) -> str:
     """A command of ours as it runs from this place: on the workspace that `--data-dir` chose."""
-    if not options.data_dir or not command.startswith("h2q-tui ") or "--data-dir" in command:
+    if not options.data_dir or not f"{command} ".startswith("h2q-tui ") or "--data-dir" in command:
         return command
     if command.endswith("--help"):
         return command

@@ -1,0 +1,45 @@
+"""A fault of the app itself is one sentence; its traceback stands in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.config import Settings
+from engine.i18n import set_language
+from engine.paths import Workspace
+from engine.workspace import open_workspace
+from tui.app import H2QApp
+from tui.commands.app import FAULT_FILE, explain_fault
+
+
+class Fault(Exception):
+    """Stands for what nobody foresaw."""
+
+
+async def test_a_fault_is_told_in_a_sentence_and_kept_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ws = open_workspace(Workspace(tmp_path))
+
+    def broken(self: H2QApp) -> None:
+        private = "what a person said"
+        raise Fault(f"{len(private)}")
+
+    monkeypatch.setattr(H2QApp, "do_settings", broken)
+    app = H2QApp(ws, settings=Settings(first_start_done=True))
+    with pytest.raises(Fault):
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("S")
+            await pilot.pause()
+    assert isinstance(app.fault, Fault)
+    app._print_error_renderables()
+    assert "what a person said" not in capsys.readouterr().err
+    set_language("en")
+    told = explain_fault(ws, app.fault)
+    assert told.exit_code == 5
+    assert "(Fault); runs go on" in told.what and str(tmp_path / FAULT_FILE) in told.what
+    kept = tmp_path / FAULT_FILE
+    assert "Fault: 18" in kept.read_text(encoding="utf-8")
+    assert kept.stat().st_mode & 0o777 == 0o600
