@@ -87,7 +87,9 @@ class Workspace:
         return Path(tempfile.gettempdir()) / f"h2q-{os.getuid()}-{tag}"
 
 
-def find_workspace(data_dir: str | os.PathLike[str] | None = None, *, relative_to: Path | None = None) -> Workspace:
+def find_workspace(
+    data_dir: str | os.PathLike[str] | None = None, *, relative_to: Path | None = None
+) -> Workspace:
     """The workspace of `--data-dir`, else `$H2Q_DATA_DIR`, else the platform's user data folder.
 
     `relative_to` is `--workspace`: the folder against which a relative `data_dir` resolves.

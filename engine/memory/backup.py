@@ -14,7 +14,7 @@ from engine.atomic import fsync_dir, write_bytes
 from engine.errors import BadInput, Busy
 from engine.i18n import _
 from engine.memory.backup_file import Manifest, damaged, digest_of, opened, pack, read_manifest, unpack
-from engine.memory.schema import MIGRATIONS, schema_version
+from engine.memory.schema import MIGRATIONS, mend_of, schema_version
 from engine.memory.writing import import_lock
 from engine.paths import Workspace
 
@@ -184,7 +184,7 @@ def _stage(workspace: Workspace, staged: Path) -> int:
             raise BadInput(
                 _("The memory cannot be read ({reason})").format(reason=error),
                 path=workspace.memory_db,
-                mend="h2q-tui backup restore",
+                mend=mend_of(error),
             ) from None
     for name in _CONFIG:
         source = workspace.root / name

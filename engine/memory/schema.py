@@ -125,6 +125,12 @@ def schema_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
+def mend_of(error: sqlite3.DatabaseError) -> str:
+    """The command for a database that cannot be used. A backup is for a damaged file only: with a full disk,
+    no permission or a lock (`OperationalError`) the data is sound, and an older state would take its place."""
+    return "h2q-tui check" if isinstance(error, sqlite3.OperationalError) else "h2q-tui backup restore"
+
+
 def _statements(script: str) -> list[str]:
     """The statements of a script; `executescript` would commit the transaction it runs in."""
     statements = []

@@ -20,7 +20,7 @@ from engine.i18n import _
 from engine.memory import erasing, ingest
 from engine.memory.ingest import ImportResult
 from engine.memory.points import Conversation, Item, Role, Turn
-from engine.memory.schema import MIGRATIONS, migrate, schema_version
+from engine.memory.schema import MIGRATIONS, mend_of, migrate, schema_version
 
 _ROLES = {role.value: role for role in Role}
 _CHUNK = 200
@@ -74,7 +74,7 @@ class MemoryStore:
             raise BadInput(
                 _("The memory cannot be opened ({reason})").format(reason=error),
                 path=path,
-                mend="h2q-tui backup restore",
+                mend=mend_of(error),
             ) from None
         if not readonly:
             erasing.sweep_if_idle(self.connection, path)

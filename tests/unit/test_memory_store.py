@@ -179,8 +179,14 @@ def test_a_reader_of_nothing_makes_no_file(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "memory.db"
     path.write_bytes(b"not a database at all, but long enough to be read as one" * 10)
-    with pytest.raises(BadInput, match=r"memory\.db"):
+    with pytest.raises(BadInput, match=r"memory\.db → h2q-tui backup restore"):
         MemoryStore(path)
+
+
+def test_a_backup_is_not_the_mend_for_a_sound_file_that_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "memory.db").mkdir()
+    with pytest.raises(BadInput, match=r"memory\.db → h2q-tui check"):
+        MemoryStore(tmp_path / "memory.db")
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
