@@ -190,13 +190,26 @@ def _governor(event: e.Governor) -> tuple[str, str]:
     return "error" if event.action == "stop" else "warning", text
 
 
+_LEFT_AT = {
+    "collect": N_("no pair"),
+    "low_value": N_("low value"),
+    "sensitive": N_("private"),
+    "injection": N_("marker"),
+    "exact": N_("copy"),
+    "near": N_("twin"),
+    "semantic": N_("meaning"),
+    "rule": N_("rule"),
+}
+"""The stages of the corpus at which a conversation is left out."""
+
+
 def _funnel(event: e.Funnel) -> tuple[str, str]:
     parts = [
         n_("{n} conversation collected", "{n} conversations collected", event.collected).format(
             n=event.collected
         )
     ]
-    parts += [f"{reason} −{count}" for reason, count in event.dropped.items() if count]
+    parts += [f"{_(_LEFT_AT.get(stage, stage))} −{count}" for stage, count in event.dropped.items() if count]
     if event.redacted:
         parts.append(_("{n} redacted").format(n=event.redacted))
     parts.append(_("{n} accepted").format(n=event.accepted))

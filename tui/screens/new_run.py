@@ -203,7 +203,10 @@ class NewRun(ModalScreen["str | None"]):
             panel.border_title = safe(_("New run"))
             panel.border_subtitle = safe(_("enter start   p preview   esc back"))
             yield OptionList(
-                *(Option(Content(f"{fit(mode.name, 9)}{_(mode.does)}"), id=str(mode.mode)) for mode in MODES),
+                *(
+                    Option(self._row(number, chosen=number == 0), id=str(mode.mode))
+                    for number, mode in enumerate(MODES)
+                ),
                 markup=False,
             )
             yield Static(id="new-about")
@@ -235,8 +238,18 @@ class NewRun(ModalScreen["str | None"]):
     def mode(self) -> TrainMode:
         return MODES[self.query_one(OptionList).highlighted or 0].mode
 
-    def on_option_list_option_highlighted(self, _message: OptionList.OptionHighlighted) -> None:
+    def on_option_list_option_highlighted(self, message: OptionList.OptionHighlighted) -> None:
+        for number in range(len(MODES)):
+            row = self._row(number, chosen=number == message.option_index)
+            message.option_list.replace_option_prompt_at_index(number, row)
         self._show()
+
+    def _row(self, number: int, *, chosen: bool) -> Content:
+        """A mode and what it does; a sign beside the colour says which one is chosen."""
+        mode = MODES[number]
+        signs = getattr(self.app, "signs", None)
+        cursor = signs.cursor if signs is not None else "▸"
+        return Content(f"{cursor if chosen else ' '} {fit(mode.name, 9)}{_(mode.does)}")
 
     def _show(self) -> None:
         lines = [] if self._material is None else describe(self.mode, self._material)
