@@ -122,7 +122,8 @@ def _phrases(texts: Sequence[str]) -> Iterator[str]:
     """Runs of words (or of 汉字) that several texts share, each as long as it is in all of them, quoted."""
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(set(_grams(text)))
+        # In the order of the text: equal counts must come in the same order in every process.
+        counts.update(list(dict.fromkeys(_grams(text))))
     least = max(LEAST, int(LEAST_SHARE * len(texts)))
     tried: list[str] = []
     for gram, count in counts.most_common(200):
