@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from engine.atomic import write_text
-from engine.errors import BadInput
+from engine.errors import BadInput, UsageProblem
 from engine.i18n import _
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from engine.paths import Workspace
@@ -37,6 +38,38 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Cells that East Asian ambiguous characters take; "auto" asks the terminal once."""
     max_memory_gb: Annotated[float, msgspec.Meta(gt=0, le=1024)] = 4.0
     """Budget of a run and its children, in GB."""
+    memory_buffer_gb: Annotated[float, msgspec.Meta(ge=0, le=64)] = 0.5
+    """GB of the budget that are to stay free: training makes itself smaller when less is left. A quarter of
+    the budget at most."""
+    streaming_batch_size: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
+    """Windows of text in a step before accumulation; 0: as the recipe says."""
+    micro_batch_size: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
+    """Windows in one pass at most: the same batch in more, smaller pieces; 0: as many as fit the budget."""
+    gradient_accumulation_steps: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+    """Batches added up before an optimizer step; 0: as the recipe says."""
+    data_chunk_size: Annotated[int, msgspec.Meta(ge=0, le=65536)] = 4
+    """KB of text that one read of a file takes; 0: only what is asked for, and nothing is kept."""
+    max_cached_chunks: Annotated[int, msgspec.Meta(ge=0, le=65536)] = 512
+    """Chunks of text kept in memory, the longest unused one gives way."""
+    num_worker_threads: Annotated[int, msgspec.Meta(ge=0, le=16)] = 1
+    """Threads that read and prepare batches while the model computes; 0: each batch when it is its turn."""
+    prefetch_buffer_size: Annotated[int, msgspec.Meta(ge=1, le=64)] = 3
+    """Batches that those threads prepare ahead."""
+    cpu_affinity: str = ""
+    """Processors a run may use, e.g. "0-3,6"; "auto": one of each physical core; "": all (Linux)."""
+    max_cpu_percent: Annotated[float, msgspec.Meta(ge=1, le=100)] = 100.0
+    """Share of all processors together that training takes at most, by pauses between steps."""
+    update_interval: Annotated[float, msgspec.Meta(ge=0.1, le=600)] = 2.0
+    """Seconds between two records of memory and two states of the status files."""
+    resource_check_interval: Annotated[float, msgspec.Meta(ge=0.1, le=600)] = 2.0
+    """Seconds between two looks at child processes, at the limit of the system and at what other programs,
+    the battery and the temperature ask for."""
+    pause_on_battery: Annotated[int, msgspec.Meta(ge=0, le=100)] = 20
+    """Percent of the battery below which training waits for the mains; 0: never."""
+    pause_above_c: Annotated[int, msgspec.Meta(ge=0, le=120)] = 95
+    """Degrees Celsius of the processor above which training waits until it has cooled; 0: never."""
+    unload_ollama: bool = False
+    """Ask Ollama to free the models it holds in memory before a training begins."""
     review: Literal["auto", "manual"] = "auto"
     """"auto": what passes the filters and is not held is accepted unless the person rejects it.
     "manual": only what the person accepted is trained on."""
@@ -73,6 +106,26 @@ def load_settings(workspace: Workspace) -> Settings:
     path = workspace.settings_file
     text = _read(path)
     return Settings() if text is None else _parse(text, path)
+
+
+def overridden(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """`settings` with `values` by their names, as a run was asked for them.
+
+    Raises UsageProblem for a name that does not exist and for a value that cannot be used.
+    """
+    known = {field.name: field for field in msgspec.structs.fields(Settings)}
+    changes = {}
+    for name, value in values.items():
+        if name not in known:
+            raise UsageProblem(_("there is no setting {name}").format(name=name), mend="h2q-tui paths")
+        try:
+            changes[name] = msgspec.convert(value, type=known[name].type, strict=not isinstance(value, str))
+        except msgspec.ValidationError as error:
+            reason = str(error).partition(" - at `")[0]
+            raise UsageProblem(
+                _("The setting {key} cannot be used: {reason}").format(key=name, reason=reason)
+            ) from None
+    return msgspec.structs.replace(settings, **changes)
 
 
 def save_settings(workspace: Workspace, settings: Settings) -> None:

@@ -174,7 +174,7 @@ def train_base(ctx: RunContext, params: TrainParams, course: Course, texts: Sequ
     budget = (
         params.time_budget_s if alone or params.time_budget_s is None else BASE_SHARE * params.time_budget_s
     )
-    recipe = recipe_for(params, Phase.SCRATCH, time_budget_s=budget)
+    recipe = recipe_for(params, Phase.SCRATCH, time_budget_s=budget, settings=ctx.settings)
     with ctx.stage("scratch", course.next_stage(), course.stages) as stage:
         began = time.monotonic()
         card = train_scratch(
@@ -201,7 +201,7 @@ def train_on_corpus(ctx: RunContext, params: TrainParams, course: Course, data: 
     budget = params.time_budget_s
     if budget is not None and course.training_time_s:
         budget = max(budget - course.training_time_s, (1 - BASE_SHARE) * budget)
-    recipe = recipe_for(params, Phase.NATIVE, time_budget_s=budget)
+    recipe = recipe_for(params, Phase.NATIVE, time_budget_s=budget, settings=ctx.settings)
     with ctx.stage("native", course.next_stage(), course.stages) as stage:
         began = time.monotonic()
         card = train_native(

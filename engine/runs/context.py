@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from engine.atomic import replace_bytes
+from engine.config import Settings, load_settings, overridden
 from engine.errors import Busy, H2QError, Interrupted, NotEnoughData
 from engine.i18n import _
 from engine.paths import Workspace
@@ -31,8 +33,6 @@ from engine.runs.view import RunView
 
 P = TypeVar("P", bound=msgspec.Struct)
 
-TICK_S = 2.0
-"""Between two records of memory, and two snapshots in `state.json`."""
 _PROGRESS_S = 0.2
 _QUEUE_S = 0.5
 _LOG_LIMIT = 8000
@@ -52,6 +52,12 @@ class Outcome:
     result: Any = None
     report: Path | None = None
     error: str = ""
+
+
+class _Asked(msgspec.Struct):
+    """What of a run's parameters overrides the settings; kinds without any have none."""
+
+    settings: dict[str, bool | int | float | str] = {}
 
 
 class StageHandle:
@@ -82,7 +88,9 @@ class RunContext:
         self._on_record = on_record
         self._emitting = threading.RLock()
         self._resident = ResidentMemory()
-        self._budget_mb, self._budget_reason = _default_budget(self.workspace)
+        # Until the training says what really bounds it.
+        self._budget_mb, self._budget_reason = self._setting("max_memory_gb") * 1024, "max_memory_gb"
+        self._tick_s = self._setting("update_interval")
         self._had_lock = False
         training = self.spec.kind in (RunKind.TRAIN, RunKind.DEMO)
         self._status_files = StatusFiles(self.workspace, run_dir.run_id) if training else None
@@ -91,6 +99,22 @@ class RunContext:
         self._progress_at = 0.0
         self._progress_waiting: Progress | None = None
         self._progress_told: tuple[str, float] | None = None
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings of the workspace, those that this run was asked to take above them.
+
+        Raises BadInput for a broken file, UsageProblem for a value that cannot be used.
+        """
+        asked = msgspec.json.decode(self.spec.params, type=_Asked)
+        return overridden(load_settings(self.workspace), asked.settings)
+
+    def _setting(self, name: str) -> float:
+        """A figure of the settings, its default where they cannot be read: who needs them says so."""
+        try:
+            return float(getattr(self.settings, name))
+        except (H2QError, msgspec.DecodeError):
+            return float(getattr(Settings(), name))
 
     @property
     def stop_requested(self) -> bool:
@@ -273,21 +297,10 @@ class RunContext:
         self.write_state()
 
     def _tick_on(self) -> None:
-        while not self._ended.wait(TICK_S):
+        while not self._ended.wait(self._tick_s):
             self._tick()
 
     def _flush_progress(self) -> None:
         if self._progress_waiting is not None:
             self.emit(self._progress_waiting)
             self._progress_waiting = None
-
-
-def _default_budget(ws: Workspace) -> tuple[float, str]:
-    """Until the training says what really bounds it: the setting."""
-    from engine.config import Settings, load_settings
-
-    try:
-        gigabytes = load_settings(ws).max_memory_gb
-    except H2QError:
-        gigabytes = Settings().max_memory_gb
-    return gigabytes * 1024, "max_memory_gb"

@@ -75,6 +75,8 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     accumulation: int | None = None
     """Micro-batches added up before an optimizer step."""
     max_memory_gb: float | None = None
+    settings: dict[str, bool | int | float | str] = {}
+    """Settings (engine/config.py) by name that this run takes instead of those of the workspace."""
     max_steps: int | None = None
     """Optimizer steps of the phase at most; also bounds each phase of the demo."""
     lr: float | None = None

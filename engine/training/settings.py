@@ -7,6 +7,7 @@ from hashlib import sha256
 
 import msgspec
 
+from engine.config import Settings
 from engine.errors import UsageProblem
 from engine.i18n import _
 from engine.runs.spec import TrainParams
@@ -56,7 +57,9 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     stretches: tuple[Stretch, ...]
     """Windows from short to long: short ones teach the language quickly, the last ones all positions."""
     accumulation: int = 1
-    """Passes added up before an optimizer step."""
+    """Batches added up before an optimizer step."""
+    micro_batch: int | None = None
+    """Windows of a pass at most, of those that memory allows. None: as many as it allows."""
     epochs: int = 3
     """Times that as many bytes are drawn as the text has (scratch), or that each answer is trained (native)."""
     max_steps: int | None = None
@@ -114,13 +117,25 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         return sha256(msgspec.json.encode(fields, order="sorted")).hexdigest()
 
 
-def recipe_for(params: TrainParams, phase: Phase | str, *, time_budget_s: float | None = None) -> Recipe:
-    """The recipe that `params` ask for; what they leave open is as the named recipe says.
+def recipe_for(
+    params: TrainParams,
+    phase: Phase | str,
+    *,
+    time_budget_s: float | None = None,
+    settings: Settings | None = None,
+) -> Recipe:
+    """The recipe that `params` ask for; what they leave open is as `settings`, then the named recipe say.
 
     Raises UsageProblem in the words of the flag.
     """
     phase = Phase(phase)
     _check(params)
+    settings = settings or Settings()
+    params = msgspec.structs.replace(
+        params,
+        batch_size=params.batch_size or settings.streaming_batch_size or None,
+        accumulation=params.accumulation or settings.gradient_accumulation_steps or None,
+    )
     if params.recipe == "h2q-local":
         recipe = _h2q_local(params, phase)
     else:
@@ -138,6 +153,7 @@ def recipe_for(params: TrainParams, phase: Phase | str, *, time_budget_s: float 
     return msgspec.structs.replace(
         recipe,
         accumulation=params.accumulation or 1,
+        micro_batch=settings.micro_batch_size or None,
         epochs=params.epochs or recipe.epochs,
         max_steps=params.max_steps,
         time_budget_s=params.time_budget_s if time_budget_s is None else time_budget_s,

@@ -180,11 +180,10 @@ def test_a_run_that_ended_says_so(tmp_path: Path, make: Callable[[Params], RunCo
     assert read(tmp_path, STATUS)["status"] == "shutdown"
 
 
-def test_the_ticker_is_a_heartbeat(
-    tmp_path: Path, make: Callable[[Params], RunContext], monkeypatch: pytest.MonkeyPatch
+def test_the_ticker_is_a_heartbeat_as_often_as_set(
+    tmp_path: Path, make: Callable[[Params], RunContext]
 ) -> None:
-    monkeypatch.setattr("engine.runs.context.TICK_S", 0.01)
-    ctx = make(TrainParams())
+    ctx = make(TrainParams(settings={"update_interval": 0.1}))
     stamps: set[str] = set()
     deadline = time.monotonic() + 10
     with ctx.train_lock(), ctx.serving():
