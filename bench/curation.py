@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import tempfile
+import textwrap
 from functools import partial
 from pathlib import Path
 
@@ -55,20 +57,46 @@ def spoiled(full: bool) -> list[BenchResult]:
         phrase = answer[start : start + chance.randrange(6, 40)]
         looped.append(answer[:start] + phrase * chance.randrange(8, 30))
     found = sum(loop_share(answer) > 0 for answer in looped) / len(looped)
-    kept = 1 - sum(is_cut(answer) or loop_share(answer) > 0 for answer in good) / len(good)
-    cut = sum(is_cut(answer[: chance.randrange(80, len(answer))]) for answer in good) / len(good)
-    return [
+    results = [
         asked(
             "corpus.low_value.loops", found, 0.90, f"{len(looped)} answers that repeat a phrase 8 to 29 times"
-        ),
-        asked(
-            "corpus.low_value.answers_kept",
-            kept,
-            0.99,
-            f"{len(good)} good answers; of the same cut at a random place {cut:.2f} are seen: those in code, "
-            "a list, a bracket or after a word that hangs",
-        ),
+        )
     ]
+    manual = _manual()
+    for language, texts, least in (("zh", good, 0.60), ("en", manual, 0.45)):
+        kept = 1 - sum(is_cut(text) or loop_share(text) > 0 for text in texts) / len(texts)
+        cut = sum(is_cut(text[: chance.randrange(80, len(text))]) for text in texts) / len(texts)
+        what = "answers of people" if language == "zh" else "passages of Python's manual"
+        results += [
+            asked(f"corpus.low_value.kept_{language}", kept, 0.99, f"{len(texts)} whole {what}"),
+            asked(
+                f"corpus.low_value.cut_{language}",
+                cut,
+                least,
+                "the same cut at a random place: one that falls on the end of a sentence, or in the first sentence "
+                "of a paragraph, cannot be seen",
+            ),
+        ]
+    return results
+
+
+def _manual() -> list[str]:
+    """Passages of English prose with lists and code that end where one ends: what follows begins anew."""
+    from pydoc_data.topics import topics
+
+    passages = []
+    for name in sorted(topics):
+        held: list[str] = []
+        paragraphs = textwrap.dedent(topics[name]).split("\n\n")
+        for paragraph, following in zip(paragraphs, [*paragraphs[1:], "A"], strict=True):
+            code = paragraph.startswith("   ")
+            held.append(paragraph if code else " ".join(paragraph.split()))
+            heading = "\n***" in paragraph or "\n===" in paragraph
+            anew = re.match(r'["A-Z]|\*[A-Za-z]', following)
+            if anew and not code and not heading and sum(map(len, held)) > 200:
+                passages.append("\n\n".join(held))
+                held = []
+    return passages
 
 
 def meaning(full: bool) -> list[BenchResult]:

@@ -108,6 +108,16 @@ LIST = (
         LIST + "因为",
         "There are three things to know before you start with this, and the most important one is that the",
         "You will need flour, eggs, milk and butter; mix them well, then let the dough rest for an hour (",
+        LIST[:-1],
+        LIST.replace("，", "。") + "先看看需求，再写出每一步要做的事",
+        "The oven must be hot before the dough goes in. Let it rest first, for an hour or two. After that you can sha",
+        "Plan the day before it begins.\n\n- Write down three things that must be done today, and no more.\n"
+        "- Do the hardest of them first, while you are still fresh.\n- Take a br",
+        "这几种方法都可以用，按自己的情况选一种就好。最常见的是先热敷，再轻轻按摩。" * 2
+        + "还可以喝一些（不要太烫",
+        "| 城市 | 天气 | 最高温度 | 最低温度 |\n|---|---|---|---|\n"
+        + "| 北京 | 晴 | 20℃ | 8℃ |\n" * 4
+        + "| 上海 | 多",
     ],
 )
 def test_an_answer_cut_off_in_the_middle_bears_no_loss(text: str) -> None:
@@ -120,7 +130,10 @@ def test_an_answer_cut_off_in_the_middle_bears_no_loss(text: str) -> None:
     "text",
     [
         LIST[:-1] + "。",
-        LIST[:-1],
+        LIST[:-1].replace("。", ""),
+        "先把水烧开，然后下面条，煮三分钟左右就可以捞出来了。最后加一点盐和香油，再撒上葱花。" * 2 + "祝好",
+        "The tickets are on sale from Monday. You find them on the page of the museum, see https://example.org/tickets",
+        "Bring warm clothes, good shoes and something to drink. You may also need maps, a torch, matches etc",
         "可以这样写：\n```python\nfor i in range(10):\n    print(i)\n```\n" + "再运行一次就能看到结果了" * 6,
         "Yours sincerely, and with best wishes for the coming year from all of us here at the office\nAnna "
         * 2,

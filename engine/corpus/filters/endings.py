@@ -1,6 +1,7 @@
 """Answers that went wrong at their end: a model that fell into a loop, and a text that was cut off.
 
-Both are told from signs that a finished text does not show; an answer without a full stop is not one of them.
+Both are told from signs that a finished text does not show. A missing full stop is one only in an answer that
+closes all its other sentences.
 """
 
 from __future__ import annotations
@@ -23,6 +24,35 @@ _HANGING = re.compile(
     r"|(?:以及|并且|而且|但是|因为|所以|如果|例如|比如|包括|或者)"
     r"|(?<![A-Za-z])(?:and|or|but|because|the|an?|of|to|with|for|is|are|that|which|if|such as|including))$"
 )
+
+_HAN = re.compile(r"[\u3400-\u9fff]")
+_INDENTED = ("    ", "\t")
+"""Code without a fence."""
+_MARKER = re.compile(r"\s*(?:[-*•+>]|\d{1,3}[.)、．]|[（(]?[一二三四五六七八九十\d]{1,3}[)）、])\s*")
+_NO_SENTENCE = re.compile(
+    r"(?:等|等等|谢谢|etc|[A-Z]{2,}|[A-Za-z]\.[A-Za-z]+|[^\s\u3400-\u9fff]*[/\\@_=#<>$&%][^\s\u3400-\u9fff]*)\Z"
+)
+"""Ends without a full stop that are whole: "and so on", an abbreviation, an address, a piece of code."""
+_STOP = re.compile(
+    r"[。！？][”」』）)]?(?=.)|(?<=[a-z0-9)\]\"'`*][a-z0-9)\]\"'`*])[.!?][\"')*”]*\s+(?=[\"“'(*`]?[A-Z])"
+)
+"""The end of a sentence after which another one begins."""
+_CLOSED = re.compile(r"[。！？!?.…:：;；)）\"”’'」』》】`*|~～]\Z")
+_FULL_STOP = re.compile(r"[。！？.!?]\Z")
+_NEVER_LAST = re.compile(
+    r"[。！？.!?].*(?:[和与在把被从对为以及或向跟由将使让并且而则其这那每各第更最很若虽因所还也都就又]|[^是么目]的"
+    r"|(?<![A-Za-z])(?:and|or|but|nor|because|the|an?|of|to|with|for|is|are|was|were|be|been|being|has|have|had"
+    r"|that|which|who|whose|if|when|where|while|since|than|as|by|from|into|onto|upon|between|through|during|without"
+    r"|within|at|in|on|your|his|its|their|our|my|this|these|those|can|could|will|would|should|may|might|must|not"
+    r"|very|more|most|such|each|every|some|any|both|either))\Z",
+    re.DOTALL,
+)
+_PAIRS = ("（）", "“”", "「」", "《》", "【】")
+_LONG_LINE = (20, 50)
+_LONG_CLAUSE = (6, 15)
+_LONG_REST = (8, 40)
+"""Characters from which a line, the rest of a sentence and a line without a full stop say anything: of a text
+with 汉字, of any other."""
 
 
 def loop_share(text: str) -> float:
@@ -54,6 +84,57 @@ def is_cut(text: str) -> bool:
     if len(text) < _CUT_LEAST:
         return False
     end = text.rstrip()
-    if len(_FENCE.findall(end)) % 2:
+    fenced = ("```" in end or "~~~" in end) and len(_FENCE.findall(end)) % 2
+    if fenced or _HANGING.search(end, max(0, len(end) - 40)):
         return True
-    return _HANGING.search(end, max(0, len(end) - 40)) is not None
+    last = end[end.rfind("\n") + 1 :]
+    if last.startswith(_INDENTED):
+        return False
+    if last.lstrip().startswith("|"):
+        return last.count("|") > 1 and not last.endswith("|") and "|\n" in end
+    if not end[-1:].isalnum():
+        return False
+    return _open(_MARKER.sub("", last, count=1)) or _unfinished(end, last)
+
+
+def _open(line: str) -> bool:
+    """Whether a bracket, a quotation or an emphasis was opened and not closed."""
+    return (
+        any(line.count(pair[0]) > line.count(pair[1]) for pair in _PAIRS)
+        or line.count("(") + line.count("（") > line.count(")") + line.count("）")
+        or line.count("**") % 2 == 1
+        or line.count("`") % 2 == 1
+    )
+
+
+def _unfinished(end: str, last: str) -> bool:
+    """Whether the last sentence lacks its full stop in a text that closes all the others.
+
+    Only a text that keeps the habit tells: where another long line ends without a stop, nothing is said.
+    """
+    marker = _MARKER.match(last)
+    said = last[marker.end() :] if marker else last
+    if _NO_SENTENCE.search(said):
+        return False
+    lines = [line for line in end.split("\n")[:-1] if _is_prose(line)]
+    if not all(_CLOSED.search(line.rstrip()) for line in lines):
+        return False
+    if _NEVER_LAST.search(end):
+        return True
+    rest = None
+    for stop in _STOP.finditer(said):
+        rest = said[stop.end() :]
+    if rest is not None:
+        return len(rest) >= _LONG_CLAUSE[not _HAN.search(rest)]
+    alike = [line for line in lines if bool(_MARKER.match(line)) == bool(marker)]
+    if len(alike) < 2 or not all(_FULL_STOP.search(line.rstrip()) for line in alike):
+        return False
+    return bool(marker) or len(said) >= _LONG_REST[not _HAN.search(said)]
+
+
+def _is_prose(line: str) -> bool:
+    return (
+        len(line.strip()) >= _LONG_LINE[not _HAN.search(line)]
+        and not line.startswith(_INDENTED)
+        and not line.lstrip().startswith(("|", "#"))
+    )
