@@ -1,0 +1,72 @@
+"""Names of the tensors of one architecture in GGUF and in transformers, in both directions.
+
+Llama stores the rows of queries and keys in pairs for the rotary embedding, transformers in halves;
+`paired_rows` is the order between them.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import Tensor
+
+ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
+"""GGUF architecture (and transformers `model_type`, which has the same name) to the class of the model."""
+ROPE_FACTORS = "rope_freqs.weight"
+"""Divisors of the rotary frequencies, which transformers keeps as parameters of the configuration."""
+_WHOLE = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+_LAYER = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_WHOLE_BACK = {hf: gguf for gguf, hf in _WHOLE.items()}
+_LAYER_BACK = {hf: gguf for gguf, hf in _LAYER.items()}
+_GGUF = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
+_HF = re.compile(r"model\.layers\.(\d+)\.([\w.]+)\.(weight|bias)")
+
+
+def to_transformers(name: str) -> str | None:
+    """State dict name of the GGUF tensor `name`; None for one that no such model has."""
+    if name in _WHOLE:
+        return _WHOLE[name]
+    found = _GGUF.fullmatch(name)
+    if found is None or found[2] not in _LAYER:
+        return None
+    return f"model.layers.{found[1]}.{_LAYER[found[2]]}.{found[3]}"
+
+
+def to_gguf(name: str) -> str | None:
+    """GGUF name of the state dict entry `name`; None for one that no such model has."""
+    if name in _WHOLE_BACK:
+        return _WHOLE_BACK[name]
+    found = _HF.fullmatch(name)
+    if found is None or found[2] not in _LAYER_BACK:
+        return None
+    return f"blk.{found[1]}.{_LAYER_BACK[found[2]]}.{found[3]}"
+
+
+def heads_to_pair(architecture: str, name: str, heads: int, kv_heads: int) -> int | None:
+    """Heads of the tensor with the GGUF name `name` when its rows are paired; None when they are not."""
+    if architecture != "llama":
+        return None
+    kind = name.split(".")[2] if name.startswith("blk.") else ""
+    return {"attn_q": heads, "attn_k": kv_heads}.get(kind)
+
+
+def paired_rows(rows: int, heads: int) -> Tensor:
+    """`(rows,)`: row `i` of the GGUF tensor is row `paired_rows[i]` of transformers' tensor."""
+    return torch.arange(rows).view(heads, 2, rows // heads // 2).transpose(1, 2).reshape(-1)
