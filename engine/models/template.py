@@ -6,7 +6,7 @@ encoded apart, so nothing that a person or a file says can end a turn or begin o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -27,15 +27,22 @@ class Rendered(msgspec.Struct, frozen=True, kw_only=True):
     """Token ids with their loss mask: `train[i]` says that predicting `ids[i]` is trained.
 
     `cut` counts the trained bytes of the conversation that stand beyond this window and in no other.
+    `scored` are the bytes that the trained tokens stand for; None: a token is a byte.
     """
 
     ids: list[int]
     train: list[bool]
     cut: int = 0
+    scored: int | None = None
 
     @property
     def trained(self) -> int:
         return sum(self.train)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the trained tokens, each stop token counted as one."""
+        return self.trained if self.scored is None else self.scored
 
 
 def render_message(message: ChatMessage) -> Rendered:
@@ -78,11 +85,22 @@ def windows(messages: Sequence[ChatMessage], context: int) -> list[Rendered]:
         return [_join(turns)] if any(learns) else []
     system = [turns[0]] if messages[0].role == "system" and len(turns[0].ids) <= context // 4 else []
     room = context - sum(len(turn.ids) for turn in system)
-    return [_join([*system, *part], limit=context) for part in _parts(turns, learns, len(system), room)]
+    parts = cut_at_turns(turns, learns, len(system), room, _tail)
+    return [_join([*system, *part], limit=context) for part in parts]
 
 
-def _parts(turns: list[Rendered], learns: list[bool], first: int, room: int) -> Iterator[list[Rendered]]:
-    """The turns of each window, already trained ones without their loss."""
+def cut_at_turns(
+    turns: list[Rendered],
+    learns: list[bool],
+    first: int,
+    room: int,
+    tail: Callable[[Rendered, int], Rendered],
+) -> Iterator[list[Rendered]]:
+    """The turns of each window of at most `room` tokens, already trained ones without their loss.
+
+    Turns before `first` belong to every window and are left out here. `tail` shortens a question to so many
+    tokens. An answer longer than the room is given whole: the caller cuts it.
+    """
     position = first
     while position < len(turns):
         answer = next((i for i in range(position, len(turns)) if learns[i]), None)
@@ -93,7 +111,7 @@ def _parts(turns: list[Rendered], learns: list[bool], first: int, room: int) -> 
         used = sum(len(turn.ids) for turn in [*head, turns[answer]])
         if used > room and head:
             # The end of a long question says more about the answer than its beginning.
-            head = [_tail(head[0], max(room // 4, room - len(turns[answer].ids)))]
+            head = [tail(head[0], max(room // 4, room - len(turns[answer].ids)))]
             used = len(head[0].ids) + len(turns[answer].ids)
         before: list[Rendered] = []
         for i in range(question - 1, first - 1, -1):

@@ -32,6 +32,7 @@ class TrainMode(StrEnum):
     AUTO = "auto"
     NATIVE = "native"
     SCRATCH = "scratch"
+    LORA = "lora"
 
 
 class ImportParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,13 +59,27 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
 
     mode: TrainMode = TrainMode.AUTO
     model: str | None = None
-    """Base to continue: a model of the registry or a directory. None: the model in use."""
+    """Base to continue: a model of the registry or a directory. None: the model in use.
+
+    For `lora` a Hugging Face directory, an Ollama tag, or an adapter; None: `lora_base` of the settings."""
     min_corpus: int = 50
     """Accepted pairs below which the run ends as `skipped`."""
     data: list[str] = []
-    """Text files or folders for `scratch`; empty: `<data-dir>/training_data`, then `./data/training_data`."""
+    """Text files or folders for `scratch`; empty: `<data-dir>/training_data`, then `./data/training_data`.
+    For `lora` files of conversations instead of the corpus."""
     output: str | None = None
     """Folder of the new model; None: `models/<name>` in the workspace."""
+    training_dir: str | None = None
+    """Folder that receives what `lora` makes, as `<name>` in it."""
+    rank: int = 16
+    alpha: int | None = None
+    """None: twice the rank."""
+    target_modules: list[str] = []
+    """Names of the modules that `lora` adapts; empty: every linear layer but the head."""
+    rslora: bool = False
+    packing: bool = True
+    four_bit: bool = True
+    """`lora` loads its base in 4 bits where bitsandbytes works."""
     config: str | None = None
     """The models.json to read and update; None: the workspace's."""
     recipe: str = "fast"

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Protocol
+import threading
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.training.settings import Recipe, Stretch
-from engine.training.stream import TextStream, Tokens
+from engine.training.stream import TextStream
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,42 @@ class Pass:
     counted: Tensor
 
 
+S = TypeVar("S", np.int64, np.float32)
+
+
+class Buffers:
+    """Memory of batches that are done with, for the next ones. Any thread may take and give."""
+
+    KEPT = 16
+    """Unused ones at most."""
+
+    def __init__(self) -> None:
+        self._free: list[NDArray[np.uint8]] = []
+        self._lock = threading.Lock()
+        self.made = 0
+        """How often new memory had to be had."""
+
+    def take(self, shape: tuple[int, ...], kind: type[S]) -> tuple[NDArray[S], NDArray[np.uint8]]:
+        """An array of `shape` with anything in it, and the memory to `give` back."""
+        wanted = math.prod(shape) * np.dtype(kind).itemsize
+        with self._lock:
+            fitting = [number for number, memory in enumerate(self._free) if memory.nbytes >= wanted]
+            if fitting:
+                best = min(fitting, key=lambda number: self._free[number].nbytes)
+                memory = self._free.pop(best)
+            else:
+                memory = np.empty(wanted, dtype=np.uint8)
+                self.made += 1
+        return memory[:wanted].view(kind).reshape(shape), memory
+
+    def give(self, memories: list[NDArray[np.uint8]]) -> None:
+        with self._lock:
+            self._free += memories
+            self._free.sort(key=len)
+            # The smallest go: a large one serves for all.
+            del self._free[: -self.KEPT]
+
+
 @dataclass(frozen=True)
 class Batch:
     """All passes of one optimizer step."""
@@ -35,6 +73,15 @@ class Batch:
     passes: list[Pass]
     tokens: int
     """Bytes and control tokens that the model sees in it, without padding."""
+    buffers: Buffers | None = None
+    memories: list[NDArray[np.uint8]] = field(default_factory=list)
+    """Of `buffers`; the tensors of the passes lie in them."""
+
+    def release(self) -> None:
+        """Nobody will look at the passes again: their memory may be used for another batch."""
+        if self.buffers is not None:
+            self.buffers.give(self.memories)
+            self.memories.clear()
 
 
 class Batches(Protocol):
@@ -61,6 +108,7 @@ class ScratchBatches:
 
     def __init__(self, stream: TextStream, recipe: Recipe, tokens_per_pass: int) -> None:
         self.stream, self.recipe, self.tokens_per_pass = stream, recipe, tokens_per_pass
+        self.buffers = Buffers()
 
     def steps(self) -> int:
         shares = np.diff([0.0, *(stretch.until for stretch in self.recipe.stretches)])
@@ -76,11 +124,12 @@ class ScratchBatches:
     def draw(self, number: int, max_steps: int, stretch: Stretch | None = None) -> Batch:
         chosen = stretch or self.recipe.stretch_at(number, max_steps)
         count = chosen.batch * self.recipe.accumulation
-        tokens = self.stream.windows(number, count, chosen.context + 1)
-        rows = min(chosen.batch, max(1, self.tokens_per_pass // chosen.context))
+        tokens, memory = self.buffers.take((count, chosen.context + 1), np.int64)
+        self.stream.windows(number, count, chosen.context + 1, tokens)
+        rows = min(chosen.batch, windows_per_pass(self.recipe, self.tokens_per_pass, chosen.context))
         weight = 1.0 / (count * chosen.context)
         passes = [text_pass(tokens[at : at + rows], weight, counted=weight) for at in range(0, count, rows)]
-        return Batch(passes, count * chosen.context)
+        return Batch(passes, count * chosen.context, self.buffers, [memory])
 
     def samples(self, number: int, max_steps: int) -> list[str]:
         chosen = self.recipe.stretch_at(number, max_steps)
@@ -92,9 +141,16 @@ def _tokens(stretch: Stretch, recipe: Recipe) -> int:
     return stretch.context * stretch.batch * recipe.accumulation
 
 
-def text_pass(windows: Tokens, weight: float, *, counted: float) -> Pass:
-    """A pass over whole windows `(count, length + 1)`, each prediction with the same weight."""
-    tokens = torch.from_numpy(windows.astype(np.int64))
+def windows_per_pass(recipe: Recipe, tokens_per_pass: int, length: int) -> int:
+    """Windows of `length` in one pass: as many as memory allows and the recipe wants at most."""
+    return max(1, min(tokens_per_pass // length, recipe.micro_batch or tokens_per_pass))
+
+
+def text_pass(windows: NDArray[np.int64], weight: float, *, counted: float) -> Pass:
+    """A pass over whole windows `(count, length + 1)`, which it shares; each prediction with the same weight."""
+    tokens = torch.from_numpy(windows)
     ids, targets = tokens[:, :-1], tokens[:, 1:]
-    shape = tuple(targets.shape)
-    return Pass(ids, targets, torch.full(shape, weight), torch.full(shape, counted))
+    # One number that stands in every place.
+    return Pass(
+        ids, targets, torch.tensor(weight).expand(targets.shape), torch.tensor(counted).expand(targets.shape)
+    )

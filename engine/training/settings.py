@@ -21,6 +21,7 @@ lower when it may see its text several times over; "h2q-local" is H2Q-Evo's pres
 class Phase(StrEnum):
     SCRATCH = "scratch"
     NATIVE = "native"
+    LORA = "lora"
 
 
 class Size(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +48,22 @@ class Stretch(msgspec.Struct, frozen=True, kw_only=True):
     """Windows per pass."""
 
 
+class AdapterSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """A LoRA adapter (arXiv 2106.09685), beside what `Recipe` says of every phase."""
+
+    rank: int = 16
+    alpha: int = 32
+    """The update is scaled by alpha / rank, with rsLoRA (arXiv 2312.03732) by alpha / sqrt(rank)."""
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ()
+    """Names of the modules that are adapted. Empty: every linear layer but the output head."""
+    rslora: bool = False
+    packing: bool = True
+    """Short conversations of one step share a row; they do not see each other."""
+    four_bit: bool = True
+    """The base in 4 bits where bitsandbytes works."""
+
+
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one phase. Two runs with equal recipes, data and thread count take equal steps."""
 
@@ -54,6 +71,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """One of `RECIPES`."""
     phase: Phase
     size: Size = Size()
+    adapter: AdapterSettings = AdapterSettings()
+    """Of `lora` alone."""
     stretches: tuple[Stretch, ...]
     """Windows from short to long: short ones teach the language quickly, the last ones all positions."""
     accumulation: int = 1
@@ -136,7 +155,9 @@ def recipe_for(
         batch_size=params.batch_size or settings.streaming_batch_size or None,
         accumulation=params.accumulation or settings.gradient_accumulation_steps or None,
     )
-    if params.recipe == "h2q-local":
+    if phase is Phase.LORA:
+        recipe = _lora(params)
+    elif params.recipe == "h2q-local":
         recipe = _h2q_local(params, phase)
     else:
         recipe = _fast_scratch(params) if phase is Phase.SCRATCH else _fast_native(params)
@@ -196,6 +217,35 @@ def _fast_native(params: TrainParams) -> Recipe:
     )
 
 
+LORA_CONTEXT = 1024
+"""Tokens of a window, where the base and the memory allow it."""
+
+
+def _lora(params: TrainParams) -> Recipe:
+    last = Stretch(until=1.0, context=params.context or LORA_CONTEXT, batch=params.batch_size or 4)
+    return Recipe(
+        name=params.recipe,
+        phase=Phase.LORA,
+        adapter=AdapterSettings(
+            rank=params.rank,
+            alpha=params.alpha or 2 * params.rank,
+            targets=tuple(params.target_modules),
+            rslora=params.rslora,
+            packing=params.packing,
+            four_bit=params.four_bit,
+        ),
+        stretches=(last,),
+        optimizer="adamw",
+        lr=2e-4,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        warmup=5,
+        clip=1.0,
+        eval_every=0.25,
+        eval_bytes=4096,
+    )
+
+
 def _h2q_local(params: TrainParams, phase: Phase) -> Recipe:
     """H2Q-Evo's local trainer: 6 × 256, 8 heads, windows of 512, AdamW 1e-4 with cosine, clipping at 1."""
     context = params.context or 512
@@ -228,6 +278,8 @@ def _check(params: TrainParams) -> None:
         ("--batch-size", params.batch_size),
         ("--accumulation", params.accumulation),
         ("--max-steps", params.max_steps),
+        ("--rank", params.rank),
+        ("--alpha", params.alpha),
     ):
         if value is not None and value < 1:
             raise UsageProblem(_("{flag} takes 1 or more, not {value}").format(flag=flag, value=value))
