@@ -1,7 +1,12 @@
-"""Files that are either whole or not there: temporary name, fsync, rename, fsync of the folder."""
+"""Files that are either whole or not there: temporary name, fsync, rename, fsync of the folder.
+
+All go through `os.open`, `os.write`, `os.fsync` and `os.replace`, so that a test can record them and try every
+state that a power cut may leave (bench/crash_states.py).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -18,24 +23,38 @@ def fsync_dir(folder: Path) -> None:
         os.close(fd)
 
 
+def make_dirs(folder: Path) -> None:
+    """`folder` and what is missing above it, durable: a synced file in a folder that a power cut takes is lost.
+
+    Raises OSError.
+    """
+    if folder.is_dir():
+        return
+    make_dirs(folder.parent)
+    folder.mkdir(exist_ok=True)
+    fsync_dir(folder.parent)
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """A file with `data`, on the disk when this returns; its name is not yet: sync the folder for that.
+
+    Raises OSError; what was written by then stays.
+    """
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        _write_all(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replaces `path` by `data`; a reader sees the old file or the new one, also after a power cut.
 
     Raises OSError (disk full, no permission); the old file is then untouched and no temporary file stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(mode)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    make_dirs(path.parent)
+    _replace(path, data, mode, sync=True)
     fsync_dir(path.parent)
 
 
@@ -44,16 +63,32 @@ def replace_bytes(path: Path, data: bytes) -> None:
 
     Raises OSError; the old file is then untouched and no temporary file stays.
     """
+    _replace(path, data, 0o644, sync=False)
+
+
+def _replace(path: Path, data: bytes, mode: int, *, sync: bool) -> None:
     fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-        temporary.chmod(0o644)
+        try:
+            _write_all(fd, data)
+            os.fchmod(fd, mode)
+            if sync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    """All of `data`: a full disk or a signal may cut one write short."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
 
 
 def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:

@@ -47,10 +47,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Windows in one pass at most: the same batch in more, smaller pieces; 0: as many as fit the budget."""
     gradient_accumulation_steps: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
     """Batches added up before an optimizer step; 0: as the recipe says."""
-    data_chunk_size: Annotated[int, msgspec.Meta(ge=0, le=65536)] = 4
+    data_chunk_size: Annotated[int, msgspec.Meta(ge=0, le=65536)] = 32
     """KB of text that one read of a file takes; 0: only what is asked for, and nothing is kept."""
-    max_cached_chunks: Annotated[int, msgspec.Meta(ge=0, le=65536)] = 512
-    """Chunks of text kept in memory, the longest unused one gives way."""
+    max_cached_chunks: Annotated[int, msgspec.Meta(ge=0, le=65536)] = 64
+    """Chunks of text kept in memory; the longest unused one gives way. Of a text more than four times as large
+    as all of them none are kept: random windows would hardly ever meet one again."""
     num_worker_threads: Annotated[int, msgspec.Meta(ge=0, le=16)] = 1
     """Threads that read and prepare batches while the model computes; 0: each batch when it is its turn."""
     prefetch_buffer_size: Annotated[int, msgspec.Meta(ge=1, le=64)] = 3
@@ -86,6 +87,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     embedder: str = ""
     """What says which conversations mean the same: a folder with a sentence-transformers model (a relative one
     lies in the workspace) or `ollama:TAG`; "": character n-grams, which only group; "off": nothing."""
+    checkpoints_last: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 2
+    """Newest checkpoints of a training phase that are kept, beside the best one."""
+    checkpoints_hourly: Annotated[int, msgspec.Meta(ge=0, le=10000)] = 24
+    """Hours of which one checkpoint each is kept, too; 0: none. They are the first to go when the disk is short."""
     backup_weekly: bool = True
     """Make a backup when the newest one is older than seven days."""
     first_start_done: bool = False

@@ -1,32 +1,37 @@
 """Checkpoints that are whole or not there, with a hash for every file; the newest whole one is found by looking.
 
-A checkpoint is a folder `<phase>-<step>` with weights, optimizer and random states in safetensors, the rest
-in JSON, and a manifest of sha256 sums. It is made in a temporary folder, synced, and renamed. Nothing is
-pickled.
+A checkpoint is a folder `<phase>-<draw>` with weights, optimizer and random states in safetensors, the rest
+in JSON, and a manifest of sha256 sums. It is taken in memory in one moment (`snapshot`), then made in a
+temporary folder, synced, read back and renamed (`write`), which may be done in a thread. Nothing is pickled.
 """
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import errno
 import json
-import os
-import random
+import platform
+import re
 import shutil
 import tempfile
+import time
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import islice
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
-from engine.atomic import fsync_dir
+from engine.atomic import fsync_dir, make_dirs, write_new
+from engine.training.randomness import RandomStates
+from engine.training.retention import Kept, Retention, check_room, keep
 from engine.training.watch import Statistics
 
 WEIGHTS, OPTIMIZER, RANDOM, STATE, MANIFEST = (
@@ -36,17 +41,22 @@ WEIGHTS, OPTIMIZER, RANDOM, STATE, MANIFEST = (
     "state.json",
     "manifest.json",
 )
-KEEP = 2
+SCHEMA = 1
+_OLD, _NEW = ".removed-", ".writing-"
 
 
 class LoopState(msgspec.Struct, kw_only=True):
-    """Where a phase stands: all that the next step depends on beside tensors."""
+    """Where a phase stands: all that the next step depends on beside tensors.
+
+    A checkpoint never falls into an accumulation window: a batch is drawn, accumulated and stepped as one, and
+    checkpoints are taken between two steps only. So `draw` is the whole position in the data.
+    """
 
     phase: str
     step: int = 0
     """Optimizer steps taken."""
     draw: int = 0
-    """Batches drawn, discarded ones too: the cursor of the data."""
+    """Batches drawn, discarded ones too: the cursor of the data. It never goes back, not even when steps do."""
     max_steps: int
     tokens: int = 0
     """Bytes seen."""
@@ -60,6 +70,8 @@ class LoopState(msgspec.Struct, kw_only=True):
     """Steps that were not taken: not finite, or a spike."""
     watch: Statistics = msgspec.field(default_factory=Statistics)
     """What later steps are judged by."""
+    good: str = ""
+    """Name of the checkpoint that a divergence returns to; "": none is known to be good yet."""
     loss: float | None = None
     best_eval: float | None = None
     last_eval: float | None = None
@@ -77,10 +89,53 @@ class LoopState(msgspec.Struct, kw_only=True):
     settings_sha256: str = ""
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """What computed the steps so far; another library or processor rounds differently."""
+
+    torch: str = ""
+    processor: str = ""
+
+    def __str__(self) -> str:
+        return f"torch {self.torch}, {self.processor}"
+
+    @classmethod
+    def here(cls) -> Origin:
+        return cls(
+            str(torch.__version__), f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}".strip()
+        )
+
+
 class _Manifest(msgspec.Struct, frozen=True):
     schema: int
     files: dict[str, str]
     """File name to sha256."""
+
+
+class _Description(msgspec.Struct, frozen=True):
+    """`state.json`."""
+
+    loop: LoopState
+    python_random: list[Any]
+    numpy_random: dict[str, Any]
+    saved_at: float | None = None
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A copy of everything, in the processor's memory: training may go on while it is written."""
+
+    state: LoopState
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    random: RandomStates
+    taken_at: float
+
+    @property
+    def size(self) -> int:
+        """Bytes of its tensors."""
+        tensors = (*self.weights.values(), *self.optimizer.values())
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 @dataclass(frozen=True)
@@ -91,22 +146,8 @@ class Checkpoint:
     state: LoopState
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
-    random: dict[str, Tensor]
-    python_random: list[Any]
-    numpy_random: dict[str, Any]
-
-    def restore_random(self) -> None:
-        """Sets the random states of torch, Python and NumPy. Call it last before the first step."""
-        torch.set_rng_state(self.random["torch"])
-        version, numbers, gauss = self.python_random
-        random.setstate((version, tuple(numbers), gauss))
-        np.random.set_state(
-            (
-                self.numpy_random["name"],
-                self.random["numpy"].numpy().astype(np.uint32),
-                *self.numpy_random["rest"],
-            )
-        )
+    random: RandomStates
+    origin: Origin
 
 
 @dataclass(frozen=True)
@@ -117,64 +158,119 @@ class Found:
     damaged: list[str] = field(default_factory=list)
 
 
-def save(
-    folder: Path, state: LoopState, weights: dict[str, Tensor], optimizer: dict[str, Tensor]
-) -> tuple[Path, int]:
-    """Writes a checkpoint under `folder`, removes older ones but two and the best; returns its path and bytes.
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint keeps of a model: all of it, or of one with frozen weights those that are trained."""
+    state = model.state_dict()
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    if all(parameter.requires_grad for parameter in parameters.values()):
+        return state
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if name in parameters and parameters[name].requires_grad
+    }
 
-    Raises OSError (disk full); nothing is left behind and the older checkpoints stay.
+
+def load_trainable(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Takes back what `trainable` gave. Raises RuntimeError when it belongs to another model."""
+    if set(trainable(model)) != set(weights):
+        raise RuntimeError("the weights have other names than what is trained")
+    model.load_state_dict(weights, strict=False)
+
+
+def snapshot(state: LoopState, weights: dict[str, Tensor], optimizer: dict[str, Tensor]) -> Snapshot:
+    """Copies everything. `optimizer` is taken as it is: a copy already."""
+    copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()}
+    return Snapshot(copy.deepcopy(state), copies, optimizer, RandomStates.now(), time.time())
+
+
+def write(folder: Path, taken: Snapshot, rule: Retention | None = None) -> tuple[Path, int]:
+    """Writes a checkpoint under `folder` and removes those that `rule` does not keep; returns its path and bytes.
+
+    When this returns the checkpoint is on the disk and was read back. Raises OSError (the disk is full, or
+    nearly); nothing is left behind and the older checkpoints stay.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    name, keys, *rest = np.random.get_state(legacy=True)
-    states = {"torch": torch.get_rng_state(), "numpy": torch.from_numpy(np.asarray(keys).astype(np.int64))}
-    description = {
-        "loop": msgspec.to_builtins(state),
-        "python_random": random.getstate(),
-        "numpy_random": {"name": name, "rest": rest},
-    }
-    files = {
-        WEIGHTS: save_tensors(
-            {key: tensor.detach().to("cpu").contiguous() for key, tensor in weights.items()}
-        ),
-        OPTIMIZER: save_tensors(optimizer),
-        RANDOM: save_tensors(states),
-        STATE: json.dumps(description, allow_nan=False).encode(),
-    }
-    manifest = _Manifest(1, {name: sha256(data).hexdigest() for name, data in files.items()})
-    files[MANIFEST] = msgspec.json.encode(manifest)
-    target = folder / f"{state.phase}-{state.step:07d}"
-    temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder))
+    rule = rule or Retention()
+    make_dirs(folder)
+    _sweep(folder)
+    try:
+        check_room(folder, taken.size)
+    except OSError:
+        _prune(folder, taken.state, Retention(last=1, hourly=0))
+        check_room(folder, taken.size)
+    temporary = Path(tempfile.mkdtemp(prefix=_NEW, dir=folder))
     try:
         temporary.chmod(0o755)
-        for name, data in files.items():
-            _write_synced(temporary / name, data)
+        size = _fill(temporary, taken)
         fsync_dir(temporary)
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.rename(target)
+        _read_back(temporary)
+        path = _free_name(folder, taken.state)
+        temporary.rename(path)
         fsync_dir(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _prune(folder, state.phase, target)
-    return target, sum(map(len, files.values()))
+    _prune(folder, taken.state, rule)
+    return path, size
 
 
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def save(
+    folder: Path,
+    state: LoopState,
+    weights: dict[str, Tensor],
+    optimizer: dict[str, Tensor],
+    rule: Retention | None = None,
+) -> tuple[Path, int]:
+    """`snapshot` and `write` in one."""
+    return write(folder, snapshot(state, weights, optimizer), rule)
+
+
+def _fill(folder: Path, taken: Snapshot) -> int:
+    """The files of a checkpoint, the manifest last; their bytes. One file at a time is in memory."""
+    digests: dict[str, str] = {}
+    size = 0
+
+    def add(name: str, data: bytes) -> None:
+        nonlocal size
+        write_new(folder / name, data)
+        digests[name] = sha256(data).hexdigest()
+        size += len(data)
+
+    add(WEIGHTS, save_tensors(taken.weights))
+    add(OPTIMIZER, save_tensors(taken.optimizer))
+    add(RANDOM, save_tensors(taken.random.tensors))
+    description = _Description(
+        taken.state, taken.random.python, taken.random.numpy, taken.taken_at, Origin.here()
+    )
+    add(STATE, json.dumps(msgspec.to_builtins(description), allow_nan=False).encode())
+    add(MANIFEST, msgspec.json.encode(_Manifest(SCHEMA, dict(digests))))
+    return size
+
+
+def _read_back(folder: Path) -> None:
+    """Raises OSError when what was written is not what the disk gives back."""
+    try:
+        _contents(folder)
+    except ValueError as problem:
+        raise OSError(errno.EIO, str(problem)) from problem
+
+
+def _free_name(folder: Path, state: LoopState) -> Path:
+    """A second checkpoint at one draw gets a name of its own: the first is there until the other is."""
+    stem = f"{state.phase}-{state.draw:07d}"
+    names = (stem if number == 0 else f"{stem}.{number}" for number in count())
+    return next(folder / name for name in names if not (folder / name).exists())
 
 
 def listing(folder: Path, phase: str) -> list[Path]:
     """The folders that are named like checkpoints of `phase`, newest first; they may be damaged."""
+    name = re.compile(re.escape(phase) + r"-([0-9]+)(?:\.([0-9]+))?")
     found = []
-    for path in folder.glob(f"{phase}-*") if folder.is_dir() else ():
-        number = path.name.removeprefix(f"{phase}-")
-        if number.isdigit() and path.is_dir():
-            found.append((int(number), path))
-    return [path for _step, path in sorted(found, reverse=True)]
+    for path in folder.iterdir() if folder.is_dir() else ():
+        numbers = name.fullmatch(path.name)
+        if numbers is not None and path.is_dir():
+            found.append((int(numbers[1]), int(numbers[2] or 0), path))
+    return [path for *_numbers, path in sorted(found, reverse=True)]
 
 
 def newest(folder: Path, phase: str) -> Found:
@@ -190,62 +286,85 @@ def newest(folder: Path, phase: str) -> Found:
 
 def load(path: Path) -> Checkpoint:
     """Reads one checkpoint after checking every hash. Raises ValueError that names the damaged file."""
+    contents = _contents(path)
     try:
-        manifest = msgspec.json.decode((path / MANIFEST).read_bytes(), type=_Manifest)
-    except (OSError, msgspec.DecodeError) as problem:
+        description = msgspec.json.decode(contents[STATE], type=_Description)
+        return Checkpoint(
+            path=path,
+            state=description.loop,
+            weights=load_tensors(contents[WEIGHTS]),
+            optimizer=load_tensors(contents[OPTIMIZER]),
+            random=RandomStates(
+                load_tensors(contents[RANDOM]), description.python_random, description.numpy_random
+            ),
+            origin=description.origin,
+        )
+    except (ValueError, KeyError, TypeError, SafetensorError) as problem:
+        raise ValueError(f"{STATE} is not of this program") from problem
+
+
+def _contents(path: Path, only: str | None = None) -> dict[str, bytes]:
+    """The files of a checkpoint, or `only` one. Raises ValueError that names what is missing or has changed."""
+    try:
+        listed = (path / MANIFEST).read_bytes()
+        manifest = msgspec.json.decode(listed, type=_Manifest)
+    except (OSError, ValueError) as problem:
         raise ValueError(f"{MANIFEST} is missing or broken") from problem
+    # The manifest has no hash of its own: it must be, byte for byte, as this program writes it.
+    if msgspec.json.encode(manifest) != listed or manifest.schema != SCHEMA:
+        raise ValueError(f"{MANIFEST} has changed since it was written, or is of another version")
     if set(manifest.files) != {WEIGHTS, OPTIMIZER, RANDOM, STATE}:
         raise ValueError(f"{MANIFEST} names other files")
     contents: dict[str, bytes] = {}
     for name, digest in manifest.files.items():
+        if only is not None and name != only:
+            continue
         try:
             contents[name] = (path / name).read_bytes()
         except OSError as problem:
             raise ValueError(f"{name} cannot be read") from problem
         if sha256(contents[name]).hexdigest() != digest:
             raise ValueError(f"{name} has changed since it was written")
-    try:
-        description = json.loads(contents[STATE])
-        return Checkpoint(
-            path=path,
-            state=msgspec.convert(description["loop"], LoopState),
-            weights=load_tensors(contents[WEIGHTS]),
-            optimizer=load_tensors(contents[OPTIMIZER]),
-            random=load_tensors(contents[RANDOM]),
-            python_random=description["python_random"],
-            numpy_random=description["numpy_random"],
-        )
-    except (ValueError, KeyError, TypeError, SafetensorError) as problem:
-        raise ValueError(f"{STATE} is not of this program") from problem
+    return contents
 
 
-def _prune(folder: Path, phase: str, newest_path: Path) -> None:
-    """Keeps `newest_path`, the whole one before it, and the one with the lowest evaluation.
+def _prune(folder: Path, state: LoopState, rule: Retention) -> None:
+    """Removes what `rule` does not keep. Damaged ones do not count: they never push a whole one out.
 
-    Damaged ones do not count, so that they never push a whole one out. Sweeps what a crash left half written.
+    Of those that are kept beside the newest only the small files are read: a run may have many of them.
     """
-    others = [path for path in listing(folder, phase) if path != newest_path]
-    keep = {newest_path, *islice((path for path in others if _whole(path)), KEEP - 1)}
-    scores = {path: score for path in (newest_path, *others) if (score := _evaluation(path)) is not None}
-    keep.update(path for path in sorted(scores, key=lambda path: scores[path])[:1] if _whole(path))
-    for path in others:
-        if path not in keep:
-            shutil.rmtree(path, ignore_errors=True)
-    for leftover in folder.glob(".writing-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    found: list[Kept] = []
+    damaged: list[Path] = []
+    for path in listing(folder, state.phase):
+        one = _described(path, only=None if len(found) < max(2, rule.last) else STATE)
+        if one is None:
+            damaged.append(path)
+        else:
+            found.append(one)
+    kept = keep(found, rule, state.good)
+    for path in (*(one.path for one in found if one.path not in kept), *damaged):
+        _remove(path)
 
 
-def _whole(path: Path) -> bool:
+def _described(path: Path, only: str | None) -> Kept | None:
+    """None for a damaged one."""
     try:
-        load(path)
+        description = msgspec.json.decode(_contents(path, only)[STATE], type=_Description)
     except ValueError:
-        return False
-    return True
-
-
-def _evaluation(path: Path) -> float | None:
-    try:
-        value = json.loads((path / STATE).read_bytes())["loop"]["last_eval"]
-    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return value if isinstance(value, float) else None
+    return Kept(path, description.saved_at, description.loop.last_eval)
+
+
+def _remove(path: Path) -> None:
+    """The name goes first: what is left of a removal that was cut short is no damaged checkpoint."""
+    removed = path.with_name(_OLD + path.name)
+    with contextlib.suppress(OSError):
+        path.rename(removed)
+        shutil.rmtree(removed, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """What a crash left half written or half removed."""
+    for path in folder.iterdir():
+        if path.name.startswith((_NEW, _OLD)):
+            shutil.rmtree(path, ignore_errors=True)

@@ -20,6 +20,7 @@ from engine.training.budget import Budget
 from engine.training.checkpoint import LoopState
 from engine.training.devices import Device
 from engine.training.optim import Optimizer
+from engine.training.randomness import RandomStates
 from engine.training.settings import Recipe
 from engine.training.stream import Tokens, general_windows
 
@@ -48,6 +49,8 @@ class Job:
     training_log: Path
     resumed: Path | None = None
     """The checkpoint it goes on from."""
+    random: RandomStates | None = None
+    """Its random states, to be set right before the first step."""
     budget: Budget | None = None
     """Memory it may take; None: not bounded."""
     log_rows: list[dict[str, float | int | None]] = field(default_factory=list)

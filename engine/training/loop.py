@@ -26,9 +26,12 @@ def train(job: Job) -> LoopState:
     pace = plan(job)
     meter = Meter(job, pace)
     saver = Saver(job, meter)
-    recovery = Recovery(job, meter)
+    recovery = Recovery(job, meter, saver)
     if state.draw == 0:
         meter.evaluate(recipe.eval_bytes)
+    if job.random is not None:
+        # The last thing before the first step: what was measured meanwhile has drawn numbers.
+        job.random.restore()
     while state.step < state.max_steps:
         if obey(job, saver):
             saver.save()
@@ -56,6 +59,5 @@ def train(job: Job) -> LoopState:
             meter.evaluate(recipe.eval_bytes * (4 if last else 1))
         if last or meter.epoch >= state.epoch + 1:
             meter.epoch_done(lr)
-        if last or saver.due:
-            recovery.saved(saver.save())
+        recovery.saved(saver.keep(last=last))
     return state

@@ -17,7 +17,7 @@ from engine.models.transformer import ModelConfig, Transformer
 from engine.training import checkpoint
 from engine.training.batches import Batches
 from engine.training.budget import Budget, effective_budget, tokens_per_pass
-from engine.training.checkpoint import Checkpoint, LoopState
+from engine.training.checkpoint import Checkpoint, LoopState, Origin
 from engine.training.devices import choose_device
 from engine.training.job import Job
 from engine.training.optim import Optimizer
@@ -117,13 +117,20 @@ def start(
         if recipe.max_steps is not None and not state.fixed_steps and recipe.time_budget_s is None:
             state.max_steps = max(state.step, min(most, recipe.max_steps))
         try:
-            model.load_state_dict(resumed.weights)
+            checkpoint.load_trainable(model, resumed.weights)
             optimizer.restore(resumed.optimizer)
         except (RuntimeError, KeyError) as problem:
             raise BadInput(_("the checkpoint belongs to another model"), path=resumed.path) from problem
         optimizer.peak = state.peak_lr
         ctx.log(_("goes on from step {step}: {path}").format(step=state.step, path=resumed.path))
-        resumed.restore_random()
+        if resumed.origin not in (Origin(), Origin.here()):
+            ctx.log(
+                _(
+                    "the checkpoint was computed by {old}, this is {new}: "
+                    "steps from here on may differ in their last digits"
+                ).format(old=resumed.origin, new=Origin.here()),
+                "warning",
+            )
     ctx.log(
         _("computes on {device} with {threads} threads in {format} ({reason})").format(
             device=device.name,
@@ -146,6 +153,7 @@ def start(
         training_log=ctx.workspace.root / "training_log.json",
         budget=budget,
         resumed=resumed.path if resumed is not None else None,
+        random=resumed.random if resumed is not None else None,
     )
 
 

@@ -17,6 +17,7 @@ from engine.training import checkpoint
 from engine.training.checkpoint import LoopState
 from engine.training.job import Job
 from engine.training.meter import Meter
+from engine.training.saver import Saver
 from engine.training.watch import Decision, Watch
 
 NAMED = 8
@@ -39,10 +40,10 @@ class _Kept:
 class Recovery:
     """Looks at each step before it reaches the weights."""
 
-    def __init__(self, job: Job, meter: Meter) -> None:
-        self.job, self.meter = job, meter
+    def __init__(self, job: Job, meter: Meter, saver: Saver) -> None:
+        self.job, self.meter, self.saver = job, meter, saver
         self.watch = Watch(job.state.watch)
-        self._good = job.resumed
+        self._good = _good_one(job)
         self._start = None if job.resumed is not None else _keep(job)
         """In memory only until there is a checkpoint."""
         self._saved: Path | None = None
@@ -71,6 +72,7 @@ class Recovery:
             state.watch.taken = state.draw - 1
             if self._saved is not None:
                 self._good, self._saved, self._start = self._saved, None, None
+                state.good = self._good.name
             return False
         job.optimizer.zero_grad()
         state.discarded += 1
@@ -100,12 +102,14 @@ class Recovery:
         if kept is None or self.watch.returned(kept.state.watch) is Decision.STOP:
             self._tell(cause, Decision.STOP, loss, norm, [])
             raise RunFailed(self._failure(cause), mend=f"h2q-tui runs show {job.ctx.spec.run_id}")
-        job.model.load_state_dict(kept.weights)
+        checkpoint.load_trainable(job.model, kept.weights)
         job.optimizer.restore(kept.optimizer)
         for name in RETURNING:
             setattr(state, name, getattr(kept.state, name))
         self._saved = None
         self._tell(cause, Decision.BACK, loss, norm, [], step=step, back_to=state.step)
+        # A crash from here on must not go on from what was left behind.
+        self.saver.save()
 
     def _kept(self) -> _Kept | None:
         """The last good place: a checkpoint that still is whole, else the newest one, else the start."""
@@ -158,5 +162,13 @@ class Recovery:
 
 
 def _keep(job: Job) -> _Kept:
-    weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in job.model.state_dict().items()}
-    return _Kept(copy.deepcopy(job.state), weights, job.optimizer.state())
+    taken = checkpoint.snapshot(job.state, checkpoint.trainable(job.model), job.optimizer.state())
+    return _Kept(taken.state, taken.weights, taken.optimizer)
+
+
+def _good_one(job: Job) -> Path | None:
+    """The checkpoint that a resumed run would have returned to before, if it is still there."""
+    if job.resumed is None or not job.state.good:
+        return job.resumed
+    good = job.resumed.with_name(job.state.good)
+    return good if good.is_dir() else job.resumed

@@ -1,16 +1,20 @@
-"""When a checkpoint of a running phase is written, and what happens when the disk is full."""
+"""When a checkpoint of a running phase is taken, the thread that writes it, and what a full disk means."""
 
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+from engine.config import load_settings
 from engine.errors import Interrupted
 from engine.i18n import _
 from engine.runs.events import CheckpointWritten, RunStatus, StatusChanged
 from engine.training import checkpoint
 from engine.training.job import Job
 from engine.training.meter import Meter
+from engine.training.retention import Retention
 from engine.training.retry import retried
 
 PATIENCE = 2
@@ -18,67 +22,124 @@ PATIENCE = 2
 _RETRY_S = 5.0
 
 
+@dataclass(frozen=True)
+class _Written:
+    path: Path
+    size: int
+    seconds: float
+
+
 class Saver:
-    """Writes checkpoints at least every `recipe.checkpoint_every_s` seconds."""
+    """Takes a checkpoint at least every `recipe.checkpoint_every_s` seconds.
+
+    A step waits for the copy in memory alone; a thread serialises, hashes, writes and syncs it.
+    """
 
     def __init__(self, job: Job, meter: Meter) -> None:
         self.job, self.meter = job, meter
         self.problem = ""
         """Why the last attempt failed."""
+        settings = load_settings(job.ctx.workspace)
+        self._rule = Retention(last=settings.checkpoints_last, hourly=settings.checkpoints_hourly)
         self._good = self._tried = time.monotonic()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[_Written] | None = None
+        self._taken: checkpoint.LoopState | None = None
+        """What is being written."""
 
     @property
     def due(self) -> bool:
-        return time.monotonic() - self._tried >= self.job.recipe.checkpoint_every_s
+        return self._writing is None and time.monotonic() - self._tried >= self.job.recipe.checkpoint_every_s
+
+    def keep(self, *, last: bool = False) -> Path | None:
+        """After each step: begins one when it is due, and gives the path of one that has come to the disk since.
+
+        `last` waits for it. Raises Interrupted as `save` does.
+        """
+        if last:
+            return self.save()
+        done = None
+        if self._writing is not None and self._writing.done():
+            done = self._finish()
+            if done is None and self._overdue:
+                done = self._wait_for_room()
+        if self.due:
+            self._begin()
+            self.meter.resume()
+        return done
 
     def save(self) -> Path | None:
-        """Writes one; None when that failed, which is told. A second one at the same step is not written.
+        """Writes one and waits for it; None when that failed, which is told.
 
         When none could be written for `PATIENCE` intervals it waits until there is room; Interrupted is
         raised when the run is stopped meanwhile.
         """
-        path = self._write()
-        overdue = PATIENCE * self.job.recipe.checkpoint_every_s
-        if path is None and time.monotonic() - self._good > overdue:
-            self.job.ctx.emit(StatusChanged(status=RunStatus.PAUSED, reason=self.problem))
-            while path is None:
-                time.sleep(_RETRY_S)
-                if self.job.ctx.stop_requested:
-                    raise Interrupted(_("stopped without a checkpoint: {reason}").format(reason=self.problem))
-                path = self._write()
-            self.job.ctx.emit(StatusChanged(status=RunStatus.RUNNING))
+        if self._writing is not None:
+            self._finish()
+        self._begin()
+        path = self._finish()
+        if path is None and self._overdue:
+            path = self._wait_for_room()
         self.meter.resume()
         return path
 
-    def _write(self) -> Path | None:
-        job, begin = self.job, time.monotonic()
-        self._tried = begin
+    @property
+    def _overdue(self) -> bool:
+        return time.monotonic() - self._good > PATIENCE * self.job.recipe.checkpoint_every_s
+
+    def _wait_for_room(self) -> Path:
+        self.job.ctx.emit(StatusChanged(status=RunStatus.PAUSED, reason=self.problem))
+        path = None
+        while path is None:
+            time.sleep(_RETRY_S)
+            if self.job.ctx.stop_requested:
+                raise Interrupted(_("stopped without a checkpoint: {reason}").format(reason=self.problem))
+            self._begin()
+            path = self._finish()
+        self.job.ctx.emit(StatusChanged(status=RunStatus.RUNNING))
+        self.meter.resume()
+        return path
+
+    def _begin(self) -> None:
+        """Copies everything and hands it to the thread."""
+        job, self._tried = self.job, time.monotonic()
         job.state.seconds = self.meter.seconds
+        taken = checkpoint.snapshot(job.state, checkpoint.trainable(job.model), job.optimizer.state())
+        self._taken = taken.state
+        self._writing = self._writer.submit(self._write, taken)
+
+    def _write(self, taken: checkpoint.Snapshot) -> _Written:
+        begin = time.monotonic()
+        path, size = retried(
+            lambda: checkpoint.write(self.job.checkpoints, taken, self._rule), self.job.retrying
+        )
+        return _Written(path, size, time.monotonic() - begin)
+
+    def _finish(self) -> Path | None:
+        """Waits for the thread and tells what came of it."""
+        assert self._writing is not None and self._taken is not None
+        job, state, writing = self.job, self._taken, self._writing
+        self._writing = self._taken = None
         try:
-            path, size = retried(
-                lambda: checkpoint.save(
-                    job.checkpoints, job.state, job.model.state_dict(), job.optimizer.state()
-                ),
-                job.retrying,
-            )
+            written = writing.result()
         except OSError as problem:
             self.problem = problem.strerror or str(problem)
             job.ctx.log(
                 _("the checkpoint of step {step} could not be written: {reason}").format(
-                    step=job.state.step, reason=self.problem
+                    step=state.step, reason=self.problem
                 ),
                 "error",
             )
             return None
-        self._good = self._tried = time.monotonic()
+        self._good = time.monotonic()
         job.ctx.emit(
             CheckpointWritten(
-                phase=job.state.phase,
-                step=job.state.step,
-                path=str(path),
-                seconds=self._good - begin,
-                bytes=size,
-                loss=job.state.loss,
+                phase=state.phase,
+                step=state.step,
+                path=str(written.path),
+                seconds=written.seconds,
+                bytes=written.size,
+                loss=state.loss,
             )
         )
-        return path
+        return written.path

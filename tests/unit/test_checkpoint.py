@@ -19,7 +19,7 @@ STATE = {"momentum/w": torch.ones(2, 3)}
 
 
 def written(folder: Path, step: int, evaluation: float | None = None, phase: str = "scratch") -> Path:
-    state = LoopState(phase=phase, step=step, max_steps=100, peak_lr=0.1, last_eval=evaluation)
+    state = LoopState(phase=phase, step=step, draw=step, max_steps=100, peak_lr=0.1, last_eval=evaluation)
     return save(folder, state, WEIGHTS, STATE)[0]
 
 
@@ -43,7 +43,7 @@ def test_random_states_come_back(tmp_path: Path) -> None:
     path = written(tmp_path, 1)
     wanted = (torch.rand(3).tolist(), random.random(), np.random.rand())
     seed_all(4)
-    load(path).restore_random()
+    load(path).random.restore()
     assert (torch.rand(3).tolist(), random.random(), np.random.rand()) == wanted
 
 
@@ -66,14 +66,9 @@ def test_any_flipped_bit_is_named_and_the_older_one_is_taken(
     (path / name).write_bytes(data)
     found = newest(folder, "scratch")
     assert found.checkpoint is not None
-    if found.checkpoint.state.step == 2:
-        # A flip inside white space or a letter's case of JSON that changes no value does no harm.
-        assert name == "manifest.json"
-        assert torch.equal(found.checkpoint.weights["w"], WEIGHTS["w"])
-    else:
-        assert found.checkpoint.state.step == 1
-        assert str(path) in found.damaged[0]
-        assert name in found.damaged[0] or name == "manifest.json"
+    assert found.checkpoint.state.step == 1
+    assert str(path) in found.damaged[0]
+    assert name in found.damaged[0] or name == "manifest.json"
 
 
 def test_a_folder_half_written_or_cut_short_is_passed_over(tmp_path: Path) -> None:
@@ -119,7 +114,7 @@ def test_a_full_disk_leaves_the_older_ones_and_no_litter(
         path.write_bytes(data[:10])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_write_synced", full)
+    monkeypatch.setattr(checkpoint, "write_new", full)
     with pytest.raises(OSError, match="No space"):
         written(tmp_path, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["scratch-0000001"]
@@ -136,6 +131,9 @@ def test_a_state_of_another_program_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, 1)
     (path / "extra.bin").write_bytes(b"1")
     assert load(path).state.step == 1
-    (path / "manifest.json").write_text('{"schema": 1, "files": {"../../etc/passwd": "00"}}')
+    (path / "manifest.json").write_text('{"schema":1,"files":{"../../etc/passwd":"00"}}')
     with pytest.raises(ValueError, match="names other files"):
+        load(path)
+    (path / "manifest.json").write_text('{"schema":9,"files":{}}')
+    with pytest.raises(ValueError, match="another version"):
         load(path)

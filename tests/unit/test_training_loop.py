@@ -239,15 +239,15 @@ def test_three_in_a_row_end_the_run_in_one_sentence(tmp_path: Path, monkeypatch:
 
 
 def test_a_full_disk_does_not_stop_training_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save, tries = checkpoint.save, []
+    write, tries = checkpoint.write, []
 
     def sometimes(*arguments):  # type: ignore[no-untyped-def]
         tries.append(1)
         if len(tries) < 3:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return save(*arguments)
+        return write(*arguments)
 
-    monkeypatch.setattr("engine.training.checkpoint.save", sometimes)
+    monkeypatch.setattr("engine.training.checkpoint.write", sometimes)
     ctx = commanded(tmp_path, (1, "checkpoint", ""), (2, "checkpoint", ""))
     run(ctx, tmp_path)
     assert [event.step for event in events(ctx, CheckpointWritten)] == [6]
@@ -257,15 +257,15 @@ def test_a_full_disk_does_not_stop_training_at_once(tmp_path: Path, monkeypatch:
 def test_with_the_disk_full_for_long_it_pauses_until_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save, tries = checkpoint.save, []
+    write, tries = checkpoint.write, []
 
     def sometimes(*arguments):  # type: ignore[no-untyped-def]
         tries.append(1)
         if len(tries) < 4:
             raise OSError(errno.ENOSPC, "No space left on device")
-        return save(*arguments)
+        return write(*arguments)
 
-    monkeypatch.setattr("engine.training.checkpoint.save", sometimes)
+    monkeypatch.setattr("engine.training.checkpoint.write", sometimes)
     monkeypatch.setattr(saver, "_RETRY_S", 0.0)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path, tiny(checkpoint_every_s=1e-6))

@@ -1,0 +1,44 @@
+"""The random states of every library that a step may draw from, as tensors and plain values."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+CPU, DEVICE, NUMPY = "torch", "device", "numpy"
+
+
+@dataclass(frozen=True)
+class RandomStates:
+    """States of torch (processor and accelerator), Python and NumPy at one moment."""
+
+    tensors: dict[str, Tensor]
+    """By `CPU`, `NUMPY` (its 624 words as int64), and `DEVICE` where torch computes on an accelerator."""
+    python: list[Any]
+    """As `random.getstate()` gives it, in JSON's types."""
+    numpy: dict[str, Any]
+    """Name of NumPy's generator, and its state beside the words."""
+
+    @classmethod
+    def now(cls) -> RandomStates:
+        name, keys, *rest = np.random.get_state(legacy=True)
+        tensors = {CPU: torch.get_rng_state(), NUMPY: torch.from_numpy(np.asarray(keys).astype(np.int64))}
+        if torch.accelerator.is_available():
+            tensors[DEVICE] = torch.get_device_module().get_rng_state().cpu()
+        version, numbers, gauss = random.getstate()
+        return cls(tensors, [version, list(numbers), gauss], {"name": name, "rest": rest})
+
+    def restore(self) -> None:
+        """Sets them. Call it last before the first step: measuring draws numbers, too. Raises ValueError."""
+        torch.set_rng_state(self.tensors[CPU])
+        if DEVICE in self.tensors and torch.accelerator.is_available():
+            torch.get_device_module().set_rng_state(self.tensors[DEVICE])
+        version, numbers, gauss = self.python
+        random.setstate((version, tuple(numbers), gauss))
+        words = self.tensors[NUMPY].numpy().astype(np.uint32)
+        np.random.set_state((self.numpy["name"], words, *self.numpy["rest"]))
