@@ -12,6 +12,7 @@ import re
 import tempfile
 import textwrap
 from functools import partial
+from math import erfc, sqrt
 from pathlib import Path
 
 from bench.corpus import asked, labelled
@@ -23,7 +24,8 @@ from engine.corpus.filters.endings import is_cut, loop_share
 from engine.corpus.filters.meaning import may_mean_the_same
 from engine.corpus.filters.normalise import fold
 from engine.corpus.semantic import by_meaning
-from engine.embedding.calibration import calibrate
+from engine.embedding.calibration import calibrate, sure_threshold, threshold
+from engine.embedding.calibration import labelled as shipped_pairs
 from engine.embedding.opening import open_embedder
 from engine.memory.points import Conversation, Role, Turn
 from engine.memory.store import MemoryStore
@@ -128,6 +130,51 @@ def meaning(full: bool) -> list[BenchResult]:
     return results
 
 
+def calibrated(full: bool) -> list[BenchResult]:
+    """Whether a threshold that leaves something out keeps its word on pairs that it was not chosen by.
+
+    Embedders from useless to excellent are drawn: cosines of pairs that say the same lie so many deviations above
+    those that only look alike. Each is calibrated on as many pairs as are shipped and judged by the share of pairs
+    above its threshold that truly say the same.
+    """
+    import numpy as np
+
+    pairs = [
+        pair.same
+        for pair in shipped_pairs()
+        if pair.language == "zh" and may_mean_the_same(pair.one, pair.other)
+    ]
+    same, differ = sum(pairs), len(pairs) - sum(pairs)
+    chance = np.random.default_rng(11)
+    told = [True] * same + [False] * differ
+    lines = {}
+    for name, rule in (("ours", sure_threshold), ("seen", threshold)):
+        kept_word = said = 0
+        shares = []
+        for apart in (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0):
+            for _try in range(200 if full else 25):
+                cosines = np.concatenate([chance.normal(apart, 1, same), chance.normal(0, 1, differ)])
+                least = rule(zip(cosines.tolist(), told, strict=True))
+                if least is None:
+                    continue
+                right, wrong = same * erfc((least - apart) / sqrt(2)), differ * erfc(least / sqrt(2))
+                shares.append(right / (right + wrong))
+                said += 1
+                kept_word += shares[-1] >= 0.95
+        lines[name] = (kept_word / max(1, said), sum(shares) / max(1, len(shares)), said)
+    theirs = lines["seen"]
+    note = (
+        f"{lines['ours'][2]} drawn embedders that leave something out; chosen by the share that was seen, "
+        f"{theirs[0]:.2f} of {theirs[2]} kept their word"
+    )
+    return [
+        asked("corpus.semantic.sure", lines["ours"][0], 0.95, note),
+        asked(
+            "corpus.semantic.drawn_precision", lines["ours"][1], 0.95, f"mean of the same; {theirs[1]:.3f} so"
+        ),
+    ]
+
+
 def _embedder(setting: str, pairs: list[tuple[str, str, bool]]) -> list[BenchResult]:
     embedder = open_embedder(setting, Path.cwd())
     assert embedder is not None
@@ -184,5 +231,11 @@ def acting(full: bool) -> list[BenchResult]:
 BENCHMARKS = (
     Benchmark("corpus.low_value.answers", "answers that loop, and good ones", spoiled, 1.0),
     Benchmark("corpus.semantic", "what is left out by meaning on PAWS-X", meaning, 6.0),
+    Benchmark(
+        "corpus.semantic_calibration",
+        "thresholds that leave out by meaning, on drawn embedders",
+        calibrated,
+        2.0,
+    ),
     Benchmark("corpus.injection", "markers that try to act on the template", acting, 4.0),
 )

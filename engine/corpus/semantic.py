@@ -1,7 +1,7 @@
 """The semantic stage: what is about the same is grouped, and what says the same is left out where that is sure.
 
 With an embedder, a conversation is left out only when its questions and its answers both lie above the
-cosine from which 95 % of the labelled pairs say the same (`embedding.calibration`), both were read to their
+cosine from which surely 95 % of the labelled pairs say the same (`embedding.calibration`), both were read to their
 end, and no figure, negation or name differs. Without one, character n-grams group and nothing is left out.
 """
 

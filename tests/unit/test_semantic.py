@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.config import Settings, save_settings
 from engine.corpus.build import build_corpus
@@ -23,7 +25,7 @@ from engine.corpus.review import ReviewStore
 from engine.corpus.semantic import by_meaning
 from engine.corpus.stats import stats
 from engine.embedding import opening
-from engine.embedding.calibration import calibrate, labelled, threshold
+from engine.embedding.calibration import calibrate, labelled, sure_threshold, threshold
 from engine.embedding.ollama_model import OllamaModel
 from engine.embedding.opening import described, open_embedder
 from engine.embedding.sentence_model import SentenceModel
@@ -172,17 +174,21 @@ class Understanding:
     meanings = (("好用", "实用"), ("哪款", "什么样的"), ("选择", "挑选"))
 
     def __init__(self) -> None:
-        self.same = {pair.other: pair.one for pair in labelled() if pair.same}
+        self.differ = {text for pair in labelled() if not pair.same for text in (pair.one, pair.other)}
+        self.same = {
+            pair.other: pair.one for pair in labelled() if pair.same and pair.other not in self.differ
+        }
 
     def encode(self, texts: Sequence[str]) -> Matrix:
         return np.stack([self._vector(text) for text in texts])
 
     def _vector(self, text: str) -> Matrix:
         text = self.same.get(text, text)
-        for one, other in self.meanings:
-            text = text.replace(other, one)
-        # figures and negation are what embedders hardly see
-        text = "".join(character for character in text if not character.isdigit()).replace("不要", "要")
+        if text not in self.differ:
+            for one, other in self.meanings:
+                text = text.replace(other, one)
+            # figures and negation are what embedders hardly see
+            text = "".join(character for character in text if not character.isdigit()).replace("不要", "要")
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
         vector = np.random.default_rng(seed).standard_normal(64).astype(np.float32)
         unit: Matrix = vector / np.linalg.norm(vector)
@@ -259,6 +265,24 @@ def test_thresholds_are_measured_for_each_language_and_missing_where_nothing_is_
     assert threshold([(0.9, True)] * 3) is None
     assert threshold([(0.9, True)] * 9 + [(0.9, False)]) is None
     assert threshold([]) is None
+
+
+def test_what_leaves_something_out_needs_proof_and_not_luck() -> None:
+    assert sure_threshold([(0.9, True)] * 58) is None
+    assert sure_threshold([(0.9, True)] * 59) == 0.9
+    assert sure_threshold([(0.9, True)] * 59 + [(0.8, False)] * 5) == 0.9
+    assert sure_threshold([(0.9, True)] * 92 + [(0.9, False)]) == 0.9
+    assert sure_threshold([(0.9, True)] * 91 + [(0.9, False)]) is None
+    assert sure_threshold([]) is None
+
+
+@given(st.lists(st.tuples(st.floats(-1, 1), st.booleans()), max_size=300))
+def test_a_sure_threshold_is_never_below_what_was_seen(cosines: list[tuple[float, bool]]) -> None:
+    sure, seen = sure_threshold(cosines), threshold(cosines)
+    if sure is not None:
+        assert seen is not None and seen <= sure
+        above = [same for cosine, same in cosines if cosine >= sure]
+        assert sum(above) >= 0.95 * len(above)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ _CUT_LEAST = 80
 
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 _HANGING = re.compile(
-    r"(?:[，、,;；（(「『“《\[{]|\n[ \t]*(?:[-*•]|\d{1,3}[.)、．])"
+    r"(?:[，、,；（(「『“《\[{]|\n[ \t]*(?:[-*•]|\d{1,3}[.)、．])"
     r"|(?:以及|并且|而且|但是|因为|所以|如果|例如|比如|包括|或者)"
     r"|(?<![A-Za-z])(?:and|or|but|because|the|an?|of|to|with|for|is|are|that|which|if|such as|including))$"
 )
