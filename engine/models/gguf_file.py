@@ -66,6 +66,8 @@ class GgufFile:
     path: Path
     size: int
     metadata: dict[str, Any]
+    types: dict[str, tuple[int, int | None]]
+    """GGUF's number for the type of each value; of an array also that of its items."""
     tensors: dict[str, GgufTensor]
 
     def text(self, key: str, default: str = "") -> str:
@@ -102,20 +104,25 @@ class GgufFile:
     def rows(self, tensor: GgufTensor) -> Iterator[tuple[int, Tensor]]:
         """(first row, values `(n, columns)`) over the whole tensor, in blocks of at most `CHUNK` elements.
 
-        A tensor of one dimension counts as one row. Plain types come as they are stored, others as float32.
+        A tensor of one dimension counts as one row. Raises BadInput as `read_rows`.
+        """
+        columns = tensor.shape[-1]
+        total = tensor.elements // columns
+        step = max(1, CHUNK // columns)
+        for start in range(0, total, step):
+            yield start, self.read_rows(tensor, start, min(start + step, total))
+
+    def read_rows(self, tensor: GgufTensor, start: int, stop: int) -> Tensor:
+        """Rows `start` to `stop`, `(stop - start, columns)`: plain types as stored, others as float32.
+
         Raises BadInput when the file is shorter than it was.
         """
-        columns = tensor.shape[-1] if tensor.shape else 1
-        total = tensor.elements // columns
-        row_bytes = tensor.nbytes // total
-        step = max(1, CHUNK // columns)
+        row_bytes = tensor.nbytes // (tensor.elements // tensor.shape[-1])
+        data = np.empty((stop - start, row_bytes), dtype=np.uint8)
         with self.path.open("rb", buffering=0) as file:
-            for start in range(0, total, step):
-                count = min(step, total - start)
-                data = np.empty(count * row_bytes, dtype=np.uint8)
-                if _fill(file, tensor.offset + start * row_bytes, data) != data.nbytes:
-                    raise _truncated(self.path)
-                yield start, _values(data.reshape(count, row_bytes), tensor.type)
+            if _fill(file, tensor.offset + start * row_bytes, data.reshape(-1)) != data.nbytes:
+                raise _truncated(self.path)
+        return _values(data, tensor.type)
 
     def read(self, tensor: GgufTensor) -> Tensor:
         """The whole tensor as float32: for small ones. Raises BadInput as `rows`."""
@@ -170,10 +177,16 @@ class _Head:
                 path=self.path,
             )
         tensor_count, key_count = self.count("Q"), self.count("Q")
-        metadata = {}
+        metadata: dict[str, Any] = {}
+        types: dict[str, tuple[int, int | None]] = {}
         for _number in range(key_count):
-            key = self.string()
-            metadata[key] = self.value(self.scalar("I"))
+            key, kind = self.string(), self.scalar("I")
+            types[key] = kind, None
+            if kind == _ARRAY:
+                types[key] = kind, self.scalar("I")
+                metadata[key] = self.items(types[key][1])
+            else:
+                metadata[key] = self.value(kind)
         if metadata.get("split.count", 0) not in (0, 1):
             raise BadInput(_("this GGUF file is one part of several; join them first"), path=self.path)
         table = [self.entry() for _number in range(tensor_count)]
@@ -187,7 +200,7 @@ class _Head:
             if name in tensors:
                 raise self.broken()
             tensors[name] = tensor
-        return GgufFile(self.path, self.size, metadata, tensors)
+        return GgufFile(self.path, self.size, metadata, types, tensors)
 
     def place(self, name: str, shape: tuple[int, ...], kind: int, offset: int) -> GgufTensor:
         try:
@@ -218,14 +231,15 @@ class _Head:
             return self.scalar(_SCALARS[kind])
         if kind == _STRING:
             return self.string()
-        if kind != _ARRAY:
-            raise self.broken()
-        inner, count = self.scalar("I"), self.count("Q")
-        if inner == _STRING:
+        raise self.broken()
+
+    def items(self, kind: int | None) -> list[Any]:
+        count = self.count("Q")
+        if kind == _STRING:
             return [self.string() for _number in range(count)]
-        if inner not in _SCALARS:
+        if kind not in _SCALARS:
             raise self.broken()
-        code = "<" + str(count) + _SCALARS[inner]
+        code = "<" + str(count) + _SCALARS[kind]
         return list(struct.unpack(code, self.take(struct.calcsize(code))))
 
     def string(self) -> str:

@@ -135,5 +135,7 @@ def _model_of(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     make: Any = AutoModelForCausalLM
     with no_init_weights():
         model: PreTrainedModel = make.from_config(config, dtype=dtype)
+    if config.tie_word_embeddings:
+        model.tie_weights()
     model.train(False)
     return model
