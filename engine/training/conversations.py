@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,11 +16,11 @@ from engine.errors import BadInput, NotEnoughData
 from engine.i18n import _
 from engine.models.template import ChatMessage, Rendered, windows
 from engine.models.tokenizer import END_OF_TEXT
-from engine.training.batches import Batch, Pass, text_pass
+from engine.training.batches import Batch, Buffers, Pass, text_pass, windows_per_pass
 from engine.training.settings import Recipe, Stretch
 from engine.training.stream import TextStream
 
-_JITTER = 0.15
+JITTER = 0.15
 """Lengths are mixed this much before they are sorted, so that batches differ from epoch to epoch."""
 
 
@@ -115,6 +116,8 @@ class NativeBatches:
         self.data, self.replay, self.recipe = data, replay, recipe
         self.context, self.tokens_per_pass = context, tokens_per_pass
         self.share = recipe.replay if replay is not None else 0.0
+        self.buffers = Buffers()
+        self._lock = threading.RLock()
         self._plans: dict[int, list[NDArray[np.int64]]] = {}
         self._counts: list[int] = []
 
@@ -130,9 +133,10 @@ class NativeBatches:
         members = self._plan(epoch)[index]
         longest = int(self.data.lengths[members].max()) - 1
         trained = sum(int(self.data[int(member)][1][1:].sum()) for member in members)
-        rows = max(1, self.tokens_per_pass // longest)
+        rows = windows_per_pass(self.recipe, self.tokens_per_pass, longest)
+        memories: list[NDArray[np.uint8]] = []
         passes = [
-            self._pass(members[at : at + rows], longest, (1 - self.share) / trained, 1 / trained)
+            self._pass(members[at : at + rows], longest, (1 - self.share) / trained, 1 / trained, memories)
             for at in range(0, len(members), rows)
         ]
         tokens = int(self.data.lengths[members].sum())
@@ -140,21 +144,33 @@ class NativeBatches:
             wanted = tokens * self.share / (1 - self.share)
             count = max(1, round(wanted / longest))
             length = max(8, min(self.context, round(wanted / count)))
-            texts = self.replay.windows(number, count, length + 1)
-            rows = max(1, self.tokens_per_pass // length)
+            texts, memory = self.buffers.take((count, length + 1), np.int64)
+            memories.append(memory)
+            self.replay.windows(number, count, length + 1, texts)
+            rows = windows_per_pass(self.recipe, self.tokens_per_pass, length)
             weight = self.share / (count * length)
             passes += [text_pass(texts[at : at + rows], weight, counted=0.0) for at in range(0, count, rows)]
             tokens += count * length
-        return Batch(passes, tokens)
+        return Batch(passes, tokens, self.buffers, memories)
 
     def samples(self, number: int, max_steps: int) -> list[str]:
         epoch, index = self._locate(number)
         names = [self.data.names[member] for member in self._plan(epoch)[index] if self.data.names]
         return list(dict.fromkeys(names))
 
-    def _pass(self, members: NDArray[np.int64], length: int, weight: float, counted: float) -> Pass:
-        ids = np.full((len(members), length + 1), END_OF_TEXT, dtype=np.int64)
-        mask = np.zeros((len(members), length + 1), dtype=np.float32)
+    def _pass(
+        self,
+        members: NDArray[np.int64],
+        length: int,
+        weight: float,
+        counted: float,
+        memories: list[NDArray[np.uint8]],
+    ) -> Pass:
+        ids, memory = self.buffers.take((len(members), length + 1), np.int64)
+        mask, more = self.buffers.take((len(members), length + 1), np.float32)
+        memories += [memory, more]
+        ids.fill(END_OF_TEXT)
+        mask.fill(0.0)
         for row, member in enumerate(members):
             tokens, train = self.data[int(member)]
             ids[row, : len(tokens)] = tokens
@@ -171,19 +187,21 @@ class NativeBatches:
         return epoch, number
 
     def _count(self, epoch: int) -> int:
-        while len(self._counts) <= epoch:
-            self._counts.append(len(self._plan(len(self._counts))))
-        return self._counts[epoch]
+        with self._lock:
+            while len(self._counts) <= epoch:
+                self._counts.append(len(self._plan(len(self._counts))))
+            return self._counts[epoch]
 
     def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
         """The batches of an epoch: windows of like length, cut where padding and all reach the bytes of a step."""
-        if epoch not in self._plans:
-            self._plans = {epoch: self._make_plan(epoch)}
-        return self._plans[epoch]
+        with self._lock:
+            if epoch not in self._plans:
+                self._plans = {epoch: self._make_plan(epoch)}
+            return self._plans[epoch]
 
     def _make_plan(self, epoch: int) -> list[NDArray[np.int64]]:
         rng = np.random.default_rng((self.recipe.seed, epoch, len(self.data)))
-        jitter = 1 + _JITTER * rng.random(len(self.data))
+        jitter = 1 + JITTER * rng.random(len(self.data))
         order = np.argsort(self.data.lengths * jitter, kind="stable")
         room = math.ceil(self.recipe.tokens_per_step * (1 - self.share))
         batches: list[NDArray[np.int64]] = []

@@ -31,11 +31,14 @@ class Meter:
         self._epoch_began = job.state.seconds
         self._waited = self._waited_total = 0.0
         self._first = True
+        self._batch: Batch | None = None
 
     def draw(self) -> Batch:
-        """The next batch; the time it takes counts as waiting for data."""
+        """The next batch; the time it takes counts as waiting for data. The one before it is given up."""
         state, begin = self.job.state, time.perf_counter()
-        batch = self.job.batches.draw(state.draw, state.max_steps)
+        if self._batch is not None:
+            self._batch.release()
+        self._batch = batch = self.job.batches.draw(state.draw, state.max_steps)
         state.draw += 1
         self._waited = time.perf_counter() - begin
         self._waited_total += self._waited

@@ -16,7 +16,16 @@ from engine.models.directory import load_model
 from engine.training.cgroup import backed
 from engine.training.conversations import NativeBatches, WindowSet
 from engine.training.loop import train
-from engine.training.phase import find_resume, finish, memory_budget, pass_size, start, tell_size
+from engine.training.phase import (
+    find_resume,
+    finish,
+    memory_budget,
+    pass_size,
+    prefetched,
+    start,
+    tell_size,
+    text_stream,
+)
 from engine.training.scratch import digest_of
 from engine.training.settings import Recipe, Stretch
 from engine.training.stream import TextStream
@@ -49,6 +58,7 @@ def train_native(
     name: str,
     out: Path,
     resume: Path | None = None,
+    batches: type[NativeBatches] = NativeBatches,
 ) -> ModelCard:
     """Continues the model in `base` on a dataset, with loss on the assistant's turns and their stop token only.
 
@@ -81,7 +91,7 @@ def train_native(
             ctx,
             recipe,
             model,
-            NativeBatches(data, replay, recipe, context, pass_tokens),
+            stack.enter_context(prefetched(ctx, batches(data, replay, recipe, context, pass_tokens))),
             general=replay_files,
             data_sha256=digest_of({"base": card.weights_sha256, "data": file_sha256(dataset.path)} | texts),
             pass_tokens=pass_tokens,
@@ -108,7 +118,7 @@ def _replay(ctx: RunContext, recipe: Recipe, files: Sequence[Path], context: int
             "warning",
         )
         return None
-    return TextStream.training(files, seed=recipe.seed, shortest=min(SHORTEST_REPLAY, context))
+    return text_stream(ctx, recipe, files, min(SHORTEST_REPLAY, context))
 
 
 def _digest(file: Path) -> str:

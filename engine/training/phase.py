@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.config import load_settings
 from engine.errors import BadInput
 from engine.i18n import _
 from engine.inference.client import make_room_sync
@@ -21,7 +20,9 @@ from engine.training.checkpoint import Checkpoint, LoopState, Origin
 from engine.training.devices import choose_device
 from engine.training.job import Job
 from engine.training.optim import Optimizer
+from engine.training.prefetch import Prefetch
 from engine.training.settings import Phase, Recipe
+from engine.training.stream import TextStream
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext
@@ -53,7 +54,7 @@ def memory_budget(ctx: RunContext, recipe: Recipe) -> Budget:
     """The effective budget, told to the run and to the person."""
     gigabytes = recipe.max_memory_gb
     if gigabytes is None:
-        gigabytes = load_settings(ctx.workspace).max_memory_gb
+        gigabytes = ctx.settings.max_memory_gb
     budget = effective_budget(gigabytes)
     # A pass is sized to three quarters of the budget: the inference service stays if it fits into the rest.
     if make_room_sync(ctx.workspace, 0.75 * budget.mb, budget.mb):
@@ -69,6 +70,24 @@ def pass_size(recipe: Recipe, model: Transformer, budget: Budget, resumed: Check
     if resumed is not None:
         return resumed.state.tokens_per_pass
     return tokens_per_pass(recipe, model.config, model.parameters_count(), budget)
+
+
+def text_stream(ctx: RunContext, recipe: Recipe, files: Sequence[Path], shortest: int) -> TextStream:
+    """The part of `files` to train on, with chunks as the settings say; raises as `TextStream.training` does."""
+    settings = ctx.settings
+    return TextStream.training(
+        files,
+        seed=recipe.seed,
+        shortest=shortest,
+        chunk_bytes=1024 * settings.data_chunk_size,
+        cached_chunks=settings.max_cached_chunks,
+    )
+
+
+def prefetched(ctx: RunContext, batches: Batches) -> Prefetch:
+    """`batches` prepared ahead by as many threads as the settings say."""
+    settings = ctx.settings
+    return Prefetch(batches, threads=settings.num_worker_threads, ahead=settings.prefetch_buffer_size)
 
 
 def start(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +14,17 @@ from engine.models.transformer import ModelConfig, Transformer
 from engine.training.batches import ScratchBatches
 from engine.training.cgroup import backed
 from engine.training.loop import train
-from engine.training.phase import find_resume, finish, memory_budget, pass_size, start, tell_size
+from engine.training.phase import (
+    find_resume,
+    finish,
+    memory_budget,
+    pass_size,
+    prefetched,
+    start,
+    tell_size,
+    text_stream,
+)
 from engine.training.settings import Recipe, Size
-from engine.training.stream import TextStream
 from engine.training.text_files import chinese_share, file_sha256, languages_of
 
 if TYPE_CHECKING:
@@ -41,7 +50,8 @@ def train_scratch(
     resumed = find_resume(ctx, recipe, resume)
     model = Transformer(config_of(recipe.size))
     model.initialise(recipe.seed)
-    with TextStream.training(files, seed=recipe.seed, shortest=recipe.stretches[0].context) as stream:
+    with ExitStack() as stack:
+        stream = stack.enter_context(text_stream(ctx, recipe, files, recipe.stretches[0].context))
         texts = {str(file): file_sha256(file) for file in files}
         lineage = Lineage(texts=texts, settings_sha256=recipe.digest())
         tell_size(ctx, model.config, model.parameters_count())
@@ -57,7 +67,7 @@ def train_scratch(
             ctx,
             recipe,
             model,
-            ScratchBatches(stream, recipe, pass_tokens),
+            stack.enter_context(prefetched(ctx, ScratchBatches(stream, recipe, pass_tokens))),
             general=files,
             data_sha256=digest_of(texts),
             pass_tokens=pass_tokens,

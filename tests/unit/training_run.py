@@ -23,9 +23,9 @@ torch.set_num_threads(1)
 SIZE = Size(dim=32, layers=1, heads=2, head_dim=16, ffn=32, context=64)
 
 
-def new_run(root: Path) -> RunContext:
+def new_run(root: Path, params: TrainParams | None = None) -> RunContext:
     """A run folder in the workspace `root` with its context; no process, no socket."""
-    spec = make_spec(root, TrainParams(mode=TrainMode.SCRATCH))
+    spec = make_spec(root, params or TrainParams(mode=TrainMode.SCRATCH))
     spec.folder.mkdir(parents=True)
     (spec.folder / "spec.json").write_bytes(encode_spec(spec))
     run_dir = RunDir(spec.folder)

@@ -1,0 +1,90 @@
+"""Batches prepared ahead by threads while the model computes. What is drawn stays a matter of its number alone."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from engine.training.batches import Batch, Batches
+from engine.training.settings import Stretch
+
+
+@dataclass(frozen=True)
+class _Order:
+    """All that decides a batch beside the source itself: one prepared for another order is not used."""
+
+    number: int
+    max_steps: int
+    tokens_per_pass: int
+
+
+class Prefetch:
+    """A source of batches that draws the next `ahead` ones of `source` in `threads` threads.
+
+    Draws out of the row (a measurement, a batch asked for again) are made at once by who asks. Close it, or
+    use it as a context manager; an error of a thread is raised by the draw whose batch it was.
+    """
+
+    def __init__(self, source: Batches, *, threads: int, ahead: int) -> None:
+        """Without threads every batch is drawn when it is asked for."""
+        self.source = source
+        self.ahead = ahead
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="loader") if threads > 0 else None
+        self._coming: OrderedDict[_Order, Future[Batch]] = OrderedDict()
+        self._next = 0
+        """Number after the newest one that was drawn in the row."""
+
+    @property
+    def tokens_per_pass(self) -> int:
+        return self.source.tokens_per_pass
+
+    @tokens_per_pass.setter
+    def tokens_per_pass(self, tokens: int) -> None:
+        self.source.tokens_per_pass = tokens
+
+    def steps(self) -> int:
+        return self.source.steps()
+
+    def epoch_after(self, draws: int, tokens: int) -> float:
+        return self.source.epoch_after(draws, tokens)
+
+    def samples(self, number: int, max_steps: int) -> list[str]:
+        return self.source.samples(number, max_steps)
+
+    def draw(self, number: int, max_steps: int, stretch: Stretch | None = None) -> Batch:
+        if self._pool is None or stretch is not None or number < self._next:
+            return self.source.draw(number, max_steps, stretch)
+        order = _Order(number, max_steps, self.tokens_per_pass)
+        if order not in self._coming:
+            # The first of the row, or the orders have changed: what comes was prepared for nothing.
+            self._forget()
+        self._next = number + 1
+        future = self._coming.pop(order, None)
+        for later in range(self._next, min(self._next + self.ahead, max_steps)):
+            self._order(_Order(later, max_steps, self.tokens_per_pass))
+        return self.source.draw(number, max_steps) if future is None else future.result()
+
+    def _order(self, order: _Order) -> None:
+        if self._pool is not None and order not in self._coming:
+            draw: Callable[[int, int], Batch] = self.source.draw
+            self._coming[order] = self._pool.submit(draw, order.number, order.max_steps)
+
+    def _forget(self) -> None:
+        for future in self._coming.values():
+            future.cancel()
+        self._coming.clear()
+
+    def close(self) -> None:
+        """Waits for what is being prepared and ends the threads."""
+        self._forget()
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    def __enter__(self) -> Prefetch:
+        return self
+
+    def __exit__(self, *_problem: object) -> None:
+        self.close()

@@ -1,0 +1,241 @@
+"""Batches prepared ahead, their memory used again, chunks of text kept: all without any change of what is learnt."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.config import Settings
+from engine.errors import BadInput
+from engine.runs.events import Step
+from engine.runs.spec import TrainParams
+from engine.training.batches import Batch, Buffers, ScratchBatches
+from engine.training.prefetch import Prefetch
+from engine.training.scratch import train_scratch
+from engine.training.settings import Phase, Recipe, Stretch, recipe_for
+from engine.training.stream import TextStream
+from engine.training.text_files import Span
+from tests.unit.training_run import events, new_run, text_file, tiny
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "a.txt"
+    path.write_bytes(np.random.default_rng(0).integers(97, 122, 20_000, dtype=np.uint8).tobytes())
+    return path
+
+
+def source(text: Path, recipe: Recipe | None = None) -> ScratchBatches:
+    return ScratchBatches(TextStream.training([text], seed=3, shortest=64), recipe or tiny(), 100)
+
+
+def same(one: Batch, other: Batch) -> bool:
+    return len(one.passes) == len(other.passes) and all(
+        torch.equal(getattr(a, name), getattr(b, name))
+        for a, b in zip(one.passes, other.passes, strict=True)
+        for name in ("ids", "targets", "weights", "counted")
+    )
+
+
+@given(
+    threads=st.integers(0, 3),
+    ahead=st.integers(1, 4),
+    moves=st.lists(st.sampled_from(["next", "again", "halve", "more"]), max_size=12),
+)
+@settings(max_examples=30, deadline=None)
+def test_what_is_drawn_ahead_is_what_would_have_been_drawn(
+    text: Path, threads: int, ahead: int, moves: list[str]
+) -> None:
+    plain, number, most = source(text), 0, 12
+    with Prefetch(source(text), threads=threads, ahead=ahead) as ready:
+        for move in moves:
+            if move == "next":
+                assert same(ready.draw(number, most), plain.draw(number, most))
+                number += 1
+            elif move == "again" and number:
+                assert same(ready.draw(number - 1, most), plain.draw(number - 1, most))
+            elif move == "halve":
+                ready.tokens_per_pass = plain.tokens_per_pass = max(16, plain.tokens_per_pass // 2)
+            else:
+                most += 7  # a person sets max_steps: the stretches move
+
+
+class Recorded:
+    """A source that notes which thread drew what."""
+
+    tokens_per_pass = 64
+
+    def __init__(self, breaks_at: int = -1) -> None:
+        self.drawn: list[tuple[int, str]] = []
+        self.breaks_at = breaks_at
+
+    def steps(self) -> int:
+        return 100
+
+    def epoch_after(self, draws: int, tokens: int) -> float:
+        return 0.0
+
+    def samples(self, number: int, max_steps: int) -> list[str]:
+        return []
+
+    def draw(self, number: int, max_steps: int, stretch: Stretch | None = None) -> Batch:
+        self.drawn.append((number, threading.current_thread().name))
+        if number == self.breaks_at:
+            raise BadInput("gone", path=Path("a.txt"))
+        return Batch([], number)
+
+
+def prepared(ready: Prefetch) -> None:
+    """Waits for all that has been ordered."""
+    for future in ready._coming.values():
+        future.result(timeout=30)
+
+
+def test_as_many_batches_as_set_are_prepared_by_the_loader_and_none_beyond_the_last() -> None:
+    there = Recorded()
+    with Prefetch(there, threads=1, ahead=3) as ready:
+        assert [ready.draw(number, 6).tokens for number in range(2)] == [0, 1]
+        prepared(ready)
+    assert sorted(number for number, _name in there.drawn) == [0, 1, 2, 3, 4]
+    assert {name.startswith("loader") for number, name in there.drawn if number > 0} == {True}
+    with Prefetch(there := Recorded(), threads=1, ahead=9) as ready:
+        ready.draw(0, 4)
+        prepared(ready)
+    assert max(number for number, _name in there.drawn) == 3
+
+
+def test_without_threads_each_batch_is_drawn_by_who_asks() -> None:
+    here = Recorded()
+    with Prefetch(here, threads=0, ahead=3) as ready:
+        for number in range(3):
+            ready.draw(number, 9)
+    assert here.drawn == [(number, threading.current_thread().name) for number in range(3)]
+
+
+def test_an_error_belongs_to_the_batch_that_could_not_be_drawn() -> None:
+    with Prefetch(Recorded(breaks_at=2), threads=1, ahead=3) as ready:
+        ready.draw(0, 9)
+        ready.draw(1, 9)
+        with pytest.raises(BadInput, match="gone"):
+            ready.draw(2, 9)
+
+
+def test_memory_of_released_batches_serves_the_next_ones_and_never_one_in_use(text: Path) -> None:
+    batches, plain = source(text), source(text)
+    kept = batches.draw(0, 6)
+    for number in range(1, 30):
+        batch = batches.draw(number, 60)
+        assert same(batch, plain.draw(number, 60))
+        batch.release()
+    assert batches.buffers.made <= 3
+    assert plain.buffers.made == 29
+    assert same(kept, plain.draw(0, 6))
+
+
+@given(sizes=st.lists(st.integers(1, 50), min_size=1, max_size=60))
+def test_buffers_are_as_large_as_asked_and_few(sizes: list[int]) -> None:
+    buffers = Buffers()
+    for size in sizes:
+        array, memory = buffers.take((size, 3), np.int64)
+        array.fill(7)
+        assert array.shape == (size, 3)
+        buffers.give([memory])
+    assert buffers.made <= len(set(sizes))
+    assert len(buffers._free) <= Buffers.KEPT
+
+
+@given(
+    contents=st.lists(st.binary(min_size=1, max_size=60), min_size=1, max_size=4),
+    chunk=st.integers(1, 40),
+    cached=st.integers(1, 9),
+    reads=st.lists(st.tuples(st.integers(0, 300), st.integers(1, 90)), max_size=8),
+)
+@settings(max_examples=60, deadline=None)
+def test_chunks_change_nothing_of_what_is_read(
+    contents: list[bytes],
+    chunk: int,
+    cached: int,
+    reads: list[tuple[int, int]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("chunks")
+    spans = []
+    for number, content in enumerate(contents):
+        path = folder / f"{number}.txt"
+        path.write_bytes(content)
+        spans.append(Span(path, 0, len(content)))
+    with TextStream(spans) as plain, TextStream(spans, chunk_bytes=chunk, cached_chunks=cached) as kept:
+        for start, length in reads:
+            assert np.array_equal(plain.read(start, length), kept.read(start, length))
+        assert len(kept._chunks) <= cached
+
+
+def test_chunks_save_reads_of_a_small_text_and_are_left_out_for_a_large_one(text: Path) -> None:
+    with (
+        TextStream.training([text], seed=0, shortest=16) as plain,
+        TextStream.training([text], seed=0, shortest=16, chunk_bytes=1024, cached_chunks=64) as kept,
+        TextStream.training([text], seed=0, shortest=16, chunk_bytes=1024, cached_chunks=2) as few,
+    ):
+        for step in range(20):
+            assert np.array_equal(plain.windows(step, 8, 17), kept.windows(step, 8, 17))
+            few.windows(step, 8, 17)
+    assert plain.reads == 160 and few.reads == 160
+    assert kept.reads <= 18  # 18,000 bytes in chunks of 1,024
+
+
+def test_threads_that_read_one_stream_at_once_read_it_right(text: Path) -> None:
+    with (
+        TextStream.training([text], seed=0, shortest=16, chunk_bytes=512, cached_chunks=20) as stream,
+        TextStream.training([text], seed=0, shortest=16) as plain,
+        Prefetch(ScratchBatches(stream, tiny(), 64), threads=4, ahead=8) as ready,
+    ):
+        expected = ScratchBatches(plain, tiny(), 64)
+        assert all(same(ready.draw(number, 200), expected.draw(number, 200)) for number in range(200))
+
+
+def test_the_settings_of_batches_become_the_recipe_and_flags_go_before_them() -> None:
+    chosen = Settings(streaming_batch_size=5, gradient_accumulation_steps=3, micro_batch_size=2)
+    recipe = recipe_for(TrainParams(context=128), Phase.SCRATCH, settings=chosen)
+    assert (recipe.stretches[-1].batch, recipe.accumulation, recipe.micro_batch) == (5, 3, 2)
+    asked = recipe_for(TrainParams(context=128, batch_size=7, accumulation=1), Phase.SCRATCH, settings=chosen)
+    assert (asked.stretches[-1].batch, asked.accumulation) == (7, 1)
+    assert recipe_for(TrainParams(), Phase.SCRATCH) == recipe_for(
+        TrainParams(), Phase.SCRATCH, settings=Settings()
+    )
+
+
+def test_a_micro_batch_cuts_the_same_batch_into_smaller_passes(text: Path) -> None:
+    whole, cut = source(text), source(text, msgspec.structs.replace(tiny(), micro_batch=1))
+    one, other = whole.draw(0, 6), cut.draw(0, 6)
+    assert [len(part.ids) for part in one.passes] == [4]
+    assert [len(part.ids) for part in other.passes] == [1, 1, 1, 1]
+    assert torch.equal(one.passes[0].ids, torch.cat([part.ids for part in other.passes]))
+
+
+@pytest.fixture
+def told_every_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    yield
+
+
+def test_a_run_learns_the_same_with_and_without_threads_chunks_and_small_passes(
+    tmp_path: Path, told_every_step: None
+) -> None:
+    losses = []
+    ways: dict[str, dict[str, bool | int | float | str]] = {
+        "a": {"num_worker_threads": 0, "data_chunk_size": 0},
+        "b": {"num_worker_threads": 2, "prefetch_buffer_size": 5, "data_chunk_size": 1},
+    }
+    for name, chosen in ways.items():
+        ctx = new_run(tmp_path / name, TrainParams(settings=chosen))
+        train_scratch(ctx, tiny(), [text_file(tmp_path)], name="m", out=tmp_path / name / "m")
+        losses.append([event.loss for event in events(ctx, Step)])
+    assert losses[0] == losses[1] and len(losses[0]) >= 6
