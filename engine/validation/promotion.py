@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from engine.atomic import fsync_dir, write_bytes
+from engine.atomic import fsync_dir, make_dirs, write_bytes
 from engine.errors import BadInput
 from engine.i18n import _
 from engine.models.card import read_card
@@ -141,7 +141,7 @@ def backups(ws: Workspace) -> list[Backup]:
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
     """One change at a time, also between processes."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_dirs(file.parent)
     fd = os.open(file.parent / f".{file.name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

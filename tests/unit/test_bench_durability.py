@@ -1,0 +1,54 @@
+"""After any power cut, failed write or flipped bit what was acknowledged is there; and the proof sees what is not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench import durability
+from engine.training import checkpoint
+from engine.training.checkpoint import LoopState
+
+
+def test_every_state_that_a_power_cut_can_leave_loads_what_was_acknowledged() -> None:
+    for tried in (durability.saves_crash(6, 2), durability.promotions_crash(4)):
+        assert (tried.wrong, tried.first) == (0, "")
+        assert tried.states > 60
+
+
+def forgets_the_file(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    os.write(fd, data)
+    os.close(fd)
+
+
+def removes_before_it_renames(folder: Path, state: LoopState) -> Path:
+    path = folder / f"{state.phase}-{state.draw:07d}"
+    if path.exists():
+        shutil.rmtree(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("write_new", forgets_the_file),
+        ("fsync_dir", lambda _folder: None),
+        ("make_dirs", lambda folder: folder.mkdir(parents=True, exist_ok=True)),
+        ("_free_name", removes_before_it_renames),
+    ],
+)
+def test_the_proof_sees_a_program_that_forgets_a_sync_or_replaces_too_early(
+    name: str, fault: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, name, fault)
+    assert durability.saves_crash(6, 2).wrong > 0
+
+
+def test_whichever_file_operation_fails_the_older_checkpoints_stay_and_the_next_one_comes() -> None:
+    (row,) = durability.io_errors(False)
+    assert row.met, row.notes
