@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.i18n import N_, _
+from engine.i18n import N_, _, n_
 
 REASONS = {
     "another key": N_("another key"),
@@ -77,6 +77,18 @@ def skipped_lines(skipped: dict[str, int]) -> list[str]:
         _("left out: {n} × {reason}").format(n=count, reason=reason_words(reason))
         for reason, count in sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
     ]
+
+
+def points_line(report: ImportReport) -> str:
+    """What becomes of memory points that are no conversations; "" where there are none."""
+    if not report.points:
+        return ""
+    told = n_(
+        "{n} memory point is a summary: kept to be looked up, not trained on",
+        "{n} memory points are summaries: kept to be looked up, not trained on",
+        report.points,
+    )
+    return told.format(n=report.points) + " → h2q-tui memory list --points"
 
 
 def reason_words(reason: str) -> str:

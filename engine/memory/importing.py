@@ -12,7 +12,14 @@ import msgspec
 
 from engine.errors import BadInput, UsageProblem
 from engine.i18n import _
-from engine.memory.import_report import FileReport, ImportReport, nothing_in, skipped_lines, summary
+from engine.memory.import_report import (
+    FileReport,
+    ImportReport,
+    nothing_in,
+    points_line,
+    skipped_lines,
+    summary,
+)
 from engine.memory.importers.badger import is_badger
 from engine.memory.importers.files import (
     OnBytes,
@@ -229,8 +236,9 @@ def run(ctx: RunContext) -> Outcome:
             on_progress=on_progress,
         )
         stage.detail = summary(report)
-    for line in skipped_lines(report.skipped):
-        ctx.log(line)
+    for line in (points_line(report), *skipped_lines(report.skipped)):
+        if line:
+            ctx.log(line)
     weekly_backup(ctx.workspace)
     return Outcome(status=RunStatus.DONE, result=report)
 

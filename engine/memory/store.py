@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,7 +20,7 @@ from engine.errors import BadInput
 from engine.i18n import _
 from engine.memory import erasing, ingest
 from engine.memory.ingest import ImportResult
-from engine.memory.points import Conversation, Item, Role, Turn
+from engine.memory.points import Conversation, Item, Recollection, Role, Turn
 from engine.memory.schema import MIGRATIONS, mend_of, migrate, schema_version
 
 _ROLES = {role.value: role for role in Role}
@@ -108,9 +109,18 @@ class MemoryStore:
 
     def conversations(self) -> Iterator[Conversation]:
         """All current conversations: dated ones from old to new, then the undated by id."""
-        yield from self._read(
-            "SELECT * FROM current_conversations ORDER BY started_at IS NULL, started_at, id"
-        )
+        ids = self.connection.execute(
+            "SELECT id FROM current_conversations ORDER BY started_at IS NULL, started_at, id"
+        ).fetchall()
+        yield from self.of([id_ for (id_,) in ids])
+
+    def of(self, ids: Sequence[str]) -> Iterator[Conversation]:
+        """The conversations of those ids, in that order; what memory has not is left out."""
+        for start in range(0, len(ids), _CHUNK):
+            yield from self._read(
+                "SELECT c.* FROM json_each(?) j JOIN conversations c ON c.id = j.value ORDER BY j.key",
+                (json.dumps(list(ids[start : start + _CHUNK])),),
+            )
 
     def newest(self, limit: int, *, source: str | None = None, offset: int = 0) -> Iterator[Conversation]:
         """Current conversations from new to old, the undated last."""
@@ -211,6 +221,27 @@ class MemoryStore:
         wanted = fold(text)
         rows = self.connection.execute("SELECT id, content, summary, keywords FROM memory_points ORDER BY id")
         return [row[0] for row in rows if wanted and any(wanted in fold(field) for field in row[1:])]
+
+    def points(self, text: str = "", *, limit: int = 50, offset: int = 0) -> list[Recollection]:
+        """Memory points that are no conversations, newest first; with `text`, those that contain it."""
+        wanted = set(self.points_with(text)) if text else None
+        rows = self.connection.execute(
+            "SELECT p.id, p.source, p.content, p.summary, p.keywords, p.created_at FROM memory_points p "
+            "JOIN imports i ON i.id = p.import_id WHERE i.completed_at IS NOT NULL "
+            "ORDER BY p.created_at IS NULL, p.created_at DESC, p.id"
+        )
+        found = (row for row in rows if wanted is None or row[0] in wanted)
+        return [
+            Recollection(
+                id=row[0],
+                source=row[1],
+                content=row[2],
+                summary=row[3],
+                keywords=tuple(json.loads(row[4])),
+                created_at=row[5],
+            )
+            for row in islice(found, offset, offset + limit)
+        ]
 
     def forget(self, ids: Iterable[str]) -> list[str]:
         """Erases conversations with their shorter forms and everything the corpus says of them, and memory

@@ -77,7 +77,13 @@ def register(app: typer.Typer) -> None:
         source: str | None = typer.Option(None, "--source", help=_("Only conversations of this source.")),
         limit: int = typer.Option(50, "--limit", min=1, help=_("At most so many.")),
         offset: int = typer.Option(0, "--offset", min=0, help=_("Leave out so many first.")),
+        points: bool = typer.Option(
+            False, "--points", help=_("Memory points that are summaries, which are not trained on.")
+        ),
     ) -> None:
+        if points:
+            _list_points(match or "", limit, offset)
+            return
         with _store() as store:
             rows = [
                 _row(conversation, excerpt)
@@ -170,6 +176,18 @@ def register(app: typer.Typer) -> None:
             )
         if common.options.json:
             common.emit_json(done)
+
+
+def _list_points(match: str, limit: int, offset: int) -> None:
+    with _store() as store:
+        found = store.points(match, limit=limit, offset=offset)
+    for point in found:
+        text = " ".join((point.summary or point.content).split())[:100]
+        common.say(f"{point.id}  {_date(point.created_at) or '—':<10}  {point.source:<10}  {text}")
+    if not found:
+        common.say(_("No memory point is here"))
+    if common.options.json:
+        common.emit_json({"points": found})
 
 
 def _store() -> MemoryStore:

@@ -1,7 +1,9 @@
 """MindX 1.x: sessions (`data/sessions/session_*.json`) and memory points (the Badger folder `data/vectors`).
 
 A long message is cut there into several of one role; they are joined. A point whose content is a dialogue
-(`user: …`, `assistant: …` or `bot: …`) is a conversation, a summary stays a memory point; vectors are kept.
+(`user: …`, `assistant: …`, `bot: …`, `用户：…`, `Q: …`) is a conversation, and so is one whose summary is a question,
+with the content as its answer. Any other is what a model wrote about a conversation: it stays a memory point, to be
+looked up and not to be trained on. Vectors are kept.
 """
 
 from __future__ import annotations
@@ -34,7 +36,13 @@ from engine.memory.recollections import point_hash
 
 NAME = "mindx"
 
-_SPEAKER = re.compile(r"^(user|assistant|bot): ?", re.MULTILINE)
+_SPEAKER = re.compile(
+    r"^[ \t]*\[?(?:(?P<user>用户|我|问|user|human|q)|助手|助理|机器人|答|assistant|bot|ai|gpt|a)\]?[ \t]*(?:[:：]|(?<=\]))[ \t]?",
+    re.MULTILINE | re.IGNORECASE,
+)
+_INLINE = re.compile(r"(?:(?<=\s)|\A)(?:(?P<user>用户|User)|助手|Assistant)[:：][ \t]?")
+"""MindX's own training took both speakers from one line too; only where the lines do not begin with them."""
+_QUESTION = re.compile(r"[?？]\s*\Z")
 _DIMENSIONS = 8192
 
 
@@ -121,7 +129,7 @@ def point_items(key: str, value: bytes) -> Iterator[Item]:
     if made_at is None and nanoseconds.isdecimal() and len(nanoseconds) < 20:
         made_at = time_of(int(nanoseconds) / 1e9)
     vector = _vector(entry.get("vector")) or _vector(point.get("vector"))
-    turns = _dialogue(content)
+    turns = _dialogue(content, summary)
     if turns:
         talk = Conversation.of(turns, source=NAME, external_id=key, started_at=made_at, updated_at=made_at)
         yield talk
@@ -144,16 +152,30 @@ def point_items(key: str, value: bytes) -> Iterator[Item]:
         )
 
 
-def _dialogue(content: str) -> list[Turn]:
-    """The turns of a content that begins with a speaker and in which both speak; else none."""
-    marks = list(_SPEAKER.finditer(content))
-    if not marks or content[: marks[0].start()].strip() or len({mark[1] == "user" for mark in marks}) < 2:
+def _dialogue(content: str, summary: object) -> list[Turn]:
+    """The turns of a content that begins with a speaker and in which both speak, or the question that the summary
+    asks and the content as its answer; else none."""
+    for speaker in (_SPEAKER, _INLINE):
+        marks = list(speaker.finditer(content))
+        turns = _turns_at(marks, content)
+        if {turn.role for turn in turns} == {Role.USER, Role.ASSISTANT}:
+            return turns
+    if isinstance(summary, str) and _QUESTION.search(summary) and not _QUESTION.search(content):
+        return [
+            Turn(role=Role.USER, text=summary.strip()),
+            Turn(role=Role.ASSISTANT, text=content.strip("\n")),
+        ]
+    return []
+
+
+def _turns_at(marks: list[re.Match[str]], content: str) -> list[Turn]:
+    if not marks or content[: marks[0].start()].strip():
         return []
     ends = [*(mark.start() for mark in marks[1:]), len(content)]
     turns = [
         Turn(
-            role=Role.USER if mark[1] == "user" else Role.ASSISTANT,
-            text=content[mark.end() : end].strip("\n"),
+            role=Role.USER if mark["user"] else Role.ASSISTANT,
+            text=content[mark.end() : end].strip("\n").rstrip(" "),
         )
         for mark, end in zip(marks, ends, strict=True)
     ]
