@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +11,9 @@ import torch
 from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter, RopeScalingType
 from torch import Tensor
 
-from engine.atomic import fsync_dir
-from engine.errors import BadInput, RunFailed
+from engine.errors import BadInput
 from engine.i18n import _
+from engine.models.export.files import check_room, new_file
 from engine.models.export.quant import FILE_TYPES, Quant, bytes_of, encode, type_for
 from engine.models.export.vocabulary import Vocabulary, copy_vocabulary, write_vocabulary
 from engine.models.export.weights import Weights
@@ -29,8 +26,6 @@ if TYPE_CHECKING:
 
 Step = Callable[[int, int], None]
 """Called with (weights written, all weights); may raise to stop."""
-_ROOM = 64 << 20
-"""Bytes that stay free on the disk."""
 
 
 def write_gguf_model(
@@ -85,14 +80,14 @@ def write_gguf_model(
         writer.add_tensor_info(stored, shape, torch.zeros(0).numpy().dtype, bytes_of(kind, shape), kind)
     size = sum(bytes_of(kind, shape) for _hf, _stored, shape, kind in plan)
     total, done = sum(_count(shape) for _hf, _stored, shape, _kind in plan), 0
-    with _written(path, writer, size) as file:
+    with written(path, writer, size) as file:
         if factors is not None:
-            factors.numpy().tofile(file)
+            file.write(factors.numpy().data)
             writer.write_padding(file, file.tell())
         for hf_name, stored, shape, kind in plan:
             heads = heads_to_pair(arch, stored, config.num_attention_heads, config.num_key_value_heads)
             for values in _blocks(weights, hf_name, shape, heads):
-                encode(values, kind, hf_name).tofile(file)
+                file.write(encode(values, kind, hf_name).data)
                 done += values.numel()
                 if step is not None:
                     step(done, total)
@@ -100,39 +95,25 @@ def write_gguf_model(
 
 
 @contextmanager
-def _written(path: Path, writer: GGUFWriter, size: int) -> Iterator[Any]:
-    """The open file behind its head; on success it takes the name `path`, synced."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(path.parent).free
-    if free < size + _ROOM:
-        raise RunFailed(
-            _("the export needs {need:.1f} GB and the disk has {free:.1f} GB free: {path}").format(
-                need=(size + _ROOM) / 2**30, free=free / 2**30, path=path.parent
-            ),
-            mend="df -h",
-        )
-    fd, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(fd)
-    try:
-        writer.write_header_to_file(Path(temporary))
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        assert writer.fout is not None
-        file = writer.fout[0]
-        writer.write_padding(file, file.tell())
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-        writer.close()
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        if writer.fout is not None:
-            for opened in writer.fout:
+def written(path: Path, writer: GGUFWriter, size: int) -> Iterator[Any]:
+    """The open file behind its head; on success it takes the name `path`, synced.
+
+    Raises RunFailed when the disk has no room for `size` bytes of weights, and OSError.
+    """
+    check_room(path.parent, size)
+    with new_file(path) as temporary:
+        try:
+            writer.write_header_to_file(temporary)
+            writer.write_kv_data_to_file()
+            writer.write_ti_data_to_file()
+            assert writer.fout is not None
+            file = writer.fout[0]
+            writer.write_padding(file, file.tell())
+            yield file
+            file.flush()
+        finally:
+            for opened in writer.fout or ():
                 opened.close()
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    fsync_dir(path.parent)
 
 
 def _blocks(weights: Weights, name: str, shape: tuple[int, ...], heads: int | None) -> Iterator[Tensor]:

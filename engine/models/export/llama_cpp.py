@@ -22,7 +22,9 @@ class LlamaCpp:
     """One model, answering one request at a time; `close` or `with` frees it. Keys and values are kept in float32,
     so that a difference is the file's."""
 
-    def __init__(self, gguf: Path, *, adapter: Path | None = None, context: int = 1024, threads: int = 1) -> None:
+    def __init__(
+        self, gguf: Path, *, adapter: Path | None = None, context: int = 1024, threads: int = 1
+    ) -> None:
         """Raises BadInput when llama.cpp refuses the file."""
         import xllamacpp
 
