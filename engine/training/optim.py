@@ -49,10 +49,15 @@ class _Stack:
         self.buffer = torch.zeros(len(members), rows, columns, device=parameter.device)
         self.scales = [max(1.0, p.shape[0] / p.shape[1]) ** 0.5 for _name, p in members]
 
-    def step(self, lr: float, momentum: float, weight_decay: float, *, bf16: bool) -> None:
+    def prepare(self, momentum: float, *, bf16: bool) -> tuple[Tensor, Tensor]:
+        """Momentum and orthogonal update of the next step; nothing changes yet."""
         gradients = torch.stack([_wide(_gradient(p)) for _name, p in self.members])
-        self.buffer.lerp_(gradients, 1 - momentum)
-        update = orthogonalise(torch.lerp(gradients, self.buffer, momentum), bf16=bf16)
+        buffer = self.buffer.lerp(gradients, 1 - momentum)
+        return buffer, orthogonalise(torch.lerp(gradients, buffer, momentum), bf16=bf16)
+
+    def take(self, prepared: tuple[Tensor, Tensor], lr: float, weight_decay: float) -> None:
+        """Takes a prepared step, in place: it needs no memory, so it cannot end half-way."""
+        self.buffer, update = prepared
         for (_name, parameter), change, scale in zip(self.members, update, self.scales, strict=True):
             if weight_decay:
                 parameter.mul_(1 - lr * weight_decay)
@@ -116,14 +121,29 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, factor: float, momentum: float) -> float:
-        """One step with `factor` times the peak rates; returns the main learning rate used."""
+        """One step with `factor` times the peak rates; returns the main learning rate used.
+
+        All memory is had before anything changes: a step that fails for want of it has not been taken.
+        """
         scale = factor * self.peak / self.recipe.lr
-        for stack in self._stacks:
-            stack.step(self.recipe.lr * scale, momentum, self.recipe.weight_decay, bf16=self.bf16)
+        prepared = [stack.prepare(momentum, bf16=self.bf16) for stack in self._stacks]
+        self._make_moments()
+        for stack, one in zip(self._stacks, prepared, strict=True):
+            stack.take(one, self.recipe.lr * scale, self.recipe.weight_decay)
         for group, rate in zip(self._adamw.param_groups, self._rates, strict=True):
             group["lr"] = rate * scale
         self._adamw.step()
         return self.recipe.lr * scale
+
+    def _make_moments(self) -> None:
+        """AdamW would make them group by group, between the steps of the groups."""
+        for parameter in self._adamw_parameters():
+            if parameter.grad is not None and not self._adamw.state.get(parameter):
+                self._adamw.state[parameter] = {
+                    "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                    "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                    "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                }
 
     @torch.no_grad()
     def sound(self) -> bool:

@@ -7,6 +7,7 @@ import torch
 from engine.models.transformer import ModelConfig, Transformer
 from engine.training.optim import Optimizer, orthogonalise
 from engine.training.scratch import config_of
+from tests.unit.out_of_memory import Failing
 from tests.unit.training_run import SIZE, tiny
 
 
@@ -106,3 +107,33 @@ def test_a_new_peak_moves_all_groups_in_proportion() -> None:
     start = model().state_dict()
     assert all(torch.equal(tensor, start[name]) for name, tensor in moved.state_dict().items())
     assert not any(torch.equal(tensor, start[name]) for name, tensor in usual.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_a_step_that_runs_out_of_memory_anywhere_has_not_been_taken(kind: str) -> None:
+    recipe = msgspec.structs.replace(tiny(), optimizer=kind)
+    clean = model()
+    gradients(clean, 1)
+    Optimizer(clean, recipe).step(1.0, 0.9)
+    at, failures = 0, 0
+    while True:
+        stepped = model()
+        optimizer = Optimizer(stepped, recipe)
+        gradients(stepped, 1)
+        before = [parameter.detach().clone() for parameter in stepped.parameters()]
+        try:
+            with Failing(at):
+                optimizer.step(1.0, 0.9)
+        except MemoryError:
+            failures += 1
+            assert all(torch.equal(a, b) for a, b in zip(before, stepped.parameters(), strict=True))
+            assert not any(bool(tensor.any()) for tensor in optimizer.state().values())
+            assert optimizer.sound()
+            optimizer.step(1.0, 0.9)
+            assert all(
+                torch.equal(a, b) for a, b in zip(clean.parameters(), stepped.parameters(), strict=True)
+            )
+        else:
+            break
+        at += 1
+    assert failures >= 20
