@@ -25,6 +25,7 @@ ORDER = (
     "memory",
     "corpus",
     "train",
+    "evolve",
     "validate",
     "promote",
     "rollback",

@@ -92,7 +92,7 @@ class RunContext:
         self._budget_mb, self._budget_reason = self._setting("max_memory_gb") * 1024, "max_memory_gb"
         self._tick_s = self._setting("update_interval")
         self._had_lock = False
-        training = self.spec.kind in (RunKind.TRAIN, RunKind.DEMO)
+        training = self.spec.kind in (RunKind.TRAIN, RunKind.EVOLVE, RunKind.DEMO)
         self._status_files = StatusFiles(self.workspace, run_dir.run_id) if training else None
         self._ended = threading.Event()
         self._stage_started = 0.0

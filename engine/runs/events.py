@@ -251,6 +251,30 @@ class Promoted(Event, frozen=True, kw_only=True):
     backup: str
 
 
+class Cycle(Event, frozen=True, kw_only=True):
+    """A cycle of evolution begins or ends (engine/evolution/cycle.py)."""
+
+    KIND: ClassVar[str] = "cycle"
+    cycle: int
+    cycles: int
+    """`cycle` of `cycles`, from 1."""
+    state: str
+    """"began", "kept" (the candidate is the champion now), "dropped" (it is removed) or "collapsed"."""
+    champion: str
+    """The model in use when the cycle began."""
+    candidate: str = ""
+    before: float | None = None
+    """Perplexity per byte of held-out answers under the champion."""
+    after: float | None = None
+    """The same under the candidate; lower is better."""
+    p_value: float | None = None
+    alpha: float | None = None
+    """The p that this look at the window needed."""
+    look: int = 0
+    reason: str = ""
+    """One sentence, "" while it goes on."""
+
+
 class Finished(Event, frozen=True, kw_only=True):
     """Last record of a run that ended by itself."""
 
@@ -285,6 +309,7 @@ EVENTS: dict[str, type[Event]] = {
         Funnel,
         VerdictGiven,
         Promoted,
+        Cycle,
         Finished,
     )
 }

@@ -37,12 +37,13 @@ KINDS: dict[str, str] = {
     RunKind.CORPUS: "engine.pipeline:run_corpus",
     RunKind.TRAIN: "engine.pipeline:run_train",
     RunKind.VALIDATE: "engine.pipeline:run_validate",
+    RunKind.EVOLVE: "engine.evolution.cycle:run",
     RunKind.DEMO: "engine.demo:run",
 }
 """The code of each kind, by name: what runs is imported in the run's process only."""
 
 NICE = 10
-_TRAINING = (RunKind.TRAIN, RunKind.DEMO)
+_TRAINING = (RunKind.TRAIN, RunKind.EVOLVE, RunKind.DEMO)
 _RESERVE = 64 << 10
 
 

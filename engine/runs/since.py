@@ -71,7 +71,7 @@ def _came_in(view: RunView, earlier: list[RunDir]) -> int | None:
     if view.funnel is None:
         return None
     for run in earlier:
-        if run.spec.kind in (RunKind.CORPUS, RunKind.TRAIN):
+        if run.spec.kind in (RunKind.CORPUS, RunKind.TRAIN, RunKind.EVOLVE):
             with contextlib.suppress(BadInput):
                 before = load_view(run).funnel
                 if before is not None:

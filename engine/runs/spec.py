@@ -23,6 +23,7 @@ class RunKind(StrEnum):
     CORPUS = "corpus"
     TRAIN = "train"
     VALIDATE = "validate"
+    EVOLVE = "evolve"
     DEMO = "demo"
 
 
@@ -123,6 +124,33 @@ class ValidateParams(msgspec.Struct, frozen=True, kw_only=True):
     promote: bool = False
 
 
+class EvolveParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Cycles of new material, a candidate and a verdict, from the model in use on."""
+
+    cycles: int = 3
+    real_share: float = 0.7
+    """Share of real data in each dataset and batch, by trained bytes; 0.5 at least."""
+    answers: int = 24
+    """Real questions that the champion answers in each cycle; sound answers become material."""
+    min_corpus: int = 50
+    """Accepted pairs below which the run ends as `skipped`."""
+    epochs: int = 1
+    max_steps: int | None = None
+    """Optimizer steps of each cycle at most."""
+    lr: float | None = None
+    batch_size: int | None = None
+    context: int | None = None
+    max_memory_gb: float | None = None
+    time_budget_s: float | None = None
+    """Seconds that all cycles together may take."""
+    seed: int = 0
+    checkpoint_every_s: float = 60.0
+    resume: str | None = None
+    """Run of this kind that goes on with the cycle it was in."""
+    wait: bool = True
+    """Queue behind another training run instead of refusing."""
+
+
 class DemoParams(msgspec.Struct, frozen=True, kw_only=True):
     """The whole loop on the shipped sample."""
 
@@ -149,7 +177,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
         return Path(self.workspace) / "runs" / self.run_id
 
 
-Params = ImportParams | CorpusParams | TrainParams | ValidateParams | DemoParams
+Params = ImportParams | CorpusParams | TrainParams | ValidateParams | EvolveParams | DemoParams
 P = TypeVar("P", bound=msgspec.Struct)
 
 _KIND_OF: dict[type[msgspec.Struct], RunKind] = {
@@ -157,6 +185,7 @@ _KIND_OF: dict[type[msgspec.Struct], RunKind] = {
     CorpusParams: RunKind.CORPUS,
     TrainParams: RunKind.TRAIN,
     ValidateParams: RunKind.VALIDATE,
+    EvolveParams: RunKind.EVOLVE,
     DemoParams: RunKind.DEMO,
 }
 

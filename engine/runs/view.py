@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from engine.runs import events as e
@@ -12,7 +13,7 @@ from engine.runs.events import Record, RunStatus
 from engine.runs.series import Series
 from engine.runs.spec import RunSpec
 from engine.runs.summary import RunSummary
-from engine.runs.words import describe, governor_words, recovery_words
+from engine.runs.words import cycle_words, describe, governor_words, recovery_words
 
 LOG_LINES = 2000
 _KEPT = 500
@@ -40,13 +41,30 @@ class LogLine:
     text: str
 
 
+class MarkKind(StrEnum):
+    """What happened at a mark of the curve."""
+
+    RECOVERY = "recovery"
+    """A step went wrong and was discarded, skipped or gone back from."""
+    GOVERNOR = "governor"
+    """The memory governor acted."""
+    COMMAND = "command"
+    """A person changed something, or paused the run."""
+    CHECKPOINT = "checkpoint"
+    CYCLE = "cycle"
+    """A cycle of evolution began or ended."""
+
+
 @dataclass(frozen=True)
 class Mark:
     """Something that explains the curve from this step on, e.g. a learning rate that was set by hand."""
 
     phase: str
     step: int
+    """Where it stands on the curve: in a later cycle of evolution, behind the steps of those before."""
     text: str
+    kind: MarkKind = MarkKind.COMMAND
+    t: float = 0.0
 
 
 class RunView:
@@ -88,6 +106,12 @@ class RunView:
         self.last_checkpoint: e.CheckpointWritten | None = None
         self.commands: list[e.CommandHandled] = []
         self.marks: list[Mark] = []
+        """All but checkpoints, in the order they came."""
+        self.checkpoint_marks: list[Mark] = []
+        self.cycles: list[e.Cycle] = []
+        """Cycles of evolution, each as it stands."""
+        self.before_cycle = 0
+        """Steps on the curve before the present cycle: its own step 1 stands behind them."""
         self.log: deque[LogLine] = deque(maxlen=LOG_LINES)
         self.log_total = 0
         """Lines ever logged: tells a viewer how many are new although the deque is bounded."""
@@ -170,6 +194,7 @@ class RunView:
         self.grad_norm = event.grad_norm
         self.waiting = event.waiting
         self.eta_s = event.eta_s
+        step += self.before_cycle
         losses, rates, speeds = self._step_series
         if loss is not None:
             if self.best_loss is None or loss < self.best_loss:
@@ -200,9 +225,9 @@ class RunView:
         self.status, self.reason = RunStatus.RUNNING, ""
         self.finished, self.finished_at = None, None
 
-    def _on_status(self, event: e.StatusChanged, _t: float) -> None:
+    def _on_status(self, event: e.StatusChanged, t: float) -> None:
         if event.status is RunStatus.PAUSED:
-            self._mark(event.status.value)
+            self._mark(event.status.value, t)
         self.status, self.reason = event.status, event.reason
 
     def _on_stage(self, event: e.Stage, t: float) -> None:
@@ -230,30 +255,53 @@ class RunView:
     def _on_evaluated(self, event: e.Evaluated, _t: float) -> None:
         _keep(self.evals, event)
         if event.loss is not None:
-            self._own(event.phase, f"eval:{event.name}").append(event.step, event.loss)
+            self._own(event.phase, f"eval:{event.name}").append(self.before_cycle + event.step, event.loss)
 
     def _on_epoch(self, event: e.EpochDone, _t: float) -> None:
         _keep(self.epochs, event)
 
-    def _on_checkpoint(self, event: e.CheckpointWritten, _t: float) -> None:
+    def _on_checkpoint(self, event: e.CheckpointWritten, t: float) -> None:
         self.last_checkpoint = event
         _keep(self.checkpoints, event)
+        words = describe(event)
+        place = self.before_cycle + event.step
+        _keep(
+            self.checkpoint_marks,
+            Mark(event.phase, place, words[1] if words else "", MarkKind.CHECKPOINT, t),
+        )
 
-    def _on_command(self, event: e.CommandHandled, _t: float) -> None:
+    def _on_command(self, event: e.CommandHandled, t: float) -> None:
         _keep(self.commands, event)
         if event.accepted and event.name == "set":
-            self._mark(event.value)
+            self._mark(event.value, t)
 
-    def _on_recovery(self, event: e.Recovery, _t: float) -> None:
-        if event.action != "retried":
-            _keep(self.marks, Mark(event.phase, event.step, recovery_words(event)))
+    def _on_recovery(self, event: e.Recovery, t: float) -> None:
+        place = self.before_cycle + event.step
+        _keep(self.marks, Mark(event.phase, place, recovery_words(event), MarkKind.RECOVERY, t))
 
-    def _on_governor(self, event: e.Governor, _t: float) -> None:
-        if event.action != "caches":
-            _keep(self.marks, Mark(event.phase, event.step, governor_words(event)))
+    def _on_governor(self, event: e.Governor, t: float) -> None:
+        place = self.before_cycle + event.step
+        _keep(self.marks, Mark(event.phase, place, governor_words(event), MarkKind.GOVERNOR, t))
 
-    def _mark(self, text: str) -> None:
-        _keep(self.marks, Mark(self.phase, self.step, text))
+    def _on_cycle(self, event: e.Cycle, t: float) -> None:
+        if event.state == "began":
+            self.before_cycle = int(max(self.series("native", "loss").x, default=0.0))
+        self.cycles = [old for old in self.cycles if old.cycle != event.cycle] + [event]
+        place = int(max(self.series("native", "loss").x, default=0.0))
+        _keep(self.marks, Mark("native", place, cycle_words(event), MarkKind.CYCLE, t))
+
+    def _mark(self, text: str, t: float) -> None:
+        _keep(self.marks, Mark(self.phase, self.before_cycle + self.step, text, MarkKind.COMMAND, t))
+
+    def marks_of(self, phase: str) -> list[Mark]:
+        """What happened in a phase, checkpoints too, in the order of its curve."""
+        found = [mark for mark in (*self.marks, *self.checkpoint_marks) if mark.phase == phase]
+        return sorted(found, key=lambda mark: (mark.step, mark.t))
+
+    @property
+    def curve_end(self) -> int:
+        """The last step that the curve of the present phase will have."""
+        return self.before_cycle + self.max_steps
 
     def _on_plan(self, event: e.Plan, _t: float) -> None:
         self.plan = event
@@ -287,6 +335,7 @@ class RunView:
         e.Funnel: _on_funnel,
         e.VerdictGiven: _on_verdict,
         e.Promoted: _on_promoted,
+        e.Cycle: _on_cycle,
         e.Finished: _on_finished,
     }
 

@@ -16,6 +16,9 @@ _STAGES = {
     "corpus": N_("corpus"),
     "native": N_("training on the corpus"),
     "validate": N_("validation"),
+    "measure": N_("measuring the champion"),
+    "material": N_("new material"),
+    "canary": N_("answers and canary"),
     "promote": N_("promotion"),
     "sample": N_("sample"),
     "report": N_("report"),
@@ -227,6 +230,36 @@ def _promoted(event: e.Promoted) -> tuple[str, str]:
     return "info", _("{name} is in use now").format(name=event.name)
 
 
+def cycle_words(event: e.Cycle) -> str:
+    """What came of a cycle: `cycle 2 of 3: kept, perplexity 3.41 → 3.30 (+3.2 %), p = 0.001 (needed 0.025)`."""
+    text = _("cycle {cycle} of {cycles}").format(cycle=event.cycle, cycles=event.cycles)
+    if event.state == "began":
+        return text + ": " + _("begins with {champion}").format(champion=event.champion)
+    word = {"kept": _("kept"), "dropped": _("dropped"), "collapsed": _("dropped, it collapses")}
+    text += ": " + word.get(event.state, event.state)
+    if event.before and event.after:
+        text += _(", perplexity {before} → {after} ({gain} %)").format(
+            before=figure(event.before), after=figure(event.after), gain=f"{100 * gain_of(event):+.1f}"
+        )
+    if event.p_value is not None and event.alpha is not None:
+        text += _(", p = {p} (look {look} needs {alpha})").format(
+            p=f"{event.p_value:.2g}", look=event.look, alpha=f"{event.alpha:.2g}"
+        )
+    return text
+
+
+def gain_of(event: e.Cycle) -> float:
+    """Relative fall of the perplexity; above 0 is better, 0 where nothing was measured."""
+    return 1 - event.after / event.before if event.before and event.after else 0.0
+
+
+def _cycle(event: e.Cycle) -> tuple[str, str]:
+    text = cycle_words(event)
+    if event.reason:
+        text += f" — {event.reason}"
+    return "warning" if event.state == "collapsed" else "info", text
+
+
 def _finished(event: e.Finished) -> tuple[str, str]:
     word = status_word(event.status)
     level = "error" if event.status is RunStatus.FAILED else "info"
@@ -248,5 +281,6 @@ _WORDS: dict[type[Event], Callable[[Any], tuple[str, str]]] = {
     e.Funnel: _funnel,
     e.VerdictGiven: lambda event: ("info", event.sentence),
     e.Promoted: _promoted,
+    e.Cycle: _cycle,
     e.Finished: _finished,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -58,10 +58,11 @@ def train_native(
     name: str,
     out: Path,
     resume: Path | None = None,
-    batches: type[NativeBatches] = NativeBatches,
+    batches: Callable[..., NativeBatches] = NativeBatches,
 ) -> ModelCard:
     """Continues the model in `base` on a dataset, with loss on the assistant's turns and their stop token only.
 
+    `batches` makes the batches from what `NativeBatches` takes, e.g. ones that keep a share of real data.
     A share of each batch (`recipe.replay`) is text of `replay_files`, whose tails are the general set.
     Raises BadInput for a broken base or dataset or an empty assistant mask, NotEnoughData without rows,
     Interrupted after a checkpoint when the run is stopped, RunFailed.

@@ -180,7 +180,7 @@ def _may_continue(run: RunDir, status: RunStatus) -> bool:
     from engine.runs.spec import RunKind
 
     unfinished = (RunStatus.DEAD, RunStatus.STOPPED, RunStatus.FAILED)
-    return run.spec.kind is RunKind.TRAIN and status in unfinished
+    return run.spec.kind in (RunKind.TRAIN, RunKind.EVOLVE) and status in unfinished
 
 
 def _continue(run: RunDir) -> int:
@@ -190,7 +190,7 @@ def _continue(run: RunDir) -> int:
     from engine.errors import UsageProblem
     from engine.i18n import language
     from engine.runs.history import summarise
-    from engine.runs.spec import TrainParams, make_spec, params_of
+    from engine.runs.spec import EvolveParams, RunKind, TrainParams, make_spec, params_of
     from tui.commands.progress import start_detached
 
     if not _may_continue(run, summarise(run).status):
@@ -200,7 +200,12 @@ def _continue(run: RunDir) -> int:
             ),
             mend=f"h2q-tui runs show {run.run_id}",
         )
-    params = msgspec.structs.replace(params_of(run.spec, TrainParams), resume=run.run_id, wait=True)
+    params: TrainParams | EvolveParams = (
+        params_of(run.spec, EvolveParams)
+        if run.spec.kind is RunKind.EVOLVE
+        else params_of(run.spec, TrainParams)
+    )
+    params = msgspec.structs.replace(params, resume=run.run_id, wait=True)
     ws = common.workspace()
     return start_detached(ws, make_spec(ws.root, params, language=language()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.widgets import Static
 
+from engine.corpus.opening import sentence
 from engine.corpus.review import Order
 from engine.errors import H2QError
 from engine.i18n import N_, _
@@ -23,13 +25,15 @@ from tui.tabs.base import Tab
 from tui.tabs.corpus_lines import MAKING, empty_words, figures_line, making_line
 from tui.tabs.corpus_reader import CorpusReader, twin_of
 from tui.text import one_line, safe
-from tui.widgets.conversation import ConversationView
+from tui.widgets.conversation import Block, ConversationView, Piece
 from tui.widgets.lines import Lines
 from tui.widgets.review_words import blocks_of, row_of, title_of
 from tui.widgets.table import SIGN, VirtualList
 
 AHEAD = 4
 """Conversations below the cursor that are read ahead, so that the next one is painted at once."""
+SHOWN_WITHIN_S = 1.0
+"""Seconds that a verdict waits for its conversation to be read."""
 ORDER_WORDS = {
     Order.NEWEST: N_("newest first"),
     Order.OLDEST: N_("oldest first"),
@@ -74,7 +78,12 @@ class ReviewTab(Tab):
         self.load()
 
     def run_updated(self, message: RunUpdated) -> None:
-        if message.view.spec is not None and message.view.spec.kind in (*MAKING, RunKind.TRAIN, RunKind.DEMO):
+        if message.view.spec is not None and message.view.spec.kind in (
+            *MAKING,
+            RunKind.TRAIN,
+            RunKind.EVOLVE,
+            RunKind.DEMO,
+        ):
             self.draw_figures()
 
     def take_over(self, before: Tab) -> None:
@@ -99,7 +108,7 @@ class ReviewTab(Tab):
             self.funnel = await self.reader.funnel()
             self.in_memory = await self.reader.in_memory()
         except (H2QError, sqlite3.Error) as problem:
-            self._draw_empty(str(problem))
+            self._draw_empty(sentence(problem, self.workspace.memory_db))
             return
         self.reader.forget()
         self.table.forget_rows()
@@ -120,8 +129,8 @@ class ReviewTab(Tab):
     async def _fill(self, ids: list[str]) -> None:
         try:
             items = await self.reader.read_items(ids)
-        except sqlite3.Error as problem:
-            self.say(str(problem), "act")
+        except (H2QError, sqlite3.Error) as problem:
+            self.say(sentence(problem, self.workspace.memory_db), "act")
             return
         self.table.fill(row_of(item, self.h2q.signs) for item in items)
 
@@ -148,26 +157,46 @@ class ReviewTab(Tab):
         for id_ in ids:
             try:
                 await self.reader.read_detail(id_)
-            except sqlite3.Error as problem:
-                self.say(str(problem), "act")
+            except (H2QError, sqlite3.Error) as problem:
+                self.say(sentence(problem, self.workspace.memory_db), "act")
                 return
             if id_ == self.table.cursor_id:
                 self.draw_detail()
 
     @work(group="corpus:twin", exclusive=True, exit_on_error=False)
     async def _read_twin(self, twin: str) -> None:
-        if await self.reader.read_detail(twin):
+        try:
+            found = await self.reader.read_detail(twin)
+        except (H2QError, sqlite3.Error) as problem:
+            self.say(sentence(problem, self.workspace.memory_db), "act")
+            return
+        if found:
             self.draw_detail(again=True)
         else:
             self._twin_for = ""
             self.say(_("The twin is no longer in the corpus."), "watch")
+
+    async def show_now(self) -> bool:
+        """Puts the conversation under the cursor into the pane, reading it if it must; False when it cannot be
+        read, or not soon."""
+        id_ = self.table.cursor_id
+        try:
+            if id_ and id_ not in self.reader.details:
+                await asyncio.wait_for(self.reader.read_detail(id_), SHOWN_WITHIN_S)
+        except (TimeoutError, H2QError, sqlite3.Error):
+            return False
+        self.draw_detail()
+        return bool(id_) and self._shown_id == id_
 
     # Drawing
 
     def draw_detail(self, *, again: bool = False) -> None:
         """The right pane; `again` when the same conversation is drawn another way."""
         detail = self.reader.detail(self.table.cursor_id)
-        if detail is None or (detail.item.id == self._shown_id and not again):
+        if detail is None:
+            self._draw_waiting()
+            return
+        if detail.item.id == self._shown_id and not again:
             return
         twin_id = twin_of(detail) if self._twin_for == detail.item.id else ""
         twin = self.reader.detail(twin_id)
@@ -187,6 +216,13 @@ class ReviewTab(Tab):
         self.turn_wanted = -1
         self._shown_id = detail.item.id
         self.h2q.refresh_footer()
+
+    def _draw_waiting(self) -> None:
+        """Another conversation than the one under the cursor is never left in the pane."""
+        if self._shown_id != self.table.cursor_id:
+            self._shown_id = ""
+            self.view.border_title = ""
+            self.view.set_blocks([Block("", (Piece("…", "dim"),))])
 
     def _name_list(self) -> None:
         """The title of the list with the chip of the filter."""

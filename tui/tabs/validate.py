@@ -32,7 +32,7 @@ from tui.widgets.cases import Case, case_blocks, cases_of
 from tui.widgets.conversation import ConversationView
 from tui.widgets.measures import empty_words, facts_lines, measure_table, verdict_line
 
-JUDGING = (RunKind.VALIDATE, RunKind.TRAIN, RunKind.DEMO)
+JUDGING = (RunKind.VALIDATE, RunKind.TRAIN, RunKind.EVOLVE, RunKind.DEMO)
 """Kinds of runs that end with a report."""
 
 

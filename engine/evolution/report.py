@@ -1,0 +1,93 @@
+"""What an evolution came to: the report that `evolve --json` prints, and the sentences of its stages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from engine import atomic
+from engine.evolution.made import MaterialFigures, Way
+from engine.evolution.stats import CycleRow
+from engine.i18n import N_, _, n_
+from engine.paths import Workspace
+from engine.validation.power import alpha_for
+
+_WAYS = {
+    Way.RECOMBINED: N_("{n} recombined"),
+    Way.RETRIEVED: N_("{n} retrieved"),
+    Way.ANSWERED: N_("{n} answered by the champion"),
+}
+
+
+class EvolutionReport(msgspec.Struct, frozen=True, kw_only=True):
+    """`training/report_<run>.json` of an evolution, and its `--json`."""
+
+    run_id: str
+    mode: str = "evolve"
+    base_model: str
+    """The model in use before the first cycle."""
+    new_model: str
+    """The model in use after the last one."""
+    status: str
+    """"promoted" (a cycle was kept), "kept_base", "collapsed" (the canary stopped it), "out_of_time"."""
+    cycles: list[CycleRow]
+    improvement: float
+    """Relative fall of the held-out perplexity over all kept cycles together."""
+    stopped: str
+    """Why there were fewer cycles than asked for, "" when all were done."""
+    correction: str
+    """How the verdicts allow for many looks at one window."""
+    seconds: float
+    peak_memory_mb: float
+    stats: str
+    """Path of `evolution_stats.json`."""
+    error: str = ""
+
+
+def status_of(rows: list[CycleRow], stopped: str) -> str:
+    """The status of a report."""
+    if any(row.decision == "collapsed" for row in rows):
+        return "collapsed"
+    if any(row.kept for row in rows):
+        return "promoted"
+    return "out_of_time" if stopped and not rows else "kept_base"
+
+
+def improvement_of(rows: list[CycleRow]) -> float:
+    """The kept cycles one after the other."""
+    left = 1.0
+    for row in rows:
+        left *= 1 - row.improvement if row.kept else 1.0
+    return 1 - left
+
+
+def correction(looks: int, cycles: int) -> str:
+    """Said before the first cycle: every look at the window makes the next one harder to win by luck."""
+    first, last = looks + 1, looks + cycles
+    return _(
+        "many looks at one window are allowed for: look k needs p < 0.05 / (k (k + 1)), so that all looks together"
+        " promote by luck at most once in 20 windows; this run takes looks {first} to {last},"
+        " which need p < {most} to {least}"
+    ).format(first=first, last=last, most=f"{alpha_for(first):.2g}", least=f"{alpha_for(last):.2g}")
+
+
+def material_words(figures: MaterialFigures) -> str:
+    """`256 real conversations, 30 new rows (…), 71 % real, no overlap with what is kept back`."""
+    parts = [_(_WAYS[Way(way)]).format(n=count) for way, count in figures.made.items()]
+    rows = sum(figures.made.values())
+    text = n_("{n} real conversation", "{n} real conversations", figures.real).format(n=figures.real)
+    text += ", " + n_("{n} new row", "{n} new rows", rows).format(n=rows)
+    if parts:
+        text += " (" + ", ".join(parts) + ")"
+    text += _(", {share} % real").format(share=round(100 * figures.real_share))
+    if figures.overlapping:
+        text += _(", {n} left out for words of what is kept back").format(n=figures.overlapping)
+    return text
+
+
+def write_report(ws: Workspace, report: EvolutionReport) -> Path:
+    """Writes it; returns its path. Raises OSError."""
+    path = ws.training / f"report_{report.run_id}.json"
+    atomic.write_bytes(path, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    return path

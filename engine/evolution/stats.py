@@ -1,0 +1,140 @@
+"""`evolution_stats.json` (H2Q-Evo's four fields, then our rows) and the cycles' rows in `training_log.json`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine import atomic
+from engine.evolution.canary import Canary
+from engine.evolution.made import MaterialFigures
+from engine.evolution.quality import Quality
+from engine.paths import Workspace
+
+FILE = "evolution_stats.json"
+LOG = "training_log.json"
+KEPT_ROWS = 1000
+
+
+class CycleRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What one cycle came to. Perplexities are per byte of held-out answers; lower is better."""
+
+    cycle: int
+    run_id: str
+    finished_at: str
+    """Local time, ISO 8601 with its offset."""
+    champion: str
+    candidate: str
+    decision: str
+    """The verdict's "promote", "keep" or "inconclusive", or "collapsed" when the canary forbade it."""
+    kept: bool
+    """Whether the candidate took the champion's place."""
+    perplexity_before: float | None
+    perplexity_after: float | None
+    improvement: float
+    """Relative fall of the perplexity from champion to candidate: above 0 is better."""
+    p_value: float | None
+    alpha: float
+    """The p that this look at the window needed."""
+    look: int
+    window: int
+    quality_before: Quality
+    quality_after: Quality
+    canary: Canary
+    warnings: list[str] = []
+    """What the canary says against the candidate."""
+    material: MaterialFigures
+    train_loss: float | None
+    seconds: float
+    sentence: str
+    """The verdict in words."""
+
+
+class EvolutionStats(msgspec.Struct, frozen=True, kw_only=True):
+    """The file. The first four fields are H2Q-Evo's; numbers that stood there before are counted on."""
+
+    total_evolutions: int = 0
+    successful_evolutions: int = 0
+    failed_evolutions: int = 0
+    average_improvement: float = 0.0
+    """Mean of `improvement` over all evolutions, kept or not."""
+    best_perplexity: float | None = None
+    canary_of: str = ""
+    """The model that evolution began with, against which the canary holds its descendants."""
+    canary: Canary | None = None
+    cycles: list[CycleRow] = []
+    """The newest thousand, in their order."""
+
+
+def load_stats(ws: Workspace) -> EvolutionStats:
+    """What the file says; nothing when it is missing. A broken one is moved aside and counted anew."""
+    path = ws.root / FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=EvolutionStats, strict=False)
+    except FileNotFoundError:
+        return EvolutionStats()
+    except (msgspec.DecodeError, UnicodeDecodeError, OSError):
+        with contextlib.suppress(OSError):
+            path.replace(path.with_name(f"{FILE}.broken"))
+        return EvolutionStats()
+
+
+def with_cycle(stats: EvolutionStats, row: CycleRow) -> EvolutionStats:
+    """`stats` after one more cycle. A row of the same run and cycle is counted once."""
+    if any((old.run_id, old.cycle) == (row.run_id, row.cycle) for old in stats.cycles):
+        return stats
+    total = stats.total_evolutions + 1
+    perplexities = [stats.best_perplexity, row.perplexity_after if row.kept else row.perplexity_before]
+    return msgspec.structs.replace(
+        stats,
+        total_evolutions=total,
+        successful_evolutions=stats.successful_evolutions + row.kept,
+        failed_evolutions=stats.failed_evolutions + (not row.kept),
+        average_improvement=stats.average_improvement + (row.improvement - stats.average_improvement) / total,
+        best_perplexity=min((value for value in perplexities if value is not None), default=None),
+        cycles=[*stats.cycles, row][-KEPT_ROWS:],
+    )
+
+
+def save_stats(ws: Workspace, stats: EvolutionStats) -> None:
+    """Replaces the file. Raises OSError."""
+    data = msgspec.json.format(msgspec.json.encode(stats), indent=2) + b"\n"
+    atomic.write_bytes(ws.root / FILE, data)
+
+
+def reference(stats: EvolutionStats, champion: str) -> Canary | None:
+    """The canary of the model that evolution began with, when `champion` comes from it; else None."""
+    known = {stats.canary_of, *(row.candidate for row in stats.cycles if row.kept)}
+    return stats.canary if champion in known else None
+
+
+def log_rows(ws: Workspace) -> list[dict[str, Any]]:
+    """The rows of `training_log.json`; [] for a missing or broken file."""
+    try:
+        found = json.loads((ws.root / LOG).read_bytes())
+    except (OSError, ValueError):
+        return []
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
+def write_log(ws: Workspace, rows: list[dict[str, Any]]) -> Path:
+    """Replaces `training_log.json`. Raises OSError."""
+    atomic.write_json(ws.root / LOG, rows)
+    return ws.root / LOG
+
+
+def with_outcome(rows: list[dict[str, Any]], row: CycleRow) -> list[dict[str, Any]]:
+    """The epochs of a cycle, its number in each; in the last one what the cycle came to."""
+    marked: list[dict[str, Any]] = [{**epoch, "cycle": row.cycle} for epoch in rows]
+    if marked:
+        marked[-1] |= {
+            "held_out_perplexity": row.perplexity_after,
+            "improvement": row.improvement,
+            "kept": row.kept,
+            "generation_quality": msgspec.to_builtins(row.quality_after),
+        }
+    return marked
