@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
-from engine.corpus.collect import merged, starts_and_ends
+import msgspec
+
+from engine.corpus.collect import ends, merged
 from engine.corpus.filters import injection, low_value, sensitive
 from engine.corpus.filters.exact import content_key
 from engine.corpus.filters.normalise import fold, fold_joined
+from engine.corpus.items import Item, digest_of, drop_row
 from engine.corpus.language import language_of
 from engine.corpus.ledger import Evidence, LedgerRow
 from engine.corpus.quality import quality_of
@@ -47,85 +49,79 @@ class CorpusSettings(FilterSettings, Protocol):
     def low_value_phrases(self) -> tuple[str, ...]: ...
 
 
-@dataclass
-class Assessed:
-    """One conversation on its way through the stages. Later stages add rows and may drop it."""
+class Facts(msgspec.Struct, frozen=True, array_like=True):
+    """What is known of one conversation by itself and needed only when its rows are written."""
 
-    id: str
-    start: float | None
-    end: float | None
-    key: str
-    """Of its folded words: equal for exact duplicates."""
-    folded: str
-    opening: str
-    """Folded first question with content; "" when too short to tell conversations apart."""
-    characters: int
     first_line: str
-    language: str
     quality: float
     pairs: int
     """Answers with content: what would be trained."""
-    rows: list[LedgerRow] = field(default_factory=list)
-    dropped: LedgerRow | None = None
-    held: LedgerRow | None = None
-    cluster: str = ""
+    rows: list[LedgerRow]
 
-    def drop(
-        self, stage: Stage, reason: str, *, twin: str | None = None, similarity: float | None = None
-    ) -> None:
-        """Leaves it out of the corpus; the first stage that does so names it."""
-        row = LedgerRow(
-            conversation=self.id,
-            stage=stage,
-            action=Action.DROP,
-            reason=reason,
-            twin=twin,
-            evidence=Evidence(similarity=similarity),
-        )
-        self.rows.append(row)
-        self.dropped = self.dropped or row
+
+class Assessed(NamedTuple):
+    """One conversation through the filters that look at it alone."""
+
+    item: Item
+    facts: Facts
+    folded: str
+    """Its words, as they are compared."""
+    opening: str
+    """Folded first question with content; "" when too short to tell conversations apart."""
 
 
 def assess(conversation: Conversation, settings: FilterSettings, phrases: Collection[str] = ()) -> Assessed:
     """Low value, sensitive and injection for one conversation; `phrases` are the person's own, folded."""
     turns = merged(conversation.turns)
-    masked = _masked(conversation.id, turns, settings, phrases)
-    low = {row.turn for row in masked}
+    rows = _masked(conversation.id, turns, settings, phrases)
+    low = {row.turn for row in rows}
     answers = [turn.text for position, turn in turns if turn.role is Role.ASSISTANT and position not in low]
     asked = False
     pairs = 0
     for position, turn in turns:
         asked = asked or turn.role is Role.USER
         pairs += asked and turn.role is Role.ASSISTANT and position not in low
-    questions = [turn.text for position, turn in turns if turn.role is Role.USER and position not in low]
-    first = next(iter(questions), turns[0][1].text if turns else "")
+    first = next(
+        (place for place, (at, turn) in enumerate(turns) if turn.role is Role.USER and at not in low), None
+    )
     texts = [turn.text for _, turn in turns]
     folded = [fold(text) for text in texts]
-    opening = folded[texts.index(first)] if texts else ""
-    start, end = starts_and_ends(conversation)
-    result = Assessed(
+    opening = folded[first] if first is not None and len(folded[first]) >= _OPENING else ""
+    words = fold_joined(texts, folded)
+    item = Item(
         id=conversation.id,
-        start=start,
-        end=end,
+        end=ends(conversation),
         key=content_key((turn.role.value, text) for (_, turn), text in zip(turns, folded, strict=True)),
-        folded=fold_joined(texts, folded),
-        opening=opening if len(opening) >= _OPENING and questions else "",
+        words=digest_of(words),
+        opening=digest_of(opening),
+        opening_turn=turns[first][0] if first is not None else 0,
         characters=sum(map(len, texts)),
-        first_line=" ".join(first.split())[:_FIRST_LINE],
         language=language_of(" ".join(texts)),
+        dropped=_unfit(conversation.id, turns, rows, pairs),
+    )
+    if item.dropped:
+        rows.append(item.dropped)
+    _find_private(item, rows, conversation, settings)
+    facts = Facts(
+        first_line=" ".join((texts[first or 0] if texts else "").split())[:_FIRST_LINE],
         quality=quality_of(answers, masked=len(low)),
         pairs=pairs,
-        rows=masked,
+        rows=rows,
     )
-    if not any(turn.role is Role.USER for _, turn in turns) or not any(
-        turn.role is Role.ASSISTANT for _, turn in turns
-    ):
-        result.drop(Stage.COLLECT, "no_pair")
-    elif not pairs:
-        spoiled = next((row.reason for row in masked if row.reason in _SPOILED), "courtesy")
-        result.drop(Stage.LOW_VALUE if low else Stage.COLLECT, spoiled if low else "no_pair")
-    _find_private(result, conversation, settings)
-    return result
+    return Assessed(item, facts, words, opening)
+
+
+def _unfit(
+    id_: str, turns: Sequence[tuple[int, Turn]], masked: Sequence[LedgerRow], pairs: int
+) -> LedgerRow | None:
+    """Why there is nothing in it to train on; None when there is."""
+    roles = {turn.role for _, turn in turns}
+    if pairs:
+        return None
+    if not masked or not {Role.USER, Role.ASSISTANT} <= roles:
+        return drop_row(id_, Stage.COLLECT, "no_pair")
+    spoiled = next((row.reason for row in masked if row.reason in _SPOILED), "courtesy")
+    return drop_row(id_, Stage.LOW_VALUE, spoiled)
 
 
 def _masked(
@@ -160,16 +156,18 @@ def _masked(
     return rows
 
 
-def _find_private(result: Assessed, conversation: Conversation, settings: FilterSettings) -> None:
+def _find_private(
+    item: Item, rows: list[LedgerRow], conversation: Conversation, settings: FilterSettings
+) -> None:
     """Adds rows for private spans and for markers that could act on the template."""
     forbidden: set[str] = set()
     for position, turn in enumerate(conversation.turns):
         spans = [span for span in sensitive.find(turn.text) if _handling(settings, span.type) != "keep"]
         if spans:
             forbidden.update(span.type.value for span in spans if _handling(settings, span.type) == "drop")
-            result.rows.append(
+            rows.append(
                 LedgerRow(
-                    conversation=result.id,
+                    conversation=item.id,
                     stage=Stage.SENSITIVE,
                     action=Action.REDACT,
                     reason=", ".join(sorted({span.type.value for span in spans})),
@@ -177,21 +175,22 @@ def _find_private(result: Assessed, conversation: Conversation, settings: Filter
                     evidence=Evidence(spans=[(span.type.value, span.start, span.end) for span in spans]),
                 )
             )
-        markers = [(kind, start, end) for kind, start, end in injection.find(turn.text)]
+        markers = list(injection.find(turn.text))
         if markers:
-            result.held = LedgerRow(
-                conversation=result.id,
+            item.held = LedgerRow(
+                conversation=item.id,
                 stage=Stage.INJECTION,
                 action=Action.HOLD,
                 reason="marker",
                 turn=position,
                 evidence=Evidence(spans=markers),
             )
-            result.rows.append(result.held)
+            rows.append(item.held)
     if forbidden:
-        result.drop(
-            Stage.SENSITIVE, "private" if settings.sensitive == "drop" else ", ".join(sorted(forbidden))
-        )
+        reason = "private" if settings.sensitive == "drop" else ", ".join(sorted(forbidden))
+        row = drop_row(item.id, Stage.SENSITIVE, reason)
+        rows.append(row)
+        item.dropped = item.dropped or row
 
 
 def _handling(settings: FilterSettings, type_: sensitive.SensitiveType) -> str:

@@ -1,4 +1,4 @@
-"""Every conversation of memory through the filters, on several cores where there is enough to do."""
+"""Conversations through the filters that look at each alone, on several cores where there is enough to do."""
 
 from __future__ import annotations
 
@@ -6,62 +6,58 @@ import os
 import queue
 import subprocess
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import msgspec
 
-from engine.corpus.assess import Assessed, CorpusSettings
-from engine.corpus.decisions import Edit
+from engine.corpus.assess import CorpusSettings
 from engine.corpus.filters.normalise import fold
-from engine.corpus.worker import ASSESSED, Filters, Work, assess_batch, receive, send
-from engine.memory.points import Conversation
+from engine.corpus.worker import ANSWERS, Answer, Filters, Work, assess_batch, receive, send
 from engine.runs.process import engine_environment
 
 WORTH = 1_000
-"""Conversations from which the start of helpers, some 0.15 s, is won back."""
-_MOST_HELPERS = 4
-_BATCH = 100
+"""Conversations from which the start of helpers, some 0.2 s, is won back."""
+_MOST_HELPERS = 3
+_BATCH = 25
+_AHEAD = 3
+"""Batches that wait at a helper, so that it is never idle; at the end nobody waits long for it."""
 
 
-class Source(Protocol):
-    """What is read: `engine.memory.store.MemoryStore` is one."""
+def assess_each(works: Iterable[Work], filters: Filters, *, helpers: int = 0) -> Iterator[list[Answer]]:
+    """What the filters say of each conversation, in batches, in any order.
 
-    def conversations(self) -> Iterator[Conversation]: ...
-    def count(self) -> int: ...
-
-
-def assess_all(
-    store: Source,
-    settings: CorpusSettings,
-    changes: Mapping[str, Mapping[int, Edit]],
-    on_progress: Callable[[int, int], None] | None = None,
-    *,
-    helpers: int | None = None,
-) -> list[Assessed]:
-    """What the filters say of each conversation, in the order of the store.
-
-    Args:
-        changes: the person's edits by conversation and turn.
-        helpers: processes beside this one; by default one for each core where there is enough to do, else none.
+    `helpers` are processes beside this one, which does its share; `helpers_for` says how many are worth it.
     """
-    total = store.count()
-    filters = filters_of(settings)
-    works = (Work(one, dict(changes.get(one.id, {}))) for one in store.conversations())
-    if helpers is None:
-        helpers = _cores() if total >= WORTH else 0
-    items: list[Assessed] = []
-    for batch in _in_batches(works, filters, helpers if helpers > 1 else 0):
-        items += batch
-        if on_progress:
-            on_progress(len(items), max(total, len(items)))
-    if on_progress and not items:
-        on_progress(0, 0)
-    return items
+    source = iter(works)
+    batches = iter(lambda: list(islice(source, _BATCH)), [])
+    if not helpers:
+        for batch in batches:
+            yield assess_batch(batch, filters)
+        return
+    with _Helpers(helpers, filters) as pool:
+        waiting: list[tuple[list[Work], Future[bytes | None]]] = []
+        for batch in batches:
+            if len(waiting) < _AHEAD * helpers:
+                waiting.append((batch, pool.ask(batch)))
+            else:
+                yield assess_batch(batch, filters)
+            for asked in [one for one in waiting if one[1].done()]:
+                waiting.remove(asked)
+                yield _answered(*asked, filters)
+        for asked in waiting:
+            # What no helper has begun is done here.
+            yield assess_batch(asked[0], filters) if asked[1].cancel() else _answered(*asked, filters)
+
+
+def helpers_for(count: int) -> int:
+    """Helpers worth starting for so many conversations: one for each further core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_HELPERS, cores - 1) if count >= WORTH else 0
 
 
 def filters_of(settings: CorpusSettings) -> Filters:
@@ -74,37 +70,10 @@ def filters_of(settings: CorpusSettings) -> Filters:
     )
 
 
-def _in_batches(works: Iterator[Work], filters: Filters, helpers: int) -> Iterator[list[Assessed]]:
-    batches = _batched(works)
-    if not helpers:
-        for batch in batches:
-            yield assess_batch(batch, filters)
-        return
-    with _Helpers(helpers, filters) as pool:
-        waiting: deque[tuple[list[Work], Future[bytes | None]]] = deque()
-        for batch in batches:
-            waiting.append((batch, pool.ask(batch)))
-            if len(waiting) > 2 * helpers:
-                yield _answered(*waiting.popleft(), filters)
-        while waiting:
-            yield _answered(*waiting.popleft(), filters)
-
-
-def _answered(asked: list[Work], answer: Future[bytes | None], filters: Filters) -> list[Assessed]:
+def _answered(asked: list[Work], answer: Future[bytes | None], filters: Filters) -> list[Answer]:
     """What no helper answered, because it was ended, is done here."""
     message = answer.result()
-    return ASSESSED.decode(message) if message else assess_batch(asked, filters)
-
-
-def _batched(works: Iterable[Work]) -> Iterator[list[Work]]:
-    batch: list[Work] = []
-    for work in works:
-        batch.append(work)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+    return ANSWERS.decode(message) if message else assess_batch(asked, filters)
 
 
 class _Helpers:
@@ -160,9 +129,3 @@ class _Helpers:
             with suppress(OSError):
                 send(process.stdin, self._first)
         return process
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return min(_MOST_HELPERS, len(os.sched_getaffinity(0)))
-    return min(_MOST_HELPERS, os.cpu_count() or 1)

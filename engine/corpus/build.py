@@ -1,41 +1,44 @@
 """Builds the corpus from memory: collect → low value → sensitive → exact → near → semantic → clusters → review states → split.
 
-A build is a pure function of memory, settings and the person's decisions: building again changes nothing.
+A build is a pure function of memory, settings and the person's decisions: building again changes nothing. What
+the filters said of a conversation is kept, so that a build looks only at what changed (`assessments`), and only
+rows that say something else than before are written.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from hashlib import sha256
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b, sha256
 from typing import Protocol
 
+import msgspec
+
 from engine.corpus import ledger, split
-from engine.corpus.assess import Assessed, CorpusSettings
-from engine.corpus.assessing import assess_all
-from engine.corpus.decisions import Edit, edits, verdicts
-from engine.corpus.duplicates import drop_exact, drop_near, name_clusters
+from engine.corpus.assess import CorpusSettings, Facts
+from engine.corpus.assessments import Assessments, Changes, ConversationStore, facts_of, prune, refresh
+from engine.corpus.decisions import edits, verdicts
+from engine.corpus.duplicates import drop_exact, drop_near, name_clusters, near_twins
 from engine.corpus.filters.near import Pair
 from engine.corpus.funnel import funnel
+from engine.corpus.items import Item
 from engine.corpus.rules import apply_rules
 from engine.corpus.states import Action, Stage, State
-from engine.memory.points import Conversation
+from engine.memory.writing import Writer
 from engine.runs.events import Funnel
+
+_PAGE = 500
+"""Conversations whose facts are read at once."""
+_AT_ONCE = 20
+"""Conversations written between two looks at the clock."""
 
 
 class ByMeaning(Protocol):
     """Adds rows to the items and may drop some; returns the twins by index."""
 
     def __call__(
-        self, store: ledger.Database, items: Sequence[Assessed], decided: Mapping[str, str]
+        self, store: ledger.Database, items: Sequence[Item], decided: Mapping[str, str]
     ) -> list[Pair]: ...
-
-
-class ConversationStore(ledger.Database, Protocol):
-    """What a build reads: `engine.memory.store.MemoryStore` is one."""
-
-    def conversations(self) -> Iterator[Conversation]: ...
-    def count(self) -> int: ...
 
 
 def build_corpus(
@@ -50,7 +53,7 @@ def build_corpus(
     """Filters all conversations of `store` and writes ledger and corpus rows; keeps every decision.
 
     Args:
-        on_progress: called with conversations done and their total.
+        on_progress: called with conversations known and their total.
         by_meaning: the semantic stage, `engine.corpus.semantic`; None leaves it out.
         trained: ids in the lineage of the model in use: what is no longer new for the split.
 
@@ -58,25 +61,29 @@ def build_corpus(
     """
     now = time.time() if now is None else now
     changes = edits(store.connection)
-    items = assess_all(store, settings, changes, on_progress)
+    known = refresh(store, settings, changes, on_progress)
+    items = known.items
     decided = verdicts(store.connection)
     drop_exact(items, decided)
-    pairs = drop_near(items, decided, settings.near_threshold)
+    pairs = near_twins(store.connection, known, settings.near_threshold)
+    drop_near(items, decided, pairs)
     if by_meaning:
         pairs += by_meaning(store, items, decided)
-    name_clusters(items, pairs, settings.near_threshold)
+    name_clusters(store.connection, known, pairs, settings.near_threshold)
     build = _build_id(items, settings)
-    _write(store, items, settings, changes, build=build, now=now)
+    _write(store, known, settings, decided, build=build, now=now)
+    _stamp(store, settings, changes, build=build, now=now)
+    del known, items, pairs
     apply_rules(store, decided, build=build, now=now)
     split.assign(store, trained)
     return funnel(store)
 
 
-def _build_id(items: Sequence[Assessed], settings: CorpusSettings) -> str:
+def _build_id(items: Sequence[Item], settings: CorpusSettings) -> str:
     """A hash of what went in, so that two builds of the same are the same build."""
     digest = sha256(settings_hash(settings).encode())
     for item in items:
-        digest.update(f"{item.id}\x1f{item.key}\x1e".encode())
+        digest.update(item.id.encode() + item.key)
     return digest.hexdigest()[:16]
 
 
@@ -96,68 +103,108 @@ def settings_hash(settings: CorpusSettings) -> str:
 
 def _write(
     store: ConversationStore,
-    items: Sequence[Assessed],
+    known: Assessments,
     settings: CorpusSettings,
-    changes: Mapping[str, Mapping[int, Edit]],
+    decided: Mapping[str, str],
     *,
     build: str,
     now: float,
 ) -> None:
+    """Writes the rows of conversations of which something else is said than by the rows that stand there."""
     connection = store.connection
+    writer = Writer(connection)
+    stands = dict(connection.execute("SELECT conversation_id, made_of FROM corpus"))
+    changed = [
+        (item, made_of)
+        for item, made_of in zip(known.items, _made_of(known, settings, decided), strict=True)
+        if stands.get(item.id) != made_of
+    ]
+    for start in range(0, len(changed), _PAGE):
+        page = changed[start : start + _PAGE]
+        facts = facts_of(connection, [item.id for item, _made in page])
+        there = [one for one in page if one[0].id in facts]
+        with writer.open():
+            for place in range(0, len(there), _AT_ONCE):
+                batch = there[place : place + _AT_ONCE]
+                # A verdict given since the build began holds.
+                verdict = verdicts(connection, [item.id for item, _made in batch])
+                connection.executemany(
+                    "DELETE FROM ledger WHERE conversation_id = ? AND stage != ?",
+                    [(item.id, Stage.SPLIT) for item, _made in batch if item.id in stands],
+                )
+                rows = (row for item, _made in batch for row in (*facts[item.id].rows, *item.rows))
+                ledger.insert(connection, rows, build=build, now=now)
+                connection.executemany(
+                    _UPSERT,
+                    [
+                        (*_corpus_row(item, facts[item.id], settings, verdict.get(item.id), build), made)
+                        for item, made in batch
+                    ],
+                )
+                writer.spend()
+    current = {item.id for item in known.items}
+    gone = [id_ for id_ in stands if id_ not in current]
+    with writer.open():
+        for id_ in gone:
+            connection.execute("DELETE FROM corpus WHERE conversation_id = ?", (id_,))
+            connection.execute(
+                "DELETE FROM ledger WHERE conversation_id = ? AND stage != ?", (id_, Stage.SPLIT)
+            )
+            writer.spend()
+    prune(writer, current)
 
-    def write(batch: Sequence[Assessed]) -> None:
-        ids = [item.id for item in batch]
-        decided = verdicts(connection, ids)
-        connection.executemany(
-            "DELETE FROM ledger WHERE conversation_id = ? AND stage != ?", [(id_, Stage.SPLIT) for id_ in ids]
-        )
-        for item in batch:
-            ledger.insert(connection, item.rows, build=build, now=now)
-        connection.executemany(
-            _UPSERT, [_corpus_row(item, settings, decided.get(item.id), build) for item in batch]
-        )
 
-    size = 8
-    ledger.in_short_writes(
-        connection, [items[start : start + size] for start in range(0, len(items), size)], write
-    )
-    current = {item.id for item in items}
-    gone = [id_ for (id_,) in connection.execute("SELECT conversation_id FROM corpus") if id_ not in current]
+def _made_of(known: Assessments, settings: CorpusSettings, decided: Mapping[str, str]) -> list[bytes]:
+    """For each item a digest of all that its rows are made of."""
+    encoder = msgspec.msgpack.Encoder()
+    return [
+        blake2b(
+            encoder.encode(
+                (
+                    key,
+                    settings.review,
+                    decided.get(item.id),
+                    item.dropped,
+                    item.held,
+                    item.rows,
+                    item.cluster,
+                )
+            ),
+            digest_size=12,
+        ).digest()
+        for item, key in zip(known.items, known.keys, strict=True)
+    ]
 
-    def remove(id_: str) -> None:
-        connection.execute("DELETE FROM corpus WHERE conversation_id = ?", (id_,))
-        connection.execute("DELETE FROM ledger WHERE conversation_id = ? AND stage != ?", (id_, Stage.SPLIT))
 
-    ledger.in_short_writes(connection, gone, remove)
-
-    def stamp(_: None) -> None:
-        facts = {
-            "corpus_build": build,
-            "corpus_settings": settings_hash(settings),
-            "corpus_near_threshold": repr(settings.near_threshold),
-            "corpus_built_at": repr(now),
-            "corpus_edits": repr(sorted(edit.seq for change in changes.values() for edit in change.values())),
-        }
+def _stamp(
+    store: ConversationStore, settings: CorpusSettings, changes: Changes, *, build: str, now: float
+) -> None:
+    facts = {
+        "corpus_build": build,
+        "corpus_settings": settings_hash(settings),
+        "corpus_near_threshold": repr(settings.near_threshold),
+        "corpus_built_at": repr(now),
+        "corpus_edits": repr(sorted({edit.seq for change in changes.values() for edit in change.values()})),
+    }
+    with Writer(store.connection).open():
         for key, value in facts.items():
-            connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
-
-    ledger.in_short_writes(connection, [None], stamp)
+            store.connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
 
 
 _UPSERT = """
 INSERT INTO corpus (conversation_id, build_id, state, stage, reason, cluster, language, quality, pairs, first_line,
-                    sort_time, twin, automatic)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                    sort_time, twin, automatic, made_of)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (conversation_id) DO UPDATE SET
     build_id = excluded.build_id, state = excluded.state, stage = excluded.stage, reason = excluded.reason,
     cluster = excluded.cluster, language = excluded.language, quality = excluded.quality, pairs = excluded.pairs,
     first_line = excluded.first_line, sort_time = excluded.sort_time, twin = excluded.twin,
-    automatic = excluded.automatic
+    automatic = excluded.automatic, made_of = excluded.made_of
 """
 
 
 def _corpus_row(
-    item: Assessed, settings: CorpusSettings, verdict: str | None, build: str
+    item: Item, facts: Facts, settings: CorpusSettings, verdict: str | None, build: str
 ) -> tuple[object, ...]:
     why = item.dropped or item.held
     if item.dropped:
@@ -169,10 +216,10 @@ def _corpus_row(
     stage, reason = (why.stage, why.reason) if why else ("", "")
     if automatic is State.PENDING and not why:
         stage, reason = Stage.REVIEW, "review"
-    if not why and any(row.action == Action.REDACT for row in item.rows):
-        stage, reason = Stage.SENSITIVE, next(row.reason for row in item.rows if row.action == Action.REDACT)
+    if not why and any(row.action == Action.REDACT for row in facts.rows):
+        stage, reason = Stage.SENSITIVE, next(row.reason for row in facts.rows if row.action == Action.REDACT)
     elif not why and not stage:
-        masked = next((row for row in item.rows if row.action == Action.MASK), None)
+        masked = next((row for row in facts.rows if row.action == Action.MASK), None)
         stage, reason = (Stage.LOW_VALUE, masked.reason) if masked else ("", "")
     return (
         item.id,
@@ -182,9 +229,9 @@ def _corpus_row(
         reason,
         item.cluster,
         item.language,
-        item.quality,
-        item.pairs,
-        item.first_line,
+        facts.quality,
+        facts.pairs,
+        facts.first_line,
         item.end,
         item.dropped.twin if item.dropped else None,
         automatic,

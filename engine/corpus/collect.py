@@ -53,15 +53,7 @@ def merged(turns: tuple[Turn, ...]) -> list[tuple[int, Turn]]:
     return [(position, turn) for position, turn in enumerate(turns) if turn.text.strip()]
 
 
-def starts_and_ends(conversation: Conversation) -> tuple[float | None, float | None]:
-    """First and last time of a conversation, in seconds since the epoch; both None when it has no date."""
-    times = [
-        t
-        for t in (
-            conversation.started_at,
-            conversation.updated_at,
-            *(turn.time for turn in conversation.turns),
-        )
-        if t is not None
-    ]
-    return (min(times), max(times)) if times else (None, None)
+def ends(conversation: Conversation) -> float | None:
+    """The last time of a conversation, in seconds since the epoch; None when it has no date."""
+    times = [conversation.started_at, conversation.updated_at, *(turn.time for turn in conversation.turns)]
+    return max((time for time in times if time is not None), default=None)

@@ -6,78 +6,91 @@ same question (alternatives of one tree, a question asked again).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
 
-from engine.corpus.assess import Assessed
-from engine.corpus.filters.near import Pair, clusters, near_pairs
+import numpy as np
+
+from engine.corpus.assessments import Assessments
+from engine.corpus.filters.near import Pair, candidates, clusters, verified
+from engine.corpus.items import Item
 from engine.corpus.states import Stage, State
-
-_OPENING_NEAR = 20
-"""Folded characters from which openings are compared nearly too: in shorter ones a word makes the question."""
+from engine.corpus.texts import folded_openings, folded_words
 
 
-def drop_exact(items: Sequence[Assessed], decided: Mapping[str, str]) -> None:
+def drop_exact(items: Sequence[Item], decided: Mapping[str, str]) -> None:
     """Keeps the best of each group with the same words. What the person accepted always stays."""
-    groups: dict[str, list[Assessed]] = {}
+    groups: dict[bytes, list[Item]] = {}
     for item in items:
         if competes(item, decided):
             groups.setdefault(item.key, []).append(item)
     for group in groups.values():
+        if len(group) == 1:
+            continue
         best, *others = sorted(group, key=lambda item: rank(item, decided))
         for other in others:
             if decided.get(other.id) != State.ACCEPTED:
                 other.drop(Stage.EXACT, "duplicate", twin=best.id, similarity=1.0)
 
 
-def drop_near(items: Sequence[Assessed], decided: Mapping[str, str], threshold: float) -> list[Pair]:
-    """Goes from the best to the worst and leaves out what is a near duplicate of one already kept.
+def near_twins(connection: sqlite3.Connection, known: Assessments, threshold: float) -> list[Pair]:
+    """Near pairs by index of the items, each words once: conversations that are dropped are among them."""
+    items = known.items
+    distinct = _first_of(item.words for item in items)
+    rows = np.array([index for index in distinct.values() if known.sketched[index] > 0], dtype=np.int64)
+    pairs = rows[candidates(known.words[rows], threshold)]
+    return list(
+        verified(pairs, lambda indices: folded_words(connection, [items[i].id for i in indices]), threshold)
+    )
 
-    Returns all near pairs by index of `items`, dropped conversations included: clusters need them.
-    """
-    first_of: dict[str, int] = {}
-    for index, item in enumerate(items):
-        first_of.setdefault(item.folded, index)
-    distinct = list(first_of.values())
-    pairs = [
-        Pair(distinct[pair.first], distinct[pair.second], pair.similarity)
-        for pair in near_pairs([items[index].folded for index in distinct], threshold)
-    ]
-    twins: dict[str, list[tuple[str, float]]] = {}
+
+def drop_near(items: Sequence[Item], decided: Mapping[str, str], pairs: Sequence[Pair]) -> None:
+    """Goes from the best to the worst and leaves out what is a near duplicate of one already kept."""
+    twins: dict[bytes, list[tuple[bytes, float]]] = {}
     for pair in pairs:
-        one, other = items[pair.first].folded, items[pair.second].folded
+        one, other = items[pair.first].words, items[pair.second].words
         twins.setdefault(one, []).append((other, pair.similarity))
         twins.setdefault(other, []).append((one, pair.similarity))
-    kept: dict[str, str] = {}
-    for item in sorted(
-        (item for item in items if competes(item, decided)), key=lambda item: rank(item, decided)
-    ):
+    kept: dict[bytes, str] = {}
+    # One without twins neither loses its place nor takes another's.
+    concerned = (item for item in items if item.words in twins and competes(item, decided))
+    for item in sorted(concerned, key=lambda item: rank(item, decided)):
         twin = max(
-            ((similarity, kept[text]) for text, similarity in twins.get(item.folded, ()) if text in kept),
+            ((similarity, kept[words]) for words, similarity in twins[item.words] if words in kept),
             key=lambda found: found[0],
             default=None,
         )
         if twin and decided.get(item.id) != State.ACCEPTED:
             item.drop(Stage.NEAR, "near_duplicate", twin=twin[1], similarity=round(twin[0], 4))
         else:
-            kept.setdefault(item.folded, item.id)
-    return pairs
+            kept.setdefault(item.words, item.id)
 
 
-def name_clusters(items: Sequence[Assessed], pairs: Sequence[Pair], threshold: float) -> None:
+def name_clusters(
+    connection: sqlite3.Connection, known: Assessments, pairs: Iterable[Pair], threshold: float
+) -> None:
     """Gives each conversation the id of its cluster: the smallest conversation id in it."""
+    items = known.items
     links = [(pair.first, pair.second) for pair in pairs]
-    openings: dict[str, int] = {}
-    for texts in ((item.key for item in items), (item.folded for item in items)):
-        seen: dict[str, int] = {}
-        for index, text in enumerate(texts):
-            if text:
-                links.append((seen.setdefault(text, index), index))
-    for index, item in enumerate(items):
-        if item.opening:
-            links.append((openings.setdefault(item.opening, index), index))
-    long = [opening for opening in openings if len(opening) >= _OPENING_NEAR]
-    for pair in near_pairs(long, threshold):
-        links.append((openings[long[pair.first]], openings[long[pair.second]]))
+    openings = _first_of(item.opening for item in items)
+    for first_of, values in (
+        (_first_of(item.key for item in items), (item.key for item in items)),
+        (_first_of(item.words for item in items), (item.words for item in items)),
+        (openings, (item.opening for item in items)),
+    ):
+        links += [
+            (first_of[value], index)
+            for index, value in enumerate(values)
+            if value and first_of[value] != index
+        ]
+    rows = np.array([index for index in openings.values() if known.sketched[index] == 2], dtype=np.int64)
+    near = rows[candidates(known.openings[rows], threshold)]
+    links += [
+        (pair.first, pair.second)
+        for pair in verified(
+            near, lambda indices: folded_openings(connection, [items[i] for i in indices]), threshold
+        )
+    ]
     roots = clusters(len(items), links)
     names: dict[int, str] = {}
     for root, item in zip(roots, items, strict=True):
@@ -86,13 +99,22 @@ def name_clusters(items: Sequence[Assessed], pairs: Sequence[Pair], threshold: f
         item.cluster = names[root]
 
 
-def competes(item: Assessed, decided: Mapping[str, str]) -> bool:
+def _first_of(values: Iterable[bytes]) -> dict[bytes, int]:
+    """Where each value stands first; b"" is none."""
+    found: dict[bytes, int] = {}
+    for index, value in enumerate(values):
+        if value:
+            found.setdefault(value, index)
+    return found
+
+
+def competes(item: Item, decided: Mapping[str, str]) -> bool:
     """Whether it may keep or lose a place: not dropped already, not rejected by the person."""
     verdict = decided.get(item.id)
     return verdict == State.ACCEPTED or (item.dropped is None and verdict != State.REJECTED)
 
 
-def rank(item: Assessed, decided: Mapping[str, str]) -> tuple[object, ...]:
+def rank(item: Item, decided: Mapping[str, str]) -> tuple[object, ...]:
     """Smallest first: accepted by the person, not held, longer, newer, then by id so that builds agree."""
     return (
         decided.get(item.id) != State.ACCEPTED,

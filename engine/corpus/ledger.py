@@ -9,8 +9,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-LONGEST_WRITE_S = 0.025
-"""Seconds after which a write transaction is closed; the store allows 50 ms."""
+from engine.memory.writing import Writer
 
 T = TypeVar("T")
 
@@ -36,7 +35,7 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     no longer the one in force says nothing."""
 
 
-class LedgerRow(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """`turn` is -1 when the row is about the whole conversation."""
 
     conversation: str
@@ -98,15 +97,10 @@ def in_short_writes(
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Calls `write` for each item in transactions that are closed before they grow long."""
-    place = 0
-    while place < len(items):
-        connection.execute("BEGIN IMMEDIATE")
-        began = clock()
-        try:
-            while place < len(items) and clock() - began < LONGEST_WRITE_S:
-                write(items[place])
-                place += 1
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
+    if not items:
+        return
+    writer = Writer(connection, clock)
+    with writer.open():
+        for item in items:
+            write(item)
+            writer.spend()

@@ -28,7 +28,9 @@ def apply_rules(store: Database, decided: Mapping[str, str], *, build: str, now:
         row = LedgerRow(conversation=id_, stage=Stage.RULE, action=Action.DROP, reason="rule")
         ledger.insert(connection, [row], build=build, now=now)
         connection.execute(
-            "UPDATE corpus SET state = ?, automatic = ?, stage = ?, reason = 'rule' WHERE conversation_id = ?",
+            # What stands there is no longer what the stages made: the next build writes it anew.
+            "UPDATE corpus SET state = ?, automatic = ?, stage = ?, reason = 'rule', made_of = NULL "
+            "WHERE conversation_id = ?",
             (State.DROPPED, State.DROPPED, Stage.RULE, id_),
         )
 

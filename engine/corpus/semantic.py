@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.corpus.assess import Assessed
 from engine.corpus.decisions import ever_edited
 from engine.corpus.duplicates import competes, rank
 from engine.corpus.filters.near import Pair
+from engine.corpus.items import Item
 from engine.corpus.ledger import Database, Evidence, LedgerRow, in_short_writes
 from engine.corpus.states import Action, Stage, State
+from engine.corpus.texts import folded_words
 from engine.errors import H2QError
 from engine.i18n import _
 
@@ -41,7 +42,7 @@ Say = Callable[[str, str], None]
 
 def by_meaning(
     store: Database,
-    items: Sequence[Assessed],
+    items: Sequence[Item],
     decided: Mapping[str, str],
     *,
     setting: str,
@@ -71,7 +72,7 @@ def by_meaning(
             say(_("the embedder is not used: {why}").format(why=problem), "warning")
             used, embedder = "", None
         if embedder is None:
-            used = _by_ngrams(ordered, say)
+            used = _by_ngrams(store, ordered, say)
     _note(store, used)
     return [
         Pair(min(place[one], place[other]), max(place[one], place[other]), similarity)
@@ -95,7 +96,7 @@ def refusal(embedder: Embedder, calibration: Calibration, texts: Sequence[str]) 
 
 def _by_vectors(
     store: Database,
-    ordered: Sequence[Assessed],
+    ordered: Sequence[Item],
     decided: Mapping[str, str],
     embedder: Embedder,
     say: Say,
@@ -152,7 +153,7 @@ def _close(found: Matrix, least: Sequence[float]) -> Iterator[tuple[int, int, fl
 
 def _drop_twins(
     store: Database,
-    ordered: Sequence[Assessed],
+    ordered: Sequence[Item],
     decided: Mapping[str, str],
     close: Iterable[tuple[int, int, float, float]],
     embedder: Embedder,
@@ -191,7 +192,7 @@ def _drop_twins(
     return [(ordered[first].id, ordered[second].id, least) for second, (first, least) in twins.items()]
 
 
-def _by_ngrams(ordered: Sequence[Assessed], say: Say) -> str:
+def _by_ngrams(store: Database, ordered: Sequence[Item], say: Say) -> str:
     """The name of what was used."""
     from engine.corpus.filters import ngrams
 
@@ -207,7 +208,7 @@ def _by_ngrams(ordered: Sequence[Assessed], say: Say) -> str:
         ordered,
         (
             (pair.first, pair.second, pair.similarity)
-            for pair in ngrams.alike([item.folded for item in ordered])
+            for pair in ngrams.alike(folded_words(store.connection, [item.id for item in ordered]))
         ),
     )
     say(
@@ -216,7 +217,7 @@ def _by_ngrams(ordered: Sequence[Assessed], say: Say) -> str:
     return _GRAMS
 
 
-def _group(ordered: Sequence[Assessed], pairs: Iterable[tuple[int, int, float]]) -> int:
+def _group(ordered: Sequence[Item], pairs: Iterable[tuple[int, int, float]]) -> int:
     """Each conversation joins the most similar of the better ones that lead a group, so that groups do not
     grow into chains. Returns how many groups there are; pairs may come in any order."""
     better: dict[int, list[tuple[float, int]]] = {}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.corpus.assess import Assessed
-from engine.corpus.decisions import edits, verdicts
-from engine.corpus.duplicates import drop_near
-from engine.corpus.filters.normalise import fold
-from engine.corpus.ledger import Database, LedgerRow
-from engine.corpus.states import Action, Stage, State
+from engine.corpus.assessments import load
+from engine.corpus.decisions import verdicts
+from engine.corpus.duplicates import drop_exact, drop_near, near_twins
+from engine.corpus.ledger import Database
+from engine.corpus.states import Stage, State
+from engine.errors import BadInput
+from engine.i18n import _
 
 SHOWN = 8
 
@@ -31,59 +32,31 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def outcome(store: Database, threshold: float) -> Outcome:
-    """Compares the near duplicates at `threshold` with those of the last build; writes nothing."""
+    """Compares the near duplicates at `threshold` with those of the last build; writes nothing.
+
+    Raises BadInput when an earlier version built the corpus.
+    """
     connection = store.connection
-    changes = edits(connection)
-    texts: dict[str, list[str]] = {}
-    for id_, position, text in connection.execute(
-        "SELECT t.conversation_id, t.position, t.text FROM turns t JOIN corpus k ON k.conversation_id = t.conversation_id "
-        "ORDER BY t.conversation_id, t.position"
-    ):
-        change = changes.get(id_, {}).get(position)
-        text = text if change is None else change.text
-        if text.strip():
-            texts.setdefault(id_, []).append(text)
-    held = {
-        id_
-        for (id_,) in connection.execute(
-            "SELECT conversation_id FROM ledger WHERE action = ?", (Action.HOLD,)
+    facts = {
+        id_: (automatic, stage, line)
+        for id_, automatic, stage, line in connection.execute(
+            "SELECT conversation_id, automatic, stage, first_line FROM corpus ORDER BY conversation_id"
         )
     }
-    items: list[Assessed] = []
-    near: set[str] = set()
-    lines: dict[str, str] = {}
-    for id_, automatic, stage, line, end in connection.execute(
-        "SELECT conversation_id, automatic, stage, first_line, sort_time FROM corpus ORDER BY conversation_id"
-    ):
-        parts = texts.get(id_, [])
-        item = Assessed(
-            id=id_,
-            start=None,
-            end=end,
-            key="",
-            folded=fold(" ".join(parts)),
-            opening="",
-            characters=sum(map(len, parts)),
-            first_line=line,
-            language="",
-            quality=0.0,
-            pairs=1,
+    known = load(connection, dict.fromkeys(facts, b""))
+    if len(known.items) < len(facts):
+        raise BadInput(
+            _("the corpus was built by an earlier version of this program"), mend="h2q-tui corpus build"
         )
-        if id_ in held:
-            item.held = LedgerRow(conversation=id_, stage=Stage.INJECTION, action=Action.HOLD, reason="")
-        if automatic == State.DROPPED and stage in (
-            Stage.COLLECT,
-            Stage.LOW_VALUE,
-            Stage.SENSITIVE,
-            Stage.EXACT,
-        ):
-            item.drop(stage, "")
-        elif automatic == State.DROPPED and stage == Stage.NEAR:
-            near.add(id_)
-        items.append(item)
-        lines[id_] = line
-    drop_near(items, verdicts(connection), threshold)
-    then = {item.id for item in items if item.dropped is not None and item.dropped.stage == Stage.NEAR}
+    decided = verdicts(connection)
+    drop_exact(known.items, decided)
+    drop_near(known.items, decided, near_twins(connection, known, threshold))
+    near = {
+        id_
+        for id_, (automatic, stage, _line) in facts.items()
+        if automatic == State.DROPPED and stage == Stage.NEAR
+    }
+    then = {item.id for item in known.items if item.dropped is not None and item.dropped.stage == Stage.NEAR}
     leave, back = sorted(then - near), sorted(near - then)
     return Outcome(
         threshold=threshold,
@@ -91,6 +64,6 @@ def outcome(store: Database, threshold: float) -> Outcome:
         then=len(then),
         leave=len(leave),
         back=len(back),
-        leaving=[lines[id_] for id_ in leave[:SHOWN]],
-        returning=[lines[id_] for id_ in back[:SHOWN]],
+        leaving=[facts[id_][2] for id_ in leave[:SHOWN]],
+        returning=[facts[id_][2] for id_ in back[:SHOWN]],
     )

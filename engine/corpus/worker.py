@@ -14,7 +14,7 @@ from typing import IO
 import msgspec
 from msgspec.structs import replace
 
-from engine.corpus.assess import Assessed, assess
+from engine.corpus.assess import assess
 from engine.corpus.decisions import Edit, edited
 from engine.memory.points import Conversation
 
@@ -38,27 +38,43 @@ class Work(msgspec.Struct, frozen=True, array_like=True):
     edits: dict[int, Edit] = {}
 
 
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """What the filters say of a conversation: `Item` and `Facts` as they are kept, and texts to compare by."""
+
+    id: str
+    item: bytes
+    facts: bytes
+    folded: str
+    opening: str
+
+
 FILTERS = msgspec.msgpack.Decoder(Filters)
 WORK = msgspec.msgpack.Decoder(list[Work])
-ASSESSED = msgspec.msgpack.Decoder(list[Assessed])
+ANSWERS = msgspec.msgpack.Decoder(list[Answer])
+_ENCODER = msgspec.msgpack.Encoder()
 
 
-def assess_batch(batch: Sequence[Work], filters: Filters) -> list[Assessed]:
+def assess_batch(batch: Sequence[Work], filters: Filters) -> list[Answer]:
     """What the filters say of each conversation, as the person edited it."""
     return [_assess(work, filters) for work in batch]
 
 
-def _assess(work: Work, filters: Filters) -> Assessed:
+def _assess(work: Work, filters: Filters) -> Answer:
     edits = work.edits
-    if not edits:
-        return assess(work.conversation, filters, filters.phrases)
-    item = assess(edited(work.conversation, edits), filters, filters.phrases)
-    # The rows name the decision they are about.
-    item.rows = [
-        replace(row, evidence=replace(row.evidence, edit=edits[row.turn].seq)) if row.turn in edits else row
-        for row in item.rows
-    ]
-    return item
+    found = assess(edited(work.conversation, edits) if edits else work.conversation, filters, filters.phrases)
+    facts = found.facts
+    if edits:
+        # The rows name the decision they are about.
+        rows = [
+            replace(row, evidence=replace(row.evidence, edit=edits[row.turn].seq))
+            if row.turn in edits
+            else row
+            for row in facts.rows
+        ]
+        facts = replace(facts, rows=rows)
+    return Answer(
+        found.item.id, _ENCODER.encode(found.item), _ENCODER.encode(facts), found.folded, found.opening
+    )
 
 
 def send(pipe: IO[bytes], message: bytes) -> None:
@@ -86,7 +102,7 @@ def main() -> None:
             return
         filters = FILTERS.decode(first)
         while (message := receive(asked)) is not None:
-            send(answers, msgspec.msgpack.encode(assess_batch(WORK.decode(message), filters)))
+            send(answers, _ENCODER.encode(assess_batch(WORK.decode(message), filters)))
 
 
 if __name__ == "__main__":

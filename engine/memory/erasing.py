@@ -104,6 +104,7 @@ _OF_A_CONVERSATION = (
     "DELETE FROM window_members WHERE conversation_id = :id",
     "DELETE FROM ledger WHERE conversation_id = :id",
     "DELETE FROM corpus WHERE conversation_id = :id",
+    "DELETE FROM assessments WHERE conversation_id = :id",
     "DELETE FROM conversations WHERE id = :id",
 )
 

@@ -92,6 +92,15 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE decisions ADD COLUMN turn INTEGER NOT NULL DEFAULT -1;
     ALTER TABLE decisions ADD COLUMN text TEXT NOT NULL DEFAULT '';
     """,
+    # What the filters said of a conversation, so that a build looks only at what changed; `made_of` says what a
+    # row of the corpus was made of, NULL that it is to be written anew.
+    """
+    CREATE TABLE assessments (
+        conversation_id TEXT PRIMARY KEY REFERENCES conversations(id) ON DELETE CASCADE,
+        key BLOB NOT NULL, item BLOB NOT NULL, facts BLOB NOT NULL, sketches BLOB NOT NULL
+    );
+    ALTER TABLE corpus ADD COLUMN made_of BLOB;
+    """,
 )
 """Migration n brings `PRAGMA user_version` from n to n + 1. Append, never edit one that has shipped."""
 
@@ -110,7 +119,9 @@ def migrate(connection: sqlite3.Connection) -> None:
                 connection.execute(f"PRAGMA user_version={version + 1}")
             connection.execute("COMMIT")
         except BaseException:
-            connection.execute("ROLLBACK")
+            # A full disk ends the transaction by itself.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
     if version > len(MIGRATIONS):
         raise BadInput(
@@ -129,6 +140,19 @@ def mend_of(error: sqlite3.DatabaseError) -> str:
     """The command for a database that cannot be used. A backup is for a damaged file only: with a full disk,
     no permission or a lock (`OperationalError`) the data is sound, and an older state would take its place."""
     return "h2q-tui check" if isinstance(error, sqlite3.OperationalError) else "h2q-tui backup restore"
+
+
+def reason_of(error: sqlite3.Error) -> str:
+    """Why SQLite could not read or write, in a person's words; its own where there are none."""
+    code = getattr(error, "sqlite_errorcode", None)
+    reasons = {
+        sqlite3.SQLITE_FULL: _("the disk is full"),
+        sqlite3.SQLITE_BUSY: _("another program is writing to it"),
+        sqlite3.SQLITE_READONLY: _("it may only be read"),
+        sqlite3.SQLITE_CANTOPEN: _("the file cannot be opened"),
+        sqlite3.SQLITE_IOERR: _("the disk does not read or write"),
+    }
+    return reasons.get(code & 0xFF, str(error)) if code is not None else str(error)
 
 
 def _statements(script: str) -> list[str]:

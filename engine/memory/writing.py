@@ -6,8 +6,9 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 LIMIT_S = 0.05
@@ -22,8 +23,9 @@ TURNS_AT_ONCE = 32
 class Writer:
     """Short transactions on one connection: `spend()` between statements commits when the budget is used up."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, clock: Callable[[], float] = time.monotonic) -> None:
         self.connection = connection
+        self._clock = clock
         self.transactions = 0
         self.longest = 0.0
         self._began = 0.0
@@ -43,24 +45,38 @@ class Writer:
 
     def spend(self) -> None:
         budget = min(_BUDGET_S, max(_LEAST_S, LIMIT_S / 2 - self._commits_in))
-        if time.monotonic() - self._began > budget:
+        if self._clock() - self._began > budget:
             self._commit()
             self._begin()
 
     def _begin(self) -> None:
         self.connection.execute("BEGIN IMMEDIATE")
-        self._began = time.monotonic()
+        self._began = self._clock()
 
     def _commit(self) -> None:
-        before = time.monotonic()
+        before = self._clock()
         self.connection.execute("COMMIT")
-        now = time.monotonic()
+        now = self._clock()
         self.transactions += 1
         self.longest = max(self.longest, now - self._began)
+        _longest.set(max(_longest.get(), now - self._began))
         self._commits_in = max(now - before, 0.9 * self._commits_in)
         if self.transactions % _CHECKPOINT_EVERY == 0:
             # Of its own, without the write lock, instead of inside some commit.
             self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+
+_longest: ContextVar[float] = ContextVar("longest transaction", default=0.0)
+
+
+@contextmanager
+def measured() -> Iterator[Callable[[], float]]:
+    """Inside the block: a function that tells the longest transaction of any writer since it began, in seconds."""
+    token = _longest.set(0.0)
+    try:
+        yield _longest.get
+    finally:
+        _longest.reset(token)
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """Near duplicates: candidates by MinHash LSH (Broder 1997; rensa), each verified by its exact Jaccard index.
 
 Texts are compared as sets of character 3-grams of their folded form. MinHash only says which pairs are worth
-comparing, so no text is ever called a twin by an estimate; `twins` has the last word.
+comparing, so no text is ever called a twin by an estimate; `twins` has the last word. A sketch keeps the lowest
+8 bits of each minimum (b-bit MinHash, Li & König 2010): a quarter of the room, and unequal ones agree by
+chance once in 256.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 
 import msgspec
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from engine.corpus.filters.twins import SLACK, are_twins
 
 PERMUTATIONS = 128
+"""Bytes of a sketch."""
 BANDS = 32
 """Bands of four rows: a pair of Jaccard 0.8 is missed once in ten million, one of 0.6 once in eighty."""
 SHORTEST = 6
@@ -26,9 +28,13 @@ _BLOCK = 1000
 _BLOCK_CHARACTERS = 500_000
 """Folded characters whose n-grams are hashed at once: some 20 MB."""
 _PAIRS = 8192
-"""Candidates whose signatures are compared at once."""
+"""Candidates whose sketches are compared at once."""
 _WIDEST = 64
 """Members of a bucket compared all with all; in a wider one each is compared with so many before it."""
+_READ = 1024
+"""Candidates whose texts are read at once, and texts kept for the next ones."""
+
+Sketches = NDArray[np.uint8]
 
 
 class Pair(msgspec.Struct, frozen=True):
@@ -45,28 +51,47 @@ def near_pairs(
     """Pairs of folded texts that are near duplicates at `threshold`, in order of index.
 
     Give each distinct text once. With `compared`, only pairs of which it says so are looked at.
-    Memory: 512 bytes a text, and the n-grams of some thousand texts.
+    Memory: 128 bytes a text, and the n-grams of some thousand texts.
     """
     rows = np.array([i for i, text in enumerate(folded) if len(text) >= SHORTEST], dtype=np.int64)
     if len(rows) < 2:
         return []
+    found = rows[candidates(sketches([folded[i] for i in rows]), threshold)]
+    return list(verified(found, lambda indices: [folded[i] for i in indices], threshold, compared=compared))
 
-    @lru_cache(maxsize=4096)
-    def grams(index: int) -> NDArray[np.uint64]:
-        return np.unique(_packed(folded[index]))
 
-    found = []
-    digests = _digests([folded[i] for i in rows])
-    for one, other in rows[_candidates(digests, threshold - SLACK)].tolist():
-        if compared and not compared(one, other):
-            continue
-        shorter, longer = sorted((len(grams(one)), len(grams(other))))
-        if shorter >= (threshold - SLACK) * longer:
-            shared = len(np.intersect1d(grams(one), grams(other), assume_unique=True))
+def verified(
+    pairs: NDArray[np.int64],
+    texts: Callable[[Sequence[int]], Sequence[str]],
+    threshold: float,
+    *,
+    compared: Callable[[int, int], bool] | None = None,
+) -> Iterator[Pair]:
+    """Those of `pairs`, shape (n, 2), that are near duplicates at `threshold`, in their order.
+
+    `texts` gives the folded texts of some indices, in their order; it is asked for a thousand or two at once.
+    """
+    known: dict[int, tuple[str, NDArray[np.uint64]]] = {}
+    for start in range(0, len(pairs), _READ):
+        block = [
+            (one, other)
+            for one, other in pairs[start : start + _READ].tolist()
+            if compared is None or compared(one, other)
+        ]
+        wanted = dict.fromkeys(index for pair in block for index in pair)
+        known = {index: known[index] for index in wanted if index in known}
+        missing = [index for index in wanted if index not in known]
+        for index, text in zip(missing, texts(missing) if missing else (), strict=True):
+            known[index] = text, np.unique(_packed(text))
+        for one, other in block:
+            (here, ours), (there, theirs) = known[one], known[other]
+            shorter, longer = sorted((len(ours), len(theirs)))
+            if shorter < (threshold - SLACK) * longer:
+                continue
+            shared = len(np.intersect1d(ours, theirs, assume_unique=True))
             similarity = shared / (shorter + longer - shared)
-            if are_twins(folded[one], folded[other], similarity, threshold):
-                found.append(Pair(one, other, similarity))
-    return found
+            if are_twins(here, there, similarity, threshold):
+                yield Pair(one, other, similarity)
 
 
 def clusters(size: int, links: Iterator[tuple[int, int]] | Sequence[tuple[int, int]]) -> list[int]:
@@ -85,14 +110,14 @@ def clusters(size: int, links: Iterator[tuple[int, int]] | Sequence[tuple[int, i
     return [root(node) for node in range(size)]
 
 
-def _digests(texts: list[str]) -> NDArray[np.uint32]:
-    """MinHash signatures, shape (texts, PERMUTATIONS)."""
-    digests = np.empty((len(texts), PERMUTATIONS), dtype=np.uint32)
-    for start, end in _blocks(texts):
-        hashes, offsets = _gram_hashes(texts[start:end])
+def sketches(folded: Sequence[str]) -> Sketches:
+    """Of folded texts of `SHORTEST` characters or more; shape (texts, PERMUTATIONS)."""
+    found = np.empty((len(folded), PERMUTATIONS), dtype=np.uint8)
+    for start, end in _blocks(folded):
+        hashes, offsets = _gram_hashes(folded[start:end])
         matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(hashes, offsets, PERMUTATIONS, _SEED)
-        digests[start:end] = matrix.to_rows()
-    return digests
+        found[start:end] = np.array(matrix.to_rows(), dtype=np.uint32)
+    return found
 
 
 def _blocks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
@@ -103,7 +128,8 @@ def _blocks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
             yield start, end
             start, size = end, 0
         size += len(text)
-    yield start, len(texts)
+    if texts:
+        yield start, len(texts)
 
 
 def _packed(text: str) -> NDArray[np.uint64]:
@@ -130,28 +156,36 @@ def _gram_hashes(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.u
     return hashes[inside], offsets
 
 
-def _candidates(digests: NDArray[np.uint32], least: float) -> NDArray[np.int64]:
+def candidates(
+    sketched: Sketches, threshold: float, *, compared: NDArray[np.bool_] | None = None
+) -> NDArray[np.int64]:
     """Pairs of rows that share a band, each once, in order; shape (n, 2).
 
-    Left out are those whose signatures lie four standard deviations or more below a Jaccard index of `least`:
-    of pairs that have it, three in a hundred thousand, and the bands alone miss more.
+    Left out are those whose sketches lie four standard deviations or more below the least Jaccard index that
+    `twins` looks at: of pairs that have it, three in a hundred thousand, and the bands alone miss more. With
+    `compared`, one truth for each row, pairs of two rows of one kind are left out too.
     """
-    width = PERMUTATIONS // BANDS
-    size = len(digests)
-    floor = least - 4 * (0.25 / PERMUTATIONS) ** 0.5
+    size = len(sketched)
+    least = max(0.0, threshold - SLACK)
+    floor = least + (1 - least) / 256 - 4 * (0.25 / PERMUTATIONS) ** 0.5
+    bands = np.ascontiguousarray(sketched).view(np.uint32)
     found = [np.empty(0, dtype=np.int64)]
+    places = np.arange(size, dtype=np.uint64)
     for band in range(BANDS):
-        columns = np.ascontiguousarray(digests[:, band * width : (band + 1) * width])
-        _, bucket = np.unique(columns.view(f"V{width * 4}").ravel(), return_inverse=True)
-        order = np.argsort(bucket, kind="stable")
-        bucket = bucket[order]
+        keyed = bands[:, band].astype(np.uint64) << np.uint64(32) | places
+        keyed.sort()
+        order = (keyed & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        bucket = keyed >> np.uint64(32)
         for apart in range(1, min(_WIDEST + 1, size)):
-            places = np.flatnonzero(bucket[apart:] == bucket[:-apart])
-            if not len(places):
+            equal = np.flatnonzero(bucket[apart:] == bucket[:-apart])
+            if not len(equal):
                 break
-            for start in range(0, len(places), _PAIRS):
-                block = places[start : start + _PAIRS]
+            for start in range(0, len(equal), _PAIRS):
+                block = equal[start : start + _PAIRS]
                 first, second = order[block], order[block + apart]
-                likely = (digests[first] == digests[second]).mean(axis=1) >= floor
+                if compared is not None:
+                    across = compared[first] != compared[second]
+                    first, second = first[across], second[across]
+                likely = (sketched[first] == sketched[second]).mean(axis=1) >= floor
                 found.append(first[likely] * size + second[likely])
-    return np.stack(np.divmod(np.unique(np.concatenate(found)), size), axis=1)
+    return np.stack(np.divmod(np.unique(np.concatenate(found)), max(1, size)), axis=1)
