@@ -28,13 +28,20 @@ GENERATION = (
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
 """The same with the marks that transformers reads the assistant's part from."""
-_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _TEXT = (
     "The quick brown fox jumps over the lazy dog again and again. What is your name? How do I make tea?",
     "你好，你叫什么名字？我叫小明，很高兴认识你。今天天气怎么样？今天很晴朗，适合出去走走。",
     "Boil some water, pour it over the leaves and wait three minutes. Thank you very much!",
+)
+
+KNOWN = (
+    ("What is your name?", "My name is Tom."),
+    ("你叫什么名字？", "我叫小明。"),
+    ("How do I make tea?", "Pour it over the leaves."),
+    ("今天天气怎么样？", "今天很好。"),
+    ("Thank you", "You are very welcome."),
+    ("Is it a quick fox?", "It is a lazy dog."),
 )
 
 
@@ -79,8 +86,9 @@ def write_hf(
     tied: bool = True,
     seed: int = 0,
     positions: int = 512,
+    steps: int = 0,
 ) -> Path:
-    """Writes an untrained model and its tokenizer; returns the folder."""
+    """Writes a model that learnt `KNOWN` for `steps` steps, and its tokenizer; returns the folder."""
     tokenizer = tiny_tokenizer(template)
     torch.manual_seed(seed)
     config = Qwen3Config(
@@ -98,7 +106,16 @@ def write_hf(
         initializer_range=0.08,
         dtype=dtype,
     )
-    model = Qwen3ForCausalLM(config).to(dtype)
+    model = Qwen3ForCausalLM(config)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for step in range(steps):
+        question, answer = KNOWN[step % len(KNOWN)]
+        text = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
+        ids = torch.tensor([tokenizer(text)["input_ids"]])
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.to(dtype)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     settings = folder / "tokenizer_config.json"

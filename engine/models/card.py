@@ -30,14 +30,18 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     mode: str
-    """"scratch" or "native"."""
+    """"scratch", "native" or "lora"."""
     base: str = ""
     """Name of the model it continues; "" for scratch."""
+    base_path: str = ""
+    """What an adapter stands on: a directory, a GGUF file or `ollama:TAG`; "" for a whole model."""
+    base_sha256: str = ""
+    """Fingerprint of that (`engine.models.bases`)."""
     run_id: str = ""
     created_at: float
     parameters: int
     context: int
-    """Bytes seen at once (a 汉字 is three)."""
+    """Seen at once: bytes (a 汉字 is three), with an adapter tokens."""
     languages: list[str] = []
     train_bytes: int = 0
     loss: float | None = None

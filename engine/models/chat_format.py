@@ -78,8 +78,17 @@ class ChatFormat:
     @property
     def stop_tokens(self) -> frozenset[int]:
         """Ids that end an answer: what the template puts behind one, and the tokenizer's end of text."""
-        turns = self._turns([ChatMessage(role="user", content="a"), ChatMessage(role="assistant", content="b")])
-        last = next((id_ for id_, on in zip(turns[-1].ids, turns[-1].train, strict=True) if on and id_ in self._specials), None)
+        turns = self._turns(
+            [ChatMessage(role="user", content="a"), ChatMessage(role="assistant", content="b")]
+        )
+        last = next(
+            (
+                id_
+                for id_, on in zip(turns[-1].ids, turns[-1].train, strict=True)
+                if on and id_ in self._specials
+            ),
+            None,
+        )
         eos = self.tokenizer.eos_token_id
         return frozenset(id_ for id_ in (last, eos) if id_ is not None)
 
@@ -111,7 +120,9 @@ class ChatFormat:
         if prologue:
             opening = [_silent(prologue)] if len(prologue) <= context // 4 else []
             first = turns[0]
-            turns[0] = Rendered(ids=first.ids[len(prologue) :], train=first.train[len(prologue) :], scored=first.scored)
+            turns[0] = Rendered(
+                ids=first.ids[len(prologue) :], train=first.train[len(prologue) :], scored=first.scored
+            )
         skip = 0
         if messages[0].role == "system" and len(turns[0].ids) <= context // 4:
             opening, skip = [*opening, turns[0]], 1
@@ -193,7 +204,11 @@ class ChatFormat:
         if at is None:
             return [], gap, 0
         end = at + 1
-        while end < len(gap) and gap[end] not in self._controls and not self.tokenizer.decode([gap[end]]).strip():
+        while (
+            end < len(gap)
+            and gap[end] not in self._controls
+            and not self.tokenizer.decode([gap[end]]).strip()
+        ):
             end += 1
         return gap[:end], gap[end:], at + 1
 
@@ -243,16 +258,17 @@ class ChatFormat:
         """Ids of the template's own text, control tokens among them."""
         if (found := self._gaps.get(text)) is None:
             anchored = self._prepends and not first
-            whole = self.tokenizer((_ANCHOR if anchored else "") + text, add_special_tokens=False)["input_ids"]
+            whole = self.tokenizer((_ANCHOR if anchored else "") + text, add_special_tokens=False)[
+                "input_ids"
+            ]
             found = self._gaps[text] = self._unanchored(list(whole)) if anchored else list(whole)
         return list(found)
 
     def _encode_words(self, text: str) -> list[int]:
         if not text:
             return []
-        if self._prepends:
-            return self._unanchored(self._words(_ANCHOR + text))
-        return self._words(text)
+        ids: list[int] = self._words(_ANCHOR + text) if self._prepends else self._words(text)
+        return self._unanchored(ids) if self._prepends else ids
 
     def _unanchored(self, ids: list[int]) -> list[int]:
         """Without the line break that was put before: a tokenizer that begins every text with a blank puts it there."""

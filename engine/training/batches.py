@@ -28,6 +28,8 @@ class Pass:
     targets: Tensor
     weights: Tensor
     counted: Tensor
+    positions: Tensor | None = None
+    """Where each token stands in its own conversation, when a row holds several (`lora`). None: in its row."""
 
 
 S = TypeVar("S", np.int64, np.float32)

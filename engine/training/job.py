@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -26,6 +26,10 @@ from engine.training.stream import Tokens, general_windows
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext
+    from engine.training.lora_model import AdapterModel
+
+Learner: TypeAlias = "Transformer | AdapterModel"
+"""What is trained: a whole model, or an adapter on a frozen one."""
 
 
 EVAL_TOKENS = 4096
@@ -38,7 +42,7 @@ class Job:
 
     ctx: RunContext
     recipe: Recipe
-    model: Transformer
+    model: Learner
     optimizer: Optimizer
     batches: Batches
     device: Device

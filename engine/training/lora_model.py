@@ -91,12 +91,14 @@ class AdapterModel(nn.Module):
     def _trained(self) -> dict[str, nn.Parameter]:
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
-    def state_dict(self, *_args: Any, **_kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *_args: Any, **_kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
         """The adapter's tensors by name."""
         return {name: value.detach() for name, value in self._trained().items()}
 
     @torch.no_grad()
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
         """Takes the adapter's tensors. Raises KeyError when they belong to another adapter."""
         trained = self._trained()
         if trained.keys() != state_dict.keys():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from engine.errors import BadInput
 from engine.i18n import _
@@ -17,8 +17,8 @@ from engine.training import checkpoint
 from engine.training.batches import Batches
 from engine.training.budget import Budget, effective_budget, tokens_per_pass
 from engine.training.checkpoint import Checkpoint, LoopState, Origin
-from engine.training.devices import choose_device
-from engine.training.job import Job
+from engine.training.devices import Device, choose_device
+from engine.training.job import Job, Learner
 from engine.training.optim import Optimizer
 from engine.training.prefetch import Prefetch
 from engine.training.settings import Phase, Recipe
@@ -26,6 +26,8 @@ from engine.training.stream import TextStream
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext
+
+J = TypeVar("J", bound=Job)
 
 
 def find_resume(ctx: RunContext, recipe: Recipe, resume: Path | None) -> Checkpoint | None:
@@ -93,7 +95,7 @@ def prefetched(ctx: RunContext, batches: Batches) -> Prefetch:
 def start(
     ctx: RunContext,
     recipe: Recipe,
-    model: Transformer,
+    model: Learner,
     batches: Batches,
     *,
     general: Sequence[Path],
@@ -101,18 +103,24 @@ def start(
     pass_tokens: int,
     budget: Budget,
     resumed: Checkpoint | None,
-) -> Job:
-    """The job of a phase: from the beginning, or exactly where `resumed` stands.
+    device: Device | None = None,
+    kind: type[J] = Job,  # type: ignore[assignment]
+) -> J:
+    """The job of a phase, of class `kind`: from the beginning, or exactly where `resumed` stands.
 
+    `device` is what the model was loaded for; None: it is chosen here.
     Raises BadInput when `resumed` was made with other data, settings or another model.
     """
     old = resumed.state if resumed is not None else None
-    device = (
-        choose_device(model.config.dim)
-        if old is None
-        else choose_device(model.config.dim, threads=old.threads, bf16=old.bf16)
-    )
+    if device is None:
+        device = (
+            choose_device(model.config.dim)
+            if old is None
+            else choose_device(model.config.dim, threads=old.threads, bf16=old.bf16, fused=old.fused)
+        )
     model.to(device.name).train()
+    if isinstance(model, Transformer):
+        model.model.fused = device.fused
     model.model.recompute = old is not None and old.recompute
     optimizer = Optimizer(model, recipe, bf16=device.bf16)
     most = batches.steps()
@@ -122,6 +130,7 @@ def start(
         peak_lr=recipe.lr,
         threads=device.threads,
         bf16=device.bf16,
+        fused=device.fused,
         tokens_per_pass=pass_tokens,
         dataset_sha256=data_sha256,
         settings_sha256=recipe.digest(),
@@ -159,7 +168,7 @@ def start(
         )
     )
     ctx.run_dir.checkpoints.mkdir(parents=True, exist_ok=True)
-    return Job(
+    return kind(
         ctx=ctx,
         recipe=recipe,
         model=model,
@@ -192,18 +201,19 @@ def finish(
     job: Job, *, name: str, out: Path, base: ModelCard | None, languages: list[str], lineage: Lineage
 ) -> ModelCard:
     """Saves the trained model under `out`. Raises OSError when the disk is full."""
-    state = job.state
+    state, model = job.state, job.model
+    assert isinstance(model, Transformer)
     card = ModelCard(
         name=name,
         mode=state.phase,
         base=base.name if base is not None else "",
         run_id=job.ctx.spec.run_id,
         created_at=time.time(),
-        parameters=job.model.parameters_count(),
-        context=job.model.config.context,
+        parameters=model.parameters_count(),
+        context=model.config.context,
         languages=languages,
         train_bytes=state.tokens + (base.train_bytes if base is not None else 0),
         loss=state.loss,
         lineage=lineage,
     )
-    return save_model(out, job.model.to("cpu").eval(), card)
+    return save_model(out, model.to("cpu").eval(), card)

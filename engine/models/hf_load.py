@@ -1,0 +1,261 @@
+"""Loading a base, its tokenizer, and adapters on it: from local files only, and never by running what lies beside them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+from engine.atomic import fsync_dir, write_bytes
+from engine.errors import BadInput
+from engine.i18n import _
+from engine.models.bases import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Base, adapter_card
+from engine.models.card import CARD_FILE, ModelCard, encode_card
+from engine.models.chat_format import ChatFormat
+
+FOUR_BIT = "4bit"
+
+
+def load_base(base: Base, dtype: torch.dtype, *, four_bit: bool = False, device: str = "cpu") -> Any:
+    """The causal language model in evaluation mode, all of it frozen. Raises BadInput when files are broken."""
+    quiet()
+    if base.is_gguf:
+        from engine.models.gguf_reader import open_gguf
+
+        model: Any = open_gguf(base.path).load(dtype)
+    else:
+        model = _from_directory(base, dtype, four_bit=four_bit)
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    if not four_bit:
+        model.to(device)
+    return model.eval()
+
+
+def _from_directory(base: Base, dtype: torch.dtype, *, four_bit: bool) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    more: dict[str, Any] = {"quantization_config": quantization()} if four_bit else {}
+    try:
+        loading: Any = AutoModelForCausalLM
+        model, told = loading.from_pretrained(
+            base.path,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **more,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as problem:
+        raise BadInput(
+            _("the base cannot be loaded: {reason}").format(reason=_first_line(problem)), path=base.path
+        ) from problem
+    missing = sorted(told.get("missing_keys") or [])
+    if missing:
+        # transformers would fill them with random numbers and go on.
+        raise BadInput(
+            _("the weights lack {count} tensors, {name} among them").format(
+                count=len(missing), name=missing[0]
+            ),
+            path=base.path,
+        )
+    return model
+
+
+def quantization() -> Any:
+    """QLoRA's format (arXiv 2305.14314): NF4 with double quantization."""
+    import transformers
+
+    configuration: Any = transformers.BitsAndBytesConfig
+    return configuration(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def four_bit_works(device: str) -> tuple[bool, str]:
+    """Whether bitsandbytes computes on `device`, found out by a small layer; and why not."""
+    try:
+        import bitsandbytes
+    except ImportError:
+        return False, _("bitsandbytes is not installed")
+    except Exception as problem:  # a build for another CUDA fails in many ways
+        return False, _first_line(problem)
+    try:
+        layer = bitsandbytes.nn.Linear4bit(64, 64, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4")
+        with torch.no_grad():
+            layer.weight.data.copy_(torch.eye(64))
+        layer = layer.to(device)
+        x = torch.randn(2, 64, dtype=torch.bfloat16, device=device, requires_grad=True)
+        out = layer(x)
+        out.float().sum().backward()
+        if not torch.allclose(out.float(), x.float(), atol=0.05) or x.grad is None:
+            return False, _("bitsandbytes gives wrong results on {device}").format(device=device)
+    except Exception as problem:
+        return False, _first_line(problem)
+    return True, ""
+
+
+def load_chat_format(base: Base, adapter: Path | None = None) -> ChatFormat:
+    """The tokenizer of the base with its chat template. Raises BadInput."""
+    quiet()
+    if base.is_gguf:
+        from engine.models.gguf_reader import open_gguf
+
+        return ChatFormat(open_gguf(base.path).tokenizer())
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.path, local_files_only=True, trust_remote_code=False)
+    except Exception as problem:  # whatever a broken file makes tokenizers raise
+        raise BadInput(
+            _("the tokenizer of the base cannot be loaded: {reason}").format(reason=_first_line(problem)),
+            path=base.path,
+        ) from problem
+    return ChatFormat(tokenizer)
+
+
+def attach_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:
+    """A PeftModel of `model` with the adapter in `folder`.
+
+    Raises BadInput: no safetensors, a hash that is not the card's, an adapter for another architecture.
+    """
+    from peft import PeftModel
+
+    weights = adapter_weights(folder)
+    try:
+        found = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, torch_device="cpu")
+        wanted = set(load_file(weights))
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as problem:
+        raise BadInput(
+            _("the adapter does not fit its base: {reason}").format(reason=_first_line(problem)), path=folder
+        ) from problem
+    if not wanted:
+        raise BadInput(_("the adapter is empty"), path=weights)
+    return found
+
+
+def adapter_weights(folder: Path) -> Path:
+    """The weights of an adapter, checked against its card where there is one. Raises BadInput."""
+    file = folder / ADAPTER_WEIGHTS
+    if not file.is_file():
+        raise BadInput(_("the adapter has no {name}").format(name=ADAPTER_WEIGHTS), path=folder)
+    card = adapter_card(folder)
+    if card is not None and card.weights_sha256 and card.weights_sha256 != _sha256(file):
+        raise BadInput(
+            _("the weights have changed since they were written (their hash differs)"),
+            path=file,
+            mend=f"h2q-tui models remove {card.name}",
+        )
+    return file
+
+
+def new_adapter(model: Any, settings: Any, seed: int) -> Any:
+    """A PeftModel with a fresh adapter as `engine.training.settings.AdapterSettings` say. Raises BadInput."""
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.targets) or "all-linear",
+        use_rslora=settings.rslora,
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as problem:
+        raise BadInput(
+            _("--target-modules names nothing in this model; its linear layers are {names}").format(
+                names=", ".join(linear_names(model))
+            )
+        ) from problem
+
+
+def linear_names(model: nn.Module) -> list[str]:
+    """Last parts of the names of linear layers."""
+    return sorted(
+        {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    )
+
+
+def save_adapter(
+    folder: Path, peft: Any, card: ModelCard, more: Callable[[Path], None] | None = None
+) -> ModelCard:
+    """Writes a PEFT directory with its card, whole or not at all; returns the card with its hash.
+
+    `more` may add files before it takes its name. A folder of that name is replaced. Raises OSError.
+    """
+    from peft import get_peft_model_state_dict
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        temporary.chmod(0o755)
+        tensors = {
+            name: tensor.detach().to("cpu", torch.float32).contiguous()
+            for name, tensor in get_peft_model_state_dict(peft).items()
+        }
+        weights = save(tensors, metadata={"format": "pt"})
+        card = msgspec.structs.replace(card, weights_sha256=sha256(weights).hexdigest())
+        write_bytes(temporary / ADAPTER_WEIGHTS, weights)
+        config = peft.peft_config["default"]
+        config.base_model_name_or_path, config.inference_mode = card.base_path, True
+        config.save_pretrained(str(temporary))
+        (temporary / ADAPTER_CONFIG).chmod(0o644)
+        if more is not None:
+            more(temporary)
+        write_bytes(temporary / CARD_FILE, encode_card(card))
+        _take_name(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return card
+
+
+def _take_name(temporary: Path, folder: Path) -> None:
+    old = None
+    if folder.exists():
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    temporary.rename(folder)
+    fsync_dir(folder.parent)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def quiet() -> None:
+    """No bars of transformers in the log."""
+    with suppress(ImportError):
+        from transformers.utils import logging as found
+
+        logging: Any = found
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()
+
+
+def _sha256(file: Path) -> str:
+    digest = sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _first_line(problem: BaseException) -> str:
+    text = str(problem).strip()
+    return text.splitlines()[0][:200] if text else type(problem).__name__

@@ -1,0 +1,167 @@
+"""LoRA from a dataset to a PEFT directory, on a real Qwen3 model that is small enough to learn by heart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from engine.errors import BadInput, Interrupted, UsageProblem
+from engine.models.bases import Base, find_base
+from engine.models.card import Lineage, ModelCard, read_card
+from engine.models.hf_load import attach_adapter, load_base, load_chat_format
+from engine.models.template import ChatMessage
+from engine.paths import Workspace
+from engine.runs.events import EpochDone, Log, Step
+from engine.runs.spec import TrainParams
+from engine.training.lora import train_lora
+from engine.training.settings import AdapterSettings, Phase, Recipe, recipe_for
+from tests.hf_models import talks, write_hf
+from tests.unit.training_run import events, new_run
+
+PAIRS = (
+    ("What is your name?", "I am little Q."),
+    ("你叫什么名字？", "我叫小Q。"),
+    ("How do I make tea?", "Boil some water."),
+    ("今天天气怎么样？", "今天很晴朗。"),
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
+
+
+@dataclass(frozen=True)
+class Rows:
+    path: Path
+    lineage: Lineage
+
+
+def rows(folder: Path, pairs: Sequence[tuple[str, str]] = PAIRS) -> Rows:
+    path = folder / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in talks(pairs)), encoding="utf-8")
+    lineage = Lineage(conversations=["c0"], clusters=["k0"], dataset_sha256="h", newest_conversation=5.0)
+    return Rows(path, lineage)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_hf(tmp_path_factory.mktemp("hf") / "tiny-qwen3", steps=120)
+
+
+def recipe(**changes: object) -> Recipe:
+    made = recipe_for(TrainParams(context=128, rank=4, batch_size=2, max_steps=6), Phase.LORA)
+    return msgspec.structs.replace(made, eval_bytes=128, **changes)
+
+
+def base(root: Path, model: Path) -> Base:
+    return find_base(Workspace(root), str(model))
+
+
+def train(
+    root: Path, model: Path, data: Rows, *, settings: Recipe | None = None, resume: Path | None = None
+) -> ModelCard:
+    found = base(root, model)
+    return train_lora(
+        new_run(root), settings or recipe(), found, data, name="mine", out=root / "mine", resume=resume
+    )
+
+
+def answer(root: Path, model: Path, question: str) -> str:
+    """The likeliest answer, word for word."""
+    found = base(root, model)
+    chat = load_chat_format(found)
+    peft = attach_adapter(load_base(found, torch.float32), root / "mine").eval()
+    ids = torch.tensor([chat.prompt([ChatMessage(role="user", content=question)])])
+    with torch.no_grad():
+        out = peft.generate(input_ids=ids, max_new_tokens=40, do_sample=False)
+    return chat.decode(out[0, ids.shape[1] :].tolist())
+
+
+def test_an_adapter_learns_to_answer_and_is_a_peft_directory(tmp_path: Path, model: Path) -> None:
+    ctx = new_run(tmp_path)
+    adapter = AdapterSettings(rank=16, alpha=32)
+    settings = recipe(max_steps=None, epochs=60, lr=1e-2, adapter=adapter)
+    card = train_lora(
+        ctx, settings, base(tmp_path, model), rows(tmp_path), name="mine", out=tmp_path / "mine"
+    )
+    told = events(ctx, Step)
+    assert told[0].loss is not None and told[-1].loss is not None
+    assert told[-1].loss < 0.25 * told[0].loss
+    assert answer(tmp_path, model, "What is your name?") == "I am little Q."
+    assert answer(tmp_path, model, "你叫什么名字？") == "我叫小Q。"
+    names = {file.name for file in (tmp_path / "mine").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "h2q.json"} <= names
+    stored = json.loads((tmp_path / "mine" / "adapter_config.json").read_text(encoding="utf-8"))
+    assert (stored["r"], stored["lora_alpha"], stored["base_model_name_or_path"]) == (16, 32, str(model))
+    assert read_card(tmp_path / "mine") == card
+    assert (card.mode, card.base, card.base_path) == ("lora", "tiny-qwen3", str(model))
+    assert card.lineage.conversations == ["c0"]
+    assert len(events(ctx, EpochDone)) == 60
+    assert all(
+        tensor.dtype is torch.float32
+        for tensor in load_file(tmp_path / "mine" / "adapter_model.safetensors").values()
+    )
+
+
+def test_a_stopped_phase_goes_on_exactly_dropout_included(tmp_path: Path, model: Path) -> None:
+    from tests.unit.test_training_loop import commanded
+
+    data = rows(tmp_path)
+    whole = train(tmp_path / "whole", model, data)
+    stopping = commanded(tmp_path / "stopped", (4, "stop", ""))
+    with pytest.raises(Interrupted):
+        train_lora(stopping, recipe(), base(tmp_path, model), data, name="mine", out=tmp_path / "x")
+    resumed = train(tmp_path / "resumed", model, data, resume=stopping.run_dir.path)
+    assert resumed.weights_sha256 == whole.weights_sha256
+    kept = next((stopping.run_dir.path / "checkpoints").glob("lora-*/weights.safetensors"))
+    assert all("lora_" in name for name in load_file(kept))
+
+
+def test_a_base_that_cannot_fit_is_refused_before_it_is_loaded(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_args: object, **_more: object) -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("engine.training.lora.load_base", never)
+    with pytest.raises(UsageProblem, match=r"the largest that fits has about 0\.00 billion"):
+        train(tmp_path, model, rows(tmp_path), settings=recipe(max_memory_gb=0.5))
+
+
+def test_without_an_answer_to_learn_it_refuses_to_start(tmp_path: Path, model: Path) -> None:
+    data = rows(tmp_path)
+    masked = data.path.read_text(encoding="utf-8").replace(
+        '"role": "assistant"', '"train": false, "role": "assistant"'
+    )
+    data.path.write_text(masked, encoding="utf-8")
+    with pytest.raises(BadInput, match="assistant mask is empty"):
+        train(tmp_path, model, data)
+
+
+def test_the_log_says_how_the_base_is_loaded(tmp_path: Path, model: Path) -> None:
+    ctx = new_run(tmp_path)
+    train_lora(ctx, recipe(), base(tmp_path, model), rows(tmp_path), name="m", out=tmp_path / "m")
+    told = " ".join(event.text for event in events(ctx, Log))
+    assert "4 bits are" in told and "tiny-qwen3" in told and "windows with" in told
+
+
+def test_a_second_adapter_goes_on_from_the_first(tmp_path: Path, model: Path) -> None:
+    train(tmp_path, model, rows(tmp_path))
+    first = tmp_path / "mine"
+    found = find_base(Workspace(tmp_path), str(first))
+    later = Rows(rows(tmp_path, PAIRS[:2]).path, Lineage(conversations=["c9"]))
+    ctx = new_run(tmp_path / "two")
+    card = train_lora(ctx, recipe(), found, later, name="next", out=tmp_path / "next")
+    assert (card.base, card.base_path) == ("mine", str(model))
+    assert card.lineage.conversations == ["c0", "c9"]
+    before, after = (load_file(folder / "adapter_model.safetensors") for folder in (first, tmp_path / "next"))
+    assert before.keys() == after.keys()
