@@ -19,6 +19,11 @@ def shipped(name: str) -> Path:
     return packed if packed.is_dir() else _PACKAGE.parent / name
 
 
+def cache_folder() -> Path:
+    """What can be made again at any time: the platform's user cache folder. It may not be there yet."""
+    return Path(platformdirs.user_cache_dir("h2q-tui", appauthor=False))
+
+
 @dataclass(frozen=True)
 class Workspace:
     """One person's data (DESIGN §4). Making the object touches no file."""

@@ -14,14 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from engine.models import fused as kernels
 from engine.models.tokenizer import VOCAB
 
 NORM_EPS = 1e-6
 BLOCKED_ATTENTION = 1024
 """Up to this many positions blocks of plain products beat the fused kernel on a CPU, up to twice at 512; beyond,
 the scores that the backward pass keeps would take too much memory."""
-BLOCK = 128
-"""Queries of a block. It sees only the keys up to its end, so about half of the products fall away."""
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +74,9 @@ class RMSNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(dim))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, fused: bool = False) -> Tensor:
+        if fused:
+            return kernels.rms_norm(x, self.weight, NORM_EPS)
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), NORM_EPS)
 
 
@@ -98,18 +99,26 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(config.head_dim)
         self.k_norm = RMSNorm(config.head_dim)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None) -> Tensor:
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None, fused: bool = False
+    ) -> Tensor:
         batch, length, _ = x.shape
-        queries = self.q_norm(self.q_proj(x).view(batch, length, self.heads, self.head_dim)).transpose(1, 2)
-        keys = self.k_norm(self.k_proj(x).view(batch, length, self.kv_heads, self.head_dim)).transpose(1, 2)
+        queries = self.q_proj(x).view(batch, length, self.heads, self.head_dim)
+        keys = self.k_proj(x).view(batch, length, self.kv_heads, self.head_dim)
         values = self.v_proj(x).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
-        queries, keys = rotate(queries, cos, sin), rotate(keys, cos, sin)
+        if fused:
+            queries = kernels.norm_rope(queries, self.q_norm.weight, cos, sin, NORM_EPS)
+            keys = kernels.norm_rope(keys, self.k_norm.weight, cos, sin, NORM_EPS)
+        else:
+            queries = rotate(self.q_norm(queries).transpose(1, 2), cos, sin)
+            keys = rotate(self.k_norm(keys).transpose(1, 2), cos, sin)
         if cache is not None:
             keys, values = cache.extend(self.layer, keys, values)
         if self.kv_heads != self.heads:
             keys = keys.repeat_interleave(self.heads // self.kv_heads, dim=1)
             values = values.repeat_interleave(self.heads // self.kv_heads, dim=1)
-        mixed = attend(queries, keys, values)
+        short = fused and length <= BLOCKED_ATTENTION
+        mixed = (kernels.causal_attention if short else attend)(queries, keys, values)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(batch, length, self.heads * self.head_dim))
         return out
 
@@ -129,8 +138,8 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
     flat_queries, flat_keys, flat_values = queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1)
     blocks = []
-    for start in range(0, new, BLOCK):
-        stop = min(start + BLOCK, new)
+    for start in range(0, new, kernels.BLOCK):
+        stop = min(start + kernels.BLOCK, new)
         seen = total - new + stop
         # The mask as the addend of the product and the scale as its factor save two passes over the scores.
         future = torch.full((stop - start, seen), float("-inf"), dtype=queries.dtype, device=queries.device)
@@ -153,8 +162,9 @@ class FeedForward(nn.Module):
         self.up_proj = nn.Linear(config.dim, config.ffn, bias=False)
         self.down_proj = nn.Linear(config.ffn, config.dim, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+    def forward(self, x: Tensor, fused: bool = False) -> Tensor:
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        out: Tensor = self.down_proj(kernels.swiglu(gate, up) if fused else F.silu(gate) * up)
         return out
 
 
@@ -166,9 +176,11 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.dim)
         self.mlp = FeedForward(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, cache)
-        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+    def forward(
+        self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None, fused: bool = False
+    ) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x, fused), cos, sin, cache, fused)
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x, fused), fused)
         return out
 
 
@@ -182,6 +194,8 @@ class Decoder(nn.Module):
         super().__init__()
         self.recompute = False
         """Activation checkpointing: each layer is computed again in the backward pass, which saves memory."""
+        self.fused = False
+        """Whether training on a CPU uses `engine.models.fused`; it takes `load_kernels()`."""
         self.embed_tokens = nn.Embedding(config.vocab, config.dim)
         self.layers = nn.ModuleList(Layer(config, number) for number in range(config.layers))
         self.norm = RMSNorm(config.dim)
@@ -196,18 +210,20 @@ class Decoder(nn.Module):
         start = 0 if cache is None else cache.length
         end = start + ids.shape[1]
         x = self.embed_tokens(ids)
-        dtype = (
-            torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
-        )
-        cos, sin = self.cos[start:end].to(dtype), self.sin[start:end].to(dtype)
+        fused = self.fused and cache is None and x.device.type == "cpu" and x.dtype is torch.float32
+        cos, sin = self.cos[start:end], self.sin[start:end]
+        if not fused:
+            device = x.device.type
+            dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+            cos, sin = cos.to(dtype), sin.to(dtype)
         for layer in self.layers:
             if self.recompute and cache is None and torch.is_grad_enabled():
-                x = checkpoint(layer, x, cos, sin, None, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(layer, x, cos, sin, None, fused, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = layer(x, cos, sin, cache)
+                x = layer(x, cos, sin, cache, fused)
         if cache is not None:
             cache.length = end
-        out: Tensor = self.norm(x)
+        out: Tensor = self.norm(x, fused)
         return out
 
 

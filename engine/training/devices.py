@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import time
 from collections.abc import Callable
@@ -14,11 +13,8 @@ from typing import Any
 import psutil
 import torch
 
-BF16_GAIN = 1.3
-"""bfloat16 is taken when its matrix products are this much faster: the conversions around them cost, too."""
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Of glibc's malloc.h."""
+from engine.models.kernels import load_kernels
+from engine.training.tuning import Tuning, allowed_cores, tune
 
 
 @dataclass(frozen=True)
@@ -26,11 +22,13 @@ class Device:
     """What a phase computes with."""
 
     name: str
-    """"cpu", "mps" or "cuda"."""
+    """"cpu", "mps", "cuda" or "xpu"."""
     threads: int
     bf16: bool
     reason: str = ""
     """What was measured, for the log."""
+    fused: bool = False
+    """With the kernels of `engine.models.kernels`."""
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """bfloat16 matrix products where they pay."""
@@ -39,22 +37,37 @@ class Device:
         return torch.autocast(self.name, dtype=torch.bfloat16)
 
 
-def choose_device(width: int = 256, *, threads: int | None = None, bf16: bool | None = None) -> Device:
-    """The device for a model of `width`, in about 0.1 s; sets torch's thread count.
+def choose_device(
+    width: int = 256, *, threads: int | None = None, bf16: bool | None = None, fused: bool | None = None
+) -> Device:
+    """The device for a model of `width`, in 0.1 to 2 s; sets torch's thread count.
 
-    `threads` and `bf16` overrule the measurement: a resumed phase must compute as it began.
+    `threads`, `bf16` and `fused` overrule the measurement: a resumed phase must compute as it began.
     """
-    count = threads or _threads_wanted() or usable_cores()
-    _keep_freed_memory()
+    asked = threads or _threads_wanted()
+    count = asked or usable_cores()
     torch.set_num_threads(count)
     if torch.cuda.is_available():
         return Device("cuda", count, True if bf16 is None else bf16, torch.cuda.get_device_name())
+    if torch.xpu.is_available():
+        return Device("xpu", count, True if bf16 is None else bf16, torch.xpu.get_device_name())
     if torch.backends.mps.is_available():
-        slow, fast = _product_time("cpu", width, torch.float32), _product_time("mps", width, torch.float32)
+        slow, fast = _product_time("cpu", width), _product_time("mps", width)
         if fast < slow:
             return Device("mps", count, False, f"mps {slow / fast:.1f}x cpu")
-    gain = _product_time("cpu", width, torch.float32) / _product_time("cpu", width, torch.bfloat16)
-    return Device("cpu", count, gain > BF16_GAIN if bf16 is None else bf16, f"bf16 {gain:.1f}x fp32")
+    fixed = None
+    if threads is not None and bf16 is not None and fused is not None:
+        fixed = Tuning(
+            threads=count, bf16=bf16, fused=fused and load_kernels() is not None, reason="as before"
+        )
+    tuning = tune(width, count, fixed=fixed, measured_threads=not asked)
+    return Device(
+        "cpu",
+        tuning.threads,
+        tuning.bf16 if bf16 is None else bf16,
+        tuning.reason,
+        (tuning.fused if fused is None else fused) and load_kernels() is not None,
+    )
 
 
 def _threads_wanted() -> int:
@@ -65,21 +78,10 @@ def _threads_wanted() -> int:
 
 def usable_cores() -> int:
     """Physical cores this process may run on: hyperthreads do not make matrix products faster."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = len(allowed_cores())
     physical = psutil.cpu_count(logical=False) or allowed
     quota = _cpu_quota()
     return max(1, min(allowed, physical, quota or allowed))
-
-
-def _keep_freed_memory() -> None:
-    """Tells glibc to reuse what a step frees instead of returning it to the kernel: 3 to 5 % of a step.
-
-    The peak of the resident memory stays the same. Other C libraries are left alone.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def _cpu_quota() -> int | None:
@@ -92,10 +94,10 @@ def _cpu_quota() -> int | None:
         return None
 
 
-def _product_time(device: str, width: int, dtype: torch.dtype) -> float:
+def _product_time(device: str, width: int) -> float:
     """Least seconds of a product as a layer makes them."""
-    x = torch.randn(2048, width, device=device, dtype=dtype)
-    weight = torch.randn(width, 4 * width, device=device, dtype=dtype)
+    x = torch.randn(2048, width, device=device)
+    weight = torch.randn(width, 4 * width, device=device)
 
     def product() -> None:
         (x @ weight)[0, 0].item()

@@ -35,4 +35,4 @@ def test_a_cpu_computes_in_the_format_that_was_faster_or_was_asked_for() -> None
     if torch.cuda.is_available() or torch.backends.mps.is_available():
         pytest.skip("another device is chosen here")
     assert choose_device(64, bf16=False).bf16 is False
-    assert "fp32" in choose_device(64).reason
+    assert "bf16" in choose_device(64).reason

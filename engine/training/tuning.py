@@ -1,0 +1,183 @@
+"""Number format, threads, kernels, cores and allocator of a CPU, each chosen by timing a training step of one layer."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from engine.models.kernels import load_kernels
+from engine.models.transformer import ModelConfig, Transformer
+
+GAIN = 1.05
+"""What departs from the ordinary must be this much faster, so that two measurements of one machine agree."""
+ROUNDS, ENOUGH_S = 6, 0.12
+"""Repetitions of a measurement, and the seconds after which it has had enough of them."""
+TOKENS = 1024
+WIDEST = 512
+"""Wider layers are measured at this width: what pays there pays beyond, and the measurement stays short."""
+PATIENCE_S = 3.0
+"""Measurements begun after that long (on a busy machine) are left out: the ordinary is taken."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's malloc.h."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a CPU computes best, and what was measured."""
+
+    threads: int
+    bf16: bool = False
+    fused: bool = False
+    """With the kernels of `engine.models.kernels`."""
+    cores: tuple[int, ...] = ()
+    """Cores it is bound to; empty: wherever the system puts it."""
+    keeps_memory: bool = False
+    """What a step frees is used again instead of going back to the kernel."""
+    reason: str = ""
+
+
+def tune(width: int, threads: int, *, fixed: Tuning | None = None, measured_threads: bool = True) -> Tuning:
+    """The tuning for layers of `width`; sets threads, cores and allocator accordingly. Takes 0.1 to 2 s.
+
+    `threads` is the most that may be used, and the number used unless `measured_threads`. `fixed` is the
+    format, kernels and threads of a phase that goes on: only what cannot change a result is measured then.
+    """
+    chosen = fixed or _measured(min(WIDEST, max(32, width // 32 * 32)), threads, measured_threads)
+    torch.set_num_threads(chosen.threads)
+    if chosen.cores:
+        bind(chosen.cores)
+    keep_freed_memory(chosen.keeps_memory or fixed is not None)
+    return chosen
+
+
+@cache
+def _measured(width: int, threads: int, measured_threads: bool) -> Tuning:
+    began = time.perf_counter()
+    step = Probe(width)
+    best, reasons = Tuning(threads=threads), []
+    seconds = step.seconds(best)
+
+    def consider(name: str, candidate: Tuning, *, gain: float = GAIN) -> None:
+        nonlocal best, seconds
+        if reasons and time.perf_counter() - began > PATIENCE_S:
+            return
+        taken = step.seconds(candidate)
+        reasons.append(f"{name} {seconds / taken:.2f}x")
+        if seconds >= gain * taken:
+            best, seconds = candidate, taken
+
+    consider("bf16", replace(best, bf16=True))
+    if load_kernels() is not None:
+        consider("kernels", replace(best, fused=True))
+    for fewer in sorted({threads // 2, 1}, reverse=True) if measured_threads else ():
+        if 0 < fewer < best.threads:
+            consider(f"threads {fewer}", replace(best, threads=fewer))
+    cores = one_per_pair(allowed_cores())
+    if len(cores) < len(allowed_cores()):
+        consider("one thread a core", replace(best, threads=len(cores), cores=cores))
+    # It cannot change a result and rarely a short measurement: it stays unless it is slower.
+    consider("allocator", replace(best, keeps_memory=True), gain=1 / GAIN)
+    return replace(best, reason=", ".join(reasons))
+
+
+class Probe:
+    """A training step of one layer of a width on random bytes."""
+
+    def __init__(self, width: int) -> None:
+        config = ModelConfig(
+            dim=width, layers=1, heads=width // 32, kv_heads=width // 32, head_dim=32,
+            ffn=-(-8 * width // 3 // 32) * 32, context=128,
+        )  # fmt: skip
+        with torch.random.fork_rng():
+            self._model = Transformer(config)
+        self._model.initialise(0)
+        generator = torch.Generator().manual_seed(0)
+        self._ids = torch.randint(0, 256, (TOKENS // 128, 128), generator=generator)
+
+    def seconds(self, tuning: Tuning) -> float:
+        """Least seconds of a forward and a backward pass with `tuning`."""
+        with _applied(tuning):
+            self._step(tuning)  # warms kernels and caches up
+            taken: list[float] = []
+            while len(taken) < 2 or (len(taken) < ROUNDS and sum(taken) < ENOUGH_S):
+                taken.append(_timed(lambda: self._step(tuning)))
+        return min(taken)
+
+    def _step(self, tuning: Tuning) -> None:
+        self._model.model.fused = tuning.fused
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=tuning.bf16):
+            out = self._model(self._ids)
+        torch.autograd.backward(out.float().square().mean())
+        for parameter in self._model.parameters():
+            parameter.grad = None
+
+
+@contextlib.contextmanager
+def _applied(tuning: Tuning) -> Iterator[None]:
+    """Threads, cores and allocator as in `tuning`, and as before afterwards."""
+    before, allowed = torch.get_num_threads(), allowed_cores()
+    torch.set_num_threads(tuning.threads)
+    if tuning.cores:
+        bind(tuning.cores)
+    keep_freed_memory(tuning.keeps_memory)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        if tuning.cores:
+            bind(allowed)
+
+
+def allowed_cores() -> tuple[int, ...]:
+    """Logical cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def one_per_pair(cores: tuple[int, ...], root: Path = Path("/sys/devices/system/cpu")) -> tuple[int, ...]:
+    """The first of the logical cores that share a physical one; all of them where the system does not tell."""
+    first: dict[str, int] = {}
+    for core in cores:
+        try:
+            siblings = (root / f"cpu{core}" / "topology" / "thread_siblings_list").read_text(encoding="ascii")
+        except OSError:
+            return cores
+        first.setdefault(siblings.strip(), core)
+    return tuple(sorted(first.values()))
+
+
+def bind(cores: tuple[int, ...]) -> None:
+    """Binds every thread of this process to `cores`, where the system can."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    tasks = Path("/proc/self/task")
+    for task in tasks.iterdir() if tasks.is_dir() else ():
+        with contextlib.suppress(OSError):  # a thread that has just ended, or a core that is gone
+            os.sched_setaffinity(int(task.name), cores)
+
+
+def keep_freed_memory(keep: bool) -> None:
+    """Whether glibc reuses what a step frees, or returns it to the kernel. Other C libraries are left alone.
+
+    The peak of the resident memory stays the same.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20 if keep else 128 << 10)
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1 if keep else 128 << 10)
+
+
+def _timed(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

@@ -1,0 +1,84 @@
+"""What is measured at the start of a run decides, and a phase that goes on is not measured again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.training import tuning
+from engine.training.tuning import Tuning, one_per_pair, tune
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    threads, cores = torch.get_num_threads(), tuning.allowed_cores()
+    tuning._measured.cache_clear()
+    yield
+    torch.set_num_threads(threads)
+    tuning.bind(cores)
+    tuning._measured.cache_clear()
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
+    """Gives each tuning a time: 1 s, times what is named for the fields that it sets."""
+
+    def of(_probe: object, chosen: Tuning) -> float:
+        taken = 1.0
+        for name in ("bf16", "fused", "keeps_memory"):
+            taken *= seconds.get(name, 1.0) if getattr(chosen, name) else 1.0
+        return taken * seconds.get(f"threads {chosen.threads}", 1.0)
+
+    monkeypatch.setattr(tuning.Probe, "seconds", of)
+    monkeypatch.setattr(tuning, "load_kernels", lambda: object())
+
+
+def test_what_is_faster_is_taken_and_what_is_slower_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed(monkeypatch, {"bf16": 0.5, "fused": 1.2, "threads 2": 0.7, "keeps_memory": 1.5})
+    chosen = tune(64, 4)
+    assert (chosen.bf16, chosen.fused, chosen.threads, chosen.keeps_memory) == (True, False, 2, False)
+    assert "bf16 2.00x" in chosen.reason
+
+
+def test_a_small_gain_is_not_worth_a_departure(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed(monkeypatch, {"bf16": 0.98, "fused": 0.97, "threads 1": 0.99, "keeps_memory": 1.01})
+    chosen = tune(64, 2)
+    assert (chosen.bf16, chosen.fused, chosen.threads, chosen.keeps_memory) == (False, False, 2, True)
+
+
+def test_threads_that_a_person_asked_for_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed(monkeypatch, {"threads 1": 0.1})
+    assert tune(64, 2, measured_threads=False).threads == 2 == torch.get_num_threads()
+
+
+def test_a_phase_that_goes_on_computes_as_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed(monkeypatch, {"bf16": 0.1, "fused": 0.1})
+    fixed = Tuning(threads=1, bf16=False, fused=False)
+    assert tune(64, 2, fixed=fixed) is fixed
+    assert torch.get_num_threads() == 1
+
+
+def test_a_real_measurement_names_what_it_compared() -> None:
+    chosen = tune(32, 1)
+    assert "bf16" in chosen.reason
+    assert chosen.threads == 1
+
+
+def test_one_of_each_pair_of_hyperthreads_is_taken(tmp_path: Path) -> None:
+    for core, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
+        folder = tmp_path / f"cpu{core}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(siblings + "\n")
+    assert one_per_pair((0, 1, 2, 3), tmp_path) == (0, 1)
+    assert one_per_pair((2, 3), tmp_path) == (2, 3)
+    assert one_per_pair((0, 7), tmp_path) == (0, 7)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system binds no threads")
+def test_all_threads_of_the_process_are_bound() -> None:
+    core = tuning.allowed_cores()[0]
+    tuning.bind((core,))
+    assert tuning.allowed_cores() == (core,)
