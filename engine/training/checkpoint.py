@@ -85,6 +85,8 @@ class LoopState(msgspec.Struct, kw_only=True):
     fixed_steps: bool = False
     """A person has set `max_steps`; a time budget no longer changes them."""
     bf16: bool = False
+    fused: bool = False
+    """Computed with the kernels of `engine.models.kernels`."""
     dataset_sha256: str = ""
     settings_sha256: str = ""
 
