@@ -372,6 +372,45 @@ def test_one_object_over_the_limit_is_read_member_by_member(
             detect(path)
 
 
+@pytest.mark.parametrize("file", ["cherry_data.json", "nextchat-backup.json", "chatbox-exported-data.json"])
+def test_a_backup_larger_than_the_limit_is_read_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    whole = json.loads((EXPORTS / file).read_bytes())
+    before = len(read(EXPORTS / file)[0])
+    talks: list[Any]
+    if file.startswith("cherry"):
+        talks = whole["indexedDB"]["topics"]
+        whole["indexedDB"]["message_blocks"] += [
+            {"id": f"x{n}", "type": "main_text", "content": "答" * 100} for n in range(300)
+        ]
+    elif file.startswith("nextchat"):
+        talks = whole["chat-next-web-store"]["sessions"]
+    else:
+        session = next(value for key, value in whole.items() if key.startswith("session:"))
+        talks = whole.setdefault("chat-sessions", [session])
+    more = talks[0]
+    talks += [{**more, "id": f"{more.get('id')}-{n}"} for n in range(60)]
+    path = tmp_path / file
+    path.write_text(json.dumps(whole, ensure_ascii=False), encoding="utf-8")
+    expected = [said(talk) for talk in read(path)[0]]
+    assert len(expected) >= before + 60
+    limit = 1 + max(len(json.dumps(talk, ensure_ascii=False)) for talk in [*talks, *_locals(whole)])
+    assert path.stat().st_size > 3 * limit
+    monkeypatch.setattr(files, "MAX_VALUE", limit + 200)
+    monkeypatch.setattr(files, "_READ", 256)
+    assert [said(talk) for talk in read(path)[0]] == expected
+
+
+def _locals(whole: dict[str, Any]) -> list[Any]:
+    """What is read whole beside the conversations."""
+    return [
+        value
+        for key, value in whole.items()
+        if key not in ("indexedDB", "chat-next-web-store", "chat-sessions")
+    ]
+
+
 def test_every_format_has_a_file_here_or_in_the_sample() -> None:
     others = {"chatgpt", "alpaca", "sharegpt", "openai", "text"}
     assert set(FORMATS) == set(FORMAT_OF.values()) | others

@@ -30,12 +30,9 @@ def recognise(path: Path, value: Any) -> bool:
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
     """One conversation for each session and each earlier thread. Raises BadInput."""
-    for key, value in json_members(path, on_bytes):
-        if key.startswith("session:"):
+    for key, value in json_members(path, on_bytes, opened=("chat-sessions",)):
+        if key.startswith("session:") or key == "chat-sessions":
             yield from _session(value, role_map)
-        elif key == "chat-sessions" and isinstance(value, list):
-            for session in value:
-                yield from _session(session, role_map)
 
 
 def _session(session: object, role_map: RoleMap) -> Iterator[Conversation | Skipped]:

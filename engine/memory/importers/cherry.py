@@ -8,7 +8,9 @@ to one question share its `askId`.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,9 @@ from engine.memory.points import Conversation, Skipped, Turn
 
 NAME = "cherry"
 
+_STORED = "indexedDB"
+_TOPICS, _BLOCKS = f"{_STORED}.topics", f"{_STORED}.message_blocks"
+_OPENED = (_STORED, f"{_STORED}.*")
 _SAID = ("main_text", "code")
 _SILENT = ("unknown", "citation", "translation")
 
@@ -37,31 +42,57 @@ def recognise(path: Path, value: Any) -> bool:
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
-    """One conversation for each topic. Raises BadInput."""
+    """One conversation for each topic. Raises BadInput.
+
+    The texts stand behind the topics: the file is read twice, and texts wait in a temporary database.
+    """
     names: dict[str, str] = {}
-    stored: Any = None
-    for key, value in json_members(path, on_bytes):
-        if key == "localStorage":
-            names = _names(value)
-        elif key == "indexedDB":
-            stored = value
-    topics = stored.get("topics") if isinstance(stored, dict) else None
-    blocks = {
-        block["id"]: block
-        for block in _list(stored.get("message_blocks") if isinstance(stored, dict) else None)
-        if isinstance(block, dict) and isinstance(block.get("id"), str)
-    }
-    for topic in _list(topics):
-        if not isinstance(topic, dict) or not isinstance(topic.get("messages"), list):
-            yield Skipped(reason="entry of another shape", whole=True)
-            continue
-        id_ = text_or_empty(topic.get("id"))
-        yield from finished(
-            _turns(topic["messages"], blocks, role_map),
-            source=NAME,
-            external_id=id_,
-            title=text_or_empty(topic.get("name")) or names.get(id_, ""),
-        )
+    with _blocks() as blocks:
+        for key, value in json_members(path, opened=_OPENED):
+            if key == "localStorage":
+                names = _names(value)
+            elif key == _BLOCKS:
+                blocks.keep(value)
+        for key, topic in json_members(path, on_bytes, opened=_OPENED):
+            if key != _TOPICS:
+                continue
+            if not isinstance(topic, dict) or not isinstance(topic.get("messages"), list):
+                yield Skipped(reason="entry of another shape", whole=True)
+                continue
+            id_ = text_or_empty(topic.get("id"))
+            yield from finished(
+                _turns(topic["messages"], blocks, role_map),
+                source=NAME,
+                external_id=id_,
+                title=text_or_empty(topic.get("name")) or names.get(id_, ""),
+            )
+
+
+class _Blocks:
+    """The texts of messages by their ids, in a file that SQLite deletes: they may be larger than memory."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        connection.execute("CREATE TABLE blocks (id TEXT PRIMARY KEY, block TEXT) WITHOUT ROWID")
+
+    def keep(self, block: object) -> None:
+        if isinstance(block, dict) and isinstance(block.get("id"), str):
+            # Escaped: a lone surrogate of the file is no UTF-8.
+            row = (ascii(block["id"]), json.dumps(block))
+            self._connection.execute("INSERT OR REPLACE INTO blocks VALUES (?, ?)", row)
+
+    def get(self, id_: object) -> dict[str, Any] | None:
+        if not isinstance(id_, str):
+            return None
+        row = self._connection.execute("SELECT block FROM blocks WHERE id = ?", (ascii(id_),)).fetchone()
+        return json.loads(row[0]) if row else None
+
+
+@contextmanager
+def _blocks() -> Iterator[_Blocks]:
+    with closing(sqlite3.connect("")) as connection:
+        connection.execute("PRAGMA journal_mode=OFF")
+        yield _Blocks(connection)
 
 
 def _list(value: object) -> list[Any]:
@@ -86,7 +117,7 @@ def _names(local: object) -> dict[str, str]:
     }
 
 
-def _turns(messages: list[Any], blocks: dict[str, Any], role_map: RoleMap) -> Iterator[Turn | Skipped]:
+def _turns(messages: list[Any], blocks: _Blocks, role_map: RoleMap) -> Iterator[Turn | Skipped]:
     for ask, group in groupby(messages, key=_asked):
         answers = []
         for message in group:
@@ -109,9 +140,7 @@ def _asked(message: object) -> str:
     return text_or_empty(message.get("askId"))
 
 
-def _turn(
-    message: object, blocks: dict[str, Any], role_map: RoleMap
-) -> tuple[Turn | None, tuple[Skipped, ...]]:
+def _turn(message: object, blocks: _Blocks, role_map: RoleMap) -> tuple[Turn | None, tuple[Skipped, ...]]:
     if not isinstance(message, dict):
         return None, (Skipped(reason="message of another shape"),)
     if message.get("type") == "clear":
@@ -122,8 +151,8 @@ def _turn(
     skipped = []
     texts = []
     for id_ in _list(message.get("blocks")):
-        block = blocks.get(id_) if isinstance(id_, str) else None
-        if not isinstance(block, dict):
+        block = blocks.get(id_)
+        if block is None:
             skipped.append(Skipped(reason="attachment"))
             continue
         kind, content = block.get("type"), block.get("content")

@@ -9,7 +9,7 @@ import codecs
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -26,8 +26,15 @@ T = TypeVar("T")
 _WHITE = re.compile(r"\s*")
 
 
+_FIRST = 8
+"""Members of a very large object that are looked at to recognise its program."""
+
+
 class TooLong(BadInput):
     """One value is longer than `MAX_VALUE`."""
+
+    member = ""
+    """Its name, of an object that is read member by member."""
 
 
 OnBytes = Callable[[int], None]
@@ -63,17 +70,25 @@ def json_values(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple[
     return _each(path, on_bytes, _values)
 
 
-def json_members(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple[str, Any]]:
+def json_members(
+    path: Path, on_bytes: OnBytes = ignore_bytes, *, opened: Collection[str] = ()
+) -> Iterator[tuple[str, Any]]:
     """The keys and values of one JSON object, for programs that put everything they have into one.
 
-    Memory stays at the size of one member. Raises BadInput as `json_values` does, and when it is no object.
+    Those named in `opened` are not read whole: the members of an object come one by one as `outer.inner`, the
+    elements of a list one by one under its name; `outer.*` names all members of an object. Memory stays at the size of one value that is read. Raises
+    BadInput as `json_values` does, and when it is no object.
     """
-    return _each(path, on_bytes, _members)
+
+    def parse(file: IO[bytes], path: Path, on_bytes: OnBytes) -> Iterator[tuple[str, Any]]:
+        return _members(_buffer(file, path, on_bytes), path, "", frozenset(opened))
+
+    return _each(path, on_bytes, parse)
 
 
 def first_value(path: Path) -> Any:
     """The first JSON value of `path`; None when it holds none or is no JSON. Of an object over `MAX_VALUE`,
-    its first members only. Raises BadInput for broken JSON."""
+    its first members, the one that is too long as an empty object. Raises BadInput for broken JSON."""
     bare = b"{"
     if not is_zip(path):
         with _opened(path) as file:
@@ -88,7 +103,14 @@ def first_value(path: Path) -> Any:
     except TooLong:
         if not bare.startswith(b"{"):
             raise
-        return dict(islice(json_members(path), 1))
+    # Outside: the error holds what was read until it is let go.
+    found: dict[str, Any] = {}
+    try:
+        for key, value in islice(json_members(path), _FIRST):
+            found[key] = value
+    except TooLong as problem:
+        found[problem.member] = {}
+    return found
 
 
 def _each(
@@ -109,17 +131,22 @@ def lines(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple[int, s
     """The lines of a text with their numbers, without their ends. Raises BadInput as `json_values` does."""
     with _opened(path) as file:
         encoding = _encoding(file)
-        number = 0
-        rest = ""
+        number = length = 0
+        waiting: list[str] = []
         for text in _texts(file, encoding, path, on_bytes):
             # Only real line ends: `splitlines` would also cut at U+2028 and form feeds inside a text.
-            *whole, rest = (rest + text).split("\n")
+            *whole, rest = text.split("\n")
+            if whole:
+                whole[0] = "".join((*waiting, whole[0]))
+                waiting, length = [], 0
             for line in whole:
                 number += 1
                 yield number, line.removesuffix("\r")
-            if len(rest) > MAX_VALUE:
+            waiting.append(rest)
+            length += len(rest)
+            if length > MAX_VALUE:
                 raise _too_long(path, number + 1)
-        if rest:
+        if rest := "".join(waiting):
             yield number + 1, rest
 
 
@@ -200,9 +227,11 @@ class _Buffer:
         self.ended = False
 
     def more(self) -> bool:
-        """Reads at least as much as is waiting, so that a long value is tried a few times only."""
+        """Reads as much as is waiting, so that a long value is tried a few times only, and never much more than
+        the longest value."""
         pieces = [self.text[self.at :]]
-        wanted = max(len(pieces[0]), 1)
+        self.text, self.at = "", 0
+        wanted = max(min(len(pieces[0]), MAX_VALUE + 1 - len(pieces[0])), 1)
         while wanted > 0 and (piece := next(self._texts, None)) is not None:
             pieces.append(piece)
             wanted -= len(piece)
@@ -255,9 +284,13 @@ def _may_go_on(error: json.JSONDecodeError, text: str) -> bool:
     return error.msg.startswith("Unterminated string") or error.pos > len(text) - 16
 
 
-def _values(file: IO[bytes], path: Path, on_bytes: OnBytes) -> Iterator[tuple[int, Any]]:
+def _buffer(file: IO[bytes], path: Path, on_bytes: OnBytes) -> _Buffer:
     encoding = _encoding(file) if file.seekable() else "utf-8-sig"
-    buffer = _Buffer(_texts(file, encoding, path, on_bytes))
+    return _Buffer(_texts(file, encoding, path, on_bytes))
+
+
+def _values(file: IO[bytes], path: Path, on_bytes: OnBytes) -> Iterator[tuple[int, Any]]:
+    buffer = _buffer(file, path, on_bytes)
     first = buffer.next_character()
     if not first:
         raise BadInput(_("The file is empty"), path=path)
@@ -266,6 +299,13 @@ def _values(file: IO[bytes], path: Path, on_bytes: OnBytes) -> Iterator[tuple[in
             line = buffer.line
             yield line, buffer.value(path, by_line=True)
         return
+    yield from _elements(buffer, path)
+    if buffer.next_character():
+        raise BadInput(_("There is something after the end of the JSON"), path=path, line=buffer.line)
+
+
+def _elements(buffer: _Buffer, path: Path) -> Iterator[tuple[int, Any]]:
+    """The elements of the list that begins here, each with its line."""
     buffer.move(buffer.at + 1)
     ended = buffer.next_character() == "]"
     while not ended:
@@ -284,13 +324,10 @@ def _values(file: IO[bytes], path: Path, on_bytes: OnBytes) -> Iterator[tuple[in
         if not ended:
             buffer.move(buffer.at + 1)
     buffer.move(buffer.at + 1)
-    if buffer.next_character():
-        raise BadInput(_("There is something after the end of the JSON"), path=path, line=buffer.line)
 
 
-def _members(file: IO[bytes], path: Path, on_bytes: OnBytes) -> Iterator[tuple[str, Any]]:
-    encoding = _encoding(file) if file.seekable() else "utf-8-sig"
-    buffer = _Buffer(_texts(file, encoding, path, on_bytes))
+def _members(buffer: _Buffer, path: Path, inside: str, opened: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    """The members of the object that begins here, `inside` before their names."""
 
     def wanted(marks: str) -> str:
         mark = buffer.next_character()
@@ -309,14 +346,26 @@ def _members(file: IO[bytes], path: Path, on_bytes: OnBytes) -> Iterator[tuple[s
     ended = buffer.next_character() == "}"
     while not ended:
         wanted('"')
-        key = buffer.value(path, by_line=False)
+        key = inside + buffer.value(path, by_line=False)
         wanted(":")
         buffer.move(buffer.at + 1)
-        buffer.next_character()
-        yield key, buffer.value(path, by_line=False)
+        mark = buffer.next_character()
+        open_ = key in opened or (inside and f"{inside}*" in opened)
+        if open_ and mark == "{":
+            yield from _members(buffer, path, f"{key}.", opened)
+        elif open_ and mark == "[":
+            yield from ((key, value) for _line, value in _elements(buffer, path))
+        else:
+            try:
+                value = buffer.value(path, by_line=False)
+            except TooLong as problem:
+                problem.member = key
+                raise
+            yield key, value
         ended = wanted(",}") == "}"
         if not ended:
             buffer.move(buffer.at + 1)
+    buffer.move(buffer.at + 1)
 
 
 def _broken(error: Exception, text: str, at: int, path: Path, line: int, by_line: bool) -> BadInput:

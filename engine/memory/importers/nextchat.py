@@ -27,21 +27,20 @@ def recognise(path: Path, value: Any) -> bool:
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
     """One conversation for each session; those never used are left out. Raises BadInput."""
-    for key, store in json_members(path, on_bytes):
-        if key != _STORE:
+    sessions = f"{_STORE}.sessions"
+    for key, session in json_members(path, on_bytes, opened=(_STORE, sessions)):
+        if key != sessions:
             continue
-        sessions = store.get("sessions") if isinstance(store, dict) else None
-        for session in sessions if isinstance(sessions, list) else []:
-            if not isinstance(session, dict) or not isinstance(session.get("messages"), list):
-                yield Skipped(reason="entry of another shape", whole=True)
-                continue
-            yield from finished(
-                _turns(session, role_map),
-                source=NAME,
-                external_id=text_or_empty(session.get("id")),
-                title=text_or_empty(session.get("topic")),
-                updated_at=time_of(session.get("lastUpdate")),
-            )
+        if not isinstance(session, dict) or not isinstance(session.get("messages"), list):
+            yield Skipped(reason="entry of another shape", whole=True)
+            continue
+        yield from finished(
+            _turns(session, role_map),
+            source=NAME,
+            external_id=text_or_empty(session.get("id")),
+            title=text_or_empty(session.get("topic")),
+            updated_at=time_of(session.get("lastUpdate")),
+        )
 
 
 def _turns(session: dict[str, Any], role_map: RoleMap) -> Iterator[Turn | Skipped]:

@@ -1,0 +1,173 @@
+"""What nobody should import, tried for real: each is refused in one sentence that names it, in bounded memory and
+time, and memory stays as it was."""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+
+from bench.result import Benchmark, BenchResult, compare
+from engine.errors import BadInput
+from engine.memory.importing import import_path
+from engine.memory.points import Conversation, Role, Turn
+from engine.memory.store import MemoryStore
+
+_LINE = 2**30
+_PIECE = 2**24
+_MOST_MB = 300
+"""The whole process: one conversation of 64 million characters is taken, and twice its size is held meanwhile."""
+_MOST_S = 10.0
+
+_CHILD = """
+import resource, sys, time
+from pathlib import Path
+from engine.errors import BadInput
+from engine.memory.importing import import_path
+from engine.memory.store import MemoryStore
+began = time.monotonic()
+with MemoryStore(Path(sys.argv[1])) as store:
+    try:
+        import_path(store, [Path(sys.argv[2])])
+    except BadInput as refused:
+        assert sys.argv[2] in str(refused), refused
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
+        # On Linux that counts what the parent held when it started this process.
+        status = Path("/proc/self/status")
+        if status.exists():
+            peak = next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) / 1e3
+        print(time.monotonic() - began, peak)
+"""
+
+
+def _line(path: Path, start: str) -> None:
+    """One line of a gigabyte."""
+    with path.open("wb") as file:
+        file.write(start.encode())
+        for _piece in range(_LINE // _PIECE):
+            file.write(b"x" * _PIECE)
+
+
+def _latin(path: Path) -> None:
+    rows = [{"messages": [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "在"}]}] * 50
+    text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    path.write_bytes(text.encode() + "\n你好".encode("gb18030"))
+
+
+def _archive(path: Path, data: bytes) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("conversations.json", data)
+
+
+def _torn(path: Path) -> None:
+    noise = random.Random(5).randbytes(200_000).hex()
+    _archive(path, json.dumps([{"mapping": {}, "title": noise}]).encode())
+    path.write_bytes(path.read_bytes()[:-5_000])
+
+
+def _bomb(path: Path) -> None:
+    _archive(path, b"[" + b" " * 300_000_000 + b"]")
+
+
+def _database(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "CREATE TABLE chat (id, heading); CREATE TABLE user (id); CREATE TABLE auth (id);"
+            "INSERT INTO chat VALUES ('1', 'x')"
+        )
+
+
+def _page(path: Path) -> None:
+    path.write_text("<!DOCTYPE html><html><body><script>var jsonData = [];</script></body></html>")
+
+
+_CASES: tuple[tuple[str, Callable[[Path], None]], ...] = (
+    ("utf8.jsonl", _latin),
+    ("torn.zip", _torn),
+    ("bomb.zip", _bomb),
+    ("webui.db", _database),
+    ("conversations.json", _page),
+)
+
+
+def bad_input(full: bool) -> list[BenchResult]:
+    """Small ones in this process, the lines of a gigabyte in one of their own, whose memory is measured."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        database = folder / "memory" / "memory.db"
+        with MemoryStore(database) as store:
+            turns = (Turn(role=Role.USER, text="你好"), Turn(role=Role.ASSISTANT, text="在"))
+            store.add([Conversation.of(turns, source="bench")], "bench", "bench")
+        before = _state(database)
+        refused = 0
+        with MemoryStore(database) as store:
+            for file, make in _CASES:
+                make(folder / file)
+                try:
+                    import_path(store, [folder / file])
+                except BadInput as error:
+                    refused += str(folder / file) in str(error)
+        longest = peak = 0.0
+        lines = (("line.jsonl", '{"messages": [{"role": "user", "content": "'), ("line.txt", "User: "))
+        for file, start in lines if full else lines[:1]:
+            _line(folder / file, start)
+            told = subprocess.run(
+                [sys.executable, "-c", _CHILD, str(database), str(folder / file)],
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.split()
+            (folder / file).unlink()
+            refused += len(told) == 2
+            longest, peak = max(longest, float(told[0])), max(peak, float(told[1]))
+        cases = len(_CASES) + (len(lines) if full else 1)
+        same = _state(database) == before
+    note = f"{cases} files: {', '.join(file for file, _make in _CASES)} and a line of 1 GB; each named by the error"
+    return [
+        compare(
+            "import.bad_input",
+            ours=refused / cases if same else 0.0,
+            baseline=1.0,
+            target=1.0,
+            unit="share refused, memory unchanged",
+            lower_is_better=False,
+            notes=note,
+        ),
+        compare(
+            "import.long_line_memory",
+            ours=peak,
+            baseline=_MOST_MB,
+            target=1.0,
+            unit="MB at the most",
+            lower_is_better=True,
+            notes="the whole process that refuses a line of 1 GB",
+        ),
+        compare(
+            "import.long_line_time",
+            ours=longest,
+            baseline=_MOST_S,
+            target=1.0,
+            unit="s",
+            lower_is_better=True,
+            notes="until it is refused",
+        ),
+    ]
+
+
+def _state(database: Path) -> str:
+    """Hash of everything in the database."""
+    with closing(sqlite3.connect(database)) as connection:
+        return sha256("\n".join(connection.iterdump()).encode()).hexdigest()
+
+
+BENCHMARKS = (
+    Benchmark("import.bad_input", "a line of 1 GB, a zip bomb and other bad files", bad_input, 8.0),
+)
