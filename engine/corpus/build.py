@@ -16,7 +16,15 @@ import msgspec
 
 from engine.corpus import ledger, split
 from engine.corpus.assess import CorpusSettings, Facts
-from engine.corpus.assessments import Assessments, Changes, ConversationStore, facts_of, prune, refresh
+from engine.corpus.assessments import (
+    Assessments,
+    Changes,
+    ConversationStore,
+    code_version,
+    facts_of,
+    prune,
+    refresh,
+)
 from engine.corpus.decisions import edits, verdicts
 from engine.corpus.duplicates import drop_exact, drop_near, name_clusters, near_twins
 from engine.corpus.filters.near import Pair
@@ -181,6 +189,7 @@ def _stamp(
 ) -> None:
     facts = {
         "corpus_build": build,
+        "corpus_code": code_version(),
         "corpus_settings": settings_hash(settings),
         "corpus_near_threshold": repr(settings.near_threshold),
         "corpus_built_at": repr(now),

@@ -11,7 +11,7 @@ import msgspec
 from engine.corpus.states import Action, State
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Member:
     """One conversation. Times in seconds since the epoch, None without a date."""
 
@@ -21,7 +21,7 @@ class Member:
     accepted: bool
 
 
-@dataclass
+@dataclass(slots=True)
 class Cluster:
     """Conversations that may not be torn apart."""
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.corpus.assessments import code_version, load
 from engine.corpus.candidates import read_clusters, with_superseded
-from engine.corpus.decisions import edits
-from engine.corpus.filters.near import near_pairs
-from engine.corpus.filters.normalise import fold
+from engine.corpus.decisions import ever_edited
+from engine.corpus.filters.near import PERMUTATIONS, SHORTEST, candidates, sketches, verified
+from engine.corpus.items import digest_of
 from engine.corpus.ledger import Database
 from engine.corpus.states import Split
+from engine.corpus.texts import folded_words
 from engine.corpus.windows import Window
 from engine.errors import BadInput
 from engine.i18n import _
+
+_READ = 1000
 
 
 class Overlap(BadInput):
@@ -44,20 +50,37 @@ def refuse_trained(store: Database, window: Window, lineage: frozenset[str], *, 
 def assert_no_overlap(store: Database, window: Window | None = None) -> None:
     """Raises Overlap when a test conversation is, or is nearly, one in training. Looks at words, not at clusters."""
     connection = store.connection
-    test, train = _texts(connection, Split.TEST), _texts(connection, Split.TRAIN)
-    in_test, in_train = set(test.values()), set(train.values())
-    shared = in_test & in_train
-    texts = list(dict.fromkeys([*in_test, *in_train]))
-    sides = [(text in in_test, text in in_train) for text in texts]
-
-    def across(first: int, second: int) -> bool:
-        return sides[first] != sides[second] or sides[first] == (True, True)
-
-    for pair in near_pairs(texts, _threshold(connection), compared=across):
-        shared |= {texts[pair.first], texts[pair.second]}
+    part = dict(
+        connection.execute(
+            "SELECT conversation_id, split FROM corpus WHERE split IN (?, ?)", (Split.TEST, Split.TRAIN)
+        )
+    )
+    words, sketched = _words(connection, part)
+    sides: dict[bytes, set[str]] = {}
+    first: dict[bytes, str] = {}
+    for id_, digest in words.items():
+        sides.setdefault(digest, set()).add(part[id_])
+        first.setdefault(digest, id_)
+    shared = {digest for digest, found in sides.items() if len(found) > 1}
+    distinct = [digest for digest, id_ in first.items() if id_ in sketched]
+    pairs = candidates(
+        np.stack([sketched[first[digest]] for digest in distinct])
+        if distinct
+        else np.empty((0, PERMUTATIONS), dtype=np.uint8),
+        _threshold(connection),
+        kinds=np.array([Split.TEST in sides[digest] for digest in distinct], dtype=bool),
+    )
+    for pair in verified(
+        pairs,
+        lambda indices: folded_words(connection, [first[distinct[i]] for i in indices]),
+        _threshold(connection),
+    ):
+        shared |= {distinct[pair.first], distinct[pair.second]}
     frozen = set(window.conversations) if window else set()
     ids = sorted(
-        {id_ for id_, text in (*test.items(), *train.items()) if text in shared} | (frozen & set(train))
+        id_
+        for id_, digest in words.items()
+        if digest in shared or (id_ in frozen and part[id_] == Split.TRAIN)
     )
     if ids:
         raise Overlap(
@@ -68,20 +91,34 @@ def assert_no_overlap(store: Database, window: Window | None = None) -> None:
         )
 
 
-def _texts(connection: sqlite3.Connection, part: Split) -> dict[str, str]:
-    """Folded text of each conversation of a split."""
-    changes = edits(connection)
-    rows = connection.execute(
-        "SELECT t.conversation_id, t.position, t.text FROM turns t JOIN corpus k ON k.conversation_id = t.conversation_id "
-        "WHERE k.split = ? ORDER BY t.conversation_id, t.position",
-        (part,),
-    )
-    folded: dict[str, str] = {}
-    for id_, turns in groupby(rows, key=itemgetter(0)):
-        change = changes.get(id_, {})
-        parts = [change[position].text if position in change else text for _id, position, text in turns]
-        folded[id_] = fold(" ".join(text for text in parts if text.strip()))
-    return folded
+def _words(
+    connection: sqlite3.Connection, part: Mapping[str, str]
+) -> tuple[dict[str, bytes], dict[str, NDArray[np.uint8]]]:
+    """Digest and sketch of each conversation's folded words as they are now; short ones have no sketch.
+
+    What is judged by is read and folded here; of the many that are trained on, what the build kept is taken
+    where nothing was written anew and its code is this code.
+    """
+    built_by = connection.execute("SELECT value FROM meta WHERE key = 'corpus_code'").fetchone()
+    edited = ever_edited(connection)
+    kept = [
+        id_
+        for id_, side in part.items()
+        if side == Split.TRAIN and id_ not in edited and built_by == (code_version(),)
+    ]
+    known = load(connection, dict.fromkeys(kept, b""))
+    words = {item.id: item.words for item in known.items}
+    sketched = {
+        item.id: known.words[index] for index, item in enumerate(known.items) if known.sketched[index]
+    }
+    unknown = [id_ for id_ in part if id_ not in words]
+    for start in range(0, len(unknown), _READ):
+        page = unknown[start : start + _READ]
+        folded = dict(zip(page, folded_words(connection, page), strict=True))
+        words |= {id_: digest_of(text) for id_, text in folded.items()}
+        long = [id_ for id_, text in folded.items() if len(text) >= SHORTEST]
+        sketched |= zip(long, sketches([folded[id_] for id_ in long]), strict=True)
+    return words, sketched
 
 
 def _threshold(connection: sqlite3.Connection) -> float:

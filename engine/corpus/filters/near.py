@@ -157,13 +157,13 @@ def _gram_hashes(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.u
 
 
 def candidates(
-    sketched: Sketches, threshold: float, *, compared: NDArray[np.bool_] | None = None
+    sketched: Sketches, threshold: float, *, kinds: NDArray[np.bool_] | None = None
 ) -> NDArray[np.int64]:
     """Pairs of rows that share a band, each once, in order; shape (n, 2).
 
     Left out are those whose sketches lie four standard deviations or more below the least Jaccard index that
     `twins` looks at: of pairs that have it, three in a hundred thousand, and the bands alone miss more. With
-    `compared`, one truth for each row, pairs of two rows of one kind are left out too.
+    `kinds`, one for each row, pairs of two rows of one kind are left out too.
     """
     size = len(sketched)
     least = max(0.0, threshold - SLACK)
@@ -183,8 +183,8 @@ def candidates(
             for start in range(0, len(equal), _PAIRS):
                 block = equal[start : start + _PAIRS]
                 first, second = order[block], order[block + apart]
-                if compared is not None:
-                    across = compared[first] != compared[second]
+                if kinds is not None:
+                    across = kinds[first] != kinds[second]
                     first, second = first[across], second[across]
                 likely = (sketched[first] == sketched[second]).mean(axis=1) >= floor
                 found.append(first[likely] * size + second[likely])
