@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import BadInput
-from engine.memory.importers import files, mindx
+from engine.memory.importers import files, json_stream, mindx
 from engine.memory.importing import FORMATS, detect, import_path, importer
 from engine.memory.points import Conversation, Embedding, Recollection
 from engine.memory.store import MemoryStore
@@ -362,7 +362,7 @@ def test_one_object_over_the_limit_is_read_member_by_member(
     dialogue = {"messages": [{"role": "usr", "content": "问" * 50}, {"role": "sys", "content": "答" * 50}]}
     path = tmp_path / "train.json"
     path.write_text(json.dumps({str(n): dialogue for n in range(300)}), encoding="utf-8")
-    monkeypatch.setattr(files, "MAX_VALUE", 20_000)
+    monkeypatch.setattr(json_stream, "MAX_VALUE", 20_000)
     monkeypatch.setattr(files, "_READ", 4_000)
     assert detect(path) == "crosswoz"
     assert len(read(path)[0]) == 300
@@ -397,7 +397,7 @@ def test_a_backup_larger_than_the_limit_is_read_piece_by_piece(
     assert len(expected) >= before + 60
     limit = 1 + max(len(json.dumps(talk, ensure_ascii=False)) for talk in [*talks, *_locals(whole)])
     assert path.stat().st_size > 3 * limit
-    monkeypatch.setattr(files, "MAX_VALUE", limit + 200)
+    monkeypatch.setattr(json_stream, "MAX_VALUE", limit + 200)
     monkeypatch.setattr(files, "_READ", 256)
     assert [said(talk) for talk in read(path)[0]] == expected
 

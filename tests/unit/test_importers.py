@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import BadInput, UsageProblem
-from engine.memory.importers import files
+from engine.memory.importers import files, json_stream
 from engine.memory.importers.roles import role_map_of, time_of
 from engine.memory.importing import FORMATS, detect, importer
 from engine.memory.points import Conversation, Role, Skipped, Turn, well_formed
@@ -326,7 +326,7 @@ def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "MAX_VALUE", 100_000)
+    monkeypatch.setattr(json_stream, "MAX_VALUE", 100_000)
     for name, start in (("a.jsonl", '{"messages": "'), ("a.txt", "User: ")):
         path = write(tmp_path, name, start + "x" * 2_000_000)
         with pytest.raises(BadInput, match="longer than"):

@@ -11,7 +11,8 @@ from typing import Any
 
 from engine.errors import BadInput
 from engine.i18n import _
-from engine.memory.importers.files import MAX_VALUE, OnBytes, ignore_bytes, is_zip, lines
+from engine.memory.importers.files import OnBytes, ignore_bytes, is_zip, lines
+from engine.memory.importers.json_stream import MAX_VALUE
 from engine.memory.importers.roles import RoleMap
 from engine.memory.importers.sqlite_file import is_sqlite
 from engine.memory.points import Conversation, Role, Skipped, Turn
