@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from engine.models.transformer import ModelConfig, Transformer
-from engine.training.optim import Optimizer, orthogonalise
+from engine.training.optim import (
+    POLAR_EXPRESS,
+    POLAR_STEPS,
+    Optimizer,
+    _directly,
+    _through_gram,
+    orthogonalise,
+)
 from engine.training.scratch import config_of
 from tests.unit.out_of_memory import Failing
 from tests.unit.training_run import SIZE, tiny
@@ -29,7 +36,7 @@ def test_orthogonalised_matrices_have_singular_values_near_one(
     shape: tuple[int, int, int], bf16: bool
 ) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    result = orthogonalise(matrices, bf16=bf16)
+    result = orthogonalise(matrices, bf16=bf16, steps=5)
     assert result.dtype == torch.float32
     assert result.shape == matrices.shape
     values = torch.linalg.svdvals(result)
@@ -41,7 +48,24 @@ def test_orthogonalised_matrices_have_singular_values_near_one(
 def test_the_direction_is_kept() -> None:
     matrix = torch.randn(1, 16, 48, generator=torch.Generator().manual_seed(1))
     u, _s, v = torch.linalg.svd(matrix, full_matrices=False)
-    assert (orthogonalise(matrix) - u @ v).abs().max() < 0.1
+    assert (orthogonalise(matrix, steps=5) - u @ v).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 96), (2, 128, 16), (1, 32, 400)])
+@pytest.mark.parametrize("rank", [2, None])
+def test_a_wide_matrix_takes_the_same_steps_through_its_gram_matrix(
+    shape: tuple[int, int, int], rank: int | None
+) -> None:
+    generator = torch.Generator().manual_seed(3)
+    matrices = torch.randn(shape, generator=generator)
+    if rank is not None:
+        count, rows, columns = shape
+        matrices = torch.randn(count, rows, rank, generator=generator) @ matrices[:, :rank, :columns]
+    flat = matrices if shape[1] < shape[2] else matrices.transpose(1, 2)
+    coefficients = POLAR_EXPRESS[:POLAR_STEPS]
+    flat = flat / (flat.norm(dim=(1, 2), keepdim=True) * 1.02 + 1e-7)
+    direct, indirect = _directly(flat, coefficients), _through_gram(flat, coefficients)
+    assert (direct - indirect).norm() <= 1e-3 * direct.norm()
 
 
 def test_a_batch_gives_what_each_matrix_gives_alone() -> None:
