@@ -8,6 +8,7 @@ from engine.i18n import N_, _, n_
 
 REASONS = {
     "another key": N_("another key"),
+    "citation": N_("mark of a source"),
     "attachment": N_("attachment"),
     "empty conversation": N_("empty conversation"),
     "empty memory point": N_("empty memory point"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from engine.errors import BadInput, UsageProblem
 from engine.memory.importers import files, json_stream
+from engine.memory.importers.citations import shown
 from engine.memory.importers.roles import role_map_of, time_of
 from engine.memory.importing import FORMATS, detect, importer
 from engine.memory.points import Conversation, Role, Skipped, Turn, well_formed
@@ -98,6 +99,47 @@ def test_a_regenerated_answer_behind_a_tool_call_is_an_alternative(tmp_path: Pat
     (conversation,), _ = read(write(tmp_path, "c.json", [{"mapping": mapping, "current_node": "b"}]))
     assert conversation.turns[-1].text == "new answer"
     assert conversation.turns[-1].alternatives == ("old answer",)
+
+
+def test_marks_of_sources_are_left_out_and_files_are_counted(tmp_path: Path) -> None:
+    marked = (
+        'It is in \ue200entity\ue202["city","Paris","France"]\ue201, see '
+        "\ue200url\ue202the page\ue202turn0search1\ue201.\ue200cite\ue202turn0search0\ue202turn0news3\ue201 "
+        "It is old 【12†L1-L3】.【4:0†source】"
+    )
+    node = chatgpt_node
+    nodes = {
+        "a": node("user", "Where? 【4:0†mine】", None, ["b"], attachments=[{"name": "a.pdf", "mime_type": "application/pdf"},
+                  {"name": "b.png", "mime_type": "image/png"}]),
+        "b": node("assistant", marked, "a", []),
+    }  # fmt: skip
+    conversations, skipped = read(write(tmp_path, "c.json", [{"mapping": nodes, "current_node": "b"}]))
+    assert said(conversations[0]) == [
+        ("user", "Where? 【4:0†mine】"),
+        ("assistant", "It is in Paris, see the page. It is old."),
+    ]
+    assert skipped == {"citation": 5, "attachment": 1}
+
+
+def chatgpt_node(
+    role: str, text: str, parent: str | None, children: list[str], **metadata: object
+) -> dict[str, object]:
+    return {
+        "parent": parent,
+        "children": children,
+        "message": {
+            "author": {"role": role},
+            "content": {"content_type": "text", "parts": [text]},
+            "metadata": metadata,
+        },
+    }
+
+
+@given(st.text(alphabet="\ue200\ue201\ue202【】†1:a[\"', ", max_size=60))
+def test_no_mark_survives_and_nothing_breaks(text: str) -> None:
+    left, _skipped = shown(text)
+    assert "\ue200" not in left
+    assert left == text or len(left) < len(text)
 
 
 def test_a_tree_that_bites_its_tail_ends(tmp_path: Path) -> None:
@@ -210,6 +252,26 @@ def test_openai_parts_keep_their_text(tmp_path: Path) -> None:
     assert skipped == {"image": 1}
 
 
+def test_reasoning_stays_out_and_old_calls_are_of_tools(tmp_path: Path) -> None:
+    messages = [
+        {"role": "user", "content": "1+1?"},
+        {"role": "assistant", "content": "<think>hm</think>\n2", "reasoning_content": "easy"},
+        {"role": "user", "content": "weather?"},
+        {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": "{}"}},
+        {"role": "function", "name": "weather", "content": "sun"},
+        {"role": "assistant", "content": "Sunny."},
+    ]
+    (talk,), skipped = read(write(tmp_path, "a.jsonl", {"messages": messages}))
+    assert [role for role, _text in said(talk)] == ["user", "assistant", "user", "tool", "tool", "assistant"]
+    assert said(talk)[1] == ("assistant", "2")
+    assert skipped == {"reasoning": 2}
+    row = {
+        "conversations": [{"from": "human", "value": "1+1?"}, {"from": "gpt", "value": "<think>hm</think>2"}]
+    }
+    (talk,), skipped = read(write(tmp_path, "s.json", [row]))
+    assert (said(talk)[1], skipped) == (("assistant", "2"), {"reasoning": 1})
+
+
 def test_a_file_of_bare_messages_is_one_conversation(tmp_path: Path) -> None:
     path = write(
         tmp_path, "m.json", [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -247,6 +309,9 @@ def test_a_message_that_mindx_cut_is_joined_again(tmp_path: Path) -> None:
         "### Human:\n你好\n\n### Assistant:\n在\n\n",
         "**Q**: 你好\n**A**: 在",
         "\ufeff我：你好\nAI： 在\n",
+        "You said:\n你好\n\nChatGPT said:\n在\n",
+        "你说：\n你好\nChatGPT 说：\n在\n",
+        "我: 你好\nDeepSeek: 在\n",
     ],
 )
 def test_speakers_are_known_by_their_labels(tmp_path: Path, text: str) -> None:
@@ -459,6 +524,15 @@ def test_texts_come_through_whole(
 def test_times_are_of_our_era_or_none(value: object) -> None:
     time = time_of(value)
     assert time is None or 0 < time < 7_300_000_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [1772821166, 1772821166.0, 1772821166000, 1772821166 * 10**6, 1772821166 * 10**9, "1772821166", "1772821166000",
+     "2026-03-06T18:19:26Z", "2026-03-07T02:19:26.000000000+08:00", "2026-03-06 18:19:26"],
+)  # fmt: skip
+def test_a_moment_is_the_same_in_every_unit(value: object) -> None:
+    assert time_of(value) == 1772821166
 
 
 def test_every_format_says_its_name() -> None:

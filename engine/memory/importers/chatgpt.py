@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from engine.memory.importers.citations import shown
 from engine.memory.importers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.importers.roles import RoleMap, role_of, text_or_empty, time_of, unknown_role
 from engine.memory.points import Conversation, Role, Skipped, Turn
@@ -117,10 +118,26 @@ def _turn(node: dict[str, Any], role_map: RoleMap) -> tuple[Turn | None, list[Sk
         return None, [Skipped(reason="hidden message")]
     if role is Role.TOOL or message.get("recipient") not in (None, "all"):
         return None, [Skipped(reason="tool message")]
+    if role is Role.ASSISTANT:
+        text, marks = shown(text)
+        skipped += marks
+    skipped += _attached(metadata)
     if not text:
         return None, skipped or [Skipped(reason="empty message")]
     id_ = text_or_empty(message.get("id")) or text_or_empty(node.get("id"))
     return Turn(role=role, text=text, time=time_of(message.get("create_time")), external_id=id_), skipped
+
+
+def _attached(metadata: object) -> list[Skipped]:
+    """Files that were sent with a message; images stand among its parts already."""
+    listed = metadata.get("attachments") if isinstance(metadata, dict) else None
+    files = [
+        file
+        for file in (listed if isinstance(listed, list) else [])
+        if isinstance(file, dict)
+        and not str(file.get("mime_type") or file.get("mimeType") or "").startswith("image/")
+    ]
+    return [Skipped(reason="attachment", count=len(files))] if files else []
 
 
 def _text(content: dict[str, Any]) -> tuple[str, list[Skipped]]:

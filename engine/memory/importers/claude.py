@@ -18,6 +18,9 @@ from engine.memory.points import Conversation, Skipped, Turn
 
 NAME = "claude"
 
+_NOT_SHOWN = "```\nThis block is not supported on your current device yet.\n```"
+"""Stands in the text where a tool was used."""
+
 
 def recognise(path: Path, value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("chat_messages"), list)
@@ -71,6 +74,7 @@ def _node(message: dict[str, Any], role_map: RoleMap) -> Node:
         return Node(skipped=(unknown_role(message.get("sender")),))
     content = message.get("content")
     text, skipped = text_of(content if content else message.get("text"))
+    text = text.replace(_NOT_SHOWN, "").strip("\n") if _NOT_SHOWN in text else text
     for name in ("attachments", "files"):
         attached = message.get(name)
         if isinstance(attached, list) and attached:

@@ -10,6 +10,7 @@ from typing import Any
 from engine.memory.importers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.importers.parts import text_of
 from engine.memory.importers.roles import RoleMap, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.importers.thinking import spoken
 from engine.memory.points import Conversation, Role, Skipped, Turn
 
 NAME = "openai"
@@ -68,8 +69,12 @@ def _turns(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
         yield unknown_role(message.get("role"))
         return
     text, skipped = text_of(message.get("content"))
+    text, thought = spoken(text, role)
+    skipped += thought
+    if message.get("reasoning_content") or message.get("reasoning"):
+        skipped.append(Skipped(reason="reasoning"))
     yield from skipped
-    calls = message.get("tool_calls")
+    calls = message.get("tool_calls") or message.get("function_call")
     time = time_of(message.get("time", message.get("created_at")))
     if text:
         yield Turn(role=role, text=text, time=time, external_id=text_or_empty(message.get("id")))

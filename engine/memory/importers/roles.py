@@ -22,6 +22,7 @@ _ROLES: dict[str, Role] = {
     **dict.fromkeys(("tool", "function", "function_call", "observation"), Role.TOOL),
 }
 _FRACTION = re.compile(r"(\.\d{6})\d+")
+_DIGITS = re.compile(r"[0-9]{10,19}(?:\.[0-9]{1,9})?")
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
 
 
@@ -53,7 +54,10 @@ def unknown_role(name: object) -> Skipped:
 
 
 def time_of(value: Any) -> float | None:
-    """Seconds since the epoch from seconds, milliseconds or RFC 3339; None for what is no time of our era."""
+    """Seconds since the epoch from seconds, milliseconds, micro- or nanoseconds, also in digits of a text, or from
+    RFC 3339; None for what is no time of our era."""
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        value = float(value)
     if isinstance(value, str):
         try:
             moment = datetime.fromisoformat(_FRACTION.sub(r"\1", value.strip()))
@@ -62,9 +66,12 @@ def time_of(value: Any) -> float | None:
             return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if (isinstance(value, int) and abs(value) > 10**18) or not math.isfinite(value):
+    if (isinstance(value, int) and abs(value) > 10**19) or not math.isfinite(value):
         return None
-    seconds = value / 1000 if value > 10**11 else float(value)
+    # A second is told from a thousandth by its size: 10^11 seconds are the year 5138.
+    seconds = float(value)
+    for _unit in ("milli", "micro", "nano"):
+        seconds = seconds / 1000 if seconds > 10**11 else seconds
     return seconds if 0 < seconds < _LATEST else None
 
 

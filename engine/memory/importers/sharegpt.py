@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.memory.importers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.importers.roles import RoleMap, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.importers.thinking import spoken
 from engine.memory.points import Conversation, Role, Skipped, Turn
 
 NAME = "sharegpt"
@@ -31,11 +32,11 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
         if row.get("tools"):
             yield Skipped(reason="tool description")
         for message in messages:
-            made = _turn(message, role_map)
-            if isinstance(made, Skipped):
-                yield made
-            else:
-                turns.append(made)
+            for made in _turn(message, role_map):
+                if isinstance(made, Skipped):
+                    yield made
+                else:
+                    turns.append(made)
         if not any(turn.role in (Role.USER, Role.ASSISTANT) for turn in turns):
             yield Skipped(reason="empty conversation", whole=True)
             continue
@@ -49,14 +50,15 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
         )
 
 
-def _turn(message: object, role_map: RoleMap) -> Turn | Skipped:
+def _turn(message: object, role_map: RoleMap) -> list[Turn | Skipped]:
     if not isinstance(message, dict):
-        return Skipped(reason="message of another shape")
+        return [Skipped(reason="message of another shape")]
     name = message.get("from", message.get("role"))
     text = message.get("value", message.get("content"))
     role = role_of(name, role_map)
     if role is None:
-        return unknown_role(name)
+        return [unknown_role(name)]
     if not isinstance(text, str):
-        return Skipped(reason="message of another shape")
-    return Turn(role=role, text=text) if text else Skipped(reason="empty message")
+        return [Skipped(reason="message of another shape")]
+    said, thought = spoken(text, role)
+    return [*thought, Turn(role=role, text=said) if said else Skipped(reason="empty message")]

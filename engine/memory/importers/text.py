@@ -21,7 +21,22 @@ NAME = "text"
 
 _LABELS: dict[str, Role] = {
     **dict.fromkeys(
-        ("用户", "我", "问", "提问", "问题", "user", "human", "q", "question", "you", "me"), Role.USER
+        (
+            "用户",
+            "我",
+            "问",
+            "提问",
+            "问题",
+            "user",
+            "human",
+            "q",
+            "question",
+            "you",
+            "me",
+            "you said",
+            "你说",
+        ),
+        Role.USER,
     ),
     **dict.fromkeys(
         (
@@ -38,6 +53,17 @@ _LABELS: dict[str, Role] = {
             "chatgpt",
             "gpt",
             "model",
+            "claude",
+            "deepseek",
+            "gemini",
+            "copilot",
+            "kimi",
+            "qwen",
+            "豆包",
+            "通义千问",
+            "文心一言",
+            "chatgpt said",
+            "chatgpt 说",
         ),
         Role.ASSISTANT,
     ),
