@@ -6,16 +6,21 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine.inference.ollama_backend import PREFIX, OllamaBackend
 from engine.inference.protocol import Backend, LoadedModel
+from engine.models.answering import find_answering, is_native, split_adapter
+from engine.models.bases import find_base
 from engine.models.card import read_card
-from engine.models.registry import find_model
 from engine.paths import Workspace
+
+if TYPE_CHECKING:
+    from engine.inference.hf_model import HFModel
 
 LIMIT = 2
 IDLE_S = 600.0
@@ -96,13 +101,14 @@ class LoadedModels:
         """What tells models apart: a folder whose weights were replaced is another model."""
         if name.startswith(PREFIX):
             return name, None
-        folder = find_model(self._ws, name)
+        folder = find_answering(self._ws, name)
         try:
             weights = read_card(folder).weights_sha256
         except (OSError, msgspec.DecodeError):
             # Loading it says what is wrong.
             weights = ""
-        return f"{folder} {weights}", folder
+        # An adapter may stand on another base when that is named beside it.
+        return f"{folder} {weights} {split_adapter(name)[1]}", folder
 
     async def _load(self, name: str, folder: Path | None) -> Backend:
         if folder is None:
@@ -110,4 +116,13 @@ class LoadedModels:
         # torch is loaded with the first model, so that the service answers before.
         from engine.inference.torch_backend import TorchBackend
 
-        return await asyncio.to_thread(TorchBackend, folder)
+        if is_native(folder):
+            return await asyncio.to_thread(TorchBackend, folder)
+        return TorchBackend(await asyncio.to_thread(self._load_hf, name, folder))
+
+    def _load_hf(self, name: str, folder: Path) -> HFModel:
+        from engine.inference.hf_model import HFModel
+
+        named = split_adapter(name)[1]
+        base = find_base(self._ws, named or str(folder))
+        return HFModel.load(replace(base, adapter=folder) if named else base)

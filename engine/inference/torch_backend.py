@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -145,19 +146,39 @@ def _shorten(turn: template.ChatMessage, tokens: int, *, end: bool) -> template.
     return template.ChatMessage(role=turn.role, content=part.decode("utf-8", "ignore"))
 
 
-class TorchBackend:
-    """`NativeModel` behind the backend protocol."""
+class Answering(Protocol):
+    """A model in this process; blocking, for one caller at a time."""
 
-    def __init__(self, folder: Path) -> None:
-        """Blocking. Raises BadInput when there is no whole model in `folder`."""
-        # A byte at a time gives a second thread nothing to do, and beside a training run it only waits.
-        torch.set_num_threads(1)
-        model, _card = load_model(folder)
-        self._native = NativeModel(model)
+    @property
+    def memory_mb(self) -> float: ...
+
+    def generate(
+        self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
+    ) -> Generator[str, None, Generated]: ...
+
+    def answer(self, messages: Sequence[ChatMessage], sampling: Sampling) -> tuple[str, Generated]: ...
+
+    def loglikelihood(self, messages: Sequence[ChatMessage]) -> Scored: ...
+
+
+def load_native(folder: Path) -> NativeModel:
+    """Blocking. Raises BadInput when there is no whole model in `folder`."""
+    # A byte at a time gives a second thread nothing to do, and beside a training run it only waits.
+    torch.set_num_threads(1)
+    model, _card = load_model(folder)
+    return NativeModel(model)
+
+
+class TorchBackend:
+    """A model of this process behind the backend protocol."""
+
+    def __init__(self, model: Path | Answering) -> None:
+        """Loads a native model from its folder, or takes one that is loaded. Raises BadInput as `load_native`."""
+        self._model = load_native(model) if isinstance(model, Path) else model
 
     @property
     def memory_mb(self) -> float:
-        return self._native.memory_mb
+        return self._model.memory_mb
 
     async def generate(
         self, messages: Sequence[ChatMessage], sampling: Sampling
@@ -173,7 +194,7 @@ class TorchBackend:
 
         def work() -> None:
             try:
-                stream = self._native.generate(messages, sampling, cancelled)
+                stream = self._model.generate(messages, sampling, cancelled)
                 while True:
                     try:
                         put(next(stream))
@@ -197,7 +218,7 @@ class TorchBackend:
             await asyncio.shield(thread)
 
     async def loglikelihood(self, messages: Sequence[ChatMessage]) -> Scored:
-        return await asyncio.to_thread(self._native.loglikelihood, messages)
+        return await asyncio.to_thread(self._model.loglikelihood, messages)
 
     async def close(self) -> None:
         """Nothing to do: the memory goes with the last reference."""

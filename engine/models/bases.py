@@ -21,6 +21,7 @@ from engine.models.registry import NAME
 from engine.paths import Workspace
 
 OLLAMA = "ollama:"
+FOUR_BIT = "4bit"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _HEADER_LIMIT = 100 << 20

@@ -37,6 +37,8 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """What an adapter stands on: a directory, a GGUF file or `ollama:TAG`; "" for a whole model."""
     base_sha256: str = ""
     """Fingerprint of that (`engine.models.bases`)."""
+    base_format: str = ""
+    """How it was loaded: "float32", "bfloat16" or "4bit"."""
     run_id: str = ""
     created_at: float
     parameters: int

@@ -18,11 +18,29 @@ from torch import nn
 from engine.atomic import fsync_dir, write_bytes
 from engine.errors import BadInput
 from engine.i18n import _
-from engine.models.bases import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Base, adapter_card
+from engine.models.bases import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FOUR_BIT, Base, adapter_card
 from engine.models.card import CARD_FILE, ModelCard, encode_card
 from engine.models.chat_format import ChatFormat
 
-FOUR_BIT = "4bit"
+FP32_BYTES = 1 << 30
+"""Up to this size a base is loaded in float32 where nothing says otherwise."""
+
+
+def format_for(base: Base, card: ModelCard | None = None) -> str:
+    """How a base is loaded for use: as the adapter was trained on it, else so that it stays small."""
+    if card is not None and card.base_format:
+        return card.base_format
+    return "float32" if 4 * base.parameters <= FP32_BYTES else "bfloat16"
+
+
+def load_in(base: Base, format_: str, device: str = "cpu") -> Any:
+    """`load_base` with the format as a card names it."""
+    return load_base(
+        base,
+        torch.float32 if format_ == "float32" else torch.bfloat16,
+        four_bit=format_ == FOUR_BIT,
+        device=device,
+    )
 
 
 def load_base(base: Base, dtype: torch.dtype, *, four_bit: bool = False, device: str = "cpu") -> Any:
@@ -108,7 +126,7 @@ def four_bit_works(device: str) -> tuple[bool, str]:
     return True, ""
 
 
-def load_chat_format(base: Base, adapter: Path | None = None) -> ChatFormat:
+def load_chat_format(base: Base) -> ChatFormat:
     """The tokenizer of the base with its chat template. Raises BadInput."""
     quiet()
     if base.is_gguf:

@@ -19,9 +19,10 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 
 
 def list_models(ws: Workspace) -> list[ModelCard]:
-    """The models of the workspace, newest first; a folder without a readable card is left out."""
+    """Models and adapters of the workspace, newest first; a folder without a readable card is left out."""
     cards = []
-    for folder in ws.models.iterdir() if ws.models.is_dir() else ():
+    places = [folder for root in (ws.models, ws.adapters) if root.is_dir() for folder in root.iterdir()]
+    for folder in places:
         if folder.name.startswith(".") or not (folder / CARD_FILE).is_file():
             continue
         try:
@@ -32,9 +33,11 @@ def list_models(ws: Workspace) -> list[ModelCard]:
 
 
 def find_model(ws: Workspace, name: str) -> Path:
-    """The folder of a model, by its name in the registry or by its path. Raises BadInput."""
-    if NAME.fullmatch(name) and (ws.models / name / CARD_FILE).is_file():
-        return ws.models / name
+    """The folder of a model or adapter, by its name in the registry or by its path. Raises BadInput."""
+    if NAME.fullmatch(name):
+        for place in (ws.models, ws.adapters):
+            if (place / name / CARD_FILE).is_file():
+                return place / name
     folder = Path(name).expanduser()
     if (folder / CARD_FILE).is_file():
         return folder.resolve()
@@ -72,4 +75,6 @@ def new_name(ws: Workspace, mode: str, now: float | None = None) -> str:
     """A free name: `native-YYYYMMDD`, then `native-YYYYMMDD-2` …"""
     stem = f"{mode}-{time.strftime('%Y%m%d', time.localtime(now))}"
     names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 10_000))
-    return next(name for name in names if not (ws.models / name).exists())
+    return next(
+        name for name in names if not any((root / name).exists() for root in (ws.models, ws.adapters))
+    )

@@ -116,6 +116,7 @@ def train_lora(
         base=base.adapter.name if base.adapter is not None else base.name,
         base_path=base.source,
         base_sha256=base.sha256,
+        base_format=how.format,
         run_id=ctx.spec.run_id,
         created_at=time.time(),
         parameters=learner.parameters_count(),
@@ -158,7 +159,7 @@ def _prepare(
     ctx.log(
         _("the base {name} is loaded in {format}: about {need} MB with windows of {context} tokens").format(
             name=base.name,
-            format=_("4 bits") if how.four_bit else str(how.dtype).removeprefix("torch."),
+            format=_("4 bits") if how.four_bit else how.format,
             need=round(how.need_mb),
             context=how.context,
         )
@@ -204,7 +205,7 @@ def _four_bit(ctx: RunContext, recipe: Recipe, base: Base, device: str) -> bool:
 
 
 def _digest(digests: dict[str, str], how: Fit) -> str:
-    more = {"context": str(how.context), "format": "4bit" if how.four_bit else str(how.dtype)}
+    more = {"context": str(how.context), "format": how.format}
     return digest_of(digests | more)
 
 

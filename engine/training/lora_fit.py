@@ -8,7 +8,7 @@ import torch
 
 from engine.errors import UsageProblem
 from engine.i18n import _
-from engine.models.bases import Base, Shape
+from engine.models.bases import FOUR_BIT, Base, Shape
 from engine.training.budget import Budget
 from engine.training.losses import CHUNK_BYTES
 from engine.training.settings import AdapterSettings
@@ -36,6 +36,11 @@ class Fit:
     recompute: bool
     """Activation checkpointing from the beginning."""
     need_mb: float
+
+    @property
+    def format(self) -> str:
+        """ "float32", "bfloat16" or "4bit", as a card says it."""
+        return FOUR_BIT if self.four_bit else str(self.dtype).removeprefix("torch.")
 
 
 def fit(

@@ -36,8 +36,7 @@ class AdapterModel(nn.Module):
         text = base.config.get_text_config()
         self.config = AdapterShape(context=context, dim=text.hidden_size, vocab=text.vocab_size)
         self._recompute = False
-        self.head_apart = self._head_is_linear()
-        """Logits are the head's product with the last hidden states and nothing more."""
+        self.head_apart = head_is_linear(base)
 
     @property
     def base(self) -> Any:
@@ -72,17 +71,7 @@ class AdapterModel(nn.Module):
 
         `positions` that begin again at 0 tell conversations in one row apart: they do not see each other.
         """
-        found = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
-        if self.head_apart:
-            hidden = self.base.get_decoder()(
-                input_ids=ids, position_ids=positions, use_cache=False
-            ).last_hidden_state
-            head = self.base.get_output_embeddings()
-            values = chunked_cross_entropy(hidden[wanted], head.weight, head.bias, targets[wanted])
-        else:
-            logits = self(ids, positions)[wanted].float()
-            values = nn.functional.cross_entropy(logits, targets[wanted], reduction="none")
-        return found.masked_scatter(wanted, values)
+        return causal_losses(self.base, ids, targets, wanted, positions, head_apart=self.head_apart)
 
     def parameters_count(self) -> int:
         """Of the adapter: what gradients and moments are kept of."""
@@ -115,12 +104,28 @@ class AdapterModel(nn.Module):
         made.__dict__.update({name: copy.deepcopy(value, memo) for name, value in self.__dict__.items()})
         return made
 
-    @torch.no_grad()
-    def _head_is_linear(self) -> bool:
-        """Asks the model itself: some scale or cap their logits."""
-        head = self.base.get_output_embeddings()
-        if not isinstance(head, nn.Linear) or type(head) is not nn.Linear:
-            return False
-        ids = torch.arange(1, 5, device=head.weight.device)[None] % self.config.vocab
-        hidden = self.base.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-        return torch.equal(head(hidden), self(ids))
+
+def causal_losses(
+    model: Any, ids: Tensor, targets: Tensor, wanted: Tensor, positions: Tensor | None, *, head_apart: bool
+) -> Tensor:
+    """-log p of `targets` under a causal language model where `wanted`, 0 elsewhere; all `(rows, length)`."""
+    found = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
+    if head_apart:
+        hidden = model.get_decoder()(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
+        head = model.get_output_embeddings()
+        values = chunked_cross_entropy(hidden[wanted], head.weight, head.bias, targets[wanted])
+    else:
+        logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[wanted].float()
+        values = nn.functional.cross_entropy(logits, targets[wanted], reduction="none")
+    return found.masked_scatter(wanted, values)
+
+
+@torch.no_grad()
+def head_is_linear(model: Any) -> bool:
+    """Whether logits are the head's product with the last hidden states and nothing more; the model is asked."""
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        return False
+    ids = torch.arange(1, 5, device=head.weight.device)[None] % model.config.get_text_config().vocab_size
+    hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    return torch.equal(head(hidden), model(input_ids=ids, use_cache=False).logits)

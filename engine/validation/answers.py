@@ -10,7 +10,7 @@ import torch
 
 from engine.errors import RunFailed
 from engine.inference.protocol import ChatMessage, Finish, Sampling
-from engine.inference.torch_backend import NativeModel
+from engine.inference.torch_backend import Answering, NativeModel
 from engine.models.transformer import Transformer
 from engine.validation.cases import Case
 from engine.validation.paired import interval95
@@ -41,10 +41,13 @@ def pick_questions(cases: Sequence[Case]) -> list[Case]:
 
 
 def answer_all(
-    model: Transformer, questions: Sequence[Case], *, step: Callable[[int], None] | None = None
+    model: Transformer | Answering,
+    questions: Sequence[Case],
+    *,
+    step: Callable[[int], None] | None = None,
 ) -> list[tuple[str, Form]]:
     """One answer for each question, drawn with a fixed seed."""
-    native = NativeModel(model)
+    native = NativeModel(model) if isinstance(model, Transformer) else model
     found = []
     threads = torch.get_num_threads()
     # One byte at a time gives a second thread nothing to do but wait, and the same thread count the same text.
@@ -59,7 +62,7 @@ def answer_all(
     return found
 
 
-def _answer(native: NativeModel, case: Case) -> tuple[str, Form]:
+def _answer(native: Answering, case: Case) -> tuple[str, Form]:
     prompt = [ChatMessage(role=message.role, content=message.content) for message in case.prompt]
     try:
         text, how = native.answer(prompt, SAMPLING)

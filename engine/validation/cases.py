@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -59,12 +59,16 @@ class GeneralBlock:
     chunks: list[bytes] = field(repr=False)
 
 
-def cut_cases(held_out: Sequence[HeldOutLike], context: int) -> list[Case]:
+Cut = Callable[[Sequence[ChatMessage], int], list[Rendered]]
+"""Windows of a conversation."""
+
+
+def cut_cases(held_out: Sequence[HeldOutLike], context: int, cut: Cut = windows) -> list[Case]:
     """Windows of at most `context` tokens for each conversation with an answer; the others give no case."""
     cases = []
     for item in held_out:
-        parts = windows(item.messages, context)
-        scored = sum(part.trained for part in parts)
+        parts = cut(item.messages, context)
+        scored = sum(part.bytes for part in parts)
         if scored == 0:
             continue
         first = next(i for i, m in enumerate(item.messages) if m.role == "assistant" and m.train)

@@ -28,7 +28,7 @@ from engine.paths import Workspace
 
 STAMP = re.compile(r"\d{8}_\d{6}")
 STAMP_FORMAT = "%Y%m%d_%H%M%S"
-WEIGHTS = "model.safetensors"
+WEIGHTS, ADAPTER_WEIGHTS = "model.safetensors", "adapter_model.safetensors"
 
 
 class Promotion(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +65,8 @@ def promote(ws: Workspace, name: str, description: str = "", *, now: float | Non
     folder = find_model(ws, name)
     _check_weights(folder)
     # A model outside the workspace is known by its folder: its name alone would not find it again.
-    known = folder.name if folder.parent.resolve() == ws.models.resolve() else str(folder)
+    inside = folder.parent.resolve() in (ws.models.resolve(), ws.adapters.resolve())
+    known = folder.name if inside else str(folder)
     file = ws.models_json
     with _locked(file):
         old = _read(file)
@@ -216,7 +217,7 @@ def _name_of(data: bytes) -> str | None:
 def _check_weights(folder: Path) -> None:
     """Raises BadInput when the weights are not those that the card tells of."""
     card = read_card(folder)
-    file = folder / WEIGHTS
+    file = folder / (ADAPTER_WEIGHTS if card.base_path else WEIGHTS)
     try:
         with file.open("rb") as stream:
             digest = sha256()
