@@ -32,6 +32,7 @@ ORDER = (
     "chat",
     "runs",
     "models",
+    "export",
     "backup",
     "paths",
     "reset",

@@ -56,7 +56,7 @@ class GgufModel:
 
         Raises BadInput when the file has become shorter meanwhile.
         """
-        model = _model_of(self.config, dtype)
+        model = empty_model(self.config, dtype)
         targets = dict(model.named_parameters())
         with torch.no_grad():
             for name in self.file.tensors:
@@ -116,7 +116,7 @@ def open_gguf(path: Path) -> GgufModel:
 def _check_tensors(file: GgufFile, config: PretrainedConfig) -> None:
     """Every tensor that the model of `config` has is there in its shape, and no other. Raises BadInput."""
     with torch.device("meta"):
-        model = _model_of(config, torch.bfloat16)
+        model = empty_model(config, torch.bfloat16)
     needed = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
     there = {str(to_transformers(n)): t.shape for n, t in file.tensors.items() if n != ROPE_FACTORS}
     for name in sorted({*needed, *there}):
@@ -127,7 +127,7 @@ def _check_tensors(file: GgufFile, config: PretrainedConfig) -> None:
             )
 
 
-def _model_of(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+def empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     """The modules with weights that were never written; the rotary buffers are computed."""
     from transformers import AutoModelForCausalLM
     from transformers.initialization import no_init_weights

@@ -38,6 +38,7 @@ KINDS: dict[str, str] = {
     RunKind.TRAIN: "engine.pipeline:run_train",
     RunKind.VALIDATE: "engine.pipeline:run_validate",
     RunKind.EVOLVE: "engine.evolution.cycle:run",
+    RunKind.EXPORT: "engine.models.export.job:run",
     RunKind.DEMO: "engine.demo:run",
 }
 """The code of each kind, by name: what runs is imported in the run's process only."""

@@ -9,7 +9,7 @@ import os
 import time
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -24,6 +24,7 @@ class RunKind(StrEnum):
     TRAIN = "train"
     VALIDATE = "validate"
     EVOLVE = "evolve"
+    EXPORT = "export"
     DEMO = "demo"
 
 
@@ -151,6 +152,28 @@ class EvolveParams(msgspec.Struct, frozen=True, kw_only=True):
     """Queue behind another training run instead of refusing."""
 
 
+class ExportParams(msgspec.Struct, frozen=True, kw_only=True):
+    """A model as files that other programs load, with what the export costs in NLL."""
+
+    name: str
+    """A model or adapter of the workspace, a directory, a GGUF file or an Ollama tag."""
+    to: Literal["hf", "gguf", "ollama"]
+    quant: Literal["f32", "f16", "bf16", "q8_0", "q4_0"] | None = None
+    """Type of the weights; None: f16 as GGUF, as stored in a Hugging Face directory."""
+    output: str | None = None
+    """Folder for the files; None: `exports` in the workspace."""
+    adapter: bool = False
+    """Only the adapter, a few megabytes, instead of the merged model."""
+    prune: float = 0.0
+    """Share of the smallest weights of each matrix that become zero."""
+    measure: bool = True
+    """Measure the cost in NLL and compare with llama.cpp."""
+    ollama_name: str | None = None
+    """What Ollama calls it; None: the model's name."""
+    system: str = ""
+    """The system text that Ollama puts before every conversation."""
+
+
 class DemoParams(msgspec.Struct, frozen=True, kw_only=True):
     """The whole loop on the shipped sample."""
 
@@ -177,7 +200,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
         return Path(self.workspace) / "runs" / self.run_id
 
 
-Params = ImportParams | CorpusParams | TrainParams | ValidateParams | EvolveParams | DemoParams
+Params = ImportParams | CorpusParams | TrainParams | ValidateParams | EvolveParams | ExportParams | DemoParams
 P = TypeVar("P", bound=msgspec.Struct)
 
 _KIND_OF: dict[type[msgspec.Struct], RunKind] = {
@@ -186,6 +209,7 @@ _KIND_OF: dict[type[msgspec.Struct], RunKind] = {
     TrainParams: RunKind.TRAIN,
     ValidateParams: RunKind.VALIDATE,
     EvolveParams: RunKind.EVOLVE,
+    ExportParams: RunKind.EXPORT,
     DemoParams: RunKind.DEMO,
 }
 

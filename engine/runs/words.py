@@ -20,6 +20,10 @@ _STAGES = {
     "material": N_("new material"),
     "canary": N_("answers and canary"),
     "promote": N_("promotion"),
+    "export": N_("export"),
+    "cost": N_("cost in NLL"),
+    "parity": N_("comparison with llama.cpp"),
+    "ollama": N_("to Ollama"),
     "sample": N_("sample"),
     "report": N_("report"),
 }
@@ -179,18 +183,57 @@ def governor_words(event: e.Governor) -> str:
         ),
         "recompute": _("memory: layers are computed twice instead of kept"),
         "stop": _("memory: a checkpoint, then the end"),
+        "limit": _("memory: the budget is {budget} MB").format(budget=round(event.budget_mb)),
+        "pause": _("waits for the machine"),
+        "resume": _("goes on"),
     }.get(event.action, event.action)
 
 
-def _governor(event: e.Governor) -> tuple[str, str]:
-    cause = {
+def governor_cause(event: e.Governor) -> str:
+    """The figures that made the governor act."""
+    words = {
         "budget": _("{used} MB of {budget} MB used"),
         "allocation": _("memory could not be had at {used} MB of {budget} MB"),
-        "pressure": _("other programs wait for memory; {used} MB of {budget} MB used"),
+        "set": _("as asked; {used} MB used"),
+        "cgroup": _("the limit of the system has changed; {used} MB used"),
+        "pressure": _("all programs waited for memory {value} % of ten seconds, bound {bound} %"),
+        "level": _("memory pressure of macOS at level {value}, bound {bound}"),
+        "battery": _("battery at {value} %, bound {bound} %"),
+        "temperature": _("processor at {value} °C, bound {bound} °C"),
     }.get(event.cause, "{used} / {budget} MB")
-    figures = cause.format(used=round(event.used_mb), budget=round(event.budget_mb))
-    text = _("step {step}: {words}").format(step=event.step, words=f"{governor_words(event)} ({figures})")
-    return "error" if event.action == "stop" else "warning", text
+    return words.format(
+        used=round(event.used_mb),
+        budget=round(event.budget_mb),
+        value=f"{event.value or 0.0:.0f}",
+        bound=f"{event.bound or 0.0:.0f}",
+    )
+
+
+def _governor(event: e.Governor) -> tuple[str, str]:
+    words = f"{governor_words(event)} ({governor_cause(event)})"
+    text = _("step {step}: {words}").format(step=event.step, words=words)
+    level = {"stop": "error", "resume": "info", "limit": "info"}.get(event.action, "warning")
+    return level, text
+
+
+def _memory_plan(event: e.MemoryPlan) -> tuple[str, str]:
+    measured = ", ".join(
+        _("{windows} × {context} bytes {mb} MB").format(windows=windows, context=event.context, mb=round(mb))
+        for windows, mb in event.measured
+    )
+    text = _(
+        "memory: {program} MB before the first step; measured {measured}; estimated {estimate} MB; passes of "
+        "{windows} × {context} bytes fit into {room} of {budget} MB"
+    ).format(
+        program=round(event.program_mb),
+        measured=measured,
+        estimate="–" if event.estimate_mb is None else round(event.estimate_mb),
+        windows=event.windows,
+        context=event.context,
+        room=round(event.room_mb),
+        budget=round(event.budget_mb),
+    )
+    return "info", text
 
 
 _LEFT_AT = {
@@ -275,6 +318,7 @@ _WORDS: dict[type[Event], Callable[[Any], tuple[str, str]]] = {
     e.CheckpointWritten: _checkpoint,
     e.CommandHandled: _command,
     e.Recovery: _recovery,
+    e.MemoryPlan: _memory_plan,
     e.Governor: _governor,
     e.Log: lambda event: (event.level, event.text),
     e.Plan: lambda event: ("info" if event.verdict_possible else "warning", event.text),

@@ -13,6 +13,7 @@ from tui.commands import (
     corpus,
     demo,
     evolve,
+    export,
     memory,
     models,
     monitor,
@@ -37,5 +38,6 @@ GROUPS: tuple[Callable[[typer.Typer], None], ...] = (
     chat.register,
     runs.register,
     models.register,
+    export.register,
     schedule.register,
 )

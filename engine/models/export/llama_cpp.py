@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,5 +101,8 @@ class LlamaCpp:
             with opener.open(request, timeout=_TIMEOUT_S) as answer:
                 found: dict[str, Any] = json.loads(answer.read())
                 return found
+        except urllib.error.HTTPError as problem:
+            reason = problem.read(500).decode("utf-8", "replace")
+            raise RunFailed(_("llama.cpp failed ({reason})").format(reason=reason)) from problem
         except OSError as problem:
             raise RunFailed(_("llama.cpp failed ({reason})").format(reason=problem)) from problem

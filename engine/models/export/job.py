@@ -1,0 +1,359 @@
+"""The run `export`: files from a model, their cost in NLL, the comparison with llama.cpp, and on to Ollama."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from engine.atomic import write_bytes, write_text
+from engine.errors import BadInput, UsageProblem
+from engine.i18n import _, n_
+from engine.models.export import measure, parity, to_ollama
+from engine.models.export.files import sha256_of
+from engine.models.export.gguf_adapter import write_gguf_adapter
+from engine.models.export.gguf_model import write_gguf_model
+from engine.models.export.hf_model import DTYPES, write_hf_model
+from engine.models.export.modelfile import modelfile
+from engine.models.export.quant import Quant
+from engine.models.export.report import ExportReport, Measured, with_measures
+from engine.models.export.source import Source, check_weights, find_source
+from engine.models.export.weights import WEIGHTS_FILE, GgufWeights, PrunedWeights, SafetensorsWeights, Weights
+from engine.models.gguf_reader import open_gguf
+from engine.models.hf_load import quiet
+from engine.runs.context import Outcome, RunContext
+from engine.runs.events import RunStatus
+from engine.runs.spec import ExportParams
+from engine.training.budget import Budget, effective_budget
+
+PROGRAM_MB = 600.0
+"""Resident memory of Python with torch, transformers and llama.cpp."""
+SAME_LOGITS = 0.05
+"""A larger difference in f32 or f16 than rounding makes."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is made of what, once names and options fit together."""
+
+    source: Source
+    params: ExportParams
+    quant: str
+    path: Path
+    only_adapter: bool
+    weights: Weights
+    """What is written: the source's, merged and pruned."""
+
+    @property
+    def format(self) -> str:
+        if self.params.to == "hf":
+            return "hf"
+        return "gguf-adapter" if self.only_adapter else "gguf"
+
+    @property
+    def weights_file(self) -> Path:
+        return self.path / WEIGHTS_FILE if self.params.to == "hf" else self.path
+
+    @property
+    def parameters(self) -> int:
+        return sum(math.prod(shape) for shape in self.weights.shapes.values())
+
+
+def run(ctx: RunContext) -> Outcome:
+    """Carries out `ExportParams`. Raises the errors of its parts; nothing half-written stays."""
+    params, started = ctx.params(ExportParams), time.monotonic()
+    quiet()
+    budget = effective_budget(ctx.settings.max_memory_gb)
+    ctx.set_budget(budget.mb, budget.reason)
+    plan = plan_export(ctx, params)
+    stages = 1 + (2 if params.measure else 0) + (params.to == "ollama")
+    if params.to == "ollama":
+        to_ollama.check_name(params.ollama_name or plan.source.name)
+        ctx.log(_("Ollama {version} answers").format(version=to_ollama.check_running()))
+    report = _write(ctx, plan, stages)
+    if params.measure:
+        report = _measured(ctx, plan, report, budget, stages)
+    if params.to == "ollama":
+        report = _send(ctx, plan, report, stages)
+    report = msgspec.structs.replace(report, seconds=round(time.monotonic() - started, 1))
+    path = plan.path / "export.json" if plan.format == "hf" else plan.path.with_suffix(".json")
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    return Outcome(RunStatus.DONE, result=report, report=path)
+
+
+def plan_export(ctx: RunContext, params: ExportParams) -> Plan:
+    """Finds the source and sees whether it can be exported so. Raises BadInput, UsageProblem, ServiceUnreachable."""
+    source = find_source(ctx.workspace, params.name)
+    tagged = params.to == "ollama" and source.adapter is not None and bool(source.base.tag)
+    only_adapter = (params.adapter or tagged) and not params.prune
+    again = f"h2q-tui export {params.name} --to {params.to}"
+    if params.adapter and source.adapter is None:
+        raise UsageProblem(_("{name} is no adapter").format(name=params.name), mend=again)
+    if params.adapter and (params.to == "hf" or params.prune):
+        raise UsageProblem(
+            _("an adapter alone goes to GGUF or Ollama, unpruned; as a PEFT directory it lies there already"),
+            mend=f"h2q-tui export {params.name} --to gguf --adapter",
+        )
+    if not 0 <= params.prune < 1:
+        raise UsageProblem(_("--prune takes a share from 0 to below 1"), mend=f"{again} --prune 0.3")
+    choices = list(DTYPES) if params.to == "hf" else list(Quant)
+    stored = source.base.stored.lower()
+    default = stored if params.to == "hf" and stored in DTYPES else "bf16" if params.to == "hf" else "f16"
+    quant = params.quant or default
+    if quant not in choices:
+        raise UsageProblem(
+            _("--quant takes {choices} with --to {to}, not {value}").format(
+                choices=", ".join(choices), to=params.to, value=quant
+            ),
+            mend=f"{again} --quant f16",
+        )
+    folder = Path(params.output) if params.output else ctx.workspace.root / "exports"
+    pruned = f"-pruned{round(100 * params.prune)}" if params.prune else ""
+    stem = f"{source.name}{pruned}"
+    if params.to == "hf":
+        path = folder / f"{stem}-hf"
+        if path.exists() and not (path / "config.json").is_file():
+            raise BadInput(_("there is something else at the place of the export"), path=path)
+    else:
+        path = folder / f"{stem}{'-adapter' if only_adapter else ''}-{quant}.gguf"
+    if path.resolve() in (source.base.path.resolve(), source.adapter):
+        raise UsageProblem(
+            _("the export would replace what it is made from"), mend=f"{again} --output OTHER-FOLDER"
+        )
+    weights = PrunedWeights(source.weights, params.prune) if params.prune else source.weights
+    return Plan(source, params, quant, path, only_adapter, weights)
+
+
+def _write(ctx: RunContext, plan: Plan, stages: int) -> ExportReport:
+    source = plan.source
+
+    def step(done: int, total: int) -> None:
+        ctx.check_stop()
+        ctx.progress("export", done, total, unit="bytes" if plan.format == "hf" else "weights")
+
+    with ctx.stage("export", 1, stages) as stage:
+        check_weights(source, ctx.check_stop)
+        notes: list[str] = []
+        about = source.about() | ({"h2q.pruned": f"{plan.params.prune:g}"} if plan.params.prune else {})
+        if plan.format == "hf":
+            write_hf_model(plan.path, source, plan.weights, DTYPES[plan.quant], step=step)
+        elif plan.only_adapter:
+            write_gguf_adapter(
+                plan.path, source.config, source.pairs, Quant(plan.quant), name=source.name, about=about
+            )
+        else:
+            vocabulary = source.vocabulary
+            if getattr(vocabulary, "normalizes", False):
+                notes.append(
+                    _(
+                        "the tokenizer composes accents (NFC) and llama.cpp does not: decomposed text gets other ids"
+                    )
+                )
+            write_gguf_model(
+                plan.path,
+                source.config,
+                plan.weights,
+                vocabulary,
+                Quant(plan.quant),
+                name=source.name,
+                about=about,
+                step=step,
+            )
+        if plan.params.prune:
+            notes.append(_("zeros are stored like any weight: pruning does not make the file smaller"))
+        file = plan.weights_file
+        size = file.stat().st_size
+        stage.detail = _("{path}, {size:.1f} MB, {quant}").format(
+            path=plan.path, size=size / 1e6, quant=plan.quant
+        )
+        text = ""
+        if plan.format != "hf":
+            text = str(ctx.workspace.training / f"Modelfile_{source.name}")
+            write_text(Path(text), _modelfile(plan))
+        for note in notes:
+            ctx.log(note)
+        return ExportReport(
+            name=source.name,
+            path=str(plan.path),
+            format=plan.format,
+            quant=plan.quant,
+            bytes=size,
+            sha256=sha256_of(file, ctx.check_stop),
+            parameters=plan.parameters,
+            pruned=plan.params.prune,
+            notes=notes,
+            modelfile=text,
+            card=None if source.card is None else msgspec.to_builtins(source.card),
+        )
+
+
+def _measured(ctx: RunContext, plan: Plan, report: ExportReport, budget: Budget, stages: int) -> ExportReport:
+    """NLL before and after, and llama.cpp beside torch, as far as memory allows."""
+    source = plan.source
+    dtype = _dtype_that_fits(plan, budget)
+    if dtype is None:
+        note = _("not measured: the weights do not fit the memory budget of {mb:.0f} MB").format(mb=budget.mb)
+        for number, name in enumerate(("cost", "parity"), 2):
+            with ctx.stage(name, number, stages) as stage:
+                stage.skip(note)
+        return msgspec.structs.replace(report, notes=[*report.notes, note])
+    with ctx.stage("cost", 2, stages) as stage:
+        speaker = measure.Speaker(source)
+        limit = measure.token_limit(plan.parameters)
+        sets = {"held_out": _held_out(ctx, speaker, limit), "general": measure.general_pieces(speaker, limit)}
+        sets = {name: pieces for name, pieces in sets.items() if pieces}
+        total = 2 * sum(len(pieces) for pieces in sets.values())
+        told = 0
+
+        def step(_done: int, _total: int) -> None:
+            nonlocal told
+            ctx.check_stop()
+            told += 1
+            ctx.progress("cost", told, total, unit=_("texts"))
+
+        model = measure.load_weights(source.config, source.weights, dtype)
+        before = {name: measure.nll_per_byte(model, pieces, step) for name, pieces in sets.items()}
+        del model
+        gc.collect()
+        model = _written_model(plan, dtype)
+        after = {name: measure.nll_per_byte(model, pieces, step) for name, pieces in sets.items()}
+        found = [
+            Measured(
+                on=name, bytes=sum(piece.bytes for piece in pieces), nll=after[name], nll_base=before[name]
+            )
+            for name, pieces in sets.items()
+            if math.isfinite(after[name]) and math.isfinite(before[name])
+        ]
+        report = with_measures(report, found)
+        stage.detail = "; ".join(_cost_words(one) for one in found) or _("the model gives no likelihoods")
+    with ctx.stage("parity", 3, stages) as stage:
+        reason = _no_parity(plan, budget, dtype)
+        if reason:
+            stage.skip(reason)
+            return report
+        base = source.base.path if plan.only_adapter else plan.path
+        result = parity.compare(
+            base,
+            model,
+            speaker,
+            adapter=plan.path if plan.only_adapter else None,
+            step=ctx.check_stop,
+        )
+        stage.detail = _parity_words(result)
+        report = msgspec.structs.replace(report, parity=result)
+        exact = plan.quant in (Quant.F32, Quant.F16) and dtype is torch.float32 and not source.base.is_gguf
+        if result.same_ids < result.conversations or (exact and result.max_logit_difference > SAME_LOGITS):
+            ctx.log(_("llama.cpp and torch do not agree on this file"), "warning")
+    return report
+
+
+def _send(ctx: RunContext, plan: Plan, report: ExportReport, stages: int) -> ExportReport:
+    name = plan.params.ollama_name or plan.source.name
+    told = ""
+
+    def step(status: str) -> None:
+        nonlocal told
+        ctx.check_stop()
+        if status and status != told:
+            told = status
+            ctx.log(status)
+
+    with ctx.stage("ollama", stages, stages) as stage:
+        to_ollama.create(
+            name,
+            {plan.path.name: plan.path},
+            {plan.path.name: report.sha256},
+            adapter_of=plan.source.base.tag if plan.only_adapter else "",
+            system=plan.params.system,
+            parameters=_ollama_parameters(plan),
+            step=step,
+        )
+        stage.detail = f"ollama run {name}"
+    return msgspec.structs.replace(report, ollama=name)
+
+
+def _modelfile(plan: Plan) -> str:
+    return modelfile(
+        (plan.source.base.tag or str(plan.source.base.path)) if plan.only_adapter else str(plan.path),
+        adapter=plan.path if plan.only_adapter else None,
+        system=plan.params.system,
+        parameters=_ollama_parameters(plan),
+    )
+
+
+def _ollama_parameters(plan: Plan) -> dict[str, Any]:
+    """Ollama's own window is shorter or longer than the model's."""
+    config = plan.source.config
+    context = getattr(config, "trained_context", None) or config.max_position_embeddings
+    return {"num_ctx": min(int(context), 4096)}
+
+
+def _written_model(plan: Plan, dtype: torch.dtype) -> Any:
+    """What was written, read back into torch. An adapter is put on its base again."""
+    if plan.only_adapter:
+        return measure.load_weights(plan.source.config, plan.weights, dtype)
+    if plan.format == "hf":
+        return measure.load_weights(plan.source.config, SafetensorsWeights(plan.path), dtype)
+    written = open_gguf(plan.path)
+    return measure.load_weights(written.config, GgufWeights(written), dtype)
+
+
+def _held_out(ctx: RunContext, speaker: measure.Speaker, limit: int) -> list[measure.Piece]:
+    from engine.corpus import dataset, split
+    from engine.memory.store import MemoryStore
+
+    if not ctx.workspace.memory_db.is_file():
+        return []
+    with MemoryStore(ctx.workspace.memory_db) as store:
+        window = split.current_window(store)
+        return (
+            []
+            if window is None
+            else measure.held_out_pieces(speaker, dataset.held_out(store, window.id), limit)
+        )
+
+
+def _dtype_that_fits(plan: Plan, budget: Budget) -> torch.dtype | None:
+    """float32, so that what is measured is the export's own rounding; bfloat16 where that is too large."""
+    room = (budget.mb - PROGRAM_MB) * 2**20
+    return next((t for t in (torch.float32, torch.bfloat16) if plan.parameters * t.itemsize <= room), None)
+
+
+def _no_parity(plan: Plan, budget: Budget, dtype: torch.dtype) -> str:
+    """Why llama.cpp is not asked; "" when it is."""
+    if plan.format == "hf":
+        return _("a Hugging Face directory is not read by llama.cpp")
+    if plan.only_adapter and not plan.source.base.is_gguf:
+        return _("the base of the adapter is no GGUF file")
+    file = plan.source.base.path if plan.only_adapter else plan.path
+    if plan.parameters * dtype.itemsize + file.stat().st_size > (budget.mb - PROGRAM_MB) * 2**20:
+        return _("both together do not fit the memory budget of {mb:.0f} MB").format(mb=budget.mb)
+    return ""
+
+
+def _cost_words(one: Measured) -> str:
+    name = {"held_out": _("held-out conversations"), "general": _("general text")}[one.on]
+    return _("{name}: {before:.4f} → {after:.4f} nats per byte ({cost:+.4f}, {share:+.2f} %)").format(
+        name=name,
+        before=one.nll_base,
+        after=one.nll,
+        cost=one.cost,
+        share=100 * one.cost / one.nll_base if one.nll_base else 0.0,
+    )
+
+
+def _parity_words(result: parity.Parity) -> str:
+    text = n_(
+        "same ids in {same} of {n} conversation",
+        "same ids in {same} of {n} conversations",
+        result.conversations,
+    ).format(same=result.same_ids, n=result.conversations)
+    return text + _(", logits differ by {difference:.4f} at most").format(
+        difference=result.max_logit_difference
+    )
