@@ -33,6 +33,13 @@ class RandomStates:
         version, numbers, gauss = random.getstate()
         return cls(tensors, [version, list(numbers), gauss], {"name": name, "rest": rest})
 
+    @staticmethod
+    def begin(seed: int) -> None:
+        """Seeds every library: two runs of one recipe draw the same numbers."""
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+
     def restore(self) -> None:
         """Sets them. Call it last before the first step: measuring draws numbers, too. Raises ValueError."""
         torch.set_rng_state(self.tensors[CPU])

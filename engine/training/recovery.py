@@ -66,7 +66,8 @@ class Recovery:
         job, state = self.job, self.job.state
         level = job.recipe.stretch_at(state.draw - 1, state.max_steps).context
         broken = level == state.watch.level and math.isfinite(loss) and self._weights_are_broken(loss, norm)
-        broken = broken or (state.draw % SOUND_EVERY == 0 and not job.optimizer.sound())
+        looks = state.draw % SOUND_EVERY == 0 or self.saver.due
+        broken = broken or (looks and not job.optimizer.sound())
         decision = Decision.BACK if broken else self.watch.judge(loss, norm, level)
         if decision is Decision.TAKE:
             state.watch.taken = state.draw - 1

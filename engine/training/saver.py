@@ -63,7 +63,8 @@ class Saver:
             done = self._finish()
             if done is None and self._overdue:
                 done = self._wait_for_room()
-        if self.due:
+        # A state that no steps can have made is never kept: the look before the next step finds it, too.
+        if self.due and self.job.optimizer.sound():
             self._begin()
             self.meter.resume()
         return done
