@@ -25,10 +25,11 @@ from engine.corpus.assessments import (
     prune,
     refresh,
 )
-from engine.corpus.decisions import edits, verdicts
+from engine.corpus.decisions import edits, of_shorter_forms, verdicts
 from engine.corpus.duplicates import drop_exact, drop_near, name_clusters, near_twins
 from engine.corpus.filters.near import Pair
 from engine.corpus.funnel import funnel
+from engine.corpus.grown import hold_grown
 from engine.corpus.items import Item
 from engine.corpus.rules import apply_rules
 from engine.corpus.states import Action, Stage, State
@@ -72,6 +73,7 @@ def build_corpus(
     known = refresh(store, settings, changes, on_progress)
     items = known.items
     decided = verdicts(store.connection)
+    hold_grown(items, of_shorter_forms(store.connection), decided, review=settings.review)
     drop_exact(items, decided)
     pairs = near_twins(store.connection, known, settings.near_threshold)
     drop_near(items, decided, pairs)

@@ -55,23 +55,61 @@ def verdicts(connection: sqlite3.Connection, ids: Sequence[str] | None = None) -
 
 
 def edits(connection: sqlite3.Connection, ids: Sequence[str] | None = None) -> dict[str, dict[int, Edit]]:
-    """The edit in force of each edited turn, by conversation and position."""
-    query = (
-        "SELECT conversation_id, turn, MAX(seq), text FROM decisions WHERE undone = 0 AND verdict = 'edited'"
-    )
+    """The edit in force of each edited turn, by conversation and position.
+
+    A conversation that grew keeps the edits of its shorter forms where the turn came as it was.
+    """
     values: tuple[str, ...] = ()
-    if ids is not None:
-        query += " AND conversation_id IN (SELECT value FROM json_each(?))"
+    if ids is None:
+        forms = _LONGER_FORMS.format(first=_EDITED)
+    else:
+        forms = _SHORTER_FORMS
         values = (msgspec.json.encode(list(ids)).decode(),)
     found: dict[str, dict[int, Edit]] = {}
-    for id_, turn, seq, text in connection.execute(query + " GROUP BY conversation_id, turn", values):
+    for id_, turn, seq, text in connection.execute(forms + _EDITS_IN_FORCE, values):
         found.setdefault(id_, {})[turn] = Edit(seq, text)
     return found
 
 
+_LONGER_FORMS = (
+    "WITH RECURSIVE forms(id, form) AS ({first} UNION SELECT f.id, c.superseded_by FROM forms f "
+    "JOIN conversations c ON c.id = f.form WHERE c.superseded_by IS NOT NULL) "
+)
+"""(id, form): each conversation of `first` with each longer form of it."""
+_SHORTER_FORMS = (
+    "WITH RECURSIVE forms(id, form) AS (SELECT value, value FROM json_each(?) UNION SELECT c.id, f.form FROM forms f "
+    "JOIN conversations c ON c.superseded_by = f.id) "
+)
+"""(id, form): each conversation of a JSON list, as `form`, with each shorter form of it and itself."""
+
+
+_EDITED = "SELECT conversation_id, conversation_id FROM decisions WHERE verdict = 'edited'"
+_GREW = "SELECT id, superseded_by FROM conversations WHERE superseded_by IS NOT NULL"
+_ALL_FORMS = "SELECT DISTINCT form FROM forms"
+_OF_FORMS = "FROM forms f JOIN decisions d ON d.conversation_id = f.id "
+_EDITS = (
+    f"{_OF_FORMS}LEFT JOIN turns t ON t.conversation_id = f.id AND t.position = d.turn "
+    "LEFT JOIN turns n ON n.conversation_id = f.form AND n.position = d.turn "
+    "WHERE d.verdict = 'edited' AND (f.id = f.form OR (t.text = n.text AND t.role = n.role)) "
+)
+_EDITS_IN_FORCE = (
+    f"SELECT f.form, d.turn, MAX(d.seq), d.text {_EDITS} AND d.undone = 0 GROUP BY f.form, d.turn"
+)
+_EVER_EDITED = f"SELECT d.seq, d.turn {_EDITS} ORDER BY d.seq"
+_VERDICTS = (
+    f"SELECT f.form, d.verdict, MAX(d.seq) {_OF_FORMS}WHERE d.undone = 0 AND {VERDICT} GROUP BY f.form"
+)
+
+
+def of_shorter_forms(connection: sqlite3.Connection) -> dict[str, str]:
+    """The last verdict in force about a shorter form of each conversation that grew, by the id of the longer one."""
+    rows = connection.execute(_LONGER_FORMS.format(first=_GREW) + _VERDICTS)
+    return {id_: verdict for id_, verdict, _seq in rows}
+
+
 def ever_edited(connection: sqlite3.Connection) -> set[str]:
-    """Conversations with a turn that is or was written anew."""
-    rows = connection.execute("SELECT DISTINCT conversation_id FROM decisions WHERE verdict = 'edited'")
+    """Conversations with a turn that is or was written anew, in them or in a shorter form of them."""
+    rows = connection.execute(_LONGER_FORMS.format(first=_EDITED) + _ALL_FORMS)
     return {id_ for (id_,) in rows}
 
 
@@ -83,7 +121,8 @@ def unread_turns(connection: sqlite3.Connection, id_: str) -> set[int]:
     then = {
         turn: seq
         for seq, turn in connection.execute(
-            "SELECT seq, turn FROM decisions WHERE conversation_id = ? AND verdict = 'edited'", (id_,)
+            _SHORTER_FORMS + _EVER_EDITED,
+            (msgspec.json.encode([id_]).decode(),),
         )
         if seq in read
     }

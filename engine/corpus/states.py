@@ -81,6 +81,8 @@ REASONS: dict[str, str] = {
     "same_meaning": N_("the same meaning as another"),
     "alike": N_("alike another"),
     "review": N_("waits for your review"),
+    "rejected_before": N_("rejected before it grew"),
+    "accepted_before": N_("accepted before it grew"),
     "retired": N_("its test window has retired into training"),
 }
 """Reason codes of the ledger, in words (translate with `_()` where shown)."""
