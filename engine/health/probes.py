@@ -82,7 +82,7 @@ class Probes:
             disk_free=free,
             disk_total=None if disk is None else disk[1],
             disk_full_in_s=None if free is None else self._full_in(now, free),
-            temperature_c=quietly(_temperature),
+            temperature_c=quietly(processor_temperature),
             run_memory=None if pid is None else quietly(lambda: tree_memory(pid)),
         )
 
@@ -133,7 +133,7 @@ def _cpu_times() -> list[tuple[float, float]]:
     return found
 
 
-def _temperature() -> float | None:
+def processor_temperature() -> float | None:
     """Of the processor, degrees Celsius; None on machines that tell nobody (macOS without root, most VMs)."""
     sensors = psutil.sensors_temperatures()
     for name in (*_CORES, *sensors):

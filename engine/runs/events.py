@@ -178,6 +178,29 @@ class Recovery(Event, frozen=True, kw_only=True):
     detail: str = ""
 
 
+class MemoryPlan(Event, frozen=True, kw_only=True):
+    """Before the first step: what a pass was estimated and measured to take, and the largest that fits."""
+
+    KIND: ClassVar[str] = "memory plan"
+    phase: str
+    program_mb: float
+    """What is held before any pass."""
+    estimate_mb: float | None = None
+    """Of a pass of `windows` with the program, counted from the shape of the model; null where it is not known."""
+    measured: list[tuple[int, float]]
+    """Windows of a pass and the MB it took at the highest, with the program."""
+    context: int
+    """Bytes of a window."""
+    windows: int
+    """In a pass from here on."""
+    recompute: bool = False
+    """Layers are computed twice instead of kept."""
+    room_mb: float
+    """What a pass may take: the budget without its buffer and without what optimizer and checkpoints need."""
+    budget_mb: float
+    reason: str = ""
+
+
 class Governor(Event, frozen=True, kw_only=True):
     """What the memory governor did, with the figures that caused it (engine/training/governor.py)."""
 
@@ -185,9 +208,16 @@ class Governor(Event, frozen=True, kw_only=True):
     phase: str
     step: int
     cause: str
-    """"budget" (measured), "allocation" (memory could not be had) or "pressure" (of other programs)."""
+    """"budget" (measured), "allocation" (memory could not be had), "set" (by a command), "cgroup" (the limit of
+    the system changed), "pressure" (of other programs, Linux), "level" (the same, macOS), "battery" or
+    "temperature"."""
     action: str
-    """"caches", "smaller" (passes), "recompute" (activation checkpointing) or "stop"."""
+    """"caches", "smaller" (passes), "recompute" (activation checkpointing), "stop", "limit" (another budget),
+    "pause" or "resume"."""
+    value: float | None = None
+    """What was read from outside: percent of the time stalled, level, percent of the battery, degrees."""
+    bound: float | None = None
+    """The bound that `value` passed."""
     used_mb: float
     """The most since the step before: process tree and device."""
     budget_mb: float
@@ -303,6 +333,7 @@ EVENTS: dict[str, type[Event]] = {
         CheckpointWritten,
         CommandHandled,
         Recovery,
+        MemoryPlan,
         Governor,
         Log,
         Plan,

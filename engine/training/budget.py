@@ -40,8 +40,11 @@ def effective_budget(max_memory_gb: float = 4.0, *, root: Path = Path("/")) -> B
     return min(bounds, key=lambda bound: bound.mb)
 
 
-def cgroup_limit_bytes(root: Path = Path("/")) -> int | None:
-    """The lowest memory limit on the way from this process's cgroup to the top, v2 or v1; None: there is none."""
+def cgroup_limit_bytes(root: Path = Path("/"), *, beside: str = "") -> int | None:
+    """The lowest memory limit on the way from this process's cgroup to the top, v2 or v1; None: there is none.
+
+    A group of the name `beside` does not count: the one that this program made itself.
+    """
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -60,7 +63,8 @@ def cgroup_limit_bytes(root: Path = Path("/")) -> int | None:
         for place in (folder, *folder.parents):
             if not place.is_relative_to(top):
                 break
-            limits += _read_limit(place / name)
+            if place.name != beside:
+                limits += _read_limit(place / name)
     return min(limits, default=None)
 
 

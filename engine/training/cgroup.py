@@ -27,12 +27,17 @@ class Group:
     limit_file: str
 
 
+def group_name(pid: int | None = None) -> str:
+    """Of the group that a run makes for itself."""
+    return f"h2q-{pid or os.getpid()}"
+
+
 def find_group(root: Path = Path("/"), pid: int | None = None) -> Group | None:
     """The memory cgroup of this process; None where there is none. `root` stands for `/`.
 
     In v2 a group with processes cannot have children that are limited, so the new one stands beside it.
     """
-    name = f"h2q-{pid or os.getpid()}"
+    name = group_name(pid)
     try:
         lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -75,6 +80,31 @@ def limited(mb: float, root: Path = Path("/")) -> Iterator[str]:
         yield ""
     finally:
         _leave(group)
+
+
+def resize(mb: float, root: Path = Path("/")) -> bool:
+    """Another limit for the group that `limited` made; False where there is none, or more is held than it allows.
+
+    In v2 the kernel would end a process that holds more: look at what is held first.
+    """
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    for line in lines:
+        _number, controllers, group = (*line.split(":", 2), "", "")[:3]
+        if not group.endswith(f"/{group_name()}"):
+            continue
+        if "memory" in controllers.split(","):
+            file = root / "sys/fs/cgroup/memory" / group.lstrip("/") / "memory.limit_in_bytes"
+        elif controllers == "":
+            file = root / "sys/fs/cgroup" / group.lstrip("/") / "memory.max"
+        else:
+            continue
+        with contextlib.suppress(OSError):
+            file.write_text(str(int(mb * 2**20)), encoding="ascii")
+            return True
+    return False
 
 
 def _enter(folder: Path) -> None:

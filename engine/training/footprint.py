@@ -6,31 +6,29 @@ import contextlib
 import ctypes
 import gc
 import time
-from pathlib import Path
 
 import torch
 
 from engine.runs.resident import MB, ResidentMemory, own_peak_mb, restart_own_peak
 
-TREE_EVERY_S = 2.0
-"""Between two looks at the child processes: finding them takes milliseconds."""
-
 
 class Footprint:
     """Measures a run that computes on `device`."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, *, tree_every_s: float = 2.0) -> None:
+        """Child processes are looked at every `tree_every_s` seconds: finding them takes milliseconds."""
         self.device = device
+        self.tree_every_s = tree_every_s
         self._resident = ResidentMemory()
         self._children = 0.0
-        self._looked = -TREE_EVERY_S
+        self._looked = -tree_every_s
         self.exact = restart_own_peak()
         """Whether the system tells the peak between two looks; if not, memory is read at the looks alone."""
 
     def peak_mb(self) -> float:
         """The most since the last call, in MB (2^20 bytes)."""
         now = time.monotonic()
-        if now - self._looked >= TREE_EVERY_S:
+        if now - self._looked >= self.tree_every_s:
             self._looked = now
             self._children = self._resident.children_mb()
         own = own_peak_mb() if self.exact else self._resident.own_mb()
@@ -56,18 +54,3 @@ class Footprint:
         with contextlib.suppress(OSError, AttributeError):  # only glibc has it
             ctypes.CDLL(None).malloc_trim(0)
         restart_own_peak()
-
-
-def pressure(root: Path = Path("/")) -> float:
-    """Share of the last 10 s in which all work of the machine waited for memory, in percent; 0 where not told.
-
-    Pressure stall information of Linux, `full avg10`.
-    """
-    try:
-        lines = (root / "proc/pressure/memory").read_text(encoding="ascii").splitlines()
-        fields = dict(
-            field.split("=") for line in lines if line.startswith("full") for field in line.split()[1:]
-        )
-        return float(fields["avg10"])
-    except (OSError, ValueError, KeyError):
-        return 0.0

@@ -1,107 +1,88 @@
-"""Keeps a run within its memory budget: sizes its passes by measurement, then acts step by step (DESIGN §9)."""
+"""Keeps a run within its memory budget and the machine usable: measures, and acts step by step (DESIGN §9)."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from enum import StrEnum
-
-import torch
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
 from engine.errors import RunFailed, UsageProblem
 from engine.i18n import _
 from engine.runs import events
-from engine.training.batches import Batch, Pass
-from engine.training.budget import Budget
-from engine.training.footprint import Footprint, pressure
+from engine.runs.events import RunStatus, StatusChanged
+from engine.runs.words import governor_cause
+from engine.training import cgroup
+from engine.training.batches import Batch
+from engine.training.budget import Budget, cgroup_limit_bytes
+from engine.training.fitting import STATE_BYTES, fit, out_of_memory
+from engine.training.footprint import Footprint
 from engine.training.job import Job
+from engine.training.meter import Meter
+from engine.training.obey import obey
+from engine.training.outside import Advice, Finding, Outside
+from engine.training.processors import Throttle
+from engine.training.remedy import Remedy, buffer_mb, remedy
 from engine.training.saver import Saver
 
-BUFFER_SHARE, BUFFER_MB = 1 / 8, 512.0
-"""The governor acts when less than the smaller of these is left of the budget."""
+T = TypeVar("T")
+
 CACHES_EVERY = 500
 """Steps between two times that caches are dropped."""
-PRESSURE_EVERY_S = 2.0
-PRESSURE_PERCENT = 10.0
-"""Waiting for memory on the whole machine from which on caches are given back."""
-ROWS = 4
-"""Windows of the larger measured pass."""
-STATE_BYTES = 24
-"""Bytes per parameter that a measured pass does not show: moments, and the copies that measure the speed."""
-
-
-class Remedy(StrEnum):
-    CACHES = "caches"
-    SMALLER = "smaller"
-    """Half the windows in a pass, twice the passes of a step: the same batch."""
-    RECOMPUTE = "recompute"
-    """Activation checkpointing: layers are computed again in the backward pass."""
-    STOP = "stop"
-    """A checkpoint, and the end with a clear error."""
-
-
-def buffer_mb(budget_mb: float) -> float:
-    """What is to stay free of a budget."""
-    return min(BUFFER_MB, BUFFER_SHARE * budget_mb)
-
-
-def remedy(
-    used_mb: float, budget_mb: float, *, dropped: bool, halvable: bool, recomputes: bool
-) -> Remedy | None:
-    """The mildest remedy not yet taken when the buffer is touched; STOP only above the budget itself.
-
-    `dropped`: caches have just been dropped. `halvable`: a pass has more than one window. `recomputes`:
-    activation checkpointing is on. An infinite `used_mb` stands for an allocation that failed.
-    """
-    if used_mb <= budget_mb - buffer_mb(budget_mb):
-        return None
-    if not dropped:
-        return Remedy.CACHES
-    if halvable:
-        return Remedy.SMALLER
-    if not recomputes:
-        return Remedy.RECOMPUTE
-    return Remedy.STOP if used_mb > budget_mb else None
-
-
-def rows_that_fit(room_mb: float, one_mb: float, more_mb: float, rows: int) -> int:
-    """Windows of a pass that fit into `room_mb`, when one takes `one_mb` and `rows` take `more_mb` together.
-
-    A power of two, so that two measurements of one machine agree; 1 at least.
-    """
-    each = max((more_mb - one_mb) / max(1, rows - 1), 1e-3)
-    fits = 1 + max(0.0, room_mb - one_mb) / each
-    return int(2 ** math.floor(math.log2(fits)))
-
-
-def out_of_memory(problem: BaseException) -> bool:
-    """Whether an exception says that memory could not be had."""
-    if isinstance(problem, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(problem).lower()
-    return isinstance(problem, RuntimeError) and any(
-        words in text for words in ("out of memory", "not enough memory", "can't allocate memory")
-    )
+REST_S = 10.0
+"""Between two remedies for the machine's sake: what it tells is a mean over this long."""
+EVAL_LEAST = 256
+"""Tokens of a forward pass of an evaluation that are no longer made less."""
+WAIT_S = 0.5
+"""Between two looks for commands while it waits for the machine."""
 
 
 class Governor:
     """Measures a job against its budget and acts."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, outside: Outside | None = None) -> None:
         self.job = job
-        self.budget = job.budget or Budget(math.inf, "")
-        self.footprint = Footprint(job.device.name)
+        if job.budget is None:
+            job.budget = Budget(math.inf, "")
+        settings = job.ctx.settings
+        self.footprint = Footprint(job.device.name, tree_every_s=settings.resource_check_interval)
+        self.outside = outside or Outside(
+            interval_s=settings.resource_check_interval,
+            battery=settings.pause_on_battery,
+            celsius=settings.pause_above_c,
+        )
+        self._throttle = Throttle(settings.max_cpu_percent)
+        self._asked = self._known = job.budget
+        """The budget without and with the limit of the system."""
+        self._kernel_mb = job.budget.mb
+        """What stands behind it."""
+        self._limit_looked = time.monotonic()
         self._dropped_at = -CACHES_EVERY
-        self._pressure_at = time.monotonic()
+        self._acted_at = -math.inf
         self._biggest = (1, 0)
         """Windows and tokens of the largest pass of the last batch."""
+        self._saver: Saver | None = None
+        self._drawn = job.state.draw
+        """Batches drawn before the step that is being taken."""
+
+    @property
+    def budget(self) -> Budget:
+        assert self.job.budget is not None
+        return self.job.budget
+
+    @property
+    def buffer(self) -> float:
+        """MB of the budget that are to stay free."""
+        return buffer_mb(self.budget.mb, 1024 * self.job.ctx.settings.memory_buffer_gb)
 
     def fit(self) -> None:
-        """Before the first step: the largest pass that fits, from two measured ones, said in the log.
+        """Before the first step: the largest pass that fits, by measurement. A resumed phase keeps its passes.
 
-        A resumed phase keeps its passes. Raises UsageProblem when the program alone exceeds the budget.
+        Raises UsageProblem when the program alone exceeds the budget.
         """
-        job, state, limit = self.job, self.job.state, self.budget.mb
+        job, limit = self.job, self.budget.mb
         used = self.footprint.peak_mb()
         if used > limit:
             raise UsageProblem(
@@ -110,51 +91,66 @@ class Governor:
                 ),
                 mend=_mend(used + 512),
             )
-        if state.draw > 0 or math.isinf(limit) or not self.footprint.exact:
-            return
-        stretch = max(job.recipe.stretches, key=lambda one: one.context)
-        room = limit - buffer_mb(limit) - STATE_BYTES * job.model.parameters_count() / 2**20
-        try:
-            one, more = self._measured(1, stretch.context), 0.0
-            if one > room:
-                self._recompute()
-                one = self._measured(1, stretch.context)
-            rows = min(ROWS, max(1, room_rows(room, one, used)))
-            more = self._measured(rows, stretch.context) if rows > 1 else one
-        except (MemoryError, RuntimeError) as problem:
-            if not out_of_memory(problem):
-                raise
-            # The estimate stands; what does not fit is caught at the first step.
-            job.optimizer.zero_grad()
-            return
-        fits = rows_that_fit(room, one, more, rows) if rows > 1 else 1
-        state.tokens_per_pass = job.batches.tokens_per_pass = fits * stretch.context
-        job.ctx.log(
-            _(
-                "memory: {used} MB before the first step, {one} MB with a window of {context} bytes, measured; "
-                "up to {rows} windows in a pass fit into {room} MB"
-            ).format(used=round(used), one=round(one), context=stretch.context, rows=fits, room=round(room))
-        )
+        if job.state.draw == 0 and not math.isinf(limit) and self.footprint.exact:
+            trained = sum(parameter.numel() for parameter in job.optimizer.parameters)
+            fit(job, self.footprint, used, limit - self.buffer - STATE_BYTES * trained / 2**20)
 
-    def accumulate(self, batch: Batch) -> float:
-        """`Job.accumulate`; where memory cannot be had a remedy is taken and the same batch tried again."""
-        job, state = self.job, self.job.state
+    # Within a step: whatever runs out of memory is tried again with less
+
+    def tried(self, work: Callable[[], T], again: Callable[[], None] | None = None) -> T:
+        """What `work` gives; where memory cannot be had a remedy is taken, and it is done again after `again`.
+
+        `work` must change nothing before it has all its memory. Raises RunFailed when nothing helps.
+        """
         while True:
-            self._biggest = max((part.ids.shape[0], part.ids.numel()) for part in batch.passes)
             try:
-                return job.accumulate(batch)
+                return work()
             except (MemoryError, RuntimeError) as problem:
                 if not out_of_memory(problem):
                     raise
             # Beyond the handler, so that the traceback no longer holds the tensors.
+            self._allocation_failed()
+            if again is not None:
+                again()
+
+    def evaluate(self, meter: Meter, limit: int) -> None:
+        """`Meter.evaluate`, in smaller pieces where memory cannot be had."""
+
+        def smaller() -> None:
+            self.job.eval_tokens = max(EVAL_LEAST, self.job.eval_tokens // 2)
+
+        self.tried(partial(meter.evaluate, limit), smaller)
+
+    def accumulate(self, batch: Batch) -> float:
+        """`Job.accumulate` of a batch; after a remedy the same batch comes in other passes."""
+        job, tries = self.job, [batch]
+
+        def gradients() -> float:
+            self._biggest = max((part.ids.shape[0], part.ids.numel()) for part in tries[-1].passes)
+            return job.accumulate(tries[-1])
+
+        def other_passes() -> None:
             job.optimizer.zero_grad()
-            found = self._find(math.inf) or Remedy.STOP
-            if found is Remedy.STOP:
-                state.draw -= 1
-            self._take(found, "allocation", self.footprint.peak_mb())
-            if found is Remedy.STOP:
-                raise self._failure(self.budget.mb)
-            batch = job.batches.draw(state.draw - 1, state.max_steps)
+            tries[:] = [job.batches.draw(job.state.draw - 1, job.state.max_steps)]
+
+        return self.tried(gradients, other_passes)
+
+    def _allocation_failed(self) -> None:
+        found = self._find(math.inf) or Remedy.STOP
+        self._take(found, "allocation", self.footprint.peak_mb())
+        if found is not Remedy.STOP:
+            return
+        self.job.optimizer.zero_grad()
+        self.footprint.drop_caches()
+        state = self.job.state
+        if self._saver is not None:
+            # A batch that was drawn and not learnt from is the first one of whoever goes on from here.
+            state.draw = self._drawn
+            with contextlib.suppress(MemoryError):
+                self._saver.save()
+        raise self._failure(self.budget.mb)
+
+    # Between two steps
 
     def look(self, saver: Saver) -> None:
         """After a step: measures, and takes one remedy if the budget asks for it.
@@ -162,69 +158,119 @@ class Governor:
         Raises RunFailed after a checkpoint when nothing more can be done.
         """
         used = self.footprint.peak_mb()
+        self._follow_limit(used)
         found = self._find(used)
         if found is None:
-            self._heed_pressure(used)
             return
         self._take(found, "budget", used)
         if found is not Remedy.CACHES:
             # Sums are added up in another order from here on: a resumed run must do so from the same step.
-            saver.save()
+            self.tried(saver.save)
         if found is Remedy.STOP:
             raise self._failure(used)
+
+    def hold(self, saver: Saver) -> bool:
+        """Before a step: rests as `max_cpu_percent` says, gives memory back or waits where the machine asks for it.
+
+        True: the run is to stop, as `obey` says.
+        """
+        job = self.job
+        self._saver, self._drawn = saver, job.state.draw
+        if self._throttle.rest(lambda: job.ctx.stop_requested):
+            saver.meter.resume()
+        found = self.outside.look()
+        if found is None or found.advice is Advice.GO:
+            return False
+        if found.advice is Advice.SHRINK:
+            self._shrink(found, saver)
+            return False
+        self.tried(saver.save)
+        self.footprint.drop_caches()
+        self._tell("pause", found.cause, self.footprint.peak_mb(), found)
+        last, stop = found, False
+        job.ctx.commands.resting = StatusChanged(
+            status=RunStatus.PAUSED, reason=governor_cause(self._event("pause", found.cause, 0.0, found))
+        )
+        job.ctx.emit(job.ctx.commands.resting)
+        while last.advice is Advice.PAUSE and not stop:
+            time.sleep(min(WAIT_S, self.outside.interval_s))
+            stop = obey(job, saver)
+            last = self.outside.look(paused=found.cause) or last
+        self._tell("resume", found.cause, self.footprint.peak_mb(), found)
+        job.ctx.commands.resting = StatusChanged(status=RunStatus.RUNNING)
+        job.ctx.emit(job.ctx.commands.resting)
+        saver.meter.resume()
+        return stop
+
+    def _shrink(self, asked: Finding, saver: Saver) -> None:
+        """One remedy for the machine's sake, the mildest not yet taken; training goes on whatever comes."""
+        if time.monotonic() - self._acted_at < REST_S:
+            return
+        self._acted_at = time.monotonic()
+        found = self._find(math.inf)
+        if found is None or found is Remedy.STOP:
+            return
+        self._take(found, asked.cause, self.footprint.peak_mb(), asked)
+        if found is not Remedy.CACHES:
+            self.tried(saver.save)
+
+    def _follow_limit(self, used: float) -> None:
+        """Takes over a budget that was set by a command, and a limit of the system that has changed."""
+        job, now = self.job, time.monotonic()
+        if self.budget is not self._known:
+            self._asked = self._known = self.budget
+            self._tell("limit", "set", used)
+        if now - self._limit_looked >= job.ctx.settings.resource_check_interval:
+            self._limit_looked = now
+            limit = cgroup_limit_bytes(beside=cgroup.group_name())
+            bounds = [self._asked, *([Budget(limit / 2**20, "cgroup")] if limit is not None else [])]
+            smallest = min(bounds, key=lambda bound: bound.mb)
+            if smallest.mb != self.budget.mb:
+                job.budget = self._known = smallest
+                self._tell("limit", "cgroup", used)
+        if self._kernel_mb != self.budget.mb and (used <= self.budget.mb or self.budget.mb > self._kernel_mb):
+            # A kernel that is told less than what is held ends the run: only what is given back is taken away.
+            cgroup.resize(self.budget.mb)
+            self._kernel_mb = self.budget.mb
 
     def _find(self, used: float) -> Remedy | None:
         return remedy(
             used,
             self.budget.mb,
+            self.buffer,
             dropped=self.job.state.step - self._dropped_at < CACHES_EVERY,
             halvable=self._biggest[0] > 1,
             recomputes=self.job.state.recompute,
         )
 
-    def _take(self, found: Remedy, cause: str, used: float) -> None:
+    def _take(self, found: Remedy, cause: str, used: float, asked: Finding | None = None) -> None:
         job, state = self.job, self.job.state
         if found is Remedy.SMALLER:
             state.tokens_per_pass = job.batches.tokens_per_pass = self._biggest[1] // 2
+            self._biggest = (self._biggest[0] // 2, self._biggest[1] // 2)
         elif found is Remedy.RECOMPUTE:
-            self._recompute()
+            state.recompute = job.model.model.recompute = True
         self.footprint.drop_caches()
         self._dropped_at = state.step
-        job.ctx.emit(
-            events.Governor(
-                phase=state.phase,
-                step=state.step,
-                cause=cause,
-                action=found.value,
-                used_mb=round(used, 1),
-                budget_mb=round(self.budget.mb, 1),
-                buffer_mb=round(buffer_mb(self.budget.mb), 1),
-                pass_tokens=state.tokens_per_pass,
-            )
+        self._tell(found.value, cause, used, asked)
+
+    def _tell(self, action: str, cause: str, used: float, asked: Finding | None = None) -> None:
+        self.job.ctx.set_budget(self.budget.mb, self.budget.reason)
+        self.job.ctx.emit(self._event(action, cause, used, asked))
+
+    def _event(self, action: str, cause: str, used: float, asked: Finding | None) -> events.Governor:
+        return events.Governor(
+            phase=self.job.state.phase,
+            step=self.job.state.step,
+            cause=cause,
+            action=action,
+            value=asked.value if asked else None,
+            bound=asked.bound if asked else None,
+            used_mb=round(used, 1),
+            budget_mb=round(self.budget.mb, 1),
+            buffer_mb=round(self.buffer, 1),
+            pass_tokens=self.job.state.tokens_per_pass,
         )
-
-    def _heed_pressure(self, used: float) -> None:
-        """Gives caches back when other programs of the machine wait for memory."""
-        now = time.monotonic()
-        if now - self._pressure_at < PRESSURE_EVERY_S:
-            return
-        self._pressure_at = now
-        if pressure() > PRESSURE_PERCENT and self.job.state.step - self._dropped_at >= CACHES_EVERY:
-            self._take(Remedy.CACHES, "pressure", used)
-
-    def _recompute(self) -> None:
-        self.job.state.recompute = self.job.model.model.recompute = True
-
-    def _measured(self, rows: int, length: int) -> float:
-        """MB at the highest of a pass of `rows` windows; the model stays as it is."""
-        ids = torch.zeros(rows, length, dtype=torch.long)
-        weights = torch.full(ids.shape, 1.0 / ids.numel())
-        self.footprint.drop_caches()
-        self.footprint.peak_mb()
-        self.job.accumulate(Batch([Pass(ids, ids, weights, weights)], ids.numel()))
-        peak = self.footprint.peak_mb()
-        self.job.optimizer.zero_grad()
-        return peak
 
     def _failure(self, used: float) -> RunFailed:
         return RunFailed(
@@ -234,11 +280,6 @@ class Governor:
             ).format(used=round(used), budget=round(self.budget.mb), step=self.job.state.step),
             mend=_mend(used + 512),
         )
-
-
-def room_rows(room_mb: float, one_mb: float, idle_mb: float) -> int:
-    """Windows that may be measured at once without passing `room_mb`, when one takes `one_mb` with the program."""
-    return int(1 + max(0.0, room_mb - one_mb) / max(one_mb - idle_mb, 1.0))
 
 
 def _mend(mb: float) -> str:

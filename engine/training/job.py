@@ -57,6 +57,8 @@ class Job:
     """Its random states, to be set right before the first step."""
     budget: Budget | None = None
     """Memory it may take; None: not bounded."""
+    eval_tokens: int = EVAL_TOKENS
+    """Tokens of one forward pass of an evaluation."""
     log_rows: list[dict[str, float | int | None]] = field(default_factory=list)
 
     def accumulate(self, batch: Batch) -> float:
@@ -106,7 +108,7 @@ class Job:
             self.recipe.stretch_at(self.state.step, self.state.max_steps).context, self.model.config.context
         )
         total = count = 0.0
-        for windows in _by_length(general_windows(self.general, length, limit), EVAL_TOKENS):
+        for windows in _by_length(general_windows(self.general, length, limit), self.eval_tokens):
             tokens = torch.from_numpy(windows.astype("int64"))
             empty = tokens.new_zeros(0)
             losses = self._losses(Pass(tokens[:, :-1], tokens[:, 1:], empty, empty))

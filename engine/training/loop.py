@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from engine.errors import Interrupted
 from engine.i18n import _
 from engine.training.checkpoint import LoopState
@@ -10,6 +12,7 @@ from engine.training.job import Job
 from engine.training.meter import Meter
 from engine.training.obey import obey
 from engine.training.pace import plan, replan
+from engine.training.randomness import RandomStates
 from engine.training.recovery import Recovery
 from engine.training.saver import Saver
 from engine.training.schedule import lr_factor, momentum
@@ -28,24 +31,26 @@ def train(job: Job) -> LoopState:
     saver = Saver(job, meter)
     recovery = Recovery(job, meter, saver)
     if state.draw == 0:
-        meter.evaluate(recipe.eval_bytes)
+        governor.evaluate(meter, recipe.eval_bytes)
+    # The last thing before the first step: what was measured meanwhile has drawn numbers.
     if job.random is not None:
-        # The last thing before the first step: what was measured meanwhile has drawn numbers.
         job.random.restore()
+    else:
+        RandomStates.begin(recipe.seed)
     while state.step < state.max_steps:
-        if obey(job, saver):
+        if obey(job, saver) or governor.hold(saver):
             saver.save()
             raise Interrupted(_("stopped at step {step}; its checkpoint is kept").format(step=state.step))
 
-        batch = meter.draw()
+        batch = governor.tried(meter.draw)
         loss = governor.accumulate(batch)
-        norm = float(job.optimizer.grad_norm(recipe.clip))
-        if recovery.refuses(loss, norm):
+        norm = float(governor.tried(partial(job.optimizer.grad_norm, recipe.clip)))
+        if governor.tried(partial(recovery.refuses, loss, norm)):
             # Nothing of the step has reached weights or optimizer; the next batch is another one.
             continue
 
         factor = recovery.factor * lr_factor(recipe.schedule, state.step, state.max_steps, recipe.warmup)
-        lr = job.optimizer.step(factor, momentum(state.step))
+        lr = governor.tried(partial(job.optimizer.step, factor, momentum(state.step)))
         job.optimizer.zero_grad()
         state.loss = loss
         state.step, state.tokens = state.step + 1, state.tokens + batch.tokens
@@ -56,8 +61,8 @@ def train(job: Job) -> LoopState:
         replan(job, pace, meter.seconds)
         last = state.step >= state.max_steps
         if last or state.step % max(1, round(recipe.eval_every * state.max_steps)) == 0:
-            meter.evaluate(recipe.eval_bytes * (4 if last else 1))
+            governor.evaluate(meter, recipe.eval_bytes * (4 if last else 1))
         if last or meter.epoch >= state.epoch + 1:
             meter.epoch_done(lr)
-        recovery.saved(saver.keep(last=last))
+        recovery.saved(governor.tried(partial(saver.keep, last=last)))
     return state

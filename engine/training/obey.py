@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 
 from engine.i18n import _
+from engine.training.budget import Budget
 from engine.training.job import Job
 from engine.training.saver import Saver
+
+LEAST_GB = 0.25
 
 
 def obey(job: Job, saver: Saver) -> bool:
@@ -28,13 +31,14 @@ def obey(job: Job, saver: Saver) -> bool:
             accepted, text = change(job, command.value)
             (command.accept if accepted else command.refuse)(text)
         else:
-            command.refuse(_("training knows checkpoint, stop, lr= and max_steps="))
+            command.refuse(_("training knows checkpoint, stop, lr=, max_steps= and max_memory_gb="))
     saver.meter.resume()
     return stop or job.ctx.stop_requested
 
 
 def change(job: Job, assignment: str) -> tuple[bool, str]:
-    """Applies "lr=0.01" or "max_steps=500" to a running job; whether it did, and the sentence about it."""
+    """Applies "lr=0.01", "max_steps=500" or "max_memory_gb=1.5" to a running job; whether it did, and the sentence
+    about it."""
     name, _equals, text = assignment.partition("=")
     try:
         value = float(text)
@@ -45,6 +49,13 @@ def change(job: Job, assignment: str) -> tuple[bool, str]:
             return False, _("lr takes more than 0 and up to 10")
         job.state.peak_lr = job.optimizer.peak = value
         return True, _("the peak learning rate is {value:g} from the next step").format(value=value)
+    if name.strip() == "max_memory_gb":
+        if not LEAST_GB <= value <= 1024:
+            return False, _("max_memory_gb takes {least} to 1024").format(least=LEAST_GB)
+        job.budget = Budget(value * 1024, "max_memory_gb")
+        return True, _(
+            "the memory budget is {mb} MB from the next step; training makes itself smaller"
+        ).format(mb=round(job.budget.mb))
     if name.strip() == "max_steps":
         if not (math.isfinite(value) and value == int(value) and value > job.state.step):
             return False, _("max_steps takes a whole number above the current step {step}").format(
@@ -52,4 +63,4 @@ def change(job: Job, assignment: str) -> tuple[bool, str]:
             )
         job.state.max_steps, job.state.fixed_steps = int(value), True
         return True, _("the phase ends at step {step}").format(step=job.state.max_steps)
-    return False, _("training knows checkpoint, stop, lr= and max_steps=")
+    return False, _("training knows checkpoint, stop, lr=, max_steps= and max_memory_gb=")

@@ -21,6 +21,7 @@ from engine.training.devices import Device, choose_device
 from engine.training.job import Job, Learner
 from engine.training.optim import Optimizer
 from engine.training.prefetch import Prefetch
+from engine.training.processors import use_processors
 from engine.training.settings import Phase, Recipe
 from engine.training.stream import TextStream
 
@@ -112,6 +113,8 @@ def start(
     Raises BadInput when `resumed` was made with other data, settings or another model.
     """
     old = resumed.state if resumed is not None else None
+    if told := use_processors(ctx.settings.cpu_affinity):
+        ctx.log(told)
     if device is None:
         device = (
             choose_device(model.config.dim)

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 from engine.errors import RunFailed, UsageProblem
 from engine.models.transformer import ModelConfig, Transformer
 from engine.runs.context import RunContext
-from engine.runs.events import CheckpointWritten, Governor, Log, Step
+from engine.runs.events import CheckpointWritten, Governor, MemoryPlan, Step
 from engine.runs.resident import ResidentMemory
 from engine.training import checkpoint, governor
 from engine.training.budget import Budget
-from engine.training.footprint import Footprint, pressure
-from engine.training.governor import Remedy, buffer_mb, out_of_memory, remedy, rows_that_fit
+from engine.training.fitting import out_of_memory, rows_that_fit
+from engine.training.footprint import Footprint
 from engine.training.job import Job
+from engine.training.outside import pressure
+from engine.training.remedy import BUFFER_SHARE, Remedy, buffer_mb, remedy
 from engine.training.scratch import train_scratch
 from engine.training.settings import Recipe, Stretch
 from tests.unit.training_run import events, new_run, text_file, tiny
@@ -37,7 +39,7 @@ def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_remedies_come_from_the_mildest_to_the_last() -> None:
     found, taken = [], {"dropped": False, "halvable": True, "recomputes": False}
     for change in ({"dropped": True}, {"halvable": False}, {"recomputes": True}, {}):
-        found.append(remedy(4200, 4096, **taken))
+        found.append(remedy(4200, 4096, 512, **taken))
         taken |= change
     assert found == [Remedy.CACHES, Remedy.SMALLER, Remedy.RECOMPUTE, Remedy.STOP]
 
@@ -46,7 +48,7 @@ def test_the_remedies_come_from_the_mildest_to_the_last() -> None:
 def test_nothing_is_done_below_the_buffer_and_nothing_stops_within_the_budget(
     used: float, budget: float, dropped: bool, halvable: bool, recomputes: bool
 ) -> None:
-    found = remedy(used, budget, dropped=dropped, halvable=halvable, recomputes=recomputes)
+    found = remedy(used, budget, buffer_mb(budget), dropped=dropped, halvable=halvable, recomputes=recomputes)
     if used <= budget - buffer_mb(budget):
         assert found is None
     if found is Remedy.STOP:
@@ -94,7 +96,8 @@ def test_the_footprint_sees_what_was_held_between_two_looks_and_the_run_keeps_it
 
 
 def test_pressure_is_read_where_it_is_told(tmp_path: Path) -> None:
-    assert pressure(tmp_path) == 0.0
+    with pytest.raises(OSError):
+        pressure(tmp_path)
     (tmp_path / "proc/pressure").mkdir(parents=True)
     (tmp_path / "proc/pressure/memory").write_text(
         "some avg10=31.00 avg60=2.00 avg300=1.00 total=5\nfull avg10=12.50 avg60=1.00 avg300=0.00 total=4\n"
@@ -144,7 +147,7 @@ def test_a_run_that_grows_beyond_its_budget_halves_its_passes_and_takes_the_same
     text_file(tmp_path, size=40_000)
     train_scratch(free, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "free" / "m")
     # What is measured before the first step would already keep it small: here the memory shrinks later.
-    monkeypatch.setattr(governor, "rows_that_fit", lambda *_figures: 64)
+    monkeypatch.setattr("engine.training.fitting.rows_that_fit", lambda *_figures: 64)
     look, limit = governor.Governor.look, []
 
     def shrinking(self: governor.Governor, saver: object) -> None:
@@ -154,17 +157,17 @@ def test_a_run_that_grows_beyond_its_budget_halves_its_passes_and_takes_the_same
             self.job.accumulate(self.job.batches.draw(0, 5))
             full = self.footprint.peak_mb()
             self.job.optimizer.zero_grad()
-            limit.append((idle + 0.4 * (full - idle)) / (1 - governor.BUFFER_SHARE))
-            self.budget = budget_of(limit[0])
+            limit.append((idle + 0.4 * (full - idle)) / (1 - BUFFER_SHARE))
+            self.job.budget = budget_of(limit[0])
         look(self, saver)  # type: ignore[arg-type]
 
     monkeypatch.setattr(governor.Governor, "look", shrinking)
     bound = new_run(tmp_path / "bound")
     train_scratch(bound, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "bound" / "m")
     told = events(bound, Governor)
-    assert told and {event.action for event in told} <= {"caches", "smaller", "recompute"}
+    assert told and {event.action for event in told} <= {"limit", "caches", "smaller", "recompute"}
     assert "smaller" in {event.action for event in told}
-    assert all(event.used_mb > event.budget_mb - event.buffer_mb for event in told)
+    assert all(event.used_mb > event.budget_mb - event.buffer_mb for event in told if event.action != "limit")
     assert told[-1].pass_tokens < 64 * 128
     losses = [{event.step: event.loss for event in events(ctx, Step)} for ctx in (free, bound)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
@@ -189,7 +192,7 @@ def test_memory_that_cannot_be_had_is_asked_for_in_smaller_pieces(
         return accumulate(job, batch)
 
     whole, bound = new_run(tmp_path / "whole"), new_run(tmp_path / "bound")
-    monkeypatch.setattr(governor, "rows_that_fit", lambda *_figures: 64)
+    monkeypatch.setattr("engine.training.fitting.rows_that_fit", lambda *_figures: 64)
     text_file(tmp_path, size=40_000)
     train_scratch(whole, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "whole" / "m")
     monkeypatch.setattr(Job, "accumulate", greedy)
@@ -206,7 +209,8 @@ def test_when_nothing_helps_it_stops_with_a_checkpoint_and_a_figure_that_would_d
     look = governor.Governor.look
 
     def shrunk(self: governor.Governor, saver: object) -> None:
-        self.budget = budget_of(10.0)
+        if self.budget.mb > 10:
+            self.job.budget = budget_of(10.0)
         look(self, saver)  # type: ignore[arg-type]
 
     monkeypatch.setattr(governor.Governor, "look", shrunk)
@@ -218,10 +222,14 @@ def test_when_nothing_helps_it_stops_with_a_checkpoint_and_a_figure_that_would_d
     assert events(ctx, CheckpointWritten)[-1].step == events(ctx, Governor)[-1].step
 
 
-def test_the_measured_pass_is_said_and_a_budget_below_the_program_is_refused(tmp_path: Path) -> None:
+def test_the_measured_passes_are_said_and_a_budget_below_the_program_is_refused(tmp_path: Path) -> None:
     ctx = new_run(tmp_path / "a")
     run(ctx, tmp_path, tiny())
     if Footprint("cpu").exact:
-        assert any("measured" in event.text and "fit into" in event.text for event in events(ctx, Log))
+        (plan,) = events(ctx, MemoryPlan)
+        assert [rows for rows, _mb in plan.measured] == [1, 2]
+        assert plan.windows == 2 and plan.context == 64
+        assert all(50 < mb <= plan.room_mb for _rows, mb in plan.measured)
+        assert any("measured" in line.text and "fit into" in line.text for line in ctx.view.log)
     with pytest.raises(UsageProblem, match="of the program alone"):
         run(new_run(tmp_path / "b"), tmp_path, tiny(max_memory_gb=0.02))

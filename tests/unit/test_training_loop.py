@@ -198,7 +198,7 @@ def test_passes_added_up_take_the_step_of_the_whole_batch(
     text_file(tmp_path)
     found = []
     for name, windows in (("a", 4), ("b", 1)):
-        monkeypatch.setattr("engine.training.governor.rows_that_fit", lambda *_figures, n=windows: n)
+        monkeypatch.setattr("engine.training.fitting.rows_that_fit", lambda *_figures, n=windows: n)
         recipe = tiny(optimizer="adamw", eps=1e-8, lr=1e-3)
         ctx = new_run(tmp_path / name)
         run(ctx, tmp_path, recipe)
