@@ -91,6 +91,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Newest checkpoints of a training phase that are kept, beside the best one."""
     checkpoints_hourly: Annotated[int, msgspec.Meta(ge=0, le=10000)] = 24
     """Hours of which one checkpoint each is kept, too; 0: none. They are the first to go when the disk is short."""
+    lora_base: str = ""
+    """Base that `train --mode auto` tunes by LoRA where it fits the budget: a Hugging Face directory or an
+    Ollama tag; "": the built-in model is trained."""
     backup_weekly: bool = True
     """Make a backup when the newest one is older than seven days."""
     first_start_done: bool = False

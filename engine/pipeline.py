@@ -15,6 +15,7 @@ import msgspec
 from engine.corpus import split
 from engine.errors import NotEnoughData
 from engine.i18n import _
+from engine.lora_course import lora_fits, train_adapter
 from engine.memory.backup import weekly_backup
 from engine.memory.store import MemoryStore
 from engine.models.directory import load_card
@@ -80,12 +81,14 @@ def run_train(ctx: RunContext) -> Outcome:
 def train(ctx: RunContext, params: TrainParams, *, stages_before: int = 0) -> Outcome:
     """`run_train` under the lock; the demo calls it after stages of its own."""
     resume_from(ctx, params)  # an unknown run is said before anything is built
-    mode, reason = choose_mode(params.mode)
+    mode, reason = choose_mode(ctx, params)
     ctx.log(_("mode {mode}: {reason}").format(mode=mode, reason=reason))
     course = Course(mode, reason, stage=stages_before + 1, stages=stages_before + 1)
     if mode is TrainMode.SCRATCH:
         train_base(ctx, params, course, find_text(params.data, ctx.workspace).files)
         return finish(ctx, course, "trained")
+    if mode is TrainMode.LORA:
+        return train_adapter(ctx, params, course, finish)
     base = params.model or in_use(ctx.workspace)
     course.stages += 3 if base else 4
     with MemoryStore(ctx.workspace.memory_db) as store:
@@ -104,11 +107,15 @@ def train(ctx: RunContext, params: TrainParams, *, stages_before: int = 0) -> Ou
     return finish(ctx, course, status, report)
 
 
-def choose_mode(asked: TrainMode) -> tuple[TrainMode, str]:
+def choose_mode(ctx: RunContext, params: TrainParams) -> tuple[TrainMode, str]:
     """The mode to train in and why, in words."""
-    if asked is TrainMode.AUTO:
-        return TrainMode.NATIVE, _("the built-in model learns your conversations; nothing else is needed")
-    return asked, _("as asked")
+    if params.mode is not TrainMode.AUTO:
+        return params.mode, _("as asked")
+    fits, reason = lora_fits(ctx, params)
+    if fits:
+        return TrainMode.LORA, reason
+    words = _("the built-in model learns your conversations; nothing else is needed")
+    return TrainMode.NATIVE, f"{words} ({reason})" if reason else words
 
 
 def finish(
@@ -129,7 +136,7 @@ def finish(
         ended=time.time(),
         mode=course.mode,
         mode_reason=course.mode_reason,
-        base=course.base.name if course.base else "",
+        base=course.base_name or (course.base.name if course.base else ""),
         new=course.new.name if course.new else "",
         status=status,
         pairs=course.pairs,
@@ -140,6 +147,8 @@ def finish(
         validation=validation,
         lineage=course.lineage,
         error=error,
+        replayed=course.replayed,
+        held_out=course.held_out,
     )
     path = write_report(ctx.workspace, report)
     weekly_backup(ctx.workspace)

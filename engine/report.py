@@ -14,7 +14,7 @@ import msgspec
 from engine import atomic
 from engine.models.card import Lineage
 from engine.paths import Workspace
-from engine.validation.report import ValidationReport, Verdict
+from engine.validation.report import Forgetting, ValidationReport, Verdict
 
 
 class Pairs(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +43,12 @@ class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
     peak_memory_mb: float = 0.0
     tokens_per_s: float = 0.0
     error: str = ""
+    replayed: int = 0
+    """Conversations trained on again that the base had learnt."""
+    forgetting: Forgetting | None = None
+    """Loss on a sample of those, before and after. None when there were none."""
+    held_out: Forgetting | None = None
+    """Loss on the part of `--data` files that was held out, before and after; they allow no verdict."""
 
     training_id: str
     start_time: str
@@ -85,6 +91,8 @@ def make_report(
     tokens_per_s: float = 0.0,
     validation: ValidationReport | None = None,
     error: str = "",
+    replayed: int = 0,
+    held_out: Forgetting | None = None,
 ) -> TrainReport:
     """Fills both groups of fields from one set of facts."""
     verdict = validation.verdict if validation else None
@@ -102,6 +110,9 @@ def make_report(
         peak_memory_mb=round(peak_memory_mb, 1),
         tokens_per_s=round(tokens_per_s, 1),
         error=error,
+        replayed=replayed,
+        forgetting=validation.forgetting if validation else None,
+        held_out=held_out,
         training_id=f"train_{int(started)}",
         start_time=iso(started),
         end_time=iso(ended),

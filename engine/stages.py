@@ -5,6 +5,7 @@ A stage takes what the ones before it found from the `Course` and leaves there w
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from engine.corpus import build, dataset, split
 from engine.corpus.funnel import pair_counts
 from engine.corpus.semantic import by_meaning
 from engine.errors import NotEnoughData
-from engine.i18n import _
+from engine.i18n import _, n_
 from engine.memory.adapter import MemoryAdapter
 from engine.memory.store import MemoryStore
 from engine.models.card import Lineage, ModelCard
@@ -32,13 +33,14 @@ from engine.runs.events import Funnel, Plan, Promoted, VerdictGiven
 from engine.runs.rundir import find_run
 from engine.runs.spec import TrainMode, TrainParams
 from engine.training.native import train_native
+from engine.training.replay import sample_of_older
 from engine.training.scratch import train_scratch
 from engine.training.settings import Phase, recipe_for
 from engine.training.text_files import find_text, general_tail
 from engine.validation.promotion import promote
-from engine.validation.report import ValidationReport
+from engine.validation.report import Forgetting, ValidationReport
 from engine.validation.reports import newest_report
-from engine.validation.validate import validate
+from engine.validation.validate import card_of, validate
 from engine.validation.verdict import relative_deviation, visible_gain
 
 BASE_SHARE = 0.6
@@ -56,11 +58,18 @@ class Course:
     started: float = field(default_factory=time.time)
     pairs: Pairs = field(default_factory=Pairs)
     base: Path | None = None
+    base_name: str = ""
+    """What the report calls the base; "": as its folder."""
     new: Path | None = None
     texts: Sequence[Path] = ()
     dataset: str = ""
     training_time_s: float = 0.0
     lineage: Lineage = field(default_factory=Lineage)
+    replayed: int = 0
+    """Conversations of the dataset that the base has learnt already."""
+    older: Sequence[dataset.HeldOut] = ()
+    """A sample of them, to see what is forgotten."""
+    held_out: Forgetting | None = None
 
     def next_stage(self) -> int:
         self.stage += 1
@@ -102,7 +111,8 @@ def prepare(ctx: RunContext, store: MemoryStore, course: Course, min_corpus: int
     window is opened then.
     """
     with ctx.stage("corpus", course.next_stage(), course.stages) as stage:
-        base = load_card(course.base).lineage if course.base else Lineage()
+        card = card_of(course.base) if course.base else None
+        base = card.lineage if card else Lineage()
         seen = frozenset(base.conversations)
         funnel = build_corpus(ctx, store, seen)
         pairs = pair_counts(store)
@@ -121,6 +131,8 @@ def prepare(ctx: RunContext, store: MemoryStore, course: Course, min_corpus: int
             collected=pairs.collected, filtered=pairs.accepted, train=data.pairs, test=pair_counts(store).test
         )
         course.dataset, course.lineage = str(data.path), data.lineage
+        course.replayed = data.report.replayed
+        course.older = sample_of_older(data.path, seen)
         plan = plan_for(window, data, _deviation_seen(ctx))
         ctx.emit(plan)
         stage.detail = plan.text
@@ -245,9 +257,12 @@ def judge(ctx: RunContext, store: MemoryStore, course: Course, window: split.Win
             look=split.count_look(store, window.id),
             dated=window.dated,
             texts={path.name: general_tail(path).read() for path in course.texts},
+            older=course.older,
         )
         verdict = report.verdict
         stage.detail = verdict.sentence
+    if report.forgetting is not None:
+        ctx.log(forgetting_words(report.forgetting))
     ctx.emit(
         VerdictGiven(
             base=verdict.base.name,
@@ -258,6 +273,21 @@ def judge(ctx: RunContext, store: MemoryStore, course: Course, window: split.Win
         )
     )
     return report
+
+
+def forgetting_words(found: Forgetting) -> str:
+    """How far older conversations are forgotten, in one sentence with bits per byte."""
+    before, after = found.before / math.log(2), found.after / math.log(2)
+    return n_(
+        "forgetting: {n} older conversation, {before} bits per byte before, {after} after ({change})",
+        "forgetting: {n} older conversations, {before} bits per byte before, {after} after ({change})",
+        found.conversations,
+    ).format(
+        n=found.conversations,
+        before=f"{before:.3f}",
+        after=f"{after:.3f}",
+        change=f"{100 * found.increase:+.1f} %",
+    )
 
 
 def put_to_use(ctx: RunContext, course: Course, report: ValidationReport, *, allowed: bool = True) -> bool:

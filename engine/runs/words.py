@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from engine.i18n import N_, _, n_
+from engine.i18n import N_, _, colon, n_
 from engine.runs import events as e
 from engine.runs.events import Event, RunStatus
 
@@ -15,6 +15,7 @@ _STAGES = {
     "scratch": N_("training from scratch"),
     "corpus": N_("corpus"),
     "native": N_("training on the corpus"),
+    "lora": N_("training an adapter"),
     "validate": N_("validation"),
     "measure": N_("measuring the champion"),
     "material": N_("new material"),
@@ -91,7 +92,7 @@ def _started(event: e.Started) -> tuple[str, str]:
 
 def _status(event: e.StatusChanged) -> tuple[str, str]:
     word = status_word(event.status)
-    return "info", f"{word}: {event.reason}" if event.reason else word
+    return "info", colon(word, event.reason) if event.reason else word
 
 
 def _stage(event: e.Stage) -> tuple[str, str]:
@@ -104,7 +105,9 @@ def _stage(event: e.Stage) -> tuple[str, str]:
         "stopped": _("stopped"),
     }.get(event.state, event.state)
     detail = f" — {event.detail}" if event.detail else ""
-    return "error" if event.state == "failed" else "info", f"{place}{stage_word(event.name)}: {state}{detail}"
+    return "error" if event.state == "failed" else "info", place + colon(
+        stage_word(event.name), state + detail
+    )
 
 
 def _evaluated(event: e.Evaluated) -> tuple[str, str]:
@@ -137,7 +140,7 @@ def _checkpoint(event: e.CheckpointWritten) -> tuple[str, str]:
 def _command(event: e.CommandHandled) -> tuple[str, str]:
     asked = f"{event.name} {event.value}".strip()
     answer = event.reply or (_("accepted") if event.accepted else _("refused"))
-    return "info" if event.accepted else "warning", f"{asked}: {answer}"
+    return "info" if event.accepted else "warning", colon(asked, answer)
 
 
 _CAUSES = {
@@ -162,7 +165,7 @@ def recovery_words(event: e.Recovery) -> str:
         "stopped": _("stopped"),
         "retried": _("tried again"),
     }.get(event.action, event.action)
-    return f"{cause}: {done}"
+    return colon(cause, done)
 
 
 def _recovery(event: e.Recovery) -> tuple[str, str]:
@@ -306,7 +309,7 @@ def _cycle(event: e.Cycle) -> tuple[str, str]:
 def _finished(event: e.Finished) -> tuple[str, str]:
     word = status_word(event.status)
     level = "error" if event.status is RunStatus.FAILED else "info"
-    return level, f"{word}: {event.error}" if event.error else word
+    return level, colon(word, event.error) if event.error else word
 
 
 _WORDS: dict[type[Event], Callable[[Any], tuple[str, str]]] = {

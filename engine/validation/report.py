@@ -10,7 +10,7 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     """"nll" (bits per byte of held-out answers), "general" (the same on the general set), "general <name>"
-    (one of its texts), "length", "repetition", "stop"; intervals are t over clusters, blocks or answers."""
+    (one of its texts), "older" (conversations that the base had learnt), "length", "repetition", "stop"; intervals are t over clusters, blocks or answers."""
     unit: str
     base: float | None
     new: float | None
@@ -83,6 +83,20 @@ class CaseScore(msgspec.Struct, frozen=True, kw_only=True):
     cut: bool = False
 
 
+class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
+    """What training did to what the base had learnt: the loss on older conversations, nats per byte of answers."""
+
+    conversations: int
+    """A sample of those that the base was trained on; they were replayed."""
+    before: float
+    after: float
+
+    @property
+    def increase(self) -> float:
+        """Relative; below 0 nothing was forgotten."""
+        return self.after / self.before - 1 if self.before else 0.0
+
+
 class ValidationReport(msgspec.Struct, frozen=True, kw_only=True):
     """`training/report_<id>.json`, the part about the verdict."""
 
@@ -97,6 +111,8 @@ class ValidationReport(msgspec.Struct, frozen=True, kw_only=True):
     """Share of held-out bytes that stood beyond a window's end."""
     split: str = "time"
     """"time", or "hash" where the conversations carry no dates."""
+    forgetting: Forgetting | None = None
+    """None when the base had learnt no conversation."""
 
 
 def decode_report(data: bytes) -> ValidationReport:

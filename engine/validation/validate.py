@@ -31,7 +31,7 @@ from engine.validation.cases import (
     refuse_seen,
 )
 from engine.validation.paired import interval95
-from engine.validation.report import CaseScore, Measure, ValidationReport
+from engine.validation.report import CaseScore, Forgetting, Measure, ValidationReport
 from engine.validation.scores import tokens_of
 from engine.validation.subjects import Subject, load_subjects
 from engine.validation.verdict import General, Paired, cluster_gains, judge
@@ -55,6 +55,7 @@ def validate(
     look: int,
     dated: bool,
     texts: Mapping[str, bytes],
+    older: Sequence[HeldOutLike] = (),
 ) -> ValidationReport:
     """Judges the model in `new` against the one in `base` on the test window, as a stage of a run.
 
@@ -64,6 +65,7 @@ def validate(
         dated: False when the window was split by hash because its conversations carry no dates.
         texts: name to the part of a scratch text that is never trained on; the shipped samples of the
             general set come to it.
+        older: conversations that the base has learnt; how far they are forgotten is reported.
 
     Raises BadInput when a model or its ancestors saw a conversation of the window, when the base is worse
     than uniform bytes, or when a model is broken; NotEnoughData when no held-out answer is there;
@@ -85,6 +87,7 @@ def validate(
         dated=dated,
         progress=progress,
         ws=ctx.workspace,
+        older=older,
     )
 
 
@@ -107,6 +110,7 @@ def compare(
     progress: Callable[[int, int], None] | None = None,
     now: float | None = None,
     ws: Workspace | None = None,
+    older: Sequence[HeldOutLike] = (),
 ) -> ValidationReport:
     """`validate` without a run: `progress(done, total)` counts bytes read and may raise to stop."""
     for folder in (base, new):
@@ -150,6 +154,8 @@ def compare(
         failed_base=sum(not math.isfinite(score) for score in base_cases),
         failed_new=sum(not math.isfinite(score) for score in new_cases),
     )
+    learnt = _older_scores(first, second, older, context)
+    forgetting = _forgetting(learnt)
     beyond = sum(case.cut for case in cases)
     return ValidationReport(
         run_id=run_id,
@@ -159,12 +165,14 @@ def compare(
         measures=[
             *_nll_measures(scores),
             *_general_measures(blocks, general),
+            *_nll_measures(learnt, "older"),
             *form_measures(base_answers, new_answers),
         ],
         answers=side_by_side(questions, base_answers, new_answers),
         cases=scores,
         cut_share=beyond / (beyond + sum(case.bytes for case in cases)),
         split="time" if dated else "hash",
+        forgetting=forgetting,
     )
 
 
@@ -218,7 +226,26 @@ def _case_scores(cases: Sequence[Case], base: Sequence[float], new: Sequence[flo
     ]
 
 
-def _nll_measures(scores: Sequence[CaseScore]) -> list[Measure]:
+def _older_scores(base: Subject, new: Subject, older: Sequence[HeldOutLike], context: int) -> list[CaseScore]:
+    """Both models on conversations that the base has learnt."""
+    if not older:
+        return []
+    cases, new_read = same_cases(base.cases(older, context), new.cases(older, context))
+    return _case_scores(cases, base.score_cases(cases), new.score_cases(new_read))
+
+
+def _forgetting(scores: Sequence[CaseScore]) -> Forgetting | None:
+    if not scores:
+        return None
+    size = sum(score.bytes for score in scores)
+    return Forgetting(
+        conversations=len(scores),
+        before=sum(score.base * score.bytes for score in scores) / size,
+        after=sum(score.new * score.bytes for score in scores) / size,
+    )
+
+
+def _nll_measures(scores: Sequence[CaseScore], name: str = "nll") -> list[Measure]:
     if not scores:
         return []
     clusters, weights = [score.cluster for score in scores], [float(score.bytes) for score in scores]
@@ -227,7 +254,7 @@ def _nll_measures(scores: Sequence[CaseScore]) -> list[Measure]:
     # Against zeros the gain of a cluster is its own mean.
     old = cluster_gains(Paired(clusters, base, zeros, weights))
     fresh = cluster_gains(Paired(clusters, new, zeros, weights))
-    return [_bits("nll", old, fresh)]
+    return [_bits(name, old, fresh)]
 
 
 def _general_measures(blocks: Sequence[GeneralBlock], general: General | None) -> list[Measure]:

@@ -10,7 +10,7 @@ import typer
 from engine.i18n import _
 from tui.commands import common
 
-MODES = ("auto", "native", "scratch")
+MODES = ("auto", "native", "scratch", "lora")
 RECIPES = ("fast", "quality", "h2q-local")
 
 
@@ -29,22 +29,54 @@ def register(app: typer.Typer) -> None:
         mode: str = typer.Option(
             "auto",
             "--mode",
-            help=_("auto, native (the built-in model on your conversations) or scratch (on plain text)."),
+            help=_(
+                "auto, native (the built-in model on your conversations), scratch (on plain text) or lora "
+                "(an adapter on a Hugging Face model or an Ollama tag)."
+            ),
         ),
         model: str = typer.Option(
             None,
             "--model",
-            help=_("Base to continue: a model's name or directory; without it, the model in use."),
+            help=_(
+                "Base to continue: a model's name, directory or Ollama tag; without it, the model in use."
+            ),
         ),
         min_corpus: int = typer.Option(
             50, "--min-corpus", min=1, help=_("Accepted pairs below which the run is skipped (exit code 3).")
         ),
-        data: list[str] = typer.Option([], "--data", help=_("Text files or folders for scratch.")),  # noqa: B008
+        data: list[str] = typer.Option(  # noqa: B008
+            [],
+            "--data",
+            help=_("Text files or folders for scratch; Alpaca or ShareGPT files for lora."),  # noqa: B008
+        ),
         config: str = typer.Option(
             None, "--config", help=_("models.json to update instead of the workspace's.")
         ),
         wait: bool = typer.Option(False, "--wait", help=_("Wait when another run trains.")),
         output: str = typer.Option(None, "--output", help=_("Folder of the new model.")),
+        training_dir: str = typer.Option(
+            None,
+            "--training-dir",
+            help=_("Folder in which lora puts its adapter; scripts there are never run."),
+        ),
+        rank: int = typer.Option(16, "--rank", min=1, max=1024, help=_("Rank of the adapter.")),
+        alpha: int = typer.Option(
+            None, "--alpha", min=1, help=_("Scale of the adapter's update, times its rank; twice the rank.")
+        ),
+        target_modules: str = typer.Option(
+            None,
+            "--target-modules",
+            help=_(
+                "Layers that lora adapts, with commas between; without it, every linear one but the head."
+            ),
+        ),
+        rslora: bool = typer.Option(False, "--rslora", help=_("Scale by the square root of the rank.")),
+        packing: bool = typer.Option(
+            True, "--packing/--no-packing", help=_("Short conversations share a row in lora.")
+        ),
+        no_4bit: bool = typer.Option(
+            False, "--no-4bit", help=_("Do not load the base in 4 bits where bitsandbytes works.")
+        ),
         recipe: str = typer.Option(
             "fast", "--recipe", help=_("fast, quality (larger, slower) or h2q-local (the H2Q-Evo preset).")
         ),
@@ -65,7 +97,11 @@ def register(app: typer.Typer) -> None:
             None, "--clip", min=0.0, help=_("Largest gradient norm; 0 turns clipping off.")
         ),
         context: int = typer.Option(
-            None, "--context", min=64, max=4096, help=_("Bytes that the model sees at once.")
+            None,
+            "--context",
+            min=64,
+            max=4096,
+            help=_("Bytes that the model sees at once; tokens with lora."),
         ),
         seed: int = typer.Option(0, "--seed", help=_("Seed of everything random.")),
         checkpoint_every: float = typer.Option(
@@ -98,7 +134,14 @@ def register(app: typer.Typer) -> None:
             min_corpus=min_corpus,
             data=[str(common.resolve(path)) for path in data],
             output=str(common.resolve(output)) if output else None,
-            config=str(common.resolve(config)) if config else None,
+            training_dir=str(common.resolve(training_dir)) if training_dir else None,
+            rank=rank,
+            alpha=alpha,
+            target_modules=[name.strip() for name in (target_modules or "").split(",") if name.strip()],
+            rslora=rslora,
+            packing=packing,
+            four_bit=not no_4bit,
+            config=_config(config),
             recipe=recipe,
             epochs=epochs,
             batch_size=batch_size,
@@ -120,6 +163,24 @@ def register(app: typer.Typer) -> None:
         from tui.commands.progress import run_command
 
         raise typer.Exit(run_command(ws, spec, detach=detach))
+
+
+def _config(config: str | None) -> str | None:
+    """Made absolute; its folder is never made here, because a slip of the pen would promote into nowhere."""
+    import shlex
+
+    from engine.errors import BadInput
+
+    if not config:
+        return None
+    path = common.resolve(config)
+    if not path.parent.is_dir():
+        raise BadInput(
+            _("There is no such folder"), path=path.parent, mend=f"mkdir -p {shlex.quote(str(path.parent))}"
+        )
+    if path.is_dir():
+        raise BadInput(_("--config takes a file, and this is a folder"), path=path, mend="h2q-tui paths")
+    return str(path)
 
 
 def _model(model: str | None) -> str | None:

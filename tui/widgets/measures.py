@@ -14,6 +14,7 @@ from tui.text import cells, fit, safe
 NAMES = {
     "nll": N_("NLL of answers"),
     "general": N_("general set"),
+    "older": N_("older talks"),
     "length": N_("answer length"),
     "repetition": N_("repetition"),
     "stop": N_("stops by itself"),
