@@ -1,7 +1,8 @@
 """From a key to what it does.
 
-The focused widget has its turn first; what it leaves alone is looked up in the table of `tui/actions.py` and
-done by the tab on the screen (`action_<verb>`), else by the app (`do_<verb>`).
+A field that has the focus has its turn first. Every other key is dealt with in the app's own queue, one after
+the other: the bindings of the focused widget, then the table of `tui/actions.py`, done by the tab on the screen
+(`action_<verb>`), else by the app (`do_<verb>`).
 """
 
 from __future__ import annotations
@@ -25,8 +26,17 @@ from tui.screens.help import KeysSheet
 if TYPE_CHECKING:
     from tui.tabs.base import Tab
 
+
 LATIN = 0x2E7F
 """Characters above this one come from an input method."""
+
+
+def _apart(event: events.Key, in_field: bool) -> list[events.Key]:
+    """`esc` and a letter right behind it reach the app as one key with alt, which none of our keys has."""
+    letter = event.key.removeprefix("alt+")
+    if in_field or letter == event.key or len(letter) != 1:
+        return [event]
+    return [events.Key("escape", "\x1b"), events.Key(_character_to_key(letter), letter)]
 
 
 class KeyedApp(App[None]):
@@ -60,12 +70,34 @@ class KeyedApp(App[None]):
         raise NotImplementedError
 
     async def on_event(self, event: events.Event) -> None:
-        if isinstance(event, events.Key) and not event.is_forwarded and not self._in_field():
-            event = self._half_width(event)
-        await super().on_event(event)
+        if isinstance(event, events.Key) and not event.is_forwarded:
+            for key in _apart(event, self._in_field()):
+                if not await self._took(key):
+                    await super().on_event(key)
+        else:
+            await super().on_event(event)
 
     def _in_field(self) -> bool:
         return isinstance(self.focused, Input | TextArea)
+
+    async def _took(self, event: events.Key) -> bool:
+        """Does what a key means before the next key is looked at, so that quick keys stay in their order: what
+        opens or closes by one is there or gone for the next. False for keys that a field or a screen reads.
+        """
+        screen = self.screen
+        if isinstance(screen, AskLine):
+            return await screen.take(event)
+        field = self._in_field()
+        if (field and event.key != "escape") or hasattr(screen, "on_key"):
+            return False
+        if screen.maximized is not None and event.key == "escape":
+            return False
+        event = event if field else self._half_width(event)
+        if await self._check_bindings(event.key, priority=True) or await self._check_bindings(event.key):
+            return True
+        if len(self.screen_stack) == 1:
+            await self._do(event)
+        return True
 
     def _half_width(self, event: events.Key) -> events.Key:
         """`：` from an input method acts as `:`; whole words from one get the hint how to switch."""
@@ -73,7 +105,7 @@ class KeyedApp(App[None]):
         half = half_width(character)
         if half != character:
             return events.Key(_character_to_key(half), half)
-        if len(character) == 1 and ord(character) > 0x2E7F and len(self.screen_stack) == 1:
+        if len(character) == 1 and ord(character) > LATIN and len(self.screen_stack) == 1:
             self.say(
                 _("An input method is on: shift or ctrl+space switches it off, keys are latin letters"),
                 "watch",
@@ -81,16 +113,12 @@ class KeyedApp(App[None]):
         return event
 
     async def on_key(self, event: events.Key) -> None:
-        """A key that the focused widget left alone."""
-        if event.key in self.screen.active_bindings:
-            return
-        if isinstance(self.screen, AskLine) and event.key not in self.screen.active_bindings:
-            # Typed while the question was on its way to the screen: `x` and the digit in one stroke.
-            event.stop()
-            self.screen.late_key(event)
-            return
-        if len(self.screen_stack) > 1:
-            return
+        """A key that the focused field left alone."""
+        if event.key not in self.screen.active_bindings and len(self.screen_stack) == 1:
+            await self._do(event)
+
+    async def _do(self, event: events.Key) -> None:
+        """The row of a key, in the tab on the screen or in the app."""
         character = event.character or ""
         key = character if event.is_printable and character.strip() else event.key
         tab = self.tab

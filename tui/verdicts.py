@@ -13,15 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engine.corpus.opening import Unusable, sentence
 from engine.corpus.review import Decision, ReviewStore
-from engine.errors import H2QError
 
 RETRY_S = 1.0
 LATE_S = 0.3
 """A verdict unwritten for longer is shown."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """One thing to write. `work` returns the decisions it made or took back."""
 
@@ -30,17 +30,19 @@ class Job:
     """Called in the writer's thread."""
     count: int = 1
     """Verdicts in it."""
+    ids: Sequence[str] = ()
+    """Conversations that show it already."""
     since: float = field(default_factory=time.monotonic)
 
 
 class VerdictQueue:
     """Writes jobs in the order in which they came.
 
-    `changed` is called, in the writer's thread, when a problem appears or goes away; `refused` with the
-    sentence of a job that can never be written (its conversation is gone), which is then let go.
+    `changed` is called, in the writer's thread, when a problem appears or goes away; `refused` with a job that
+    can never be written (its conversation is gone), which is then let go, and its sentence.
     """
 
-    def __init__(self, path: Path, changed: Callable[[], None], refused: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, changed: Callable[[], None], refused: Callable[[Job, str], None]) -> None:
         self._path = path
         self._changed = changed
         self._refused = refused
@@ -103,15 +105,16 @@ class VerdictQueue:
         before = self.problem
         try:
             decisions = job.work(store)
-        except H2QError as problem:
-            self._jobs.popleft()
-            self._refused(str(problem))
-            return True
-        except (sqlite3.Error, OSError) as problem:
-            self.problem = str(problem)
+        except (sqlite3.Error, OSError, Unusable) as problem:
+            self.problem = sentence(problem, self._path)
             if before != self.problem:
                 self._changed()
             return False
+        except Exception as problem:
+            # Whatever it is, it must not end the thread: the verdicts behind it would never be written.
+            self._jobs.popleft()
+            self._refused(job, str(problem))
+            return True
         self._jobs.popleft()
         self.problem = ""
         job.done(decisions)

@@ -95,6 +95,10 @@ _EDITS = (
 _EDITS_IN_FORCE = (
     f"SELECT f.form, d.turn, MAX(d.seq), d.text {_EDITS} AND d.undone = 0 GROUP BY f.form, d.turn"
 )
+EDITS_SQL = _LONGER_FORMS.format(first=_EDITED) + (
+    f"SELECT f.form AS id, d.turn AS turn, d.text AS text, MAX(d.seq) {_EDITS} AND d.undone = 0 GROUP BY f.form, d.turn"
+)
+"""(id, turn, text) of every edit in force, for a subquery."""
 _EVER_EDITED = f"SELECT d.seq, d.turn {_EDITS} ORDER BY d.seq"
 _VERDICTS = (
     f"SELECT f.form, d.verdict, MAX(d.seq) {_OF_FORMS}WHERE d.undone = 0 AND {VERDICT} GROUP BY f.form"

@@ -9,10 +9,10 @@ import msgspec
 
 from engine.corpus import ledger
 from engine.corpus.decisions import Edit, about_this_text, edits, ever_edited, unread_turns
-from engine.corpus.filters import sensitive
 from engine.corpus.ledger import Database
 from engine.corpus.redaction import redact
 from engine.corpus.states import Action, Split
+from engine.corpus.unread import look
 from engine.models.template import ChatMessage
 
 _CHUNK = 200
@@ -45,8 +45,10 @@ def prepared(store: Database, part: Split | None) -> Iterator[Prepared]:
         changes = edits(store.connection, ids)
         turns = _turns(store, ids, changes)
         marks = _marks(store, ids, changes)
-        for id_, spans in _unread_spans(store, turns).items():
-            marks.setdefault(id_, (set(), {}))[1].update(spans)
+        for id_, (low, spans) in _unread_marks(store, turns).items():
+            masked, known = marks.setdefault(id_, (set(), {}))
+            masked |= low
+            known.update(spans)
         for id_, cluster, pairs, newest in chunk:
             masked, spans = marks.get(id_, (set(), {}))
             yield Prepared(
@@ -83,18 +85,24 @@ def _turns(
     return turns
 
 
-def _unread_spans(
+def _unread_marks(
     store: Database, turns: Mapping[str, list[tuple[int, str, str]]]
-) -> dict[str, dict[int, list[tuple[str, int, int]]]]:
-    """Private spans of turns whose text changed since the last build: nothing unlooked-at reaches a dataset."""
-    found: dict[str, dict[int, list[tuple[str, int, int]]]] = {}
+) -> dict[str, tuple[set[int], dict[int, list[tuple[str, int, int]]]]]:
+    """Masks and private spans of turns whose text changed since the last build: nothing unlooked-at reaches a
+    dataset."""
+    found: dict[str, tuple[set[int], dict[int, list[tuple[str, int, int]]]]] = {}
     for id_ in ever_edited(store.connection) & turns.keys():
         unread = unread_turns(store.connection, id_)
-        found[id_] = {
-            position: [(span.type.value, span.start, span.end) for span in sensitive.find(text)]
-            for position, _role, text in turns[id_]
-            if position in unread
-        }
+        masked, spans = found.setdefault(id_, (set(), {}))
+        question = ""
+        for position, role, text in turns[id_]:
+            if position in unread:
+                seen = look(role, text, question)
+                spans[position] = seen.spans
+                if seen.masked:
+                    masked.add(position)
+            if role == "user":
+                question = text
     return found
 
 

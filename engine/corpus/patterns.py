@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from engine.corpus.decisions import verdicts
+from engine.corpus.decisions import edits, verdicts
 from engine.corpus.review import ReviewStore
 
 LEAST = 5
@@ -103,11 +103,14 @@ def _candidates(store: ReviewStore, ids: Sequence[str]) -> Iterator[str]:
         (marks,),
     ).fetchall()
     texts: dict[str, list[str]] = {}
-    for id_, text in store.connection.execute(
-        "SELECT conversation_id, substr(text, 1, 2000) FROM turns WHERE role IN ('user', 'assistant') "
+    changed = edits(store.connection, ids)
+    for id_, position, text in store.connection.execute(
+        "SELECT conversation_id, position, substr(text, 1, 2000) FROM turns WHERE role IN ('user', 'assistant') "
         "AND conversation_id IN (SELECT value FROM json_each(?))",
         (marks,),
     ):
+        change = changed.get(id_, {}).get(position)
+        text = text if change is None else change.text[:2000]
         texts.setdefault(id_, []).append(text)
     for field, place in (("source", 0), ("lang", 1)):
         for value, count in Counter(row[place] for row in facts).most_common(2):

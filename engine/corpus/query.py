@@ -3,7 +3,8 @@
     stage:near state:pending lang:zh source:chatgpt reason:PHONE split:test len>400 pairs<3 -stage:exact "two words"
     flag: edited:
 
-Terms are joined by and; `-` before one negates it. What is no known field is searched in the turns and the title.
+Terms are joined by and; `-` before one negates it. What is no known field is searched in the title and in
+the turns, edited ones as the person wrote them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import re
 import shlex
 from enum import StrEnum
 from typing import NamedTuple
+
+from engine.corpus.decisions import EDITS_SQL
 
 
 class Order(StrEnum):
@@ -39,10 +42,7 @@ FLAG = (
     "(SELECT d.verdict FROM decisions d WHERE d.conversation_id = k.conversation_id AND d.undone = 0 "
     "AND d.verdict IN ('flagged', 'unflagged') ORDER BY d.seq DESC LIMIT 1)"
 )
-EDITED = (
-    "EXISTS (SELECT 1 FROM decisions d WHERE d.conversation_id = k.conversation_id AND d.undone = 0 "
-    "AND d.verdict = 'edited')"
-)
+EDITED = f"k.conversation_id IN (SELECT id FROM ({EDITS_SQL}))"  # noqa: S608
 
 
 class Where(NamedTuple):
@@ -65,9 +65,11 @@ _REASON = (
     "AND l.reason LIKE ? ESCAPE '\\'))"
 )
 _TEXT = (
-    "(c.title LIKE ? ESCAPE '\\' OR EXISTS (SELECT 1 FROM turns t WHERE t.conversation_id = k.conversation_id "
-    "AND t.text LIKE ? ESCAPE '\\'))"
+    "(c.title LIKE ? ESCAPE '\\' OR EXISTS (SELECT 1 FROM turns t WHERE t.conversation_id = k.conversation_id "  # noqa: S608
+    f"AND t.text LIKE ? ESCAPE '\\' AND (t.conversation_id, t.position) NOT IN (SELECT id, turn FROM ({EDITS_SQL}))) "
+    f"OR k.conversation_id IN (SELECT id FROM ({EDITS_SQL}) WHERE text LIKE ? ESCAPE '\\'))"
 )
+"""The words in force: of a turn that the person wrote anew, not those that came."""
 _NUMBERS = {"len": "c.characters", "pairs": "k.pairs", "turns": "c.turns", "quality": "k.quality"}
 _NUMBER = re.compile(r"(len|pairs|turns|quality)(>=|<=|>|<|=)(\d+(?:\.\d+)?)")
 
@@ -114,7 +116,7 @@ def _term(word: str) -> tuple[str, list[object]]:
     number = _NUMBER.fullmatch(word)
     if number:
         return f"{_NUMBERS[number[1]]} {number[2]} ?", [float(number[3])]
-    return _TEXT, [_like(word)] * 2
+    return _TEXT, [_like(word)] * 3
 
 
 def _like(value: str) -> str:

@@ -35,7 +35,7 @@ QUESTIONS = [
 
 def conversation(number: int, question: str) -> Conversation:
     at = 1_700_000_000.0 + number * 3600
-    answer = f"Answer {number}: " + " ".join(f"{question.split()[0]}{number}-{i}" for i in range(12))
+    answer = f"Answer {number}: " + " ".join(f"{question.split()[0]}{number}-{i}" for i in range(12)) + "."
     turns = [
         Turn(role=Role.USER, text=question, time=at),
         Turn(role=Role.ASSISTANT, text=answer, time=at + 1),
@@ -214,8 +214,8 @@ async def test_the_twin_is_shown_below_with_how_alike_they_are(ws: Workspace) ->
     app = H2QApp(ws)
     async with app.run_test(size=(120, 30)) as pilot:
         tab = await opened(app, pilot, len(QUESTIONS) + 2)
-        tab.set_filter("state:dropped")
-        await until(pilot, lambda: len(tab.table.ids) == 1 and bool(tab.reader.details))
+        tab.set_filter("stage:near state:dropped")
+        await until(pilot, lambda: "/stage:near" in text_of(app))
         await pilot.press("p")
         await until(pilot, lambda: "the same words)" in text_of(app))
         assert tab.view.shown_text.count("Explain paging once more") == 2
@@ -437,7 +437,7 @@ async def test_a_key_paints_the_next_of_50000_in_less_than_50_ms(ws: Workspace) 
             next_id = tab.table.ids[tab.table.index + 1]
             await until(pilot, lambda next_id=next_id: next_id in tab.reader.details)  # type: ignore[misc]
             started = time.perf_counter()
-            tab.action_accept()
+            await tab.action_accept()
             tab.look()
             app.screen._compositor.render_strips()
             spent.append(time.perf_counter() - started)

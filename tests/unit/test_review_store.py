@@ -17,7 +17,7 @@ from engine.config import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.preview import preview
 from engine.corpus.query import parse
-from engine.corpus.review import Order, ReviewStore
+from engine.corpus.review import Order, ReviewItem, ReviewStore
 from engine.errors import BadInput
 from tests.corpus_store import conversation, distinct, memory
 
@@ -130,6 +130,45 @@ def test_a_new_verdict_ends_the_redo(tmp_path: Path) -> None:
         store.undo()
         store.decide(second, "rejected")
         assert store.redo() == []
+
+
+def test_what_was_undone_before_a_newer_verdict_is_never_given_back(tmp_path: Path) -> None:
+    with reviewed(tmp_path) as store:
+        id_ = store.ids("state:accepted")[0]
+        store.decide(id_, "rejected")
+        store.undo()
+        store.decide(id_, "accepted")
+        store.undo()
+        assert [decision.verdict for decision in store.redo()] == ["accepted"]
+        assert store.redo() == []
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.sampled_from(["accept", "reject", "all", "flag", "undo", "undo", "redo"]), max_size=30))
+def test_undo_and_redo_go_through_the_steps_like_any_editor(steps: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder, reviewed(Path(folder), 4) as store:
+        ids = store.ids()
+        past: list[list[ReviewItem]] = []
+        future: list[list[ReviewItem]] = []
+        now = list(store.page())
+        for number, step in enumerate(steps):
+            if step in ("undo", "redo"):
+                here, there = (past, future) if step == "undo" else (future, past)
+                assert bool((store.undo if step == "undo" else store.redo)()) == bool(here)
+                if here:
+                    there.append(now)
+                    now = here.pop()
+            else:
+                id_ = ids[number * 3 % len(ids)]
+                if step == "flag":
+                    store.flag([id_], not store.item(id_).flagged)
+                elif step == "all":
+                    store.decide_all("lang:zh", ("rejected", "accepted")[number % 2])
+                else:
+                    store.decide(id_, f"{step}ed")
+                past.append(now)
+                future, now = [], store.page()
+            assert store.page() == now
 
 
 def test_a_verdict_for_everything_under_a_filter_is_one_step(tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from textual import events, on
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
-from textual.keys import _character_to_key
 from textual.screen import ModalScreen
+from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from engine.i18n import _
@@ -23,6 +25,14 @@ _CSS = """
 {name} Input {{ width: 1fr; background: $surface; }}
 {name} .error {{ color: $text-error; }}
 """
+
+
+async def caught_up(field: Widget) -> None:
+    """Waits until a field has read the keys and the pasted text that it was given before."""
+    done = asyncio.Event()
+    field.call_later(done.set)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(done.wait(), 1.0)
 
 
 class Confirm(ModalScreen[bool]):
@@ -75,8 +85,6 @@ class AskLine(ModalScreen[str | None]):
         self._value = value
         self._choices = tuple(choices)
         self._check = check
-        self._early: list[str] = []
-        """Keys typed before the field was there."""
 
     def compose(self) -> ComposeResult:
         with Horizontal():
@@ -93,24 +101,33 @@ class AskLine(ModalScreen[str | None]):
         field.cursor_position = len(self._value)
         if self._choices:
             self._narrow()
-        early, self._early = self._early, []
-        for key in early:
-            self._type(key)
 
-    def late_key(self, event: events.Key) -> None:
-        """A key that was meant for the field and did not find it."""
-        key = event.character if event.is_printable and event.character else event.key
-        if self.is_mounted:
-            self._type(key)
-        else:
-            self._early.append(key)
-
-    def _type(self, key: str) -> None:
+    async def take(self, event: events.Key) -> bool:
+        """Deals with a key before the app looks at the next one, which may be meant for what stands behind the
+        question. Always True: no key goes another way while the question is there."""
         field = self.query_one(Input)
-        if len(key) == 1:
-            field.insert_text_at_cursor(key)
-        elif key == "enter":
-            field.post_message(Input.Submitted(field, field.value))
+        if event.key != "enter":
+            self.query_one("#ask-problem", Static).update("")
+        if await self.app._check_bindings(event.key, priority=True):
+            return True
+        if event.is_printable and event.character:
+            if field.selection.is_empty:
+                field.insert_text_at_cursor(event.character)
+            else:
+                field.replace(event.character, *field.selection)
+            if self._chosen(field.value):
+                self.dismiss(self._chosen(field.value))
+        elif event.key == "enter":
+            await caught_up(field)
+            self._submit(field.value.strip())
+        else:
+            await self.app._check_bindings(event.key)
+        return True
+
+    def _chosen(self, text: str) -> str:
+        """The choice of a digit, "" for any other text."""
+        digit = self._choices and text.isascii() and text.isdigit() and 1 <= int(text) <= len(self._choices)
+        return self._choices[int(text) - 1][0] if digit else ""
 
     def _narrow(self) -> None:
         """On a narrow screen the choices take a line of their own above the field."""
@@ -120,24 +137,8 @@ class AskLine(ModalScreen[str | None]):
             row.styles.layout = "vertical"
             row.styles.max_height = 4
 
-    @on(Input.Changed)
-    def _digit(self, message: Input.Changed) -> None:
-        message.stop()
-        self.query_one("#ask-problem", Static).update("")
-        text = message.value
-        if self._choices and text.isdigit() and 1 <= int(text) <= len(self._choices):
-            # What was typed after the digit is meant for what stands behind the question.
-            rest = message.input.value.removeprefix(text)
-            self.dismiss(self._choices[int(text) - 1][0])
-            for character in rest:
-                self.app.post_message(events.Key(_character_to_key(character), character))
-
-    @on(Input.Submitted)
-    def _submitted(self, message: Input.Submitted) -> None:
-        message.stop()
-        text = message.value.strip()
-        if not text and self._choices:
-            text = self._choices[0][0]
+    def _submit(self, text: str) -> None:
+        text = self._chosen(text) or text or (self._choices[0][0] if self._choices else "")
         problem = self._check(text) if self._check else ""
         if problem:
             self.query_one("#ask-problem", Static).update(safe(problem))

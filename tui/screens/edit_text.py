@@ -11,6 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
 from engine.i18n import _
+from tui.screens.ask import caught_up
 from tui.text import one_line, safe
 
 
@@ -71,8 +72,10 @@ class EditText(ModalScreen[str | None]):
         self.query_one(TextArea).focus()
         self.call_after_refresh(self._say)
 
-    def action_keep(self) -> None:
-        self.dismiss(self.query_one(TextArea).text)
+    async def action_keep(self) -> None:
+        field = self.query_one(TextArea)
+        await caught_up(field)
+        self.dismiss(field.text)
 
     def action_drop(self) -> None:
         self.dismiss(None)

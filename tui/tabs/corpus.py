@@ -43,11 +43,21 @@ class CorpusTab(MarkingTab):
 
     # Verdicts
 
-    def action_accept(self) -> None:
-        self._decide(State.ACCEPTED, "")
+    async def action_accept(self) -> None:
+        if await self._is_seen():
+            self._decide(State.ACCEPTED, "")
 
-    def action_reject(self) -> None:
+    async def _is_seen(self) -> bool:
+        """Whether what a verdict is about is on the screen: nothing is decided over what nobody saw."""
+        if self.table.marked or await self.show_now():
+            return True
+        self.say(_("This conversation is not on the screen yet: nothing is decided."), "watch")
+        return False
+
+    async def action_reject(self) -> None:
         """Asks for the reason in one line; a digit or enter answers."""
+        if not await self._is_seen():
+            return
         count = len(self.table.marked)
         question = _("Reject {n}, because").format(n=count) if count > 1 else _("Reject, because")
         self._ask_reason(question, partial(self._decide, State.REJECTED))

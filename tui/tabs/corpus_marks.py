@@ -37,8 +37,10 @@ class MarkingTab(WritingTab):
         """What the rejections share and nobody has answered yet."""
         self._declined: set[str] = set()
 
-    def written(self, decisions: Sequence[Decision], follow: bool) -> None:
-        super().written(decisions, follow)
+    def written(
+        self, decisions: Sequence[Decision], follow: asyncio.Event | None = None, *, stay: bool = False
+    ) -> None:
+        super().written(decisions, follow, stay=stay)
         if any(State.REJECTED in (decision.verdict, decision.previous) for decision in decisions):
             self._look_for_pattern()
 
@@ -91,10 +93,12 @@ class MarkingTab(WritingTab):
         self.lay_over(ids, lambda store: store.flag(ids, on), flagged=on)
         self.draw_detail(again=True)
 
-    def action_edit(self) -> None:
+    async def action_edit(self) -> None:
         """One turn, in the person's editor or in place. Of several turns it asks which."""
+        await self.show_now()
         detail = self.reader.detail(self.table.cursor_id)
         if detail is None:
+            self.say(_("This conversation cannot be read now."), "watch")
             return
         turns = {turn.position + 1: turn for turn in detail.turns}
         answers = [number for number, turn in turns.items() if turn.role == "assistant" and not turn.masked]
@@ -139,5 +143,6 @@ class MarkingTab(WritingTab):
         if not text.strip():
             self.say(_("a turn cannot be edited to nothing; x rejects the conversation"), "watch")
             return
-        self.put(lambda store: store.edit(id_, turn.position, text), 1, follow=True)
+        self._acts += 1
+        self.put(lambda store: store.edit(id_, turn.position, text), 1, follow=asyncio.Event())
         self.say(_("edited; d shows what changed, u takes it back"), "good")

@@ -1,4 +1,4 @@
-"""What the Corpus tab reads, in a thread of its own, and remembers: lines of the list and whole conversations."""
+"""What the Corpus tab reads, in threads of its own, and remembers: lines of the list and whole conversations."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -23,72 +22,65 @@ KEPT_DETAILS = 64
 
 
 class CorpusReader:
-    """All methods belong to the app's loop; only the SQL runs in the thread."""
+    """All methods belong to the app's loop; only the SQL runs in threads: one for what the person looks at,
+    the other for what goes through the whole corpus, so that the next conversation never waits for a figure."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._path = workspace.memory_db
-        self._store = ReviewStore(workspace.memory_db, readonly=True)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="corpus-read")
+        self._near = _Connected(workspace, "corpus-near")
+        self._far = _Connected(workspace, "corpus-far")
         self.items: dict[str, ReviewItem] = {}
         """Lines that were read, with verdicts that are still on their way laid over them."""
         self.details: OrderedDict[str, ReviewDetail] = OrderedDict()
         """Conversations that were read, the last used last."""
+        self._overlay: dict[str, tuple[object, dict[str, object]]] = {}
+        """What was decided and is not on the disk yet: by id, who decided it and the fields it sets."""
 
     def close(self) -> None:
-        self._thread.shutdown(wait=True, cancel_futures=True)
-        self._store.close()
+        self._near.close()
+        self._far.close()
 
     def forget(self) -> None:
         """Everything is read again from now on."""
         self.items.clear()
         self.details.clear()
 
-    async def _read(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
     async def ids(self, filter_: str, order: Order) -> list[str]:
         """All ids under a filter. Raises H2QError and sqlite3.Error, like all that follow."""
-        return await self._read(partial(self._store.ids, filter_, order))
+        return await self._far.read(lambda store: store.ids(filter_, order))
 
     async def funnel(self) -> Funnel:
-        return await self._read(self._store.funnel)
+        return await self._far.read(ReviewStore.funnel)
 
     async def in_memory(self) -> int:
         """Conversations in memory, whether the corpus has them or not."""
 
-        def count() -> int:
+        def count(_store: ReviewStore) -> int:
             with MemoryStore(self._path, readonly=True) as store:
                 return store.count()
 
-        return await self._read(count)
+        return await self._far.read(count)
 
     async def patterns(self) -> list[Pattern]:
         """What the rejections share."""
-        return await self._read(partial(patterns, self._store))
+        return await self._far.read(patterns)
 
     async def read_items(self, ids: Sequence[str], *, fresh: bool = False) -> list[ReviewItem]:
         """Lines by id, those that are gone left out; `fresh` takes the database's word over what is known."""
 
-        def read() -> list[ReviewItem]:
-            found = []
-            for id_ in ids:
-                try:
-                    found.append(self._store.item(id_))
-                except BadInput:
-                    continue
-            return found
+        def read(store: ReviewStore) -> list[ReviewItem]:
+            return store.items(ids)
 
-        for item in await self._read(read):
-            if fresh:
-                self.items[item.id] = item
-            else:
-                self.items.setdefault(item.id, item)
+        for item in await self._near.read(read):
+            if fresh or item.id not in self.items:
+                _token, fields = self._overlay.get(item.id, (None, {}))
+                self.items[item.id] = msgspec.structs.replace(item, **fields) if fields else item
         return [self.items[id_] for id_ in ids if id_ in self.items]
 
     async def read_detail(self, id_: str) -> bool:
         """Reads one conversation into `details`; False when the corpus has it no more."""
         try:
-            detail = await self._read(partial(self._store.detail, id_))
+            detail = await self._near.read(lambda store: store.detail(id_))
         except BadInput:
             return False
         self.details[id_] = detail
@@ -104,15 +96,39 @@ class CorpusReader:
             return None
         return msgspec.structs.replace(detail, item=self.items.get(id_, detail.item))
 
-    def lay_over(self, ids: Sequence[str], **fields: object) -> list[ReviewItem]:
-        """Gives lines other fields before the database has them; returns those that are known."""
+    def lay_over(self, token: object, ids: Sequence[str], **fields: object) -> list[ReviewItem]:
+        """Gives lines other fields before the database has them; returns those that are known. They hold, also
+        when the list is read again, until `settle` with the same token or a later decision."""
         changed = []
         for id_ in ids:
+            self._overlay[id_] = (token, {**self._overlay.get(id_, (None, {}))[1], **fields})
             item = self.items.get(id_)
             if item is not None:
                 self.items[id_] = item = msgspec.structs.replace(item, **fields)
                 changed.append(item)
         return changed
+
+    def settle(self, token: object, ids: Sequence[str]) -> None:
+        """What was laid over is on the disk, or never will be."""
+        for id_ in ids:
+            if self._overlay.get(id_, (None,))[0] is token:
+                del self._overlay[id_]
+
+
+class _Connected:
+    """A thread with its own connection."""
+
+    def __init__(self, workspace: Workspace, name: str) -> None:
+        self._store = ReviewStore(workspace.memory_db, readonly=True)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+
+    async def read(self, work: Callable[[ReviewStore], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._store)
+
+    def close(self) -> None:
+        self._store.interrupt()
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._store.close()
 
 
 def twin_of(detail: ReviewDetail) -> str:

@@ -176,7 +176,7 @@ class ReviewTab(Tab):
             self._twin_for = ""
             self.say(_("The twin is no longer in the corpus."), "watch")
 
-    async def show_now(self) -> bool:
+    async def show_now(self, *, again: bool = False) -> bool:
         """Puts the conversation under the cursor into the pane, reading it if it must; False when it cannot be
         read, or not soon."""
         id_ = self.table.cursor_id
@@ -185,7 +185,7 @@ class ReviewTab(Tab):
                 await asyncio.wait_for(self.reader.read_detail(id_), SHOWN_WITHIN_S)
         except (TimeoutError, H2QError, sqlite3.Error):
             return False
-        self.draw_detail()
+        self.draw_detail(again=again)
         return bool(id_) and self._shown_id == id_
 
     # Drawing
@@ -258,7 +258,7 @@ class ReviewTab(Tab):
     def can(self, row: Action) -> bool:
         detail = self.reader.detail(self.table.cursor_id)
         rules = {
-            "twin": detail is not None and bool(twin_of(detail)),
+            "twin": bool(self.table.ids) and (detail is None or bool(twin_of(detail))),
             "filter": self.funnel is not None and self.funnel.collected > 0,
         }
         return rules.get(row.verb, bool(self.table.ids) if row.verb in NEEDS_ROWS else True)
@@ -266,8 +266,9 @@ class ReviewTab(Tab):
     def action_skip(self) -> None:
         self.table.action_move(1)
 
-    def action_diff(self) -> None:
+    async def action_diff(self) -> None:
         """As it is trained on, or as it came, with what an edit changed."""
+        await self.show_now()
         self._raw = not self._raw
         detail = self.reader.detail(self.table.cursor_id)
         if self._raw and detail is not None:
@@ -275,14 +276,20 @@ class ReviewTab(Tab):
             self.turn_wanted = next(edited, -1)
         self.draw_detail(again=True)
 
-    def action_why(self) -> None:
+    async def action_why(self) -> None:
         """Every row of the ledger and every verdict, or the summary."""
+        await self.show_now()
         self._why = not self._why
         self.draw_detail(again=True)
         self.view.action_scroll_top()
 
-    def action_twin(self) -> None:
+    async def action_twin(self) -> None:
         """The conversation that this one duplicates, below it."""
+        await self.show_now()
+        detail = self.reader.detail(self.table.cursor_id)
+        if detail is None or not twin_of(detail):
+            self.say(_("It duplicates no other."))
+            return
         self._twin_for = "" if self._twin_for else self.table.cursor_id
         self.draw_detail(again=True)
 
