@@ -239,9 +239,12 @@ def texts_of(card: ModelCard) -> list[Path]:
 def told(card: ModelCard) -> str:
     """A new model in one sentence."""
     loss = _("unknown") if card.loss is None else f"{card.loss:.3f}"
-    return _("{name}: {bytes} bytes seen, loss {loss}").format(
-        name=card.name, bytes=f"{card.train_bytes:,}", loss=loss
+    words = (
+        _("{name}: {n} tokens seen, loss {loss}")
+        if card.base_path
+        else _("{name}: {n} bytes seen, loss {loss}")
     )
+    return words.format(name=card.name, n=f"{card.train_bytes:,}", loss=loss)
 
 
 def judge(ctx: RunContext, store: MemoryStore, course: Course, window: split.Window) -> ValidationReport:

@@ -29,6 +29,9 @@ def register(app: typer.Typer) -> None:
         model: str | None = typer.Option(
             None, "--model", help=_("Name, directory or ollama:TAG; without it, the model in use.")
         ),
+        adapter: str | None = typer.Option(
+            None, "--adapter", help=_("Name or directory of an adapter; --model then says on which base.")
+        ),
         system: str | None = typer.Option(None, "--system", help=_("What the model is told first.")),
         temperature: float = typer.Option(
             0.7, "--temperature", min=0.0, max=5.0, help=_("0: the likeliest every time.")
@@ -51,7 +54,7 @@ def register(app: typer.Typer) -> None:
         ws = common.workspace(create=False)
         talk = Talk(
             InferenceClient(ws),
-            _chosen(ws, model),
+            _with_adapter(ws, adapter, model) if adapter is not None else _chosen(ws, model),
             Sampling(temperature=temperature, top_p=top_p, max_bytes=max_bytes, seed=seed),
             system,
         )
@@ -111,7 +114,8 @@ class Talk:
 def _chosen(ws: object, model: str | None) -> str:
     """The model to talk to. Raises BadInput when there is none."""
     from engine.errors import BadInput
-    from engine.models.registry import find_model, in_use
+    from engine.models.answering import find_answering
+    from engine.models.registry import in_use
     from engine.paths import Workspace
 
     assert isinstance(ws, Workspace)
@@ -120,8 +124,22 @@ def _chosen(ws: object, model: str | None) -> str:
     name = (str(common.resolve(model)) if "/" in model else model) if model else in_use(ws)
     if name is None:
         raise BadInput(_("there is no model in use yet"), mend="h2q-tui demo")
-    find_model(ws, name)
+    find_answering(ws, name)
     return name
+
+
+def _with_adapter(ws: object, adapter: str, base: str | None) -> str:
+    """An adapter to talk to, on its own base or on the one named. Raises BadInput when it is none."""
+    from pathlib import Path
+
+    from engine.models.answering import adapter_on, find_adapter
+    from engine.paths import Workspace
+
+    assert isinstance(ws, Workspace)
+    folder = str(find_adapter(ws, str(common.resolve(adapter)) if "/" in adapter else adapter))
+    if base is None:
+        return folder
+    return adapter_on(folder, str(common.resolve(base)) if "/" in base or Path(base).is_dir() else base)
 
 
 async def _ask_each(talk: Talk, questions: list[str], *, keep: bool) -> None:

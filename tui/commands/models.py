@@ -83,6 +83,18 @@ def _row(card: ModelCard, used: str | None) -> str:
     return f"{mark} {card.name:<28} {card.mode:<8} {when}  {card.parameters / 1e6:5.1f} M{loss}{base}"
 
 
+def _reach(card: ModelCard) -> list[str]:
+    """How much it sees at once; of an adapter also what it stands on."""
+    if card.base_path:
+        return [
+            _("stands on: {path} ({format})").format(path=card.base_path, format=card.base_format or "?"),
+            _("context: trained on {tokens:,} tokens at once").format(tokens=card.context),
+        ]
+    # A 汉字 takes three bytes.
+    words = _("context: {bytes:,} bytes, about {characters:,} Chinese characters")
+    return [words.format(bytes=card.context, characters=card.context // 3)]
+
+
 def _lines(card: ModelCard, folder: str, used: str | None) -> list[str]:
     lineage = card.lineage
     lines = [
@@ -90,11 +102,8 @@ def _lines(card: ModelCard, folder: str, used: str | None) -> list[str]:
         _("kind: {mode}").format(mode=card.mode),
         _("base: {base}").format(base=card.base or _("none, from plain text")),
         _("made: {time}").format(time=time.strftime("%Y-%m-%d %H:%M", time.localtime(card.created_at))),
-        _("size: {n:.1f} million parameters").format(n=card.parameters / 1e6),
-        # A 汉字 takes three bytes.
-        _("context: {bytes:,} bytes, about {characters:,} Chinese characters").format(
-            bytes=card.context, characters=card.context // 3
-        ),
+        _("size: {n:.2f} million parameters").format(n=card.parameters / 1e6),
+        *_reach(card),
         _("learned: {n} conversations, {texts} text files").format(
             n=len(lineage.conversations), texts=len(lineage.texts)
         ),
