@@ -135,6 +135,14 @@ _TRAIN = _rows(
     ),
     Action("train.run_before", "[", N_("run before"), "train", palette=False),
     Action("train.run_after", "]", N_("run after"), "train", palette=False),
+    Action(
+        "train.second",
+        "v",
+        N_("second panel"),
+        "train",
+        "h2q-tui runs show ID --plot",
+        help=N_("Learning rate, what happened to the run, cycles of an evolution."),
+    ),
     Action("train.scale", "Y", N_("log scale"), "train", help=N_("Loss on a logarithmic axis, or linear.")),
 )
 

@@ -52,7 +52,10 @@ class HeldText:
     def quotes(self, text: str) -> bool:
         """Whether `text` has a run of `QUOTE` folded bytes that stands in what is kept back."""
         runs = _runs(fold(text).encode("utf-8", "replace"))
-        return bool(len(runs) and np.isin(runs, self._runs).any())
+        if not len(runs) or not len(self._runs):
+            return False
+        places = np.searchsorted(self._runs, runs)
+        return bool((self._runs[np.minimum(places, len(self._runs) - 1)] == runs).any())
 
     def touching(self, rows: Sequence[Made]) -> Touching:
         """Which rows share words with what is kept back."""

@@ -25,6 +25,8 @@ SHARES = {Way.ANSWERED: 0.4, Way.RETRIEVED: 0.35, Way.RECOMBINED: 0.25}
 """Of the room for new rows; what one way leaves the next ones take."""
 LEAST_ROOM = 48
 """Trained bytes below which no further row is looked for."""
+AT_ONCE, MOST_TRIED = 128, 8192
+"""Rows compared with what is held back at once, and in all."""
 TEXT_EVERY = 3
 """Of so many recombined rows one is a passage of a text."""
 
@@ -112,20 +114,33 @@ def _apart(candidates: Iterator[Made], held: HeldText, room: int) -> tuple[list[
     """(rows that fill `room` and touch nothing held back, rows left out for that), each once by its words."""
     kept: list[Made] = []
     seen: set[str] = set()
-    left_out = 0
-    while room >= LEAST_ROOM and (batch := list(islice(candidates, 256))):
+    left_out = tried = 0
+    while room >= LEAST_ROOM and tried < MOST_TRIED:
+        batch = _filling(candidates, room, seen)
+        if not batch:
+            break
         touching = held.touching(batch).rows
-        for number, row in enumerate(batch):
-            size, words = material.trained_bytes(row.messages), material.words_of(row)
-            if not 0 < size <= room or words in seen:
-                continue
-            if number in touching:
-                left_out += 1
-                continue
-            seen.add(words)
-            kept.append(row)
-            room -= size
+        free = [row for number, row in enumerate(batch) if number not in touching]
+        kept += free
+        room -= sum(material.trained_bytes(row.messages) for row in free)
+        left_out += len(touching)
+        tried += len(batch)
     return kept, left_out
+
+
+def _filling(candidates: Iterator[Made], room: int, seen: set[str]) -> list[Made]:
+    """The next rows that fit into `room` together, up to `AT_ONCE`; their words go into `seen`."""
+    found: list[Made] = []
+    for row in candidates:
+        size, words = material.trained_bytes(row.messages), material.words_of(row)
+        if not 0 < size <= room or words in seen:
+            continue
+        seen.add(words)
+        found.append(row)
+        room -= size
+        if room < LEAST_ROOM or len(found) == AT_ONCE:
+            break
+    return found
 
 
 def _mingled(rows: Iterator[Made], passages: Iterator[Made]) -> Iterator[Made]:

@@ -13,7 +13,7 @@ from engine.runs.events import Record, RunStatus
 from engine.runs.series import Series
 from engine.runs.spec import RunSpec
 from engine.runs.summary import RunSummary
-from engine.runs.words import cycle_words, describe, governor_words, recovery_words
+from engine.runs.words import cycle_words, describe, governor_words, recovery_words, status_word
 
 LOG_LINES = 2000
 _KEPT = 500
@@ -227,7 +227,7 @@ class RunView:
 
     def _on_status(self, event: e.StatusChanged, t: float) -> None:
         if event.status is RunStatus.PAUSED:
-            self._mark(event.status.value, t)
+            self._mark(status_word(event.status), t)
         self.status, self.reason = event.status, event.reason
 
     def _on_stage(self, event: e.Stage, t: float) -> None:

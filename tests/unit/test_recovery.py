@@ -170,7 +170,7 @@ def test_an_error_that_passes_is_tried_again_and_told(
     run(ctx, tmp_path, recipe(3))
     (told,) = events(ctx, Recovery)
     assert (told.cause, told.action, told.detail) == ("file", "retried", "Input/output error")
-    assert ctx.view.marks == []
+    assert [mark.kind for mark in ctx.view.marks] == ["recovery"], "shown on the curve"
 
 
 def test_what_does_not_pass_is_raised_at_once_or_after_the_last_attempt() -> None:

@@ -14,14 +14,22 @@ from dataclasses import dataclass, field
 from textual import events
 from textual.content import Content, Span
 
+from engine.runs.view import Mark, MarkKind
 from tui.text import plain
 from tui.widgets.lines import Lines
+from tui.widgets.marks import ASCII, SIGNS, on_curve
 
 MAX_POINTS = 200
 LABEL = 6
 """Cells of an axis label, so that the canvas never shifts sideways."""
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
-_ASCII = str.maketrans({"│": "|", "┤": "+", "└": "+", "┬": "+", "─": "-", "┼": "+", "•": "o", "▼": "v"})
+_ASCII = str.maketrans({"│": "|", "┤": "+", "└": "+", "┬": "+", "─": "-", "┼": "+", "•": "o"})
+_BORDER = "┊"
+"""Drawn below the sign of a cycle where the canvas is empty: what lies left of it was learnt before."""
+
+
+_WARNING = frozenset((SIGNS[MarkKind.RECOVERY], SIGNS[MarkKind.GOVERNOR]))
+_ACCENT = frozenset((SIGNS[MarkKind.COMMAND], SIGNS[MarkKind.CYCLE], SIGNS[MarkKind.CHECKPOINT]))
 
 
 @dataclass(frozen=True)
@@ -128,20 +136,20 @@ class Plot(Lines, can_focus=True):
         self.ascii_only = ascii_only
         self._x_axis = x_axis
         self._curves: tuple[Curve, ...] = ()
-        self._marks: tuple[float, ...] = ()
+        self._marks: tuple[Mark, ...] = ()
         self._x_end = 0.0
         self._log = False
         self._y: Range | None = None
 
     def show_curves(
-        self, curves: Sequence[Curve], *, x_end: float = 0.0, log: bool = False, marks: Sequence[float] = ()
+        self, curves: Sequence[Curve], *, x_end: float = 0.0, log: bool = False, marks: Sequence[Mark] = ()
     ) -> None:
         """`x_end` is where the axis ends even before the data does (the last step of a run); `log` makes the
-        y axis logarithmic; `marks` are places on the x axis that something explains."""
+        y axis logarithmic; `marks` say what happened where: their signs stand above the curve, checkpoints below it."""
         if log != self._log:
             self._y = None
         self._curves, self._x_end, self._log = tuple(curves), x_end, log
-        self._marks = tuple(marks)
+        self._marks = tuple(on_curve(marks))
         self._draw()
 
     def clear(self, empty: str | None = None) -> None:
@@ -214,11 +222,16 @@ class Plot(Lines, can_focus=True):
         else:
             figure.xaxes(False, False)
             figure.xticks([])
+        signs = ASCII if self.ascii_only else SIGNS
         for mark in self._marks:
-            if 0 <= mark <= end:
-                figure.text("▼", mark, self._y.high, alignment="center")
+            if 0 <= mark.step <= end:
+                low = mark.kind is MarkKind.CHECKPOINT
+                place = self._y.low if low else self._y.high
+                figure.text(signs[mark.kind], mark.step, place, alignment="center")
         lines = _bare(figure.build()).split("\n")[:height]
-        return [line.translate(_ASCII) for line in lines] if self.ascii_only else lines
+        if self.ascii_only:
+            return [line.translate(_ASCII) for line in lines]
+        return _with_borders(lines, SIGNS[MarkKind.CYCLE]) if lines else lines
 
     def _styled(self, line: str) -> Content:
         """The frame is dim, dots of a second curve stand out, the curve has the accent."""
@@ -228,8 +241,10 @@ class Plot(Lines, can_focus=True):
                 style = "$text-accent"
             elif character == "o":
                 style = "bold $text-warning"
-            elif character == "▼":
+            elif character in _WARNING:
                 style = "$text-warning"
+            elif character in _ACCENT:
+                style = "$text-accent"
             else:
                 style = "$foreground-muted"
             if spans and spans[-1].style == style and spans[-1].end == place:
@@ -237,6 +252,22 @@ class Plot(Lines, can_focus=True):
             else:
                 spans.append(Span(place, place + 1, style))
         return Content(line, spans)
+
+
+def _with_borders(lines: list[str], sign: str) -> list[str]:
+    """A dotted line below each `sign` of the first line, in the cells that are empty."""
+    columns = [column for column, character in enumerate(lines[0]) if character == sign]
+    if not columns:
+        return lines
+    drawn = [lines[0]]
+    for line in lines[1:]:
+        cells = list(line)
+        inside = any(axis in line[: LABEL + 2] for axis in "│┤")
+        for column in columns:
+            if inside and column < len(cells) and cells[column] == " ":
+                cells[column] = _BORDER
+        drawn.append("".join(cells))
+    return drawn
 
 
 def _bare(text: str) -> str:

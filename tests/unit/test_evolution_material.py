@@ -1,0 +1,202 @@
+"""New material: made from documents as they are, kept apart from held-out text, never more than half of a batch."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.corpus.overlap import Overlap
+from engine.evolution import dataset, material
+from engine.evolution.apart import HeldText
+from engine.evolution.batches import FlooredBatches
+from engine.evolution.dataset import mix
+from engine.evolution.made import PREFIX, REAL_FLOOR, Made, Way, is_made
+from engine.evolution.pieces import halves, passages, sentences
+from engine.inference.torch_backend import NativeModel
+from engine.models.card import Lineage
+from engine.models.template import ChatMessage, windows
+from engine.training.conversations import DatasetRow, WindowSet, read_dataset
+from engine.training.settings import Phase
+from tests.models import talk, tiny_model
+from tests.unit.training_run import tiny
+
+ZH = "清晨的集市刚刚开门。卖菜的老人把青菜摆在木板上！水珠还挂在叶子上吗？是的，还挂着。"
+EN = "The ferry leaves at noon. It carries cars and bicycles. Nobody waits for latecomers."
+HELD = "灯塔的看守人每天傍晚都在日志里写上一行字，无论那天有没有发生什么事情。"
+
+
+def turns(*texts: str) -> list[ChatMessage]:
+    return [ChatMessage(role="ua"[i % 2] == "u" and "user" or "assistant", content=t) for i, t in enumerate(texts)]
+
+
+def row(id_: str, *texts: str) -> DatasetRow:
+    return DatasetRow(id_, turns(*texts))
+
+
+def rows(count: int) -> list[DatasetRow]:
+    """Conversations about hotels that are like each other and no two the same, one in two of two exchanges."""
+    found = []
+    for n in range(count):
+        name = "".join(chr(0x4E00 + (n * 7919 + k * 104729) % 18000) for k in range(6))
+        texts = [f"请问{name}酒店在哪里？", f"{name}酒店在河边第{n}条街上。它离车站不远。走路十分钟就到了。"]
+        if n % 2:
+            texts += [f"{name}酒店多少钱一晚？", f"{name}酒店一晚{n + 100}元，含早餐，可以取消。"]
+        found.append(row(f"c{n}", *texts))
+    return found
+
+
+@given(st.text(max_size=300))
+def test_sentences_joined_are_the_text_again(text: str) -> None:
+    assert "".join(sentences(text)) == text
+
+
+@pytest.mark.parametrize("text", [ZH, EN])
+def test_chinese_and_english_are_cut_at_sentence_ends(text: str) -> None:
+    parts = sentences(text)
+    assert len(parts) >= 3 and all(part.strip()[-1] in "。！？." for part in parts)
+    first, second = halves(text) or ("", "")
+    assert first and second and first + second == text.replace(" It", "It").replace(" Nobody", "Nobody") or " " in text
+    assert all(len(piece.encode()) <= 60 or len(sentences(piece)) == 1 for piece in passages(text, 60))
+
+
+def test_one_sentence_has_no_halves() -> None:
+    assert halves("没有标点的一句话") is None
+
+
+def test_a_later_part_of_a_conversation_is_made_of_its_own_turns() -> None:
+    source = row("a", "一号问题在这里", "一号回答在这里", "二号问题在这里", "二号回答在这里", "三号问题", "三号回答在这里")
+    (made,) = material.recombined([source], random.Random(1))
+    assert made.way is Way.RECOMBINED and made.made_from == ["a"] and is_made(made.id)
+    assert made.messages[0].role == "user" and made.messages[0].content != "一号问题在这里"
+    words = [message.content for message in source.messages]
+    at = words.index(made.messages[0].content)
+    assert [message.content for message in made.messages] == words[at : at + len(made.messages)]
+
+
+def test_an_answer_alone_goes_on_from_its_first_half() -> None:
+    (made,) = material.recombined([row("a", "集市怎么样？", ZH)], random.Random(0))
+    given_, asked, learnt = made.messages[1:]
+    assert not given_.train and given_.content + learnt.content == ZH
+    assert asked.content == "请继续。" and learnt.train
+
+
+def test_retrieval_finds_what_is_about_the_same_in_chinese() -> None:
+    found = [
+        row("hotel1", "河边酒店的早餐几点开始？", "河边酒店的早餐七点开始，十点结束。"),
+        row("hotel2", "河边酒店可以带狗入住吗？", "河边酒店可以带狗入住，要另付三十元。"),
+        row("moon", "月亮为什么会有圆缺变化？", "因为太阳照亮月亮的那一面随时间转动。"),
+        row("code", "How do I sort a list?", "Call sorted on it; it returns a new list."),
+    ]
+    made = {one.made_from[0]: one for one in material.retrieved(found, random.Random(0))}
+    assert made["hotel1"].made_from == ["hotel1", "hotel2"]
+    assert [message.train for message in made["hotel1"].messages] == [False, False, True, True]
+    assert "moon" not in made and "code" not in made
+
+
+def test_the_general_tail_of_a_text_is_never_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    body = "".join(f"第{n}天的早上下了一点小雨。到了中午天就晴了。晚上又起了风，吹了一夜。" for n in range(400))
+    tail = "秘密的结尾不该出现。" * 60
+    file.write_text(body[: 9 * len(tail)] + tail, encoding="utf-8")
+    made = list(material.from_texts([file, tmp_path / "missing.txt"], random.Random(0)))
+    assert made and all(one.made_from == [str(file)] for one in made)
+    assert not any("秘密的结尾" in message.content for one in made for message in one.messages)
+
+
+def planted(*texts: str) -> Made:
+    return Made(f"{PREFIX}x", "", turns(*texts), ["a"], Way.RECOMBINED)
+
+
+@pytest.mark.parametrize(
+    ("texts", "how"),
+    [
+        (("他做什么？", HELD), "exact"),
+        (("他做什么？", HELD.replace("每天", "天天")), "near"),
+        (("他做什么？", "我读到这样一段话：" + HELD + "后面还有很多别的内容，和这段话没有任何关系。" * 3), "quoting"),
+        (("灯塔有多高？", "大约三十米，夜里能照得很远。"), ""),
+    ],
+)
+def test_planted_held_out_text_is_found_however_it_is_hidden(texts: tuple[str, ...], how: str) -> None:
+    held = HeldText([turns("看守人写什么？", HELD)])
+    touching = held.touching([planted(*texts)])
+    assert bool(touching.rows) == bool(how)
+    if how:
+        assert 0 in getattr(touching, how)
+
+
+def test_general_text_is_never_quoted() -> None:
+    held = HeldText([], [EN * 3])
+    assert held.touching([planted("Say it.", "Well: " + EN)]).quoting == {0}
+
+
+def write_rows(path: Path, found: list[DatasetRow]) -> Path:
+    path.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in found))
+    return path
+
+
+@pytest.fixture(scope="module")
+def champion() -> NativeModel:
+    return NativeModel(tiny_model([talk("你好", "好")], steps=2))
+
+
+def test_a_dataset_keeps_its_real_share_and_touches_nothing_held_back(tmp_path: Path, champion: NativeModel) -> None:
+    real = rows(40)
+    stolen = row("stolen", *[message.content for message in real[3].messages[2:]])
+    held = HeldText([stolen.messages])
+    source = write_rows(tmp_path / "real.jsonl", real)
+    mixed = mix(source, Lineage(), [], held, champion, tmp_path / "mix.jsonl", real_share=0.7, answers=2, seed=1)
+    written = list(read_dataset(mixed.path))
+    new = [one for one in written if is_made(one.id)]
+    assert new and [one.id for one in written if not is_made(one.id)] == [one.id for one in real]
+    assert mixed.figures.real_share >= 0.69 and mixed.figures.overlapping >= 1
+    assert (mixed.figures.overlap_exact, mixed.figures.overlap_near) == (0, 0)
+    assert not any(held.quotes(message.content) for one in new for message in one.messages)
+    assert mixed.lineage.dataset_sha256 == mixed.sha256
+
+
+def test_what_slips_through_the_filter_stops_the_cycle(
+    tmp_path: Path, champion: NativeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = rows(20)
+    held = HeldText([one.messages[2:] for one in real if len(one.messages) > 2])
+    monkeypatch.setattr(dataset, "_apart", lambda candidates, _held, _room: (list(candidates), 0))
+    with pytest.raises(Overlap, match="made:"):
+        mix(
+            write_rows(tmp_path / "r.jsonl", real), Lineage(), [], held, champion, tmp_path / "m.jsonl",
+            real_share=0.5, answers=0, seed=0,
+        )  # fmt: skip
+    assert not (tmp_path / "m.jsonl").exists()
+
+
+def test_the_same_seed_makes_the_same_dataset(tmp_path: Path, champion: NativeModel) -> None:
+    source = write_rows(tmp_path / "r.jsonl", rows(12))
+    one, other, third = (
+        mix(source, Lineage(), [], HeldText([]), champion, tmp_path / f"{n}.jsonl", real_share=0.6, answers=1, seed=s)
+        for n, s in enumerate((4, 4, 5))
+    )
+    assert one.sha256 == other.sha256 != third.sha256
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    real=st.lists(st.integers(1, 90), min_size=1, max_size=30),
+    made=st.lists(st.integers(1, 90), max_size=40),
+    epoch=st.integers(0, 3),
+)
+def test_at_least_half_of_every_batch_is_real_and_every_real_window_comes_once(
+    real: list[int], made: list[int], epoch: int
+) -> None:
+    sizes = [(f"r{n}", size) for n, size in enumerate(real)] + [(f"{PREFIX}{n}", size) for n, size in enumerate(made)]
+    cut = [window for _name, size in sizes for window in windows(talk("q", "x" * size), 128)]
+    data = WindowSet(cut, [name for name, _size in sizes])
+    batches = FlooredBatches(data, None, tiny(Phase.NATIVE), 128, 4096)
+    plan = batches._plan(epoch)
+    drawn = [int(member) for members in plan for member in members]
+    assert sorted(member for member in drawn if member < len(real)) == list(range(len(real)))
+    assert len(drawn) == len(set(drawn))
+    assert min(batches.shares(epoch)) >= REAL_FLOOR
