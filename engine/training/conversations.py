@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -69,8 +69,8 @@ class WindowSet:
         self.cut = sum(window.cut for window in conversations)
 
     @classmethod
-    def of_dataset(cls, path: Path, context: int) -> WindowSet:
-        """Windows of at most `context` tokens of every row.
+    def of_dataset(cls, path: Path, context: int, repeats: Mapping[str, int] | None = None) -> WindowSet:
+        """Windows of at most `context` tokens of every row; `repeats` says which rows come several times.
 
         Raises BadInput for a broken row or when no byte would be trained, NotEnoughData without rows.
         """
@@ -79,7 +79,8 @@ class WindowSet:
         names: list[str] = []
         for row in read_dataset(path):
             rows += 1
-            found += [window for window in windows(row.messages, context) if any(window.train[1:])]
+            made = [window for window in windows(row.messages, context) if any(window.train[1:])]
+            found += made * (repeats or {}).get(row.id, 1)
             names += [row.id] * (len(found) - len(names))
         if rows == 0:
             raise NotEnoughData(

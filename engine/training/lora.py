@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ from engine.training.lora_job import LoraJob
 from engine.training.lora_model import AdapterModel
 from engine.training.native import TrainingDataset, merge
 from engine.training.phase import find_resume, memory_budget, start
+from engine.training.replay import replayed
 from engine.training.scratch import digest_of
 from engine.training.settings import Recipe, Stretch
 from engine.training.text_files import file_sha256, languages_of
@@ -41,6 +43,9 @@ from engine.training.text_files import file_sha256, languages_of
 if TYPE_CHECKING:
     from engine.models.chat_format import ChatFormat
     from engine.runs.context import RunContext
+
+
+GGUF_ADAPTER = "adapter.gguf"
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ def train_lora(
         device=found.device,
         kind=LoraJob,
     )
+    assert isinstance(job, LoraJob)
     job.chat = found.chat
     if how.recompute:
         job.state.recompute = learner.recompute = True
@@ -126,7 +132,16 @@ def train_lora(
         loss=job.state.loss,
         lineage=merge(old.lineage if old is not None else Lineage(), dataset.lineage, {}, recipe.digest()),
     )
-    return save_adapter(out, peft, card)
+    return save_adapter(out, peft, card, partial(_write_gguf, base, card.name) if base.is_gguf else None)
+
+
+def _write_gguf(base: Base, name: str, folder: Path) -> None:
+    """The adapter for Ollama and llama.cpp beside the one for PEFT: a few megabytes on the file as it is."""
+    from engine.models.export.gguf_adapter import write_gguf_adapter
+    from engine.models.export.weights import read_adapter
+    from engine.models.gguf_reader import open_gguf
+
+    write_gguf_adapter(folder / GGUF_ADAPTER, open_gguf(base.path).config, read_adapter(folder), name=name)
 
 
 def _prepare(
@@ -152,8 +167,9 @@ def _prepare(
         bf16_fast=fast,
     )
     digests = {"base": base.sha256, "data": file_sha256(dataset.path)}
-    if base.adapter is not None and (card := adapter_card(base.adapter)) is not None:
-        digests["adapter"] = card.weights_sha256
+    learnt = adapter_card(base.adapter) if base.adapter is not None else None
+    if learnt is not None:
+        digests["adapter"] = learnt.weights_sha256
     if old is not None:
         how = _as_it_was(how, recipe, base, old.bf16, old.dataset_sha256, digests)
     ctx.log(
@@ -167,7 +183,8 @@ def _prepare(
     chat = load_chat_format(base)
     if chat.own_template:
         ctx.log(_("the model has no chat template: a plain one stands in"), "warning")
-    data = render_windows(read_dataset(dataset.path), chat, how.context)
+    repeats = replayed(ctx, dataset.path, learnt.lineage.conversations if learnt is not None else ())
+    data = render_windows(read_dataset(dataset.path), chat, how.context, repeats)
     ctx.log(
         _("{count} windows with {trained} tokens of answers to learn, {cut} bytes beyond the context").format(
             count=len(data), trained=data.trained, cut=data.cut

@@ -18,7 +18,8 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, t
     Logits are made for a few tokens at a time, and once more in the backward pass, so that memory does not
     grow with tokens times vocabulary (as in Liger's fused linear cross-entropy, arXiv 2410.10989).
     """
-    losses: Tensor = _Chunked.apply(hidden, weight, bias, targets)
+    apply: Any = _Chunked.apply
+    losses: Tensor = apply(hidden, weight, bias, targets)
     return losses
 
 
@@ -67,4 +68,7 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def _chunks(hidden: Tensor, targets: Tensor, vocab: int) -> zip[tuple[Tensor, Tensor]]:
     rows = max(1, CHUNK_BYTES // (4 * vocab))
-    return zip(hidden.split(rows), targets.split(rows), strict=True)
+    starts = range(0, len(hidden), rows)
+    return zip(
+        [hidden[at : at + rows] for at in starts], [targets[at : at + rows] for at in starts], strict=True
+    )

@@ -26,6 +26,7 @@ from engine.training.phase import (
     tell_size,
     text_stream,
 )
+from engine.training.replay import replayed
 from engine.training.scratch import digest_of
 from engine.training.settings import Recipe, Stretch
 from engine.training.stream import TextStream
@@ -74,7 +75,8 @@ def train_native(
     recipe = msgspec.structs.replace(
         recipe, stretches=(Stretch(until=1.0, context=context, batch=recipe.stretches[-1].batch),)
     )
-    data = WindowSet.of_dataset(dataset.path, context)
+    repeats = replayed(ctx, dataset.path, card.lineage.conversations)
+    data = WindowSet.of_dataset(dataset.path, context, repeats)
     tell_size(ctx, model.config, model.parameters_count())
     ctx.log(
         _("{count} windows with {trained} bytes of answers to learn, {cut} bytes beyond the context").format(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from engine.errors import BadInput
 from engine.i18n import _
@@ -27,8 +27,6 @@ from engine.training.stream import TextStream
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext
-
-J = TypeVar("J", bound=Job)
 
 
 def find_resume(ctx: RunContext, recipe: Recipe, resume: Path | None) -> Checkpoint | None:
@@ -105,8 +103,8 @@ def start(
     budget: Budget,
     resumed: Checkpoint | None,
     device: Device | None = None,
-    kind: type[J] = Job,  # type: ignore[assignment]
-) -> J:
+    kind: type[Job] = Job,
+) -> Job:
     """The job of a phase, of class `kind`: from the beginning, or exactly where `resumed` stands.
 
     `device` is what the model was loaded for; None: it is chosen here.

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.corpus.dataset import HeldOut
+from engine.i18n import _
 from engine.training.conversations import DatasetRow, read_dataset
+
+if TYPE_CHECKING:
+    from engine.runs.context import RunContext
 
 SAMPLE = 40
 """Older conversations that forgetting is measured on, at most."""
@@ -35,6 +40,22 @@ def repeats_of(rows: Iterable[DatasetRow], older: Collection[str]) -> dict[str, 
         return {}
     times = -(-sizes[False] // sizes[True])
     return dict.fromkeys(names, times)
+
+
+def replayed(ctx: RunContext, dataset: Path, older: Collection[str]) -> dict[str, int]:
+    """`repeats_of` a dataset, said in the log. Raises BadInput for a broken one."""
+    if not older:
+        return {}
+    known, rows = frozenset(older), list(read_dataset(dataset))
+    found = repeats_of(rows, known)
+    count = sum(row.id in known for row in rows)
+    if count:
+        ctx.log(
+            _("replay: {older} older conversations, {times} times an epoch, beside {new} new ones").format(
+                older=count, times=max(found.values(), default=1), new=len(rows) - count
+            )
+        )
+    return found
 
 
 def sample_of_older(dataset: Path, older: Collection[str]) -> list[HeldOut]:
