@@ -41,6 +41,11 @@ def _(text: str) -> str:
     return _catalog.gettext(text) if text else ""
 
 
+def colon(head: str, tail: str) -> str:
+    """`head: tail`, with the colon of the language in use."""
+    return _("{head}: {tail}").format(head=head, tail=tail)
+
+
 def n_(one: str, many: str, count: int) -> str:
     """`one` or `many`, as `count` asks; format it with `.format(n=count)`."""
     return _catalog.ngettext(one, many, count)

@@ -91,6 +91,8 @@ def _help_of(command: Any, ctx: typer.Context) -> str:
         record = param.get_help_record(ctx)
         if record is not None:
             name, text = record
+            for typed, word in _TYPES:
+                name = name.replace(typed, word if param.param_type_name == "option" else "")
             if "--help" in param.opts:
                 text = _("Show this help and leave.")
             for english, words in (("[required]", _("[required]")), ("[default: ", _("[default: "))):
@@ -146,6 +148,16 @@ def dress(app: typer.Typer) -> None:
         if group.typer_instance is not None:
             dress(group.typer_instance)
 
+
+_TYPES = (
+    (" <list[str]>", " TEXT…"),
+    (" <str>", " TEXT"),
+    (" <int range>", " N"),
+    (" <int>", " N"),
+    (" <float range>", " X"),
+    (" <float>", " X"),
+)
+"""What typer calls the values of options, and what a person calls them; an argument has its own name."""
 
 _SENTENCES: tuple[tuple[str, str], ...] = (
     (

@@ -42,7 +42,7 @@ from engine.inference.protocol import (
     socket_path,
 )
 from engine.paths import Workspace
-from engine.runs import lock, offline
+from engine.runs import lock, offline, sockets
 
 EXIT_S = 2 * models.IDLE_S
 """Without a request for this long the service ends; the next one starts it again."""
@@ -61,6 +61,8 @@ def main(data_dir: str) -> int:
         print(f"{ws.runtime} belongs to another user", file=sys.stderr)
         return 4
     ws.runtime.chmod(0o700)
+    os.utime(ws.runtime)
+    sockets.sweep(ws.runtime)
     held = lock.take(lock_path(ws))
     if held is None:
         return 0

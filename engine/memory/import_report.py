@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.i18n import N_, _, n_
+from engine.i18n import N_, _, colon, n_
 
 REASONS = {
     "another key": N_("another key"),
@@ -94,8 +94,9 @@ def points_line(report: ImportReport) -> str:
 
 def reason_words(reason: str) -> str:
     """A `Skipped.reason` in the person's language; what follows a colon is a name from the file."""
-    head, colon, name = reason.partition(": ")
-    return _(REASONS.get(head, head)) + (f": {name}" if colon else "")
+    head, mark, name = reason.partition(": ")
+    words = _(REASONS.get(head, head))
+    return colon(words, name) if mark else words
 
 
 def nothing_in(reasons: dict[str, int]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from engine.atomic import fsync_dir
 from engine.errors import BadInput, UsageProblem
 from engine.i18n import _
-from engine.models.registry import NAME, in_use
+from engine.models.registry import NAME, in_use, list_models
 from engine.paths import Workspace
 
 
@@ -23,8 +23,19 @@ def check_removable(ws: Workspace, name: str) -> None:
     if in_use(ws) == name:
         raise UsageProblem(
             _("{name} is in use; another one must take its place first").format(name=name),
-            mend="h2q-tui rollback --list",
+            mend=_successor(ws, name),
         )
+
+
+def _successor(ws: Workspace, name: str) -> str:
+    """The command after which another model, or none, is in use: it works for a damaged one too."""
+    from engine.validation.promotion import backups
+
+    for backup in backups(ws):
+        if backup.readable and backup.model != name and (not backup.model or _folder(ws, backup.model)):
+            return f"h2q-tui rollback --to {backup.stamp}"
+    other = next((card.name for card in list_models(ws) if card.name != name), None)
+    return f"h2q-tui promote {other}" if other else "h2q-tui train"
 
 
 def remove_model(ws: Workspace, name: str) -> None:

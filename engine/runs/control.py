@@ -58,6 +58,8 @@ def own_folder(folder: Path) -> None:
         raise UsageProblem(_("the folder for sockets belongs to somebody else: {path}").format(path=folder))
     if stat.S_IMODE(found.st_mode) != 0o700:
         folder.chmod(0o700)
+    # Whoever sweeps dead folders beside it leaves a young one alone.
+    os.utime(folder)
 
 
 async def send(run: RunDir, name: str, value: str = "", timeout: float = 5.0) -> Reply:  # noqa: ASYNC109

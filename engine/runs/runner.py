@@ -30,6 +30,7 @@ from engine.runs.context import Outcome, RunContext
 from engine.runs.events import Finished, Record, RunStatus, Started
 from engine.runs.journal import JournalWriter
 from engine.runs.rundir import RunDir, point_to_checkpoints
+from engine.runs.since import is_scheduled
 from engine.runs.spec import RunKind
 
 KINDS: dict[str, str] = {
@@ -126,6 +127,11 @@ def _carry_out(context: RunContext, code: str) -> Finished:
         return Finished(status=RunStatus.STOPPED, exit_code=Interrupted.exit_code, error=str(problem))
     except NotEnoughData as problem:
         return Finished(status=RunStatus.SKIPPED, exit_code=problem.exit_code, error=str(problem))
+    except Busy as problem:
+        if is_scheduled(context.run_dir):
+            # Nobody sits before it, and the run that it met does its work: no failure for what started it.
+            return Finished(status=RunStatus.SKIPPED, exit_code=0, error=str(problem))
+        return Finished(status=RunStatus.FAILED, exit_code=problem.exit_code, error=str(problem))
     except H2QError as problem:
         _keep_traceback(context.run_dir)
         return Finished(status=RunStatus.FAILED, exit_code=problem.exit_code, error=str(problem))

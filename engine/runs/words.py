@@ -199,7 +199,7 @@ def governor_cause(event: e.Governor) -> str:
         "allocation": _("memory could not be had at {used} MB of {budget} MB"),
         "set": _("as asked; {used} MB used"),
         "cgroup": _("the limit of the system has changed; {used} MB used"),
-        "pressure": _("all programs waited for memory {value} % of ten seconds, bound {bound} %"),
+        "pressure": _("programs waited for memory {value} % of ten seconds, bound {bound} %"),
         "level": _("memory pressure of macOS at level {value}, bound {bound}"),
         "battery": _("battery at {value} %, bound {bound} %"),
         "temperature": _("processor at {value} °C, bound {bound} °C"),

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from hashlib import sha256
@@ -55,6 +56,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     language: str = "en"
     installed_at: float
     """Seconds since the epoch."""
+    flags: tuple[str, ...] = ()
+    """More of `train`, as they were given after `--`."""
 
     @property
     def tag(self) -> str:
@@ -64,7 +67,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def train(self) -> list[str]:
         """The command that is run at the time."""
-        return [*self.program, "train", "--run-once", *self._common]
+        return [*self.program, "train", "--run-once", *self._common, *self.flags]
 
     @property
     def catch_up(self) -> list[str]:
@@ -77,9 +80,17 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_schedule(
-    ws: Workspace, every: Every, at: str, day: str, by: By, *, language: str, now: float
+    ws: Workspace,
+    every: Every,
+    at: str,
+    day: str,
+    by: By,
+    *,
+    language: str,
+    now: float,
+    flags: Sequence[str] = (),
 ) -> Schedule:
-    """Raises UsageProblem for a time or day that is none, BadInput for a path that no such file can hold."""
+    """`flags` are more of `train`, checked by who knows them. Raises UsageProblem for a time or day that is none, BadInput for a path that no such file can hold."""
     time = _TIME.fullmatch(at.strip())
     if time is None:
         raise UsageProblem(
@@ -94,7 +105,7 @@ def make_schedule(
         )
     program, environment = own_program()
     root = str(ws.root.resolve())
-    for word in (root, *program):
+    for word in (root, *program, *flags):
         if any(ord(sign) < 32 or sign in "\\\x7f" for sign in word):
             raise BadInput(
                 _("a path with a backslash or a control character cannot be scheduled"), path=Path(word)
@@ -110,6 +121,7 @@ def make_schedule(
         environment=environment,
         language=language,
         installed_at=now,
+        flags=tuple(flags),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -137,3 +138,9 @@ def test_chinese_help_fits_eighty_cells() -> None:
 
     told = h2q("--help", "--lang", "zh", COLUMNS="80")
     assert max(width(line) for line in told.stdout.splitlines()) <= 80
+
+
+def test_no_help_names_a_type_of_the_program() -> None:
+    for words, command in paths():
+        told = command.get_help(command.make_context("h2q-tui", ["x"], resilient_parsing=True))
+        assert not re.search(r"<(?:list|str|int|float)", told), words

@@ -53,10 +53,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def h2q(home: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*words: str, code: int = 0) -> Any:
+    def run(*words: str, code: int = 0, after: tuple[str, ...] = ()) -> Any:
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:
-            cli.main([*words, "--data-dir", str(home / "我的 工作区"), "--lang", "en", "--json"])
+            cli.main([*words, "--data-dir", str(home / "我的 工作区"), "--lang", "en", "--json", *after])
         out = capsys.readouterr()
         assert left.value.code == code, out
         return json.loads(out.out)
@@ -198,3 +198,29 @@ def test_a_workspace_that_is_gone_is_not_trained_on(home: Path, h2q: Run) -> Non
     h2q("schedule", "daily")
     h2q("reset", "--all", "--yes")
     assert (home / "crontab").read_text() == OTHERS
+
+
+def test_what_stands_after_two_dashes_is_given_to_every_run(home: Path, h2q: Run) -> None:
+    put(home, "crontab", CRONTAB)
+    told = h2q("schedule", "weekly", after=("--", "--max-minutes", "60", "--recipe", "fast"))
+    assert told["command"][-4:] == ["--max-minutes", "60", "--recipe", "fast"]
+    assert "--max-minutes 60 --recipe fast" in (home / "crontab").read_text()
+    assert h2q("schedule", "show")["command"] == told["command"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--max-minutes", "soon"], "a number is needed"),
+        (["--no-such"], "no option --no-such"),
+        (["--run-once"], "--run-once is the schedule's own"),
+        (["tonight"], "no place for tonight"),
+    ],
+)
+def test_options_that_train_would_refuse_are_refused_before_anything_is_written(
+    home: Path, h2q: Run, flags: list[str], says: str
+) -> None:
+    put(home, "crontab", CRONTAB)
+    told = h2q("schedule", "daily", after=("--", *flags), code=2)
+    assert says in told["error"]
+    assert not (home / "crontab").exists()

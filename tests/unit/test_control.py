@@ -22,6 +22,7 @@ from engine.runs.control_server import ControlServer
 from engine.runs.events import CommandHandled, Event, RunStatus, StatusChanged
 from engine.runs.launch import prepare
 from engine.runs.rundir import RunDir
+from engine.runs.sockets import sweep
 from engine.runs.spec import CorpusParams, make_spec
 
 
@@ -74,6 +75,39 @@ def test_a_folder_open_to_others_is_closed(tmp_path: Path) -> None:
     (tmp_path / "sockets").mkdir(mode=0o755)
     own_folder(tmp_path / "sockets")
     assert (tmp_path / "sockets").stat().st_mode & 0o777 == 0o700
+
+
+def test_folders_in_which_nobody_listens_are_swept_when_they_are_old(tmp_path: Path) -> None:
+    def folder(name: str, age: float, *files: str) -> Path:
+        made = tmp_path / name
+        made.mkdir()
+        for file in files:
+            with socket.socket(socket.AF_UNIX) as left_behind:
+                left_behind.bind(str(made / file)) if file.endswith(".sock") else (made / file).touch()
+        os.utime(made, (1e9 - age, 1e9 - age))
+        return made
+
+    dead = [folder("h2q-0-0123456789ab", 7200.0, "r.sock"), folder("h2q-0123456789ac", 7200.0)]
+    kept = [
+        folder("h2q-0123456789ad", 60.0),
+        folder("h2q-other", 7200.0),
+        folder("h2q-0123456789ae", 7200.0, "notes"),
+    ]
+    alive = folder("h2q-0123456789af", 7200.0)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(alive / "r.sock"))
+        listening.listen()
+        os.utime(alive, (1e9 - 7200, 1e9 - 7200))
+        own = folder("h2q-0123456789aa", 7200.0)
+        assert sorted(sweep(own, now=1e9)) == sorted(dead)
+    assert all(path.exists() for path in (*kept, alive, own))
+    assert sweep(tmp_path / "nowhere" / "own") == []
+
+
+def test_a_closed_socket_leaves_no_folder(run: RunDir) -> None:
+    with closing(ControlServer(run, echo)):
+        assert socket_path(run).parent.is_dir()
+    assert not socket_path(run).parent.exists()
 
 
 def test_a_path_too_long_for_a_socket_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

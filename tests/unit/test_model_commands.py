@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -120,6 +121,15 @@ def test_the_one_in_use_is_not_removed(h2q: Command, ws: Workspace) -> None:
     h2q("promote", "one")
     refused = h2q("models", "remove", "one", "--yes")
     assert refused.returncode == 2 and "in use" in refused.stderr
+    # What the refusal names takes it out of use, and then it can go, damaged as it may be.
+    weights = ws.models / "one" / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:100])
+    mend = shlex.split(refused.stderr.partition(" → ")[2].strip())[1:]
+    assert mend[0] == "rollback"
+    assert h2q(*mend[: mend.index("--data-dir")]).returncode == 0
+    assert json.loads(h2q("models", "list", "--json").stdout)["in_use"] != "one"
+    weights.write_bytes(whole)
     assert h2q("models", "remove", "spare", "--yes").returncode == 0
     assert not (ws.models / "spare").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import plistlib
 import shlex
 import shutil
@@ -17,6 +18,11 @@ from hypothesis import strategies as st
 
 from engine.errors import BadInput, UsageProblem
 from engine.paths import Workspace
+from engine.runs import lock, runner
+from engine.runs.history import load_view
+from engine.runs.launch import prepare
+from engine.runs.rundir import TRAIN_LOCK
+from engine.runs.spec import RunKind, TrainParams, make_spec
 from engine.schedule import cron, launchd, systemd
 from engine.schedule.plan import (
     DAYS,
@@ -218,3 +224,21 @@ def test_a_missed_time_is_made_up_for_once() -> None:
     assert not missed(told, sunday + 7200, sunday + 3600)
     assert not missed(schedule(installed_at=sunday + 60), sunday + 3600, None)
     assert missed(told, sunday + 7 * 86400, sunday)
+
+
+@pytest.mark.parametrize(("scheduled", "code", "status"), [(True, 0, "skipped"), (False, 5, "failed")])
+def test_a_scheduled_run_that_meets_another_one_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduled: bool, code: int, status: str
+) -> None:
+    ws = Workspace(tmp_path / "ws")
+    run = prepare(ws, make_spec(ws.root, TrainParams(scheduled=scheduled, wait=False)))
+    monkeypatch.setattr(runner, "KINDS", {RunKind.TRAIN: "tests.run_kinds:impatient"})
+    held = lock.take(ws.runs / TRAIN_LOCK)
+    assert held is not None
+    try:
+        assert runner.main(run.path) == code
+    finally:
+        os.close(held)
+    finished = load_view(run).finished
+    assert finished is not None and (str(finished.status), finished.exit_code) == (status, code)
+    assert "training" in finished.error

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from engine.i18n import _
+from engine.i18n import _, colon
 from tui.commands import common
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _send(run_id: str, name: str, value: str = "", timeout: float = 5.0) -> None
     reply = send_sync(run, name, value, timeout)
     if not reply.accepted:
         raise RunFailed(reply.text, mend=f"h2q-tui runs show {run.run_id}")
-    common.say(f"{run.run_id}: {reply.text or _('done')}")
+    common.say(colon(run.run_id, reply.text or _("done")))
     if common.options.json:
         common.emit_json({"run_id": run.run_id, "command": name, "value": value, "reply": reply})
 

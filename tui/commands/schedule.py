@@ -28,21 +28,24 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group)
     at_help = _("Local time of day.")
     by_help = _("systemd, launchd or cron; without it, what this machine has.")
+    flags_help = _("After --: options of train for each run, with whole paths, e.g. -- --max-minutes 60.")
 
     @group.command(help=_("Train once a week."))
     def weekly(
         at: str = typer.Option("03:00", "--at", help=at_help),
         day: str = typer.Option("sun", "--day", help=_("mon, tue, wed, thu, fri, sat or sun.")),
         by: str = typer.Option(None, "--by", help=by_help),
+        flags: list[str] = typer.Argument(None, metavar="-- OPTION…", help=flags_help),  # noqa: B008
     ) -> None:
-        _install("weekly", at, day, by)
+        _install("weekly", at, day, by, flags or [])
 
     @group.command(help=_("Train every day."))
     def daily(
         at: str = typer.Option("03:00", "--at", help=at_help),
         by: str = typer.Option(None, "--by", help=by_help),
+        flags: list[str] = typer.Argument(None, metavar="-- OPTION…", help=flags_help),  # noqa: B008
     ) -> None:
-        _install("daily", at, "sun", by)
+        _install("daily", at, "sun", by, flags or [])
 
     @group.command(help=_("What is scheduled, when it runs next, and how the last one ended."))
     def show() -> None:
@@ -78,7 +81,7 @@ def register(app: typer.Typer) -> None:
         os.execve(command[0], command, {**os.environ, **schedule.environment})  # noqa: S606
 
 
-def _install(every: str, at: str, day: str, by: str | None) -> None:
+def _install(every: str, at: str, day: str, by: str | None, flags: list[str]) -> None:
     from engine.errors import UsageProblem
     from engine.i18n import language
     from engine.schedule.install import choose, install
@@ -89,11 +92,41 @@ def _install(every: str, at: str, day: str, by: str | None) -> None:
             _("--by takes {choices}, not {value}").format(choices=", ".join(By), value=by),
             mend=f"h2q-tui schedule {every} --at 03:00",
         )
+    _check(flags)
     ws = common.workspace()
     schedule = make_schedule(
-        ws, Every(every), at, day, By(by) if by else choose(), language=language(), now=time.time()
+        ws,
+        Every(every),
+        at,
+        day,
+        By(by) if by else choose(),
+        language=language(),
+        now=time.time(),
+        flags=flags,
     )
     _tell(install(ws, schedule))
+
+
+def _check(flags: list[str]) -> None:
+    """Raises UsageProblem for what `train` would not take: nobody sits before it when it would say so."""
+    from engine.errors import UsageProblem
+    from tui.cli import build
+    from tui.usage import describe
+
+    if not flags:
+        return
+    mend = "h2q-tui train --help"
+    ruled = [flag for flag in flags if flag.partition("=")[0] in _OWN]
+    if ruled:
+        raise UsageProblem(_("{option} is the schedule's own").format(option=ruled[0]), mend=mend)
+    try:
+        typer.main.get_group(build()).commands["train"].make_context("train", list(flags))
+    except typer.TyperException as problem:
+        raise UsageProblem(describe(problem)[0], mend=mend) from None
+
+
+_OWN = ("--run-once", "--detach", "--data-dir", "--lang", "--quiet", "--json", "--help", "-h")
+"""Options that every scheduled run has, or that make no sense for one."""
 
 
 def _tell(found: Found) -> None:

@@ -6,7 +6,7 @@ import time
 
 from textual.content import Content
 
-from engine.i18n import N_, _
+from engine.i18n import N_, _, colon
 from engine.runs.events import RunStatus
 from engine.runs.view import RunView, StageView
 from engine.runs.words import duration, figure, rate, stage_word, status_word
@@ -124,8 +124,9 @@ def _stages(view: RunView, signs: Signs, *, alive: bool) -> list[Content]:
         return [_ending(view, signs, alive=alive)]
     if view.status in (RunStatus.QUEUED, RunStatus.PAUSED):
         sign, style = signs.status(view.status), STATUS_STYLE[view.status]
-        reason = f": {one_line(view.reason)}" if view.reason else ""
-        return [Content.styled(f"{sign} {status_word(view.status)}{reason}", style)]
+        word = status_word(view.status)
+        words = colon(word, one_line(view.reason)) if view.reason else word
+        return [Content.styled(f"{sign} {words}", style)]
     # The one in progress and the time left are never pushed out by what is over.
     parts = [_one_stage(stage, view, signs) for stage in view.stages[-1:]]
     if view.eta_s is not None:
@@ -140,9 +141,9 @@ def _ending(view: RunView, signs: Signs, *, alive: bool) -> Content:
     if status is RunStatus.DEAD:
         words = _("dead: its engine ended without a word; the last checkpoint stays")
     elif view.finished is not None and view.finished.error:
-        words += f": {one_line(view.finished.error)}"
+        words = colon(words, one_line(view.finished.error))
     elif view.verdict is not None:
-        words += f": {one_line(view.verdict.sentence)}"
+        words = colon(words, one_line(view.verdict.sentence))
     return Content.styled(f"{signs.status(status)} {words}", STATUS_STYLE[status])
 
 
