@@ -1,0 +1,90 @@
+"""Tiny models of each architecture that is exported, with weights large enough that a wrong order shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.models.export.gguf_model import write_gguf_model
+from engine.models.export.llama_cpp import LlamaCpp
+from engine.models.export.quant import Quant
+from engine.models.export.source import Source, find_source
+from engine.paths import Workspace
+from tests.hf_models import tiny_tokenizer
+
+torch.set_num_threads(1)
+
+LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 500_000.0,
+    "factor": 32.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
+YARN = {"rope_type": "yarn", "rope_theta": 50_000.0, "factor": 4.0, "original_max_position_embeddings": 128}
+TALK = "<|im_start|>user\n你好 hello, what's 1234 é😀<|im_end|>\n<|im_start|>assistant\n"
+
+
+def write_arch(folder: Path, arch: str, *, tied: bool = False, rope: dict[str, Any] | None = None) -> Path:
+    """An untrained model of `arch` with more rows than its tokenizer has tokens."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(len(arch))
+    config = AutoConfig.for_model(
+        arch,
+        vocab_size=len(tokenizer) + 5,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        max_position_embeddings=16_384,
+        rms_norm_eps=1e-5,
+        rope_parameters=rope or {"rope_type": "default", "rope_theta": 50_000.0},
+        tie_word_embeddings=tied,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    make: Any = AutoModelForCausalLM
+    model = make.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(
+                1.0 if "norm" in name else 0.0, 0.2 if "norm" in name or "bias" in name else 0.1
+            )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def source_of(folder: Path) -> Source:
+    return find_source(Workspace(folder.parent / "ws"), str(folder))
+
+
+def write_gguf(path: Path, folder: Path, quant: Quant = Quant.F32) -> Path:
+    source = source_of(folder)
+    write_gguf_model(
+        path, source.config, source.weights, source.vocabulary, quant, name=folder.name, about=source.about()
+    )
+    return path
+
+
+@torch.inference_mode()
+def log_probabilities(model: Any, ids: list[int]) -> torch.Tensor:
+    """`(length, vocab)`, the prediction behind every token."""
+    found: torch.Tensor = model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
+    return found
+
+
+def difference(served: LlamaCpp, expected: torch.Tensor, ids: list[int]) -> float:
+    """Largest difference of llama.cpp's log-probabilities to `expected` at three places of `ids`."""
+    whole = served.tokenize("a")[0]
+    worst = 0.0
+    for place in (1, len(ids) // 2, len(ids)):
+        found = served.log_probabilities(ids[:place], expected.shape[1], whole=whole)
+        worst = max(worst, float((torch.tensor(found) - expected[place - 1]).abs().max()))
+    return worst

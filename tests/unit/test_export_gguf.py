@@ -1,0 +1,245 @@
+"""Exported GGUF files in the real llama.cpp, in this process: logits, ids, answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.errors import BadInput
+from engine.models import template
+from engine.models.export.gguf_adapter import write_gguf_adapter
+from engine.models.export.gguf_model import write_gguf_model
+from engine.models.export.llama_cpp import LlamaCpp
+from engine.models.export.quant import Quant, type_for
+from engine.models.export.vocabulary import plain_template
+from engine.models.export.weights import PrunedWeights, SafetensorsWeights
+from engine.models.gguf_file import read_gguf
+from engine.models.gguf_reader import open_gguf
+from engine.models.template import ChatMessage
+from engine.paths import shipped
+from tests.export_models import (
+    LLAMA3_ROPE,
+    TALK,
+    YARN,
+    difference,
+    log_probabilities,
+    source_of,
+    write_arch,
+    write_gguf,
+)
+from tests.hf_models import GENERATION, KNOWN, tiny_tokenizer, write_hf
+from tests.models import talk, write_tiny
+
+
+def hf(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    make: Any = AutoModelForCausalLM
+    return make.from_pretrained(folder, local_files_only=True).eval()
+
+
+def conversations(count: int = 20) -> list[list[ChatMessage]]:
+    lines = (
+        (shipped("data") / "sample" / "memory" / "crosswoz.jsonl").read_text(encoding="utf-8").splitlines()
+    )
+    return [
+        [ChatMessage(role=m["role"], content=m["content"]) for m in json.loads(line)["messages"][:3]]
+        for line in lines[:count]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arch", "tied", "rope"),
+    [("qwen2", False, YARN), ("qwen3", True, None), ("llama", False, LLAMA3_ROPE), ("llama", True, None)],
+)
+def test_llama_cpp_gives_the_logits_of_torch(
+    tmp_path: Path, arch: str, tied: bool, rope: dict[str, Any] | None
+) -> None:
+    folder = write_arch(tmp_path / "model", arch, tied=tied, rope=rope)
+    ids = tiny_tokenizer()(TALK)["input_ids"]
+    expected = log_probabilities(hf(folder), ids)
+    for quant, allowed in ((Quant.F32, 1e-4), (Quant.F16, 1e-2)):
+        path = write_gguf(tmp_path / f"{quant}.gguf", folder, quant)
+        with LlamaCpp(path) as served:
+            assert served.tokenize(TALK) == ids
+            assert difference(served, expected, ids) < allowed
+        read = open_gguf(path)
+        assert read.tokenizer()(TALK)["input_ids"] == ids
+        # Half precision rounds the weights before llama.cpp sees them.
+        assert float((log_probabilities(read.load(torch.float32), ids) - expected).abs().max()) < allowed
+
+
+@pytest.mark.parametrize("quant", [Quant.Q8_0, Quant.Q4_0])
+def test_what_the_reader_dequantizes_is_what_llama_cpp_computes_with(tmp_path: Path, quant: Quant) -> None:
+    folder = write_arch(tmp_path / "model", "llama")
+    path = write_gguf(tmp_path / "model.gguf", folder, quant)
+    ids = tiny_tokenizer()(TALK)["input_ids"]
+    with LlamaCpp(path) as served:
+        # llama.cpp rounds activations to eight bits too; another order of blocks would differ by whole nats.
+        assert difference(served, log_probabilities(open_gguf(path).load(torch.float32), ids), ids) < 0.25
+
+
+def test_a_model_that_learnt_an_answer_gives_it_in_llama_cpp(tmp_path: Path) -> None:
+    folder = write_hf(tmp_path / "model", steps=120)
+    model, tokenizer = hf(folder), tiny_tokenizer()
+    for quant in (Quant.F16, Quant.Q8_0):
+        path = write_gguf(tmp_path / f"{quant}.gguf", folder, quant)
+        with LlamaCpp(path) as served:
+            for question, answer in KNOWN:
+                asked = [{"role": "user", "content": question}]
+                prompt = tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+                assert served.template(asked) == prompt
+                ids = tokenizer(prompt, return_tensors="pt")
+                said = model.generate(**ids, max_new_tokens=40, do_sample=False)[
+                    0, ids["input_ids"].shape[1] :
+                ]
+                expected = tokenizer.decode(said, skip_special_tokens=True)
+                assert expected == answer
+                assert served.answer(asked) == expected
+
+
+def test_a_native_model_answers_in_llama_cpp_as_in_torch(tmp_path: Path) -> None:
+    folder = tmp_path / "native-1"
+    write_tiny(folder, [talk("你叫什么？", "我是小Q。"), talk("Two and two?", "Four.")], steps=200)
+    path = write_gguf(tmp_path / "native.gguf", folder, Quant.F16)
+    ids = template.render(talk("你叫什么？", "我是小Q。")).ids
+    with LlamaCpp(path) as served:
+        assert served.answer([{"role": "user", "content": "你叫什么？"}]) == "我是小Q。"
+        assert served.answer([{"role": "user", "content": "Two and two?"}]) == "Four."
+        assert difference(served, log_probabilities(hf(folder), ids), ids) < 1e-2
+        for messages in conversations():
+            asked = [{"role": m.role, "content": m.content} for m in messages]
+            ours = template.render(messages, add_generation_prompt=True).ids
+            assert served.tokenize(served.template(asked)) == ours
+
+
+def test_twenty_conversations_have_the_same_ids_in_llama_cpp(tmp_path: Path) -> None:
+    from engine.models.chat_format import ChatFormat
+
+    path = write_gguf(tmp_path / "model.gguf", write_arch(tmp_path / "model", "qwen3"))
+    chat = ChatFormat(tiny_tokenizer())
+    with LlamaCpp(path) as served:
+        for messages in conversations():
+            asked = [{"role": m.role, "content": m.content} for m in messages]
+            assert served.tokenize(served.template(asked)) == chat.prompt(messages)
+
+
+@pytest.mark.parametrize(("arch", "rslora"), [("qwen2", True), ("qwen3", False), ("llama", False)])
+def test_an_adapter_moves_llama_cpp_as_it_moves_torch(tmp_path: Path, arch: str, rslora: bool) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    folder = write_arch(tmp_path / "base", arch)
+    ids = tiny_tokenizer()(TALK)["input_ids"]
+    before = log_probabilities(hf(folder), ids)
+    make: Any = get_peft_model
+    adapted = make(
+        hf(folder),
+        LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", use_rslora=rslora, task_type="CAUSAL_LM",
+                   rank_pattern={"q_proj": 8}, alpha_pattern={"v_proj": 3}),
+    )  # fmt: skip
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(0.0, 0.05)
+    adapted.save_pretrained(tmp_path / "adapter")
+    expected = log_probabilities(adapted.eval(), ids)
+    assert float((expected - before).abs().max()) > 0.1
+
+    source = source_of(tmp_path / "adapter")
+    base = write_gguf(tmp_path / "base.gguf", folder)
+    alone = tmp_path / "adapter.gguf"
+    write_gguf_adapter(alone, source.config, source.pairs, Quant.F16, name="adapter")
+    with LlamaCpp(base, adapter=alone) as served:
+        assert difference(served, expected, ids) < 1e-2
+    with LlamaCpp(write_gguf(tmp_path / "merged.gguf", tmp_path / "adapter")) as served:
+        assert difference(served, expected, ids) < 1e-3
+
+
+def test_the_marks_of_the_answer_leave_no_trace_in_the_prompt() -> None:
+    import jinja2
+
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    plain = plain_template(GENERATION)
+    assert plain is not None
+    assert "generation %}" not in plain
+    expected = tiny_tokenizer(GENERATION).apply_chat_template(messages, tokenize=False)
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
+    assert environment.from_string(plain).render(messages=messages) == expected
+    assert plain_template("{%- endgeneration -%}") == "{%- endif -%}"
+
+
+def test_lineage_travels_in_the_file(tmp_path: Path) -> None:
+    card = write_tiny(tmp_path / "native-1", [talk("a", "b")], steps=1, base="scratch-1")
+    metadata = read_gguf(write_gguf(tmp_path / "m.gguf", tmp_path / "native-1")).metadata
+    assert metadata["general.name"] == "native-1"
+    assert metadata["general.base_model.0.name"] == metadata["h2q.base"] == "scratch-1"
+    assert metadata["h2q.weights_sha256"] == card.weights_sha256
+
+
+def test_what_decides_the_next_token_keeps_eight_bits() -> None:
+    assert type_for(Quant.Q4_0, "output.weight", (8, 64), tied=False).name == "Q8_0"
+    assert type_for(Quant.Q4_0, "token_embd.weight", (8, 64), tied=True).name == "Q8_0"
+    assert type_for(Quant.Q4_0, "token_embd.weight", (8, 64), tied=False).name == "Q4_0"
+    assert type_for(Quant.Q4_0, "blk.0.ffn_up.weight", (8, 48), tied=False).name == "F16"
+    assert type_for(Quant.Q4_0, "output_norm.weight", (64,), tied=False).name == "F32"
+
+
+def test_pruning_zeroes_the_smallest_of_each_matrix_and_nothing_else(tmp_path: Path) -> None:
+    weights = SafetensorsWeights(write_arch(tmp_path / "model", "qwen3"))
+    pruned = PrunedWeights(weights, 0.3)
+    for name, shape in weights.shapes.items():
+        whole, left = weights.rows(name, 0, shape[0]), pruned.rows(name, 0, shape[0])
+        if len(shape) == 2 and ".layers." in name:
+            gone = left == 0
+            assert abs(float(gone.float().mean()) - 0.3) < 0.01
+            assert float(whole[gone].abs().max()) <= float(whole[~gone].abs().min())
+            assert torch.equal(pruned.rows(name, 1, 3), left[1:3])
+        else:
+            assert torch.equal(whole, left)
+
+
+def test_a_model_that_llama_cpp_cannot_hold_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
+    folder = write_arch(tmp_path / "model", "qwen3")
+    source = source_of(folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = r"\w+"
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(BadInput, match="qwen2"):
+        _ = source.vocabulary
+    source.config.rope_parameters = {"rope_type": "longrope", "rope_theta": 1.0}
+    with pytest.raises(BadInput, match="longrope"):
+        write_gguf_model(
+            tmp_path / "out" / "x.gguf",
+            source.config,
+            source.weights,
+            read_gguf_vocabulary(),
+            Quant.F16,
+            name="x",
+        )
+    assert not list(tmp_path.glob("out/*"))
+
+
+def read_gguf_vocabulary() -> Any:
+    from engine.models.export.vocabulary import Vocabulary
+
+    return Vocabulary(["a"], [1], ["a a"], "qwen2", (), None, None, False, None, False)
+
+
+def test_values_that_half_precision_cannot_hold_are_refused(tmp_path: Path) -> None:
+    source = source_of(write_arch(tmp_path / "model", "qwen3"))
+
+    class Loud:
+        shapes = source.weights.shapes
+
+        def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+            return source.weights.rows(name, start, stop) * 1e9
+
+    with pytest.raises(BadInput, match="f32"):
+        write_gguf_model(
+            tmp_path / "out" / "x.gguf", source.config, Loud(), source.vocabulary, Quant.F16, name="x"
+        )
+    assert not list(tmp_path.glob("out/*"))
