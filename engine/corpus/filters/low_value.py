@@ -55,6 +55,9 @@ _STRENGTH = (
 _CLOSING = frozenset((Kind.THANKS, Kind.WELCOME, Kind.GOODBYE))
 _LONGEST = 120
 """Code points beyond which a turn is content, whatever courtesy it holds."""
+_THANKS_LONGEST = 24
+_THANKS_LONGEST_LATIN = 90
+"""Code points of a clause beyond which thanks are said beside something else."""
 _REMARK_LONGEST = 18
 _REMARKS_LONGEST = 32
 
@@ -102,15 +105,15 @@ _CUT = Judgement(True, Kind.TRUNCATED, 0.8)
 
 
 def _judge_clauses(normal: str) -> Judgement:
-    clauses = [
-        (clause, "?" in match.group(2))
-        for match in _CLAUSE.finditer(_CJK_SPACE.sub("，", normal))
-        if (clause := _EDGE.sub("", match.group(1)))
-    ]
+    pieces = [match.groups() for match in _CLAUSE.finditer(_CJK_SPACE.sub("，", normal))]
+    # One clause of content makes the turn content, and the longest is it most often.
+    longest, closed = max(pieces, key=lambda piece: len(piece[0]))
+    longest = _EDGE.sub("", longest)
+    if longest and _name(longest, asks="?" in closed) is Kind.CONTENT:
+        return _CONTENT
+    clauses = [(clause, "?" in end) for piece, end in pieces if (clause := _EDGE.sub("", piece))]
     if not clauses:
         return Judgement(True, Kind.NOISE, 1.0)
-    # One clause of content makes the turn content, and a long one is it most often.
-    clauses.sort(key=lambda clause: -len(clause[0]))
     kinds: list[Kind] = []
     for clause, asks in clauses:
         kind = _name(clause, asks=asks)
@@ -135,22 +138,24 @@ def _name(clause: str, *, asks: bool) -> Kind:
         return Kind.OFFER
     if courtesy.GREETING.fullmatch(bare) or courtesy.GREETING.fullmatch(clause):
         return Kind.GREETING
-    asks = asks or courtesy.QUESTION.search(clause) is not None
     if courtesy.WELCOME.fullmatch(bare):
         return Kind.WELCOME
     if courtesy.GOODBYE.fullmatch(bare) or courtesy.GOODBYE.fullmatch(clause):
         return Kind.GOODBYE
-    if asks:
+    chinese = _CJK.search(clause) is not None
+    known = courtesy.ACKNOWLEDGEMENT.fullmatch(bare) or courtesy.ACKNOWLEDGEMENT.fullmatch(clause)
+    short = len(clause) <= (_THANKS_LONGEST if chinese else _THANKS_LONGEST_LATIN)
+    if not known and not short:
         return Kind.CONTENT
-    if courtesy.ACKNOWLEDGEMENT.fullmatch(bare) or courtesy.ACKNOWLEDGEMENT.fullmatch(clause):
+    if asks or courtesy.QUESTION.search(clause):
+        return Kind.CONTENT
+    if known:
         return Kind.ACKNOWLEDGEMENT
     if courtesy.THANKS.search(clause):
-        short = len(clause) <= (24 if _CJK.search(clause) else 90)
-        return Kind.THANKS if short and not courtesy.ORDERS.search(clause) else Kind.CONTENT
-    if courtesy.TELLS.search(clause) or courtesy.ORDERS.search(clause):
+        return Kind.CONTENT if courtesy.ORDERS.search(clause) else Kind.THANKS
+    if len(clause) > (_REMARK_LONGEST if chinese else 2 * _REMARK_LONGEST):
         return Kind.CONTENT
-    longest = _REMARK_LONGEST if _CJK.search(clause) else 2 * _REMARK_LONGEST
-    return Kind.REMARK if len(clause) <= longest else Kind.CONTENT
+    return Kind.CONTENT if courtesy.TELLS.search(clause) or courtesy.ORDERS.search(clause) else Kind.REMARK
 
 
 def _is_noise(normal: str) -> bool:

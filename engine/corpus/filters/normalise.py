@@ -81,6 +81,10 @@ class _Folding(dict[int, str]):
 
 
 _FOLDING = _Folding()
+_FOLDED = re.compile(
+    "[\x00-\x7f\u3001\u3002\u3005-\u3011\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff，！？；“”‘’—·]*"
+)
+"""Text that is its own form here: the letters of most Chinese sentences, with their signs."""
 
 
 def fold_with_map(text: str) -> Folded:
@@ -88,7 +92,7 @@ def fold_with_map(text: str) -> Folded:
 
     The comma, the semicolon and the marks that end a Chinese sentence stay as they are.
     """
-    if text.isascii():
+    if text.isascii() or _FOLDED.fullmatch(text):
         return Folded(text, None)
     folded = text.translate(_FOLDING)
     if _FOLDING.uneven.isdisjoint(text):

@@ -46,6 +46,8 @@ _RUN = re.compile(
     + r"(?![0-9A-WYZa-wyz%]|[.,:][0-9])",
     re.IGNORECASE,
 )
+_SIX = re.compile(r"[0-9]\)?(?:[ \-./()–]{0,2}[0-9]){5}")
+"""The sign of `_RUN`."""
 _WORD_BEFORE = re.compile(
     r"(?:电话|手机|座机|传真|热线|联系方式|联系号码|联络|致电|拨打|来电|去电|短信|打给|打过来|呼叫|号码|固话|分机"
     r"|(?<![a-z])(?:tele)?phone(?:s| number| no\.?)?(?![a-z])|(?<![a-z])(?:mobile|cell(?:phone)?|fax|desk|office|home|work|tel|call(?:ing|ed)?(?: me| us| him| her| back)?|dial(?:ing|led)?|text(?:ed)? (?:me|us|him|her)|ring|reach(?: me| us)?|contact(?: me| us)?|whatsapp|hotline|answering|messages?|registered|my number|number is|sms|voicemail)(?![a-z]))"
@@ -71,7 +73,7 @@ def phones(text: str) -> Iterator[tuple[int, int]]:
         for match in pattern.finditer(text) if sign.search(text) else ():
             if not _OTHER_NUMBER.search(text[max(0, match.start() - 20) : match.start()]):
                 yield match.span()
-    for match in _RUN.finditer(text):
+    for match in _RUN.finditer(text) if _SIX.search(text) else ():
         number = match.group()
         digits = sum(character.isdigit() for character in re.split(r"[x转e]|分机", number, maxsplit=1)[0])
         if not 6 <= digits <= 15 or _NOT_A_PHONE.fullmatch(number.strip()):

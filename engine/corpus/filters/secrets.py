@@ -37,6 +37,10 @@ _NAMED_KEY = re.compile(
     r"[\"']?\s*(?:[:=]|是|为|is|=>|：)\s*[\"'`]?([A-Za-z0-9_\-./+=~]{12,256})",
     re.IGNORECASE,
 )
+_KEY_SIGN = re.compile(
+    r"[Kk][Ee][Yy]|[Tt][Oo][Kk][Ee]|[Ss][Ee][Cc][Rr]|[Cc][Rr][Ee][Dd]|[Bb][Ee][Aa][Rr]|[Aa][Uu][Tt][Hh]|[密秘私]钥|令牌|授权码|接口密码"
+)
+"""Without it neither finds anything; both cases are written out, which `re` searches faster. For NFKC text."""
 _BEARER = re.compile(r"(?i:\bbearer|authorization:\s*(?:basic|token))\s+([A-Za-z0-9_\-./+=~]{16,})")
 
 PRIVATE_KEY = re.compile(
@@ -148,6 +152,8 @@ def _sentence(value: str) -> bool:
 
 def named_keys(text: str) -> Iterator[tuple[int, int]]:
     """Ranges of long random-looking values told beside a word for a key, token or secret."""
+    if not _KEY_SIGN.search(text):
+        return
     for pattern in (_NAMED_KEY, _BEARER):
         for match in pattern.finditer(text):
             value = _TRAILING.sub("", match.group(1))
