@@ -236,6 +236,10 @@ class RunView:
             current = StageView(event.name, event.state, event.index, event.total, event.detail, t)
             self.stages.append(current)
             del self.stages[:-_KEPT]
+        elif event.state == "started":
+            # A stage that comes again, as in the next cycle of an evolution, is the present one.
+            self.stages.remove(current)
+            self.stages.append(current)
         current.state, current.detail = event.state, event.detail
         current.index, current.total = event.index or current.index, event.total or current.total
         if event.state == "started":

@@ -30,14 +30,25 @@ def sign_of(cycle: Cycle, signs: Signs) -> str:
     return names.get(cycle.state, signs.alert)
 
 
-def lineage(cycles: Sequence[Cycle], signs: Signs, width: int, height: int) -> list[Content]:
-    """At most `height` lines of at most `width` cells: how the line of champions goes, then the newest cycles."""
+def lineage(
+    cycles: Sequence[Cycle], signs: Signs, width: int, height: int, *, over: bool = False
+) -> list[Content]:
+    """At most `height` lines of at most `width` cells: the line of champions, then the newest cycles.
+
+    A narrow panel gives a cycle two lines. `over`: the run has ended, so a cycle without an outcome was cut off.
+    """
     if not cycles:
         return [Content.styled(_("The first cycle begins when the corpus is built."), "$foreground-muted")]
     arrow = ">" if signs.ascii else "→"
     head = [Content.styled(fit(_line_of(cycles, arrow), width), "bold")] if height > 1 else []
     room = max(1, height - len(head))
-    return head + [_cycle(cycle, signs, arrow, width) for cycle in cycles[-room:]]
+    lines: list[Content] = []
+    for cycle in reversed(cycles):
+        drawn = _cycle(cycle, signs, arrow, width, over=over)
+        if lines and len(lines) + len(drawn) > room:
+            break
+        lines = drawn + lines
+    return head + lines[-room:]
 
 
 def _line_of(cycles: Sequence[Cycle], arrow: str) -> str:
@@ -48,22 +59,38 @@ def _line_of(cycles: Sequence[Cycle], arrow: str) -> str:
     return f" {arrow} ".join(names)
 
 
-def _cycle(cycle: Cycle, signs: Signs, arrow: str, width: int) -> Content:
-    style = _STYLE.get(cycle.state, "$foreground-muted")
-    sign = fit(sign_of(cycle, signs), 2)
-    parts = [safe(f"{sign} {cycle.cycle} {fit(_(STATES.get(cycle.state, cycle.state)), _STATE)}", style)]
-    if width >= WIDE:
-        parts.append(safe(f" {cycle.champion} {arrow} {cycle.candidate} "))
-    if cycle.before and cycle.after:
-        gain = f"{100 * gain_of(cycle):+.1f}".replace("-", "−")
-        parts.append(safe(f" {figure(cycle.before)}{arrow}{figure(cycle.after)}  {gain:>5} %"))
+def _cycle(cycle: Cycle, signs: Signs, arrow: str, width: int, *, over: bool) -> list[Content]:
+    state = _("cut off") if over and cycle.state == "began" else _(STATES.get(cycle.state, cycle.state))
+    sign = signs.kept if over and cycle.state == "began" else sign_of(cycle, signs)
+    style = (
+        "$foreground-muted"
+        if over and cycle.state == "began"
+        else _STYLE.get(cycle.state, "$foreground-muted")
+    )
+    first = f"{fit(sign, 2)} {cycle.cycle} {fit(state, _STATE)}"
+    names = f"{cycle.champion} {arrow} {cycle.candidate}"
+    if not (cycle.before and cycle.after):
+        return _in_lines([(first, style), (names, "")], width)
+    gain = f"{100 * gain_of(cycle):+.1f} %".replace("-", "−")
+    parts = [
+        (first, style),
+        (f"{gain:>7}", style),
+        (f"{figure(cycle.before)}{arrow}{figure(cycle.after)}", ""),
+    ]
     if cycle.p_value is not None and cycle.alpha is not None:
-        sense = "<" if cycle.p_value < cycle.alpha else "≥" if not signs.ascii else ">="
-        parts.append(safe(f"  p {cycle.p_value:.2g} {sense} {cycle.alpha:.2g}"))
-    elif cycle.state == "began":
-        parts.append(safe(f" {cycle.champion} {arrow} {cycle.candidate}"))
-    line = Content("")
-    for part in parts:
-        if cells(line.plain) + cells(part.plain) <= width:
-            line = line.append(part)
-    return line
+        sense = "<" if cycle.p_value < cycle.alpha else ">=" if signs.ascii else "≥"
+        parts.append((f"p {cycle.p_value:.2g} {sense} {cycle.alpha:.2g}", ""))
+    if width >= WIDE:
+        parts.append((names, "$foreground-muted"))
+    return _in_lines(parts, width)
+
+
+def _in_lines(parts: Sequence[tuple[str, str]], width: int) -> list[Content]:
+    """The parts with two cells between, in one line where they fit, else in more, those indented."""
+    lines: list[Content] = []
+    for text, style in parts:
+        if lines and cells(lines[-1].plain) + 2 + cells(text) <= width:
+            lines[-1] = lines[-1].append("  ").append(safe(text, style))
+        else:
+            lines.append(safe(fit(("     " if lines else "") + text, width).rstrip(), style))
+    return lines

@@ -49,7 +49,13 @@ def on_curve(marks: Sequence[Mark]) -> list[Mark]:
 
 def legend(marks: Sequence[Mark], *, ascii_only: bool = False) -> str:
     """`▼ recovery 2  ◇ checkpoint 3` for the kinds that are there; "" without any."""
-    counts = Counter(mark.kind for mark in marks)
+    # The end of a cycle and the beginning of the next one stand at one place.
+    counts = Counter(
+        kind
+        for kind, _step in {
+            (mark.kind, mark.step if mark.kind is MarkKind.CYCLE else n) for n, mark in enumerate(marks)
+        }
+    )
     return "  ".join(
         f"{sign_of(kind, ascii_only=ascii_only)} {_(NAMES[kind])} {counts[kind]}"
         for kind in MarkKind

@@ -79,7 +79,7 @@ class SecondPanel(Vertical):
         else:
             lines = self.query_one("#cycles", Lines)
             width, height = self.content_size
-            lines.show(lineage(view.cycles, self.signs, width, height))
+            lines.show(lineage(view.cycles, self.signs, width, height, over=view.status.over))
 
     def _show(self, face: Face) -> None:
         if face is self._face:
