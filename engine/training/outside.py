@@ -15,8 +15,8 @@ import psutil
 from engine.health.probes import processor_temperature, quietly
 
 STALLED_SHRINK, STALLED_PAUSE = 10.0, 40.0
-"""Percent of the last ten seconds in which all work of the machine waited for memory, from which on caches are
-given back and passes made smaller, and from which on training waits."""
+"""Percent of the last ten seconds in which some program waited for memory, from which on caches are given back
+and passes made smaller, and from which on training waits."""
 WARNING, CRITICAL = 2, 4
 """Pressure levels of macOS; 1 is normal (`sys/event.h`, NOTE_MEMORYSTATUS_PRESSURE_WARN and _CRITICAL)."""
 CHARGED_MORE, COOLED = 10, 10
@@ -34,7 +34,7 @@ class Reading:
     """One look; None for what this machine does not tell."""
 
     stalled: float | None = None
-    """Percent of the last 10 s in which all work waited for memory (Linux, `full avg10`)."""
+    """Percent of the last 10 s in which some program waited for memory (Linux, `some avg10`)."""
     level: int | None = None
     """Pressure level of macOS."""
     battery: float | None = None
@@ -117,12 +117,13 @@ def read_machine() -> Reading:
 
 
 def pressure(root: Path = Path("/")) -> float:
-    """Share of the last 10 s in which all work of the machine waited for memory, in percent.
+    """Share of the last 10 s in which at least one program of the machine waited for memory, in percent.
 
-    Pressure stall information of Linux. Raises OSError, KeyError or ValueError where it is not told.
+    Pressure stall information of Linux; its `full` is of no use here, because a run that computes is work that
+    does not wait. Raises OSError, KeyError or ValueError where it is not told.
     """
     lines = (root / "proc/pressure/memory").read_text(encoding="ascii").splitlines()
-    fields = dict(field.split("=") for line in lines if line.startswith("full") for field in line.split()[1:])
+    fields = dict(field.split("=") for line in lines if line.startswith("some") for field in line.split()[1:])
     return float(fields["avg10"])
 
 

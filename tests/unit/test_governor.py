@@ -21,7 +21,6 @@ from engine.training.budget import Budget
 from engine.training.fitting import out_of_memory, rows_that_fit
 from engine.training.footprint import Footprint
 from engine.training.job import Job
-from engine.training.outside import pressure
 from engine.training.remedy import BUFFER_SHARE, Remedy, buffer_mb, remedy
 from engine.training.scratch import train_scratch
 from engine.training.settings import Recipe, Stretch
@@ -93,16 +92,6 @@ def test_the_footprint_sees_what_was_held_between_two_looks_and_the_run_keeps_it
     assert footprint.peak_mb() < before + 60
     resident.sample()
     assert resident.peak_mb > before + 100
-
-
-def test_pressure_is_read_where_it_is_told(tmp_path: Path) -> None:
-    with pytest.raises(OSError):
-        pressure(tmp_path)
-    (tmp_path / "proc/pressure").mkdir(parents=True)
-    (tmp_path / "proc/pressure/memory").write_text(
-        "some avg10=31.00 avg60=2.00 avg300=1.00 total=5\nfull avg10=12.50 avg60=1.00 avg300=0.00 total=4\n"
-    )
-    assert pressure(tmp_path) == 12.5
 
 
 def test_layers_computed_twice_give_the_same_gradients() -> None:

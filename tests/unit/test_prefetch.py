@@ -223,6 +223,7 @@ def test_a_micro_batch_cuts_the_same_batch_into_smaller_passes(text: Path) -> No
 @pytest.fixture
 def told_every_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     yield
 
 

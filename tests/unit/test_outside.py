@@ -1,0 +1,209 @@
+"""What the machine asks for, from outputs recorded on real ones; and a run that waits and goes on by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.runs.events import CheckpointWritten, Governor, StatusChanged, Step
+from engine.training import governor, outside
+from engine.training.outside import (
+    Advice,
+    Finding,
+    Outside,
+    Reading,
+    advise,
+    battery_left,
+    mac_pressure_level,
+    pressure,
+)
+from engine.training.scratch import train_scratch
+from tests.unit.training_run import events, new_run, text_file, tiny
+
+RECORDED = Path(__file__).parents[1] / "data" / "machine"
+
+
+def linux(root: Path, name: str) -> Path:
+    (root / "proc/pressure").mkdir(parents=True, exist_ok=True)
+    (root / "proc/pressure/memory").write_bytes((RECORDED / name).read_bytes())
+    return root
+
+
+def test_the_share_of_stalled_time_is_read_as_the_kernel_writes_it(tmp_path: Path) -> None:
+    assert pressure(linux(tmp_path, "psi_idle.txt")) == 0.0
+    assert pressure(linux(tmp_path, "psi_thrashing.txt")) == 21.55
+    with pytest.raises(OSError):
+        pressure(tmp_path / "none")
+
+
+def test_a_machine_that_tells_nothing_asks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_words: object) -> None:
+        raise FileNotFoundError
+
+    for name in ("pressure", "mac_pressure_level", "battery_left", "processor_temperature"):
+        monkeypatch.setattr(outside, name, missing)
+    for system in ("linux", "darwin"):
+        monkeypatch.setattr("sys.platform", system)
+        assert outside.read_machine() == Reading()
+    assert advise(Reading(), battery=20, celsius=95).advice is Advice.GO
+
+
+@pytest.mark.parametrize("level", [1, 2, 4])
+def test_the_level_of_macos_is_read_from_sysctl(tmp_path: Path, level: int) -> None:
+    sysctl = tmp_path / "sysctl"
+    sysctl.write_text(f'#!/bin/sh\n[ "$*" = "-n kern.memorystatus_vm_pressure_level" ] && echo {level}\n')
+    sysctl.chmod(0o755)
+    assert mac_pressure_level(str(sysctl)) == level
+    sysctl.write_text("#!/bin/sh\necho 'sysctl: unknown oid' >&2; exit 1\n")
+    with pytest.raises(ValueError):
+        mac_pressure_level(str(sysctl))
+
+
+def test_only_a_battery_that_is_being_used_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for found, left in (
+        (None, None),
+        (SimpleNamespace(percent=12, secsleft=3600, power_plugged=True), None),
+        (SimpleNamespace(percent=12, secsleft=3600, power_plugged=False), 12.0),
+    ):
+        monkeypatch.setattr(psutil, "sensors_battery", lambda found=found: found)
+        assert battery_left() == left
+
+
+@pytest.mark.parametrize(
+    ("reading", "expected"),
+    [
+        (Reading(stalled=9.9), (Advice.GO, "")),
+        (Reading(stalled=10.0), (Advice.SHRINK, "pressure")),
+        (Reading(stalled=40.0), (Advice.PAUSE, "pressure")),
+        (Reading(level=1), (Advice.GO, "")),
+        (Reading(level=2), (Advice.SHRINK, "level")),
+        (Reading(level=4), (Advice.PAUSE, "level")),
+        (Reading(battery=20.0), (Advice.GO, "")),
+        (Reading(battery=19.0), (Advice.PAUSE, "battery")),
+        (Reading(celsius=94.0), (Advice.GO, "")),
+        (Reading(celsius=95.0), (Advice.PAUSE, "temperature")),
+    ],
+)
+def test_the_bounds_are_where_the_settings_put_them(reading: Reading, expected: tuple[Advice, str]) -> None:
+    found = advise(reading, battery=20, celsius=95)
+    assert (found.advice, found.cause) == expected
+    assert advise(Reading(battery=1.0, celsius=120.0), battery=0, celsius=0).advice is Advice.GO
+
+
+FIGURES = st.none() | st.floats(0, 120)
+READINGS = st.builds(
+    Reading, stalled=FIGURES, level=st.sampled_from([None, 1, 2, 4]), battery=FIGURES, celsius=FIGURES
+)
+
+
+@given(READINGS)
+def test_what_pauses_a_run_is_not_what_lets_it_go_on(reading: Reading) -> None:
+    found = advise(reading, battery=20, celsius=95)
+    if found.advice is Advice.PAUSE:
+        assert advise(reading, battery=20, celsius=95, paused=found.cause).advice is Advice.PAUSE
+        assert found.value >= found.bound or found.cause == "battery"
+
+
+def test_the_machine_is_looked_at_as_often_as_set() -> None:
+    now, looks = [0.0], []
+
+    def read() -> Reading:
+        looks.append(now[0])
+        return Reading()
+
+    watch = Outside(interval_s=5.0, battery=20, celsius=95, read=read, clock=lambda: now[0])
+    for tick in range(21):
+        now[0] = float(tick)
+        watch.look()
+    assert looks == [0.0, 5.0, 10.0, 15.0, 20.0]
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> list[Reading]:
+    """What the machine tells at each look, in this order; the last for ever."""
+    readings: list[Reading] = []
+    monkeypatch.setattr(
+        outside, "read_machine", lambda: readings.pop(0) if len(readings) > 1 else readings[0]
+    )
+    monkeypatch.setattr(governor, "WAIT_S", 0.01)
+    monkeypatch.setattr(governor, "REST_S", 0.0)
+    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    class Often(Outside):
+        def __init__(self, **settings: object) -> None:
+            super().__init__(**{**settings, "interval_s": 0.0})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(governor, "Outside", Often)
+    return readings
+
+
+def test_a_run_waits_for_the_mains_with_a_checkpoint_and_goes_on_by_itself(
+    tmp_path: Path, scripted: list[Reading]
+) -> None:
+    plain = new_run(tmp_path / "plain")
+    scripted += [Reading()]
+    train_scratch(plain, tiny(), [text_file(tmp_path)], name="m", out=tmp_path / "plain" / "m")
+    scripted[:] = [
+        Reading(),
+        Reading(),
+        Reading(battery=15.0),
+        Reading(battery=12.0),
+        Reading(battery=25.0),
+        Reading(),
+    ]
+    ctx = new_run(tmp_path / "waits")
+    train_scratch(ctx, tiny(), [tmp_path / "a.txt"], name="m", out=tmp_path / "waits" / "m")
+    told = events(ctx, Governor)
+    assert [(event.cause, event.action, event.value, event.bound) for event in told] == [
+        ("battery", "pause", 15.0, 20),
+        ("battery", "resume", 15.0, 20),
+    ]
+    statuses = [(event.status.value, event.reason) for event in events(ctx, StatusChanged)]
+    assert [status for status, _reason in statuses] == ["paused", "running"]
+    assert "15" in statuses[0][1]
+    assert events(ctx, CheckpointWritten)[0].step == told[0].step
+    assert scripted == [Reading()]
+    same = [[(event.step, event.loss) for event in events(run, Step)] for run in (plain, ctx)]
+    assert same[0] == same[1]
+
+
+def test_a_run_that_waits_for_the_machine_obeys(tmp_path: Path, scripted: list[Reading]) -> None:
+    from engine.errors import Interrupted
+
+    scripted += [Reading(), Reading(celsius=99.0)]
+    ctx = new_run(tmp_path)
+    real = outside.read_machine
+
+    def read() -> Reading:
+        found = real()
+        if found.celsius:
+            ctx.commands.stop_requested = True
+        return found
+
+    outside.read_machine = read
+    with pytest.raises(Interrupted):
+        train_scratch(ctx, tiny(epochs=99), [text_file(tmp_path)], name="m", out=tmp_path / "m")
+    assert [event.action for event in events(ctx, Governor)] == ["pause", "resume"]
+
+
+def test_pressure_of_other_programs_makes_a_run_smaller_one_remedy_after_the_other(
+    tmp_path: Path, scripted: list[Reading]
+) -> None:
+    scripted += [Reading(stalled=15.0)]
+    ctx = new_run(tmp_path)
+    train_scratch(ctx, tiny(), [text_file(tmp_path)], name="m", out=tmp_path / "m")
+    told = events(ctx, Governor)
+    assert [event.action for event in told[:3]] == ["caches", "smaller", "smaller"]
+    assert {event.cause for event in told} == {"pressure"} and told[0].value == 15.0
+    assert told[-1].action == "recompute" and told[2].pass_tokens < told[0].pass_tokens
+    assert ctx.view.marks
+
+
+def test_a_finding_says_nothing_where_nothing_is_asked() -> None:
+    assert Finding(Advice.GO) == advise(Reading(stalled=0.0), battery=0, celsius=0)

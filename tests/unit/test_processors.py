@@ -1,0 +1,113 @@
+"""Which processors a run may use, and how much of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.errors import UsageProblem
+from engine.training.processors import Throttle, chosen_processors, pause_needed, use_processors
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [("", {0, 1, 2, 3}), ("0-2", {0, 1, 2}), ("3", {3}), ("0, 2-3", {0, 2, 3}), ("auto", {0, 1, 2, 3})],
+)
+def test_lists_and_ranges_name_processors(tmp_path: Path, text: str, chosen: set[int]) -> None:
+    assert chosen_processors(text, {0, 1, 2, 3}, tmp_path) == chosen
+
+
+@pytest.mark.parametrize("text", ["4", "0-9", "a", "1-", "-1", "2-1", ","])
+def test_what_is_no_processor_of_this_run_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageProblem, match="cpu_affinity"):
+        chosen_processors(text, {0, 1, 2, 3}, tmp_path)
+
+
+def test_auto_takes_one_of_each_physical_core(tmp_path: Path) -> None:
+    for number in range(4):
+        folder = tmp_path / f"sys/devices/system/cpu/cpu{number}/topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{number % 2},{number % 2 + 2}\n")
+    assert chosen_processors("auto", {0, 1, 2, 3}, tmp_path) == {0, 1}
+    assert chosen_processors("auto", {1, 2, 3}, tmp_path) == {1, 2}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity here")
+def test_a_process_and_its_compute_threads_stay_on_the_processors_chosen() -> None:
+    one = min(os.sched_getaffinity(0))
+    program = (
+        "import os\n"
+        "from engine.training.processors import use_processors\n"
+        f"use_processors('{one}')\n"
+        "from engine.training.devices import usable_cores\n"
+        "print(sorted(os.sched_getaffinity(0)), usable_cores())"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert told.stdout.split("\n")[0] == f"[{one}] 1"
+
+
+def test_systems_without_affinity_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_setaffinity", raising=False)
+    assert "not possible" in use_processors("0")
+    assert use_processors("") == ""
+
+
+@given(
+    cpu=st.floats(0, 1e4), wall=st.floats(0, 1e4), processors=st.integers(1, 64), percent=st.floats(1, 100)
+)
+def test_after_the_pause_the_share_is_what_was_set(
+    cpu: float, wall: float, processors: int, percent: float
+) -> None:
+    pause = pause_needed(cpu, wall, processors, percent)
+    share = 100 * cpu / (processors * max(wall + pause, 1e-12))
+    assert pause == 0 or share == pytest.approx(percent, rel=1e-6)
+    assert share <= percent * (1 + 1e-6) or wall + pause == 0
+
+
+def test_steps_are_stretched_to_the_share_set_and_a_stop_ends_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    now, spent = [100.0], [7.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    throttle = Throttle(25.0, clock=lambda: now[0], cpu=lambda: spent[0], sleep=sleep)
+    for _step in range(50):
+        now[0], spent[0] = now[0] + 0.2, spent[0] + 0.8  # four busy processors
+        throttle.rest(lambda: False)
+    assert (spent[0] - 7.0) / (4 * (now[0] - 100.0)) == pytest.approx(0.25, rel=0.02)
+    spent[0] += 100.0
+    before = now[0]
+    throttle.rest(lambda: True)
+    assert now[0] == before
+    assert Throttle(100.0, sleep=sleep).rest(lambda: False) == 0.0
+
+
+def test_a_real_process_stays_within_its_share() -> None:
+    share = 100 * 0.25 / (os.cpu_count() or 1)
+    program = (
+        "import time\n"
+        "from engine.training.processors import Throttle\n"
+        f"throttle = Throttle({share})\n"
+        "began, spent = time.monotonic(), time.process_time()\n"
+        "while time.process_time() - spent < 0.3:\n"
+        "    sum(range(20000))\n"
+        "    throttle.rest(lambda: False)\n"
+        "print((time.process_time() - spent) / (time.monotonic() - began))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert float(told.stdout) < 0.3
