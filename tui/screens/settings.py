@@ -1,10 +1,10 @@
-"""The settings: language, theme, signs, budget, review, keys. Each change is saved and in force at once."""
+"""The settings sheet: language, theme, budget, review, private data, keys. Each change is saved and in force at once."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
@@ -17,117 +17,22 @@ from textual.widgets import Static
 
 from engine.config import Settings, save_settings
 from engine.errors import H2QError, sentence_of
-from engine.i18n import LANGUAGES, N_, _
+from engine.i18n import LANGUAGES, _
 from engine.paths import Workspace
-from tui.actions import ACTIONS, BY_ID, EVERYWHERE, Action, key_shown
+from tui.actions import ACTIONS, BY_ID, EVERYWHERE, key_shown
+from tui.screens.ask import AskLine
+from tui.screens.setting_choices import (
+    CHOICES,
+    EMBEDDER,
+    TYPE_PREFIX,
+    Choice,
+    is_of_digits,
+    key_conflict,
+)
 from tui.text import safe
 from tui.widgets.table import Cell, Row, VirtualList
 
 KEY_PREFIX = "key:"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One setting. `values` are its values in the order of the arrow keys; numbers step through `steps`."""
-
-    field: str
-    label: str
-    help: str
-    values: tuple[Any, ...]
-    words: tuple[str, ...] = ()
-    """What a person reads for each value, marked for the catalogs; empty: the value itself."""
-    unit: str = ""
-
-
-def _half_gigabytes() -> tuple[float, ...]:
-    return (*(n / 2 for n in range(1, 33)), 24.0, 32.0, 48.0, 64.0)
-
-
-CHOICES: tuple[Choice, ...] = (
-    Choice(
-        "language",
-        "language / 语言",
-        N_("auto: as the environment of the terminal says"),
-        ("auto", "en", "zh"),
-    ),
-    Choice("theme", N_("theme"), N_("auto: chosen from the colours that the terminal can show"), ("auto",)),
-    Choice(
-        "signs",
-        N_("signs"),
-        N_("ascii where the terminal draws ● ✓ ▲ two cells wide or not at all"),
-        ("auto", "unicode", "ascii"),
-        (N_("auto"), "Unicode", "ASCII"),
-    ),
-    Choice(
-        "ambiguous_width",
-        N_("ambiguous width"),
-        N_("cells that the terminal gives to East Asian ambiguous characters"),
-        ("auto", "narrow", "wide"),
-        (N_("auto"), N_("narrow"), N_("wide")),
-    ),
-    Choice(
-        "max_memory_gb",
-        N_("memory budget"),
-        N_("the most a run and its children may take; the machine may allow less"),
-        _half_gigabytes(),
-        unit="GB",
-    ),
-    Choice(
-        "review",
-        N_("review"),
-        N_("auto: what passes the filters is trained on unless rejected; by hand: only what you accepted"),
-        ("auto", "manual"),
-        (N_("auto"), N_("by hand")),
-    ),
-    Choice(
-        "sensitive",
-        N_("private data found"),
-        N_("replace: a placeholder stands there; leave out: the whole conversation goes"),
-        ("redact", "drop"),
-        (N_("replace"), N_("leave out")),
-    ),
-    Choice(
-        "low_value",
-        N_("greetings and thanks"),
-        N_("mask: they stay as context and are not trained on"),
-        ("mask", "keep"),
-        (N_("mask"), N_("train on them")),
-    ),
-    Choice(
-        "near_threshold",
-        N_("near duplicates from"),
-        N_("how alike two conversations are to count as one, 0.3 to 1"),
-        tuple(round(0.3 + n * 0.05, 2) for n in range(15)),
-    ),
-    Choice(
-        "backup_weekly",
-        N_("weekly backup"),
-        N_("a backup when the newest one is older than seven days"),
-        (True, False),
-        (N_("yes"), N_("no")),
-    ),
-)
-
-
-def _digits(action: Action) -> bool:
-    """Whether it is about the digits, which stay what they are."""
-    return any(key.isdigit() for key in action.keys)
-
-
-def key_conflict(action: Action, key: str, own: dict[str, str]) -> Action | None:
-    """The action that already answers to `key` where `action` would; None when the key is free.
-
-    Keys of everywhere clash with every tab; digits belong to the tabs and are refused by the caller.
-    """
-    for row in ACTIONS:
-        if row.id == action.id or not {row.tab, action.tab} & {
-            EVERYWHERE,
-            row.tab if row.tab == action.tab else "",
-        }:
-            continue
-        if key in own.get(row.id, row.key).split():
-            return row
-    return None
 
 
 class SettingsScreen(ModalScreen[None]):
@@ -141,7 +46,8 @@ class SettingsScreen(ModalScreen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,S,q", "close", show=False),
-        Binding("right,l,enter,space", "change(1)", show=False),
+        Binding("right,l,space", "change(1)", show=False),
+        Binding("enter", "enter", show=False),
         Binding("left,h", "change(-1)", show=False),
         Binding("backspace,delete", "default", show=False),
     ]
@@ -171,7 +77,7 @@ class SettingsScreen(ModalScreen[None]):
 
     def on_mount(self) -> None:
         ids = [choice.field for choice in CHOICES]
-        ids += [KEY_PREFIX + row.id for row in ACTIONS if not _digits(row)]
+        ids += [KEY_PREFIX + row.id for row in ACTIONS if not is_of_digits(row)]
         self._table.show(ids)
         self._fill()
         self._table.focus()
@@ -183,7 +89,7 @@ class SettingsScreen(ModalScreen[None]):
     def _fill(self) -> None:
         rows = [Row(choice.field, (Cell(_(choice.label)), Cell(self._shown(choice)))) for choice in CHOICES]
         for action in ACTIONS:
-            if _digits(action):
+            if is_of_digits(action):
                 continue
             own = self.settings.keys.get(action.id)
             key = " ".join(key_shown(one) for one in (own or action.key).split())
@@ -195,7 +101,7 @@ class SettingsScreen(ModalScreen[None]):
         self._explain()
 
     def _shown(self, choice: Choice) -> str:
-        value = getattr(self.settings, choice.field)
+        value = self._value(choice.field)
         if choice.field == "language":
             text = LANGUAGES.get(value) or _("auto")
         elif choice.field == "theme" and value == "auto":
@@ -205,6 +111,11 @@ class SettingsScreen(ModalScreen[None]):
         else:
             text = f"{value:g}" if isinstance(value, float) else str(value)
         return f"‹ {text}{' ' + choice.unit if choice.unit else ''} ›"
+
+    def _value(self, field: str) -> Any:
+        if field.startswith(TYPE_PREFIX):
+            return dict(self.settings.sensitive_types).get(field.removeprefix(TYPE_PREFIX), "")  # type: ignore[call-overload]
+        return getattr(self.settings, field)
 
     def on_virtual_list_highlighted(self) -> None:
         self._catching = ""
@@ -240,7 +151,7 @@ class SettingsScreen(ModalScreen[None]):
             return
         choice = next(choice for choice in CHOICES if choice.field == row_id)
         values = self._themes if choice.field == "theme" else choice.values
-        value = getattr(self.settings, choice.field)
+        value = self._value(choice.field)
         if isinstance(value, float):
             values = tuple(sorted({*values, value}))
             place = max(0, min(len(values) - 1, values.index(value) + by))
@@ -256,7 +167,32 @@ class SettingsScreen(ModalScreen[None]):
             if keys.pop(row_id.removeprefix(KEY_PREFIX), None) is not None:
                 self._set("keys", keys)
         else:
-            self._set(row_id, getattr(Settings(), row_id))
+            self._set(row_id, "" if row_id.startswith(TYPE_PREFIX) else getattr(Settings(), row_id))
+
+    def action_enter(self) -> None:
+        """The next value; of the embedder, its name."""
+        if self._table.cursor_id == EMBEDDER:
+            self._ask_embedder()
+        else:
+            self.action_change(1)
+
+    @work(group="settings:ask", exclusive=True, exit_on_error=False)
+    async def _ask_embedder(self) -> None:
+        given = self.settings.embedder
+        asked = AskLine(
+            _("Folder of the model, or ollama:TAG"), "" if given == "off" else given, check=self._no_embedder
+        )
+        answer = await self.app.push_screen_wait(asked)
+        if answer is not None:
+            self._set(EMBEDDER, answer.strip())
+
+    def _no_embedder(self, answer: str) -> str:
+        """What is wrong with the name of an embedder; `check` looks at it more closely."""
+        name = answer.strip()
+        if name in ("", "off") or name.startswith("ollama:"):
+            return ""
+        folder = self._workspace.root / Path(name).expanduser()
+        return "" if (folder / "modules.json").is_file() else _("no sentence-transformers model is there")
 
     def on_key(self, event: events.Key) -> None:
         """While a key is awaited, every key but esc is it."""
@@ -290,6 +226,10 @@ class SettingsScreen(ModalScreen[None]):
         self._set("keys", keys)
 
     def _set(self, field: str, value: Any) -> None:
+        if field.startswith(TYPE_PREFIX):
+            name = field.removeprefix(TYPE_PREFIX)
+            own = {type_: what for type_, what in self.settings.sensitive_types.items() if type_ != name}
+            field, value = "sensitive_types", own | ({name: value} if value else {})
         self.settings = msgspec.structs.replace(self.settings, **{field: value})
         self._apply(self.settings)
         self._fill()
