@@ -87,7 +87,10 @@ class SettingsScreen(ModalScreen[None]):
         return self.query_one(VirtualList)
 
     def _fill(self) -> None:
-        rows = [Row(choice.field, (Cell(_(choice.label)), Cell(self._shown(choice)))) for choice in CHOICES]
+        rows = []
+        for choice in CHOICES:
+            inside = "  " if choice.field.startswith(TYPE_PREFIX) else ""
+            rows.append(Row(choice.field, (Cell(inside + _(choice.label)), Cell(self._shown(choice)))))
         for action in ACTIONS:
             if is_of_digits(action):
                 continue
