@@ -30,11 +30,14 @@ if TYPE_CHECKING:
 LATIN = 0x2E7F
 """Characters above this one come from an input method."""
 
+AT_ONCE = frozenset("123456789qQ") | {"f10", "ctrl+q", "ctrl+c"}
+"""Keys that wait for nothing."""
+
 
 def _apart(event: events.Key, in_field: bool) -> list[events.Key]:
     """`esc` and a letter right behind it reach the app as one key with alt, which none of our keys has."""
-    letter = event.key.removeprefix("alt+")
-    if in_field or letter == event.key or len(letter) != 1:
+    letter = event.character or ""
+    if in_field or not event.key.startswith("alt+") or not letter.isprintable():
         return [event]
     return [events.Key("escape", "\x1b"), events.Key(_character_to_key(letter), letter)]
 
@@ -71,7 +74,7 @@ class KeyedApp(App[None]):
 
     async def on_event(self, event: events.Event) -> None:
         if isinstance(event, events.Key) and not event.is_forwarded:
-            for key in _apart(event, self._in_field()):
+            for key in _apart(event, self._in_field() and not isinstance(self.screen, AskLine)):
                 if not await self._took(key):
                     await super().on_event(key)
         else:
@@ -93,6 +96,8 @@ class KeyedApp(App[None]):
         if screen.maximized is not None and event.key == "escape":
             return False
         event = event if field else self._half_width(event)
+        if len(self.screen_stack) == 1 and self.tab is not None and event.key not in AT_ONCE:
+            await self.tab.settled()
         if await self._check_bindings(event.key, priority=True) or await self._check_bindings(event.key):
             return True
         if len(self.screen_stack) == 1:

@@ -59,6 +59,10 @@ class Tab(Container):
         """This tab replaces `before`, of the same class (the language changed): take what must not be lost.
         Called before mounting."""
 
+    async def settled(self) -> None:
+        """Returns when the tab shows what the keys so far asked for, or after a second or two: the next key is
+        meant for that."""
+
     def run_updated(self, message: RunUpdated) -> None:
         """Something happened in a run, at most twice a second. Called only while the tab is on the screen;
         `shown` draws what was missed (`self.h2q.board` holds the state of every run)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Sequence
 
@@ -34,6 +35,8 @@ AHEAD = 4
 """Conversations below the cursor that are read ahead, so that the next one is painted at once."""
 SHOWN_WITHIN_S = 1.0
 """Seconds that a verdict waits for its conversation to be read."""
+LOADED_WITHIN_S = 1.5
+"""Seconds that a key waits for the list it is meant for."""
 ORDER_WORDS = {
     Order.NEWEST: N_("newest first"),
     Order.OLDEST: N_("oldest first"),
@@ -57,6 +60,10 @@ class ReviewTab(Tab):
         self.in_memory = 0
         self.reader = CorpusReader(workspace)
         self._raw = self._why = False
+        self._loads = 0
+        self._loaded = asyncio.Event()
+        """Set while no list is being read."""
+        self._loaded.set()
         self._twin_for = ""
         """The conversation whose twin is shown below it."""
         self._shown_id = ""
@@ -100,9 +107,25 @@ class ReviewTab(Tab):
 
     # Reading
 
-    @work(group="corpus:load", exclusive=True, exit_on_error=False)
-    async def load(self) -> None:
+    def load(self) -> None:
         """The whole list anew: ids, figures, and the rows that are seen."""
+        self._loads += 1
+        self._loaded.clear()
+        self._load(self._loads)
+
+    async def settled(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._loaded.wait(), LOADED_WITHIN_S)
+
+    @work(group="corpus:load", exclusive=True, exit_on_error=False)
+    async def _load(self, number: int) -> None:
+        try:
+            await self._read_list()
+        finally:
+            if number == self._loads:
+                self._loaded.set()
+
+    async def _read_list(self) -> None:
         try:
             ids = await self.reader.ids(self.filter, self.order)
             self.funnel = await self.reader.funnel()

@@ -1,0 +1,397 @@
+"""The review: keys that come fast, verdicts that outlive the process, and lists of 50,000 and 100,000 rows."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from bench.result import Benchmark, BenchResult, compare
+from bench.terminal import OnTerminal
+from bench.typist import Model, Verdict, strokes
+from engine.corpus.ledger import Database
+from engine.corpus.review import ReviewStore
+from engine.memory.store import MemoryStore
+from engine.paths import Workspace
+from engine.workspace import open_workspace
+
+OURS = [sys.executable, "-m", "tui.cli", "--lang", "en"]
+PAINT_MS = 50.0
+TRANSACTION_MS = 50.0
+
+
+def fill(store: Database, count: int) -> None:
+    """`count` conversations of some 90 characters in memory and corpus, past importers and filters: only their
+    number matters here. Sorted from the last to the first."""
+    connection = store.connection
+    connection.execute("BEGIN")
+    connection.execute(
+        "INSERT INTO imports (id, source, path, started_at, completed_at) VALUES ('big', 'text', '', 0, 1)"
+    )
+    connection.executemany(
+        "INSERT INTO conversations (id, import_id, source, added_at, turns, characters, content_hash) "
+        "VALUES (?, 'big', 'text', 0, 2, 90, ?)",
+        ((f"big{n}", str(n)) for n in range(count)),
+    )
+    connection.executemany(
+        "INSERT INTO turns (conversation_id, position, role, text) VALUES (?, ?, ?, ?)",
+        (
+            (f"big{n}", place, ("user", "assistant")[place], f"line {n} 的内容 " * 5)
+            for n in range(count)
+            for place in (0, 1)
+        ),
+    )
+    connection.executemany(
+        "INSERT INTO corpus (conversation_id, build_id, state, automatic, first_line, sort_time, cluster, pairs) "
+        "VALUES (?, 'b', 'accepted', 'accepted', ?, ?, ?, 1)",
+        ((f"big{n}", f"line {n}", float(n), f"k{n}") for n in range(count)),
+    )
+    connection.execute("COMMIT")
+
+
+def _workspace(folder: str, count: int) -> Workspace:
+    ws = open_workspace(Workspace(Path(folder)))
+    ws.settings_file.write_text('language = "en"\nfirst_start_done = true\n', encoding="utf-8")
+    with MemoryStore(ws.memory_db) as store:
+        fill(store, count)
+    return ws
+
+
+def _state(path: Path) -> str:
+    """Hash of everything that a decision can change."""
+    digest = hashlib.sha256()
+    with ReviewStore(path, readonly=True) as store:
+        for row in store.connection.execute(
+            "SELECT conversation_id, state, automatic FROM corpus ORDER BY conversation_id"
+        ):
+            digest.update(repr(row).encode())
+        for query in ("flag:", "edited:"):
+            digest.update(repr(sorted(store.ids(query))).encode())
+        digest.update(repr(store.rules()).encode())
+        for id_ in store.ids("edited:"):
+            digest.update(msgspec.json.encode([turn.text for turn in store.detail(id_).turns]))
+    return digest.hexdigest()
+
+
+_WRITE = """
+import sys, threading
+from pathlib import Path
+from engine.corpus.review import ReviewStore
+from tui.verdicts import Job, VerdictQueue
+path = Path(sys.argv[1])
+with ReviewStore(path, readonly=True) as store:
+    ids = store.ids()
+queue = VerdictQueue(path, lambda: None, lambda job, text: print("refused", text, flush=True))
+def work(n):
+    id_ = ids[n * 7 % len(ids)]
+    if n % 50 == 49:
+        return lambda store: store.edit(id_, 1, f"edited {n}")
+    if n % 20 == 19:
+        return lambda store: store.flag([id_], not store.item(id_).flagged)
+    return lambda store: [store.decide(id_, ("accepted", "rejected")[n % 2], ("", "wrong")[n % 2])]
+for n in range(100_000):
+    while queue.unwritten > 64:
+        threading.Event().wait(0.0005)
+    queue.put(Job(work(n), lambda made: [print(d.seq, flush=True) for d in made]))
+"""
+
+
+def kill(full: bool) -> list[BenchResult]:
+    """Decisions through the real writer thread; `kill -9` at a random moment after the last acknowledged one;
+    then undo to the beginning, and redo to the end."""
+    wanted = 1000 if full else 200
+    chance = random.Random(time.time_ns())
+    with tempfile.TemporaryDirectory() as folder:
+        ws = _workspace(folder, 400)
+        start = _state(ws.memory_db)
+        process = subprocess.Popen(
+            [sys.executable, "-c", _WRITE, str(ws.memory_db)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        told = [process.stdout.readline() for _ in range(wanted)]
+        time.sleep(chance.uniform(0, 0.02))
+        os.kill(process.pid, signal.SIGKILL)
+        told += [line for line in process.stdout.readlines() if line.endswith("\n")]
+        process.wait()
+        acknowledged = [int(line) for line in told]
+        with ReviewStore(ws.memory_db) as store:
+            there = {seq for (seq,) in store.connection.execute("SELECT seq FROM decisions WHERE undone = 0")}
+            kept = len(there.intersection(acknowledged))
+            end = _state(ws.memory_db)
+            undone = sum(1 for _ in iter(store.undo, []))
+            back = _state(ws.memory_db) == start
+            redone = sum(1 for _ in iter(store.redo, []))
+            forth = _state(ws.memory_db) == end
+    note = f"{len(acknowledged):,} decisions acknowledged before kill -9, {len(there):,} on the disk"
+    return [
+        _share("review.kill", kept, len(acknowledged), f"acknowledged decisions still there; {note}"),
+        _share("review.undo", int(back), 1, f"{undone:,} undos give the starting hash of the decision state"),
+        _share("review.redo", int(forth), 1, f"{redone:,} redos give the hash of the end"),
+    ]
+
+
+def _share(name: str, ours: float, all_: float, notes: str) -> BenchResult:
+    return compare(
+        name, ours=ours, baseline=all_, target=1.0, unit="kept", lower_is_better=False, notes=notes
+    )
+
+
+def keys(full: bool) -> list[BenchResult]:
+    """Random strokes into the app on a pty at 20 to 50 a second and in bursts, held against a model."""
+    rows, count = 260, 200 if full else 60
+    paces: list[tuple[str, int, float]] = [("50 strokes a second", 1, 0.02), ("bursts of 20", 20, 0.3)]
+    if full:
+        paces += [("20 strokes a second", 1, 0.05), ("all at once", count, 0.5)]
+    right = all_ = 0
+    with tempfile.TemporaryDirectory() as folder:
+        ws = _workspace(folder, rows)
+        for seed, (_name, at_once, pause) in enumerate(paces):
+            fresh = f"{folder}-{seed}"
+            shutil.copytree(folder, fresh)
+            try:
+                got, want = _type(Workspace(Path(fresh)), count, seed, at_once, pause)
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
+            all_ += max(len(want), len(got))
+            right += sum(mine == asked for mine, asked in zip(got, want, strict=False))
+        del ws
+    words = ", ".join(name for name, _at_once, _pause in paces)
+    return [
+        _share(
+            "review.keys", right, all_, f"verdicts as typed, with ranges, undo and redo, on a pty: {words}"
+        )
+    ]
+
+
+def _type(
+    ws: Workspace, count: int, seed: int, at_once: int, pause: float
+) -> tuple[list[Verdict], list[Verdict]]:
+    with ReviewStore(ws.memory_db, readonly=True) as store:
+        model = Model(store.ids())
+    made = strokes(count, random.Random(seed))
+    for stroke in made:
+        model.take(stroke)
+    with OnTerminal(OURS, {"H2Q_DATA_DIR": str(ws.root)}) as terminal:
+        terminal.read(30, until=b"keys")
+        os.write(terminal.master, b"2")
+        for place in range(0, count, at_once):
+            for stroke in made[place : place + at_once]:
+                # esc and the letter behind it would be one key with alt for the terminal's reader.
+                os.write(terminal.master, stroke.encode())
+                if stroke.endswith("\x1b"):
+                    terminal.read(0.15, until=None)
+            terminal.read(pause, until=None)
+        os.write(terminal.master, b"q")
+        terminal.read(120, until=None)
+    with ReviewStore(ws.memory_db, readonly=True) as store:
+        rows = store.connection.execute(
+            "SELECT conversation_id, verdict, reason FROM decisions WHERE undone = 0 ORDER BY seq"
+        ).fetchall()
+    return [Verdict(*row) for row in rows], model.verdicts
+
+
+def scroll(full: bool) -> list[BenchResult]:
+    """Key to paint at 50,000 and 100,000 rows: verdicts, single steps, pages, and the ends of the list."""
+    results = []
+    for count in (50_000, 100_000):
+        with tempfile.TemporaryDirectory() as folder:
+            ws = _workspace(folder, count)
+            paint, moves, blocked = asyncio.run(_scrolled(ws, 400 if full else 120))
+        for name, times, words in (
+            ("paint", paint, "verdict to the next conversation painted"),
+            ("scroll", moves, "a key of the list (j, page, g, G) to the lines painted"),
+            ("loop", blocked, "longest time in which the app answered nothing, in each of these steps"),
+        ):
+            p95 = sorted(times)[int(0.95 * len(times))] * 1e3
+            results.append(
+                compare(
+                    f"review.{name}.{count // 1000}k",
+                    ours=p95,
+                    baseline=PAINT_MS,
+                    target=1.0,
+                    unit="ms",
+                    lower_is_better=True,
+                    notes=f"p95 of {len(times)}: {words}; {count:,} rows, limit {PAINT_MS:.0f} ms",
+                )
+            )
+    return results
+
+
+async def _scrolled(ws: Workspace, times: int) -> tuple[list[float], list[float], list[float]]:
+    """Seconds of verdicts, of moves, and of the longest silence of the loop during each."""
+    from textual.events import Key
+    from textual.keys import _character_to_key
+
+    from tui.app import H2QApp
+    from tui.tabs.corpus import CorpusTab
+
+    app = H2QApp(ws)
+    silence = _Silence()
+
+    paint, moves, blocked = [], [], []
+    async with app.run_test(size=(80, 24)) as pilot:
+        await app.show_tab("corpus")
+        tab = app.tab
+        assert isinstance(tab, CorpusTab)
+        await _until(lambda: tab._shown_id != "")
+        await pilot.pause()
+        for number in range(times):
+            await asyncio.sleep(0.02)  # a person at fifty keys a second
+            with silence as longest:
+                before, started = tab.table.cursor_id, time.perf_counter()
+                app.post_message(Key("a", "a"))
+                await _until(lambda before=before: tab._shown_id not in ("", before))  # type: ignore[misc]
+                app.screen._compositor.render_strips()
+                paint.append(time.perf_counter() - started)
+                key = "jjjjGgj"[number % 7] if number % 3 else "pagedown"
+                started = time.perf_counter()
+                app.post_message(Key(key if len(key) > 1 else _character_to_key(key), key[:1]))
+                wanted = tab.table.index
+                await _until(
+                    lambda wanted=wanted: (  # type: ignore[misc]
+                        tab.table.index != wanted and tab._shown_id == tab.table.cursor_id
+                    ),
+                )
+                app.screen._compositor.render_strips()
+                moves.append(time.perf_counter() - started)
+            blocked.append(longest())
+    return paint, moves, blocked
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    """Raises TimeoutError when it takes a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        await asyncio.sleep(0.0005)
+        if time.monotonic() > deadline:
+            raise TimeoutError("the screen did not change")
+
+
+class _Silence:
+    """The longest time in which the loop ran nothing else, looked at every millisecond."""
+
+    def __enter__(self) -> Callable[[], float]:
+        self._longest = 0.0
+        self._task = asyncio.get_running_loop().create_task(self._tick())
+        return lambda: self._longest
+
+    async def _tick(self) -> None:
+        before = time.perf_counter()
+        while True:
+            await asyncio.sleep(0.001)
+            now = time.perf_counter()
+            self._longest, before = max(self._longest, now - before - 0.001), now
+
+    def __exit__(self, *_: object) -> None:
+        self._task.cancel()
+
+
+def mass(full: bool) -> list[BenchResult]:
+    """`X` over 50,000 rows in the app: until it is on the disk, the loop meanwhile, the longest transaction, and
+    one undo."""
+    count = 50_000
+    with tempfile.TemporaryDirectory() as folder:
+        ws = _workspace(folder, count)
+        start = _state(ws.memory_db)
+        silence, held, written, undone = asyncio.run(_rejected(ws, count))
+        back = _state(ws.memory_db) == start
+    limit = f"{count:,} rows under X and the u behind it"
+    return [
+        compare("review.mass.loop", ours=silence * 1e3, baseline=100, target=1.0, unit="ms", lower_is_better=True, notes=f"longest silence of the app; {limit}"),
+        compare("review.mass.transaction", ours=held * 1e3, baseline=TRANSACTION_MS, target=1.0, unit="ms", lower_is_better=True, notes=f"p99 of the time that the write lock was held; {limit}; written in {written:.1f} s, undone in {undone:.1f} s"),
+        _share("review.mass.undo", int(back), 1, "one u gives the starting hash of the decision state"),
+    ]  # fmt: skip
+
+
+async def _rejected(ws: Workspace, count: int) -> tuple[float, float, float, float]:
+    """Longest silence of the loop, p99 of the held lock, and seconds until written and undone."""
+    from textual.events import Key
+
+    from tui.app import H2QApp
+    from tui.tabs.corpus import CorpusTab
+
+    def decided() -> int:
+        with sqlite3.connect(f"{ws.memory_db.as_uri()}?mode=ro", uri=True) as connection:
+            return int(
+                connection.execute("SELECT COUNT(*) FROM corpus WHERE state = 'rejected'").fetchone()[0]
+            )
+
+    async def until(wanted: int) -> float:
+        began = time.perf_counter()
+        while await asyncio.to_thread(decided) != wanted:  # noqa: ASYNC110 (another process's file)
+            await asyncio.sleep(0.02)
+        return time.perf_counter() - began
+
+    app = H2QApp(ws)
+    lock = _Lock(ws.memory_db)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await app.show_tab("corpus")
+        tab = app.tab
+        assert isinstance(tab, CorpusTab)
+        await _until(lambda: tab._shown_id != "")
+        await pilot.pause()
+        with _Silence() as longest, lock:
+            app.post_message(Key("X", "X"))
+            app.post_message(Key("1", "1"))
+            written = await until(count)
+            app.post_message(Key("u", "u"))
+            undone = await until(0)
+        await _until(lambda: not tab.writer.unwritten)
+    return longest(), lock.p99, written, undone
+
+
+class _Lock:
+    """How long another process would have waited for the write lock: asked every millisecond, in a process."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _ASK_FOR_LOCK, str(self._path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __exit__(self, *_: object) -> None:
+        out, _err = self._process.communicate("\n", timeout=60)
+        waits = sorted(float(line) for line in out.split())
+        self.p99 = waits[int(0.99 * len(waits))] if waits else 0.0
+
+
+_ASK_FOR_LOCK = """
+import select, sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=0)
+while not select.select([sys.stdin], [], [], 0)[0]:
+    began = time.perf_counter()
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+            break
+        except sqlite3.OperationalError:
+            time.sleep(0.0002)
+    print(time.perf_counter() - began)
+    time.sleep(0.002)
+"""
+
+
+BENCHMARKS = (
+    Benchmark("review.kill", "decisions after kill -9, all undone, all redone", kill, 5.0),
+    Benchmark("review.keys", "quick keys on a pty against what they must decide", keys, 15.0),
+    Benchmark("review.scroll", "key to paint at 50,000 and 100,000 rows", scroll, 15.0),
+    Benchmark("review.mass", "everything under a filter at 50,000 rows, and its undo", mass, 15.0),
+)
