@@ -168,23 +168,27 @@ def _ask(tag: str) -> OllamaModel:
 
     client = ollama.Client(host=local_host(), timeout=10, trust_env=False)
     try:
-        answer = client.show(tag)
-    except ollama.ResponseError as problem:
-        if problem.status_code == 404:
-            raise _missing(tag) from problem
-        raise ServiceUnreachable(
-            _("Ollama refused: {reason}").format(reason=problem.error), mend="ollama serve"
-        ) from problem
+        # The client's own `show` keeps neither what it does not know nor answers without `model_info`.
+        reply = client._client.post("/api/show", json={"model": tag})
+        answer = reply.json()
     except (ConnectionError, httpx.HTTPError) as problem:
         raise ServiceUnreachable(
             _("no Ollama store on this machine has {tag}, and Ollama does not answer").format(tag=tag),
             mend="ollama serve",
         ) from problem
-    except (ValueError, TypeError) as problem:
+    except ValueError:
+        answer = None
+    finally:
+        client._client.close()
+    if not isinstance(answer, dict):
+        answer = {"error": _("an answer that is none")}
+    if reply.status_code == httpx.codes.NOT_FOUND:
+        raise _missing(tag)
+    if "error" in answer:
         raise ServiceUnreachable(
-            _("Ollama refused: {reason}").format(reason=_("an answer that is none")), mend="ollama serve"
-        ) from problem
-    found = _FROM.search(answer.modelfile or "")
+            _("Ollama refused: {reason}").format(reason=answer["error"]), mend="ollama serve"
+        )
+    found = _FROM.search(str(answer.get("modelfile") or ""))
     file = Path(found["path"]) if found else None
     if file is None or not _is_file(file):
         raise BadInput(
@@ -198,7 +202,7 @@ def _ask(tag: str) -> OllamaModel:
         tag=tag,
         gguf=file,
         digest=digest if _DIGEST.fullmatch(digest) else "",
-        system=answer.get("system") or "",
+        system=str(answer.get("system") or ""),
     )
 
 

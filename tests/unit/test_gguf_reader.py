@@ -90,7 +90,10 @@ def replaced(key: str, value: Any) -> Callable[[gguf.GGUFWriter], None]:
 
 
 def without(key: str) -> Callable[[gguf.GGUFWriter], None]:
-    return lambda writer: writer.kv_data[0].pop(key, None) and None
+    def change(writer: gguf.GGUFWriter) -> None:
+        del writer.kv_data[0][key]
+
+    return change
 
 
 def test_a_whole_file_opens_with_what_it_says(tmp_path: Path) -> None:
