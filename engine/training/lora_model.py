@@ -56,9 +56,9 @@ class AdapterModel(nn.Module):
     @recompute.setter
     def recompute(self, on: bool) -> None:
         if on and not self._recompute:
-            self.base.gradient_checkpointing_enable(gradient_checkpointing_kwargs=dict(LOW_MEMORY))
+            self.base.activation_checkpointing_enable(dict(LOW_MEMORY))
         elif self._recompute and not on:
-            self.base.gradient_checkpointing_disable()
+            self.base.activation_checkpointing_disable()
         self._recompute = on
 
     def forward(self, ids: Tensor, positions: Tensor | None = None) -> Tensor:

@@ -1,0 +1,211 @@
+"""Hugging Face models and adapters in a chat, and as subjects of a verdict."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.errors import BadInput
+from engine.inference.hf_model import HFModel, TokenText
+from engine.inference.models import LoadedModels
+from engine.inference.protocol import ChatMessage, Finish, Sampling
+from engine.models.answering import adapter_on, find_adapter, is_native
+from engine.models.bases import find_base
+from engine.models.card import Lineage, ModelCard
+from engine.models.hf_load import load_base, new_adapter, save_adapter
+from engine.models.registry import find_model, list_models, new_name
+from engine.models.removal import remove_model
+from engine.paths import Workspace
+from engine.training.settings import AdapterSettings
+from engine.validation.promotion import promote, rollback
+from engine.validation.subjects import load_subjects
+from tests.hf_models import tiny_tokenizer, write_hf
+
+QUESTION = [ChatMessage(role="user", content="What is your name?")]
+
+
+@pytest.fixture(scope="module")
+def ws(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with an adapter `mine` on the base `tiny` beside it."""
+    root = tmp_path_factory.mktemp("hf")
+    write_hf(root / "tiny", steps=150)
+    ws = Workspace(root / "ws")
+    base = find_base(ws, str(root / "tiny"))
+    peft = new_adapter(load_base(base, torch.float32), AdapterSettings(rank=2, alpha=4), 0)
+    with torch.no_grad():
+        for name, parameter in peft.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0.0, 0.3)
+    card = ModelCard(
+        name="mine", mode="lora", base="tiny", base_path=base.source, base_sha256=base.sha256,
+        base_format="float32", created_at=1.0, parameters=9, context=64, lineage=Lineage(conversations=["c1"]),
+    )  # fmt: skip
+    save_adapter(ws.adapters / "mine", peft, card)
+    return ws
+
+
+@pytest.fixture(scope="module")
+def tiny(ws: Workspace) -> HFModel:
+    return HFModel.load(find_base(ws, str(ws.root.parent / "tiny")))
+
+
+def test_it_says_what_it_learnt_and_stops(tiny: HFModel) -> None:
+    text, how = tiny.answer(QUESTION, Sampling(temperature=0))
+    assert (text, how.finish) == ("My name is Tom.", Finish.STOP)
+    assert (
+        tiny.answer([ChatMessage(role="user", content="你叫什么名字？")], Sampling(temperature=0))[0]
+        == "我叫小明。"
+    )
+
+
+def test_an_answer_is_no_longer_than_asked(tiny: HFModel) -> None:
+    text, how = tiny.answer(QUESTION, Sampling(temperature=0, max_bytes=9))
+    assert (text, how.bytes, how.finish) == ("My name i", 9, Finish.LENGTH)
+    zh = [ChatMessage(role="user", content="你叫什么名字？")]
+    assert tiny.answer(zh, Sampling(temperature=0, max_bytes=4))[0] == "我"
+    text, how = tiny.answer(QUESTION, Sampling(temperature=0, stop=["Tom"]))
+    assert (text, how.finish) == ("My name is ", Finish.STOP_STRING)
+
+
+def test_the_same_seed_gives_the_same_answer(tiny: HFModel) -> None:
+    one, two = (tiny.answer(QUESTION, Sampling(temperature=2.0, seed=3, max_bytes=40))[0] for _i in range(2))
+    assert one == two
+
+
+def test_a_set_flag_ends_it_within_a_token(tiny: HFModel) -> None:
+    cancelled = threading.Event()
+    stream = tiny.generate(QUESTION, Sampling(temperature=0), cancelled)
+    next(stream)
+    cancelled.set()
+    assert list(stream) == []
+
+
+def test_old_turns_go_first_and_a_long_question_keeps_its_end(tiny: HFModel) -> None:
+    turns = [ChatMessage(role="system", content="S")]
+    for i in range(60):
+        turns += [
+            ChatMessage(role="user", content=f"question {i}"),
+            ChatMessage(role="assistant", content="yes"),
+        ]
+    ids, dropped = tiny.fit_prompt([*turns, *QUESTION], 100)
+    text = tiny.chat.decode(ids)
+    assert len(ids) <= 412 and dropped > 0
+    assert "system\nS" in text and "question 59" in text and "question 0\n" not in text
+    ids, _dropped = tiny.fit_prompt([ChatMessage(role="user", content="很长的话。" * 300 + "数到三")], 100)
+    assert len(ids) <= 412 and "数到三" in tiny.chat.decode(ids)
+
+
+def test_tokens_that_are_half_a_character_wait_for_the_other_half() -> None:
+    from engine.models.chat_format import ChatFormat
+
+    chat = ChatFormat(tiny_tokenizer())
+    text, words = TokenText(chat), "我叫小明 😀é ok"
+    pieces = [text.push(id_) for id_ in chat.encode(words)]
+    assert "".join(pieces) == words
+    assert all("\ufffd" not in piece for piece in pieces)
+
+
+async def test_the_service_answers_with_a_base_with_an_adapter_and_with_both_named(ws: Workspace) -> None:
+    models = LoadedModels(ws)
+    base = str(ws.root.parent / "tiny")
+    answers = {}
+    for name in (base, "mine", adapter_on(str(ws.adapters / "mine"), base)):
+        async with models.use(name) as backend:
+            pieces = [
+                item async for item in backend.generate(QUESTION, Sampling(temperature=0, max_bytes=30))
+            ]
+            answers[name] = "".join(piece for piece in pieces if isinstance(piece, str))
+    first, second, third = answers.values()
+    assert first == "My name is Tom." and second == third != first
+
+
+def test_adapters_stand_in_the_registry_and_go_in_and_out_of_use(ws: Workspace) -> None:
+    assert [card.name for card in list_models(ws)] == ["mine"]
+    assert find_model(ws, "mine") == ws.adapters / "mine"
+    assert not is_native(ws.adapters / "mine")
+    done = promote(ws, "mine")
+    assert (done.name, done.previous) == ("mine", "")
+    assert rollback(ws).name == ""
+    (ws.adapters / new_name(ws, "lora", 0.0)).mkdir()
+    assert new_name(ws, "lora", 0.0).endswith("-2")
+
+
+def test_a_base_and_its_adapter_are_judged_on_one_loaded_model(ws: Workspace) -> None:
+    base, new = load_subjects(ws, ws.root.parent / "tiny", ws.adapters / "mine")
+    talk = Held()
+    cases = base.cases([talk], 64)
+    assert cases[0].bytes == len(b"My name is Tom.") + 1
+    old, fresh = base.score_cases(cases)[0], new.score_cases(new.cases([talk], 64))[0]
+    assert old < 0.5 < fresh
+    # The base gives the same again after the adapter was on.
+    assert base.score_cases(cases)[0] == pytest.approx(old)
+    assert (base.name, new.name) == ("tiny", "mine")
+
+
+class Held:
+    conversation, cluster = "x", "y"
+
+    @property
+    def messages(self) -> list[object]:
+        from engine.models.template import ChatMessage as Said
+
+        return [
+            Said(role="user", content="What is your name?"),
+            Said(role="assistant", content="My name is Tom."),
+        ]
+
+
+def test_what_is_wrong_with_an_adapter_is_said(ws: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no adapter in this directory"):
+        find_adapter(ws, str(tmp_path / "gone"))
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(ws.adapters / "mine", copy)
+    (copy / "adapter_model.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(BadInput, match="hash differs"):
+        HFModel.load(find_base(ws, str(copy)))
+    (copy / "adapter_config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(BadInput, match="configuration is broken"):
+        find_base(ws, str(copy))
+
+
+def test_a_base_that_changed_under_its_adapter_is_refused(ws: Workspace, tmp_path: Path) -> None:
+    import shutil
+
+    other = write_hf(tmp_path / "tiny", seed=5)
+    copy = tmp_path / "copy"
+    shutil.copytree(ws.adapters / "mine", copy)
+    card = json.loads((copy / "h2q.json").read_text(encoding="utf-8")) | {"base_path": str(other)}
+    (copy / "h2q.json").write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(BadInput, match="has changed since"):
+        find_base(ws, str(copy))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda m: (m / "model.safetensors").rename(m / "pytorch_model.bin"), "pickle"),
+        (lambda m: (m / "model.safetensors").write_bytes((m / "model.safetensors").read_bytes()[:-10]), "cut short"),
+        (lambda m: (m / "model.safetensors").unlink(), "no weights"),
+        (lambda m: (m / "config.json").write_text("{}", encoding="utf-8"), "configuration cannot be used"),
+        (lambda m: (m / "config.json").unlink(), "no model in this directory"),
+    ],
+)  # fmt: skip
+def test_a_broken_base_is_refused_by_its_headers(
+    ws: Workspace, tmp_path: Path, break_it: object, said: str
+) -> None:
+    model = write_hf(tmp_path / "m")
+    assert callable(break_it)
+    break_it(model)
+    with pytest.raises(BadInput, match=said):
+        find_base(ws, str(model))
+
+
+def test_an_adapter_can_be_removed(ws: Workspace) -> None:
+    remove_model(ws, "mine")
+    assert not (ws.adapters / "mine").exists() and list_models(ws) == []

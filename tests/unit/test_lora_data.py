@@ -1,0 +1,167 @@
+"""What a LoRA step sees: rows that share a width without sharing what they say."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import msgspec
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from engine.models.bases import Shape
+from engine.models.chat_format import ChatFormat
+from engine.models.template import ChatMessage
+from engine.runs.spec import TrainParams
+from engine.training.batches import Batch
+from engine.training.conversations import DatasetRow
+from engine.training.lora_data import LoraBatches, LoraWindows, render_windows
+from engine.training.lora_model import AdapterModel
+from engine.training.replay import repeats_of
+from engine.training.settings import AdapterSettings, Phase, Recipe, recipe_for
+from tests.hf_models import tiny_tokenizer
+
+CHAT = ChatFormat(tiny_tokenizer())
+
+
+def row(number: int, answer: str) -> DatasetRow:
+    messages = [
+        ChatMessage(role="user", content=f"question {number}"),
+        ChatMessage(role="assistant", content=answer),
+    ]
+    return DatasetRow(f"c{number}", messages, f"k{number}")
+
+
+def rows() -> list[DatasetRow]:
+    """One long conversation and nine short ones."""
+    return [row(0, "Boil some water. " * 6), *(row(number, "tea") for number in range(1, 10))]
+
+
+def windows(context: int = 128) -> LoraWindows:
+    return render_windows(rows(), CHAT, context)
+
+
+def recipe(*, packing: bool = True, batch: int = 4) -> Recipe:
+    made = recipe_for(TrainParams(context=128, rank=4, batch_size=batch, epochs=2), Phase.LORA)
+    return msgspec.structs.replace(made, adapter=AdapterSettings(rank=4, dropout=0.0, packing=packing))
+
+
+def batches(*, packing: bool = True, batch: int = 4, room: int = 4096) -> LoraBatches:
+    return LoraBatches(windows(), recipe(packing=packing, batch=batch), room, pad=0)
+
+
+def learner() -> AdapterModel:
+    from peft import LoraConfig, get_peft_model
+    from transformers import Qwen3Config
+
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=len(CHAT.tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        max_position_embeddings=256,
+    )
+    base = AutoModelForCausalLM.from_config(config)
+    base.requires_grad_(False)
+    lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", init_lora_weights=False)
+    return AdapterModel(get_peft_model(base, lora), 128)
+
+
+def gradients(model: AdapterModel, batch: Batch) -> tuple[float, dict[str, torch.Tensor]]:
+    model.zero_grad()
+    total = 0.0
+    for part in batch.passes:
+        losses = model.losses(part.ids, part.targets, part.weights != 0, part.positions)
+        (losses * part.weights).sum().backward()
+        total += float((losses.detach() * part.counted).sum())
+    return total, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_packing_changes_the_padding_and_nothing_that_is_learnt() -> None:
+    model = learner()
+    packed, apart = batches(batch=10).draw(0, 2), batches(packing=False, batch=10).draw(0, 2)
+    assert len(packed.passes[0].ids) < len(apart.passes[0].ids) == 10
+    loss, slopes = gradients(model, packed)
+    other, wanted = gradients(model, apart)
+    assert loss == pytest.approx(other, rel=1e-4)
+    assert slopes.keys() == wanted.keys() and slopes
+    for name, slope in slopes.items():
+        assert torch.allclose(slope, wanted[name], atol=1e-5), name
+
+
+def test_small_passes_add_up_to_the_whole_step() -> None:
+    model = learner()
+    whole = gradients(model, batches(batch=10).draw(0, 2))
+    parts = batches(batch=10, room=1).draw(0, 2)
+    assert len(parts.passes) > 1
+    pieces = gradients(model, parts)
+    assert whole[0] == pytest.approx(pieces[0], rel=1e-4)
+    for name, slope in whole[1].items():
+        assert torch.allclose(slope, pieces[1][name], atol=1e-5), name
+
+
+def test_each_conversation_comes_once_an_epoch_in_another_order() -> None:
+    source = batches(batch=3)
+    assert (source.per_epoch, source.steps()) == (4, 8)
+    epochs = [[name for step in range(4) for name in source.samples(first + step, 8)] for first in (0, 4)]
+    assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(f"c{number}" for number in range(10))
+    assert epochs[0] != epochs[1]
+    assert torch.equal(source.draw(5, 8).passes[0].ids, batches(batch=3).draw(5, 8).passes[0].ids)
+
+
+def test_the_loss_is_told_in_bytes_of_answers() -> None:
+    batch = batches(batch=10).draw(0, 2)
+    size = sum(len(one.messages[1].content.encode()) + 1 for one in rows())
+    counted = sum(float(part.counted.sum()) for part in batch.passes)
+    trained = sum(int((part.weights > 0).sum()) for part in batch.passes)
+    assert counted == pytest.approx(trained / size)
+    assert sum(float(part.weights.sum()) for part in batch.passes) == pytest.approx(1.0)
+
+
+def test_a_copy_shares_the_base_and_not_the_adapter() -> None:
+    import copy
+
+    model = learner()
+    twin = copy.deepcopy(model)
+    frozen = dict(model.named_parameters())
+    for name, parameter in twin.named_parameters():
+        assert (parameter is frozen[name]) is not parameter.requires_grad, name
+    assert set(model.state_dict()) == {name for name in frozen if "lora_" in name}
+
+
+def test_activation_checkpointing_changes_no_gradient() -> None:
+    model = learner().train()
+    batch = batches(batch=10).draw(0, 2)
+    plain = gradients(model, batch)
+    model.recompute = True
+    again = gradients(model, batch)
+    assert plain[0] == pytest.approx(again[0])
+    assert all(torch.allclose(slope, again[1][name], atol=1e-6) for name, slope in plain[1].items())
+
+
+def test_older_conversations_are_half_of_what_is_trained_on_at_least() -> None:
+    older = {"c1", "c2"}
+    repeats = repeats_of(rows(), older)
+    sizes: Counter[bool] = Counter()
+    for one in rows():
+        sizes[one.id in older] += len(one.messages[1].content) * repeats.get(one.id, 1)
+    assert sizes[True] >= sizes[False]
+    found = render_windows(rows(), CHAT, 128, repeats)
+    assert Counter(found.names)["c1"] == repeats["c1"] > 1 == Counter(found.names)["c0"]
+
+
+def test_nothing_is_repeated_where_older_ones_are_more_or_none() -> None:
+    assert repeats_of(rows(), {"c0"}) == {}
+    assert repeats_of(rows(), set()) == {}
+    assert repeats_of(rows(), {one.id for one in rows()}) == {}
+
+
+def test_an_adapter_is_counted_before_it_exists() -> None:
+    from engine.training.lora_fit import adapter_parameters
+
+    shape = Shape(hidden=32, layers=2, heads=2, kv_heads=1, head_dim=16, ffn=48, vocab=400, context=256)
+    assert adapter_parameters(shape, AdapterSettings(rank=4)) == learner().parameters_count()
