@@ -97,10 +97,17 @@ class Governor:
 
     # Within a step: whatever runs out of memory is tried again with less
 
-    def tried(self, work: Callable[[], T], again: Callable[[], None] | None = None) -> T:
+    def tried(
+        self,
+        work: Callable[[], T],
+        again: Callable[[], None] | None = None,
+        *,
+        less: Callable[[], bool] | None = None,
+    ) -> T:
         """What `work` gives; where memory cannot be had a remedy is taken, and it is done again after `again`.
 
-        `work` must change nothing before it has all its memory. Raises RunFailed when nothing helps.
+        `work` must change nothing before it has all its memory. `less` makes it smaller by itself, True when that
+        was possible. Raises RunFailed when nothing helps.
         """
         while True:
             try:
@@ -109,17 +116,21 @@ class Governor:
                 if not out_of_memory(problem):
                     raise
             # Beyond the handler, so that the traceback no longer holds the tensors.
-            self._allocation_failed()
+            self._allocation_failed(less is not None and less())
             if again is not None:
                 again()
 
     def evaluate(self, meter: Meter, limit: int) -> None:
         """`Meter.evaluate`, in smaller pieces where memory cannot be had."""
 
-        def smaller() -> None:
-            self.job.eval_tokens = max(EVAL_LEAST, self.job.eval_tokens // 2)
+        self.tried(partial(meter.evaluate, limit), less=self.evaluate_less)
 
-        self.tried(partial(meter.evaluate, limit), smaller)
+    def evaluate_less(self) -> bool:
+        """Evaluations in smaller pieces from here on; False when they are as small as they can be."""
+        if self.job.eval_tokens <= EVAL_LEAST:
+            return False
+        self.job.eval_tokens //= 2
+        return True
 
     def accumulate(self, batch: Batch) -> float:
         """`Job.accumulate` of a batch; after a remedy the same batch comes in other passes."""
@@ -135,8 +146,10 @@ class Governor:
 
         return self.tried(gradients, other_passes)
 
-    def _allocation_failed(self) -> None:
+    def _allocation_failed(self, smaller: bool) -> None:
         found = self._find(math.inf) or Remedy.STOP
+        if found is Remedy.STOP and smaller:
+            found = Remedy.CACHES
         self._take(found, "allocation", self.footprint.peak_mb())
         if found is not Remedy.STOP:
             return

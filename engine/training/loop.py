@@ -26,7 +26,7 @@ def train(job: Job) -> LoopState:
     recipe, state = job.recipe, job.state
     governor = Governor(job)
     governor.fit()
-    pace = plan(job)
+    pace = governor.tried(partial(plan, job), less=governor.evaluate_less)
     meter = Meter(job, pace)
     saver = Saver(job, meter)
     recovery = Recovery(job, meter, saver)

@@ -1,0 +1,209 @@
+"""Memory that gives out anywhere in a step is asked for again, and the run ends as if it had been there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from engine.errors import RunFailed
+from engine.runs.context import RunContext
+from engine.runs.events import CheckpointWritten, Evaluated, Governor, Step
+from engine.training import checkpoint, governor
+from engine.training.batches import ScratchBatches
+from engine.training.budget import Budget
+from engine.training.job import Job
+from engine.training.obey import change
+from engine.training.optim import Optimizer
+from engine.training.scratch import train_scratch
+from tests.unit.out_of_memory import Failing
+from tests.unit.training_run import events, new_run, text_file, tiny
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def run(root: Path, name: str) -> RunContext:
+    ctx = new_run(root / name)
+    train_scratch(ctx, tiny(), [text_file(root)], name="m", out=root / name / "m")
+    return ctx
+
+
+def told(ctx: RunContext) -> list[tuple[int, float | None]]:
+    return [(event.step, event.loss) for event in events(ctx, Step)]
+
+
+def last_weights(ctx: RunContext) -> dict[str, torch.Tensor]:
+    found = checkpoint.newest(ctx.run_dir.checkpoints, "scratch").checkpoint
+    assert found is not None
+    return found.weights | found.optimizer
+
+
+@pytest.fixture
+def clean(tmp_path: Path) -> RunContext:
+    return run(tmp_path, "clean")
+
+
+def fail_once(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, at: int, when: Callable[[Any], bool]
+) -> None:
+    """Allocation `at` of the first call of `owner.name` for which `when` holds fails."""
+    work = getattr(owner, name)
+    failed: list[int] = []
+
+    def failing(self: Any, *arguments: Any) -> Any:
+        if failed or not when(self):
+            return work(self, *arguments)
+        failed.append(1)
+        with Failing(at):
+            return work(self, *arguments)
+
+    monkeypatch.setattr(owner, name, failing)
+
+
+@pytest.mark.parametrize("part", ["forward", "backward", "step", "norm", "evaluate", "draw"])
+def test_memory_that_fails_once_changes_nothing_of_the_run(
+    tmp_path: Path, clean: RunContext, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    jobs: list[Job] = []
+    monkeypatch.setattr(governor.Governor, "fit", lambda self: jobs.append(self.job))
+    again = run(tmp_path, "again")
+    assert told(again) == told(clean)
+
+    def third(_one: Any) -> bool:
+        return jobs[-1].state.step == 2
+
+    if part == "forward":
+        fail_once(monkeypatch, Job, "accumulate", 3, third)
+    elif part == "backward":
+        backward = torch.autograd.backward
+
+        def failing(*arguments: Any) -> None:
+            if third(None) and not spent:
+                spent.append(1)
+                backward(*arguments)  # gradients are there, and wrong if they were added to
+                raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+            backward(*arguments)
+
+        spent: list[int] = []
+        monkeypatch.setattr(torch.autograd, "backward", failing)
+    elif part == "step":
+        fail_once(monkeypatch, Optimizer, "step", 9, third)
+    elif part == "norm":
+        fail_once(monkeypatch, Optimizer, "grad_norm", 0, third)
+    elif part == "evaluate":
+        fail_once(monkeypatch, Job, "evaluate", 1, third)
+    else:
+        draw = ScratchBatches.draw
+
+        def empty(self: ScratchBatches, number: int, *rest: Any) -> Any:
+            if number == 3 and not spent:
+                spent.append(1)
+                raise MemoryError
+            return draw(self, number, *rest)
+
+        spent = []
+        monkeypatch.setattr(ScratchBatches, "draw", empty)
+    failed = run(tmp_path, "failed")
+    assert [(event.cause, event.action) for event in events(failed, Governor)] == [("allocation", "caches")]
+    assert told(failed) == told(clean)
+    before, after = last_weights(clean), last_weights(failed)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    if part != "evaluate":
+        assert events(failed, Evaluated) == events(clean, Evaluated)
+
+
+def test_an_evaluation_that_does_not_fit_is_made_in_smaller_pieces(
+    tmp_path: Path, clean: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = Job._losses
+
+    def greedy(job: Job, part: Any) -> Any:
+        if not torch.is_grad_enabled() and part.ids.numel() > 128:
+            raise MemoryError
+        return losses(job, part)
+
+    monkeypatch.setattr(Job, "_losses", greedy)
+    monkeypatch.setattr(governor, "EVAL_LEAST", 64)
+    small = run(tmp_path, "small")
+    expected = [event.loss for event in events(clean, Evaluated)]
+    assert [event.loss for event in events(small, Evaluated)] == pytest.approx(expected, rel=1e-5)
+
+
+def test_when_memory_never_comes_the_run_ends_with_a_checkpoint_of_the_step_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Optimizer.step
+    ctx = new_run(tmp_path)
+
+    def never(self: Optimizer, *arguments: float) -> float:
+        if ctx.view.step == 2:
+            raise MemoryError
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Optimizer, "step", never)
+    with pytest.raises(RunFailed, match="a checkpoint is kept") as failed:
+        train_scratch(ctx, tiny(), [text_file(tmp_path)], name="m", out=tmp_path / "m")
+    assert failed.value.mend.startswith("h2q-tui train --max-memory-gb ")
+    assert [event.action for event in events(ctx, Governor)][-1] == "stop"
+    assert events(ctx, CheckpointWritten)[-1].step == 2
+    found = checkpoint.newest(ctx.run_dir.checkpoints, "scratch").checkpoint
+    assert found is not None and (found.state.step, found.state.draw) == (2, 2)
+
+
+def test_a_budget_is_set_while_a_run_trains_and_what_cannot_be_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[tuple[bool, str]] = []
+    look = governor.Governor.look
+
+    def person(self: governor.Governor, saver: Any) -> None:
+        if self.job.state.step == 2:
+            answers.extend(change(self.job, text) for text in ("max_memory_gb=none", "max_memory_gb=0.01"))
+            answers.append(change(self.job, "max_memory_gb=3.5"))
+        look(self, saver)
+
+    monkeypatch.setattr(governor.Governor, "look", person)
+    ctx = run(tmp_path, "set")
+    assert [accepted for accepted, _text in answers] == [False, False, True]
+    (event,) = [event for event in events(ctx, Governor) if event.cause == "set"]
+    assert (event.action, event.step, event.budget_mb) == ("limit", 2, 3584.0)
+    assert any("3584" in line.text for line in ctx.view.log)
+
+
+def test_a_limit_of_the_system_that_falls_and_rises_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = iter([None, 900 << 20, 900 << 20, 2000 << 20, None, None, None])
+    monkeypatch.setattr(governor, "cgroup_limit_bytes", lambda **_words: next(limits))
+    monkeypatch.setattr(
+        "engine.training.phase.effective_budget", lambda gigabytes: Budget(1500.0, "max_memory_gb")
+    )
+    resized: list[float] = []
+    monkeypatch.setattr("engine.training.cgroup.resize", resized.append)
+    start = governor.Governor.__init__
+
+    def often(self: governor.Governor, *arguments: Any) -> None:
+        start(self, *arguments)
+        self._limit_looked = -math.inf
+
+    monkeypatch.setattr(governor.Governor, "__init__", often)
+    look = governor.Governor.look
+
+    def at_each_step(self: governor.Governor, saver: Any) -> None:
+        self._limit_looked = -math.inf
+        look(self, saver)
+
+    monkeypatch.setattr(governor.Governor, "look", at_each_step)
+    ctx = run(tmp_path, "limit")
+    changes = [(event.step, event.budget_mb) for event in events(ctx, Governor) if event.action == "limit"]
+    assert changes == [(2, 900.0), (4, 1500.0)]
+    assert resized == [900.0, 1500.0]
