@@ -20,7 +20,8 @@ _LABELLED_ID = re.compile(
 )
 _HK_ID = re.compile(r"(?<![A-Za-z0-9])[A-Z]{1,2}[0-9]{6}\([0-9A]\)(?![A-Za-z0-9])")
 _CREDIT_CODE = re.compile(
-    r"(?<![0-9A-Za-z])[0-9A-HJ-NPQRTUWXY]{2}[0-9]{6}[0-9A-HJ-NPQRTUWXY]{10}(?![0-9A-Za-z])", re.IGNORECASE
+    r"(?<![0-9A-Za-z])[0-9A-HJ-NPQRTUWXY]{2}[ -]?[0-9]{2}[ -]?[0-9]{4}(?:[ -]?[0-9A-HJ-NPQRTUWXY]){10}(?![0-9A-Za-z])",
+    re.IGNORECASE,
 )
 _CREDIT_LABEL = re.compile(r"信用代码|税号|纳税人|执照|USCC", re.IGNORECASE)
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,30}(?![A-Za-z0-9])", re.IGNORECASE)
@@ -48,7 +49,7 @@ _SSN_LABELLED = re.compile(
     re.IGNORECASE,
 )
 PASSPORT = re.compile(
-    r"(?:护照|通行证|passport)[^0-9A-Za-z\n]{0,8}(?:(?:number|no\.?|num|is|号码?|#)[^0-9A-Za-z\n]{0,6}){0,3}((?=[A-Z0-9]*[0-9]{5})[A-Z0-9]{6,11})(?![0-9A-Za-z])",
+    r"(?:护照|通行证|passport)[^0-9A-Za-z\n]{0,8}(?:(?:number|no\.?|num|is|号码?|#)[^0-9A-Za-z\n]{0,6}){0,3}((?=[A-Z0-9]*[0-9]{5})[A-Z0-9]{6,11}|[A-Z]{1,2}[ -]?[0-9]{2,4}(?:[ -][0-9]{1,4}){1,3})(?![0-9A-Za-z])",
     re.IGNORECASE,
 )
 LICENCE = re.compile(
@@ -85,7 +86,7 @@ def resident_ids(text: str) -> Iterator[tuple[int, int]]:
 def credit_codes(text: str) -> Iterator[tuple[int, int]]:
     """Unified social credit codes."""
     for match in _CREDIT_CODE.finditer(text):
-        code = match.group()
+        code = re.sub("[ -]", "", match.group())
         named = _CREDIT_LABEL.search(text[max(0, match.start() - 16) : match.start()]) is not None
         if checksums.credit_code(code) and (named or re.search(r"[A-Za-z]", code)):
             yield match.span()

@@ -12,6 +12,9 @@ _INVISIBLE = re.compile(
 )
 
 
+_HYPHENS = frozenset("\u2010\u2011\u2012\u2212\u2043\u02d7")
+"""Hyphens that do not break and signs that look like one; dashes between words stay what they are."""
+
 _COMMON = tuple(
     (character, unicodedata.normalize("NFKC", character)) for character in "，！？：；（）…～\u3000"
 )
@@ -73,6 +76,10 @@ class _Folding(dict[int, str]):
         # Punctuation of a Chinese sentence ends a password; folded, it could be a part of one.
         keep = character in "，！？；"
         folded = character if keep else unicodedata.normalize("NFKC", character)
+        if folded in _HYPHENS:
+            folded = "-"
+        elif len(folded) == 1 and folded.isdecimal():
+            folded = str(unicodedata.decimal(folded))
         folded = "" if _INVISIBLE.match(character) else folded
         self[code] = folded
         if len(folded) != 1:

@@ -13,6 +13,8 @@ _EXTENSION = r"(?:\s?(?:x|ext\.?|extension|转|分机)\s?[0-9]{1,6})?"
 _MOBILE_CN = re.compile(
     r"(?<![0-9])(?<![0-9][.,])(?:(?:\+|00)?86" + _SEP + r")?1[3-9][0-9](?:" + _SEP + r"[0-9]){8}" + _AFTER
 )
+# Digit by digit, all with the same sign between them.
+_SPELT_CN = re.compile(r"(?<![0-9])(?<![0-9][ .,-])1([ \-.·])[3-9](?:\1[0-9]){9}(?!\1?[0-9])")
 _LANDLINE_CN = re.compile(
     r"(?<![0-9])(?<![0-9][.,-])(?:(?:\+|00)86[ -]?)?(?:\(0(?:10|2[0-9]|[3-9][0-9]{2})\)\s?|0(?:10|2[0-9]|[3-9][0-9]{2})[ \-–—])[2-9][0-9]{2,3}[ -]?[0-9]{4}"
     + _EXTENSION
@@ -34,6 +36,7 @@ _NORTH_AMERICA = re.compile(
 # Each with a cheap sign without which it finds nothing.
 _SHAPES = (
     (re.compile("1[3-9][0-9]"), _MOBILE_CN),
+    (re.compile(r"1[ \-.·][3-9][ \-.·]"), _SPELT_CN),
     (re.compile("0[0-9]{2,3}[) \\-–—]"), _LANDLINE_CN),
     (re.compile("[48]00[ -]"), _SERVICE_CN),
     (re.compile(r"\+[1-9]"), _INTERNATIONAL),

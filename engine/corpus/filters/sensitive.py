@@ -67,7 +67,7 @@ _WECHAT = re.compile(
 )
 _WXID = re.compile(r"(?<![A-Za-z0-9_])(wxid_[A-Za-z0-9]{6,20})(?![A-Za-z0-9_])")
 _QQ = re.compile(
-    r"(?:(?<![A-Za-z])QQ|扣扣|企鹅)(?:群|号|号码|群号|id)*\s*(?:是|为|is|[:：])?\s*([1-9][0-9]{4,11})(?![0-9A-Za-z])",
+    r"(?:(?<![A-Za-z])QQ|扣扣|企鹅)(?:群|号|号码|群号|id)*\s*(?:是|为|is|[:：])?\s*([1-9][0-9]{4,11}|[1-9][0-9]{2,3}(?:[ -][0-9]{2,4}){1,3})(?![0-9A-Za-z]|[ -][0-9])",
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(
@@ -93,9 +93,9 @@ _CN_RUN = re.compile(
 _CN_ANY = re.compile(r"[零〇一二三四五六七八九幺壹贰叁肆伍陆柒捌玖]")
 
 _WORTH_A_LOOK = re.compile(
-    r"\d|[@＠]|[零〇一二三四五六七八九幺壹贰叁肆伍陆柒捌玖]{3}|密码|口令|[Pp](?:[Aa][Ss\u017f][Ss\u017f]|[Ww][Dd]|[Rr][Ii\u0130\u0131][Vv][Aa][Tt][Ee])"
+    r"[\d²³¹\u2070-\u2089\u2460-\u249b]|[@＠]|[零〇一二三四五六七八九幺壹贰叁肆伍陆柒捌玖]{3}|密码|口令|[Pp](?:[Aa][Ss\u017f][Ss\u017f]|[Ww][Dd]|[Rr][Ii\u0130\u0131][Vv][Aa][Tt][Ee])"
     r"|[Bb][Ee][Aa][Rr][Ee][Rr]|[Ss\u017f][Ee][Cc][Rr][Ee][Tt]|[Tt][Oo][Kk\u212a][Ee][Nn]|微信"
-    r"|[Ww][Ee](?:[Ii\u0130\u0131][Xx][Ii\u0130\u0131][Nn]|[Cc][Hh][Aa][Tt])|[(\[{（][Aa][Tt]|-----"
+    r"|[Ww][Ee](?:[Ii\u0130\u0131][Xx][Ii\u0130\u0131][Nn]|[Cc][Hh][Aa][Tt])|[(\[{（][Aa][Tt]|-----|A[KS]IA|LTAI|AKID|AIza|gh[opsu]_|eyJ|xox[abp]-|sk-|[Ａ-Ｚ]{4}"
 )
 """Both cases are written out: `re` searches so much faster than with IGNORECASE."""
 
@@ -206,6 +206,7 @@ _PASSWORD_WORD = re.compile(
 _PLATE_SIGN = re.compile(
     r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼使领][A-HJ-NP-Za-hj-np-z\u017f]"
 )
+_SIX = re.compile("[0-9]{2}[ -]?[0-9]{4}")
 _FIVE = re.compile(r"[0-9](?:[^0-9\n]{0,2}[0-9]){4}")
 _NINE = re.compile(r"[0-9](?:[^0-9\n]?[0-9]){8}")
 _IP_SIGN = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:")
@@ -221,7 +222,7 @@ _FINDERS: tuple[tuple[SensitiveType, re.Pattern[str], Callable[[str], Iterator[t
     (SensitiveType.API_KEY, _LONG_WORD, secrets.named_keys),
     (SensitiveType.PASSWORD, _PASSWORD_WORD, secrets.passwords),
     (SensitiveType.ID_CARD, _FIVE, documents.resident_ids),
-    (SensitiveType.CREDIT_CODE, _LONG_WORD, documents.credit_codes),
+    (SensitiveType.CREDIT_CODE, _SIX, documents.credit_codes),
     (SensitiveType.IBAN, _FIVE, documents.ibans),
     (SensitiveType.BANK_CARD, _NINE, documents.cards),
     (SensitiveType.SSN, _NINE, documents.ssns),
