@@ -50,7 +50,9 @@ def find_adapter(ws: Workspace, name: str) -> Path:
 
 
 def is_native(folder: Path) -> bool:
-    """Whether our own card says that this is a whole model of ours."""
+    """Whether our own card says that this is a whole model of ours. A file (GGUF) is none."""
+    if not folder.is_dir():
+        return False
     try:
         return not read_card(folder).base_path
     except FileNotFoundError:
