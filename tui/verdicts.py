@@ -30,8 +30,6 @@ class Job:
     """Called in the writer's thread."""
     count: int = 1
     """Verdicts in it."""
-    ids: Sequence[str] = ()
-    """Conversations that show it already."""
     since: float = field(default_factory=time.monotonic)
 
 

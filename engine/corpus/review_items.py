@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 
-class ReviewItem(msgspec.Struct, frozen=True, kw_only=True):
+class ReviewItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line of the list."""
 
     id: str
@@ -70,7 +70,7 @@ class ReviewTurn(msgspec.Struct, frozen=True, kw_only=True):
     """Written anew since the last build: the filters have not looked at it yet."""
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One verdict, edit, flag or rule of the person. `batch` is 0, or shared by those made together."""
 
     seq: int

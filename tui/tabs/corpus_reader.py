@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -33,8 +33,8 @@ class CorpusReader:
         """Lines that were read, with verdicts that are still on their way laid over them."""
         self.details: OrderedDict[str, ReviewDetail] = OrderedDict()
         """Conversations that were read, the last used last."""
-        self._overlay: dict[str, tuple[object, dict[str, object]]] = {}
-        """What was decided and is not on the disk yet: by id, who decided it and the fields it sets."""
+        self._layers: list[_Layer] = []
+        """What was decided and is not on the disk yet, the newest last."""
 
     def close(self) -> None:
         self._near.close()
@@ -73,8 +73,10 @@ class CorpusReader:
 
         for item in await self._near.read(read):
             if fresh or item.id not in self.items:
-                _token, fields = self._overlay.get(item.id, (None, {}))
-                self.items[item.id] = msgspec.structs.replace(item, **fields) if fields else item
+                for layer in self._layers:
+                    if item.id in layer.ids:
+                        item = msgspec.structs.replace(item, **layer.fields)
+                self.items[item.id] = item
         return [self.items[id_] for id_ in ids if id_ in self.items]
 
     async def read_detail(self, id_: str) -> bool:
@@ -99,20 +101,23 @@ class CorpusReader:
     def lay_over(self, token: object, ids: Sequence[str], **fields: object) -> list[ReviewItem]:
         """Gives lines other fields before the database has them; returns those that are known. They hold, also
         when the list is read again, until `settle` with the same token or a later decision."""
+        layer = _Layer(token, frozenset(ids), fields)
+        self._layers.append(layer)
         changed = []
-        for id_ in ids:
-            self._overlay[id_] = (token, {**self._overlay.get(id_, (None, {}))[1], **fields})
-            item = self.items.get(id_)
-            if item is not None:
-                self.items[id_] = item = msgspec.structs.replace(item, **fields)
-                changed.append(item)
+        for id_ in self.items.keys() & layer.ids:
+            self.items[id_] = item = msgspec.structs.replace(self.items[id_], **fields)
+            changed.append(item)
         return changed
 
-    def settle(self, token: object, ids: Sequence[str]) -> None:
+    def settle(self, token: object) -> None:
         """What was laid over is on the disk, or never will be."""
-        for id_ in ids:
-            if self._overlay.get(id_, (None,))[0] is token:
-                del self._overlay[id_]
+        self._layers = [layer for layer in self._layers if layer.token is not token]
+
+
+class _Layer(NamedTuple):
+    token: object
+    ids: frozenset[str]
+    fields: dict[str, object]
 
 
 class _Connected:

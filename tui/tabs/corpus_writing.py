@@ -75,7 +75,7 @@ class WritingTab(ReviewTab):
     ) -> None:
         """Gives lines other fields at once and writes the decision behind them."""
         self._acts += 1
-        job = self._job(write, len(ids), ids)
+        job = self._job(write, len(ids))
         self.table.fill(row_of(item, self.h2q.signs) for item in self.reader.lay_over(job, ids, **fields))
         self._send(job)
 
@@ -94,7 +94,6 @@ class WritingTab(ReviewTab):
         self,
         write: Callable[[ReviewStore], Sequence[Decision]],
         count: int,
-        ids: Sequence[str] = (),
         *,
         follow: asyncio.Event | None = None,
     ) -> Job:
@@ -103,7 +102,7 @@ class WritingTab(ReviewTab):
         def done(decisions: Sequence[Decision]) -> None:
             self._from_thread(self._done, job, decisions, follow, acts)
 
-        job = Job(write, done, count, ids)
+        job = Job(write, done, count)
         if follow is not None:
             self._waiting[job] = follow
         return job
@@ -113,7 +112,7 @@ class WritingTab(ReviewTab):
         self._late.resume()
 
     def _done(self, job: Job, decisions: Sequence[Decision], follow: asyncio.Event | None, acts: int) -> None:
-        self.reader.settle(job, job.ids)
+        self.reader.settle(job)
         self._waiting.pop(job, None)
         self.written(decisions, follow, stay=acts != self._acts)
 
@@ -122,8 +121,8 @@ class WritingTab(ReviewTab):
     ) -> None:
         """Decisions are on disk. `stay` leaves the cursor where it is."""
         ids = [decision.id for decision in decisions if decision.id]
-        for id_ in ids:
-            self.reader.details.pop(id_, None)
+        for id_ in self.reader.details.keys() & set(ids):
+            del self.reader.details[id_]
         self._refresh_figures()
         if any(not decision.id for decision in decisions):
             # A rule concerns what no line shows.
@@ -174,7 +173,7 @@ class WritingTab(ReviewTab):
         self.draw_figures()
 
     def _refused(self, job: Job, sentence: str) -> None:
-        self.reader.settle(job, job.ids)
+        self.reader.settle(job)
         follow = self._waiting.pop(job, None)
         if follow is not None:
             follow.set()
