@@ -58,6 +58,7 @@ class _Asked(msgspec.Struct):
     """What of a run's parameters overrides the settings; kinds without any have none."""
 
     settings: dict[str, bool | int | float | str] = {}
+    max_memory_gb: float | None = None
 
 
 class StageHandle:
@@ -90,6 +91,8 @@ class RunContext:
         self._resident = ResidentMemory()
         # Until the training says what really bounds it.
         self._budget_mb, self._budget_reason = self._setting("max_memory_gb") * 1024, "max_memory_gb"
+        with contextlib.suppress(msgspec.DecodeError):
+            self._budget_mb = 1024 * (self._asked.max_memory_gb or self._budget_mb / 1024)
         self._tick_s = self._setting("update_interval")
         self._had_lock = False
         training = self.spec.kind in (RunKind.TRAIN, RunKind.EVOLVE, RunKind.DEMO)
@@ -106,8 +109,16 @@ class RunContext:
 
         Raises BadInput for a broken file, UsageProblem for a value that cannot be used.
         """
-        asked = msgspec.json.decode(self.spec.params, type=_Asked)
-        return overridden(load_settings(self.workspace), asked.settings)
+        return overridden(load_settings(self.workspace), self._asked.settings)
+
+    @property
+    def _asked(self) -> _Asked:
+        return msgspec.json.decode(self.spec.params, type=_Asked)
+
+    @property
+    def budget_mb(self) -> float:
+        """Memory that the run may take, as far as it is known."""
+        return self._budget_mb
 
     def _setting(self, name: str) -> float:
         """A figure of the settings, its default where they cannot be read: who needs them says so."""

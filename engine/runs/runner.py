@@ -27,6 +27,7 @@ from engine.i18n import _
 from engine.runs import lock, offline
 from engine.runs.commands import Commands
 from engine.runs.context import Outcome, RunContext
+from engine.runs.device_memory import bound_device
 from engine.runs.events import Finished, Record, RunStatus, Started
 from engine.runs.journal import JournalWriter
 from engine.runs.rundir import RunDir, point_to_checkpoints
@@ -77,6 +78,7 @@ def main(
             if spec.kind in _TRAINING:
                 point_to_checkpoints(run)
         context = RunContext(run, journal, on_record)
+        bound_device(context.budget_mb)
         with _signals(context.commands), offline.guard():
             context.emit(
                 Started(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.errors import BadInput
+from engine.health.ollama import free_models, held_models
 from engine.i18n import _
 from engine.inference.client import make_room_sync
 from engine.models.card import Lineage, ModelCard
@@ -56,6 +57,7 @@ def memory_budget(ctx: RunContext, recipe: Recipe) -> Budget:
     gigabytes = recipe.max_memory_gb
     if gigabytes is None:
         gigabytes = ctx.settings.max_memory_gb
+    make_ollama_smaller(ctx)
     budget = effective_budget(gigabytes)
     # A pass is sized to three quarters of the budget: the inference service stays if it fits into the rest.
     if make_room_sync(ctx.workspace, 0.75 * budget.mb, budget.mb):
@@ -64,6 +66,25 @@ def memory_budget(ctx: RunContext, recipe: Recipe) -> Budget:
     ctx.set_budget(budget.mb, budget.reason)
     ctx.log(_("memory budget {mb:.0f} MB (bound by {reason})").format(mb=budget.mb, reason=budget.reason))
     return budget
+
+
+def make_ollama_smaller(ctx: RunContext) -> None:
+    """Says which models Ollama holds in memory, and frees them when the person agreed to that."""
+    held = held_models()
+    if not held:
+        return
+    names, mb = ", ".join(model.name for model in held), round(sum(model.mb for model in held))
+    if not ctx.settings.unload_ollama:
+        ctx.log(
+            _(
+                "Ollama holds {names} in memory ({mb} MB); h2q-tui train --unload-ollama frees it first"
+            ).format(names=names, mb=mb)
+        )
+    elif left := free_models(held):
+        still = ", ".join(model.name for model in left)
+        ctx.log(_("Ollama still holds {names} in memory").format(names=still), "warning")
+    else:
+        ctx.log(_("Ollama has freed {mb} MB: {names}").format(mb=mb, names=names))
 
 
 def pass_size(recipe: Recipe, model: Transformer, budget: Budget, resumed: Checkpoint | None) -> int:

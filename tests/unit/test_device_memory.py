@@ -1,0 +1,75 @@
+"""Both watermarks of Apple's GPU follow from the budget, before torch is loaded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.runs.device_memory import HIGH, LOW, bound_device, recommended_mb, watermarks
+
+
+@pytest.mark.parametrize(
+    ("memory_gb", "metal_mb"), [(8, 5461), (16, 10923), (32, 21845), (36, 27648), (64, 49152)]
+)
+def test_what_metal_recommends_is_known_from_the_memory(memory_gb: int, metal_mb: int) -> None:
+    # As llama.cpp prints recommendedMaxWorkingSetSize on these machines, there in 10^6 bytes.
+    assert recommended_mb(memory_gb * 1024) == pytest.approx(metal_mb, abs=1)
+
+
+@given(st.floats(1, 1e6), st.floats(4096, 1e6))
+def test_the_device_and_the_program_stay_within_the_budget_and_torch_takes_the_marks(
+    budget: float, memory: float
+) -> None:
+    high, low = watermarks(budget, memory)
+    # torch wants 0 <= low <= high <= 2, and takes 0 for no bound at all.
+    assert 0 < low <= high <= 1.0
+    if budget > 600 and high > 0.01:
+        assert high * recommended_mb(memory) <= budget * 1.001
+
+
+def test_four_gigabytes_on_a_mac_mini() -> None:
+    assert watermarks(4096, 16 * 1024) == (0.3384, 0.2707)
+
+
+@pytest.mark.parametrize(
+    ("own", "high"), [("", 0.3384), ("0.0", 0.3384), ("none", 0.3384), ("0.2", 0.2), ("1.7", 0.3384)]
+)
+def test_a_tighter_bound_of_the_person_stays_and_a_lifted_one_does_not(own: str, high: float) -> None:
+    environment = {HIGH: own} if own else {}
+    bound_device(4096, environment, 16 * 1024)
+    assert float(environment[HIGH]) == high
+    assert 0 < float(environment[LOW]) <= high
+
+
+def test_the_marks_stand_before_the_code_of_a_run_is_loaded(tmp_path: Path) -> None:
+    program = f"""
+import os, platform, sys
+from pathlib import Path
+platform.system = lambda: "Darwin"
+from engine.paths import Workspace
+from engine.runs import runner
+from engine.runs.launch import prepare
+from engine.runs.spec import TrainParams, make_spec
+def carry(context, code):
+    print(context.budget_mb, os.environ["{HIGH}"] > "0", "torch" in sys.modules)
+    raise SystemExit
+runner._carry_out = carry
+runner._stay_awake = lambda: ""
+ws = Workspace(Path({str(tmp_path)!r}))
+runner.main(prepare(ws, make_spec(ws.root, TrainParams(max_memory_gb=2.0))).path)
+"""
+    environment = {key: value for key, value in os.environ.items() if key not in (HIGH, LOW)}
+    told = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env=environment,
+    )
+    assert told.stdout.split() == ["2048.0", "True", "False"], told.stderr
