@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.i18n import _
+from engine.i18n import _, colon
 
 
 class H2QError(Exception):
@@ -30,7 +30,7 @@ class H2QError(Exception):
 def sentence_of(problem: Exception) -> str:
     """Any failure as a sentence: of the operating system's, its words and the file, without the number."""
     if isinstance(problem, OSError) and problem.strerror:
-        return problem.strerror + (f": {problem.filename}" if problem.filename else "")
+        return colon(problem.strerror, str(problem.filename)) if problem.filename else problem.strerror
     return str(problem)
 
 
@@ -48,10 +48,11 @@ class BadInput(H2QError):
     def __init__(
         self, what: str, *, path: Path | None = None, line: int | None = None, mend: str = ""
     ) -> None:
-        where = "" if path is None else f": {path}"
-        if where and line is not None:
-            where += _(", line {line}").format(line=line)
-        super().__init__(what + where, mend=mend)
+        if path is not None:
+            what = colon(what, str(path))
+            if line is not None:
+                what += _(", line {line}").format(line=line)
+        super().__init__(what, mend=mend)
         self.path = path
         self.line = line
 

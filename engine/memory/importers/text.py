@@ -75,6 +75,10 @@ _LINE = re.compile(
 )
 _BETWEEN = re.compile(r"\s*(?:-{3,}|={3,}|\*{3,}|\f)\s*")
 _FENCE = re.compile(r"\s{0,3}(?:```|~~~)")
+_SERVES = re.compile(
+    r"客服|店|医生|老师|顾问|律师|专家|agent|support|staff|doctor|teacher|expert", re.IGNORECASE
+)
+"""Names of who answers, for the command that is offered; the person decides."""
 _LOOK = 200
 """Lines that are looked at to recognise a transcript."""
 
@@ -129,15 +133,20 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
 
 def no_speakers(path: Path) -> BadInput:
     """The error for a text in which no speaker is known, with the names that look like speakers."""
+    looked = [line for _number, line in islice(lines(path), _LOOK) if line.strip()]
     counted = Counter(
         match["label"].strip()
-        for _number, line in islice(lines(path), _LOOK)
+        for line in looked
         if (match := _LINE.fullmatch(line)) and len(match["label"]) <= 12
     )
-    names = [name for name, count in counted.most_common(2) if count > 1]
-    if len(names) == 2:
+    names = [name for name, _count in counted.most_common(2)]
+    often = [name for name in names if counted[name] > 1]
+    # In a short talk one of the two may have spoken once: then hardly a line is without a name.
+    if len(often) == 2 or (often and len(names) == len(counted) == 2 and counted.total() > 0.6 * len(looked)):
         import shlex
 
+        if _SERVES.search(names[0]):
+            names.reverse()
         given = f"{names[0]}=user,{names[1]}=assistant"
         mend = f"h2q-tui memory import {shlex.quote(str(path))} --format text --map {shlex.quote(given)}"
         return BadInput(
