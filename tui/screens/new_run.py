@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,11 +16,13 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
+from engine.config import load_settings
 from engine.corpus.review import ReviewStore
 from engine.errors import H2QError
 from engine.i18n import N_, _, language, n_
 from engine.memory.store import MemoryStore
 from engine.models import registry
+from engine.models.ollama_store import installed_tags
 from engine.paths import Workspace
 from engine.runs.launch import launch
 from engine.runs.rundir import training_run
@@ -47,6 +50,7 @@ MODES: tuple[Mode, ...] = (
         "native",
         N_("your conversations, on top of the model in use; judged first"),
     ),
+    Mode(TrainMode.LORA, "lora", N_("your conversations, as an adapter on a model you have")),
     Mode(TrainMode.SCRATCH, "scratch", N_("a new base from text files; conversations continue it")),
 )
 
@@ -69,6 +73,8 @@ class Material:
     text_bytes: int
     training: str
     """Id of the run that trains now, or ""."""
+    bases: tuple[str, ...] = ()
+    """What an adapter could stand on: the setting, adapters, Ollama's models; the likeliest first."""
 
 
 def look(workspace: Workspace) -> Material:
@@ -91,7 +97,14 @@ def look(workspace: Workspace) -> Material:
         texts=len(texts),
         text_bytes=sum(path.stat().st_size for path in texts),
         training=training_run(workspace),
+        bases=tuple(_bases(workspace)),
     )
+
+
+def _bases(workspace: Workspace) -> list[str]:
+    configured = load_settings(workspace).lora_base
+    adapters = [card.name for card in registry.list_models(workspace) if card.base_path]
+    return list(dict.fromkeys([*([configured] if configured else []), *adapters, *installed_tags()]))
 
 
 def _texts(workspace: Workspace) -> list[Path]:
@@ -107,8 +120,8 @@ def size_words(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.0f} kB"
 
 
-def describe(mode: TrainMode, material: Material) -> list[tuple[str, str]]:
-    """What the sheet says about a mode: (sentence, kind), kind as of `say`."""
+def describe(mode: TrainMode, material: Material, lora_base: str = "") -> list[tuple[str, str]]:
+    """What the sheet says about a mode: (sentence, kind), kind as of `say`; `lora_base` is the one chosen."""
     lines: list[tuple[str, str]] = []
     if material.texts:
         texts = n_("{n} text file, {size}", "{n} text files, {size}", material.texts).format(
@@ -119,6 +132,9 @@ def describe(mode: TrainMode, material: Material) -> list[tuple[str, str]]:
     if mode is TrainMode.SCRATCH:
         lines.append((texts, "" if material.texts else "act"))
         lines.append((_("It learns bytes and words, not you; nothing is judged."), ""))
+    elif mode is TrainMode.LORA:
+        lines.append(_lora_line(material, lora_base))
+        lines += _corpus(material)
     else:
         base = (
             _("base: {name}").format(name=material.base)
@@ -134,6 +150,17 @@ def describe(mode: TrainMode, material: Material) -> list[tuple[str, str]]:
             (_("run {run} trains now: this one waits for it").format(run=material.training[:9]), "watch")
         )
     return lines
+
+
+def _lora_line(material: Material, base: str) -> tuple[str, str]:
+    if not base:
+        return _("no base: set lora_base in the settings, or give --model DIR or an Ollama tag"), "act"
+    if len(material.bases) < 2:
+        return _("base: {name}").format(name=base), ""
+    place = material.bases.index(base) + 1
+    return _("base: {name} ({place} of {count}, b: the next)").format(
+        name=base, place=place, count=len(material.bases)
+    ), ""
 
 
 def _corpus(material: Material) -> list[tuple[str, str]]:
@@ -187,6 +214,7 @@ class NewRun(ModalScreen["str | None"]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q", "back", show=False),
         Binding("p", "preview", show=False),
+        Binding("b", "base", show=False),
         Binding("j", "cursor(1)", show=False),
         Binding("k", "cursor(-1)", show=False),
     ]
@@ -197,6 +225,7 @@ class NewRun(ModalScreen["str | None"]):
         self._material: Material | None = None
         self._problem = ""
         self._starting = False
+        self._base = 0
 
     def compose(self) -> ComposeResult:
         with Vertical() as panel:
@@ -252,7 +281,7 @@ class NewRun(ModalScreen["str | None"]):
         return Content(f"{cursor if chosen else ' '} {fit(mode.name, 9)}{_(mode.does)}")
 
     def _show(self) -> None:
-        lines = [] if self._material is None else describe(self.mode, self._material)
+        lines = [] if self._material is None else describe(self.mode, self._material, self.base)
         if self._problem:
             lines.append((self._problem, "act"))
         words = [safe("  " + text, _KIND[kind]) for text, kind in lines] or [
@@ -265,17 +294,26 @@ class NewRun(ModalScreen["str | None"]):
     @property
     def command(self) -> str:
         """The same on the command line."""
-        return f"h2q-tui train --mode {self.mode} --detach"
+        base = f" --model {shlex.quote(self.base)}" if self.mode is TrainMode.LORA and self.base else ""
+        return f"h2q-tui train --mode {self.mode}{base} --detach"
+
+    @property
+    def base(self) -> str:
+        """What an adapter would stand on; "" without any."""
+        bases = self._material.bases if self._material is not None else ()
+        return bases[self._base % len(bases)] if bases else ""
 
     def on_option_list_option_selected(self, _message: OptionList.OptionSelected) -> None:
-        if not self._starting:
+        if self.mode is TrainMode.LORA and not self.base:
+            self._show()  # it says what is missing
+        elif not self._starting:
             self._starting = True
-            self._start(self.mode)
+            self._start(self.mode, self.base if self.mode is TrainMode.LORA else None)
 
     @work(thread=True, group="new-run", exclusive=True, exit_on_error=False)
-    def _start(self, mode: TrainMode) -> None:
+    def _start(self, mode: TrainMode, base: str | None) -> None:
         """The launcher forks and waits for the lock: a thread, so that the screen stays alive."""
-        spec = make_spec(self.workspace.root, TrainParams(mode=mode), language=language())
+        spec = make_spec(self.workspace.root, TrainParams(mode=mode, model=base), language=language())
         try:
             run = launch(self.workspace, spec)
         except (H2QError, OSError) as problem:
@@ -286,6 +324,11 @@ class NewRun(ModalScreen["str | None"]):
     def action_preview(self) -> None:
         """The exact text with its loss mask, before anything is trained."""
         self.app.push_screen(PreviewScreen(self.workspace))
+
+    def action_base(self) -> None:
+        """The next base for an adapter."""
+        self._base += 1
+        self._show()
 
     def action_back(self) -> None:
         self.dismiss(None)
