@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.i18n import _
 from engine.models.transformer import Transformer
 from engine.runs.events import Recovery
 from engine.training.batches import Batch, Batches, Pass
@@ -60,6 +61,11 @@ class Job:
     eval_tokens: int = EVAL_TOKENS
     """Tokens of one forward pass of an evaluation."""
     log_rows: list[dict[str, float | int | None]] = field(default_factory=list)
+
+    @property
+    def unit(self) -> str:
+        """What its tokens are, in words."""
+        return _("bytes")
 
     def accumulate(self, batch: Batch) -> float:
         """Gradients of a whole batch into the parameters; its reported loss, nats per byte."""

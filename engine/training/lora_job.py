@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from engine.i18n import _
 from engine.training.batches import Batch, Pass
 from engine.training.job import Job
 from engine.training.lora_model import AdapterModel
@@ -28,6 +29,10 @@ class LoraJob(Job):
 
     chat: ChatFormat | None = None
     """The tokenizer of the base; None: nothing is evaluated."""
+
+    @property
+    def unit(self) -> str:
+        return _("tokens")
 
     def accumulate(self, batch: Batch) -> float:
         # What dropout drops depends on the number of the draw, so that a resumed run drops the same.

@@ -70,7 +70,8 @@ def plan(job: Job) -> Pace:
         room = budget - (time.perf_counter() - begin)
         state.max_steps = pace.fitting(room, 0, state.max_steps)
     job.ctx.log(
-        _("{phase}: {steps} steps, about {seconds:.0f} s ({rate:.0f} bytes per second)").format(
+        _("{phase}: {steps} steps, about {seconds:.0f} s ({rate:.0f} {unit} per second)").format(
+            unit=job.unit,
             phase=state.phase,
             steps=state.max_steps - state.step,
             seconds=pace.left(state.step, state.max_steps),
