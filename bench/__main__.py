@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON line for each result")
     parser.add_argument("--full", action="store_true", help="full length, as the figures are quoted")
     parser.add_argument("--save", action="store_true", help="add the results to bench/results.jsonl")
+    parser.add_argument("--minutes", type=float, help="length of the long ones: memory.long and soak")
     parser.add_argument("--list", action="store_true", help="name the benchmarks and leave")
     given = parser.parse_args()
     try:
@@ -36,6 +37,8 @@ def main() -> int:
         for benchmark in chosen:
             print(f"{benchmark.name:<28} about {benchmark.seconds:.0f} s  {benchmark.about}")
         return 0
+    if given.minutes:
+        os.environ["H2Q_BENCH_MINUTES"] = str(given.minutes)
     missed = False
     for benchmark in chosen:
         load = os.getloadavg()[0]

@@ -20,7 +20,7 @@ from engine.runs.journal import JournalReader
 from engine.runs.launch import prepare
 from engine.runs.process import engine_command, engine_environment
 from engine.runs.rundir import RunDir
-from engine.runs.spec import TrainParams, make_spec
+from engine.runs.spec import Params, make_spec
 from engine.training.cgroup import find_group
 
 POLL_S = 0.5
@@ -148,7 +148,7 @@ class EngineRun:
         return [record.event for record in self.records if isinstance(record.event, events.Governor)]
 
 
-def start(ws: Workspace, params: TrainParams, *, group: Cgroup | None = None, threads: int = 0) -> EngineRun:
+def start(ws: Workspace, params: Params, *, group: Cgroup | None = None, threads: int = 0) -> EngineRun:
     """Starts the engine on `params`; in `group`, and with `threads` compute threads, where they are given."""
     run = prepare(ws, make_spec(ws.root, params))
     command = [*engine_command(), "run", str(run.path)]

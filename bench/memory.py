@@ -158,7 +158,7 @@ class _Fall:
         )
 
 
-FULL, SHORT = _Fall(4.0, 1.5, 40, 448), _Fall(2.0, 0.9, 6, 160)
+FULL, SHORT = _Fall(4.0, 1.5, 16, 640), _Fall(2.0, 0.9, 6, 160)
 
 
 def _until_step(run: EngineRun, step: int) -> None:
