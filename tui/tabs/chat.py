@@ -124,9 +124,14 @@ class ChatTab(Tab):
             if self.h2q.tab is self:
                 (self._field if has_model else self._view).focus()
         if not self.session.exchanges:
-            self._view.set_blocks(welcome_blocks(self.model))
+            self._view.set_blocks(welcome_blocks(self.model, small=self._is_small()))
         self._draw_status()
         self.h2q.refresh_footer()
+
+    def _is_small(self) -> bool:
+        """Whether the model is one of our own: adapters stand on models that converse, and so do Ollama's."""
+        card = next((card for card in self._cards if card.name == self.model), None)
+        return card is not None and not card.base_path
 
     def action_model(self) -> None:
         """Picks another model."""
@@ -274,7 +279,7 @@ class ChatTab(Tab):
         """An empty chat; `u` brings this one back."""
         self._stop(_("stopped"))
         self._cleared, self.session = self.session, ChatSession()
-        self._view.set_blocks(welcome_blocks(self.model))
+        self._view.set_blocks(welcome_blocks(self.model, small=self._is_small()))
         self._draw_status()
         self.say(_("The chat is cleared; u brings it back."))
 

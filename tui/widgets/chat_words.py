@@ -9,8 +9,8 @@ from tui.widgets.chat_session import ChatSession, Exchange
 from tui.widgets.conversation import Block, Piece
 
 
-def welcome_blocks(model: str) -> list[Block]:
-    """An empty chat; `model` is "" when there is none to talk with."""
+def welcome_blocks(model: str, *, small: bool = True) -> list[Block]:
+    """An empty chat; `model` is "" when there is none to talk with. `small`: it is one of our own."""
     if not model:
         return [
             Block("", (Piece(_("There is no model to talk with yet.")),)),
@@ -19,7 +19,11 @@ def welcome_blocks(model: str) -> list[Block]:
             Block("n", (Piece(_("train your own on the Train tab")),), "head"),
         ]
     lines = [
-        _("A model of this size shows the loop: it imitates style and does not converse."),
+        *(
+            [_("A model of this size shows the loop: it imitates style and does not converse.")]
+            if small
+            else []
+        ),
         _("Nothing you write here leaves the machine or enters memory, unless you keep it (esc, then K)."),
     ]
     return [Block("", (Piece(line, "dim"),)) for line in lines]
