@@ -95,6 +95,7 @@ def assess(conversation: Conversation, settings: FilterSettings, phrases: Collec
         words=digest_of(words),
         opening=digest_of(opening),
         opening_turn=turns[first][0] if first is not None else 0,
+        lengths=(len(words), len(opening)),
         characters=sum(map(len, texts)),
         language=language_of(" ".join(texts)),
         dropped=_unfit(conversation.id, turns, rows, pairs),

@@ -38,7 +38,8 @@ def near_twins(connection: sqlite3.Connection, known: Assessments, threshold: fl
     items = known.items
     distinct = _first_of(item.words for item in items)
     rows = np.array([index for index in distinct.values() if known.sketched[index] > 0], dtype=np.int64)
-    pairs = rows[candidates(known.words[rows], threshold)]
+    lengths = np.array([items[index].lengths[0] for index in rows], dtype=np.int64)
+    pairs = rows[candidates(known.words[rows], lengths, threshold)]
     return list(
         verified(pairs, lambda indices: folded_words(connection, [items[i].id for i in indices]), threshold)
     )
@@ -84,7 +85,8 @@ def name_clusters(
             if value and first_of[value] != index
         ]
     rows = np.array([index for index in openings.values() if known.sketched[index] == 2], dtype=np.int64)
-    near = rows[candidates(known.openings[rows], threshold)]
+    lengths = np.array([items[index].lengths[1] for index in rows], dtype=np.int64)
+    near = rows[candidates(known.openings[rows], lengths, threshold)]
     links += [
         (pair.first, pair.second)
         for pair in verified(

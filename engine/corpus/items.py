@@ -24,6 +24,8 @@ class Item(msgspec.Struct, array_like=True):
     """`digest_of` its folded first question with content; b"" when too short to tell conversations apart."""
     opening_turn: int
     """Where that question stands."""
+    lengths: tuple[int, int]
+    """Of the folded words and of the folded question."""
     characters: int
     language: str
     dropped: LedgerRow | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,18 +56,18 @@ def assert_no_overlap(store: Database, window: Window | None = None) -> None:
             "SELECT conversation_id, split FROM corpus WHERE split IN (?, ?)", (Split.TEST, Split.TRAIN)
         )
     )
-    words, sketched = _words(connection, part)
+    words = _words(connection, part)
     sides: dict[bytes, set[str]] = {}
     first: dict[bytes, str] = {}
-    for id_, digest in words.items():
-        sides.setdefault(digest, set()).add(part[id_])
-        first.setdefault(digest, id_)
+    for id_, one in words.items():
+        sides.setdefault(one.digest, set()).add(part[id_])
+        first.setdefault(one.digest, id_)
     shared = {digest for digest, found in sides.items() if len(found) > 1}
-    distinct = [digest for digest, id_ in first.items() if id_ in sketched]
+    distinct = [digest for digest, id_ in first.items() if words[id_].sketch is not None]
+    sketched = [words[first[digest]].sketch for digest in distinct]
     pairs = candidates(
-        np.stack([sketched[first[digest]] for digest in distinct])
-        if distinct
-        else np.empty((0, PERMUTATIONS), dtype=np.uint8),
+        np.array(sketched, dtype=np.uint8).reshape(len(sketched), PERMUTATIONS),
+        np.array([words[first[digest]].length for digest in distinct], dtype=np.int64),
         _threshold(connection),
         kinds=np.array([Split.TEST in sides[digest] for digest in distinct], dtype=bool),
     )
@@ -79,8 +80,8 @@ def assert_no_overlap(store: Database, window: Window | None = None) -> None:
     frozen = set(window.conversations) if window else set()
     ids = sorted(
         id_
-        for id_, digest in words.items()
-        if digest in shared or (id_ in frozen and part[id_] == Split.TRAIN)
+        for id_, one in words.items()
+        if one.digest in shared or (id_ in frozen and part[id_] == Split.TRAIN)
     )
     if ids:
         raise Overlap(
@@ -91,10 +92,17 @@ def assert_no_overlap(store: Database, window: Window | None = None) -> None:
         )
 
 
-def _words(
-    connection: sqlite3.Connection, part: Mapping[str, str]
-) -> tuple[dict[str, bytes], dict[str, NDArray[np.uint8]]]:
-    """Digest and sketch of each conversation's folded words as they are now; short ones have no sketch.
+class _Words(NamedTuple):
+    """The folded words of a conversation, without the words."""
+
+    digest: bytes
+    length: int
+    sketch: NDArray[np.uint8] | None
+    """None for short ones."""
+
+
+def _words(connection: sqlite3.Connection, part: Mapping[str, str]) -> dict[str, _Words]:
+    """The words of each conversation as they are now.
 
     What is judged by is read and folded here; of the many that are trained on, what the build kept is taken
     where nothing was written anew and its code is this code.
@@ -107,18 +115,20 @@ def _words(
         if side == Split.TRAIN and id_ not in edited and built_by == (code_version(),)
     ]
     known = load(connection, dict.fromkeys(kept, b""))
-    words = {item.id: item.words for item in known.items}
-    sketched = {
-        item.id: known.words[index] for index, item in enumerate(known.items) if known.sketched[index]
+    words = {
+        item.id: _Words(item.words, item.lengths[0], known.words[row] if known.sketched[row] else None)
+        for row, item in enumerate(known.items)
     }
     unknown = [id_ for id_ in part if id_ not in words]
     for start in range(0, len(unknown), _READ):
         page = unknown[start : start + _READ]
-        folded = dict(zip(page, folded_words(connection, page), strict=True))
-        words |= {id_: digest_of(text) for id_, text in folded.items()}
-        long = [id_ for id_, text in folded.items() if len(text) >= SHORTEST]
-        sketched |= zip(long, sketches([folded[id_] for id_ in long]), strict=True)
-    return words, sketched
+        folded = folded_words(connection, page)
+        made = iter(sketches([text for text in folded if len(text) >= SHORTEST]))
+        words |= {
+            id_: _Words(digest_of(text), len(text), next(made) if len(text) >= SHORTEST else None)
+            for id_, text in zip(page, folded, strict=True)
+        }
+    return words
 
 
 def _threshold(connection: sqlite3.Connection) -> float:

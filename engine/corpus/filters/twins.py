@@ -30,7 +30,14 @@ def are_twins(one: str, other: str, similarity: float, threshold: float) -> bool
         return longest > SENTENCE or Counter(one) != Counter(other) or _neighbours_swapped(one, other)
     if similarity < threshold - SLACK or longest > SHORT or _NUMBER.findall(one) != _NUMBER.findall(other):
         return False
-    return Counter(one) != Counter(other) and _within(one, other, int(EDITS * longest))
+    most = int(EDITS * longest)
+    here, there = Counter(one), Counter(other)
+    # Characters that only one of them has (the bag distance) are edits at least.
+    return (
+        here != there
+        and max((here - there).total(), (there - here).total()) <= most
+        and _within(one, other, most)
+    )
 
 
 def _neighbours_swapped(one: str, other: str) -> bool:
