@@ -227,6 +227,15 @@ _CORPUS = _rows(
         footer=True,
         help=N_("Run the filters again."),
     ),
+    Action(
+        "corpus.restore",
+        "B",
+        N_("put back a backup"),
+        "corpus",
+        "h2q-tui backup restore",
+        footer=True,
+        help=N_("The newest, in the place of a damaged memory."),
+    ),
 )
 
 _VALIDATE = _rows(

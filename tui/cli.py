@@ -144,7 +144,12 @@ def _report(problem: Exception) -> int:
     elif isinstance(problem, OSError) and problem.strerror:
         problem = RunFailed(sentence_of(problem), mend="h2q-tui check")
     elif type(problem).__module__ == "sqlite3":
-        reason = _("The memory cannot be read or written ({reason})").format(reason=problem)
+        import sqlite3
+
+        from engine.memory.schema import reason_of
+
+        told = reason_of(problem) if isinstance(problem, sqlite3.Error) else problem
+        reason = _("The memory cannot be read or written ({reason})").format(reason=told)
         problem = RunFailed(reason, mend="h2q-tui check")
     elif not isinstance(problem, H2QError):
         text = " ".join(str(problem).split())

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from engine.corpus import deciding, history
 from engine.corpus.decisions import rules, verdicts
@@ -32,6 +33,7 @@ from engine.corpus.review_items import (
 from engine.corpus.states import Split, State
 from engine.errors import BadInput
 from engine.i18n import _
+from engine.memory.points import Conversation
 from engine.memory.schema import migrate
 from engine.runs.events import Funnel
 
@@ -196,6 +198,21 @@ class ReviewStore:
         """Turns, reasons, spans and verdicts of one conversation. Raises BadInput."""
         with self._open() as connection:
             return detail(connection, self.item(id))
+
+    def as_trained(self, conversation: Conversation) -> Conversation:
+        """A conversation of memory with the person's edits and without private data; as it is when the corpus
+        does not have it."""
+        with self._open() as connection:
+            item = next(iter(self.items([conversation.id])), None)
+            shown = detail(connection, item).turns if item is not None else []
+        texts = {turn.position: turn.redacted for turn in shown}
+        return replace(
+            conversation,
+            turns=tuple(
+                replace(turn, text=texts.get(place, turn.text))
+                for place, turn in enumerate(conversation.turns)
+            ),
+        )
 
     def rules(self) -> list[str]:
         """Filter lines whose conversations every build leaves out."""

@@ -19,6 +19,7 @@ from tui.actions import Action
 from tui.screens.ask import AskLine, Confirm
 from tui.screens.import_files import start_build
 from tui.screens.threshold import ThresholdScreen
+from tui.tabs.corpus_backup import offer_backup
 from tui.tabs.corpus_marks import MarkingTab
 from tui.widgets.review_words import REJECT_REASONS
 
@@ -37,6 +38,10 @@ class CorpusTab(MarkingTab):
             return self.pattern is not None
         if row.verb in NEEDS_ROWS:
             return bool(self.table.ids)
+        if row.verb == "restore":
+            return self.damaged
+        if self.damaged and row.verb in ("build", "import"):
+            return False
         if row.verb == "build":
             return self.in_memory > 0 and not any(run.kind == RunKind.CORPUS for run in self.h2q.board.live)
         return super().can(row)
@@ -128,6 +133,11 @@ class CorpusTab(MarkingTab):
             self.app.call_from_thread(self.say, str(problem), "act")
             return
         self.app.call_from_thread(self.say, _("building the corpus: run {run}").format(run=run.run_id))
+
+    @work(group="corpus:backup", exclusive=True, exit_on_error=False)
+    async def action_restore(self) -> None:
+        """Puts the newest backup in the place of a damaged memory."""
+        await offer_backup(self)
 
     def action_threshold(self) -> None:
         """How alike near duplicates are, with what another value would change; then the corpus is built again."""

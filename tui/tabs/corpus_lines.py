@@ -44,10 +44,14 @@ def figures_line(funnel: Funnel | None, in_memory: int, width: int, signs: Signs
     return safe(f" {funnel_line(funnel, width, signs.cursor)}")
 
 
-def empty_words(*, problem: str, filter_: str, collected: int, in_memory: int) -> Content:
+def empty_words(*, problem: str, damaged: bool, filter_: str, collected: int, in_memory: int) -> Content:
     """What would be here, and the key that fills or mends it."""
     if problem:
-        lines = [safe(problem, "$text-error"), safe(_("R tries again."))]
+        lines = [safe(problem, "$text-error"), safe(_("R   try again"))]
+        if damaged:
+            lines.append(
+                safe(_("B   put the newest backup in its place; what is there now is kept beside it"))
+            )
     elif filter_ and collected:
         lines = [
             safe(_("Nothing under /{filter}.").format(filter=filter_), "bold"),

@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.widgets import Static
 
-from engine.corpus.opening import sentence
+from engine.corpus.opening import Unusable, sentence
 from engine.corpus.review import Order
 from engine.errors import H2QError
 from engine.i18n import N_, _
@@ -59,6 +59,8 @@ class ReviewTab(Tab):
         self.funnel: Funnel | None = None
         self.in_memory = 0
         self.reader = CorpusReader(workspace)
+        self.damaged = False
+        """The memory cannot be used as it is; a backup mends it."""
         self._raw = self._why = False
         self._loads = 0
         self._loaded = asyncio.Event()
@@ -131,8 +133,12 @@ class ReviewTab(Tab):
             self.funnel = await self.reader.funnel()
             self.in_memory = await self.reader.in_memory()
         except (H2QError, sqlite3.Error) as problem:
+            self.damaged = isinstance(problem, Unusable)
+            self.table.show([])
             self._draw_empty(sentence(problem, self.workspace.memory_db))
+            self.h2q.refresh_footer()
             return
+        self.damaged = False
         self.reader.forget()
         self.table.forget_rows()
         self._shown_id = ""
@@ -269,7 +275,11 @@ class ReviewTab(Tab):
             collected = self.funnel.collected if self.funnel is not None else 0
             widget.update(
                 empty_words(
-                    problem=problem, filter_=self.filter, collected=collected, in_memory=self.in_memory
+                    problem=problem,
+                    damaged=self.damaged,
+                    filter_=self.filter,
+                    collected=collected,
+                    in_memory=self.in_memory,
                 )
             )
 

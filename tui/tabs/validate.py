@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from engine.corpus.review import ReviewStore
 from engine.errors import BadInput, H2QError, sentence_of
 from engine.i18n import N_, _, language
 from engine.memory.points import Conversation
@@ -120,7 +122,10 @@ class ValidateTab(Tab):
         try:
             with MemoryStore(self.workspace.memory_db, readonly=True) as store:
                 found = store.get(conversation)
-        except H2QError:
+            if found is not None:
+                with ReviewStore(self.workspace.memory_db, readonly=True) as review:
+                    found = review.as_trained(found)
+        except (H2QError, sqlite3.Error):
             found = None
         self.app.call_from_thread(self._fetched, conversation, found)
 
