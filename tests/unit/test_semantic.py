@@ -157,12 +157,13 @@ def test_without_an_embedder_ngrams_group_and_leave_nothing_out(tmp_path: Path) 
         assert rows(store) == []
 
 
-def test_more_than_can_be_compared_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_more_than_can_be_compared_the_newest_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ngrams, "MOST", 2)
     with memory(tmp_path, TALKS) as store:
-        (told,) = run(store, tmp_path)
-        assert "2 at most" in told[1]
-        assert rows(store) == []
+        said = [text for _level, text in run(store, tmp_path)]
+        assert "newest 2 of 3" in said[0] and "n-grams" in said[1]
+        # "a" and "b" are the newest; "c" is left to itself.
+        assert rows(store) == [("a", "group", "alike", "b")]
     with pytest.raises(ValueError, match="2 at most"):
         list(ngrams.alike(["a", "b", "c"]))
 
