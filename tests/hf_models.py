@@ -89,6 +89,7 @@ def write_hf(
     seed: int = 0,
     positions: int = 512,
     steps: int = 0,
+    head: int = 16,
 ) -> Path:
     """Writes a model that learnt `KNOWN` for `steps` steps, and its tokenizer; returns the folder."""
     tokenizer = tiny_tokenizer(template)
@@ -100,7 +101,7 @@ def write_hf(
         num_hidden_layers=layers,
         num_attention_heads=2,
         num_key_value_heads=1,
-        head_dim=16,
+        head_dim=head,
         max_position_embeddings=positions,
         tie_word_embeddings=tied,
         eos_token_id=tokenizer.eos_token_id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -103,8 +103,8 @@ def quantization() -> Any:
     )
 
 
-def four_bit_works(device: str) -> tuple[bool, str]:
-    """Whether bitsandbytes computes on `device`, found out by a small layer; and why not."""
+def four_bit_works(device: str, widths: Iterable[int] = (64,)) -> tuple[bool, str]:
+    """Whether bitsandbytes computes on `device`, found out by small layers of these `widths`; and why not."""
     try:
         import bitsandbytes
     except ImportError:
@@ -112,18 +112,29 @@ def four_bit_works(device: str) -> tuple[bool, str]:
     except Exception as problem:  # a build for another CUDA fails in many ways
         return False, _first_line(problem)
     try:
-        layer = bitsandbytes.nn.Linear4bit(64, 64, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4")
-        with torch.no_grad():
-            layer.weight.data.copy_(torch.eye(64))
-        layer = layer.to(device)
-        x = torch.randn(2, 64, dtype=torch.bfloat16, device=device, requires_grad=True)
-        out = layer(x)
-        out.float().sum().backward()
-        if not torch.allclose(out.float(), x.float(), atol=0.05) or x.grad is None:
-            return False, _("bitsandbytes gives wrong results on {device}").format(device=device)
+        for width in sorted(set(widths)):
+            if not _layer_works(bitsandbytes, device, width):
+                return False, _("bitsandbytes gives wrong results on {device}").format(device=device)
     except Exception as problem:
         return False, _first_line(problem)
     return True, ""
+
+
+def _layer_works(bitsandbytes: Any, device: str, width: int) -> bool:
+    """A layer of ones: its sums and their gradient, then the same without gradients (other kernels do that)."""
+    layer = bitsandbytes.nn.Linear4bit(64, width, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4")
+    with torch.no_grad():
+        layer.weight.data.fill_(1.0)
+    layer = layer.to(device)
+    layer.weight.requires_grad = False
+    x = torch.rand(2, 64, dtype=torch.bfloat16, device=device, requires_grad=True)
+    wanted = x.detach().float().sum(dim=1, keepdim=True).expand(2, width)
+    out = layer(x)
+    out.float().sum().backward()
+    with torch.no_grad():
+        again = layer.eval()(x.detach())
+    right = (torch.allclose(one.float(), wanted, rtol=0.05) for one in (out, again))
+    return all(right) and x.grad is not None
 
 
 def load_chat_format(base: Base) -> ChatFormat:

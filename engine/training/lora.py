@@ -216,7 +216,9 @@ def _four_bit(ctx: RunContext, recipe: Recipe, base: Base, device: str) -> bool:
     if base.is_gguf:
         ctx.log(_("4 bits are off: a GGUF file is read in bfloat16"))
         return False
-    works, why = four_bit_works(device)
+    shape = base.shape
+    width = shape.heads * shape.head_dim
+    works, why = four_bit_works(device, (shape.kv_heads * shape.head_dim, width, shape.ffn, shape.hidden))
     ctx.log(_("4 bits are on (bitsandbytes works)") if works else _("4 bits are off: {why}").format(why=why))
     return works
 
