@@ -82,6 +82,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What happens to one type instead, e.g. `PHONE = "drop"` under `[sensitive_types]`; "keep": nothing."""
     low_value: Literal["mask", "keep"] = "mask"
     """"mask": turns that only greet, thank or agree stay as context and are not trained on."""
+    low_value_from: Annotated[float, msgspec.Meta(ge=0.5, le=1.0)] = 0.5
+    """How much of a turn must be courtesy (or repetition) for it to count as low value; 1.0: all of it."""
     low_value_phrases: tuple[str, ...] = ()
     """More phrases of the person's own that count as low value."""
     embedder: str = ""

@@ -34,6 +34,8 @@ class FilterSettings(Protocol):
     def sensitive_types(self) -> Mapping[Any, str]: ...
     @property
     def low_value(self) -> str: ...
+    @property
+    def low_value_from(self) -> float: ...
 
 
 class CorpusSettings(FilterSettings, Protocol):
@@ -140,9 +142,8 @@ def _masked(
             verdict, question = low_value.judge(turn.text), turn.text
         else:
             continue
-        reason = (
-            verdict.kind.value if verdict.low else "phrase" if phrases and fold(turn.text) in phrases else ""
-        )
+        low = verdict.low and (verdict.score >= settings.low_value_from or verdict.kind.value in _SPOILED)
+        reason = verdict.kind.value if low else "phrase" if phrases and fold(turn.text) in phrases else ""
         if reason:
             rows.append(
                 LedgerRow(
@@ -151,7 +152,7 @@ def _masked(
                     action=Action.MASK,
                     reason=reason,
                     turn=position,
-                    evidence=Evidence(score=verdict.score if verdict.low else 1.0),
+                    evidence=Evidence(score=verdict.score if low else 1.0),
                 )
             )
     return rows

@@ -66,6 +66,7 @@ def filters_of(settings: CorpusSettings) -> Filters:
         sensitive=settings.sensitive,
         sensitive_types={str(type_): handling for type_, handling in settings.sensitive_types.items()},
         low_value=settings.low_value,
+        low_value_from=settings.low_value_from,
         phrases=frozenset(map(fold, settings.low_value_phrases)),
     )
 

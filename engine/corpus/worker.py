@@ -27,6 +27,7 @@ class Filters(msgspec.Struct, frozen=True):
     sensitive: str
     sensitive_types: dict[str, str]
     low_value: str
+    low_value_from: float
     phrases: frozenset[str]
     """The person's own words of courtesy, folded."""
 

@@ -116,6 +116,12 @@ CHOICES: tuple[Choice, ...] = (
         (N_("mask"), N_("train on them")),
     ),
     Choice(
+        "low_value_from",
+        N_("courtesy from"),
+        N_("how much of a turn must be courtesy for it not to be trained on, 0.5 to 1"),
+        tuple(round(0.5 + n * 0.1, 2) for n in range(6)),
+    ),
+    Choice(
         "near_threshold",
         N_("near duplicates from"),
         N_("how alike two conversations are to count as one, 0.3 to 1"),
