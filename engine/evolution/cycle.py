@@ -14,21 +14,21 @@ from typing import Any
 import msgspec
 
 from engine.corpus import dataset as corpus_dataset
-from engine.corpus.messages import prepared as conversations_of
-from engine.corpus.states import Split
 from engine.errors import NotEnoughData, UsageProblem
 from engine.evolution import canary
-from engine.evolution.apart import HeldText
 from engine.evolution.batches import FlooredBatches
 from engine.evolution.dataset import Mixed, mix
-from engine.evolution.made import REAL_FLOOR, MaterialFigures
+from engine.evolution.held import all_held_back
+from engine.evolution.made import REAL_FLOOR
 from engine.evolution.measuring import Measured, measure
 from engine.evolution.record import Record
 from engine.evolution.report import (
     EvolutionReport,
     correction,
+    cycle_event,
     improvement_of,
     material_words,
+    row_of,
     status_of,
     write_report,
 )
@@ -40,26 +40,21 @@ from engine.memory.store import MemoryStore
 from engine.models.card import ModelCard
 from engine.models.directory import load_card, load_model
 from engine.models.registry import find_model, in_use
-from engine.report import iso, write_validation
-from engine.runs import events
+from engine.report import write_validation
 from engine.runs.context import Outcome, RunContext
 from engine.runs.events import RunStatus
 from engine.runs.spec import EvolveParams, TrainMode, TrainParams
 from engine.stages import Course, Prepared, judge, prepare, put_to_use, texts_of, told
 from engine.training.native import train_native
 from engine.training.settings import Phase, recipe_for
-from engine.training.text_files import general_tail
-from engine.validation.cases import cut_general
 from engine.validation.power import MIN_CLUSTERS
 from engine.validation.promotion import promote
 from engine.validation.report import ValidationReport
-from engine.validation.validate import shipped_texts
 
 STAGES = 6
 """Stages of a cycle: measure, material, native, validate, canary, promote."""
 LR = 0.004
 """Peak rate of a candidate: below that of a first training, because it goes on from a model that has learnt."""
-_GENERAL_CONTEXT = 1024
 
 
 def run(ctx: RunContext) -> Outcome:
@@ -113,7 +108,7 @@ class Evolving:
             self._refuse_small()
             window = self.prepared.window
             self.held = corpus_dataset.held_out(self.store, window.id)
-            self.held_text = self._held_text(champion)
+            self.held_text = all_held_back(self.store, self.held, course.texts, self.canaries.texts)
             self.ctx.log(correction(window.looks, self.params.cycles - len(state.rows)))
             while len(state.rows) < self.params.cycles and not stopped:
                 stopped = self._out_of_time() or self.cycle(len(state.rows) + 1)
@@ -126,9 +121,9 @@ class Evolving:
         """One cycle. Returns why no other one may follow, "" when one may."""
         used = in_use(self.ws)
         assert used is not None
-        settled = self._settled(used)
-        if settled is not None:
-            return ""
+        old = self.record.state.open
+        if old is not None and old.row is not None:
+            return self._carry_out(old, old.row)
         open_ = self.record.open(number, used, self.prepared.window.id)
         course = self._course(number, used)
         course.new = self.ws.models / open_.candidate
@@ -144,20 +139,23 @@ class Evolving:
         candidate = self._canary(course, report)
         warnings = canary.collapse(candidate.canary, first)
 
-        row = self._row(open_, champion, candidate, report, open_.material or mixed.figures, card, warnings)
+        row = row_of(
+            open_,
+            report,
+            champion,
+            candidate,
+            run_id=self.ctx.spec.run_id,
+            train_loss=card.loss,
+            warnings=warnings,
+            seconds=self.record.cycle_seconds(open_),
+        )
         self.record.settle(open_, row)
         if row.kept:
             course.lineage = card.lineage
             put_to_use(self.ctx, course, report)
         else:
             self._drop(open_, course, warnings)
-        self.record.close(open_, row)
-        self._tell(open_, "kept" if row.kept else "collapsed" if warnings else "dropped", row)
-        if not warnings:
-            return ""
-        return _("the candidate of cycle {n} collapses: {why}; evolution stops").format(
-            n=number, why="; ".join(warnings)
-        )
+        return self._close(open_, row)
 
     # The steps of a cycle
 
@@ -290,19 +288,6 @@ class Evolving:
         course.texts = texts_of(load_card(folder))
         return course
 
-    def _held_text(self, champion: str) -> HeldText:
-        """All that no new row may share words with: every conversation not in training, and the general set."""
-        apart = (Split.TEST, Split.WAITING, Split.BORDER)
-        conversations = [item.messages for part in apart for item in conversations_of(self.store, part)]
-        conversations += [item.messages for item in self.held]
-        texts = shipped_texts() | {
-            path.name: general_tail(path).read()
-            for path in texts_of(load_card(find_model(self.ws, champion)))
-        }
-        blocks = cut_general(texts, _GENERAL_CONTEXT)
-        general = [chunk.decode("utf-8", "ignore") for block in blocks for chunk in block.chunks]
-        return HeldText(conversations, [*general, *self.canaries.texts])
-
     def _refuse_small(self) -> None:
         have = len(self.prepared.window.clusters)
         if have < MIN_CLUSTERS:
@@ -322,19 +307,23 @@ class Evolving:
             n=len(self.record.state.rows), cycles=self.params.cycles
         )
 
-    def _settled(self, used: str) -> CycleRow | None:
-        """Ends a cycle whose outcome an earlier process wrote down and did not carry out."""
-        open_ = self.record.state.open
-        if open_ is None or open_.row is None:
-            return None
-        if not open_.row.kept:
+    def _carry_out(self, open_: OpenCycle, row: CycleRow) -> str:
+        """Ends a cycle whose outcome an earlier process wrote down and may not have carried out."""
+        if not row.kept:
             self.record.clear(open_)
-        elif used != open_.candidate:
-            promote(self.ws, open_.candidate, description=open_.row.sentence)
-        row = open_.row
+        elif in_use(self.ws) != open_.candidate:
+            promote(self.ws, open_.candidate, description=row.sentence)
+        return self._close(open_, row)
+
+    def _close(self, open_: OpenCycle, row: CycleRow) -> str:
+        """Into the books. Returns why no other cycle may follow, "" when one may."""
         self.record.close(open_, row)
         self._tell(open_, "kept" if row.kept else "collapsed" if row.warnings else "dropped", row)
-        return row
+        if not row.warnings:
+            return ""
+        return _("the candidate of cycle {n} collapses: {why}; evolution stops").format(
+            n=row.cycle, why="; ".join(row.warnings)
+        )
 
     def _refuse_to_begin(self, open_: OpenCycle, warnings: list[str]) -> str:
         """The champion itself is worse than the canary allows: no candidate of it can be better for it."""
@@ -355,61 +344,7 @@ class Evolving:
         return step
 
     def _tell(self, open_: OpenCycle, state: str, row: CycleRow | None = None, reason: str = "") -> None:
-        self.ctx.emit(
-            events.Cycle(
-                cycle=open_.cycle,
-                cycles=self.params.cycles,
-                state=state,
-                champion=open_.champion,
-                candidate=open_.candidate,
-                before=row.perplexity_before if row else None,
-                after=row.perplexity_after if row else None,
-                p_value=row.p_value if row else None,
-                alpha=row.alpha if row else None,
-                look=row.look if row else 0,
-                reason=reason or ("; ".join(row.warnings) if row else ""),
-            )
-        )
-
-    def _row(
-        self,
-        open_: OpenCycle,
-        champion: Measured,
-        candidate: Measured,
-        report: ValidationReport,
-        material: MaterialFigures,
-        card: ModelCard,
-        warnings: list[str],
-    ) -> CycleRow:
-        verdict = report.verdict
-        nll = verdict.base.nll_per_byte
-        before = math.exp(min(nll, 50.0)) if nll is not None else champion.perplexity
-        after = candidate.perplexity
-        kept = verdict.decision == "promote" and not warnings
-        return CycleRow(
-            cycle=open_.cycle,
-            run_id=self.ctx.spec.run_id,
-            finished_at=iso(report.created_at),
-            champion=open_.champion,
-            candidate=open_.candidate,
-            decision="collapsed" if warnings else verdict.decision,
-            kept=kept,
-            perplexity_before=before,
-            perplexity_after=after,
-            improvement=1 - after / before if before and after else 0.0,
-            p_value=verdict.p_value,
-            alpha=verdict.alpha,
-            look=verdict.look,
-            window=report.window_id,
-            quality_before=champion.quality,
-            quality_after=candidate.quality,
-            canary=candidate.canary,
-            warnings=warnings,
-            material=material,
-            train_loss=card.loss,
-            seconds=round(self.record.cycle_seconds(open_), 1),
-            sentence=verdict.sentence,
-        )
+        self.ctx.emit(cycle_event(open_, self.params.cycles, state, row, reason))
 
     def _finish(self, stopped: str) -> Outcome:
         state = self.record.state

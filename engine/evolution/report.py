@@ -2,22 +2,87 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import msgspec
 
 from engine import atomic
 from engine.evolution.made import MaterialFigures, Way
+from engine.evolution.measuring import Measured
+from engine.evolution.state import OpenCycle
 from engine.evolution.stats import CycleRow
 from engine.i18n import N_, _, n_
 from engine.paths import Workspace
+from engine.report import iso
+from engine.runs.events import Cycle
 from engine.validation.power import alpha_for
+from engine.validation.report import ValidationReport
 
 _WAYS = {
     Way.RECOMBINED: N_("{n} recombined"),
     Way.RETRIEVED: N_("{n} retrieved"),
     Way.ANSWERED: N_("{n} answered by the champion"),
 }
+
+
+def row_of(
+    open_: OpenCycle,
+    report: ValidationReport,
+    champion: Measured,
+    candidate: Measured,
+    *,
+    run_id: str,
+    train_loss: float | None,
+    warnings: list[str],
+    seconds: float,
+) -> CycleRow:
+    """What a judged cycle came to. A canary's warning overrules a verdict for the candidate, nothing else does."""
+    verdict = report.verdict
+    nll = verdict.base.nll_per_byte
+    before = champion.perplexity if nll is None else math.exp(min(nll, 50.0))
+    after = candidate.perplexity
+    return CycleRow(
+        cycle=open_.cycle,
+        run_id=run_id,
+        finished_at=iso(report.created_at),
+        champion=open_.champion,
+        candidate=open_.candidate,
+        decision="collapsed" if warnings else verdict.decision,
+        kept=verdict.decision == "promote" and not warnings,
+        perplexity_before=before,
+        perplexity_after=after,
+        improvement=1 - after / before if before and after else 0.0,
+        p_value=verdict.p_value,
+        alpha=verdict.alpha,
+        look=verdict.look,
+        window=report.window_id,
+        quality_before=champion.quality,
+        quality_after=candidate.quality,
+        canary=candidate.canary,
+        warnings=warnings,
+        material=open_.material or MaterialFigures(real=0),
+        train_loss=train_loss,
+        seconds=round(seconds, 1),
+        sentence=verdict.sentence,
+    )
+
+
+def cycle_event(open_: OpenCycle, cycles: int, state: str, row: CycleRow | None, reason: str) -> Cycle:
+    """The record of a cycle that begins (`row` is None) or ends."""
+    return Cycle(
+        cycle=open_.cycle,
+        cycles=cycles,
+        state=state,
+        champion=open_.champion,
+        candidate=open_.candidate,
+        before=row.perplexity_before if row else None,
+        after=row.perplexity_after if row else None,
+        p_value=row.p_value if row else None,
+        alpha=row.alpha if row else None,
+        look=row.look if row else 0,
+        reason=reason or ("; ".join(row.warnings) if row else ""),
+    )
 
 
 class EvolutionReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,7 +31,9 @@ HELD = "灯塔的看守人每天傍晚都在日志里写上一行字，无论那
 
 
 def turns(*texts: str) -> list[ChatMessage]:
-    return [ChatMessage(role="ua"[i % 2] == "u" and "user" or "assistant", content=t) for i, t in enumerate(texts)]
+    return [
+        ChatMessage(role="ua"[i % 2] == "u" and "user" or "assistant", content=t) for i, t in enumerate(texts)
+    ]
 
 
 def row(id_: str, *texts: str) -> DatasetRow:
@@ -60,7 +62,12 @@ def test_chinese_and_english_are_cut_at_sentence_ends(text: str) -> None:
     parts = sentences(text)
     assert len(parts) >= 3 and all(part.strip()[-1] in "。！？." for part in parts)
     first, second = halves(text) or ("", "")
-    assert first and second and first + second == text.replace(" It", "It").replace(" Nobody", "Nobody") or " " in text
+    assert (
+        first
+        and second
+        and first + second == text.replace(" It", "It").replace(" Nobody", "Nobody")
+        or " " in text
+    )
     assert all(len(piece.encode()) <= 60 or len(sentences(piece)) == 1 for piece in passages(text, 60))
 
 
@@ -69,7 +76,15 @@ def test_one_sentence_has_no_halves() -> None:
 
 
 def test_a_later_part_of_a_conversation_is_made_of_its_own_turns() -> None:
-    source = row("a", "一号问题在这里", "一号回答在这里", "二号问题在这里", "二号回答在这里", "三号问题", "三号回答在这里")
+    source = row(
+        "a",
+        "一号问题在这里",
+        "一号回答在这里",
+        "二号问题在这里",
+        "二号回答在这里",
+        "三号问题",
+        "三号回答在这里",
+    )
     (made,) = material.recombined([source], random.Random(1))
     assert made.way is Way.RECOMBINED and made.made_from == ["a"] and is_made(made.id)
     assert made.messages[0].role == "user" and made.messages[0].content != "一号问题在这里"
@@ -100,7 +115,9 @@ def test_retrieval_finds_what_is_about_the_same_in_chinese() -> None:
 
 def test_the_general_tail_of_a_text_is_never_read(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
-    body = "".join(f"第{n}天的早上下了一点小雨。到了中午天就晴了。晚上又起了风，吹了一夜。" for n in range(400))
+    body = "".join(
+        f"第{n}天的早上下了一点小雨。到了中午天就晴了。晚上又起了风，吹了一夜。" for n in range(400)
+    )
     tail = "秘密的结尾不该出现。" * 60
     file.write_text(body[: 9 * len(tail)] + tail, encoding="utf-8")
     made = list(material.from_texts([file, tmp_path / "missing.txt"], random.Random(0)))
@@ -117,7 +134,10 @@ def planted(*texts: str) -> Made:
     [
         (("他做什么？", HELD), "exact"),
         (("他做什么？", HELD.replace("每天", "天天")), "near"),
-        (("他做什么？", "我读到这样一段话：" + HELD + "后面还有很多别的内容，和这段话没有任何关系。" * 3), "quoting"),
+        (
+            ("他做什么？", "我读到这样一段话：" + HELD + "后面还有很多别的内容，和这段话没有任何关系。" * 3),
+            "quoting",
+        ),
         (("灯塔有多高？", "大约三十米，夜里能照得很远。"), ""),
     ],
 )
@@ -144,12 +164,16 @@ def champion() -> NativeModel:
     return NativeModel(tiny_model([talk("你好", "好")], steps=2))
 
 
-def test_a_dataset_keeps_its_real_share_and_touches_nothing_held_back(tmp_path: Path, champion: NativeModel) -> None:
+def test_a_dataset_keeps_its_real_share_and_touches_nothing_held_back(
+    tmp_path: Path, champion: NativeModel
+) -> None:
     real = rows(40)
     stolen = row("stolen", *[message.content for message in real[3].messages[2:]])
     held = HeldText([stolen.messages])
     source = write_rows(tmp_path / "real.jsonl", real)
-    mixed = mix(source, Lineage(), [], held, champion, tmp_path / "mix.jsonl", real_share=0.7, answers=2, seed=1)
+    mixed = mix(
+        source, Lineage(), [], held, champion, tmp_path / "mix.jsonl", real_share=0.7, answers=2, seed=1
+    )
     written = list(read_dataset(mixed.path))
     new = [one for one in written if is_made(one.id)]
     assert new and [one.id for one in written if not is_made(one.id)] == [one.id for one in real]
@@ -176,7 +200,17 @@ def test_what_slips_through_the_filter_stops_the_cycle(
 def test_the_same_seed_makes_the_same_dataset(tmp_path: Path, champion: NativeModel) -> None:
     source = write_rows(tmp_path / "r.jsonl", rows(12))
     one, other, third = (
-        mix(source, Lineage(), [], HeldText([]), champion, tmp_path / f"{n}.jsonl", real_share=0.6, answers=1, seed=s)
+        mix(
+            source,
+            Lineage(),
+            [],
+            HeldText([]),
+            champion,
+            tmp_path / f"{n}.jsonl",
+            real_share=0.6,
+            answers=1,
+            seed=s,
+        )
         for n, s in enumerate((4, 4, 5))
     )
     assert one.sha256 == other.sha256 != third.sha256
@@ -191,7 +225,9 @@ def test_the_same_seed_makes_the_same_dataset(tmp_path: Path, champion: NativeMo
 def test_at_least_half_of_every_batch_is_real_and_every_real_window_comes_once(
     real: list[int], made: list[int], epoch: int
 ) -> None:
-    sizes = [(f"r{n}", size) for n, size in enumerate(real)] + [(f"{PREFIX}{n}", size) for n, size in enumerate(made)]
+    sizes = [(f"r{n}", size) for n, size in enumerate(real)] + [
+        (f"{PREFIX}{n}", size) for n, size in enumerate(made)
+    ]
     cut = [window for _name, size in sizes for window in windows(talk("q", "x" * size), 128)]
     data = WindowSet(cut, [name for name, _size in sizes])
     batches = FlooredBatches(data, None, tiny(Phase.NATIVE), 128, 4096)

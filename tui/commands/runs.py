@@ -60,8 +60,11 @@ def register(app: typer.Typer) -> None:
         for line in _card(run, view, summary):
             common.say(line)
         if plot:
+            from tui.commands.run_plot import loss_plot
+            from tui.signs import choose_signs
+
             for phase in view.phases:
-                common.say(loss_plot(view, phase))
+                common.say(loss_plot(view, phase, ascii_only=choose_signs().ascii))
         for entry in list(view.log)[-log:] if log else []:
             common.say(f"{_clock(entry.t)} {entry.text}")
         if common.options.json:
@@ -120,21 +123,6 @@ def is_assignment(text: str) -> bool:
     except ValueError:
         return False
     return name in ("lr", "max_steps") and 0 < number < float("inf")
-
-
-def loss_plot(view: RunView, phase: str) -> str:
-    """The loss of `phase` as text, without colours."""
-    import plotext
-
-    from engine.runs.words import stage_word
-
-    series = view.series(phase, "loss")
-    plotext.clear_figure()
-    plotext.theme("clear")
-    plotext.plot_size(76, 16)
-    plotext.plot(series.x, series.y, marker="braille")
-    drawn = plotext.uncolorize(plotext.build())
-    return f"{stage_word(phase)}\n{drawn}"
 
 
 def _find(run_id: str) -> RunDir:
@@ -250,11 +238,14 @@ def _card(run: RunDir, view: RunView, summary: RunSummary) -> list[str]:
             )
         )
     if view.memory is not None and summary.peak_memory_mb is not None:
-        lines.append(
-            _("peak memory {peak} of {budget} MB").format(
-                peak=f"{summary.peak_memory_mb:,.0f}", budget=f"{view.memory.budget_mb:,.0f}"
-            )
+        text = _("peak memory {peak} of {budget} MB").format(
+            peak=f"{summary.peak_memory_mb:,.0f}", budget=f"{view.memory.budget_mb:,.0f}"
         )
+        if summary.streaming_efficiency is not None:
+            text += _(", streaming efficiency {share} %").format(
+                share=f"{100 * summary.streaming_efficiency:.1f}"
+            )
+        lines.append(text)
     if summary.checkpoint:
         lines.append(_("checkpoint {path}").format(path=summary.checkpoint))
     if view.finished is not None and view.finished.report:

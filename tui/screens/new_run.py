@@ -26,7 +26,7 @@ from engine.models.ollama_store import installed_tags
 from engine.paths import Workspace
 from engine.runs.launch import launch
 from engine.runs.rundir import training_run
-from engine.runs.spec import TrainMode, TrainParams, make_spec
+from engine.runs.spec import EvolveParams, RunKind, TrainMode, TrainParams, make_spec
 from engine.validation.power import MIN_CLUSTERS, PRIOR_DEVIATION, alpha_for, gain_seen
 from tui.screens.preview import PreviewScreen
 from tui.text import fit, safe
@@ -39,7 +39,7 @@ ENOUGH = 60
 class Mode:
     """One way to make a model. Words are marked for the catalogs."""
 
-    mode: TrainMode
+    mode: TrainMode | RunKind
     name: str
     does: str
 
@@ -51,6 +51,7 @@ MODES: tuple[Mode, ...] = (
         N_("your conversations, on top of the model in use; judged first"),
     ),
     Mode(TrainMode.LORA, "lora", N_("your conversations, as an adapter on a model you have")),
+    Mode(RunKind.EVOLVE, "evolve", N_("cycles on the model in use: new material, candidate, verdict")),
     Mode(TrainMode.SCRATCH, "scratch", N_("a new base from text files; conversations continue it")),
 )
 
@@ -120,7 +121,7 @@ def size_words(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.0f} kB"
 
 
-def describe(mode: TrainMode, material: Material, lora_base: str = "") -> list[tuple[str, str]]:
+def describe(mode: TrainMode | RunKind, material: Material, lora_base: str = "") -> list[tuple[str, str]]:
     """What the sheet says about a mode: (sentence, kind), kind as of `say`; `lora_base` is the one chosen."""
     lines: list[tuple[str, str]] = []
     if material.texts:
@@ -132,6 +133,14 @@ def describe(mode: TrainMode, material: Material, lora_base: str = "") -> list[t
     if mode is TrainMode.SCRATCH:
         lines.append((texts, "" if material.texts else "act"))
         lines.append((_("It learns bytes and words, not you; nothing is judged."), ""))
+    elif mode is RunKind.EVOLVE:
+        lines.append(
+            (_("base: {name}").format(name=material.base), "")
+            if material.base
+            else (_("no model in use yet: train one first"), "act")
+        )
+        lines += _corpus(material)
+        lines.append((_("Three cycles; what is not shown to be better leaves nothing but its record."), ""))
     elif mode is TrainMode.LORA:
         lines.append(_lora_line(material, lora_base))
         lines += _corpus(material)
@@ -264,7 +273,7 @@ class NewRun(ModalScreen["str | None"]):
         self._show()
 
     @property
-    def mode(self) -> TrainMode:
+    def mode(self) -> TrainMode | RunKind:
         return MODES[self.query_one(OptionList).highlighted or 0].mode
 
     def on_option_list_option_highlighted(self, message: OptionList.OptionHighlighted) -> None:
@@ -294,6 +303,8 @@ class NewRun(ModalScreen["str | None"]):
     @property
     def command(self) -> str:
         """The same on the command line."""
+        if self.mode is RunKind.EVOLVE:
+            return "h2q-tui evolve --cycles 3 --detach"
         base = f" --model {shlex.quote(self.base)}" if self.mode is TrainMode.LORA and self.base else ""
         return f"h2q-tui train --mode {self.mode}{base} --detach"
 
@@ -311,9 +322,10 @@ class NewRun(ModalScreen["str | None"]):
             self._start(self.mode, self.base if self.mode is TrainMode.LORA else None)
 
     @work(thread=True, group="new-run", exclusive=True, exit_on_error=False)
-    def _start(self, mode: TrainMode, base: str | None) -> None:
+    def _start(self, mode: TrainMode | RunKind, base: str | None) -> None:
         """The launcher forks and waits for the lock: a thread, so that the screen stays alive."""
-        spec = make_spec(self.workspace.root, TrainParams(mode=mode, model=base), language=language())
+        params = TrainParams(mode=mode, model=base) if isinstance(mode, TrainMode) else EvolveParams(cycles=3)
+        spec = make_spec(self.workspace.root, params, language=language())
         try:
             run = launch(self.workspace, spec)
         except (H2QError, OSError) as problem:

@@ -1,0 +1,296 @@
+"""Cycles of evolution as a run: what is kept, what is removed, what is written, and how a killed one goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from engine import stages
+from engine.atomic import write_json
+from engine.corpus import split
+from engine.errors import Interrupted
+from engine.evolution import answering, canary, measuring
+from engine.evolution import cycle as cycle_module
+from engine.evolution.cycle import Evolving
+from engine.evolution.made import is_made
+from engine.evolution.record import Record
+from engine.evolution.stats import EvolutionStats
+from engine.inference.protocol import Sampling
+from engine.memory.store import MemoryStore
+from engine.models.card import Lineage, ModelCard
+from engine.models.directory import load_model, save_model
+from engine.models.registry import in_use
+from engine.paths import Workspace
+from engine.runs import launch
+from engine.runs.events import CheckpointWritten, Cycle, RunStatus, Step
+from engine.runs.history import load_view
+from engine.runs.journal import JournalReader
+from engine.runs.rundir import RunDir, list_runs
+from engine.runs.spec import EvolveParams, make_spec
+from engine.training.conversations import read_dataset
+from engine.training.settings import recipe_for
+from engine.validation import answers, cases
+from engine.validation.promotion import promote
+from engine.validation.report import ValidationReport
+from tests.corpus_store import distinct, memory
+from tests.models import talk, write_tiny
+
+PARAMS = EvolveParams(cycles=2, max_steps=3, answers=1, min_corpus=20, checkpoint_every_s=0.01)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with 46 conversations, 20 of them kept back, and a small model in use."""
+    root = tmp_path_factory.mktemp("evolve") / "ws"
+    ws = Workspace(root)
+    for folder in (ws.training, ws.models, ws.runs, ws.config):
+        folder.mkdir(parents=True)
+    with memory(root, [distinct(n, at=1_700_000_000.0 + n * 86_400) for n in range(46)]):
+        pass
+    text = ws.training_data / "text.txt"
+    text.parent.mkdir()
+    text.write_text(
+        "".join(f"第{n}天早上下雨。中午天晴了。晚上起风。\n" for n in range(300)), encoding="utf-8"
+    )
+    talks = [talk(turns[0].text, turns[1].text) for turns in (distinct(n).turns for n in range(3))]
+    write_tiny(ws.models / "native-1", talks, steps=40, lineage=Lineage(texts={str(text): "x"}))
+    promote(ws, "native-1")
+    return root
+
+
+@pytest.fixture
+def ws(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A copy of it; answers are a few bytes long, because writing them is what takes the time."""
+    short = Sampling(temperature=0.8, max_bytes=8, seed=0)
+    for module in (canary, measuring, answers):
+        monkeypatch.setattr(module, "SAMPLING", short)
+    monkeypatch.setattr(answering, "LONGEST", 8)
+    monkeypatch.setattr(cases, "GENERAL_BLOCKS", 2)
+    monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
+    real = recipe_for
+    monkeypatch.setattr(
+        cycle_module, "recipe_for", lambda *given: msgspec.structs.replace(real(*given), eval_bytes=256)
+    )
+    root = tmp_path / "ws"
+    shutil.copytree(template, root)
+    return Workspace(root)
+
+
+def evolve(ws: Workspace, params: EvolveParams = PARAMS) -> tuple[int, RunDir, dict[str, Any]]:
+    """Runs it here; exit code, run and result."""
+    runs: list[RunDir] = []
+    code = launch.foreground(ws, make_spec(ws.root, params), on_start=runs.append)
+    finished = load_view(runs[0]).finished
+    assert finished is not None
+    result = json.loads(bytes(finished.result))
+    assert result or code, (runs[0].log_path.read_text(), finished.error)
+    return code, runs[0], result
+
+
+def events(run: RunDir, type_: type[Any]) -> list[Any]:
+    return [
+        record.event for record in JournalReader(run.events_path).poll() if isinstance(record.event, type_)
+    ]
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Candidates are their champion with a little noise: for what has nothing to do with training."""
+
+    def train(
+        ctx: Any, recipe: Any, base: Path, dataset: Any, *_texts: Any, name: str, out: Path, **_rest: Any
+    ) -> ModelCard:
+        model, card = load_model(base)
+        with torch.no_grad():
+            model.lm_head.weight.add_(0.001 * torch.randn_like(model.lm_head.weight))
+        write_json(ctx.workspace.root / "training_log.json", [{"epoch": 1, "train_loss": 1.0}])
+        fresh = msgspec.structs.replace(card, name=name, base=card.name, lineage=dataset.lineage, loss=1.0)
+        return save_model(out, model, fresh)
+
+    monkeypatch.setattr(cycle_module, "train_native", train)
+
+
+def decided(monkeypatch: pytest.MonkeyPatch, *decisions: str) -> None:
+    """The verdicts of the coming cycles; all of their figures stay as measured."""
+    real, queue = stages.judge, list(decisions)
+
+    def judge(*arguments: Any) -> ValidationReport:
+        report = real(*arguments)
+        verdict = msgspec.structs.replace(report.verdict, decision=queue.pop(0))
+        return msgspec.structs.replace(report, verdict=verdict)
+
+    monkeypatch.setattr(cycle_module, "judge", judge)
+
+
+def test_two_cycles_one_kept_and_one_dropped(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    decided(monkeypatch, "promote", "keep")
+    code, run, report = evolve(ws)
+    assert code == 0 and report["status"] == "promoted"
+    first, second = report["cycles"]
+    kept, dropped = first["candidate"], second["candidate"]
+    assert first["kept"] and not second["kept"] and second["champion"] == kept == report["new_model"]
+
+    # What is in use, and what is gone.
+    assert in_use(ws) == kept
+    assert {folder.name for folder in ws.models.iterdir()} == {"native-1", kept}
+    assert [path.name for path in ws.training.glob("*.jsonl")] == [f"train_data_{kept}.jsonl"]
+    assert not list((run.path / "checkpoints").iterdir())
+    assert not list(ws.models.glob(f".{dropped}*"))
+
+    # The files that others read.
+    stats = json.loads((ws.root / "evolution_stats.json").read_text(encoding="utf-8"))
+    assert (stats["total_evolutions"], stats["successful_evolutions"], stats["failed_evolutions"]) == (
+        2,
+        1,
+        1,
+    )
+    assert stats["average_improvement"] == pytest.approx((first["improvement"] + second["improvement"]) / 2)
+    assert [row["candidate"] for row in stats["cycles"]] == [kept, dropped]
+    log = json.loads((ws.root / "training_log.json").read_text(encoding="utf-8"))
+    assert [row["cycle"] for row in log] == [1, 2]
+    assert {"epoch", "train_loss", "eval_loss", "perplexity", "epoch_time", "total_time"} <= log[0].keys()
+    assert log[0]["held_out_perplexity"] == first["perplexity_after"]
+    assert set(log[1]["generation_quality"]) >= {"consistency", "relevance", "repetition"}
+
+    # The share of real data and the distance from what is kept back.
+    for row in (first, second):
+        assert row["material"]["real_share"] >= 0.7 - 0.02
+        assert row["material"]["least_batch_share"] >= 0.5
+        assert row["material"]["overlap_exact"] == row["material"]["overlap_near"] == 0
+        assert sum(row["material"]["made"].values()) > 0
+    assert (first["look"], second["look"]) == (1, 2)
+    assert first["alpha"] == pytest.approx(0.025) and "k (k + 1)" in report["correction"]
+    assert [(c.cycle, c.state) for c in events(run, Cycle)] == [
+        (1, "began"), (1, "kept"), (2, "began"), (2, "dropped"),
+    ]  # fmt: skip
+    status = json.loads((ws.status / "mac_mini_streaming_status.json").read_text())
+    assert status["run_id"] == run.run_id and status["current_step"] == 3
+
+    # A second run holds its champion against the canary of the model that evolution began with.
+    assert stats["canary_of"] == "native-1"
+
+
+@pytest.mark.usefixtures("untrained")
+def test_no_row_was_made_from_what_is_kept_back(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    decided(monkeypatch, "promote")
+    _code, _run, report = evolve(ws, msgspec.structs.replace(PARAMS, cycles=1))
+    with MemoryStore(ws.memory_db, readonly=True) as store:
+        window = split.current_window(store)
+    assert window is not None
+    held = set(window.conversations)
+    rows = list(read_dataset(ws.training / f"train_data_{report['new_model']}.jsonl"))
+    raw = [json.loads(line) for line in (ws.training / f"train_data_{report['new_model']}.jsonl").open()]
+    assert any(is_made(row.id) for row in rows) and not held & {row.id for row in rows}
+    assert not held & {source for row in raw for source in row.get("made_from", [])}
+
+
+@pytest.mark.usefixtures("untrained")
+def test_a_collapsing_candidate_is_dropped_and_ends_the_evolution(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided(monkeypatch, "promote", "promote")
+    real = measuring.measure
+
+    def measure(folder: Path, *arguments: Any, **named: Any) -> Any:
+        found = real(folder, *arguments, **named)
+        if folder.name.endswith("c1"):
+            poor = msgspec.structs.replace(found.canary, distinct_2=0.01, repetition=0.99, entropy=0.1)
+            found = dataclasses.replace(found, canary=poor)
+        return found
+
+    monkeypatch.setattr(cycle_module, "measure", measure)
+    code, run, report = evolve(ws)
+    assert code == 0 and report["status"] == "collapsed" and len(report["cycles"]) == 1
+    assert "repeats itself" in report["stopped"]
+    assert in_use(ws) == "native-1" and {folder.name for folder in ws.models.iterdir()} == {"native-1"}
+    assert events(run, Cycle)[-1].state == "collapsed"
+
+
+@pytest.mark.usefixtures("untrained")
+@pytest.mark.parametrize("at", ["_train", "_judge", "close"])
+def test_a_run_that_is_stopped_goes_on_with_the_cycle_it_was_in(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    decided(monkeypatch, *["promote"] * 4)
+
+    def stop(*_arguments: Any, **_named: Any) -> Any:
+        raise Interrupted("stopped here")
+
+    owner: type[Any] = Record if at == "close" else Evolving
+    with monkeypatch.context() as once:
+        once.setattr(owner, at, stop)
+        runs: list[RunDir] = []
+        assert launch.foreground(ws, make_spec(ws.root, PARAMS), on_start=runs.append) == 130
+    state = json.loads((runs[0].path / "evolution.json").read_text())
+    candidate = state["open"]["candidate"]
+    dataset = Path(state["open"]["dataset"])
+    written = dataset.read_bytes()
+    code, _run, report = evolve(ws, msgspec.structs.replace(PARAMS, resume=runs[0].run_id))
+    assert code == 0 and [row["cycle"] for row in report["cycles"]] == [1, 2]
+    assert report["cycles"][0]["candidate"] == candidate and report["base_model"] == "native-1"
+    assert dataset.read_bytes() == written
+    stats = msgspec.json.decode((ws.root / "evolution_stats.json").read_bytes(), type=EvolutionStats)
+    assert stats.total_evolutions == 2 and in_use(ws) == report["cycles"][1]["candidate"]
+    assert {folder.name for folder in ws.models.iterdir() if not folder.name.startswith(".")} == {
+        "native-1", *(row["candidate"] for row in report["cycles"]),
+    }  # fmt: skip
+
+
+def test_the_training_of_a_stopped_cycle_goes_on_from_its_checkpoint(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided(monkeypatch, *["keep"] * 2)
+    params = msgspec.structs.replace(PARAMS, cycles=1, max_steps=8, epochs=8)
+    with monkeypatch.context() as once:
+        once.setattr("engine.training.loop.obey", lambda job, _saver: job.state.step >= 2)
+        runs: list[RunDir] = []
+        assert launch.foreground(ws, make_spec(ws.root, params), on_start=runs.append) == 130
+    assert events(runs[0], CheckpointWritten)
+    _code, run, _report = evolve(ws, msgspec.structs.replace(params, resume=runs[0].run_id))
+    assert min(step.step for step in events(run, Step)) == 3
+    assert not list((runs[0].path / "checkpoints").iterdir()), "nothing of a candidate that lost stays"
+
+
+@pytest.mark.usefixtures("untrained")
+def test_the_time_budget_ends_it_between_cycles(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    decided(monkeypatch, "keep")
+    code, _run, report = evolve(ws, msgspec.structs.replace(PARAMS, cycles=50, time_budget_s=0.5))
+    assert code == 0 and len(report["cycles"]) == 1 and "the time is up" in report["stopped"]
+
+
+@pytest.mark.parametrize(
+    ("params", "code", "sentence"),
+    [
+        (EvolveParams(real_share=0.4), 2, "at least half of what is learnt is real"),
+        (EvolveParams(cycles=0), 2, "--cycles takes 1 or more"),
+        (EvolveParams(resume="nothing"), 2, "nothing"),
+        (EvolveParams(min_corpus=1000), 3, "1000 are needed"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(
+    ws: Workspace, params: EvolveParams, code: int, sentence: str
+) -> None:
+    runs: list[RunDir] = []
+    assert launch.foreground(ws, make_spec(ws.root, params), on_start=runs.append) == code
+    finished = load_view(runs[0]).finished
+    assert finished is not None and sentence in finished.error
+    assert "Traceback" not in finished.error and len(list_runs(ws)) == 1
+
+
+def test_without_a_model_in_use_there_is_nothing_to_evolve(ws: Workspace) -> None:
+    ws.models_json.unlink()
+    runs: list[RunDir] = []
+    assert launch.foreground(ws, make_spec(ws.root, EvolveParams()), on_start=runs.append) == 3
+    view = load_view(runs[0])
+    assert (
+        view.status is RunStatus.SKIPPED
+        and view.finished is not None
+        and "h2q-tui train" in view.finished.error
+    )

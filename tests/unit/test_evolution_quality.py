@@ -1,0 +1,198 @@
+"""The figures of generated text, the canary that collapse trips, the filter of answers, and the statistics file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.evolution import canary, quality, stats
+from engine.evolution.answering import Given, fault
+from engine.evolution.canary import Canary, CanarySet, collapse, load_set
+from engine.evolution.made import MaterialFigures
+from engine.evolution.stats import CycleRow, EvolutionStats, load_stats, reference, save_stats, with_cycle
+from engine.inference.torch_backend import NativeModel
+from engine.models.transformer import Transformer
+from engine.paths import Workspace
+from tests.models import TINY, talk, tiny_model
+
+ZH = "清晨的集市刚刚开门，卖菜的老人把青菜摆在木板上。"
+
+
+@given(st.lists(st.text(max_size=60), max_size=6))
+def test_every_figure_stays_in_its_range_for_any_text(texts: list[str]) -> None:
+    assert 0 <= quality.distinct(texts, 2) <= 1 and quality.entropy(texts) >= 0
+    for text in texts:
+        assert 0 <= quality.repetition(text) <= 1
+        assert 0 <= quality.contained(text, ZH) <= 1
+        assert 0 <= quality.jaccard(text, ZH) <= 1
+
+
+def test_chinese_is_compared_by_its_characters() -> None:
+    assert quality.jaccard(ZH, ZH) == 1.0
+    assert quality.contained("卖菜的老人", ZH) == 1.0 and quality.contained("火车什么时候开", ZH) == 0.0
+    assert quality.repetition("好吃好吃好吃好吃好吃好吃") > 0.7 > quality.repetition(ZH)
+    assert quality.entropy(["好好好好"]) == 0.0 < quality.entropy([ZH])
+
+
+def test_relevance_is_above_chance_only_for_the_own_answer() -> None:
+    wanted = [ZH, "The ferry leaves at noon and carries cars."]
+    own = quality.quality_of([(ZH, ZH), (wanted[1], "other")], wanted, [True, False], [10, 20])
+    crossed = quality.quality_of([(wanted[1], ZH), (ZH, ZH)], wanted, [True], [10])
+    assert own.relevance is not None and crossed.relevance is not None
+    assert own.relevance > 0.9 and crossed.relevance < -0.9
+    assert own.consistency == pytest.approx(0.5, abs=0.1) and own.stopped == 0.5 and own.length == 15
+    assert quality.quality_of([], [], [], []).relevance is None
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({}, ""),
+        ({"stopped": False}, "cut"),
+        ({"text": "卖菜"}, "length"),
+        ({"text": ZH * 4}, "length"),
+        ({"text": "卖菜的老人卖菜的老人卖菜的老人", "wanted": ZH}, "repetition"),
+        ({"text": "火车什么时候开往另一个城市呢"}, "source"),
+        ({"text": "卖菜的老人把青菜摆在\ufffd木板上"}, "source"),
+        ({"nll": 3.0}, "unlikely"),
+        ({"text": ZH}, "copy"),
+    ],
+)
+def test_an_answer_is_taken_only_when_nothing_speaks_against_it(change: dict[str, Any], why: str) -> None:
+    sound: dict[str, Any] = {
+        "text": "卖菜的老人把青菜摆在木板上", "source": ZH, "wanted": ZH, "stopped": True, "nll": 1.0, "wanted_nll": 1.0,
+    }  # fmt: skip
+    assert fault(Given(**(sound | change))) == why
+
+
+def collapsing(steps: int = 12) -> Transformer:
+    """A model that has come to say one thing only."""
+    model = tiny_model([talk("你好，请介绍一下你自己。", ZH)], steps=30)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    ids = torch.full((1, 200), ord("a"))
+    for _step in range(steps):
+        loss = F.cross_entropy(model(ids[:, :-1]).transpose(1, 2), ids[:, 1:])
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return model.eval()
+
+
+def test_a_collapsing_model_trips_the_canary_and_one_that_only_moved_does_not() -> None:
+    full = load_set()
+    small = CanarySet(full.prompts[:3], full.texts[:2])
+    healthy = tiny_model([talk("你好，请介绍一下你自己。", ZH)], steps=30)
+    first = canary.measure(NativeModel(healthy), small)
+    moved = Transformer(TINY)
+    moved.load_state_dict({name: w + 0.002 * torch.randn_like(w) for name, w in healthy.state_dict().items()})
+    assert collapse(canary.measure(NativeModel(moved.eval()), small), first) == []
+    found = canary.measure(NativeModel(collapsing()), small)
+    reasons = collapse(found, first)
+    assert len(reasons) >= 3 and any("surprise" in reason for reason in reasons)
+    assert found.distinct_2 < 0.1 and found.entropy < 1.0 and found.repetition > 0.8
+
+
+def test_each_bound_of_the_canary_speaks_for_itself() -> None:
+    first = Canary(perplexity=4.0, distinct_2=0.5, repetition=0.1, entropy=5.0, characters=900)
+    assert collapse(first, first) == []
+    for change, word in (
+        ({"perplexity": 4.0 * canary.PERPLEXITY_UP + 0.01}, "surprise"),
+        ({"perplexity": None}, "no likelihood"),
+        ({"distinct_2": 0.29}, "distinct"),
+        ({"entropy": 3.7}, "bits"),
+        ({"repetition": 0.36}, "repeats"),
+    ):
+        (reason,) = collapse(msgspec.structs.replace(first, **change), first)
+        assert word in reason
+
+
+def test_small_losses_add_up_against_the_first_model_and_not_the_last() -> None:
+    first = Canary(perplexity=4.0, distinct_2=0.5, repetition=0.1, entropy=5.0, characters=900)
+    generation, fell = first, 0
+    while not collapse(generation, first):
+        before = generation
+        generation = msgspec.structs.replace(generation, distinct_2=generation.distinct_2 * 0.9)
+        assert collapse(generation, before) == [], "no single step would be seen"
+        fell += 1
+    assert fell == 5
+
+
+def test_the_canary_set_is_in_both_languages_and_in_no_training_text() -> None:
+    found = load_set()
+    assert len(found.prompts) == 8 and len(found.texts) == 4
+    for texts in (found.prompts, found.texts):
+        assert any("\u4e00" <= text[0] <= "\u9fff" for text in texts) and any(
+            text.isascii() for text in texts
+        )
+
+
+def row(number: int = 1, *, kept: bool, improvement: float, run: str = "r") -> CycleRow:
+    none = quality.quality_of([], [], [], [])
+    return CycleRow(
+        cycle=number, run_id=run, finished_at="2026-11-21T09:00:00+00:00", champion="a", candidate=f"c{number}",
+        decision="promote" if kept else "keep", kept=kept, perplexity_before=4.0,
+        perplexity_after=4.0 * (1 - improvement), improvement=improvement, p_value=0.01, alpha=0.025, look=1,
+        window=1, quality_before=none, quality_after=none,
+        canary=Canary(perplexity=4.0, distinct_2=0.5, repetition=0.1, entropy=5.0, characters=9),
+        material=MaterialFigures(real=9), train_loss=None, seconds=1.0, sentence="",
+    )  # fmt: skip
+
+
+def test_the_statistics_keep_the_four_fields_and_count_each_cycle_once(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    found = with_cycle(
+        with_cycle(load_stats(ws), row(1, kept=True, improvement=0.1)), row(2, kept=False, improvement=-0.05)
+    )
+    save_stats(ws, with_cycle(found, row(2, kept=False, improvement=-0.05)))
+    told = json.loads((tmp_path / "evolution_stats.json").read_text())
+    assert [told[name] for name in ("total_evolutions", "successful_evolutions", "failed_evolutions")] == [
+        2,
+        1,
+        1,
+    ]
+    assert told["average_improvement"] == pytest.approx(0.025)
+    assert told["best_perplexity"] == pytest.approx(3.6)
+    assert "NaN" not in (tmp_path / "evolution_stats.json").read_text()
+
+
+def test_statistics_of_an_earlier_trainer_are_counted_on(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    (tmp_path / "evolution_stats.json").write_text(
+        '{"total_evolutions":2,"successful_evolutions":1,"failed_evolutions":1,"average_improvement":0.01}'
+    )
+    found = with_cycle(load_stats(ws), row(kept=True, improvement=0.04))
+    assert (found.total_evolutions, found.successful_evolutions) == (3, 2)
+    assert found.average_improvement == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"total_evolutions": Infinity}', b"\xff\xfe", b"[]"])
+def test_a_broken_statistics_file_is_moved_aside(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "evolution_stats.json").write_bytes(content)
+    assert load_stats(Workspace(tmp_path)) == EvolutionStats()
+    assert (tmp_path / "evolution_stats.json.broken").read_bytes() == content
+
+
+def test_the_canary_of_a_line_of_models_is_that_of_its_first_one() -> None:
+    first = Canary(perplexity=4.0, distinct_2=0.5, repetition=0.1, entropy=5.0, characters=9)
+    found = with_cycle(EvolutionStats(canary_of="a", canary=first), row(kept=True, improvement=0.1))
+    assert reference(found, "a") is first and reference(found, "c1") is first
+    assert reference(found, "another model, trained since") is None
+
+
+def test_rows_of_the_training_log_survive_and_carry_what_the_cycle_came_to(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    assert stats.log_rows(ws) == []
+    (tmp_path / "training_log.json").write_text("broken")
+    assert stats.log_rows(ws) == []
+    marked = stats.with_outcome([{"epoch": 1}, {"epoch": 2}], row(3, kept=True, improvement=0.1))
+    stats.write_log(ws, marked)
+    assert [one["cycle"] for one in stats.log_rows(ws)] == [3, 3]
+    assert "improvement" not in marked[0] and marked[1]["improvement"] == 0.1
