@@ -1,0 +1,280 @@
+"""Benchmarks of export: the logits of llama.cpp beside torch's, what quantization and pruning cost, speed, memory."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from bench.result import Benchmark, BenchResult, compare
+from engine.inference.protocol import ChatMessage as Said
+from engine.inference.protocol import Sampling
+from engine.inference.torch_backend import NativeModel
+from engine.models.card import ModelCard
+from engine.models.directory import load_model, save_model
+from engine.models.export import measure, parity
+from engine.models.export.gguf_model import write_gguf_model
+from engine.models.export.llama_cpp import LlamaCpp
+from engine.models.export.quant import Quant
+from engine.models.export.source import Source, find_source
+from engine.models.export.weights import GgufWeights, PrunedWeights, Weights
+from engine.models.gguf_reader import open_gguf
+from engine.models.transformer import ModelConfig, Transformer
+from engine.paths import Workspace, shipped
+
+TOLERANCE = 1e-2
+SHORT = ModelConfig(dim=96, layers=3, heads=3, kv_heads=3, head_dim=32, ffn=256, context=512)
+FULL = ModelConfig()
+READER = """
+import json, sys, time
+from pathlib import Path
+import psutil, torch
+from bench.export import peak_rss, reset_peak
+from engine.models.gguf_reader import open_gguf
+torch.set_num_threads(1)
+found = open_gguf(Path(sys.argv[1]))
+before = psutil.Process().memory_info().rss
+reset_peak()
+started = time.perf_counter()
+model = found.load()
+print(json.dumps([found.bf16_bytes, before, peak_rss(), time.perf_counter() - started]))
+"""
+
+
+def reset_peak() -> None:
+    """Forgets the largest memory so far, where the kernel can (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_rss() -> int:
+    """Largest resident memory of this process in bytes, since `reset_peak` where that works."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+@cache
+def _source(full: bool) -> Source:
+    """A native model that learnt the shipped plain text for a while: enough for weights that mean something."""
+    if not full:
+        torch.set_num_threads(1)
+    folder = Path(tempfile.mkdtemp(prefix="h2q-bench-export-"))
+    config, steps, rows = (FULL, 1000, 16) if full else (SHORT, 240, 8)
+    texts = sorted((shipped("data") / "sample" / "text").glob("*.txt"))
+    data = torch.from_numpy(np.frombuffer(b"".join(file.read_bytes() for file in texts), np.uint8).copy())
+    model = Transformer(config)
+    model.initialise(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = 2e-3 * min(1.0, (steps - step) / (0.5 * steps))
+        starts = torch.randint(len(data) - 257, (rows,), generator=generator)
+        ids = torch.stack([data[start : start + 257] for start in starts.tolist()]).long()
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(ids[:, :-1])
+        loss = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    card = ModelCard(
+        name="bench",
+        mode="scratch",
+        created_at=time.time(),
+        parameters=model.parameters_count(),
+        context=config.context,
+    )
+    save_model(folder / "bench", model, card)
+    return find_source(Workspace(folder), str(folder / "bench"))
+
+
+def _written(source: Source, quant: Quant, prune: float = 0.0) -> Path:
+    path = source.base.path.with_name(f"bench-{quant}-{prune}.gguf")
+    if not path.exists():
+        weights: Weights = PrunedWeights(source.weights, prune) if prune else source.weights
+        write_gguf_model(path, source.config, weights, source.vocabulary, quant, name="bench")
+    return path
+
+
+def _read(path: Path) -> Any:
+    found = open_gguf(path)
+    return measure.load_weights(found.config, GgufWeights(found), torch.float32)
+
+
+def logits(full: bool) -> list[BenchResult]:
+    """Log-probabilities of the source in torch against those of llama.cpp with the file, and the ids of prompts."""
+    source = _source(full)
+    speaker = measure.Speaker(source)
+    model = measure.load_weights(source.config, source.weights, torch.float32)
+    results = []
+    for quant in (Quant.F32, Quant.F16):
+        found = parity.compare(_written(source, quant), model, speaker)
+        results.append(
+            compare(
+                f"export.logits_{quant}",
+                ours=max(found.max_logit_difference, 1e-9),
+                baseline=TOLERANCE,
+                target=1.0,
+                unit="nats",
+                lower_is_better=True,
+                notes=f"largest difference of a log-probability, torch's {source.base.stored} weights against llama.cpp with "
+                f"the {quant} file, {found.positions} places, whole vocabulary; the baseline is the tolerance",
+            )
+        )
+    results.append(
+        compare(
+            "export.same_ids",
+            ours=found.same_ids,
+            baseline=parity.CONVERSATIONS,
+            target=1.0,
+            unit="conversations",
+            lower_is_better=False,
+            notes="prompts that llama.cpp's template and tokenizer turn into the ids of ours",
+        )
+    )
+    return results
+
+
+def cost(full: bool) -> list[BenchResult]:
+    """NLL per byte of the very file, dequantized into torch, against the weights that it was made from."""
+    source = _source(full)
+    speaker = measure.Speaker(source)
+    pieces = measure.general_pieces(speaker, 120_000 if full else 12_000)
+    before = measure.nll_per_byte(measure.load_weights(source.config, source.weights, torch.float32), pieces)
+    results = []
+    for quant, prune, most in (
+        (Quant.F16, 0.0, 0.001),
+        (Quant.Q8_0, 0.0, 0.005),
+        (Quant.Q4_0, 0.0, 0.05),
+        (Quant.F16, 0.3, 0.1),
+    ):
+        path = _written(source, quant, prune)
+        after = measure.nll_per_byte(_read(path), pieces)
+        results.append(
+            compare(
+                f"export.cost_{quant}" + (f"_prune{prune:g}" if prune else ""),
+                ours=after,
+                baseline=before,
+                target=1 - most,
+                unit="nats/byte",
+                lower_is_better=True,
+                notes=f"cost {after - before:+.4f} nats per byte ({100 * (after / before - 1):+.2f} %), file "
+                f"{path.stat().st_size / 1e6:.2f} MB; general text; at most {100 * most:g} % is good enough",
+            )
+        )
+    return results
+
+
+def speed(full: bool) -> list[BenchResult]:
+    """Tokens generated in a second by llama.cpp with the file and by our torch, one thread each."""
+    source = _source(full)
+    model, _card = load_model(source.base.path)
+    torch.set_num_threads(1)
+    native, count = NativeModel(model), 400 if full else 200
+    asked = [Said(role="user", content="Where do we go from here?")]
+    said = native.answer(asked, Sampling(max_bytes=count, temperature=0.9, seed=1))[1]
+    results = []
+    for quant in (Quant.F16, Quant.Q8_0, Quant.Q4_0):
+        with LlamaCpp(_written(source, quant)) as served:
+            rate = served.generate(list(b"Where do we go from here?"), count)
+        results.append(
+            compare(
+                f"export.tokens_{quant}",
+                ours=rate,
+                baseline=said.bytes / said.seconds,
+                target=1.0,
+                unit="tokens/s",
+                lower_is_better=False,
+                notes=f"llama.cpp against our torch with a cache, {model.parameters_count() / 1e6:.1f} M parameters, one thread each",
+            )
+        )
+    return results
+
+
+def reader(full: bool) -> list[BenchResult]:
+    """Peak memory of reading a quantized file into bf16, in a process of its own."""
+    from transformers import AutoConfig
+
+    layers, dim, vocab = (28, 1024, 151_936) if full else (4, 512, 20_000)
+    config: Any = AutoConfig.for_model(
+        "qwen3",
+        vocab_size=vocab,
+        hidden_size=dim,
+        intermediate_size=3 * dim,
+        num_hidden_layers=layers,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        head_dim=128,
+        tie_word_embeddings=True,
+        max_position_embeddings=4096,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+    )
+    with tempfile.TemporaryDirectory(prefix="h2q-bench-reader-") as folder:
+        path = Path(folder) / "big.gguf"
+        write_gguf_model(path, config, _Random(config), _vocabulary(vocab), Quant.Q8_0, name="big")
+        size = path.stat().st_size
+        done = subprocess.run(
+            [sys.executable, "-c", READER, str(path)], capture_output=True, text=True, check=True
+        )
+    weights, before, after, seconds = json.loads(done.stdout.strip().splitlines()[-1])
+    return [
+        compare(
+            "export.reader_memory",
+            ours=(after - before) / 2**20,
+            baseline=weights / 2**20,
+            target=0.85 if full else 0.4,
+            unit="MB",
+            lower_is_better=True,
+            notes=f"peak while a q8_0 file of {size / 1e6:.0f} MB becomes a bf16 model, against the model itself; "
+            f"{seconds:.1f} s, the program had {before / 2**20:.0f} MB before",
+        )
+    ]
+
+
+class _Random:
+    """Weights of any shape that take no memory."""
+
+    def __init__(self, config: Any) -> None:
+        from engine.models.gguf_reader import empty_model
+
+        with torch.device("meta"):
+            made = empty_model(config, torch.bfloat16)
+        self.shapes = {name: tuple(value.shape) for name, value in made.named_parameters()}
+
+    def rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(start)
+        return torch.randn((stop - start, *self.shapes[name][1:]), generator=generator) * 0.02
+
+
+def _vocabulary(size: int) -> Any:
+    from engine.models.export.vocabulary import DUMMY_MERGE, Vocabulary
+    from engine.models.tokenizer import byte_alphabet
+
+    tokens = [*byte_alphabet(), "<|im_start|>", "<|im_end|>"]
+    tokens += [f"[{number}]" for number in range(size - len(tokens))]
+    types = [1] * 256 + [3] * 2 + [5] * (size - 258)
+    return Vocabulary(tokens, types, [DUMMY_MERGE], "qwen2", (257,), None, None, False, None, False)
+
+
+BENCHMARKS = (
+    Benchmark(
+        "export.logits", "logits and ids of llama.cpp with an exported file against torch's", logits, 15
+    ),
+    Benchmark("export.cost", "NLL that f16, q8_0, q4_0 and pruning cost", cost, 10),
+    Benchmark("export.tokens", "tokens per second of llama.cpp against our torch", speed, 5),
+    Benchmark("export.reader", "peak memory of reading a GGUF file into bf16", reader, 8),
+)
