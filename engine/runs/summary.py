@@ -22,6 +22,10 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_s: float | None
     memory_mb: float | None
     peak_memory_mb: float | None
+    budget_mb: float | None = None
+    """What `peak_memory_mb` is held against."""
+    streaming_efficiency: float | None = None
+    """Share of the time of training, 0 to 1, that was not spent waiting for data."""
     eta_s: float | None
     created_at: float | None
     started_at: float | None

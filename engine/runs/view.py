@@ -96,6 +96,8 @@ class RunView:
         self.tokens_per_s: float | None = None
         self.grad_norm: float | None = None
         self.waiting = 0.0
+        self._spent: dict[str, tuple[float, float]] = {}
+        """Of each phase: seconds waited for data, and seconds in all."""
         self.eta_s: float | None = None
         self.progress: e.Progress | None = None
         self.memory: e.Memory | None = None
@@ -136,6 +138,14 @@ class RunView:
         """Names of the evaluations of `phase`, in the order they came."""
         return [name[5:] for owner, name in self._series if owner == phase and name.startswith("eval:")]
 
+    @property
+    def streaming_efficiency(self) -> float | None:
+        """Share of the time of training, 0 to 1, that was not spent waiting for data; None before the first step."""
+        waited, wall = (
+            (sum(column) for column in zip(*self._spent.values(), strict=True)) if self._spent else (0, 0)
+        )
+        return max(0.0, 1.0 - waited / wall) if wall > 0 else None
+
     def apply(self, record: Record) -> None:
         """Takes in one record."""
         if record.seq > self._next_seq:
@@ -172,6 +182,8 @@ class RunView:
             tokens_per_s=self.tokens_per_s,
             memory_mb=self.memory.used_mb if self.memory else None,
             peak_memory_mb=self.peak_memory_mb,
+            budget_mb=self.memory.budget_mb if self.memory else None,
+            streaming_efficiency=self.streaming_efficiency,
             eta_s=self.eta_s if alive and not over else None,
             created_at=spec.created_at if spec else None,
             started_at=self.started_at,
@@ -193,6 +205,7 @@ class RunView:
         self.tokens_per_s = event.tokens_per_s
         self.grad_norm = event.grad_norm
         self.waiting = event.waiting
+        self._spent[event.phase] = (event.waited_s, event.wall_s)
         self.eta_s = event.eta_s
         step += self.before_cycle
         losses, rates, speeds = self._step_series

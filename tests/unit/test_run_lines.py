@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +34,16 @@ def view_of(*events: Event) -> RunView:
 
 BEGUN = (Started(pid=1, program="t"), Stage(name="native", state="started", index=2, total=3))
 STEP = Step(
-    phase="native", step=50, max_steps=200, loss=1.5, lr=0.0143, tokens=1, tokens_per_s=28_400.0, eta_s=134.0
+    phase="native",
+    step=50,
+    max_steps=200,
+    loss=1.5,
+    lr=0.0143,
+    tokens=1,
+    tokens_per_s=28_400.0,
+    waited_s=0.5,
+    wall_s=100.0,
+    eta_s=134.0,
 )
 MEMORY = Memory(used_mb=2150.0, peak_mb=2200.0, budget_mb=4096.0, reason="max_memory_gb")
 
@@ -45,12 +55,23 @@ def lines(view: RunView, width: int = 57, *, alive: bool = True) -> list[str]:
 def test_figures_have_units_and_a_reference() -> None:
     first, second, third = lines(view_of(*BEGUN, STEP, MEMORY))
     assert first == " loss 1.500 (best 1.500)  lr 0.0143  28.4k tok/s  01:40"
-    assert second == " memory ██████░░░░░░ 2.1 of 4.0 GB  (as set)"
+    assert second == " memory ██████░░░░░░ 2.1 of 4.0 GB  (as set)  peak 54 %"
     assert third == " ● training on the corpus 2/3 25 %  02:14 left"
 
 
 def test_a_wide_line_has_room_for_the_rest() -> None:
-    assert "waiting for data 0 %" in lines(view_of(*BEGUN, STEP, MEMORY), 100)[1]
+    assert lines(view_of(*BEGUN, STEP, MEMORY), 100)[1].endswith("  (as set)  streaming 99.5 %  peak 54 %")
+
+
+def test_the_efficiency_counts_the_time_of_all_phases_that_was_not_spent_waiting() -> None:
+    view = view_of(
+        msgspec.structs.replace(STEP, phase="scratch", waited_s=9.5, wall_s=100.0),
+        msgspec.structs.replace(STEP, waited_s=0.2, wall_s=50.0),
+        msgspec.structs.replace(STEP, waited_s=0.5, wall_s=100.0),
+    )
+    assert view.streaming_efficiency == pytest.approx(0.95)
+    assert view.summary(True).streaming_efficiency == pytest.approx(0.95)
+    assert view_of(*BEGUN).streaming_efficiency is None
 
 
 @given(

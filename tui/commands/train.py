@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from engine.i18n import _
 from tui.commands import common
+
+if TYPE_CHECKING:
+    from engine.h2q_streaming import Streaming
+    from engine.paths import Workspace
 
 MODES = ("auto", "native", "scratch", "lora")
 RECIPES = ("fast", "quality", "h2q-local")
@@ -50,7 +55,17 @@ def register(app: typer.Typer) -> None:
             help=_("Text files or folders for scratch; Alpaca or ShareGPT files for lora."),  # noqa: B008
         ),
         config: str = typer.Option(
-            None, "--config", help=_("models.json to update instead of the workspace's.")
+            None,
+            "--config",
+            help=_(
+                "models.json to update instead of the workspace's, or a streaming configuration of H2Q-Evo."
+            ),
+        ),
+        settings: list[str] = typer.Option(  # noqa: B008
+            [],
+            "--set",
+            metavar="NAME=VALUE",
+            help=_("A setting for this run alone, such as micro_batch_size=2; may be given several times."),  # noqa: B008
         ),
         wait: bool = typer.Option(False, "--wait", help=_("Wait when another run trains.")),
         output: str = typer.Option(None, "--output", help=_("Folder of the new model.")),
@@ -81,12 +96,21 @@ def register(app: typer.Typer) -> None:
             "fast", "--recipe", help=_("fast, quality (larger, slower) or h2q-local (the H2Q-Evo preset).")
         ),
         epochs: int = typer.Option(None, "--epochs", min=1, help=_("Passes over the corpus.")),
-        batch_size: int = typer.Option(None, "--batch-size", min=1, help=_("Sequences per step.")),
+        batch_size: int = typer.Option(
+            None, "--batch-size", "--streaming-batch-size", min=1, help=_("Sequences per step.")
+        ),
         accumulation: int = typer.Option(
-            None, "--accumulation", min=1, help=_("Micro-batches added up before a step.")
+            None,
+            "--accumulation",
+            "--gradient-accumulation-steps",
+            min=1,
+            help=_("Micro-batches added up before a step."),
         ),
         max_memory_gb: float = typer.Option(
             None, "--max-memory-gb", min=0.25, help=_("Memory that the run may take (4.0).")
+        ),
+        unload_ollama: bool = typer.Option(
+            False, "--unload-ollama", help=_("Free the models that Ollama holds in memory first.")
         ),
         max_steps: int = typer.Option(None, "--max-steps", min=1, help=_("Optimizer steps at most.")),
         max_minutes: float = typer.Option(
@@ -128,6 +152,8 @@ def register(app: typer.Typer) -> None:
                 mend="h2q-tui train --recipe fast",
             )
         ws = common.workspace()
+        streaming = _streaming(config)
+        asked = _settings(ws, settings, streaming, unload_ollama=unload_ollama)
         params = TrainParams(
             mode=TrainMode(mode),
             model=_model(model),
@@ -141,17 +167,18 @@ def register(app: typer.Typer) -> None:
             rslora=rslora,
             packing=packing,
             four_bit=not no_4bit,
-            config=_config(config),
+            config=_config(config) if streaming is None else None,
             recipe=recipe,
             epochs=epochs,
             batch_size=batch_size,
             accumulation=accumulation,
             max_memory_gb=max_memory_gb,
+            settings=asked,
             max_steps=max_steps,
             time_budget_s=max_minutes * 60 if max_minutes else None,
             lr=lr,
             clip=clip,
-            context=context,
+            context=context or (streaming.context if streaming is not None else None),
             seed=seed,
             checkpoint_every_s=checkpoint_every,
             resume=resume,
@@ -163,6 +190,41 @@ def register(app: typer.Typer) -> None:
         from tui.commands.progress import run_command
 
         raise typer.Exit(run_command(ws, spec, detach=detach))
+
+
+def _streaming(config: str | None) -> Streaming | None:
+    """The streaming configuration of H2Q-Evo that `--config` names, None when it is a models.json."""
+    from engine.h2q_streaming import read_streaming
+
+    found = read_streaming(common.resolve(config)) if config else None
+    if found is not None and found.ignored:
+        typer.echo(
+            _("Nothing to set here: {names}").format(names=", ".join(found.ignored)),
+            err=True,
+        )
+    return found
+
+
+def _settings(
+    ws: Workspace, given: list[str], streaming: Streaming | None, *, unload_ollama: bool
+) -> dict[str, bool | int | float | str]:
+    """Settings for this run alone, checked before it starts."""
+    from engine.config import load_settings, overridden
+    from engine.errors import UsageProblem
+
+    asked = dict(streaming.settings) if streaming is not None else {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageProblem(
+                _("--set takes NAME=VALUE, not {value}").format(value=text),
+                mend="h2q-tui train --set micro_batch_size=2",
+            )
+        asked[name.strip()] = value.strip()
+    if unload_ollama:
+        asked["unload_ollama"] = True
+    overridden(load_settings(ws), asked)
+    return asked
 
 
 def _config(config: str | None) -> str | None:

@@ -113,8 +113,12 @@ def _memory(view: RunView, signs: Signs) -> list[Content]:
     reason = one_line(_(REASONS.get(memory.reason, memory.reason)))
     if reason:
         parts.append(Content.styled(f"({reason})", "$foreground-muted"))
-    if view.phase and not view.status.over:
-        parts.append(Content(_("waiting for data {share} %").format(share=round(view.waiting * 100))))
+    if view.streaming_efficiency is not None:
+        percent = f"{100 * view.streaming_efficiency:.1f}"
+        parts.append(Content(_("streaming {share} %").format(share=percent)))
+    if view.peak_memory_mb is not None and memory.budget_mb:
+        highest = round(100 * view.peak_memory_mb / memory.budget_mb)
+        parts.append(Content(_("peak {share} %").format(share=highest)))
     return parts
 
 

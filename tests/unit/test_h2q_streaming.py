@@ -1,0 +1,105 @@
+"""H2Q-Evo's streaming configuration sets a run; a models.json is left to be one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from engine.config import Settings, overridden
+from engine.errors import BadInput
+from engine.h2q_streaming import DECIDED_HERE, SAME, Streaming, read_streaming
+from engine.runs.rundir import list_runs
+from engine.runs.spec import TrainParams, params_of
+from tests.contract.test_help import h2q
+
+H2Q_DEFAULTS = {
+    "max_memory_gb": 4.0, "memory_buffer_gb": 0.5, "streaming_batch_size": 1, "micro_batch_size": 1,
+    "enable_streaming": True, "stream_buffer_size": 10, "prefetch_buffer_size": 3, "gradient_accumulation_steps": 4,
+    "model_memory_limit_mb": 500, "activation_checkpointing": True, "use_mixed_precision": True,
+    "data_chunk_size": 32, "max_cached_chunks": 1, "max_sequence_length": 64, "encoding_resolution": 0.01,
+    "fixed_point_iterations": 10, "compression_layers": 5, "num_worker_threads": 2, "enable_cpu_affinity": True,
+    "use_memory_pool": True,
+}  # fmt: skip
+"""The fields and defaults of H2Q-Evo's `MemoryEfficientConfig`."""
+
+
+def written(folder: Path, content: object) -> Path:
+    path = folder / "streaming.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def test_each_field_of_theirs_is_a_setting_or_told_to_need_none(tmp_path: Path) -> None:
+    found = read_streaming(written(tmp_path, H2Q_DEFAULTS))
+    assert found is not None
+    chosen = overridden(Settings(), found.settings)
+    assert (chosen.memory_buffer_gb, chosen.num_worker_threads, chosen.cpu_affinity) == (0.5, 2, "auto")
+    assert (chosen.data_chunk_size, chosen.max_cached_chunks, chosen.gradient_accumulation_steps) == (
+        32,
+        1,
+        4,
+    )
+    assert found.context == 64
+    assert set(found.ignored) == DECIDED_HERE
+    assert {field.name for field in msgspec.structs.fields(Settings)} >= SAME
+
+
+@pytest.mark.parametrize("content", [{"models": [], "max_memory_gb": 4}, {}, [], {"name": "x"}, "text"])
+def test_another_file_is_left_alone(tmp_path: Path, content: object) -> None:
+    assert read_streaming(written(tmp_path, content)) is None
+    assert read_streaming(tmp_path / "none.json") is None
+
+
+def test_a_name_that_nobody_knows_and_a_value_that_is_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no setting max_memory"):
+        read_streaming(written(tmp_path, {**H2Q_DEFAULTS, "max_memory": 1}))
+    with pytest.raises(BadInput, match="data_chunk_size"):
+        read_streaming(written(tmp_path, {"data_chunk_size": [1]}))
+    assert read_streaming(written(tmp_path, {"max_sequence_length": 8})) == Streaming({}, 64, [])
+
+
+def test_a_run_takes_the_settings_of_its_flags(tmp_path: Path) -> None:
+    data = [
+        "--data-dir",
+        str(tmp_path / "ws"),
+        "train",
+        "--mode",
+        "scratch",
+        "--data",
+        str(tmp_path),
+        "--detach",
+    ]
+    config = written(tmp_path, {"num_worker_threads": 2, "max_sequence_length": 128, "use_memory_pool": True})
+    told = h2q(*data, "--config", str(config), "--set", "micro_batch_size=2", "--unload-ollama")
+    assert told.returncode == 0, told.stderr
+    assert "use_memory_pool" in told.stderr
+    (run,) = list_runs_of(tmp_path / "ws")
+    asked = params_of(run, TrainParams)
+    assert asked.settings == {"num_worker_threads": 2, "micro_batch_size": "2", "unload_ollama": True}
+    assert (asked.context, asked.config) == (128, None)
+
+
+@pytest.mark.parametrize(
+    ("flag", "word"),
+    [
+        ("micro_batch_size", "NAME=VALUE"),
+        ("micro_batch=2", "micro_batch"),
+        ("data_chunk_size=x", "data_chunk_size"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_before_a_run_begins(
+    tmp_path: Path, flag: str, word: str
+) -> None:
+    told = h2q("--data-dir", str(tmp_path / "ws"), "train", "--mode", "scratch", "--set", flag)
+    assert told.returncode == 2
+    assert word in told.stderr
+    assert list_runs_of(tmp_path / "ws") == []
+
+
+def list_runs_of(folder: Path):  # type: ignore[no-untyped-def]
+    from engine.paths import Workspace
+
+    return [run.spec for run in list_runs(Workspace(folder))]
