@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from bench.crash_states import Recorder, build, crash_states
+from bench.kills import prove
 from bench.result import Benchmark, BenchResult, compare
 from engine.models.card import CARD_FILE, ModelCard, encode_card
 from engine.models.registry import in_use
@@ -237,7 +238,48 @@ def _litter(folder: Path) -> str:
     return next((f"{path.name} stays" for path in folder.iterdir() if path.name.startswith(".")), "")
 
 
+def kills(full: bool) -> list[BenchResult]:
+    """Trainings killed again and again end bit for bit like one that was left alone."""
+    begin = time.perf_counter()
+    wanted = 200 if full else 8
+    proof = prove(wanted)
+    about = (
+        f"{proof.trainings} trainings of scratch and native, {proof.inside} of {proof.kills} kills inside the writer, "
+        f"{time.perf_counter() - begin:.0f} s: losses, weights, optimizer, random states, samples of each epoch"
+    )
+    return [
+        compare(
+            "durability.kills",
+            ours=proof.kills,
+            baseline=wanted,
+            target=1.0,
+            unit="kills -9",
+            lower_is_better=False,
+            notes=about,
+        ),
+        compare(
+            "durability.kills.identical",
+            ours=1.0 - min(1.0, len(proof.problems) / max(1, proof.trainings)),
+            baseline=1.0,
+            target=1.0,
+            unit="share bit-identical",
+            lower_is_better=False,
+            notes="; ".join(proof.problems[:3]) or "as the trainings that were left alone",
+        ),
+        compare(
+            "durability.kills.inside",
+            ours=proof.inside / max(1, proof.kills),
+            baseline=0.5,
+            target=0.8,
+            unit="of the kills",
+            lower_is_better=False,
+            notes="kills that left a checkpoint half written; half of all are aimed there",
+        ),
+    ]
+
+
 BENCHMARKS = (
+    Benchmark("durability.kills", "kill -9 at random moments and inside the writer", kills, 40),
     Benchmark("durability.crash_states", "checkpoints and the model in use after a power cut", crash, 20),
     Benchmark("durability.io_errors", "every file operation of a save fails once", io_errors, 10),
 )

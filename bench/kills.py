@@ -76,7 +76,21 @@ class Dataset:
 
 def prepare(root: Path) -> None:
     """Text and conversations to train on, and the base of the `native` phase."""
-    words = ["fox", "jumps", "over", "lazy", "dog", "river", "runs", "to", "some", "quiet", "sea", "birds", "sing"]
+    words = [
+        "fox",
+        "jumps",
+        "over",
+        "lazy",
+        "dog",
+        "river",
+        "runs",
+        "to",
+        "some",
+        "quiet",
+        "sea",
+        "birds",
+        "sing",
+    ]
     chance = random.Random(7)
     text = "\n".join(" ".join(chance.choices(words, k=9)) for _line in range(400))
     (root / "text.txt").write_text(text, encoding="utf-8")
@@ -100,11 +114,13 @@ def train(root: str, place: str, phase: str, steps: int) -> None:
     import torch
 
     import engine.training.meter
+    import engine.training.phase
     from engine.runs.context import RunContext
     from engine.runs.journal import JournalWriter
     from engine.runs.rundir import RunDir
     from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
     from engine.training.batches import Batch
+    from engine.training.devices import Device
     from engine.training.job import Job
     from engine.training.native import train_native
     from engine.training.scratch import train_scratch
@@ -113,6 +129,8 @@ def train(root: str, place: str, phase: str, steps: int) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     engine.training.meter.LEAST_GAP_S = 0.0
+    # Two runs that begin anew may choose otherwise by measurement; each keeps its own choice.
+    engine.training.phase.choose_device = lambda *_width, **_kept: Device("cpu", 1, False)  # type: ignore[attr-defined]
     data, folder = Path(root), Path(place)
     accumulate = Job.accumulate
 
@@ -130,7 +148,7 @@ def train(root: str, place: str, phase: str, steps: int) -> None:
                     parameter.grad.mul_(1 + noise)
         return loss
 
-    Job.accumulate = noted  # type: ignore[method-assign]
+    Job.accumulate = noted  # type: ignore[method-assign, assignment]
     spec = msgspec.structs.replace(make_spec(folder, TrainParams(mode=TrainMode.SCRATCH)), run_id="run")
     run_dir = RunDir(folder / "runs" / "run")
     run_dir.path.mkdir(parents=True, exist_ok=True)

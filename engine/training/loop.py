@@ -37,6 +37,8 @@ def train(job: Job) -> LoopState:
         job.random.restore()
     else:
         RandomStates.begin(recipe.seed)
+        # What was chosen by measurement is kept from here on: a run that is killed computes on as it began.
+        recovery.saved(governor.tried(saver.save))
     while state.step < state.max_steps:
         if obey(job, saver) or governor.hold(saver):
             saver.save()

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from bench.kills import prove
 from engine.models.directory import load_model
 from engine.runs.events import Step
 from engine.runs.journal import JournalReader
@@ -18,8 +19,9 @@ _PROGRAM = """
 import sys
 from pathlib import Path
 import msgspec
-import engine.training.devices, engine.training.meter
-engine.training.devices.usable_cores = lambda: 1
+import engine.training.meter, engine.training.phase
+from engine.training.devices import Device
+engine.training.phase.choose_device = lambda *_width, **_kept: Device("cpu", 1, False)
 engine.training.meter.LEAST_GAP_S = 0.0
 from engine.training.scratch import train_scratch
 from tests.unit.training_run import new_run, tiny
@@ -44,6 +46,13 @@ def losses(root: Path) -> dict[int, float | None]:
     path = journal(root)
     events = [record.event for record in JournalReader(path).poll()] if path else []
     return {event.step: event.loss for event in events if isinstance(event, Step)}
+
+
+def test_twenty_kills_at_random_moments_and_inside_the_writer_change_nothing() -> None:
+    proof = prove(20, each=10, steps=120)
+    assert proof.problems == []
+    assert proof.kills == 20
+    assert proof.inside > 0
 
 
 def test_after_a_kill_the_steps_are_those_of_a_run_that_was_not_killed(tmp_path: Path) -> None:

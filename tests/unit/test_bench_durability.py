@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import durability
+from bench import bit_flips, durability, overhead
 from engine.training import checkpoint
 from engine.training.checkpoint import LoopState
+from tests.unit.training_run import tiny
 
 
 def test_every_state_that_a_power_cut_can_leave_loads_what_was_acknowledged() -> None:
@@ -52,3 +53,19 @@ def test_the_proof_sees_a_program_that_forgets_a_sync_or_replaces_too_early(
 def test_whichever_file_operation_fails_the_older_checkpoints_stay_and_the_next_one_comes() -> None:
     (row,) = durability.io_errors(False)
     assert row.met, row.notes
+
+
+def test_every_flipped_bit_is_noticed() -> None:
+    rows = bit_flips.bit_flips(False, total=100)
+    assert [row.notes for row in rows if not row.met] == []
+
+
+def test_the_cost_of_a_checkpoint_is_that_of_the_thread_and_of_the_step_that_copies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(overhead, "recipe_for", lambda _params, _phase: tiny())
+    monkeypatch.setattr(overhead, "SCALED_S", 1e-6)
+    first, second = overhead.overhead(False, steps=6)
+    assert 0 < first.ours < 3.5
+    assert "checkpoints and without" in second.notes

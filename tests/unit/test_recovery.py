@@ -115,7 +115,7 @@ def test_a_run_that_diverges_again_and_again_stops_in_one_sentence(
     def damage(job: Job) -> None:
         if job.state.draw % 30 == 29:
             with torch.no_grad():
-                job.model.lm_head.weight.mul_(-1000.0)
+                job.model.get_parameter("lm_head.weight").mul_(-1000.0)
 
     faulty(monkeypatch, damage)
     ctx = new_run(tmp_path)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.training import retention
 from engine.training.retention import HOUR_S, Kept, Retention, check_room, keep, reserve
 
 
@@ -57,7 +56,7 @@ def test_a_checkpoint_that_would_fill_the_disk_is_not_begun(
     usage = type(shutil.disk_usage(tmp_path))
     total = 1 << 40
     room = usage(total, total - (300 << 20), 300 << 20)
-    monkeypatch.setattr(retention.shutil, "disk_usage", lambda _folder: room)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: room)
     check_room(tmp_path, 40 << 20)
     with pytest.raises(OSError, match="300 MB are free, a checkpoint needs 306 MB"):
         check_room(tmp_path, 50 << 20)

@@ -189,7 +189,7 @@ def test_commands_are_obeyed_between_steps(tmp_path: Path) -> None:
         ("max_steps=1", False),
         ("dance", False),
     ]
-    assert [event.step for event in events(ctx, CheckpointWritten)] == [1, 4]
+    assert [event.step for event in events(ctx, CheckpointWritten)] == [0, 1, 4]
 
 
 def test_passes_added_up_take_the_step_of_the_whole_batch(
@@ -250,7 +250,7 @@ def test_a_full_disk_does_not_stop_training_at_once(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("engine.training.checkpoint.write", sometimes)
     ctx = commanded(tmp_path, (1, "checkpoint", ""), (2, "checkpoint", ""))
     run(ctx, tmp_path)
-    assert [event.step for event in events(ctx, CheckpointWritten)] == [6]
+    assert [event.step for event in events(ctx, CheckpointWritten)] == [2, 6]
     assert len([event for event in events(ctx, Log) if event.level == "error"]) == 2
 
 

@@ -1,0 +1,161 @@
+"""Single bits flipped in checkpoints, finished models, datasets and the list of models: what notices."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+
+from bench.durability import save, scratch_folder
+from bench.result import Benchmark, BenchResult, compare
+from engine.errors import BadInput
+from engine.models.card import ModelCard
+from engine.models.directory import load_model, save_model
+from engine.models.registry import find_model, in_use
+from engine.models.transformer import ModelConfig, Transformer
+from engine.paths import Workspace
+from engine.training import checkpoint
+from engine.training.checkpoint import MANIFEST, OPTIMIZER, RANDOM, STATE, WEIGHTS
+from engine.training.text_files import file_sha256
+from engine.validation.promotion import promote
+
+
+@dataclass
+class Flips:
+    """How many bits were flipped in files of one kind, and where nothing noticed."""
+
+    count: int = 0
+    missed: list[str] = field(default_factory=list)
+
+
+def flip(path: Path, chance: random.Random, notices: Callable[[], bool], flips: Flips) -> None:
+    """Flips one random bit of `path`, asks, and puts it back."""
+    data = path.read_bytes()
+    bit = chance.randrange(8 * len(data))
+    broken = bytearray(data)
+    broken[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(broken)
+    flips.count += 1
+    if not notices():
+        flips.missed.append(f"{path.name} bit {bit}")
+    path.write_bytes(data)
+
+
+def of_checkpoints(root: Path, count: int, chance: random.Random) -> Flips:
+    """The newest of two: it must be named and passed over, and the older one taken."""
+    for number in (1, 2):
+        save(root, number)
+    newest = checkpoint.listing(root, "scratch")[0]
+
+    def notices() -> bool:
+        found = checkpoint.newest(root, "scratch")
+        return found.checkpoint is not None and found.checkpoint.state.step == 1 and len(found.damaged) == 1
+
+    flips = Flips()
+    for number in range(count):
+        name = (WEIGHTS, OPTIMIZER, RANDOM, STATE, MANIFEST)[number % 5]
+        flip(newest / name, chance, notices, flips)
+    return flips
+
+
+def _model(ws: Workspace, name: str) -> Path:
+    torch.manual_seed(1)
+    model = Transformer(ModelConfig(dim=32, layers=1, heads=2, head_dim=16, ffn=32, max_positions=64))
+    card = ModelCard(
+        name=name, mode="scratch", run_id="r", created_at=1.0, parameters=model.parameters_count(), context=64
+    )
+    save_model(ws.models / name, model, card)
+    return ws.models / name
+
+
+def of_models(root: Path, count: int, chance: random.Random) -> Flips:
+    """The weights of a finished model: it must be refused."""
+    folder = _model(Workspace(root), "m")
+
+    def notices() -> bool:
+        try:
+            load_model(folder)
+        except BadInput:
+            return True
+        return False
+
+    flips = Flips()
+    for _number in range(count):
+        flip(folder / "model.safetensors", chance, notices, flips)
+    return flips
+
+
+def of_datasets(root: Path, count: int, chance: random.Random) -> Flips:
+    """A dataset: its hash, which a run is refused by that goes on, must differ."""
+    path = root / "train_data.jsonl"
+    rows = [
+        {"id": f"c{number}", "messages": [{"role": "user", "content": "x" * number}]} for number in range(60)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    right = sha256(path.read_bytes()).hexdigest()
+    flips = Flips()
+    for _number in range(count):
+        flip(path, chance, lambda: file_sha256(path) != right, flips)
+    return flips
+
+
+def of_the_model_in_use(root: Path, count: int, chance: random.Random) -> Flips:
+    """`models.json`, which other programs write, too, and has no hash: never may another model be taken."""
+    ws = Workspace(root)
+    for name in ("native-20260101", "native-20260102"):
+        _model(ws, name)
+        promote(ws, name)
+
+    def notices() -> bool:
+        try:
+            name = in_use(ws)
+            return name is None or find_model(ws, name).name == "native-20260102"
+        except BadInput:
+            return True
+
+    flips = Flips()
+    for _number in range(count):
+        flip(ws.models_json, chance, notices, flips)
+    return flips
+
+
+KINDS = (
+    (
+        "checkpoints",
+        of_checkpoints,
+        0.6,
+        "weights, optimizer, random states, state and manifest of the newest of two",
+    ),
+    ("models", of_models, 0.2, "weights of a finished model"),
+    ("datasets", of_datasets, 0.1, "rows of a dataset"),
+    ("model_in_use", of_the_model_in_use, 0.1, "models.json; right is the same model, none, or an error"),
+)
+
+
+def bit_flips(full: bool, *, total: int | None = None) -> list[BenchResult]:
+    """A result for each kind of file; 1,000 flips together at full length."""
+    chance, results = random.Random(5), []
+    for name, of, share, about in KINDS:
+        count = round(share * (total or (1000 if full else 300)))
+        with scratch_folder() as root:
+            flips = of(root, count, chance)
+        results.append(
+            compare(
+                f"durability.bit_flips.{name}",
+                ours=1 - len(flips.missed) / flips.count,
+                baseline=1.0,
+                target=1.0,
+                unit="share detected",
+                lower_is_better=False,
+                notes=f"{len(flips.missed)} of {flips.count} missed {', '.join(flips.missed[:3])} ({about})",
+            )
+        )
+    return results
+
+
+BENCHMARKS = (Benchmark("durability.bit_flips", "single bits flipped in what is kept", bit_flips, 10),)

@@ -1,0 +1,275 @@
+"""What a checkpoint must hold so that a run that goes on is the run that was stopped, and how it is written."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from engine.errors import Interrupted
+from engine.models.directory import load_model
+from engine.runs.context import RunContext
+from engine.runs.events import Log, Recovery, RunStatus, StatusChanged, Step
+from engine.training import checkpoint
+from engine.training.batches import Batch
+from engine.training.checkpoint import LoopState, Snapshot, load, load_trainable, newest, save, trainable
+from engine.training.job import Job
+from engine.training.randomness import RandomStates
+from engine.training.retention import Retention
+from engine.training.saver import Saver
+from engine.training.scratch import train_scratch
+from engine.training.settings import Recipe
+from tests.unit.training_run import events, new_run, text_file, tiny
+
+
+@pytest.fixture(autouse=True)
+def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def recipe(steps: int, every_s: float = 1e9) -> Recipe:
+    return msgspec.structs.replace(
+        tiny(), max_steps=steps, epochs=99, stretches=tiny().stretches[1:], checkpoint_every_s=every_s
+    )
+
+
+def run(ctx: RunContext, root: Path, of: Recipe, resume: Path | None = None) -> str:
+    """The hash of the finished weights."""
+    text = root / "a.txt"
+    out = ctx.workspace.root / "m"
+    train_scratch(ctx, of, [text if text.exists() else text_file(root)], name="m", out=out, resume=resume)
+    return load_model(out)[1].weights_sha256
+
+
+def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.training.loop.obey", lambda job, saver: job.state.step == step)
+
+
+def losses(*runs: RunContext) -> dict[int, float | None]:
+    return {event.step: event.loss for ctx in runs for event in events(ctx, Step)}
+
+
+def test_steps_that_draw_random_numbers_draw_the_same_ones_after_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accumulate = Job.accumulate
+
+    def with_noise(job: Job, batch: Batch) -> float:
+        loss = accumulate(job, batch)
+        noise = float(torch.rand(())) + random.random() + float(np.random.rand())
+        gradient = job.model.get_parameter("lm_head.weight").grad
+        assert gradient is not None
+        gradient.mul_(1 + noise)
+        return loss
+
+    monkeypatch.setattr(Job, "accumulate", with_noise)
+    whole, stopped, resumed = (new_run(tmp_path / name) for name in ("whole", "stopped", "resumed"))
+    wanted = run(whole, tmp_path, recipe(9))
+    stop_at(5, monkeypatch)
+    with pytest.raises(Interrupted):
+        run(stopped, tmp_path, recipe(9))
+    stop_at(-1, monkeypatch)
+    random.seed(99)
+    assert run(resumed, tmp_path, recipe(9), resume=stopped.run_dir.path) == wanted
+    assert losses(stopped, resumed) == losses(whole)
+
+
+def test_the_states_of_every_library_begin_and_come_back_alike() -> None:
+    def drawn() -> tuple[float, float, float]:
+        return float(torch.rand(())), random.random(), float(np.random.rand())
+
+    RandomStates.begin(7)
+    kept = RandomStates.now()
+    first = drawn()
+    RandomStates.begin(7)
+    assert drawn() == first
+    kept.restore()
+    assert drawn() == first
+
+
+def test_steps_go_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, ctx = checkpoint.write, new_run(tmp_path)
+    went_on, taken = threading.Event(), []
+
+    def slow(folder: Path, snapshot: Snapshot, rule: Retention) -> tuple[Path, int]:
+        # Only steps taken meanwhile can end this: a writer that they wait for would never come to its end.
+        assert went_on.wait(60)
+        taken.append(snapshot.state.step)
+        return write(folder, snapshot, rule)
+
+    def watching(job: Job, saver: object) -> bool:
+        if job.state.step == 12:
+            went_on.set()
+        return False
+
+    monkeypatch.setattr("engine.training.checkpoint.write", slow)
+    monkeypatch.setattr("engine.training.loop.obey", watching)
+    run(ctx, tmp_path, recipe(14, every_s=1e-6))
+    assert taken[0] < 12
+    assert taken[-1] == 14
+
+
+def test_what_is_written_is_the_moment_it_was_taken_not_the_one_it_was_written(tmp_path: Path) -> None:
+    weights = {"w": torch.ones(3)}
+    state = LoopState(phase="scratch", step=1, draw=1, max_steps=9, peak_lr=0.1)
+    state.watch.losses.append(1.0)
+    taken = checkpoint.snapshot(state, weights, {"m": torch.zeros(3)})
+    weights["w"].fill_(5.0)
+    state.step = 2
+    state.watch.losses.append(2.0)
+    found = load(checkpoint.write(tmp_path, taken)[0])
+    assert (found.state.step, found.state.watch.losses) == (1, [1.0])
+    assert torch.equal(found.weights["w"], torch.ones(3))
+
+
+def test_of_a_frozen_model_only_what_is_trained_is_kept() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    assert set(trainable(model)) == set(model.state_dict())
+    model[0].requires_grad_(False)
+    kept = {name: tensor.clone() for name, tensor in trainable(model).items()}
+    assert set(kept) == {"1.weight", "1.bias"}
+    with torch.no_grad():
+        model.get_parameter("1.weight").zero_()
+    load_trainable(model, kept)
+    assert torch.equal(model.get_parameter("1.weight"), kept["1.weight"])
+    with pytest.raises(RuntimeError, match="other names"):
+        load_trainable(model, {"1.weight": kept["1.weight"]})
+
+
+def taken_at(folder: Path, step: int, draw: int, good: str = "") -> Path:
+    state = LoopState(phase="scratch", step=step, draw=draw, max_steps=99, peak_lr=0.1, good=good)
+    return save(folder, state, {"w": torch.full((2,), float(step))}, {})[0]
+
+
+def test_after_a_return_the_newest_is_the_one_that_went_back_not_the_one_with_most_steps(
+    tmp_path: Path,
+) -> None:
+    taken_at(tmp_path, step=50, draw=50)
+    taken_at(tmp_path, step=20, draw=60)
+    found = newest(tmp_path, "scratch").checkpoint
+    assert found is not None
+    assert found.state.step == 20
+
+
+def test_two_at_one_draw_stand_side_by_side_and_the_later_one_counts(tmp_path: Path) -> None:
+    first, second = taken_at(tmp_path, 1, 9), taken_at(tmp_path, 2, 9)
+    assert first.is_dir()
+    assert second.name == f"{first.name}.1"
+    found = newest(tmp_path, "scratch").checkpoint
+    assert found is not None
+    assert found.state.step == 2
+
+
+def test_the_one_to_return_to_stays_while_none_after_it_is_known_to_be_good(tmp_path: Path) -> None:
+    for draw in range(1, 8):
+        taken_at(tmp_path, draw, draw, good="scratch-0000002" if draw > 2 else "")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"scratch-0000002", "scratch-0000006", "scratch-0000007"} <= names
+
+
+def test_a_return_outlives_a_crash_and_is_not_led_to_what_diverged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accumulate = Job.accumulate
+
+    def damaged(job: Job, batch: Batch) -> float:
+        loss = accumulate(job, batch)
+        return float("nan") if job.state.draw in (31, 32, 33) else loss
+
+    monkeypatch.setattr(Job, "accumulate", damaged)
+    ctx, later = new_run(tmp_path / "first"), new_run(tmp_path / "later")
+    # The step after the return is not taken: what is on the disk then is all there is.
+    monkeypatch.setattr("engine.training.loop.obey", lambda job, saver: job.state.draw == 33)
+    monkeypatch.setattr(Saver, "save", _once(Saver.save))
+    with pytest.raises(Interrupted):
+        run(ctx, tmp_path, recipe(60))
+    (*_others, told) = events(ctx, Recovery)
+    assert told.action == "returned"
+    found = newest(ctx.run_dir.checkpoints, "scratch").checkpoint
+    assert found is not None
+    assert (found.state.step, found.state.draw, found.state.watch.returns) == (told.back_to, 33, 1)
+    stop_at(-1, monkeypatch)
+    run(later, tmp_path, recipe(60), resume=ctx.run_dir.path)
+    assert next(iter(losses(later))) == found.state.step + 1
+
+
+def _once(save: Callable[[Saver], Path | None]) -> Callable[[Saver], Path | None]:
+    """Saves the first time it is asked: at the return, and not when the run is stopped."""
+    asked: list[int] = []
+
+    def once(saver: Saver) -> Path | None:
+        asked.append(1)
+        return save(saver) if len(asked) == 1 else None
+
+    return once
+
+
+def nearly_full(folder: Path, monkeypatch: pytest.MonkeyPatch, least: int) -> None:
+    """Free room comes only from removing checkpoints: there is some with fewer than `least`."""
+    usage = type(shutil.disk_usage(folder))
+
+    def disk(_folder: Path) -> object:
+        free = 2 << 30 if len(list(folder.glob("scratch-*"))) < least else 1 << 20
+        return usage(1 << 40, (1 << 40) - free, free)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk)
+
+
+def test_when_the_disk_is_short_the_hourly_ones_go_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("engine.training.checkpoint.time.time", lambda: clock[0])
+    for hour in range(6):
+        clock[0] = 3600.0 * hour
+        taken_at(tmp_path, hour + 1, hour + 1)
+    assert len(list(tmp_path.iterdir())) == 6
+    nearly_full(tmp_path, monkeypatch, least=3)
+    taken_at(tmp_path, 9, 9)
+    assert {path.name for path in tmp_path.iterdir()} == {"scratch-0000006", "scratch-0000009"}
+
+
+def test_before_the_disk_is_full_it_says_so_goes_on_and_at_last_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = new_run(tmp_path)
+    ctx.run_dir.checkpoints.mkdir()
+    nearly_full(ctx.run_dir.checkpoints, monkeypatch, least=0)
+    waits: list[float] = []
+
+    def room_comes(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            nearly_full(ctx.run_dir.checkpoints, monkeypatch, least=99)
+
+    monkeypatch.setattr("engine.training.saver.time.sleep", room_comes)
+    run(ctx, tmp_path, recipe(20, every_s=1e-6))
+    told = [event.text for event in events(ctx, Log) if event.level == "error"]
+    assert "the disk is nearly full" in told[0]
+    changes = [(event.status, event.reason) for event in events(ctx, StatusChanged)]
+    assert [status for status, _reason in changes] == [RunStatus.PAUSED, RunStatus.RUNNING]
+    assert "nearly full" in changes[0][1]
+    assert list(losses(ctx)) == list(range(1, 21))
+    assert any(mark.text for mark in ctx.view.marks)
+
+
+def test_a_checkpoint_of_another_torch_or_processor_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx, later = new_run(tmp_path / "first"), new_run(tmp_path / "later")
+    stop_at(2, monkeypatch)
+    with pytest.raises(Interrupted):
+        run(ctx, tmp_path, recipe(4))
+    stop_at(-1, monkeypatch)
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    run(later, tmp_path, recipe(4), resume=ctx.run_dir.path)
+    assert any("torch 9.9" in event.text for event in events(later, Log) if event.level == "warning")
