@@ -193,7 +193,7 @@ _CORPUS = _rows(
         N_("threshold"),
         "corpus",
         "h2q-tui corpus threshold 0.7",
-        help=N_("How alike two near duplicates are, and what another value would change."),
+        help=N_("How strict the filters are, and what another value would change."),
     ),
     Action(
         "corpus.range", "v", N_("range"), "corpus", help=N_("Mark from here; accept or reject takes all.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from engine.corpus import deciding, history
 from engine.corpus.decisions import rules, verdicts
 from engine.corpus.detail import detail
 from engine.corpus.funnel import funnel
+from engine.corpus.ledger import Evidence
 from engine.corpus.opening import Unusable, connect, in_words
 from engine.corpus.query import EDITED, FLAG, ORDERS, Order, parse
 from engine.corpus.review_items import (
@@ -30,7 +32,7 @@ from engine.corpus.review_items import (
     Why,
     make_item,
 )
-from engine.corpus.states import Split, State
+from engine.corpus.states import Action, Split, Stage, State
 from engine.errors import BadInput
 from engine.i18n import _
 from engine.memory.points import Conversation
@@ -158,6 +160,18 @@ class ReviewStore:
                 (State.ACCEPTED, Split.TEST),
             ).fetchone()
         return int(row[0])
+
+    def private_types(self) -> dict[str, int]:
+        """Types of private data that the last build replaced, with how often, the most frequent first."""
+        found: Counter[str] = Counter()
+        with self._open() as connection:
+            for (evidence,) in connection.execute(
+                "SELECT evidence FROM ledger WHERE stage = ? AND action = ?", (Stage.SENSITIVE, Action.REDACT)
+            ):
+                found.update(
+                    type_ for type_, _start, _end in msgspec.json.decode(evidence, type=Evidence).spans
+                )
+        return dict(found.most_common())
 
     def find(self, prefix: str) -> str:
         """The id that begins with `prefix`. Raises BadInput when none or several do."""

@@ -16,11 +16,12 @@ SHOWN = 8
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """In conversations."""
+    """In conversations; at the stage that the setting concerns."""
 
-    threshold: float
+    threshold: float | None = None
+    """Of near duplicates; None for another setting."""
     now: int
-    """Left out as near duplicates today."""
+    """Left out today."""
     then: int
     leave: int
     """In the corpus today, and left out then."""
@@ -29,6 +30,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     leaving: list[str]
     """First lines of some of them."""
     returning: list[str]
+    turns_now: int = 0
+    """Turns in which something is masked or replaced today."""
+    turns_then: int = 0
 
 
 def outcome(store: Database, threshold: float) -> Outcome:

@@ -8,6 +8,9 @@ import pytest
 
 from engine.config import Settings
 from engine.corpus.build import build_corpus
+from engine.corpus.review import ReviewStore
+from engine.corpus.states import Stage
+from engine.corpus.strictness import outcome_of
 from engine.corpus.threshold import outcome
 from engine.memory.store import MemoryStore
 from tests.corpus_store import conversation, distinct, memory
@@ -39,3 +42,54 @@ def test_the_outcome_is_that_of_the_build(tmp_path: Path, threshold: float) -> N
         after = near(store)
     assert (told.now, told.then) == (len(before), len(after))
     assert (told.leave, told.back) == (len(after - before), len(before - after))
+
+
+def left_out(store: MemoryStore, stage: Stage) -> tuple[set[str], int]:
+    rows = store.connection.execute(
+        "SELECT conversation_id FROM corpus WHERE automatic = 'dropped' AND stage = ?", (stage,)
+    )
+    turns = store.connection.execute(
+        "SELECT COUNT(*) FROM ledger WHERE stage = ? AND action IN ('mask', 'redact')", (stage,)
+    ).fetchone()[0]
+    return {id_ for (id_,) in rows}, turns
+
+
+@pytest.mark.parametrize(
+    ("stage", "then"),
+    [
+        (Stage.LOW_VALUE, Settings(low_value_from=1.0)),
+        (Stage.LOW_VALUE, Settings(low_value_from=0.75)),
+        (Stage.SENSITIVE, Settings(sensitive="drop")),
+        (Stage.SENSITIVE, Settings(sensitive_types={"PHONE": "drop", "EMAIL": "keep"})),
+    ],
+)
+def test_the_outcome_of_another_strictness_is_that_of_the_build(
+    tmp_path: Path, stage: Stage, then: Settings
+) -> None:
+    talks = [distinct(n, at=1e9 + n) for n in range(6)]
+    talks += [
+        conversation("thanks", "谢谢", "不客气"),
+        conversation("remark", "好的，谢谢你，我去试试看吧", "不客气，祝您愉快！"),
+        conversation("phone", "我的手机号是13812345678，怎么改？", "在设置里点账户，填上新的号码即可。"),
+        conversation("mail", "我的邮箱是a@b.com，怎么改？", "在设置里点账户，填上新的地址即可。"),
+    ]
+    with memory(tmp_path, talks) as store:
+        build_corpus(store, Settings())
+        before, masked_before = left_out(store, stage)
+        told = outcome_of(store, stage, then)
+        build_corpus(store, then)
+        after, masked_after = left_out(store, stage)
+    assert (told.now, told.then) == (len(before), len(after))
+    assert (told.leave, told.back) == (len(after - before), len(before - after))
+    assert (told.turns_now, told.turns_then) == (masked_before, masked_after)
+    assert told.turns_now != told.turns_then or told.leave
+
+
+def test_what_the_person_decided_neither_leaves_nor_comes_back(tmp_path: Path) -> None:
+    talks = [conversation("phone", "我的手机号是13812345678，怎么改？", "在设置里点账户，填上新的号码即可。")]
+    with memory(tmp_path, talks) as store:
+        build_corpus(store, Settings())
+        with ReviewStore(store.path) as review:
+            assert review.private_types() == {"PHONE": 1}
+            review.decide("phone", "accepted")
+        assert outcome_of(store, Stage.SENSITIVE, Settings(sensitive="drop")).leave == 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.i18n import _
-from tui.commands import common
+from tui.commands import common, corpus_threshold
 
 if TYPE_CHECKING:
     from engine.corpus.review import Decision, ReviewStore
@@ -116,34 +116,7 @@ def register(corpus: typer.Typer) -> None:
         if common.options.json:
             common.emit_json({"patterns": found})
 
-    @corpus.command(
-        "threshold", help=_("What another threshold for near duplicates would change; --save keeps it.")
-    )
-    def threshold(
-        value: float = typer.Argument(metavar="VALUE", min=0.3, max=1.0),
-        save: bool = typer.Option(False, "--save", help=_("Keep it; corpus build then uses it.")),
-    ) -> None:
-        import msgspec
-
-        from engine.config import load_settings, save_settings
-        from engine.corpus.threshold import outcome
-        from engine.memory.store import MemoryStore
-
-        ws = common.workspace(create=save)
-        with MemoryStore(ws.memory_db, readonly=True) as memory:
-            found = outcome(memory, value)
-        common.say(_("left out: {now} now, {then} then").format(now=found.now, then=found.then))
-        for words, lines in (
-            (_("would leave: {line}"), found.leaving),
-            (_("would come back: {line}"), found.returning),
-        ):
-            for line in lines:
-                common.say("  " + words.format(line=line[:60]))
-        if save:
-            save_settings(ws, msgspec.structs.replace(load_settings(ws), near_threshold=value))
-            common.say(_("saved") + " → h2q-tui corpus build")
-        if common.options.json:
-            common.emit_json(found)
+    corpus_threshold.register(corpus)
 
     @corpus.command("rules", help=_("The filters whose conversations are left out."))
     def rules() -> None:

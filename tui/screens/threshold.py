@@ -1,9 +1,10 @@
-"""Moves the threshold of near duplicates and says what it would change, before anything is saved."""
+"""Moves the strictness of the filters and says what it would change, before anything is saved."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple, get_args
 
 import msgspec
 from textual import work
@@ -14,16 +15,19 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from engine.config import PrivateType, Settings
 from engine.errors import H2QError
-from engine.i18n import _
+from engine.i18n import N_, _
 from engine.paths import Workspace
 from tui.headless import ask
-from tui.text import fit, safe
+from tui.private_words import PRIVATE_WORDS
+from tui.text import cells, fit, safe
 
-STEP = 0.05
-LEAST, MOST = 0.3, 1.0
 SETTLED_S = 0.25
 """A value that stands for so long is counted."""
+SHOWN_TYPES = 6
+"""Types of private data that have a row: those that were found most, and those that are set."""
+HANDLING_WORDS = {"redact": N_("replace"), "drop": N_("leave out"), "keep": N_("keep")}
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,10 +39,78 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     back: int
     leaving: list[str]
     returning: list[str]
+    turns_now: int = 0
+    turns_then: int = 0
 
 
-class ThresholdScreen(ModalScreen[float | None]):
-    """Answers the threshold to save, or None."""
+class Dial(NamedTuple):
+    """One thing that can be moved."""
+
+    name: str
+    """"near", "low_value", "ALL" or a type of private data."""
+    label: str
+    values: Sequence[float | str]
+    words: Mapping[str, str] = {}
+
+    def shown(self, value: float | str) -> str:
+        return _(self.words[str(value)]) if self.words else f"{float(value) * 100:.0f} %"
+
+    def options(self, value: float | str) -> list[str]:
+        """Words of `h2q-tui corpus threshold`."""
+        if self.name == "near":
+            return [f"{value:g}"]
+        return (
+            ["--low-value", f"{value:g}"]
+            if self.name == "low_value"
+            else ["--private", f"{self.name}={value}"]
+        )
+
+
+def dials(settings: Settings, types: Mapping[str, int]) -> list[Dial]:
+    """What can be moved in this corpus; `types` says how often each type of private data stands in it."""
+    given = [type_ for type_ in settings.sensitive_types if type_ not in types]
+    return [
+        Dial("near", _("near duplicates"), [round(0.3 + n * 0.05, 2) for n in range(15)]),
+        Dial("low_value", _("low value: courtesy of a turn"), [round(0.5 + n * 0.05, 2) for n in range(11)]),
+        Dial("ALL", _("private data"), ["redact", "drop"], HANDLING_WORDS),
+        *(
+            Dial(
+                type_,
+                "  "
+                + _(PRIVATE_WORDS.get(type_, type_))
+                + (f" ({types[type_]:,})" if type_ in types else ""),
+                ["redact", "drop", "keep"],
+                HANDLING_WORDS,
+            )
+            for type_ in [*list(types)[:SHOWN_TYPES], *given]
+        ),
+    ]
+
+
+def value_of(settings: Settings, name: str) -> float | str:
+    if name == "near":
+        return settings.near_threshold
+    if name == "low_value":
+        return settings.low_value_from
+    return next(
+        (what for type_, what in settings.sensitive_types.items() if type_ == name), settings.sensitive
+    )
+
+
+def moved(settings: Settings, name: str, value: float | str) -> Settings:
+    """The settings with one dial at another value."""
+    if name == "near":
+        return msgspec.structs.replace(settings, near_threshold=value)
+    if name == "low_value":
+        return msgspec.structs.replace(settings, low_value_from=value)
+    if name == "ALL":
+        return msgspec.structs.replace(settings, sensitive=value)
+    known = next(type_ for type_ in get_args(PrivateType) if type_ == name)
+    return msgspec.structs.replace(settings, sensitive_types={**settings.sensitive_types, known: value})
+
+
+class ThresholdScreen(ModalScreen[Settings | None]):
+    """Answers the settings to save, or None."""
 
     DEFAULT_CSS = """
     ThresholdScreen { align: center middle; background: transparent; }
@@ -49,74 +121,130 @@ class ThresholdScreen(ModalScreen[float | None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,t", "leave", show=False),
         Binding("enter", "take", show=False),
-        Binding("left,h,minus,down,j", "move(-1)", show=False),
-        Binding("right,l,plus,up,k", "move(1)", show=False),
+        Binding("left,h,minus", "move(-1)", show=False),
+        Binding("right,l,plus", "move(1)", show=False),
+        Binding("up,k", "choose(-1)", show=False),
+        Binding("down,j", "choose(1)", show=False),
     ]
 
-    def __init__(self, workspace: Workspace, value: float) -> None:
+    def __init__(self, workspace: Workspace, settings: Settings, types: Mapping[str, int]) -> None:
         super().__init__()
         self.workspace = workspace
-        self._saved = self.value = value
-        self._known: dict[float, Outcome] = {}
+        self.settings = self._saved = settings
+        self._dials = dials(settings, types)
+        self._place = 0
+        self._known: dict[tuple[str, float | str], Outcome] = {}
         self._problem = ""
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
-            box.border_title = safe(_("Near duplicates"))
-            box.border_subtitle = safe(_("← → move   enter save and build   esc back"))
+            box.border_title = safe(_("How strict the filters are"))
+            box.border_subtitle = safe(_("↑ ↓ filter   ← → move   enter save and build   esc back"))
             yield Static(id="threshold-words")
 
     def on_mount(self) -> None:
         self._draw()
         self._count()
 
+    @property
+    def _dial(self) -> Dial:
+        return self._dials[self._place]
+
     def _draw(self) -> None:
-        share = f"{self.value * 100:.0f}"
-        lines = [safe(_("left out when they share {share} % of their words").format(share=share), "bold")]
-        known = self._known.get(self.value)
-        if self._problem:
-            lines.append(safe(self._problem, "$text-error"))
-        elif known is None:
-            lines.append(safe(_("counting …"), "$foreground-muted"))
-        else:
-            lines.append(
-                safe(
-                    _("left out: {now} now, {then} then").format(now=f"{known.now:,}", then=f"{known.then:,}")
-                )
-            )
-            if not known.leave and not known.back:
-                lines.append(safe(_("nothing would change"), "$foreground-muted"))
-            for count, words, style, first in (
-                (known.leave, _("{n} would leave:"), "$text-warning", known.leaving),
-                (known.back, _("{n} would come back:"), "$text-success", known.returning),
-            ):
-                if count:
-                    lines.append(safe(words.format(n=f"{count:,}"), style))
-                    lines += [safe("  " + fit(line, 68)) for line in first[:5]]
+        signs = getattr(self.app, "signs", None)
+        cursor = signs.cursor if signs is not None else ">"
+        wide = max(cells(dial.label) for dial in self._dials) + 2
+        lines = []
+        for place, dial in enumerate(self._dials):
+            value, before = value_of(self.settings, dial.name), value_of(self._saved, dial.name)
+            text = f"{cursor if place == self._place else ' '} {fit(dial.label, wide)}{dial.shown(value)}"
+            if value != before:
+                text += "   " + _("now {value}").format(value=dial.shown(before))
+            lines.append(safe(text, "bold" if place == self._place else "$foreground-muted"))
+        lines += [safe(""), safe(self._meaning())]
+        lines += self._outcome_lines()
         self.query_one("#threshold-words", Static).update(Content("\n").join(lines))
+
+    def _meaning(self) -> str:
+        name, value = self._dial.name, value_of(self.settings, self._dial.name)
+        if name == "near":
+            return _("left out when they share {share} % of their words").format(
+                share=f"{float(value) * 100:.0f}"
+            )
+        if name == "low_value":
+            return _("not trained on when {share} % of the turn is greeting or thanks").format(
+                share=f"{float(value) * 100:.0f}"
+            )
+        return {
+            "redact": _("a placeholder stands in its place"),
+            "drop": _("the whole conversation is left out"),
+            "keep": _("it is trained on as it stands"),
+        }[str(value)]
+
+    def _outcome_lines(self) -> list[Content]:
+        if self._problem:
+            return [safe(self._problem, "$text-error")]
+        known = self._known.get((self._dial.name, value_of(self.settings, self._dial.name)))
+        if known is None:
+            return [safe(_("counting …"), "$foreground-muted")]
+        lines = [
+            safe(_("left out: {now} now, {then} then").format(now=f"{known.now:,}", then=f"{known.then:,}"))
+        ]
+        if known.turns_now or known.turns_then:
+            words = (
+                _("turns not trained on: {now} now, {then} then")
+                if self._dial.name == "low_value"
+                else _("turns with something replaced: {now} now, {then} then")
+            )
+            lines.append(safe(words.format(now=f"{known.turns_now:,}", then=f"{known.turns_then:,}")))
+        if not known.leave and not known.back and known.turns_now == known.turns_then:
+            lines.append(safe(_("nothing would change"), "$foreground-muted"))
+        room = max(2, (self.app.size.height - len(self._dials) - 11) // 2)
+        for count, words, style, first in (
+            (known.leave, _("{n} would leave:"), "$text-warning", known.leaving),
+            (known.back, _("{n} would come back:"), "$text-success", known.returning),
+        ):
+            if count:
+                lines.append(safe(words.format(n=f"{count:,}"), style))
+                lines += [safe("  " + fit(line, 68)) for line in first[: min(5, room)]]
+        return lines
 
     @work(group="threshold:count", exclusive=True, exit_on_error=False)
     async def _count(self) -> None:
-        value = self.value
-        if value in self._known:
+        dial = self._dial
+        value = value_of(self.settings, dial.name)
+        if (dial.name, value) in self._known:
             return
         await asyncio.sleep(SETTLED_S)
         try:
-            out = await ask(self.workspace, "corpus", "threshold", f"{value:g}")
-            self._known[value] = msgspec.json.decode(out, type=Outcome)
+            out = await ask(self.workspace, "corpus", "threshold", *dial.options(value))
+            self._known[dial.name, value] = msgspec.json.decode(out, type=Outcome)
             self._problem = ""
         except (H2QError, OSError, msgspec.DecodeError) as problem:
             self._problem = str(problem)
         self._draw()
 
+    def action_choose(self, by: int) -> None:
+        self._place = (self._place + by) % len(self._dials)
+        self._problem = ""
+        self._draw()
+        self._count()
+
     def action_move(self, by: int) -> None:
-        self.value = round(max(LEAST, min(MOST, round(self.value / STEP) * STEP + by * STEP)), 2)
+        dial = self._dial
+        value = value_of(self.settings, dial.name)
+        if isinstance(value, str):
+            place = dial.values.index(value) + by if value in dial.values else 0
+        else:
+            place = min(range(len(dial.values)), key=lambda n: abs(float(dial.values[n]) - value)) + by
+        new = dial.values[max(0, min(place, len(dial.values) - 1))]
+        self.settings = moved(self.settings, dial.name, new)
         self._problem = ""
         self._draw()
         self._count()
 
     def action_take(self) -> None:
-        self.dismiss(self.value if self.value != self._saved else None)
+        self.dismiss(self.settings if self.settings != self._saved else None)
 
     def action_leave(self) -> None:
         self.dismiss(None)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
-import msgspec
 from textual import work
 
-from engine.config import save_settings
+from engine.config import Settings, save_settings
+from engine.corpus.opening import sentence
 from engine.corpus.states import State
 from engine.errors import H2QError
 from engine.i18n import N_, _
@@ -139,16 +140,18 @@ class CorpusTab(MarkingTab):
         """Puts the newest backup in the place of a damaged memory."""
         await offer_backup(self)
 
-    def action_threshold(self) -> None:
-        """How alike near duplicates are, with what another value would change; then the corpus is built again."""
-        self.app.push_screen(
-            ThresholdScreen(self.workspace, self.h2q.settings.near_threshold), self._threshold_given
-        )
-
-    def _threshold_given(self, value: float | None) -> None:
-        if value is None:
+    async def action_threshold(self) -> None:
+        """How strict the filters are, with what another value would change; then the corpus is built again."""
+        try:
+            types = await self.reader.private_types()
+        except sqlite3.Error as problem:
+            self.say(sentence(problem, self.workspace.memory_db), "act")
             return
-        settings = msgspec.structs.replace(self.h2q.settings, near_threshold=value)
+        self.app.push_screen(ThresholdScreen(self.workspace, self.h2q.settings, types), self._threshold_given)
+
+    def _threshold_given(self, settings: Settings | None) -> None:
+        if settings is None:
+            return
         try:
             save_settings(self.workspace, settings)
         except (H2QError, OSError) as problem:

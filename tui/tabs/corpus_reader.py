@@ -65,6 +65,10 @@ class CorpusReader:
         """What the rejections share."""
         return await self._far.read(patterns)
 
+    async def private_types(self) -> dict[str, int]:
+        """Types of private data in the corpus, with how often."""
+        return await self._near.read(ReviewStore.private_types)
+
     async def read_items(self, ids: Sequence[str], *, fresh: bool = False) -> list[ReviewItem]:
         """Lines by id, those that are gone left out; `fresh` takes the database's word over what is known."""
 

@@ -12,6 +12,7 @@ from engine.corpus.states import REASONS, Stage, State
 from engine.corpus.words import Change, changes, marked
 from engine.i18n import N_, _, n_
 from engine.runs.events import Funnel
+from tui.private_words import private_words
 from tui.signs import Signs
 from tui.text import cells
 from tui.widgets.conversation import Block, Piece
@@ -74,7 +75,7 @@ def state_sign(state: str, signs: Signs) -> tuple[str, str]:
 
 def reason_words(reason: str) -> str:
     """A reason code, or types of private data, for people."""
-    return _(REASONS[reason]) if reason in REASONS else reason
+    return _(REASONS[reason]) if reason in REASONS else private_words(reason) or reason
 
 
 def stage_words(stage: str) -> str:
@@ -85,8 +86,8 @@ def stage_words(stage: str) -> str:
 def row_of(item: ReviewItem, signs: Signs) -> Row:
     """The line of the list: sign, first line, what the filters did."""
     sign, kind = state_sign(item.state, signs)
-    why = item.reason.lower() if item.stage == Stage.SENSITIVE and item.reason not in REASONS else ""
-    why = why or (_("edited") if item.edited else stage_words(item.stage))
+    why = private_words(item.reason) if item.stage == Stage.SENSITIVE else ""
+    why = _("edited") if item.edited else why or stage_words(item.stage)
     flag = f"{signs.alert} " if item.flagged else ""
     return Row(item.id, (Cell(sign, kind), Cell(flag + (item.first_line or "…")), Cell(why, "dim")))
 
