@@ -13,11 +13,13 @@ from pathlib import Path
 import msgspec
 
 from engine.corpus import split
-from engine.errors import NotEnoughData
+from engine.errors import BadInput, NotEnoughData
 from engine.i18n import _
 from engine.lora_course import lora_fits, train_adapter
 from engine.memory.backup import weekly_backup
 from engine.memory.store import MemoryStore
+from engine.models.answering import find_answering
+from engine.models.bases import OLLAMA, find_base
 from engine.models.directory import load_card
 from engine.models.registry import find_model, in_use
 from engine.report import make_report, write_report, write_validation
@@ -38,6 +40,7 @@ from engine.stages import (
 )
 from engine.training.text_files import find_text
 from engine.validation.report import ValidationReport
+from engine.validation.validate import card_of
 
 STATUS_OF_DECISION = {"keep": "kept_base", "inconclusive": "inconclusive"}
 
@@ -54,10 +57,10 @@ def run_corpus(ctx: RunContext) -> Outcome:
 def run_validate(ctx: RunContext) -> Outcome:
     """Judges one model against another on the open test window."""
     params = ctx.params(ValidateParams)
-    base, new = find_model(ctx.workspace, params.base), find_model(ctx.workspace, params.new)
-    course = Course(
-        TrainMode.NATIVE, "", 1, 1 + params.promote, base=base, new=new, texts=texts_of(load_card(base))
-    )
+    base, new = (_judgeable(ctx, name) for name in (params.base, params.new))
+    card = card_of(base)
+    texts = texts_of(card) if card is not None else []
+    course = Course(TrainMode.NATIVE, "", 1, 1 + params.promote, base=base, new=new, texts=texts)
     with MemoryStore(ctx.workspace.memory_db) as store:
         window = split.current_window(store)
         if window is None:
@@ -67,6 +70,16 @@ def run_validate(ctx: RunContext) -> Outcome:
         put_to_use(ctx, course, report)
     path = write_validation(ctx.workspace, report)
     return Outcome(RunStatus.DONE, result=report.verdict, report=path)
+
+
+def _judgeable(ctx: RunContext, name: str) -> Path:
+    """What is judged: a model or adapter, a Hugging Face directory, or the file of an Ollama tag. Raises BadInput."""
+    try:
+        return find_answering(ctx.workspace, name)
+    except BadInput:
+        if name.startswith(OLLAMA):
+            return find_base(ctx.workspace, name).path
+        raise
 
 
 def run_train(ctx: RunContext) -> Outcome:

@@ -247,6 +247,8 @@ def _config(config: str | None) -> str | None:
 
 def _model(model: str | None) -> str | None:
     """A name as it is, a path made absolute."""
-    if model is None or not ("/" in model or Path(model).is_dir()):
+    if model is None or model.startswith("ollama:") or not ("/" in model or Path(model).exists()):
         return model
+    if ":" in model and not common.resolve(model).exists() and not model.startswith(("/", ".", "~")):
+        return model  # an Ollama tag with its namespace
     return str(common.resolve(model))

@@ -97,7 +97,7 @@ def _configured(config: str | None) -> Workspace:
 
 def _model(name: str) -> str:
     """A name as it is, a path made absolute."""
-    return str(common.resolve(name)) if "/" in name else name
+    return str(common.resolve(name)) if "/" in name and not name.startswith("ollama:") else name
 
 
 def _judge_scores(file: str) -> None:
@@ -118,7 +118,8 @@ def _judge_models(ws: Workspace, base: str | None, new: str, promote: bool) -> i
 
     from engine.errors import BadInput
     from engine.i18n import language
-    from engine.models.registry import find_model, in_use
+    from engine.models.answering import find_answering
+    from engine.models.registry import in_use
     from engine.runs.spec import ValidateParams, make_spec
     from engine.validation.reports import load_report
     from tui.commands.progress import conclude, follow_in_terminal
@@ -128,8 +129,9 @@ def _judge_models(ws: Workspace, base: str | None, new: str, promote: bool) -> i
         raise BadInput(_("no model is in use to judge against"), mend="h2q-tui train --mode scratch")
     base, new = _model(base), _model(new)
     # Wrong names are told before a run is made of them.
-    find_model(ws, base)
-    find_model(ws, new)
+    for name in (base, new):
+        if not name.startswith("ollama:"):
+            find_answering(ws, name)
     params = ValidateParams(base=base, new=new, promote=promote)
     followed = follow_in_terminal(ws, make_spec(ws.root, params, language=language()))
     finished = followed.view.finished
