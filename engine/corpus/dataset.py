@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from engine.atomic import fsync_dir
+from engine.corpus.decisions import fingerprint
 from engine.corpus.funnel import pair_counts
 from engine.corpus.ledger import Database
 from engine.corpus.messages import Prepared, exchange_keys, prepared
@@ -115,6 +116,7 @@ def write_dataset(
         raise NotEnoughData(_("no accepted conversation is there to train on"), mend="h2q-tui corpus stats")
     known = set(base.conversations)
     settings = store.connection.execute("SELECT value FROM meta WHERE key = 'corpus_settings'").fetchone()
+    decided, decisions = fingerprint(store.connection)
     times = [time for time in (newest, base.newest_conversation) if time is not None]
     lineage = Lineage(
         conversations=sorted(known | set(ids)),
@@ -123,6 +125,8 @@ def write_dataset(
         dataset=path.name,
         dataset_sha256=digest,
         settings_sha256=settings[0] if settings else "",
+        decisions=decided,
+        decisions_sha256=decisions,
         newest_conversation=max(times, default=None),
     )
     counts = pair_counts(store)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from hashlib import sha256
 from typing import NamedTuple
 
 import msgspec
@@ -145,6 +146,18 @@ def edited(conversation: Conversation, changes: Mapping[int, Edit]) -> Conversat
         for position, turn in enumerate(conversation.turns)
     )
     return msgspec.structs.replace(conversation, turns=turns)
+
+
+def fingerprint(connection: sqlite3.Connection) -> tuple[int, str]:
+    """How many decisions are in force, and a sha256 that tells them and their order apart from any others."""
+    digest = sha256()
+    count = 0
+    for row in connection.execute(
+        "SELECT conversation_id, verdict, turn, text, reason FROM decisions WHERE undone = 0 ORDER BY seq"
+    ):
+        digest.update(msgspec.json.encode(row) + b"\n")
+        count += 1
+    return count, digest.hexdigest()
 
 
 def rules(connection: sqlite3.Connection) -> list[str]:

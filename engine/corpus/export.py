@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -37,9 +37,6 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
     dataset_info: str
     """The LLaMA-Factory entry beside it."""
-
-
-_SHAREGPT_ROLES = {"user": "human", "assistant": "gpt", "tool": "observation", "system": "system"}
 
 
 def suffix(format: ExportFormat) -> str:
@@ -109,18 +106,38 @@ def _messages(item: Prepared) -> Iterator[dict[str, Any]]:
     yield {"id": item.id, "messages": messages}
 
 
-def _exchanges(messages: list[ChatMessage]) -> Iterator[tuple[str, str, list[tuple[str, str]], bool]]:
-    """(question, answer, earlier exchanges, bears loss) for each answer; consecutive turns of one role are joined."""
-    history: list[tuple[str, str]] = []
+class Exchange(NamedTuple):
+    question: str
+    answer: str
+
+
+def _exchanges(messages: list[ChatMessage]) -> list[Exchange]:
+    """Each question with its answer that bears loss; consecutive turns of one role are joined, what nobody asked
+    or answered is left out. These formats cannot mark an answer, so that one without loss goes with its question."""
+    found: list[Exchange] = []
     question: list[str] = []
+    answer: list[str] = []
+
+    def close() -> None:
+        if question and answer:
+            found.append(Exchange("\n".join(question), "\n".join(answer)))
+        question.clear()
+        answer.clear()
+
+    answered = False
     for message in messages:
         if message.role == "user":
+            if answered:
+                close()
+                question.clear()
+                answered = False
             question.append(message.content)
-        elif message.role == "assistant" and question:
-            asked = "\n".join(question)
-            yield asked, message.content, list(history), message.train
-            history.append((asked, message.content))
-            question = []
+        elif message.role == "assistant":
+            answered = True
+            if message.train and question:
+                answer.append(message.content)
+    close()
+    return found
 
 
 def _system(item: Prepared) -> str:
@@ -128,28 +145,35 @@ def _system(item: Prepared) -> str:
 
 
 def _alpaca(item: Prepared) -> Iterator[dict[str, Any]]:
-    for question, answer, history, train in _exchanges(item.messages):
-        if train:
-            yield {
-                "instruction": question,
-                "input": "",
-                "output": answer,
-                "system": _system(item),
-                "history": history,
-            }
+    """One row for a conversation: a trainer that reads `history` learns its answers too, so that a row for each
+    answer would teach the first ones several times."""
+    exchanges = _exchanges(item.messages)
+    if exchanges:
+        *history, last = exchanges
+        yield {
+            "instruction": last.question,
+            "input": "",
+            "output": last.answer,
+            "system": _system(item),
+            "history": history,
+        }
 
 
 def _sharegpt(item: Prepared) -> Iterator[dict[str, Any]]:
+    """Questions and answers by turns, the only order that LLaMA-Factory takes."""
     turns = [
-        {"from": _SHAREGPT_ROLES[m.role], "value": m.content} for m in item.messages if m.role != "system"
+        {"from": who, "value": text}
+        for exchange in _exchanges(item.messages)
+        for who, text in (("human", exchange.question), ("gpt", exchange.answer))
     ]
-    yield {"id": item.id, "system": _system(item), "conversations": turns}
+    if turns:
+        yield {"id": item.id, "system": _system(item), "conversations": turns}
 
 
 def _prompt_completion(item: Prepared) -> Iterator[dict[str, Any]]:
-    for question, answer, _history, train in _exchanges(item.messages):
-        if train:
-            yield {"prompt": question, "completion": answer}
+    """One row for an answer, without what was said before it."""
+    for exchange in _exchanges(item.messages):
+        yield {"system": _system(item), "prompt": exchange.question, "completion": exchange.answer}
 
 
 _ROWS = {
@@ -169,6 +193,7 @@ _INFO: dict[ExportFormat, dict[str, Any]] = {
             "user_tag": "user",
             "assistant_tag": "assistant",
             "system_tag": "system",
+            "observation_tag": "tool",
         },
     },
     ExportFormat.ALPACA: {
@@ -184,5 +209,7 @@ _INFO: dict[ExportFormat, dict[str, Any]] = {
         "formatting": "sharegpt",
         "columns": {"messages": "conversations", "system": "system"},
     },
-    ExportFormat.PROMPT_COMPLETION: {"columns": {"prompt": "prompt", "response": "completion"}},
+    ExportFormat.PROMPT_COMPLETION: {
+        "columns": {"prompt": "prompt", "response": "completion", "system": "system"}
+    },
 }

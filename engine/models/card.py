@@ -21,6 +21,10 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     dataset: str = ""
     dataset_sha256: str = ""
     settings_sha256: str = ""
+    decisions: int = 0
+    """Decisions of the person (verdicts, edits, flags, rules) in force when the dataset was made."""
+    decisions_sha256: str = ""
+    """Of those decisions, in their order."""
     newest_conversation: float | None = None
     """Seconds since the epoch."""
 
