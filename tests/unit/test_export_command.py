@@ -16,10 +16,11 @@ from engine.errors import BadInput, RunFailed, UsageProblem
 from engine.models.card import read_card
 from engine.models.export import files, measure, to_ollama
 from engine.models.export.modelfile import modelfile
+from engine.models.export.quant import Quant
 from engine.models.export.weights import MergedWeights, SafetensorsWeights, read_adapter
 from engine.models.gguf_reader import open_gguf
 from engine.paths import Workspace
-from tests.export_models import write_arch
+from tests.export_models import write_arch, write_gguf
 from tests.hf_models import tiny_tokenizer
 from tests.models import talk, write_tiny
 from tests.ollama_server import ollama_server
@@ -243,6 +244,50 @@ def test_the_model_goes_into_ollama_once(
         state.fail_with = "unsupported architecture"
         code, report = export(ws, capsys, *words)
         assert code == 2 and "unsupported architecture" in report["error"]
+
+
+def test_an_adapter_trained_on_a_tag_goes_back_to_that_tag(
+    ws: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    gguf = write_gguf(tmp_path / "base.gguf", write_arch(tmp_path / "base", "qwen3", tied=True), Quant.Q8_0)
+    digest = hashlib.sha256(gguf.read_bytes()).hexdigest()
+    store = tmp_path / "store"
+    (store / "blobs").mkdir(parents=True)
+    gguf.rename(store / "blobs" / f"sha256-{digest}")
+    manifest = store / "manifests" / "registry.ollama.ai" / "library" / "tiny" / "1b"
+    manifest.parent.mkdir(parents=True)
+    layer = {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{digest}", "size": 1}
+    manifest.write_text(json.dumps({"layers": [layer]}))
+    monkeypatch.setenv("OLLAMA_MODELS", str(store))
+
+    make: Any = get_peft_model
+    adapted = make(
+        open_gguf(store / "blobs" / f"sha256-{digest}").load(torch.float32),
+        LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
+    )
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(0.0, 0.1)
+    adapted.peft_config["default"].base_model_name_or_path = "ollama:tiny:1b"
+    adapted.save_pretrained(ws.adapters / "mine")
+    (tmp_path / "blobs").mkdir()
+    with ollama_server(tmp_path / "blobs") as (address, state):
+        monkeypatch.setenv("OLLAMA_HOST", address)
+        code, report = export(ws, capsys, "mine", "--to", "ollama")
+        assert code == 0 and report["format"] == "gguf-adapter"
+        assert state.models["mine"]["from"] == "tiny:1b"
+        assert list(state.models["mine"]["adapters"]) == ["mine-adapter-f16.gguf"]
+    # The tag's own file with the adapter on it is what llama.cpp was asked about.
+    assert report["parity"]["same_ids"] == 20
+    assert report["parity"]["same_best"] >= 5
+    lines = (ws.training / "Modelfile_mine").read_text().splitlines()
+    assert lines[:2] == ["FROM tiny:1b", f"ADAPTER {report['path']}"]
+    code, report = export(ws, capsys, "ollama:tiny:1b", "--to", "hf", "--no-measure")
+    assert code == 0 and report["name"] == "tiny-1b" and report["quant"] == "bf16"
+    assert _tokenizer(Path(report["path"]))("你好")["input_ids"] == tiny_tokenizer()("你好")["input_ids"]
 
 
 def test_an_adapter_goes_to_ollama_on_its_tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

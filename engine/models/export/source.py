@@ -88,7 +88,8 @@ class Source:
     def weights(self) -> Weights:
         """With the adapter added to its base. Raises BadInput."""
         weights: Weights = SafetensorsWeights(self.base.path) if self.gguf is None else GgufWeights(self.gguf)
-        if not self.pairs and self.config.tie_word_embeddings:
+        if self.config.tie_word_embeddings:
+            # Some files hold the embedding twice; an adapter on the head alone would part them.
             weights.shapes.pop("lm_head.weight", None)
         return MergedWeights(weights, self.pairs) if self.pairs else weights
 

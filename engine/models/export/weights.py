@@ -22,6 +22,8 @@ WEIGHTS_FILE = "model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _PEFT = "base_model.model."
+_COMPUTED = "rotary_emb.inv_freq"
+"""Older files keep what the configuration says anyway."""
 
 
 class Weights(Protocol):
@@ -46,6 +48,8 @@ class SafetensorsWeights:
             try:
                 with safe_open(file, "pt") as tensors:
                     for name in tensors.keys():  # noqa: SIM118  it is no dict
+                        if name.endswith(_COMPUTED):
+                            continue
                         self.shapes[name] = tuple(tensors.get_slice(name).get_shape())
                         self._files[name] = file
             except FileNotFoundError as problem:
