@@ -93,7 +93,7 @@ def assess(conversation: Conversation, settings: FilterSettings, phrases: Collec
     item = Item(
         id=conversation.id,
         end=ends(conversation),
-        key=content_key((turn.role.value, text) for (_, turn), text in zip(turns, folded, strict=True)),
+        key=content_key((turn.role, text) for (_, turn), text in zip(turns, folded, strict=True)),
         words=digest_of(words),
         opening=digest_of(opening),
         opening_turn=turns[first][0] if first is not None else 0,

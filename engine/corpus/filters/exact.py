@@ -8,7 +8,5 @@ from hashlib import sha256
 
 def content_key(turns: Iterable[tuple[str, str]]) -> bytes:
     """A key of turns as (role, folded text), which ignores width, case, punctuation and space."""
-    digest = sha256()
-    for role, folded in turns:
-        digest.update(f"{role}\x1f{folded}\x1e".encode("utf-8", "surrogatepass"))
-    return digest.digest()[:16]
+    words = "".join(f"{role}\x1f{folded}\x1e" for role, folded in turns)
+    return sha256(words.encode("utf-8", "surrogatepass")).digest()[:16]

@@ -105,11 +105,12 @@ _CUT = Judgement(True, Kind.TRUNCATED, 0.8)
 
 
 def _judge_clauses(normal: str) -> Judgement:
-    pieces = [match.groups() for match in _CLAUSE.finditer(_CJK_SPACE.sub("，", normal))]
+    pieces = _CLAUSE.findall(_CJK_SPACE.sub("，", normal))
     # One clause of content makes the turn content, and the longest is it most often.
-    longest, closed = max(pieces, key=lambda piece: len(piece[0]))
-    longest = _EDGE.sub("", longest)
-    if longest and _name(longest, asks="?" in closed) is Kind.CONTENT:
+    texts = [piece for piece, _end in pieces]
+    place = texts.index(max(texts, key=len))
+    longest = _EDGE.sub("", texts[place])
+    if longest and _name(longest, asks="?" in pieces[place][1]) is Kind.CONTENT:
         return _CONTENT
     clauses = [(clause, "?" in end) for piece, end in pieces if (clause := _EDGE.sub("", piece))]
     if not clauses:

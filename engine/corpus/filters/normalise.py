@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]"
@@ -21,13 +22,25 @@ _COMMON = tuple(
 """Signs of Chinese text that keep it from being NFKC already. None joins with what stands beside it."""
 
 
+_SHORT = 2_000
+"""Characters of a text whose form is remembered."""
+
+
 def nfkc(text: str) -> str:
     """NFKC of `text`, twenty times as fast where only common Chinese punctuation is to be folded."""
     if text.isascii():
         return text
+    return _nfkc_again(text) if len(text) <= _SHORT else _nfkc(text)
+
+
+def _nfkc(text: str) -> str:
     for character, folded in _COMMON:
         text = text.replace(character, folded)
     return unicodedata.normalize("NFKC", text)
+
+
+_nfkc_again = lru_cache(maxsize=256)(_nfkc)
+"""Several filters look at the same turn one after the other."""
 
 
 def fold(text: str) -> str:
