@@ -6,55 +6,34 @@ canary can only forbid. A candidate that loses leaves its row in the statistics 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-import msgspec
-
 from engine.corpus import dataset as corpus_dataset
 from engine.errors import NotEnoughData, UsageProblem
 from engine.evolution import canary
-from engine.evolution.batches import FlooredBatches
-from engine.evolution.dataset import Mixed, mix
 from engine.evolution.held import all_held_back
 from engine.evolution.made import REAL_FLOOR
-from engine.evolution.measuring import Measured, measure
-from engine.evolution.record import Record
 from engine.evolution.report import (
     EvolutionReport,
     correction,
     cycle_event,
     improvement_of,
-    material_words,
     row_of,
     status_of,
     write_report,
 )
 from engine.evolution.state import OpenCycle
 from engine.evolution.stats import FILE, CycleRow
+from engine.evolution.steps import Steps
 from engine.i18n import _, n_
-from engine.inference.torch_backend import NativeModel
 from engine.memory.store import MemoryStore
-from engine.models.card import ModelCard
-from engine.models.directory import load_card, load_model
+from engine.models.directory import load_card
 from engine.models.registry import find_model, in_use
-from engine.report import write_validation
 from engine.runs.context import Outcome, RunContext
 from engine.runs.events import RunStatus
-from engine.runs.spec import EvolveParams, TrainMode, TrainParams
-from engine.stages import Course, Prepared, judge, prepare, put_to_use, texts_of, told
-from engine.training.native import train_native
-from engine.training.settings import Phase, recipe_for
+from engine.runs.spec import EvolveParams
+from engine.stages import Prepared, prepare, put_to_use
+from engine.training.settings import Phase
 from engine.validation.power import MIN_CLUSTERS
 from engine.validation.promotion import promote
-from engine.validation.report import ValidationReport
-
-STAGES = 6
-"""Stages of a cycle: measure, material, native, validate, canary, promote."""
-LR = 0.004
-"""Peak rate of a candidate: below that of a first training, because it goes on from a model that has learnt."""
 
 
 def run(ctx: RunContext) -> Outcome:
@@ -78,16 +57,8 @@ def check(params: EvolveParams) -> None:
         )
 
 
-class Evolving:
-    """One run: what its cycles share."""
-
-    def __init__(self, ctx: RunContext, params: EvolveParams, store: MemoryStore) -> None:
-        self.ctx, self.params, self.store = ctx, params, store
-        self.ws = ctx.workspace
-        self.record = Record(ctx, params)
-        self.canaries = canary.load_set()
-        self.known: dict[str, Measured] = {}
-        """Measured models by the hash of their weights."""
+class Evolving(Steps):
+    """One run: its cycles, and what they share."""
 
     def all(self) -> Outcome:
         """Every cycle that is still to come, and the report.
@@ -99,9 +70,17 @@ class Evolving:
             raise NotEnoughData(
                 _("evolution goes on from the model in use, and there is none yet"), mend="h2q-tui train"
             )
+        mode = load_card(find_model(self.ws, champion)).mode
+        if mode not in (Phase.NATIVE, Phase.SCRATCH):
+            raise UsageProblem(
+                _("evolution works on the built-in model, and {name} in use is made by {mode}").format(
+                    name=champion, mode=mode
+                ),
+                mend="h2q-tui rollback --list",
+            )
         state = self.record.state
         state.first = state.first or champion
-        course = self._course(0, champion)
+        course = self.course(0, champion)
         self.prepared: Prepared = prepare(self.ctx, self.store, course, self.params.min_corpus)
         stopped = ""
         try:
@@ -125,18 +104,18 @@ class Evolving:
         if old is not None and old.row is not None:
             return self._carry_out(old, old.row)
         open_ = self.record.open(number, used, self.prepared.window.id)
-        course = self._course(number, used)
+        course = self.course(number, used)
         course.new = self.ws.models / open_.candidate
         self._tell(open_, "began")
 
-        champion = self._measure(course)
+        champion = self.measure(course)
         first = self.record.first_canary(champion)
         if warnings := canary.collapse(champion.canary, first):
             return self._refuse_to_begin(open_, warnings)
-        mixed = self._material(open_, course)
-        card = self._train(open_, course, mixed)
-        report = self._judge(course)
-        candidate = self._canary(course, report)
+        mixed = self.material(open_, course)
+        card = self.train(open_, course, mixed)
+        report = self.judge(course)
+        candidate = self.canary(course, report)
         warnings = canary.collapse(candidate.canary, first)
 
         row = row_of(
@@ -154,139 +133,10 @@ class Evolving:
             course.lineage = card.lineage
             put_to_use(self.ctx, course, report)
         else:
-            self._drop(open_, course, warnings)
+            self.drop(open_, course, warnings)
         return self._close(open_, row)
 
-    # The steps of a cycle
-
-    def _measure(self, course: Course) -> Measured:
-        """The champion on the window and the canary; once for the same weights."""
-        assert course.base is not None
-        sha256 = load_card(course.base).weights_sha256
-        with self.ctx.stage("measure", course.next_stage(), course.stages) as stage:
-            if sha256 not in self.known:
-                self.known[sha256] = measure(
-                    course.base, self.held, self.canaries, step=self._steps("measure")
-                )
-            found = self.known[sha256]
-            stage.detail = _("{name}: perplexity {perplexity} on what is kept back").format(
-                name=found.name, perplexity="–" if found.perplexity is None else f"{found.perplexity:.3f}"
-            )
-        return found
-
-    def _material(self, open_: OpenCycle, course: Course) -> Mixed:
-        """The cycle's dataset; one that a killed run has written is taken as it is."""
-        assert course.base is not None
-        lineage = self.prepared.data.lineage
-        with self.ctx.stage("material", course.next_stage(), course.stages) as stage:
-            if open_.material is not None and self.record.dataset_is_whole(open_):
-                mixed = Mixed.of(Path(open_.dataset), open_.dataset_sha256, lineage, open_.material)
-            else:
-                mixed = mix(
-                    self.prepared.data.path,
-                    lineage,
-                    course.texts,
-                    self.held_text,
-                    NativeModel(load_model(course.base)[0]),
-                    self.ws.training / f"train_data_{open_.candidate}.jsonl",
-                    real_share=self.params.real_share,
-                    answers=self.params.answers,
-                    seed=self.params.seed * 1009 + open_.cycle,
-                    step=self._steps("material"),
-                )
-                open_.dataset, open_.dataset_sha256 = str(mixed.path), mixed.sha256
-                open_.material = mixed.figures
-                self.record.save()
-            stage.detail = material_words(mixed.figures)
-        return mixed
-
-    def _train(self, open_: OpenCycle, course: Course, mixed: Mixed) -> ModelCard:
-        """The candidate; one that a killed run has finished is taken as it is."""
-        assert course.base is not None and course.new is not None
-        params = self.params
-        asked = TrainParams(
-            epochs=params.epochs,
-            max_steps=params.max_steps,
-            lr=params.lr or LR,
-            batch_size=params.batch_size,
-            context=params.context,
-            max_memory_gb=params.max_memory_gb,
-            seed=params.seed + open_.cycle,
-            checkpoint_every_s=params.checkpoint_every_s,
-            time_budget_s=self.record.training_seconds(open_.cycle),
-        )
-        with self.ctx.stage("native", course.next_stage(), course.stages) as stage:
-            card = self.record.finished_candidate(open_)
-            drawn: list[FlooredBatches] = []
-
-            def batches(*arguments: Any) -> FlooredBatches:
-                drawn.append(FlooredBatches(*arguments))
-                return drawn[-1]
-
-            if card is None:
-                card = train_native(
-                    self.ctx,
-                    recipe_for(asked, Phase.NATIVE),
-                    course.base,
-                    mixed,
-                    course.texts,
-                    name=open_.candidate,
-                    out=course.new,
-                    resume=self.record.trains_here(open_),
-                    batches=batches,
-                )
-            if drawn and open_.material is not None:
-                least = min(drawn[0].shares())
-                open_.material = msgspec.structs.replace(open_.material, least_batch_share=least)
-            stage.detail = told(card)
-        return card
-
-    def _judge(self, course: Course) -> ValidationReport:
-        """The verdict of candidate against champion: one more look at the window. Its report stays."""
-        assert course.new is not None
-        report = judge(self.ctx, self.store, course, self.prepared.window)
-        write_validation(self.ws, msgspec.structs.replace(report, run_id=course.new.name))
-        return report
-
-    def _canary(self, course: Course, report: ValidationReport) -> Measured:
-        """The candidate's answers and canary; its perplexity stands in the verdict."""
-        assert course.new is not None
-        nll = report.verdict.new.nll_per_byte
-        with self.ctx.stage("canary", course.next_stage(), course.stages):
-            found = measure(
-                course.new,
-                self.held,
-                self.canaries,
-                perplexity=math.exp(min(nll, 50.0)) if nll is not None else None,
-                step=self._steps("canary"),
-            )
-        self.known[found.weights_sha256] = found
-        return found
-
-    def _drop(self, open_: OpenCycle, course: Course, warnings: list[str]) -> None:
-        with self.ctx.stage("promote", course.next_stage(), course.stages) as stage:
-            self.record.clear(open_)
-            why = "; ".join(warnings) or _("the candidate is not shown to be better")
-            stage.skip(
-                _("{champion} stays: {why}; {candidate} is removed").format(
-                    champion=open_.champion, why=why, candidate=open_.candidate
-                )
-            )
-
     # What belongs to the cycles together
-
-    def _course(self, number: int, champion: str) -> Course:
-        """Where the stages of a cycle stand among all; cycle 0 is the corpus before the first one."""
-        folder = find_model(self.ws, champion)
-        course = Course(
-            TrainMode.NATIVE,
-            "",
-            stage=2 + STAGES * (number - 1) if number else 1,
-            stages=1 + STAGES * self.params.cycles,
-            base=folder,
-        )
-        course.texts = texts_of(load_card(folder))
-        return course
 
     def _refuse_small(self) -> None:
         have = len(self.prepared.window.clusters)
@@ -335,13 +185,6 @@ class Evolving:
         )
         self._tell(open_, "collapsed", reason=why)
         return why
-
-    def _steps(self, stage: str) -> Callable[[int, int], None]:
-        def step(done: int, total: int) -> None:
-            self.ctx.check_stop()
-            self.ctx.progress(stage, done, total)
-
-        return step
 
     def _tell(self, open_: OpenCycle, state: str, row: CycleRow | None = None, reason: str = "") -> None:
         self.ctx.emit(cycle_event(open_, self.params.cycles, state, row, reason))

@@ -141,6 +141,9 @@ def _without(value: Any, ids: set[str]) -> Any:
     if isinstance(value, dict):
         if value.get("id") in ids or value.get("conversation") in ids or value.get("conversation_id") in ids:
             return None
+        made_from = value.get("made_from")
+        if isinstance(made_from, list) and any(source in made_from for source in ids):
+            return None  # new material of an evolution, made of such a conversation
         cleaned = {key: _without(item, ids) for key, item in value.items()}
         cases = value.get("cases")
         if isinstance(cases, list) and len(cleaned["cases"]) < len(cases) and "answers" in cleaned:

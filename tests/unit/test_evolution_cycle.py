@@ -17,7 +17,7 @@ from engine.atomic import write_json
 from engine.corpus import split
 from engine.errors import Interrupted
 from engine.evolution import answering, canary, measuring
-from engine.evolution import cycle as cycle_module
+from engine.evolution import steps as steps_module
 from engine.evolution.cycle import Evolving
 from engine.evolution.made import is_made
 from engine.evolution.record import Record
@@ -76,7 +76,7 @@ def ws(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Works
     monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
     real = recipe_for
     monkeypatch.setattr(
-        cycle_module, "recipe_for", lambda *given: msgspec.structs.replace(real(*given), eval_bytes=256)
+        steps_module, "recipe_for", lambda *given: msgspec.structs.replace(real(*given), eval_bytes=256)
     )
     root = tmp_path / "ws"
     shutil.copytree(template, root)
@@ -114,7 +114,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
         fresh = msgspec.structs.replace(card, name=name, base=card.name, lineage=dataset.lineage, loss=1.0)
         return save_model(out, model, fresh)
 
-    monkeypatch.setattr(cycle_module, "train_native", train)
+    monkeypatch.setattr(steps_module, "train_native", train)
 
 
 def decided(monkeypatch: pytest.MonkeyPatch, *decisions: str) -> None:
@@ -126,7 +126,7 @@ def decided(monkeypatch: pytest.MonkeyPatch, *decisions: str) -> None:
         verdict = msgspec.structs.replace(report.verdict, decision=queue.pop(0))
         return msgspec.structs.replace(report, verdict=verdict)
 
-    monkeypatch.setattr(cycle_module, "judge", judge)
+    monkeypatch.setattr(steps_module, "judge", judge)
 
 
 def test_two_cycles_one_kept_and_one_dropped(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +205,7 @@ def test_a_collapsing_candidate_is_dropped_and_ends_the_evolution(
             found = dataclasses.replace(found, canary=poor)
         return found
 
-    monkeypatch.setattr(cycle_module, "measure", measure)
+    monkeypatch.setattr(steps_module, "measure", measure)
     code, run, report = evolve(ws)
     assert code == 0 and report["status"] == "collapsed" and len(report["cycles"]) == 1
     assert "repeats itself" in report["stopped"]
@@ -214,7 +214,7 @@ def test_a_collapsing_candidate_is_dropped_and_ends_the_evolution(
 
 
 @pytest.mark.usefixtures("untrained")
-@pytest.mark.parametrize("at", ["_train", "_judge", "close"])
+@pytest.mark.parametrize("at", ["train", "judge", "close"])
 def test_a_run_that_is_stopped_goes_on_with_the_cycle_it_was_in(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:

@@ -82,6 +82,22 @@ def test_nothing_in_the_workspace_holds_it_any_more(workspace: Workspace) -> Non
     assert len(list_backups(workspace)) == 1
 
 
+def test_new_material_made_of_it_goes_with_it(workspace: Workspace) -> None:
+    gone, stays = talk(SECRET).id, talk("harmless").id
+    dataset = workspace.training / "train_data_evolve-1-c1.jsonl"
+    rows = [
+        {"id": f"made:retrieved:{stays}", "messages": [{"role": "user", "content": SECRET}], "made_from": [stays, gone]},
+        {"id": f"made:recombined:{stays}", "messages": [], "made_from": [stays]},
+        {"id": "odd", "messages": [], "made_from": gone},
+    ]  # fmt: skip
+    dataset.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    forget(workspace, [gone])
+    assert [json.loads(line)["id"] for line in dataset.read_text().splitlines()] == [
+        f"made:recombined:{stays}",
+        "odd",
+    ]
+
+
 def test_files_that_do_not_hold_it_are_left_alone(workspace: Workspace) -> None:
     dataset = workspace.training / "train_data_1.jsonl"
     dataset.write_bytes(b'{"id": "other"}\nnot json\n')

@@ -1,0 +1,166 @@
+"""Evolution on the sample that ships: what its material is made of, what a cycle takes, and how often luck would win.
+
+The second benchmark has no model in it: candidates that are worth nothing are judged on one window again and
+again by the product's own test, and every promotion is a false one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from bench.result import Benchmark, BenchResult, compare
+from engine.evolution.made import REAL_FLOOR
+from engine.memory.importing import import_path
+from engine.memory.store import MemoryStore
+from engine.models.registry import in_use
+from engine.paths import Workspace, shipped
+from engine.runs import launch
+from engine.runs.history import load_view
+from engine.runs.rundir import RunDir
+from engine.runs.spec import EvolveParams, RunSpec, TrainMode, TrainParams, make_spec
+from engine.validation.paired import Floats, sign_flip_p
+from engine.validation.power import alpha_for
+from engine.workspace import open_workspace
+
+CLUSTERS = 24
+LOOKS = 20
+LIMIT = 0.05
+"""Share of windows in which any of the looks may promote by luck."""
+
+
+def false_promotions(full: bool) -> list[BenchResult]:
+    """Candidates without merit, look after look on one window, with gains that vary together and have heavy tails."""
+    windows = 2_000 if full else 250
+    looks = LOOKS if full else 12
+    results = []
+    for name, shared in (("independent", 0.0), ("alike", 0.7)):
+        generator = np.random.default_rng(7)
+        wrong = naive = 0
+        for _window in range(windows):
+            common = generator.standard_t(3, CLUSTERS)
+            corrected = plain = False
+            for look in range(1, looks + 1):
+                own = generator.standard_t(3, CLUSTERS)
+                gains = np.sqrt(shared) * common + np.sqrt(1 - shared) * own
+                corrected = corrected or promoted(gains, alpha_for(look))
+                plain = plain or promoted(gains, LIMIT)
+            wrong, naive = wrong + corrected, naive + plain
+        results.append(
+            compare(
+                f"evolution.luck.{name}",
+                ours=max(least(wrong, windows), 1 / windows),
+                baseline=LIMIT,
+                target=1.0,
+                unit="of windows, lower 95 % bound",
+                lower_is_better=True,
+                notes=f"{wrong} of {windows} windows ({wrong / windows:.1%}) promoted a candidate without merit in {looks} looks;"
+                f" without the correction {naive} would have ({naive / windows:.0%})",
+            )
+        )
+    return results
+
+
+def least(count: int, total: int) -> float:
+    """Wilson's one-sided 95 % lower bound of a share: a simulation only shows that a limit is passed beyond it."""
+    z, share = 1.645, count / total
+    middle = share + z * z / (2 * total)
+    half = z * (share * (1 - share) / total + z * z / (4 * total * total)) ** 0.5
+    return float((middle - half) / (1 + z * z / total))
+
+
+def promoted(gains: Floats, alpha: float) -> bool:
+    """Whether the verdict's test sees a gain; its p is only worked out where it can be below `alpha` at all."""
+    error = float(gains.std(ddof=1)) / len(gains) ** 0.5
+    if gains.mean() <= error:
+        return False
+    return sign_flip_p(gains, alpha=alpha) < alpha
+
+
+def cycles(full: bool) -> list[BenchResult]:
+    """A base and a personal model from the sample, then cycles from it, all through runs."""
+    torch.set_num_threads(1)
+    steps, count = (400, 5) if full else (12, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        ws = open_workspace(Workspace(Path(folder) / "ws"))
+        sample = shipped("data") / "sample"
+        for text in sorted((sample / "text").glob("*.txt")):
+            (ws.training_data / text.name).write_bytes(text.read_bytes()[: None if full else 120_000])
+        with MemoryStore(ws.memory_db) as store:
+            import_path(store, [sample / "memory" / "crosswoz.jsonl"])
+        carry_out(ws, TrainParams(mode=TrainMode.SCRATCH, max_steps=steps, context=2048 if full else 512))
+        carry_out(ws, TrainParams(mode=TrainMode.NATIVE, max_steps=steps, promote=True))
+        base = in_use(ws)
+        asked = EvolveParams(cycles=count, max_steps=steps if full else 6, answers=48 if full else 4, seed=1)
+        report = carry_out(ws, asked)
+    rows = report["cycles"]
+    made = sum(sum(row["material"]["made"].values()) for row in rows)
+    touching = sum(row["material"]["overlap_exact"] + row["material"]["overlap_near"] for row in rows)
+    seconds = [row["seconds"] for row in rows]
+    gains = ", ".join(f"{100 * row['improvement']:+.1f} % ({row['decision']})" for row in rows)
+    return [
+        compare(
+            "evolution.real_share",
+            ours=min(row["material"]["real_share"] for row in rows),
+            baseline=REAL_FLOOR,
+            target=1.0,
+            unit="of trained bytes",
+            lower_is_better=False,
+            notes=f"least of {len(rows)} datasets; {made} new rows; "
+            f"the champion gave {sum(row['material']['asked'] for row in rows)} answers, "
+            f"{sum(row['material']['made'].get('answered', 0) for row in rows)} were sound",
+        ),
+        compare(
+            "evolution.real_share_of_a_batch",
+            ours=min(row["material"]["least_batch_share"] for row in rows),
+            baseline=REAL_FLOOR,
+            target=1.0,
+            unit="of trained bytes",
+            lower_is_better=False,
+            notes="the batch with the least of it",
+        ),
+        compare(
+            "evolution.apart_from_held_out",
+            ours=1 - touching / max(made, 1),
+            baseline=1.0,
+            target=1.0,
+            unit="of new rows",
+            lower_is_better=False,
+            notes=f"{touching} of {made} rows touch what is kept back, exactly, nearly or by quotation; "
+            f"{sum(row['material']['overlapping'] for row in rows)} candidates for a row were left out for it",
+        ),
+        compare(
+            "evolution.cycle_seconds",
+            ours=max(seconds),
+            baseline=600.0 if full else 60.0,
+            target=1.0,
+            unit="s",
+            lower_is_better=True,
+            notes=f"the longest of {len(rows)} cycles from {base}; gains {gains}",
+        ),
+    ]
+
+
+def carry_out(ws: Workspace, params: TrainParams | EvolveParams) -> dict[str, Any]:
+    """Runs it in this process; its result. Raises RuntimeError when it does not end well."""
+    spec: RunSpec = make_spec(ws.root, params)
+    runs: list[RunDir] = []
+    code = launch.foreground(ws, spec, on_start=runs.append)
+    finished = load_view(runs[0]).finished
+    if code or finished is None:
+        raise RuntimeError(f"{spec.label} ended with {code}: {finished.error if finished else ''}")
+    found: dict[str, Any] = msgspec.json.decode(finished.result)
+    return found
+
+
+BENCHMARKS = (
+    Benchmark(
+        "evolution.cycles", "cycles on the shipped sample: share of real data, overlap, time", cycles, 40
+    ),
+    Benchmark("evolution.luck", "candidates without merit, judged again and again", false_promotions, 15),
+)
