@@ -167,7 +167,7 @@ def test_a_run_waits_for_the_mains_with_a_checkpoint_and_goes_on_by_itself(
     statuses = [(event.status.value, event.reason) for event in events(ctx, StatusChanged)]
     assert [status for status, _reason in statuses] == ["paused", "running"]
     assert "15" in statuses[0][1]
-    assert events(ctx, CheckpointWritten)[0].step == told[0].step
+    assert events(ctx, CheckpointWritten)[1].step == told[0].step
     assert scripted == [Reading()]
     same = [[(event.step, event.loss) for event in events(run, Step)] for run in (plain, ctx)]
     assert same[0] == same[1]
