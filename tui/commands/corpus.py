@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from engine.i18n import _, language
+from engine.i18n import _, language, n_
 from tui.commands import common, corpus_marks
 
 if TYPE_CHECKING:
@@ -52,12 +52,14 @@ def _register_building(corpus: typer.Typer) -> None:
     def stats() -> None:
         from engine.corpus.stats import stats as read
         from engine.memory.store import MemoryStore
+        from tui.widgets.review_words import stage_words
 
         with MemoryStore(common.workspace(create=False).memory_db, readonly=True) as store:
             figures = read(store)
         rows = [(_("collected"), figures.collected)]
         rows += [
-            (_("left out: {stage}").format(stage=stage), count) for stage, count in figures.dropped.items()
+            (_("left out: {stage}").format(stage=stage_words(stage)), count)
+            for stage, count in figures.dropped.items()
         ]
         rows += [
             (_("rejected"), figures.rejected),
@@ -136,12 +138,16 @@ def _register_review(corpus: typer.Typer) -> None:
     @corpus.command("undo", help=_("Take the last decision back; again for the one before."))
     def undo() -> None:
         with _store() as store:
-            _tell(store.undo(), _("{n} decisions are taken back"), _("there is nothing to undo"))
+            made = store.undo()
+        done = n_("{n} decision is taken back", "{n} decisions are taken back", len(made))
+        _tell(made, done, _("there is nothing to undo"))
 
     @corpus.command("redo", help=_("Give back what was undone last."))
     def redo() -> None:
         with _store() as store:
-            _tell(store.redo(), _("{n} decisions hold again"), _("there is nothing to redo"))
+            made = store.redo()
+        done = n_("{n} decision holds again", "{n} decisions hold again", len(made))
+        _tell(made, done, _("there is nothing to redo"))
 
 
 def _register_files(corpus: typer.Typer) -> None:
@@ -164,7 +170,11 @@ def _register_files(corpus: typer.Typer) -> None:
         path = common.resolve(output) if output else ws.training / "export" / name
         with MemoryStore(ws.memory_db, readonly=True) as store:
             done = exporting.export(store, path, chosen, part=part)
-        common.say(_("{rows} rows in {path}").format(rows=done.rows, path=done.path))
+        common.say(
+            n_("{rows} row in {path}", "{rows} rows in {path}", done.rows).format(
+                rows=f"{done.rows:,}", path=done.path
+            )
+        )
         if common.options.json:
             common.emit_json(done)
 
@@ -261,12 +271,10 @@ def _tell(decisions: list[Decision], done: str, nothing: str) -> None:
 
 
 def _words(stage: str, reason: str) -> str:
-    """A reason code in words; the types of private data as they are."""
-    from engine.corpus.states import REASONS
+    """A stage and a reason code in words."""
+    from tui.widgets.review_words import reason_words, stage_words
 
-    if not stage:
-        return ""
-    return f"{stage}: {_(REASONS[reason]) if reason in REASONS else reason}"
+    return f"{stage_words(stage)}: {reason_words(reason)}" if stage else ""
 
 
 def _line(item: ReviewItem) -> str:
