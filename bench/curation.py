@@ -152,7 +152,7 @@ def calibrated(full: bool) -> list[BenchResult]:
         kept_word = said = 0
         shares = []
         for apart in (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0):
-            for _try in range(200 if full else 25):
+            for _try in range(200 if full else 50):
                 cosines = np.concatenate([chance.normal(apart, 1, same), chance.normal(0, 1, differ)])
                 least = rule(zip(cosines.tolist(), told, strict=True))
                 if least is None:

@@ -268,11 +268,11 @@ def test_thresholds_are_measured_for_each_language_and_missing_where_nothing_is_
 
 
 def test_what_leaves_something_out_needs_proof_and_not_luck() -> None:
-    assert sure_threshold([(0.9, True)] * 58) is None
-    assert sure_threshold([(0.9, True)] * 59) == 0.9
-    assert sure_threshold([(0.9, True)] * 59 + [(0.8, False)] * 5) == 0.9
-    assert sure_threshold([(0.9, True)] * 92 + [(0.9, False)]) == 0.9
-    assert sure_threshold([(0.9, True)] * 91 + [(0.9, False)]) is None
+    assert sure_threshold([(0.9, True)] * 76) is None
+    assert sure_threshold([(0.9, True)] * 77) == 0.9
+    assert sure_threshold([(0.9, True)] * 77 + [(0.8, False)] * 5) == 0.9
+    assert sure_threshold([(0.9, True)] * 114 + [(0.9, False)]) == 0.9
+    assert sure_threshold([(0.9, True)] * 113 + [(0.9, False)]) is None
     assert sure_threshold([]) is None
 
 
