@@ -7,6 +7,7 @@ import os
 import pkgutil
 import platform
 import time
+from importlib import metadata
 from pathlib import Path
 
 import msgspec
@@ -24,7 +25,14 @@ class Saved(msgspec.Struct, frozen=True, kw_only=True):
     date: str
     """UTC, RFC 3339."""
     machine: str
+    """The processor's model."""
     cores: int
+    """That this process may use."""
+    memory_gb: float
+    system: str
+    """Operating system with its version."""
+    torch: str
+    """Version, "" when it is not installed."""
     load: float
     """Load of the last minute before the run: figures of a busy machine are worth less."""
     full: bool
@@ -80,6 +88,22 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def _system() -> str:
+    """The system with its distribution (Linux) or version (macOS)."""
+    try:
+        version = platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    except OSError:
+        version = platform.mac_ver()[0]
+    return f"{platform.system()} {version}".strip()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
 def save(result: BenchResult, *, full: bool, load: float) -> None:
     """Appends one line to `bench/results.jsonl`. Raises OSError."""
     line = msgspec.json.encode(
@@ -89,6 +113,9 @@ def save(result: BenchResult, *, full: bool, load: float) -> None:
             cores=len(os.sched_getaffinity(0))
             if hasattr(os, "sched_getaffinity")
             else psutil.cpu_count() or 1,
+            memory_gb=round(psutil.virtual_memory().total / 2**30, 1),
+            system=_system(),
+            torch=_version("torch"),
             load=round(load, 2),
             full=full,
             result=result,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.harness import choose, discover
+from bench import harness
+from bench.harness import Saved, choose, discover, save
 from bench.result import compare
 
 FIGURES = st.floats(1e-3, 1e6)
@@ -37,3 +40,19 @@ def test_every_benchmark_is_found_by_its_name_and_by_its_beginning() -> None:
     assert [one.name for one in choose(["app"])] == [name for name in names if name.startswith("app")]
     with pytest.raises(KeyError):
         choose(["nonsense"])
+
+
+def test_a_saved_result_says_when_and_on_what_machine_it_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness, "RESULTS", tmp_path / "results.jsonl")
+    result = compare("x", ours=1, baseline=2, target=1, unit="s", lower_is_better=True)
+    for full in (False, True):
+        save(result, full=full, load=1.234)
+    rows = [msgspec.json.decode(line, type=Saved) for line in harness.RESULTS.read_bytes().splitlines()]
+    assert [row.full for row in rows] == [False, True]
+    assert rows[0].result == result
+    assert rows[0].date.endswith("Z")
+    assert rows[0].cores >= 1
+    assert rows[0].memory_gb > 0.5
+    assert all((rows[0].machine, rows[0].system, rows[0].torch))
