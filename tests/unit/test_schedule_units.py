@@ -242,3 +242,16 @@ def test_a_scheduled_run_that_meets_another_one_is_no_failure(
     finished = load_view(run).finished
     assert finished is not None and (str(finished.status), finished.exit_code) == (status, code)
     assert "training" in finished.error
+
+
+@pytest.mark.parametrize(("scheduled", "code"), [(True, 0), (False, 3)])
+def test_too_small_a_corpus_is_no_failure_of_a_scheduled_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduled: bool, code: int
+) -> None:
+    ws = Workspace(tmp_path / "ws")
+    run = prepare(ws, make_spec(ws.root, TrainParams(scheduled=scheduled)))
+    monkeypatch.setattr(runner, "KINDS", {RunKind.TRAIN: "tests.run_kinds:too_little"})
+    assert runner.main(run.path) == code
+    finished = load_view(run).finished
+    assert finished is not None and (str(finished.status), finished.exit_code) == ("skipped", code)
+    assert "49 of 50 pairs" in finished.error
