@@ -199,7 +199,7 @@ def _continue(run: RunDir) -> int:
 
 
 def _row(summary: RunSummary) -> str:
-    from engine.runs.words import status_word
+    from engine.runs.words import stage_word, status_word
     from tui.signs import choose_signs
     from tui.text import fit
 
@@ -208,7 +208,7 @@ def _row(summary: RunSummary) -> str:
         f"{choose_signs().status(summary.status)} {summary.id}",
         fit(summary.label, 9),
         fit(status_word(summary.status), 10),
-        fit(figures if summary.max_steps else summary.stage, 22),
+        fit(figures if summary.max_steps else stage_word(summary.stage), 22),
         "" if summary.loss is None else _("loss {loss}").format(loss=f"{summary.loss:.3f}"),
     ]
     return "  ".join(parts).rstrip()
