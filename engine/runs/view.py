@@ -279,6 +279,9 @@ class RunView:
 
     def _on_checkpoint(self, event: e.CheckpointWritten, t: float) -> None:
         self.last_checkpoint = event
+        if not self.phase:
+            # A resumed run that was stopped before its first step stands where it began.
+            self.step = event.step
         _keep(self.checkpoints, event)
         words = describe(event)
         place = self.before_cycle + event.step

@@ -123,6 +123,13 @@ def test_evaluations_epochs_and_checkpoints_are_kept() -> None:
     assert view.summary(alive=True).checkpoint == "checkpoints/5"
 
 
+def test_a_resumed_run_that_is_stopped_before_its_first_step_stands_where_it_began() -> None:
+    written = CheckpointWritten(phase="native", step=40, path="checkpoints/40", seconds=0.03, bytes=9)
+    view = view_of(STARTED, Stage(name="native", state="started"), written)
+    assert view.step == 40
+    assert view_of(STARTED, Stage(name="native", state="started"), step(41, 2.0), written).step == 41
+
+
 def test_memory_is_drawn_over_seconds_and_its_peak_is_kept() -> None:
     view = view_of(
         STARTED,
