@@ -25,7 +25,7 @@ from tui.screens.ask import AskLine
 from tui.tabs.base import Tab
 from tui.tabs.corpus_lines import MAKING, empty_words, figures_line, making_line
 from tui.tabs.corpus_reader import CorpusReader, twin_of
-from tui.text import one_line, safe
+from tui.text import cells, one_line, safe
 from tui.widgets.conversation import Block, ConversationView, Piece
 from tui.widgets.lines import Lines
 from tui.widgets.review_words import blocks_of, row_of, title_of
@@ -258,7 +258,10 @@ class ReviewTab(Tab):
         chip = f"  /{self.filter}" if self.filter else ""
         order = f"  {_(ORDER_WORDS[self.order])}" if self.order is not Order.NEWEST else ""
         count = f"  {len(self.table.ids):,}" if self.table.ids else ""
-        self.table.border_title = safe(one_line(_("Conversations") + count + chip + order))
+        title = count + chip + order
+        if not chip or cells(_("Conversations") + title) <= self.table.size.width - 6:
+            title = _("Conversations") + title
+        self.table.border_title = safe(one_line(title.strip()))
 
     def draw_figures(self) -> None:
         """The line at the foot: a run that brings conversations, else the funnel."""
@@ -285,6 +288,7 @@ class ReviewTab(Tab):
 
     def on_resize(self) -> None:
         self.draw_figures()
+        self.call_after_refresh(self._name_list)
 
     # Keys
 

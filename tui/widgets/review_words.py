@@ -113,7 +113,7 @@ def blocks_of(
     if why:
         blocks += _why_blocks(detail, f"{sign} {_(STATES[State(detail.item.state)][0])}", kind)
     else:
-        blocks += [_why_line(row) for row in _summary(detail.why)]
+        blocks += [_why_line(row, turn=len(detail.turns) > 2) for row in _summary(detail.why)]
     if blocks:
         blocks.append(Block("", (Piece(""),)))
     numbered = len(detail.turns) > 2
@@ -162,8 +162,10 @@ def _summary(rows: list[Why]) -> list[Why]:
     return (whole + [row for row in rows if row.turn >= 0 and row.action == "redact"])[:3]
 
 
-def _why_line(row: Why) -> Block:
+def _why_line(row: Why, *, turn: bool = False) -> Block:
     parts = [reason_words(row.reason)]
+    if turn and row.turn >= 0:
+        parts[0] = _("turn {n}").format(n=row.turn + 1) + ": " + parts[0]
     if row.spans:
         # Positions count from 1 for people.
         parts.append(", ".join(f"{start + 1}–{end}" for _type, start, end in row.spans[:4]))
@@ -220,7 +222,9 @@ def funnel_line(funnel: Funnel, width: int, cursor: str = "▸") -> str:
     as fits."""
     low = funnel.dropped.get(Stage.LOW_VALUE, 0) + funnel.dropped.get(Stage.COLLECT, 0)
     private = funnel.dropped.get(Stage.SENSITIVE, 0) + funnel.dropped.get(Stage.INJECTION, 0)
-    middle = []
+    middle: list[str] = []
+    least: list[str] = []
+    """What goes first when the line is too long: it takes nothing away."""
     if low:
         middle.append(_("low value −{n}").format(n=f"{low:,}"))
     if private and funnel.redacted:
@@ -228,7 +232,8 @@ def funnel_line(funnel: Funnel, width: int, cursor: str = "▸") -> str:
     elif private:
         middle.append(_("sensitive −{n}").format(n=f"{private:,}"))
     elif funnel.redacted:
-        middle.append(_("{r} redacted").format(r=f"{funnel.redacted:,}"))
+        least.append(_("{r} redacted").format(r=f"{funnel.redacted:,}"))
+        middle += least
     if funnel.duplicates:
         middle.append(_("duplicates −{n}").format(n=f"{funnel.duplicates:,}"))
     if funnel.rejected:
@@ -241,7 +246,7 @@ def funnel_line(funnel: Funnel, width: int, cursor: str = "▸") -> str:
     if funnel.pending:
         tails = [_(", {n} wait for you").format(n=f"{funnel.pending:,}") + tail for tail in tails] + [""]
     first = _("collected {n}").format(n=f"{funnel.collected:,}")
-    for parts in (middle, []):
+    for parts in (middle, [part for part in middle if part not in least], middle[-2:], middle[-1:], []):
         for tail in tails:
             line = f" {cursor} ".join([first, *parts, last]) + tail
             if cells(line) <= width:
