@@ -27,21 +27,22 @@ class Cluster:
 
     name: str
     members: list[Member] = field(default_factory=list)
+    accepted: list[Member] = field(default_factory=list)
+    start: float | None = None
+    """The oldest time of an accepted member; None when one of them has no date."""
     trained: bool = False
     """A member is in the lineage of the model in use."""
     retired: bool = False
     """A member was in a test window that has retired."""
 
-    @property
-    def accepted(self) -> list[Member]:
-        return [member for member in self.members if member.accepted]
-
-    @property
-    def start(self) -> float | None:
-        """The oldest time of an accepted member; None when one of them has no date."""
-        starts = [member.start for member in self.members if member.accepted]
-        known = [start for start in starts if start is not None]
-        return min(known) if known and len(known) == len(starts) else None
+    def add(self, member: Member) -> None:
+        self.members.append(member)
+        if not member.accepted:
+            return
+        known = [time for time in (self.start, member.start) if time is not None]
+        # Once there is a member without a date, there is no oldest time any more.
+        self.start = min(known) if len(known) == 1 + bool(self.accepted) else None
+        self.accepted.append(member)
 
     @property
     def place(self) -> float:
@@ -56,14 +57,17 @@ class Cluster:
 def read_clusters(connection: sqlite3.Connection, trained: frozenset[str]) -> list[Cluster]:
     """All clusters with at least one accepted conversation, by name."""
     clusters: dict[str, Cluster] = {}
+    accepted = State.ACCEPTED.value
     for id_, name, state, start, end in connection.execute(
         "SELECT k.conversation_id, k.cluster, k.state, "
         "MIN(COALESCE(c.started_at, k.sort_time, c.updated_at), COALESCE(k.sort_time, c.started_at, c.updated_at)), "
         "COALESCE(k.sort_time, c.updated_at, c.started_at) "
         "FROM corpus k JOIN conversations c ON c.id = k.conversation_id ORDER BY k.cluster, k.conversation_id"
     ):
-        cluster = clusters.setdefault(name, Cluster(name))
-        cluster.members.append(Member(id_, start, end, state == State.ACCEPTED))
+        cluster = clusters.get(name)
+        if cluster is None:
+            cluster = clusters[name] = Cluster(name)
+        cluster.add(Member(id_, start, end, state == accepted))
         cluster.trained = cluster.trained or id_ in trained
     retired = {
         id_
@@ -78,7 +82,7 @@ def read_clusters(connection: sqlite3.Connection, trained: frozenset[str]) -> li
             "SELECT conversation_id FROM ledger WHERE action = ?", (Action.RETIRE,)
         )
     }
-    for cluster in clusters.values():
+    for cluster in clusters.values() if retired else ():
         cluster.retired = any(member.id in retired for member in cluster.members)
     return [cluster for cluster in clusters.values() if cluster.accepted]
 

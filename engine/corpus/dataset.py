@@ -100,13 +100,14 @@ def write_dataset(
     def rows() -> Iterable[bytes]:
         nonlocal pairs, masked, size, newest
         for item in prepared(store, Split.TRAIN):
-            if not item.pairs:
+            learnt = item.pairs
+            if not learnt:
                 continue
             ids.append(item.id)
             clusters.add(item.cluster)
-            pairs += item.pairs
-            masked += sum(message.role == "assistant" and not message.train for message in item.messages)
-            size += sum(len(message.content.encode("utf-8", "surrogatepass")) for message in item.messages)
+            pairs += learnt
+            masked += [message.role for message in item.messages].count("assistant") - learnt
+            size += len("".join([one.content for one in item.messages]).encode("utf-8", "surrogatepass"))
             newest = item.newest if newest is None else max(newest, item.newest or newest)
             yield _line(item)
 

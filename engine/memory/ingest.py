@@ -16,7 +16,15 @@ import msgspec
 from engine.errors import Busy
 from engine.i18n import _
 from engine.memory.erasing import forgotten_key, salt_of, sweep
-from engine.memory.points import Conversation, Embedding, Item, Recollection, Skipped, prefix_hashes
+from engine.memory.points import (
+    Conversation,
+    Embedding,
+    Item,
+    Recollection,
+    Skipped,
+    content_hash,
+    prefix_hashes,
+)
 from engine.memory.recollections import embed, remember
 from engine.memory.writing import TURNS_AT_ONCE, Writer, import_lock
 
@@ -146,7 +154,9 @@ class _Taking:
             elif not any(turn.text for turn in item.turns):
                 self._skip("empty conversation")
             else:
-                prepared.append((item, prefix_hashes(item.turns)))
+                # Of numbered conversations nobody asks for the hash of a beginning.
+                numbered = _by_number(item)
+                prepared.append((item, [content_hash(item.turns)] if numbered else prefix_hashes(item.turns)))
         if prepared or beside:
             with self.writer.open():
                 for conversation, hashes in prepared:

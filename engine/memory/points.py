@@ -165,7 +165,11 @@ def prefix_hashes(turns: Iterable[Turn]) -> list[str]:
 
 def content_hash(turns: Iterable[Turn]) -> str:
     """Hash of roles and exact texts. Times, titles and alternatives do not count."""
-    return (prefix_hashes(turns) or [sha256().hexdigest()])[-1]
+    parts: list[bytes] = []
+    for turn in turns:
+        data = turn.text.encode("utf-8")
+        parts += (f"{turn.role}\0{len(data)}\0".encode(), data)
+    return sha256(b"".join(parts)).hexdigest()
 
 
 def conversation_id(turns: Iterable[Turn], source: str = "", external_id: str = "") -> str:
