@@ -22,7 +22,7 @@ LEAST_BYTES = 12
 LENGTHS = (0.25, 2.5)
 """Shares of the real answer's bytes between which an answer is taken for whole."""
 MOST_REPETITION = 0.25
-LEAST_CONSISTENCY = 0.4
+LEAST_CONSISTENCY = 0.5
 """Share of an answer's 3-grams that must stand in its source: the question, the real answer, what is near."""
 MOST_SURPRISE = 1.25
 """An answer's NLL per byte under the champion, at most so many times that of the real answer."""

@@ -278,11 +278,11 @@ def _promoted(event: e.Promoted) -> tuple[str, str]:
 
 def cycle_words(event: e.Cycle) -> str:
     """What came of a cycle: `cycle 2 of 3: kept, perplexity 3.41 → 3.30 (+3.2 %), p = 0.001 (needed 0.025)`."""
-    text = _("cycle {cycle} of {cycles}").format(cycle=event.cycle, cycles=event.cycles)
+    head = _("cycle {cycle} of {cycles}").format(cycle=event.cycle, cycles=event.cycles)
     if event.state == "began":
-        return text + ": " + _("begins with {champion}").format(champion=event.champion)
+        return colon(head, _("begins with {champion}").format(champion=event.champion))
     word = {"kept": _("kept"), "dropped": _("dropped"), "collapsed": _("dropped, it collapses")}
-    text += ": " + word.get(event.state, event.state)
+    text = colon(head, word.get(event.state, event.state))
     if event.before and event.after:
         text += _(", perplexity {before} → {after} ({gain} %)").format(
             before=figure(event.before), after=figure(event.after), gain=f"{100 * gain_of(event):+.1f}"

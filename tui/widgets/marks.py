@@ -66,14 +66,12 @@ def legend(marks: Sequence[Mark], *, ascii_only: bool = False) -> str:
 def listed(marks: Sequence[Mark], *, ascii_only: bool = False) -> list[LogLine]:
     """The marks as lines of a log, in the order in which they came."""
     level = {MarkKind.RECOVERY: "warning", MarkKind.GOVERNOR: "warning"}
-    return [
-        LogLine(
-            mark.t,
-            level.get(mark.kind, "info"),
-            f"{sign_of(mark.kind, ascii_only=ascii_only)} {_('step {step}').format(step=mark.step)}  {mark.text}",
-        )
-        for mark in sorted(marks, key=lambda mark: mark.t)
-    ]
+    lines = []
+    for mark in sorted(marks, key=lambda mark: mark.t):
+        place = _("step {step}").format(step=mark.step)
+        text = f"{sign_of(mark.kind, ascii_only=ascii_only)} {place}  {mark.text}"
+        lines.append(LogLine(mark.t, level.get(mark.kind, "info"), text))
+    return lines
 
 
 def none_yet() -> Content:

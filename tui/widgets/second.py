@@ -40,6 +40,7 @@ class SecondPanel(Vertical):
         self._face: Face | None = None
         self._faces: tuple[Face, ...] = (Face.RATE, Face.MARKS)
         self._listed = 0
+        self._view: RunView | None = None
 
     def compose(self) -> ComposeResult:
         yield Plot(id="lr", ascii_only=self.signs.ascii, x_axis=False)
@@ -54,6 +55,11 @@ class SecondPanel(Vertical):
         """The face on the screen."""
         return self._face or Face.RATE
 
+    def on_resize(self) -> None:
+        """A lineage is laid out for the width of the panel."""
+        if self._view is not None and self.face is Face.CYCLES:
+            self._draw_cycles(self._view)
+
     def turn(self) -> None:
         """The next face that the run has."""
         place = self._faces.index(self.face) if self.face in self._faces else -1
@@ -61,6 +67,7 @@ class SecondPanel(Vertical):
 
     def clear(self) -> None:
         """No run, or one whose journal is not read yet."""
+        self._view = None
         self.query_one("#lr", Plot).clear("")
         self.query_one("#marks", LogPane).replace((), "")
         self.query_one("#cycles", Lines).show([])
@@ -68,6 +75,7 @@ class SecondPanel(Vertical):
 
     def show_run(self, view: RunView, *, new: bool) -> None:
         """Brings the face to the present state of a run; `new` when it is another one than before."""
+        self._view = view
         evolves = bool(view.cycles) or (view.spec is not None and view.spec.kind is RunKind.EVOLVE)
         self._faces = (Face.CYCLES, Face.MARKS, Face.RATE) if evolves else (Face.RATE, Face.MARKS)
         chosen = self._chosen
@@ -77,9 +85,7 @@ class SecondPanel(Vertical):
         elif self.face is Face.MARKS:
             self._list_marks(view, new=new)
         else:
-            lines = self.query_one("#cycles", Lines)
-            width, height = self.content_size
-            lines.show(lineage(view.cycles, self.signs, width, height, over=view.status.over))
+            self._draw_cycles(view)
 
     def _show(self, face: Face) -> None:
         if face is self._face:
@@ -88,6 +94,11 @@ class SecondPanel(Vertical):
         self.border_title = safe(_(TITLES[face]))
         for part, own in (("#lr", Face.RATE), ("#marks", Face.MARKS), ("#cycles", Face.CYCLES)):
             self.query_one(part).display = face is own
+
+    def _draw_cycles(self, view: RunView) -> None:
+        width, height = self.content_size
+        lines = lineage(view.cycles, self.signs, width, height, over=view.status.over)
+        self.query_one("#cycles", Lines).show(lines)
 
     def _draw_rate(self, view: RunView, *, new: bool) -> None:
         plot = self.query_one("#lr", Plot)
