@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from textual import events
 from textual.app import App
@@ -20,7 +20,7 @@ from textual.widgets import Input, TextArea
 from engine.errors import H2QError
 from engine.i18n import _
 from tui.actions import EVERYWHERE, Action, Keys, half_width
-from tui.screens.ask import AskLine
+from tui.screens.ask import AskLine, Confirm
 from tui.screens.help import KeysSheet
 
 if TYPE_CHECKING:
@@ -226,7 +226,16 @@ class KeyedApp(App[None]):
             self.screen.maximize(focused)
 
     def do_leave(self) -> None:
-        self.exit()
+        questions = [cast("Tab", tab).unsaved() for tab in self.screen.query("Tab")]
+        question = next(filter(None, questions), "")
+        if question:
+            self.push_screen(Confirm(question), self._leave)
+        else:
+            self.exit()
+
+    def _leave(self, yes: bool | None) -> None:
+        if yes:
+            self.exit()
 
     def action_help_quit(self) -> None:
         """Ctrl+C in a full-screen app is a habit, not a wish to lose the screen."""

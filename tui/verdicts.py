@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.corpus.opening import Unusable, sentence
+from engine.corpus.opening import Unusable
 from engine.corpus.review import Decision, ReviewStore
+from engine.memory.schema import reason_of
 
 RETRY_S = 1.0
 LATE_S = 0.3
@@ -104,7 +105,7 @@ class VerdictQueue:
         try:
             decisions = job.work(store)
         except (sqlite3.Error, OSError, Unusable) as problem:
-            self.problem = sentence(problem, self._path)
+            self.problem = reason_of(problem) if isinstance(problem, sqlite3.Error) else str(problem)
             if before != self.problem:
                 self._changed()
             return False

@@ -16,11 +16,13 @@ from textual.pilot import Pilot
 from engine.config import Settings, load_settings
 from engine.corpus.build import build_corpus
 from engine.corpus.review import ReviewStore
+from engine.memory.backup import create_backup
 from engine.memory.points import Conversation, Role, Turn
 from engine.memory.store import MemoryStore
 from engine.paths import Workspace
 from engine.runs.spec import RunKind, RunSpec
 from tests.tui.helpers import text_of, until
+from tui.actions import BY_ID
 from tui.app import H2QApp
 from tui.tabs.corpus import CorpusTab
 
@@ -445,3 +447,39 @@ async def test_a_key_paints_the_next_of_50000_in_less_than_50_ms(ws: Workspace) 
             await pilot.pause()
         spent.sort()
         assert spent[len(spent) // 2] < 0.05
+
+
+async def test_a_damaged_memory_is_named_and_b_puts_the_backup_back(ws: Workspace) -> None:
+    create_backup(ws)
+    for path in ws.memory_db.parent.glob("memory.db*"):
+        path.unlink()
+    ws.memory_db.write_bytes(b"no database" * 1000)
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        tab = await opened(app, pilot, 0)
+        await until(pilot, lambda: "h2q-tui backup restore" in text_of(app))
+        assert str(ws.memory_db) in "".join(text_of(app).split())
+        assert not tab.can(BY_ID["corpus.build"]) and tab.can(BY_ID["corpus.restore"])
+        await pilot.press("B")
+        await until(pilot, lambda: "5 conversations in place" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: len(tab.table.ids) == len(QUESTIONS))
+        await until(pilot, lambda: "the backup is back: 5 conversations" in text_of(app))
+        assert not tab.can(BY_ID["corpus.restore"])
+
+
+async def test_leaving_with_a_verdict_that_cannot_be_written_asks_first(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        tab = await opened(app, pilot)
+
+        def full(_store: ReviewStore) -> list[Any]:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        tab.put(full, 1)
+        await until(pilot, lambda: "1 verdict is not written yet (database or disk is full)" in text_of(app))
+        await pilot.press("q")
+        await until(pilot, lambda: "Leave, and lose it?" in text_of(app))
+        await pilot.press("escape")
+        await pilot.pause()
+        assert app.is_running and tab.writer.unwritten == 1

@@ -14,6 +14,7 @@ from engine.config import Settings
 from engine.corpus import dataset
 from engine.corpus.build import build_corpus
 from engine.corpus.messages import prepared
+from engine.corpus.patterns import patterns
 from engine.corpus.review import ReviewStore
 from engine.corpus.split import open_window
 from engine.corpus.states import Split
@@ -187,3 +188,51 @@ def test_the_pieces_of_a_diff_make_both_texts(before: str, after: str) -> None:
 def test_a_diff_goes_by_words_and_characters() -> None:
     shown = "".join(map(marked, changes("The old answer，旧的。", "The new answer，新的。")))
     assert shown == "The [-old-]{+new+} answer，[-旧-]{+新+}的。"
+
+
+def test_search_and_rules_go_by_the_words_in_force(tmp_path: Path) -> None:
+    with corpus(tmp_path) as store:
+        before = store.detail("c00003").turns[1].text
+        store.edit("c00003", 1, "第一次的新词。")
+        store.edit("c00003", 1, "凤凰是一种传说里的鸟。")
+        assert store.ids("凤凰") == ["c00003"]
+        assert store.ids("第一次的新词") == []
+        assert store.ids(f'"{before[:12]}"') == []
+        assert "c00003" not in store.ids("-凤凰") and store.count("-凤凰") == store.count() - 1
+        store.undo()
+        assert store.ids("凤凰") == [] and store.ids("第一次的新词") == ["c00003"]
+        store.redo()
+        store.set_rule("凤凰")
+        assert [item.id for item in store.page("state:rejected")] == ["c00003"]
+
+
+def test_phrases_of_rejections_are_those_in_force(tmp_path: Path) -> None:
+    with corpus(tmp_path) as store:
+        for number in range(8):
+            id_ = f"c{number:05d}"
+            store.edit(id_, 1, f"很抱歉我无法回答这个问题，编号{number * 7919}。")
+            store.decide(id_, "rejected")
+        (found, *_others) = patterns(store)
+        assert found.rejected == 8 and found.line.strip('"') in "很抱歉我无法回答这个问题，编号"
+
+
+def test_what_the_filters_say_of_an_edit_is_shown_at_once_and_is_what_is_trained_on(tmp_path: Path) -> None:
+    with corpus(tmp_path) as store:
+        store.edit("c00003", 0, "我的手机号是13812345678，忘了密码怎么办？")
+        store.edit("c00003", 1, "不客气")
+        shown = store.detail("c00003")
+        assert shown.turns[0].redacted == "我的手机号是‹PHONE›，忘了密码怎么办？"
+        assert shown.turns[1].masked == "welcome"
+        at_once = {(row.stage, row.action, row.reason, row.turn) for row in shown.why}
+        assert ("sensitive", "redact", "PHONE", 0) in at_once
+        assert texts(tmp_path)["c00003"] == [turn.redacted for turn in shown.turns]
+        with MemoryStore(tmp_path / "memory" / "memory.db", readonly=True) as memory_:
+            (item,) = [one for one in prepared(memory_, None) if one.id == "c00003"]
+            assert [message.train for message in item.messages] == [False, False]
+            kept = memory_.get("c00003")
+        assert kept is not None
+        assert [turn.text for turn in store.as_trained(kept).turns] == [turn.redacted for turn in shown.turns]
+    build(tmp_path)
+    with ReviewStore(tmp_path / "memory" / "memory.db") as store:
+        after = {(row.stage, row.action, row.reason, row.turn) for row in store.detail("c00003").why}
+        assert at_once <= after

@@ -63,6 +63,10 @@ class Tab(Container):
         """Returns when the tab shows what the keys so far asked for, or after a second or two: the next key is
         meant for that."""
 
+    def unsaved(self) -> str:
+        """A question when leaving the app now would lose something, else ""."""
+        return ""
+
     def run_updated(self, message: RunUpdated) -> None:
         """Something happened in a run, at most twice a second. Called only while the tab is on the screen;
         `shown` draws what was missed (`self.h2q.board` holds the state of every run)."""

@@ -185,6 +185,15 @@ class WritingTab(ReviewTab):
             self._late.pause()
         self.h2q.refresh_footer()
 
+    def unsaved(self) -> str:
+        if not self.writer.problem or not self.writer.unwritten:
+            return ""
+        return n_(
+            "{n} verdict is not written ({why}). Leave, and lose it?",
+            "{n} verdicts are not written ({why}). Leave, and lose them?",
+            self.writer.unwritten,
+        ).format(n=self.writer.unwritten, why=self.writer.problem)
+
     def notice(self) -> Content | None:
         """Verdicts that are not on disk yet, when that takes longer than it should."""
         if not self.writer.late:

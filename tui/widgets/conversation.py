@@ -15,8 +15,8 @@ from textual.strip import Strip
 
 from tui.text import fit, plain
 
-LABEL_CELLS = 7
-"""Cells of the names at the left."""
+LABEL_CELLS = (7, 9)
+"""Cells of the names at the left, at least and at most."""
 LONGEST = 60_000
 """Characters of one block that are laid out; of longer ones the rest is counted, not drawn."""
 
@@ -173,6 +173,7 @@ class ConversationView(ScrollView, can_focus=True):
         self._laid: list[_Laid] = []
         self._starts: list[int] = []
         self._laid_width = 0
+        self._label_cells = LABEL_CELLS[0]
 
     @property
     def at_end(self) -> bool:
@@ -230,7 +231,7 @@ class ConversationView(ScrollView, can_focus=True):
 
     @property
     def _text_width(self) -> int:
-        return max(8, self._laid_width - LABEL_CELLS - 1)
+        return max(8, self._laid_width - self._label_cells - 1)
 
     def _grown(self, line: int, follow: bool) -> None:
         if self._height != self.virtual_size.height:
@@ -244,6 +245,8 @@ class ConversationView(ScrollView, can_focus=True):
         self._laid, self._starts = [], []
         if not self._laid_width:
             return
+        longest = max((cell_len(plain(block.label)) for block in self._blocks), default=0)
+        self._label_cells = max(LABEL_CELLS[0], min(longest, LABEL_CELLS[1]))
         height = 0
         for block in self._blocks:
             laid = _Laid(block, self._text_width)
@@ -279,7 +282,7 @@ class ConversationView(ScrollView, can_focus=True):
         if place < 0:
             return Strip.blank(width, base)
         laid, line = self._laid[place], number - self._starts[place]
-        label = fit(laid.label if line == 0 else "", LABEL_CELLS) + " "
+        label = fit(laid.label if line == 0 else "", self._label_cells) + " "
         segments = [Segment(label, base + self._kind(laid.label_kind))]
         segments += [Segment(piece.text, base + self._kind(piece.kind)) for piece in laid.cut(line)]
         cells = sum(cell_len(segment.text) for segment in segments)
