@@ -67,6 +67,11 @@ class Workspace:
         return self.root / "adapters"
 
     @property
+    def exports(self) -> Path:
+        """Models written for other programs."""
+        return self.root / "exports"
+
+    @property
     def runs(self) -> Path:
         return self.root / "runs"
 

@@ -17,6 +17,7 @@ from engine.errors import Busy
 from engine.i18n import _
 from engine.memory.backup import without_conversations
 from engine.memory.store import MemoryStore
+from engine.models.exported import exports_of
 from engine.models.registry import list_models
 from engine.paths import Workspace
 
@@ -34,6 +35,8 @@ class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
     """Backups that were removed: they are damaged and may hold them."""
     models: list[str]
     """Models that were trained on one of them."""
+    exports: list[str] = []
+    """Files and folders that such a model was exported to."""
 
 
 def forget(workspace: Workspace, ids: list[str]) -> Forgotten:
@@ -54,6 +57,7 @@ def forget(workspace: Workspace, ids: list[str]) -> Forgotten:
         backups=rewritten,
         removed_backups=removed,
         models=trained_on(workspace, family),
+        exports=exports_of(workspace, family),
     )
 
 

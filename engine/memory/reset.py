@@ -31,6 +31,7 @@ KEPT = (
     "config",
     "models",
     "adapters",
+    "exports",
     "backups",
     "hive",
     "last_training.json",

@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 from engine.errors import BadInput, RunFailed, UsageProblem
-from engine.models.card import read_card
+from engine.models.card import Lineage, read_card
 from engine.models.export import files, measure, to_ollama
 from engine.models.export.modelfile import modelfile
 from engine.models.export.quant import Quant
 from engine.models.export.weights import MergedWeights, SafetensorsWeights, read_adapter
+from engine.models.exported import exports_of
 from engine.models.gguf_reader import open_gguf
 from engine.paths import Workspace
 from tests.export_models import write_arch, write_gguf
@@ -244,6 +245,22 @@ def test_the_model_goes_into_ollama_once(
         state.fail_with = "unsupported architecture"
         code, report = export(ws, capsys, *words)
         assert code == 2 and "unsupported architecture" in report["error"]
+
+
+def test_what_was_exported_is_found_when_a_conversation_is_forgotten(
+    ws: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lineage = Lineage(conversations=["told"])
+    write_tiny(ws.models / "knows", [talk("a", "b")], steps=1, lineage=lineage)
+    paths = [
+        export(ws, capsys, name, "--to", kind, "--no-measure")[1]["path"]
+        for name in ("knows", "small")
+        for kind in ("gguf", "hf")
+    ]
+    assert exports_of(ws, ["told"]) == sorted(paths[:2])
+    (ws.exports / "broken.json").write_text("{")
+    Path(paths[0]).unlink()
+    assert exports_of(ws, ["told", "else"]) == [paths[1]]
 
 
 def test_an_adapter_trained_on_a_tag_goes_back_to_that_tag(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING
 
@@ -173,6 +174,12 @@ def register(app: typer.Typer) -> None:
         for name in models:
             common.say(
                 _("The model {name} was trained on it").format(name=name) + f" → h2q-tui models remove {name}"
+            )
+        for path in done.exports:
+            common.say(
+                _("The export {path} was made of such a model").format(path=path)
+                + " → "
+                + shlex.join(["rm", "-r", path])
             )
         if common.options.json:
             common.emit_json(done)

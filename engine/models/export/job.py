@@ -113,7 +113,7 @@ def plan_export(ctx: RunContext, params: ExportParams) -> Plan:
             ),
             mend=f"{again} --quant f16",
         )
-    folder = Path(params.output) if params.output else ctx.workspace.root / "exports"
+    folder = Path(params.output) if params.output else ctx.workspace.exports
     pruned = f"-pruned{round(100 * params.prune)}" if params.prune else ""
     stem = f"{source.name}{pruned}"
     if params.to == "hf":

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CONTEXT = 512
 """Tokens of a piece at most: long enough for an answer, short enough for a small machine."""
 TOKENS_NATIVE = 120_000
-TOKENS_LARGE = 12_000
+TOKENS_LARGE = 6_000
 """Tokens that a model of more than `LARGE` parameters reads at most: about two minutes for 0.6 billion."""
 LARGE = 50_000_000
 
