@@ -1,0 +1,164 @@
+"""Building a corpus of generated conversations, in a process of its own: how fast, in how much memory, in how short
+writes. `python -m bench.building speed|incremental COUNT` prints the figures as JSON."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from engine.config import Settings
+from engine.corpus.build import build_corpus
+from engine.corpus.dataset import write_dataset
+from engine.corpus.review import ReviewStore
+from engine.corpus.split import assert_no_overlap, open_window
+from engine.memory.points import Conversation, Role, Turn
+from engine.memory.store import MemoryStore
+from engine.memory.writing import measured
+from engine.paths import Workspace
+
+DATA = Path(__file__).parent / "data" / "corpus"
+
+
+def measure(what: str, count: int) -> dict[str, float]:
+    """The figures of `speed` or `incremental`, from a fresh process: others must not count as its memory.
+
+    Raises `subprocess.CalledProcessError` when it fails.
+    """
+    run = subprocess.run(
+        [sys.executable, "-m", "bench.building", what, str(count)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parent.parent,
+        check=True,
+    )
+    return {str(name): float(value) for name, value in json.loads(run.stdout).items()}
+
+
+def speed(count: int) -> dict[str, float]:
+    """Import, filters, split, overlap check and dataset in one go; then the review of what came out."""
+    with tempfile.TemporaryDirectory() as folder, MemoryStore(Path(folder) / "memory" / "memory.db") as store:
+        talks = list(_talks(count)) if count <= 10_000 else _talks(count)
+        with _Peak() as peak, measured() as longest:
+            began = time.perf_counter()
+            store.add(talks, "bench", "bench")
+            build_corpus(store, Settings())
+            window = open_window(store, time.time())
+            assert_no_overlap(store, window)
+            write_dataset(store, Workspace(Path(folder)), "bench")
+            rate = count / (time.perf_counter() - began)
+            held = longest()
+        with ReviewStore(store.path) as review:
+            page = _p95(lambda: review.page("", chance.randrange(count), 60))
+            ids = review.ids()
+            verdict = _p95(lambda: review.decide(chance.choice(ids), "rejected"))
+    return {
+        "rate": rate,
+        "transaction_ms": held * 1e3,
+        "memory_mb": peak.megabytes,
+        "page_ms": page * 1e3,
+        "verdict_ms": verdict * 1e3,
+    }
+
+
+def incremental(count: int) -> dict[str, float]:
+    """Seconds of the first build, and of one after one more conversation in a hundred."""
+    with tempfile.TemporaryDirectory() as folder, MemoryStore(Path(folder) / "memory" / "memory.db") as store:
+        talks = _talks(count + count // 100)
+        store.add(itertools.islice(talks, count), "bench", "bench")
+        whole = _seconds(lambda: build_corpus(store, Settings()))
+        store.add(talks, "bench", "bench")
+        return {"whole": whole, "again": _seconds(lambda: build_corpus(store, Settings()))}
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (DATA / name).read_text("utf-8").splitlines()]
+
+
+def _talks(count: int) -> Iterator[Conversation]:
+    """Conversations of about 1,000 bytes in two languages: courtesy, numbers, some copies. Each but those opens
+    with a question of its own, so that they are not one cluster."""
+    chance = random.Random(11)
+    zh = [row["one"] for row in _rows("paws_x_zh.jsonl")]
+    en = [row["text"] for row in _rows("presidio.jsonl")]
+    for number in range(count):
+        source = random.Random(number - 1) if number % 20 == 19 else random.Random(number)
+        sentences = zh if number % 3 else en
+        turns: list[Turn] = []
+        for _ in range(2 + number % 3):
+            turns.append(Turn(role=Role.USER, text="".join(source.sample(sentences, 1 + (not turns)))))
+            turns.append(Turn(role=Role.ASSISTANT, text="".join(source.sample(sentences, 2))))
+        if number % 2:
+            turns += [
+                Turn(role=Role.USER, text="好的，谢谢你。"),
+                Turn(role=Role.ASSISTANT, text="不客气，祝您愉快！"),
+            ]
+        if chance.random() < 0.1:
+            turns.append(Turn(role=Role.USER, text=f"打1380013{chance.randrange(10000):04d}找我"))
+        yield Conversation(
+            id=f"g{number}",
+            source="bench",
+            external_id=str(number),
+            started_at=1e9 + number * 600,
+            updated_at=1e9 + number * 600,
+            turns=tuple(turns),
+        )
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+class _Peak:
+    """The most memory that this process and those it started held together, looked at every 50 ms."""
+
+    def __init__(self) -> None:
+        self.megabytes = 0.0
+        self._ended = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="memory", daemon=True)
+
+    def __enter__(self) -> _Peak:
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._watcher.join()
+
+    def _watch(self) -> None:
+        own = psutil.Process()
+        while not self._ended.wait(0.05):
+            held = own.memory_info().rss
+            for child in own.children(recursive=True):
+                with suppress(psutil.Error):
+                    held += child.memory_info().rss
+            self.megabytes = max(self.megabytes, held / 1024**2)
+
+
+chance = random.Random(2)
+
+
+def _p95(call: Callable[[], object], times: int = 200) -> float:
+    """Seconds that 95 % of the calls take at most."""
+    taken = []
+    for _ in range(times):
+        began = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - began)
+    return sorted(taken)[int(0.95 * times)]
+
+
+if __name__ == "__main__":
+    kinds: dict[str, Callable[[int], dict[str, float]]] = {"speed": speed, "incremental": incremental}
+    print(json.dumps(kinds[sys.argv[1]](int(sys.argv[2]))))
