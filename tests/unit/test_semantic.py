@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench import curation
 from engine.config import Settings, save_settings
 from engine.corpus.build import build_corpus
 from engine.corpus.filters import ngrams
@@ -283,6 +284,17 @@ def test_a_sure_threshold_is_never_below_what_was_seen(cosines: list[tuple[float
         assert seen is not None and seen <= sure
         above = [same for cosine, same in cosines if cosine >= sure]
         assert sum(above) >= 0.95 * len(above)
+
+
+def test_the_benchmark_of_an_embedder_judges_only_what_it_would_leave_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [(pair.one, pair.other, pair.same) for pair in labelled() if pair.language == "zh"]
+    (weak,) = curation._embedder(str(folder), rows[:20])
+    assert weak.met and "never sure" in weak.notes
+    monkeypatch.setattr(curation, "open_embedder", lambda setting, root: Understanding())
+    (sure,) = curation._embedder("any", rows)
+    assert sure.met and sure.ours > 0.95 and "of the paraphrases" in sure.notes
 
 
 @pytest.mark.parametrize(
