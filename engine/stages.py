@@ -259,7 +259,7 @@ def judge(ctx: RunContext, store: MemoryStore, course: Course, window: split.Win
             window_id=window.id,
             look=split.count_look(store, window.id),
             dated=window.dated,
-            texts={path.name: general_tail(path).read() for path in course.texts},
+            texts={path.name: general_tail(path) for path in course.texts},
             older=course.older,
         )
         verdict = report.verdict

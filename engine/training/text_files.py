@@ -46,6 +46,11 @@ class Span:
     def __len__(self) -> int:
         return self.end - self.start
 
+    def __getitem__(self, part: slice) -> bytes:
+        """A part of the span, as of bytes. Raises OSError."""
+        begin, end, step = part.indices(len(self))
+        return self.read(begin, max(0, end - begin))[::step]
+
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
         """`length` bytes (None: all) from `offset` within the span, by one pread. Raises OSError."""
         begin = self.start + offset

@@ -86,7 +86,14 @@ def cut_cases(held_out: Sequence[HeldOutLike], context: int, cut: Cut = windows)
     return cases
 
 
-def cut_general(texts: Mapping[str, bytes], context: int) -> list[GeneralBlock]:
+class Text(Protocol):
+    """Bytes of which a part can be had: `bytes` themselves, or a span of a file that is never read whole."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> bytes: ...
+
+
+def cut_general(texts: Mapping[str, Text], context: int) -> list[GeneralBlock]:
     """Blocks of about 1 KB, evenly spread over each text. The same texts always give the same blocks."""
     blocks = []
     for name, data in texts.items():

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from engine.models.template import Rendered
 from engine.models.transformer import Transformer
+from engine.training.fitting import out_of_memory
 from engine.validation.cases import Case, GeneralBlock
 
 BATCH_TOKENS = 8192
@@ -32,34 +33,47 @@ class Piece:
 def nll_sums(model: Transformer, pieces: Sequence[Piece], *, step: Step | None = None) -> list[float]:
     """Sum of -log p over the scored tokens of each piece, in nats; NaN where the model gives none.
 
-    The first token of a piece cannot be predicted and is never scored. Pieces are batched by length.
+    The first token of a piece cannot be predicted and is never scored. Pieces are batched by length; where
+    memory cannot be had for a batch it is made smaller.
     """
     sums = [0.0] * len(pieces)
     order = sorted(range(len(pieces)), key=lambda i: len(pieces[i].ids))
-    start = 0
+    start, most = 0, BATCH_TOKENS
     while start < len(order):
         end = start + 1
-        while end < len(order) and len(pieces[order[end]].ids) * (end + 1 - start) <= BATCH_TOKENS:
+        while end < len(order) and len(pieces[order[end]].ids) * (end + 1 - start) <= most:
             end += 1
         rows = order[start:end]
-        longest = len(pieces[rows[-1]].ids)
-        ids = torch.zeros(len(rows), longest, dtype=torch.int64)
-        mask = torch.zeros(len(rows), longest, dtype=torch.bool)
-        for row, index in enumerate(rows):
-            piece = pieces[index]
-            ids[row, : len(piece.ids)] = torch.tensor(piece.ids, dtype=torch.int64)
-            mask[row, : len(piece.ids)] = torch.tensor(piece.scored, dtype=torch.bool)
-        if longest > 1:
-            logits = model(ids[:, :-1]).float()
-            losses = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
-            found = torch.where(mask[:, 1:], losses, 0.0).sum(dim=1, dtype=torch.float64)
-            for row, index in enumerate(rows):
-                value = float(found[row])
-                sums[index] = value if math.isfinite(value) else math.nan
+        try:
+            done = _score(model, pieces, rows, sums)
+        except (MemoryError, RuntimeError) as problem:
+            if not out_of_memory(problem) or len(rows) == 1:
+                raise
+            most //= 2
+            continue
         if step is not None:
-            step(ids.numel())
+            step(done)
         start = end
     return sums
+
+
+def _score(model: Transformer, pieces: Sequence[Piece], rows: Sequence[int], sums: list[float]) -> int:
+    """Puts the sums of the pieces `rows` into `sums`; the tokens read."""
+    longest = len(pieces[rows[-1]].ids)
+    ids = torch.zeros(len(rows), longest, dtype=torch.int64)
+    mask = torch.zeros(len(rows), longest, dtype=torch.bool)
+    for row, index in enumerate(rows):
+        piece = pieces[index]
+        ids[row, : len(piece.ids)] = torch.tensor(piece.ids, dtype=torch.int64)
+        mask[row, : len(piece.ids)] = torch.tensor(piece.scored, dtype=torch.bool)
+    if longest > 1:
+        logits = model(ids[:, :-1]).float()
+        losses = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+        found = torch.where(mask[:, 1:], losses, 0.0).sum(dim=1, dtype=torch.float64)
+        for row, index in enumerate(rows):
+            value = float(found[row])
+            sums[index] = value if math.isfinite(value) else math.nan
+    return ids.numel()
 
 
 def case_pieces(cases: Sequence[Case]) -> list[Piece]:

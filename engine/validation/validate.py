@@ -27,6 +27,7 @@ from engine.validation.cases import (
     Case,
     GeneralBlock,
     HeldOutLike,
+    Text,
     cut_general,
     refuse_seen,
 )
@@ -54,7 +55,7 @@ def validate(
     window_id: int,
     look: int,
     dated: bool,
-    texts: Mapping[str, bytes],
+    texts: Mapping[str, Text],
     older: Sequence[HeldOutLike] = (),
 ) -> ValidationReport:
     """Judges the model in `new` against the one in `base` on the test window, as a stage of a run.
@@ -80,7 +81,7 @@ def validate(
         held,
         base,
         new,
-        shipped_texts() | dict(texts),
+        {**shipped_texts(), **texts},
         run_id=ctx.spec.run_id,
         window_id=window_id,
         look=look,
@@ -101,7 +102,7 @@ def compare(
     held: Sequence[HeldOutLike],
     base: Path,
     new: Path,
-    general_texts: Mapping[str, bytes],
+    general_texts: Mapping[str, Text],
     *,
     run_id: str = "",
     window_id: int = 0,

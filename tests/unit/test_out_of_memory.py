@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from engine.errors import RunFailed
+from engine.models.transformer import Transformer
 from engine.runs.context import RunContext
 from engine.runs.events import CheckpointWritten, Evaluated, Governor, Step
 from engine.training import checkpoint, governor
@@ -19,9 +20,13 @@ from engine.training.budget import Budget
 from engine.training.job import Job
 from engine.training.obey import change
 from engine.training.optim import Optimizer
-from engine.training.scratch import train_scratch
+from engine.training.scratch import config_of, train_scratch
+from engine.training.text_files import general_tail
+from engine.validation import scores
+from engine.validation.cases import cut_general
+from engine.validation.scores import Piece, nll_sums
 from tests.unit.out_of_memory import Failing
-from tests.unit.training_run import events, new_run, text_file, tiny
+from tests.unit.training_run import SIZE, events, new_run, text_file, tiny
 
 
 @pytest.fixture(autouse=True)
@@ -207,3 +212,35 @@ def test_a_limit_of_the_system_that_falls_and_rises_is_followed(
     changes = [(event.step, event.budget_mb) for event in events(ctx, Governor) if event.action == "limit"]
     assert changes == [(2, 900.0), (4, 1500.0)]
     assert resized == [900.0, 1500.0]
+
+
+def test_a_validation_that_does_not_fit_at_once_is_read_in_smaller_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = Transformer(config_of(SIZE))
+    model.initialise(0)
+    pieces = [Piece(list(range(20 + number)), [True] * (20 + number)) for number in range(12)]
+    expected = nll_sums(model.eval(), pieces)
+    monkeypatch.setattr(scores, "BATCH_TOKENS", 200)
+    forward, seen = Transformer.forward, []
+
+    def greedy(self: Transformer, ids: torch.Tensor, *rest: Any) -> Any:
+        seen.append(ids.numel())
+        if ids.numel() > 60:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return forward(self, ids, *rest)
+
+    monkeypatch.setattr(Transformer, "forward", greedy)
+    steps: list[int] = []
+    assert nll_sums(model, pieces, step=steps.append) == pytest.approx(expected, rel=1e-5)
+    assert sum(steps) >= sum(len(piece.ids) for piece in pieces) and max(seen) > 60
+    monkeypatch.setattr(Transformer, "forward", lambda self, ids: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
+        nll_sums(model, pieces[:1])
+
+
+def test_the_general_set_is_cut_from_a_file_that_is_never_read_whole(tmp_path: Path) -> None:
+    file = text_file(tmp_path, size=300_000)
+    tail = general_tail(file)
+    assert cut_general({"a": tail}, 512) == cut_general({"a": tail.read()}, 512)
+    assert tail[5:25] == tail.read()[5:25] and tail[len(tail) - 3 :] == tail.read()[-3:]
