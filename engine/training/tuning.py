@@ -40,8 +40,8 @@ class Tuning:
     """With the kernels of `engine.models.kernels`."""
     cores: tuple[int, ...] = ()
     """Cores it is bound to; empty: wherever the system puts it."""
-    keeps_memory: bool = False
-    """What a step frees is used again instead of going back to the kernel."""
+    keeps_memory: bool = True
+    """What a step frees is used again instead of going back to the kernel, which is rarely slower."""
     reason: str = ""
 
 
@@ -55,7 +55,7 @@ def tune(width: int, threads: int, *, fixed: Tuning | None = None, measured_thre
     torch.set_num_threads(chosen.threads)
     if chosen.cores:
         bind(chosen.cores)
-    keep_freed_memory(chosen.keeps_memory or fixed is not None)
+    keep_freed_memory(chosen.keeps_memory)
     return chosen
 
 
@@ -66,13 +66,13 @@ def _measured(width: int, threads: int, measured_threads: bool) -> Tuning:
     best, reasons = Tuning(threads=threads), []
     seconds = step.seconds(best)
 
-    def consider(name: str, candidate: Tuning, *, gain: float = GAIN) -> None:
+    def consider(name: str, candidate: Tuning) -> None:
         nonlocal best, seconds
         if reasons and time.perf_counter() - began > PATIENCE_S:
             return
         taken = step.seconds(candidate)
         reasons.append(f"{name} {seconds / taken:.2f}x")
-        if seconds >= gain * taken:
+        if seconds >= GAIN * taken:
             best, seconds = candidate, taken
 
     consider("bf16", replace(best, bf16=True))
@@ -84,8 +84,7 @@ def _measured(width: int, threads: int, measured_threads: bool) -> Tuning:
     cores = one_per_pair(allowed_cores())
     if len(cores) < len(allowed_cores()):
         consider("one thread a core", replace(best, threads=len(cores), cores=cores))
-    # It cannot change a result and rarely a short measurement: it stays unless it is slower.
-    consider("allocator", replace(best, keeps_memory=True), gain=1 / GAIN)
+    consider("memory given back", replace(best, keeps_memory=False))
     return replace(best, reason=", ".join(reasons))
 
 

@@ -17,12 +17,15 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("asked", "taken"), [("1", 1), ("", usable_cores()), ("many", usable_cores())])
-def test_the_environment_may_say_how_many_threads(
-    monkeypatch: pytest.MonkeyPatch, asked: str, taken: int
-) -> None:
+def test_the_environment_may_say_how_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert choose_device(64, bf16=False).threads == 1 == torch.get_num_threads()
+
+
+@pytest.mark.parametrize("asked", ["", "many"])
+def test_otherwise_as_many_as_were_fastest_are_taken(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    assert choose_device(64, bf16=False).threads == taken == torch.get_num_threads()
+    assert 1 <= choose_device(64, bf16=False).threads == torch.get_num_threads() <= usable_cores()
 
 
 def test_a_resumed_phase_computes_as_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
