@@ -20,7 +20,7 @@ VOCAB = 151_936
 LIMIT_MB = 2560.0
 """2.5 GB."""
 LENGTH = 512
-STEPS = 4
+STEPS = 3
 
 
 @dataclass(frozen=True)

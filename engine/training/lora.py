@@ -111,7 +111,7 @@ def train_lora(
     )
     assert isinstance(job, LoraJob)
     job.chat = found.chat
-    if how.recompute:
+    if how.recompute and resumed is None:
         job.state.recompute = learner.recompute = True
     with backed(ctx, budget):
         train(job)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.errors import BadInput, NotEnoughData
 from engine.i18n import _
-from engine.training.batches import Batch, Pass
+from engine.training.batches import Batch, Pass, windows_per_pass
 from engine.training.settings import Recipe, Stretch
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class LoraBatches:
         weights = 1 / trained, 1 / float(self.data.scored[members].sum())
         rows = self._rows(members)
         longest = max(sum(int(self.data.lengths[member]) for member in row) for row in rows)
-        many = max(1, self.tokens_per_pass // longest)
+        many = windows_per_pass(self.recipe, self.tokens_per_pass, longest)
         passes = [self._pass(rows[at : at + many], weights) for at in range(0, len(rows), many)]
         return Batch(passes, int(self.data.lengths[members].sum()))
 
