@@ -63,7 +63,8 @@ def tune(width: int, threads: int, *, fixed: Tuning | None = None, measured_thre
 def _measured(width: int, threads: int, measured_threads: bool) -> Tuning:
     began = time.perf_counter()
     step = Probe(width)
-    best, reasons = Tuning(threads=threads), []
+    best = Tuning(threads=threads)
+    reasons: list[str] = []
     seconds = step.seconds(best)
 
     def consider(name: str, candidate: Tuning) -> None:
