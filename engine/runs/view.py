@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, ClassVar
 
 from engine.runs import events as e
 from engine.runs.events import Record, RunStatus
+from engine.runs.marks import Mark, MarkKind
 from engine.runs.series import Series
 from engine.runs.spec import RunSpec
 from engine.runs.summary import RunSummary
@@ -39,32 +39,6 @@ class LogLine:
     t: float
     level: str
     text: str
-
-
-class MarkKind(StrEnum):
-    """What happened at a mark of the curve."""
-
-    RECOVERY = "recovery"
-    """A step went wrong and was discarded, skipped or gone back from."""
-    GOVERNOR = "governor"
-    """The memory governor acted."""
-    COMMAND = "command"
-    """A person changed something, or paused the run."""
-    CHECKPOINT = "checkpoint"
-    CYCLE = "cycle"
-    """A cycle of evolution began or ended."""
-
-
-@dataclass(frozen=True)
-class Mark:
-    """Something that explains the curve from this step on, e.g. a learning rate that was set by hand."""
-
-    phase: str
-    step: int
-    """Where it stands on the curve: in a later cycle of evolution, behind the steps of those before."""
-    text: str
-    kind: MarkKind = MarkKind.COMMAND
-    t: float = 0.0
 
 
 class RunView:

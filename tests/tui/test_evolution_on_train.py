@@ -10,7 +10,8 @@ from textual.content import Content
 from engine.config import Settings
 from engine.paths import Workspace
 from engine.runs.events import CheckpointWritten, CommandHandled, Cycle, Governor, Recovery
-from engine.runs.view import Mark, MarkKind, RunView
+from engine.runs.marks import Mark, MarkKind
+from engine.runs.view import RunView
 from tests.tui.helpers import text_of, until
 from tests.tui.live_run import live_run
 from tests.unit.test_view import step, view_of
@@ -99,7 +100,12 @@ def test_the_list_says_what_was_done_and_at_which_step() -> None:
 @pytest.mark.parametrize("width", [34, 55, 120])
 @pytest.mark.parametrize("signs", [UNICODE, ASCII], ids=["unicode", "ascii"])
 def test_a_lineage_fits_its_panel(width: int, signs: object) -> None:
-    cycles = [ended(1, "dropped"), ended(2, "kept"), ended(3, "collapsed", "evolve-c2"), began(4, "evolve-c2")]
+    cycles = [
+        ended(1, "dropped"),
+        ended(2, "kept"),
+        ended(3, "collapsed", "evolve-c2"),
+        began(4, "evolve-c2"),
+    ]
     lines: list[Content] = lineage(cycles, signs, width, 9)  # type: ignore[arg-type]
     text = "\n".join(line.plain for line in lines)
     assert all(cells(line.plain) <= width for line in lines) and len(lines) <= 9

@@ -17,7 +17,7 @@ def loss_plot(view: RunView, phase: str, *, ascii_only: bool = False) -> str:
     """The curve of `phase`, its legend, and a line for each recovery, memory step, change and cycle."""
     import plotext
 
-    from engine.runs.view import MarkKind
+    from engine.runs.marks import MarkKind
     from engine.runs.words import stage_word
     from tui.widgets.marks import legend, listed, on_curve, sign_of
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from textual.content import Content
 
 from engine.i18n import N_, _
-from engine.runs.view import LogLine, Mark, MarkKind
+from engine.runs.marks import Mark, MarkKind
+from engine.runs.view import LogLine
 
 SIGNS: dict[MarkKind, str] = {
     MarkKind.RECOVERY: "▼",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from textual import events
 from textual.content import Content, Span
 
-from engine.runs.view import Mark, MarkKind
+from engine.runs.marks import Mark, MarkKind
 from tui.text import plain
 from tui.widgets.lines import Lines
 from tui.widgets.marks import ASCII, SIGNS, on_curve
