@@ -171,7 +171,14 @@ def _train(folder: Path, *, whole: bool) -> dict[str, float]:
 
     ws = Workspace(folder / ("whole" if whole else "ws"))
     params = TrainParams(
-        mode=TrainMode.LORA, context=LENGTH, batch_size=1, epochs=1, max_steps=STEPS, four_bit=False
+        mode=TrainMode.LORA,
+        context=LENGTH,
+        batch_size=1,
+        epochs=1,
+        max_steps=STEPS,
+        four_bit=False,
+        # Within the default budget a processor without fast bf16 would load the base in float32.
+        max_memory_gb=LIMIT_MB / 1024,
     )
     spec = make_spec(ws.root, params)
     spec.folder.mkdir(parents=True)

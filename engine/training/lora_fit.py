@@ -59,7 +59,7 @@ def fit(
     shape = base.shape
     longest = min(context, shape.context)
     ways: list[tuple[torch.dtype, bool]] = [(torch.bfloat16, four_bit)]
-    if not four_bit and not bf16_fast and base.stored in ("F32", "F64"):
+    if not four_bit and not bf16_fast:
         ways.insert(0, (torch.float32, False))
     for dtype, four in ways:
         fixed = PROGRAM_MB + weights_mb(base, dtype, four_bit=four) + adapter_mb(shape, adapter)
