@@ -112,9 +112,9 @@ def story(view: RunView) -> list[str]:
     lines.append(
         _(
             "A model of this size shows the loop; it imitates the style of what it read and does not converse. "
-            "For real use the loop is the same with a larger base: give native more of your text and time "
-            "(h2q-tui train --mode scratch, then --mode native); tuning an existing model (lora) and prompting "
-            "one (message) are not in this version yet."
+            "For real use the loop is the same with a larger base: tune an existing model "
+            "(h2q-tui train --mode lora --model DIR), or give native more of your text and time "
+            "(h2q-tui train --mode scratch, then --mode native)."
         )
     )
     lines.append("")
