@@ -1,0 +1,121 @@
+"""One training of the proof by kills, in a process of its own: small, on one thread, with a ledger of its batches."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from engine.models.card import Lineage
+from engine.paths import Workspace
+from engine.training.settings import Phase
+
+LEDGER = "ledger.jsonl"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """As `train_native` takes it."""
+
+    path: Path
+    lineage: Lineage
+
+
+def prepare(root: Path) -> None:
+    """Text and conversations to train on, and the base of the `native` phase."""
+    words = [
+        "fox",
+        "jumps",
+        "over",
+        "lazy",
+        "dog",
+        "river",
+        "runs",
+        "to",
+        "some",
+        "quiet",
+        "sea",
+        "birds",
+        "sing",
+    ]
+    chance = random.Random(7)
+    text = "\n".join(" ".join(chance.choices(words, k=9)) for _line in range(400))
+    (root / "text.txt").write_text(text, encoding="utf-8")
+    rows = [
+        {
+            "id": f"c{number}",
+            "cluster": f"c{number}",
+            "messages": [
+                {"role": "user", "content": " ".join(chance.choices(words, k=2))},
+                {"role": "assistant", "content": " ".join(chance.choices(words, k=4)) + f" {number}"},
+            ],
+        }
+        for number in range(40)
+    ]
+    (root / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def train(root: str, place: str, phase: str, steps: int) -> None:
+    """One process: begins the phase in `place`, or goes on with it there. Runs in a process of its own."""
+    import numpy as np
+    import torch
+
+    import engine.training.meter
+    import engine.training.phase
+    from engine.runs.context import RunContext
+    from engine.runs.journal import JournalWriter
+    from engine.runs.rundir import RunDir
+    from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
+    from engine.training.batches import Batch
+    from engine.training.devices import Device
+    from engine.training.job import Job
+    from engine.training.native import train_native
+    from engine.training.scratch import train_scratch
+    from engine.training.settings import Size, Stretch, recipe_for
+
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    engine.training.meter.LEAST_GAP_S = 0.0
+    # Two runs that begin anew may choose otherwise by measurement; each keeps its own choice.
+    engine.training.phase.choose_device = lambda *_width, **_kept: Device("cpu", 1, False)  # type: ignore[attr-defined]
+    data, folder = Path(root), Path(place)
+    accumulate = Job.accumulate
+
+    def noted(job: Job, batch: Batch) -> float:
+        """As dropout does, steps draw from torch; and from Python and NumPy, as no step of ours does yet."""
+        loss = accumulate(job, batch)
+        if job.state.draw > 0:
+            number = job.state.draw - 1
+            row = {"number": number, "samples": job.batches.samples(number, job.state.max_steps)}
+            with (folder / LEDGER).open("a", encoding="utf-8") as ledger:
+                ledger.write(json.dumps(row) + "\n")
+            noise = 1e-2 * (random.random() + float(np.random.rand()) + float(torch.rand(())))
+            for parameter in job.model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.mul_(1 + noise)
+        return loss
+
+    Job.accumulate = noted  # type: ignore[method-assign, assignment]
+    spec = msgspec.structs.replace(make_spec(folder, TrainParams(mode=TrainMode.SCRATCH)), run_id="run")
+    run_dir = RunDir(folder / "runs" / "run")
+    run_dir.path.mkdir(parents=True, exist_ok=True)
+    (run_dir.path / "spec.json").write_bytes(encode_spec(spec))
+    Workspace(folder).models.mkdir(exist_ok=True)
+    ctx = RunContext(run_dir, JournalWriter(run_dir.events_path))
+    recipe = msgspec.structs.replace(
+        recipe_for(TrainParams(max_steps=steps, epochs=50), Phase(phase)),
+        size=Size(dim=32, layers=1, heads=2, head_dim=16, ffn=32, context=64),
+        stretches=(Stretch(until=0.5, context=16, batch=4), Stretch(until=1.0, context=64, batch=2)),
+        accumulation=2,
+        eval_bytes=256,
+        checkpoint_every_s=0.02,
+    )
+    if Phase(phase) is Phase.SCRATCH:
+        train_scratch(ctx, recipe, [data / "text.txt"], name="m", out=folder / "m")
+    else:
+        dataset = Dataset(data / "data.jsonl", Lineage())
+        train_native(ctx, recipe, data / "base", dataset, [data / "text.txt"], name="m", out=folder / "m")
