@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 _CONTROL_TOKEN = re.compile(
     r"<\|[\w▁.-]{1,40}\|>|<｜[\w▁.-]{1,40}｜>"
-    r"|<(?:s|/s)>\s*(?:\[INST\]|$)|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>",
+    r"|<(?:s|/s)>\s*(?:\[INST\]|$)|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_(?:turn|image)>"
+    r"|\[/?(?:TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT|gMASK)\]|<reserved_\d{1,4}>|<seed:\w{1,20}>",
     re.IGNORECASE,
 )
 _SENTENCE_TOKEN = re.compile(r"</?s>|<(?:bos|eos|pad|unk)>")
@@ -24,7 +25,11 @@ _MODELFILE = re.compile(
 )
 _INSTRUCTION = re.compile(
     r"\b(?:ignore|disregard|forget)\s+(?:all\s+|any\s+)?(?:of\s+)?(?:the\s+|your\s+)?(?:previous|prior|above|earlier)\s+(?:instructions?|prompts?|rules?|messages?)\b"
-    r"|(?:忽略|无视|忘记|忘掉)(?:掉)?(?:你)?(?:之前|以上|先前|前面|上面|此前)(?:的)?(?:所有|全部|一切)?(?:的)?(?:指令|指示|提示|规则|要求|设定)",
+    r"|\b(?:ignore|disregard|forget)\s+(?:all\s+)?(?:the\s+|your\s+)?(?:instructions?|rules?)\s+(?:above|before|so far)\b"
+    r"|\b(?:ignore|disregard|forget)\s+(?:everything|all)\s+(?:above|before this|you(?:'ve| have| were)? (?:been )?told)\b"
+    r"|(?:忽略|无视|忘记|忘掉)(?:掉)?(?:你)?(?:之前|以上|先前|前面|上面|此前)(?:的)?(?:所有|全部|一切)?(?:的)?(?:指令|指示|提示|规则|要求|设定)"
+    r"|(?:不要|别|不必|无需)(?:再)?(?:理会|遵守|遵循|执行|管)(?:之前|以上|先前|前面|上面|此前)(?:的)?(?:所有|全部|一切)?(?:的)?(?:指令|指示|提示|规则|要求|设定)"
+    r"|把(?:之前|以上|先前|前面|上面)(?:的)?(?:所有|全部|一切)?(?:的)?(?:指令|指示|提示|规则|要求|设定)(?:都|全|全都|统统)?(?:忘|忽略|抛)",
     re.IGNORECASE,
 )
 _MODELFILE_WORD = re.compile(r"^\s*(?:SYSTEM|MESSAGE|TEMPLATE)\b", re.MULTILINE)
@@ -32,7 +37,7 @@ _MODELFILE_WORD = re.compile(r"^\s*(?:SYSTEM|MESSAGE|TEMPLATE)\b", re.MULTILINE)
 _BRACKET = re.compile(r"[<\[]")
 _QUOTES = re.compile('"""')
 _IGNORING = re.compile(
-    r"[Ii\u0130\u0131][Gg][Nn][Oo][Rr]|[Dd][Ii\u0130\u0131][Ss\u017f][Rr][Ee]|[Ff][Oo][Rr][Gg]|忽略|无视|忘[记掉]"
+    r"[Ii\u0130\u0131][Gg][Nn][Oo][Rr]|[Dd][Ii\u0130\u0131][Ss\u017f][Rr][Ee]|[Ff][Oo][Rr][Gg]|忽略|无视|忘[记掉]|[要别必需再](?:理会|遵[守循]|执行|管)|把[之以先前上]"
 )
 _PATTERNS = (
     ("control token", _BRACKET, _CONTROL_TOKEN),
