@@ -46,7 +46,8 @@ def write_hf_model(
             new / "config.json",
             {key: value for key, value in config.items() if value is not None or key != "rope_theta"},
         )
-        _generation(new, source)
+        more = {"eos_token_id": list(source.eos_ids)} if source.eos_ids else {}
+        write_json(new / "generation_config.json", {**source.generation, **more})
         source.copy_tokenizer(new)
         _name_tokenizer(new / "tokenizer_config.json")
         if source.card is not None:
@@ -94,17 +95,6 @@ def _write_weights(file: Path, weights: Weights, dtype: torch.dtype, step: Step 
                 if step is not None:
                     step(done, place)
     return digest.hexdigest()
-
-
-def _generation(folder: Path, source: Source) -> None:
-    """generation_config.json of the base with the ids that end an answer."""
-    file = source.base.path / "generation_config.json"
-    found: dict[str, Any] = {}
-    if not source.base.is_gguf and file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
-    if source.eos_ids:
-        found["eos_token_id"] = list(source.eos_ids)
-    write_json(folder / "generation_config.json", found)
 
 
 def _name_tokenizer(file: Path) -> None:

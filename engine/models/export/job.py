@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,17 @@ import msgspec
 import torch
 
 from engine.atomic import write_bytes, write_text
-from engine.errors import BadInput, UsageProblem
 from engine.i18n import _, n_
 from engine.models.export import measure, parity, to_ollama
 from engine.models.export.files import sha256_of
 from engine.models.export.gguf_adapter import write_gguf_adapter
 from engine.models.export.gguf_model import write_gguf_model
 from engine.models.export.hf_model import DTYPES, write_hf_model
-from engine.models.export.modelfile import modelfile
+from engine.models.export.plan import Plan, modelfile_of, ollama_parameters, plan_export
 from engine.models.export.quant import Quant
 from engine.models.export.report import ExportReport, Measured, with_measures
-from engine.models.export.source import Source, check_weights, find_source
-from engine.models.export.weights import WEIGHTS_FILE, GgufWeights, PrunedWeights, SafetensorsWeights, Weights
+from engine.models.export.source import check_weights
+from engine.models.export.weights import GgufWeights, SafetensorsWeights
 from engine.models.gguf_reader import open_gguf
 from engine.models.hf_load import quiet
 from engine.runs.context import Outcome, RunContext
@@ -38,40 +36,13 @@ SAME_LOGITS = 0.05
 """A larger difference in f32 or f16 than rounding makes."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is made of what, once names and options fit together."""
-
-    source: Source
-    params: ExportParams
-    quant: str
-    path: Path
-    only_adapter: bool
-    weights: Weights
-    """What is written: the source's, merged and pruned."""
-
-    @property
-    def format(self) -> str:
-        if self.params.to == "hf":
-            return "hf"
-        return "gguf-adapter" if self.only_adapter else "gguf"
-
-    @property
-    def weights_file(self) -> Path:
-        return self.path / WEIGHTS_FILE if self.params.to == "hf" else self.path
-
-    @property
-    def parameters(self) -> int:
-        return sum(math.prod(shape) for shape in self.weights.shapes.values())
-
-
 def run(ctx: RunContext) -> Outcome:
     """Carries out `ExportParams`. Raises the errors of its parts; nothing half-written stays."""
     params, started = ctx.params(ExportParams), time.monotonic()
     quiet()
     budget = effective_budget(ctx.settings.max_memory_gb)
     ctx.set_budget(budget.mb, budget.reason)
-    plan = plan_export(ctx, params)
+    plan = plan_export(ctx.workspace, params)
     stages = 1 + (2 if params.measure else 0) + (params.to == "ollama")
     if params.to == "ollama":
         to_ollama.check_name(params.ollama_name or plan.source.name)
@@ -85,49 +56,6 @@ def run(ctx: RunContext) -> Outcome:
     path = plan.path / "export.json" if plan.format == "hf" else plan.path.with_suffix(".json")
     write_bytes(path, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     return Outcome(RunStatus.DONE, result=report, report=path)
-
-
-def plan_export(ctx: RunContext, params: ExportParams) -> Plan:
-    """Finds the source and sees whether it can be exported so. Raises BadInput, UsageProblem, ServiceUnreachable."""
-    source = find_source(ctx.workspace, params.name)
-    tagged = params.to == "ollama" and source.adapter is not None and bool(source.base.tag)
-    only_adapter = (params.adapter or tagged) and not params.prune
-    again = f"h2q-tui export {params.name} --to {params.to}"
-    if params.adapter and source.adapter is None:
-        raise UsageProblem(_("{name} is no adapter").format(name=params.name), mend=again)
-    if params.adapter and (params.to == "hf" or params.prune):
-        raise UsageProblem(
-            _("an adapter alone goes to GGUF or Ollama, unpruned; as a PEFT directory it lies there already"),
-            mend=f"h2q-tui export {params.name} --to gguf --adapter",
-        )
-    if not 0 <= params.prune < 1:
-        raise UsageProblem(_("--prune takes a share from 0 to below 1"), mend=f"{again} --prune 0.3")
-    choices = list(DTYPES) if params.to == "hf" else list(Quant)
-    stored = source.base.stored.lower()
-    default = stored if params.to == "hf" and stored in DTYPES else "bf16" if params.to == "hf" else "f16"
-    quant = params.quant or default
-    if quant not in choices:
-        raise UsageProblem(
-            _("--quant takes {choices} with --to {to}, not {value}").format(
-                choices=", ".join(choices), to=params.to, value=quant
-            ),
-            mend=f"{again} --quant f16",
-        )
-    folder = Path(params.output) if params.output else ctx.workspace.exports
-    pruned = f"-pruned{round(100 * params.prune)}" if params.prune else ""
-    stem = f"{source.name}{pruned}"
-    if params.to == "hf":
-        path = folder / f"{stem}-hf"
-        if path.exists() and not (path / "config.json").is_file():
-            raise BadInput(_("there is something else at the place of the export"), path=path)
-    else:
-        path = folder / f"{stem}{'-adapter' if only_adapter else ''}-{quant}.gguf"
-    if path.resolve() in (source.base.path.resolve(), source.adapter):
-        raise UsageProblem(
-            _("the export would replace what it is made from"), mend=f"{again} --output OTHER-FOLDER"
-        )
-    weights = PrunedWeights(source.weights, params.prune) if params.prune else source.weights
-    return Plan(source, params, quant, path, only_adapter, weights)
 
 
 def _write(ctx: RunContext, plan: Plan, stages: int) -> ExportReport:
@@ -175,7 +103,7 @@ def _write(ctx: RunContext, plan: Plan, stages: int) -> ExportReport:
         text = ""
         if plan.format != "hf":
             text = str(ctx.workspace.training / f"Modelfile_{source.name}")
-            write_text(Path(text), _modelfile(plan))
+            write_text(Path(text), modelfile_of(plan))
         for note in notes:
             ctx.log(note)
         return ExportReport(
@@ -271,27 +199,11 @@ def _send(ctx: RunContext, plan: Plan, report: ExportReport, stages: int) -> Exp
             {plan.path.name: report.sha256},
             adapter_of=plan.source.base.tag if plan.only_adapter else "",
             system=plan.params.system,
-            parameters=_ollama_parameters(plan),
+            parameters=ollama_parameters(plan),
             step=step,
         )
         stage.detail = f"ollama run {name}"
     return msgspec.structs.replace(report, ollama=name)
-
-
-def _modelfile(plan: Plan) -> str:
-    return modelfile(
-        (plan.source.base.tag or str(plan.source.base.path)) if plan.only_adapter else str(plan.path),
-        adapter=plan.path if plan.only_adapter else None,
-        system=plan.params.system,
-        parameters=_ollama_parameters(plan),
-    )
-
-
-def _ollama_parameters(plan: Plan) -> dict[str, Any]:
-    """Ollama's own window is shorter or longer than the model's."""
-    config = plan.source.config
-    context = getattr(config, "trained_context", None) or config.max_position_embeddings
-    return {"num_ctx": min(int(context), 4096)}
 
 
 def _written_model(plan: Plan, dtype: torch.dtype) -> Any:

@@ -4,6 +4,7 @@ adapter on one of them; known before a weight is read.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -111,10 +112,19 @@ class Source:
         """Ids that end an answer, the generation settings' before the configuration's."""
         if self.gguf is not None:
             return self.gguf.eos_ids
-        found: Any = _generation(self.base.path).get("eos_token_id")
+        found: Any = self.generation.get("eos_token_id")
         found = self.config.eos_token_id if found is None else found
         numbers = found if isinstance(found, list) else [found]
         return tuple(number for number in numbers if isinstance(number, int))
+
+    @cached_property
+    def generation(self) -> dict[str, Any]:
+        """generation_config.json of the base; empty without one."""
+        try:
+            found = json.loads((self.base.path / "generation_config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def about(self) -> dict[str, str]:
         """Lineage as metadata of a GGUF file."""
@@ -178,16 +188,6 @@ def check_weights(source: Source, step: Callable[[], None] | None = None) -> Non
             path=file,
             mend=f"h2q-tui models remove {source.card.name}",
         )
-
-
-def _generation(folder: Path) -> dict[str, Any]:
-    import json
-
-    try:
-        found = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _file_name(name: str) -> str:
