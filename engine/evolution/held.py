@@ -10,7 +10,7 @@ from engine.corpus.messages import prepared
 from engine.corpus.states import Split
 from engine.evolution.apart import HeldText
 from engine.training.text_files import general_tail
-from engine.validation.cases import HeldOutLike, cut_general
+from engine.validation.cases import HeldOutLike, Text, cut_general
 from engine.validation.validate import shipped_texts
 
 _CONTEXT = 1024
@@ -28,6 +28,7 @@ def all_held_back(
         item.messages for part in (Split.TEST, Split.WAITING, Split.BORDER) for item in prepared(store, part)
     ]
     conversations += [list(item.messages) for item in window]
-    texts = shipped_texts() | {file.name: general_tail(file).read() for file in files}
+    # Keyed as a verdict keys them; only the blocks are read of a text, however long it is.
+    texts: dict[str, Text] = {**shipped_texts(), **{file.name: general_tail(file) for file in files}}
     chunks = [chunk for block in cut_general(texts, _CONTEXT) for chunk in block.chunks]
     return HeldText(conversations, [*(chunk.decode("utf-8", "ignore") for chunk in chunks), *fixed])
