@@ -101,6 +101,10 @@ MIGRATIONS: tuple[str, ...] = (
     );
     ALTER TABLE corpus ADD COLUMN made_of BLOB;
     """,
+    # The review names the others of a group with each conversation that it shows.
+    """
+    CREATE INDEX corpus_cluster ON corpus(cluster);
+    """,
 )
 """Migration n brings `PRAGMA user_version` from n to n + 1. Append, never edit one that has shipped."""
 
