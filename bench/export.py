@@ -122,7 +122,7 @@ def logits(full: bool) -> list[BenchResult]:
     model = measure.load_weights(source.config, source.weights, torch.float32)
     results = []
     for quant in (Quant.F32, Quant.F16):
-        found = parity.compare(_written(source, quant), model, speaker)
+        found = parity.compare(_written(source, quant), parity.expect(model, speaker))
         results.append(
             compare(
                 f"export.logits_{quant}",

@@ -36,6 +36,8 @@ class LlamaCpp:
         params.warmup, params.verbosity, params.endpoint_slots = False, -1, False
         params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        # Of each token of a batch the logits of the whole vocabulary are kept.
+        params.n_batch = params.n_ubatch = 64
         if adapter is not None:
             params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
         try:

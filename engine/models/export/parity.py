@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
+from torch import Tensor
 
 from engine.errors import RunFailed
 from engine.models.export.llama_cpp import LlamaCpp
@@ -41,48 +44,55 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     """Places in which the likeliest token is the same."""
 
 
-def compare(
-    gguf: Path,
-    model: Any,
-    speaker: Speaker,
-    *,
-    adapter: Path | None = None,
-    step: Callable[[], None] | None = None,
-) -> Parity:
-    """Holds `model`, the weights of the file in torch, against llama.cpp with the file itself.
+@dataclass(frozen=True)
+class Expected:
+    """What torch does with the weights of the file; kept so that they may go before llama.cpp loads its own."""
 
-    Raises BadInput when llama.cpp refuses the file, RunFailed when it fails.
-    """
-    prompts: list[list[int]] = []
-    same = 0
-    vocabulary = int(model.config.vocab_size)
+    conversations: list[list[ChatMessage]]
+    prompts: list[list[int]]
+    places: list[list[int]]
+    """Beginnings of prompts."""
+    log_probabilities: list[Tensor]
+    """Of every token after each of them, `(vocab,)`."""
+
+
+def expect(model: Any, speaker: Speaker, step: Callable[[], None] | None = None) -> Expected:
+    """Raises BadInput where the chat template refuses a conversation."""
+    asked = conversations()
+    prompts = [speaker.prompt(messages) for messages in asked]
+    places = _places(prompts, min(LONGEST, model.config.max_position_embeddings - 2))
+    found = []
+    for ids in places:
+        found.append(_log_probabilities(model, ids))
+        if step is not None:
+            step()
+    return Expected(asked, prompts, places, found)
+
+
+def compare(
+    gguf: Path, expected: Expected, *, adapter: Path | None = None, step: Callable[[], None] | None = None
+) -> Parity:
+    """Asks llama.cpp with the file. Raises BadInput when it refuses the file, RunFailed when it fails."""
+    same, worst, best = 0, 0.0, 0
     with LlamaCpp(gguf, adapter=adapter, context=2 * LONGEST) as served:
-        for messages in conversations():
-            ids = speaker.prompt(messages)
+        for messages, prompt in zip(expected.conversations, expected.prompts, strict=True):
             plain = [{"role": message.role, "content": message.content} for message in messages]
-            try:
-                found = served.tokenize(served.template(plain))
-            except RunFailed:
-                # A template that llama.cpp cannot render; its own fallback is another one.
-                found = []
-            same += found == ids
-            prompts.append(ids)
+            # A template that llama.cpp cannot render is replaced by one of its own: those ids are others.
+            with suppress(RunFailed):
+                same += served.tokenize(served.template(plain)) == prompt
             if step is not None:
                 step()
-        worst, best = 0.0, 0
-        places = _places(prompts, min(LONGEST, model.config.max_position_embeddings - 2))
-        whole = _whole_token(served)
-        for ids in places:
-            expected = _log_probabilities(model, ids)
-            found_logs = torch.tensor(served.log_probabilities(ids, vocabulary, whole=whole))
-            worst = max(worst, float((found_logs - expected).abs().max()))
-            best += int(found_logs.argmax() == expected.argmax())
+        whole = served.tokenize("a")[0]
+        for ids, ours in zip(expected.places, expected.log_probabilities, strict=True):
+            found = torch.tensor(served.log_probabilities(ids, len(ours), whole=whole))
+            worst = max(worst, float((found - ours).abs().max()))
+            best += int(found.argmax() == ours.argmax())
             if step is not None:
                 step()
     return Parity(
-        conversations=len(prompts),
+        conversations=len(expected.prompts),
         same_ids=same,
-        positions=len(places),
+        positions=len(expected.places),
         max_logit_difference=worst,
         same_best=best,
     )
@@ -119,7 +129,3 @@ def _places(prompts: Sequence[list[int]], longest: int) -> list[list[int]]:
     return [
         ids[: max(1, min(longest, len(ids) * (number + 1) // POSITIONS))] for number, ids in enumerate(chosen)
     ]
-
-
-def _whole_token(served: LlamaCpp) -> int:
-    return served.tokenize("a")[0]
