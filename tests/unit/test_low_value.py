@@ -131,6 +131,8 @@ def test_an_answer_cut_off_in_the_middle_bears_no_loss(text: str) -> None:
     [
         LIST[:-1] + "。",
         LIST[:-1].replace("。", ""),
+        "水烧开以后再下面，不然容易糊，所以要一直看着锅\n" * 6 + "最后一步见（图 1) 或者（表 2）旁边的说明",
+        "The steps are simple and quick. " * 5 + "(See 1) and 2) there) or https://example.org/a_b",
         "先把水烧开，然后下面条，煮三分钟左右就可以捞出来了。最后加一点盐和香油，再撒上葱花。" * 2 + "祝好",
         "The tickets are on sale from Monday. You find them on the page of the museum, see https://example.org/tickets",
         "Bring warm clothes, good shoes and something to drink. You may also need maps, a torch, matches etc",
@@ -173,6 +175,13 @@ def test_tables_rules_figures_and_refrains_are_no_loops(text: str) -> None:
 def test_a_share_is_a_share_and_costs_no_error(unit: str, times: int, start: str) -> None:
     text = start + unit * times
     assert 0.0 <= loop_share(text) <= 1.0
+    is_cut(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["a. " * 400_000 + "end of", "。" * 400_000 + "完了", "a/_=" * 300_000, "(" * 900_000 + "a"]
+)
+def test_a_text_of_a_megabyte_is_looked_at_once(text: str) -> None:
     is_cut(text)
 
 

@@ -38,16 +38,17 @@ _STOP = re.compile(
 )
 """The end of a sentence after which another one begins."""
 _CLOSED = re.compile(r"[。！？!?.…:：;；)）\"”’'」』》】`*|~～]\Z")
+_ANY_STOP = re.compile(r"[。！？]|[.!?]\s")
 _FULL_STOP = re.compile(r"[。！？.!?]\Z")
 _NEVER_LAST = re.compile(
-    r"[。！？.!?].*(?:[和与在把被从对为以及或向跟由将使让并且而则其这那每各第更最很若虽因所还也都就又]|[^是么目]的"
+    r"(?:[和与在把被从对为以及或向跟由将使让并且而则其这那每各第更最很若虽因所还也都就又]|[^是么目]的"
     r"|(?<![A-Za-z])(?:and|or|but|nor|because|the|an?|of|to|with|for|is|are|was|were|be|been|being|has|have|had"
     r"|that|which|who|whose|if|when|where|while|since|than|as|by|from|into|onto|upon|between|through|during|without"
     r"|within|at|in|on|your|his|its|their|our|my|this|these|those|can|could|will|would|should|may|might|must|not"
     r"|very|more|most|such|each|every|some|any|both|either))\Z",
     re.DOTALL,
 )
-_PAIRS = ("（）", "“”", "「」", "《》", "【】")
+_PAIRS = ("“”", "「」", "《》", "【】")
 _LONG_LINE = (20, 50)
 _LONG_CLAUSE = (6, 15)
 _LONG_REST = (8, 40)
@@ -94,7 +95,9 @@ def is_cut(text: str) -> bool:
         return last.count("|") > 1 and not last.endswith("|") and "|\n" in end
     if not end[-1:].isalnum():
         return False
-    return _open(_MARKER.sub("", last, count=1)) or _unfinished(end, last)
+    marker = _MARKER.match(last)
+    said = last[marker.end() :] if marker else last
+    return _open(said) or _unfinished(end, said, listed=marker is not None)
 
 
 def _open(line: str) -> bool:
@@ -107,29 +110,29 @@ def _open(line: str) -> bool:
     )
 
 
-def _unfinished(end: str, last: str) -> bool:
-    """Whether the last sentence lacks its full stop in a text that closes all the others.
+def _unfinished(end: str, said: str, *, listed: bool) -> bool:
+    """Whether `said`, the last line, lacks its full stop in a text that closes all its other sentences.
 
     Only a text that keeps the habit tells: where another long line ends without a stop, nothing is said.
     """
-    marker = _MARKER.match(last)
-    said = last[marker.end() :] if marker else last
-    if _NO_SENTENCE.search(said):
+    tail = said[-_TAIL:]
+    if _NO_SENTENCE.search(tail):
         return False
     lines = [line for line in end.split("\n")[:-1] if _is_prose(line)]
     if not all(_CLOSED.search(line.rstrip()) for line in lines):
         return False
-    if _NEVER_LAST.search(end):
+    if _NEVER_LAST.search(tail, max(0, len(tail) - 40)) and _ANY_STOP.search(end):
         return True
-    rest = None
+    begins = 0
     for stop in _STOP.finditer(said):
-        rest = said[stop.end() :]
-    if rest is not None:
+        begins = stop.end()
+    if begins:
+        rest = said[begins:]
         return len(rest) >= _LONG_CLAUSE[not _HAN.search(rest)]
-    alike = [line for line in lines if bool(_MARKER.match(line)) == bool(marker)]
+    alike = [line for line in lines if bool(_MARKER.match(line)) == listed]
     if len(alike) < 2 or not all(_FULL_STOP.search(line.rstrip()) for line in alike):
         return False
-    return bool(marker) or len(said) >= _LONG_REST[not _HAN.search(said)]
+    return listed or len(said) >= _LONG_REST[not _HAN.search(said)]
 
 
 def _is_prose(line: str) -> bool:
