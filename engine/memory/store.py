@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -22,6 +21,7 @@ from engine.memory import erasing, ingest
 from engine.memory.ingest import ImportResult
 from engine.memory.points import Conversation, Item, Recollection, Role, Turn
 from engine.memory.schema import MIGRATIONS, mend_of, migrate, schema_version
+from engine.memory.search import Hit, fold, search
 
 _ROLES = {role.value: role for role in Role}
 _CHUNK = 200
@@ -47,16 +47,6 @@ class MemoryStats(msgspec.Struct, frozen=True, kw_only=True):
     """Shorter forms of conversations that grew."""
     bytes: int
     """Size of `memory.db` with its log."""
-
-
-class Hit(msgspec.Struct, frozen=True, kw_only=True):
-    """A turn in which a search found its text."""
-
-    conversation_id: str
-    position: int
-    role: Role
-    excerpt: str
-    """Text around the hit, at most 160 code points."""
 
 
 class MemoryStore:
@@ -193,28 +183,8 @@ class MemoryStore:
         )
 
     def search(self, text: str, limit: int = 50) -> list[Hit]:
-        """Turns that contain `text`, whatever its case and width (NFKC), newest conversation first.
-
-        A scan, not an index: a person's memory fits, two-character Chinese words are found, and nothing
-        has to be erased from an index when a conversation is forgotten.
-        """
-        wanted = fold(text)
-        if not wanted:
-            return []
-        self.connection.create_function(
-            "h2q_find", 1, lambda value: fold(value).find(wanted), deterministic=True
-        )
-        rows = self.connection.execute(
-            "SELECT t.conversation_id, t.position, t.role, t.text, h2q_find(t.text) AS at "
-            "FROM current_conversations c JOIN turns t ON t.conversation_id = c.id WHERE at >= 0 "
-            "ORDER BY COALESCE(c.updated_at, c.started_at) IS NULL, COALESCE(c.updated_at, c.started_at) DESC, "
-            "c.id, t.position LIMIT ?",
-            (limit,),
-        )
-        return [
-            Hit(conversation_id=row[0], position=row[1], role=Role(row[2]), excerpt=_excerpt(row[3], row[4]))
-            for row in rows
-        ]
+        """Turns that contain `text`, whatever its case and width (NFKC), newest conversation first."""
+        return search(self.connection, text, limit)
 
     def points_with(self, text: str) -> list[str]:
         """Ids of the memory points that contain `text`, compared as `search` does."""
@@ -289,17 +259,6 @@ class MemoryStore:
                 )
             )
         return turns
-
-
-def fold(text: str) -> str:
-    """For comparing only: NFKC and without case."""
-    return unicodedata.normalize("NFKC", text).casefold()
-
-
-def _excerpt(text: str, at: int) -> str:
-    # Folding may have moved the place a little; the window is wide enough for that.
-    start = max(0, at - 40)
-    return ("…" if start else "") + text[start : start + 158] + ("…" if start + 158 < len(text) else "")
 
 
 def _connect(path: Path, readonly: bool) -> sqlite3.Connection:

@@ -1,0 +1,54 @@
+"""Finding a text in memory.
+
+A scan, not an index: a person's memory fits, two-character Chinese words are found, and nothing has to be erased from
+an index when a conversation is forgotten.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import unicodedata
+
+import msgspec
+
+from engine.memory.points import Role
+
+
+class Hit(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn in which a search found its text."""
+
+    conversation_id: str
+    position: int
+    role: Role
+    excerpt: str
+    """Text around the hit, at most 160 code points."""
+
+
+def search(connection: sqlite3.Connection, text: str, limit: int) -> list[Hit]:
+    """Turns that contain `text`, whatever its case and width (NFKC), newest conversation first."""
+    wanted = fold(text)
+    if not wanted:
+        return []
+    connection.create_function("h2q_find", 1, lambda value: fold(value).find(wanted), deterministic=True)
+    rows = connection.execute(
+        "SELECT t.conversation_id, t.position, t.role, t.text, h2q_find(t.text) AS at "
+        "FROM current_conversations c JOIN turns t ON t.conversation_id = c.id WHERE at >= 0 "
+        "ORDER BY COALESCE(c.updated_at, c.started_at) IS NULL, COALESCE(c.updated_at, c.started_at) DESC, "
+        "c.id, t.position LIMIT ?",
+        (limit,),
+    )
+    return [
+        Hit(conversation_id=row[0], position=row[1], role=Role(row[2]), excerpt=_excerpt(row[3], row[4]))
+        for row in rows
+    ]
+
+
+def fold(text: str) -> str:
+    """For comparing only: NFKC and without case."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def _excerpt(text: str, at: int) -> str:
+    # Folding may have moved the place a little; the window is wide enough for that.
+    start = max(0, at - 40)
+    return ("…" if start else "") + text[start : start + 158] + ("…" if start + 158 < len(text) else "")
