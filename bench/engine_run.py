@@ -57,6 +57,10 @@ class Cgroup:
         """Of everything that was charged, page cache too."""
         return int((self.folder / "memory.max_usage_in_bytes").read_text()) / 2**20
 
+    def restart_peak(self) -> None:
+        """`peak_mb` begins anew."""
+        (self.folder / "memory.max_usage_in_bytes").write_text("0")
+
     @property
     def kills(self) -> int:
         """Processes that the kernel has ended for want of memory; 0 where the kernel does not count them."""

@@ -10,23 +10,34 @@ import mmap
 import os
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from statistics import median
+from unittest.mock import patch
 
+import msgspec
 import psutil
+import torch
 
 from bench.engine_run import POLL_S, Cgroup, EngineRun, cgroup, large_text, start
 from bench.result import Benchmark, BenchResult, compare
+from engine.models.tokenizer import VOCAB
 from engine.paths import Workspace
 from engine.runs import control
 from engine.runs.spec import TrainMode, TrainParams
+from engine.training.batches import ScratchBatches
+from engine.training.prefetch import Prefetch
+from engine.training.settings import Phase, Stretch, recipe_for
 from engine.training.stream import TextStream
 from engine.training.text_files import Span, training_part
 
 MB = 1 << 20
 GROWTH_MB = 20.0
 LIMIT_MB = 4096.0
+MARGIN_MB = 150.0
+"""Above the highest use of a step, to which a shrinking limit is set next."""
 WARM, END = 0.25, 0.7
 """Shares of the steps between which growth is measured: the windows have one length there."""
 NO_CGROUP = "; no cgroup could be made here, so only the budget bounded it"
@@ -38,9 +49,9 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 def growth_mb(run: EngineRun) -> float:
     """MB by which the resident memory rose between warm-up and the end of the first stretch."""
-    steps = run.steps()
-    most = steps[-1][1].max_steps
-    times = [t for t, step in steps if WARM * most <= step.step <= END * most]
+    # A phase that is bounded by time changes its steps while it runs: longer windows may come and go.
+    first = list(takewhile(lambda one: one[1].step <= END * one[1].max_steps, run.steps()))
+    times = [t for t, step in first if step.step >= WARM * step.max_steps]
     held = [mb for t, mb in run.memory() if times and times[0] <= t <= times[-1]]
     part = max(1, len(held) // 5)
     return median(held[-part:]) - median(held[:part]) if held else float("nan")
@@ -158,7 +169,7 @@ class _Fall:
         )
 
 
-FULL, SHORT = _Fall(4.0, 1.5, 16, 640), _Fall(2.0, 0.9, 6, 160)
+FULL, SHORT = _Fall(4.0, 1.5, 16, 640), _Fall(2.0, 0.9, 10, 160)
 
 
 def _until_step(run: EngineRun, step: int) -> None:
@@ -167,9 +178,17 @@ def _until_step(run: EngineRun, step: int) -> None:
 
 
 def _squeeze(run: EngineRun, group: Cgroup, mb: float) -> None:
-    """Lowers the limit to `mb` as an administrator may: as fast as it can be given back, never below what is held."""
+    """Lowers the limit to `mb` step by step, each time to little above the most that the step before has held.
+
+    A limit below what is held at some moment of a step ends any program: the kernel has nothing to take back.
+    """
+    group.restart_peak()
+    before = run.steps()[-1][1].step if run.steps() else 0
     while run.poll() and group.limit_mb > mb + 1:
-        group.set_limit(max(mb, min(group.limit_mb, group.used_mb + 300)))
+        if run.steps()[-1][1].step >= before + 2:
+            before = run.steps()[-1][1].step
+            group.set_limit(max(mb, min(group.limit_mb, group.peak_mb + MARGIN_MB)))
+            group.restart_peak()
         time.sleep(POLL_S)
 
 
@@ -225,7 +244,117 @@ def shrink(full: bool) -> list[BenchResult]:
     return results
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How batches are had: threads, bytes of a chunk, and whether their memory is used again."""
+
+    threads: int = 1
+    chunk: int = 32 << 10
+    reuse: bool = True
+    delay_s: float = 0.0
+    """What each read of a file takes longer: a disk on the network or on a USB stick."""
+
+
+def _waiting(path: Path, way: _Way, steps: int, clock: Callable[[], float]) -> float:
+    """Seconds of `clock` that a step of a small model spends on having its batch; gradients are computed for real."""
+    recipe = recipe_for(TrainParams(context=512, batch_size=96, seed=1), Phase.SCRATCH)
+    stretches = (Stretch(until=1.0, context=512, batch=8),)
+    recipe = msgspec.structs.replace(recipe, stretches=stretches)
+    model = torch.nn.Sequential(torch.nn.Embedding(VOCAB, 32), torch.nn.Linear(32, 64))
+    pread, waited = os.pread, 0.0
+
+    def slow(fd: int, length: int, offset: int) -> bytes:
+        time.sleep(way.delay_s)
+        return pread(fd, length, offset)
+
+    part = training_part(path)
+    with (
+        patch.object(os, "pread", slow if way.delay_s else pread),
+        TextStream([part], chunk_bytes=way.chunk, cached_chunks=64) as stream,
+        Prefetch(ScratchBatches(stream, recipe, 1 << 20), threads=way.threads, ahead=3) as batches,
+    ):
+        for number in range(steps + 5):
+            begin = clock()
+            batch = batches.draw(number, 1 << 20)
+            waited += clock() - begin if number >= 5 else 0.0
+            for one in batch.passes:
+                model(one.ids).square().mean().backward()
+            model.zero_grad()
+            if way.reuse:
+                batch.release()
+    return waited / steps
+
+
+def streaming(full: bool) -> list[BenchResult]:
+    """What threads, chunks and used buffers bring: the wait of a step for its data, with and without each."""
+    torch.set_num_threads(1)
+    steps = 300 if full else 40
+    with _folder() as name:
+        path = Path(name) / "text.txt"
+        large_text(path, MB)
+
+        def pair(what: str, ours: _Way, other: _Way, target: float, notes: str) -> BenchResult:
+            # With a fast disk it is work, of which a busy machine must not change the figure.
+            clock = time.perf_counter if other.delay_s else time.thread_time
+            with_it = min(_waiting(path, ours, steps, clock) for _round in range(2))
+            without = min(_waiting(path, other, steps, clock) for _round in range(2))
+            return compare(
+                f"memory.streaming.{what}",
+                ours=max(1000 * with_it, 1e-3),
+                baseline=1000 * without,
+                target=target,
+                unit="ms of waiting a step" if other.delay_s else "ms of the computing thread a step",
+                lower_is_better=True,
+                notes=notes,
+            )
+
+        slow = 0.001
+        return [
+            pair(
+                "prefetch",
+                _Way(),
+                _Way(threads=0),
+                1.5,
+                "batches ahead in a thread; 1 MB of text, local disk",
+            ),
+            pair(
+                "prefetch.slow",
+                _Way(chunk=0, delay_s=slow),
+                _Way(threads=0, chunk=0, delay_s=slow),
+                1.2,
+                "the same, each read 1 ms longer, no chunks",
+            ),
+            pair(
+                "chunks.slow",
+                _Way(threads=0, delay_s=slow),
+                _Way(threads=0, chunk=0, delay_s=slow),
+                5.0,
+                "32 KB chunks kept, each read 1 ms longer, no thread",
+            ),
+            pair(
+                "chunks",
+                _Way(threads=0),
+                _Way(threads=0, chunk=0),
+                0.9,
+                "32 KB chunks kept, local disk, no thread",
+            ),
+            pair(
+                "buffers",
+                _Way(threads=0),
+                _Way(threads=0, reuse=False),
+                0.9,
+                "memory of batches used again, no thread",
+            ),
+        ]
+
+
 BENCHMARKS = (
+    Benchmark(
+        "memory.streaming",
+        "batches ahead, chunks kept and buffers used again, each with and without",
+        streaming,
+        20,
+    ),
     Benchmark("memory.long", "a run in a cgroup of 4 GiB on a text of 1 GB", long_run, 60),
     Benchmark("memory.loader", "a large text read once", loader, 5),
     Benchmark(

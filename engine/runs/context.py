@@ -61,6 +61,28 @@ class _Asked(msgspec.Struct):
     max_memory_gb: float | None = None
 
 
+def _settings(run: RunDir) -> Settings:
+    asked = msgspec.json.decode(run.spec.params, type=_Asked)
+    return overridden(load_settings(run.workspace), asked.settings)
+
+
+def _setting(run: RunDir, name: str) -> float:
+    """A figure of the settings, its default where they cannot be read: who needs them says so."""
+    try:
+        return float(getattr(_settings(run), name))
+    except (H2QError, msgspec.DecodeError):
+        return float(getattr(Settings(), name))
+
+
+def asked_budget_mb(run: RunDir) -> float:
+    """Memory that a run was asked to stay within, by its flag or the settings, before anything is measured."""
+    with contextlib.suppress(msgspec.DecodeError):
+        asked = msgspec.json.decode(run.spec.params, type=_Asked).max_memory_gb
+        if asked is not None:
+            return 1024 * asked
+    return 1024 * _setting(run, "max_memory_gb")
+
+
 class StageHandle:
     """A stage while it runs."""
 
@@ -90,10 +112,8 @@ class RunContext:
         self._emitting = threading.RLock()
         self._resident = ResidentMemory()
         # Until the training says what really bounds it.
-        self._budget_mb, self._budget_reason = self._setting("max_memory_gb") * 1024, "max_memory_gb"
-        with contextlib.suppress(msgspec.DecodeError):
-            self._budget_mb = 1024 * (self._asked.max_memory_gb or self._budget_mb / 1024)
-        self._tick_s = self._setting("update_interval")
+        self._budget_mb, self._budget_reason = asked_budget_mb(run_dir), "max_memory_gb"
+        self._tick_s = _setting(run_dir, "update_interval")
         self._had_lock = False
         training = self.spec.kind in (RunKind.TRAIN, RunKind.EVOLVE, RunKind.DEMO)
         self._status_files = StatusFiles(self.workspace, run_dir.run_id) if training else None
@@ -109,23 +129,12 @@ class RunContext:
 
         Raises BadInput for a broken file, UsageProblem for a value that cannot be used.
         """
-        return overridden(load_settings(self.workspace), self._asked.settings)
-
-    @property
-    def _asked(self) -> _Asked:
-        return msgspec.json.decode(self.spec.params, type=_Asked)
+        return _settings(self.run_dir)
 
     @property
     def budget_mb(self) -> float:
         """Memory that the run may take, as far as it is known."""
         return self._budget_mb
-
-    def _setting(self, name: str) -> float:
-        """A figure of the settings, its default where they cannot be read: who needs them says so."""
-        try:
-            return float(getattr(self.settings, name))
-        except (H2QError, msgspec.DecodeError):
-            return float(getattr(Settings(), name))
 
     @property
     def stop_requested(self) -> bool:

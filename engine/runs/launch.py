@@ -21,6 +21,7 @@ from engine.errors import Busy, RunFailed, sentence_of
 from engine.i18n import _
 from engine.paths import Workspace
 from engine.runs import lock, runner
+from engine.runs.context import asked_budget_mb
 from engine.runs.events import Record
 from engine.runs.process import engine_command, engine_environment
 from engine.runs.rundir import LOCK, SPEC, RunDir
@@ -118,7 +119,11 @@ def _engine_command(run: RunDir, fd: int, scope: str) -> list[str]:
 
 
 def _scope_command(run: RunDir) -> list[str]:
-    return ["systemd-run", "--user", "--scope", "--quiet", "--collect", f"--unit=h2q-{run.run_id}", "--"]
+    """The limit of the scope backs the memory budget of the whole run, validation and export too."""
+    return [
+        "systemd-run", "--user", "--scope", "--quiet", "--collect", f"--unit=h2q-{run.run_id}",
+        f"--property=MemoryMax={round(asked_budget_mb(run) * 2**20)}", "--",
+    ]  # fmt: skip
 
 
 @cache

@@ -11,7 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.paths import Workspace
+from engine.runs import launch
 from engine.runs.device_memory import HIGH, LOW, bound_device, recommended_mb, watermarks
+from engine.runs.launch import prepare
+from engine.runs.spec import TrainParams, make_spec
 
 
 @pytest.mark.parametrize(
@@ -73,3 +77,12 @@ runner.main(prepare(ws, make_spec(ws.root, TrainParams(max_memory_gb=2.0))).path
         env=environment,
     )
     assert told.stdout.split() == ["2048.0", "True", "False"], told.stderr
+
+
+@pytest.mark.parametrize(("asked", "mb"), [(None, 3072), (1.5, 1536)])
+def test_a_systemd_scope_has_the_budget_as_its_limit(tmp_path: Path, asked: float | None, mb: int) -> None:
+    ws = Workspace(tmp_path)
+    ws.settings_file.parent.mkdir(parents=True)
+    ws.settings_file.write_text("max_memory_gb = 3.0\n")
+    command = launch._scope_command(prepare(ws, make_spec(ws.root, TrainParams(max_memory_gb=asked))))
+    assert f"--property=MemoryMax={mb << 20}" in command

@@ -151,7 +151,7 @@ def test_a_real_training_counts_its_batches_and_its_waiting(
         return draw(batches, *words)
 
     monkeypatch.setattr(ScratchBatches, "draw", slowly)
-    ctx = new_run(tmp_path)
+    ctx = new_run(tmp_path, TrainParams(settings={"num_worker_threads": 0}))
     (tmp_path / "status").mkdir()
     with ctx.train_lock():
         train_scratch(ctx, tiny(), [text_file(tmp_path)], name="base", out=tmp_path / "models" / "base")
