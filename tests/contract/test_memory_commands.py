@@ -102,6 +102,12 @@ def test_sessions_and_points_of_mindx_come_in_as_its_refusal_says(shell: Shell, 
     taken = shell.json(*shlex.split(caught.value.mend)[1:])
     assert (taken["taken"], taken["points"]) == (3, 3)
     assert taken["skipped"] == {"index of a skill": 2, "empty conversation": 1}
+    assert len(shell.json("memory", "list", "--points")["points"]) == 3
+    assert "1 memory point contains it → h2q-tui memory list --points" in shell(
+        "memory", "list", "--match", "过拟合"
+    )
+    (point,) = shell.json("memory", "list", "--points", "--match", "过拟合")["points"]
+    assert point["source"] == "mindx"
 
 
 def test_conversations_are_listed_found_and_shown(shell: Shell) -> None:

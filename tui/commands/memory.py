@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from engine.i18n import _
+from engine.i18n import _, n_
 from tui.commands import common
 from tui.commands.adding import add_from_stdin, add_pairs
 from tui.commands.asking import confirm
@@ -91,13 +91,21 @@ def register(app: typer.Typer) -> None:
                 for conversation, excerpt in _found(store, match, source, limit=limit, offset=offset)
             ]
             total = store.count()
+            beside = len(store.points_with(match)) if match else 0
         for row in rows:
             common.say(
                 f"{row['id']}  {row['date'] or '—':<10}  {row['source']:<10} {row['turns']:>4}  {row['text']}"
             )
         if not rows:
             common.say(_nothing(match, total))
-        elif match is None and source is None and offset + len(rows) < total:
+        if beside:
+            import shlex
+
+            told = n_("{n} memory point contains it", "{n} memory points contain it", beside)
+            common.say(
+                told.format(n=beside) + f" → h2q-tui memory list --points --match {shlex.quote(match or '')}"
+            )
+        if rows and match is None and source is None and offset + len(rows) < total:
             common.say(
                 _("{n} more").format(n=total - offset - len(rows))
                 + f" → h2q-tui memory list --offset {offset + limit}"
