@@ -29,6 +29,9 @@ class Writer:
         self.transactions = 0
         self.longest = 0.0
         self._began = 0.0
+        self._looked = 0.0
+        self._step_in = 0.0
+        """Recent worst time between two looks at the clock."""
         self._commits_in = 0.0
         """Recent worst time of a commit: the disk's share of the limit."""
 
@@ -44,14 +47,18 @@ class Writer:
         self._commit()
 
     def spend(self) -> None:
+        now = self._clock()
+        self._step_in = max(now - self._looked, 0.9 * self._step_in)
+        self._looked = now
         budget = min(_BUDGET_S, max(_LEAST_S, LIMIT_S / 2 - self._commits_in))
-        if self._clock() - self._began > budget:
+        # What comes until the next look is counted in: on a busy machine it may take its time.
+        if now - self._began + self._step_in > budget:
             self._commit()
             self._begin()
 
     def _begin(self) -> None:
         self.connection.execute("BEGIN IMMEDIATE")
-        self._began = self._clock()
+        self._began = self._looked = self._clock()
 
     def _commit(self) -> None:
         before = self._clock()
