@@ -64,6 +64,119 @@ def _types() -> tuple[Choice, ...]:
     )
 
 
+def _numbers(zero: str, *values: int) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Values from 0 on, of which 0 is the word `zero`, and their words."""
+    return (0, *values), (zero, *map(str, values))
+
+
+def _training() -> tuple[Choice, ...]:
+    """How training uses memory, processors and the disk."""
+    recipe = N_("as the recipe says")
+    return (
+        Choice(
+            "memory_buffer_gb",
+            N_("memory kept free"),
+            N_("of the budget: training makes itself smaller when less is left"),
+            tuple(n / 4 for n in range(9)),
+            unit="GB",
+        ),
+        Choice(
+            "streaming_batch_size",
+            N_("batch"),
+            N_("windows of text in a step, before accumulation"),
+            *_numbers(recipe, 1, 2, 4, 8, 16, 24, 32, 64, 128),
+        ),
+        Choice(
+            "micro_batch_size",
+            N_("micro-batch"),
+            N_("windows in one pass at most: the same batch in smaller pieces"),
+            *_numbers(N_("as many as fit"), 1, 2, 4, 8, 16, 32),
+        ),
+        Choice(
+            "gradient_accumulation_steps",
+            N_("accumulation"),
+            N_("batches added up before a step"),
+            *_numbers(recipe, 1, 2, 4, 8, 16),
+        ),
+        Choice(
+            "num_worker_threads",
+            N_("loader threads"),
+            N_("threads that prepare batches while the model computes; 0: none"),
+            (0, 1, 2, 3, 4),
+        ),
+        Choice(
+            "prefetch_buffer_size",
+            N_("batches ahead"),
+            N_("how many batches those threads prepare ahead"),
+            (1, 2, 3, 4, 8, 16),
+        ),
+        Choice(
+            "data_chunk_size",
+            N_("chunk of text"),
+            N_("what one read of a small text takes and keeps; 0: only what is asked for"),
+            (0, 4, 16, 32, 64, 256),
+            unit="KB",
+        ),
+        Choice(
+            "max_cached_chunks",
+            N_("chunks kept"),
+            N_("chunks of text in memory at most"),
+            (0, 1, 16, 64, 256, 1024),
+        ),
+        Choice(
+            "cpu_affinity",
+            N_("processors"),
+            N_("auto: one of each physical core; others in h2q.toml, such as 0-3,6 (Linux)"),
+            ("", "auto"),
+            (N_("all"), N_("auto")),
+        ),
+        Choice(
+            "max_cpu_percent",
+            N_("share of processors"),
+            N_("what training takes of all processors at most, by pauses between steps"),
+            tuple(float(n) for n in range(10, 101, 10)),
+            unit="%",
+        ),
+        Choice(
+            "pause_on_battery",
+            N_("battery"),
+            N_("training waits for the mains below this; 0: never"),
+            (0, 10, 20, 30, 50, 80, 100),
+            unit="%",
+        ),
+        Choice(
+            "pause_above_c",
+            N_("temperature"),
+            N_("training waits above this until the processor has cooled; 0: never"),
+            (0, 70, 75, 80, 85, 90, 95, 100),
+            unit="°C",
+        ),
+        Choice(
+            "unload_ollama",
+            N_("free Ollama's memory"),
+            N_("Ollama is asked to free the models it holds before a training begins"),
+            (True, False),
+            (N_("yes"), N_("no")),
+        ),
+        Choice(
+            "update_interval",
+            N_("records every"),
+            N_("seconds between two records of memory and two states of the status files"),
+            (0.5, 1.0, 2.0, 5.0, 10.0, 30.0),
+            unit="s",
+        ),
+        Choice(
+            "resource_check_interval",
+            N_("looks every"),
+            N_(
+                "seconds between two looks at the limit of the system, other programs, battery and temperature"
+            ),
+            (0.5, 1.0, 2.0, 5.0, 10.0, 30.0),
+            unit="s",
+        ),
+    )
+
+
 CHOICES: tuple[Choice, ...] = (
     Choice(
         "language",
@@ -93,6 +206,7 @@ CHOICES: tuple[Choice, ...] = (
         _half_gigabytes(),
         unit="GB",
     ),
+    *_training(),
     Choice(
         "review",
         N_("review"),
