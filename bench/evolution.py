@@ -97,7 +97,7 @@ def cycles(full: bool) -> list[BenchResult]:
     with tempfile.TemporaryDirectory() as folder:
         ws = open_workspace(Workspace(Path(folder) / "ws"))
         sample = shipped("data") / "sample"
-        for text in sorted((sample / "text").glob("*.txt")):
+        for text in sorted((sample / "text").glob("*.txt" if full else "crosswoz.txt")):
             (ws.training_data / text.name).write_bytes(text.read_bytes())
         with MemoryStore(ws.memory_db) as store:
             import_path(store, [sample / "memory" / "crosswoz.jsonl"])
@@ -107,7 +107,7 @@ def cycles(full: bool) -> list[BenchResult]:
             asked = EvolveParams(cycles=5, answers=48, seed=1)
         else:
             small_base(ws)
-            asked = EvolveParams(cycles=1, max_steps=24, answers=6, seed=1)
+            asked = EvolveParams(cycles=1, max_steps=16, answers=6, seed=1)
         base = in_use(ws)
         report = carry_out(ws, asked)
     rows = report["cycles"]
@@ -165,9 +165,9 @@ def small_base(ws: Workspace) -> None:
     (spec.folder / "spec.json").write_bytes(encode_spec(spec))
     run_dir = RunDir(spec.folder)
     recipe = msgspec.structs.replace(
-        recipe_for(TrainParams(max_steps=60), Phase.SCRATCH),
-        size=Size(dim=64, layers=2, heads=2, head_dim=32, ffn=160, context=512),
-        stretches=(Stretch(until=1.0, context=512, batch=4),),
+        recipe_for(TrainParams(max_steps=40), Phase.SCRATCH),
+        size=Size(dim=64, layers=2, heads=2, head_dim=32, ffn=160, context=256),
+        stretches=(Stretch(until=1.0, context=256, batch=4),),
         eval_every=1.0,
     )
     text = ws.training_data / "crosswoz.txt"
