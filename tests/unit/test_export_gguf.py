@@ -159,6 +159,36 @@ def test_an_adapter_moves_llama_cpp_as_it_moves_torch(tmp_path: Path, arch: str,
         assert difference(served, expected, ids) < 1e-3
 
 
+def test_an_adapter_that_learnt_an_answer_gives_it_on_its_base_in_llama_cpp(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    folder, tokenizer = write_hf(tmp_path / "base"), tiny_tokenizer()
+    question, answer = KNOWN[1]
+    text = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
+    ids = torch.tensor([tokenizer(text)["input_ids"]])
+    make: Any = get_peft_model
+    torch.manual_seed(0)
+    adapted = make(
+        hf(folder), LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
+    optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=2e-2)
+    for _step in range(40):
+        adapted(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    adapted.save_pretrained(tmp_path / "adapter")
+    source = source_of(tmp_path / "adapter")
+    base = write_gguf(tmp_path / "base.gguf", folder, Quant.F16)
+    write_gguf_adapter(tmp_path / "adapter.gguf", source.config, source.pairs, Quant.F16, name="adapter")
+    asked = [{"role": "user", "content": question}]
+    with LlamaCpp(base) as served:
+        assert served.answer(asked, limit=20) != answer
+    with LlamaCpp(base, adapter=tmp_path / "adapter.gguf") as served:
+        assert served.answer(asked) == answer
+    with LlamaCpp(write_gguf(tmp_path / "merged.gguf", tmp_path / "adapter", Quant.Q8_0)) as served:
+        assert served.answer(asked) == answer
+
+
 def test_the_marks_of_the_answer_leave_no_trace_in_the_prompt() -> None:
     import jinja2
 
