@@ -24,7 +24,7 @@ from engine.training.lora_fit import fit
 from engine.training.native import TrainingDataset
 from engine.training.settings import Phase, recipe_for
 from engine.validation.report import ValidationReport
-from engine.validation.validate import validate
+from engine.validation.validate import loss_on, validate
 
 Finish = Callable[..., Outcome]
 """`engine.pipeline.finish`."""
@@ -154,17 +154,7 @@ def _from_files(ctx: RunContext, params: TrainParams, course: Course, base: Base
     _train(ctx, params, course, base, data)
     assert course.base is not None and course.new is not None
     with ctx.stage("validate", course.next_stage(), course.stages) as stage:
-        found = validate(
-            ctx,
-            data.held_out,
-            base=course.base,
-            new=course.new,
-            window_id=0,
-            look=1,
-            dated=False,
-            texts={},
-            older=data.held_out,
-        ).forgetting
+        found = loss_on(ctx.workspace, data.held_out, course.base, course.new)
         course.held_out = found
         if found is not None:
             stage.detail = _(

@@ -28,10 +28,11 @@ from engine.training.cgroup import backed
 from engine.training.checkpoint import Checkpoint
 from engine.training.conversations import read_dataset
 from engine.training.devices import Device, choose_device
+from engine.training.footprint import Footprint
 from engine.training.loop import train
 from engine.training.lora_data import LoraBatches, LoraWindows, render_windows
 from engine.training.lora_fit import Fit, fit
-from engine.training.lora_job import LoraJob
+from engine.training.lora_job import EVAL_LENGTH, EVAL_ROOM, LoraJob, general_windows
 from engine.training.lora_model import AdapterModel
 from engine.training.native import TrainingDataset, merge
 from engine.training.phase import find_resume, memory_budget, start
@@ -41,7 +42,6 @@ from engine.training.settings import Recipe, Stretch
 from engine.training.text_files import file_sha256, languages_of
 
 if TYPE_CHECKING:
-    from engine.models.chat_format import ChatFormat
     from engine.runs.context import RunContext
 
 
@@ -54,8 +54,11 @@ class _Prepared:
 
     device: Device
     how: Fit
-    chat: ChatFormat
     data: LoraWindows
+    general: list[tuple[list[int], int]]
+    """Windows of the general set with the bytes that are predicted."""
+    pad: int
+    """Id that fills rows up."""
     data_sha256: str
     recipe: Recipe
 
@@ -79,7 +82,9 @@ def train_lora(
     """
     budget = memory_budget(ctx, recipe)
     resumed = find_resume(ctx, recipe, resume)
-    found = _prepare(ctx, recipe, base, dataset, budget, resumed)
+    found = _prepare(ctx, recipe, base, dataset, general, budget, resumed)
+    # A tokenizer of 150,000 words takes 240 MB, and all that it is needed for is done.
+    Footprint(found.device.name).drop_caches()
     recipe, how = found.recipe, found.how
     model = load_base(base, how.dtype, four_bit=how.four_bit, device=found.device.name)
     peft = (
@@ -94,13 +99,11 @@ def train_lora(
         )
     )
     pass_tokens = resumed.state.tokens_per_pass if resumed is not None else how.context
-    tokenizer = found.chat.tokenizer
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
     job = start(
         ctx,
         recipe,
         learner,
-        LoraBatches(found.data, recipe, pass_tokens, pad),
+        LoraBatches(found.data, recipe, pass_tokens, found.pad),
         general=general,
         data_sha256=found.data_sha256,
         pass_tokens=pass_tokens,
@@ -110,7 +113,7 @@ def train_lora(
         kind=LoraJob,
     )
     assert isinstance(job, LoraJob)
-    job.chat = found.chat
+    job.windows = found.general
     if how.recompute and resumed is None:
         job.state.recompute = learner.recompute = True
     with backed(ctx, budget):
@@ -130,9 +133,15 @@ def train_lora(
         languages=languages_of([dataset.path]),
         train_bytes=job.state.tokens + (old.train_bytes if old is not None else 0),
         loss=job.state.loss,
-        lineage=merge(old.lineage if old is not None else Lineage(), dataset.lineage, {}, recipe.digest()),
+        lineage=merge(learnt_by(base), dataset.lineage, {}, recipe.digest()),
     )
     return save_adapter(out, peft, card, partial(_write_gguf, base, card.name) if base.is_gguf else None)
+
+
+def learnt_by(base: Base) -> Lineage:
+    """What the base, or the adapter that is continued, was trained on; nothing where no card tells of it."""
+    card = adapter_card(base.adapter or base.path)
+    return card.lineage if card is not None else Lineage()
 
 
 def _write_gguf(base: Base, name: str, folder: Path) -> None:
@@ -149,6 +158,7 @@ def _prepare(
     recipe: Recipe,
     base: Base,
     dataset: TrainingDataset,
+    general: Sequence[Path],
     budget: Budget,
     resumed: Checkpoint | None,
 ) -> _Prepared:
@@ -183,7 +193,7 @@ def _prepare(
     chat = load_chat_format(base)
     if chat.own_template:
         ctx.log(_("the model has no chat template: a plain one stands in"), "warning")
-    repeats = replayed(ctx, dataset.path, learnt.lineage.conversations if learnt is not None else ())
+    repeats = replayed(ctx, dataset.path, learnt_by(base).conversations)
     data = render_windows(read_dataset(dataset.path), chat, how.context, repeats)
     ctx.log(
         _("{count} windows with {trained} tokens of answers to learn, {cut} bytes beyond the context").format(
@@ -197,12 +207,14 @@ def _prepare(
             ),
             "warning",
         )
+    tokenizer = chat.tokenizer
     stretch = Stretch(until=1.0, context=how.context, batch=recipe.stretches[-1].batch)
     return _Prepared(
         device=replace(device, bf16=how.dtype is torch.bfloat16),
         how=how,
-        chat=chat,
         data=data,
+        general=general_windows(chat, general, min(how.context, EVAL_LENGTH), EVAL_ROOM * recipe.eval_bytes),
+        pad=next((id_ for id_ in (tokenizer.pad_token_id, tokenizer.eos_token_id) if id_ is not None), 0),
         data_sha256=_digest(digests, how),
         recipe=msgspec.structs.replace(recipe, stretches=(stretch,)),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,14 +22,16 @@ if TYPE_CHECKING:
 
 EVAL_ROOM = 4
 """Times the bytes of an evaluation that are made into tokens: the last one takes as many."""
+EVAL_LENGTH = 256
+"""Tokens of a window of the general set."""
 
 
 @dataclass
 class LoraJob(Job):
     """What the loop works with in `lora`. Its steps depend on the number of the draw, the adapter and nothing else."""
 
-    chat: ChatFormat | None = None
-    """The tokenizer of the base; None: nothing is evaluated."""
+    windows: list[tuple[list[int], int]] = field(default_factory=list)
+    """Of the general set; empty: nothing is evaluated."""
 
     @property
     def unit(self) -> str:
@@ -49,12 +52,12 @@ class LoraJob(Job):
     @torch.no_grad()
     def evaluate(self, limit: int) -> float | None:
         """Mean loss on about `limit` bytes of the general set, nats per byte; None without one."""
-        if self.chat is None or not self.general:
+        if not self.windows:
             return None
         assert isinstance(self.model, AdapterModel)
         self.model.eval()
         total = size = 0.0
-        for ids, scored in self._general:
+        for ids, scored in self.windows:
             if size >= limit:
                 break
             tokens = torch.tensor([ids], device=self.device.name)
@@ -64,24 +67,26 @@ class LoraJob(Job):
         self.model.train()
         return total / size if size and math.isfinite(total) else None
 
-    @cached_property
-    def _general(self) -> list[tuple[list[int], int]]:
-        """Windows of the general set, a piece of each text in turn: ids, and the bytes that are predicted."""
-        assert self.chat is not None
-        length = min(self.model.config.context, 256)
-        share = EVAL_ROOM * self.recipe.eval_bytes // max(1, len(self.general))
-        columns: list[list[tuple[list[int], int]]] = []
-        for file in self.general:
-            tail = general_tail(file)
-            text = tail.read(0, min(len(tail), share)).decode("utf-8", "ignore")
-            ids = self.chat.encode(text)
-            windows = [ids[at : at + length] for at in range(0, len(ids), length)]
-            columns.append(
-                [
-                    (window, max(1, len(self.chat.decode(window[1:]).encode("utf-8", "ignore"))))
-                    for window in windows
-                    if len(window) > 1
-                ]
-            )
-        longest = max((len(column) for column in columns), default=0)
-        return [column[row] for row in range(longest) for column in columns if row < len(column)]
+
+def general_windows(
+    chat: ChatFormat, files: Sequence[Path], length: int, limit: int
+) -> list[tuple[list[int], int]]:
+    """Windows of the general set, a piece of each text in turn: ids, and the bytes that are predicted.
+
+    About `limit` bytes of the texts' tails; the tokenizer is not needed any more after that.
+    """
+    columns: list[list[tuple[list[int], int]]] = []
+    for file in files:
+        tail = general_tail(file)
+        text = tail.read(0, min(len(tail), limit // max(1, len(files)))).decode("utf-8", "ignore")
+        ids = chat.encode(text)
+        windows = [ids[at : at + length] for at in range(0, len(ids), length)]
+        columns.append(
+            [
+                (window, max(1, len(chat.decode(window[1:]).encode("utf-8", "ignore"))))
+                for window in windows
+                if len(window) > 1
+            ]
+        )
+    longest = max((len(column) for column in columns), default=0)
+    return [column[row] for row in range(longest) for column in columns if row < len(column)]

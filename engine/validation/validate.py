@@ -235,6 +235,12 @@ def _older_scores(base: Subject, new: Subject, older: Sequence[HeldOutLike], con
     return _case_scores(cases, base.score_cases(cases), new.score_cases(new_read))
 
 
+def loss_on(ws: Workspace, held: Sequence[HeldOutLike], base: Path, new: Path) -> Forgetting | None:
+    """The loss of both models on `held`, without a verdict; None when no answer is among it. Raises BadInput."""
+    first, second = load_subjects(ws, base, new)
+    return _forgetting(_older_scores(first, second, held, min(first.context, second.context)))
+
+
 def _forgetting(scores: Sequence[CaseScore]) -> Forgetting | None:
     if not scores:
         return None
