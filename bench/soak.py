@@ -34,6 +34,8 @@ APP_GROWTH_MB, RUN_GROWTH_MB, DESCRIPTORS, JOURNAL = 64.0, 20.0, 2.0, 8192.0
 KEPT = 6.0
 """Checkpoints of a phase: two newest, the best, the one to return to, and one of an hour, before one is removed."""
 TICK_S = 0.5
+STUCK_S = 300.0
+"""Without a step of a run, or an answer of the app, on a machine that may be busy with other things."""
 
 
 @dataclass
@@ -121,7 +123,7 @@ class Soak:
         )
         resumed, self.resume = self.resume, None
         run = start(self.ws, params)
-        watched, began = Watched(run.process.pid), time.monotonic()
+        watched, began, since = Watched(run.process.pid), time.monotonic(), time.time()
         fate = self.chance.choice(["end", "kill", "kill", "stop", "pause"])
         strikes = began + self.chance.uniform(0.3, 1.0) * seconds
         done = False
@@ -133,9 +135,15 @@ class Soak:
             if not done and run.steps() and time.monotonic() > strikes:
                 done = True
                 self._strike(run, fate)
-            if time.monotonic() - began > seconds + 300:
-                self.tally.failures.append(f"{run.run.run_id} hangs")
+            last = run.steps()[-1][0] if run.steps() else since
+            if time.time() - last > STUCK_S:
+                self.tally.failures.append(f"{run.run.run_id} takes no step any more")
                 run.process.kill()
+                break
+            if time.monotonic() - began > 2 * seconds and not done:
+                # A busy machine: the others must have their turn.
+                done = True
+                self._strike(run, "stop")
         run.process.wait()
         run.poll()
         self._note(run, watched, time.monotonic() - began, resumed)
@@ -185,8 +193,10 @@ class Soak:
         with OnTerminal(APP, self.environment) as terminal:
             terminal.read(120, until=b"Train")
             os.write(terminal.master, b"q")
-            terminal.read(20, until=None)
-            code = terminal.process.poll()
+            code, until = None, time.monotonic() + STUCK_S
+            while code is None and time.monotonic() < until:
+                terminal.read(TICK_S, until=None)
+                code = terminal.process.poll()
         self.tally.opened += 1
         app.look()
         if code != 0:
