@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -69,13 +70,15 @@ def _trained() -> str:
 
 def tiny_tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerFast:
     """Byte-level BPE of about 400 words with Qwen's pre-tokenizer and three control tokens."""
-    return PreTrainedTokenizerFast(
+    make: Any = PreTrainedTokenizerFast
+    wrapped: PreTrainedTokenizerFast = make(
         tokenizer_object=Tokenizer.from_str(_trained()),
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         additional_special_tokens=["<|im_start|>"],
         chat_template=template,
     )
+    return wrapped
 
 
 def write_hf(
@@ -109,7 +112,7 @@ def write_hf(
         initializer_range=0.08,
         dtype=dtype,
     )
-    model = Qwen3ForCausalLM(config)
+    model: Any = Qwen3ForCausalLM(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for step in range(steps):
         question, answer = KNOWN[step % len(KNOWN)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,7 +38,7 @@ def test_ids_and_mask_are_those_of_the_template_itself() -> None:
     tokenizer = tiny_tokenizer(GENERATION)
     talk = turns("What is your name?", "我叫小明。", "Thank you", "You are welcome", system="Be kind.")
     found = ChatFormat(tokenizer).render(talk)
-    theirs = tokenizer.apply_chat_template(
+    theirs: Any = tokenizer.apply_chat_template(
         [{"role": one.role, "content": one.content} for one in talk],
         tokenize=True,
         return_dict=True,
@@ -99,7 +101,8 @@ def test_a_template_that_strips_contents_gets_them_stripped() -> None:
     tokenizer = tiny_tokenizer(STRIPPING)
     found = ChatFormat(tokenizer).render(turns("  tea?  ", "  Water. \n"))
     asked = [{"role": "user", "content": "  tea?  "}, {"role": "assistant", "content": "  Water. \n"}]
-    assert found.ids == tokenizer.apply_chat_template(asked, tokenize=True, return_dict=True)["input_ids"]
+    theirs: Any = tokenizer.apply_chat_template(asked, tokenize=True, return_dict=True)
+    assert found.ids == theirs["input_ids"]
 
 
 def test_a_template_that_repeats_what_was_said_is_refused() -> None:

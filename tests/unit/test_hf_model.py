@@ -19,6 +19,7 @@ from engine.models.card import Lineage, ModelCard
 from engine.models.hf_load import load_base, new_adapter, save_adapter
 from engine.models.registry import find_model, list_models, new_name
 from engine.models.removal import remove_model
+from engine.models.template import ChatMessage as Said
 from engine.paths import Workspace
 from engine.training.settings import AdapterSettings
 from engine.validation.promotion import promote, rollback
@@ -150,9 +151,7 @@ class Held:
     conversation, cluster = "x", "y"
 
     @property
-    def messages(self) -> list[object]:
-        from engine.models.template import ChatMessage as Said
-
+    def messages(self) -> list[Said]:
         return [
             Said(role="user", content="What is your name?"),
             Said(role="assistant", content="My name is Tom."),

@@ -44,7 +44,9 @@ DAY = 86_400.0
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
     monkeypatch.setattr("engine.validation.answers.QUESTIONS", 1)
-    monkeypatch.setattr("engine.validation.validate.shipped_texts", lambda: {"en": b"Boil it in some water. " * 300})
+    monkeypatch.setattr(
+        "engine.validation.validate.shipped_texts", lambda: {"en": b"Boil it in some water. " * 300}
+    )
 
 
 @pytest.fixture(scope="module")

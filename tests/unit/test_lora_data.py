@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import msgspec
 import pytest
@@ -65,7 +66,8 @@ def learner() -> AdapterModel:
         head_dim=16,
         max_position_embeddings=256,
     )
-    base = AutoModelForCausalLM.from_config(config)
+    make: Any = AutoModelForCausalLM
+    base = make.from_config(config)
     base.requires_grad_(False)
     lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", init_lora_weights=False)
     return AdapterModel(get_peft_model(base, lora), 128)
@@ -76,7 +78,7 @@ def gradients(model: AdapterModel, batch: Batch) -> tuple[float, dict[str, torch
     total = 0.0
     for part in batch.passes:
         losses = model.losses(part.ids, part.targets, part.weights != 0, part.positions)
-        (losses * part.weights).sum().backward()
+        torch.autograd.backward((losses * part.weights).sum())
         total += float((losses.detach() * part.counted).sum())
     return total, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
