@@ -31,9 +31,7 @@ HELD = "灯塔的看守人每天傍晚都在日志里写上一行字，无论那
 
 
 def turns(*texts: str) -> list[ChatMessage]:
-    return [
-        ChatMessage(role="ua"[i % 2] == "u" and "user" or "assistant", content=t) for i, t in enumerate(texts)
-    ]
+    return [ChatMessage(role="assistant" if n % 2 else "user", content=text) for n, text in enumerate(texts)]
 
 
 def row(id_: str, *texts: str) -> DatasetRow:
@@ -62,12 +60,8 @@ def test_chinese_and_english_are_cut_at_sentence_ends(text: str) -> None:
     parts = sentences(text)
     assert len(parts) >= 3 and all(part.strip()[-1] in "。！？." for part in parts)
     first, second = halves(text) or ("", "")
-    assert (
-        first
-        and second
-        and first + second == text.replace(" It", "It").replace(" Nobody", "Nobody")
-        or " " in text
-    )
+    assert first and second and text.startswith(first) and text.endswith(second)
+    assert len(first) + len(second) >= len(text) - 1
     assert all(len(piece.encode()) <= 60 or len(sentences(piece)) == 1 for piece in passages(text, 60))
 
 
