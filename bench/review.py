@@ -181,7 +181,7 @@ def _type(
 ) -> tuple[list[Verdict], list[Verdict]]:
     with ReviewStore(ws.memory_db, readonly=True) as store:
         model = Model(store.ids())
-    made = strokes(count, random.Random(seed))
+    made = strokes(count, random.Random(seed), leaving=False)
     for stroke in made:
         model.take(stroke)
     with OnTerminal(OURS, {"H2Q_DATA_DIR": str(ws.root)}) as terminal:
@@ -189,10 +189,7 @@ def _type(
         os.write(terminal.master, b"2")
         for place in range(0, count, at_once):
             for stroke in made[place : place + at_once]:
-                # esc and the letter behind it would be one key with alt for the terminal's reader.
                 os.write(terminal.master, stroke.encode())
-                if stroke.endswith("\x1b"):
-                    terminal.read(0.15, until=None)
             terminal.read(pause, until=None)
         os.write(terminal.master, b"q")
         terminal.read(120, until=None)

@@ -16,14 +16,15 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def strokes(count: int, chance: random.Random, *, going_back: bool = True) -> list[str]:
-    """`count` strokes, each a key, or `x` with its reason (a digit, enter, or words of the person's own)."""
-    kinds = "aaaxxx j" + ("kuUv" if going_back else "")
+def strokes(count: int, chance: random.Random, *, leaving: bool = True) -> list[str]:
+    """`count` strokes, each a key, or `x` with its reason (a digit, enter, or words of the person's own). With
+    `leaving` some reasons are left with esc, which a terminal does not always tell from alt when keys are quick."""
+    kinds = "aaaxxx jkuUv"
     made = []
     for _ in range(count):
         kind = chance.choice(kinds)
         if kind == "x":
-            kind += chance.choice(["1", "2", "3", "4", "5", "\r", "ab 6\r", "\x1b"])
+            kind += chance.choice(["1", "2", "3", "4", "5", "\r", "ab 6\r"] + ["\x1b"] * leaving)
         elif kind == "v":
             kind += "j" * chance.randint(1, 3) + chance.choice(["a", "x3"])
         made.append(kind)
