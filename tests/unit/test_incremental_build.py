@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from engine.config import Settings
 from engine.corpus import split
 from engine.corpus.assessing import assess_each
 from engine.corpus.build import build_corpus
+from engine.corpus.filters.near import Pair
+from engine.corpus.items import Item
+from engine.corpus.ledger import LedgerRow
 from engine.corpus.messages import prepared
 from engine.corpus.overlap import assert_no_overlap
 from engine.corpus.review import ReviewStore
@@ -312,3 +315,21 @@ def test_an_edit_goes_over_to_the_longer_form_where_the_turn_is_the_same(tmp_pat
         review.undo()
         review.undo()
         assert review.detail("long").turns[0].text == texts[0]
+
+
+def test_rows_of_the_semantic_stage_follow_what_is_new(tmp_path: Path) -> None:
+    def alike(store: object, items: Sequence[Item], decided: object) -> list[Pair]:
+        leader = max(item.id for item in items)
+        for item in items:
+            row = LedgerRow(
+                conversation=item.id, stage="semantic", action="group", reason="alike", twin=leader
+            )
+            item.rows.append(row)
+        return []
+
+    with memory(tmp_path, [distinct(n) for n in range(3)]) as store:
+        for leader in ("c00002", "c00009"):
+            build_corpus(store, Settings(), by_meaning=alike)
+            twins = {twin for (twin,) in store.connection.execute("SELECT twin FROM ledger")}
+            assert twins == {leader}
+            store.add([distinct(9)], "test", "test")
