@@ -11,7 +11,9 @@ from tui.commands import common
 def register(app: typer.Typer) -> None:
     """Adds `evolve`."""
 
-    @app.command(help=_("Evolve: let the model in use learn from new material; keep what is shown to be better."))
+    @app.command(
+        help=_("Evolve: let the model in use learn from new material; keep what is shown to be better.")
+    )
     def evolve(
         cycles: int = typer.Option(3, "--cycles", min=1, help=_("Candidates to train and judge.")),
         max_steps: int = typer.Option(
@@ -25,7 +27,10 @@ def register(app: typer.Typer) -> None:
             0.7, "--real-share", help=_("Share of real data in each dataset and batch; 0.5 at least.")
         ),
         answers: int = typer.Option(
-            24, "--answers", min=0, help=_("Questions that the model in use answers for each cycle's material.")
+            24,
+            "--answers",
+            min=0,
+            help=_("Questions that the model in use answers for each cycle's material."),
         ),
         min_corpus: int = typer.Option(
             50, "--min-corpus", min=1, help=_("Accepted pairs below which the run is skipped (exit code 3).")
