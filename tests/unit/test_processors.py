@@ -63,7 +63,10 @@ def test_systems_without_affinity_say_so(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @given(
-    cpu=st.floats(0, 1e4), wall=st.floats(0, 1e4), processors=st.integers(1, 64), percent=st.floats(1, 100)
+    cpu=st.just(0.0) | st.floats(1e-6, 1e4),
+    wall=st.floats(0, 1e4),
+    processors=st.integers(1, 64),
+    percent=st.floats(1, 100),
 )
 def test_after_the_pause_the_share_is_what_was_set(
     cpu: float, wall: float, processors: int, percent: float

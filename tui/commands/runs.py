@@ -98,7 +98,7 @@ def register(app: typer.Typer) -> None:
     def checkpoint(run_id: str = typer.Argument("latest", metavar="ID")) -> None:
         _send(run_id, "checkpoint", timeout=60.0)
 
-    @runs.command("set", help=_("Change a running training: lr=0.01 or max_steps=500."))
+    @runs.command("set", help=_("Change a running training: lr=0.01, max_steps=500 or max_memory_gb=1.5."))
     def set_(
         run_id: str = typer.Argument(metavar="ID"),
         assignments: list[str] = typer.Argument(metavar="NAME=VALUE..."),  # noqa: B008
@@ -108,7 +108,9 @@ def register(app: typer.Typer) -> None:
         for assignment in assignments:
             if not is_assignment(assignment):
                 raise UsageProblem(
-                    _("lr=NUMBER or max_steps=NUMBER is needed, not {value}").format(value=assignment),
+                    _("lr=, max_steps= or max_memory_gb= with a number is needed, not {value}").format(
+                        value=assignment
+                    ),
                     mend="h2q-tui runs set latest lr=0.01",
                 )
         for assignment in assignments:
@@ -116,13 +118,13 @@ def register(app: typer.Typer) -> None:
 
 
 def is_assignment(text: str) -> bool:
-    """Whether `text` is `lr=` or `max_steps=` with a number above zero."""
+    """Whether `text` is `lr=`, `max_steps=` or `max_memory_gb=` with a number above zero."""
     name, _equals, value = text.partition("=")
     try:
         number = int(value) if name == "max_steps" else float(value)
     except ValueError:
         return False
-    return name in ("lr", "max_steps") and 0 < number < float("inf")
+    return name in ("lr", "max_steps", "max_memory_gb") and 0 < number < float("inf")
 
 
 def _find(run_id: str) -> RunDir:
