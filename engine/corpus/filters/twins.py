@@ -57,6 +57,11 @@ def _within(one: str, other: str, most: int) -> bool:
     """Whether the Levenshtein distance is at most `most` (banded, Ukkonen 1985)."""
     if abs(len(one) - len(other)) > most:
         return False
+    # What both begin and end with takes no edit.
+    start = _common(one, other)
+    one, other = one[start:], other[start:]
+    end = _common(one[::-1], other[::-1])
+    one, other = one[: len(one) - end], other[: len(other) - end]
     far = most + 1
     row = [min(column, far) for column in range(len(other) + 1)]
     for line, character in enumerate(one, 1):
@@ -74,3 +79,9 @@ def _within(one: str, other: str, most: int) -> bool:
             return False
         row = new
     return row[len(other)] <= most
+
+
+def _common(one: str, other: str) -> int:
+    """Characters that two texts begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (here, there) in pairs if here != there), min(len(one), len(other)))
