@@ -98,16 +98,19 @@ def cycles(full: bool) -> list[BenchResult]:
         ws = open_workspace(Workspace(Path(folder) / "ws"))
         sample = shipped("data") / "sample"
         for text in sorted((sample / "text").glob("*.txt" if full else "crosswoz.txt")):
-            (ws.training_data / text.name).write_bytes(text.read_bytes())
+            (ws.training_data / text.name).write_bytes(text.read_bytes()[: None if full else 60_000])
+        talks = (sample / "memory" / "crosswoz.jsonl").read_bytes().splitlines(keepends=True)
+        memory = Path(folder) / "crosswoz.jsonl"
+        memory.write_bytes(b"".join(talks if full else talks[:110]))
         with MemoryStore(ws.memory_db) as store:
-            import_path(store, [sample / "memory" / "crosswoz.jsonl"])
+            import_path(store, [memory])
         if full:
             carry_out(ws, TrainParams(mode=TrainMode.SCRATCH, max_steps=400))
             carry_out(ws, TrainParams(mode=TrainMode.NATIVE, max_steps=400))
             asked = EvolveParams(cycles=5, answers=48, seed=1)
         else:
             small_base(ws)
-            asked = EvolveParams(cycles=1, max_steps=16, answers=6, seed=1)
+            asked = EvolveParams(cycles=1, max_steps=10, answers=4, seed=1)
         base = in_use(ws)
         report = carry_out(ws, asked)
     rows = report["cycles"]
