@@ -27,6 +27,7 @@ from engine.validation.cases import cut_general
 from engine.validation.scores import Piece, nll_sums
 from tests.unit.out_of_memory import Failing
 from tests.unit.training_run import SIZE, events, new_run, text_file, tiny
+from tui.commands.runs import is_assignment
 
 
 @pytest.fixture(autouse=True)
@@ -179,6 +180,7 @@ def test_a_budget_is_set_while_a_run_trains_and_what_cannot_be_is_refused(
     monkeypatch.setattr(governor.Governor, "look", person)
     ctx = run(tmp_path, "set")
     assert [accepted for accepted, _text in answers] == [False, False, True]
+    assert is_assignment("max_memory_gb=3.5") and not is_assignment("max_memory_gb=none")
     (event,) = [event for event in events(ctx, Governor) if event.cause == "set"]
     assert (event.action, event.step, event.budget_mb) == ("limit", 2, 3584.0)
     assert any("3584" in line.text for line in ctx.view.log)
