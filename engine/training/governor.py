@@ -6,7 +6,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import TypeVar
 
 from engine.errors import RunFailed, UsageProblem
@@ -99,19 +98,19 @@ class Governor:
 
     def tried(
         self,
-        work: Callable[[], T],
+        work: Callable[..., T],
+        *arguments: object,
         again: Callable[[], None] | None = None,
-        *,
         less: Callable[[], bool] | None = None,
     ) -> T:
-        """What `work` gives; where memory cannot be had a remedy is taken, and it is done again after `again`.
+        """What `work(*arguments)` gives; where memory cannot be had a remedy is taken, and it is done once more.
 
         `work` must change nothing before it has all its memory. `less` makes it smaller by itself, True when that
-        was possible. Raises RunFailed when nothing helps.
+        was possible; `again` comes between two tries. Raises RunFailed when nothing helps.
         """
         while True:
             try:
-                return work()
+                return work(*arguments)
             except (MemoryError, RuntimeError) as problem:
                 if not out_of_memory(problem):
                     raise
@@ -122,8 +121,7 @@ class Governor:
 
     def evaluate(self, meter: Meter, limit: int) -> None:
         """`Meter.evaluate`, in smaller pieces where memory cannot be had."""
-
-        self.tried(partial(meter.evaluate, limit), less=self.evaluate_less)
+        self.tried(meter.evaluate, limit, less=self.evaluate_less)
 
     def evaluate_less(self) -> bool:
         """Evaluations in smaller pieces from here on; False when they are as small as they can be."""
@@ -144,7 +142,7 @@ class Governor:
             job.optimizer.zero_grad()
             tries[:] = [job.batches.draw(job.state.draw - 1, job.state.max_steps)]
 
-        return self.tried(gradients, other_passes)
+        return self.tried(gradients, again=other_passes)
 
     def _allocation_failed(self, smaller: bool) -> None:
         found = self._find(math.inf) or Remedy.STOP

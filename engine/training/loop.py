@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from engine.errors import Interrupted
 from engine.i18n import _
 from engine.training.checkpoint import LoopState
@@ -25,8 +23,9 @@ def train(job: Job) -> LoopState:
     """
     recipe, state = job.recipe, job.state
     governor = Governor(job)
+    tried = governor.tried  # whatever runs out of memory is done again with less
     governor.fit()
-    pace = governor.tried(partial(plan, job), less=governor.evaluate_less)
+    pace = tried(plan, job, less=governor.evaluate_less)
     meter = Meter(job, pace)
     saver = Saver(job, meter)
     recovery = Recovery(job, meter, saver)
@@ -38,21 +37,21 @@ def train(job: Job) -> LoopState:
     else:
         RandomStates.begin(recipe.seed)
         # What was chosen by measurement is kept from here on: a run that is killed computes on as it began.
-        recovery.saved(governor.tried(saver.save))
+        recovery.saved(tried(saver.save))
     while state.step < state.max_steps:
         if obey(job, saver) or governor.hold(saver):
             saver.save()
             raise Interrupted(_("stopped at step {step}; its checkpoint is kept").format(step=state.step))
 
-        batch = governor.tried(meter.draw)
+        batch = tried(meter.draw)
         loss = governor.accumulate(batch)
-        norm = float(governor.tried(partial(job.optimizer.grad_norm, recipe.clip)))
-        if governor.tried(partial(recovery.refuses, loss, norm)):
+        norm = float(tried(job.optimizer.grad_norm, recipe.clip))
+        if tried(recovery.refuses, loss, norm):
             # Nothing of the step has reached weights or optimizer; the next batch is another one.
             continue
 
         factor = recovery.factor * lr_factor(recipe.schedule, state.step, state.max_steps, recipe.warmup)
-        lr = governor.tried(partial(job.optimizer.step, factor, momentum(state.step)))
+        lr = tried(job.optimizer.step, factor, momentum(state.step))
         job.optimizer.zero_grad()
         state.loss = loss
         state.step, state.tokens = state.step + 1, state.tokens + batch.tokens
@@ -66,5 +65,5 @@ def train(job: Job) -> LoopState:
             governor.evaluate(meter, recipe.eval_bytes * (4 if last else 1))
         if last or meter.epoch >= state.epoch + 1:
             meter.epoch_done(lr)
-        recovery.saved(governor.tried(partial(saver.keep, last=last)))
+        recovery.saved(tried(saver.keep, last))
     return state

@@ -51,7 +51,7 @@ class Saver:
     def due(self) -> bool:
         return self._writing is None and time.monotonic() - self._tried >= self.job.recipe.checkpoint_every_s
 
-    def keep(self, *, last: bool = False) -> Path | None:
+    def keep(self, last: bool = False) -> Path | None:
         """After each step: begins one when it is due, and gives the path of one that has come to the disk since.
 
         `last` waits for it. Raises Interrupted as `save` does.

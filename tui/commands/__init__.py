@@ -31,7 +31,6 @@ GROUPS: tuple[Callable[[typer.Typer], None], ...] = (
     workspace.register,
     memory.register,
     corpus.register,
-    corpus.register,
     train.register,
     evolve.register,
     validate.register,
