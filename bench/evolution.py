@@ -193,7 +193,7 @@ def carry_out(ws: Workspace, params: TrainParams | EvolveParams) -> dict[str, An
 
 BENCHMARKS = (
     Benchmark(
-        "evolution.cycles", "cycles on the shipped sample: share of real data, overlap, time", cycles, 40
+        "evolution.cycles", "cycles on the shipped sample: share of real data, overlap, time", cycles, 60
     ),
     Benchmark("evolution.luck", "candidates without merit, judged again and again", false_promotions, 15),
 )
