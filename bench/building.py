@@ -137,10 +137,13 @@ class _Peak:
         self._watcher.join()
 
     def _watch(self) -> None:
-        own = psutil.Process()
+        own, children, looked = psutil.Process(), list[psutil.Process](), 0.0
         while not self._ended.wait(0.05):
+            # Looking for children reads of every process of the machine: seldom, or it is what is measured.
+            if time.monotonic() - looked > 1.0:
+                children, looked = own.children(recursive=True), time.monotonic()
             held = own.memory_info().rss
-            for child in own.children(recursive=True):
+            for child in children:
                 with suppress(psutil.Error):
                     held += child.memory_info().rss
             self.megabytes = max(self.megabytes, held / 1024**2)
