@@ -17,6 +17,7 @@ import msgspec
 
 from engine.config import load_settings
 from engine.corpus import build, dataset, split
+from engine.corpus.dataset import HeldOut
 from engine.corpus.funnel import pair_counts
 from engine.corpus.semantic import by_meaning
 from engine.errors import NotEnoughData
@@ -67,7 +68,7 @@ class Course:
     lineage: Lineage = field(default_factory=Lineage)
     replayed: int = 0
     """Conversations of the dataset that the base has learnt already."""
-    older: Sequence[dataset.HeldOut] = ()
+    older: Sequence[HeldOut] = ()
     """A sample of them, to see what is forgotten."""
     held_out: Forgetting | None = None
 

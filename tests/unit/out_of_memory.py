@@ -7,14 +7,14 @@ from typing import Any
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class Failing(TorchDispatchMode):
+class Failing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Raises MemoryError at allocation number `at` (from 0) of what runs under it; counts them in `count`.
 
     What changes a tensor in place or looks at one takes no memory and never fails.
     """
 
     def __init__(self, at: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.at, self.count = at, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
