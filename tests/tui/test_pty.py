@@ -17,7 +17,7 @@ from tests.tui.live_run import LiveRun, live_run
 from tests.tui.terminal import terminal
 
 SHOWN = b"keys"
-WATCHED_S = 30.0
+WATCHED_S = 15.0
 STEPS_PER_S = 5
 
 
