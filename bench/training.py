@@ -27,7 +27,7 @@ from engine.training.devices import Device, choose_device
 from engine.training.optim import Optimizer
 from engine.training.schedule import lr_factor, momentum
 from engine.training.scratch import config_of
-from engine.training.settings import Phase, Recipe, Size, recipe_for
+from engine.training.settings import Phase, Recipe, Size, Stretch, recipe_for
 from engine.training.stream import TextStream, general_windows
 
 CONTEXT, BATCH, STEPS = 64, 12, 2000
@@ -42,7 +42,7 @@ SHORT_TOKENS_TARGET = 4.0
 """A baseline that stops early has wasted less of its bytes on the last hundredths of its loss."""
 QUALITY_LOSS = 1.50
 """Nats per byte to reach with the "quality" recipe in the time of two baseline runs."""
-QUALITY_CONTEXT, QUALITY_BATCH = 128, 16
+QUALITY_CONTEXT, QUALITY_BATCH = 128, 12
 SHORT_S = 12.0
 """Seconds of the "quality" recipe in a short benchmark, whose figure says only that it learns."""
 
@@ -153,8 +153,8 @@ def quality(full: bool) -> list[BenchResult]:
     device = choose_device(256)
     seconds = 2 * baseline.seconds if full else SHORT_S
     recipe = _recipe("quality", QUALITY_CONTEXT, QUALITY_BATCH)
-    pace = train(recipe, 6, device, validated=False).seconds / 6
-    steps = max(5, round(0.98 * seconds / pace))
+    begun, paced = (train(recipe, steps, device, validated=False).seconds for steps in (5, 25))
+    steps = max(5, round(0.97 * seconds * 20 / max(1e-3, paced - begun)))
     ours = train(recipe, steps, device)
     return [
         compare(
@@ -189,7 +189,8 @@ def train_ours(steps: int, device: Device) -> Outcome:
 
 
 def _recipe(name: str, context: int, batch: int) -> Recipe:
-    return recipe_for(TrainParams(recipe=name, context=context, batch_size=batch), Phase.SCRATCH)
+    recipe = recipe_for(TrainParams(recipe=name, context=context), Phase.SCRATCH)
+    return msgspec.structs.replace(recipe, stretches=(Stretch(until=1.0, context=context, batch=batch),))
 
 
 def model_of(size: Size, context: int) -> Transformer:
