@@ -13,6 +13,7 @@ import torch
 
 from bench.durability import save, scratch_folder
 from bench.result import Benchmark, BenchResult, compare
+from engine.digest import file_sha256
 from engine.errors import BadInput
 from engine.models.card import ModelCard
 from engine.models.directory import load_model, save_model
@@ -21,7 +22,6 @@ from engine.models.transformer import ModelConfig, Transformer
 from engine.paths import Workspace
 from engine.training import checkpoint
 from engine.training.checkpoint import MANIFEST, OPTIMIZER, RANDOM, STATE, WEIGHTS
-from engine.training.text_files import file_sha256
 from engine.validation.promotion import promote
 
 

@@ -34,6 +34,12 @@ def sentence_of(problem: Exception) -> str:
     return str(problem)
 
 
+def first_line(problem: BaseException) -> str:
+    """What a library says of a failure, without what follows its first line; its kind when it says nothing."""
+    text = str(problem).strip()
+    return text.splitlines()[0][:200] if text else type(problem).__name__
+
+
 class UsageProblem(H2QError):
     """The command line or a setting asks for something that cannot be."""
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 
-from engine.atomic import fsync_dir
+from engine.atomic import new_file
 from engine.corpus.decisions import fingerprint
 from engine.corpus.funnel import pair_counts
 from engine.corpus.ledger import Database
@@ -192,21 +190,9 @@ def _line(item: Prepared) -> bytes:
 
 def write_lines(path: Path, lines: Iterable[bytes]) -> str:
     """Writes a file that is whole or not there, line by line; returns its sha256. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
     digest = sha256()
-    try:
-        with os.fdopen(fd, "wb") as file:
-            for line in lines:
-                file.write(line)
-                digest.update(line)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o600)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync_dir(path.parent)
+    with new_file(path, mode=0o600) as temporary, temporary.open("wb") as file:
+        for line in lines:
+            file.write(line)
+            digest.update(line)
     return digest.hexdigest()

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import BadInput
+from engine.errors import BadInput, first_line
 from engine.i18n import _
 
 if TYPE_CHECKING:
@@ -36,9 +36,8 @@ class SentenceModel:
                 str(folder), device="cpu", local_files_only=True, model_kwargs={"use_safetensors": True}
             )
         except Exception as problem:  # three libraries, each with errors of its own for a damaged file
-            reason = str(problem).strip().partition("\n")[0] or type(problem).__name__
             raise BadInput(
-                _("The embedder cannot be loaded ({reason})").format(reason=reason), path=folder
+                _("The embedder cannot be loaded ({reason})").format(reason=first_line(problem)), path=folder
             ) from problem
         self._name = f"{folder.name}-{fingerprint(folder)}"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine.digest import file_sha256
 from engine.evolution import stats
 from engine.evolution.canary import Canary
 from engine.evolution.measuring import Measured
@@ -19,7 +20,6 @@ from engine.models.registry import in_use
 from engine.runs.context import RunContext
 from engine.runs.rundir import find_run
 from engine.runs.spec import EvolveParams
-from engine.training.text_files import file_sha256
 
 TRAINING_SHARE = 0.6
 """Share of a cycle's time that its training may take."""

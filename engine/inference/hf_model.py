@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.errors import RunFailed
 from engine.i18n import _
-from engine.inference.protocol import ChatMessage, Finish, Generated, Sampling, Scored
+from engine.inference.protocol import ChatMessage, Finish, Generated, Sampling, Scored, whole
 from engine.inference.sampling import StopStrings
 from engine.models import template
 from engine.models.bases import Base, adapter_card
@@ -101,13 +101,7 @@ class HFModel:
 
     def answer(self, messages: Sequence[ChatMessage], sampling: Sampling) -> tuple[str, Generated]:
         """The whole text at once."""
-        pieces: list[str] = []
-        stream = self.generate(messages, sampling)
-        while True:
-            try:
-                pieces.append(next(stream))
-            except StopIteration as end:
-                return "".join(pieces), end.value
+        return whole(self.generate(messages, sampling))
 
     @torch.inference_mode()
     def loglikelihood(self, messages: Sequence[ChatMessage]) -> Scored:

@@ -6,7 +6,7 @@ and one last line. Closing the connection cancels. Imports nothing heavy: the ap
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -137,6 +137,16 @@ class Generated(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def bytes_per_s(self) -> float:
         return self.bytes / self.seconds if self.seconds > 0 else 0.0
+
+
+def whole(stream: Generator[str, None, Generated]) -> tuple[str, Generated]:
+    """All pieces of an answer as one text, and how it went."""
+    pieces: list[str] = []
+    while True:
+        try:
+            pieces.append(next(stream))
+        except StopIteration as end:
+            return "".join(pieces), end.value
 
 
 class Scored(msgspec.Struct, frozen=True, kw_only=True):

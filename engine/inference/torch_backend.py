@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from engine.inference.protocol import ChatMessage, Finish, Generated, Sampling, Scored
+from engine.inference.protocol import ChatMessage, Finish, Generated, Sampling, Scored, whole
 from engine.inference.sampling import STOP_TOKENS, Sampler, StopStrings
 from engine.models import template
 from engine.models.directory import load_model
@@ -73,13 +73,7 @@ class NativeModel:
 
     def answer(self, messages: Sequence[ChatMessage], sampling: Sampling) -> tuple[str, Generated]:
         """The whole text at once."""
-        pieces: list[str] = []
-        stream = self.generate(messages, sampling)
-        while True:
-            try:
-                pieces.append(next(stream))
-            except StopIteration as end:
-                return "".join(pieces), end.value
+        return whole(self.generate(messages, sampling))
 
     @torch.inference_mode()
     def loglikelihood(self, messages: Sequence[ChatMessage]) -> Scored:

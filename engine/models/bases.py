@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from engine.errors import BadInput
+from engine.errors import BadInput, first_line
 from engine.i18n import _
 from engine.models.card import CARD_FILE, ModelCard, read_card
 from engine.models.registry import NAME
@@ -191,9 +191,7 @@ def _config(folder: Path) -> Any:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as problem:  # whatever a broken or foreign file makes transformers raise
         raise BadInput(
-            _("the model's configuration cannot be used: {reason}").format(
-                reason=str(problem).strip().splitlines()[0][:200] if str(problem).strip() else "?"
-            ),
+            _("the model's configuration cannot be used: {reason}").format(reason=first_line(problem)),
             path=file,
         ) from problem
     if type(config) not in AutoModelForCausalLM._model_mapping:

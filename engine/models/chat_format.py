@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import BadInput
+from engine.errors import BadInput, first_line
 from engine.i18n import _
 from engine.models.template import ChatMessage, Rendered, cut_at_turns
 
@@ -246,7 +246,7 @@ class ChatFormat:
                 return self._skeleton([merged, *asked[2:]], contents=contents, generation=generation)
             raise BadInput(
                 _("the model's chat template refuses a conversation: {reason}").format(
-                    reason=str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+                    reason=first_line(problem)
                 )
             ) from problem
         parts = _PLACE.split(text)

@@ -6,8 +6,6 @@ Written whole or not at all; the card carries the sha256 of the weights, which i
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from engine.atomic import fsync_dir, write_bytes, write_json
+from engine.atomic import new_folder, write_bytes, write_json
 from engine.errors import BadInput
 from engine.i18n import _
 from engine.models.card import CARD_FILE, ModelCard, encode_card, read_card
@@ -96,10 +94,7 @@ def save_model(folder: Path, model: Transformer, card: ModelCard) -> ModelCard:
     Everything goes into a temporary folder beside it, is synced, and takes the name in one rename.
     Raises OSError when the disk is full; nothing is left behind then.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        temporary.chmod(0o755)
+    with new_folder(folder) as temporary:
         tensors = {
             name: tensor.detach().to("cpu", torch.float32).contiguous()
             for name, tensor in model.state_dict().items()
@@ -115,18 +110,6 @@ def save_model(folder: Path, model: Transformer, card: ModelCard) -> ModelCard:
         write_json(temporary / "tokenizer.json", hf_tokenizer())
         write_json(temporary / "tokenizer_config.json", hf_tokenizer_config(model.config.max_positions))
         write_bytes(temporary / CARD_FILE, encode_card(card))
-        old = None
-        if folder.exists():
-            old = folder.with_name(f".{folder.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-        temporary.rename(folder)
-        fsync_dir(folder.parent)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return card
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from hashlib import sha256
@@ -15,10 +13,11 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from engine.atomic import fsync_dir, write_bytes
-from engine.errors import BadInput
+from engine.atomic import new_folder, write_bytes
+from engine.digest import file_sha256
+from engine.errors import BadInput, first_line
 from engine.i18n import _
-from engine.models.bases import ADAPTER_CONFIG, ADAPTER_WEIGHTS, FOUR_BIT, Base, adapter_card
+from engine.models.bases import ADAPTER_WEIGHTS, FOUR_BIT, Base, adapter_card
 from engine.models.card import CARD_FILE, ModelCard, encode_card
 from engine.models.chat_format import ChatFormat
 
@@ -76,7 +75,7 @@ def _from_directory(base: Base, dtype: torch.dtype, *, four_bit: bool) -> Any:
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as problem:
         raise BadInput(
-            _("the base cannot be loaded: {reason}").format(reason=_first_line(problem)), path=base.path
+            _("the base cannot be loaded: {reason}").format(reason=first_line(problem)), path=base.path
         ) from problem
     missing = sorted(told.get("missing_keys") or [])
     if missing:
@@ -110,13 +109,13 @@ def four_bit_works(device: str, widths: Iterable[int] = (64,)) -> tuple[bool, st
     except ImportError:
         return False, _("bitsandbytes is not installed")
     except Exception as problem:  # a build for another CUDA fails in many ways
-        return False, _first_line(problem)
+        return False, first_line(problem)
     try:
         for width in sorted(set(widths)):
             if not _layer_works(bitsandbytes, device, width):
                 return False, _("bitsandbytes gives wrong results on {device}").format(device=device)
     except Exception as problem:
-        return False, _first_line(problem)
+        return False, first_line(problem)
     return True, ""
 
 
@@ -150,7 +149,7 @@ def load_chat_format(base: Base) -> ChatFormat:
         tokenizer = AutoTokenizer.from_pretrained(base.path, local_files_only=True, trust_remote_code=False)
     except Exception as problem:  # whatever a broken file makes tokenizers raise
         raise BadInput(
-            _("the tokenizer of the base cannot be loaded: {reason}").format(reason=_first_line(problem)),
+            _("the tokenizer of the base cannot be loaded: {reason}").format(reason=first_line(problem)),
             path=base.path,
         ) from problem
     return ChatFormat(tokenizer)
@@ -169,7 +168,7 @@ def attach_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:
         wanted = set(load_file(weights))
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as problem:
         raise BadInput(
-            _("the adapter does not fit its base: {reason}").format(reason=_first_line(problem)), path=folder
+            _("the adapter does not fit its base: {reason}").format(reason=first_line(problem)), path=folder
         ) from problem
     if not wanted:
         raise BadInput(_("the adapter is empty"), path=weights)
@@ -182,7 +181,7 @@ def adapter_weights(folder: Path) -> Path:
     if not file.is_file():
         raise BadInput(_("the adapter has no {name}").format(name=ADAPTER_WEIGHTS), path=folder)
     card = adapter_card(folder)
-    if card is not None and card.weights_sha256 and card.weights_sha256 != _sha256(file):
+    if card is not None and card.weights_sha256 and card.weights_sha256 != file_sha256(file):
         raise BadInput(
             _("the weights have changed since they were written (their hash differs)"),
             path=file,
@@ -230,10 +229,7 @@ def save_adapter(
     """
     from peft import get_peft_model_state_dict
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        temporary.chmod(0o755)
+    with new_folder(folder) as temporary:
         tensors = {
             name: tensor.detach().to("cpu", torch.float32).contiguous()
             for name, tensor in get_peft_model_state_dict(peft).items()
@@ -244,27 +240,10 @@ def save_adapter(
         config = peft.peft_config["default"]
         config.base_model_name_or_path, config.inference_mode = card.base_path, True
         config.save_pretrained(str(temporary))
-        (temporary / ADAPTER_CONFIG).chmod(0o644)
         if more is not None:
             more(temporary)
         write_bytes(temporary / CARD_FILE, encode_card(card))
-        _take_name(temporary, folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return card
-
-
-def _take_name(temporary: Path, folder: Path) -> None:
-    old = None
-    if folder.exists():
-        old = folder.with_name(f".{folder.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    temporary.rename(folder)
-    fsync_dir(folder.parent)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def quiet() -> None:
@@ -275,16 +254,3 @@ def quiet() -> None:
         logging: Any = found
         logging.disable_progress_bar()
         logging.set_verbosity_error()
-
-
-def _sha256(file: Path) -> str:
-    digest = sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _first_line(problem: BaseException) -> str:
-    text = str(problem).strip()
-    return text.splitlines()[0][:200] if text else type(problem).__name__

@@ -9,10 +9,10 @@ import json
 import os
 import re
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from engine.digest import file_sha256
 from engine.errors import BadInput, ServiceUnreachable
 from engine.i18n import _
 
@@ -40,11 +40,7 @@ class OllamaModel:
 
     def verify(self) -> None:
         """Raises BadInput when the file is not the one that its name says (every byte is read)."""
-        found = sha256()
-        with self.gguf.open("rb") as file:
-            while block := file.read(1 << 20):
-                found.update(block)
-        if f"sha256:{found.hexdigest()}" != self.digest:
+        if f"sha256:{file_sha256(self.gguf)}" != self.digest:
             raise BadInput(
                 _("the file of {tag} in Ollama's store is damaged").format(tag=self.tag),
                 path=self.gguf,

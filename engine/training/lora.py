@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import torch
 
+from engine.digest import file_sha256
 from engine.i18n import _
 from engine.models.bases import Base, adapter_card
 from engine.models.card import Lineage, ModelCard
@@ -39,7 +40,7 @@ from engine.training.phase import find_resume, memory_budget, start
 from engine.training.replay import replayed
 from engine.training.scratch import digest_of
 from engine.training.settings import Recipe, Stretch
-from engine.training.text_files import file_sha256, languages_of
+from engine.training.text_files import languages_of
 from engine.training.tuning import keep_freed_memory
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from engine.digest import file_sha256
 from engine.errors import BadInput
 from engine.i18n import _
 from engine.models.card import Lineage, ModelCard
@@ -30,7 +31,7 @@ from engine.training.replay import replayed
 from engine.training.scratch import digest_of
 from engine.training.settings import Recipe, Stretch
 from engine.training.stream import TextStream
-from engine.training.text_files import file_sha256, languages_of
+from engine.training.text_files import languages_of
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext

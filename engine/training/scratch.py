@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.digest import file_sha256
 from engine.i18n import _
 from engine.models.card import Lineage, ModelCard
 from engine.models.transformer import ModelConfig, Transformer
@@ -25,7 +26,7 @@ from engine.training.phase import (
     text_stream,
 )
 from engine.training.settings import Recipe, Size
-from engine.training.text_files import chinese_share, file_sha256, languages_of
+from engine.training.text_files import chinese_share, languages_of
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 from engine.errors import BadInput, NotEnoughData
@@ -150,12 +149,3 @@ def cjk_bytes(data: bytes) -> int:
     return 3 * sum(
         "\u3000" <= character <= "\u9fff" or "\uff00" <= character <= "\uffef" for character in text
     )
-
-
-def file_sha256(path: Path) -> str:
-    """Hash of a file's bytes, read in pieces. Raises OSError."""
-    digest = sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()

@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from engine.atomic import new_file
 from engine.errors import BadInput, RunFailed, UsageProblem
 from engine.models.card import Lineage, read_card
-from engine.models.export import files, measure, to_ollama
+from engine.models.export import measure, room, to_ollama
 from engine.models.export.modelfile import modelfile
 from engine.models.export.quant import Quant
 from engine.models.export.weights import MergedWeights, SafetensorsWeights, read_adapter
@@ -201,14 +202,14 @@ def test_a_full_disk_is_one_sentence_before_anything_is_written(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
     with pytest.raises(RunFailed, match="GB free") as problem:
-        files.check_room(tmp_path, 1 << 30)
+        room.check_room(tmp_path, 1 << 30)
     assert problem.value.mend == "df -h"
 
 
 def test_a_file_that_fails_halfway_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(b"old")
-    with pytest.raises(OSError, match="full"), files.new_file(path) as new:
+    with pytest.raises(OSError, match="full"), new_file(path) as new:
         new.write_bytes(b"half")
         raise OSError(28, "disk full")
     assert path.read_bytes() == b"old"

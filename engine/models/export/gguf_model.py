@@ -11,10 +11,11 @@ import torch
 from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter, RopeScalingType
 from torch import Tensor
 
+from engine.atomic import new_file
 from engine.errors import BadInput
 from engine.i18n import _
-from engine.models.export.files import check_room, new_file
 from engine.models.export.quant import FILE_TYPES, Quant, bytes_of, encode, type_for
+from engine.models.export.room import check_room
 from engine.models.export.vocabulary import Vocabulary, copy_vocabulary, write_vocabulary
 from engine.models.export.weights import Weights
 from engine.models.gguf_config import llama3_factors

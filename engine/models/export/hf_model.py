@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 import torch
 
-from engine.atomic import write_bytes, write_json
+from engine.atomic import new_folder, write_bytes, write_json
 from engine.errors import BadInput
 from engine.i18n import _
 from engine.models.card import CARD_FILE, ModelCard, encode_card
-from engine.models.export.files import check_room, new_folder
+from engine.models.export.room import check_room
 from engine.models.export.source import Source
 from engine.models.export.weights import WEIGHTS_FILE, Weights
 from engine.models.gguf_file import CHUNK

@@ -12,9 +12,9 @@ import msgspec
 import torch
 
 from engine.atomic import write_bytes, write_text
+from engine.digest import file_sha256
 from engine.i18n import _, n_
 from engine.models.export import measure, parity, to_ollama
-from engine.models.export.files import sha256_of
 from engine.models.export.gguf_adapter import write_gguf_adapter
 from engine.models.export.gguf_model import write_gguf_model
 from engine.models.export.hf_model import DTYPES, write_hf_model
@@ -112,7 +112,7 @@ def _write(ctx: RunContext, plan: Plan, stages: int) -> ExportReport:
             format=plan.format,
             quant=plan.quant,
             bytes=size,
-            sha256=sha256_of(file, ctx.check_stop),
+            sha256=file_sha256(file, ctx.check_stop),
             parameters=plan.parameters,
             pruned=plan.params.prune,
             notes=notes,

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.digest import file_sha256
 from engine.errors import BadInput
 from engine.i18n import _
 from engine.models.bases import ADAPTER_CONFIG, Base, adapter_card, base_of_adapter, find_base
@@ -176,13 +177,12 @@ def find_source(ws: Workspace, name: str) -> Source:
 
 def check_weights(source: Source, step: Callable[[], None] | None = None) -> None:
     """Raises BadInput when a bit of the weights has changed since the card was written (all bytes are read)."""
-    from engine.models.export.files import sha256_of
     from engine.models.export.weights import ADAPTER_WEIGHTS, WEIGHTS_FILE
 
     if source.card is None or not source.card.weights_sha256:
         return
     file = source.adapter / ADAPTER_WEIGHTS if source.adapter is not None else source.base.path / WEIGHTS_FILE
-    if file.is_file() and sha256_of(file, step) != source.card.weights_sha256:
+    if file.is_file() and file_sha256(file, step) != source.card.weights_sha256:
         raise BadInput(
             _("the weights have changed since they were written (their hash differs)"),
             path=file,
