@@ -20,9 +20,10 @@ class ResidentMemory:
         self.peak_mb = 0.0
 
     def sample(self) -> float:
-        """What the tree holds now; raises `peak_mb` to it, and to what this process itself once held."""
-        used = self.own_mb() + self.children_mb()
-        self.peak_mb = max(self.peak_mb, used, _highest_mb, own_peak_mb())
+        """What the tree holds now; raises `peak_mb` to what it held at its highest."""
+        children = self.children_mb()
+        used = self.own_mb() + children
+        self.peak_mb = max(self.peak_mb, used, _highest_mb, own_peak_mb() + children)
         return used
 
     def own_mb(self) -> float:
@@ -41,13 +42,16 @@ class ResidentMemory:
 
 
 _highest_mb = 0.0
-"""The peak of this process before it was begun anew."""
+"""The peak of the tree before that of this process was begun anew."""
 
 
-def restart_own_peak() -> bool:
-    """Begins the peak of `own_peak_mb` anew; `ResidentMemory.peak_mb` keeps it. False where the system cannot."""
+def restart_own_peak(children_mb: float = 0.0) -> bool:
+    """Begins the peak of `own_peak_mb` anew; `ResidentMemory.peak_mb` keeps it, with what children held then.
+
+    False where the system cannot.
+    """
     global _highest_mb
-    _highest_mb = max(_highest_mb, own_peak_mb())
+    _highest_mb = max(_highest_mb, own_peak_mb() + children_mb)
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:

@@ -32,7 +32,7 @@ class Footprint:
             self._looked = now
             self._children = self._resident.children_mb()
         own = own_peak_mb() if self.exact else self._resident.own_mb()
-        restart_own_peak()
+        restart_own_peak(self._children)
         return own + self._children + self._device_mb()
 
     def _device_mb(self) -> float:
