@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from bench.result import Benchmark, BenchResult, compare
-from engine.evolution.made import REAL_FLOOR
+from engine.evolution.made import REAL_FLOOR, MaterialFigures
+from engine.evolution.report import answers_words
 from engine.memory.importing import import_path
 from engine.memory.store import MemoryStore
 from engine.models.registry import in_use
@@ -127,8 +128,7 @@ def cycles(full: bool) -> list[BenchResult]:
             unit="of trained bytes",
             lower_is_better=False,
             notes=f"least of {len(rows)} datasets; {made} new rows; "
-            f"the champion gave {sum(row['material']['asked'] for row in rows)} answers, "
-            f"{sum(row['material']['made'].get('answered', 0) for row in rows)} were sound",
+            f"{'; '.join(answers_words(msgspec.convert(row['material'], MaterialFigures)) for row in rows)}",
         ),
         compare(
             "evolution.real_share_of_a_batch",

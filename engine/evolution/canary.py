@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -20,17 +20,14 @@ from engine.evolution import quality
 from engine.i18n import _
 from engine.inference.protocol import ChatMessage, Sampling
 from engine.inference.torch_backend import NativeModel
+from engine.models.transformer import Transformer
 from engine.paths import shipped
-from engine.validation.scores import Piece, nll_sums
 
 SAMPLING = Sampling(temperature=0.8, top_p=0.95, max_bytes=160, seed=0)
-PERPLEXITY_UP = 1.3
-"""Times the perplexity of the fixed texts may rise since evolution began. Learning a person's own matters costs
-some of it (1.7 % in a short cycle on the sample), and the verdict bounds each step; a collapse is far beyond."""
-DISTINCT_DOWN, ENTROPY_DOWN = 0.6, 0.75
-"""Shares of the first model's diversity that must stay."""
+PERPLEXITY_UP = 1.2
+OVERCONFIDENT_UP = 0.25
+DISTINCT_DOWN = 0.6
 REPETITION_UP = 0.25
-"""How much more of the generated text may repeat itself."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,9 @@ class Canary(msgspec.Struct, frozen=True, kw_only=True):
     """Bits per character of what it generates."""
     characters: int
     """How much it generated."""
+    overconfidence: float | None = None
+    """Nats per byte by which the fixed texts surprise it more than it expects: its NLL of them less the mean
+    entropy of its predictions. None when it gives no number, and in records from before it was measured."""
 
 
 def load_set() -> CanarySet:
@@ -64,9 +64,7 @@ def load_set() -> CanarySet:
 
 def measure(model: NativeModel, canaries: CanarySet, *, step: Callable[[], None] | None = None) -> Canary:
     """Reads the texts and answers the prompts, with a fixed seed. `step()` may raise to stop."""
-    pieces = [Piece(list(text.encode()), [True] * len(text.encode())) for text in canaries.texts]
-    total = sum(nll_sums(model.model, pieces))
-    scored = sum(len(piece.ids) - 1 for piece in pieces)
+    nll, expected = surprise(model.model, canaries.texts)
     texts: list[str] = []
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -82,12 +80,27 @@ def measure(model: NativeModel, canaries: CanarySet, *, step: Callable[[], None]
     finally:
         torch.set_num_threads(threads)
     return Canary(
-        perplexity=math.exp(total / scored) if math.isfinite(total) and total / scored < 50 else None,
+        perplexity=math.exp(nll) if math.isfinite(nll) and nll < 50 else None,
+        overconfidence=nll - expected if math.isfinite(nll - expected) else None,
         distinct_2=quality.distinct(texts, 2),
         repetition=sum(map(quality.repetition, texts)) / max(1, len(texts)),
         entropy=quality.entropy(texts),
         characters=sum(map(len, texts)),
     )
+
+
+@torch.inference_mode()
+def surprise(model: Transformer, texts: Sequence[str]) -> tuple[float, float]:
+    """(NLL, what the model expects it to be: the entropy of its predictions), nats per byte over all texts."""
+    found = expected = 0.0
+    count = 0
+    for text in texts:
+        ids = torch.tensor([list(text.encode())[: model.config.context + 1]])
+        logs = model(ids[:, :-1])[0].double().log_softmax(dim=-1)
+        found -= float(logs.gather(1, ids[0, 1:, None]).sum())
+        expected -= float((logs.exp() * logs).sum())
+        count += ids.shape[1] - 1
+    return found / count, expected / count
 
 
 def collapse(now: Canary, first: Canary) -> list[str]:
@@ -107,11 +120,13 @@ def collapse(now: Canary, first: Canary) -> list[str]:
                 "it says less that is different ({now} % distinct pairs of characters, {first} % at first)"
             ).format(now=round(100 * now.distinct_2), first=round(100 * first.distinct_2))
         )
-    if now.entropy < ENTROPY_DOWN * first.entropy:
+    surer, surer_first = now.overconfidence, first.overconfidence
+    if surer is not None and surer_first is not None and surer > surer_first + OVERCONFIDENT_UP:
         reasons.append(
-            _("its text is poorer ({now} bits per character, {first} at first)").format(
-                now=f"{now.entropy:.2f}", first=f"{first.entropy:.2f}"
-            )
+            _(
+                "it is surer of what it says than it should be (the fixed texts surprise it by {now} nats per byte"
+                " more than it expects, {first} at first)"
+            ).format(now=f"{surer:.2f}", first=f"{surer_first:.2f}")
         )
     if now.repetition > first.repetition + REPETITION_UP:
         reasons.append(

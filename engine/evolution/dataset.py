@@ -71,9 +71,9 @@ def mix(
     trained = sum(material.trained_bytes(row.messages) for row in rows)
     share = max(real_share, REAL_FLOOR)
     room = int(trained * (1 - share) / share)
-    own, asked = answered(champion, rows, answers, chance, step=step) if room and answers else ([], 0)
+    asked = answered(champion, rows, answers if room else 0, chance, step=step)
     sources: dict[Way, Iterator[Made]] = {
-        Way.ANSWERED: iter(own),
+        Way.ANSWERED: iter(asked.made),
         Way.RETRIEVED: material.retrieved(rows, chance),
         Way.RECOMBINED: _mingled(material.recombined(rows, chance), material.from_texts(texts, chance)),
     }
@@ -101,7 +101,10 @@ def mix(
         MaterialFigures(
             real=len(rows),
             made={way.value: count for way in Way if (count := sum(row.way is way for row in made))},
-            asked=asked,
+            asked=asked.answers,
+            questions=asked.questions,
+            sound=len(asked.made),
+            refused=asked.refused,
             overlapping=overlapping,
             real_share=trained / (trained + new) if trained else 1.0,
             overlap_exact=len(found.exact),

@@ -25,6 +25,25 @@ class Way(StrEnum):
     """A real question with the champion's own answer, where the filter let it pass."""
 
 
+class Fault(StrEnum):
+    """Why an answer of the champion is not learnt from."""
+
+    CUT = "cut"
+    """It did not end by itself."""
+    LENGTH = "length"
+    """Shorter or longer than the person's real answers."""
+    REPETITION = "repetition"
+    """It repeats itself more than they do."""
+    SOURCE = "source"
+    """It has no more to do with its question than an answer to another one."""
+    UNLIKELY = "unlikely"
+    """It surprises the champion itself, or that gives no numbers."""
+    COPY = "copy"
+    """It says what was really answered."""
+    LUCK = "luck"
+    """It passed, in a cycle in which no more answers passed than by luck."""
+
+
 class Made(msgspec.Struct, frozen=True):
     """One row. `made_from` are the ids of conversations and the names of texts; forgetting one forgets the row."""
 
@@ -43,7 +62,13 @@ class MaterialFigures(msgspec.Struct, frozen=True, kw_only=True):
     made: dict[str, int] = {}
     """New rows in the dataset, by way."""
     asked: int = 0
-    """Answers that the champion gave; `made["answered"]` of them passed the filter."""
+    """Answers that the champion gave; `sound` of them passed the filter."""
+    questions: int = 0
+    """Questions that it was asked, each several times until an answer was sound."""
+    sound: int = 0
+    """Answers that passed; `made["answered"]` of them found room and touch nothing that is kept back."""
+    refused: dict[str, int] = {}
+    """Answers left out, by `Fault`."""
     overlapping: int = 0
     """Rows left out because they share words with what is kept back."""
     real_share: float = 1.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from engine import atomic
-from engine.evolution.made import MaterialFigures, Way
+from engine.evolution.made import Fault, MaterialFigures, Way
 from engine.evolution.measuring import Measured
 from engine.evolution.state import OpenCycle
 from engine.evolution.stats import CycleRow
@@ -23,6 +23,16 @@ _WAYS = {
     Way.RECOMBINED: N_("{n} recombined"),
     Way.RETRIEVED: N_("{n} retrieved"),
     Way.ANSWERED: N_("{n} answered by the champion"),
+}
+
+_FAULTS = {
+    Fault.SOURCE: N_("{n} off topic"),
+    Fault.LENGTH: N_("{n} too short or too long"),
+    Fault.REPETITION: N_("{n} repeated"),
+    Fault.CUT: N_("{n} cut off"),
+    Fault.UNLIKELY: N_("{n} unlikely"),
+    Fault.COPY: N_("{n} copied"),
+    Fault.LUCK: N_("{n} right by luck alone"),
 }
 
 
@@ -148,6 +158,31 @@ def material_words(figures: MaterialFigures) -> str:
     text += _(", {share} % real").format(share=round(100 * figures.real_share))
     if figures.overlapping:
         text += _(", {n} left out for words of what is kept back").format(n=figures.overlapping)
+    return text
+
+
+def answers_words(figures: MaterialFigures) -> str:
+    """`the champion was asked 24 questions and gave 65 answers: 50 off topic, 9 cut off, 6 kept`; "" unasked."""
+    if not figures.questions:
+        return ""
+    parts = [
+        _(words).format(n=figures.refused[fault])
+        for fault, words in _FAULTS.items()
+        if fault in figures.refused
+    ]
+    text = n_(
+        "the champion was asked {n} question and gave {answers} answers: {what}",
+        "the champion was asked {n} questions and gave {answers} answers: {what}",
+        figures.questions,
+    ).format(
+        n=figures.questions,
+        answers=figures.asked,
+        what=", ".join([*parts, _("{n} kept").format(n=figures.sound)]),
+    )
+    if not figures.sound:
+        text += _(
+            "; it writes nothing worth learning yet, so this cycle learns from retrieval and recombination alone"
+        )
     return text
 
 

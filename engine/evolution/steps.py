@@ -16,9 +16,7 @@ from engine.evolution.batches import FlooredBatches
 from engine.evolution.dataset import Mixed, mix
 from engine.evolution.measuring import Measured, measure
 from engine.evolution.record import Record
-from engine.evolution.report import (
-    material_words,
-)
+from engine.evolution.report import answers_words, material_words
 from engine.evolution.state import OpenCycle
 from engine.i18n import _
 from engine.inference.torch_backend import NativeModel
@@ -94,6 +92,8 @@ class Steps:
                 open_.material = mixed.figures
                 self.record.save()
             stage.detail = material_words(mixed.figures)
+            if asked := answers_words(mixed.figures):
+                self.ctx.log(asked)
         return mixed
 
     def train(self, open_: OpenCycle, course: Course, mixed: Mixed) -> ModelCard:

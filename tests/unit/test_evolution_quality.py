@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.evolution import canary, quality, stats
-from engine.evolution.answering import Given, fault
+from engine.evolution.answering import DRAWS, LUCK, Given, answered, bounds_of, by_luck, fault
 from engine.evolution.canary import Canary, CanarySet, collapse, load_set
-from engine.evolution.made import MaterialFigures
+from engine.evolution.made import Fault, MaterialFigures
+from engine.evolution.report import answers_words
 from engine.evolution.stats import CycleRow, EvolutionStats, load_stats, reference, save_stats, with_cycle
 from engine.inference.torch_backend import NativeModel
+from engine.models.template import ChatMessage
 from engine.models.transformer import Transformer
 from engine.paths import Workspace
+from engine.training.conversations import DatasetRow
 from tests.models import TINY, talk, tiny_model
 
 ZH = "清晨的集市刚刚开门，卖菜的老人把青菜摆在木板上。"
@@ -52,25 +57,61 @@ def test_relevance_is_above_chance_only_for_the_own_answer() -> None:
     assert quality.quality_of([], [], [], []).relevance is None
 
 
+OTHERS = ["火车什么时候开往另一个城市呢？", "明天会下雨，请带上雨伞出门。" * 2, "好的，再见。"]
+
+
+def asked(*answers: str) -> list[tuple[DatasetRow, tuple[list[ChatMessage], str]]]:
+    rows = [DatasetRow(id=str(n), messages=talk("请说一说。", answer)) for n, answer in enumerate(answers)]
+    return [(row, (row.messages[:1], row.messages[1].content)) for row in rows]
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({}, ""),
-        ({"stopped": False}, "cut"),
-        ({"text": "卖菜"}, "length"),
-        ({"text": ZH * 4}, "length"),
-        ({"text": "卖菜的老人卖菜的老人卖菜的老人", "wanted": ZH}, "repetition"),
-        ({"text": "火车什么时候开往另一个城市呢"}, "source"),
-        ({"text": "卖菜的老人把青菜摆在\ufffd木板上"}, "source"),
-        ({"nll": 3.0}, "unlikely"),
-        ({"text": ZH}, "copy"),
+        ({}, None),
+        ({"stopped": False}, Fault.CUT),
+        ({"text": "卖菜"}, Fault.LENGTH),
+        ({"text": ZH * 4}, Fault.LENGTH),
+        ({"text": "卖菜的老人卖菜的老人卖菜的老人"}, Fault.REPETITION),
+        ({"text": "火车什么时候开往另一个城市呢"}, Fault.SOURCE),
+        ({"text": "卖菜的老人把青菜摆在\ufffd木板上"}, Fault.SOURCE),
+        ({"text": ZH}, Fault.COPY),
     ],
 )
-def test_an_answer_is_taken_only_when_nothing_speaks_against_it(change: dict[str, Any], why: str) -> None:
+def test_an_answer_is_taken_only_when_nothing_speaks_against_it(
+    change: dict[str, Any], why: Fault | None
+) -> None:
+    bounds = bounds_of(asked(ZH, *OTHERS))
     sound: dict[str, Any] = {
-        "text": "卖菜的老人把青菜摆在木板上", "source": ZH, "wanted": ZH, "stopped": True, "nll": 1.0, "wanted_nll": 1.0,
+        "text": "卖菜的老人把青菜摆在木板上", "source": ZH, "wanted": ZH, "stopped": True,
     }  # fmt: skip
-    assert fault(Given(**(sound | change))) == why
+    assert fault(Given(**(sound | change)), bounds) == why
+
+
+def test_an_answer_must_share_more_with_its_source_than_answers_to_other_questions_do() -> None:
+    assert bounds_of(asked(ZH, *OTHERS)).source < 0.2
+    alike = bounds_of(asked(*[f"推荐您去北京的第{n}家酒店住宿。" for n in range(9)]))
+    assert alike.source > 0.5, "where all answers are alike, being like them shows nothing"
+    given = Given("推荐您去北京的第7家酒店住宿。", "推荐您去北京的第5家酒店住宿。", "第5家", stopped=True)
+    assert fault(given, alike) is Fault.SOURCE
+
+
+def test_a_few_answers_that_pass_by_luck_show_nothing() -> None:
+    assert by_luck(0, 24) == 1.0
+    assert by_luck(2, 24) > LUCK > by_luck(4, 24)
+    assert by_luck(24, 24) == pytest.approx(LUCK**24, abs=1e-12)
+
+
+def test_a_model_that_knows_nothing_gives_no_answer_and_says_why() -> None:
+    rows = [row for row, _found in asked(ZH, *OTHERS)]
+    came = answered(NativeModel(tiny_model([talk("你好", "好")], steps=2)), rows, 2, random.Random(1))
+    assert (came.questions, came.answers, came.made) == (2, 2 * DRAWS, [])
+    assert sum(came.refused.values()) == came.answers
+    words = answers_words(
+        MaterialFigures(real=4, asked=came.answers, questions=came.questions, refused=came.refused)
+    )
+    assert "2 questions" in words and "0 kept" in words and "retrieval and recombination alone" in words
+    assert answers_words(MaterialFigures(real=4)) == ""
 
 
 def collapsing(steps: int = 12) -> Transformer:
@@ -101,17 +142,38 @@ def test_a_collapsing_model_trips_the_canary_and_one_that_only_moved_does_not() 
 
 
 def test_each_bound_of_the_canary_speaks_for_itself() -> None:
-    first = Canary(perplexity=4.0, distinct_2=0.5, repetition=0.1, entropy=5.0, characters=900)
+    first = Canary(
+        perplexity=4.0, distinct_2=0.5, repetition=0.1, entropy=5.0, characters=900, overconfidence=0.5
+    )
     assert collapse(first, first) == []
     for change, word in (
         ({"perplexity": 4.0 * canary.PERPLEXITY_UP + 0.01}, "surprise"),
         ({"perplexity": None}, "no likelihood"),
         ({"distinct_2": 0.29}, "distinct"),
-        ({"entropy": 3.7}, "bits"),
+        ({"overconfidence": 0.5 + canary.OVERCONFIDENT_UP + 0.01}, "surer"),
         ({"repetition": 0.36}, "repeats"),
     ):
         (reason,) = collapse(msgspec.structs.replace(first, **change), first)
         assert word in reason
+
+
+def test_what_a_model_expects_is_measured_beside_what_surprises_it() -> None:
+    fresh = Transformer(TINY)
+    fresh.initialise(0)
+    nll, expected = canary.surprise(fresh.eval(), [ZH])
+    assert nll == pytest.approx(math.log(TINY.vocab), abs=1e-5) and expected == pytest.approx(nll, abs=1e-5)
+    model = tiny_model([talk("请说一说。", ZH)], steps=30)
+    nll, expected = canary.surprise(model, [OTHERS[0]])
+    with torch.no_grad():
+        model.lm_head.weight *= 4
+    surer_nll, surer = canary.surprise(model, [OTHERS[0]])
+    assert surer < expected and surer_nll - surer > nll - expected + 1.0, "surer of the same, and wrong more"
+
+
+def test_a_record_from_before_it_was_measured_is_read_and_not_compared() -> None:
+    old = {"perplexity": 4.0, "distinct_2": 0.5, "repetition": 0.1, "entropy": 5.0, "characters": 9}
+    first = msgspec.convert(old, Canary)
+    assert collapse(msgspec.structs.replace(first, overconfidence=9.0), first) == []
 
 
 def test_small_losses_add_up_against_the_first_model_and_not_the_last() -> None:
