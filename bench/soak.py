@@ -35,7 +35,9 @@ KEPT = 6.0
 """Checkpoints of a phase: two newest, the best, the one to return to, and one of an hour, before one is removed."""
 TICK_S = 0.5
 STUCK_S = 300.0
-"""Without a step of a run, or an answer of the app, on a machine that may be busy with other things."""
+"""Without a step of a run, on a machine that may be busy with other things."""
+LEAVES_S = 20.0
+"""From `q` to the end of the app's process; that machine makes it slower than the second it should take."""
 
 
 @dataclass
@@ -74,6 +76,7 @@ class Tally:
     paused: int = 0
     builds: int = 0
     opened: int = 0
+    slowest_exit_s: float = 0.0
     failures: list[str] = field(default_factory=list)
     growth: float = 0.0
     descriptors: float = 0.0
@@ -193,13 +196,13 @@ class Soak:
         with OnTerminal(APP, self.environment) as terminal:
             terminal.read(120, until=b"Train")
             os.write(terminal.master, b"q")
-            code, until = None, time.monotonic() + STUCK_S
-            while code is None and time.monotonic() < until:
-                terminal.read(TICK_S, until=None)
-                code = terminal.process.poll()
+            code, seconds = terminal.ended(LEAVES_S)
         self.tally.opened += 1
+        self.tally.slowest_exit_s = max(self.tally.slowest_exit_s, seconds)
         app.look()
-        if code != 0:
+        if code is None:
+            self.tally.failures.append(f"the app was still there {seconds:.0f} s after q")
+        elif code != 0:
             self.tally.failures.append(f"the app left with {code}")
 
 
@@ -225,7 +228,8 @@ def soak(full: bool) -> list[BenchResult]:
     mb, descriptors = app.gained()
     text = (
         f"{minutes:g} minutes: {tally.runs} trainings, {tally.killed} killed, {tally.stopped} stopped, "
-        f"{tally.paused} paused, {tally.builds} corpus builds, {tally.opened} apps opened and closed"
+        f"{tally.paused} paused, {tally.builds} corpus builds, {tally.opened} apps opened and closed, "
+        f"the slowest gone {tally.slowest_exit_s:.1f} s after q"
     )
     left = len(alive) + max(0, half - tally.killed)
     failed = "; ".join(tally.failures[:5])

@@ -75,6 +75,20 @@ class OnTerminal:
             raise TimeoutError(f"{self.command} did not draw {until.decode()!r} in {seconds} s: {shown}")
         return time.perf_counter() - self.started
 
+    def ended(self, seconds: float) -> tuple[int | None, float]:
+        """Reads until the program is gone, at most for `seconds`: its exit code (None when it is still there)
+        and how many seconds that took.
+
+        A terminal that nobody has open any more is not the end: the kernel closes the files of a process first,
+        and on a busy machine some time passes until it can be waited for.
+        """
+        began = time.perf_counter()
+        while (left := seconds - (time.perf_counter() - began)) > 0:
+            self.read(min(0.05, left), until=None)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return self.process.wait(0.01), time.perf_counter() - began
+        return self.process.poll(), time.perf_counter() - began
+
     def processor_seconds(self) -> float:
         """User and system time of the process and its children so far."""
         found = psutil.Process(self.process.pid)
