@@ -1,0 +1,290 @@
+"""How well the canary of evolution tells healthy cycles from collapses of graded strength.
+
+Healthy: cycles as the product trains them, several seeds, one line of several cycles, and one from a model that has
+seen text alone. Collapses: models that learn only what models wrote (Shumailov et al. 2024, Nature 631), freely and at low
+temperature, one phrase, one conversation alone, and rates that are too high. Whether a model is harmed is said by
+conversations that nothing here trains on and the canary never sees: their NLL per byte is up by `HARM`.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.result import Benchmark, BenchResult, compare
+from bench.training import model_of
+from engine.evolution import canary, material
+from engine.evolution.batches import FlooredBatches
+from engine.evolution.canary import Canary
+from engine.evolution.steps import LR
+from engine.inference import protocol
+from engine.inference.protocol import Sampling
+from engine.inference.torch_backend import NativeModel
+from engine.models.template import ChatMessage, windows
+from engine.models.transformer import Transformer
+from engine.paths import shipped
+from engine.runs.spec import TrainParams
+from engine.training.conversations import DatasetRow, WindowSet
+from engine.training.devices import choose_device
+from engine.training.optim import Optimizer
+from engine.training.schedule import lr_factor, momentum
+from engine.training.settings import Phase, Size, recipe_for
+from engine.training.stream import TextStream
+from engine.validation.scores import Piece, nll_sums
+
+HARM = 0.1
+"""Relative rise of the NLL of unseen conversations from which a model counts as harmed. Smaller losses are for the
+verdict, which no candidate that is worse passes; the canary is there for what adds up unseen."""
+FIGURES = ("perplexity", "overconfidence", "distinct_2", "repetition")
+"""What the canary bounds."""
+PHRASE = "好吃的。" * 12
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large the calibration is."""
+
+    size: Size
+    rows: int
+    text_steps: int
+    talk_steps: int
+    cycle_steps: int
+    """About an epoch of `rows`, what a cycle takes."""
+    dose: int
+    """Steps of a generation that learns something else."""
+    seeds: int
+    line: int
+    """Cycles of the longest healthy line."""
+    generations: int
+    answers: int
+
+
+SHORT = Scale(
+    Size(dim=64, layers=2, heads=2, head_dim=32, ffn=160, context=512),
+    rows=100, text_steps=120, talk_steps=60, cycle_steps=24, dose=12, seeds=3, line=2, generations=3, answers=12,
+)  # fmt: skip
+FULL = Scale(
+    Size(context=1024),
+    rows=240, text_steps=300, talk_steps=110, cycle_steps=250, dose=45, seeds=3, line=3, generations=4, answers=24,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Grade:
+    """One model: what was done to it, how often, and what was found."""
+
+    kind: str
+    number: int
+    """Generation, cycle or dose, from 1."""
+    harm: float
+    """Relative rise of the NLL of unseen conversations against the model that evolution began with."""
+    canary: Canary
+    flags: list[str]
+    """Of `FIGURES`, those past their bound."""
+
+    def __str__(self) -> str:
+        found = self.canary
+        return (
+            f"{self.kind} {self.number}: harm {self.harm:+.1%}, perplexity {found.perplexity or 0:.2f}, overconfidence "
+            f"{found.overconfidence or 0:.2f}, distinct {found.distinct_2:.2f}, entropy {found.entropy:.2f}, "
+            f"repetition {found.repetition:.2f}{', FLAGGED by ' + ' and '.join(self.flags) if self.flags else ''}"
+        )
+
+
+class Calibration:
+    """A base model, and all that is done to copies of it."""
+
+    def __init__(self, scale: Scale, folder: Path) -> None:
+        self.scale = scale
+        sample = shipped("data") / "sample"
+        self.texts = [folder / text.name for text in sorted((sample / "text").glob("*.txt"))]
+        for text in self.texts:
+            text.write_bytes((sample / "text" / text.name).read_bytes()[:200_000])
+        lines = (sample / "memory" / "crosswoz.jsonl").read_bytes().splitlines()
+        rows = [_taught(msgspec.json.decode(line, type=DatasetRow)) for line in lines]
+        # A tiny model is slower with what the device is chosen for.
+        self.device = choose_device(scale.size.dim) if scale is FULL else None
+        self.rows, self.unseen = rows[: scale.rows], rows[-40:]
+        fresh = model_of(scale.size, scale.size.context)
+        self.reader = self.learn(fresh, [], scale.text_steps, lr=0.02)
+        """Has seen text alone."""
+        self.base = self.learn(self.reader, self.rows, scale.talk_steps, lr=0.01)
+        self.canaries = canary.load_set()
+
+    def learn(
+        self, model: Transformer, rows: Sequence[DatasetRow], steps: int, *, lr: float = LR, seed: int = 0,
+        replay: bool = True,
+    ) -> Transformer:  # fmt: skip
+        """A copy of `model` that has taken `steps` steps of the native recipe on `rows`; of text alone without."""
+        model = copy.deepcopy(model).train()
+        device = self.device
+        model.model.fused = device is not None and device.fused
+        context = self.scale.size.context
+        recipe = recipe_for(TrainParams(lr=lr, seed=seed, context=context), Phase.NATIVE)
+        optimizer = Optimizer(model, recipe, bf16=device is not None and device.bf16)
+        found = [(w, row.id) for row in rows for w in windows(row.messages, context) if any(w.train[1:])]
+        data = WindowSet([window for window, _id in found], [name for _window, name in found])
+        with TextStream.training(self.texts, seed=seed, shortest=64) as stream:
+            batches = FlooredBatches(data, stream if replay else None, recipe, context, 1 << 14)
+            for step in range(steps):
+                if rows:
+                    for one in batches.draw(step, steps).passes:
+                        losses = self._losses(model, one.ids, one.targets)
+                        torch.autograd.backward((losses * one.weights).sum())
+                else:
+                    ids = torch.from_numpy(stream.windows(step, 24, 129).astype("int64"))
+                    torch.autograd.backward(self._losses(model, ids[:, :-1], ids[:, 1:]).mean())
+                optimizer.grad_norm(recipe.clip)
+                optimizer.step(lr_factor(recipe.schedule, step, steps, recipe.warmup), momentum(step))
+                optimizer.zero_grad()
+        model.model.fused = False
+        return model.eval()
+
+    def _losses(self, model: Transformer, ids: Tensor, targets: Tensor) -> Tensor:
+        with self.device.autocast() if self.device is not None else nullcontext():
+            logits = model(ids)
+        return F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
+
+    def cycle(self, model: Transformer, seed: int) -> Transformer:
+        """One cycle as the product trains it: real rows, and a third as many that are made of them."""
+        chance = random.Random(seed)
+        made = [*islice(material.retrieved(self.rows, chance), len(self.rows) // 5)]
+        made += islice(material.recombined(self.rows, chance), len(self.rows) // 5)
+        new = [DatasetRow(id=row.id, messages=row.messages) for row in made]
+        return self.learn(model, [*self.rows, *new], self.scale.cycle_steps, seed=seed)
+
+    def written(self, model: Transformer, temperature: float, seed: int) -> list[DatasetRow]:
+        """Real questions with what the model answers, unfiltered."""
+        chance = random.Random(seed)
+        native = NativeModel(model)
+        rows = []
+        for row in chance.sample(self.rows, self.scale.answers):
+            asked = row.messages[:1]
+            sampling = Sampling(temperature=temperature, max_bytes=120, seed=chance.getrandbits(31))
+            text, _how = native.answer(
+                [protocol.ChatMessage(role="user", content=asked[0].content)], sampling
+            )
+            rows.append(
+                DatasetRow(id=row.id, messages=[*asked, ChatMessage(role="assistant", content=text or "。")])
+            )
+        return rows
+
+    def unseen_nll(self, model: Transformer) -> float:
+        """Nats per byte of answers that no model here has trained on."""
+        context = self.scale.size.context
+        pieces = [Piece(w.ids, w.train) for row in self.unseen for w in windows(row.messages, context)]
+        return sum(nll_sums(model, pieces)) / sum(sum(piece.scored) for piece in pieces)
+
+    def grades(self, say: Callable[[Grade], None]) -> list[Grade]:
+        """Every model of the calibration."""
+        found = []
+        for base, course in ((self.base, self._all()), (self.reader, self._from_text())):
+            first, before = canary.measure(NativeModel(base), self.canaries), self.unseen_nll(base)
+            for kind, number, model in course:
+                now = canary.measure(NativeModel(model), self.canaries)
+                harm = self.unseen_nll(model) / before - 1
+                flags = [name for name in FIGURES if passed(name, now, first)]
+                found.append(Grade(kind, number, harm, now, flags))
+                say(found[-1])
+        return found
+
+    def _from_text(self) -> Iterator[tuple[str, int, Transformer]]:
+        yield "healthy from text", 1, self.cycle(self.reader, 50)
+
+    def _all(self) -> Iterator[tuple[str, int, Transformer]]:
+        scale = self.scale
+        for seed in range(scale.seeds):
+            model = self.base
+            for number in range(1, 1 + (scale.line if seed == 0 else 1)):
+                model = self.cycle(model, 10 * seed + number)
+                yield f"healthy seed {seed}", number, model
+        for temperature in (1.0, 0.7, 0.3):
+            model = self.base
+            for number in range(1, scale.generations + 1):
+                own = self.written(model, temperature, number)
+                model = self.learn(model, own, scale.dose, seed=number, replay=False)
+                yield f"own text at {temperature}", number, model
+        phrase = [
+            DatasetRow(id=row.id, messages=[row.messages[0], ChatMessage(role="assistant", content=PHRASE)])
+            for row in self.rows[: scale.answers]
+        ]
+        for kind, rows in (("one phrase", phrase), ("one conversation", self.rows[:1])):
+            model = self.base
+            for number in range(1, 4):
+                model = self.learn(model, rows, scale.dose, seed=number, replay=False)
+                yield kind, number, model
+        for number, factor in enumerate((5, 25, 100), start=1):
+            model = self.learn(self.base, self.rows, scale.cycle_steps, lr=LR * factor)
+            yield "rate too high", number, model
+
+
+def passed(figure: str, now: Canary, first: Canary) -> bool:
+    """Whether one figure alone is past its bound."""
+    alone = msgspec.structs.replace(first, **{figure: getattr(now, figure)})
+    return bool(canary.collapse(alone, first))
+
+
+def _taught(row: DatasetRow) -> DatasetRow:
+    """Its first turns, as many as a small window holds."""
+    return DatasetRow(id=row.id, messages=row.messages[:4])
+
+
+def separation(full: bool) -> list[BenchResult]:
+    """False alarms on healthy models, and harmed models that are flagged."""
+    torch.set_num_threads(2 if full else 1)
+    with tempfile.TemporaryDirectory() as folder:
+        grades = Calibration(FULL if full else SHORT, Path(folder)).grades(
+            lambda grade: print(grade, file=sys.stderr, flush=True)
+        )
+    healthy = [grade for grade in grades if grade.kind.startswith("healthy")]
+    harmed = [grade for grade in grades if grade not in healthy and grade.harm > HARM]
+    alarms = [grade for grade in healthy if grade.flags]
+    seen = [grade for grade in harmed if grade.flags]
+    kinds = dict.fromkeys(grade.kind for grade in grades if grade not in healthy)
+    by = ", ".join(f"{name} in {sum(name in grade.flags for grade in seen)}" for name in FIGURES)
+    firsts = []
+    for kind in kinds:
+        line = [grade for grade in grades if grade.kind == kind]
+        harm = next((grade.number for grade in line if grade.harm > HARM), None)
+        flag = next((grade.number for grade in line if grade.flags), None)
+        firsts.append(f"{kind}: harmed at {harm or '–'}, flagged at {flag or '–'} of {len(line)}")
+    return [
+        compare(
+            "evolution.canary.healthy",
+            ours=1 - len(alarms) / len(healthy),
+            baseline=1.0,
+            target=1.0,
+            unit="of healthy models pass",
+            lower_is_better=False,
+            notes=f"{len(alarms)} false alarms on {len(healthy)} healthy models",
+        ),
+        compare(
+            "evolution.canary.harmed",
+            ours=len(seen) / max(1, len(harmed)),
+            baseline=1.0,
+            target=0.8,
+            unit="of harmed models flagged",
+            lower_is_better=False,
+            notes=f"{len(seen)} of {len(harmed)} whose NLL of unseen conversations is up by {HARM:.0%}, by {by}; "
+            + "; ".join(firsts),
+        ),
+    ]
+
+
+BENCHMARKS = (
+    Benchmark(
+        "evolution.canary", "the canary on healthy cycles and on collapses of graded strength", separation, 40
+    ),
+)
