@@ -7,7 +7,6 @@ The unit is the cluster of near duplicates, so that nothing like a test conversa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from hashlib import sha256
 
 from engine.corpus import ledger
 from engine.corpus.candidates import Cluster, read_clusters, with_superseded
@@ -17,6 +16,7 @@ from engine.corpus.states import Action, Split, Stage
 from engine.corpus.windows import ENOUGH_CONVERSATIONS, LEAST_CLUSTERS, NO_WINDOW, SplitPlan, Window
 from engine.errors import BadInput
 from engine.i18n import _
+from engine.memory.frozen import hash_ids
 
 __all__ = [
     "ENOUGH_CONVERSATIONS",
@@ -28,7 +28,6 @@ __all__ = [
     "assign",
     "count_look",
     "current_window",
-    "hash_ids",
     "open_window",
     "plan_split",
     "refuse_trained",
@@ -237,12 +236,6 @@ def _freeze(store: Database, plan: SplitPlan, now: float) -> None:
     except BaseException:
         row.execute("ROLLBACK")
         raise
-
-
-def hash_ids(ids: Sequence[str], *, dated: bool) -> str:
-    """How a window's ids are frozen: "time:" or "hash:", and their sha256."""
-    digest = sha256("\n".join(sorted(ids)).encode()).hexdigest()
-    return f"{'time' if dated else 'hash'}:{digest}"
 
 
 def _check_frozen(window: Window) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
+from engine.memory.frozen import leave_windows
 from engine.memory.recollections import points_of, remove_point, sweep_points
 from engine.memory.writing import TURNS_AT_ONCE, Writer, import_lock
 
@@ -87,6 +88,7 @@ def _delete(connection: sqlite3.Connection, ids: list[str]) -> None:
                 (id_, id_, TURNS_AT_ONCE),
             ).rowcount:
                 writer.spend()
+            leave_windows(connection, id_)
             for statement in _OF_A_CONVERSATION:
                 connection.execute(statement, {"id": id_})
             if not connection.execute(
@@ -101,7 +103,6 @@ _OF_A_CONVERSATION = (
     "UPDATE ledger SET twin = NULL, evidence = '{}' WHERE twin = :id",
     "UPDATE corpus SET twin = NULL WHERE twin = :id",
     "DELETE FROM decisions WHERE conversation_id = :id",
-    "DELETE FROM window_members WHERE conversation_id = :id",
     "DELETE FROM ledger WHERE conversation_id = :id",
     "DELETE FROM corpus WHERE conversation_id = :id",
     "DELETE FROM assessments WHERE conversation_id = :id",

@@ -153,6 +153,21 @@ def test_changed_members_of_a_frozen_window_are_noticed(tmp_path: Path) -> None:
             split.open_window(store, 2.0)
 
 
+def test_a_forgotten_conversation_leaves_its_window_which_stays_frozen(tmp_path: Path) -> None:
+    with memory(tmp_path, [distinct(n, at=DAY * n) for n in range(160)]) as store:
+        build_corpus(store, Settings())
+        window = split.open_window(store, 1.0)
+        gone, *kept = window.conversations
+        store.forget([gone])
+        build_corpus(store, Settings())
+        after = split.open_window(store, 2.0)
+        assert (after.id, after.conversations) == (window.id, kept)
+        store.connection.execute("DELETE FROM window_members WHERE conversation_id = ?", (kept[0],))
+        store.forget([kept[1]])
+        with pytest.raises(BadInput, match="frozen"):
+            split.open_window(store, 3.0)
+
+
 def test_looks_are_counted(tmp_path: Path) -> None:
     with memory(tmp_path, [distinct(n) for n in range(60)]) as store:
         build_corpus(store, Settings())
