@@ -33,7 +33,7 @@ from engine.corpus.grown import hold_grown
 from engine.corpus.items import Item
 from engine.corpus.rules import apply_rules
 from engine.corpus.states import Action, Stage, State
-from engine.memory.writing import Writer
+from engine.memory.writing import Writer, synced_later
 from engine.runs.events import Funnel
 
 _PAGE = 500
@@ -69,19 +69,20 @@ def build_corpus(
     Raises what `on_progress` raises; the corpus of the build before then stands.
     """
     now = time.time() if now is None else now
-    changes = edits(store.connection)
-    known = refresh(store, settings, changes, on_progress)
-    items = known.items
-    decided = verdicts(store.connection)
-    hold_grown(items, of_shorter_forms(store.connection), decided, review=settings.review)
-    drop_exact(items, decided)
-    pairs = near_twins(store.connection, known, settings.near_threshold)
-    drop_near(items, decided, pairs)
-    if by_meaning:
-        pairs += by_meaning(store, items, decided)
-    name_clusters(store.connection, known, pairs, settings.near_threshold)
-    build = _build_id(items, settings)
-    _write(store, known, settings, decided, build=build, now=now)
+    with synced_later(store.connection):
+        changes = edits(store.connection)
+        known = refresh(store, settings, changes, on_progress)
+        items = known.items
+        decided = verdicts(store.connection)
+        hold_grown(items, of_shorter_forms(store.connection), decided, review=settings.review)
+        drop_exact(items, decided)
+        pairs = near_twins(store.connection, known, settings.near_threshold)
+        drop_near(items, decided, pairs)
+        if by_meaning:
+            pairs += by_meaning(store, items, decided)
+        name_clusters(store.connection, known, pairs, settings.near_threshold)
+        build = _build_id(items, settings)
+        _write(store, known, settings, decided, build=build, now=now)
     _stamp(store, settings, changes, build=build, now=now)
     del known, items, pairs
     apply_rules(store, decided, build=build, now=now)

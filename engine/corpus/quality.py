@@ -19,7 +19,18 @@ def quality_of(answers: Sequence[str], *, masked: int) -> float:
     length = 1.0 - math.exp(-mean / 150.0)
     text = "".join(answers)[:4000]
     bigrams = max(1, len(text) - 1)
-    distinct = max(1, len(set(map(add, text, text[1:]))))
+    distinct = max(1, _bigrams(text))
     variety = min(1.0, 2.0 * distinct / (bigrams**0.9 + 1))
     content = len(answers) / (len(answers) + masked)
     return float(round(0.5 * length + 0.33 * variety + 0.17 * content, 4))
+
+
+def _bigrams(text: str) -> int:
+    """Distinct pairs of characters that stand side by side."""
+    data = text.encode("utf-16-le", "surrogatepass")
+    if len(data) != 2 * len(text):
+        return len(set(map(add, text, text[1:])))
+    # Two characters of 16 bits are one number of 32: half the time of pairs as texts.
+    pairs = memoryview(data)
+    even, odd = len(data) // 4 * 4, (len(data) - 2) // 4 * 4
+    return len({*pairs[:even].cast("I"), *pairs[2 : 2 + odd].cast("I")}) if data else 0

@@ -18,7 +18,7 @@ from engine.i18n import _
 from engine.memory.erasing import sweep
 from engine.memory.points import Conversation, Embedding, Item, Recollection
 from engine.memory.taking import Taking
-from engine.memory.writing import Writer, import_lock
+from engine.memory.writing import Writer, import_lock, synced_later
 
 _BATCH_CHARACTERS = 200_000
 """Text gathered, outside any transaction, before one is opened."""
@@ -64,8 +64,9 @@ def add(
             )
         taking = Taking(writer, import_id, again)
         try:
-            for batch in _batches(conversations):
-                taking.take(batch)
+            with synced_later(connection):
+                for batch in _batches(conversations):
+                    taking.take(batch)
             with writer.open():
                 connection.execute(
                     "UPDATE imports SET completed_at = ?, taken = ?, unchanged = ?, skipped = ? WHERE id = ?",

@@ -73,6 +73,20 @@ class Writer:
             self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
+@contextmanager
+def synced_later(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commits inside the block do not wait for the disk; the first one after it does, and for all of them.
+
+    In WAL mode commits stay whole and in order: after a power cut those up to some moment are there
+    (`PRAGMA synchronous=NORMAL`, https://sqlite.org/wal.html). For rows that nobody is told of before that commit.
+    """
+    connection.execute("PRAGMA synchronous=NORMAL")
+    try:
+        yield
+    finally:
+        connection.execute("PRAGMA synchronous=FULL")
+
+
 _longest: ContextVar[float] = ContextVar("longest transaction", default=0.0)
 
 

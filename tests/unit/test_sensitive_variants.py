@@ -195,3 +195,9 @@ NEGATIVES: dict[SensitiveType, tuple[str, ...]] = {
 def test_what_only_looks_like_it_stays(type_: SensitiveType, text: str) -> None:
     assert set(NEGATIVES) == set(MAKERS) == set(SensitiveType)
     assert find(text) == []
+
+
+@given(st.text(st.sampled_from("GB12 34567ıİſ\u212a-.:@微信密码加v室")))
+def test_letters_of_an_odd_case_break_nothing(text: str) -> None:
+    for span in find("GB12 34567 ıııı 8901 " + text):
+        assert 0 <= span.start < span.end

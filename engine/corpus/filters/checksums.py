@@ -112,6 +112,8 @@ def credit_code(code: str) -> bool:
 
 def iban(code: str) -> bool:
     """ISO 13616: two letters, two check digits, MOD 97-10."""
+    if not code.isascii():  # a pattern without case takes ı for i and ſ for s
+        return False
     moved = code[4:] + code[:4]
     return int("".join(str(int(character, 36)) for character in moved)) % 97 == 1
 

@@ -25,6 +25,9 @@ _HANGING = re.compile(
     r"|(?<![A-Za-z])(?:and|or|but|because|the|an?|of|to|with|for|is|are|that|which|if|such as|including))$"
 )
 
+_ENDS = ("。", "！", "？", "!", "?", "…")
+"""After these nothing hangs in the air."""
+
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _INDENTED = ("    ", "\t")
 """Code without a fence."""
@@ -86,7 +89,7 @@ def is_cut(text: str) -> bool:
         return False
     end = text.rstrip()
     fenced = ("```" in end or "~~~" in end) and len(_FENCE.findall(end)) % 2
-    if fenced or _HANGING.search(end, max(0, len(end) - 40)):
+    if fenced or (not end.endswith(_ENDS) and _HANGING.search(end, max(0, len(end) - 40))):
         return True
     last = end[end.rfind("\n") + 1 :]
     if last.startswith(_INDENTED):

@@ -33,16 +33,44 @@ _INSTRUCTION = re.compile(
     re.IGNORECASE,
 )
 _MODELFILE_WORD = re.compile(r"^\s*(?:SYSTEM|MESSAGE|TEMPLATE)\b", re.MULTILINE)
-# Cheap signs without which a pattern finds nothing; both cases written out, which `re` searches faster.
+# Cheap signs without which a pattern finds nothing.
 _BRACKET = re.compile(r"[<\[]")
-_QUOTES = re.compile('"""')
-_IGNORING = re.compile(
-    r"[Ii\u0130\u0131][Gg][Nn][Oo][Rr]|[Dd][Ii\u0130\u0131][Ss\u017f][Rr][Ee]|[Ff][Oo][Rr][Gg]|忽略|无视|忘[记掉]|[要别必需再](?:理会|遵[守循]|执行|管)|把[之以先前上]"
+_IGNORING = (
+    "ignor",
+    "disre",
+    "forg",
+    "忽略",
+    "无视",
+    "忘记",
+    "忘掉",
+    "理会",
+    "遵守",
+    "遵循",
+    "执行",
+    "管",
+    "把",
 )
+_ODD_CASE = re.compile("[\u0130\u0131\u017f]")
+"""Letters that `re` takes for i and s without case, and `str.lower` does not."""
+
+
+def _bracketed(text: str) -> bool:
+    return _BRACKET.search(text) is not None
+
+
+def _quoted(text: str) -> bool:
+    return '"""' in text and _MODELFILE_WORD.search(text) is not None
+
+
+def _ignoring(text: str) -> bool:
+    found = any(map(text.lower().__contains__, _IGNORING))
+    return found or (not text.isascii() and _ODD_CASE.search(text) is not None)
+
+
 _PATTERNS = (
-    ("control token", _BRACKET, _CONTROL_TOKEN),
-    ("Modelfile", _QUOTES, _MODELFILE),
-    ("instruction", _IGNORING, _INSTRUCTION),
+    ("control token", _bracketed, _CONTROL_TOKEN),
+    ("Modelfile", _quoted, _MODELFILE),
+    ("instruction", _ignoring, _INSTRUCTION),
 )
 
 
@@ -50,10 +78,9 @@ def find(text: str) -> Iterator[tuple[str, int, int]]:
     """Kind and range of each marker in code points of `text`. A `\"\"\"` alone on a line counts only with a
     Modelfile word in the same text: docstrings are ordinary code."""
     for kind, sign, pattern in _PATTERNS:
-        if not sign.search(text) or (kind == "Modelfile" and not _MODELFILE_WORD.search(text)):
-            continue
-        for match in pattern.finditer(text):
-            yield kind, match.start(), match.end()
+        if sign(text):
+            for match in pattern.finditer(text):
+                yield kind, match.start(), match.end()
 
 
 def neutralise(text: str) -> str:

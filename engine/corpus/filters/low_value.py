@@ -105,14 +105,15 @@ _CUT = Judgement(True, Kind.TRUNCATED, 0.8)
 
 
 def _judge_clauses(normal: str) -> Judgement:
-    pieces = _CLAUSE.findall(_CJK_SPACE.sub("，", normal))
+    spaced = len(normal.split(None, 1)) > 1
+    pieces = _CLAUSE.findall(_CJK_SPACE.sub("，", normal) if spaced else normal)
     # One clause of content makes the turn content, and the longest is it most often.
     texts = [piece for piece, _end in pieces]
     place = texts.index(max(texts, key=len))
-    longest = _EDGE.sub("", texts[place])
+    longest = _inner(texts[place])
     if longest and _name(longest, asks="?" in pieces[place][1]) is Kind.CONTENT:
         return _CONTENT
-    clauses = [(clause, "?" in end) for piece, end in pieces if (clause := _EDGE.sub("", piece))]
+    clauses = [(clause, "?" in end) for piece, end in pieces if (clause := _inner(piece))]
     if not clauses:
         return Judgement(True, Kind.NOISE, 1.0)
     kinds: list[Kind] = []
@@ -132,19 +133,25 @@ def _judge_clauses(normal: str) -> Judgement:
     return Judgement(True, named, round(score, 3))
 
 
+def _inner(piece: str) -> str:
+    """Without what is no letter or digit at its edges."""
+    return piece if piece[:1].isalnum() and piece[-1:].isalnum() else _EDGE.sub("", piece)
+
+
 def _name(clause: str, *, asks: bool) -> Kind:
     """What one clause is; `asks` when a question mark closes it."""
     bare = courtesy.PARTICLES.sub("", clause) or clause
+    forms = (bare,) if bare == clause else (bare, clause)
     if courtesy.CLOSING_QUESTION.search(clause):
         return Kind.OFFER
-    if courtesy.GREETING.fullmatch(bare) or courtesy.GREETING.fullmatch(clause):
+    if any(map(courtesy.GREETING.fullmatch, forms)):
         return Kind.GREETING
     if courtesy.WELCOME.fullmatch(bare):
         return Kind.WELCOME
-    if courtesy.GOODBYE.fullmatch(bare) or courtesy.GOODBYE.fullmatch(clause):
+    if any(map(courtesy.GOODBYE.fullmatch, forms)):
         return Kind.GOODBYE
     chinese = _CJK.search(clause) is not None
-    known = courtesy.ACKNOWLEDGEMENT.fullmatch(bare) or courtesy.ACKNOWLEDGEMENT.fullmatch(clause)
+    known = any(map(courtesy.ACKNOWLEDGEMENT.fullmatch, forms))
     short = len(clause) <= (_THANKS_LONGEST if chinese else _THANKS_LONGEST_LATIN)
     if not known and not short:
         return Kind.CONTENT
