@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events, on
 from textual._compositor import ChopsUpdate
+from textual._xterm_parser import XTermParser
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
@@ -86,10 +87,13 @@ class H2QApp(KeyedApp):
         welcome: bool = False,
         interval: float = 2.0,
         ambiguous_wide: bool = False,
+        typed: str = "",
     ) -> None:
         """`welcome` offers the first-start sheet where nothing has been done in the workspace yet; `interval`
-        is the pace of the Health tab in seconds; `ambiguous_wide` is what the terminal answered about `●`."""
+        is the pace of the Health tab in seconds; `ambiguous_wide` is what the terminal answered about `●`;
+        `typed` what the person pressed before the app had the terminal."""
         self.ambiguous_wide = ambiguous_wide
+        self._typed = typed
         self.workspace = workspace
         self.interval = interval
         self._welcome = welcome
@@ -123,6 +127,11 @@ class H2QApp(KeyedApp):
         yield ContentSwitcher(id="tabs")
         yield TooSmall(id="too-small")
         yield Footer(self.keys)
+
+    def on_load(self) -> None:
+        """Keys pressed before the terminal was ours come before all others."""
+        for message in XTermParser().feed(self._typed) if self._typed else ():
+            self.post_message(message)
 
     async def on_mount(self) -> None:
         loop = asyncio.get_running_loop()

@@ -10,6 +10,7 @@ import termios
 import time
 import tty
 from dataclasses import dataclass
+from typing import NamedTuple
 
 OVER_SSH_ESCAPE_MS = 250
 """How long a lone ESC waits for the rest of a key sequence; a slow line splits sequences."""
@@ -76,30 +77,42 @@ def hung_up() -> bool:
     return any(event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _fd, event in poll.poll(0))
 
 
-def ambiguous_is_wide(*, patience_s: float = 0.15) -> bool:
+class Asked(NamedTuple):
+    """What came while the terminal was asked for the width of a sign."""
+
+    wide: bool
+    """Whether it gives two cells to `●`."""
+    typed: str
+    """Keys that the person pressed meanwhile, or before: they are meant for the app."""
+
+
+def ask_width(*, patience_s: float = 0.15) -> Asked:
     """Asks the terminal how many cells it gives to `●`, before the app takes the screen.
 
-    False where it does not answer in time. What is written is wiped out again.
+    Not wide where it does not answer in time. What is written is wiped out again.
     """
     if os.environ.get("TERM", "") in ("", "dumb", "linux") or not (os.isatty(0) and os.isatty(1)):
-        return False
+        return Asked(wide=False, typed="")
     saved = termios.tcgetattr(0)
     try:
         tty.setcbreak(0, termios.TCSANOW)
         os.write(1, "\r●\x1b[6n".encode())
-        column = _reported_column(patience_s)
+        column, typed = _reported_column(patience_s)
         os.write(1, b"\r\x1b[K")
     finally:
         termios.tcsetattr(0, termios.TCSANOW, saved)
-    return column is not None and column > 2
+    return Asked(wide=column is not None and column > 2, typed=typed.decode("utf-8", "ignore"))
 
 
-def _reported_column(patience_s: float) -> int | None:
-    """The column of the cursor, from 1, as the terminal reports it."""
+def _reported_column(patience_s: float) -> tuple[int | None, bytes]:
+    """The column of the cursor, from 1, as the terminal reports it, and what else it sent."""
     answer, deadline = b"", time.monotonic() + patience_s
     while (left := deadline - time.monotonic()) > 0 and select.select([0], [], [], left)[0]:
-        answer += os.read(0, 64)
+        piece = os.read(0, 64)
+        if not piece:
+            break
+        answer += piece
         found = re.search(rb"\x1b\[\d+;(\d+)R", answer)
         if found:
-            return int(found[1])
-    return None
+            return int(found[1]), answer[: found.start()] + answer[found.end() :]
+    return None, answer

@@ -108,6 +108,16 @@ def test_it_leaves_the_terminal_as_it_was(ws: Workspace, way: str) -> None:
     assert b"\x1b[?25h" in tail
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_key_pressed_before_the_app_has_the_terminal_is_not_lost(ws: Workspace, answers: bool) -> None:
+    with terminal(ws.root) as opened:
+        opened.read(30.0, until=b"\x1b[6n")
+        opened.press(b"q\x1b[1;2R" if answers else b"q")
+        opened.read(60.0)
+        assert opened.process.wait(30) == 0
+    assert b"\x1b[?1049l" in opened.output
+
+
 def test_a_closed_terminal_ends_the_app_and_not_the_run(ws: Workspace) -> None:
     with live_run(ws) as run:
         with terminal(ws.root) as opened:

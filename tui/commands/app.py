@@ -35,10 +35,20 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
     from engine.config import load_settings
 
     settings = load_settings(ws)
-    wide = settings.ambiguous_width == "auto" and settings.signs == "auto" and terminal.ambiguous_is_wide()
+    asked = terminal.Asked(wide=False, typed="")
+    if settings.ambiguous_width == "auto" and settings.signs == "auto":
+        asked = terminal.ask_width()
     from tui.app import H2QApp
 
-    app = H2QApp(ws, tab, settings, welcome=tab is None, interval=interval, ambiguous_wide=wide)
+    app = H2QApp(
+        ws,
+        tab,
+        settings,
+        welcome=tab is None,
+        interval=interval,
+        ambiguous_wide=asked.wide,
+        typed=asked.typed,
+    )
     app.run(mouse=True)
     if app.fault is not None:
         raise explain_fault(ws, app.fault)
