@@ -192,6 +192,15 @@ def governor_words(event: e.Governor) -> str:
     }.get(event.action, event.action)
 
 
+def budget_bound(reason: str) -> str:
+    """Which bound the memory budget of a run is, by `Memory.reason` (`engine.runs.events`)."""
+    return {
+        "max_memory_gb": _("as set"),
+        "cgroup": _("limit of the system"),
+        "available": _("70 % of what was free"),
+    }.get(reason, reason)
+
+
 def governor_cause(event: e.Governor) -> str:
     """The figures that made the governor act."""
     words = {

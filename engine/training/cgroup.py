@@ -62,7 +62,7 @@ def limited(mb: float, root: Path = Path("/")) -> Iterator[str]:
     """
     group = find_group(root)
     if group is None:
-        yield _("this system has no memory cgroup")
+        yield _("no memory cgroup can be made here")
         return
     # Groups of runs that were killed; those with processes cannot be removed.
     for old in group.limited.parent.glob("h2q-*"):

@@ -12,7 +12,7 @@ from engine.errors import RunFailed, UsageProblem
 from engine.i18n import _
 from engine.runs import events
 from engine.runs.events import RunStatus, StatusChanged
-from engine.runs.words import governor_cause
+from engine.runs.words import budget_bound, governor_cause
 from engine.training import cgroup
 from engine.training.batches import Batch
 from engine.training.budget import Budget, cgroup_limit_bytes
@@ -85,10 +85,10 @@ class Governor:
         used = self.footprint.peak_mb()
         if used > limit:
             raise UsageProblem(
-                _("the memory budget of {budget} MB is less than the {used} MB of the program alone").format(
-                    budget=round(limit), used=round(used)
-                ),
-                mend=_mend(used + 512),
+                _(
+                    "the memory budget of {budget} MB ({bound}) is less than the {used} MB of the program alone"
+                ).format(budget=round(limit), bound=budget_bound(self.budget.reason), used=round(used)),
+                mend=_mend(used + 512, self.budget),
             )
         if job.state.draw == 0 and not math.isinf(limit) and self.footprint.exact:
             trained = sum(parameter.numel() for parameter in job.optimizer.parameters)
@@ -239,9 +239,10 @@ class Governor:
             if smallest.mb != self.budget.mb:
                 job.budget = self._known = smallest
                 self._tell("limit", "cgroup", used)
-        if self._kernel_mb != self.budget.mb and (used <= self.budget.mb or self.budget.mb > self._kernel_mb):
-            # A kernel that is told less than what is held ends the run: only what is given back is taken away.
-            cgroup.resize(self.budget.mb)
+        # A kernel that is told less than what is held ends the run: only what is given back is taken away. One that
+        # refuses, because pages of files are charged too, is asked again after the next step.
+        bounds_too_much = used > self.budget.mb and self.budget.mb < self._kernel_mb
+        if self._kernel_mb != self.budget.mb and not bounds_too_much and cgroup.resize(self.budget.mb):
             self._kernel_mb = self.budget.mb
 
     def _find(self, used: float) -> Remedy | None:
@@ -286,12 +287,20 @@ class Governor:
     def _failure(self, used: float) -> RunFailed:
         return RunFailed(
             _(
-                "training needs more memory than its budget: {used} MB of {budget} MB at step {step}, although "
-                "passes are as small as they can be; a checkpoint is kept"
-            ).format(used=round(used), budget=round(self.budget.mb), step=self.job.state.step),
-            mend=_mend(used + 512),
+                "training needs more memory than its budget: {used} MB of {budget} MB ({bound}) at step {step}, "
+                "although passes are as small as they can be; a checkpoint is kept"
+            ).format(
+                used=round(used),
+                budget=round(self.budget.mb),
+                bound=budget_bound(self.budget.reason),
+                step=self.job.state.step,
+            ),
+            mend=_mend(used + 512, self.budget),
         )
 
 
-def _mend(mb: float) -> str:
+def _mend(mb: float, budget: Budget) -> str:
+    """What gives the run more; where the system is the bound a larger setting would change nothing."""
+    if budget.reason != "max_memory_gb":
+        return "h2q-tui check"
     return f"h2q-tui train --max-memory-gb {math.ceil(mb / 102.4) / 10:.1f}"

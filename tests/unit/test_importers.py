@@ -13,6 +13,7 @@ from engine.errors import BadInput, UsageProblem
 from engine.memory.importers import files, json_stream
 from engine.memory.importers.citations import shown
 from engine.memory.importers.roles import role_map_of, time_of
+from engine.memory.importers.thinking import spoken
 from engine.memory.importing import FORMATS, detect, importer
 from engine.memory.points import Conversation, Role, Skipped, Turn, well_formed
 from engine.paths import shipped
@@ -544,3 +545,14 @@ def test_a_moment_is_the_same_in_every_unit(value: object) -> None:
 
 def test_every_format_says_its_name() -> None:
     assert [importer(name).NAME for name in FORMATS] == list(FORMATS)
+
+
+def test_folded_reasoning_is_left_out_in_one_pass() -> None:
+    text = 'a <details type="reasoning" done="true">x\ny</details>\n b<details type="tool_calls">z</details>c'
+    assert spoken(text, Role.ASSISTANT) == (
+        "a bc",
+        (Skipped(reason="reasoning"), Skipped(reason="tool message")),
+    )
+    # Never closed, over and over: each opening once, or this takes the square of it.
+    hostile = '<details type="reasoning"' * 200_000
+    assert spoken(hostile, Role.ASSISTANT) == (hostile, ())

@@ -195,7 +195,16 @@ def test_a_limit_of_the_system_that_falls_and_rises_is_followed(
         "engine.training.phase.effective_budget", lambda gigabytes: Budget(1500.0, "max_memory_gb")
     )
     resized: list[float] = []
-    monkeypatch.setattr("engine.training.cgroup.resize", resized.append)
+    refusals = [True]  # the first time, as a kernel that still holds pages of files for it
+
+    def resize(mb: float) -> bool:
+        if refusals:
+            refusals.pop()
+            return False
+        resized.append(mb)
+        return True
+
+    monkeypatch.setattr("engine.training.cgroup.resize", resize)
     # The process of the tests may hold more than the lower limit.
     monkeypatch.setattr("engine.training.footprint.Footprint.peak_mb", lambda _self: 500.0)
     start = governor.Governor.__init__

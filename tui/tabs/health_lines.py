@@ -11,9 +11,8 @@ from engine.health.probes import Snapshot
 from engine.i18n import N_, _
 from engine.inference.protocol import ServiceStatus
 from engine.runs.view import RunView
-from engine.runs.words import duration, figure, rate
+from engine.runs.words import budget_bound, duration, figure, rate
 from tui.signs import STATUS_STYLE, Signs
-from tui.tabs.run_lines import REASONS
 from tui.terminal import Terminal
 from tui.text import one_line
 
@@ -139,7 +138,7 @@ def training(
 
 def limits(found: Limits, terminal: Terminal, signs: Signs, scope: str) -> list[Content]:
     """What the app found that bounds it: budget, cores, how the engine lives on, colours, keys."""
-    reason = _(REASONS.get(found.budget_reason, found.budget_reason))
+    reason = budget_bound(found.budget_reason)
     colours = {0: _("no colour"), 1 << 24: _("16 million colours")}.get(
         terminal.colours, _("{n} colours").format(n=terminal.colours)
     )

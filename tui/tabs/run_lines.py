@@ -6,10 +6,10 @@ import time
 
 from textual.content import Content
 
-from engine.i18n import N_, _, colon
+from engine.i18n import _, colon
 from engine.runs.events import RunStatus
 from engine.runs.view import RunView, StageView
-from engine.runs.words import duration, figure, rate, stage_word, status_word
+from engine.runs.words import budget_bound, duration, figure, rate, stage_word, status_word
 from tui.signs import STATUS_STYLE, Signs
 from tui.text import one_line
 
@@ -94,13 +94,6 @@ def _learning(view: RunView, clock: str) -> list[Content]:
     return [*parts, Content(clock)] if clock else parts
 
 
-REASONS = {
-    "max_memory_gb": N_("as set"),
-    "cgroup": N_("limit of the system"),
-    "available": N_("70 % of what was free"),
-}
-
-
 def _memory(view: RunView, signs: Signs) -> list[Content]:
     memory = view.memory
     if memory is None:
@@ -110,7 +103,7 @@ def _memory(view: RunView, signs: Signs) -> list[Content]:
     used, budget = f"{memory.used_mb / _GB:.1f}", f"{memory.budget_mb / _GB:.1f}"
     amount = _("{used} of {budget} GB").format(used=used, budget=budget)
     parts = [Content.assemble(_("memory"), " ", (signs.bar(share, 12), style), " ", amount)]
-    reason = one_line(_(REASONS.get(memory.reason, memory.reason)))
+    reason = one_line(budget_bound(memory.reason))
     if reason:
         parts.append(Content.styled(f"({reason})", "$foreground-muted"))
     if view.streaming_efficiency is not None:
