@@ -14,13 +14,15 @@ from engine.runs.history import summarise
 from engine.runs.rundir import RunDir
 from engine.runs.since import look_back
 from engine.runs.summary import RunSummary
-from engine.validation.promotion import rollback
+from engine.validation.promotion import Promotion, rollback
 from tui.actions import Keys
+from tui.leaving import to_the_end
 from tui.terminal import theme_name
 from tui.widgets.footer import Footer
 from tui.widgets.header import Header
 
 if TYPE_CHECKING:
+    from engine.paths import Workspace
     from tui.app import H2QApp
     from tui.screens.first_start import Begin
 
@@ -92,7 +94,7 @@ async def tell_since(app: H2QApp) -> None:
     if not await app.push_screen_wait(SinceScreen(since, can_undo=still)):
         return
     try:
-        done = await asyncio.to_thread(rollback, app.workspace, since.undo)
+        done = await asyncio.to_thread(_rolled_back, app.workspace, since.undo)
     except (H2QError, OSError) as problem:
         app.say(sentence_of(problem), "act")
         return
@@ -103,6 +105,11 @@ async def tell_since(app: H2QApp) -> None:
     app.say(told, "good")
     if app.tab is not None:
         app.tab.shown()
+
+
+def _rolled_back(workspace: Workspace, stamp: str | None) -> Promotion:
+    with to_the_end():
+        return rollback(workspace, stamp)
 
 
 async def start(app: H2QApp, begin: Begin) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import threading
@@ -12,6 +13,8 @@ import pytest
 
 from engine.paths import Workspace
 from engine.runs.events import CheckpointWritten, Evaluated, Log
+from engine.runs.launch import prepare
+from engine.runs.spec import TrainMode, TrainParams, make_spec
 from engine.workspace import open_workspace
 from tests.tui.live_run import LiveRun, live_run
 from tests.tui.terminal import terminal
@@ -116,6 +119,19 @@ def test_a_key_pressed_before_the_app_has_the_terminal_is_not_lost(ws: Workspace
         opened.read(60.0)
         assert opened.process.wait(30) == 0
     assert b"\x1b[?1049l" in opened.output
+
+
+def test_a_read_that_never_returns_does_not_keep_the_app(ws: Workspace) -> None:
+    run = prepare(ws, make_spec(ws.root, TrainParams(mode=TrainMode.NATIVE)))
+    run.events_path.unlink(missing_ok=True)
+    # As from a disk on a network that does not answer: whoever opens it waits for a writer.
+    os.mkfifo(run.events_path)
+    with terminal(ws.root) as opened:
+        opened.read(30.0, until=SHOWN)
+        opened.read(1.0)
+        opened.press(b"q")
+        opened.read(30.0)
+        assert opened.process.wait(30) == 0
 
 
 def test_a_closed_terminal_ends_the_app_and_not_the_run(ws: Workspace) -> None:

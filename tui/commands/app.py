@@ -28,7 +28,7 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageProblem(_("The app needs a terminal"), mend="h2q-tui --help")
-    from tui import terminal
+    from tui import leaving, terminal
 
     terminal.prepare()
     ws = workspace()
@@ -49,7 +49,7 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
         ambiguous_wide=asked.wide,
         typed=asked.typed,
     )
-    app.run(mouse=True)
+    leaving.run(app)
     if app.fault is not None:
         raise explain_fault(ws, app.fault)
     return LEFT_FOR_DEMO if app.left_for_demo else app.return_code or 0

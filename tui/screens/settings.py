@@ -20,6 +20,7 @@ from engine.errors import H2QError, sentence_of
 from engine.i18n import LANGUAGES, _
 from engine.paths import Workspace
 from tui.actions import ACTIONS, BY_ID, EVERYWHERE, key_shown
+from tui.leaving import to_the_end
 from tui.screens.ask import AskLine
 from tui.screens.setting_choices import (
     CHOICES,
@@ -243,7 +244,7 @@ class SettingsScreen(ModalScreen[None]):
     def _save(self) -> None:
         try:
             # Saves what holds now: of two changes in a hurry the later one stays.
-            with self._saving:
+            with to_the_end(), self._saving:
                 save_settings(self._workspace, self.settings)
         except (H2QError, OSError) as problem:
             self.app.call_from_thread(self._explain, sentence_of(problem), "$text-error")

@@ -21,6 +21,7 @@ from engine.models.registry import in_use, list_models
 from engine.paths import Workspace
 from tui import personal
 from tui.actions import Action
+from tui.leaving import to_the_end
 from tui.screens.pick_model import OLLAMA, PickModel
 from tui.tabs.base import Tab
 from tui.text import safe
@@ -305,7 +306,7 @@ class ChatTab(Tab):
     @work(thread=True, group="chat:keep", exit_on_error=False)
     def _keep(self, session: ChatSession, exchange: Exchange) -> None:
         try:
-            with MemoryStore(self.workspace.memory_db) as store:
+            with to_the_end(), MemoryStore(self.workspace.memory_db) as store:
                 store.add([session.kept_conversation()], "chat", "chat")
         except (H2QError, OSError) as problem:
             exchange.kept = False

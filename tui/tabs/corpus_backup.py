@@ -12,6 +12,7 @@ from engine.i18n import _, n_
 from engine.memory.backup import Backup, list_backups, restore_backup
 from engine.memory.reset import refuse_while_alive
 from engine.paths import Workspace
+from tui.leaving import to_the_end
 from tui.screens.ask import Confirm
 
 if TYPE_CHECKING:
@@ -54,5 +55,6 @@ def _question(backup: Backup) -> str:
 
 
 def _put_back(workspace: Workspace, path: str) -> None:
-    refuse_while_alive(workspace)
-    restore_backup(workspace, Path(path))
+    with to_the_end():
+        refuse_while_alive(workspace)
+        restore_backup(workspace, Path(path))

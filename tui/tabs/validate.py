@@ -27,6 +27,7 @@ from engine.validation.report import ValidationReport
 from engine.validation.reports import newest_report
 from tui.actions import Action
 from tui.follow import RunUpdated
+from tui.leaving import to_the_end
 from tui.screens.ask import Confirm
 from tui.tabs.base import Tab
 from tui.text import safe
@@ -318,7 +319,8 @@ class ValidateTab(Tab):
     @work(thread=True, group="validate:change", exclusive=True, exit_on_error=False)
     def _change(self, name: str, stamp: str | None) -> None:
         try:
-            done = promote(self.workspace, name) if name else rollback(self.workspace, stamp)
+            with to_the_end():
+                done = promote(self.workspace, name) if name else rollback(self.workspace, stamp)
         except (H2QError, OSError) as problem:
             self.app.call_from_thread(self.say, sentence_of(problem), "act")
             return

@@ -1,0 +1,53 @@
+"""What the end of the app waits for."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from tui import leaving
+from tui.leaving import Threads, to_the_end
+
+
+def test_what_only_reads_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaving, "PATIENCE_S", 0.05)
+    never = threading.Event()
+    threads = Threads()
+    reading = threads.submit(never.wait, 60.0)
+    threads.shutdown()
+    assert not reading.done()
+    never.set()
+
+
+def test_what_changes_something_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaving, "PATIENCE_S", 0.05)
+    begun, slow, written = threading.Event(), threading.Event(), []
+
+    def write() -> None:
+        with to_the_end():
+            begun.set()
+            slow.wait(0.5)
+            written.append(1)
+
+    threads = Threads()
+    threads.submit(write)
+    assert begun.wait(30)
+    threads.shutdown()
+    assert written == [1]
+
+
+def test_answers_and_faults_reach_who_asked() -> None:
+    threads = Threads()
+    assert threads.submit(divmod, 7, 2).result(30) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        threads.submit(divmod, 7, 0).result(30)
+    threads.shutdown()
+    with pytest.raises(RuntimeError):
+        threads.submit(divmod, 7, 2)
+
+
+def test_no_thread_of_it_is_joined_at_the_end_of_the_program() -> None:
+    threads = Threads()
+    assert threads.submit(lambda: threading.current_thread().daemon).result(30)
+    threads.shutdown()
