@@ -148,6 +148,8 @@ class EvolveParams(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_every_s: float = 60.0
     resume: str | None = None
     """Run of this kind that goes on with the cycle it was in."""
+    settings: dict[str, bool | int | float | str] = {}
+    """Settings of the workspace that this run alone takes otherwise, as `TrainParams.settings`."""
     wait: bool = True
     """Queue behind another training run instead of refusing."""
 

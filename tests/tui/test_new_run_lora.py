@@ -5,12 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.config import Settings, save_settings
+from engine.errors import Busy
 from engine.paths import Workspace
-from engine.runs.spec import TrainMode
-from tui.screens.new_run import MODES, Material, describe, look
+from engine.runs.spec import RunSpec, TrainMode, TrainParams
+from tests.ollama_memory import holding
+from tests.tui.helpers import text_of, until
+from tui.app import H2QApp
+from tui.screens.new_run import NewRun
+from tui.screens.new_run_lines import MODES, Material, describe, look
 
 NOTHING = Material(
     conversations=0, accepted=0, kept_back=0, groups=0, base="", texts=0, text_bytes=0, training=""
@@ -44,3 +50,31 @@ def test_the_configured_base_comes_first_then_what_ollama_has(
     assert look(ws).bases == ("qwen3:0.6b",)
     save_settings(ws, Settings(lora_base="/models/tiny"))
     assert look(ws).bases == ("/models/tiny", "qwen3:0.6b")
+
+
+@pytest.mark.parametrize("configured", [False, True])
+async def test_what_ollama_holds_is_shown_and_freed_only_with_consent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configured: bool
+) -> None:
+    ws = Workspace(tmp_path)
+    ws.config.mkdir(parents=True)
+    save_settings(ws, Settings(first_start_done=True, unload_ollama=configured))
+    started: list[RunSpec] = []
+
+    def launched(_workspace: Workspace, spec: RunSpec) -> None:
+        started.append(spec)
+        raise Busy("busy")
+
+    monkeypatch.setattr("tui.screens.new_run.launch", launched)
+    with holding(monkeypatch):
+        app = H2QApp(ws)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.press("n")
+            await until(pilot, lambda: isinstance(app.screen, NewRun) and "qwen3:0.6b, b" in text_of(app))
+            assert ("--unload-ollama" in text_of(app)) is configured
+            await pilot.press("o")
+            await until(pilot, lambda: ("--unload-ollama" in text_of(app)) is not configured)
+            await pilot.press("enter")
+            await until(pilot, lambda: bool(started))
+    params = msgspec.json.decode(started[0].params, type=TrainParams)
+    assert params.settings == {"unload_ollama": not configured}

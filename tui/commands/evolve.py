@@ -38,6 +38,9 @@ def register(app: typer.Typer) -> None:
         max_memory_gb: float = typer.Option(
             None, "--max-memory-gb", min=0.25, help=_("Memory that the run may take (4.0).")
         ),
+        unload_ollama: bool = typer.Option(
+            False, "--unload-ollama", help=_("Free the models that Ollama holds in memory first.")
+        ),
         batch_size: int = typer.Option(None, "--batch-size", min=1, help=_("Sequences per step.")),
         context: int = typer.Option(
             None, "--context", min=64, max=4096, help=_("Bytes that the model sees at once.")
@@ -73,6 +76,7 @@ def register(app: typer.Typer) -> None:
             seed=seed,
             checkpoint_every_s=checkpoint_every,
             resume=resume,
+            settings={"unload_ollama": True} if unload_ollama else {},
             wait=not run_once,
         )
         raise typer.Exit(run_command(ws, make_spec(ws.root, params, language=language()), detach=detach))

@@ -1,0 +1,215 @@
+"""What the sheet for a new run says: what there is to train on, and what would come of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.config import load_settings
+from engine.corpus.review import ReviewStore
+from engine.health.ollama import held_models
+from engine.i18n import N_, _, n_
+from engine.memory.store import MemoryStore
+from engine.models import registry
+from engine.models.ollama_store import installed_tags
+from engine.paths import Workspace
+from engine.runs.rundir import training_run
+from engine.runs.spec import RunKind, TrainMode
+from engine.validation.power import MIN_CLUSTERS, PRIOR_DEVIATION, alpha_for, gain_seen
+
+ENOUGH = 60
+"""Conversations below which a verdict may not be possible (DESIGN §6)."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """One way to make a model. Words are marked for the catalogs."""
+
+    mode: TrainMode | RunKind
+    name: str
+    does: str
+
+
+MODES: tuple[Mode, ...] = (
+    Mode(
+        TrainMode.NATIVE,
+        "native",
+        N_("your conversations, on top of the model in use; judged first"),
+    ),
+    Mode(TrainMode.LORA, "lora", N_("your conversations, as an adapter on a model you have")),
+    Mode(RunKind.EVOLVE, "evolve", N_("cycles on the model in use: new material, candidate, verdict")),
+    Mode(TrainMode.SCRATCH, "scratch", N_("a new base from text files; conversations continue it")),
+)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the workspace holds to train on."""
+
+    conversations: int
+    """In memory, before the filters."""
+    accepted: int
+    """Of the corpus as built last, 0 without one."""
+    kept_back: int
+    """Of these, kept back to judge."""
+    groups: int
+    """Near-duplicate clusters among the kept back."""
+    base: str
+    """Name of the model in use, or ""."""
+    texts: int
+    text_bytes: int
+    training: str
+    """Id of the run that trains now, or ""."""
+    bases: tuple[str, ...] = ()
+    """What an adapter could stand on: the setting, adapters, Ollama's models; the likeliest first."""
+    held: str = ""
+    """Models that Ollama holds in memory now, with commas between."""
+    held_mb: float = 0.0
+    unload: bool = False
+    """Whether the settings say that they are freed first."""
+
+
+def look(workspace: Workspace) -> Material:
+    """Counts; reads the store and the folder of texts. Runs in a thread."""
+    count = accepted = kept_back = groups = 0
+    if workspace.memory_db.exists():
+        with MemoryStore(workspace.memory_db, readonly=True) as store:
+            count = store.count()
+        with ReviewStore(workspace.memory_db, readonly=True) as review:
+            funnel = review.funnel()
+            accepted, kept_back = funnel.accepted, funnel.test
+            groups = review.test_clusters()
+    texts = [path for path in _texts(workspace) if path.is_file()]
+    held, settings = held_models(), load_settings(workspace)
+    return Material(
+        conversations=count,
+        accepted=accepted,
+        kept_back=kept_back,
+        groups=groups,
+        base=registry.in_use(workspace) or "",
+        texts=len(texts),
+        text_bytes=sum(path.stat().st_size for path in texts),
+        training=training_run(workspace),
+        bases=tuple(_bases(workspace, settings.lora_base)),
+        held=", ".join(model.name for model in held),
+        held_mb=sum(model.mb for model in held),
+        unload=settings.unload_ollama,
+    )
+
+
+def _bases(workspace: Workspace, configured: str) -> list[str]:
+    adapters = [card.name for card in registry.list_models(workspace) if card.base_path]
+    return list(dict.fromkeys([*([configured] if configured else []), *adapters, *installed_tags()]))
+
+
+def _texts(workspace: Workspace) -> list[Path]:
+    for folder in (workspace.training_data, Path("data/training_data")):
+        found = sorted(folder.glob("*.txt")) if folder.is_dir() else []
+        if found:
+            return found
+    return []
+
+
+def size_words(size: int) -> str:
+    """`1.1 MB`."""
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.0f} kB"
+
+
+def describe(
+    mode: TrainMode | RunKind, material: Material, lora_base: str = "", *, unload: bool = False
+) -> list[tuple[str, str]]:
+    """What the sheet says about a mode: (sentence, kind), kind as of `say`.
+
+    `lora_base` is the one chosen; `unload`: the person agrees that Ollama's models are freed first.
+    """
+    lines: list[tuple[str, str]] = []
+    if material.texts:
+        texts = n_("{n} text file, {size}", "{n} text files, {size}", material.texts).format(
+            n=material.texts, size=size_words(material.text_bytes)
+        )
+    else:
+        texts = _("no text file in training_data; h2q-tui sample writes some")
+    if mode is TrainMode.SCRATCH:
+        lines.append((texts, "" if material.texts else "act"))
+        lines.append((_("It learns bytes and words, not you; nothing is judged."), ""))
+    elif mode is RunKind.EVOLVE:
+        lines.append(
+            (_("base: {name}").format(name=material.base), "")
+            if material.base
+            else (_("no model in use yet: train one first"), "act")
+        )
+        lines += _corpus(material)
+        lines.append((_("Three cycles; what is not shown to be better leaves nothing but its record."), ""))
+    elif mode is TrainMode.LORA:
+        lines.append(_lora_line(material, lora_base))
+        lines += _corpus(material)
+    else:
+        base = (
+            _("base: {name}").format(name=material.base)
+            if material.base
+            else _("no base yet: one is made from text first")
+        )
+        lines.append((base, "" if material.base or material.texts else "watch"))
+        if not material.base:
+            lines.append((texts, "" if material.texts else "act"))
+        lines += _corpus(material)
+    if material.held:
+        words = (
+            _("Ollama's {names} ({mb} MB of memory) is freed first; o keeps it")
+            if unload
+            else _("Ollama holds {names} in memory ({mb} MB); o frees it first")
+        )
+        lines.append(
+            (words.format(names=material.held, mb=round(material.held_mb)), "good" if unload else "watch")
+        )
+    if material.training:
+        lines.append(
+            (_("run {run} trains now: this one waits for it").format(run=material.training[:9]), "watch")
+        )
+    return lines
+
+
+def _lora_line(material: Material, base: str) -> tuple[str, str]:
+    if not base:
+        return _("no base: set lora_base in the settings, or give --model DIR or an Ollama tag"), "act"
+    if len(material.bases) < 2:
+        return _("base: {name}").format(name=base), ""
+    place = material.bases.index(base) + 1
+    return _("base: {name} ({place} of {count}, b: the next)").format(
+        name=base, place=place, count=len(material.bases)
+    ), ""
+
+
+def _corpus(material: Material) -> list[tuple[str, str]]:
+    """What would be trained on and judged with, and how small a gain would be seen."""
+    count = material.conversations
+    if count == 0:
+        return [(_("no conversation yet: i on the Corpus tab, or h2q-tui memory import PATH"), "act")]
+    if not material.accepted:
+        words = n_(
+            "{n} conversation in memory; the run begins with the filters",
+            "{n} conversations in memory; the run begins with the filters",
+            count,
+        ).format(n=f"{count:,}")
+        few = _("at least {n} more are needed to be sure of a verdict").format(n=ENOUGH - count)
+        return [(words, "")] + ([(few, "watch")] if count < ENOUGH else [])
+    lines = [
+        (
+            n_(
+                "{n} conversation, {back} kept back to judge",
+                "{n} conversations, {back} kept back to judge",
+                material.accepted,
+            ).format(n=f"{material.accepted:,}", back=f"{material.kept_back:,}"),
+            "",
+        )
+    ]
+    if material.groups >= MIN_CLUSTERS:
+        gain = gain_seen(PRIOR_DEVIATION, material.groups, alpha_for(1))
+        seen = _("in {groups} groups: a gain of {gain} % would be seen").format(
+            groups=material.groups, gain=f"{100 * gain:.1f}"
+        )
+        return [*lines, (seen, "good")]
+    missing = _("{have} groups are kept back and {needed} are needed: there will be no verdict").format(
+        have=material.groups, needed=MIN_CLUSTERS
+    )
+    return [*lines, (missing, "watch")]
