@@ -22,7 +22,7 @@ LEAST_SHARE = 0.2
 LEAST_PRECISION = 0.9
 """Rejected among those that the person decided and the pattern covers."""
 LEAST_LIFT = 2.0
-"""How much more often it stands among the rejected than in the whole corpus."""
+"""How much more often it stands among the rejected than in the whole corpus, and than among the accepted."""
 LATEST = 400
 """Rejections that are read, the newest."""
 _WORDS = 4
@@ -87,7 +87,7 @@ def patterns(store: ReviewStore, limit: int = 3) -> list[Pattern]:
             hits >= LEAST
             and hits / len(rejected) >= LEAST_SHARE
             and pattern.precision >= LEAST_PRECISION
-            and hits / len(rejected) >= LEAST_LIFT * common
+            and hits / len(rejected) >= LEAST_LIFT * max(common, pattern.accepted / max(1, len(accepted)))
         ):
             found.append(pattern)
     found.sort(key=lambda one: (-one.rejected, one.accepted, -len(one.line)))

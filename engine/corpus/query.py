@@ -4,7 +4,7 @@
     flag: edited:
 
 Terms are joined by and; `-` before one negates it. What is no known field is searched in the title and in
-the turns, edited ones as the person wrote them.
+the turns, edited ones as the person wrote them. Wide signs (`stage：near len＞40`) and capitals count as narrow and small.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from engine.corpus.decisions import EDITS_SQL
+from engine.corpus.states import Split, Stage, State
+from engine.errors import UsageProblem
+from engine.i18n import _
 
 
 class Order(StrEnum):
@@ -56,7 +59,7 @@ _EQUAL = {
     "state": "k.state = ?",
     "lang": "k.language = ?",
     "split": "k.split = ?",
-    "source": "c.source = ?",
+    "source": "c.source = ? COLLATE NOCASE",
     "cluster": "k.cluster = ?",
 }
 _STAGE = "(k.stage = ? OR EXISTS (SELECT 1 FROM ledger l WHERE l.conversation_id = k.conversation_id AND l.stage = ?))"
@@ -72,6 +75,11 @@ _TEXT = (
 """The words in force: of a turn that the person wrote anew, not those that came."""
 _NUMBERS = {"len": "c.characters", "pairs": "k.pairs", "turns": "c.turns", "quality": "k.quality"}
 _NUMBER = re.compile(r"(len|pairs|turns|quality)(>=|<=|>|<|=)(\d+(?:\.\d+)?)")
+_VALUES = {"state": frozenset(State), "stage": frozenset(Stage), "split": frozenset(Split)}
+"""Of the fields that have only these."""
+_FIELDS = (*_EQUAL, "stage", "reason", "id", "flag", "edited")
+_LIKE_A_FIELD = re.compile(r"([a-z_]+):(?!//)(.*)|(?:len|pairs|turns|quality)[<>=].*", re.DOTALL)
+_NARROW = str.maketrans("：＞＜＝－", ":><=-")
 
 
 def parse(line: str) -> Where:
@@ -79,11 +87,46 @@ def parse(line: str) -> Where:
     parts: list[str] = []
     values: list[object] = []
     for word in _words(line):
-        negated = len(word) > 1 and word.startswith("-")
-        sql, given = _term(word[1:] if negated else word)
+        negated, bare = _signed(word)
+        sql, given = _term(bare)
         parts.append(f"NOT {sql}" if negated else sql)
         values += given
     return Where(" AND ".join(parts) or "1", tuple(values))
+
+
+def mistakes(line: str) -> list[str]:
+    """Words of a filter line that look like a field and are none, or name a value that it never has.
+
+    `parse` searches for them in the texts, which finds nothing; negated, that is everything.
+    """
+    found = []
+    for word in _words(line):
+        bare = _signed(word)[1]
+        plain = bare.translate(_NARROW).lower()
+        looks = _LIKE_A_FIELD.fullmatch(plain)
+        if looks is None or _NUMBER.fullmatch(plain):
+            continue
+        field, value = looks[1], looks[2]
+        if field not in _FIELDS or (field in _VALUES and value not in _VALUES[field]):
+            found.append(bare)
+    return found
+
+
+def refuse_mistakes(line: str) -> None:
+    """Raises UsageProblem where `mistakes` finds any: nothing is decided by a line that says something else."""
+    if wrong := mistakes(line):
+        raise UsageProblem(
+            _(
+                "{words} is no part of a filter; its fields are {fields}, and len, pairs, turns, quality with <, > or ="
+            ).format(words=" ".join(wrong), fields=", ".join(_FIELDS)),
+            mend="h2q-tui corpus list --filter stage:near",
+        )
+
+
+def _signed(word: str) -> tuple[bool, str]:
+    """Whether a word is negated, and the rest of it."""
+    negated = len(word) > 1 and word[0] in "-－"
+    return negated, word[1:] if negated else word
 
 
 def _words(line: str) -> list[str]:
@@ -99,12 +142,16 @@ def _words(line: str) -> list[str]:
 
 
 def _term(word: str) -> tuple[str, list[object]]:
-    field, colon, value = word.partition(":")
+    plain = word.translate(_NARROW)
+    field, colon, value = plain.partition(":")
+    field = field.lower()
     if colon and value:
-        if field in _EQUAL:
+        if field == "source":
             return _EQUAL[field], [value]
+        if field in _EQUAL:
+            return _EQUAL[field], [value.lower()]
         if field == "stage":
-            return _STAGE, [value, value]
+            return _STAGE, [value.lower()] * 2
         if field == "reason":
             return _REASON, [_like(value)] * 2
         if field == "id":
@@ -113,7 +160,7 @@ def _term(word: str) -> tuple[str, list[object]]:
         return f"COALESCE({FLAG} = 'flagged', 0)", []
     if colon and field == "edited":
         return EDITED, []
-    number = _NUMBER.fullmatch(word)
+    number = _NUMBER.fullmatch(plain.lower())
     if number:
         return f"{_NUMBERS[number[1]]} {number[2]} ?", [float(number[3])]
     return _TEXT, [_like(word)] * 3

@@ -23,7 +23,7 @@ from engine.corpus.detail import detail
 from engine.corpus.funnel import funnel
 from engine.corpus.ledger import Evidence
 from engine.corpus.opening import Unusable, connect, in_words
-from engine.corpus.query import EDITED, FLAG, ORDERS, Order, parse
+from engine.corpus.query import EDITED, FLAG, ORDERS, Order, parse, refuse_mistakes
 from engine.corpus.review_items import (
     Decision,
     ReviewDetail,
@@ -281,9 +281,12 @@ class ReviewStore:
     def set_rule(self, line: str, on: bool = True, *, now: float | None = None) -> list[Decision]:
         """Leaves everything under a filter line out, now and in every build to come; what the person accepted
         stays. One undo takes back the rule and what it rejected. Without `on` a rule ends: the next build lets
-        in what it left out. [] when the rules are so already. Raises BadInput for an empty line.
+        in what it left out. [] when the rules are so already. Raises BadInput for an empty line, UsageProblem
+        for one with mistakes.
         """
         line = line.strip()
+        if on:
+            refuse_mistakes(line)
         with self._open() as connection:
             if line and (line in self.rules()) == on:
                 return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -80,6 +81,54 @@ def test_decisions_headless(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     (dropped,) = json.loads(do("list", "--filter", "state:dropped", "--json"))["rows"]
     do("restore", dropped["id"])
     assert "accepted" in do("show", dropped["id"])
+
+
+def test_a_filter_says_its_count_before_it_decides(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def do(*words: str) -> tuple[int, str, str]:
+        return run(capsys, "corpus", *words, "--data-dir", str(folder))
+
+    assert do("reject", "--filter", "state:accepted", "--dry-run") == (0, "71 would be rejected\n", "")
+    monkeypatch.setattr("sys.stdin", _Terminal("n\ny\n"))
+    code, _out, err = do("reject", "--filter", "state:accepted")
+    assert code != 0 and "Reject 71 conversations?" in err
+    assert json.loads(do("stats", "--json")[1])["rejected"] == 0
+    assert do("reject", "--filter", "state:accepted")[1].strip() == "71 rejected"
+    assert do("accept", "--filter", "state:rejected", "--yes") == (0, "71 accepted\n", "")
+
+
+@pytest.mark.parametrize("line", ["-stge:near", "stage:bogus", "len>abc", "lang:zh -state:done"])
+@pytest.mark.parametrize("words", [["reject", "--filter"], ["list", "--filter"], ["rule", "--"]])
+def test_a_slip_in_a_filter_decides_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], line: str
+) -> None:
+    given = [words[0], "--data-dir", str(folder)]
+    given += ["--", line] if words[1] == "--" else [f"--filter={line}"]
+    code, _out, err = run(capsys, "corpus", *given)
+    assert code == 2 and "is no part of a filter" in err
+    stats = run(capsys, "corpus", "stats", "--json", "--data-dir", str(folder))[1]
+    assert json.loads(stats)["rejected"] == 0
+
+
+def test_a_filter_from_a_chinese_keyboard_is_the_same(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def total(line: str) -> int:
+        out = run(capsys, "corpus", "list", f"--filter={line}", "--json", "--data-dir", str(folder))[1]
+        return int(json.loads(out)["total"])
+
+    for wide, narrow in (
+        ("lang：ZH", "lang:zh"),
+        ("len＞40", "len>40"),
+        ("－state：Accepted", "-state:accepted"),
+    ):
+        assert total(wide) == total(narrow) > 0
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.mark.parametrize("format_", ["messages", "alpaca", "sharegpt", "prompt-completion"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -92,9 +93,11 @@ def _register_review(corpus: typer.Typer) -> None:
         offset: int = typer.Option(0, "--offset", min=0, help=_("Skip so many.")),
         order: str = typer.Option("newest", "--order", help="newest|oldest|longest|shortest|best|worst"),
     ) -> None:
+        from engine.corpus.query import refuse_mistakes
         from engine.corpus.review import Order
 
         sorting = _one_of(Order, order)
+        refuse_mistakes(filter_)
         with _store(readonly=True) as store:
             total = store.count(filter_)
             items = store.page(filter_, offset, limit, sorting)
@@ -120,16 +123,20 @@ def _register_review(corpus: typer.Typer) -> None:
     def accept(
         ids: Annotated[list[str] | None, typer.Argument(metavar="ID…")] = None,
         filter_: str = typer.Option("", "--filter", metavar="FILTER", help=_("Everything under a filter.")),
+        dry_run: bool = typer.Option(False, "--dry-run", help=_("Only say how many it would be.")),
+        yes: bool = typer.Option(False, "--yes", help=_("Do not ask.")),
     ) -> None:
-        _decide(ids, filter_, "accepted", "")
+        _decide(ids, filter_, "accepted", "", dry_run=dry_run, yes=yes)
 
     @corpus.command("reject", help=_("Keep conversations out of the corpus."))
     def reject(
         ids: Annotated[list[str] | None, typer.Argument(metavar="ID…")] = None,
         reason: str = typer.Option("", "--reason", help=_("Why, in your words.")),
         filter_: str = typer.Option("", "--filter", metavar="FILTER", help=_("Everything under a filter.")),
+        dry_run: bool = typer.Option(False, "--dry-run", help=_("Only say how many it would be.")),
+        yes: bool = typer.Option(False, "--yes", help=_("Do not ask.")),
     ) -> None:
-        _decide(ids, filter_, "rejected", reason)
+        _decide(ids, filter_, "rejected", reason, dry_run=dry_run, yes=yes)
 
     @corpus.command("restore", help=_("Take back in what a filter left out."))
     def restore(ids: Annotated[list[str], typer.Argument(metavar="ID…")]) -> None:
@@ -251,14 +258,40 @@ def _store(*, readonly: bool = False) -> ReviewStore:
     return ReviewStore(common.workspace(create=False).memory_db, readonly=readonly)
 
 
-def _decide(ids: list[str] | None, filter_: str, verdict: str, reason: str) -> None:
-    """One verdict for all named, undone in one step. Every id is looked up before the first is decided."""
+def _decide(
+    ids: list[str] | None,
+    filter_: str,
+    verdict: str,
+    reason: str,
+    *,
+    dry_run: bool = False,
+    yes: bool = False,
+) -> None:
+    """One verdict for all named, undone in one step. Every id is looked up before the first is decided.
+
+    On a terminal a filter shows its count before; elsewhere it goes on, because `corpus undo` takes it back.
+    """
+    from engine.corpus.query import refuse_mistakes
     from engine.errors import UsageProblem
+    from tui.commands.asking import confirm
 
     if bool(ids) == bool(filter_):
         raise UsageProblem(_("name conversations, or --filter"), mend="h2q-tui corpus list")
-    with _store() as store:
+    refuse_mistakes(filter_)
+    with _store(readonly=dry_run) as store:
         found = [store.find(id_) for id_ in ids] if ids else store.ids(filter_)
+        if dry_run:
+            words = {"accepted": _("{n} would be accepted"), "rejected": _("{n} would be rejected")}
+            common.say(words[verdict].format(n=f"{len(found):,}"))
+            if common.options.json:
+                common.emit_json({"ids": found})
+            return
+        if found and filter_ and sys.stdin.isatty():
+            questions = {
+                "accepted": n_("Accept {n} conversation?", "Accept {n} conversations?", len(found)),
+                "rejected": n_("Reject {n} conversation?", "Reject {n} conversations?", len(found)),
+            }
+            confirm(questions[verdict].format(n=f"{len(found):,}"), yes, "h2q-tui corpus undo")
         done = store.decide_many(found, verdict, reason)
     words = {"accepted": _("{n} accepted"), "rejected": _("{n} rejected")}
     _tell(done, words[verdict], _("nothing stands under this filter"))

@@ -35,10 +35,12 @@ def register(corpus: typer.Typer) -> None:
         off: bool = typer.Option(False, "--off", help=_("Take the mark off.")),
         filter_: str = typer.Option("", "--filter", metavar="FILTER", help=_("Everything under a filter.")),
     ) -> None:
+        from engine.corpus.query import refuse_mistakes
         from engine.errors import UsageProblem
 
         if bool(ids) == bool(filter_):
             raise UsageProblem(_("name conversations, or --filter"), mend="h2q-tui corpus list")
+        refuse_mistakes(filter_)
         with _store() as store:
             made = store.flag([store.find(id_) for id_ in ids] if ids else store.ids(filter_), not off)
         done = _("{n} flags taken off") if off else _("{n} flagged")

@@ -13,6 +13,7 @@ from textual.containers import Horizontal
 from textual.widgets import Static
 
 from engine.corpus.opening import Unusable, sentence
+from engine.corpus.query import mistakes
 from engine.corpus.review import Order
 from engine.errors import H2QError
 from engine.i18n import N_, _
@@ -362,4 +363,6 @@ class ReviewTab(Tab):
     def set_filter(self, text: str) -> None:
         """Shows what is under a filter line; "" shows all."""
         self.filter = text
+        if wrong := mistakes(text):
+            self.say(_("no field of the filter: {words}").format(words=" ".join(wrong)), "watch")
         self.load()
