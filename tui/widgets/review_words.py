@@ -220,11 +220,13 @@ def pattern_words(pattern: Pattern) -> str:
 def funnel_line(funnel: Funnel, width: int, cursor: str = "▸") -> str:
     """ "collected 1,880 ▸ low value −214 ▸ sensitive −31 (118 redacted) ▸ duplicates −96 ▸ 1,539", as much of it
     as fits."""
-    low = funnel.dropped.get(Stage.LOW_VALUE, 0) + funnel.dropped.get(Stage.COLLECT, 0)
+    unpaired, low = funnel.dropped.get(Stage.COLLECT, 0), funnel.dropped.get(Stage.LOW_VALUE, 0)
     private = funnel.dropped.get(Stage.SENSITIVE, 0) + funnel.dropped.get(Stage.INJECTION, 0)
     middle: list[str] = []
     least: list[str] = []
     """What goes first when the line is too long: it takes nothing away."""
+    if unpaired:
+        middle.append(_("no pair −{n}").format(n=f"{unpaired:,}"))
     if low:
         middle.append(_("low value −{n}").format(n=f"{low:,}"))
     if private and funnel.redacted:
