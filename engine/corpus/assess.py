@@ -11,6 +11,7 @@ from engine.corpus.collect import ends, merged
 from engine.corpus.filters import injection, low_value, sensitive
 from engine.corpus.filters.exact import content_key
 from engine.corpus.filters.normalise import fold, fold_joined
+from engine.corpus.first_line import first_line
 from engine.corpus.items import Item, digest_of, drop_row
 from engine.corpus.language import language_of
 from engine.corpus.ledger import Evidence, LedgerRow
@@ -20,7 +21,6 @@ from engine.memory.points import Conversation, Role, Turn
 
 _OPENING = 6
 """Folded characters from which an opening question says which conversations belong together."""
-_FIRST_LINE = 160
 _SPOILED = frozenset((low_value.Kind.REPETITION.value, low_value.Kind.TRUNCATED.value))
 """Reasons that are no courtesy."""
 
@@ -106,7 +106,7 @@ def assess(conversation: Conversation, settings: FilterSettings, phrases: Collec
         rows.append(item.dropped)
     _find_private(item, rows, conversation, settings)
     facts = Facts(
-        first_line=" ".join((texts[first or 0] if texts else "").split())[:_FIRST_LINE],
+        first_line=first_line(texts[first or 0] if texts else ""),
         quality=quality_of(answers, masked=len(low)),
         pairs=pairs,
         rows=rows,

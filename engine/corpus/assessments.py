@@ -68,7 +68,8 @@ def code_version() -> str:
     digest = sha256(f"{sys.version_info[:2]}{unicodedata.unidata_version}{version('rensa')}".encode())
     folder = Path(__file__).parent
     own = (
-        folder / f"{name}.py" for name in ("assess", "assessments", "build", "collect", "items", "language")
+        folder / f"{name}.py"
+        for name in ("assess", "assessments", "build", "collect", "first_line", "items", "language")
     )
     for path in (*own, folder / "quality.py", *sorted((folder / "filters").glob("*.py"))):
         digest.update(path.read_bytes())

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from engine.corpus import deciding, history
 from engine.corpus.decisions import rules, verdicts
 from engine.corpus.detail import detail
+from engine.corpus.first_line import as_edited
 from engine.corpus.funnel import funnel
 from engine.corpus.ledger import Evidence
 from engine.corpus.opening import Unusable, connect, in_words
@@ -123,7 +124,7 @@ class ReviewStore:
                 f"{_ITEM} WHERE {where.sql} ORDER BY {ORDERS[order]} LIMIT ? OFFSET ?",
                 (*where.values, limit, offset),
             ).fetchall()
-        return [make_item(row) for row in rows]
+            return as_edited(connection, [make_item(row) for row in rows])
 
     def count(self, filter: str = "") -> int:
         """How many conversations stand under `filter`."""
@@ -205,7 +206,7 @@ class ReviewStore:
                 f"{_ITEM} WHERE k.conversation_id IN (SELECT value FROM json_each(?))",  # noqa: S608
                 (msgspec.json.encode(list(ids)).decode(),),
             ).fetchall()
-        found = {item.id: item for item in map(make_item, rows)}
+            found = {item.id: item for item in as_edited(connection, [make_item(row) for row in rows])}
         return [found[id_] for id_ in ids if id_ in found]
 
     def detail(self, id: str) -> ReviewDetail:

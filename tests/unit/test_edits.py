@@ -62,6 +62,28 @@ def test_an_edit_reaches_the_dataset_and_an_undo_takes_it_back(tmp_path: Path) -
         assert texts(tmp_path)["c00003"][1] == "这才是它的意思。"
 
 
+def test_the_list_shows_the_line_that_is_in_force_before_and_after_a_build(tmp_path: Path) -> None:
+    def lines(store: ReviewStore) -> set[str]:
+        (item,) = (item for item in store.page("", 0, 100) if item.id == "c00003")
+        return {item.first_line, store.item("c00003").first_line}
+
+    with corpus(tmp_path) as store:
+        (before,) = lines(store)
+        store.edit("c00003", 0, "别的\n问题是什么？")
+        assert lines(store) == {"别的 问题是什么？"}
+        store.undo()
+        assert lines(store) == {before}
+        store.redo()
+        store.edit("c00003", 1, "回答不在列表里。")
+        assert lines(store) == {"别的 问题是什么？"}
+    build(tmp_path)
+    with ReviewStore(tmp_path / "memory" / "memory.db") as store:
+        assert lines(store) == {"别的 问题是什么？"}
+        store.undo()
+        store.undo()
+        assert lines(store) == {before}
+
+
 def test_an_edit_survives_a_restart_and_a_build_and_leaves_memory_as_it_came(tmp_path: Path) -> None:
     with corpus(tmp_path) as store:
         original = store.detail("c00003").turns[1].text
