@@ -57,6 +57,9 @@ _RAW = [
 ]
 _BEHIND_SIGNS = [
     *((_sign(Sign.PASSWORD), pattern) for pattern in secrets._PASSWORD),
+    (_sign(Sign.PASSWORD), secrets.COMMAND_PASSWORD),
+    (lambda read: "hook" in read, secrets.HOOK),
+    (_sign(Sign.LONG_WORD), secrets.VENDOR_KEY),
     (_sign(Sign.DASHES), secrets.PRIVATE_KEY),
     (_sign(Sign.AT), sensitive._EMAIL),
     (_sign(Sign.AT), secrets.URL_PASSWORD),
@@ -71,6 +74,8 @@ _BEHIND_SIGNS = [
     (_sign(Sign.NINE_DIGITS), documents._ACCOUNT),
     (_sign(Sign.NINE_DIGITS), documents._SSN),
     (_sign(Sign.NINE_DIGITS), documents._SSN_LABELLED),
+    (_sign(Sign.SIX_DIGITS), documents._CREDIT_CODE),
+    (_sign(Sign.FIVE_DIGITS), phones._GROUPED_CN),
     *((_searched(sign), pattern) for sign, pattern in phones._SHAPES),
 ]
 

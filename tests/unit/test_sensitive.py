@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.corpus.filters import checksums
+from engine.corpus.filters import checksums, secrets
 from engine.corpus.filters.sensitive import find, redact
+from engine.corpus.filters.signs import worth_a_look
+from engine.corpus.filters.traditional import _PAIRS, simplified
 
+HEX = "1a2b3c4d5e6f708192a3b4c5d6e7f809"
+LETTERS = "abCdefGHijkLmnOpqrSTuvwxYzABCDefghIJ"
 DATA = Path(__file__).parent.parent / "data" / "corpus"
 
 
@@ -77,6 +81,49 @@ def test_labelled_spans_are_covered_and_clean_rows_are_left_alone(name: str) -> 
             [("API_KEY", "ghp_0123456789abcdefghijklmnopqrstuvwxyzAB")],
         ),
         ("api_key=9f8e7d6c5b4aX3Z2", [("API_KEY", "9f8e7d6c5b4aX3Z2")]),
+        ("Twilio: SK" + HEX, [("API_KEY", "SK" + HEX)]),
+        ("twilio auth token is " + HEX, [("API_KEY", HEX)]),
+        (f"sid AC{HEX[::-1]} token {HEX}", [("API_KEY", HEX)]),
+        (f"curl -u AC{HEX}:{HEX} https://x", [("API_KEY", f"AC{HEX}:{HEX}")]),
+        (f"AccountName=a;AccountKey={'aB3/' * 21}aB==;End", [("API_KEY", "aB3/" * 21 + "aB==")]),
+        (
+            "见https://hooks.slack.com/services/T024BE7LD/B0ABCDEFG/kdjUeYhdkWbZaQplMnvCxSdf。",
+            [("API_KEY", "https://hooks.slack.com/services/T024BE7LD/B0ABCDEFG/kdjUeYhdkWbZaQplMnvCxSdf")],
+        ),
+        (
+            "https://open.feishu.cn/open-apis/bot/v2/hook/1a2b3c4d-1a2b-1a2b-1a2b-1a2b3c4d5e6f 发消息",
+            [
+                (
+                    "API_KEY",
+                    "https://open.feishu.cn/open-apis/bot/v2/hook/1a2b3c4d-1a2b-1a2b-1a2b-1a2b3c4d5e6f",
+                )
+            ],
+        ),
+        ("mysql -uroot -pS3cr3t shop", [("PASSWORD", "S3cr3t")]),
+        ("mysqldump -h db -u root -p'Tiger' shop", [("PASSWORD", "Tiger")]),
+        ("sshpass -p hunter ssh box", [("PASSWORD", "hunter")]),
+        ("curl -u bob:secretly https://x", [("PASSWORD", "secretly")]),
+        ('password is "tiger"', [("PASSWORD", "tiger")]),
+        ("the password = 'tiger'.", [("PASSWORD", "tiger")]),
+        ("密码是“tiger”，记住", [("PASSWORD", "tiger")]),
+        ("138  1234  5678", [("PHONE", "138  1234  5678")]),
+        ("138/1234/5678", [("PHONE", "138/1234/5678")]),
+        ("138 - 1234 - 5678", [("PHONE", "138 - 1234 - 5678")]),
+        ("加v：zhangsan", [("WECHAT", "zhangsan")]),
+        ("密碼：abc12345", [("PASSWORD", "abc12345")]),
+        ("帳戶密碼是Abc!defg", [("PASSWORD", "Abc!defg")]),
+        ("口令：abc12345", [("PASSWORD", "abc12345")]),
+        ("電話：6758 6489", [("PHONE", "6758 6489")]),
+        ("手機 6758648", [("PHONE", "6758648")]),
+        ("號碼是67586489", [("PHONE", "67586489")]),
+        ("銀行帳號：622202123456789", [("BANK_CARD", "622202123456789")]),
+        ("銀行卡號 1234567890123456", [("BANK_CARD", "1234567890123456")]),
+        ("護照號碼 E12345678", [("PASSPORT", "E12345678")]),
+        ("身份證號：110105194912310021", [("ID_CARD", "110105194912310021")]),
+        ("身分證110105194912310021", [("ID_CARD", "110105194912310021")]),
+        ("車牌粵b12345", [("PLATE", "粵b12345")]),
+        ("微信號：zhangsan", [("WECHAT", "zhangsan")]),
+        ("手機壹參捌零零壹參捌零零零", [("PHONE", "壹參捌零零壹參捌零零零")]),
     ],
 )
 def test_each_kind_is_found_in_the_words_around_it(text: str, expected: list[tuple[str, str]]) -> None:
@@ -116,10 +163,52 @@ def test_each_kind_is_found_in_the_words_around_it(text: str, expected: list[tup
         "一二三四五，上山打老虎",
         "贵A股市场涨了，川A和鲁B是什么意思",
         "In 2014 we sold 1,234,567 units at 99.95",
+        "git clone git@github.com:owner/name.git",
+        "git remote add origin ssh://git@git.example.org/owner/name.git",
+        "sk-xxxxxxxxxxxxxxxxxxxx",
+        "export KEY=sk-your-api-key-here-please",
+        "OPENAI_API_KEY=sk-proj-YOUR_API_KEY_GOES_HERE",
+        "pip install sk-learn-contrib-py-earth",
+        "ghp_" + "x" * 36,
+        "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX",
+        "mysql -u root -p shop, mysql -P 3306 -p",
+        "curl -u bob:$PASSWORD https://x",
+        'the password is "required" or "wrong"',
+        "怎麼設置一個安全的密碼？",
     ],
 )
 def test_words_about_secrets_and_harmless_numbers_pass(text: str) -> None:
     assert found(text) == []
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(head + LETTERS for head in ("sk-", "sk-proj-", "sk-ant-", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_")),
+        *(f"gl{kind}-{LETTERS}" for kind in ("pat", "dt", "rt", "soat", "ptt")),
+        *(f"xox{kind}-{LETTERS}" for kind in "abeoprs"),
+        *(head + LETTERS for head in ("GOCSPX-", "hf_", "npm_", "whsec_", "gsk_", "xai-", "tvly-", "pplx-", "nvapi-")),
+        *(head + LETTERS for head in ("fw_", "lin_api_", "ntn_", "hvs.", "tskey-", "sk_live_", "rk_live_", "pk_test_")),
+        *(f"shp{kind}_" + "abcdef" * 5 + "ab" for kind in ("at", "ca", "pa", "ss")),
+        *(head + "ABCDEFGHIJKLMNOP" for head in ("AKIA", "ASIA", "ABIA", "ACCA", "AGPA", "AIDA", "AROA", "LTAI", "AKID")),
+        "AKLT" + LETTERS, "AIza" + LETTERS[:35], "pypi-AgE" + LETTERS * 2, "secret_" + LETTERS * 2,
+        "key-" + "abcdef" * 5 + "ab", "dapi" + "abcdef" * 5 + "ab", f"SG.{LETTERS}.{LETTERS}", f"eyJ{LETTERS}.eyJ{LETTERS}.{LETTERS}",
+    ],
+)  # fmt: skip
+def test_a_key_without_a_figure_is_found_by_its_beginning(key: str) -> None:
+    assert found(f"用这个 {key} 就行") == [("API_KEY", key)]
+
+
+@given(st.from_regex(secrets.VENDOR_KEY, fullmatch=True, alphabet=LETTERS + "-_./+=kqwKQWFUV"))
+def test_nothing_that_a_vendor_gives_out_is_passed_over(key: str) -> None:
+    assert worth_a_look(key)
+
+
+@given(st.text(st.sampled_from(_PAIRS + "ab1 密")))
+def test_traditional_characters_are_read_one_by_one(text: str) -> None:
+    read = simplified(text)
+    assert len(read) == len(text)
+    assert simplified(read) == read
 
 
 def test_a_private_key_is_taken_whole() -> None:

@@ -13,6 +13,10 @@ _EXTENSION = r"(?:\s?(?:x|ext\.?|extension|转|分机)\s?[0-9]{1,6})?"
 _MOBILE_CN = re.compile(
     r"(?<![0-9])(?<![0-9][.,])(?:(?:\+|00)?86" + _SEP + r")?1[3-9][0-9](?:" + _SEP + r"[0-9]){8}" + _AFTER
 )
+# In groups with the same sign, or two or three of them, between: "138  1234  5678", "138/1234/5678", "138 - 1234 - 5678".
+_GROUPED_CN = re.compile(
+    r"(?<![0-9])(?<![0-9][.,/])(?:(?:\+|00)?86[ \-–—.·/]{0,3})?1[3-9][0-9]([ \-–—.·/]{1,3})[0-9]{4}\1[0-9]{4}(?!/?[0-9])(?![.,][0-9])"
+)
 # Digit by digit, all with the same sign between them.
 _SPELT_CN = re.compile(r"(?<![0-9])(?<![0-9][ .,-])1([ \-.·])[3-9](?:\1[0-9]){9}(?!\1?[0-9])")
 _LANDLINE_CN = re.compile(
@@ -36,6 +40,7 @@ _NORTH_AMERICA = re.compile(
 # Each with a cheap sign without which it finds nothing.
 _SHAPES = (
     (re.compile("1[3-9][0-9]"), _MOBILE_CN),
+    (re.compile(r"1[3-9][0-9][ \-–—.·/]"), _GROUPED_CN),
     (re.compile(r"1[ \-.·][3-9][ \-.·]"), _SPELT_CN),
     (re.compile("0[0-9]{2,3}[) \\-–—]"), _LANDLINE_CN),
     (re.compile("[48]00[ -]"), _SERVICE_CN),
@@ -65,7 +70,7 @@ _NOT_A_PHONE = re.compile(
     r"[0-9]{4}[-./][0-9]{1,2}[-./][0-9]{1,2}|[0-9]{1,2}[-./][0-9]{1,2}[-./][0-9]{2,4}|(?:19|20)[0-9]{2}\s?[-–]\s?(?:19|20)[0-9]{2}|[0-9]+\.[0-9]+|[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
 )
 _OTHER_NUMBER = re.compile(
-    r"(?:订单|快递|运单|单号|流水|工单|编号|身份证|卡号|邮编|验证码|zip|order|invoice|card|account|ticket|id|code|isbn|ssn|licen[cs]e number)\s*(?:号码?|number|no\.?|#|is|是|为|:|：)*\s*$",
+    r"(?:订单|快递|运单|单号|流水|工单|编号|身[份分]证|卡号|邮编|验证码|zip|order|invoice|card|account|ticket|id|code|isbn|ssn|licen[cs]e number)\s*(?:号码?|number|no\.?|#|is|是|为|:|：)*\s*$",
     re.IGNORECASE,
 )
 

@@ -26,13 +26,23 @@ VENDOR_KEY = re.compile(
             r"dop_v1_[a-f0-9]{64}|dapi[a-f0-9]{32}|shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}|lin_api_[A-Za-z0-9]{30,}|ntn_[A-Za-z0-9]{30,}|secret_[A-Za-z0-9]{40,}",
             r"AGE-SECRET-KEY-1[0-9A-Z]{50,}|[0-9]{8,10}:AA[A-Za-z0-9_-]{33}|hvs\.[A-Za-z0-9_-]{20,}|tskey-[A-Za-z0-9-]{16,}",
             r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
+            # Twilio: an API key; an account with its token
+            r"SK[0-9a-f]{32}|AC[0-9a-f]{32}:[0-9a-f]{32}",
         )
     )
     + r")"
 )
 
+HOOK = re.compile(
+    r"(?:https://)?(?:hooks\.slack\.com/(?:services|workflows|triggers)/[TE][A-Za-z0-9]{6,}/[A-Za-z0-9]{6,}/[A-Za-z0-9/]{16,}"
+    r"|(?:discord|discordapp)\.com/api/webhooks/[0-9]{15,21}/[A-Za-z0-9_-]{40,}"
+    r"|open\.(?:feishu\.cn|larksuite\.com)/open-apis/bot/v2/hook/[0-9a-f-]{30,}"
+    r"|qyapi\.weixin\.qq\.com/cgi-bin/webhook/send\?key=[0-9a-f-]{30,})"
+)
+"""Addresses that let anybody post: Slack, Discord, Feishu, WeCom. Each has "hook" in it."""
+
 _NAMED_KEY = re.compile(
-    r"(?:(?<![A-Za-z])(?:[A-Za-z0-9]+[_-])*(?:api[_ -]?key|apikey|access[_ -]?key(?:[_ -]?(?:id|secret))?|secret[_ -]?(?:access[_ -]?)?key|app[_ -]?(?:secret|key)|client[_ -]?secret|"
+    r"(?:(?<![A-Za-z])(?:[A-Za-z0-9]+[_-])*(?:api[_ -]?key|apikey|(?:shared[_ -]?)?access[_ -]?key(?:[_ -]?(?:id|secret))?|account[_ -]?key|secret[_ -]?(?:access[_ -]?)?key|app[_ -]?(?:secret|key)|client[_ -]?secret|"
     r"(?:auth|access|refresh|bearer|api|bot)[_ -]?token|token|secret|credentials?)(?![A-Za-z])|密钥|秘钥|令牌|授权码|接口密码|私钥)"
     r"[\"']?\s*(?:[:=]|是|为|is|=>|：)\s*[\"'`]?([A-Za-z0-9_\-./+=~]{12,256})",
     re.IGNORECASE,
@@ -41,6 +51,10 @@ _KEY_SIGN = re.compile(
     r"[Kk][Ee][Yy]|[Tt][Oo][Kk][Ee]|[Ss][Ee][Cc][Rr]|[Cc][Rr][Ee][Dd]|[Bb][Ee][Aa][Rr]|[Aa][Uu][Tt][Hh]|[密秘私]钥|令牌|授权码|接口密码"
 )
 """Without it neither finds anything; both cases are written out, which `re` searches faster. For NFKC text."""
+_TWILIO = re.compile(
+    r"(?:[Tt]wilio|TWILIO|(?<![A-Za-z0-9])AC[0-9a-f]{32}(?![0-9a-z]))[^\n]{0,80}?(?<![0-9A-Za-z])([0-9a-f]{32})(?![0-9A-Za-z])"
+)
+"""The token of an account is 32 hexadecimal digits, as a hash is: only the words before it tell."""
 _BEARER = re.compile(r"(?i:\bbearer|authorization:\s*(?:basic|token))\s+([A-Za-z0-9_\-./+=~]{16,})")
 
 PRIVATE_KEY = re.compile(
@@ -71,6 +85,14 @@ _ACCOUNT_AND_PASSWORD = re.compile(
     re.IGNORECASE,
 )
 
+COMMAND_PASSWORD = re.compile(
+    # the short options of the commands that take a password on their line; a `-p` apart from it asks for one
+    r"(?<![A-Za-z])(?:"
+    r"(?:mysql|mariadb)[a-z-]*(?: [^\n|;&`]{0,160})?? -p(?!ort|assw|rotocol)|sshpass -p *|redis-cli(?: [^\n|;&`]{0,160})?? -a *"
+    r"|docker login(?: [^\n|;&`]{0,160})?? -p *|curl(?: [^\n|;&`]{0,160})?? (?:-u|--user) *[\"']?[^\s:\"'$]{1,64}:"
+    r")[\"']?([^\s\"'`<>$%{\[(\u0080-\uffff][^\s\"'`\u0080-\uffff]{3,127})"
+)
+
 _NOT_A_VALUE = re.compile(
     r"(?:str(?:ing)?|int|bool|none|null|nil|undefined|true|false|required|optional|invalid|incorrect|wrong|correct|expired|empty|missing|hash(?:ed)?|field|input|text|varchar.*|admin_?password|default|"
     r"protected|encrypted|strength|manager|reset|change|forgot(?:ten)?|policy|generator|and|the|your|my|for|not|too|very|with|that|this|from|used|stored|secure|safe|weak|strong|needed|here|"
@@ -79,7 +101,15 @@ _NOT_A_VALUE = re.compile(
     re.IGNORECASE,
 )
 _CODE = re.compile(r"[A-Za-z_][\w.]*[.(\[].*|[\w.]+\(.*|.*[({]$|(?:https?|ftp)://.*", re.IGNORECASE)
+_QUOTES = {'"': '"', "'": "'", "`": "`", "「": "」", "『": "』", "“": "”"}
 _TRAILING = re.compile(r"[\"'`,.;:!?)\]}>、。，；：！？）」』”]+$")
+
+
+def _within(text: str, match: re.Match[str]) -> str:
+    """The value up to the quotation mark that closes it, where one opens before it."""
+    value: str = match.group(1)
+    close = _QUOTES.get(text[match.start(1) - 1])
+    return value.partition(close)[0] if close else value
 
 
 def _strip(value: str) -> str:
@@ -105,12 +135,29 @@ def _mixed(value: str) -> bool:
     )
 
 
+_PLACEHOLDER = re.compile(
+    r"x{8}|(?:^|[-_.])(?:your|example|placeholder|replace|insert|dummy|fake|sample|changeme|here|x{3,})(?=[-_.]|$)",
+    re.IGNORECASE,
+)
+_WORDS_ONLY = re.compile(r"[a-z]{1,14}(?:[-_](?:[a-z]{1,14}|[0-9]{1,3}))+")
+"""Not drawn but written, as the name of a package is: "sk-learn-contrib-lightning"."""
+
+
+def vendor_keys(text: str) -> Iterator[tuple[int, int]]:
+    """Ranges of keys and addresses as vendors give them out; what stands for one in a manual is none."""
+    for pattern in (HOOK, VENDOR_KEY) if "hook" in text else (VENDOR_KEY,):
+        for match in pattern.finditer(text):
+            key = match.group()
+            if not _PLACEHOLDER.search(key) and not _WORDS_ONLY.fullmatch(key):
+                yield match.span()
+
+
 def passwords(text: str) -> Iterator[tuple[int, int]]:
     """Ranges of passwords told beside a word for one; words about passwords alone give none."""
     for strength, pattern in enumerate(_PASSWORD):
         for match in pattern.finditer(text):
             label = match.group(0)[: match.start(1) - match.start()].rstrip()
-            value = _strip(match.group(1))
+            value = _strip(_within(text, match))
             end = match.start(1) + len(value)
             if (
                 len(value) < 4
@@ -119,11 +166,12 @@ def passwords(text: str) -> Iterator[tuple[int, int]]:
             ):
                 continue
             digits = value.isdigit()
+            quoted = _quoted(text, match.start(1), end)
             if strength == 0:
-                plausible = not (value.isalpha() and value.islower() and len(value) < 6) or _mixed(value)
+                plausible = quoted or not (value.isalpha() and value.islower() and len(value) < 6)
             elif strength == 1:
-                plausible = _mixed(value) or (digits and len(value) >= 4) or _quoted(text, match.start(1))
-                plausible = plausible and not _sentence(value)
+                plausible = _mixed(value) or (digits and len(value) >= 4)
+                plausible = quoted or (plausible and not _sentence(value))
             else:
                 # only a Chinese label, or one with a capital or digit beside it, stands directly before its value
                 chinese = re.search(r"[\u7801\u4ee4]$", label.rstrip("\"'`「『“ ")) is not None
@@ -132,14 +180,20 @@ def passwords(text: str) -> Iterator[tuple[int, int]]:
                 )
             if plausible:
                 yield match.start(1), end
+    for match in COMMAND_PASSWORD.finditer(text):
+        value = _strip(match.group(1))
+        if len(value) >= 4 and not _NOT_A_VALUE.fullmatch(value):
+            yield match.start(1), match.start(1) + len(value)
     for match in _ACCOUNT_AND_PASSWORD.finditer(text):
         value = _strip(match.group(2))
         if not _NOT_A_VALUE.fullmatch(value):
             yield match.start(2), match.start(2) + len(value)
 
 
-def _quoted(text: str, start: int) -> bool:
-    return start > 0 and text[start - 1] in "\"'`「『“"
+def _quoted(text: str, start: int, end: int) -> bool:
+    """Whether the value stands in quotes by itself."""
+    close = _QUOTES.get(text[start - 1 : start])
+    return close is not None and text[end : end + 1] == close
 
 
 def _sentence(value: str) -> bool:
@@ -152,6 +206,8 @@ def _sentence(value: str) -> bool:
 
 def named_keys(text: str) -> Iterator[tuple[int, int]]:
     """Ranges of long random-looking values told beside a word for a key, token or secret."""
+    if "AC" in text or "wilio" in text or "WILIO" in text:
+        yield from (match.span(1) for match in _TWILIO.finditer(text) if re.search("[0-9]", match.group(1)))
     if not _KEY_SIGN.search(text):
         return
     for pattern in (_NAMED_KEY, _BEARER):

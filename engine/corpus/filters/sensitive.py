@@ -1,6 +1,6 @@
 """Sensitive text: numbers and credentials that point at a person or open a door, as typed spans.
 
-Everything is sought in the NFKC form of the text, digits in words included, and told in code points of the
+Everything is sought in the NFKC form of the text, in simplified characters, digits in words included, and told in code points of the
 text as given. `\\b` is not used beside digits: between 汉字 and a digit there is none.
 """
 
@@ -15,6 +15,7 @@ import msgspec
 from engine.corpus.filters import checksums, documents, phones, secrets
 from engine.corpus.filters.normalise import fold_with_map
 from engine.corpus.filters.signs import Sign, signs, worth_a_look
+from engine.corpus.filters.traditional import simplified
 
 
 class SensitiveType(StrEnum):
@@ -99,7 +100,7 @@ def find(text: str) -> list[Span]:
     if not worth_a_look(text):
         return []
     folded = fold_with_map(text)
-    read = _words_to_digits(folded.text)
+    read = _words_to_digits(simplified(folded.text))
     taken: list[tuple[int, int, SensitiveType]] = []
     before = -1
     while len(taken) > before:
@@ -151,6 +152,13 @@ def _words_to_digits(text: str) -> str:
     )
 
 
+def _emails(text: str) -> Iterator[tuple[int, int]]:
+    for match in _EMAIL.finditer(text):
+        # `git@host` is how a repository is reached, whoever does it.
+        if not match.group().startswith("git@"):
+            yield match.span()
+
+
 def _ips(text: str) -> Iterator[tuple[int, int]]:
     for pattern in (_IPV4, _IPV6):
         for match in pattern.finditer(text):
@@ -192,8 +200,8 @@ def _each(pattern: re.Pattern[str], group: int = 0) -> Callable[[str], Iterator[
 
 _FINDERS: tuple[tuple[SensitiveType, Sign, Callable[[str], Iterator[tuple[int, int]]]], ...] = (
     (SensitiveType.PRIVATE_KEY, Sign.DASHES, _each(secrets.PRIVATE_KEY)),
-    (SensitiveType.API_KEY, Sign.LONG_WORD, _each(secrets.VENDOR_KEY)),
-    (SensitiveType.EMAIL, Sign.AT, _each(_EMAIL)),
+    (SensitiveType.API_KEY, Sign.LONG_WORD, secrets.vendor_keys),
+    (SensitiveType.EMAIL, Sign.AT, _emails),
     (SensitiveType.PASSWORD, Sign.AT, _each(secrets.URL_PASSWORD, 1)),
     (SensitiveType.API_KEY, Sign.LONG_WORD, secrets.named_keys),
     (SensitiveType.PASSWORD, Sign.PASSWORD, secrets.passwords),

@@ -12,16 +12,29 @@ from enum import IntEnum
 _ODD_CASE = re.compile("[\u0130\u0131\u017f\u212a]")
 """İ, ı, ſ and the Kelvin sign: `re` takes them for i, s and k without case, `str.lower` does not."""
 
-_MARKS = re.compile(r"[\d²³¹\u2070-\u2089\u2460-\u249b@＠Ａ-Ｚ\u0130\u0131\u017f\u212a]")
-_SPELT = re.compile(r"[零〇一二三四五六七八九幺壹贰叁肆伍陆柒捌玖]{3}")
+_MARKS = re.compile(r"[\d²³¹\u2070-\u2089\u2460-\u249b@＠Ａ-Ｚａ-ｚ\u0130\u0131\u017f\u212a]")
+_SPELT = re.compile(r"[零〇一二三四五六七八九幺两兩壹贰貳叁參肆伍陆陸柒捌玖]{3}")
+_PASSWORD_WORDS = ("口令", "pass", "pwd", "psw", "contrase")
+_COMMANDS = ("mysql", "mariadb", "redis-cli", "docker", "curl")
+"""Commands that take a password on their line, after " -"; `sshpass` is among the words."""
+_WECHAT_WORDS = ("威信", "微信", "薇信", "wech", "weix", "wx", "vx", "v信", "加v", "加我v")
 _WORDS = (
-    "密码", "口令", "微信", "pass", "pwd", "private", "bearer", "secret", "token", "weixin", "wechat",
-    "(at", "[at", "{at", "（at", "-----",
+    "密码", "密碼", "(at", "[at", "{at", "（at", *_PASSWORD_WORDS, *_WECHAT_WORDS,
 )  # fmt: skip
-_KEYS = (
-    "AKIA", "ASIA", "LTAI", "AKID", "AIza", "gho_", "ghp_", "ghs_", "ghu_", "eyJ", "xoxa", "xoxb", "xoxp", "sk-",
+_PLAIN_KEYS = (
+    "AKIA", "ASIA", "ABIA", "ACCA", "AGPA", "AIDA", "AROA", "LTAI", "AKID", "AKLT", "AIza", "eyJ", "dapi",
 )  # fmt: skip
-"""How the keys of vendors begin, in their case."""
+_DOTTED_KEYS = ("SG.", "hvs.", ".slack.", ".feishu.", ".larksuite.")
+_DASHED_KEYS = (
+    "sk-", "glpat-", "gldt-", "glrt-", "glsoat-", "glptt-", "xoxa-", "xoxb-", "xoxe-", "xoxo-", "xoxp-", "xoxr-", "xoxs-",
+    "pypi-", "GOCSPX-", "key-", "xai-", "tvly-", "pplx-", "nvapi-", "tskey-", "-----",
+)  # fmt: skip
+_LOW_KEYS = (
+    "gho_", "ghp_", "ghr_", "ghs_", "ghu_", "_pat_", "hf_", "npm_", "sk_", "rk_", "pk_", "whsec_", "gsk_", "fw_",
+    "shpat_", "shpca_", "shppa_", "shpss_", "lin_api_", "ntn_", "secret_",
+)  # fmt: skip
+"""How the keys of vendors begin, in their case, by the sign within. Those with a figure at their beginning (r8_,
+xapp-1-, sq0atp-, ya29., dop_v1_, AGE-SECRET-KEY-1) need none."""
 
 
 class Sign(IntEnum):
@@ -41,25 +54,33 @@ class Sign(IntEnum):
 
 
 _DIGIT = re.compile("[0-9]")
-_FIVE = re.compile(r"[0-9](?:[^0-9\n]{0,2}[0-9]){4}")
+_FIVE = re.compile(r"[0-9](?:[^0-9\n]{0,2}[0-9]){2}(?:(?:[^0-9\n]{0,2}[0-9]){2}|[ \-–—.·/]{3}[0-9]{4})")
 _SIX = re.compile("[0-9]{2}[ -]?[0-9]{4}")
 _NINE = re.compile(r"[0-9](?:[^0-9\n]?[0-9]){8}")
 _LONG_WORD = re.compile(r"[A-Za-z0-9_\-+/=.]{12}")
-_MACHINE = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]|:[0-9A-Fa-f]{0,4}:")
+_IPV4 = re.compile(r"[0-9]\.[0-9]{1,3}\.[0-9]")
+_IPV6 = re.compile(":[0-9A-Fa-f]{0,4}:")
 _PLATE = re.compile(
     r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼使领][A-HJ-NP-Za-hj-np-z\u017f]"
 )
 _ROOM = re.compile("[室号房户](?<=[0-9A-Za-z层楼-].)")
 _AT_WORDS = ("@", "at)", "at]", "at}")
-_PASSWORD_WORDS = ("口令", "pass", "pwd", "psw", "pin", "contrase")
-_WECHAT_WORDS = ("威信", "微信", "薇信", "wech", "weix", "wx", "vx", "v信", "加v", "加我v")
 
 
 def worth_a_look(text: str) -> bool:
     """Whether anything in the text as given, not folded yet, could be sensitive."""
     if _MARKS.search(text) or _SPELT.search(text):
         return True
-    return any(map(text.lower().__contains__, _WORDS)) or any(map(text.__contains__, _KEYS))
+    low = text.lower()
+    if any(map(low.__contains__, _WORDS)) or (" -" in low and any(map(low.__contains__, _COMMANDS))):
+        return True
+    has = text.__contains__
+    return (
+        any(map(has, _PLAIN_KEYS))
+        or ("_" in text and any(map(has, _LOW_KEYS)))
+        or ("-" in text and any(map(has, _DASHED_KEYS)))
+        or ("." in text and any(map(has, _DOTTED_KEYS)))
+    )
 
 
 def signs(text: str) -> tuple[bool, ...]:
@@ -72,11 +93,16 @@ def signs(text: str) -> tuple[bool, ...]:
         "-----BEGIN" in text,
         any(map(has, _AT_WORDS)),
         _LONG_WORD.search(text) is not None,
-        odd or any(map(has, _PASSWORD_WORDS)) or (has("密") and has("码")),
+        odd
+        or has("pin")
+        or any(map(has, _PASSWORD_WORDS))
+        or (has(" -") and any(map(has, _COMMANDS)))
+        or (has("密") and has("码")),
         five,
-        digits and _SIX.search(text) is not None,
+        five and _SIX.search(text) is not None,
         five and _NINE.search(text) is not None,
-        (has(":") or (digits and has("."))) and _MACHINE.search(text) is not None,
+        (digits and text.count(".") > 1 and _IPV4.search(text) is not None)
+        or (text.count(":") > 1 and _IPV6.search(text) is not None),
         _PLATE.search(text) is not None,
         odd or any(map(has, _WECHAT_WORDS)),
         _ROOM.search(text) is not None,
