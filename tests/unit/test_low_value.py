@@ -46,6 +46,16 @@ def test_crosswoz_courtesy_is_found_and_good_turns_stay() -> None:
         ("👍👍", Kind.NOISE),
         ("哈哈哈哈哈", Kind.NOISE),
         ("   ", Kind.EMPTY),
+        ("謝謝", Kind.THANKS),
+        ("謝謝您的幫助", Kind.THANKS),
+        ("好的，謝謝妳", Kind.THANKS),
+        ("再見", Kind.GOODBYE),
+        ("掰掰", Kind.GOODBYE),
+        ("沒關係", Kind.WELCOME),
+        ("不客氣，祝您旅途愉快！", Kind.WELCOME),
+        ("好的，沒問題", Kind.ACKNOWLEDGEMENT),
+        ("瞭解，明白", Kind.ACKNOWLEDGEMENT),
+        ("請問還有什麼可以幫您", Kind.OFFER),
     ],
 )
 def test_courtesy_is_named(text: str, kind: Kind) -> None:
@@ -74,6 +84,13 @@ def test_courtesy_is_named(text: str, kind: Kind) -> None:
         "疫",
         "Paris",
         "没有",
+        "謝謝用英語怎麼說",
+        "請幫我推薦一家餐館，謝謝",
+        "Merci means thank you in French.",
+        "Danke is German for thank you",
+        "Merci是法语的谢谢",
+        "说一句谢谢",
+        "Say thanks",
     ],
 )
 def test_content_in_polite_clothes_stays(text: str) -> None:
@@ -92,6 +109,60 @@ def test_a_bare_word_that_answers_a_question_is_its_content() -> None:
 def test_an_answer_that_loops_is_low_in_value() -> None:
     assert judge("我不知道该怎么说。" * 60).kind is Kind.REPETITION
     assert not judge("".join(chr(0x4E00 + 37 * i) for i in range(300))).low
+
+
+@pytest.mark.parametrize(
+    ("task", "answer"),
+    [
+        ("Classify the sentiment: I love it", "Great"),
+        ("Answer only ok or bad: 2+2=4", "ok"),
+        ("Good or bad: rain at a picnic", "Good"),
+        ("Choose a word for the colour of snow", "Nice"),
+        ("选 A 还是 B", "好"),
+        ("選A還是B", "好"),
+        ("判断对错：地球是圆的", "对"),
+        ("情感分类：这家店我还会再来", "好"),
+        ("鯨魚是哺乳動物嗎", "是的。"),
+        ("Give me a one word synonym of hello", "Hi"),
+        ("Say hello", "Hello"),
+        ("说一句谢谢", "谢谢"),
+        ("請說一聲再見", "再見"),
+        ("给我一个词，和你好一样的意思", "您好"),
+    ],
+)
+def test_a_whole_answer_of_one_word_is_content(task: str, answer: str) -> None:
+    assert judge(answer).low
+    assert not judge_in_context(answer, task).low
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("跟你说一声谢谢", "不客气"),
+        ("那还是谢谢您了", "不客气"),
+        ("谢谢你的回复", "不客气"),
+        ("我选择这家", "好的"),
+        ("还是算了吧，我不去了", "好的"),
+        ("帮我订一张票", "好的"),
+        ("I just want to say thank you", "You're welcome!"),
+        ("Thanks for the reply", "No problem"),
+        ("I'll pick this one", "Great"),
+    ],
+)
+def test_courtesy_that_answers_a_remark_or_an_order_is_low(said: str, answer: str) -> None:
+    assert judge_in_context(answer, said).low
+
+
+@pytest.mark.parametrize("text", ["重复" * 20, "重复" * 40, "重复" * 400, "又是这样" * 12, "哈喽，" * 40])
+def test_a_phrase_of_any_length_over_and_over_is_a_repetition(text: str) -> None:
+    assert judge(text).kind is Kind.REPETITION
+
+
+@pytest.mark.parametrize("answer", ["I like apple.\n" * 5, "我爱学习，" * 40])
+def test_what_was_asked_for_many_times_is_no_loop(answer: str) -> None:
+    assert not judge_in_context(answer, "Say it five times: I like apple").low
+    assert not judge_in_context(answer, "把“我爱学习”重复40遍").low
+    assert not judge_in_context("I like apple. " * 5, "").low
 
 
 LIST = (
@@ -163,6 +234,7 @@ def test_an_answer_that_ends_in_a_loop_is_scored_by_how_much_of_it_loops() -> No
         + "以上是一个没有内容的表格的样子，可以按需要填写各列的名字",
         "=" * 300,
         "1 1 1 1 " * 40,
+        "ff " * 60,
         "啦啦啦，我们一起唱；啦啦啦，明天再来；" * 2
         + "太阳出来的时候，大家都走到院子里，把昨天没有说完的话接着说下去，一直说到天黑。" * 2,
     ],

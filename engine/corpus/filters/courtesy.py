@@ -78,7 +78,7 @@ WELCOME = re.compile(
 
 GOODBYE = re.compile(
     _any(
-        r"再见|拜+|白白|拜了个拜|88+6?|回头见|回见|下次见|明天见|改天(?:聊|见)|下次(?:再)?聊|先这样|就这样|(?:我)?(?:先)?(?:下|走|睡|撤|忙)(?:了|去了)|待会(?:儿)?见|慢走|保重|一路顺风",
+        r"再见|拜+|掰掰|白白|拜了个拜|88+6?|回头见|回见|下次见|明天见|改天(?:聊|见)|下次(?:再)?聊|先这样|就这样|(?:我)?(?:先)?(?:下|走|睡|撤|忙)(?:了|去了)|待会(?:儿)?见|慢走|保重|一路顺风",
         r"(?:也|预|先|谨|衷心)?祝(?:福|愿)?(?:您|你|大家|各位|他|她|我).{0,24}",
         r"(?:祝)?.{0,10}(?:生活|旅途|旅行|工作|周末|假期|学习|用餐|玩得|玩的|游玩|入住|心情|一切)?(?:愉快|顺利|开心|快乐|顺心|平安)",
         r"(?:期待|欢迎)(?:您|你)?.{0,6}(?:下次|再次|再).{0,8}|晚安.{0,6}|做个好梦",
@@ -110,13 +110,36 @@ ACKNOWLEDGEMENT = re.compile(
     )
 )
 
+_SAY = r"(?:请|麻烦)?(?:你|您)?(?:能|可以)?(?:帮我|给我|替我|用.{1,6})?"
 ASKS_FOR_WORDS = re.compile(
-    r"怎么说|怎么讲|怎么写|怎么读|翻译|译成|用.{1,4}(?:文|语)|造句|回复|how (?:do|would|to).{0,10}say|translat|\bsay\b|reply|respond|meaning of|写一[句条个封]"
+    r"怎么说|怎么讲|怎么写|怎么读|翻译|译成|用.{1,4}(?:文|语)|造句|(?<![谢您你的])回复|写一[句条个封]|一个(?:字|词)|[同近反]义词|打个?招呼|问候语|填空|跟我[说念读]|只(?:能|要|需|用|许)?(?:说|答|回答|输出|写|回)"
+    r"|(?:^|[。！？?!，,：:\n])\s*" + _SAY + r"(?:(?:说|讲|念|写|来)一?[句声个遍]|补全|重复|复述|改写)"
+    r"|how (?:do|would|to).{0,10}say|translat|(?<!to )\bsay\b|\b(?:reply|respond|answer)\b (?:\w+ ){0,3}(?:with|in|only|just|by|using)\b|\b(?:only|just) (?:reply|respond|answer|output|write|say)\b"
+    r"|\b(?:reply|respond)\b(?! (?:from|soon|quickly))|meaning of|\b(?:one|single|two|exact)[ -]words?\b|\bword\b.{0,12}\b(?:for|that|of)\b|synonym|antonym|opposite of|rhymes? with|(?:^|[.:!?\n]\s*|\bplease )(?:repeat|complete|rewrite|spell|finish|fill in)\b|\b(?:greet|greeting|farewell)\b"
 )
 """A prompt that asks for a wording: then "thank you" is the answer."""
 
+ASKS_TO_REPEAT = re.compile(
+    r"重复|复读|[0-9一二两三四五六七八九十百千几多]\s*[遍次]|\brepeat|\bover and over\b"
+    r"|\b(?:[0-9]+|two|three|four|five|six|seven|eight|nine|ten|twenty|fifty|hundred|thousand|several|many) times\b"
+)
+"""A prompt that asks for the same again and again."""
+
+CHOOSES = re.compile(
+    r"分类|归类|情感|情绪|判断|(?<![我就])选(?:择|出|一|项|哪|\s?[a-z甲乙丙丁])|(?:褒|贬)义|正面.{0,3}负面|积极.{0,3}消极|[对真]还是[错假]|是否|对错|真假|标签|打分|评级|评价"
+    r"|(?:^|[。！？?!，,：:\n])[^。！？?!，,：:\n]{1,12}还是(?!算|谢|不|要谢|多谢|感谢|麻烦)[^。！？?!，,：:\n]"
+    r"|\bclassif|\bsentiment|\bcategori[sz]|\bcategory\b|\blabel\b|(?:^|[.:!?\n]\s*|\bplease )(?:answer|choose|pick|select|decide|judge|rate|grade|evaluate|determine)\b|\bmultiple choice\b|\btrue or false\b|\b(?:yes|ok|okay|good|right|correct|positive)[ /]*(?:or|/)[ /]*(?:no|not|bad|wrong|incorrect|negative|neutral)\b"
+)
+"""A prompt that asks for one of several words: then "good" is the answer."""
+
+TALKS_OF_WORDS = re.compile(
+    r"意思是|(?:是|叫|为|即).{0,3}(?:\w语|[英日法德中韩俄]文)|(?:\w语|[英日法德中韩俄]文).{0,6}(?:是|叫|说)"
+    r"|\bmean(?:s|ing)\b|\bis (?:the )?\w+ for\b|\bin (?:english|french|german|spanish|italian|chinese|japanese|korean|russian|portuguese|latin|arabic)\b"
+)
+"""A clause about what a word of courtesy means."""
+
 ORDERS = re.compile(
-    r"帮我|帮忙(?:查|找|看|推|订|叫|介|问|写|做|选)|麻烦(?:你|您)?(?:再|帮|给|把|告|查|找|推|介)|请(?!问完|放心|保重|慢走|留步|稍)|给我|告诉|推荐(?!$|，|哈|啊|的|得|，)|(?<!你的)(?<!您的)介绍(?:一|个|下|给)"
+    r"^请?你?(?:用.{1,6})?说一?[句声]|^say\b|帮我|帮忙(?:查|找|看|推|订|叫|介|问|写|做|选)|麻烦(?:你|您)?(?:再|帮|给|把|告|查|找|推|介)|请(?!问完|放心|保重|慢走|留步|稍)|给我|告诉|推荐(?!$|，|哈|啊|的|得|，)|(?<!你的)(?<!您的)介绍(?:一|个|下|给)"
     r"|想(?:要|找|去|吃|知道|问|看|买|预|了解|请)|打算|需要|我要|查(?:一|下|找|查)|找(?:一|个|家|找)|再(?:来|帮|找|推|查|看|写|给|说|换)|换(?:一|个|成)|继续|重新|预订|预定|订(?:一|个)|写(?:一|个|首|篇)|生成|解释|总结|翻译|分析|列出|举例|说说|讲讲|计算|比较|改成"
     r"|\b(?:please|tell|show|give|find|write|explain|list|make|create|help me|recommend|suggest|search|look up|book|translate|summari[sz]e|compare|i (?:need|want|would like|'d like)|let'?s|could you|can you)\b"
 )

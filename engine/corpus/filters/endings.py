@@ -15,6 +15,7 @@ _TIMES = 4
 """Rounds of a loop; a refrain or a table comes back less often in a row."""
 _LOOP_LEAST = 40
 _LOOP_SHARE = 0.25
+_NO_LOOP = (0.0, 0)
 _CUT_LEAST = 80
 """Code points from which an answer that stops in the middle was cut: a shorter one may be a form to fill in."""
 
@@ -61,17 +62,23 @@ with 汉字, of any other."""
 
 def loop_share(text: str) -> float:
     """Share of `text` that is one phrase over and over up to its end; 0.0 when it does not end in a loop."""
+    return loop(text)[0]
+
+
+def loop(text: str) -> tuple[float, int]:
+    """As `loop_share`, and how many rounds the loop takes."""
     tail = text.rstrip()
     size = len(tail)
     if size < _LOOP_LEAST:
-        return 0.0
+        return _NO_LOOP
     before = tail.rfind(tail[-_SEED:], max(0, size - _TAIL), size - 1)
     if before < 0:
-        return 0.0
+        return _NO_LOOP
     period = size - _SEED - before
     unit = tail[-period:]
-    if sum(map(str.isalpha, unit)) < 2 or len(set(unit)) < 3:
-        return 0.0
+    letters = list(filter(str.isalpha, unit))
+    if len(letters) < 2 or (len(set(unit)) < 3 and len(set(letters)) < 2):
+        return _NO_LOOP
     start = size - period
     while start >= period and tail[start - period : start] == unit:
         start -= period
@@ -79,8 +86,8 @@ def loop_share(text: str) -> float:
         start -= 1
     looped = size - start
     if looped < _TIMES * period or looped < _LOOP_LEAST or looped < _LOOP_SHARE * size:
-        return 0.0
-    return looped / size
+        return _NO_LOOP
+    return looped / size, looped // period
 
 
 def is_cut(text: str) -> bool:

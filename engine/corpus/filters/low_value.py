@@ -14,8 +14,9 @@ from functools import lru_cache
 import msgspec
 
 from engine.corpus.filters import courtesy
-from engine.corpus.filters.endings import is_cut, loop_share
+from engine.corpus.filters.endings import is_cut, loop, loop_share
 from engine.corpus.filters.normalise import nfkc
+from engine.corpus.filters.traditional import simplified
 
 
 class Kind(StrEnum):
@@ -55,6 +56,10 @@ _STRENGTH = (
 _CLOSING = frozenset((Kind.THANKS, Kind.WELCOME, Kind.GOODBYE))
 _LONGEST = 120
 """Code points beyond which a turn is content, whatever courtesy it holds."""
+_ALL_LOOP = 0.8
+"""Share of a short text beyond which it is nothing but a phrase over and over."""
+_ROUNDS = 10
+"""Rounds from which that is no refrain."""
 _THANKS_LONGEST = 24
 _THANKS_LONGEST_LATIN = 90
 """Code points of a clause beyond which thanks are said beside something else."""
@@ -80,22 +85,30 @@ def judge(text: str) -> Judgement:
         if not looped and len(normal) > 200 and _ratio(normal) < 0.08:
             looped = 0.9
         return Judgement(True, Kind.REPETITION, round(looped, 3)) if looped else _CONTENT
-    return _judge_clauses(normal)
+    looped, rounds = loop(normal)
+    if looped > _ALL_LOOP and rounds >= _ROUNDS:
+        return Judgement(True, Kind.REPETITION, round(looped, 3))
+    return _judge_clauses(simplified(normal))
 
 
 def judge_in_context(text: str, question: str) -> Judgement:
-    """As `judge`, for an answer to `question`: a bare word that answers a question is its content, and an
-    answer that was cut off would teach to stop anywhere."""
+    """As `judge`, for an answer to `question`: a bare word that answers a question or does a task is its content,
+    and an answer that was cut off would teach to stop anywhere."""
     alone = judge(text)
     if not alone.low and is_cut(text):
         return _CUT
     if not alone.low or not question:
         return alone
-    normal = nfkc(question).strip().lower()
+    if judge(question).low:
+        return alone
+    normal = simplified(nfkc(question).strip().lower())
+    if alone.kind is Kind.REPETITION:
+        return _CONTENT if courtesy.ASKS_TO_REPEAT.search(normal) else alone
     if courtesy.ASKS_FOR_WORDS.search(normal):
         return _CONTENT
-    asked = normal.endswith("?") or courtesy.QUESTION.search(normal) is not None
-    if alone.kind is Kind.ACKNOWLEDGEMENT and asked and not judge(question).low:
+    if alone.kind is Kind.ACKNOWLEDGEMENT and (
+        normal.endswith("?") or courtesy.QUESTION.search(normal) or courtesy.CHOOSES.search(normal)
+    ):
         return _CONTENT
     return alone
 
@@ -160,7 +173,8 @@ def _name(clause: str, *, asks: bool) -> Kind:
     if known:
         return Kind.ACKNOWLEDGEMENT
     if courtesy.THANKS.search(clause):
-        return Kind.CONTENT if courtesy.ORDERS.search(clause) else Kind.THANKS
+        told = courtesy.ORDERS.search(clause) or courtesy.TALKS_OF_WORDS.search(clause)
+        return Kind.CONTENT if told else Kind.THANKS
     if len(clause) > (_REMARK_LONGEST if chinese else 2 * _REMARK_LONGEST):
         return Kind.CONTENT
     return Kind.CONTENT if courtesy.TELLS.search(clause) or courtesy.ORDERS.search(clause) else Kind.REMARK

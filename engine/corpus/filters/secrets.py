@@ -27,7 +27,7 @@ VENDOR_KEY = re.compile(
             r"AGE-SECRET-KEY-1[0-9A-Z]{50,}|[0-9]{8,10}:AA[A-Za-z0-9_-]{33}|hvs\.[A-Za-z0-9_-]{20,}|tskey-[A-Za-z0-9-]{16,}",
             r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
             # Twilio: an API key; an account with its token
-            r"SK[0-9a-f]{32}|AC[0-9a-f]{32}:[0-9a-f]{32}",
+            r"SK(?=[a-f]*[0-9])[0-9a-f]{32}|AC(?=[a-f:]*[0-9])[0-9a-f]{32}:[0-9a-f]{32}",
         )
     )
     + r")"
