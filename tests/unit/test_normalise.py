@@ -53,7 +53,7 @@ def _sign(one: Sign) -> Callable[[str], bool]:
 
 _RAW = [
     ("<s>", injection._bracketed, injection._CONTROL_TOKEN),
-    ("忽略", injection._ignoring, injection._INSTRUCTION),
+    ("以前忽略", injection._ignoring, injection._INSTRUCTION),
 ]
 _BEHIND_SIGNS = [
     *((_sign(Sign.PASSWORD), pattern) for pattern in secrets._PASSWORD),
@@ -91,7 +91,7 @@ def test_nothing_is_found_without_its_sign(sign: Callable[[str], bool], pattern:
     check()
 
 
-@pytest.mark.parametrize("example, sign, pattern", _RAW)
+@pytest.mark.parametrize("example, sign, pattern", _RAW, ids=["bracket", "order"])
 def test_no_marker_is_found_without_its_sign(
     example: str, sign: Callable[[str], bool], pattern: re.Pattern[str]
 ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-_INVISIBLE = re.compile(
+INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]"
 )
 
@@ -93,7 +93,7 @@ class _Folding(dict[int, str]):
             folded = "-"
         elif len(folded) == 1 and folded.isdecimal():
             folded = str(unicodedata.decimal(folded))
-        folded = "" if _INVISIBLE.match(character) else folded
+        folded = "" if INVISIBLE.match(character) else folded
         self[code] = folded
         if len(folded) != 1:
             self.uneven.add(character)
