@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -114,6 +116,7 @@ def detect(path: Path) -> str:
         raise BadInput(
             _("This is none of the formats that are known ({known})").format(known=", ".join(FORMATS)),
             path=path,
+            mend=f"h2q-tui memory import --format chatgpt {shlex.quote(str(path))}",
         )
     from engine.memory.importers.text import no_speakers
 
@@ -156,8 +159,29 @@ def import_path(
     `on_progress(bytes done, bytes in all, conversations read)` may raise to give up; nothing is kept then.
     Raises BadInput, UsageProblem, Busy.
     """
+    with _mended():
+        return _import(store, paths, format_, role_map_of(role_map or {}), again, on_progress)
+
+
+@contextmanager
+def _mended() -> Iterator[None]:
+    """A bad file whose error names no remedy: the help lists the formats and how to name one."""
+    try:
+        yield
+    except BadInput as problem:
+        problem.mend = problem.mend or "h2q-tui memory import --help"
+        raise
+
+
+def _import(
+    store: MemoryStore,
+    paths: list[Path],
+    format_: str,
+    roles: RoleMap,
+    again: bool,
+    on_progress: Callable[[int, int, int], None],
+) -> ImportReport:
     began = time.monotonic()
-    roles = role_map_of(role_map or {})
     wanted = list(sources(paths, format_))
     files = [item for item in wanted if isinstance(item, Source)]
     total = sum(size_of(file.path) for file in files)

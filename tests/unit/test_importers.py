@@ -102,6 +102,29 @@ def test_a_regenerated_answer_behind_a_tool_call_is_an_alternative(tmp_path: Pat
     assert conversation.turns[-1].alternatives == ("old answer",)
 
 
+def test_a_regenerated_answer_with_its_reasoning_is_an_alternative(tmp_path: Path) -> None:
+    def thought(id_: str, answer: str) -> dict[str, Any]:
+        made = node(id_, "u", [answer], "assistant", "")
+        made["message"]["content"] = {"content_type": "thoughts", "thoughts": []}
+        return made
+
+    mapping = {
+        "u": node("u", None, ["t1", "t2"], "user", "q"),
+        "t1": thought("t1", "a1"),
+        "a1": node("a1", "t1", [], "assistant", "old answer"),
+        "t2": thought("t2", "a2"),
+        "a2": node("a2", "t2", ["u2"], "assistant", "new answer"),
+        "u2": node("u2", "a2", [], "user", "and?"),
+    }
+    export = [{"mapping": None, "create_time": 1.0}, {"mapping": mapping, "current_node": "u2"}]
+    path = tmp_path / "c.json"
+    path.write_bytes(json.dumps(export, ensure_ascii=False).encode("utf-16"))
+    (conversation,), skipped = read(path)
+    assert said(conversation) == [("user", "q"), ("assistant", "new answer"), ("user", "and?")]
+    assert conversation.turns[1].alternatives == ("old answer",)
+    assert skipped == {"entry of another shape": 1, "reasoning": 1}
+
+
 def test_marks_of_sources_are_left_out_and_files_are_counted(tmp_path: Path) -> None:
     marked = (
         'It is in \ue200entity\ue202["city","Paris","France"]\ue201, see '

@@ -215,12 +215,14 @@ def _roles(given: list[str]) -> dict[str, str]:
     """`客服=assistant,顾客=user` as a mapping. Raises UsageProblem."""
     from engine.errors import UsageProblem
 
-    roles = {}
+    roles: dict[str, str] = {}
     for pair in (pair for text in given for pair in text.replace("，", ",").split(",") if pair.strip()):
         name, equals, role = pair.partition("=")
         if not equals or not name.strip():
             raise UsageProblem(_("--map takes NAME=ROLE, not {text}").format(text=pair))
-        roles[name.strip()] = role.strip()
+        name, role = name.strip(), role.strip()
+        if roles.setdefault(name, role) != role:
+            raise UsageProblem(_("--map gives {name} two roles").format(name=name))
     return roles
 
 

@@ -30,10 +30,11 @@ def current_branch(nodes: Mapping[str, Node], current: object) -> Iterator[Turn 
         children.setdefault(node.parent, []).append(key)
     path = _path(nodes, children, current)
     on_path = set(path)
+    texts: list[str] = []
+    """Answers beside the branch since its last turn: messages that are not taken may stand before the answer."""
     for key in path:
         node = nodes[key]
         yield from node.skipped
-        texts = []
         elsewhere = 0
         for sibling in children[node.parent]:
             if sibling in on_path:
@@ -49,7 +50,10 @@ def current_branch(nodes: Mapping[str, Node], current: object) -> Iterator[Turn 
         alternatives = tuple(text for text in dict.fromkeys(texts) if text != node.turn.text)
         if texts and not kept:
             yield Skipped(reason="message of another branch", count=len(texts))
+        texts = []
         yield msgspec.structs.replace(node.turn, alternatives=alternatives) if kept else node.turn
+    if texts:
+        yield Skipped(reason="message of another branch", count=len(texts))
 
 
 def _path(nodes: Mapping[str, Node], children: Mapping[str, list[str]], current: object) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from engine.memory.importers.citations import shown
 from engine.memory.importers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.importers.roles import RoleMap, role_of, text_or_empty, time_of, unknown_role
@@ -26,7 +28,10 @@ _SKIPPED_TYPES = {
 
 
 def recognise(path: Path, value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("mapping"), dict)
+    if not isinstance(value, dict) or "mapping" not in value:
+        return False
+    # An export may begin with an entry that was emptied.
+    return isinstance(value["mapping"], dict) or (value["mapping"] is None and "create_time" in value)
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
@@ -46,24 +51,25 @@ def _conversation(entry: dict[str, Any], role_map: RoleMap) -> Iterator[Conversa
     path = _path(nodes, entry.get("current_node"))
     on_path = set(path)
     turns = []
+    others: list[str] = []
+    """Answers beside the path since its last turn: reasoning and calls of tools may stand before the answer."""
     for key in path:
         turn, skipped = _turn(nodes[key], role_map)
         yield from skipped
         alternatives, elsewhere = _alternatives(nodes, key, on_path, role_map)
+        others += alternatives
+        if turn is not None and turn.role is not Role.ASSISTANT:
+            elsewhere, others = elsewhere + len(others), []
         if elsewhere:
             yield Skipped(reason="message of another branch", count=elsewhere)
         if turn is None:
             continue
-        if turn.role is Role.ASSISTANT and alternatives:
-            turn = Turn(
-                role=turn.role,
-                text=turn.text,
-                time=turn.time,
-                external_id=turn.external_id,
-                alternatives=tuple(alternatives),
-            )
-        turns.append(turn)
-    if not turns:
+        kept = tuple(text for text in dict.fromkeys(others) if text != turn.text)
+        turns.append(msgspec.structs.replace(turn, alternatives=kept) if kept else turn)
+        others = []
+    if others:
+        yield Skipped(reason="message of another branch", count=len(others))
+    if all(turn.role is Role.SYSTEM for turn in turns):
         yield Skipped(reason="empty conversation", whole=True)
         return
     yield Conversation.of(

@@ -80,6 +80,8 @@ def first_value(path: Path) -> Any:
     if not is_zip(path):
         with _opened(path) as file:
             start = file.read(4096)
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            start = start.decode("utf-16", "ignore").encode()
         bare = start.removeprefix(codecs.BOM_UTF8).lstrip()
         if not bare.startswith((b"[", b"{")) or (
             bare[:1] == b"[" and bare[1:].lstrip()[:1] not in (b"{", b"[", b"]", b"")

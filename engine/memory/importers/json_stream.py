@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import BadInput
-from engine.i18n import _
+from engine.i18n import N_, _
 
 MAX_VALUE = 64 * 2**20
 """Characters of one JSON value or one line: the longest conversation that is taken."""
@@ -179,9 +179,23 @@ def _members(buffer: _Buffer, path: Path, inside: str, opened: frozenset[str]) -
     buffer.move(buffer.at + 1)
 
 
+_REASONS = {
+    "Expecting value": N_("a value is expected"),
+    "Expecting ',' delimiter": N_("a comma is expected"),
+    "Expecting ':' delimiter": N_("a colon is expected"),
+    "Expecting property name enclosed in double quotes": N_("a name in double quotes is expected"),
+    "Unterminated string starting at": N_("a text does not end"),
+    "Invalid control character at": N_("a control character in a text"),
+    "Invalid \\escape": N_("a backslash before a sign that needs none"),
+    "Invalid \\uXXXX escape": N_("a broken \\u sign"),
+    "Extra data": N_("something stands after the end"),
+}
+"""What `json` says, in the person's language."""
+
+
 def _broken(error: Exception, text: str, at: int, path: Path, line: int, by_line: bool) -> BadInput:
     if isinstance(error, json.JSONDecodeError):
-        reason = error.msg
+        reason = _(_REASONS.get(error.msg, error.msg))
         cut = text.find("\n", at)
         # In JSONL a line that is cut off is the broken one, not the next, where the parser noticed.
         if not (by_line and 0 <= cut < error.pos and text[cut + 1 : cut + 2] == "{"):
