@@ -102,6 +102,8 @@ def test_ctrl_c_detaches_and_the_run_goes_on(ws: Workspace, start: Callable[[str
         text=True,
         cwd=run_kinds.ROOT,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # Tests that were started in the background ignore it, and what they start would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     with watcher:
         assert watcher.stdout is not None
