@@ -39,9 +39,10 @@ def test_few_steps_give_two_ratios_with_their_losses(monkeypatch: pytest.MonkeyP
 
 
 def test_the_quality_recipe_is_given_the_time_of_two_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
-    windows = list(islice(general_windows([training.TEXT], 128, 1 << 30), 20))
+    windows = list(islice(general_windows([training.TEXT], training.QUALITY_CONTEXT, 1 << 30), 20))
     monkeypatch.setattr(training, "general_windows", lambda *_where: windows)
     monkeypatch.setattr(training, "SHORT_S", 0.5)
+    monkeypatch.setattr(training, "PACED_STEPS", 3)
     monkeypatch.setattr(training, "gpt2", lambda steps: training.Outcome(2.5, 1.0, 100))
     (row,) = training.quality(False)
     assert row.baseline == 2.5
