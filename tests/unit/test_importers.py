@@ -116,7 +116,7 @@ def test_a_regenerated_answer_with_its_reasoning_is_an_alternative(tmp_path: Pat
         "a2": node("a2", "t2", ["u2"], "assistant", "new answer"),
         "u2": node("u2", "a2", [], "user", "and?"),
     }
-    export = [{"mapping": None, "create_time": 1.0}, {"mapping": mapping, "current_node": "u2"}]
+    export = [{"title": "gone", "mapping": None}, {"mapping": mapping, "current_node": "u2"}]
     path = tmp_path / "c.json"
     path.write_bytes(json.dumps(export, ensure_ascii=False).encode("utf-16"))
     (conversation,), skipped = read(path)

@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
         files = [common.resolve(path) for path in paths]
         for file in files:
             if not file.exists():
-                raise BadInput(_("There is no such file"), path=file)
+                raise BadInput(_("There is no such file"), path=file, mend="h2q-tui memory import --help")
         ws = common.workspace()
         params = ImportParams(
             paths=[str(file) for file in files], format=format_, role_map=roles, again=again

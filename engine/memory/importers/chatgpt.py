@@ -31,7 +31,7 @@ def recognise(path: Path, value: Any) -> bool:
     if not isinstance(value, dict) or "mapping" not in value:
         return False
     # An export may begin with an entry that was emptied.
-    return isinstance(value["mapping"], dict) or (value["mapping"] is None and "create_time" in value)
+    return value["mapping"] is None or isinstance(value["mapping"], dict)
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
