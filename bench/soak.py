@@ -209,6 +209,8 @@ class Soak:
 def soak(full: bool) -> list[BenchResult]:
     """Everything at once for the time given; what grew, what was left behind and what failed."""
     minutes = float(os.environ.get("H2Q_BENCH_MINUTES", "20" if full else "0.5"))
+    # Benchmarks before this one may have left theirs running, such as a fork server.
+    earlier = set(psutil.Process().children())
     with tempfile.TemporaryDirectory(prefix="soak-", dir=os.environ.get("H2Q_BENCH_DIR")) as folder:
         ws = Workspace(Path(folder) / "ws")
         one = Soak(ws)
@@ -222,7 +224,8 @@ def soak(full: bool) -> list[BenchResult]:
             finally:
                 drain.end()
         half = len(list(ws.runs.glob("*/checkpoints/.writing-*")))
-        alive = [run for run in psutil.Process().children() if run.status() != psutil.STATUS_ZOMBIE]
+        begun = set(psutil.Process().children()) - earlier
+        alive = [process for process in begun if process.status() != psutil.STATUS_ZOMBIE]
         size = sum(file.stat().st_size for file in ws.root.rglob("*") if file.is_file()) / MB
     tally = one.tally
     mb, descriptors = app.gained()
