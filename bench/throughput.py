@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import msgspec
 import numpy as np
@@ -25,6 +26,9 @@ from engine.training.settings import Phase, recipe_for
 from engine.training.stream import TextStream
 
 MATRIX_UNITS_TARGET, PLAIN_TARGET = 8.0, 3.0
+SHARE = 3
+"""Steps of ours for one of the baseline, so that both are timed for about as long: a machine whose speed changes
+within seconds is then met by both alike."""
 
 
 class EncoderModel(nn.Module):
@@ -43,8 +47,11 @@ class EncoderModel(nn.Module):
 
 
 def speed(full: bool, *, batch: int = 8, context: int = 512, rounds: int | None = None) -> list[BenchResult]:
-    """Tokens per second of whole training steps, ours and the baseline's taken in turn."""
-    rounds = rounds or (6 if full else 2)
+    """Tokens per second of whole training steps, ours and the baseline's taken in turn.
+
+    The ratio of a round is that of neighbours in time; the median of the rounds is reported, with its range.
+    """
+    rounds = rounds or (9 if full else 5)
     torch.manual_seed(0)
     recipe = recipe_for(TrainParams(recipe="h2q-local"), Phase.SCRATCH)
     # Half the heads, twice as wide: as many parameters and products, and half the attention weights.
@@ -66,33 +73,40 @@ def speed(full: bool, *, batch: int = 8, context: int = 512, rounds: int | None 
     steps: dict[str, Callable[[Tensor, int, int], object]] = {"baseline": baseline_step} | {
         name: stepper.step for name, stepper in steppers.items()
     }
-    taken = dict.fromkeys(steps, 0.0)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
     with TextStream.training([TEXT], seed=0, shortest=context) as stream:
         for number in range(rounds + 1):
             # The end-of-text token of the stream is no byte; the baseline has 256 of them.
             tokens = torch.from_numpy(stream.windows(number, batch, context + 1).astype(np.int64))
             tokens.clamp_(max=255)
             for name, step in steps.items():
+                times = 1 if name == "baseline" else SHARE
                 begin = time.perf_counter()
-                step(tokens, number, rounds + 1)
-                if number > 0:  # the first one warms kernels and the allocator up
-                    taken[name] += time.perf_counter() - begin
-    seen = rounds * batch * context
+                for _time in range(times):
+                    step(tokens, number, rounds + 1)
+                seconds[name].append((time.perf_counter() - begin) / times)
+    # The first round warms kernels and the allocator up.
+    speeds = {name: [batch * context / taken for taken in one[1:]] for name, one in seconds.items()}
+    ratios = {name: _ratios(one, speeds["baseline"]) for name, one in speeds.items()}
     parameters = sum(parameter.numel() for parameter in baseline.parameters())
     return [
         compare(
             name,
-            ours=seen / taken[name],
-            baseline=seen / taken["baseline"],
+            ours=median(speeds["baseline"]) * median(ratios[name]),
+            baseline=median(speeds["baseline"]),
             target=MATRIX_UNITS_TARGET if device.bf16 and has_matrix_units() else PLAIN_TARGET,
             unit="tokens/s",
             lower_is_better=False,
             notes=f"nn.TransformerEncoder 6x256, batch {batch}x{context}, {parameters / 1e6:.2f} M parameters "
             f"(fp32, AdamW); ours {steppers[name].model.parameters_count() / 1e6:.2f} M, causal, Muon, "
-            f"{how(device)}; bf16 matrix units: {'yes' if has_matrix_units() else 'no'}",
+            f"{how(device)}, {rounds} rounds of {min(ratios[name]):.1f} to {max(ratios[name]):.1f} times; bf16 matrix units: {'yes' if has_matrix_units() else 'no'}",
         )
         for name, device in devices.items()
     ]
+
+
+def _ratios(ours: list[float], baseline: list[float]) -> list[float]:
+    return [one / other for one, other in zip(ours, baseline, strict=True)]
 
 
 def has_matrix_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:

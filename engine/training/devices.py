@@ -40,7 +40,7 @@ class Device:
 def choose_device(
     width: int = 256, *, threads: int | None = None, bf16: bool | None = None, fused: bool | None = None
 ) -> Device:
-    """The device for a model of `width`, in 0.1 to 2 s; sets torch's thread count.
+    """The device for a model of `width`, in 0.1 to 3 s; sets torch's thread count.
 
     `threads`, `bf16` and `fused` overrule the measurement: a resumed phase must compute as it began.
     """

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -18,7 +19,12 @@ from engine.models.transformer import ModelConfig, Transformer
 
 GAIN = 1.05
 """What departs from the ordinary must be this much faster, so that two measurements of one machine agree."""
-ROUNDS, ENOUGH_S = 6, 0.12
+FEWER_THREADS_GAIN = 1.15
+"""The same for fewer threads: what else runs at the moment makes them look better, and a phase keeps them."""
+PAIRS = 3
+"""Two tunings are measured in turn, and the median of their ratios counts: a machine that changes its speed
+between two measurements would otherwise decide."""
+ROUNDS, ENOUGH_S = 3, 0.04
 """Repetitions of a measurement, and the seconds after which it has had enough of them."""
 TOKENS = 1024
 WIDEST = 512
@@ -46,7 +52,7 @@ class Tuning:
 
 
 def tune(width: int, threads: int, *, fixed: Tuning | None = None, measured_threads: bool = True) -> Tuning:
-    """The tuning for layers of `width`; sets threads, cores and allocator accordingly. Takes 0.1 to 2 s.
+    """The tuning for layers of `width`; sets threads, cores and allocator accordingly. Takes 0.1 to 3 s.
 
     `threads` is the most that may be used, and the number used unless `measured_threads`. `fixed` is the
     format, kernels and threads of a phase that goes on: only what cannot change a result is measured then.
@@ -65,34 +71,34 @@ def _measured(width: int, threads: int, measured_threads: bool) -> Tuning:
     step = Probe(width)
     best = Tuning(threads=threads)
     reasons: list[str] = []
-    seconds = step.seconds(best)
 
-    def consider(name: str, candidate: Tuning) -> None:
-        nonlocal best, seconds
+    def consider(name: str, candidate: Tuning, step: Probe = step, least: float = GAIN) -> None:
+        nonlocal best
         if reasons and time.perf_counter() - began > PATIENCE_S:
             return
-        taken = step.seconds(candidate)
-        reasons.append(f"{name} {seconds / taken:.2f}x")
-        if seconds >= GAIN * taken:
-            best, seconds = candidate, taken
+        gain = median(step.seconds(best) / step.seconds(candidate) for _pair in range(PAIRS))
+        reasons.append(f"{name} {gain:.2f}x")
+        if gain >= least:
+            best = candidate
 
     consider("bf16", replace(best, bf16=True))
     if load_kernels() is not None:
         consider("kernels", replace(best, fused=True))
     for fewer in sorted({threads // 2, 1}, reverse=True) if measured_threads else ():
         if 0 < fewer < best.threads:
-            consider(f"threads {fewer}", replace(best, threads=fewer))
+            consider(f"threads {fewer}", replace(best, threads=fewer), least=FEWER_THREADS_GAIN)
     cores = one_per_pair(allowed_cores())
     if len(cores) < len(allowed_cores()):
         consider("one thread a core", replace(best, threads=len(cores), cores=cores))
-    consider("memory given back", replace(best, keeps_memory=False))
+    # A small step finds room in what is left over from others, where a real one has to ask the kernel.
+    consider("memory given back", replace(best, keeps_memory=False), Probe(width, tokens=2 * TOKENS))
     return replace(best, reason=", ".join(reasons))
 
 
 class Probe:
     """A training step of one layer of a width on random bytes."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, tokens: int = TOKENS) -> None:
         config = ModelConfig(
             dim=width, layers=1, heads=width // 32, kv_heads=width // 32, head_dim=32,
             ffn=-(-8 * width // 3 // 32) * 32, context=128,
@@ -101,7 +107,7 @@ class Probe:
             self._model = Transformer(config)
         self._model.initialise(0)
         generator = torch.Generator().manual_seed(0)
-        self._ids = torch.randint(0, 256, (TOKENS // 128, 128), generator=generator)
+        self._ids = torch.randint(0, 256, (tokens // 128, 128), generator=generator)
 
     def seconds(self, tuning: Tuning) -> float:
         """Least seconds of a forward and a backward pass with `tuning`."""
@@ -172,9 +178,11 @@ def keep_freed_memory(keep: bool) -> None:
     The peak of the resident memory stays the same.
     """
     with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, 32 << 20 if keep else 128 << 10)
-        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1 if keep else 128 << 10)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20 if keep else 128 << 10)
+        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1 if keep else 128 << 10)
+        if not keep:  # what was kept until now would be used again all the same
+            libc.malloc_trim(0)
 
 
 def _timed(work: Callable[[], None]) -> float:
