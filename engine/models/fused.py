@@ -16,6 +16,8 @@ from engine.models.kernels import Kernels, load_kernels
 
 BLOCK = 128
 """Queries of a block of attention. It sees only the keys up to its end, so half of the products fall away."""
+BLOCK_BF16 = 256
+"""The same in bfloat16, whose products cost little beside the passes around them."""
 
 
 def kernels() -> Kernels:
@@ -112,8 +114,7 @@ class CausalAttentionFunction(torch.autograd.Function):
         scale = 1 / math.sqrt(width)
         out = torch.empty_like(queries)
         kept = []
-        for start in range(0, time, BLOCK):
-            stop = min(start + BLOCK, time)
+        for start, stop in _blocks(time, queries.dtype):
             weights = torch.bmm(queries[:, start:stop], keys[:, :stop].transpose(1, 2))
             kernels().call("softmax_forward", weights.dtype, weights, heads, stop - start, stop, start, scale)
             torch.bmm(weights, values[:, :stop], out=out[:, start:stop])
@@ -128,19 +129,27 @@ class CausalAttentionFunction(torch.autograd.Function):
         heads, time, width = queries.shape
         scale = 1 / math.sqrt(width)
         dqueries = torch.empty_like(queries)
-        dkeys, dvalues = torch.zeros_like(keys), torch.zeros_like(values)
-        for block, weights in enumerate(kept):
-            start = block * BLOCK
-            stop = min(start + BLOCK, time)
+        dkeys, dvalues = torch.empty_like(keys), torch.empty_like(values)
+        # The last block sees all keys: it writes their gradients, to which the others add.
+        for (start, stop), weights in zip(
+            reversed(_blocks(time, queries.dtype)), reversed(kept), strict=True
+        ):
+            put = torch.Tensor.copy_ if stop == time else torch.Tensor.add_
             up = gradient[:, start:stop]
-            dvalues[:, :stop] += torch.bmm(weights.transpose(1, 2), up)
+            put(dvalues[:, :stop], torch.bmm(weights.transpose(1, 2), up))
             change = torch.bmm(up, values[:, :stop].transpose(1, 2))
             kernels().call(
                 "softmax_backward", change.dtype, change, weights, heads, stop - start, stop, start, scale
             )
             torch.bmm(change, keys[:, :stop], out=dqueries[:, start:stop])
-            dkeys[:, :stop] += torch.bmm(change.transpose(1, 2), queries[:, start:stop])
+            put(dkeys[:, :stop], torch.bmm(change.transpose(1, 2), queries[:, start:stop]))
         return dqueries, dkeys, dvalues
+
+
+def _blocks(time: int, dtype: torch.dtype) -> list[tuple[int, int]]:
+    """First query of each block and the one after its last."""
+    size = BLOCK_BF16 if dtype is torch.bfloat16 else BLOCK
+    return [(start, min(start + size, time)) for start in range(0, time, size)]
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

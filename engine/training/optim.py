@@ -86,7 +86,7 @@ class _Stack:
         gradients = torch.stack([_wide(_gradient(p)) for _name, p in self.members])
         buffer = self.buffer.lerp(gradients, 1 - momentum)
         bound = self.bound.lerp(torch.linalg.vector_norm(gradients), 1 - momentum)
-        return buffer, bound, orthogonalise(torch.lerp(gradients, buffer, momentum), bf16=bf16)
+        return buffer, bound, orthogonalise(gradients.lerp_(buffer, momentum), bf16=bf16)
 
     def take(self, prepared: tuple[Tensor, Tensor, Tensor], lr: float, weight_decay: float) -> None:
         """Takes a prepared step, in place: it needs no memory, so it cannot end half-way."""

@@ -69,7 +69,7 @@ def tune(width: int, threads: int, *, fixed: Tuning | None = None, measured_thre
 def _measured(width: int, threads: int, measured_threads: bool) -> Tuning:
     began = time.perf_counter()
     step = Probe(width)
-    best = Tuning(threads=threads)
+    best = Tuning(threads=threads, fused=load_kernels() is not None)
     reasons: list[str] = []
 
     def consider(name: str, candidate: Tuning, step: Probe = step, least: float = GAIN) -> None:
@@ -82,8 +82,8 @@ def _measured(width: int, threads: int, measured_threads: bool) -> Tuning:
             best = candidate
 
     consider("bf16", replace(best, bf16=True))
-    if load_kernels() is not None:
-        consider("kernels", replace(best, fused=True))
+    if best.fused:
+        consider("no kernels", replace(best, fused=False))
     for fewer in sorted({threads // 2, 1}, reverse=True) if measured_threads else ():
         if 0 < fewer < best.threads:
             consider(f"threads {fewer}", replace(best, threads=fewer), least=FEWER_THREADS_GAIN)
