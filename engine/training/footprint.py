@@ -5,11 +5,43 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import threading
 import time
+import weakref
 
 import torch
 
 from engine.runs.resident import MB, ResidentMemory, own_peak_mb, restart_own_peak
+
+SAMPLE_S = 0.01
+"""Between two samples where the system does not tell the peak: the largest tensors of a pass live longer."""
+
+
+class _Sampler(threading.Thread):
+    """The resident memory of this process at its highest, where only samples can tell it (macOS)."""
+
+    def __init__(self) -> None:
+        super().__init__(name="footprint", daemon=True)
+        self._resident = ResidentMemory()
+        self._highest = 0.0
+        self._lock = threading.Lock()
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        while not self.ended.wait(SAMPLE_S):
+            self._sample()
+
+    def _sample(self) -> None:
+        used = self._resident.own_mb()
+        with self._lock:
+            self._highest = max(self._highest, used)
+
+    def take(self) -> float:
+        """The most since the last call, in MB."""
+        self._sample()
+        with self._lock:
+            highest, self._highest = self._highest, 0.0
+        return highest
 
 
 class Footprint:
@@ -22,8 +54,11 @@ class Footprint:
         self._resident = ResidentMemory()
         self._children = 0.0
         self._looked = -tree_every_s
-        self.exact = restart_own_peak()
-        """Whether the system tells the peak between two looks; if not, memory is read at the looks alone."""
+        self._sampler: _Sampler | None = None
+        if not restart_own_peak():
+            self._sampler = _Sampler()
+            self._sampler.start()
+            weakref.finalize(self, self._sampler.ended.set)
 
     def peak_mb(self) -> float:
         """The most since the last call, in MB (2^20 bytes)."""
@@ -31,7 +66,7 @@ class Footprint:
         if now - self._looked >= self.tree_every_s:
             self._looked = now
             self._children = self._resident.children_mb()
-        own = own_peak_mb() if self.exact else self._resident.own_mb()
+        own = self._sampler.take() if self._sampler is not None else own_peak_mb()
         restart_own_peak(self._children)
         return own + self._children + self._device_mb()
 
@@ -53,4 +88,6 @@ class Footprint:
             torch.mps.empty_cache()
         with contextlib.suppress(OSError, AttributeError):  # only glibc has it
             ctypes.CDLL(None).malloc_trim(0)
+        if self._sampler is not None:
+            self._sampler.take()
         restart_own_peak()

@@ -90,7 +90,7 @@ class Governor:
                 ).format(budget=round(limit), bound=budget_bound(self.budget.reason), used=round(used)),
                 mend=_mend(used + 512, self.budget),
             )
-        if job.state.draw == 0 and not math.isinf(limit) and self.footprint.exact:
+        if job.state.draw == 0 and not math.isinf(limit):
             trained = sum(parameter.numel() for parameter in job.optimizer.parameters)
             fit(job, self.footprint, used, limit - self.buffer - STATE_BYTES * trained / 2**20)
 
