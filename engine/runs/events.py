@@ -190,7 +190,7 @@ class MemoryPlan(Event, frozen=True, kw_only=True):
     measured: list[tuple[int, float]]
     """Windows of a pass and the MB it took at the highest, with the program."""
     context: int
-    """Bytes of a window."""
+    """Bytes of a window; tokens where an adapter is trained."""
     windows: int
     """In a pass from here on."""
     recompute: bool = False

@@ -229,23 +229,29 @@ def _governor(event: e.Governor) -> tuple[str, str]:
 
 
 def _memory_plan(event: e.MemoryPlan) -> tuple[str, str]:
+    unit = _("tokens") if event.phase == "lora" else _("bytes")
     measured = ", ".join(
-        _("{windows} × {context} bytes {mb} MB").format(windows=windows, context=event.context, mb=round(mb))
+        _("{windows} × {context} {unit} {mb} MB").format(
+            windows=windows, context=event.context, unit=unit, mb=round(mb)
+        )
         for windows, mb in event.measured
     )
-    text = _(
-        "memory: {program} MB before the first step; measured {measured}; estimated {estimate} MB; passes of "
-        "{windows} × {context} bytes fit into {room} of {budget} MB"
-    ).format(
-        program=round(event.program_mb),
-        measured=measured,
-        estimate="–" if event.estimate_mb is None else round(event.estimate_mb),
-        windows=event.windows,
-        context=event.context,
-        room=round(event.room_mb),
-        budget=round(event.budget_mb),
+    parts = [
+        _("memory: {program} MB before the first step").format(program=round(event.program_mb)),
+        _("measured {measured}").format(measured=measured),
+    ]
+    if event.estimate_mb is not None:
+        parts.append(_("estimated {estimate} MB").format(estimate=round(event.estimate_mb)))
+    parts.append(
+        _("passes of {windows} × {context} {unit} fit into {room} of {budget} MB").format(
+            windows=event.windows,
+            context=event.context,
+            unit=unit,
+            room=round(event.room_mb),
+            budget=round(event.budget_mb),
+        )
     )
-    return "info", text
+    return "info", _("; ").join(parts)
 
 
 _LEFT_AT = {

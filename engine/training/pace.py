@@ -28,6 +28,8 @@ class Pace:
     seconds: list[float]
     beside: float
     """Seconds of all evaluations of the phase together."""
+    rate: float = 0.0
+    """Tokens per second of the first stretch, without what only fills windows up."""
     correction: float = field(default=1.0)
     """How much slower steps are now than when they were measured."""
 
@@ -75,7 +77,7 @@ def plan(job: Job) -> Pace:
             phase=state.phase,
             steps=state.max_steps - state.step,
             seconds=pace.left(state.step, state.max_steps),
-            rate=job.recipe.tokens_per_step / pace.seconds[0],
+            rate=pace.rate,
         )
     )
     return pace
@@ -110,17 +112,19 @@ def measure(job: Job) -> Pace:
     job.model = copy.deepcopy(kept)
     try:
         optimizer = Optimizer(job.model, job.recipe, bf16=job.device.bf16)
-        seconds = [_step_seconds(job, optimizer, stretch) for stretch in job.recipe.stretches]
+        steps = [_step(job, optimizer, stretch) for stretch in job.recipe.stretches]
         begin = time.perf_counter()
         job.evaluate(job.recipe.eval_bytes)
         evaluation = time.perf_counter() - begin
     finally:
         job.model = kept
     evaluations = 1 / job.recipe.eval_every + 4 if job.general else 0.0
-    return Pace(job.recipe, seconds, evaluation * evaluations)
+    seconds, tokens = steps[0]
+    return Pace(job.recipe, [one for one, _tokens in steps], evaluation * evaluations, rate=tokens / seconds)
 
 
-def _step_seconds(job: Job, optimizer: Optimizer, stretch: Stretch) -> float:
+def _step(job: Job, optimizer: Optimizer, stretch: Stretch) -> tuple[float, int]:
+    """Seconds and tokens of a step."""
     times = []
     for number in range(ROUNDS):
         begin = time.perf_counter()
@@ -129,6 +133,6 @@ def _step_seconds(job: Job, optimizer: Optimizer, stretch: Stretch) -> float:
         optimizer.grad_norm(job.recipe.clip)
         optimizer.step(1e-3, 0.9)
         optimizer.zero_grad()
-        times.append(time.perf_counter() - begin)
+        times.append((time.perf_counter() - begin, batch.tokens))
     # The first step also warms caches and kernels up.
     return sorted(times)[ROUNDS // 2]
