@@ -9,9 +9,8 @@ import threading
 import time
 import weakref
 
-import torch
-
-from engine.runs.resident import MB, ResidentMemory, own_peak_mb, restart_own_peak
+from engine.runs.resident import ResidentMemory, own_peak_mb, restart_own_peak
+from engine.training.devices import drop_device_cache, peak_memory_mb
 
 SAMPLE_S = 0.01
 """Between two samples where the system does not tell the peak: the largest tensors of a pass live longer."""
@@ -68,24 +67,12 @@ class Footprint:
             self._children = self._resident.children_mb()
         own = self._sampler.take() if self._sampler is not None else own_peak_mb()
         restart_own_peak(self._children)
-        return own + self._children + self._device_mb()
-
-    def _device_mb(self) -> float:
-        if self.device == "cuda":
-            peak = torch.cuda.max_memory_reserved()
-            torch.cuda.reset_peak_memory_stats()
-            return peak / MB
-        if self.device == "mps":
-            return torch.mps.driver_allocated_memory() / MB
-        return 0.0
+        return own + self._children + peak_memory_mb(self.device)
 
     def drop_caches(self) -> None:
         """Gives back what Python, the C library and the device keep for later, and begins a new peak."""
         gc.collect()
-        if self.device == "cuda":
-            torch.cuda.empty_cache()
-        elif self.device == "mps":
-            torch.mps.empty_cache()
+        drop_device_cache(self.device)
         with contextlib.suppress(OSError, AttributeError):  # only glibc has it
             ctypes.CDLL(None).malloc_trim(0)
         if self._sampler is not None:

@@ -276,3 +276,24 @@ def test_the_measured_passes_are_said_and_a_budget_below_the_program_is_refused(
     assert any("measured" in line.text and "fit into" in line.text for line in ctx.view.log)
     with pytest.raises(UsageProblem, match="of the program alone"):
         run(new_run(tmp_path / "b"), tmp_path, tiny(max_memory_gb=0.02))
+
+
+@pytest.mark.parametrize("device", ["cuda", "xpu"])
+def test_memory_of_an_accelerator_belongs_to_the_footprint(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The figures are those of torch; only their sum and the new beginning of the peak are ours."""
+    module, calls = torch.get_device_module(device), []
+    monkeypatch.setattr(module, "max_memory_reserved", lambda: 3 << 30)
+    monkeypatch.setattr(module, "reset_peak_memory_stats", lambda: calls.append("reset"))
+    monkeypatch.setattr(module, "empty_cache", lambda: calls.append("dropped"))
+    program, whole = Footprint("cpu").peak_mb(), Footprint(device)
+    assert whole.peak_mb() == pytest.approx(program + 3072, abs=512)
+    whole.drop_caches()
+    assert calls == ["reset", "dropped"]
+
+
+def test_memory_of_a_mac_s_device_is_what_its_driver_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 2 << 30)
+    program = Footprint("cpu").peak_mb()
+    assert Footprint("mps").peak_mb() == pytest.approx(program + 2048, abs=512)
