@@ -24,13 +24,13 @@ FEWER_THREADS_GAIN = 1.15
 PAIRS = 3
 """Two tunings are measured in turn, and the median of their ratios counts: a machine that changes its speed
 between two measurements would otherwise decide."""
-ROUNDS, ENOUGH_S = 3, 0.04
+ROUNDS, ENOUGH_S = 3, 0.03
 """Repetitions of a measurement, and the seconds after which it has had enough of them."""
 TOKENS = 1024
 WIDEST = 512
 """Wider layers are measured at this width: what pays there pays beyond, and the measurement stays short."""
 PATIENCE_S = 3.0
-"""Measurements begun after that long (on a busy machine) are left out: the ordinary is taken."""
+"""On a busy machine nothing more is measured after that long: what is not known better stays ordinary."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Of glibc's malloc.h."""
@@ -72,26 +72,42 @@ def _measured(width: int, threads: int, measured_threads: bool) -> Tuning:
     best = Tuning(threads=threads, fused=load_kernels() is not None)
     reasons: list[str] = []
 
-    def consider(name: str, candidate: Tuning, step: Probe = step, least: float = GAIN) -> None:
+    def consider(
+        name: str,
+        candidate: Tuning,
+        step: Probe = step,
+        *,
+        clock: Callable[[], float] = time.thread_time,
+        least: float = GAIN,
+    ) -> None:
         nonlocal best
-        if reasons and time.perf_counter() - began > PATIENCE_S:
+        pair, gains = [best, candidate], list[float]()
+        if clock is time.thread_time:
+            # The own time of one thread, because what else runs on the machine hardly changes it.
+            pair = [replace(one, threads=1) for one in pair]
+        while len(gains) < PAIRS:
+            if time.perf_counter() - began > PATIENCE_S and (gains or reasons):
+                break
+            ordinary, other = (step.seconds(one, clock) for one in pair)
+            gains.append(ordinary / other)
+        if not gains:
             return
-        gain = median(step.seconds(best) / step.seconds(candidate) for _pair in range(PAIRS))
-        reasons.append(f"{name} {gain:.2f}x")
-        if gain >= least:
+        reasons.append(f"{name} {median(gains):.2f}x")
+        if median(gains) >= least:
             best = candidate
 
     consider("bf16", replace(best, bf16=True))
     if best.fused:
         consider("no kernels", replace(best, fused=False))
-    for fewer in sorted({threads // 2, 1}, reverse=True) if measured_threads else ():
-        if 0 < fewer < best.threads:
-            consider(f"threads {fewer}", replace(best, threads=fewer), least=FEWER_THREADS_GAIN)
-    cores = one_per_pair(allowed_cores())
-    if len(cores) < len(allowed_cores()):
-        consider("one thread a core", replace(best, threads=len(cores), cores=cores))
     # A small step finds room in what is left over from others, where a real one has to ask the kernel.
     consider("memory given back", replace(best, keeps_memory=False), Probe(width, tokens=2 * TOKENS))
+    wall = time.perf_counter
+    for fewer in sorted({threads // 2, 1}, reverse=True) if measured_threads else ():
+        if 0 < fewer < best.threads:
+            consider(f"threads {fewer}", replace(best, threads=fewer), clock=wall, least=FEWER_THREADS_GAIN)
+    cores = one_per_pair(allowed_cores())
+    if len(cores) < len(allowed_cores()):
+        consider("one thread a core", replace(best, threads=len(cores), cores=cores), clock=wall)
     return replace(best, reason=", ".join(reasons))
 
 
@@ -109,13 +125,15 @@ class Probe:
         generator = torch.Generator().manual_seed(0)
         self._ids = torch.randint(0, 256, (tokens // 128, 128), generator=generator)
 
-    def seconds(self, tuning: Tuning) -> float:
-        """Least seconds of a forward and a backward pass with `tuning`."""
+    def seconds(self, tuning: Tuning, clock: Callable[[], float]) -> float:
+        """Least seconds by `clock` of a forward and a backward pass with `tuning`."""
         with _applied(tuning):
             self._step(tuning)  # warms kernels and caches up
             taken: list[float] = []
             while len(taken) < 2 or (len(taken) < ROUNDS and sum(taken) < ENOUGH_S):
-                taken.append(_timed(lambda: self._step(tuning)))
+                begin = clock()
+                self._step(tuning)
+                taken.append(clock() - begin)
         return min(taken)
 
     def _step(self, tuning: Tuning) -> None:
@@ -183,9 +201,3 @@ def keep_freed_memory(keep: bool) -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1 if keep else 128 << 10)
         if not keep:  # what was kept until now would be used again all the same
             libc.malloc_trim(0)
-
-
-def _timed(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
