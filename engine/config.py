@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
+from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, type_info
+from msgspec.structs import FieldInfo
 
 from engine.atomic import write_text
 from engine.errors import BadInput, UsageProblem
@@ -104,6 +107,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Keys of the person's own: action id to key, e.g. `"runs.stop" = "x"`."""
 
 
+CONTENT_SETTINGS = ("streaming_batch_size", "micro_batch_size", "gradient_accumulation_steps")
+"""Settings that decide what a training learns, step by step: one that goes on must take them as it began."""
+
 _TOML_LINE = re.compile(r"\(at line (\d+), column \d+\)")
 _HEADER = "Settings of h2q-tui. A key that is not here has its default; `h2q-tui paths` shows this file."
 
@@ -131,10 +137,8 @@ def overridden(settings: Settings, values: Mapping[str, Any]) -> Settings:
         try:
             changes[name] = msgspec.convert(value, type=known[name].type, strict=not isinstance(value, str))
         except msgspec.ValidationError as error:
-            reason = str(error).partition(" - at `")[0]
-            raise UsageProblem(
-                _("The setting {key} cannot be used: {reason}").format(key=name, reason=reason)
-            ) from None
+            mend = f"h2q-tui train --set {name}={_written(known[name].default)}"
+            raise UsageProblem(_refusal(known[name], value, error), mend=mend) from None
     return msgspec.structs.replace(settings, **changes)
 
 
@@ -200,13 +204,43 @@ def _parse(text: str, path: Path) -> Settings:
         try:
             values[key] = msgspec.convert(value, type=known[key].type)
         except msgspec.ValidationError as error:
-            reason = str(error).partition(" - at `")[0]
+            at = _line_of(text, key)
             raise BadInput(
-                _("The setting {key} cannot be used: {reason}").format(key=key, reason=reason),
+                _refusal(known[key], value, error),
                 path=path,
-                line=_line_of(text, key),
+                line=at,
+                # Every editor that a terminal has takes the line like this.
+                mend=f"${{EDITOR:-vi}} +{at or 1} {shlex.quote(str(path))}",
             ) from None
     return Settings(**values)
+
+
+def _refusal(field: FieldInfo, value: Any, error: msgspec.ValidationError) -> str:
+    """Why `value` is none for a setting, in the words of what it takes."""
+    kind, key, given = type_info(field.type), field.name, _written(value)
+    if isinstance(kind, IntType | FloatType):
+        least: float | None = kind.ge if kind.gt is None else kind.gt
+        if isinstance(kind, IntType):
+            words = _("{key} takes a whole number from {least} to {most}, not {value}")
+        elif kind.gt is None:
+            words = _("{key} takes a number from {least} to {most}, not {value}")
+        else:
+            words = _("{key} takes a number above {least} and up to {most}, not {value}")
+        return words.format(key=key, least=_written(least), most=_written(kind.le), value=given)
+    if isinstance(kind, BoolType | LiteralType):
+        choices = ("true", "false") if isinstance(kind, BoolType) else kind.values
+        return _("{key} takes one of {choices}, not {value}").format(
+            key=key, choices=", ".join(map(str, choices)), value=given
+        )
+    reason = str(error).partition(" - at `")[0]
+    return _("The setting {key} cannot be used: {reason}").format(key=key, reason=reason)
+
+
+def _written(value: Any) -> str:
+    """A value as it is typed."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _line_of(text: str, key: str) -> int | None:

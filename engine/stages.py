@@ -30,8 +30,8 @@ from engine.models.registry import in_use, new_name
 from engine.paths import shipped
 from engine.report import Pairs
 from engine.runs.context import RunContext
+from engine.runs.continuing import run_with_checkpoints
 from engine.runs.events import Funnel, Plan, Promoted, VerdictGiven
-from engine.runs.rundir import find_run
 from engine.runs.spec import TrainMode, TrainParams
 from engine.training.native import train_native
 from engine.training.replay import sample_of_older
@@ -228,8 +228,8 @@ def train_on_corpus(ctx: RunContext, params: TrainParams, course: Course, data: 
 
 
 def resume_from(ctx: RunContext, params: TrainParams) -> Path | None:
-    """Folder of the run that `--resume` names. Raises BadInput for an unknown one."""
-    return find_run(ctx.workspace, params.resume).path if params.resume else None
+    """Folder of the run that `--resume` names, or of the one that it went on from. Raises BadInput for an unknown one."""
+    return run_with_checkpoints(ctx.workspace, params.resume).path if params.resume else None
 
 
 def texts_of(card: ModelCard) -> list[Path]:

@@ -22,6 +22,7 @@ from engine.i18n import _
 from engine.paths import Workspace
 from engine.runs import lock, runner
 from engine.runs.context import asked_budget_mb
+from engine.runs.continuing import settled
 from engine.runs.events import Record
 from engine.runs.process import engine_command, engine_environment
 from engine.runs.rundir import LOCK, SPEC, RunDir
@@ -83,6 +84,7 @@ def foreground(
 
 
 def _prepare(ws: Workspace, spec: RunSpec, *, locked: bool = False) -> tuple[RunDir, int]:
+    spec = settled(ws, spec)
     while True:
         run = RunDir(ws.runs / spec.run_id)
         try:

@@ -11,7 +11,9 @@ from typing import TypeVar
 from engine.errors import RunFailed, UsageProblem
 from engine.i18n import _
 from engine.runs import events
+from engine.runs.continuing import KINDS as CONTINUED
 from engine.runs.events import RunStatus, StatusChanged
+from engine.runs.spec import RunSpec
 from engine.runs.words import budget_bound, governor_cause
 from engine.training import cgroup
 from engine.training.batches import Batch
@@ -30,6 +32,8 @@ T = TypeVar("T")
 
 CACHES_EVERY = 500
 """Steps between two times that caches are dropped."""
+LAST_TRY = 10
+"""Steps after dropping caches from which they are dropped once more rather than the run stopped."""
 REST_S = 10.0
 """Between two remedies for the machine's sake: what it tells is a mean over this long."""
 EVAL_LEAST = 256
@@ -171,6 +175,9 @@ class Governor:
         used = self.footprint.peak_mb()
         self._follow_limit(used)
         found = self._find(used)
+        if found is Remedy.STOP and self.job.state.step - self._dropped_at >= LAST_TRY:
+            # Nothing makes it smaller for good, but what libraries have held back since then can be given back.
+            found = Remedy.CACHES
         if found is None:
             return
         self._take(found, "budget", used)
@@ -295,12 +302,14 @@ class Governor:
                 bound=budget_bound(self.budget.reason),
                 step=self.job.state.step,
             ),
-            mend=_mend(used + 512, self.budget),
+            mend=_mend(used + 512, self.budget, self.job.ctx.spec),
         )
 
 
-def _mend(mb: float, budget: Budget) -> str:
-    """What gives the run more; where the system is the bound a larger setting would change nothing."""
+def _mend(mb: float, budget: Budget, begun: RunSpec | None = None) -> str:
+    """What gives the run more, one that has `begun` from its checkpoint; where the system is the bound a larger
+    setting would change nothing."""
     if budget.reason != "max_memory_gb":
         return "h2q-tui check"
-    return f"h2q-tui train --max-memory-gb {math.ceil(mb / 102.4) / 10:.1f}"
+    command = f"runs resume {begun.run_id}" if begun is not None and begun.kind in CONTINUED else "train"
+    return f"h2q-tui {command} --max-memory-gb {math.ceil(mb / 102.4) / 10:.1f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.errors import Interrupted
 from engine.i18n import _
+from engine.runs.continuing import KINDS as CONTINUED
 from engine.training.checkpoint import LoopState
 from engine.training.governor import Governor
 from engine.training.job import Job
@@ -41,7 +42,11 @@ def train(job: Job) -> LoopState:
     while state.step < state.max_steps:
         if obey(job, saver) or governor.hold(saver):
             saver.save()
-            raise Interrupted(_("stopped at step {step}; its checkpoint is kept").format(step=state.step))
+            spec = job.ctx.spec
+            raise Interrupted(
+                _("stopped at step {step}; its checkpoint is kept").format(step=state.step),
+                mend=f"h2q-tui runs resume {spec.run_id}" if spec.kind in CONTINUED else "",
+            )
 
         batch = tried(meter.draw)
         loss = governor.accumulate(batch)

@@ -158,12 +158,7 @@ def start(
         settings_sha256=recipe.digest(),
     )
     if resumed is not None:
-        if (state.dataset_sha256, state.settings_sha256) != (data_sha256, recipe.digest()):
-            raise BadInput(
-                _("the checkpoint was made with other data or settings, so it cannot be continued exactly"),
-                path=resumed.path,
-                mend="h2q-tui train",
-            )
+        _check_same(state, data_sha256, recipe.digest(), resumed.path)
         if recipe.max_steps is not None and not state.fixed_steps and recipe.time_budget_s is None:
             state.max_steps = max(state.step, min(most, recipe.max_steps))
         try:
@@ -205,6 +200,29 @@ def start(
         resumed=resumed.path if resumed is not None else None,
         random=resumed.random if resumed is not None else None,
     )
+
+
+def _check_same(state: LoopState, data_sha256: str, settings_sha256: str, path: Path) -> None:
+    """Raises BadInput that says what is another than when the checkpoint was made."""
+    if state.settings_sha256 != settings_sha256:
+        raise BadInput(
+            _(
+                "the checkpoint was made with another recipe or with other settings of batch, accumulation or rate, "
+                "so it cannot be continued exactly"
+            ),
+            path=path,
+            # It asks for everything as that run did.
+            mend=f"h2q-tui runs resume {path.parent.parent.name}",
+        )
+    if state.dataset_sha256 != data_sha256:
+        raise BadInput(
+            _(
+                "the data to learn from or the base has changed since the checkpoint was made, so it cannot be "
+                "continued exactly; a new run learns from all there is now"
+            ),
+            path=path,
+            mend="h2q-tui train",
+        )
 
 
 def tell_size(ctx: RunContext, config: ModelConfig, parameters: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -37,7 +38,8 @@ def chosen_processors(text: str, allowed: set[int], root: Path = Path("/")) -> s
         raise UsageProblem(
             _("cpu_affinity takes processors such as 0-3,6 out of {allowed}, or auto, not {value}").format(
                 allowed=",".join(map(str, sorted(allowed))), value=text
-            )
+            ),
+            mend="h2q-tui train --set cpu_affinity=auto",
         )
     return chosen
 
@@ -55,8 +57,14 @@ def _one_of_each_core(allowed: set[int], root: Path) -> set[int]:
     return set(cores.values())
 
 
+def check_processors(text: str) -> None:
+    """Raises UsageProblem as `chosen_processors` does, on a system that can bind a process."""
+    if hasattr(os, "sched_setaffinity"):
+        chosen_processors(text, os.sched_getaffinity(0))
+
+
 def use_processors(text: str) -> str:
-    """Binds this process and its threads to come to the processors that `text` means; what came of it in words.
+    """Binds this process with all its threads to the processors that `text` means; what came of it in words.
 
     Raises UsageProblem as `chosen_processors` does.
     """
@@ -66,6 +74,10 @@ def use_processors(text: str) -> str:
         return _("cpu_affinity is not possible on this system; all processors are used")
     chosen = chosen_processors(text, os.sched_getaffinity(0))
     os.sched_setaffinity(0, chosen)
+    # The line above is about this thread and those it begins; libraries have begun some already.
+    for thread in Path("/proc/self/task").glob("*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            os.sched_setaffinity(int(thread.name), chosen)
     return _("uses the processors {numbers}").format(numbers=",".join(map(str, sorted(chosen))))
 
 

@@ -7,7 +7,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.config import load_settings
 from engine.errors import Interrupted
 from engine.i18n import _
 from engine.runs.events import CheckpointWritten, RunStatus, StatusChanged
@@ -39,7 +38,7 @@ class Saver:
         self.job, self.meter = job, meter
         self.problem = ""
         """Why the last attempt failed."""
-        settings = load_settings(job.ctx.workspace)
+        settings = job.ctx.settings
         self._rule = Retention(last=settings.checkpoints_last, hourly=settings.checkpoints_hourly)
         self._good = self._tried = time.monotonic()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")

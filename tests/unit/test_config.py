@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
-from engine.config import PrivateType, Settings, load_settings, save_settings
-from engine.errors import BadInput
+from engine.config import PrivateType, Settings, load_settings, overridden, save_settings
+from engine.errors import BadInput, UsageProblem
 from engine.paths import Workspace
 
 
@@ -84,3 +84,36 @@ def test_each_type_of_private_data_has_its_own_row(workspace: Workspace) -> None
     workspace.settings_file.write_text('[sensitive_types]\nTELEFON = "drop"\n', encoding="utf-8")
     with pytest.raises(BadInput, match="TELEFON"):
         load_settings(workspace)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("memory_buffer_gb", "-1", "memory_buffer_gb takes a number from 0 to 64, not -1"),
+        ("memory_buffer_gb", "nan", "memory_buffer_gb takes a number from 0 to 64, not nan"),
+        ("max_memory_gb", "0", "max_memory_gb takes a number above 0 and up to 1024, not 0"),
+        ("micro_batch_size", "1.5", "micro_batch_size takes a whole number from 0 to 4096, not 1.5"),
+        ("micro_batch_size", "x", "micro_batch_size takes a whole number from 0 to 4096, not x"),
+        ("max_cpu_percent", "101", "max_cpu_percent takes a number from 1 to 100, not 101"),
+        ("unload_ollama", "perhaps", "unload_ollama takes one of true, false, not perhaps"),
+        ("review", "often", "review takes one of auto, manual, not often"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_with_what_the_setting_takes(
+    workspace: Workspace, name: str, value: str, sentence: str
+) -> None:
+    with pytest.raises(UsageProblem) as asked:
+        overridden(Settings(), {name: value})
+    assert asked.value.what == sentence
+    assert asked.value.mend == f"h2q-tui train --set {name}={_default(name)}"
+    quoted = value if value.lstrip("-").replace(".", "").isdigit() or value == "nan" else f'"{value}"'
+    workspace.settings_file.write_text(f"theme = 'a'\n{name} = {quoted}\n", encoding="utf-8")
+    with pytest.raises(BadInput) as written:
+        load_settings(workspace)
+    assert sentence in written.value.what
+    assert written.value.mend == f"${{EDITOR:-vi}} +2 {workspace.settings_file}"
+
+
+def _default(name: str) -> str:
+    value = getattr(Settings(), name)
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()

@@ -256,9 +256,30 @@ def test_when_nothing_helps_it_stops_with_a_checkpoint_and_a_figure_that_would_d
     ctx = new_run(tmp_path)
     with pytest.raises(RunFailed, match="needs more memory than its budget") as failed:
         run(ctx, tmp_path, tiny(epochs=99))
-    assert failed.value.mend.startswith("h2q-tui train --max-memory-gb ")
+    assert failed.value.mend.startswith(f"h2q-tui runs resume {ctx.spec.run_id} --max-memory-gb ")
     assert [event.action for event in events(ctx, Governor)][-2:] == ["recompute", "stop"]
     assert events(ctx, CheckpointWritten)[-1].step == events(ctx, Governor)[-1].step
+
+
+def test_caches_that_have_grown_again_are_dropped_before_a_run_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = governor.Governor.look
+
+    def grown(self: governor.Governor, saver: object) -> None:
+        step = self.job.state.step
+        self._biggest = (1, 64)  # all that lasts has been done
+        if step == 1:
+            self.job.state.recompute, self._dropped_at = True, 1
+        self.footprint.peak_mb = lambda: 5000.0 if step in (3 + governor.LAST_TRY, 20) else 100.0  # type: ignore[method-assign]
+        look(self, saver)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(governor.Governor, "look", grown)
+    ctx = new_run(tmp_path)
+    with pytest.raises(RunFailed, match="5000 MB of"):
+        run(ctx, tmp_path, tiny(max_steps=30, epochs=999))
+    told = [(event.step, event.action) for event in events(ctx, Governor)]
+    assert told == [(3 + governor.LAST_TRY, "caches"), (20, "stop")]
 
 
 @pytest.mark.parametrize("told", [True, False])

@@ -78,7 +78,9 @@ def test_a_run_takes_the_settings_of_its_flags(tmp_path: Path) -> None:
     assert "use_memory_pool" in told.stderr
     (run,) = list_runs_of(tmp_path / "ws")
     asked = params_of(run, TrainParams)
-    assert asked.settings == {"num_worker_threads": 2, "micro_batch_size": "2", "unload_ollama": True}
+    given = {"num_worker_threads": 2, "micro_batch_size": "2", "unload_ollama": True}
+    # What decides the steps is written down beside it, for the day that the run is continued.
+    assert asked.settings == given | {"streaming_batch_size": 0, "gradient_accumulation_steps": 0}
     assert (asked.context, asked.config) == (128, None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -38,6 +39,27 @@ def test_auto_takes_one_of_each_physical_core(tmp_path: Path) -> None:
         (folder / "thread_siblings_list").write_text(f"{number % 2},{number % 2 + 2}\n")
     assert chosen_processors("auto", {0, 1, 2, 3}, tmp_path) == {0, 1}
     assert chosen_processors("auto", {1, 2, 3}, tmp_path) == {1, 2}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no affinity here")
+def test_threads_that_libraries_have_begun_before_are_bound_too() -> None:
+    one = min(os.sched_getaffinity(0))
+    program = (
+        "import os, threading, time\n"
+        "over = threading.Event()\n"
+        "thread = threading.Thread(target=over.wait)\n"
+        "thread.start()\n"
+        "from engine.training.processors import use_processors\n"
+        f"use_processors('{one}')\n"
+        "print([sorted(os.sched_getaffinity(int(task))) for task in os.listdir('/proc/self/task')])\n"
+        "over.set()"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    bound = ast.literal_eval(told.stdout)
+    assert len(bound) > 1
+    assert all(processors == [one] for processors in bound)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity here")

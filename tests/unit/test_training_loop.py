@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import torch
 
+from engine.config import Settings
 from engine.errors import BadInput, Interrupted, NotEnoughData, RunFailed
 from engine.models.card import ModelCard
 from engine.models.directory import load_model
@@ -140,6 +141,22 @@ def test_a_run_goes_on_from_its_own_checkpoint(tmp_path: Path) -> None:
     assert [event.step for event in events(ctx, Step)] == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_stop_names_the_command_that_goes_on(tmp_path: Path) -> None:
+    ctx = commanded(tmp_path, (2, "stop", ""))
+    with pytest.raises(Interrupted) as stopped:
+        run(ctx, tmp_path)
+    assert stopped.value.mend == f"h2q-tui runs resume {ctx.spec.run_id}"
+
+
+def test_a_run_s_own_settings_say_how_many_checkpoints_stay(tmp_path: Path) -> None:
+    polls = [(poll, "checkpoint", "") for poll in range(1, 6)]
+    ctx = commanded(tmp_path, *polls)
+    ctx.__dict__["settings"] = Settings(checkpoints_last=4)
+    run(ctx, tmp_path)
+    kept = [path.name for path in checkpoint.listing(ctx.run_dir.checkpoints, "scratch")]
+    assert kept[:4] == [f"scratch-{draw:07d}" for draw in (6, 5, 4, 3)]
+
+
 def test_a_damaged_checkpoint_is_told_and_the_older_one_taken(tmp_path: Path) -> None:
     ctx = commanded(tmp_path, (2, "checkpoint", ""), (4, "stop", ""))
     with pytest.raises(Interrupted):
@@ -159,8 +176,13 @@ def test_a_checkpoint_of_other_data_or_settings_is_refused(tmp_path: Path) -> No
     ctx = commanded(tmp_path, (3, "stop", ""))
     with pytest.raises(Interrupted):
         run(ctx, tmp_path)
-    with pytest.raises(BadInput, match="other data or settings"):
+    with pytest.raises(BadInput, match="another recipe or with other settings") as other:
         run(new_run(tmp_path / "b"), tmp_path, tiny(seed=5), resume=ctx.run_dir.path)
+    assert other.value.mend == f"h2q-tui runs resume {ctx.run_dir.run_id}"
+    text_file(tmp_path, size=5000)
+    with pytest.raises(BadInput, match="data to learn from or the base has changed") as changed:
+        run(new_run(tmp_path / "d"), tmp_path, resume=ctx.run_dir.path)
+    assert changed.value.mend == "h2q-tui train"
     with pytest.raises(BadInput, match="no whole checkpoint"):
         run(new_run(tmp_path / "c"), tmp_path, resume=tmp_path / "nothing")
 

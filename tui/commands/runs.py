@@ -10,7 +10,6 @@ from engine.i18n import _, colon
 from tui.commands import common
 
 if TYPE_CHECKING:
-    from engine.runs.events import RunStatus
     from engine.runs.rundir import RunDir
     from engine.runs.summary import RunSummary
     from engine.runs.view import RunView
@@ -83,12 +82,18 @@ def register(app: typer.Typer) -> None:
     @runs.command(
         help=_("Let a paused run go on; continue a training that died or was stopped, from its checkpoint.")
     )
-    def resume(run_id: str = typer.Argument("latest", metavar="ID")) -> None:
-        run = _find_to_steer(run_id)
-        if run.alive():
-            _send(run_id, "resume")
-        else:
-            raise typer.Exit(_continue(run))
+    def resume(
+        run_id: str = typer.Argument("latest", metavar="ID"),
+        max_memory_gb: float = typer.Option(
+            None, "--max-memory-gb", min=0.25, help=_("Another memory budget from here on.")
+        ),
+    ) -> None:
+        run = _find_to_steer(run_id, trains=True)
+        if not run.alive():
+            raise typer.Exit(_continue(run, max_memory_gb))
+        if max_memory_gb is not None:
+            _send(run.run_id, "set", f"max_memory_gb={max_memory_gb:g}")
+        _send(run.run_id, "resume")
 
     @runs.command(help=_("Write a checkpoint and stop."))
     def stop(run_id: str = typer.Argument("latest", metavar="ID")) -> None:
@@ -133,18 +138,23 @@ def _find(run_id: str) -> RunDir:
     return find_run(common.workspace(create=False), run_id)
 
 
-def _find_to_steer(run_id: str) -> RunDir:
-    """As `_find`, but "latest" is the newest run that lives, if one does."""
+def _find_to_steer(run_id: str, *, trains: bool = False) -> RunDir:
+    """As `_find`, but "latest" is the newest run that lives, if one does; else with `trains` the newest training."""
+    from engine.runs.continuing import KINDS
     from engine.runs.history import latest_alive
     from engine.runs.rundir import list_runs
 
-    living = latest_alive(list_runs(common.workspace(create=False))) if run_id == "latest" else None
-    return living or _find(run_id)
+    if run_id != "latest":
+        return _find(run_id)
+    runs = list_runs(common.workspace(create=False))
+    trained = (run for run in runs if run.spec.kind in KINDS) if trains else iter(())
+    return latest_alive(runs) or next(trained, None) or _find(run_id)
 
 
 def _send(run_id: str, name: str, value: str = "", timeout: float = 5.0) -> None:
     """Sends a command and says the answer. Raises UsageProblem for a run that is over, RunFailed when refused."""
     from engine.errors import RunFailed, UsageProblem
+    from engine.runs.continuing import may_continue
     from engine.runs.control import send_sync
     from engine.runs.history import load_view
     from engine.runs.words import status_word
@@ -154,7 +164,7 @@ def _send(run_id: str, name: str, value: str = "", timeout: float = 5.0) -> None
         status = load_view(run).summary(alive=False).status
         raise UsageProblem(
             _("run {run} is over ({status})").format(run=run.run_id, status=status_word(status)),
-            mend=f"h2q-tui runs {'resume' if _may_continue(run, status) else 'show'} {run.run_id}",
+            mend=f"h2q-tui runs {'resume' if may_continue(run.spec.kind, status) else 'show'} {run.run_id}",
         )
     reply = send_sync(run, name, value, timeout)
     if not reply.accepted:
@@ -164,40 +174,22 @@ def _send(run_id: str, name: str, value: str = "", timeout: float = 5.0) -> None
         common.emit_json({"run_id": run.run_id, "command": name, "value": value, "reply": reply})
 
 
-def _may_continue(run: RunDir, status: RunStatus) -> bool:
-    """Whether a run that is over can go on from its checkpoint: a training that did not end well."""
-    from engine.runs.events import RunStatus
-    from engine.runs.spec import RunKind
-
-    unfinished = (RunStatus.DEAD, RunStatus.STOPPED, RunStatus.FAILED)
-    return run.spec.kind in (RunKind.TRAIN, RunKind.EVOLVE) and status in unfinished
-
-
-def _continue(run: RunDir) -> int:
+def _continue(run: RunDir, max_memory_gb: float | None) -> int:
     """A new, detached run that goes on from the newest checkpoint of `run`."""
-    import msgspec
-
     from engine.errors import UsageProblem
     from engine.i18n import language
+    from engine.runs.continuing import continuation, may_continue
     from engine.runs.history import summarise
-    from engine.runs.spec import EvolveParams, RunKind, TrainParams, make_spec, params_of
     from tui.commands.progress import start_detached
 
-    if not _may_continue(run, summarise(run).status):
+    if not may_continue(run.spec.kind, summarise(run).status):
         raise UsageProblem(
             _("run {run} is over; only a training that did not end well can be continued").format(
                 run=run.run_id
             ),
             mend=f"h2q-tui runs show {run.run_id}",
         )
-    params: TrainParams | EvolveParams = (
-        params_of(run.spec, EvolveParams)
-        if run.spec.kind is RunKind.EVOLVE
-        else params_of(run.spec, TrainParams)
-    )
-    params = msgspec.structs.replace(params, resume=run.run_id, wait=True)
-    ws = common.workspace()
-    return start_detached(ws, make_spec(ws.root, params, language=language()))
+    return start_detached(common.workspace(), continuation(run, language(), max_memory_gb=max_memory_gb))
 
 
 def _row(summary: RunSummary) -> str:

@@ -211,6 +211,7 @@ def _settings(
     """Settings for this run alone, checked before it starts."""
     from engine.config import load_settings, overridden
     from engine.errors import UsageProblem
+    from engine.training.processors import check_processors
 
     asked = dict(streaming.settings) if streaming is not None else {}
     for text in given:
@@ -223,7 +224,8 @@ def _settings(
         asked[name.strip()] = value.strip()
     if unload_ollama:
         asked["unload_ollama"] = True
-    overridden(load_settings(ws), asked)
+    settings = overridden(load_settings(ws), asked)
+    check_processors(settings.cpu_affinity)
     return asked
 
 

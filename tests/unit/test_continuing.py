@@ -1,0 +1,94 @@
+"""Which trainings can be continued, from where, and with what settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.config import Settings, overridden, save_settings
+from engine.errors import BadInput
+from engine.paths import Workspace
+from engine.runs.continuing import continuation, may_continue, run_with_checkpoints
+from engine.runs.events import RunStatus
+from engine.runs.launch import prepare
+from engine.runs.rundir import RunDir
+from engine.runs.spec import (
+    CorpusParams,
+    EvolveParams,
+    Params,
+    RunKind,
+    TrainMode,
+    TrainParams,
+    make_spec,
+    params_of,
+)
+
+
+@pytest.fixture
+def ws(tmp_path: Path) -> Workspace:
+    (tmp_path / "config").mkdir()
+    return Workspace(tmp_path)
+
+
+def begun(ws: Workspace, params: Params) -> RunDir:
+    return prepare(ws, make_spec(ws.root, params))
+
+
+def test_only_a_training_that_did_not_end_well_goes_on() -> None:
+    assert may_continue(RunKind.TRAIN, RunStatus.DEAD)
+    assert may_continue(RunKind.EVOLVE, RunStatus.STOPPED)
+    assert not may_continue(RunKind.TRAIN, RunStatus.DONE)
+    assert not may_continue(RunKind.TRAIN, RunStatus.RUNNING)
+    assert not may_continue(RunKind.IMPORT, RunStatus.DEAD)
+
+
+def test_a_run_that_died_before_its_first_checkpoint_goes_on_where_its_forerunner_stood(
+    ws: Workspace,
+) -> None:
+    first = begun(ws, TrainParams(mode=TrainMode.SCRATCH))
+    (first.checkpoints / "scratch-0000003").mkdir()
+    second = prepare(ws, continuation(first, "en"))
+    third = prepare(ws, continuation(second, "en"))
+    (third.checkpoints / ".writing-x").mkdir()
+    assert run_with_checkpoints(ws, third.run_id).run_id == first.run_id
+    (second.checkpoints / "scratch-0000005").mkdir()
+    assert run_with_checkpoints(ws, third.run_id).run_id == second.run_id
+    assert run_with_checkpoints(ws, first.run_id).run_id == first.run_id
+
+
+def test_where_no_forerunner_has_a_checkpoint_the_run_asked_for_is_named(ws: Workspace) -> None:
+    gone = begun(ws, TrainParams(resume="0101-000000-00"))
+    assert run_with_checkpoints(ws, gone.run_id).run_id == gone.run_id
+    alone = begun(ws, TrainParams())
+    assert run_with_checkpoints(ws, alone.run_id).run_id == alone.run_id
+    with pytest.raises(BadInput, match="no run"):
+        run_with_checkpoints(ws, "nothing")
+
+
+def test_a_run_goes_on_with_the_settings_it_began_with(ws: Workspace) -> None:
+    save_settings(ws, Settings(micro_batch_size=2, num_worker_threads=3))
+    for params, type_ in (
+        (TrainParams(settings={"streaming_batch_size": 5}), TrainParams),
+        (EvolveParams(settings={"streaming_batch_size": 5}), EvolveParams),
+    ):
+        run = begun(ws, params)
+        save_settings(ws, Settings(micro_batch_size=4, gradient_accumulation_steps=8, num_worker_threads=1))
+        again = params_of(continuation(run, "en"), type_)
+        in_force = overridden(Settings(num_worker_threads=1), again.settings)  # type: ignore[attr-defined]
+        assert in_force == Settings(streaming_batch_size=5, micro_batch_size=2, num_worker_threads=1)
+        assert again.resume == run.run_id  # type: ignore[attr-defined]
+        save_settings(ws, Settings(micro_batch_size=2, num_worker_threads=3))
+
+
+def test_another_budget_may_be_given_and_nobody_counts_as_scheduled(ws: Workspace) -> None:
+    run = begun(ws, TrainParams(max_memory_gb=0.5, scheduled=True, lr=0.01))
+    again = params_of(continuation(run, "zh", max_memory_gb=1.5), TrainParams)
+    assert (again.max_memory_gb, again.scheduled, again.lr, again.wait) == (1.5, False, 0.01, True)
+
+
+def test_other_kinds_and_broken_settings_are_left_alone(ws: Workspace) -> None:
+    assert json.loads(bytes(begun(ws, CorpusParams()).spec.params)) == {}
+    ws.settings_file.write_text("micro_batch_size = -1\n", encoding="utf-8")
+    assert params_of(begun(ws, TrainParams()).spec, TrainParams).settings == {}
