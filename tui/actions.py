@@ -98,6 +98,15 @@ _TRAIN = _rows(
         help=N_("Pause, or go on (runs resume ID)."),
     ),
     Action(
+        "train.resume",
+        "c",
+        N_("go on"),
+        "train",
+        "h2q-tui runs resume ID",
+        footer=True,
+        help=N_("Go on with a training that died, was stopped or failed, from its newest checkpoint."),
+    ),
+    Action(
         "train.checkpoint",
         "s",
         N_("checkpoint"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,24 +13,42 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from engine.paths import Workspace
+    from engine.runs.rundir import RunDir
+    from engine.runs.spec import RunSpec
     from tui.app import H2QApp
 
 T = TypeVar("T")
 PATIENCE_S = 1.0
 """What only reads is waited for so long: its answer is for a screen that is gone."""
 
-_changing: set[threading.Thread] = set()
+_changing: Counter[threading.Thread] = Counter()
+"""How many times each thread is inside `to_the_end`."""
+_left = threading.Condition()
 
 
 @contextmanager
 def to_the_end() -> Iterator[None]:
     """What the present thread does inside is finished before the program ends, however long it takes."""
     thread = threading.current_thread()
-    _changing.add(thread)
+    with _left:
+        _changing[thread] += 1
     try:
         yield
     finally:
-        _changing.discard(thread)
+        with _left:
+            _changing[thread] -= 1
+            if not _changing[thread]:
+                del _changing[thread]
+                _left.notify_all()
+
+
+def launch_to_the_end(workspace: Workspace, spec: RunSpec) -> RunDir:
+    """`launch`, also when the person leaves at once: what was begun is not half begun. Raises as it does."""
+    from engine.runs.launch import launch
+
+    with to_the_end():
+        return launch(workspace, spec)
 
 
 class Threads(ThreadPoolExecutor):
@@ -79,8 +98,9 @@ class Threads(ThreadPoolExecutor):
         deadline = time.monotonic() + PATIENCE_S
         for thread in tuple(self._working) if wait else ():
             thread.join(max(0.0, deadline - time.monotonic()))
-        for thread in tuple(_changing & self._working) if wait else ():
-            thread.join()
+        if wait:
+            with _left:  # the thread itself may wait for a loop that has ended, with what it found
+                _left.wait_for(lambda: self._working.isdisjoint(_changing))
 
 
 def run(app: H2QApp) -> None:

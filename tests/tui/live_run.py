@@ -14,7 +14,7 @@ from engine.runs.events import Event, Finished, Memory, RunStatus, Stage, Starte
 from engine.runs.journal import JournalWriter
 from engine.runs.launch import prepare
 from engine.runs.rundir import RunDir
-from engine.runs.spec import TrainMode, TrainParams, make_spec
+from engine.runs.spec import RunSpec, TrainMode, TrainParams, make_spec
 
 
 class LiveRun:
@@ -27,9 +27,10 @@ class LiveRun:
         steps: int = 200,
         now: float | None = None,
         clock: Callable[[], float] = time.time,
+        spec: RunSpec | None = None,
     ) -> None:
-        spec = make_spec(ws.root, TrainParams(mode=TrainMode.NATIVE), now=now)
-        self.dir: RunDir = prepare(ws, spec)
+        asked = spec or make_spec(ws.root, TrainParams(mode=TrainMode.NATIVE), now=now)
+        self.dir: RunDir = prepare(ws, asked)
         fd = lock.take(self.dir.lock_path)
         assert fd is not None
         self._fd = fd

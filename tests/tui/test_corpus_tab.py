@@ -268,7 +268,7 @@ async def test_b_builds_in_a_run_and_t_sets_the_threshold(
         specs.append(spec)
         return prepare(workspace, spec)
 
-    monkeypatch.setattr("tui.screens.import_files.launch", start)
+    monkeypatch.setattr("tui.screens.import_files.launch_to_the_end", start)
     app = H2QApp(ws)
     async with app.run_test(size=(120, 30)) as pilot:
         await opened(app, pilot)

@@ -47,7 +47,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[RunSpec]:
         specs.append(spec)
         return prepare(workspace, spec)
 
-    monkeypatch.setattr("tui.screens.import_files.launch", start)
+    monkeypatch.setattr("tui.screens.import_files.launch_to_the_end", start)
     return specs
 
 

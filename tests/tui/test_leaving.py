@@ -37,6 +37,71 @@ def test_what_changes_something_is_waited_for(monkeypatch: pytest.MonkeyPatch) -
     assert written == [1]
 
 
+def test_what_changes_something_within_another_such_is_waited_for_to_the_outer_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leaving, "PATIENCE_S", 0.05)
+    inner_done, slow, written = threading.Event(), threading.Event(), []
+
+    def write() -> None:
+        with to_the_end():
+            with to_the_end():
+                pass
+            inner_done.set()
+            slow.wait(0.5)
+            written.append(1)
+
+    threads = Threads()
+    threads.submit(write)
+    assert inner_done.wait(30)
+    threads.shutdown()
+    assert written == [1]
+
+
+def test_a_change_that_begins_while_another_is_waited_for_is_waited_for_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leaving, "PATIENCE_S", 0.05)
+    begun, over, written = threading.Event(), threading.Event(), []
+
+    def first() -> None:
+        with to_the_end():
+            begun.set()
+            over.wait(0.4)
+
+    def second() -> None:
+        over.wait(0.2)
+        with to_the_end():
+            over.wait(0.5)
+            written.append(2)
+
+    threads = Threads()
+    threads.submit(first)
+    threads.submit(second)
+    assert begun.wait(30)
+    threads.shutdown()
+    assert written == [2]
+
+
+def test_what_waits_for_the_ended_app_after_its_change_holds_nothing_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leaving, "PATIENCE_S", 0.05)
+    never, written = threading.Event(), []
+
+    def write() -> None:
+        with to_the_end():
+            never.wait(0.2)
+            written.append(1)
+        never.wait(60.0)
+
+    threads = Threads()
+    future = threads.submit(write)
+    threads.shutdown()
+    assert written == [1] and not future.done()
+    never.set()
+
+
 def test_answers_and_faults_reach_who_asked() -> None:
     threads = Threads()
     assert threads.submit(divmod, 7, 2).result(30) == (3, 1)

@@ -65,7 +65,7 @@ async def test_what_ollama_holds_is_shown_and_freed_only_with_consent(
         started.append(spec)
         raise Busy("busy")
 
-    monkeypatch.setattr("tui.screens.new_run.launch", launched)
+    monkeypatch.setattr("tui.screens.new_run.launch_to_the_end", launched)
     with holding(monkeypatch):
         app = H2QApp(ws)
         async with app.run_test(size=(80, 24)) as pilot:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from engine.i18n import set_language
 from engine.paths import Workspace
 from engine.runs import control
 from engine.runs.control import Reply
 from engine.runs.events import Log, RunStatus
 from engine.runs.rundir import RunDir
+from engine.runs.spec import RunSpec, TrainParams, params_of
 from tests.tui.helpers import text_of, until
 from tests.tui.live_run import LiveRun, live_run
 from tui.app import H2QApp
@@ -153,6 +155,40 @@ async def test_commands_are_sent_and_their_replies_shown(
             await pilot.press("ctrl+u", *"0.01", "enter")
             await until(pilot, lambda: "did set" in text_of(app))
     assert sent == [("checkpoint", ""), ("pause", ""), ("stop", ""), ("set", "lr=0.01")]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)])
+@pytest.mark.parametrize("lang", ["en", "zh"])
+async def test_a_training_that_died_goes_on_at_a_key(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], lang: str
+) -> None:
+    begun: list[LiveRun] = []
+
+    def launch(workspace: Workspace, spec: RunSpec) -> RunDir:
+        begun.append(LiveRun(workspace, spec=spec))
+        return begun[-1].dir
+
+    monkeypatch.setattr("engine.runs.launch.launch", launch)
+    dead, ended = LiveRun(ws, now=1000.0), LiveRun(ws, now=2000.0)
+    dead.die()
+    ended.end()
+    set_language(lang)
+    word = "go on" if lang == "en" else "继续"
+    try:
+        async with H2QApp(ws).run_test(size=size) as pilot:
+            app = pilot.app
+            await until(pilot, lambda: "✗ " + dead.dir.run_id[:9] in text_of(app))
+            assert word not in text_of(app).splitlines()[-1]
+            await pilot.press("c", "G")  # the newest one ended well: nothing to go on with
+            await until(pilot, lambda: f"c {word}" in text_of(app).splitlines()[-1])
+            await pilot.press("c", "c")
+            await until(pilot, lambda: len(begun) == 1 and "● " + begun[0].dir.run_id[:9] in text_of(app))
+            params = params_of(begun[0].dir.spec, TrainParams)
+            assert params.resume == dead.dir.run_id
+            begun[0].end()
+    finally:
+        set_language("en")
+    assert len(begun) == 1
 
 
 async def test_a_run_that_does_not_answer_is_one_sentence(ws: Workspace) -> None:

@@ -17,9 +17,9 @@ from textual.widgets import Input, Static
 
 from engine.i18n import _, language
 from engine.paths import Workspace
-from engine.runs.launch import launch
 from engine.runs.rundir import RunDir
 from engine.runs.spec import CorpusParams, ImportParams, make_spec
+from tui.leaving import launch_to_the_end
 from tui.text import safe
 from tui.widgets.table import Cell, Row, VirtualList
 
@@ -91,12 +91,14 @@ def home_shown(path: Path) -> str:
 
 def start_import(workspace: Workspace, paths: list[str]) -> RunDir:
     """Launches an import run. Raises H2QError and OSError; blocks for some milliseconds."""
-    return launch(workspace, make_spec(workspace.root, ImportParams(paths=paths), language=language()))
+    return launch_to_the_end(
+        workspace, make_spec(workspace.root, ImportParams(paths=paths), language=language())
+    )
 
 
 def start_build(workspace: Workspace) -> RunDir:
     """Launches a run that builds the corpus. Raises H2QError and OSError; blocks for some milliseconds."""
-    return launch(workspace, make_spec(workspace.root, CorpusParams(), language=language()))
+    return launch_to_the_end(workspace, make_spec(workspace.root, CorpusParams(), language=language()))
 
 
 class ImportScreen(ModalScreen[str | None]):

@@ -17,8 +17,8 @@ from textual.widgets.option_list import Option
 from engine.errors import H2QError
 from engine.i18n import _, language
 from engine.paths import Workspace
-from engine.runs.launch import launch
 from engine.runs.spec import EvolveParams, RunKind, TrainMode, TrainParams, make_spec
+from tui.leaving import launch_to_the_end
 from tui.screens.new_run_lines import MODES, Material, describe, look
 from tui.screens.preview import PreviewScreen
 from tui.text import fit, safe
@@ -164,7 +164,7 @@ class NewRun(ModalScreen["str | None"]):
         )
         spec = make_spec(self.workspace.root, params, language=language())
         try:
-            run = launch(self.workspace, spec)
+            run = launch_to_the_end(self.workspace, spec)
         except (H2QError, OSError) as problem:
             self.app.call_from_thread(self._fail, str(problem))
         else:

@@ -173,6 +173,8 @@ class TrainTab(Steering):
         if row.verb in NEEDS_RUN:
             entry = self.entry
             return entry is not None and not entry.status.over
+        if row.verb == "resume":
+            return self.may_go_on()
         return True
 
     async def action_new(self) -> None:

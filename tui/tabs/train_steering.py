@@ -7,11 +7,15 @@ import signal
 
 from textual import work
 
-from engine.errors import H2QError
-from engine.i18n import _, colon
+from engine.errors import H2QError, sentence_of
+from engine.i18n import _, colon, language
+from engine.paths import Workspace
 from engine.runs import control
+from engine.runs.continuing import continuation, may_continue
 from engine.runs.events import RunStatus
+from engine.runs.spec import RunKind
 from tui.follow import RunEntry
+from tui.leaving import launch_to_the_end
 from tui.screens.ask import AskLine, Confirm
 from tui.tabs.base import Tab
 from tui.widgets.table import VirtualList
@@ -22,6 +26,11 @@ NEEDS_RUN = frozenset({"pause", "checkpoint", "stop", "kill", "rate"})
 
 class Steering(Tab):
     """The half of the Train tab that sends commands."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__(workspace)
+        self._gone_on: set[str] = set()
+        """Runs that were continued since the app was opened."""
 
     @property
     def entry(self) -> RunEntry | None:
@@ -35,6 +44,36 @@ class Steering(Tab):
         view = self.h2q.board.view(entry.run_id)
         paused = (view.status if view is not None else entry.status) is RunStatus.PAUSED
         self._command(entry, "resume" if paused else "pause")
+
+    def may_go_on(self) -> bool:
+        """Whether the run under the cursor is a training that ended before it was done, and no run goes on with it."""
+        entry = self.entry
+        if entry is None or entry.run_id in self._gone_on:
+            return False
+        return may_continue(RunKind(entry.kind), entry.status)
+
+    def action_resume(self) -> None:
+        entry = self.entry
+        if entry is not None and self.may_go_on():
+            self._gone_on.add(entry.run_id)  # a second press would queue a second run behind the first
+            self.h2q.refresh_footer()
+            self._go_on(entry)
+
+    @work(thread=True, group="train:resume", exit_on_error=False)
+    def _go_on(self, entry: RunEntry) -> None:
+        """The launcher forks and waits for the lock: a thread, so that the screen stays alive."""
+        try:
+            run = launch_to_the_end(self.workspace, continuation(entry.run_dir, language()))
+        except (H2QError, OSError) as problem:
+            self._gone_on.discard(entry.run_id)
+            self.app.call_from_thread(self.say, sentence_of(problem), "act")
+            return
+        told = _("run {run} goes on with {earlier}").format(run=run.run_id[:9], earlier=entry.run_id[:9])
+        self.app.call_from_thread(self._gone_on_with, told)
+
+    def _gone_on_with(self, told: str) -> None:
+        self.say(told, "good")
+        self.run_worker(self.h2q.board.look(), group="runs:look", exclusive=True)
 
     def action_checkpoint(self) -> None:
         if self.entry is not None:

@@ -20,14 +20,13 @@ from engine.memory.points import Conversation
 from engine.memory.store import MemoryStore
 from engine.models.registry import in_use, list_models
 from engine.paths import Workspace
-from engine.runs.launch import launch
 from engine.runs.spec import RunKind, ValidateParams, make_spec
 from engine.validation.promotion import Backup, backups, promote, rollback
 from engine.validation.report import ValidationReport
 from engine.validation.reports import newest_report
 from tui.actions import Action
 from tui.follow import RunUpdated
-from tui.leaving import to_the_end
+from tui.leaving import launch_to_the_end, to_the_end
 from tui.screens.ask import Confirm
 from tui.tabs.base import Tab
 from tui.text import safe
@@ -241,7 +240,7 @@ class ValidateTab(Tab):
     def _launch(self, base: str, new: str) -> None:
         spec = make_spec(self.workspace.root, ValidateParams(base=base, new=new), language=language())
         try:
-            launch(self.workspace, spec)
+            launch_to_the_end(self.workspace, spec)
         except (H2QError, OSError) as problem:
             self.app.call_from_thread(self.say, sentence_of(problem), "act")
             return
