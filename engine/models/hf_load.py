@@ -71,6 +71,8 @@ def _from_directory(base: Base, dtype: torch.dtype, *, four_bit: bool) -> Any:
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            # Its own refusal does not say which tensor it is.
+            ignore_mismatched_sizes=True,
             **more,
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as problem:
@@ -83,6 +85,15 @@ def _from_directory(base: Base, dtype: torch.dtype, *, four_bit: bool) -> Any:
         raise BadInput(
             _("the weights lack {count} tensors, {name} among them").format(
                 count=len(missing), name=missing[0]
+            ),
+            path=base.path,
+        )
+    mismatched = sorted(told.get("mismatched_keys") or [])
+    if mismatched:
+        name, stored, wanted = mismatched[0]
+        raise BadInput(
+            _("{tensor} is {stored} in the weights and {wanted} in the configuration").format(
+                tensor=name, stored=tuple(stored), wanted=tuple(wanted)
             ),
             path=base.path,
         )
@@ -152,6 +163,9 @@ def load_chat_format(base: Base) -> ChatFormat:
             _("the tokenizer of the base cannot be loaded: {reason}").format(reason=first_line(problem)),
             path=base.path,
         ) from problem
+    if not tokenizer("a", add_special_tokens=False)["input_ids"]:
+        # Without its files transformers makes an empty one from the kind of the model alone.
+        raise BadInput(_("the base has no tokenizer (tokenizer.json)"), path=base.path)
     return ChatFormat(tokenizer)
 
 
@@ -191,10 +205,22 @@ def adapter_weights(folder: Path) -> Path:
 
 
 def new_adapter(model: Any, settings: Any, seed: int) -> Any:
-    """A PeftModel with a fresh adapter as `engine.training.settings.AdapterSettings` say. Raises BadInput."""
+    """A PeftModel with a fresh adapter as `engine.training.settings.AdapterSettings` say.
+
+    Raises BadInput for a name of `settings.targets` that is no linear layer, or the head: no program takes
+    an adapter on it, and with a tied embedding it would hold that whole.
+    """
     from peft import LoraConfig, TaskType, get_peft_model
 
     torch.manual_seed(seed)
+    layers = linear_layers(model)
+    wrong = [
+        name
+        for name in settings.targets
+        if not any(layer == name or layer.endswith(f".{name}") for layer in layers)
+    ]
+    if wrong:
+        raise _no_layer(model, wrong)
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=settings.rank,
@@ -207,17 +233,30 @@ def new_adapter(model: Any, settings: Any, seed: int) -> Any:
         return get_peft_model(model, config)
     except ValueError as problem:
         raise BadInput(
-            _("--target-modules names nothing in this model; its linear layers are {names}").format(
-                names=", ".join(linear_names(model))
-            )
+            _("no adapter can be made on this model: {reason}").format(reason=first_line(problem))
         ) from problem
 
 
-def linear_names(model: nn.Module) -> list[str]:
-    """Last parts of the names of linear layers."""
-    return sorted(
-        {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+def _no_layer(model: Any, wrong: list[str]) -> BadInput:
+    names = sorted({layer.rpartition(".")[2] for layer in linear_layers(model)})
+    return BadInput(
+        _("--target-modules: {wrong} is no layer that can be adapted; there are {names}").format(
+            wrong=", ".join(wrong), names=", ".join(names)
+        ),
+        mend=f"h2q-tui train --mode lora --target-modules {','.join(names)}",
     )
+
+
+def linear_layers(model: Any) -> list[str]:
+    """Names of the linear layers without the head, GPT-2's kind of them included."""
+    from transformers.pytorch_utils import Conv1D
+
+    head = model.get_output_embeddings()
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
+    ]
 
 
 def save_adapter(

@@ -168,9 +168,14 @@ def _ask(tag: str) -> OllamaModel:
         reply = client._client.post("/api/show", json={"model": tag})
         answer = reply.json()
     except (ConnectionError, httpx.HTTPError) as problem:
+        known = installed_tags()[:5]
+        text = (
+            _("no Ollama store on this machine has {tag} (there are {known}), and Ollama does not answer")
+            if known
+            else _("no Ollama store on this machine has {tag}, and Ollama does not answer")
+        )
         raise ServiceUnreachable(
-            _("no Ollama store on this machine has {tag}, and Ollama does not answer").format(tag=tag),
-            mend="ollama serve",
+            text.format(tag=tag, known=", ".join(known)), mend="ollama serve"
         ) from problem
     except ValueError:
         answer = None

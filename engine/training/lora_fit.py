@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,8 @@ ADAPTER_BYTES = 32
 """Of each adapter parameter: weight, gradient, two moments, and the copies that measurements and returns keep."""
 FOUR_BIT_BYTES = 0.57
 """Of a parameter in NF4 with double quantization."""
+SMALLEST = 5_000_000
+"""Parameters of a base below which none would be worth its name."""
 SHORTEST = 128
 """Tokens of a window below which training is no use."""
 _MB = 2**20
@@ -76,19 +79,29 @@ def fit(
         if need <= budget.mb:
             return Fit(dtype, four, longest, True, need)
     need = fixed + pass_mb(shape, SHORTEST, dtype, recompute=True)
-    raise UsageProblem(
+    largest = largest_that_fits(budget, four_bit=four)
+    text = (
         _(
             "the base {name} with {size:.2f} billion parameters needs about {need} MB and the budget is {budget} MB; "
             "the largest that fits has about {largest:.2f} billion ({format})"
-        ).format(
+        )
+        if largest >= SMALLEST
+        else _("the base {name} needs about {need} MB and the budget is {budget} MB, into which no base fits")
+    )
+    raise UsageProblem(
+        text.format(
             name=base.name,
             size=base.parameters / 1e9,
             need=round(need),
             budget=round(budget.mb),
-            largest=largest_that_fits(budget, four_bit=four) / 1e9,
+            largest=largest / 1e9,
             format=_("4 bits") if four else "bfloat16",
         ),
-        mend=f"h2q-tui train --mode lora --max-memory-gb {need / 1024 + 0.2:.1f}",
+        # Where the system is the bound, a larger setting would change nothing.
+        mend=f"h2q-tui train --mode lora --model {shlex.quote(base.source)} "
+        f"--max-memory-gb {need / 1024 + 0.2:.1f}"
+        if budget.reason == "max_memory_gb"
+        else "h2q-tui check",
     )
 
 

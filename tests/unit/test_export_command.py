@@ -226,6 +226,38 @@ def test_a_folder_that_holds_something_else_is_not_replaced(
     assert code == 2 and (place / "letter.txt").read_text() == "dear"
 
 
+def test_what_no_export_has_written_is_not_replaced_and_what_one_has_is(
+    ws: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "mine"
+    (folder / "small-hf").mkdir(parents=True)
+    (folder / "small-hf" / "config.json").write_text("{}")
+    (folder / "small-q8_0.gguf").write_bytes(b"of somebody else")
+    (folder / "small-f16.json").write_text('{"notes": "mine"}')
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    for words in (["hf"], ["gguf", "--quant", "q8_0"], ["gguf"]):
+        code, report = export(ws, capsys, "small", "--to", *words, "--no-measure", "--output", str(folder))
+        assert code == 2 and "something else" in report["error"]
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
+    for words in (["hf"], ["gguf"]):
+        for _time in range(2):
+            code, _report = export(
+                ws, capsys, "small", "--to", *words, "--no-measure", "--output", str(tmp_path / "new")
+            )
+            assert code == 0
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(
+    ws: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    for to in ("hf", "gguf"):
+        code, report = export(
+            ws, capsys, "small", "--to", to, "--no-measure", "--output", str(tmp_path / "file")
+        )
+        assert code == 2 and "nothing can be written into this folder" in report["error"]
+
+
 def test_the_model_goes_into_ollama_once(
     ws: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from engine.errors import BadInput, Interrupted, UsageProblem
 from engine.models.bases import Base, find_base
@@ -20,7 +22,9 @@ from engine.models.template import ChatMessage
 from engine.paths import Workspace
 from engine.runs.events import EpochDone, Log, Step
 from engine.runs.spec import TrainParams
+from engine.training.budget import Budget
 from engine.training.lora import train_lora
+from engine.training.lora_fit import fit
 from engine.training.settings import AdapterSettings, Phase, Recipe, recipe_for
 from tests.hf_models import talks, write_hf
 from tests.unit.training_run import events, new_run
@@ -133,8 +137,43 @@ def test_a_base_that_cannot_fit_is_refused_before_it_is_loaded(
         raise AssertionError("loaded")
 
     monkeypatch.setattr("engine.training.lora.load_base", never)
-    with pytest.raises(UsageProblem, match=r"the largest that fits has about 0\.00 billion"):
+    with pytest.raises(UsageProblem, match="into which no base fits") as problem:
         train(tmp_path, model, rows(tmp_path), settings=recipe(max_memory_gb=0.5))
+    assert f"--model {model} --max-memory-gb 0." in str(problem.value.mend)
+
+
+def test_a_base_that_is_too_large_names_the_largest_that_fits(tmp_path: Path, model: Path) -> None:
+    large = dataclasses.replace(base(tmp_path, model), parameters=3_000_000_000)
+    for bound, mend in (("max_memory_gb", "--max-memory-gb 6."), ("available", "h2q-tui check")):
+        with pytest.raises(UsageProblem, match=r"the largest that fits has about 1\.59 billion") as problem:
+            fit(large, recipe().adapter, Budget(4096, bound), context=128, four_bit=False, bf16_fast=True)
+        assert mend in str(problem.value.mend)
+
+
+@pytest.mark.parametrize("targets", [("q_proj", "q_porj"), ("lm_head",), ("embed_tokens",)])
+def test_a_target_that_is_no_layer_of_the_blocks_is_refused_before_training(
+    tmp_path: Path, model: Path, targets: tuple[str, ...]
+) -> None:
+    chosen = recipe(adapter=AdapterSettings(rank=4, targets=targets))
+    with pytest.raises(BadInput, match=f"{targets[-1]} is no layer") as problem:
+        train(tmp_path, model, rows(tmp_path), settings=chosen)
+    assert "down_proj, gate_proj, k_proj, o_proj" in str(problem.value)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_a_base_without_a_tokenizer_or_of_other_widths_is_named(tmp_path: Path, model: Path) -> None:
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copyfile(model / name, bare / name)
+    with pytest.raises(BadInput, match="no tokenizer"):
+        load_chat_format(base(tmp_path, bare))
+    stored = load_file(bare / "model.safetensors")
+    name = "model.layers.0.mlp.down_proj.weight"
+    stored[name] = stored[name][:, :50].contiguous()
+    save_file(stored, bare / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BadInput, match=r"down_proj\.weight is \(48, 50\) in the weights and \(48, 96\)"):
+        load_base(base(tmp_path, bare), torch.float32)
 
 
 def test_without_an_answer_to_learn_it_refuses_to_start(tmp_path: Path, model: Path) -> None:

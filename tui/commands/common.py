@@ -81,3 +81,12 @@ def emit_json(value: Any) -> None:
 
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
     sys.stdout.flush()
+
+
+def check_lr(lr: float | None) -> None:
+    """Said before anything starts. Raises UsageProblem."""
+    from engine.errors import UsageProblem
+    from engine.i18n import _
+
+    if lr is not None and not 0 < lr <= 10:
+        raise UsageProblem(_("--lr takes more than 0 and up to 10, not {value}").format(value=lr))

@@ -60,6 +60,7 @@ def register(app: typer.Typer) -> None:
         from engine.runs.spec import EvolveParams, make_spec
         from tui.commands.progress import run_command
 
+        common.check_lr(lr)
         ws = common.workspace()
         params = EvolveParams(
             cycles=cycles,

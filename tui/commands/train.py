@@ -151,6 +151,7 @@ def register(app: typer.Typer) -> None:
                 _("--recipe takes {choices}, not {value}").format(choices=", ".join(RECIPES), value=recipe),
                 mend="h2q-tui train --recipe fast",
             )
+        common.check_lr(lr)
         ws = common.workspace()
         streaming = _streaming(config)
         asked = _settings(ws, settings, streaming, unload_ollama=unload_ollama)

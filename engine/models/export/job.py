@@ -20,7 +20,7 @@ from engine.models.export.gguf_model import write_gguf_model
 from engine.models.export.hf_model import DTYPES, write_hf_model
 from engine.models.export.plan import Plan, modelfile_of, ollama_parameters, plan_export
 from engine.models.export.quant import Quant
-from engine.models.export.report import ExportReport, Measured, with_measures
+from engine.models.export.report import ExportReport, Measured, report_beside, with_measures
 from engine.models.export.source import check_weights
 from engine.models.export.weights import GgufWeights, SafetensorsWeights
 from engine.models.gguf_reader import open_gguf
@@ -48,14 +48,22 @@ def run(ctx: RunContext) -> Outcome:
         to_ollama.check_name(params.ollama_name or plan.source.name)
         ctx.log(_("Ollama {version} answers").format(version=to_ollama.check_running()))
     report = _write(ctx, plan, stages)
+    # Also one that is broken off while it is measured says that it is ours.
+    path = _keep(plan, report)
     if params.measure:
         report = _measured(ctx, plan, report, budget, stages)
     if params.to == "ollama":
         report = _send(ctx, plan, report, stages)
     report = msgspec.structs.replace(report, seconds=round(time.monotonic() - started, 1))
-    path = plan.path / "export.json" if plan.format == "hf" else plan.path.with_suffix(".json")
-    write_bytes(path, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    _keep(plan, report)
     return Outcome(RunStatus.DONE, result=report, report=path)
+
+
+def _keep(plan: Plan, report: ExportReport) -> Path:
+    """Writes the report beside the files and returns where it lies. Raises OSError."""
+    path = report_beside(plan.path, plan.format)
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    return path
 
 
 def _write(ctx: RunContext, plan: Plan, stages: int) -> ExportReport:

@@ -12,6 +12,7 @@ from engine.i18n import _
 from engine.models.export.hf_model import DTYPES
 from engine.models.export.modelfile import modelfile
 from engine.models.export.quant import Quant
+from engine.models.export.report import is_foreign
 from engine.models.export.source import Source, find_source
 from engine.models.export.weights import WEIGHTS_FILE, PrunedWeights, Weights
 from engine.paths import Workspace
@@ -79,13 +80,18 @@ def plan_export(ws: Workspace, params: ExportParams) -> Plan:
     stem = f"{source.name}{pruned}"
     if params.to == "hf":
         path = folder / f"{stem}-hf"
-        if path.exists() and not (path / "config.json").is_file():
-            raise BadInput(_("there is something else at the place of the export"), path=path)
     else:
         path = folder / f"{stem}{'-adapter' if only_adapter else ''}-{quant}.gguf"
     if path.resolve() in (source.base.path.resolve(), source.adapter):
         raise UsageProblem(
             _("the export would replace what it is made from"), mend=f"{again} --output OTHER-FOLDER"
+        )
+    format_ = "hf" if params.to == "hf" else "gguf"
+    if is_foreign(path, format_):
+        raise BadInput(
+            _("there is something else at the place of the export"),
+            path=path,
+            mend=f"{again} --output OTHER-FOLDER",
         )
     weights = PrunedWeights(source.weights, params.prune) if params.prune else source.weights
     return Plan(source, params, quant, path, only_adapter, weights)

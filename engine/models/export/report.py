@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -60,3 +61,20 @@ def with_measures(report: ExportReport, measured: list[Measured]) -> ExportRepor
     return msgspec.structs.replace(
         report, measured=measured, nll=first.nll, nll_base=first.nll_base, cost=first.cost
     )
+
+
+def report_beside(path: Path, format_: str) -> Path:
+    """Where the report of an export at `path` lies: in a directory ("hf"), beside a file."""
+    return path / "export.json" if format_ == "hf" else path.with_suffix(".json")
+
+
+def is_foreign(path: Path, format_: str) -> bool:
+    """Whether something stands at `path`, or in the place of its report, that no export has written."""
+    report = report_beside(path, format_)
+    if not path.exists() and not report.exists():
+        return False
+    try:
+        msgspec.json.decode(report.read_bytes(), type=ExportReport)
+    except (OSError, msgspec.MsgspecError):
+        return True
+    return False

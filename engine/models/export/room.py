@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from pathlib import Path
 
-from engine.errors import RunFailed
+from engine.errors import BadInput, RunFailed
 from engine.i18n import _
 
 _ROOM = 64 << 20
@@ -13,8 +14,16 @@ _ROOM = 64 << 20
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Raises RunFailed when `size` bytes more would fill the disk of `folder`, which is made."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Raises RunFailed when `size` bytes more would fill the disk of `folder`, which is made; BadInput when it cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as problem:
+        raise BadInput(
+            _("nothing can be written into this folder ({reason})").format(reason=problem.strerror),
+            path=folder,
+        ) from problem
     free = shutil.disk_usage(folder).free
     if free < size + _ROOM:
         raise RunFailed(

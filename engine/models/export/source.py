@@ -29,6 +29,7 @@ from engine.models.export.weights import (
 )
 from engine.models.gguf_file import GgufFile
 from engine.models.gguf_reader import GgufModel, open_gguf
+from engine.models.ollama_store import installed_tags
 from engine.models.registry import NAME, list_models
 from engine.paths import Workspace
 
@@ -164,7 +165,8 @@ def find_source(ws: Workspace, name: str) -> Source:
             base = base_of_adapter(ws, folder.resolve())
             return Source(folder.resolve().name, base, adapter_card(folder))
     plain = NAME.fullmatch(name) is not None and not Path(name).exists()
-    if plain and not (ws.models / name / CARD_FILE).is_file() and ":" not in name:
+    tag = ":" in name or f"{name}:latest" in installed_tags()
+    if plain and not (ws.models / name / CARD_FILE).is_file() and not tag:
         known = ", ".join(card.name for card in list_models(ws)[:5])
         raise BadInput(
             _("there is no model named {name}").format(name=name) + (f" ({known})" if known else ""),
