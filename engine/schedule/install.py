@@ -14,7 +14,7 @@ import msgspec
 import psutil
 
 from engine.atomic import write_bytes
-from engine.errors import BadInput, RunFailed, ServiceUnreachable
+from engine.errors import BadInput, H2QError, RunFailed, ServiceUnreachable
 from engine.i18n import _
 from engine.paths import Workspace
 from engine.runs.history import summarise
@@ -59,16 +59,33 @@ def choose() -> By:
 
 
 def install(ws: Workspace, schedule: Schedule) -> Found:
-    """Replaces the schedule of the workspace. Raises ServiceUnreachable when what is to start it refuses."""
+    """Replaces the schedule of the workspace.
+
+    Raises ServiceUnreachable when what is to start it refuses; the schedule before it is there again then.
+    """
+    before = None
+    with contextlib.suppress(BadInput):
+        before = load_schedule(ws)
     remove(ws)
+    try:
+        _put(ws, schedule)
+    except BaseException:
+        if before is not None:
+            with contextlib.suppress(H2QError, OSError):
+                _put(ws, before)
+        raise
+    return look(ws)
+
+
+def _put(ws: Workspace, schedule: Schedule) -> None:
+    """All of it or nothing."""
     try:
         _PUT[schedule.by](schedule)
     except BaseException:
-        with contextlib.suppress(ServiceUnreachable, OSError):
+        with contextlib.suppress(H2QError, OSError):
             remove(ws)
         raise
     save_schedule(ws, schedule)
-    return look(ws)
 
 
 def remove(ws: Workspace) -> list[str]:

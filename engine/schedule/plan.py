@@ -23,6 +23,7 @@ from engine.paths import Workspace
 FILE = "schedule.json"
 SCHEDULED = "H2Q_SCHEDULED"
 """Environment variable that tells a run that nobody sat before it: set by what starts it."""
+_CARRIED = ("OLLAMA_MODELS", "OLLAMA_HOST")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
@@ -104,8 +105,10 @@ def make_schedule(
             mend=f"h2q-tui schedule {every} --day sun",
         )
     program, environment = own_program()
+    # What starts the run knows nothing of the shell in which the person says where their Ollama is.
+    environment |= {name: value for name in _CARRIED if (value := os.environ.get(name))}
     root = str(ws.root.resolve())
-    for word in (root, *program, *flags):
+    for word in (root, *program, *environment.values(), *flags):
         if any(ord(sign) < 32 or sign in "\\\x7f" for sign in word):
             raise BadInput(
                 _("a path with a backslash or a control character cannot be scheduled"), path=Path(word)

@@ -133,6 +133,29 @@ def test_a_systemd_that_refuses_leaves_nothing_behind(home: Path, h2q: Run) -> N
     assert h2q("schedule", "show")["schedule"] is None
 
 
+def test_a_systemd_that_refuses_a_change_leaves_the_schedule_before_it(home: Path, h2q: Run) -> None:
+    put(home, "systemctl", SYSTEMCTL)
+    put(home, "crontab", CRONTAB)
+    h2q("schedule", "weekly", "--by", "cron", "--at", "05:10")
+    before = (home / "crontab").read_text()
+    put(home, "systemctl", SYSTEMCTL.replace('[ -e "$H2Q_TEST/refuse" ]', "true"))
+    assert "Failed to connect" in h2q("schedule", "weekly", "--by", "systemd", code=4)["error"]
+    assert (home / "crontab").read_text() == before
+    shown = h2q("schedule", "show")
+    assert (shown["schedule"]["by"], shown["present"], units(home)) == ("cron", True, [])
+
+
+def test_what_starts_it_knows_where_the_ollama_of_the_shell_is(
+    home: Path, h2q: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(home, "crontab", CRONTAB)
+    monkeypatch.setenv("OLLAMA_MODELS", "/mnt/大 盘/100%")
+    monkeypatch.delenv("OLLAMA_HOST", raising=False)
+    h2q("schedule", "daily")
+    assert "OLLAMA_MODELS='/mnt/大 盘/100\\%' " in (home / "crontab").read_text()
+    assert "OLLAMA_HOST" not in (home / "crontab").read_text()
+
+
 def test_a_timer_that_somebody_removed_is_told(home: Path, h2q: Run) -> None:
     put(home, "systemctl", SYSTEMCTL)
     told = h2q("schedule", "weekly")
