@@ -109,6 +109,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 CONTENT_SETTINGS = ("streaming_batch_size", "micro_batch_size", "gradient_accumulation_steps")
 """Settings that decide what a training learns, step by step: one that goes on must take them as it began."""
+TRAINING_SETTINGS = (
+    *CONTENT_SETTINGS, "memory_buffer_gb", "data_chunk_size", "max_cached_chunks", "num_worker_threads",
+    "prefetch_buffer_size", "cpu_affinity", "max_cpu_percent", "update_interval", "resource_check_interval",
+    "pause_on_battery", "pause_above_c", "checkpoints_last", "checkpoints_hourly",
+)  # fmt: skip
+"""Settings that change how a training goes; the run says at its start which of them are set."""
 
 _TOML_LINE = re.compile(r"\(at line (\d+), column \d+\)")
 _HEADER = "Settings of h2q-tui. A key that is not here has its default; `h2q-tui paths` shows this file."
@@ -140,6 +146,16 @@ def overridden(settings: Settings, values: Mapping[str, Any]) -> Settings:
             mend = f"h2q-tui train --set {name}={_written(known[name].default)}"
             raise UsageProblem(_refusal(known[name], value, error), mend=mend) from None
     return msgspec.structs.replace(settings, **changes)
+
+
+def told_settings(settings: Settings) -> str:
+    """Those of `TRAINING_SETTINGS` that are not at their defaults, as they are typed; "" when all are."""
+    changed = (
+        (field.name, getattr(settings, field.name))
+        for field in msgspec.structs.fields(Settings)
+        if field.name in TRAINING_SETTINGS and getattr(settings, field.name) != field.default
+    )
+    return ", ".join(f"{name}={_written(value)}" for name, value in changed)
 
 
 def save_settings(workspace: Workspace, settings: Settings) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine.config import told_settings
 from engine.corpus import split
 from engine.errors import BadInput, NotEnoughData
 from engine.i18n import _
@@ -96,6 +97,8 @@ def train(ctx: RunContext, params: TrainParams, *, stages_before: int = 0) -> Ou
     resume_from(ctx, params)  # an unknown run is said before anything is built
     mode, reason = choose_mode(ctx, params)
     ctx.log(_("mode {mode}: {reason}").format(mode=mode, reason=reason))
+    if changed := told_settings(ctx.settings):
+        ctx.log(_("settings in force: {settings}").format(settings=changed))
     course = Course(mode, reason, stage=stages_before + 1, stages=stages_before + 1)
     if mode is TrainMode.SCRATCH:
         train_base(ctx, params, course, find_text(params.data, ctx.workspace).files)

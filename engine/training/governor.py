@@ -32,6 +32,11 @@ T = TypeVar("T")
 
 CACHES_EVERY = 500
 """Steps between two times that caches are dropped."""
+LASTING = (Remedy.SMALLER, Remedy.RECOMPUTE)
+"""Remedies that slow every step from then on."""
+LEAST_GAIN = 0.01
+"""Share of the budget that halving the passes must have given back for it, or more than it, to be worth it again
+while only the buffer is touched: the rest is the program itself."""
 LAST_TRY = 10
 """Steps after dropping caches from which they are dropped once more rather than the run stopped."""
 REST_S = 10.0
@@ -64,6 +69,8 @@ class Governor:
         self._limit_looked = time.monotonic()
         self._dropped_at = -CACHES_EVERY
         self._acted_at = -math.inf
+        self._before_halving = math.inf
+        """MB in use before passes were halved last."""
         self._biggest = (1, 0)
         """Windows and tokens of the largest pass of the last batch."""
         self._saver: Saver | None = None
@@ -178,7 +185,7 @@ class Governor:
         if found is Remedy.STOP and self.job.state.step - self._dropped_at >= LAST_TRY:
             # Nothing makes it smaller for good, but what libraries have held back since then can be given back.
             found = Remedy.CACHES
-        if found is None:
+        if found is None or (found in LASTING and used <= self.budget.mb and self._brings_little(used)):
             return
         self._take(found, "budget", used)
         if found is not Remedy.CACHES:
@@ -237,6 +244,7 @@ class Governor:
         job, now = self.job, time.monotonic()
         if self.budget is not self._known:
             self._asked = self._known = self.budget
+            self._before_halving = math.inf
             self._tell("limit", "set", used)
         if now - self._limit_looked >= job.ctx.settings.resource_check_interval:
             self._limit_looked = now
@@ -245,12 +253,17 @@ class Governor:
             smallest = min(bounds, key=lambda bound: bound.mb)
             if smallest.mb != self.budget.mb:
                 job.budget = self._known = smallest
+                self._before_halving = math.inf
                 self._tell("limit", "cgroup", used)
         # A kernel that is told less than what is held ends the run: only what is given back is taken away. One that
         # refuses, because pages of files are charged too, is asked again after the next step.
         bounds_too_much = used > self.budget.mb and self.budget.mb < self._kernel_mb
         if self._kernel_mb != self.budget.mb and not bounds_too_much and cgroup.resize(self.budget.mb):
             self._kernel_mb = self.budget.mb
+
+    def _brings_little(self, used: float) -> bool:
+        """Whether the last halving of the passes gave back next to nothing."""
+        return self._before_halving - used < LEAST_GAIN * self.budget.mb
 
     def _find(self, used: float) -> Remedy | None:
         return remedy(
@@ -265,6 +278,7 @@ class Governor:
     def _take(self, found: Remedy, cause: str, used: float, asked: Finding | None = None) -> None:
         job, state = self.job, self.job.state
         if found is Remedy.SMALLER:
+            self._before_halving = used
             state.tokens_per_pass = job.batches.tokens_per_pass = self._biggest[1] // 2
             self._biggest = (self._biggest[0] // 2, self._biggest[1] // 2)
         elif found is Remedy.RECOMPUTE:

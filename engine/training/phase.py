@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.config import Settings
 from engine.errors import BadInput
 from engine.health.ollama import free_models, held_models
-from engine.i18n import _
+from engine.i18n import _, n_
 from engine.inference.client import make_room_sync
 from engine.models.card import Lineage, ModelCard
 from engine.models.directory import save_model
 from engine.models.transformer import ModelConfig, Transformer
+from engine.runs.words import budget_bound
 from engine.training import checkpoint
 from engine.training.batches import Batches
 from engine.training.budget import Budget, effective_budget, tokens_per_pass
@@ -64,7 +66,7 @@ def memory_budget(ctx: RunContext, recipe: Recipe) -> Budget:
         ctx.log(_("the models loaded for chat made room for the run"))
         budget = effective_budget(gigabytes)
     ctx.set_budget(budget.mb, budget.reason)
-    ctx.log(_("memory budget {mb:.0f} MB (bound by {reason})").format(mb=budget.mb, reason=budget.reason))
+    ctx.log(_("memory budget {mb:.0f} MB ({bound})").format(mb=budget.mb, bound=budget_bound(budget.reason)))
     return budget
 
 
@@ -96,14 +98,18 @@ def pass_size(recipe: Recipe, model: Transformer, budget: Budget, resumed: Check
 
 def text_stream(ctx: RunContext, recipe: Recipe, files: Sequence[Path], shortest: int) -> TextStream:
     """The part of `files` to train on, with chunks as the settings say; raises as `TextStream.training` does."""
-    settings = ctx.settings
-    return TextStream.training(
-        files,
-        seed=recipe.seed,
-        shortest=shortest,
-        chunk_bytes=1024 * settings.data_chunk_size,
-        cached_chunks=settings.max_cached_chunks,
+    kb, chunks = ctx.settings.data_chunk_size, ctx.settings.max_cached_chunks
+    stream = TextStream.training(
+        files, seed=recipe.seed, shortest=shortest, chunk_bytes=1024 * kb, cached_chunks=chunks
     )
+    if (kb, chunks) != (Settings().data_chunk_size, Settings().max_cached_chunks):
+        words = (
+            _("text is read in chunks of {kb} KB, of which {chunks} are kept")
+            if stream.chunked
+            else _("each window of text is read alone: {chunks} chunks of {kb} KB hold too little of it")
+        )
+        ctx.log(words.format(kb=kb, chunks=chunks))
+    return stream
 
 
 def prefetched(ctx: RunContext, batches: Batches) -> Prefetch:
@@ -177,9 +183,13 @@ def start(
                 "warning",
             )
     ctx.log(
-        _("computes on {device} with {threads} threads in {format} ({reason})").format(
+        n_(
+            "computes on {device} with {n} thread in {format} ({reason})",
+            "computes on {device} with {n} threads in {format} ({reason})",
+            device.threads,
+        ).format(
             device=device.name,
-            threads=device.threads,
+            n=device.threads,
             format="bfloat16" if device.bf16 else "float32",
             reason=device.reason,
         )

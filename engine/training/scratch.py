@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.digest import file_sha256
-from engine.i18n import _
+from engine.i18n import n_
 from engine.models.card import Lineage, ModelCard
 from engine.models.transformer import ModelConfig, Transformer
 from engine.training.batches import ScratchBatches
@@ -57,9 +57,13 @@ def train_scratch(
         lineage = Lineage(texts=texts, settings_sha256=recipe.digest())
         tell_size(ctx, model.config, model.parameters_count())
         ctx.log(
-            _("text: {size} bytes in {count} files, about {characters} characters").format(
+            n_(
+                "text: {size} bytes in {n} file, about {characters} characters",
+                "text: {size} bytes in {n} files, about {characters} characters",
+                len(files),
+            ).format(
                 size=stream.size,
-                count=len(files),
+                n=len(files),
                 characters=round(stream.size * (1 - chinese_share(files) * 2 / 3)),
             )
         )

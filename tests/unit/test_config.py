@@ -6,7 +6,7 @@ from typing import get_args
 
 import pytest
 
-from engine.config import PrivateType, Settings, load_settings, overridden, save_settings
+from engine.config import PrivateType, Settings, load_settings, overridden, save_settings, told_settings
 from engine.errors import BadInput, UsageProblem
 from engine.paths import Workspace
 
@@ -117,3 +117,9 @@ def test_a_value_that_cannot_be_used_is_refused_with_what_the_setting_takes(
 def _default(name: str) -> str:
     value = getattr(Settings(), name)
     return f"{value:g}" if isinstance(value, float) else str(value).lower()
+
+
+def test_a_run_says_which_settings_are_in_force() -> None:
+    assert told_settings(Settings(theme="nord")) == ""
+    changed = Settings(theme="nord", micro_batch_size=3, max_cpu_percent=20.0, cpu_affinity="0-1")
+    assert told_settings(changed) == "micro_batch_size=3, cpu_affinity=0-1, max_cpu_percent=20"

@@ -282,6 +282,25 @@ def test_caches_that_have_grown_again_are_dropped_before_a_run_is_stopped(
     assert told == [(3 + governor.LAST_TRY, "caches"), (20, "stop")]
 
 
+def test_passes_are_not_halved_on_and_on_where_halving_gives_nothing_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The buffer of 512 MB is touched by the program itself; only above the budget would it go on."""
+    look, used = governor.Governor.look, {1: 3950.0, 2: 3900.0, 3: 3800.0, 4: 3799.0, 5: 3799.0, 6: 4200.0}
+
+    def told(self: governor.Governor, saver: object) -> None:
+        self._biggest = (64, 64 * 16)
+        figure = used.get(self.job.state.step, 3799.0)
+        self.footprint.peak_mb = lambda: figure  # type: ignore[method-assign]
+        look(self, saver)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(governor.Governor, "look", told)
+    ctx = new_run(tmp_path)
+    run(ctx, tmp_path, tiny(max_steps=8, epochs=999))
+    actions = [(event.step, event.action) for event in events(ctx, Governor)]
+    assert actions == [(1, "caches"), (2, "smaller"), (3, "smaller"), (6, "smaller"), (7, "smaller")]
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_the_measured_passes_are_said_and_a_budget_below_the_program_is_refused(
     tmp_path: Path, told: bool, monkeypatch: pytest.MonkeyPatch

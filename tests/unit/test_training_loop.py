@@ -315,3 +315,21 @@ def test_too_little_text_is_refused_before_anything_is_made(tmp_path: Path) -> N
     with pytest.raises(NotEnoughData, match=r"a\.txt"):
         run(ctx, tmp_path)
     assert not ctx.run_dir.checkpoints.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (Settings(), ""),
+        (Settings(data_chunk_size=1), "text is read in chunks of 1 KB, of which 64 are kept"),
+        (Settings(max_cached_chunks=0), "each window of text is read alone"),
+    ],
+)
+def test_set_chunks_of_text_are_said_with_what_comes_of_them(
+    tmp_path: Path, settings: Settings, told: str
+) -> None:
+    ctx = new_run(tmp_path)
+    ctx.__dict__["settings"] = settings
+    run(ctx, tmp_path)
+    lines = [line.text for line in events(ctx, Log) if "text is read" in line.text or "of text" in line.text]
+    assert (lines[0].startswith(told) and len(lines) == 1) if told else lines == []
