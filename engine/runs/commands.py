@@ -66,6 +66,11 @@ class Commands:
         self.stop_requested = False
         self._polled = False
 
+    @property
+    def pausing(self) -> bool:
+        """Whether the next `poll` blocks until the person lets the run go on."""
+        return self._pausing and not self.stop_requested
+
     def signal(self) -> None:
         """SIGTERM or SIGINT: the same as `stop`, without a sender. Writes nothing: a write may be under way."""
         self.stop_requested = self._signalled = True

@@ -15,6 +15,8 @@ LEAST_GB = 0.25
 def obey(job: Job, saver: Saver) -> bool:
     """Handles the commands that have come; blocks while the run is paused. True: the run is to stop."""
     stop = False
+    if job.ctx.commands.pausing:
+        saver.save()  # a pause may outlast the machine's power
     for command in job.ctx.poll():
         if command.name == "stop":
             stop = True

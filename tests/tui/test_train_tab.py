@@ -11,7 +11,7 @@ from engine.i18n import set_language
 from engine.paths import Workspace
 from engine.runs import control
 from engine.runs.control import Reply
-from engine.runs.events import Log, RunStatus
+from engine.runs.events import Log, RunStatus, StatusChanged
 from engine.runs.rundir import RunDir
 from engine.runs.spec import RunSpec, TrainParams, params_of
 from tests.tui.helpers import text_of, until
@@ -46,6 +46,20 @@ async def test_a_live_run_is_followed(ws: Workspace) -> None:
             run.step(61, speed=31_000.0)
             run.write(Log(level="info", text="something new"))
             await until(pilot, lambda: "31.0k tok/s" in text_of(app) and "something new" in text_of(app))
+
+
+async def test_a_pause_is_seen_in_the_list_as_soon_as_in_the_figures(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tui.follow.LIST_S", 60.0)
+    app = H2QApp(ws)
+    with live_run(ws) as run:
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "● " + run.dir.run_id[:9] in text_of(app) and "tok/s" in text_of(app))
+            run.write(StatusChanged(status=RunStatus.PAUSED))
+            await until(pilot, lambda: "‖ " + run.dir.run_id[:9] in text_of(app))
+            run.write(StatusChanged(status=RunStatus.RUNNING))
+            await until(pilot, lambda: "● " + run.dir.run_id[:9] in text_of(app))
 
 
 async def test_a_run_that_starts_while_the_app_is_open_is_shown(ws: Workspace) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import errno
 import json
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from engine.models.card import ModelCard
 from engine.models.directory import load_model
 from engine.runs.commands import Command
 from engine.runs.context import RunContext
+from engine.runs.control import Request
 from engine.runs.events import (
     CheckpointWritten,
     CommandHandled,
@@ -138,6 +141,27 @@ def test_a_run_goes_on_from_its_own_checkpoint(tmp_path: Path) -> None:
         run(ctx, tmp_path)
     ctx.script = {}
     run(ctx, tmp_path)
+    assert [event.step for event in events(ctx, Step)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_pause_begins_with_a_checkpoint(tmp_path: Path) -> None:
+    ctx = new_run(tmp_path)
+    seen: list[str] = []
+
+    def paused() -> None:
+        deadline = time.monotonic() + 30
+        while ctx.view.status is not RunStatus.PAUSED and time.monotonic() < deadline:
+            time.sleep(0.01)
+        seen.extend(path.name for path in checkpoint.listing(ctx.run_dir.checkpoints, "scratch"))
+        ctx.commands.handle(Request("resume"))
+
+    # As the first step is looked for: the checkpoint of the beginning is there.
+    ctx.commands.handle(Request("pause"))
+    watcher = threading.Thread(target=paused)
+    watcher.start()
+    run(ctx, tmp_path)
+    watcher.join(60)
+    assert seen[0] == "scratch-0000000.1"
     assert [event.step for event in events(ctx, Step)] == [1, 2, 3, 4, 5, 6]
 
 

@@ -81,12 +81,17 @@ class TrainTab(Steering):
         self._select(table.cursor_id)
 
     def _row(self, run: RunEntry) -> Row:
-        signs = self.h2q.signs
-        kind = _STATUS_KIND.get(run.status, "")
+        signs, status = self.h2q.signs, self._status(run)
+        kind = _STATUS_KIND.get(status, "")
         return Row(
             run.run_id,
-            (Cell(signs.status(run.status), kind), Cell(f"{run.run_id[:9]} {_(run.label)}", kind)),
+            (Cell(signs.status(status), kind), Cell(f"{run.run_id[:9]} {_(run.label)}", kind)),
         )
+
+    def _status(self, run: RunEntry) -> RunStatus:
+        """What a living run does by its journal, which tells of a pause sooner than the list of runs."""
+        view = self.h2q.board.view(run.run_id)
+        return run.status if view is None or run.status.over or view.status.over else view.status
 
     @on(VirtualList.Highlighted)
     def _moved(self, message: VirtualList.Highlighted) -> None:
@@ -103,8 +108,11 @@ class TrainTab(Steering):
             self._draw(whole=True)
 
     def run_updated(self, message: RunUpdated) -> None:
-        if message.run_id == self._shown:
-            self._draw()
+        if message.run_id != self._shown:
+            return
+        if self.entry is not None:
+            self.query_one("#runs", VirtualList).fill([self._row(self.entry)])
+        self._draw()
 
     def _draw(self, *, whole: bool = False) -> None:
         """Brings the right side to the present state; `whole` when it is another run than before."""
