@@ -81,6 +81,11 @@ class HeldOut(msgspec.Struct, frozen=True):
     messages: list[ChatMessage]
 
 
+def dataset_path(ws: Workspace, stamp: str) -> Path:
+    """Of the dataset that `stamp`, a run or a candidate, writes."""
+    return ws.training / f"train_data_{stamp}.jsonl"
+
+
 def write_dataset(
     store: Database, ws: Workspace, stamp: str, *, base_lineage: Lineage | None = None
 ) -> Dataset:
@@ -89,7 +94,7 @@ def write_dataset(
     The file is whole or not there. Raises NotEnoughData when nothing is to be trained on, OSError.
     """
     base = base_lineage or Lineage()
-    path = ws.training / f"train_data_{stamp}.jsonl"
+    path = dataset_path(ws, stamp)
     ids: list[str] = []
     clusters: set[str] = set()
     pairs = masked = size = 0

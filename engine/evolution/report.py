@@ -140,11 +140,19 @@ def improvement_of(rows: list[CycleRow]) -> float:
 def correction(looks: int, cycles: int) -> str:
     """Said before the first cycle: every look at the window makes the next one harder to win by luck."""
     first, last = looks + 1, looks + cycles
-    return _(
-        "many looks at one window are allowed for: look k needs p < 0.05 / (k (k + 1)), so that all looks together"
-        " promote by luck at most once in 20 windows; this run takes looks {first} to {last},"
-        " which need p < {most} to {least}"
-    ).format(first=first, last=last, most=f"{alpha_for(first):.2g}", least=f"{alpha_for(last):.2g}")
+    text = (
+        _(
+            "many looks at one window are allowed for: look k needs p < 0.05 / (k (k + 1)), so that all looks together"
+            " promote by luck at most once in 20 windows; this run takes looks {first} to {last},"
+            " which need p < {most} to {least}"
+        )
+        if last > first
+        else _(
+            "many looks at one window are allowed for: look k needs p < 0.05 / (k (k + 1)), so that all looks together"
+            " promote by luck at most once in 20 windows; this run takes look {first}, which needs p < {most}"
+        )
+    )
+    return text.format(first=first, last=last, most=f"{alpha_for(first):.2g}", least=f"{alpha_for(last):.2g}")
 
 
 def material_words(figures: MaterialFigures) -> str:

@@ -6,7 +6,9 @@ from engine.i18n import _, n_
 
 
 def percent(value: float) -> str:
-    """A share for a sentence, without its sign: "0.4 %", "2 %", "12 %"."""
+    """A share for a sentence, without its sign: "0.4 %", "2 %", "12 %"; one that is not nothing is not "0 %"."""
+    if 0 < abs(value) < 0.0005:
+        return "< 0.1 %"
     digits = 1 if abs(value) < 0.0995 else 0
     return f"{abs(value) * 100:.{digits}f}".removesuffix(".0") + " %"
 

@@ -15,12 +15,14 @@ import torch
 from engine import stages
 from engine.atomic import write_json
 from engine.corpus import split
+from engine.corpus.dataset import dataset_path
 from engine.errors import Interrupted
 from engine.evolution import answering, canary, measuring
 from engine.evolution import steps as steps_module
 from engine.evolution.cycle import Evolving
 from engine.evolution.made import is_made
 from engine.evolution.record import Record
+from engine.evolution.report import correction
 from engine.evolution.stats import EvolutionStats
 from engine.inference.protocol import Sampling
 from engine.memory.store import MemoryStore
@@ -167,6 +169,8 @@ def test_two_cycles_one_kept_and_one_dropped(ws: Workspace, monkeypatch: pytest.
         assert sum(row["material"]["made"].values()) > 0
     assert (first["look"], second["look"]) == (1, 2)
     assert first["alpha"] == pytest.approx(0.025) and "k (k + 1)" in report["correction"]
+    assert correction(4, 1).endswith("this run takes look 5, which needs p < 0.0017")
+    assert correction(1, 2).endswith("looks 2 to 3, which need p < 0.0083 to 0.0042")
     assert [(c.cycle, c.state) for c in events(run, Cycle)] == [
         (1, "began"), (1, "kept"), (2, "began"), (2, "dropped"),
     ]  # fmt: skip
@@ -232,10 +236,12 @@ def test_a_run_that_is_stopped_goes_on_with_the_cycle_it_was_in(
     candidate = state["open"]["candidate"]
     dataset = Path(state["open"]["dataset"])
     written = dataset.read_bytes()
+    source = dataset_path(ws, runs[0].run_id)
+    source.write_text("left by a run that was killed")
     code, _run, report = evolve(ws, msgspec.structs.replace(PARAMS, resume=runs[0].run_id))
     assert code == 0 and [row["cycle"] for row in report["cycles"]] == [1, 2]
     assert report["cycles"][0]["candidate"] == candidate and report["base_model"] == "native-1"
-    assert dataset.read_bytes() == written
+    assert dataset.read_bytes() == written and not source.exists()
     stats = msgspec.json.decode((ws.root / "evolution_stats.json").read_bytes(), type=EvolutionStats)
     assert stats.total_evolutions == 2 and in_use(ws) == report["cycles"][1]["candidate"]
     assert {folder.name for folder in ws.models.iterdir() if not folder.name.startswith(".")} == {

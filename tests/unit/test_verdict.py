@@ -13,6 +13,7 @@ from engine.errors import BadInput
 from engine.validation.report import CaseScore, Verdict
 from engine.validation.score_rows import ScoreRow, read_rows
 from engine.validation.verdict import General, judge, relative_deviation, verdict_from_rows, visible_gain
+from engine.validation.words import percent, size_words
 
 SAME = General(base=np.full(30, 2.0), new=np.full(30, 2.0))
 
@@ -210,3 +211,9 @@ def test_the_spread_of_the_last_report_replaces_the_prior() -> None:
     assert visible_gain(46, deviation=deviation).relative == pytest.approx(
         (visible_gain(46).relative or 0) * (deviation or 0) / 0.05
     )
+
+
+def test_a_difference_that_is_not_nothing_is_not_told_as_nothing() -> None:
+    assert size_words(0.0000658, 1.0) == "< 0.1 % better"
+    assert size_words(-0.0004, 1.0) == "< 0.1 % worse"
+    assert [percent(value) for value in (0.0005, 0.004, 0.02, 0.12)] == ["0.1 %", "0.4 %", "2 %", "12 %"]
