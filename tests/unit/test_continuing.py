@@ -17,6 +17,7 @@ from engine.runs.rundir import RunDir
 from engine.runs.spec import (
     CorpusParams,
     EvolveParams,
+    ImportParams,
     Params,
     RunKind,
     TrainMode,
@@ -24,6 +25,7 @@ from engine.runs.spec import (
     make_spec,
     params_of,
 )
+from tui.commands import common, runs
 
 
 @pytest.fixture
@@ -92,3 +94,14 @@ def test_other_kinds_and_broken_settings_are_left_alone(ws: Workspace) -> None:
     assert json.loads(bytes(begun(ws, CorpusParams()).spec.params)) == {}
     ws.settings_file.write_text("micro_batch_size = -1\n", encoding="utf-8")
     assert params_of(begun(ws, TrainParams()).spec, TrainParams).settings == {}
+
+
+def test_resume_without_a_name_means_the_newest_training_not_a_newer_import(
+    ws: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = prepare(ws, make_spec(ws.root, TrainParams(), now=1000.0))
+    imported = prepare(ws, make_spec(ws.root, ImportParams(paths=[]), now=2000.0))
+    monkeypatch.setattr(common, "workspace", lambda **_options: ws)
+    assert runs._find_to_steer("latest", trains=True).run_id == trained.run_id
+    assert runs._find_to_steer("latest").run_id == imported.run_id
+    assert runs._find_to_steer(imported.run_id, trains=True).run_id == imported.run_id
