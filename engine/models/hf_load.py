@@ -242,8 +242,7 @@ def _no_layer(model: Any, wrong: list[str]) -> BadInput:
     return BadInput(
         _("--target-modules: {wrong} is no layer that can be adapted; there are {names}").format(
             wrong=", ".join(wrong), names=", ".join(names)
-        ),
-        mend=f"h2q-tui train --mode lora --target-modules {','.join(names)}",
+        )
     )
 
 

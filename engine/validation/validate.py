@@ -34,7 +34,7 @@ from engine.validation.cases import (
 from engine.validation.paired import interval95
 from engine.validation.report import CaseScore, Forgetting, Measure, ValidationReport
 from engine.validation.scores import tokens_of
-from engine.validation.subjects import Subject, load_subjects
+from engine.validation.subjects import NativeSubject, Subject, load_subjects
 from engine.validation.verdict import General, Paired, cluster_gains, judge
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def compare(
             progress(min(done, total), total)
 
     base_cases = first.score_cases(cases, step)
-    _refuse_ignorant(first.name, cases, base_cases)
+    _refuse_ignorant(first, cases, base_cases)
     new_cases = second.score_cases(new_read, step)
     general = (
         General(
@@ -196,7 +196,7 @@ def _answers(
         return answer_all(model, questions, step=lambda count: step(GENERATED_COST * count))
 
 
-def _refuse_ignorant(name: str, cases: Sequence[Case], scores: Sequence[float]) -> None:
+def _refuse_ignorant(base: Subject, cases: Sequence[Case], scores: Sequence[float]) -> None:
     """A win over a model that knows less than nothing would mean nothing."""
     known = [(score, case.bytes) for score, case in zip(scores, cases, strict=True) if math.isfinite(score)]
     if not known:
@@ -205,9 +205,12 @@ def _refuse_ignorant(name: str, cases: Sequence[Case], scores: Sequence[float]) 
     if mean > UNIFORM:
         raise BadInput(
             _("the base {name} is worse than guessing ({mean:.2f} of {uniform:.2f} nats per byte)").format(
-                name=name, mean=mean, uniform=UNIFORM
+                name=base.name, mean=mean, uniform=UNIFORM
             ),
-            mend="h2q-tui train --mode scratch",
+            # A model that is not ours is not made anew: another one is taken.
+            mend="h2q-tui train --mode scratch"
+            if isinstance(base, NativeSubject)
+            else "h2q-tui train --mode lora --model DIR",
         )
 
 

@@ -20,6 +20,7 @@ from engine.validation.cases import GENERAL_BLOCKS, cut_cases, cut_general
 from engine.validation.report import decode_report
 from engine.validation.scores import Piece, nll_sums, score_cases
 from engine.validation.validate import compare, shipped_texts
+from tests.hf_models import write_hf
 from tests.models import TINY, talk, tiny_model, write_tiny
 
 TALKS = [talk(f"问题{i}？", f"这是第{i}个答案。") for i in range(20)]
@@ -125,6 +126,10 @@ def test_a_base_that_only_guesses_is_refused(models: Path, tmp_path: Path) -> No
     with pytest.raises(BadInput, match=r"worse than guessing \(5\.58 of 5\.55") as problem:
         compare(HELD, tmp_path / "fresh", models / "weak", {})
     assert problem.value.mend == "h2q-tui train --mode scratch"
+    foreign = write_hf(tmp_path / "foreign", steps=200, positions=256)
+    with pytest.raises(BadInput, match="worse than guessing") as problem:
+        compare(HELD, foreign, foreign, {})
+    assert problem.value.mend == "h2q-tui train --mode lora --model DIR"
 
 
 def test_a_new_model_that_gives_no_number_is_not_promoted(models: Path, tmp_path: Path) -> None:
