@@ -94,12 +94,12 @@ def run_train(ctx: RunContext) -> Outcome:
 
 def train(ctx: RunContext, params: TrainParams, *, stages_before: int = 0) -> Outcome:
     """`run_train` under the lock; the demo calls it after stages of its own."""
-    resume_from(ctx, params)  # an unknown run is said before anything is built
+    resume = resume_from(ctx, params)  # an unknown run is said before anything is built
     mode, reason = choose_mode(ctx, params)
     ctx.log(_("mode {mode}: {reason}").format(mode=mode, reason=reason))
     if changed := told_settings(ctx.settings):
         ctx.log(_("settings in force: {settings}").format(settings=changed))
-    course = Course(mode, reason, stage=stages_before + 1, stages=stages_before + 1)
+    course = Course(mode, reason, stage=stages_before + 1, stages=stages_before + 1, resume=resume)
     if mode is TrainMode.SCRATCH:
         train_base(ctx, params, course, find_text(params.data, ctx.workspace).files)
         return finish(ctx, course, "trained")

@@ -71,6 +71,8 @@ class Course:
     older: Sequence[HeldOut] = ()
     """A sample of them, to see what is forgotten."""
     held_out: Forgetting | None = None
+    resume: Path | None = None
+    """Folder of the run that is gone on with."""
 
     def next_stage(self) -> int:
         self.stage += 1
@@ -120,14 +122,23 @@ def prepare(ctx: RunContext, store: MemoryStore, course: Course, min_corpus: int
         course.pairs = Pairs(collected=pairs.collected, filtered=pairs.accepted)
         if pairs.accepted < min_corpus:
             raise too_small(pairs.accepted, min_corpus, funnel)
-        window = split.open_window(store, time.time(), trained=seen)
+        begun = _begun_with(ctx, course)
+        window = split.open_window(store, time.time(), trained=seen | begun)
         if not window.conversations:
             raise NotEnoughData(
                 _("the corpus is too small to keep conversations back to judge on"),
                 mend="h2q-tui memory import ~/Downloads",
             )
         split.assert_no_overlap(store, window)
-        data = dataset.write_dataset(store, ctx.workspace, ctx.spec.run_id, base_lineage=base)
+        data = dataset.write_dataset(store, ctx.workspace, ctx.spec.run_id, base_lineage=base, only=begun)
+        if begun:
+            ctx.log(
+                n_(
+                    "goes on with the {n} conversation that it began with; what came since waits for the next run",
+                    "goes on with the {n} conversations that it began with; what came since waits for the next run",
+                    len(data.conversations),
+                ).format(n=len(data.conversations))
+            )
         course.pairs = Pairs(
             collected=pairs.collected, filtered=pairs.accepted, train=data.pairs, test=pair_counts(store).test
         )
@@ -138,6 +149,13 @@ def prepare(ctx: RunContext, store: MemoryStore, course: Course, min_corpus: int
         ctx.emit(plan)
         stage.detail = plan.text
     return Prepared(window, data)
+
+
+def _begun_with(ctx: RunContext, course: Course) -> frozenset[str]:
+    """The conversations that the run which is gone on with had begun to learn; what came later waits for the next."""
+    if course.resume is None:
+        return frozenset()
+    return dataset.ids_of(dataset.dataset_path(ctx.workspace, course.resume.name))
 
 
 def too_small(have: int, need: int, funnel: Funnel) -> NotEnoughData:

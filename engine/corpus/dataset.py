@@ -29,6 +29,12 @@ class Row(msgspec.Struct, frozen=True):
     messages: list[ChatMessage]
 
 
+class _Id(msgspec.Struct, frozen=True):
+    """A row, as far as its conversation."""
+
+    id: str
+
+
 class DatasetReport(msgspec.Struct, frozen=True, kw_only=True):
     """What the dataset holds, for the report of the run. A pair is an answer with loss."""
 
@@ -86,12 +92,27 @@ def dataset_path(ws: Workspace, stamp: str) -> Path:
     return ws.training / f"train_data_{stamp}.jsonl"
 
 
+def ids_of(path: Path) -> frozenset[str]:
+    """The conversations of a dataset that was written; none where it is gone or broken."""
+    decoder = msgspec.json.Decoder(_Id)
+    try:
+        with path.open("rb") as file:
+            return frozenset(decoder.decode(line).id for line in file if line.strip())
+    except (OSError, msgspec.DecodeError):
+        return frozenset()
+
+
 def write_dataset(
-    store: Database, ws: Workspace, stamp: str, *, base_lineage: Lineage | None = None
+    store: Database,
+    ws: Workspace,
+    stamp: str,
+    *,
+    base_lineage: Lineage | None = None,
+    only: frozenset[str] = frozenset(),
 ) -> Dataset:
     """Writes every conversation of the training split, old ones too: what the base has learnt is replayed.
 
-    The file is whole or not there. Raises NotEnoughData when nothing is to be trained on, OSError.
+    With `only`, none but these: a training that goes on learns from what it began with. The file is whole or not there. Raises NotEnoughData when nothing is to be trained on, OSError.
     """
     base = base_lineage or Lineage()
     path = dataset_path(ws, stamp)
@@ -104,7 +125,7 @@ def write_dataset(
         nonlocal pairs, masked, size, newest
         for item in prepared(store, Split.TRAIN):
             learnt = item.pairs
-            if not learnt:
+            if not learnt or (only and item.id not in only):
                 continue
             ids.append(item.id)
             clusters.add(item.cluster)

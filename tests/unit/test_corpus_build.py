@@ -12,7 +12,7 @@ from engine.config import Settings
 from engine.corpus import ledger
 from engine.corpus.build import build_corpus
 from engine.corpus.collect import collect
-from engine.corpus.dataset import held_out, write_dataset
+from engine.corpus.dataset import held_out, ids_of, write_dataset
 from engine.corpus.messages import prepared
 from engine.corpus.review import ReviewStore
 from engine.corpus.split import open_window
@@ -208,6 +208,28 @@ def test_the_dataset_holds_what_is_trained_and_nothing_that_is_judged(tmp_path: 
         assert data.newest is not None and data.newest < min(1e9 + 60 * n for n in range(60, 80))
         again = write_dataset(store, ws, "y", base_lineage=data.lineage)
         assert (again.sha256, again.report.new, again.report.replayed) == (data.sha256, 0, 60)
+
+
+def test_a_training_that_goes_on_finds_its_dataset_again_though_conversations_came(tmp_path: Path) -> None:
+    ws = Workspace(tmp_path)
+    talks = [distinct(n, at=1e9 + 60 * n) for n in range(160)]
+    with memory(tmp_path / "a", talks[:80]) as store:
+        build_corpus(store, Settings())
+        open_window(store, 2e9)
+        first = write_dataset(store, ws, "first")
+    # As many again: the window of before is followed by another, which must not take what is being learnt.
+    with memory(tmp_path / "b", talks) as store:
+        build_corpus(store, Settings())
+        begun = ids_of(first.path)
+        open_window(store, 3e9, trained=begun)
+        again = write_dataset(store, ws, "again", only=begun)
+        assert again.sha256 == first.sha256
+        assert len(write_dataset(store, ws, "all").conversations) > len(begun)
+
+
+def test_a_dataset_that_is_gone_or_broken_binds_nobody(tmp_path: Path) -> None:
+    (tmp_path / "broken.jsonl").write_text('{"id": 3}\n')
+    assert ids_of(tmp_path / "none.jsonl") == ids_of(tmp_path / "broken.jsonl") == frozenset()
 
 
 def test_answers_that_stand_in_training_are_not_scored(tmp_path: Path) -> None:
