@@ -22,6 +22,8 @@ from engine.validation.cases import Case, HeldOutLike, cut_cases
 from engine.validation.paired import by_cluster
 from engine.validation.scores import score_cases
 
+NO_MODEL = 14.0
+"""Nats per byte from which a perplexity (a million, where guessing has 256) is no figure any more."""
 DRAWS = 2
 """Answers to each question, with seeds of their own."""
 
@@ -74,12 +76,17 @@ def measure(
 
 
 def perplexity_of(cases: Sequence[Case], nll: Sequence[float]) -> float | None:
-    """exp of the mean NLL over clusters; None without cases or with one that failed."""
+    """exp of the mean NLL over clusters; None without cases, with one that failed, or beyond `NO_MODEL`."""
     if not cases or not all(map(math.isfinite, nll)):
         return None
     means = by_cluster([case.cluster for case in cases], nll, [float(case.bytes) for case in cases])
     mean = float(means.mean())
-    return math.exp(mean) if mean < 50 else None
+    return perplexity_at(mean)
+
+
+def perplexity_at(nll: float) -> float | None:
+    """Of a mean NLL in nats per byte; None beyond `NO_MODEL`."""
+    return math.exp(nll) if nll < NO_MODEL else None
 
 
 def measure_quality(model: NativeModel, cases: Sequence[Case], advance: Callable[[], None]) -> Quality:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import msgspec
 
 from engine import atomic
 from engine.evolution.made import Fault, MaterialFigures, Way
-from engine.evolution.measuring import Measured
+from engine.evolution.measuring import Measured, perplexity_at
 from engine.evolution.state import OpenCycle
-from engine.evolution.stats import CycleRow
+from engine.evolution.stats import CycleRow, improvement
 from engine.i18n import N_, _, n_
 from engine.paths import Workspace
 from engine.report import iso
@@ -50,7 +49,7 @@ def row_of(
     """What a judged cycle came to. A canary's warning overrules a verdict for the candidate, nothing else does."""
     verdict = report.verdict
     nll = verdict.base.nll_per_byte
-    before = champion.perplexity if nll is None else math.exp(min(nll, 50.0))
+    before = champion.perplexity if nll is None else perplexity_at(nll)
     after = candidate.perplexity
     return CycleRow(
         cycle=open_.cycle,
@@ -62,7 +61,7 @@ def row_of(
         kept=verdict.decision == "promote" and not warnings,
         perplexity_before=before,
         perplexity_after=after,
-        improvement=1 - after / before if before and after else 0.0,
+        improvement=improvement(before, after),
         p_value=verdict.p_value,
         alpha=verdict.alpha,
         look=verdict.look,

@@ -36,7 +36,8 @@ class CycleRow(msgspec.Struct, frozen=True, kw_only=True):
     perplexity_before: float | None
     perplexity_after: float | None
     improvement: float
-    """Relative fall of the perplexity from champion to candidate: above 0 is better."""
+    """Relative fall of the perplexity from champion to candidate: above 0 is better. Twice the perplexity or more
+    is -1: one that collapses would decide the mean of all."""
     p_value: float | None
     alpha: float
     """The p that this look at the window needed."""
@@ -81,6 +82,13 @@ def load_stats(ws: Workspace) -> EvolutionStats:
         with contextlib.suppress(OSError):
             path.replace(path.with_name(f"{FILE}.broken"))
         return EvolutionStats()
+
+
+def improvement(before: float | None, after: float | None) -> float:
+    """`CycleRow.improvement`, from -1 to 1, of two perplexities; -1 for a candidate without one, 0 without a champion's."""
+    if before is None:
+        return 0.0
+    return -1.0 if after is None else max(-1.0, 1 - after / before)
 
 
 def with_cycle(stats: EvolutionStats, row: CycleRow) -> EvolutionStats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from engine.evolution import canary
 from engine.evolution.apart import HeldText
 from engine.evolution.batches import FlooredBatches
 from engine.evolution.dataset import Mixed, mix
-from engine.evolution.measuring import Measured, measure
+from engine.evolution.measuring import NO_MODEL, Measured, measure, perplexity_at
 from engine.evolution.record import Record
 from engine.evolution.report import answers_words, material_words
 from engine.evolution.state import OpenCycle
@@ -153,9 +154,12 @@ class Steps:
                 course.new,
                 self.held,
                 self.canaries,
-                perplexity=math.exp(min(nll, 50.0)) if nll is not None else None,
+                # Measured by the verdict already; without a figure there is none to be found again.
+                perplexity=math.exp(min(nll, NO_MODEL)) if nll is not None else None,
                 step=self.steps_of("canary"),
             )
+        if nll is not None and perplexity_at(nll) is None:
+            found = replace(found, perplexity=None)
         self.known[found.weights_sha256] = found
         return found
 

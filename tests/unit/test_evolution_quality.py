@@ -19,8 +19,17 @@ from engine.evolution import canary, quality, stats
 from engine.evolution.answering import DRAWS, LUCK, Given, answered, bounds_of, by_luck, fault
 from engine.evolution.canary import Canary, CanarySet, collapse, load_set
 from engine.evolution.made import Fault, MaterialFigures
+from engine.evolution.measuring import perplexity_at
 from engine.evolution.report import answers_words
-from engine.evolution.stats import CycleRow, EvolutionStats, load_stats, reference, save_stats, with_cycle
+from engine.evolution.stats import (
+    CycleRow,
+    EvolutionStats,
+    improvement,
+    load_stats,
+    reference,
+    save_stats,
+    with_cycle,
+)
 from engine.inference.torch_backend import NativeModel
 from engine.models.template import ChatMessage
 from engine.models.transformer import Transformer
@@ -258,3 +267,11 @@ def test_rows_of_the_training_log_survive_and_carry_what_the_cycle_came_to(tmp_p
     stats.write_log(ws, marked)
     assert [one["cycle"] for one in stats.log_rows(ws)] == [3, 3]
     assert "improvement" not in marked[0] and marked[1]["improvement"] == 0.1
+
+
+def test_a_candidate_that_collapses_does_not_decide_the_mean_improvement() -> None:
+    assert improvement(12.0, 9.0) == pytest.approx(0.25)
+    assert [improvement(12.0, after) for after in (24.0, 1e20, None)] == [-1.0, -1.0, -1.0]
+    assert improvement(None, 3.0) == 0.0
+    assert perplexity_at(2.0) == pytest.approx(7.389, abs=1e-3)
+    assert perplexity_at(64.0) is None and perplexity_at(math.nan) is None
