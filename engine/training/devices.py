@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import torch
 
+from engine.i18n import _
 from engine.models.kernels import load_kernels
 from engine.training.tuning import Tuning, allowed_cores, tune
 
@@ -58,7 +59,7 @@ def choose_device(
     fixed = None
     if threads is not None and bf16 is not None and fused is not None:
         fixed = Tuning(
-            threads=count, bf16=bf16, fused=fused and load_kernels() is not None, reason="as before"
+            threads=count, bf16=bf16, fused=fused and load_kernels() is not None, reason=_("as before")
         )
     tuning = tune(width, count, fixed=fixed, measured_threads=not asked)
     return Device(

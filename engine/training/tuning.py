@@ -14,6 +14,7 @@ from statistics import median
 
 import torch
 
+from engine.i18n import _, n_
 from engine.models.kernels import load_kernels
 from engine.models.transformer import ModelConfig, Transformer
 
@@ -98,16 +99,21 @@ def _measured(width: int, threads: int, measured_threads: bool) -> Tuning:
 
     consider("bf16", replace(best, bf16=True))
     if best.fused:
-        consider("no kernels", replace(best, fused=False))
+        consider(_("no kernels"), replace(best, fused=False))
     # A small step finds room in what is left over from others, where a real one has to ask the kernel.
-    consider("memory given back", replace(best, keeps_memory=False), Probe(width, tokens=2 * TOKENS))
+    consider(_("memory given back"), replace(best, keeps_memory=False), Probe(width, tokens=2 * TOKENS))
     wall = time.perf_counter
     for fewer in sorted({threads // 2, 1}, reverse=True) if measured_threads else ():
         if 0 < fewer < best.threads:
-            consider(f"threads {fewer}", replace(best, threads=fewer), clock=wall, least=FEWER_THREADS_GAIN)
+            consider(
+                n_("{n} thread", "{n} threads", fewer).format(n=fewer),
+                replace(best, threads=fewer),
+                clock=wall,
+                least=FEWER_THREADS_GAIN,
+            )
     cores = one_per_pair(allowed_cores())
     if len(cores) < len(allowed_cores()):
-        consider("one thread a core", replace(best, threads=len(cores), cores=cores), clock=wall)
+        consider(_("one thread a core"), replace(best, threads=len(cores), cores=cores), clock=wall)
     return replace(best, reason=", ".join(reasons))
 
 
