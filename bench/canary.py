@@ -61,7 +61,7 @@ class Scale:
     text_steps: int
     talk_steps: int
     cycle_steps: int
-    """About an epoch of `rows`, what a cycle takes."""
+    """What a cycle takes for so many rows: three epochs in the full form."""
     dose: int
     """Steps of a generation that learns something else."""
     seeds: int
@@ -243,16 +243,18 @@ def _taught(row: DatasetRow) -> DatasetRow:
 
 def separation(full: bool) -> list[BenchResult]:
     """False alarms on healthy models, and harmed models that are flagged."""
-    torch.set_num_threads(2 if full else 1)
+    if not full:
+        torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         grades = Calibration(FULL if full else SHORT, Path(folder)).grades(
             lambda grade: print(grade, file=sys.stderr, flush=True)
         )
-    healthy = [grade for grade in grades if grade.kind.startswith("healthy")]
-    harmed = [grade for grade in grades if grade not in healthy and grade.harm > HARM]
+    # A cycle that is trained as the product does may still do harm, by learning a small corpus by heart.
+    healthy = [grade for grade in grades if grade.kind.startswith("healthy") and grade.harm <= HARM]
+    harmed = [grade for grade in grades if grade.harm > HARM]
     alarms = [grade for grade in healthy if grade.flags]
     seen = [grade for grade in harmed if grade.flags]
-    kinds = dict.fromkeys(grade.kind for grade in grades if grade not in healthy)
+    kinds = dict.fromkeys(grade.kind for grade in harmed)
     by = ", ".join(f"{name} in {sum(name in grade.flags for grade in seen)}" for name in FIGURES)
     firsts = []
     for kind in kinds:
@@ -268,7 +270,7 @@ def separation(full: bool) -> list[BenchResult]:
             target=1.0,
             unit="of healthy models pass",
             lower_is_better=False,
-            notes=f"{len(alarms)} false alarms on {len(healthy)} healthy models",
+            notes=f"{len(alarms)} false alarms on {len(healthy)} models trained as cycles are and not harmed",
         ),
         compare(
             "evolution.canary.harmed",
