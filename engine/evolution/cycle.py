@@ -94,6 +94,8 @@ class Evolving(Steps):
         finally:
             # The datasets of the cycles hold its rows; this one was only their source.
             self.prepared.data.path.unlink(missing_ok=True)
+            # A killed run could not take its own away.
+            corpus_dataset.dataset_path(self.ws, self.record.earlier).unlink(missing_ok=True)
         return self._finish(stopped)
 
     def cycle(self, number: int) -> str:

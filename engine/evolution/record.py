@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 
-from engine.corpus.dataset import dataset_path
 from engine.digest import file_sha256
 from engine.evolution import stats
 from engine.evolution.canary import Canary
@@ -34,10 +33,8 @@ class Record:
         self.ctx, self.params, self.ws = ctx, params, ctx.workspace
         self.folder = ctx.run_dir.path
         earlier = find_run(self.ws, params.resume).path if params.resume else self.folder
+        self.earlier = earlier.name
         self.state: Evolution = load_state(earlier)
-        if earlier != self.folder:
-            # A killed run could not take away the dataset that its cycles were made from.
-            dataset_path(self.ws, earlier.name).unlink(missing_ok=True)
         self._began = time.monotonic()
         self._before = self.state.seconds
         self._cycle_began = self._began
