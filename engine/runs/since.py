@@ -12,6 +12,7 @@ import msgspec
 from engine.atomic import write_json
 from engine.errors import BadInput
 from engine.paths import Workspace
+from engine.runs.events import RunStatus
 from engine.runs.history import load_view, summarise
 from engine.runs.rundir import RunDir, list_runs
 from engine.runs.spec import RunKind, TrainParams, params_of
@@ -22,13 +23,13 @@ FILE = "last_seen.json"
 
 @dataclass(frozen=True)
 class Since:
-    """The newest scheduled run that ended since then."""
+    """The scheduled run that ended since then and is told: the newest, or the newest of consequence."""
 
     run_id: str
     view: RunView
     ended_at: float
     came_in: int | None
-    """Conversations that memory had more than at the corpus before; None when there was none before."""
+    """Conversations that memory has more than at the last corpus that the person has seen; None without one."""
     others: int
     """Scheduled runs that ended since then beside this one."""
 
@@ -61,10 +62,19 @@ def look_back(ws: Workspace, now: float | None = None) -> Since | None:
             write_json(ws.config / FILE, {"at": now})
     if not ended:
         return None
-    at, run = max(ended, key=lambda pair: pair[0])
-    view = load_view(run)
+    at, run, view = _telling(sorted(ended, key=lambda pair: pair[0], reverse=True))
     earlier = [other for other in runs if other.spec.created_at < run.spec.created_at]
-    return Since(run.run_id, view, at, _came_in(view, earlier), len(ended) - 1)
+    # Since the last look, not since a corpus that the person built from the command line in between.
+    before = [other for other in earlier if other.spec.created_at <= seen]
+    came_in = _came_in(view, before)
+    came_in = _came_in(view, earlier) if came_in is None else came_in
+    return Since(run.run_id, view, at, came_in, len(ended) - 1)
+
+
+def _telling(ended: list[tuple[float, RunDir]]) -> tuple[float, RunDir, RunView]:
+    """The newest that put a model to use or failed; else the newest: a skipped one hides no promotion."""
+    views = [(at, run, load_view(run)) for at, run in ended]
+    return next((one for one in views if one[2].promoted or one[2].status is RunStatus.FAILED), views[0])
 
 
 def _came_in(view: RunView, earlier: list[RunDir]) -> int | None:

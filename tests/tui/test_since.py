@@ -92,6 +92,27 @@ def test_a_scheduled_run_is_told_once(ws: Workspace) -> None:
     assert look_back(ws) is None
 
 
+def test_a_skipped_run_does_not_hide_the_promotion_before_it_and_a_failed_one_is_told(ws: Workspace) -> None:
+    run = trained(ws, Promoted(name="two", previous="one", backup="models.json.backup.20260101_030000"))
+    run_of(ws, TrainParams(scheduled=True), Finished(status=RunStatus.SKIPPED, exit_code=3))
+    since = look_back(ws)
+    assert since is not None
+    assert (since.run_id, since.others, since.undo) == (run.run_id, 1, "20260101_030000")
+    (ws.config / "last_seen.json").unlink()
+    failed = run_of(ws, TrainParams(scheduled=True), Finished(status=RunStatus.FAILED, exit_code=5))
+    since = look_back(ws)
+    assert since is not None and since.run_id == failed.run_id
+
+
+def test_a_corpus_built_in_between_does_not_hide_what_came_in(ws: Workspace) -> None:
+    run_of(ws, TrainParams(), funnel(100), Finished(status=RunStatus.DONE, exit_code=0), created_at=1e9)
+    (ws.config / "last_seen.json").write_text('{"at": 1.5e9}')
+    run_of(ws, TrainParams(), funnel(120), Finished(status=RunStatus.DONE, exit_code=0), created_at=1.6e9)
+    trained(ws)
+    since = look_back(ws)
+    assert since is not None and since.came_in == 20
+
+
 def test_only_what_a_schedule_started_and_what_has_ended_is_told(ws: Workspace) -> None:
     run_of(ws, TrainParams(), Finished(status=RunStatus.DONE, exit_code=0))
     running = run_of(ws, TrainParams(scheduled=True))
