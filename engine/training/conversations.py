@@ -16,7 +16,7 @@ from engine.errors import BadInput, NotEnoughData
 from engine.i18n import _
 from engine.models.template import ChatMessage, Rendered, windows
 from engine.models.tokenizer import END_OF_TEXT
-from engine.training.batches import Batch, Buffers, Pass, text_pass, windows_per_pass
+from engine.training.batches import Batch, Buffers, Pass, grain_of, padded, text_pass, windows_per_pass
 from engine.training.settings import Recipe, Stretch
 from engine.training.stream import TextStream
 
@@ -132,7 +132,7 @@ class NativeBatches:
     def draw(self, number: int, max_steps: int, stretch: Stretch | None = None) -> Batch:
         epoch, index = self._locate(number)
         members = self._plan(epoch)[index]
-        longest = int(self.data.lengths[members].max()) - 1
+        longest = padded(int(self.data.lengths[members].max()) - 1, self.context)
         trained = sum(int(self.data[int(member)][1][1:].sum()) for member in members)
         rows = windows_per_pass(self.recipe, self.tokens_per_pass, longest)
         memories: list[NDArray[np.uint8]] = []
@@ -144,7 +144,8 @@ class NativeBatches:
         if self.replay is not None and self.share > 0:
             wanted = tokens * self.share / (1 - self.share)
             count = max(1, round(wanted / longest))
-            length = max(8, min(self.context, round(wanted / count)))
+            grain = grain_of(round(wanted / count))
+            length = max(8, min(self.context, round(wanted / count / grain) * grain))
             texts, memory = self.buffers.take((count, length + 1), np.int64)
             memories.append(memory)
             self.replay.windows(number, count, length + 1, texts)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.errors import BadInput, NotEnoughData
 from engine.i18n import _
-from engine.training.batches import Batch, Pass, windows_per_pass
+from engine.training.batches import Batch, Pass, padded, windows_per_pass
 from engine.training.settings import Recipe, Stretch
 
 if TYPE_CHECKING:
@@ -95,6 +95,10 @@ def render_windows(
     )
 
 
+GRAIN = 32
+"""As `engine.training.batches.GRAIN`, finer: a place more costs a large base more than a program."""
+
+
 class LoraBatches:
     """Each window once per epoch, `batch` of them a step, in an order that the seed decides.
 
@@ -129,16 +133,17 @@ class LoraBatches:
         weights = 1 / trained, 1 / float(self.data.scored[members].sum())
         rows = self._rows(members)
         longest = max(sum(int(self.data.lengths[member]) for member in row) for row in rows)
-        many = windows_per_pass(self.recipe, self.tokens_per_pass, longest)
-        passes = [self._pass(rows[at : at + many], weights) for at in range(0, len(rows), many)]
+        length = padded(longest, self.recipe.stretches[0].context, GRAIN)
+        many = windows_per_pass(self.recipe, self.tokens_per_pass, length)
+        passes = [self._pass(rows[at : at + many], length, weights) for at in range(0, len(rows), many)]
         return Batch(passes, int(self.data.lengths[members].sum()))
 
     def _rows(self, members: NDArray[np.int64]) -> list[list[int]]:
-        """Windows of each row: first fit, longest first, as wide as the longest."""
+        """Windows of each row: first fit, longest first, as wide as the longest with its padding."""
         order = sorted((int(member) for member in members), key=lambda member: -self.data.lengths[member])
         if not self.recipe.adapter.packing:
             return [[member] for member in order]
-        width = int(self.data.lengths[order[0]])
+        width = padded(int(self.data.lengths[order[0]]), self.recipe.stretches[0].context, GRAIN)
         rows: list[list[int]] = []
         room: list[int] = []
         for member in order:
@@ -151,8 +156,7 @@ class LoraBatches:
             room[place] -= length
         return rows
 
-    def _pass(self, rows: Sequence[Sequence[int]], weights: tuple[float, float]) -> Pass:
-        length = max(sum(int(self.data.lengths[member]) for member in row) for row in rows)
+    def _pass(self, rows: Sequence[Sequence[int]], length: int, weights: tuple[float, float]) -> Pass:
         ids = np.full((len(rows), length), self.pad, dtype=np.int64)
         targets = np.full((len(rows), length), self.pad, dtype=np.int64)
         positions = np.zeros((len(rows), length), dtype=np.int64)

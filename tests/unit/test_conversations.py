@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.errors import BadInput, NotEnoughData
 from engine.models.tokenizer import IM_END
-from engine.training.batches import Batch
+from engine.training.batches import Batch, grain_of, padded
 from engine.training.conversations import NativeBatches, WindowSet
 from engine.training.settings import Phase
 from engine.training.stream import TextStream
@@ -129,3 +132,22 @@ def test_a_broken_row_is_named_with_its_line(tmp_path: Path) -> None:
         file.write('\n{"id": "x", "messages": [{"role"\n')
     with pytest.raises(BadInput, match="line 5"):
         WindowSet.of_dataset(path, 64)
+
+
+@given(length=st.integers(1, 5000), context=st.integers(1, 4096), most=st.sampled_from([32, 128]))
+def test_padding_is_at_most_a_quarter_and_lengths_are_few(length: int, context: int, most: int) -> None:
+    found = padded(length, context, most)
+    assert length <= found <= max(length, context)
+    assert found - length < max(1, length / 4)
+    assert found in (length, context) or found % grain_of(length, most) == 0
+    assert (
+        len({padded(one, 2048, most) for one in range(1, 2049)}) <= 12 * math.log2(2048 / most) + 2048 / most
+    )
+
+
+def test_passes_of_conversations_have_few_shapes(tmp_path: Path) -> None:
+    source = batches(tmp_path, dataset(tmp_path, *many(60)))
+    shapes = {part.ids.shape for number in range(source.steps()) for part in source.draw(number, 99).passes}
+    lengths = {shape[1] for shape in shapes}
+    assert len(lengths) > 2
+    assert all(length % grain_of(length) == 0 for length in lengths)
