@@ -1,0 +1,140 @@
+"""What training on conversations of all lengths holds, and how fast it is, in a process of its own.
+
+oneDNN makes a program for each shape of a product in bfloat16. The baseline lets every pass have the length that its
+longest window has; ours pads it to one of a few (`engine.training.batches.padded`).
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from unittest.mock import patch
+
+import msgspec
+import psutil
+import torch
+import torch.nn.functional as F
+
+from bench.result import Benchmark, BenchResult, compare
+from bench.training import how, model_of
+from engine.paths import shipped
+from engine.runs.spec import TrainParams
+from engine.training import conversations as source
+from engine.training.conversations import NativeBatches, WindowSet
+from engine.training.devices import choose_device
+from engine.training.optim import Optimizer
+from engine.training.schedule import lr_factor, momentum
+from engine.training.settings import Phase, recipe_for
+from engine.training.stream import TextStream
+
+GROWTH_MB = 60.0
+"""After the first third of the steps: lengths that have not been met yet are met."""
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """One training: MB after a third of its steps and at its end, tokens a second, and shapes of passes."""
+
+    early_mb: float
+    late_mb: float
+    tokens_per_s: float
+    shapes: int
+    how: str
+
+
+def train(steps: int, *, shared: bool) -> Measured:
+    """Takes steps of the native recipe on the shipped dialogues; `shared`: passes share a few lengths."""
+    sample = shipped("data") / "sample"
+    recipe = recipe_for(TrainParams(), Phase.NATIVE)
+    context = recipe.stretches[-1].context
+    device = choose_device(recipe.size.dim)
+    model = model_of(recipe.size, context)
+    model.model.fused = device.fused
+    optimizer = Optimizer(model, recipe, bf16=device.bf16)
+    process, tokens, early = psutil.Process(), 0, 0.0
+    shapes: set[tuple[int, ...]] = set()
+    texts = sorted((sample / "text").glob("*.txt"))
+    with ExitStack() as stack:
+        if not shared:
+            stack.enter_context(patch.object(source, "padded", lambda length, _context: length))
+            stack.enter_context(patch.object(source, "grain_of", lambda _length: 1))
+        stream = stack.enter_context(TextStream.training(texts, seed=0, shortest=64))
+        data = WindowSet.of_dataset(sample / "memory" / "crosswoz.jsonl", context)
+        drawn = NativeBatches(data, stream, recipe, context, 2 * context)
+        begin = time.perf_counter()
+        for step in range(steps):
+            batch = drawn.draw(step, steps)
+            tokens += batch.tokens
+            for one in batch.passes:
+                shapes.add(tuple(one.ids.shape))
+                with device.autocast():
+                    logits = model(one.ids)
+                losses = F.cross_entropy(logits.float().transpose(1, 2), one.targets, reduction="none")
+                torch.autograd.backward((losses * one.weights).sum())
+            optimizer.step(lr_factor(recipe.schedule, step, steps, recipe.warmup), momentum(step))
+            optimizer.zero_grad()
+            batch.release()
+            if step == steps // 3:
+                early = process.memory_info().rss / 2**20
+        seconds = time.perf_counter() - begin
+    late = process.memory_info().rss / 2**20
+    return Measured(early, late, tokens / seconds, len(shapes), how(device))
+
+
+def conversations(full: bool) -> list[BenchResult]:
+    """Memory and speed, ours and the baseline's."""
+    steps = 300 if full else 60
+    ours, baseline = (_apart(steps, shared=shared) for shared in (True, False))
+    shapes = f"{ours.shapes} shapes of passes against {baseline.shapes} in {steps} steps, {ours.how}"
+    return [
+        compare(
+            "training.conversations.memory",
+            ours=ours.late_mb,
+            baseline=baseline.late_mb,
+            target=1.3,
+            unit="MB",
+            lower_is_better=True,
+            notes=f"resident at the end; {shapes}",
+        ),
+        compare(
+            "training.conversations.growth",
+            ours=max(0.1, ours.late_mb - ours.early_mb),
+            baseline=GROWTH_MB,
+            target=1.0,
+            unit="MB",
+            lower_is_better=True,
+            notes=f"after a third of the steps; {baseline.late_mb - baseline.early_mb:.0f} MB with every length its own",
+        ),
+        compare(
+            "training.conversations.speed",
+            ours=ours.tokens_per_s,
+            baseline=baseline.tokens_per_s,
+            target=1.0,
+            unit="tokens/s",
+            lower_is_better=False,
+            notes=shapes,
+        ),
+    ]
+
+
+def _apart(steps: int, *, shared: bool) -> Measured:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "measured.json"
+        code = (
+            "import sys; from pathlib import Path; import msgspec; from bench import conversations as c; "
+            "found = c.train(int(sys.argv[2]), shared=sys.argv[3] == 'shared'); "
+            "Path(sys.argv[1]).write_bytes(msgspec.json.encode(found))"
+        )
+        kind = "shared" if shared else "own"
+        subprocess.run([sys.executable, "-c", code, str(out), str(steps), kind], check=True)
+        return msgspec.json.decode(out.read_bytes(), type=Measured)
+
+
+BENCHMARKS = (
+    Benchmark(
+        "training.conversations", "memory and speed with conversations of all lengths", conversations, 40
+    ),
+)
