@@ -25,7 +25,7 @@ FEWER_THREADS_GAIN = 1.15
 PAIRS = 3
 """Two tunings are measured in turn, and the median of their ratios counts: a machine that changes its speed
 between two measurements would otherwise decide."""
-ROUNDS, ENOUGH_S = 3, 0.03
+ROUNDS, ENOUGH_S = 2, 0.03
 """Repetitions of a measurement, and the seconds after which it has had enough of them."""
 TOKENS = 1024
 WIDEST = 512
@@ -86,10 +86,12 @@ def _measured(width: int, threads: int, measured_threads: bool) -> Tuning:
         if clock is time.thread_time:
             # The own time of one thread, because what else runs on the machine hardly changes it.
             pair = [replace(one, threads=1) for one in pair]
+        # Other threads and another allocator take a step to settle, each time.
+        settles = clock is not time.thread_time or candidate.keeps_memory != best.keeps_memory
         while len(gains) < PAIRS:
             if time.perf_counter() - began > PATIENCE_S and (gains or reasons):
                 break
-            ordinary, other = (step.seconds(one, clock) for one in pair)
+            ordinary, other = (step.seconds(one, clock, warm=settles or not gains) for one in pair)
             gains.append(ordinary / other)
         if not gains:
             return
@@ -131,12 +133,13 @@ class Probe:
         generator = torch.Generator().manual_seed(0)
         self._ids = torch.randint(0, 256, (tokens // 128, 128), generator=generator)
 
-    def seconds(self, tuning: Tuning, clock: Callable[[], float]) -> float:
-        """Least seconds by `clock` of a forward and a backward pass with `tuning`."""
+    def seconds(self, tuning: Tuning, clock: Callable[[], float], *, warm: bool = True) -> float:
+        """Least seconds by `clock` of a forward and a backward pass with `tuning`; `warm`: after one for nothing."""
         with _applied(tuning):
-            self._step(tuning)  # warms kernels and caches up
+            if warm:
+                self._step(tuning)
             taken: list[float] = []
-            while len(taken) < 2 or (len(taken) < ROUNDS and sum(taken) < ENOUGH_S):
+            while not taken or (len(taken) < ROUNDS and sum(taken) < ENOUGH_S):
                 begin = clock()
                 self._step(tuning)
                 taken.append(clock() - begin)

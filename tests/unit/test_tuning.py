@@ -26,7 +26,7 @@ def as_before() -> Iterator[None]:
 def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
     """Gives each tuning a time: 1 s, times what is named for the fields that it sets."""
 
-    def of(_probe: object, chosen: Tuning, _clock: object) -> float:
+    def of(_probe: object, chosen: Tuning, _clock: object, *, warm: bool) -> float:
         taken = 1.0
         for name in ("bf16", "fused"):
             taken *= seconds.get(name, 1.0) if getattr(chosen, name) else 1.0
@@ -91,7 +91,7 @@ def test_a_machine_that_changes_its_speed_does_not_decide(monkeypatch: pytest.Mo
         tuning._measured.cache_clear()
         measured = 0
 
-        def of(_probe: object, _chosen: Tuning, _clock: object, change: int = change) -> float:
+        def of(_probe: object, _chosen: Tuning, _clock: object, *, warm: bool, change: int = change) -> float:
             nonlocal measured
             measured += 1
             return 1.0 if measured <= change else 0.5
