@@ -1,6 +1,6 @@
-"""Bounds of Apple's GPU memory from the budget of a run, set in the environment before torch is loaded.
+"""Bounds of Apple's GPU memory from the budget of a run, and of oneDNN's programs, set before torch is loaded.
 
-Without them torch lets a process take 1.7 times what Metal recommends, which is more than the machine has: it
+Without the former torch lets a process take 1.7 times what Metal recommends, which is more than the machine has: it
 would swap long before it ran out of memory.
 """
 
@@ -17,6 +17,8 @@ LOW_SHARE = 0.8
 """Of the high mark: from there on torch gives back what it keeps for later."""
 LEAST = 0.01
 """Zero would mean no bound."""
+PROGRAMS, PROGRAMS_KEPT = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", 256
+"""oneDNN makes a program of about a megabyte for each shape of a product in bfloat16, and keeps 1,024 by itself."""
 
 
 def recommended_mb(memory_mb: float) -> float:
@@ -50,3 +52,9 @@ def bound_device(
     # The low mark must not lie above the high one: torch refuses to start then.
     high = min(own, high) if own > 0 else high
     environment[HIGH], environment[LOW] = f"{high:.4f}", f"{min(low, LOW_SHARE * high):.4f}"
+
+
+def bound_programs(environment: MutableMapping[str, str] | None = None) -> None:
+    """Fewer programs of oneDNN are kept, unless the person says how many: texts of all lengths have many shapes."""
+    environment = os.environ if environment is None else environment
+    environment.setdefault(PROGRAMS, str(PROGRAMS_KEPT))

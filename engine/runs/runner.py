@@ -27,7 +27,7 @@ from engine.i18n import _
 from engine.runs import lock, offline
 from engine.runs.commands import Commands
 from engine.runs.context import Outcome, RunContext
-from engine.runs.device_memory import bound_device
+from engine.runs.device_memory import bound_device, bound_programs
 from engine.runs.events import Finished, Record, RunStatus, Started
 from engine.runs.journal import JournalWriter
 from engine.runs.rundir import RunDir, point_to_checkpoints
@@ -79,6 +79,7 @@ def main(
                 point_to_checkpoints(run)
         context = RunContext(run, journal, on_record)
         bound_device(context.budget_mb)
+        bound_programs()
         with _signals(context.commands), offline.guard():
             context.emit(
                 Started(

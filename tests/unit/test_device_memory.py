@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from engine.paths import Workspace
 from engine.runs import launch
-from engine.runs.device_memory import HIGH, LOW, bound_device, recommended_mb, watermarks
+from engine.runs.device_memory import (
+    HIGH,
+    LOW,
+    PROGRAMS,
+    bound_device,
+    bound_programs,
+    recommended_mb,
+    watermarks,
+)
 from engine.runs.launch import prepare
 from engine.runs.spec import TrainParams, make_spec
 
@@ -49,6 +57,14 @@ def test_a_tighter_bound_of_the_person_stays_and_a_lifted_one_does_not(own: str,
     bound_device(4096, environment, 16 * 1024)
     assert float(environment[HIGH]) == high
     assert 0 < float(environment[LOW]) <= high
+
+
+def test_fewer_programs_are_kept_unless_the_person_says_how_many() -> None:
+    ours: dict[str, str] = {}
+    own = {PROGRAMS: "9"}
+    for environment in (ours, own):
+        bound_programs(environment)
+    assert (ours[PROGRAMS], own[PROGRAMS]) == ("256", "9")
 
 
 def test_the_marks_stand_before_the_code_of_a_run_is_loaded(tmp_path: Path) -> None:
