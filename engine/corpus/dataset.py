@@ -112,7 +112,8 @@ def write_dataset(
 ) -> Dataset:
     """Writes every conversation of the training split, old ones too: what the base has learnt is replayed.
 
-    With `only`, none but these: a training that goes on learns from what it began with. The file is whole or not there. Raises NotEnoughData when nothing is to be trained on, OSError.
+    With `only`, none but these: a training that goes on learns from what it began with. The file is whole or not
+    there. Raises NotEnoughData when nothing is to be trained on, OSError.
     """
     base = base_lineage or Lineage()
     path = dataset_path(ws, stamp)

@@ -108,7 +108,7 @@ class Batches(Protocol):
 GRAIN = 128
 """Passes over windows of any length have lengths that are multiples of so many places, short ones of fewer. oneDNN makes
 a program for each shape of a product in bfloat16, about a megabyte, and keeps a thousand: with every length its own,
-training on conversations was slower than in float32 and grew by two gigabytes."""
+training on conversations is slower than in float32 and grows by two gigabytes (`bench/conversations.py`)."""
 
 
 def grain_of(length: int, most: int = GRAIN) -> int:
