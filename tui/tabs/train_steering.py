@@ -46,7 +46,7 @@ class Steering(Tab):
         self._command(entry, "resume" if paused else "pause")
 
     def may_go_on(self) -> bool:
-        """Whether the run under the cursor is a training that ended before it was done, and no run goes on with it."""
+        """Whether the run under the cursor is a training that ended before it was done, not yet continued from here."""
         entry = self.entry
         if entry is None or entry.run_id in self._gone_on:
             return False
