@@ -21,7 +21,7 @@ IDLE_PERCENT = 2.0
 TICK_S = 0.01
 """Resolution of processor times: less than one tick cannot be told from nothing."""
 
-OURS = [sys.executable, "-m", "tui.cli", "--lang", "en"]
+OURS = [sys.executable, "-m", "tui.cli.main", "--lang", "en"]
 BARE = """
 from textual.app import App
 from textual.widgets import Static

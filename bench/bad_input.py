@@ -16,10 +16,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from bench.result import Benchmark, BenchResult, compare
-from engine.errors import BadInput
-from engine.memory.importing import import_path
-from engine.memory.points import Conversation, Role, Turn
+from engine.core.errors import BadInput
+from engine.memory.records import Conversation, Role, Turn
 from engine.memory.store import MemoryStore
+from engine.pipeline.import_run import import_path
 
 _LINE = 2**30
 _PIECE = 2**24
@@ -30,8 +30,8 @@ _MOST_S = 10.0
 _CHILD = """
 import resource, sys, time
 from pathlib import Path
-from engine.errors import BadInput
-from engine.memory.importing import import_path
+from engine.core.errors import BadInput
+from engine.pipeline.import_run import import_path
 from engine.memory.store import MemoryStore
 began = time.monotonic()
 with MemoryStore(Path(sys.argv[1])) as store:

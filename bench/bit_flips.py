@@ -13,16 +13,16 @@ import torch
 
 from bench.durability import save, scratch_folder
 from bench.result import Benchmark, BenchResult, compare
-from engine.digest import file_sha256
-from engine.errors import BadInput
+from engine.core.digest import file_sha256
+from engine.core.errors import BadInput
+from engine.core.paths import Workspace
 from engine.models.card import ModelCard
-from engine.models.directory import load_model, save_model
+from engine.models.native_format import load_model, save_model
+from engine.models.promotion import promote
 from engine.models.registry import find_model, in_use
 from engine.models.transformer import ModelConfig, Transformer
-from engine.paths import Workspace
 from engine.training import checkpoint
 from engine.training.checkpoint import MANIFEST, OPTIMIZER, RANDOM, STATE, WEIGHTS
-from engine.validation.promotion import promote
 
 
 @dataclass

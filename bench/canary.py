@@ -25,24 +25,24 @@ from torch import Tensor
 
 from bench.result import Benchmark, BenchResult, compare
 from bench.training import model_of
-from engine.evolution import canary, material
+from engine.core.paths import shipped
+from engine.evolution import augmentation, canary
 from engine.evolution.batches import FlooredBatches
 from engine.evolution.canary import Canary
 from engine.evolution.steps import LR
 from engine.inference import protocol
+from engine.inference.backends.native import NativeModel
 from engine.inference.protocol import Sampling
-from engine.inference.torch_backend import NativeModel
-from engine.models.template import ChatMessage, windows
+from engine.models.chatml import ChatMessage, windows
 from engine.models.transformer import Transformer
-from engine.paths import shipped
 from engine.runs.spec import TrainParams
-from engine.training.conversations import DatasetRow, WindowSet
+from engine.training.chat_batches import DatasetRow, WindowSet
 from engine.training.devices import choose_device
+from engine.training.lr_schedule import lr_factor, momentum
 from engine.training.optim import Optimizer
-from engine.training.schedule import lr_factor, momentum
-from engine.training.settings import Phase, Size, recipe_for
-from engine.training.stream import TextStream
-from engine.validation.scores import Piece, nll_sums
+from engine.training.recipe import Phase, Size, recipe_for
+from engine.training.text_stream import TextStream
+from engine.validation.nll import Piece, nll_sums
 
 HARM = 0.1
 """Relative rise of the NLL of unseen conversations from which a model counts as harmed. Smaller losses are for the
@@ -160,8 +160,8 @@ class Calibration:
     def cycle(self, model: Transformer, seed: int) -> Transformer:
         """One cycle as the product trains it: real rows, and a third as many that are made of them."""
         chance = random.Random(seed)
-        made = [*islice(material.retrieved(self.rows, chance), len(self.rows) // 5)]
-        made += islice(material.recombined(self.rows, chance), len(self.rows) // 5)
+        made = [*islice(augmentation.retrieved(self.rows, chance), len(self.rows) // 5)]
+        made += islice(augmentation.recombined(self.rows, chance), len(self.rows) // 5)
         new = [DatasetRow(id=row.id, messages=row.messages) for row in made]
         return self.learn(model, [*self.rows, *new], self.scale.cycle_steps, seed=seed)
 

@@ -21,15 +21,15 @@ import torch.nn.functional as F
 
 from bench.result import Benchmark, BenchResult, compare
 from bench.training import how, model_of
-from engine.paths import shipped
+from engine.core.paths import shipped
 from engine.runs.spec import TrainParams
-from engine.training import conversations as source
-from engine.training.conversations import NativeBatches, WindowSet
+from engine.training import chat_batches as source
+from engine.training.chat_batches import NativeBatches, WindowSet
 from engine.training.devices import choose_device
+from engine.training.lr_schedule import lr_factor, momentum
 from engine.training.optim import Optimizer
-from engine.training.schedule import lr_factor, momentum
-from engine.training.settings import Phase, recipe_for
-from engine.training.stream import TextStream
+from engine.training.recipe import Phase, recipe_for
+from engine.training.text_stream import TextStream
 
 GROWTH_MB = 60.0
 """After the first third of the steps: lengths that have not been met yet are met."""

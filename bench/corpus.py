@@ -11,10 +11,10 @@ from typing import Any
 
 from bench.building import DATA, measure
 from bench.result import Benchmark, BenchResult, compare
+from engine.corpus.dedup.near import near_pairs
 from engine.corpus.filters.low_value import judge
-from engine.corpus.filters.near import near_pairs
 from engine.corpus.filters.normalise import fold
-from engine.corpus.filters.sensitive import find
+from engine.corpus.filters.pii import find
 
 MINDX_LOW = frozenset(
     [

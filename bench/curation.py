@@ -17,21 +17,22 @@ from pathlib import Path
 
 from bench.corpus import asked, labelled
 from bench.result import Benchmark, BenchResult
-from engine.config import Settings
+from engine.core.config import Settings
+from engine.core.paths import shipped
 from engine.corpus.build import build_corpus
-from engine.corpus.filters import injection, ngrams
-from engine.corpus.filters.endings import is_cut, loop_share
-from engine.corpus.filters.meaning import may_mean_the_same
+from engine.corpus.dedup import tfidf
+from engine.corpus.dedup.semantic import by_meaning
+from engine.corpus.dedup.semantic_guards import may_mean_the_same
+from engine.corpus.embedding.calibration import calibrate, sure_threshold, threshold
+from engine.corpus.embedding.calibration import labelled as shipped_pairs
+from engine.corpus.embedding.load import open_embedder
+from engine.corpus.filters import prompt_injection
 from engine.corpus.filters.normalise import fold
-from engine.corpus.semantic import by_meaning
-from engine.embedding.calibration import calibrate, sure_threshold, threshold
-from engine.embedding.calibration import labelled as shipped_pairs
-from engine.embedding.opening import open_embedder
-from engine.memory.points import Conversation, Role, Turn
+from engine.corpus.filters.truncation import is_cut, loop_share
+from engine.memory.records import Conversation, Role, Turn
 from engine.memory.store import MemoryStore
-from engine.models.template import ChatMessage, render
+from engine.models.chatml import ChatMessage, render
 from engine.models.tokenizer import IM_END, IM_START
-from engine.paths import shipped
 
 _SAMPLE = "sample/memory/oasst_zh_alpaca.json"
 MARKERS = (
@@ -115,8 +116,8 @@ def meaning(full: bool) -> list[BenchResult]:
     sentences = [fold(row[side]) for row in held_out for side in ("one", "other")]
     links = sum(
         pair.first // 2 == pair.second // 2
-        for start in range(0, len(sentences), ngrams.MOST)
-        for pair in ngrams.alike(sentences[start : start + ngrams.MOST])
+        for start in range(0, len(sentences), tfidf.MOST)
+        for pair in tfidf.alike(sentences[start : start + tfidf.MOST])
     )
     results = [
         asked(
@@ -212,14 +213,14 @@ def acting(full: bool) -> list[BenchResult]:
     for answer in good:
         place = chance.randrange(len(answer) + 1)
         planted += [f"{answer[:place]}\n{marker}\n{answer[place:]}" for marker in MARKERS]
-    held = sum(any(injection.find(text)) for text in planted) / len(planted)
+    held = sum(any(prompt_injection.find(text)) for text in planted) / len(planted)
     quiet = 0
     for text in planted:
         ids = render(
             [ChatMessage(role="tool", content=text), ChatMessage(role="assistant", content=text)]
         ).ids
         quiet += ids.count(IM_START) == ids.count(IM_END) == 2 and max(ids) <= IM_END
-    passed = 1 - sum(any(injection.find(text)) for text in good) / len(good)
+    passed = 1 - sum(any(prompt_injection.find(text)) for text in good) / len(good)
     note = f"{len(planted)} answers with one of {len(MARKERS)} markers"
     return [
         asked("corpus.injection.held", held, 1.0, note),

@@ -17,13 +17,13 @@ import torch
 from bench.crash_states import Recorder, build, crash_states
 from bench.kills import prove
 from bench.result import Benchmark, BenchResult, compare
+from engine.core.paths import Workspace
 from engine.models.card import CARD_FILE, ModelCard, encode_card
+from engine.models.promotion import promote, rollback
 from engine.models.registry import in_use
-from engine.paths import Workspace
 from engine.training import checkpoint
 from engine.training.checkpoint import LoopState
 from engine.training.retention import Retention
-from engine.validation.promotion import promote, rollback
 
 SAVES = 30
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EMFILE)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.paths import Workspace, shipped
+from engine.core.paths import Workspace, shipped
+from engine.machine.cgroup import find_group
 from engine.runs import events
 from engine.runs.events import Record, RunStatus
 from engine.runs.journal import JournalReader
@@ -21,7 +22,6 @@ from engine.runs.launch import prepare
 from engine.runs.process import engine_command, engine_environment
 from engine.runs.rundir import RunDir
 from engine.runs.spec import Params, make_spec
-from engine.training.cgroup import find_group
 
 POLL_S = 0.5
 

@@ -15,24 +15,24 @@ import numpy as np
 import torch
 
 from bench.result import Benchmark, BenchResult, compare
-from engine.evolution.made import REAL_FLOOR, MaterialFigures
+from engine.core.paths import Workspace, shipped
 from engine.evolution.report import answers_words
-from engine.memory.importing import import_path
+from engine.evolution.synthetic import REAL_FLOOR, MaterialFigures
 from engine.memory.store import MemoryStore
+from engine.models.promotion import promote
 from engine.models.registry import in_use
-from engine.paths import Workspace, shipped
+from engine.pipeline.import_run import import_path
 from engine.runs import launch
 from engine.runs.context import RunContext
 from engine.runs.history import load_view
 from engine.runs.journal import JournalWriter
 from engine.runs.rundir import RunDir
 from engine.runs.spec import EvolveParams, RunSpec, TrainMode, TrainParams, encode_spec, make_spec
+from engine.training.recipe import Phase, Size, Stretch, recipe_for
 from engine.training.scratch import train_scratch
-from engine.training.settings import Phase, Size, Stretch, recipe_for
-from engine.validation.paired import Floats, sign_flip_p
-from engine.validation.power import alpha_for
-from engine.validation.promotion import promote
-from engine.workspace import open_workspace
+from engine.validation.sequential import alpha_for
+from engine.validation.statistics import Floats, sign_flip_p
+from engine.workspace.open import open_workspace
 
 CLUSTERS = 24
 LOOKS = 20

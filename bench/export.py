@@ -18,20 +18,21 @@ import torch
 import torch.nn.functional as F
 
 from bench.result import Benchmark, BenchResult, compare
+from engine.core.paths import Workspace, shipped
+from engine.export import cost as measure
+from engine.export import parity
+from engine.export.gguf_model import write_gguf_model
+from engine.export.llama_cpp import LlamaCpp
+from engine.export.quant import Quant
+from engine.export.source import Source, find_source
+from engine.export.weights import GgufWeights, PrunedWeights, Weights
+from engine.inference.backends.native import NativeModel
 from engine.inference.protocol import ChatMessage as Said
 from engine.inference.protocol import Sampling
-from engine.inference.torch_backend import NativeModel
 from engine.models.card import ModelCard
-from engine.models.directory import load_model, save_model
-from engine.models.export import measure, parity
-from engine.models.export.gguf_model import write_gguf_model
-from engine.models.export.llama_cpp import LlamaCpp
-from engine.models.export.quant import Quant
-from engine.models.export.source import Source, find_source
-from engine.models.export.weights import GgufWeights, PrunedWeights, Weights
-from engine.models.gguf_reader import open_gguf
+from engine.models.gguf.reader import open_gguf
+from engine.models.native_format import load_model, save_model
 from engine.models.transformer import ModelConfig, Transformer
-from engine.paths import Workspace, shipped
 
 TOLERANCE = 1e-2
 SHORT = ModelConfig(dim=96, layers=3, heads=3, kv_heads=3, head_dim=32, ffn=256, context=512)
@@ -41,7 +42,7 @@ import json, sys, time
 from pathlib import Path
 import psutil, torch
 from bench.export import peak_rss, reset_peak
-from engine.models.gguf_reader import open_gguf
+from engine.models.gguf.reader import open_gguf
 torch.set_num_threads(1)
 found = open_gguf(Path(sys.argv[1]))
 before = psutil.Process().memory_info().rss
@@ -249,7 +250,7 @@ class _Random:
     """Weights of any shape that take no memory."""
 
     def __init__(self, config: Any) -> None:
-        from engine.models.gguf_reader import empty_model
+        from engine.models.gguf.reader import empty_model
 
         with torch.device("meta"):
             made = empty_model(config, torch.bfloat16)
@@ -261,7 +262,7 @@ class _Random:
 
 
 def _vocabulary(size: int) -> Any:
-    from engine.models.export.vocabulary import DUMMY_MERGE, Vocabulary
+    from engine.export.vocabulary import DUMMY_MERGE, Vocabulary
     from engine.models.tokenizer import byte_alphabet
 
     tokens = [*byte_alphabet(), "<|im_start|>", "<|im_end|>"]

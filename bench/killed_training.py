@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from engine.core.paths import Workspace
 from engine.models.card import Lineage
-from engine.paths import Workspace
-from engine.training.settings import Phase
+from engine.training.recipe import Phase
 
 LEDGER = "ledger.jsonl"
 
@@ -64,24 +64,24 @@ def train(root: str, place: str, phase: str, steps: int) -> None:
     import numpy as np
     import torch
 
-    import engine.training.meter
-    import engine.training.phase
+    import engine.training.metrics
+    import engine.training.setup
     from engine.runs.context import RunContext
     from engine.runs.journal import JournalWriter
     from engine.runs.rundir import RunDir
     from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
     from engine.training.batches import Batch
     from engine.training.devices import Device
-    from engine.training.job import Job
     from engine.training.native import train_native
+    from engine.training.recipe import Size, Stretch, recipe_for
     from engine.training.scratch import train_scratch
-    from engine.training.settings import Size, Stretch, recipe_for
+    from engine.training.trainer import Job
 
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
-    engine.training.meter.LEAST_GAP_S = 0.0
+    engine.training.metrics.LEAST_GAP_S = 0.0
     # Two runs that begin anew may choose otherwise by measurement; each keeps its own choice.
-    engine.training.phase.choose_device = lambda *_width, **_kept: Device("cpu", 1, False)  # type: ignore[attr-defined]
+    engine.training.setup.choose_device = lambda *_width, **_kept: Device("cpu", 1, False)  # type: ignore[attr-defined]
     data, folder = Path(root), Path(place)
     accumulate = Job.accumulate
 

@@ -25,7 +25,7 @@ import msgspec
 from bench.killed_training import LEDGER, prepare, train
 from engine.runs.events import Step
 from engine.runs.journal import JournalReader
-from engine.training.settings import Phase
+from engine.training.recipe import Phase
 
 PHASES = (Phase.SCRATCH, Phase.NATIVE)
 STEPS = 200

@@ -149,20 +149,21 @@ def _tokenizer() -> Any:
 def _train(folder: Path, *, whole: bool) -> dict[str, float]:
     """Trains as `train --mode lora` does; peak of this process in MB, loading included."""
     peak = _Peak()
-    from engine.models.bases import find_base
+    from engine.core.paths import Workspace
+    from engine.models import adapters
+    from engine.models.base_models import find_base
     from engine.models.card import Lineage
-    from engine.paths import Workspace
     from engine.runs.context import RunContext
     from engine.runs.events import Step
     from engine.runs.journal import JournalReader, JournalWriter
     from engine.runs.rundir import RunDir
     from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
-    from engine.training import lora, lora_model
-    from engine.training.settings import Phase, recipe_for
+    from engine.training.lora import train
+    from engine.training.recipe import Phase, recipe_for
 
     if whole:
         # The baseline: what a plain cross-entropy over all logits takes.
-        lora_model.head_is_linear = lambda model: False
+        adapters.head_is_linear = lambda model: False
 
     @dataclass(frozen=True)
     class Rows:
@@ -185,7 +186,7 @@ def _train(folder: Path, *, whole: bool) -> dict[str, float]:
     (spec.folder / "spec.json").write_bytes(encode_spec(spec))
     run_dir = RunDir(spec.folder)
     ctx = RunContext(run_dir, JournalWriter(run_dir.events_path))
-    lora.train_lora(
+    train.train_lora(
         ctx,
         recipe_for(params, Phase.LORA),
         find_base(ws, str(folder / "base")),

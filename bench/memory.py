@@ -23,15 +23,15 @@ import torch
 
 from bench.engine_run import POLL_S, Cgroup, EngineRun, cgroup, large_text, start
 from bench.result import Benchmark, BenchResult, compare
+from engine.core.paths import Workspace
 from engine.models.tokenizer import VOCAB
-from engine.paths import Workspace
 from engine.runs import control
 from engine.runs.spec import TrainMode, TrainParams
 from engine.training.batches import ScratchBatches
 from engine.training.prefetch import Prefetch
-from engine.training.settings import Phase, Stretch, recipe_for
-from engine.training.stream import TextStream
+from engine.training.recipe import Phase, Stretch, recipe_for
 from engine.training.text_files import Span, training_part
+from engine.training.text_stream import TextStream
 
 MB = 1 << 20
 GROWTH_MB = 20.0

@@ -14,16 +14,16 @@ from unittest.mock import patch
 import msgspec
 
 from bench.result import Benchmark, BenchResult, compare
-from engine.paths import Workspace, shipped
+from engine.core.paths import Workspace, shipped
 from engine.runs.context import RunContext
 from engine.runs.journal import JournalWriter
 from engine.runs.rundir import RunDir
 from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
 from engine.training import checkpoint
+from engine.training.checkpoint_saver import Saver
 from engine.training.loop import train
-from engine.training.saver import Saver
+from engine.training.recipe import Phase, Recipe, recipe_for
 from engine.training.scratch import train_scratch
-from engine.training.settings import Phase, Recipe, recipe_for
 
 TEXT = shipped("data") / "sample" / "text" / "tinyshakespeare.txt"
 LIMIT = 3.5

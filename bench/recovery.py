@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from bench.result import Benchmark, BenchResult, compare
-from engine.errors import RunFailed
-from engine.paths import Workspace, shipped
+from engine.core.errors import RunFailed
+from engine.core.paths import Workspace, shipped
 from engine.runs import events
 from engine.runs.context import RunContext
 from engine.runs.events import Record
@@ -27,11 +27,11 @@ from engine.runs.journal import JournalWriter
 from engine.runs.rundir import RunDir
 from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
 from engine.training.batches import Batch, ScratchBatches
-from engine.training.job import Job
+from engine.training.checkpoint_saver import Saver
 from engine.training.optim import Optimizer
-from engine.training.saver import Saver
+from engine.training.recipe import Phase, Recipe, Size, Stretch, recipe_for
 from engine.training.scratch import train_scratch
-from engine.training.settings import Phase, Recipe, Size, Stretch, recipe_for
+from engine.training.trainer import Job
 
 TEXT = shipped("data") / "sample" / "text" / "tinyshakespeare.txt"
 FAULTS = ("nan_input", "infinite_gradient", "lr_x1000", "garbage_shard", "optimizer_state")

@@ -10,7 +10,7 @@ import msgspec
 
 
 class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of `python -m bench --json` (DESIGN §5)."""
+    """One line of `python -m bench --json` (DESIGN 5)."""
 
     name: str
     ours: float

@@ -21,14 +21,14 @@ import msgspec
 from bench.result import Benchmark, BenchResult, compare
 from bench.terminal import OnTerminal
 from bench.typist import Model, Verdict, strokes
+from engine.core.paths import Workspace
 from engine.corpus.ledger import Database
-from engine.corpus.review import ReviewStore
+from engine.corpus.review.store import ReviewStore
 from engine.memory.store import MemoryStore
-from engine.memory.writing import measured
-from engine.paths import Workspace
-from engine.workspace import open_workspace
+from engine.memory.transactions import measured
+from engine.workspace.open import open_workspace
 
-OURS = [sys.executable, "-m", "tui.cli", "--lang", "en"]
+OURS = [sys.executable, "-m", "tui.cli.main", "--lang", "en"]
 PAINT_MS = 50.0
 TRANSACTION_MS = 50.0
 
@@ -89,8 +89,8 @@ def _state(path: Path) -> str:
 _WRITE = """
 import sys, threading
 from pathlib import Path
-from engine.corpus.review import ReviewStore
-from tui.verdicts import Job, VerdictQueue
+from engine.corpus.review.store import ReviewStore
+from tui.tabs.corpus.decision_writer import Job, VerdictQueue
 path = Path(sys.argv[1])
 with ReviewStore(path, readonly=True) as store:
     ids = store.ids()
@@ -232,8 +232,8 @@ async def _scrolled(ws: Workspace, times: int) -> tuple[list[float], list[float]
     from textual.events import Key
     from textual.keys import _character_to_key
 
-    from tui.app import H2QApp
-    from tui.tabs.corpus import CorpusTab
+    from tui.app.app import H2QApp
+    from tui.tabs.corpus.tab import CorpusTab
 
     app = H2QApp(ws)
     silence = _Silence()
@@ -333,8 +333,8 @@ async def _rejected(ws: Workspace, count: int) -> tuple[float, float, float]:
     """Longest silence of the loop, and seconds until written and undone."""
     from textual.events import Key
 
-    from tui.app import H2QApp
-    from tui.tabs.corpus import CorpusTab
+    from tui.app.app import H2QApp
+    from tui.tabs.corpus.tab import CorpusTab
 
     def decided() -> int:
         with sqlite3.connect(f"{ws.memory_db.as_uri()}?mode=ro", uri=True) as connection:

@@ -22,13 +22,13 @@ import psutil
 from bench.engine_run import EngineRun, start
 from bench.result import Benchmark, BenchResult, compare
 from bench.terminal import OnTerminal
-from engine.errors import H2QError
-from engine.paths import Workspace, shipped
+from engine.core.errors import H2QError
+from engine.core.paths import Workspace, shipped
 from engine.runs import control, events
 from engine.runs.spec import CorpusParams, TrainMode, TrainParams
 
 MB = 1 << 20
-APP = [sys.executable, "-m", "tui.cli", "--lang", "en"]
+APP = [sys.executable, "-m", "tui.cli.main", "--lang", "en"]
 APP_GROWTH_MB, RUN_GROWTH_MB, DESCRIPTORS, JOURNAL = 64.0, 20.0, 2.0, 8192.0
 """Limits: growth of the app and of a run, descriptors that a process gains, bytes of journal a second."""
 KEPT = 6.0

@@ -22,8 +22,8 @@ from bench.result import Benchmark, BenchResult, compare
 from bench.training import TEXT, Stepper, how, model_of
 from engine.runs.spec import TrainParams
 from engine.training.devices import choose_device
-from engine.training.settings import Phase, recipe_for
-from engine.training.stream import TextStream
+from engine.training.recipe import Phase, recipe_for
+from engine.training.text_stream import TextStream
 
 MATRIX_UNITS_TARGET, PLAIN_TARGET = 8.0, 3.0
 SHARE = 3

@@ -20,15 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.result import Benchmark, BenchResult, compare
+from engine.core.paths import shipped
 from engine.models.transformer import Transformer
-from engine.paths import shipped
 from engine.runs.spec import TrainParams
 from engine.training.devices import Device, choose_device
+from engine.training.lr_schedule import lr_factor, momentum
 from engine.training.optim import Optimizer
-from engine.training.schedule import lr_factor, momentum
+from engine.training.recipe import Phase, Recipe, Size, Stretch, recipe_for
 from engine.training.scratch import config_of
-from engine.training.settings import Phase, Recipe, Size, Stretch, recipe_for
-from engine.training.stream import TextStream, general_windows
+from engine.training.text_stream import TextStream, general_windows
 
 CONTEXT, BATCH, STEPS = 64, 12, 2000
 """Of the baseline: the CPU recipe of nanoGPT."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit codes as in DESIGN §5."""
+    """Exit codes as in DESIGN 5."""
     parser = argparse.ArgumentParser(prog="python -m engine", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="carry out the run in RUN_DIR")
@@ -32,8 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(run_dir: Path, lock_fd: int | None, scope: str) -> int:
     import faulthandler
 
-    from engine.errors import H2QError
-    from engine.i18n import set_language
+    from engine.core.errors import H2QError
+    from engine.core.i18n import set_language
     from engine.runs import runner
     from engine.runs.rundir import RunDir
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from engine.models.export.gguf_model import write_gguf_model
-from engine.models.export.llama_cpp import LlamaCpp
-from engine.models.export.quant import Quant
-from engine.models.export.source import Source, find_source
-from engine.paths import Workspace
+from engine.core.paths import Workspace
+from engine.export.gguf_model import write_gguf_model
+from engine.export.llama_cpp import LlamaCpp
+from engine.export.quant import Quant
+from engine.export.source import Source, find_source
 from tests.hf_models import tiny_tokenizer
 
 torch.set_num_threads(1)

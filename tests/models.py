@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from engine.models.card import Lineage, ModelCard
-from engine.models.directory import save_model
-from engine.models.template import ChatMessage, windows
+from engine.models.chatml import ChatMessage, windows
+from engine.models.native_format import save_model
 from engine.models.transformer import ModelConfig, Transformer
 
 torch.set_num_threads(1)

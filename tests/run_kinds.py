@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.errors import BadInput, NotEnoughData
+from engine.core.errors import BadInput, NotEnoughData
 from engine.runs import runner
 from engine.runs.context import Outcome, RunContext
 from engine.runs.events import CheckpointWritten, RunStatus, Step

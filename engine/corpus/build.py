@@ -15,8 +15,10 @@ from typing import Protocol
 import msgspec
 
 from engine.corpus import ledger, split
-from engine.corpus.assess import CorpusSettings, Facts
-from engine.corpus.assessments import (
+from engine.corpus.dedup.drop import drop_exact, drop_near, name_clusters, near_twins
+from engine.corpus.dedup.near import Pair
+from engine.corpus.enums import Action, Stage, State
+from engine.corpus.filters.cache import (
     Assessments,
     Changes,
     ConversationStore,
@@ -25,15 +27,13 @@ from engine.corpus.assessments import (
     prune,
     refresh,
 )
-from engine.corpus.decisions import edits, of_shorter_forms, verdicts
-from engine.corpus.duplicates import drop_exact, drop_near, name_clusters, near_twins
-from engine.corpus.filters.near import Pair
+from engine.corpus.filters.result import Item
+from engine.corpus.filters.run import CorpusSettings, Facts
 from engine.corpus.funnel import funnel
-from engine.corpus.grown import hold_grown
-from engine.corpus.items import Item
-from engine.corpus.rules import apply_rules
-from engine.corpus.states import Action, Stage, State
-from engine.memory.writing import Writer, synced_later
+from engine.corpus.review.decision_log import edits, of_shorter_forms, verdicts
+from engine.corpus.review.grown import hold_grown
+from engine.corpus.review.rules import apply_rules
+from engine.memory.transactions import Writer, synced_later
 from engine.runs.events import Funnel
 
 _PAGE = 500
@@ -63,7 +63,7 @@ def build_corpus(
 
     Args:
         on_progress: called with conversations known and their total.
-        by_meaning: the semantic stage, `engine.corpus.semantic`; None leaves it out.
+        by_meaning: the semantic stage, `engine.corpus.dedup.semantic`; None leaves it out.
         trained: ids in the lineage of the model in use: what is no longer new for the split.
 
     Raises what `on_progress` raises; the corpus of the build before then stands.

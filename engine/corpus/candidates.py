@@ -8,7 +8,7 @@ from hashlib import sha256
 
 import msgspec
 
-from engine.corpus.states import Action, State
+from engine.corpus.enums import Action, State
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from engine.memory.points import Conversation, MemoryPoint, Role, TrainingDataSource, Turn
+from engine.memory.records import Conversation, MemoryPoint, Role, TrainingDataSource, Turn
 
 _LABEL = re.compile(
     r"(?:^[ \t]*\[?(?P<line>用户|我|user|human|问|q|助手|助理|机器人|assistant|bot|ai|gpt|答|a)\]?[ \t]*[:：]"

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import msgspec
 
-from engine.atomic import new_file
-from engine.corpus.decisions import fingerprint
+from engine.core.errors import NotEnoughData
+from engine.core.files import new_file
+from engine.core.i18n import _
+from engine.core.paths import Workspace
+from engine.corpus.enums import Split
 from engine.corpus.funnel import pair_counts
 from engine.corpus.ledger import Database
-from engine.corpus.messages import Prepared, exchange_keys, prepared
-from engine.corpus.states import Split
-from engine.errors import NotEnoughData
-from engine.i18n import _
+from engine.corpus.review.decision_log import fingerprint
+from engine.corpus.training_messages import Prepared, exchange_keys, prepared
 from engine.models.card import Lineage
-from engine.models.template import ChatMessage
-from engine.paths import Workspace
+from engine.models.chatml import ChatMessage
 
 
 class Row(msgspec.Struct, frozen=True):

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from engine import atomic
+from engine.core import files
 from engine.corpus.dataset import write_lines
-from engine.corpus.filters.injection import neutralise
+from engine.corpus.enums import Split
+from engine.corpus.filters.prompt_injection import neutralise
 from engine.corpus.ledger import Database
-from engine.corpus.messages import Prepared, prepared
-from engine.corpus.states import Split
-from engine.models.template import ChatMessage
+from engine.corpus.training_messages import Prepared, prepared
+from engine.models.chatml import ChatMessage
 
 
 class ExportFormat(StrEnum):
@@ -63,7 +63,7 @@ def export(store: Database, path: Path, format: ExportFormat, *, part: Split | N
         except msgspec.DecodeError:
             entries = {}
     entries[path.stem] = {"file_name": path.name, **_INFO[format]}
-    atomic.write_json(info, entries)
+    files.write_json(info, entries)
     return Exported(
         path=str(path),
         format=format.value,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
+from engine.corpus.enums import Action, Split, Stage, State
 from engine.corpus.ledger import Database
-from engine.corpus.states import Action, Split, Stage, State
 from engine.runs.events import Funnel
 
 

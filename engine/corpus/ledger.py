@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from engine.memory.writing import Writer
+from engine.memory.transactions import Writer
 
 T = TypeVar("T")
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
-from engine.corpus.filters import sensitive
+from engine.corpus.enums import Split
+from engine.corpus.filters import pii
 from engine.corpus.ledger import Database
-from engine.corpus.messages import prepared
 from engine.corpus.preview import Outlook
-from engine.corpus.states import Split
-from engine.models.template import render, windows
+from engine.corpus.training_messages import prepared
+from engine.models.chatml import render, windows
 
 
 def outlook(store: Database, context: int) -> Outlook:
@@ -30,10 +30,10 @@ def outlook(store: Database, context: int) -> Outlook:
             cut += lost > 0
             cut_tokens += lost
         for message in item.messages:
-            left.update(span.type.value for span in sensitive.find(message.content))
+            left.update(span.type.value for span in pii.find(message.content))
             if "‹" in message.content:
-                for type_ in sensitive.SensitiveType:
-                    replaced[type_.value] += message.content.count(sensitive.placeholder(type_.value))
+                for type_ in pii.SensitiveType:
+                    replaced[type_.value] += message.content.count(pii.placeholder(type_.value))
     lengths.sort()
 
     def share(part: float) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.corpus.review import ReviewDetail
-from engine.models.template import ChatMessage, render, windows
+from engine.corpus.review.store import ReviewDetail
+from engine.models.chatml import ChatMessage, render, windows
 from engine.models.tokenizer import IM_END, SPECIAL_TOKENS, decode
 
 CONTEXT = 2048
-"""Tokens of a window of a new model (`engine.training.settings.Size`)."""
+"""Tokens of a window of a new model (`engine.training.recipe.Size`)."""
 
 _MARKERS = 2
 """Control tokens around a turn; each is one token, whatever the text holds."""

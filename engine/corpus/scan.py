@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import BadInput
-from engine.i18n import _
+from engine.core.errors import BadInput
+from engine.core.i18n import _
 
 
 class ScanStage(StrEnum):
@@ -27,7 +27,7 @@ class ScanSpan(msgspec.Struct, frozen=True):
 
 
 class ScanRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One row's fate (DESIGN §5): `action` is keep, drop, redact or hold."""
+    """One row's fate (DESIGN 5): `action` is keep, drop, redact or hold."""
 
     id: str | int
     action: str
@@ -83,7 +83,7 @@ def _low_value(row: Input) -> ScanRow:
 
 
 def _sensitive(row: Input) -> ScanRow:
-    from engine.corpus.filters.sensitive import find
+    from engine.corpus.filters.pii import find
 
     spans = [ScanSpan(span.type.value, span.start, span.end) for span in find(row.text)]
     if not spans:
@@ -95,7 +95,7 @@ def _sensitive(row: Input) -> ScanRow:
 
 def _near(rows: Sequence[Input], threshold: float) -> list[ScanRow]:
     """The longest of twins is kept, the first of equally long ones; the others name the kept one most like them."""
-    from engine.corpus.filters.near import near_pairs
+    from engine.corpus.dedup.near import near_pairs
     from engine.corpus.filters.normalise import fold
 
     folded = [fold(row.text) for row in rows]

@@ -1,22 +1,22 @@
 """Test windows: the newest clusters are kept out of training, frozen before it, and retire when newer ones wait.
 
 The unit is the cluster of near duplicates, so that nothing like a test conversation is trained on. What is
-"trained" comes from the lineage of the model in use, never from dates (DESIGN §6).
+"trained" comes from the lineage of the model in use, never from dates (DESIGN 6).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from engine.core.errors import BadInput
+from engine.core.i18n import _
 from engine.corpus import ledger
 from engine.corpus.candidates import Cluster, read_clusters, with_superseded
+from engine.corpus.contamination import Overlap, assert_no_overlap, refuse_trained
+from engine.corpus.enums import Action, Split, Stage
 from engine.corpus.ledger import Database, LedgerRow
-from engine.corpus.overlap import Overlap, assert_no_overlap, refuse_trained
-from engine.corpus.states import Action, Split, Stage
 from engine.corpus.windows import ENOUGH_CONVERSATIONS, LEAST_CLUSTERS, NO_WINDOW, SplitPlan, Window
-from engine.errors import BadInput
-from engine.i18n import _
-from engine.memory.frozen import hash_ids
+from engine.memory.window_ids import hash_ids
 
 __all__ = [
     "ENOUGH_CONVERSATIONS",

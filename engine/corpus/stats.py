@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from engine.corpus.enums import State
 from engine.corpus.funnel import funnel
 from engine.corpus.ledger import Database
 from engine.corpus.split import ENOUGH_CONVERSATIONS, LEAST_CLUSTERS, current_window
-from engine.corpus.states import State
 
 
 class WindowStats(msgspec.Struct, frozen=True, kw_only=True):

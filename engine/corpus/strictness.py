@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import msgspec
 
-from engine.config import Settings
-from engine.corpus.assess import Facts
-from engine.corpus.assessing import assess_each, filters_of, helpers_for
-from engine.corpus.assessments import ConversationStore
-from engine.corpus.decisions import edits, verdicts
-from engine.corpus.items import Item
-from engine.corpus.states import Action, Stage, State
-from engine.corpus.threshold import SHOWN, Outcome
-from engine.corpus.worker import Work
+from engine.core.config import Settings
+from engine.corpus.enums import Action, Stage, State
+from engine.corpus.filters.cache import ConversationStore
+from engine.corpus.filters.pool import assess_each, filters_of, helpers_for
+from engine.corpus.filters.result import Item
+from engine.corpus.filters.run import Facts
+from engine.corpus.filters.worker import Work
+from engine.corpus.review.decision_log import edits, verdicts
+from engine.corpus.what_if import SHOWN, Outcome
 
 _READ = 500
 

@@ -9,8 +9,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.evolution.made import REAL_FLOOR, is_made
-from engine.training.conversations import JITTER, NativeBatches
+from engine.evolution.synthetic import REAL_FLOOR, is_made
+from engine.training.chat_batches import JITTER, NativeBatches
 
 
 class FlooredBatches(NativeBatches):

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import msgspec
 import torch
 
-from engine.errors import RunFailed
-from engine.evolution import quality
-from engine.i18n import _
+from engine.core.errors import RunFailed
+from engine.core.i18n import _
+from engine.core.paths import shipped
+from engine.evolution import text_metrics
+from engine.inference.backends.native import NativeModel
 from engine.inference.protocol import ChatMessage, Sampling
-from engine.inference.torch_backend import NativeModel
 from engine.models.transformer import Transformer
-from engine.paths import shipped
 
 SAMPLING = Sampling(temperature=0.8, top_p=0.95, max_bytes=160, seed=0)
 # Chosen from what `python -m bench evolution.canary` and cycles on the shipped sample spread over. Of three cycles (one
@@ -94,9 +94,9 @@ def measure(model: NativeModel, canaries: CanarySet, *, step: Callable[[], None]
     return Canary(
         perplexity=math.exp(nll) if math.isfinite(nll) and nll < 50 else None,
         overconfidence=nll - expected if math.isfinite(nll - expected) else None,
-        distinct_2=quality.distinct(texts, 2),
-        repetition=sum(map(quality.repetition, texts)) / max(1, len(texts)),
-        entropy=quality.entropy(texts),
+        distinct_2=text_metrics.distinct(texts, 2),
+        repetition=sum(map(text_metrics.repetition, texts)) / max(1, len(texts)),
+        entropy=text_metrics.entropy(texts),
         characters=sum(map(len, texts)),
     )
 

@@ -1,16 +1,16 @@
 """`h2q-tui evolve`: measure the champion, make material, train a candidate, measure both alike, keep the better one.
 
-A cycle reads from top to bottom in `Evolving.cycle`. What decides is the verdict of DESIGN §8 alone; the
+A cycle reads from top to bottom in `Evolving.cycle`. What decides is the verdict of DESIGN 8 alone; the
 canary can only forbid. A candidate that loses leaves its row in the statistics and nothing else.
 """
 
 from __future__ import annotations
 
+from engine.core.errors import NotEnoughData, UsageProblem
+from engine.core.i18n import _, n_
 from engine.corpus import dataset as corpus_dataset
-from engine.errors import NotEnoughData, UsageProblem
 from engine.evolution import canary
-from engine.evolution.held import all_held_back
-from engine.evolution.made import REAL_FLOOR
+from engine.evolution.held_out_guard import all_held_back
 from engine.evolution.report import (
     EvolutionReport,
     correction,
@@ -23,17 +23,17 @@ from engine.evolution.report import (
 from engine.evolution.state import OpenCycle
 from engine.evolution.stats import FILE, CycleRow
 from engine.evolution.steps import Steps
-from engine.i18n import _, n_
+from engine.evolution.synthetic import REAL_FLOOR
 from engine.memory.store import MemoryStore
-from engine.models.directory import load_card
+from engine.models.native_format import load_card
+from engine.models.promotion import promote
 from engine.models.registry import find_model, in_use
+from engine.pipeline.stages import Prepared, prepare, put_to_use
 from engine.runs.context import Outcome, RunContext
 from engine.runs.events import RunStatus
 from engine.runs.spec import EvolveParams
-from engine.stages import Prepared, prepare, put_to_use
-from engine.training.settings import Phase
-from engine.validation.power import MIN_CLUSTERS
-from engine.validation.promotion import promote
+from engine.training.recipe import Phase
+from engine.validation.sequential import MIN_CLUSTERS
 
 
 def run(ctx: RunContext) -> Outcome:

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import msgspec
 
+from engine.core.i18n import _
+from engine.corpus.contamination import Overlap
 from engine.corpus.dataset import write_lines
-from engine.corpus.overlap import Overlap
-from engine.evolution import material
-from engine.evolution.answering import answered
+from engine.evolution import augmentation
 from engine.evolution.apart import HeldText
-from engine.evolution.made import REAL_FLOOR, Made, MaterialFigures, Way
-from engine.i18n import _
-from engine.inference.torch_backend import NativeModel
+from engine.evolution.self_answers import answered
+from engine.evolution.synthetic import REAL_FLOOR, Made, MaterialFigures, Way
+from engine.inference.backends.native import NativeModel
 from engine.models.card import Lineage
-from engine.training.conversations import read_dataset
+from engine.training.chat_batches import read_dataset
 
 SHARES = {Way.ANSWERED: 0.4, Way.RETRIEVED: 0.35, Way.RECOMBINED: 0.25}
 """Of the room for new rows; what one way leaves the next ones take."""
@@ -68,21 +68,23 @@ def mix(
     """
     rows = list(read_dataset(real))
     chance = random.Random(seed)
-    trained = sum(material.trained_bytes(row.messages) for row in rows)
+    trained = sum(augmentation.trained_bytes(row.messages) for row in rows)
     share = max(real_share, REAL_FLOOR)
     room = int(trained * (1 - share) / share)
     asked = answered(champion, rows, answers if room else 0, chance, step=step)
     sources: dict[Way, Iterator[Made]] = {
         Way.ANSWERED: iter(asked.made),
-        Way.RETRIEVED: material.retrieved(rows, chance),
-        Way.RECOMBINED: _mingled(material.recombined(rows, chance), material.from_texts(texts, chance)),
+        Way.RETRIEVED: augmentation.retrieved(rows, chance),
+        Way.RECOMBINED: _mingled(
+            augmentation.recombined(rows, chance), augmentation.from_texts(texts, chance)
+        ),
     }
     made: list[Made] = []
     left, overlapping = room, 0
     for way, part in SHARES.items():
         kept, touching = _apart(sources[way], held, int(left if way is Way.RECOMBINED else part * room))
         overlapping += touching
-        left -= sum(material.trained_bytes(row.messages) for row in kept)
+        left -= sum(augmentation.trained_bytes(row.messages) for row in kept)
         made += kept
     found = held.touching(made)
     if found.rows:
@@ -92,7 +94,7 @@ def mix(
             ),
             mend="h2q-tui evolve",
         )
-    new = sum(material.trained_bytes(row.messages) for row in made)
+    new = sum(augmentation.trained_bytes(row.messages) for row in made)
     sha256 = write_lines(out, (msgspec.json.encode(row) + b"\n" for row in chain(rows, made)))
     return Mixed.of(
         out,
@@ -125,7 +127,7 @@ def _apart(candidates: Iterator[Made], held: HeldText, room: int) -> tuple[list[
         touching = held.touching(batch).rows
         free = [row for number, row in enumerate(batch) if number not in touching]
         kept += free
-        room -= sum(material.trained_bytes(row.messages) for row in free)
+        room -= sum(augmentation.trained_bytes(row.messages) for row in free)
         left_out += len(touching)
         tried += len(batch)
     return kept, left_out
@@ -135,7 +137,7 @@ def _filling(candidates: Iterator[Made], room: int, seen: set[str]) -> list[Made
     """The next rows that fit into `room` together, up to `AT_ONCE`; their words go into `seen`."""
     found: list[Made] = []
     for row in candidates:
-        size, words = material.trained_bytes(row.messages), material.words_of(row)
+        size, words = augmentation.trained_bytes(row.messages), augmentation.words_of(row)
         if not 0 < size <= room or words in seen:
             continue
         seen.add(words)

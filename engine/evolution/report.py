@@ -6,17 +6,17 @@ from pathlib import Path
 
 import msgspec
 
-from engine import atomic
-from engine.evolution.made import Fault, MaterialFigures, Way
-from engine.evolution.measuring import Measured, perplexity_at
+from engine.core import files
+from engine.core.i18n import N_, _, n_
+from engine.core.paths import Workspace
+from engine.evolution.evaluation import Measured, perplexity_at
 from engine.evolution.state import OpenCycle
 from engine.evolution.stats import CycleRow, improvement
-from engine.i18n import N_, _, n_
-from engine.paths import Workspace
-from engine.report import iso
+from engine.evolution.synthetic import Fault, MaterialFigures, Way
+from engine.pipeline.report import iso
 from engine.runs.events import Cycle
-from engine.validation.power import alpha_for
 from engine.validation.report import ValidationReport
+from engine.validation.sequential import alpha_for
 
 _WAYS = {
     Way.RECOMBINED: N_("{n} recombined"),
@@ -196,5 +196,5 @@ def answers_words(figures: MaterialFigures) -> str:
 def write_report(ws: Workspace, report: EvolutionReport) -> Path:
     """Writes it; returns its path. Raises OSError."""
     path = ws.training / f"report_{report.run_id}.json"
-    atomic.write_bytes(path, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    files.write_bytes(path, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     return path

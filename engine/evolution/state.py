@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from engine import atomic
-from engine.errors import BadInput
-from engine.evolution.made import MaterialFigures
+from engine.core import files
+from engine.core.errors import BadInput
+from engine.core.i18n import _
 from engine.evolution.stats import CycleRow
-from engine.i18n import _
+from engine.evolution.synthetic import MaterialFigures
 
 FILE = "evolution.json"
 
@@ -68,7 +68,7 @@ def load_state(folder: Path) -> Evolution:
 def save_state(folder: Path, state: Evolution) -> None:
     """Raises OSError."""
     data = msgspec.json.format(msgspec.json.encode(state), indent=2) + b"\n"
-    atomic.write_bytes(folder / FILE, data, mode=0o600)
+    files.write_bytes(folder / FILE, data, mode=0o600)
 
 
 def has_checkpoint(folder: Path) -> bool:

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from engine import atomic
+from engine.core import files
+from engine.core.paths import Workspace
 from engine.evolution.canary import Canary
-from engine.evolution.made import MaterialFigures
-from engine.evolution.quality import Quality
-from engine.paths import Workspace
+from engine.evolution.synthetic import MaterialFigures
+from engine.evolution.text_metrics import Quality
 
 FILE = "evolution_stats.json"
 LOG = "training_log.json"
@@ -111,7 +111,7 @@ def with_cycle(stats: EvolutionStats, row: CycleRow) -> EvolutionStats:
 def save_stats(ws: Workspace, stats: EvolutionStats) -> None:
     """Replaces the file. Raises OSError."""
     data = msgspec.json.format(msgspec.json.encode(stats), indent=2) + b"\n"
-    atomic.write_bytes(ws.root / FILE, data)
+    files.write_bytes(ws.root / FILE, data)
 
 
 def reference(stats: EvolutionStats, champion: str) -> Canary | None:
@@ -131,7 +131,7 @@ def log_rows(ws: Workspace) -> list[dict[str, Any]]:
 
 def write_log(ws: Workspace, rows: list[dict[str, Any]]) -> Path:
     """Replaces `training_log.json`. Raises OSError."""
-    atomic.write_json(ws.root / LOG, rows)
+    files.write_json(ws.root / LOG, rows)
     return ws.root / LOG
 
 

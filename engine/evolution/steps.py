@@ -10,27 +10,27 @@ from typing import Any
 
 import msgspec
 
+from engine.core.i18n import _
 from engine.corpus.dataset import HeldOut
 from engine.evolution import canary
 from engine.evolution.apart import HeldText
 from engine.evolution.batches import FlooredBatches
+from engine.evolution.bookkeeping import Record
 from engine.evolution.dataset import Mixed, mix
-from engine.evolution.measuring import NO_MODEL, Measured, measure, perplexity_at
-from engine.evolution.record import Record
+from engine.evolution.evaluation import NO_MODEL, Measured, measure, perplexity_at
 from engine.evolution.report import answers_words, material_words
 from engine.evolution.state import OpenCycle
-from engine.i18n import _
-from engine.inference.torch_backend import NativeModel
+from engine.inference.backends.native import NativeModel
 from engine.memory.store import MemoryStore
 from engine.models.card import ModelCard
-from engine.models.directory import load_card, load_model
+from engine.models.native_format import load_card, load_model
 from engine.models.registry import find_model
-from engine.report import write_validation
+from engine.pipeline.report import write_validation
+from engine.pipeline.stages import Course, Prepared, judge, texts_of, told
 from engine.runs.context import RunContext
 from engine.runs.spec import EvolveParams, TrainMode, TrainParams
-from engine.stages import Course, Prepared, judge, texts_of, told
 from engine.training.native import train_native
-from engine.training.settings import Phase, recipe_for
+from engine.training.recipe import Phase, recipe_for
 from engine.validation.report import ValidationReport
 
 STAGES = 6

@@ -12,7 +12,7 @@ import msgspec
 import psutil
 
 from engine.health.preflight_machine import cgroup_limit
-from engine.health.probes import quietly
+from engine.machine.probes import quietly
 
 AVAILABLE_SHARE = 0.7
 

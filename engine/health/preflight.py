@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import psutil
 
-from engine.errors import H2QError
-from engine.health import preflight_contents as contents
+from engine.core.errors import H2QError
+from engine.core.i18n import N_, _
+from engine.core.paths import Workspace
 from engine.health import preflight_machine as machine
-from engine.health.item import Grade, Item, Look
-from engine.i18n import N_, _
-from engine.paths import Workspace
+from engine.health import preflight_workspace as contents
+from engine.health.check_result import Grade, Item, Look
 
 LOOKS: tuple[tuple[str, str, Look], ...] = (
     ("python", N_("Python"), machine.python),

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import psutil
 
-from engine.health.item import Grade
-from engine.i18n import _
-from engine.paths import Workspace
+from engine.core.i18n import _
+from engine.core.paths import Workspace
+from engine.health.check_result import Grade
 
 GB = 1024**3
 ACCELERATE_FIXED = (1, 9)

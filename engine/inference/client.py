@@ -15,8 +15,9 @@ from typing import TypeVar
 
 import msgspec
 
-from engine.errors import BadInput, H2QError, NotEnoughData, RunFailed, ServiceUnreachable
-from engine.i18n import _, language
+from engine.core.errors import BadInput, H2QError, NotEnoughData, RunFailed, ServiceUnreachable
+from engine.core.i18n import _, language
+from engine.core.paths import Workspace
 from engine.inference.protocol import (
     MAX_LINE,
     ChatMessage,
@@ -40,7 +41,6 @@ from engine.inference.protocol import (
     log_path,
     socket_path,
 )
-from engine.paths import Workspace
 from engine.runs.process import engine_command, engine_environment
 
 START_TIMEOUT = 30.0

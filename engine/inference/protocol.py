@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from engine.paths import Workspace
+from engine.core.paths import Workspace
 
 MAX_LINE = 8 << 20
 """Bytes of one line at most: a conversation of some megabytes still fits."""

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from engine.errors import RunFailed
-from engine.i18n import _
+from engine.core.errors import RunFailed
+from engine.core.i18n import _
 from engine.inference.protocol import Sampling
 from engine.models.tokenizer import END_OF_TEXT, IM_END
 

@@ -18,10 +18,11 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from engine.errors import H2QError
-from engine.i18n import set_language
-from engine.inference import models
-from engine.inference.models import LoadedModels
+from engine.core.errors import H2QError
+from engine.core.i18n import set_language
+from engine.core.paths import Workspace
+from engine.inference import model_cache
+from engine.inference.model_cache import LoadedModels
 from engine.inference.protocol import (
     MAX_LINE,
     Done,
@@ -41,10 +42,9 @@ from engine.inference.protocol import (
     lock_path,
     socket_path,
 )
-from engine.paths import Workspace
-from engine.runs import lock, offline, sockets
+from engine.runs import lock, network_guard, runtime_dirs
 
-EXIT_S = 2 * models.IDLE_S
+EXIT_S = 2 * model_cache.IDLE_S
 """Without a request for this long the service ends; the next one starts it again."""
 TICK_S = 5.0
 NICENESS = 5
@@ -62,14 +62,14 @@ def main(data_dir: str) -> int:
         return 4
     ws.runtime.chmod(0o700)
     os.utime(ws.runtime)
-    sockets.sweep(ws.runtime)
+    runtime_dirs.sweep(ws.runtime)
     held = lock.take(lock_path(ws))
     if held is None:
         return 0
     with suppress(OSError):
         os.nice(NICENESS)
     try:
-        with offline.guard():
+        with network_guard.guard():
             asyncio.run(Service(ws).run())
     finally:
         os.close(held)

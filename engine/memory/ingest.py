@@ -13,12 +13,12 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import Busy
-from engine.i18n import _
-from engine.memory.erasing import sweep
-from engine.memory.points import Conversation, Embedding, Item, Recollection
-from engine.memory.taking import Taking
-from engine.memory.writing import Writer, import_lock, synced_later
+from engine.core.errors import Busy
+from engine.core.i18n import _
+from engine.memory.deletion import sweep
+from engine.memory.import_batch import Taking
+from engine.memory.records import Conversation, Embedding, Item, Recollection
+from engine.memory.transactions import Writer, import_lock, synced_later
 
 _BATCH_CHARACTERS = 200_000
 """Text gathered, outside any transaction, before one is opened."""

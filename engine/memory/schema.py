@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from engine.errors import BadInput
-from engine.i18n import _
+from engine.core.errors import BadInput
+from engine.core.i18n import _
 
 MIGRATIONS: tuple[str, ...] = (
     """

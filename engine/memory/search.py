@@ -11,7 +11,7 @@ import unicodedata
 
 import msgspec
 
-from engine.memory.points import Role
+from engine.memory.records import Role
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True):

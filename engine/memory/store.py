@@ -15,11 +15,11 @@ from typing import Self
 
 import msgspec
 
-from engine.errors import BadInput
-from engine.i18n import _
-from engine.memory import erasing, ingest
+from engine.core.errors import BadInput
+from engine.core.i18n import _
+from engine.memory import deletion, ingest
 from engine.memory.ingest import ImportResult
-from engine.memory.points import Conversation, Item, Recollection, Role, Turn
+from engine.memory.records import Conversation, Item, Recollection, Role, Turn
 from engine.memory.schema import MIGRATIONS, mend_of, migrate, schema_version
 from engine.memory.search import Hit, fold, search
 
@@ -68,7 +68,7 @@ class MemoryStore:
                 mend=mend_of(error),
             ) from None
         if not readonly:
-            erasing.sweep_if_idle(self.connection, path)
+            deletion.sweep_if_idle(self.connection, path)
 
     def __enter__(self) -> Self:
         return self
@@ -218,9 +218,9 @@ class MemoryStore:
         points.
 
         Deleted pages are overwritten, given back to the file system, and the log is emptied. Returns the
-        ids that went. Files outside the database are `engine.memory.forget`'s.
+        ids that went. Files outside the database are `engine.pipeline.forget`'s.
         """
-        return erasing.erase(self.connection, ids)
+        return deletion.erase(self.connection, ids)
 
     def _read(self, query: str, values: tuple[object, ...] = ()) -> Iterator[Conversation]:
         cursor = self.connection.execute(query, values)

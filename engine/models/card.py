@@ -40,7 +40,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     base_path: str = ""
     """What an adapter stands on: a directory, a GGUF file or `ollama:TAG`; "" for a whole model."""
     base_sha256: str = ""
-    """Fingerprint of that (`engine.models.bases`)."""
+    """Fingerprint of that (`engine.models.base_models`)."""
     base_format: str = ""
     """How it was loaded: "float32", "bfloat16" or "4bit"."""
     run_id: str = ""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import BadInput
-from engine.i18n import _
+from engine.core.errors import BadInput
+from engine.core.i18n import _
+from engine.core.paths import Workspace
 from engine.models.card import CARD_FILE, ModelCard, read_card
-from engine.paths import Workspace
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 """Names that Ollama takes too."""

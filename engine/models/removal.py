@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from engine.atomic import fsync_dir
-from engine.errors import BadInput, UsageProblem
-from engine.i18n import _
+from engine.core.errors import BadInput, UsageProblem
+from engine.core.files import fsync_dir
+from engine.core.i18n import _
+from engine.core.paths import Workspace
 from engine.models.registry import NAME, in_use, list_models
-from engine.paths import Workspace
 
 
 def _folder(ws: Workspace, name: str) -> Path | None:
@@ -29,7 +29,7 @@ def check_removable(ws: Workspace, name: str) -> None:
 
 def _successor(ws: Workspace, name: str) -> str:
     """The command after which another model, or none, is in use: it works for a damaged one too."""
-    from engine.validation.promotion import backups
+    from engine.models.promotion import backups
 
     for backup in backups(ws):
         if backup.readable and backup.model != name and (not backup.model or _folder(ws, backup.model)):

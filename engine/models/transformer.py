@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from engine.models import fused as kernels
+from engine.models.kernels import fused as kernels
 from engine.models.tokenizer import VOCAB
 
 NORM_EPS = 1e-6
@@ -195,7 +195,7 @@ class Decoder(nn.Module):
         self.recompute = False
         """Activation checkpointing: each layer is computed again in the backward pass, which saves memory."""
         self.fused = False
-        """Whether training on a CPU uses `engine.models.fused`; it takes `load_kernels()`."""
+        """Whether training on a CPU uses `engine.models.kernels.fused`; it takes `load_kernels()`."""
         self.embed_tokens = nn.Embedding(config.vocab, config.dim)
         self.layers = nn.ModuleList(Layer(config, number) for number in range(config.layers))
         self.norm = RMSNorm(config.dim)

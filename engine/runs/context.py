@@ -15,20 +15,20 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from engine.atomic import replace_bytes
-from engine.config import Settings, load_settings, overridden
-from engine.errors import Busy, H2QError, Interrupted, NotEnoughData
-from engine.i18n import _
-from engine.paths import Workspace
+from engine.core.config import Settings, load_settings, overridden
+from engine.core.errors import Busy, H2QError, Interrupted, NotEnoughData
+from engine.core.files import replace_bytes
+from engine.core.i18n import _
+from engine.core.paths import Workspace
+from engine.machine.process_memory import ResidentMemory
 from engine.runs import lock
-from engine.runs.commands import Command, Commands
+from engine.runs.command_queue import Command, Commands
 from engine.runs.control_server import ControlServer
 from engine.runs.events import Event, Log, Memory, Progress, Record, RunStatus, Stage, StatusChanged
 from engine.runs.journal import JournalWriter
-from engine.runs.resident import ResidentMemory
+from engine.runs.legacy_status import StatusFiles
 from engine.runs.rundir import TRAIN_LOCK, RunDir, training_run
 from engine.runs.spec import RunKind, params_of
-from engine.runs.status_files import StatusFiles
 from engine.runs.view import RunView
 
 P = TypeVar("P", bound=msgspec.Struct)

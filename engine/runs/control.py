@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import ServiceUnreachable, UsageProblem
-from engine.i18n import _
+from engine.core.errors import ServiceUnreachable, UsageProblem
+from engine.core.i18n import _
 from engine.runs.rundir import RunDir
 
 PATH_LIMIT = 103

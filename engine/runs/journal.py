@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.i18n import n_
+from engine.core.i18n import n_
 from engine.runs.events import EVENTS, VERSION, Envelope, Event, Log, Record
 
 RING = 1000

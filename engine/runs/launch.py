@@ -16,15 +16,15 @@ from typing import TextIO
 
 import msgspec
 
-from engine.atomic import write_bytes
-from engine.errors import Busy, RunFailed, sentence_of
-from engine.i18n import _
-from engine.paths import Workspace
+from engine.core.errors import Busy, RunFailed, sentence_of
+from engine.core.files import write_bytes
+from engine.core.i18n import _
+from engine.core.paths import Workspace
 from engine.runs import lock, runner
 from engine.runs.context import asked_budget_mb
-from engine.runs.continuing import settled
 from engine.runs.events import Record
 from engine.runs.process import engine_command, engine_environment
+from engine.runs.resume import settled
 from engine.runs.rundir import LOCK, SPEC, RunDir
 from engine.runs.spec import RunSpec, encode_spec, new_run_id
 

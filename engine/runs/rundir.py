@@ -7,9 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import BadInput
-from engine.i18n import _
-from engine.paths import Workspace
+from engine.core.errors import BadInput
+from engine.core.i18n import _
+from engine.core.paths import Workspace
 from engine.runs import lock
 from engine.runs.spec import RunSpec, decode_spec
 

@@ -22,26 +22,26 @@ from typing import Any
 
 import msgspec
 
-from engine.errors import Busy, H2QError, Interrupted, NotEnoughData
-from engine.i18n import _
-from engine.runs import lock, offline
-from engine.runs.commands import Commands
+from engine.core.errors import Busy, H2QError, Interrupted, NotEnoughData
+from engine.core.i18n import _
+from engine.runs import lock, network_guard
+from engine.runs.allocator_env import bound_device, bound_programs
+from engine.runs.command_queue import Commands
 from engine.runs.context import Outcome, RunContext
-from engine.runs.device_memory import bound_device, bound_programs
 from engine.runs.events import Finished, Record, RunStatus, Started
 from engine.runs.journal import JournalWriter
+from engine.runs.last_visit import is_scheduled
 from engine.runs.rundir import RunDir, point_to_checkpoints
-from engine.runs.since import is_scheduled
 from engine.runs.spec import RunKind
 
 KINDS: dict[str, str] = {
-    RunKind.IMPORT: "engine.memory.importing:run",
-    RunKind.CORPUS: "engine.pipeline:run_corpus",
-    RunKind.TRAIN: "engine.pipeline:run_train",
-    RunKind.VALIDATE: "engine.pipeline:run_validate",
+    RunKind.IMPORT: "engine.pipeline.import_run:run",
+    RunKind.CORPUS: "engine.pipeline.train:run_corpus",
+    RunKind.TRAIN: "engine.pipeline.train:run_train",
+    RunKind.VALIDATE: "engine.pipeline.train:run_validate",
     RunKind.EVOLVE: "engine.evolution.cycle:run",
-    RunKind.EXPORT: "engine.models.export.job:run",
-    RunKind.DEMO: "engine.demo:run",
+    RunKind.EXPORT: "engine.export.job:run",
+    RunKind.DEMO: "engine.pipeline.demo:run",
 }
 """The code of each kind, by name: what runs is imported in the run's process only."""
 
@@ -80,7 +80,7 @@ def main(
         context = RunContext(run, journal, on_record)
         bound_device(context.budget_mb)
         bound_programs()
-        with _signals(context.commands), offline.guard():
+        with _signals(context.commands), network_guard.guard():
             context.emit(
                 Started(
                     pid=os.getpid(),

@@ -8,7 +8,7 @@ from engine.runs.events import RunStatus
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """`runs show --json` (DESIGN §5), and what `state.json` holds. Times are seconds since the epoch."""
+    """`runs show --json` (DESIGN 5), and what `state.json` holds. Times are seconds since the epoch."""
 
     id: str
     kind: str

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from engine.runs import events as e
+from engine.runs.annotations import Mark, MarkKind
+from engine.runs.downsample import Series
+from engine.runs.event_text import cycle_words, describe, governor_words, recovery_words, status_word
 from engine.runs.events import Record, RunStatus
-from engine.runs.marks import Mark, MarkKind
-from engine.runs.series import Series
 from engine.runs.spec import RunSpec
 from engine.runs.summary import RunSummary
-from engine.runs.words import cycle_words, describe, governor_words, recovery_words, status_word
 
 LOG_LINES = 2000
 _KEPT = 500

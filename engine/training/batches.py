@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.training.settings import Recipe, Stretch
-from engine.training.stream import TextStream
+from engine.training.recipe import Recipe, Stretch
+from engine.training.text_stream import TextStream
 
 
 @dataclass(frozen=True)

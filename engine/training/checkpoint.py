@@ -29,10 +29,10 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from engine.atomic import fsync_dir, make_dirs, write_new
-from engine.training.randomness import RandomStates
+from engine.core.files import fsync_dir, make_dirs, write_new
 from engine.training.retention import Kept, Retention, check_room, keep
-from engine.training.watch import Statistics
+from engine.training.rng_state import RandomStates
+from engine.training.spike_detector import Statistics
 
 WEIGHTS, OPTIMIZER, RANDOM, STATE, MANIFEST = (
     "weights.safetensors",
@@ -86,7 +86,7 @@ class LoopState(msgspec.Struct, kw_only=True):
     """A person has set `max_steps`; a time budget no longer changes them."""
     bf16: bool = False
     fused: bool = False
-    """Computed with the kernels of `engine.models.kernels`."""
+    """Computed with the kernels of `engine.models.kernels.build`."""
     dataset_sha256: str = ""
     settings_sha256: str = ""
 

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 import torch
 
-from engine.i18n import _
-from engine.models.kernels import load_kernels
-from engine.training.tuning import Tuning, allowed_cores, tune
+from engine.core.i18n import _
+from engine.models.kernels.build import load_kernels
+from engine.training.autotune import Tuning, allowed_cores, tune
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Device:
     reason: str = ""
     """What was measured, for the log."""
     fused: bool = False
-    """With the kernels of `engine.models.kernels`."""
+    """With the kernels of `engine.models.kernels.build`."""
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """bfloat16 matrix products where they pay."""

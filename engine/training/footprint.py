@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 
-from engine.runs.resident import ResidentMemory, own_peak_mb, restart_own_peak
+from engine.machine.process_memory import ResidentMemory, own_peak_mb, restart_own_peak
 from engine.training.devices import drop_device_cache, peak_memory_mb
 
 SAMPLE_S = 0.01

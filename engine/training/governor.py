@@ -1,4 +1,4 @@
-"""Keeps a run within its memory budget and the machine usable: measures, and acts step by step (DESIGN §9)."""
+"""Keeps a run within its memory budget and the machine usable: measures, and acts step by step (DESIGN 9)."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from engine.errors import RunFailed, UsageProblem
-from engine.i18n import _
+from engine.core.errors import RunFailed, UsageProblem
+from engine.core.i18n import _
+from engine.machine import cgroup
+from engine.machine.budget import Budget, cgroup_limit_bytes
+from engine.machine.cpu_affinity import Throttle
+from engine.machine.pressure import Advice, Finding, Outside
 from engine.runs import events
-from engine.runs.continuing import KINDS as CONTINUED
+from engine.runs.event_text import budget_bound, governor_cause
 from engine.runs.events import RunStatus, StatusChanged
+from engine.runs.resume import KINDS as CONTINUED
 from engine.runs.spec import RunSpec
-from engine.runs.words import budget_bound, governor_cause
-from engine.training import cgroup
 from engine.training.batches import Batch
-from engine.training.budget import Budget, cgroup_limit_bytes
-from engine.training.fitting import STATE_BYTES, fit, out_of_memory
+from engine.training.checkpoint_saver import Saver
+from engine.training.control import obey
 from engine.training.footprint import Footprint
-from engine.training.job import Job
-from engine.training.meter import Meter
-from engine.training.obey import obey
-from engine.training.outside import Advice, Finding, Outside
-from engine.training.processors import Throttle
+from engine.training.metrics import Meter
+from engine.training.microbatch import STATE_BYTES, fit, out_of_memory
 from engine.training.remedy import Remedy, buffer_mb, remedy
-from engine.training.saver import Saver
+from engine.training.trainer import Job
 
 T = TypeVar("T")
 

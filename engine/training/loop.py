@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from engine.errors import Interrupted
-from engine.i18n import _
-from engine.runs.continuing import KINDS as CONTINUED
+from engine.core.errors import Interrupted
+from engine.core.i18n import _
+from engine.runs.resume import KINDS as CONTINUED
 from engine.training.checkpoint import LoopState
+from engine.training.checkpoint_saver import Saver
+from engine.training.control import obey
+from engine.training.eta import plan, replan
 from engine.training.governor import Governor
-from engine.training.job import Job
-from engine.training.meter import Meter
-from engine.training.obey import obey
-from engine.training.pace import plan, replan
-from engine.training.randomness import RandomStates
+from engine.training.lr_schedule import lr_factor, momentum
+from engine.training.metrics import Meter
 from engine.training.recovery import Recovery
-from engine.training.saver import Saver
-from engine.training.schedule import lr_factor, momentum
+from engine.training.rng_state import RandomStates
+from engine.training.trainer import Job
 
 
 def train(job: Job) -> LoopState:

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from engine.digest import file_sha256
-from engine.errors import BadInput
-from engine.i18n import _
+from engine.core.digest import file_sha256
+from engine.core.errors import BadInput
+from engine.core.i18n import _
+from engine.machine.cgroup import backed
 from engine.models.card import Lineage, ModelCard
-from engine.models.directory import load_model
-from engine.training.cgroup import backed
-from engine.training.conversations import NativeBatches, WindowSet
+from engine.models.native_format import load_model
+from engine.training.chat_batches import NativeBatches, WindowSet
 from engine.training.loop import train
-from engine.training.phase import (
+from engine.training.recipe import Recipe, Stretch
+from engine.training.replay import replayed
+from engine.training.scratch import digest_of
+from engine.training.setup import (
     find_resume,
     finish,
     memory_budget,
@@ -27,11 +30,8 @@ from engine.training.phase import (
     tell_size,
     text_stream,
 )
-from engine.training.replay import replayed
-from engine.training.scratch import digest_of
-from engine.training.settings import Recipe, Stretch
-from engine.training.stream import TextStream
 from engine.training.text_files import languages_of
+from engine.training.text_stream import TextStream
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext

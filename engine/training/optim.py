@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from engine.training.settings import Recipe
+from engine.training.recipe import Recipe
 
 Coefficients = tuple[tuple[float, float, float], ...]
 

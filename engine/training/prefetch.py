@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from engine.training.batches import Batch, Batches
-from engine.training.settings import Stretch
+from engine.training.recipe import Stretch
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.errors import RunFailed
-from engine.i18n import _
+from engine.core.errors import RunFailed
+from engine.core.i18n import _
 from engine.runs import events
 from engine.training import checkpoint
 from engine.training.checkpoint import LoopState
-from engine.training.job import Job
-from engine.training.meter import Meter
-from engine.training.saver import Saver
-from engine.training.watch import Decision, Watch
+from engine.training.checkpoint_saver import Saver
+from engine.training.metrics import Meter
+from engine.training.spike_detector import Decision, Watch
+from engine.training.trainer import Job
 
 NAMED = 8
 """Samples that a record names at most."""

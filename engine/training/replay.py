@@ -7,9 +7,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.core.i18n import _
 from engine.corpus.dataset import HeldOut
-from engine.i18n import _
-from engine.training.conversations import DatasetRow, read_dataset
+from engine.training.chat_batches import DatasetRow, read_dataset
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext

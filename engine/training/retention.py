@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.i18n import _
+from engine.core.i18n import _
 
 HOUR_S = 3600.0
 RESERVE_MB = 256

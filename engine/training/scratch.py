@@ -8,14 +8,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.digest import file_sha256
-from engine.i18n import n_
+from engine.core.digest import file_sha256
+from engine.core.i18n import n_
+from engine.machine.cgroup import backed
 from engine.models.card import Lineage, ModelCard
 from engine.models.transformer import ModelConfig, Transformer
 from engine.training.batches import ScratchBatches
-from engine.training.cgroup import backed
 from engine.training.loop import train
-from engine.training.phase import (
+from engine.training.recipe import Recipe, Size
+from engine.training.setup import (
     find_resume,
     finish,
     memory_budget,
@@ -25,7 +26,6 @@ from engine.training.phase import (
     tell_size,
     text_stream,
 )
-from engine.training.settings import Recipe, Size
 from engine.training.text_files import chinese_share, languages_of
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import BadInput, NotEnoughData
-from engine.i18n import _
-from engine.paths import Workspace
+from engine.core.errors import BadInput, NotEnoughData
+from engine.core.i18n import _
+from engine.core.paths import Workspace
 
 TAIL_SHARE = 0.1
 """Share at the end of each text that is kept for the general set."""

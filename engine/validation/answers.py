@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.errors import RunFailed
+from engine.core.errors import RunFailed
+from engine.inference.backends.native import Answering, NativeModel
 from engine.inference.protocol import ChatMessage, Finish, Sampling
-from engine.inference.torch_backend import Answering, NativeModel
 from engine.models.transformer import Transformer
 from engine.validation.cases import Case
-from engine.validation.paired import interval95
 from engine.validation.report import Answer, Measure
+from engine.validation.statistics import interval95
 
 QUESTIONS = 6
 """Questions that both answer; the first `SHOWN` are shown."""

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from engine.errors import BadInput
-from engine.i18n import _
+from engine.core.errors import BadInput
+from engine.core.i18n import _
 from engine.models.card import ModelCard
-from engine.models.template import ChatMessage, Rendered, windows
+from engine.models.chatml import ChatMessage, Rendered, windows
 
 GENERAL_BLOCK = 1024
 """Bytes of general text that count as one observation."""

@@ -35,7 +35,7 @@ class ModelScore(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """Prints as `validate --json` (DESIGN §5).
+    """Prints as `validate --json` (DESIGN 5).
 
     `delta` is the mean gain over clusters: base minus new in nats per byte, new minus base for scores from
     elsewhere. Above 0 is better.

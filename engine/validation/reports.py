@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import BadInput
-from engine.i18n import _
-from engine.paths import Workspace
+from engine.core.errors import BadInput
+from engine.core.i18n import _
+from engine.core.paths import Workspace
 from engine.validation.report import ValidationReport
 
 

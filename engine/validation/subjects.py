@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from engine.errors import BadInput
-from engine.inference.hf_model import HFModel
-from engine.inference.torch_backend import Answering, NativeModel
-from engine.models.answering import is_native
-from engine.models.bases import Base, adapter_card, find_base
-from engine.models.chat_format import ChatFormat
-from engine.models.directory import load_model
-from engine.models.hf_load import attach_adapter, format_for, load_chat_format, load_in
-from engine.models.template import ChatMessage, Rendered
+from engine.core.errors import BadInput
+from engine.core.paths import Workspace
+from engine.inference.backends.hf import HFModel
+from engine.inference.backends.native import Answering, NativeModel
+from engine.models.base_models import Base, adapter_card, find_base
+from engine.models.chat_template import ChatFormat
+from engine.models.chatml import ChatMessage, Rendered
+from engine.models.hf import attach_adapter, format_for, load_chat_format, load_in
+from engine.models.native_format import load_model
+from engine.models.resolve import is_native
 from engine.models.transformer import Transformer
-from engine.paths import Workspace
-from engine.validation import scores
+from engine.validation import nll
 from engine.validation.cases import Case, GeneralBlock, HeldOutLike, cut_cases
 
 CONTEXT = 1024
@@ -73,10 +73,10 @@ class NativeSubject:
         return cut_cases(held, context)
 
     def score_cases(self, cases: Sequence[Case], step: Step | None = None) -> list[float]:
-        return scores.score_cases(self.model, cases, step=step)
+        return nll.score_cases(self.model, cases, step=step)
 
     def score_general(self, blocks: Sequence[GeneralBlock], step: Step | None = None) -> list[float]:
-        return scores.score_general(self.model, blocks, step=step)
+        return nll.score_general(self.model, blocks, step=step)
 
     @contextmanager
     def answering(self) -> Iterator[Answering]:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from engine.errors import BadInput, NotEnoughData
-from engine.i18n import _
+from engine.core.errors import BadInput, NotEnoughData
+from engine.core.i18n import _
+from engine.core.paths import Workspace, shipped
 from engine.models.card import CARD_FILE, ModelCard
-from engine.models.directory import load_card
-from engine.paths import Workspace, shipped
+from engine.models.native_format import load_card
 from engine.validation.answers import (
     SAMPLING,
     Form,
@@ -31,9 +31,9 @@ from engine.validation.cases import (
     cut_general,
     refuse_seen,
 )
-from engine.validation.paired import interval95
+from engine.validation.nll import tokens_of
 from engine.validation.report import CaseScore, Forgetting, Measure, ValidationReport
-from engine.validation.scores import tokens_of
+from engine.validation.statistics import interval95
 from engine.validation.subjects import NativeSubject, Subject, load_subjects
 from engine.validation.verdict import General, Paired, cluster_gains, judge
 

@@ -1,4 +1,4 @@
-"""The verdict: whether a new model replaces the base, by a rule fixed before anything is measured (DESIGN §8).
+"""The verdict: whether a new model replaces the base, by a rule fixed before anything is measured (DESIGN 8).
 
 Pure functions on scores. A model is promoted only when all of it holds: 20 clusters, no failed score, the
 one-sided paired permutation test below the p of this look, and the general set not more than 3 % worse.
@@ -12,8 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.i18n import _, n_
-from engine.validation.paired import (
+from engine.core.i18n import _, n_
+from engine.validation.external_scores import ScoreRow
+from engine.validation.report import CaseScore, ModelScore, ValidationReport, Verdict
+from engine.validation.sequential import MIN_CLUSTERS as MIN_CLUSTERS
+from engine.validation.sequential import PRIOR_DEVIATION as PRIOR_DEVIATION
+from engine.validation.statistics import (
     Floats,
     alpha_for,
     by_cluster,
@@ -24,11 +28,7 @@ from engine.validation.paired import (
     relative_increase,
     sign_flip_p,
 )
-from engine.validation.power import MIN_CLUSTERS as MIN_CLUSTERS
-from engine.validation.power import PRIOR_DEVIATION as PRIOR_DEVIATION
-from engine.validation.report import CaseScore, ModelScore, ValidationReport, Verdict
-from engine.validation.score_rows import ScoreRow
-from engine.validation.words import p_text, percent, sentence_for, size_words
+from engine.validation.verdict_text import p_text, percent, sentence_for, size_words
 
 MARGIN = 0.03
 """Largest relative increase of the general set's NLL that the upper 95 % bound may reach."""

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 import typer.main
 
-from tui.cli import build
+from tui.cli.main import build
 
 GLOBALS = {"--data-dir", "--json", "--lang", "--plain", "--quiet", "--workspace", "--version", "--help", "-h"}
 

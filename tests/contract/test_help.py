@@ -30,7 +30,7 @@ HEAVY = (
 
 def h2q(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "tui.cli", *words],
+        [sys.executable, "-m", "tui.cli.main", *words],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -65,7 +65,7 @@ def test_the_help_takes_less_than_two_fifths_of_a_second_of_processor() -> None:
 
 @pytest.mark.parametrize("words", [words for words, _command in paths()])
 def test_every_command_says_what_it_does_in_both_languages(words: str) -> None:
-    from engine.i18n import set_language
+    from engine.core.i18n import set_language
     from tests.contract import commands
 
     said = {}
@@ -134,7 +134,7 @@ def test_the_language_comes_from_the_option_then_the_settings_then_the_locale(tm
 
 
 def test_chinese_help_fits_eighty_cells() -> None:
-    from tui.usage import width
+    from tui.cli.help import width
 
     told = h2q("--help", "--lang", "zh", COLUMNS="80")
     assert max(width(line) for line in told.stdout.splitlines()) <= 80

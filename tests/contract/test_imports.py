@@ -18,20 +18,20 @@ LIGHT = [
     *(f"engine.runs.{module.name}" for module in pkgutil.iter_modules(engine.runs.__path__)),
     *(f"engine.health.{module.name}" for module in pkgutil.iter_modules(engine.health.__path__)),
     "engine.memory.store",
-    "engine.memory.points",
-    "engine.corpus.review",
+    "engine.memory.records",
+    "engine.corpus.review.store",
     "engine.corpus.preview",
     "engine.models.registry",
     "engine.models.card",
     "engine.validation.report",
-    "engine.validation.promotion",
+    "engine.models.promotion",
     "engine.inference.client",
-    "engine.config",
-    "engine.paths",
-    "engine.workspace",
-    "engine.errors",
-    "engine.i18n",
-    "engine.atomic",
+    "engine.core.config",
+    "engine.core.paths",
+    "engine.workspace.open",
+    "engine.core.errors",
+    "engine.core.i18n",
+    "engine.core.files",
 ]
 
 
@@ -48,7 +48,8 @@ def test_the_light_half_of_the_engine_loads_nothing_heavy_and_no_terminal() -> N
 
 
 @pytest.mark.parametrize(
-    "module", ["tui.text", "engine.i18n", "engine.errors", "engine.paths", "tui.commands.common"]
+    "module",
+    ["tui.app.text", "engine.core.i18n", "engine.core.errors", "engine.core.paths", "tui.cli.common"],
 )
 def test_what_every_command_loads_knows_no_textual(module: str) -> None:
     assert loaded([module], (*HEAVY, "textual", "rich", "msgspec")) == []

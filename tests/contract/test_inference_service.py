@@ -17,7 +17,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.errors import BadInput, ServiceUnreachable
+from engine.core.errors import BadInput, ServiceUnreachable
+from engine.core.paths import Workspace
 from engine.inference.client import InferenceClient, make_room_sync
 from engine.inference.protocol import (
     ChatMessage,
@@ -28,7 +29,6 @@ from engine.inference.protocol import (
     log_path,
     socket_path,
 )
-from engine.paths import Workspace
 from engine.runs import lock
 from tests.models import TINY, talk, write_tiny
 
@@ -227,7 +227,7 @@ async def test_one_that_cannot_start_tells_why(tmp_path: Path, monkeypatch: pyte
 
 def test_the_client_is_light() -> None:
     code = (
-        "import sys, engine.inference.client, engine.validation.promotion;"
+        "import sys, engine.inference.client, engine.models.promotion;"
         "heavy = {'torch', 'numpy', 'transformers', 'httpx', 'ollama', 'psutil'} & set(sys.modules);"
         "assert not heavy, heavy"
     )

@@ -11,8 +11,8 @@ HEAVY = ("torch", "transformers", "sentence_transformers", "sklearn", "scipy", "
 OPEN = """
 import asyncio, sys
 from pathlib import Path
-from engine.paths import Workspace
-from tui.app import H2QApp
+from engine.core.paths import Workspace
+from tui.app.app import H2QApp
 from tui.tabs.registry import TABS
 
 async def main():

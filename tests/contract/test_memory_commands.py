@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from engine.errors import BadInput
-from engine.paths import Workspace, shipped
-from engine.workspace import open_workspace
+from engine.core.errors import BadInput
+from engine.core.paths import Workspace, shipped
+from engine.workspace.open import open_workspace
 from tests.badger_writer import write_folder
-from tui import cli
-from tui.commands.common import GlobalOptions, options
+from tui.cli import main
+from tui.cli.common import GlobalOptions, options
 
 SAMPLE = shipped("data") / "sample" / "memory"
 EXPORTS = Path(__file__).parents[1] / "data" / "exports"
@@ -35,7 +35,7 @@ class Shell:
             setattr(options, name, value)
         self.capsys.readouterr()
         with pytest.raises(SystemExit) as left:
-            cli.main([*map(str, words), "--data-dir", str(self.root), "--lang", "en"])
+            main.main([*map(str, words), "--data-dir", str(self.root), "--lang", "en"])
         out, self.err = self.capsys.readouterr()
         assert left.value.code == code, out + self.err
         assert "Traceback" not in self.err

@@ -74,7 +74,7 @@ def test_the_first_steps_run_as_printed(tmp_path: Path) -> None:
         "PYTHONPATH": str(ROOT),
     }
     for step in steps:
-        command = [sys.executable, "-m", "tui.cli", *step.split()[1:]]
+        command = [sys.executable, "-m", "tui.cli.main", *step.split()[1:]]
         told = subprocess.run(
             command,
             cwd=tmp_path,

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from engine.paths import Workspace
+from engine.core.paths import Workspace
 from engine.runs.launch import prepare
 from engine.runs.spec import TrainParams, make_spec
-from tui import cli
+from tui.cli import main
 
 CRONTAB = """#!/bin/sh
 if [ "$1" = -l ]; then
@@ -56,7 +56,7 @@ def h2q(home: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     def run(*words: str, code: int = 0, after: tuple[str, ...] = ()) -> Any:
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:
-            cli.main([*words, "--data-dir", str(home / "我的 工作区"), "--lang", "en", "--json", *after])
+            main.main([*words, "--data-dir", str(home / "我的 工作区"), "--lang", "en", "--json", *after])
         out = capsys.readouterr()
         assert left.value.code == code, out
         return json.loads(out.out)

@@ -28,7 +28,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_installed_wheel_finds_what_ships_with_it(installed: Path, name: str) -> None:
     shipped = [file.relative_to(ROOT) for file in (ROOT / name).rglob("*") if file.is_file()]
     assert len(shipped) > 0
-    code = f"from engine.paths import shipped; print(shipped({name!r}))"
+    code = f"from engine.core.paths import shipped; print(shipped({name!r}))"
     told = subprocess.run(
         [sys.executable, "-c", code],
         cwd=installed,

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from bench.kills import prove
-from engine.models.directory import load_model
+from engine.models.native_format import load_model
 from engine.runs.events import Step
 from engine.runs.journal import JournalReader
 from tests.unit.training_run import text_file
@@ -19,10 +19,10 @@ _PROGRAM = """
 import sys
 from pathlib import Path
 import msgspec
-import engine.training.meter, engine.training.phase
+import engine.training.metrics, engine.training.setup
 from engine.training.devices import Device
-engine.training.phase.choose_device = lambda *_width, **_kept: Device("cpu", 1, False)
-engine.training.meter.LEAST_GAP_S = 0.0
+engine.training.setup.choose_device = lambda *_width, **_kept: Device("cpu", 1, False)
+engine.training.metrics.LEAST_GAP_S = 0.0
 from engine.training.scratch import train_scratch
 from tests.unit.training_run import new_run, tiny
 

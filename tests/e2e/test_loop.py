@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.core.paths import Workspace
 from engine.memory.store import MemoryStore
 from engine.models.registry import in_use
-from engine.paths import Workspace
 from engine.runs.events import RunStatus
 from engine.runs.history import load_view
 from engine.runs.rundir import list_runs
@@ -24,7 +24,7 @@ def h2q(*words: str, root: Path, timeout: float = 600) -> subprocess.CompletedPr
     """The command in a process of its own, on the workspace `root`."""
     # Threads that wait for each other crawl when the tests share the machine.
     env = {**os.environ, "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
-    command = [sys.executable, "-m", "tui.cli", *words, "--data-dir", str(root)]
+    command = [sys.executable, "-m", "tui.cli.main", *words, "--data-dir", str(root)]
     return subprocess.run(
         command, env=env, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.paths import Workspace
+from engine.core.paths import Workspace
 from engine.runs import launch, runner
 from engine.runs.control import send_sync, socket_path
 from engine.runs.events import CommandHandled, Record, RunStatus
@@ -256,7 +256,7 @@ def test_the_foreground_shows_every_record_and_outlives_a_terminal_that_goes(ws:
 def test_a_run_that_is_alive_is_not_carried_out_twice(start: Callable[[str], RunDir]) -> None:
     run = start("until_stopped")
     stepping(run)
-    from engine.errors import Busy
+    from engine.core.errors import Busy
 
     with pytest.raises(Busy, match=run.run_id):
         runner.main(run.path)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.paths import Workspace
+from engine.core.paths import Workspace
 from engine.runs.events import RunStatus
 from engine.runs.history import load_view
 from engine.runs.rundir import RunDir
@@ -27,7 +27,7 @@ def h2q(ws: Workspace, *words: str) -> subprocess.CompletedProcess[str]:
         [
             sys.executable,
             "-c",
-            "from tui.cli import main; main()",
+            "from tui.cli.main import main; main()",
             *words,
             "--data-dir",
             str(ws.root),
@@ -90,7 +90,7 @@ def test_ctrl_c_detaches_and_the_run_goes_on(ws: Workspace, start: Callable[[str
             sys.executable,
             "-u",
             "-c",
-            "from tui.cli import main; main()",
+            "from tui.cli.main import main; main()",
             "runs",
             "attach",
             "--data-dir",

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from engine.paths import Workspace
+from engine.core.paths import Workspace
 from engine.runs import lock
 from engine.runs.events import Event, Finished, Memory, RunStatus, Stage, Started, Step
 from engine.runs.journal import JournalWriter

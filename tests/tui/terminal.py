@@ -43,7 +43,7 @@ class Terminal:
         environment = {name: value for name, value in os.environ.items() if name not in CLEAN}
         environment |= {"TERM": term, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tui.cli", "--lang", "en", "--data-dir", str(workspace)],
+            [sys.executable, "-m", "tui.cli.main", "--lang", "en", "--data-dir", str(workspace)],
             cwd=ROOT,
             stdin=slave,
             stdout=slave,

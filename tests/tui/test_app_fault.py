@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import Settings
-from engine.i18n import set_language
-from engine.paths import Workspace
-from engine.workspace import open_workspace
-from tui.app import H2QApp
-from tui.commands.app import FAULT_FILE, explain_fault
+from engine.core.config import Settings
+from engine.core.i18n import set_language
+from engine.core.paths import Workspace
+from engine.workspace.open import open_workspace
+from tui.app.app import H2QApp
+from tui.cli.commands.app import FAULT_FILE, explain_fault
 
 
 class Fault(Exception):

@@ -8,23 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import ServiceUnreachable
+from engine.core.errors import ServiceUnreachable
+from engine.core.paths import Workspace
 from engine.inference.client import InferenceClient
 from engine.memory.store import MemoryStore
 from engine.models.card import ModelCard, read_card
-from engine.paths import Workspace
-from engine.validation.promotion import promote
+from engine.models.promotion import promote
 from tests.tui.helpers import text_of, until
-from tui.app import H2QApp
-from tui.tabs.chat import ChatTab
-from tui.widgets.chat_field import ChatField
+from tui.app.app import H2QApp
+from tui.tabs.chat.field import ChatField
+from tui.tabs.chat.tab import ChatTab
 
 
 def add_model(ws: Workspace, name: str, created: float) -> None:
     """A native model with random weights."""
     import torch
 
-    from engine.models.directory import save_model
+    from engine.models.native_format import save_model
     from engine.models.transformer import ModelConfig, Transformer
 
     torch.set_num_threads(1)

@@ -13,18 +13,18 @@ import pytest
 from textual.events import Key
 from textual.pilot import Pilot
 
-from engine.config import Settings, load_settings
+from engine.core.config import Settings, load_settings
+from engine.core.paths import Workspace
 from engine.corpus.build import build_corpus
-from engine.corpus.review import ReviewStore
-from engine.memory.backup import create_backup
-from engine.memory.points import Conversation, Role, Turn
+from engine.corpus.review.store import ReviewStore
+from engine.memory.records import Conversation, Role, Turn
 from engine.memory.store import MemoryStore
-from engine.paths import Workspace
 from engine.runs.spec import RunKind, RunSpec
+from engine.workspace.backup import create_backup
 from tests.tui.helpers import text_of, until
-from tui.actions import BY_ID
-from tui.app import H2QApp
-from tui.tabs.corpus import CorpusTab
+from tui.app.actions import BY_ID
+from tui.app.app import H2QApp
+from tui.tabs.corpus.tab import CorpusTab
 
 QUESTIONS = [
     "How do I reset the router in the kitchen?",

@@ -7,20 +7,20 @@ from pathlib import Path
 import pytest
 from textual.content import Content
 
-from engine.config import Settings
-from engine.paths import Workspace
+from engine.core.config import Settings
+from engine.core.paths import Workspace
+from engine.runs.annotations import Mark, MarkKind
 from engine.runs.events import CheckpointWritten, CommandHandled, Cycle, Governor, Recovery
-from engine.runs.marks import Mark, MarkKind
 from engine.runs.view import RunView
 from tests.tui.helpers import text_of, until
 from tests.tui.live_run import live_run
 from tests.unit.test_view import step, view_of
-from tui.app import H2QApp
-from tui.signs import ASCII, UNICODE
-from tui.text import cells
-from tui.widgets import marks as marks_module
-from tui.widgets.lineage import lineage
-from tui.widgets.marks import SHOWN, legend, listed, on_curve
+from tui.app.app import H2QApp
+from tui.app.glyphs import ASCII, UNICODE
+from tui.app.text import cells
+from tui.tabs.train.lineage import lineage
+from tui.widgets import annotations as marks_module
+from tui.widgets.annotations import SHOWN, legend, listed, on_curve
 
 
 def began(number: int, champion: str = "native-1") -> Cycle:

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from engine.config import load_settings
-from engine.i18n import language, set_language
-from engine.memory.points import Conversation, Role, Turn
+from engine.core.config import load_settings
+from engine.core.i18n import language, set_language
+from engine.core.paths import Workspace
+from engine.memory.records import Conversation, Role, Turn
 from engine.memory.store import MemoryStore
-from engine.paths import Workspace
 from engine.runs.rundir import list_runs
 from engine.runs.spec import RunKind, RunSpec
 from tests.tui.helpers import text_of, until
-from tui import personal
-from tui.app import H2QApp
+from tui.app import onboarding
+from tui.app.app import H2QApp
 from tui.screens.first_start import FirstStart, is_empty
 from tui.screens.import_files import ImportScreen, find_exports, size_shown
 
@@ -137,7 +137,7 @@ async def test_an_import_that_fails_says_why(ws: Workspace) -> None:
     broken.write_text("{")
     app = H2QApp(ws)
     async with app.run_test(size=(120, 24)) as pilot:
-        app.run_worker(personal.import_then_build(app, str(broken)))
+        app.run_worker(onboarding.import_then_build(app, str(broken)))
         await until(pilot, lambda: "The JSON is broken" in text_of(app).splitlines()[-1], 30)
         assert [run.spec.kind for run in list_runs(ws)] == [RunKind.IMPORT]
 
@@ -156,7 +156,7 @@ async def test_an_import_is_followed_by_a_build_and_the_list(ws: Workspace) -> N
     export.write_text("\n".join(json.dumps(row) for row in rows))
     app = H2QApp(ws)
     async with app.run_test(size=(120, 24)) as pilot:
-        app.run_worker(personal.import_then_build(app, str(export)))
+        app.run_worker(onboarding.import_then_build(app, str(export)))
         await until(pilot, lambda: "What is 2 plus 2" in text_of(app), 45)
         assert "collected 3" in text_of(app)
         assert {run.spec.kind for run in list_runs(ws)} == {RunKind.IMPORT, RunKind.CORPUS}

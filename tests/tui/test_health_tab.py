@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from engine.health.probes import Snapshot
-from engine.paths import Workspace
+from engine.core.paths import Workspace
+from engine.machine.probes import Snapshot
 from engine.runs.view import RunView
 from tests.tui.helpers import text_of, until
 from tests.tui.live_run import live_run
-from tui.app import H2QApp
-from tui.signs import ASCII, UNICODE
-from tui.tabs import health_lines
-from tui.tabs.health import HealthTab
+from tui.app.app import H2QApp
+from tui.app.glyphs import ASCII, UNICODE
+from tui.tabs.health import lines as health_lines
+from tui.tabs.health.tab import HealthTab
 from tui.tabs.registry import TABS
 
 DIGIT = str(1 + [row.id for row in TABS].index("health"))

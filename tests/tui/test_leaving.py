@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from tui import leaving
-from tui.leaving import Threads, to_the_end
+from tui.app import shutdown
+from tui.app.shutdown import Threads, to_the_end
 
 
 def test_what_only_reads_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaving, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(shutdown, "PATIENCE_S", 0.05)
     never = threading.Event()
     threads = Threads()
     reading = threads.submit(never.wait, 60.0)
@@ -21,7 +21,7 @@ def test_what_only_reads_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_what_changes_something_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leaving, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(shutdown, "PATIENCE_S", 0.05)
     begun, slow, written = threading.Event(), threading.Event(), []
 
     def write() -> None:
@@ -40,7 +40,7 @@ def test_what_changes_something_is_waited_for(monkeypatch: pytest.MonkeyPatch) -
 def test_what_changes_something_within_another_such_is_waited_for_to_the_outer_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(leaving, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(shutdown, "PATIENCE_S", 0.05)
     inner_done, slow, written = threading.Event(), threading.Event(), []
 
     def write() -> None:
@@ -61,7 +61,7 @@ def test_what_changes_something_within_another_such_is_waited_for_to_the_outer_e
 def test_a_change_that_begins_while_another_is_waited_for_is_waited_for_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(leaving, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(shutdown, "PATIENCE_S", 0.05)
     begun, over, written = threading.Event(), threading.Event(), []
 
     def first() -> None:
@@ -86,7 +86,7 @@ def test_a_change_that_begins_while_another_is_waited_for_is_waited_for_too(
 def test_what_waits_for_the_ended_app_after_its_change_holds_nothing_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(leaving, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(shutdown, "PATIENCE_S", 0.05)
     never, written = threading.Event(), []
 
     def write() -> None:

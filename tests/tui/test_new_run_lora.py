@@ -8,13 +8,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.config import Settings, save_settings
-from engine.errors import Busy
-from engine.paths import Workspace
+from engine.core.config import Settings, save_settings
+from engine.core.errors import Busy
+from engine.core.paths import Workspace
 from engine.runs.spec import RunSpec, TrainMode, TrainParams
 from tests.ollama_memory import holding
 from tests.tui.helpers import text_of, until
-from tui.app import H2QApp
+from tui.app.app import H2QApp
 from tui.screens.new_run import NewRun
 from tui.screens.new_run_lines import MODES, Material, describe, look
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import Settings
+from engine.core.config import Settings
+from engine.core.paths import Workspace
 from engine.corpus.build import build_corpus
 from engine.corpus.preview import preview
-from engine.corpus.review import ReviewStore
-from engine.paths import Workspace
+from engine.corpus.review.store import ReviewStore
 from tests.corpus_store import conversation, distinct, memory
 from tests.tui.helpers import text_of, until
-from tui.app import H2QApp
+from tui.app.app import H2QApp
 from tui.screens.preview import blocks_of
 
 

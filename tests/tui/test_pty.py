@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.paths import Workspace
+from engine.core.paths import Workspace
 from engine.runs.events import CheckpointWritten, Evaluated, Log
 from engine.runs.launch import prepare
 from engine.runs.spec import TrainMode, TrainParams, make_spec
-from engine.workspace import open_workspace
+from engine.workspace.open import open_workspace
 from tests.tui.live_run import LiveRun, live_run
 from tests.tui.terminal import terminal
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from engine.config import Settings, load_settings
-from engine.corpus.filters.sensitive import SensitiveType
-from engine.i18n import language, set_language
-from engine.paths import Workspace
+from engine.core.config import Settings, load_settings
+from engine.core.i18n import language, set_language
+from engine.core.paths import Workspace
+from engine.corpus.filters.pii import SensitiveType
 from tests.tui.helpers import text_of, until
-from tui.actions import ACTIONS, BY_ID
-from tui.app import H2QApp
+from tui.app.actions import ACTIONS, BY_ID
+from tui.app.app import H2QApp
 from tui.screens.ask import AskLine
 from tui.screens.setting_choices import CHOICES, TYPE_PREFIX, key_conflict
 from tui.screens.settings import KEY_PREFIX, SettingsScreen
-from tui.widgets.table import VirtualList
+from tui.widgets.virtual_list import VirtualList
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 from textual.command import CommandPalette
 from textual.widgets import Input
 
-from engine.config import Settings
-from engine.paths import Workspace
+from engine.core.config import Settings
+from engine.core.paths import Workspace
 from tests.tui.helpers import text_of, until
-from tui.app import H2QApp
+from tui.app.app import H2QApp
 from tui.screens.help import KeysSheet
 from tui.screens.new_run import NewRun
 from tui.tabs.registry import TABS

@@ -10,22 +10,22 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.i18n import set_language
+from engine.core.i18n import set_language
+from engine.core.paths import Workspace
+from engine.models.promotion import promote
 from engine.models.registry import in_use
-from engine.paths import Workspace
 from engine.runs import lock
 from engine.runs.events import Event, Finished, Funnel, Promoted, RunStatus, Started, Step, VerdictGiven
 from engine.runs.journal import JournalWriter
+from engine.runs.last_visit import look_back
 from engine.runs.launch import prepare
 from engine.runs.rundir import RunDir
-from engine.runs.since import look_back
 from engine.runs.spec import Params, TrainParams, make_spec
-from engine.validation.promotion import promote
-from engine.workspace import open_workspace
+from engine.workspace.open import open_workspace
 from tests.tui.helpers import text_of, until
 from tests.unit.test_promotion import put_model
-from tui.app import H2QApp
-from tui.screens.since import SinceScreen
+from tui.app.app import H2QApp
+from tui.screens.whats_new import SinceScreen
 
 
 @pytest.fixture

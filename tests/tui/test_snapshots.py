@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from engine.config import Settings
-from engine.paths import Workspace
+from engine.core.config import Settings
+from engine.core.paths import Workspace
 from engine.runs.events import CheckpointWritten, Log
 from tests.tui.helpers import text_of, until
 from tests.tui.live_run import LiveRun
-from tui.app import H2QApp
+from tui.app.app import H2QApp
 
 Compare = Callable[..., bool]
 BEGAN = 1_793_000_000.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from textual.app import App, ComposeResult
 
-from tui.signs import ASCII, UNICODE, Signs
-from tui.widgets.table import SIGN, Cell, Row, VirtualList
+from tui.app.glyphs import ASCII, UNICODE, Signs
+from tui.widgets.virtual_list import SIGN, Cell, Row, VirtualList
 
 
 class ListApp(App[None]):

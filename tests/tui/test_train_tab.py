@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.i18n import set_language
-from engine.paths import Workspace
+from engine.core.i18n import set_language
+from engine.core.paths import Workspace
 from engine.runs import control
 from engine.runs.control import Reply
 from engine.runs.events import Log, RunStatus, StatusChanged
@@ -16,10 +16,10 @@ from engine.runs.rundir import RunDir
 from engine.runs.spec import RunSpec, TrainParams, params_of
 from tests.tui.helpers import text_of, until
 from tests.tui.live_run import LiveRun, live_run
-from tui.app import H2QApp
+from tui.app.app import H2QApp
 from tui.screens.ask import AskLine, Confirm
 from tui.widgets.log import LogPane
-from tui.widgets.table import VirtualList
+from tui.widgets.virtual_list import VirtualList
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def test_a_live_run_is_followed(ws: Workspace) -> None:
 async def test_a_pause_is_seen_in_the_list_as_soon_as_in_the_figures(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tui.follow.LIST_S", 60.0)
+    monkeypatch.setattr("tui.app.run_follower.LIST_S", 60.0)
     app = H2QApp(ws)
     with live_run(ws) as run:
         async with app.run_test(size=(80, 24)) as pilot:

@@ -10,16 +10,16 @@ from textual.events import Key
 from textual.keys import _character_to_key
 
 from bench.typist import Model, Verdict, strokes
-from engine.config import Settings
+from engine.core.config import Settings
+from engine.core.paths import Workspace
 from engine.corpus.build import build_corpus
-from engine.corpus.review import ReviewStore
+from engine.corpus.review.store import ReviewStore
 from engine.memory.store import MemoryStore
-from engine.paths import Workspace
 from tests.corpus_store import distinct
 from tests.tui.helpers import until
-from tui.app import H2QApp
+from tui.app.app import H2QApp
 from tui.screens.ask import AskLine
-from tui.tabs.corpus import CorpusTab
+from tui.tabs.corpus.tab import CorpusTab
 
 ROWS = 60
 

@@ -11,21 +11,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine import atomic
-from engine.memory.points import Conversation, Role, Turn
+from engine.core import files
+from engine.core.paths import Workspace
+from engine.memory.records import Conversation, Role, Turn
 from engine.memory.store import MemoryStore
 from engine.models.card import CARD_FILE, ModelCard, encode_card
+from engine.models.promotion import promote
 from engine.models.registry import in_use
-from engine.paths import Workspace
-from engine.validation.promotion import promote
 from engine.validation.report import Answer, CaseScore, Measure, ModelScore, ValidationReport, Verdict
 from engine.validation.reports import list_reports, newest_report
 from tests.tui.helpers import text_of, until
-from tui.app import H2QApp
-from tui.signs import ASCII, UNICODE
-from tui.tabs.validate import ValidateTab
-from tui.widgets.cases import compare
-from tui.widgets.measures import better, interval
+from tui.app.app import H2QApp
+from tui.app.glyphs import ASCII, UNICODE
+from tui.tabs.validate.cases import compare
+from tui.tabs.validate.measures import better, interval
+from tui.tabs.validate.tab import ValidateTab
 
 
 def measure(name: str, base: float, new: float, low: float, high: float, unit: str = "bits/byte") -> Measure:
@@ -84,7 +84,7 @@ def add_model(ws: Workspace, name: str, created: float) -> None:
 
 def write_report(ws: Workspace, report: ValidationReport | None, name: str = "1") -> Path:
     file = ws.training / f"report_{name}.json"
-    atomic.write_bytes(file, msgspec.json.encode({"run_id": "x", "validation": report}))
+    files.write_bytes(file, msgspec.json.encode({"run_id": "x", "validation": report}))
     return file
 
 
@@ -246,7 +246,7 @@ async def test_enter_judges_the_newest_model_against_the_one_in_use(
     def record(_ws: Workspace, spec: object) -> None:
         started.append(json.loads(bytes(spec.params)))  # type: ignore[attr-defined]
 
-    monkeypatch.setattr("tui.tabs.validate.launch_to_the_end", record)
+    monkeypatch.setattr("tui.tabs.validate.tab.launch_to_the_end", record)
     app = H2QApp(ws)
     async with app.run_test(size=(100, 30)) as pilot:
         tab = await opened(app)

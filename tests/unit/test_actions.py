@@ -7,9 +7,9 @@ import importlib
 import pytest
 from typer.testing import CliRunner
 
-from tui.actions import ACTIONS, BY_ID, EVERYWHERE, Keys, half_width, key_shown, of_tab
-from tui.cli import build
-from tui.dispatch import KeyedApp
+from tui.app.actions import ACTIONS, BY_ID, EVERYWHERE, Keys, half_width, key_shown, of_tab
+from tui.app.dispatch import KeyedApp
+from tui.cli.main import build
 from tui.tabs.base import Tab
 from tui.tabs.registry import TABS
 
@@ -48,7 +48,7 @@ def test_every_row_of_everywhere_is_done_by_the_app_or_by_some_tab() -> None:
         getattr(importlib.import_module(tab.place.partition(":")[0]), tab.place.partition(":")[2])
         for tab in TABS
     ]
-    from tui.app import H2QApp
+    from tui.app.app import H2QApp
 
     for row in of_tab(EVERYWHERE):
         assert hasattr(H2QApp, f"do_{row.verb}") or any(

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import BadInput
-from engine.memory.adapter import MemoryAdapter, last_training_file
+from engine.core.errors import BadInput
+from engine.core.paths import Workspace
+from engine.memory.data_source import MemoryAdapter, last_training_file
 from engine.memory.importers import text
-from engine.memory.points import Conversation, Role, TrainingDataSource, Turn
-from engine.memory.sample import write_sample
+from engine.memory.records import Conversation, Role, TrainingDataSource, Turn
 from engine.memory.store import MemoryStore
 from engine.models.card import CARD_FILE, Lineage, ModelCard, encode_card
-from engine.paths import Workspace
-from engine.workspace import open_workspace
+from engine.workspace.open import open_workspace
+from engine.workspace.sample import write_sample
 
 
 @pytest.fixture

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import Settings, save_settings
-from engine.errors import BadInput, Busy
-from engine.memory.backup import (
+from engine.core.config import Settings, save_settings
+from engine.core.errors import BadInput, Busy
+from engine.core.paths import Workspace
+from engine.memory.records import Conversation, Role, Turn
+from engine.memory.store import MemoryStore
+from engine.workspace.backup import (
     KEEP,
     WEEK_S,
     create_backup,
@@ -17,10 +20,7 @@ from engine.memory.backup import (
     weekly_backup,
     without_conversations,
 )
-from engine.memory.points import Conversation, Role, Turn
-from engine.memory.store import MemoryStore
-from engine.paths import Workspace
-from engine.workspace import open_workspace
+from engine.workspace.open import open_workspace
 
 
 def talk(text: str) -> Conversation:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import BadInput
+from engine.core.errors import BadInput
 from engine.memory.importers.badger import newest_values
 from engine.memory.importers.snappy import unpack
 from tests.badger_writer import Put, literal_snappy, logged, uvarint, write_folder, write_log

@@ -9,7 +9,7 @@ import torch
 
 from bench import throughput, training
 from engine.models.transformer import ModelConfig, Transformer
-from engine.training.stream import general_windows
+from engine.training.text_stream import general_windows
 
 
 @pytest.fixture(autouse=True)

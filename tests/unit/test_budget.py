@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from engine.machine.budget import Budget, cgroup_limit_bytes, effective_budget, tokens_per_pass
 from engine.models.transformer import ModelConfig
-from engine.training.budget import Budget, cgroup_limit_bytes, effective_budget, tokens_per_pass
 from tests.unit.training_run import tiny
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.training.cgroup import find_group, limited
+from engine.machine.cgroup import find_group, limited
 
 
 def kernel(root: Path, line: str, *files: str) -> Path:
@@ -46,7 +46,7 @@ def test_a_process_beyond_the_limit_is_ended_by_the_kernel_and_one_within_comes_
         pytest.skip("no cgroup may be made here")
     program = (
         "import sys\n"
-        "from engine.training.cgroup import limited, find_group\n"
+        "from engine.machine.cgroup import limited, find_group\n"
         "before = open('/proc/self/cgroup').read()\n"
         "with limited(64) as reason:\n"
         "    if reason: sys.exit(77)\n"

@@ -6,9 +6,9 @@ from typing import get_args
 
 import pytest
 
-from engine.config import PrivateType, Settings, load_settings, overridden, save_settings, told_settings
-from engine.errors import BadInput, UsageProblem
-from engine.paths import Workspace
+from engine.core.config import PrivateType, Settings, load_settings, overridden, save_settings, told_settings
+from engine.core.errors import BadInput, UsageProblem
+from engine.core.paths import Workspace
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_settings_that_are_not_utf8_are_refused(workspace: Workspace) -> None:
 
 
 def test_each_type_of_private_data_has_its_own_row(workspace: Workspace) -> None:
-    from engine.corpus.filters.sensitive import SensitiveType
+    from engine.corpus.filters.pii import SensitiveType
 
     assert set(get_args(PrivateType)) == {type_.value for type_ in SensitiveType}
     workspace.settings_file.write_text('[sensitive_types]\nPHONE = "drop"\nIP = "keep"\n', encoding="utf-8")

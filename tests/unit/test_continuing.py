@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import Settings, overridden, save_settings
-from engine.errors import BadInput
-from engine.paths import Workspace
-from engine.runs.continuing import continuation, may_continue, run_with_checkpoints
+from engine.core.config import Settings, overridden, save_settings
+from engine.core.errors import BadInput
+from engine.core.paths import Workspace
 from engine.runs.events import RunStatus
 from engine.runs.launch import prepare
+from engine.runs.resume import continuation, may_continue, run_with_checkpoints
 from engine.runs.rundir import RunDir
 from engine.runs.spec import (
     CorpusParams,
@@ -25,7 +25,8 @@ from engine.runs.spec import (
     make_spec,
     params_of,
 )
-from tui.commands import common, runs
+from tui.cli import common
+from tui.cli.commands import runs
 
 
 @pytest.fixture

@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import Interrupted, ServiceUnreachable, UsageProblem
-from engine.paths import Workspace
+from engine.core.errors import Interrupted, ServiceUnreachable, UsageProblem
+from engine.core.paths import Workspace
 from engine.runs import lock
-from engine.runs.commands import Command, Commands
+from engine.runs.command_queue import Command, Commands
 from engine.runs.control import PATH_LIMIT, Reply, Request, own_folder, send, send_sync, socket_path
 from engine.runs.control_server import ControlServer
 from engine.runs.events import CommandHandled, Event, RunStatus, StatusChanged
 from engine.runs.launch import prepare
 from engine.runs.rundir import RunDir
-from engine.runs.sockets import sweep
+from engine.runs.runtime_dirs import sweep
 from engine.runs.spec import CorpusParams, make_spec
 
 

@@ -12,12 +12,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import BadInput, NotEnoughData
+from engine.core.errors import BadInput, NotEnoughData
 from engine.models.tokenizer import IM_END
 from engine.training.batches import Batch, grain_of, padded
-from engine.training.conversations import NativeBatches, WindowSet
-from engine.training.settings import Phase
-from engine.training.stream import TextStream
+from engine.training.chat_batches import NativeBatches, WindowSet
+from engine.training.recipe import Phase
+from engine.training.text_stream import TextStream
 from tests.unit.training_run import text_file, tiny
 
 

@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import Settings
+from engine.core.config import Settings
+from engine.core.errors import NotEnoughData
+from engine.core.paths import Workspace
 from engine.corpus import ledger
 from engine.corpus.build import build_corpus
 from engine.corpus.collect import collect
 from engine.corpus.dataset import held_out, ids_of, write_dataset
-from engine.corpus.messages import prepared
-from engine.corpus.review import ReviewStore
+from engine.corpus.review.store import ReviewStore
 from engine.corpus.split import open_window
-from engine.errors import NotEnoughData
-from engine.memory.points import MemoryPoint, Role
+from engine.corpus.training_messages import prepared
+from engine.memory.records import MemoryPoint, Role
 from engine.memory.store import MemoryStore
-from engine.memory.writing import LIMIT_S, measured
+from engine.memory.transactions import LIMIT_S, measured
 from engine.models.card import Lineage
-from engine.paths import Workspace
 from tests.corpus_store import conversation, distinct, memory
 
 ANSWER = "快速排序先选一个基准，把比它小的放左边、大的放右边，再对两边做同样的事，直到每段只剩一个元素。"

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import Settings
+from engine.core.config import Settings
 from engine.corpus.build import build_corpus
 from tests.corpus_store import conversation, distinct, memory
-from tui.cli import main
-from tui.commands.common import GlobalOptions, options
+from tui.cli.common import GlobalOptions, options
+from tui.cli.main import main
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

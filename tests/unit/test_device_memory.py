@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.paths import Workspace
+from engine.core.paths import Workspace
 from engine.runs import launch
-from engine.runs.device_memory import (
+from engine.runs.allocator_env import (
     HIGH,
     LOW,
     PROGRAMS,
@@ -72,7 +72,7 @@ def test_the_marks_stand_before_the_code_of_a_run_is_loaded(tmp_path: Path) -> N
 import os, platform, sys
 from pathlib import Path
 platform.system = lambda: "Darwin"
-from engine.paths import Workspace
+from engine.core.paths import Workspace
 from engine.runs import runner
 from engine.runs.launch import prepare
 from engine.runs.spec import TrainParams, make_spec

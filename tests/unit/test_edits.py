@@ -10,19 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import Settings
+from engine.core.config import Settings
+from engine.core.errors import BadInput
+from engine.core.paths import Workspace
 from engine.corpus import dataset
 from engine.corpus.build import build_corpus
-from engine.corpus.messages import prepared
-from engine.corpus.patterns import patterns
-from engine.corpus.review import ReviewStore
+from engine.corpus.enums import Split
+from engine.corpus.review.reason_text import Change, changes, marked
+from engine.corpus.review.rule_suggestions import patterns
+from engine.corpus.review.store import ReviewStore
 from engine.corpus.split import open_window
-from engine.corpus.states import Split
-from engine.corpus.words import Change, changes, marked
-from engine.errors import BadInput
+from engine.corpus.training_messages import prepared
 from engine.memory import schema
 from engine.memory.store import MemoryStore
-from engine.paths import Workspace
 from tests.corpus_store import conversation, distinct, memory
 
 

@@ -12,34 +12,34 @@ import msgspec
 import pytest
 import torch
 
-from engine import stages
-from engine.atomic import write_json
+from engine.core.errors import Interrupted
+from engine.core.files import write_json
+from engine.core.paths import Workspace
 from engine.corpus import split
 from engine.corpus.dataset import dataset_path
-from engine.errors import Interrupted
-from engine.evolution import answering, canary, measuring
+from engine.evolution import canary, evaluation, self_answers
 from engine.evolution import steps as steps_module
+from engine.evolution.bookkeeping import Record
 from engine.evolution.cycle import Evolving
-from engine.evolution.made import is_made
-from engine.evolution.record import Record
 from engine.evolution.report import correction
 from engine.evolution.stats import EvolutionStats
+from engine.evolution.synthetic import is_made
 from engine.inference.protocol import Sampling
 from engine.memory.store import MemoryStore
 from engine.models.card import Lineage, ModelCard
-from engine.models.directory import load_model, save_model
+from engine.models.native_format import load_model, save_model
+from engine.models.promotion import promote
 from engine.models.registry import in_use
-from engine.paths import Workspace
+from engine.pipeline import stages
 from engine.runs import launch
 from engine.runs.events import CheckpointWritten, Cycle, RunStatus, Step
 from engine.runs.history import load_view
 from engine.runs.journal import JournalReader
 from engine.runs.rundir import RunDir, list_runs
 from engine.runs.spec import EvolveParams, make_spec
-from engine.training.conversations import read_dataset
-from engine.training.settings import recipe_for
+from engine.training.chat_batches import read_dataset
+from engine.training.recipe import recipe_for
 from engine.validation import answers, cases
-from engine.validation.promotion import promote
 from engine.validation.report import ValidationReport
 from tests.corpus_store import distinct, memory
 from tests.models import talk, write_tiny
@@ -71,9 +71,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ws(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A copy of it; answers are a few bytes long, because writing them is what takes the time."""
     short = Sampling(temperature=0.8, max_bytes=8, seed=0)
-    for module in (canary, measuring, answers):
+    for module in (canary, evaluation, answers):
         monkeypatch.setattr(module, "SAMPLING", short)
-    monkeypatch.setattr(answering, "LONGEST", 8)
+    monkeypatch.setattr(self_answers, "LONGEST", 8)
     monkeypatch.setattr(cases, "GENERAL_BLOCKS", 2)
     monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
     real = recipe_for
@@ -200,7 +200,7 @@ def test_a_collapsing_candidate_is_dropped_and_ends_the_evolution(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decided(monkeypatch, "promote", "promote")
-    real = measuring.measure
+    real = evaluation.measure
 
     def measure(folder: Path, *arguments: Any, **named: Any) -> Any:
         found = real(folder, *arguments, **named)

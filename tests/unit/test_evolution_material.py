@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.corpus.overlap import Overlap
-from engine.evolution import dataset, material
+from engine.corpus.contamination import Overlap
+from engine.evolution import augmentation, dataset
 from engine.evolution.apart import HeldText
 from engine.evolution.batches import FlooredBatches
 from engine.evolution.dataset import mix
-from engine.evolution.made import PREFIX, REAL_FLOOR, Made, Way, is_made
-from engine.evolution.pieces import halves, passages, sentences
-from engine.inference.torch_backend import NativeModel
+from engine.evolution.sentences import halves, passages, sentences
+from engine.evolution.synthetic import PREFIX, REAL_FLOOR, Made, Way, is_made
+from engine.inference.backends.native import NativeModel
 from engine.models.card import Lineage
-from engine.models.template import ChatMessage, windows
-from engine.training.conversations import DatasetRow, WindowSet, read_dataset
-from engine.training.settings import Phase
+from engine.models.chatml import ChatMessage, windows
+from engine.training.chat_batches import DatasetRow, WindowSet, read_dataset
+from engine.training.recipe import Phase
 from tests.models import talk, tiny_model
 from tests.unit.training_run import tiny
 
@@ -79,7 +79,7 @@ def test_a_later_part_of_a_conversation_is_made_of_its_own_turns() -> None:
         "三号问题",
         "三号回答在这里",
     )
-    (made,) = material.recombined([source], random.Random(1))
+    (made,) = augmentation.recombined([source], random.Random(1))
     assert made.way is Way.RECOMBINED and made.made_from == ["a"] and is_made(made.id)
     assert made.messages[0].role == "user" and made.messages[0].content != "一号问题在这里"
     words = [message.content for message in source.messages]
@@ -88,7 +88,7 @@ def test_a_later_part_of_a_conversation_is_made_of_its_own_turns() -> None:
 
 
 def test_an_answer_alone_goes_on_from_its_first_half() -> None:
-    (made,) = material.recombined([row("a", "集市怎么样？", ZH)], random.Random(0))
+    (made,) = augmentation.recombined([row("a", "集市怎么样？", ZH)], random.Random(0))
     given_, asked, learnt = made.messages[1:]
     assert not given_.train and given_.content + learnt.content == ZH
     assert asked.content == "请继续。" and learnt.train
@@ -101,7 +101,7 @@ def test_retrieval_finds_what_is_about_the_same_in_chinese() -> None:
         row("moon", "月亮为什么会有圆缺变化？", "因为太阳照亮月亮的那一面随时间转动。"),
         row("code", "How do I sort a list?", "Call sorted on it; it returns a new list."),
     ]
-    made = {one.made_from[0]: one for one in material.retrieved(found, random.Random(0))}
+    made = {one.made_from[0]: one for one in augmentation.retrieved(found, random.Random(0))}
     assert made["hotel1"].made_from == ["hotel1", "hotel2"]
     assert [message.train for message in made["hotel1"].messages] == [False, False, True, True]
     assert "moon" not in made and "code" not in made
@@ -114,7 +114,7 @@ def test_the_general_tail_of_a_text_is_never_read(tmp_path: Path) -> None:
     )
     tail = "秘密的结尾不该出现。" * 60
     file.write_text(body[: 9 * len(tail)] + tail, encoding="utf-8")
-    made = list(material.from_texts([file, tmp_path / "missing.txt"], random.Random(0)))
+    made = list(augmentation.from_texts([file, tmp_path / "missing.txt"], random.Random(0)))
     assert made and all(one.made_from == [str(file)] for one in made)
     assert not any("秘密的结尾" in message.content for one in made for message in one.messages)
 

@@ -15,12 +15,12 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.evolution import canary, quality, stats
-from engine.evolution.answering import DRAWS, LUCK, Given, answered, bounds_of, by_luck, fault
+from engine.core.paths import Workspace
+from engine.evolution import canary, stats, text_metrics
 from engine.evolution.canary import Canary, CanarySet, collapse, load_set
-from engine.evolution.made import Fault, MaterialFigures
-from engine.evolution.measuring import perplexity_at
+from engine.evolution.evaluation import perplexity_at
 from engine.evolution.report import answers_words
+from engine.evolution.self_answers import DRAWS, LUCK, Given, answered, bounds_of, by_luck, fault
 from engine.evolution.stats import (
     CycleRow,
     EvolutionStats,
@@ -30,11 +30,11 @@ from engine.evolution.stats import (
     save_stats,
     with_cycle,
 )
-from engine.inference.torch_backend import NativeModel
-from engine.models.template import ChatMessage
+from engine.evolution.synthetic import Fault, MaterialFigures
+from engine.inference.backends.native import NativeModel
+from engine.models.chatml import ChatMessage
 from engine.models.transformer import Transformer
-from engine.paths import Workspace
-from engine.training.conversations import DatasetRow
+from engine.training.chat_batches import DatasetRow
 from tests.models import TINY, talk, tiny_model
 
 ZH = "清晨的集市刚刚开门，卖菜的老人把青菜摆在木板上。"
@@ -42,28 +42,31 @@ ZH = "清晨的集市刚刚开门，卖菜的老人把青菜摆在木板上。"
 
 @given(st.lists(st.text(max_size=60), max_size=6))
 def test_every_figure_stays_in_its_range_for_any_text(texts: list[str]) -> None:
-    assert 0 <= quality.distinct(texts, 2) <= 1 and quality.entropy(texts) >= 0
+    assert 0 <= text_metrics.distinct(texts, 2) <= 1 and text_metrics.entropy(texts) >= 0
     for text in texts:
-        assert 0 <= quality.repetition(text) <= 1
-        assert 0 <= quality.contained(text, ZH) <= 1
-        assert 0 <= quality.jaccard(text, ZH) <= 1
+        assert 0 <= text_metrics.repetition(text) <= 1
+        assert 0 <= text_metrics.contained(text, ZH) <= 1
+        assert 0 <= text_metrics.jaccard(text, ZH) <= 1
 
 
 def test_chinese_is_compared_by_its_characters() -> None:
-    assert quality.jaccard(ZH, ZH) == 1.0
-    assert quality.contained("卖菜的老人", ZH) == 1.0 and quality.contained("火车什么时候开", ZH) == 0.0
-    assert quality.repetition("好吃好吃好吃好吃好吃好吃") > 0.7 > quality.repetition(ZH)
-    assert quality.entropy(["好好好好"]) == 0.0 < quality.entropy([ZH])
+    assert text_metrics.jaccard(ZH, ZH) == 1.0
+    assert (
+        text_metrics.contained("卖菜的老人", ZH) == 1.0
+        and text_metrics.contained("火车什么时候开", ZH) == 0.0
+    )
+    assert text_metrics.repetition("好吃好吃好吃好吃好吃好吃") > 0.7 > text_metrics.repetition(ZH)
+    assert text_metrics.entropy(["好好好好"]) == 0.0 < text_metrics.entropy([ZH])
 
 
 def test_relevance_is_above_chance_only_for_the_own_answer() -> None:
     wanted = [ZH, "The ferry leaves at noon and carries cars."]
-    own = quality.quality_of([(ZH, ZH), (wanted[1], "other")], wanted, [True, False], [10, 20])
-    crossed = quality.quality_of([(wanted[1], ZH), (ZH, ZH)], wanted, [True], [10])
+    own = text_metrics.quality_of([(ZH, ZH), (wanted[1], "other")], wanted, [True, False], [10, 20])
+    crossed = text_metrics.quality_of([(wanted[1], ZH), (ZH, ZH)], wanted, [True], [10])
     assert own.relevance is not None and crossed.relevance is not None
     assert own.relevance > 0.9 and crossed.relevance < -0.9
     assert own.consistency == pytest.approx(0.5, abs=0.1) and own.stopped == 0.5 and own.length == 15
-    assert quality.quality_of([], [], [], []).relevance is None
+    assert text_metrics.quality_of([], [], [], []).relevance is None
 
 
 OTHERS = ["火车什么时候开往另一个城市呢？", "明天会下雨，请带上雨伞出门。" * 2, "好的，再见。"]
@@ -206,7 +209,7 @@ def test_the_canary_set_is_in_both_languages_and_in_no_training_text() -> None:
 
 
 def row(number: int = 1, *, kept: bool, improvement: float, run: str = "r") -> CycleRow:
-    none = quality.quality_of([], [], [], [])
+    none = text_metrics.quality_of([], [], [], [])
     return CycleRow(
         cycle=number, run_id=run, finished_at="2026-11-21T09:00:00+00:00", champion="a", candidate=f"c{number}",
         decision="promote" if kept else "keep", kept=kept, perplexity_before=4.0,

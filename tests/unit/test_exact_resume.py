@@ -14,25 +14,25 @@ import pytest
 import torch
 from torch import nn
 
-from engine.errors import Interrupted
-from engine.models.directory import load_model
+from engine.core.errors import Interrupted
+from engine.models.native_format import load_model
 from engine.runs.context import RunContext
 from engine.runs.events import Log, Recovery, RunStatus, StatusChanged, Step
 from engine.training import checkpoint
 from engine.training.batches import Batch
 from engine.training.checkpoint import LoopState, Snapshot, load, load_trainable, newest, save, trainable
-from engine.training.job import Job
-from engine.training.randomness import RandomStates
+from engine.training.checkpoint_saver import Saver
+from engine.training.recipe import Recipe
 from engine.training.retention import Retention
-from engine.training.saver import Saver
+from engine.training.rng_state import RandomStates
 from engine.training.scratch import train_scratch
-from engine.training.settings import Recipe
+from engine.training.trainer import Job
 from tests.unit.training_run import events, new_run, text_file, tiny
 
 
 @pytest.fixture(autouse=True)
 def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -252,7 +252,7 @@ def test_before_the_disk_is_full_it_says_so_goes_on_and_at_last_waits(
         if len(waits) == 3:
             nearly_full(ctx.run_dir.checkpoints, monkeypatch, least=99)
 
-    monkeypatch.setattr("engine.training.saver.time.sleep", room_comes)
+    monkeypatch.setattr("engine.training.checkpoint_saver.time.sleep", room_comes)
     run(ctx, tmp_path, recipe(20, every_s=1e-6))
     told = [event.text for event in events(ctx, Log) if event.level == "error"]
     assert "the disk is nearly full" in told[0]

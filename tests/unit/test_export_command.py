@@ -12,21 +12,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine.atomic import new_file
-from engine.errors import BadInput, RunFailed, UsageProblem
+from engine.core.errors import BadInput, RunFailed, UsageProblem
+from engine.core.files import new_file
+from engine.core.paths import Workspace
+from engine.export import cost, room, to_ollama
+from engine.export.index import exports_of
+from engine.export.modelfile import modelfile
+from engine.export.quant import Quant
+from engine.export.weights import MergedWeights, SafetensorsWeights, read_adapter
 from engine.models.card import Lineage, read_card
-from engine.models.export import measure, room, to_ollama
-from engine.models.export.modelfile import modelfile
-from engine.models.export.quant import Quant
-from engine.models.export.weights import MergedWeights, SafetensorsWeights, read_adapter
-from engine.models.exported import exports_of
-from engine.models.gguf_reader import open_gguf
-from engine.paths import Workspace
+from engine.models.gguf.reader import open_gguf
 from tests.export_models import write_arch, write_gguf
 from tests.hf_models import tiny_tokenizer
 from tests.models import talk, write_tiny
 from tests.ollama_server import ollama_server
-from tui.cli import main
+from tui.cli.main import main
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 @pytest.fixture(autouse=True)
 def little_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measure, "TOKENS_NATIVE", 4000)
+    monkeypatch.setattr(cost, "TOKENS_NATIVE", 4000)
 
 
 @pytest.fixture
@@ -92,8 +92,8 @@ def test_a_native_model_loads_in_transformers_with_the_same_logits_and_ids(
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from engine.models.directory import load_model
-    from engine.models.template import render
+    from engine.models.chatml import render
+    from engine.models.native_format import load_model
 
     code, report = export(ws, capsys, "small", "--to", "hf", "--no-measure")
     folder = Path(report["path"])
@@ -391,7 +391,7 @@ def test_an_adapter_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("[")
     with pytest.raises(BadInput, match="broken"):
         read_adapter(tmp_path)
-    from engine.models.export.weights import LoraPair
+    from engine.export.weights import LoraPair
 
     with pytest.raises(BadInput, match="does not fit"):
         MergedWeights(base, {"model.layers.9.x.weight": LoraPair(torch.zeros(1, 1), torch.zeros(1, 1), 1.0)})

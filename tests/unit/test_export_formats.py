@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from engine.config import Settings
+from engine.core.config import Settings
+from engine.core.paths import Workspace
 from engine.corpus.build import build_corpus
 from engine.corpus.dataset import write_dataset
 from engine.corpus.export import Exported, ExportFormat, export, suffix
-from engine.corpus.review import ReviewStore
-from engine.memory.points import Conversation
+from engine.corpus.review.store import ReviewStore
+from engine.memory.records import Conversation
 from engine.memory.store import MemoryStore
-from engine.paths import Workspace
 from tests.corpus_store import conversation, distinct, memory
 
 TALKS = [

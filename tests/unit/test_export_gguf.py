@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 import torch
 
-from engine.errors import BadInput
-from engine.models import template
-from engine.models.export.gguf_adapter import write_gguf_adapter
-from engine.models.export.gguf_model import write_gguf_model
-from engine.models.export.llama_cpp import LlamaCpp
-from engine.models.export.quant import Quant, type_for
-from engine.models.export.vocabulary import plain_template
-from engine.models.export.weights import PrunedWeights, SafetensorsWeights
-from engine.models.gguf_file import read_gguf
-from engine.models.gguf_reader import open_gguf
-from engine.models.template import ChatMessage
-from engine.paths import shipped
+from engine.core.errors import BadInput
+from engine.core.paths import shipped
+from engine.export.gguf_adapter import write_gguf_adapter
+from engine.export.gguf_model import write_gguf_model
+from engine.export.llama_cpp import LlamaCpp
+from engine.export.quant import Quant, type_for
+from engine.export.vocabulary import plain_template
+from engine.export.weights import PrunedWeights, SafetensorsWeights
+from engine.models import chatml
+from engine.models.chatml import ChatMessage
+from engine.models.gguf.file import read_gguf
+from engine.models.gguf.reader import open_gguf
 from tests.export_models import (
     LLAMA3_ROPE,
     TALK,
@@ -106,19 +106,19 @@ def test_a_native_model_answers_in_llama_cpp_as_in_torch(tmp_path: Path) -> None
     folder = tmp_path / "native-1"
     write_tiny(folder, [talk("你叫什么？", "我是小Q。"), talk("Two and two?", "Four.")], steps=200)
     path = write_gguf(tmp_path / "native.gguf", folder, Quant.F16)
-    ids = template.render(talk("你叫什么？", "我是小Q。")).ids
+    ids = chatml.render(talk("你叫什么？", "我是小Q。")).ids
     with LlamaCpp(path) as served:
         assert served.answer([{"role": "user", "content": "你叫什么？"}]) == "我是小Q。"
         assert served.answer([{"role": "user", "content": "Two and two?"}]) == "Four."
         assert difference(served, log_probabilities(hf(folder), ids), ids) < 1e-2
         for messages in conversations():
             asked = [{"role": m.role, "content": m.content} for m in messages]
-            ours = template.render(messages, add_generation_prompt=True).ids
+            ours = chatml.render(messages, add_generation_prompt=True).ids
             assert served.tokenize(served.template(asked)) == ours
 
 
 def test_twenty_conversations_have_the_same_ids_in_llama_cpp(tmp_path: Path) -> None:
-    from engine.models.chat_format import ChatFormat
+    from engine.models.chat_template import ChatFormat
 
     path = write_gguf(tmp_path / "model.gguf", write_arch(tmp_path / "model", "qwen3"))
     chat = ChatFormat(tiny_tokenizer())
@@ -254,7 +254,7 @@ def test_a_model_that_llama_cpp_cannot_hold_is_refused_and_leaves_no_file(tmp_pa
 
 
 def read_gguf_vocabulary() -> Any:
-    from engine.models.export.vocabulary import Vocabulary
+    from engine.export.vocabulary import Vocabulary
 
     return Vocabulary(["a"], [1], ["a a"], "qwen2", (), None, None, False, None, False)
 

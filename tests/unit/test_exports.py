@@ -13,11 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.errors import BadInput
-from engine.memory.importers import files, json_stream, mindx
-from engine.memory.importing import FORMATS, detect, import_path, importer
-from engine.memory.points import Conversation, Embedding, Recollection
+from engine.core.errors import BadInput
+from engine.memory.importers import json_stream, mindx, readers
+from engine.memory.records import Conversation, Embedding, Recollection
 from engine.memory.store import MemoryStore
+from engine.pipeline.import_run import FORMATS, detect, import_path, importer
 from tests.unit.test_importers import read, said
 
 EXPORTS = Path(__file__).parents[1] / "data" / "exports"
@@ -363,7 +363,7 @@ def test_one_object_over_the_limit_is_read_member_by_member(
     path = tmp_path / "train.json"
     path.write_text(json.dumps({str(n): dialogue for n in range(300)}), encoding="utf-8")
     monkeypatch.setattr(json_stream, "MAX_VALUE", 20_000)
-    monkeypatch.setattr(files, "_READ", 4_000)
+    monkeypatch.setattr(readers, "_READ", 4_000)
     assert detect(path) == "crosswoz"
     assert len(read(path)[0]) == 300
     for start, end in (('{"1": "', '"}'), ('[{"chat_messages": "', '"}]')):
@@ -398,7 +398,7 @@ def test_a_backup_larger_than_the_limit_is_read_piece_by_piece(
     limit = 1 + max(len(json.dumps(talk, ensure_ascii=False)) for talk in [*talks, *_locals(whole)])
     assert path.stat().st_size > 3 * limit
     monkeypatch.setattr(json_stream, "MAX_VALUE", limit + 200)
-    monkeypatch.setattr(files, "_READ", 256)
+    monkeypatch.setattr(readers, "_READ", 256)
     assert [said(talk) for talk in read(path)[0]] == expected
 
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import Busy
-from engine.memory.backup import create_backup, list_backups
-from engine.memory.forget import forget
-from engine.memory.points import Conversation, Role, Turn
+from engine.core.errors import Busy
+from engine.core.paths import Workspace
+from engine.memory.records import Conversation, Role, Turn
 from engine.memory.store import MemoryStore
 from engine.models.card import CARD_FILE, Lineage, ModelCard, encode_card
-from engine.paths import Workspace
+from engine.pipeline.forget import forget
 from engine.runs import lock
 from engine.runs.launch import prepare
 from engine.runs.spec import CorpusParams, make_spec
-from engine.workspace import open_workspace
+from engine.workspace.backup import create_backup, list_backups
+from engine.workspace.open import open_workspace
 
 SECRET = "my-safe-opens-with-4711"
 

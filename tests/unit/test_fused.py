@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.models import fused, kernels
+from engine.models.kernels import build, fused
 from engine.models.transformer import NORM_EPS, ModelConfig, Transformer, attend, rotate
 
-needs_compiler = pytest.mark.skipif(kernels.load_kernels() is None, reason="no compiler with OpenMP is here")
+needs_compiler = pytest.mark.skipif(build.load_kernels() is None, reason="no compiler with OpenMP is here")
 Case = tuple[torch.Tensor, ...]
 
 
@@ -122,27 +122,27 @@ def test_a_whole_model_has_the_same_loss_and_gradients(recompute: bool) -> None:
 
 def test_without_a_compiler_torch_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    kernels.load_kernels.cache_clear()
+    build.load_kernels.cache_clear()
     try:
-        assert kernels.load_kernels() is None
+        assert build.load_kernels() is None
     finally:
-        kernels.load_kernels.cache_clear()
+        build.load_kernels.cache_clear()
 
 
 def test_kernels_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("H2Q_KERNELS", "0")
-    kernels.load_kernels.cache_clear()
+    build.load_kernels.cache_clear()
     try:
-        assert kernels.load_kernels() is None
+        assert build.load_kernels() is None
     finally:
-        kernels.load_kernels.cache_clear()
+        build.load_kernels.cache_clear()
 
 
 def test_a_compiler_that_fails_is_no_obstacle(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setenv("CXX", "false")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    kernels.load_kernels.cache_clear()
+    build.load_kernels.cache_clear()
     try:
-        assert kernels.load_kernels() is None
+        assert build.load_kernels() is None
     finally:
-        kernels.load_kernels.cache_clear()
+        build.load_kernels.cache_clear()

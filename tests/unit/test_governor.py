@@ -19,19 +19,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import RunFailed, UsageProblem
+from engine.core.errors import RunFailed, UsageProblem
+from engine.machine.budget import Budget
+from engine.machine.process_memory import ResidentMemory, restart_own_peak
 from engine.models.transformer import ModelConfig, Transformer
 from engine.runs.context import RunContext
 from engine.runs.events import CheckpointWritten, Governor, MemoryPlan, Step
-from engine.runs.resident import ResidentMemory, restart_own_peak
 from engine.training import checkpoint, governor
-from engine.training.budget import Budget
-from engine.training.fitting import out_of_memory, rows_that_fit
 from engine.training.footprint import SAMPLE_S, Footprint
-from engine.training.job import Job
+from engine.training.microbatch import out_of_memory, rows_that_fit
+from engine.training.recipe import Recipe, Stretch
 from engine.training.remedy import BUFFER_SHARE, Remedy, buffer_mb, remedy
 from engine.training.scratch import train_scratch
-from engine.training.settings import Recipe, Stretch
+from engine.training.trainer import Job
 from tests.unit.training_run import events, new_run, text_file, tiny
 
 MB = st.floats(1, 1e6)
@@ -39,7 +39,7 @@ MB = st.floats(1, 1e6)
 
 @pytest.fixture(autouse=True)
 def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -186,7 +186,7 @@ def test_a_run_that_grows_beyond_its_budget_halves_its_passes_and_takes_the_same
     text_file(tmp_path, size=40_000)
     train_scratch(free, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "free" / "m")
     # What is measured before the first step would already keep it small: here the memory shrinks later.
-    monkeypatch.setattr("engine.training.fitting.rows_that_fit", lambda *_figures: 64)
+    monkeypatch.setattr("engine.training.microbatch.rows_that_fit", lambda *_figures: 64)
     look, limit = governor.Governor.look, []
 
     def shrinking(self: governor.Governor, saver: object) -> None:
@@ -231,7 +231,7 @@ def test_memory_that_cannot_be_had_is_asked_for_in_smaller_pieces(
         return accumulate(job, batch)
 
     whole, bound = new_run(tmp_path / "whole"), new_run(tmp_path / "bound")
-    monkeypatch.setattr("engine.training.fitting.rows_that_fit", lambda *_figures: 64)
+    monkeypatch.setattr("engine.training.microbatch.rows_that_fit", lambda *_figures: 64)
     text_file(tmp_path, size=40_000)
     train_scratch(whole, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "whole" / "m")
     monkeypatch.setattr(Job, "accumulate", greedy)

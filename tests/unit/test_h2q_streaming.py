@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.config import Settings, overridden
-from engine.errors import BadInput
-from engine.h2q_streaming import DECIDED_HERE, SAME, Streaming, read_streaming
+from engine.compat.h2q_config import DECIDED_HERE, SAME, Streaming, read_streaming
+from engine.core.config import Settings, overridden
+from engine.core.errors import BadInput
 from engine.runs.rundir import list_runs
 from engine.runs.spec import TrainParams, params_of
 from tests.contract.test_help import h2q
@@ -102,6 +102,6 @@ def test_a_setting_that_cannot_be_is_refused_before_a_run_begins(
 
 
 def list_runs_of(folder: Path):  # type: ignore[no-untyped-def]
-    from engine.paths import Workspace
+    from engine.core.paths import Workspace
 
     return [run.spec for run in list_runs(Workspace(folder))]

@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.errors import BadInput
-from engine.inference.hf_model import HFModel, TokenText
-from engine.inference.models import LoadedModels
+from engine.core.errors import BadInput
+from engine.core.paths import Workspace
+from engine.inference.backends.hf import HFModel, TokenText
+from engine.inference.model_cache import LoadedModels
 from engine.inference.protocol import ChatMessage, Finish, Sampling
-from engine.models.answering import adapter_on, find_adapter, is_native
-from engine.models.bases import find_base
+from engine.models.base_models import find_base
 from engine.models.card import Lineage, ModelCard
-from engine.models.hf_load import load_base, new_adapter, save_adapter
+from engine.models.chatml import ChatMessage as Said
+from engine.models.hf import load_base, new_adapter, save_adapter
+from engine.models.promotion import promote, rollback
 from engine.models.registry import find_model, list_models, new_name
 from engine.models.removal import remove_model
-from engine.models.template import ChatMessage as Said
-from engine.paths import Workspace
-from engine.training.settings import AdapterSettings
-from engine.validation.promotion import promote, rollback
+from engine.models.resolve import adapter_on, find_adapter, is_native
+from engine.training.recipe import AdapterSettings
 from engine.validation.subjects import load_subjects
 from tests.hf_models import tiny_tokenizer, write_hf
 
@@ -101,7 +101,7 @@ def test_old_turns_go_first_and_a_long_question_keeps_its_end(tiny: HFModel) -> 
 
 
 def test_tokens_that_are_half_a_character_wait_for_the_other_half() -> None:
-    from engine.models.chat_format import ChatFormat
+    from engine.models.chat_template import ChatFormat
 
     chat = ChatFormat(tiny_tokenizer())
     text, words = TokenText(chat), "我叫小明 😀é ok"

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import BadInput, UsageProblem
-from engine.memory.importers import files, json_stream
+from engine.core.errors import BadInput, UsageProblem
+from engine.core.paths import shipped
+from engine.memory.importers import json_stream, readers
 from engine.memory.importers.citations import shown
+from engine.memory.importers.reasoning import spoken
 from engine.memory.importers.roles import role_map_of, time_of
-from engine.memory.importers.thinking import spoken
-from engine.memory.importing import FORMATS, detect, importer
-from engine.memory.points import Conversation, Role, Skipped, Turn, well_formed
-from engine.paths import shipped
+from engine.memory.records import Conversation, Role, Skipped, Turn, well_formed
+from engine.pipeline.import_run import FORMATS, detect, importer
 
 SAMPLE = shipped("data") / "sample" / "memory"
 
@@ -426,7 +426,7 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(
     for name, start in (("a.jsonl", '{"messages": "'), ("a.txt", "User: ")):
         path = write(tmp_path, name, start + "x" * 2_000_000)
         with pytest.raises(BadInput, match="longer than"):
-            list(files.json_values(path) if name.endswith("l") else files.lines(path))
+            list(readers.json_values(path) if name.endswith("l") else readers.lines(path))
 
 
 def test_an_unknown_format_or_role_is_a_usage_problem() -> None:
@@ -534,8 +534,8 @@ def test_texts_come_through_whole(
     talk = [{"from": turn["role"], "value": turn["content"]} for turn in turns]
     folder = tmp_path_factory.mktemp("r")
     wanted = [Turn(role=Role(turn["role"]), text=well_formed(turn["content"])) for turn in turns]
-    before = files._READ
-    files._READ = piece
+    before = readers._READ
+    readers._READ = piece
     try:
         for rows in ([{"messages": turns}] * 2, [{"conversations": talk}] * 2):
             for ascii_ in (True, False):
@@ -548,7 +548,7 @@ def test_texts_come_through_whole(
                     if ascii_:
                         assert [list(c.turns) for c in conversations] == [wanted] * 2
     finally:
-        files._READ = before
+        readers._READ = before
 
 
 @given(st.floats() | st.integers() | st.text(max_size=30) | st.none() | st.booleans())

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.config import Settings
+from engine.core.config import Settings
 from engine.corpus import split
-from engine.corpus.assessing import assess_each
 from engine.corpus.build import build_corpus
-from engine.corpus.filters.near import Pair
-from engine.corpus.items import Item
+from engine.corpus.contamination import assert_no_overlap
+from engine.corpus.dedup.near import Pair
+from engine.corpus.filters.pool import assess_each
+from engine.corpus.filters.result import Item
 from engine.corpus.ledger import LedgerRow
-from engine.corpus.messages import prepared
-from engine.corpus.overlap import assert_no_overlap
-from engine.corpus.review import ReviewStore
-from engine.memory.points import Conversation
+from engine.corpus.review.store import ReviewStore
+from engine.corpus.training_messages import prepared
+from engine.memory.records import Conversation
 from engine.memory.store import MemoryStore
 from tests.corpus_store import conversation, distinct, memory
 
@@ -166,7 +166,7 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.extend(work.conversation.id for work in kept)
         return each(kept, *values, **named)
 
-    monkeypatch.setattr("engine.corpus.assessments.assess_each", watched)
+    monkeypatch.setattr("engine.corpus.filters.cache.assess_each", watched)
     return seen
 
 
@@ -197,7 +197,7 @@ def test_other_code_of_the_filters_looks_at_everything(
 ) -> None:
     with memory(tmp_path, [distinct(n) for n in range(5)]) as store:
         build_corpus(store, Settings())
-        monkeypatch.setattr("engine.corpus.assessments.code_version", lambda: "another")
+        monkeypatch.setattr("engine.corpus.filters.cache.code_version", lambda: "another")
         build_corpus(store, Settings())
         assert len(looked_at) == 10
 

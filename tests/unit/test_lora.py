@@ -14,18 +14,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.errors import BadInput, Interrupted, UsageProblem
-from engine.models.bases import Base, find_base
+from engine.core.errors import BadInput, Interrupted, UsageProblem
+from engine.core.paths import Workspace
+from engine.machine.budget import Budget
+from engine.models.base_models import Base, find_base
 from engine.models.card import Lineage, ModelCard, read_card
-from engine.models.hf_load import attach_adapter, load_base, load_chat_format
-from engine.models.template import ChatMessage
-from engine.paths import Workspace
+from engine.models.chatml import ChatMessage
+from engine.models.hf import attach_adapter, load_base, load_chat_format
 from engine.runs.events import EpochDone, Log, Step
 from engine.runs.spec import TrainParams
-from engine.training.budget import Budget
-from engine.training.lora import train_lora
-from engine.training.lora_fit import fit
-from engine.training.settings import AdapterSettings, Phase, Recipe, recipe_for
+from engine.training.lora.fit import fit
+from engine.training.lora.train import train_lora
+from engine.training.recipe import AdapterSettings, Phase, Recipe, recipe_for
 from tests.hf_models import talks, write_hf
 from tests.unit.training_run import events, new_run
 
@@ -39,7 +39,7 @@ PAIRS = (
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
     monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
 
 
@@ -136,7 +136,7 @@ def test_a_base_that_cannot_fit_is_refused_before_it_is_loaded(
     def never(*_args: object, **_more: object) -> None:
         raise AssertionError("loaded")
 
-    monkeypatch.setattr("engine.training.lora.load_base", never)
+    monkeypatch.setattr("engine.training.lora.train.load_base", never)
     with pytest.raises(UsageProblem, match="into which no base fits") as problem:
         train(tmp_path, model, rows(tmp_path), settings=recipe(max_memory_gb=0.5))
     assert f"--model {model} --max-memory-gb 0." in str(problem.value.mend)

@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine import lora_course, pipeline
-from engine.config import Settings
-from engine.errors import BadInput, UsageProblem
-from engine.memory.points import Conversation
-from engine.models.bases import find_base
+from engine.core.config import Settings
+from engine.core.errors import BadInput, UsageProblem
+from engine.core.paths import Workspace
+from engine.memory.records import Conversation
+from engine.models.base_models import find_base
 from engine.models.registry import in_use
-from engine.paths import Workspace
-from engine.report import TrainReport
+from engine.pipeline import lora, train
+from engine.pipeline.report import TrainReport
 from engine.runs.context import Outcome, RunContext
 from engine.runs.events import Log, Stage
 from engine.runs.journal import JournalWriter
@@ -60,7 +60,7 @@ def run(ws: Workspace, params: TrainParams) -> tuple[Outcome, RunContext]:
     (spec.folder / "spec.json").write_bytes(encode_spec(spec))
     run_dir = RunDir(spec.folder)
     ctx = RunContext(run_dir, JournalWriter(run_dir.events_path))
-    return pipeline.run_train(ctx), ctx
+    return train.run_train(ctx), ctx
 
 
 def report_of(outcome: Outcome) -> TrainReport:
@@ -133,7 +133,7 @@ def test_files_are_trained_on_without_a_verdict_and_a_part_is_held_out(tmp_path:
 
 
 def test_sharegpt_is_read_too_and_what_is_neither_is_refused(tmp_path: Path) -> None:
-    from engine.training.conversation_files import read_files
+    from engine.training.lora.files import read_files
 
     file = tmp_path / "sharegpt.jsonl"
     rows = [
@@ -161,16 +161,16 @@ def test_auto_takes_lora_where_a_configured_base_fits_and_says_why(tmp_path: Pat
     spec.folder.mkdir(parents=True)
     (spec.folder / "spec.json").write_bytes(encode_spec(spec))
     ctx = RunContext(RunDir(spec.folder), JournalWriter(spec.folder / "events.jsonl"))
-    assert pipeline.choose_mode(ctx, TrainParams())[0] is TrainMode.NATIVE
+    assert train.choose_mode(ctx, TrainParams())[0] is TrainMode.NATIVE
     ctx.settings = Settings(lora_base=str(model))
-    mode, reason = pipeline.choose_mode(ctx, TrainParams())
+    mode, reason = train.choose_mode(ctx, TrainParams())
     assert mode is TrainMode.LORA and "tiny" in reason and "fits" in reason
-    mode, reason = pipeline.choose_mode(ctx, TrainParams(max_memory_gb=0.3))
+    mode, reason = train.choose_mode(ctx, TrainParams(max_memory_gb=0.3))
     assert mode is TrainMode.NATIVE and "budget" in reason
     ctx.settings = Settings(lora_base=str(tmp_path / "gone"))
-    assert pipeline.choose_mode(ctx, TrainParams())[0] is TrainMode.NATIVE
+    assert train.choose_mode(ctx, TrainParams())[0] is TrainMode.NATIVE
     with pytest.raises(UsageProblem, match="needs a base"):
-        lora_course.chosen_base(ws, TrainParams(), "")
+        lora.chosen_base(ws, TrainParams(), "")
 
 
 def ollama_store(root: Path, gguf: Path, tag: str = "latest") -> None:

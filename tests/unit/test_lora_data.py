@@ -10,16 +10,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from engine.models.bases import Shape
-from engine.models.chat_format import ChatFormat
-from engine.models.template import ChatMessage
+from engine.models.adapters import AdapterModel
+from engine.models.base_models import Shape
+from engine.models.chat_template import ChatFormat
+from engine.models.chatml import ChatMessage
 from engine.runs.spec import TrainParams
 from engine.training.batches import Batch
-from engine.training.conversations import DatasetRow
-from engine.training.lora_data import LoraBatches, LoraWindows, render_windows
-from engine.training.lora_model import AdapterModel
+from engine.training.chat_batches import DatasetRow
+from engine.training.lora.data import LoraBatches, LoraWindows, render_windows
+from engine.training.recipe import AdapterSettings, Phase, Recipe, recipe_for
 from engine.training.replay import repeats_of
-from engine.training.settings import AdapterSettings, Phase, Recipe, recipe_for
 from tests.hf_models import tiny_tokenizer
 
 CHAT = ChatFormat(tiny_tokenizer())
@@ -163,7 +163,7 @@ def test_nothing_is_repeated_where_older_ones_are_more_or_none() -> None:
 
 
 def test_an_adapter_is_counted_before_it_exists() -> None:
-    from engine.training.lora_fit import adapter_parameters
+    from engine.training.lora.fit import adapter_parameters
 
     shape = Shape(hidden=32, layers=2, heads=2, kv_heads=1, head_dim=16, ffn=48, vocab=400, context=256)
     assert adapter_parameters(shape, AdapterSettings(rank=4)) == learner().parameters_count()

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.training import losses
-from engine.training.losses import chunked_cross_entropy
+from engine.models import losses
+from engine.models.losses import chunked_cross_entropy
 
 
 @pytest.mark.parametrize("chunk", [1, 400, 1 << 20])

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.corpus.filters.endings import is_cut, loop_share
 from engine.corpus.filters.low_value import Kind, judge, judge_in_context
+from engine.corpus.filters.truncation import is_cut, loop_share
 
 DATA = Path(__file__).parent.parent / "data" / "corpus"
 

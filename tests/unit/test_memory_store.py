@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.errors import BadInput, Busy
+from engine.core.errors import BadInput, Busy
 from engine.memory import ingest
-from engine.memory.points import Conversation, Role, Skipped, Turn, well_formed
+from engine.memory.records import Conversation, Role, Skipped, Turn, well_formed
 from engine.memory.store import MemoryStore
 
 PAIRS = (("怎么重置密码？", "在设置里。"), ("Explain paging", "It maps pages."), ("谢谢", "不客气"))

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.memory.import_report import ImportReport, points_line
 from engine.memory.importers.mindx import point_items
-from engine.memory.importing import import_path
-from engine.memory.points import Conversation, Recollection
+from engine.memory.records import Conversation, Recollection
 from engine.memory.store import MemoryStore
+from engine.pipeline.import_report import ImportReport, points_line
+from engine.pipeline.import_run import import_path
 from tests.unit.test_importers import said
 
 EXPORTS = Path(__file__).parents[1] / "data" / "exports"

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.core.paths import Workspace
 from engine.inference.client import InferenceClient
-from engine.paths import Workspace
 from tests.models import talk, write_tiny
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -39,7 +39,7 @@ def h2q(ws: Workspace) -> Command:
         command = [
             sys.executable,
             "-c",
-            "from tui.cli import main; main()",
+            "from tui.cli.main import main; main()",
             "--lang",
             "en",
             "--data-dir",

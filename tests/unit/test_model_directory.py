@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import BadInput
-from engine.models.directory import WEIGHTS_FILE, load_model, save_model
+from engine.core.errors import BadInput
+from engine.core.paths import Workspace
+from engine.models.native_format import WEIGHTS_FILE, load_model, save_model
 from engine.models.registry import find_model, in_use, list_models, new_name
-from engine.paths import Workspace
 from tests.unit.test_transformer import card, random_model
 
 

@@ -6,20 +6,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.errors import BadInput, Interrupted
+from engine.core.errors import BadInput, Interrupted
 from engine.models.card import Lineage, ModelCard
-from engine.models.directory import load_model
+from engine.models.native_format import load_model
 from engine.runs.events import Evaluated, Log, Step
 from engine.training.native import train_native
+from engine.training.recipe import Phase
 from engine.training.scratch import train_scratch
-from engine.training.settings import Phase
 from tests.unit.test_conversations import dataset, many
 from tests.unit.training_run import events, new_run, text_file, tiny
 
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
     monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.corpus.filters.near import clusters, near_pairs
+from engine.corpus.dedup.near import clusters, near_pairs
+from engine.corpus.dedup.twins import are_twins
 from engine.corpus.filters.normalise import fold
-from engine.corpus.filters.twins import are_twins
 
 
 def jaccard(one: str, other: str) -> float:

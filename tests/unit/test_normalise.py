@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.corpus.filters import documents, injection, phones, secrets, sensitive
-from engine.corpus.filters.near import near_pairs
+from engine.corpus.dedup.near import near_pairs
+from engine.corpus.filters import id_numbers, phones, pii, prompt_injection, secrets
 from engine.corpus.filters.normalise import fold, fold_joined, fold_with_map, nfkc
-from engine.corpus.filters.signs import Sign, signs
+from engine.corpus.filters.prefilter import Sign, signs
 
 _ANY = st.text(
     st.one_of(
@@ -52,8 +52,8 @@ def _sign(one: Sign) -> Callable[[str], bool]:
 
 
 _RAW = [
-    ("<s>", injection._bracketed, injection._CONTROL_TOKEN),
-    ("以前忽略", injection._ignoring, injection._INSTRUCTION),
+    ("<s>", prompt_injection._bracketed, prompt_injection._CONTROL_TOKEN),
+    ("以前忽略", prompt_injection._ignoring, prompt_injection._INSTRUCTION),
 ]
 _BEHIND_SIGNS = [
     *((_sign(Sign.PASSWORD), pattern) for pattern in secrets._PASSWORD),
@@ -61,20 +61,20 @@ _BEHIND_SIGNS = [
     (lambda read: "hook" in read, secrets.HOOK),
     (_sign(Sign.LONG_WORD), secrets.VENDOR_KEY),
     (_sign(Sign.DASHES), secrets.PRIVATE_KEY),
-    (_sign(Sign.AT), sensitive._EMAIL),
+    (_sign(Sign.AT), pii._EMAIL),
     (_sign(Sign.AT), secrets.URL_PASSWORD),
-    (_sign(Sign.MACHINE), sensitive._IPV4),
-    (_sign(Sign.MACHINE), sensitive._IPV6),
-    (_sign(Sign.PLATE), sensitive._PLATE),
-    (_sign(Sign.WECHAT), sensitive._WECHAT),
-    (_sign(Sign.WECHAT), sensitive._WXID),
-    (_sign(Sign.ROOM), sensitive._ADDRESS),
-    (_sign(Sign.FIVE_DIGITS), sensitive._QQ),
-    (_sign(Sign.NINE_DIGITS), documents._CARD),
-    (_sign(Sign.NINE_DIGITS), documents._ACCOUNT),
-    (_sign(Sign.NINE_DIGITS), documents._SSN),
-    (_sign(Sign.NINE_DIGITS), documents._SSN_LABELLED),
-    (_sign(Sign.SIX_DIGITS), documents._CREDIT_CODE),
+    (_sign(Sign.MACHINE), pii._IPV4),
+    (_sign(Sign.MACHINE), pii._IPV6),
+    (_sign(Sign.PLATE), pii._PLATE),
+    (_sign(Sign.WECHAT), pii._WECHAT),
+    (_sign(Sign.WECHAT), pii._WXID),
+    (_sign(Sign.ROOM), pii._ADDRESS),
+    (_sign(Sign.FIVE_DIGITS), pii._QQ),
+    (_sign(Sign.NINE_DIGITS), id_numbers._CARD),
+    (_sign(Sign.NINE_DIGITS), id_numbers._ACCOUNT),
+    (_sign(Sign.NINE_DIGITS), id_numbers._SSN),
+    (_sign(Sign.NINE_DIGITS), id_numbers._SSN_LABELLED),
+    (_sign(Sign.SIX_DIGITS), id_numbers._CREDIT_CODE),
     (_sign(Sign.FIVE_DIGITS), phones._GROUPED_CN),
     *((_searched(sign), pattern) for sign, pattern in phones._SHAPES),
 ]

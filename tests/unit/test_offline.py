@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from engine.runs import offline
+from engine.runs import network_guard
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ from engine.runs import offline
     ],
 )
 def test_this_machine_is_local(host: object) -> None:
-    assert offline.is_local(host)
+    assert network_guard.is_local(host)
 
 
 @pytest.mark.parametrize(
@@ -44,27 +44,27 @@ def test_this_machine_is_local(host: object) -> None:
     ],
 )
 def test_every_other_machine_is_not(host: str) -> None:
-    assert not offline.is_local(host)
+    assert not network_guard.is_local(host)
 
 
 def test_connections_and_look_ups_beyond_loopback_are_refused() -> None:
-    with offline.guard(), socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
-        with pytest.raises(offline.Offline):
+    with network_guard.guard(), socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
+        with pytest.raises(network_guard.Offline):
             stream.connect(("192.0.2.1", 80))
-        with pytest.raises(offline.Offline):
+        with pytest.raises(network_guard.Offline):
             stream.connect_ex(("192.0.2.1", 80))
-        with pytest.raises(offline.Offline):
+        with pytest.raises(network_guard.Offline):
             datagram.sendto(b"x", ("192.0.2.1", 53))
-        with pytest.raises(offline.Offline):
+        with pytest.raises(network_guard.Offline):
             datagram.sendto(b"x", 0, ("192.0.2.1", 53))
-        with pytest.raises(offline.Offline, match=r"example\.org"):
+        with pytest.raises(network_guard.Offline, match=r"example\.org"):
             socket.getaddrinfo("example.org", 443)
         with pytest.raises(OSError, match="works offline"):
             urllib.request.urlopen("http://192.0.2.1/", timeout=1)
 
 
 def test_loopback_and_unix_sockets_work() -> None:
-    with offline.guard(), socket.create_server(("127.0.0.1", 0)) as server:
+    with network_guard.guard(), socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with socket.create_connection(("localhost", port), timeout=2) as client:
             client.sendall(b"hello")
@@ -78,7 +78,7 @@ def test_proxies_are_not_used_and_everything_is_put_back(monkeypatch: pytest.Mon
     monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:7890")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     before = (socket.socket.connect, socket.socket.sendto, socket.getaddrinfo, dict(os.environ))
-    with offline.guard():
+    with network_guard.guard():
         assert "HTTPS_PROXY" not in os.environ
         assert "all_proxy" not in os.environ
         assert os.environ["HF_HUB_OFFLINE"] == "1"

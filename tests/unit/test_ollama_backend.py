@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from engine.errors import BadInput, ServiceUnreachable, UsageProblem
-from engine.inference.ollama_backend import OllamaBackend, local_host
+from engine.core.errors import BadInput, ServiceUnreachable, UsageProblem
+from engine.inference.backends.ollama import OllamaBackend, local_host
 from engine.inference.protocol import ChatMessage, Finish, Generated, Sampling
 
 QUESTION = [ChatMessage(role="user", content="天为什么是蓝的？")]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.health.ollama import Held, free_models, held_models
+from engine.models.ollama.running import Held, free_models, held_models
 from engine.runs.events import Log
 from engine.runs.spec import TrainParams
-from engine.training.phase import memory_budget
+from engine.training.setup import memory_budget
 from tests.ollama_memory import Ollama, holding
 from tests.unit.training_run import events, new_run, tiny
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from engine.errors import BadInput, ServiceUnreachable
-from engine.models.ollama_store import find_in_ollama, installed_tags
+from engine.core.errors import BadInput, ServiceUnreachable
+from engine.models.ollama.store import find_in_ollama, installed_tags
 from tests.ollama_server import ollama_server
 
 IMAGE = "application/vnd.ollama.image."

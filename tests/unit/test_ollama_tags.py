@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from engine.health.ollama import address, installed_models
+from engine.models.ollama.running import address, installed_models
 
 BODY = {"value": b""}
 

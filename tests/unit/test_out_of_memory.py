@@ -10,29 +10,29 @@ from typing import Any
 import pytest
 import torch
 
-from engine.errors import RunFailed
+from engine.core.errors import RunFailed
+from engine.machine.budget import Budget
 from engine.models.transformer import Transformer
 from engine.runs.context import RunContext
 from engine.runs.events import CheckpointWritten, Evaluated, Governor, Step
 from engine.training import checkpoint, governor
 from engine.training.batches import ScratchBatches
-from engine.training.budget import Budget
-from engine.training.job import Job
-from engine.training.obey import change
+from engine.training.control import change
 from engine.training.optim import Optimizer
 from engine.training.scratch import config_of, train_scratch
 from engine.training.text_files import general_tail
-from engine.validation import scores
+from engine.training.trainer import Job
+from engine.validation import nll
 from engine.validation.cases import cut_general
-from engine.validation.scores import Piece, nll_sums
+from engine.validation.nll import Piece, nll_sums
 from tests.unit.out_of_memory import Failing
 from tests.unit.training_run import SIZE, events, new_run, text_file, tiny
-from tui.commands.runs import is_assignment
+from tui.cli.commands.runs import is_assignment
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -192,7 +192,7 @@ def test_a_limit_of_the_system_that_falls_and_rises_is_followed(
     limits = iter([None, 900 << 20, 900 << 20, 2000 << 20, None, None, None])
     monkeypatch.setattr(governor, "cgroup_limit_bytes", lambda **_words: next(limits))
     monkeypatch.setattr(
-        "engine.training.phase.effective_budget", lambda gigabytes: Budget(1500.0, "max_memory_gb")
+        "engine.training.setup.effective_budget", lambda gigabytes: Budget(1500.0, "max_memory_gb")
     )
     resized: list[float] = []
     refusals = [True]  # the first time, as a kernel that still holds pages of files for it
@@ -204,7 +204,7 @@ def test_a_limit_of_the_system_that_falls_and_rises_is_followed(
         resized.append(mb)
         return True
 
-    monkeypatch.setattr("engine.training.cgroup.resize", resize)
+    monkeypatch.setattr("engine.machine.cgroup.resize", resize)
     # The process of the tests may hold more than the lower limit.
     monkeypatch.setattr("engine.training.footprint.Footprint.peak_mb", lambda _self: 500.0)
     start = governor.Governor.__init__
@@ -234,7 +234,7 @@ def test_a_validation_that_does_not_fit_at_once_is_read_in_smaller_batches(
     model.initialise(0)
     pieces = [Piece(list(range(20 + number)), [True] * (20 + number)) for number in range(12)]
     expected = nll_sums(model.eval(), pieces)
-    monkeypatch.setattr(scores, "BATCH_TOKENS", 200)
+    monkeypatch.setattr(nll, "BATCH_TOKENS", 200)
     forward, seen = Transformer.forward, []
 
     def greedy(self: Transformer, ids: torch.Tensor, *rest: Any) -> Any:

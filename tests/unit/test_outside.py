@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.runs.events import CheckpointWritten, Governor, StatusChanged, Step
-from engine.training import governor, outside
-from engine.training.outside import (
+from engine.machine import pressure as outside
+from engine.machine.pressure import (
     Advice,
     Finding,
     Outside,
@@ -22,6 +21,8 @@ from engine.training.outside import (
     mac_pressure_level,
     pressure,
 )
+from engine.runs.events import CheckpointWritten, Governor, StatusChanged, Step
+from engine.training import governor
 from engine.training.scratch import train_scratch
 from tests.unit.training_run import events, new_run, text_file, tiny
 
@@ -132,7 +133,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[Reading]:
     )
     monkeypatch.setattr(governor, "WAIT_S", 0.01)
     monkeypatch.setattr(governor, "REST_S", 0.0)
-    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     class Often(Outside):
@@ -174,7 +175,7 @@ def test_a_run_waits_for_the_mains_with_a_checkpoint_and_goes_on_by_itself(
 
 
 def test_a_run_that_waits_for_the_machine_obeys(tmp_path: Path, scripted: list[Reading]) -> None:
-    from engine.errors import Interrupted
+    from engine.core.errors import Interrupted
 
     scripted += [Reading(), Reading(celsius=99.0)]
     ctx = new_run(tmp_path)

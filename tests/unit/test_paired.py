@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.validation.paired import (
+from engine.validation.statistics import (
     alpha_for,
     by_cluster,
     gain_seen,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.config import Settings
+from engine.core.config import Settings
 from engine.corpus.build import build_corpus
-from engine.corpus.patterns import patterns
-from engine.corpus.review import ReviewStore
+from engine.corpus.review.rule_suggestions import patterns
+from engine.corpus.review.store import ReviewStore
 from tests.corpus_store import conversation, distinct, memory
 
 SORRY = "As an AI language model, I cannot have opinions on {}, but many people do."

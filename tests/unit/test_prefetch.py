@@ -13,16 +13,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config import Settings
-from engine.errors import BadInput
+from engine.core.config import Settings
+from engine.core.errors import BadInput
 from engine.runs.events import Step
 from engine.runs.spec import TrainParams
 from engine.training.batches import Batch, Buffers, ScratchBatches
 from engine.training.prefetch import Prefetch
+from engine.training.recipe import Phase, Recipe, Stretch, recipe_for
 from engine.training.scratch import train_scratch
-from engine.training.settings import Phase, Recipe, Stretch, recipe_for
-from engine.training.stream import TextStream
 from engine.training.text_files import Span
+from engine.training.text_stream import TextStream
 from tests.unit.training_run import events, new_run, text_file, tiny
 
 
@@ -222,7 +222,7 @@ def test_a_micro_batch_cuts_the_same_batch_into_smaller_passes(text: Path) -> No
 
 @pytest.fixture
 def told_every_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     yield
 

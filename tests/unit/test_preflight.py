@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import BadInput
+from engine.core.errors import BadInput
+from engine.core.paths import Workspace
 from engine.health import preflight_machine as machine
-from engine.health.item import Grade, Item
+from engine.health.check_result import Grade, Item
 from engine.health.preflight import LOOKS, examine
-from engine.paths import Workspace
 
 LIGHT = tuple(look for look in LOOKS if look[0] != "torch")
 

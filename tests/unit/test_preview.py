@@ -8,15 +8,15 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import Settings
+from engine.core.config import Settings
+from engine.core.paths import Workspace
 from engine.corpus.build import build_corpus
 from engine.corpus.dataset import write_dataset
 from engine.corpus.outlook import outlook
 from engine.corpus.preview import preview, runs_of
-from engine.corpus.review import ReviewStore
-from engine.models.template import ChatMessage, render
+from engine.corpus.review.store import ReviewStore
+from engine.models.chatml import ChatMessage, render
 from engine.models.tokenizer import SPECIAL_TOKENS
-from engine.paths import Workspace
 from tests.corpus_store import conversation, distinct, memory
 
 MESSAGES = st.lists(

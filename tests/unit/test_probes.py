@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from engine.health.limits import find_limits
-from engine.health.probes import Probes, quietly, tree_memory
+from engine.machine.probes import Probes, quietly, tree_memory
 
 
 def test_a_look_at_this_machine(tmp_path: Path) -> None:

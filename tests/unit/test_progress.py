@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.runs.event_text import duration
 from engine.runs.events import (
     EpochDone,
     Event,
@@ -21,9 +22,8 @@ from engine.runs.events import (
     Step,
 )
 from engine.runs.spec import TrainMode, TrainParams, make_spec
-from engine.runs.words import duration
-from tui.commands import common, progress
-from tui.commands.progress import Printer, totals
+from tui.cli import common, progress
+from tui.cli.progress import Printer, totals
 
 
 @pytest.fixture(autouse=True)

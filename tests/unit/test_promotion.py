@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.errors import BadInput, UsageProblem
+from engine.core.errors import BadInput, UsageProblem
+from engine.core.paths import Workspace
 from engine.models.card import CARD_FILE, ModelCard, encode_card
+from engine.models.promotion import backups, promote, rollback
 from engine.models.registry import in_use
 from engine.models.removal import remove_model
-from engine.paths import Workspace
-from engine.validation.promotion import backups, promote, rollback
 
 NOON = 1_760_000_000.0
 MINDX = """{

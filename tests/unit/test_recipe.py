@@ -3,10 +3,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from engine.errors import UsageProblem
+from engine.core.errors import UsageProblem
 from engine.runs.spec import TrainParams
-from engine.training.schedule import Schedule
-from engine.training.settings import Phase, recipe_for
+from engine.training.lr_schedule import Schedule
+from engine.training.recipe import Phase, recipe_for
 
 
 @pytest.mark.parametrize("context", [32, 128, 300, 512, 1024, 2048, 4096])

@@ -10,21 +10,21 @@ import msgspec
 import pytest
 import torch
 
-from engine.errors import RunFailed
-from engine.models.directory import load_model
+from engine.core.errors import RunFailed
+from engine.models.native_format import load_model
 from engine.runs.context import RunContext
 from engine.runs.events import Recovery, Step
 from engine.training import checkpoint, retry
-from engine.training.job import Job
+from engine.training.recipe import Recipe
 from engine.training.retry import retried
 from engine.training.scratch import train_scratch
-from engine.training.settings import Recipe
+from engine.training.trainer import Job
 from tests.unit.training_run import events, new_run, text_file, tiny
 
 
 @pytest.fixture(autouse=True)
 def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
     monkeypatch.setattr(retry, "PAUSES_S", (0.0, 0.0))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.models.card import Lineage
 from engine.runs.events import Log
-from engine.training.conversations import WindowSet
+from engine.training.chat_batches import WindowSet
 from engine.training.replay import SAMPLE, replayed, sample_of_older
 from tests.hf_models import talks
 from tests.unit.training_run import events, new_run

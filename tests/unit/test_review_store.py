@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.config import Settings
+from engine.core.config import Settings
+from engine.core.errors import BadInput
 from engine.corpus.build import build_corpus
 from engine.corpus.preview import preview
-from engine.corpus.query import parse
-from engine.corpus.review import Order, ReviewItem, ReviewStore
-from engine.errors import BadInput
+from engine.corpus.review.filter_query import parse
+from engine.corpus.review.store import Order, ReviewItem, ReviewStore
 from tests.corpus_store import conversation, distinct, memory
 
 
@@ -211,7 +211,7 @@ def test_before_the_first_import_everything_is_empty_and_then_is_not(tmp_path: P
 
 _DECIDE_FOREVER = """
 import sys
-from engine.corpus.review import ReviewStore
+from engine.corpus.review.store import ReviewStore
 from pathlib import Path
 store = ReviewStore(Path(sys.argv[1]))
 ids = store.ids()

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import Settings
+from engine.core.config import Settings
 from engine.corpus import ledger
 from engine.corpus.build import build_corpus
-from engine.corpus.opening import Unusable, sentence
-from engine.corpus.review import ReviewStore
+from engine.corpus.review.database import Unusable, sentence
+from engine.corpus.review.store import ReviewStore
 from tests.corpus_store import distinct, memory
-from tui.verdicts import Job, VerdictQueue
+from tui.tabs.corpus.decision_writer import Job, VerdictQueue
 
 
 def broken(path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import BadInput, Interrupted
-from engine.paths import Workspace
+from engine.core.errors import BadInput, Interrupted
+from engine.core.paths import Workspace
 from engine.runs.context import RunContext
 from engine.runs.control import Request
 from engine.runs.events import Event, Progress, Record, Stage, Started

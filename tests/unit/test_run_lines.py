@@ -20,9 +20,9 @@ from engine.runs.events import (
     Step,
 )
 from engine.runs.view import RunView
-from tui.follow import share_done
-from tui.signs import ASCII, UNICODE
-from tui.tabs.run_lines import figures, learning_rate, loss_title, no_curve
+from tui.app.glyphs import ASCII, UNICODE
+from tui.app.run_follower import share_done
+from tui.tabs.train.run_lines import figures, learning_rate, loss_title, no_curve
 
 
 def view_of(*events: Event) -> RunView:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import BadInput
-from engine.paths import Workspace
+from engine.core.errors import BadInput
+from engine.core.paths import Workspace
 from engine.runs import lock
 from engine.runs.history import load_view, summarise
 from engine.runs.launch import prepare

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.training.schedule import FLOOR, Schedule, lr_factor, momentum
+from engine.training.lr_schedule import FLOOR, Schedule, lr_factor, momentum
 
 
 def test_the_rate_rises_holds_and_falls_to_two_percent() -> None:

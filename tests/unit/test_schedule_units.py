@@ -16,15 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import BadInput, UsageProblem
-from engine.paths import Workspace
+from engine.core.errors import BadInput, UsageProblem
+from engine.core.paths import Workspace
 from engine.runs import lock, runner
 from engine.runs.history import load_view
 from engine.runs.launch import prepare
 from engine.runs.rundir import TRAIN_LOCK
 from engine.runs.spec import RunKind, TrainParams, make_spec
-from engine.schedule import cron, launchd, systemd
-from engine.schedule.plan import (
+from engine.scheduler import cron, launchd, systemd
+from engine.scheduler.plan import (
     DAYS,
     By,
     Every,

@@ -17,32 +17,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import curation
-from engine.config import Settings, save_settings
+from engine.core.config import Settings, save_settings
+from engine.core.errors import BadInput, ServiceUnreachable, UsageProblem
+from engine.core.paths import Workspace
 from engine.corpus.build import build_corpus
-from engine.corpus.filters import ngrams
-from engine.corpus.filters.meaning import may_mean_the_same
+from engine.corpus.dedup import tfidf
+from engine.corpus.dedup.semantic import by_meaning
+from engine.corpus.dedup.semantic_guards import may_mean_the_same
+from engine.corpus.embedding import load
+from engine.corpus.embedding.cache import vectors
+from engine.corpus.embedding.calibration import calibrate, labelled, sure_threshold, threshold
+from engine.corpus.embedding.load import described, open_embedder
+from engine.corpus.embedding.ollama_model import OllamaModel
+from engine.corpus.embedding.sentence_model import SentenceModel
 from engine.corpus.filters.normalise import fold
-from engine.corpus.review import ReviewStore
-from engine.corpus.semantic import by_meaning
+from engine.corpus.review.store import ReviewStore
 from engine.corpus.stats import stats
-from engine.embedding import opening
-from engine.embedding.calibration import calibrate, labelled, sure_threshold, threshold
-from engine.embedding.ollama_model import OllamaModel
-from engine.embedding.opening import described, open_embedder
-from engine.embedding.sentence_model import SentenceModel
-from engine.embedding.vectors import vectors
-from engine.errors import BadInput, ServiceUnreachable, UsageProblem
-from engine.health.item import Grade
+from engine.health.check_result import Grade
 from engine.health.preflight import LOOKS, examine
-from engine.memory.points import Conversation
+from engine.memory.records import Conversation
 from engine.memory.store import MemoryStore
-from engine.paths import Workspace
-from engine.runs import offline
+from engine.runs import network_guard
 from tests.corpus_store import conversation, distinct, memory
 from tests.embedder import save_embedder
 
 if TYPE_CHECKING:
-    from engine.embedding.protocol import Matrix
+    from engine.corpus.embedding.protocol import Matrix
 
 TALKS = [
     conversation("a", "北京有哪些值得去的博物馆？", "可以去国家博物馆和首都博物馆，都要提前预约。", at=3.0),
@@ -108,7 +108,7 @@ class Counting:
 def test_a_real_model_is_loaded_offline_and_its_vectors_are_kept_by_content(
     tmp_path: Path, folder: Path
 ) -> None:
-    with offline.guard(), memory(tmp_path, TALKS) as store:
+    with network_guard.guard(), memory(tmp_path, TALKS) as store:
         model = Counting(SentenceModel(folder))
         ids = [talk.id for talk in store.conversations()]
         first = vectors(store, model, ids)
@@ -159,13 +159,13 @@ def test_without_an_embedder_ngrams_group_and_leave_nothing_out(tmp_path: Path) 
 
 
 def test_of_more_than_can_be_compared_the_newest_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ngrams, "MOST", 2)
+    monkeypatch.setattr(tfidf, "MOST", 2)
     with memory(tmp_path, TALKS) as store:
         said = [text for _level, text in run(store, tmp_path)]
         assert "newest 2 of 3" in said[0] and "n-grams" in said[1]
         assert store.connection.execute("SELECT COUNT(*) FROM corpus").fetchone()[0] == 3
     with pytest.raises(ValueError, match="2 at most"):
-        list(ngrams.alike(["a", "b", "c"]))
+        list(tfidf.alike(["a", "b", "c"]))
 
 
 class Understanding:
@@ -216,7 +216,7 @@ def shoes(
 
 @pytest.fixture
 def understanding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "open_embedder", lambda setting, root: Understanding())
+    monkeypatch.setattr(load, "open_embedder", lambda setting, root: Understanding())
 
 
 def test_only_what_surely_says_the_same_is_left_out(tmp_path: Path, understanding: None) -> None:
@@ -318,10 +318,10 @@ def test_figures_negation_names_and_order_tell_texts_apart(one: str, other: str)
 
 def test_ngram_likeness_is_a_cosine(tmp_path: Path) -> None:
     texts = [fold(turn.text) for talk in TALKS for turn in talk.turns]
-    found = list(ngrams.alike([*texts, texts[0]], 0.1))
+    found = list(tfidf.alike([*texts, texts[0]], 0.1))
     assert (0, 6) in {(pair.first, pair.second) for pair in found}
     assert all(0.1 <= pair.similarity <= 1.0 + 1e-5 and pair.first < pair.second for pair in found)
-    assert list(ngrams.alike(["abc", "xyz"])) == []
+    assert list(tfidf.alike(["abc", "xyz"])) == []
 
 
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
@@ -390,7 +390,7 @@ def host() -> Iterator[str]:
 
 def test_ollama_computes_vectors_too(host: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OLLAMA_HOST", host)
-    with offline.guard():
+    with network_guard.guard():
         model = open_embedder("ollama:bge-m3", tmp_path)
         assert model is not None and model.name == "ollama:bge-m3-01234567"
         found = model.encode(["a" * n for n in range(70)])

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.corpus.filters import checksums, secrets
-from engine.corpus.filters.sensitive import find, redact
-from engine.corpus.filters.signs import worth_a_look
-from engine.corpus.filters.traditional import _PAIRS, simplified
+from engine.corpus.filters.pii import find, redact
+from engine.corpus.filters.prefilter import worth_a_look
+from engine.corpus.filters.simplified_chinese import _PAIRS, simplified
 
 HEX = "1a2b3c4d5e6f708192a3b4c5d6e7f809"
 LETTERS = "abCdefGHijkLmnOpqrSTuvwxYzABCDefghIJ"

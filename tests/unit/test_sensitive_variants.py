@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.corpus.filters.sensitive import SensitiveType, find, redact
+from engine.corpus.filters.pii import SensitiveType, find, redact
 
 Draw = st.DrawFn
 LETTERS = "abcdefghijkmnopqrstuvwxyz"

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.config import Settings
+from engine.core.config import Settings
+from engine.core.errors import BadInput
 from engine.corpus import split
 from engine.corpus.build import build_corpus
-from engine.corpus.review import ReviewStore
-from engine.errors import BadInput
-from engine.memory.points import Conversation
+from engine.corpus.review.store import ReviewStore
+from engine.memory.records import Conversation
 from engine.memory.store import MemoryStore
 from tests.corpus_store import conversation, distinct, memory
 

@@ -17,16 +17,16 @@ import msgspec
 import psutil
 import pytest
 
-from engine.health.probes import Probes
-from engine.paths import Workspace
+from engine.core.paths import Workspace
+from engine.machine.probes import Probes
+from engine.machine.process_load import ProcessLoad
 from engine.runs.context import RunContext
 from engine.runs.events import Finished, RunStatus, Stage, Started, Step
 from engine.runs.journal import JournalWriter
 from engine.runs.launch import prepare
-from engine.runs.process_load import ProcessLoad
+from engine.runs.legacy_status import REPORT, STATUS, STREAMING, Facts, issues, report, status, streaming
 from engine.runs.rundir import TRAIN_LOCK
 from engine.runs.spec import CorpusParams, Params, TrainParams, make_spec
-from engine.runs.status_files import REPORT, STATUS, STREAMING, Facts, issues, report, status, streaming
 from engine.training.batches import ScratchBatches
 from engine.training.scratch import train_scratch
 from tests.unit.training_run import events, new_run, text_file, tiny
@@ -282,7 +282,7 @@ def test_a_full_disk_is_no_failure(
         called.append(path.name)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("engine.atomic.replace_bytes", refuse)
+    monkeypatch.setattr("engine.core.files.replace_bytes", refuse)
     with ctx.train_lock():
         ctx.write_state()
     assert called == [STREAMING, STATUS, REPORT]

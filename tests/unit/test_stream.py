@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import BadInput, NotEnoughData
+from engine.core.errors import BadInput, NotEnoughData
 from engine.models.tokenizer import END_OF_TEXT
-from engine.training.stream import TextStream, general_windows
 from engine.training.text_files import Span, general_tail
+from engine.training.text_stream import TextStream, general_windows
 
 
 def write(folder: Path, *contents: bytes) -> list[Path]:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.content import Content
 
-from tui.filters import OnlyText
-from tui.text import cells, fit, one_line, plain, safe
+from tui.app.sanitise import OnlyText
+from tui.app.text import cells, fit, one_line, plain, safe
 
 ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 any_text = st.text(st.characters(exclude_categories=[]), max_size=80)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.errors import BadInput, NotEnoughData
-from engine.paths import Workspace
+from engine.core.errors import BadInput, NotEnoughData
+from engine.core.paths import Workspace
 from engine.training.text_files import (
     cjk_bytes,
     find_text,

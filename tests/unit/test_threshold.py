@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import Settings
+from engine.core.config import Settings
 from engine.corpus.build import build_corpus
-from engine.corpus.review import ReviewStore
-from engine.corpus.states import Stage
+from engine.corpus.enums import Stage
+from engine.corpus.review.store import ReviewStore
 from engine.corpus.strictness import outcome_of
-from engine.corpus.threshold import outcome
+from engine.corpus.what_if import outcome
 from engine.memory.store import MemoryStore
 from tests.corpus_store import conversation, distinct, memory
 

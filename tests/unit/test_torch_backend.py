@@ -15,10 +15,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.inference.backends.native import NativeModel, TorchBackend, fit_prompt
 from engine.inference.protocol import ChatMessage, Finish, Generated, Sampling
 from engine.inference.sampling import STOP_TOKENS, Sampler
-from engine.inference.torch_backend import NativeModel, TorchBackend, fit_prompt
-from engine.models.template import render
+from engine.models.chatml import render
 from engine.models.tokenizer import IM_START, decode
 from tests.models import TINY, talk, tiny_model, write_tiny
 

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 import torch
 
-from engine.config import Settings
-from engine.errors import BadInput, Interrupted, NotEnoughData, RunFailed
+from engine.core.config import Settings
+from engine.core.errors import BadInput, Interrupted, NotEnoughData, RunFailed
 from engine.models.card import ModelCard
-from engine.models.directory import load_model
-from engine.runs.commands import Command
+from engine.models.native_format import load_model
+from engine.runs.command_queue import Command
 from engine.runs.context import RunContext
 from engine.runs.control import Request
 from engine.runs.events import (
@@ -28,16 +28,16 @@ from engine.runs.events import (
     StatusChanged,
     Step,
 )
-from engine.training import checkpoint, saver
-from engine.training.job import Job
+from engine.training import checkpoint, checkpoint_saver
+from engine.training.recipe import Recipe
 from engine.training.scratch import train_scratch
-from engine.training.settings import Recipe
+from engine.training.trainer import Job
 from tests.unit.training_run import events, new_run, text_file, tiny
 
 
 @pytest.fixture(autouse=True)
 def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.meter.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
 
@@ -244,7 +244,7 @@ def test_passes_added_up_take_the_step_of_the_whole_batch(
     text_file(tmp_path)
     found = []
     for name, windows in (("a", 4), ("b", 1)):
-        monkeypatch.setattr("engine.training.fitting.rows_that_fit", lambda *_figures, n=windows: n)
+        monkeypatch.setattr("engine.training.microbatch.rows_that_fit", lambda *_figures, n=windows: n)
         recipe = tiny(optimizer="adamw", eps=1e-8, lr=1e-3)
         ctx = new_run(tmp_path / name)
         run(ctx, tmp_path, recipe)
@@ -312,7 +312,7 @@ def test_with_the_disk_full_for_long_it_pauses_until_there_is_room(
         return write(*arguments)
 
     monkeypatch.setattr("engine.training.checkpoint.write", sometimes)
-    monkeypatch.setattr(saver, "_RETRY_S", 0.0)
+    monkeypatch.setattr(checkpoint_saver, "_RETRY_S", 0.0)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path, tiny(checkpoint_every_s=1e-6))
     changes = [(event.status, event.reason) for event in events(ctx, StatusChanged)]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.models.card import ModelCard
-from engine.models.directory import load_model, save_model
+from engine.models.native_format import load_model, save_model
 from engine.models.transformer import KVCache, ModelConfig, Transformer, attend
 
 torch.set_num_threads(1)

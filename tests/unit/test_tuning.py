@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.training import tuning
-from engine.training.tuning import Tuning, one_per_pair, tune
+from engine.training import autotune
+from engine.training.autotune import Tuning, one_per_pair, tune
 
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    threads, cores = torch.get_num_threads(), tuning.allowed_cores()
-    tuning._measured.cache_clear()
+    threads, cores = torch.get_num_threads(), autotune.allowed_cores()
+    autotune._measured.cache_clear()
     yield
     torch.set_num_threads(threads)
-    tuning.bind(cores)
-    tuning._measured.cache_clear()
+    autotune.bind(cores)
+    autotune._measured.cache_clear()
 
 
 def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
@@ -33,8 +33,8 @@ def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
         taken *= 1.0 if chosen.keeps_memory else seconds.get("given back", 1.0)
         return taken * seconds.get(f"threads {chosen.threads}", 1.0)
 
-    monkeypatch.setattr(tuning.Probe, "seconds", of)
-    monkeypatch.setattr(tuning, "load_kernels", lambda: object())
+    monkeypatch.setattr(autotune.Probe, "seconds", of)
+    monkeypatch.setattr(autotune, "load_kernels", lambda: object())
 
 
 def test_what_is_faster_is_taken_and_what_is_slower_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,15 +80,15 @@ def test_one_of_each_pair_of_hyperthreads_is_taken(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system binds no threads")
 def test_all_threads_of_the_process_are_bound() -> None:
-    core = tuning.allowed_cores()[0]
-    tuning.bind((core,))
-    assert tuning.allowed_cores() == (core,)
+    core = autotune.allowed_cores()[0]
+    autotune.bind((core,))
+    assert autotune.allowed_cores() == (core,)
 
 
 def test_a_machine_that_changes_its_speed_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, between two measurements, it becomes twice as fast: what was measured after that only looks faster."""
     for change in range(1, 40):
-        tuning._measured.cache_clear()
+        autotune._measured.cache_clear()
         measured = 0
 
         def of(_probe: object, _chosen: Tuning, _clock: object, *, warm: bool, change: int = change) -> float:
@@ -96,7 +96,7 @@ def test_a_machine_that_changes_its_speed_does_not_decide(monkeypatch: pytest.Mo
             measured += 1
             return 1.0 if measured <= change else 0.5
 
-        monkeypatch.setattr(tuning.Probe, "seconds", of)
-        monkeypatch.setattr(tuning, "load_kernels", lambda: object())
+        monkeypatch.setattr(autotune.Probe, "seconds", of)
+        monkeypatch.setattr(autotune, "load_kernels", lambda: object())
         chosen = tune(64, 2)
         assert (chosen.bf16, chosen.fused, chosen.threads, chosen.keeps_memory) == (False, True, 2, True)

@@ -11,10 +11,10 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from engine.config import Settings
+from engine.core.config import Settings
 from engine.corpus.build import build_corpus
-from engine.corpus.review import ReviewStore
-from engine.memory.points import Conversation
+from engine.corpus.review.store import ReviewStore
+from engine.memory.records import Conversation
 from engine.memory.store import MemoryStore
 from tests.corpus_store import conversation, distinct, memory
 
@@ -87,7 +87,7 @@ def test_the_better_twin_is_kept_whatever_came_first(talks: list[Conversation], 
 _BUILD = """
 import sys
 from pathlib import Path
-from engine.config import Settings
+from engine.core.config import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.split import open_window
 from engine.memory.store import MemoryStore

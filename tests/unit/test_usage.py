@@ -11,11 +11,11 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import BadInput, sentence_of
-from engine.i18n import language, set_language
-from tui.cli import main, take_globals
-from tui.commands.common import GlobalOptions, options, say
-from tui.usage import describe, width, wrapped
+from engine.core.errors import BadInput, sentence_of
+from engine.core.i18n import language, set_language
+from tui.cli.common import GlobalOptions, options, say
+from tui.cli.help import describe, width, wrapped
+from tui.cli.main import main, take_globals
 
 WORDS = st.lists(st.text(st.sampled_from("abcXYZ语料库模型训练，。x-"), min_size=1, max_size=12), max_size=40)
 
@@ -134,7 +134,7 @@ def test_a_memory_that_cannot_be_written_is_one_sentence(
     def build() -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr("tui.cli.build", build)
+    monkeypatch.setattr("tui.cli.main.build", build)
     with pytest.raises(SystemExit) as leave:
         main(["--lang", "en"])
     assert leave.value.code == 5

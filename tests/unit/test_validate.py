@@ -11,14 +11,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from engine.errors import BadInput, Interrupted, NotEnoughData
+from engine.core.errors import BadInput, Interrupted, NotEnoughData
 from engine.models.card import Lineage
-from engine.models.directory import load_model, save_model
-from engine.models.template import ChatMessage, windows
+from engine.models.chatml import ChatMessage, windows
+from engine.models.native_format import load_model, save_model
 from engine.validation.answers import form_of
 from engine.validation.cases import GENERAL_BLOCKS, cut_cases, cut_general
+from engine.validation.nll import Piece, nll_sums, score_cases
 from engine.validation.report import decode_report
-from engine.validation.scores import Piece, nll_sums, score_cases
 from engine.validation.validate import compare, shipped_texts
 from tests.hf_models import write_hf
 from tests.models import TINY, talk, tiny_model, write_tiny

@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from engine.errors import BadInput
+from engine.core.errors import BadInput
+from engine.validation.external_scores import ScoreRow, read_rows
 from engine.validation.report import CaseScore, Verdict
-from engine.validation.score_rows import ScoreRow, read_rows
 from engine.validation.verdict import General, judge, relative_deviation, verdict_from_rows, visible_gain
-from engine.validation.words import percent, size_words
+from engine.validation.verdict_text import percent, size_words
 
 SAME = General(base=np.full(30, 2.0), new=np.full(30, 2.0))
 

@@ -7,7 +7,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.training.watch import (
+from engine.training.spike_detector import (
     BAD_STEPS,
     EASED,
     RETURNS,

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import BadInput, UsageProblem
-from engine.memory.points import Conversation, Role, Turn
+from engine.core.errors import BadInput, UsageProblem
+from engine.core.paths import Workspace, shipped
+from engine.memory.records import Conversation, Role, Turn
 from engine.memory.store import MemoryStore
-from engine.paths import Workspace, shipped
-from engine.workspace import MIGRATIONS, open_workspace
+from engine.workspace.open import MIGRATIONS, open_workspace
 
 
 def test_opening_makes_the_folders_private(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from typing import TypeVar
 import msgspec
 import torch
 
-from engine.paths import Workspace
+from engine.core.paths import Workspace
 from engine.runs.context import RunContext
 from engine.runs.events import Event
 from engine.runs.journal import JournalReader, JournalWriter
 from engine.runs.rundir import RunDir
 from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
-from engine.training.settings import Phase, Recipe, Size, Stretch, recipe_for
+from engine.training.recipe import Phase, Recipe, Size, Stretch, recipe_for
 
 E = TypeVar("E", bound=Event)
 

@@ -15,8 +15,8 @@ from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from engine.i18n import _
-from tui.text import cells, one_line, safe
+from engine.core.i18n import _
+from tui.app.text import cells, one_line, safe
 
 _CSS = """
 {name} {{ align: left bottom; background: transparent; }}

@@ -10,9 +10,9 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
-from engine.i18n import _
+from engine.core.i18n import _
+from tui.app.text import one_line, safe
 from tui.screens.ask import caught_up
-from tui.text import one_line, safe
 
 
 class EditText(ModalScreen[str | None]):

@@ -15,15 +15,15 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engine.config import Settings
-from engine.errors import H2QError
-from engine.health.ollama import installed_models
-from engine.i18n import LANGUAGES, _, language
+from engine.core.config import Settings
+from engine.core.errors import H2QError
+from engine.core.i18n import LANGUAGES, _, language
+from engine.core.paths import Workspace
 from engine.memory.store import MemoryStore
-from engine.paths import Workspace
+from engine.models.ollama.running import installed_models
+from tui.app.text import cells, fit, safe
 from tui.screens.ask import Confirm
 from tui.screens.import_files import Found, downloads, find_exports, home_shown, size_shown
-from tui.text import cells, fit, safe
 
 LABEL = 24
 """Cells of the names where one language fits."""

@@ -11,9 +11,9 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
-from engine.i18n import _
-from tui.actions import BY_ID, EVERYWHERE, Action, Keys, keys_shown
-from tui.text import fit, safe
+from engine.core.i18n import _
+from tui.app.actions import BY_ID, EVERYWHERE, Action, Keys, keys_shown
+from tui.app.text import fit, safe
 
 if TYPE_CHECKING:
     from tui.tabs.base import Tab

@@ -15,13 +15,13 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from engine.i18n import _, language
-from engine.paths import Workspace
+from engine.core.i18n import _, language
+from engine.core.paths import Workspace
 from engine.runs.rundir import RunDir
 from engine.runs.spec import CorpusParams, ImportParams, make_spec
-from tui.leaving import launch_to_the_end
-from tui.text import safe
-from tui.widgets.table import Cell, Row, VirtualList
+from tui.app.shutdown import launch_to_the_end
+from tui.app.text import safe
+from tui.widgets.virtual_list import Cell, Row, VirtualList
 
 CHAT_WORDS = ("conversation", "chat", "sharegpt", "alpaca", "openai", "messages", "dialog", "对话", "聊天")
 """Parts of file names that speak of conversations."""

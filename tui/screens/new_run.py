@@ -14,14 +14,14 @@ from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 
-from engine.errors import H2QError
-from engine.i18n import _, language
-from engine.paths import Workspace
+from engine.core.errors import H2QError
+from engine.core.i18n import _, language
+from engine.core.paths import Workspace
 from engine.runs.spec import EvolveParams, RunKind, TrainMode, TrainParams, make_spec
-from tui.leaving import launch_to_the_end
+from tui.app.shutdown import launch_to_the_end
+from tui.app.text import fit, safe
 from tui.screens.new_run_lines import MODES, Material, describe, look
 from tui.screens.preview import PreviewScreen
-from tui.text import fit, safe
 
 _KIND = {"": "", "good": "$text-success", "watch": "$text-warning", "act": "$text-error"}
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.config import load_settings
-from engine.corpus.review import ReviewStore
-from engine.health.ollama import held_models
-from engine.i18n import N_, _, n_
+from engine.core.config import load_settings
+from engine.core.i18n import N_, _, n_
+from engine.core.paths import Workspace
+from engine.corpus.review.store import ReviewStore
 from engine.memory.store import MemoryStore
 from engine.models import registry
-from engine.models.ollama_store import installed_tags
-from engine.paths import Workspace
+from engine.models.ollama.running import held_models
+from engine.models.ollama.store import installed_tags
 from engine.runs.rundir import training_run
 from engine.runs.spec import RunKind, TrainMode
-from engine.validation.power import MIN_CLUSTERS, PRIOR_DEVIATION, alpha_for, gain_seen
+from engine.validation.sequential import MIN_CLUSTERS, PRIOR_DEVIATION, alpha_for, gain_seen
 
 ENOUGH = 60
-"""Conversations below which a verdict may not be possible (DESIGN §6)."""
+"""Conversations below which a verdict may not be possible (DESIGN 6)."""
 
 
 @dataclass(frozen=True)

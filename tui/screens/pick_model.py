@@ -11,11 +11,11 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engine.i18n import _
+from engine.core.i18n import _
 from engine.models.card import ModelCard
-from tui.signs import Signs
-from tui.text import safe
-from tui.widgets.table import Cell, Row, VirtualList
+from tui.app.glyphs import Signs
+from tui.app.text import safe
+from tui.widgets.virtual_list import Cell, Row, VirtualList
 
 OLLAMA = "ollama:"
 """Before the tag of a model that Ollama has."""

@@ -15,14 +15,14 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from engine.core.errors import H2QError
+from engine.core.i18n import _
+from engine.core.paths import Workspace
 from engine.corpus.preview import CONTEXT, Outlook, Preview, preview
-from engine.corpus.review import ReviewDetail, ReviewStore
-from engine.errors import H2QError
-from engine.i18n import _
-from engine.paths import Workspace
-from tui.headless import ask
-from tui.outlook_words import context_of, figure_lines
-from tui.text import one_line, safe
+from engine.corpus.review.store import ReviewDetail, ReviewStore
+from tui.app.cli_call import ask
+from tui.app.text import one_line, safe
+from tui.tabs.corpus.preview_text import context_of, figure_lines
 from tui.widgets.conversation import Block, ConversationView, Piece
 
 

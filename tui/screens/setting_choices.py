@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from engine.config import PrivateType
-from engine.i18n import N_
-from tui.actions import ACTIONS, EVERYWHERE, Action
+from engine.core.config import PrivateType
+from engine.core.i18n import N_
+from tui.app.actions import ACTIONS, EVERYWHERE, Action
 
 TYPE_PREFIX = "sensitive_types:"
 EMBEDDER = "embedder"

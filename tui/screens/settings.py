@@ -15,12 +15,13 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engine.config import Settings, save_settings
-from engine.errors import H2QError, sentence_of
-from engine.i18n import LANGUAGES, _
-from engine.paths import Workspace
-from tui.actions import ACTIONS, BY_ID, EVERYWHERE, key_shown
-from tui.leaving import to_the_end
+from engine.core.config import Settings, save_settings
+from engine.core.errors import H2QError, sentence_of
+from engine.core.i18n import LANGUAGES, _
+from engine.core.paths import Workspace
+from tui.app.actions import ACTIONS, BY_ID, EVERYWHERE, key_shown
+from tui.app.shutdown import to_the_end
+from tui.app.text import safe
 from tui.screens.ask import AskLine
 from tui.screens.setting_choices import (
     CHOICES,
@@ -30,8 +31,7 @@ from tui.screens.setting_choices import (
     is_of_digits,
     key_conflict,
 )
-from tui.text import safe
-from tui.widgets.table import Cell, Row, VirtualList
+from tui.widgets.virtual_list import Cell, Row, VirtualList
 
 KEY_PREFIX = "key:"
 

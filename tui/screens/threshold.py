@@ -15,13 +15,13 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engine.config import PrivateType, Settings
-from engine.errors import H2QError
-from engine.i18n import N_, _
-from engine.paths import Workspace
-from tui.headless import ask
-from tui.private_words import PRIVATE_WORDS
-from tui.text import cells, fit, safe
+from engine.core.config import PrivateType, Settings
+from engine.core.errors import H2QError
+from engine.core.i18n import N_, _
+from engine.core.paths import Workspace
+from tui.app.cli_call import ask
+from tui.app.text import cells, fit, safe
+from tui.tabs.corpus.pii_text import PRIVATE_WORDS
 
 SETTLED_S = 0.25
 """A value that stands for so long is counted."""

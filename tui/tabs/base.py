@@ -13,12 +13,12 @@ from textual.containers import Container
 from textual.content import Content
 from textual.widget import Widget
 
-from tui.actions import BY_ID, EVERYWHERE, Action, of_tab
+from tui.app.actions import BY_ID, EVERYWHERE, Action, of_tab
 
 if TYPE_CHECKING:
-    from engine.paths import Workspace
-    from tui.app import H2QApp
-    from tui.follow import RunUpdated
+    from engine.core.paths import Workspace
+    from tui.app.app import H2QApp
+    from tui.app.run_follower import RunUpdated
 
 
 class Tab(Container):

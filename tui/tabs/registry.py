@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.i18n import N_
+from engine.core.i18n import N_
 
 if TYPE_CHECKING:
-    from engine.paths import Workspace
+    from engine.core.paths import Workspace
     from tui.tabs.base import Tab
 
 
@@ -21,11 +21,11 @@ class TabRow(NamedTuple):
 
 
 TABS: tuple[TabRow, ...] = (
-    TabRow("train", N_("Train"), "tui.tabs.train:TrainTab"),
-    TabRow("corpus", N_("Corpus"), "tui.tabs.corpus:CorpusTab"),
-    TabRow("validate", N_("Validate"), "tui.tabs.validate:ValidateTab"),
-    TabRow("chat", N_("Chat"), "tui.tabs.chat:ChatTab"),
-    TabRow("health", N_("Health"), "tui.tabs.health:HealthTab"),
+    TabRow("train", N_("Train"), "tui.tabs.train.tab:TrainTab"),
+    TabRow("corpus", N_("Corpus"), "tui.tabs.corpus.tab:CorpusTab"),
+    TabRow("validate", N_("Validate"), "tui.tabs.validate.tab:ValidateTab"),
+    TabRow("chat", N_("Chat"), "tui.tabs.chat.tab:ChatTab"),
+    TabRow("health", N_("Health"), "tui.tabs.health.tab:HealthTab"),
 )
 
 

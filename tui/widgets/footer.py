@@ -6,10 +6,10 @@ from textual import events
 from textual.content import Content
 from textual.timer import Timer
 
-from engine.i18n import _
-from tui.actions import BY_ID, Action, Keys
-from tui.text import one_line
-from tui.widgets.lines import Lines
+from engine.core.i18n import _
+from tui.app.actions import BY_ID, Action, Keys
+from tui.app.text import one_line
+from tui.widgets.diff_lines import Lines
 
 SAID_FOR_S = 6.0
 

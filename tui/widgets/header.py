@@ -8,10 +8,10 @@ from textual import events
 from textual.content import Content
 from textual.message import Message
 
-from engine.i18n import _
-from tui.signs import Signs
-from tui.text import cells, one_line
-from tui.widgets.lines import Lines
+from engine.core.i18n import _
+from tui.app.glyphs import Signs
+from tui.app.text import cells, one_line
+from tui.widgets.diff_lines import Lines
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.text import safe
-from tui.widgets.lines import content_strip
+from tui.app.text import safe
+from tui.widgets.diff_lines import content_strip
 
 if TYPE_CHECKING:
     from engine.runs.view import LogLine

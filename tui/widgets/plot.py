@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from textual import events
 from textual.content import Content, Span
 
-from engine.runs.marks import Mark, MarkKind
-from tui.text import plain
-from tui.widgets.lines import Lines
-from tui.widgets.marks import ASCII, SIGNS, on_curve
+from engine.runs.annotations import Mark, MarkKind
+from tui.app.text import plain
+from tui.widgets.annotations import ASCII, SIGNS, on_curve
+from tui.widgets.diff_lines import Lines
 
 MAX_POINTS = 200
 LABEL = 6

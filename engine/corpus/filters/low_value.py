@@ -13,10 +13,10 @@ from functools import lru_cache
 
 import msgspec
 
-from engine.corpus.filters import courtesy
-from engine.corpus.filters.endings import is_cut, loop, loop_share
+from engine.corpus.filters import small_talk
 from engine.corpus.filters.normalise import nfkc
-from engine.corpus.filters.traditional import simplified
+from engine.corpus.filters.simplified_chinese import simplified
+from engine.corpus.filters.truncation import is_cut, loop, loop_share
 
 
 class Kind(StrEnum):
@@ -103,11 +103,11 @@ def judge_in_context(text: str, question: str) -> Judgement:
         return alone
     normal = simplified(nfkc(question).strip().lower())
     if alone.kind is Kind.REPETITION:
-        return _CONTENT if courtesy.ASKS_TO_REPEAT.search(normal) else alone
-    if courtesy.ASKS_FOR_WORDS.search(normal):
+        return _CONTENT if small_talk.ASKS_TO_REPEAT.search(normal) else alone
+    if small_talk.ASKS_FOR_WORDS.search(normal):
         return _CONTENT
     if alone.kind is Kind.ACKNOWLEDGEMENT and (
-        normal.endswith("?") or courtesy.QUESTION.search(normal) or courtesy.CHOOSES.search(normal)
+        normal.endswith("?") or small_talk.QUESTION.search(normal) or small_talk.CHOOSES.search(normal)
     ):
         return _CONTENT
     return alone
@@ -153,31 +153,33 @@ def _inner(piece: str) -> str:
 
 def _name(clause: str, *, asks: bool) -> Kind:
     """What one clause is; `asks` when a question mark closes it."""
-    bare = courtesy.PARTICLES.sub("", clause) or clause
+    bare = small_talk.PARTICLES.sub("", clause) or clause
     forms = (bare,) if bare == clause else (bare, clause)
-    if courtesy.CLOSING_QUESTION.search(clause):
+    if small_talk.CLOSING_QUESTION.search(clause):
         return Kind.OFFER
-    if any(map(courtesy.GREETING.fullmatch, forms)):
+    if any(map(small_talk.GREETING.fullmatch, forms)):
         return Kind.GREETING
-    if courtesy.WELCOME.fullmatch(bare):
+    if small_talk.WELCOME.fullmatch(bare):
         return Kind.WELCOME
-    if any(map(courtesy.GOODBYE.fullmatch, forms)):
+    if any(map(small_talk.GOODBYE.fullmatch, forms)):
         return Kind.GOODBYE
     chinese = _CJK.search(clause) is not None
-    known = any(map(courtesy.ACKNOWLEDGEMENT.fullmatch, forms))
+    known = any(map(small_talk.ACKNOWLEDGEMENT.fullmatch, forms))
     short = len(clause) <= (_THANKS_LONGEST if chinese else _THANKS_LONGEST_LATIN)
     if not known and not short:
         return Kind.CONTENT
-    if asks or courtesy.QUESTION.search(clause):
+    if asks or small_talk.QUESTION.search(clause):
         return Kind.CONTENT
     if known:
         return Kind.ACKNOWLEDGEMENT
-    if courtesy.THANKS.search(clause):
-        told = courtesy.ORDERS.search(clause) or courtesy.TALKS_OF_WORDS.search(clause)
+    if small_talk.THANKS.search(clause):
+        told = small_talk.ORDERS.search(clause) or small_talk.TALKS_OF_WORDS.search(clause)
         return Kind.CONTENT if told else Kind.THANKS
     if len(clause) > (_REMARK_LONGEST if chinese else 2 * _REMARK_LONGEST):
         return Kind.CONTENT
-    return Kind.CONTENT if courtesy.TELLS.search(clause) or courtesy.ORDERS.search(clause) else Kind.REMARK
+    return (
+        Kind.CONTENT if small_talk.TELLS.search(clause) or small_talk.ORDERS.search(clause) else Kind.REMARK
+    )
 
 
 def _is_noise(normal: str) -> bool:

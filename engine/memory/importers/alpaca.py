@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.memory.importers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.readers import OnBytes, ignore_bytes, json_values
 from engine.memory.importers.roles import RoleMap, text_or_empty, time_of
-from engine.memory.points import Conversation, Role, Skipped, Turn
+from engine.memory.records import Conversation, Role, Skipped, Turn
 
 NAME = "alpaca"
 

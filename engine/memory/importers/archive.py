@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from engine.errors import BadInput
-from engine.i18n import _
+from engine.core.errors import BadInput
+from engine.core.i18n import _
 
 MAX_FILE = 8 * 2**30
 """Bytes of a file, or of an archive's member when unpacked."""

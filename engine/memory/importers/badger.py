@@ -18,8 +18,8 @@ from pathlib import Path
 
 import msgspec
 
-from engine.errors import BadInput
-from engine.i18n import _
+from engine.core.errors import BadInput
+from engine.core.i18n import _
 from engine.memory.importers.snappy import unpack as unpack_snappy
 from engine.memory.importers.snappy import uvarint
 

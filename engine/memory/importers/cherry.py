@@ -17,11 +17,11 @@ from typing import Any
 
 import msgspec
 
-from engine.memory.importers.files import OnBytes, ignore_bytes, json_members
-from engine.memory.importers.parts import reason_of
+from engine.memory.importers.content_parts import reason_of
+from engine.memory.importers.readers import OnBytes, ignore_bytes, json_members
+from engine.memory.importers.reasoning import spoken
 from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
-from engine.memory.importers.thinking import spoken
-from engine.memory.points import Conversation, Skipped, Turn
+from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "cherry"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from engine.memory.points import Skipped
+from engine.memory.records import Skipped
 
 _MARK = re.compile("\ue200([^\ue200\ue201]*)(?:\ue201|\\Z|(?=\ue200))")
 """Between characters for private use: a kind and its fields, each after U+E202."""

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.errors import BadInput
-from engine.i18n import N_, _
+from engine.core.errors import BadInput
+from engine.core.i18n import N_, _
 
 MAX_VALUE = 64 * 2**20
 """Characters of one JSON value or one line: the longest conversation that is taken."""

@@ -12,12 +12,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from engine.memory.importers.files import OnBytes, ignore_bytes
-from engine.memory.importers.parts import reason_of
+from engine.memory.importers.content_parts import reason_of
+from engine.memory.importers.readers import OnBytes, ignore_bytes
+from engine.memory.importers.reasoning import spoken
 from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
 from engine.memory.importers.sqlite_file import is_sqlite, rows, tables
-from engine.memory.importers.thinking import spoken
-from engine.memory.points import Conversation, Role, Skipped, Turn
+from engine.memory.records import Conversation, Role, Skipped, Turn
 
 NAME = "llm"
 

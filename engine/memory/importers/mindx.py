@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.memory.importers.badger import is_badger, newest_values
-from engine.memory.importers.files import OnBytes, ignore_bytes, json_values
-from engine.memory.importers.parts import text_of
+from engine.memory.importers.content_parts import text_of
+from engine.memory.importers.readers import OnBytes, ignore_bytes, json_values
 from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
-from engine.memory.points import (
+from engine.memory.memory_points import point_hash
+from engine.memory.records import (
     Conversation,
     Embedding,
     Item,
@@ -32,7 +33,6 @@ from engine.memory.points import (
     content_hash,
     well_formed,
 )
-from engine.memory.recollections import point_hash
 
 NAME = "mindx"
 

@@ -10,8 +10,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from engine.errors import BadInput
-from engine.i18n import _
+from engine.core.errors import BadInput
+from engine.core.i18n import _
 
 _MAGIC = b"SQLite format 3\0"
 

@@ -9,13 +9,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from engine.errors import BadInput
-from engine.i18n import _
-from engine.memory.importers.files import OnBytes, ignore_bytes, is_zip, lines
+from engine.core.errors import BadInput
+from engine.core.i18n import _
 from engine.memory.importers.json_stream import MAX_VALUE
+from engine.memory.importers.readers import OnBytes, ignore_bytes, is_zip, lines
 from engine.memory.importers.roles import RoleMap
 from engine.memory.importers.sqlite_file import is_sqlite
-from engine.memory.points import Conversation, Role, Skipped, Turn
+from engine.memory.records import Conversation, Role, Skipped, Turn
 
 NAME = "text"
 

@@ -1,0 +1,92 @@
+"""H2Q-Evo's streaming configuration (JSON of its `MemoryEfficientConfig`) as settings of a run here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from engine.core.errors import BadInput
+from engine.core.i18n import _
+
+SAME = frozenset(
+    (
+        "max_memory_gb",
+        "memory_buffer_gb",
+        "streaming_batch_size",
+        "micro_batch_size",
+        "gradient_accumulation_steps",
+        "data_chunk_size",
+        "max_cached_chunks",
+        "num_worker_threads",
+        "prefetch_buffer_size",
+        "cpu_affinity",
+        "max_cpu_percent",
+        "update_interval",
+        "resource_check_interval",
+    )
+)
+"""Names that mean the same here."""
+DECIDED_HERE = frozenset(
+    (
+        "enable_streaming",
+        "stream_buffer_size",
+        "model_memory_limit_mb",
+        "activation_checkpointing",
+        "use_mixed_precision",
+        "encoding_resolution",
+        "fixed_point_iterations",
+        "compression_layers",
+        "use_memory_pool",
+    )
+)
+"""Names that need no setting here: text is always streamed, buffers are always used again, and the budget and
+measurements decide about the rest."""
+LEAST_CONTEXT = 64
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """What a configuration asks for."""
+
+    settings: dict[str, bool | int | float | str]
+    """By the names of `engine.core.config.Settings`; the values are not yet checked."""
+    context: int | None = None
+    """`max_sequence_length`, at least `LEAST_CONTEXT`."""
+    ignored: list[str] = field(default_factory=list)
+    """Names that change nothing here."""
+
+
+def read_streaming(path: Path) -> Streaming | None:
+    """The configuration in `path`; None when it is another file, such as a models.json or one that is not there.
+
+    Raises BadInput for one that has a name which neither program knows.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    known = SAME | DECIDED_HERE | {"enable_cpu_affinity", "max_sequence_length"}
+    if not isinstance(found, dict) or "models" in found or not known & found.keys():
+        return None
+    for name in found:
+        if name not in known:
+            raise BadInput(_("H2Q-Evo has no setting {name}").format(name=name), path=path)
+    settings: dict[str, bool | int | float | str] = {
+        name: _plain(path, name, value) for name, value in found.items() if name in SAME
+    }
+    if found.get("enable_cpu_affinity"):
+        settings.setdefault("cpu_affinity", "auto")
+    length = found.get("max_sequence_length")
+    return Streaming(
+        settings,
+        max(LEAST_CONTEXT, length) if isinstance(length, int) else None,
+        [name for name in found if name in DECIDED_HERE],
+    )
+
+
+def _plain(path: Path, name: str, value: Any) -> bool | int | float | str:
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise BadInput(_("The setting {key} cannot be used: {reason}").format(key=name, reason=value), path=path)

@@ -1,0 +1,91 @@
+"""What can go wrong, each as one sentence for the person, the command that mends it, and an exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.core.i18n import _, colon
+
+
+class H2QError(Exception):
+    """Base of every expected failure.
+
+    Attributes:
+        what: one sentence without a full stop: what is wrong and where (file, row).
+        mend: the command or key that mends it; empty when nothing can be typed.
+        exit_code: of the process that ends with this error (DESIGN 5).
+    """
+
+    exit_code = 5
+
+    def __init__(self, what: str, *, mend: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return f"{self.what} → {self.mend}" if self.mend else self.what
+
+
+def sentence_of(problem: Exception) -> str:
+    """Any failure as a sentence: of the operating system's, its words and the file, without the number."""
+    if isinstance(problem, OSError) and problem.strerror:
+        return colon(problem.strerror, str(problem.filename)) if problem.filename else problem.strerror
+    return str(problem)
+
+
+def first_line(problem: BaseException) -> str:
+    """What a library says of a failure, without what follows its first line; its kind when it says nothing."""
+    text = str(problem).strip()
+    return text.splitlines()[0][:200] if text else type(problem).__name__
+
+
+class UsageProblem(H2QError):
+    """The command line or a setting asks for something that cannot be."""
+
+    exit_code = 2
+
+
+class BadInput(H2QError):
+    """A file or directory that the person named is missing, broken or of the wrong kind."""
+
+    exit_code = 2
+
+    def __init__(
+        self, what: str, *, path: Path | None = None, line: int | None = None, mend: str = ""
+    ) -> None:
+        if path is not None:
+            what = colon(what, str(path))
+            if line is not None:
+                what += _(", line {line}").format(line=line)
+        super().__init__(what, mend=mend)
+        self.path = path
+        self.line = line
+
+
+class NotEnoughData(H2QError):
+    """There is too little material for what was asked; nothing was changed."""
+
+    exit_code = 3
+
+
+class ServiceUnreachable(H2QError):
+    """A service on this machine (inference, Ollama, another run) does not answer."""
+
+    exit_code = 4
+
+
+class RunFailed(H2QError):
+    """A run ended without its result; `engine.log` in its folder has the traceback."""
+
+    exit_code = 5
+
+
+class Busy(RunFailed):
+    """Another run or process holds what is needed; names it."""
+
+
+class Interrupted(H2QError):
+    """The person stopped it; what was done is kept."""
+
+    exit_code = 130

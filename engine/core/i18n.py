@@ -1,0 +1,56 @@
+"""Words in the person's language. English is the source; `data/locale` holds the catalogs."""
+
+from __future__ import annotations
+
+import gettext
+import locale
+import os
+
+from engine.core.paths import shipped
+
+DOMAIN = "h2q-tui"
+LANGUAGES = {"en": "English", "zh": "中文"}
+
+_current = "en"
+_catalog: gettext.NullTranslations = gettext.NullTranslations()
+
+
+def set_language(language: str) -> None:
+    """Every later `_()` answers in `language` ("en" or "zh"); an unknown one means English."""
+    global _current, _catalog
+    _current = language if language in LANGUAGES else "en"
+    _catalog = gettext.translation(DOMAIN, shipped("data") / "locale", languages=[_current], fallback=True)
+
+
+def language() -> str:
+    """The language in use: "en" or "zh"."""
+    return _current
+
+
+def system_language() -> str:
+    """What the environment asks for: LC_ALL, LC_MESSAGES, LANG, in the order of POSIX."""
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
+        value = os.environ.get(name)
+        if value:
+            return "zh" if value.lower().startswith("zh") else "en"
+    return "zh" if (locale.getlocale()[0] or "").lower().startswith(("zh", "chinese")) else "en"
+
+
+def _(text: str) -> str:
+    """`text` in the language in use."""
+    return _catalog.gettext(text) if text else ""
+
+
+def colon(head: str, tail: str) -> str:
+    """`head: tail`, with the colon of the language in use."""
+    return _("{head}: {tail}").format(head=head, tail=tail)
+
+
+def n_(one: str, many: str, count: int) -> str:
+    """`one` or `many`, as `count` asks; format it with `.format(n=count)`."""
+    return _catalog.ngettext(one, many, count)
+
+
+def N_(text: str) -> str:
+    """Marks a string of a table for the catalogs; `_()` translates it where it is shown."""
+    return text

@@ -1,0 +1,201 @@
+"""A whole model as one GGUF file that llama.cpp and Ollama load; written a few rows at a time, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter, RopeScalingType
+from torch import Tensor
+
+from engine.core.errors import BadInput
+from engine.core.files import new_file
+from engine.core.i18n import _
+from engine.export.quant import FILE_TYPES, Quant, bytes_of, encode, type_for
+from engine.export.room import check_room
+from engine.export.vocabulary import Vocabulary, copy_vocabulary, write_vocabulary
+from engine.export.weights import Weights
+from engine.models.gguf.config import llama3_factors
+from engine.models.gguf.file import CHUNK, GgufFile
+from engine.models.gguf.names import ARCHITECTURES, ROPE_FACTORS, heads_to_pair, paired_rows, to_gguf
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+Step = Callable[[int, int], None]
+"""Called with (weights written, all weights); may raise to stop."""
+
+
+def write_gguf_model(
+    path: Path,
+    config: PretrainedConfig,
+    weights: Weights,
+    vocabulary: Vocabulary | GgufFile,
+    quant: Quant,
+    *,
+    name: str,
+    about: Mapping[str, str | int | float] | None = None,
+    step: Step | None = None,
+) -> None:
+    """Writes the model to `path`, through a temporary file beside it.
+
+    Args:
+        config: of a Qwen2, Qwen3 or Llama model in transformers.
+        vocabulary: read from a tokenizer, or a GGUF file whose tokenizer is taken as it is.
+        about: more metadata by its full key, e.g. `general.finetune`.
+
+    Raises BadInput for an architecture or a setting that GGUF or llama.cpp cannot express, RunFailed when the disk
+    has no room, OSError; no file is left behind then.
+    """
+    arch = config.model_type
+    _refuse(config, weights)
+    tied = "lm_head.weight" not in weights.shapes
+    plan: list[tuple[str, str, tuple[int, ...], GGMLQuantizationType]] = []
+    for hf_name, shape in weights.shapes.items():
+        stored = to_gguf(hf_name)
+        if stored is None:
+            raise BadInput(
+                _("the model has a tensor that llama.cpp does not know: {tensor}").format(tensor=hf_name)
+            )
+        plan.append((hf_name, stored, shape, type_for(quant, stored, shape, tied=tied)))
+    writer = GGUFWriter(None, arch, use_temp_file=False)
+    writer.add_type("model")
+    writer.add_name(name)
+    writer.add_file_type(FILE_TYPES[quant])
+    if quant in (Quant.Q8_0, Quant.Q4_0):
+        writer.add_quantization_version(2)
+    for key, value in (about or {}).items():
+        writer.add_key_value(key, value, GGUFValueType.get_type(value))
+    factors = _write_config(writer, config)
+    if isinstance(vocabulary, Vocabulary):
+        write_vocabulary(writer, vocabulary)
+    else:
+        copy_vocabulary(writer, vocabulary)
+    if factors is not None:
+        writer.add_tensor_info(ROPE_FACTORS, tuple(factors.shape), factors.numpy().dtype, 4 * factors.numel())
+    for _hf, stored, shape, kind in plan:
+        # The type of the array is looked at only where no kind is given.
+        writer.add_tensor_info(stored, shape, torch.zeros(0).numpy().dtype, bytes_of(kind, shape), kind)
+    size = sum(bytes_of(kind, shape) for _hf, _stored, shape, kind in plan)
+    total, done = sum(_count(shape) for _hf, _stored, shape, _kind in plan), 0
+    with written(path, writer, size) as file:
+        if factors is not None:
+            file.write(factors.numpy().data)
+            writer.write_padding(file, file.tell())
+        for hf_name, stored, shape, kind in plan:
+            heads = heads_to_pair(arch, stored, config.num_attention_heads, config.num_key_value_heads)
+            for values in _blocks(weights, hf_name, shape, heads):
+                file.write(encode(values, kind, hf_name).data)
+                done += values.numel()
+                if step is not None:
+                    step(done, total)
+            writer.write_padding(file, file.tell())
+
+
+@contextmanager
+def written(path: Path, writer: GGUFWriter, size: int) -> Iterator[Any]:
+    """The open file behind its head; on success it takes the name `path`, synced.
+
+    Raises RunFailed when the disk has no room for `size` bytes of weights, and OSError.
+    """
+    check_room(path.parent, size)
+    with new_file(path) as temporary:
+        try:
+            writer.write_header_to_file(temporary)
+            writer.write_kv_data_to_file()
+            writer.write_ti_data_to_file()
+            assert writer.fout is not None
+            file = writer.fout[0]
+            writer.write_padding(file, file.tell())
+            yield file
+            file.flush()
+        finally:
+            for opened in writer.fout or ():
+                opened.close()
+
+
+def _blocks(weights: Weights, name: str, shape: tuple[int, ...], heads: int | None) -> Iterator[Tensor]:
+    """The tensor in GGUF's order of rows, at most `CHUNK` elements at once (queries and keys of Llama whole)."""
+    if heads is not None:
+        yield weights.rows(name, 0, shape[0])[paired_rows(shape[0], heads)]
+        return
+    rows = max(1, CHUNK // shape[1]) if len(shape) > 1 else shape[0]
+    for start in range(0, shape[0], rows):
+        yield weights.rows(name, start, min(start + rows, shape[0]))
+
+
+def _refuse(config: PretrainedConfig, weights: Weights) -> None:
+    arch = config.model_type
+    if arch not in ARCHITECTURES:
+        raise BadInput(
+            _("models of the architecture {name} are not supported; {supported} are").format(
+                name=arch, supported=", ".join(ARCHITECTURES)
+            )
+        )
+    if arch == "qwen3" and any(name.endswith(".bias") for name in weights.shapes):
+        raise BadInput(_("llama.cpp knows no Qwen3 with biases"))
+    if getattr(config, "use_sliding_window", False) and "sliding_attention" in (
+        getattr(config, "layer_types", None) or []
+    ):
+        raise BadInput(_("llama.cpp knows no sliding window for {name}").format(name=arch))
+    if getattr(config, "hidden_act", "silu") != "silu":
+        raise BadInput(_("llama.cpp knows no {name} in this architecture").format(name=config.hidden_act))
+
+
+def _write_config(writer: GGUFWriter, config: PretrainedConfig) -> Tensor | None:
+    """Adds the figures of the architecture; returns the rotary factors of Llama 3 where they are needed."""
+    heads = config.num_attention_heads
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    context = getattr(config, "trained_context", None) or config.max_position_embeddings
+    writer.add_context_length(context)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(config.num_key_value_heads or heads)
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_rope_dimension_count(head_dim)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    rope = dict(config.rope_parameters)
+    theta, kind = float(rope["rope_theta"]), rope.get("rope_type", "default")
+    writer.add_rope_freq_base(theta)
+    if rope.get("partial_rotary_factor", 1.0) != 1.0:
+        raise BadInput(
+            _("llama.cpp knows no {name} in this architecture").format(name="partial_rotary_factor")
+        )
+    if kind == "default":
+        return None
+    if kind == "llama3":
+        original = int(rope["original_max_position_embeddings"])
+        return llama3_factors(
+            theta,
+            head_dim,
+            float(rope["factor"]),
+            original=original,
+            low=float(rope["low_freq_factor"]),
+            high=float(rope["high_freq_factor"]),
+        ).float()
+    if kind == "linear":
+        writer.add_rope_scaling_type(RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(float(rope["factor"]))
+        return None
+    if kind == "yarn" and not {"beta_fast", "beta_slow", "mscale", "attention_factor"} & {
+        key for key, value in rope.items() if value is not None
+    }:
+        writer.add_rope_scaling_type(RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(float(rope["factor"]))
+        writer.add_rope_scaling_orig_ctx_len(int(rope["original_max_position_embeddings"]))
+        return None
+    raise BadInput(_("llama.cpp knows no {name} in this architecture").format(name=f"rope {kind}"))
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for length in shape:
+        count *= length
+    return count

@@ -1,0 +1,280 @@
+"""The run `export`: files from a model, their cost in NLL, the comparison with llama.cpp, and on to Ollama."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from engine.core.digest import file_sha256
+from engine.core.files import write_bytes, write_text
+from engine.core.i18n import _, n_
+from engine.export import cost, parity, to_ollama
+from engine.export.gguf_adapter import write_gguf_adapter
+from engine.export.gguf_model import write_gguf_model
+from engine.export.hf_model import DTYPES, write_hf_model
+from engine.export.plan import Plan, modelfile_of, ollama_parameters, plan_export
+from engine.export.quant import Quant
+from engine.export.report import ExportReport, Measured, report_beside, with_measures
+from engine.export.source import check_weights
+from engine.export.weights import GgufWeights, SafetensorsWeights
+from engine.machine.budget import Budget, effective_budget
+from engine.models.gguf.reader import open_gguf
+from engine.models.hf import quiet
+from engine.runs.context import Outcome, RunContext
+from engine.runs.events import RunStatus
+from engine.runs.spec import ExportParams
+
+PROGRAM_MB = 1000.0
+"""Resident memory of Python with torch, transformers and llama.cpp, and what a pass over a text takes."""
+SAME_LOGITS = 0.05
+"""A larger difference in f32 or f16 than rounding makes."""
+
+
+def run(ctx: RunContext) -> Outcome:
+    """Carries out `ExportParams`. Raises the errors of its parts; nothing half-written stays."""
+    params, started = ctx.params(ExportParams), time.monotonic()
+    quiet()
+    budget = effective_budget(ctx.settings.max_memory_gb)
+    ctx.set_budget(budget.mb, budget.reason)
+    plan = plan_export(ctx.workspace, params)
+    stages = 1 + (2 if params.measure else 0) + (params.to == "ollama")
+    if params.to == "ollama":
+        to_ollama.check_name(params.ollama_name or plan.source.name)
+        ctx.log(_("Ollama {version} answers").format(version=to_ollama.check_running()))
+    report = _write(ctx, plan, stages)
+    # Also one that is broken off while it is measured says that it is ours.
+    path = _keep(plan, report)
+    if params.measure:
+        report = _measured(ctx, plan, report, budget, stages)
+    if params.to == "ollama":
+        report = _send(ctx, plan, report, stages)
+    report = msgspec.structs.replace(report, seconds=round(time.monotonic() - started, 1))
+    _keep(plan, report)
+    return Outcome(RunStatus.DONE, result=report, report=path)
+
+
+def _keep(plan: Plan, report: ExportReport) -> Path:
+    """Writes the report beside the files and returns where it lies. Raises OSError."""
+    path = report_beside(plan.path, plan.format)
+    write_bytes(path, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    return path
+
+
+def _write(ctx: RunContext, plan: Plan, stages: int) -> ExportReport:
+    source = plan.source
+
+    def step(done: int, total: int) -> None:
+        ctx.check_stop()
+        ctx.progress("export", done, total, unit="bytes" if plan.format == "hf" else "weights")
+
+    with ctx.stage("export", 1, stages) as stage:
+        check_weights(source, ctx.check_stop)
+        notes: list[str] = []
+        about = source.about() | ({"h2q.pruned": f"{plan.params.prune:g}"} if plan.params.prune else {})
+        if plan.format == "hf":
+            write_hf_model(plan.path, source, plan.weights, DTYPES[plan.quant], step=step)
+        elif plan.only_adapter:
+            write_gguf_adapter(
+                plan.path, source.config, source.pairs, Quant(plan.quant), name=source.name, about=about
+            )
+        else:
+            vocabulary = source.vocabulary
+            if getattr(vocabulary, "normalizes", False):
+                notes.append(
+                    _(
+                        "the tokenizer composes accents (NFC) and llama.cpp does not: decomposed text gets other ids"
+                    )
+                )
+            write_gguf_model(
+                plan.path,
+                source.config,
+                plan.weights,
+                vocabulary,
+                Quant(plan.quant),
+                name=source.name,
+                about=about,
+                step=step,
+            )
+        if plan.params.prune:
+            notes.append(_("zeros are stored like any weight: pruning does not make the file smaller"))
+        file = plan.weights_file
+        size = file.stat().st_size
+        stage.detail = _("{path}, {size:.1f} MB, {quant}").format(
+            path=plan.path, size=size / 1e6, quant=plan.quant
+        )
+        text = ""
+        if plan.format != "hf":
+            text = str(ctx.workspace.training / f"Modelfile_{source.name}")
+            write_text(Path(text), modelfile_of(plan))
+        for note in notes:
+            ctx.log(note)
+        return ExportReport(
+            name=source.name,
+            path=str(plan.path),
+            format=plan.format,
+            quant=plan.quant,
+            bytes=size,
+            sha256=file_sha256(file, ctx.check_stop),
+            parameters=plan.parameters,
+            pruned=plan.params.prune,
+            notes=notes,
+            modelfile=text,
+            card=None if source.card is None else msgspec.to_builtins(source.card),
+        )
+
+
+def _measured(ctx: RunContext, plan: Plan, report: ExportReport, budget: Budget, stages: int) -> ExportReport:
+    """NLL before and after, and llama.cpp beside torch, as far as memory allows."""
+    source = plan.source
+    dtype = _dtype_that_fits(plan, budget)
+    if dtype is None:
+        note = _("not measured: the weights do not fit the memory budget of {mb:.0f} MB").format(mb=budget.mb)
+        for number, name in enumerate(("cost", "parity"), 2):
+            with ctx.stage(name, number, stages) as stage:
+                stage.skip(note)
+        return msgspec.structs.replace(report, notes=[*report.notes, note])
+    with ctx.stage("cost", 2, stages) as stage:
+        speaker = cost.Speaker(source)
+        limit = cost.token_limit(plan.parameters)
+        sets = {"held_out": _held_out(ctx, speaker, limit), "general": cost.general_pieces(speaker, limit)}
+        sets = {name: pieces for name, pieces in sets.items() if pieces}
+        total = 2 * sum(len(pieces) for pieces in sets.values())
+        told = 0
+
+        def step(_done: int, _total: int) -> None:
+            nonlocal told
+            ctx.check_stop()
+            told += 1
+            ctx.progress("cost", told, total, unit=_("texts"))
+
+        model = cost.load_weights(source.config, source.weights, dtype)
+        before = {name: cost.nll_per_byte(model, pieces, step) for name, pieces in sets.items()}
+        del model
+        gc.collect()
+        model = _written_model(plan, dtype)
+        after = {name: cost.nll_per_byte(model, pieces, step) for name, pieces in sets.items()}
+        found = [
+            Measured(
+                on=name, bytes=sum(piece.bytes for piece in pieces), nll=after[name], nll_base=before[name]
+            )
+            for name, pieces in sets.items()
+            if math.isfinite(after[name]) and math.isfinite(before[name])
+        ]
+        report = with_measures(report, found)
+        stage.detail = "; ".join(_cost_words(one) for one in found) or _("the model gives no likelihoods")
+        reason = _no_parity(plan, budget)
+        expected = None if reason else parity.expect(model, speaker, ctx.check_stop)
+        # llama.cpp keeps the weights once more: both together would not fit where each fits alone.
+        del model
+        gc.collect()
+    with ctx.stage("parity", 3, stages) as stage:
+        if expected is None:
+            stage.skip(reason)
+            return report
+        result = parity.compare(
+            source.base.path if plan.only_adapter else plan.path,
+            expected,
+            adapter=plan.path if plan.only_adapter else None,
+            step=ctx.check_stop,
+        )
+        stage.detail = _parity_words(result)
+        report = msgspec.structs.replace(report, parity=result)
+        exact = plan.quant in (Quant.F32, Quant.F16) and dtype is torch.float32 and not source.base.is_gguf
+        if result.same_ids < result.conversations or (exact and result.max_logit_difference > SAME_LOGITS):
+            ctx.log(_("llama.cpp and torch do not agree on this file"), "warning")
+    return report
+
+
+def _send(ctx: RunContext, plan: Plan, report: ExportReport, stages: int) -> ExportReport:
+    name = plan.params.ollama_name or plan.source.name
+    told = ""
+
+    def step(status: str) -> None:
+        nonlocal told
+        ctx.check_stop()
+        if status and status != told:
+            told = status
+            ctx.log(status)
+
+    with ctx.stage("ollama", stages, stages) as stage:
+        to_ollama.create(
+            name,
+            {plan.path.name: plan.path},
+            {plan.path.name: report.sha256},
+            adapter_of=plan.source.base.tag if plan.only_adapter else "",
+            system=plan.params.system,
+            parameters=ollama_parameters(plan),
+            step=step,
+        )
+        stage.detail = f"ollama run {name}"
+    return msgspec.structs.replace(report, ollama=name)
+
+
+def _written_model(plan: Plan, dtype: torch.dtype) -> Any:
+    """What was written, read back into torch. An adapter is put on its base again."""
+    if plan.only_adapter:
+        return cost.load_weights(plan.source.config, plan.weights, dtype)
+    if plan.format == "hf":
+        return cost.load_weights(plan.source.config, SafetensorsWeights(plan.path), dtype)
+    written = open_gguf(plan.path)
+    return cost.load_weights(written.config, GgufWeights(written), dtype)
+
+
+def _held_out(ctx: RunContext, speaker: cost.Speaker, limit: int) -> list[cost.Piece]:
+    from engine.corpus import dataset, split
+    from engine.memory.store import MemoryStore
+
+    if not ctx.workspace.memory_db.is_file():
+        return []
+    with MemoryStore(ctx.workspace.memory_db) as store:
+        window = split.current_window(store)
+        return (
+            [] if window is None else cost.held_out_pieces(speaker, dataset.held_out(store, window.id), limit)
+        )
+
+
+def _dtype_that_fits(plan: Plan, budget: Budget) -> torch.dtype | None:
+    """float32, so that what is measured is the export's own rounding; bfloat16 where that is too large."""
+    room = (budget.mb - PROGRAM_MB) * 2**20
+    return next((t for t in (torch.float32, torch.bfloat16) if plan.parameters * t.itemsize <= room), None)
+
+
+def _no_parity(plan: Plan, budget: Budget) -> str:
+    """Why llama.cpp is not asked; "" when it is."""
+    if plan.format == "hf":
+        return _("a Hugging Face directory is not read by llama.cpp")
+    if plan.only_adapter and not plan.source.base.is_gguf:
+        return _("the base of the adapter is no GGUF file")
+    file = plan.source.base.path if plan.only_adapter else plan.path
+    # It maps the file and keeps some types in another order beside it.
+    if 2 * file.stat().st_size > (budget.mb - PROGRAM_MB) * 2**20:
+        return _("not compared: the file does not fit the memory budget of {mb:.0f} MB").format(mb=budget.mb)
+    return ""
+
+
+def _cost_words(one: Measured) -> str:
+    name = {"held_out": _("held-out conversations"), "general": _("general text")}[one.on]
+    return _("{name}: {before:.4f} → {after:.4f} nats per byte ({cost:+.4f}, {share:+.2f} %)").format(
+        name=name,
+        before=one.nll_base,
+        after=one.nll,
+        cost=one.cost,
+        share=100 * one.cost / one.nll_base if one.nll_base else 0.0,
+    )
+
+
+def _parity_words(result: parity.Parity) -> str:
+    text = n_(
+        "same ids in {same} of {n} conversation",
+        "same ids in {same} of {n} conversations",
+        result.conversations,
+    ).format(same=result.same_ids, n=result.conversations)
+    return text + _(", logits differ by {difference:.4f} at most").format(
+        difference=result.max_logit_difference
+    )

@@ -1,0 +1,115 @@
+"""A GGUF file in the real llama.cpp, in this process: ids, likelihoods and answers to hold an export against."""
+
+from __future__ import annotations
+
+import json
+import math
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from engine.core.errors import BadInput, RunFailed
+from engine.core.i18n import _
+
+_TIMEOUT_S = 120
+_FORCE = 1000.0
+"""Added to the logit of one whole character, so that the answer is text; the likelihoods told are those before it."""
+
+
+class LlamaCpp:
+    """One model, answering one request at a time; `close` or `with` frees it. Keys and values are kept in float32,
+    so that a difference is the file's."""
+
+    def __init__(
+        self, gguf: Path, *, adapter: Path | None = None, context: int = 1024, threads: int = 1
+    ) -> None:
+        """Raises BadInput when llama.cpp refuses the file."""
+        import xllamacpp
+
+        params = xllamacpp.CommonParams()
+        params.model.path = str(gguf)
+        params.n_ctx, params.n_parallel, params.port = context, 1, 0
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+        params.warmup, params.verbosity, params.endpoint_slots = False, -1, False
+        params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        # Of each token of a batch the logits of the whole vocabulary are kept.
+        params.n_batch = params.n_ubatch = 64
+        if adapter is not None:
+            params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
+        try:
+            self._server: Any = xllamacpp.Server(params)
+        except (RuntimeError, ValueError) as problem:
+            raise BadInput(
+                _("llama.cpp refuses the file ({reason})").format(reason=str(problem).strip()), path=gguf
+            ) from problem
+        self._address = self._server.listening_address
+
+    def __enter__(self) -> LlamaCpp:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _value: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees the model; nothing may be asked afterwards."""
+        self._server = None
+
+    def tokenize(self, text: str, *, bos: bool = False, control: bool = True) -> list[int]:
+        """Ids of `text`; with `control`, control tokens written in it count as such."""
+        found = self._post("/tokenize", {"content": text, "add_special": bos, "parse_special": control})
+        return [int(number) for number in found["tokens"]]
+
+    def template(self, messages: Sequence[dict[str, str]]) -> str:
+        """The prompt that the file's chat template makes of a conversation, ready for the answer."""
+        return str(self._post("/apply-template", {"messages": list(messages)})["prompt"])
+
+    def log_probabilities(self, ids: Sequence[int], vocabulary: int, *, whole: int) -> list[float]:
+        """Log-probability of every token after `ids`, by id; `whole` is a token that is a character by itself."""
+        found = self._post(
+            "/completion",
+            {
+                "prompt": list(ids),
+                "n_predict": 1,
+                "n_probs": vocabulary,
+                "temperature": 0.0,
+                "logit_bias": [[whole, _FORCE]],
+                "cache_prompt": True,
+            },
+        )
+        result = [-math.inf] * vocabulary
+        for entry in found["completion_probabilities"][0]["top_logprobs"]:
+            result[entry["id"]] = entry["logprob"]
+        return result
+
+    def answer(self, messages: Sequence[dict[str, str]], *, limit: int = 64) -> str:
+        """The likeliest answer to a conversation."""
+        found = self._post(
+            "/v1/chat/completions", {"messages": list(messages), "temperature": 0.0, "max_tokens": limit}
+        )
+        return str(found["choices"][0]["message"]["content"] or "")
+
+    def generate(self, ids: Sequence[int], count: int) -> float:
+        """Goes on after `ids` for `count` tokens; tokens per second, as llama.cpp itself measures them."""
+        body = {"prompt": list(ids), "n_predict": count, "ignore_eos": True, "temperature": 0.9, "seed": 1}
+        return float(self._post("/completion", body)["timings"]["predicted_per_second"])
+
+    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        request = urllib.request.Request(  # noqa: S310  the server of this process
+            self._address + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=_TIMEOUT_S) as answer:
+                found: dict[str, Any] = json.loads(answer.read())
+                return found
+        except urllib.error.HTTPError as problem:
+            reason = problem.read(500).decode("utf-8", "replace")
+            raise RunFailed(_("llama.cpp failed ({reason})").format(reason=reason)) from problem
+        except OSError as problem:
+            raise RunFailed(_("llama.cpp failed ({reason})").format(reason=problem)) from problem

@@ -1,0 +1,113 @@
+"""What an export will be, once its source, the names and the options fit together; nothing is written here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.core.errors import BadInput, UsageProblem
+from engine.core.i18n import _
+from engine.core.paths import Workspace
+from engine.export.hf_model import DTYPES
+from engine.export.modelfile import modelfile
+from engine.export.quant import Quant
+from engine.export.report import is_foreign
+from engine.export.source import Source, find_source
+from engine.export.weights import WEIGHTS_FILE, PrunedWeights, Weights
+from engine.runs.spec import ExportParams
+
+OLLAMA_CONTEXT = 4096
+"""Tokens of Ollama's window at most, unless the person asks Ollama for more: each takes memory."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is made of what, once names and options fit together."""
+
+    source: Source
+    params: ExportParams
+    quant: str
+    path: Path
+    only_adapter: bool
+    weights: Weights
+    """What is written: the source's, merged and pruned."""
+
+    @property
+    def format(self) -> str:
+        if self.params.to == "hf":
+            return "hf"
+        return "gguf-adapter" if self.only_adapter else "gguf"
+
+    @property
+    def weights_file(self) -> Path:
+        return self.path / WEIGHTS_FILE if self.params.to == "hf" else self.path
+
+    @property
+    def parameters(self) -> int:
+        return sum(math.prod(shape) for shape in self.weights.shapes.values())
+
+
+def plan_export(ws: Workspace, params: ExportParams) -> Plan:
+    """Finds the source and sees whether it can be exported so. Raises BadInput, UsageProblem, ServiceUnreachable."""
+    source = find_source(ws, params.name)
+    tagged = params.to == "ollama" and source.adapter is not None and bool(source.base.tag)
+    only_adapter = (params.adapter or tagged) and not params.prune
+    again = f"h2q-tui export {params.name} --to {params.to}"
+    if params.adapter and source.adapter is None:
+        raise UsageProblem(_("{name} is no adapter").format(name=params.name), mend=again)
+    if params.adapter and (params.to == "hf" or params.prune):
+        raise UsageProblem(
+            _("an adapter alone goes to GGUF or Ollama, unpruned; as a PEFT directory it lies there already"),
+            mend=f"h2q-tui export {params.name} --to gguf --adapter",
+        )
+    if not 0 <= params.prune < 1:
+        raise UsageProblem(_("--prune takes a share from 0 to below 1"), mend=f"{again} --prune 0.3")
+    choices = list(DTYPES) if params.to == "hf" else list(Quant)
+    stored = source.base.stored.lower()
+    default = stored if params.to == "hf" and stored in DTYPES else "bf16" if params.to == "hf" else "f16"
+    quant = params.quant or default
+    if quant not in choices:
+        raise UsageProblem(
+            _("--quant takes {choices} with --to {to}, not {value}").format(
+                choices=", ".join(choices), to=params.to, value=quant
+            ),
+            mend=f"{again} --quant f16",
+        )
+    folder = Path(params.output) if params.output else ws.exports
+    pruned = f"-pruned{round(100 * params.prune)}" if params.prune else ""
+    stem = f"{source.name}{pruned}"
+    if params.to == "hf":
+        path = folder / f"{stem}-hf"
+    else:
+        path = folder / f"{stem}{'-adapter' if only_adapter else ''}-{quant}.gguf"
+    if path.resolve() in (source.base.path.resolve(), source.adapter):
+        raise UsageProblem(
+            _("the export would replace what it is made from"), mend=f"{again} --output OTHER-FOLDER"
+        )
+    format_ = "hf" if params.to == "hf" else "gguf"
+    if is_foreign(path, format_):
+        raise BadInput(
+            _("there is something else at the place of the export"),
+            path=path,
+            mend=f"{again} --output OTHER-FOLDER",
+        )
+    weights = PrunedWeights(source.weights, params.prune) if params.prune else source.weights
+    return Plan(source, params, quant, path, only_adapter, weights)
+
+
+def modelfile_of(plan: Plan) -> str:
+    return modelfile(
+        (plan.source.base.tag or str(plan.source.base.path)) if plan.only_adapter else str(plan.path),
+        adapter=plan.path if plan.only_adapter else None,
+        system=plan.params.system,
+        parameters=ollama_parameters(plan),
+    )
+
+
+def ollama_parameters(plan: Plan) -> dict[str, Any]:
+    """Ollama's own window is shorter or longer than the model's."""
+    config = plan.source.config
+    context = getattr(config, "trained_context", None) or config.max_position_embeddings
+    return {"num_ctx": min(int(context), OLLAMA_CONTEXT)}

@@ -1,0 +1,70 @@
+"""The types that weights are exported in, and which tensor gets which."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import numpy as np
+import torch
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
+from gguf.quants import quantize
+from torch import Tensor
+
+from engine.core.errors import BadInput
+from engine.core.i18n import _
+
+
+class Quant(StrEnum):
+    """What `--quant` takes."""
+
+    F32 = "f32"
+    F16 = "f16"
+    Q8_0 = "q8_0"
+    Q4_0 = "q4_0"
+
+
+FILE_TYPES = {
+    Quant.F32: LlamaFileType.ALL_F32,
+    Quant.F16: LlamaFileType.MOSTLY_F16,
+    Quant.Q8_0: LlamaFileType.MOSTLY_Q8_0,
+    Quant.Q4_0: LlamaFileType.MOSTLY_Q4_0,
+}
+_F16_MAX = float(np.finfo(np.float16).max)
+
+
+def type_for(quant: Quant, name: str, shape: tuple[int, ...], *, tied: bool) -> GGMLQuantizationType:
+    """The type of the GGUF tensor `name`: vectors stay exact, what decides the next token gets 8 bits at least.
+
+    Rows that no block divides stay in half precision, as llama.cpp's own quantizer does it.
+    """
+    if len(shape) < 2 or quant is Quant.F32:
+        return GGMLQuantizationType.F32
+    if quant is Quant.F16:
+        return GGMLQuantizationType.F16
+    decides = name == "output.weight" or (tied and name == "token_embd.weight")
+    kind = GGMLQuantizationType.Q8_0 if quant is Quant.Q8_0 or decides else GGMLQuantizationType.Q4_0
+    return kind if shape[-1] % GGML_QUANT_SIZES[kind][0] == 0 else GGMLQuantizationType.F16
+
+
+def bytes_of(kind: GGMLQuantizationType, shape: tuple[int, ...]) -> int:
+    """Bytes of a tensor of `shape` in the file."""
+    block, size = GGML_QUANT_SIZES[kind]
+    return int(np.prod(shape, dtype=np.int64)) // block * size
+
+
+def encode(
+    values: Tensor, kind: GGMLQuantizationType, name: str
+) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
+    """float32 rows as they stand in the file. Raises BadInput for values that are none or too large for f16."""
+    largest = float(values.abs().max())
+    if not np.isfinite(largest):
+        raise BadInput(
+            _("{tensor} holds values that are not numbers").format(tensor=name), mend="h2q-tui models list"
+        )
+    if kind is GGMLQuantizationType.F16 and largest > _F16_MAX:
+        raise BadInput(
+            _("{tensor} holds values too large for f16").format(tensor=name),
+            mend="h2q-tui export --quant f32 …",
+        )
+    data: np.ndarray[tuple[int, ...], np.dtype[np.generic]] = quantize(values.to(torch.float32).numpy(), kind)
+    return data

@@ -1,0 +1,80 @@
+"""What came of an export: `--json` prints it, and it lies beside the files with the card of the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine.export.parity import Parity
+
+
+class Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """NLL per byte on one set of texts, nats: of the written weights and of those they were made from."""
+
+    on: str
+    """"held_out" or "general"."""
+    bytes: int
+    nll: float
+    nll_base: float
+
+    @property
+    def cost(self) -> float:
+        return self.nll - self.nll_base
+
+
+class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures of one export. `nll`, `nll_base` and `cost` are those of the held-out conversations where there
+    are any, else of the general text; None where nothing was measured, and `notes` say why."""
+
+    name: str
+    path: str
+    format: str
+    """"hf", "gguf" or "gguf-adapter"."""
+    quant: str
+    bytes: int
+    """Of the file, or of the weights in a directory."""
+    sha256: str
+    parameters: int
+    pruned: float = 0.0
+    """Share of the weights inside the layers that were set to zero; they are stored all the same."""
+    nll: float | None = None
+    nll_base: float | None = None
+    cost: float | None = None
+    measured: list[Measured] = []
+    parity: Parity | None = None
+    notes: list[str] = []
+    modelfile: str = ""
+    ollama: str = ""
+    """Name in Ollama; "" when it was not sent there."""
+    seconds: float = 0.0
+    card: dict[str, Any] | None = None
+    """The card of the model: what it was trained on."""
+
+
+def with_measures(report: ExportReport, measured: list[Measured]) -> ExportReport:
+    """The first of `measured` is the one that counts."""
+    if not measured:
+        return report
+    first = measured[0]
+    return msgspec.structs.replace(
+        report, measured=measured, nll=first.nll, nll_base=first.nll_base, cost=first.cost
+    )
+
+
+def report_beside(path: Path, format_: str) -> Path:
+    """Where the report of an export at `path` lies: in a directory ("hf"), beside a file."""
+    return path / "export.json" if format_ == "hf" else path.with_suffix(".json")
+
+
+def is_foreign(path: Path, format_: str) -> bool:
+    """Whether something stands at `path`, or in the place of its report, that no export has written."""
+    report = report_beside(path, format_)
+    if not path.exists() and not report.exists():
+        return False
+    try:
+        msgspec.json.decode(report.read_bytes(), type=ExportReport)
+    except (OSError, msgspec.MsgspecError):
+        return True
+    return False

@@ -1,0 +1,198 @@
+"""What an export is made from: a native model, a Hugging Face directory, a GGUF file or an Ollama tag, and an
+adapter on one of them; known before a weight is read.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.core.digest import file_sha256
+from engine.core.errors import BadInput
+from engine.core.i18n import _
+from engine.core.paths import Workspace
+from engine.export.vocabulary import Vocabulary, read_vocabulary
+from engine.export.weights import (
+    GgufWeights,
+    LoraPair,
+    MergedWeights,
+    SafetensorsWeights,
+    Weights,
+    read_adapter,
+)
+from engine.models.base_models import ADAPTER_CONFIG, Base, adapter_card, base_of_adapter, find_base
+from engine.models.card import CARD_FILE, ModelCard
+from engine.models.gguf.file import GgufFile
+from engine.models.gguf.reader import GgufModel, open_gguf
+from engine.models.native_format import load_card
+from engine.models.ollama.store import installed_tags
+from engine.models.registry import NAME, list_models
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model as it lies on disk. `name` is what the export is called."""
+
+    name: str
+    base: Base
+    card: ModelCard | None
+    """Of the model or the adapter; None for one that came from elsewhere."""
+
+    @property
+    def adapter(self) -> Path | None:
+        return self.base.adapter
+
+    @property
+    def is_native(self) -> bool:
+        """The built-in model over bytes."""
+        return self.adapter is None and self.card is not None and self.card.mode != "lora"
+
+    @cached_property
+    def gguf(self) -> GgufModel | None:
+        """The base, where it is a GGUF file. Raises BadInput."""
+        return open_gguf(self.base.path) if self.base.is_gguf else None
+
+    @cached_property
+    def config(self) -> PretrainedConfig:
+        """Raises BadInput."""
+        if self.gguf is not None:
+            return self.gguf.config
+        from transformers import AutoConfig
+
+        found: PretrainedConfig = AutoConfig.from_pretrained(
+            self.base.path, local_files_only=True, trust_remote_code=False
+        )
+        return found
+
+    @cached_property
+    def pairs(self) -> dict[str, LoraPair]:
+        """The adapter's matrices; none without one. Raises BadInput."""
+        return {} if self.adapter is None else read_adapter(self.adapter)
+
+    @cached_property
+    def weights(self) -> Weights:
+        """With the adapter added to its base. Raises BadInput."""
+        weights: Weights = SafetensorsWeights(self.base.path) if self.gguf is None else GgufWeights(self.gguf)
+        if self.config.tie_word_embeddings:
+            # Some files hold the embedding twice; an adapter on the head alone would part them.
+            weights.shapes.pop("lm_head.weight", None)
+        return MergedWeights(weights, self.pairs) if self.pairs else weights
+
+    @property
+    def vocabulary(self) -> Vocabulary | GgufFile:
+        """The tokenizer, or the GGUF file whose tokenizer is taken over. Raises BadInput."""
+        if self.gguf is not None:
+            return self.gguf.file
+        return read_vocabulary(self.tokenizer_folder, self.config.vocab_size, self.eos_ids)
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where the tokenizer lies: an adapter may bring its own."""
+        own = self.adapter is not None and (self.adapter / "tokenizer.json").is_file()
+        return self.adapter if own and self.adapter is not None else self.base.path
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Ids that end an answer, the generation settings' before the configuration's."""
+        if self.gguf is not None:
+            return self.gguf.eos_ids
+        found: Any = self.generation.get("eos_token_id")
+        found = self.config.eos_token_id if found is None else found
+        numbers = found if isinstance(found, list) else [found]
+        return tuple(number for number in numbers if isinstance(number, int))
+
+    @cached_property
+    def generation(self) -> dict[str, Any]:
+        """generation_config.json of the base; empty without one."""
+        try:
+            found = json.loads((self.base.path / "generation_config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def about(self) -> dict[str, str]:
+        """Lineage as metadata of a GGUF file."""
+        told = {"general.description": "made by h2q-tui on the machine of its owner"}
+        if self.adapter is not None or (self.card is not None and self.card.base):
+            told["general.base_model.0.name"] = self.base.name if self.card is None else self.card.base
+        if self.card is not None:
+            told |= {
+                "h2q.name": self.card.name,
+                "h2q.mode": self.card.mode,
+                "h2q.base": self.card.base,
+                "h2q.run_id": self.card.run_id,
+                "h2q.weights_sha256": self.card.weights_sha256,
+                "h2q.dataset_sha256": self.card.lineage.dataset_sha256,
+            }
+        return {key: value for key, value in told.items() if value}
+
+    def copy_tokenizer(self, folder: Path) -> None:
+        """Puts the files of the tokenizer and its chat template into `folder`. Raises OSError, BadInput."""
+        if self.gguf is not None:
+            self.gguf.tokenizer().save_pretrained(folder)
+            return
+        for name in TOKENIZER_FILES:
+            if (self.tokenizer_folder / name).is_file():
+                shutil.copyfile(self.tokenizer_folder / name, folder / name)
+
+
+def find_source(ws: Workspace, name: str) -> Source:
+    """What `name` means: a model or an adapter of the workspace, a directory, a GGUF file, an Ollama tag.
+
+    Raises BadInput: nothing there, broken headers, weights that have changed since they were written;
+    ServiceUnreachable for a tag that only a running Ollama could have.
+    """
+    for folder in (ws.adapters / name, Path(name).expanduser()):
+        if (folder / ADAPTER_CONFIG).is_file() and (NAME.fullmatch(name) or "/" in name):
+            base = base_of_adapter(ws, folder.resolve())
+            return Source(folder.resolve().name, base, adapter_card(folder))
+    plain = NAME.fullmatch(name) is not None and not Path(name).exists()
+    tag = ":" in name or f"{name}:latest" in installed_tags()
+    if plain and not (ws.models / name / CARD_FILE).is_file() and not tag:
+        known = ", ".join(card.name for card in list_models(ws)[:5])
+        raise BadInput(
+            _("there is no model named {name}").format(name=name) + (f" ({known})" if known else ""),
+            mend="h2q-tui models list",
+        )
+    base = find_base(ws, name)
+    card = load_card(base.path) if not base.is_gguf and (base.path / CARD_FILE).is_file() else None
+    return Source(_file_name(card.name if card is not None else base.name), base, card)
+
+
+def check_weights(source: Source, step: Callable[[], None] | None = None) -> None:
+    """Raises BadInput when a bit of the weights has changed since the card was written (all bytes are read)."""
+    from engine.export.weights import ADAPTER_WEIGHTS, WEIGHTS_FILE
+
+    if source.card is None or not source.card.weights_sha256:
+        return
+    file = source.adapter / ADAPTER_WEIGHTS if source.adapter is not None else source.base.path / WEIGHTS_FILE
+    if file.is_file() and file_sha256(file, step) != source.card.weights_sha256:
+        raise BadInput(
+            _("the weights have changed since they were written (their hash differs)"),
+            path=file,
+            mend=f"h2q-tui models remove {source.card.name}",
+        )
+
+
+def _file_name(name: str) -> str:
+    """A tag as a name of files and models: `qwen3:0.6b` becomes `qwen3-0.6b`."""
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name).lstrip("-.")
+    return kept[:80] or "model"

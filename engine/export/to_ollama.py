@@ -1,0 +1,120 @@
+"""A GGUF file into the Ollama of this machine, through its API: the blob first, then the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from engine.core.errors import BadInput, RunFailed, ServiceUnreachable
+from engine.core.i18n import _
+from engine.inference.backends.ollama import local_host
+from engine.models.ollama.store import TAG
+
+TIMEOUT_S = 600.0
+"""Until the next word of Ollama: it rewrites the file."""
+_HTTP_ERROR = 400
+
+
+def check_name(name: str) -> str:
+    """`name` when Ollama takes it. Raises BadInput: letters, digits, `_ . -` and at most 80 of them."""
+    if TAG.fullmatch(name) is None:
+        raise BadInput(
+            _("{name} is no name for Ollama: it takes letters, digits, _ . and -").format(name=name),
+            mend="h2q-tui export NAME --to ollama --ollama-name my-model",
+        )
+    return name
+
+
+def check_running() -> str:
+    """Ollama's version. Raises ServiceUnreachable when none answers here, UsageProblem for another machine."""
+    with _client() as client, _said():
+        answer = client._client.get("/api/version", timeout=5.0)
+        found = answer.json().get("version") if answer.status_code < _HTTP_ERROR else None
+        return str(found or "?")
+
+
+def create(
+    name: str,
+    files: Mapping[str, Path],
+    digests: Mapping[str, str],
+    *,
+    adapter_of: str = "",
+    system: str = "",
+    parameters: Mapping[str, Any] | None = None,
+    step: Callable[[str], None] | None = None,
+) -> None:
+    """Makes the model `name` of GGUF files (name without folder → path; `digests` are hex sha256).
+
+    With `adapter_of` the file is an adapter on that tag. A model of that name is replaced. Raises BadInput when
+    Ollama refuses, ServiceUnreachable when it does not answer.
+    """
+    with _client() as client, _said():
+        for file, path in files.items():
+            _send(client, path, f"sha256:{digests[file]}")
+        blobs = {file: f"sha256:{digests[file]}" for file in files}
+        lines = client.create(
+            name,
+            stream=True,
+            system=system or None,
+            parameters=dict(parameters or {}),
+            **({"from_": adapter_of, "adapters": blobs} if adapter_of else {"files": blobs}),
+        )
+        status = ""
+        for line in lines:
+            status = line.status or ""
+            if step is not None:
+                step(status)
+        if status != "success":
+            raise RunFailed(_("Ollama did not finish the model: {status}").format(status=status or "?"))
+
+
+def _send(client: Any, path: Path, digest: str) -> None:
+    """Uploads the file unless Ollama has it."""
+    found = client._client.head(f"/api/blobs/{digest}")
+    if found.status_code < _HTTP_ERROR:
+        return
+    with path.open("rb") as file:
+        answer = client._client.post(
+            f"/api/blobs/{digest}", content=file, headers={"Content-Length": str(path.stat().st_size)}
+        )
+    if answer.status_code >= _HTTP_ERROR:
+        raise RunFailed(_("Ollama refused the file: {reason}").format(reason=_reason(answer)))
+
+
+def _reason(answer: Any) -> str:
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {answer.status_code}"
+
+
+@contextmanager
+def _client() -> Iterator[Any]:
+    import ollama
+
+    client = ollama.Client(host=local_host(), timeout=TIMEOUT_S, trust_env=False)
+    try:
+        yield client
+    finally:
+        client._client.close()
+
+
+@contextmanager
+def _said() -> Iterator[None]:
+    """Failures of the client as sentences."""
+    import httpx
+    import ollama
+
+    try:
+        yield
+    except ollama.ResponseError as problem:
+        raise BadInput(
+            _("Ollama refused: {reason}").format(reason=problem.error), mend="ollama list"
+        ) from problem
+    # With stream=True the client lets httpx's own errors through.
+    except (ConnectionError, httpx.HTTPError) as problem:
+        raise ServiceUnreachable(
+            _("Ollama does not answer: {reason}").format(reason=type(problem).__name__), mend="ollama serve"
+        ) from problem

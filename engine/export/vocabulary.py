@@ -1,0 +1,202 @@
+"""A tokenizer as GGUF keeps it: tokens, types, merges, the way text is cut, control ids and the chat template."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gguf import GGUFValueType, GGUFWriter, TokenType
+
+from engine.core.errors import BadInput
+from engine.core.i18n import _
+from engine.models.gguf.file import GgufFile
+from engine.models.gguf.tokenizer import PRE_TOKENIZERS
+
+DUMMY_MERGE = "<|im_start|> <|im_end|>"
+"""llama.cpp refuses a vocabulary without merges; between two control tokens one never happens."""
+_GENERATION = re.compile(r"\{%(-?)\s*(end)?generation\s*(-?)%\}")
+_CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_ASCII = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What llama.cpp needs to give the same ids as the tokenizer that the model was trained with."""
+
+    tokens: list[str]
+    types: list[int]
+    merges: list[str]
+    pre: str
+    """llama.cpp's name of the pre-tokenizer."""
+    eos: tuple[int, ...]
+    bos: int | None
+    pad: int | None
+    add_bos: bool
+    chat_template: str | None
+    normalizes: bool
+    """The tokenizer composes characters (NFC) before it cuts; llama.cpp never does."""
+
+
+def read_vocabulary(folder: Path, size: int, eos: tuple[int, ...]) -> Vocabulary:
+    """The vocabulary of a Hugging Face directory, filled up to `size` rows of the embedding.
+
+    `eos` is the model's own list of ids that end an answer. Raises BadInput for a tokenizer that is no
+    byte-level BPE or that llama.cpp would cut otherwise.
+    """
+    file = folder / "tokenizer.json"
+    stored = _json(file)
+    try:
+        model, added = stored["model"], stored.get("added_tokens") or []
+        words: dict[str, int] = dict(model["vocab"])
+        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+        pre, normalizes = _pre_tokenizer(stored, bool(merges)), _normalizes(stored)
+        kind = model.get("type", "BPE")
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
+        raise BadInput(_("the model's tokenizer is broken"), path=file) from problem
+    if kind != "BPE" or model.get("byte_fallback") or pre is None or normalizes is None:
+        raise BadInput(
+            _(
+                "the model's tokenizer is none that llama.cpp gets from here: byte-level BPE as {supported}"
+            ).format(supported=", ".join(PRE_TOKENIZERS)),
+            path=file,
+        )
+    kinds = {token["id"]: token for token in added}
+    by_id = {number: text for text, number in words.items()} | {n: t["content"] for n, t in kinds.items()}
+    if not by_id or max(by_id) >= size:
+        raise BadInput(_("the model's tokenizer has more tokens than its weights have rows"), path=file)
+    settings = _optional(folder / "tokenizer_config.json")
+    bos = _id_of(settings.get("bos_token"), by_id)
+    return Vocabulary(
+        tokens=[by_id.get(number, f"[PAD{number}]") for number in range(size)],
+        types=[_type(number, by_id, kinds) for number in range(size)],
+        merges=merges or [DUMMY_MERGE],
+        pre=pre,
+        eos=eos or tuple(n for n in (_id_of(settings.get("eos_token"), by_id),) if n is not None),
+        bos=bos,
+        pad=_id_of(settings.get("pad_token"), by_id),
+        add_bos=bos is not None and _begins_with_bos(stored.get("post_processor"), by_id[bos]),
+        chat_template=plain_template(_template(folder, settings)),
+        normalizes=normalizes,
+    )
+
+
+def write_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
+    """Adds the keys `tokenizer.*`."""
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(vocabulary.pre)
+    writer.add_token_list(vocabulary.tokens)
+    writer.add_token_types(vocabulary.types)
+    writer.add_token_merges(vocabulary.merges)
+    writer.add_add_bos_token(vocabulary.add_bos)
+    if vocabulary.eos:
+        writer.add_eos_token_id(vocabulary.eos[0])
+    if vocabulary.bos is not None:
+        writer.add_bos_token_id(vocabulary.bos)
+    if vocabulary.pad is not None:
+        writer.add_pad_token_id(vocabulary.pad)
+    if vocabulary.chat_template:
+        writer.add_chat_template(vocabulary.chat_template)
+
+
+def copy_vocabulary(writer: GGUFWriter, file: GgufFile) -> None:
+    """Adds the keys `tokenizer.*` as they stand in another GGUF file, in their own types."""
+    for key, value in file.metadata.items():
+        if key.startswith("tokenizer."):
+            kind, inner = file.types[key]
+            writer.add_key_value(
+                key, value, GGUFValueType(kind), None if inner is None else GGUFValueType(inner)
+            )
+
+
+def plain_template(template: str | None) -> str | None:
+    """Without the marks of the assistant's part, which only transformers knows.
+
+    They become a condition that is always true, so that the blanks around them are trimmed as before.
+    """
+    if template is None:
+        return None
+    return _GENERATION.sub(
+        lambda mark: "{%" + mark[1] + (" endif " if mark[2] else " if true ") + mark[3] + "%}", template
+    )
+
+
+def _pre_tokenizer(stored: dict[str, Any], merging: bool) -> str | None:
+    """llama.cpp's name for how the tokenizer cuts text; None when it has none."""
+    found = stored.get("pre_tokenizer")
+    steps = found["pretokenizers"] if found and found["type"] == "Sequence" else [found] if found else []
+    if not steps or steps[-1]["type"] != "ByteLevel" or steps[-1].get("add_prefix_space"):
+        return None
+    cuts = steps[:-1]
+    if steps[-1].get("use_regex", True):
+        if not cuts:
+            return "gpt-2"
+        digits = len(cuts) == 1 and cuts[0]["type"] == "Digits" and cuts[0].get("individual_digits")
+        return "smollm" if digits else None
+    if not cuts:
+        # Where nothing is ever merged it does not matter how text is cut.
+        return None if merging else "qwen2"
+    if any(cut["type"] != "Split" or cut["behavior"] != "Isolated" or cut.get("invert") for cut in cuts):
+        return None
+    patterns = tuple(cut["pattern"]["Regex"].replace(_CONTRACTION, _ASCII) for cut in cuts)
+    return next((name for name, known in PRE_TOKENIZERS.items() if known.patterns == patterns), None)
+
+
+def _normalizes(stored: dict[str, Any]) -> bool | None:
+    """False: not at all; True: NFC; None: something else."""
+    found = stored.get("normalizer")
+    if found is None:
+        return False
+    return True if found["type"] == "NFC" else None
+
+
+def _type(number: int, by_id: dict[int, str], added: dict[int, Any]) -> int:
+    if number not in by_id:
+        return int(TokenType.UNUSED)
+    if number not in added:
+        return int(TokenType.NORMAL)
+    return int(TokenType.CONTROL if added[number].get("special") else TokenType.USER_DEFINED)
+
+
+def _begins_with_bos(processor: Any, bos: str) -> bool:
+    """Whether the tokenizer puts the token of the beginning before every text."""
+    if not isinstance(processor, dict):
+        return False
+    if processor.get("type") == "Sequence":
+        return any(_begins_with_bos(part, bos) for part in processor.get("processors") or [])
+    first = (processor.get("single") or [{}])[0]
+    return bool(first.get("SpecialToken", {}).get("id") == bos)
+
+
+def _template(folder: Path, settings: dict[str, Any]) -> str | None:
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    found = settings.get("chat_template")
+    if isinstance(found, list):
+        named = {part.get("name"): part.get("template") for part in found if isinstance(part, dict)}
+        found = named.get("default")
+    return found if isinstance(found, str) else None
+
+
+def _id_of(token: Any, by_id: dict[int, str]) -> int | None:
+    text = token.get("content") if isinstance(token, dict) else token
+    return next((number for number, known in by_id.items() if known == text), None)
+
+
+def _optional(file: Path) -> dict[str, Any]:
+    return _json(file) if file.is_file() else {}
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as problem:
+        raise BadInput(_("the model has no {file}").format(file=file.name), path=file.parent) from problem
+    except (ValueError, OSError) as problem:
+        raise BadInput(_("{file} is broken").format(file=file.name), path=file) from problem
+    if not isinstance(found, dict):
+        raise BadInput(_("{file} is broken").format(file=file.name), path=file)
+    return found

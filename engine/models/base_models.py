@@ -1,0 +1,278 @@
+"""What an adapter can stand on: a Hugging Face directory, a GGUF file or an Ollama tag, known before it is loaded.
+
+Only headers are read here. Weights are safetensors or GGUF: nothing that would have to be unpickled is opened.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine.core.errors import BadInput, first_line
+from engine.core.i18n import _
+from engine.core.paths import Workspace
+from engine.models.card import CARD_FILE, ModelCard, read_card
+from engine.models.registry import NAME
+
+OLLAMA = "ollama:"
+FOUR_BIT = "4bit"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_HEADER_LIMIT = 100 << 20
+_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}  # fmt: skip
+_SAMPLES, _SAMPLE = 64, 1 << 16
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a model's configuration decides its memory. Widths in numbers, not bytes."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    ffn: int
+    vocab: int
+    context: int
+    """Tokens that the model sees at once."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """A base that was found and whose headers are whole.
+
+    `source` is how cards and adapter_config.json name it: a directory, a GGUF file or `ollama:TAG`.
+    """
+
+    source: str
+    path: Path
+    """Directory or GGUF file."""
+    name: str
+    shape: Shape
+    parameters: int
+    stored: str
+    """Format of the weights: "F32", "BF16", "F16" or "GGUF"."""
+    sha256: str
+    """Of its configuration, the headers and samples of the weights: enough to know it again."""
+    adapter: Path | None = None
+    """An adapter on it that is to be continued."""
+
+    @property
+    def is_gguf(self) -> bool:
+        return self.stored == "GGUF"
+
+    @property
+    def tag(self) -> str:
+        """The Ollama tag; "" for a base that is none."""
+        return self.source.removeprefix(OLLAMA) if self.source.startswith(OLLAMA) else ""
+
+
+def find_base(ws: Workspace, name: str) -> Base:
+    """The base that `name` means: a directory, an adapter (then what it stands on), a GGUF file or an Ollama tag.
+
+    Raises BadInput: nothing there, weights that are not safetensors, a broken or unknown configuration;
+    ServiceUnreachable for a tag that only a running Ollama could have.
+    """
+    registered = ws.adapters / name if NAME.fullmatch(name) else None
+    path = Path(name.removeprefix(OLLAMA) if name.startswith(OLLAMA) else name).expanduser()
+    if name.startswith(OLLAMA):
+        return _of_ollama(name.removeprefix(OLLAMA))
+    if registered is not None and (registered / ADAPTER_CONFIG).is_file():
+        return base_of_adapter(ws, registered)
+    if NAME.fullmatch(name) and (ws.models / name / CARD_FILE).is_file():
+        return _of_directory((ws.models / name).resolve())
+    if (path / ADAPTER_CONFIG).is_file():
+        return base_of_adapter(ws, path.resolve())
+    if path.is_dir():
+        return _of_directory(path.resolve())
+    if path.is_file():
+        return _of_gguf(path.resolve(), str(path.resolve()), path.stem)
+    if "/" in name and (name.startswith(("/", ".", "~")) or path.parent.is_dir()):
+        raise BadInput(_("there is no model in this directory"), path=path, mend="h2q-tui models list")
+    return _of_ollama(name)
+
+
+def base_of_adapter(ws: Workspace, folder: Path) -> Base:
+    """What the adapter in `folder` stands on. Raises BadInput, also when it is no longer the same base."""
+    source = adapter_source(folder)
+    try:
+        base = find_base(ws, source)
+    except BadInput as problem:
+        raise BadInput(
+            _("the base of this adapter is not there: {reason}").format(reason=problem.what), path=folder
+        ) from problem
+    card = adapter_card(folder)
+    if card is not None and card.base_sha256 and card.base_sha256 != base.sha256:
+        raise BadInput(
+            _("the base {base} has changed since this adapter was trained on it").format(base=source),
+            path=folder,
+            mend="h2q-tui models list",
+        )
+    return replace(base, adapter=folder)
+
+
+def adapter_source(folder: Path) -> str:
+    """The base that adapter_config.json names. Raises BadInput."""
+    file = folder / ADAPTER_CONFIG
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        kind, source = found.get("peft_type"), found.get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError) as problem:
+        raise BadInput(_("the adapter's configuration is broken"), path=file) from problem
+    if kind != "LORA" or not isinstance(source, str) or not source:
+        raise BadInput(_("this is not a LoRA adapter that names its base"), path=file)
+    card = adapter_card(folder)
+    return card.base_path if card is not None and card.base_path else source
+
+
+def adapter_card(folder: Path) -> ModelCard | None:
+    """The card beside an adapter; None for one that came from elsewhere."""
+    try:
+        return read_card(folder)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def _of_ollama(tag: str) -> Base:
+    from engine.models.ollama.store import find_in_ollama
+
+    found = find_in_ollama(tag)
+    return _of_gguf(found.gguf, OLLAMA + tag, tag)
+
+
+def _of_gguf(path: Path, source: str, name: str) -> Base:
+    from engine.models.gguf.reader import open_gguf
+
+    model = open_gguf(path)
+    return Base(
+        source=source,
+        path=path,
+        name=name,
+        shape=_shape(model.config),
+        parameters=model.parameters,
+        stored="GGUF",
+        sha256=_fingerprint(b"", [path]),
+    )
+
+
+def _of_directory(folder: Path) -> Base:
+    config = _config(folder)
+    files = weight_files(folder)
+    tensors = [tensor for file in files for tensor in _header(file)]
+    kinds: dict[str, int] = {}
+    for kind, count in tensors:
+        kinds[kind] = kinds.get(kind, 0) + count
+    return Base(
+        source=str(folder),
+        path=folder,
+        name=folder.name,
+        shape=_shape(config),
+        parameters=sum(kinds.values()),
+        stored=max(kinds, key=lambda kind: kinds[kind]),
+        sha256=_fingerprint((folder / "config.json").read_bytes(), files),
+    )
+
+
+def _config(folder: Path) -> Any:
+    """The configuration of a causal language model. Raises BadInput."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise BadInput(_("there is no model in this directory"), path=folder, mend="h2q-tui models list")
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as problem:  # whatever a broken or foreign file makes transformers raise
+        raise BadInput(
+            _("the model's configuration cannot be used: {reason}").format(reason=first_line(problem)),
+            path=file,
+        ) from problem
+    if type(config) not in AutoModelForCausalLM._model_mapping:
+        raise BadInput(
+            _("{kind} is not a causal language model").format(kind=config.model_type or "?"), path=file
+        )
+    return config
+
+
+def _shape(config: Any) -> Shape:
+    text = config.get_text_config()
+    heads, hidden = text.num_attention_heads, text.hidden_size
+    return Shape(
+        hidden=hidden,
+        layers=text.num_hidden_layers,
+        heads=heads,
+        kv_heads=getattr(text, "num_key_value_heads", None) or heads,
+        head_dim=getattr(text, "head_dim", None) or hidden // heads,
+        ffn=getattr(text, "intermediate_size", None) or 4 * hidden,
+        vocab=text.vocab_size,
+        context=getattr(text, "max_position_embeddings", None) or 2048,
+    )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model. Raises BadInput when there are none, or one that the index names is missing."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError) as problem:
+            raise BadInput(_("the index of the weights is broken"), path=index) from problem
+        # A name leads nowhere but into the folder.
+        files = [folder / Path(str(name)).name for name in names]
+    else:
+        files = sorted(folder.glob("*.safetensors"))
+    missing = next((file for file in files if not file.is_file()), None)
+    if missing is not None:
+        raise BadInput(_("a file of the weights is missing"), path=missing)
+    if not files:
+        pickled = next((file for kind in _PICKLES for file in folder.glob(kind)), None)
+        if pickled is not None:
+            raise BadInput(
+                _(
+                    "the weights are a pickle, which could run code when it is opened; only safetensors are read"
+                ),
+                path=pickled,
+            )
+        raise BadInput(_("the model has no weights"), path=folder, mend="h2q-tui models list")
+    return files
+
+
+def _header(file: Path) -> list[tuple[str, int]]:
+    """(format, count of numbers) of each tensor. Raises BadInput for a broken or cut file."""
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > _HEADER_LIMIT:
+                raise ValueError
+            header = json.loads(stream.read(length))
+        tensors = [value for key, value in header.items() if key != "__metadata__"]
+        end = max((value["data_offsets"][1] for value in tensors), default=0)
+        if file.stat().st_size != 8 + length + end:
+            raise ValueError
+        found = [
+            (value["dtype"], (value["data_offsets"][1] - value["data_offsets"][0]) // _SIZES[value["dtype"]])
+            for value in tensors
+        ]
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error) as problem:
+        raise BadInput(_("the weights are broken or cut short"), path=file) from problem
+    return found
+
+
+def _fingerprint(config: bytes, files: list[Path]) -> str:
+    """sha256 over the configuration and, of each file, size and evenly spread samples."""
+    digest = sha256(config)
+    for file in files:
+        size = file.stat().st_size
+        digest.update(struct.pack("<Q", size))
+        with file.open("rb") as stream:
+            for number in range(_SAMPLES):
+                stream.seek(number * max(0, size - _SAMPLE) // (_SAMPLES - 1))
+                digest.update(stream.read(_SAMPLE))
+    return digest.hexdigest()

@@ -1,0 +1,282 @@
+"""A GGUF file as it lies on disk: its metadata, its table of tensors, and rows of a tensor as floats.
+
+The file is read by position and never mapped: what is read counts once in memory, and a file that shrinks
+meanwhile is an error instead of a dead process. Format: the GGUF specification of ggml, versions 2 and 3.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+from gguf.quants import dequantize
+from torch import Tensor
+
+from engine.core.errors import BadInput
+from engine.core.i18n import _
+
+CHUNK = 1 << 22
+"""Elements dequantized at once: 16 MB as float32, and about four times that inside the library."""
+MAX_ITEMS = 1 << 22
+"""Entries of one array or table; the largest vocabularies have about 300,000 with as many merges."""
+MAX_STRING = 1 << 24
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+_PLAIN = {
+    GGMLQuantizationType.F32: torch.float32,
+    GGMLQuantizationType.F16: torch.float16,
+    GGMLQuantizationType.BF16: torch.bfloat16,
+}
+READABLE = frozenset(
+    kind
+    for kind in GGMLQuantizationType
+    if kind in _PLAIN
+    or kind.name.startswith(("Q2_K", "Q3_K", "Q4_", "Q5_", "Q6_K", "Q8_0", "IQ", "TQ", "MXFP4"))
+)
+"""Types whose values the gguf library can give back."""
+
+
+@dataclass(frozen=True)
+class GgufTensor:
+    """Where a tensor stands. `shape` is in torch's order, rows first; `offset` counts from the file's start."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: GGMLQuantizationType
+    offset: int
+    nbytes: int
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class GgufFile:
+    """What the head of the file says; the values of the tensors stay on disk."""
+
+    path: Path
+    size: int
+    metadata: dict[str, Any]
+    types: dict[str, tuple[int, int | None]]
+    """GGUF's number for the type of each value; of an array also that of its items."""
+    tensors: dict[str, GgufTensor]
+
+    def text(self, key: str, default: str = "") -> str:
+        """Raises BadInput when `key` is there and no text."""
+        value = self.metadata.get(key, default)
+        if not isinstance(value, str):
+            raise self.broken(key)
+        return value
+
+    def integer(self, key: str, default: int | None = None) -> int:
+        """Raises BadInput when `key` is missing without a default, or no whole number."""
+        value = self.metadata.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.broken(key)
+        return value
+
+    def number(self, key: str, default: float | None = None) -> float:
+        """Raises BadInput when `key` is missing without a default, or no finite number."""
+        value = self.metadata.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise self.broken(key)
+        return float(value)
+
+    def items(self, key: str) -> list[Any]:
+        """An array; empty when it is missing. Raises BadInput when `key` is no array."""
+        value = self.metadata.get(key, [])
+        if not isinstance(value, list):
+            raise self.broken(key)
+        return value
+
+    def broken(self, key: str) -> BadInput:
+        return BadInput(_("the GGUF file says nothing usable for {key}").format(key=key), path=self.path)
+
+    def rows(self, tensor: GgufTensor) -> Iterator[tuple[int, Tensor]]:
+        """(first row, values `(n, columns)`) over the whole tensor, in blocks of at most `CHUNK` elements.
+
+        A tensor of one dimension counts as one row. Raises BadInput as `read_rows`.
+        """
+        columns = tensor.shape[-1]
+        total = tensor.elements // columns
+        step = max(1, CHUNK // columns)
+        for start in range(0, total, step):
+            yield start, self.read_rows(tensor, start, min(start + step, total))
+
+    def read_rows(self, tensor: GgufTensor, start: int, stop: int) -> Tensor:
+        """Rows `start` to `stop`, `(stop - start, columns)`: plain types as stored, others as float32.
+
+        Raises BadInput when the file is shorter than it was.
+        """
+        row_bytes = tensor.nbytes // (tensor.elements // tensor.shape[-1])
+        data = np.empty((stop - start, row_bytes), dtype=np.uint8)
+        with self.path.open("rb", buffering=0) as file:
+            if _fill(file, tensor.offset + start * row_bytes, data.reshape(-1)) != data.nbytes:
+                raise _truncated(self.path)
+        return _values(data, tensor.type)
+
+    def read(self, tensor: GgufTensor) -> Tensor:
+        """The whole tensor as float32: for small ones. Raises BadInput as `rows`."""
+        return torch.cat([values.float() for _start, values in self.rows(tensor)]).reshape(tensor.shape)
+
+
+def _fill(file: Any, offset: int, into: np.ndarray[Any, Any]) -> int:
+    done, view = 0, into.data
+    while done < len(view):
+        count = os.preadv(file.fileno(), [view[done:]], offset + done)
+        if count == 0:
+            break
+        done += count
+    return done
+
+
+def _values(blocks: np.ndarray[Any, Any], kind: GGMLQuantizationType) -> Tensor:
+    if kind in _PLAIN:
+        return torch.from_numpy(blocks).view(_PLAIN[kind])
+    return torch.from_numpy(dequantize(blocks, kind))
+
+
+def read_gguf(path: Path) -> GgufFile:
+    """The head of the file at `path`, with every tensor's place checked against the size of the file.
+
+    Raises BadInput: no file, no permission, not GGUF, another byte order or version, cut short, one part of
+    several, or a tensor of a type that cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return _Head(path, file).parse()
+    except FileNotFoundError as problem:
+        raise BadInput(_("there is no file"), path=path) from problem
+    except (IsADirectoryError, PermissionError) as problem:
+        raise BadInput(
+            _("the file cannot be read ({reason})").format(reason=problem.strerror), path=path
+        ) from problem
+
+
+class _Head:
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path, self.file = path, file
+        self.size = os.fstat(file.fileno()).st_size
+
+    def parse(self) -> GgufFile:
+        if self.file.read(4) != b"GGUF":
+            raise BadInput(_("this is not a GGUF file"), path=self.path)
+        version: int = self.scalar("I")
+        if version not in (2, 3):
+            raise BadInput(
+                _("GGUF version {version} cannot be read; versions 2 and 3 can").format(version=version),
+                path=self.path,
+            )
+        tensor_count, key_count = self.count("Q"), self.count("Q")
+        metadata: dict[str, Any] = {}
+        types: dict[str, tuple[int, int | None]] = {}
+        for _number in range(key_count):
+            key, kind = self.string(), self.scalar("I")
+            types[key] = kind, None
+            if kind == _ARRAY:
+                types[key] = kind, self.scalar("I")
+                metadata[key] = self.items(types[key][1])
+            else:
+                metadata[key] = self.value(kind)
+        if metadata.get("split.count", 0) not in (0, 1):
+            raise BadInput(_("this GGUF file is one part of several; join them first"), path=self.path)
+        table = [self.entry() for _number in range(tensor_count)]
+        alignment = metadata.get("general.alignment", 32)
+        if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20:
+            raise BadInput(_("the GGUF file says nothing usable for {key}").format(key="general.alignment"))
+        start = -(-self.file.tell() // alignment) * alignment
+        tensors = {}
+        for name, shape, kind, offset in table:
+            tensor = self.place(name, shape, kind, start + offset)
+            if name in tensors:
+                raise self.broken()
+            tensors[name] = tensor
+        return GgufFile(self.path, self.size, metadata, types, tensors)
+
+    def place(self, name: str, shape: tuple[int, ...], kind: int, offset: int) -> GgufTensor:
+        try:
+            type_ = GGMLQuantizationType(kind)
+        except ValueError:
+            raise self.unreadable(name, str(kind)) from None
+        if type_ not in READABLE:
+            raise self.unreadable(name, type_.name)
+        block, block_bytes = GGML_QUANT_SIZES[type_]
+        elements = math.prod(shape)
+        if elements <= 0 or shape[-1] % block:
+            raise self.broken()
+        nbytes = elements // block * block_bytes
+        if offset + nbytes > self.size:
+            raise _truncated(self.path)
+        return GgufTensor(name, shape, type_, offset, nbytes)
+
+    def entry(self) -> tuple[str, tuple[int, ...], int, int]:
+        name = self.string()
+        dimensions: int = self.scalar("I")
+        if not 1 <= dimensions <= 4:
+            raise self.broken()
+        shape = tuple(self.scalar("Q") for _number in range(dimensions))
+        return name, shape[::-1], self.scalar("I"), self.scalar("Q")
+
+    def value(self, kind: int) -> Any:
+        if kind in _SCALARS:
+            return self.scalar(_SCALARS[kind])
+        if kind == _STRING:
+            return self.string()
+        raise self.broken()
+
+    def items(self, kind: int | None) -> list[Any]:
+        count = self.count("Q")
+        if kind == _STRING:
+            return [self.string() for _number in range(count)]
+        if kind not in _SCALARS:
+            raise self.broken()
+        code = "<" + str(count) + _SCALARS[kind]
+        return list(struct.unpack(code, self.take(struct.calcsize(code))))
+
+    def string(self) -> str:
+        length: int = self.scalar("Q")
+        if length > MAX_STRING:
+            raise self.broken()
+        try:
+            return self.take(length).decode("utf-8")
+        except UnicodeDecodeError:
+            raise self.broken() from None
+
+    def count(self, code: str) -> int:
+        number: int = self.scalar(code)
+        if number > MAX_ITEMS:
+            raise self.broken()
+        return number
+
+    def scalar(self, code: str) -> Any:
+        return struct.unpack("<" + code, self.take(struct.calcsize("<" + code)))[0]
+
+    def take(self, length: int) -> bytes:
+        data = self.file.read(length)
+        if len(data) != length:
+            raise _truncated(self.path)
+        return data
+
+    def broken(self) -> BadInput:
+        return BadInput(_("the head of the GGUF file is broken"), path=self.path)
+
+    def unreadable(self, name: str, kind: str) -> BadInput:
+        return BadInput(
+            _("tensor {name} of the GGUF file has the type {kind}, which cannot be read").format(
+                name=name, kind=kind
+            ),
+            path=self.path,
+        )
+
+
+def _truncated(path: Path) -> BadInput:
+    return BadInput(_("the GGUF file is cut short"), path=path)

@@ -1,0 +1,141 @@
+"""A model read from a GGUF file where it lies (an Ollama blob, an export): its configuration, its tokenizer, and
+its weights dequantized tensor by tensor into transformers' own classes, Qwen2, Qwen3 and Llama.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from engine.core.errors import BadInput
+from engine.core.i18n import _
+from engine.models.gguf.config import config_of
+from engine.models.gguf.file import GgufFile, read_gguf
+from engine.models.gguf.names import ROPE_FACTORS, heads_to_pair, paired_rows, to_transformers
+from engine.models.gguf.tokenizer import chat_template_of, eos_ids_of, tokenizer_of, vocabulary_of
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True)
+class GgufModel:
+    """A checked file. Opening reads its head only; `load` reads the weights."""
+
+    path: Path
+    arch: str
+    """qwen2, qwen3 or llama."""
+    config: PretrainedConfig
+    parameters: int
+    chat_template: str | None
+    eos_ids: tuple[int, ...]
+    """Ids that end an answer, the end of a turn first."""
+    context: int
+    """Tokens that the model sees at once."""
+    name: str
+    """`general.name` of the file; "" when it has none."""
+    file: GgufFile
+    tokens: list[str]
+
+    @property
+    def bf16_bytes(self) -> int:
+        """Bytes of the weights after `load()`."""
+        return 2 * self.parameters
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """Gives the ids that llama.cpp gives, control tokens in the text included. Raises BadInput."""
+        eos = self.eos_ids[0] if self.eos_ids else None
+        return tokenizer_of(self.file, self.tokens, self.chat_template, eos, self.context)
+
+    def load(self, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
+        """The model in evaluation mode, on the CPU. Peak memory: the model in `dtype` and about 100 MB.
+
+        Raises BadInput when the file has become shorter meanwhile.
+        """
+        model = empty_model(self.config, dtype)
+        targets = dict(model.named_parameters())
+        with torch.no_grad():
+            for name in self.file.tensors:
+                if name != ROPE_FACTORS:
+                    self._fill(name, targets[str(to_transformers(name))])
+        if self.eos_ids and model.generation_config is not None:
+            model.generation_config.eos_token_id = list(self.eos_ids)
+        return model
+
+    def _fill(self, name: str, target: nn.Parameter) -> None:
+        rows = target.data if target.ndim == 2 else target.data.unsqueeze(0)
+        heads = heads_to_pair(
+            self.arch, name, self.config.num_attention_heads, self.config.num_key_value_heads
+        )
+        if heads is None:
+            for start, values in self.file.rows(self.file.tensors[name]):
+                rows[start : start + len(values)] = values.to(target.dtype)
+        elif target.ndim == 1:
+            order = paired_rows(len(target), heads)
+            target.data[order] = self.file.read(self.file.tensors[name]).to(target.dtype)
+        else:
+            order = paired_rows(len(rows), heads)
+            for start, values in self.file.rows(self.file.tensors[name]):
+                rows[order[start : start + len(values)]] = values.to(target.dtype)
+
+
+def open_gguf(path: Path) -> GgufModel:
+    """The model in the file at `path`; reads the head of the file only.
+
+    Raises BadInput, naming what is supported: no GGUF file, cut short, another architecture or tokenizer, a type
+    of tensor that cannot be read, a vocabulary that does not fit the weights.
+    """
+    file = read_gguf(path)
+    config = config_of(file)
+    _check_tensors(file, config)
+    tokens = vocabulary_of(file)
+    if len(tokens) != config.vocab_size:
+        raise file.broken("tokenizer.ggml.tokens")
+    eos_ids = eos_ids_of(file, tokens)
+    config.eos_token_id = list(eos_ids) or None
+    config.bos_token_id = file.metadata.get("tokenizer.ggml.bos_token_id")
+    config.pad_token_id = file.metadata.get("tokenizer.ggml.padding_token_id")
+    return GgufModel(
+        path=path,
+        arch=config.model_type,
+        config=config,
+        parameters=sum(t.elements for name, t in file.tensors.items() if name != ROPE_FACTORS),
+        chat_template=chat_template_of(file, tokens),
+        eos_ids=eos_ids,
+        context=config.max_position_embeddings,
+        name=file.text("general.name"),
+        file=file,
+        tokens=tokens,
+    )
+
+
+def _check_tensors(file: GgufFile, config: PretrainedConfig) -> None:
+    """Every tensor that the model of `config` has is there in its shape, and no other. Raises BadInput."""
+    with torch.device("meta"):
+        model = empty_model(config, torch.bfloat16)
+    needed = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
+    there = {str(to_transformers(n)): t.shape for n, t in file.tensors.items() if n != ROPE_FACTORS}
+    for name in sorted({*needed, *there}):
+        if needed.get(name) != there.get(name):
+            raise BadInput(
+                _("the GGUF file and its architecture disagree about {tensor}").format(tensor=name),
+                path=file.path,
+            )
+
+
+def empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
+    """The modules with weights that were never written; the rotary buffers are computed."""
+    from transformers import AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
+
+    make: Any = AutoModelForCausalLM
+    with no_init_weights():
+        model: PreTrainedModel = make.from_config(config, dtype=dtype)
+    if config.tie_word_embeddings:
+        model.tie_weights()
+    model.train(False)
+    return model

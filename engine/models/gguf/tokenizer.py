@@ -1,0 +1,184 @@
+"""The tokenizer inside a GGUF file: byte-level BPE, with the same ids as llama.cpp gives.
+
+llama.cpp does not normalise text (Qwen's own tokenizer in transformers applies NFC), so neither does this one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gguf import TokenType
+
+from engine.core.errors import BadInput
+from engine.core.i18n import _
+from engine.models.gguf.file import GgufFile
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+_CONTRACTIONS = r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
+_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+
+@dataclass(frozen=True)
+class PreTokenizer:
+    """How llama.cpp cuts text before it merges (`llm_tokenizer_bpe`): each pattern splits what the last left."""
+
+    patterns: tuple[str, ...]
+    ignore_merges: bool = False
+    """A piece that is a token as a whole is taken whole."""
+    add_bos: bool = False
+    """The token of the beginning stands before every text unless the file says otherwise."""
+
+
+QWEN2 = PreTokenizer((_CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + _TAIL,))
+LLAMA3 = PreTokenizer(
+    (_CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}" + _TAIL,), ignore_merges=True, add_bos=True
+)
+SMOLLM = PreTokenizer((r"\p{N}", _GPT2))
+GPT2 = PreTokenizer((_GPT2,))
+PRE_TOKENIZERS = {
+    "qwen2": QWEN2,
+    "deepseek-r1-qwen": QWEN2,
+    "llama-bpe": LLAMA3,
+    "llama3": LLAMA3,
+    "llama-v3": LLAMA3,
+    "smollm": SMOLLM,
+    "gpt-2": GPT2,
+}
+"""`tokenizer.ggml.pre` of the files that are understood."""
+_ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>")
+"""Control tokens that llama.cpp takes as the end of generation whatever the file says."""
+CHATML = (
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+LLAMA3_CHAT = (
+    "{{- bos_token }}{%- for message in messages %}"
+    "{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] + '<|eot_id|>' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{%- endif %}"
+)
+
+
+def vocabulary_of(file: GgufFile) -> list[str]:
+    """The tokens, by id. Raises BadInput for a kind of tokenizer that is not understood."""
+    kind, pre = file.text("tokenizer.ggml.model"), file.text("tokenizer.ggml.pre", "default")
+    if kind != "gpt2" or pre not in PRE_TOKENIZERS:
+        raise BadInput(
+            _("the tokenizer {name} is not supported; {supported} are").format(
+                name=f"{kind or '?'}/{pre}", supported=", ".join(PRE_TOKENIZERS)
+            ),
+            path=file.path,
+        )
+    tokens = file.items("tokenizer.ggml.tokens")
+    if not tokens or not all(isinstance(token, str) for token in tokens) or len(set(tokens)) != len(tokens):
+        raise file.broken("tokenizer.ggml.tokens")
+    return tokens
+
+
+def chat_template_of(file: GgufFile, tokens: list[str]) -> str | None:
+    """The template of the file, else the one that its control tokens belong to, else None."""
+    if template := file.text("tokenizer.chat_template"):
+        return template
+    known = set(tokens)
+    if {"<|im_start|>", "<|im_end|>"} <= known:
+        return CHATML
+    if {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"} <= known:
+        return LLAMA3_CHAT
+    return None
+
+
+def eos_ids_of(file: GgufFile, tokens: list[str]) -> tuple[int, ...]:
+    """Ids that end an answer: the file's own first, then those that llama.cpp adds."""
+    named = [file.metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
+    types = file.items("tokenizer.ggml.token_type")
+    known = {token: number for number, token in enumerate(tokens) if token in _ENDS}
+    more = [
+        known[token]
+        for token in _ENDS
+        if token in known and (not types or types[known[token]] != TokenType.NORMAL)
+    ]
+    found = [n for n in (*named, *more) if isinstance(n, int) and 0 <= n < len(tokens)]
+    return tuple(dict.fromkeys(found))
+
+
+def tokenizer_of(
+    file: GgufFile, tokens: list[str], template: str | None, eos: int | None, context: int
+) -> PreTrainedTokenizerFast:
+    """A tokenizer of transformers. Raises BadInput when merges or token types are broken."""
+    from transformers import PreTrainedTokenizerFast
+
+    make: Any = PreTrainedTokenizerFast
+    bos, pad = (_token(file, tokens, key) for key in ("bos", "padding"))
+    wrapped: PreTrainedTokenizerFast = make(
+        tokenizer_object=_backend(file, tokens),
+        bos_token=bos,
+        eos_token=None if eos is None else tokens[eos],
+        pad_token=pad or (None if eos is None else tokens[eos]),
+        clean_up_tokenization_spaces=False,
+        model_max_length=context,
+    )
+    wrapped.chat_template = template
+    return wrapped
+
+
+def _backend(file: GgufFile, tokens: list[str]) -> Tokenizer:
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+
+    pre = PRE_TOKENIZERS[file.text("tokenizer.ggml.pre", "default")]
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    types = file.items("tokenizer.ggml.token_type") or [TokenType.NORMAL] * len(tokens)
+    if len(types) != len(tokens):
+        raise file.broken("tokenizer.ggml.token_type")
+    tokenizer = Tokenizer(
+        models.BPE(
+            vocab=vocabulary,
+            merges=_merges(file, vocabulary),
+            fuse_unk=False,
+            ignore_merges=pre.ignore_merges,
+        )
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            *(pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in pre.patterns),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    for kind, special in ((TokenType.CONTROL, True), (TokenType.USER_DEFINED, False)):
+        added = [
+            AddedToken(token, special=special, normalized=False)
+            for token, type_ in zip(tokens, types, strict=True)
+            if type_ == kind and token
+        ]
+        (tokenizer.add_special_tokens if special else tokenizer.add_tokens)(added)
+    bos = _token(file, tokens, "bos")
+    if bos and file.metadata.get("tokenizer.ggml.add_bos_token", pre.add_bos):
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=[bos, "$A"], pair=[bos, "$A", bos, "$B:1"], special_tokens=[(bos, vocabulary[bos])]
+        )
+    return tokenizer
+
+
+def _merges(file: GgufFile, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
+    """The merges whose parts and result are tokens; llama.cpp can use no others either."""
+    merges = []
+    for line in file.items("tokenizer.ggml.merges"):
+        if not isinstance(line, str) or " " not in line[1:]:
+            raise file.broken("tokenizer.ggml.merges")
+        cut = line.index(" ", 1)
+        left, right = line[:cut], line[cut + 1 :]
+        if left in vocabulary and right in vocabulary and left + right in vocabulary:
+            merges.append((left, right))
+    return merges
+
+
+def _token(file: GgufFile, tokens: list[str], key: str) -> str | None:
+    number: Any = file.metadata.get(f"tokenizer.ggml.{key}_token_id")
+    return tokens[number] if isinstance(number, int) and 0 <= number < len(tokens) else None

@@ -1,0 +1,294 @@
+"""Loading a base, its tokenizer, and adapters on it: from local files only, and never by running what lies beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+
+from engine.core.digest import file_sha256
+from engine.core.errors import BadInput, first_line
+from engine.core.files import new_folder, write_bytes
+from engine.core.i18n import _
+from engine.models.base_models import ADAPTER_WEIGHTS, FOUR_BIT, Base, adapter_card
+from engine.models.card import CARD_FILE, ModelCard, encode_card
+from engine.models.chat_template import ChatFormat
+
+FP32_BYTES = 1 << 30
+"""Up to this size a base is loaded in float32 where nothing says otherwise."""
+
+
+def format_for(base: Base, card: ModelCard | None = None) -> str:
+    """How a base is loaded for use: as the adapter was trained on it, else so that it stays small."""
+    if card is not None and card.base_format:
+        return card.base_format
+    return "float32" if 4 * base.parameters <= FP32_BYTES else "bfloat16"
+
+
+def load_in(base: Base, format_: str, device: str = "cpu") -> Any:
+    """`load_base` with the format as a card names it."""
+    return load_base(
+        base,
+        torch.float32 if format_ == "float32" else torch.bfloat16,
+        four_bit=format_ == FOUR_BIT,
+        device=device,
+    )
+
+
+def load_base(base: Base, dtype: torch.dtype, *, four_bit: bool = False, device: str = "cpu") -> Any:
+    """The causal language model in evaluation mode, all of it frozen. Raises BadInput when files are broken."""
+    quiet()
+    if base.is_gguf:
+        from engine.models.gguf.reader import open_gguf
+
+        model: Any = open_gguf(base.path).load(dtype)
+    else:
+        model = _from_directory(base, dtype, four_bit=four_bit)
+    for parameter in model.parameters():
+        parameter.requires_grad = False
+    if not four_bit:
+        model.to(device)
+    return model.eval()
+
+
+def _from_directory(base: Base, dtype: torch.dtype, *, four_bit: bool) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    more: dict[str, Any] = {"quantization_config": quantization()} if four_bit else {}
+    try:
+        loading: Any = AutoModelForCausalLM
+        model, told = loading.from_pretrained(
+            base.path,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            # Its own refusal does not say which tensor it is.
+            ignore_mismatched_sizes=True,
+            **more,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as problem:
+        raise BadInput(
+            _("the base cannot be loaded: {reason}").format(reason=first_line(problem)), path=base.path
+        ) from problem
+    missing = sorted(told.get("missing_keys") or [])
+    if missing:
+        # transformers would fill them with random numbers and go on.
+        raise BadInput(
+            _("the weights lack {count} tensors, {name} among them").format(
+                count=len(missing), name=missing[0]
+            ),
+            path=base.path,
+        )
+    mismatched = sorted(told.get("mismatched_keys") or [])
+    if mismatched:
+        name, stored, wanted = mismatched[0]
+        raise BadInput(
+            _("{tensor} is {stored} in the weights and {wanted} in the configuration").format(
+                tensor=name, stored=tuple(stored), wanted=tuple(wanted)
+            ),
+            path=base.path,
+        )
+    return model
+
+
+def quantization() -> Any:
+    """QLoRA's format (arXiv 2305.14314): NF4 with double quantization."""
+    import transformers
+
+    configuration: Any = transformers.BitsAndBytesConfig
+    return configuration(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def four_bit_works(device: str, widths: Iterable[int] = (64,)) -> tuple[bool, str]:
+    """Whether bitsandbytes computes on `device`, found out by small layers of these `widths`; and why not."""
+    try:
+        import bitsandbytes
+    except ImportError:
+        return False, _("bitsandbytes is not installed")
+    except Exception as problem:  # a build for another CUDA fails in many ways
+        return False, first_line(problem)
+    try:
+        for width in sorted(set(widths)):
+            if not _layer_works(bitsandbytes, device, width):
+                return False, _("bitsandbytes gives wrong results on {device}").format(device=device)
+    except Exception as problem:
+        return False, first_line(problem)
+    return True, ""
+
+
+def _layer_works(bitsandbytes: Any, device: str, width: int) -> bool:
+    """A layer of ones: its sums and their gradient, then the same without gradients (other kernels do that)."""
+    layer = bitsandbytes.nn.Linear4bit(64, width, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4")
+    with torch.no_grad():
+        layer.weight.data.fill_(1.0)
+    layer = layer.to(device)
+    layer.weight.requires_grad = False
+    x = torch.rand(2, 64, dtype=torch.bfloat16, device=device, requires_grad=True)
+    wanted = x.detach().float().sum(dim=1, keepdim=True).expand(2, width)
+    out = layer(x)
+    out.float().sum().backward()
+    with torch.no_grad():
+        again = layer.eval()(x.detach())
+    right = (torch.allclose(one.float(), wanted, rtol=0.05) for one in (out, again))
+    return all(right) and x.grad is not None
+
+
+def load_chat_format(base: Base) -> ChatFormat:
+    """The tokenizer of the base with its chat template. Raises BadInput."""
+    quiet()
+    if base.is_gguf:
+        from engine.models.gguf.reader import open_gguf
+
+        return ChatFormat(open_gguf(base.path).tokenizer())
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.path, local_files_only=True, trust_remote_code=False)
+    except Exception as problem:  # whatever a broken file makes tokenizers raise
+        raise BadInput(
+            _("the tokenizer of the base cannot be loaded: {reason}").format(reason=first_line(problem)),
+            path=base.path,
+        ) from problem
+    if not tokenizer("a", add_special_tokens=False)["input_ids"]:
+        # Without its files transformers makes an empty one from the kind of the model alone.
+        raise BadInput(_("the base has no tokenizer (tokenizer.json)"), path=base.path)
+    return ChatFormat(tokenizer)
+
+
+def attach_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:
+    """A PeftModel of `model` with the adapter in `folder`.
+
+    Raises BadInput: no safetensors, a hash that is not the card's, an adapter for another architecture.
+    """
+    from peft import PeftModel
+
+    weights = adapter_weights(folder)
+    try:
+        found = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, torch_device="cpu")
+        wanted = set(load_file(weights))
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as problem:
+        raise BadInput(
+            _("the adapter does not fit its base: {reason}").format(reason=first_line(problem)), path=folder
+        ) from problem
+    if not wanted:
+        raise BadInput(_("the adapter is empty"), path=weights)
+    return found
+
+
+def adapter_weights(folder: Path) -> Path:
+    """The weights of an adapter, checked against its card where there is one. Raises BadInput."""
+    file = folder / ADAPTER_WEIGHTS
+    if not file.is_file():
+        raise BadInput(_("the adapter has no {name}").format(name=ADAPTER_WEIGHTS), path=folder)
+    card = adapter_card(folder)
+    if card is not None and card.weights_sha256 and card.weights_sha256 != file_sha256(file):
+        raise BadInput(
+            _("the weights have changed since they were written (their hash differs)"),
+            path=file,
+            mend=f"h2q-tui models remove {card.name}",
+        )
+    return file
+
+
+def new_adapter(model: Any, settings: Any, seed: int) -> Any:
+    """A PeftModel with a fresh adapter as `engine.training.recipe.AdapterSettings` say.
+
+    Raises BadInput for a name of `settings.targets` that is no linear layer, or the head: no program takes
+    an adapter on it, and with a tied embedding it would hold that whole.
+    """
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    torch.manual_seed(seed)
+    layers = linear_layers(model)
+    wrong = [
+        name
+        for name in settings.targets
+        if not any(layer == name or layer.endswith(f".{name}") for layer in layers)
+    ]
+    if wrong:
+        raise _no_layer(model, wrong)
+    config = LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.targets) or "all-linear",
+        use_rslora=settings.rslora,
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as problem:
+        raise BadInput(
+            _("no adapter can be made on this model: {reason}").format(reason=first_line(problem))
+        ) from problem
+
+
+def _no_layer(model: Any, wrong: list[str]) -> BadInput:
+    names = sorted({layer.rpartition(".")[2] for layer in linear_layers(model)})
+    return BadInput(
+        _("--target-modules: {wrong} is no layer that can be adapted; there are {names}").format(
+            wrong=", ".join(wrong), names=", ".join(names)
+        )
+    )
+
+
+def linear_layers(model: Any) -> list[str]:
+    """Names of the linear layers without the head, GPT-2's kind of them included."""
+    from transformers.pytorch_utils import Conv1D
+
+    head = model.get_output_embeddings()
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
+    ]
+
+
+def save_adapter(
+    folder: Path, peft: Any, card: ModelCard, more: Callable[[Path], None] | None = None
+) -> ModelCard:
+    """Writes a PEFT directory with its card, whole or not at all; returns the card with its hash.
+
+    `more` may add files before it takes its name. A folder of that name is replaced. Raises OSError.
+    """
+    from peft import get_peft_model_state_dict
+
+    with new_folder(folder) as temporary:
+        tensors = {
+            name: tensor.detach().to("cpu", torch.float32).contiguous()
+            for name, tensor in get_peft_model_state_dict(peft).items()
+        }
+        weights = save(tensors, metadata={"format": "pt"})
+        card = msgspec.structs.replace(card, weights_sha256=sha256(weights).hexdigest())
+        write_bytes(temporary / ADAPTER_WEIGHTS, weights)
+        config = peft.peft_config["default"]
+        config.base_model_name_or_path, config.inference_mode = card.base_path, True
+        config.save_pretrained(str(temporary))
+        if more is not None:
+            more(temporary)
+        write_bytes(temporary / CARD_FILE, encode_card(card))
+    return card
+
+
+def quiet() -> None:
+    """No bars of transformers in the log."""
+    with suppress(ImportError):
+        from transformers.utils import logging as found
+
+        logging: Any = found
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()

@@ -1,0 +1,109 @@
+"""Builds `kernels.cpp` once for this processor with the compiler that is here, and loads it.
+
+Nothing depends on it: without a compiler, or with H2Q_KERNELS=0, the same operations run in torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engine.core.paths import cache_folder
+
+SOURCE = Path(__file__).with_name("kernels.cpp")
+FLAGS = (
+    "-O3", "-march=native", "-std=c++17", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-shared",
+)  # fmt: skip
+BUILD_S = 60.0
+SIGNATURES = {
+    "norm_forward": "ppppiif",
+    "norm_backward": "ppppppii",
+    "rope_forward": "ppppppiiiif",
+    "rope_backward": "ppppppppiiii",
+    "swiglu_forward": "pppi",
+    "swiglu_backward": "pppppi",
+    "softmax_forward": "piiiif",
+    "softmax_backward": "ppiiiif",
+}
+"""Arguments of each kernel: p a tensor, i an integer, f a float."""
+_TYPES: dict[str, type[ctypes.c_void_p] | type[ctypes.c_int64] | type[ctypes.c_float]] = {
+    "p": ctypes.c_void_p,
+    "i": ctypes.c_int64,
+    "f": ctypes.c_float,
+}
+_NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+
+
+class Kernels:
+    """The loaded library."""
+
+    def __init__(self, path: Path) -> None:
+        library = ctypes.CDLL(str(path))
+        self._calls = {}
+        for name, signature in SIGNATURES.items():
+            for dtype, suffix in _NAMES.items():
+                function = library[f"{name}_{suffix}"]
+                function.argtypes = [_TYPES[letter] for letter in signature]
+                function.restype = None
+                self._calls[name, dtype] = function
+
+    def call(self, name: str, dtype: torch.dtype, *arguments: Tensor | float) -> None:
+        """Calls kernel `name` for `dtype`. Tensors must be contiguous and on the CPU."""
+        self._calls[name, dtype](*(a.data_ptr() if isinstance(a, Tensor) else a for a in arguments))
+
+
+@cache
+def load_kernels() -> Kernels | None:
+    """The kernels, built when they are not there yet (about two seconds); None where that cannot be done."""
+    if os.environ.get("H2Q_KERNELS") == "0":
+        return None
+    try:
+        return Kernels(_built())
+    except (OSError, subprocess.SubprocessError, AttributeError):
+        # No compiler, no OpenMP, a full disk: torch does the same work, somewhat slower.
+        return None
+
+
+def _built() -> Path:
+    """The library's file. Raises OSError or SubprocessError where it cannot be made."""
+    compiler = shutil.which(os.environ.get("CXX", "c++"))
+    if compiler is None:
+        raise FileNotFoundError("c++")
+    folder = cache_folder() / "kernels"
+    file = folder / f"{_digest(compiler)}.so"
+    if not file.exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as made:
+            target = Path(made) / file.name
+            subprocess.run(
+                [compiler, *FLAGS, str(SOURCE), "-o", str(target)],
+                check=True, capture_output=True, timeout=BUILD_S,
+            )  # fmt: skip
+            target.replace(file)
+    return file
+
+
+def _digest(compiler: str) -> str:
+    """Names what the library depends on: its source, the flags, the compiler and the processor."""
+    stat = Path(compiler).resolve().stat()
+    parts = [SOURCE.read_text(), *FLAGS, compiler, str(stat.st_size), str(stat.st_mtime_ns), _processor()]
+    return sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _processor() -> str:
+    """The instructions of this processor: a home folder may be shared between machines."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
+            return next(line for line in file if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

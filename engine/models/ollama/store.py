@@ -1,0 +1,238 @@
+"""Models of an Ollama on this machine as files: its manifests and blobs are read, never written.
+
+Where the store cannot be found, Ollama itself is asked where the file of a model lies (`/api/show`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.core.digest import file_sha256
+from engine.core.errors import BadInput, ServiceUnreachable
+from engine.core.i18n import _
+
+MODEL = "application/vnd.ollama.image.model"
+_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
+TAG = re.compile(
+    rf"(?:(?:(?P<host>[A-Za-z0-9_.:-]+)/)?(?P<space>{_PART})/)?(?P<name>{_PART})(?::(?P<tag>{_PART}))?"
+)
+"""How Ollama names a model: `[[host/]namespace/]name[:tag]`; no Chinese."""
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_FROM = re.compile(r'^FROM\s+"?(?P<path>/.*?)"?\s*$', re.MULTILINE)
+_LARGEST = 1 << 20
+
+
+@dataclass(frozen=True)
+class OllamaModel:
+    """One tag. `digest` is `sha256:` and 64 hex digits; `adapters` are GGUF files that Ollama puts on top."""
+
+    tag: str
+    gguf: Path
+    digest: str
+    adapters: tuple[Path, ...] = ()
+    system: str = ""
+    parameters: dict[str, Any] | None = None
+
+    def verify(self) -> None:
+        """Raises BadInput when the file is not the one that its name says (every byte is read)."""
+        if f"sha256:{file_sha256(self.gguf)}" != self.digest:
+            raise BadInput(
+                _("the file of {tag} in Ollama's store is damaged").format(tag=self.tag),
+                path=self.gguf,
+                mend=f"ollama pull {self.tag}",
+            )
+
+
+def store_folders() -> list[Path]:
+    """Where Ollama keeps models on this machine, the likeliest first; those that exist."""
+    given = os.environ.get("OLLAMA_MODELS")
+    usual = [
+        Path("~/.ollama/models").expanduser(),
+        Path("/usr/share/ollama/.ollama/models"),
+        Path("/var/lib/ollama/.ollama/models"),
+        Path("/var/lib/ollama/models"),
+    ]
+    return [folder for folder in ([Path(given).expanduser()] if given else usual) if _is_dir(folder)]
+
+
+def find_in_ollama(tag: str, *, ask: bool = True) -> OllamaModel:
+    """The files behind `tag`, from the stores here, else (with `ask`) from the answer of a running Ollama.
+
+    Raises BadInput: no such model, a broken manifest, weights that are not one GGUF file, no permission;
+    ServiceUnreachable when no store has it and no Ollama answers.
+    """
+    found = TAG.fullmatch(tag)
+    if found is None:
+        raise BadInput(_("{tag} is not a name of an Ollama model").format(tag=tag), mend="ollama list")
+    for folder in store_folders():
+        manifest = folder / _manifest(found)
+        if _is_file(manifest):
+            return _read(tag, folder, manifest)
+    if not ask:
+        raise _missing(tag)
+    return _ask(tag)
+
+
+def installed_tags() -> list[str]:
+    """Tags in the stores of this machine, as `ollama list` writes them."""
+    tags = set()
+    for folder in store_folders():
+        root = folder / "manifests"
+        for path in root.glob("*/*/*/*"):
+            host, space, name, tag = path.relative_to(root).parts
+            head = "" if (host, space) == ("registry.ollama.ai", "library") else f"{space}/"
+            tags.add((head if host == "registry.ollama.ai" else f"{host}/{space}/") + f"{name}:{tag}")
+    return sorted(tags)
+
+
+def _manifest(tag: re.Match[str]) -> Path:
+    return Path(
+        "manifests",
+        tag["host"] or "registry.ollama.ai",
+        tag["space"] or "library",
+        tag["name"],
+        tag["tag"] or "latest",
+    )
+
+
+def _read(tag: str, folder: Path, manifest: Path) -> OllamaModel:
+    try:
+        content = json.loads(manifest.read_bytes()[:_LARGEST])
+        layers = [(str(layer["mediaType"]), str(layer["digest"])) for layer in content["layers"]]
+    except PermissionError as problem:
+        raise _forbidden(manifest, folder) from problem
+    except (ValueError, KeyError, TypeError) as problem:
+        raise BadInput(
+            _("Ollama's manifest of {tag} is broken").format(tag=tag),
+            path=manifest,
+            mend=f"ollama pull {tag}",
+        ) from problem
+
+    def blobs(kind: str) -> list[tuple[Path, str]]:
+        digests = [digest for media, digest in layers if media == f"application/vnd.ollama.image.{kind}"]
+        if not all(_DIGEST.fullmatch(digest) for digest in digests):
+            raise BadInput(
+                _("Ollama's manifest of {tag} is broken").format(tag=tag),
+                path=manifest,
+                mend=f"ollama pull {tag}",
+            )
+        return [(folder / "blobs" / digest.replace(":", "-"), digest) for digest in digests]
+
+    models = blobs("model")
+    if len(models) != 1 or blobs("projector"):
+        raise BadInput(
+            _("{tag} is not one GGUF file of text weights; such a model cannot be read").format(tag=tag),
+            path=manifest,
+        )
+    file, digest = models[0]
+    if not _is_file(file):
+        raise BadInput(
+            _("the file of {tag} is missing in Ollama's store").format(tag=tag),
+            path=file,
+            mend=f"ollama pull {tag}",
+        )
+    if not os.access(file, os.R_OK):
+        raise _forbidden(file, folder)
+    system = "\n".join(_text(path) for path, _digest in blobs("system"))
+    parameters = None
+    for path, _digest in blobs("params"):
+        try:
+            parameters = json.loads(_text(path))
+        except ValueError:
+            continue
+    return OllamaModel(
+        tag=tag,
+        gguf=file,
+        digest=digest,
+        adapters=tuple(path for path, _digest in blobs("adapter")),
+        system=system,
+        parameters=parameters if isinstance(parameters, dict) else None,
+    )
+
+
+def _ask(tag: str) -> OllamaModel:
+    """Asks a running Ollama for the Modelfile, whose FROM line names the blob."""
+    import httpx
+    import ollama
+
+    from engine.inference.backends.ollama import local_host
+
+    client = ollama.Client(host=local_host(), timeout=10, trust_env=False)
+    try:
+        # The client's own `show` keeps neither what it does not know nor answers without `model_info`.
+        reply = client._client.post("/api/show", json={"model": tag})
+        answer = reply.json()
+    except (ConnectionError, httpx.HTTPError) as problem:
+        known = installed_tags()[:5]
+        text = (
+            _("no Ollama store on this machine has {tag} (there are {known}), and Ollama does not answer")
+            if known
+            else _("no Ollama store on this machine has {tag}, and Ollama does not answer")
+        )
+        raise ServiceUnreachable(
+            text.format(tag=tag, known=", ".join(known)), mend="ollama serve"
+        ) from problem
+    except ValueError:
+        answer = None
+    finally:
+        client._client.close()
+    if not isinstance(answer, dict):
+        answer = {"error": _("an answer that is none")}
+    if reply.status_code == httpx.codes.NOT_FOUND:
+        raise _missing(tag)
+    if "error" in answer:
+        raise ServiceUnreachable(
+            _("Ollama refused: {reason}").format(reason=answer["error"]), mend="ollama serve"
+        )
+    found = _FROM.search(str(answer.get("modelfile") or ""))
+    file = Path(found["path"]) if found else None
+    if file is None or not _is_file(file):
+        raise BadInput(
+            _("Ollama does not say where the file of {tag} lies").format(tag=tag),
+            mend=f"ollama show {tag} --modelfile",
+        )
+    if not os.access(file, os.R_OK):
+        raise _forbidden(file, file.parent.parent)
+    digest = file.name.replace("-", ":", 1)
+    return OllamaModel(
+        tag=tag,
+        gguf=file,
+        digest=digest if _DIGEST.fullmatch(digest) else "",
+        system=str(answer.get("system") or ""),
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes()[:_LARGEST].decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _missing(tag: str) -> BadInput:
+    return BadInput(_("Ollama has no model {name}").format(name=tag), mend=f"ollama pull {tag}")
+
+
+def _forbidden(file: Path, folder: Path) -> BadInput:
+    return BadInput(
+        _("Ollama's store may not be read by you"), path=file, mend=f"sudo chmod -R a+rX {folder}"
+    )

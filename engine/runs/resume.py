@@ -1,0 +1,88 @@
+"""Going on with a training that died, was stopped or failed: which runs can, and the run that does."""
+
+from __future__ import annotations
+
+import contextlib
+
+import msgspec
+
+from engine.core.config import CONTENT_SETTINGS, load_settings
+from engine.core.errors import BadInput
+from engine.core.paths import Workspace
+from engine.runs.events import RunStatus
+from engine.runs.rundir import RunDir, find_run
+from engine.runs.spec import EvolveParams, RunKind, RunSpec, TrainParams, make_spec, params_of
+
+KINDS = (RunKind.TRAIN, RunKind.EVOLVE)
+UNFINISHED = (RunStatus.DEAD, RunStatus.STOPPED, RunStatus.FAILED)
+
+
+def may_continue(kind: RunKind, status: RunStatus) -> bool:
+    """Whether a run that is over can go on from its checkpoint: a training that did not end well."""
+    return kind in KINDS and status in UNFINISHED
+
+
+def continuation(run: RunDir, language: str, *, max_memory_gb: float | None = None) -> RunSpec:
+    """What goes on from the newest checkpoint of `run`, asked for as it was; `max_memory_gb` sets another budget.
+
+    Raises BadInput for a broken specification.
+    """
+    params: TrainParams | EvolveParams
+    if run.spec.kind is RunKind.EVOLVE:
+        params = params_of(run.spec, EvolveParams)
+    else:
+        params = params_of(run.spec, TrainParams)
+    params = msgspec.structs.replace(params, resume=run.run_id, wait=True)
+    if isinstance(params, TrainParams):
+        params = msgspec.structs.replace(params, scheduled=False)
+    if max_memory_gb is not None:
+        params = msgspec.structs.replace(params, max_memory_gb=max_memory_gb)
+    return make_spec(run.workspace.root, params, language=language)
+
+
+def run_with_checkpoints(ws: Workspace, name: str) -> RunDir:
+    """The run `name`, or where that one died before its first checkpoint the run that it went on from.
+
+    Raises BadInput for an unknown run.
+    """
+    asked = run = find_run(ws, name)
+    seen: set[str] = set()
+    while not _has_checkpoints(run) and run.run_id not in seen:
+        seen.add(run.run_id)
+        earlier = _goes_on_from(run)
+        try:
+            run = find_run(ws, earlier) if earlier else asked
+        except BadInput:
+            return asked
+    return run
+
+
+def settled(ws: Workspace, spec: RunSpec) -> RunSpec:
+    """`spec` with those settings written down that decide what a training learns, as they are now.
+
+    A run that is continued later takes the same steps, whatever has been set meanwhile. Settings that cannot be
+    read are left to the engine to tell.
+    """
+    if spec.kind not in KINDS:
+        return spec
+    with contextlib.suppress(BadInput, msgspec.DecodeError):
+        settings, params = load_settings(ws), msgspec.json.decode(spec.params)
+        now = {name: getattr(settings, name) for name in CONTENT_SETTINGS}
+        params["settings"] = now | params.get("settings", {})
+        return msgspec.structs.replace(spec, params=msgspec.Raw(msgspec.json.encode(params)))
+    return spec
+
+
+def _has_checkpoints(run: RunDir) -> bool:
+    try:
+        return any(not path.name.startswith(".") for path in run.checkpoints.iterdir())
+    except OSError:
+        return False
+
+
+def _goes_on_from(run: RunDir) -> str:
+    """The run that `run` was to continue, "" when none."""
+    with contextlib.suppress(BadInput, msgspec.DecodeError):
+        found: object = msgspec.json.decode(run.spec.params).get("resume")
+        return found if isinstance(found, str) else ""
+    return ""

@@ -1,0 +1,212 @@
+"""Number format, threads, kernels, cores and allocator of a CPU, each chosen by timing a training step of one layer."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from engine.core.i18n import _, n_
+from engine.models.kernels.build import load_kernels
+from engine.models.transformer import ModelConfig, Transformer
+
+GAIN = 1.05
+"""What departs from the ordinary must be this much faster, so that two measurements of one machine agree."""
+FEWER_THREADS_GAIN = 1.15
+"""The same for fewer threads: what else runs at the moment makes them look better, and a phase keeps them."""
+PAIRS = 3
+"""Two tunings are measured in turn, and the median of their ratios counts: a machine that changes its speed
+between two measurements would otherwise decide."""
+ROUNDS, ENOUGH_S = 2, 0.03
+"""Repetitions of a measurement, and the seconds after which it has had enough of them."""
+TOKENS = 1024
+WIDEST = 512
+"""Wider layers are measured at this width: what pays there pays beyond, and the measurement stays short."""
+PATIENCE_S = 3.0
+"""On a busy machine nothing more is measured after that long: what is not known better stays ordinary."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Of glibc's malloc.h."""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a CPU computes best, and what was measured."""
+
+    threads: int
+    bf16: bool = False
+    fused: bool = False
+    """With the kernels of `engine.models.kernels.build`."""
+    cores: tuple[int, ...] = ()
+    """Cores it is bound to; empty: wherever the system puts it."""
+    keeps_memory: bool = True
+    """What a step frees is used again instead of going back to the kernel, which is rarely slower."""
+    reason: str = ""
+
+
+def tune(width: int, threads: int, *, fixed: Tuning | None = None, measured_threads: bool = True) -> Tuning:
+    """The tuning for layers of `width`; sets threads, cores and allocator accordingly. Takes 0.1 to 3 s.
+
+    `threads` is the most that may be used, and the number used unless `measured_threads`. `fixed` is the
+    format, kernels and threads of a phase that goes on: only what cannot change a result is measured then.
+    """
+    chosen = fixed or _measured(min(WIDEST, max(32, width // 32 * 32)), threads, measured_threads)
+    torch.set_num_threads(chosen.threads)
+    if chosen.cores:
+        bind(chosen.cores)
+    keep_freed_memory(chosen.keeps_memory)
+    return chosen
+
+
+@cache
+def _measured(width: int, threads: int, measured_threads: bool) -> Tuning:
+    began = time.perf_counter()
+    step = Probe(width)
+    best = Tuning(threads=threads, fused=load_kernels() is not None)
+    reasons: list[str] = []
+
+    def consider(
+        name: str,
+        candidate: Tuning,
+        step: Probe = step,
+        *,
+        clock: Callable[[], float] = time.thread_time,
+        least: float = GAIN,
+    ) -> None:
+        nonlocal best
+        pair, gains = [best, candidate], list[float]()
+        if clock is time.thread_time:
+            # The own time of one thread, because what else runs on the machine hardly changes it.
+            pair = [replace(one, threads=1) for one in pair]
+        # Other threads and another allocator take a step to settle, each time.
+        settles = clock is not time.thread_time or candidate.keeps_memory != best.keeps_memory
+        while len(gains) < PAIRS:
+            if time.perf_counter() - began > PATIENCE_S and (gains or reasons):
+                break
+            ordinary, other = (step.seconds(one, clock, warm=settles or not gains) for one in pair)
+            gains.append(ordinary / other)
+        if not gains:
+            return
+        reasons.append(f"{name} {median(gains):.2f}x")
+        if median(gains) >= least:
+            best = candidate
+
+    consider("bf16", replace(best, bf16=True))
+    if best.fused:
+        consider(_("no kernels"), replace(best, fused=False))
+    # A small step finds room in what is left over from others, where a real one has to ask the kernel.
+    consider(_("memory given back"), replace(best, keeps_memory=False), Probe(width, tokens=2 * TOKENS))
+    wall = time.perf_counter
+    for fewer in sorted({threads // 2, 1}, reverse=True) if measured_threads else ():
+        if 0 < fewer < best.threads:
+            consider(
+                n_("{n} thread", "{n} threads", fewer).format(n=fewer),
+                replace(best, threads=fewer),
+                clock=wall,
+                least=FEWER_THREADS_GAIN,
+            )
+    cores = one_per_pair(allowed_cores())
+    if len(cores) < len(allowed_cores()):
+        consider(_("one thread a core"), replace(best, threads=len(cores), cores=cores), clock=wall)
+    return replace(best, reason=", ".join(reasons))
+
+
+class Probe:
+    """A training step of one layer of a width on random bytes."""
+
+    def __init__(self, width: int, tokens: int = TOKENS) -> None:
+        config = ModelConfig(
+            dim=width, layers=1, heads=width // 32, kv_heads=width // 32, head_dim=32,
+            ffn=-(-8 * width // 3 // 32) * 32, context=128,
+        )  # fmt: skip
+        with torch.random.fork_rng():
+            self._model = Transformer(config)
+        self._model.initialise(0)
+        generator = torch.Generator().manual_seed(0)
+        self._ids = torch.randint(0, 256, (tokens // 128, 128), generator=generator)
+
+    def seconds(self, tuning: Tuning, clock: Callable[[], float], *, warm: bool = True) -> float:
+        """Least seconds by `clock` of a forward and a backward pass with `tuning`; `warm`: after one for nothing."""
+        with _applied(tuning):
+            if warm:
+                self._step(tuning)
+            taken: list[float] = []
+            while not taken or (len(taken) < ROUNDS and sum(taken) < ENOUGH_S):
+                begin = clock()
+                self._step(tuning)
+                taken.append(clock() - begin)
+        return min(taken)
+
+    def _step(self, tuning: Tuning) -> None:
+        self._model.model.fused = tuning.fused
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=tuning.bf16):
+            out = self._model(self._ids)
+        torch.autograd.backward(out.float().square().mean())
+        for parameter in self._model.parameters():
+            parameter.grad = None
+
+
+@contextlib.contextmanager
+def _applied(tuning: Tuning) -> Iterator[None]:
+    """Threads, cores and allocator as in `tuning`, and as before afterwards."""
+    before, allowed = torch.get_num_threads(), allowed_cores()
+    torch.set_num_threads(tuning.threads)
+    if tuning.cores:
+        bind(tuning.cores)
+    keep_freed_memory(tuning.keeps_memory)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        if tuning.cores:
+            bind(allowed)
+
+
+def allowed_cores() -> tuple[int, ...]:
+    """Logical cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
+def one_per_pair(cores: tuple[int, ...], root: Path = Path("/sys/devices/system/cpu")) -> tuple[int, ...]:
+    """The first of the logical cores that share a physical one; all of them where the system does not tell."""
+    first: dict[str, int] = {}
+    for core in cores:
+        try:
+            siblings = (root / f"cpu{core}" / "topology" / "thread_siblings_list").read_text(encoding="ascii")
+        except OSError:
+            return cores
+        first.setdefault(siblings.strip(), core)
+    return tuple(sorted(first.values()))
+
+
+def bind(cores: tuple[int, ...]) -> None:
+    """Binds every thread of this process to `cores`, where the system can."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    tasks = Path("/proc/self/task")
+    for task in tasks.iterdir() if tasks.is_dir() else ():
+        with contextlib.suppress(OSError):  # a thread that has just ended, or a core that is gone
+            os.sched_setaffinity(int(task.name), cores)
+
+
+def keep_freed_memory(keep: bool) -> None:
+    """Whether glibc reuses what a step frees, or returns it to the kernel. Other C libraries are left alone.
+
+    The peak of the resident memory stays the same.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20 if keep else 128 << 10)
+        libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1 if keep else 128 << 10)
+        if not keep:  # what was kept until now would be used again all the same
+            libc.malloc_trim(0)

@@ -1,0 +1,217 @@
+"""Batches of conversations for `native`: each answer once per epoch, with scratch text replayed beside it."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.core.errors import BadInput, NotEnoughData
+from engine.core.i18n import _
+from engine.models.chatml import ChatMessage, Rendered, windows
+from engine.models.tokenizer import END_OF_TEXT
+from engine.training.batches import Batch, Buffers, Pass, grain_of, padded, text_pass, windows_per_pass
+from engine.training.recipe import Recipe, Stretch
+from engine.training.text_stream import TextStream
+
+JITTER = 0.15
+"""Lengths are mixed this much before they are sorted, so that batches differ from epoch to epoch."""
+
+
+class DatasetRow(msgspec.Struct, frozen=True):
+    """One line of a dataset file."""
+
+    id: str
+    messages: list[ChatMessage]
+    cluster: str = ""
+
+
+def read_dataset(path: Path) -> Iterator[DatasetRow]:
+    """The rows of a dataset. Raises BadInput that names the file and line."""
+    decoder = msgspec.json.Decoder(DatasetRow)
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    yield decoder.decode(line)
+                except msgspec.DecodeError as problem:
+                    raise BadInput(
+                        _("the dataset has a broken row"), path=path, line=number, mend="h2q-tui corpus build"
+                    ) from problem
+    except OSError as problem:
+        raise BadInput(
+            _("the dataset cannot be read: {reason}").format(reason=problem.strerror),
+            path=path,
+            mend="h2q-tui corpus build",
+        ) from problem
+
+
+class WindowSet:
+    """All windows of a dataset in three bytes a token: ids and loss mask one after another."""
+
+    def __init__(self, conversations: Sequence[Rendered], names: Sequence[str] = ()) -> None:
+        """`names` are the conversations' ids, one for each window."""
+        self.names = list(names)
+        self.lengths = np.array([len(window.ids) for window in conversations], dtype=np.int64)
+        self._ends = np.cumsum(self.lengths)
+        self._ids = np.array([token for window in conversations for token in window.ids], dtype=np.uint16)
+        self._train = np.array([flag for window in conversations for flag in window.train], dtype=np.bool_)
+        # The first token of a window is never predicted.
+        self.trained = sum(sum(window.train[1:]) for window in conversations)
+        self.cut = sum(window.cut for window in conversations)
+
+    @classmethod
+    def of_dataset(cls, path: Path, context: int, repeats: Mapping[str, int] | None = None) -> WindowSet:
+        """Windows of at most `context` tokens of every row; `repeats` says which rows come several times.
+
+        Raises BadInput for a broken row or when no byte would be trained, NotEnoughData without rows.
+        """
+        rows = 0
+        found: list[Rendered] = []
+        names: list[str] = []
+        for row in read_dataset(path):
+            rows += 1
+            made = [window for window in windows(row.messages, context) if any(window.train[1:])]
+            found += made * (repeats or {}).get(row.id, 1)
+            names += [row.id] * (len(found) - len(names))
+        if rows == 0:
+            raise NotEnoughData(
+                _("the dataset has no conversation: {path}").format(path=path), mend="h2q-tui corpus build"
+            )
+        if not found:
+            raise BadInput(
+                _(
+                    "the {count} conversations of the dataset have no assistant turn to learn from, "
+                    "so the assistant mask is empty"
+                ).format(count=rows),
+                path=path,
+                mend="h2q-tui corpus stats",
+            )
+        return cls(found, names)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
+        """Ids and mask of one window."""
+        end = int(self._ends[index])
+        start = end - int(self.lengths[index])
+        return self._ids[start:end], self._train[start:end]
+
+
+class NativeBatches:
+    """Windows of about one length together, each once per epoch, and text from the scratch stream."""
+
+    def __init__(
+        self, data: WindowSet, replay: TextStream | None, recipe: Recipe, context: int, tokens_per_pass: int
+    ) -> None:
+        """`context` is the longest window of the model; without `replay` all of a batch is conversations."""
+        self.data, self.replay, self.recipe = data, replay, recipe
+        self.context, self.tokens_per_pass = context, tokens_per_pass
+        self.share = recipe.replay if replay is not None else 0.0
+        self.buffers = Buffers()
+        self._lock = threading.RLock()
+        self._plans: dict[int, list[NDArray[np.int64]]] = {}
+        self._counts: list[int] = []
+
+    def steps(self) -> int:
+        return sum(self._count(epoch) for epoch in range(self.recipe.epochs))
+
+    def epoch_after(self, draws: int, tokens: int) -> float:
+        epoch, index = self._locate(max(0, draws - 1))
+        return epoch + (index + 1) / self._count(epoch) if draws > 0 else 0.0
+
+    def draw(self, number: int, max_steps: int, stretch: Stretch | None = None) -> Batch:
+        epoch, index = self._locate(number)
+        members = self._plan(epoch)[index]
+        longest = padded(int(self.data.lengths[members].max()) - 1, self.context)
+        trained = sum(int(self.data[int(member)][1][1:].sum()) for member in members)
+        rows = windows_per_pass(self.recipe, self.tokens_per_pass, longest)
+        memories: list[NDArray[np.uint8]] = []
+        passes = [
+            self._pass(members[at : at + rows], longest, (1 - self.share) / trained, 1 / trained, memories)
+            for at in range(0, len(members), rows)
+        ]
+        tokens = int(self.data.lengths[members].sum())
+        if self.replay is not None and self.share > 0:
+            wanted = tokens * self.share / (1 - self.share)
+            count = max(1, round(wanted / longest))
+            grain = grain_of(round(wanted / count))
+            length = max(8, min(self.context, round(wanted / count / grain) * grain))
+            texts, memory = self.buffers.take((count, length + 1), np.int64)
+            memories.append(memory)
+            self.replay.windows(number, count, length + 1, texts)
+            rows = windows_per_pass(self.recipe, self.tokens_per_pass, length)
+            weight = self.share / (count * length)
+            passes += [text_pass(texts[at : at + rows], weight, counted=0.0) for at in range(0, count, rows)]
+            tokens += count * length
+        return Batch(passes, tokens, self.buffers, memories)
+
+    def samples(self, number: int, max_steps: int) -> list[str]:
+        epoch, index = self._locate(number)
+        names = [self.data.names[member] for member in self._plan(epoch)[index] if self.data.names]
+        return list(dict.fromkeys(names))
+
+    def _pass(
+        self,
+        members: NDArray[np.int64],
+        length: int,
+        weight: float,
+        counted: float,
+        memories: list[NDArray[np.uint8]],
+    ) -> Pass:
+        ids, memory = self.buffers.take((len(members), length + 1), np.int64)
+        mask, more = self.buffers.take((len(members), length + 1), np.float32)
+        memories += [memory, more]
+        ids.fill(END_OF_TEXT)
+        mask.fill(0.0)
+        for row, member in enumerate(members):
+            tokens, train = self.data[int(member)]
+            ids[row, : len(tokens)] = tokens
+            mask[row, : len(tokens)] = train
+        tokens_, mask_ = torch.from_numpy(ids), torch.from_numpy(mask)[:, 1:]
+        return Pass(tokens_[:, :-1], tokens_[:, 1:], mask_ * weight, mask_ * counted)
+
+    def _locate(self, number: int) -> tuple[int, int]:
+        """Epoch and place in it of a draw."""
+        epoch = 0
+        while number >= self._count(epoch):
+            number -= self._count(epoch)
+            epoch += 1
+        return epoch, number
+
+    def _count(self, epoch: int) -> int:
+        with self._lock:
+            while len(self._counts) <= epoch:
+                self._counts.append(len(self._plan(len(self._counts))))
+            return self._counts[epoch]
+
+    def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The batches of an epoch: windows of like length, cut where padding and all reach the bytes of a step."""
+        with self._lock:
+            if epoch not in self._plans:
+                self._plans = {epoch: self._make_plan(epoch)}
+            return self._plans[epoch]
+
+    def _make_plan(self, epoch: int) -> list[NDArray[np.int64]]:
+        rng = np.random.default_rng((self.recipe.seed, epoch, len(self.data)))
+        jitter = 1 + JITTER * rng.random(len(self.data))
+        order = np.argsort(self.data.lengths * jitter, kind="stable")
+        room = math.ceil(self.recipe.tokens_per_step * (1 - self.share))
+        batches: list[NDArray[np.int64]] = []
+        start = longest = 0
+        for place, member in enumerate(order):
+            longest = max(longest, int(self.data.lengths[member]))
+            if place > start and longest * (place - start + 1) > room:
+                batches.append(order[start:place])
+                start, longest = place, int(self.data.lengths[member])
+        batches.append(order[start:])
+        return [batches[int(place)] for place in rng.permutation(len(batches))]

@@ -1,0 +1,68 @@
+"""Commands of the person between two steps: checkpoint, stop, set."""
+
+from __future__ import annotations
+
+import math
+
+from engine.core.i18n import _
+from engine.machine.budget import Budget
+from engine.training.checkpoint_saver import Saver
+from engine.training.trainer import Job
+
+LEAST_GB = 0.25
+
+
+def obey(job: Job, saver: Saver) -> bool:
+    """Handles the commands that have come; blocks while the run is paused. True: the run is to stop."""
+    stop = False
+    if job.ctx.commands.pausing:
+        saver.save()  # a pause may outlast the machine's power
+    for command in job.ctx.poll():
+        if command.name == "stop":
+            stop = True
+            command.accept(_("writes a checkpoint and stops"))
+        elif command.name == "checkpoint":
+            path = saver.save()
+            if path is None:
+                command.refuse(
+                    _("the checkpoint could not be written: {reason}").format(reason=saver.problem)
+                )
+            else:
+                command.accept(str(path))
+        elif command.name == "set":
+            accepted, text = change(job, command.value)
+            (command.accept if accepted else command.refuse)(text)
+        else:
+            command.refuse(_("training knows checkpoint, stop, lr=, max_steps= and max_memory_gb="))
+    saver.meter.resume()
+    return stop or job.ctx.stop_requested
+
+
+def change(job: Job, assignment: str) -> tuple[bool, str]:
+    """Applies "lr=0.01", "max_steps=500" or "max_memory_gb=1.5" to a running job; whether it did, and the sentence
+    about it."""
+    name, _equals, text = assignment.partition("=")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if name.strip() == "lr":
+        if not 0 < value <= 10:
+            return False, _("lr takes more than 0 and up to 10")
+        job.state.peak_lr = job.optimizer.peak = value
+        return True, _("the peak learning rate is {value:g} from the next step").format(value=value)
+    if name.strip() == "max_memory_gb":
+        if not LEAST_GB <= value <= 1024:
+            return False, _("max_memory_gb takes {least} to 1024").format(least=LEAST_GB)
+        job.budget = Budget(value * 1024, "max_memory_gb")
+        return True, _(
+            "the memory budget is {mb} MB from the next step; training makes itself smaller"
+        ).format(mb=round(job.budget.mb))
+    if name.strip() == "max_steps":
+        if not (math.isfinite(value) and value == int(value) and value > job.state.step):
+            return False, _("max_steps takes a whole number above the current step {step}").format(
+                step=job.state.step
+            )
+        job.state.max_steps, job.state.fixed_steps = int(value), True
+        return True, _("the phase ends at step {step}").format(step=job.state.max_steps)
+    return False, _("training knows checkpoint, stop, lr=, max_steps= and max_memory_gb=")

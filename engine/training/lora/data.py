@@ -1,0 +1,190 @@
+"""Batches of conversations for `lora`: a few conversations a step, several in a row where they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.core.errors import BadInput, NotEnoughData
+from engine.core.i18n import _
+from engine.training.batches import Batch, Pass, padded, windows_per_pass
+from engine.training.recipe import Recipe, Stretch
+
+if TYPE_CHECKING:
+    from engine.models.chat_template import ChatFormat
+    from engine.training.chat_batches import DatasetRow
+
+
+@dataclass
+class LoraWindows:
+    """Rendered windows of a dataset: ids and loss mask one after another, five bytes a token."""
+
+    ids: NDArray[np.int32]
+    train: NDArray[np.bool_]
+    lengths: NDArray[np.int64]
+    scored: NDArray[np.int64]
+    """Bytes that the trained tokens of each window stand for."""
+    names: list[str]
+    cut: int
+    """Bytes of answers beyond the context."""
+    refused: int
+    """Conversations that the model's template does not take."""
+
+    def __post_init__(self) -> None:
+        self._ends = np.cumsum(self.lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        """Ids and mask of one window."""
+        end = int(self._ends[index])
+        start = end - int(self.lengths[index])
+        return self.ids[start:end], self.train[start:end]
+
+    @property
+    def trained(self) -> int:
+        """Tokens with loss."""
+        return int(self.train.sum())
+
+
+def render_windows(
+    rows: Iterable[DatasetRow], chat: ChatFormat, context: int, repeats: dict[str, int] | None = None
+) -> LoraWindows:
+    """Windows of at most `context` tokens of every row; `repeats` says which rows come several times.
+
+    Raises NotEnoughData without rows, BadInput when nothing would be trained or the template takes none.
+    """
+    found, names = [], []
+    count = refused = 0
+    reason = ""
+    for row in rows:
+        count += 1
+        try:
+            windows = [window for window in chat.windows(row.messages, context) if any(window.train[1:])]
+        except BadInput as problem:
+            refused, reason = refused + 1, problem.what
+            continue
+        for _time in range((repeats or {}).get(row.id, 1)):
+            found += windows
+            names += [row.id] * len(windows)
+    if count == 0:
+        raise NotEnoughData(_("the dataset has no conversation"), mend="h2q-tui corpus build")
+    if not found:
+        raise BadInput(
+            reason
+            or _(
+                "the {count} conversations of the dataset have no assistant turn to learn from, "
+                "so the assistant mask is empty"
+            ).format(count=count),
+            mend="h2q-tui corpus stats",
+        )
+    return LoraWindows(
+        ids=np.array([token for window in found for token in window.ids], dtype=np.int32),
+        train=np.array([flag for window in found for flag in window.train], dtype=np.bool_),
+        lengths=np.array([len(window.ids) for window in found], dtype=np.int64),
+        scored=np.array([window.bytes for window in found], dtype=np.int64),
+        names=names,
+        cut=sum(window.cut for window in found),
+        refused=refused,
+    )
+
+
+GRAIN = 32
+"""As `engine.training.batches.GRAIN`, finer: a place more costs a large base more than a program."""
+
+
+class LoraBatches:
+    """Each window once per epoch, `batch` of them a step, in an order that the seed decides.
+
+    Packing lays short windows of one step into the rest of a row. Positions begin again with each window and
+    none sees another, so what is learnt is the same; only the padding is gone.
+    """
+
+    def __init__(self, data: LoraWindows, recipe: Recipe, tokens_per_pass: int, pad: int) -> None:
+        self.data, self.recipe, self.pad = data, recipe, pad
+        self.tokens_per_pass = tokens_per_pass
+        self.batch = recipe.stretches[0].batch * recipe.accumulation
+        self._order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, dtype=np.int64))
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return -(-len(self.data) // self.batch)
+
+    def steps(self) -> int:
+        return self.per_epoch * self.recipe.epochs
+
+    def epoch_after(self, draws: int, tokens: int) -> float:
+        return draws / self.per_epoch
+
+    def samples(self, number: int, max_steps: int) -> list[str]:
+        return list(dict.fromkeys(self.data.names[int(member)] for member in self._members(number)))
+
+    def draw(self, number: int, max_steps: int, stretch: Stretch | None = None) -> Batch:
+        members = self._members(number)
+        # The first token of a window is never predicted.
+        trained = sum(int(self.data[int(member)][1][1:].sum()) for member in members)
+        weights = 1 / trained, 1 / float(self.data.scored[members].sum())
+        rows = self._rows(members)
+        longest = max(sum(int(self.data.lengths[member]) for member in row) for row in rows)
+        length = padded(longest, self.recipe.stretches[0].context, GRAIN)
+        many = windows_per_pass(self.recipe, self.tokens_per_pass, length)
+        passes = [self._pass(rows[at : at + many], length, weights) for at in range(0, len(rows), many)]
+        return Batch(passes, int(self.data.lengths[members].sum()))
+
+    def _rows(self, members: NDArray[np.int64]) -> list[list[int]]:
+        """Windows of each row: first fit, longest first, as wide as the longest with its padding."""
+        order = sorted((int(member) for member in members), key=lambda member: -self.data.lengths[member])
+        if not self.recipe.adapter.packing:
+            return [[member] for member in order]
+        width = padded(int(self.data.lengths[order[0]]), self.recipe.stretches[0].context, GRAIN)
+        rows: list[list[int]] = []
+        room: list[int] = []
+        for member in order:
+            length = int(self.data.lengths[member])
+            place = next((at for at, free in enumerate(room) if free >= length), len(rows))
+            if place == len(rows):
+                rows.append([])
+                room.append(width)
+            rows[place].append(member)
+            room[place] -= length
+        return rows
+
+    def _pass(self, rows: Sequence[Sequence[int]], length: int, weights: tuple[float, float]) -> Pass:
+        ids = np.full((len(rows), length), self.pad, dtype=np.int64)
+        targets = np.full((len(rows), length), self.pad, dtype=np.int64)
+        positions = np.zeros((len(rows), length), dtype=np.int64)
+        mask = np.zeros((len(rows), length), dtype=np.float32)
+        for row, members in enumerate(rows):
+            at = 0
+            for member in members:
+                tokens, train = self.data[member]
+                end = at + len(tokens)
+                ids[row, at:end] = tokens
+                targets[row, at : end - 1] = tokens[1:]
+                mask[row, at : end - 1] = train[1:]
+                positions[row, at:end] = np.arange(len(tokens))
+                at = end
+            # Padding stands apart, like a conversation of its own.
+            positions[row, at:] = np.arange(length - at)
+        mask_ = torch.from_numpy(mask)
+        return Pass(
+            torch.from_numpy(ids),
+            torch.from_numpy(targets),
+            mask_ * weights[0],
+            mask_ * weights[1],
+            positions=torch.from_numpy(positions),
+        )
+
+    def _members(self, number: int) -> NDArray[np.int64]:
+        epoch, place = divmod(number, self.per_epoch)
+        if self._order[0] != epoch:
+            rng = np.random.default_rng((self.recipe.seed, epoch, len(self.data)))
+            self._order = epoch, rng.permutation(len(self.data))
+        return self._order[1][place * self.batch : (place + 1) * self.batch]

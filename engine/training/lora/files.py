@@ -1,0 +1,114 @@
+"""`--data FILE` for `lora`: conversations of an Alpaca or ShareGPT file, a part of them held out by hash."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from engine.core.errors import BadInput, NotEnoughData
+from engine.core.i18n import _
+from engine.corpus.dataset import HeldOut, Row, write_lines
+from engine.memory.importers import alpaca, sharegpt
+from engine.memory.importers.readers import first_value
+from engine.memory.records import Conversation
+from engine.models.card import Lineage
+from engine.models.chatml import ChatMessage
+from engine.pipeline.report import Pairs
+
+HELD_OUT = 10
+"""One in so many conversations is held out ..."""
+MOST_HELD_OUT = 100
+"""... but no more than these."""
+
+
+@dataclass(frozen=True)
+class FileDataset:
+    """The conversations of the files, written as a dataset."""
+
+    path: Path
+    sha256: str
+    lineage: Lineage
+    held_out: list[HeldOut]
+    pairs: Pairs
+    skipped: int
+    """Rows without an answer, or of another shape."""
+
+
+def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
+    """Reads `files` and writes `folder/train_data_<stamp>.jsonl`.
+
+    Raises BadInput for a file of another kind, NotEnoughData when fewer than two conversations have an answer.
+    """
+    rows: dict[str, Row] = {}
+    skipped = 0
+    for file in files:
+        for found in _conversations(file):
+            messages = [] if found is None else _messages(found)
+            if not any(message.role == "assistant" for message in messages):
+                skipped += 1
+                continue
+            id_ = _id(messages)
+            rows.setdefault(id_, Row(id_, id_, messages))
+    if len(rows) < 2:
+        raise NotEnoughData(
+            _("{count} conversations with an answer are in the files; two are needed at least").format(
+                count=len(rows)
+            ),
+            mend="h2q-tui train --mode lora",
+        )
+    order = sorted(rows)
+    count = max(1, min(len(order) // HELD_OUT, MOST_HELD_OUT))
+    # Ids are hashes of what was said: the first ones are as good as drawn, and the same next time.
+    back, kept = order[:count], order[count:]
+    path = folder / f"train_data_{stamp}.jsonl"
+    digest = write_lines(path, (msgspec.json.encode(rows[id_]) + b"\n" for id_ in sorted(kept)))
+    held_out = [HeldOut(id_, id_, rows[id_].messages) for id_ in back]
+    train = sum(_answers(rows[id_].messages) for id_ in kept)
+    test = sum(_answers(item.messages) for item in held_out)
+    return FileDataset(
+        path=path,
+        sha256=digest,
+        lineage=Lineage(
+            conversations=sorted(kept), clusters=sorted(kept), dataset=path.name, dataset_sha256=digest
+        ),
+        held_out=held_out,
+        pairs=Pairs(collected=train + test, filtered=train + test, train=train, test=test),
+        skipped=skipped,
+    )
+
+
+def _conversations(file: Path) -> Iterator[Conversation | None]:
+    """Each conversation of a file; None for a row that is left out. Raises BadInput."""
+    first = first_value(file)
+    reader = next((one for one in (alpaca, sharegpt) if one.recognise(file, first)), None)
+    if reader is None:
+        raise BadInput(
+            _("this is neither Alpaca nor ShareGPT"),
+            path=file,
+            mend=f"h2q-tui memory import {file}",
+        )
+    for found in reader.read(file, {}):
+        if isinstance(found, Conversation):
+            yield found
+        elif found.whole:
+            yield None
+
+
+def _messages(found: Conversation) -> list[ChatMessage]:
+    return [
+        ChatMessage(role=turn.role.value, content=turn.text, train=turn.role.value == "assistant")
+        for turn in found.turns
+        if turn.text.strip()
+    ]
+
+
+def _id(messages: Sequence[ChatMessage]) -> str:
+    return sha256(msgspec.json.encode(messages)).hexdigest()[:24]
+
+
+def _answers(messages: Sequence[ChatMessage]) -> int:
+    return sum(message.role == "assistant" for message in messages)

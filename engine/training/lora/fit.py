@@ -1,0 +1,139 @@
+"""Whether a base and its adapter fit the memory budget, from headers alone: said before anything is loaded."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+import torch
+
+from engine.core.errors import UsageProblem
+from engine.core.i18n import _
+from engine.machine.budget import Budget
+from engine.models.base_models import FOUR_BIT, Base, Shape
+from engine.models.losses import CHUNK_BYTES
+from engine.training.recipe import AdapterSettings
+
+PROGRAM_MB = 520.0
+"""Resident memory of Python with torch, transformers and PEFT."""
+ADAPTER_BYTES = 32
+"""Of each adapter parameter: weight, gradient, two moments, and the copies that measurements and returns keep."""
+FOUR_BIT_BYTES = 0.57
+"""Of a parameter in NF4 with double quantization."""
+SMALLEST = 5_000_000
+"""Parameters of a base below which none would be worth its name."""
+SHORTEST = 128
+"""Tokens of a window below which training is no use."""
+_MB = 2**20
+_KEPT_SHARE = 0.5
+"""Layers are computed twice when keeping everything would take more than this of what is left of the budget."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a base is loaded and trained so that it stays within the budget."""
+
+    dtype: torch.dtype
+    four_bit: bool
+    context: int
+    recompute: bool
+    """Activation checkpointing from the beginning."""
+    need_mb: float
+
+    @property
+    def format(self) -> str:
+        """ "float32", "bfloat16" or "4bit", as a card says it."""
+        return FOUR_BIT if self.four_bit else str(self.dtype).removeprefix("torch.")
+
+
+def fit(
+    base: Base,
+    adapter: AdapterSettings,
+    budget: Budget,
+    *,
+    context: int,
+    four_bit: bool,
+    bf16_fast: bool,
+) -> Fit:
+    """The best of the ways that fit, windows of at most `context` tokens.
+
+    Raises UsageProblem, before loading, that names the largest base that would fit.
+    """
+    shape = base.shape
+    longest = min(context, shape.context)
+    ways: list[tuple[torch.dtype, bool]] = [(torch.bfloat16, four_bit)]
+    if not four_bit and not bf16_fast:
+        ways.insert(0, (torch.float32, False))
+    for dtype, four in ways:
+        fixed = PROGRAM_MB + weights_mb(base, dtype, four_bit=four) + adapter_mb(shape, adapter)
+        for recompute in (False, True):
+            pass_ = pass_mb(shape, longest, dtype, recompute=recompute)
+            room = budget.mb - fixed
+            if pass_ <= room * (_KEPT_SHARE if not recompute else 0.9):
+                return Fit(dtype, four, longest, recompute, fixed + pass_)
+    dtype, four = ways[-1]
+    fixed = PROGRAM_MB + weights_mb(base, dtype, four_bit=four) + adapter_mb(shape, adapter)
+    while longest > SHORTEST:
+        longest = max(SHORTEST, longest // 2)
+        need = fixed + pass_mb(shape, longest, dtype, recompute=True)
+        if need <= budget.mb:
+            return Fit(dtype, four, longest, True, need)
+    need = fixed + pass_mb(shape, SHORTEST, dtype, recompute=True)
+    largest = largest_that_fits(budget, four_bit=four)
+    text = (
+        _(
+            "the base {name} with {size:.2f} billion parameters needs about {need} MB and the budget is {budget} MB; "
+            "the largest that fits has about {largest:.2f} billion ({format})"
+        )
+        if largest >= SMALLEST
+        else _("the base {name} needs about {need} MB and the budget is {budget} MB, into which no base fits")
+    )
+    raise UsageProblem(
+        text.format(
+            name=base.name,
+            size=base.parameters / 1e9,
+            need=round(need),
+            budget=round(budget.mb),
+            largest=largest / 1e9,
+            format=_("4 bits") if four else "bfloat16",
+        ),
+        # Where the system is the bound, a larger setting would change nothing.
+        mend=f"h2q-tui train --mode lora --model {shlex.quote(base.source)} "
+        f"--max-memory-gb {need / 1024 + 0.2:.1f}"
+        if budget.reason == "max_memory_gb"
+        else "h2q-tui check",
+    )
+
+
+def weights_mb(base: Base, dtype: torch.dtype, *, four_bit: bool) -> float:
+    """Of the base as loaded; the embedding and the head stay in 16 bits beside 4-bit layers."""
+    if not four_bit:
+        return base.parameters * dtype.itemsize / _MB
+    embedding = min(base.shape.vocab * base.shape.hidden, base.parameters)
+    return (embedding * 2 + (base.parameters - embedding) * FOUR_BIT_BYTES) / _MB
+
+
+def adapter_parameters(shape: Shape, adapter: AdapterSettings) -> int:
+    """Of an adapter on every linear layer; with names given, an upper bound."""
+    width, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    attention = 2 * (shape.hidden + width) + 2 * (shape.hidden + kv)
+    return shape.layers * adapter.rank * (attention + 3 * (shape.hidden + shape.ffn))
+
+
+def adapter_mb(shape: Shape, adapter: AdapterSettings) -> float:
+    return adapter_parameters(shape, adapter) * ADAPTER_BYTES / _MB
+
+
+def pass_mb(shape: Shape, tokens: int, dtype: torch.dtype, *, recompute: bool) -> float:
+    """Activations of a window: those kept for the backward pass, and the logits of a chunk."""
+    width = shape.heads * shape.head_dim
+    # A layer keeps its own tensors in the base's format, and the adapter's inputs in float32.
+    layer = tokens * (10 * shape.hidden + 8 * width + 6 * shape.ffn) * (dtype.itemsize + 2)
+    kept = layer + shape.layers * tokens * shape.hidden * 4 if recompute else shape.layers * layer
+    return (kept + 3 * CHUNK_BYTES) / _MB
+
+
+def largest_that_fits(budget: Budget, *, four_bit: bool) -> float:
+    """Parameters of the largest base that could be trained: nine tenths of what the program leaves is its weights."""
+    each = FOUR_BIT_BYTES + 0.2 if four_bit else 2.0
+    return max(0.0, 0.85 * (budget.mb - PROGRAM_MB) * _MB / each)

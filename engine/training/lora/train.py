@@ -1,0 +1,260 @@
+"""The `lora` phase: an adapter on a frozen Hugging Face model learns the person's conversations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import torch
+
+from engine.core.digest import file_sha256
+from engine.core.i18n import _
+from engine.machine.budget import Budget
+from engine.machine.cgroup import backed
+from engine.models.adapters import AdapterModel
+from engine.models.base_models import Base, adapter_card
+from engine.models.card import Lineage, ModelCard
+from engine.models.hf import (
+    attach_adapter,
+    four_bit_works,
+    load_base,
+    load_chat_format,
+    new_adapter,
+    save_adapter,
+)
+from engine.training.autotune import keep_freed_memory
+from engine.training.chat_batches import read_dataset
+from engine.training.checkpoint import Checkpoint
+from engine.training.devices import Device, choose_device
+from engine.training.footprint import Footprint
+from engine.training.loop import train
+from engine.training.lora.data import LoraBatches, LoraWindows, render_windows
+from engine.training.lora.fit import Fit, fit
+from engine.training.lora.job import EVAL_LENGTH, EVAL_ROOM, LoraJob, general_windows
+from engine.training.native import TrainingDataset, merge
+from engine.training.recipe import Recipe, Stretch
+from engine.training.replay import replayed
+from engine.training.scratch import digest_of
+from engine.training.setup import find_resume, memory_budget, start
+from engine.training.text_files import languages_of
+
+if TYPE_CHECKING:
+    from engine.runs.context import RunContext
+
+
+GGUF_ADAPTER = "adapter.gguf"
+LARGE = 100_000_000
+"""Parameters of a base from which memory is given back at once, at the price of a few percent of the speed."""
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Everything that is known before the base is loaded."""
+
+    device: Device
+    how: Fit
+    data: LoraWindows
+    general: list[tuple[list[int], int]]
+    """Windows of the general set with the bytes that are predicted."""
+    pad: int
+    """Id that fills rows up."""
+    data_sha256: str
+    recipe: Recipe
+
+
+def train_lora(
+    ctx: RunContext,
+    recipe: Recipe,
+    base: Base,
+    dataset: TrainingDataset,
+    *,
+    general: Sequence[Path] = (),
+    name: str,
+    out: Path,
+    resume: Path | None = None,
+) -> ModelCard:
+    """Trains an adapter on `base` (or goes on with `base.adapter`) and writes it as a PEFT directory to `out`.
+
+    The loss is on the assistant's turns and what ends them. Raises UsageProblem for a base that does not fit
+    the memory budget (before it is loaded), BadInput for broken files or an empty assistant mask,
+    NotEnoughData without rows, Interrupted after a checkpoint when the run is stopped, RunFailed.
+    """
+    budget = memory_budget(ctx, recipe)
+    resumed = find_resume(ctx, recipe, resume)
+    found = _prepare(ctx, recipe, base, dataset, general, budget, resumed)
+    # A tokenizer of 150,000 words takes 240 MB, and all that it is needed for is done.
+    Footprint(found.device.name).drop_caches()
+    recipe, how = found.recipe, found.how
+    model = load_base(base, how.dtype, four_bit=how.four_bit, device=found.device.name)
+    peft = (
+        attach_adapter(model, base.adapter, trainable=True)
+        if base.adapter is not None
+        else new_adapter(model, recipe.adapter, recipe.seed)
+    )
+    learner = AdapterModel(peft, how.context)
+    ctx.log(
+        _("adapter of {parameters:.2f} M parameters on {base} with {size:.0f} M").format(
+            parameters=learner.parameters_count() / 1e6, base=base.name, size=base.parameters / 1e6
+        )
+    )
+    pass_tokens = resumed.state.tokens_per_pass if resumed is not None else how.context
+    job = start(
+        ctx,
+        recipe,
+        learner,
+        LoraBatches(found.data, recipe, pass_tokens, found.pad),
+        general=general,
+        data_sha256=found.data_sha256,
+        pass_tokens=pass_tokens,
+        budget=budget,
+        resumed=resumed,
+        device=found.device,
+        kind=LoraJob,
+    )
+    assert isinstance(job, LoraJob)
+    job.windows = found.general
+    if how.recompute and resumed is None:
+        job.state.recompute = learner.recompute = True
+    with backed(ctx, budget):
+        train(job)
+    old = adapter_card(base.adapter) if base.adapter is not None else None
+    card = ModelCard(
+        name=name,
+        mode=job.state.phase,
+        base=base.adapter.name if base.adapter is not None else base.name,
+        base_path=base.source,
+        base_sha256=base.sha256,
+        base_format=how.format,
+        run_id=ctx.spec.run_id,
+        created_at=time.time(),
+        parameters=learner.parameters_count(),
+        context=how.context,
+        languages=languages_of([dataset.path]),
+        train_bytes=job.state.tokens + (old.train_bytes if old is not None else 0),
+        loss=job.state.loss,
+        lineage=merge(learnt_by(base), dataset.lineage, {}, recipe.digest()),
+    )
+    return save_adapter(out, peft, card, partial(_write_gguf, base, card.name) if base.is_gguf else None)
+
+
+def learnt_by(base: Base) -> Lineage:
+    """What the base, or the adapter that is continued, was trained on; nothing where no card tells of it."""
+    card = adapter_card(base.adapter or base.path)
+    return card.lineage if card is not None else Lineage()
+
+
+def _write_gguf(base: Base, name: str, folder: Path) -> None:
+    """The adapter for Ollama and llama.cpp beside the one for PEFT: a few megabytes on the file as it is."""
+    from engine.export.gguf_adapter import write_gguf_adapter
+    from engine.export.weights import read_adapter
+    from engine.models.gguf.reader import open_gguf
+
+    write_gguf_adapter(folder / GGUF_ADAPTER, open_gguf(base.path).config, read_adapter(folder), name=name)
+
+
+def _prepare(
+    ctx: RunContext,
+    recipe: Recipe,
+    base: Base,
+    dataset: TrainingDataset,
+    general: Sequence[Path],
+    budget: Budget,
+    resumed: Checkpoint | None,
+) -> _Prepared:
+    """Device, format and window that fit the budget, and the rendered conversations."""
+    old = resumed.state if resumed is not None else None
+    width = base.shape.hidden
+    device = choose_device(width) if old is None else choose_device(width, threads=old.threads, bf16=old.bf16)
+    if base.parameters > LARGE:
+        # Of tensors of many sizes the C library keeps pieces that fit nothing: 700 MB with a base of 0.5 billion.
+        keep_freed_memory(keep=False)
+    four_bit = _four_bit(ctx, recipe, base, device.name)
+    fast = device.bf16 or device.name != "cpu"
+    how = fit(
+        base,
+        recipe.adapter,
+        budget,
+        context=recipe.stretches[-1].context,
+        four_bit=four_bit,
+        bf16_fast=fast,
+    )
+    digests = {"base": base.sha256, "data": file_sha256(dataset.path)}
+    learnt = adapter_card(base.adapter) if base.adapter is not None else None
+    if learnt is not None:
+        digests["adapter"] = learnt.weights_sha256
+    if old is not None:
+        how = _as_it_was(how, recipe, base, old.bf16, old.dataset_sha256, digests)
+    ctx.log(
+        _("the base {name} is loaded in {format}: about {need} MB with windows of {context} tokens").format(
+            name=base.name,
+            format=_("4 bits") if how.four_bit else how.format,
+            need=round(how.need_mb),
+            context=how.context,
+        )
+    )
+    chat = load_chat_format(base)
+    if chat.own_template:
+        ctx.log(_("the model has no chat template: a plain one stands in"), "warning")
+    repeats = replayed(ctx, dataset.path, learnt_by(base).conversations)
+    data = render_windows(read_dataset(dataset.path), chat, how.context, repeats)
+    ctx.log(
+        _("{count} windows with {trained} tokens of answers to learn, {cut} bytes beyond the context").format(
+            count=len(data), trained=data.trained, cut=data.cut
+        )
+    )
+    if data.refused:
+        ctx.log(
+            _("{count} conversations do not fit the model's chat template and are left out").format(
+                count=data.refused
+            ),
+            "warning",
+        )
+    tokenizer = chat.tokenizer
+    stretch = Stretch(until=1.0, context=how.context, batch=recipe.stretches[-1].batch)
+    return _Prepared(
+        device=replace(device, bf16=how.dtype is torch.bfloat16),
+        how=how,
+        data=data,
+        general=general_windows(chat, general, min(how.context, EVAL_LENGTH), EVAL_ROOM * recipe.eval_bytes),
+        pad=next((id_ for id_ in (tokenizer.pad_token_id, tokenizer.eos_token_id) if id_ is not None), 0),
+        data_sha256=_digest(digests, how),
+        recipe=msgspec.structs.replace(recipe, stretches=(stretch,)),
+    )
+
+
+def _four_bit(ctx: RunContext, recipe: Recipe, base: Base, device: str) -> bool:
+    """Whether the base is loaded in 4 bits; where not, the log says why."""
+    if not recipe.adapter.four_bit:
+        ctx.log(_("4 bits are off, as asked"))
+        return False
+    if base.is_gguf:
+        ctx.log(_("4 bits are off: a GGUF file is read in bfloat16"))
+        return False
+    shape = base.shape
+    width = shape.heads * shape.head_dim
+    works, why = four_bit_works(device, (shape.kv_heads * shape.head_dim, width, shape.ffn, shape.hidden))
+    ctx.log(_("4 bits are on (bitsandbytes works)") if works else _("4 bits are off: {why}").format(why=why))
+    return works
+
+
+def _digest(digests: dict[str, str], how: Fit) -> str:
+    more = {"context": str(how.context), "format": how.format}
+    return digest_of(digests | more)
+
+
+def _as_it_was(how: Fit, recipe: Recipe, base: Base, bf16: bool, wanted: str, digests: dict[str, str]) -> Fit:
+    """The way in which the interrupted phase went, whatever memory is free now; `how` when it was none of these."""
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    longest = min(recipe.stretches[-1].context, base.shape.context)
+    contexts = {how.context, longest, *(max(128, longest >> shift) for shift in range(1, 6))}
+    for four_bit in (False, True):
+        for context in contexts:
+            old = Fit(dtype, four_bit, context, how.recompute, how.need_mb)
+            if _digest(digests, old) == wanted:
+                return old
+    return how

@@ -1,0 +1,168 @@
+"""What a phase tells while it runs: steps, evaluations, epochs, speed and the time it will take."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+
+from engine.core.files import write_json
+from engine.core.i18n import _
+from engine.runs.events import EpochDone, Evaluated, Step
+from engine.training.batches import Batch
+from engine.training.eta import Pace
+from engine.training.trainer import Job
+
+LEAST_GAP_S = 0.1
+"""Between two step records."""
+WINDOW_S = 10.0
+"""Over which the speed is taken."""
+
+
+class Meter:
+    """Follows a job and emits its events."""
+
+    def __init__(self, job: Job, pace: Pace) -> None:
+        self.job, self.pace = job, pace
+        self._recent: deque[tuple[float, int, float]] = deque()
+        self._last_record = -math.inf
+        self._before = job.state.seconds
+        self._begin = self._mark = time.perf_counter()
+        self._epoch_began = job.state.seconds
+        self._waited = self._waited_total = 0.0
+        self._first = True
+        self._batch: Batch | None = None
+
+    def draw(self) -> Batch:
+        """The next batch; the time it takes counts as waiting for data. The one before it is given up."""
+        state, begin = self.job.state, time.perf_counter()
+        if self._batch is not None:
+            self._batch.release()
+        self._batch = batch = self.job.batches.draw(state.draw, state.max_steps)
+        state.draw += 1
+        self._waited = time.perf_counter() - begin
+        self._waited_total += self._waited
+        return batch
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in the phase, of earlier processes too."""
+        return self._before + time.perf_counter() - self._begin
+
+    def step(self, loss: float, lr: float, norm: float) -> None:
+        """A step was taken, or discarded when `loss` or `norm` is not finite."""
+        now, state = time.perf_counter(), self.job.state
+        state.seconds = self.seconds
+        self._recent.append((now - self._mark, state.tokens, self._waited))
+        while len(self._recent) > 2 and sum(gap for gap, _t, _w in self._recent) > WINDOW_S:
+            self._recent.popleft()
+        stretch = self.job.recipe.stretch_at(max(0, state.step - 1), state.max_steps)
+        self.pace.observe(stretch, now - self._mark)
+        self._mark = now
+        finite = math.isfinite(loss)
+        if (
+            self._first
+            or not finite
+            or state.step >= state.max_steps
+            or now - self._last_record >= LEAST_GAP_S
+        ):
+            self._first, self._last_record = False, now
+            speed, waiting = self._speed()
+            self.job.ctx.emit(
+                Step(
+                    phase=state.phase,
+                    step=state.step,
+                    max_steps=state.max_steps,
+                    epoch=self.epoch,
+                    loss=loss if finite else None,
+                    finite=finite,
+                    lr=lr,
+                    grad_norm=norm if math.isfinite(norm) else None,
+                    tokens=state.tokens,
+                    tokens_per_s=speed,
+                    waiting=waiting,
+                    waited_s=round(self._waited_total, 3),
+                    wall_s=round(now - self._begin, 3),
+                    draws=state.draw,
+                    eta_s=self.pace.left(state.step, state.max_steps),
+                )
+            )
+
+    def _speed(self) -> tuple[float, float]:
+        """Tokens per second and the share of waiting, over the last seconds."""
+        spent = sum(gap for gap, _tokens, _wait in self._recent)
+        tokens = self._recent[-1][1] - self._recent[0][1] if len(self._recent) > 1 else self._recent[0][1]
+        counted = spent - (self._recent[0][0] if len(self._recent) > 1 else 0.0)
+        waited = sum(wait for _gap, _tokens, wait in self._recent)
+        return tokens / max(counted, 1e-9), min(1.0, waited / max(spent, 1e-9))
+
+    def discarded(self, loss: float, norm: float) -> None:
+        """A step was not taken. One that was a number is left out of the curve: its record tells it."""
+        self._recent.clear()
+        if math.isfinite(loss) and math.isfinite(norm):
+            self.resume()
+        else:
+            self.step(math.nan, 0.0, math.nan)
+
+    def resume(self) -> None:
+        """The time since the last step was not spent on a step: a pause, an evaluation, a checkpoint."""
+        self._mark = time.perf_counter()
+
+    @property
+    def epoch(self) -> float:
+        return self.job.batches.epoch_after(self.job.state.draw, self.job.state.tokens)
+
+    def evaluate(self, limit: int) -> None:
+        """The loss on the general set, as an event and in the state."""
+        state = self.job.state
+        state.last_eval = loss = self.job.evaluate(limit)
+        if loss is not None:
+            state.best_eval = min(loss, state.best_eval if state.best_eval is not None else loss)
+        if self.job.general:
+            self.job.ctx.emit(
+                Evaluated(
+                    phase=state.phase, step=state.step, name="general", loss=loss, finite=loss is not None
+                )
+            )
+        self.resume()
+
+    def epoch_done(self, lr: float) -> None:
+        """Closes an epoch, the last one also when it is not whole: an event and a row of `training_log.json`."""
+        state = self.job.state
+        if state.epoch_steps == 0:
+            return
+        state.epoch += 1
+        train_loss = state.epoch_loss / state.epoch_steps
+        seconds = self.seconds
+        planned = math.ceil(state.max_steps / self.job.batches.steps() * self.job.recipe.epochs - 1e-6)
+        epoch_time = seconds - self._epoch_began
+        self.job.ctx.emit(
+            EpochDone(
+                phase=state.phase,
+                epoch=state.epoch,
+                epochs=max(planned, state.epoch),
+                train_loss=train_loss,
+                eval_loss=state.last_eval,
+                seconds=epoch_time,
+                lr=lr,
+            )
+        )
+        self.job.log_rows = [row for row in self.job.log_rows if (row["epoch"] or 0) < state.epoch]
+        self.job.log_rows.append(
+            {
+                "epoch": state.epoch,
+                "train_loss": train_loss,
+                "eval_loss": state.last_eval,
+                "perplexity": None if state.last_eval is None else math.exp(min(state.last_eval, 700.0)),
+                "epoch_time": epoch_time,
+                "total_time": seconds,
+            }
+        )
+        state.epoch_loss, state.epoch_steps, self._epoch_began = 0.0, 0, seconds
+        try:
+            write_json(self.job.training_log, self.job.log_rows)
+        except OSError as problem:
+            self.job.ctx.log(
+                _("training_log.json could not be written: {reason}").format(reason=problem.strerror),
+                "warning",
+            )

@@ -1,0 +1,116 @@
+"""Before the first step: an estimate, three measured passes, and the largest pass that fits into the budget."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from engine.core.i18n import _
+from engine.machine.budget import bytes_per_token
+from engine.models.transformer import Transformer
+from engine.runs import events
+from engine.training.batches import Batch, Pass
+from engine.training.footprint import Footprint
+from engine.training.trainer import Job
+
+ROWS = 4
+"""Windows of the second measured pass."""
+STATE_BYTES = 32
+"""Bytes per trained parameter that a pass does not show: two moments, the copies that measure the speed, and a
+checkpoint in memory, once as tensors and once as the bytes of its file."""
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+
+
+def out_of_memory(problem: BaseException) -> bool:
+    """Whether an exception says that memory could not be had."""
+    if isinstance(problem, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(problem).lower()
+    return isinstance(problem, RuntimeError) and any(words in text for words in OUT_OF_MEMORY)
+
+
+def rows_that_fit(room_mb: float, one_mb: float, more_mb: float, rows: int) -> int:
+    """Windows of a pass that fit into `room_mb`, when one takes `one_mb` and `rows` take `more_mb` together.
+
+    A power of two, so that two measurements of one machine agree; 1 at least.
+    """
+    each = max((more_mb - one_mb) / max(1, rows - 1), 1e-3)
+    fits = 1 + max(0.0, room_mb - one_mb) / each
+    return int(2 ** math.floor(math.log2(fits)))
+
+
+def room_rows(room_mb: float, one_mb: float, idle_mb: float) -> int:
+    """Windows that may be measured at once without passing `room_mb`, when one takes `one_mb` with the program."""
+    return int(1 + max(0.0, room_mb - one_mb) / max(one_mb - idle_mb, 1.0))
+
+
+def fit(job: Job, footprint: Footprint, used: float, room: float) -> None:
+    """Sets the passes of a phase that begins to the largest that fit into `room` MB, and tells how it came to it.
+
+    `used` MB are held already. Activation checkpointing goes on when one window is too much without it.
+    """
+    stretch = max(job.recipe.stretches, key=lambda one: one.context)
+    # No batch has more windows than this; what fits beyond is not needed.
+    needed = min(stretch.batch, job.recipe.micro_batch or stretch.batch)
+    measured: list[tuple[int, float]] = []
+
+    def measure(rows: int) -> float:
+        peak = _measured(job, footprint, rows, stretch.context)
+        measured.append((rows, peak))
+        return peak
+
+    try:
+        one = measure(1)
+        if one > room:
+            job.state.recompute = job.model.model.recompute = True
+            one = measure(1)
+        rows = min(ROWS, max(2, needed), max(1, room_rows(room, one, used)))
+        more = measure(rows) if rows > 1 else one
+        fits = rows_that_fit(room, one, more, rows) if rows > 1 else 1
+        while min(fits, needed) > rows and measure(min(fits, needed)) > room:
+            fits //= 2
+    except (MemoryError, RuntimeError) as problem:
+        if not out_of_memory(problem):
+            raise
+        job.ctx.log(_("memory: a measured pass did not fit; the passes stay as estimated"), "warning")
+        # What does not fit is caught at the first step.
+        return
+    finally:
+        job.optimizer.zero_grad()
+        footprint.drop_caches()
+    job.state.tokens_per_pass = job.batches.tokens_per_pass = fits * stretch.context
+    windows = min(fits, needed)
+    job.ctx.emit(
+        events.MemoryPlan(
+            phase=job.state.phase,
+            program_mb=round(used, 1),
+            estimate_mb=estimate(job, used, windows, stretch.context),
+            measured=[(rows, round(mb, 1)) for rows, mb in measured],
+            context=stretch.context,
+            windows=windows,
+            recompute=job.state.recompute,
+            room_mb=round(room, 1),
+            budget_mb=round(job.budget.mb, 1) if job.budget else 0.0,
+            reason=job.budget.reason if job.budget else "",
+        )
+    )
+
+
+def estimate(job: Job, used: float, windows: int, context: int) -> float | None:
+    """MB that a pass should take with the program, counted from the shape of the model; None for an adapter."""
+    if not isinstance(job.model, Transformer):
+        return None
+    return round(used + windows * context * bytes_per_token(job.model.config, context) / 2**20, 1)
+
+
+def _measured(job: Job, footprint: Footprint, rows: int, length: int) -> float:
+    """MB at the highest of a pass of `rows` windows; the model stays as it is."""
+    ids = torch.zeros(rows, length, dtype=torch.long)
+    weights = torch.full(ids.shape, 1.0 / ids.numel())
+    footprint.drop_caches()
+    footprint.peak_mb()
+    job.accumulate(Batch([Pass(ids, ids, weights, weights)], ids.numel()))
+    peak = footprint.peak_mb()
+    job.optimizer.zero_grad()
+    return peak

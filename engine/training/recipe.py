@@ -1,0 +1,299 @@
+"""The recipe of a training phase: every figure that decides what is learnt, from the person's parameters."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from hashlib import sha256
+
+import msgspec
+
+from engine.core.config import Settings
+from engine.core.errors import UsageProblem
+from engine.core.i18n import _
+from engine.runs.spec import TrainParams
+from engine.training.lr_schedule import Schedule
+
+RECIPES = ("fast", "quality", "h2q-local")
+"""Names of recipes. "fast" is 4 × 128 and the best where minutes count; "quality" is 4 × 256, whose loss is
+lower when it may see its text several times over; "h2q-local" is H2Q-Evo's preset."""
+
+
+class Phase(StrEnum):
+    SCRATCH = "scratch"
+    NATIVE = "native"
+    LORA = "lora"
+
+
+class Size(msgspec.Struct, frozen=True, kw_only=True):
+    """Shape of a new model; `native` takes that of its base."""
+
+    dim: int = 128
+    layers: int = 4
+    heads: int = 4
+    head_dim: int = 32
+    ffn: int = 352
+    """Width of the SwiGLU: 8/3 of `dim`, up to a multiple of 32."""
+    context: int = 2048
+    """Bytes the finished model sees at once."""
+
+
+class Stretch(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a phase with windows of one length."""
+
+    until: float
+    """Share of the steps at which it ends; 1 for the last."""
+    context: int
+    """Bytes of a window."""
+    batch: int
+    """Windows per pass."""
+
+
+class AdapterSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """A LoRA adapter (arXiv 2106.09685), beside what `Recipe` says of every phase."""
+
+    rank: int = 16
+    alpha: int = 32
+    """The update is scaled by alpha / rank, with rsLoRA (arXiv 2312.03732) by alpha / sqrt(rank)."""
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ()
+    """Names of the modules that are adapted. Empty: every linear layer but the output head."""
+    rslora: bool = False
+    packing: bool = True
+    """Short conversations of one step share a row; they do not see each other."""
+    four_bit: bool = True
+    """The base in 4 bits where bitsandbytes works."""
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of one phase. Two runs with equal recipes, data and thread count take equal steps."""
+
+    name: str
+    """One of `RECIPES`."""
+    phase: Phase
+    size: Size = Size()
+    adapter: AdapterSettings = AdapterSettings()
+    """Of `lora` alone."""
+    stretches: tuple[Stretch, ...]
+    """Windows from short to long: short ones teach the language quickly, the last ones all positions."""
+    accumulation: int = 1
+    """Batches added up before an optimizer step."""
+    micro_batch: int | None = None
+    """Windows of a pass at most, of those that memory allows. None: as many as it allows."""
+    epochs: int = 3
+    """Times that as many bytes are drawn as the text has (scratch), or that each answer is trained (native)."""
+    max_steps: int | None = None
+    """Optimizer steps at most. None: as the epochs say."""
+    time_budget_s: float | None = None
+    """Seconds the phase may take; a measurement before the first step turns it into steps. None: no bound."""
+
+    optimizer: str = "muon"
+    """"muon": Muon for matrices and AdamW for the rest; "adamw": AdamW for everything."""
+    lr: float = 0.02
+    """Peak learning rate: of the matrices with Muon, of everything with AdamW."""
+    embed_lr: float = 0.08
+    """Peak AdamW rate of the embedding, beside Muon."""
+    head_lr: float = 0.02
+    """Peak AdamW rate of the output head, beside Muon."""
+    norm_lr: float = 0.01
+    """Peak AdamW rate of the norms, beside Muon."""
+    betas: tuple[float, float] = (0.8, 0.95)
+    eps: float = 1e-10
+    weight_decay: float = 0.0
+    schedule: Schedule = Schedule.LINEAR
+    warmup: int = 10
+    """Steps in which the rate rises to its peak."""
+    clip: float = 0.0
+    """Largest gradient norm; 0: none."""
+
+    replay: float = 0.3
+    """Share of each native batch, and of its loss, that is scratch text; without it the model forgets."""
+    eval_every: float = 0.1
+    """Share of the steps between evaluations on the general set."""
+    eval_bytes: int = 16_384
+    """Bytes of the general set per evaluation; the last one takes four times as many."""
+    checkpoint_every_s: float = 60.0
+    """Seconds between checkpoints: the most that a crash can cost."""
+    max_memory_gb: float | None = None
+    """The person's bound on memory; None: as the settings say."""
+    seed: int = 0
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Bytes of one optimizer step in the first stretch."""
+        first = self.stretches[0]
+        return first.context * first.batch * self.accumulation
+
+    def stretch_at(self, step: int, max_steps: int) -> Stretch:
+        """The stretch that `step` (from 0) of `max_steps` belongs to."""
+        done = step / max(1, max_steps)
+        return next((stretch for stretch in self.stretches if done < stretch.until), self.stretches[-1])
+
+    def digest(self) -> str:
+        """sha256 of all that decides the steps taken; what only decides when to write or stop is left out."""
+        fields = msgspec.structs.replace(
+            self, max_steps=None, time_budget_s=None, checkpoint_every_s=0.0, max_memory_gb=None
+        )
+        return sha256(msgspec.json.encode(fields, order="sorted")).hexdigest()
+
+
+def recipe_for(
+    params: TrainParams,
+    phase: Phase | str,
+    *,
+    time_budget_s: float | None = None,
+    settings: Settings | None = None,
+) -> Recipe:
+    """The recipe that `params` ask for; what they leave open is as `settings`, then the named recipe say.
+
+    Raises UsageProblem in the words of the flag.
+    """
+    phase = Phase(phase)
+    _check(params)
+    settings = settings or Settings()
+    params = msgspec.structs.replace(
+        params,
+        batch_size=params.batch_size or settings.streaming_batch_size or None,
+        accumulation=params.accumulation or settings.gradient_accumulation_steps or None,
+    )
+    if phase is Phase.LORA:
+        recipe = _lora(params)
+    elif params.recipe == "h2q-local":
+        recipe = _h2q_local(params, phase)
+    else:
+        recipe = _fast_scratch(params) if phase is Phase.SCRATCH else _fast_native(params)
+    rates = {}
+    if params.lr is not None:
+        # The other groups keep their proportion to the matrices.
+        ratio = params.lr / recipe.lr
+        rates = {
+            "lr": params.lr,
+            "embed_lr": recipe.embed_lr * ratio,
+            "head_lr": recipe.head_lr * ratio,
+            "norm_lr": recipe.norm_lr * ratio,
+        }
+    return msgspec.structs.replace(
+        recipe,
+        accumulation=params.accumulation or 1,
+        micro_batch=settings.micro_batch_size or None,
+        epochs=params.epochs or recipe.epochs,
+        max_steps=params.max_steps,
+        time_budget_s=params.time_budget_s if time_budget_s is None else time_budget_s,
+        max_memory_gb=params.max_memory_gb,
+        clip=recipe.clip if params.clip is None else params.clip,
+        checkpoint_every_s=params.checkpoint_every_s,
+        seed=params.seed,
+        **rates,
+    )
+
+
+def _fast_scratch(params: TrainParams) -> Recipe:
+    context = params.context or Size().context
+    # Steps of about equal bytes, so that one learning rate suits all stretches.
+    batch = params.batch_size or 24
+    plan = [(0.75, 128), (0.92, 512), (1.0, context)]
+    stretches = [
+        Stretch(until=until, context=length, batch=max(1, round(batch * 128 / length)))
+        for until, length in plan
+        if length < context
+    ]
+    last = Stretch(until=1.0, context=context, batch=max(1, round(batch * 128 / context)))
+    size = Size(context=context)
+    if params.recipe == "quality":
+        size = Size(dim=256, heads=8, ffn=704, context=context)
+    return Recipe(name=params.recipe, phase=Phase.SCRATCH, size=size, stretches=(*stretches, last))
+
+
+def _fast_native(params: TrainParams) -> Recipe:
+    # The base bounds the window; `batch` counts windows of full length, shorter ones share their bytes.
+    last = Stretch(until=1.0, context=params.context or Size().context, batch=params.batch_size or 2)
+    return Recipe(
+        name=params.recipe,
+        phase=Phase.NATIVE,
+        stretches=(last,),
+        lr=0.01,
+        embed_lr=0.02,
+        head_lr=0.01,
+        norm_lr=0.005,
+    )
+
+
+LORA_CONTEXT = 1024
+"""Tokens of a window, where the base and the memory allow it."""
+
+
+def _lora(params: TrainParams) -> Recipe:
+    last = Stretch(until=1.0, context=params.context or LORA_CONTEXT, batch=params.batch_size or 4)
+    return Recipe(
+        name=params.recipe,
+        phase=Phase.LORA,
+        adapter=AdapterSettings(
+            rank=params.rank,
+            alpha=params.alpha or 2 * params.rank,
+            targets=tuple(params.target_modules),
+            rslora=params.rslora,
+            packing=params.packing,
+            four_bit=params.four_bit,
+        ),
+        stretches=(last,),
+        optimizer="adamw",
+        lr=2e-4,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        warmup=5,
+        clip=1.0,
+        eval_every=0.25,
+        eval_bytes=4096,
+    )
+
+
+def _h2q_local(params: TrainParams, phase: Phase) -> Recipe:
+    """H2Q-Evo's local trainer: 6 × 256, 8 heads, windows of 512, AdamW 1e-4 with cosine, clipping at 1."""
+    context = params.context or 512
+    return Recipe(
+        name="h2q-local",
+        phase=phase,
+        # A SwiGLU of 1,376 has as many parameters as the preset's feed-forward of 2,048.
+        size=Size(dim=256, layers=6, heads=8, head_dim=32, ffn=1376, context=context),
+        stretches=(Stretch(until=1.0, context=context, batch=params.batch_size or 8),),
+        epochs=10,
+        optimizer="adamw",
+        lr=1e-4,
+        betas=(0.9, 0.999),
+        eps=1e-8,
+        weight_decay=0.01,
+        schedule=Schedule.COSINE,
+        warmup=0,
+        clip=1.0,
+    )
+
+
+def _check(params: TrainParams) -> None:
+    if params.recipe not in RECIPES:
+        raise UsageProblem(
+            _("--recipe takes {names}, not {value}").format(names=", ".join(RECIPES), value=params.recipe),
+            mend="h2q-tui train --recipe fast",
+        )
+    for flag, value in (
+        ("--epochs", params.epochs),
+        ("--batch-size", params.batch_size),
+        ("--accumulation", params.accumulation),
+        ("--max-steps", params.max_steps),
+        ("--rank", params.rank),
+        ("--alpha", params.alpha),
+    ):
+        if value is not None and value < 1:
+            raise UsageProblem(_("{flag} takes 1 or more, not {value}").format(flag=flag, value=value))
+    if params.context is not None and not 32 <= params.context <= 4096:
+        raise UsageProblem(_("--context takes 32 to 4096 bytes, not {value}").format(value=params.context))
+    if params.lr is not None and not 0 < params.lr <= 10:
+        raise UsageProblem(_("--lr takes more than 0 and up to 10, not {value}").format(value=params.lr))
+    if params.clip is not None and not params.clip >= 0:
+        raise UsageProblem(_("--clip takes 0 (off) or more, not {value}").format(value=params.clip))
+    if params.time_budget_s is not None and not params.time_budget_s > 0:
+        raise UsageProblem(_("a time budget takes more than 0 seconds"))
+    if params.max_memory_gb is not None and not params.max_memory_gb > 0:
+        raise UsageProblem(
+            _("--max-memory-gb takes more than 0, not {value}").format(value=params.max_memory_gb)
+        )
+    if not params.checkpoint_every_s > 0:
+        raise UsageProblem(_("checkpoints need an interval of more than 0 seconds"))

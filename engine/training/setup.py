@@ -1,0 +1,269 @@
+"""What both phases share: the budget, a job that starts or resumes, and the finished model with its card."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.core.config import Settings
+from engine.core.errors import BadInput
+from engine.core.i18n import _, n_
+from engine.inference.client import make_room_sync
+from engine.machine.budget import Budget, effective_budget, tokens_per_pass
+from engine.machine.cpu_affinity import use_processors
+from engine.models.card import Lineage, ModelCard
+from engine.models.native_format import save_model
+from engine.models.ollama.running import free_models, held_models
+from engine.models.transformer import ModelConfig, Transformer
+from engine.runs.event_text import budget_bound
+from engine.training import checkpoint
+from engine.training.batches import Batches
+from engine.training.checkpoint import Checkpoint, LoopState, Origin
+from engine.training.devices import Device, choose_device
+from engine.training.optim import Optimizer
+from engine.training.prefetch import Prefetch
+from engine.training.recipe import Phase, Recipe
+from engine.training.text_stream import TextStream
+from engine.training.trainer import Job, Learner
+
+if TYPE_CHECKING:
+    from engine.runs.context import RunContext
+
+
+def find_resume(ctx: RunContext, recipe: Recipe, resume: Path | None) -> Checkpoint | None:
+    """The newest whole checkpoint of the phase: in `resume` (a run or its checkpoints), else of this run itself.
+
+    Damaged ones are told and passed over. A run that never came to this phase gives None: it begins anew.
+    Raises BadInput when `resume` has no whole checkpoint of any phase.
+    """
+    folder = ctx.run_dir.checkpoints if resume is None else resume
+    if (folder / "checkpoints").is_dir():
+        folder = folder / "checkpoints"
+    found = checkpoint.newest(folder, recipe.phase)
+    for problem in found.damaged:
+        ctx.log(_("a damaged checkpoint is passed over: {problem}").format(problem=problem), "warning")
+    others = (phase for phase in Phase if checkpoint.newest(folder, phase).checkpoint is not None)
+    if resume is not None and found.checkpoint is None and next(others, None) is None:
+        raise BadInput(
+            _("there is no whole checkpoint to go on from"),
+            path=folder,
+            mend="h2q-tui runs list",
+        )
+    return found.checkpoint
+
+
+def memory_budget(ctx: RunContext, recipe: Recipe) -> Budget:
+    """The effective budget, told to the run and to the person."""
+    gigabytes = recipe.max_memory_gb
+    if gigabytes is None:
+        gigabytes = ctx.settings.max_memory_gb
+    make_ollama_smaller(ctx)
+    budget = effective_budget(gigabytes)
+    # A pass is sized to three quarters of the budget: the inference service stays if it fits into the rest.
+    if make_room_sync(ctx.workspace, 0.75 * budget.mb, budget.mb):
+        ctx.log(_("the models loaded for chat made room for the run"))
+        budget = effective_budget(gigabytes)
+    ctx.set_budget(budget.mb, budget.reason)
+    ctx.log(_("memory budget {mb:.0f} MB ({bound})").format(mb=budget.mb, bound=budget_bound(budget.reason)))
+    return budget
+
+
+def make_ollama_smaller(ctx: RunContext) -> None:
+    """Says which models Ollama holds in memory, and frees them when the person agreed to that."""
+    held = held_models()
+    if not held:
+        return
+    names, mb = ", ".join(model.name for model in held), round(sum(model.mb for model in held))
+    if not ctx.settings.unload_ollama:
+        ctx.log(
+            _(
+                "Ollama holds {names} in memory ({mb} MB); h2q-tui train --unload-ollama frees it first"
+            ).format(names=names, mb=mb)
+        )
+    elif left := free_models(held):
+        still = ", ".join(model.name for model in left)
+        ctx.log(_("Ollama still holds {names} in memory").format(names=still), "warning")
+    else:
+        ctx.log(_("Ollama has freed {mb} MB: {names}").format(mb=mb, names=names))
+
+
+def pass_size(recipe: Recipe, model: Transformer, budget: Budget, resumed: Checkpoint | None) -> int:
+    """Tokens of one forward and backward pass."""
+    if resumed is not None:
+        return resumed.state.tokens_per_pass
+    return tokens_per_pass(recipe, model.config, model.parameters_count(), budget)
+
+
+def text_stream(ctx: RunContext, recipe: Recipe, files: Sequence[Path], shortest: int) -> TextStream:
+    """The part of `files` to train on, with chunks as the settings say; raises as `TextStream.training` does."""
+    kb, chunks = ctx.settings.data_chunk_size, ctx.settings.max_cached_chunks
+    stream = TextStream.training(
+        files, seed=recipe.seed, shortest=shortest, chunk_bytes=1024 * kb, cached_chunks=chunks
+    )
+    if (kb, chunks) != (Settings().data_chunk_size, Settings().max_cached_chunks):
+        words = (
+            _("text is read in chunks of {kb} KB, of which {chunks} are kept")
+            if stream.chunked
+            else _("each window of text is read alone: {chunks} chunks of {kb} KB hold too little of it")
+        )
+        ctx.log(words.format(kb=kb, chunks=chunks))
+    return stream
+
+
+def prefetched(ctx: RunContext, batches: Batches) -> Prefetch:
+    """`batches` prepared ahead by as many threads as the settings say."""
+    settings = ctx.settings
+    return Prefetch(batches, threads=settings.num_worker_threads, ahead=settings.prefetch_buffer_size)
+
+
+def start(
+    ctx: RunContext,
+    recipe: Recipe,
+    model: Learner,
+    batches: Batches,
+    *,
+    general: Sequence[Path],
+    data_sha256: str,
+    pass_tokens: int,
+    budget: Budget,
+    resumed: Checkpoint | None,
+    device: Device | None = None,
+    kind: type[Job] = Job,
+) -> Job:
+    """The job of a phase, of class `kind`: from the beginning, or exactly where `resumed` stands.
+
+    `device` is what the model was loaded for; None: it is chosen here.
+    Raises BadInput when `resumed` was made with other data, settings or another model.
+    """
+    old = resumed.state if resumed is not None else None
+    if told := use_processors(ctx.settings.cpu_affinity):
+        ctx.log(told)
+    if device is None:
+        device = (
+            choose_device(model.config.dim)
+            if old is None
+            else choose_device(model.config.dim, threads=old.threads, bf16=old.bf16, fused=old.fused)
+        )
+    model.to(device.name).train()
+    if isinstance(model, Transformer):
+        model.model.fused = device.fused
+    model.model.recompute = old is not None and old.recompute
+    optimizer = Optimizer(model, recipe, bf16=device.bf16)
+    most = batches.steps()
+    state = old or LoopState(
+        phase=recipe.phase.value,
+        max_steps=min(most, recipe.max_steps or most),
+        peak_lr=recipe.lr,
+        threads=device.threads,
+        bf16=device.bf16,
+        fused=device.fused,
+        tokens_per_pass=pass_tokens,
+        dataset_sha256=data_sha256,
+        settings_sha256=recipe.digest(),
+    )
+    if resumed is not None:
+        _check_same(state, data_sha256, recipe.digest(), resumed.path)
+        if recipe.max_steps is not None and not state.fixed_steps and recipe.time_budget_s is None:
+            state.max_steps = max(state.step, min(most, recipe.max_steps))
+        try:
+            checkpoint.load_trainable(model, resumed.weights)
+            optimizer.restore(resumed.optimizer)
+        except (RuntimeError, KeyError) as problem:
+            raise BadInput(_("the checkpoint belongs to another model"), path=resumed.path) from problem
+        optimizer.peak = state.peak_lr
+        ctx.log(_("goes on from step {step}: {path}").format(step=state.step, path=resumed.path))
+        if resumed.origin not in (Origin(), Origin.here()):
+            ctx.log(
+                _(
+                    "the checkpoint was computed by {old}, this is {new}: "
+                    "steps from here on may differ in their last digits"
+                ).format(old=resumed.origin, new=Origin.here()),
+                "warning",
+            )
+    ctx.log(
+        n_(
+            "computes on {device} with {n} thread in {format} ({reason})",
+            "computes on {device} with {n} threads in {format} ({reason})",
+            device.threads,
+        ).format(
+            device=device.name,
+            n=device.threads,
+            format="bfloat16" if device.bf16 else "float32",
+            reason=device.reason,
+        )
+    )
+    ctx.run_dir.checkpoints.mkdir(parents=True, exist_ok=True)
+    return kind(
+        ctx=ctx,
+        recipe=recipe,
+        model=model,
+        optimizer=optimizer,
+        batches=batches,
+        device=device,
+        general=list(general),
+        checkpoints=ctx.run_dir.checkpoints,
+        state=state,
+        training_log=ctx.workspace.root / "training_log.json",
+        budget=budget,
+        resumed=resumed.path if resumed is not None else None,
+        random=resumed.random if resumed is not None else None,
+    )
+
+
+def _check_same(state: LoopState, data_sha256: str, settings_sha256: str, path: Path) -> None:
+    """Raises BadInput that says what is another than when the checkpoint was made."""
+    if state.settings_sha256 != settings_sha256:
+        raise BadInput(
+            _(
+                "the checkpoint was made with another recipe or with other settings of batch, accumulation or rate, "
+                "so it cannot be continued exactly"
+            ),
+            path=path,
+            # It asks for everything as that run did.
+            mend=f"h2q-tui runs resume {path.parent.parent.name}",
+        )
+    if state.dataset_sha256 != data_sha256:
+        raise BadInput(
+            _(
+                "the data to learn from or the base has changed since the checkpoint was made, so it cannot be "
+                "continued exactly; a new run learns from all there is now"
+            ),
+            path=path,
+            mend="h2q-tui train",
+        )
+
+
+def tell_size(ctx: RunContext, config: ModelConfig, parameters: int) -> None:
+    """Says what the model holds in the characters that a person counts in."""
+    ctx.log(
+        _(
+            "model of {parameters:.2f} M parameters; its context of {context} bytes holds about {zh} Chinese "
+            "or {en} English characters"
+        ).format(
+            parameters=parameters / 1e6, context=config.context, zh=config.context // 3, en=config.context
+        )
+    )
+
+
+def finish(
+    job: Job, *, name: str, out: Path, base: ModelCard | None, languages: list[str], lineage: Lineage
+) -> ModelCard:
+    """Saves the trained model under `out`. Raises OSError when the disk is full."""
+    state, model = job.state, job.model
+    assert isinstance(model, Transformer)
+    card = ModelCard(
+        name=name,
+        mode=state.phase,
+        base=base.name if base is not None else "",
+        run_id=job.ctx.spec.run_id,
+        created_at=time.time(),
+        parameters=model.parameters_count(),
+        context=model.config.context,
+        languages=languages,
+        train_bytes=state.tokens + (base.train_bytes if base is not None else 0),
+        loss=state.loss,
+        lineage=lineage,
+    )
+    return save_model(out, model.to("cpu").eval(), card)

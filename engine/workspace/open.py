@@ -1,0 +1,154 @@
+"""Opening a workspace: its folders and schema number, and refusing what is not one."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.core.errors import BadInput, UsageProblem
+from engine.core.files import write_json
+from engine.core.i18n import _
+from engine.core.paths import Workspace, shipped
+
+
+def _make_folders(workspace: Workspace) -> None:
+    for folder in (
+        workspace.memory_db.parent,
+        workspace.training_data,
+        workspace.training,
+        workspace.config,
+        workspace.models,
+        workspace.runs,
+        workspace.status,
+        workspace.backups,
+    ):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+MIGRATIONS: tuple[Callable[[Workspace], None], ...] = (_make_folders,)
+"""Migration n brings a workspace from schema n to n + 1. Append, never edit one that has shipped.
+
+A folder without `workspace.json` has schema 0.
+"""
+
+
+def open_workspace(
+    workspace: Workspace,
+    create: bool = True,
+    *,
+    migrations: tuple[Callable[[Workspace], None], ...] = MIGRATIONS,
+) -> Workspace:
+    """Makes `workspace` ready and returns it. With `create=False` nothing is written: it is only looked at.
+
+    An older workspace is backed up, then migrated. Raises BadInput when the folder is not a workspace and
+    cannot become one: a newer schema, MindX memory, the data that ships with the program, a file, no
+    permission, a broken `workspace.json`.
+    """
+    root = workspace.root
+    _refuse_strangers(root)
+    schema = _read_schema(workspace)
+    if schema is not None and schema > len(migrations):
+        raise BadInput(
+            _("This workspace has schema {theirs}, and this program knows {ours}").format(
+                theirs=schema, ours=len(migrations)
+            ),
+            path=root,
+            mend="pipx upgrade h2q-tui",
+        )
+    if not create or schema == len(migrations):
+        if create:
+            _try_to_write(root, lambda: _make_folders(workspace))
+        return workspace
+
+    def bring_up_to_date() -> None:
+        if not root.is_dir():
+            root.mkdir(mode=0o700, parents=True)
+        if schema is not None or workspace.memory_db.exists():
+            from engine.workspace.backup import create_backup
+
+            create_backup(workspace, reason="migration")
+        for migration in migrations[schema or 0 :]:
+            migration(workspace)
+        write_json(workspace.schema_file, {"schema": len(migrations), "opened_at": round(time.time(), 3)})
+
+    _try_to_write(root, bring_up_to_date)
+    return workspace
+
+
+def is_mindx(folder: Path) -> bool:
+    """Whether `folder` is MindX's workspace or its `data` folder: Badger stores or session files."""
+    if (folder / "workspace.json").exists():
+        return False
+    for base in (folder, folder / "data"):
+        if any((base / name / "MANIFEST").is_file() for name in ("vectors", "memory")):
+            return True
+        if next((base / "sessions").glob("session_*.json"), None) is not None:
+            return True
+    return False
+
+
+def _refuse_strangers(root: Path) -> None:
+    ours = shipped("data").resolve()
+    if root == ours or ours in root.parents:
+        raise BadInput(
+            _("This folder ships with the program and is never written; choose another --data-dir"),
+            path=root,
+            mend="h2q-tui paths",
+        )
+    if root.exists() and not root.is_dir():
+        raise BadInput(_("--data-dir names a file, not a folder"), path=root)
+    try:
+        mindx = is_mindx(root)
+    except OSError as error:
+        raise BadInput(
+            _("The workspace cannot be read ({reason})").format(reason=error.strerror), path=root
+        ) from None
+    if mindx:
+        raise BadInput(
+            _("This folder holds MindX memory, not a workspace; import it into one"),
+            path=root,
+            mend=f"h2q-tui memory import {_quoted(root)}",
+        )
+
+
+def _read_schema(workspace: Workspace) -> int | None:
+    path = workspace.schema_file
+    try:
+        value: Any = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BadInput(
+            _("The workspace cannot be read ({reason})").format(reason=error.strerror), path=path
+        ) from None
+    except ValueError:
+        value = None
+    schema = value.get("schema") if isinstance(value, dict) else None
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 0:
+        raise BadInput(
+            _("The workspace's schema number is broken; remove this file and it is made anew"),
+            path=path,
+            mend=f"rm {_quoted(path)}",
+        )
+    return schema
+
+
+def _try_to_write(root: Path, action: Callable[[], None]) -> None:
+    try:
+        action()
+    except OSError as error:
+        raise UsageProblem(
+            _("The workspace {path} cannot be written ({reason})").format(
+                path=root, reason=error.strerror or os.strerror(error.errno or 0)
+            )
+        ) from None
+
+
+def _quoted(path: Path) -> str:
+    import shlex
+
+    return shlex.quote(str(path))

@@ -1,0 +1,65 @@
+"""The sample that ships: conversations and text to start from, copied to where the person wants them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from engine.core.errors import BadInput
+from engine.core.files import write_bytes
+from engine.core.i18n import _
+from engine.core.paths import shipped
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """What `sample --json` prints."""
+
+    folder: str
+    memory: str
+    """Folder with conversations in three formats."""
+    text: str
+    """Folder with plain text for training from scratch."""
+    written: list[str]
+    unchanged: list[str]
+
+
+def write_sample(folder: Path) -> Sample:
+    """Copies the sample with its licences into `folder`. What is there already and the same stays.
+
+    Raises BadInput, before anything is written, when a file of that name holds something else; OSError.
+    """
+    data = shipped("data")
+    sources = {
+        **{
+            file.relative_to(data / "sample"): file
+            for file in sorted((data / "sample").rglob("*"))
+            if file.is_file()
+        },
+        **{file.relative_to(data): file for file in sorted((data / "LICENSES").iterdir())},
+        Path("README.md"): data / "README.md",
+    }
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(_("The sample needs a folder, and this is a file"), path=folder)
+    written, unchanged = [], []
+    for name, source in sources.items():
+        target = folder / name
+        if not target.exists():
+            written.append(name)
+        elif target.is_file() and target.read_bytes() == source.read_bytes():
+            unchanged.append(name)
+        else:
+            raise BadInput(
+                _("This file is there and is another one; choose an empty folder"),
+                path=target,
+                mend="h2q-tui sample DIR",
+            )
+    for name in written:
+        write_bytes(folder / name, sources[name].read_bytes())
+    return Sample(
+        folder=str(folder),
+        memory=str(folder / "memory"),
+        text=str(folder / "text"),
+        written=[str(name) for name in written],
+        unchanged=[str(name) for name in unchanged],
+    )

@@ -1,0 +1,360 @@
+"""One table of everything a person can do in the app.
+
+A row feeds the key bindings, the command palette, the `?` sheet, the footer and the command line shown. To add
+an action: add a row here, and a method `action_<verb>` to the tab (or to the app, for a row of EVERYWHERE),
+where the verb is what follows the last dot of the id. A row whose method is missing in the tab on the screen
+is not offered. Keys of the person's own (`keys` in the settings) replace `key` by id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from engine.core.i18n import N_
+
+EVERYWHERE = "everywhere"
+
+
+@dataclass(frozen=True)
+class Action:
+    """One row."""
+
+    id: str
+    """`<tab>.<verb>`, or `<verb>` alone everywhere."""
+    key: str
+    """Characters as typed, else Textual's key names; a space between several; the first one is shown."""
+    label: str
+    """One to three words for footer and palette, marked for the catalogs."""
+    tab: str
+    """TAB_ID, or EVERYWHERE."""
+    command: str = ""
+    """The same on the command line; "" where it is about the screen alone."""
+    palette: bool = True
+    footer: bool = False
+    help: str = ""
+    """One sentence for the `?` sheet; "" where the label says it all."""
+    outside: bool = False
+    """Letter of a tab whose field has the focus: works after `esc`, and the sheet says so."""
+
+    @property
+    def verb(self) -> str:
+        return self.id.rpartition(".")[2]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self.key.split())
+
+
+def _rows(tab: str, *rows: Action) -> tuple[Action, ...]:
+    assert all(row.tab == tab for row in rows)
+    return rows
+
+
+_E = EVERYWHERE
+
+_EVERYWHERE = _rows(
+    _E,
+    Action("go_tab", "1 2 3 4 5 6 7 8 9", N_("tabs"), _E, palette=False),
+    Action("tab_before", "<", N_("tab before"), _E),
+    Action("tab_after", ">", N_("tab after"), _E),
+    Action("next_panel", "tab", N_("next panel"), _E, palette=False),
+    Action("keys", "?", N_("keys"), _E, footer=True, help=N_("The keys of this panel, and their commands.")),
+    Action("palette", "ctrl+p :", N_("find an action"), _E, palette=False),
+    Action("filter", "/", N_("filter"), _E, help=N_("A chip shows the filter; esc clears it.")),
+    Action("back", "escape", N_("back"), _E, palette=False, help=N_("Out of a field, or out of a filter.")),
+    Action("move_left", "h", N_("left"), _E, palette=False),
+    Action("move_down", "j", N_("down"), _E, palette=False),
+    Action("move_up", "k", N_("up"), _E, palette=False),
+    Action("move_right", "l", N_("right"), _E, palette=False),
+    Action("go_top", "g", N_("first"), _E, palette=False),
+    Action("go_end", "G", N_("last"), _E, palette=False),
+    Action("enlarge", "+", N_("enlarge"), _E, help=N_("The panel alone; esc brings the others back.")),
+    Action("undo", "u", N_("undo"), _E),
+    Action("redo", "U ctrl+r", N_("redo"), _E),
+    Action("refresh", "R", N_("refresh"), _E),
+    Action("copy", "y", N_("copy"), _E, help=N_("What the cursor is on, to the clipboard of your terminal.")),
+    Action("settings", "S", N_("settings"), _E, help=N_("Language, theme, signs, memory budget, keys.")),
+    Action("leave", "q Q f10", N_("leave"), _E, help=N_("Quit the app; runs go on without it.")),
+)
+
+_TRAIN = _rows(
+    "train",
+    Action(
+        "train.new",
+        "n",
+        N_("new"),
+        "train",
+        "h2q-tui train --detach",
+        footer=True,
+        help=N_("Start a training run."),
+    ),
+    Action(
+        "train.pause",
+        "space",
+        N_("pause"),
+        "train",
+        "h2q-tui runs pause ID",
+        footer=True,
+        help=N_("Pause, or go on (runs resume ID)."),
+    ),
+    Action(
+        "train.resume",
+        "c",
+        N_("go on"),
+        "train",
+        "h2q-tui runs resume ID",
+        footer=True,
+        help=N_("Go on with a training that died, was stopped or failed, from its newest checkpoint."),
+    ),
+    Action(
+        "train.checkpoint",
+        "s",
+        N_("checkpoint"),
+        "train",
+        "h2q-tui runs checkpoint ID",
+        footer=True,
+        help=N_("Write a checkpoint now."),
+    ),
+    Action(
+        "train.stop",
+        "x",
+        N_("stop"),
+        "train",
+        "h2q-tui runs stop ID",
+        footer=True,
+        help=N_("Checkpoint and stop; asks once."),
+    ),
+    Action("train.kill", "X", N_("kill"), "train", help=N_("End it at once; asks for its id.")),
+    Action(
+        "train.rate",
+        "L",
+        N_("rate"),
+        "train",
+        "h2q-tui runs set ID lr=0.01",
+        footer=True,
+        help=N_("Set the learning rate of the run."),
+    ),
+    Action(
+        "train.log",
+        "o",
+        N_("log"),
+        "train",
+        "h2q-tui runs attach ID",
+        help=N_("The log alone, or the plots again."),
+    ),
+    Action("train.run_before", "[", N_("run before"), "train", palette=False),
+    Action("train.run_after", "]", N_("run after"), "train", palette=False),
+    Action(
+        "train.second",
+        "v",
+        N_("second panel"),
+        "train",
+        "h2q-tui runs show ID --plot",
+        help=N_("Learning rate, what happened to the run, cycles of an evolution."),
+    ),
+    Action("train.scale", "Y", N_("log scale"), "train", help=N_("Loss on a logarithmic axis, or linear.")),
+)
+
+_CORPUS = _rows(
+    "corpus",
+    Action("corpus.accept", "a", N_("accept"), "corpus", "h2q-tui corpus accept ID", footer=True),
+    Action(
+        "corpus.reject",
+        "x",
+        N_("reject"),
+        "corpus",
+        "h2q-tui corpus reject ID --reason R",
+        footer=True,
+        help=N_("Then a digit or enter for the reason."),
+    ),
+    Action("corpus.skip", "space", N_("skip"), "corpus", footer=True, help=N_("On to the next one.")),
+    Action(
+        "corpus.edit",
+        "e",
+        N_("edit"),
+        "corpus",
+        "h2q-tui corpus edit ID --turn 2 --text TEXT",
+        help=N_("A turn, in $EDITOR or in place; it is trained as you leave it."),
+    ),
+    Action(
+        "corpus.flag",
+        "f",
+        N_("flag"),
+        "corpus",
+        "h2q-tui corpus flag ID",
+        help=N_("A mark for later; the filter flag: finds it."),
+    ),
+    Action(
+        "corpus.diff",
+        "d",
+        N_("diff"),
+        "corpus",
+        "h2q-tui corpus show ID --diff",
+        help=N_("What was redacted, masked or edited."),
+    ),
+    Action(
+        "corpus.twin", "p", N_("twin"), "corpus", footer=True, help=N_("The one it duplicates, beside it.")
+    ),
+    Action("corpus.why", "w", N_("why"), "corpus", "h2q-tui corpus show ID", footer=True),
+    Action(
+        "corpus.threshold",
+        "t",
+        N_("threshold"),
+        "corpus",
+        "h2q-tui corpus threshold 0.7",
+        help=N_("How strict the filters are, and what another value would change."),
+    ),
+    Action(
+        "corpus.range", "v", N_("range"), "corpus", help=N_("Mark from here; accept or reject takes all.")
+    ),
+    Action("corpus.accept_all", "A", N_("accept all"), "corpus", help=N_("All under the filter.")),
+    Action("corpus.reject_all", "X", N_("reject all"), "corpus", help=N_("All under the filter.")),
+    Action(
+        "corpus.pattern",
+        "F",
+        N_("filter pattern"),
+        "corpus",
+        "h2q-tui corpus rule FILTER",
+        help=N_("Reject what shares the pattern of your rejections."),
+    ),
+    Action("corpus.order", "O", N_("sort"), "corpus"),
+    Action(
+        "corpus.import",
+        "i",
+        N_("import"),
+        "corpus",
+        "h2q-tui memory import PATH",
+        footer=True,
+        help=N_("Files into memory."),
+    ),
+    Action(
+        "corpus.build",
+        "b",
+        N_("build"),
+        "corpus",
+        "h2q-tui corpus build",
+        footer=True,
+        help=N_("Run the filters again."),
+    ),
+    Action(
+        "corpus.restore",
+        "B",
+        N_("put back a backup"),
+        "corpus",
+        "h2q-tui backup restore",
+        footer=True,
+        help=N_("The newest, in the place of a damaged memory."),
+    ),
+)
+
+_VALIDATE = _rows(
+    "validate",
+    Action("validate.run", "enter", N_("run"), "validate", "h2q-tui validate --base A --new B", footer=True),
+    Action(
+        "validate.diff", "d", N_("diff"), "validate", footer=True, help=N_("Old answer beside the new one.")
+    ),
+    Action("validate.wins", "w", N_("wins"), "validate", footer=True),
+    Action("validate.losses", "W", N_("losses"), "validate", footer=True),
+    Action("validate.promote", "a", N_("promote"), "validate", "h2q-tui promote NAME", footer=True),
+    Action("validate.roll_back", "B", N_("roll back"), "validate", "h2q-tui rollback", footer=True),
+)
+
+_CHAT = _rows(
+    "chat",
+    Action(
+        "chat.send",
+        "enter",
+        N_("send"),
+        "chat",
+        "h2q-tui chat --prompt TEXT",
+        palette=False,
+        footer=True,
+        help=N_("ctrl+j, or \\ at the end of a line, begins a new one."),
+    ),
+    Action("chat.again", "r", N_("again"), "chat", footer=True, outside=True),
+    Action("chat.keep", "K", N_("keep in memory"), "chat", "h2q-tui memory add", footer=True, outside=True),
+    Action("chat.clear", "C", N_("clear"), "chat", outside=True),
+    Action("chat.stop", "x", N_("stop"), "chat", footer=True, outside=True, help=N_("End the answer here.")),
+    Action("chat.demo", "d", N_("sample"), "chat", "h2q-tui demo", footer=True, outside=True),
+    Action("chat.train", "n", N_("train"), "chat", "h2q-tui train --detach", footer=True, outside=True),
+    Action("chat.model", "M", N_("model"), "chat", "h2q-tui chat --model NAME", outside=True),
+)
+
+_HEALTH = _rows(
+    "health",
+    Action("health.faster", ",", N_("shorter interval"), "health"),
+    Action("health.slower", ".", N_("longer interval"), "health", "h2q-tui monitor --interval 2"),
+    Action("health.now", "r", N_("refresh"), "health", "h2q-tui monitor --plain", footer=True),
+    Action(
+        "health.clear", "c C", N_("clear"), "health", footer=True, help=N_("Forget the history of the bars.")
+    ),
+    Action("health.stop", "x", N_("end run"), "health", "h2q-tui runs stop ID", footer=True),
+)
+
+ACTIONS: tuple[Action, ...] = (*_EVERYWHERE, *_TRAIN, *_CORPUS, *_VALIDATE, *_CHAT, *_HEALTH)
+
+BY_ID: dict[str, Action] = {row.id: row for row in ACTIONS}
+
+
+def of_tab(tab: str) -> tuple[Action, ...]:
+    """The rows of one tab, in the order of the table."""
+    return tuple(row for row in ACTIONS if row.tab == tab)
+
+
+_SHOWN = {"escape": "esc", "f10": "F10", "up": "↑", "down": "↓", "left": "←", "right": "→"}
+
+
+def key_shown(key: str) -> str:
+    """The first of `key` as a person reads it."""
+    return keys_shown(key)[0]
+
+
+def keys_shown(key: str) -> list[str]:
+    """All of `key` as a person reads them."""
+    return [_SHOWN.get(one, one) for one in key.split()]
+
+
+class Keys:
+    """Which action a key means in a tab: the table, with the person's own keys laid over it."""
+
+    def __init__(self, own: dict[str, str] | None = None) -> None:
+        self._own = {id_: key for id_, key in (own or {}).items() if id_ in BY_ID and key.split()}
+        self._actions: dict[tuple[str, str], Action] = {}
+        for row in ACTIONS:
+            for key in self.of(row).split():
+                self._actions.setdefault((row.tab, key), row)
+
+    def of(self, row: Action) -> str:
+        """The keys of `row`, a space between several."""
+        return self._own.get(row.id, row.key)
+
+    def shown(self, row: Action) -> str:
+        return key_shown(self.of(row))
+
+    def find(self, tab: str, key: str) -> Action | None:
+        """The action of `key` in `tab`; the keys of everywhere come first, so that none can be shadowed."""
+        return self._actions.get((EVERYWHERE, key)) or self._actions.get((tab, key))
+
+
+_PUNCTUATION = {
+    "。": ".",
+    "，": ",",
+    "、": "/",
+    "《": "<",
+    "》": ">",
+    "【": "[",
+    "】": "]",
+    "「": "[",
+    "」": "]",
+    "\u3000": " ",
+}
+
+
+def half_width(character: str) -> str:
+    """The half-width twin of a full-width character (`：` is `:`), else the character itself.
+
+    What a Chinese input method writes for the punctuation keys counts as those keys.
+    """
+    if len(character) == 1 and 0xFF01 <= ord(character) <= 0xFF5E:
+        return chr(ord(character) - 0xFEE0)
+    return _PUNCTUATION.get(character, character)

@@ -1,0 +1,40 @@
+"""A command of this program in a process of its own: what is too heavy for the app, with the figures as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from engine.core.errors import RunFailed
+from engine.core.i18n import language
+from engine.core.paths import Workspace
+
+
+async def ask(workspace: Workspace, *words: str) -> bytes:
+    """The JSON that `h2q-tui … --json` prints. Ends the process when the caller is cancelled.
+
+    Raises RunFailed with the last line that the command said, and OSError.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tui.cli.main",
+        "--lang",
+        language(),
+        *words,
+        "--json",
+        "--data-dir",
+        str(workspace.root),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, err = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        raise
+    if process.returncode:
+        lines = err.decode("utf-8", "replace").strip().splitlines()
+        raise RunFailed(lines[-1] if lines else str(process.returncode))
+    return out

@@ -1,0 +1,60 @@
+"""A text in the person's own editor: the app gives the terminal away and takes it back."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from textual.app import App
+
+from engine.core.errors import RunFailed
+from engine.core.i18n import _
+
+
+def editor(environment: Mapping[str, str] | None = None) -> list[str]:
+    """The words of `$VISUAL`, else of `$EDITOR`; [] when neither is set."""
+    environment = os.environ if environment is None else environment
+    line = environment.get("VISUAL", "").strip() or environment.get("EDITOR", "").strip()
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return [line]
+
+
+def edited_outside(app: App[Any], command: list[str], text: str, folder: Path) -> str:
+    """`text` as the person left it. The file lies in `folder`, is readable by its owner alone, and is removed.
+
+    Raises RunFailed when the editor does not start or says that it failed, SuspendNotSupported where the
+    terminal cannot be given away, and OSError.
+    """
+    fd, name = tempfile.mkstemp(prefix="edit-", suffix=".txt", dir=folder)
+    path = Path(name)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8", errors="replace", newline="") as file:
+            file.write(text)
+        with app.suspend():
+            try:
+                code = subprocess.run([*command, name], check=False).returncode
+            except OSError as problem:
+                raise RunFailed(
+                    _("The editor {command} does not start ({reason})").format(
+                        command=command[0], reason=problem.strerror
+                    )
+                ) from None
+        if code:
+            raise RunFailed(
+                _("The editor {command} ended with {code}: nothing is changed").format(
+                    command=command[0], code=code
+                )
+            )
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            written = file.read()
+    finally:
+        path.unlink(missing_ok=True)
+    # Editors end the last line of a file; the text had no such end.
+    return written.removesuffix("\n").removesuffix("\r") if not text.endswith("\n") else written

@@ -1,0 +1,251 @@
+"""Following runs: which there are, and what their journals say, as one batch message a tick.
+
+The board belongs to the App; its workers read journals and post messages, and never touch a widget. Cancelling
+a worker detaches from a run and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from textual.message import Message
+
+from engine.core.errors import H2QError
+from engine.runs.events import Finished, Record, RunStatus
+from engine.runs.history import summarise
+from engine.runs.journal import JournalReader
+from engine.runs.rundir import RunDir, list_runs
+from engine.runs.view import RunView
+from tui.widgets.header import Running
+
+if TYPE_CHECKING:
+    from textual.app import App
+
+    from engine.core.paths import Workspace
+
+TICK_S = 0.5
+"""Between two looks at the journal of a live run."""
+LIST_S = 2.0
+"""Between two looks at the folder of runs."""
+BATCH = 500
+"""Records taken in one piece, so that the loop is never held for long."""
+KEPT_VIEWS = 8
+"""Histories kept in memory; an older one is read again when it is looked at."""
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """One line of the list of runs."""
+
+    run_id: str
+    label: str
+    kind: str
+    status: RunStatus
+    created_at: float
+    run_dir: RunDir
+
+
+class RunUpdated(Message):
+    """New records of one run, already applied to its view."""
+
+    def __init__(self, run_id: str, view: RunView, records: list[Record], *, alive: bool) -> None:
+        self.run_id = run_id
+        self.view = view
+        self.records = records
+        self.alive = alive
+        super().__init__()
+
+
+class RunsChanged(Message):
+    """The list of runs is another one than before; newest first."""
+
+    def __init__(self, runs: list[RunEntry]) -> None:
+        self.runs = runs
+        super().__init__()
+
+
+@dataclass
+class _Followed:
+    """A journal being read."""
+
+    run_dir: RunDir
+    reader: JournalReader
+    view: RunView
+    alive: bool = True
+    ready: bool = False
+    """The history has been read to its end once."""
+
+
+class RunBoard:
+    """The state of every run that somebody looks at. All methods run on the app's loop."""
+
+    def __init__(self, app: App[None], workspace: Workspace) -> None:
+        self.app = app
+        self.workspace = workspace
+        self.runs: list[RunEntry] = []
+        """Newest first."""
+        self._followed: OrderedDict[str, _Followed] = OrderedDict()
+        self._known: dict[str, RunDir] = {}
+        self._ended: dict[str, RunStatus] = {}
+        """Status of runs that are over: it cannot change any more."""
+
+    def start(self) -> None:
+        """Starts to look for runs."""
+        self.app.run_worker(self._watch(), name="runs", group="runs", exclusive=True, exit_on_error=False)
+
+    def entry(self, run_id: str) -> RunEntry | None:
+        return next((run for run in self.runs if run.run_id == run_id), None)
+
+    def view(self, run_id: str) -> RunView | None:
+        """What is known of a run; None until its history has been read once (`open` starts that)."""
+        followed = self._followed.get(run_id)
+        return followed.view if followed is not None and followed.ready else None
+
+    @property
+    def live(self) -> list[RunEntry]:
+        """Runs that are not over, newest first."""
+        return [run for run in self.runs if not run.status.over]
+
+    @property
+    def current(self) -> RunEntry | None:
+        """The run that the header speaks of: the newest that is going on, before one that only waits."""
+        live = self.live
+        return next((run for run in live if run.status is not RunStatus.QUEUED), live[0] if live else None)
+
+    def open(self, run_id: str) -> None:
+        """Reads the history of a run, and follows it while it lives; RunUpdated tells of it."""
+        entry = self.entry(run_id)
+        if entry is None:
+            return
+        if run_id in self._followed:
+            self._followed.move_to_end(run_id)
+            return
+        run_dir = entry.run_dir
+        self._followed[run_id] = _Followed(run_dir, JournalReader(run_dir.events_path), RunView(run_dir.spec))
+        self._forget_old()
+        self.app.run_worker(
+            self._follow(run_id), name=run_id, group=f"run:{run_id}", exclusive=True, exit_on_error=False
+        )
+
+    async def look(self) -> None:
+        """Looks at the folder of runs now; posts RunsChanged when something differs."""
+        try:
+            runs = await asyncio.to_thread(self._list)
+        except (OSError, H2QError):
+            return
+        if runs == self.runs:
+            return
+        self.runs = runs
+        for run in self.live:
+            self.open(run.run_id)
+        self.app.post_message(RunsChanged(runs))
+
+    def _list(self) -> list[RunEntry]:
+        """Runs in a thread; specs never change, so each is read once."""
+        try:
+            folders = [
+                entry.name for entry in os.scandir(self.workspace.runs) if not entry.name.startswith(".")
+            ]
+        except OSError:
+            return []
+        if set(folders) - self._known.keys():
+            self._known |= {run.run_id: run for run in list_runs(self.workspace)}
+        entries = []
+        for name in folders:
+            run_dir = self._known.get(name)
+            if run_dir is not None:
+                spec = run_dir.spec
+                status = self._status(run_dir)
+                entries.append(RunEntry(name, spec.label, str(spec.kind), status, spec.created_at, run_dir))
+        return sorted(entries, key=lambda entry: (entry.created_at, entry.run_id), reverse=True)
+
+    def _status(self, run_dir: RunDir) -> RunStatus:
+        known = self._ended.get(run_dir.run_id)
+        alive = run_dir.alive()
+        if known is not None and not alive:
+            return known
+        status = summarise(run_dir).status
+        if not alive and status.over:
+            self._ended[run_dir.run_id] = status
+        return status
+
+    async def _watch(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(LIST_S)
+
+    async def _follow(self, run_id: str) -> None:
+        followed = self._followed[run_id]
+        while self._followed.get(run_id) is followed:
+            # Asked before reading: what a run wrote last is on disk before its lock is free.
+            alive = followed.run_dir.alive()
+            records: list[Record] = []
+            if followed.ready:
+                while batch := await asyncio.to_thread(followed.reader.poll, BATCH):
+                    # On the loop: widgets read the view there.
+                    for record in batch:
+                        followed.view.apply(record)
+                    records += batch
+            else:
+                records = await asyncio.to_thread(_read_history, followed)
+            first, followed.ready = not followed.ready, True
+            if records or first or alive != followed.alive:
+                followed.alive = alive
+                self.app.post_message(RunUpdated(run_id, followed.view, records, alive=alive))
+            if any(isinstance(record.event, Finished) for record in records):
+                await self.look()
+            if not alive:
+                await self.look()
+                return
+            await asyncio.sleep(TICK_S)
+
+    def _forget_old(self) -> None:
+        for run_id in list(self._followed):
+            if len(self._followed) <= KEPT_VIEWS:
+                return
+            if not self._followed[run_id].alive:
+                del self._followed[run_id]
+
+
+def _read_history(followed: _Followed) -> list[Record]:
+    """Applies everything written so far, in a thread: nobody sees the view yet."""
+    records: list[Record] = []
+    while batch := followed.reader.poll(BATCH):
+        for record in batch:
+            followed.view.apply(record)
+        records += batch
+    return records
+
+
+def share_done(view: RunView) -> float | None:
+    """How much of the whole run is done, 0 to 1: its stages count alike, the present one by its progress."""
+    inside: float | None = None
+    if view.progress is not None and view.progress.total:
+        inside = view.progress.done / view.progress.total
+    elif view.stage and view.stage == view.phase and view.max_steps:
+        inside = view.step / view.max_steps
+    present = next((stage for stage in view.stages if stage.name == view.stage), None)
+    if present is None or not present.total:
+        return inside
+    before = present.index - 1 if present.ended_at is None else present.index
+    return min(1.0, (before + (min(1.0, inside or 0.0) if present.ended_at is None else 0.0)) / present.total)
+
+
+def headline(board: RunBoard) -> Running | None:
+    """What the header says about the run in progress; None when nothing runs."""
+    entry = board.current
+    if entry is None:
+        return None
+    view = board.view(entry.run_id)
+    if view is None:
+        return Running(paused=entry.status is RunStatus.PAUSED)
+    memory = view.memory
+    return Running(
+        paused=view.status is RunStatus.PAUSED,
+        share=share_done(view),
+        memory="" if memory is None else f"{memory.used_mb / 1024:.1f}/{memory.budget_mb / 1024:.1f}G",
+    )

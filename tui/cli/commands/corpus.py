@@ -1,0 +1,342 @@
+"""`h2q-tui corpus`: build, look at, decide over and export the corpus; try a filter on any file."""
+
+from __future__ import annotations
+
+import sys
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from engine.core.i18n import _, language, n_
+from tui.cli import common
+from tui.cli.commands import corpus_marks
+
+if TYPE_CHECKING:
+    from engine.corpus.review.store import Decision, ReviewDetail, ReviewItem, ReviewStore
+    from engine.corpus.stats import CorpusStats
+
+E = TypeVar("E", bound=StrEnum)
+
+_FILTER = "stage:near lang:zh len>200 …"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the group `corpus`."""
+    corpus = typer.Typer(
+        name="corpus",
+        help=_("What your models learn from: build, review, export."),
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    app.add_typer(corpus)
+    _register_building(corpus)
+    _register_review(corpus)
+    corpus_marks.register(corpus)
+    _register_files(corpus)
+
+
+def _register_building(corpus: typer.Typer) -> None:
+    @corpus.command("build", help=_("Filter all conversations of memory; your decisions are kept."))
+    def build(
+        detach: bool = typer.Option(False, "--detach", help=_("Run on without this terminal.")),
+    ) -> None:
+        from engine.runs.spec import CorpusParams, make_spec
+        from tui.cli.progress import run_command
+
+        ws = common.workspace()
+        raise typer.Exit(
+            run_command(ws, make_spec(ws.root, CorpusParams(), language=language()), detach=detach)
+        )
+
+    @corpus.command("stats", help=_("How many came in, left at each stage, and are for training and test."))
+    def stats() -> None:
+        from engine.corpus.stats import stats as read
+        from engine.memory.store import MemoryStore
+        from tui.tabs.corpus.review_text import stage_words
+
+        with MemoryStore(common.workspace(create=False).memory_db, readonly=True) as store:
+            figures = read(store)
+        rows = [(_("collected"), figures.collected)]
+        rows += [
+            (_("left out: {stage}").format(stage=stage_words(stage)), count)
+            for stage, count in figures.dropped.items()
+        ]
+        rows += [
+            (_("rejected"), figures.rejected),
+            (_("pending"), figures.pending),
+            (_("accepted"), figures.accepted),
+            (_("  with private data replaced"), figures.redacted),
+            (_("  for training"), figures.train),
+            (_("  kept back to judge"), figures.test),
+            (_("  waiting for the next test"), figures.waiting),
+        ]
+        for name, count in rows:
+            common.say(f"{count:>9,}  {name}")
+        for line in _details(figures):
+            common.say(line)
+        if not figures.collected:
+            common.say(_("the corpus is empty") + " → h2q-tui corpus build")
+        elif figures.missing:
+            common.say(
+                _("{n} more conversations are needed before a verdict is likely").format(n=figures.missing)
+            )
+        if common.options.json:
+            common.emit_json(figures)
+
+
+def _register_review(corpus: typer.Typer) -> None:
+    @corpus.command("list", help=_("The conversations of the corpus, newest first."))
+    def list_(
+        filter_: str = typer.Option("", "--filter", metavar="FILTER", help=_FILTER),
+        limit: int = typer.Option(50, "--limit", min=0, help=_("At most so many.")),
+        offset: int = typer.Option(0, "--offset", min=0, help=_("Skip so many.")),
+        order: str = typer.Option("newest", "--order", help="newest|oldest|longest|shortest|best|worst"),
+    ) -> None:
+        from engine.corpus.review.filter_query import refuse_mistakes
+        from engine.corpus.review.store import Order
+
+        sorting = _one_of(Order, order)
+        refuse_mistakes(filter_)
+        with _store(readonly=True) as store:
+            total = store.count(filter_)
+            items = store.page(filter_, offset, limit, sorting)
+        for item in items:
+            common.say(_line(item))
+        common.say(_("{shown} of {total}").format(shown=len(items), total=total))
+        if common.options.json:
+            common.emit_json({"total": total, "offset": offset, "rows": items})
+
+    @corpus.command("show", help=_("One conversation with what the filters marked in it, and why."))
+    def show(
+        id_: str = typer.Argument(metavar="ID"),
+        diff: bool = typer.Option(False, "--diff", help=_("Edited turns as [-before-]{+after+}.")),
+    ) -> None:
+        with _store(readonly=True) as store:
+            detail = store.detail(store.find(id_))
+        for line in _lines(detail, diff=diff):
+            common.say(line)
+        if common.options.json:
+            common.emit_json(detail)
+
+    @corpus.command("accept", help=_("Take conversations into the corpus."))
+    def accept(
+        ids: Annotated[list[str] | None, typer.Argument(metavar="ID…")] = None,
+        filter_: str = typer.Option("", "--filter", metavar="FILTER", help=_("Everything under a filter.")),
+        dry_run: bool = typer.Option(False, "--dry-run", help=_("Only say how many it would be.")),
+        yes: bool = typer.Option(False, "--yes", help=_("Do not ask.")),
+    ) -> None:
+        _decide(ids, filter_, "accepted", "", dry_run=dry_run, yes=yes)
+
+    @corpus.command("reject", help=_("Keep conversations out of the corpus."))
+    def reject(
+        ids: Annotated[list[str] | None, typer.Argument(metavar="ID…")] = None,
+        reason: str = typer.Option("", "--reason", help=_("Why, in your words.")),
+        filter_: str = typer.Option("", "--filter", metavar="FILTER", help=_("Everything under a filter.")),
+        dry_run: bool = typer.Option(False, "--dry-run", help=_("Only say how many it would be.")),
+        yes: bool = typer.Option(False, "--yes", help=_("Do not ask.")),
+    ) -> None:
+        _decide(ids, filter_, "rejected", reason, dry_run=dry_run, yes=yes)
+
+    @corpus.command("restore", help=_("Take back in what a filter left out."))
+    def restore(ids: Annotated[list[str], typer.Argument(metavar="ID…")]) -> None:
+        _decide(ids, "", "accepted", "restored")
+
+    @corpus.command("undo", help=_("Take the last decision back; again for the one before."))
+    def undo() -> None:
+        with _store() as store:
+            made = store.undo()
+        done = n_("{n} decision is taken back", "{n} decisions are taken back", len(made))
+        _tell(made, done, _("there is nothing to undo"))
+
+    @corpus.command("redo", help=_("Give back what was undone last."))
+    def redo() -> None:
+        with _store() as store:
+            made = store.redo()
+        done = n_("{n} decision holds again", "{n} decisions hold again", len(made))
+        _tell(made, done, _("there is nothing to redo"))
+
+
+def _register_files(corpus: typer.Typer) -> None:
+    @corpus.command("export", help=_("Write the accepted conversations for another trainer, redacted."))
+    def export(
+        format_: str = typer.Option(
+            "messages", "--format", help="messages|alpaca|sharegpt|prompt-completion"
+        ),
+        output: str = typer.Option(None, "--output", metavar="FILE", help=_("Without it, in the workspace.")),
+        split: str = typer.Option("all", "--split", help="all|train|test"),
+    ) -> None:
+        from engine.corpus import export as exporting
+        from engine.corpus.enums import Split
+        from engine.memory.store import MemoryStore
+
+        chosen = _one_of(exporting.ExportFormat, format_)
+        part = None if split == "all" else _one_of(Split, split)
+        ws = common.workspace(create=False)
+        name = f"corpus_{chosen.value.replace('-', '_')}_{time.strftime('%Y%m%d_%H%M%S')}{exporting.suffix(chosen)}"
+        path = common.resolve(output) if output else ws.training / "export" / name
+        with MemoryStore(ws.memory_db, readonly=True) as store:
+            done = exporting.export(store, path, chosen, part=part)
+        common.say(
+            n_("{rows} row in {path}", "{rows} rows in {path}", done.rows).format(
+                rows=f"{done.rows:,}", path=done.path
+            )
+        )
+        if common.options.json:
+            common.emit_json(done)
+
+    @corpus.command("scan", help=_("Try a filter on a JSONL file of {id, text}; touches no store."))
+    def scan(
+        file: str = typer.Argument(metavar="FILE"),
+        stage: str = typer.Option(..., "--stage", help="low_value|sensitive|near"),
+        threshold: float = typer.Option(
+            0.8, "--threshold", min=0.3, max=1.0, help=_("Likeness of near duplicates.")
+        ),
+    ) -> None:
+        from engine.corpus import scan as scanning
+
+        chosen = _one_of(scanning.ScanStage, stage)
+        inputs = list(scanning.read_rows(common.resolve(file)))
+        rows = scanning.scan(inputs, chosen, threshold=threshold)
+        for row in rows:
+            if row.action != "keep":
+                spans = " ".join(f"{span.type}[{span.start}:{span.end}]" for span in row.spans)
+                twin = "" if row.twin is None else f"→ {row.twin}"
+                common.say(f"{row.id}  {row.action}  {spans or row.reason} {twin}".rstrip())
+        touched = sum(row.action != "keep" for row in rows)
+        common.say(_("{touched} of {total} rows").format(touched=touched, total=len(rows)))
+        if common.options.json:
+            common.emit_json({"rows": rows})
+
+
+def _details(figures: CorpusStats) -> list[str]:
+    """What the accepted conversations are made of, each line only where there is something to say."""
+    from engine.corpus.enums import REASONS
+
+    lines = []
+    if figures.masked:
+        reasons = ", ".join(
+            f"{_(REASONS[reason]) if reason in REASONS else reason} {n:,}"
+            for reason, n in figures.masked.items()
+        )
+        lines.append(
+            _("turns not trained on: {n} ({reasons})").format(n=f"{figures.masked_turns:,}", reasons=reasons)
+        )
+    if figures.languages:
+        shares = ", ".join(f"{language or '?'} {n:,}" for language, n in figures.languages.items())
+        lines.append(_("languages: {shares}").format(shares=shares))
+    if figures.quality:
+        low, middle, high = (f"{value:.2f}" for value in figures.quality)
+        lines.append(
+            _("quality: median {middle}, half of them between {low} and {high} (0 to 1)").format(
+                low=low, middle=middle, high=high
+            )
+        )
+    if figures.grouped:
+        lines.append(
+            _("alike another: {n}, grouped by {embedder}").format(
+                n=f"{figures.grouped:,}", embedder=figures.embedder
+            )
+        )
+    return lines
+
+
+def _one_of(choices: type[E], value: str) -> E:
+    """Raises typer.BadParameter that names the choices."""
+    try:
+        return choices(value)
+    except ValueError:
+        names = ", ".join(choice.value for choice in choices if choice.value)
+        raise typer.BadParameter(
+            _("{value} is none of {choices}").format(value=value, choices=names)
+        ) from None
+
+
+def _store(*, readonly: bool = False) -> ReviewStore:
+    from engine.corpus.review.store import ReviewStore
+
+    return ReviewStore(common.workspace(create=False).memory_db, readonly=readonly)
+
+
+def _decide(
+    ids: list[str] | None,
+    filter_: str,
+    verdict: str,
+    reason: str,
+    *,
+    dry_run: bool = False,
+    yes: bool = False,
+) -> None:
+    """One verdict for all named, undone in one step. Every id is looked up before the first is decided.
+
+    On a terminal a filter shows its count before; elsewhere it goes on, because `corpus undo` takes it back.
+    """
+    from engine.core.errors import UsageProblem
+    from engine.corpus.review.filter_query import refuse_mistakes
+    from tui.cli.confirm import confirm
+
+    if bool(ids) == bool(filter_):
+        raise UsageProblem(_("name conversations, or --filter"), mend="h2q-tui corpus list")
+    refuse_mistakes(filter_)
+    with _store(readonly=dry_run) as store:
+        found = [store.find(id_) for id_ in ids] if ids else store.ids(filter_)
+        if dry_run:
+            words = {"accepted": _("{n} would be accepted"), "rejected": _("{n} would be rejected")}
+            common.say(words[verdict].format(n=f"{len(found):,}"))
+            if common.options.json:
+                common.emit_json({"ids": found})
+            return
+        if found and filter_ and sys.stdin.isatty():
+            questions = {
+                "accepted": n_("Accept {n} conversation?", "Accept {n} conversations?", len(found)),
+                "rejected": n_("Reject {n} conversation?", "Reject {n} conversations?", len(found)),
+            }
+            confirm(questions[verdict].format(n=f"{len(found):,}"), yes, "h2q-tui corpus undo")
+        done = store.decide_many(found, verdict, reason)
+    words = {"accepted": _("{n} accepted"), "rejected": _("{n} rejected")}
+    _tell(done, words[verdict], _("nothing stands under this filter"))
+
+
+def _tell(decisions: list[Decision], done: str, nothing: str) -> None:
+    common.say(done.format(n=len(decisions)) if decisions else nothing)
+    if common.options.json:
+        common.emit_json({"decisions": decisions})
+
+
+def _words(stage: str, reason: str) -> str:
+    """A stage and a reason code in words."""
+    from tui.tabs.corpus.review_text import reason_words, stage_words
+
+    return f"{stage_words(stage)}: {reason_words(reason)}" if stage else ""
+
+
+def _line(item: ReviewItem) -> str:
+    when = time.strftime("%Y-%m-%d", time.localtime(item.time)) if item.time is not None else " " * 10
+    return f"{item.id[:12]:<12}  {item.state:<8}  {when}  {item.first_line[:60]}  {_words(item.stage, item.reason)}".rstrip()
+
+
+def _lines(detail: ReviewDetail, *, diff: bool = False) -> list[str]:
+    from engine.corpus.review.reason_text import changes, marked
+
+    item = detail.item
+    lines = [
+        item.id,
+        _("{state}, {pairs} answers, {characters} characters, {source}").format(
+            state=item.state, pairs=item.pairs, characters=item.characters, source=item.source
+        ),
+    ]
+    lines += [
+        f"  {why.action}  {_words(why.stage, why.reason)}"
+        + ("" if why.turn < 0 else " " + _("(turn {n})").format(n=why.turn + 1))
+        + ("" if why.twin is None else f" → {why.twin}")
+        for why in detail.why
+    ]
+    for turn in detail.turns:
+        mark = "" if not turn.masked else " " + _("(context only)")
+        mark += "" if turn.original is None else " " + _("(edited)")
+        text = turn.redacted
+        if diff and turn.original is not None:
+            text = "".join(map(marked, changes(turn.original, turn.text)))
+        lines += ["", f"[{turn.role}]{mark}", text]
+    return lines

@@ -1,0 +1,80 @@
+"""`h2q-tui export`: a model as files for other programs, or into Ollama, with what that costs."""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import typer
+
+from engine.core.i18n import _
+from tui.cli import common
+
+TARGETS = ("hf", "gguf", "ollama")
+QUANTS = ("f32", "f16", "bf16", "q8_0", "q4_0")
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `export`."""
+
+    @app.command(
+        help=_("Write a model for other programs: a Hugging Face directory, a GGUF file, or into Ollama.")
+    )
+    def export(
+        name: str = typer.Argument(
+            metavar="NAME",
+            help=_("A model or adapter: its name or directory, a GGUF file, or an Ollama tag."),
+        ),
+        to: str = typer.Option(..., "--to", help=_("hf, gguf or ollama.")),
+        quant: str = typer.Option(
+            None,
+            "--quant",
+            help=_("Type of the weights: f16 (default), f32, q8_0, q4_0; with hf f32, f16 or bf16."),
+        ),
+        output: str = typer.Option(
+            None, "--output", help=_("Folder for the files (exports in the workspace).")
+        ),
+        adapter: bool = typer.Option(
+            False, "--adapter", help=_("Only the adapter, a few megabytes, instead of the merged model.")
+        ),
+        prune: float = typer.Option(
+            0.0, "--prune", help=_("Share of the smallest weights of each matrix that become zero, e.g. 0.3.")
+        ),
+        no_measure: bool = typer.Option(
+            False, "--no-measure", help=_("Skip the cost in NLL and the comparison with llama.cpp.")
+        ),
+        ollama_name: str = typer.Option(None, "--ollama-name", help=_("What Ollama calls the model.")),
+        system: str = typer.Option(
+            "", "--system", help=_("System text that Ollama puts before every conversation.")
+        ),
+        detach: bool = typer.Option(
+            False, "--detach", help=_("Start the run and return; it goes on without the terminal.")
+        ),
+    ) -> None:
+        from pathlib import Path
+
+        from engine.core.errors import UsageProblem
+        from engine.core.i18n import language
+        from engine.runs.spec import ExportParams, make_spec
+        from tui.cli.progress import run_command
+
+        for option, value, choices in (("--to", to, TARGETS), ("--quant", quant, QUANTS)):
+            if value is not None and value not in choices:
+                raise UsageProblem(
+                    _("{option} takes {choices}, not {value}").format(
+                        option=option, choices=", ".join(choices), value=value
+                    ),
+                    mend=f"h2q-tui export {name} --to gguf --quant f16",
+                )
+        ws = common.workspace()
+        params = ExportParams(
+            name=str(common.resolve(name)) if "/" in name and Path(common.resolve(name)).exists() else name,
+            to=cast(Literal["hf", "gguf", "ollama"], to),
+            quant=cast(Literal["f32", "f16", "bf16", "q8_0", "q4_0"] | None, quant),
+            output=str(common.resolve(output)) if output else None,
+            adapter=adapter,
+            prune=prune,
+            measure=not no_measure,
+            ollama_name=ollama_name,
+            system=system,
+        )
+        raise typer.Exit(run_command(ws, make_spec(ws.root, params, language=language()), detach=detach))

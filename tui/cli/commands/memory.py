@@ -1,0 +1,306 @@
+"""`h2q-tui memory`: conversations into memory, what is there, and forgetting."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+from engine.core.i18n import _, n_
+from tui.cli import common
+from tui.cli.commands.adding import add_from_stdin, add_pairs
+from tui.cli.confirm import confirm
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from engine.memory.records import Conversation
+    from engine.memory.store import MemoryStats, MemoryStore
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the group `memory`."""
+    memory = typer.Typer(
+        name="memory",
+        help=_("Your conversations: import, look, add, forget."),
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    app.add_typer(memory)
+
+    @memory.command("import", help=_("Take in conversations from files or folders; twice adds nothing."))
+    def import_(
+        paths: list[str] = typer.Argument(metavar="PATH…"),  # noqa: B008
+        format_: str = typer.Option(
+            "auto", "--format", help=_("The program that wrote the files; auto looks into them.")
+        ),
+        map_: list[str] = typer.Option([], "--map", help=_("Who speaks: NAME=user,NAME=assistant.")),  # noqa: B008
+        again: bool = typer.Option(False, "--again", help=_("Also what was forgotten earlier.")),
+        detach: bool = typer.Option(False, "--detach", help=_("Start the run and return.")),
+    ) -> None:
+        from engine.core.errors import BadInput
+        from engine.core.i18n import language
+        from engine.memory.importers.roles import role_map_of
+        from engine.pipeline.import_run import importer
+        from engine.runs.spec import ImportParams, make_spec
+        from tui.cli.progress import run_command
+
+        if format_ != "auto":
+            importer(format_)
+        roles = _roles(map_)
+        role_map_of(roles)
+        files = [common.resolve(path) for path in paths]
+        for file in files:
+            if not file.exists():
+                raise BadInput(_("There is no such file"), path=file, mend="h2q-tui memory import --help")
+        ws = common.workspace()
+        params = ImportParams(
+            paths=[str(file) for file in files], format=format_, role_map=roles, again=again
+        )
+        raise typer.Exit(run_command(ws, make_spec(ws.root, params, language=language()), detach=detach))
+
+    @memory.command(help=_("How much is in memory, from where and from when."))
+    def stats() -> None:
+        with _store() as store:
+            found = store.stats()
+        for line in _stats_lines(found):
+            common.say(line)
+        if common.options.json:
+            common.emit_json(found)
+
+    @memory.command("list", help=_("Conversations, newest first; --match searches every turn."))
+    def list_(
+        match: str | None = typer.Option(
+            None, "--match", help=_("Only conversations that contain this text.")
+        ),
+        source: str | None = typer.Option(None, "--source", help=_("Only conversations of this source.")),
+        limit: int = typer.Option(50, "--limit", min=1, help=_("At most so many.")),
+        offset: int = typer.Option(0, "--offset", min=0, help=_("Leave out so many first.")),
+        points: bool = typer.Option(
+            False, "--points", help=_("Memory points that are summaries, which are not trained on.")
+        ),
+    ) -> None:
+        if points:
+            _list_points(match or "", limit, offset)
+            return
+        with _store() as store:
+            rows = [
+                _row(conversation, excerpt)
+                for conversation, excerpt in _found(store, match, source, limit=limit, offset=offset)
+            ]
+            total = store.count()
+            beside = len(store.points_with(match)) if match else 0
+        for row in rows:
+            common.say(
+                f"{row['id']}  {row['date'] or '—':<10}  {row['source']:<10} {row['turns']:>4}  {row['text']}"
+            )
+        if not rows:
+            common.say(_nothing(match, total))
+        if beside:
+            import shlex
+
+            told = n_("{n} memory point contains it", "{n} memory points contain it", beside)
+            common.say(
+                told.format(n=beside) + f" → h2q-tui memory list --points --match {shlex.quote(match or '')}"
+            )
+        if rows and match is None and source is None and offset + len(rows) < total:
+            common.say(
+                _("{n} more").format(n=total - offset - len(rows))
+                + f" → h2q-tui memory list --offset {offset + limit}"
+            )
+        if common.options.json:
+            common.emit_json({"conversations": rows, "total": total})
+
+    @memory.command(help=_("One conversation whole; ID may be its beginning."))
+    def show(id_: str = typer.Argument(metavar="ID")) -> None:
+        with _store() as store:
+            conversation = store.get(store.find(id_))
+        assert conversation is not None
+        for line in _lines(conversation):
+            common.say(line)
+        if common.options.json:
+            common.emit_json(conversation)
+
+    @memory.command(help=_("Add one conversation, from --user and --assistant or as JSON on standard input."))
+    def add(
+        user: list[str] = typer.Option([], "--user", help=_("What you said; may stand several times.")),  # noqa: B008
+        assistant: list[str] = typer.Option([], "--assistant", help=_("The answer to each.")),  # noqa: B008
+        system: str | None = typer.Option(None, "--system", help=_("What the assistant was told first.")),
+        title: str = typer.Option("", "--title", help=_("A title.")),
+    ) -> None:
+        ws = common.workspace()
+        paired = user or assistant
+        result = add_pairs(ws, user, assistant, system, title) if paired else add_from_stdin(ws)
+        common.say(_("{taken} new, {unchanged} there already").format(**result))
+        if common.options.json:
+            common.emit_json(result)
+
+    @memory.command(help=_("Erase conversations for good: from memory, datasets, reports, runs and backups."))
+    def forget(
+        ids: list[str] | None = typer.Argument(None, metavar="[ID…]"),  # noqa: B008
+        match: str | None = typer.Option(
+            None, "--match", help=_("Every conversation that contains this text.")
+        ),
+        yes: bool = typer.Option(False, "--yes", help=_("Do not ask.")),
+    ) -> None:
+        from engine.core.errors import BadInput, UsageProblem
+        from engine.pipeline.forget import forget as forget_
+        from engine.pipeline.forget import trained_on
+        from tui.cli.progress import own_command
+
+        if not ids and not match:
+            raise UsageProblem(
+                _("Nothing to forget is named: an ID or --match TEXT"), mend="h2q-tui memory list"
+            )
+        ws = common.workspace()
+        with _store() as store:
+            wanted = [store.find(id_) for id_ in ids or []]
+            if match:
+                wanted += list(
+                    dict.fromkeys(hit.conversation_id for hit in store.search(match, limit=1_000_000))
+                )
+                wanted += store.points_with(match)
+        wanted = list(dict.fromkeys(wanted))
+        if not wanted:
+            raise BadInput(
+                _("No conversation contains {text}").format(text=match), mend="h2q-tui memory list"
+            )
+        models = trained_on(ws, wanted)
+        question = _("Erase {n} conversations from memory, datasets, reports, runs and backups for good?")
+        said = [*(ids or []), *(["--match", match] if match else []), "--yes"]
+        confirm(question.format(n=len(wanted)), yes, own_command("memory", "forget", *said))
+        done = forget_(ws, wanted)
+        common.say(
+            _("{n} erased; {files} files and {backups} backups were rewritten").format(
+                n=len(done.ids), files=len(done.files), backups=done.backups
+            )
+        )
+        if done.removed_backups:
+            common.say(_("{n} damaged backups were removed").format(n=done.removed_backups))
+        for name in models:
+            common.say(
+                _("The model {name} was trained on it").format(name=name) + f" → h2q-tui models remove {name}"
+            )
+        for path in done.exports:
+            common.say(
+                _("The export {path} was made of such a model").format(path=path)
+                + " → "
+                + shlex.join(["rm", "-r", path])
+            )
+        if common.options.json:
+            common.emit_json(done)
+
+
+def _list_points(match: str, limit: int, offset: int) -> None:
+    with _store() as store:
+        found = store.points(match, limit=limit, offset=offset)
+    for point in found:
+        text = " ".join((point.summary or point.content).split())[:100]
+        common.say(f"{point.id}  {_date(point.created_at) or '—':<10}  {point.source:<10}  {text}")
+    if not found:
+        common.say(_("No memory point is here"))
+    if common.options.json:
+        common.emit_json({"points": found})
+
+
+def _store() -> MemoryStore:
+    from engine.memory.store import MemoryStore
+
+    return MemoryStore(common.workspace(create=False).memory_db, readonly=True)
+
+
+def _roles(given: list[str]) -> dict[str, str]:
+    """`客服=assistant,顾客=user` as a mapping. Raises UsageProblem."""
+    from engine.core.errors import UsageProblem
+
+    roles: dict[str, str] = {}
+    for pair in (pair for text in given for pair in text.replace("，", ",").split(",") if pair.strip()):
+        name, equals, role = pair.partition("=")
+        if not equals or not name.strip():
+            raise UsageProblem(_("--map takes NAME=ROLE, not {text}").format(text=pair))
+        name, role = name.strip(), role.strip()
+        if roles.setdefault(name, role) != role:
+            raise UsageProblem(_("--map gives {name} two roles").format(name=name))
+    return roles
+
+
+def _found(
+    store: MemoryStore, match: str | None, source: str | None, *, limit: int, offset: int
+) -> Iterator[tuple[Conversation, str]]:
+    """Conversations with the words that show why they are here."""
+    if match is None:
+        yield from ((conversation, "") for conversation in store.newest(limit, source=source, offset=offset))
+        return
+    excerpts: dict[str, str] = {}
+    for hit in store.search(match, limit=1_000_000):
+        excerpts.setdefault(hit.conversation_id, hit.excerpt)
+    shown = (store.get(id_) for id_ in excerpts)
+    fitting = [c for c in shown if c is not None and source in (None, c.source)]
+    yield from ((c, excerpts[c.id]) for c in fitting[offset : offset + limit])
+
+
+def _row(conversation: Conversation, excerpt: str) -> dict[str, object]:
+    first = next(
+        (turn.text for turn in conversation.turns if turn.role == "user"), conversation.turns[0].text
+    )
+    return {
+        "id": conversation.id,
+        "source": conversation.source,
+        "date": _date(conversation.updated_at or conversation.started_at),
+        "turns": len(conversation.turns),
+        "title": conversation.title,
+        "text": " ".join((excerpt or conversation.title or first).split())[:100],
+    }
+
+
+def _date(seconds: float | None) -> str:
+    return "" if seconds is None else time.strftime("%Y-%m-%d", time.localtime(seconds))
+
+
+def _nothing(match: str | None, total: int) -> str:
+    if total == 0:
+        return _("Memory is empty") + " → h2q-tui memory import PATH"
+    return _("No conversation contains {text}").format(text=match) if match else _("Nothing here")
+
+
+def _stats_lines(stats: MemoryStats) -> list[str]:
+    if stats.conversations == 0:
+        return [_nothing(None, 0)]
+    lines = [
+        _("{conversations:,} conversations, {turns:,} turns, {characters:,} characters").format(
+            conversations=stats.conversations, turns=stats.turns, characters=stats.characters
+        ),
+        _("from: {sources}").format(sources=", ".join(f"{name} {n:,}" for name, n in stats.sources.items())),
+    ]
+    if stats.dated:
+        lines.append(
+            _("{n:,} with dates, {oldest} to {newest}").format(
+                n=stats.dated, oldest=_date(stats.oldest or stats.newest), newest=_date(stats.newest)
+            )
+        )
+    if stats.dated < stats.conversations:
+        lines.append(_("{n:,} without dates").format(n=stats.conversations - stats.dated))
+    if stats.points:
+        lines.append(_("{n} memory points").format(n=stats.points))
+    lines.append(
+        _("{imports} imports, {superseded} shorter forms kept, {size:.1f} MB on disk").format(
+            imports=stats.imports, superseded=stats.superseded, size=stats.bytes / 1e6
+        )
+    )
+    return lines
+
+
+def _lines(conversation: Conversation) -> Iterator[str]:
+    yield f"{conversation.id}  {conversation.source}  {_date(conversation.updated_at or conversation.started_at)}"
+    if conversation.title:
+        yield conversation.title
+    names = {"user": _("you"), "assistant": _("model"), "system": _("system"), "tool": _("tool")}
+    for turn in conversation.turns:
+        yield ""
+        yield f"{names[str(turn.role)]}:"
+        yield turn.text
+        for other in turn.alternatives:
+            yield _("another answer:")
+            yield other

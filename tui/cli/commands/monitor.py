@@ -1,0 +1,82 @@
+"""`h2q-tui monitor`: the Health tab alone, or snapshots of the machine as lines or JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from engine.core.i18n import _
+from tui.cli.common import emit_json, options, say
+
+if TYPE_CHECKING:
+    from engine.machine.probes import Snapshot
+
+FIRST_LOOK_S = 0.5
+"""Between the two readings that the first shares of the processor need."""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `monitor`."""
+
+    @app.command(help=_("Watch the machine: the Health tab; --plain and --json print snapshots."))
+    def monitor(
+        interval: float = typer.Option(
+            2.0, "--interval", min=0.2, max=3600.0, help=_("Seconds between two looks.")
+        ),
+        count: int = typer.Option(0, "--count", min=0, help=_("Lines of --plain; 0: until Ctrl+C.")),
+    ) -> None:
+        if options.json or options.plain:
+            _print(interval, count)
+            return
+        from tui.cli.commands.app import open_app
+
+        raise typer.Exit(open_app("health", interval=interval))
+
+
+def _print(interval: float, count: int) -> None:
+    """One JSON document, or a line for each look."""
+    import time
+
+    from engine.machine.probes import Probes
+    from tui.cli.common import workspace
+
+    probes = Probes(workspace(create=False).root)
+    time.sleep(min(interval, FIRST_LOOK_S))
+    if options.json:
+        emit_json(probes.sample())
+        return
+    done = 0
+    while True:
+        say(line(probes.sample()))
+        done += 1
+        if done == count:
+            return
+        time.sleep(interval)
+
+
+def line(snapshot: Snapshot) -> str:
+    """`14:02:10  cpu 97 95 %  load 2.1  memory 9.1 of 16.0 GB  swap 0.0 GB  disk 81.0 GB free  62 °C`."""
+    import time
+
+    gb = 1024**3
+    parts = [time.strftime("%H:%M:%S", time.localtime(snapshot.time))]
+    shares = snapshot.cpu_percent
+    parts.append(
+        _("cpu {shares} %").format(shares="–" if shares is None else " ".join(f"{x:.0f}" for x in shares))
+    )
+    if snapshot.load is not None:
+        parts.append(_("load {load}").format(load=f"{snapshot.load[0]:.1f}"))
+    if snapshot.memory_used is not None and snapshot.memory_total is not None:
+        parts.append(
+            _("memory {used} of {total} GB").format(
+                used=f"{snapshot.memory_used / gb:.1f}", total=f"{snapshot.memory_total / gb:.1f}"
+            )
+        )
+    if snapshot.swap_used is not None:
+        parts.append(_("swap {used} GB").format(used=f"{snapshot.swap_used / gb:.1f}"))
+    if snapshot.disk_free is not None:
+        parts.append(_("disk {free} GB free").format(free=f"{snapshot.disk_free / gb:.1f}"))
+    if snapshot.temperature_c is not None:
+        parts.append(_("{heat:.0f} °C").format(heat=snapshot.temperature_c))
+    return "  ".join(parts)

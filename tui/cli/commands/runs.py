@@ -1,0 +1,254 @@
+"""`h2q-tui runs`: what runs and ran, and commands to what runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from engine.core.i18n import _, colon
+from tui.cli import common
+
+if TYPE_CHECKING:
+    from engine.runs.rundir import RunDir
+    from engine.runs.summary import RunSummary
+    from engine.runs.view import RunView
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the group `runs`."""
+    runs = typer.Typer(
+        name="runs",
+        help=_("What runs and ran: list, show, follow, steer."),
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    app.add_typer(runs)
+
+    @runs.command("list", help=_("All runs, newest first."))
+    def list_(
+        limit: int = typer.Option(20, "--limit", min=0, help=_("Show so many; 0: all.")),
+    ) -> None:
+        from engine.runs.history import summarise
+        from engine.runs.rundir import list_runs
+
+        found = list_runs(common.workspace(create=False))
+        summaries = [summarise(run) for run in (found[:limit] if limit else found)]
+        for summary in summaries:
+            common.say(_row(summary))
+        if not found:
+            common.say(_("no run yet") + " → h2q-tui train")
+        elif len(summaries) < len(found):
+            common.say(
+                _("{n} older ones").format(n=len(found) - len(summaries)) + " → h2q-tui runs list --limit 0"
+            )
+        if common.options.json:
+            common.emit_json({"runs": summaries})
+
+    @runs.command("show", help=_("Everything about one run; ID may be its beginning, or latest."))
+    def show(
+        run_id: str = typer.Argument(metavar="ID"),
+        plot: bool = typer.Option(False, "--plot", help=_("Draw the loss.")),
+        log: int = typer.Option(10, "--log", min=0, help=_("Lines of the log to show.")),
+    ) -> None:
+        from engine.runs.history import load_view
+
+        run = _find(run_id)
+        view = load_view(run)
+        summary = view.summary(run.alive())
+        for line in _card(run, view, summary):
+            common.say(line)
+        if plot:
+            from tui.app.glyphs import choose_signs
+            from tui.cli.commands.run_plot import loss_plot
+
+            for phase in view.phases:
+                common.say(loss_plot(view, phase, ascii_only=choose_signs().ascii))
+        for entry in list(view.log)[-log:] if log else []:
+            common.say(f"{_clock(entry.t)} {entry.text}")
+        if common.options.json:
+            common.emit_json(summary)
+
+    @runs.command(help=_("Follow a run until it ends; Ctrl+C stops following, and the run goes on."))
+    def attach(run_id: str = typer.Argument("latest", metavar="ID")) -> None:
+        from tui.cli.progress import attach_in_terminal, conclude
+
+        raise typer.Exit(conclude(attach_in_terminal(_find(run_id))))
+
+    @runs.command(help=_("Pause a run after its present step."))
+    def pause(run_id: str = typer.Argument("latest", metavar="ID")) -> None:
+        _send(run_id, "pause")
+
+    @runs.command(
+        help=_("Let a paused run go on; continue a training that died or was stopped, from its checkpoint.")
+    )
+    def resume(
+        run_id: str = typer.Argument("latest", metavar="ID"),
+        max_memory_gb: float = typer.Option(
+            None, "--max-memory-gb", min=0.25, help=_("Another memory budget from here on.")
+        ),
+    ) -> None:
+        run = _find_to_steer(run_id, trains=True)
+        if not run.alive():
+            raise typer.Exit(_continue(run, max_memory_gb))
+        if max_memory_gb is not None:
+            _send(run.run_id, "set", f"max_memory_gb={max_memory_gb:g}")
+        _send(run.run_id, "resume")
+
+    @runs.command(help=_("Write a checkpoint and stop."))
+    def stop(run_id: str = typer.Argument("latest", metavar="ID")) -> None:
+        _send(run_id, "stop")
+
+    @runs.command(help=_("Write a checkpoint now."))
+    def checkpoint(run_id: str = typer.Argument("latest", metavar="ID")) -> None:
+        _send(run_id, "checkpoint", timeout=60.0)
+
+    @runs.command("set", help=_("Change a running training: lr=0.01, max_steps=500 or max_memory_gb=1.5."))
+    def set_(
+        run_id: str = typer.Argument(metavar="ID"),
+        assignments: list[str] = typer.Argument(metavar="NAME=VALUE..."),  # noqa: B008
+    ) -> None:
+        from engine.core.errors import UsageProblem
+
+        for assignment in assignments:
+            if not is_assignment(assignment):
+                raise UsageProblem(
+                    _("lr=, max_steps= or max_memory_gb= with a number is needed, not {value}").format(
+                        value=assignment
+                    ),
+                    mend="h2q-tui runs set latest lr=0.01",
+                )
+        for assignment in assignments:
+            _send(run_id, "set", assignment)
+
+
+def is_assignment(text: str) -> bool:
+    """Whether `text` is `lr=`, `max_steps=` or `max_memory_gb=` with a number above zero."""
+    name, _equals, value = text.partition("=")
+    try:
+        number = int(value) if name == "max_steps" else float(value)
+    except ValueError:
+        return False
+    return name in ("lr", "max_steps", "max_memory_gb") and 0 < number < float("inf")
+
+
+def _find(run_id: str) -> RunDir:
+    from engine.runs.rundir import find_run
+
+    return find_run(common.workspace(create=False), run_id)
+
+
+def _find_to_steer(run_id: str, *, trains: bool = False) -> RunDir:
+    """As `_find`, but "latest" is the newest run that lives, if one does; else with `trains` the newest training."""
+    from engine.runs.history import latest_alive
+    from engine.runs.resume import KINDS
+    from engine.runs.rundir import list_runs
+
+    if run_id != "latest":
+        return _find(run_id)
+    runs = list_runs(common.workspace(create=False))
+    trained = (run for run in runs if run.spec.kind in KINDS) if trains else iter(())
+    return latest_alive(runs) or next(trained, None) or _find(run_id)
+
+
+def _send(run_id: str, name: str, value: str = "", timeout: float = 5.0) -> None:
+    """Sends a command and says the answer. Raises UsageProblem for a run that is over, RunFailed when refused."""
+    from engine.core.errors import RunFailed, UsageProblem
+    from engine.runs.control import send_sync
+    from engine.runs.event_text import status_word
+    from engine.runs.history import load_view
+    from engine.runs.resume import may_continue
+
+    run = _find_to_steer(run_id)
+    if not run.alive():
+        status = load_view(run).summary(alive=False).status
+        raise UsageProblem(
+            _("run {run} is over ({status})").format(run=run.run_id, status=status_word(status)),
+            mend=f"h2q-tui runs {'resume' if may_continue(run.spec.kind, status) else 'show'} {run.run_id}",
+        )
+    reply = send_sync(run, name, value, timeout)
+    if not reply.accepted:
+        raise RunFailed(reply.text, mend=f"h2q-tui runs show {run.run_id}")
+    common.say(colon(run.run_id, reply.text or _("done")))
+    if common.options.json:
+        common.emit_json({"run_id": run.run_id, "command": name, "value": value, "reply": reply})
+
+
+def _continue(run: RunDir, max_memory_gb: float | None) -> int:
+    """A new, detached run that goes on from the newest checkpoint of `run`."""
+    from engine.core.errors import UsageProblem
+    from engine.core.i18n import language
+    from engine.runs.history import summarise
+    from engine.runs.resume import continuation, may_continue
+    from tui.cli.progress import start_detached
+
+    if not may_continue(run.spec.kind, summarise(run).status):
+        raise UsageProblem(
+            _("run {run} is over; only a training that did not end well can be continued").format(
+                run=run.run_id
+            ),
+            mend=f"h2q-tui runs show {run.run_id}",
+        )
+    return start_detached(common.workspace(), continuation(run, language(), max_memory_gb=max_memory_gb))
+
+
+def _row(summary: RunSummary) -> str:
+    from engine.runs.event_text import stage_word, status_word
+    from tui.app.glyphs import choose_signs
+    from tui.app.text import fit
+
+    figures = _("step {step} of {steps}").format(step=summary.step, steps=summary.max_steps)
+    parts = [
+        f"{choose_signs().status(summary.status)} {summary.id}",
+        fit(summary.label, 9),
+        fit(status_word(summary.status), 10),
+        fit(figures if summary.max_steps else stage_word(summary.stage), 22),
+        "" if summary.loss is None else _("loss {loss}").format(loss=f"{summary.loss:.3f}"),
+    ]
+    return "  ".join(parts).rstrip()
+
+
+def _card(run: RunDir, view: RunView, summary: RunSummary) -> list[str]:
+    from engine.runs.event_text import duration, figure, rate, status_word
+    from tui.app.glyphs import choose_signs
+
+    status = status_word(summary.status) + (f" ({view.reason})" if view.reason else "")
+    lines = [f"{choose_signs().status(summary.status)} {summary.id}  {summary.label}  {status}"]
+    if summary.error:
+        lines.append(summary.error)
+    if summary.started_at is not None:
+        text = _("started {time}").format(time=_clock(summary.started_at, day=True))
+        if summary.finished_at is not None:
+            text += _(", took {time}").format(time=duration(summary.finished_at - summary.started_at))
+        lines.append(text)
+    if summary.max_steps:
+        lines.append(
+            _("step {step} of {steps}, loss {loss} (best {best}), {rate} tok/s").format(
+                step=f"{summary.step:,}",
+                steps=f"{summary.max_steps:,}",
+                loss=figure(summary.loss),
+                best=figure(summary.best_loss),
+                rate=rate(summary.tokens_per_s or 0.0),
+            )
+        )
+    if view.memory is not None and summary.peak_memory_mb is not None:
+        text = _("peak memory {peak} of {budget} MB").format(
+            peak=f"{summary.peak_memory_mb:,.0f}", budget=f"{view.memory.budget_mb:,.0f}"
+        )
+        if summary.streaming_efficiency is not None:
+            text += _(", streaming efficiency {share} %").format(
+                share=f"{100 * summary.streaming_efficiency:.1f}"
+            )
+        lines.append(text)
+    if summary.checkpoint:
+        lines.append(_("checkpoint {path}").format(path=summary.checkpoint))
+    if view.finished is not None and view.finished.report:
+        lines.append(_("report: {path}").format(path=view.finished.report))
+    lines.append(_("folder {path}").format(path=run.path))
+    return lines
+
+
+def _clock(t: float, *, day: bool = False) -> str:
+    import time
+
+    return time.strftime("%Y-%m-%d %H:%M:%S" if day else "%H:%M:%S", time.localtime(t))

@@ -1,0 +1,170 @@
+"""`h2q-tui schedule`: training that starts by itself, and the command that makes up for a missed one."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+from engine.core.i18n import _
+from tui.cli import common
+
+if TYPE_CHECKING:
+    from engine.scheduler.install import Found
+    from engine.scheduler.plan import Schedule
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the group `schedule`."""
+    group = typer.Typer(
+        name="schedule",
+        help=_("Train by itself at a time of day: launchd, a systemd user timer, or cron."),
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    app.add_typer(group)
+    at_help = _("Local time of day.")
+    by_help = _("systemd, launchd or cron; without it, what this machine has.")
+    flags_help = _("After --: options of train for each run, with whole paths, e.g. -- --max-minutes 60.")
+
+    @group.command(help=_("Train once a week."))
+    def weekly(
+        at: str = typer.Option("03:00", "--at", help=at_help),
+        day: str = typer.Option("sun", "--day", help=_("mon, tue, wed, thu, fri, sat or sun.")),
+        by: str = typer.Option(None, "--by", help=by_help),
+        flags: list[str] = typer.Argument(None, metavar="-- OPTION…", help=flags_help),  # noqa: B008
+    ) -> None:
+        _install("weekly", at, day, by, flags or [])
+
+    @group.command(help=_("Train every day."))
+    def daily(
+        at: str = typer.Option("03:00", "--at", help=at_help),
+        by: str = typer.Option(None, "--by", help=by_help),
+        flags: list[str] = typer.Argument(None, metavar="-- OPTION…", help=flags_help),  # noqa: B008
+    ) -> None:
+        _install("daily", at, "sun", by, flags or [])
+
+    @group.command(help=_("What is scheduled, when it runs next, and how the last one ended."))
+    def show() -> None:
+        from engine.scheduler.install import look
+
+        _tell(look(common.workspace(create=False)))
+
+    @group.command(help=_("Take the schedule of this workspace away."))
+    def remove() -> None:
+        from engine.scheduler.install import remove as remove_
+
+        gone = remove_(common.workspace(create=False))
+        common.say(
+            _("Removed: {names}").format(names=", ".join(gone)) if gone else _("Nothing was scheduled.")
+        )
+        if common.options.json:
+            common.emit_json({"removed": gone})
+
+    @group.command("catch-up", help=_("Train now if a scheduled time has passed without a run."))
+    def catch_up() -> None:
+        from engine.scheduler.install import last_scheduled
+        from engine.scheduler.plan import load_schedule, missed
+
+        ws = common.workspace(create=False)
+        schedule = load_schedule(ws)
+        last = last_scheduled(ws)
+        if schedule is None or not missed(schedule, time.time(), last.spec.created_at if last else None):
+            common.say(_("No scheduled run was missed."))
+            if common.options.json:
+                common.emit_json({"missed": False})
+            return
+        command = [*schedule.train, *(["--json"] if common.options.json else [])]
+        os.execve(command[0], command, {**os.environ, **schedule.environment})  # noqa: S606
+
+
+def _install(every: str, at: str, day: str, by: str | None, flags: list[str]) -> None:
+    from engine.core.errors import UsageProblem
+    from engine.core.i18n import language
+    from engine.scheduler.install import choose, install
+    from engine.scheduler.plan import By, Every, make_schedule
+
+    if by is not None and by not in list(By):
+        raise UsageProblem(
+            _("--by takes {choices}, not {value}").format(choices=", ".join(By), value=by),
+            mend=f"h2q-tui schedule {every} --at 03:00",
+        )
+    _check(flags)
+    ws = common.workspace()
+    schedule = make_schedule(
+        ws,
+        Every(every),
+        at,
+        day,
+        By(by) if by else choose(),
+        language=language(),
+        now=time.time(),
+        flags=flags,
+    )
+    _tell(install(ws, schedule))
+
+
+def _check(flags: list[str]) -> None:
+    """Raises UsageProblem for what `train` would not take: nobody sits before it when it would say so."""
+    from engine.core.errors import UsageProblem
+    from tui.cli.help import describe
+    from tui.cli.main import build
+
+    if not flags:
+        return
+    mend = "h2q-tui train --help"
+    ruled = [flag for flag in flags if flag.partition("=")[0] in _OWN]
+    if ruled:
+        raise UsageProblem(_("{option} is the schedule's own").format(option=ruled[0]), mend=mend)
+    try:
+        typer.main.get_group(build()).commands["train"].make_context("train", list(flags))
+    except typer.TyperException as problem:
+        raise UsageProblem(describe(problem)[0], mend=mend) from None
+
+
+_OWN = ("--run-once", "--detach", "--data-dir", "--lang", "--quiet", "--json", "--help", "-h")
+"""Options that every scheduled run has, or that make no sense for one."""
+
+
+def _tell(found: Found) -> None:
+    from engine.runs.event_text import status_word
+    from engine.runs.events import RunStatus
+
+    if found.schedule is None:
+        common.say(_("Nothing is scheduled") + " → h2q-tui schedule weekly --at 03:00")
+    else:
+        common.say(_when(found.schedule))
+        if found.next_at:
+            common.say(_("next: {when}").format(when=found.next_at.replace("T", " ")))
+        common.say("  " + shlex.join(found.command))
+        for place in found.places:
+            common.say("  " + place)
+        if found.last_run:
+            common.say(
+                _("last run: {run}, {status}").format(
+                    run=found.last_run, status=status_word(RunStatus(found.last_status))
+                )
+            )
+    for note in found.notes:
+        common.say(note)
+    if common.options.json:
+        common.emit_json(found)
+
+
+def _when(schedule: Schedule) -> str:
+    at, by = f"{schedule.hour:02}:{schedule.minute:02}", str(schedule.by)
+    if schedule.every == "daily":
+        return _("trains every day at {at}, started by {by}").format(at=at, by=by)
+    days = {
+        "mon": _("Monday"),
+        "tue": _("Tuesday"),
+        "wed": _("Wednesday"),
+        "thu": _("Thursday"),
+        "fri": _("Friday"),
+        "sat": _("Saturday"),
+        "sun": _("Sunday"),
+    }
+    return _("trains every {day} at {at}, started by {by}").format(day=days[schedule.day], at=at, by=by)

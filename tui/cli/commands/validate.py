@@ -1,0 +1,188 @@
+"""`h2q-tui validate`, `promote` and `rollback`: judge a model, put it to use, take it back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from engine.core.i18n import _, n_
+from tui.cli import common
+
+if TYPE_CHECKING:
+    from engine.core.paths import Workspace
+    from engine.validation.report import Measure, ValidationReport, Verdict
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `validate`, `promote` and `rollback`."""
+
+    @app.command(help=_("Judge a new model against a base on conversations that neither has seen."))
+    def validate(
+        base: str | None = typer.Option(
+            None, "--base", help=_("Name or directory; without it, the model in use.")
+        ),
+        new: str | None = typer.Option(None, "--new", help=_("Name or directory of the model to judge.")),
+        scores: str | None = typer.Option(
+            None,
+            "--scores",
+            help=_("Judge scores from elsewhere: a JSONL file of rows {group, base, new}, higher is better."),
+        ),
+        promote: bool = typer.Option(False, "--promote", help=_("Put it to use when it is better.")),
+    ) -> None:
+        from engine.core.errors import UsageProblem
+
+        if scores is not None:
+            if base or new or promote:
+                raise UsageProblem(
+                    _("--scores takes no --base, --new or --promote"), mend="h2q-tui validate --help"
+                )
+            _judge_scores(scores)
+            return
+        ws = common.workspace()
+        if new is None:
+            raise UsageProblem(_("which model is to be judged? --new NAME"), mend="h2q-tui models list")
+        raise typer.Exit(_judge_models(ws, base, new, promote))
+
+    @app.command(help=_("Put a model to use. What was in use before is kept; rollback brings it back."))
+    def promote(
+        name: str = typer.Argument(metavar="NAME"),
+        config: str | None = typer.Option(
+            None, "--config", help=_("models.json to update instead of the workspace's.")
+        ),
+    ) -> None:
+        from engine.models import promotion
+
+        done = promotion.promote(_configured(config), _model(name))
+        common.say(_("{name} is in use").format(name=done.name))
+        common.say(_("back to what was before: {command}").format(command="h2q-tui rollback"))
+        if common.options.json:
+            common.emit_json(done)
+
+    @app.command(help=_("Bring back the model that was in use before the last promotion."))
+    def rollback(
+        to: str | None = typer.Option(None, "--to", metavar="STAMP", help=_("A backup of the list.")),
+        list_: bool = typer.Option(False, "--list", help=_("List the backups, newest first.")),
+        config: str | None = typer.Option(
+            None, "--config", help=_("models.json to update instead of the workspace's.")
+        ),
+    ) -> None:
+        from engine.models import promotion
+
+        ws = _configured(config)
+        if list_:
+            found = promotion.backups(ws)
+            for backup in found:
+                model = backup.model or (_("no model in use") if backup.readable else _("not readable"))
+                common.say(f"{backup.stamp}  {model}")
+            if not found:
+                common.say(_("no backup yet: the first promotion makes one"))
+            if common.options.json:
+                common.emit_json({"backups": found})
+            return
+        done = promotion.rollback(ws, to)
+        common.say(
+            _("{name} is in use again").format(name=done.name) if done.name else _("no model is in use")
+        )
+        if common.options.json:
+            common.emit_json(done)
+
+
+def _configured(config: str | None) -> Workspace:
+    from dataclasses import replace
+
+    ws = common.workspace()
+    return replace(ws, models_file=common.resolve(config)) if config else ws
+
+
+def _model(name: str) -> str:
+    """A name as it is, a path made absolute."""
+    return str(common.resolve(name)) if "/" in name and not name.startswith("ollama:") else name
+
+
+def _judge_scores(file: str) -> None:
+    from engine.validation.external_scores import read_rows
+    from engine.validation.verdict import verdict_from_rows
+
+    verdict = verdict_from_rows(read_rows(common.resolve(file)))
+    common.say(verdict.sentence)
+    for line in _verdict_lines(verdict):
+        common.say(line)
+    if common.options.json:
+        common.emit_json(verdict)
+
+
+def _judge_models(ws: Workspace, base: str | None, new: str, promote: bool) -> int:
+    """Runs the validation in the foreground; prints its table below what the run says."""
+    from pathlib import Path
+
+    from engine.core.errors import BadInput
+    from engine.core.i18n import language
+    from engine.models.registry import in_use
+    from engine.models.resolve import find_answering
+    from engine.runs.spec import ValidateParams, make_spec
+    from engine.validation.reports import load_report
+    from tui.cli.progress import conclude, follow_in_terminal
+
+    base = base or in_use(ws)
+    if base is None:
+        raise BadInput(_("no model is in use to judge against"), mend="h2q-tui train --mode scratch")
+    base, new = _model(base), _model(new)
+    # Wrong names are told before a run is made of them.
+    for name in (base, new):
+        if not name.startswith("ollama:"):
+            find_answering(ws, name)
+    params = ValidateParams(base=base, new=new, promote=promote)
+    followed = follow_in_terminal(ws, make_spec(ws.root, params, language=language()))
+    finished = followed.view.finished
+    if finished is not None and finished.report:
+        report = load_report(Path(finished.report))
+        if report is not None:
+            for line in _report_lines(report):
+                common.say(line)
+    return conclude(followed)
+
+
+def _report_lines(report: ValidationReport) -> list[str]:
+    """The measures as a table, the reasons, and the answers side by side."""
+    lines = ["", *_table(report.measures), *_verdict_lines(report.verdict)]
+    for number, answer in enumerate(report.answers, start=1):
+        lines += [
+            "",
+            f"{number}. {_('asked')}   {answer.question}",
+            f"   {_('base')}    {answer.base}",
+            f"   {_('new')}     {answer.new}",
+            f"   {_('wanted')}  {answer.wanted}",
+        ]
+    return lines
+
+
+def _table(measures: list[Measure]) -> list[str]:
+    from tui.app.text import fit
+
+    rows = [(_("measure"), _("base"), _("new"), "Δ", "95 %")]
+    for measure in measures:
+        span = (
+            "" if measure.low is None or measure.high is None else f"{measure.low:+.3f} … {measure.high:+.3f}"
+        )
+        rows.append(
+            (
+                f"{measure.name}, {measure.unit}",
+                _number(measure.base),
+                _number(measure.new),
+                "" if measure.delta is None else f"{measure.delta:+.3f}",
+                span,
+            )
+        )
+    return [f"{fit(a, 30)} {b:>8} {c:>8} {d:>8}  {e}" for a, b, c, d, e in rows]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _verdict_lines(verdict: Verdict) -> list[str]:
+    count = n_("{n} case in {groups} groups", "{n} cases in {groups} groups", verdict.n_cases).format(
+        n=verdict.n_cases, groups=verdict.n_groups
+    )
+    return [count, *(f"- {reason}" for reason in verdict.reasons)]

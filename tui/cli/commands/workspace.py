@@ -1,0 +1,165 @@
+"""`h2q-tui sample`, `paths`, `backup` and `reset`: the workspace as a whole."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+from engine.core.i18n import _
+from tui.cli import common
+from tui.cli.confirm import confirm
+
+if TYPE_CHECKING:
+    from engine.workspace.backup import Backup
+
+
+def register(app: typer.Typer) -> None:
+    """Adds `sample`, `paths`, `reset` and the group `backup`."""
+
+    @app.command(help=_("Write sample conversations and text to start from; DIR: <data-dir>/sample."))
+    def sample(folder: str | None = typer.Argument(None, metavar="[DIR]")) -> None:
+        from engine.workspace.sample import write_sample
+        from tui.cli.progress import own_command
+
+        target = common.resolve(folder) if folder else common.workspace().root / "sample"
+        made = write_sample(target)
+        common.say(
+            _("{n} files written to {folder}, {same} were there").format(
+                n=len(made.written), folder=made.folder, same=len(made.unchanged)
+            )
+        )
+        common.say("  " + own_command("memory", "import", made.memory))
+        common.say("  " + own_command("train", "--mode", "scratch", "--data", made.text))
+        if common.options.json:
+            common.emit_json(made)
+
+    @app.command(help=_("Where everything lies."))
+    def paths() -> None:
+        ws = common.workspace(create=False)
+        rows = {
+            "workspace": (_("workspace"), ws.root),
+            "memory": (_("conversations and decisions"), ws.memory_db),
+            "training_data": (_("plain text for training from scratch"), ws.training_data),
+            "training": (_("datasets and reports"), ws.training),
+            "settings": (_("settings"), ws.settings_file),
+            "models_json": (_("the model in use"), ws.models_json),
+            "models": (_("models"), ws.models),
+            "runs": (_("runs with their checkpoints"), ws.runs),
+            "status": (_("status files for other programs"), ws.status),
+            "backups": (_("backups"), ws.backups),
+            "runtime": (_("sockets"), ws.runtime),
+        }
+        for words, path in rows.values():
+            common.say(f"{path}  {words}" + ("" if path.exists() else "  " + _("(not there yet)")))
+        if common.options.json:
+            common.emit_json({name: str(path) for name, (_words, path) in rows.items()})
+
+    @app.command(help=_("Remove runs, datasets and status files; with --all everything, for good."))
+    def reset(
+        all_: bool = typer.Option(False, "--all", help=_("Memory, models, settings and backups, too.")),
+        yes: bool = typer.Option(False, "--yes", help=_("Do not ask.")),
+    ) -> None:
+        import asyncio
+
+        from engine.inference.client import InferenceClient
+        from engine.workspace.reset import plan_reset, refuse_while_alive
+        from engine.workspace.reset import reset as reset_
+        from tui.cli.progress import own_command
+
+        ws = common.workspace(create=False)
+        refuse_while_alive(ws)
+        plan = plan_reset(ws, all_)
+        if not plan.names:
+            common.say(_("There is nothing to remove in {path}").format(path=ws.root))
+        else:
+            question = _("Remove {names} ({size:.1f} MB) from {path} for good?").format(
+                names=", ".join(plan.names), size=plan.bytes / 1e6, path=ws.root
+            )
+            confirm(question, yes, own_command("reset", *(["--all"] if all_ else []), "--yes"))
+            if all_:
+                asyncio.run(InferenceClient(ws).shutdown())
+                from engine.scheduler.install import remove as unschedule
+
+                unschedule(ws)
+            plan = reset_(ws, all_)
+            common.say(_("Removed: {names}").format(names=", ".join(plan.names)))
+        if common.options.json:
+            common.emit_json({"removed": plan.names, "bytes": plan.bytes})
+
+    _register_backup(app)
+
+
+def _register_backup(app: typer.Typer) -> None:
+    backup = typer.Typer(
+        name="backup",
+        help=_("Compressed copies of memory, decisions and configuration."),
+        no_args_is_help=True,
+        rich_markup_mode=None,
+    )
+    app.add_typer(backup)
+
+    @backup.command(help=_("Make one now; the newest eight are kept."))
+    def create() -> None:
+        from engine.workspace.backup import create_backup
+
+        made = create_backup(common.workspace())
+        common.say(_row(made))
+        common.say(made.path)
+        if common.options.json:
+            common.emit_json(made)
+
+    @backup.command("list", help=_("All backups, newest first."))
+    def list_() -> None:
+        from engine.workspace.backup import list_backups
+
+        found = list_backups(common.workspace(create=False))
+        for made in found:
+            common.say(_row(made))
+        if not found:
+            common.say(_("no backup yet") + " → h2q-tui backup create")
+        if common.options.json:
+            common.emit_json({"backups": found})
+
+    @backup.command(
+        help=_("Put one back, the newest or that of STAMP; what is there now is backed up first.")
+    )
+    def restore(
+        stamp: str | None = typer.Argument(None, metavar="[STAMP|FILE]"),
+        yes: bool = typer.Option(False, "--yes", help=_("Do not ask.")),
+    ) -> None:
+        from engine.workspace.backup import find_backup, restore_backup
+        from engine.workspace.reset import refuse_while_alive
+
+        ws = common.workspace()
+        path = find_backup(ws, stamp)
+        refuse_while_alive(ws)
+        question = _("Replace memory and configuration by {path}?").format(path=path)
+        confirm(
+            question, yes, shlex.join(["h2q-tui", "backup", "restore", *([stamp] if stamp else []), "--yes"])
+        )
+        restored = restore_backup(ws, path)
+        common.say(
+            _("Restored {stamp}: {n} conversations").format(stamp=restored.stamp, n=restored.conversations)
+        )
+        if common.options.json:
+            common.emit_json(restored)
+
+
+def _row(backup: Backup) -> str:
+    reasons = {
+        "manual": _("by hand"),
+        "weekly": _("weekly"),
+        "migration": _("before a migration"),
+        "restore": _("before a restore"),
+    }
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(backup.created_at))
+    return _("{stamp}  {when}  {size:.1f} MB  {n} conversations  {reason}").format(
+        stamp=backup.stamp,
+        when=when,
+        size=backup.bytes / 1e6,
+        n=backup.conversations,
+        reason=reasons.get(backup.reason, backup.reason),
+    )

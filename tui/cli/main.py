@@ -1,0 +1,167 @@
+"""The `h2q-tui` command: without a subcommand it opens the app, with one it runs headless."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from engine.core.i18n import LANGUAGES, _, set_language, system_language
+from tui.cli.common import GlobalOptions, options
+
+_FLAGS = {"--json": "json", "--plain": "plain", "--quiet": "quiet"}
+_VALUES = {"--data-dir": "data_dir", "--lang": "lang", "--workspace": "workspace_dir"}
+
+
+def take_globals(arguments: list[str]) -> list[str]:
+    """Moves the global options, wherever they stand, into `options`; returns the rest.
+
+    Everything after `--` is left alone. Raises `typer.BadParameter` for an option without its value.
+    """
+    rest: list[str] = []
+    queue = list(arguments)
+    while queue:
+        word = queue.pop(0)
+        name, _equals, value = word.partition("=")
+        if word == "--":
+            return [*rest, word, *queue]
+        if word in _FLAGS:
+            setattr(options, _FLAGS[word], True)
+        elif name in _VALUES:
+            if not _equals:
+                if not queue:
+                    raise typer.BadParameter(_("{option} needs a value").format(option=name))
+                value = queue.pop(0)
+            setattr(options, _VALUES[name], value)
+        else:
+            rest.append(word)
+    return rest
+
+
+def build() -> typer.Typer:
+    """The command tree, in the language in use. Imports no engine module but `engine.core.i18n`."""
+    from tui.cli.commands import GROUPS
+    from tui.cli.help import Group, dress
+
+    app = typer.Typer(
+        name="h2q-tui",
+        cls=Group,
+        help=_("Your conversations become your own model, offline, in one terminal."),
+        no_args_is_help=False,
+        invoke_without_command=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def root(
+        context: typer.Context,
+        version: bool = typer.Option(False, "--version", help=_("Print the version and leave.")),
+        data_dir: str = typer.Option(None, "--data-dir", help=_("The workspace (also $H2Q_DATA_DIR).")),
+        json: bool = typer.Option(False, "--json", help=_("One JSON document on stdout; words on stderr.")),
+        lang: str = typer.Option(None, "--lang", help=_("Language: en or zh.")),
+        plain: bool = typer.Option(False, "--plain", help=_("No colour, no redrawing.")),
+        quiet: bool = typer.Option(False, "--quiet", help=_("Only errors.")),
+        workspace_dir: str = typer.Option(None, "--workspace", help=_("Folder for relative paths.")),
+    ) -> None:
+        # The options are taken from argv before the tree is built; they stand here for the help.
+        if version:
+            from importlib.metadata import version as installed
+
+            print(installed("h2q-tui"))
+            raise typer.Exit
+        if context.invoked_subcommand is None:
+            from tui.cli.commands.demo import open_app_or_demo
+
+            raise typer.Exit(open_app_or_demo())
+
+    for register in GROUPS:
+        register(app)
+    dress(app)
+    return app
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point. Exit codes as in DESIGN 5; an expected failure is one sentence on stderr."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if os.name == "nt":
+        print("h2q-tui runs on Linux and macOS; on Windows use WSL2", file=sys.stderr)
+        raise SystemExit(2)
+    vars(options).update(vars(GlobalOptions()))
+    set_language(system_language())
+    try:
+        rest = take_globals(given)
+        if options.lang is not None and options.lang not in LANGUAGES:
+            raise typer.BadParameter(_("--lang takes en or zh, not {value}").format(value=options.lang))
+        set_language(options.lang or _saved_language() or system_language())
+        code = build()(rest, standalone_mode=False, prog_name="h2q-tui")
+    except typer.Exit as leave:
+        code = leave.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except BrokenPipeError:
+        # The reader of a pipe has gone (`… | head`); what is still buffered goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as problem:
+        code = _report(problem)
+    raise SystemExit(code or 0)
+
+
+def _saved_language() -> str | None:
+    """The language of the workspace's settings, read without opening the workspace."""
+    from engine.core.paths import find_workspace
+
+    file = find_workspace(options.data_dir).settings_file
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    for line in text.splitlines():
+        key, _equals, value = line.partition("=")
+        if key.strip() == "language" and value.strip().strip("\"'") in LANGUAGES:
+            return value.strip().strip("\"'")
+    return None
+
+
+def _report(problem: Exception) -> int:
+    """Says a failure in one sentence and gives its exit code.
+
+    The traceback of one that nobody foresaw is shown when H2Q_TRACEBACK is set.
+    """
+    from engine.core.errors import H2QError, RunFailed, UsageProblem, sentence_of
+
+    if os.environ.get("H2Q_TRACEBACK") and not isinstance(problem, H2QError | typer.TyperException):
+        raise problem
+    if isinstance(problem, typer.TyperException):
+        from tui.cli.help import describe
+
+        sentence, mend = describe(problem)
+        problem = UsageProblem(sentence, mend=mend)
+    elif isinstance(problem, OSError) and problem.strerror:
+        problem = RunFailed(sentence_of(problem), mend="h2q-tui check")
+    elif type(problem).__module__ == "sqlite3":
+        import sqlite3
+
+        from engine.memory.schema import reason_of
+
+        told = reason_of(problem) if isinstance(problem, sqlite3.Error) else problem
+        reason = _("The memory cannot be read or written ({reason})").format(reason=told)
+        problem = RunFailed(reason, mend="h2q-tui check")
+    elif not isinstance(problem, H2QError):
+        text = " ".join(str(problem).split())
+        what = _("unexpected problem ({kind}: {text})").format(kind=type(problem).__name__, text=text)
+        problem = RunFailed(what, mend="H2Q_TRACEBACK=1 h2q-tui …")
+    from tui.cli.common import emit_json, here, say
+
+    if options.json:
+        emit_json({"error": problem.what, "mend": here(problem.mend), "exit_code": problem.exit_code})
+    say(str(problem), error=True)
+    return problem.exit_code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,284 @@
+"""A run on the terminal, for a person: its stages and figures as they come, its totals at the end.
+
+On a terminal the figures stand on one line that is drawn again; with `--plain`, or where the output is no
+terminal, every event is a line of its own. Nothing from data is acted on: all of it goes through `plain`.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+from engine.core.i18n import _
+from tui.cli import common
+
+if TYPE_CHECKING:
+    from engine.core.paths import Workspace
+    from engine.runs.events import Progress, Record
+    from engine.runs.rundir import RunDir
+    from engine.runs.spec import RunSpec
+    from engine.runs.view import RunView
+
+REDRAW_S = 0.2
+PLAIN_S = 5.0
+"""Between two lines of figures where each is a line of its own."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A run as far as it was watched."""
+
+    run: RunDir
+    view: RunView
+    exit_code: int
+    detached: bool = False
+    """The person stopped watching; the run goes on."""
+
+
+def run_command(ws: Workspace, spec: RunSpec, *, detach: bool = False) -> int:
+    """What a command does with a spec: carries it out here and prints how it went and ended, or starts it
+    detached and says how to follow it. Returns the exit code of the command."""
+    return start_detached(ws, spec) if detach else conclude(follow_in_terminal(ws, spec))
+
+
+def follow_in_terminal(ws: Workspace, spec: RunSpec) -> Followed:
+    """Carries `spec` out in this process and prints what happens. Ctrl+C writes a checkpoint and stops."""
+    from engine.runs import launch, runner
+
+    printer = Printer(spec)
+    runs: list[RunDir] = []
+    runner.lower_priority()
+    try:
+        code = launch.foreground(ws, spec, printer.show, on_start=runs.append)
+    finally:
+        printer.close()
+    return Followed(runs[0], printer.view, code)
+
+
+def attach_in_terminal(run: RunDir) -> Followed:
+    """Prints a run from its beginning until it ends. Ctrl+C stops watching; the run goes on."""
+    from engine.core.errors import RunFailed
+    from engine.runs.history import follow
+
+    printer = Printer(run.spec)
+    try:
+        for records in follow(run):
+            printer.show_many(records)
+    except KeyboardInterrupt:
+        printer.close()
+        return Followed(run, printer.view, 0, detached=True)
+    finally:
+        printer.close()
+    finished = printer.view.finished
+    return Followed(run, printer.view, finished.exit_code if finished else RunFailed.exit_code)
+
+
+def start_detached(ws: Workspace, spec: RunSpec) -> int:
+    """Starts `spec` in a process of its own and says how to follow and stop it."""
+    from engine.runs import launch
+    from engine.runs.history import summarise
+
+    run = launch.launch(ws, spec)
+    common.say(_("run {run} has started and goes on without this terminal").format(run=run.run_id))
+    common.say("  " + own_command("runs", "attach", run.run_id))
+    common.say("  " + own_command("runs", "stop", run.run_id))
+    if common.options.json:
+        common.emit_json(summarise(run))
+    return 0
+
+
+def conclude(followed: Followed) -> int:
+    """Prints totals and the report of a run that was watched (with `--json` its result); returns the exit code."""
+    if followed.detached:
+        common.say(_("run {run} goes on").format(run=followed.run.run_id))
+        common.say("  " + own_command("runs", "attach", followed.run.run_id))
+        if common.options.json:
+            common.emit_json(followed.view.summary(followed.run.alive()))
+        return 0
+    finished = followed.view.finished
+    for line in totals(followed.view):
+        common.say(line)
+    if finished is not None and finished.report:
+        common.say(_("report: {path}").format(path=finished.report))
+    error = _error(followed)
+    if error:
+        common.say(error, error=followed.exit_code not in (0, 130))
+    if common.options.json:
+        import msgspec
+
+        if finished is not None and bytes(finished.result) != b"null":
+            common.emit_json(msgspec.json.decode(finished.result))
+        else:
+            summary = followed.view.summary(alive=False)
+            common.emit_json({"run_id": followed.run.run_id, **msgspec.to_builtins(summary), "error": error})
+    return followed.exit_code
+
+
+def _error(followed: Followed) -> str:
+    from engine.runs.spec import RunKind
+
+    finished = followed.view.finished
+    if finished is not None:
+        return finished.error
+    what = _("the engine of run {run} ended without a word: killed, or out of memory")
+    mend = "resume" if followed.run.spec.kind in (RunKind.TRAIN, RunKind.EVOLVE) else "show"
+    return what.format(run=followed.run.run_id) + " → " + own_command("runs", mend, followed.run.run_id)
+
+
+def totals(view: RunView) -> list[str]:
+    """What a run came to: a line for each phase of training, and one for time and memory."""
+    from engine.runs.event_text import duration, figure, perplexity, stage_word
+
+    lines = []
+    for phase in view.phases:
+        losses = view.series(phase, "loss").points()
+        if not losses:
+            continue
+        (step, last), best = losses[-1], min(y for _x, y in losses)
+        lines.append(
+            _("{phase}: {steps} steps, loss {loss} (best {best}), perplexity {perplexity}").format(
+                phase=stage_word(phase),
+                steps=f"{int(step):,}",
+                loss=figure(last),
+                best=figure(best),
+                perplexity=perplexity(last),
+            )
+        )
+    if view.started_at is not None and view.finished_at is not None:
+        text = _("time {time}").format(time=duration(view.finished_at - view.started_at))
+        if view.peak_memory_mb is not None and view.memory is not None:
+            text += _(", peak memory {peak} of {budget} MB").format(
+                peak=f"{view.peak_memory_mb:,.0f}", budget=f"{view.memory.budget_mb:,.0f}"
+            )
+        lines.append(text)
+    return lines
+
+
+def own_command(*words: str) -> str:
+    """A command line that runs as printed, on the workspace of this one."""
+    return common.here(shlex.join(["h2q-tui", *words]))
+
+
+class Printer:
+    """Prints records as they come and keeps the view of them. Its stream is taken when it is made."""
+
+    def __init__(self, spec: RunSpec, *, stream: TextIO | None = None, live: bool | None = None) -> None:
+        """`live`: draw the figures again and again on one line; None: when `stream` is a terminal."""
+        from engine.runs.view import RunView
+
+        self.view = RunView(spec)
+        self._stream = stream or (sys.stderr if common.options.json else sys.stdout)
+        self._live = self._stream.isatty() and not common.options.plain if live is None else live
+        self._quiet = common.options.quiet
+        self._drawn = 0
+        self._last = 0.0
+        self._waiting = ""
+
+    def show(self, record: Record) -> None:
+        """Takes in one record and prints what a person wants to know of it. Raises OSError of the stream."""
+        from engine.runs.event_text import describe
+        from engine.runs.events import EpochDone, Finished, Progress, Stage, Started, Step
+
+        event = record.event
+        self.view.apply(record)
+        if self._quiet or isinstance(event, Finished):
+            return
+        if isinstance(event, Step):
+            self._figures(step_line(self.view), last=event.step >= event.max_steps)
+        elif isinstance(event, Progress):
+            last = event.total is not None and event.done >= event.total
+            self._figures(progress_line(event), last=last)
+        elif not isinstance(event, Started) and (words := describe(event)) is not None:
+            if isinstance(event, Stage | EpochDone):
+                self._forget_figures()
+            level, text = words
+            sign = {"warning": "! ", "error": "x "}.get(level, "")
+            clock = time.strftime("%H:%M:%S", time.localtime(record.t))
+            self._line(f"{clock} {sign}{text}")
+
+    def show_many(self, records: list[Record]) -> None:
+        """`show` for a batch: of a long history only the newest figures are drawn."""
+        for record in records:
+            self.show(record)
+        if self._live and self._waiting:
+            self._draw(self._waiting)
+
+    def close(self) -> None:
+        """Leaves the cursor on a fresh line."""
+        try:
+            self._forget_figures()
+        except OSError:
+            self._drawn = 0
+
+    def _figures(self, line: str, *, last: bool) -> None:
+        now = time.monotonic()
+        if not last and now - self._last < (REDRAW_S if self._live else PLAIN_S):
+            self._waiting = line
+            return
+        self._last = now
+        self._waiting = ""
+        if self._live:
+            self._draw(line)
+        else:
+            self._line(line)
+
+    def _forget_figures(self) -> None:
+        """The stage of these figures is over: the last of them stay on the screen."""
+        if self._live and (self._waiting or self._drawn):
+            if self._waiting:
+                self._draw(self._waiting)
+            self._stream.write("\n")
+            self._stream.flush()
+            self._drawn = 0
+        self._waiting, self._last = "", 0.0
+
+    def _draw(self, line: str) -> None:
+        from tui.app.text import fit
+
+        width = max(20, shutil.get_terminal_size().columns - 1)
+        self._stream.write("\r" + fit(line, width))
+        self._stream.flush()
+        self._drawn, self._waiting = width, ""
+
+    def _line(self, text: str) -> None:
+        from tui.app.text import plain
+
+        if self._drawn:
+            self._stream.write("\r" + " " * self._drawn + "\r")
+            self._drawn = 0
+        self._stream.write(plain(text) + "\n")
+        self._stream.flush()
+
+
+def step_line(view: RunView) -> str:
+    """The figures of training on one line."""
+    from engine.runs.event_text import duration, figure, rate
+
+    parts = [
+        _("step {step} of {steps}").format(step=f"{view.step:,}", steps=f"{view.max_steps:,}"),
+        _("loss {loss} (best {best})").format(loss=figure(view.loss), best=figure(view.best_loss)),
+    ]
+    if view.eta_s is not None:
+        parts.append(_("{time} left").format(time=duration(view.eta_s)))
+    parts += [f"{rate(view.tokens_per_s or 0.0)} tok/s", f"lr {view.lr or 0.0:.3g}"]
+    if view.memory is not None:
+        used, budget = view.memory.used_mb / 1024, view.memory.budget_mb / 1024
+        parts.append(f"{used:.1f}/{budget:.1f} GB")
+    return "  ".join(parts)
+
+
+def progress_line(event: Progress) -> str:
+    """How far a stage is, on one line."""
+    from engine.runs.event_text import duration, stage_word
+
+    done = f"{event.done:,.0f}" if event.total is None else f"{event.done:,.0f}/{event.total:,.0f}"
+    parts = [stage_word(event.stage), f"{done} {event.unit}".rstrip()]
+    if event.total:
+        parts.append(f"{100 * event.done / event.total:.0f} %")
+    if event.eta_s is not None:
+        parts.append(_("{time} left").format(time=duration(event.eta_s)))
+    return "  ".join(parts)

@@ -1,0 +1,99 @@
+"""One screen after a scheduled run: what came in, what was trained, the verdict, and the key that takes it back."""
+
+from __future__ import annotations
+
+import time
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from engine.core.i18n import _, n_
+from engine.runs.event_text import describe, figure, stage_word, status_word
+from engine.runs.last_visit import Since
+from tui.app.text import safe
+
+
+class SinceScreen(ModalScreen[bool]):
+    """Answers whether the promotion is to be taken back."""
+
+    DEFAULT_CSS = """
+    SinceScreen { align: center middle; background: transparent; }
+    SinceScreen > Vertical {
+        width: 98%; max-width: 92; height: auto; max-height: 100%; border: round $accent; background: $background;
+        padding: 1 2;
+    }
+    SinceScreen Static { height: auto; margin-bottom: 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,enter", "leave", show=False),
+        Binding("B", "take_back", show=False),
+    ]
+
+    def __init__(self, since: Since, *, can_undo: bool) -> None:
+        """`can_undo`: the model that the run promoted is still the one in use."""
+        super().__init__()
+        self._since = since
+        self._can_undo = can_undo
+
+    def compose(self) -> ComposeResult:
+        with Vertical() as box:
+            box.border_title = safe(_("Since you were last here"))
+            for line in lines(self._since):
+                yield Static(line, markup=False)
+            box.border_subtitle = safe(_("B takes it back  esc close") if self._can_undo else _("esc close"))
+
+    def action_take_back(self) -> None:
+        if self._can_undo:
+            self.dismiss(True)
+
+    def action_leave(self) -> None:
+        self.dismiss(False)
+
+
+def lines(since: Since) -> list[Content]:
+    """What is told, a paragraph each."""
+    view = since.view
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(since.ended_at))
+    told = [
+        _("Scheduled run {run} ended {when}: {status}").format(
+            run=since.run_id, when=when, status=status_word(view.status)
+        )
+    ]
+    if since.came_in is not None:
+        told.append(
+            n_("{n} conversation came in", "{n} conversations came in", since.came_in).format(n=since.came_in)
+        )
+    words = describe(view.funnel) if view.funnel is not None else None
+    told += [words[1]] if words else []
+    for phase in view.phases:
+        points = view.series(phase, "loss").points()
+        if points:
+            told.append(
+                _("Trained: {phase}, {steps} steps, loss {first} → {last}").format(
+                    phase=stage_word(phase),
+                    steps=f"{int(points[-1][0]):,}",
+                    first=figure(points[0][1]),
+                    last=figure(points[-1][1]),
+                )
+            )
+    if view.verdict is not None:
+        told.append(_("Verdict: {sentence}").format(sentence=view.verdict.sentence))
+    if view.promoted is not None:
+        words = describe(view.promoted)
+        told += [words[1]] if words else []
+    if view.finished is not None and view.finished.error:
+        told.append(view.finished.error)
+    if since.others:
+        told.append(
+            n_(
+                "{n} more scheduled run ended, see h2q-tui runs list",
+                "{n} more scheduled runs ended, see h2q-tui runs list",
+                since.others,
+            ).format(n=since.others)
+        )
+    return [safe(text) for text in told]

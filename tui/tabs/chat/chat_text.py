@@ -1,0 +1,59 @@
+"""A chat in words: what an empty one says, its turns as blocks, how an answer ended."""
+
+from __future__ import annotations
+
+from engine.core.i18n import _
+from engine.inference.protocol import Finish, Generated
+from tui.app.glyphs import Signs
+from tui.tabs.chat.session import ChatSession, Exchange
+from tui.widgets.conversation import Block, Piece
+
+
+def welcome_blocks(model: str, *, small: bool = True) -> list[Block]:
+    """An empty chat; `model` is "" when there is none to talk with. `small`: it is one of our own."""
+    if not model:
+        return [
+            Block("", (Piece(_("There is no model to talk with yet.")),)),
+            Block("", (Piece(""),)),
+            Block("d", (Piece(_("try it on a sample: about four minutes, nothing to install")),), "head"),
+            Block("n", (Piece(_("train your own on the Train tab")),), "head"),
+        ]
+    lines = [
+        *(
+            [_("A model of this size shows the loop: it imitates style and does not converse.")]
+            if small
+            else []
+        ),
+        _("Nothing you write here leaves the machine or enters memory, unless you keep it (esc, then K)."),
+    ]
+    return [Block("", (Piece(line, "dim"),)) for line in lines]
+
+
+def session_blocks(session: ChatSession, signs: Signs, *, without_last_answer: bool = False) -> list[Block]:
+    """Every exchange; the answer of the last one may be left out, because another is coming."""
+    blocks: list[Block] = []
+    for exchange in session.exchanges:
+        blocks.append(Block(_("you"), (Piece(exchange.question),), "head"))
+        if without_last_answer and exchange is session.last:
+            break
+        blocks.append(Block(_("model"), (Piece(exchange.answer),)))
+        if exchange.problem:
+            blocks.append(problem_block(exchange, signs))
+    return blocks
+
+
+def problem_block(exchange: Exchange, signs: Signs) -> Block:
+    """Why there is no answer, or no whole one."""
+    return Block("", (Piece(f"{signs.failed} {exchange.problem}", "act"),))
+
+
+def ending(done: Generated | None) -> str:
+    """How an answer ended; "" when nothing is known."""
+    if done is None:
+        return ""
+    text = _("{n} bytes, {rate} tokens/s").format(n=done.bytes, rate=f"{done.bytes_per_s:.0f}")
+    if done.finish is Finish.LENGTH:
+        text += "   " + _("cut at the longest answer")
+    if done.dropped_turns:
+        text += "   " + _("the oldest {n} turns did not fit").format(n=done.dropped_turns)
+    return text

@@ -1,0 +1,60 @@
+"""A damaged memory is mended from the Corpus tab: the newest backup takes its place, after a question."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.core.errors import H2QError, sentence_of
+from engine.core.i18n import _, n_
+from engine.core.paths import Workspace
+from engine.workspace.backup import Backup, list_backups, restore_backup
+from engine.workspace.reset import refuse_while_alive
+from tui.app.shutdown import to_the_end
+from tui.screens.ask import Confirm
+
+if TYPE_CHECKING:
+    from tui.tabs.corpus.tab import CorpusTab
+
+
+async def offer_backup(tab: CorpusTab) -> None:
+    """Asks, naming the backup, and puts it back. A worker calls it."""
+    try:
+        newest = next(iter(await asyncio.to_thread(list_backups, tab.workspace)), None)
+        if newest is None:
+            tab.say(_("There is no backup of this memory"), "act")
+            return
+        if not await tab.app.push_screen_wait(Confirm(_question(newest))):
+            return
+        tab.say(_("putting the backup back …"))
+        await asyncio.to_thread(_put_back, tab.workspace, newest.path)
+    except (H2QError, OSError) as problem:
+        tab.say(sentence_of(problem), "act")
+        return
+    tab.load()
+    tab.say(
+        n_(
+            "the backup is back: {n} conversation",
+            "the backup is back: {n} conversations",
+            newest.conversations,
+        ).format(n=f"{newest.conversations:,}"),
+        "good",
+    )
+
+
+def _question(backup: Backup) -> str:
+    return n_(
+        "Put the backup of {when} with {n} conversation in place of this memory?",
+        "Put the backup of {when} with {n} conversations in place of this memory?",
+        backup.conversations,
+    ).format(
+        when=time.strftime("%Y-%m-%d %H:%M", time.localtime(backup.created_at)), n=f"{backup.conversations:,}"
+    )
+
+
+def _put_back(workspace: Workspace, path: str) -> None:
+    with to_the_end():
+        refuse_while_alive(workspace)
+        restore_backup(workspace, Path(path))

@@ -1,0 +1,122 @@
+"""Verdicts on their way to the database: one thread with its own connection writes them in order.
+
+The screen does not wait. What could not be written stays in the queue and is tried again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.corpus.review.database import Unusable
+from engine.corpus.review.store import Decision, ReviewStore
+from engine.memory.schema import reason_of
+
+RETRY_S = 1.0
+LATE_S = 0.3
+"""A verdict unwritten for longer is shown."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One thing to write. `work` returns the decisions it made or took back."""
+
+    work: Callable[[ReviewStore], Sequence[Decision]]
+    done: Callable[[Sequence[Decision]], None]
+    """Called in the writer's thread."""
+    count: int = 1
+    """Verdicts in it."""
+    since: float = field(default_factory=time.monotonic)
+
+
+class VerdictQueue:
+    """Writes jobs in the order in which they came.
+
+    `changed` is called, in the writer's thread, when a problem appears or goes away; `refused` with a job that
+    can never be written (its conversation is gone), which is then let go, and its sentence.
+    """
+
+    def __init__(self, path: Path, changed: Callable[[], None], refused: Callable[[Job, str], None]) -> None:
+        self._path = path
+        self._changed = changed
+        self._refused = refused
+        self._jobs: deque[Job] = deque()
+        self._wake = threading.Condition()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self.problem = ""
+        """Why the first job cannot be written now, "" when nothing hinders."""
+
+    @property
+    def unwritten(self) -> int:
+        """Verdicts that are not on disk yet."""
+        return sum(job.count for job in tuple(self._jobs))
+
+    @property
+    def late(self) -> bool:
+        """Whether one waits for longer than a person should not be told."""
+        first = next(iter(tuple(self._jobs)), None)
+        return first is not None and time.monotonic() - first.since > LATE_S
+
+    def put(self, job: Job) -> None:
+        """Adds a job; returns at once."""
+        with self._wake:
+            self._jobs.append(job)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="verdicts", daemon=True)
+                self._thread.start()
+            self._wake.notify()
+
+    def close(self, timeout: float = 3.0) -> int:
+        """Writes what is left, for at most `timeout` seconds; returns how many verdicts were not written."""
+        with self._wake:
+            self._closing = True
+            self._wake.notify()
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return self.unwritten
+
+    def _run(self) -> None:
+        store = ReviewStore(self._path)
+        try:
+            while True:
+                with self._wake:
+                    while not self._jobs and not self._closing:
+                        self._wake.wait()
+                    if not self._jobs:
+                        return
+                    job = self._jobs[0]
+                if not self._write(store, job):
+                    if self._closing:
+                        return
+                    with self._wake:
+                        self._wake.wait(RETRY_S)
+        finally:
+            store.close()
+
+    def _write(self, store: ReviewStore, job: Job) -> bool:
+        """Whether the job is through, written or refused."""
+        before = self.problem
+        try:
+            decisions = job.work(store)
+        except (sqlite3.Error, OSError, Unusable) as problem:
+            self.problem = reason_of(problem) if isinstance(problem, sqlite3.Error) else str(problem)
+            if before != self.problem:
+                self._changed()
+            return False
+        except Exception as problem:
+            # Whatever it is, it must not end the thread: the verdicts behind it would never be written.
+            self._jobs.popleft()
+            self._refused(job, str(problem))
+            return True
+        self._jobs.popleft()
+        self.problem = ""
+        job.done(decisions)
+        if before:
+            self._changed()
+        return True

@@ -1,0 +1,256 @@
+"""A conversation under review in words: its line in the list, its title, its turns with what was found in them."""
+
+from __future__ import annotations
+
+import time
+
+from engine.core.i18n import N_, _, n_
+from engine.corpus.enums import REASONS, Stage, State
+from engine.corpus.redaction import placeholder
+from engine.corpus.review.decision_log import Mark
+from engine.corpus.review.reason_text import Change, changes, marked
+from engine.corpus.review.rule_suggestions import Pattern
+from engine.corpus.review.store import ReviewDetail, ReviewItem, ReviewTurn, Why
+from engine.runs.events import Funnel
+from tui.app.glyphs import Signs
+from tui.app.text import cells
+from tui.tabs.corpus.pii_text import private_words
+from tui.widgets.conversation import Block, Piece
+from tui.widgets.virtual_list import Cell, Row
+
+STATES = {
+    State.PENDING: (N_("waits for you"), "watch"),
+    State.ACCEPTED: (N_("accepted"), "good"),
+    State.REJECTED: (N_("rejected"), "act"),
+    State.DROPPED: (N_("left out"), "dim"),
+}
+MARKS = {
+    Mark.EDITED: N_("edited"),
+    Mark.FLAGGED: N_("flagged"),
+    Mark.UNFLAGGED: N_("flag taken off"),
+    Mark.RULE: N_("rule"),
+    Mark.NO_RULE: N_("rule ended"),
+}
+STAGES = {
+    Stage.COLLECT: N_("no pair"),
+    Stage.LOW_VALUE: N_("low value"),
+    Stage.SENSITIVE: N_("private"),
+    Stage.INJECTION: N_("marker"),
+    Stage.EXACT: N_("copy"),
+    Stage.NEAR: N_("twin"),
+    Stage.SEMANTIC: N_("meaning"),
+    Stage.RULE: N_("rule"),
+    Stage.REVIEW: N_("review"),
+    Stage.SPLIT: N_("split"),
+}
+"""Short words of the list."""
+ACTIONS = {
+    "drop": N_("left out"),
+    "mask": N_("not trained on"),
+    "redact": N_("redacted"),
+    "hold": N_("held back"),
+    "group": N_("grouped"),
+    "retire": N_("moved to training"),
+}
+REJECT_REASONS: tuple[tuple[str, str], ...] = (
+    ("unwanted", N_("unwanted")),
+    ("wrong", N_("wrong answer")),
+    ("private", N_("private")),
+    ("low_value", N_("low value")),
+    ("duplicate", N_("duplicate")),
+)
+"""Reasons a person gives, by digit: (what is stored, its words)."""
+
+
+def state_sign(state: str, signs: Signs) -> tuple[str, str]:
+    """Sign and kind of a state."""
+    sign = {
+        State.PENDING: signs.running,
+        State.ACCEPTED: signs.done,
+        State.REJECTED: signs.failed,
+        State.DROPPED: signs.kept,
+    }
+    return sign.get(State(state), "?"), STATES[State(state)][1]
+
+
+def reason_words(reason: str) -> str:
+    """A reason code, or types of private data, for people."""
+    return _(REASONS[reason]) if reason in REASONS else private_words(reason) or reason
+
+
+def stage_words(stage: str) -> str:
+    """A stage for people; an unknown one as it is."""
+    return next((_(words) for known, words in STAGES.items() if known == stage), stage)
+
+
+def row_of(item: ReviewItem, signs: Signs) -> Row:
+    """The line of the list: sign, first line, what the filters did."""
+    sign, kind = state_sign(item.state, signs)
+    why = private_words(item.reason) if item.stage == Stage.SENSITIVE else ""
+    why = _("edited") if item.edited else why or stage_words(item.stage)
+    flag = f"{signs.alert} " if item.flagged else ""
+    return Row(item.id, (Cell(sign, kind), Cell(flag + (item.first_line or "…")), Cell(why, "dim")))
+
+
+def title_of(item: ReviewItem, signs: Signs) -> str:
+    """ "✓ 2026-11-03 21:14 · chatgpt · zh · quality 0.82 · accepted"."""
+    when = (
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(item.time)) if item.time is not None else _("undated")
+    )
+    parts = [when, item.source, item.language, _("quality {q}").format(q=f"{item.quality:.2f}")]
+    parts.append(_(STATES[State(item.state)][0]))
+    parts += [_("edited")] * item.edited + [f"{signs.alert} " + _("flagged")] * item.flagged
+    return f"{state_sign(item.state, signs)[0]} " + " · ".join(part for part in parts if part)
+
+
+def blocks_of(
+    detail: ReviewDetail, signs: Signs, *, raw: bool, why: bool, twin: ReviewDetail | None = None
+) -> list[Block]:
+    """The right pane. `raw` shows the text as it came, with the places marked, instead of as it is trained on;
+    `why` gives every ledger row; `twin` is the conversation that this one duplicates, shown below."""
+    blocks: list[Block] = []
+    sign, kind = state_sign(detail.item.state, signs)
+    if why:
+        blocks += _why_blocks(detail, f"{sign} {_(STATES[State(detail.item.state)][0])}", kind)
+    else:
+        blocks += [_why_line(row, turn=len(detail.turns) > 2) for row in _summary(detail.why)]
+    if blocks:
+        blocks.append(Block("", (Piece(""),)))
+    numbered = len(detail.turns) > 2
+    blocks += [_turn_block(turn, raw=raw, numbered=numbered) for turn in detail.turns]
+    if twin is not None:
+        similar = next((row.similarity for row in detail.why if row.similarity is not None), None)
+        share = (
+            "" if similar is None else _(" ({share} % the same words)").format(share=f"{similar * 100:.0f}")
+        )
+        blocks.append(Block("", (Piece(""),)))
+        blocks.append(Block(_("twin"), (Piece(title_of(twin.item, signs) + share, "head"),), "head"))
+        blocks += [_turn_block(turn, raw=raw) for turn in twin.turns]
+    return blocks
+
+
+def _turn_block(turn: ReviewTurn, *, raw: bool, numbered: bool = False) -> Block:
+    labels = {"user": _("you"), "assistant": _("model"), "system": _("system"), "tool": _("tool")}
+    label = labels.get(turn.role, turn.role)
+    base = "dim" if turn.masked else ""
+    pieces: list[Piece] = []
+    at = 0
+    if raw and turn.original is not None:
+        kinds = {Change.SAME: "", Change.GONE: "act", Change.NEW: "good"}
+        pieces = [Piece(marked(change), kinds[change[0]]) for change in changes(turn.original, turn.text)]
+        at = len(turn.text)
+    for type_, start, end in () if at else turn.spans:
+        pieces.append(Piece(turn.text[at:start], base))
+        pieces.append(Piece(turn.text[start:end] if raw else placeholder(type_), "cut"))
+        at = end
+    pieces.append(Piece(turn.text[at:], base))
+    if turn.masked:
+        pieces.append(
+            Piece("  " + _("[not trained on: {why}]").format(why=reason_words(turn.masked)), "watch")
+        )
+    if turn.unread:
+        pieces.append(Piece("  " + _("[the filters read it at the next build]"), "watch"))
+    elif turn.original is not None and not raw:
+        pieces.append(Piece("  " + _("[edited]"), "dim"))
+    shown = f"{turn.position + 1} {label}" if numbered else label
+    return Block(shown, tuple(pieces), "head" if turn.role == "user" else "dim")
+
+
+def _summary(rows: list[Why]) -> list[Why]:
+    """What matters most, in three lines at most: what concerns the whole, then what was cut."""
+    whole = [row for row in rows if row.turn < 0]
+    return (whole + [row for row in rows if row.turn >= 0 and row.action == "redact"])[:3]
+
+
+def _why_line(row: Why, *, turn: bool = False) -> Block:
+    parts = [reason_words(row.reason)]
+    if turn and row.turn >= 0:
+        parts[0] = _("turn {n}").format(n=row.turn + 1) + ": " + parts[0]
+    if row.spans:
+        # Positions count from 1 for people.
+        parts.append(", ".join(f"{start + 1}–{end}" for _type, start, end in row.spans[:4]))
+    if row.similarity is not None:
+        parts.append(_("{share} % the same").format(share=f"{row.similarity * 100:.0f}"))
+    parts.append(_(ACTIONS.get(row.action, row.action)))
+    return Block(_("why"), (Piece(", ".join(parts)),), "watch")
+
+
+def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[Block]:
+    """Every row of the ledger and every verdict of the person."""
+    blocks = [Block(_("state"), (Piece(state, kind),))]
+    for row in detail.why:
+        where = _("turn {n}").format(n=row.turn + 1) if row.turn >= 0 else _("whole")
+        stage = stage_words(row.stage)
+        line = _why_line(row).pieces[0].text
+        blocks.append(Block(_("why"), (Piece(f"{stage}, {where}: {line}"),), "watch"))
+    for decision in detail.decisions:
+        when = time.strftime("%m-%d %H:%M", time.localtime(decision.time))
+        words = dict(REJECT_REASONS)
+        reason = _(words[decision.reason]) if decision.reason in words else decision.reason
+        words_of = (
+            STATES[State(decision.verdict)][0]
+            if decision.verdict in STATES
+            else MARKS[Mark(decision.verdict)]
+        )
+        text = f"{when} {_(words_of)}" + (f" ({reason})" if reason else "")
+        if decision.turn >= 0:
+            text += ", " + _("turn {n}").format(n=decision.turn + 1)
+        blocks.append(Block(_("you"), (Piece(text),), "head"))
+    if len(blocks) == 1:
+        blocks.append(Block(_("why"), (Piece(_("no filter touched it")),), "watch"))
+    if detail.kin:
+        text = n_("{n} other of its group", "{n} others of its group", len(detail.kin)).format(
+            n=len(detail.kin)
+        )
+        blocks.append(Block(_("group"), (Piece(text, "dim"),)))
+    return blocks
+
+
+def pattern_words(pattern: Pattern) -> str:
+    """ "12 of your 15 rejections share /"as an AI", 0 of 30 accepted do"."""
+    return _("{n} of your {all} rejections share /{line}, {a} of {accepted} accepted do").format(
+        n=pattern.rejected,
+        all=pattern.of_rejected,
+        line=pattern.line,
+        a=pattern.accepted,
+        accepted=pattern.of_accepted,
+    )
+
+
+def funnel_line(funnel: Funnel, width: int, cursor: str = "▸") -> str:
+    """ "collected 1,880 ▸ low value −214 ▸ sensitive −31 (118 redacted) ▸ duplicates −96 ▸ 1,539", as much of it
+    as fits."""
+    unpaired, low = funnel.dropped.get(Stage.COLLECT, 0), funnel.dropped.get(Stage.LOW_VALUE, 0)
+    private = funnel.dropped.get(Stage.SENSITIVE, 0) + funnel.dropped.get(Stage.INJECTION, 0)
+    middle: list[str] = []
+    least: list[str] = []
+    """What goes first when the line is too long: it takes nothing away."""
+    if unpaired:
+        middle.append(_("no pair −{n}").format(n=f"{unpaired:,}"))
+    if low:
+        middle.append(_("low value −{n}").format(n=f"{low:,}"))
+    if private and funnel.redacted:
+        middle.append(_("sensitive −{n} ({r} redacted)").format(n=f"{private:,}", r=f"{funnel.redacted:,}"))
+    elif private:
+        middle.append(_("sensitive −{n}").format(n=f"{private:,}"))
+    elif funnel.redacted:
+        least.append(_("{r} redacted").format(r=f"{funnel.redacted:,}"))
+        middle += least
+    if funnel.duplicates:
+        middle.append(_("duplicates −{n}").format(n=f"{funnel.duplicates:,}"))
+    if funnel.rejected:
+        middle.append(_("rejected −{n}").format(n=f"{funnel.rejected:,}"))
+    last = f"{funnel.accepted:,}"
+    tails = [
+        _(" (train {train}, test {test})").format(train=f"{funnel.train:,}", test=f"{funnel.test:,}"),
+        "",
+    ]
+    if funnel.pending:
+        tails = [_(", {n} wait for you").format(n=f"{funnel.pending:,}") + tail for tail in tails] + [""]
+    first = _("collected {n}").format(n=f"{funnel.collected:,}")
+    for parts in (middle, [part for part in middle if part not in least], middle[-2:], middle[-1:], []):
+        for tail in tails:
+            line = f" {cursor} ".join([first, *parts, last]) + tail
+            if cells(line) <= width:
+                return line
+    return last

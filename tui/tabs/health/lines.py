@@ -1,0 +1,177 @@
+"""The machine in lines: pure functions from a snapshot to Content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.content import Content
+
+from engine.core.i18n import N_, _
+from engine.health.limits import Limits
+from engine.inference.protocol import ServiceStatus
+from engine.machine.probes import Snapshot
+from engine.runs.event_text import budget_bound, duration, figure, rate
+from engine.runs.view import RunView
+from tui.app.glyphs import STATUS_STYLE, Signs
+from tui.app.terminal import Terminal
+from tui.app.text import one_line
+
+GB = 1024**3
+DAY = 86400.0
+
+
+def unknown() -> Content:
+    """What stands for a figure that this system does not tell."""
+    return Content.styled(_("unknown"), "$foreground-muted")
+
+
+def gb(size: float | None) -> str:
+    return "–" if size is None else f"{size / GB:.1f}"
+
+
+def level(share: float) -> str:
+    """Colour of a share of 0 to 1; the figure beside it says the same."""
+    return "$text-error" if share > 0.95 else "$text-warning" if share > 0.85 else ""
+
+
+def cpu(snapshot: Snapshot, history: Sequence[Sequence[float]], signs: Signs, width: int) -> list[Content]:
+    """A line for each core: its bars, newest on the right, and its share; then load and temperature."""
+    lines: list[Content] = []
+    if snapshot.cpu_percent is None:
+        lines.append(unknown())
+    else:
+        room = max(4, min(60, width - 10))
+        for core, share in enumerate(snapshot.cpu_percent):
+            past = [values[core] for values in history if core < len(values)][-room:]
+            bars = "".join(signs.spark(value / 100) for value in past).rjust(room)
+            lines.append(Content.assemble(f"{core:2d} ", (bars, "$text-accent"), f" {share:3.0f} %"))
+    lines.append(Content(_("load {load}").format(load=_load(snapshot))))
+    lines.append(_heat(snapshot))
+    return lines
+
+
+def _load(snapshot: Snapshot) -> str:
+    return "–" if snapshot.load is None else "  ".join(f"{value:.1f}" for value in snapshot.load)
+
+
+def _heat(snapshot: Snapshot) -> Content:
+    if snapshot.temperature_c is None:
+        return Content.styled(_("temperature unknown"), "$foreground-muted")
+    heat = snapshot.temperature_c
+    style = "$text-error" if heat >= 95 else "$text-warning" if heat >= 85 else ""
+    return Content.styled(_("{heat:.0f} °C").format(heat=heat), style)
+
+
+def memory(snapshot: Snapshot, signs: Signs, width: int) -> list[Content]:
+    """Used of total with a bar, and the swap."""
+    lines: list[Content] = []
+    if snapshot.memory_used is None or not snapshot.memory_total:
+        lines.append(unknown())
+    else:
+        share = snapshot.memory_used / snapshot.memory_total
+        lines.append(
+            Content(
+                _("used {used} of {total} GB").format(
+                    used=gb(snapshot.memory_used), total=gb(snapshot.memory_total)
+                )
+            )
+        )
+        lines.append(Content.styled(signs.bar(share, max(4, width - 6)), level(share) or "$text-success"))
+    if snapshot.swap_total is None:
+        lines.append(Content(_("swap")).append(" ").append(unknown()))
+    elif snapshot.swap_total == 0:
+        lines.append(Content.styled(_("no swap"), "$foreground-muted"))
+    else:
+        text = _("swap {used} of {total} GB").format(
+            used=gb(snapshot.swap_used), total=gb(snapshot.swap_total)
+        )
+        lines.append(Content.styled(text, level((snapshot.swap_used or 0) / snapshot.swap_total)))
+    return lines
+
+
+def disk(snapshot: Snapshot) -> list[Content]:
+    """Free of total, and when it is full at the present pace."""
+    if snapshot.disk_free is None or not snapshot.disk_total:
+        return [unknown()]
+    share = 1 - snapshot.disk_free / snapshot.disk_total
+    free = _("free {free} of {total} GB").format(free=gb(snapshot.disk_free), total=gb(snapshot.disk_total))
+    lines = [Content.styled(free, level(share))]
+    if snapshot.disk_full_in_s is not None:
+        left = snapshot.disk_full_in_s
+        when = _("{days:.0f} days").format(days=left / DAY) if left > 2 * DAY else duration(left)
+        lines.append(
+            Content.styled(_("full in {when}").format(when=when), "$text-warning" if left < DAY else "")
+        )
+    return lines
+
+
+def training(
+    view: RunView | None, run_id: str, snapshot: Snapshot, signs: Signs, *, now: float
+) -> list[Content]:
+    """The run in progress, its own memory measured here, and how long it has said nothing."""
+    if view is None:
+        return [
+            Content.styled(_("nothing running"), "$foreground-muted"),
+            Content.styled(_("n on Train starts a run"), "$foreground-muted"),
+        ]
+    head = Content.assemble(
+        (signs.status(view.status), STATUS_STYLE[view.status]), f" {one_line(run_id[:9])}  "
+    )
+    if view.phase:
+        head = head.append(_("step {step} of {steps}").format(step=view.step, steps=view.max_steps))
+    lines = [head]
+    if view.phase:
+        speed = "–" if view.tokens_per_s is None else rate(view.tokens_per_s)
+        lines.append(Content(_("loss {loss}  {speed} tok/s").format(loss=figure(view.loss), speed=speed)))
+    own = "–" if snapshot.run_memory is None else f"{snapshot.run_memory / GB:.1f}"
+    peak = "–" if view.peak_memory_mb is None else f"{view.peak_memory_mb / 1024:.1f}"
+    budget = "–" if view.memory is None else f"{view.memory.budget_mb / 1024:.1f}"
+    lines.append(
+        Content(_("memory {own}, peak {peak} of {budget} GB").format(own=own, peak=peak, budget=budget))
+    )
+    if view.updated_at is not None:
+        silent = max(0.0, now - view.updated_at)
+        style = "$text-warning" if silent > 60 else "$foreground-muted"
+        lines.append(Content.styled(_("last word {ago} ago").format(ago=duration(silent)), style))
+    return lines
+
+
+def limits(found: Limits, terminal: Terminal, signs: Signs, scope: str) -> list[Content]:
+    """What the app found that bounds it: budget, cores, how the engine lives on, colours, keys."""
+    reason = budget_bound(found.budget_reason)
+    colours = {0: _("no colour"), 1 << 24: _("16 million colours")}.get(
+        terminal.colours, _("{n} colours").format(n=terminal.colours)
+    )
+    keeper = scope or found.keeper
+    alive = _(_KEEPERS.get(keeper, keeper)) if keeper else _("engine in a session of its own")
+    way = [one_line(terminal.term) or _("unknown terminal"), colours]
+    if signs.ascii:
+        way.append(_("ASCII signs"))
+    if terminal.multiplexer:
+        way.append(terminal.multiplexer)
+    if terminal.over_ssh:
+        way.append("ssh")
+    return [
+        Content(_("budget {gb:.1f} GB: {reason}").format(gb=found.budget_mb / 1024, reason=reason)),
+        Content(
+            _("{cores} cores, {files} open files").format(cores=found.cores, files=found.open_files or "–")
+        ),
+        Content(alive),
+        Content(", ".join(way)),
+        Content(_("esc waits {ms} ms for a key sequence").format(ms=terminal.escape_ms)),
+    ]
+
+
+_KEEPERS = {
+    "systemd scope": N_("engine in a systemd scope"),
+    "caffeinate": N_("engine under caffeinate"),
+}
+
+
+def service(status: ServiceStatus | None) -> list[Content]:
+    """The inference service and what it holds."""
+    if status is None:
+        return [Content.styled(_("not started; Chat starts it"), "$foreground-muted")]
+    head = _("up {time}, {gb:.1f} GB").format(time=duration(status.uptime_s), gb=status.memory_mb / 1024)
+    names = ", ".join(one_line(model.name) for model in status.models) or _("no model loaded")
+    return [Content(head), Content(names)]

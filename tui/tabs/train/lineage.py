@@ -1,0 +1,96 @@
+"""The cycles of an evolution, each a line: champion and candidate, the gain, p, and whether it was kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.content import Content
+
+from engine.core.i18n import N_, _
+from engine.runs.event_text import figure, gain_of
+from engine.runs.events import Cycle
+from tui.app.glyphs import Signs
+from tui.app.text import cells, fit, safe
+
+STATES = {
+    "began": N_("goes on"),
+    "kept": N_("kept"),
+    "dropped": N_("dropped"),
+    "collapsed": N_("collapses"),
+}
+_STYLE = {"began": "$text-accent", "kept": "$text-success", "collapsed": "$text-error"}
+WIDE = 92
+"""Cells from which the names of both models stand in a line."""
+_STATE = 10
+
+
+def sign_of(cycle: Cycle, signs: Signs) -> str:
+    """The sign of how a cycle stands."""
+    names = {"began": signs.running, "kept": signs.done, "dropped": signs.kept}
+    return names.get(cycle.state, signs.alert)
+
+
+def lineage(
+    cycles: Sequence[Cycle], signs: Signs, width: int, height: int, *, over: bool = False
+) -> list[Content]:
+    """At most `height` lines of at most `width` cells: the line of champions, then the newest cycles.
+
+    A narrow panel gives a cycle two lines. `over`: the run has ended, so a cycle without an outcome was cut off.
+    """
+    if not cycles:
+        return [Content.styled(_("The first cycle begins when the corpus is built."), "$foreground-muted")]
+    arrow = ">" if signs.ascii else "→"
+    head = [Content.styled(fit(_line_of(cycles, arrow), width), "bold")] if height > 1 else []
+    room = max(1, height - len(head))
+    lines: list[Content] = []
+    for cycle in reversed(cycles):
+        drawn = _cycle(cycle, signs, arrow, width, over=over)
+        if lines and len(lines) + len(drawn) > room:
+            break
+        lines = drawn + lines
+    return head + lines[-room:]
+
+
+def _line_of(cycles: Sequence[Cycle], arrow: str) -> str:
+    """The champions one after the other; of a long line the first and the last ones."""
+    names = list(dict.fromkeys([cycles[0].champion, *(c.candidate for c in cycles if c.state == "kept")]))
+    if len(names) > 3:
+        names = [names[0], "…", *names[-2:]]
+    return f" {arrow} ".join(names)
+
+
+def _cycle(cycle: Cycle, signs: Signs, arrow: str, width: int, *, over: bool) -> list[Content]:
+    state = _("cut off") if over and cycle.state == "began" else _(STATES.get(cycle.state, cycle.state))
+    sign = signs.kept if over and cycle.state == "began" else sign_of(cycle, signs)
+    style = (
+        "$foreground-muted"
+        if over and cycle.state == "began"
+        else _STYLE.get(cycle.state, "$foreground-muted")
+    )
+    first = f"{fit(sign, 2)} {cycle.cycle} {fit(state, _STATE)}"
+    names = f"{cycle.champion} {arrow} {cycle.candidate}"
+    if not (cycle.before and cycle.after):
+        return _in_lines([(first, style), (names, "")], width)
+    gain = f"{100 * gain_of(cycle):+.1f} %".replace("-", "−")
+    parts = [
+        (first, style),
+        (f"{gain:>7}", style),
+        (f"{figure(cycle.before)}{arrow}{figure(cycle.after)}", ""),
+    ]
+    if cycle.p_value is not None and cycle.alpha is not None:
+        sense = "<" if cycle.p_value < cycle.alpha else ">=" if signs.ascii else "≥"
+        parts.append((f"p {cycle.p_value:.2g} {sense} {cycle.alpha:.2g}", ""))
+    if width >= WIDE:
+        parts.append((names, "$foreground-muted"))
+    return _in_lines(parts, width)
+
+
+def _in_lines(parts: Sequence[tuple[str, str]], width: int) -> list[Content]:
+    """The parts with two cells between, in one line where they fit, else in more, those indented."""
+    lines: list[Content] = []
+    for text, style in parts:
+        if lines and cells(lines[-1].plain) + 2 + cells(text) <= width:
+            lines[-1] = lines[-1].append("  ").append(safe(text, style))
+        else:
+            lines.append(safe(fit(("     " if lines else "") + text, width).rstrip(), style))
+    return lines

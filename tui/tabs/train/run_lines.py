@@ -1,0 +1,158 @@
+"""A run in a few lines of figures: pure functions from its view to Content."""
+
+from __future__ import annotations
+
+import time
+
+from textual.content import Content
+
+from engine.core.i18n import _, colon
+from engine.runs.event_text import budget_bound, duration, figure, rate, stage_word, status_word
+from engine.runs.events import RunStatus
+from engine.runs.view import RunView, StageView
+from tui.app.glyphs import STATUS_STYLE, Signs
+from tui.app.text import one_line
+
+_GB = 1024.0
+
+
+def no_run() -> str:
+    """What stands where the curves would be, before the first run."""
+    return _(
+        "No run yet.\nn starts one: your conversations become a model.\nIts loss is drawn here while it learns."
+    )
+
+
+def no_curve(view: RunView) -> str:
+    """What stands there for a run that has not trained."""
+    if view.status is RunStatus.QUEUED:
+        return view.reason or _("It waits for its turn.")
+    if view.finished is not None and view.finished.error:
+        return view.finished.error
+    if view.status.over:
+        return _("This run trained nothing.")
+    return _("The curve begins with the first training step.")
+
+
+def loss_title(view: RunView, log_scale: bool) -> str:
+    """`Loss — training on the corpus (log)`."""
+    words = _("Loss")
+    if view.phase:
+        words += f" — {stage_word(view.phase)}"
+    return words + (f" ({_('log')})" if log_scale else "")
+
+
+def figures(
+    view: RunView, signs: Signs, width: int, *, alive: bool, now: float | None = None
+) -> list[Content]:
+    """Three lines of at most `width` cells: loss, rate, speed and time; memory against its budget; the stages.
+
+    What does not fit is left out whole, the least needed first.
+    """
+    clock = _clock(view, alive=alive, now=time.time() if now is None else now)
+    return [
+        _joined(parts, width)
+        for parts in (_learning(view, clock), _memory(view, signs), _stages(view, signs, alive=alive))
+    ]
+
+
+def _joined(parts: list[Content], width: int) -> Content:
+    line = Content(" ")
+    for number, part in enumerate(parts):
+        gap = "  " if number else ""
+        if number and line.cell_length + len(gap) + part.cell_length > width:
+            continue
+        line = line.append(gap).append(part)
+    return line
+
+
+def _clock(view: RunView, *, alive: bool, now: float) -> str:
+    """How long it has run."""
+    if view.started_at is None:
+        return ""
+    end = view.finished_at or (now if alive else view.updated_at) or now
+    return duration(max(0.0, end - view.started_at))
+
+
+def learning_rate(value: float | None) -> str:
+    """Six cells at most: `0.0143`, `3.0e-05`."""
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if value >= 0.001 or value == 0 else f"{value:.1e}"
+
+
+def _learning(view: RunView, clock: str) -> list[Content]:
+    parts: list[Content] = []
+    if view.phase:
+        best = _("(best {best})").format(best=figure(view.best_loss))
+        parts.append(
+            Content.assemble(_("loss"), " ", (figure(view.loss), "bold"), " ", (best, "$foreground-muted"))
+        )
+        parts.append(Content(_("lr {lr}").format(lr=learning_rate(view.lr))))
+        speed = "–" if view.tokens_per_s is None else rate(view.tokens_per_s)
+        parts.append(Content(_("{speed} tok/s").format(speed=speed)))
+    return [*parts, Content(clock)] if clock else parts
+
+
+def _memory(view: RunView, signs: Signs) -> list[Content]:
+    memory = view.memory
+    if memory is None:
+        return [Content.styled(_("memory not measured yet"), "$foreground-muted")]
+    share = memory.used_mb / memory.budget_mb if memory.budget_mb else 0.0
+    style = "$text-error" if share > 0.95 else "$text-warning" if share > 0.85 else "$text-success"
+    used, budget = f"{memory.used_mb / _GB:.1f}", f"{memory.budget_mb / _GB:.1f}"
+    amount = _("{used} of {budget} GB").format(used=used, budget=budget)
+    parts = [Content.assemble(_("memory"), " ", (signs.bar(share, 12), style), " ", amount)]
+    reason = one_line(budget_bound(memory.reason))
+    if reason:
+        parts.append(Content.styled(f"({reason})", "$foreground-muted"))
+    if view.streaming_efficiency is not None:
+        percent = f"{100 * view.streaming_efficiency:.1f}"
+        parts.append(Content(_("streaming {share} %").format(share=percent)))
+    if view.peak_memory_mb is not None and memory.budget_mb:
+        highest = round(100 * view.peak_memory_mb / memory.budget_mb)
+        parts.append(Content(_("peak {share} %").format(share=highest)))
+    return parts
+
+
+def _stages(view: RunView, signs: Signs, *, alive: bool) -> list[Content]:
+    """`● training on the corpus 2/3 41 %  02:10 left  ✓ corpus`; how it ended, when it has."""
+    if view.finished is not None or (not alive and view.stages):
+        return [_ending(view, signs, alive=alive)]
+    if view.status in (RunStatus.QUEUED, RunStatus.PAUSED):
+        sign, style = signs.status(view.status), STATUS_STYLE[view.status]
+        word = status_word(view.status)
+        words = colon(word, one_line(view.reason)) if view.reason else word
+        return [Content.styled(f"{sign} {words}", style)]
+    # The one in progress and the time left are never pushed out by what is over.
+    parts = [_one_stage(stage, view, signs) for stage in view.stages[-1:]]
+    if view.eta_s is not None:
+        parts.append(Content(_("{eta} left").format(eta=duration(view.eta_s))))
+    done = [_one_stage(stage, view, signs) for stage in view.stages[:-1]]
+    return parts + done[::-1]
+
+
+def _ending(view: RunView, signs: Signs, *, alive: bool) -> Content:
+    status = view.status if view.status.over or alive else RunStatus.DEAD
+    words = status_word(status)
+    if status is RunStatus.DEAD:
+        words = _("dead: its engine ended without a word; the last checkpoint stays")
+    elif view.finished is not None and view.finished.error:
+        words = colon(words, one_line(view.finished.error))
+    elif view.verdict is not None:
+        words = colon(words, one_line(view.verdict.sentence))
+    return Content.styled(f"{signs.status(status)} {words}", STATUS_STYLE[status])
+
+
+def _one_stage(stage: StageView, view: RunView, signs: Signs) -> Content:
+    word = one_line(stage_word(stage.name))
+    if stage.ended_at is not None:
+        sign = {"done": signs.done, "skipped": signs.kept}.get(stage.state, signs.failed)
+        return Content.styled(f"{sign} {word}", "$foreground-muted")
+    share = ""
+    if view.progress is not None and view.progress.total:
+        share = f" {int(100 * view.progress.done / view.progress.total)} %"
+    elif stage.name == view.phase and view.max_steps:
+        share = f" {min(100, int(100 * view.step / view.max_steps))} %"
+    place = f" {stage.index}/{stage.total}" if stage.total else ""
+    return Content.styled(f"{signs.running} {word}{place}{share}", "$text-accent")

@@ -1,0 +1,122 @@
+"""What the Validate tab steps through: the person's own questions with both answers, then every held-out case."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from dataclasses import dataclass
+
+from engine.core.i18n import _
+from engine.memory.records import Conversation, Role
+from engine.validation.report import Answer, CaseScore, ValidationReport
+from tui.widgets.conversation import Block, Piece
+
+DIFF_CHARACTERS = 4000
+"""Of each answer that are compared; the comparison is quadratic."""
+_WORDS = re.compile(r"[A-Za-z0-9_]+|\s+|.", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to look at: an answered question, or a scored conversation."""
+
+    number: int
+    total: int
+    group: int = 0
+    gain: float = 0.0
+    """Bits per byte that the new model saves; above 0 is a win. 0 for an answered question."""
+    answer: Answer | None = None
+    score: CaseScore | None = None
+
+    @property
+    def conversation(self) -> str:
+        """Id of the conversation, "" for an answered question."""
+        return self.score.conversation if self.score is not None else ""
+
+    def title(self) -> str:
+        """Title of its panel."""
+        if self.score is None:
+            return _("Your question {n} of {total}").format(n=self.number, total=self.total)
+        return _("Case {n} of {total}  (group {group})  {gain}").format(
+            n=self.number, total=self.total, group=self.group, gain=f"{self.gain:+.3f}".replace("-", "−")
+        )
+
+
+def cases_of(report: ValidationReport) -> list[Case]:
+    """The answered questions, then the cases from the largest gain to the largest loss."""
+    found = [Case(n, len(report.answers), answer=answer) for n, answer in enumerate(report.answers, 1)]
+    groups = {cluster: n for n, cluster in enumerate(dict.fromkeys(case.cluster for case in report.cases), 1)}
+    scored = sorted(report.cases, key=lambda case: case.new - case.base)
+    for n, score in enumerate(scored, 1):
+        gain = (score.base - score.new) / math.log(2)
+        found.append(Case(n, len(scored), groups[score.cluster], gain, score=score))
+    return found
+
+
+def case_blocks(case: Case, conversation: Conversation | None, *, known: bool, diff: bool) -> list[Block]:
+    """A case for the eye. `known` says that memory has been asked for its conversation."""
+    if case.answer is not None:
+        answer = case.answer
+        base, new = (
+            compare(answer.base, answer.new) if diff else ((Piece(answer.base),), (Piece(answer.new),))
+        )
+        return [
+            Block(_("asked"), (Piece(answer.question),), "head"),
+            Block("", (Piece(""),)),
+            Block(_("Base"), base),
+            Block("", (Piece(""),)),
+            Block(_("New"), new),
+            Block("", (Piece(""),)),
+            Block(_("wanted"), (Piece(answer.wanted, "dim"),)),
+        ]
+    assert case.score is not None
+    score = case.score
+    blocks = [
+        Block(
+            _("score"),
+            (
+                Piece(
+                    _("base {base}, new {new} bits/byte on {bytes} bytes").format(
+                        base=f"{score.base / math.log(2):.3f}",
+                        new=f"{score.new / math.log(2):.3f}",
+                        bytes=f"{score.bytes:,}",
+                    ),
+                    "good" if case.gain > 0 else "act" if case.gain < 0 else "",
+                ),
+            ),
+        )
+    ]
+    if score.cut:
+        blocks.append(Block("", (Piece(_("a part stood beyond the context and was not scored"), "dim"),)))
+    blocks.append(Block("", (Piece(""),)))
+    if conversation is None:
+        text = _("This conversation is no longer in memory.") if known else "…"
+        return [*blocks, Block("", (Piece(text, "dim"),))]
+    names = {
+        Role.USER: _("asked"),
+        Role.ASSISTANT: _("wanted"),
+        Role.SYSTEM: _("system"),
+        Role.TOOL: _("tool"),
+    }
+    for turn in conversation.turns:
+        blocks.append(
+            Block(names[turn.role], (Piece(turn.text),), "head" if turn.role is Role.USER else "dim")
+        )
+    return blocks
+
+
+def compare(base: str, new: str) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
+    """Two answers with what only one of them says marked: words of Latin script, single characters else."""
+    left, right = _WORDS.findall(base[:DIFF_CHARACTERS]), _WORDS.findall(new[:DIFF_CHARACTERS])
+    first: list[Piece] = []
+    second: list[Piece] = []
+    for kind, a, b, c, d in difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
+        same = kind == "equal"
+        if b > a:
+            first.append(Piece("".join(left[a:b]), "" if same else "watch"))
+        if d > c:
+            second.append(Piece("".join(right[c:d]), "" if same else "good"))
+    first.append(Piece(base[DIFF_CHARACTERS:]))
+    second.append(Piece(new[DIFF_CHARACTERS:]))
+    return tuple(first), tuple(second)

@@ -1,0 +1,176 @@
+"""The table of a validation: each measure of both models, the difference, and its 95 % interval drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.content import Content
+
+from engine.core.i18n import N_, _
+from engine.validation.report import Measure, ValidationReport, Verdict
+from tui.app.glyphs import Signs
+from tui.app.text import cells, fit, safe
+
+NAMES = {
+    "nll": N_("NLL of answers"),
+    "general": N_("general set"),
+    "older": N_("older talks"),
+    "length": N_("answer length"),
+    "repetition": N_("repetition"),
+    "stop": N_("stops by itself"),
+    "similarity": N_("similarity"),
+}
+"""Names of measures for people; others are shown as they are."""
+UNITS = {"bits/byte": N_("bits/byte"), "bytes": N_("bytes"), "share": N_("share")}
+DECISIONS = {"promote": N_("PROMOTE"), "keep": N_("KEEP BASE"), "inconclusive": N_("INCONCLUSIVE")}
+DECISION_STYLE = {"promote": "$text-success", "keep": "$text-warning", "inconclusive": "$text-warning"}
+FIGURE = 7
+"""Cells of one figure with the space before it."""
+NAME = 13
+"""Cells of a name at least."""
+BAR = 15
+"""Cells of a drawn interval at most; odd, so that zero stands in the middle."""
+LEAST_BAR = 7
+
+
+def verdict_line(verdict: Verdict, signs: Signs) -> Content:
+    """The decision in words with its sign and colour, and the sentence that explains it."""
+    sign = {"promote": signs.done, "keep": signs.kept}.get(verdict.decision, signs.alert)
+    decision = DECISIONS.get(verdict.decision, verdict.decision)
+    style = DECISION_STYLE.get(verdict.decision, "")
+    return Content.assemble(
+        safe(f"{sign} {_(decision)}", f"{style} bold"), " — ", safe(_without_decision(verdict.sentence))
+    )
+
+
+def _without_decision(sentence: str) -> str:
+    """The sentence of a report names the decision itself; beside the sign it would stand twice."""
+    for word in (*DECISIONS.values(), *map(_, DECISIONS.values())):
+        for link in (" — ", "："):
+            if sentence.startswith(word + link):
+                return sentence.removeprefix(word + link)
+    return sentence
+
+
+def name_of(measure: Measure) -> str:
+    """What a person reads; "general novel" stands below "general" and is only named "novel"."""
+    first, _space, rest = measure.name.partition(" ")
+    name = _(NAMES[first]) if first in NAMES else first
+    return f"  {rest}" if rest else name
+
+
+def number(value: float | None, *, signed: bool = False) -> str:
+    """A figure in at most seven characters; "–" where there is none."""
+    if value is None:
+        return "–"
+    size = abs(value)
+    digits = 3 if size < 10 else 2 if size < 100 else 1 if size < 1000 else 0
+    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    return text.replace("-", "−")
+
+
+def better(measure: Measure) -> bool | None:
+    """Whether the difference is a gain beyond its interval; None where zero lies inside, or nothing is known."""
+    if measure.low is None or measure.high is None or measure.low <= 0 <= measure.high:
+        return None
+    return (measure.high < 0) == measure.lower_is_better
+
+
+def interval(measure: Measure, width: int, signs: Signs) -> str:
+    """The interval in `width` cells, zero in the middle, scaled to itself: `├──●─┤` beside or over `┊`."""
+    if measure.delta is None or measure.low is None or measure.high is None:
+        return " " * width
+    left, line, right, zero, mark = ("|", "-", "|", ":", "o") if signs.ascii else ("├", "─", "┤", "┊", "●")
+    reach = max(abs(measure.low), abs(measure.high), abs(measure.delta)) or 1.0
+    half = width // 2
+
+    def place(value: float) -> int:
+        return max(0, min(width - 1, round(half + value / reach * half)))
+
+    low, high, middle = place(measure.low), place(measure.high), place(measure.delta)
+    drawn = [" "] * width
+    drawn[half] = zero
+    for at in range(low, high + 1):
+        drawn[at] = line
+    drawn[low], drawn[high] = left, right
+    drawn[middle] = mark
+    return "".join(drawn)
+
+
+def measure_table(report: ValidationReport, width: int, signs: Signs) -> Content:
+    """The whole table for a panel of `width` cells; the drawn intervals go first when it is narrow."""
+    bar = min(BAR, width - NAME - 3 * FIGURE - 2)
+    bar = bar - (bar + 1) % 2 if bar >= LEAST_BAR else 0
+    room = max(6, width - 3 * FIGURE - bar - 2)
+    head = fit(_("Measure"), room) + "".join(_right(text) for text in (_("Base"), _("New"), "Δ"))
+    lines = [safe(head + ("  " + fit("95 %", bar) if bar else ""), "$foreground-muted")]
+    lines += [_line(measure, room, bar, signs) for measure in report.measures]
+    return Content("\n").join(lines)
+
+
+def _line(measure: Measure, room: int, bar: int, signs: Signs) -> Content:
+    unit = _(UNITS.get(measure.unit, measure.unit))
+    name = name_of(measure)
+    label = f"{name}, {unit}" if unit and cells(name) + cells(unit) + 2 <= room else name
+    verdict = better(measure)
+    style = "" if verdict is None else "$text-success" if verdict else "$text-error"
+    sign = " " if verdict is None else "+" if verdict else signs.alert
+    parts: list[Content] = [
+        safe(fit(label, room)),
+        safe(_right(number(measure.base)) + _right(number(measure.new))),
+        safe(_right(number(measure.delta, signed=True)), style),
+    ]
+    parts.append(safe(f" {sign}" + (interval(measure, bar, signs) if bar else ""), style))
+    return Content.assemble(*parts)
+
+
+def facts_lines(report: ValidationReport) -> Sequence[str]:
+    """What else belongs to the verdict: how many cases, which look, what was cut, how it was split."""
+    verdict = report.verdict
+    p = "–" if verdict.p_value is None else f"{verdict.p_value:.2g}"
+    lines = [
+        _("{cases} cases in {groups} groups, p = {p}, needed p < {alpha} (look {look})").format(
+            cases=verdict.n_cases,
+            groups=verdict.n_groups,
+            p=p,
+            alpha=f"{verdict.alpha:.2g}",
+            look=verdict.look,
+        )
+    ]
+    upper, margin = verdict.noninferiority.get("upper95"), verdict.noninferiority.get("margin")
+    if upper is not None and margin is not None:
+        lines.append(
+            _("general set: at most {upper} % worse, {margin} % is the limit").format(
+                upper=f"{upper * 100:.1f}", margin=f"{margin * 100:.0f}"
+            )
+        )
+    if report.split == "hash":
+        lines.append(_("split by a hash: the conversations carry no dates"))
+    if report.cut_share > 0:
+        lines.append(
+            _("{share} % of the answers stood beyond the context and was not scored").format(
+                share=f"{report.cut_share * 100:.1f}"
+            )
+        )
+    return lines + list(verdict.reasons)
+
+
+def empty_words(pair: tuple[str, str] | None, any_model: bool) -> Content:
+    """Before the first verdict: what would be here, and the key that fills it. `pair` is what could be judged:
+    the model in use and the new one."""
+    if pair is not None:
+        line = _("enter   judge {new} against {base}").format(base=pair[0], new=pair[1])
+    elif any_model:
+        line = _(
+            "A verdict compares two models, and there is one: train another on the Train tab (1, then n)."
+        )
+    else:
+        line = _("There is no model yet: train one on the Train tab (1, then n).")
+    need = _("A verdict needs about 60 conversations: 20 groups are kept back that no model has seen.")
+    return Content("\n").join(
+        [safe(_("No model has been judged yet."), "bold"), Content(""), safe(line), safe(need)]
+    )
+
+
+def _right(text: str) -> str:
+    return " " * max(1, FIGURE - cells(text)) + text

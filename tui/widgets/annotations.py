@@ -1,0 +1,82 @@
+"""What happened to a run, as signs on its curve, a legend below it and a list: each kind told without colour."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from textual.content import Content
+
+from engine.core.i18n import N_, _
+from engine.runs.annotations import Mark, MarkKind
+from engine.runs.view import LogLine
+
+SIGNS: dict[MarkKind, str] = {
+    MarkKind.RECOVERY: "▼",
+    MarkKind.GOVERNOR: "■",
+    MarkKind.COMMAND: "◆",
+    MarkKind.CHECKPOINT: "◇",
+    MarkKind.CYCLE: "┃",
+}
+ASCII: dict[MarkKind, str] = {
+    MarkKind.RECOVERY: "v",
+    MarkKind.GOVERNOR: "#",
+    MarkKind.COMMAND: "@",
+    MarkKind.CHECKPOINT: "c",
+    MarkKind.CYCLE: "|",
+}
+NAMES: dict[MarkKind, str] = {
+    MarkKind.RECOVERY: N_("recovery"),
+    MarkKind.GOVERNOR: N_("memory"),
+    MarkKind.COMMAND: N_("by hand"),
+    MarkKind.CHECKPOINT: N_("checkpoint"),
+    MarkKind.CYCLE: N_("cycle"),
+}
+SHOWN = 20
+"""Marks of one kind on a curve at most: the newest."""
+
+
+def sign_of(kind: MarkKind, *, ascii_only: bool = False) -> str:
+    """One cell."""
+    return (ASCII if ascii_only else SIGNS)[kind]
+
+
+def on_curve(marks: Sequence[Mark]) -> list[Mark]:
+    """The newest `SHOWN` of each kind, checkpoints first so that the others are drawn over them."""
+    kept = [mark for kind in MarkKind for mark in [m for m in marks if m.kind is kind][-SHOWN:]]
+    order = [MarkKind.CHECKPOINT, MarkKind.CYCLE, MarkKind.COMMAND, MarkKind.GOVERNOR, MarkKind.RECOVERY]
+    return sorted(kept, key=lambda mark: order.index(mark.kind))
+
+
+def legend(marks: Sequence[Mark], *, ascii_only: bool = False) -> str:
+    """`▼ recovery 2  ◇ checkpoint 3` for the kinds that are there; "" without any."""
+    # The end of a cycle and the beginning of the next one stand at one place.
+    counts = Counter(
+        kind
+        for kind, _step in {
+            (mark.kind, mark.step if mark.kind is MarkKind.CYCLE else n) for n, mark in enumerate(marks)
+        }
+    )
+    return "  ".join(
+        f"{sign_of(kind, ascii_only=ascii_only)} {_(NAMES[kind])} {counts[kind]}"
+        for kind in MarkKind
+        if counts[kind]
+    )
+
+
+def listed(marks: Sequence[Mark], *, ascii_only: bool = False) -> list[LogLine]:
+    """The marks as lines of a log, in the order in which they came."""
+    level = {MarkKind.RECOVERY: "warning", MarkKind.GOVERNOR: "warning"}
+    lines = []
+    for mark in sorted(marks, key=lambda mark: mark.t):
+        place = _("step {step}").format(step=mark.step)
+        text = f"{sign_of(mark.kind, ascii_only=ascii_only)} {place}  {mark.text}"
+        lines.append(LogLine(mark.t, level.get(mark.kind, "info"), text))
+    return lines
+
+
+def none_yet() -> Content:
+    """What stands where the list would be."""
+    return Content(
+        _("Nothing out of the ordinary. Recoveries, memory steps, checkpoints and cycles are listed here.")
+    )

@@ -1,0 +1,295 @@
+"""A list of any length that draws only the lines on the screen; its cursor belongs to a row, not to a place."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, NamedTuple
+
+from rich.segment import Segment
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from tui.app.text import fit, plain
+
+PAGE = 200
+"""Rows asked for at once."""
+CACHED_ROWS = 4000
+"""Drawn rows kept; older ones are asked for again."""
+SIGN = -1
+"""Width of a column for one sign: `ok` takes two cells where signs are ASCII."""
+
+
+class Cell(NamedTuple):
+    """Text of one column; `kind` is "", "dim", "good", "watch" or "act" and picks the colour."""
+
+    text: str
+    kind: str = ""
+
+
+class Row(NamedTuple):
+    """What a line shows. `id` is what the cursor holds on to."""
+
+    id: str
+    cells: tuple[Cell, ...]
+
+
+class VirtualList(ScrollView, can_focus=True):
+    """Rows by id in a fixed order; the texts come page by page through `Wanted` and `fill`.
+
+    The widget knows all ids and few rows, so 100,000 rows cost one list. Cells are fitted to `widths`:
+    numbers of terminal cells, where 0 shares what is left and SIGN is as wide as a sign.
+    """
+
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "table--cursor",
+        "table--dim",
+        "table--good",
+        "table--watch",
+        "table--act",
+        "table--plain",
+    }
+    DEFAULT_CSS = """
+    VirtualList { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
+    VirtualList > .table--cursor { background: $block-cursor-blurred-background; color: $block-cursor-blurred-foreground; }
+    VirtualList:focus > .table--cursor {
+        background: $block-cursor-background; color: $block-cursor-foreground; text-style: bold;
+    }
+    VirtualList > .table--dim { color: $text-muted; }
+    VirtualList > .table--good { color: $text-success; }
+    VirtualList > .table--watch { color: $text-warning; }
+    VirtualList > .table--act { color: $text-error; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down,j", "move(1)", show=False),
+        Binding("up,k", "move(-1)", show=False),
+        Binding("pagedown", "page(1)", show=False),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("home,g", "end(0)", show=False),
+        Binding("end,G", "end(-1)", show=False),
+    ]
+
+    class Highlighted(Message):
+        """The cursor stands on another row, or on none (`row_id` is "")."""
+
+        def __init__(self, table: VirtualList, row_id: str, index: int) -> None:
+            super().__init__()
+            self.table = table
+            self.row_id = row_id
+            self.index = index
+
+        @property
+        def control(self) -> VirtualList:
+            return self.table
+
+    class Wanted(Message):
+        """The rows with these ids are about to be seen; answer with `fill`."""
+
+        def __init__(self, table: VirtualList, ids: Sequence[str]) -> None:
+            super().__init__()
+            self.table = table
+            self.ids = ids
+
+        @property
+        def control(self) -> VirtualList:
+            return self.table
+
+    def __init__(self, widths: Sequence[int], *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._widths = tuple(widths)
+        self._ids: Sequence[str] = ()
+        self._rows: OrderedDict[str, Row] = OrderedDict()
+        self._asked: set[int] = set()
+        self._cursor = 0
+        self._mark: int | None = None
+
+    # What is shown
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """All ids, in order."""
+        return self._ids
+
+    @property
+    def index(self) -> int:
+        """Place of the cursor, 0 when the list is empty."""
+        return self._cursor
+
+    @property
+    def cursor_id(self) -> str:
+        """Id under the cursor, "" when the list is empty."""
+        return self._ids[self._cursor] if self._ids else ""
+
+    @property
+    def marked(self) -> Sequence[str]:
+        """Ids from the mark to the cursor, in order; empty without a mark."""
+        if self._mark is None:
+            return ()
+        low, high = sorted((self._mark, self._cursor))
+        return self._ids[low : high + 1]
+
+    def mark(self, on: bool) -> None:
+        """Marks from the cursor on, or nothing any more."""
+        self._mark = self._cursor if on and self._ids else None
+        self.refresh()
+
+    def show(self, ids: Sequence[str]) -> None:
+        """Replaces the order. The cursor stays on its row and the row on its line of the screen; where the
+        row is gone, the cursor takes its place in the new order."""
+        before, line = self.cursor_id, self._cursor - self.scroll_offset.y
+        self._ids = ids
+        self._mark = None
+        self._asked.clear()
+        if before and before in ids:
+            self._cursor = ids.index(before)
+        self._cursor = max(0, min(self._cursor, len(ids) - 1))
+        self.virtual_size = Size(self.scrollable_content_region.width, len(ids))
+        self.scroll_to(y=max(0, self._cursor - max(0, line)), animate=False, force=True)
+        self._keep_visible()
+        self.refresh()
+        if self.cursor_id != before:
+            self.post_message(self.Highlighted(self, self.cursor_id, self._cursor))
+
+    def fill(self, rows: Iterable[Row]) -> None:
+        """Takes the texts of rows; those on the screen are drawn anew."""
+        first = self.scroll_offset.y
+        shown = {row_id: line for line, row_id in enumerate(self._ids[first : first + self.size.height])}
+        for row in rows:
+            self._rows[row.id] = row
+            self._rows.move_to_end(row.id)
+            if row.id in shown:
+                self.refresh_line(first + shown[row.id])
+        while len(self._rows) > CACHED_ROWS:
+            self._rows.popitem(last=False)
+            self._asked.clear()
+
+    def row(self, row_id: str) -> Row | None:
+        """The texts of a row, where they are known."""
+        return self._rows.get(row_id)
+
+    def forget_rows(self) -> None:
+        """Drops all texts, so that they are asked for again (the language or the data changed)."""
+        self._rows.clear()
+        self._asked.clear()
+        self.refresh()
+
+    # The cursor
+
+    def move_to(self, index: int) -> None:
+        """Puts the cursor on a place, as near as the list allows."""
+        if not self._ids:
+            return
+        index = max(0, min(index, len(self._ids) - 1))
+        if index == self._cursor:
+            return
+        before, self._cursor = self._cursor, index
+        if self._mark is not None:
+            self.refresh()
+        self.refresh_line(before)
+        self.refresh_line(index)
+        self._keep_visible()
+        self.post_message(self.Highlighted(self, self.cursor_id, index))
+
+    def move_to_id(self, row_id: str) -> bool:
+        """Puts the cursor on a row; False when the list does not hold it."""
+        if row_id not in self._ids:
+            return False
+        self.move_to(self._ids.index(row_id))
+        return True
+
+    def action_move(self, by: int) -> None:
+        self.move_to(self._cursor + by)
+
+    def action_page(self, by: int) -> None:
+        self.move_to(self._cursor + by * max(1, self.size.height - 1))
+
+    def action_end(self, which: int) -> None:
+        self.move_to(len(self._ids) - 1 if which < 0 else 0)
+
+    def _keep_visible(self) -> None:
+        top, height = self.scroll_offset.y, max(1, self.size.height)
+        if self._cursor < top:
+            self.scroll_to(y=self._cursor, animate=False, force=True)
+        elif self._cursor >= top + height:
+            self.scroll_to(y=self._cursor - height + 1, animate=False, force=True)
+
+    def on_click(self, event: events.Click) -> None:
+        self.move_to(self.scroll_offset.y + event.y)
+
+    def on_resize(self) -> None:
+        self.virtual_size = Size(self.scrollable_content_region.width, len(self._ids))
+        self._keep_visible()
+
+    # Drawing
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the screen; a row whose text is not here yet is asked for and drawn empty."""
+        index, width = self.scroll_offset.y + y, self.scrollable_content_region.width
+        base = self.get_component_rich_style("table--plain")
+        if index >= len(self._ids):
+            return Strip.blank(width, base)
+        at_cursor = index == self._cursor
+        over = self.get_component_rich_style("table--cursor", partial=True) if at_cursor else None
+        row = self._rows.get(self._ids[index])
+        lead = f"{self._sign} " if at_cursor else "+ " if self._in_mark(index) else "  "
+        if row is None:
+            self._ask(index)
+            return Strip([Segment(fit(lead + "…", width), base)], width)
+        segments = [Segment(lead, base)]
+        for place, (cell, cells) in enumerate(zip(row.cells, self._measure(width - 2), strict=False)):
+            if cells <= 0:
+                continue
+            style = (
+                base + self.get_component_rich_style(f"table--{cell.kind}", partial=True)
+                if cell.kind
+                else base
+            )
+            gap = " " if place + 1 < len(row.cells) else ""
+            segments.append(Segment(fit(plain(cell.text), cells - len(gap)) + gap, style))
+        if over is not None:
+            segments = [Segment(text, (style or base) + over) for text, style, _control in segments]
+        return Strip(segments).adjust_cell_length(width, base + over if over is not None else base)
+
+    @property
+    def _sign(self) -> str:
+        signs = getattr(self.app, "signs", None)
+        return signs.cursor if signs is not None else "▸"
+
+    def _in_mark(self, index: int) -> bool:
+        if self._mark is None:
+            return False
+        low, high = sorted((self._mark, self._cursor))
+        return low <= index <= high
+
+    def _measure(self, width: int) -> list[int]:
+        """Cells of each column. Fixed columns give way from the right when little is left for the first."""
+        signs = getattr(self.app, "signs", None)
+        sign = 3 if signs is not None and signs.ascii else 2
+        widths = [sign if cells == SIGN else cells for cells in self._widths]
+        fixed = list(widths)
+        flexible = fixed.count(0) or 1
+        for place in range(len(fixed) - 1, -1, -1):
+            if width - sum(fixed) >= 10 * flexible:
+                break
+            if widths[place]:
+                fixed[place] = 0
+        share = max(0, width - sum(fixed)) // flexible
+        return [
+            cells if given and cells else (0 if given else share)
+            for given, cells in zip(widths, fixed, strict=True)
+        ]
+
+    def _ask(self, index: int) -> None:
+        page = index // PAGE
+        if page in self._asked:
+            return
+        self._asked.add(page)
+        # Drawing runs in the screen's context; a message made there would count as the screen's own.
+        self.call_next(self._want, self._ids[page * PAGE : (page + 1) * PAGE])
+
+    def _want(self, ids: Sequence[str]) -> None:
+        self.post_message(self.Wanted(self, ids))
