@@ -44,7 +44,7 @@ bench-full: $(VENV) ## the benchmarks at full length, added to bench/results.jso
 
 locale: $(VENV) ## collect the words of the program, bring the catalogs up to date, compile them
 	@mkdir -p build
-	@$(BIN)/pybabel -q extract --no-default-keywords -k _ -k n_:1,2 -k N_ --add-location=file --sort-output --no-wrap \
+	@$(BIN)/pybabel -q extract --no-default-keywords -k _ -k n_:1,2 -k N_ -k p_:1c,2 --add-location=file --sort-output --no-wrap \
 		--project=h2q-tui --output-file=build/h2q-tui.pot tui engine
 	@$(BIN)/pybabel -q update --domain=h2q-tui --locale=zh --no-wrap --no-fuzzy-matching --ignore-obsolete \
 		--ignore-pot-creation-date --input-file=build/h2q-tui.pot --output-dir=data/locale

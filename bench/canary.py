@@ -25,15 +25,15 @@ from torch import Tensor
 
 from bench.result import Benchmark, BenchResult, compare
 from bench.training import model_of
+from engine.core.chat import ChatMessage
 from engine.core.paths import shipped
 from engine.evolution import augmentation, canary
 from engine.evolution.batches import FlooredBatches
 from engine.evolution.canary import Canary
 from engine.evolution.steps import LR
-from engine.inference import protocol
 from engine.inference.backends.native import NativeModel
 from engine.inference.protocol import Sampling
-from engine.models.chatml import ChatMessage, windows
+from engine.models.chatml import windows
 from engine.models.transformer import Transformer
 from engine.runs.spec import TrainParams
 from engine.training.chat_batches import DatasetRow, WindowSet
@@ -173,9 +173,7 @@ class Calibration:
         for row in chance.sample(self.rows, self.scale.answers):
             asked = row.messages[:1]
             sampling = Sampling(temperature=temperature, max_bytes=120, seed=chance.getrandbits(31))
-            text, _how = native.answer(
-                [protocol.ChatMessage(role="user", content=asked[0].content)], sampling
-            )
+            text, _how = native.answer([ChatMessage(role="user", content=asked[0].content)], sampling)
             rows.append(
                 DatasetRow(id=row.id, messages=[*asked, ChatMessage(role="assistant", content=text or "。")])
             )

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.result import Benchmark, BenchResult, compare
+from engine.core.chat import ChatMessage as Said
 from engine.core.paths import Workspace, shipped
 from engine.export import cost as measure
 from engine.export import parity
@@ -27,7 +28,6 @@ from engine.export.quant import Quant
 from engine.export.source import Source, find_source
 from engine.export.weights import GgufWeights, PrunedWeights, Weights
 from engine.inference.backends.native import NativeModel
-from engine.inference.protocol import ChatMessage as Said
 from engine.inference.protocol import Sampling
 from engine.models.card import ModelCard
 from engine.models.gguf.reader import open_gguf

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
+from engine.core.chat import ChatMessage
 from engine.models.card import Lineage, ModelCard
-from engine.models.chatml import ChatMessage, windows
+from engine.models.chatml import windows
 from engine.models.native_format import save_model
 from engine.models.transformer import ModelConfig, Transformer
 

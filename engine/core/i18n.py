@@ -41,6 +41,11 @@ def _(text: str) -> str:
     return _catalog.gettext(text) if text else ""
 
 
+def p_(context: str, text: str) -> str:
+    """`text` where one English word has two senses; `context` tells them apart (gettext's msgctxt)."""
+    return _catalog.pgettext(context, text)
+
+
 def colon(head: str, tail: str) -> str:
     """`head: tail`, with the colon of the language in use."""
     return _("{head}: {tail}").format(head=head, tail=tail)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import NotEnoughData
 from engine.core.files import new_file
 from engine.core.i18n import _
@@ -18,7 +19,6 @@ from engine.corpus.ledger import Database
 from engine.corpus.review.decision_log import fingerprint
 from engine.corpus.training_messages import Prepared, exchange_keys, prepared
 from engine.models.card import Lineage
-from engine.models.chatml import ChatMessage
 
 
 class Row(msgspec.Struct, frozen=True):

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from engine.core import files
+from engine.core.chat import ChatMessage
 from engine.corpus.dataset import write_lines
 from engine.corpus.enums import Split
 from engine.corpus.filters.prompt_injection import neutralise
 from engine.corpus.ledger import Database
 from engine.corpus.training_messages import Prepared, prepared
-from engine.models.chatml import ChatMessage
 
 
 class ExportFormat(StrEnum):

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import msgspec
 
+from engine.core.chat import ChatMessage
 from engine.corpus.review.store import ReviewDetail
-from engine.models.chatml import ChatMessage, render, windows
+from engine.models.chatml import render, windows
 from engine.models.tokenizer import IM_END, SPECIAL_TOKENS, decode
 
 CONTEXT = 2048

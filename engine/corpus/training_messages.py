@@ -7,13 +7,13 @@ from hashlib import sha256
 
 import msgspec
 
+from engine.core.chat import ChatMessage
 from engine.corpus import ledger
 from engine.corpus.enums import Action, Split
 from engine.corpus.ledger import Database
 from engine.corpus.redaction import redact
 from engine.corpus.review.decision_log import Edit, about_this_text, edits, ever_edited, unread_turns
 from engine.corpus.review.edited_turn import look
-from engine.models.chatml import ChatMessage
 
 _CHUNK = 200
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.core.chat import ChatMessage
 from engine.corpus.dedup.near import near_pairs
 from engine.corpus.filters.normalise import fold
 from engine.evolution.synthetic import Made
-from engine.models.chatml import ChatMessage
 
 QUOTE = 60
 """Bytes of folded text that count as a quotation: 20 Chinese or 60 Latin characters in a row."""

@@ -13,10 +13,10 @@ from typing import TypeVar
 
 import msgspec
 
+from engine.core.chat import ChatMessage
 from engine.corpus.filters.normalise import fold
 from engine.evolution.sentences import chinese, halves, passages
 from engine.evolution.synthetic import PREFIX, Made, Way
-from engine.models.chatml import ChatMessage
 from engine.training.chat_batches import DatasetRow
 from engine.training.text_files import training_part
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import msgspec
 import torch
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed
 from engine.core.i18n import _
 from engine.core.paths import shipped
 from engine.evolution import text_metrics
 from engine.inference.backends.native import NativeModel
-from engine.inference.protocol import ChatMessage, Sampling
+from engine.inference.protocol import Sampling
 from engine.models.transformer import Transformer
 
 SAMPLING = Sampling(temperature=0.8, top_p=0.95, max_bytes=160, seed=0)

@@ -10,12 +10,13 @@ from pathlib import Path
 import msgspec
 import torch
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed
 from engine.evolution import canary
 from engine.evolution.canary import Canary, CanarySet
 from engine.evolution.text_metrics import Quality, quality_of
 from engine.inference.backends.native import NativeModel
-from engine.inference.protocol import ChatMessage, Finish
+from engine.inference.protocol import Finish
 from engine.models.native_format import load_model
 from engine.validation.answers import QUESTIONS, SAMPLING, pick_questions
 from engine.validation.cases import Case, HeldOutLike, cut_cases

@@ -15,14 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed
 from engine.evolution import text_metrics
 from engine.evolution.augmentation import first_question
 from engine.evolution.synthetic import PREFIX, Fault, Made, Way
-from engine.inference import protocol
 from engine.inference.backends.native import NativeModel
 from engine.inference.protocol import Finish, Sampling
-from engine.models.chatml import ChatMessage
 from engine.training.chat_batches import DatasetRow
 
 DRAWS = 3
@@ -175,7 +174,7 @@ def _ask(
     bounds: Bounds,
 ) -> tuple[str, Fault | None]:
     """(an answer, what speaks against it). Its likelihood, which takes longest, is asked last."""
-    asked = [protocol.ChatMessage(role=message.role, content=message.content) for message in prompt]
+    asked = [ChatMessage(role=message.role, content=message.content) for message in prompt]
     try:
         text, how = model.answer(asked, sampling)
     except RunFailed:
@@ -190,9 +189,9 @@ def _ask(
 
 def nll_of(model: NativeModel, prompt: Sequence[ChatMessage], answer: str) -> float | None:
     """Nats per byte of an answer to `prompt`; None where the model gives no number."""
-    turns = [protocol.ChatMessage(role=message.role, content=message.content) for message in prompt]
+    turns = [ChatMessage(role=message.role, content=message.content) for message in prompt]
     before = model.loglikelihood(turns)
-    whole = model.loglikelihood([*turns, protocol.ChatMessage(role="assistant", content=answer)])
+    whole = model.loglikelihood([*turns, ChatMessage(role="assistant", content=answer)])
     if before.loglikelihood is None or whole.loglikelihood is None or whole.bytes <= before.bytes:
         return None
     return -(whole.loglikelihood - before.loglikelihood) / (whole.bytes - before.bytes)

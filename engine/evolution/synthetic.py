@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from engine.models.chatml import ChatMessage
+from engine.core.chat import ChatMessage
 
 PREFIX = "made:"
 """Begins the id of every row that nobody said, so that a batch knows it from the real ones."""

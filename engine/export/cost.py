@@ -21,8 +21,9 @@ from engine.validation.validate import shipped_texts
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+    from engine.core.chat import ChatMessage
     from engine.models.chat_template import ChatFormat
-    from engine.models.chatml import ChatMessage, Rendered
+    from engine.models.chatml import Rendered
 
 CONTEXT = 512
 """Tokens of a piece at most: long enough for an answer, short enough for a small machine."""

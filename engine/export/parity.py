@@ -12,10 +12,10 @@ import msgspec
 import torch
 from torch import Tensor
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed
 from engine.export.cost import Speaker
 from engine.export.llama_cpp import LlamaCpp
-from engine.models.chatml import ChatMessage
 from engine.validation.validate import shipped_texts
 
 CONVERSATIONS = 20

@@ -15,12 +15,12 @@ from typing import TypeVar
 
 import msgspec
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, H2QError, NotEnoughData, RunFailed, ServiceUnreachable
 from engine.core.i18n import _, language
 from engine.core.paths import Workspace
 from engine.inference.protocol import (
     MAX_LINE,
-    ChatMessage,
     Done,
     Failure,
     Generate,

@@ -13,17 +13,11 @@ from typing import Protocol
 
 import msgspec
 
+from engine.core.chat import ChatMessage
 from engine.core.paths import Workspace
 
 MAX_LINE = 8 << 20
 """Bytes of one line at most: a conversation of some megabytes still fits."""
-
-
-class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """One turn of a chat: "system", "user" or "assistant"."""
-
-    role: str
-    content: str
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, first_line
 from engine.core.i18n import _
-from engine.models.chatml import ChatMessage, Rendered, cut_at_turns
+from engine.models.chatml import Rendered, cut_at_turns
 
 ROLES = ("system", "user", "assistant", "tool")
 PLAIN_TEMPLATE = (

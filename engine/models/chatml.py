@@ -10,17 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
+from engine.core.chat import ChatMessage
 from engine.models.tokenizer import IM_END, IM_START, encode
 
 _NEWLINE = 10
-
-
-class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """One turn as datasets and chat carry it. `train` matters for assistant turns only."""
-
-    role: str
-    content: str
-    train: bool = True
 
 
 class Rendered(msgspec.Struct, frozen=True, kw_only=True):

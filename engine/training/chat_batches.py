@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
-from engine.models.chatml import ChatMessage, Rendered, windows
+from engine.models.chatml import Rendered, windows
 from engine.models.tokenizer import END_OF_TEXT
 from engine.training.batches import Batch, Buffers, Pass, grain_of, padded, text_pass, windows_per_pass
 from engine.training.recipe import Recipe, Stretch

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed
 from engine.inference.backends.native import Answering, NativeModel
-from engine.inference.protocol import ChatMessage, Finish, Sampling
+from engine.inference.protocol import Finish, Sampling
 from engine.models.transformer import Transformer
 from engine.validation.cases import Case
 from engine.validation.report import Answer, Measure

@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.models.card import ModelCard
-from engine.models.chatml import ChatMessage, Rendered, windows
+from engine.models.chatml import Rendered, windows
 
 GENERAL_BLOCK = 1024
 """Bytes of general text that count as one observation."""

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.inference.backends.hf import HFModel
 from engine.inference.backends.native import Answering, NativeModel
 from engine.models.base_models import Base, adapter_card, find_base
 from engine.models.chat_template import ChatFormat
-from engine.models.chatml import ChatMessage, Rendered
+from engine.models.chatml import Rendered
 from engine.models.hf import attach_adapter, format_for, load_chat_format, load_in
 from engine.models.native_format import load_model
 from engine.models.resolve import is_native

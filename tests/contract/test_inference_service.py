@@ -17,18 +17,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, ServiceUnreachable
 from engine.core.paths import Workspace
 from engine.inference.client import InferenceClient, make_room_sync
-from engine.inference.protocol import (
-    ChatMessage,
-    Finish,
-    Generate,
-    Sampling,
-    lock_path,
-    log_path,
-    socket_path,
-)
+from engine.inference.protocol import Finish, Generate, Sampling, lock_path, log_path, socket_path
 from engine.runs import lock
 from tests.models import TINY, talk, write_tiny
 

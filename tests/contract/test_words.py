@@ -15,22 +15,22 @@ from babel.messages.pofile import read_po
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "data" / "locale" / "zh" / "LC_MESSAGES"
-KEYWORDS = {"_": None, "N_": None, "n_": (1, 2)}
+KEYWORDS = {"_": None, "N_": None, "n_": (1, 2), "p_": ((1, "c"), 2)}
 FIELDS = re.compile(r"\{([a-z_]*)[^}]*\}")
 SAME = {"h2q", "SQLite", "Python", "torch", "accelerate", "zh", "en", "{speed} tok/s"}
 """Words that are the same in Chinese."""
 
 
-def messages() -> dict[str | tuple[str, ...], str]:
-    """Every message of the sources, with the first place where it stands."""
-    found: dict[str | tuple[str, ...], str] = {}
+def messages() -> dict[tuple[str | tuple[str, ...], str | None], str]:
+    """Every message of the sources with its context, and the first place where it stands."""
+    found: dict[tuple[str | tuple[str, ...], str | None], str] = {}
     for folder in ("tui", "engine"):
-        for file, line, message, *_rest in extract_from_dir(
+        for file, line, message, _comments, context in extract_from_dir(
             ROOT / folder, method_map=[("**.py", "python")], keywords=KEYWORDS
         ):
             assert message is not None
             key = message if isinstance(message, str) else tuple(message)
-            found.setdefault(key, f"{folder}/{file}:{line}")
+            found.setdefault((key, context), f"{folder}/{file}:{line}")
     return found
 
 
@@ -42,8 +42,8 @@ def catalog() -> Catalog:
 def test_every_message_has_a_chinese_one_with_the_same_fields() -> None:
     words = catalog()
     missing, differing = [], []
-    for message, place in messages().items():
-        known = words.get(message[0] if isinstance(message, tuple) else message)
+    for (message, context), place in messages().items():
+        known = words.get(message[0] if isinstance(message, tuple) else message, context)
         strings = (
             [known.string]
             if known and isinstance(known.string, str)
@@ -85,7 +85,7 @@ def test_the_compiled_catalog_is_that_of_the_text() -> None:
     fresh.seek(0)
 
     def strings(words: Catalog) -> dict[object, object]:
-        return {str(message.id): message.string for message in words if message.id}
+        return {(str(message.id), message.context): message.string for message in words if message.id}
 
     assert strings(compiled) == strings(read_mo(fresh))
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput
 from engine.models.chat_template import ChatFormat
-from engine.models.chatml import ChatMessage
 from tests.hf_models import CHATML, GENERATION, tiny_tokenizer
 
 THINKING = CHATML.replace(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.core.chat import ChatMessage
 from engine.corpus.contamination import Overlap
 from engine.evolution import augmentation, dataset
 from engine.evolution.apart import HeldText
@@ -19,7 +20,7 @@ from engine.evolution.sentences import halves, passages, sentences
 from engine.evolution.synthetic import PREFIX, REAL_FLOOR, Made, Way, is_made
 from engine.inference.backends.native import NativeModel
 from engine.models.card import Lineage
-from engine.models.chatml import ChatMessage, windows
+from engine.models.chatml import windows
 from engine.training.chat_batches import DatasetRow, WindowSet, read_dataset
 from engine.training.recipe import Phase
 from tests.models import talk, tiny_model

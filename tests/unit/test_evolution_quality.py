@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.core.chat import ChatMessage
 from engine.core.paths import Workspace
 from engine.evolution import canary, stats, text_metrics
 from engine.evolution.canary import Canary, CanarySet, collapse, load_set
@@ -32,7 +33,6 @@ from engine.evolution.stats import (
 )
 from engine.evolution.synthetic import Fault, MaterialFigures
 from engine.inference.backends.native import NativeModel
-from engine.models.chatml import ChatMessage
 from engine.models.transformer import Transformer
 from engine.training.chat_batches import DatasetRow
 from tests.models import TINY, talk, tiny_model

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput
 from engine.core.paths import shipped
 from engine.export.gguf_adapter import write_gguf_adapter
@@ -18,7 +19,6 @@ from engine.export.quant import Quant, type_for
 from engine.export.vocabulary import plain_template
 from engine.export.weights import PrunedWeights, SafetensorsWeights
 from engine.models import chatml
-from engine.models.chatml import ChatMessage
 from engine.models.gguf.file import read_gguf
 from engine.models.gguf.reader import open_gguf
 from tests.export_models import (

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.core.chat import ChatMessage
+from engine.core.chat import ChatMessage as Said
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.inference.backends.hf import HFModel, TokenText
 from engine.inference.model_cache import LoadedModels
-from engine.inference.protocol import ChatMessage, Finish, Sampling
+from engine.inference.protocol import Finish, Sampling
 from engine.models.base_models import find_base
 from engine.models.card import Lineage, ModelCard
-from engine.models.chatml import ChatMessage as Said
 from engine.models.hf import load_base, new_adapter, save_adapter
 from engine.models.promotion import promote, rollback
 from engine.models.registry import find_model, list_models, new_name

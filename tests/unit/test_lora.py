@@ -14,12 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, Interrupted, UsageProblem
 from engine.core.paths import Workspace
 from engine.machine.budget import Budget
 from engine.models.base_models import Base, find_base
 from engine.models.card import Lineage, ModelCard, read_card
-from engine.models.chatml import ChatMessage
 from engine.models.hf import attach_adapter, load_base, load_chat_format
 from engine.runs.events import EpochDone, Log, Step
 from engine.runs.spec import TrainParams

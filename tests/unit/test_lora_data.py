@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from engine.core.chat import ChatMessage
 from engine.models.adapters import AdapterModel
 from engine.models.base_models import Shape
 from engine.models.chat_template import ChatFormat
-from engine.models.chatml import ChatMessage
 from engine.runs.spec import TrainParams
 from engine.training.batches import Batch
 from engine.training.chat_batches import DatasetRow

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, ServiceUnreachable, UsageProblem
 from engine.inference.backends.ollama import OllamaBackend, local_host
-from engine.inference.protocol import ChatMessage, Finish, Generated, Sampling
+from engine.inference.protocol import Finish, Generated, Sampling
 
 QUESTION = [ChatMessage(role="user", content="天为什么是蓝的？")]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.core.chat import ChatMessage
 from engine.core.config import Settings
 from engine.core.paths import Workspace
 from engine.corpus.build import build_corpus
@@ -15,7 +16,7 @@ from engine.corpus.dataset import write_dataset
 from engine.corpus.outlook import outlook
 from engine.corpus.preview import preview, runs_of
 from engine.corpus.review.store import ReviewStore
-from engine.models.chatml import ChatMessage, render
+from engine.models.chatml import render
 from engine.models.tokenizer import SPECIAL_TOKENS
 from tests.corpus_store import conversation, distinct, memory
 

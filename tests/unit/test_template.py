@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.models.chatml import ChatMessage, render, windows
+from engine.core.chat import ChatMessage
+from engine.models.chatml import render, windows
 from engine.models.native_format import save_model
 from engine.models.tokenizer import IM_END, IM_START, SPECIAL_TOKENS, Utf8Stream, decode, encode
 from tests.unit.test_transformer import card, random_model

@@ -15,8 +15,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.core.chat import ChatMessage
 from engine.inference.backends.native import NativeModel, TorchBackend, fit_prompt
-from engine.inference.protocol import ChatMessage, Finish, Generated, Sampling
+from engine.inference.protocol import Finish, Generated, Sampling
 from engine.inference.sampling import STOP_TOKENS, Sampler
 from engine.models.chatml import render
 from engine.models.tokenizer import IM_START, decode

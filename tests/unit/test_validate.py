@@ -11,9 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, Interrupted, NotEnoughData
 from engine.models.card import Lineage
-from engine.models.chatml import ChatMessage, windows
+from engine.models.chatml import windows
 from engine.models.native_format import load_model, save_model
 from engine.validation.answers import form_of
 from engine.validation.cases import GENERAL_BLOCKS, cut_cases, cut_general

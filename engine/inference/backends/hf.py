@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed
 from engine.core.i18n import _
-from engine.inference.protocol import ChatMessage, Finish, Generated, Sampling, Scored, whole
+from engine.inference.protocol import Finish, Generated, Sampling, Scored, whole
 from engine.inference.sampling import StopStrings
-from engine.models import chatml
 from engine.models.adapters import causal_losses, head_is_linear
 from engine.models.base_models import Base, adapter_card
 from engine.models.chat_template import ChatFormat
@@ -106,7 +106,7 @@ class HFModel:
     @torch.inference_mode()
     def loglikelihood(self, messages: Sequence[ChatMessage]) -> Scored:
         """Of the assistant turns of a conversation, cut into windows as in training."""
-        turns = [chatml.ChatMessage(role=m.role, content=m.content) for m in messages]
+        turns = [ChatMessage(role=m.role, content=m.content) for m in messages]
         windows = self.chat.windows(turns, self.context)
         total = sum(self.nll(window.ids, window.train) for window in windows)
         return Scored(
@@ -133,7 +133,7 @@ class HFModel:
         The oldest turns go first and system turns stay; a last turn that is too long alone loses its beginning.
         """
         space = self.context - min(answer_bytes, self.context // 2)
-        kept = [chatml.ChatMessage(role=m.role, content=m.content) for m in messages]
+        kept = [ChatMessage(role=m.role, content=m.content) for m in messages]
         dropped = 0
         while len(ids := self.chat.prompt(kept)) > space:
             oldest = next((i for i, turn in enumerate(kept[:-1]) if turn.role != "system"), None)
@@ -148,7 +148,7 @@ class HFModel:
             shorter = self.chat.decode(last[-keep:]).lstrip("\ufffd")
             if shorter == kept[-1].content:
                 return ids[-space:], dropped
-            kept[-1] = chatml.ChatMessage(role=kept[-1].role, content=shorter)
+            kept[-1] = ChatMessage(role=kept[-1].role, content=shorter)
         return ids, dropped
 
     @torch.inference_mode()

@@ -15,7 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from engine.inference.protocol import ChatMessage, Finish, Generated, Sampling, Scored, whole
+from engine.core.chat import ChatMessage
+from engine.inference.protocol import Finish, Generated, Sampling, Scored, whole
 from engine.inference.sampling import STOP_TOKENS, Sampler, StopStrings
 from engine.models import chatml
 from engine.models.native_format import load_model
@@ -78,7 +79,7 @@ class NativeModel:
     @torch.inference_mode()
     def loglikelihood(self, messages: Sequence[ChatMessage]) -> Scored:
         """Of the assistant turns of a conversation, cut into windows as in training."""
-        turns = [chatml.ChatMessage(role=m.role, content=m.content) for m in messages]
+        turns = [ChatMessage(role=m.role, content=m.content) for m in messages]
         total, count = 0.0, 0
         for window in chatml.windows(turns, self.model.config.context):
             ids = torch.tensor([window.ids])
@@ -106,7 +107,7 @@ def fit_prompt(messages: Sequence[ChatMessage], context: int, answer_bytes: int)
     The oldest turns go first and system turns stay; a last turn that is too long alone loses its beginning.
     """
     space = context - min(answer_bytes, context // 2)
-    turns = [chatml.ChatMessage(role=m.role, content=m.content) for m in messages]
+    turns = [ChatMessage(role=m.role, content=m.content) for m in messages]
     lengths = [len(chatml.render_message(turn).ids) for turn in turns]
     opening = len(chatml.render([], add_generation_prompt=True).ids)
     total = sum(lengths) + opening
@@ -129,15 +130,15 @@ def fit_prompt(messages: Sequence[ChatMessage], context: int, answer_bytes: int)
     return ids, keep.count(False)
 
 
-def _shorten(turn: chatml.ChatMessage, tokens: int, *, end: bool) -> chatml.ChatMessage:
+def _shorten(turn: ChatMessage, tokens: int, *, end: bool) -> ChatMessage:
     """`turn` in at most `tokens` tokens: the end or the beginning of its content, in whole characters."""
-    frame = len(chatml.render_message(chatml.ChatMessage(role=turn.role, content="")).ids)
+    frame = len(chatml.render_message(ChatMessage(role=turn.role, content="")).ids)
     room = max(tokens - frame, 0)
     data = turn.content.encode("utf-8", "replace")
     if len(data) <= room:
         return turn
     part = data[len(data) - room :] if end else data[:room]
-    return chatml.ChatMessage(role=turn.role, content=part.decode("utf-8", "ignore"))
+    return ChatMessage(role=turn.role, content=part.decode("utf-8", "ignore"))
 
 
 class Answering(Protocol):

@@ -9,9 +9,10 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, ServiceUnreachable, UsageProblem
 from engine.core.i18n import _
-from engine.inference.protocol import ChatMessage, Finish, Generated, Sampling, Scored
+from engine.inference.protocol import Finish, Generated, Sampling, Scored
 from engine.runs.network_guard import is_local
 
 PREFIX = "ollama:"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
 from engine.corpus.dataset import HeldOut, Row, write_lines
@@ -16,7 +17,6 @@ from engine.memory.importers import alpaca, sharegpt
 from engine.memory.importers.readers import first_value
 from engine.memory.records import Conversation
 from engine.models.card import Lineage
-from engine.models.chatml import ChatMessage
 from engine.pipeline.report import Pairs
 
 HELD_OUT = 10

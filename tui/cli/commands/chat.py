@@ -11,8 +11,9 @@ from engine.core.i18n import N_, _
 from tui.cli import common
 
 if TYPE_CHECKING:
+    from engine.core.chat import ChatMessage
     from engine.inference.client import InferenceClient
-    from engine.inference.protocol import ChatMessage, Generated, Sampling
+    from engine.inference.protocol import Generated, Sampling
 
 DEMO_PROMPTS = (
     N_("Hello, what can you help me with?"),
@@ -80,7 +81,7 @@ class Talk:
 
     def clear(self) -> None:
         """Forgets everything but the system turn."""
-        from engine.inference.protocol import ChatMessage
+        from engine.core.chat import ChatMessage
 
         self.messages = [ChatMessage(role="system", content=self._system)] if self._system else []
 
@@ -88,7 +89,7 @@ class Talk:
         """The answer, printed as it comes when `show`; it becomes part of the conversation."""
         from contextlib import aclosing
 
-        from engine.inference.protocol import ChatMessage
+        from engine.core.chat import ChatMessage
         from tui.app.text import plain
 
         self.messages.append(ChatMessage(role="user", content=question))

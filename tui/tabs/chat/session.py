@@ -6,7 +6,7 @@ import secrets
 import time
 from dataclasses import dataclass, field
 
-from engine.inference.protocol import ChatMessage
+from engine.core.chat import ChatMessage
 from engine.memory.records import Conversation, Role, Turn
 
 

@@ -1,0 +1,14 @@
+"""One turn of a chat: what datasets, chat templates, backends and the inference protocol carry."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """One turn; `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+    train: bool = True
+    """False masks the loss of an assistant turn; other roles carry no loss."""
