@@ -111,7 +111,7 @@ def crash(ctx: RunContext) -> Outcome:
 
 
 def bad_input(ctx: RunContext) -> Outcome:
-    raise BadInput("the file is empty", path=Path("a.json"), line=3, mend="h2q-tui sample")
+    raise BadInput("the file is empty", path=Path("a.json"), line=3, hint="h2q-tui sample")
 
 
 def too_little(ctx: RunContext) -> Outcome:

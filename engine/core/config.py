@@ -139,12 +139,12 @@ def overridden(settings: Settings, values: Mapping[str, Any]) -> Settings:
     changes = {}
     for name, value in values.items():
         if name not in known:
-            raise UsageProblem(_("there is no setting {name}").format(name=name), mend="h2q-tui paths")
+            raise UsageProblem(_("there is no setting {name}").format(name=name), hint="h2q-tui paths")
         try:
             changes[name] = msgspec.convert(value, type=known[name].type, strict=not isinstance(value, str))
         except msgspec.ValidationError as error:
-            mend = f"h2q-tui train --set {name}={_written(known[name].default)}"
-            raise UsageProblem(_refusal(known[name], value, error), mend=mend) from None
+            hint = f"h2q-tui train --set {name}={_written(known[name].default)}"
+            raise UsageProblem(_refusal(known[name], value, error), hint=hint) from None
     return msgspec.structs.replace(settings, **changes)
 
 
@@ -226,7 +226,7 @@ def _parse(text: str, path: Path) -> Settings:
                 path=path,
                 line=at,
                 # Every editor that a terminal has takes the line like this.
-                mend=f"${{EDITOR:-vi}} +{at or 1} {shlex.quote(str(path))}",
+                hint=f"${{EDITOR:-vi}} +{at or 1} {shlex.quote(str(path))}",
             ) from None
     return Settings(**values)
 

@@ -1,4 +1,4 @@
-"""What can go wrong, each as one sentence for the person, the command that mends it, and an exit code."""
+"""Expected failures: each is one sentence, a hint (the command that fixes it) and an exit code."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ class H2QError(Exception):
     """Base of every expected failure.
 
     Attributes:
-        what: one sentence without a full stop: what is wrong and where (file, row).
-        mend: the command or key that mends it; empty when nothing can be typed.
+        message: one sentence without a full stop: what is wrong and where (file, row).
+        hint: the command or key that fixes it; empty when there is none.
         exit_code: of the process that ends with this error (DESIGN 5).
     """
 
     exit_code = 5
 
-    def __init__(self, what: str, *, mend: str = "") -> None:
-        super().__init__(what)
-        self.what = what
-        self.mend = mend
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.what} → {self.mend}" if self.mend else self.what
+        return f"{self.message} → {self.hint}" if self.hint else self.message
 
 
 def sentence_of(problem: Exception) -> str:
@@ -52,13 +52,13 @@ class BadInput(H2QError):
     exit_code = 2
 
     def __init__(
-        self, what: str, *, path: Path | None = None, line: int | None = None, mend: str = ""
+        self, message: str, *, path: Path | None = None, line: int | None = None, hint: str = ""
     ) -> None:
         if path is not None:
-            what = colon(what, str(path))
+            message = colon(message, str(path))
             if line is not None:
-                what += _(", line {line}").format(line=line)
-        super().__init__(what, mend=mend)
+                message += _(", line {line}").format(line=line)
+        super().__init__(message, hint=hint)
         self.path = path
         self.line = line
 

@@ -44,7 +44,7 @@ def refuse_trained(store: Database, window: Window, lineage: frozenset[str], *, 
             _(
                 "{model} was trained on {count} conversations of the test window or their near duplicates: {ids}"
             ).format(model=model or _("the model"), count=len(guilty), ids=", ".join(guilty[:8])),
-            mend="h2q-tui models list",
+            hint="h2q-tui models list",
         )
 
 
@@ -88,7 +88,7 @@ def assert_no_overlap(store: Database, window: Window | None = None) -> None:
             _("training and test share {count} conversations: {ids}").format(
                 count=len(ids), ids=", ".join(ids[:8])
             ),
-            mend="h2q-tui corpus build",
+            hint="h2q-tui corpus build",
         )
 
 

@@ -139,7 +139,7 @@ def write_dataset(
     digest = write_lines(path, rows())
     if not ids:
         path.unlink(missing_ok=True)
-        raise NotEnoughData(_("no accepted conversation is there to train on"), mend="h2q-tui corpus stats")
+        raise NotEnoughData(_("no accepted conversation is there to train on"), hint="h2q-tui corpus stats")
     known = set(base.conversations)
     settings = store.connection.execute("SELECT value FROM meta WHERE key = 'corpus_settings'").fetchone()
     decided, decisions = fingerprint(store.connection)

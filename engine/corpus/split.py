@@ -105,7 +105,7 @@ def count_look(store: Database, window_id: int) -> int:
         "UPDATE test_windows SET looks = looks + 1 WHERE id = ? RETURNING looks", (window_id,)
     ).fetchone()
     if row is None:
-        raise BadInput(_("there is no test window {id}").format(id=window_id), mend="h2q-tui corpus build")
+        raise BadInput(_("there is no test window {id}").format(id=window_id), hint="h2q-tui corpus build")
     return int(row[0])
 
 
@@ -242,7 +242,7 @@ def _check_frozen(window: Window) -> None:
     if hash_ids(window.conversations, dated=window.dated) != window.ids_hash:
         raise BadInput(
             _("the conversations of test window {id} are not those that were frozen").format(id=window.id),
-            mend="h2q-tui backup list",
+            hint="h2q-tui backup list",
         )
 
 

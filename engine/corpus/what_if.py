@@ -50,7 +50,7 @@ def outcome(store: Database, threshold: float) -> Outcome:
     known = load(connection, dict.fromkeys(facts, b""))
     if len(known.items) < len(facts):
         raise BadInput(
-            _("the corpus was built by an earlier version of this program"), mend="h2q-tui corpus build"
+            _("the corpus was built by an earlier version of this program"), hint="h2q-tui corpus build"
         )
     decided = verdicts(connection)
     drop_exact(known.items, decided)

@@ -53,7 +53,7 @@ def check(params: EvolveParams) -> None:
             _("--real-share takes {floor} to 1, not {value}: at least half of what is learnt is real").format(
                 floor=REAL_FLOOR, value=params.real_share
             ),
-            mend="h2q-tui evolve --real-share 0.7",
+            hint="h2q-tui evolve --real-share 0.7",
         )
 
 
@@ -68,7 +68,7 @@ class Evolving(Steps):
         champion = in_use(self.ws)
         if champion is None:
             raise NotEnoughData(
-                _("evolution goes on from the model in use, and there is none yet"), mend="h2q-tui train"
+                _("evolution goes on from the model in use, and there is none yet"), hint="h2q-tui train"
             )
         mode = load_card(find_model(self.ws, champion)).mode
         if mode not in (Phase.NATIVE, Phase.SCRATCH):
@@ -76,7 +76,7 @@ class Evolving(Steps):
                 _("evolution works on the built-in model, and {name} in use is made by {mode}").format(
                     name=champion, mode=mode
                 ),
-                mend="h2q-tui rollback --list",
+                hint="h2q-tui rollback --list",
             )
         state = self.record.state
         state.first = state.first or champion
@@ -149,7 +149,7 @@ class Evolving(Steps):
                     "{have} groups of conversations are kept back, {needed} are needed to judge a candidate",
                     have,
                 ).format(have=have, needed=MIN_CLUSTERS),
-                mend="h2q-tui memory import ~/Downloads",
+                hint="h2q-tui memory import ~/Downloads",
             )
 
     def _out_of_time(self) -> str:

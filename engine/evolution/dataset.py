@@ -92,7 +92,7 @@ def mix(
             _("new material shares words with what is kept back: {ids}").format(
                 ids=", ".join(made[number].id for number in sorted(found.rows)[:8])
             ),
-            mend="h2q-tui evolve",
+            hint="h2q-tui evolve",
         )
     new = sum(augmentation.trained_bytes(row.messages) for row in made)
     sha256 = write_lines(out, (msgspec.json.encode(row) + b"\n" for row in chain(rows, made)))

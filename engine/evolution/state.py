@@ -61,7 +61,7 @@ def load_state(folder: Path) -> Evolution:
         return Evolution()
     except (msgspec.DecodeError, OSError) as problem:
         raise BadInput(
-            _("the state of the evolution cannot be read"), path=path, mend="h2q-tui evolve"
+            _("the state of the evolution cannot be read"), path=path, hint="h2q-tui evolve"
         ) from problem
 
 

@@ -56,14 +56,14 @@ def plan_export(ws: Workspace, params: ExportParams) -> Plan:
     only_adapter = (params.adapter or tagged) and not params.prune
     again = f"h2q-tui export {params.name} --to {params.to}"
     if params.adapter and source.adapter is None:
-        raise UsageProblem(_("{name} is no adapter").format(name=params.name), mend=again)
+        raise UsageProblem(_("{name} is no adapter").format(name=params.name), hint=again)
     if params.adapter and (params.to == "hf" or params.prune):
         raise UsageProblem(
             _("an adapter alone goes to GGUF or Ollama, unpruned; as a PEFT directory it lies there already"),
-            mend=f"h2q-tui export {params.name} --to gguf --adapter",
+            hint=f"h2q-tui export {params.name} --to gguf --adapter",
         )
     if not 0 <= params.prune < 1:
-        raise UsageProblem(_("--prune takes a share from 0 to below 1"), mend=f"{again} --prune 0.3")
+        raise UsageProblem(_("--prune takes a share from 0 to below 1"), hint=f"{again} --prune 0.3")
     choices = list(DTYPES) if params.to == "hf" else list(Quant)
     stored = source.base.stored.lower()
     default = stored if params.to == "hf" and stored in DTYPES else "bf16" if params.to == "hf" else "f16"
@@ -73,7 +73,7 @@ def plan_export(ws: Workspace, params: ExportParams) -> Plan:
             _("--quant takes {choices} with --to {to}, not {value}").format(
                 choices=", ".join(choices), to=params.to, value=quant
             ),
-            mend=f"{again} --quant f16",
+            hint=f"{again} --quant f16",
         )
     folder = Path(params.output) if params.output else ws.exports
     pruned = f"-pruned{round(100 * params.prune)}" if params.prune else ""
@@ -84,14 +84,14 @@ def plan_export(ws: Workspace, params: ExportParams) -> Plan:
         path = folder / f"{stem}{'-adapter' if only_adapter else ''}-{quant}.gguf"
     if path.resolve() in (source.base.path.resolve(), source.adapter):
         raise UsageProblem(
-            _("the export would replace what it is made from"), mend=f"{again} --output OTHER-FOLDER"
+            _("the export would replace what it is made from"), hint=f"{again} --output OTHER-FOLDER"
         )
     format_ = "hf" if params.to == "hf" else "gguf"
     if is_foreign(path, format_):
         raise BadInput(
             _("there is something else at the place of the export"),
             path=path,
-            mend=f"{again} --output OTHER-FOLDER",
+            hint=f"{again} --output OTHER-FOLDER",
         )
     weights = PrunedWeights(source.weights, params.prune) if params.prune else source.weights
     return Plan(source, params, quant, path, only_adapter, weights)

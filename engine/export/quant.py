@@ -59,12 +59,12 @@ def encode(
     largest = float(values.abs().max())
     if not np.isfinite(largest):
         raise BadInput(
-            _("{tensor} holds values that are not numbers").format(tensor=name), mend="h2q-tui models list"
+            _("{tensor} holds values that are not numbers").format(tensor=name), hint="h2q-tui models list"
         )
     if kind is GGMLQuantizationType.F16 and largest > _F16_MAX:
         raise BadInput(
             _("{tensor} holds values too large for f16").format(tensor=name),
-            mend="h2q-tui export --quant f32 …",
+            hint="h2q-tui export --quant f32 …",
         )
     data: np.ndarray[tuple[int, ...], np.dtype[np.generic]] = quantize(values.to(torch.float32).numpy(), kind)
     return data

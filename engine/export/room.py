@@ -30,5 +30,5 @@ def check_room(folder: Path, size: int) -> None:
             _("the export needs {need:.2f} GB and the disk has {free:.2f} GB free: {path}").format(
                 need=(size + _ROOM) / 2**30, free=free / 2**30, path=folder
             ),
-            mend="df -h",
+            hint="df -h",
         )

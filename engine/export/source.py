@@ -170,7 +170,7 @@ def find_source(ws: Workspace, name: str) -> Source:
         known = ", ".join(card.name for card in list_models(ws)[:5])
         raise BadInput(
             _("there is no model named {name}").format(name=name) + (f" ({known})" if known else ""),
-            mend="h2q-tui models list",
+            hint="h2q-tui models list",
         )
     base = find_base(ws, name)
     card = load_card(base.path) if not base.is_gguf and (base.path / CARD_FILE).is_file() else None
@@ -188,7 +188,7 @@ def check_weights(source: Source, step: Callable[[], None] | None = None) -> Non
         raise BadInput(
             _("the weights have changed since they were written (their hash differs)"),
             path=file,
-            mend=f"h2q-tui models remove {source.card.name}",
+            hint=f"h2q-tui models remove {source.card.name}",
         )
 
 

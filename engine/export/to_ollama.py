@@ -22,7 +22,7 @@ def check_name(name: str) -> str:
     if TAG.fullmatch(name) is None:
         raise BadInput(
             _("{name} is no name for Ollama: it takes letters, digits, _ . and -").format(name=name),
-            mend="h2q-tui export NAME --to ollama --ollama-name my-model",
+            hint="h2q-tui export NAME --to ollama --ollama-name my-model",
         )
     return name
 
@@ -111,10 +111,10 @@ def _said() -> Iterator[None]:
         yield
     except ollama.ResponseError as problem:
         raise BadInput(
-            _("Ollama refused: {reason}").format(reason=problem.error), mend="ollama list"
+            _("Ollama refused: {reason}").format(reason=problem.error), hint="ollama list"
         ) from problem
     # With stream=True the client lets httpx's own errors through.
     except (ConnectionError, httpx.HTTPError) as problem:
         raise ServiceUnreachable(
-            _("Ollama does not answer: {reason}").format(reason=type(problem).__name__), mend="ollama serve"
+            _("Ollama does not answer: {reason}").format(reason=type(problem).__name__), hint="ollama serve"
         ) from problem

@@ -25,7 +25,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     grade: Grade
     detail: str
     """What was found, with its reference."""
-    mend: str = ""
+    hint: str = ""
     """The command that mends it, where one does."""
 
 

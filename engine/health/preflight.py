@@ -42,9 +42,9 @@ def examine(ws: Workspace, looks: tuple[tuple[str, str, Look], ...] = LOOKS) -> 
     """The items one by one, as they are found. A look that breaks is itself a failed item."""
     for id_, name, look in looks:
         try:
-            grade, detail, mend = look(ws)
+            grade, detail, hint = look(ws)
         except H2QError as problem:
-            grade, detail, mend = Grade.FAIL, problem.what, problem.mend
+            grade, detail, hint = Grade.FAIL, problem.message, problem.hint
         except (OSError, sqlite3.Error, ValueError, psutil.Error) as problem:
-            grade, detail, mend = Grade.FAIL, f"{type(problem).__name__}: {problem}", ""
-        yield Item(id=id_, name=_(name), grade=grade, detail=detail, mend=mend)
+            grade, detail, hint = Grade.FAIL, f"{type(problem).__name__}: {problem}", ""
+        yield Item(id=id_, name=_(name), grade=grade, detail=detail, hint=hint)

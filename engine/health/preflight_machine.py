@@ -92,11 +92,11 @@ def disk(ws: Workspace) -> tuple[Grade, str, str]:
 
 
 def torch(_ws: Workspace) -> tuple[Grade, str, str]:
-    mend = f"{sys.executable} -m pip install --force-reinstall torch"
+    hint = f"{sys.executable} -m pip install --force-reinstall torch"
     try:
         version = metadata.version("torch")
     except metadata.PackageNotFoundError:
-        return Grade.FAIL, _("torch is not installed"), mend
+        return Grade.FAIL, _("torch is not installed"), hint
     # In a process of its own: a broken build may end the process that imports it.
     code = (
         "import torch; print('cuda' if torch.cuda.is_available() else"
@@ -110,7 +110,7 @@ def torch(_ws: Workspace) -> tuple[Grade, str, str]:
         return Grade.WARN, _("torch {version} takes over a minute to import").format(version=version), ""
     if told.returncode != 0:
         last = (told.stderr.strip().splitlines() or [str(told.returncode)])[-1]
-        return Grade.FAIL, _("torch {version} does not import: {why}").format(version=version, why=last), mend
+        return Grade.FAIL, _("torch {version} does not import: {why}").format(version=version, why=last), hint
     device, threads = told.stdout.split()[-2:]
     return (
         Grade.PASS,

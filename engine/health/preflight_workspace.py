@@ -55,7 +55,7 @@ def embedder(ws: Workspace) -> tuple[Grade, str, str]:
     try:
         return Grade.PASS, described(load_settings(ws).embedder, ws.root), ""
     except BadInput as problem:
-        return Grade.WARN, problem.what, problem.mend
+        return Grade.WARN, problem.message, problem.hint
 
 
 def text(ws: Workspace) -> tuple[Grade, str, str]:

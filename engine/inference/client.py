@@ -164,7 +164,7 @@ class InferenceClient:
                 line = await reader.readuntil(b"\n")
                 reply = _DECODER.decode(line)
                 if isinstance(reply, Failure):
-                    raise _ERRORS.get(reply.exit_code, RunFailed)(reply.what, mend=reply.mend)
+                    raise _ERRORS.get(reply.exit_code, RunFailed)(reply.message, hint=reply.hint)
                 yield reply
                 if isinstance(reply, Done):
                     return
@@ -213,7 +213,7 @@ class InferenceClient:
         except OSError as problem:
             raise ServiceUnreachable(
                 _("the inference service cannot be started: {reason}").format(reason=problem),
-                mend="h2q-tui check",
+                hint="h2q-tui check",
             ) from problem
 
     def _listening(self) -> bool:
@@ -251,4 +251,4 @@ def _unreachable(ws: Workspace) -> ServiceUnreachable:
         lines = []
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
     what = _("the inference service does not answer")
-    return ServiceUnreachable(f"{what}: {last}" if last else what, mend=f"tail {log_path(ws)}")
+    return ServiceUnreachable(f"{what}: {last}" if last else what, hint=f"tail {log_path(ws)}")

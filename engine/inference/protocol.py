@@ -110,8 +110,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="don
 class Failure(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="error"):
     """Last line when it went wrong: an `H2QError` in parts."""
 
-    what: str
-    mend: str = ""
+    message: str
+    hint: str = ""
     exit_code: int = 5
 
 

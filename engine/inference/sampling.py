@@ -62,7 +62,7 @@ class Sampler:
         Raises RunFailed when the logits are not numbers.
         """
         if bool(torch.isnan(logits).any()):
-            raise RunFailed(_("the model gives no numbers (NaN)"), mend="h2q-tui rollback")
+            raise RunFailed(_("the model gives no numbers (NaN)"), hint="h2q-tui rollback")
         scores = logits.float().cpu().masked_fill(self._illegal[self.state], float("-inf"))
         token = self._choose(scores)
         if token < 256:

@@ -162,7 +162,7 @@ class Service:
                     writer.write(_ENCODER.encode(reply) + b"\n")
                     await writer.drain()
         except H2QError as problem:
-            failure = Failure(what=problem.what, mend=problem.mend, exit_code=problem.exit_code)
+            failure = Failure(message=problem.message, hint=problem.hint, exit_code=problem.exit_code)
             writer.write(_ENCODER.encode(failure) + b"\n")
             await writer.drain()
         except (ConnectionError, asyncio.CancelledError):
@@ -170,7 +170,7 @@ class Service:
         except Exception as problem:
             # Out of memory, a broken request: the client must hear of it, and the log keeps the traceback.
             sys.excepthook(type(problem), problem, problem.__traceback__)
-            writer.write(_ENCODER.encode(Failure(what=f"{type(problem).__name__}: {problem}")) + b"\n")
+            writer.write(_ENCODER.encode(Failure(message=f"{type(problem).__name__}: {problem}")) + b"\n")
             await writer.drain()
 
     async def _replies(self, request: Request) -> AsyncGenerator[Reply, None]:

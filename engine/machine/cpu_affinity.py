@@ -39,7 +39,7 @@ def chosen_processors(text: str, allowed: set[int], root: Path = Path("/")) -> s
             _("cpu_affinity takes processors such as 0-3,6 out of {allowed}, or auto, not {value}").format(
                 allowed=",".join(map(str, sorted(allowed))), value=text
             ),
-            mend="h2q-tui train --set cpu_affinity=auto",
+            hint="h2q-tui train --set cpu_affinity=auto",
         )
     return chosen
 

@@ -84,7 +84,7 @@ def read_last_training(path: Path) -> datetime | None:
         return None
     except (ValueError, KeyError, TypeError):
         raise BadInput(
-            _("The time of the last training cannot be read"), path=path, mend=f"rm {path}"
+            _("The time of the last training cannot be read"), path=path, hint=f"rm {path}"
         ) from None
     return _moment(time_of(value))
 

@@ -53,7 +53,7 @@ def add(
     """See `MemoryStore.add`."""
     with import_lock(path, wait_s=_WAIT_S) as held:
         if not held:
-            raise Busy(_("Another import into this memory is running"), mend="h2q-tui runs list")
+            raise Busy(_("Another import into this memory is running"), hint="h2q-tui runs list")
         sweep(connection)
         import_id = time.strftime("%Y%m%d%H%M%S") + "-" + os.urandom(3).hex()
         writer = Writer(connection)

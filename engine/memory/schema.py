@@ -132,7 +132,7 @@ def migrate(connection: sqlite3.Connection) -> None:
             _("memory.db has schema {theirs}, and this program knows {ours}").format(
                 theirs=version, ours=len(MIGRATIONS)
             ),
-            mend="pipx upgrade h2q-tui",
+            hint="pipx upgrade h2q-tui",
         )
 
 

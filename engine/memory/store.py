@@ -65,7 +65,7 @@ class MemoryStore:
             raise BadInput(
                 _("The memory cannot be opened ({reason})").format(reason=error),
                 path=path,
-                mend=mend_of(error),
+                hint=mend_of(error),
             ) from None
         if not readonly:
             deletion.sweep_if_idle(self.connection, path)
@@ -137,12 +137,12 @@ class MemoryStore:
         if prefix and len(rows) == 1:
             return str(rows[0][0])
         if not prefix or not rows:
-            raise BadInput(_("No conversation has the id {id}").format(id=prefix), mend="h2q-tui memory list")
+            raise BadInput(_("No conversation has the id {id}").format(id=prefix), hint="h2q-tui memory list")
         raise BadInput(
             _("Several conversations begin with {id}: {ids}").format(
                 id=prefix, ids=", ".join(r[0] for r in rows)
             ),
-            mend="h2q-tui memory list",
+            hint="h2q-tui memory list",
         )
 
     def count(self) -> int:

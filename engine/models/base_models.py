@@ -95,7 +95,7 @@ def find_base(ws: Workspace, name: str) -> Base:
     if path.is_file():
         return _of_gguf(path.resolve(), str(path.resolve()), path.stem)
     if "/" in name and (name.startswith(("/", ".", "~")) or path.parent.is_dir()):
-        raise BadInput(_("there is no model in this directory"), path=path, mend="h2q-tui models list")
+        raise BadInput(_("there is no model in this directory"), path=path, hint="h2q-tui models list")
     return _of_ollama(name)
 
 
@@ -106,14 +106,14 @@ def base_of_adapter(ws: Workspace, folder: Path) -> Base:
         base = find_base(ws, source)
     except BadInput as problem:
         raise BadInput(
-            _("the base of this adapter is not there: {reason}").format(reason=problem.what), path=folder
+            _("the base of this adapter is not there: {reason}").format(reason=problem.message), path=folder
         ) from problem
     card = adapter_card(folder)
     if card is not None and card.base_sha256 and card.base_sha256 != base.sha256:
         raise BadInput(
             _("the base {base} has changed since this adapter was trained on it").format(base=source),
             path=folder,
-            mend="h2q-tui models list",
+            hint="h2q-tui models list",
         )
     return replace(base, adapter=folder)
 
@@ -184,7 +184,7 @@ def _config(folder: Path) -> Any:
     """The configuration of a causal language model. Raises BadInput."""
     file = folder / "config.json"
     if not file.is_file():
-        raise BadInput(_("there is no model in this directory"), path=folder, mend="h2q-tui models list")
+        raise BadInput(_("there is no model in this directory"), path=folder, hint="h2q-tui models list")
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
@@ -240,7 +240,7 @@ def weight_files(folder: Path) -> list[Path]:
                 ),
                 path=pickled,
             )
-        raise BadInput(_("the model has no weights"), path=folder, mend="h2q-tui models list")
+        raise BadInput(_("the model has no weights"), path=folder, hint="h2q-tui models list")
     return files
 
 

@@ -199,7 +199,7 @@ def adapter_weights(folder: Path) -> Path:
         raise BadInput(
             _("the weights have changed since they were written (their hash differs)"),
             path=file,
-            mend=f"h2q-tui models remove {card.name}",
+            hint=f"h2q-tui models remove {card.name}",
         )
     return file
 

@@ -81,10 +81,10 @@ def read_config(folder: Path) -> ModelConfig:
             ModelConfig,
         )
     except FileNotFoundError as problem:
-        raise BadInput(_("there is no model here"), path=folder, mend="h2q-tui models list") from problem
+        raise BadInput(_("there is no model here"), path=folder, hint="h2q-tui models list") from problem
     except (ValueError, KeyError, TypeError, AttributeError) as problem:
         raise BadInput(
-            _("the model's config.json is broken"), path=file, mend="h2q-tui models list"
+            _("the model's config.json is broken"), path=file, hint="h2q-tui models list"
         ) from problem
 
 
@@ -123,22 +123,22 @@ def load_model(
     config = read_config(folder)
     card = load_card(folder)
     file = folder / WEIGHTS_FILE
-    mend = f"h2q-tui models remove {card.name}"
+    hint = f"h2q-tui models remove {card.name}"
     try:
         if file.stat().st_size > MAX_WEIGHTS:
-            raise BadInput(_("the weights are larger than a native model can be"), path=file, mend=mend)
+            raise BadInput(_("the weights are larger than a native model can be"), path=file, hint=hint)
         weights = file.read_bytes()
     except FileNotFoundError as problem:
-        raise BadInput(_("the model has no weights"), path=file, mend=mend) from problem
+        raise BadInput(_("the model has no weights"), path=file, hint=hint) from problem
     if sha256(weights).hexdigest() != card.weights_sha256:
         raise BadInput(
-            _("the weights have changed since they were written (their hash differs)"), path=file, mend=mend
+            _("the weights have changed since they were written (their hash differs)"), path=file, hint=hint
         )
     model = Transformer(config)
     try:
         model.load_state_dict(load_tensors(weights))
     except (SafetensorError, RuntimeError) as problem:
-        raise BadInput(_("the weights do not fit the model's config.json"), path=file, mend=mend) from problem
+        raise BadInput(_("the weights do not fit the model's config.json"), path=file, hint=hint) from problem
     return model.to(device=device, dtype=dtype).eval(), card
 
 
@@ -147,8 +147,8 @@ def load_card(folder: Path) -> ModelCard:
     try:
         return read_card(folder)
     except FileNotFoundError as problem:
-        raise BadInput(_("there is no model here"), path=folder, mend="h2q-tui models list") from problem
+        raise BadInput(_("there is no model here"), path=folder, hint="h2q-tui models list") from problem
     except msgspec.DecodeError as problem:
         raise BadInput(
-            _("the model's card is broken"), path=folder / CARD_FILE, mend="h2q-tui models list"
+            _("the model's card is broken"), path=folder / CARD_FILE, hint="h2q-tui models list"
         ) from problem

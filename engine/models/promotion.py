@@ -104,10 +104,10 @@ def rollback(ws: Workspace, to: str | None = None, *, now: float | None = None) 
         there = _stamps(file)
         if not there:
             raise BadInput(
-                _("there is no backup to roll back to"), path=file.parent, mend="h2q-tui models list"
+                _("there is no backup to roll back to"), path=file.parent, hint="h2q-tui models list"
             )
         if to is not None and to not in there:
-            raise BadInput(_("there is no backup {stamp}").format(stamp=to), mend="h2q-tui rollback --list")
+            raise BadInput(_("there is no backup {stamp}").format(stamp=to), hint="h2q-tui rollback --list")
         stamp = to or there[0]
         wanted = _backup_path(file, stamp).read_bytes()
         old = _read(file)
@@ -171,21 +171,21 @@ def _parse(data: bytes, file: Path) -> dict[str, Any]:
     """The configuration in `data`. Raises BadInput naming the line."""
     if not data:
         return {}
-    mend = "h2q-tui rollback"
+    hint = "h2q-tui rollback"
     try:
         config = json.loads(data.decode("utf-8-sig"), parse_constant=_refuse_constant)
     except json.JSONDecodeError as problem:
         raise BadInput(
-            _("the model configuration is not JSON"), path=file, line=problem.lineno, mend=mend
+            _("the model configuration is not JSON"), path=file, line=problem.lineno, hint=hint
         ) from problem
     except (ValueError, RecursionError) as problem:
-        raise BadInput(_("the model configuration is broken"), path=file, mend=mend) from problem
+        raise BadInput(_("the model configuration is broken"), path=file, hint=hint) from problem
     if (
         not isinstance(config, dict)
         or not isinstance(config.get("models", []), list)
         or not isinstance(config.get("brain_models") or {}, dict)
     ):
-        raise BadInput(_("the model configuration is broken"), path=file, mend=mend)
+        raise BadInput(_("the model configuration is broken"), path=file, hint=hint)
     return config
 
 
@@ -224,12 +224,12 @@ def _check_weights(folder: Path) -> None:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
     except OSError as problem:
-        raise BadInput(_("the model has no weights"), path=file, mend="h2q-tui models list") from problem
+        raise BadInput(_("the model has no weights"), path=file, hint="h2q-tui models list") from problem
     if digest.hexdigest() != card.weights_sha256:
         raise BadInput(
             _("the weights have changed since they were written (their hash differs)"),
             path=file,
-            mend="h2q-tui models list",
+            hint="h2q-tui models list",
         )
 
 

@@ -42,8 +42,8 @@ def find_model(ws: Workspace, name: str) -> Path:
     if (folder / CARD_FILE).is_file():
         return folder.resolve()
     if folder.is_dir():
-        raise BadInput(_("there is no model in this directory"), path=folder, mend="h2q-tui models list")
-    raise BadInput(_("there is no model named {name}").format(name=name), mend="h2q-tui models list")
+        raise BadInput(_("there is no model in this directory"), path=folder, hint="h2q-tui models list")
+    raise BadInput(_("there is no model named {name}").format(name=name), hint="h2q-tui models list")
 
 
 def in_use(ws: Workspace) -> str | None:
@@ -62,11 +62,11 @@ def in_use(ws: Workspace) -> str | None:
             _("the model configuration is not JSON"),
             path=ws.models_json,
             line=problem.lineno,
-            mend="h2q-tui rollback",
+            hint="h2q-tui rollback",
         ) from problem
     except (AttributeError, UnicodeDecodeError) as problem:
         raise BadInput(
-            _("the model configuration is broken"), path=ws.models_json, mend="h2q-tui rollback"
+            _("the model configuration is broken"), path=ws.models_json, hint="h2q-tui rollback"
         ) from problem
     return name if isinstance(name, str) and name else None
 

@@ -19,11 +19,11 @@ def _folder(ws: Workspace, name: str) -> Path | None:
 def check_removable(ws: Workspace, name: str) -> None:
     """Raises BadInput when there is no model `name` in the workspace, UsageProblem when it is in use."""
     if not NAME.fullmatch(name) or _folder(ws, name) is None:
-        raise BadInput(_("there is no model named {name}").format(name=name), mend="h2q-tui models list")
+        raise BadInput(_("there is no model named {name}").format(name=name), hint="h2q-tui models list")
     if in_use(ws) == name:
         raise UsageProblem(
             _("{name} is in use; another one must take its place first").format(name=name),
-            mend=_successor(ws, name),
+            hint=_successor(ws, name),
         )
 
 

@@ -45,7 +45,7 @@ def find_adapter(ws: Workspace, name: str) -> Path:
     if (ws.adapters / name / "adapter_config.json").is_file() and "/" not in name:
         return ws.adapters / name
     if not (folder / "adapter_config.json").is_file():
-        raise BadInput(_("there is no adapter in this directory"), path=folder, mend="h2q-tui models list")
+        raise BadInput(_("there is no adapter in this directory"), path=folder, hint="h2q-tui models list")
     return folder.resolve()
 
 

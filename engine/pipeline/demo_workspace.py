@@ -33,7 +33,7 @@ def clear(ws: Workspace) -> None:
             raise BadInput(
                 _("the demo needs a folder of its own, this one has files in it"),
                 path=ws.root,
-                mend=f"h2q-tui demo --data-dir {ws.root}-demo",
+                hint=f"h2q-tui demo --data-dir {ws.root}-demo",
             )
         for item in ws.root.iterdir():
             shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()

@@ -74,7 +74,7 @@ def _refuse_while_running(workspace: Workspace) -> None:
         if run.alive():
             raise Busy(
                 _("Run {run} is going on and may hold what is to be forgotten").format(run=run.run_id),
-                mend=f"h2q-tui runs stop {run.run_id}",
+                hint=f"h2q-tui runs stop {run.run_id}",
             )
 
 

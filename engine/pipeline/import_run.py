@@ -116,7 +116,7 @@ def detect(path: Path) -> str:
         raise BadInput(
             _("This is none of the formats that are known ({known})").format(known=", ".join(FORMATS)),
             path=path,
-            mend=f"h2q-tui memory import --format chatgpt {shlex.quote(str(path))}",
+            hint=f"h2q-tui memory import --format chatgpt {shlex.quote(str(path))}",
         )
     from engine.memory.importers.text import no_speakers
 
@@ -169,7 +169,7 @@ def _mended() -> Iterator[None]:
     try:
         yield
     except BadInput as problem:
-        problem.mend = problem.mend or "h2q-tui memory import --help"
+        problem.hint = problem.hint or "h2q-tui memory import --help"
         raise
 
 

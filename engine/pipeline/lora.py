@@ -71,7 +71,7 @@ def chosen_base(ws: Workspace, params: TrainParams, configured: str) -> Base:
     if not configured:
         raise UsageProblem(
             _("lora needs a base: a Hugging Face directory or an Ollama tag"),
-            mend="h2q-tui train --mode lora --model DIR",
+            hint="h2q-tui train --mode lora --model DIR",
         )
     return find_base(ws, configured)
 
@@ -94,7 +94,7 @@ def lora_fits(ctx: RunContext, params: TrainParams) -> tuple[bool, str]:
             bf16_fast=True,
         )
     except H2QError as problem:
-        return False, _("no lora: {reason}").format(reason=problem.what)
+        return False, _("no lora: {reason}").format(reason=problem.message)
     return True, _("the base {name} is configured and fits: about {need} MB").format(
         name=base.name, need=round(found.need_mb)
     )
@@ -112,7 +112,7 @@ def _train(ctx: RunContext, params: TrainParams, course: Course, base: Base, dat
     if folder.exists() and not (folder / ADAPTER_CONFIG).is_file() and any(folder.iterdir()):
         raise UsageProblem(
             _("{path} holds something else than an adapter, which would be lost").format(path=folder),
-            mend="h2q-tui train --mode lora --output DIR",
+            hint="h2q-tui train --mode lora --output DIR",
         )
     recipe = recipe_for(params, Phase.LORA, time_budget_s=params.time_budget_s, settings=ctx.settings)
     general = list(course.texts) or sorted((shipped("data") / "general").glob("*.txt"))
@@ -148,7 +148,7 @@ def _from_files(ctx: RunContext, params: TrainParams, course: Course, base: Base
             text = _("{have} pairs are there to train on, {need} are needed").format(
                 have=data.pairs.train, need=params.min_corpus
             )
-            problem = NotEnoughData(text, mend=f"h2q-tui train --min-corpus {max(1, data.pairs.train)}")
+            problem = NotEnoughData(text, hint=f"h2q-tui train --min-corpus {max(1, data.pairs.train)}")
             stage.skip(text)
             return finish(ctx, course, "skipped", error=str(problem))
     _train(ctx, params, course, base, data)

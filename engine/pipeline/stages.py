@@ -127,7 +127,7 @@ def prepare(ctx: RunContext, store: MemoryStore, course: Course, min_corpus: int
         if not window.conversations:
             raise NotEnoughData(
                 _("the corpus is too small to keep conversations back to judge on"),
-                mend="h2q-tui memory import ~/Downloads",
+                hint="h2q-tui memory import ~/Downloads",
             )
         split.assert_no_overlap(store, window)
         data = dataset.write_dataset(store, ctx.workspace, ctx.spec.run_id, base_lineage=base, only=begun)
@@ -164,7 +164,7 @@ def too_small(have: int, need: int, funnel: Funnel) -> NotEnoughData:
         "{have} accepted pairs are there, {need} are needed; {pending} conversations wait for review and "
         "{dropped} that filters left out can be restored"
     ).format(have=have, need=need, pending=funnel.pending, dropped=sum(funnel.dropped.values()))
-    return NotEnoughData(text, mend="h2q-tui memory import ~/Downloads")
+    return NotEnoughData(text, hint="h2q-tui memory import ~/Downloads")
 
 
 def plan_for(window: split.Window, data: dataset.Dataset, deviation: float | None) -> Plan:

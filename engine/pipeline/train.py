@@ -65,7 +65,7 @@ def run_validate(ctx: RunContext) -> Outcome:
     with MemoryStore(ctx.workspace.memory_db) as store:
         window = split.current_window(store)
         if window is None:
-            raise NotEnoughData(_("no conversations are kept back to judge on"), mend="h2q-tui corpus build")
+            raise NotEnoughData(_("no conversations are kept back to judge on"), hint="h2q-tui corpus build")
         report = judge(ctx, store, course, window)
     if params.promote:
         put_to_use(ctx, course, report)

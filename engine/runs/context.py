@@ -179,7 +179,7 @@ class RunContext:
             self.emit(Stage(name=name, state="stopped", index=index, total=total, detail=handle.detail))
             raise
         except BaseException as problem:
-            detail = problem.what if isinstance(problem, H2QError) else handle.detail
+            detail = problem.message if isinstance(problem, H2QError) else handle.detail
             state = "skipped" if isinstance(problem, NotEnoughData) else "failed"
             self.emit(Stage(name=name, state=state, index=index, total=total, detail=detail))
             raise
@@ -245,7 +245,7 @@ class RunContext:
         other = training_run(self.workspace)
         if not wait:
             what = _("run {run} is training").format(run=other) if other else _("another run is training")
-            raise Busy(what, mend=f"h2q-tui runs attach {other}" if other else "h2q-tui runs list")
+            raise Busy(what, hint=f"h2q-tui runs attach {other}" if other else "h2q-tui runs list")
         told: str | None = None
         while True:
             other = training_run(self.workspace)

@@ -45,7 +45,7 @@ def socket_path(run: RunDir) -> Path:
     if len(os.fsencode(path)) > PATH_LIMIT:
         raise UsageProblem(
             _("the path of the control socket is too long: {path}").format(path=path),
-            mend="export TMPDIR=/tmp",
+            hint="export TMPDIR=/tmp",
         )
     return path
 
@@ -80,7 +80,7 @@ def send_sync(run: RunDir, name: str, value: str = "", timeout: float = 5.0) -> 
     while True:
         if not run.alive():
             raise ServiceUnreachable(
-                _("run {run} is not running").format(run=run.run_id), mend=f"h2q-tui runs show {run.run_id}"
+                _("run {run} is not running").format(run=run.run_id), hint=f"h2q-tui runs show {run.run_id}"
             )
         try:
             return _ask(path, line, deadline)
@@ -116,5 +116,5 @@ def _silent(run: RunDir) -> ServiceUnreachable:
         _("run {run} did not answer in time; it acts on the command as soon as it can").format(
             run=run.run_id
         ),
-        mend=f"h2q-tui runs show {run.run_id}",
+        hint=f"h2q-tui runs show {run.run_id}",
     )

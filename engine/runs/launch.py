@@ -97,7 +97,7 @@ def _prepare(ws: Workspace, spec: RunSpec, *, locked: bool = False) -> tuple[Run
         # Before the spec is there nobody sees a run, so nobody sees one that is neither alive nor over.
         taken = lock.take(run.path / LOCK)
         if taken is None:
-            raise Busy(_("run {run} is running already").format(run=run.run_id), mend="h2q-tui runs list")
+            raise Busy(_("run {run} is running already").format(run=run.run_id), hint="h2q-tui runs list")
         fd = taken
     run.checkpoints.mkdir()
     write_bytes(run.path / SPEC, encode_spec(spec))
@@ -111,7 +111,7 @@ def _locked(ws: Workspace, spec: RunSpec) -> tuple[RunDir, int]:
     except OSError as problem:
         raise RunFailed(
             _("the run cannot be written: {problem}").format(problem=sentence_of(problem)),
-            mend="h2q-tui check",
+            hint="h2q-tui check",
         ) from problem
 
 

@@ -109,9 +109,9 @@ def find_run(ws: Workspace, prefix: str) -> RunDir:
         names = ", ".join(run.run_id for run in matches[:4])
         raise BadInput(
             _("{prefix} is the beginning of several runs: {names}").format(prefix=prefix, names=names),
-            mend="h2q-tui runs list",
+            hint="h2q-tui runs list",
         )
-    raise BadInput(_("there is no run {prefix}").format(prefix=prefix), mend="h2q-tui runs list")
+    raise BadInput(_("there is no run {prefix}").format(prefix=prefix), hint="h2q-tui runs list")
 
 
 def training_run(ws: Workspace) -> str:

@@ -68,7 +68,7 @@ def main(
     held = lock_fd if lock_fd is not None and lock.adopt(lock_fd, run.lock_path) else lock.take(run.lock_path)
     if held is None:
         raise Busy(
-            _("run {run} is running already").format(run=run.run_id), mend=f"h2q-tui runs attach {run.run_id}"
+            _("run {run} is running already").format(run=run.run_id), hint=f"h2q-tui runs attach {run.run_id}"
         )
     journal = JournalWriter(run.events_path)
     reserve = run.path / ".reserve"

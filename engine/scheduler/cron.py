@@ -56,7 +56,7 @@ def _find(crontab: str, tag: str) -> tuple[int, int] | None:
         return None
     raise BadInput(
         _("the crontab has the line {begin} without the line {end}").format(begin=begin, end=end),
-        mend="crontab -e",
+        hint="crontab -e",
     )
 
 

@@ -54,7 +54,7 @@ def choose() -> By:
         return By.CRON
     raise ServiceUnreachable(
         _("there is neither launchd nor a systemd of yours nor cron on this machine to start a run"),
-        mend="h2q-tui train --run-once",
+        hint="h2q-tui train --run-once",
     )
 
 
@@ -198,8 +198,8 @@ def _notes(schedule: Schedule | None, present: bool) -> list[str]:
     if schedule is None:
         return []
     if not present:
-        mend = f"h2q-tui schedule {schedule.every} --at {schedule.hour:02}:{schedule.minute:02}"
-        return [_("What was to start it is gone; nothing will run") + f" → {mend}"]
+        hint = f"h2q-tui schedule {schedule.every} --at {schedule.hour:02}:{schedule.minute:02}"
+        return [_("What was to start it is gone; nothing will run") + f" → {hint}"]
     if schedule.by is By.SYSTEMD:
         notes = [_("A time at which the machine is off is made up for once, when your systemd starts again.")]
         if not _lingers():
@@ -267,7 +267,7 @@ def _crontab() -> str:
         return ""
     raise ServiceUnreachable(
         _("{program} refuses: {answer}").format(program="crontab", answer=_first(answer.stderr)),
-        mend="crontab -l",
+        hint="crontab -l",
     )
 
 
@@ -276,7 +276,7 @@ def _must(*words: str, text: str | None = None) -> None:
     if answer.returncode != 0:
         raise ServiceUnreachable(
             _("{program} refuses: {answer}").format(program=words[0], answer=_first(answer.stderr)),
-            mend="h2q-tui train --run-once",
+            hint="h2q-tui train --run-once",
         )
 
 
@@ -295,7 +295,7 @@ def _run(*words: str, text: str | None = None) -> subprocess.CompletedProcess[st
         )
     except subprocess.TimeoutExpired:
         raise ServiceUnreachable(
-            _("{program} does not answer").format(program=words[0]), mend="h2q-tui schedule show"
+            _("{program} does not answer").format(program=words[0]), hint="h2q-tui schedule show"
         ) from None
     except OSError as problem:
         raise RunFailed(

@@ -96,13 +96,13 @@ def make_schedule(
     if time is None:
         raise UsageProblem(
             _("--at takes a time of day such as 03:00, not {value}").format(value=at),
-            mend=f"h2q-tui schedule {every} --at 03:00",
+            hint=f"h2q-tui schedule {every} --at 03:00",
         )
     short = day.strip().lower()[:3]
     if short not in DAYS:
         raise UsageProblem(
             _("--day takes {choices}, not {value}").format(choices=", ".join(DAYS), value=day),
-            mend=f"h2q-tui schedule {every} --day sun",
+            hint=f"h2q-tui schedule {every} --day sun",
         )
     program, environment = own_program()
     # What starts the run knows nothing of the shell in which the person says where their Ollama is.
@@ -171,7 +171,7 @@ def load_schedule(ws: Workspace) -> Schedule | None:
         return None
     except (OSError, msgspec.DecodeError):
         command = shlex.join(["h2q-tui", "schedule", "remove"])
-        raise BadInput(_("the schedule cannot be read"), path=path, mend=command) from None
+        raise BadInput(_("the schedule cannot be read"), path=path, hint=command) from None
 
 
 def save_schedule(ws: Workspace, schedule: Schedule | None) -> None:

@@ -45,13 +45,13 @@ def read_dataset(path: Path) -> Iterator[DatasetRow]:
                     yield decoder.decode(line)
                 except msgspec.DecodeError as problem:
                     raise BadInput(
-                        _("the dataset has a broken row"), path=path, line=number, mend="h2q-tui corpus build"
+                        _("the dataset has a broken row"), path=path, line=number, hint="h2q-tui corpus build"
                     ) from problem
     except OSError as problem:
         raise BadInput(
             _("the dataset cannot be read: {reason}").format(reason=problem.strerror),
             path=path,
-            mend="h2q-tui corpus build",
+            hint="h2q-tui corpus build",
         ) from problem
 
 
@@ -85,7 +85,7 @@ class WindowSet:
             names += [row.id] * (len(found) - len(names))
         if rows == 0:
             raise NotEnoughData(
-                _("the dataset has no conversation: {path}").format(path=path), mend="h2q-tui corpus build"
+                _("the dataset has no conversation: {path}").format(path=path), hint="h2q-tui corpus build"
             )
         if not found:
             raise BadInput(
@@ -94,7 +94,7 @@ class WindowSet:
                     "so the assistant mask is empty"
                 ).format(count=rows),
                 path=path,
-                mend="h2q-tui corpus stats",
+                hint="h2q-tui corpus stats",
             )
         return cls(found, names)
 

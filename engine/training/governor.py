@@ -99,7 +99,7 @@ class Governor:
                 _(
                     "the memory budget of {budget} MB ({bound}) is less than the {used} MB of the program alone"
                 ).format(budget=round(limit), bound=budget_bound(self.budget.reason), used=round(used)),
-                mend=_mend(used + 512, self.budget),
+                hint=_mend(used + 512, self.budget),
             )
         if job.state.draw == 0 and not math.isinf(limit):
             trained = sum(parameter.numel() for parameter in job.optimizer.parameters)
@@ -316,7 +316,7 @@ class Governor:
                 bound=budget_bound(self.budget.reason),
                 step=self.job.state.step,
             ),
-            mend=_mend(used + 512, self.budget, self.job.ctx.spec),
+            hint=_mend(used + 512, self.budget, self.job.ctx.spec),
         )
 
 

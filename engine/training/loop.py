@@ -45,7 +45,7 @@ def train(job: Job) -> LoopState:
             spec = job.ctx.spec
             raise Interrupted(
                 _("stopped at step {step}; its checkpoint is kept").format(step=state.step),
-                mend=f"h2q-tui runs resume {spec.run_id}" if spec.kind in CONTINUED else "",
+                hint=f"h2q-tui runs resume {spec.run_id}" if spec.kind in CONTINUED else "",
             )
 
         batch = tried(meter.draw)

@@ -116,8 +116,8 @@ def _replay(ctx: RunContext, recipe: Recipe, files: Sequence[Path], context: int
         return None
     if not files:
         ctx.log(
-            _("there is no text to replay, so the model may forget what it learnt from it: {mend}").format(
-                mend="h2q-tui sample"
+            _("there is no text to replay, so the model may forget what it learnt from it: {hint}").format(
+                hint="h2q-tui sample"
             ),
             "warning",
         )
@@ -132,7 +132,7 @@ def _digest(file: Path) -> str:
         raise BadInput(
             _("the text that the base learnt from cannot be read: {reason}").format(reason=problem.strerror),
             path=file,
-            mend="h2q-tui sample",
+            hint="h2q-tui sample",
         ) from problem
 
 

@@ -271,7 +271,7 @@ def _check(params: TrainParams) -> None:
     if params.recipe not in RECIPES:
         raise UsageProblem(
             _("--recipe takes {names}, not {value}").format(names=", ".join(RECIPES), value=params.recipe),
-            mend="h2q-tui train --recipe fast",
+            hint="h2q-tui train --recipe fast",
         )
     for flag, value in (
         ("--epochs", params.epochs),

@@ -102,7 +102,7 @@ class Recovery:
         kept, step = self._kept(), state.step
         if kept is None or self.watch.returned(kept.state.watch) is Decision.STOP:
             self._tell(cause, Decision.STOP, loss, norm, [])
-            raise RunFailed(self._failure(cause), mend=f"h2q-tui runs show {job.ctx.spec.run_id}")
+            raise RunFailed(self._failure(cause), hint=f"h2q-tui runs show {job.ctx.spec.run_id}")
         checkpoint.load_trainable(job.model, kept.weights)
         job.optimizer.restore(kept.optimizer)
         for name in RETURNING:

@@ -49,7 +49,7 @@ def find_resume(ctx: RunContext, recipe: Recipe, resume: Path | None) -> Checkpo
         raise BadInput(
             _("there is no whole checkpoint to go on from"),
             path=folder,
-            mend="h2q-tui runs list",
+            hint="h2q-tui runs list",
         )
     return found.checkpoint
 
@@ -222,7 +222,7 @@ def _check_same(state: LoopState, data_sha256: str, settings_sha256: str, path: 
             ),
             path=path,
             # It asks for everything as that run did.
-            mend=f"h2q-tui runs resume {path.parent.parent.name}",
+            hint=f"h2q-tui runs resume {path.parent.parent.name}",
         )
     if state.dataset_sha256 != data_sha256:
         raise BadInput(
@@ -231,7 +231,7 @@ def _check_same(state: LoopState, data_sha256: str, settings_sha256: str, path: 
                 "continued exactly; a new run learns from all there is now"
             ),
             path=path,
-            mend="h2q-tui train",
+            hint="h2q-tui train",
         )
 
 

@@ -70,7 +70,7 @@ def find_text(data: Sequence[str | Path], ws: Workspace, *, relative_to: Path | 
     given = [base / Path(place).expanduser() for place in data]
     for place in given:
         if not place.exists():
-            raise BadInput(_("there is no such file or folder of text"), path=place, mend="h2q-tui sample")
+            raise BadInput(_("there is no such file or folder of text"), path=place, hint="h2q-tui sample")
     places = (
         given
         or [place for place in (ws.training_data, base / "data" / "training_data") if _text_files(place)][:1]
@@ -91,7 +91,7 @@ def find_text(data: Sequence[str | Path], ws: Workspace, *, relative_to: Path | 
             if skipped
             else _("there is no text (*.txt) to learn from in {where}").format(where=where)
         )
-        raise NotEnoughData(reason, mend="h2q-tui sample")
+        raise NotEnoughData(reason, hint="h2q-tui sample")
     return TextSources(files=files, places=places, skipped=skipped)
 
 

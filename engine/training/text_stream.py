@@ -92,7 +92,7 @@ class TextStream:
                 _("{size} bytes of text give no batch, {need} are needed: {names}").format(
                     size=stream.size, need=shortest + 1, names=names
                 ),
-                mend="h2q-tui sample",
+                hint="h2q-tui sample",
             )
         return stream
 

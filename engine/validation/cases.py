@@ -123,5 +123,5 @@ def refuse_seen(card: ModelCard, held_out: Sequence[HeldOutLike]) -> None:
         _("{name} was trained on {n} of the conversations it would be judged on ({ids})").format(
             name=card.name, n=len(seen), ids=shown
         ),
-        mend="h2q-tui models list",
+        hint="h2q-tui models list",
     )

@@ -40,13 +40,13 @@ def read_rows(path: Path) -> list[ScoreRow]:
 
     Raises BadInput naming the file and the line of the first row that is not one, or an empty file.
     """
-    mend = "h2q-tui validate --help"
+    hint = "h2q-tui validate --help"
     try:
         lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except OSError as problem:
-        raise BadInput(_("the scores cannot be read"), path=path, mend=mend) from problem
+        raise BadInput(_("the scores cannot be read"), path=path, hint=hint) from problem
     except UnicodeDecodeError as problem:
-        raise BadInput(_("the scores are not UTF-8 text"), path=path, mend=mend) from problem
+        raise BadInput(_("the scores are not UTF-8 text"), path=path, hint=hint) from problem
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -59,8 +59,8 @@ def read_rows(path: Path) -> list[ScoreRow]:
                 _("a row of the scores is not {{group, base, new}}").format(),
                 path=path,
                 line=number,
-                mend=mend,
+                hint=hint,
             ) from problem
     if not rows:
-        raise BadInput(_("the file of scores is empty"), path=path, mend=mend)
+        raise BadInput(_("the file of scores is empty"), path=path, hint=hint)
     return rows

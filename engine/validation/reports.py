@@ -34,9 +34,9 @@ def load_report(file: Path) -> ValidationReport | None:
     try:
         return msgspec.json.decode(file.read_bytes(), type=_File).validation
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        raise BadInput(_("the report is broken"), path=file, mend="h2q-tui validate") from problem
+        raise BadInput(_("the report is broken"), path=file, hint="h2q-tui validate") from problem
     except OSError as problem:
-        raise BadInput(_("the report cannot be read"), path=file, mend="h2q-tui validate") from problem
+        raise BadInput(_("the report cannot be read"), path=file, hint="h2q-tui validate") from problem
 
 
 def newest_report(ws: Workspace) -> ValidationReport | None:

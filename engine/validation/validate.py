@@ -122,7 +122,7 @@ def compare(
     cases, new_read = same_cases(first.cases(held, context), second.cases(held, context))
     blocks = cut_general(general_texts, context)
     if not cases:
-        raise NotEnoughData(_("no held-out answer is there to judge on"), mend="h2q-tui corpus stats")
+        raise NotEnoughData(_("no held-out answer is there to judge on"), hint="h2q-tui corpus stats")
     questions = pick_questions(cases)
     total = 2 * (tokens_of(cases, blocks) + GENERATED_COST * SAMPLING.max_bytes * len(questions))
     done = 0
@@ -208,7 +208,7 @@ def _refuse_ignorant(base: Subject, cases: Sequence[Case], scores: Sequence[floa
                 name=base.name, mean=mean, uniform=UNIFORM
             ),
             # A model that is not ours is not made anew: another one is taken.
-            mend="h2q-tui train --mode scratch"
+            hint="h2q-tui train --mode scratch"
             if isinstance(base, NativeSubject)
             else "h2q-tui train --mode lora --model DIR",
         )

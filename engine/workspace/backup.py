@@ -100,11 +100,11 @@ def find_backup(workspace: Workspace, name: str | None) -> Path:
     backups = list_backups(workspace)
     if name is None:
         if not backups:
-            raise BadInput(_("There is no backup yet"), path=workspace.backups, mend="h2q-tui backup create")
+            raise BadInput(_("There is no backup yet"), path=workspace.backups, hint="h2q-tui backup create")
         return Path(backups[0].path)
     chosen = next((Path(b.path) for b in backups if b.stamp == name), None) or Path(name).expanduser()
     if not chosen.is_file():
-        raise BadInput(_("There is no backup {name}").format(name=name), mend="h2q-tui backup list")
+        raise BadInput(_("There is no backup {name}").format(name=name), hint="h2q-tui backup list")
     return chosen
 
 
@@ -123,7 +123,7 @@ def restore_backup(workspace: Workspace, path: Path) -> Backup:
         with import_lock(workspace.memory_db, wait_s=0) as held:
             if not held:
                 raise Busy(
-                    _("An import is running; the memory cannot be replaced now"), mend="h2q-tui runs list"
+                    _("An import is running; the memory cannot be replaced now"), hint="h2q-tui runs list"
                 )
             _save_current(workspace)
             if _MEMORY in manifest.files:
@@ -184,7 +184,7 @@ def _stage(workspace: Workspace, staged: Path) -> int:
             raise BadInput(
                 _("The memory cannot be read ({reason})").format(reason=error),
                 path=workspace.memory_db,
-                mend=mend_of(error),
+                hint=mend_of(error),
             ) from None
     for name in _CONFIG:
         source = workspace.root / name
@@ -217,7 +217,7 @@ def _check_schema(memory: Path, path: Path) -> None:
                 theirs=version, ours=len(MIGRATIONS)
             ),
             path=path,
-            mend="pipx upgrade h2q-tui",
+            hint="pipx upgrade h2q-tui",
         )
 
 
@@ -249,7 +249,7 @@ def _replace_memory(staged: Path, target: Path) -> None:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise
-        raise Busy(_("The memory is in use and cannot be replaced now"), mend="h2q-tui runs list") from None
+        raise Busy(_("The memory is in use and cannot be replaced now"), hint="h2q-tui runs list") from None
     target.chmod(0o600)
 
 

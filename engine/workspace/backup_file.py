@@ -103,4 +103,4 @@ def digest_of(path: Path) -> str:
 
 
 def damaged(path: Path) -> BadInput:
-    return BadInput(_("The backup is damaged or is none"), path=path, mend="h2q-tui backup list")
+    return BadInput(_("The backup is damaged or is none"), path=path, hint="h2q-tui backup list")

@@ -57,7 +57,7 @@ def open_workspace(
                 theirs=schema, ours=len(migrations)
             ),
             path=root,
-            mend="pipx upgrade h2q-tui",
+            hint="pipx upgrade h2q-tui",
         )
     if not create or schema == len(migrations):
         if create:
@@ -97,7 +97,7 @@ def _refuse_strangers(root: Path) -> None:
         raise BadInput(
             _("This folder ships with the program and is never written; choose another --data-dir"),
             path=root,
-            mend="h2q-tui paths",
+            hint="h2q-tui paths",
         )
     if root.exists() and not root.is_dir():
         raise BadInput(_("--data-dir names a file, not a folder"), path=root)
@@ -111,7 +111,7 @@ def _refuse_strangers(root: Path) -> None:
         raise BadInput(
             _("This folder holds MindX memory, not a workspace; import it into one"),
             path=root,
-            mend=f"h2q-tui memory import {_quoted(root)}",
+            hint=f"h2q-tui memory import {_quoted(root)}",
         )
 
 
@@ -132,7 +132,7 @@ def _read_schema(workspace: Workspace) -> int | None:
         raise BadInput(
             _("The workspace's schema number is broken; remove this file and it is made anew"),
             path=path,
-            mend=f"rm {_quoted(path)}",
+            hint=f"rm {_quoted(path)}",
         )
     return schema
 

@@ -90,7 +90,7 @@ def refuse_while_alive(workspace: Workspace) -> None:
     for run in list_runs(workspace):
         if run.alive():
             raise Busy(
-                _("Run {run} is going on").format(run=run.run_id), mend=f"h2q-tui runs stop {run.run_id}"
+                _("Run {run} is going on").format(run=run.run_id), hint=f"h2q-tui runs stop {run.run_id}"
             )
 
 

@@ -52,7 +52,7 @@ def write_sample(folder: Path) -> Sample:
             raise BadInput(
                 _("This file is there and is another one; choose an empty folder"),
                 path=target,
-                mend="h2q-tui sample DIR",
+                hint="h2q-tui sample DIR",
             )
     for name in written:
         write_bytes(folder / name, sources[name].read_bytes())

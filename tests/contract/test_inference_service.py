@@ -74,7 +74,7 @@ async def test_a_model_may_be_named_by_its_folder(client: InferenceClient, ws: W
 async def test_unknown_and_broken_models_are_one_sentence(client: InferenceClient, ws: Workspace) -> None:
     with pytest.raises(BadInput, match="no model named nothing") as problem:
         await client.answer("nothing", QUESTION)
-    assert problem.value.mend == "h2q-tui models list"
+    assert problem.value.hint == "h2q-tui models list"
     shutil.copytree(ws.models / "good", ws.models / "flipped")
     weights = bytearray((ws.models / "flipped" / "model.safetensors").read_bytes())
     weights[-9] ^= 4
@@ -215,7 +215,7 @@ async def test_one_that_cannot_start_tells_why(tmp_path: Path, monkeypatch: pyte
     log_path(ws).parent.mkdir(parents=True)
     with pytest.raises(ServiceUnreachable, match="does not answer") as problem:
         await InferenceClient(ws).answer("x", QUESTION)
-    assert problem.value.exit_code == 4 and problem.value.mend
+    assert problem.value.exit_code == 4 and problem.value.hint
 
 
 def test_the_client_is_light() -> None:

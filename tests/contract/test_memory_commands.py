@@ -99,7 +99,7 @@ def test_sessions_and_points_of_mindx_come_in_as_its_refusal_says(shell: Shell, 
     (mindx / "data" / "sessions" / "session_2.json").write_text('{"id": "session_2", "messages": []}')
     with pytest.raises(BadInput, match="memory import") as caught:
         open_workspace(Workspace(root=mindx))
-    taken = shell.json(*shlex.split(caught.value.mend)[1:])
+    taken = shell.json(*shlex.split(caught.value.hint)[1:])
     assert (taken["taken"], taken["points"]) == (3, 3)
     assert taken["skipped"] == {"index of a skill": 2, "empty conversation": 1}
     assert len(shell.json("memory", "list", "--points")["points"]) == 3
@@ -145,7 +145,7 @@ def test_forgetting_needs_a_yes_and_prints_the_command_that_gives_it(shell: Shel
     assert shell.json("memory", "stats")["conversations"] == 300
     import shlex
 
-    words = shlex.split(answer["mend"])
+    words = shlex.split(answer["hint"])
     assert words[0] == "h2q-tui"
     done = shell.json(*(word for word in words[1:] if word not in ("--data-dir", str(shell.root))))
     assert len(done["ids"]) > 10

@@ -150,7 +150,7 @@ async def test_a_failing_service_is_one_sentence_with_its_mend(
     async def failing(_self: object, _model: str, _messages: object) -> AsyncIterator[str]:
         for piece in ("", None):
             if piece is None:
-                raise ServiceUnreachable("the inference service does not answer", mend="h2q-tui check")
+                raise ServiceUnreachable("the inference service does not answer", hint="h2q-tui check")
             yield piece
 
     monkeypatch.setattr(InferenceClient, "generate", failing)

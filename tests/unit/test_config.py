@@ -104,14 +104,14 @@ def test_a_value_that_cannot_be_used_is_refused_with_what_the_setting_takes(
 ) -> None:
     with pytest.raises(UsageProblem) as asked:
         overridden(Settings(), {name: value})
-    assert asked.value.what == sentence
-    assert asked.value.mend == f"h2q-tui train --set {name}={_default(name)}"
+    assert asked.value.message == sentence
+    assert asked.value.hint == f"h2q-tui train --set {name}={_default(name)}"
     quoted = value if value.lstrip("-").replace(".", "").isdigit() or value == "nan" else f'"{value}"'
     workspace.settings_file.write_text(f"theme = 'a'\n{name} = {quoted}\n", encoding="utf-8")
     with pytest.raises(BadInput) as written:
         load_settings(workspace)
-    assert sentence in written.value.what
-    assert written.value.mend == f"${{EDITOR:-vi}} +2 {workspace.settings_file}"
+    assert sentence in written.value.message
+    assert written.value.hint == f"${{EDITOR:-vi}} +2 {workspace.settings_file}"
 
 
 def _default(name: str) -> str:

@@ -203,7 +203,7 @@ def test_a_full_disk_is_one_sentence_before_anything_is_written(
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
     with pytest.raises(RunFailed, match="GB free") as problem:
         room.check_room(tmp_path, 1 << 30)
-    assert problem.value.mend == "df -h"
+    assert problem.value.hint == "df -h"
 
 
 def test_a_file_that_fails_halfway_leaves_the_old_one(tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ def test_when_nothing_helps_it_stops_with_a_checkpoint_and_a_figure_that_would_d
     ctx = new_run(tmp_path)
     with pytest.raises(RunFailed, match="needs more memory than its budget") as failed:
         run(ctx, tmp_path, tiny(epochs=99))
-    assert failed.value.mend.startswith(f"h2q-tui runs resume {ctx.spec.run_id} --max-memory-gb ")
+    assert failed.value.hint.startswith(f"h2q-tui runs resume {ctx.spec.run_id} --max-memory-gb ")
     assert [event.action for event in events(ctx, Governor)][-2:] == ["recompute", "stop"]
     assert events(ctx, CheckpointWritten)[-1].step == events(ctx, Governor)[-1].step
 

@@ -358,11 +358,11 @@ def test_unknown_speakers_are_named_with_the_command_that_maps_them(tmp_path: Pa
     path = write(tmp_path, "t.txt", "客服：您好\n顾客：在吗\n客服：在\n顾客：好\n")
     with pytest.raises(BadInput, match="客服") as caught:
         detect(path)
-    assert "顾客=user,客服=assistant" in caught.value.mend
+    assert "顾客=user,客服=assistant" in caught.value.hint
     short = write(tmp_path, "short.txt", "客服：您好\n顾客：我的订单没到\n客服：明天送达。\n")
     with pytest.raises(BadInput, match="客服") as caught:
         detect(short)
-    assert "顾客=user,客服=assistant" in caught.value.mend
+    assert "顾客=user,客服=assistant" in caught.value.hint
     for text in ("时间：三点\n地点：会议室\n", "第一行\n注意：第二行\n第三行\n"):
         with pytest.raises(BadInput, match="Nobody speaks"):
             detect(write(tmp_path, "none.txt", text))

@@ -139,15 +139,15 @@ def test_a_base_that_cannot_fit_is_refused_before_it_is_loaded(
     monkeypatch.setattr("engine.training.lora.train.load_base", never)
     with pytest.raises(UsageProblem, match="into which no base fits") as problem:
         train(tmp_path, model, rows(tmp_path), settings=recipe(max_memory_gb=0.5))
-    assert f"--model {model} --max-memory-gb 0." in str(problem.value.mend)
+    assert f"--model {model} --max-memory-gb 0." in str(problem.value.hint)
 
 
 def test_a_base_that_is_too_large_names_the_largest_that_fits(tmp_path: Path, model: Path) -> None:
     large = dataclasses.replace(base(tmp_path, model), parameters=3_000_000_000)
-    for bound, mend in (("max_memory_gb", "--max-memory-gb 6."), ("available", "h2q-tui check")):
+    for bound, hint in (("max_memory_gb", "--max-memory-gb 6."), ("available", "h2q-tui check")):
         with pytest.raises(UsageProblem, match=r"the largest that fits has about 1\.59 billion") as problem:
             fit(large, recipe().adapter, Budget(4096, bound), context=128, four_bit=False, bf16_fast=True)
-        assert mend in str(problem.value.mend)
+        assert hint in str(problem.value.hint)
 
 
 @pytest.mark.parametrize("targets", [("q_proj", "q_porj"), ("lm_head",), ("embed_tokens",)])

@@ -125,9 +125,9 @@ def test_the_one_in_use_is_not_removed(h2q: Command, ws: Workspace) -> None:
     weights = ws.models / "one" / "model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:100])
-    mend = shlex.split(refused.stderr.partition(" → ")[2].strip())[1:]
-    assert mend[0] == "rollback"
-    assert h2q(*mend[: mend.index("--data-dir")]).returncode == 0
+    hint = shlex.split(refused.stderr.partition(" → ")[2].strip())[1:]
+    assert hint[0] == "rollback"
+    assert h2q(*hint[: hint.index("--data-dir")]).returncode == 0
     assert json.loads(h2q("models", "list", "--json").stdout)["in_use"] != "one"
     weights.write_bytes(whole)
     assert h2q("models", "remove", "spare", "--yes").returncode == 0

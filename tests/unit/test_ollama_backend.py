@@ -118,7 +118,7 @@ async def test_a_model_that_ollama_lacks_names_the_command_that_fetches_it() -> 
     async with ollama([b'{"error":"model \'qwen3:0.6b\' not found"}'], status="404 Not Found") as host:
         with pytest.raises(BadInput, match=r"Ollama has no model qwen3:0\.6b") as problem:
             await collect(host, Sampling())
-    assert problem.value.mend == "ollama pull qwen3:0.6b"
+    assert problem.value.hint == "ollama pull qwen3:0.6b"
 
 
 async def test_an_error_in_the_middle_of_the_stream_is_told() -> None:

@@ -61,7 +61,7 @@ def test_a_tag_is_its_blob_with_system_text_parameters_and_adapters(store: Store
     found.gguf.write_bytes(b"GGUF modeL")
     with pytest.raises(BadInput, match="damaged") as problem:
         found.verify()
-    assert problem.value.mend == "ollama pull qwen3:0.6b"
+    assert problem.value.hint == "ollama pull qwen3:0.6b"
 
 
 def test_every_way_to_write_a_name_finds_its_manifest(store: Store) -> None:
@@ -113,11 +113,11 @@ def test_a_missing_blob_and_a_closed_store_name_what_mends_them(store: Store) ->
         blob.chmod(0)
         with pytest.raises(BadInput, match="may not be read") as closed:
             find_in_ollama("a")
-        assert closed.value.mend.startswith("sudo chmod")
+        assert closed.value.hint.startswith("sudo chmod")
     blob.unlink()
     with pytest.raises(BadInput, match="missing") as problem:
         find_in_ollama("a")
-    assert problem.value.mend == "ollama pull a"
+    assert problem.value.hint == "ollama pull a"
 
 
 def test_nobody_there_is_exit_code_four(store: Store) -> None:

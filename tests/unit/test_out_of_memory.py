@@ -158,7 +158,7 @@ def test_when_memory_never_comes_the_run_ends_with_a_checkpoint_of_the_step_befo
     monkeypatch.setattr(Optimizer, "step", never)
     with pytest.raises(RunFailed, match="a checkpoint is kept") as failed:
         train_scratch(ctx, tiny(), [text_file(tmp_path)], name="m", out=tmp_path / "m")
-    assert failed.value.mend.startswith(f"h2q-tui runs resume {ctx.spec.run_id} --max-memory-gb ")
+    assert failed.value.hint.startswith(f"h2q-tui runs resume {ctx.spec.run_id} --max-memory-gb ")
     assert [event.action for event in events(ctx, Governor)][-1] == "stop"
     assert events(ctx, CheckpointWritten)[-1].step == 2
     found = checkpoint.newest(ctx.run_dir.checkpoints, "scratch").checkpoint

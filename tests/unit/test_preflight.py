@@ -26,13 +26,13 @@ def test_looking_at_an_empty_place_makes_nothing(tmp_path: Path) -> None:
     found = grades(Workspace(tmp_path / "new"))
     assert list(tmp_path.iterdir()) == []
     assert found["workspace"].grade is Grade.PASS
-    assert found["store"].mend == "h2q-tui sample"
+    assert found["store"].hint == "h2q-tui sample"
 
 
 def test_a_newer_workspace_fails_with_the_command_that_updates(tmp_path: Path) -> None:
     (tmp_path / "workspace.json").write_text('{"schema": 999}')
     item = grades(Workspace(tmp_path))["workspace"]
-    assert item.grade is Grade.FAIL and "999" in item.detail and item.mend
+    assert item.grade is Grade.FAIL and "999" in item.detail and item.hint
 
 
 def test_a_damaged_database_fails_and_does_not_stop_the_rest(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_a_damaged_database_fails_and_does_not_stop_the_rest(tmp_path: Path) -> 
     ws.memory_db.parent.mkdir()
     ws.memory_db.write_bytes(b"not a database" * 100)
     found = grades(ws)
-    assert found["store"].grade is Grade.FAIL and "sqlite3" not in found["store"].mend
+    assert found["store"].grade is Grade.FAIL and "sqlite3" not in found["store"].hint
     assert found["runs"].grade is Grade.PASS
 
 
@@ -57,11 +57,11 @@ def test_a_look_that_breaks_is_a_failed_item(tmp_path: Path) -> None:
         raise sqlite3.DatabaseError("file is not a database")
 
     def refused(_ws: Workspace) -> tuple[Grade, str, str]:
-        raise BadInput("it is broken", mend="h2q-tui paths")
+        raise BadInput("it is broken", hint="h2q-tui paths")
 
     items = list(examine(Workspace(tmp_path), (("a", "a", broken), ("b", "b", refused))))
     assert [item.grade for item in items] == [Grade.FAIL, Grade.FAIL]
-    assert items[1].mend == "h2q-tui paths"
+    assert items[1].hint == "h2q-tui paths"
 
 
 @pytest.mark.parametrize(

@@ -38,11 +38,11 @@ def newer(path: Path) -> None:
 
 @pytest.mark.parametrize("readonly", [True, False])
 @pytest.mark.parametrize(
-    ("spoil", "mend"),
+    ("spoil", "hint"),
     [(broken, "backup restore"), (foreign, "backup restore"), (html, "backup restore"), (newer, "upgrade")],
 )
 def test_a_file_that_is_no_usable_memory_is_named_with_what_mends_it(
-    tmp_path: Path, spoil: Callable[[Path], None], mend: str, readonly: bool
+    tmp_path: Path, spoil: Callable[[Path], None], hint: str, readonly: bool
 ) -> None:
     path = tmp_path / "memory" / "memory.db"
     path.parent.mkdir()
@@ -50,7 +50,7 @@ def test_a_file_that_is_no_usable_memory_is_named_with_what_mends_it(
     before = path.read_bytes()
     with ReviewStore(path, readonly=readonly) as store, pytest.raises(Unusable) as told:
         store.page()
-    assert str(path) in told.value.what and mend in told.value.mend
+    assert str(path) in told.value.message and hint in told.value.hint
     assert path.read_bytes() == before
 
 

@@ -169,7 +169,7 @@ def test_a_stop_names_the_command_that_goes_on(tmp_path: Path) -> None:
     ctx = commanded(tmp_path, (2, "stop", ""))
     with pytest.raises(Interrupted) as stopped:
         run(ctx, tmp_path)
-    assert stopped.value.mend == f"h2q-tui runs resume {ctx.spec.run_id}"
+    assert stopped.value.hint == f"h2q-tui runs resume {ctx.spec.run_id}"
 
 
 def test_a_run_s_own_settings_say_how_many_checkpoints_stay(tmp_path: Path) -> None:
@@ -202,11 +202,11 @@ def test_a_checkpoint_of_other_data_or_settings_is_refused(tmp_path: Path) -> No
         run(ctx, tmp_path)
     with pytest.raises(BadInput, match="another recipe or with other settings") as other:
         run(new_run(tmp_path / "b"), tmp_path, tiny(seed=5), resume=ctx.run_dir.path)
-    assert other.value.mend == f"h2q-tui runs resume {ctx.run_dir.run_id}"
+    assert other.value.hint == f"h2q-tui runs resume {ctx.run_dir.run_id}"
     text_file(tmp_path, size=5000)
     with pytest.raises(BadInput, match="data to learn from or the base has changed") as changed:
         run(new_run(tmp_path / "d"), tmp_path, resume=ctx.run_dir.path)
-    assert changed.value.mend == "h2q-tui train"
+    assert changed.value.hint == "h2q-tui train"
     with pytest.raises(BadInput, match="no whole checkpoint"):
         run(new_run(tmp_path / "c"), tmp_path, resume=tmp_path / "nothing")
 

@@ -78,9 +78,9 @@ def test_a_global_option_without_its_value_is_a_usage_error() -> None:
 )
 def test_sentences_of_typer_are_said_in_the_persons_language(text: str, said: str) -> None:
     set_language("zh")
-    sentence, mend = describe(typer.TyperException(text))
+    sentence, hint = describe(typer.TyperException(text))
     assert sentence == said
-    assert mend == "h2q-tui --help"
+    assert hint == "h2q-tui --help"
 
 
 def test_the_reason_of_a_bad_value_is_translated_too() -> None:
@@ -119,13 +119,13 @@ def test_a_group_without_a_command_is_one_document_with_json(capsys: pytest.Capt
         main(["runs", "--json", "--lang", "en"])
     assert leave.value.code == 2
     said = json.loads(capsys.readouterr().out)
-    assert said == {"error": "a command is missing", "mend": "h2q-tui runs --help", "exit_code": 2}
+    assert said == {"error": "a command is missing", "hint": "h2q-tui runs --help", "exit_code": 2}
 
 
 def test_a_failure_of_the_system_is_said_without_its_number() -> None:
     assert sentence_of(PermissionError(13, "Permission denied", "/a")) == "Permission denied: /a"
     assert sentence_of(OSError("no answer")) == "no answer"
-    assert sentence_of(BadInput("bad", mend="mend")) == "bad → mend"
+    assert sentence_of(BadInput("bad", hint="hint")) == "bad → hint"
 
 
 def test_a_memory_that_cannot_be_written_is_one_sentence(

@@ -126,11 +126,11 @@ def test_a_base_that_only_guesses_is_refused(models: Path, tmp_path: Path) -> No
     write_tiny(tmp_path / "fresh", TALKS, steps=0)
     with pytest.raises(BadInput, match=r"worse than guessing \(5\.58 of 5\.55") as problem:
         compare(HELD, tmp_path / "fresh", models / "weak", {})
-    assert problem.value.mend == "h2q-tui train --mode scratch"
+    assert problem.value.hint == "h2q-tui train --mode scratch"
     foreign = write_hf(tmp_path / "foreign", steps=200, positions=256)
     with pytest.raises(BadInput, match="worse than guessing") as problem:
         compare(HELD, foreign, foreign, {})
-    assert problem.value.mend == "h2q-tui train --mode lora --model DIR"
+    assert problem.value.hint == "h2q-tui train --mode lora --model DIR"
 
 
 def test_a_new_model_that_gives_no_number_is_not_promoted(models: Path, tmp_path: Path) -> None:

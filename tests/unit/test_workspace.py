@@ -61,7 +61,7 @@ def test_a_newer_workspace_is_refused_with_the_command_that_updates(tmp_path: Pa
     for create in (True, False):
         with pytest.raises(BadInput, match="999") as caught:
             open_workspace(Workspace(tmp_path), create=create)
-        assert "upgrade" in caught.value.mend
+        assert "upgrade" in caught.value.hint
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": "1"}', '{"schema": true}', '{"schema": -1}'])
@@ -93,7 +93,7 @@ def test_mindx_memory_is_refused_with_the_command_that_imports_it(tmp_path: Path
     (root / made).touch()
     with pytest.raises(BadInput) as caught:
         open_workspace(Workspace(root))
-    assert caught.value.mend == f"h2q-tui memory import '{root}'"
+    assert caught.value.hint == f"h2q-tui memory import '{root}'"
     assert not (root / "workspace.json").exists()
 
 

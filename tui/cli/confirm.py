@@ -9,7 +9,7 @@ import typer
 from engine.core.i18n import _
 
 
-def confirm(question: str, yes: bool, mend: str) -> None:
+def confirm(question: str, yes: bool, hint: str) -> None:
     """Asks on a terminal; elsewhere `--yes` is needed. Raises UsageProblem, `typer.Abort`."""
     from engine.core.errors import UsageProblem
     from tui.app.text import plain
@@ -17,5 +17,5 @@ def confirm(question: str, yes: bool, mend: str) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise UsageProblem(_("This needs a yes: {question}").format(question=question), mend=mend)
+        raise UsageProblem(_("This needs a yes: {question}").format(question=question), hint=hint)
     typer.confirm(plain(question), abort=True, err=True)

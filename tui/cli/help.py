@@ -133,7 +133,7 @@ class Group(TyperGroup):
             if options.json:
                 from engine.core.errors import UsageProblem
 
-                raise UsageProblem(_("a command is missing"), mend=f"{ctx.command_path} --help")
+                raise UsageProblem(_("a command is missing"), hint=f"{ctx.command_path} --help")
             print(self.get_help(ctx), file=sys.stderr)
             raise typer.Exit(2)
         return super().parse_args(ctx, args)

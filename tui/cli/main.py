@@ -139,10 +139,10 @@ def _report(problem: Exception) -> int:
     if isinstance(problem, typer.TyperException):
         from tui.cli.help import describe
 
-        sentence, mend = describe(problem)
-        problem = UsageProblem(sentence, mend=mend)
+        sentence, hint = describe(problem)
+        problem = UsageProblem(sentence, hint=hint)
     elif isinstance(problem, OSError) and problem.strerror:
-        problem = RunFailed(sentence_of(problem), mend="h2q-tui check")
+        problem = RunFailed(sentence_of(problem), hint="h2q-tui check")
     elif type(problem).__module__ == "sqlite3":
         import sqlite3
 
@@ -150,15 +150,15 @@ def _report(problem: Exception) -> int:
 
         told = reason_of(problem) if isinstance(problem, sqlite3.Error) else problem
         reason = _("The memory cannot be read or written ({reason})").format(reason=told)
-        problem = RunFailed(reason, mend="h2q-tui check")
+        problem = RunFailed(reason, hint="h2q-tui check")
     elif not isinstance(problem, H2QError):
         text = " ".join(str(problem).split())
         what = _("unexpected problem ({kind}: {text})").format(kind=type(problem).__name__, text=text)
-        problem = RunFailed(what, mend="H2Q_TRACEBACK=1 h2q-tui …")
+        problem = RunFailed(what, hint="H2Q_TRACEBACK=1 h2q-tui …")
     from tui.cli.common import emit_json, here, say
 
     if options.json:
-        emit_json({"error": problem.what, "mend": here(problem.mend), "exit_code": problem.exit_code})
+        emit_json({"error": problem.message, "hint": here(problem.hint), "exit_code": problem.exit_code})
     say(str(problem), error=True)
     return problem.exit_code
 

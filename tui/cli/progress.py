@@ -125,8 +125,8 @@ def _error(followed: Followed) -> str:
     if finished is not None:
         return finished.error
     what = _("the engine of run {run} ended without a word: killed, or out of memory")
-    mend = "resume" if followed.run.spec.kind in (RunKind.TRAIN, RunKind.EVOLVE) else "show"
-    return what.format(run=followed.run.run_id) + " → " + own_command("runs", mend, followed.run.run_id)
+    hint = "resume" if followed.run.spec.kind in (RunKind.TRAIN, RunKind.EVOLVE) else "show"
+    return what.format(run=followed.run.run_id) + " → " + own_command("runs", hint, followed.run.run_id)
 
 
 def totals(view: RunView) -> list[str]:

@@ -31,7 +31,7 @@ class OllamaModel:
         digests = {model.model: model.digest or "" for model in found.models}
         digest = digests.get(tag, digests.get(f"{tag}:latest"))
         if digest is None:
-            raise BadInput(_("Ollama has no model {tag}").format(tag=tag), mend=f"ollama pull {tag}")
+            raise BadInput(_("Ollama has no model {tag}").format(tag=tag), hint=f"ollama pull {tag}")
         self._name = f"ollama:{tag}-{digest.removeprefix('sha256:')[:8]}"
 
     @property
@@ -66,8 +66,8 @@ class OllamaModel:
         except ollama.ResponseError as problem:
             if problem.status_code == 404:
                 raise BadInput(
-                    _("Ollama has no model {tag}").format(tag=self._tag), mend=f"ollama pull {self._tag}"
+                    _("Ollama has no model {tag}").format(tag=self._tag), hint=f"ollama pull {self._tag}"
                 ) from problem
             raise BadInput(_("Ollama refused: {reason}").format(reason=problem.error)) from problem
         except (ConnectionError, httpx.HTTPError) as problem:
-            raise ServiceUnreachable(_("Ollama does not answer"), mend="ollama serve") from problem
+            raise ServiceUnreachable(_("Ollama does not answer"), hint="ollama serve") from problem

@@ -56,11 +56,11 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
                 theirs=version, ours=len(MIGRATIONS)
             ),
             path=path,
-            mend="pipx upgrade h2q-tui",
+            hint="pipx upgrade h2q-tui",
         )
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not (names >= TABLES if version else not names):
-        raise Unusable(_("This is the database of another program"), path=path, mend="h2q-tui backup restore")
+        raise Unusable(_("This is the database of another program"), path=path, hint="h2q-tui backup restore")
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def in_words(path: Path) -> Iterator[None]:
         raise
     except sqlite3.DatabaseError as error:
         raise Unusable(
-            _("The memory is damaged ({reason})").format(reason=error), path=path, mend=mend_of(error)
+            _("The memory is damaged ({reason})").format(reason=error), path=path, hint=mend_of(error)
         ) from error
 
 
@@ -86,4 +86,4 @@ def sentence(error: Exception, path: Path) -> str:
 def as_failure(error: sqlite3.Error, path: Path) -> H2QError:
     """A failure of SQLite as one of ours, with its reason in words and the file."""
     what = _("The memory cannot be read or written ({reason})").format(reason=reason_of(error))
-    return RunFailed(f"{what}: {path}", mend="h2q-tui check")
+    return RunFailed(f"{what}: {path}", hint="h2q-tui check")

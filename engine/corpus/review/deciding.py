@@ -37,7 +37,7 @@ def decide(
     if verdict not in VERDICTS:
         raise BadInput(
             _("{verdict} is no verdict: accepted, rejected or pending").format(verdict=verdict),
-            mend="h2q-tui corpus --help",
+            hint="h2q-tui corpus --help",
         )
     batch = next_batch(connection) if together else 0
     return _write(connection, ids, verdict, well_formed(reason), batch=batch, now=now)
@@ -57,7 +57,7 @@ def edit(
     """Lets `text` stand for a turn (by position, from 0). Raises BadInput for an empty text."""
     text = well_formed(text)
     if not text.strip():
-        raise BadInput(_("a turn cannot be edited to nothing"), mend=f"h2q-tui corpus reject {id_[:12]}")
+        raise BadInput(_("a turn cannot be edited to nothing"), hint=f"h2q-tui corpus reject {id_[:12]}")
     return _write(connection, [id_], Mark.EDITED, "", batch=0, now=now, turn=turn, text=text)
 
 
@@ -71,7 +71,7 @@ def set_rule(
 ) -> list[Decision]:
     """Writes a rule, or its end, and rejects `rejected` by it: one step. Raises BadInput for an empty line."""
     if not line.strip():
-        raise BadInput(_("a rule needs a filter"), mend="h2q-tui corpus rule --help")
+        raise BadInput(_("a rule needs a filter"), hint="h2q-tui corpus rule --help")
     batch = next_batch(connection)
     made: list[Decision] = []
 

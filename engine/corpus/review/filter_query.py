@@ -119,7 +119,7 @@ def refuse_mistakes(line: str) -> None:
             _(
                 "{words} is no part of a filter; its fields are {fields}, and len, pairs, turns, quality with <, > or ="
             ).format(words=" ".join(wrong), fields=", ".join(_FIELDS)),
-            mend="h2q-tui corpus list --filter stage:near",
+            hint="h2q-tui corpus list --filter stage:near",
         )
 
 

@@ -189,7 +189,7 @@ class ReviewStore:
             _("Several conversations begin with {id}: {ids}").format(
                 id=prefix, ids=", ".join(row[0] for row in rows)
             ),
-            mend="h2q-tui corpus list",
+            hint="h2q-tui corpus list",
         )
 
     def item(self, id: str) -> ReviewItem:
@@ -269,7 +269,7 @@ class ReviewStore:
             if found is None:
                 raise BadInput(
                     _("{id} has no turn {n}").format(id=id[:12], n=turn + 1),
-                    mend=f"h2q-tui corpus show {id[:12]}",
+                    hint=f"h2q-tui corpus show {id[:12]}",
                 )
             return [] if text == found.text else deciding.edit(connection, id, turn, text, now=now)
 
@@ -313,4 +313,4 @@ class ReviewStore:
 
 
 def _missing(id_: str) -> BadInput:
-    return BadInput(_("The corpus has no conversation {id}").format(id=id_), mend="h2q-tui corpus list")
+    return BadInput(_("The corpus has no conversation {id}").format(id=id_), hint="h2q-tui corpus list")

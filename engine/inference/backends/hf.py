@@ -191,7 +191,7 @@ def draw(logits: Tensor, sampling: Sampling, random: torch.Generator) -> int:
     """The next token from logits `(vocab,)`. Raises RunFailed when they are not numbers."""
     scores = logits.float().cpu()
     if bool(torch.isnan(scores).any()):
-        raise RunFailed(_("the model gives no numbers (NaN)"), mend="h2q-tui rollback")
+        raise RunFailed(_("the model gives no numbers (NaN)"), hint="h2q-tui rollback")
     if sampling.temperature <= 0:
         return int(scores.argmax())
     probabilities = ((scores - scores.max()) / sampling.temperature).softmax(dim=-1)

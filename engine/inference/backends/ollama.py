@@ -32,13 +32,13 @@ def local_host(given: str | None = None) -> str:
         port = parts.port
     except ValueError as problem:
         raise UsageProblem(
-            _("OLLAMA_HOST is not an address: {host}").format(host=text), mend="unset OLLAMA_HOST"
+            _("OLLAMA_HOST is not an address: {host}").format(host=text), hint="unset OLLAMA_HOST"
         ) from problem
     name = parts.hostname or "127.0.0.1"
     if not is_local(name):
         raise UsageProblem(
             _("OLLAMA_HOST is another machine ({host}); nothing is sent there").format(host=name),
-            mend="unset OLLAMA_HOST",
+            hint="unset OLLAMA_HOST",
         )
     # 0.0.0.0 and :: are what a server listens on, not where a client connects to.
     name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104
@@ -93,7 +93,7 @@ class OllamaBackend:
         except (ConnectionError, httpx.HTTPError) as problem:
             raise ServiceUnreachable(
                 _("Ollama does not answer: {reason}").format(reason=type(problem).__name__),
-                mend="ollama serve",
+                hint="ollama serve",
             ) from problem
         yield Generated(
             finish=finish,
@@ -104,7 +104,7 @@ class OllamaBackend:
 
     async def loglikelihood(self, messages: Sequence[ChatMessage]) -> Scored:
         """Ollama tells none: always raises UsageProblem."""
-        raise UsageProblem(_("Ollama gives no likelihoods"), mend="h2q-tui models list")
+        raise UsageProblem(_("Ollama gives no likelihoods"), hint="h2q-tui models list")
 
     async def close(self) -> None:
         await self._client._client.aclose()
@@ -112,10 +112,10 @@ class OllamaBackend:
     def _refused(self, problem: Any) -> BadInput | ServiceUnreachable:
         if problem.status_code == 404:
             return BadInput(
-                _("Ollama has no model {name}").format(name=self._tag), mend=f"ollama pull {self._tag}"
+                _("Ollama has no model {name}").format(name=self._tag), hint=f"ollama pull {self._tag}"
             )
         return ServiceUnreachable(
-            _("Ollama refused: {reason}").format(reason=problem.error), mend="ollama serve"
+            _("Ollama refused: {reason}").format(reason=problem.error), hint="ollama serve"
         )
 
 

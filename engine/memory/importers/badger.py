@@ -126,7 +126,7 @@ def _copied(folder: Path) -> Iterator[Path]:
             for path in (*folder.glob("*.mem"), *folder.glob("*.vlog")):
                 _copy_written(path, copy / path.name)
         except BadInput as error:
-            raise BadInput(error.what.partition(f": {copy}")[0], path=folder) from None
+            raise BadInput(error.message.partition(f": {copy}")[0], path=folder) from None
         except (ValueError, IndexError, struct.error) as error:
             raise BadInput(
                 _("The Badger folder is damaged ({reason})").format(reason=error), path=folder

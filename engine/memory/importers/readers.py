@@ -188,7 +188,7 @@ def _texts(file: IO[bytes], encoding: str, path: Path, on_bytes: OnBytes) -> Ite
                 _("The file is not UTF-8"),
                 path=path,
                 line=line + error.object[: error.start].count(b"\n"),
-                mend=f"iconv -f GB18030 -t UTF-8 {shlex.quote(str(path))} > {shlex.quote(path.stem + '.utf8' + path.suffix)}",
+                hint=f"iconv -f GB18030 -t UTF-8 {shlex.quote(str(path))} > {shlex.quote(path.stem + '.utf8' + path.suffix)}",
             ) from None
         on_bytes(len(data))
         if first and text.lstrip()[:14].lower().startswith(("<!doctype html", "<html")):

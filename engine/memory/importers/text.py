@@ -148,9 +148,9 @@ def no_speakers(path: Path) -> BadInput:
         if _SERVES.search(names[0]):
             names.reverse()
         given = f"{names[0]}=user,{names[1]}=assistant"
-        mend = f"h2q-tui memory import {shlex.quote(str(path))} --format text --map {shlex.quote(given)}"
+        hint = f"h2q-tui memory import {shlex.quote(str(path))} --format text --map {shlex.quote(given)}"
         return BadInput(
-            _("It is not known who {a} and {b} are").format(a=names[0], b=names[1]), path=path, mend=mend
+            _("It is not known who {a} and {b} are").format(a=names[0], b=names[1]), path=path, hint=hint
         )
     return BadInput(
         _("Nobody speaks in this text: no line begins with a name such as User: or 用户："), path=path

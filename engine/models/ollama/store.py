@@ -44,7 +44,7 @@ class OllamaModel:
             raise BadInput(
                 _("the file of {tag} in Ollama's store is damaged").format(tag=self.tag),
                 path=self.gguf,
-                mend=f"ollama pull {self.tag}",
+                hint=f"ollama pull {self.tag}",
             )
 
 
@@ -68,7 +68,7 @@ def find_in_ollama(tag: str, *, ask: bool = True) -> OllamaModel:
     """
     found = TAG.fullmatch(tag)
     if found is None:
-        raise BadInput(_("{tag} is not a name of an Ollama model").format(tag=tag), mend="ollama list")
+        raise BadInput(_("{tag} is not a name of an Ollama model").format(tag=tag), hint="ollama list")
     for folder in store_folders():
         manifest = folder / _manifest(found)
         if _is_file(manifest):
@@ -110,7 +110,7 @@ def _read(tag: str, folder: Path, manifest: Path) -> OllamaModel:
         raise BadInput(
             _("Ollama's manifest of {tag} is broken").format(tag=tag),
             path=manifest,
-            mend=f"ollama pull {tag}",
+            hint=f"ollama pull {tag}",
         ) from problem
 
     def blobs(kind: str) -> list[tuple[Path, str]]:
@@ -119,7 +119,7 @@ def _read(tag: str, folder: Path, manifest: Path) -> OllamaModel:
             raise BadInput(
                 _("Ollama's manifest of {tag} is broken").format(tag=tag),
                 path=manifest,
-                mend=f"ollama pull {tag}",
+                hint=f"ollama pull {tag}",
             )
         return [(folder / "blobs" / digest.replace(":", "-"), digest) for digest in digests]
 
@@ -134,7 +134,7 @@ def _read(tag: str, folder: Path, manifest: Path) -> OllamaModel:
         raise BadInput(
             _("the file of {tag} is missing in Ollama's store").format(tag=tag),
             path=file,
-            mend=f"ollama pull {tag}",
+            hint=f"ollama pull {tag}",
         )
     if not os.access(file, os.R_OK):
         raise _forbidden(file, folder)
@@ -175,7 +175,7 @@ def _ask(tag: str) -> OllamaModel:
             else _("no Ollama store on this machine has {tag}, and Ollama does not answer")
         )
         raise ServiceUnreachable(
-            text.format(tag=tag, known=", ".join(known)), mend="ollama serve"
+            text.format(tag=tag, known=", ".join(known)), hint="ollama serve"
         ) from problem
     except ValueError:
         answer = None
@@ -187,14 +187,14 @@ def _ask(tag: str) -> OllamaModel:
         raise _missing(tag)
     if "error" in answer:
         raise ServiceUnreachable(
-            _("Ollama refused: {reason}").format(reason=answer["error"]), mend="ollama serve"
+            _("Ollama refused: {reason}").format(reason=answer["error"]), hint="ollama serve"
         )
     found = _FROM.search(str(answer.get("modelfile") or ""))
     file = Path(found["path"]) if found else None
     if file is None or not _is_file(file):
         raise BadInput(
             _("Ollama does not say where the file of {tag} lies").format(tag=tag),
-            mend=f"ollama show {tag} --modelfile",
+            hint=f"ollama show {tag} --modelfile",
         )
     if not os.access(file, os.R_OK):
         raise _forbidden(file, file.parent.parent)
@@ -229,10 +229,10 @@ def _is_file(path: Path) -> bool:
 
 
 def _missing(tag: str) -> BadInput:
-    return BadInput(_("Ollama has no model {name}").format(name=tag), mend=f"ollama pull {tag}")
+    return BadInput(_("Ollama has no model {name}").format(name=tag), hint=f"ollama pull {tag}")
 
 
 def _forbidden(file: Path, folder: Path) -> BadInput:
     return BadInput(
-        _("Ollama's store may not be read by you"), path=file, mend=f"sudo chmod -R a+rX {folder}"
+        _("Ollama's store may not be read by you"), path=file, hint=f"sudo chmod -R a+rX {folder}"
     )

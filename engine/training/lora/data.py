@@ -68,13 +68,13 @@ def render_windows(
         try:
             windows = [window for window in chat.windows(row.messages, context) if any(window.train[1:])]
         except BadInput as problem:
-            refused, reason = refused + 1, problem.what
+            refused, reason = refused + 1, problem.message
             continue
         for _time in range((repeats or {}).get(row.id, 1)):
             found += windows
             names += [row.id] * len(windows)
     if count == 0:
-        raise NotEnoughData(_("the dataset has no conversation"), mend="h2q-tui corpus build")
+        raise NotEnoughData(_("the dataset has no conversation"), hint="h2q-tui corpus build")
     if not found:
         raise BadInput(
             reason
@@ -82,7 +82,7 @@ def render_windows(
                 "the {count} conversations of the dataset have no assistant turn to learn from, "
                 "so the assistant mask is empty"
             ).format(count=count),
-            mend="h2q-tui corpus stats",
+            hint="h2q-tui corpus stats",
         )
     return LoraWindows(
         ids=np.array([token for window in found for token in window.ids], dtype=np.int32),

@@ -58,7 +58,7 @@ def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
             _("{count} conversations with an answer are in the files; two are needed at least").format(
                 count=len(rows)
             ),
-            mend="h2q-tui train --mode lora",
+            hint="h2q-tui train --mode lora",
         )
     order = sorted(rows)
     count = max(1, min(len(order) // HELD_OUT, MOST_HELD_OUT))
@@ -89,7 +89,7 @@ def _conversations(file: Path) -> Iterator[Conversation | None]:
         raise BadInput(
             _("this is neither Alpaca nor ShareGPT"),
             path=file,
-            mend=f"h2q-tui memory import {file}",
+            hint=f"h2q-tui memory import {file}",
         )
     for found in reader.read(file, {}):
         if isinstance(found, Conversation):

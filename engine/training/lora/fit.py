@@ -98,7 +98,7 @@ def fit(
             format=_("4 bits") if four else "bfloat16",
         ),
         # Where the system is the bound, a larger setting would change nothing.
-        mend=f"h2q-tui train --mode lora --model {shlex.quote(base.source)} "
+        hint=f"h2q-tui train --mode lora --model {shlex.quote(base.source)} "
         f"--max-memory-gb {need / 1024 + 0.2:.1f}"
         if budget.reason == "max_memory_gb"
         else "h2q-tui check",

@@ -24,7 +24,7 @@ def add_pairs(
     if len(user) != len(assistant):
         raise UsageProblem(
             _("{a} --user and {b} --assistant: each needs the other").format(a=len(user), b=len(assistant)),
-            mend="h2q-tui memory add --user TEXT --assistant TEXT",
+            hint="h2q-tui memory add --user TEXT --assistant TEXT",
         )
     now = time.time()
     turns = [Turn(role=Role.SYSTEM, text=system, time=now)] if system else []
@@ -49,7 +49,7 @@ def add_from_stdin(ws: Workspace) -> dict[str, object]:
 
     nothing = UsageProblem(
         _("Nothing to add is given: texts, or JSON on standard input"),
-        mend="h2q-tui memory add --user TEXT --assistant TEXT",
+        hint="h2q-tui memory add --user TEXT --assistant TEXT",
     )
     if sys.stdin.isatty():
         raise nothing

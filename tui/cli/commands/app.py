@@ -27,7 +27,7 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
     from tui.cli.common import workspace
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageProblem(_("The app needs a terminal"), mend="h2q-tui --help")
+        raise UsageProblem(_("The app needs a terminal"), hint="h2q-tui --help")
     from tui.app import shutdown, terminal
 
     terminal.prepare()
@@ -69,11 +69,11 @@ def explain_fault(ws: Workspace, fault: Exception) -> RunFailed:
     except OSError:
         return RunFailed(
             _("the app ended by a fault of its own ({kind}); runs go on").format(kind=type(fault).__name__),
-            mend="h2q-tui",
+            hint="h2q-tui",
         )
     return RunFailed(
         _(
             "the app ended by a fault of its own ({kind}); runs go on, and where it happened stands in {path}"
         ).format(kind=type(fault).__name__, path=path),
-        mend="h2q-tui",
+        hint="h2q-tui",
     )

@@ -124,7 +124,7 @@ def _chosen(ws: object, model: str | None) -> str:
         return model
     name = (str(common.resolve(model)) if "/" in model else model) if model else in_use(ws)
     if name is None:
-        raise BadInput(_("there is no model in use yet"), mend="h2q-tui demo")
+        raise BadInput(_("there is no model in use yet"), hint="h2q-tui demo")
     find_answering(ws, name)
     return name
 

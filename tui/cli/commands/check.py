@@ -27,8 +27,8 @@ def register(app: typer.Typer) -> None:
         items = []
         for item in examine(workspace):
             items.append(item)
-            mend = f" → {item.mend}" if item.mend else ""
-            common.say(f"{_(GRADES[item.grade]):<5} {item.name}: {item.detail}{mend}")
+            hint = f" → {item.hint}" if item.hint else ""
+            common.say(f"{_(GRADES[item.grade]):<5} {item.name}: {item.detail}{hint}")
         failed = [item.id for item in items if item.grade is Grade.FAIL]
         if common.options.json:
             common.emit_json({"ok": not failed, "items": items})

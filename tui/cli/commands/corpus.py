@@ -277,7 +277,7 @@ def _decide(
     from tui.cli.confirm import confirm
 
     if bool(ids) == bool(filter_):
-        raise UsageProblem(_("name conversations, or --filter"), mend="h2q-tui corpus list")
+        raise UsageProblem(_("name conversations, or --filter"), hint="h2q-tui corpus list")
     refuse_mistakes(filter_)
     with _store(readonly=dry_run) as store:
         found = [store.find(id_) for id_ in ids] if ids else store.ids(filter_)

@@ -40,7 +40,7 @@ def register(corpus: typer.Typer) -> None:
         from engine.corpus.review.filter_query import refuse_mistakes
 
         if bool(ids) == bool(filter_):
-            raise UsageProblem(_("name conversations, or --filter"), mend="h2q-tui corpus list")
+            raise UsageProblem(_("name conversations, or --filter"), hint="h2q-tui corpus list")
         refuse_mistakes(filter_)
         with _store() as store:
             made = store.flag([store.find(id_) for id_ in ids] if ids else store.ids(filter_), not off)

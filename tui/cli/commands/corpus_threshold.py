@@ -53,7 +53,7 @@ def register(corpus: typer.Typer) -> None:
 
         if sum(given is not None for given in (value, low_value, private)) != 1:
             raise UsageProblem(
-                _("name one: a value, --low-value or --private"), mend="h2q-tui corpus threshold --help"
+                _("name one: a value, --low-value or --private"), hint="h2q-tui corpus threshold --help"
             )
         ws = common.workspace(create=save)
         then = changed(load_settings(ws), near=value, low_value=low_value, private=private)

@@ -63,7 +63,7 @@ def register(app: typer.Typer) -> None:
                     _("{option} takes {choices}, not {value}").format(
                         option=option, choices=", ".join(choices), value=value
                     ),
-                    mend=f"h2q-tui export {name} --to gguf --quant f16",
+                    hint=f"h2q-tui export {name} --to gguf --quant f16",
                 )
         ws = common.workspace()
         params = ExportParams(

@@ -54,7 +54,7 @@ def register(app: typer.Typer) -> None:
         files = [common.resolve(path) for path in paths]
         for file in files:
             if not file.exists():
-                raise BadInput(_("There is no such file"), path=file, mend="h2q-tui memory import --help")
+                raise BadInput(_("There is no such file"), path=file, hint="h2q-tui memory import --help")
         ws = common.workspace()
         params = ImportParams(
             paths=[str(file) for file in files], format=format_, role_map=roles, again=again
@@ -152,7 +152,7 @@ def register(app: typer.Typer) -> None:
 
         if not ids and not match:
             raise UsageProblem(
-                _("Nothing to forget is named: an ID or --match TEXT"), mend="h2q-tui memory list"
+                _("Nothing to forget is named: an ID or --match TEXT"), hint="h2q-tui memory list"
             )
         ws = common.workspace()
         with _store() as store:
@@ -165,7 +165,7 @@ def register(app: typer.Typer) -> None:
         wanted = list(dict.fromkeys(wanted))
         if not wanted:
             raise BadInput(
-                _("No conversation contains {text}").format(text=match), mend="h2q-tui memory list"
+                _("No conversation contains {text}").format(text=match), hint="h2q-tui memory list"
             )
         models = trained_on(ws, wanted)
         question = _("Erase {n} conversations from memory, datasets, reports, runs and backups for good?")

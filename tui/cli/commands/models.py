@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
         ws = common.workspace(create=False)
         check_removable(ws, name)
         question = _("Delete the model {name} for good?").format(name=name)
-        confirm(question, yes, mend=f"h2q-tui models remove {name} --yes")
+        confirm(question, yes, hint=f"h2q-tui models remove {name} --yes")
         asyncio.run(InferenceClient(ws).unload(name))
         remove_model(ws, name)
         common.say(_("{name} is deleted").format(name=name))

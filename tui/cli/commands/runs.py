@@ -116,7 +116,7 @@ def register(app: typer.Typer) -> None:
                     _("lr=, max_steps= or max_memory_gb= with a number is needed, not {value}").format(
                         value=assignment
                     ),
-                    mend="h2q-tui runs set latest lr=0.01",
+                    hint="h2q-tui runs set latest lr=0.01",
                 )
         for assignment in assignments:
             _send(run_id, "set", assignment)
@@ -164,11 +164,11 @@ def _send(run_id: str, name: str, value: str = "", timeout: float = 5.0) -> None
         status = load_view(run).summary(alive=False).status
         raise UsageProblem(
             _("run {run} is over ({status})").format(run=run.run_id, status=status_word(status)),
-            mend=f"h2q-tui runs {'resume' if may_continue(run.spec.kind, status) else 'show'} {run.run_id}",
+            hint=f"h2q-tui runs {'resume' if may_continue(run.spec.kind, status) else 'show'} {run.run_id}",
         )
     reply = send_sync(run, name, value, timeout)
     if not reply.accepted:
-        raise RunFailed(reply.text, mend=f"h2q-tui runs show {run.run_id}")
+        raise RunFailed(reply.text, hint=f"h2q-tui runs show {run.run_id}")
     common.say(colon(run.run_id, reply.text or _("done")))
     if common.options.json:
         common.emit_json({"run_id": run.run_id, "command": name, "value": value, "reply": reply})
@@ -187,7 +187,7 @@ def _continue(run: RunDir, max_memory_gb: float | None) -> int:
             _("run {run} is over; only a training that did not end well can be continued").format(
                 run=run.run_id
             ),
-            mend=f"h2q-tui runs show {run.run_id}",
+            hint=f"h2q-tui runs show {run.run_id}",
         )
     return start_detached(common.workspace(), continuation(run, language(), max_memory_gb=max_memory_gb))
 

@@ -90,7 +90,7 @@ def _install(every: str, at: str, day: str, by: str | None, flags: list[str]) ->
     if by is not None and by not in list(By):
         raise UsageProblem(
             _("--by takes {choices}, not {value}").format(choices=", ".join(By), value=by),
-            mend=f"h2q-tui schedule {every} --at 03:00",
+            hint=f"h2q-tui schedule {every} --at 03:00",
         )
     _check(flags)
     ws = common.workspace()
@@ -115,14 +115,14 @@ def _check(flags: list[str]) -> None:
 
     if not flags:
         return
-    mend = "h2q-tui train --help"
+    hint = "h2q-tui train --help"
     ruled = [flag for flag in flags if flag.partition("=")[0] in _OWN]
     if ruled:
-        raise UsageProblem(_("{option} is the schedule's own").format(option=ruled[0]), mend=mend)
+        raise UsageProblem(_("{option} is the schedule's own").format(option=ruled[0]), hint=hint)
     try:
         typer.main.get_group(build()).commands["train"].make_context("train", list(flags))
     except typer.TyperException as problem:
-        raise UsageProblem(describe(problem)[0], mend=mend) from None
+        raise UsageProblem(describe(problem)[0], hint=hint) from None
 
 
 _OWN = ("--run-once", "--detach", "--data-dir", "--lang", "--quiet", "--json", "--help", "-h")

@@ -144,12 +144,12 @@ def register(app: typer.Typer) -> None:
         if mode not in MODES:
             raise UsageProblem(
                 _("--mode takes {choices}, not {value}").format(choices=", ".join(MODES), value=mode),
-                mend="h2q-tui train --mode native",
+                hint="h2q-tui train --mode native",
             )
         if recipe not in RECIPES:
             raise UsageProblem(
                 _("--recipe takes {choices}, not {value}").format(choices=", ".join(RECIPES), value=recipe),
-                mend="h2q-tui train --recipe fast",
+                hint="h2q-tui train --recipe fast",
             )
         common.check_lr(lr)
         ws = common.workspace()
@@ -220,7 +220,7 @@ def _settings(
         if not equals:
             raise UsageProblem(
                 _("--set takes NAME=VALUE, not {value}").format(value=text),
-                mend="h2q-tui train --set micro_batch_size=2",
+                hint="h2q-tui train --set micro_batch_size=2",
             )
         asked[name.strip()] = value.strip()
     if unload_ollama:
@@ -241,10 +241,10 @@ def _config(config: str | None) -> str | None:
     path = common.resolve(config)
     if not path.parent.is_dir():
         raise BadInput(
-            _("There is no such folder"), path=path.parent, mend=f"mkdir -p {shlex.quote(str(path.parent))}"
+            _("There is no such folder"), path=path.parent, hint=f"mkdir -p {shlex.quote(str(path.parent))}"
         )
     if path.is_dir():
-        raise BadInput(_("--config takes a file, and this is a folder"), path=path, mend="h2q-tui paths")
+        raise BadInput(_("--config takes a file, and this is a folder"), path=path, hint="h2q-tui paths")
     return str(path)
 
 

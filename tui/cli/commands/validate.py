@@ -35,13 +35,13 @@ def register(app: typer.Typer) -> None:
         if scores is not None:
             if base or new or promote:
                 raise UsageProblem(
-                    _("--scores takes no --base, --new or --promote"), mend="h2q-tui validate --help"
+                    _("--scores takes no --base, --new or --promote"), hint="h2q-tui validate --help"
                 )
             _judge_scores(scores)
             return
         ws = common.workspace()
         if new is None:
-            raise UsageProblem(_("which model is to be judged? --new NAME"), mend="h2q-tui models list")
+            raise UsageProblem(_("which model is to be judged? --new NAME"), hint="h2q-tui models list")
         raise typer.Exit(_judge_models(ws, base, new, promote))
 
     @app.command(help=_("Put a model to use. What was in use before is kept; rollback brings it back."))
@@ -126,7 +126,7 @@ def _judge_models(ws: Workspace, base: str | None, new: str, promote: bool) -> i
 
     base = base or in_use(ws)
     if base is None:
-        raise BadInput(_("no model is in use to judge against"), mend="h2q-tui train --mode scratch")
+        raise BadInput(_("no model is in use to judge against"), hint="h2q-tui train --mode scratch")
     base, new = _model(base), _model(new)
     # Wrong names are told before a run is made of them.
     for name in (base, new):
