@@ -16,8 +16,9 @@ from hashlib import sha256
 from pathlib import Path
 
 from bench.result import Benchmark, BenchResult, compare
+from engine.core.chat import Role
 from engine.core.errors import BadInput
-from engine.memory.records import Conversation, Role, Turn
+from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import import_path
 

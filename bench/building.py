@@ -17,13 +17,14 @@ from pathlib import Path
 
 import psutil
 
+from engine.core.chat import Role
 from engine.core.config import Settings
 from engine.core.paths import Workspace
 from engine.corpus.build import build_corpus
 from engine.corpus.dataset import write_dataset
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.split import assert_no_overlap, open_window
-from engine.memory.records import Conversation, Role, Turn
+from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.memory.transactions import measured
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.corpus import asked, labelled
 from bench.result import Benchmark, BenchResult
-from engine.core.chat import ChatMessage
+from engine.core.chat import ChatMessage, Role
 from engine.core.config import Settings
 from engine.core.paths import shipped
 from engine.corpus.build import build_corpus
@@ -30,7 +30,7 @@ from engine.corpus.embedding.load import open_embedder
 from engine.corpus.filters import prompt_injection
 from engine.corpus.filters.normalise import fold
 from engine.corpus.filters.truncation import is_cut, loop_share
-from engine.memory.records import Conversation, Role, Turn
+from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.models.chatml import render
 from engine.models.tokenizer import IM_END, IM_START

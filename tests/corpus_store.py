@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.memory.records import Conversation, Role, Turn
+from engine.core.chat import Role
+from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 
 Said = Sequence[tuple[str, str]]

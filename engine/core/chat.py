@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import msgspec
+
+
+class Role(StrEnum):
+    """Who wrote a message; "tool" occurs in imported conversations only."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
 
 
 class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from engine.memory.records import Conversation, MemoryPoint, Role, TrainingDataSource, Turn
+from engine.core.chat import Role
+from engine.memory.records import Conversation, MemoryPoint, TrainingDataSource, Turn
 
 _LABEL = re.compile(
     r"(?:^[ \t]*\[?(?P<line>用户|我|user|human|问|q|助手|助理|机器人|assistant|bot|ai|gpt|答|a)\]?[ \t]*[:：]"

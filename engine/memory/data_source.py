@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.core.files import write_json
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.memory.importers.roles import time_of
-from engine.memory.records import Conversation, MemoryPoint, Role
+from engine.memory.records import Conversation, MemoryPoint
 from engine.memory.store import MemoryStore
 from engine.models.registry import in_use, list_models
 

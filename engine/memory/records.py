@@ -8,18 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import datetime
-from enum import StrEnum
 from hashlib import sha256
 from typing import Protocol, TypeAlias
 
 import msgspec
 
-
-class Role(StrEnum):
-    SYSTEM = "system"
-    USER = "user"
-    ASSISTANT = "assistant"
-    TOOL = "tool"
+from engine.core.chat import Role
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):

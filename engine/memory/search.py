@@ -11,7 +11,7 @@ import unicodedata
 
 import msgspec
 
-from engine.memory.records import Role
+from engine.core.chat import Role
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True):

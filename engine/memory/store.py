@@ -15,11 +15,12 @@ from typing import Self
 
 import msgspec
 
+from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.memory import deletion, ingest
 from engine.memory.ingest import ImportResult
-from engine.memory.records import Conversation, Item, Recollection, Role, Turn
+from engine.memory.records import Conversation, Item, Recollection, Turn
 from engine.memory.schema import MIGRATIONS, mend_of, migrate, schema_version
 from engine.memory.search import Hit, fold, search
 

@@ -13,11 +13,12 @@ import pytest
 from textual.events import Key
 from textual.pilot import Pilot
 
+from engine.core.chat import Role
 from engine.core.config import Settings, load_settings
 from engine.core.paths import Workspace
 from engine.corpus.build import build_corpus
 from engine.corpus.review.store import ReviewStore
-from engine.memory.records import Conversation, Role, Turn
+from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.runs.spec import RunKind, RunSpec
 from engine.workspace.backup import create_backup

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from engine.core.chat import Role
 from engine.core.config import load_settings
 from engine.core.i18n import language, set_language
 from engine.core.paths import Workspace
-from engine.memory.records import Conversation, Role, Turn
+from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.runs.rundir import list_runs
 from engine.runs.spec import RunKind, RunSpec

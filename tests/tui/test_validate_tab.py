@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from engine.core import files
+from engine.core.chat import Role
 from engine.core.paths import Workspace
-from engine.memory.records import Conversation, Role, Turn
+from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.models.card import CARD_FILE, ModelCard, encode_card
 from engine.models.promotion import promote

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.memory.data_source import MemoryAdapter, last_training_file
 from engine.memory.importers import text
-from engine.memory.records import Conversation, Role, TrainingDataSource, Turn
+from engine.memory.records import Conversation, TrainingDataSource, Turn
 from engine.memory.store import MemoryStore
 from engine.models.card import CARD_FILE, Lineage, ModelCard, encode_card
 from engine.workspace.open import open_workspace

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.core.chat import Role
 from engine.core.config import Settings
 from engine.corpus.filters.pool import _Helpers, assess_each, filters_of
 from engine.corpus.filters.result import Item
 from engine.corpus.filters.run import Facts
 from engine.corpus.filters.worker import ANSWERS, WORK, Answer, Work, assess_batch
 from engine.corpus.review.decision_log import Edit
-from engine.memory.records import Conversation, Role, Turn
+from engine.memory.records import Conversation, Turn
 
 _TEXTS = (
     "好的，谢谢你！",

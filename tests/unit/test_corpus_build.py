@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.core.chat import Role
 from engine.core.config import Settings
 from engine.core.errors import NotEnoughData
 from engine.core.paths import Workspace
@@ -18,7 +19,7 @@ from engine.corpus.dataset import held_out, ids_of, write_dataset
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.split import open_window
 from engine.corpus.training_messages import prepared
-from engine.memory.records import MemoryPoint, Role
+from engine.memory.records import MemoryPoint
 from engine.memory.store import MemoryStore
 from engine.memory.transactions import LIMIT_S, measured
 from engine.models.card import Lineage

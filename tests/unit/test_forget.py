@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from engine.core.chat import Role
 from engine.core.errors import Busy
 from engine.core.paths import Workspace
-from engine.memory.records import Conversation, Role, Turn
+from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.models.card import CARD_FILE, Lineage, ModelCard, encode_card
 from engine.pipeline.forget import forget

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.core.chat import Role
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.paths import shipped
 from engine.memory.importers import json_stream, readers
 from engine.memory.importers.citations import shown
 from engine.memory.importers.reasoning import spoken
 from engine.memory.importers.roles import role_map_of, time_of
-from engine.memory.records import Conversation, Role, Skipped, Turn, well_formed
+from engine.memory.records import Conversation, Skipped, Turn, well_formed
 from engine.pipeline.import_run import FORMATS, detect, importer
 
 SAMPLE = shipped("data") / "sample" / "memory"

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.core.chat import Role
 from engine.core.errors import BadInput, Busy
 from engine.memory import ingest
-from engine.memory.records import Conversation, Role, Skipped, Turn, well_formed
+from engine.memory.records import Conversation, Skipped, Turn, well_formed
 from engine.memory.store import MemoryStore
 
 PAIRS = (("怎么重置密码？", "在设置里。"), ("Explain paging", "It maps pages."), ("谢谢", "不客气"))

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from engine.core.chat import Role
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.paths import Workspace, shipped
-from engine.memory.records import Conversation, Role, Turn
+from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.workspace.open import MIGRATIONS, open_workspace
 

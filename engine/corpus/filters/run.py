@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from engine.core.chat import Role
 from engine.corpus.collect import ends, merged
 from engine.corpus.dedup.exact import content_key
 from engine.corpus.enums import Action, Stage
@@ -18,7 +19,7 @@ from engine.corpus.language import language_of
 from engine.corpus.ledger import Evidence, LedgerRow
 from engine.corpus.quality import quality_of
 from engine.corpus.title import first_line
-from engine.memory.records import Conversation, Role, Turn
+from engine.memory.records import Conversation, Turn
 
 _OPENING = 6
 """Folded characters from which an opening question says which conversations belong together."""

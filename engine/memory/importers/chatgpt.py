@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
+from engine.core.chat import Role
 from engine.memory.importers.citations import shown
 from engine.memory.importers.readers import OnBytes, ignore_bytes, json_values
 from engine.memory.importers.roles import RoleMap, role_of, text_or_empty, time_of, unknown_role
-from engine.memory.records import Conversation, Role, Skipped, Turn
+from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "chatgpt"
 

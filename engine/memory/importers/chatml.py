@@ -7,13 +7,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.memory.importers.json_stream import MAX_VALUE
 from engine.memory.importers.readers import OnBytes, ignore_bytes, is_zip, lines
 from engine.memory.importers.roles import RoleMap, finished, role_of, unknown_role
 from engine.memory.importers.sqlite_file import is_sqlite
-from engine.memory.records import Conversation, Role, Skipped, Turn
+from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "chatml"
 

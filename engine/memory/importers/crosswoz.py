@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from engine.core.chat import Role
 from engine.memory.importers.readers import OnBytes, first_value, ignore_bytes, json_members, json_values
 from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, unknown_role
-from engine.memory.records import Conversation, Role, Skipped, Turn
+from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "crosswoz"
 

@@ -12,12 +12,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from engine.core.chat import Role
 from engine.memory.importers.content_parts import reason_of
 from engine.memory.importers.readers import OnBytes, ignore_bytes
 from engine.memory.importers.reasoning import spoken
 from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
 from engine.memory.importers.sqlite_file import is_sqlite, rows, tables
-from engine.memory.records import Conversation, Role, Skipped, Turn
+from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "llm"
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from engine.memory.records import Role, Skipped, Turn
+from engine.core.chat import Role
+from engine.memory.records import Skipped, Turn
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from engine.core.chat import Role
 from engine.memory.importers.badger import is_badger, newest_values
 from engine.memory.importers.content_parts import text_of
 from engine.memory.importers.readers import OnBytes, ignore_bytes, json_values
@@ -27,7 +28,6 @@ from engine.memory.records import (
     Embedding,
     Item,
     Recollection,
-    Role,
     Skipped,
     Turn,
     content_hash,

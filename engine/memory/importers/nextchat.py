@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from engine.core.chat import Role
 from engine.memory.importers.content_parts import text_of
 from engine.memory.importers.readers import OnBytes, ignore_bytes, json_members
 from engine.memory.importers.reasoning import spoken
 from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
-from engine.memory.records import Conversation, Role, Skipped, Turn
+from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "nextchat"
 

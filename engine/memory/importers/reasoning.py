@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from engine.memory.records import Role, Skipped
+from engine.core.chat import Role
+from engine.memory.records import Skipped
 
 _THINK = re.compile(r"\A\s*<(think|thinking)>.*?(?:</\1>\s*|\Z)", re.DOTALL)
 _DETAILS = re.compile(r'<details type="(reasoning|tool_calls|code_interpreter)"[^<>]*>')

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from engine.core.chat import Role
 from engine.core.errors import UsageProblem
 from engine.core.i18n import _
-from engine.memory.records import Conversation, Role, Skipped, Turn
+from engine.memory.records import Conversation, Skipped, Turn
 
 RoleMap = Mapping[str, Role]
 """The person's own names (`--map 客服=assistant`), in lower case."""

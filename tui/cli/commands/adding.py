@@ -17,8 +17,9 @@ def add_pairs(
     ws: Workspace, user: list[str], assistant: list[str], system: str | None, title: str
 ) -> dict[str, object]:
     """Takes one conversation in, an answer to each question. Raises UsageProblem when one is without the other."""
+    from engine.core.chat import Role
     from engine.core.errors import UsageProblem
-    from engine.memory.records import Conversation, Role, Turn
+    from engine.memory.records import Conversation, Turn
     from engine.memory.store import MemoryStore
 
     if len(user) != len(assistant):

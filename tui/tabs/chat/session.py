@@ -6,8 +6,8 @@ import secrets
 import time
 from dataclasses import dataclass, field
 
-from engine.core.chat import ChatMessage
-from engine.memory.records import Conversation, Role, Turn
+from engine.core.chat import ChatMessage, Role
+from engine.memory.records import Conversation, Turn
 
 
 @dataclass

@@ -7,8 +7,9 @@ import math
 import re
 from dataclasses import dataclass
 
+from engine.core.chat import Role
 from engine.core.i18n import _
-from engine.memory.records import Conversation, Role
+from engine.memory.records import Conversation
 from engine.validation.report import Answer, CaseScore, ValidationReport
 from tui.widgets.conversation import Block, Piece
 
