@@ -14,7 +14,7 @@ import torch
 from engine.core.digest import file_sha256
 from engine.core.files import write_bytes, write_text
 from engine.core.i18n import _, n_
-from engine.export import cost, parity, to_ollama
+from engine.export import cost, parity
 from engine.export.gguf_adapter import write_gguf_adapter
 from engine.export.gguf_model import write_gguf_model
 from engine.export.hf_model import DTYPES, write_hf_model
@@ -26,6 +26,7 @@ from engine.export.weights import GgufWeights, SafetensorsWeights
 from engine.machine.budget import Budget, effective_budget
 from engine.models.gguf.reader import open_gguf
 from engine.models.hf import quiet
+from engine.models.ollama.create import check_name, create_model, server_version
 from engine.runs.context import Outcome, RunContext
 from engine.runs.events import RunStatus
 from engine.runs.spec import ExportParams
@@ -45,8 +46,8 @@ def run(ctx: RunContext) -> Outcome:
     plan = plan_export(ctx.workspace, params)
     stages = 1 + (2 if params.measure else 0) + (params.to == "ollama")
     if params.to == "ollama":
-        to_ollama.check_name(params.ollama_name or plan.source.name)
-        ctx.log(_("Ollama {version} answers").format(version=to_ollama.check_running()))
+        check_name(params.ollama_name or plan.source.name)
+        ctx.log(_("Ollama {version} answers").format(version=server_version()))
     report = _write(ctx, plan, stages)
     # Also one that is broken off while it is measured says that it is ours.
     path = _keep(plan, report)
@@ -203,7 +204,7 @@ def _send(ctx: RunContext, plan: Plan, report: ExportReport, stages: int) -> Exp
             ctx.log(status)
 
     with ctx.stage("ollama", stages, stages) as stage:
-        to_ollama.create(
+        create_model(
             name,
             {plan.path.name: plan.path},
             {plan.path.name: report.sha256},

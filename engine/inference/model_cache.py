@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.core.paths import Workspace
-from engine.inference.backends.ollama import PREFIX, OllamaBackend
+from engine.inference.backends.ollama import OllamaBackend
 from engine.inference.protocol import Backend, LoadedModel
 from engine.models.base_models import find_base
 from engine.models.card import read_card
+from engine.models.ollama.client import MODEL_PREFIX
 from engine.models.resolve import find_answering, is_native, split_adapter
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class LoadedModels:
 
     def _key(self, name: str) -> tuple[str, Path | None]:
         """What tells models apart: a folder whose weights were replaced is another model."""
-        if name.startswith(PREFIX):
+        if name.startswith(MODEL_PREFIX):
             return name, None
         folder = find_answering(self._ws, name)
         try:
@@ -112,7 +113,7 @@ class LoadedModels:
 
     async def _load(self, name: str, folder: Path | None) -> Backend:
         if folder is None:
-            return OllamaBackend(name.removeprefix(PREFIX))
+            return OllamaBackend(name.removeprefix(MODEL_PREFIX))
         # torch is loaded with the first model, so that the service answers before.
         from engine.inference.backends.native import TorchBackend
 

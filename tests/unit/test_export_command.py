@@ -15,13 +15,14 @@ from safetensors.torch import load_file
 from engine.core.errors import BadInput, RunFailed, UsageProblem
 from engine.core.files import new_file
 from engine.core.paths import Workspace
-from engine.export import cost, room, to_ollama
+from engine.export import cost, room
 from engine.export.index import exports_of
 from engine.export.modelfile import modelfile
 from engine.export.quant import Quant
 from engine.export.weights import MergedWeights, SafetensorsWeights, read_adapter
 from engine.models.card import Lineage, read_card
 from engine.models.gguf.reader import open_gguf
+from engine.models.ollama.create import create_model, server_version
 from tests.export_models import write_arch, write_gguf
 from tests.hf_models import tiny_tokenizer
 from tests.models import talk, write_tiny
@@ -348,17 +349,15 @@ def test_an_adapter_goes_to_ollama_on_its_tag(tmp_path: Path, monkeypatch: pytes
     with ollama_server(tmp_path / "blobs") as (address, state):
         monkeypatch.setenv("OLLAMA_HOST", address)
         told: list[str] = []
-        to_ollama.create(
-            "mine", {"a.gguf": gguf}, {"a.gguf": digest}, adapter_of="qwen3:0.6b", step=told.append
-        )
+        create_model("mine", {"a.gguf": gguf}, {"a.gguf": digest}, adapter_of="qwen3:0.6b", step=told.append)
         assert state.models["mine"]["from"] == "qwen3:0.6b"
         assert state.models["mine"]["adapters"] == {"a.gguf": f"sha256:{digest}"}
         assert told[-1] == "success"
         with pytest.raises(RunFailed, match="digest mismatch"):
-            to_ollama.create("mine", {"a.gguf": gguf}, {"a.gguf": "0" * 64})
+            create_model("mine", {"a.gguf": gguf}, {"a.gguf": "0" * 64})
     with pytest.raises(UsageProblem, match="another machine"):
         monkeypatch.setenv("OLLAMA_HOST", "192.0.2.7:11434")
-        to_ollama.check_running()
+        server_version()
 
 
 def test_a_modelfile_holds_what_the_parser_of_ollama_keeps() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ import pytest
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, ServiceUnreachable, UsageProblem
-from engine.inference.backends.ollama import OllamaBackend, local_host
+from engine.inference.backends.ollama import OllamaBackend
 from engine.inference.protocol import Finish, Generated, Sampling
 
 QUESTION = [ChatMessage(role="user", content="天为什么是蓝的？")]
@@ -140,26 +140,3 @@ async def test_likelihoods_are_refused() -> None:
     with pytest.raises(UsageProblem):
         await backend.loglikelihood(QUESTION)
     await backend.close()
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (None, "http://127.0.0.1:11434"),
-        ("localhost", "http://localhost:11434"),
-        ("127.0.0.1:9999", "http://127.0.0.1:9999"),
-        ("http://[::1]:8080", "http://[::1]:8080"),
-        ("0.0.0.0:11434", "http://127.0.0.1:11434"),
-    ],
-)
-def test_addresses_of_this_machine(given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OLLAMA_HOST", raising=False)
-    assert local_host(given) == expected
-
-
-@pytest.mark.parametrize("given", ["example.org", "http://192.168.1.5:11434", "10.0.0.1", "::ffff:8.8.8.8"])
-def test_other_machines_are_refused(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OLLAMA_HOST", given)
-    check: Callable[[], str] = local_host
-    with pytest.raises(UsageProblem):
-        check()

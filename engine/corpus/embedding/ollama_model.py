@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.core.errors import BadInput, ServiceUnreachable
 from engine.core.i18n import _
-from engine.inference.backends.ollama import local_host
+from engine.models.ollama.client import local_host
 
 if TYPE_CHECKING:
     from engine.corpus.embedding.protocol import Matrix

@@ -2,48 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from engine.core.chat import ChatMessage
-from engine.core.errors import BadInput, ServiceUnreachable, UsageProblem
+from engine.core.errors import ServiceUnreachable, UsageProblem
 from engine.core.i18n import _
 from engine.inference.protocol import Finish, Generated, Sampling, Scored
-from engine.runs.network_guard import is_local
-
-PREFIX = "ollama:"
-DEFAULT_HOST = "http://127.0.0.1:11434"
-TIMEOUT_S = 120.0
-"""Until the next piece: a large model takes long to load."""
-
-
-def local_host(given: str | None = None) -> str:
-    """The address of the Ollama here: `given`, else `$OLLAMA_HOST`, else the default port.
-
-    Raises UsageProblem when it is another machine: nothing leaves this one.
-    """
-    text = (given or os.environ.get("OLLAMA_HOST") or DEFAULT_HOST).strip()
-    parts = urlsplit(text if "//" in text else f"http://{text}")
-    try:
-        port = parts.port
-    except ValueError as problem:
-        raise UsageProblem(
-            _("OLLAMA_HOST is not an address: {host}").format(host=text), hint="unset OLLAMA_HOST"
-        ) from problem
-    name = parts.hostname or "127.0.0.1"
-    if not is_local(name):
-        raise UsageProblem(
-            _("OLLAMA_HOST is another machine ({host}); nothing is sent there").format(host=name),
-            hint="unset OLLAMA_HOST",
-        )
-    # 0.0.0.0 and :: are what a server listens on, not where a client connects to.
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104
-    shown = f"[{name}]" if ":" in name else name
-    return f"{parts.scheme or 'http'}://{shown}:{port or 11434}"
+from engine.models.ollama.client import make_async_client, translated_errors
 
 
 class OllamaBackend:
@@ -51,10 +19,8 @@ class OllamaBackend:
 
     def __init__(self, tag: str, host: str | None = None) -> None:
         """Raises UsageProblem when `host` is not this machine."""
-        import ollama
-
         self._tag = tag
-        self._client = ollama.AsyncClient(host=local_host(host), timeout=TIMEOUT_S, trust_env=False)
+        self._client = make_async_client(host)
 
     @property
     def memory_mb(self) -> float:
@@ -64,13 +30,10 @@ class OllamaBackend:
         self, messages: Sequence[ChatMessage], sampling: Sampling
     ) -> AsyncGenerator[str | Generated, None]:
         """Raises BadInput for a model that Ollama does not have, ServiceUnreachable when it does not answer."""
-        import httpx
-        import ollama
-
         started = time.perf_counter()
         seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
         left, finish = sampling.max_bytes, Finish.LENGTH
-        try:
+        with translated_errors(self._tag, refusal=ServiceUnreachable, hint="ollama serve"):
             stream = await self._client.chat(
                 model=self._tag,
                 messages=[{"role": message.role, "content": message.content} for message in messages],
@@ -87,14 +50,6 @@ class OllamaBackend:
                     break
                 if part.done:
                     finish = Finish.STOP if part.done_reason == "stop" else Finish.LENGTH
-        except ollama.ResponseError as problem:
-            raise self._refused(problem) from problem
-        # With stream=True the client lets httpx's own errors through.
-        except (ConnectionError, httpx.HTTPError) as problem:
-            raise ServiceUnreachable(
-                _("Ollama does not answer: {reason}").format(reason=type(problem).__name__),
-                hint="ollama serve",
-            ) from problem
         yield Generated(
             finish=finish,
             bytes=sampling.max_bytes - max(left, 0),
@@ -108,15 +63,6 @@ class OllamaBackend:
 
     async def close(self) -> None:
         await self._client._client.aclose()
-
-    def _refused(self, problem: Any) -> BadInput | ServiceUnreachable:
-        if problem.status_code == 404:
-            return BadInput(
-                _("Ollama has no model {name}").format(name=self._tag), hint=f"ollama pull {self._tag}"
-            )
-        return ServiceUnreachable(
-            _("Ollama refused: {reason}").format(reason=problem.error), hint="ollama serve"
-        )
 
 
 def _options(sampling: Sampling, seed: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from engine.core.digest import file_sha256
 from engine.core.errors import BadInput, ServiceUnreachable
 from engine.core.i18n import _
+from engine.models.ollama.client import connect, no_such_model
 
 MODEL = "application/vnd.ollama.image.model"
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
@@ -74,7 +75,7 @@ def find_in_ollama(tag: str, *, ask: bool = True) -> OllamaModel:
         if _is_file(manifest):
             return _read(tag, folder, manifest)
     if not ask:
-        raise _missing(tag)
+        raise no_such_model(tag)
     return _ask(tag)
 
 
@@ -158,14 +159,11 @@ def _read(tag: str, folder: Path, manifest: Path) -> OllamaModel:
 def _ask(tag: str) -> OllamaModel:
     """Asks a running Ollama for the Modelfile, whose FROM line names the blob."""
     import httpx
-    import ollama
 
-    from engine.inference.backends.ollama import local_host
-
-    client = ollama.Client(host=local_host(), timeout=10, trust_env=False)
     try:
-        # The client's own `show` keeps neither what it does not know nor answers without `model_info`.
-        reply = client._client.post("/api/show", json={"model": tag})
+        with connect(timeout_s=10) as client:
+            # The client's own `show` drops unknown fields and replies without `model_info`.
+            reply = client._client.post("/api/show", json={"model": tag})
         answer = reply.json()
     except (ConnectionError, httpx.HTTPError) as problem:
         known = installed_tags()[:5]
@@ -179,12 +177,10 @@ def _ask(tag: str) -> OllamaModel:
         ) from problem
     except ValueError:
         answer = None
-    finally:
-        client._client.close()
     if not isinstance(answer, dict):
         answer = {"error": _("an answer that is none")}
     if reply.status_code == httpx.codes.NOT_FOUND:
-        raise _missing(tag)
+        raise no_such_model(tag)
     if "error" in answer:
         raise ServiceUnreachable(
             _("Ollama refused: {reason}").format(reason=answer["error"]), hint="ollama serve"
@@ -226,10 +222,6 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return False
-
-
-def _missing(tag: str) -> BadInput:
-    return BadInput(_("Ollama has no model {name}").format(name=tag), hint=f"ollama pull {tag}")
 
 
 def _forbidden(file: Path, folder: Path) -> BadInput:

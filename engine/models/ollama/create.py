@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.core.errors import BadInput, RunFailed, ServiceUnreachable
+from engine.core.errors import BadInput, RunFailed
 from engine.core.i18n import _
-from engine.inference.backends.ollama import local_host
+from engine.models.ollama.client import connect, translated_errors
 from engine.models.ollama.store import TAG
 
 TIMEOUT_S = 600.0
@@ -27,15 +26,15 @@ def check_name(name: str) -> str:
     return name
 
 
-def check_running() -> str:
+def server_version() -> str:
     """Ollama's version. Raises ServiceUnreachable when none answers here, UsageProblem for another machine."""
-    with _client() as client, _said():
+    with connect(timeout_s=TIMEOUT_S) as client, translated_errors():
         answer = client._client.get("/api/version", timeout=5.0)
         found = answer.json().get("version") if answer.status_code < _HTTP_ERROR else None
         return str(found or "?")
 
 
-def create(
+def create_model(
     name: str,
     files: Mapping[str, Path],
     digests: Mapping[str, str],
@@ -50,7 +49,7 @@ def create(
     With `adapter_of` the file is an adapter on that tag. A model of that name is replaced. Raises BadInput when
     Ollama refuses, ServiceUnreachable when it does not answer.
     """
-    with _client() as client, _said():
+    with connect(timeout_s=TIMEOUT_S) as client, translated_errors():
         for file, path in files.items():
             _send(client, path, f"sha256:{digests[file]}")
         blobs = {file: f"sha256:{digests[file]}" for file in files}
@@ -88,33 +87,3 @@ def _reason(answer: Any) -> str:
         return str(answer.json()["error"])
     except (ValueError, KeyError, TypeError):
         return f"HTTP {answer.status_code}"
-
-
-@contextmanager
-def _client() -> Iterator[Any]:
-    import ollama
-
-    client = ollama.Client(host=local_host(), timeout=TIMEOUT_S, trust_env=False)
-    try:
-        yield client
-    finally:
-        client._client.close()
-
-
-@contextmanager
-def _said() -> Iterator[None]:
-    """Failures of the client as sentences."""
-    import httpx
-    import ollama
-
-    try:
-        yield
-    except ollama.ResponseError as problem:
-        raise BadInput(
-            _("Ollama refused: {reason}").format(reason=problem.error), hint="ollama list"
-        ) from problem
-    # With stream=True the client lets httpx's own errors through.
-    except (ConnectionError, httpx.HTTPError) as problem:
-        raise ServiceUnreachable(
-            _("Ollama does not answer: {reason}").format(reason=type(problem).__name__), hint="ollama serve"
-        ) from problem
