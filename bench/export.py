@@ -26,13 +26,13 @@ from engine.export.gguf_model import write_gguf_model
 from engine.export.llama_cpp import LlamaCpp
 from engine.export.quant import Quant
 from engine.export.source import Source, find_source
-from engine.export.weights import GgufWeights, PrunedWeights, Weights
 from engine.inference.backends.native import NativeModel
 from engine.inference.protocol import Sampling
 from engine.models.card import ModelCard
 from engine.models.gguf.reader import open_gguf
 from engine.models.native_format import load_model, save_model
 from engine.models.transformer import ModelConfig, Transformer
+from engine.models.weights import GgufWeights, PrunedWeights, Weights
 
 TOLERANCE = 1e-2
 SHORT = ModelConfig(dim=96, layers=3, heads=3, kv_heads=3, head_dim=32, ffn=256, context=512)

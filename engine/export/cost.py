@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from engine.export.source import Source
-from engine.export.weights import Weights
 from engine.models import chatml
 from engine.models.gguf.file import CHUNK
 from engine.models.gguf.reader import empty_model
 from engine.models.losses import chunked_cross_entropy
+from engine.models.weights import Weights
 from engine.validation.cases import GENERAL_BLOCK, HeldOutLike, cut_general
 from engine.validation.validate import shipped_texts
 

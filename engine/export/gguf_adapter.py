@@ -14,12 +14,15 @@ from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.export.gguf_model import written
 from engine.export.quant import Quant, bytes_of, encode
-from engine.export.weights import LoraPair
 from engine.models.gguf.names import ARCHITECTURES, heads_to_pair, paired_rows, to_gguf
+from engine.models.gguf.reader import open_gguf
+from engine.models.weights import LoraPair, read_adapter
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+GGUF_ADAPTER = "adapter.gguf"
+"""The GGUF copy that stands next to PEFT's own file."""
 _TYPES = {
     Quant.F32: GGMLQuantizationType.F32,
     Quant.F16: GGMLQuantizationType.F16,
@@ -91,3 +94,8 @@ def write_gguf_adapter(
         for tensor, values, kind in plan:
             file.write(encode(values, kind, tensor).data)
             writer.write_padding(file, file.tell())
+
+
+def write_gguf_copy(folder: Path, *, base: Path, name: str) -> None:
+    """Writes the PEFT adapter in `folder` as `adapter.gguf` too, for llama.cpp and Ollama; `base` is a GGUF file."""
+    write_gguf_adapter(folder / GGUF_ADAPTER, open_gguf(base).config, read_adapter(folder), name=name)

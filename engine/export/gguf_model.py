@@ -17,10 +17,10 @@ from engine.core.i18n import _
 from engine.export.quant import FILE_TYPES, Quant, bytes_of, encode, type_for
 from engine.export.room import check_room
 from engine.export.vocabulary import Vocabulary, copy_vocabulary, write_vocabulary
-from engine.export.weights import Weights
 from engine.models.gguf.config import llama3_factors
 from engine.models.gguf.file import CHUNK, GgufFile
 from engine.models.gguf.names import ARCHITECTURES, ROPE_FACTORS, heads_to_pair, paired_rows, to_gguf
+from engine.models.weights import Weights
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

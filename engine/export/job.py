@@ -22,11 +22,11 @@ from engine.export.plan import Plan, modelfile_of, ollama_parameters, plan_expor
 from engine.export.quant import Quant
 from engine.export.report import ExportReport, Measured, report_beside, with_measures
 from engine.export.source import check_weights
-from engine.export.weights import GgufWeights, SafetensorsWeights
 from engine.machine.budget import Budget, effective_budget
 from engine.models.gguf.reader import open_gguf
 from engine.models.hf import quiet
 from engine.models.ollama.create import check_name, create_model, server_version
+from engine.models.weights import GgufWeights, SafetensorsWeights
 from engine.runs.context import Outcome, RunContext
 from engine.runs.events import RunStatus
 from engine.runs.spec import ExportParams

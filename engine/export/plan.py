@@ -15,7 +15,7 @@ from engine.export.modelfile import modelfile
 from engine.export.quant import Quant
 from engine.export.report import is_foreign
 from engine.export.source import Source, find_source
-from engine.export.weights import WEIGHTS_FILE, PrunedWeights, Weights
+from engine.models.weights import WEIGHTS_FILE, PrunedWeights, Weights
 from engine.runs.spec import ExportParams
 
 OLLAMA_CONTEXT = 4096

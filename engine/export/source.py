@@ -17,14 +17,6 @@ from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.export.vocabulary import Vocabulary, read_vocabulary
-from engine.export.weights import (
-    GgufWeights,
-    LoraPair,
-    MergedWeights,
-    SafetensorsWeights,
-    Weights,
-    read_adapter,
-)
 from engine.models.base_models import ADAPTER_CONFIG, Base, adapter_card, base_of_adapter, find_base
 from engine.models.card import CARD_FILE, ModelCard
 from engine.models.gguf.file import GgufFile
@@ -32,6 +24,14 @@ from engine.models.gguf.reader import GgufModel, open_gguf
 from engine.models.native_format import load_card
 from engine.models.ollama.store import installed_tags
 from engine.models.registry import NAME, list_models
+from engine.models.weights import (
+    GgufWeights,
+    LoraPair,
+    MergedWeights,
+    SafetensorsWeights,
+    Weights,
+    read_adapter,
+)
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -179,7 +179,7 @@ def find_source(ws: Workspace, name: str) -> Source:
 
 def check_weights(source: Source, step: Callable[[], None] | None = None) -> None:
     """Raises BadInput when a bit of the weights has changed since the card was written (all bytes are read)."""
-    from engine.export.weights import ADAPTER_WEIGHTS, WEIGHTS_FILE
+    from engine.models.weights import ADAPTER_WEIGHTS, WEIGHTS_FILE
 
     if source.card is None or not source.card.weights_sha256:
         return

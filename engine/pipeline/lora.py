@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from engine.core.errors import BadInput, H2QError, NotEnoughData, UsageProblem
@@ -11,6 +12,7 @@ from engine.core.i18n import _, n_
 from engine.core.paths import Workspace, shipped
 from engine.corpus.dataset import held_out
 from engine.corpus.split import Window
+from engine.export.gguf_adapter import write_gguf_copy
 from engine.machine.budget import effective_budget
 from engine.memory.store import MemoryStore
 from engine.models.base_models import ADAPTER_CONFIG, Base, base_of_adapter, find_base
@@ -127,6 +129,7 @@ def _train(ctx: RunContext, params: TrainParams, course: Course, base: Base, dat
             name=folder.name,
             out=folder,
             resume=resume_from(ctx, params),
+            add_files=partial(write_gguf_copy, base=base.path, name=folder.name) if base.is_gguf else None,
         )
         course.training_time_s += time.monotonic() - began
         course.lineage = card.lineage

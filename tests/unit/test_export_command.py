@@ -19,10 +19,10 @@ from engine.export import cost, room
 from engine.export.index import exports_of
 from engine.export.modelfile import modelfile
 from engine.export.quant import Quant
-from engine.export.weights import MergedWeights, SafetensorsWeights, read_adapter
 from engine.models.card import Lineage, read_card
 from engine.models.gguf.reader import open_gguf
 from engine.models.ollama.create import create_model, server_version
+from engine.models.weights import MergedWeights, SafetensorsWeights, read_adapter
 from tests.export_models import write_arch, write_gguf
 from tests.hf_models import tiny_tokenizer
 from tests.models import talk, write_tiny
@@ -390,7 +390,7 @@ def test_an_adapter_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("[")
     with pytest.raises(BadInput, match="broken"):
         read_adapter(tmp_path)
-    from engine.export.weights import LoraPair
+    from engine.models.weights import LoraPair
 
     with pytest.raises(BadInput, match="does not fit"):
         MergedWeights(base, {"model.layers.9.x.weight": LoraPair(torch.zeros(1, 1), torch.zeros(1, 1), 1.0)})

@@ -17,10 +17,10 @@ from engine.export.gguf_model import write_gguf_model
 from engine.export.llama_cpp import LlamaCpp
 from engine.export.quant import Quant, type_for
 from engine.export.vocabulary import plain_template
-from engine.export.weights import PrunedWeights, SafetensorsWeights
 from engine.models import chatml
 from engine.models.gguf.file import read_gguf
 from engine.models.gguf.reader import open_gguf
+from engine.models.weights import PrunedWeights, SafetensorsWeights
 from tests.export_models import (
     LLAMA3_ROPE,
     TALK,

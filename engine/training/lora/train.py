@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
     from engine.runs.context import RunContext
 
 
-GGUF_ADAPTER = "adapter.gguf"
 LARGE = 100_000_000
 """Parameters of a base from which memory is given back at once, at the price of a few percent of the speed."""
 
@@ -77,8 +75,11 @@ def train_lora(
     name: str,
     out: Path,
     resume: Path | None = None,
+    add_files: Callable[[Path], None] | None = None,
 ) -> ModelCard:
     """Trains an adapter on `base` (or goes on with `base.adapter`) and writes it as a PEFT directory to `out`.
+
+    `add_files` may write more files into the folder before it takes its name (a GGUF copy, for example).
 
     The loss is on the assistant's turns and what ends them. Raises UsageProblem for a base that does not fit
     the memory budget (before it is loaded), BadInput for broken files or an empty assistant mask,
@@ -139,22 +140,13 @@ def train_lora(
         loss=job.state.loss,
         lineage=merge(learnt_by(base), dataset.lineage, {}, recipe.digest()),
     )
-    return save_adapter(out, peft, card, partial(_write_gguf, base, card.name) if base.is_gguf else None)
+    return save_adapter(out, peft, card, add_files)
 
 
 def learnt_by(base: Base) -> Lineage:
     """What the base, or the adapter that is continued, was trained on; nothing where no card tells of it."""
     card = adapter_card(base.adapter or base.path)
     return card.lineage if card is not None else Lineage()
-
-
-def _write_gguf(base: Base, name: str, folder: Path) -> None:
-    """The adapter for Ollama and llama.cpp beside the one for PEFT: a few megabytes on the file as it is."""
-    from engine.export.gguf_adapter import write_gguf_adapter
-    from engine.export.weights import read_adapter
-    from engine.models.gguf.reader import open_gguf
-
-    write_gguf_adapter(folder / GGUF_ADAPTER, open_gguf(base.path).config, read_adapter(folder), name=name)
 
 
 def _prepare(
