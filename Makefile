@@ -3,8 +3,9 @@
 VENV := .venv/.stamp
 BIN := .venv/bin
 ARGS ?=
+WORKERS ?= 2
 
-.PHONY: help demo run install test check format bench bench-full locale clean
+.PHONY: help demo run install test test-long check format bench bench-full locale clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -23,8 +24,11 @@ run: $(VENV) ## open the app
 install: ## put h2q-tui on the PATH (uv or pipx)
 	@./.ci/install
 
-test: $(VENV) ## every test, the ten slowest named
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV) ## the tests, two at a time
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long" $(ARGS)
+
+test-long: $(VENV) ## the tests that take minutes
+	@$(BIN)/python -m pytest -m long $(ARGS)
 
 check: $(VENV) ## style, types and import rules
 	@$(BIN)/ruff check .

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,38 +11,26 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this tree, unpacked where nothing else of the project lies."""
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, stdin=subprocess.DEVNULL)
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "site")
-    return folder / "site"
-
-
 @pytest.mark.parametrize("name", ["data", "styles"])
-def test_an_installed_wheel_finds_what_ships_with_it(installed: Path, name: str) -> None:
+def test_an_installed_wheel_finds_what_ships_with_it(wheel: Path, name: str) -> None:
     shipped = [file.relative_to(ROOT) for file in (ROOT / name).rglob("*") if file.is_file()]
     assert len(shipped) > 0
     code = f"from engine.core.paths import shipped; print(shipped({name!r}))"
     told = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=installed,
-        env={"PYTHONPATH": str(installed)},
+        cwd=wheel,
+        env={"PYTHONPATH": str(wheel)},
         capture_output=True,
         text=True,
     )
     found = Path(told.stdout.strip())
-    assert found.is_relative_to(installed)
+    assert found.is_relative_to(wheel)
     # The pictures are for the READMEs alone.
     wanted = [file for file in shipped if not str(file).startswith("data/pictures/")]
     missing = [file for file in wanted if not (found.parent / file).exists()]
     assert missing == []
 
 
-def test_the_wheel_carries_both_packages_and_nothing_of_the_tests(installed: Path) -> None:
-    assert {"tui", "engine"} <= {path.name for path in installed.iterdir()}
-    assert not (installed / "tests").exists() and not (installed / "bench").exists()
+def test_the_wheel_carries_both_packages_and_nothing_of_the_tests(wheel: Path) -> None:
+    assert {"tui", "engine"} <= {path.name for path in wheel.iterdir()}
+    assert not (wheel / "tests").exists() and not (wheel / "bench").exists()

@@ -40,7 +40,6 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.slow
 def test_the_demo_goes_through_every_stage_and_tells_of_each(demo: Path) -> None:
     ws = Workspace(demo)
     (run,) = list_runs(ws)
@@ -54,7 +53,6 @@ def test_the_demo_goes_through_every_stage_and_tells_of_each(demo: Path) -> None
     assert view.verdict is not None
 
 
-@pytest.mark.slow
 def test_the_report_holds_what_was_promised(demo: Path) -> None:
     (file,) = (demo / "training").glob("report_*.json")
     report = json.loads(file.read_text(encoding="utf-8"))
@@ -66,7 +64,6 @@ def test_the_report_holds_what_was_promised(demo: Path) -> None:
     assert Path(report["dataset"]).is_file()
 
 
-@pytest.mark.slow
 def test_no_held_out_conversation_was_trained_on(demo: Path) -> None:
     with MemoryStore(Workspace(demo).memory_db, readonly=True) as store:
         held = {row[0] for row in store.connection.execute("SELECT conversation_id FROM window_members")}
@@ -75,7 +72,6 @@ def test_no_held_out_conversation_was_trained_on(demo: Path) -> None:
     assert held and trained and not held & trained
 
 
-@pytest.mark.slow
 def test_the_model_in_use_answers_and_a_rollback_takes_it_back(demo: Path) -> None:
     used = in_use(Workspace(demo))
     assert used is not None
@@ -88,7 +84,6 @@ def test_the_model_in_use_answers_and_a_rollback_takes_it_back(demo: Path) -> No
     assert (demo / "config" / "models.json").read_bytes() == before
 
 
-@pytest.mark.slow
 def test_a_second_demo_leaves_a_folder_of_the_person_alone(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("mine")
     refused = h2q("demo", "--steps", "1", root=tmp_path)

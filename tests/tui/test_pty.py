@@ -36,7 +36,6 @@ def test_the_first_paint_comes_by_itself(ws: Workspace) -> None:
         assert SHOWN in opened.read(60.0, until=SHOWN)
 
 
-@pytest.mark.slow
 def test_watching_a_run_costs_less_than_five_kilobytes_a_second(ws: Workspace) -> None:
     with live_run(ws, steps=400, done=40) as run, terminal(ws.root) as opened:
         opened.read(5.0, until=b"tok/s")
@@ -66,7 +65,6 @@ def _train(run: LiveRun, over: threading.Event) -> None:
             run.write(CheckpointWritten(phase="native", step=number, path="x", seconds=0.03, bytes=9))
 
 
-@pytest.mark.slow
 def test_an_idle_app_takes_under_two_percent_of_a_core(ws: Workspace) -> None:
     with terminal(ws.root) as opened:
         opened.read(10.0, until=SHOWN)

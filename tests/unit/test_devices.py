@@ -9,6 +9,8 @@ import torch
 
 from engine.training.devices import choose_device, usable_cores
 
+pytestmark = pytest.mark.measures_machine
+
 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:

@@ -1,0 +1,103 @@
+"""What every test shares: a machine that is always idle, and artefacts that are made once per session."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+# Before torch is imported anywhere, also in child processes: threads that wait for each other crawl when
+# several workers share the cores.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["LC_ALL"] = "C.UTF-8"
+os.environ["TZ"] = os.environ.get("TZ", "UTC")
+os.environ["HF_HUB_OFFLINE"] = os.environ["TRANSFORMERS_OFFLINE"] = "1"
+for variable in ("NO_COLOR", "OLLAMA_HOST", "OLLAMA_MODELS", "H2Q_DATA_DIR", "COLORTERM"):
+    os.environ.pop(variable, None)
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def idle_machine(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Pins what a busy machine would change: threads, number format, kernels and the available memory.
+
+    A test of these readings is marked `measures_machine`. Only modules that are loaded already are pinned, so
+    that a test without torch stays without it.
+    """
+    if request.node.get_closest_marker("measures_machine"):
+        return
+    devices = sys.modules.get("engine.training.devices")
+    autotune = sys.modules.get("engine.training.autotune")
+    if devices is not None and autotune is not None:
+        monkeypatch.setattr(devices, "tune", _fixed_tuning(autotune))
+        monkeypatch.setattr(devices, "usable_cores", lambda: 1)
+
+
+def _fixed_tuning(autotune: Any) -> Callable[..., Any]:
+    """`tune` without its measurements: one thread, float32, fused kernels where they are built."""
+
+    def tune(width: int, threads: int, *, fixed: Any = None, measured_threads: bool = True) -> Any:
+        import torch
+
+        from engine.models.kernels.build import load_kernels
+
+        chosen = fixed or autotune.Tuning(
+            threads=1, fused=load_kernels() is not None, reason="fixed by the tests"
+        )
+        torch.set_num_threads(1)
+        return replace(chosen, threads=1)
+
+    return tune
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`once(name, make)` is a folder that `make` filled: once per session, shared read-only by all workers."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+
+    def folder(name: str, make: Callable[[Path], None]) -> Path:
+        place, done = shared / f"once-{name}", shared / f"once-{name}.json"
+        with FileLock(f"{place}.lock"):
+            if not done.exists():
+                place.mkdir()
+                make(place)
+                done.write_text(json.dumps("made"), encoding="utf-8")
+        return place
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    """The unpacked wheel of this tree, in a folder that holds nothing else of the project."""
+
+    def build(folder: Path) -> None:
+        import zipfile
+
+        command = [
+            sys.executable,
+            "-m",
+            "hatchling",
+            "build",
+            "--target",
+            "wheel",
+            "--directory",
+            str(folder),
+        ]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+        (built,) = folder.glob("*.whl")
+        with zipfile.ZipFile(built) as archive:
+            archive.extractall(folder / "site")
+
+    return once("wheel", build) / "site"
