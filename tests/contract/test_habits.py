@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(file for folder in ("tui", "engine") for file in (ROOT / folder).rglob("*.py"))
@@ -33,32 +32,47 @@ def test_the_packages_of_the_engine_are_empty() -> None:
     ] == []
 
 
-@pytest.mark.parametrize("file", FILES, ids=name)
-def test_nothing_is_unpickled(file: Path) -> None:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            assert not {alias.name.partition(".")[0] for alias in node.names} & UNPICKLING
-        if isinstance(node, ast.ImportFrom):
-            assert (node.module or "").partition(".")[0] not in UNPICKLING
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "load":
-            assert not (isinstance(node.func.value, ast.Name) and node.func.value.id == "torch"), "torch.load"
+def trees() -> Iterator[tuple[str, ast.AST]]:
+    """Every node of every module of the product, with the place where it stands."""
+    for file in FILES:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            yield f"{name(file)}:{getattr(node, 'lineno', 0)}", node
 
 
-@pytest.mark.parametrize("file", FILES, ids=name)
-def test_words_are_translated_before_they_are_filled(file: Path) -> None:
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+def test_nothing_is_unpickled() -> None:
+    guilty = []
+    for place, node in trees():
+        if (
+            isinstance(node, ast.Import)
+            and {alias.name.partition(".")[0] for alias in node.names} & UNPICKLING
+        ):
+            guilty.append(place)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in UNPICKLING:
+            guilty.append(place)
         if (
             isinstance(node, ast.Call)
-            and isinstance(node.func, ast.Name)
-            and node.func.id in ("_", "N_", "n_")
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "load"
+            and isinstance(node.func.value, ast.Name)
+            and node.func.value.id == "torch"
         ):
-            for argument in node.args[: 2 if node.func.id == "n_" else 1]:
-                filled = isinstance(argument, ast.JoinedStr) or (
-                    isinstance(argument, ast.Call)
-                    and isinstance(argument.func, ast.Attribute)
-                    and argument.func.attr == "format"
-                )
-                assert not filled, f"line {node.lineno}"
+            guilty.append(place)
+    assert guilty == []
+
+
+def test_messages_are_translated_before_their_fields_are_filled() -> None:
+    guilty = []
+    for place, node in trees():
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+            continue
+        messages = {"_": node.args[:1], "N_": node.args[:1], "n_": node.args[:2], "p_": node.args[1:2]}
+        for argument in messages.get(node.func.id, []):
+            called = argument.func if isinstance(argument, ast.Call) else None
+            if isinstance(argument, ast.JoinedStr) or (
+                isinstance(called, ast.Attribute) and called.attr == "format"
+            ):
+                guilty.append(place)
+    assert guilty == []
 
 
 def test_the_engine_knows_no_terminal() -> None:
