@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from engine.evolution.evaluation import NO_MODEL, Measured, measure, perplexity_
 from engine.evolution.report import answers_words, material_words
 from engine.evolution.state import OpenCycle
 from engine.inference.backends.native import NativeModel
+from engine.inference.client import make_room_sync
 from engine.memory.store import MemoryStore
 from engine.models.card import ModelCard
 from engine.models.native_format import load_card, load_model
@@ -130,6 +132,7 @@ class Steps:
                     name=open_.candidate,
                     out=course.new,
                     resume=self.record.trains_here(open_),
+                    free_memory=partial(make_room_sync, self.ws),
                     batches=batches,
                 )
             if drawn and open_.material is not None:

@@ -13,10 +13,12 @@ from engine.core.paths import Workspace, shipped
 from engine.corpus.dataset import held_out
 from engine.corpus.split import Window
 from engine.export.gguf_adapter import write_gguf_copy
+from engine.inference.client import make_room_sync
 from engine.machine.budget import effective_budget
 from engine.memory.store import MemoryStore
 from engine.models.base_models import ADAPTER_CONFIG, Base, base_of_adapter, find_base
 from engine.models.registry import find_model, in_use, new_name
+from engine.pipeline.report import Pairs
 from engine.pipeline.stages import Course, judge, prepare, put_to_use, resume_from, told
 from engine.runs.context import Outcome, RunContext
 from engine.runs.spec import TrainParams
@@ -130,6 +132,7 @@ def _train(ctx: RunContext, params: TrainParams, course: Course, base: Base, dat
             out=folder,
             resume=resume_from(ctx, params),
             add_files=partial(write_gguf_copy, base=base.path, name=folder.name) if base.is_gguf else None,
+            free_memory=partial(make_room_sync, ws),
         )
         course.training_time_s += time.monotonic() - began
         course.lineage = card.lineage
@@ -142,16 +145,20 @@ def _from_files(ctx: RunContext, params: TrainParams, course: Course, base: Base
     course.stages += 2
     with ctx.stage("corpus", course.next_stage(), course.stages) as stage:
         data = read_files([Path(file) for file in params.data], ctx.workspace.training, ctx.spec.run_id)
-        course.pairs, course.dataset, course.lineage = data.pairs, str(data.path), data.lineage
+        pairs = data.train_answers + data.test_answers
+        course.pairs = Pairs(
+            collected=pairs, filtered=pairs, train=data.train_answers, test=data.test_answers
+        )
+        course.dataset, course.lineage = str(data.path), data.lineage
         stage.detail = _file_words(data)
         ctx.log(
             _("the files are trained on as they are: no filter looks at them, and there will be no verdict")
         )
-        if data.pairs.train < params.min_corpus:
+        if data.train_answers < params.min_corpus:
             text = _("{have} pairs are there to train on, {need} are needed").format(
-                have=data.pairs.train, need=params.min_corpus
+                have=data.train_answers, need=params.min_corpus
             )
-            problem = NotEnoughData(text, hint=f"h2q-tui train --min-corpus {max(1, data.pairs.train)}")
+            problem = NotEnoughData(text, hint=f"h2q-tui train --min-corpus {max(1, data.train_answers)}")
             stage.skip(text)
             return finish(ctx, course, "skipped", error=str(problem))
     _train(ctx, params, course, base, data)

@@ -23,6 +23,7 @@ from engine.corpus import build, dataset, split
 from engine.corpus.dataset import HeldOut
 from engine.corpus.dedup.semantic import by_meaning
 from engine.corpus.funnel import pair_counts
+from engine.inference.client import make_room_sync
 from engine.memory.data_source import MemoryAdapter
 from engine.memory.store import MemoryStore
 from engine.models.card import Lineage, ModelCard
@@ -209,7 +210,13 @@ def train_base(ctx: RunContext, params: TrainParams, course: Course, texts: Sequ
     with ctx.stage("scratch", course.next_stage(), course.stages) as stage:
         began = time.monotonic()
         card = train_scratch(
-            ctx, recipe, texts, name=folder.name, out=folder, resume=resume_from(ctx, params)
+            ctx,
+            recipe,
+            texts,
+            name=folder.name,
+            out=folder,
+            resume=resume_from(ctx, params),
+            free_memory=partial(make_room_sync, ws),
         )
         course.training_time_s += time.monotonic() - began
         stage.detail = told(card)
@@ -238,6 +245,7 @@ def train_on_corpus(ctx: RunContext, params: TrainParams, course: Course, data: 
         card = train_native(
             ctx, recipe, course.base, data, course.texts,
             name=folder.name, out=folder, resume=resume_from(ctx, params),
+            free_memory=partial(make_room_sync, ws),
         )  # fmt: skip
         course.training_time_s += time.monotonic() - began
         course.lineage = card.lineage

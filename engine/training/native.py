@@ -21,6 +21,7 @@ from engine.training.recipe import Recipe, Stretch
 from engine.training.replay import replayed
 from engine.training.scratch import digest_of
 from engine.training.setup import (
+    FreeMemory,
     find_resume,
     finish,
     memory_budget,
@@ -60,6 +61,7 @@ def train_native(
     name: str,
     out: Path,
     resume: Path | None = None,
+    free_memory: FreeMemory | None = None,
     batches: Callable[..., NativeBatches] = NativeBatches,
 ) -> ModelCard:
     """Continues the model in `base` on a dataset, with loss on the assistant's turns and their stop token only.
@@ -69,7 +71,7 @@ def train_native(
     Raises BadInput for a broken base or dataset or an empty assistant mask, NotEnoughData without rows,
     Interrupted after a checkpoint when the run is stopped, RunFailed.
     """
-    budget = memory_budget(ctx, recipe)
+    budget = memory_budget(ctx, recipe, free_memory)
     resumed = find_resume(ctx, recipe, resume)
     model, card = load_model(base)
     context = min(recipe.stretches[-1].context, card.context)

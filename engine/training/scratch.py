@@ -17,6 +17,7 @@ from engine.training.batches import ScratchBatches
 from engine.training.loop import train
 from engine.training.recipe import Recipe, Size
 from engine.training.setup import (
+    FreeMemory,
     find_resume,
     finish,
     memory_budget,
@@ -40,6 +41,7 @@ def train_scratch(
     name: str,
     out: Path,
     resume: Path | None = None,
+    free_memory: FreeMemory | None = None,
 ) -> ModelCard:
     """Trains a new model on the first 90 % of each of `files` and saves it in `out`.
 
@@ -47,7 +49,7 @@ def train_scratch(
     run itself is. Raises NotEnoughData when the text gives no batch, BadInput for unreadable text or a
     checkpoint of other data, Interrupted after a checkpoint when the run is stopped, RunFailed.
     """
-    budget = memory_budget(ctx, recipe)
+    budget = memory_budget(ctx, recipe, free_memory)
     resumed = find_resume(ctx, recipe, resume)
     model = Transformer(config_of(recipe.size))
     model.initialise(recipe.seed)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from engine.core.config import Settings
 from engine.core.errors import BadInput
 from engine.core.i18n import _, n_
-from engine.inference.client import make_room_sync
 from engine.machine.budget import Budget, effective_budget, tokens_per_pass
 from engine.machine.cpu_affinity import use_processors
 from engine.models.card import Lineage, ModelCard
@@ -30,6 +29,10 @@ from engine.training.trainer import Job, Learner
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext
+
+FreeMemory: TypeAlias = Callable[[float, float], bool]
+"""Frees memory that another process of the program holds, given the MB that a run needs and the MB of its
+budget; whether it freed any."""
 
 
 def find_resume(ctx: RunContext, recipe: Recipe, resume: Path | None) -> Checkpoint | None:
@@ -54,15 +57,15 @@ def find_resume(ctx: RunContext, recipe: Recipe, resume: Path | None) -> Checkpo
     return found.checkpoint
 
 
-def memory_budget(ctx: RunContext, recipe: Recipe) -> Budget:
-    """The effective budget, told to the run and to the person."""
+def memory_budget(ctx: RunContext, recipe: Recipe, free_memory: FreeMemory | None = None) -> Budget:
+    """The effective budget, logged and shown in the run's status, after memory is freed for the run."""
     gigabytes = recipe.max_memory_gb
     if gigabytes is None:
         gigabytes = ctx.settings.max_memory_gb
     make_ollama_smaller(ctx)
     budget = effective_budget(gigabytes)
-    # A pass is sized to three quarters of the budget: the inference service stays if it fits into the rest.
-    if make_room_sync(ctx.workspace, 0.75 * budget.mb, budget.mb):
+    # A micro-batch is sized to three quarters of the budget; the rest may stay in use by others.
+    if free_memory is not None and free_memory(0.75 * budget.mb, budget.mb):
         ctx.log(_("the models loaded for chat made room for the run"))
         budget = effective_budget(gigabytes)
     ctx.set_budget(budget.mb, budget.reason)

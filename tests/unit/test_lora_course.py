@@ -147,7 +147,7 @@ def test_sharegpt_is_read_too_and_what_is_neither_is_refused(tmp_path: Path) -> 
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     found = read_files([file], tmp_path, "x")
-    assert (found.pairs.train, len(found.held_out)) == (11, 1)
+    assert (found.train_answers, len(found.held_out)) == (11, 1)
     assert read_files([file], tmp_path, "y").sha256 == found.sha256
     other = tmp_path / "other.json"
     other.write_text('[{"a": 1}]', encoding="utf-8")

@@ -17,7 +17,6 @@ from engine.memory.importers import alpaca, sharegpt
 from engine.memory.importers.readers import first_value
 from engine.memory.records import Conversation
 from engine.models.card import Lineage
-from engine.pipeline.report import Pairs
 
 HELD_OUT = 10
 """One in so many conversations is held out ..."""
@@ -33,7 +32,9 @@ class FileDataset:
     sha256: str
     lineage: Lineage
     held_out: list[HeldOut]
-    pairs: Pairs
+    train_answers: int
+    test_answers: int
+    """Answers of the held-out conversations."""
     skipped: int
     """Rows without an answer, or of another shape."""
 
@@ -76,7 +77,8 @@ def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
             conversations=sorted(kept), clusters=sorted(kept), dataset=path.name, dataset_sha256=digest
         ),
         held_out=held_out,
-        pairs=Pairs(collected=train + test, filtered=train + test, train=train, test=test),
+        train_answers=train,
+        test_answers=test,
         skipped=skipped,
     )
 

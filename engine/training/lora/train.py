@@ -39,7 +39,7 @@ from engine.training.native import TrainingDataset, merge
 from engine.training.recipe import Recipe, Stretch
 from engine.training.replay import replayed
 from engine.training.scratch import digest_of
-from engine.training.setup import find_resume, memory_budget, start
+from engine.training.setup import FreeMemory, find_resume, memory_budget, start
 from engine.training.text_files import languages_of
 
 if TYPE_CHECKING:
@@ -75,17 +75,17 @@ def train_lora(
     name: str,
     out: Path,
     resume: Path | None = None,
+    free_memory: FreeMemory | None = None,
     add_files: Callable[[Path], None] | None = None,
 ) -> ModelCard:
     """Trains an adapter on `base` (or goes on with `base.adapter`) and writes it as a PEFT directory to `out`.
 
-    `add_files` may write more files into the folder before it takes its name (a GGUF copy, for example).
-
-    The loss is on the assistant's turns and what ends them. Raises UsageProblem for a base that does not fit
+    The loss is on the assistant's turns and what ends them. `add_files` may add files to the directory before it
+    gets its name, so that they are there with the adapter or not at all. Raises UsageProblem for a base that does not fit
     the memory budget (before it is loaded), BadInput for broken files or an empty assistant mask,
     NotEnoughData without rows, Interrupted after a checkpoint when the run is stopped, RunFailed.
     """
-    budget = memory_budget(ctx, recipe)
+    budget = memory_budget(ctx, recipe, free_memory)
     resumed = find_resume(ctx, recipe, resume)
     found = _prepare(ctx, recipe, base, dataset, general, budget, resumed)
     # A tokenizer of 150,000 words takes 240 MB, and all that it is needed for is done.
