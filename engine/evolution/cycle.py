@@ -22,13 +22,15 @@ from engine.evolution.report import (
 )
 from engine.evolution.state import OpenCycle
 from engine.evolution.stats import FILE, CycleRow
-from engine.evolution.steps import Steps
+from engine.evolution.steps import STAGES, Steps
 from engine.evolution.synthetic import REAL_FLOOR
 from engine.memory.store import MemoryStore
 from engine.models.native_format import load_card
 from engine.models.promotion import promote
 from engine.models.registry import find_model, in_use
-from engine.pipeline.stages import Prepared, prepare, put_to_use
+from engine.pipeline.corpus import PreparedCorpus, prepare_corpus
+from engine.pipeline.promote import promote_if_better
+from engine.pipeline.stages import StagePlan, existing_texts
 from engine.runs.context import Outcome, RunContext
 from engine.runs.events import RunStatus
 from engine.runs.spec import EvolveParams
@@ -70,7 +72,9 @@ class Evolving(Steps):
             raise NotEnoughData(
                 _("evolution goes on from the model in use, and there is none yet"), hint="h2q-tui train"
             )
-        mode = load_card(find_model(self.ws, champion)).mode
+        folder = find_model(self.ws, champion)
+        card = load_card(folder)
+        mode = card.mode
         if mode not in (Phase.NATIVE, Phase.SCRATCH):
             raise UsageProblem(
                 _("evolution works on the built-in model, and {name} in use is made by {mode}").format(
@@ -80,20 +84,25 @@ class Evolving(Steps):
             )
         state = self.record.state
         state.first = state.first or champion
-        course = self.course(0, champion)
-        self.prepared: Prepared = prepare(self.ctx, self.store, course, self.params.min_corpus)
+        self.prepared: PreparedCorpus = prepare_corpus(
+            self.ctx,
+            StagePlan(("corpus",), after=len(STAGES) * self.params.cycles),
+            self.store,
+            base=folder,
+            min_pairs=self.params.min_corpus,
+        )
         stopped = ""
         try:
             self._refuse_small()
             window = self.prepared.window
             self.held = corpus_dataset.held_out(self.store, window.id)
-            self.held_text = all_held_back(self.store, self.held, course.texts, self.canaries.texts)
+            self.held_text = all_held_back(self.store, self.held, existing_texts(card), self.canaries.texts)
             self.ctx.log(correction(window.looks, self.params.cycles - len(state.rows)))
             while len(state.rows) < self.params.cycles and not stopped:
                 stopped = self._out_of_time() or self.cycle(len(state.rows) + 1)
         finally:
             # The datasets of the cycles hold its rows; this one was only their source.
-            self.prepared.data.path.unlink(missing_ok=True)
+            self.prepared.dataset.path.unlink(missing_ok=True)
             # A killed run could not take its own away.
             corpus_dataset.dataset_path(self.ws, self.record.earlier).unlink(missing_ok=True)
         return self._finish(stopped)
@@ -106,18 +115,17 @@ class Evolving(Steps):
         if old is not None and old.row is not None:
             return self._carry_out(old, old.row)
         open_ = self.record.open(number, used, self.prepared.window.id)
-        course = self.course(number, used)
-        course.new = self.ws.models / open_.candidate
+        pair = self.pair(open_)
         self._tell(open_, "began")
 
-        champion = self.measure(course)
+        champion = self.measure(pair)
         first = self.record.first_canary(champion)
         if warnings := canary.collapse(champion.canary, first):
             return self._refuse_to_begin(open_, warnings)
-        mixed = self.material(open_, course)
-        card = self.train(open_, course, mixed)
-        report = self.judge(course)
-        candidate = self.canary(course, report)
+        mixed = self.material(open_, pair)
+        card = self.train(open_, pair, mixed)
+        report = self.judge(pair)
+        candidate = self.canary(pair, report)
         warnings = canary.collapse(candidate.canary, first)
 
         row = row_of(
@@ -132,10 +140,15 @@ class Evolving(Steps):
         )
         self.record.settle(open_, row)
         if row.kept:
-            course.lineage = card.lineage
-            put_to_use(self.ctx, course, report)
+            promote_if_better(
+                self.ctx,
+                pair.plan,
+                pair.candidate,
+                report,
+                newest_conversation=card.lineage.newest_conversation,
+            )
         else:
-            self.drop(open_, course, warnings)
+            self.drop(open_, pair, warnings)
         return self._close(open_, row)
 
     # What belongs to the cycles together

@@ -13,7 +13,7 @@ from engine.evolution.evaluation import Measured, perplexity_at
 from engine.evolution.state import OpenCycle
 from engine.evolution.stats import CycleRow, improvement
 from engine.evolution.synthetic import Fault, MaterialFigures, Way
-from engine.pipeline.report import iso
+from engine.pipeline.report import iso_local_time
 from engine.runs.events import Cycle
 from engine.validation.report import ValidationReport
 from engine.validation.sequential import alpha_for
@@ -54,7 +54,7 @@ def row_of(
     return CycleRow(
         cycle=open_.cycle,
         run_id=run_id,
-        finished_at=iso(report.created_at),
+        finished_at=iso_local_time(report.created_at),
         champion=open_.champion,
         candidate=open_.candidate,
         decision="collapsed" if warnings else verdict.decision,

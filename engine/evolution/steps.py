@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,18 +27,31 @@ from engine.memory.store import MemoryStore
 from engine.models.card import ModelCard
 from engine.models.native_format import load_card, load_model
 from engine.models.registry import find_model
+from engine.pipeline.corpus import PreparedCorpus
 from engine.pipeline.report import write_validation
-from engine.pipeline.stages import Course, Prepared, judge, texts_of, told
+from engine.pipeline.stages import StagePlan, existing_texts, model_summary
+from engine.pipeline.validate import validate_candidate
 from engine.runs.context import RunContext
-from engine.runs.spec import EvolveParams, TrainMode, TrainParams
+from engine.runs.spec import EvolveParams, TrainParams
 from engine.training.native import train_native
 from engine.training.recipe import Phase, recipe_for
 from engine.validation.report import ValidationReport
 
-STAGES = 6
-"""Stages of a cycle: measure, material, native, validate, canary, promote."""
+STAGES = ("measure", "material", "native", "validate", "canary", "promote")
+"""Stages of a cycle."""
 LR = 0.004
 """Peak rate of a candidate: below that of a first training, because it goes on from a model that has learnt."""
+
+
+@dataclass(frozen=True)
+class CandidatePair:
+    """The two models of a cycle and its stages."""
+
+    plan: StagePlan
+    champion: Path
+    candidate: Path
+    texts: list[Path]
+    """Plain text that the champion was trained on."""
 
 
 class Steps:
@@ -51,19 +64,18 @@ class Steps:
         self.canaries = canary.load_set()
         self.known: dict[str, Measured] = {}
         """Measured models by the hash of their weights."""
-        self.prepared: Prepared
+        self.prepared: PreparedCorpus
         """Corpus and test window of the run."""
         self.held: list[HeldOut] = []
         self.held_text = HeldText([])
 
-    def measure(self, course: Course) -> Measured:
+    def measure(self, pair: CandidatePair) -> Measured:
         """The champion on the window and the canary; once for the same weights."""
-        assert course.base is not None
-        sha256 = load_card(course.base).weights_sha256
-        with self.ctx.stage("measure", course.next_stage(), course.stages) as stage:
+        sha256 = load_card(pair.champion).weights_sha256
+        with pair.plan.open(self.ctx, "measure") as stage:
             if sha256 not in self.known:
                 self.known[sha256] = measure(
-                    course.base, self.held, self.canaries, step=self.steps_of("measure")
+                    pair.champion, self.held, self.canaries, step=self.steps_of("measure")
                 )
             found = self.known[sha256]
             stage.detail = _("{name}: perplexity {perplexity} on what is kept back").format(
@@ -71,20 +83,19 @@ class Steps:
             )
         return found
 
-    def material(self, open_: OpenCycle, course: Course) -> Mixed:
+    def material(self, open_: OpenCycle, pair: CandidatePair) -> Mixed:
         """The cycle's dataset; one that a killed run has written is taken as it is."""
-        assert course.base is not None
-        lineage = self.prepared.data.lineage
-        with self.ctx.stage("material", course.next_stage(), course.stages) as stage:
+        lineage = self.prepared.dataset.lineage
+        with pair.plan.open(self.ctx, "material") as stage:
             if open_.material is not None and self.record.dataset_is_whole(open_):
                 mixed = Mixed.of(Path(open_.dataset), open_.dataset_sha256, lineage, open_.material)
             else:
                 mixed = mix(
-                    self.prepared.data.path,
+                    self.prepared.dataset.path,
                     lineage,
-                    course.texts,
+                    pair.texts,
                     self.held_text,
-                    NativeModel(load_model(course.base)[0]),
+                    NativeModel(load_model(pair.champion)[0]),
                     self.ws.training / f"train_data_{open_.candidate}.jsonl",
                     real_share=self.params.real_share,
                     answers=self.params.answers,
@@ -99,9 +110,8 @@ class Steps:
                 self.ctx.log(asked)
         return mixed
 
-    def train(self, open_: OpenCycle, course: Course, mixed: Mixed) -> ModelCard:
+    def train(self, open_: OpenCycle, pair: CandidatePair, mixed: Mixed) -> ModelCard:
         """The candidate; one that a killed run has finished is taken as it is."""
-        assert course.base is not None and course.new is not None
         params = self.params
         asked = TrainParams(
             epochs=params.epochs,
@@ -114,7 +124,7 @@ class Steps:
             checkpoint_every_s=params.checkpoint_every_s,
             time_budget_s=self.record.training_seconds(open_.cycle),
         )
-        with self.ctx.stage("native", course.next_stage(), course.stages) as stage:
+        with pair.plan.open(self.ctx, "native") as stage:
             card = self.record.finished_candidate(open_)
             drawn: list[FlooredBatches] = []
 
@@ -126,11 +136,11 @@ class Steps:
                 card = train_native(
                     self.ctx,
                     recipe_for(asked, Phase.NATIVE),
-                    course.base,
+                    pair.champion,
                     mixed,
-                    course.texts,
+                    pair.texts,
                     name=open_.candidate,
-                    out=course.new,
+                    out=pair.candidate,
                     resume=self.record.trains_here(open_),
                     free_memory=partial(make_room_sync, self.ws),
                     batches=batches,
@@ -138,23 +148,29 @@ class Steps:
             if drawn and open_.material is not None:
                 least = min(drawn[0].shares())
                 open_.material = msgspec.structs.replace(open_.material, least_batch_share=least)
-            stage.detail = told(card)
+            stage.detail = model_summary(card)
         return card
 
-    def judge(self, course: Course) -> ValidationReport:
+    def judge(self, pair: CandidatePair) -> ValidationReport:
         """The verdict of candidate against champion: one more look at the window. Its report stays."""
-        assert course.new is not None
-        report = judge(self.ctx, self.store, course, self.prepared.window)
-        write_validation(self.ws, msgspec.structs.replace(report, run_id=course.new.name))
+        report = validate_candidate(
+            self.ctx,
+            pair.plan,
+            self.store,
+            self.prepared.window,
+            base=pair.champion,
+            new=pair.candidate,
+            texts=pair.texts,
+        )
+        write_validation(self.ws, msgspec.structs.replace(report, run_id=pair.candidate.name))
         return report
 
-    def canary(self, course: Course, report: ValidationReport) -> Measured:
+    def canary(self, pair: CandidatePair, report: ValidationReport) -> Measured:
         """The candidate's answers and canary; its perplexity stands in the verdict."""
-        assert course.new is not None
         nll = report.verdict.new.nll_per_byte
-        with self.ctx.stage("canary", course.next_stage(), course.stages):
+        with pair.plan.open(self.ctx, "canary"):
             found = measure(
-                course.new,
+                pair.candidate,
                 self.held,
                 self.canaries,
                 # Measured by the verdict already; without a figure there is none to be found again.
@@ -166,8 +182,8 @@ class Steps:
         self.known[found.weights_sha256] = found
         return found
 
-    def drop(self, open_: OpenCycle, course: Course, warnings: list[str]) -> None:
-        with self.ctx.stage("promote", course.next_stage(), course.stages) as stage:
+    def drop(self, open_: OpenCycle, pair: CandidatePair, warnings: list[str]) -> None:
+        with pair.plan.open(self.ctx, "promote") as stage:
             self.record.clear(open_)
             why = "; ".join(warnings) or _("the candidate is not shown to be better")
             stage.skip(
@@ -176,18 +192,18 @@ class Steps:
                 )
             )
 
-    def course(self, number: int, champion: str) -> Course:
-        """Where the stages of a cycle stand among all; cycle 0 is the corpus before the first one."""
-        folder = find_model(self.ws, champion)
-        course = Course(
-            TrainMode.NATIVE,
-            "",
-            stage=2 + STAGES * (number - 1) if number else 1,
-            stages=1 + STAGES * self.params.cycles,
-            base=folder,
+    def pair(self, open_: OpenCycle) -> CandidatePair:
+        """Champion and candidate of a cycle; before its stages stand the corpus and those of earlier cycles."""
+        before = open_.cycle - 1
+        plan = StagePlan(
+            STAGES,
+            before=1 + len(STAGES) * before,
+            after=len(STAGES) * (self.params.cycles - before - 1),
         )
-        course.texts = texts_of(load_card(folder))
-        return course
+        champion = find_model(self.ws, open_.champion)
+        return CandidatePair(
+            plan, champion, self.ws.models / open_.candidate, existing_texts(load_card(champion))
+        )
 
     def steps_of(self, stage: str) -> Callable[[int, int], None]:
         def step(done: int, total: int) -> None:

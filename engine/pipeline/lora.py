@@ -1,9 +1,9 @@
-"""The whole loop with an adapter: which base, which conversations, training, and what is said of the result."""
+"""`train --mode lora`: an adapter on a Hugging Face or Ollama base, from the corpus or from files of conversations."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +18,11 @@ from engine.machine.budget import effective_budget
 from engine.memory.store import MemoryStore
 from engine.models.base_models import ADAPTER_CONFIG, Base, base_of_adapter, find_base
 from engine.models.registry import find_model, in_use, new_name
-from engine.pipeline.report import Pairs
-from engine.pipeline.stages import Course, judge, prepare, put_to_use, resume_from, told
+from engine.pipeline.corpus import counted_pairs, prepare_corpus
+from engine.pipeline.promote import promote_if_better
+from engine.pipeline.report import Pairs, TrainResult, finish, status_of
+from engine.pipeline.stages import StagePlan, TrainedModel, TrainRequest, model_summary
+from engine.pipeline.validate import validate_candidate
 from engine.runs.context import Outcome, RunContext
 from engine.runs.spec import TrainParams
 from engine.training.lora.files import FileDataset, read_files
@@ -30,37 +33,20 @@ from engine.training.recipe import Phase, recipe_for
 from engine.validation.report import ValidationReport
 from engine.validation.validate import loss_on, validate
 
-Finish = Callable[..., Outcome]
-"""`engine.pipeline.train.finish`."""
-STATUS_OF_DECISION = {"keep": "kept_base", "inconclusive": "inconclusive"}
+
+def train_adapter(ctx: RunContext, request: TrainRequest) -> Outcome:
+    """`train --mode lora`. Files of `--data` replace the corpus; then there is no verdict and no promotion."""
+    base = choose_base(ctx.workspace, request.params, ctx.settings.lora_base)
+    texts = sorted(ctx.workspace.training_data.glob("*.txt"))
+    if request.params.data:
+        return _train_on_files(ctx, request, base, texts)
+    return _train_on_corpus(ctx, request, base, texts)
 
 
-def train_adapter(ctx: RunContext, params: TrainParams, course: Course, finish: Finish) -> Outcome:
-    """`train --mode lora`: an adapter from the corpus, judged and promoted, or from the files of `--data`."""
-    base = chosen_base(ctx.workspace, params, ctx.settings.lora_base)
-    course.base = base.adapter or base.path
-    course.base_name = base.adapter.name if base.adapter is not None else base.name
-    course.texts = sorted(ctx.workspace.training_data.glob("*.txt"))
-    if params.data:
-        return _from_files(ctx, params, course, base, finish)
-    course.stages += 3
-    with MemoryStore(ctx.workspace.memory_db) as store:
-        try:
-            prepared = prepare(ctx, store, course, params.min_corpus)
-        except NotEnoughData as too_little:
-            return finish(ctx, course, "skipped", error=str(too_little))
-        _train(ctx, params, course, base, prepared.data)
-        report = judge(ctx, store, course, prepared.window)
-        allowed = params.promote and _beats_model_in_use(ctx, course, report, store, prepared.window)
-    promoted = put_to_use(ctx, course, report, allowed=allowed)
-    status = "promoted" if promoted else STATUS_OF_DECISION.get(report.verdict.decision, "kept_base")
-    return finish(ctx, course, status, report)
+def choose_base(ws: Workspace, params: TrainParams, configured: str) -> Base:
+    """The base of an adapter: `--model`, else the adapter in use (which is continued), else `configured`.
 
-
-def chosen_base(ws: Workspace, params: TrainParams, configured: str) -> Base:
-    """What the adapter is to stand on: `--model`, else the adapter in use (which is continued), else the setting.
-
-    Raises UsageProblem when none of them is there, BadInput for a broken one.
+    Raises UsageProblem when there is none, BadInput for a broken one.
     """
     if params.model:
         return find_base(ws, params.model)
@@ -81,15 +67,15 @@ def chosen_base(ws: Workspace, params: TrainParams, configured: str) -> Base:
 
 
 def lora_fits(ctx: RunContext, params: TrainParams) -> tuple[bool, str]:
-    """Whether `auto` means lora, and why or why not; "" when no base is configured. Files decide, nothing is loaded."""
+    """Whether `--mode auto` means lora, and the reason; "" when no base is configured. Loads no weights."""
     configured = ctx.settings.lora_base
     if not configured or params.data:
         return False, ""
     try:
-        base = chosen_base(ctx.workspace, params, configured)
+        base = choose_base(ctx.workspace, params, configured)
         gigabytes = params.max_memory_gb or ctx.settings.max_memory_gb
         recipe = recipe_for(params, Phase.LORA, settings=ctx.settings)
-        found = fit(
+        memory_fit = fit(
             base,
             recipe.adapter,
             effective_budget(gigabytes),
@@ -98,29 +84,124 @@ def lora_fits(ctx: RunContext, params: TrainParams) -> tuple[bool, str]:
             bf16_fast=True,
         )
     except H2QError as problem:
-        return False, _("no lora: {reason}").format(reason=problem.message)
-    return True, _("the base {name} is configured and fits: about {need} MB").format(
-        name=base.name, need=round(found.need_mb)
+        return False, _("LoRA not used: {reason}").format(reason=problem.message)
+    return True, _("the base model {name} is configured and fits: about {need} MB").format(
+        name=base.name, need=round(memory_fit.need_mb)
     )
 
 
-def _train(ctx: RunContext, params: TrainParams, course: Course, base: Base, data: TrainingDataset) -> None:
-    ws = ctx.workspace
-    name = new_name(ws, "lora")
-    if params.output:
-        folder = Path(params.output)
-    elif params.training_dir:
-        folder = Path(params.training_dir) / name
-    else:
-        folder = ws.adapters / name
-    if folder.exists() and not (folder / ADAPTER_CONFIG).is_file() and any(folder.iterdir()):
-        raise UsageProblem(
-            _("{path} holds something else than an adapter, which would be lost").format(path=folder),
-            hint="h2q-tui train --mode lora --output DIR",
+def _train_on_corpus(ctx: RunContext, request: TrainRequest, base: Base, texts: Sequence[Path]) -> Outcome:
+    params = request.params
+    plan = StagePlan(("corpus", "lora", "validate", "promote"), before=request.stages_before)
+    with MemoryStore(ctx.workspace.memory_db) as store:
+        try:
+            corpus = prepare_corpus(
+                ctx,
+                plan,
+                store,
+                base=_compared_path(base),
+                min_pairs=params.min_corpus,
+                resume=request.resume,
+            )
+        except NotEnoughData as problem:
+            result = TrainResult(
+                "skipped", base=_base_name(base), pairs=counted_pairs(store), error=str(problem)
+            )
+            return finish(ctx, request, result)
+        adapter = _lora_stage(ctx, plan, request, base, corpus.dataset, texts)
+        report = validate_candidate(
+            ctx,
+            plan,
+            store,
+            corpus.window,
+            base=_compared_path(base),
+            new=adapter.folder,
+            texts=texts,
+            replay_sample=corpus.replay_sample,
         )
+        allowed = params.promote and _beats_model_in_use(
+            ctx, store, corpus.window, report, base=_base_name(base), new=adapter.folder
+        )
+    promoted = promote_if_better(
+        ctx,
+        plan,
+        adapter.folder,
+        report,
+        newest_conversation=adapter.lineage.newest_conversation,
+        allowed=allowed,
+    )
+    result = TrainResult(
+        status_of(report, promoted=promoted),
+        base=_base_name(base),
+        new=adapter.folder.name,
+        pairs=corpus.pairs,
+        dataset=str(corpus.dataset.path),
+        lineage=adapter.lineage,
+        training_time_s=adapter.seconds,
+        replayed=corpus.dataset.report.replayed,
+        validation=report,
+    )
+    return finish(ctx, request, result)
+
+
+def _train_on_files(ctx: RunContext, request: TrainRequest, base: Base, texts: Sequence[Path]) -> Outcome:
+    """Train on unfiltered files; the loss on a part held out by hash stands in for a verdict."""
+    params, ws = request.params, ctx.workspace
+    plan = StagePlan(("corpus", "lora", "validate"), before=request.stages_before)
+    with plan.open(ctx, "corpus") as stage:
+        data = read_files([Path(file) for file in params.data], ws.training, ctx.spec.run_id)
+        stage.detail = _file_summary(data)
+        ctx.log(_("training on the files as they are: no filters, no verdict"))
+        pairs = _pairs_of(data)
+        if pairs.train < params.min_corpus:
+            text = _("{have} training pairs, {need} needed").format(have=pairs.train, need=params.min_corpus)
+            problem = NotEnoughData(text, hint=f"h2q-tui train --min-corpus {max(1, pairs.train)}")
+            stage.skip(text)
+            result = TrainResult(
+                "skipped",
+                base=_base_name(base),
+                pairs=pairs,
+                dataset=str(data.path),
+                lineage=data.lineage,
+                error=str(problem),
+            )
+            return finish(ctx, request, result)
+    adapter = _lora_stage(ctx, plan, request, base, data, texts)
+    with plan.open(ctx, "validate") as stage:
+        loss = loss_on(ws, data.held_out, _compared_path(base), adapter.folder)
+        if loss is not None:
+            stage.detail = _(
+                "held out by hash: {count} conversations, {before:.3f} nats per byte before, {after:.3f} after"
+            ).format(count=loss.conversations, before=loss.before, after=loss.after)
+    name = adapter.folder.name if adapter.folder.parent == ws.adapters else adapter.folder
+    ctx.log(_("to use it: {command}").format(command=f"h2q-tui promote {name}"))
+    result = TrainResult(
+        "trained",
+        base=_base_name(base),
+        new=adapter.folder.name,
+        pairs=pairs,
+        dataset=str(data.path),
+        lineage=adapter.lineage,
+        training_time_s=adapter.seconds,
+        held_out=loss,
+    )
+    return finish(ctx, request, result)
+
+
+def _lora_stage(
+    ctx: RunContext,
+    plan: StagePlan,
+    request: TrainRequest,
+    base: Base,
+    data: TrainingDataset,
+    texts: Sequence[Path],
+) -> TrainedModel:
+    """Train the adapter. The general set is `texts`, else the shipped one."""
+    params = request.params
+    folder = _output_folder(ctx.workspace, params)
     recipe = recipe_for(params, Phase.LORA, time_budget_s=params.time_budget_s, settings=ctx.settings)
-    general = list(course.texts) or sorted((shipped("data") / "general").glob("*.txt"))
-    with ctx.stage("lora", course.next_stage(), course.stages) as stage:
+    general = texts or sorted((shipped("data") / "general").glob("*.txt"))
+    with plan.open(ctx, "lora") as stage:
         began = time.monotonic()
         card = train_lora(
             ctx,
@@ -130,92 +211,92 @@ def _train(ctx: RunContext, params: TrainParams, course: Course, base: Base, dat
             general=general,
             name=folder.name,
             out=folder,
-            resume=resume_from(ctx, params),
+            resume=request.resume,
             add_files=partial(write_gguf_copy, base=base.path, name=folder.name) if base.is_gguf else None,
-            free_memory=partial(make_room_sync, ws),
+            free_memory=partial(make_room_sync, ctx.workspace),
         )
-        course.training_time_s += time.monotonic() - began
-        course.lineage = card.lineage
-        stage.detail = told(card)
-    course.new = folder
+        seconds = time.monotonic() - began
+        stage.detail = model_summary(card)
+    return TrainedModel(folder, card.lineage, seconds)
 
 
-def _from_files(ctx: RunContext, params: TrainParams, course: Course, base: Base, finish: Finish) -> Outcome:
-    """Files of conversations: nothing filters them, and a part held out by hash says what was learnt; no verdict."""
-    course.stages += 2
-    with ctx.stage("corpus", course.next_stage(), course.stages) as stage:
-        data = read_files([Path(file) for file in params.data], ctx.workspace.training, ctx.spec.run_id)
-        pairs = data.train_answers + data.test_answers
-        course.pairs = Pairs(
-            collected=pairs, filtered=pairs, train=data.train_answers, test=data.test_answers
+def _output_folder(ws: Workspace, params: TrainParams) -> Path:
+    """`--output`, else a new folder in `--training-dir` or the workspace.
+
+    Raises UsageProblem if it contains anything but an adapter.
+    """
+    name = new_name(ws, "lora")
+    if params.output:
+        folder = Path(params.output)
+    elif params.training_dir:
+        folder = Path(params.training_dir) / name
+    else:
+        folder = ws.adapters / name
+    if folder.exists() and not (folder / ADAPTER_CONFIG).is_file() and any(folder.iterdir()):
+        raise UsageProblem(
+            _("{path} contains files that are not an adapter and would be overwritten").format(path=folder),
+            hint="h2q-tui train --mode lora --output DIR",
         )
-        course.dataset, course.lineage = str(data.path), data.lineage
-        stage.detail = _file_words(data)
-        ctx.log(
-            _("the files are trained on as they are: no filter looks at them, and there will be no verdict")
-        )
-        if data.train_answers < params.min_corpus:
-            text = _("{have} pairs are there to train on, {need} are needed").format(
-                have=data.train_answers, need=params.min_corpus
-            )
-            problem = NotEnoughData(text, hint=f"h2q-tui train --min-corpus {max(1, data.train_answers)}")
-            stage.skip(text)
-            return finish(ctx, course, "skipped", error=str(problem))
-    _train(ctx, params, course, base, data)
-    assert course.base is not None and course.new is not None
-    with ctx.stage("validate", course.next_stage(), course.stages) as stage:
-        found = loss_on(ctx.workspace, data.held_out, course.base, course.new)
-        course.held_out = found
-        if found is not None:
-            stage.detail = _(
-                "held out by hash: {count} conversations, {before:.3f} nats per byte before, {after:.3f} after"
-            ).format(count=found.conversations, before=found.before, after=found.after)
-    ctx.log(
-        _("to use it: {command}").format(command=f"h2q-tui promote {_known_as(ctx.workspace, course.new)}")
-    )
-    return finish(ctx, course, "trained")
+    return folder
 
 
 def _beats_model_in_use(
-    ctx: RunContext, course: Course, report: ValidationReport, store: MemoryStore, window: Window
+    ctx: RunContext,
+    store: MemoryStore,
+    window: Window,
+    report: ValidationReport,
+    *,
+    base: str,
+    new: Path,
 ) -> bool:
-    """Where another model is in use than the base, the adapter must be better than that one, too."""
-    assert course.base is not None and course.new is not None
+    """Whether the adapter is also better than the model in use, if that is another one than its base."""
     used = in_use(ctx.workspace)
-    if report.verdict.decision != "promote" or used is None or used == course.base_name:
+    if report.verdict.decision != "promote" or used is None or used == base:
         return True
     try:
         other = find_model(ctx.workspace, used)
     except BadInput:
         return True
-    again = validate(
+    second = validate(
         ctx,
         held_out(store, window.id),
         base=other,
-        new=course.new,
+        new=new,
         window_id=window.id,
         look=report.verdict.look,
         dated=window.dated,
         texts={},
     )
     ctx.log(
-        _("against {name}, which is in use: {sentence}").format(name=used, sentence=again.verdict.sentence)
+        _("compared with {name}, the model in use: {sentence}").format(
+            name=used, sentence=second.verdict.sentence
+        )
     )
-    return again.verdict.decision == "promote"
+    return second.verdict.decision == "promote"
 
 
-def _known_as(ws: Workspace, folder: Path) -> str:
-    return folder.name if folder.parent == ws.adapters else str(folder)
+def _compared_path(base: Base) -> Path:
+    """What the new adapter is validated against: the adapter that it continues, else the base model."""
+    return base.adapter or base.path
 
 
-def _file_words(data: FileDataset) -> str:
-    kept, back = len(data.lineage.conversations), len(data.held_out)
-    words = n_(
+def _base_name(base: Base) -> str:
+    return base.adapter.name if base.adapter is not None else base.name
+
+
+def _pairs_of(data: FileDataset) -> Pairs:
+    total = data.train_answers + data.test_answers
+    return Pairs(collected=total, filtered=total, train=data.train_answers, test=data.test_answers)
+
+
+def _file_summary(data: FileDataset) -> str:
+    count = len(data.lineage.conversations)
+    text = n_(
         "{n} conversation to train on, {back} held out by hash",
         "{n} conversations to train on, {back} held out by hash",
-        kept,
-    ).format(n=kept, back=back)
+        count,
+    ).format(n=count, back=len(data.held_out))
     if not data.skipped:
-        return words
-    left = n_("{n} row left out", "{n} rows left out", data.skipped).format(n=data.skipped)
-    return f"{words}; {left}"
+        return text
+    skipped = n_("{n} row skipped", "{n} rows skipped", data.skipped).format(n=data.skipped)
+    return f"{text}; {skipped}"

@@ -1,40 +1,48 @@
-"""The report of a training run: `training/report_<id>.json`, and what `train --json` prints.
+"""The report of a training: `training/report_<run_id>.json`, also printed by `train --json`.
 
-The first fields are those of DESIGN 5; the second group keeps the names of MindX's report (its readers
-find `base_score` and `validation_score` as bits per byte, where lower is better).
+The second group of fields keeps the names of MindX's report; its readers take `base_score` and
+`validation_score` as bits per byte, where lower is better.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from engine.core import files
+from engine.core.errors import NotEnoughData
 from engine.core.paths import Workspace
 from engine.models.card import Lineage
+from engine.pipeline.stages import TrainRequest
+from engine.runs.context import Outcome, RunContext
+from engine.runs.events import RunStatus
 from engine.validation.report import Forgetting, ValidationReport, Verdict
+from engine.workspace.backup import weekly_backup
 
 
 class Pairs(msgspec.Struct, frozen=True, kw_only=True):
-    """A pair is a question with its answer: one trained turn of the assistant."""
+    """Counts of pairs. A pair is a question with its answer: one trained turn of the assistant."""
 
     collected: int = 0
     filtered: int = 0
-    """What is left after the filters and the review."""
+    """Pairs left after the filters and the review."""
     train: int = 0
     test: int = 0
 
 
 class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
+    """All figures of one training."""
+
     run_id: str
     mode: str
     mode_reason: str = ""
     base_model: str
     new_model: str
     status: str
-    """"promoted", "kept_base", "inconclusive", "trained" (scratch: nothing to compare), "skipped", "failed"."""
+    """"promoted", "kept_base", "inconclusive", "trained" (nothing to compare with) or "skipped"."""
     pairs: Pairs
     verdict: Verdict | None = None
     dataset: str = ""
@@ -44,11 +52,11 @@ class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_s: float = 0.0
     error: str = ""
     replayed: int = 0
-    """Conversations trained on again that the base had learnt."""
+    """Conversations of the dataset that the base was trained on already."""
     forgetting: Forgetting | None = None
     """Loss on a sample of those, before and after. None when there were none."""
     held_out: Forgetting | None = None
-    """Loss on the part of `--data` files that was held out, before and after; they allow no verdict."""
+    """Loss on the held-out part of `--data` files, before and after; files allow no verdict."""
 
     training_id: str
     start_time: str
@@ -67,62 +75,77 @@ class TrainReport(msgspec.Struct, frozen=True, kw_only=True):
     """Hashes of dataset and settings, and how many conversations the model has seen."""
 
 
-def iso(seconds: float) -> str:
-    """Local time with offset, as MindX writes it."""
-    text = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
-    return f"{text[:-2]}:{text[-2:]}"
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training produced. The defaults are those of a training that was skipped."""
+
+    status: str
+    base: str = ""
+    """Name of the base; "" for a model from scratch."""
+    new: str = ""
+    pairs: Pairs = Pairs()
+    dataset: str = ""
+    lineage: Lineage = field(default_factory=Lineage)
+    training_time_s: float = 0.0
+    replayed: int = 0
+    validation: ValidationReport | None = None
+    held_out: Forgetting | None = None
+    error: str = ""
 
 
-def make_report(
-    *,
-    run_id: str,
-    started: float,
-    ended: float,
-    mode: str,
-    mode_reason: str,
-    base: str,
-    new: str,
-    status: str,
-    pairs: Pairs,
-    dataset: str = "",
-    lineage: Lineage,
-    training_time_s: float = 0.0,
-    peak_memory_mb: float = 0.0,
-    tokens_per_s: float = 0.0,
-    validation: ValidationReport | None = None,
-    error: str = "",
-    replayed: int = 0,
-    held_out: Forgetting | None = None,
-) -> TrainReport:
-    """Fills both groups of fields from one set of facts."""
+def status_of(report: ValidationReport, *, promoted: bool) -> str:
+    """The status of a training that was validated."""
+    if promoted:
+        return "promoted"
+    return "inconclusive" if report.verdict.decision == "inconclusive" else "kept_base"
+
+
+def finish(ctx: RunContext, request: TrainRequest, result: TrainResult) -> Outcome:
+    """Write the report, make the weekly backup, and end the run."""
+    report = _make_report(ctx, request, result)
+    path = write_report(ctx.workspace, report)
+    weekly_backup(ctx.workspace)
+    skipped = result.status == "skipped"
+    return Outcome(
+        RunStatus.SKIPPED if skipped else RunStatus.DONE,
+        exit_code=NotEnoughData.exit_code if skipped else 0,
+        result=msgspec.structs.replace(report, validation=None),
+        report=path,
+        error=result.error,
+    )
+
+
+def _make_report(ctx: RunContext, request: TrainRequest, result: TrainResult) -> TrainReport:
+    validation, pairs, lineage = result.validation, result.pairs, result.lineage
     verdict = validation.verdict if validation else None
+    seconds = result.training_time_s
     return TrainReport(
-        run_id=run_id,
-        mode=mode,
-        mode_reason=mode_reason,
-        base_model=base,
-        new_model=new,
-        status=status,
+        run_id=ctx.spec.run_id,
+        mode=request.mode,
+        mode_reason=request.mode_reason,
+        base_model=result.base,
+        new_model=result.new,
+        status=result.status,
         pairs=pairs,
         verdict=verdict,
-        dataset=dataset,
-        training_time_s=round(training_time_s, 1),
-        peak_memory_mb=round(peak_memory_mb, 1),
-        tokens_per_s=round(tokens_per_s, 1),
-        error=error,
-        replayed=replayed,
+        dataset=result.dataset,
+        training_time_s=round(seconds, 1),
+        peak_memory_mb=round(ctx.view.peak_memory_mb or 0.0, 1),
+        tokens_per_s=round(_median_tokens_per_s(ctx), 1),
+        error=result.error,
+        replayed=result.replayed,
         forgetting=validation.forgetting if validation else None,
-        held_out=held_out,
-        training_id=f"train_{int(started)}",
-        start_time=iso(started),
-        end_time=iso(ended),
+        held_out=result.held_out,
+        training_id=f"train_{int(request.started)}",
+        start_time=iso_local_time(request.started),
+        end_time=iso_local_time(time.time()),
         total_pairs=pairs.collected,
         filtered_pairs=pairs.filtered,
         training_pairs=pairs.train,
-        training_time=f"{int(training_time_s // 60)}m{training_time_s % 60:.1f}s",
+        training_time=f"{int(seconds // 60)}m{seconds % 60:.1f}s",
         base_score=verdict.base.bits_per_byte if verdict else None,
         validation_score=verdict.new.bits_per_byte if verdict else None,
-        improved=status == "promoted",
+        improved=result.status == "promoted",
         validation=validation,
         lineage={
             "dataset_sha256": lineage.dataset_sha256,
@@ -133,17 +156,31 @@ def make_report(
     )
 
 
-def write_validation(ws: Workspace, report: ValidationReport) -> Path:
-    """Writes the report of a validation alone under the same name; returns its path. Raises OSError."""
-    path = ws.training / f"report_{report.run_id}.json"
-    files.write_bytes(
-        path, msgspec.json.format(msgspec.json.encode({"validation": report}), indent=2) + b"\n"
+def _median_tokens_per_s(ctx: RunContext) -> float:
+    """Over all steps of all phases; 0 without any."""
+    rates = sorted(
+        rate for phase in ctx.view.phases for _step, rate in ctx.view.series(phase, "tokens_per_s").points()
     )
-    return path
+    return rates[len(rates) // 2] if rates else 0.0
+
+
+def iso_local_time(seconds: float) -> str:
+    """Local time with offset as MindX writes it, e.g. `2026-01-02T03:04:05+01:00`."""
+    text = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
+    return f"{text[:-2]}:{text[-2:]}"
+
+
+def write_validation(ws: Workspace, report: ValidationReport) -> Path:
+    """Write the report of a validation alone under the same name; returns its path. Raises OSError."""
+    return _write_json(ws, report.run_id, msgspec.json.encode({"validation": report}))
 
 
 def write_report(ws: Workspace, report: TrainReport) -> Path:
-    """Writes `training/report_<run_id>.json`; returns its path. Raises OSError."""
-    path = ws.training / f"report_{report.run_id}.json"
-    files.write_bytes(path, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    """Write `training/report_<run_id>.json`; returns its path. Raises OSError."""
+    return _write_json(ws, report.run_id, msgspec.json.encode(report))
+
+
+def _write_json(ws: Workspace, run_id: str, data: bytes) -> Path:
+    path = ws.training / f"report_{run_id}.json"
+    files.write_bytes(path, msgspec.json.format(data, indent=2) + b"\n")
     return path

@@ -1,90 +1,49 @@
-"""The whole loop as runs: corpus → training → validation → promotion (DESIGN 1).
-
-Each `run_…` is the code of a run's kind. This page reads in the order of the data; the stages themselves are
-in `engine.pipeline.stages`.
-"""
+"""A training from the corpus to promotion; entry point of the run kind `train`."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import msgspec
-
 from engine.core.config import told_settings
-from engine.core.errors import BadInput, NotEnoughData
+from engine.core.errors import NotEnoughData
 from engine.core.i18n import _
-from engine.corpus import split
+from engine.core.paths import shipped
+from engine.corpus.dataset import Dataset
+from engine.inference.client import make_room_sync
 from engine.memory.store import MemoryStore
-from engine.models.base_models import OLLAMA, find_base
 from engine.models.native_format import load_card
-from engine.models.registry import find_model, in_use
-from engine.models.resolve import find_answering
+from engine.models.promotion import promote
+from engine.models.registry import find_model, in_use, new_name
+from engine.pipeline.corpus import counted_pairs, prepare_corpus
 from engine.pipeline.lora import lora_fits, train_adapter
-from engine.pipeline.report import make_report, write_report, write_validation
+from engine.pipeline.promote import promote_if_better
+from engine.pipeline.report import TrainResult, finish, status_of
 from engine.pipeline.stages import (
-    Course,
-    base_texts,
-    build_corpus,
-    judge,
-    prepare,
-    put_to_use,
-    resume_from,
-    texts_of,
-    train_base,
-    train_on_corpus,
+    StagePlan,
+    TrainedModel,
+    TrainRequest,
+    existing_texts,
+    model_summary,
+    resume_folder,
 )
+from engine.pipeline.validate import validate_candidate
 from engine.runs.context import Outcome, RunContext
-from engine.runs.events import RunStatus
-from engine.runs.spec import TrainMode, TrainParams, ValidateParams
+from engine.runs.spec import TrainMode, TrainParams
+from engine.training.native import train_native
+from engine.training.recipe import Phase, recipe_for
+from engine.training.scratch import train_scratch
 from engine.training.text_files import find_text
-from engine.validation.report import ValidationReport
-from engine.validation.validate import card_of
-from engine.workspace.backup import weekly_backup
 
-STATUS_OF_DECISION = {"keep": "kept_base", "inconclusive": "inconclusive"}
-
-
-def run_corpus(ctx: RunContext) -> Outcome:
-    """Builds the corpus: collect, filters, review states, split."""
-    with ctx.stage("corpus", 1, 1), MemoryStore(ctx.workspace.memory_db) as store:
-        base = in_use(ctx.workspace)
-        seen = load_card(find_model(ctx.workspace, base)).lineage.conversations if base else []
-        funnel = build_corpus(ctx, store, frozenset(seen))
-    return Outcome(RunStatus.DONE, result=funnel)
-
-
-def run_validate(ctx: RunContext) -> Outcome:
-    """Judges one model against another on the open test window."""
-    params = ctx.params(ValidateParams)
-    base, new = (_judgeable(ctx, name) for name in (params.base, params.new))
-    card = card_of(base)
-    texts = texts_of(card) if card is not None else []
-    course = Course(TrainMode.NATIVE, "", 1, 1 + params.promote, base=base, new=new, texts=texts)
-    with MemoryStore(ctx.workspace.memory_db) as store:
-        window = split.current_window(store)
-        if window is None:
-            raise NotEnoughData(_("no conversations are kept back to judge on"), hint="h2q-tui corpus build")
-        report = judge(ctx, store, course, window)
-    if params.promote:
-        put_to_use(ctx, course, report)
-    path = write_validation(ctx.workspace, report)
-    return Outcome(RunStatus.DONE, result=report.verdict, report=path)
-
-
-def _judgeable(ctx: RunContext, name: str) -> Path:
-    """What is judged: a model or adapter, a Hugging Face directory, or the file of an Ollama tag. Raises BadInput."""
-    try:
-        return find_answering(ctx.workspace, name)
-    except BadInput:
-        if name.startswith(OLLAMA):
-            return find_base(ctx.workspace, name).path
-        raise
+BASE_SHARE = 0.6
+"""Share of a time budget for a base from plain text if there is none yet."""
 
 
 def run_train(ctx: RunContext) -> Outcome:
-    """The whole loop for one model, or plain-text training for `scratch`."""
+    """Entry point of the run kind `train`."""
     params = ctx.params(TrainParams)
     if params.config:
         ctx.workspace = replace(ctx.workspace, models_file=Path(params.config))
@@ -93,86 +52,177 @@ def run_train(ctx: RunContext) -> Outcome:
 
 
 def train(ctx: RunContext, params: TrainParams, *, stages_before: int = 0) -> Outcome:
-    """`run_train` under the lock; the demo calls it after stages of its own."""
-    resume = resume_from(ctx, params)  # an unknown run is said before anything is built
+    """Train under the lock of the workspace; `stages_before` counts stages that the caller has run already."""
+    resume = resume_folder(ctx, params)  # first, so that an unknown run fails before any work
     mode, reason = choose_mode(ctx, params)
     ctx.log(_("mode {mode}: {reason}").format(mode=mode, reason=reason))
     if changed := told_settings(ctx.settings):
-        ctx.log(_("settings in force: {settings}").format(settings=changed))
-    course = Course(mode, reason, stage=stages_before + 1, stages=stages_before + 1, resume=resume)
+        ctx.log(_("non-default settings: {settings}").format(settings=changed))
+    request = TrainRequest(params, mode, reason, time.time(), resume, stages_before)
     if mode is TrainMode.SCRATCH:
-        train_base(ctx, params, course, find_text(params.data, ctx.workspace).files)
-        return finish(ctx, course, "trained")
+        return _train_on_text(ctx, request)
     if mode is TrainMode.LORA:
-        return train_adapter(ctx, params, course, finish)
-    base = params.model or in_use(ctx.workspace)
-    course.stages += 3 if base else 4
-    with MemoryStore(ctx.workspace.memory_db) as store:
-        course.base = find_model(ctx.workspace, base) if base else None
-        try:
-            prepared = prepare(ctx, store, course, params.min_corpus)
-        except NotEnoughData as too_little:
-            return finish(ctx, course, "skipped", error=str(too_little))
-        if course.base is None:
-            train_base(ctx, params, course, base_texts(ctx, params))
-        assert course.base is not None
-        train_on_corpus(ctx, params, course, prepared.data)
-        report = judge(ctx, store, course, prepared.window)
-    promoted = put_to_use(ctx, course, report, allowed=params.promote)
-    status = "promoted" if promoted else STATUS_OF_DECISION.get(report.verdict.decision, "kept_base")
-    return finish(ctx, course, status, report)
+        return train_adapter(ctx, request)
+    return _train_on_conversations(ctx, request)
 
 
 def choose_mode(ctx: RunContext, params: TrainParams) -> tuple[TrainMode, str]:
-    """The mode to train in and why, in words."""
+    """The training mode and the reason for it."""
     if params.mode is not TrainMode.AUTO:
-        return params.mode, _("as asked")
+        return params.mode, _("as requested")
     fits, reason = lora_fits(ctx, params)
     if fits:
         return TrainMode.LORA, reason
-    words = _("the built-in model learns your conversations; nothing else is needed")
-    return TrainMode.NATIVE, f"{words} ({reason})" if reason else words
+    text = _("training the built-in model on your conversations; nothing else is needed")
+    return TrainMode.NATIVE, f"{text} ({reason})" if reason else text
 
 
-def finish(
+def _train_on_text(ctx: RunContext, request: TrainRequest) -> Outcome:
+    """`--mode scratch`: a model from plain text. There is no verdict, as there is nothing to compare with."""
+    params, ws = request.params, ctx.workspace
+    folder = Path(params.output) if params.output else ws.models / new_name(ws, "scratch")
+    plan = StagePlan(("scratch",), before=request.stages_before)
+    texts = find_text(params.data, ws).files
+    model = _scratch_stage(ctx, plan, request, texts, folder, params.time_budget_s)
+    result = TrainResult("trained", new=folder.name, lineage=model.lineage, training_time_s=model.seconds)
+    return finish(ctx, request, result)
+
+
+def _train_on_conversations(ctx: RunContext, request: TrainRequest) -> Outcome:
+    """`--mode native`: continue the base, or a new one from plain text, on the corpus; validate and promote."""
+    params, ws = request.params, ctx.workspace
+    name = params.model or in_use(ws)
+    scratch = () if name else ("scratch",)
+    plan = StagePlan(("corpus", *scratch, "native", "validate", "promote"), before=request.stages_before)
+    with MemoryStore(ws.memory_db) as store:
+        base = find_model(ws, name) if name else None
+        try:
+            corpus = prepare_corpus(
+                ctx, plan, store, base=base, min_pairs=params.min_corpus, resume=request.resume
+            )
+        except NotEnoughData as problem:
+            result = TrainResult(
+                "skipped",
+                base=base.name if base else "",
+                pairs=counted_pairs(store),
+                error=str(problem),
+            )
+            return finish(ctx, request, result)
+        budget, seconds = params.time_budget_s, 0.0
+        if base is None:
+            texts = _base_texts(ctx, params)
+            base, seconds = _new_base(ctx, plan, request, texts)
+            if budget is not None:
+                budget = max(budget - seconds, (1 - BASE_SHARE) * budget)
+        else:
+            texts = existing_texts(load_card(base))
+        model = _native_stage(ctx, plan, request, base, corpus.dataset, texts, budget)
+        report = validate_candidate(
+            ctx,
+            plan,
+            store,
+            corpus.window,
+            base=base,
+            new=model.folder,
+            texts=texts,
+            replay_sample=corpus.replay_sample,
+        )
+    promoted = promote_if_better(
+        ctx,
+        plan,
+        model.folder,
+        report,
+        newest_conversation=model.lineage.newest_conversation,
+        allowed=params.promote,
+    )
+    result = TrainResult(
+        status_of(report, promoted=promoted),
+        base=base.name,
+        new=model.folder.name,
+        pairs=corpus.pairs,
+        dataset=str(corpus.dataset.path),
+        lineage=model.lineage,
+        training_time_s=seconds + model.seconds,
+        replayed=corpus.dataset.report.replayed,
+        validation=report,
+    )
+    return finish(ctx, request, result)
+
+
+def _base_texts(ctx: RunContext, params: TrainParams) -> list[Path]:
+    """Text for a first base: the user's own, else the shipped sample."""
+    try:
+        return find_text(params.data, ctx.workspace).files
+    except NotEnoughData:
+        ctx.log(_("no text of your own found: training the base on the shipped sample text"))
+        return find_text([shipped("data") / "sample" / "text"], ctx.workspace).files
+
+
+def _new_base(
+    ctx: RunContext, plan: StagePlan, request: TrainRequest, texts: Sequence[Path]
+) -> tuple[Path, float]:
+    """Train a base for `_train_on_conversations`. Returns its folder and the seconds of training."""
+    budget = request.params.time_budget_s
+    folder = ctx.workspace.models / new_name(ctx.workspace, "scratch")
+    model = _scratch_stage(ctx, plan, request, texts, folder, None if budget is None else BASE_SHARE * budget)
+    return folder, model.seconds
+
+
+def _scratch_stage(
     ctx: RunContext,
-    course: Course,
-    status: str,
-    validation: ValidationReport | None = None,
-    *,
-    error: str = "",
-) -> Outcome:
-    """Writes the report and ends the run."""
-    rates = [
-        rate for phase in ctx.view.phases for _step, rate in ctx.view.series(phase, "tokens_per_s").points()
-    ]
-    report = make_report(
-        run_id=ctx.spec.run_id,
-        started=course.started,
-        ended=time.time(),
-        mode=course.mode,
-        mode_reason=course.mode_reason,
-        base=course.base_name or (course.base.name if course.base else ""),
-        new=course.new.name if course.new else "",
-        status=status,
-        pairs=course.pairs,
-        dataset=course.dataset,
-        training_time_s=course.training_time_s,
-        peak_memory_mb=ctx.view.peak_memory_mb or 0.0,
-        tokens_per_s=sorted(rates)[len(rates) // 2] if rates else 0.0,
-        validation=validation,
-        lineage=course.lineage,
-        error=error,
-        replayed=course.replayed,
-        held_out=course.held_out,
-    )
-    path = write_report(ctx.workspace, report)
-    weekly_backup(ctx.workspace)
-    skipped = status == "skipped"
-    return Outcome(
-        RunStatus.SKIPPED if skipped else RunStatus.DONE,
-        exit_code=NotEnoughData.exit_code if skipped else 0,
-        result=msgspec.structs.replace(report, validation=None),
-        report=path,
-        error=error,
-    )
+    plan: StagePlan,
+    request: TrainRequest,
+    texts: Sequence[Path],
+    folder: Path,
+    time_budget_s: float | None,
+) -> TrainedModel:
+    """Train a model on plain text. The first model of a workspace is promoted, as there is none to compare with."""
+    recipe = recipe_for(request.params, Phase.SCRATCH, time_budget_s=time_budget_s, settings=ctx.settings)
+    with plan.open(ctx, "scratch") as stage:
+        began = time.monotonic()
+        card = train_scratch(
+            ctx,
+            recipe,
+            texts,
+            name=folder.name,
+            out=folder,
+            resume=request.resume,
+            free_memory=partial(make_room_sync, ctx.workspace),
+        )
+        seconds = time.monotonic() - began
+        stage.detail = model_summary(card)
+    if in_use(ctx.workspace) is None:
+        promote(ctx.workspace, str(folder), description=_("the first model, from plain text"))
+        ctx.log(_("{name} is the first model and is in use").format(name=card.name))
+    return TrainedModel(folder, card.lineage, seconds)
+
+
+def _native_stage(
+    ctx: RunContext,
+    plan: StagePlan,
+    request: TrainRequest,
+    base: Path,
+    data: Dataset,
+    texts: Sequence[Path],
+    time_budget_s: float | None,
+) -> TrainedModel:
+    """Continue the native model in `base` on the corpus; `texts` are replayed."""
+    params, ws = request.params, ctx.workspace
+    folder = Path(params.output) if params.output else ws.models / new_name(ws, "native")
+    recipe = recipe_for(params, Phase.NATIVE, time_budget_s=time_budget_s, settings=ctx.settings)
+    with plan.open(ctx, "native") as stage:
+        began = time.monotonic()
+        card = train_native(
+            ctx,
+            recipe,
+            base,
+            data,
+            texts,
+            name=folder.name,
+            out=folder,
+            resume=request.resume,
+            free_memory=partial(make_room_sync, ws),
+        )
+        seconds = time.monotonic() - began
+        stage.detail = model_summary(card)
+    return TrainedModel(folder, card.lineage, seconds)

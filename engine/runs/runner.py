@@ -36,9 +36,9 @@ from engine.runs.spec import RunKind
 
 KINDS: dict[str, str] = {
     RunKind.IMPORT: "engine.pipeline.import_run:run",
-    RunKind.CORPUS: "engine.pipeline.train:run_corpus",
+    RunKind.CORPUS: "engine.pipeline.corpus:run_corpus",
     RunKind.TRAIN: "engine.pipeline.train:run_train",
-    RunKind.VALIDATE: "engine.pipeline.train:run_validate",
+    RunKind.VALIDATE: "engine.pipeline.validate:run_validate",
     RunKind.EVOLVE: "engine.evolution.cycle:run",
     RunKind.EXPORT: "engine.export.job:run",
     RunKind.DEMO: "engine.pipeline.demo:run",

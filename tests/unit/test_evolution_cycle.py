@@ -30,7 +30,7 @@ from engine.models.card import Lineage, ModelCard
 from engine.models.native_format import load_model, save_model
 from engine.models.promotion import promote
 from engine.models.registry import in_use
-from engine.pipeline import stages
+from engine.pipeline import validate as validate_stage
 from engine.runs import launch
 from engine.runs.events import CheckpointWritten, Cycle, RunStatus, Step
 from engine.runs.history import load_view
@@ -121,14 +121,14 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def decided(monkeypatch: pytest.MonkeyPatch, *decisions: str) -> None:
     """The verdicts of the coming cycles; all of their figures stay as measured."""
-    real, queue = stages.judge, list(decisions)
+    real, queue = validate_stage.validate_candidate, list(decisions)
 
-    def judge(*arguments: Any) -> ValidationReport:
-        report = real(*arguments)
+    def validate_candidate(*arguments: Any, **keywords: Any) -> ValidationReport:
+        report = real(*arguments, **keywords)
         verdict = msgspec.structs.replace(report.verdict, decision=queue.pop(0))
         return msgspec.structs.replace(report, verdict=verdict)
 
-    monkeypatch.setattr(steps_module, "judge", judge)
+    monkeypatch.setattr(steps_module, "validate_candidate", validate_candidate)
 
 
 def test_two_cycles_one_kept_and_one_dropped(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,7 @@ def test_files_are_trained_on_without_a_verdict_and_a_part_is_held_out(tmp_path:
     assert report.held_out.after < report.held_out.before
     assert (tmp_path / "training" / report.new_model / "adapter_model.safetensors").is_file()
     assert any("no verdict" in event.text for event in events(ctx, Log))
-    assert any("1 row left out" in event.detail for event in events(ctx, Stage))
+    assert any("1 row skipped" in event.detail for event in events(ctx, Stage))
     assert in_use(ws) is None
 
 
@@ -170,7 +170,7 @@ def test_auto_takes_lora_where_a_configured_base_fits_and_says_why(tmp_path: Pat
     ctx.settings = Settings(lora_base=str(tmp_path / "gone"))
     assert train.choose_mode(ctx, TrainParams())[0] is TrainMode.NATIVE
     with pytest.raises(UsageProblem, match="needs a base"):
-        lora.chosen_base(ws, TrainParams(), "")
+        lora.choose_base(ws, TrainParams(), "")
 
 
 def ollama_store(root: Path, gguf: Path, tag: str = "latest") -> None:

@@ -25,14 +25,14 @@ def register(app: typer.Typer) -> None:
         ),
         in_app: bool = typer.Option(False, "--app", help=_("Watch it in the app.")),
     ) -> None:
-        from engine.pipeline.demo_workspace import demo_workspace, running
+        from engine.pipeline.demo import find_demo_workspace, running_demo
         from tui.cli.progress import attach_in_terminal, conclude, follow_in_terminal
 
-        ws = demo_workspace(common.options.data_dir)
+        ws = find_demo_workspace(common.options.data_dir)
         common.options.data_dir = str(ws.root)
         if in_app:
             raise typer.Exit(open_on_demo(ws, steps))
-        going = running(ws)
+        going = running_demo(ws)
         if going is not None:
             common.say(_("the demo is running already; this is it"))
             raise typer.Exit(conclude(attach_in_terminal(going)))
@@ -53,11 +53,11 @@ def open_on_demo(ws: Workspace, steps: int | None = None) -> int:
 
     Raises BadInput when the folder holds anything but an earlier demo.
     """
-    from engine.pipeline.demo_workspace import running
+    from engine.pipeline.demo import running_demo
     from engine.runs.launch import launch
     from tui.cli.commands.app import open_app
 
-    if running(ws) is None:
+    if running_demo(ws) is None:
         launch(ws, _prepare(ws, steps))
     common.options.data_dir = str(ws.root)
     return open_app("train")
@@ -69,20 +69,20 @@ def open_app_or_demo() -> int:
 
     code = open_app()
     while code == LEFT_FOR_DEMO:
-        from engine.pipeline.demo_workspace import beside
+        from engine.pipeline.demo import demo_workspace_of
 
-        code = open_on_demo(beside(common.workspace()))
+        code = open_on_demo(demo_workspace_of(common.workspace()))
     return code
 
 
 def _prepare(ws: Workspace, steps: int | None) -> RunSpec:
     """An empty workspace, and what the demo is asked to do in it."""
     from engine.core.i18n import language
-    from engine.pipeline.demo_workspace import clear
+    from engine.pipeline.demo import clear_demo_workspace
     from engine.runs.spec import DemoParams, make_spec
     from engine.workspace.open import open_workspace
 
-    clear(ws)
+    clear_demo_workspace(ws)
     open_workspace(ws)
     return make_spec(ws.root, DemoParams(steps=steps), language=language())
 
