@@ -83,7 +83,7 @@ class TrainResult:
     base: str = ""
     """Name of the base; "" for a model from scratch."""
     new: str = ""
-    pairs: Pairs = Pairs()
+    pairs: Pairs = field(default_factory=Pairs)
     dataset: str = ""
     lineage: Lineage = field(default_factory=Lineage)
     training_time_s: float = 0.0

@@ -103,7 +103,7 @@ def test_too_small_a_corpus_is_skipped_with_what_is_missing(tmp_path: Path) -> N
     skipped = h2q("train", "--run-once", "--json", root=root)
     assert skipped.returncode == 3
     report = json.loads(skipped.stdout)
-    assert report["status"] == "skipped" and "50 are needed" in report["error"]
+    assert report["status"] == "skipped" and "50 needed" in report["error"]
     assert not list((root / "models").glob("*"))
 
 

@@ -277,7 +277,7 @@ def test_the_time_budget_ends_it_between_cycles(ws: Workspace, monkeypatch: pyte
         (EvolveParams(real_share=0.4), 2, "at least half of what is learnt is real"),
         (EvolveParams(cycles=0), 2, "--cycles takes 1 or more"),
         (EvolveParams(resume="nothing"), 2, "nothing"),
-        (EvolveParams(min_corpus=1000), 3, "1000 are needed"),
+        (EvolveParams(min_corpus=1000), 3, "1000 needed"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(
