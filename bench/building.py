@@ -26,7 +26,7 @@ from engine.corpus.review.store import ReviewStore
 from engine.corpus.split import assert_no_overlap, open_window
 from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
-from engine.memory.transactions import measured
+from engine.memory.transactions import longest_transaction
 
 DATA = Path(__file__).parent / "data" / "corpus"
 
@@ -49,7 +49,7 @@ def speed(count: int) -> dict[str, float]:
     """Import, filters, split, overlap check and dataset in one go; then the review of what came out."""
     with tempfile.TemporaryDirectory() as folder, MemoryStore(Path(folder) / "memory" / "memory.db") as store:
         talks = list(_talks(count)) if count <= 10_000 else _talks(count)
-        with _Peak() as peak, measured() as longest:
+        with _Peak() as peak, longest_transaction() as longest:
             began = time.perf_counter()
             store.add(talks, "bench", "bench")
             build_corpus(store, Settings())
@@ -140,7 +140,7 @@ class _Peak:
     def _watch(self) -> None:
         own, children, looked = psutil.Process(), list[psutil.Process](), 0.0
         while not self._ended.wait(0.05):
-            # Looking for children reads of every process of the machine: seldom, or it is what is measured.
+            # Looking for children reads of every process of the machine: seldom, or it is what is longest_transaction.
             if time.monotonic() - looked > 1.0:
                 children, looked = own.children(recursive=True), time.monotonic()
             held = own.memory_info().rss

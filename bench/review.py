@@ -25,7 +25,7 @@ from engine.core.paths import Workspace
 from engine.corpus.ledger import Database
 from engine.corpus.review.store import ReviewStore
 from engine.memory.store import MemoryStore
-from engine.memory.transactions import measured
+from engine.memory.transactions import longest_transaction
 from engine.workspace.open import open_workspace
 
 OURS = [sys.executable, "-m", "tui.cli.main", "--lang", "en"]
@@ -323,7 +323,7 @@ def mass(full: bool) -> list[BenchResult]:
 
 def _held(path: Path) -> float:
     """Seconds of the longest write transaction of a verdict over everything and of its undo."""
-    with ReviewStore(path) as store, measured() as longest:
+    with ReviewStore(path) as store, longest_transaction() as longest:
         store.decide_all("", "rejected")
         store.undo()
         return longest()

@@ -33,7 +33,7 @@ from engine.corpus.funnel import funnel
 from engine.corpus.review.decision_log import edits, of_shorter_forms, verdicts
 from engine.corpus.review.grown import hold_grown
 from engine.corpus.review.rules import apply_rules
-from engine.memory.transactions import Writer, synced_later
+from engine.memory.transactions import ChunkedWriter, deferred_fsync
 from engine.runs.events import Funnel
 
 _PAGE = 500
@@ -69,7 +69,7 @@ def build_corpus(
     Raises what `on_progress` raises; the corpus of the build before then stands.
     """
     now = time.time() if now is None else now
-    with synced_later(store.connection):
+    with deferred_fsync(store.connection):
         changes = edits(store.connection)
         known = refresh(store, settings, changes, on_progress)
         items = known.items
@@ -123,7 +123,7 @@ def _write(
 ) -> None:
     """Writes the rows of conversations of which something else is said than by the rows that stand there."""
     connection = store.connection
-    writer = Writer(connection)
+    writer = ChunkedWriter(connection)
     stands = dict(connection.execute("SELECT conversation_id, made_of FROM corpus"))
     changed = [
         (item, made_of)
@@ -134,7 +134,7 @@ def _write(
         page = changed[start : start + _PAGE]
         facts = facts_of(connection, [item.id for item, _made in page])
         there = [one for one in page if one[0].id in facts]
-        with writer.open():
+        with writer.transaction():
             for place in range(0, len(there), _AT_ONCE):
                 batch = there[place : place + _AT_ONCE]
                 # A verdict given since the build began holds.
@@ -152,16 +152,16 @@ def _write(
                         for item, made in batch
                     ],
                 )
-                writer.spend()
+                writer.commit_if_due()
     current = {item.id for item in known.items}
     gone = [id_ for id_ in stands if id_ not in current]
-    with writer.open():
+    with writer.transaction():
         for id_ in gone:
             connection.execute("DELETE FROM corpus WHERE conversation_id = ?", (id_,))
             connection.execute(
                 "DELETE FROM ledger WHERE conversation_id = ? AND stage != ?", (id_, Stage.SPLIT)
             )
-            writer.spend()
+            writer.commit_if_due()
     prune(writer, current)
 
 
@@ -198,7 +198,7 @@ def _stamp(
         "corpus_built_at": repr(now),
         "corpus_edits": repr(sorted({edit.seq for change in changes.values() for edit in change.values()})),
     }
-    with Writer(store.connection).open():
+    with ChunkedWriter(store.connection).transaction():
         for key, value in facts.items():
             store.connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
 

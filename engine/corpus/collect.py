@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from engine.core.chat import Role
-from engine.memory.records import Conversation, MemoryPoint, TrainingDataSource, Turn
+from engine.memory.data_source import TrainingDataSource
+from engine.memory.records import Conversation, MemoryPoint, Turn
 
 _LABEL = re.compile(
     r"(?:^[ \t]*\[?(?P<line>用户|我|user|human|问|q|助手|助理|机器人|assistant|bot|ai|gpt|答|a)\]?[ \t]*[:：]"
@@ -47,14 +48,3 @@ def _by_labels(content: str) -> list[Turn]:
         role = Role.ASSISTANT if label in _ASSISTANT else Role.USER
         turns.append(Turn(role=role, text=text))
     return turns
-
-
-def merged(turns: tuple[Turn, ...]) -> list[tuple[int, Turn]]:
-    """Turns with text, each with its position in memory; empty ones are left out."""
-    return [(position, turn) for position, turn in enumerate(turns) if turn.text.strip()]
-
-
-def ends(conversation: Conversation) -> float | None:
-    """The last time of a conversation, in seconds since the epoch; None when it has no date."""
-    times = [conversation.started_at, conversation.updated_at, *(turn.time for turn in conversation.turns)]
-    return max((time for time in times if time is not None), default=None)

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 import msgspec
-
-from engine.memory.transactions import Writer
-
-T = TypeVar("T")
 
 
 class Database(Protocol):
@@ -87,20 +82,3 @@ def rows_of(connection: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Ledg
             twin=twin,
             time=when,
         )
-
-
-def in_short_writes(
-    connection: sqlite3.Connection,
-    items: Sequence[T],
-    write: Callable[[T], None],
-    *,
-    clock: Callable[[], float] = time.monotonic,
-) -> None:
-    """Calls `write` for each item in transactions that are closed before they grow long."""
-    if not items:
-        return
-    writer = Writer(connection, clock)
-    with writer.open():
-        for item in items:
-            write(item)
-            writer.spend()

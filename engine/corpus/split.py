@@ -16,7 +16,8 @@ from engine.corpus.contamination import Overlap, assert_no_overlap, refuse_train
 from engine.corpus.enums import Action, Split, Stage
 from engine.corpus.ledger import Database, LedgerRow
 from engine.corpus.windows import ENOUGH_CONVERSATIONS, LEAST_CLUSTERS, NO_WINDOW, SplitPlan, Window
-from engine.memory.window_ids import hash_ids
+from engine.memory.deletion import hash_test_window
+from engine.memory.transactions import write_in_chunks
 
 __all__ = [
     "ENOUGH_CONVERSATIONS",
@@ -129,9 +130,7 @@ def assign(store: Database, trained: frozenset[str] = frozenset()) -> SplitPlan:
     def write(batch: Sequence[tuple[str, str]]) -> None:
         store.connection.executemany("UPDATE corpus SET split = ? WHERE conversation_id = ?", batch)
 
-    ledger.in_short_writes(
-        store.connection, [changes[i : i + 100] for i in range(0, len(changes), 100)], write
-    )
+    write_in_chunks(store.connection, [changes[i : i + 100] for i in range(0, len(changes), 100)], write)
     return plan
 
 
@@ -226,7 +225,7 @@ def _freeze(store: Database, plan: SplitPlan, now: float) -> None:
     try:
         window_id = row.execute(
             "INSERT INTO test_windows (opened_at, ids_hash) VALUES (?, ?) RETURNING id",
-            (now, hash_ids(plan.test, dated=plan.dated)),
+            (now, hash_test_window(plan.test, dated=plan.dated)),
         ).fetchone()[0]
         row.executemany(
             "INSERT INTO window_members (window_id, conversation_id, cluster) VALUES (?, ?, ?)",
@@ -239,7 +238,7 @@ def _freeze(store: Database, plan: SplitPlan, now: float) -> None:
 
 
 def _check_frozen(window: Window) -> None:
-    if hash_ids(window.conversations, dated=window.dated) != window.ids_hash:
+    if hash_test_window(window.conversations, dated=window.dated) != window.ids_hash:
         raise BadInput(
             _("the conversations of test window {id} are not those that were frozen").format(id=window.id),
             hint="h2q-tui backup list",

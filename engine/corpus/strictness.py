@@ -50,7 +50,7 @@ def outcome_of(store: ConversationStore, stage: Stage, then: Settings) -> Outcom
     works = (
         Work(talk, dict(changes.get(talk.id, {})))
         for start in range(0, len(ids), _READ)
-        for talk in store.of(ids[start : start + _READ])
+        for talk in store.by_ids(ids[start : start + _READ])
     )
     for batch in assess_each(works, filters_of(then), helpers=helpers_for(len(ids))):
         for answer in batch:

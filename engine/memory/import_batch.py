@@ -1,121 +1,218 @@
-"""One import on its way in: what is new, what is there already, and which shorter forms a longer one replaces."""
+"""Writes one import into memory: new conversations, known ones, and longer forms that supersede shorter ones.
+
+Rows are written in short transactions and stay invisible until the import is complete.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import sqlite3
 import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
-from engine.memory.deletion import forgotten_key, salt_of
-from engine.memory.memory_points import embed, remember
+import msgspec
+
+from engine.core.errors import Busy
+from engine.core.i18n import _
+from engine.memory.deletion import delete_incomplete_imports, forgotten_key, forgotten_salt
+from engine.memory.memory_points import insert_embedding, insert_point
 from engine.memory.records import (
     Conversation,
     Embedding,
-    Item,
-    Recollection,
+    ImportItem,
     Skipped,
+    SummaryPoint,
     content_hash,
     prefix_hashes,
 )
-from engine.memory.transactions import TURNS_AT_ONCE, Writer
+from engine.memory.transactions import ROWS_PER_CHECK, ChunkedWriter, deferred_fsync, import_lock
+
+_CHUNK_CHARACTERS = 200_000
+"""Text collected outside any transaction before it is written."""
+_ITEM_OVERHEAD = 100
+"""Characters that an item counts in addition to its text."""
+_LOCK_WAIT_S = 10.0
 
 
-class Taking:
-    """Takes the items of one import in, in batches, and counts."""
+class ImportResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts of one import, in conversations; `skipped` counts what its reasons name."""
 
-    def __init__(self, writer: Writer, import_id: str, again: bool) -> None:
+    import_id: str
+    added: int
+    unchanged: int
+    """Known already, as they are or as the beginning of a longer one."""
+    superseded: int
+    """Shorter forms that an added conversation replaced."""
+    skipped: dict[str, int]
+    points: int = 0
+    """Summary points added."""
+    transactions: int = 0
+    longest_transaction_s: float = 0.0
+
+
+def import_items(
+    connection: sqlite3.Connection,
+    path: Path,
+    items: Iterable[ImportItem],
+    *,
+    source: str,
+    origin: str,
+    again: bool,
+) -> ImportResult:
+    """Writes one import under the import lock of the database `path`; see `MemoryStore.add`."""
+    with import_lock(path, wait_s=_LOCK_WAIT_S) as locked:
+        if not locked:
+            raise Busy(_("Another import into this memory is running"), hint="h2q-tui runs list")
+        delete_incomplete_imports(connection)
+        import_id = time.strftime("%Y%m%d%H%M%S") + "-" + os.urandom(3).hex()
+        writer = ChunkedWriter(connection)
+        with writer.transaction():
+            connection.execute(
+                "INSERT INTO imports (id, source, path, started_at) VALUES (?, ?, ?, ?)",
+                (import_id, source, origin, time.time()),
+            )
+        batch = ImportBatch(writer, import_id, again)
+        try:
+            with deferred_fsync(connection):
+                for chunk in _chunks(items):
+                    batch.add(chunk)
+            with writer.transaction():
+                batch.complete()
+        except BaseException as error:
+            # On a full disk the rows stay invisible until the next writer deletes them.
+            with suppress(sqlite3.OperationalError):
+                delete_incomplete_imports(connection)
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
+            raise
+    return ImportResult(
+        import_id=import_id,
+        added=batch.added,
+        unchanged=batch.unchanged,
+        superseded=batch.superseded,
+        skipped=batch.skipped,
+        points=batch.points,
+        transactions=writer.transactions,
+        longest_transaction_s=writer.longest_s,
+    )
+
+
+class ImportBatch:
+    """The rows and counts of one import. `add` opens transactions; `complete` runs inside one."""
+
+    def __init__(self, writer: ChunkedWriter, import_id: str, again: bool) -> None:
         self.writer = writer
         self.connection = writer.connection
         self.import_id = import_id
         self.again = again
-        self.salt = salt_of(writer)
-        self.taken = 0
+        self.salt = forgotten_salt(writer)
+        self.added = 0
         self.unchanged = 0
         self.superseded = 0
         self.points = 0
-        self.remembered: list[str] = []
+        self.unforgotten: list[str] = []
+        """Keys of forgotten conversations that `again` imports."""
         self.skipped: dict[str, int] = {}
 
-    def take(self, batch: list[Item]) -> None:
-        prepared = []
-        beside: list[Recollection | Embedding] = []
-        for item in batch:
+    def add(self, items: list[ImportItem]) -> None:
+        """Writes `items`; hashes are computed before the transaction begins."""
+        conversations = []
+        others: list[SummaryPoint | Embedding] = []
+        for item in items:
             if isinstance(item, Skipped):
                 self._skip(item.reason, item.count)
             elif not isinstance(item, Conversation):
-                beside.append(item)
+                others.append(item)
             elif not any(turn.text for turn in item.turns):
                 self._skip("empty conversation")
             else:
-                # Of numbered conversations nobody asks for the hash of a beginning.
-                numbered = _by_number(item)
-                prepared.append((item, [content_hash(item.turns)] if numbered else prefix_hashes(item.turns)))
-        if prepared or beside:
-            with self.writer.open():
-                for conversation, hashes in prepared:
-                    self._take_one(conversation, hashes)
-                    self.writer.spend()
-                for other in beside:
-                    self._take_beside(other)
-                    self.writer.spend()
+                # Versioned conversations are never compared by their beginnings.
+                versioned = _is_versioned(item)
+                conversations.append(
+                    (item, [content_hash(item.turns)] if versioned else prefix_hashes(item.turns))
+                )
+        if conversations or others:
+            with self.writer.transaction():
+                for conversation, hashes in conversations:
+                    self._add_conversation(conversation, hashes)
+                    self.writer.commit_if_due()
+                for other in others:
+                    self._add_other(other)
+                    self.writer.commit_if_due()
 
-    def _take_beside(self, item: Recollection | Embedding) -> None:
+    def complete(self) -> None:
+        """Makes the rows visible."""
+        self.connection.execute(
+            "UPDATE imports SET completed_at = ?, taken = ?, unchanged = ?, skipped = ? WHERE id = ?",
+            (time.time(), self.added, self.unchanged, json.dumps(self.skipped), self.import_id),
+        )
+        self.connection.execute(
+            "DELETE FROM forgotten WHERE key IN (SELECT value FROM json_each(?))",
+            (json.dumps(self.unforgotten),),
+        )
+
+    def _add_other(self, item: SummaryPoint | Embedding) -> None:
         if isinstance(item, Embedding):
-            embed(self.connection, item)
+            insert_embedding(self.connection, item)
             return
         key = forgotten_key(self.salt, item.source, item.id, "")
-        if self._forgotten(key):
+        if self._skip_forgotten(key):
             return
-        new = remember(self.connection, item, self.import_id)
-        self.points += new
-        self.unchanged += not new
+        inserted = insert_point(self.connection, item, self.import_id)
+        self.points += inserted
+        self.unchanged += not inserted
 
     def _skip(self, reason: str, count: int = 1) -> None:
         self.skipped[reason] = self.skipped.get(reason, 0) + count
 
-    def _forgotten(self, key: str) -> bool:
-        """Whether it is left out because the person had it forgotten."""
+    def _skip_forgotten(self, key: str) -> bool:
+        """Whether the item is skipped because the user had it forgotten."""
         if not self.connection.execute("SELECT 1 FROM forgotten WHERE key = ?", (key,)).fetchone():
             return False
         if self.again:
-            self.remembered.append(key)
+            self.unforgotten.append(key)
             return False
         self._skip("forgotten earlier")
         return True
 
-    def _take_one(self, conversation: Conversation, hashes: list[str]) -> None:
+    def _add_conversation(self, conversation: Conversation, hashes: list[str]) -> None:
         execute = self.connection.execute
         key = forgotten_key(self.salt, conversation.source, conversation.external_id, hashes[-1])
-        if self._forgotten(key):
+        if self._skip_forgotten(key):
             return
         known = execute(
             "SELECT started_at, updated_at FROM conversations WHERE id = ?", (conversation.id,)
         ).fetchone()
         if known:
             self.unchanged += 1
-            self._meet_again(conversation, *known)
+            self._update_times(conversation, *known)
             return
-        older = self._shorter_forms(conversation, hashes)
-        if older is None:
+        shorter = self._shorter_forms(conversation, hashes)
+        if shorter is None:
             self.unchanged += 1
             return
         self._insert(conversation, hashes)
-        self.taken += 1
-        for id_ in older:
+        self.added += 1
+        for id_ in shorter:
             execute("UPDATE conversations SET superseded_by = ? WHERE id = ?", (conversation.id, id_))
-        self.superseded += len(older)
+        self.superseded += len(shorter)
 
-    def _meet_again(
+    def _update_times(
         self, conversation: Conversation, started_at: float | None, updated_at: float | None
     ) -> None:
-        """The same words once more: what this copy knows of their time is kept."""
+        """Merges the times of another copy of a known conversation: the earliest start, the latest update."""
         newer = conversation.updated_at is not None and conversation.updated_at > (updated_at or 0)
-        if _by_number(conversation):
+        if _is_versioned(conversation):
             if newer and updated_at is not None:
                 self.connection.execute(
                     "UPDATE conversations SET updated_at = ?, title = ? WHERE id = ?",
                     (conversation.updated_at, conversation.title, conversation.id),
                 )
-                self._settle(conversation)
+                self._make_newest_current(conversation)
             return
         older = conversation.started_at is not None and conversation.started_at < (started_at or float("inf"))
         if newer or older:
@@ -129,25 +226,25 @@ class Taking:
             )
 
     def _shorter_forms(self, conversation: Conversation, hashes: list[str]) -> list[str] | None:
-        """Ids that `conversation` replaces; None when memory has a newer or longer form of it already."""
+        """Ids that `conversation` supersedes; None when memory holds a newer or longer form of it already."""
         execute = self.connection.execute
-        if _by_number(conversation):
+        if _is_versioned(conversation):
             rows = execute(
                 "SELECT id, updated_at, turns FROM conversations WHERE source = ? AND external_id = ? "
                 "AND external_id != '' AND updated_at IS NOT NULL AND superseded_by IS NULL",
                 (conversation.source, conversation.external_id),
             ).fetchall()
-            ours = _age(conversation.updated_at, len(conversation.turns), conversation.id)
-            return (
-                None if any(_age(row[1], row[2], row[0]) > ours for row in rows) else [row[0] for row in rows]
-            )
+            version = _version(conversation.updated_at, len(conversation.turns), conversation.id)
+            if any(_version(row[1], row[2], row[0]) > version for row in rows):
+                return None
+            return [row[0] for row in rows]
         if len(hashes) < 2:
-            # One message alone, "hello", is the beginning of too many conversations to say anything.
+            # A single message such as "hello" begins too many unrelated conversations.
             return []
         longer = execute(
             "SELECT 1 FROM turns t JOIN conversations c ON c.id = t.conversation_id "
             "WHERE t.prefix = ? AND t.prefix != 0 AND t.position = ? AND c.source = ? AND c.external_id = ? LIMIT 1",
-            (_prefix(hashes[-1]), len(hashes) - 1, conversation.source, conversation.external_id),
+            (_hash_bits(hashes[-1]), len(hashes) - 1, conversation.source, conversation.external_id),
         ).fetchone()
         if longer:
             return None
@@ -161,15 +258,15 @@ class Taking:
             )
         ]
 
-    def _settle(self, conversation: Conversation) -> None:
-        """The person went back to an earlier branch: the newest form is the current one."""
+    def _make_newest_current(self, conversation: Conversation) -> None:
+        """Makes the newest version the current one, also after the user returned to an earlier branch."""
         where = (conversation.source, conversation.external_id)
         rows = self.connection.execute(
             "SELECT id, updated_at, turns FROM conversations "
             "WHERE source = ? AND external_id = ? AND external_id != '' AND updated_at IS NOT NULL",
             where,
         ).fetchall()
-        newest = max(rows, key=lambda row: _age(row[1], row[2], row[0]))[0]
+        newest = max(rows, key=lambda row: _version(row[1], row[2], row[0]))[0]
         self.connection.execute(
             "UPDATE conversations SET superseded_by = NULLIF(?, id) "
             "WHERE source = ? AND external_id = ? AND external_id != '' AND updated_at IS NOT NULL",
@@ -194,7 +291,7 @@ class Taking:
                 hashes[-1],
             ),
         )
-        by_content = not _by_number(conversation)
+        has_prefixes = not _is_versioned(conversation)
         rows = [
             (
                 conversation.id,
@@ -204,32 +301,54 @@ class Taking:
                 turn.time,
                 turn.external_id,
                 json.dumps(turn.alternatives, ensure_ascii=False) if turn.alternatives else "[]",
-                _prefix(hashes[position]) if by_content and position else 0,
+                _hash_bits(hashes[position]) if has_prefixes and position else 0,
             )
             for position, turn in enumerate(conversation.turns)
         ]
-        for start in range(0, len(rows), TURNS_AT_ONCE):
+        for start in range(0, len(rows), ROWS_PER_CHECK):
             self.connection.executemany(
                 "INSERT INTO turns (conversation_id, position, role, text, time, external_id, alternatives, prefix) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                rows[start : start + TURNS_AT_ONCE],
+                rows[start : start + ROWS_PER_CHECK],
             )
-            self.writer.spend()
+            self.writer.commit_if_due()
 
 
-def _by_number(conversation: Conversation) -> bool:
-    """Whether its external id and its date say which form of it is the newest.
+def _chunks(items: Iterable[ImportItem]) -> Iterator[list[ImportItem]]:
+    chunk: list[ImportItem] = []
+    characters = 0
+    for item in items:
+        chunk.append(item)
+        characters += _ITEM_OVERHEAD + _size(item)
+        if characters >= _CHUNK_CHARACTERS:
+            yield chunk
+            chunk, characters = [], 0
+    if chunk:
+        yield chunk
 
-    An id without a date does not: files in the wild give one id to different conversations. Those, and the
-    ones without an id, have grown when the shorter one is the exact beginning of the longer one.
+
+def _size(item: ImportItem) -> int:
+    if isinstance(item, Conversation):
+        return sum(len(turn.text) for turn in item.turns)
+    if isinstance(item, SummaryPoint):
+        return len(item.content)
+    return len(item.vector) if isinstance(item, Embedding) else 0
+
+
+def _is_versioned(conversation: Conversation) -> bool:
+    """Whether external id and date tell which form of the conversation is the newest.
+
+    An id without a date does not: real exports give one id to different conversations. Those, and the ones
+    without an id, supersede a shorter form only when it is their exact beginning.
     """
     return bool(conversation.external_id) and conversation.updated_at is not None
 
 
-def _age(updated_at: float | None, turns: int, id_: str) -> tuple[float, int, str]:
+def _version(updated_at: float | None, turns: int, id_: str) -> tuple[float, int, str]:
+    """Sort key of the forms of a versioned conversation."""
     return (float("-inf") if updated_at is None else updated_at, turns, id_)
 
 
-def _prefix(hash_: str) -> int:
-    """64 bits of a hash as SQLite's signed integer; never 0, which means none."""
+def _hash_bits(hash_: str) -> int:
+    """64 bits of a hex hash as SQLite's signed integer; never 0, which means none."""
     return int.from_bytes(bytes.fromhex(hash_[:16]), "big", signed=True) or 1

@@ -1,4 +1,4 @@
-"""What comes with conversations: memory points that are summaries, and vectors that another program made."""
+"""Rows that accompany conversations: summary points of other programs, and embeddings that were imported."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sqlite3
 from collections.abc import Iterable
 from hashlib import sha256
 
-from engine.memory.records import Embedding, Recollection
-from engine.memory.transactions import Writer
+from engine.memory.records import Embedding, SummaryPoint
+from engine.memory.transactions import ChunkedWriter
 
 
-def remember(connection: sqlite3.Connection, point: Recollection, import_id: str) -> bool:
-    """Adds a memory point; False when it is there already."""
+def insert_point(connection: sqlite3.Connection, point: SummaryPoint, import_id: str) -> bool:
+    """Inserts a memory point; False when its id is known already."""
     return bool(
         connection.execute(
             "INSERT OR IGNORE INTO memory_points VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -30,12 +30,12 @@ def remember(connection: sqlite3.Connection, point: Recollection, import_id: str
 
 
 def point_hash(content: str) -> str:
-    """What the vector of a memory point is kept under."""
+    """Key of a memory point's embedding: SHA-256 of its content."""
     return sha256(content.encode("utf-8")).hexdigest()
 
 
-def embed(connection: sqlite3.Connection, embedding: Embedding) -> None:
-    """Keeps a vector of something that is in memory: what was forgotten leaves none behind."""
+def insert_embedding(connection: sqlite3.Connection, embedding: Embedding) -> None:
+    """Inserts the embedding of a known conversation or point; one of a forgotten item is dropped."""
     table, column, value = (
         ("memory_points", "id", embedding.point)
         if embedding.point
@@ -48,7 +48,7 @@ def embed(connection: sqlite3.Connection, embedding: Embedding) -> None:
         )
 
 
-def points_of(connection: sqlite3.Connection, ids: Iterable[str]) -> list[tuple[str, str, str]]:
+def find_points(connection: sqlite3.Connection, ids: Iterable[str]) -> list[tuple[str, str, str]]:
     """Id, source and content of the memory points among `ids`."""
     return [
         (row[0], row[1], row[2])
@@ -59,19 +59,19 @@ def points_of(connection: sqlite3.Connection, ids: Iterable[str]) -> list[tuple[
     ]
 
 
-def remove_point(connection: sqlite3.Connection, id_: str, content: str) -> None:
-    """Removes a memory point with its vectors."""
+def delete_point(connection: sqlite3.Connection, id_: str, content: str) -> None:
+    """Deletes a memory point with its embeddings."""
     connection.execute("DELETE FROM memory_points WHERE id = ?", (id_,))
     connection.execute("DELETE FROM embeddings WHERE content_hash = ?", (point_hash(content),))
 
 
-def sweep_points(connection: sqlite3.Connection, import_id: str) -> None:
-    """Removes the memory points of an import that was never completed."""
+def delete_points_of_import(connection: sqlite3.Connection, import_id: str) -> None:
+    """Deletes the memory points of an incomplete import."""
     rows = connection.execute(
         "SELECT id, content FROM memory_points WHERE import_id = ?", (import_id,)
     ).fetchall()
-    writer = Writer(connection)
-    with writer.open():
+    writer = ChunkedWriter(connection)
+    with writer.transaction():
         for id_, content in rows:
-            remove_point(connection, id_, content)
-            writer.spend()
+            delete_point(connection, id_, content)
+            writer.commit_if_due()

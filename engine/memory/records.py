@@ -1,6 +1,6 @@
-"""What memory holds, as plain values: conversations with their turns, and the protocol that training reads.
+"""The records of memory: conversations with their turns, memory points, and what an importer yields.
 
-A conversation is the unit of everything that follows: filters, review, split and verdict.
+A conversation is the unit of the filters, the review, the split and the verdict.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 from hashlib import sha256
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -17,7 +17,7 @@ from engine.core.chat import Role
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """One message. `text` is kept as it came (NFC or not, any control characters)."""
+    """One message. `text` is stored as imported: not normalised, control characters included."""
 
     role: Role
     text: str
@@ -25,7 +25,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the epoch; None when the source has none."""
     external_id: str = ""
     alternatives: tuple[str, ...] = ()
-    """Regenerated answers that are not on the current path."""
+    """Regenerated answers outside the current branch."""
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     source: str
-    """Importer that brought it: "chatgpt", "alpaca", "sharegpt", "openai", "text", "sample", "chat" …"""
+    """The importer: "chatgpt", "alpaca", "sharegpt", "openai", "text", "sample", "chat" …"""
     external_id: str = ""
     title: str = ""
     started_at: float | None = None
@@ -55,31 +55,40 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
         started_at: float | None = None,
         updated_at: float | None = None,
     ) -> Conversation:
-        """A conversation with its id, and with texts that UTF-8 can carry. Times default to its turns'."""
+        """A conversation with its id and valid UTF-8 texts. Times default to the first and last of its turns."""
         clean = tuple(
             msgspec.structs.replace(
                 turn,
-                text=well_formed(turn.text),
-                external_id=well_formed(turn.external_id),
-                alternatives=tuple(map(well_formed, turn.alternatives)),
+                text=replace_surrogates(turn.text),
+                external_id=replace_surrogates(turn.external_id),
+                alternatives=tuple(map(replace_surrogates, turn.alternatives)),
             )
             for turn in turns
         )
         times = [turn.time for turn in clean if turn.time is not None]
-        external_id = well_formed(external_id)
+        external_id = replace_surrogates(external_id)
         return cls(
             id=conversation_id(clean, source, external_id),
             source=source,
             external_id=external_id,
-            title=well_formed(title),
+            title=replace_surrogates(title),
             started_at=started_at if started_at is not None else min(times, default=None),
             updated_at=updated_at if updated_at is not None else max(times, default=None),
             turns=clean,
         )
 
+    def non_empty_turns(self) -> list[tuple[int, Turn]]:
+        """The turns with text, each with its position in the conversation."""
+        return [(position, turn) for position, turn in enumerate(self.turns) if turn.text.strip()]
+
+    def end_time(self) -> float | None:
+        """The latest time in the conversation, in seconds since the epoch; None when it is undated."""
+        times = [self.started_at, self.updated_at, *(turn.time for turn in self.turns)]
+        return max((time for time in times if time is not None), default=None)
+
 
 class MemoryPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One remembered thing, as MindX's training reads it: here, a conversation rendered by role."""
+    """One entry of memory in the form that MindX's training reads: a conversation as a transcript, or a summary."""
 
     id: str
     content: str
@@ -89,8 +98,8 @@ class MemoryPoint(msgspec.Struct, frozen=True, kw_only=True):
     conversation: Conversation | None = None
 
 
-class Recollection(msgspec.Struct, frozen=True, kw_only=True):
-    """A memory point as another program wrote it: a summary, not a conversation."""
+class SummaryPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A memory point that another program wrote: a summary, not a conversation."""
 
     id: str
     source: str
@@ -102,52 +111,42 @@ class Recollection(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Embedding(msgspec.Struct, frozen=True, kw_only=True):
-    """A vector that came with a conversation or a memory point."""
+    """An imported embedding of a conversation or a summary point."""
 
     content_hash: str
-    """`content_hash` of the conversation's turns, SHA-256 of a memory point's content in UTF-8."""
+    """`content_hash` of the conversation's turns, SHA-256 of a summary point's content in UTF-8."""
     point: str = ""
-    """Id of the memory point; empty for a conversation."""
+    """Id of the summary point; empty for a conversation."""
     embedder: str
-    """Who made it; unknown models are named by their program and dimensions ("mindx-512")."""
+    """The embedding model; an unknown one is named by its program and dimensions ("mindx-512")."""
     vector: bytes
-    """32-bit floats, little-endian."""
-
-
-Item: TypeAlias = "Conversation | Skipped | Recollection | Embedding"
-"""What an importer gives."""
-
-
-class TrainingDataSource(Protocol):
-    """What the collector depends on; the store is one, a test may pass another."""
-
-    def get_all_memory_points(self) -> list[MemoryPoint]: ...
-
-    def get_last_train_time(self) -> datetime | None: ...
-
-    def update_last_train_time(self, time: datetime) -> None: ...
+    """float32, little-endian."""
 
 
 class Skipped(msgspec.Struct, frozen=True, kw_only=True):
-    """Something in a file that memory does not take."""
+    """Content of a file that is not imported."""
 
     reason: str
     """A few words in English, the same for the same cause, so that they can be counted and translated."""
     count: int = 1
     whole: bool = False
-    """A whole conversation was left out; False: parts of one."""
+    """True: a whole conversation was dropped; False: parts of one."""
+
+
+ImportItem: TypeAlias = Conversation | Skipped | SummaryPoint | Embedding
+"""What an importer yields."""
 
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def well_formed(text: str) -> str:
-    """`text` with each lone surrogate, which JSON can carry and UTF-8 cannot, as U+FFFD."""
+def replace_surrogates(text: str) -> str:
+    """`text` with U+FFFD for each lone surrogate, which JSON can hold and UTF-8 cannot."""
     return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def prefix_hashes(turns: Iterable[Turn]) -> list[str]:
-    """Hash of the conversation up to and including each turn: SHA-256 over roles and exact texts, 64 hex."""
+    """Hash of the conversation up to and including each turn: SHA-256 over roles and exact texts, 64 hex digits."""
     digest = sha256()
     hashes = []
     for turn in turns:
@@ -158,7 +157,7 @@ def prefix_hashes(turns: Iterable[Turn]) -> list[str]:
 
 
 def content_hash(turns: Iterable[Turn]) -> str:
-    """Hash of roles and exact texts. Times, titles and alternatives do not count."""
+    """Hash of roles and exact texts; times, titles and alternatives are not part of it."""
     parts: list[bytes] = []
     for turn in turns:
         data = turn.text.encode("utf-8")
@@ -167,13 +166,10 @@ def content_hash(turns: Iterable[Turn]) -> str:
 
 
 def conversation_id(turns: Iterable[Turn], source: str = "", external_id: str = "") -> str:
-    """16 hex digits from the content, and from where it comes when the source numbers its conversations.
+    """16 hex digits from the content, and from the source and external id where there is one.
 
-    A conversation that grew has a new id: a model that was trained on the shorter one has not seen it.
+    A conversation that grew gets a new id: a model trained on the shorter form has not seen the new turns.
     """
-    return _id_of(content_hash(turns), source, external_id)
-
-
-def _id_of(content: str, source: str, external_id: str) -> str:
+    content = content_hash(turns)
     name = f"{source}\0{external_id}\0{content}" if external_id else content
     return sha256(name.encode("utf-8")).hexdigest()[:16]

@@ -1,6 +1,6 @@
-"""The tables of `memory.db`, as a list of migrations. SQLite in WAL mode, `synchronous=FULL`.
+"""The schema of `memory.db` as a list of migrations. SQLite in WAL mode, `synchronous=FULL`.
 
-Who writes what: `memory.store` the first group, `corpus.ledger` and `corpus.review` the second,
+`memory.store` writes the first group of tables, `corpus.ledger` and `corpus.review` the second,
 `corpus.split` the third. Times are seconds since the epoch (REAL), texts UTF-8.
 """
 
@@ -87,13 +87,13 @@ MIGRATIONS: tuple[str, ...] = (
 
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     """,
-    # A person's edit of a turn, a flag and a rule are decisions too: one log, one undo.
+    # Edits of a turn, flags and rules are decisions too: one log, one undo.
     """
     ALTER TABLE decisions ADD COLUMN turn INTEGER NOT NULL DEFAULT -1;
     ALTER TABLE decisions ADD COLUMN text TEXT NOT NULL DEFAULT '';
     """,
-    # What the filters said of a conversation, so that a build looks only at what changed; `made_of` says what a
-    # row of the corpus was made of, NULL that it is to be written anew.
+    # Cached filter results, so that a build filters only what changed; `made_of` is the fingerprint of a corpus
+    # row's inputs, NULL forces the row to be rewritten.
     """
     CREATE TABLE assessments (
         conversation_id TEXT PRIMARY KEY REFERENCES conversations(id) ON DELETE CASCADE,
@@ -101,7 +101,7 @@ MIGRATIONS: tuple[str, ...] = (
     );
     ALTER TABLE corpus ADD COLUMN made_of BLOB;
     """,
-    # The review names the others of a group with each conversation that it shows.
+    # The review lists the other members of a conversation's cluster.
     """
     CREATE INDEX corpus_cluster ON corpus(cluster);
     """,
@@ -110,9 +110,9 @@ MIGRATIONS: tuple[str, ...] = (
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Brings the database up to date, each migration in one transaction; two processes may try at once.
+    """Applies the missing migrations, each in one transaction; safe when two processes migrate concurrently.
 
-    `connection` is in autocommit mode. Raises BadInput when a newer program wrote the database.
+    `connection` is in autocommit mode. Raises BadInput when a newer version wrote the database.
     """
     while (version := schema_version(connection)) < len(MIGRATIONS):
         connection.execute("BEGIN IMMEDIATE")
@@ -123,13 +123,13 @@ def migrate(connection: sqlite3.Connection) -> None:
                 connection.execute(f"PRAGMA user_version={version + 1}")
             connection.execute("COMMIT")
         except BaseException:
-            # A full disk ends the transaction by itself.
+            # On a full disk SQLite rolls back by itself.
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
     if version > len(MIGRATIONS):
         raise BadInput(
-            _("memory.db has schema {theirs}, and this program knows {ours}").format(
+            _("memory.db has schema {theirs}; this version supports up to {ours}").format(
                 theirs=version, ours=len(MIGRATIONS)
             ),
             hint="pipx upgrade h2q-tui",
@@ -140,31 +140,34 @@ def schema_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def mend_of(error: sqlite3.DatabaseError) -> str:
-    """The command for a database that cannot be used. A backup is for a damaged file only: with a full disk,
-    no permission or a lock (`OperationalError`) the data is sound, and an older state would take its place."""
+def recovery_command(error: sqlite3.DatabaseError) -> str:
+    """The command that helps with an unusable database.
+
+    Restoring a backup is for a damaged file only: with a full disk, missing permission or a lock
+    (`OperationalError`) the data is intact and would be replaced by an older state.
+    """
     return "h2q-tui check" if isinstance(error, sqlite3.OperationalError) else "h2q-tui backup restore"
 
 
-def reason_of(error: sqlite3.Error) -> str:
-    """Why SQLite could not read or write, in a person's words; its own where there are none."""
+def describe_sqlite_error(error: sqlite3.Error) -> str:
+    """A translated text for SQLite's common I/O errors; SQLite's own message for others."""
     code = getattr(error, "sqlite_errorcode", None)
     reasons = {
         sqlite3.SQLITE_FULL: _("the disk is full"),
         sqlite3.SQLITE_BUSY: _("another program is writing to it"),
-        sqlite3.SQLITE_READONLY: _("it may only be read"),
+        sqlite3.SQLITE_READONLY: _("the file is read-only"),
         sqlite3.SQLITE_CANTOPEN: _("the file cannot be opened"),
-        sqlite3.SQLITE_IOERR: _("the disk does not read or write"),
+        sqlite3.SQLITE_IOERR: _("disk I/O error"),
     }
     return reasons.get(code & 0xFF, str(error)) if code is not None else str(error)
 
 
 def _statements(script: str) -> list[str]:
-    """The statements of a script; `executescript` would commit the transaction it runs in."""
+    """Splits a script into statements; `executescript` would commit the open transaction."""
     statements = []
     current = ""
-    for piece in script.split(";"):
-        current += piece + ";"
+    for part in script.split(";"):
+        current += part + ";"
         if sqlite3.complete_statement(current):
             statements.append(current)
             current = ""

@@ -1,7 +1,7 @@
-"""Finding a text in memory.
+"""Text search in memory.
 
-A scan, not an index: a person's memory fits, two-character Chinese words are found, and nothing has to be erased from
-an index when a conversation is forgotten.
+A scan, not an index: memory is small enough, two-character Chinese words are found, and forgetting a
+conversation leaves nothing in an index.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import msgspec
 from engine.core.chat import Role
 
 
-class Hit(msgspec.Struct, frozen=True, kw_only=True):
-    """A turn in which a search found its text."""
+class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
+    """A turn that contains the searched text."""
 
     conversation_id: str
     position: int
@@ -24,8 +24,8 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     """Text around the hit, at most 160 code points."""
 
 
-def search(connection: sqlite3.Connection, text: str, limit: int) -> list[Hit]:
-    """Turns that contain `text`, whatever its case and width (NFKC), newest conversation first."""
+def search(connection: sqlite3.Connection, text: str, limit: int) -> list[SearchHit]:
+    """Turns that contain `text`, ignoring case and width (NFKC), newest conversation first."""
     wanted = fold(text)
     if not wanted:
         return []
@@ -38,17 +38,19 @@ def search(connection: sqlite3.Connection, text: str, limit: int) -> list[Hit]:
         (limit,),
     )
     return [
-        Hit(conversation_id=row[0], position=row[1], role=Role(row[2]), excerpt=_excerpt(row[3], row[4]))
+        SearchHit(
+            conversation_id=row[0], position=row[1], role=Role(row[2]), excerpt=_excerpt(row[3], row[4])
+        )
         for row in rows
     ]
 
 
 def fold(text: str) -> str:
-    """For comparing only: NFKC and without case."""
+    """Case-folded NFKC form, for comparison only."""
     return unicodedata.normalize("NFKC", text).casefold()
 
 
 def _excerpt(text: str, at: int) -> str:
-    # Folding may have moved the place a little; the window is wide enough for that.
+    # Folding may shift the offset a little; the excerpt is wide enough.
     start = max(0, at - 40)
     return ("…" if start else "") + text[start : start + 158] + ("…" if start + 158 < len(text) else "")

@@ -1,6 +1,6 @@
-"""The memory of a person: one SQLite file (WAL, `synchronous=FULL`) with every conversation that was taken in.
+"""The memory store: one SQLite file (WAL, `synchronous=FULL`) with every imported conversation.
 
-Rows arrive under an import in write transactions of at most 50 ms and are seen only when it is complete.
+An import writes its rows in transactions of at most 50 ms; they become visible when it is complete.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import msgspec
 from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.core.i18n import _
-from engine.memory import deletion, ingest
-from engine.memory.ingest import ImportResult
-from engine.memory.records import Conversation, Item, Recollection, Turn
-from engine.memory.schema import MIGRATIONS, mend_of, migrate, schema_version
-from engine.memory.search import Hit, fold, search
+from engine.memory import deletion
+from engine.memory.import_batch import ImportResult, import_items
+from engine.memory.records import Conversation, ImportItem, SummaryPoint, Turn
+from engine.memory.schema import MIGRATIONS, migrate, recovery_command, schema_version
+from engine.memory.search import SearchHit, fold, search
 
 _ROLES = {role.value: role for role in Role}
-_CHUNK = 200
+_READ_CHUNK = 200
 """Conversations whose turns are read by one query."""
 
 
 class MemoryStats(msgspec.Struct, frozen=True, kw_only=True):
-    """What `memory stats --json` prints."""
+    """The JSON of `memory stats --json`."""
 
     conversations: int
     turns: int
@@ -38,26 +38,26 @@ class MemoryStats(msgspec.Struct, frozen=True, kw_only=True):
     sources: dict[str, int]
     """Conversations by source."""
     dated: int
-    """Conversations with a time."""
+    """Conversations with a date."""
     oldest: float | None
     newest: float | None
     imports: int
     points: int
-    """Memory points that are no conversations."""
+    """Summary points."""
     superseded: int
     """Shorter forms of conversations that grew."""
     bytes: int
-    """Size of `memory.db` with its log."""
+    """Size of `memory.db` with its WAL."""
 
 
 class MemoryStore:
-    """Reads and writes `memory.db`. A context manager; use one from one thread at a time.
+    """Reads and writes `memory.db`. A context manager; not for use by two threads at once.
 
-    Raises BadInput when the file is no database, is damaged, or was written by a newer program.
+    Raises BadInput when the file is not a database, is damaged, or was written by a newer version.
     """
 
     def __init__(self, path: Path, readonly: bool = False) -> None:
-        """`readonly` on a file that is not there gives an empty store and makes none."""
+        """With `readonly`, a missing file gives an empty store and is not created."""
         self.path = path
         self.readonly = readonly
         try:
@@ -66,10 +66,10 @@ class MemoryStore:
             raise BadInput(
                 _("The memory cannot be opened ({reason})").format(reason=error),
                 path=path,
-                hint=mend_of(error),
+                hint=recovery_command(error),
             ) from None
         if not readonly:
-            deletion.sweep_if_idle(self.connection, path)
+            deletion.delete_incomplete_imports_if_idle(self.connection, path)
 
     def __enter__(self) -> Self:
         return self
@@ -84,37 +84,37 @@ class MemoryStore:
 
     def add(
         self,
-        conversations: Iterable[Item],
+        items: Iterable[ImportItem],
         source: str = "",
         path: str = "",
         *,
         again: bool = False,
     ) -> ImportResult:
-        """Takes conversations in, all or none: when the iterable raises, nothing of it stays.
+        """Imports `items`, all or none: when the iterable raises, nothing is added.
 
-        What is there already is `unchanged`; a conversation that grew supersedes its shorter form. With
-        `again`, conversations that were forgotten are taken too. Waits up to ten seconds for another import.
+        Known conversations count as `unchanged`; one that grew supersedes its shorter form. With `again`,
+        forgotten conversations are imported too. Waits up to ten seconds for another import to finish.
         Raises Busy, BadInput (from the iterable), OSError (disk full).
         """
-        return ingest.add(self.connection, self.path, conversations, source=source, origin=path, again=again)
+        return import_items(self.connection, self.path, items, source=source, origin=path, again=again)
 
     def conversations(self) -> Iterator[Conversation]:
-        """All current conversations: dated ones from old to new, then the undated by id."""
+        """All current conversations: dated ones from oldest to newest, then undated ones by id."""
         ids = self.connection.execute(
             "SELECT id FROM current_conversations ORDER BY started_at IS NULL, started_at, id"
         ).fetchall()
-        yield from self.of([id_ for (id_,) in ids])
+        yield from self.by_ids([id_ for (id_,) in ids])
 
-    def of(self, ids: Sequence[str]) -> Iterator[Conversation]:
-        """The conversations of those ids, in that order; what memory has not is left out."""
-        for start in range(0, len(ids), _CHUNK):
+    def by_ids(self, ids: Sequence[str]) -> Iterator[Conversation]:
+        """The conversations with these ids, in this order; unknown ids are skipped."""
+        for start in range(0, len(ids), _READ_CHUNK):
             yield from self._read(
                 "SELECT c.* FROM json_each(?) j JOIN conversations c ON c.id = j.value ORDER BY j.key",
-                (json.dumps(list(ids[start : start + _CHUNK])),),
+                (json.dumps(list(ids[start : start + _READ_CHUNK])),),
             )
 
     def newest(self, limit: int, *, source: str | None = None, offset: int = 0) -> Iterator[Conversation]:
-        """Current conversations from new to old, the undated last."""
+        """Current conversations from newest to oldest, undated ones last."""
         yield from self._read(
             "SELECT * FROM current_conversations WHERE ? IS NULL OR source = ? "
             "ORDER BY COALESCE(updated_at, started_at) IS NULL, COALESCE(updated_at, started_at) DESC, id "
@@ -123,15 +123,15 @@ class MemoryStore:
         )
 
     def get(self, conversation_id: str) -> Conversation | None:
-        """The conversation of that id, also a superseded one; None when memory has none."""
+        """The conversation with this id, also a superseded one; None when there is none."""
         query = (
             "SELECT c.* FROM conversations c JOIN imports i ON i.id = c.import_id "
             "WHERE c.id = ? AND i.completed_at IS NOT NULL"
         )
         return next(self._read(query, (conversation_id,)), None)
 
-    def find(self, prefix: str) -> str:
-        """The id that begins with `prefix`. Raises BadInput when none or several do."""
+    def resolve_id(self, prefix: str) -> str:
+        """The id that begins with `prefix`. Raises BadInput when none or more than one does."""
         rows = self.connection.execute(
             "SELECT id FROM conversations WHERE substr(id, 1, ?) = ? LIMIT 4", (len(prefix), prefix)
         ).fetchall()
@@ -183,27 +183,27 @@ class MemoryStore:
             bytes=sum(file.stat().st_size for file in files if file.exists()),
         )
 
-    def search(self, text: str, limit: int = 50) -> list[Hit]:
-        """Turns that contain `text`, whatever its case and width (NFKC), newest conversation first."""
+    def search(self, text: str, limit: int = 50) -> list[SearchHit]:
+        """Turns that contain `text`, ignoring case and width (NFKC), newest conversation first."""
         return search(self.connection, text, limit)
 
-    def points_with(self, text: str) -> list[str]:
-        """Ids of the memory points that contain `text`, compared as `search` does."""
+    def point_ids_containing(self, text: str) -> list[str]:
+        """Ids of the summary points that contain `text`, compared as in `search`."""
         wanted = fold(text)
         rows = self.connection.execute("SELECT id, content, summary, keywords FROM memory_points ORDER BY id")
         return [row[0] for row in rows if wanted and any(wanted in fold(field) for field in row[1:])]
 
-    def points(self, text: str = "", *, limit: int = 50, offset: int = 0) -> list[Recollection]:
-        """Memory points that are no conversations, newest first; with `text`, those that contain it."""
-        wanted = set(self.points_with(text)) if text else None
+    def points(self, text: str = "", *, limit: int = 50, offset: int = 0) -> list[SummaryPoint]:
+        """Summary points, newest first; with `text`, those that contain it."""
+        wanted = set(self.point_ids_containing(text)) if text else None
         rows = self.connection.execute(
             "SELECT p.id, p.source, p.content, p.summary, p.keywords, p.created_at FROM memory_points p "
             "JOIN imports i ON i.id = p.import_id WHERE i.completed_at IS NOT NULL "
             "ORDER BY p.created_at IS NULL, p.created_at DESC, p.id"
         )
-        found = (row for row in rows if wanted is None or row[0] in wanted)
+        matching = (row for row in rows if wanted is None or row[0] in wanted)
         return [
-            Recollection(
+            SummaryPoint(
                 id=row[0],
                 source=row[1],
                 content=row[2],
@@ -211,24 +211,23 @@ class MemoryStore:
                 keywords=tuple(json.loads(row[4])),
                 created_at=row[5],
             )
-            for row in islice(found, offset, offset + limit)
+            for row in islice(matching, offset, offset + limit)
         ]
 
     def forget(self, ids: Iterable[str]) -> list[str]:
-        """Erases conversations with their shorter forms and everything the corpus says of them, and memory
-        points.
+        """Deletes conversations with their shorter forms and their rows in the corpus, and summary points.
 
-        Deleted pages are overwritten, given back to the file system, and the log is emptied. Returns the
-        ids that went. Files outside the database are `engine.pipeline.forget`'s.
+        Deleted pages are overwritten and returned to the file system, and the WAL is truncated. Returns the
+        deleted ids. `engine.pipeline.forget` cleans the files outside the database.
         """
-        return deletion.erase(self.connection, ids)
+        return deletion.forget(self.connection, ids)
 
     def _read(self, query: str, values: tuple[object, ...] = ()) -> Iterator[Conversation]:
         cursor = self.connection.execute(query, values)
         names = [column[0] for column in cursor.description]
         rows = [dict(zip(names, row, strict=True)) for row in cursor]
-        for start in range(0, len(rows), _CHUNK):
-            chunk = rows[start : start + _CHUNK]
+        for start in range(0, len(rows), _READ_CHUNK):
+            chunk = rows[start : start + _READ_CHUNK]
             turns = self._turns([row["id"] for row in chunk])
             for row in chunk:
                 yield Conversation(
@@ -289,7 +288,7 @@ def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
         "synchronous=FULL",
         "foreign_keys=ON",
         "secure_delete=ON",
-        # Copying the log back is done between transactions (`writing.Writer`); this is for other writers.
+        # `ChunkedWriter` checkpoints between its transactions; this limit is for other writers.
         "wal_autocheckpoint=4000",
     ):
         connection.execute(f"PRAGMA {pragma}").fetchall()

@@ -1,4 +1,4 @@
-"""Writing to memory without holding others up: short transactions, and one import at a time."""
+"""Short write transactions, so that one writer never blocks the others for long, and the import lock."""
 
 from __future__ import annotations
 
@@ -6,37 +6,44 @@ import fcntl
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import TypeVar
 
-LIMIT_S = 0.05
-"""How long a transaction may last, its commit included (DESIGN 4)."""
+T = TypeVar("T")
+
+MAX_TRANSACTION_S = 0.05
+"""Upper bound for a write transaction, its commit included."""
 _BUDGET_S = 0.012
-_LEAST_S = 0.002
+_MIN_BUDGET_S = 0.002
 _CHECKPOINT_EVERY = 20
-TURNS_AT_ONCE = 32
-"""Rows between two looks at the clock."""
+"""Transactions between two WAL checkpoints."""
+_DECAY = 0.9
+"""Of the worst times seen, per measurement."""
+ROWS_PER_CHECK = 32
+"""Rows written or deleted between two calls of `ChunkedWriter.commit_if_due`."""
 
 
-class Writer:
-    """Short transactions on one connection: `spend()` between statements commits when the budget is used up."""
+class ChunkedWriter:
+    """Splits a long write into short transactions: call `commit_if_due()` between statements."""
 
     def __init__(self, connection: sqlite3.Connection, clock: Callable[[], float] = time.monotonic) -> None:
         self.connection = connection
         self._clock = clock
         self.transactions = 0
-        self.longest = 0.0
+        self.longest_s = 0.0
         self._began = 0.0
-        self._looked = 0.0
-        self._step_in = 0.0
-        """Recent worst time between two looks at the clock."""
-        self._commits_in = 0.0
+        self._checked = 0.0
+        self._worst_step_s = 0.0
+        """Recent worst time between two checks of the clock."""
+        self._worst_commit_s = 0.0
         """Recent worst time of a commit: the disk's share of the limit."""
 
     @contextmanager
-    def open(self) -> Iterator[Writer]:
+    def transaction(self) -> Iterator[ChunkedWriter]:
+        """Commits at the end of the block; an exception rolls back what was written since the last commit."""
         self._begin()
         try:
             yield self
@@ -46,39 +53,57 @@ class Writer:
             raise
         self._commit()
 
-    def spend(self) -> None:
+    def commit_if_due(self) -> None:
+        """Commits and begins the next transaction once the time budget is used up."""
         now = self._clock()
-        self._step_in = max(now - self._looked, 0.9 * self._step_in)
-        self._looked = now
-        budget = min(_BUDGET_S, max(_LEAST_S, LIMIT_S / 2 - self._commits_in))
-        # What comes until the next look is counted in: on a busy machine it may take its time.
-        if now - self._began + self._step_in > budget:
+        self._worst_step_s = max(now - self._checked, _DECAY * self._worst_step_s)
+        self._checked = now
+        budget = min(_BUDGET_S, max(_MIN_BUDGET_S, MAX_TRANSACTION_S / 2 - self._worst_commit_s))
+        # The next step counts too: on a busy machine it may be slow.
+        if now - self._began + self._worst_step_s > budget:
             self._commit()
             self._begin()
 
     def _begin(self) -> None:
         self.connection.execute("BEGIN IMMEDIATE")
-        self._began = self._looked = self._clock()
+        self._began = self._checked = self._clock()
 
     def _commit(self) -> None:
         before = self._clock()
         self.connection.execute("COMMIT")
         now = self._clock()
         self.transactions += 1
-        self.longest = max(self.longest, now - self._began)
+        self.longest_s = max(self.longest_s, now - self._began)
         _longest.set(max(_longest.get(), now - self._began))
-        self._commits_in = max(now - before, 0.9 * self._commits_in)
+        self._worst_commit_s = max(now - before, _DECAY * self._worst_commit_s)
         if self.transactions % _CHECKPOINT_EVERY == 0:
-            # Of its own, without the write lock, instead of inside some commit.
+            # Here the write lock is free; an automatic checkpoint would run inside some commit.
             self.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
-@contextmanager
-def synced_later(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commits inside the block do not wait for the disk; the first one after it does, and for all of them.
+def write_in_chunks(
+    connection: sqlite3.Connection,
+    items: Sequence[T],
+    write: Callable[[T], None],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:
+    """Calls `write` for each item, in as many short transactions as needed."""
+    if not items:
+        return
+    writer = ChunkedWriter(connection, clock)
+    with writer.transaction():
+        for item in items:
+            write(item)
+            writer.commit_if_due()
 
-    In WAL mode commits stay whole and in order: after a power cut those up to some moment are there
-    (`PRAGMA synchronous=NORMAL`, https://sqlite.org/wal.html). For rows that nobody is told of before that commit.
+
+@contextmanager
+def deferred_fsync(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commits inside the block do not wait for the disk; the first commit after it makes all of them durable.
+
+    In WAL mode commits stay atomic and in order: after a power failure a prefix of them survives
+    (`PRAGMA synchronous=NORMAL`, https://sqlite.org/wal.html). For rows that readers cannot see before the later commit.
     """
     connection.execute("PRAGMA synchronous=NORMAL")
     try:
@@ -91,8 +116,8 @@ _longest: ContextVar[float] = ContextVar("longest transaction", default=0.0)
 
 
 @contextmanager
-def measured() -> Iterator[Callable[[], float]]:
-    """Inside the block: a function that tells the longest transaction of any writer since it began, in seconds."""
+def longest_transaction() -> Iterator[Callable[[], float]]:
+    """Yields a function that returns the longest transaction of any writer inside the block, in seconds."""
     token = _longest.set(0.0)
     try:
         yield _longest.get
@@ -102,7 +127,7 @@ def measured() -> Iterator[Callable[[], float]]:
 
 @contextmanager
 def import_lock(path: Path, *, wait_s: float) -> Iterator[bool]:
-    """Whether the lock of imports was got within `wait_s`; it is held inside the block."""
+    """Yields whether the import lock of the database `path` was acquired within `wait_s`; released after the block."""
     fd = os.open(path.with_name(".import.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         yield _lock(fd, wait_s)

@@ -48,7 +48,7 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
     """What `memory import --json` prints."""
 
     import_id: str
-    taken: int
+    added: int = msgspec.field(name="taken")
     unchanged: int
     superseded: int
     skipped: dict[str, int]
@@ -63,7 +63,7 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
 def summary(report: ImportReport) -> str:
     """One sentence about what came in."""
     text = _("{taken} new, {unchanged} there already, {total} conversations in memory").format(
-        taken=report.taken, unchanged=report.unchanged, total=report.conversations
+        taken=report.added, unchanged=report.unchanged, total=report.conversations
     )
     if report.points:
         text += " · " + _("{n} memory points").format(n=report.points)

@@ -14,18 +14,18 @@ import msgspec
 
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.i18n import _
-from engine.memory.importers.badger import is_badger
-from engine.memory.importers.readers import (
+from engine.memory.importers.fields import RoleMap, parse_role_map
+from engine.memory.importers.readers.badger import is_badger
+from engine.memory.importers.readers.files import (
     OnBytes,
     first_value,
     ignore_bytes,
+    import_size,
     is_zip,
     json_values,
-    size_of,
 )
-from engine.memory.importers.roles import RoleMap, role_map_of
-from engine.memory.importers.sqlite_file import is_sqlite
-from engine.memory.records import Conversation, Item, Recollection, Skipped
+from engine.memory.importers.readers.sqlite import is_sqlite
+from engine.memory.records import Conversation, ImportItem, Skipped, SummaryPoint
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_report import (
     FileReport,
@@ -74,7 +74,9 @@ class Importer(Protocol):
         """`value` is the first JSON value of the file, None when it holds none."""
         ...
 
-    def read(self, path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Item]: ...
+    def read(
+        self, path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes
+    ) -> Iterator[ImportItem]: ...
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,7 +162,7 @@ def import_path(
     Raises BadInput, UsageProblem, Busy.
     """
     with _mended():
-        return _import(store, paths, format_, role_map_of(role_map or {}), again, on_progress)
+        return _import(store, paths, format_, parse_role_map(role_map or {}), again, on_progress)
 
 
 @contextmanager
@@ -184,7 +186,7 @@ def _import(
     began = time.monotonic()
     wanted = list(sources(paths, format_))
     files = [item for item in wanted if isinstance(item, Source)]
-    total = sum(size_of(file.path) for file in files)
+    total = sum(import_size(file.path) for file in files)
     reports: list[FileReport] = []
     done = read = 0
 
@@ -193,7 +195,7 @@ def _import(
         done += count
         on_progress(min(done, total), total, read)
 
-    def everything() -> Iterator[Item]:
+    def everything() -> Iterator[ImportItem]:
         nonlocal read
         remembered = 0
         for item in wanted:
@@ -205,7 +207,7 @@ def _import(
             for made in importer(item.format).read(item.path, roles, on_bytes):
                 if isinstance(made, Skipped):
                     reasons[made.reason] = reasons.get(made.reason, 0) + made.count
-                points += isinstance(made, Recollection)
+                points += isinstance(made, SummaryPoint)
                 read += isinstance(made, Conversation)
                 yield made
             if read == before and not points and item.named:
@@ -226,7 +228,7 @@ def _import(
     result = store.add(everything(), "+".join(sorted({f.format for f in files})), origin, again=again)
     return ImportReport(
         import_id=result.import_id,
-        taken=result.taken,
+        added=result.added,
         unchanged=result.unchanged,
         superseded=result.superseded,
         skipped=result.skipped,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.core.i18n import _
-from engine.memory.data_source import MemoryAdapter
+from engine.memory.data_source import MemoryDataSource
 from engine.models.promotion import promote
 from engine.pipeline.stages import StagePlan
 from engine.runs.context import RunContext
@@ -41,7 +41,7 @@ def promote_if_better(
             return False
         promotion = promote(ctx.workspace, str(candidate), description=report.verdict.sentence)
         if newest_conversation is not None:
-            MemoryAdapter(ctx.workspace).update_last_train_time(
+            MemoryDataSource(ctx.workspace).update_last_train_time(
                 datetime.fromtimestamp(newest_conversation, UTC)
             )
         stage.detail = _("{name} is in use; undo with h2q-tui rollback").format(name=promotion.name)

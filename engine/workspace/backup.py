@@ -14,7 +14,7 @@ from engine.core.errors import BadInput, Busy
 from engine.core.files import fsync_dir, write_bytes
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.memory.schema import MIGRATIONS, mend_of, schema_version
+from engine.memory.schema import MIGRATIONS, recovery_command, schema_version
 from engine.memory.transactions import import_lock
 from engine.workspace.backup_file import Manifest, damaged, digest_of, opened, pack, read_manifest, unpack
 
@@ -184,7 +184,7 @@ def _stage(workspace: Workspace, staged: Path) -> int:
             raise BadInput(
                 _("The memory cannot be read ({reason})").format(reason=error),
                 path=workspace.memory_db,
-                hint=mend_of(error),
+                hint=recovery_command(error),
             ) from None
     for name in _CONFIG:
         source = workspace.root / name

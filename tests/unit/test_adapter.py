@@ -9,9 +9,9 @@ import pytest
 from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
-from engine.memory.data_source import MemoryAdapter, last_training_file
+from engine.memory.data_source import MemoryDataSource, TrainingDataSource, last_training_file
 from engine.memory.importers import text
-from engine.memory.records import Conversation, TrainingDataSource, Turn
+from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.models.card import CARD_FILE, Lineage, ModelCard, encode_card
 from engine.workspace.open import open_workspace
@@ -30,7 +30,7 @@ def test_a_point_is_a_conversation_by_its_speakers(workspace: Workspace, tmp_pat
     )
     with MemoryStore(workspace.memory_db) as store:
         store.add([conversation])
-    source: TrainingDataSource = MemoryAdapter(workspace)
+    source: TrainingDataSource = MemoryDataSource(workspace)
     (point,) = source.get_all_memory_points()
     assert point.conversation == conversation
     assert point.created_at == datetime(1970, 1, 2, tzinfo=UTC)
@@ -42,7 +42,7 @@ def test_a_point_is_a_conversation_by_its_speakers(workspace: Workspace, tmp_pat
 
 
 def test_the_last_training_is_written_as_mindx_reads_it(workspace: Workspace) -> None:
-    adapter = MemoryAdapter(workspace)
+    adapter = MemoryDataSource(workspace)
     assert adapter.get_last_train_time() is None
     moment = datetime(2026, 3, 7, 2, 19, 26, 123456, tzinfo=timezone(timedelta(hours=8)))
     adapter.update_last_train_time(moment)
@@ -55,7 +55,7 @@ def test_nine_digits_of_mindx_are_read(workspace: Workspace) -> None:
     last_training_file(workspace).write_text(
         '{\n  "last_train_time": "2026-03-07T02:19:26.123456789+08:00"\n}'
     )
-    found = MemoryAdapter(workspace).get_last_train_time()
+    found = MemoryDataSource(workspace).get_last_train_time()
     assert found == datetime(2026, 3, 6, 18, 19, 26, 123456, tzinfo=UTC)
 
 
@@ -63,11 +63,11 @@ def test_nine_digits_of_mindx_are_read(workspace: Workspace) -> None:
 def test_a_broken_file_is_named(workspace: Workspace, data: str) -> None:
     last_training_file(workspace).write_text(data)
     with pytest.raises(BadInput, match=r"last_training\.json"):
-        MemoryAdapter(workspace).get_last_train_time()
+        MemoryDataSource(workspace).get_last_train_time()
 
 
 def test_the_model_in_use_says_what_was_trained_on(workspace: Workspace) -> None:
-    adapter = MemoryAdapter(workspace)
+    adapter = MemoryDataSource(workspace)
     adapter.update_last_train_time(datetime(2030, 1, 1, tzinfo=UTC))
     (workspace.models / "m").mkdir()
     card = ModelCard(

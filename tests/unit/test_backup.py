@@ -61,7 +61,7 @@ def test_a_restore_brings_back_memory_decisions_and_settings(workspace: Workspac
     assert workspace.settings_file.read_bytes() == settings
     with MemoryStore(workspace.memory_db) as store:
         assert store.connection.execute("SELECT verdict FROM decisions").fetchall() == [("rejected",)]
-        assert store.add([talk("more")]).taken == 1
+        assert store.add([talk("more")]).added == 1
     assert list_backups(workspace)[0].reason == "restore"
 
 

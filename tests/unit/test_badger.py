@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core.errors import BadInput
-from engine.memory.importers.badger import newest_values
-from engine.memory.importers.snappy import unpack
+from engine.memory.importers.readers.badger import newest_values
+from engine.memory.importers.readers.snappy import unpack
 from tests.badger_writer import Put, literal_snappy, logged, uvarint, write_folder, write_log
 
 SAMPLE = Path(__file__).parents[1] / "data" / "exports" / "mindx" / "data" / "vectors"

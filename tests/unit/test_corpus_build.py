@@ -12,7 +12,6 @@ from engine.core.chat import Role
 from engine.core.config import Settings
 from engine.core.errors import NotEnoughData
 from engine.core.paths import Workspace
-from engine.corpus import ledger
 from engine.corpus.build import build_corpus
 from engine.corpus.collect import collect
 from engine.corpus.dataset import held_out, ids_of, write_dataset
@@ -21,7 +20,7 @@ from engine.corpus.split import open_window
 from engine.corpus.training_messages import prepared
 from engine.memory.records import MemoryPoint
 from engine.memory.store import MemoryStore
-from engine.memory.transactions import LIMIT_S, measured
+from engine.memory.transactions import MAX_TRANSACTION_S, longest_transaction, write_in_chunks
 from engine.models.card import Lineage
 from tests.corpus_store import conversation, distinct, memory
 
@@ -176,9 +175,9 @@ def test_writes_are_cut_before_they_grow_long() -> None:
     connection.set_trace_callback(statements.append)
     done: list[int] = []
     ticks = itertools.count()
-    with measured() as longest:
-        ledger.in_short_writes(connection, range(10), done.append, clock=lambda: next(ticks) * 0.006)
-        assert 0 < longest() <= LIMIT_S
+    with longest_transaction() as longest:
+        write_in_chunks(connection, range(10), done.append, clock=lambda: next(ticks) * 0.006)
+        assert 0 < longest() <= MAX_TRANSACTION_S
     assert done == list(range(10))
     # An item takes 6 ms here: three, then the budget of 12 ms is used up, and less after a commit that took long.
     assert statements[0::2] == ["BEGIN IMMEDIATE"] * (len(statements) // 2)

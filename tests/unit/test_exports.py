@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.core.errors import BadInput
-from engine.memory.importers import json_stream, mindx, readers
-from engine.memory.records import Conversation, Embedding, Recollection
+from engine.memory.importers import mindx
+from engine.memory.importers.readers import files, json_stream
+from engine.memory.records import Conversation, Embedding, SummaryPoint
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import FORMATS, detect, import_path, importer
 from tests.unit.test_importers import read, said
@@ -214,7 +215,7 @@ def test_a_system_message_begins_the_next_chatml_conversation() -> None:
 def test_mindx_points_are_conversations_where_they_hold_one_and_keep_their_vectors() -> None:
     made = list(importer("mindx").read(EXPORTS / "mindx/data/vectors/MANIFEST", {}))
     talks = [item for item in made if isinstance(item, Conversation)]
-    points = {item.id[-19:]: item for item in made if isinstance(item, Recollection)}
+    points = {item.id[-19:]: item for item in made if isinstance(item, SummaryPoint)}
     assert said(talks[0]) == [
         ("user", "检查点要隔多久写一次？"),
         ("assistant", "按能丢多少步来定，例如每两百步。\n写在后台。"),
@@ -233,8 +234,8 @@ def test_a_mindx_folder_comes_in_whole_and_twice_adds_nothing(tmp_path: Path) ->
         again = import_path(store, [EXPORTS / "mindx"])
         vectors = store.connection.execute("SELECT embedder, length(vector) FROM embeddings").fetchall()
         rows = store.connection.execute("SELECT keywords FROM memory_points ORDER BY id").fetchall()
-    assert (first.taken, first.points, first.skipped) == (3, 3, {"index of a skill": 2})
-    assert (again.taken, again.points, again.unchanged, again.conversations) == (0, 0, 6, 3)
+    assert (first.added, first.points, first.skipped) == (3, 3, {"index of a skill": 2})
+    assert (again.added, again.points, again.unchanged, again.conversations) == (0, 0, 6, 3)
     assert [tuple(row) for row in vectors] == [("mindx-16", 64)] * 4
     assert json.loads(rows[0][0]) == ["训练", "过拟合"]
 
@@ -242,7 +243,7 @@ def test_a_mindx_folder_comes_in_whole_and_twice_adds_nothing(tmp_path: Path) ->
 def test_a_memory_point_is_forgotten_with_its_vector_and_stays_away(tmp_path: Path) -> None:
     with MemoryStore(tmp_path / "memory.db") as store:
         import_path(store, [EXPORTS / "mindx"])
-        (point,) = store.points_with("过拟合的")
+        (point,) = store.point_ids_containing("过拟合的")
         assert store.forget([point]) == [point]
         vectors = store.connection.execute("SELECT COUNT(*) FROM embeddings").fetchone()[0]
         assert not any("早停".encode() in file.read_bytes() for file in tmp_path.glob("memory.db*"))
@@ -363,7 +364,7 @@ def test_one_object_over_the_limit_is_read_member_by_member(
     path = tmp_path / "train.json"
     path.write_text(json.dumps({str(n): dialogue for n in range(300)}), encoding="utf-8")
     monkeypatch.setattr(json_stream, "MAX_VALUE", 20_000)
-    monkeypatch.setattr(readers, "_READ", 4_000)
+    monkeypatch.setattr(files, "_READ_BYTES", 4_000)
     assert detect(path) == "crosswoz"
     assert len(read(path)[0]) == 300
     for start, end in (('{"1": "', '"}'), ('[{"chat_messages": "', '"}]')):
@@ -398,7 +399,7 @@ def test_a_backup_larger_than_the_limit_is_read_piece_by_piece(
     limit = 1 + max(len(json.dumps(talk, ensure_ascii=False)) for talk in [*talks, *_locals(whole)])
     assert path.stat().st_size > 3 * limit
     monkeypatch.setattr(json_stream, "MAX_VALUE", limit + 200)
-    monkeypatch.setattr(readers, "_READ", 256)
+    monkeypatch.setattr(files, "_READ_BYTES", 256)
     assert [said(talk) for talk in read(path)[0]] == expected
 
 

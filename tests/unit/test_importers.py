@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from engine.core.chat import Role
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.paths import shipped
-from engine.memory.importers import json_stream, readers
-from engine.memory.importers.citations import shown
-from engine.memory.importers.reasoning import spoken
-from engine.memory.importers.roles import role_map_of, time_of
-from engine.memory.records import Conversation, Skipped, Turn, well_formed
+from engine.memory.importers.chatgpt import strip_markup
+from engine.memory.importers.fields import parse_role_map, parse_time, strip_reasoning
+from engine.memory.importers.readers import files, json_stream
+from engine.memory.records import Conversation, Skipped, Turn, replace_surrogates
 from engine.pipeline.import_run import FORMATS, detect, importer
 
 SAMPLE = shipped("data") / "sample" / "memory"
@@ -30,7 +29,7 @@ def write(folder: Path, name: str, value: object) -> Path:
 
 def read(path: Path, name: str | None = None, **roles: str) -> tuple[list[Conversation], dict[str, int]]:
     conversations, skipped = list[Conversation](), dict[str, int]()
-    for made in importer(name or detect(path)).read(path, role_map_of(roles)):
+    for made in importer(name or detect(path)).read(path, parse_role_map(roles)):
         if isinstance(made, Skipped):
             skipped[made.reason] = skipped.get(made.reason, 0) + made.count
         elif isinstance(made, Conversation):
@@ -162,7 +161,7 @@ def chatgpt_node(
 
 @given(st.text(alphabet="\ue200\ue201\ue202【】†1:a[\"', ", max_size=60))
 def test_no_mark_survives_and_nothing_breaks(text: str) -> None:
-    left, _skipped = shown(text)
+    left, _skipped = strip_markup(text)
     assert "\ue200" not in left
     assert left == text or len(left) < len(text)
 
@@ -427,14 +426,14 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(
     for name, start in (("a.jsonl", '{"messages": "'), ("a.txt", "User: ")):
         path = write(tmp_path, name, start + "x" * 2_000_000)
         with pytest.raises(BadInput, match="longer than"):
-            list(readers.json_values(path) if name.endswith("l") else readers.lines(path))
+            list(files.json_values(path) if name.endswith("l") else files.text_lines(path))
 
 
 def test_an_unknown_format_or_role_is_a_usage_problem() -> None:
     with pytest.raises(UsageProblem, match="claud"):
         importer("claud")
     with pytest.raises(UsageProblem, match="boss"):
-        role_map_of({"客服": "boss"})
+        parse_role_map({"客服": "boss"})
 
 
 # Properties
@@ -534,9 +533,9 @@ def test_texts_come_through_whole(
     turns = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(given_)]
     talk = [{"from": turn["role"], "value": turn["content"]} for turn in turns]
     folder = tmp_path_factory.mktemp("r")
-    wanted = [Turn(role=Role(turn["role"]), text=well_formed(turn["content"])) for turn in turns]
-    before = readers._READ
-    readers._READ = piece
+    wanted = [Turn(role=Role(turn["role"]), text=replace_surrogates(turn["content"])) for turn in turns]
+    before = files._READ_BYTES
+    files._READ_BYTES = piece
     try:
         for rows in ([{"messages": turns}] * 2, [{"conversations": talk}] * 2):
             for ascii_ in (True, False):
@@ -549,12 +548,12 @@ def test_texts_come_through_whole(
                     if ascii_:
                         assert [list(c.turns) for c in conversations] == [wanted] * 2
     finally:
-        readers._READ = before
+        files._READ_BYTES = before
 
 
 @given(st.floats() | st.integers() | st.text(max_size=30) | st.none() | st.booleans())
 def test_times_are_of_our_era_or_none(value: object) -> None:
-    time = time_of(value)
+    time = parse_time(value)
     assert time is None or 0 < time < 7_300_000_000
 
 
@@ -564,7 +563,7 @@ def test_times_are_of_our_era_or_none(value: object) -> None:
      "2026-03-06T18:19:26Z", "2026-03-07T02:19:26.000000000+08:00", "2026-03-06 18:19:26"],
 )  # fmt: skip
 def test_a_moment_is_the_same_in_every_unit(value: object) -> None:
-    assert time_of(value) == 1772821166
+    assert parse_time(value) == 1772821166
 
 
 def test_every_format_says_its_name() -> None:
@@ -573,10 +572,10 @@ def test_every_format_says_its_name() -> None:
 
 def test_folded_reasoning_is_left_out_in_one_pass() -> None:
     text = 'a <details type="reasoning" done="true">x\ny</details>\n b<details type="tool_calls">z</details>c'
-    assert spoken(text, Role.ASSISTANT) == (
+    assert strip_reasoning(text, Role.ASSISTANT) == (
         "a bc",
         (Skipped(reason="reasoning"), Skipped(reason="tool message")),
     )
     # Never closed, over and over: each opening once, or this takes the square of it.
     hostile = '<details type="reasoning"' * 200_000
-    assert spoken(hostile, Role.ASSISTANT) == (hostile, ())
+    assert strip_reasoning(hostile, Role.ASSISTANT) == (hostile, ())

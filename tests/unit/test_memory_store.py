@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from engine.core.chat import Role
 from engine.core.errors import BadInput, Busy
-from engine.memory import ingest
-from engine.memory.records import Conversation, Skipped, Turn, well_formed
+from engine.memory import import_batch
+from engine.memory.records import Conversation, Skipped, Turn, replace_surrogates
 from engine.memory.store import MemoryStore
 
 PAIRS = (("怎么重置密码？", "在设置里。"), ("Explain paging", "It maps pages."), ("谢谢", "不客气"))
@@ -46,7 +46,7 @@ def test_what_goes_in_comes_out_whole(store: MemoryStore) -> None:
         started_at=1.0,
         updated_at=9.0,
     )
-    assert store.add([given_], "chatgpt", "x.json").taken == 1
+    assert store.add([given_], "chatgpt", "x.json").added == 1
     assert list(store.conversations()) == [given_]
     assert store.get(given_.id) == given_
 
@@ -54,8 +54,8 @@ def test_what_goes_in_comes_out_whole(store: MemoryStore) -> None:
 def test_importing_twice_adds_nothing(store: MemoryStore) -> None:
     first = store.add([talk(pair) for pair in PAIRS])
     second = store.add([talk(pair) for pair in PAIRS])
-    assert (first.taken, first.unchanged) == (3, 0)
-    assert (second.taken, second.unchanged) == (0, 3)
+    assert (first.added, first.unchanged) == (3, 0)
+    assert (second.added, second.unchanged) == (0, 3)
     assert store.count() == 3
 
 
@@ -63,7 +63,7 @@ def test_a_grown_conversation_supersedes_its_shorter_form(store: MemoryStore) ->
     short, long = talk(PAIRS[0], external_id="c", at=1), talk(*PAIRS[:2], external_id="c", at=2)
     store.add([short])
     result = store.add([long])
-    assert (result.taken, result.superseded) == (1, 1)
+    assert (result.added, result.superseded) == (1, 1)
     assert [c.id for c in store.conversations()] == [long.id]
     assert store.add([short]).unchanged == 1
     assert [c.id for c in store.conversations()] == [long.id]
@@ -77,7 +77,7 @@ def test_a_transcript_without_ids_supersedes_its_own_beginning(store: MemoryStor
 
 
 def test_the_same_words_from_two_numbered_conversations_are_two(store: MemoryStore) -> None:
-    assert store.add([talk(PAIRS[0], external_id="a"), talk(PAIRS[0], external_id="b")]).taken == 2
+    assert store.add([talk(PAIRS[0], external_id="a"), talk(PAIRS[0], external_id="b")]).added == 2
 
 
 def test_a_broken_import_leaves_nothing_and_hides_nothing(store: MemoryStore) -> None:
@@ -113,7 +113,7 @@ def test_rows_of_a_killed_import_are_unseen_and_swept_by_the_next_writer(tmp_pat
 def test_a_live_import_is_not_swept_and_a_second_one_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest, "_WAIT_S", 0.0)
+    monkeypatch.setattr(import_batch, "_LOCK_WAIT_S", 0.0)
     path = tmp_path / "memory.db"
     with MemoryStore(path) as store:
 
@@ -123,7 +123,7 @@ def test_a_live_import_is_not_swept_and_a_second_one_is_refused(
                 other.add([talk(PAIRS[0])])
             yield talk(PAIRS[1])
 
-        assert store.add(slow()).taken == 2
+        assert store.add(slow()).added == 2
 
 
 def test_no_write_transaction_is_long(store: MemoryStore) -> None:
@@ -166,7 +166,7 @@ def test_a_forgotten_conversation_stays_out_until_it_is_asked_for(store: MemoryS
     store.add([conversation])
     store.forget([conversation.id])
     assert store.add([talk(*PAIRS, external_id="c", at=2)]).skipped == {"forgotten earlier": 1}
-    assert store.add([conversation], again=True).taken == 1
+    assert store.add([conversation], again=True).added == 1
     store.forget([conversation.id])
 
 
@@ -204,10 +204,10 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
 def test_ids_are_found_by_their_beginning(store: MemoryStore) -> None:
     store.add([talk(PAIRS[0])])
     (only,) = store.conversations()
-    assert store.find(only.id[:6]) == only.id
+    assert store.resolve_id(only.id[:6]) == only.id
     for unknown in ("", "zz"):
         with pytest.raises(BadInput):
-            store.find(unknown)
+            store.resolve_id(unknown)
 
 
 any_text = st.text(st.characters(), max_size=20)
@@ -215,7 +215,7 @@ any_text = st.text(st.characters(), max_size=20)
 
 @given(any_text)
 def test_texts_become_what_utf8_can_carry_and_nothing_else_changes(text: str) -> None:
-    clean = well_formed(text)
+    clean = replace_surrogates(text)
     clean.encode("utf-8")
     assert len(clean) == len(text)
     assert all(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.memory.importers.mindx import point_items
-from engine.memory.records import Conversation, Recollection
+from engine.memory.records import Conversation, SummaryPoint
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_report import ImportReport, points_line
 from engine.pipeline.import_run import import_path
@@ -69,12 +69,12 @@ def test_a_question_in_the_summary_is_answered_by_the_content() -> None:
 )
 def test_a_summary_stays_a_memory_point(content: str, summary: str) -> None:
     (point,) = items(content, summary)
-    assert isinstance(point, Recollection) and point.content == content
+    assert isinstance(point, SummaryPoint) and point.content == content
 
 
 @given(st.text(max_size=80), st.text(max_size=20))
 def test_any_content_is_one_thing_or_nothing(content: str, summary: str) -> None:
-    made = [item for item in items(content, summary) if isinstance(item, Conversation | Recollection)]
+    made = [item for item in items(content, summary) if isinstance(item, Conversation | SummaryPoint)]
     assert len(made) == (1 if content.strip() else 0)
 
 

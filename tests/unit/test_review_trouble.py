@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from engine.core.config import Settings
-from engine.corpus import ledger
 from engine.corpus.build import build_corpus
 from engine.corpus.review.database import Unusable, sentence
 from engine.corpus.review.store import ReviewStore
+from engine.memory.transactions import write_in_chunks
 from tests.corpus_store import distinct, memory
 from tui.tabs.corpus.decision_writer import Job, VerdictQueue
 
@@ -97,7 +97,7 @@ def test_the_reason_of_a_failed_write_is_not_hidden_by_its_rollback(tmp_path: Pa
             raise sqlite3.OperationalError("database or disk is full")
 
         with pytest.raises(sqlite3.OperationalError, match="full"):
-            ledger.in_short_writes(store.connection, [1], end_at_once)
+            write_in_chunks(store.connection, [1], end_at_once)
 
 
 def test_a_decision_that_can_never_be_written_does_not_stop_those_behind_it(tmp_path: Path) -> None:

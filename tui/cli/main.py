@@ -146,9 +146,9 @@ def _report(problem: Exception) -> int:
     elif type(problem).__module__ == "sqlite3":
         import sqlite3
 
-        from engine.memory.schema import reason_of
+        from engine.memory.schema import describe_sqlite_error
 
-        told = reason_of(problem) if isinstance(problem, sqlite3.Error) else problem
+        told = describe_sqlite_error(problem) if isinstance(problem, sqlite3.Error) else problem
         reason = _("The memory cannot be read or written ({reason})").format(reason=told)
         problem = RunFailed(reason, hint="h2q-tui check")
     elif not isinstance(problem, H2QError):

@@ -20,8 +20,9 @@ from engine.corpus.dedup.near import Pair
 from engine.corpus.dedup.texts import folded_words
 from engine.corpus.enums import Action, Stage, State
 from engine.corpus.filters.result import Item
-from engine.corpus.ledger import Database, Evidence, LedgerRow, in_short_writes
+from engine.corpus.ledger import Database, Evidence, LedgerRow
 from engine.corpus.review.decision_log import ever_edited
+from engine.memory.transactions import write_in_chunks
 
 if TYPE_CHECKING:
     from engine.corpus.embedding.calibration import Calibration
@@ -279,4 +280,4 @@ def _set(store: Database, key: str, value: str) -> None:
     def write(row: tuple[str, str]) -> None:
         store.connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", row)
 
-    in_short_writes(store.connection, [(key, value)], write)
+    write_in_chunks(store.connection, [(key, value)], write)

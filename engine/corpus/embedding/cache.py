@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.corpus import ledger
 from engine.corpus.ledger import Database
+from engine.memory.transactions import write_in_chunks
 
 if TYPE_CHECKING:
     from engine.corpus.embedding.protocol import Embedder, Matrix
@@ -105,4 +105,4 @@ def _keep(store: Database, name: str, rows: dict[str, bytes]) -> None:
     def write(row: tuple[str, bytes]) -> None:
         store.connection.execute("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", (row[0], name, row[1]))
 
-    ledger.in_short_writes(store.connection, list(rows.items()), write)
+    write_in_chunks(store.connection, list(rows.items()), write)

@@ -28,7 +28,7 @@ from engine.corpus.filters.worker import Answer, Filters, Work
 from engine.corpus.ledger import Database
 from engine.corpus.review.decision_log import Edit
 from engine.memory.records import Conversation
-from engine.memory.transactions import Writer
+from engine.memory.transactions import ChunkedWriter
 
 OPENING_NEAR = 20
 """Folded characters from which openings are compared nearly too: in shorter ones a word makes the question."""
@@ -45,7 +45,7 @@ Changes = Mapping[str, Mapping[int, Edit]]
 class ConversationStore(Database, Protocol):
     """What a build reads: `engine.memory.store.MemoryStore` is one."""
 
-    def of(self, ids: Sequence[str]) -> Iterator[Conversation]: ...
+    def by_ids(self, ids: Sequence[str]) -> Iterator[Conversation]: ...
 
 
 class Assessments(NamedTuple):
@@ -92,9 +92,9 @@ def refresh(
     works = (
         Work(talk, dict(changes.get(talk.id, {})))
         for start in range(0, len(stale), _READ)
-        for talk in store.of(stale[start : start + _READ])
+        for talk in store.by_ids(stale[start : start + _READ])
     )
-    writer = Writer(store.connection)
+    writer = ChunkedWriter(store.connection)
     answers = (
         answer for batch in assess_each(works, filters, helpers=helpers_for(len(stale))) for answer in batch
     )
@@ -125,13 +125,13 @@ def _keys(
     return keys, stale
 
 
-def _save(writer: Writer, answers: Sequence[Answer], keys: Mapping[str, bytes]) -> None:
+def _save(writer: ChunkedWriter, answers: Sequence[Answer], keys: Mapping[str, bytes]) -> None:
     sketched = _sketch(answers)
     rows = [
         (answer.id, keys[answer.id], answer.item, answer.facts, sketch)
         for answer, sketch in zip(answers, sketched, strict=True)
     ]
-    with writer.open():
+    with writer.transaction():
         for start in range(0, len(rows), 20):
             # Another process may have had a conversation forgotten in the meantime.
             writer.connection.executemany(
@@ -141,7 +141,7 @@ def _save(writer: Writer, answers: Sequence[Answer], keys: Mapping[str, bytes]) 
                 "facts = excluded.facts, sketches = excluded.sketches",
                 rows[start : start + 20],
             )
-            writer.spend()
+            writer.commit_if_due()
 
 
 def _sketch(answers: Sequence[Answer]) -> list[bytes]:
@@ -185,7 +185,7 @@ def facts_of(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Fa
     return {id_: _FACTS.decode(facts) for id_, facts in rows}
 
 
-def prune(writer: Writer, current: Iterable[str]) -> None:
+def prune(writer: ChunkedWriter, current: Iterable[str]) -> None:
     """Removes what is kept of conversations that are no longer current: longer forms stand for them."""
     known = set(current)
     gone = [
@@ -193,7 +193,7 @@ def prune(writer: Writer, current: Iterable[str]) -> None:
         for (id_,) in writer.connection.execute("SELECT conversation_id FROM assessments")
         if id_ not in known
     ]
-    with writer.open():
+    with writer.transaction():
         for row in gone:
             writer.connection.execute("DELETE FROM assessments WHERE conversation_id = ?", row)
-            writer.spend()
+            writer.commit_if_due()

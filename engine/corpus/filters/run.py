@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from engine.core.chat import Role
-from engine.corpus.collect import ends, merged
 from engine.corpus.dedup.exact import content_key
 from engine.corpus.enums import Action, Stage
 from engine.corpus.filters import low_value, prompt_injection
@@ -76,7 +75,7 @@ class Assessed(NamedTuple):
 
 def assess(conversation: Conversation, settings: FilterSettings, phrases: Collection[str] = ()) -> Assessed:
     """Low value, sensitive and injection for one conversation; `phrases` are the person's own, folded."""
-    turns = merged(conversation.turns)
+    turns = conversation.non_empty_turns()
     rows = _masked(conversation.id, turns, settings, phrases)
     low = {row.turn for row in rows}
     answers = [turn.text for position, turn in turns if turn.role is Role.ASSISTANT and position not in low]
@@ -94,7 +93,7 @@ def assess(conversation: Conversation, settings: FilterSettings, phrases: Collec
     words = fold_joined(texts, folded)
     item = Item(
         id=conversation.id,
-        end=ends(conversation),
+        end=conversation.end_time(),
         key=content_key((turn.role, text) for (_, turn), text in zip(turns, folded, strict=True)),
         words=digest_of(words),
         opening=digest_of(opening),

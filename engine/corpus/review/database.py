@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.core.errors import BadInput, H2QError, RunFailed
 from engine.core.i18n import _
-from engine.memory.schema import MIGRATIONS, mend_of, migrate, reason_of, schema_version
+from engine.memory.schema import MIGRATIONS, describe_sqlite_error, migrate, recovery_command, schema_version
 
 TABLES = frozenset({"imports", "conversations", "turns", "corpus", "ledger", "decisions", "meta"})
 """What every memory has had since its first schema."""
@@ -72,7 +72,9 @@ def in_words(path: Path) -> Iterator[None]:
         raise
     except sqlite3.DatabaseError as error:
         raise Unusable(
-            _("The memory is damaged ({reason})").format(reason=error), path=path, hint=mend_of(error)
+            _("The memory is damaged ({reason})").format(reason=error),
+            path=path,
+            hint=recovery_command(error),
         ) from error
 
 
@@ -85,5 +87,5 @@ def sentence(error: Exception, path: Path) -> str:
 
 def as_failure(error: sqlite3.Error, path: Path) -> H2QError:
     """A failure of SQLite as one of ours, with its reason in words and the file."""
-    what = _("The memory cannot be read or written ({reason})").format(reason=reason_of(error))
+    what = _("The memory cannot be read or written ({reason})").format(reason=describe_sqlite_error(error))
     return RunFailed(f"{what}: {path}", hint="h2q-tui check")

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 from engine.core.errors import BadInput
 from engine.core.i18n import _
-from engine.corpus import ledger
 from engine.corpus.enums import State
 from engine.corpus.review import history
 from engine.corpus.review.decision_log import Mark
 from engine.corpus.review.types import DECISION_COLUMNS, Decision, make_decision
-from engine.memory.records import well_formed
+from engine.memory.records import replace_surrogates
+from engine.memory.transactions import write_in_chunks
 
 VERDICTS = (State.ACCEPTED, State.REJECTED, State.PENDING)
 
@@ -40,7 +40,7 @@ def decide(
             hint="h2q-tui corpus --help",
         )
     batch = next_batch(connection) if together else 0
-    return _write(connection, ids, verdict, well_formed(reason), batch=batch, now=now)
+    return _write(connection, ids, verdict, replace_surrogates(reason), batch=batch, now=now)
 
 
 def flag(
@@ -55,7 +55,7 @@ def edit(
     connection: sqlite3.Connection, id_: str, turn: int, text: str, *, now: float | None = None
 ) -> list[Decision]:
     """Lets `text` stand for a turn (by position, from 0). Raises BadInput for an empty text."""
-    text = well_formed(text)
+    text = replace_surrogates(text)
     if not text.strip():
         raise BadInput(_("a turn cannot be edited to nothing"), hint=f"h2q-tui corpus reject {id_[:12]}")
     return _write(connection, [id_], Mark.EDITED, "", batch=0, now=now, turn=turn, text=text)
@@ -84,7 +84,7 @@ def set_rule(
         ).fetchone()
         made.append(make_decision(row))
 
-    ledger.in_short_writes(connection, [Mark.RULE if on else Mark.NO_RULE], write)
+    write_in_chunks(connection, [Mark.RULE if on else Mark.NO_RULE], write)
     return made + _write(connection, rejected, State.REJECTED, "rule", batch=batch, now=now)
 
 
@@ -121,5 +121,5 @@ def _write(
             connection.execute("UPDATE corpus SET state = ? WHERE conversation_id = ?", (verdict, id_))
         made.append(make_decision(row))
 
-    ledger.in_short_writes(connection, ids, write)
+    write_in_chunks(connection, ids, write)
     return made

@@ -10,9 +10,9 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
-from engine.corpus import ledger
 from engine.corpus.review.decision_log import VERDICT
 from engine.corpus.review.types import DECISION_COLUMNS, Decision, make_decision
+from engine.memory.transactions import write_in_chunks
 
 IN_FORCE, UNDONE, GONE = 0, 1, 2
 """Values of `decisions.undone`."""
@@ -78,5 +78,5 @@ def _mark(connection: sqlite3.Connection, row: tuple[Any, ...] | None, value: in
             (decision.id, decision.id),
         )
 
-    ledger.in_short_writes(connection, decisions, write)
+    write_in_chunks(connection, decisions, write)
     return decisions

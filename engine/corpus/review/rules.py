@@ -9,6 +9,7 @@ from engine.corpus.enums import Action, Stage, State
 from engine.corpus.ledger import Database, LedgerRow
 from engine.corpus.review.decision_log import rules
 from engine.corpus.review.filter_query import parse
+from engine.memory.transactions import write_in_chunks
 
 
 def apply_rules(store: Database, decided: Mapping[str, str], *, build: str, now: float) -> int:
@@ -34,5 +35,5 @@ def apply_rules(store: Database, decided: Mapping[str, str], *, build: str, now:
             (State.DROPPED, State.DROPPED, Stage.RULE, id_),
         )
 
-    ledger.in_short_writes(connection, sorted(dropped), drop)
+    write_in_chunks(connection, sorted(dropped), drop)
     return len(dropped)

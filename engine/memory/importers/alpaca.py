@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.chat import Role
-from engine.memory.importers.readers import OnBytes, ignore_bytes, json_values
-from engine.memory.importers.roles import RoleMap, text_or_empty, time_of
+from engine.memory.importers.fields import RoleMap, parse_time, text_or_empty
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "alpaca"
@@ -40,7 +40,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
             [*head, *(turn for turn in turns if turn), *_pair(asked, answer)],
             source=NAME,
             external_id=text_or_empty(row.get("id")),
-            started_at=time_of(row.get("timestamp")),
+            started_at=parse_time(row.get("timestamp")),
         )
 
 

@@ -12,10 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.chat import Role
-from engine.memory.importers.content_parts import text_of
-from engine.memory.importers.readers import OnBytes, ignore_bytes, json_members
-from engine.memory.importers.reasoning import spoken
-from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.importers.fields import (
+    RoleMap,
+    build_conversation,
+    parse_content,
+    parse_role,
+    parse_time,
+    strip_reasoning,
+    text_or_empty,
+    unknown_role,
+)
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_members
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "chatbox"
@@ -31,7 +38,7 @@ def recognise(path: Path, value: Any) -> bool:
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
     """One conversation for each session and each earlier thread. Raises BadInput."""
-    for key, value in json_members(path, on_bytes, opened=("chat-sessions",)):
+    for key, value in json_members(path, on_bytes, expand=("chat-sessions",)):
         if key.startswith("session:") or key == "chat-sessions":
             yield from _session(value, role_map)
 
@@ -54,12 +61,12 @@ def _session(session: object, role_map: RoleMap) -> Iterator[Conversation | Skip
             if thread is session
             else text_or_empty(thread.get("name"))
         )
-        yield from finished(
+        yield from build_conversation(
             _turns(thread["messages"], forks if isinstance(forks, dict) else {}, role_map),
             source=NAME,
             external_id=id_ if thread is session else f"{id_}/{own}",
             title=title or name,
-            started_at=time_of(thread.get("createdAt")),
+            started_at=parse_time(thread.get("createdAt")),
         )
 
 
@@ -88,7 +95,7 @@ def _turns(messages: list[Any], forks: dict[str, Any], role_map: RoleMap) -> Ite
 def _turn(message: object, role_map: RoleMap) -> tuple[Turn | None, list[Skipped]]:
     if not isinstance(message, dict):
         return None, [Skipped(reason="message of another shape")]
-    role = role_of(message.get("role"), role_map)
+    role = parse_role(message.get("role"), role_map)
     if role is None:
         return None, [unknown_role(message.get("role"))]
     if message.get("isSummary"):
@@ -96,7 +103,7 @@ def _turn(message: object, role_map: RoleMap) -> tuple[Turn | None, list[Skipped
     if role is Role.TOOL:
         return None, [Skipped(reason="tool message")]
     parts = message.get("contentParts")
-    text, skipped = text_of(parts if isinstance(parts, list) else message.get("content"))
+    text, skipped = parse_content(parts if isinstance(parts, list) else message.get("content"))
     if message.get("reasoningContent"):
         skipped.append(Skipped(reason="reasoning"))
     for name in ("files", "links", "pictures"):
@@ -105,7 +112,7 @@ def _turn(message: object, role_map: RoleMap) -> tuple[Turn | None, list[Skipped
             skipped.append(
                 Skipped(reason="image" if name == "pictures" else "attachment", count=len(attached))
             )
-    text, thought = spoken(text, role)
+    text, thought = strip_reasoning(text, role)
     skipped += thought
     if message.get("errorCode") or message.get("error") or not text.strip():
         failed = message.get("errorCode") or message.get("error")
@@ -113,7 +120,7 @@ def _turn(message: object, role_map: RoleMap) -> tuple[Turn | None, list[Skipped
             Skipped(reason="empty message")
         ]
     id_ = text_or_empty(message.get("id"))
-    return Turn(role=role, text=text, time=time_of(message.get("timestamp")), external_id=id_), skipped
+    return Turn(role=role, text=text, time=parse_time(message.get("timestamp")), external_id=id_), skipped
 
 
 def _beside(fork: object, role_map: RoleMap) -> tuple[list[str], int]:

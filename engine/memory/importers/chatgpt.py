@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,8 @@ from typing import Any
 import msgspec
 
 from engine.core.chat import Role
-from engine.memory.importers.citations import shown
-from engine.memory.importers.readers import OnBytes, ignore_bytes, json_values
-from engine.memory.importers.roles import RoleMap, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.importers.fields import RoleMap, parse_role, parse_time, text_or_empty, unknown_role
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "chatgpt"
@@ -26,6 +27,11 @@ _SKIPPED_TYPES = {
     "user_editable_context": "hidden message",
     "model_editable_context": "hidden message",
 }
+
+
+_MARKUP = re.compile("\ue200([^\ue200\ue201]*)(?:\ue201|\\Z|(?=\ue200))")
+"""ChatGPT's inline markup between private-use characters: a kind and its fields, each after U+E202."""
+_CITATION = re.compile(r" ?【\d+(?::\d+)?†[^】]{0,200}】")
 
 
 def recognise(path: Path, value: Any) -> bool:
@@ -78,8 +84,8 @@ def _conversation(entry: dict[str, Any], role_map: RoleMap) -> Iterator[Conversa
         source=NAME,
         external_id=text_or_empty(entry.get("conversation_id")) or text_or_empty(entry.get("id")),
         title=text_or_empty(entry.get("title")),
-        started_at=time_of(entry.get("create_time")),
-        updated_at=time_of(entry.get("update_time")),
+        started_at=parse_time(entry.get("create_time")),
+        updated_at=parse_time(entry.get("update_time")),
     )
 
 
@@ -100,7 +106,7 @@ def _path(nodes: dict[str, Any], current: object) -> list[str]:
 
 def _message_time(node: dict[str, Any]) -> float:
     message = node.get("message")
-    return (time_of(message.get("create_time")) if isinstance(message, dict) else None) or 0.0
+    return (parse_time(message.get("create_time")) if isinstance(message, dict) else None) or 0.0
 
 
 def _turn(node: dict[str, Any], role_map: RoleMap) -> tuple[Turn | None, list[Skipped]]:
@@ -109,7 +115,7 @@ def _turn(node: dict[str, Any], role_map: RoleMap) -> tuple[Turn | None, list[Sk
         return None, []
     author = message.get("author")
     name = author.get("role") if isinstance(author, dict) else None
-    role = role_of(name, role_map)
+    role = parse_role(name, role_map)
     metadata = message.get("metadata")
     content = message.get("content")
     if not isinstance(content, dict):
@@ -126,13 +132,13 @@ def _turn(node: dict[str, Any], role_map: RoleMap) -> tuple[Turn | None, list[Sk
     if role is Role.TOOL or message.get("recipient") not in (None, "all"):
         return None, [Skipped(reason="tool message")]
     if role is Role.ASSISTANT:
-        text, marks = shown(text)
+        text, marks = strip_markup(text)
         skipped += marks
     skipped += _attached(metadata)
     if not text:
         return None, skipped or [Skipped(reason="empty message")]
     id_ = text_or_empty(message.get("id")) or text_or_empty(node.get("id"))
-    return Turn(role=role, text=text, time=time_of(message.get("create_time")), external_id=id_), skipped
+    return Turn(role=role, text=text, time=parse_time(message.get("create_time")), external_id=id_), skipped
 
 
 def _attached(metadata: object) -> list[Skipped]:
@@ -200,4 +206,30 @@ def _answer_below(nodes: dict[str, Any], key: str, role_map: RoleMap) -> str:
         if not isinstance(children, list) or not children or not isinstance(children[-1], str):
             break
         key = children[-1]
+    return ""
+
+
+def strip_markup(text: str) -> tuple[str, list[Skipped]]:
+    """`text` as ChatGPT's page shows it, without citations and inline markup, and how many were removed."""
+    if "\ue200" not in text and "†" not in text:
+        return text, []
+    text, marks = _MARKUP.subn(lambda match: _visible_text(match[1]), text)
+    text, citations = _CITATION.subn("", text)
+    return text, [Skipped(reason="citation", count=marks + citations)] if marks + citations else []
+
+
+def _visible_text(mark: str) -> str:
+    """What the page shows for a mark: the name of an entity, the text of a link."""
+    kind, _separator, rest = mark.partition("\ue202")
+    fields = rest.split("\ue202")
+    if kind == "url":
+        return fields[0]
+    if kind == "entity":
+        try:
+            entity = json.loads(rest)
+        except ValueError:
+            return ""
+        return (
+            entity[1] if isinstance(entity, list) and len(entity) > 1 and isinstance(entity[1], str) else ""
+        )
     return ""

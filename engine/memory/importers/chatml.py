@@ -10,10 +10,10 @@ from typing import Any
 from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.core.i18n import _
-from engine.memory.importers.json_stream import MAX_VALUE
-from engine.memory.importers.readers import OnBytes, ignore_bytes, is_zip, lines
-from engine.memory.importers.roles import RoleMap, finished, role_of, unknown_role
-from engine.memory.importers.sqlite_file import is_sqlite
+from engine.memory.importers.fields import RoleMap, build_conversation, parse_role, unknown_role
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes, is_zip, text_lines
+from engine.memory.importers.readers.json_stream import MAX_VALUE
+from engine.memory.importers.readers.sqlite import is_sqlite
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "chatml"
@@ -26,7 +26,7 @@ _LOOK = 200
 def recognise(path: Path, value: Any) -> bool:
     if value is not None or is_zip(path) or is_sqlite(path):
         return False
-    return any(line.lstrip().startswith(_START) for _number, line in islice(lines(path), _LOOK))
+    return any(line.lstrip().startswith(_START) for _number, line in islice(text_lines(path), _LOOK))
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
@@ -37,14 +37,14 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
     characters = between = 0
 
     def close() -> None:
-        role = role_of(name, role_map)
+        role = parse_role(name, role_map)
         text = "\n".join(said).strip("\n")
         if role is None:
             made.append(unknown_role(name))
         else:
             made.append(Turn(role=role, text=text) if text.strip() else Skipped(reason="empty message"))
 
-    for number, line in lines(path, on_bytes):
+    for number, line in text_lines(path, on_bytes):
         characters += len(line)
         if characters > MAX_VALUE:
             raise BadInput(
@@ -58,8 +58,8 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
             name, _space, rest = line.lstrip().removeprefix(_START).partition(" ")
             name = name.removesuffix(_END).strip()
             spoken = any(isinstance(item, Turn) and item.role is not Role.SYSTEM for item in made)
-            if role_of(name, role_map) is Role.SYSTEM and spoken:
-                yield from finished(made, source=NAME)
+            if parse_role(name, role_map) is Role.SYSTEM and spoken:
+                yield from build_conversation(made, source=NAME)
                 made, characters = [], len(line)
             line, said = rest, []
             if not line:
@@ -72,13 +72,13 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
                 name = None
         elif line.strip() in _BREAK:
             if made:
-                yield from finished(made, source=NAME)
+                yield from build_conversation(made, source=NAME)
             made, characters = [], 0
         elif line.strip():
             between += 1
     if name is not None:
         close()
     if made:
-        yield from finished(made, source=NAME)
+        yield from build_conversation(made, source=NAME)
     if between:
         yield Skipped(reason="line before the first speaker", count=between)

@@ -17,17 +17,24 @@ from typing import Any
 
 import msgspec
 
-from engine.memory.importers.content_parts import reason_of
-from engine.memory.importers.readers import OnBytes, ignore_bytes, json_members
-from engine.memory.importers.reasoning import spoken
-from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.importers.fields import (
+    RoleMap,
+    build_conversation,
+    parse_role,
+    parse_time,
+    skip_reason,
+    strip_reasoning,
+    text_or_empty,
+    unknown_role,
+)
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_members
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "cherry"
 
 _STORED = "indexedDB"
 _TOPICS, _BLOCKS = f"{_STORED}.topics", f"{_STORED}.message_blocks"
-_OPENED = (_STORED, f"{_STORED}.*")
+_EXPANDED = (_STORED, f"{_STORED}.*")
 _SAID = ("main_text", "code")
 _SILENT = ("unknown", "citation", "translation")
 
@@ -48,19 +55,19 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
     """
     names: dict[str, str] = {}
     with _blocks() as blocks:
-        for key, value in json_members(path, opened=_OPENED):
+        for key, value in json_members(path, expand=_EXPANDED):
             if key == "localStorage":
                 names = _names(value)
             elif key == _BLOCKS:
                 blocks.keep(value)
-        for key, topic in json_members(path, on_bytes, opened=_OPENED):
+        for key, topic in json_members(path, on_bytes, expand=_EXPANDED):
             if key != _TOPICS:
                 continue
             if not isinstance(topic, dict) or not isinstance(topic.get("messages"), list):
                 yield Skipped(reason="entry of another shape", whole=True)
                 continue
             id_ = text_or_empty(topic.get("id"))
-            yield from finished(
+            yield from build_conversation(
                 _turns(topic["messages"], blocks, role_map),
                 source=NAME,
                 external_id=id_,
@@ -145,7 +152,7 @@ def _turn(message: object, blocks: _Blocks, role_map: RoleMap) -> tuple[Turn | N
         return None, (Skipped(reason="message of another shape"),)
     if message.get("type") == "clear":
         return None, ()
-    role = role_of(message.get("role"), role_map)
+    role = parse_role(message.get("role"), role_map)
     if role is None:
         return None, (unknown_role(message.get("role")),)
     skipped = []
@@ -163,15 +170,15 @@ def _turn(message: object, blocks: _Blocks, role_map: RoleMap) -> tuple[Turn | N
         elif kind == "error":
             skipped.append(Skipped(reason="failed answer"))
         elif kind not in _SILENT:
-            skipped.append(Skipped(reason=reason_of(kind)))
+            skipped.append(Skipped(reason=skip_reason(kind)))
     if not texts and isinstance(message.get("content"), str):
         texts.append(message["content"])
     if message.get("reasoning_content"):
         skipped.append(Skipped(reason="reasoning"))
-    text, thought = spoken("\n\n".join(text for text in texts if text), role)
+    text, thought = strip_reasoning("\n\n".join(text for text in texts if text), role)
     skipped += thought
     if not text.strip():
         return None, tuple(skipped) or (Skipped(reason="empty message"),)
-    time = time_of(message.get("createdAt"))
+    time = parse_time(message.get("createdAt"))
     turn = Turn(role=role, text=text, time=time, external_id=text_or_empty(message.get("id")))
     return turn, tuple(skipped)

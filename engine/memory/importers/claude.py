@@ -10,10 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.memory.importers.content_parts import text_of
+from engine.memory.importers.fields import (
+    RoleMap,
+    build_conversation,
+    parse_content,
+    parse_role,
+    parse_time,
+    text_or_empty,
+    unknown_role,
+)
 from engine.memory.importers.message_tree import Node, current_branch
-from engine.memory.importers.readers import OnBytes, ignore_bytes, json_values
-from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "claude"
@@ -33,13 +40,13 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
             yield Skipped(reason="entry of another shape", whole=True)
             continue
         nodes = _nodes(entry["chat_messages"], role_map)
-        yield from finished(
+        yield from build_conversation(
             current_branch(nodes, next(reversed(nodes), None)),
             source=NAME,
             external_id=text_or_empty(entry.get("uuid")),
             title=text_or_empty(entry.get("name")),
-            started_at=time_of(entry.get("created_at")),
-            updated_at=time_of(entry.get("updated_at")),
+            started_at=parse_time(entry.get("created_at")),
+            updated_at=parse_time(entry.get("updated_at")),
         )
 
 
@@ -69,17 +76,17 @@ def _nodes(messages: list[Any], role_map: RoleMap) -> dict[str, Node]:
 
 
 def _node(message: dict[str, Any], role_map: RoleMap) -> Node:
-    role = role_of(message.get("sender"), role_map)
+    role = parse_role(message.get("sender"), role_map)
     if role is None:
         return Node(skipped=(unknown_role(message.get("sender")),))
     content = message.get("content")
-    text, skipped = text_of(content if content else message.get("text"))
+    text, skipped = parse_content(content if content else message.get("text"))
     text = text.replace(_NOT_SHOWN, "").strip("\n") if _NOT_SHOWN in text else text
     for name in ("attachments", "files"):
         attached = message.get(name)
         if isinstance(attached, list) and attached:
             skipped.append(Skipped(reason="attachment", count=len(attached)))
-    time = time_of(message.get("created_at"))
+    time = parse_time(message.get("created_at"))
     if not text.strip():
         return Node(skipped=tuple(skipped) or (Skipped(reason="empty message"),), time=time or 0)
     turn = Turn(role=role, text=text, time=time, external_id=text_or_empty(message.get("uuid")))

@@ -11,9 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.chat import Role
-from engine.memory.importers.content_parts import text_of
-from engine.memory.importers.readers import OnBytes, ignore_bytes, json_values
-from engine.memory.importers.roles import RoleMap, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.importers.fields import (
+    RoleMap,
+    parse_content,
+    parse_role,
+    parse_time,
+    text_or_empty,
+    unknown_role,
+)
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "completion"
@@ -48,7 +54,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
             turns,
             source=NAME,
             external_id=text_or_empty(row.get("id")),
-            started_at=time_of(row.get("timestamp")),
+            started_at=parse_time(row.get("timestamp")),
         )
 
 
@@ -60,11 +66,11 @@ def _turns(side: object, role: Role, role_map: RoleMap) -> Iterator[Turn | Skipp
         return
     for message in side if isinstance(side, list) else []:
         name = message.get("role") if isinstance(message, dict) else None
-        said_by = role_of(name, role_map)
+        said_by = parse_role(name, role_map)
         if said_by is None:
             yield unknown_role(name)
             continue
-        text, skipped = text_of(message.get("content"))
+        text, skipped = parse_content(message.get("content"))
         yield from skipped
         if text:
             yield Turn(role=said_by, text=text)

@@ -11,8 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.chat import Role
-from engine.memory.importers.readers import OnBytes, first_value, ignore_bytes, json_members, json_values
-from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, unknown_role
+from engine.memory.importers.fields import (
+    RoleMap,
+    build_conversation,
+    parse_role,
+    text_or_empty,
+    unknown_role,
+)
+from engine.memory.importers.readers.files import (
+    OnBytes,
+    first_value,
+    ignore_bytes,
+    json_members,
+    json_values,
+)
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "crosswoz"
@@ -34,7 +46,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
             yield Skipped(reason="entry of another shape", whole=True)
             continue
         id_ = text_or_empty(number if by_number else dialogue.get("id"))
-        yield from finished(_turns(messages, role_map), source=NAME, external_id=id_)
+        yield from build_conversation(_turns(messages, role_map), source=NAME, external_id=id_)
 
 
 def _is_dialogue(value: object) -> bool:
@@ -47,7 +59,7 @@ def _turns(messages: list[Any], role_map: RoleMap) -> Iterator[Turn | Skipped]:
     for message in messages:
         name = message.get("role") if isinstance(message, dict) else None
         text = message.get("content") if isinstance(message, dict) else None
-        role = (_ROLES.get(name) if isinstance(name, str) else None) or role_of(name, role_map)
+        role = (_ROLES.get(name) if isinstance(name, str) else None) or parse_role(name, role_map)
         if role is None:
             yield unknown_role(name)
         elif not isinstance(text, str):

@@ -11,9 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.chat import Role
+from engine.memory.importers.fields import (
+    RoleMap,
+    build_conversation,
+    parse_role,
+    parse_time,
+    text_or_empty,
+    unknown_role,
+)
 from engine.memory.importers.message_tree import Node, current_branch
-from engine.memory.importers.readers import OnBytes, ignore_bytes, json_values
-from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "deepseek"
@@ -46,13 +53,13 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
             for key, node in entry["mapping"].items()
             if isinstance(node, dict)
         }
-        yield from finished(
+        yield from build_conversation(
             current_branch(nodes, entry.get("current_node")),
             source=NAME,
             external_id=text_or_empty(entry.get("id")),
             title=text_or_empty(entry.get("title")),
-            started_at=time_of(entry.get("inserted_at")),
-            updated_at=time_of(entry.get("updated_at")),
+            started_at=parse_time(entry.get("inserted_at")),
+            updated_at=parse_time(entry.get("updated_at")),
         )
 
 
@@ -61,7 +68,7 @@ def _node(key: str, node: dict[str, Any], role_map: RoleMap) -> Node:
     parent = text_or_empty(node.get("parent"))
     if not isinstance(message, dict):
         return Node(parent=parent)
-    time = time_of(message.get("inserted_at"))
+    time = parse_time(message.get("inserted_at"))
     role, text, skipped = _said(message, role_map)
     files = message.get("files")
     if isinstance(files, list) and files:
@@ -77,7 +84,7 @@ def _node(key: str, node: dict[str, Any], role_map: RoleMap) -> Node:
 def _said(message: dict[str, Any], role_map: RoleMap) -> tuple[Role | None, str, list[Skipped]]:
     fragments = message.get("fragments")
     if not isinstance(fragments, list):
-        role = role_of(message.get("role"), role_map)
+        role = parse_role(message.get("role"), role_map)
         content = message.get("content")
         if role is None:
             return None, "", [unknown_role(message.get("role"))]

@@ -13,11 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.chat import Role
-from engine.memory.importers.content_parts import reason_of
-from engine.memory.importers.readers import OnBytes, ignore_bytes
-from engine.memory.importers.reasoning import spoken
-from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
-from engine.memory.importers.sqlite_file import is_sqlite, rows, tables
+from engine.memory.importers.fields import (
+    RoleMap,
+    build_conversation,
+    parse_role,
+    parse_time,
+    skip_reason,
+    strip_reasoning,
+    text_or_empty,
+    unknown_role,
+)
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes
+from engine.memory.importers.readers.sqlite import is_sqlite, query_rows, table_columns
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "llm"
@@ -44,12 +51,12 @@ _THREADED = """
 
 
 def recognise(path: Path, value: Any) -> bool:
-    return is_sqlite(path) and "_llm_migrations" in tables(path)
+    return is_sqlite(path) and "_llm_migrations" in table_columns(path)
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
     """One conversation for each thread or conversation. Raises BadInput, also for another version."""
-    there = tables(path) if is_sqlite(path) else {}
+    there = table_columns(path) if is_sqlite(path) else {}
     if "threads" in there:
         yield from _threads(path, role_map, on_bytes)
     if "responses" in there or "threads" not in there:
@@ -58,20 +65,20 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
 
 def _responses(path: Path, on_bytes: OnBytes) -> Iterator[Conversation | Skipped]:
     needed = {"responses": _RESPONSES, "conversations": ("id", "name")}
-    for id_, group in groupby(rows(path, needed, _ASKED), key=lambda row: row[4]):
+    for id_, group in groupby(query_rows(path, needed, _ASKED), key=lambda row: row[4]):
         made: list[Turn | Skipped] = []
         title = ""
         instructed = ""
         for response, prompt, system, answer, _id, asked_at, name in group:
             on_bytes(sum(len(text) for text in (prompt, answer) if isinstance(text, str)))
-            time = time_of(asked_at)
+            time = parse_time(asked_at)
             title = title or text_or_empty(name)
             if isinstance(system, str) and system and system != instructed:
                 instructed = system
                 made.append(Turn(role=Role.SYSTEM, text=system, time=time))
             for role, text in ((Role.USER, prompt), (Role.ASSISTANT, answer)):
                 made += _turn(role, text, time, text_or_empty(response))
-        yield from finished(iter(made), source=NAME, external_id=text_or_empty(id_), title=title)
+        yield from build_conversation(iter(made), source=NAME, external_id=text_or_empty(id_), title=title)
 
 
 def _threads(path: Path, role_map: RoleMap, on_bytes: OnBytes) -> Iterator[Conversation | Skipped]:
@@ -81,10 +88,10 @@ def _threads(path: Path, role_map: RoleMap, on_bytes: OnBytes) -> Iterator[Conve
         "messages": ("hash", "parent_hash", "role"),
         "parts": ("message_hash", "position", "type", "text"),
     }
-    for (id_, name, began), thread in groupby(rows(path, needed, _THREADED), key=lambda row: row[:3]):
+    for (id_, name, began), thread in groupby(query_rows(path, needed, _THREADED), key=lambda row: row[:3]):
         made: list[Turn | Skipped] = []
         for (hash_, role_name, answered), parts in groupby(thread, key=lambda row: (row[3], row[4], row[7])):
-            role = role_of(role_name, role_map)
+            role = parse_role(role_name, role_map)
             if role is None:
                 made.append(unknown_role(role_name))
                 continue
@@ -93,24 +100,24 @@ def _threads(path: Path, role_map: RoleMap, on_bytes: OnBytes) -> Iterator[Conve
                 if kind == "text" and isinstance(text, str):
                     texts.append(text)
                 elif kind is not None:
-                    made.append(Skipped(reason=reason_of(kind)))
+                    made.append(Skipped(reason=skip_reason(kind)))
             on_bytes(sum(map(len, texts)))
-            time = time_of(answered)
+            time = parse_time(answered)
             if role is Role.TOOL:
                 made.append(Skipped(reason="tool message"))
             else:
                 made += _turn(role, "\n".join(texts), time, text_or_empty(hash_)) if texts else []
-        yield from finished(
+        yield from build_conversation(
             iter(made),
             source=NAME,
             external_id=text_or_empty(id_),
             title=text_or_empty(name),
-            started_at=time_of(began),
+            started_at=parse_time(began),
         )
 
 
 def _turn(role: Role, text: object, time: float | None, id_: str) -> list[Turn | Skipped]:
-    said, thought = spoken(text, role) if isinstance(text, str) else ("", ())
+    said, thought = strip_reasoning(text, role) if isinstance(text, str) else ("", ())
     if not said.strip():
         return list(thought) or [Skipped(reason="empty message")]
     return [*thought, Turn(role=role, text=said, time=time, external_id=id_)]

@@ -11,10 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.chat import Role
-from engine.memory.importers.content_parts import text_of
-from engine.memory.importers.readers import OnBytes, ignore_bytes, json_values
-from engine.memory.importers.reasoning import spoken
-from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.importers.fields import (
+    RoleMap,
+    build_conversation,
+    parse_content,
+    parse_role,
+    parse_time,
+    strip_reasoning,
+    text_or_empty,
+    unknown_role,
+)
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "lmstudio"
@@ -35,13 +42,13 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
         if not isinstance(chat, dict) or not isinstance(chat.get("messages"), list):
             yield Skipped(reason="entry of another shape", whole=True)
             continue
-        times = [time_of(chat.get(f"{who}LastMessagedAt")) for who in ("user", "assistant")]
-        yield from finished(
+        times = [parse_time(chat.get(f"{who}LastMessagedAt")) for who in ("user", "assistant")]
+        yield from build_conversation(
             _turns(chat, role_map),
             source=NAME,
             external_id=text_or_empty(chat.get("createdAt")),
             title=text_or_empty(chat.get("name")),
-            started_at=time_of(chat.get("createdAt")),
+            started_at=parse_time(chat.get("createdAt")),
             updated_at=max((time for time in times if time is not None), default=None),
         )
 
@@ -75,7 +82,7 @@ def _turns(chat: dict[str, Any], role_map: RoleMap) -> Iterator[Turn | Skipped]:
 def _version(version: object, role_map: RoleMap) -> tuple[Turn | None, list[Skipped]]:
     if not isinstance(version, dict):
         return None, [Skipped(reason="message of another shape")]
-    role = role_of(version.get("role"), role_map)
+    role = parse_role(version.get("role"), role_map)
     if role is None:
         return None, [unknown_role(version.get("role"))]
     if role is Role.TOOL:
@@ -86,10 +93,10 @@ def _version(version: object, role_map: RoleMap) -> tuple[Turn | None, list[Skip
         if isinstance(content, Skipped):
             skipped.append(content)
             continue
-        text, left_out = text_of(content)
+        text, left_out = parse_content(content)
         skipped += left_out
         texts.append(text)
-    text, thought = spoken("\n".join(text for text in texts if text), role)
+    text, thought = strip_reasoning("\n".join(text for text in texts if text), role)
     skipped += thought
     if not text.strip():
         return None, skipped or [Skipped(reason="empty message")]

@@ -18,20 +18,27 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.chat import Role
-from engine.memory.importers.badger import is_badger, newest_values
-from engine.memory.importers.content_parts import text_of
-from engine.memory.importers.readers import OnBytes, ignore_bytes, json_values
-from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.importers.fields import (
+    RoleMap,
+    build_conversation,
+    parse_content,
+    parse_role,
+    parse_time,
+    text_or_empty,
+    unknown_role,
+)
+from engine.memory.importers.readers.badger import is_badger, newest_values
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.memory_points import point_hash
 from engine.memory.records import (
     Conversation,
     Embedding,
-    Item,
-    Recollection,
+    ImportItem,
     Skipped,
+    SummaryPoint,
     Turn,
     content_hash,
-    well_formed,
+    replace_surrogates,
 )
 
 NAME = "mindx"
@@ -56,7 +63,7 @@ def recognise(path: Path, value: Any) -> bool:
     )
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Item]:
+def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[ImportItem]:
     """The conversation of a session file, or everything in the Badger folder whose MANIFEST it is.
 
     Raises BadInput.
@@ -70,26 +77,26 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
         if not isinstance(session, dict) or not isinstance(session.get("messages"), list):
             yield Skipped(reason="entry of another shape", whole=True)
             continue
-        yield from finished(
+        yield from build_conversation(
             _joined(_turns(session["messages"], role_map)),
             source=NAME,
             external_id=text_or_empty(session.get("id")),
-            started_at=time_of(session.get("created_at")),
-            updated_at=time_of(session.get("ended_at")),
+            started_at=parse_time(session.get("created_at")),
+            updated_at=parse_time(session.get("ended_at")),
         )
 
 
 def _turns(messages: list[Any], role_map: RoleMap) -> Iterator[Turn | Skipped]:
     for message in messages:
         name = message.get("role") if isinstance(message, dict) else None
-        role = role_of(name, role_map)
+        role = parse_role(name, role_map)
         if role is None:
             yield unknown_role(name)
             continue
-        text, skipped = text_of(message.get("content"))
+        text, skipped = parse_content(message.get("content"))
         yield from skipped
         if text:
-            yield Turn(role=role, text=text, time=time_of(message.get("time")))
+            yield Turn(role=role, text=text, time=parse_time(message.get("time")))
         elif not skipped:
             yield Skipped(reason="empty message")
 
@@ -106,7 +113,7 @@ def _joined(made: Iterator[Turn | Skipped]) -> Iterator[Turn | Skipped]:
         yield Turn(role=role, text="".join(part.text for part in parts), time=parts[0].time)
 
 
-def point_items(key: str, value: bytes) -> Iterator[Item]:
+def point_items(key: str, value: bytes) -> Iterator[ImportItem]:
     """What one key of the Badger folder holds; keys that are no memory are counted."""
     if not key.startswith("memory_"):
         yield Skipped(
@@ -124,10 +131,10 @@ def point_items(key: str, value: bytes) -> Iterator[Item]:
         yield Skipped(reason="empty memory point", whole=True)
         return
     # A point that was merged has lost its time; its key says when it was stored.
-    made_at = time_of(point.get("created_at"))
+    made_at = parse_time(point.get("created_at"))
     nanoseconds = key.removeprefix("memory_")
     if made_at is None and nanoseconds.isdecimal() and len(nanoseconds) < 20:
-        made_at = time_of(int(nanoseconds) / 1e9)
+        made_at = parse_time(int(nanoseconds) / 1e9)
     vector = _vector(entry.get("vector")) or _vector(point.get("vector"))
     turns = _dialogue(content, summary)
     if turns:
@@ -136,12 +143,12 @@ def point_items(key: str, value: bytes) -> Iterator[Item]:
         point_id, hash_ = "", content_hash(talk.turns)
     else:
         words = [word for word in keywords if isinstance(word, str)] if isinstance(keywords, list) else []
-        remembered = Recollection(
+        remembered = SummaryPoint(
             id=key,
             source=NAME,
-            content=well_formed(content),
-            summary=well_formed(summary) if isinstance(summary, str) else "",
-            keywords=tuple(map(well_formed, words)),
+            content=replace_surrogates(content),
+            summary=replace_surrogates(summary) if isinstance(summary, str) else "",
+            keywords=tuple(map(replace_surrogates, words)),
             created_at=made_at,
         )
         yield remembered

@@ -11,10 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.chat import Role
-from engine.memory.importers.content_parts import text_of
-from engine.memory.importers.readers import OnBytes, ignore_bytes, json_members
-from engine.memory.importers.reasoning import spoken
-from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.importers.fields import (
+    RoleMap,
+    build_conversation,
+    parse_content,
+    parse_role,
+    parse_time,
+    strip_reasoning,
+    text_or_empty,
+    unknown_role,
+)
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_members
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "nextchat"
@@ -29,18 +36,18 @@ def recognise(path: Path, value: Any) -> bool:
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
     """One conversation for each session; those never used are left out. Raises BadInput."""
     sessions = f"{_STORE}.sessions"
-    for key, session in json_members(path, on_bytes, opened=(_STORE, sessions)):
+    for key, session in json_members(path, on_bytes, expand=(_STORE, sessions)):
         if key != sessions:
             continue
         if not isinstance(session, dict) or not isinstance(session.get("messages"), list):
             yield Skipped(reason="entry of another shape", whole=True)
             continue
-        yield from finished(
+        yield from build_conversation(
             _turns(session, role_map),
             source=NAME,
             external_id=text_or_empty(session.get("id")),
             title=text_or_empty(session.get("topic")),
-            updated_at=time_of(session.get("lastUpdate")),
+            updated_at=parse_time(session.get("lastUpdate")),
         )
 
 
@@ -60,12 +67,12 @@ def _turn(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
     if not isinstance(message, dict):
         yield Skipped(reason="message of another shape")
         return
-    role = role_of(message.get("role"), role_map)
+    role = parse_role(message.get("role"), role_map)
     if role is None:
         yield unknown_role(message.get("role"))
         return
-    text, skipped = text_of(message.get("content"))
-    text, thought = spoken(text, role)
+    text, skipped = parse_content(message.get("content"))
+    text, thought = strip_reasoning(text, role)
     yield from skipped
     yield from thought
     if isinstance(message.get("tools"), list) and message["tools"]:

@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.chat import Role
-from engine.memory.importers.content_parts import text_of
-from engine.memory.importers.readers import OnBytes, ignore_bytes, json_values
-from engine.memory.importers.reasoning import spoken
-from engine.memory.importers.roles import RoleMap, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.importers.fields import (
+    RoleMap,
+    parse_content,
+    parse_role,
+    parse_time,
+    strip_reasoning,
+    text_or_empty,
+    unknown_role,
+)
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "openai"
@@ -56,8 +62,8 @@ def _conversation(row: dict[str, Any], role_map: RoleMap) -> Iterator[Conversati
         source=NAME,
         external_id=id_,
         title=text_or_empty(row.get("title")),
-        started_at=time_of(row.get("created_at", row.get("create_time"))),
-        updated_at=time_of(row.get("updated_at", row.get("update_time"))),
+        started_at=parse_time(row.get("created_at", row.get("create_time"))),
+        updated_at=parse_time(row.get("updated_at", row.get("update_time"))),
     )
 
 
@@ -65,18 +71,18 @@ def _turns(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
     if not isinstance(message, dict):
         yield Skipped(reason="message of another shape")
         return
-    role = role_of(message.get("role"), role_map)
+    role = parse_role(message.get("role"), role_map)
     if role is None:
         yield unknown_role(message.get("role"))
         return
-    text, skipped = text_of(message.get("content"))
-    text, thought = spoken(text, role)
+    text, skipped = parse_content(message.get("content"))
+    text, thought = strip_reasoning(text, role)
     skipped += thought
     if message.get("reasoning_content") or message.get("reasoning"):
         skipped.append(Skipped(reason="reasoning"))
     yield from skipped
     calls = message.get("tool_calls") or message.get("function_call")
-    time = time_of(message.get("time", message.get("created_at")))
+    time = parse_time(message.get("time", message.get("created_at")))
     if text:
         yield Turn(role=role, text=text, time=time, external_id=text_or_empty(message.get("id")))
     elif not skipped and not calls:

@@ -12,12 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.chat import Role
-from engine.memory.importers.content_parts import text_of
+from engine.memory.importers.fields import (
+    RoleMap,
+    build_conversation,
+    parse_content,
+    parse_role,
+    parse_time,
+    strip_reasoning,
+    text_or_empty,
+    unknown_role,
+)
 from engine.memory.importers.message_tree import Node, current_branch
-from engine.memory.importers.readers import OnBytes, ignore_bytes, json_values
-from engine.memory.importers.reasoning import spoken
-from engine.memory.importers.roles import RoleMap, finished, role_of, text_or_empty, time_of, unknown_role
-from engine.memory.importers.sqlite_file import is_sqlite, rows, tables
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.readers.sqlite import is_sqlite, query_rows, table_columns
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "openwebui"
@@ -28,7 +35,7 @@ _CHATS = "SELECT id, title, chat, created_at, updated_at FROM chat ORDER BY crea
 
 def recognise(path: Path, value: Any) -> bool:
     if is_sqlite(path):
-        return {"chat", "user", "auth"} <= set(tables(path))
+        return {"chat", "user", "auth"} <= set(table_columns(path))
     chat = value.get("chat") if isinstance(value, dict) else None
     return isinstance(chat, dict) and ("history" in chat or "messages" in chat)
 
@@ -41,13 +48,13 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
             yield Skipped(reason="entry of another shape", whole=True)
             continue
         nodes, current = _nodes(chat, role_map)
-        yield from finished(
+        yield from build_conversation(
             current_branch(nodes, current),
             source=NAME,
             external_id=text_or_empty(entry.get("id")) or text_or_empty(chat.get("id")),
             title=text_or_empty(entry.get("title")) or text_or_empty(chat.get("title")),
-            started_at=time_of(entry.get("created_at")) or time_of(chat.get("timestamp")),
-            updated_at=time_of(entry.get("updated_at")),
+            started_at=parse_time(entry.get("created_at")) or parse_time(chat.get("timestamp")),
+            updated_at=parse_time(entry.get("updated_at")),
         )
 
 
@@ -57,7 +64,7 @@ def _from_json(path: Path, on_bytes: OnBytes) -> Iterator[Any]:
 
 
 def _from_database(path: Path, on_bytes: OnBytes) -> Iterator[Any]:
-    for row in rows(path, {"chat": _COLUMNS}, _CHATS):
+    for row in query_rows(path, {"chat": _COLUMNS}, _CHATS):
         entry = dict(zip(_COLUMNS, row, strict=True))
         text = entry["chat"]
         on_bytes(len(text) if isinstance(text, str | bytes) else 0)
@@ -87,12 +94,12 @@ def _node(message: object, role_map: RoleMap) -> Node:
     if not isinstance(message, dict):
         return Node(skipped=(Skipped(reason="message of another shape"),))
     parent = text_or_empty(message.get("parentId"))
-    time = time_of(message.get("timestamp"))
-    role = role_of(message.get("role"), role_map)
+    time = parse_time(message.get("timestamp"))
+    role = parse_role(message.get("role"), role_map)
     if role is None:
         return Node(parent=parent, skipped=(unknown_role(message.get("role")),), time=time or 0)
-    text, left_out = text_of(message.get("content"))
-    text, thought = spoken(text, role)
+    text, left_out = parse_content(message.get("content"))
+    text, thought = strip_reasoning(text, role)
     skipped = [*left_out, *thought]
     files = message.get("files")
     if isinstance(files, list) and files:

@@ -7,9 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.chat import Role
-from engine.memory.importers.readers import OnBytes, ignore_bytes, json_values
-from engine.memory.importers.reasoning import spoken
-from engine.memory.importers.roles import RoleMap, role_of, text_or_empty, time_of, unknown_role
+from engine.memory.importers.fields import (
+    RoleMap,
+    parse_role,
+    parse_time,
+    strip_reasoning,
+    text_or_empty,
+    unknown_role,
+)
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "sharegpt"
@@ -46,8 +52,8 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
             source=NAME,
             external_id=text_or_empty(row.get("id")),
             title=text_or_empty(row.get("title")),
-            started_at=time_of(row.get("create_time")),
-            updated_at=time_of(row.get("update_time")),
+            started_at=parse_time(row.get("create_time")),
+            updated_at=parse_time(row.get("update_time")),
         )
 
 
@@ -56,10 +62,10 @@ def _turn(message: object, role_map: RoleMap) -> list[Turn | Skipped]:
         return [Skipped(reason="message of another shape")]
     name = message.get("from", message.get("role"))
     text = message.get("value", message.get("content"))
-    role = role_of(name, role_map)
+    role = parse_role(name, role_map)
     if role is None:
         return [unknown_role(name)]
     if not isinstance(text, str):
         return [Skipped(reason="message of another shape")]
-    said, thought = spoken(text, role)
+    said, thought = strip_reasoning(text, role)
     return [*thought, Turn(role=role, text=said) if said else Skipped(reason="empty message")]

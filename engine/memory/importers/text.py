@@ -12,10 +12,10 @@ from typing import Any
 from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.core.i18n import _
-from engine.memory.importers.json_stream import MAX_VALUE
-from engine.memory.importers.readers import OnBytes, ignore_bytes, is_zip, lines
-from engine.memory.importers.roles import RoleMap
-from engine.memory.importers.sqlite_file import is_sqlite
+from engine.memory.importers.fields import RoleMap
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes, is_zip, text_lines
+from engine.memory.importers.readers.json_stream import MAX_VALUE
+from engine.memory.importers.readers.sqlite import is_sqlite
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "text"
@@ -90,7 +90,7 @@ def recognise(path: Path, value: Any) -> bool:
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
-    """One conversation for each part between lines of `---`. Labels inside fenced code are text.
+    """One conversation for each part between text_lines of `---`. Labels inside fenced code are text.
 
     Raises BadInput, also when nobody speaks in the file.
     """
@@ -98,7 +98,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
     turns: list[tuple[Role, list[str]]] = []
     fenced = False
     before = characters = found = 0
-    for number, line in lines(path, on_bytes):
+    for number, line in text_lines(path, on_bytes):
         if not fenced and _BETWEEN.fullmatch(line):
             if turns:
                 found += 1
@@ -134,7 +134,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
 
 def no_speakers(path: Path) -> BadInput:
     """The error for a text in which no speaker is known, with the names that look like speakers."""
-    looked = [line for _number, line in islice(lines(path), _LOOK) if line.strip()]
+    looked = [line for _number, line in islice(text_lines(path), _LOOK) if line.strip()]
     counted = Counter(
         match["label"].strip()
         for line in looked
@@ -160,7 +160,7 @@ def no_speakers(path: Path) -> BadInput:
 
 def _speakers(path: Path, role_map: RoleMap) -> Iterator[Role]:
     labels = {**_LABELS, **role_map}
-    for _number, line in islice(lines(path), _LOOK):
+    for _number, line in islice(text_lines(path), _LOOK):
         label = _label(line, labels)
         if label is not None:
             yield label[0]

@@ -14,7 +14,7 @@ from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
 from engine.corpus.dataset import HeldOut, Row, write_lines
 from engine.memory.importers import alpaca, sharegpt
-from engine.memory.importers.readers import first_value
+from engine.memory.importers.readers.files import first_value
 from engine.memory.records import Conversation
 from engine.models.card import Lineage
 

@@ -37,7 +37,7 @@ def add_pairs(
     conversation = Conversation.of(turns, source="added", title=title)
     with MemoryStore(ws.memory_db) as store:
         result = store.add([conversation], "added", again=True)
-    return {"id": conversation.id, "taken": result.taken, "unchanged": result.unchanged}
+    return {"id": conversation.id, "taken": result.added, "unchanged": result.unchanged}
 
 
 def add_from_stdin(ws: Workspace) -> dict[str, object]:
@@ -63,4 +63,4 @@ def add_from_stdin(ws: Workspace) -> dict[str, object]:
             raise nothing
         with MemoryStore(ws.memory_db) as store:
             report = import_path(store, [path], again=True)
-    return {"taken": report.taken, "unchanged": report.unchanged, "skipped": report.skipped}
+    return {"taken": report.added, "unchanged": report.unchanged, "skipped": report.skipped}

@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         from engine.core.errors import BadInput
         from engine.core.i18n import language
-        from engine.memory.importers.roles import role_map_of
+        from engine.memory.importers.fields import parse_role_map
         from engine.pipeline.import_run import importer
         from engine.runs.spec import ImportParams, make_spec
         from tui.cli.progress import run_command
@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
         if format_ != "auto":
             importer(format_)
         roles = _roles(map_)
-        role_map_of(roles)
+        parse_role_map(roles)
         files = [common.resolve(path) for path in paths]
         for file in files:
             if not file.exists():
@@ -91,7 +91,7 @@ def register(app: typer.Typer) -> None:
                 for conversation, excerpt in _found(store, match, source, limit=limit, offset=offset)
             ]
             total = store.count()
-            beside = len(store.points_with(match)) if match else 0
+            beside = len(store.point_ids_containing(match)) if match else 0
         for row in rows:
             common.say(
                 f"{row['id']}  {row['date'] or '—':<10}  {row['source']:<10} {row['turns']:>4}  {row['text']}"
@@ -116,7 +116,7 @@ def register(app: typer.Typer) -> None:
     @memory.command(help=_("One conversation whole; ID may be its beginning."))
     def show(id_: str = typer.Argument(metavar="ID")) -> None:
         with _store() as store:
-            conversation = store.get(store.find(id_))
+            conversation = store.get(store.resolve_id(id_))
         assert conversation is not None
         for line in _lines(conversation):
             common.say(line)
@@ -156,12 +156,12 @@ def register(app: typer.Typer) -> None:
             )
         ws = common.workspace()
         with _store() as store:
-            wanted = [store.find(id_) for id_ in ids or []]
+            wanted = [store.resolve_id(id_) for id_ in ids or []]
             if match:
                 wanted += list(
                     dict.fromkeys(hit.conversation_id for hit in store.search(match, limit=1_000_000))
                 )
-                wanted += store.points_with(match)
+                wanted += store.point_ids_containing(match)
         wanted = list(dict.fromkeys(wanted))
         if not wanted:
             raise BadInput(

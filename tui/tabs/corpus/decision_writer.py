@@ -15,7 +15,7 @@ from pathlib import Path
 
 from engine.corpus.review.database import Unusable
 from engine.corpus.review.store import Decision, ReviewStore
-from engine.memory.schema import reason_of
+from engine.memory.schema import describe_sqlite_error
 
 RETRY_S = 1.0
 LATE_S = 0.3
@@ -105,7 +105,9 @@ class VerdictQueue:
         try:
             decisions = job.work(store)
         except (sqlite3.Error, OSError, Unusable) as problem:
-            self.problem = reason_of(problem) if isinstance(problem, sqlite3.Error) else str(problem)
+            self.problem = (
+                describe_sqlite_error(problem) if isinstance(problem, sqlite3.Error) else str(problem)
+            )
             if before != self.problem:
                 self._changed()
             return False

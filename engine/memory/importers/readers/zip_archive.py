@@ -1,4 +1,4 @@
-"""Zip archives that people bring: which members of an export hold conversations, and which archives are unsafe."""
+"""Untrusted zip archives: finds the members of an export that hold conversations and rejects zip bombs."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from engine.core.errors import BadInput
 from engine.core.i18n import _
 
 MAX_FILE = 8 * 2**30
-"""Bytes of a file, or of an archive's member when unpacked."""
+"""Bytes of a file, or of an archive member after decompression."""
 MAX_RATIO = 200
-"""Times a member may grow when unpacked; text packs 3 to 20 times."""
-_MEMBER = re.compile(r"(?:.*/)?conversations(?:-\d+)?\.json\Z")
-_CHERRY = "data.json"
-"""Cherry Studio's backup has its conversations at the top, beside `Data/`."""
+"""Highest compression ratio of a member; text reaches 3 to 20."""
+_CONVERSATIONS = re.compile(r"(?:.*/)?conversations(?:-\d+)?\.json\Z")
+_CHERRY_MEMBER = "data.json"
+"""Cherry Studio's backup keeps its conversations in the archive root, next to `Data/`."""
 
 
 @contextmanager
-def opened_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """Raises BadInput when `path` is no zip."""
+def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Opens `path`. Raises BadInput when it is not a zip archive."""
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, NotImplementedError, ValueError) as error:
@@ -36,8 +36,8 @@ def opened_archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 @contextmanager
-def opened_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Iterator[IO[bytes]]:
-    """Raises BadInput, also later when what is read does not fit its checksum."""
+def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Iterator[IO[bytes]]:
+    """Opens a member. Raises BadInput, also while it is read when it does not match its checksum."""
     try:
         with archive.open(member) as file:
             yield file
@@ -48,10 +48,10 @@ def opened_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path)
 
 
 def export_members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo]:
-    """The members of an export that hold conversations. Raises BadInput (none, or an unsafe one)."""
+    """The members of an export that hold conversations, by name. Raises BadInput when there is none or one is unsafe."""
     files = [info for info in archive.infolist() if not info.is_dir()]
-    members = [info for info in files if _MEMBER.match(info.filename)]
-    members = members or [info for info in files if info.filename == _CHERRY]
+    members = [info for info in files if _CONVERSATIONS.match(info.filename)]
+    members = members or [info for info in files if info.filename == _CHERRY_MEMBER]
     if not members:
         if any(info.filename.startswith("IndexedDB/") for info in files):
             raise BadInput(

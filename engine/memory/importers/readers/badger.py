@@ -20,8 +20,8 @@ import msgspec
 
 from engine.core.errors import BadInput
 from engine.core.i18n import _
-from engine.memory.importers.snappy import unpack as unpack_snappy
-from engine.memory.importers.snappy import uvarint
+from engine.memory.importers.readers.snappy import unpack as unpack_snappy
+from engine.memory.importers.readers.snappy import uvarint
 
 MAGIC = b"Bdgr"
 _VERSIONS = (7, 8)

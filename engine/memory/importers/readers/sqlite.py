@@ -1,4 +1,4 @@
-"""Databases of other programs, read through a copy: the program may have them open and be writing."""
+"""Reads SQLite databases of other programs from a copy: the program may be writing to the original."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ def is_sqlite(path: Path) -> bool:
         return False
 
 
-def tables(path: Path) -> dict[str, frozenset[str]]:
+def table_columns(path: Path) -> dict[str, frozenset[str]]:
     """The columns of each table; empty when the database cannot be read."""
     try:
-        with _copied(path) as connection:
-            return _tables(connection)
+        with _open_copy(path) as connection:
+            return _columns(connection)
     except (BadInput, sqlite3.Error, UnicodeDecodeError):
         return {}
 
 
-def rows(path: Path, needed: Mapping[str, Sequence[str]], query: str) -> Iterator[tuple[Any, ...]]:
-    """The rows of `query`, read one at a time. Raises BadInput when a table or column of `needed` is missing,
-    and when the database is damaged."""
-    with _copied(path) as connection:
+def query_rows(path: Path, required: Mapping[str, Sequence[str]], query: str) -> Iterator[tuple[Any, ...]]:
+    """The rows of `query`, one at a time. Raises BadInput when a table or column in `required` is missing or the
+    database is damaged."""
+    with _open_copy(path) as connection:
         try:
-            there = _tables(connection)
+            tables = _columns(connection)
             missing = [
                 f"{table}.{column}"
-                for table, columns in needed.items()
+                for table, columns in required.items()
                 for column in columns
-                if column not in there.get(table, ())
+                if column not in tables.get(table, ())
             ]
             if missing:
                 raise BadInput(
@@ -58,14 +58,14 @@ def rows(path: Path, needed: Mapping[str, Sequence[str]], query: str) -> Iterato
 
 
 @contextmanager
-def _copied(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to a copy of the database, with what its log holds. Raises BadInput."""
+def _open_copy(path: Path) -> Iterator[sqlite3.Connection]:
+    """Connects to a copy of the database, WAL included. Raises BadInput."""
     with tempfile.TemporaryDirectory(prefix="h2q-") as folder:
         copy = Path(folder) / "copy.db"
         try:
             _copy(path, copy)
             with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
-                # In a damaged database texts may not be UTF-8: each byte that is none becomes a mark.
+                # Text in a damaged database may be invalid UTF-8: such bytes become U+FFFD.
                 connection.text_factory = lambda data: data.decode("utf-8", "replace")
                 yield connection
         except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -77,11 +77,11 @@ def _copied(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def _copy(path: Path, copy: Path) -> None:
-    log = path.with_name(path.name + "-wal")
+    wal = path.with_name(path.name + "-wal")
     with path.open("rb") as file:
-        logged = file.read(20)[18:20] == b"\x02\x02"
-    if logged and not log.exists():
-        # Nobody has it open, and opening it would leave a log beside it.
+        wal_mode = file.read(20)[18:20] == b"\x02\x02"
+    if wal_mode and not wal.exists():
+        # No process has it open, and opening it would create a WAL next to it.
         shutil.copyfile(path, copy)
         return
     try:
@@ -91,13 +91,13 @@ def _copy(path: Path, copy: Path) -> None:
         ):
             source.backup(target)
     except sqlite3.OperationalError:
-        # A folder that cannot be written, or a lock that is not given up.
+        # A read-only folder, or a lock that is not released.
         shutil.copyfile(path, copy)
-        if log.exists():
-            shutil.copyfile(log, copy.with_name(copy.name + "-wal"))
+        if wal.exists():
+            shutil.copyfile(wal, copy.with_name(copy.name + "-wal"))
 
 
-def _tables(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:
+def _columns(connection: sqlite3.Connection) -> dict[str, frozenset[str]]:
     names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
     return {
         name: frozenset(

@@ -1,6 +1,6 @@
-"""Reading files that people bring: JSON values one at a time in bounded memory, lines, and zip archives.
+"""Reads untrusted files in bounded memory: JSON values one at a time, text lines, and JSON inside zip archives.
 
-Whatever a file holds, only BadInput comes out, with the file and the line.
+Any malformed content raises BadInput with file and line.
 """
 
 from __future__ import annotations
@@ -15,23 +15,21 @@ from typing import IO, Any, TypeVar
 
 from engine.core.errors import BadInput
 from engine.core.i18n import _
-from engine.memory.importers import json_stream
-from engine.memory.importers.archive import MAX_FILE, export_members, opened_archive, opened_member
+from engine.memory.importers.readers import json_stream
+from engine.memory.importers.readers.zip_archive import MAX_FILE, export_members, open_archive, open_member
 
-_READ = 2**18
 T = TypeVar("T")
 
-
-_FIRST = 8
-"""Members of a very large object that are looked at to recognise its program."""
-
+_READ_BYTES = 2**18
+_MEMBERS_TO_CHECK = 8
+"""Members of a very large object that are read to detect its format."""
 
 OnBytes = Callable[[int], None]
 """Called with the number of bytes read since the last call."""
 
 
 def ignore_bytes(count: int) -> None:
-    """For a reader that shows no progress."""
+    """The default: no progress."""
 
 
 def is_zip(path: Path) -> bool:
@@ -39,43 +37,44 @@ def is_zip(path: Path) -> bool:
         return file.read(4) == b"PK\x03\x04"
 
 
-def size_of(path: Path) -> int:
-    """Bytes that reading `path` will go through: of a zip, those of the members that are read."""
+def import_size(path: Path) -> int:
+    """Bytes that importing `path` reads: of a zip, the unpacked members; of a Badger folder, its tables."""
     if is_zip(path):
-        with opened_archive(path) as archive:
+        with open_archive(path) as archive:
             return sum(member.file_size for member in export_members(archive, path))
     if path.name == "MANIFEST":
-        # Of a Badger folder: the tables that it names lie beside it.
         return sum(table.stat().st_size for table in path.parent.glob("*.sst"))
     return path.stat().st_size
 
 
 def json_values(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple[int, Any]]:
-    """The values of a JSON array, of JSONL, or one JSON object, each with the line on which it begins.
+    """The values of a JSON array, of JSONL, or one JSON object, each with the number of its first line.
 
-    Of a zip, those of every `conversations.json` in it. Memory stays at the size of one value. Raises
-    BadInput: missing, empty, a web page, not UTF-8, broken JSON, a value over `json_stream.MAX_VALUE`, an unsafe zip.
+    In a zip, the values of every `conversations.json`. Memory use is bounded by one value. Raises BadInput for
+    a missing or empty file, a web page, invalid UTF-8 or JSON, a value over `json_stream.MAX_VALUE`, an unsafe zip.
     """
-    return _each(path, on_bytes, json_stream.values)
+    return _parse(path, on_bytes, json_stream.values)
 
 
 def json_members(
-    path: Path, on_bytes: OnBytes = ignore_bytes, *, opened: Collection[str] = ()
+    path: Path, on_bytes: OnBytes = ignore_bytes, *, expand: Collection[str] = ()
 ) -> Iterator[tuple[str, Any]]:
-    """The keys and values of one JSON object, for programs that put everything they have into one.
+    """The keys and values of one JSON object, for programs that export everything as one object.
 
-    Those named in `opened` are not read whole: the members of an object come one by one as `outer.inner`, the
-    elements of a list one by one under its name; `outer.*` names all members of an object. Memory stays at the size of one value that is read. Raises
-    BadInput as `json_values` does, and when it is no object.
+    Members named in `expand` are streamed: an object yields its members as `outer.inner`, a list its elements
+    under its own name; `outer.*` names all members of an object. Memory use is bounded by one yielded value.
+    Raises BadInput as `json_values` does, and when the file holds no object.
     """
-
-    names = frozenset(opened)
-    return _each(path, on_bytes, lambda texts, path: json_stream.members(texts, path, names))
+    names = frozenset(expand)
+    return _parse(path, on_bytes, lambda chunks, path: json_stream.members(chunks, path, names))
 
 
 def first_value(path: Path) -> Any:
-    """The first JSON value of `path`; None when it holds none or is no JSON. Of an object over `json_stream.MAX_VALUE`,
-    its first members, the one that is too long as an empty object. Raises BadInput for broken JSON."""
+    """The first JSON value of `path`; None when it holds none or is not JSON.
+
+    For an object over `json_stream.MAX_VALUE`, its first members, with `{}` in place of an oversized one.
+    Raises BadInput for malformed JSON.
+    """
     bare = b"{"
     if not is_zip(path):
         with _opened(path) as file:
@@ -92,48 +91,48 @@ def first_value(path: Path) -> Any:
     except json_stream.TooLong:
         if not bare.startswith(b"{"):
             raise
-    # Outside: the error holds what was read until it is let go.
-    found: dict[str, Any] = {}
+    # Outside the except block: the exception keeps the text that was read alive.
+    first: dict[str, Any] = {}
     try:
-        for key, value in islice(json_members(path), _FIRST):
-            found[key] = value
-    except json_stream.TooLong as problem:
-        found[problem.member] = {}
-    return found
+        for key, value in islice(json_members(path), _MEMBERS_TO_CHECK):
+            first[key] = value
+    except json_stream.TooLong as error:
+        first[error.member] = {}
+    return first
 
 
-def _each(path: Path, on_bytes: OnBytes, parse: Callable[[Iterator[str], Path], Iterator[T]]) -> Iterator[T]:
-    """What `parse` makes of the file, or of each member of a zip that holds conversations."""
+def _parse(path: Path, on_bytes: OnBytes, parse: Callable[[Iterator[str], Path], Iterator[T]]) -> Iterator[T]:
+    """Applies `parse` to the text of the file, or of each conversations member of a zip."""
     if is_zip(path):
-        with opened_archive(path) as archive:
+        with open_archive(path) as archive:
             for member in export_members(archive, path):
-                with opened_member(archive, member, path) as file:
-                    yield from parse(_texts(file, "utf-8-sig", path, on_bytes), path)
+                with open_member(archive, member, path) as file:
+                    yield from parse(_decoded(file, "utf-8-sig", path, on_bytes), path)
         return
     with _opened(path) as file:
-        yield from parse(_texts(file, _encoding(file), path, on_bytes), path)
+        yield from parse(_decoded(file, _encoding(file), path, on_bytes), path)
 
 
-def lines(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple[int, str]]:
-    """The lines of a text with their numbers, without their ends. Raises BadInput as `json_values` does."""
+def text_lines(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple[int, str]]:
+    """The lines of a text file with their numbers, without line ends. Raises BadInput as `json_values` does."""
     with _opened(path) as file:
         encoding = _encoding(file)
         number = length = 0
-        waiting: list[str] = []
-        for text in _texts(file, encoding, path, on_bytes):
-            # Only real line ends: `splitlines` would also cut at U+2028 and form feeds inside a text.
-            *whole, rest = text.split("\n")
-            if whole:
-                whole[0] = "".join((*waiting, whole[0]))
-                waiting, length = [], 0
-            for line in whole:
+        pending: list[str] = []
+        for text in _decoded(file, encoding, path, on_bytes):
+            # `splitlines` would also split at U+2028 and form feeds.
+            *complete, rest = text.split("\n")
+            if complete:
+                complete[0] = "".join((*pending, complete[0]))
+                pending, length = [], 0
+            for line in complete:
                 number += 1
                 yield number, line.removesuffix("\r")
-            waiting.append(rest)
+            pending.append(rest)
             length += len(rest)
             if length > json_stream.MAX_VALUE:
-                raise json_stream.too_long(path, number + 1)
-        if rest := "".join(waiting):
+                raise json_stream.value_too_long(path, number + 1)
+        if rest := "".join(pending):
             yield number + 1, rest
 
 
@@ -174,13 +173,13 @@ def _encoding(file: IO[bytes]) -> str:
     return "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
 
 
-def _texts(file: IO[bytes], encoding: str, path: Path, on_bytes: OnBytes) -> Iterator[str]:
-    """The file's text in pieces. Looks at the first one for a web page."""
+def _decoded(file: IO[bytes], encoding: str, path: Path, on_bytes: OnBytes) -> Iterator[str]:
+    """The decoded text in chunks. Raises BadInput when it begins like a web page."""
     decoder = codecs.getincrementaldecoder(encoding)()
     line = 1
     first = True
     while True:
-        data = file.read(_READ)
+        data = file.read(_READ_BYTES)
         try:
             text = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:

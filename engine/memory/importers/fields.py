@@ -1,0 +1,185 @@
+"""Field parsers that the importers share: roles, times, ids, typed content parts, and reasoning inside answers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from engine.core.chat import Role
+from engine.core.errors import UsageProblem
+from engine.core.i18n import _
+from engine.memory.records import Conversation, Skipped, Turn
+
+RoleMap = Mapping[str, Role]
+"""The user's own speaker names (`--map 客服=assistant`), in lower case."""
+
+_ROLES: dict[str, Role] = {
+    **dict.fromkeys(("user", "human", "prompter"), Role.USER),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model", "ai"), Role.ASSISTANT),
+    **dict.fromkeys(("system", "developer"), Role.SYSTEM),
+    **dict.fromkeys(("tool", "function", "function_call", "observation"), Role.TOOL),
+}
+
+
+def parse_role_map(names: Mapping[str, str]) -> dict[str, Role]:
+    """The values of `--map`. Raises UsageProblem for an unknown role."""
+    roles = {}
+    for name, role in names.items():
+        if role not in list(Role):
+            raise UsageProblem(
+                _("--map {name}={role}: a role is one of {roles}").format(
+                    name=name, role=role, roles=", ".join(Role)
+                )
+            )
+        roles[name.strip().lower()] = Role(role)
+    return roles
+
+
+def parse_role(name: object, role_map: RoleMap) -> Role | None:
+    """The role of a speaker name; None when it is unknown."""
+    if not isinstance(name, str):
+        return None
+    key = name.strip().lower()
+    return role_map.get(key) or _ROLES.get(key)
+
+
+def unknown_role(name: object) -> Skipped:
+    """A message whose role is not guessed; the user can name it with `--map`."""
+    return Skipped(reason=f"unknown role: {name[:40]}" if isinstance(name, str) else "message without a role")
+
+
+_EXCESS_DIGITS = re.compile(r"(\.\d{6})\d+")
+_TIMESTAMP = re.compile(r"[0-9]{10,19}(?:\.[0-9]{1,9})?")
+_LATEST = datetime(2200, 1, 1, tzinfo=UTC).timestamp()
+
+
+def parse_time(value: Any) -> float | None:
+    """Seconds since the epoch from a timestamp in seconds, milli-, micro- or nanoseconds (a number or its digits)
+    or from RFC 3339; None for anything outside the years 1970 to 2200."""
+    if isinstance(value, str) and _TIMESTAMP.fullmatch(value):
+        value = float(value)
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(_EXCESS_DIGITS.sub(r"\1", value.strip()))
+            value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if (isinstance(value, int) and abs(value) > 10**19) or not math.isfinite(value):
+        return None
+    # The unit follows from the magnitude: 10^11 seconds is the year 5138.
+    seconds = float(value)
+    for _unit in ("milli", "micro", "nano"):
+        seconds = seconds / 1000 if seconds > 10**11 else seconds
+    return seconds if 0 < seconds < _LATEST else None
+
+
+def text_or_empty(value: object) -> str:
+    """An id or a title: strings up to 500 characters, integers as digits, anything else empty."""
+    if isinstance(value, str):
+        return value[:500]
+    return (
+        str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18 else ""
+    )
+
+
+_TOOL_PARTS = frozenset(
+    ("tool_use", "tool_result", "tool-call", "tool_call", "tool", "toolCallRequest", "toolCallResult")
+)
+_REASONING_PARTS = frozenset(("thinking", "reasoning", "redacted_thinking"))
+
+
+def parse_content(content: object) -> tuple[str, list[Skipped]]:
+    """The text of a string or of a list of typed parts, and the parts that are no text. Untyped parts are text."""
+    if content is None or isinstance(content, str):
+        return content or "", []
+    if not isinstance(content, list):
+        return "", [Skipped(reason="message of another shape")]
+    texts: list[str] = []
+    skipped = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        text = part.get("text") if isinstance(part, dict) else None
+        if isinstance(part, str):
+            texts.append(part)
+        elif kind in (None, "text", "input_text", "output_text") and isinstance(text, str):
+            texts.append(text)
+        else:
+            skipped.append(Skipped(reason=skip_reason(kind)))
+    return "\n".join(text for text in texts if text), skipped
+
+
+def skip_reason(kind: object) -> str:
+    """The `Skipped.reason` of a content part by its type."""
+    if not isinstance(kind, str):
+        return "attachment"
+    if kind in _REASONING_PARTS:
+        return "reasoning"
+    if kind in _TOOL_PARTS:
+        return "tool message"
+    return "image" if "image" in kind else "attachment"
+
+
+_THINK = re.compile(r"\A\s*<(think|thinking)>.*?(?:</\1>\s*|\Z)", re.DOTALL)
+_DETAILS = re.compile(r'<details type="(reasoning|tool_calls|code_interpreter)"[^<>]*>')
+"""Open WebUI folds reasoning and tool calls into the answer."""
+_DETAILS_END = "</details>"
+
+
+def strip_reasoning(text: str, role: Role) -> tuple[str, tuple[Skipped, ...]]:
+    """An assistant's text without its reasoning and folded tool calls; other roles unchanged."""
+    if role is not Role.ASSISTANT:
+        return text, ()
+    skipped: list[Skipped] = []
+    if "<details" in text:
+        text, kinds = _strip_details(text)
+        skipped += [Skipped(reason="reasoning" if kind == "reasoning" else "tool message") for kind in kinds]
+    if match := _THINK.match(text):
+        skipped.append(Skipped(reason="reasoning"))
+        text = text[match.end() :]
+    return text.strip("\n") if skipped else text, tuple(skipped)
+
+
+def _strip_details(text: str) -> tuple[str, list[str]]:
+    """The text without its `<details>` blocks, and their types; linear in the length of any text."""
+    kept, kinds, place = [], [], 0
+    while (opening := _DETAILS.search(text, place)) and (end := text.find(_DETAILS_END, opening.end())) >= 0:
+        kept.append(text[place : opening.start()])
+        kinds.append(opening[1])
+        place = end + len(_DETAILS_END)
+        while text[place : place + 1].isspace():
+            place += 1
+    return "".join((*kept, text[place:])), kinds
+
+
+def build_conversation(
+    items: Iterable[Turn | Skipped],
+    *,
+    source: str,
+    external_id: str = "",
+    title: str = "",
+    started_at: float | None = None,
+    updated_at: float | None = None,
+) -> Iterator[Conversation | Skipped]:
+    """What was skipped in a conversation, then the conversation; one without user and assistant turns is skipped."""
+    turns = []
+    for item in items:
+        if isinstance(item, Turn):
+            turns.append(item)
+        else:
+            yield item
+    if not any(turn.role in (Role.USER, Role.ASSISTANT) for turn in turns):
+        yield Skipped(reason="empty conversation", whole=True)
+        return
+    yield Conversation.of(
+        turns,
+        source=source,
+        external_id=external_id,
+        title=title,
+        started_at=started_at,
+        updated_at=updated_at,
+    )

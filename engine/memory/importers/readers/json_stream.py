@@ -1,0 +1,211 @@
+"""Streaming JSON parser: one value at a time, so that memory use is bounded by one value.
+
+Any malformed text raises BadInput with file and line. Not ijson: its errors carry no line number, it
+rejects numbers that `json` accepts (NaN, 1e400), and it does not bound the size of a value.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from engine.core.errors import BadInput
+from engine.core.i18n import N_, _
+
+MAX_VALUE = 64 * 2**20
+"""Characters of one JSON value or one line: the longest conversation that is imported."""
+_WHITESPACE = re.compile(r"\s*")
+
+
+class TooLong(BadInput):
+    """One value is longer than `MAX_VALUE`."""
+
+    member = ""
+    """Name of the member, when an object is read member by member."""
+
+
+class _Buffer:
+    """The unparsed part of the text, with its line number in the file."""
+
+    def __init__(self, chunks: Iterator[str]) -> None:
+        self._chunks = chunks
+        self.text = ""
+        self.at = 0
+        self.line = 1
+        self.ended = False
+
+    def read_more(self) -> bool:
+        """Doubles the buffered text, so that a long value is parsed a few times only; stays near `MAX_VALUE`."""
+        parts = [self.text[self.at :]]
+        self.text, self.at = "", 0
+        wanted = max(min(len(parts[0]), MAX_VALUE + 1 - len(parts[0])), 1)
+        while wanted > 0 and (chunk := next(self._chunks, None)) is not None:
+            parts.append(chunk)
+            wanted -= len(chunk)
+        self.ended = wanted > 0
+        self.text, self.at = "".join(parts), 0
+        return len(parts) > 1
+
+    def advance(self, end: int) -> None:
+        self.line += self.text.count("\n", self.at, end)
+        self.at = end
+
+    def peek(self) -> str:
+        """The next character that is not white space, without consuming it; "" at the end."""
+        while True:
+            match = _WHITESPACE.match(self.text, self.at)
+            self.advance(match.end() if match else self.at)
+            if self.at < len(self.text):
+                return self.text[self.at]
+            if not self.read_more():
+                return ""
+
+    def value(self, path: Path, by_line: bool) -> Any:
+        """Parses and consumes the JSON value at the current position. Raises BadInput."""
+        while True:
+            try:
+                value, end = _decode(self.text, self.at)
+            except (ValueError, RecursionError) as error:
+                if (
+                    isinstance(error, json.JSONDecodeError)
+                    and not self.ended
+                    and _may_be_incomplete(error, self.text)
+                ):
+                    if len(self.text) - self.at > MAX_VALUE:
+                        raise value_too_long(path, self.line) from None
+                    # Parse again even at the end of the file: the error's positions refer to the old buffer.
+                    self.read_more()
+                    continue
+                raise _malformed(error, self.text, self.at, path, self.line, by_line) from None
+            if end == len(self.text) and not self.ended and self.read_more():
+                continue
+            self.advance(end)
+            return value
+
+
+_decode = json.JSONDecoder().raw_decode
+
+
+def _may_be_incomplete(error: json.JSONDecodeError, text: str) -> bool:
+    """Whether the error may only be due to the end of the buffer."""
+    return error.msg.startswith("Unterminated string") or error.pos > len(text) - 16
+
+
+def values(chunks: Iterator[str], path: Path) -> Iterator[tuple[int, Any]]:
+    """The elements of one list, or a sequence of values (JSONL), each with its line number."""
+    buffer = _Buffer(chunks)
+    first = buffer.peek()
+    if not first:
+        raise BadInput(_("The file is empty"), path=path)
+    if first != "[":
+        while buffer.peek():
+            line = buffer.line
+            yield line, buffer.value(path, by_line=True)
+        return
+    yield from _elements(buffer, path)
+    if buffer.peek():
+        raise BadInput(_("There is something after the end of the JSON"), path=path, line=buffer.line)
+
+
+def _elements(buffer: _Buffer, path: Path) -> Iterator[tuple[int, Any]]:
+    """The elements of the list at the current position, each with its line number."""
+    buffer.advance(buffer.at + 1)
+    ended = buffer.peek() == "]"
+    while not ended:
+        buffer.peek()
+        line = buffer.line
+        yield line, buffer.value(path, by_line=False)
+        mark = buffer.peek()
+        if mark not in (",", "]"):
+            reason = (
+                _("The JSON ends in the middle of a list")
+                if not mark
+                else _("A comma is missing in the JSON")
+            )
+            raise BadInput(reason, path=path, line=buffer.line)
+        ended = mark == "]"
+        if not ended:
+            buffer.advance(buffer.at + 1)
+    buffer.advance(buffer.at + 1)
+
+
+def members(chunks: Iterator[str], path: Path, expand: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    """The members of an object, see `files.json_members`."""
+    return _members(_Buffer(chunks), path, "", expand)
+
+
+def _members(buffer: _Buffer, path: Path, prefix: str, expand: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    """The members of the object at the current position, their names after `prefix`."""
+
+    def expect(marks: str) -> str:
+        mark = buffer.peek()
+        if not mark or mark not in marks:
+            raise BadInput(
+                _("The JSON is broken ({reason})").format(
+                    reason=_("{mark} expected").format(mark=" / ".join(marks))
+                ),
+                path=path,
+                line=buffer.line,
+            )
+        return mark
+
+    expect("{")
+    buffer.advance(buffer.at + 1)
+    ended = buffer.peek() == "}"
+    while not ended:
+        expect('"')
+        key = prefix + buffer.value(path, by_line=False)
+        expect(":")
+        buffer.advance(buffer.at + 1)
+        mark = buffer.peek()
+        expanded = key in expand or (prefix and f"{prefix}*" in expand)
+        if expanded and mark == "{":
+            yield from _members(buffer, path, f"{key}.", expand)
+        elif expanded and mark == "[":
+            yield from ((key, value) for _line, value in _elements(buffer, path))
+        else:
+            try:
+                value = buffer.value(path, by_line=False)
+            except TooLong as error:
+                error.member = key
+                raise
+            yield key, value
+        ended = expect(",}") == "}"
+        if not ended:
+            buffer.advance(buffer.at + 1)
+    buffer.advance(buffer.at + 1)
+
+
+_REASONS = {
+    "Expecting value": N_("value expected"),
+    "Expecting ',' delimiter": N_("comma expected"),
+    "Expecting ':' delimiter": N_("colon expected"),
+    "Expecting property name enclosed in double quotes": N_("name in double quotes expected"),
+    "Unterminated string starting at": N_("unterminated string"),
+    "Invalid control character at": N_("control character in a string"),
+    "Invalid \\escape": N_("invalid backslash escape"),
+    "Invalid \\uXXXX escape": N_("invalid \\u escape"),
+    "Extra data": N_("extra data after the end"),
+}
+"""Translatable texts for the messages of `json.JSONDecodeError`."""
+
+
+def _malformed(error: Exception, text: str, at: int, path: Path, line: int, by_line: bool) -> BadInput:
+    if isinstance(error, json.JSONDecodeError):
+        reason = _(_REASONS.get(error.msg, error.msg))
+        cut = text.find("\n", at)
+        # A truncated JSONL line is reported itself, not the next line, where the parser failed.
+        if not (by_line and 0 <= cut < error.pos and text[cut + 1 : cut + 2] == "{"):
+            line += text.count("\n", at, error.pos)
+    else:
+        reason = _("nested too deeply") if isinstance(error, RecursionError) else _("a number is too long")
+    return BadInput(_("The JSON is broken ({reason})").format(reason=reason), path=path, line=line)
+
+
+def value_too_long(path: Path, line: int) -> TooLong:
+    return TooLong(
+        _("One conversation or line is longer than {n} MB").format(n=MAX_VALUE // 2**20), path=path, line=line
+    )
