@@ -22,8 +22,7 @@ from engine.models.card import CARD_FILE, ModelCard, encode_card
 from engine.models.promotion import promote, rollback
 from engine.models.registry import in_use
 from engine.training import checkpoint
-from engine.training.checkpoint import LoopState
-from engine.training.retention import Retention
+from engine.training.checkpoint import LoopState, Retention
 
 SAVES = 30
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EMFILE)

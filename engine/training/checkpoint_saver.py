@@ -11,8 +11,8 @@ from engine.core.errors import Interrupted
 from engine.core.i18n import _
 from engine.runs.events import CheckpointWritten, RunStatus, StatusChanged
 from engine.training import checkpoint
+from engine.training.checkpoint import Retention
 from engine.training.metrics import Meter
-from engine.training.retention import Retention
 from engine.training.retry import retried
 from engine.training.trainer import Job
 

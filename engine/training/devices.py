@@ -71,25 +71,6 @@ def choose_device(
     )
 
 
-def peak_memory_mb(device: str) -> float:
-    """MB (2^20 bytes) that torch held at most on an accelerator since the last call; 0 for a processor.
-
-    MPS tells only what it holds now, which grows until its cache is dropped.
-    """
-    if device in ("cuda", "xpu"):
-        memory = torch.get_device_module(device)
-        peak: int = memory.max_memory_reserved()
-        memory.reset_peak_memory_stats()
-        return peak / 2**20
-    return torch.mps.driver_allocated_memory() / 2**20 if device == "mps" else 0.0
-
-
-def drop_device_cache(device: str) -> None:
-    """Gives back what torch keeps on an accelerator for later."""
-    if device != "cpu":
-        torch.get_device_module(device).empty_cache()
-
-
 def _threads_wanted() -> int:
     """What OMP_NUM_THREADS asks for; 0: nothing."""
     asked = os.environ.get("OMP_NUM_THREADS", "")

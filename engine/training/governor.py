@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable
+from enum import StrEnum
 from typing import TypeVar
 
 from engine.core.errors import RunFailed, UsageProblem
@@ -22,13 +23,50 @@ from engine.runs.spec import RunSpec
 from engine.training.batches import Batch
 from engine.training.checkpoint_saver import Saver
 from engine.training.control import obey
-from engine.training.footprint import Footprint
 from engine.training.metrics import Meter
-from engine.training.microbatch import STATE_BYTES, fit, out_of_memory
-from engine.training.remedy import Remedy, buffer_mb, remedy
+from engine.training.microbatch import STATE_BYTES, fit
+from engine.training.peak_memory import Footprint, out_of_memory
 from engine.training.trainer import Job
 
 T = TypeVar("T")
+
+BUFFER_SHARE = 1 / 4
+"""Of the budget that `memory_buffer_gb` may be at most: a small budget is still of use."""
+
+
+class Remedy(StrEnum):
+    CACHES = "caches"
+    SMALLER = "smaller"
+    """Half the windows in a pass, twice the passes of a step: the same batch."""
+    RECOMPUTE = "recompute"
+    """Activation checkpointing: layers are computed again in the backward pass."""
+    STOP = "stop"
+    """A checkpoint, and the end with a clear error."""
+
+
+def buffer_mb(budget_mb: float, wanted_mb: float = 512.0) -> float:
+    """What is to stay free of a budget when the settings want `wanted_mb`."""
+    return min(wanted_mb, BUFFER_SHARE * budget_mb)
+
+
+def remedy(
+    used_mb: float, budget_mb: float, free_mb: float, *, dropped: bool, halvable: bool, recomputes: bool
+) -> Remedy | None:
+    """The mildest remedy not yet taken when less than `free_mb` is left; STOP only above the budget itself.
+
+    `dropped`: caches have just been dropped. `halvable`: a pass has more than one window. `recomputes`:
+    activation checkpointing is on. An infinite `used_mb` stands for an allocation that failed.
+    """
+    if used_mb <= budget_mb - free_mb:
+        return None
+    if not dropped:
+        return Remedy.CACHES
+    if halvable:
+        return Remedy.SMALLER
+    if not recomputes:
+        return Remedy.RECOMPUTE
+    return Remedy.STOP if used_mb > budget_mb else None
+
 
 CACHES_EVERY = 500
 """Steps between two times that caches are dropped."""

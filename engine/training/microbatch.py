@@ -11,7 +11,7 @@ from engine.machine.budget import bytes_per_token
 from engine.models.transformer import Transformer
 from engine.runs import events
 from engine.training.batches import Batch, Pass
-from engine.training.footprint import Footprint
+from engine.training.peak_memory import Footprint, out_of_memory
 from engine.training.trainer import Job
 
 ROWS = 4
@@ -19,15 +19,6 @@ ROWS = 4
 STATE_BYTES = 32
 """Bytes per trained parameter that a pass does not show: two moments, the copies that measure the speed, and a
 checkpoint in memory, once as tensors and once as the bytes of its file."""
-OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
-
-
-def out_of_memory(problem: BaseException) -> bool:
-    """Whether an exception says that memory could not be had."""
-    if isinstance(problem, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(problem).lower()
-    return isinstance(problem, RuntimeError) and any(words in text for words in OUT_OF_MEMORY)
 
 
 def rows_that_fit(room_mb: float, one_mb: float, more_mb: float, rows: int) -> int:

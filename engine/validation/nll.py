@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from engine.models.chatml import Rendered
 from engine.models.transformer import Transformer
-from engine.training.microbatch import out_of_memory
+from engine.training.peak_memory import out_of_memory
 from engine.validation.cases import Case, GeneralBlock
 
 BATCH_TOKENS = 8192

@@ -20,10 +20,18 @@ from engine.runs.context import RunContext
 from engine.runs.events import Log, Recovery, RunStatus, StatusChanged, Step
 from engine.training import checkpoint
 from engine.training.batches import Batch
-from engine.training.checkpoint import LoopState, Snapshot, load, load_trainable, newest, save, trainable
+from engine.training.checkpoint import (
+    LoopState,
+    Retention,
+    Snapshot,
+    load,
+    load_trainable,
+    newest,
+    save,
+    trainable,
+)
 from engine.training.checkpoint_saver import Saver
 from engine.training.recipe import Recipe
-from engine.training.retention import Retention
 from engine.training.rng_state import RandomStates
 from engine.training.scratch import train_scratch
 from engine.training.trainer import Job

@@ -26,10 +26,10 @@ from engine.models.transformer import ModelConfig, Transformer
 from engine.runs.context import RunContext
 from engine.runs.events import CheckpointWritten, Governor, MemoryPlan, Step
 from engine.training import checkpoint, governor
-from engine.training.footprint import SAMPLE_S, Footprint
-from engine.training.microbatch import out_of_memory, rows_that_fit
+from engine.training.governor import BUFFER_SHARE, Remedy, buffer_mb, remedy
+from engine.training.microbatch import rows_that_fit
+from engine.training.peak_memory import SAMPLE_S, Footprint, out_of_memory
 from engine.training.recipe import Recipe, Stretch
-from engine.training.remedy import BUFFER_SHARE, Remedy, buffer_mb, remedy
 from engine.training.scratch import train_scratch
 from engine.training.trainer import Job
 from tests.unit.training_run import events, new_run, text_file, tiny
@@ -96,7 +96,7 @@ def test_the_footprint_sees_what_was_held_between_two_looks_and_the_run_keeps_it
     child_mb: int, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not told:
-        monkeypatch.setattr("engine.training.footprint.restart_own_peak", lambda *_children: False)
+        monkeypatch.setattr("engine.training.peak_memory.restart_own_peak", lambda *_children: False)
     elif not restart_own_peak():
         pytest.skip("this system does not tell the peak between two looks")
     footprint, resident = Footprint("cpu", tree_every_s=0.0), ResidentMemory()
@@ -116,7 +116,7 @@ def test_the_footprint_sees_what_was_held_between_two_looks_and_the_run_keeps_it
 
 
 def test_the_sampling_ends_with_the_footprint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.footprint.restart_own_peak", lambda *_children: False)
+    monkeypatch.setattr("engine.training.peak_memory.restart_own_peak", lambda *_children: False)
     before = set(threading.enumerate())
     footprint = Footprint("cpu")
     (thread,) = set(threading.enumerate()) - before
@@ -306,7 +306,7 @@ def test_the_measured_passes_are_said_and_a_budget_below_the_program_is_refused(
     tmp_path: Path, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not told:  # as on macOS
-        monkeypatch.setattr("engine.training.footprint.restart_own_peak", lambda *_children: False)
+        monkeypatch.setattr("engine.training.peak_memory.restart_own_peak", lambda *_children: False)
     ctx = new_run(tmp_path / "a")
     run(ctx, tmp_path, tiny())
     (plan,) = events(ctx, MemoryPlan)

@@ -206,7 +206,7 @@ def test_a_limit_of_the_system_that_falls_and_rises_is_followed(
 
     monkeypatch.setattr("engine.machine.cgroup.resize", resize)
     # The process of the tests may hold more than the lower limit.
-    monkeypatch.setattr("engine.training.footprint.Footprint.peak_mb", lambda _self: 500.0)
+    monkeypatch.setattr("engine.training.peak_memory.Footprint.peak_mb", lambda _self: 500.0)
     start = governor.Governor.__init__
 
     def often(self: governor.Governor, *arguments: Any) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.training.retention import HOUR_S, Kept, Retention, check_room, keep, reserve
+from engine.training.checkpoint import HOUR_S, Kept, Retention, check_room, keep, reserve
 
 
 def row(name: str, hour: float | None = None, loss: float | None = None) -> Kept:

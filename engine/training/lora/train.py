@@ -30,12 +30,12 @@ from engine.training.autotune import keep_freed_memory
 from engine.training.chat_batches import read_dataset
 from engine.training.checkpoint import Checkpoint
 from engine.training.devices import Device, choose_device
-from engine.training.footprint import Footprint
 from engine.training.loop import train
 from engine.training.lora.data import LoraBatches, LoraWindows, render_windows
 from engine.training.lora.fit import Fit, fit
 from engine.training.lora.job import EVAL_LENGTH, EVAL_ROOM, LoraJob, general_windows
 from engine.training.native import TrainingDataset, merge
+from engine.training.peak_memory import Footprint
 from engine.training.recipe import Recipe, Stretch
 from engine.training.replay import replayed
 from engine.training.scratch import digest_of

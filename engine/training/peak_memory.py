@@ -9,9 +9,11 @@ import threading
 import time
 import weakref
 
-from engine.machine.process_memory import ResidentMemory, own_peak_mb, restart_own_peak
-from engine.training.devices import drop_device_cache, peak_memory_mb
+import torch
 
+from engine.machine.process_memory import ResidentMemory, own_peak_mb, restart_own_peak
+
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 SAMPLE_S = 0.01
 """Between two samples where the system does not tell the peak: the largest tensors of a pass live longer."""
 
@@ -78,3 +80,30 @@ class Footprint:
         if self._sampler is not None:
             self._sampler.take()
         restart_own_peak()
+
+
+def peak_memory_mb(device: str) -> float:
+    """MB (2^20 bytes) that torch held at most on an accelerator since the last call; 0 for a processor.
+
+    MPS tells only what it holds now, which grows until its cache is dropped.
+    """
+    if device in ("cuda", "xpu"):
+        memory = torch.get_device_module(device)
+        peak: int = memory.max_memory_reserved()
+        memory.reset_peak_memory_stats()
+        return peak / 2**20
+    return torch.mps.driver_allocated_memory() / 2**20 if device == "mps" else 0.0
+
+
+def drop_device_cache(device: str) -> None:
+    """Gives back what torch keeps on an accelerator for later."""
+    if device != "cpu":
+        torch.get_device_module(device).empty_cache()
+
+
+def out_of_memory(problem: BaseException) -> bool:
+    """Whether an exception says that memory could not be had."""
+    if isinstance(problem, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(problem).lower()
+    return isinstance(problem, RuntimeError) and any(words in text for words in OUT_OF_MEMORY)
