@@ -20,7 +20,7 @@ from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
-from engine.pipeline.import_run import import_path
+from engine.pipeline.import_run import import_paths
 
 _LINE = 2**30
 _PIECE = 2**24
@@ -32,12 +32,12 @@ _CHILD = """
 import resource, sys, time
 from pathlib import Path
 from engine.core.errors import BadInput
-from engine.pipeline.import_run import import_path
+from engine.pipeline.import_run import import_paths
 from engine.memory.store import MemoryStore
 began = time.monotonic()
 with MemoryStore(Path(sys.argv[1])) as store:
     try:
-        import_path(store, [Path(sys.argv[2])])
+        import_paths(store, [Path(sys.argv[2])])
     except BadInput as refused:
         assert sys.argv[2] in str(refused), refused
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
@@ -113,7 +113,7 @@ def bad_input(full: bool) -> list[BenchResult]:
             for file, make in _CASES:
                 make(folder / file)
                 try:
-                    import_path(store, [folder / file])
+                    import_paths(store, [folder / file])
                 except BadInput as error:
                     refused += str(folder / file) in str(error)
         longest = peak = 0.0

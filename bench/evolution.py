@@ -21,7 +21,7 @@ from engine.evolution.synthetic import REAL_FLOOR, MaterialFigures
 from engine.memory.store import MemoryStore
 from engine.models.promotion import promote
 from engine.models.registry import in_use
-from engine.pipeline.import_run import import_path
+from engine.pipeline.import_run import import_paths
 from engine.runs import launch
 from engine.runs.context import RunContext
 from engine.runs.history import load_view
@@ -104,7 +104,7 @@ def cycles(full: bool) -> list[BenchResult]:
         memory = Path(folder) / "crosswoz.jsonl"
         memory.write_bytes(b"".join(talks if full else talks[:110]))
         with MemoryStore(ws.memory_db) as store:
-            import_path(store, [memory])
+            import_paths(store, [memory])
         if full:
             carry_out(ws, TrainParams(mode=TrainMode.SCRATCH, max_steps=400))
             carry_out(ws, TrainParams(mode=TrainMode.NATIVE, max_steps=400))

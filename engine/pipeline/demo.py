@@ -28,8 +28,7 @@ TRAINING_SECONDS = 140.0
 def run(ctx: RunContext) -> Outcome:
     """Entry point of the run kind `demo`: import, corpus, a base from plain text, a model, verdict, promotion."""
     from engine.memory.store import MemoryStore
-    from engine.pipeline.import_report import summary
-    from engine.pipeline.import_run import import_path
+    from engine.pipeline.import_run import import_paths, summary_text
     from engine.pipeline.stages import StagePlan
     from engine.pipeline.train import train
 
@@ -40,8 +39,8 @@ def run(ctx: RunContext) -> Outcome:
             for text in sorted((shipped("data") / "sample" / "text").glob("*.txt")):
                 shutil.copyfile(text, ctx.workspace.training_data / text.name)
             samples = shipped("data") / "sample" / "memory"
-            stage.detail = summary(
-                import_path(store, [samples / "crosswoz.jsonl", samples / "chatgpt_export.json"])
+            stage.detail = summary_text(
+                import_paths(store, [samples / "crosswoz.jsonl", samples / "chatgpt_export.json"])
             )
         budget = None if params.steps else TRAINING_SECONDS
         request = TrainParams(mode=TrainMode.NATIVE, max_steps=params.steps, time_budget_s=budget)

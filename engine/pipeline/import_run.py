@@ -1,177 +1,85 @@
-"""Files into memory: which importer reads which file, and the run of kind "import"."""
+"""Imports files into memory: the import itself, its report, and the run of kind "import"."""
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.core.errors import BadInput, UsageProblem
-from engine.core.i18n import _
+from engine.core.errors import BadInput
+from engine.core.i18n import N_, _, colon, n_
 from engine.memory.importers.fields import RoleMap, parse_role_map
-from engine.memory.importers.readers.badger import is_badger
-from engine.memory.importers.readers.files import (
-    OnBytes,
-    first_value,
-    ignore_bytes,
-    import_size,
-    is_zip,
-    json_values,
-)
-from engine.memory.importers.readers.sqlite import is_sqlite
+from engine.memory.importers.formats import ImportFile, find_files, find_importer, no_conversations
+from engine.memory.importers.readers.files import import_size
 from engine.memory.records import Conversation, ImportItem, Skipped, SummaryPoint
 from engine.memory.store import MemoryStore
-from engine.pipeline.import_report import (
-    FileReport,
-    ImportReport,
-    nothing_in,
-    points_line,
-    skipped_lines,
-    summary,
-)
 
 if TYPE_CHECKING:
     from engine.runs.context import Outcome, RunContext
 
-FORMATS = (
-    "deepseek",
-    "chatgpt",
-    "claude",
-    "openwebui",
-    "lmstudio",
-    "cherry",
-    "chatbox",
-    "nextchat",
-    "crosswoz",
-    "llm",
-    "mindx",
-    "alpaca",
-    "completion",
-    "sharegpt",
-    "openai",
-    "chatml",
-    "text",
-)
-"""Importers, in the order in which they are asked whether a file is theirs."""
 
-_JSON = frozenset({".json", ".jsonl", ".ndjson"})
-_KNOWN = _JSON | {".zip", ".txt", ".md", ".db"}
-_MAX_FILES = 10_000
-
-
-class Importer(Protocol):
-    """What each module in `importers` has."""
-
-    NAME: str
-
-    def recognise(self, path: Path, value: Any) -> bool:
-        """`value` is the first JSON value of the file, None when it holds none."""
-        ...
-
-    def read(
-        self, path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes
-    ) -> Iterator[ImportItem]: ...
-
-
-class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """A file to read, and the importer that reads it."""
-
-    path: Path
+class FileReport(msgspec.Struct, frozen=True, kw_only=True):
+    path: str
     format: str
-    named: bool = True
-    """By the person; False: found in a folder, where some files may hold nothing."""
+    conversations: int
+    """Conversations in the file, new or not."""
+    points: int = 0
+    """Summary points in the file."""
 
 
-def importer(name: str) -> Importer:
-    """Raises UsageProblem for a format that there is not."""
-    if name not in FORMATS:
-        raise UsageProblem(
-            _("--format {name} is not known; there are auto, {known}").format(
-                name=name, known=", ".join(FORMATS)
-            )
-        )
-    module: Importer = import_module(f"engine.memory.importers.{name}")
-    return module
+class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of an import; the JSON of `memory import --json`."""
+
+    import_id: str
+    added: int = msgspec.field(name="taken")
+    unchanged: int
+    superseded: int
+    skipped: dict[str, int]
+    conversations: int
+    """Total in memory after the import."""
+    points: int = 0
+    """Summary points added."""
+    seconds: float
+    files: list[FileReport]
 
 
-def detect(path: Path) -> str:
-    """The format of a file by what is in it. Raises BadInput when it is none, naming those there are."""
-    name = _recognised(path)
-    if name is not None:
-        return name
-    if is_sqlite(path):
-        raise BadInput(
-            _("This is a database of none of the programs that are known ({known})").format(
-                known="Open WebUI, llm"
-            ),
-            path=path,
-        )
-    if path.suffix.lower() in _JSON or is_zip(path):
-        for _line, _value in json_values(path):
-            break
-        raise BadInput(
-            _("This is none of the formats that are known ({known})").format(known=", ".join(FORMATS)),
-            path=path,
-            hint=f"h2q-tui memory import --format chatgpt {shlex.quote(str(path))}",
-        )
-    from engine.memory.importers.text import no_speakers
-
-    raise no_speakers(path)
+OnProgress = Callable[[int, int, int], None]
+"""Called with the bytes read, the bytes in all files, and the conversations read."""
 
 
-def sources(paths: list[Path], format_: str) -> Iterator[Source | Skipped]:
-    """The files to read: those named, and in folders every file that an importer knows.
-
-    Raises BadInput: a missing file, one of no known format, a folder in which there is none.
-    """
-    if format_ != "auto":
-        importer(format_)
-    for path in paths:
-        if not path.is_dir():
-            yield Source(path=path, format=detect(path) if format_ == "auto" else format_)
-            continue
-        found = 0
-        for item in _walk(path, format_):
-            found += isinstance(item, Source)
-            yield item
-        if not found:
-            raise BadInput(
-                _("There are no conversations in this folder ({known})").format(known=", ".join(FORMATS)),
-                path=path,
-            )
+def _ignore_progress(done: int, total: int, conversations: int) -> None:
+    """The default: no progress."""
 
 
-def import_path(
+def import_paths(
     store: MemoryStore,
     paths: list[Path],
     *,
     format_: str = "auto",
     role_map: dict[str, str] | None = None,
     again: bool = False,
-    on_progress: Callable[[int, int, int], None] = lambda done, total, conversations: None,
+    on_progress: OnProgress = _ignore_progress,
 ) -> ImportReport:
-    """Takes every conversation of `paths` into `store`, or none when a file is broken.
+    """Imports every conversation in `paths`, or none when a file is malformed.
 
-    `on_progress(bytes done, bytes in all, conversations read)` may raise to give up; nothing is kept then.
-    Raises BadInput, UsageProblem, Busy.
+    `on_progress` may raise to cancel the import; nothing is added then. With `again`, forgotten conversations
+    are imported too. Raises BadInput, UsageProblem, Busy.
     """
-    with _mended():
+    with _import_hint():
         return _import(store, paths, format_, parse_role_map(role_map or {}), again, on_progress)
 
 
 @contextmanager
-def _mended() -> Iterator[None]:
-    """A bad file whose error names no remedy: the help lists the formats and how to name one."""
+def _import_hint() -> Iterator[None]:
+    """Adds a hint to errors without one: the help lists the formats and how to choose one."""
     try:
         yield
-    except BadInput as problem:
-        problem.hint = problem.hint or "h2q-tui memory import --help"
+    except BadInput as error:
+        error.hint = error.hint or "h2q-tui memory import --help"
         raise
 
 
@@ -181,51 +89,51 @@ def _import(
     format_: str,
     roles: RoleMap,
     again: bool,
-    on_progress: Callable[[int, int, int], None],
+    on_progress: OnProgress,
 ) -> ImportReport:
     began = time.monotonic()
-    wanted = list(sources(paths, format_))
-    files = [item for item in wanted if isinstance(item, Source)]
+    entries = list(find_files(paths, format_))
+    files = [entry for entry in entries if isinstance(entry, ImportFile)]
     total = sum(import_size(file.path) for file in files)
     reports: list[FileReport] = []
-    done = read = 0
+    done = conversations = 0
 
     def on_bytes(count: int) -> None:
         nonlocal done
         done += count
-        on_progress(min(done, total), total, read)
+        on_progress(min(done, total), total, conversations)
 
-    def everything() -> Iterator[ImportItem]:
-        nonlocal read
-        remembered = 0
-        for item in wanted:
-            if isinstance(item, Skipped):
-                yield item
+    def read_all() -> Iterator[ImportItem]:
+        nonlocal conversations
+        total_points = 0
+        for entry in entries:
+            if isinstance(entry, Skipped):
+                yield entry
                 continue
-            before, points = read, 0
-            reasons: dict[str, int] = {}
-            for made in importer(item.format).read(item.path, roles, on_bytes):
-                if isinstance(made, Skipped):
-                    reasons[made.reason] = reasons.get(made.reason, 0) + made.count
-                points += isinstance(made, SummaryPoint)
-                read += isinstance(made, Conversation)
-                yield made
-            if read == before and not points and item.named:
-                raise BadInput(nothing_in(reasons), path=item.path)
-            remembered += points
+            before, points = conversations, 0
+            skipped: dict[str, int] = {}
+            for item in find_importer(entry.format).read(entry.path, roles, on_bytes):
+                if isinstance(item, Skipped):
+                    skipped[item.reason] = skipped.get(item.reason, 0) + item.count
+                points += isinstance(item, SummaryPoint)
+                conversations += isinstance(item, Conversation)
+                yield item
+            if conversations == before and not points and entry.explicit:
+                raise BadInput(_empty_file_text(skipped), path=entry.path)
+            total_points += points
             reports.append(
                 FileReport(
-                    path=str(item.path), format=item.format, conversations=read - before, points=points
+                    path=str(entry.path),
+                    format=entry.format,
+                    conversations=conversations - before,
+                    points=points,
                 )
             )
-        if not read and not remembered:
-            raise BadInput(
-                _("There are no conversations in this folder ({known})").format(known=", ".join(FORMATS)),
-                path=paths[0],
-            )
+        if not conversations and not total_points:
+            raise no_conversations(paths[0])
 
     origin = ", ".join(str(path) for path in paths)
-    result = store.add(everything(), "+".join(sorted({f.format for f in files})), origin, again=again)
+    result = store.add(read_all(), "+".join(sorted({f.format for f in files})), origin, again=again)
     return ImportReport(
         import_id=result.import_id,
         added=result.added,
@@ -240,7 +148,7 @@ def _import(
 
 
 def run(ctx: RunContext) -> Outcome:
-    """The run of kind "import". A stop drops what was read: an import is whole or not there."""
+    """The run of kind "import". A stop discards everything read so far: an import is complete or absent."""
     from engine.runs.context import Outcome
     from engine.runs.events import RunStatus
     from engine.runs.spec import ImportParams
@@ -253,7 +161,7 @@ def run(ctx: RunContext) -> Outcome:
         ctx.progress("import", done / 1e3, total / 1e3, unit="kB")
 
     with ctx.stage("import", index=1, total=1) as stage, MemoryStore(ctx.workspace.memory_db) as store:
-        report = import_path(
+        report = import_paths(
             store,
             [Path(path) for path in params.paths],
             format_=params.format,
@@ -261,41 +169,86 @@ def run(ctx: RunContext) -> Outcome:
             again=params.again,
             on_progress=on_progress,
         )
-        stage.detail = summary(report)
-    for line in (points_line(report), *skipped_lines(report.skipped)):
+        stage.detail = summary_text(report)
+    for line in (points_text(report), *skipped_lines(report.skipped)):
         if line:
             ctx.log(line)
     weekly_backup(ctx.workspace)
     return Outcome(status=RunStatus.DONE, result=report)
 
 
-def _recognised(path: Path) -> str | None:
-    value = first_value(path)
-    return next((name for name in FORMATS if importer(name).recognise(path, value)), None)
+_REASON_TEXTS = {
+    "another key": N_("unrelated key"),
+    "citation": N_("citation mark"),
+    "attachment": N_("attachment"),
+    "empty conversation": N_("empty conversation"),
+    "empty memory point": N_("empty memory point"),
+    "empty message": N_("empty message"),
+    "entry of another shape": N_("malformed entry"),
+    "failed answer": N_("failed answer"),
+    "file of another kind": N_("file of an unsupported format"),
+    "file that cannot be read": N_("unreadable file"),
+    "forgotten earlier": N_("forgotten earlier"),
+    "hidden message": N_("hidden message"),
+    "history of another shape": N_("malformed history"),
+    "image": N_("image"),
+    "index of a skill": N_("skill index"),
+    "line before the first speaker": N_("line before the first speaker"),
+    "message of another branch": N_("message on another branch"),
+    "message of another shape": N_("malformed message"),
+    "message without a role": N_("message without a role"),
+    "reasoning": N_("reasoning"),
+    "row of another shape": N_("malformed row"),
+    "row without an answer": N_("row without an answer"),
+    "tool description": N_("tool description"),
+    "tool message": N_("tool message"),
+    "unknown role": N_("unknown role, see --map"),
+}
+"""Translatable texts of the `Skipped.reason` values, which are stored and printed by `--json`."""
 
 
-def _walk(folder: Path, format_: str) -> Iterator[Source | Skipped]:
-    seen = 0
-    for path in sorted(folder.rglob("*")):
-        inside = path.relative_to(folder)
-        if any(part.startswith(".") for part in inside.parts):
-            continue
-        if path.suffix.lower() not in _KNOWN and not (path.name == "MANIFEST" and is_badger(path)):
-            continue
-        if not path.is_file() or path.stat().st_size == 0:
-            continue
-        seen += 1
-        if seen > _MAX_FILES:
-            raise BadInput(
-                _("There are more than {n} files in this folder").format(n=_MAX_FILES), path=folder
-            )
-        try:
-            name = _recognised(path) if format_ == "auto" else format_
-        except BadInput:
-            # A person's folder holds more than conversations, in any encoding.
-            yield Skipped(reason=f"file that cannot be read: {inside}")
-            continue
-        if name is None:
-            yield Skipped(reason="file of another kind")
-        else:
-            yield Source(path=path, format=name, named=False)
+def summary_text(report: ImportReport) -> str:
+    """One line about the result."""
+    text = _("{added} new, {unchanged} unchanged, {total} conversations in memory").format(
+        added=report.added, unchanged=report.unchanged, total=report.conversations
+    )
+    if report.points:
+        text += " · " + _("{n} memory points").format(n=report.points)
+    if report.superseded:
+        text += " · " + _("{n} replaced by a longer version").format(n=report.superseded)
+    return text
+
+
+def skipped_lines(skipped: dict[str, int]) -> list[str]:
+    """One line for each reason of skipped content, the most frequent first."""
+    return [
+        _("skipped: {n} × {reason}").format(n=count, reason=_reason_text(reason))
+        for reason, count in sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+    ]
+
+
+def points_text(report: ImportReport) -> str:
+    """How imported summary points are used; "" when there are none."""
+    if not report.points:
+        return ""
+    text = n_(
+        "{n} memory point is a summary: searchable, but not trained on",
+        "{n} memory points are summaries: searchable, but not trained on",
+        report.points,
+    )
+    return text.format(n=report.points) + " → h2q-tui memory list --points"
+
+
+def _reason_text(reason: str) -> str:
+    """A `Skipped.reason` in the user's language; a name from the file may follow a colon."""
+    cause, separator, name = reason.partition(": ")
+    text = _(_REASON_TEXTS.get(cause, cause))
+    return colon(text, name) if separator else text
+
+
+def _empty_file_text(skipped: dict[str, int]) -> str:
+    """Why a file yielded no conversation."""
+    if not skipped:
+        return _("There are no conversations in this file")
+    reasons = ", ".join(f"{count} × {_reason_text(reason)}" for reason, count in skipped.items())
+    return _("There are no conversations in this file, only {reasons}").format(reasons=reasons)

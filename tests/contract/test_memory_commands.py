@@ -56,8 +56,8 @@ def test_importing_says_what_it_took_and_left_out(shell: Shell) -> None:
     assert (first["taken"], first["skipped"]) == (2, {"image": 1, "empty conversation": 1})
     assert first["files"][0]["format"] == "chatgpt"
     again = shell("memory", "import", SAMPLE / "chatgpt_export.json")
-    assert "0 new, 2 there already" in again
-    assert "left out: 1 × image" in again
+    assert "0 new, 2 unchanged" in again
+    assert "skipped: 1 × image" in again
     assert shell.json("memory", "stats")["conversations"] == 2
 
 

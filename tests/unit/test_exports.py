@@ -1,4 +1,4 @@
-"""Each importer on a file in the shape that its program writes, and on files that are damaged."""
+"""Each find_importer on a file in the shape that its program writes, and on files that are damaged."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from engine.core.errors import BadInput
 from engine.memory.importers import mindx
+from engine.memory.importers.formats import FORMATS, detect_format, find_importer
 from engine.memory.importers.readers import files, json_stream
 from engine.memory.records import Conversation, Embedding, SummaryPoint
 from engine.memory.store import MemoryStore
-from engine.pipeline.import_run import FORMATS, detect, import_path, importer
+from engine.pipeline.import_run import import_paths
 from tests.unit.test_importers import read, said
 
 EXPORTS = Path(__file__).parents[1] / "data" / "exports"
@@ -44,7 +45,7 @@ FORMAT_OF = {
 
 @pytest.mark.parametrize(("name", "format_"), FORMAT_OF.items())
 def test_a_file_of_each_program_is_recognised(name: str, format_: str) -> None:
-    assert detect(EXPORTS / name) == format_
+    assert detect_format(EXPORTS / name) == format_
 
 
 def test_claude_follows_the_branch_of_the_newest_message_and_leaves_thinking_out() -> None:
@@ -123,7 +124,7 @@ def test_cherry_studio_joins_blocks_and_keeps_the_chosen_model_answer(tmp_path: 
     with zipfile.ZipFile(backup, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(EXPORTS / "cherry_data.json", "data.json")
         archive.writestr("Data/Files/x.png", b"x")
-    assert detect(backup) == "cherry"
+    assert detect_format(backup) == "cherry"
     (first, old), skipped = read(backup)
     assert said(first) == [
         ("user", "检查点是什么？"),
@@ -141,7 +142,7 @@ def test_cherry_studios_backup_of_its_database_is_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(backup, "w") as archive:
         archive.writestr("IndexedDB/file__0.indexeddb.leveldb/CURRENT", b"x")
     with pytest.raises(BadInput, match="Cherry Studio"):
-        detect(backup)
+        detect_format(backup)
 
 
 def test_chatbox_threads_are_conversations_and_forks_alternatives() -> None:
@@ -213,7 +214,7 @@ def test_a_system_message_begins_the_next_chatml_conversation() -> None:
 
 
 def test_mindx_points_are_conversations_where_they_hold_one_and_keep_their_vectors() -> None:
-    made = list(importer("mindx").read(EXPORTS / "mindx/data/vectors/MANIFEST", {}))
+    made = list(find_importer("mindx").read(EXPORTS / "mindx/data/vectors/MANIFEST", {}))
     talks = [item for item in made if isinstance(item, Conversation)]
     points = {item.id[-19:]: item for item in made if isinstance(item, SummaryPoint)}
     assert said(talks[0]) == [
@@ -230,8 +231,8 @@ def test_mindx_points_are_conversations_where_they_hold_one_and_keep_their_vecto
 
 def test_a_mindx_folder_comes_in_whole_and_twice_adds_nothing(tmp_path: Path) -> None:
     with MemoryStore(tmp_path / "memory.db") as store:
-        first = import_path(store, [EXPORTS / "mindx"])
-        again = import_path(store, [EXPORTS / "mindx"])
+        first = import_paths(store, [EXPORTS / "mindx"])
+        again = import_paths(store, [EXPORTS / "mindx"])
         vectors = store.connection.execute("SELECT embedder, length(vector) FROM embeddings").fetchall()
         rows = store.connection.execute("SELECT keywords FROM memory_points ORDER BY id").fetchall()
     assert (first.added, first.points, first.skipped) == (3, 3, {"index of a skill": 2})
@@ -242,15 +243,15 @@ def test_a_mindx_folder_comes_in_whole_and_twice_adds_nothing(tmp_path: Path) ->
 
 def test_a_memory_point_is_forgotten_with_its_vector_and_stays_away(tmp_path: Path) -> None:
     with MemoryStore(tmp_path / "memory.db") as store:
-        import_path(store, [EXPORTS / "mindx"])
+        import_paths(store, [EXPORTS / "mindx"])
         (point,) = store.point_ids_containing("过拟合的")
         assert store.forget([point]) == [point]
         vectors = store.connection.execute("SELECT COUNT(*) FROM embeddings").fetchone()[0]
         assert not any("早停".encode() in file.read_bytes() for file in tmp_path.glob("memory.db*"))
-        again = import_path(store, [EXPORTS / "mindx"])
+        again = import_paths(store, [EXPORTS / "mindx"])
         assert (store.stats().points, vectors, again.skipped["forgotten earlier"]) == (2, 3, 1)
         assert store.connection.execute("SELECT COUNT(*) FROM embeddings").fetchone()[0] == 3
-        assert import_path(store, [EXPORTS / "mindx"], again=True).points == 1
+        assert import_paths(store, [EXPORTS / "mindx"], again=True).points == 1
 
 
 def test_points_of_an_import_that_failed_are_swept(tmp_path: Path) -> None:
@@ -259,10 +260,10 @@ def test_points_of_an_import_that_failed_are_swept(tmp_path: Path) -> None:
     (folder / "data" / "z.json").write_text('{"messages": [}', encoding="utf-8")
     with MemoryStore(tmp_path / "memory.db") as store:
         with pytest.raises(BadInput, match="broken"):
-            import_path(store, [folder / "data/vectors", folder / "data/z.json"], format_="auto")
+            import_paths(store, [folder / "data/vectors", folder / "data/z.json"], format_="auto")
         (folder / "data" / "z.json").write_text('{"messages": []}\n{"messages": [}', encoding="utf-8")
         with pytest.raises(BadInput):
-            import_path(store, [folder / "data/vectors", folder / "data/z.json"])
+            import_paths(store, [folder / "data/vectors", folder / "data/z.json"])
         for table in ("memory_points", "embeddings", "conversations", "imports"):
             assert store.connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] == 0
 
@@ -274,7 +275,7 @@ def test_in_a_folder_a_file_that_cannot_be_read_is_named_and_the_others_come_in(
     (folder / "half.json").write_text('[{"messages": [', encoding="utf-8")
     (folder / "other.db").write_bytes((EXPORTS / "webui.db").read_bytes()[:700])
     with MemoryStore(tmp_path / "memory.db") as store:
-        report = import_path(store, [folder])
+        report = import_paths(store, [folder])
         assert store.stats().points == report.points == 3
     assert {file.format for file in report.files} == set(FORMAT_OF.values())
     assert {reason for reason in report.skipped if "file" in reason} == {
@@ -296,7 +297,7 @@ def test_a_database_that_is_being_written_is_read_with_its_log(tmp_path: Path) -
     writer.execute("INSERT INTO chat VALUES ('n', 'u', 't', NULL, 0, 5, 6, ?, 0, '{}', NULL)", (chat,))
     writer.commit()
     writer.execute("BEGIN IMMEDIATE")
-    assert detect(path) == "openwebui"
+    assert detect_format(path) == "openwebui"
     assert len(read(path)[0]) == 3
     writer.rollback()
     writer.close()
@@ -312,8 +313,8 @@ def test_databases_of_another_version_or_program_are_named(tmp_path: Path) -> No
     for name in ("openwebui", "llm"):
         with pytest.raises(BadInput, match=r"version that is not read .*(chat\.chat|responses\.id)"):
             read(path, name)
-    with pytest.raises(BadInput, match="none of the programs"):
-        detect(path)
+    with pytest.raises(BadInput, match="no supported program"):
+        detect_format(path)
     data = (EXPORTS / "webui.db").read_bytes()
     path.write_bytes(data[:3000] + bytes(1000) + data[4000:6000])
     with pytest.raises(BadInput, match=r"webui\.db"):
@@ -339,7 +340,7 @@ def test_bad_files_are_refused_and_memory_stays_as_it_was(tmp_path: Path, name: 
         for file in (cut, bomb, *(tmp_path / f"{stem}.json" for stem in ("page", "bytes", "empty"))):
             for format_ in (name, "auto"):
                 with pytest.raises(BadInput, match=file.name):
-                    import_path(store, [file], format_=format_)
+                    import_paths(store, [file], format_=format_)
         assert store.count() == store.connection.execute("SELECT COUNT(*) FROM imports").fetchone()[0] == 0
 
 
@@ -365,12 +366,12 @@ def test_one_object_over_the_limit_is_read_member_by_member(
     path.write_text(json.dumps({str(n): dialogue for n in range(300)}), encoding="utf-8")
     monkeypatch.setattr(json_stream, "MAX_VALUE", 20_000)
     monkeypatch.setattr(files, "_READ_BYTES", 4_000)
-    assert detect(path) == "crosswoz"
+    assert detect_format(path) == "crosswoz"
     assert len(read(path)[0]) == 300
     for start, end in (('{"1": "', '"}'), ('[{"chat_messages": "', '"}]')):
         path.write_text(start + "x" * 100_000 + end, encoding="utf-8")
         with pytest.raises(BadInput, match="longer than"):
-            detect(path)
+            detect_format(path)
 
 
 @pytest.mark.parametrize("file", ["cherry_data.json", "nextchat-backup.json", "chatbox-exported-data.json"])

@@ -14,9 +14,9 @@ from engine.core.errors import BadInput, UsageProblem
 from engine.core.paths import shipped
 from engine.memory.importers.chatgpt import strip_markup
 from engine.memory.importers.fields import parse_role_map, parse_time, strip_reasoning
+from engine.memory.importers.formats import FORMATS, detect_format, find_importer
 from engine.memory.importers.readers import files, json_stream
 from engine.memory.records import Conversation, Skipped, Turn, replace_surrogates
-from engine.pipeline.import_run import FORMATS, detect, importer
 
 SAMPLE = shipped("data") / "sample" / "memory"
 
@@ -29,7 +29,7 @@ def write(folder: Path, name: str, value: object) -> Path:
 
 def read(path: Path, name: str | None = None, **roles: str) -> tuple[list[Conversation], dict[str, int]]:
     conversations, skipped = list[Conversation](), dict[str, int]()
-    for made in importer(name or detect(path)).read(path, parse_role_map(roles)):
+    for made in find_importer(name or detect_format(path)).read(path, parse_role_map(roles)):
         if isinstance(made, Skipped):
             skipped[made.reason] = skipped.get(made.reason, 0) + made.count
         elif isinstance(made, Conversation):
@@ -177,7 +177,7 @@ def test_the_zip_of_an_export_is_read_in_place(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("../../evil.txt", "x")
         archive.writestr("folder/conversations.json", (SAMPLE / "chatgpt_export.json").read_bytes())
-    assert detect(path) == "chatgpt"
+    assert detect_format(path) == "chatgpt"
     assert read(path)[0] == read(SAMPLE / "chatgpt_export.json")[0]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["export.zip"]
 
@@ -187,7 +187,7 @@ def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("conversations.json", b"[" + b" " * 50_000_000)
     with pytest.raises(BadInput, match="unpacks"):
-        detect(path)
+        detect_format(path)
 
 
 @pytest.mark.parametrize("damage", ["no conversations", "cut", "flipped"])
@@ -340,7 +340,7 @@ def test_a_message_that_mindx_cut_is_joined_again(tmp_path: Path) -> None:
 )
 def test_speakers_are_known_by_their_labels(tmp_path: Path, text: str) -> None:
     path = write(tmp_path, "t.txt", text)
-    assert detect(path) == "text"
+    assert detect_format(path) == "text"
     assert [said(c) for c in read(path)[0]] == [[("user", "你好"), ("assistant", "在")]]
 
 
@@ -357,15 +357,15 @@ def test_lines_belong_to_the_speaker_and_code_keeps_its_colons(tmp_path: Path) -
 def test_unknown_speakers_are_named_with_the_command_that_maps_them(tmp_path: Path) -> None:
     path = write(tmp_path, "t.txt", "客服：您好\n顾客：在吗\n客服：在\n顾客：好\n")
     with pytest.raises(BadInput, match="客服") as caught:
-        detect(path)
+        detect_format(path)
     assert "顾客=user,客服=assistant" in caught.value.hint
     short = write(tmp_path, "short.txt", "客服：您好\n顾客：我的订单没到\n客服：明天送达。\n")
     with pytest.raises(BadInput, match="客服") as caught:
-        detect(short)
+        detect_format(short)
     assert "顾客=user,客服=assistant" in caught.value.hint
     for text in ("时间：三点\n地点：会议室\n", "第一行\n注意：第二行\n第三行\n"):
         with pytest.raises(BadInput, match="Nobody speaks"):
-            detect(write(tmp_path, "none.txt", text))
+            detect_format(write(tmp_path, "none.txt", text))
     (conversation,), _ = read(path, "text", 客服="assistant", 顾客="user")
     assert [role for role, _text in said(conversation)] == ["assistant", "user", "assistant", "user"]
 
@@ -387,7 +387,7 @@ BROKEN: list[tuple[str, bytes, str, int | None]] = [
     ("cutline.jsonl", b'{"messages": []}\n{"messages": [{"role": "user"}\n{"messages": []}\n', "broken", 2),
     ("utf8.json", b'[\n{"instruction": "\xff\xfe"}]', "UTF-8", 2),
     ("utf8.txt", b"User: a\nAssistant: \xc4\xe3\n", "UTF-8", 2),
-    ("other.json", b'[{"name": "x"}]', "none of the formats", None),
+    ("other.json", b'[{"name": "x"}]', "none of the supported formats", None),
     ("number.json", b"[" + b"1" * 5000 + b"]", "too long", 1),
     ("plain.txt", b"no one speaks here\n", "Nobody", None),
 ]
@@ -414,9 +414,9 @@ def test_deep_nesting_is_refused(tmp_path: Path) -> None:
 
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no such file.*gone\.json"):
-        detect(tmp_path / "gone.json")
+        detect_format(tmp_path / "gone.json")
     with pytest.raises(BadInput, match="not a file"):
-        detect(tmp_path)
+        detect_format(tmp_path)
 
 
 def test_a_line_without_end_is_refused_before_it_fills_the_memory(
@@ -431,7 +431,7 @@ def test_a_line_without_end_is_refused_before_it_fills_the_memory(
 
 def test_an_unknown_format_or_role_is_a_usage_problem() -> None:
     with pytest.raises(UsageProblem, match="claud"):
-        importer("claud")
+        find_importer("claud")
     with pytest.raises(UsageProblem, match="boss"):
         parse_role_map({"客服": "boss"})
 
@@ -497,7 +497,7 @@ def test_any_json_gives_conversations_or_bad_input(
     rows = [value] if not isinstance(value, list) else value
     text = "\n".join(json.dumps(row) for row in rows) if lines else json.dumps(rows)
     path.write_text(text, encoding="utf-8")
-    for attempt in (lambda: read(path, name), lambda: detect(path)):
+    for attempt in (lambda: read(path, name), lambda: detect_format(path)):
         try:
             attempt()
         except BadInput as error:
@@ -515,7 +515,7 @@ def test_any_bytes_give_conversations_or_bad_input(
 ) -> None:
     path = tmp_path_factory.mktemp("b") / "x.bin"
     path.write_bytes(start + data)
-    for attempt in (lambda: read(path, name), lambda: detect(path)):
+    for attempt in (lambda: read(path, name), lambda: detect_format(path)):
         try:
             attempt()
         except BadInput as error:
@@ -567,7 +567,7 @@ def test_a_moment_is_the_same_in_every_unit(value: object) -> None:
 
 
 def test_every_format_says_its_name() -> None:
-    assert [importer(name).NAME for name in FORMATS] == list(FORMATS)
+    assert [find_importer(name).NAME for name in FORMATS] == list(FORMATS)
 
 
 def test_folded_reasoning_is_left_out_in_one_pass() -> None:

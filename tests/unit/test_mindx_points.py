@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from engine.memory.importers.mindx import point_items
 from engine.memory.records import Conversation, SummaryPoint
 from engine.memory.store import MemoryStore
-from engine.pipeline.import_report import ImportReport, points_line
-from engine.pipeline.import_run import import_path
+from engine.pipeline.import_run import ImportReport, import_paths, points_text
 from tests.unit.test_importers import said
 
 EXPORTS = Path(__file__).parents[1] / "data" / "exports"
@@ -80,9 +79,9 @@ def test_any_content_is_one_thing_or_nothing(content: str, summary: str) -> None
 
 def test_the_report_says_that_summaries_are_not_trained_on_and_they_are_found(tmp_path: Path) -> None:
     with MemoryStore(tmp_path / "memory.db") as store:
-        report = import_path(store, [EXPORTS / "mindx"])
+        report = import_paths(store, [EXPORTS / "mindx"])
         assert isinstance(report, ImportReport)
-        assert "3 memory points are summaries" in points_line(report) and "--points" in points_line(report)
+        assert "3 memory points are summaries" in points_text(report) and "--points" in points_text(report)
         assert len(store.points()) == report.points == 3
         dates = [point.created_at or 0.0 for point in store.points()]
         assert dates == sorted(dates, reverse=True)

@@ -14,14 +14,14 @@ from engine.memory.records import Conversation, Skipped, Turn
 NAME = "alpaca"
 
 
-def recognise(path: Path, value: Any) -> bool:
+def detect(path: Path, value: Any) -> bool:
     return isinstance(value, dict) and "instruction" in value and "output" in value
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
     """One conversation for each row: system, history, question with its input, answer. Raises BadInput."""
     for _line, row in json_values(path, on_bytes):
-        if not recognise(path, row):
+        if not detect(path, row):
             yield Skipped(reason="row of another shape", whole=True)
             continue
         question, answer = _plain(row["instruction"]), _plain(row["output"])

@@ -30,7 +30,7 @@ NAME = "chatbox"
 _MARKS = ("chat-sessions-list", "chat-sessions", "__exported_items")
 
 
-def recognise(path: Path, value: Any) -> bool:
+def detect(path: Path, value: Any) -> bool:
     return isinstance(value, dict) and any(
         key in _MARKS or (isinstance(key, str) and key.startswith("session:")) for key in value
     )

@@ -34,7 +34,7 @@ _MARKUP = re.compile("\ue200([^\ue200\ue201]*)(?:\ue201|\\Z|(?=\ue200))")
 _CITATION = re.compile(r" ?【\d+(?::\d+)?†[^】]{0,200}】")
 
 
-def recognise(path: Path, value: Any) -> bool:
+def detect(path: Path, value: Any) -> bool:
     if not isinstance(value, dict) or "mapping" not in value:
         return False
     # An export may begin with an entry that was emptied.

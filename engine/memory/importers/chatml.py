@@ -23,7 +23,7 @@ _LOOK = 200
 """Lines that are looked at to recognise a transcript."""
 
 
-def recognise(path: Path, value: Any) -> bool:
+def detect(path: Path, value: Any) -> bool:
     if value is not None or is_zip(path) or is_sqlite(path):
         return False
     return any(line.lstrip().startswith(_START) for _number, line in islice(text_lines(path), _LOOK))

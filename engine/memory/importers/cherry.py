@@ -39,7 +39,7 @@ _SAID = ("main_text", "code")
 _SILENT = ("unknown", "citation", "translation")
 
 
-def recognise(path: Path, value: Any) -> bool:
+def detect(path: Path, value: Any) -> bool:
     if not isinstance(value, dict):
         return False
     stored, local = value.get("indexedDB"), value.get("localStorage")

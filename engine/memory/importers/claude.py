@@ -29,7 +29,7 @@ _NOT_SHOWN = "```\nThis block is not supported on your current device yet.\n```"
 """Stands in the text where a tool was used."""
 
 
-def recognise(path: Path, value: Any) -> bool:
+def detect(path: Path, value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("chat_messages"), list)
 
 

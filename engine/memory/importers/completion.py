@@ -27,14 +27,14 @@ NAME = "completion"
 _LABEL = re.compile(r"\A(?:用户|助手): ")
 
 
-def recognise(path: Path, value: Any) -> bool:
+def detect(path: Path, value: Any) -> bool:
     return isinstance(value, dict) and "prompt" in value and "completion" in value
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
     """One conversation for each row. Raises BadInput."""
     for _line, row in json_values(path, on_bytes):
-        if not recognise(path, row):
+        if not detect(path, row):
             yield Skipped(reason="row of another shape", whole=True)
             continue
         turns: list[Turn] = []

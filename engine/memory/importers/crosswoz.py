@@ -32,7 +32,7 @@ NAME = "crosswoz"
 _ROLES = {"usr": Role.USER, "sys": Role.ASSISTANT}
 
 
-def recognise(path: Path, value: Any) -> bool:
+def detect(path: Path, value: Any) -> bool:
     return _is_dialogue(value) or (isinstance(value, dict) and _is_dialogue(next(iter(value.values()), None)))
 
 

@@ -34,7 +34,7 @@ _LEFT_OUT = {
 }
 
 
-def recognise(path: Path, value: Any) -> bool:
+def detect(path: Path, value: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("mapping"), dict):
         return False
     nodes = [node for node in value["mapping"].values() if isinstance(node, dict)]

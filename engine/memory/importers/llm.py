@@ -50,7 +50,7 @@ _THREADED = """
 """
 
 
-def recognise(path: Path, value: Any) -> bool:
+def detect(path: Path, value: Any) -> bool:
     return is_sqlite(path) and "_llm_migrations" in table_columns(path)
 
 

@@ -27,7 +27,7 @@ from engine.memory.records import Conversation, Skipped, Turn
 NAME = "lmstudio"
 
 
-def recognise(path: Path, value: Any) -> bool:
+def detect(path: Path, value: Any) -> bool:
     messages = value.get("messages") if isinstance(value, dict) else None
     if not isinstance(messages, list):
         return False

@@ -53,7 +53,7 @@ _QUESTION = re.compile(r"[?？]\s*\Z")
 _DIMENSIONS = 8192
 
 
-def recognise(path: Path, value: Any) -> bool:
+def detect(path: Path, value: Any) -> bool:
     if path.name == "MANIFEST":
         return is_badger(path)
     return (

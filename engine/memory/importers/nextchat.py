@@ -29,7 +29,7 @@ NAME = "nextchat"
 _STORE = "chat-next-web-store"
 
 
-def recognise(path: Path, value: Any) -> bool:
+def detect(path: Path, value: Any) -> bool:
     return isinstance(value, dict) and _STORE in value
 
 

@@ -23,7 +23,7 @@ from engine.memory.records import Conversation, Skipped, Turn
 NAME = "openai"
 
 
-def recognise(path: Path, value: Any) -> bool:
+def detect(path: Path, value: Any) -> bool:
     return isinstance(value, dict) and (isinstance(value.get("messages"), list) or _is_message(value))
 
 

@@ -33,7 +33,7 @@ _COLUMNS = ("id", "title", "chat", "created_at", "updated_at")
 _CHATS = "SELECT id, title, chat, created_at, updated_at FROM chat ORDER BY created_at, id"
 
 
-def recognise(path: Path, value: Any) -> bool:
+def detect(path: Path, value: Any) -> bool:
     if is_sqlite(path):
         return {"chat", "user", "auth"} <= set(table_columns(path))
     chat = value.get("chat") if isinstance(value, dict) else None

@@ -21,7 +21,7 @@ from engine.memory.records import Conversation, Skipped, Turn
 NAME = "sharegpt"
 
 
-def recognise(path: Path, value: Any) -> bool:
+def detect(path: Path, value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("conversations"), list)
 
 

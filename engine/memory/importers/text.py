@@ -84,7 +84,7 @@ _LOOK = 200
 """Lines that are looked at to recognise a transcript."""
 
 
-def recognise(path: Path, value: Any) -> bool:
+def detect(path: Path, value: Any) -> bool:
     """Two different speakers are needed: one alone is a heading."""
     return value is None and not is_zip(path) and not is_sqlite(path) and len(set(_speakers(path, {}))) >= 2
 

@@ -86,7 +86,7 @@ def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
 def _conversations(file: Path) -> Iterator[Conversation | None]:
     """Each conversation of a file; None for a row that is left out. Raises BadInput."""
     first = first_value(file)
-    reader = next((one for one in (alpaca, sharegpt) if one.recognise(file, first)), None)
+    reader = next((one for one in (alpaca, sharegpt) if one.detect(file, first)), None)
     if reader is None:
         raise BadInput(
             _("this is neither Alpaca nor ShareGPT"),

@@ -46,7 +46,7 @@ def add_from_stdin(ws: Workspace) -> dict[str, object]:
 
     from engine.core.errors import UsageProblem
     from engine.memory.store import MemoryStore
-    from engine.pipeline.import_run import import_path
+    from engine.pipeline.import_run import import_paths
 
     nothing = UsageProblem(
         _("Nothing to add is given: texts, or JSON on standard input"),
@@ -62,5 +62,5 @@ def add_from_stdin(ws: Workspace) -> dict[str, object]:
         if not path.stat().st_size:
             raise nothing
         with MemoryStore(ws.memory_db) as store:
-            report = import_path(store, [path], again=True)
+            report = import_paths(store, [path], again=True)
     return {"taken": report.added, "unchanged": report.unchanged, "skipped": report.skipped}

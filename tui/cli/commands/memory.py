@@ -43,12 +43,12 @@ def register(app: typer.Typer) -> None:
         from engine.core.errors import BadInput
         from engine.core.i18n import language
         from engine.memory.importers.fields import parse_role_map
-        from engine.pipeline.import_run import importer
+        from engine.memory.importers.formats import find_importer
         from engine.runs.spec import ImportParams, make_spec
         from tui.cli.progress import run_command
 
         if format_ != "auto":
-            importer(format_)
+            find_importer(format_)
         roles = _roles(map_)
         parse_role_map(roles)
         files = [common.resolve(path) for path in paths]
