@@ -90,11 +90,11 @@ _WRITE = """
 import sys, threading
 from pathlib import Path
 from engine.corpus.review.store import ReviewStore
-from tui.tabs.corpus.decision_writer import Job, VerdictQueue
+from tui.tabs.corpus.decision_writer import WriteJob, DecisionQueue
 path = Path(sys.argv[1])
 with ReviewStore(path, readonly=True) as store:
     ids = store.ids()
-queue = VerdictQueue(path, lambda: None, lambda job, text: print("refused", text, flush=True))
+queue = DecisionQueue(path, lambda: None, lambda job, text: print("refused", text, flush=True))
 def work(n):
     id_ = ids[n * 7 % len(ids)]
     if n % 50 == 49:
@@ -105,7 +105,7 @@ def work(n):
 for n in range(100_000):
     while queue.unwritten > 64:
         threading.Event().wait(0.0005)
-    queue.put(Job(work(n), lambda made: [print(d.seq, flush=True) for d in made]))
+    queue.put(WriteJob(work(n), lambda made: [print(d.seq, flush=True) for d in made]))
 """
 
 

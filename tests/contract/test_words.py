@@ -91,7 +91,7 @@ def test_the_compiled_catalog_is_that_of_the_text() -> None:
 
 
 SHOWN = {
-    "say": 0, "notify": 0, "Static": 0, "Label": 0, "Button": 0, "confirm": 0, "log": 0, "accept": 0, "refuse": 0,
+    "say": 0, "show_message": 0, "notify": 0, "Static": 0, "Label": 0, "Button": 0, "confirm": 0, "log": 0, "accept": 0, "refuse": 0,
     "H2QError": 0, "UsageProblem": 0, "BadInput": 0, "NotEnoughData": 0, "ServiceUnreachable": 0, "RunFailed": 0,
     "Busy": 0, "Interrupted": 0, "BadParameter": 0,
 }  # fmt: skip
@@ -129,7 +129,7 @@ def untranslated(source: str) -> list[str]:
             owner = getattr(function.value, "id", "") if isinstance(function, ast.Attribute) else ""
             if name in SHOWN and node.args and owner not in INTERNAL:
                 suspects.append(node.args[SHOWN[name]])
-            if name not in ("Action", "ArgumentParser", "add_argument", "add_parser"):
+            if name not in ("Action", "AppAction", "ArgumentParser", "add_argument", "add_parser"):
                 suspects += [keyword.value for keyword in node.keywords if keyword.arg in KEYWORDS_SHOWN]
         elif isinstance(node, ast.Assign):
             titles = [

@@ -16,7 +16,7 @@ from engine.models.card import ModelCard, read_card
 from engine.models.promotion import promote
 from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp
-from tui.tabs.chat.field import ChatField
+from tui.tabs.chat.field import ChatInput
 from tui.tabs.chat.tab import ChatTab
 
 
@@ -184,7 +184,7 @@ async def test_new_lines_history_and_letters_in_the_field(
         await until(pilot, lambda: asked == ["q\n1\nC"])
         assert app.tab is tab
         await pilot.press("d", "up")
-        field = tab.query_one(ChatField)
+        field = tab.query_one(ChatInput)
         assert field.text == "q\n1\nC"
         await pilot.press("up", "up", "down", "down", "down")
         assert field.text == "d"

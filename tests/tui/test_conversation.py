@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
 from tui.app.text import plain
-from tui.widgets.conversation import Block, ConversationView, Piece, wrap
+from tui.widgets.conversation import ConversationView, StyledSpan, TextBlock, wrap
 
 texts = st.text(alphabet=st.sampled_from("ab cde 中文，\n长wordlonger "), max_size=300)
 
@@ -56,8 +56,11 @@ async def test_pieces_keep_their_colour_and_markup_stays_text() -> None:
         view = app.query_one(ConversationView)
         view.set_blocks(
             [
-                Block("you", (Piece("call "), Piece("[red]13800[/]", "cut"), Piece(" now\x1b[2J"))),
-                Block("why", (Piece("x"),)),
+                TextBlock(
+                    "you",
+                    (StyledSpan("call "), StyledSpan("[red]13800[/]", "redacted"), StyledSpan(" now\x1b[2J")),
+                ),
+                TextBlock("why", (StyledSpan("x"),)),
             ]
         )
         await pilot.pause()
@@ -73,13 +76,13 @@ async def test_growing_text_is_drawn_as_if_it_had_come_at_once() -> None:
     text = "Streaming 中文 answers come in pieces,\nand every piece [bold]is[/] drawn. " * 20
     async with app.run_test(size=(50, 12)) as pilot:
         view = app.query_one(ConversationView)
-        view.add_block(Block("model", (Piece(""),)))
+        view.add_block(TextBlock("model", (StyledSpan(""),)))
         for start in range(0, len(text), 7):
             view.append(text[start : start + 7])
         await pilot.pause()
         grown = drawn(view)
         assert view.at_end
-        view.set_blocks([Block("model", (Piece(text),))], end=True)
+        view.set_blocks([TextBlock("model", (StyledSpan(text),))], end=True)
         await pilot.pause()
         assert drawn(view) == grown
         assert plain(text).strip()[-10:] in grown
@@ -89,7 +92,7 @@ async def test_a_reader_who_scrolled_up_stays_there_while_text_arrives() -> None
     app = ViewApp()
     async with app.run_test(size=(50, 8)) as pilot:
         view = app.query_one(ConversationView)
-        view.set_blocks([Block("model", (Piece("line\n" * 60),))], end=True)
+        view.set_blocks([TextBlock("model", (StyledSpan("line\n" * 60),))], end=True)
         await pilot.pause()
         view.focus()
         await pilot.press("g")
@@ -108,6 +111,6 @@ async def test_a_very_long_turn_is_cut_with_the_number_of_characters_left_out() 
     app = ViewApp()
     async with app.run_test(size=(50, 8)) as pilot:
         view = app.query_one(ConversationView)
-        view.set_blocks([Block("you", (Piece("x" * 100_000),))])
+        view.set_blocks([TextBlock("you", (StyledSpan("x" * 100_000),))])
         await pilot.pause()
-        assert view.shown_text.endswith("… +40,000")
+        assert view.plain_text.endswith("… +40,000")

@@ -86,10 +86,10 @@ async def test_private_data_is_shown_redacted_and_d_shows_it_as_it_came(ws: Work
         await opened(app, pilot)
         await pilot.press("j", "j", "j")
         await until(pilot, lambda: "‹PHONE›" in text_of(app))
-        assert "13812345678" not in app.tab.view.shown_text  # type: ignore[union-attr]
+        assert "13812345678" not in app.tab.view.plain_text  # type: ignore[union-attr]
         assert "redacted" in text_of(app)
         await pilot.press("d")
-        await until(pilot, lambda: "13812345678" in app.tab.view.shown_text)  # type: ignore[union-attr]
+        await until(pilot, lambda: "13812345678" in app.tab.view.plain_text)  # type: ignore[union-attr]
 
 
 async def test_a_verdict_moves_on_at_once_is_written_and_can_be_undone_and_redone(ws: Workspace) -> None:
@@ -136,7 +136,7 @@ async def test_a_range_takes_one_verdict_and_one_undo(ws: Workspace) -> None:
     async with app.run_test(size=(120, 30)) as pilot:
         tab = await opened(app, pilot)
         await pilot.press("v", "j", "j")
-        assert len(tab.table.marked) == 3
+        assert len(tab.table.selected) == 3
         await pilot.press("x")
         await until(pilot, lambda: "Reject 3, because" in text_of(app))
         await pilot.press("enter")
@@ -183,7 +183,7 @@ async def test_an_empty_workspace_and_an_unbuilt_corpus_teach(tmp_path: Path) ->
     async with app.run_test(size=(80, 24)) as pilot:
         tab = await opened(app, pilot, 0)
         await until(pilot, lambda: "No conversations yet" in text_of(app))
-        assert tab.can(next(row for row in tab.all_rows() if row.verb == "import")) is not False
+        assert tab.is_enabled(next(row for row in tab.all_rows() if row.verb == "import")) is not False
         with MemoryStore(ws.memory_db) as store:
             store.add([conversation(1, QUESTIONS[0])], "text", "x")
         await pilot.press("R")
@@ -221,10 +221,10 @@ async def test_the_twin_is_shown_below_with_how_alike_they_are(ws: Workspace) ->
         await until(pilot, lambda: "/stage:near" in text_of(app))
         await pilot.press("p")
         await until(pilot, lambda: "the same words)" in text_of(app))
-        assert tab.view.shown_text.count("Explain paging once more") == 2
+        assert tab.view.plain_text.count("Explain paging once more") == 2
         await pilot.press("p")
         await pilot.pause()
-        assert tab.view.shown_text.count("Explain paging once more") == 1
+        assert tab.view.plain_text.count("Explain paging once more") == 1
 
 
 async def test_a_verdict_that_cannot_be_written_is_kept_and_shown(ws: Workspace) -> None:
@@ -269,7 +269,7 @@ async def test_b_builds_in_a_run_and_t_sets_the_threshold(
         specs.append(spec)
         return prepare(workspace, spec)
 
-    monkeypatch.setattr("tui.screens.import_files.launch_to_the_end", start)
+    monkeypatch.setattr("tui.screens.import_files.launch_uninterrupted", start)
     app = H2QApp(ws)
     async with app.run_test(size=(120, 30)) as pilot:
         await opened(app, pilot)
@@ -303,13 +303,13 @@ async def test_an_edit_in_the_editor_is_shown_compared_and_undone(
         await pilot.press("9", "enter")
         await until(pilot, lambda: "a turn from 1 to 2" in text_of(app))
         await pilot.press("backspace", "enter")
-        await until(pilot, lambda: "A better answer" in tab.view.shown_text)
-        assert "[the filters read it at the next build]" in tab.view.shown_text
+        await until(pilot, lambda: "A better answer" in tab.view.plain_text)
+        assert "[the filters read it at the next build]" in tab.view.plain_text
         await until(pilot, lambda: "edited" in text_of(app))
         await pilot.press("d")
-        await until(pilot, lambda: "[-Answer 4-]{+A better answer+}: Write4-0" in tab.view.shown_text)
+        await until(pilot, lambda: "[-Answer 4-]{+A better answer+}: Write4-0" in tab.view.plain_text)
         await pilot.press("d", "u")
-        await until(pilot, lambda: "Answer 4" in tab.view.shown_text)
+        await until(pilot, lambda: "Answer 4" in tab.view.plain_text)
     assert (
         sorted(path.suffix for path in ws.memory_db.parent.iterdir() if path.name.startswith("edit-")) == []
     )
@@ -330,7 +330,7 @@ async def test_without_an_editor_a_turn_is_edited_in_place(
         await pilot.press(*"Now: ", "escape")
         await until(pilot, lambda: "x throw away" in text_of(app))
         await pilot.press("enter")
-        await until(pilot, lambda: "Now: Write a short poem" in tab.view.shown_text)
+        await until(pilot, lambda: "Now: Write a short poem" in tab.view.plain_text)
         await pilot.press("e")
         await until(pilot, lambda: "Edit turn" in text_of(app))
         await pilot.press("1", "enter")
@@ -460,13 +460,13 @@ async def test_a_damaged_memory_is_named_and_b_puts_the_backup_back(ws: Workspac
         tab = await opened(app, pilot, 0)
         await until(pilot, lambda: "h2q-tui backup restore" in text_of(app))
         assert str(ws.memory_db) in "".join(text_of(app).split())
-        assert not tab.can(BY_ID["corpus.build"]) and tab.can(BY_ID["corpus.restore"])
+        assert not tab.is_enabled(BY_ID["corpus.build"]) and tab.is_enabled(BY_ID["corpus.restore"])
         await pilot.press("B")
         await until(pilot, lambda: "5 conversations in place" in text_of(app))
         await pilot.press("enter")
         await until(pilot, lambda: len(tab.table.ids) == len(QUESTIONS))
         await until(pilot, lambda: "the backup is back: 5 conversations" in text_of(app))
-        assert not tab.can(BY_ID["corpus.restore"])
+        assert not tab.is_enabled(BY_ID["corpus.restore"])
 
 
 async def test_leaving_with_a_verdict_that_cannot_be_written_asks_first(ws: Workspace) -> None:

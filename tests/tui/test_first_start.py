@@ -48,7 +48,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[RunSpec]:
         specs.append(spec)
         return prepare(workspace, spec)
 
-    monkeypatch.setattr("tui.screens.import_files.launch_to_the_end", start)
+    monkeypatch.setattr("tui.screens.import_files.launch_uninterrupted", start)
     return specs
 
 
@@ -129,7 +129,7 @@ async def test_d_leaves_for_the_demo_and_puts_nothing_into_this_workspace(
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, first_start(app))
         await pilot.press("d")
-        await until(pilot, lambda: app.left_for_demo)
+        await until(pilot, lambda: app.demo_requested)
     assert not launched and not list_runs(ws)
 
 

@@ -13,7 +13,7 @@ from tests.tui.helpers import text_of, until
 from tests.tui.live_run import live_run
 from tui.app.app import H2QApp
 from tui.app.glyphs import ASCII, UNICODE
-from tui.tabs.health import lines as health_lines
+from tui.tabs.health import panels_text
 from tui.tabs.health.tab import HealthTab
 from tui.tabs.registry import TABS
 
@@ -79,26 +79,26 @@ async def test_comma_and_dot_change_the_interval(ws: Workspace) -> None:
 
 def test_what_the_system_does_not_tell_is_called_unknown() -> None:
     lines = [
-        *health_lines.cpu(NOTHING, [], UNICODE, 30),
-        *health_lines.memory(NOTHING, UNICODE, 30),
-        *health_lines.disk(NOTHING),
+        *panels_text.cpu(NOTHING, [], UNICODE, 30),
+        *panels_text.memory(NOTHING, UNICODE, 30),
+        *panels_text.disk(NOTHING),
     ]
     text = "\n".join(line.plain for line in lines)
     assert text.count("unknown") == 5
-    assert health_lines.training(None, "", NOTHING, UNICODE, now=0.0)[0].plain == "nothing running"
+    assert panels_text.training(None, "", NOTHING, UNICODE, now=0.0)[0].plain == "nothing running"
 
 
 def test_ascii_bars_are_ascii() -> None:
     import msgspec
 
     busy = msgspec.structs.replace(NOTHING, cpu_percent=[50.0, 100.0], memory_total=100, memory_used=50)
-    lines = [*health_lines.cpu(busy, [[50.0, 100.0]], ASCII, 30), *health_lines.memory(busy, ASCII, 30)]
+    lines = [*panels_text.cpu(busy, [[50.0, 100.0]], ASCII, 30), *panels_text.memory(busy, ASCII, 30)]
     assert all(line.plain.replace("–", "").isascii() for line in lines)
 
 
 def test_a_run_that_has_been_silent_is_watched() -> None:
     view = RunView(None)
     view.updated_at = 0.0
-    lines = health_lines.training(view, "1121-0000", NOTHING, UNICODE, now=90.0)
+    lines = panels_text.training(view, "1121-0000", NOTHING, UNICODE, now=90.0)
     assert "01:30" in lines[-1].plain
     assert "warning" in str(lines[-1].spans)

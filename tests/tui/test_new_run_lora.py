@@ -16,9 +16,9 @@ from tests.ollama_memory import holding
 from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp
 from tui.screens.new_run import NewRun
-from tui.screens.new_run_lines import MODES, Material, describe, look
+from tui.screens.new_run_lines import MODES, TrainingInputs, describe, read_inputs
 
-NOTHING = Material(
+NOTHING = TrainingInputs(
     conversations=0, accepted=0, kept_back=0, groups=0, base="", texts=0, text_bytes=0, training=""
 )
 
@@ -29,7 +29,7 @@ def test_lora_is_offered() -> None:
 
 def test_without_a_base_it_says_how_to_name_one() -> None:
     words, kind = describe(TrainMode.LORA, NOTHING)[0]
-    assert "lora_base" in words and kind == "act"
+    assert "lora_base" in words and kind == "error"
 
 
 def test_the_base_is_shown_and_the_key_for_the_next_one() -> None:
@@ -47,9 +47,9 @@ def test_the_configured_base_comes_first_then_what_ollama_has(
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "ollama"))
     ws = Workspace(tmp_path / "ws")
     ws.config.mkdir(parents=True)
-    assert look(ws).bases == ("qwen3:0.6b",)
+    assert read_inputs(ws).bases == ("qwen3:0.6b",)
     save_settings(ws, Settings(lora_base="/models/tiny"))
-    assert look(ws).bases == ("/models/tiny", "qwen3:0.6b")
+    assert read_inputs(ws).bases == ("/models/tiny", "qwen3:0.6b")
 
 
 @pytest.mark.parametrize("configured", [False, True])
@@ -65,7 +65,7 @@ async def test_what_ollama_holds_is_shown_and_freed_only_with_consent(
         started.append(spec)
         raise Busy("busy")
 
-    monkeypatch.setattr("tui.screens.new_run.launch_to_the_end", launched)
+    monkeypatch.setattr("tui.screens.new_run.launch_uninterrupted", launched)
     with holding(monkeypatch):
         app = H2QApp(ws)
         async with app.run_test(size=(80, 24)) as pilot:

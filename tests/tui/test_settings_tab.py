@@ -15,7 +15,7 @@ from engine.corpus.filters.pii import SensitiveType
 from tests.tui.helpers import text_of, until
 from tui.app.actions import ACTIONS, BY_ID
 from tui.app.app import H2QApp
-from tui.screens.ask import AskLine
+from tui.screens.ask import LinePrompt
 from tui.screens.setting_choices import CHOICES, TYPE_PREFIX, key_conflict
 from tui.screens.settings import KEY_PREFIX, SettingsScreen
 from tui.widgets.virtual_list import VirtualList
@@ -61,7 +61,7 @@ async def test_theme_signs_and_budget_step_through_their_values(ws: Workspace) -
         move_to(screen, "signs")
         await pilot.press("left")
         await until(pilot, lambda: load_settings(ws).signs == "ascii")
-        assert app.signs.ascii
+        assert app.glyphs.ascii
         move_to(screen, "max_memory_gb")
         await pilot.press("right", "right", "left")
         await until(pilot, lambda: load_settings(ws).max_memory_gb == 4.5)
@@ -134,7 +134,7 @@ def test_no_two_actions_answer_to_one_key() -> None:
 
 def test_every_setting_of_a_person_is_on_the_sheet() -> None:
     shown = {choice.field.partition(":")[0] for choice in CHOICES}
-    # Keys have rows of their own; phrases come from the review.
+    # KeyMap have rows of their own; phrases come from the review.
     hidden = {"keys", "first_start_done", "low_value_phrases"}
     # How a training uses the machine is written in the file.
     hidden |= {
@@ -177,7 +177,7 @@ async def test_an_embedder_is_named_and_a_folder_that_is_none_is_refused(ws: Wor
         await pilot.press("right")
         await until(pilot, lambda: load_settings(ws).embedder == "off")
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, AskLine))
+        await until(pilot, lambda: isinstance(app.screen, LinePrompt))
         await pilot.press(*"nowhere", "enter")
         await until(pilot, lambda: "no sentence-transformers" in text_of(app))
         await pilot.press(*["backspace"] * 7, *"bge", "enter")

@@ -153,7 +153,7 @@ async def test_keys_of_the_person_are_used_and_shown(ws: Workspace) -> None:
 async def test_hostile_words_are_shown_on_header_and_footer(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
-        app.say("a\x1b]52;c;aGk=\x07[red]b[/] [@click=app.quit]c[/]\n\u202e", "act")
+        app.show_message("a\x1b]52;c;aGk=\x07[red]b[/] [@click=app.quit]c[/]\n\u202e", "error")
         app.notify("x\x1b[2J[@click=app.quit]y[/]", title="[red]t\x9b")
         await until(pilot, lambda: "[@click=app.quit]y" in text_of(app))
         screen = text_of(app)
@@ -172,7 +172,7 @@ async def test_a_click_on_a_tab_shows_it(ws: Workspace) -> None:
 async def test_the_footer_returns_to_its_keys(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
-        app.say("done")
-        assert app.query_one(Footer).said == "done"
+        app.show_message("done")
+        assert app.query_one(Footer).message == "done"
         await pilot.press("Y")
-        assert app.query_one(Footer).said == ""
+        assert app.query_one(Footer).message == ""

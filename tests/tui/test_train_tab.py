@@ -17,7 +17,7 @@ from engine.runs.spec import RunSpec, TrainParams, params_of
 from tests.tui.helpers import text_of, until
 from tests.tui.live_run import LiveRun, live_run
 from tui.app.app import H2QApp
-from tui.screens.ask import AskLine, Confirm
+from tui.screens.ask import Confirm, LinePrompt
 from tui.widgets.log import LogPane
 from tui.widgets.virtual_list import VirtualList
 
@@ -163,7 +163,7 @@ async def test_commands_are_sent_and_their_replies_shown(
             await pilot.press("y")
             await until(pilot, lambda: "did stop" in text_of(app))
             await pilot.press("L")
-            await until(pilot, lambda: isinstance(app.screen, AskLine))
+            await until(pilot, lambda: isinstance(app.screen, LinePrompt))
             await pilot.press("ctrl+u", "ctrl+k", *"zero", "enter")
             await until(pilot, lambda: "a number" in text_of(app))
             await pilot.press("ctrl+u", *"0.01", "enter")

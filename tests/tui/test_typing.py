@@ -18,7 +18,7 @@ from engine.memory.store import MemoryStore
 from tests.corpus_store import distinct
 from tests.tui.helpers import until
 from tui.app.app import H2QApp
-from tui.screens.ask import AskLine
+from tui.screens.ask import LinePrompt
 from tui.tabs.corpus.tab import CorpusTab
 
 ROWS = 60
@@ -87,7 +87,7 @@ async def test_a_letter_right_behind_esc_is_that_letter(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
         typed(app, "2x")
-        await until(pilot, lambda: isinstance(app.screen, AskLine))
+        await until(pilot, lambda: isinstance(app.screen, LinePrompt))
         app.post_message(Key("alt+a", "a"))
         await until(pilot, lambda: len(written(ws)) == 1)
         assert written(ws)[0].verdict == "accepted"

@@ -247,7 +247,7 @@ async def test_enter_judges_the_newest_model_against_the_one_in_use(
     def record(_ws: Workspace, spec: object) -> None:
         started.append(json.loads(bytes(spec.params)))  # type: ignore[attr-defined]
 
-    monkeypatch.setattr("tui.tabs.validate.tab.launch_to_the_end", record)
+    monkeypatch.setattr("tui.tabs.validate.tab.launch_uninterrupted", record)
     app = H2QApp(ws)
     async with app.run_test(size=(100, 30)) as pilot:
         tab = await opened(app)

@@ -7,7 +7,7 @@ import importlib
 import pytest
 from typer.testing import CliRunner
 
-from tui.app.actions import ACTIONS, BY_ID, EVERYWHERE, Keys, half_width, key_shown, of_tab
+from tui.app.actions import ACTIONS, BY_ID, EVERYWHERE, KeyMap, half_width, key_label, of_tab
 from tui.app.dispatch import KeyedApp
 from tui.cli.main import build
 from tui.tabs.base import Tab
@@ -31,7 +31,7 @@ def test_a_key_means_one_thing_in_a_tab(tab: str) -> None:
 
 
 def test_digits_are_always_tabs() -> None:
-    assert all(Keys().find(tab.id, digit) == BY_ID["go_tab"] for tab in TABS for digit in "123456789")
+    assert all(KeyMap().find(tab.id, digit) == BY_ID["go_tab"] for tab in TABS for digit in "123456789")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_every_command_shown_exists(row) -> None:  # type: ignore[no-untyped-def
 
 
 def test_keys_of_the_person_replace_ours() -> None:
-    keys = Keys({"train.stop": "Z", "no.such": "q"})
+    keys = KeyMap({"train.stop": "Z", "no.such": "q"})
     assert keys.find("train", "Z") == BY_ID["train.stop"]
     assert keys.find("train", "x") is None
     assert keys.shown(BY_ID["train.stop"]) == "Z"
@@ -92,6 +92,6 @@ def test_full_width_keys_act_as_half_width_ones() -> None:
 
 
 def test_keys_are_shown_as_a_person_reads_them() -> None:
-    assert key_shown("escape") == "esc"
-    assert key_shown(", .") == ","
-    assert key_shown("space") == "space"
+    assert key_label("escape") == "esc"
+    assert key_label(", .") == ","
+    assert key_label("space") == "space"

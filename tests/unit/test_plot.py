@@ -11,7 +11,7 @@ from rich.style import Style
 from textual.strip import Strip
 
 from tui.app.text import cells
-from tui.widgets.diff_lines import changed_spans
+from tui.widgets.cell_lines import changed_spans
 from tui.widgets.plot import LABEL, MAX_POINTS, fixed_range, label, log_range, nice_step, thin
 
 values = st.floats(-1e6, 1e6, allow_nan=False)

@@ -14,7 +14,7 @@ from engine.corpus.review.database import Unusable, sentence
 from engine.corpus.review.store import ReviewStore
 from engine.memory.transactions import write_in_chunks
 from tests.corpus_store import distinct, memory
-from tui.tabs.corpus.decision_writer import Job, VerdictQueue
+from tui.tabs.corpus.decision_writer import DecisionQueue, WriteJob
 
 
 def broken(path: Path) -> None:
@@ -105,14 +105,14 @@ def test_a_decision_that_can_never_be_written_does_not_stop_those_behind_it(tmp_
     with ReviewStore(path, readonly=True) as store:
         id_ = store.ids()[0]
     refused: list[str] = []
-    queue = VerdictQueue(path, lambda: None, lambda _job, text: refused.append(text))
+    queue = DecisionQueue(path, lambda: None, lambda _job, text: refused.append(text))
 
     def fault(_store: ReviewStore) -> list[object]:
         raise ValueError("no such thing")
 
-    queue.put(Job(fault, lambda _made: None))  # type: ignore[arg-type]
-    queue.put(Job(lambda store: [store.decide("gone", "accepted")], lambda _made: None))
-    queue.put(Job(lambda store: [store.decide(id_, "rejected")], lambda _made: None))
+    queue.put(WriteJob(fault, lambda _made: None))  # type: ignore[arg-type]
+    queue.put(WriteJob(lambda store: [store.decide("gone", "accepted")], lambda _made: None))
+    queue.put(WriteJob(lambda store: [store.decide(id_, "rejected")], lambda _made: None))
     assert queue.close() == 0
     assert len(refused) == 2 and "gone" in refused[1]
     with ReviewStore(path, readonly=True) as store:
@@ -127,11 +127,11 @@ def test_verdicts_wait_for_a_memory_that_is_mended_meanwhile(tmp_path: Path) -> 
         id_ = store.ids()[0]
     good = path.read_bytes()
     broken(path)
-    queue = VerdictQueue(path, lambda: None, lambda _job, _text: None)
-    queue.put(Job(lambda store: [store.decide(id_, "rejected")], lambda _made: None))
+    queue = DecisionQueue(path, lambda: None, lambda _job, _text: None)
+    queue.put(WriteJob(lambda store: [store.decide(id_, "rejected")], lambda _made: None))
     queue.close(0.5)
     assert queue.unwritten == 1 and "backup restore" in queue.problem
     path.write_bytes(good)
-    again = VerdictQueue(path, lambda: None, lambda _job, _text: None)
-    again.put(Job(lambda store: [store.decide(id_, "rejected")], lambda _made: None))
+    again = DecisionQueue(path, lambda: None, lambda _job, _text: None)
+    again.put(WriteJob(lambda store: [store.decide(id_, "rejected")], lambda _made: None))
     assert again.close() == 0

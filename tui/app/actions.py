@@ -16,7 +16,7 @@ EVERYWHERE = "everywhere"
 
 
 @dataclass(frozen=True)
-class Action:
+class AppAction:
     """One row."""
 
     id: str
@@ -45,7 +45,7 @@ class Action:
         return tuple(self.key.split())
 
 
-def _rows(tab: str, *rows: Action) -> tuple[Action, ...]:
+def _rows(tab: str, *rows: AppAction) -> tuple[AppAction, ...]:
     assert all(row.tab == tab for row in rows)
     return rows
 
@@ -54,32 +54,38 @@ _E = EVERYWHERE
 
 _EVERYWHERE = _rows(
     _E,
-    Action("go_tab", "1 2 3 4 5 6 7 8 9", N_("tabs"), _E, palette=False),
-    Action("tab_before", "<", N_("tab before"), _E),
-    Action("tab_after", ">", N_("tab after"), _E),
-    Action("next_panel", "tab", N_("next panel"), _E, palette=False),
-    Action("keys", "?", N_("keys"), _E, footer=True, help=N_("The keys of this panel, and their commands.")),
-    Action("palette", "ctrl+p :", N_("find an action"), _E, palette=False),
-    Action("filter", "/", N_("filter"), _E, help=N_("A chip shows the filter; esc clears it.")),
-    Action("back", "escape", N_("back"), _E, palette=False, help=N_("Out of a field, or out of a filter.")),
-    Action("move_left", "h", N_("left"), _E, palette=False),
-    Action("move_down", "j", N_("down"), _E, palette=False),
-    Action("move_up", "k", N_("up"), _E, palette=False),
-    Action("move_right", "l", N_("right"), _E, palette=False),
-    Action("go_top", "g", N_("first"), _E, palette=False),
-    Action("go_end", "G", N_("last"), _E, palette=False),
-    Action("enlarge", "+", N_("enlarge"), _E, help=N_("The panel alone; esc brings the others back.")),
-    Action("undo", "u", N_("undo"), _E),
-    Action("redo", "U ctrl+r", N_("redo"), _E),
-    Action("refresh", "R", N_("refresh"), _E),
-    Action("copy", "y", N_("copy"), _E, help=N_("What the cursor is on, to the clipboard of your terminal.")),
-    Action("settings", "S", N_("settings"), _E, help=N_("Language, theme, signs, memory budget, keys.")),
-    Action("leave", "q Q f10", N_("leave"), _E, help=N_("Quit the app; runs go on without it.")),
+    AppAction("go_tab", "1 2 3 4 5 6 7 8 9", N_("tabs"), _E, palette=False),
+    AppAction("tab_before", "<", N_("tab before"), _E),
+    AppAction("tab_after", ">", N_("tab after"), _E),
+    AppAction("next_panel", "tab", N_("next panel"), _E, palette=False),
+    AppAction(
+        "keys", "?", N_("keys"), _E, footer=True, help=N_("The keys of this panel, and their commands.")
+    ),
+    AppAction("palette", "ctrl+p :", N_("find an action"), _E, palette=False),
+    AppAction("filter", "/", N_("filter"), _E, help=N_("A chip shows the filter; esc clears it.")),
+    AppAction(
+        "back", "escape", N_("back"), _E, palette=False, help=N_("Out of a field, or out of a filter.")
+    ),
+    AppAction("move_left", "h", N_("left"), _E, palette=False),
+    AppAction("move_down", "j", N_("down"), _E, palette=False),
+    AppAction("move_up", "k", N_("up"), _E, palette=False),
+    AppAction("move_right", "l", N_("right"), _E, palette=False),
+    AppAction("go_top", "g", N_("first"), _E, palette=False),
+    AppAction("go_end", "G", N_("last"), _E, palette=False),
+    AppAction("enlarge", "+", N_("enlarge"), _E, help=N_("The panel alone; esc brings the others back.")),
+    AppAction("undo", "u", N_("undo"), _E),
+    AppAction("redo", "U ctrl+r", N_("redo"), _E),
+    AppAction("refresh", "R", N_("refresh"), _E),
+    AppAction(
+        "copy", "y", N_("copy"), _E, help=N_("What the cursor is on, to the clipboard of your terminal.")
+    ),
+    AppAction("settings", "S", N_("settings"), _E, help=N_("Language, theme, signs, memory budget, keys.")),
+    AppAction("leave", "q Q f10", N_("leave"), _E, help=N_("Quit the app; runs go on without it.")),
 )
 
 _TRAIN = _rows(
     "train",
-    Action(
+    AppAction(
         "train.new",
         "n",
         N_("new"),
@@ -88,7 +94,7 @@ _TRAIN = _rows(
         footer=True,
         help=N_("Start a training run."),
     ),
-    Action(
+    AppAction(
         "train.pause",
         "space",
         N_("pause"),
@@ -97,7 +103,7 @@ _TRAIN = _rows(
         footer=True,
         help=N_("Pause, or go on (runs resume ID)."),
     ),
-    Action(
+    AppAction(
         "train.resume",
         "c",
         N_("go on"),
@@ -106,7 +112,7 @@ _TRAIN = _rows(
         footer=True,
         help=N_("Go on with a training that died, was stopped or failed, from its newest checkpoint."),
     ),
-    Action(
+    AppAction(
         "train.checkpoint",
         "s",
         N_("checkpoint"),
@@ -115,7 +121,7 @@ _TRAIN = _rows(
         footer=True,
         help=N_("Write a checkpoint now."),
     ),
-    Action(
+    AppAction(
         "train.stop",
         "x",
         N_("stop"),
@@ -124,8 +130,8 @@ _TRAIN = _rows(
         footer=True,
         help=N_("Checkpoint and stop; asks once."),
     ),
-    Action("train.kill", "X", N_("kill"), "train", help=N_("End it at once; asks for its id.")),
-    Action(
+    AppAction("train.kill", "X", N_("kill"), "train", help=N_("End it at once; asks for its id.")),
+    AppAction(
         "train.rate",
         "L",
         N_("rate"),
@@ -134,7 +140,7 @@ _TRAIN = _rows(
         footer=True,
         help=N_("Set the learning rate of the run."),
     ),
-    Action(
+    AppAction(
         "train.log",
         "o",
         N_("log"),
@@ -142,9 +148,9 @@ _TRAIN = _rows(
         "h2q-tui runs attach ID",
         help=N_("The log alone, or the plots again."),
     ),
-    Action("train.run_before", "[", N_("run before"), "train", palette=False),
-    Action("train.run_after", "]", N_("run after"), "train", palette=False),
-    Action(
+    AppAction("train.run_before", "[", N_("run before"), "train", palette=False),
+    AppAction("train.run_after", "]", N_("run after"), "train", palette=False),
+    AppAction(
         "train.second",
         "v",
         N_("second panel"),
@@ -152,13 +158,15 @@ _TRAIN = _rows(
         "h2q-tui runs show ID --plot",
         help=N_("Learning rate, what happened to the run, cycles of an evolution."),
     ),
-    Action("train.scale", "Y", N_("log scale"), "train", help=N_("Loss on a logarithmic axis, or linear.")),
+    AppAction(
+        "train.scale", "Y", N_("log scale"), "train", help=N_("Loss on a logarithmic axis, or linear.")
+    ),
 )
 
 _CORPUS = _rows(
     "corpus",
-    Action("corpus.accept", "a", N_("accept"), "corpus", "h2q-tui corpus accept ID", footer=True),
-    Action(
+    AppAction("corpus.accept", "a", N_("accept"), "corpus", "h2q-tui corpus accept ID", footer=True),
+    AppAction(
         "corpus.reject",
         "x",
         N_("reject"),
@@ -167,8 +175,8 @@ _CORPUS = _rows(
         footer=True,
         help=N_("Then a digit or enter for the reason."),
     ),
-    Action("corpus.skip", "space", N_("skip"), "corpus", footer=True, help=N_("On to the next one.")),
-    Action(
+    AppAction("corpus.skip", "space", N_("skip"), "corpus", footer=True, help=N_("On to the next one.")),
+    AppAction(
         "corpus.edit",
         "e",
         N_("edit"),
@@ -176,7 +184,7 @@ _CORPUS = _rows(
         "h2q-tui corpus edit ID --turn 2 --text TEXT",
         help=N_("A turn, in $EDITOR or in place; it is trained as you leave it."),
     ),
-    Action(
+    AppAction(
         "corpus.flag",
         "f",
         N_("flag"),
@@ -184,7 +192,7 @@ _CORPUS = _rows(
         "h2q-tui corpus flag ID",
         help=N_("A mark for later; the filter flag: finds it."),
     ),
-    Action(
+    AppAction(
         "corpus.diff",
         "d",
         N_("diff"),
@@ -192,11 +200,11 @@ _CORPUS = _rows(
         "h2q-tui corpus show ID --diff",
         help=N_("What was redacted, masked or edited."),
     ),
-    Action(
+    AppAction(
         "corpus.twin", "p", N_("twin"), "corpus", footer=True, help=N_("The one it duplicates, beside it.")
     ),
-    Action("corpus.why", "w", N_("why"), "corpus", "h2q-tui corpus show ID", footer=True),
-    Action(
+    AppAction("corpus.why", "w", N_("why"), "corpus", "h2q-tui corpus show ID", footer=True),
+    AppAction(
         "corpus.threshold",
         "t",
         N_("threshold"),
@@ -204,12 +212,12 @@ _CORPUS = _rows(
         "h2q-tui corpus threshold 0.7",
         help=N_("How strict the filters are, and what another value would change."),
     ),
-    Action(
+    AppAction(
         "corpus.range", "v", N_("range"), "corpus", help=N_("Mark from here; accept or reject takes all.")
     ),
-    Action("corpus.accept_all", "A", N_("accept all"), "corpus", help=N_("All under the filter.")),
-    Action("corpus.reject_all", "X", N_("reject all"), "corpus", help=N_("All under the filter.")),
-    Action(
+    AppAction("corpus.accept_all", "A", N_("accept all"), "corpus", help=N_("All under the filter.")),
+    AppAction("corpus.reject_all", "X", N_("reject all"), "corpus", help=N_("All under the filter.")),
+    AppAction(
         "corpus.pattern",
         "F",
         N_("filter pattern"),
@@ -217,8 +225,8 @@ _CORPUS = _rows(
         "h2q-tui corpus rule FILTER",
         help=N_("Reject what shares the pattern of your rejections."),
     ),
-    Action("corpus.order", "O", N_("sort"), "corpus"),
-    Action(
+    AppAction("corpus.order", "O", N_("sort"), "corpus"),
+    AppAction(
         "corpus.import",
         "i",
         N_("import"),
@@ -227,7 +235,7 @@ _CORPUS = _rows(
         footer=True,
         help=N_("Files into memory."),
     ),
-    Action(
+    AppAction(
         "corpus.build",
         "b",
         N_("build"),
@@ -236,7 +244,7 @@ _CORPUS = _rows(
         footer=True,
         help=N_("Run the filters again."),
     ),
-    Action(
+    AppAction(
         "corpus.restore",
         "B",
         N_("put back a backup"),
@@ -249,19 +257,21 @@ _CORPUS = _rows(
 
 _VALIDATE = _rows(
     "validate",
-    Action("validate.run", "enter", N_("run"), "validate", "h2q-tui validate --base A --new B", footer=True),
-    Action(
+    AppAction(
+        "validate.run", "enter", N_("run"), "validate", "h2q-tui validate --base A --new B", footer=True
+    ),
+    AppAction(
         "validate.diff", "d", N_("diff"), "validate", footer=True, help=N_("Old answer beside the new one.")
     ),
-    Action("validate.wins", "w", N_("wins"), "validate", footer=True),
-    Action("validate.losses", "W", N_("losses"), "validate", footer=True),
-    Action("validate.promote", "a", N_("promote"), "validate", "h2q-tui promote NAME", footer=True),
-    Action("validate.roll_back", "B", N_("roll back"), "validate", "h2q-tui rollback", footer=True),
+    AppAction("validate.wins", "w", N_("wins"), "validate", footer=True),
+    AppAction("validate.losses", "W", N_("losses"), "validate", footer=True),
+    AppAction("validate.promote", "a", N_("promote"), "validate", "h2q-tui promote NAME", footer=True),
+    AppAction("validate.roll_back", "B", N_("roll back"), "validate", "h2q-tui rollback", footer=True),
 )
 
 _CHAT = _rows(
     "chat",
-    Action(
+    AppAction(
         "chat.send",
         "enter",
         N_("send"),
@@ -271,32 +281,36 @@ _CHAT = _rows(
         footer=True,
         help=N_("ctrl+j, or \\ at the end of a line, begins a new one."),
     ),
-    Action("chat.again", "r", N_("again"), "chat", footer=True, outside=True),
-    Action("chat.keep", "K", N_("keep in memory"), "chat", "h2q-tui memory add", footer=True, outside=True),
-    Action("chat.clear", "C", N_("clear"), "chat", outside=True),
-    Action("chat.stop", "x", N_("stop"), "chat", footer=True, outside=True, help=N_("End the answer here.")),
-    Action("chat.demo", "d", N_("sample"), "chat", "h2q-tui demo", footer=True, outside=True),
-    Action("chat.train", "n", N_("train"), "chat", "h2q-tui train --detach", footer=True, outside=True),
-    Action("chat.model", "M", N_("model"), "chat", "h2q-tui chat --model NAME", outside=True),
+    AppAction("chat.again", "r", N_("again"), "chat", footer=True, outside=True),
+    AppAction(
+        "chat.keep", "K", N_("keep in memory"), "chat", "h2q-tui memory add", footer=True, outside=True
+    ),
+    AppAction("chat.clear", "C", N_("clear"), "chat", outside=True),
+    AppAction(
+        "chat.stop", "x", N_("stop"), "chat", footer=True, outside=True, help=N_("End the answer here.")
+    ),
+    AppAction("chat.demo", "d", N_("sample"), "chat", "h2q-tui demo", footer=True, outside=True),
+    AppAction("chat.train", "n", N_("train"), "chat", "h2q-tui train --detach", footer=True, outside=True),
+    AppAction("chat.model", "M", N_("model"), "chat", "h2q-tui chat --model NAME", outside=True),
 )
 
 _HEALTH = _rows(
     "health",
-    Action("health.faster", ",", N_("shorter interval"), "health"),
-    Action("health.slower", ".", N_("longer interval"), "health", "h2q-tui monitor --interval 2"),
-    Action("health.now", "r", N_("refresh"), "health", "h2q-tui monitor --plain", footer=True),
-    Action(
+    AppAction("health.faster", ",", N_("shorter interval"), "health"),
+    AppAction("health.slower", ".", N_("longer interval"), "health", "h2q-tui monitor --interval 2"),
+    AppAction("health.now", "r", N_("refresh"), "health", "h2q-tui monitor --plain", footer=True),
+    AppAction(
         "health.clear", "c C", N_("clear"), "health", footer=True, help=N_("Forget the history of the bars.")
     ),
-    Action("health.stop", "x", N_("end run"), "health", "h2q-tui runs stop ID", footer=True),
+    AppAction("health.stop", "x", N_("end run"), "health", "h2q-tui runs stop ID", footer=True),
 )
 
-ACTIONS: tuple[Action, ...] = (*_EVERYWHERE, *_TRAIN, *_CORPUS, *_VALIDATE, *_CHAT, *_HEALTH)
+ACTIONS: tuple[AppAction, ...] = (*_EVERYWHERE, *_TRAIN, *_CORPUS, *_VALIDATE, *_CHAT, *_HEALTH)
 
-BY_ID: dict[str, Action] = {row.id: row for row in ACTIONS}
+BY_ID: dict[str, AppAction] = {row.id: row for row in ACTIONS}
 
 
-def of_tab(tab: str) -> tuple[Action, ...]:
+def of_tab(tab: str) -> tuple[AppAction, ...]:
     """The rows of one tab, in the order of the table."""
     return tuple(row for row in ACTIONS if row.tab == tab)
 
@@ -304,34 +318,34 @@ def of_tab(tab: str) -> tuple[Action, ...]:
 _SHOWN = {"escape": "esc", "f10": "F10", "up": "↑", "down": "↓", "left": "←", "right": "→"}
 
 
-def key_shown(key: str) -> str:
+def key_label(key: str) -> str:
     """The first of `key` as a person reads it."""
-    return keys_shown(key)[0]
+    return key_labels(key)[0]
 
 
-def keys_shown(key: str) -> list[str]:
+def key_labels(key: str) -> list[str]:
     """All of `key` as a person reads them."""
     return [_SHOWN.get(one, one) for one in key.split()]
 
 
-class Keys:
+class KeyMap:
     """Which action a key means in a tab: the table, with the person's own keys laid over it."""
 
     def __init__(self, own: dict[str, str] | None = None) -> None:
         self._own = {id_: key for id_, key in (own or {}).items() if id_ in BY_ID and key.split()}
-        self._actions: dict[tuple[str, str], Action] = {}
+        self._actions: dict[tuple[str, str], AppAction] = {}
         for row in ACTIONS:
             for key in self.of(row).split():
                 self._actions.setdefault((row.tab, key), row)
 
-    def of(self, row: Action) -> str:
+    def of(self, row: AppAction) -> str:
         """The keys of `row`, a space between several."""
         return self._own.get(row.id, row.key)
 
-    def shown(self, row: Action) -> str:
-        return key_shown(self.of(row))
+    def shown(self, row: AppAction) -> str:
+        return key_label(self.of(row))
 
-    def find(self, tab: str, key: str) -> Action | None:
+    def find(self, tab: str, key: str) -> AppAction | None:
         """The action of `key` in `tab`; the keys of everywhere come first, so that none can be shadowed."""
         return self._actions.get((EVERYWHERE, key)) or self._actions.get((tab, key))
 

@@ -23,19 +23,19 @@ from engine.core.config import Settings
 from engine.core.i18n import _
 from engine.core.paths import shipped
 from tui.app import onboarding
-from tui.app.actions import Keys
+from tui.app.actions import KeyMap
 from tui.app.cell_diff import ExactUpdate
 from tui.app.dispatch import KeyedApp
-from tui.app.glyphs import Signs, choose_signs
+from tui.app.glyphs import Glyphs, choose_glyphs
 from tui.app.palette import ActionProvider
-from tui.app.run_follower import RunBoard, RunsChanged, RunUpdated, headline
+from tui.app.run_follower import RunBoard, RunsChanged, RunUpdated, header_status
 from tui.app.sanitise import OnlyText
-from tui.app.terminal import hung_up, look, theme_name
+from tui.app.terminal import detect_terminal, hung_up, theme_name
 from tui.app.text import plain
 from tui.app.themes import themes
 from tui.tabs.base import Tab
 from tui.tabs.registry import TABS, TabRow, make_tab
-from tui.widgets.diff_lines import Lines
+from tui.widgets.cell_lines import CellLines
 from tui.widgets.footer import Footer
 from tui.widgets.header import Header
 
@@ -51,13 +51,13 @@ HUNG_UP_EVERY_S = 5.0
 """Between two looks whether the terminal is still there."""
 
 
-class TooSmall(Lines):
+class TooSmall(CellLines):
     """The one line of a terminal under 60 by 20."""
 
     DEFAULT_CSS = "TooSmall { display: none; }"
 
     def on_resize(self, _event: events.Resize) -> None:
-        self.show([Content(_("h2q needs 60 columns and 20 rows"))])
+        self.set_lines([Content(_("h2q needs 60 columns and 20 rows"))])
 
 
 class H2QApp(KeyedApp):
@@ -98,15 +98,15 @@ class H2QApp(KeyedApp):
         self.interval = interval
         self._welcome = welcome
         self.settings = settings or Settings()
-        self.terminal = look()
-        self.signs = self.signs_for(self.settings)
-        self.keys = Keys(self.settings.keys)
+        self.terminal = detect_terminal()
+        self.glyphs = self.glyphs_for(self.settings)
+        self.keys = KeyMap(self.settings.keys)
         super().__init__()
-        self.left_for_demo = False
+        self.demo_requested = False
         """The person chose the demo, which has a workspace of its own: the app opens again on that."""
         self._filters.append(OnlyText())
         self.board = RunBoard(self, workspace)
-        self.set_class(self.signs.ascii, "-ascii")
+        self.set_class(self.glyphs.ascii, "-ascii")
         self._first_tab = tab or TABS[0].id
         self._tabs: dict[str, Tab] = {}
         self._replaced: dict[str, Tab] = {}
@@ -117,13 +117,13 @@ class H2QApp(KeyedApp):
         if theme in self.available_themes:
             self.theme = theme
 
-    def signs_for(self, settings: Settings) -> Signs:
+    def glyphs_for(self, settings: Settings) -> Glyphs:
         """The signs for these settings in this terminal."""
         wide = {"wide": True, "narrow": False}.get(settings.ambiguous_width, self.ambiguous_wide)
-        return choose_signs(settings.signs, ambiguous_wide=wide)
+        return choose_glyphs(settings.signs, ambiguous_wide=wide)
 
     def compose(self) -> ComposeResult:
-        yield Header([row.title for row in TABS], self.signs)
+        yield Header([row.title for row in TABS], self.glyphs)
         yield ContentSwitcher(id="tabs")
         yield TooSmall(id="too-small")
         yield Footer(self.keys)
@@ -177,7 +177,7 @@ class H2QApp(KeyedApp):
             if row.id == before.TAB_ID:
                 return
             before.last_focus = self._main.focused
-            before.hidden()
+            before.deactivate()
         tab = self._tabs.get(row.id)
         if tab is None:
             tab = await self._make(row, switcher)
@@ -186,17 +186,17 @@ class H2QApp(KeyedApp):
         header.active = index
         header.redraw()
         self._focus_in(tab)
-        tab.shown()
+        tab.activate()
         self.refresh_footer()
 
-    async def make_tabs_anew(self) -> None:
+    async def rebuild_tabs(self) -> None:
         """Makes the tabs again, in another language or with other signs; each takes over what it held."""
         current, self._replaced, self._tabs = self.tab, self._tabs, {}
-        self.set_class(self.signs.ascii, "-ascii")
+        self.set_class(self.glyphs.ascii, "-ascii")
         switcher = self._main.query_one("#tabs", ContentSwitcher)
         switcher.current = None
         for tab in self._replaced.values():
-            tab.hidden()
+            tab.deactivate()
             await tab.remove()
         if current is not None:
             await self.show_tab(current.TAB_ID)
@@ -206,7 +206,7 @@ class H2QApp(KeyedApp):
         tab = self._tabs[row.id] = make_tab(row, self.workspace)
         before = self._replaced.pop(row.id, None)
         if before is not None:
-            tab.take_over(before)
+            tab.restore_from(before)
         await switcher.mount(tab)
         return tab
 
@@ -216,8 +216,8 @@ class H2QApp(KeyedApp):
             target = next(iter(tab.query(tab.FIRST_FOCUS)), None)
         self._main.set_focus(target)
 
-    @on(Header.TabChosen)
-    async def _tab_clicked(self, message: Header.TabChosen) -> None:
+    @on(Header.TabClicked)
+    async def _tab_clicked(self, message: Header.TabClicked) -> None:
         await self.show_tab(TABS[message.index].id)
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
@@ -229,12 +229,12 @@ class H2QApp(KeyedApp):
 
     # Words to the person
 
-    def hush(self) -> None:
-        self._main.query_one(Footer).hush()
+    def clear_message(self) -> None:
+        self._main.query_one(Footer).clear_message()
 
-    def say(self, text: str, kind: str = "") -> None:
-        """One line at the foot of the screen; kind is "", "good", "watch" or "act"."""
-        self._main.query_one(Footer).say(text, kind)
+    def show_message(self, text: str, kind: str = "") -> None:
+        """One line at the foot of the screen; kind is "", "success", "warning" or "error"."""
+        self._main.query_one(Footer).show_message(text, kind)
 
     def _print_error_renderables(self) -> None:
         """A fault of the app is left to `open_app`, which says it in one sentence. Textual would print the
@@ -266,7 +266,7 @@ class H2QApp(KeyedApp):
         if tab is None or not self.is_running:
             return
         footer = self._main.query_one(Footer)
-        footer.rows, footer.notice = tab.footer_rows(), tab.notice()
+        footer.actions, footer.notice = tab.footer_rows(), tab.notice()
         footer.redraw()
 
     # Runs
@@ -288,5 +288,5 @@ class H2QApp(KeyedApp):
 
     def _refresh_header(self) -> None:
         header = self._main.query_one(Header)
-        header.running = headline(self.board)
+        header.running = header_status(self.board)
         header.redraw()

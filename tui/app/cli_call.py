@@ -10,7 +10,7 @@ from engine.core.i18n import language
 from engine.core.paths import Workspace
 
 
-async def ask(workspace: Workspace, *words: str) -> bytes:
+async def cli_json(workspace: Workspace, *words: str) -> bytes:
     """The JSON that `h2q-tui … --json` prints. Ends the process when the caller is cancelled.
 
     Raises RunFailed with the last line that the command said, and OSError.

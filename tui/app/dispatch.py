@@ -19,8 +19,8 @@ from textual.widgets import Input, TextArea
 
 from engine.core.errors import H2QError
 from engine.core.i18n import _
-from tui.app.actions import EVERYWHERE, Action, Keys, half_width
-from tui.screens.ask import AskLine, Confirm
+from tui.app.actions import EVERYWHERE, AppAction, KeyMap, half_width
+from tui.screens.ask import Confirm, LinePrompt
 from tui.screens.help import KeysSheet
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _apart(event: events.Key, in_field: bool) -> list[events.Key]:
 class KeyedApp(App[None]):
     """An App whose keys come from the table. The subclass has the tabs."""
 
-    keys: Keys
+    keys: KeyMap
 
     @property
     def tab(self) -> Tab | None:
@@ -60,11 +60,11 @@ class KeyedApp(App[None]):
     async def show_tab(self, tab_id: str) -> None:
         raise NotImplementedError
 
-    def say(self, text: str, kind: str = "") -> None:
-        """One line at the foot of the screen; kind is "", "good", "watch" or "act"."""
+    def show_message(self, text: str, kind: str = "") -> None:
+        """One line at the foot of the screen; kind is "", "success", "warning" or "error"."""
         raise NotImplementedError
 
-    def hush(self) -> None:
+    def clear_message(self) -> None:
         """Takes back what `say` said."""
         raise NotImplementedError
 
@@ -74,7 +74,7 @@ class KeyedApp(App[None]):
 
     async def on_event(self, event: events.Event) -> None:
         if isinstance(event, events.Key) and not event.is_forwarded:
-            for key in _apart(event, self._in_field() and not isinstance(self.screen, AskLine)):
+            for key in _apart(event, self._in_field() and not isinstance(self.screen, LinePrompt)):
                 if not await self._took(key):
                     await super().on_event(key)
         else:
@@ -88,7 +88,7 @@ class KeyedApp(App[None]):
         opens or closes by one is there or gone for the next. False for keys that a field or a screen reads.
         """
         screen = self.screen
-        if isinstance(screen, AskLine):
+        if isinstance(screen, LinePrompt):
             return await screen.take(event)
         field = self._in_field()
         if (field and event.key != "escape") or hasattr(screen, "on_key"):
@@ -97,7 +97,7 @@ class KeyedApp(App[None]):
             return False
         event = event if field else self._half_width(event)
         if len(self.screen_stack) == 1 and self.tab is not None and event.key not in AT_ONCE:
-            await self.tab.settled()
+            await self.tab.wait_until_loaded()
         if await self._check_bindings(event.key, priority=True) or await self._check_bindings(event.key):
             return True
         if len(self.screen_stack) == 1:
@@ -111,9 +111,9 @@ class KeyedApp(App[None]):
         if half != character:
             return events.Key(_character_to_key(half), half)
         if len(character) == 1 and ord(character) > LATIN and len(self.screen_stack) == 1:
-            self.say(
+            self.show_message(
                 _("An input method is on: shift or ctrl+space switches it off, keys are latin letters"),
-                "watch",
+                "warning",
             )
         return event
 
@@ -132,15 +132,15 @@ class KeyedApp(App[None]):
             return
         event.stop()
         event.prevent_default()
-        self.hush()
+        self.clear_message()
         await self.perform(row, key)
 
-    async def perform(self, row: Action, key: str = "") -> None:
+    async def perform(self, row: AppAction, key: str = "") -> None:
         """Does `row` in the tab on the screen, else in the app; a failure is one sentence at the foot."""
         tab = self.tab
         if tab is None:
             return
-        if tab.offers(row) and row.tab in (EVERYWHERE, tab.TAB_ID):
+        if tab.is_available(row) and row.tab in (EVERYWHERE, tab.TAB_ID):
             method = getattr(tab, f"action_{row.verb}")
         elif row.tab == EVERYWHERE:
             method = getattr(self, f"do_{row.verb}", None)
@@ -150,17 +150,17 @@ class KeyedApp(App[None]):
             if row.verb != "back":
                 later = hasattr(tab, f"action_{row.verb}")
                 words = _("not now: {action}") if later else _("not here: {action}")
-                self.say(words.format(action=_(row.label)))
+                self.show_message(words.format(action=_(row.label)))
             return
         try:
             result = method(key) if "key" in inspect.signature(method).parameters else method()
             if inspect.isawaitable(result):
                 await result
         except H2QError as error:
-            self.say(str(error), "act")
+            self.show_message(str(error), "error")
         self.refresh_footer()
 
-    def offers(self, row: Action) -> bool:
+    def is_available(self, row: AppAction) -> bool:
         """Whether the app itself has a method for a row of EVERYWHERE."""
         return row.tab == EVERYWHERE and hasattr(self, f"do_{row.verb}")
 
@@ -226,7 +226,7 @@ class KeyedApp(App[None]):
             self.screen.maximize(focused)
 
     def do_leave(self) -> None:
-        questions = [cast("Tab", tab).unsaved() for tab in self.screen.query("Tab")]
+        questions = [cast("Tab", tab).unsaved_question() for tab in self.screen.query("Tab")]
         question = next(filter(None, questions), "")
         if question:
             self.push_screen(Confirm(question), self._leave)
@@ -239,8 +239,8 @@ class KeyedApp(App[None]):
 
     def action_help_quit(self) -> None:
         """Ctrl+C in a full-screen app is a habit, not a wish to lose the screen."""
-        self.say(_("q leaves, or ctrl+q from a field; runs go on"))
+        self.show_message(_("q leaves, or ctrl+q from a field; runs go on"))
 
-    async def _chosen(self, row: Action | None) -> None:
+    async def _chosen(self, row: AppAction | None) -> None:
         if row is not None:
             await self.perform(row)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Signs:
+class Glyphs:
     """One cell each in this terminal, except `done` in ASCII."""
 
     running: str = "●"
@@ -54,8 +54,8 @@ class Signs:
         return self.full * filled + self.empty * (width - filled)
 
 
-UNICODE = Signs()
-ASCII = Signs(
+UNICODE = Glyphs()
+ASCII = Glyphs(
     running="*",
     paused="|",
     done="ok",
@@ -83,7 +83,7 @@ STATUS_STYLE = {
 """Colour of a status; the sign beside it says the same without colour."""
 
 
-def choose_signs(setting: str = "auto", *, ambiguous_wide: bool = False) -> Signs:
+def choose_glyphs(setting: str = "auto", *, ambiguous_wide: bool = False) -> Glyphs:
     """The signs for this terminal: ASCII where asked for, where ambiguous characters are drawn two cells
     wide, on the Linux console, or where the locale has no UTF-8."""
     if setting == "ascii":

@@ -15,8 +15,8 @@ from engine.runs.history import summarise
 from engine.runs.last_visit import look_back
 from engine.runs.rundir import RunDir
 from engine.runs.summary import RunSummary
-from tui.app.actions import Keys
-from tui.app.shutdown import to_the_end
+from tui.app.actions import KeyMap
+from tui.app.shutdown import uninterruptible
 from tui.app.terminal import theme_name
 from tui.widgets.footer import Footer
 from tui.widgets.header import Header
@@ -24,7 +24,7 @@ from tui.widgets.header import Header
 if TYPE_CHECKING:
     from engine.core.paths import Workspace
     from tui.app.app import H2QApp
-    from tui.screens.first_start import Begin
+    from tui.screens.first_start import FirstChoice
 
 POLL_S = 0.3
 """Between two looks whether an import has ended."""
@@ -34,16 +34,16 @@ def apply_settings(app: H2QApp, settings: Settings) -> None:
     """Puts settings in force in the running app. Tabs are made anew when their words or signs change."""
     before, app.settings = app.settings, settings
     main = app.screen_stack[0]
-    app.keys = main.query_one(Footer).keys = Keys(settings.keys)
+    app.keys = main.query_one(Footer).keys = KeyMap(settings.keys)
     theme = theme_name(settings.theme, app.terminal.colours)
     if theme in app.available_themes:
         app.theme = theme
     words = ("language", "signs", "ambiguous_width", "max_memory_gb")
     if any(getattr(before, name) != getattr(settings, name) for name in words):
         set_language(system_language() if settings.language == "auto" else settings.language)
-        app.signs = app.signs_for(settings)
-        main.query_one(Header).signs = app.signs
-        app.run_worker(app.make_tabs_anew(), group="settings:tabs", exclusive=True, exit_on_error=False)
+        app.glyphs = app.glyphs_for(settings)
+        main.query_one(Header).glyphs = app.glyphs
+        app.run_worker(app.rebuild_tabs(), group="settings:tabs", exclusive=True, exit_on_error=False)
     app.refresh_footer()
 
 
@@ -84,35 +84,35 @@ async def tell_since(app: H2QApp) -> None:
     since = await asyncio.to_thread(look_back, app.workspace)
     if since is None:
         return
-    from tui.screens.whats_new import SinceScreen
+    from tui.screens.whats_new import WhatsNewScreen
 
     promoted = since.view.promoted
     try:
         still = promoted is not None and in_use(app.workspace) == promoted.name
     except H2QError:
         still = False
-    if not await app.push_screen_wait(SinceScreen(since, can_undo=still)):
+    if not await app.push_screen_wait(WhatsNewScreen(since, can_undo=still)):
         return
     try:
         done = await asyncio.to_thread(_rolled_back, app.workspace, since.undo)
     except (H2QError, OSError) as problem:
-        app.say(sentence_of(problem), "act")
+        app.show_message(sentence_of(problem), "error")
         return
     again = done.backup.rpartition(".")[2]
     told = _("In use now: {name}. Undo: {command}").format(
         name=done.name or _("no model"), command=f"h2q-tui rollback --to {again}"
     )
-    app.say(told, "good")
+    app.show_message(told, "success")
     if app.tab is not None:
-        app.tab.shown()
+        app.tab.activate()
 
 
 def _rolled_back(workspace: Workspace, stamp: str | None) -> Promotion:
-    with to_the_end():
+    with uninterruptible():
         return rollback(workspace, stamp)
 
 
-async def start(app: H2QApp, begin: Begin) -> None:
+async def start(app: H2QApp, begin: FirstChoice) -> None:
     """Begins with what the person chose on the first-start sheet."""
     if begin.what == "demo":
         await try_sample(app)
@@ -124,7 +124,7 @@ async def start(app: H2QApp, begin: Begin) -> None:
 
 async def try_sample(app: H2QApp) -> None:
     """Leaves for the demo: the app opens again on the demo's own workspace, where the whole loop runs."""
-    app.left_for_demo = True
+    app.demo_requested = True
     app.exit()
 
 
@@ -144,19 +144,19 @@ async def import_then_build(app: H2QApp, path: str) -> None:
 
     try:
         run = await asyncio.to_thread(start_import, app.workspace, [path])
-        app.say(_("importing: run {run}").format(run=run.run_id))
-        await app.board.look()
+        app.show_message(_("importing: run {run}").format(run=run.run_id))
+        await app.board.refresh()
         await app.show_tab("corpus")
         ended = await _ended(run)
         if ended.status is not RunStatus.DONE:
-            app.say(
-                ended.error or _("run {run}: {status}").format(run=run.run_id, status=ended.status), "act"
+            app.show_message(
+                ended.error or _("run {run}: {status}").format(run=run.run_id, status=ended.status), "error"
             )
             return
         await asyncio.to_thread(start_build, app.workspace)
-        await app.board.look()
+        await app.board.refresh()
     except (H2QError, OSError) as problem:
-        app.say(sentence_of(problem), "act")
+        app.show_message(sentence_of(problem), "error")
 
 
 async def _ended(run: RunDir) -> RunSummary:
@@ -170,4 +170,4 @@ def _save(app: H2QApp) -> None:
     try:
         save_settings(app.workspace, app.settings)
     except (H2QError, OSError) as problem:
-        app.say(sentence_of(problem), "act")
+        app.show_message(sentence_of(problem), "error")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from engine.core.i18n import _
-from tui.app.actions import EVERYWHERE, Action
+from tui.app.actions import EVERYWHERE, AppAction
 
 if TYPE_CHECKING:
     from tui.app.app import H2QApp
@@ -18,15 +18,15 @@ class ActionProvider(Provider):
     """Rows of `tui/actions.py`."""
 
     @property
-    def _rows(self) -> list[Action]:
+    def _rows(self) -> list[AppAction]:
         tab = cast("H2QApp", self.app).tab
         rows = [row for row in tab.all_rows() if row.palette] if tab is not None else []
         return sorted(rows, key=lambda row: row.tab == EVERYWHERE)
 
-    def _name(self, row: Action) -> str:
+    def _name(self, row: AppAction) -> str:
         return f"{_(row.label)}  ({cast('H2QApp', self.app).keys.shown(row)})"
 
-    def _help(self, row: Action) -> str:
+    def _help(self, row: AppAction) -> str:
         return "  ".join(part for part in (_(row.help), row.command) if part)
 
     async def discover(self) -> Hits:

@@ -20,7 +20,7 @@ from engine.runs.history import summarise
 from engine.runs.journal import JournalReader
 from engine.runs.rundir import RunDir, list_runs
 from engine.runs.view import RunView
-from tui.widgets.header import Running
+from tui.widgets.header import HeaderStatus
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -101,7 +101,7 @@ class RunBoard:
         return next((run for run in self.runs if run.run_id == run_id), None)
 
     def view(self, run_id: str) -> RunView | None:
-        """What is known of a run; None until its history has been read once (`open` starts that)."""
+        """What is known of a run; None until its history has been read once (`follow` starts that)."""
         followed = self._followed.get(run_id)
         return followed.view if followed is not None and followed.ready else None
 
@@ -116,7 +116,7 @@ class RunBoard:
         live = self.live
         return next((run for run in live if run.status is not RunStatus.QUEUED), live[0] if live else None)
 
-    def open(self, run_id: str) -> None:
+    def follow(self, run_id: str) -> None:
         """Reads the history of a run, and follows it while it lives; RunUpdated tells of it."""
         entry = self.entry(run_id)
         if entry is None:
@@ -131,7 +131,7 @@ class RunBoard:
             self._follow(run_id), name=run_id, group=f"run:{run_id}", exclusive=True, exit_on_error=False
         )
 
-    async def look(self) -> None:
+    async def refresh(self) -> None:
         """Looks at the folder of runs now; posts RunsChanged when something differs."""
         try:
             runs = await asyncio.to_thread(self._list)
@@ -141,7 +141,7 @@ class RunBoard:
             return
         self.runs = runs
         for run in self.live:
-            self.open(run.run_id)
+            self.follow(run.run_id)
         self.app.post_message(RunsChanged(runs))
 
     def _list(self) -> list[RunEntry]:
@@ -175,7 +175,7 @@ class RunBoard:
 
     async def _watch(self) -> None:
         while True:
-            await self.look()
+            await self.refresh()
             await asyncio.sleep(LIST_S)
 
     async def _follow(self, run_id: str) -> None:
@@ -197,9 +197,9 @@ class RunBoard:
                 followed.alive = alive
                 self.app.post_message(RunUpdated(run_id, followed.view, records, alive=alive))
             if any(isinstance(record.event, Finished) for record in records):
-                await self.look()
+                await self.refresh()
             if not alive:
-                await self.look()
+                await self.refresh()
                 return
             await asyncio.sleep(TICK_S)
 
@@ -221,7 +221,7 @@ def _read_history(followed: _Followed) -> list[Record]:
     return records
 
 
-def share_done(view: RunView) -> float | None:
+def fraction_done(view: RunView) -> float | None:
     """How much of the whole run is done, 0 to 1: its stages count alike, the present one by its progress."""
     inside: float | None = None
     if view.progress is not None and view.progress.total:
@@ -235,17 +235,17 @@ def share_done(view: RunView) -> float | None:
     return min(1.0, (before + (min(1.0, inside or 0.0) if present.ended_at is None else 0.0)) / present.total)
 
 
-def headline(board: RunBoard) -> Running | None:
+def header_status(board: RunBoard) -> HeaderStatus | None:
     """What the header says about the run in progress; None when nothing runs."""
     entry = board.current
     if entry is None:
         return None
     view = board.view(entry.run_id)
     if view is None:
-        return Running(paused=entry.status is RunStatus.PAUSED)
+        return HeaderStatus(paused=entry.status is RunStatus.PAUSED)
     memory = view.memory
-    return Running(
+    return HeaderStatus(
         paused=view.status is RunStatus.PAUSED,
-        share=share_done(view),
+        share=fraction_done(view),
         memory="" if memory is None else f"{memory.used_mb / 1024:.1f}/{memory.budget_mb / 1024:.1f}G",
     )

@@ -23,12 +23,12 @@ PATIENCE_S = 1.0
 """What only reads is waited for so long: its answer is for a screen that is gone."""
 
 _changing: Counter[threading.Thread] = Counter()
-"""How many times each thread is inside `to_the_end`."""
+"""How many times each thread is inside `uninterruptible`."""
 _left = threading.Condition()
 
 
 @contextmanager
-def to_the_end() -> Iterator[None]:
+def uninterruptible() -> Iterator[None]:
     """What the present thread does inside is finished before the program ends, however long it takes."""
     thread = threading.current_thread()
     with _left:
@@ -43,15 +43,15 @@ def to_the_end() -> Iterator[None]:
                 _left.notify_all()
 
 
-def launch_to_the_end(workspace: Workspace, spec: RunSpec) -> RunDir:
+def launch_uninterrupted(workspace: Workspace, spec: RunSpec) -> RunDir:
     """`launch`, also when the person leaves at once: what was begun is not half begun. Raises as it does."""
     from engine.runs.launch import launch
 
-    with to_the_end():
+    with uninterruptible():
         return launch(workspace, spec)
 
 
-class Threads(ThreadPoolExecutor):
+class DaemonThreadExecutor(ThreadPoolExecutor):
     """A thread for each call, none of which can keep the program from ending.
 
     The threads of a common pool are joined at the end of the program, so that one that reads from a disk which
@@ -91,7 +91,7 @@ class Threads(ThreadPoolExecutor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Takes no more work. With `wait` returns when all is done, or after PATIENCE_S when nothing is left
-        that must come `to_the_end`."""
+        that must come `uninterruptible`."""
         with self._adding:
             self._over = True
         super().shutdown(wait=False)
@@ -106,5 +106,5 @@ class Threads(ThreadPoolExecutor):
 def run(app: H2QApp) -> None:
     """Runs the app until the person leaves."""
     with asyncio.Runner() as runner:
-        runner.get_loop().set_default_executor(Threads())
+        runner.get_loop().set_default_executor(DaemonThreadExecutor())
         runner.run(app.run_async(mouse=True))

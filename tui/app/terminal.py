@@ -29,7 +29,7 @@ class Terminal:
     escape_ms: int
 
 
-def look() -> Terminal:
+def detect_terminal() -> Terminal:
     """Reads the environment; touches nothing."""
     term = os.environ.get("TERM", "")
     depth = os.environ.get("TEXTUAL_COLOR_SYSTEM", "auto")
@@ -48,19 +48,19 @@ def look() -> Terminal:
     return Terminal(term, colours, over_ssh, multiplexer, escape_ms)
 
 
-def prepare() -> Terminal:
+def prepare_terminal() -> Terminal:
     """Sets what Textual reads when it is imported; what the person has set already stays.
 
     No animations, at most 30 repaints a second over SSH, a longer ESC delay there. SIGHUP gets its default
     action back: under `nohup` it is ignored, and the input thread would then spin on the closed terminal.
     """
-    terminal = look()
+    terminal = detect_terminal()
     os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
     if terminal.over_ssh:
         os.environ.setdefault("TEXTUAL_FPS", "30")
         os.environ.setdefault("ESCDELAY", str(OVER_SSH_ESCAPE_MS))
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    return look()
+    return detect_terminal()
 
 
 def theme_name(setting: str, colours: int) -> str:
@@ -77,7 +77,7 @@ def hung_up() -> bool:
     return any(event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _fd, event in poll.poll(0))
 
 
-class Asked(NamedTuple):
+class WidthProbe(NamedTuple):
     """What came while the terminal was asked for the width of a sign."""
 
     wide: bool
@@ -86,13 +86,13 @@ class Asked(NamedTuple):
     """Keys that the person pressed meanwhile, or before: they are meant for the app."""
 
 
-def ask_width(*, patience_s: float = 0.15) -> Asked:
+def probe_ambiguous_width(*, patience_s: float = 0.15) -> WidthProbe:
     """Asks the terminal how many cells it gives to `●`, before the app takes the screen.
 
     Not wide where it does not answer in time. What is written is wiped out again.
     """
     if os.environ.get("TERM", "") in ("", "dumb", "linux") or not (os.isatty(0) and os.isatty(1)):
-        return Asked(wide=False, typed="")
+        return WidthProbe(wide=False, typed="")
     saved = termios.tcgetattr(0)
     try:
         tty.setcbreak(0, termios.TCSANOW)
@@ -101,7 +101,7 @@ def ask_width(*, patience_s: float = 0.15) -> Asked:
         os.write(1, b"\r\x1b[K")
     finally:
         termios.tcsetattr(0, termios.TCSANOW, saved)
-    return Asked(wide=column is not None and column > 2, typed=typed.decode("utf-8", "ignore"))
+    return WidthProbe(wide=column is not None and column > 2, typed=typed.decode("utf-8", "ignore"))
 
 
 def _reported_column(patience_s: float) -> tuple[int | None, bytes]:

@@ -27,7 +27,7 @@ _CSS = """
 """
 
 
-async def caught_up(field: Widget) -> None:
+async def input_drained(field: Widget) -> None:
     """Waits until a field has read the keys and the pasted text that it was given before."""
     done = asyncio.Event()
     field.call_later(done.set)
@@ -60,7 +60,7 @@ class Confirm(ModalScreen[bool]):
         self.dismiss(answer)
 
 
-class AskLine(ModalScreen[str | None]):
+class LinePrompt(ModalScreen[str | None]):
     """Asks for a short text; None when the person leaves with `esc`.
 
     `choices` are offered with their digits: a digit in an empty field answers at once, `enter` in an empty
@@ -68,7 +68,7 @@ class AskLine(ModalScreen[str | None]):
     stays in the field with the sentence beside it.
     """
 
-    DEFAULT_CSS = _CSS.format(name="AskLine")
+    DEFAULT_CSS = _CSS.format(name="LinePrompt")
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", show=False)]
 
     def __init__(
@@ -118,7 +118,7 @@ class AskLine(ModalScreen[str | None]):
             if self._chosen(field.value):
                 self.dismiss(self._chosen(field.value))
         elif event.key == "enter":
-            await caught_up(field)
+            await input_drained(field)
             self._submit(field.value.strip())
         else:
             await self.app._check_bindings(event.key)

@@ -12,7 +12,7 @@ from textual.widgets import Static, TextArea
 
 from engine.core.i18n import _
 from tui.app.text import one_line, safe
-from tui.screens.ask import caught_up
+from tui.screens.ask import input_drained
 
 
 class EditText(ModalScreen[str | None]):
@@ -74,7 +74,7 @@ class EditText(ModalScreen[str | None]):
 
     async def action_keep(self) -> None:
         field = self.query_one(TextArea)
-        await caught_up(field)
+        await input_drained(field)
         self.dismiss(field.text)
 
     def action_drop(self) -> None:

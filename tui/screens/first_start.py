@@ -23,7 +23,7 @@ from engine.memory.store import MemoryStore
 from engine.models.ollama.running import installed_models
 from tui.app.text import cells, fit, safe
 from tui.screens.ask import Confirm
-from tui.screens.import_files import Found, downloads, find_exports, home_shown, size_shown
+from tui.screens.import_files import ExportFile, downloads, find_exports, home_shown, size_shown
 
 LABEL = 24
 """Cells of the names where one language fits."""
@@ -33,7 +33,7 @@ MOST_TAGS = 3
 
 
 @dataclass(frozen=True)
-class Begin:
+class FirstChoice:
     """What the person chose."""
 
     what: Literal["import", "file", "demo"]
@@ -55,7 +55,7 @@ def is_empty(workspace: Workspace) -> bool:
         return False
 
 
-class FirstStart(ModalScreen[Begin | None]):
+class FirstStart(ModalScreen[FirstChoice | None]):
     """Answers what to begin with, or None for "later". `set_language` saves and applies a language."""
 
     DEFAULT_CSS = """
@@ -77,7 +77,7 @@ class FirstStart(ModalScreen[Begin | None]):
         super().__init__()
         self._settings = settings
         self._apply = apply
-        self._found: list[Found] = []
+        self._found: list[ExportFile] = []
         self._tags: list[str] = []
 
     def compose(self) -> ComposeResult:
@@ -102,7 +102,7 @@ class FirstStart(ModalScreen[Begin | None]):
     def _ask_ollama(self) -> None:
         self.app.call_from_thread(self._asked, installed_models())
 
-    def _looked(self, found: list[Found]) -> None:
+    def _looked(self, found: list[ExportFile]) -> None:
         self._found = found
         self._draw()
 
@@ -137,8 +137,8 @@ class FirstStart(ModalScreen[Begin | None]):
 
     @property
     def _cursor(self) -> str:
-        signs = getattr(self.app, "signs", None)
-        return signs.cursor if signs is not None else ">"
+        glyphs = getattr(self.app, "glyphs", None)
+        return glyphs.cursor if glyphs is not None else ">"
 
     def _line(self, en: str, zh: str, what: str, key: str, *, note: str = "", first: bool = False) -> Content:
         """One row: label in the language in use (both where there is room), what it is, its key."""
@@ -160,7 +160,7 @@ class FirstStart(ModalScreen[Begin | None]):
     # Answers
 
     def action_choose(self, what: Literal["import", "demo"]) -> None:
-        self.dismiss(Begin(what))
+        self.dismiss(FirstChoice(what))
 
     def action_found(self) -> None:
         """Enter: the file that was found, after asking."""
@@ -173,7 +173,7 @@ class FirstStart(ModalScreen[Begin | None]):
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self.dismiss(Begin("file", str(file.path)))
+                self.dismiss(FirstChoice("file", str(file.path)))
 
         self.app.push_screen(Confirm(question), answered)
 

@@ -12,14 +12,14 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from engine.core.i18n import _
-from tui.app.actions import BY_ID, EVERYWHERE, Action, Keys, keys_shown
+from tui.app.actions import BY_ID, EVERYWHERE, AppAction, KeyMap, key_labels
 from tui.app.text import fit, safe
 
 if TYPE_CHECKING:
     from tui.tabs.base import Tab
 
 
-class KeysSheet(ModalScreen["Action | None"]):
+class KeysSheet(ModalScreen["AppAction | None"]):
     """Enter does what the cursor is on; every action can be reached so, without its key."""
 
     DEFAULT_CSS = """
@@ -38,7 +38,7 @@ class KeysSheet(ModalScreen["Action | None"]):
         self.tab = tab
 
     def compose(self) -> ComposeResult:
-        keys: Keys = self.tab.h2q.keys
+        keys: KeyMap = self.tab.h2q.keys
         rows = self.tab.all_rows()
         mine = [row for row in rows if row.tab != EVERYWHERE]
         everywhere = [row for row in rows if row.tab == EVERYWHERE]
@@ -69,9 +69,9 @@ class KeysSheet(ModalScreen["Action | None"]):
         self.query_one(OptionList).action_cursor_up()
 
 
-def _line(row: Action, keys: Keys) -> Content:
+def _line(row: AppAction, keys: KeyMap) -> Content:
     """`x       stop            Checkpoint and stop; asks once.` and below it the command."""
-    shown = {"go_tab": "1–9"}.get(row.id) or "  ".join(keys_shown(keys.of(row)))
+    shown = {"go_tab": "1–9"}.get(row.id) or "  ".join(key_labels(keys.of(row)))
     if row.outside:
         shown = f"esc {shown}"
     line = Content.assemble((fit(shown, 10), "bold"), " ", fit(_(row.label), 16))

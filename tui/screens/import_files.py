@@ -19,9 +19,9 @@ from engine.core.i18n import _, language
 from engine.core.paths import Workspace
 from engine.runs.rundir import RunDir
 from engine.runs.spec import CorpusParams, ImportParams, make_spec
-from tui.app.shutdown import launch_to_the_end
+from tui.app.shutdown import launch_uninterrupted
 from tui.app.text import safe
-from tui.widgets.virtual_list import Cell, Row, VirtualList
+from tui.widgets.virtual_list import ListCell, ListRow, VirtualList
 
 CHAT_WORDS = ("conversation", "chat", "sharegpt", "alpaca", "openai", "messages", "dialog", "对话", "聊天")
 """Parts of file names that speak of conversations."""
@@ -30,7 +30,7 @@ MOST = 50
 
 
 @dataclass(frozen=True)
-class Found:
+class ExportFile:
     """A file that looks like an export."""
 
     path: Path
@@ -42,10 +42,10 @@ def downloads() -> Path:
     return Path(os.environ.get("XDG_DOWNLOAD_DIR") or "~/Downloads").expanduser()
 
 
-def find_exports(folder: Path) -> list[Found]:
+def find_exports(folder: Path) -> list[ExportFile]:
     """Files of `folder` that look like exports of conversations, newest first. A folder that cannot be read
     has none. Reads names, and of a zip its table of contents."""
-    found: list[tuple[float, Found]] = []
+    found: list[tuple[float, ExportFile]] = []
     try:
         entries = list(os.scandir(folder))
     except OSError:
@@ -54,7 +54,7 @@ def find_exports(folder: Path) -> list[Found]:
         try:
             if entry.is_file() and _looks_like_chat(Path(entry.path)):
                 info = entry.stat()
-                found.append((info.st_mtime, Found(Path(entry.path), info.st_size)))
+                found.append((info.st_mtime, ExportFile(Path(entry.path), info.st_size)))
         except OSError:
             continue
     return [file for _time, file in sorted(found, key=lambda pair: pair[0], reverse=True)][:MOST]
@@ -91,14 +91,14 @@ def home_shown(path: Path) -> str:
 
 def start_import(workspace: Workspace, paths: list[str]) -> RunDir:
     """Launches an import run. Raises H2QError and OSError; blocks for some milliseconds."""
-    return launch_to_the_end(
+    return launch_uninterrupted(
         workspace, make_spec(workspace.root, ImportParams(paths=paths), language=language())
     )
 
 
 def start_build(workspace: Workspace) -> RunDir:
     """Launches a run that builds the corpus. Raises H2QError and OSError; blocks for some milliseconds."""
-    return launch_to_the_end(workspace, make_spec(workspace.root, CorpusParams(), language=language()))
+    return launch_uninterrupted(workspace, make_spec(workspace.root, CorpusParams(), language=language()))
 
 
 class ImportScreen(ModalScreen[str | None]):
@@ -118,7 +118,7 @@ class ImportScreen(ModalScreen[str | None]):
     def __init__(self, folder: Path | None = None) -> None:
         super().__init__()
         self._folder = folder or downloads()
-        self._found: list[Found] = []
+        self._found: list[ExportFile] = []
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
@@ -152,7 +152,7 @@ class ImportScreen(ModalScreen[str | None]):
         found = find_exports(self._folder)
         self.app.call_from_thread(self._show, found)
 
-    def _show(self, found: list[Found]) -> None:
+    def _show(self, found: list[ExportFile]) -> None:
         self._found = found
         folder = home_shown(self._folder)
         text = _("found in {folder}:") if found else _("nothing that looks like an export in {folder}")
@@ -160,9 +160,10 @@ class ImportScreen(ModalScreen[str | None]):
         table = self.query_one(VirtualList)
         table.display = bool(found)
         table.styles.height = min(8, len(found))
-        table.show([str(file.path) for file in found])
-        table.fill(
-            Row(str(file.path), (Cell(file.path.name), Cell(size_shown(file.bytes), "dim"))) for file in found
+        table.set_ids([str(file.path) for file in found])
+        table.set_rows(
+            ListRow(str(file.path), (ListCell(file.path.name), ListCell(size_shown(file.bytes), "dim")))
+            for file in found
         )
 
     @on(Input.Submitted)

@@ -18,12 +18,12 @@ from engine.core.errors import H2QError
 from engine.core.i18n import _, language
 from engine.core.paths import Workspace
 from engine.runs.spec import EvolveParams, RunKind, TrainMode, TrainParams, make_spec
-from tui.app.shutdown import launch_to_the_end
+from tui.app.shutdown import launch_uninterrupted
 from tui.app.text import fit, safe
-from tui.screens.new_run_lines import MODES, Material, describe, look
+from tui.screens.new_run_lines import MODES, TrainingInputs, describe, read_inputs
 from tui.screens.preview import PreviewScreen
 
-_KIND = {"": "", "good": "$text-success", "watch": "$text-warning", "act": "$text-error"}
+_KIND = {"": "", "success": "$text-success", "warning": "$text-warning", "error": "$text-error"}
 
 
 class NewRun(ModalScreen["str | None"]):
@@ -48,7 +48,7 @@ class NewRun(ModalScreen["str | None"]):
     def __init__(self, workspace: Workspace) -> None:
         super().__init__()
         self.workspace = workspace
-        self._material: Material | None = None
+        self._material: TrainingInputs | None = None
         self._problem = ""
         self._starting = False
         self._base = 0
@@ -76,13 +76,13 @@ class NewRun(ModalScreen["str | None"]):
     @work(thread=True, group="new-run", exclusive=True, exit_on_error=False)
     def _look(self) -> None:
         try:
-            material = look(self.workspace)
+            material = read_inputs(self.workspace)
         except (H2QError, OSError) as problem:
             self.app.call_from_thread(self._fail, str(problem))
         else:
             self.app.call_from_thread(self._take, material)
 
-    def _take(self, material: Material) -> None:
+    def _take(self, material: TrainingInputs) -> None:
         self._material = material
         self._show()
 
@@ -104,8 +104,8 @@ class NewRun(ModalScreen["str | None"]):
     def _row(self, number: int, *, chosen: bool) -> Content:
         """A mode and what it does; a sign beside the colour says which one is chosen."""
         mode = MODES[number]
-        signs = getattr(self.app, "signs", None)
-        cursor = signs.cursor if signs is not None else "▸"
+        glyphs = getattr(self.app, "glyphs", None)
+        cursor = glyphs.cursor if glyphs is not None else "▸"
         return Content(f"{cursor if chosen else ' '} {fit(mode.name, 9)}{_(mode.does)}")
 
     def _show(self) -> None:
@@ -115,7 +115,7 @@ class NewRun(ModalScreen["str | None"]):
             else describe(self.mode, self._material, self.base, unload=self.unload)
         )
         if self._problem:
-            lines.append((self._problem, "act"))
+            lines.append((self._problem, "error"))
         words = [safe("  " + text, _KIND[kind]) for text, kind in lines] or [
             safe(_("  counting …"), "$foreground-muted")
         ]
@@ -164,7 +164,7 @@ class NewRun(ModalScreen["str | None"]):
         )
         spec = make_spec(self.workspace.root, params, language=language())
         try:
-            run = launch_to_the_end(self.workspace, spec)
+            run = launch_uninterrupted(self.workspace, spec)
         except (H2QError, OSError) as problem:
             self.app.call_from_thread(self._fail, str(problem))
         else:

@@ -22,7 +22,7 @@ ENOUGH = 60
 
 
 @dataclass(frozen=True)
-class Mode:
+class RunMode:
     """One way to make a model. Words are marked for the catalogs."""
 
     mode: TrainMode | RunKind
@@ -30,20 +30,20 @@ class Mode:
     does: str
 
 
-MODES: tuple[Mode, ...] = (
-    Mode(
+MODES: tuple[RunMode, ...] = (
+    RunMode(
         TrainMode.NATIVE,
         "native",
         N_("your conversations, on top of the model in use; judged first"),
     ),
-    Mode(TrainMode.LORA, "lora", N_("your conversations, as an adapter on a model you have")),
-    Mode(RunKind.EVOLVE, "evolve", N_("cycles on the model in use: new material, candidate, verdict")),
-    Mode(TrainMode.SCRATCH, "scratch", N_("a new base from text files; conversations continue it")),
+    RunMode(TrainMode.LORA, "lora", N_("your conversations, as an adapter on a model you have")),
+    RunMode(RunKind.EVOLVE, "evolve", N_("cycles on the model in use: new material, candidate, verdict")),
+    RunMode(TrainMode.SCRATCH, "scratch", N_("a new base from text files; conversations continue it")),
 )
 
 
 @dataclass(frozen=True)
-class Material:
+class TrainingInputs:
     """What the workspace holds to train on."""
 
     conversations: int
@@ -69,7 +69,7 @@ class Material:
     """Whether the settings say that they are freed first."""
 
 
-def look(workspace: Workspace) -> Material:
+def read_inputs(workspace: Workspace) -> TrainingInputs:
     """Counts; reads the store and the folder of texts. Runs in a thread."""
     count = accepted = kept_back = groups = 0
     if workspace.memory_db.exists():
@@ -81,7 +81,7 @@ def look(workspace: Workspace) -> Material:
             groups = review.test_clusters()
     texts = [path for path in _texts(workspace) if path.is_file()]
     held, settings = held_models(), load_settings(workspace)
-    return Material(
+    return TrainingInputs(
         conversations=count,
         accepted=accepted,
         kept_back=kept_back,
@@ -116,7 +116,7 @@ def size_words(size: int) -> str:
 
 
 def describe(
-    mode: TrainMode | RunKind, material: Material, lora_base: str = "", *, unload: bool = False
+    mode: TrainMode | RunKind, material: TrainingInputs, lora_base: str = "", *, unload: bool = False
 ) -> list[tuple[str, str]]:
     """What the sheet says about a mode: (sentence, kind), kind as of `say`.
 
@@ -130,13 +130,13 @@ def describe(
     else:
         texts = _("no text file in training_data; h2q-tui sample writes some")
     if mode is TrainMode.SCRATCH:
-        lines.append((texts, "" if material.texts else "act"))
+        lines.append((texts, "" if material.texts else "error"))
         lines.append((_("It learns bytes and words, not you; nothing is judged."), ""))
     elif mode is RunKind.EVOLVE:
         lines.append(
             (_("base: {name}").format(name=material.base), "")
             if material.base
-            else (_("no model in use yet: train one first"), "act")
+            else (_("no model in use yet: train one first"), "error")
         )
         lines += _corpus(material)
         lines.append((_("Three cycles; what is not shown to be better leaves nothing but its record."), ""))
@@ -149,9 +149,9 @@ def describe(
             if material.base
             else _("no base yet: one is made from text first")
         )
-        lines.append((base, "" if material.base or material.texts else "watch"))
+        lines.append((base, "" if material.base or material.texts else "warning"))
         if not material.base:
-            lines.append((texts, "" if material.texts else "act"))
+            lines.append((texts, "" if material.texts else "error"))
         lines += _corpus(material)
     if material.held:
         words = (
@@ -160,18 +160,21 @@ def describe(
             else _("Ollama holds {names} in memory ({mb} MB); o frees it first")
         )
         lines.append(
-            (words.format(names=material.held, mb=round(material.held_mb)), "good" if unload else "watch")
+            (
+                words.format(names=material.held, mb=round(material.held_mb)),
+                "success" if unload else "warning",
+            )
         )
     if material.training:
         lines.append(
-            (_("run {run} trains now: this one waits for it").format(run=material.training[:9]), "watch")
+            (_("run {run} trains now: this one waits for it").format(run=material.training[:9]), "warning")
         )
     return lines
 
 
-def _lora_line(material: Material, base: str) -> tuple[str, str]:
+def _lora_line(material: TrainingInputs, base: str) -> tuple[str, str]:
     if not base:
-        return _("no base: set lora_base in the settings, or give --model DIR or an Ollama tag"), "act"
+        return _("no base: set lora_base in the settings, or give --model DIR or an Ollama tag"), "error"
     if len(material.bases) < 2:
         return _("base: {name}").format(name=base), ""
     place = material.bases.index(base) + 1
@@ -180,11 +183,11 @@ def _lora_line(material: Material, base: str) -> tuple[str, str]:
     ), ""
 
 
-def _corpus(material: Material) -> list[tuple[str, str]]:
+def _corpus(material: TrainingInputs) -> list[tuple[str, str]]:
     """What would be trained on and judged with, and how small a gain would be seen."""
     count = material.conversations
     if count == 0:
-        return [(_("no conversation yet: i on the Corpus tab, or h2q-tui memory import PATH"), "act")]
+        return [(_("no conversation yet: i on the Corpus tab, or h2q-tui memory import PATH"), "error")]
     if not material.accepted:
         words = n_(
             "{n} conversation in memory; the run begins with the filters",
@@ -192,7 +195,7 @@ def _corpus(material: Material) -> list[tuple[str, str]]:
             count,
         ).format(n=f"{count:,}")
         few = _("at least {n} more are needed to be sure of a verdict").format(n=ENOUGH - count)
-        return [(words, "")] + ([(few, "watch")] if count < ENOUGH else [])
+        return [(words, "")] + ([(few, "warning")] if count < ENOUGH else [])
     lines = [
         (
             n_(
@@ -208,8 +211,8 @@ def _corpus(material: Material) -> list[tuple[str, str]]:
         seen = _("in {groups} groups: a gain of {gain} % would be seen").format(
             groups=material.groups, gain=f"{100 * gain:.1f}"
         )
-        return [*lines, (seen, "good")]
+        return [*lines, (seen, "success")]
     missing = _("{have} groups are kept back and {needed} are needed: there will be no verdict").format(
         have=material.groups, needed=MIN_CLUSTERS
     )
-    return [*lines, (missing, "watch")]
+    return [*lines, (missing, "warning")]

@@ -13,9 +13,9 @@ from textual.widgets import Static
 
 from engine.core.i18n import _
 from engine.models.card import ModelCard
-from tui.app.glyphs import Signs
+from tui.app.glyphs import Glyphs
 from tui.app.text import safe
-from tui.widgets.virtual_list import Cell, Row, VirtualList
+from tui.widgets.virtual_list import ListCell, ListRow, VirtualList
 
 OLLAMA = "ollama:"
 """Before the tag of a model that Ollama has."""
@@ -35,7 +35,7 @@ class PickModel(ModalScreen[str | None]):
     ]
 
     def __init__(
-        self, cards: Sequence[ModelCard], tags: Sequence[str], in_use: str, current: str, signs: Signs
+        self, cards: Sequence[ModelCard], tags: Sequence[str], in_use: str, current: str, glyphs: Glyphs
     ) -> None:
         """`tags` are the models of an Ollama on this machine; one is answered as `ollama:TAG`."""
         super().__init__()
@@ -43,7 +43,7 @@ class PickModel(ModalScreen[str | None]):
         self._tags = tags
         self._in_use = in_use
         self._current = current
-        self._signs = signs
+        self._glyphs = glyphs
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
@@ -55,19 +55,26 @@ class PickModel(ModalScreen[str | None]):
         table = self.query_one(VirtualList)
         rows = [self._row(card) for card in self._cards]
         rows += [
-            Row(OLLAMA + tag, (Cell(tag), Cell("Ollama", "dim"), Cell(""), Cell(""))) for tag in self._tags
+            ListRow(OLLAMA + tag, (ListCell(tag), ListCell("Ollama", "dim"), ListCell(""), ListCell("")))
+            for tag in self._tags
         ]
         table.styles.height = max(1, min(15, len(rows)))
-        table.show([row.id for row in rows])
-        table.fill(rows)
+        table.set_ids([row.id for row in rows])
+        table.set_rows(rows)
         table.move_to_id(self._current)
         table.focus()
 
-    def _row(self, card: ModelCard) -> Row:
-        used = f"{self._signs.done} {_('in use')}" if card.name == self._in_use else ""
+    def _row(self, card: ModelCard) -> ListRow:
+        used = f"{self._glyphs.done} {_('in use')}" if card.name == self._in_use else ""
         size = f"{card.parameters / 1e6:.1f} M"
-        return Row(
-            card.name, (Cell(card.name), Cell(card.mode, "dim"), Cell(size, "dim"), Cell(used, "good"))
+        return ListRow(
+            card.name,
+            (
+                ListCell(card.name),
+                ListCell(card.mode, "dim"),
+                ListCell(size, "dim"),
+                ListCell(used, "success"),
+            ),
         )
 
     def action_take(self) -> None:

@@ -20,26 +20,26 @@ from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.corpus.preview import CONTEXT, Outlook, Preview, preview
 from engine.corpus.review.store import ReviewDetail, ReviewStore
-from tui.app.cli_call import ask
+from tui.app.cli_call import cli_json
 from tui.app.text import one_line, safe
 from tui.tabs.corpus.preview_text import context_of, figure_lines
-from tui.widgets.conversation import Block, ConversationView, Piece
+from tui.widgets.conversation import ConversationView, StyledSpan, TextBlock
 
 
-def blocks_of(shown: Preview) -> list[Block]:
+def blocks_of(shown: Preview) -> list[TextBlock]:
     """One block for each stretch with or without loss; its label says which, so that no colour is needed."""
-    blocks: list[Block] = []
+    blocks: list[TextBlock] = []
     for run in shown.runs:
-        kind = "head" if run.control else "learn" if run.train else "dim"
+        kind = "head" if run.control else "trained" if run.train else "dim"
         text = run.text
-        if blocks and (blocks[-1].kind == "good") and not run.train and text.startswith("\n"):
+        if blocks and (blocks[-1].kind == "success") and not run.train and text.startswith("\n"):
             # The line end after a stop token belongs to what is read, and stands on its line.
-            blocks[-1] = blocks[-1]._replace(pieces=(*blocks[-1].pieces, Piece("⏎", "dim")))
+            blocks[-1] = blocks[-1]._replace(pieces=(*blocks[-1].pieces, StyledSpan("⏎", "dim")))
             text = text[1:]
         if not text:
             continue
-        piece = Piece(text if run.control or run.train else text.replace("\n", "⏎\n"), kind)
-        if blocks and (blocks[-1].kind == "good") == run.train:
+        piece = StyledSpan(text if run.control or run.train else text.replace("\n", "⏎\n"), kind)
+        if blocks and (blocks[-1].kind == "success") == run.train:
             blocks[-1] = blocks[-1]._replace(pieces=(*blocks[-1].pieces, piece))
         else:
             if blocks and run.train:
@@ -47,7 +47,7 @@ def blocks_of(shown: Preview) -> list[Block]:
                 ended = last._replace(text=last.text.removesuffix("\n"))
                 blocks[-1] = blocks[-1]._replace(pieces=(*blocks[-1].pieces[:-1], ended))
             label = _("learnt") if run.train else _("read")
-            blocks.append(Block(label, (piece,), "good" if run.train else "dim"))
+            blocks.append(TextBlock(label, (piece,), "success" if run.train else "dim"))
     return blocks
 
 
@@ -102,13 +102,13 @@ class PreviewScreen(ModalScreen[None]):
             self._say(_("Nothing is accepted yet: b on the Corpus tab builds the corpus."))
 
     def _say(self, text: str) -> None:
-        self.query_one(ConversationView).set_blocks([Block("", (Piece(text, "watch"),))])
+        self.query_one(ConversationView).set_blocks([TextBlock("", (StyledSpan(text, "warning"),))])
 
     @work(group="preview:figures", exclusive=True, exit_on_error=False)
     async def _count(self) -> None:
         widget = self.query_one("#preview-figures", Static)
         try:
-            figures = msgspec.json.decode(await ask(self.workspace, "corpus", "preview"), type=Outlook)
+            figures = msgspec.json.decode(await cli_json(self.workspace, "corpus", "preview"), type=Outlook)
         except (H2QError, OSError, msgspec.DecodeError) as problem:
             widget.update(safe(str(problem), "$text-error"))
             return

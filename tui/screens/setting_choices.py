@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.core.config import PrivateType
 from engine.core.i18n import N_
-from tui.app.actions import ACTIONS, EVERYWHERE, Action
+from tui.app.actions import ACTIONS, EVERYWHERE, AppAction
 
 TYPE_PREFIX = "sensitive_types:"
 EMBEDDER = "embedder"
@@ -260,15 +260,15 @@ CHOICES: tuple[Choice, ...] = (
 )
 
 
-def is_of_digits(action: Action) -> bool:
+def is_of_digits(action: AppAction) -> bool:
     """Whether it is about the digits, which stay what they are."""
     return any(key.isdigit() for key in action.keys)
 
 
-def key_conflict(action: Action, key: str, own: dict[str, str]) -> Action | None:
+def key_conflict(action: AppAction, key: str, own: dict[str, str]) -> AppAction | None:
     """The action that already answers to `key` where `action` would; None when the key is free.
 
-    Keys of everywhere clash with every tab; digits belong to the tabs and are refused by the caller.
+    KeyMap of everywhere clash with every tab; digits belong to the tabs and are refused by the caller.
     """
     for row in ACTIONS:
         if row.id == action.id or not {row.tab, action.tab} & {

@@ -19,10 +19,10 @@ from engine.core.config import Settings, save_settings
 from engine.core.errors import H2QError, sentence_of
 from engine.core.i18n import LANGUAGES, _
 from engine.core.paths import Workspace
-from tui.app.actions import ACTIONS, BY_ID, EVERYWHERE, key_shown
-from tui.app.shutdown import to_the_end
+from tui.app.actions import ACTIONS, BY_ID, EVERYWHERE, key_label
+from tui.app.shutdown import uninterruptible
 from tui.app.text import safe
-from tui.screens.ask import AskLine
+from tui.screens.ask import LinePrompt
 from tui.screens.setting_choices import (
     CHOICES,
     EMBEDDER,
@@ -31,7 +31,7 @@ from tui.screens.setting_choices import (
     is_of_digits,
     key_conflict,
 )
-from tui.widgets.virtual_list import Cell, Row, VirtualList
+from tui.widgets.virtual_list import ListCell, ListRow, VirtualList
 
 KEY_PREFIX = "key:"
 
@@ -79,7 +79,7 @@ class SettingsScreen(ModalScreen[None]):
     def on_mount(self) -> None:
         ids = [choice.field for choice in CHOICES]
         ids += [KEY_PREFIX + row.id for row in ACTIONS if not is_of_digits(row)]
-        self._table.show(ids)
+        self._table.set_ids(ids)
         self._fill()
         self._table.focus()
 
@@ -91,17 +91,21 @@ class SettingsScreen(ModalScreen[None]):
         rows = []
         for choice in CHOICES:
             inside = "  " if choice.field.startswith(TYPE_PREFIX) else ""
-            rows.append(Row(choice.field, (Cell(inside + _(choice.label)), Cell(self._shown(choice)))))
+            rows.append(
+                ListRow(choice.field, (ListCell(inside + _(choice.label)), ListCell(self._shown(choice))))
+            )
         for action in ACTIONS:
             if is_of_digits(action):
                 continue
             own = self.settings.keys.get(action.id)
-            key = " ".join(key_shown(one) for one in (own or action.key).split())
+            key = " ".join(key_label(one) for one in (own or action.key).split())
             where = _("everywhere") if action.tab == EVERYWHERE else action.tab
             label = _("key: {label}").format(label=_(action.label))
-            kind = "good" if own else ""
-            rows.append(Row(KEY_PREFIX + action.id, (Cell(label), Cell(f"{key:<12} {where}", kind))))
-        self._table.fill(rows)
+            kind = "success" if own else ""
+            rows.append(
+                ListRow(KEY_PREFIX + action.id, (ListCell(label), ListCell(f"{key:<12} {where}", kind)))
+            )
+        self._table.set_rows(rows)
         self._explain()
 
     def _shown(self, choice: Choice) -> str:
@@ -183,7 +187,7 @@ class SettingsScreen(ModalScreen[None]):
     @work(group="settings:ask", exclusive=True, exit_on_error=False)
     async def _ask_embedder(self) -> None:
         given = self.settings.embedder
-        asked = AskLine(
+        asked = LinePrompt(
             _("Folder of the model, or ollama:TAG"), "" if given == "off" else given, check=self._no_embedder
         )
         answer = await self.app.push_screen_wait(asked)
@@ -220,7 +224,7 @@ class SettingsScreen(ModalScreen[None]):
         other = key_conflict(action, key, self.settings.keys)
         if other is not None:
             text = _("{key} is “{label}” already; nothing was changed.").format(
-                key=key_shown(key), label=_(other.label)
+                key=key_label(key), label=_(other.label)
             )
             self._explain(text, "$text-error")
             return
@@ -244,7 +248,7 @@ class SettingsScreen(ModalScreen[None]):
     def _save(self) -> None:
         try:
             # Saves what holds now: of two changes in a hurry the later one stays.
-            with to_the_end(), self._saving:
+            with uninterruptible(), self._saving:
                 save_settings(self._workspace, self.settings)
         except (H2QError, OSError) as problem:
             self.app.call_from_thread(self._explain, sentence_of(problem), "$text-error")

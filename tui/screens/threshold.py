@@ -19,7 +19,7 @@ from engine.core.config import PrivateType, Settings
 from engine.core.errors import H2QError
 from engine.core.i18n import N_, _
 from engine.core.paths import Workspace
-from tui.app.cli_call import ask
+from tui.app.cli_call import cli_json
 from tui.app.text import cells, fit, safe
 from tui.tabs.corpus.pii_text import PRIVATE_WORDS
 
@@ -30,7 +30,7 @@ SHOWN_TYPES = 6
 HANDLING_WORDS = {"redact": N_("replace"), "drop": N_("leave out"), "keep": N_("keep")}
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class ThresholdEffect(msgspec.Struct, frozen=True, kw_only=True):
     """What of `corpus threshold --json` the sheet shows."""
 
     now: int
@@ -43,7 +43,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     turns_then: int = 0
 
 
-class Dial(NamedTuple):
+class FilterControl(NamedTuple):
     """One thing that can be moved."""
 
     name: str
@@ -66,15 +66,17 @@ class Dial(NamedTuple):
         )
 
 
-def dials(settings: Settings, types: Mapping[str, int]) -> list[Dial]:
+def filter_controls(settings: Settings, types: Mapping[str, int]) -> list[FilterControl]:
     """What can be moved in this corpus; `types` says how often each type of private data stands in it."""
     given = [type_ for type_ in settings.sensitive_types if type_ not in types]
     return [
-        Dial("near", _("near duplicates"), [round(0.3 + n * 0.05, 2) for n in range(15)]),
-        Dial("low_value", _("low value: courtesy of a turn"), [round(0.5 + n * 0.05, 2) for n in range(11)]),
-        Dial("ALL", _("private data"), ["redact", "drop"], HANDLING_WORDS),
+        FilterControl("near", _("near duplicates"), [round(0.3 + n * 0.05, 2) for n in range(15)]),
+        FilterControl(
+            "low_value", _("low value: courtesy of a turn"), [round(0.5 + n * 0.05, 2) for n in range(11)]
+        ),
+        FilterControl("ALL", _("private data"), ["redact", "drop"], HANDLING_WORDS),
         *(
-            Dial(
+            FilterControl(
                 type_,
                 "  "
                 + _(PRIVATE_WORDS.get(type_, type_))
@@ -131,9 +133,9 @@ class ThresholdScreen(ModalScreen[Settings | None]):
         super().__init__()
         self.workspace = workspace
         self.settings = self._saved = settings
-        self._dials = dials(settings, types)
+        self._dials = filter_controls(settings, types)
         self._place = 0
-        self._known: dict[tuple[str, float | str], Outcome] = {}
+        self._known: dict[tuple[str, float | str], ThresholdEffect] = {}
         self._problem = ""
 
     def compose(self) -> ComposeResult:
@@ -147,12 +149,12 @@ class ThresholdScreen(ModalScreen[Settings | None]):
         self._count()
 
     @property
-    def _dial(self) -> Dial:
+    def _dial(self) -> FilterControl:
         return self._dials[self._place]
 
     def _draw(self) -> None:
-        signs = getattr(self.app, "signs", None)
-        cursor = signs.cursor if signs is not None else ">"
+        glyphs = getattr(self.app, "glyphs", None)
+        cursor = glyphs.cursor if glyphs is not None else ">"
         wide = max(cells(dial.label) for dial in self._dials) + 2
         lines = []
         for place, dial in enumerate(self._dials):
@@ -217,8 +219,8 @@ class ThresholdScreen(ModalScreen[Settings | None]):
             return
         await asyncio.sleep(SETTLED_S)
         try:
-            out = await ask(self.workspace, "corpus", "threshold", *dial.options(value))
-            self._known[dial.name, value] = msgspec.json.decode(out, type=Outcome)
+            out = await cli_json(self.workspace, "corpus", "threshold", *dial.options(value))
+            self._known[dial.name, value] = msgspec.json.decode(out, type=ThresholdEffect)
             self._problem = ""
         except (H2QError, OSError, msgspec.DecodeError) as problem:
             self._problem = str(problem)

@@ -18,16 +18,16 @@ from engine.runs.last_visit import Since
 from tui.app.text import safe
 
 
-class SinceScreen(ModalScreen[bool]):
+class WhatsNewScreen(ModalScreen[bool]):
     """Answers whether the promotion is to be taken back."""
 
     DEFAULT_CSS = """
-    SinceScreen { align: center middle; background: transparent; }
-    SinceScreen > Vertical {
+    WhatsNewScreen { align: center middle; background: transparent; }
+    WhatsNewScreen > Vertical {
         width: 98%; max-width: 92; height: auto; max-height: 100%; border: round $accent; background: $background;
         padding: 1 2;
     }
-    SinceScreen Static { height: auto; margin-bottom: 1; }
+    WhatsNewScreen Static { height: auto; margin-bottom: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,enter", "leave", show=False),

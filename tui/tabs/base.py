@@ -13,7 +13,7 @@ from textual.containers import Container
 from textual.content import Content
 from textual.widget import Widget
 
-from tui.app.actions import BY_ID, EVERYWHERE, Action, of_tab
+from tui.app.actions import BY_ID, EVERYWHERE, AppAction, of_tab
 
 if TYPE_CHECKING:
     from engine.core.paths import Workspace
@@ -49,21 +49,21 @@ class Tab(Container):
         """The app, typed."""
         return cast("H2QApp", self.app)
 
-    def shown(self) -> None:
+    def activate(self) -> None:
         """The tab is on the screen now: draw the present state. Called after mounting, each time."""
 
-    def hidden(self) -> None:
+    def deactivate(self) -> None:
         """Another tab is on the screen: stop timers that only feed the eye."""
 
-    def take_over(self, before: Tab) -> None:
+    def restore_from(self, before: Tab) -> None:
         """This tab replaces `before`, of the same class (the language changed): take what must not be lost.
         Called before mounting."""
 
-    async def settled(self) -> None:
+    async def wait_until_loaded(self) -> None:
         """Returns when the tab shows what the keys so far asked for, or after a second or two: the next key is
         meant for that."""
 
-    def unsaved(self) -> str:
+    def unsaved_question(self) -> str:
         """A question when leaving the app now would lose something, else ""."""
         return ""
 
@@ -74,7 +74,7 @@ class Tab(Container):
     def runs_changed(self) -> None:
         """A run appeared, ended or went (`self.h2q.board.runs`). Called only while on the screen."""
 
-    def can(self, row: Action) -> bool:
+    def is_enabled(self, row: AppAction) -> bool:
         """Whether `row` makes sense now; the footer, palette and `?` sheet offer only what can be done."""
         return True
 
@@ -82,23 +82,23 @@ class Tab(Container):
         """What the footer says instead of the keys, or None."""
         return None
 
-    def offers(self, row: Action) -> bool:
+    def is_available(self, row: AppAction) -> bool:
         """Whether the tab has a method for `row`, and it can be done now."""
-        return hasattr(self, f"action_{row.verb}") and self.can(row)
+        return hasattr(self, f"action_{row.verb}") and self.is_enabled(row)
 
-    def footer_rows(self) -> list[Action]:
+    def footer_rows(self) -> list[AppAction]:
         """Rows for the footer, most useful first; what does not fit is left out, `?` never is."""
-        return [row for row in of_tab(self.TAB_ID) if row.footer and self.offers(row)]
+        return [row for row in of_tab(self.TAB_ID) if row.footer and self.is_available(row)]
 
-    def all_rows(self) -> list[Action]:
+    def all_rows(self) -> list[AppAction]:
         """Every row of this tab and of everywhere that is offered now, for the `?` sheet and the palette."""
         return [
             row
             for row in BY_ID.values()
-            if (row.tab == self.TAB_ID and self.offers(row))
-            or (row.tab == EVERYWHERE and (self.offers(row) or self.h2q.offers(row)))
+            if (row.tab == self.TAB_ID and self.is_available(row))
+            or (row.tab == EVERYWHERE and (self.is_available(row) or self.h2q.is_available(row)))
         ]
 
-    def say(self, text: str, kind: str = "") -> None:
-        """One line to the person at the foot of the screen; kind is "", "good", "watch" or "act"."""
-        self.h2q.say(text, kind)
+    def show_message(self, text: str, kind: str = "") -> None:
+        """One line to the person at the foot of the screen; kind is "", "success", "warning" or "error"."""
+        self.h2q.show_message(text, kind)

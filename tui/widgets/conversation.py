@@ -21,18 +21,18 @@ LONGEST = 60_000
 """Characters of one block that are laid out; of longer ones the rest is counted, not drawn."""
 
 
-class Piece(NamedTuple):
-    """Text from data in one kind: "" (as is), "dim", "cut", "good", "learn", "watch", "act" or "head"."""
+class StyledSpan(NamedTuple):
+    """Text from data in one kind: "" (as is), "dim", "redacted", "success", "trained", "warning", "error" or "head"."""
 
     text: str
     kind: str = ""
 
 
-class Block(NamedTuple):
+class TextBlock(NamedTuple):
     """A turn or a remark: a short label at the left, pieces at the right."""
 
     label: str
-    pieces: tuple[Piece, ...]
+    pieces: tuple[StyledSpan, ...]
     kind: str = "dim"
     """Kind of the label."""
 
@@ -42,7 +42,7 @@ _NOT_FIRST = frozenset("，。、；：？！）》」』】”’…,.;:?!)]}")
 
 
 def wrap(text: str, width: int, start: int = 0) -> list[tuple[int, int]]:
-    """Lines of `text` from `start` on as (begin, end) in characters, none wider than `width` cells.
+    """CellLines of `text` from `start` on as (begin, end) in characters, none wider than `width` cells.
 
     Breaks at a space where the line has one and else between characters, so that Chinese fills its lines.
     A line break ends a line. Only the last line changes when text is put behind.
@@ -88,10 +88,10 @@ def _breaks(before: str, after: str) -> bool:
     return before == " " or after == " " or ord(before) >= 0x2E80 or ord(after) >= 0x2E80
 
 
-class _Laid:
+class _BlockLayout:
     """A block laid out for one width: its whole text, where each kind begins, and the bounds of its lines."""
 
-    def __init__(self, block: Block, width: int) -> None:
+    def __init__(self, block: TextBlock, width: int) -> None:
         self.label = plain(block.label)
         self.label_kind = block.kind
         self.text = ""
@@ -101,7 +101,7 @@ class _Laid:
             self._add(piece)
         self.lines = wrap(self.text, width)
 
-    def _add(self, piece: Piece) -> None:
+    def _add(self, piece: StyledSpan) -> None:
         room = LONGEST - len(self.text)
         shown = plain(piece.text[: max(0, room)])
         if not self.kinds or self.kinds[-1] != piece.kind:
@@ -111,7 +111,7 @@ class _Laid:
         if len(piece.text) > max(0, room) and room >= 0:
             self.text += f" … +{len(piece.text) - max(0, room):,}"
 
-    def grow(self, piece: Piece, width: int) -> int:
+    def grow(self, piece: StyledSpan, width: int) -> int:
         """Puts text behind; returns the number of the first line that changed."""
         self._add(piece)
         changed = len(self.lines) - 1
@@ -119,15 +119,15 @@ class _Laid:
         self.lines += wrap(self.text, width, begin)
         return changed
 
-    def cut(self, line: int) -> list[Piece]:
+    def cut(self, line: int) -> list[StyledSpan]:
         """One line as pieces."""
         begin, end = self.lines[line]
-        found: list[Piece] = []
+        found: list[StyledSpan] = []
         for place, kind in enumerate(self.kinds):
             low = max(begin, self.bounds[place])
             high = min(end, self.bounds[place + 1] if place + 1 < len(self.bounds) else end)
             if low < high:
-                found.append(Piece(self.text[low:high], kind))
+                found.append(StyledSpan(self.text[low:high], kind))
         return found
 
 
@@ -141,21 +141,21 @@ class ConversationView(ScrollView, can_focus=True):
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "conversation--plain",
         "conversation--dim",
-        "conversation--cut",
-        "conversation--good",
-        "conversation--watch",
-        "conversation--act",
+        "conversation--redacted",
+        "conversation--success",
+        "conversation--warning",
+        "conversation--error",
         "conversation--head",
-        "conversation--learn",
+        "conversation--trained",
     }
     DEFAULT_CSS = """
     ConversationView { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
     ConversationView > .conversation--dim { color: $text-muted; }
-    ConversationView > .conversation--cut { color: $text-warning; text-style: bold; }
-    ConversationView > .conversation--good { color: $text-success; }
-    ConversationView > .conversation--learn { color: $text-success; text-style: underline; }
-    ConversationView > .conversation--watch { color: $text-warning; }
-    ConversationView > .conversation--act { color: $text-error; }
+    ConversationView > .conversation--redacted { color: $text-warning; text-style: bold; }
+    ConversationView > .conversation--success { color: $text-success; }
+    ConversationView > .conversation--trained { color: $text-success; text-style: underline; }
+    ConversationView > .conversation--warning { color: $text-warning; }
+    ConversationView > .conversation--error { color: $text-error; }
     ConversationView > .conversation--head { color: $text-accent; text-style: bold; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -169,8 +169,8 @@ class ConversationView(ScrollView, can_focus=True):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._blocks: list[Block] = []
-        self._laid: list[_Laid] = []
+        self._blocks: list[TextBlock] = []
+        self._laid: list[_BlockLayout] = []
         self._starts: list[int] = []
         self._laid_width = 0
         self._label_cells = LABEL_CELLS[0]
@@ -181,23 +181,23 @@ class ConversationView(ScrollView, can_focus=True):
         return self.scroll_offset.y >= self.max_scroll_y
 
     @property
-    def shown_text(self) -> str:
+    def plain_text(self) -> str:
         """Everything as drawn, without its wrapping: labels and texts (for copying and for tests)."""
         return "\n".join(f"{laid.label} {laid.text}".strip() for laid in self._laid)
 
-    def set_blocks(self, blocks: Iterable[Block], *, end: bool = False) -> None:
+    def set_blocks(self, blocks: Iterable[TextBlock], *, end: bool = False) -> None:
         """Shows other blocks from their beginning, or from their end."""
         self._blocks = list(blocks)
         self._lay_out()
         self.scroll_to(y=self.max_scroll_y if end else 0, animate=False, force=True)
 
-    def add_block(self, block: Block) -> None:
+    def add_block(self, block: TextBlock) -> None:
         """Puts a block below the others."""
         follow = self.at_end
         self._blocks.append(block)
         if self._laid_width:
             self._starts.append(self._height)
-            self._laid.append(_Laid(block, self._text_width))
+            self._laid.append(_BlockLayout(block, self._text_width))
             self._grown(self._starts[-1], follow)
 
     def append(self, text: str, kind: str = "") -> None:
@@ -208,12 +208,12 @@ class ConversationView(ScrollView, can_focus=True):
         last = self._blocks[-1]
         pieces = last.pieces
         if pieces and pieces[-1].kind == kind:
-            pieces = (*pieces[:-1], Piece(pieces[-1].text + text, kind))
+            pieces = (*pieces[:-1], StyledSpan(pieces[-1].text + text, kind))
         else:
-            pieces = (*pieces, Piece(text, kind))
+            pieces = (*pieces, StyledSpan(text, kind))
         self._blocks[-1] = last._replace(pieces=pieces)
         if self._laid:
-            changed = self._laid[-1].grow(Piece(text, kind), self._text_width)
+            changed = self._laid[-1].grow(StyledSpan(text, kind), self._text_width)
             self._grown(self._starts[-1] + changed, follow)
 
     def show_block(self, index: int) -> None:
@@ -222,7 +222,7 @@ class ConversationView(ScrollView, can_focus=True):
             self.scroll_to(y=self._starts[index], animate=False, force=True)
 
     @property
-    def blocks(self) -> Sequence[Block]:
+    def blocks(self) -> Sequence[TextBlock]:
         return self._blocks
 
     @property
@@ -249,7 +249,7 @@ class ConversationView(ScrollView, can_focus=True):
         self._label_cells = max(LABEL_CELLS[0], min(longest, LABEL_CELLS[1]))
         height = 0
         for block in self._blocks:
-            laid = _Laid(block, self._text_width)
+            laid = _BlockLayout(block, self._text_width)
             self._starts.append(height)
             self._laid.append(laid)
             height += len(laid.lines)

@@ -9,13 +9,13 @@ from textual.content import Content
 from textual.message import Message
 
 from engine.core.i18n import _
-from tui.app.glyphs import Signs
+from tui.app.glyphs import Glyphs
 from tui.app.text import cells, one_line
-from tui.widgets.diff_lines import Lines
+from tui.widgets.cell_lines import CellLines
 
 
 @dataclass(frozen=True)
-class Running:
+class HeaderStatus:
     """What the header says about the run in progress."""
 
     paused: bool = False
@@ -25,24 +25,24 @@ class Running:
     """"2.1/4.0G", or "" before the first measurement."""
 
 
-class Header(Lines):
+class Header(CellLines):
     """` h2q  [1 Train] 2 Corpus …                ● 41%  2.1/4.0G  ▲1`. A click on a tab shows it."""
 
     DEFAULT_CSS = "Header { dock: top; height: 1; }"
 
-    class TabChosen(Message):
+    class TabClicked(Message):
         """A tab was clicked; `index` counts from 0."""
 
         def __init__(self, index: int) -> None:
             self.index = index
             super().__init__()
 
-    def __init__(self, titles: list[str], signs: Signs) -> None:
+    def __init__(self, titles: list[str], glyphs: Glyphs) -> None:
         super().__init__(id="header")
         self.titles = titles
-        self.signs = signs
+        self.glyphs = glyphs
         self.active = 0
-        self.running: Running | None = None
+        self.running: HeaderStatus | None = None
         self.alerts = 0
         self._places: list[tuple[int, int]] = []
 
@@ -52,7 +52,7 @@ class Header(Lines):
         right = self._right()
         left, self._places = self._left(width - right.cell_length - 1)
         gap = max(1, width - left.cell_length - right.cell_length)
-        self.show([Content.assemble(left, " " * gap, right)])
+        self.set_lines([Content.assemble(left, " " * gap, right)])
 
     def on_resize(self, _event: events.Resize) -> None:
         self.redraw()
@@ -60,7 +60,7 @@ class Header(Lines):
     def on_click(self, event: events.Click) -> None:
         for index, (start, end) in enumerate(self._places):
             if start <= event.x < end:
-                self.post_message(self.TabChosen(index))
+                self.post_message(self.TabClicked(index))
 
     def _left(self, room: int) -> tuple[Content, list[tuple[int, int]]]:
         """The tabs in at most `room` cells: first the name goes, then the titles of the other tabs."""
@@ -85,12 +85,12 @@ class Header(Lines):
             parts.append(Content.styled(_("nothing running"), "$foreground-muted"))
         else:
             sign, style = (
-                (self.signs.paused, "$text-warning") if run.paused else (self.signs.running, "$text-accent")
+                (self.glyphs.paused, "$text-warning") if run.paused else (self.glyphs.running, "$text-accent")
             )
             share = "" if run.share is None else f" {min(99, int(run.share * 100)):2d}%"
             parts.append(Content.styled(f"{sign}{share}", style))
             if run.memory:
                 parts.append(Content(run.memory))
         if self.alerts:
-            parts.append(Content.styled(f"{self.signs.alert}{self.alerts}", "bold $text-error"))
+            parts.append(Content.styled(f"{self.glyphs.alert}{self.alerts}", "bold $text-error"))
         return Content("  ").join(parts).append(" ")

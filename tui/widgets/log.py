@@ -15,7 +15,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui.app.text import safe
-from tui.widgets.diff_lines import content_strip
+from tui.widgets.cell_lines import content_strip
 
 if TYPE_CHECKING:
     from engine.runs.view import LogLine
@@ -25,7 +25,7 @@ _STYLE = {"warning": "$text-warning", "error": "$text-error"}
 
 
 class LogPane(ScrollView, can_focus=True):
-    """Lines with their time, wrapped to the width; bounded to the newest 2,000."""
+    """CellLines with their time, wrapped to the width; bounded to the newest 2,000."""
 
     DEFAULT_CSS = """
     LogPane { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
@@ -77,7 +77,7 @@ class LogPane(ScrollView, can_focus=True):
 
     @property
     def count(self) -> int:
-        """Lines held, before wrapping."""
+        """CellLines held, before wrapping."""
         return len(self._source)
 
     @property

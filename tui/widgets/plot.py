@@ -17,7 +17,7 @@ from textual.content import Content, Span
 from engine.runs.annotations import Mark, MarkKind
 from tui.app.text import plain
 from tui.widgets.annotations import ASCII, SIGNS, on_curve
-from tui.widgets.diff_lines import Lines
+from tui.widgets.cell_lines import CellLines
 
 MAX_POINTS = 200
 LABEL = 6
@@ -42,7 +42,7 @@ class Curve:
 
 
 @dataclass
-class Range:
+class AxisRange:
     """One axis: what it shows now, and where its ticks are."""
 
     low: float
@@ -59,7 +59,7 @@ def nice_step(span: float, ticks: int) -> float:
     return next(step * power for step in _STEPS if step * power >= raw * 0.999)
 
 
-def fixed_range(low: float, high: float, before: Range | None, ticks: int = 3) -> Range:
+def fixed_range(low: float, high: float, before: AxisRange | None, ticks: int = 3) -> AxisRange:
     """The range for data from `low` to `high`: `before` while the data lies in it and fills a third of it,
     else one that ends on whole steps."""
     if (
@@ -75,17 +75,17 @@ def fixed_range(low: float, high: float, before: Range | None, ticks: int = 3) -
     step = nice_step(high - low, ticks)
     bottom, top = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
     count = round((top - bottom) / step)
-    return Range(bottom, top, [bottom + n * step for n in range(count + 1)])
+    return AxisRange(bottom, top, [bottom + n * step for n in range(count + 1)])
 
 
-def log_range(low: float, high: float) -> Range:
+def log_range(low: float, high: float) -> AxisRange:
     """Whole halves of a power of two around positive data, for a logarithmic axis (in log2 units)."""
     bottom, top = math.floor(math.log2(low) * 2) / 2, math.ceil(math.log2(high) * 2) / 2
     if top <= bottom:
         top = bottom + 0.5
     count = round((top - bottom) * 2)
     stride = max(1, math.ceil(count / 4))
-    return Range(bottom, top, [bottom + n / 2 for n in range(0, count + 1, stride)])
+    return AxisRange(bottom, top, [bottom + n / 2 for n in range(0, count + 1, stride)])
 
 
 def label(value: float) -> str:
@@ -117,8 +117,8 @@ def thin(points: Sequence[tuple[float, float]], limit: int = MAX_POINTS) -> list
     return sorted(kept)
 
 
-class Plot(Lines, can_focus=True):
-    """A panel with curves. `show_curves` may be called often; it draws when something differs."""
+class Plot(CellLines, can_focus=True):
+    """A panel with curves. `set_curves` may be called often; it draws when something differs."""
 
     DEFAULT_CSS = "Plot { height: 1fr; }"
 
@@ -139,9 +139,9 @@ class Plot(Lines, can_focus=True):
         self._marks: tuple[Mark, ...] = ()
         self._x_end = 0.0
         self._log = False
-        self._y: Range | None = None
+        self._y: AxisRange | None = None
 
-    def show_curves(
+    def set_curves(
         self, curves: Sequence[Curve], *, x_end: float = 0.0, log: bool = False, marks: Sequence[Mark] = ()
     ) -> None:
         """`x_end` is where the axis ends even before the data does (the last step of a run); `log` makes the
@@ -173,9 +173,9 @@ class Plot(Lines, can_focus=True):
         ]
         if not curves:
             words = Content.styled(plain(self.empty), "$foreground-muted")
-            self.show(words.wrap(width) if self.empty else [])
+            self.set_lines(words.wrap(width) if self.empty else [])
             return
-        self.show([self._styled(line) for line in self._canvas(curves, width, height)])
+        self.set_lines([self._styled(line) for line in self._canvas(curves, width, height)])
 
     def _points(self, curve: Curve) -> list[tuple[float, float]]:
         pairs = [
@@ -222,12 +222,12 @@ class Plot(Lines, can_focus=True):
         else:
             figure.xaxes(False, False)
             figure.xticks([])
-        signs = ASCII if self.ascii_only else SIGNS
+        glyphs = ASCII if self.ascii_only else SIGNS
         for mark in self._marks:
             if 0 <= mark.step <= end:
                 low = mark.kind is MarkKind.CHECKPOINT
                 place = self._y.low if low else self._y.high
-                figure.text(signs[mark.kind], mark.step, place, alignment="center")
+                figure.text(glyphs[mark.kind], mark.step, place, alignment="center")
         lines = _bare(figure.build()).split("\n")[:height]
         if self.ascii_only:
             return [line.translate(_ASCII) for line in lines]

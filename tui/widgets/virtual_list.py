@@ -20,37 +20,37 @@ PAGE = 200
 """Rows asked for at once."""
 CACHED_ROWS = 4000
 """Drawn rows kept; older ones are asked for again."""
-SIGN = -1
+GLYPH_COLUMN = -1
 """Width of a column for one sign: `ok` takes two cells where signs are ASCII."""
 
 
-class Cell(NamedTuple):
-    """Text of one column; `kind` is "", "dim", "good", "watch" or "act" and picks the colour."""
+class ListCell(NamedTuple):
+    """Text of one column; `kind` is "", "dim", "success", "warning" or "error" and picks the colour."""
 
     text: str
     kind: str = ""
 
 
-class Row(NamedTuple):
+class ListRow(NamedTuple):
     """What a line shows. `id` is what the cursor holds on to."""
 
     id: str
-    cells: tuple[Cell, ...]
+    cells: tuple[ListCell, ...]
 
 
 class VirtualList(ScrollView, can_focus=True):
-    """Rows by id in a fixed order; the texts come page by page through `Wanted` and `fill`.
+    """Rows by id in a fixed order; the texts come page by page through `RowsRequested` and `set_rows`.
 
     The widget knows all ids and few rows, so 100,000 rows cost one list. Cells are fitted to `widths`:
-    numbers of terminal cells, where 0 shares what is left and SIGN is as wide as a sign.
+    numbers of terminal cells, where 0 shares what is left and GLYPH_COLUMN is as wide as a sign.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "table--cursor",
         "table--dim",
-        "table--good",
-        "table--watch",
-        "table--act",
+        "table--success",
+        "table--warning",
+        "table--error",
         "table--plain",
     }
     DEFAULT_CSS = """
@@ -60,9 +60,9 @@ class VirtualList(ScrollView, can_focus=True):
         background: $block-cursor-background; color: $block-cursor-foreground; text-style: bold;
     }
     VirtualList > .table--dim { color: $text-muted; }
-    VirtualList > .table--good { color: $text-success; }
-    VirtualList > .table--watch { color: $text-warning; }
-    VirtualList > .table--act { color: $text-error; }
+    VirtualList > .table--success { color: $text-success; }
+    VirtualList > .table--warning { color: $text-warning; }
+    VirtualList > .table--error { color: $text-error; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down,j", "move(1)", show=False),
@@ -86,8 +86,8 @@ class VirtualList(ScrollView, can_focus=True):
         def control(self) -> VirtualList:
             return self.table
 
-    class Wanted(Message):
-        """The rows with these ids are about to be seen; answer with `fill`."""
+    class RowsRequested(Message):
+        """The rows with these ids are about to be seen; answer with `set_rows`."""
 
         def __init__(self, table: VirtualList, ids: Sequence[str]) -> None:
             super().__init__()
@@ -102,7 +102,7 @@ class VirtualList(ScrollView, can_focus=True):
         super().__init__(id=id, classes=classes)
         self._widths = tuple(widths)
         self._ids: Sequence[str] = ()
-        self._rows: OrderedDict[str, Row] = OrderedDict()
+        self._rows: OrderedDict[str, ListRow] = OrderedDict()
         self._asked: set[int] = set()
         self._cursor = 0
         self._mark: int | None = None
@@ -125,19 +125,19 @@ class VirtualList(ScrollView, can_focus=True):
         return self._ids[self._cursor] if self._ids else ""
 
     @property
-    def marked(self) -> Sequence[str]:
+    def selected(self) -> Sequence[str]:
         """Ids from the mark to the cursor, in order; empty without a mark."""
         if self._mark is None:
             return ()
         low, high = sorted((self._mark, self._cursor))
         return self._ids[low : high + 1]
 
-    def mark(self, on: bool) -> None:
+    def set_selecting(self, on: bool) -> None:
         """Marks from the cursor on, or nothing any more."""
         self._mark = self._cursor if on and self._ids else None
         self.refresh()
 
-    def show(self, ids: Sequence[str]) -> None:
+    def set_ids(self, ids: Sequence[str]) -> None:
         """Replaces the order. The cursor stays on its row and the row on its line of the screen; where the
         row is gone, the cursor takes its place in the new order."""
         before, line = self.cursor_id, self._cursor - self.scroll_offset.y
@@ -154,7 +154,7 @@ class VirtualList(ScrollView, can_focus=True):
         if self.cursor_id != before:
             self.post_message(self.Highlighted(self, self.cursor_id, self._cursor))
 
-    def fill(self, rows: Iterable[Row]) -> None:
+    def set_rows(self, rows: Iterable[ListRow]) -> None:
         """Takes the texts of rows; those on the screen are drawn anew."""
         first = self.scroll_offset.y
         shown = {row_id: line for line, row_id in enumerate(self._ids[first : first + self.size.height])}
@@ -167,11 +167,11 @@ class VirtualList(ScrollView, can_focus=True):
             self._rows.popitem(last=False)
             self._asked.clear()
 
-    def row(self, row_id: str) -> Row | None:
+    def row(self, row_id: str) -> ListRow | None:
         """The texts of a row, where they are known."""
         return self._rows.get(row_id)
 
-    def forget_rows(self) -> None:
+    def clear_rows(self) -> None:
         """Drops all texts, so that they are asked for again (the language or the data changed)."""
         self._rows.clear()
         self._asked.clear()
@@ -256,8 +256,8 @@ class VirtualList(ScrollView, can_focus=True):
 
     @property
     def _sign(self) -> str:
-        signs = getattr(self.app, "signs", None)
-        return signs.cursor if signs is not None else "▸"
+        glyphs = getattr(self.app, "glyphs", None)
+        return glyphs.cursor if glyphs is not None else "▸"
 
     def _in_mark(self, index: int) -> bool:
         if self._mark is None:
@@ -267,9 +267,9 @@ class VirtualList(ScrollView, can_focus=True):
 
     def _measure(self, width: int) -> list[int]:
         """Cells of each column. Fixed columns give way from the right when little is left for the first."""
-        signs = getattr(self.app, "signs", None)
-        sign = 3 if signs is not None and signs.ascii else 2
-        widths = [sign if cells == SIGN else cells for cells in self._widths]
+        glyphs = getattr(self.app, "glyphs", None)
+        sign = 3 if glyphs is not None and glyphs.ascii else 2
+        widths = [sign if cells == GLYPH_COLUMN else cells for cells in self._widths]
         fixed = list(widths)
         flexible = fixed.count(0) or 1
         for place in range(len(fixed) - 1, -1, -1):
@@ -292,4 +292,4 @@ class VirtualList(ScrollView, can_focus=True):
         self.call_next(self._want, self._ids[page * PAGE : (page + 1) * PAGE])
 
     def _want(self, ids: Sequence[str]) -> None:
-        self.post_message(self.Wanted(self, ids))
+        self.post_message(self.RowsRequested(self, ids))

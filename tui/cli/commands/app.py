@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 FAULT_FILE = "app.log"
 """Where the traceback of a fault of the app stands, in the workspace."""
-LEFT_FOR_DEMO = -1
+DEMO_REQUESTED = -1
 """Answer of `open_app` when the person chose the demo, which has a workspace of its own."""
 
 
 def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
     """Runs the app until the person leaves; runs go on without it. Returns the exit code,
-    or LEFT_FOR_DEMO.
+    or DEMO_REQUESTED.
 
     Raises BadInput for a workspace that cannot be opened, UsageProblem without a terminal.
     """
@@ -30,14 +30,14 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
         raise UsageProblem(_("The app needs a terminal"), hint="h2q-tui --help")
     from tui.app import shutdown, terminal
 
-    terminal.prepare()
+    terminal.prepare_terminal()
     ws = workspace()
     from engine.core.config import load_settings
 
     settings = load_settings(ws)
-    asked = terminal.Asked(wide=False, typed="")
+    asked = terminal.WidthProbe(wide=False, typed="")
     if settings.ambiguous_width == "auto" and settings.signs == "auto":
-        asked = terminal.ask_width()
+        asked = terminal.probe_ambiguous_width()
     from tui.app.app import H2QApp
 
     app = H2QApp(
@@ -52,7 +52,7 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
     shutdown.run(app)
     if app.fault is not None:
         raise explain_fault(ws, app.fault)
-    return LEFT_FOR_DEMO if app.left_for_demo else app.return_code or 0
+    return DEMO_REQUESTED if app.demo_requested else app.return_code or 0
 
 
 def explain_fault(ws: Workspace, fault: Exception) -> RunFailed:

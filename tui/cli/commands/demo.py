@@ -65,10 +65,10 @@ def open_on_demo(ws: Workspace, steps: int | None = None) -> int:
 
 def open_app_or_demo() -> int:
     """Opens the app, and on the demo's workspace when the person leaves it for the demo. Returns the exit code."""
-    from tui.cli.commands.app import LEFT_FOR_DEMO, open_app
+    from tui.cli.commands.app import DEMO_REQUESTED, open_app
 
     code = open_app()
-    while code == LEFT_FOR_DEMO:
+    while code == DEMO_REQUESTED:
         from engine.pipeline.demo import demo_workspace_of
 
         code = open_on_demo(demo_workspace_of(common.workspace()))

@@ -59,11 +59,11 @@ def register(app: typer.Typer) -> None:
         for line in _card(run, view, summary):
             common.say(line)
         if plot:
-            from tui.app.glyphs import choose_signs
+            from tui.app.glyphs import choose_glyphs
             from tui.cli.commands.run_plot import loss_plot
 
             for phase in view.phases:
-                common.say(loss_plot(view, phase, ascii_only=choose_signs().ascii))
+                common.say(loss_plot(view, phase, ascii_only=choose_glyphs().ascii))
         for entry in list(view.log)[-log:] if log else []:
             common.say(f"{_clock(entry.t)} {entry.text}")
         if common.options.json:
@@ -194,12 +194,12 @@ def _continue(run: RunDir, max_memory_gb: float | None) -> int:
 
 def _row(summary: RunSummary) -> str:
     from engine.runs.event_text import stage_word, status_word
-    from tui.app.glyphs import choose_signs
+    from tui.app.glyphs import choose_glyphs
     from tui.app.text import fit
 
     figures = _("step {step} of {steps}").format(step=summary.step, steps=summary.max_steps)
     parts = [
-        f"{choose_signs().status(summary.status)} {summary.id}",
+        f"{choose_glyphs().status(summary.status)} {summary.id}",
         fit(summary.label, 9),
         fit(status_word(summary.status), 10),
         fit(figures if summary.max_steps else stage_word(summary.stage), 22),
@@ -210,10 +210,10 @@ def _row(summary: RunSummary) -> str:
 
 def _card(run: RunDir, view: RunView, summary: RunSummary) -> list[str]:
     from engine.runs.event_text import duration, figure, rate, status_word
-    from tui.app.glyphs import choose_signs
+    from tui.app.glyphs import choose_glyphs
 
     status = status_word(summary.status) + (f" ({view.reason})" if view.reason else "")
-    lines = [f"{choose_signs().status(summary.status)} {summary.id}  {summary.label}  {status}"]
+    lines = [f"{choose_glyphs().status(summary.status)} {summary.id}  {summary.label}  {status}"]
     if summary.error:
         lines.append(summary.error)
     if summary.started_at is not None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from engine.core.i18n import _
 from engine.inference.protocol import Finish, Generated
-from tui.app.glyphs import Signs
-from tui.tabs.chat.session import ChatSession, Exchange
-from tui.widgets.conversation import Block, Piece
+from tui.app.glyphs import Glyphs
+from tui.tabs.chat.session import ChatExchange, ChatSession
+from tui.widgets.conversation import StyledSpan, TextBlock
 
 
-def welcome_blocks(model: str, *, small: bool = True) -> list[Block]:
+def welcome_blocks(model: str, *, small: bool = True) -> list[TextBlock]:
     """An empty chat; `model` is "" when there is none to talk with. `small`: it is one of our own."""
     if not model:
         return [
-            Block("", (Piece(_("There is no model to talk with yet.")),)),
-            Block("", (Piece(""),)),
-            Block("d", (Piece(_("try it on a sample: about four minutes, nothing to install")),), "head"),
-            Block("n", (Piece(_("train your own on the Train tab")),), "head"),
+            TextBlock("", (StyledSpan(_("There is no model to talk with yet.")),)),
+            TextBlock("", (StyledSpan(""),)),
+            TextBlock(
+                "d", (StyledSpan(_("try it on a sample: about four minutes, nothing to install")),), "head"
+            ),
+            TextBlock("n", (StyledSpan(_("train your own on the Train tab")),), "head"),
         ]
     lines = [
         *(
@@ -26,25 +28,27 @@ def welcome_blocks(model: str, *, small: bool = True) -> list[Block]:
         ),
         _("Nothing you write here leaves the machine or enters memory, unless you keep it (esc, then K)."),
     ]
-    return [Block("", (Piece(line, "dim"),)) for line in lines]
+    return [TextBlock("", (StyledSpan(line, "dim"),)) for line in lines]
 
 
-def session_blocks(session: ChatSession, signs: Signs, *, without_last_answer: bool = False) -> list[Block]:
+def session_blocks(
+    session: ChatSession, glyphs: Glyphs, *, without_last_answer: bool = False
+) -> list[TextBlock]:
     """Every exchange; the answer of the last one may be left out, because another is coming."""
-    blocks: list[Block] = []
+    blocks: list[TextBlock] = []
     for exchange in session.exchanges:
-        blocks.append(Block(_("you"), (Piece(exchange.question),), "head"))
+        blocks.append(TextBlock(_("you"), (StyledSpan(exchange.question),), "head"))
         if without_last_answer and exchange is session.last:
             break
-        blocks.append(Block(_("model"), (Piece(exchange.answer),)))
+        blocks.append(TextBlock(_("model"), (StyledSpan(exchange.answer),)))
         if exchange.problem:
-            blocks.append(problem_block(exchange, signs))
+            blocks.append(problem_block(exchange, glyphs))
     return blocks
 
 
-def problem_block(exchange: Exchange, signs: Signs) -> Block:
+def problem_block(exchange: ChatExchange, glyphs: Glyphs) -> TextBlock:
     """Why there is no answer, or no whole one."""
-    return Block("", (Piece(f"{signs.failed} {exchange.problem}", "act"),))
+    return TextBlock("", (StyledSpan(f"{glyphs.failed} {exchange.problem}", "error"),))
 
 
 def ending(done: Generated | None) -> str:

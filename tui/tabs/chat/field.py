@@ -9,12 +9,12 @@ from textual.widgets import TextArea
 MOST_HISTORY = 200
 
 
-class ChatField(TextArea):
+class ChatInput(TextArea):
     """A small editor. What was sent is remembered for the session, the newest last."""
 
     DEFAULT_CSS = """
-    ChatField { height: auto; min-height: 1; max-height: 8; border: none; padding: 0; }
-    ChatField:focus { border: none; }
+    ChatInput { height: auto; min-height: 1; max-height: 8; border: none; padding: 0; }
+    ChatInput:focus { border: none; }
     """
     NEW_LINE = ("ctrl+j", "shift+enter", "alt+enter", "newline")
 

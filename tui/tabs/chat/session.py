@@ -11,7 +11,7 @@ from engine.memory.records import Conversation, Turn
 
 
 @dataclass
-class Exchange:
+class ChatExchange:
     """A question and its answer, which grows while it is made."""
 
     question: str
@@ -31,16 +31,16 @@ class Exchange:
 class ChatSession:
     """One chat. `external_id` makes what is kept of it one conversation that grows."""
 
-    exchanges: list[Exchange] = field(default_factory=list)
+    exchanges: list[ChatExchange] = field(default_factory=list)
     external_id: str = field(default_factory=lambda: secrets.token_hex(8))
 
     @property
-    def last(self) -> Exchange | None:
+    def last(self) -> ChatExchange | None:
         return self.exchanges[-1] if self.exchanges else None
 
-    def ask(self, question: str, now: float | None = None) -> Exchange:
+    def ask(self, question: str, now: float | None = None) -> ChatExchange:
         """A new exchange, without its answer."""
-        exchange = Exchange(question, time.time() if now is None else now)
+        exchange = ChatExchange(question, time.time() if now is None else now)
         self.exchanges.append(exchange)
         return exchange
 

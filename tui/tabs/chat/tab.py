@@ -20,16 +20,16 @@ from engine.models.card import ModelCard
 from engine.models.ollama.running import installed_models
 from engine.models.registry import in_use, list_models
 from tui.app import onboarding
-from tui.app.actions import Action
-from tui.app.shutdown import to_the_end
+from tui.app.actions import AppAction
+from tui.app.shutdown import uninterruptible
 from tui.app.text import safe
 from tui.screens.pick_model import OLLAMA, PickModel
 from tui.tabs.base import Tab
 from tui.tabs.chat.chat_text import ending, problem_block, session_blocks, welcome_blocks
-from tui.tabs.chat.field import ChatField
-from tui.tabs.chat.session import ChatSession, Exchange
-from tui.widgets.conversation import Block, ConversationView, Piece
-from tui.widgets.diff_lines import Lines
+from tui.tabs.chat.field import ChatInput
+from tui.tabs.chat.session import ChatExchange, ChatSession
+from tui.widgets.cell_lines import CellLines
+from tui.widgets.conversation import ConversationView, StyledSpan, TextBlock
 
 FLUSH_S = 0.1
 """Seconds between two repaints of a growing answer."""
@@ -64,8 +64,8 @@ class ChatTab(Tab):
 
     def compose(self) -> ComposeResult:
         yield ConversationView(id="chat-view", classes="panel")
-        yield Lines(id="chat-status")
-        yield ChatField(id="chat-field", placeholder=_("Ask something"))
+        yield CellLines(id="chat-status")
+        yield ChatInput(id="chat-field", placeholder=_("Ask something"))
 
     def on_mount(self) -> None:
         self._view.border_title = _("Chat")
@@ -79,17 +79,17 @@ class ChatTab(Tab):
         return self.query_one(ConversationView)
 
     @property
-    def _field(self) -> ChatField:
-        return self.query_one(ChatField)
+    def _field(self) -> ChatInput:
+        return self.query_one(ChatInput)
 
-    def shown(self) -> None:
+    def activate(self) -> None:
         self._load()
         self._draw_status()
 
-    def hidden(self) -> None:
+    def deactivate(self) -> None:
         self._flush()
 
-    def take_over(self, before: Tab) -> None:
+    def restore_from(self, before: Tab) -> None:
         """The chat goes on in another language; an answer that was coming ends as it stands."""
         if isinstance(before, ChatTab):
             self.session, self._cleared = before.session, before._cleared
@@ -118,7 +118,7 @@ class ChatTab(Tab):
             self._picked = False
             self.model = used or (names[0] if names else "")
         if problem:
-            self.say(problem, "act")
+            self.show_message(problem, "error")
         has_model = bool(self.model)
         if self._field.display != has_model:
             self._field.display = has_model
@@ -137,7 +137,7 @@ class ChatTab(Tab):
     def action_model(self) -> None:
         """Picks another model."""
         self.app.push_screen(
-            PickModel(self._cards, self._tags, self._in_use, self.model, self.h2q.signs), self._model_picked
+            PickModel(self._cards, self._tags, self._in_use, self.model, self.h2q.glyphs), self._model_picked
         )
 
     def _model_picked(self, name: str | None) -> None:
@@ -147,21 +147,21 @@ class ChatTab(Tab):
 
     # Asking and answering
 
-    @on(ChatField.Sent)
-    def _sent(self, message: ChatField.Sent) -> None:
+    @on(ChatInput.Sent)
+    def _sent(self, message: ChatInput.Sent) -> None:
         if self._answering is not None:
             # Sent while an answer is coming: that answer ends here, as it stands.
             self._stop(_("stopped"))
         if not self.session.exchanges:
             self._view.set_blocks([])
         exchange = self.session.ask(message.text)
-        self._view.add_block(Block(_("you"), (Piece(exchange.question),), "head"))
+        self._view.add_block(TextBlock(_("you"), (StyledSpan(exchange.question),), "head"))
         self._answer(exchange)
 
-    def _answer(self, exchange: Exchange) -> None:
+    def _answer(self, exchange: ChatExchange) -> None:
         exchange.answer = exchange.problem = exchange.note = ""
         exchange.model = self.model
-        self._view.add_block(Block(_("model"), (Piece(""),)))
+        self._view.add_block(TextBlock(_("model"), (StyledSpan(""),)))
         self._view.action_scroll_bottom()
         self._began, self._bytes, self._unpainted = time.monotonic(), 0, ""
         self._flusher.resume()
@@ -170,7 +170,7 @@ class ChatTab(Tab):
         self.h2q.refresh_footer()
 
     @work(group="chat:answer", exclusive=True, exit_on_error=False)
-    async def _stream(self, exchange: Exchange) -> None:
+    async def _stream(self, exchange: ChatExchange) -> None:
         """Lets the model answer; every way out of here ends the exchange."""
         stream = self.client.generate(exchange.model, self.session.messages())
         try:
@@ -185,13 +185,13 @@ class ChatTab(Tab):
         finally:
             await stream.aclose()
 
-    def _ended(self, exchange: Exchange, note: str) -> None:
+    def _ended(self, exchange: ChatExchange, note: str) -> None:
         self._flush()
         self._flusher.pause()
         self._answering = None
         exchange.note = note
         if exchange.problem:
-            self._view.add_block(problem_block(exchange, self.h2q.signs))
+            self._view.add_block(problem_block(exchange, self.h2q.glyphs))
         elif not exchange.answer:
             self._view.append(_("(no answer)"), "dim")
         self._draw_status()
@@ -222,11 +222,13 @@ class ChatTab(Tab):
             parts.append(_("esc stops"))
         elif last is not None and last.note:
             parts.append(last.note)
-        self.query_one("#chat-status", Lines).show([safe(" " + "   ".join(parts), "$foreground-muted")])
+        self.query_one("#chat-status", CellLines).set_lines(
+            [safe(" " + "   ".join(parts), "$foreground-muted")]
+        )
 
     # Keys
 
-    def can(self, row: Action) -> bool:
+    def is_enabled(self, row: AppAction) -> bool:
         last, busy = self.session.last, self._answering is not None
         rules = {
             "send": bool(self.model) and not busy,
@@ -282,7 +284,7 @@ class ChatTab(Tab):
         self._cleared, self.session = self.session, ChatSession()
         self._view.set_blocks(welcome_blocks(self.model, small=self._is_small()))
         self._draw_status()
-        self.say(_("The chat is cleared; u brings it back."))
+        self.show_message(_("The chat is cleared; u brings it back."))
 
     def action_undo(self) -> None:
         if self._cleared is not None:
@@ -294,7 +296,7 @@ class ChatTab(Tab):
         last = self.session.last
         if last is not None:
             self.app.copy_to_clipboard(last.answer or last.question)
-            self.say(_("copied"))
+            self.show_message(_("copied"))
 
     def action_keep(self) -> None:
         """The last question with its answer goes into memory, where the next corpus finds it."""
@@ -304,20 +306,22 @@ class ChatTab(Tab):
             self._keep(self.session, last)
 
     @work(thread=True, group="chat:keep", exit_on_error=False)
-    def _keep(self, session: ChatSession, exchange: Exchange) -> None:
+    def _keep(self, session: ChatSession, exchange: ChatExchange) -> None:
         try:
-            with to_the_end(), MemoryStore(self.workspace.memory_db) as store:
+            with uninterruptible(), MemoryStore(self.workspace.memory_db) as store:
                 store.add([session.kept_conversation()], "chat", "chat")
         except (H2QError, OSError) as problem:
             exchange.kept = False
-            self.app.call_from_thread(self.say, sentence_of(problem), "act")
+            self.app.call_from_thread(self.show_message, sentence_of(problem), "error")
             return
-        self.app.call_from_thread(self.say, _("Kept in memory; the next corpus build takes it in."), "good")
+        self.app.call_from_thread(
+            self.show_message, _("Kept in memory; the next corpus build takes it in."), "success"
+        )
         self.app.call_from_thread(self.h2q.refresh_footer)
 
     def _redraw(self, *, without_last_answer: bool = False) -> None:
         """The whole chat anew."""
-        blocks = session_blocks(self.session, self.h2q.signs, without_last_answer=without_last_answer)
+        blocks = session_blocks(self.session, self.h2q.glyphs, without_last_answer=without_last_answer)
         self._view.set_blocks(blocks, end=True)
         self._draw_status()
 

@@ -12,7 +12,7 @@ from engine.core.i18n import _, n_
 from engine.core.paths import Workspace
 from engine.workspace.backup import Backup, list_backups, restore_backup
 from engine.workspace.reset import refuse_while_alive
-from tui.app.shutdown import to_the_end
+from tui.app.shutdown import uninterruptible
 from tui.screens.ask import Confirm
 
 if TYPE_CHECKING:
@@ -24,23 +24,23 @@ async def offer_backup(tab: CorpusTab) -> None:
     try:
         newest = next(iter(await asyncio.to_thread(list_backups, tab.workspace)), None)
         if newest is None:
-            tab.say(_("There is no backup of this memory"), "act")
+            tab.show_message(_("There is no backup of this memory"), "error")
             return
         if not await tab.app.push_screen_wait(Confirm(_question(newest))):
             return
-        tab.say(_("putting the backup back …"))
+        tab.show_message(_("putting the backup back …"))
         await asyncio.to_thread(_put_back, tab.workspace, newest.path)
     except (H2QError, OSError) as problem:
-        tab.say(sentence_of(problem), "act")
+        tab.show_message(sentence_of(problem), "error")
         return
     tab.load()
-    tab.say(
+    tab.show_message(
         n_(
             "the backup is back: {n} conversation",
             "the backup is back: {n} conversations",
             newest.conversations,
         ).format(n=f"{newest.conversations:,}"),
-        "good",
+        "success",
     )
 
 
@@ -55,6 +55,6 @@ def _question(backup: Backup) -> str:
 
 
 def _put_back(workspace: Workspace, path: str) -> None:
-    with to_the_end():
+    with uninterruptible():
         refuse_while_alive(workspace)
         restore_backup(workspace, Path(path))

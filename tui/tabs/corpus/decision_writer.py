@@ -23,7 +23,7 @@ LATE_S = 0.3
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class WriteJob:
     """One thing to write. `work` returns the decisions it made or took back."""
 
     work: Callable[[ReviewStore], Sequence[Decision]]
@@ -34,18 +34,20 @@ class Job:
     since: float = field(default_factory=time.monotonic)
 
 
-class VerdictQueue:
+class DecisionQueue:
     """Writes jobs in the order in which they came.
 
     `changed` is called, in the writer's thread, when a problem appears or goes away; `refused` with a job that
     can never be written (its conversation is gone), which is then let go, and its sentence.
     """
 
-    def __init__(self, path: Path, changed: Callable[[], None], refused: Callable[[Job, str], None]) -> None:
+    def __init__(
+        self, path: Path, changed: Callable[[], None], refused: Callable[[WriteJob, str], None]
+    ) -> None:
         self._path = path
         self._changed = changed
         self._refused = refused
-        self._jobs: deque[Job] = deque()
+        self._jobs: deque[WriteJob] = deque()
         self._wake = threading.Condition()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -63,7 +65,7 @@ class VerdictQueue:
         first = next(iter(tuple(self._jobs)), None)
         return first is not None and time.monotonic() - first.since > LATE_S
 
-    def put(self, job: Job) -> None:
+    def put(self, job: WriteJob) -> None:
         """Adds a job; returns at once."""
         with self._wake:
             self._jobs.append(job)
@@ -99,7 +101,7 @@ class VerdictQueue:
         finally:
             store.close()
 
-    def _write(self, store: ReviewStore, job: Job) -> bool:
+    def _write(self, store: ReviewStore, job: WriteJob) -> bool:
         """Whether the job is through, written or refused."""
         before = self.problem
         try:

@@ -15,7 +15,7 @@ from engine.core.i18n import _, n_
 from engine.core.paths import Workspace
 from engine.corpus.review.store import Decision, ReviewStore
 from tui.app.text import safe
-from tui.tabs.corpus.decision_writer import Job, VerdictQueue
+from tui.tabs.corpus.decision_writer import DecisionQueue, WriteJob
 from tui.tabs.corpus.list import ReviewTab
 from tui.tabs.corpus.review_text import row_of
 
@@ -24,7 +24,7 @@ FIGURES_AFTER_S = 0.3
 HOLD_S = 1.0
 """A key waits at most so long for the conversation it is meant for to be on the screen."""
 MANY = 500
-"""Lines beyond which those on the screen alone are read again at once."""
+"""CellLines beyond which those on the screen alone are read again at once."""
 
 
 class WritingTab(ReviewTab):
@@ -33,14 +33,14 @@ class WritingTab(ReviewTab):
     def __init__(self, workspace: Workspace) -> None:
         super().__init__(workspace)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.writer = VerdictQueue(
+        self.writer = DecisionQueue(
             workspace.memory_db,
             lambda: self._from_thread(self._writing_changed),
             lambda job, text: self._from_thread(self._refused, job, text),
         )
         self._acts = 0
         """Keys that did something: what comes back late moves no cursor that has gone on."""
-        self._waiting: dict[Job, asyncio.Event] = {}
+        self._waiting: dict[WriteJob, asyncio.Event] = {}
         """Jobs whose result the next key waits for."""
 
     def on_mount(self) -> None:
@@ -76,7 +76,9 @@ class WritingTab(ReviewTab):
         """Gives lines other fields at once and writes the decision behind them."""
         self._acts += 1
         job = self._job(write, len(ids))
-        self.table.fill(row_of(item, self.h2q.signs) for item in self.reader.lay_over(job, ids, **fields))
+        self.table.set_rows(
+            row_of(item, self.h2q.glyphs) for item in self.reader.lay_over(job, ids, **fields)
+        )
         self._send(job)
 
     def put(
@@ -96,22 +98,24 @@ class WritingTab(ReviewTab):
         count: int,
         *,
         follow: asyncio.Event | None = None,
-    ) -> Job:
+    ) -> WriteJob:
         acts = self._acts
 
         def done(decisions: Sequence[Decision]) -> None:
             self._from_thread(self._done, job, decisions, follow, acts)
 
-        job = Job(write, done, count)
+        job = WriteJob(write, done, count)
         if follow is not None:
             self._waiting[job] = follow
         return job
 
-    def _send(self, job: Job) -> None:
+    def _send(self, job: WriteJob) -> None:
         self.writer.put(job)
         self._late.resume()
 
-    def _done(self, job: Job, decisions: Sequence[Decision], follow: asyncio.Event | None, acts: int) -> None:
+    def _done(
+        self, job: WriteJob, decisions: Sequence[Decision], follow: asyncio.Event | None, acts: int
+    ) -> None:
         self.reader.settle(job)
         self._waiting.pop(job, None)
         self.written(decisions, follow, stay=acts != self._acts)
@@ -135,26 +139,26 @@ class WritingTab(ReviewTab):
             # It stays under the cursor: its verdicts are read again.
             self.look()
         elif follow is not None:
-            self.say(_("There is nothing more to undo or redo."))
+            self.show_message(_("There is nothing more to undo or redo."))
         if follow is not None:
             follow.set()
 
     @work(group="corpus:reread", exit_on_error=False)
     async def _reread(self, ids: Sequence[str], seen: asyncio.Event, *, stay: bool) -> None:
-        """Lines as the database has them now."""
+        """CellLines as the database has them now."""
         try:
             if len(ids) > MANY:
                 self.reader.forget()
-                self.table.forget_rows()
+                self.table.clear_rows()
             else:
                 items = await self.reader.read_items(ids, fresh=True)
-                self.table.fill(row_of(item, self.h2q.signs) for item in items)
+                self.table.set_rows(row_of(item, self.h2q.glyphs) for item in items)
             if not stay and not self.table.move_to_id(ids[0]):
-                self.say(_("It is not under this filter; esc clears it."), "watch")
+                self.show_message(_("It is not under this filter; esc clears it."), "warning")
             if not await self.show_now(again=True):
                 self.look()
             if len(ids) > 1:
-                self.say(
+                self.show_message(
                     n_("{n} conversation changed", "{n} conversations changed", len(ids)).format(
                         n=f"{len(ids):,}"
                     )
@@ -172,12 +176,12 @@ class WritingTab(ReviewTab):
             return
         self.draw_figures()
 
-    def _refused(self, job: Job, sentence: str) -> None:
+    def _refused(self, job: WriteJob, sentence: str) -> None:
         self.reader.settle(job)
         follow = self._waiting.pop(job, None)
         if follow is not None:
             follow.set()
-        self.say(sentence, "act")
+        self.show_message(sentence, "error")
         self.load()
 
     def _writing_changed(self) -> None:
@@ -185,7 +189,7 @@ class WritingTab(ReviewTab):
             self._late.pause()
         self.h2q.refresh_footer()
 
-    def unsaved(self) -> str:
+    def unsaved_question(self) -> str:
         if not self.writer.problem or not self.writer.unwritten:
             return ""
         return n_(

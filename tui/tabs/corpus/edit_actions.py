@@ -18,11 +18,11 @@ from engine.corpus.review.rule_suggestions import Pattern
 from engine.corpus.review.store import Decision, ReviewTurn
 from tui.app.external_editor import edited_outside, editor
 from tui.app.text import safe
-from tui.screens.ask import AskLine, Confirm
+from tui.screens.ask import Confirm, LinePrompt
 from tui.screens.edit_text import EditText
 from tui.tabs.corpus.decisions import WritingTab
 from tui.tabs.corpus.review_text import pattern_words
-from tui.widgets.diff_lines import Lines
+from tui.widgets.cell_lines import CellLines
 
 PATTERN_AFTER_S = 0.6
 """Without another rejection, before they are compared."""
@@ -51,7 +51,7 @@ class MarkingTab(WritingTab):
         try:
             found = await self.reader.patterns()
         except (H2QError, sqlite3.Error) as problem:
-            self.say(str(problem), "act")
+            self.show_message(str(problem), "error")
             return
         self.pattern = next((one for one in found if one.line not in self._declined), None)
         self.draw_figures()
@@ -61,7 +61,7 @@ class MarkingTab(WritingTab):
         super().draw_figures()
         if self.pattern is not None:
             words = f" {pattern_words(self.pattern)}   " + _("F filters it")
-            self.query_one("#corpus-funnel", Lines).show([safe(words, "$text-accent")])
+            self.query_one("#corpus-funnel", CellLines).set_lines([safe(words, "$text-accent")])
 
     def action_pattern(self) -> None:
         """Makes a rule of what the rejections share, after saying what it would do."""
@@ -77,7 +77,9 @@ class MarkingTab(WritingTab):
         def answered(yes: bool | None) -> None:
             if yes:
                 self.put(lambda store: store.set_rule(pattern.line), max(1, pattern.others))
-                self.say(_("the rule holds: {line}; u takes it back").format(line=pattern.line), "good")
+                self.show_message(
+                    _("the rule holds: {line}; u takes it back").format(line=pattern.line), "success"
+                )
             self._declined.add(pattern.line)
             self.pattern = None
             self.draw_figures()
@@ -86,10 +88,10 @@ class MarkingTab(WritingTab):
 
     def action_flag(self) -> None:
         """A mark for later on the row under the cursor, or on the range; the same key takes it off."""
-        ids = list(self.table.marked) or [self.table.cursor_id]
+        ids = list(self.table.selected) or [self.table.cursor_id]
         first = self.reader.items.get(ids[0])
         on = first is None or not first.flagged
-        self.table.mark(False)
+        self.table.set_selecting(False)
         self.lay_over(ids, lambda store: store.flag(ids, on), flagged=on)
         self.draw_detail(again=True)
 
@@ -98,7 +100,7 @@ class MarkingTab(WritingTab):
         await self.show_now()
         detail = self.reader.detail(self.table.cursor_id)
         if detail is None:
-            self.say(_("This conversation cannot be read now."), "watch")
+            self.show_message(_("This conversation cannot be read now."), "warning")
             return
         turns = {turn.position + 1: turn for turn in detail.turns}
         answers = [number for number, turn in turns.items() if turn.role == "assistant" and not turn.masked]
@@ -117,7 +119,7 @@ class MarkingTab(WritingTab):
         question = _("Edit turn {first}–{last} (enter: {usual}, the last answer)").format(
             first=min(turns), last=max(turns), usual=usual
         )
-        self.app.push_screen(AskLine(question, check=check), answered)
+        self.app.push_screen(LinePrompt(question, check=check), answered)
 
     def _edit(self, id_: str, turn: ReviewTurn) -> None:
         command = editor()
@@ -129,7 +131,7 @@ class MarkingTab(WritingTab):
             except SuspendNotSupported:
                 pass
             except (H2QError, OSError) as problem:
-                self.say(str(problem), "act")
+                self.show_message(str(problem), "error")
                 return
         title = _("Turn {n}").format(n=turn.position + 1)
         self.app.push_screen(EditText(title, turn.text), keep)
@@ -138,11 +140,11 @@ class MarkingTab(WritingTab):
         if text is None:
             return
         if text == turn.text:
-            self.say(_("nothing is changed"))
+            self.show_message(_("nothing is changed"))
             return
         if not text.strip():
-            self.say(_("a turn cannot be edited to nothing; x rejects the conversation"), "watch")
+            self.show_message(_("a turn cannot be edited to nothing; x rejects the conversation"), "warning")
             return
         self._acts += 1
         self.put(lambda store: store.edit(id_, turn.position, text), 1, follow=asyncio.Event())
-        self.say(_("edited; d shows what changed, u takes it back"), "good")
+        self.show_message(_("edited; d shows what changed, u takes it back"), "success")

@@ -7,7 +7,7 @@ from textual.content import Content
 from engine.core.i18n import _
 from engine.runs.events import Funnel
 from engine.runs.spec import RunKind
-from tui.app.glyphs import Signs
+from tui.app.glyphs import Glyphs
 from tui.app.run_follower import RunBoard
 from tui.app.text import safe
 from tui.tabs.corpus.review_text import funnel_line
@@ -16,14 +16,14 @@ MAKING = (RunKind.IMPORT, RunKind.CORPUS)
 """Kinds of runs that do nothing but bring or filter conversations."""
 
 
-def making_line(board: RunBoard, signs: Signs) -> Content | None:
+def making_line(board: RunBoard, glyphs: Glyphs) -> Content | None:
     """The run that brings or filters conversations now, with how far it is."""
     for run in board.live:
         if run.kind not in MAKING:
             continue
         view = board.view(run.run_id)
         progress = view.progress if view is not None else None
-        parts = [f"{signs.status(run.status)} {run.kind} {run.run_id}"]
+        parts = [f"{glyphs.status(run.status)} {run.kind} {run.run_id}"]
         if progress is not None:
             total = f" / {progress.total:,.0f}" if progress.total else ""
             parts.append(f"{progress.done:,.0f}{total} {progress.unit}".rstrip())
@@ -33,7 +33,7 @@ def making_line(board: RunBoard, signs: Signs) -> Content | None:
     return None
 
 
-def figures_line(funnel: Funnel | None, in_memory: int, width: int, signs: Signs) -> Content:
+def figures_line(funnel: Funnel | None, in_memory: int, width: int, glyphs: Glyphs) -> Content:
     """The funnel, or that memory has more than the corpus."""
     if funnel is None or not funnel.collected:
         return Content("")
@@ -41,7 +41,7 @@ def figures_line(funnel: Funnel | None, in_memory: int, width: int, signs: Signs
     if new > 0:
         text = _("{n} conversations in memory are not in the corpus yet: b builds it").format(n=f"{new:,}")
         return safe(f" {text}", "$text-warning")
-    return safe(f" {funnel_line(funnel, width, signs.cursor)}")
+    return safe(f" {funnel_line(funnel, width, glyphs.cursor)}")
 
 
 def empty_words(*, problem: str, damaged: bool, filter_: str, collected: int, in_memory: int) -> Content:

@@ -20,17 +20,17 @@ from engine.corpus.review.filter_query import mistakes
 from engine.corpus.review.store import Order
 from engine.runs.events import Funnel
 from engine.runs.spec import RunKind
-from tui.app.actions import Action
+from tui.app.actions import AppAction
 from tui.app.run_follower import RunUpdated
 from tui.app.text import cells, one_line, safe
-from tui.screens.ask import AskLine
+from tui.screens.ask import LinePrompt
 from tui.tabs.base import Tab
 from tui.tabs.corpus.lines import MAKING, empty_words, figures_line, making_line
 from tui.tabs.corpus.reader import CorpusReader, twin_of
 from tui.tabs.corpus.review_text import blocks_of, row_of, title_of
-from tui.widgets.conversation import Block, ConversationView, Piece
-from tui.widgets.diff_lines import Lines
-from tui.widgets.virtual_list import SIGN, VirtualList
+from tui.widgets.cell_lines import CellLines
+from tui.widgets.conversation import ConversationView, StyledSpan, TextBlock
+from tui.widgets.virtual_list import GLYPH_COLUMN, VirtualList
 
 AHEAD = 4
 """Conversations below the cursor that are read ahead, so that the next one is painted at once."""
@@ -76,12 +76,12 @@ class ReviewTab(Tab):
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="corpus-panels"):
-            yield VirtualList((SIGN, 0, 9), id="corpus-list", classes="panel")
+            yield VirtualList((GLYPH_COLUMN, 0, 9), id="corpus-list", classes="panel")
             yield ConversationView(id="corpus-view", classes="panel")
         yield Static(id="corpus-empty")
-        yield Lines(id="corpus-funnel")
+        yield CellLines(id="corpus-funnel")
 
-    def shown(self) -> None:
+    def activate(self) -> None:
         self.load()
 
     def runs_changed(self) -> None:
@@ -96,7 +96,7 @@ class ReviewTab(Tab):
         ):
             self.draw_figures()
 
-    def take_over(self, before: Tab) -> None:
+    def restore_from(self, before: Tab) -> None:
         if isinstance(before, ReviewTab):
             self.filter, self.order = before.filter, before.order
 
@@ -116,7 +116,7 @@ class ReviewTab(Tab):
         self._loaded.clear()
         self._load(self._loads)
 
-    async def settled(self) -> None:
+    async def wait_until_loaded(self) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._loaded.wait(), LOADED_WITHIN_S)
 
@@ -135,23 +135,23 @@ class ReviewTab(Tab):
             self.in_memory = await self.reader.in_memory()
         except (H2QError, sqlite3.Error) as problem:
             self.damaged = isinstance(problem, Unusable)
-            self.table.show([])
+            self.table.set_ids([])
             self._draw_empty(sentence(problem, self.workspace.memory_db))
             self.h2q.refresh_footer()
             return
         self.damaged = False
         self.reader.forget()
-        self.table.forget_rows()
+        self.table.clear_rows()
         self._shown_id = ""
-        self.table.show(ids)
+        self.table.set_ids(ids)
         self._name_list()
         self._draw_empty()
         self.draw_figures()
         self.look()
         self.h2q.refresh_footer()
 
-    @on(VirtualList.Wanted)
-    def _wanted(self, message: VirtualList.Wanted) -> None:
+    @on(VirtualList.RowsRequested)
+    def _wanted(self, message: VirtualList.RowsRequested) -> None:
         message.stop()
         self._fill(list(message.ids))
 
@@ -160,9 +160,9 @@ class ReviewTab(Tab):
         try:
             items = await self.reader.read_items(ids)
         except (H2QError, sqlite3.Error) as problem:
-            self.say(sentence(problem, self.workspace.memory_db), "act")
+            self.show_message(sentence(problem, self.workspace.memory_db), "error")
             return
-        self.table.fill(row_of(item, self.h2q.signs) for item in items)
+        self.table.set_rows(row_of(item, self.h2q.glyphs) for item in items)
 
     @on(VirtualList.Highlighted)
     def _highlighted(self, message: VirtualList.Highlighted) -> None:
@@ -188,7 +188,7 @@ class ReviewTab(Tab):
             try:
                 await self.reader.read_detail(id_)
             except (H2QError, sqlite3.Error) as problem:
-                self.say(sentence(problem, self.workspace.memory_db), "act")
+                self.show_message(sentence(problem, self.workspace.memory_db), "error")
                 return
             if id_ == self.table.cursor_id:
                 self.draw_detail()
@@ -198,13 +198,13 @@ class ReviewTab(Tab):
         try:
             found = await self.reader.read_detail(twin)
         except (H2QError, sqlite3.Error) as problem:
-            self.say(sentence(problem, self.workspace.memory_db), "act")
+            self.show_message(sentence(problem, self.workspace.memory_db), "error")
             return
         if found:
             self.draw_detail(again=True)
         else:
             self._twin_for = ""
-            self.say(_("The twin is no longer in the corpus."), "watch")
+            self.show_message(_("The twin is no longer in the corpus."), "warning")
 
     async def show_now(self, *, again: bool = False) -> bool:
         """Puts the conversation under the cursor into the pane, reading it if it must; False when it cannot be
@@ -232,9 +232,9 @@ class ReviewTab(Tab):
         twin = self.reader.detail(twin_id)
         if twin_id and twin is None:
             self._read_twin(twin_id)
-        self.view.border_title = safe(one_line(title_of(detail.item, self.h2q.signs)))
+        self.view.border_title = safe(one_line(title_of(detail.item, self.h2q.glyphs)))
         same, at = detail.item.id == self._shown_id, self.view.scroll_offset.y
-        self.view.set_blocks(blocks_of(detail, self.h2q.signs, raw=self._raw, why=self._why, twin=twin))
+        self.view.set_blocks(blocks_of(detail, self.h2q.glyphs, raw=self._raw, why=self._why, twin=twin))
         if twin is not None:
             # Its title and its turns are the last blocks.
             self.view.show_block(-len(twin.turns) - 1)
@@ -252,7 +252,7 @@ class ReviewTab(Tab):
         if self._shown_id != self.table.cursor_id:
             self._shown_id = ""
             self.view.border_title = ""
-            self.view.set_blocks([Block("", (Piece("…", "dim"),))])
+            self.view.set_blocks([TextBlock("", (StyledSpan("…", "dim"),))])
 
     def _name_list(self) -> None:
         """The title of the list with the chip of the filter."""
@@ -266,9 +266,9 @@ class ReviewTab(Tab):
 
     def draw_figures(self) -> None:
         """The line at the foot: a run that brings conversations, else the funnel."""
-        signs, width = self.h2q.signs, max(20, self.size.width - 2)
-        line = making_line(self.h2q.board, signs) or figures_line(self.funnel, self.in_memory, width, signs)
-        self.query_one("#corpus-funnel", Lines).show([line])
+        glyphs, width = self.h2q.glyphs, max(20, self.size.width - 2)
+        line = making_line(self.h2q.board, glyphs) or figures_line(self.funnel, self.in_memory, width, glyphs)
+        self.query_one("#corpus-funnel", CellLines).set_lines([line])
 
     def _draw_empty(self, problem: str = "") -> None:
         empty = bool(problem) or not self.table.ids
@@ -293,7 +293,7 @@ class ReviewTab(Tab):
 
     # Keys
 
-    def can(self, row: Action) -> bool:
+    def is_enabled(self, row: AppAction) -> bool:
         detail = self.reader.detail(self.table.cursor_id)
         rules = {
             "twin": bool(self.table.ids) and (detail is None or bool(twin_of(detail))),
@@ -326,7 +326,7 @@ class ReviewTab(Tab):
         await self.show_now()
         detail = self.reader.detail(self.table.cursor_id)
         if detail is None or not twin_of(detail):
-            self.say(_("It duplicates no other."))
+            self.show_message(_("It duplicates no other."))
             return
         self._twin_for = "" if self._twin_for else self.table.cursor_id
         self.draw_detail(again=True)
@@ -337,8 +337,8 @@ class ReviewTab(Tab):
         self.load()
 
     def action_copy(self) -> None:
-        self.app.copy_to_clipboard(self.view.shown_text)
-        self.say(_("copied"))
+        self.app.copy_to_clipboard(self.view.plain_text)
+        self.show_message(_("copied"))
 
     def action_filter(self) -> None:
         def answered(text: str | None) -> None:
@@ -346,12 +346,12 @@ class ReviewTab(Tab):
                 self.set_filter(text)
 
         question = _("Filter: stage: state: lang: reason: flag: len> or words")
-        self.app.push_screen(AskLine(question, self.filter), answered)
+        self.app.push_screen(LinePrompt(question, self.filter), answered)
 
     def action_back(self) -> None:
         """Esc: ends a range, else the filter."""
-        if self.table.marked:
-            self.table.mark(False)
+        if self.table.selected:
+            self.table.set_selecting(False)
         elif self.filter:
             self.set_filter("")
         else:
@@ -364,5 +364,5 @@ class ReviewTab(Tab):
         """Shows what is under a filter line; "" shows all."""
         self.filter = text
         if wrong := mistakes(text):
-            self.say(_("no field of the filter: {words}").format(words=" ".join(wrong)), "watch")
+            self.show_message(_("no field of the filter: {words}").format(words=" ".join(wrong)), "warning")
         self.load()

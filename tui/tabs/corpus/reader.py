@@ -30,7 +30,7 @@ class CorpusReader:
         self._near = _Connected(workspace, "corpus-near")
         self._far = _Connected(workspace, "corpus-far")
         self.items: dict[str, ReviewItem] = {}
-        """Lines that were read, with verdicts that are still on their way laid over them."""
+        """CellLines that were read, with verdicts that are still on their way laid over them."""
         self.details: OrderedDict[str, ReviewDetail] = OrderedDict()
         """Conversations that were read, the last used last."""
         self._layers: list[_Layer] = []
@@ -70,7 +70,7 @@ class CorpusReader:
         return await self._near.read(ReviewStore.private_types)
 
     async def read_items(self, ids: Sequence[str], *, fresh: bool = False) -> list[ReviewItem]:
-        """Lines by id, those that are gone left out; `fresh` takes the database's word over what is known."""
+        """CellLines by id, those that are gone left out; `fresh` takes the database's word over what is known."""
 
         def read(store: ReviewStore) -> list[ReviewItem]:
             return store.items(ids)

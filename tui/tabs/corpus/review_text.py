@@ -12,16 +12,16 @@ from engine.corpus.review.reason_text import Change, changes, marked
 from engine.corpus.review.rule_suggestions import Pattern
 from engine.corpus.review.store import ReviewDetail, ReviewItem, ReviewTurn, Why
 from engine.runs.events import Funnel
-from tui.app.glyphs import Signs
+from tui.app.glyphs import Glyphs
 from tui.app.text import cells
 from tui.tabs.corpus.pii_text import private_words
-from tui.widgets.conversation import Block, Piece
-from tui.widgets.virtual_list import Cell, Row
+from tui.widgets.conversation import StyledSpan, TextBlock
+from tui.widgets.virtual_list import ListCell, ListRow
 
 STATES = {
-    State.PENDING: (N_("waits for you"), "watch"),
-    State.ACCEPTED: (N_("accepted"), "good"),
-    State.REJECTED: (N_("rejected"), "act"),
+    State.PENDING: (N_("waits for you"), "warning"),
+    State.ACCEPTED: (N_("accepted"), "success"),
+    State.REJECTED: (N_("rejected"), "error"),
     State.DROPPED: (N_("left out"), "dim"),
 }
 MARKS = {
@@ -62,13 +62,13 @@ REJECT_REASONS: tuple[tuple[str, str], ...] = (
 """Reasons a person gives, by digit: (what is stored, its words)."""
 
 
-def state_sign(state: str, signs: Signs) -> tuple[str, str]:
+def state_sign(state: str, glyphs: Glyphs) -> tuple[str, str]:
     """Sign and kind of a state."""
     sign = {
-        State.PENDING: signs.running,
-        State.ACCEPTED: signs.done,
-        State.REJECTED: signs.failed,
-        State.DROPPED: signs.kept,
+        State.PENDING: glyphs.running,
+        State.ACCEPTED: glyphs.done,
+        State.REJECTED: glyphs.failed,
+        State.DROPPED: glyphs.kept,
     }
     return sign.get(State(state), "?"), STATES[State(state)][1]
 
@@ -83,39 +83,41 @@ def stage_words(stage: str) -> str:
     return next((_(words) for known, words in STAGES.items() if known == stage), stage)
 
 
-def row_of(item: ReviewItem, signs: Signs) -> Row:
+def row_of(item: ReviewItem, glyphs: Glyphs) -> ListRow:
     """The line of the list: sign, first line, what the filters did."""
-    sign, kind = state_sign(item.state, signs)
+    sign, kind = state_sign(item.state, glyphs)
     why = private_words(item.reason) if item.stage == Stage.SENSITIVE else ""
     why = _("edited") if item.edited else why or stage_words(item.stage)
-    flag = f"{signs.alert} " if item.flagged else ""
-    return Row(item.id, (Cell(sign, kind), Cell(flag + (item.first_line or "…")), Cell(why, "dim")))
+    flag = f"{glyphs.alert} " if item.flagged else ""
+    return ListRow(
+        item.id, (ListCell(sign, kind), ListCell(flag + (item.first_line or "…")), ListCell(why, "dim"))
+    )
 
 
-def title_of(item: ReviewItem, signs: Signs) -> str:
+def title_of(item: ReviewItem, glyphs: Glyphs) -> str:
     """ "✓ 2026-11-03 21:14 · chatgpt · zh · quality 0.82 · accepted"."""
     when = (
         time.strftime("%Y-%m-%d %H:%M", time.localtime(item.time)) if item.time is not None else _("undated")
     )
     parts = [when, item.source, item.language, _("quality {q}").format(q=f"{item.quality:.2f}")]
     parts.append(_(STATES[State(item.state)][0]))
-    parts += [_("edited")] * item.edited + [f"{signs.alert} " + _("flagged")] * item.flagged
-    return f"{state_sign(item.state, signs)[0]} " + " · ".join(part for part in parts if part)
+    parts += [_("edited")] * item.edited + [f"{glyphs.alert} " + _("flagged")] * item.flagged
+    return f"{state_sign(item.state, glyphs)[0]} " + " · ".join(part for part in parts if part)
 
 
 def blocks_of(
-    detail: ReviewDetail, signs: Signs, *, raw: bool, why: bool, twin: ReviewDetail | None = None
-) -> list[Block]:
+    detail: ReviewDetail, glyphs: Glyphs, *, raw: bool, why: bool, twin: ReviewDetail | None = None
+) -> list[TextBlock]:
     """The right pane. `raw` shows the text as it came, with the places marked, instead of as it is trained on;
     `why` gives every ledger row; `twin` is the conversation that this one duplicates, shown below."""
-    blocks: list[Block] = []
-    sign, kind = state_sign(detail.item.state, signs)
+    blocks: list[TextBlock] = []
+    sign, kind = state_sign(detail.item.state, glyphs)
     if why:
         blocks += _why_blocks(detail, f"{sign} {_(STATES[State(detail.item.state)][0])}", kind)
     else:
         blocks += [_why_line(row, turn=len(detail.turns) > 2) for row in _summary(detail.why)]
     if blocks:
-        blocks.append(Block("", (Piece(""),)))
+        blocks.append(TextBlock("", (StyledSpan(""),)))
     numbered = len(detail.turns) > 2
     blocks += [_turn_block(turn, raw=raw, numbered=numbered) for turn in detail.turns]
     if twin is not None:
@@ -123,37 +125,41 @@ def blocks_of(
         share = (
             "" if similar is None else _(" ({share} % the same words)").format(share=f"{similar * 100:.0f}")
         )
-        blocks.append(Block("", (Piece(""),)))
-        blocks.append(Block(_("twin"), (Piece(title_of(twin.item, signs) + share, "head"),), "head"))
+        blocks.append(TextBlock("", (StyledSpan(""),)))
+        blocks.append(
+            TextBlock(_("twin"), (StyledSpan(title_of(twin.item, glyphs) + share, "head"),), "head")
+        )
         blocks += [_turn_block(turn, raw=raw) for turn in twin.turns]
     return blocks
 
 
-def _turn_block(turn: ReviewTurn, *, raw: bool, numbered: bool = False) -> Block:
+def _turn_block(turn: ReviewTurn, *, raw: bool, numbered: bool = False) -> TextBlock:
     labels = {"user": _("you"), "assistant": _("model"), "system": _("system"), "tool": _("tool")}
     label = labels.get(turn.role, turn.role)
     base = "dim" if turn.masked else ""
-    pieces: list[Piece] = []
+    pieces: list[StyledSpan] = []
     at = 0
     if raw and turn.original is not None:
-        kinds = {Change.SAME: "", Change.GONE: "act", Change.NEW: "good"}
-        pieces = [Piece(marked(change), kinds[change[0]]) for change in changes(turn.original, turn.text)]
+        kinds = {Change.SAME: "", Change.GONE: "error", Change.NEW: "success"}
+        pieces = [
+            StyledSpan(marked(change), kinds[change[0]]) for change in changes(turn.original, turn.text)
+        ]
         at = len(turn.text)
     for type_, start, end in () if at else turn.spans:
-        pieces.append(Piece(turn.text[at:start], base))
-        pieces.append(Piece(turn.text[start:end] if raw else placeholder(type_), "cut"))
+        pieces.append(StyledSpan(turn.text[at:start], base))
+        pieces.append(StyledSpan(turn.text[start:end] if raw else placeholder(type_), "redacted"))
         at = end
-    pieces.append(Piece(turn.text[at:], base))
+    pieces.append(StyledSpan(turn.text[at:], base))
     if turn.masked:
         pieces.append(
-            Piece("  " + _("[not trained on: {why}]").format(why=reason_words(turn.masked)), "watch")
+            StyledSpan("  " + _("[not trained on: {why}]").format(why=reason_words(turn.masked)), "warning")
         )
     if turn.unread:
-        pieces.append(Piece("  " + _("[the filters read it at the next build]"), "watch"))
+        pieces.append(StyledSpan("  " + _("[the filters read it at the next build]"), "warning"))
     elif turn.original is not None and not raw:
-        pieces.append(Piece("  " + _("[edited]"), "dim"))
+        pieces.append(StyledSpan("  " + _("[edited]"), "dim"))
     shown = f"{turn.position + 1} {label}" if numbered else label
-    return Block(shown, tuple(pieces), "head" if turn.role == "user" else "dim")
+    return TextBlock(shown, tuple(pieces), "head" if turn.role == "user" else "dim")
 
 
 def _summary(rows: list[Why]) -> list[Why]:
@@ -162,7 +168,7 @@ def _summary(rows: list[Why]) -> list[Why]:
     return (whole + [row for row in rows if row.turn >= 0 and row.action == "redact"])[:3]
 
 
-def _why_line(row: Why, *, turn: bool = False) -> Block:
+def _why_line(row: Why, *, turn: bool = False) -> TextBlock:
     parts = [reason_words(row.reason)]
     if turn and row.turn >= 0:
         parts[0] = _("turn {n}").format(n=row.turn + 1) + ": " + parts[0]
@@ -172,17 +178,17 @@ def _why_line(row: Why, *, turn: bool = False) -> Block:
     if row.similarity is not None:
         parts.append(_("{share} % the same").format(share=f"{row.similarity * 100:.0f}"))
     parts.append(_(ACTIONS.get(row.action, row.action)))
-    return Block(_("why"), (Piece(", ".join(parts)),), "watch")
+    return TextBlock(_("why"), (StyledSpan(", ".join(parts)),), "warning")
 
 
-def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[Block]:
+def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[TextBlock]:
     """Every row of the ledger and every verdict of the person."""
-    blocks = [Block(_("state"), (Piece(state, kind),))]
+    blocks = [TextBlock(_("state"), (StyledSpan(state, kind),))]
     for row in detail.why:
         where = _("turn {n}").format(n=row.turn + 1) if row.turn >= 0 else _("whole")
         stage = stage_words(row.stage)
         line = _why_line(row).pieces[0].text
-        blocks.append(Block(_("why"), (Piece(f"{stage}, {where}: {line}"),), "watch"))
+        blocks.append(TextBlock(_("why"), (StyledSpan(f"{stage}, {where}: {line}"),), "warning"))
     for decision in detail.decisions:
         when = time.strftime("%m-%d %H:%M", time.localtime(decision.time))
         words = dict(REJECT_REASONS)
@@ -195,14 +201,14 @@ def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[Block]:
         text = f"{when} {_(words_of)}" + (f" ({reason})" if reason else "")
         if decision.turn >= 0:
             text += ", " + _("turn {n}").format(n=decision.turn + 1)
-        blocks.append(Block(_("you"), (Piece(text),), "head"))
+        blocks.append(TextBlock(_("you"), (StyledSpan(text),), "head"))
     if len(blocks) == 1:
-        blocks.append(Block(_("why"), (Piece(_("no filter touched it")),), "watch"))
+        blocks.append(TextBlock(_("why"), (StyledSpan(_("no filter touched it")),), "warning"))
     if detail.kin:
         text = n_("{n} other of its group", "{n} others of its group", len(detail.kin)).format(
             n=len(detail.kin)
         )
-        blocks.append(Block(_("group"), (Piece(text, "dim"),)))
+        blocks.append(TextBlock(_("group"), (StyledSpan(text, "dim"),)))
     return blocks
 
 

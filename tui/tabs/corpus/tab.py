@@ -16,8 +16,8 @@ from engine.corpus.enums import State
 from engine.corpus.review.database import sentence
 from engine.runs.spec import RunKind
 from tui.app import onboarding
-from tui.app.actions import Action
-from tui.screens.ask import AskLine, Confirm
+from tui.app.actions import AppAction
+from tui.screens.ask import Confirm, LinePrompt
 from tui.screens.import_files import start_build
 from tui.screens.threshold import ThresholdScreen
 from tui.tabs.corpus.backup import offer_backup
@@ -28,13 +28,13 @@ NEEDS_ROWS = frozenset({"accept", "reject", "range", "accept_all", "reject_all",
 
 
 class CorpusTab(MarkingTab):
-    """A verdict is laid over the screen at once and written by `VerdictQueue` in a thread of its own."""
+    """A verdict is laid over the screen at once and written by `DecisionQueue` in a thread of its own."""
 
     TAB_ID: ClassVar[str] = "corpus"
     TITLE: ClassVar[str] = N_("Corpus")
     FIRST_FOCUS: ClassVar[str] = "#corpus-list"
 
-    def can(self, row: Action) -> bool:
+    def is_enabled(self, row: AppAction) -> bool:
         if row.verb == "pattern":
             return self.pattern is not None
         if row.verb in NEEDS_ROWS:
@@ -45,7 +45,7 @@ class CorpusTab(MarkingTab):
             return False
         if row.verb == "build":
             return self.in_memory > 0 and not any(run.kind == RunKind.CORPUS for run in self.h2q.board.live)
-        return super().can(row)
+        return super().is_enabled(row)
 
     # Verdicts
 
@@ -55,24 +55,24 @@ class CorpusTab(MarkingTab):
 
     async def _is_seen(self) -> bool:
         """Whether what a verdict is about is on the screen: nothing is decided over what nobody saw."""
-        if self.table.marked or await self.show_now():
+        if self.table.selected or await self.show_now():
             return True
-        self.say(_("This conversation is not on the screen yet: nothing is decided."), "watch")
+        self.show_message(_("This conversation is not on the screen yet: nothing is decided."), "warning")
         return False
 
     async def action_reject(self) -> None:
         """Asks for the reason in one line; a digit or enter answers."""
         if not await self._is_seen():
             return
-        count = len(self.table.marked)
+        count = len(self.table.selected)
         question = _("Reject {n}, because").format(n=count) if count > 1 else _("Reject, because")
         self._ask_reason(question, partial(self._decide, State.REJECTED))
 
     def action_range(self) -> None:
         """Marks from here on; again ends it."""
-        self.table.mark(not self.table.marked)
-        if self.table.marked:
-            self.say(_("Marked from here: move, then a or x takes all; v ends it."))
+        self.table.set_selecting(not self.table.selected)
+        if self.table.selected:
+            self.show_message(_("Marked from here: move, then a or x takes all; v ends it."))
 
     def action_accept_all(self) -> None:
         question = _("Accept all {n} {where}?").format(n=f"{len(self.table.ids):,}", where=self._where())
@@ -97,15 +97,15 @@ class CorpusTab(MarkingTab):
                 then(reason)
 
         choices = [(code, _(words)) for code, words in REJECT_REASONS]
-        self.app.push_screen(AskLine(question, choices=choices), answered)
+        self.app.push_screen(LinePrompt(question, choices=choices), answered)
 
     def _decide(self, verdict: State, reason: str) -> None:
         """One verdict for the row under the cursor, or for the range; the cursor moves on at once."""
         if not self.table.ids:
             return
-        ids = list(self.table.marked) or [self.table.cursor_id]
+        ids = list(self.table.selected) or [self.table.cursor_id]
         after = max(self.table.ids.index(ids[-1]), self.table.index) + 1
-        self.table.mark(False)
+        self.table.set_selecting(False)
         if len(ids) == 1:
             self.lay_over(ids, lambda store: [store.decide(ids[0], verdict, reason)], state=str(verdict))
         else:
@@ -131,9 +131,11 @@ class CorpusTab(MarkingTab):
         try:
             run = start_build(self.workspace)
         except (H2QError, OSError) as problem:
-            self.app.call_from_thread(self.say, str(problem), "act")
+            self.app.call_from_thread(self.show_message, str(problem), "error")
             return
-        self.app.call_from_thread(self.say, _("building the corpus: run {run}").format(run=run.run_id))
+        self.app.call_from_thread(
+            self.show_message, _("building the corpus: run {run}").format(run=run.run_id)
+        )
 
     @work(group="corpus:backup", exclusive=True, exit_on_error=False)
     async def action_restore(self) -> None:
@@ -145,7 +147,7 @@ class CorpusTab(MarkingTab):
         try:
             types = await self.reader.private_types()
         except sqlite3.Error as problem:
-            self.say(sentence(problem, self.workspace.memory_db), "act")
+            self.show_message(sentence(problem, self.workspace.memory_db), "error")
             return
         self.app.push_screen(ThresholdScreen(self.workspace, self.h2q.settings, types), self._threshold_given)
 
@@ -155,7 +157,7 @@ class CorpusTab(MarkingTab):
         try:
             save_settings(self.workspace, settings)
         except (H2QError, OSError) as problem:
-            self.say(str(problem), "act")
+            self.show_message(str(problem), "error")
             return
         onboarding.apply_settings(self.h2q, settings)
         self.action_build()

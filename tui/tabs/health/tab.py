@@ -22,13 +22,13 @@ from engine.inference.client import InferenceClient
 from engine.inference.protocol import ServiceStatus
 from engine.machine.probes import Probes, Snapshot
 from engine.runs import control
-from tui.app.actions import Action
+from tui.app.actions import AppAction
 from tui.app.run_follower import RunUpdated
 from tui.app.text import safe
 from tui.screens.ask import Confirm
 from tui.tabs.base import Tab
-from tui.tabs.health import lines as health_lines
-from tui.widgets.diff_lines import Lines
+from tui.tabs.health import panels_text
+from tui.widgets.cell_lines import CellLines
 
 INTERVALS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 HISTORY = 120
@@ -44,15 +44,15 @@ _PANELS = (
 )
 
 
-class Panel(Lines):
+class Panel(CellLines):
     """Figures in a box that is as high as they are."""
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         return max(3, len(self.lines))
 
-    def show(self, lines: Sequence[Content]) -> None:
+    def set_lines(self, lines: Sequence[Content]) -> None:
         grown = max(3, len(lines)) != max(3, len(self.lines))
-        super().show(lines)
+        super().set_lines(lines)
         if grown:
             self.refresh(layout=True)
 
@@ -79,10 +79,10 @@ class HealthTab(Tab):
                 panel.border_title = safe(_(title))
                 yield panel
 
-    def shown(self) -> None:
+    def activate(self) -> None:
         self._watch()
 
-    def hidden(self) -> None:
+    def deactivate(self) -> None:
         self.workers.cancel_node(self)
 
     @work(group="health", exclusive=True, exit_on_error=False)
@@ -109,27 +109,27 @@ class HealthTab(Tab):
         snapshot = self.snapshot
         if snapshot is None or not self.is_mounted:
             return
-        signs, board = self.h2q.signs, self.h2q.board
+        glyphs, board = self.h2q.glyphs, self.h2q.board
         entry = board.current
         view = board.view(entry.run_id) if entry is not None else None
         width = self.query_one("#health-cpu", Panel).size.width
         found = find_limits(self.h2q.settings.max_memory_gb)
         panels = {
-            "cpu": health_lines.cpu(snapshot, self._history, signs, width),
-            "memory": health_lines.memory(
-                snapshot, signs, self.query_one("#health-memory", Panel).size.width
+            "cpu": panels_text.cpu(snapshot, self._history, glyphs, width),
+            "memory": panels_text.memory(
+                snapshot, glyphs, self.query_one("#health-memory", Panel).size.width
             ),
-            "training": health_lines.training(
-                view, entry.run_id if entry is not None else "", snapshot, signs, now=time.time()
+            "training": panels_text.training(
+                view, entry.run_id if entry is not None else "", snapshot, glyphs, now=time.time()
             ),
-            "disk": health_lines.disk(snapshot),
-            "service": health_lines.service(self.service),
-            "limits": health_lines.limits(
-                found, self.h2q.terminal, signs, view.scope if view is not None else ""
+            "disk": panels_text.disk(snapshot),
+            "service": panels_text.service(self.service),
+            "limits": panels_text.limits(
+                found, self.h2q.terminal, glyphs, view.scope if view is not None else ""
             ),
         }
         for name, lines in panels.items():
-            self.query_one(f"#health-{name}", Panel).show(lines)
+            self.query_one(f"#health-{name}", Panel).set_lines(lines)
 
     def run_updated(self, message: RunUpdated) -> None:
         """The next look draws it: twice a second would be more than an eye reads here."""
@@ -139,7 +139,7 @@ class HealthTab(Tab):
 
     # Actions
 
-    def can(self, row: Action) -> bool:
+    def is_enabled(self, row: AppAction) -> bool:
         if row.verb == "stop":
             return self.h2q.board.current is not None
         return True
@@ -147,7 +147,7 @@ class HealthTab(Tab):
     def _set_interval(self, step: int) -> None:
         place = min(range(len(INTERVALS)), key=lambda n: abs(INTERVALS[n] - self.h2q.interval))
         self.h2q.interval = INTERVALS[max(0, min(len(INTERVALS) - 1, place + step))]
-        self.say(_("a look every {seconds:g} s").format(seconds=self.h2q.interval))
+        self.show_message(_("a look every {seconds:g} s").format(seconds=self.h2q.interval))
         self._watch()
 
     def action_faster(self) -> None:
@@ -177,6 +177,6 @@ class HealthTab(Tab):
         try:
             reply = await control.send(entry.run_dir, "stop")
         except H2QError as error:
-            self.say(str(error), "act")
+            self.show_message(str(error), "error")
         else:
-            self.say(reply.text or _("accepted"), "good" if reply.accepted else "watch")
+            self.show_message(reply.text or _("accepted"), "success" if reply.accepted else "warning")

@@ -9,7 +9,7 @@ from textual.content import Content
 from engine.core.i18n import N_, _
 from engine.runs.event_text import figure, gain_of
 from engine.runs.events import Cycle
-from tui.app.glyphs import Signs
+from tui.app.glyphs import Glyphs
 from tui.app.text import cells, fit, safe
 
 STATES = {
@@ -24,14 +24,14 @@ WIDE = 92
 _STATE = 10
 
 
-def sign_of(cycle: Cycle, signs: Signs) -> str:
+def sign_of(cycle: Cycle, glyphs: Glyphs) -> str:
     """The sign of how a cycle stands."""
-    names = {"began": signs.running, "kept": signs.done, "dropped": signs.kept}
-    return names.get(cycle.state, signs.alert)
+    names = {"began": glyphs.running, "kept": glyphs.done, "dropped": glyphs.kept}
+    return names.get(cycle.state, glyphs.alert)
 
 
 def lineage(
-    cycles: Sequence[Cycle], signs: Signs, width: int, height: int, *, over: bool = False
+    cycles: Sequence[Cycle], glyphs: Glyphs, width: int, height: int, *, over: bool = False
 ) -> list[Content]:
     """At most `height` lines of at most `width` cells: the line of champions, then the newest cycles.
 
@@ -39,12 +39,12 @@ def lineage(
     """
     if not cycles:
         return [Content.styled(_("The first cycle begins when the corpus is built."), "$foreground-muted")]
-    arrow = ">" if signs.ascii else "→"
+    arrow = ">" if glyphs.ascii else "→"
     head = [Content.styled(fit(_line_of(cycles, arrow), width), "bold")] if height > 1 else []
     room = max(1, height - len(head))
     lines: list[Content] = []
     for cycle in reversed(cycles):
-        drawn = _cycle(cycle, signs, arrow, width, over=over)
+        drawn = _cycle(cycle, glyphs, arrow, width, over=over)
         if lines and len(lines) + len(drawn) > room:
             break
         lines = drawn + lines
@@ -59,9 +59,9 @@ def _line_of(cycles: Sequence[Cycle], arrow: str) -> str:
     return f" {arrow} ".join(names)
 
 
-def _cycle(cycle: Cycle, signs: Signs, arrow: str, width: int, *, over: bool) -> list[Content]:
+def _cycle(cycle: Cycle, glyphs: Glyphs, arrow: str, width: int, *, over: bool) -> list[Content]:
     state = _("cut off") if over and cycle.state == "began" else _(STATES.get(cycle.state, cycle.state))
-    sign = signs.kept if over and cycle.state == "began" else sign_of(cycle, signs)
+    sign = glyphs.kept if over and cycle.state == "began" else sign_of(cycle, glyphs)
     style = (
         "$foreground-muted"
         if over and cycle.state == "began"
@@ -78,7 +78,7 @@ def _cycle(cycle: Cycle, signs: Signs, arrow: str, width: int, *, over: bool) ->
         (f"{figure(cycle.before)}{arrow}{figure(cycle.after)}", ""),
     ]
     if cycle.p_value is not None and cycle.alpha is not None:
-        sense = "<" if cycle.p_value < cycle.alpha else ">=" if signs.ascii else "≥"
+        sense = "<" if cycle.p_value < cycle.alpha else ">=" if glyphs.ascii else "≥"
         parts.append((f"p {cycle.p_value:.2g} {sense} {cycle.alpha:.2g}", ""))
     if width >= WIDE:
         parts.append((names, "$foreground-muted"))

@@ -10,16 +10,16 @@ from textual.containers import Vertical
 from engine.core.i18n import N_, _
 from engine.runs.spec import RunKind
 from engine.runs.view import RunView
-from tui.app.glyphs import Signs
+from tui.app.glyphs import Glyphs
 from tui.app.text import safe
 from tui.tabs.train.lineage import lineage
 from tui.widgets.annotations import listed, none_yet
-from tui.widgets.diff_lines import Lines
+from tui.widgets.cell_lines import CellLines
 from tui.widgets.log import LogPane
 from tui.widgets.plot import Curve, Plot
 
 
-class Face(StrEnum):
+class SideView(StrEnum):
     """What the panel shows."""
 
     RATE = "rate"
@@ -27,37 +27,41 @@ class Face(StrEnum):
     CYCLES = "cycles"
 
 
-TITLES = {Face.RATE: N_("Learning rate"), Face.MARKS: N_("What happened"), Face.CYCLES: N_("Evolution")}
+TITLES = {
+    SideView.RATE: N_("Learning rate"),
+    SideView.MARKS: N_("What happened"),
+    SideView.CYCLES: N_("Evolution"),
+}
 
 
-class SecondPanel(Vertical):
+class SidePanel(Vertical):
     """Shows one face of a run; a person turns it, and an evolution begins with its cycles."""
 
-    def __init__(self, signs: Signs) -> None:
+    def __init__(self, glyphs: Glyphs) -> None:
         super().__init__(id="lr-panel", classes="panel")
-        self.signs = signs
-        self._chosen: Face | None = None
-        self._face: Face | None = None
-        self._faces: tuple[Face, ...] = (Face.RATE, Face.MARKS)
+        self.glyphs = glyphs
+        self._chosen: SideView | None = None
+        self._face: SideView | None = None
+        self._faces: tuple[SideView, ...] = (SideView.RATE, SideView.MARKS)
         self._listed = 0
         self._view: RunView | None = None
 
     def compose(self) -> ComposeResult:
-        yield Plot(id="lr", ascii_only=self.signs.ascii, x_axis=False)
-        yield LogPane(id="marks", alert=self.signs.alert)
-        yield Lines(id="cycles")
+        yield Plot(id="lr", ascii_only=self.glyphs.ascii, x_axis=False)
+        yield LogPane(id="marks", alert=self.glyphs.alert)
+        yield CellLines(id="cycles")
 
     def on_mount(self) -> None:
-        self._show(Face.RATE)
+        self._show(SideView.RATE)
 
     @property
-    def face(self) -> Face:
+    def face(self) -> SideView:
         """The face on the screen."""
-        return self._face or Face.RATE
+        return self._face or SideView.RATE
 
     def on_resize(self) -> None:
         """A lineage is laid out for the width of the panel."""
-        if self._view is not None and self.face is Face.CYCLES:
+        if self._view is not None and self.face is SideView.CYCLES:
             self._draw_cycles(self._view)
 
     def turn(self) -> None:
@@ -70,35 +74,37 @@ class SecondPanel(Vertical):
         self._view = None
         self.query_one("#lr", Plot).clear("")
         self.query_one("#marks", LogPane).replace((), "")
-        self.query_one("#cycles", Lines).show([])
+        self.query_one("#cycles", CellLines).set_lines([])
         self._listed = 0
 
     def show_run(self, view: RunView, *, new: bool) -> None:
         """Brings the face to the present state of a run; `new` when it is another one than before."""
         self._view = view
         evolves = bool(view.cycles) or (view.spec is not None and view.spec.kind is RunKind.EVOLVE)
-        self._faces = (Face.CYCLES, Face.MARKS, Face.RATE) if evolves else (Face.RATE, Face.MARKS)
+        self._faces = (
+            (SideView.CYCLES, SideView.MARKS, SideView.RATE) if evolves else (SideView.RATE, SideView.MARKS)
+        )
         chosen = self._chosen
         self._show(chosen if chosen is not None and chosen in self._faces else self._faces[0])
-        if self.face is Face.RATE:
+        if self.face is SideView.RATE:
             self._draw_rate(view, new=new)
-        elif self.face is Face.MARKS:
+        elif self.face is SideView.MARKS:
             self._list_marks(view, new=new)
         else:
             self._draw_cycles(view)
 
-    def _show(self, face: Face) -> None:
+    def _show(self, face: SideView) -> None:
         if face is self._face:
             return
         self._face = face
         self.border_title = safe(_(TITLES[face]))
-        for part, own in (("#lr", Face.RATE), ("#marks", Face.MARKS), ("#cycles", Face.CYCLES)):
+        for part, own in (("#lr", SideView.RATE), ("#marks", SideView.MARKS), ("#cycles", SideView.CYCLES)):
             self.query_one(part).display = face is own
 
     def _draw_cycles(self, view: RunView) -> None:
         width, height = self.content_size
-        lines = lineage(view.cycles, self.signs, width, height, over=view.status.over)
-        self.query_one("#cycles", Lines).show(lines)
+        lines = lineage(view.cycles, self.glyphs, width, height, over=view.status.over)
+        self.query_one("#cycles", CellLines).set_lines(lines)
 
     def _draw_rate(self, view: RunView, *, new: bool) -> None:
         plot = self.query_one("#lr", Plot)
@@ -108,11 +114,11 @@ class SecondPanel(Vertical):
             return
         if new:
             plot.clear()
-        plot.show_curves([Curve(rate.x, rate.y)], x_end=float(view.curve_end))
+        plot.set_curves([Curve(rate.x, rate.y)], x_end=float(view.curve_end))
 
     def _list_marks(self, view: RunView, *, new: bool) -> None:
         pane = self.query_one("#marks", LogPane)
-        marks = listed([*view.marks, *view.checkpoint_marks], ascii_only=self.signs.ascii)
+        marks = listed([*view.marks, *view.checkpoint_marks], ascii_only=self.glyphs.ascii)
         if new or len(marks) < self._listed:
             pane.replace(marks, none_yet().plain)
         elif len(marks) > self._listed:

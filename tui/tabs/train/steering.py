@@ -15,8 +15,8 @@ from engine.runs.events import RunStatus
 from engine.runs.resume import continuation, may_continue
 from engine.runs.spec import RunKind
 from tui.app.run_follower import RunEntry
-from tui.app.shutdown import launch_to_the_end
-from tui.screens.ask import AskLine, Confirm
+from tui.app.shutdown import launch_uninterrupted
+from tui.screens.ask import Confirm, LinePrompt
 from tui.tabs.base import Tab
 from tui.widgets.virtual_list import VirtualList
 
@@ -63,17 +63,17 @@ class Steering(Tab):
     def _go_on(self, entry: RunEntry) -> None:
         """The launcher forks and waits for the lock: a thread, so that the screen stays alive."""
         try:
-            run = launch_to_the_end(self.workspace, continuation(entry.run_dir, language()))
+            run = launch_uninterrupted(self.workspace, continuation(entry.run_dir, language()))
         except (H2QError, OSError) as problem:
             self._gone_on.discard(entry.run_id)
-            self.app.call_from_thread(self.say, sentence_of(problem), "act")
+            self.app.call_from_thread(self.show_message, sentence_of(problem), "error")
             return
         told = _("run {run} goes on with {earlier}").format(run=run.run_id[:9], earlier=entry.run_id[:9])
         self.app.call_from_thread(self._gone_on_with, told)
 
     def _gone_on_with(self, told: str) -> None:
-        self.say(told, "good")
-        self.run_worker(self.h2q.board.look(), group="runs:look", exclusive=True)
+        self.show_message(told, "success")
+        self.run_worker(self.h2q.board.refresh(), group="runs:look", exclusive=True)
 
     def action_checkpoint(self) -> None:
         if self.entry is not None:
@@ -97,18 +97,18 @@ class Steering(Tab):
         short = entry.run_id[:9]
         question = _("End run {run} at once, without a checkpoint? Type its id").format(run=short)
         typed = await self.app.push_screen_wait(
-            AskLine(question, check=lambda text: "" if text in (short, entry.run_id) else _("not its id"))
+            LinePrompt(question, check=lambda text: "" if text in (short, entry.run_id) else _("not its id"))
         )
         if typed is None or not entry.run_dir.alive():
             return
         try:
             os.kill(view.pid, signal.SIGKILL)
         except OSError as problem:
-            self.say(
-                _("run {run} cannot be ended: {why}").format(run=short, why=problem.strerror or ""), "act"
+            self.show_message(
+                _("run {run} cannot be ended: {why}").format(run=short, why=problem.strerror or ""), "error"
             )
         else:
-            self.say(_("run {run} was ended; its checkpoints stay").format(run=short), "watch")
+            self.show_message(_("run {run} was ended; its checkpoints stay").format(run=short), "warning")
 
     @work(group="ask", exclusive=True)
     async def action_rate(self) -> None:
@@ -118,7 +118,7 @@ class Steering(Tab):
             return
         now = "" if view.lr is None else f"{view.lr:.4g}"
         typed = await self.app.push_screen_wait(
-            AskLine(_("Learning rate (now {lr})").format(lr=now or "–"), now, check=_rate_problem)
+            LinePrompt(_("Learning rate (now {lr})").format(lr=now or "–"), now, check=_rate_problem)
         )
         if typed:
             self._command(entry, "set", f"lr={typed}")
@@ -129,12 +129,14 @@ class Steering(Tab):
         try:
             reply = await control.send(entry.run_dir, name, value)
         except H2QError as error:
-            self.say(str(error), "act")
+            self.show_message(str(error), "error")
             return
         words = f"{name} {value}".strip()
         text = reply.text or (_("accepted") if reply.accepted else _("refused"))
-        self.say(f"{entry.run_id[:9]} {colon(words, text)}", "good" if reply.accepted else "watch")
-        await self.h2q.board.look()
+        self.show_message(
+            f"{entry.run_id[:9]} {colon(words, text)}", "success" if reply.accepted else "warning"
+        )
+        await self.h2q.board.refresh()
 
 
 def _rate_problem(text: str) -> str:

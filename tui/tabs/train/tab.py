@@ -12,25 +12,25 @@ from engine.core.i18n import N_, _
 from engine.runs.event_text import status_word
 from engine.runs.events import RunStatus
 from engine.runs.view import RunView
-from tui.app.actions import Action
+from tui.app.actions import AppAction
 from tui.app.run_follower import RunEntry, RunUpdated
 from tui.app.text import safe
-from tui.tabs.train import run_lines
-from tui.tabs.train.side_panel import SecondPanel
+from tui.tabs.train import run_text
+from tui.tabs.train.side_panel import SidePanel
 from tui.tabs.train.steering import NEEDS_RUN, Steering
 from tui.widgets.annotations import legend
-from tui.widgets.diff_lines import Lines
+from tui.widgets.cell_lines import CellLines
 from tui.widgets.log import LogPane
 from tui.widgets.plot import Curve, Plot, thin
-from tui.widgets.virtual_list import SIGN, Cell, Row, VirtualList
+from tui.widgets.virtual_list import GLYPH_COLUMN, ListCell, ListRow, VirtualList
 
 EVALUATIONS = 12
 """Dots of held-out loss at most, so that they do not hide the curve."""
 _STATUS_KIND = {
-    RunStatus.DONE: "good",
-    RunStatus.PAUSED: "watch",
-    RunStatus.FAILED: "act",
-    RunStatus.DEAD: "act",
+    RunStatus.DONE: "success",
+    RunStatus.PAUSED: "warning",
+    RunStatus.FAILED: "error",
+    RunStatus.DEAD: "error",
 }
 
 
@@ -42,18 +42,18 @@ class TrainTab(Steering):
     FIRST_FOCUS: ClassVar[str] = "#runs"
 
     def compose(self) -> ComposeResult:
-        plain_signs = self.h2q.signs.ascii
+        plain_signs = self.h2q.glyphs.ascii
         with Horizontal():
             with Vertical(id="runs-panel", classes="panel"):
-                yield VirtualList((SIGN, 0), id="runs")
+                yield VirtualList((GLYPH_COLUMN, 0), id="runs")
             with Vertical(id="run"):
                 with Vertical(id="curves"):
                     with Vertical(id="loss-panel", classes="panel"):
                         yield Plot(id="loss", ascii_only=plain_signs)
-                    yield SecondPanel(self.h2q.signs)
-                yield Lines(id="figures")
+                    yield SidePanel(self.h2q.glyphs)
+                yield CellLines(id="figures")
                 with Vertical(id="log-panel", classes="panel"):
-                    yield LogPane(id="log", alert=self.h2q.signs.alert)
+                    yield LogPane(id="log", alert=self.h2q.glyphs.alert)
 
     def on_mount(self) -> None:
         self._shown = ""
@@ -65,7 +65,7 @@ class TrainTab(Steering):
 
     # What is shown
 
-    def shown(self) -> None:
+    def activate(self) -> None:
         self.runs_changed()
         self._draw(whole=True)
 
@@ -73,19 +73,19 @@ class TrainTab(Steering):
         runs = self.h2q.board.runs
         table = self.query_one("#runs", VirtualList)
         known = set(table.ids)
-        table.show([run.run_id for run in runs])
-        table.fill(self._row(run) for run in runs)
+        table.set_ids([run.run_id for run in runs])
+        table.set_rows(self._row(run) for run in runs)
         new = [run for run in self.h2q.board.live if run.run_id not in known]
         if new and (not known or self._shown not in {run.run_id for run in self.h2q.board.live}):
             table.move_to_id(new[0].run_id)
         self._select(table.cursor_id)
 
-    def _row(self, run: RunEntry) -> Row:
-        signs, status = self.h2q.signs, self._status(run)
+    def _row(self, run: RunEntry) -> ListRow:
+        glyphs, status = self.h2q.glyphs, self._status(run)
         kind = _STATUS_KIND.get(status, "")
-        return Row(
+        return ListRow(
             run.run_id,
-            (Cell(signs.status(status), kind), Cell(f"{run.run_id[:9]} {_(run.label)}", kind)),
+            (ListCell(glyphs.status(status), kind), ListCell(f"{run.run_id[:9]} {_(run.label)}", kind)),
         )
 
     def _status(self, run: RunEntry) -> RunStatus:
@@ -102,7 +102,7 @@ class TrainTab(Steering):
     def _select(self, run_id: str) -> None:
         if run_id != self._shown:
             self._shown = run_id
-            self.h2q.board.open(run_id)
+            self.h2q.board.follow(run_id)
             self._draw(whole=True)
         elif not run_id:
             self._draw(whole=True)
@@ -111,7 +111,7 @@ class TrainTab(Steering):
         if message.run_id != self._shown:
             return
         if self.entry is not None:
-            self.query_one("#runs", VirtualList).fill([self._row(self.entry)])
+            self.query_one("#runs", VirtualList).set_rows([self._row(self.entry)])
         self._draw()
 
     def _draw(self, *, whole: bool = False) -> None:
@@ -119,20 +119,20 @@ class TrainTab(Steering):
         entry = self.entry
         view = self.h2q.board.view(entry.run_id) if entry is not None else None
         if entry is None or view is None:
-            words = _("reading its journal …") if entry is not None else run_lines.no_run()
+            words = _("reading its journal …") if entry is not None else run_text.no_run()
             self._title(_("Loss"))
             self._show_legend("")
             self.query_one("#loss", Plot).clear(words)
-            self.query_one(SecondPanel).clear()
-            self.query_one("#figures", Lines).show([])
+            self.query_one(SidePanel).clear()
+            self.query_one("#figures", CellLines).set_lines([])
             self.query_one("#log", LogPane).replace((), "")
             self._logged = 0
             return
         alive = entry.status is not RunStatus.DEAD
-        self._title(run_lines.loss_title(view, self._log))
+        self._title(run_text.loss_title(view, self._log))
         self._draw_curves(view, new=whole)
-        figures = self.query_one("#figures", Lines)
-        figures.show(run_lines.figures(view, self.h2q.signs, figures.size.width, alive=alive))
+        figures = self.query_one("#figures", CellLines)
+        figures.set_lines(run_text.figures(view, self.h2q.glyphs, figures.size.width, alive=alive))
         self._draw_log(view, new=whole)
 
     def _title(self, text: str) -> None:
@@ -144,11 +144,11 @@ class TrainTab(Steering):
     def _draw_curves(self, view: RunView, *, new: bool) -> None:
         loss_plot = self.query_one("#loss", Plot)
         marks = view.marks_of(view.phase)
-        self._show_legend(legend(marks, ascii_only=self.h2q.signs.ascii))
-        self.query_one(SecondPanel).show_run(view, new=new)
+        self._show_legend(legend(marks, ascii_only=self.h2q.glyphs.ascii))
+        self.query_one(SidePanel).show_run(view, new=new)
         loss = view.series(view.phase, "loss")
         if not len(loss):
-            loss_plot.clear(run_lines.no_curve(view))
+            loss_plot.clear(run_text.no_curve(view))
             return
         if new:
             loss_plot.clear()
@@ -157,7 +157,7 @@ class TrainTab(Steering):
             series = view.series(view.phase, f"eval:{name}")
             points = thin(series.points(), EVALUATIONS)
             curves.append(Curve([x for x, _y in points], [y for _x, y in points], line=False))
-        loss_plot.show_curves(curves, x_end=float(view.curve_end), log=self._log, marks=marks)
+        loss_plot.set_curves(curves, x_end=float(view.curve_end), log=self._log, marks=marks)
 
     def _show_legend(self, text: str) -> None:
         # As with the title: only a new one is painted.
@@ -177,7 +177,7 @@ class TrainTab(Steering):
 
     # Actions
 
-    def can(self, row: Action) -> bool:
+    def is_enabled(self, row: AppAction) -> bool:
         if row.verb in NEEDS_RUN:
             entry = self.entry
             return entry is not None and not entry.status.over
@@ -192,8 +192,8 @@ class TrainTab(Steering):
 
     def _started(self, run_id: str | None) -> None:
         if run_id:
-            self.say(_("run {run} started; q leaves, it goes on").format(run=run_id[:9]), "good")
-            self.run_worker(self.h2q.board.look(), group="runs:look", exclusive=True)
+            self.show_message(_("run {run} started; q leaves, it goes on").format(run=run_id[:9]), "success")
+            self.run_worker(self.h2q.board.refresh(), group="runs:look", exclusive=True)
 
     def action_log(self) -> None:
         curves = self.query_one("#curves")
@@ -203,7 +203,7 @@ class TrainTab(Steering):
 
     def action_second(self) -> None:
         """The next view of the second panel: the learning rate, what happened, the cycles of an evolution."""
-        self.query_one(SecondPanel).turn()
+        self.query_one(SidePanel).turn()
         self._draw(whole=True)
 
     def action_run_before(self) -> None:
@@ -217,17 +217,17 @@ class TrainTab(Steering):
         self._draw()
 
     async def action_refresh(self) -> None:
-        await self.h2q.board.look()
+        await self.h2q.board.refresh()
         self._draw(whole=True)
 
     def action_copy(self) -> None:
         focused = self.app.focused
         if isinstance(focused, LogPane):
             self.app.copy_to_clipboard(focused.text)
-            self.say(_("the log is on the clipboard"))
+            self.show_message(_("the log is on the clipboard"))
         elif self.entry is not None:
             self.app.copy_to_clipboard(self.entry.run_id)
-            self.say(_("{run} is on the clipboard").format(run=self.entry.run_id))
+            self.show_message(_("{run} is on the clipboard").format(run=self.entry.run_id))
 
     def status_words(self) -> str:
         """The status of the run under the cursor in a word, "" without a run."""

@@ -11,7 +11,7 @@ from engine.core.chat import Role
 from engine.core.i18n import _
 from engine.memory.records import Conversation
 from engine.validation.report import Answer, CaseScore, ValidationReport
-from tui.widgets.conversation import Block, Piece
+from tui.widgets.conversation import StyledSpan, TextBlock
 
 DIFF_CHARACTERS = 4000
 """Of each answer that are compared; the comparison is quadratic."""
@@ -55,45 +55,49 @@ def cases_of(report: ValidationReport) -> list[Case]:
     return found
 
 
-def case_blocks(case: Case, conversation: Conversation | None, *, known: bool, diff: bool) -> list[Block]:
+def case_blocks(case: Case, conversation: Conversation | None, *, known: bool, diff: bool) -> list[TextBlock]:
     """A case for the eye. `known` says that memory has been asked for its conversation."""
     if case.answer is not None:
         answer = case.answer
         base, new = (
-            compare(answer.base, answer.new) if diff else ((Piece(answer.base),), (Piece(answer.new),))
+            compare(answer.base, answer.new)
+            if diff
+            else ((StyledSpan(answer.base),), (StyledSpan(answer.new),))
         )
         return [
-            Block(_("asked"), (Piece(answer.question),), "head"),
-            Block("", (Piece(""),)),
-            Block(_("Base"), base),
-            Block("", (Piece(""),)),
-            Block(_("New"), new),
-            Block("", (Piece(""),)),
-            Block(_("wanted"), (Piece(answer.wanted, "dim"),)),
+            TextBlock(_("asked"), (StyledSpan(answer.question),), "head"),
+            TextBlock("", (StyledSpan(""),)),
+            TextBlock(_("Base"), base),
+            TextBlock("", (StyledSpan(""),)),
+            TextBlock(_("New"), new),
+            TextBlock("", (StyledSpan(""),)),
+            TextBlock(_("wanted"), (StyledSpan(answer.wanted, "dim"),)),
         ]
     assert case.score is not None
     score = case.score
     blocks = [
-        Block(
+        TextBlock(
             _("score"),
             (
-                Piece(
+                StyledSpan(
                     _("base {base}, new {new} bits/byte on {bytes} bytes").format(
                         base=f"{score.base / math.log(2):.3f}",
                         new=f"{score.new / math.log(2):.3f}",
                         bytes=f"{score.bytes:,}",
                     ),
-                    "good" if case.gain > 0 else "act" if case.gain < 0 else "",
+                    "success" if case.gain > 0 else "error" if case.gain < 0 else "",
                 ),
             ),
         )
     ]
     if score.cut:
-        blocks.append(Block("", (Piece(_("a part stood beyond the context and was not scored"), "dim"),)))
-    blocks.append(Block("", (Piece(""),)))
+        blocks.append(
+            TextBlock("", (StyledSpan(_("a part stood beyond the context and was not scored"), "dim"),))
+        )
+    blocks.append(TextBlock("", (StyledSpan(""),)))
     if conversation is None:
         text = _("This conversation is no longer in memory.") if known else "…"
-        return [*blocks, Block("", (Piece(text, "dim"),))]
+        return [*blocks, TextBlock("", (StyledSpan(text, "dim"),))]
     names = {
         Role.USER: _("asked"),
         Role.ASSISTANT: _("wanted"),
@@ -102,22 +106,22 @@ def case_blocks(case: Case, conversation: Conversation | None, *, known: bool, d
     }
     for turn in conversation.turns:
         blocks.append(
-            Block(names[turn.role], (Piece(turn.text),), "head" if turn.role is Role.USER else "dim")
+            TextBlock(names[turn.role], (StyledSpan(turn.text),), "head" if turn.role is Role.USER else "dim")
         )
     return blocks
 
 
-def compare(base: str, new: str) -> tuple[tuple[Piece, ...], tuple[Piece, ...]]:
+def compare(base: str, new: str) -> tuple[tuple[StyledSpan, ...], tuple[StyledSpan, ...]]:
     """Two answers with what only one of them says marked: words of Latin script, single characters else."""
     left, right = _WORDS.findall(base[:DIFF_CHARACTERS]), _WORDS.findall(new[:DIFF_CHARACTERS])
-    first: list[Piece] = []
-    second: list[Piece] = []
+    first: list[StyledSpan] = []
+    second: list[StyledSpan] = []
     for kind, a, b, c, d in difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
         same = kind == "equal"
         if b > a:
-            first.append(Piece("".join(left[a:b]), "" if same else "watch"))
+            first.append(StyledSpan("".join(left[a:b]), "" if same else "warning"))
         if d > c:
-            second.append(Piece("".join(right[c:d]), "" if same else "good"))
-    first.append(Piece(base[DIFF_CHARACTERS:]))
-    second.append(Piece(new[DIFF_CHARACTERS:]))
+            second.append(StyledSpan("".join(right[c:d]), "" if same else "success"))
+    first.append(StyledSpan(base[DIFF_CHARACTERS:]))
+    second.append(StyledSpan(new[DIFF_CHARACTERS:]))
     return tuple(first), tuple(second)

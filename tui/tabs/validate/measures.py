@@ -8,7 +8,7 @@ from textual.content import Content
 
 from engine.core.i18n import N_, _
 from engine.validation.report import Measure, ValidationReport, Verdict
-from tui.app.glyphs import Signs
+from tui.app.glyphs import Glyphs
 from tui.app.text import cells, fit, safe
 
 NAMES = {
@@ -33,9 +33,9 @@ BAR = 15
 LEAST_BAR = 7
 
 
-def verdict_line(verdict: Verdict, signs: Signs) -> Content:
+def verdict_line(verdict: Verdict, glyphs: Glyphs) -> Content:
     """The decision in words with its sign and colour, and the sentence that explains it."""
-    sign = {"promote": signs.done, "keep": signs.kept}.get(verdict.decision, signs.alert)
+    sign = {"promote": glyphs.done, "keep": glyphs.kept}.get(verdict.decision, glyphs.alert)
     decision = DECISIONS.get(verdict.decision, verdict.decision)
     style = DECISION_STYLE.get(verdict.decision, "")
     return Content.assemble(
@@ -76,11 +76,11 @@ def better(measure: Measure) -> bool | None:
     return (measure.high < 0) == measure.lower_is_better
 
 
-def interval(measure: Measure, width: int, signs: Signs) -> str:
+def interval(measure: Measure, width: int, glyphs: Glyphs) -> str:
     """The interval in `width` cells, zero in the middle, scaled to itself: `├──●─┤` beside or over `┊`."""
     if measure.delta is None or measure.low is None or measure.high is None:
         return " " * width
-    left, line, right, zero, mark = ("|", "-", "|", ":", "o") if signs.ascii else ("├", "─", "┤", "┊", "●")
+    left, line, right, zero, mark = ("|", "-", "|", ":", "o") if glyphs.ascii else ("├", "─", "┤", "┊", "●")
     reach = max(abs(measure.low), abs(measure.high), abs(measure.delta)) or 1.0
     half = width // 2
 
@@ -97,30 +97,30 @@ def interval(measure: Measure, width: int, signs: Signs) -> str:
     return "".join(drawn)
 
 
-def measure_table(report: ValidationReport, width: int, signs: Signs) -> Content:
+def measure_table(report: ValidationReport, width: int, glyphs: Glyphs) -> Content:
     """The whole table for a panel of `width` cells; the drawn intervals go first when it is narrow."""
     bar = min(BAR, width - NAME - 3 * FIGURE - 2)
     bar = bar - (bar + 1) % 2 if bar >= LEAST_BAR else 0
     room = max(6, width - 3 * FIGURE - bar - 2)
     head = fit(_("Measure"), room) + "".join(_right(text) for text in (_("Base"), _("New"), "Δ"))
     lines = [safe(head + ("  " + fit("95 %", bar) if bar else ""), "$foreground-muted")]
-    lines += [_line(measure, room, bar, signs) for measure in report.measures]
+    lines += [_line(measure, room, bar, glyphs) for measure in report.measures]
     return Content("\n").join(lines)
 
 
-def _line(measure: Measure, room: int, bar: int, signs: Signs) -> Content:
+def _line(measure: Measure, room: int, bar: int, glyphs: Glyphs) -> Content:
     unit = _(UNITS.get(measure.unit, measure.unit))
     name = name_of(measure)
     label = f"{name}, {unit}" if unit and cells(name) + cells(unit) + 2 <= room else name
     verdict = better(measure)
     style = "" if verdict is None else "$text-success" if verdict else "$text-error"
-    sign = " " if verdict is None else "+" if verdict else signs.alert
+    sign = " " if verdict is None else "+" if verdict else glyphs.alert
     parts: list[Content] = [
         safe(fit(label, room)),
         safe(_right(number(measure.base)) + _right(number(measure.new))),
         safe(_right(number(measure.delta, signed=True)), style),
     ]
-    parts.append(safe(f" {sign}" + (interval(measure, bar, signs) if bar else ""), style))
+    parts.append(safe(f" {sign}" + (interval(measure, bar, glyphs) if bar else ""), style))
     return Content.assemble(*parts)
 
 

@@ -24,9 +24,9 @@ from engine.models.registry import in_use, list_models
 from engine.runs.spec import RunKind, ValidateParams, make_spec
 from engine.validation.report import ValidationReport
 from engine.validation.reports import newest_report
-from tui.app.actions import Action
+from tui.app.actions import AppAction
 from tui.app.run_follower import RunUpdated
-from tui.app.shutdown import launch_to_the_end, to_the_end
+from tui.app.shutdown import launch_uninterrupted, uninterruptible
 from tui.app.text import safe
 from tui.screens.ask import Confirm
 from tui.tabs.base import Tab
@@ -82,7 +82,7 @@ class ValidateTab(Tab):
             yield CaseView(id="validate-case", classes="panel")
         yield Static(id="validate-empty")
 
-    def shown(self) -> None:
+    def activate(self) -> None:
         self._load()
 
     def runs_changed(self) -> None:
@@ -101,7 +101,7 @@ class ValidateTab(Tab):
             used = in_use(self.workspace) or ""
         except BadInput as problem:
             used = ""
-            self.app.call_from_thread(self.say, str(problem), "act")
+            self.app.call_from_thread(self.show_message, str(problem), "error")
         report = newest_report(self.workspace)
         names = [card.name for card in list_models(self.workspace) if card.name != used]
         saved = next(iter(backups(self.workspace)), None)
@@ -152,7 +152,7 @@ class ValidateTab(Tab):
     def _draw_verdict(self) -> None:
         line = self._going_on()
         if self.report is not None:
-            verdict = verdict_line(self.report.verdict, self.h2q.signs)
+            verdict = verdict_line(self.report.verdict, self.h2q.glyphs)
             line = Content("\n").join([verdict, line]) if line is not None else verdict
         widget = self.query_one("#validate-verdict", Static)
         widget.display = line is not None
@@ -172,7 +172,7 @@ class ValidateTab(Tab):
             text = _("{run} is going on: {stage}{share}").format(
                 run=run.run_id, stage=stage or run.label, share=share
             )
-            return safe(f"{self.h2q.signs.status(run.status)} {text}", "$text-accent")
+            return safe(f"{self.h2q.glyphs.status(run.status)} {text}", "$text-accent")
         return None
 
     def _draw_table(self) -> None:
@@ -186,7 +186,7 @@ class ValidateTab(Tab):
                 base=self.report.verdict.base.name, new=self.report.verdict.new.name
             )
         )
-        table = measure_table(self.report, width, self.h2q.signs)
+        table = measure_table(self.report, width, self.h2q.glyphs)
         self.query_one("#validate-table", Static).update(
             Content("\n").join([names, Content(""), table, Content(""), facts])
         )
@@ -215,7 +215,7 @@ class ValidateTab(Tab):
             return (self._candidates[1], self._candidates[0]) if len(self._candidates) > 1 else None
         return (self._in_use, self._candidates[0]) if self._candidates else None
 
-    def can(self, row: Action) -> bool:
+    def is_enabled(self, row: AppAction) -> bool:
         judging = any(run.kind == RunKind.VALIDATE for run in self.h2q.board.live)
         verdict = self.report.verdict if self.report is not None else None
         rules = {
@@ -240,12 +240,12 @@ class ValidateTab(Tab):
     def _launch(self, base: str, new: str) -> None:
         spec = make_spec(self.workspace.root, ValidateParams(base=base, new=new), language=language())
         try:
-            launch_to_the_end(self.workspace, spec)
+            launch_uninterrupted(self.workspace, spec)
         except (H2QError, OSError) as problem:
-            self.app.call_from_thread(self.say, sentence_of(problem), "act")
+            self.app.call_from_thread(self.show_message, sentence_of(problem), "error")
             return
         text = _("{new} is judged against {base}: run {run}").format(new=new, base=base, run=spec.run_id)
-        self.app.call_from_thread(self.say, text, "good")
+        self.app.call_from_thread(self.show_message, text, "success")
 
     def move_case(self, by: int) -> None:
         """The case before or after."""
@@ -274,8 +274,8 @@ class ValidateTab(Tab):
 
     def action_copy(self) -> None:
         view = self.query_one(CaseView)
-        self.app.copy_to_clipboard(view.shown_text)
-        self.say(_("copied"))
+        self.app.copy_to_clipboard(view.plain_text)
+        self.show_message(_("copied"))
 
     def action_refresh(self) -> None:
         self._load()
@@ -318,14 +318,16 @@ class ValidateTab(Tab):
     @work(thread=True, group="validate:change", exclusive=True, exit_on_error=False)
     def _change(self, name: str, stamp: str | None) -> None:
         try:
-            with to_the_end():
+            with uninterruptible():
                 done = promote(self.workspace, name) if name else rollback(self.workspace, stamp)
         except (H2QError, OSError) as problem:
-            self.app.call_from_thread(self.say, sentence_of(problem), "act")
+            self.app.call_from_thread(self.show_message, sentence_of(problem), "error")
             return
         self.app.call_from_thread(self._changed, done.name, done.backup.rpartition(".")[2])
 
     def _changed(self, name: str, backup: str) -> None:
         self._undo = backup
-        self.say(_("In use now: {name}. u takes it back.").format(name=name or _("no model")), "good")
+        self.show_message(
+            _("In use now: {name}. u takes it back.").format(name=name or _("no model")), "success"
+        )
         self._load()

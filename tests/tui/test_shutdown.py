@@ -7,13 +7,13 @@ import threading
 import pytest
 
 from tui.app import shutdown
-from tui.app.shutdown import Threads, to_the_end
+from tui.app.shutdown import DaemonThreadExecutor, uninterruptible
 
 
 def test_what_only_reads_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutdown, "PATIENCE_S", 0.05)
     never = threading.Event()
-    threads = Threads()
+    threads = DaemonThreadExecutor()
     reading = threads.submit(never.wait, 60.0)
     threads.shutdown()
     assert not reading.done()
@@ -25,12 +25,12 @@ def test_what_changes_something_is_waited_for(monkeypatch: pytest.MonkeyPatch) -
     begun, slow, written = threading.Event(), threading.Event(), []
 
     def write() -> None:
-        with to_the_end():
+        with uninterruptible():
             begun.set()
             slow.wait(0.5)
             written.append(1)
 
-    threads = Threads()
+    threads = DaemonThreadExecutor()
     threads.submit(write)
     assert begun.wait(30)
     threads.shutdown()
@@ -44,14 +44,14 @@ def test_what_changes_something_within_another_such_is_waited_for_to_the_outer_e
     inner_done, slow, written = threading.Event(), threading.Event(), []
 
     def write() -> None:
-        with to_the_end():
-            with to_the_end():
+        with uninterruptible():
+            with uninterruptible():
                 pass
             inner_done.set()
             slow.wait(0.5)
             written.append(1)
 
-    threads = Threads()
+    threads = DaemonThreadExecutor()
     threads.submit(write)
     assert inner_done.wait(30)
     threads.shutdown()
@@ -65,17 +65,17 @@ def test_a_change_that_begins_while_another_is_waited_for_is_waited_for_too(
     begun, over, written = threading.Event(), threading.Event(), []
 
     def first() -> None:
-        with to_the_end():
+        with uninterruptible():
             begun.set()
             over.wait(0.4)
 
     def second() -> None:
         over.wait(0.2)
-        with to_the_end():
+        with uninterruptible():
             over.wait(0.5)
             written.append(2)
 
-    threads = Threads()
+    threads = DaemonThreadExecutor()
     threads.submit(first)
     threads.submit(second)
     assert begun.wait(30)
@@ -90,12 +90,12 @@ def test_what_waits_for_the_ended_app_after_its_change_holds_nothing_up(
     never, written = threading.Event(), []
 
     def write() -> None:
-        with to_the_end():
+        with uninterruptible():
             never.wait(0.2)
             written.append(1)
         never.wait(60.0)
 
-    threads = Threads()
+    threads = DaemonThreadExecutor()
     future = threads.submit(write)
     threads.shutdown()
     assert written == [1] and not future.done()
@@ -103,7 +103,7 @@ def test_what_waits_for_the_ended_app_after_its_change_holds_nothing_up(
 
 
 def test_answers_and_faults_reach_who_asked() -> None:
-    threads = Threads()
+    threads = DaemonThreadExecutor()
     assert threads.submit(divmod, 7, 2).result(30) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         threads.submit(divmod, 7, 0).result(30)
@@ -113,6 +113,6 @@ def test_answers_and_faults_reach_who_asked() -> None:
 
 
 def test_no_thread_of_it_is_joined_at_the_end_of_the_program() -> None:
-    threads = Threads()
+    threads = DaemonThreadExecutor()
     assert threads.submit(lambda: threading.current_thread().daemon).result(30)
     threads.shutdown()

@@ -12,7 +12,7 @@ from engine.inference.protocol import ServiceStatus
 from engine.machine.probes import Snapshot
 from engine.runs.event_text import budget_bound, duration, figure, rate
 from engine.runs.view import RunView
-from tui.app.glyphs import STATUS_STYLE, Signs
+from tui.app.glyphs import STATUS_STYLE, Glyphs
 from tui.app.terminal import Terminal
 from tui.app.text import one_line
 
@@ -34,7 +34,7 @@ def level(share: float) -> str:
     return "$text-error" if share > 0.95 else "$text-warning" if share > 0.85 else ""
 
 
-def cpu(snapshot: Snapshot, history: Sequence[Sequence[float]], signs: Signs, width: int) -> list[Content]:
+def cpu(snapshot: Snapshot, history: Sequence[Sequence[float]], glyphs: Glyphs, width: int) -> list[Content]:
     """A line for each core: its bars, newest on the right, and its share; then load and temperature."""
     lines: list[Content] = []
     if snapshot.cpu_percent is None:
@@ -43,7 +43,7 @@ def cpu(snapshot: Snapshot, history: Sequence[Sequence[float]], signs: Signs, wi
         room = max(4, min(60, width - 10))
         for core, share in enumerate(snapshot.cpu_percent):
             past = [values[core] for values in history if core < len(values)][-room:]
-            bars = "".join(signs.spark(value / 100) for value in past).rjust(room)
+            bars = "".join(glyphs.spark(value / 100) for value in past).rjust(room)
             lines.append(Content.assemble(f"{core:2d} ", (bars, "$text-accent"), f" {share:3.0f} %"))
     lines.append(Content(_("load {load}").format(load=_load(snapshot))))
     lines.append(_heat(snapshot))
@@ -62,7 +62,7 @@ def _heat(snapshot: Snapshot) -> Content:
     return Content.styled(_("{heat:.0f} °C").format(heat=heat), style)
 
 
-def memory(snapshot: Snapshot, signs: Signs, width: int) -> list[Content]:
+def memory(snapshot: Snapshot, glyphs: Glyphs, width: int) -> list[Content]:
     """Used of total with a bar, and the swap."""
     lines: list[Content] = []
     if snapshot.memory_used is None or not snapshot.memory_total:
@@ -76,7 +76,7 @@ def memory(snapshot: Snapshot, signs: Signs, width: int) -> list[Content]:
                 )
             )
         )
-        lines.append(Content.styled(signs.bar(share, max(4, width - 6)), level(share) or "$text-success"))
+        lines.append(Content.styled(glyphs.bar(share, max(4, width - 6)), level(share) or "$text-success"))
     if snapshot.swap_total is None:
         lines.append(Content(_("swap")).append(" ").append(unknown()))
     elif snapshot.swap_total == 0:
@@ -106,7 +106,7 @@ def disk(snapshot: Snapshot) -> list[Content]:
 
 
 def training(
-    view: RunView | None, run_id: str, snapshot: Snapshot, signs: Signs, *, now: float
+    view: RunView | None, run_id: str, snapshot: Snapshot, glyphs: Glyphs, *, now: float
 ) -> list[Content]:
     """The run in progress, its own memory measured here, and how long it has said nothing."""
     if view is None:
@@ -115,7 +115,7 @@ def training(
             Content.styled(_("n on Train starts a run"), "$foreground-muted"),
         ]
     head = Content.assemble(
-        (signs.status(view.status), STATUS_STYLE[view.status]), f" {one_line(run_id[:9])}  "
+        (glyphs.status(view.status), STATUS_STYLE[view.status]), f" {one_line(run_id[:9])}  "
     )
     if view.phase:
         head = head.append(_("step {step} of {steps}").format(step=view.step, steps=view.max_steps))
@@ -136,7 +136,7 @@ def training(
     return lines
 
 
-def limits(found: Limits, terminal: Terminal, signs: Signs, scope: str) -> list[Content]:
+def limits(found: Limits, terminal: Terminal, glyphs: Glyphs, scope: str) -> list[Content]:
     """What the app found that bounds it: budget, cores, how the engine lives on, colours, keys."""
     reason = budget_bound(found.budget_reason)
     colours = {0: _("no colour"), 1 << 24: _("16 million colours")}.get(
@@ -145,7 +145,7 @@ def limits(found: Limits, terminal: Terminal, signs: Signs, scope: str) -> list[
     keeper = scope or found.keeper
     alive = _(_KEEPERS.get(keeper, keeper)) if keeper else _("engine in a session of its own")
     way = [one_line(terminal.term) or _("unknown terminal"), colours]
-    if signs.ascii:
+    if glyphs.ascii:
         way.append(_("ASCII signs"))
     if terminal.multiplexer:
         way.append(terminal.multiplexer)

@@ -1,6 +1,6 @@
-"""Lines of text that repaint only the cells that changed: the base of header, footer, figures, gauges and plots.
+"""CellLines of text that repaint only the cells that changed: the base of header, footer, figures, gauges and plots.
 
-A slow SSH line is the reason. `show` compares what is drawn with what shall be drawn and asks for the
+A slow SSH line is the reason. `set_lines` compares what is drawn with what shall be drawn and asks for the
 differing spans alone; the layout never runs for a new text.
 """
 
@@ -69,10 +69,10 @@ def content_strip(widget: Widget, content: Content, width: int) -> Strip:
     return Strip(segments).adjust_cell_length(width, base.rich_style)
 
 
-class Lines(Widget):
+class CellLines(Widget):
     """A fixed number of lines of Content, cut at the right edge."""
 
-    DEFAULT_CSS = "Lines { width: 1fr; height: 1; }"
+    DEFAULT_CSS = "CellLines { width: 1fr; height: 1; }"
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -85,7 +85,7 @@ class Lines(Widget):
         """What is shown, a Content for each line."""
         return self._lines
 
-    def show(self, lines: Sequence[Content]) -> None:
+    def set_lines(self, lines: Sequence[Content]) -> None:
         """Shows `lines` from now on; only the cells that differ are painted."""
         self._lines = list(lines)
         key = (self.size.width, self.visual_style)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from textual.app import App, ComposeResult
 
-from tui.app.glyphs import ASCII, UNICODE, Signs
-from tui.widgets.virtual_list import SIGN, Cell, Row, VirtualList
+from tui.app.glyphs import ASCII, UNICODE, Glyphs
+from tui.widgets.virtual_list import GLYPH_COLUMN, ListCell, ListRow, VirtualList
 
 
 class ListApp(App[None]):
@@ -22,12 +22,13 @@ class ListApp(App[None]):
         yield VirtualList((0, 8))
 
     def on_mount(self) -> None:
-        self.query_one(VirtualList).show([f"id{n}" for n in range(self.count)])
+        self.query_one(VirtualList).set_ids([f"id{n}" for n in range(self.count)])
 
-    def on_virtual_list_wanted(self, message: VirtualList.Wanted) -> None:
+    def on_virtual_list_rows_requested(self, message: VirtualList.RowsRequested) -> None:
         self.asked += len(message.ids)
-        message.table.fill(
-            Row(row_id, (Cell(f"text of {row_id}"), Cell("kept", "good"))) for row_id in message.ids
+        message.table.set_rows(
+            ListRow(row_id, (ListCell(f"text of {row_id}"), ListCell("kept", "success")))
+            for row_id in message.ids
         )
 
     def on_virtual_list_highlighted(self, message: VirtualList.Highlighted) -> None:
@@ -62,7 +63,7 @@ async def test_the_cursor_stays_on_its_row_and_line_when_rows_arrive_above_it() 
             await pilot.press("j")
         await pilot.pause()
         line = table.index - table.scroll_offset.y
-        table.show([f"new{n}" for n in range(50)] + list(table.ids))
+        table.set_ids([f"new{n}" for n in range(50)] + list(table.ids))
         await pilot.pause()
         assert table.cursor_id == "id30"
         assert table.index == 80
@@ -74,10 +75,10 @@ async def test_when_the_row_under_the_cursor_is_gone_the_next_one_takes_its_plac
     async with app.run_test(size=(60, 20)) as pilot:
         table = app.query_one(VirtualList)
         await pilot.press("j", "j")
-        table.show([row_id for row_id in table.ids if row_id != "id2"])
+        table.set_ids([row_id for row_id in table.ids if row_id != "id2"])
         await pilot.pause()
         assert table.cursor_id == "id3"
-        table.show([])
+        table.set_ids([])
         await pilot.pause()
         assert table.cursor_id == ""
         await pilot.press("j", "G", "pagedown")
@@ -88,10 +89,13 @@ async def test_every_line_is_as_wide_as_the_list_with_chinese_and_control_charac
     app = ListApp(3)
     async with app.run_test(size=(40, 10)) as pilot:
         table = app.query_one(VirtualList)
-        table.fill(
+        table.set_rows(
             [
-                Row("id0", (Cell("怎么重置我的密码和手机号码以及其他所有的东西呢"), Cell("待定", "watch"))),
-                Row("id1", (Cell("a\x1b[2Jb[red]c\nd\u202ee"), Cell(""))),
+                ListRow(
+                    "id0",
+                    (ListCell("怎么重置我的密码和手机号码以及其他所有的东西呢"), ListCell("待定", "warning")),
+                ),
+                ListRow("id1", (ListCell("a\x1b[2Jb[red]c\nd\u202ee"), ListCell(""))),
             ]
         )
         await pilot.pause()
@@ -103,18 +107,18 @@ async def test_every_line_is_as_wide_as_the_list_with_chinese_and_control_charac
         assert "[red]" in drawn
 
 
-@pytest.mark.parametrize(("signs", "line"), [(ASCII, "> ok kept"), (UNICODE, "▸ ✓ kept")])
-async def test_a_sign_is_never_cut(signs: Signs, line: str) -> None:
+@pytest.mark.parametrize(("glyphs", "line"), [(ASCII, "> ok kept"), (UNICODE, "▸ ✓ kept")])
+async def test_a_sign_is_never_cut(glyphs: Glyphs, line: str) -> None:
     class SignsApp(App[None]):
         def compose(self) -> ComposeResult:
-            yield VirtualList((SIGN, 0))
+            yield VirtualList((GLYPH_COLUMN, 0))
 
         def on_mount(self) -> None:
-            self.signs = signs
-            self.query_one(VirtualList).show(["a"])
+            self.glyphs = glyphs
+            self.query_one(VirtualList).set_ids(["a"])
 
-        def on_virtual_list_wanted(self, message: VirtualList.Wanted) -> None:
-            message.table.fill([Row("a", (Cell(signs.done), Cell("kept")))])
+        def on_virtual_list_rows_requested(self, message: VirtualList.RowsRequested) -> None:
+            message.table.set_rows([ListRow("a", (ListCell(glyphs.done), ListCell("kept")))])
 
     app = SignsApp()
     async with app.run_test(size=(60, 20)) as pilot:

@@ -25,7 +25,7 @@ from engine.workspace.open import open_workspace
 from tests.tui.helpers import text_of, until
 from tests.unit.test_promotion import put_model
 from tui.app.app import H2QApp
-from tui.screens.whats_new import SinceScreen
+from tui.screens.whats_new import WhatsNewScreen
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ async def test_the_screen_tells_all_and_takes_the_promotion_back(ws: Workspace) 
     trained(ws, Promoted(name="two", previous="one", backup=done.backup))
     app = H2QApp(ws, welcome=True)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: isinstance(app.screen, SinceScreen))
+        await until(pilot, lambda: isinstance(app.screen, WhatsNewScreen))
         shown = text_of(app)
         for words in (
             "120",
@@ -162,7 +162,7 @@ async def test_the_screen_tells_all_and_takes_the_promotion_back(ws: Workspace) 
     again = H2QApp(ws, welcome=True)
     async with again.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: not any(worker.group == "first-start" for worker in again.workers))
-        assert not isinstance(again.screen, SinceScreen)
+        assert not isinstance(again.screen, WhatsNewScreen)
 
 
 async def test_esc_closes_and_a_later_promotion_is_not_taken_back(ws: Workspace) -> None:
@@ -174,12 +174,12 @@ async def test_esc_closes_and_a_later_promotion_is_not_taken_back(ws: Workspace)
     promote(ws, "three")
     app = H2QApp(ws, welcome=True)
     async with app.run_test(size=(60, 20)) as pilot:
-        await until(pilot, lambda: isinstance(app.screen, SinceScreen))
+        await until(pilot, lambda: isinstance(app.screen, WhatsNewScreen))
         assert "B takes" not in text_of(app)
         await pilot.press("B")
-        assert isinstance(app.screen, SinceScreen)
+        assert isinstance(app.screen, WhatsNewScreen)
         await pilot.press("escape")
-        await until(pilot, lambda: not isinstance(app.screen, SinceScreen))
+        await until(pilot, lambda: not isinstance(app.screen, WhatsNewScreen))
     assert in_use(ws) == "three"
 
 
@@ -192,5 +192,5 @@ async def test_a_run_with_too_little_says_why(ws: Workspace) -> None:
     )
     app = H2QApp(ws, welcome=True)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until(pilot, lambda: isinstance(app.screen, SinceScreen))
+        await until(pilot, lambda: isinstance(app.screen, WhatsNewScreen))
         assert "12 of 50 pairs" in text_of(app) and "skipped" in text_of(app)

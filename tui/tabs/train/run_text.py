@@ -10,7 +10,7 @@ from engine.core.i18n import _, colon
 from engine.runs.event_text import budget_bound, duration, figure, rate, stage_word, status_word
 from engine.runs.events import RunStatus
 from engine.runs.view import RunView, StageView
-from tui.app.glyphs import STATUS_STYLE, Signs
+from tui.app.glyphs import STATUS_STYLE, Glyphs
 from tui.app.text import one_line
 
 _GB = 1024.0
@@ -43,7 +43,7 @@ def loss_title(view: RunView, log_scale: bool) -> str:
 
 
 def figures(
-    view: RunView, signs: Signs, width: int, *, alive: bool, now: float | None = None
+    view: RunView, glyphs: Glyphs, width: int, *, alive: bool, now: float | None = None
 ) -> list[Content]:
     """Three lines of at most `width` cells: loss, rate, speed and time; memory against its budget; the stages.
 
@@ -52,7 +52,7 @@ def figures(
     clock = _clock(view, alive=alive, now=time.time() if now is None else now)
     return [
         _joined(parts, width)
-        for parts in (_learning(view, clock), _memory(view, signs), _stages(view, signs, alive=alive))
+        for parts in (_learning(view, clock), _memory(view, glyphs), _stages(view, glyphs, alive=alive))
     ]
 
 
@@ -94,7 +94,7 @@ def _learning(view: RunView, clock: str) -> list[Content]:
     return [*parts, Content(clock)] if clock else parts
 
 
-def _memory(view: RunView, signs: Signs) -> list[Content]:
+def _memory(view: RunView, glyphs: Glyphs) -> list[Content]:
     memory = view.memory
     if memory is None:
         return [Content.styled(_("memory not measured yet"), "$foreground-muted")]
@@ -102,7 +102,7 @@ def _memory(view: RunView, signs: Signs) -> list[Content]:
     style = "$text-error" if share > 0.95 else "$text-warning" if share > 0.85 else "$text-success"
     used, budget = f"{memory.used_mb / _GB:.1f}", f"{memory.budget_mb / _GB:.1f}"
     amount = _("{used} of {budget} GB").format(used=used, budget=budget)
-    parts = [Content.assemble(_("memory"), " ", (signs.bar(share, 12), style), " ", amount)]
+    parts = [Content.assemble(_("memory"), " ", (glyphs.bar(share, 12), style), " ", amount)]
     reason = one_line(budget_bound(memory.reason))
     if reason:
         parts.append(Content.styled(f"({reason})", "$foreground-muted"))
@@ -115,24 +115,24 @@ def _memory(view: RunView, signs: Signs) -> list[Content]:
     return parts
 
 
-def _stages(view: RunView, signs: Signs, *, alive: bool) -> list[Content]:
+def _stages(view: RunView, glyphs: Glyphs, *, alive: bool) -> list[Content]:
     """`● training on the corpus 2/3 41 %  02:10 left  ✓ corpus`; how it ended, when it has."""
     if view.finished is not None or (not alive and view.stages):
-        return [_ending(view, signs, alive=alive)]
+        return [_ending(view, glyphs, alive=alive)]
     if view.status in (RunStatus.QUEUED, RunStatus.PAUSED):
-        sign, style = signs.status(view.status), STATUS_STYLE[view.status]
+        sign, style = glyphs.status(view.status), STATUS_STYLE[view.status]
         word = status_word(view.status)
         words = colon(word, one_line(view.reason)) if view.reason else word
         return [Content.styled(f"{sign} {words}", style)]
     # The one in progress and the time left are never pushed out by what is over.
-    parts = [_one_stage(stage, view, signs) for stage in view.stages[-1:]]
+    parts = [_one_stage(stage, view, glyphs) for stage in view.stages[-1:]]
     if view.eta_s is not None:
         parts.append(Content(_("{eta} left").format(eta=duration(view.eta_s))))
-    done = [_one_stage(stage, view, signs) for stage in view.stages[:-1]]
+    done = [_one_stage(stage, view, glyphs) for stage in view.stages[:-1]]
     return parts + done[::-1]
 
 
-def _ending(view: RunView, signs: Signs, *, alive: bool) -> Content:
+def _ending(view: RunView, glyphs: Glyphs, *, alive: bool) -> Content:
     status = view.status if view.status.over or alive else RunStatus.DEAD
     words = status_word(status)
     if status is RunStatus.DEAD:
@@ -141,13 +141,13 @@ def _ending(view: RunView, signs: Signs, *, alive: bool) -> Content:
         words = colon(words, one_line(view.finished.error))
     elif view.verdict is not None:
         words = colon(words, one_line(view.verdict.sentence))
-    return Content.styled(f"{signs.status(status)} {words}", STATUS_STYLE[status])
+    return Content.styled(f"{glyphs.status(status)} {words}", STATUS_STYLE[status])
 
 
-def _one_stage(stage: StageView, view: RunView, signs: Signs) -> Content:
+def _one_stage(stage: StageView, view: RunView, glyphs: Glyphs) -> Content:
     word = one_line(stage_word(stage.name))
     if stage.ended_at is not None:
-        sign = {"done": signs.done, "skipped": signs.kept}.get(stage.state, signs.failed)
+        sign = {"done": glyphs.done, "skipped": glyphs.kept}.get(stage.state, glyphs.failed)
         return Content.styled(f"{sign} {word}", "$foreground-muted")
     share = ""
     if view.progress is not None and view.progress.total:
@@ -155,4 +155,4 @@ def _one_stage(stage: StageView, view: RunView, signs: Signs) -> Content:
     elif stage.name == view.phase and view.max_steps:
         share = f" {min(100, int(100 * view.step / view.max_steps))} %"
     place = f" {stage.index}/{stage.total}" if stage.total else ""
-    return Content.styled(f"{signs.running} {word}{place}{share}", "$text-accent")
+    return Content.styled(f"{glyphs.running} {word}{place}{share}", "$text-accent")

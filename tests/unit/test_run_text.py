@@ -21,8 +21,8 @@ from engine.runs.events import (
 )
 from engine.runs.view import RunView
 from tui.app.glyphs import ASCII, UNICODE
-from tui.app.run_follower import share_done
-from tui.tabs.train.run_lines import figures, learning_rate, loss_title, no_curve
+from tui.app.run_follower import fraction_done
+from tui.tabs.train.run_text import figures, learning_rate, loss_title, no_curve
 
 
 def view_of(*events: Event) -> RunView:
@@ -120,7 +120,7 @@ def test_ascii_lines_are_ascii() -> None:
     ],
 )
 def test_the_share_done_counts_stages_alike(events: tuple[Event, ...], share: float | None) -> None:
-    found = share_done(view_of(*events))
+    found = fraction_done(view_of(*events))
     assert found == (None if share is None else pytest.approx(share))
 
 
