@@ -18,8 +18,7 @@ from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.models.card import ModelCard
 from engine.models.native_format import load_model, save_model
-from engine.models.promotion import promote
-from engine.models.registry import find_model, in_use
+from engine.models.registry import find_model, in_use, promote
 from engine.models.transformer import ModelConfig, Transformer
 from engine.training import checkpoint
 from engine.training.checkpoint import MANIFEST, OPTIMIZER, RANDOM, STATE, WEIGHTS

@@ -19,8 +19,7 @@ from bench.kills import prove
 from bench.result import Benchmark, BenchResult, compare
 from engine.core.paths import Workspace
 from engine.models.card import CARD_FILE, ModelCard, encode_card
-from engine.models.promotion import promote, rollback
-from engine.models.registry import in_use
+from engine.models.registry import in_use, promote, rollback
 from engine.training import checkpoint
 from engine.training.checkpoint import LoopState, Retention
 

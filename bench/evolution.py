@@ -19,8 +19,7 @@ from engine.core.paths import Workspace, shipped
 from engine.evolution.report import answers_words
 from engine.evolution.synthetic import REAL_FLOOR, MaterialFigures
 from engine.memory.store import MemoryStore
-from engine.models.promotion import promote
-from engine.models.registry import in_use
+from engine.models.registry import in_use, promote
 from engine.pipeline.import_run import import_paths
 from engine.runs import launch
 from engine.runs.context import RunContext

@@ -29,7 +29,7 @@ from engine.export.source import Source, find_source
 from engine.inference.backends.native import NativeModel
 from engine.inference.protocol import Sampling
 from engine.models.card import ModelCard
-from engine.models.gguf.reader import open_gguf
+from engine.models.gguf.model import open_gguf
 from engine.models.native_format import load_model, save_model
 from engine.models.transformer import ModelConfig, Transformer
 from engine.models.weights import GgufWeights, PrunedWeights, Weights
@@ -42,7 +42,7 @@ import json, sys, time
 from pathlib import Path
 import psutil, torch
 from bench.export import peak_rss, reset_peak
-from engine.models.gguf.reader import open_gguf
+from engine.models.gguf.model import open_gguf
 torch.set_num_threads(1)
 found = open_gguf(Path(sys.argv[1]))
 before = psutil.Process().memory_info().rss
@@ -250,7 +250,7 @@ class _Random:
     """Weights of any shape that take no memory."""
 
     def __init__(self, config: Any) -> None:
-        from engine.models.gguf.reader import empty_model
+        from engine.models.gguf.model import empty_model
 
         with torch.device("meta"):
             made = empty_model(config, torch.bfloat16)

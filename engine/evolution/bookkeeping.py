@@ -14,8 +14,7 @@ from engine.evolution.canary import Canary
 from engine.evolution.evaluation import Measured
 from engine.evolution.state import Evolution, OpenCycle, has_checkpoint, load_state, save_state
 from engine.evolution.stats import CycleRow
-from engine.models.card import CARD_FILE, ModelCard
-from engine.models.native_format import load_card
+from engine.models.card import CARD_FILE, ModelCard, load_card
 from engine.models.registry import in_use
 from engine.runs.context import RunContext
 from engine.runs.rundir import find_run

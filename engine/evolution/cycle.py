@@ -25,9 +25,8 @@ from engine.evolution.stats import FILE, CycleRow
 from engine.evolution.steps import STAGES, Steps
 from engine.evolution.synthetic import REAL_FLOOR
 from engine.memory.store import MemoryStore
-from engine.models.native_format import load_card
-from engine.models.promotion import promote
-from engine.models.registry import find_model, in_use
+from engine.models.card import load_card
+from engine.models.registry import find_model, in_use, promote
 from engine.pipeline.corpus import PreparedCorpus, prepare_corpus
 from engine.pipeline.promote import promote_if_better
 from engine.pipeline.stages import StagePlan, existing_texts

@@ -24,8 +24,8 @@ from engine.evolution.state import OpenCycle
 from engine.inference.backends.native import NativeModel
 from engine.inference.client import make_room_sync
 from engine.memory.store import MemoryStore
-from engine.models.card import ModelCard
-from engine.models.native_format import load_card, load_model
+from engine.models.card import ModelCard, load_card
+from engine.models.native_format import load_model
 from engine.models.registry import find_model
 from engine.pipeline.corpus import PreparedCorpus
 from engine.pipeline.report import write_validation

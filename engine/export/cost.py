@@ -12,7 +12,7 @@ import torch
 from engine.export.source import Source
 from engine.models import chatml
 from engine.models.gguf.file import CHUNK
-from engine.models.gguf.reader import empty_model
+from engine.models.gguf.model import empty_model
 from engine.models.losses import chunked_cross_entropy
 from engine.models.weights import Weights
 from engine.validation.cases import GENERAL_BLOCK, HeldOutLike, cut_general

@@ -14,8 +14,8 @@ from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.export.gguf_model import written
 from engine.export.quant import Quant, bytes_of, encode
-from engine.models.gguf.names import ARCHITECTURES, heads_to_pair, paired_rows, to_gguf
-from engine.models.gguf.reader import open_gguf
+from engine.models.gguf.model import open_gguf
+from engine.models.gguf.tensor_names import ARCHITECTURES, heads_to_pair, paired_rows, to_gguf
 from engine.models.weights import LoraPair, read_adapter
 
 if TYPE_CHECKING:

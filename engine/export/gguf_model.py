@@ -19,7 +19,7 @@ from engine.export.room import check_room
 from engine.export.vocabulary import Vocabulary, copy_vocabulary, write_vocabulary
 from engine.models.gguf.config import llama3_factors
 from engine.models.gguf.file import CHUNK, GgufFile
-from engine.models.gguf.names import ARCHITECTURES, ROPE_FACTORS, heads_to_pair, paired_rows, to_gguf
+from engine.models.gguf.tensor_names import ARCHITECTURES, ROPE_FACTORS, heads_to_pair, paired_rows, to_gguf
 from engine.models.weights import Weights
 
 if TYPE_CHECKING:

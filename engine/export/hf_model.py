@@ -16,9 +16,9 @@ from engine.core.files import new_folder, write_bytes, write_json
 from engine.core.i18n import _
 from engine.export.room import check_room
 from engine.export.source import Source
-from engine.models.card import CARD_FILE, ModelCard, encode_card
+from engine.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, encode_card
 from engine.models.gguf.file import CHUNK
-from engine.models.weights import WEIGHTS_FILE, Weights
+from engine.models.weights import Weights
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 _NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}

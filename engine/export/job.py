@@ -23,7 +23,7 @@ from engine.export.quant import Quant
 from engine.export.report import ExportReport, Measured, report_beside, with_measures
 from engine.export.source import check_weights
 from engine.machine.budget import Budget, effective_budget
-from engine.models.gguf.reader import open_gguf
+from engine.models.gguf.model import open_gguf
 from engine.models.hf import quiet
 from engine.models.ollama.create import check_name, create_model, server_version
 from engine.models.weights import GgufWeights, SafetensorsWeights

@@ -15,7 +15,8 @@ from engine.export.modelfile import modelfile
 from engine.export.quant import Quant
 from engine.export.report import is_foreign
 from engine.export.source import Source, find_source
-from engine.models.weights import WEIGHTS_FILE, PrunedWeights, Weights
+from engine.models.card import WEIGHTS_FILE
+from engine.models.weights import PrunedWeights, Weights
 from engine.runs.spec import ExportParams
 
 OLLAMA_CONTEXT = 4096

@@ -17,13 +17,13 @@ from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.export.vocabulary import Vocabulary, read_vocabulary
-from engine.models.base_models import ADAPTER_CONFIG, Base, adapter_card, base_of_adapter, find_base
-from engine.models.card import CARD_FILE, ModelCard
+from engine.models.base_models import Base, adapter_card, base_of_adapter, find_base
+from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, WEIGHTS_FILE, ModelCard, load_card
 from engine.models.gguf.file import GgufFile
-from engine.models.gguf.reader import GgufModel, open_gguf
-from engine.models.native_format import load_card
+from engine.models.gguf.model import GgufModel, open_gguf
 from engine.models.ollama.store import installed_tags
-from engine.models.registry import NAME, list_models
+from engine.models.registry import NAME, list_models, unknown_model
+from engine.models.resolve import ModelKind, kind_of
 from engine.models.weights import (
     GgufWeights,
     LoraPair,
@@ -63,7 +63,7 @@ class Source:
     @property
     def is_native(self) -> bool:
         """The built-in model over bytes."""
-        return self.adapter is None and self.card is not None and self.card.mode != "lora"
+        return self.adapter is None and kind_of(self.base.path) is ModelKind.NATIVE
 
     @cached_property
     def gguf(self) -> GgufModel | None:
@@ -161,17 +161,14 @@ def find_source(ws: Workspace, name: str) -> Source:
     ServiceUnreachable for a tag that only a running Ollama could have.
     """
     for folder in (ws.adapters / name, Path(name).expanduser()):
-        if (folder / ADAPTER_CONFIG).is_file() and (NAME.fullmatch(name) or "/" in name):
+        if kind_of(folder) is ModelKind.ADAPTER and (NAME.fullmatch(name) or "/" in name):
             base = base_of_adapter(ws, folder.resolve())
             return Source(folder.resolve().name, base, adapter_card(folder))
     plain = NAME.fullmatch(name) is not None and not Path(name).exists()
     tag = ":" in name or f"{name}:latest" in installed_tags()
     if plain and not (ws.models / name / CARD_FILE).is_file() and not tag:
         known = ", ".join(card.name for card in list_models(ws)[:5])
-        raise BadInput(
-            _("there is no model named {name}").format(name=name) + (f" ({known})" if known else ""),
-            hint="h2q-tui models list",
-        )
+        raise unknown_model(name, known)
     base = find_base(ws, name)
     card = load_card(base.path) if not base.is_gguf and (base.path / CARD_FILE).is_file() else None
     return Source(_file_name(card.name if card is not None else base.name), base, card)
@@ -179,8 +176,6 @@ def find_source(ws: Workspace, name: str) -> Source:
 
 def check_weights(source: Source, step: Callable[[], None] | None = None) -> None:
     """Raises BadInput when a bit of the weights has changed since the card was written (all bytes are read)."""
-    from engine.models.weights import ADAPTER_WEIGHTS, WEIGHTS_FILE
-
     if source.card is None or not source.card.weights_sha256:
         return
     file = source.adapter / ADAPTER_WEIGHTS if source.adapter is not None else source.base.path / WEIGHTS_FILE

@@ -18,7 +18,7 @@ from engine.inference.protocol import Backend, LoadedModel
 from engine.models.base_models import find_base
 from engine.models.card import read_card
 from engine.models.ollama.client import MODEL_PREFIX
-from engine.models.resolve import find_answering, is_native, split_adapter
+from engine.models.resolve import ModelKind, kind_of, resolve_model, split_adapter
 
 if TYPE_CHECKING:
     from engine.inference.backends.hf import HFModel
@@ -102,7 +102,7 @@ class LoadedModels:
         """What tells models apart: a folder whose weights were replaced is another model."""
         if name.startswith(MODEL_PREFIX):
             return name, None
-        folder = find_answering(self._ws, name)
+        folder = resolve_model(self._ws, name)
         try:
             weights = read_card(folder).weights_sha256
         except (OSError, msgspec.DecodeError):
@@ -117,7 +117,7 @@ class LoadedModels:
         # torch is loaded with the first model, so that the service answers before.
         from engine.inference.backends.native import TorchBackend
 
-        if is_native(folder):
+        if kind_of(folder) is ModelKind.NATIVE:
             return await asyncio.to_thread(TorchBackend, folder)
         return TorchBackend(await asyncio.to_thread(self._load_hf, name, folder))
 

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from engine.models.losses import chunked_cross_entropy
+from engine.core.digest import file_sha256
+from engine.core.errors import BadInput, first_line
+from engine.core.files import new_folder, write_bytes
+from engine.core.i18n import _
+from engine.models.base_models import adapter_card
+from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, ModelCard, encode_card
+from engine.models.losses import causal_losses, head_is_linear
 
 LOW_MEMORY = {"use_reentrant": False}
 
 
 @dataclass(frozen=True)
-class AdapterShape:
+class AdapterModelConfig:
     """What the loop asks of a model's configuration."""
 
     context: int
@@ -34,7 +44,7 @@ class AdapterModel(nn.Module):
         self.peft = peft
         base = self.base
         text = base.config.get_text_config()
-        self.config = AdapterShape(context=context, dim=text.hidden_size, vocab=text.vocab_size)
+        self.config = AdapterModelConfig(context=context, dim=text.hidden_size, vocab=text.vocab_size)
         self._recompute = False
         self.head_apart = head_is_linear(base)
 
@@ -105,27 +115,116 @@ class AdapterModel(nn.Module):
         return made
 
 
-def causal_losses(
-    model: Any, ids: Tensor, targets: Tensor, wanted: Tensor, positions: Tensor | None, *, head_apart: bool
-) -> Tensor:
-    """-log p of `targets` under a causal language model where `wanted`, 0 elsewhere; all `(rows, length)`."""
-    found = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
-    if head_apart:
-        hidden = model.get_decoder()(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
-        head = model.get_output_embeddings()
-        values = chunked_cross_entropy(hidden[wanted], head.weight, head.bias, targets[wanted])
-    else:
-        logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[wanted].float()
-        values = nn.functional.cross_entropy(logits, targets[wanted], reduction="none")
-    return found.masked_scatter(wanted, values)
+def attach_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:
+    """A PeftModel of `model` with the adapter in `folder`.
+
+    Raises BadInput: no safetensors, a hash that is not the card's, an adapter for another architecture.
+    """
+    from peft import PeftModel
+
+    weights = adapter_weights(folder)
+    try:
+        found = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, torch_device="cpu")
+        wanted = set(load_file(weights))
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as problem:
+        raise BadInput(
+            _("the adapter does not fit its base: {reason}").format(reason=first_line(problem)), path=folder
+        ) from problem
+    if not wanted:
+        raise BadInput(_("the adapter is empty"), path=weights)
+    return found
 
 
-@torch.no_grad()
-def head_is_linear(model: Any) -> bool:
-    """Whether logits are the head's product with the last hidden states and nothing more; the model is asked."""
+def adapter_weights(folder: Path) -> Path:
+    """The weights of an adapter, checked against its card where there is one. Raises BadInput."""
+    file = folder / ADAPTER_WEIGHTS
+    if not file.is_file():
+        raise BadInput(_("the adapter has no {name}").format(name=ADAPTER_WEIGHTS), path=folder)
+    card = adapter_card(folder)
+    if card is not None and card.weights_sha256 and card.weights_sha256 != file_sha256(file):
+        raise BadInput(
+            _("the weights have changed since they were written (their hash differs)"),
+            path=file,
+            hint=f"h2q-tui models remove {card.name}",
+        )
+    return file
+
+
+def new_adapter(model: Any, settings: Any, seed: int) -> Any:
+    """A PeftModel with a fresh adapter as `engine.training.recipe.AdapterSettings` say.
+
+    Raises BadInput for a name of `settings.targets` that is no linear layer, or the head: no program takes
+    an adapter on it, and with a tied embedding it would hold that whole.
+    """
+    from peft import LoraConfig, TaskType, get_peft_model
+
+    torch.manual_seed(seed)
+    layers = linear_layers(model)
+    wrong = [
+        name
+        for name in settings.targets
+        if not any(layer == name or layer.endswith(f".{name}") for layer in layers)
+    ]
+    if wrong:
+        raise _no_layer(model, wrong)
+    config = LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=list(settings.targets) or "all-linear",
+        use_rslora=settings.rslora,
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as problem:
+        raise BadInput(
+            _("no adapter can be made on this model: {reason}").format(reason=first_line(problem))
+        ) from problem
+
+
+def _no_layer(model: Any, wrong: list[str]) -> BadInput:
+    names = sorted({layer.rpartition(".")[2] for layer in linear_layers(model)})
+    return BadInput(
+        _("--target-modules: {wrong} is no layer that can be adapted; there are {names}").format(
+            wrong=", ".join(wrong), names=", ".join(names)
+        )
+    )
+
+
+def linear_layers(model: Any) -> list[str]:
+    """Names of the linear layers without the head, GPT-2's kind of them included."""
+    from transformers.pytorch_utils import Conv1D
+
     head = model.get_output_embeddings()
-    if type(head) is not nn.Linear:
-        return False
-    ids = torch.arange(1, 5, device=head.weight.device)[None] % model.config.get_text_config().vocab_size
-    hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-    return torch.equal(head(hidden), model(input_ids=ids, use_cache=False).logits)
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not head
+    ]
+
+
+def save_adapter(
+    folder: Path, peft: Any, card: ModelCard, more: Callable[[Path], None] | None = None
+) -> ModelCard:
+    """Writes a PEFT directory with its card, whole or not at all; returns the card with its hash.
+
+    `more` may add files before it takes its name. A folder of that name is replaced. Raises OSError.
+    """
+    from peft import get_peft_model_state_dict
+
+    with new_folder(folder) as temporary:
+        tensors = {
+            name: tensor.detach().to("cpu", torch.float32).contiguous()
+            for name, tensor in get_peft_model_state_dict(peft).items()
+        }
+        weights = save(tensors, metadata={"format": "pt"})
+        card = msgspec.structs.replace(card, weights_sha256=sha256(weights).hexdigest())
+        write_bytes(temporary / ADAPTER_WEIGHTS, weights)
+        config = peft.peft_config["default"]
+        config.base_model_name_or_path, config.inference_mode = card.base_path, True
+        config.save_pretrained(str(temporary))
+        if more is not None:
+            more(temporary)
+        write_bytes(temporary / CARD_FILE, encode_card(card))
+    return card

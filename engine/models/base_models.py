@@ -17,12 +17,12 @@ import msgspec
 from engine.core.errors import BadInput, first_line
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.models.card import CARD_FILE, ModelCard, read_card
+from engine.models.card import ADAPTER_CONFIG, CARD_FILE, ModelCard, read_card
+from engine.models.ollama.client import MODEL_PREFIX
 from engine.models.registry import NAME
+from engine.models.resolve import ModelKind, kind_of
 
-OLLAMA = "ollama:"
 FOUR_BIT = "4bit"
-ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _HEADER_LIMIT = 100 << 20
 _SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}  # fmt: skip
@@ -71,7 +71,7 @@ class Base:
     @property
     def tag(self) -> str:
         """The Ollama tag; "" for a base that is none."""
-        return self.source.removeprefix(OLLAMA) if self.source.startswith(OLLAMA) else ""
+        return self.source.removeprefix(MODEL_PREFIX) if self.source.startswith(MODEL_PREFIX) else ""
 
 
 def find_base(ws: Workspace, name: str) -> Base:
@@ -81,19 +81,21 @@ def find_base(ws: Workspace, name: str) -> Base:
     ServiceUnreachable for a tag that only a running Ollama could have.
     """
     registered = ws.adapters / name if NAME.fullmatch(name) else None
-    path = Path(name.removeprefix(OLLAMA) if name.startswith(OLLAMA) else name).expanduser()
-    if name.startswith(OLLAMA):
-        return _of_ollama(name.removeprefix(OLLAMA))
-    if registered is not None and (registered / ADAPTER_CONFIG).is_file():
+    path = Path(name.removeprefix(MODEL_PREFIX) if name.startswith(MODEL_PREFIX) else name).expanduser()
+    if name.startswith(MODEL_PREFIX):
+        return _of_ollama(name.removeprefix(MODEL_PREFIX))
+    if registered is not None and kind_of(registered) is ModelKind.ADAPTER:
         return base_of_adapter(ws, registered)
     if NAME.fullmatch(name) and (ws.models / name / CARD_FILE).is_file():
         return _of_directory((ws.models / name).resolve())
-    if (path / ADAPTER_CONFIG).is_file():
-        return base_of_adapter(ws, path.resolve())
-    if path.is_dir():
-        return _of_directory(path.resolve())
-    if path.is_file():
-        return _of_gguf(path.resolve(), str(path.resolve()), path.stem)
+    if path.exists():
+        match kind_of(path):
+            case ModelKind.ADAPTER:
+                return base_of_adapter(ws, path.resolve())
+            case ModelKind.GGUF:
+                return _of_gguf(path.resolve(), str(path.resolve()), path.stem)
+            case _:
+                return _of_directory(path.resolve())
     if "/" in name and (name.startswith(("/", ".", "~")) or path.parent.is_dir()):
         raise BadInput(_("there is no model in this directory"), path=path, hint="h2q-tui models list")
     return _of_ollama(name)
@@ -144,11 +146,11 @@ def _of_ollama(tag: str) -> Base:
     from engine.models.ollama.store import find_in_ollama
 
     found = find_in_ollama(tag)
-    return _of_gguf(found.gguf, OLLAMA + tag, tag)
+    return _of_gguf(found.gguf, MODEL_PREFIX + tag, tag)
 
 
 def _of_gguf(path: Path, source: str, name: str) -> Base:
-    from engine.models.gguf.reader import open_gguf
+    from engine.models.gguf.model import open_gguf
 
     model = open_gguf(path)
     return Base(

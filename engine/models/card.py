@@ -6,7 +6,14 @@ from pathlib import Path
 
 import msgspec
 
+from engine.core.errors import BadInput
+from engine.core.i18n import _
+
 CARD_FILE = "h2q.json"
+WEIGHTS_FILE = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,3 +69,15 @@ def read_card(folder: Path) -> ModelCard:
 
 def encode_card(card: ModelCard) -> bytes:
     return msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"
+
+
+def load_card(folder: Path) -> ModelCard:
+    """The card in `folder`. Raises BadInput."""
+    try:
+        return read_card(folder)
+    except FileNotFoundError as problem:
+        raise BadInput(_("there is no model here"), path=folder, hint="h2q-tui models list") from problem
+    except msgspec.DecodeError as problem:
+        raise BadInput(
+            _("the model's card is broken"), path=folder / CARD_FILE, hint="h2q-tui models list"
+        ) from problem

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
-from safetensors.torch import load_file, save
-from torch import nn
 
-from engine.core.digest import file_sha256
 from engine.core.errors import BadInput, first_line
-from engine.core.files import new_folder, write_bytes
 from engine.core.i18n import _
-from engine.models.base_models import ADAPTER_WEIGHTS, FOUR_BIT, Base, adapter_card
-from engine.models.card import CARD_FILE, ModelCard, encode_card
+from engine.models.base_models import FOUR_BIT, Base
+from engine.models.card import ModelCard
 from engine.models.chat_template import ChatFormat
 
 FP32_BYTES = 1 << 30
@@ -46,7 +39,7 @@ def load_base(base: Base, dtype: torch.dtype, *, four_bit: bool = False, device:
     """The causal language model in evaluation mode, all of it frozen. Raises BadInput when files are broken."""
     quiet()
     if base.is_gguf:
-        from engine.models.gguf.reader import open_gguf
+        from engine.models.gguf.model import open_gguf
 
         model: Any = open_gguf(base.path).load(dtype)
     else:
@@ -151,7 +144,7 @@ def load_chat_format(base: Base) -> ChatFormat:
     """The tokenizer of the base with its chat template. Raises BadInput."""
     quiet()
     if base.is_gguf:
-        from engine.models.gguf.reader import open_gguf
+        from engine.models.gguf.model import open_gguf
 
         return ChatFormat(open_gguf(base.path).tokenizer())
     from transformers import AutoTokenizer
@@ -167,121 +160,6 @@ def load_chat_format(base: Base) -> ChatFormat:
         # Without its files transformers makes an empty one from the kind of the model alone.
         raise BadInput(_("the base has no tokenizer (tokenizer.json)"), path=base.path)
     return ChatFormat(tokenizer)
-
-
-def attach_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:
-    """A PeftModel of `model` with the adapter in `folder`.
-
-    Raises BadInput: no safetensors, a hash that is not the card's, an adapter for another architecture.
-    """
-    from peft import PeftModel
-
-    weights = adapter_weights(folder)
-    try:
-        found = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, torch_device="cpu")
-        wanted = set(load_file(weights))
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as problem:
-        raise BadInput(
-            _("the adapter does not fit its base: {reason}").format(reason=first_line(problem)), path=folder
-        ) from problem
-    if not wanted:
-        raise BadInput(_("the adapter is empty"), path=weights)
-    return found
-
-
-def adapter_weights(folder: Path) -> Path:
-    """The weights of an adapter, checked against its card where there is one. Raises BadInput."""
-    file = folder / ADAPTER_WEIGHTS
-    if not file.is_file():
-        raise BadInput(_("the adapter has no {name}").format(name=ADAPTER_WEIGHTS), path=folder)
-    card = adapter_card(folder)
-    if card is not None and card.weights_sha256 and card.weights_sha256 != file_sha256(file):
-        raise BadInput(
-            _("the weights have changed since they were written (their hash differs)"),
-            path=file,
-            hint=f"h2q-tui models remove {card.name}",
-        )
-    return file
-
-
-def new_adapter(model: Any, settings: Any, seed: int) -> Any:
-    """A PeftModel with a fresh adapter as `engine.training.recipe.AdapterSettings` say.
-
-    Raises BadInput for a name of `settings.targets` that is no linear layer, or the head: no program takes
-    an adapter on it, and with a tied embedding it would hold that whole.
-    """
-    from peft import LoraConfig, TaskType, get_peft_model
-
-    torch.manual_seed(seed)
-    layers = linear_layers(model)
-    wrong = [
-        name
-        for name in settings.targets
-        if not any(layer == name or layer.endswith(f".{name}") for layer in layers)
-    ]
-    if wrong:
-        raise _no_layer(model, wrong)
-    config = LoraConfig(
-        task_type=TaskType.CAUSAL_LM,
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=list(settings.targets) or "all-linear",
-        use_rslora=settings.rslora,
-    )
-    try:
-        return get_peft_model(model, config)
-    except ValueError as problem:
-        raise BadInput(
-            _("no adapter can be made on this model: {reason}").format(reason=first_line(problem))
-        ) from problem
-
-
-def _no_layer(model: Any, wrong: list[str]) -> BadInput:
-    names = sorted({layer.rpartition(".")[2] for layer in linear_layers(model)})
-    return BadInput(
-        _("--target-modules: {wrong} is no layer that can be adapted; there are {names}").format(
-            wrong=", ".join(wrong), names=", ".join(names)
-        )
-    )
-
-
-def linear_layers(model: Any) -> list[str]:
-    """Names of the linear layers without the head, GPT-2's kind of them included."""
-    from transformers.pytorch_utils import Conv1D
-
-    head = model.get_output_embeddings()
-    return [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not head
-    ]
-
-
-def save_adapter(
-    folder: Path, peft: Any, card: ModelCard, more: Callable[[Path], None] | None = None
-) -> ModelCard:
-    """Writes a PEFT directory with its card, whole or not at all; returns the card with its hash.
-
-    `more` may add files before it takes its name. A folder of that name is replaced. Raises OSError.
-    """
-    from peft import get_peft_model_state_dict
-
-    with new_folder(folder) as temporary:
-        tensors = {
-            name: tensor.detach().to("cpu", torch.float32).contiguous()
-            for name, tensor in get_peft_model_state_dict(peft).items()
-        }
-        weights = save(tensors, metadata={"format": "pt"})
-        card = msgspec.structs.replace(card, weights_sha256=sha256(weights).hexdigest())
-        write_bytes(temporary / ADAPTER_WEIGHTS, weights)
-        config = peft.peft_config["default"]
-        config.base_model_name_or_path, config.inference_mode = card.base_path, True
-        config.save_pretrained(str(temporary))
-        if more is not None:
-            more(temporary)
-        write_bytes(temporary / CARD_FILE, encode_card(card))
-    return card
 
 
 def quiet() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 CHUNK_BYTES = 32 << 20
 """Logits in float32 that are held at once."""
@@ -72,3 +72,29 @@ def _chunks(hidden: Tensor, targets: Tensor, vocab: int) -> zip[tuple[Tensor, Te
     return zip(
         [hidden[at : at + rows] for at in starts], [targets[at : at + rows] for at in starts], strict=True
     )
+
+
+def causal_losses(
+    model: Any, ids: Tensor, targets: Tensor, wanted: Tensor, positions: Tensor | None, *, head_apart: bool
+) -> Tensor:
+    """-log p of `targets` under a causal language model where `wanted`, 0 elsewhere; all `(rows, length)`."""
+    found = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
+    if head_apart:
+        hidden = model.get_decoder()(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
+        head = model.get_output_embeddings()
+        values = chunked_cross_entropy(hidden[wanted], head.weight, head.bias, targets[wanted])
+    else:
+        logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[wanted].float()
+        values = F.cross_entropy(logits, targets[wanted], reduction="none")
+    return found.masked_scatter(wanted, values)
+
+
+@torch.no_grad()
+def head_is_linear(model: Any) -> bool:
+    """Whether logits are the head's product with the last hidden states and nothing more; the model is asked."""
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        return False
+    ids = torch.arange(1, 5, device=head.weight.device)[None] % model.config.get_text_config().vocab_size
+    hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    return torch.equal(head(hidden), model(input_ids=ids, use_cache=False).logits)

@@ -18,11 +18,10 @@ from safetensors.torch import save as save_tensors
 from engine.core.errors import BadInput
 from engine.core.files import new_folder, write_bytes, write_json
 from engine.core.i18n import _
-from engine.models.card import CARD_FILE, ModelCard, encode_card, read_card
+from engine.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, encode_card, load_card
 from engine.models.tokenizer import END_OF_TEXT, IM_END, hf_tokenizer, hf_tokenizer_config
 from engine.models.transformer import NORM_EPS, ModelConfig, Transformer
 
-WEIGHTS_FILE = "model.safetensors"
 MAX_WEIGHTS = 8 << 30
 
 
@@ -140,15 +139,3 @@ def load_model(
     except (SafetensorError, RuntimeError) as problem:
         raise BadInput(_("the weights do not fit the model's config.json"), path=file, hint=hint) from problem
     return model.to(device=device, dtype=dtype).eval(), card
-
-
-def load_card(folder: Path) -> ModelCard:
-    """The card in `folder`. Raises BadInput."""
-    try:
-        return read_card(folder)
-    except FileNotFoundError as problem:
-        raise BadInput(_("there is no model here"), path=folder, hint="h2q-tui models list") from problem
-    except msgspec.DecodeError as problem:
-        raise BadInput(
-            _("the model's card is broken"), path=folder / CARD_FILE, hint="h2q-tui models list"
-        ) from problem

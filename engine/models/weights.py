@@ -14,13 +14,10 @@ from torch import Tensor
 
 from engine.core.errors import BadInput
 from engine.core.i18n import _
-from engine.models.gguf.names import ROPE_FACTORS, heads_to_pair, paired_rows, to_transformers
-from engine.models.gguf.reader import GgufModel
+from engine.models.card import ADAPTER_CONFIG, ADAPTER_WEIGHTS, WEIGHTS_FILE, WEIGHTS_INDEX
+from engine.models.gguf.model import GgufModel
+from engine.models.gguf.tensor_names import ROPE_FACTORS, heads_to_pair, paired_rows, to_transformers
 
-INDEX_FILE = "model.safetensors.index.json"
-WEIGHTS_FILE = "model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _PEFT = "base_model.model."
 _COMPUTED = "rotary_emb.inv_freq"
 """Older files keep what the configuration says anyway."""
@@ -205,7 +202,7 @@ class PrunedWeights:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    index = folder / INDEX_FILE
+    index = folder / WEIGHTS_INDEX
     if not index.is_file():
         return [folder / WEIGHTS_FILE]
     try:

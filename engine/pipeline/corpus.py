@@ -16,8 +16,7 @@ from engine.corpus.dataset import HeldOut
 from engine.corpus.dedup.semantic import by_meaning
 from engine.corpus.funnel import pair_counts
 from engine.memory.store import MemoryStore
-from engine.models.card import Lineage
-from engine.models.native_format import load_card
+from engine.models.card import Lineage, load_card
 from engine.models.registry import find_model, in_use
 from engine.pipeline.report import Pairs
 from engine.pipeline.stages import StagePlan

@@ -16,7 +16,8 @@ from engine.export.gguf_adapter import write_gguf_copy
 from engine.inference.client import make_room_sync
 from engine.machine.budget import effective_budget
 from engine.memory.store import MemoryStore
-from engine.models.base_models import ADAPTER_CONFIG, Base, base_of_adapter, find_base
+from engine.models.base_models import Base, base_of_adapter, find_base
+from engine.models.card import ADAPTER_CONFIG
 from engine.models.registry import find_model, in_use, new_name
 from engine.pipeline.corpus import counted_pairs, prepare_corpus
 from engine.pipeline.promote import promote_if_better

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.core.i18n import _
 from engine.memory.data_source import MemoryDataSource
-from engine.models.promotion import promote
+from engine.models.registry import promote
 from engine.pipeline.stages import StagePlan
 from engine.runs.context import RunContext
 from engine.runs.events import Promoted

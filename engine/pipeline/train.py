@@ -15,9 +15,8 @@ from engine.core.paths import shipped
 from engine.corpus.dataset import Dataset
 from engine.inference.client import make_room_sync
 from engine.memory.store import MemoryStore
-from engine.models.native_format import load_card
-from engine.models.promotion import promote
-from engine.models.registry import find_model, in_use, new_name
+from engine.models.card import load_card
+from engine.models.registry import find_model, in_use, new_name, promote
 from engine.pipeline.corpus import counted_pairs, prepare_corpus
 from engine.pipeline.lora import lora_fits, train_adapter
 from engine.pipeline.promote import promote_if_better

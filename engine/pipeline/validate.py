@@ -13,8 +13,9 @@ from engine.core.i18n import _, n_
 from engine.corpus import dataset, split
 from engine.corpus.dataset import HeldOut
 from engine.memory.store import MemoryStore
-from engine.models.base_models import OLLAMA, find_base
-from engine.models.resolve import find_answering
+from engine.models.base_models import find_base
+from engine.models.ollama.client import MODEL_PREFIX
+from engine.models.resolve import resolve_model
 from engine.pipeline.promote import promote_if_better
 from engine.pipeline.report import write_validation
 from engine.pipeline.stages import StagePlan, existing_texts
@@ -92,9 +93,9 @@ def validate_candidate(
 def _model_path(ctx: RunContext, name: str) -> Path:
     """A model or adapter, a Hugging Face directory, or the GGUF file of an Ollama tag. Raises BadInput."""
     try:
-        return find_answering(ctx.workspace, name)
+        return resolve_model(ctx.workspace, name)
     except BadInput:
-        if name.startswith(OLLAMA):
+        if name.startswith(MODEL_PREFIX):
             return find_base(ctx.workspace, name).path
         raise
 

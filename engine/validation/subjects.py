@@ -14,12 +14,13 @@ from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.inference.backends.hf import HFModel
 from engine.inference.backends.native import Answering, NativeModel
+from engine.models.adapters import attach_adapter
 from engine.models.base_models import Base, adapter_card, find_base
 from engine.models.chat_template import ChatFormat
 from engine.models.chatml import Rendered
-from engine.models.hf import attach_adapter, format_for, load_chat_format, load_in
+from engine.models.hf import format_for, load_chat_format, load_in
 from engine.models.native_format import load_model
-from engine.models.resolve import is_native
+from engine.models.resolve import ModelKind, kind_of
 from engine.models.transformer import Transformer
 from engine.validation import nll
 from engine.validation.cases import Case, GeneralBlock, HeldOutLike, cut_cases
@@ -158,9 +159,7 @@ class HFSubject:
 
 def load_subjects(ws: Workspace, base: Path, new: Path) -> tuple[Subject, Subject]:
     """Both models; a base that both stand on is loaded once. Raises BadInput for a broken one."""
-    if is_native(base) and is_native(new):
-        return _native(base), _native(new)
-    if is_native(base) or is_native(new):
+    if ModelKind.NATIVE in (kind_of(base), kind_of(new)):
         return _single(ws, base), _single(ws, new)
     first, second = find_base(ws, str(base)), find_base(ws, str(new))
     if first.path != second.path:
@@ -195,7 +194,7 @@ def _pair(first: Base, second: Base) -> tuple[Subject, Subject]:
 
 
 def _single(ws: Workspace, folder: Path) -> Subject:
-    if is_native(folder):
+    if kind_of(folder) is ModelKind.NATIVE:
         return _native(folder)
     base = find_base(ws, str(folder))
     name = "default" if base.adapter is not None else None

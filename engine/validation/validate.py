@@ -13,8 +13,7 @@ import numpy as np
 from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
 from engine.core.paths import Workspace, shipped
-from engine.models.card import CARD_FILE, ModelCard
-from engine.models.native_format import load_card
+from engine.models.card import CARD_FILE, ModelCard, load_card
 from engine.validation.answers import (
     SAMPLING,
     Form,

@@ -24,7 +24,6 @@ LIGHT = [
     "engine.models.registry",
     "engine.models.card",
     "engine.validation.report",
-    "engine.models.promotion",
     "engine.inference.client",
     "engine.core.config",
     "engine.core.paths",

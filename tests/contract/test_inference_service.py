@@ -220,7 +220,7 @@ async def test_one_that_cannot_start_tells_why(tmp_path: Path, monkeypatch: pyte
 
 def test_the_client_is_light() -> None:
     code = (
-        "import sys, engine.inference.client, engine.models.promotion;"
+        "import sys, engine.inference.client, engine.models.registry;"
         "heavy = {'torch', 'numpy', 'transformers', 'httpx', 'ollama', 'psutil'} & set(sys.modules);"
         "assert not heavy, heavy"
     )

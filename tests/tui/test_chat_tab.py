@@ -13,7 +13,7 @@ from engine.core.paths import Workspace
 from engine.inference.client import InferenceClient
 from engine.memory.store import MemoryStore
 from engine.models.card import ModelCard, read_card
-from engine.models.promotion import promote
+from engine.models.registry import promote
 from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp
 from tui.tabs.chat.field import ChatInput

@@ -17,8 +17,7 @@ from engine.core.paths import Workspace
 from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.models.card import CARD_FILE, ModelCard, encode_card
-from engine.models.promotion import promote
-from engine.models.registry import in_use
+from engine.models.registry import in_use, promote
 from engine.validation.report import Answer, CaseScore, Measure, ModelScore, ValidationReport, Verdict
 from engine.validation.reports import list_reports, newest_report
 from tests.tui.helpers import text_of, until

@@ -12,8 +12,7 @@ import pytest
 
 from engine.core.i18n import set_language
 from engine.core.paths import Workspace
-from engine.models.promotion import promote
-from engine.models.registry import in_use
+from engine.models.registry import in_use, promote
 from engine.runs import lock
 from engine.runs.events import Event, Finished, Funnel, Promoted, RunStatus, Started, Step, VerdictGiven
 from engine.runs.journal import JournalWriter

@@ -28,8 +28,7 @@ from engine.inference.protocol import Sampling
 from engine.memory.store import MemoryStore
 from engine.models.card import Lineage, ModelCard
 from engine.models.native_format import load_model, save_model
-from engine.models.promotion import promote
-from engine.models.registry import in_use
+from engine.models.registry import in_use, promote
 from engine.pipeline import validate as validate_stage
 from engine.runs import launch
 from engine.runs.events import CheckpointWritten, Cycle, RunStatus, Step

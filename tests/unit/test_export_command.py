@@ -20,7 +20,7 @@ from engine.export.index import exports_of
 from engine.export.modelfile import modelfile
 from engine.export.quant import Quant
 from engine.models.card import Lineage, read_card
-from engine.models.gguf.reader import open_gguf
+from engine.models.gguf.model import open_gguf
 from engine.models.ollama.create import create_model, server_version
 from engine.models.weights import MergedWeights, SafetensorsWeights, read_adapter
 from tests.export_models import write_arch, write_gguf

@@ -19,7 +19,7 @@ from engine.export.quant import Quant, type_for
 from engine.export.vocabulary import plain_template
 from engine.models import chatml
 from engine.models.gguf.file import read_gguf
-from engine.models.gguf.reader import open_gguf
+from engine.models.gguf.model import open_gguf
 from engine.models.weights import PrunedWeights, SafetensorsWeights
 from tests.export_models import (
     LLAMA3_ROPE,

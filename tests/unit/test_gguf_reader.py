@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from engine.core.errors import BadInput
 from engine.export.llama_cpp import LlamaCpp
 from engine.models.gguf.file import read_gguf
-from engine.models.gguf.names import paired_rows, to_gguf, to_transformers
-from engine.models.gguf.reader import open_gguf
+from engine.models.gguf.model import open_gguf
+from engine.models.gguf.tensor_names import paired_rows, to_gguf, to_transformers
 from engine.models.gguf.tokenizer import PRE_TOKENIZERS
 from tests.export_models import TALK, difference, log_probabilities, write_arch, write_gguf
 from tests.hf_models import tiny_tokenizer

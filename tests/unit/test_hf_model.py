@@ -16,13 +16,12 @@ from engine.core.paths import Workspace
 from engine.inference.backends.hf import HFModel, TokenText
 from engine.inference.model_cache import LoadedModels
 from engine.inference.protocol import Finish, Sampling
+from engine.models.adapters import new_adapter, save_adapter
 from engine.models.base_models import find_base
 from engine.models.card import Lineage, ModelCard
-from engine.models.hf import load_base, new_adapter, save_adapter
-from engine.models.promotion import promote, rollback
-from engine.models.registry import find_model, list_models, new_name
-from engine.models.removal import remove_model
-from engine.models.resolve import adapter_on, find_adapter, is_native
+from engine.models.hf import load_base
+from engine.models.registry import find_model, list_models, new_name, promote, remove_model, rollback
+from engine.models.resolve import ModelKind, adapter_on, find_adapter, kind_of
 from engine.training.recipe import AdapterSettings
 from engine.validation.subjects import load_subjects
 from tests.hf_models import tiny_tokenizer, write_hf
@@ -128,7 +127,7 @@ async def test_the_service_answers_with_a_base_with_an_adapter_and_with_both_nam
 def test_adapters_stand_in_the_registry_and_go_in_and_out_of_use(ws: Workspace) -> None:
     assert [card.name for card in list_models(ws)] == ["mine"]
     assert find_model(ws, "mine") == ws.adapters / "mine"
-    assert not is_native(ws.adapters / "mine")
+    assert kind_of(ws.adapters / "mine") is ModelKind.ADAPTER
     done = promote(ws, "mine")
     assert (done.name, done.previous) == ("mine", "")
     assert rollback(ws).name == ""

@@ -18,9 +18,10 @@ from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, Interrupted, UsageProblem
 from engine.core.paths import Workspace
 from engine.machine.budget import Budget
+from engine.models.adapters import attach_adapter
 from engine.models.base_models import Base, find_base
 from engine.models.card import Lineage, ModelCard, read_card
-from engine.models.hf import attach_adapter, load_base, load_chat_format
+from engine.models.hf import load_base, load_chat_format
 from engine.runs.events import EpochDone, Log, Step
 from engine.runs.spec import TrainParams
 from engine.training.lora.fit import fit

@@ -9,7 +9,8 @@ import pytest
 
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
-from engine.models.native_format import WEIGHTS_FILE, load_model, save_model
+from engine.models.card import WEIGHTS_FILE
+from engine.models.native_format import load_model, save_model
 from engine.models.registry import find_model, in_use, list_models, new_name
 from tests.unit.test_transformer import card, random_model
 

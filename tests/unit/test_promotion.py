@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.paths import Workspace
 from engine.models.card import CARD_FILE, ModelCard, encode_card
-from engine.models.promotion import backups, promote, rollback
-from engine.models.registry import in_use
-from engine.models.removal import remove_model
+from engine.models.registry import backups, in_use, promote, remove_model, rollback
 
 NOON = 1_760_000_000.0
 MINDX = """{

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from engine.core.config import Settings, save_settings
 from engine.core.errors import H2QError, sentence_of
 from engine.core.i18n import _, set_language, system_language
-from engine.models.promotion import Promotion, rollback
-from engine.models.registry import in_use
+from engine.models.registry import Promotion, in_use, rollback
 from engine.runs.events import RunStatus
 from engine.runs.history import summarise
 from engine.runs.last_visit import look_back

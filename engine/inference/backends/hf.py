@@ -17,10 +17,11 @@ from engine.core.errors import RunFailed
 from engine.core.i18n import _
 from engine.inference.protocol import Finish, Generated, Sampling, Scored, whole
 from engine.inference.sampling import StopStrings
-from engine.models.adapters import causal_losses, head_is_linear
+from engine.models.adapters import attach_adapter
 from engine.models.base_models import Base, adapter_card
 from engine.models.chat_template import ChatFormat
-from engine.models.hf import attach_adapter, format_for, load_chat_format, load_in
+from engine.models.hf import format_for, load_chat_format, load_in
+from engine.models.losses import causal_losses, head_is_linear
 
 LONGEST = 4096
 """Tokens of prompt and answer together at most: the cache grows with them."""

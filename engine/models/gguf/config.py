@@ -10,7 +10,7 @@ import torch
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.models.gguf.file import GgufFile
-from engine.models.gguf.names import ARCHITECTURES, ROPE_FACTORS, to_transformers
+from engine.models.gguf.tensor_names import ARCHITECTURES, ROPE_FACTORS, to_transformers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -15,17 +15,10 @@ from engine.core.digest import file_sha256
 from engine.core.i18n import _
 from engine.machine.budget import Budget
 from engine.machine.cgroup import backed
-from engine.models.adapters import AdapterModel
+from engine.models.adapters import AdapterModel, attach_adapter, new_adapter, save_adapter
 from engine.models.base_models import Base, adapter_card
 from engine.models.card import Lineage, ModelCard
-from engine.models.hf import (
-    attach_adapter,
-    four_bit_works,
-    load_base,
-    load_chat_format,
-    new_adapter,
-    save_adapter,
-)
+from engine.models.hf import four_bit_works, load_base, load_chat_format
 from engine.training.autotune import keep_freed_memory
 from engine.training.chat_batches import read_dataset
 from engine.training.checkpoint import Checkpoint

@@ -117,7 +117,7 @@ def _chosen(ws: object, model: str | None) -> str:
     from engine.core.errors import BadInput
     from engine.core.paths import Workspace
     from engine.models.registry import in_use
-    from engine.models.resolve import find_answering
+    from engine.models.resolve import resolve_model
 
     assert isinstance(ws, Workspace)
     if model is not None and model.startswith("ollama:"):
@@ -125,7 +125,7 @@ def _chosen(ws: object, model: str | None) -> str:
     name = (str(common.resolve(model)) if "/" in model else model) if model else in_use(ws)
     if name is None:
         raise BadInput(_("there is no model in use yet"), hint="h2q-tui demo")
-    find_answering(ws, name)
+    resolve_model(ws, name)
     return name
 
 

@@ -60,7 +60,7 @@ def register(app: typer.Typer) -> None:
         import asyncio
 
         from engine.inference.client import InferenceClient
-        from engine.models.removal import check_removable, remove_model
+        from engine.models.registry import check_removable, remove_model
         from tui.cli.confirm import confirm
 
         ws = common.workspace(create=False)

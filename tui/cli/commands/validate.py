@@ -51,9 +51,9 @@ def register(app: typer.Typer) -> None:
             None, "--config", help=_("models.json to update instead of the workspace's.")
         ),
     ) -> None:
-        from engine.models import promotion
+        from engine.models import registry
 
-        done = promotion.promote(_configured(config), _model(name))
+        done = registry.promote(_configured(config), _model(name))
         common.say(_("{name} is in use").format(name=done.name))
         common.say(_("back to what was before: {command}").format(command="h2q-tui rollback"))
         if common.options.json:
@@ -67,11 +67,11 @@ def register(app: typer.Typer) -> None:
             None, "--config", help=_("models.json to update instead of the workspace's.")
         ),
     ) -> None:
-        from engine.models import promotion
+        from engine.models import registry
 
         ws = _configured(config)
         if list_:
-            found = promotion.backups(ws)
+            found = registry.backups(ws)
             for backup in found:
                 model = backup.model or (_("no model in use") if backup.readable else _("not readable"))
                 common.say(f"{backup.stamp}  {model}")
@@ -80,7 +80,7 @@ def register(app: typer.Typer) -> None:
             if common.options.json:
                 common.emit_json({"backups": found})
             return
-        done = promotion.rollback(ws, to)
+        done = registry.rollback(ws, to)
         common.say(
             _("{name} is in use again").format(name=done.name) if done.name else _("no model is in use")
         )
@@ -119,7 +119,7 @@ def _judge_models(ws: Workspace, base: str | None, new: str, promote: bool) -> i
     from engine.core.errors import BadInput
     from engine.core.i18n import language
     from engine.models.registry import in_use
-    from engine.models.resolve import find_answering
+    from engine.models.resolve import resolve_model
     from engine.runs.spec import ValidateParams, make_spec
     from engine.validation.reports import load_report
     from tui.cli.progress import conclude, follow_in_terminal
@@ -131,7 +131,7 @@ def _judge_models(ws: Workspace, base: str | None, new: str, promote: bool) -> i
     # Wrong names are told before a run is made of them.
     for name in (base, new):
         if not name.startswith("ollama:"):
-            find_answering(ws, name)
+            resolve_model(ws, name)
     params = ValidateParams(base=base, new=new, promote=promote)
     followed = follow_in_terminal(ws, make_spec(ws.root, params, language=language()))
     finished = followed.view.finished

@@ -19,8 +19,7 @@ from engine.core.paths import Workspace
 from engine.corpus.review.store import ReviewStore
 from engine.memory.records import Conversation
 from engine.memory.store import MemoryStore
-from engine.models.promotion import Backup, backups, promote, rollback
-from engine.models.registry import in_use, list_models
+from engine.models.registry import PromotionBackup, backups, in_use, list_models, promote, rollback
 from engine.runs.spec import RunKind, ValidateParams, make_spec
 from engine.validation.report import ValidationReport
 from engine.validation.reports import newest_report
@@ -67,7 +66,7 @@ class ValidateTab(Tab):
         self._in_use = ""
         self._candidates: list[str] = []
         """Names of the models that could be judged, newest first, without the one in use."""
-        self._saved: Backup | None = None
+        self._saved: PromotionBackup | None = None
         """What a rollback would restore."""
         self._undo = ""
         """Stamp of the backup that undoes the last promotion or rollback."""
@@ -108,7 +107,7 @@ class ValidateTab(Tab):
         self.app.call_from_thread(self._loaded, report, used, names, saved)
 
     def _loaded(
-        self, report: ValidationReport | None, used: str, candidates: list[str], saved: Backup | None
+        self, report: ValidationReport | None, used: str, candidates: list[str], saved: PromotionBackup | None
     ) -> None:
         self._in_use, self._candidates, self._saved = used, candidates, saved
         if report != self.report:

@@ -15,7 +15,7 @@ from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.models.gguf.config import config_of
 from engine.models.gguf.file import GgufFile, read_gguf
-from engine.models.gguf.names import ROPE_FACTORS, heads_to_pair, paired_rows, to_transformers
+from engine.models.gguf.tensor_names import ROPE_FACTORS, heads_to_pair, paired_rows, to_transformers
 from engine.models.gguf.tokenizer import chat_template_of, eos_ids_of, tokenizer_of, vocabulary_of
 
 if TYPE_CHECKING:
