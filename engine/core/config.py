@@ -1,19 +1,26 @@
-"""The person's settings: `config/h2q.toml` in the workspace, mode 0600, edited by hand or in the app."""
+"""The user's settings: `config/h2q.toml` in the workspace, mode 0600, edited by hand or in the app.
+
+A setting is declared once, as a field of `Settings`: name (also of `train --set`), type and bounds, default, and in
+`SettingInfo` what the settings sheet shows and what the setting affects.
+"""
 
 from __future__ import annotations
 
 import re
 import shlex
 import tomllib
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import msgspec
+from msgspec import Meta
 from msgspec.inspect import BoolType, FloatType, IntType, LiteralType, type_info
 from msgspec.structs import FieldInfo
 
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.files import write_text
-from engine.core.i18n import _
+from engine.core.i18n import N_, _
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,146 +29,424 @@ if TYPE_CHECKING:
     from engine.core.paths import Workspace
 
 
-PrivateType: TypeAlias = Literal[
+PiiTypeName: TypeAlias = Literal[
     "PRIVATE_KEY", "API_KEY", "PASSWORD", "EMAIL", "ID_CARD", "CREDIT_CODE", "IBAN", "BANK_CARD", "SSN",
     "PASSPORT", "DRIVER_LICENSE", "IP", "PHONE", "PLATE", "WECHAT", "QQ", "ADDRESS",
 ]  # fmt: skip
-"""What private data can be; the names of `engine.corpus.filters.pii.SensitiveType`."""
+"""Types of personally identifiable information; the values of `engine.corpus.filters.pii.SensitiveType`."""
+
+PII_TITLES: dict[PiiTypeName, str] = {
+    "PRIVATE_KEY": N_("private keys"),
+    "API_KEY": N_("API keys and tokens"),
+    "PASSWORD": N_("passwords"),
+    "EMAIL": N_("e-mail addresses"),
+    "ID_CARD": N_("identity numbers"),
+    "CREDIT_CODE": N_("social credit codes"),
+    "IBAN": N_("IBAN"),
+    "BANK_CARD": N_("bank cards"),
+    "SSN": N_("SSN"),
+    "PASSPORT": N_("passports"),
+    "DRIVER_LICENSE": N_("driving licences"),
+    "IP": N_("IP addresses"),
+    "PHONE": N_("telephone numbers"),
+    "PLATE": N_("number plates"),
+    "WECHAT": N_("WeChat ids"),
+    "QQ": N_("QQ numbers"),
+    "ADDRESS": N_("postal addresses"),
+}
+"""Titles of the types, marked for the catalogs."""
+
+
+@dataclass(frozen=True)
+class SettingInfo:
+    """How a setting is shown and what it affects. Texts are marked for the catalogs.
+
+    Attributes:
+        title: label of its row in the settings sheet; "": it has no row.
+        help: one sentence for the row.
+        values: values in the order of the arrow keys.
+        labels: text for each of `values`; empty: the value itself.
+        training: affects how a training runs; the run logs its value where it is not the default.
+        frozen: decides what each training step learns, so a resumed training keeps the value it began with.
+    """
+
+    title: str = ""
+    help: str = ""
+    values: tuple[Any, ...] = ()
+    labels: tuple[str, ...] = ()
+    unit: str = ""
+    training: bool = False
+    frozen: bool = False
+
+
+def _counts(zero: str, *values: int) -> dict[str, Any]:
+    """Values and labels of a count whose 0 means `zero`."""
+    return {"values": (0, *values), "labels": (zero, *map(str, values))}
+
+
+_FROM_RECIPE = N_("from the recipe")
+_YES_NO: dict[str, Any] = {"values": (True, False), "labels": (N_("yes"), N_("no"))}
+_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that can be set. A missing key means its default; unknown keys are kept in the file."""
+    """All settings, in the order of the settings sheet. Unknown keys stay in the file."""
 
-    language: Literal["auto", "en", "zh"] = "auto"
-    """"auto": as the environment says (LC_ALL, LC_MESSAGES, LANG)."""
-    theme: str = "auto"
-    """Name of a theme of the app; "auto": chosen from what the terminal can show."""
-    signs: Literal["auto", "unicode", "ascii"] = "auto"
-    ambiguous_width: Literal["auto", "narrow", "wide"] = "auto"
-    """Cells that East Asian ambiguous characters take; "auto" asks the terminal once."""
-    max_memory_gb: Annotated[float, msgspec.Meta(gt=0, le=1024)] = 4.0
-    """Budget of a run and its children, in GB."""
-    memory_buffer_gb: Annotated[float, msgspec.Meta(ge=0, le=64)] = 0.5
-    """GB of the budget that are to stay free: training makes itself smaller when less is left. A quarter of
-    the budget at most."""
-    streaming_batch_size: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
-    """Windows of text in a step before accumulation; 0: as the recipe says."""
-    micro_batch_size: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
-    """Windows in one pass at most: the same batch in more, smaller pieces; 0: as many as fit the budget."""
-    gradient_accumulation_steps: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
-    """Batches added up before an optimizer step; 0: as the recipe says."""
-    data_chunk_size: Annotated[int, msgspec.Meta(ge=0, le=65536)] = 32
-    """KB of text that one read of a file takes; 0: only what is asked for, and nothing is kept."""
-    max_cached_chunks: Annotated[int, msgspec.Meta(ge=0, le=65536)] = 64
-    """Chunks of text kept in memory; the longest unused one gives way. Of a text more than four times as large
-    as all of them none are kept: random windows would hardly ever meet one again."""
-    num_worker_threads: Annotated[int, msgspec.Meta(ge=0, le=16)] = 1
-    """Threads that read and prepare batches while the model computes; 0: each batch when it is its turn."""
-    prefetch_buffer_size: Annotated[int, msgspec.Meta(ge=1, le=64)] = 3
-    """Batches that those threads prepare ahead."""
-    cpu_affinity: str = ""
-    """Processors a run may use, e.g. "0-3,6"; "auto": one of each physical core; "": all (Linux)."""
-    max_cpu_percent: Annotated[float, msgspec.Meta(ge=1, le=100)] = 100.0
-    """Share of all processors together that training takes at most, by pauses between steps."""
-    update_interval: Annotated[float, msgspec.Meta(ge=0.1, le=600)] = 2.0
-    """Seconds between two records of memory and two states of the status files."""
-    resource_check_interval: Annotated[float, msgspec.Meta(ge=0.1, le=600)] = 2.0
-    """Seconds between two looks at child processes, at the limit of the system and at what other programs,
-    the battery and the temperature ask for."""
-    pause_on_battery: Annotated[int, msgspec.Meta(ge=0, le=100)] = 20
-    """Percent of the battery below which training waits for the mains; 0: never."""
-    pause_above_c: Annotated[int, msgspec.Meta(ge=0, le=120)] = 95
-    """Degrees Celsius of the processor above which training waits until it has cooled; 0: never."""
-    unload_ollama: bool = False
-    """Ask Ollama to free the models it holds in memory before a training begins."""
-    review: Literal["auto", "manual"] = "auto"
-    """"auto": what passes the filters and is not held is accepted unless the person rejects it.
-    "manual": only what the person accepted is trained on."""
-    near_threshold: Annotated[float, msgspec.Meta(ge=0.3, le=1.0)] = 0.8
-    """Jaccard similarity from which two conversations are near duplicates."""
-    sensitive: Literal["redact", "drop"] = "redact"
-    """What happens to private data found: the span is replaced, or the conversation left out."""
-    sensitive_types: dict[PrivateType, Literal["redact", "drop", "keep"]] = {}
-    """What happens to one type instead, e.g. `PHONE = "drop"` under `[sensitive_types]`; "keep": nothing."""
-    low_value: Literal["mask", "keep"] = "mask"
-    """"mask": turns that only greet, thank or agree stay as context and are not trained on."""
-    low_value_from: Annotated[float, msgspec.Meta(ge=0.5, le=1.0)] = 0.5
-    """How much of a turn must be courtesy (or repetition) for it to count as low value; 1.0: all of it."""
+    language: Annotated[
+        Literal["auto", "en", "zh"],
+        SettingInfo(
+            "language / 语言",
+            N_("auto: from the terminal's locale (LC_ALL, LC_MESSAGES, LANG)"),
+            ("auto", "en", "zh"),
+        ),
+    ] = "auto"
+    theme: Annotated[
+        str, SettingInfo(N_("theme"), N_("auto: chosen from the terminal's colours"), ("auto",))
+    ] = "auto"
+    signs: Annotated[
+        Literal["auto", "unicode", "ascii"],
+        SettingInfo(
+            N_("glyphs"),
+            N_("ASCII for terminals that draw ● ✓ ▲ two cells wide or not at all"),
+            ("auto", "unicode", "ascii"),
+            (N_("auto"), "Unicode", "ASCII"),
+        ),
+    ] = "auto"
+    ambiguous_width: Annotated[
+        Literal["auto", "narrow", "wide"],
+        SettingInfo(
+            N_("ambiguous width"),
+            N_("width of East Asian ambiguous characters; auto: ask the terminal"),
+            ("auto", "narrow", "wide"),
+            (N_("auto"), N_("narrow"), N_("wide")),
+        ),
+    ] = "auto"
+    max_memory_gb: Annotated[
+        float,
+        Meta(gt=0, le=1024),
+        SettingInfo(
+            N_("memory budget"),
+            N_("the most memory that a run and its children may use; the machine may allow less"),
+            (*(n / 2 for n in range(1, 33)), 24.0, 32.0, 48.0, 64.0),
+            unit="GB",
+        ),
+    ] = 4.0
+    memory_buffer_gb: Annotated[
+        float,
+        Meta(ge=0, le=64),
+        SettingInfo(
+            N_("memory buffer"),
+            N_("part of the budget that stays free: with less left, training uses smaller micro-batches"),
+            tuple(n / 4 for n in range(9)),
+            unit="GB",
+            training=True,
+        ),
+    ] = 0.5
+    """A quarter of the budget at most."""
+    streaming_batch_size: Annotated[
+        int,
+        Meta(ge=0, le=4096),
+        SettingInfo(
+            N_("batch size"),
+            N_("windows of text in a step, before accumulation"),
+            **_counts(_FROM_RECIPE, 1, 2, 4, 8, 16, 24, 32, 64, 128),
+            training=True,
+            frozen=True,
+        ),
+    ] = 0
+    micro_batch_size: Annotated[
+        int,
+        Meta(ge=0, le=4096),
+        SettingInfo(
+            N_("micro-batch"),
+            N_("windows in a micro-batch at most; the batch stays the same"),
+            **_counts(N_("as many as fit"), 1, 2, 4, 8, 16, 32),
+            training=True,
+            frozen=True,
+        ),
+    ] = 0
+    gradient_accumulation_steps: Annotated[
+        int,
+        Meta(ge=0, le=1024),
+        SettingInfo(
+            N_("accumulation"),
+            N_("batches accumulated for each optimizer step"),
+            **_counts(_FROM_RECIPE, 1, 2, 4, 8, 16),
+            training=True,
+            frozen=True,
+        ),
+    ] = 0
+    num_worker_threads: Annotated[
+        int,
+        Meta(ge=0, le=16),
+        SettingInfo(
+            N_("loader threads"),
+            N_("threads that prepare batches while the model computes; 0: none"),
+            (0, 1, 2, 3, 4),
+            training=True,
+        ),
+    ] = 1
+    prefetch_buffer_size: Annotated[
+        int,
+        Meta(ge=1, le=64),
+        SettingInfo(
+            N_("prefetch"),
+            N_("batches that those threads prepare ahead"),
+            (1, 2, 3, 4, 8, 16),
+            training=True,
+        ),
+    ] = 3
+    data_chunk_size: Annotated[
+        int,
+        Meta(ge=0, le=65536),
+        SettingInfo(
+            N_("chunk size"),
+            N_("text read and cached at a time from small files; 0: only what a batch needs, no cache"),
+            (0, 4, 16, 32, 64, 256),
+            unit="KB",
+            training=True,
+        ),
+    ] = 32
+    max_cached_chunks: Annotated[
+        int,
+        Meta(ge=0, le=65536),
+        SettingInfo(
+            N_("cached chunks"),
+            N_("chunks of text in memory at most"),
+            (0, 1, 16, 64, 256, 1024),
+            training=True,
+        ),
+    ] = 64
+    """Least recently used first out. No chunk of a text more than four times as large as the cache is kept: random
+    windows would hardly ever hit one again."""
+    cpu_affinity: Annotated[
+        str,
+        SettingInfo(
+            N_("CPU affinity"),
+            N_("auto: one thread of each physical core; a list such as 0-3,6 in h2q.toml (Linux)"),
+            ("", "auto"),
+            (N_("all"), N_("auto")),
+            training=True,
+        ),
+    ] = ""
+    max_cpu_percent: Annotated[
+        float,
+        Meta(ge=1, le=100),
+        SettingInfo(
+            N_("CPU limit"),
+            N_("share of all CPUs that training uses at most, by pauses between steps"),
+            tuple(float(n) for n in range(10, 101, 10)),
+            unit="%",
+            training=True,
+        ),
+    ] = 100.0
+    pause_on_battery: Annotated[
+        int,
+        Meta(ge=0, le=100),
+        SettingInfo(
+            N_("battery"),
+            N_("training pauses below this charge until on mains power; 0: never"),
+            (0, 10, 20, 30, 50, 80, 100),
+            unit="%",
+            training=True,
+        ),
+    ] = 20
+    pause_above_c: Annotated[
+        int,
+        Meta(ge=0, le=120),
+        SettingInfo(
+            N_("temperature"),
+            N_("training pauses above this CPU temperature until it has cooled; 0: never"),
+            (0, 70, 75, 80, 85, 90, 95, 100),
+            unit="°C",
+            training=True,
+        ),
+    ] = 95
+    unload_ollama: Annotated[
+        bool,
+        SettingInfo(
+            N_("unload Ollama"),
+            N_("unload the models that Ollama has in memory before a training"),
+            **_YES_NO,
+        ),
+    ] = False
+    update_interval: Annotated[
+        float,
+        Meta(ge=0.1, le=600),
+        SettingInfo(
+            N_("record every"),
+            N_("seconds between records of memory, and between updates of the status files"),
+            _SECONDS,
+            unit="s",
+            training=True,
+        ),
+    ] = 2.0
+    resource_check_interval: Annotated[
+        float,
+        Meta(ge=0.1, le=600),
+        SettingInfo(
+            N_("check every"),
+            N_(
+                "seconds between checks of children, the system's limit, other programs, battery, temperature"
+            ),
+            _SECONDS,
+            unit="s",
+            training=True,
+        ),
+    ] = 2.0
+    review: Annotated[
+        Literal["auto", "manual"],
+        SettingInfo(
+            N_("review"),
+            N_(
+                "auto: trains on what passes the filters unless you reject it; manual: only on what you accept"
+            ),
+            ("auto", "manual"),
+            (N_("auto"), N_("manual")),
+        ),
+    ] = "auto"
+    """Conversations that wait for review are not trained on in either mode."""
+    sensitive: Annotated[
+        Literal["redact", "drop"],
+        SettingInfo(
+            N_("PII"),
+            N_("personal data. replace: by a placeholder; drop: the whole conversation is excluded"),
+            ("redact", "drop"),
+            (N_("replace"), N_("drop")),
+        ),
+    ] = "redact"
+    sensitive_types: Annotated[
+        dict[PiiTypeName, Literal["redact", "drop", "keep"]],
+        SettingInfo(
+            help=N_("how this type is handled; as above: like all PII"),
+            values=("", "redact", "drop", "keep"),
+            labels=(N_("as above"), N_("replace"), N_("drop"), N_("keep")),
+        ),
+    ] = {}
+    """Handling of single types, e.g. `PHONE = "drop"` under `[sensitive_types]`. A row of the sheet for each type."""
+    low_value: Annotated[
+        Literal["mask", "keep"],
+        SettingInfo(
+            N_("small talk"),
+            N_("greetings and thanks. mask: they stay as context and are not trained on"),
+            ("mask", "keep"),
+            (N_("mask"), N_("train on them")),
+        ),
+    ] = "mask"
+    low_value_from: Annotated[
+        float,
+        Meta(ge=0.5, le=1.0),
+        SettingInfo(
+            N_("small talk from"),
+            N_("share of a turn that must be small talk or repetition for it to be masked, 0.5 to 1"),
+            tuple(round(0.5 + n * 0.1, 2) for n in range(6)),
+        ),
+    ] = 0.5
     low_value_phrases: tuple[str, ...] = ()
-    """More phrases of the person's own that count as low value."""
-    embedder: str = ""
-    """What says which conversations mean the same: a folder with a sentence-transformers model (a relative one
-    lies in the workspace) or `ollama:TAG`; "": character n-grams, which only group; "off": nothing."""
-    checkpoints_last: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 2
-    """Newest checkpoints of a training phase that are kept, beside the best one."""
-    checkpoints_hourly: Annotated[int, msgspec.Meta(ge=0, le=10000)] = 24
-    """Hours of which one checkpoint each is kept, too; 0: none. They are the first to go when the disk is short."""
+    """The user's own phrases that count as small talk."""
+    near_threshold: Annotated[
+        float,
+        Meta(ge=0.3, le=1.0),
+        SettingInfo(
+            N_("near duplicates from"),
+            N_("Jaccard similarity from which two conversations are near duplicates, 0.3 to 1"),
+            tuple(round(0.3 + n * 0.05, 2) for n in range(15)),
+        ),
+    ] = 0.8
+    embedder: Annotated[
+        str,
+        SettingInfo(
+            N_("semantic duplicates"),
+            N_("n-grams only group conversations; enter: a sentence-transformers folder or ollama:TAG"),
+            ("", "off"),
+            (N_("character n-grams"), N_("off")),
+        ),
+    ] = ""
+    """Embedding model of semantic deduplication: a sentence-transformers folder (a relative path starts in the
+    workspace) or `ollama:TAG`."""
+    checkpoints_last: Annotated[int, Meta(ge=1, le=1000), SettingInfo(training=True)] = 2
+    """Newest checkpoints of a training phase that are kept, with the best one."""
+    checkpoints_hourly: Annotated[int, Meta(ge=0, le=10000), SettingInfo(training=True)] = 24
+    """Hours of which one more checkpoint each is kept; 0: none. They are deleted first if the disk is short."""
     lora_base: str = ""
-    """Base that `train --mode auto` tunes by LoRA where it fits the budget: a Hugging Face directory or an
-    Ollama tag; "": the built-in model is trained."""
-    backup_weekly: bool = True
-    """Make a backup when the newest one is older than seven days."""
+    """Base that `train --mode auto` tunes with LoRA if it fits the budget: a Hugging Face directory or an Ollama
+    tag; "": the built-in model is trained."""
+    backup_weekly: Annotated[
+        bool,
+        SettingInfo(
+            N_("weekly backup"), N_("back up when the newest backup is older than seven days"), **_YES_NO
+        ),
+    ] = True
     first_start_done: bool = False
     """The first-start sheet has been answered."""
     keys: dict[str, str] = {}
-    """Keys of the person's own: action id to key, e.g. `"runs.stop" = "x"`."""
+    """The user's own keys: action id to key, e.g. `"runs.stop" = "x"`."""
 
 
-CONTENT_SETTINGS = ("streaming_batch_size", "micro_batch_size", "gradient_accumulation_steps")
-"""Settings that decide what a training learns, step by step: one that goes on must take them as it began."""
-TRAINING_SETTINGS = (
-    *CONTENT_SETTINGS, "memory_buffer_gb", "data_chunk_size", "max_cached_chunks", "num_worker_threads",
-    "prefetch_buffer_size", "cpu_affinity", "max_cpu_percent", "update_interval", "resource_check_interval",
-    "pause_on_battery", "pause_above_c", "checkpoints_last", "checkpoints_hourly",
-)  # fmt: skip
-"""Settings that change how a training goes; the run says at its start which of them are set."""
+@cache
+def setting_infos() -> dict[str, SettingInfo]:
+    """The info of every setting that has one, in the order of the fields."""
+    return {
+        field.name: data
+        for field in msgspec.structs.fields(Settings)
+        for data in getattr(field.type, "__metadata__", ())
+        if isinstance(data, SettingInfo)
+    }
+
 
 _TOML_LINE = re.compile(r"\(at line (\d+), column \d+\)")
 _HEADER = "Settings of h2q-tui. A key that is not here has its default; `h2q-tui paths` shows this file."
 
 
 def load_settings(workspace: Workspace) -> Settings:
-    """The settings of `workspace`; the defaults when there is no file.
+    """The settings of `workspace`; the defaults without a file.
 
-    Raises BadInput naming the file and the line (broken TOML), or the key (wrong type or value).
+    Raises BadInput with the file and the line (broken TOML), or the key (wrong type or value).
     """
     path = workspace.settings_file
     text = _read(path)
     return Settings() if text is None else _parse(text, path)
 
 
-def overridden(settings: Settings, values: Mapping[str, Any]) -> Settings:
-    """`settings` with `values` by their names, as a run was asked for them.
+def with_overrides(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
+    """`settings` with the values of a run (name to value) in place of some.
 
-    Raises UsageProblem for a name that does not exist and for a value that cannot be used.
+    Raises UsageProblem for an unknown name and for an invalid value.
     """
-    known = {field.name: field for field in msgspec.structs.fields(Settings)}
+    fields = {field.name: field for field in msgspec.structs.fields(Settings)}
     changes = {}
-    for name, value in values.items():
-        if name not in known:
+    for name, value in overrides.items():
+        if name not in fields:
             raise UsageProblem(_("there is no setting {name}").format(name=name), hint="h2q-tui paths")
         try:
-            changes[name] = msgspec.convert(value, type=known[name].type, strict=not isinstance(value, str))
+            changes[name] = msgspec.convert(value, type=fields[name].type, strict=not isinstance(value, str))
         except msgspec.ValidationError as error:
-            hint = f"h2q-tui train --set {name}={_written(known[name].default)}"
-            raise UsageProblem(_refusal(known[name], value, error), hint=hint) from None
+            hint = f"h2q-tui train --set {name}={_as_typed(fields[name].default)}"
+            raise UsageProblem(_error_text(fields[name], value, error), hint=hint) from None
     return msgspec.structs.replace(settings, **changes)
 
 
-def told_settings(settings: Settings) -> str:
-    """Those of `TRAINING_SETTINGS` that are not at their defaults, as they are typed; "" when all are."""
+def frozen_settings(settings: Settings) -> dict[str, Any]:
+    """The settings that a resumed training must keep, with their values."""
+    return {name: getattr(settings, name) for name, info in setting_infos().items() if info.frozen}
+
+
+def non_default_training_settings(settings: Settings) -> str:
+    """`NAME=VALUE, …` of the training settings that are not at their defaults; "" if all are."""
+    infos = setting_infos()
     changed = (
         (field.name, getattr(settings, field.name))
         for field in msgspec.structs.fields(Settings)
-        if field.name in TRAINING_SETTINGS and getattr(settings, field.name) != field.default
+        if field.name in infos and infos[field.name].training
+        if getattr(settings, field.name) != field.default
     )
-    return ", ".join(f"{name}={_written(value)}" for name, value in changed)
+    return ", ".join(f"{name}={_as_typed(value)}" for name, value in changed)
 
 
 def save_settings(workspace: Workspace, settings: Settings) -> None:
-    """Writes what differs from the defaults or already stands in the file; comments and unknown keys stay.
+    """Write values that differ from the defaults or are in the file already; comments and unknown keys stay.
 
-    Raises BadInput when the file that is there cannot be read, so that nothing in it is lost, and OSError.
+    Raises BadInput if the existing file cannot be read, so that nothing in it is lost, and OSError.
     """
     import tomlkit
 
@@ -184,7 +469,7 @@ def save_settings(workspace: Workspace, settings: Settings) -> None:
 
 
 def _plain(item: Any) -> Any:
-    """A tomlkit item as what `msgspec.to_builtins` would give."""
+    """A tomlkit item as plain Python value."""
     return item.unwrap() if hasattr(item, "unwrap") else item
 
 
@@ -222,27 +507,27 @@ def _parse(text: str, path: Path) -> Settings:
         except msgspec.ValidationError as error:
             at = _line_of(text, key)
             raise BadInput(
-                _refusal(known[key], value, error),
+                _error_text(known[key], value, error),
                 path=path,
                 line=at,
-                # Every editor that a terminal has takes the line like this.
+                # All common terminal editors accept +LINE.
                 hint=f"${{EDITOR:-vi}} +{at or 1} {shlex.quote(str(path))}",
             ) from None
     return Settings(**values)
 
 
-def _refusal(field: FieldInfo, value: Any, error: msgspec.ValidationError) -> str:
-    """Why `value` is none for a setting, in the words of what it takes."""
-    kind, key, given = type_info(field.type), field.name, _written(value)
+def _error_text(field: FieldInfo, value: Any, error: msgspec.ValidationError) -> str:
+    """Error text for an invalid value of a setting."""
+    kind, key, given = type_info(field.type), field.name, _as_typed(value)
     if isinstance(kind, IntType | FloatType):
         least: float | None = kind.ge if kind.gt is None else kind.gt
         if isinstance(kind, IntType):
-            words = _("{key} takes a whole number from {least} to {most}, not {value}")
+            text = _("{key} takes a whole number from {least} to {most}, not {value}")
         elif kind.gt is None:
-            words = _("{key} takes a number from {least} to {most}, not {value}")
+            text = _("{key} takes a number from {least} to {most}, not {value}")
         else:
-            words = _("{key} takes a number above {least} and up to {most}, not {value}")
-        return words.format(key=key, least=_written(least), most=_written(kind.le), value=given)
+            text = _("{key} takes a number above {least} and up to {most}, not {value}")
+        return text.format(key=key, least=_as_typed(least), most=_as_typed(kind.le), value=given)
     if isinstance(kind, BoolType | LiteralType):
         choices = ("true", "false") if isinstance(kind, BoolType) else kind.values
         return _("{key} takes one of {choices}, not {value}").format(
@@ -252,14 +537,14 @@ def _refusal(field: FieldInfo, value: Any, error: msgspec.ValidationError) -> st
     return _("The setting {key} cannot be used: {reason}").format(key=key, reason=reason)
 
 
-def _written(value: Any) -> str:
-    """A value as it is typed."""
+def _as_typed(value: Any) -> str:
+    """A value as the user would type it."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _line_of(text: str, key: str) -> int | None:
-    """Line on which `key` is set at the top level, from 1."""
+    """Line that sets `key` at the top level, from 1; None if there is none."""
     pattern = re.compile(rf"^\s*(\[\s*)?[\"']?{re.escape(key)}[\"']?\s*[=.\]]")
     return next((n for n, line in enumerate(text.splitlines(), 1) if pattern.match(line)), None)

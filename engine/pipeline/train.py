@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from engine.core.config import told_settings
+from engine.core.config import non_default_training_settings
 from engine.core.errors import NotEnoughData
 from engine.core.i18n import _
 from engine.core.paths import shipped
@@ -55,7 +55,7 @@ def train(ctx: RunContext, params: TrainParams, *, stages_before: int = 0) -> Ou
     resume = resume_folder(ctx, params)  # first, so that an unknown run fails before any work
     mode, reason = choose_mode(ctx, params)
     ctx.log(_("mode {mode}: {reason}").format(mode=mode, reason=reason))
-    if changed := told_settings(ctx.settings):
+    if changed := non_default_training_settings(ctx.settings):
         ctx.log(_("non-default settings: {settings}").format(settings=changed))
     request = TrainRequest(params, mode, reason, time.time(), resume, stages_before)
     if mode is TrainMode.SCRATCH:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from engine.core.config import Settings, load_settings, overridden
+from engine.core.config import Settings, load_settings, with_overrides
 from engine.core.errors import Busy, H2QError, Interrupted, NotEnoughData
 from engine.core.files import replace_bytes
 from engine.core.i18n import _
@@ -63,7 +63,7 @@ class _Asked(msgspec.Struct):
 
 def _settings(run: RunDir) -> Settings:
     asked = msgspec.json.decode(run.spec.params, type=_Asked)
-    return overridden(load_settings(run.workspace), asked.settings)
+    return with_overrides(load_settings(run.workspace), asked.settings)
 
 
 def _setting(run: RunDir, name: str) -> float:

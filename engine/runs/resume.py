@@ -6,7 +6,7 @@ import contextlib
 
 import msgspec
 
-from engine.core.config import CONTENT_SETTINGS, load_settings
+from engine.core.config import frozen_settings, load_settings
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.runs.events import RunStatus
@@ -66,9 +66,8 @@ def settled(ws: Workspace, spec: RunSpec) -> RunSpec:
     if spec.kind not in KINDS:
         return spec
     with contextlib.suppress(BadInput, msgspec.DecodeError):
-        settings, params = load_settings(ws), msgspec.json.decode(spec.params)
-        now = {name: getattr(settings, name) for name in CONTENT_SETTINGS}
-        params["settings"] = now | params.get("settings", {})
+        params = msgspec.json.decode(spec.params)
+        params["settings"] = frozen_settings(load_settings(ws)) | params.get("settings", {})
         return msgspec.structs.replace(spec, params=msgspec.Raw(msgspec.json.encode(params)))
     return spec
 

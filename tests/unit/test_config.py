@@ -6,7 +6,15 @@ from typing import get_args
 
 import pytest
 
-from engine.core.config import PrivateType, Settings, load_settings, overridden, save_settings, told_settings
+from engine.core.config import (
+    PiiTypeName,
+    Settings,
+    load_settings,
+    non_default_training_settings,
+    save_settings,
+    setting_infos,
+    with_overrides,
+)
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.paths import Workspace
 
@@ -72,10 +80,10 @@ def test_settings_that_are_not_utf8_are_refused(workspace: Workspace) -> None:
     assert caught.value.line == 2
 
 
-def test_each_type_of_private_data_has_its_own_row(workspace: Workspace) -> None:
+def test_each_type_of_pii_may_be_handled_differently(workspace: Workspace) -> None:
     from engine.corpus.filters.pii import SensitiveType
 
-    assert set(get_args(PrivateType)) == {type_.value for type_ in SensitiveType}
+    assert set(get_args(PiiTypeName)) == {type_.value for type_ in SensitiveType}
     workspace.settings_file.write_text('[sensitive_types]\nPHONE = "drop"\nIP = "keep"\n', encoding="utf-8")
     settings = load_settings(workspace)
     assert settings.sensitive_types == {"PHONE": "drop", "IP": "keep"}
@@ -99,13 +107,13 @@ def test_each_type_of_private_data_has_its_own_row(workspace: Workspace) -> None
         ("review", "often", "review takes one of auto, manual, not often"),
     ],
 )
-def test_a_value_that_cannot_be_used_is_refused_with_what_the_setting_takes(
+def test_an_invalid_value_is_refused_with_the_bounds_of_the_setting(
     workspace: Workspace, name: str, value: str, sentence: str
 ) -> None:
-    with pytest.raises(UsageProblem) as asked:
-        overridden(Settings(), {name: value})
-    assert asked.value.message == sentence
-    assert asked.value.hint == f"h2q-tui train --set {name}={_default(name)}"
+    with pytest.raises(UsageProblem) as invalid:
+        with_overrides(Settings(), {name: value})
+    assert invalid.value.message == sentence
+    assert invalid.value.hint == f"h2q-tui train --set {name}={_default(name)}"
     quoted = value if value.lstrip("-").replace(".", "").isdigit() or value == "nan" else f'"{value}"'
     workspace.settings_file.write_text(f"theme = 'a'\n{name} = {quoted}\n", encoding="utf-8")
     with pytest.raises(BadInput) as written:
@@ -119,7 +127,18 @@ def _default(name: str) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value).lower()
 
 
-def test_a_run_says_which_settings_are_in_force() -> None:
-    assert told_settings(Settings(theme="nord")) == ""
+def test_a_run_logs_the_training_settings_that_are_not_at_their_defaults() -> None:
+    assert non_default_training_settings(Settings(theme="nord")) == ""
     changed = Settings(theme="nord", micro_batch_size=3, max_cpu_percent=20.0, cpu_affinity="0-1")
-    assert told_settings(changed) == "micro_batch_size=3, cpu_affinity=0-1, max_cpu_percent=20"
+    assert (
+        non_default_training_settings(changed) == "micro_batch_size=3, cpu_affinity=0-1, max_cpu_percent=20"
+    )
+
+
+def test_every_row_offers_valid_values_with_a_label_each() -> None:
+    for name, info in setting_infos().items():
+        assert not info.labels or len(info.labels) == len(info.values), name
+        for value in info.values if info.title else ():
+            with_overrides(Settings(), {name: value})
+        if info.title and name != "theme":
+            assert getattr(Settings(), name) in info.values, name

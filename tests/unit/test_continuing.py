@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.core.config import Settings, overridden, save_settings
+from engine.core.config import Settings, save_settings, with_overrides
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.runs.events import RunStatus
@@ -79,7 +79,7 @@ def test_a_run_goes_on_with_the_settings_it_began_with(ws: Workspace) -> None:
         run = begun(ws, params)
         save_settings(ws, Settings(micro_batch_size=4, gradient_accumulation_steps=8, num_worker_threads=1))
         again = params_of(continuation(run, "en"), type_)
-        in_force = overridden(Settings(num_worker_threads=1), again.settings)  # type: ignore[attr-defined]
+        in_force = with_overrides(Settings(num_worker_threads=1), again.settings)  # type: ignore[attr-defined]
         assert in_force == Settings(streaming_batch_size=5, micro_batch_size=2, num_worker_threads=1)
         assert again.resume == run.run_id  # type: ignore[attr-defined]
         save_settings(ws, Settings(micro_batch_size=2, num_worker_threads=3))

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from engine.compat.h2q_config import DECIDED_HERE, SAME, Streaming, read_streaming
-from engine.core.config import Settings, overridden
+from engine.core.config import Settings, with_overrides
 from engine.core.errors import BadInput
 from engine.runs.rundir import list_runs
 from engine.runs.spec import TrainParams, params_of
@@ -35,7 +35,7 @@ def written(folder: Path, content: object) -> Path:
 def test_each_field_of_theirs_is_a_setting_or_told_to_need_none(tmp_path: Path) -> None:
     found = read_streaming(written(tmp_path, H2Q_DEFAULTS))
     assert found is not None
-    chosen = overridden(Settings(), found.settings)
+    chosen = with_overrides(Settings(), found.settings)
     assert (chosen.memory_buffer_gb, chosen.num_worker_threads, chosen.cpu_affinity) == (0.5, 2, "auto")
     assert (chosen.data_chunk_size, chosen.max_cached_chunks, chosen.gradient_accumulation_steps) == (
         32,

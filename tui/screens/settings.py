@@ -1,9 +1,10 @@
-"""The settings sheet: language, theme, budget, review, private data, keys. Each change is saved and in force at once."""
+"""The settings sheet: a row for each setting of `engine.core.config` and each key. A change is applied and saved immediately."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,29 +16,64 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engine.core.config import Settings, save_settings
+from engine.core.config import PII_TITLES, SettingInfo, Settings, save_settings, setting_infos
 from engine.core.errors import H2QError, sentence_of
 from engine.core.i18n import LANGUAGES, _
 from engine.core.paths import Workspace
-from tui.app.actions import ACTIONS, BY_ID, EVERYWHERE, key_label
+from tui.app.actions import ACTIONS, BY_ID, EVERYWHERE, AppAction, key_label
 from tui.app.shutdown import uninterruptible
 from tui.app.text import safe
 from tui.screens.ask import LinePrompt
-from tui.screens.setting_choices import (
-    CHOICES,
-    EMBEDDER,
-    TYPE_PREFIX,
-    Choice,
-    is_of_digits,
-    key_conflict,
-)
 from tui.widgets.virtual_list import ListCell, ListRow, VirtualList
 
 KEY_PREFIX = "key:"
+TYPE_PREFIX = "sensitive_types:"
+EMBEDDER = "embedder"
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """A row of the sheet: a setting, or with TYPE_PREFIX the handling of one type of PII."""
+
+    id: str
+    title: str
+    info: SettingInfo
+
+
+def setting_rows() -> list[SettingRow]:
+    """The rows of all settings, in their order in `Settings`."""
+    rows = []
+    for name, info in setting_infos().items():
+        if name == "sensitive_types":
+            rows += [SettingRow(TYPE_PREFIX + type_, title, info) for type_, title in PII_TITLES.items()]
+        elif info.title:
+            rows.append(SettingRow(name, info.title, info))
+    return rows
+
+
+def is_digit_action(action: AppAction) -> bool:
+    """Whether it is bound to digits, which cannot be rebound."""
+    return any(key.isdigit() for key in action.keys)
+
+
+def key_conflict(action: AppAction, key: str, own: dict[str, str]) -> AppAction | None:
+    """Another action bound to `key` where `action` is available; None if the key is free.
+
+    Global keys conflict with those of every tab. Digits belong to the tabs and are refused by the caller.
+    """
+    for row in ACTIONS:
+        if row.id == action.id or not {row.tab, action.tab} & {
+            EVERYWHERE,
+            row.tab if row.tab == action.tab else "",
+        }:
+            continue
+        if key in own.get(row.id, row.key).split():
+            return row
+    return None
 
 
 class SettingsScreen(ModalScreen[None]):
-    """A list of settings and keys. `apply` puts changed settings in force in the running app."""
+    """A list of settings and keys. `apply` applies changed settings to the running app."""
 
     DEFAULT_CSS = """
     SettingsScreen { align: center middle; }
@@ -66,8 +102,9 @@ class SettingsScreen(ModalScreen[None]):
         self._apply = apply
         self._themes = ("auto", *sorted(themes))
         self._saving = threading.Lock()
-        self._catching = ""
-        """Id of the action whose new key is awaited."""
+        self._rows = {row.id: row for row in setting_rows()}
+        self._awaiting_key_for = ""
+        """Id of the action that the next key press is bound to."""
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
@@ -77,9 +114,8 @@ class SettingsScreen(ModalScreen[None]):
             yield Static(id="settings-keys")
 
     def on_mount(self) -> None:
-        ids = [choice.field for choice in CHOICES]
-        ids += [KEY_PREFIX + row.id for row in ACTIONS if not is_of_digits(row)]
-        self._table.set_ids(ids)
+        keys = [KEY_PREFIX + action.id for action in ACTIONS if not is_digit_action(action)]
+        self._table.set_ids([*self._rows, *keys])
         self._fill()
         self._table.focus()
 
@@ -89,86 +125,81 @@ class SettingsScreen(ModalScreen[None]):
 
     def _fill(self) -> None:
         rows = []
-        for choice in CHOICES:
-            inside = "  " if choice.field.startswith(TYPE_PREFIX) else ""
-            rows.append(
-                ListRow(choice.field, (ListCell(inside + _(choice.label)), ListCell(self._shown(choice))))
-            )
+        for setting in self._rows.values():
+            indent = "  " if setting.id.startswith(TYPE_PREFIX) else ""
+            rows.append(ListRow(setting.id, (ListCell(indent + _(setting.title)), ListCell(self._value_text(setting)))))
         for action in ACTIONS:
-            if is_of_digits(action):
+            if is_digit_action(action):
                 continue
             own = self.settings.keys.get(action.id)
             key = " ".join(key_label(one) for one in (own or action.key).split())
             where = _("everywhere") if action.tab == EVERYWHERE else action.tab
             label = _("key: {label}").format(label=_(action.label))
             kind = "success" if own else ""
-            rows.append(
-                ListRow(KEY_PREFIX + action.id, (ListCell(label), ListCell(f"{key:<12} {where}", kind)))
-            )
+            rows.append(ListRow(KEY_PREFIX + action.id, (ListCell(label), ListCell(f"{key:<12} {where}", kind))))
         self._table.set_rows(rows)
         self._explain()
 
-    def _shown(self, choice: Choice) -> str:
-        value = self._value(choice.field)
-        if choice.field == "language":
+    def _value_text(self, row: SettingRow) -> str:
+        value, info = self._value(row.id), row.info
+        if row.id == "language":
             text = LANGUAGES.get(value) or _("auto")
-        elif choice.field == "theme" and value == "auto":
+        elif row.id == "theme" and value == "auto":
             text = _("auto")
-        elif choice.words and value in choice.values:
-            text = _(choice.words[choice.values.index(value)])
+        elif info.labels and value in info.values:
+            text = _(info.labels[info.values.index(value)])
         else:
             text = f"{value:g}" if isinstance(value, float) else str(value)
-        return f"‹ {text}{' ' + choice.unit if choice.unit else ''} ›"
+        return f"‹ {text}{' ' + info.unit if info.unit else ''} ›"
 
-    def _value(self, field: str) -> Any:
-        if field.startswith(TYPE_PREFIX):
-            return dict(self.settings.sensitive_types).get(field.removeprefix(TYPE_PREFIX), "")  # type: ignore[call-overload]
-        return getattr(self.settings, field)
+    def _value(self, row_id: str) -> Any:
+        if row_id.startswith(TYPE_PREFIX):
+            return dict(self.settings.sensitive_types).get(row_id.removeprefix(TYPE_PREFIX), "")  # type: ignore[call-overload]
+        return getattr(self.settings, row_id)
 
     def on_virtual_list_highlighted(self) -> None:
-        self._catching = ""
+        self._awaiting_key_for = ""
         self._explain()
 
     def _explain(self, text: str = "", kind: str = "") -> None:
-        """What the row under the cursor means, or `text`; and the keys that work on it."""
+        """Show `text`, else the help of the row under the cursor, and the keys for it."""
         row_id = self._table.cursor_id
         if row_id.startswith(KEY_PREFIX):
             action = BY_ID[row_id.removeprefix(KEY_PREFIX)]
-            meaning = _(action.help) or _(action.label)
+            help_text = _(action.help) or _(action.label)
             keys = _("enter new key   backspace default   esc close")
-            if self._catching:
-                meaning, keys = (
+            if self._awaiting_key_for:
+                help_text, keys = (
                     _("Press the new key for “{label}”.").format(label=_(action.label)),
-                    _("esc leave it"),
+                    _("esc cancel"),
                 )
         else:
-            meaning = next((_(choice.help) for choice in CHOICES if choice.field == row_id), "")
+            help_text = _(self._rows[row_id].info.help) if row_id in self._rows else ""
             keys = _("← → change   backspace default   esc close")
-        self.query_one("#settings-help", Static).update(safe(text or meaning, kind))
+        self.query_one("#settings-help", Static).update(safe(text or help_text, kind))
         self.query_one("#settings-keys", Static).update(safe(keys, "$foreground-muted"))
 
     # Changing
 
     def action_change(self, by: int) -> None:
-        """The next value, or waiting for a key."""
+        """Set the next (`by` 1) or previous value; on a key row, wait for the new key."""
         row_id = self._table.cursor_id
         if row_id.startswith(KEY_PREFIX):
             if by > 0:
-                self._catching = row_id.removeprefix(KEY_PREFIX)
+                self._awaiting_key_for = row_id.removeprefix(KEY_PREFIX)
                 self._explain()
             return
-        choice = next(choice for choice in CHOICES if choice.field == row_id)
-        values = self._themes if choice.field == "theme" else choice.values
-        value = self._value(choice.field)
+        values = self._themes if row_id == "theme" else self._rows[row_id].info.values
+        value = self._value(row_id)
         if isinstance(value, float):
             values = tuple(sorted({*values, value}))
             place = max(0, min(len(values) - 1, values.index(value) + by))
         else:
             place = (values.index(value) + by) % len(values) if value in values else 0
-        self._set(choice.field, values[place])
+        self._set(row_id, values[place])
 
     def action_default(self) -> None:
-        """Back to the default of the row under the cursor."""
+        """Restore the default of the row under the cursor."""
         row_id = self._table.cursor_id
         if row_id.startswith(KEY_PREFIX):
             keys = dict(self.settings.keys)
@@ -178,7 +209,7 @@ class SettingsScreen(ModalScreen[None]):
             self._set(row_id, "" if row_id.startswith(TYPE_PREFIX) else getattr(Settings(), row_id))
 
     def action_enter(self) -> None:
-        """The next value; of the embedder, its name."""
+        """Set the next value; on the embedder row, ask for its name."""
         if self._table.cursor_id == EMBEDDER:
             self._ask_embedder()
         else:
@@ -186,30 +217,34 @@ class SettingsScreen(ModalScreen[None]):
 
     @work(group="settings:ask", exclusive=True, exit_on_error=False)
     async def _ask_embedder(self) -> None:
-        given = self.settings.embedder
-        asked = LinePrompt(
-            _("Folder of the model, or ollama:TAG"), "" if given == "off" else given, check=self._no_embedder
+        embedder = self.settings.embedder
+        dialog = LinePrompt(
+            _("Folder of the model, or ollama:TAG"),
+            "" if embedder == "off" else embedder,
+            check=self._embedder_error,
         )
-        answer = await self.app.push_screen_wait(asked)
+        answer = await self.app.push_screen_wait(dialog)
         if answer is not None:
             self._set(EMBEDDER, answer.strip())
 
-    def _no_embedder(self, answer: str) -> str:
-        """What is wrong with the name of an embedder; `check` looks at it more closely."""
+    def _embedder_error(self, answer: str) -> str:
+        """Why `answer` is no embedder, "" if it may be one; `h2q-tui check` loads it."""
         name = answer.strip()
         if name in ("", "off") or name.startswith("ollama:"):
             return ""
         folder = self._workspace.root / Path(name).expanduser()
-        return "" if (folder / "modules.json").is_file() else _("no sentence-transformers model is there")
+        return (
+            "" if (folder / "modules.json").is_file() else _("this folder has no sentence-transformers model")
+        )
 
     def on_key(self, event: events.Key) -> None:
-        """While a key is awaited, every key but esc is it."""
-        if not self._catching:
+        """While waiting for a key, bind it to the action; esc cancels."""
+        if not self._awaiting_key_for:
             return
         event.stop()
         event.prevent_default()
-        action = BY_ID[self._catching]
-        self._catching = ""
+        action = BY_ID[self._awaiting_key_for]
+        self._awaiting_key_for = ""
         if event.key == "escape":
             self._explain()
             return
@@ -236,7 +271,9 @@ class SettingsScreen(ModalScreen[None]):
     def _set(self, field: str, value: Any) -> None:
         if field.startswith(TYPE_PREFIX):
             name = field.removeprefix(TYPE_PREFIX)
-            own = {type_: what for type_, what in self.settings.sensitive_types.items() if type_ != name}
+            own = {
+                type_: handling for type_, handling in self.settings.sensitive_types.items() if type_ != name
+            }
             field, value = "sensitive_types", own | ({name: value} if value else {})
         self.settings = msgspec.structs.replace(self.settings, **{field: value})
         self._apply(self.settings)
@@ -247,7 +284,7 @@ class SettingsScreen(ModalScreen[None]):
     @work(thread=True, group="settings:save", exit_on_error=False)
     def _save(self) -> None:
         try:
-            # Saves what holds now: of two changes in a hurry the later one stays.
+            # Saves the current settings, so that of two quick changes the later one is kept.
             with uninterruptible(), self._saving:
                 save_settings(self._workspace, self.settings)
         except (H2QError, OSError) as problem:

@@ -15,7 +15,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engine.core.config import PrivateType, Settings
+from engine.core.config import PiiTypeName, Settings
 from engine.core.errors import H2QError
 from engine.core.i18n import N_, _
 from engine.core.paths import Workspace
@@ -107,7 +107,7 @@ def moved(settings: Settings, name: str, value: float | str) -> Settings:
         return msgspec.structs.replace(settings, low_value_from=value)
     if name == "ALL":
         return msgspec.structs.replace(settings, sensitive=value)
-    known = next(type_ for type_ in get_args(PrivateType) if type_ == name)
+    known = next(type_ for type_ in get_args(PiiTypeName) if type_ == name)
     return msgspec.structs.replace(settings, sensitive_types={**settings.sensitive_types, known: value})
 
 

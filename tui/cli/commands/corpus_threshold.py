@@ -73,9 +73,9 @@ def changed(
     """The settings with one of them changed. Raises typer.BadParameter for what is no type or no handling."""
     import msgspec
 
-    from engine.core.config import PrivateType
+    from engine.core.config import PiiTypeName
 
-    types: tuple[PrivateType, ...] = get_args(PrivateType)
+    types: tuple[PiiTypeName, ...] = get_args(PiiTypeName)
     if near is not None:
         return msgspec.structs.replace(settings, near_threshold=near)
     if low_value is not None:

@@ -210,7 +210,7 @@ def _settings(
     ws: Workspace, given: list[str], streaming: Streaming | None, *, unload_ollama: bool
 ) -> dict[str, bool | int | float | str]:
     """Settings for this run alone, checked before it starts."""
-    from engine.core.config import load_settings, overridden
+    from engine.core.config import load_settings, with_overrides
     from engine.core.errors import UsageProblem
     from engine.machine.cpu_affinity import check_processors
 
@@ -225,7 +225,7 @@ def _settings(
         asked[name.strip()] = value.strip()
     if unload_ollama:
         asked["unload_ollama"] = True
-    settings = overridden(load_settings(ws), asked)
+    settings = with_overrides(load_settings(ws), asked)
     check_processors(settings.cpu_affinity)
     return asked
 
