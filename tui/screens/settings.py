@@ -127,7 +127,11 @@ class SettingsScreen(ModalScreen[None]):
         rows = []
         for setting in self._rows.values():
             indent = "  " if setting.id.startswith(TYPE_PREFIX) else ""
-            rows.append(ListRow(setting.id, (ListCell(indent + _(setting.title)), ListCell(self._value_text(setting)))))
+            rows.append(
+                ListRow(
+                    setting.id, (ListCell(indent + _(setting.title)), ListCell(self._value_text(setting)))
+                )
+            )
         for action in ACTIONS:
             if is_digit_action(action):
                 continue
@@ -136,7 +140,9 @@ class SettingsScreen(ModalScreen[None]):
             where = _("everywhere") if action.tab == EVERYWHERE else action.tab
             label = _("key: {label}").format(label=_(action.label))
             kind = "success" if own else ""
-            rows.append(ListRow(KEY_PREFIX + action.id, (ListCell(label), ListCell(f"{key:<12} {where}", kind))))
+            rows.append(
+                ListRow(KEY_PREFIX + action.id, (ListCell(label), ListCell(f"{key:<12} {where}", kind)))
+            )
         self._table.set_rows(rows)
         self._explain()
 
