@@ -134,7 +134,7 @@ class Calibration:
         context = self.scale.size.context
         recipe = recipe_for(TrainParams(lr=lr, seed=seed, context=context), Phase.NATIVE)
         optimizer = Optimizer(model, recipe, bf16=device is not None and device.bf16)
-        found = [(w, row.id) for row in rows for w in windows(row.messages, context) if any(w.train[1:])]
+        found = [(w, row.id) for row in rows for w in windows(row.messages, context) if any(w.loss_mask[1:])]
         data = WindowSet([window for window, _id in found], [name for _window, name in found])
         with TextStream.training(self.texts, seed=seed, shortest=64) as stream:
             batches = FlooredBatches(data, stream if replay else None, recipe, context, 1 << 14)
@@ -182,7 +182,7 @@ class Calibration:
     def unseen_nll(self, model: Transformer) -> float:
         """Nats per byte of answers that no model here has trained on."""
         context = self.scale.size.context
-        pieces = [Piece(w.ids, w.train) for row in self.unseen for w in windows(row.messages, context)]
+        pieces = [Piece(w.ids, w.loss_mask) for row in self.unseen for w in windows(row.messages, context)]
         return sum(nll_sums(model, pieces)) / sum(sum(piece.scored) for piece in pieces)
 
     def grades(self, say: Callable[[Grade], None]) -> list[Grade]:

@@ -25,7 +25,7 @@ from engine.export import parity
 from engine.export.gguf_model import write_gguf_model
 from engine.export.llama_cpp import LlamaCpp
 from engine.export.quant import Quant
-from engine.export.source import Source, find_source
+from engine.export.source import ExportSource, find_export_source
 from engine.inference.backends.native import NativeModel
 from engine.inference.protocol import Sampling
 from engine.models.card import ModelCard
@@ -69,7 +69,7 @@ def peak_rss() -> int:
 
 
 @cache
-def _source(full: bool) -> Source:
+def _source(full: bool) -> ExportSource:
     """A native model that learnt the shipped plain text for a while: enough for weights that mean something."""
     if not full:
         torch.set_num_threads(1)
@@ -100,10 +100,10 @@ def _source(full: bool) -> Source:
         context=config.context,
     )
     save_model(folder / "bench", model, card)
-    return find_source(Workspace(folder), str(folder / "bench"))
+    return find_export_source(Workspace(folder), str(folder / "bench"))
 
 
-def _written(source: Source, quant: Quant, prune: float = 0.0) -> Path:
+def _written(source: ExportSource, quant: Quant, prune: float = 0.0) -> Path:
     path = source.base.path.with_name(f"bench-{quant}-{prune}.gguf")
     if not path.exists():
         weights: Weights = PrunedWeights(source.weights, prune) if prune else source.weights
@@ -119,11 +119,11 @@ def _read(path: Path) -> Any:
 def logits(full: bool) -> list[BenchResult]:
     """Log-probabilities of the source in torch against those of llama.cpp with the file, and the ids of prompts."""
     source = _source(full)
-    speaker = measure.Speaker(source)
+    speaker = measure.ExportTokenizer(source)
     model = measure.load_weights(source.config, source.weights, torch.float32)
     results = []
     for quant in (Quant.F32, Quant.F16):
-        found = parity.compare(_written(source, quant), parity.expect(model, speaker))
+        found = parity.measure_parity(_written(source, quant), parity.torch_reference(model, speaker))
         results.append(
             compare(
                 f"export.logits_{quant}",
@@ -132,7 +132,7 @@ def logits(full: bool) -> list[BenchResult]:
                 target=1.0,
                 unit="nats",
                 lower_is_better=True,
-                notes=f"largest difference of a log-probability, torch's {source.base.stored} weights against llama.cpp with "
+                notes=f"largest difference of a log-probability, torch's {source.base.weight_format} weights against llama.cpp with "
                 f"the {quant} file, {found.positions} places, whole vocabulary; the baseline is the tolerance",
             )
         )
@@ -153,7 +153,7 @@ def logits(full: bool) -> list[BenchResult]:
 def cost(full: bool) -> list[BenchResult]:
     """NLL per byte of the very file, dequantized into torch, against the weights that it was made from."""
     source = _source(full)
-    speaker = measure.Speaker(source)
+    speaker = measure.ExportTokenizer(source)
     pieces = measure.general_pieces(speaker, 120_000 if full else 12_000)
     before = measure.nll_per_byte(measure.load_weights(source.config, source.weights, torch.float32), pieces)
     results = []

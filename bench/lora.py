@@ -163,7 +163,7 @@ def _train(folder: Path, *, whole: bool) -> dict[str, float]:
 
     if whole:
         # The baseline: what a plain cross-entropy over all logits takes.
-        adapters.head_is_linear = lambda model: False  # type: ignore[attr-defined]
+        adapters.has_linear_head = lambda model: False  # type: ignore[attr-defined]
 
     @dataclass(frozen=True)
     class Rows:

@@ -11,7 +11,7 @@ from engine.core.paths import Workspace
 from engine.export.gguf_model import write_gguf_model
 from engine.export.llama_cpp import LlamaCpp
 from engine.export.quant import Quant
-from engine.export.source import Source, find_source
+from engine.export.source import ExportSource, find_export_source
 from tests.hf_models import tiny_tokenizer
 
 torch.set_num_threads(1)
@@ -61,8 +61,8 @@ def write_arch(folder: Path, arch: str, *, tied: bool = False, rope: dict[str, A
     return folder
 
 
-def source_of(folder: Path) -> Source:
-    return find_source(Workspace(folder.parent / "ws"), str(folder))
+def source_of(folder: Path) -> ExportSource:
+    return find_export_source(Workspace(folder.parent / "ws"), str(folder))
 
 
 def write_gguf(path: Path, folder: Path, quant: Quant = Quant.F32) -> Path:

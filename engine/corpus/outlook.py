@@ -23,9 +23,9 @@ def outlook(store: Database, context: int) -> Outlook:
             continue
         whole = render(item.messages)
         lengths.append(len(whole.ids))
-        trained += whole.trained
+        trained += whole.trained_tokens
         if len(whole.ids) > context:
-            lost = sum(window.cut for window in windows(item.messages, context))
+            lost = sum(window.truncated_bytes for window in windows(item.messages, context))
             windowed += 1
             cut += lost > 0
             cut_tokens += lost

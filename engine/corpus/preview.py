@@ -88,7 +88,7 @@ def runs_of(messages: list[ChatMessage]) -> list[PreviewRun]:
             held.clear()
 
     before = False
-    for token, train in zip(rendered.ids, rendered.train, strict=True):
+    for token, train in zip(rendered.ids, rendered.loss_mask, strict=True):
         if train != before or token in SPECIAL_TOKENS:
             close(before)
         before = train
@@ -121,5 +121,5 @@ def preview(detail: ReviewDetail, context: int = CONTEXT) -> Preview:
         trained=trained,
         runs=runs_of(messages),
         windows=len(cut),
-        cut=sum(window.cut for window in cut),
+        cut=sum(window.truncated_bytes for window in cut),
     )

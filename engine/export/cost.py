@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from engine.export.source import Source
+from engine.export.source import ExportSource
 from engine.models import chatml
 from engine.models.gguf.file import CHUNK
 from engine.models.gguf.model import empty_model
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
     from engine.core.chat import ChatMessage
-    from engine.models.chat_template import ChatFormat
-    from engine.models.chatml import Rendered
+    from engine.models.chat_template import ChatTemplate
+    from engine.models.chatml import MaskedTokens
 
 CONTEXT = 512
 """Tokens of a piece at most: long enough for an answer, short enough for a small machine."""
@@ -32,11 +32,11 @@ TOKENS_LARGE = 6_000
 """Tokens that a model of more than `LARGE` parameters reads at most: about two minutes for 0.6 billion."""
 LARGE = 50_000_000
 
-Step = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Piece:
+class ScoredSequence:
     """A sequence, which of its tokens are scored, and how many bytes those stand for."""
 
     ids: Sequence[int]
@@ -44,21 +44,21 @@ class Piece:
     bytes: int
 
 
-class Speaker:
+class ExportTokenizer:
     """How text becomes ids for a model: bytes for the native one, its tokenizer and chat template for others."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ExportSource) -> None:
         """Raises BadInput for a tokenizer that cannot be loaded."""
-        self.chat: ChatFormat | None = None
+        self.chat: ChatTemplate | None = None
         config = source.config
         self.context = min(
             CONTEXT, getattr(config, "trained_context", None) or config.max_position_embeddings
         )
         if not source.is_native:
-            from engine.models.hf import load_chat_format
+            from engine.models.hf import load_chat_template
 
             base = source.base if source.base.is_gguf else replace(source.base, path=source.tokenizer_folder)
-            self.chat = load_chat_format(base)
+            self.chat = load_chat_template(base)
 
     def prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
         """Ids up to where the answer begins. Raises BadInput for a conversation that the template refuses."""
@@ -66,31 +66,33 @@ class Speaker:
             return chatml.render(messages, add_generation_prompt=True).ids
         return self.chat.prompt(messages)
 
-    def windows(self, messages: Sequence[ChatMessage]) -> list[Rendered]:
+    def windows(self, messages: Sequence[ChatMessage]) -> list[MaskedTokens]:
         """Raises BadInput for a conversation that the template refuses."""
         if self.chat is None:
             return chatml.windows(messages, self.context)
         return self.chat.windows(messages, self.context)
 
-    def text(self, data: bytes) -> Piece:
+    def text(self, data: bytes) -> ScoredSequence:
         """Plain text, its first token given and not scored."""
         if self.chat is None:
-            return Piece(list(data), [True] * len(data), len(data) - 1)
+            return ScoredSequence(list(data), [True] * len(data), len(data) - 1)
         words = data.decode("utf-8", "ignore")
         ids = self.chat.encode(words)
-        return Piece(
+        return ScoredSequence(
             ids, [True] * len(ids), max(1, len(words.encode()) - len(self.chat.decode(ids[:1]).encode()))
         )
 
 
-def general_pieces(speaker: Speaker, limit: int) -> list[Piece]:
+def general_pieces(speaker: ExportTokenizer, limit: int) -> list[ScoredSequence]:
     """The shipped general text in Chinese and English, evenly thinned out to about `limit` tokens."""
     blocks = cut_general(shipped_texts(), speaker.context if speaker.chat is None else GENERAL_BLOCK)
     pieces = [speaker.text(chunk) for block in blocks for chunk in block.chunks]
     return _thinned([piece for piece in pieces if 1 < len(piece.ids) <= GENERAL_BLOCK], limit)
 
 
-def held_out_pieces(speaker: Speaker, held: Sequence[HeldOutLike], limit: int) -> list[Piece]:
+def held_out_pieces(
+    speaker: ExportTokenizer, held: Sequence[HeldOutLike], limit: int
+) -> list[ScoredSequence]:
     """The assistant's turns of held-out conversations, thinned out likewise."""
     from engine.core.errors import BadInput
 
@@ -100,7 +102,11 @@ def held_out_pieces(speaker: Speaker, held: Sequence[HeldOutLike], limit: int) -
             windows = speaker.windows(item.messages)
         except BadInput:
             continue
-        pieces += [Piece(window.ids, window.train, window.bytes) for window in windows if window.bytes]
+        pieces += [
+            ScoredSequence(window.ids, window.loss_mask, window.trained_bytes)
+            for window in windows
+            if window.trained_bytes
+        ]
     return _thinned(pieces, limit)
 
 
@@ -125,7 +131,7 @@ def load_weights(config: PretrainedConfig, weights: Weights, dtype: torch.dtype)
 
 
 @torch.inference_mode()
-def nll_per_byte(model: Any, pieces: Sequence[Piece], step: Step | None = None) -> float:
+def nll_per_byte(model: Any, pieces: Sequence[ScoredSequence], step: Progress | None = None) -> float:
     """Nats per byte over the scored tokens of all pieces; NaN where the model gives none."""
     total, bytes_ = 0.0, 0
     decoder, head = model.get_decoder(), model.get_output_embeddings()
@@ -141,7 +147,7 @@ def nll_per_byte(model: Any, pieces: Sequence[Piece], step: Step | None = None) 
     return total / bytes_ if bytes_ and math.isfinite(total) else math.nan
 
 
-def _thinned(pieces: list[Piece], limit: int) -> list[Piece]:
+def _thinned(pieces: list[ScoredSequence], limit: int) -> list[ScoredSequence]:
     """Every n-th piece, so that about `limit` tokens stay: always the same ones."""
     total = sum(len(piece.ids) for piece in pieces)
     if total <= limit:

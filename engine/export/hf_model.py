@@ -15,7 +15,7 @@ from engine.core.errors import BadInput
 from engine.core.files import new_folder, write_bytes, write_json
 from engine.core.i18n import _
 from engine.export.room import check_room
-from engine.export.source import Source
+from engine.export.source import ExportSource
 from engine.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, encode_card
 from engine.models.gguf.file import CHUNK
 from engine.models.weights import Weights
@@ -26,7 +26,7 @@ Step = Callable[[int, int], None]
 
 
 def write_hf_model(
-    folder: Path, source: Source, weights: Weights, dtype: torch.dtype, *, step: Step | None = None
+    folder: Path, source: ExportSource, weights: Weights, dtype: torch.dtype, *, step: Step | None = None
 ) -> str:
     """Writes the directory and returns the sha256 of its weights.
 
@@ -55,7 +55,7 @@ def write_hf_model(
     return digest
 
 
-def _card(source: Source, card: ModelCard, weights: Weights, digest: str) -> ModelCard:
+def _card(source: ExportSource, card: ModelCard, weights: Weights, digest: str) -> ModelCard:
     """The source's card for what is now a model of its own: same lineage, other weights."""
     count = sum(torch.Size(shape).numel() for shape in weights.shapes.values())
     return msgspec.structs.replace(

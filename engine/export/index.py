@@ -14,7 +14,7 @@ class _Card(msgspec.Struct):
     lineage: Lineage = Lineage()
 
 
-class Exported(msgspec.Struct):
+class ExportRecord(msgspec.Struct):
     """The part of an export's report that lasts."""
 
     name: str
@@ -22,12 +22,12 @@ class Exported(msgspec.Struct):
     card: _Card | None = None
 
 
-def list_exports(ws: Workspace) -> list[Exported]:
+def list_exports(ws: Workspace) -> list[ExportRecord]:
     """Those whose report lies beside them and whose files are still there; broken reports are left out."""
     found = []
     for file in sorted([*ws.exports.glob("*.json"), *ws.exports.glob("*/export.json")]):
         try:
-            one = msgspec.json.decode(file.read_bytes(), type=Exported)
+            one = msgspec.json.decode(file.read_bytes(), type=ExportRecord)
         except (OSError, msgspec.DecodeError):
             continue
         if Path(one.path).exists():

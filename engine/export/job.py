@@ -18,13 +18,13 @@ from engine.export import cost, parity
 from engine.export.gguf_adapter import write_gguf_adapter
 from engine.export.gguf_model import write_gguf_model
 from engine.export.hf_model import DTYPES, write_hf_model
-from engine.export.plan import Plan, modelfile_of, ollama_parameters, plan_export
+from engine.export.plan import ExportPlan, modelfile_of, ollama_parameters, plan_export
 from engine.export.quant import Quant
-from engine.export.report import ExportReport, Measured, report_beside, with_measures
+from engine.export.report import ExportReport, NllMeasurement, report_beside, with_measures
 from engine.export.source import check_weights
 from engine.machine.budget import Budget, effective_budget
 from engine.models.gguf.model import open_gguf
-from engine.models.hf import quiet
+from engine.models.hf import silence_transformers
 from engine.models.ollama.create import check_name, create_model, server_version
 from engine.models.weights import GgufWeights, SafetensorsWeights
 from engine.runs.context import Outcome, RunContext
@@ -40,7 +40,7 @@ SAME_LOGITS = 0.05
 def run(ctx: RunContext) -> Outcome:
     """Carries out `ExportParams`. Raises the errors of its parts; nothing half-written stays."""
     params, started = ctx.params(ExportParams), time.monotonic()
-    quiet()
+    silence_transformers()
     budget = effective_budget(ctx.settings.max_memory_gb)
     ctx.set_budget(budget.mb, budget.reason)
     plan = plan_export(ctx.workspace, params)
@@ -60,14 +60,14 @@ def run(ctx: RunContext) -> Outcome:
     return Outcome(RunStatus.DONE, result=report, report=path)
 
 
-def _keep(plan: Plan, report: ExportReport) -> Path:
+def _keep(plan: ExportPlan, report: ExportReport) -> Path:
     """Writes the report beside the files and returns where it lies. Raises OSError."""
     path = report_beside(plan.path, plan.format)
     write_bytes(path, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     return path
 
 
-def _write(ctx: RunContext, plan: Plan, stages: int) -> ExportReport:
+def _write(ctx: RunContext, plan: ExportPlan, stages: int) -> ExportReport:
     source = plan.source
 
     def step(done: int, total: int) -> None:
@@ -130,7 +130,9 @@ def _write(ctx: RunContext, plan: Plan, stages: int) -> ExportReport:
         )
 
 
-def _measured(ctx: RunContext, plan: Plan, report: ExportReport, budget: Budget, stages: int) -> ExportReport:
+def _measured(
+    ctx: RunContext, plan: ExportPlan, report: ExportReport, budget: Budget, stages: int
+) -> ExportReport:
     """NLL before and after, and llama.cpp beside torch, as far as memory allows."""
     source = plan.source
     dtype = _dtype_that_fits(plan, budget)
@@ -141,7 +143,7 @@ def _measured(ctx: RunContext, plan: Plan, report: ExportReport, budget: Budget,
                 stage.skip(note)
         return msgspec.structs.replace(report, notes=[*report.notes, note])
     with ctx.stage("cost", 2, stages) as stage:
-        speaker = cost.Speaker(source)
+        speaker = cost.ExportTokenizer(source)
         limit = cost.token_limit(plan.parameters)
         sets = {"held_out": _held_out(ctx, speaker, limit), "general": cost.general_pieces(speaker, limit)}
         sets = {name: pieces for name, pieces in sets.items() if pieces}
@@ -161,7 +163,7 @@ def _measured(ctx: RunContext, plan: Plan, report: ExportReport, budget: Budget,
         model = _written_model(plan, dtype)
         after = {name: cost.nll_per_byte(model, pieces, step) for name, pieces in sets.items()}
         found = [
-            Measured(
+            NllMeasurement(
                 on=name, bytes=sum(piece.bytes for piece in pieces), nll=after[name], nll_base=before[name]
             )
             for name, pieces in sets.items()
@@ -170,7 +172,7 @@ def _measured(ctx: RunContext, plan: Plan, report: ExportReport, budget: Budget,
         report = with_measures(report, found)
         stage.detail = "; ".join(_cost_words(one) for one in found) or _("the model gives no likelihoods")
         reason = _no_parity(plan, budget)
-        expected = None if reason else parity.expect(model, speaker, ctx.check_stop)
+        expected = None if reason else parity.torch_reference(model, speaker, ctx.check_stop)
         # llama.cpp keeps the weights once more: both together would not fit where each fits alone.
         del model
         gc.collect()
@@ -178,7 +180,7 @@ def _measured(ctx: RunContext, plan: Plan, report: ExportReport, budget: Budget,
         if expected is None:
             stage.skip(reason)
             return report
-        result = parity.compare(
+        result = parity.measure_parity(
             source.base.path if plan.only_adapter else plan.path,
             expected,
             adapter=plan.path if plan.only_adapter else None,
@@ -192,7 +194,7 @@ def _measured(ctx: RunContext, plan: Plan, report: ExportReport, budget: Budget,
     return report
 
 
-def _send(ctx: RunContext, plan: Plan, report: ExportReport, stages: int) -> ExportReport:
+def _send(ctx: RunContext, plan: ExportPlan, report: ExportReport, stages: int) -> ExportReport:
     name = plan.params.ollama_name or plan.source.name
     told = ""
 
@@ -208,7 +210,7 @@ def _send(ctx: RunContext, plan: Plan, report: ExportReport, stages: int) -> Exp
             name,
             {plan.path.name: plan.path},
             {plan.path.name: report.sha256},
-            adapter_of=plan.source.base.tag if plan.only_adapter else "",
+            adapter_of=plan.source.base.ollama_tag if plan.only_adapter else "",
             system=plan.params.system,
             parameters=ollama_parameters(plan),
             step=step,
@@ -217,7 +219,7 @@ def _send(ctx: RunContext, plan: Plan, report: ExportReport, stages: int) -> Exp
     return msgspec.structs.replace(report, ollama=name)
 
 
-def _written_model(plan: Plan, dtype: torch.dtype) -> Any:
+def _written_model(plan: ExportPlan, dtype: torch.dtype) -> Any:
     """What was written, read back into torch. An adapter is put on its base again."""
     if plan.only_adapter:
         return cost.load_weights(plan.source.config, plan.weights, dtype)
@@ -227,7 +229,7 @@ def _written_model(plan: Plan, dtype: torch.dtype) -> Any:
     return cost.load_weights(written.config, GgufWeights(written), dtype)
 
 
-def _held_out(ctx: RunContext, speaker: cost.Speaker, limit: int) -> list[cost.Piece]:
+def _held_out(ctx: RunContext, speaker: cost.ExportTokenizer, limit: int) -> list[cost.ScoredSequence]:
     from engine.corpus import dataset, split
     from engine.memory.store import MemoryStore
 
@@ -240,13 +242,13 @@ def _held_out(ctx: RunContext, speaker: cost.Speaker, limit: int) -> list[cost.P
         )
 
 
-def _dtype_that_fits(plan: Plan, budget: Budget) -> torch.dtype | None:
+def _dtype_that_fits(plan: ExportPlan, budget: Budget) -> torch.dtype | None:
     """float32, so that what is measured is the export's own rounding; bfloat16 where that is too large."""
     room = (budget.mb - PROGRAM_MB) * 2**20
     return next((t for t in (torch.float32, torch.bfloat16) if plan.parameters * t.itemsize <= room), None)
 
 
-def _no_parity(plan: Plan, budget: Budget) -> str:
+def _no_parity(plan: ExportPlan, budget: Budget) -> str:
     """Why llama.cpp is not asked; "" when it is."""
     if plan.format == "hf":
         return _("a Hugging Face directory is not read by llama.cpp")
@@ -259,7 +261,7 @@ def _no_parity(plan: Plan, budget: Budget) -> str:
     return ""
 
 
-def _cost_words(one: Measured) -> str:
+def _cost_words(one: NllMeasurement) -> str:
     name = {"held_out": _("held-out conversations"), "general": _("general text")}[one.on]
     return _("{name}: {before:.4f} → {after:.4f} nats per byte ({cost:+.4f}, {share:+.2f} %)").format(
         name=name,

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed
-from engine.export.cost import Speaker
+from engine.export.cost import ExportTokenizer
 from engine.export.llama_cpp import LlamaCpp
 from engine.validation.validate import shipped_texts
 
@@ -45,7 +45,7 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Expected:
+class TorchReference:
     """What torch does with the weights of the file; kept so that they may go before llama.cpp loads its own."""
 
     conversations: list[list[ChatMessage]]
@@ -56,7 +56,9 @@ class Expected:
     """Of every token after each of them, `(vocab,)`."""
 
 
-def expect(model: Any, speaker: Speaker, step: Callable[[], None] | None = None) -> Expected:
+def torch_reference(
+    model: Any, speaker: ExportTokenizer, step: Callable[[], None] | None = None
+) -> TorchReference:
     """Raises BadInput where the chat template refuses a conversation."""
     asked = conversations()
     prompts = [speaker.prompt(messages) for messages in asked]
@@ -66,11 +68,15 @@ def expect(model: Any, speaker: Speaker, step: Callable[[], None] | None = None)
         found.append(_log_probabilities(model, ids))
         if step is not None:
             step()
-    return Expected(asked, prompts, places, found)
+    return TorchReference(asked, prompts, places, found)
 
 
-def compare(
-    gguf: Path, expected: Expected, *, adapter: Path | None = None, step: Callable[[], None] | None = None
+def measure_parity(
+    gguf: Path,
+    expected: TorchReference,
+    *,
+    adapter: Path | None = None,
+    step: Callable[[], None] | None = None,
 ) -> Parity:
     """Asks llama.cpp with the file. Raises BadInput when it refuses the file, RunFailed when it fails."""
     same, worst, best = 0, 0.0, 0

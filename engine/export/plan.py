@@ -14,7 +14,7 @@ from engine.export.hf_model import DTYPES
 from engine.export.modelfile import modelfile
 from engine.export.quant import Quant
 from engine.export.report import is_foreign
-from engine.export.source import Source, find_source
+from engine.export.source import ExportSource, find_export_source
 from engine.models.card import WEIGHTS_FILE
 from engine.models.weights import PrunedWeights, Weights
 from engine.runs.spec import ExportParams
@@ -24,10 +24,10 @@ OLLAMA_CONTEXT = 4096
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExportPlan:
     """What is made of what, once names and options fit together."""
 
-    source: Source
+    source: ExportSource
     params: ExportParams
     quant: str
     path: Path
@@ -50,10 +50,10 @@ class Plan:
         return sum(math.prod(shape) for shape in self.weights.shapes.values())
 
 
-def plan_export(ws: Workspace, params: ExportParams) -> Plan:
+def plan_export(ws: Workspace, params: ExportParams) -> ExportPlan:
     """Finds the source and sees whether it can be exported so. Raises BadInput, UsageProblem, ServiceUnreachable."""
-    source = find_source(ws, params.name)
-    tagged = params.to == "ollama" and source.adapter is not None and bool(source.base.tag)
+    source = find_export_source(ws, params.name)
+    tagged = params.to == "ollama" and source.adapter is not None and bool(source.base.ollama_tag)
     only_adapter = (params.adapter or tagged) and not params.prune
     again = f"h2q-tui export {params.name} --to {params.to}"
     if params.adapter and source.adapter is None:
@@ -66,7 +66,7 @@ def plan_export(ws: Workspace, params: ExportParams) -> Plan:
     if not 0 <= params.prune < 1:
         raise UsageProblem(_("--prune takes a share from 0 to below 1"), hint=f"{again} --prune 0.3")
     choices = list(DTYPES) if params.to == "hf" else list(Quant)
-    stored = source.base.stored.lower()
+    stored = source.base.weight_format.lower()
     default = stored if params.to == "hf" and stored in DTYPES else "bf16" if params.to == "hf" else "f16"
     quant = params.quant or default
     if quant not in choices:
@@ -95,19 +95,19 @@ def plan_export(ws: Workspace, params: ExportParams) -> Plan:
             hint=f"{again} --output OTHER-FOLDER",
         )
     weights = PrunedWeights(source.weights, params.prune) if params.prune else source.weights
-    return Plan(source, params, quant, path, only_adapter, weights)
+    return ExportPlan(source, params, quant, path, only_adapter, weights)
 
 
-def modelfile_of(plan: Plan) -> str:
+def modelfile_of(plan: ExportPlan) -> str:
     return modelfile(
-        (plan.source.base.tag or str(plan.source.base.path)) if plan.only_adapter else str(plan.path),
+        (plan.source.base.ollama_tag or str(plan.source.base.path)) if plan.only_adapter else str(plan.path),
         adapter=plan.path if plan.only_adapter else None,
         system=plan.params.system,
         parameters=ollama_parameters(plan),
     )
 
 
-def ollama_parameters(plan: Plan) -> dict[str, Any]:
+def ollama_parameters(plan: ExportPlan) -> dict[str, Any]:
     """Ollama's own window is shorter or longer than the model's."""
     config = plan.source.config
     context = getattr(config, "trained_context", None) or config.max_position_embeddings

@@ -10,7 +10,7 @@ import msgspec
 from engine.export.parity import Parity
 
 
-class Measured(msgspec.Struct, frozen=True, kw_only=True):
+class NllMeasurement(msgspec.Struct, frozen=True, kw_only=True):
     """NLL per byte on one set of texts, nats: of the written weights and of those they were made from."""
 
     on: str
@@ -42,7 +42,7 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     nll: float | None = None
     nll_base: float | None = None
     cost: float | None = None
-    measured: list[Measured] = []
+    measured: list[NllMeasurement] = []
     parity: Parity | None = None
     notes: list[str] = []
     modelfile: str = ""
@@ -53,7 +53,7 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     """The card of the model: what it was trained on."""
 
 
-def with_measures(report: ExportReport, measured: list[Measured]) -> ExportReport:
+def with_measures(report: ExportReport, measured: list[NllMeasurement]) -> ExportReport:
     """The first of `measured` is the one that counts."""
     if not measured:
         return report

@@ -17,7 +17,7 @@ from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.export.vocabulary import Vocabulary, read_vocabulary
-from engine.models.base_models import Base, adapter_card, base_of_adapter, find_base
+from engine.models.base_models import BaseModel, adapter_card, base_of_adapter, find_base
 from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, WEIGHTS_FILE, ModelCard, load_card
 from engine.models.gguf.file import GgufFile
 from engine.models.gguf.model import GgufModel, open_gguf
@@ -48,11 +48,11 @@ TOKENIZER_FILES = (
 
 
 @dataclass(frozen=True)
-class Source:
+class ExportSource:
     """A model as it lies on disk. `name` is what the export is called."""
 
     name: str
-    base: Base
+    base: BaseModel
     card: ModelCard | None
     """Of the model or the adapter; None for one that came from elsewhere."""
 
@@ -154,7 +154,7 @@ class Source:
                 shutil.copyfile(self.tokenizer_folder / name, folder / name)
 
 
-def find_source(ws: Workspace, name: str) -> Source:
+def find_export_source(ws: Workspace, name: str) -> ExportSource:
     """What `name` means: a model or an adapter of the workspace, a directory, a GGUF file, an Ollama tag.
 
     Raises BadInput: nothing there, broken headers, weights that have changed since they were written;
@@ -163,7 +163,7 @@ def find_source(ws: Workspace, name: str) -> Source:
     for folder in (ws.adapters / name, Path(name).expanduser()):
         if kind_of(folder) is ModelKind.ADAPTER and (NAME.fullmatch(name) or "/" in name):
             base = base_of_adapter(ws, folder.resolve())
-            return Source(folder.resolve().name, base, adapter_card(folder))
+            return ExportSource(folder.resolve().name, base, adapter_card(folder))
     plain = NAME.fullmatch(name) is not None and not Path(name).exists()
     tag = ":" in name or f"{name}:latest" in installed_tags()
     if plain and not (ws.models / name / CARD_FILE).is_file() and not tag:
@@ -171,10 +171,10 @@ def find_source(ws: Workspace, name: str) -> Source:
         raise unknown_model(name, known)
     base = find_base(ws, name)
     card = load_card(base.path) if not base.is_gguf and (base.path / CARD_FILE).is_file() else None
-    return Source(_file_name(card.name if card is not None else base.name), base, card)
+    return ExportSource(_file_name(card.name if card is not None else base.name), base, card)
 
 
-def check_weights(source: Source, step: Callable[[], None] | None = None) -> None:
+def check_weights(source: ExportSource, step: Callable[[], None] | None = None) -> None:
     """Raises BadInput when a bit of the weights has changed since the card was written (all bytes are read)."""
     if source.card is None or not source.card.weights_sha256:
         return

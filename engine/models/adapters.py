@@ -20,7 +20,7 @@ from engine.core.files import new_folder, write_bytes
 from engine.core.i18n import _
 from engine.models.base_models import adapter_card
 from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, ModelCard, encode_card
-from engine.models.losses import causal_losses, head_is_linear
+from engine.models.losses import has_linear_head, token_losses
 
 LOW_MEMORY = {"use_reentrant": False}
 
@@ -46,7 +46,7 @@ class AdapterModel(nn.Module):
         text = base.config.get_text_config()
         self.config = AdapterModelConfig(context=context, dim=text.hidden_size, vocab=text.vocab_size)
         self._recompute = False
-        self.head_apart = head_is_linear(base)
+        self.head_apart = has_linear_head(base)
 
     @property
     def base(self) -> Any:
@@ -81,7 +81,7 @@ class AdapterModel(nn.Module):
 
         `positions` that begin again at 0 tell conversations in one row apart: they do not see each other.
         """
-        return causal_losses(self.base, ids, targets, wanted, positions, head_apart=self.head_apart)
+        return token_losses(self.base, ids, targets, wanted, positions, head_apart=self.head_apart)
 
     def parameters_count(self) -> int:
         """Of the adapter: what gradients and moments are kept of."""

@@ -30,7 +30,7 @@ _SAMPLES, _SAMPLE = 64, 1 << 16
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelDimensions:
     """What of a model's configuration decides its memory. Widths in numbers, not bytes."""
 
     hidden: int
@@ -45,7 +45,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseModel:
     """A base that was found and whose headers are whole.
 
     `source` is how cards and adapter_config.json name it: a directory, a GGUF file or `ollama:TAG`.
@@ -55,9 +55,9 @@ class Base:
     path: Path
     """Directory or GGUF file."""
     name: str
-    shape: Shape
+    dimensions: ModelDimensions
     parameters: int
-    stored: str
+    weight_format: str
     """Format of the weights: "F32", "BF16", "F16" or "GGUF"."""
     sha256: str
     """Of its configuration, the headers and samples of the weights: enough to know it again."""
@@ -66,15 +66,15 @@ class Base:
 
     @property
     def is_gguf(self) -> bool:
-        return self.stored == "GGUF"
+        return self.weight_format == "GGUF"
 
     @property
-    def tag(self) -> str:
+    def ollama_tag(self) -> str:
         """The Ollama tag; "" for a base that is none."""
         return self.source.removeprefix(MODEL_PREFIX) if self.source.startswith(MODEL_PREFIX) else ""
 
 
-def find_base(ws: Workspace, name: str) -> Base:
+def find_base(ws: Workspace, name: str) -> BaseModel:
     """The base that `name` means: a directory, an adapter (then what it stands on), a GGUF file or an Ollama tag.
 
     Raises BadInput: nothing there, weights that are not safetensors, a broken or unknown configuration;
@@ -101,7 +101,7 @@ def find_base(ws: Workspace, name: str) -> Base:
     return _of_ollama(name)
 
 
-def base_of_adapter(ws: Workspace, folder: Path) -> Base:
+def base_of_adapter(ws: Workspace, folder: Path) -> BaseModel:
     """What the adapter in `folder` stands on. Raises BadInput, also when it is no longer the same base."""
     source = adapter_source(folder)
     try:
@@ -142,42 +142,42 @@ def adapter_card(folder: Path) -> ModelCard | None:
         return None
 
 
-def _of_ollama(tag: str) -> Base:
+def _of_ollama(tag: str) -> BaseModel:
     from engine.models.ollama.store import find_in_ollama
 
     found = find_in_ollama(tag)
     return _of_gguf(found.gguf, MODEL_PREFIX + tag, tag)
 
 
-def _of_gguf(path: Path, source: str, name: str) -> Base:
+def _of_gguf(path: Path, source: str, name: str) -> BaseModel:
     from engine.models.gguf.model import open_gguf
 
     model = open_gguf(path)
-    return Base(
+    return BaseModel(
         source=source,
         path=path,
         name=name,
-        shape=_shape(model.config),
+        dimensions=_dimensions(model.config),
         parameters=model.parameters,
-        stored="GGUF",
+        weight_format="GGUF",
         sha256=_fingerprint(b"", [path]),
     )
 
 
-def _of_directory(folder: Path) -> Base:
+def _of_directory(folder: Path) -> BaseModel:
     config = _config(folder)
     files = weight_files(folder)
     tensors = [tensor for file in files for tensor in _header(file)]
     kinds: dict[str, int] = {}
     for kind, count in tensors:
         kinds[kind] = kinds.get(kind, 0) + count
-    return Base(
+    return BaseModel(
         source=str(folder),
         path=folder,
         name=folder.name,
-        shape=_shape(config),
+        dimensions=_dimensions(config),
         parameters=sum(kinds.values()),
-        stored=max(kinds, key=lambda kind: kinds[kind]),
+        weight_format=max(kinds, key=lambda kind: kinds[kind]),
         sha256=_fingerprint((folder / "config.json").read_bytes(), files),
     )
 
@@ -203,10 +203,10 @@ def _config(folder: Path) -> Any:
     return config
 
 
-def _shape(config: Any) -> Shape:
+def _dimensions(config: Any) -> ModelDimensions:
     text = config.get_text_config()
     heads, hidden = text.num_attention_heads, text.hidden_size
-    return Shape(
+    return ModelDimensions(
         hidden=hidden,
         layers=text.num_hidden_layers,
         heads=heads,

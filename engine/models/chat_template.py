@@ -15,7 +15,7 @@ from typing import Any
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, first_line
 from engine.core.i18n import _
-from engine.models.chatml import Rendered, cut_at_turns
+from engine.models.chatml import MaskedTokens, cut_at_turns
 
 ROLES = ("system", "user", "assistant", "tool")
 PLAIN_TEMPLATE = (
@@ -42,7 +42,7 @@ class _Skeleton:
     gaps: list[str]
 
 
-class ChatFormat:
+class ChatTemplate:
     """Renders conversations for one tokenizer. Raises BadInput where its template refuses a conversation."""
 
     def __init__(self, tokenizer: Any) -> None:
@@ -85,7 +85,7 @@ class ChatFormat:
         last = next(
             (
                 id_
-                for id_, on in zip(turns[-1].ids, turns[-1].train, strict=True)
+                for id_, on in zip(turns[-1].ids, turns[-1].loss_mask, strict=True)
                 if on and id_ in self._specials
             ),
             None,
@@ -101,28 +101,30 @@ class ChatFormat:
             ids = [*ids, *self.encode(content), *self._gap(gap)]
         return ids
 
-    def render(self, messages: Sequence[ChatMessage]) -> Rendered:
+    def render(self, messages: Sequence[ChatMessage]) -> MaskedTokens:
         """A whole conversation with the loss on trained answers and what ends them."""
         return _join(self._turns(messages))
 
-    def windows(self, messages: Sequence[ChatMessage], context: int) -> list[Rendered]:
+    def windows(self, messages: Sequence[ChatMessage], context: int) -> list[MaskedTokens]:
         """As `template.windows`: at most `context` tokens each, cut at turn bounds, each answer trained once.
 
         A conversation without a trained turn gives no window.
         """
         turns = self._turns(messages)
-        learns = [any(turn.train) for turn in turns]
+        learns = [any(turn.loss_mask) for turn in turns]
         if not any(learns):
             return []
         if sum(len(turn.ids) for turn in turns) <= context:
             return [_join(turns)]
         prologue = self._prologue(messages)
-        opening: list[Rendered] = []
+        opening: list[MaskedTokens] = []
         if prologue:
             opening = [_silent(prologue)] if len(prologue) <= context // 4 else []
             first = turns[0]
-            turns[0] = Rendered(
-                ids=first.ids[len(prologue) :], train=first.train[len(prologue) :], scored=first.scored
+            turns[0] = MaskedTokens(
+                ids=first.ids[len(prologue) :],
+                loss_mask=first.loss_mask[len(prologue) :],
+                scored_bytes=first.scored_bytes,
             )
         skip = 0
         if messages[0].role == "system" and len(turns[0].ids) <= context // 4:
@@ -131,33 +133,33 @@ class ChatFormat:
         parts = cut_at_turns(turns, learns, skip, room, self._shorter(messages, turns))
         return [self._cut(_join([*opening, *part]), context) for part in parts]
 
-    def _shorter(self, messages: Sequence[ChatMessage], turns: Sequence[Rendered]) -> Any:
+    def _shorter(self, messages: Sequence[ChatMessage], turns: Sequence[MaskedTokens]) -> Any:
         """Shortens a turn to its role line and the end of its content."""
         heads = {
             id(turn): max(0, len(turn.ids) - len(self.encode(message.content)) - 2)
             for turn, message in zip(turns, messages, strict=True)
         }
 
-        def shorten(turn: Rendered, length: int) -> Rendered:
+        def shorten(turn: MaskedTokens, length: int) -> MaskedTokens:
             head = heads.get(id(turn), 0)
             keep = max(length - head, 2)
             return _silent([*turn.ids[:head], *turn.ids[max(head, len(turn.ids) - keep) :]])
 
         return shorten
 
-    def _cut(self, window: Rendered, context: int) -> Rendered:
+    def _cut(self, window: MaskedTokens, context: int) -> MaskedTokens:
         """A window that is too long loses its end; what is left of an answer counts the bytes that it shows."""
         if len(window.ids) <= context:
             return window
-        kept = [id_ for id_, on in zip(window.ids[:context], window.train[:context], strict=True) if on]
+        kept = [id_ for id_, on in zip(window.ids[:context], window.loss_mask[:context], strict=True) if on]
         scored = len(self.decode(kept).encode("utf-8", "replace"))
         scored += sum(id_ in self._specials for id_ in kept)
-        scored = min(scored, window.bytes)
-        return Rendered(
+        scored = min(scored, window.trained_bytes)
+        return MaskedTokens(
             ids=window.ids[:context],
-            train=window.train[:context],
-            cut=window.bytes - scored,
-            scored=scored,
+            loss_mask=window.loss_mask[:context],
+            truncated_bytes=window.trained_bytes - scored,
+            scored_bytes=scored,
         )
 
     def _prologue(self, messages: Sequence[ChatMessage]) -> list[int]:
@@ -172,7 +174,7 @@ class ChatFormat:
         more = len(first.ids) - len(third.ids)
         return first.ids[:more] if more > 0 and first.ids[more:] == third.ids else []
 
-    def _turns(self, messages: Sequence[ChatMessage]) -> list[Rendered]:
+    def _turns(self, messages: Sequence[ChatMessage]) -> list[MaskedTokens]:
         """One piece for each message; together they are the rendered conversation."""
         contents, skeleton = self._rendered(messages)
         heads = [self._gap(skeleton.gaps[0], first=True)]
@@ -196,7 +198,7 @@ class ChatFormat:
             train = [False] * len(heads[index]) + [learn] * (len(content) + stop)
             train += [False] * (len(ids) - len(train))
             size = len(contents[index].encode("utf-8", "replace")) + (1 if stop else 0)
-            turns.append(Rendered(ids=ids, train=train, scored=size if learn else 0))
+            turns.append(MaskedTokens(ids=ids, loss_mask=train, scored_bytes=size if learn else 0))
         return turns
 
     def _split(self, gap: list[int]) -> tuple[list[int], list[int], int]:
@@ -298,13 +300,13 @@ def _without_added_tokens(tokenizer: Any) -> Any:
     return lambda text: list(words.encode(text, add_special_tokens=False).ids)
 
 
-def _silent(ids: list[int]) -> Rendered:
-    return Rendered(ids=ids, train=[False] * len(ids), scored=0)
+def _silent(ids: list[int]) -> MaskedTokens:
+    return MaskedTokens(ids=ids, loss_mask=[False] * len(ids), scored_bytes=0)
 
 
-def _join(turns: Sequence[Rendered]) -> Rendered:
-    return Rendered(
+def _join(turns: Sequence[MaskedTokens]) -> MaskedTokens:
+    return MaskedTokens(
         ids=[token for turn in turns for token in turn.ids],
-        train=[flag for turn in turns for flag in turn.train],
-        scored=sum(turn.bytes for turn in turns),
+        loss_mask=[flag for turn in turns for flag in turn.loss_mask],
+        scored_bytes=sum(turn.trained_bytes for turn in turns),
     )

@@ -16,7 +16,7 @@ from engine.models.tokenizer import IM_END, IM_START, encode
 _NEWLINE = 10
 
 
-class Rendered(msgspec.Struct, frozen=True, kw_only=True):
+class MaskedTokens(msgspec.Struct, frozen=True, kw_only=True):
     """Token ids with their loss mask: `train[i]` says that predicting `ids[i]` is trained.
 
     `cut` counts the trained bytes of the conversation that stand beyond this window and in no other.
@@ -24,47 +24,47 @@ class Rendered(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     ids: list[int]
-    train: list[bool]
-    cut: int = 0
-    scored: int | None = None
+    loss_mask: list[bool]
+    truncated_bytes: int = 0
+    scored_bytes: int | None = None
 
     @property
-    def trained(self) -> int:
-        return sum(self.train)
+    def trained_tokens(self) -> int:
+        return sum(self.loss_mask)
 
     @property
-    def bytes(self) -> int:
+    def trained_bytes(self) -> int:
         """Bytes of the trained tokens, each stop token counted as one."""
-        return self.trained if self.scored is None else self.scored
+        return self.trained_tokens if self.scored_bytes is None else self.scored_bytes
 
 
-def render_message(message: ChatMessage) -> Rendered:
+def render_message(message: ChatMessage) -> MaskedTokens:
     """One turn: `<|im_start|>role\\ncontent<|im_end|>\\n`; loss on content and stop token of the assistant."""
     head = [IM_START, *encode(message.role), _NEWLINE]
     body = [*encode(message.content), IM_END]
     learn = message.role == "assistant" and message.train
-    return Rendered(
+    return MaskedTokens(
         ids=[*head, *body, _NEWLINE],
-        train=[False] * len(head) + [learn] * len(body) + [False],
+        loss_mask=[False] * len(head) + [learn] * len(body) + [False],
     )
 
 
-def render(messages: Sequence[ChatMessage], *, add_generation_prompt: bool = False) -> Rendered:
+def render(messages: Sequence[ChatMessage], *, add_generation_prompt: bool = False) -> MaskedTokens:
     """A whole conversation, of any length. With `add_generation_prompt` it ends where the answer begins."""
     ids: list[int] = []
     train: list[bool] = []
     for message in messages:
         turn = render_message(message)
         ids += turn.ids
-        train += turn.train
+        train += turn.loss_mask
     if add_generation_prompt:
         prompt = [IM_START, *encode("assistant"), _NEWLINE]
         ids += prompt
         train += [False] * len(prompt)
-    return Rendered(ids=ids, train=train)
+    return MaskedTokens(ids=ids, loss_mask=train)
 
 
-def windows(messages: Sequence[ChatMessage], context: int) -> list[Rendered]:
+def windows(messages: Sequence[ChatMessage], context: int) -> list[MaskedTokens]:
     """Cuts a conversation at turn bounds into windows of at most `context` tokens.
 
     Each trained turn is trained in exactly one window; each window starts at a turn and carries the turns
@@ -73,7 +73,7 @@ def windows(messages: Sequence[ChatMessage], context: int) -> list[Rendered]:
     cut at the end and counted in `cut`. Conversations without a trained turn give no window.
     """
     turns = [render_message(message) for message in messages]
-    learns = [any(turn.train) for turn in turns]
+    learns = [any(turn.loss_mask) for turn in turns]
     if sum(len(turn.ids) for turn in turns) <= context:
         return [_join(turns)] if any(learns) else []
     system = [turns[0]] if messages[0].role == "system" and len(turns[0].ids) <= context // 4 else []
@@ -83,12 +83,12 @@ def windows(messages: Sequence[ChatMessage], context: int) -> list[Rendered]:
 
 
 def cut_at_turns(
-    turns: list[Rendered],
+    turns: list[MaskedTokens],
     learns: list[bool],
     first: int,
     room: int,
-    tail: Callable[[Rendered, int], Rendered],
-) -> Iterator[list[Rendered]]:
+    tail: Callable[[MaskedTokens, int], MaskedTokens],
+) -> Iterator[list[MaskedTokens]]:
     """The turns of each window of at most `room` tokens, already trained ones without their loss.
 
     Turns before `first` belong to every window and are left out here. `tail` shortens a question to so many
@@ -106,7 +106,7 @@ def cut_at_turns(
             # The end of a long question says more about the answer than its beginning.
             head = [tail(head[0], max(room // 4, room - len(turns[answer].ids)))]
             used = len(head[0].ids) + len(turns[answer].ids)
-        before: list[Rendered] = []
+        before: list[MaskedTokens] = []
         for i in range(question - 1, first - 1, -1):
             if used + len(turns[i].ids) > room // 2:
                 break
@@ -121,7 +121,7 @@ def cut_at_turns(
         yield [*(_without_loss(turn) for turn in [*before, *head]), *after]
 
 
-def _tail(turn: Rendered, length: int) -> Rendered:
+def _tail(turn: MaskedTokens, length: int) -> MaskedTokens:
     """A turn whose content lost its beginning: role line, then the last bytes from a character's start."""
     head = turn.ids.index(_NEWLINE) + 1
     keep = max(length - head, 2)
@@ -129,16 +129,16 @@ def _tail(turn: Rendered, length: int) -> Rendered:
     while start < len(turn.ids) and 0x80 <= turn.ids[start] < 0xC0:
         start += 1
     ids = turn.ids[:head] + turn.ids[start:]
-    return Rendered(ids=ids, train=[False] * len(ids))
+    return MaskedTokens(ids=ids, loss_mask=[False] * len(ids))
 
 
-def _without_loss(turn: Rendered) -> Rendered:
-    return Rendered(ids=turn.ids, train=[False] * len(turn.ids))
+def _without_loss(turn: MaskedTokens) -> MaskedTokens:
+    return MaskedTokens(ids=turn.ids, loss_mask=[False] * len(turn.ids))
 
 
-def _join(turns: list[Rendered], limit: int | None = None) -> Rendered:
+def _join(turns: list[MaskedTokens], limit: int | None = None) -> MaskedTokens:
     ids = [token for turn in turns for token in turn.ids]
-    train = [flag for turn in turns for flag in turn.train]
+    train = [flag for turn in turns for flag in turn.loss_mask]
     if limit is None or len(ids) <= limit:
-        return Rendered(ids=ids, train=train)
-    return Rendered(ids=ids[:limit], train=train[:limit], cut=sum(train[limit:]))
+        return MaskedTokens(ids=ids, loss_mask=train)
+    return MaskedTokens(ids=ids[:limit], loss_mask=train[:limit], truncated_bytes=sum(train[limit:]))

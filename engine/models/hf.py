@@ -10,22 +10,22 @@ import torch
 
 from engine.core.errors import BadInput, first_line
 from engine.core.i18n import _
-from engine.models.base_models import FOUR_BIT, Base
+from engine.models.base_models import FOUR_BIT, BaseModel
 from engine.models.card import ModelCard
-from engine.models.chat_template import ChatFormat
+from engine.models.chat_template import ChatTemplate
 
 FP32_BYTES = 1 << 30
 """Up to this size a base is loaded in float32 where nothing says otherwise."""
 
 
-def format_for(base: Base, card: ModelCard | None = None) -> str:
+def base_format(base: BaseModel, card: ModelCard | None = None) -> str:
     """How a base is loaded for use: as the adapter was trained on it, else so that it stays small."""
     if card is not None and card.base_format:
         return card.base_format
     return "float32" if 4 * base.parameters <= FP32_BYTES else "bfloat16"
 
 
-def load_in(base: Base, format_: str, device: str = "cpu") -> Any:
+def load_base_as(base: BaseModel, format_: str, device: str = "cpu") -> Any:
     """`load_base` with the format as a card names it."""
     return load_base(
         base,
@@ -35,9 +35,9 @@ def load_in(base: Base, format_: str, device: str = "cpu") -> Any:
     )
 
 
-def load_base(base: Base, dtype: torch.dtype, *, four_bit: bool = False, device: str = "cpu") -> Any:
+def load_base(base: BaseModel, dtype: torch.dtype, *, four_bit: bool = False, device: str = "cpu") -> Any:
     """The causal language model in evaluation mode, all of it frozen. Raises BadInput when files are broken."""
-    quiet()
+    silence_transformers()
     if base.is_gguf:
         from engine.models.gguf.model import open_gguf
 
@@ -51,10 +51,10 @@ def load_base(base: Base, dtype: torch.dtype, *, four_bit: bool = False, device:
     return model.eval()
 
 
-def _from_directory(base: Base, dtype: torch.dtype, *, four_bit: bool) -> Any:
+def _from_directory(base: BaseModel, dtype: torch.dtype, *, four_bit: bool) -> Any:
     from transformers import AutoModelForCausalLM
 
-    more: dict[str, Any] = {"quantization_config": quantization()} if four_bit else {}
+    more: dict[str, Any] = {"quantization_config": nf4_config()} if four_bit else {}
     try:
         loading: Any = AutoModelForCausalLM
         model, told = loading.from_pretrained(
@@ -93,7 +93,7 @@ def _from_directory(base: Base, dtype: torch.dtype, *, four_bit: bool) -> Any:
     return model
 
 
-def quantization() -> Any:
+def nf4_config() -> Any:
     """QLoRA's format (arXiv 2305.14314): NF4 with double quantization."""
     import transformers
 
@@ -106,7 +106,7 @@ def quantization() -> Any:
     )
 
 
-def four_bit_works(device: str, widths: Iterable[int] = (64,)) -> tuple[bool, str]:
+def check_four_bit(device: str, widths: Iterable[int] = (64,)) -> tuple[bool, str]:
     """Whether bitsandbytes computes on `device`, found out by small layers of these `widths`; and why not."""
     try:
         import bitsandbytes
@@ -140,13 +140,13 @@ def _layer_works(bitsandbytes: Any, device: str, width: int) -> bool:
     return all(right) and x.grad is not None
 
 
-def load_chat_format(base: Base) -> ChatFormat:
+def load_chat_template(base: BaseModel) -> ChatTemplate:
     """The tokenizer of the base with its chat template. Raises BadInput."""
-    quiet()
+    silence_transformers()
     if base.is_gguf:
         from engine.models.gguf.model import open_gguf
 
-        return ChatFormat(open_gguf(base.path).tokenizer())
+        return ChatTemplate(open_gguf(base.path).tokenizer())
     from transformers import AutoTokenizer
 
     try:
@@ -159,10 +159,10 @@ def load_chat_format(base: Base) -> ChatFormat:
     if not tokenizer("a", add_special_tokens=False)["input_ids"]:
         # Without its files transformers makes an empty one from the kind of the model alone.
         raise BadInput(_("the base has no tokenizer (tokenizer.json)"), path=base.path)
-    return ChatFormat(tokenizer)
+    return ChatTemplate(tokenizer)
 
 
-def quiet() -> None:
+def silence_transformers() -> None:
     """No bars of transformers in the log."""
     with suppress(ImportError):
         from transformers.utils import logging as found

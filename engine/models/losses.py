@@ -74,7 +74,7 @@ def _chunks(hidden: Tensor, targets: Tensor, vocab: int) -> zip[tuple[Tensor, Te
     )
 
 
-def causal_losses(
+def token_losses(
     model: Any, ids: Tensor, targets: Tensor, wanted: Tensor, positions: Tensor | None, *, head_apart: bool
 ) -> Tensor:
     """-log p of `targets` under a causal language model where `wanted`, 0 elsewhere; all `(rows, length)`."""
@@ -90,7 +90,7 @@ def causal_losses(
 
 
 @torch.no_grad()
-def head_is_linear(model: Any) -> bool:
+def has_linear_head(model: Any) -> bool:
     """Whether logits are the head's product with the last hidden states and nothing more; the model is asked."""
     head = model.get_output_embeddings()
     if type(head) is not nn.Linear:

@@ -16,7 +16,7 @@ from engine.export.gguf_adapter import write_gguf_copy
 from engine.inference.client import make_room_sync
 from engine.machine.budget import effective_budget
 from engine.memory.store import MemoryStore
-from engine.models.base_models import Base, base_of_adapter, find_base
+from engine.models.base_models import BaseModel, base_of_adapter, find_base
 from engine.models.card import ADAPTER_CONFIG
 from engine.models.registry import find_model, in_use, new_name
 from engine.pipeline.corpus import counted_pairs, prepare_corpus
@@ -44,7 +44,7 @@ def train_adapter(ctx: RunContext, request: TrainRequest) -> Outcome:
     return _train_on_corpus(ctx, request, base, texts)
 
 
-def choose_base(ws: Workspace, params: TrainParams, configured: str) -> Base:
+def choose_base(ws: Workspace, params: TrainParams, configured: str) -> BaseModel:
     """The base of an adapter: `--model`, else the adapter in use (which is continued), else `configured`.
 
     Raises UsageProblem when there is none, BadInput for a broken one.
@@ -91,7 +91,9 @@ def lora_fits(ctx: RunContext, params: TrainParams) -> tuple[bool, str]:
     )
 
 
-def _train_on_corpus(ctx: RunContext, request: TrainRequest, base: Base, texts: Sequence[Path]) -> Outcome:
+def _train_on_corpus(
+    ctx: RunContext, request: TrainRequest, base: BaseModel, texts: Sequence[Path]
+) -> Outcome:
     params = request.params
     plan = StagePlan(("corpus", "lora", "validate", "promote"), before=request.stages_before)
     with MemoryStore(ctx.workspace.memory_db) as store:
@@ -145,7 +147,9 @@ def _train_on_corpus(ctx: RunContext, request: TrainRequest, base: Base, texts: 
     return finish(ctx, request, result)
 
 
-def _train_on_files(ctx: RunContext, request: TrainRequest, base: Base, texts: Sequence[Path]) -> Outcome:
+def _train_on_files(
+    ctx: RunContext, request: TrainRequest, base: BaseModel, texts: Sequence[Path]
+) -> Outcome:
     """Train on unfiltered files; the loss on a part held out by hash stands in for a verdict."""
     params, ws = request.params, ctx.workspace
     plan = StagePlan(("corpus", "lora", "validate"), before=request.stages_before)
@@ -193,7 +197,7 @@ def _lora_stage(
     ctx: RunContext,
     plan: StagePlan,
     request: TrainRequest,
-    base: Base,
+    base: BaseModel,
     data: TrainingDataset,
     texts: Sequence[Path],
 ) -> TrainedModel:
@@ -276,12 +280,12 @@ def _beats_model_in_use(
     return second.verdict.decision == "promote"
 
 
-def _compared_path(base: Base) -> Path:
+def _compared_path(base: BaseModel) -> Path:
     """What the new adapter is validated against: the adapter that it continues, else the base model."""
     return base.adapter or base.path
 
 
-def _base_name(base: Base) -> str:
+def _base_name(base: BaseModel) -> str:
     return base.adapter.name if base.adapter is not None else base.name
 
 

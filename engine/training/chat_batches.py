@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
-from engine.models.chatml import Rendered, windows
+from engine.models.chatml import MaskedTokens, windows
 from engine.models.tokenizer import END_OF_TEXT
 from engine.training.batches import Batch, Buffers, Pass, grain_of, padded, text_pass, windows_per_pass
 from engine.training.recipe import Recipe, Stretch
@@ -58,16 +58,18 @@ def read_dataset(path: Path) -> Iterator[DatasetRow]:
 class WindowSet:
     """All windows of a dataset in three bytes a token: ids and loss mask one after another."""
 
-    def __init__(self, conversations: Sequence[Rendered], names: Sequence[str] = ()) -> None:
+    def __init__(self, conversations: Sequence[MaskedTokens], names: Sequence[str] = ()) -> None:
         """`names` are the conversations' ids, one for each window."""
         self.names = list(names)
         self.lengths = np.array([len(window.ids) for window in conversations], dtype=np.int64)
         self._ends = np.cumsum(self.lengths)
         self._ids = np.array([token for window in conversations for token in window.ids], dtype=np.uint16)
-        self._train = np.array([flag for window in conversations for flag in window.train], dtype=np.bool_)
+        self._train = np.array(
+            [flag for window in conversations for flag in window.loss_mask], dtype=np.bool_
+        )
         # The first token of a window is never predicted.
-        self.trained = sum(sum(window.train[1:]) for window in conversations)
-        self.cut = sum(window.cut for window in conversations)
+        self.trained = sum(sum(window.loss_mask[1:]) for window in conversations)
+        self.cut = sum(window.truncated_bytes for window in conversations)
 
     @classmethod
     def of_dataset(cls, path: Path, context: int, repeats: Mapping[str, int] | None = None) -> WindowSet:
@@ -76,11 +78,11 @@ class WindowSet:
         Raises BadInput for a broken row or when no byte would be trained, NotEnoughData without rows.
         """
         rows = 0
-        found: list[Rendered] = []
+        found: list[MaskedTokens] = []
         names: list[str] = []
         for row in read_dataset(path):
             rows += 1
-            made = [window for window in windows(row.messages, context) if any(window.train[1:])]
+            made = [window for window in windows(row.messages, context) if any(window.loss_mask[1:])]
             found += made * (repeats or {}).get(row.id, 1)
             names += [row.id] * (len(found) - len(names))
         if rows == 0:

@@ -14,7 +14,7 @@ from engine.machine.budget import Budget, effective_budget, tokens_per_pass
 from engine.machine.cpu_affinity import use_processors
 from engine.models.card import Lineage, ModelCard
 from engine.models.native_format import save_model
-from engine.models.ollama.running import free_models, held_models
+from engine.models.ollama.running import running_models, unload_models
 from engine.models.transformer import ModelConfig, Transformer
 from engine.runs.event_text import budget_bound
 from engine.training import checkpoint
@@ -75,7 +75,7 @@ def memory_budget(ctx: RunContext, recipe: Recipe, free_memory: FreeMemory | Non
 
 def make_ollama_smaller(ctx: RunContext) -> None:
     """Says which models Ollama holds in memory, and frees them when the person agreed to that."""
-    held = held_models()
+    held = running_models()
     if not held:
         return
     names, mb = ", ".join(model.name for model in held), round(sum(model.mb for model in held))
@@ -85,7 +85,7 @@ def make_ollama_smaller(ctx: RunContext) -> None:
                 "Ollama holds {names} in memory ({mb} MB); h2q-tui train --unload-ollama frees it first"
             ).format(names=names, mb=mb)
         )
-    elif left := free_models(held):
+    elif left := unload_models(held):
         still = ", ".join(model.name for model in left)
         ctx.log(_("Ollama still holds {names} in memory").format(names=still), "warning")
     else:

@@ -10,7 +10,7 @@ from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.models.card import ModelCard
-from engine.models.chatml import Rendered, windows
+from engine.models.chatml import MaskedTokens, windows
 
 GENERAL_BLOCK = 1024
 """Bytes of general text that count as one observation."""
@@ -37,7 +37,7 @@ class Case:
 
     conversation: str
     cluster: str
-    windows: list[Rendered] = field(repr=False)
+    windows: list[MaskedTokens] = field(repr=False)
     bytes: int
     cut: int
     """Bytes of its answers that stand beyond a window's end and are not scored."""
@@ -60,7 +60,7 @@ class GeneralBlock:
     chunks: list[bytes] = field(repr=False)
 
 
-Cut = Callable[[Sequence[ChatMessage], int], list[Rendered]]
+Cut = Callable[[Sequence[ChatMessage], int], list[MaskedTokens]]
 """Windows of a conversation."""
 
 
@@ -69,7 +69,7 @@ def cut_cases(held_out: Sequence[HeldOutLike], context: int, cut: Cut = windows)
     cases = []
     for item in held_out:
         parts = cut(item.messages, context)
-        scored = sum(part.bytes for part in parts)
+        scored = sum(part.trained_bytes for part in parts)
         if scored == 0:
             continue
         first = next(i for i, m in enumerate(item.messages) if m.role == "assistant" and m.train)
@@ -79,7 +79,7 @@ def cut_cases(held_out: Sequence[HeldOutLike], context: int, cut: Cut = windows)
                 cluster=item.cluster,
                 windows=parts,
                 bytes=scored,
-                cut=sum(part.cut for part in parts),
+                cut=sum(part.truncated_bytes for part in parts),
                 prompt=list(item.messages[:first]),
                 wanted=item.messages[first].content,
             )

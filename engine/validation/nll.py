@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from engine.models.chatml import Rendered
+from engine.models.chatml import MaskedTokens
 from engine.models.transformer import Transformer
 from engine.training.peak_memory import out_of_memory
 from engine.validation.cases import Case, GeneralBlock
@@ -116,5 +116,5 @@ def tokens_of(cases: Sequence[Case], blocks: Sequence[GeneralBlock]) -> int:
     )
 
 
-def _piece(window: Rendered) -> Piece:
-    return Piece(ids=window.ids, scored=window.train)
+def _piece(window: MaskedTokens) -> Piece:
+    return Piece(ids=window.ids, scored=window.loss_mask)

@@ -15,10 +15,10 @@ from engine.core.paths import Workspace
 from engine.inference.backends.hf import HFModel
 from engine.inference.backends.native import Answering, NativeModel
 from engine.models.adapters import attach_adapter
-from engine.models.base_models import Base, adapter_card, find_base
-from engine.models.chat_template import ChatFormat
-from engine.models.chatml import Rendered
-from engine.models.hf import format_for, load_chat_format, load_in
+from engine.models.base_models import BaseModel, adapter_card, find_base
+from engine.models.chat_template import ChatTemplate
+from engine.models.chatml import MaskedTokens
+from engine.models.hf import base_format, load_base_as, load_chat_template
 from engine.models.native_format import load_model
 from engine.models.resolve import ModelKind, kind_of
 from engine.models.transformer import Transformer
@@ -96,7 +96,7 @@ class HFSubject:
     longest: int = field(default=CONTEXT)
 
     @property
-    def chat(self) -> ChatFormat:
+    def chat(self) -> ChatTemplate:
         return self.model.chat
 
     @property
@@ -104,7 +104,7 @@ class HFSubject:
         return min(self.model.context, self.longest)
 
     def cases(self, held: Sequence[HeldOutLike], context: int) -> list[Case]:
-        def cut(messages: Sequence[ChatMessage], length: int) -> list[Rendered]:
+        def cut(messages: Sequence[ChatMessage], length: int) -> list[MaskedTokens]:
             try:
                 return self.chat.windows(messages, length)
             except BadInput:  # the template does not take it; training left such ones out, too
@@ -118,7 +118,7 @@ class HFSubject:
             for case in cases:
                 total = 0.0
                 for window in case.windows:
-                    total += self.model.nll(window.ids, window.train)
+                    total += self.model.nll(window.ids, window.loss_mask)
                     if step is not None:
                         step(len(window.ids))
                 found.append(total / case.bytes if math.isfinite(total) else math.nan)
@@ -167,12 +167,12 @@ def load_subjects(ws: Workspace, base: Path, new: Path) -> tuple[Subject, Subjec
     return _pair(first, second)
 
 
-def _pair(first: Base, second: Base) -> tuple[Subject, Subject]:
+def _pair(first: BaseModel, second: BaseModel) -> tuple[Subject, Subject]:
     card = next(
         (card for one in (second, first) if one.adapter is not None and (card := adapter_card(one.adapter))),
         None,
     )
-    inner = load_in(first, format_for(first, card))
+    inner = load_base_as(first, base_format(first, card))
     peft = inner
     names: list[str | None] = []
     for number, one in enumerate((first, second)):
@@ -184,7 +184,7 @@ def _pair(first: Base, second: Base) -> tuple[Subject, Subject]:
         else:
             peft.load_adapter(str(one.adapter), adapter_name=f"other{number}", torch_device="cpu")
             names.append(f"other{number}")
-    shared = HFModel(peft, load_chat_format(first), first.shape.context)
+    shared = HFModel(peft, load_chat_template(first), first.dimensions.context)
     longest = card.context if card is not None else CONTEXT
     old, fresh = (
         HFSubject(one.adapter.name if one.adapter is not None else second.name, shared, name, longest)

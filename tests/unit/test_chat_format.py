@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput
-from engine.models.chat_template import ChatFormat
+from engine.models.chat_template import ChatTemplate
 from tests.hf_models import CHATML, GENERATION, tiny_tokenizer
 
 THINKING = CHATML.replace(
@@ -31,13 +31,13 @@ def turns(*texts: str, system: str = "") -> list[ChatMessage]:
     return head + [ChatMessage(role=roles[i % 2], content=text) for i, text in enumerate(texts)]
 
 
-CHAT = ChatFormat(tiny_tokenizer())
+CHAT = ChatTemplate(tiny_tokenizer())
 
 
 def test_ids_and_mask_are_those_of_the_template_itself() -> None:
     tokenizer = tiny_tokenizer(GENERATION)
     talk = turns("What is your name?", "我叫小明。", "Thank you", "You are welcome", system="Be kind.")
-    found = ChatFormat(tokenizer).render(talk)
+    found = ChatTemplate(tokenizer).render(talk)
     theirs: Any = tokenizer.apply_chat_template(
         [{"role": one.role, "content": one.content} for one in talk],
         tokenize=True,
@@ -45,13 +45,13 @@ def test_ids_and_mask_are_those_of_the_template_itself() -> None:
         return_assistant_tokens_mask=True,
     )
     assert found.ids == theirs["input_ids"]
-    assert found.train == [bool(flag) for flag in theirs["assistant_masks"]]
-    assert found.bytes == len("我叫小明。".encode()) + len("You are welcome") + 2
+    assert found.loss_mask == [bool(flag) for flag in theirs["assistant_masks"]]
+    assert found.trained_bytes == len("我叫小明。".encode()) + len("You are welcome") + 2
 
 
 def test_the_loss_ends_with_the_stop_token() -> None:
     found = CHAT.render(turns("a", "tea"))
-    trained = [id_ for id_, on in zip(found.ids, found.train, strict=True) if on]
+    trained = [id_ for id_, on in zip(found.ids, found.loss_mask, strict=True) if on]
     assert CHAT.decode(trained) == "tea"
     assert trained[-1] in CHAT.stop_tokens
 
@@ -60,7 +60,7 @@ def test_turns_without_loss_stay_as_context() -> None:
     talk = turns("a", "masked", "b", "kept")
     talk[1] = ChatMessage(role="assistant", content="masked", train=False)
     found = CHAT.render(talk)
-    trained = [id_ for id_, on in zip(found.ids, found.train, strict=True) if on]
+    trained = [id_ for id_, on in zip(found.ids, found.loss_mask, strict=True) if on]
     assert CHAT.decode(trained) == "kept"
     assert "masked" in CHAT.decode(found.ids)
 
@@ -82,24 +82,24 @@ def test_the_prompt_is_what_training_saw_before_the_answer() -> None:
     whole = CHAT.render(turns("What is tea?", "Water."))
     prompt = CHAT.prompt(turns("What is tea?"))
     assert whole.ids[: len(prompt)] == prompt
-    assert not any(whole.train[: len(prompt)]) and whole.train[len(prompt)]
+    assert not any(whole.loss_mask[: len(prompt)]) and whole.loss_mask[len(prompt)]
 
 
 def test_models_that_think_aloud_are_asked_not_to() -> None:
-    chat = ChatFormat(tiny_tokenizer(THINKING))
+    chat = ChatTemplate(tiny_tokenizer(THINKING))
     assert chat.decode(chat.prompt(turns("tea?"))).endswith("<think>\n\n</think>\n\n")
 
 
 def test_a_template_without_system_turns_takes_its_words_with_the_question() -> None:
-    chat = ChatFormat(tiny_tokenizer(NO_SYSTEM))
+    chat = ChatTemplate(tiny_tokenizer(NO_SYSTEM))
     found = chat.render(turns("tea?", "Water.", system="Be kind."))
     assert "Be kind.\n\ntea?" in chat.decode(found.ids)
-    assert found.bytes == len("Water.") + 1
+    assert found.trained_bytes == len("Water.") + 1
 
 
 def test_a_template_that_strips_contents_gets_them_stripped() -> None:
     tokenizer = tiny_tokenizer(STRIPPING)
-    found = ChatFormat(tokenizer).render(turns("  tea?  ", "  Water. \n"))
+    found = ChatTemplate(tokenizer).render(turns("  tea?  ", "  Water. \n"))
     asked = [{"role": "user", "content": "  tea?  "}, {"role": "assistant", "content": "  Water. \n"}]
     theirs: Any = tokenizer.apply_chat_template(asked, tokenize=True, return_dict=True)
     assert found.ids == theirs["input_ids"]
@@ -107,14 +107,14 @@ def test_a_template_that_strips_contents_gets_them_stripped() -> None:
 
 def test_a_template_that_repeats_what_was_said_is_refused() -> None:
     with pytest.raises(BadInput, match="leaves out or repeats"):
-        ChatFormat(tiny_tokenizer(ECHO))
+        ChatTemplate(tiny_tokenizer(ECHO))
 
 
 def test_without_a_template_a_plain_one_stands_in_and_answers_end() -> None:
-    chat = ChatFormat(tiny_tokenizer(None))
+    chat = ChatTemplate(tiny_tokenizer(None))
     found = chat.render(turns("tea?", "Water."))
     assert chat.own_template and "User: tea?" in chat.decode(found.ids)
-    trained = [id_ for id_, on in zip(found.ids, found.train, strict=True) if on]
+    trained = [id_ for id_, on in zip(found.ids, found.loss_mask, strict=True) if on]
     assert trained[-1] == chat.tokenizer.eos_token_id
 
 
@@ -125,7 +125,7 @@ def test_long_conversations_become_windows_that_train_each_answer_once() -> None
     whole = CHAT.render(talk)
     parts = CHAT.windows(talk, 90)
     assert len(parts) > 2 and all(len(part.ids) <= 90 for part in parts)
-    assert sum(part.bytes for part in parts) == whole.bytes
+    assert sum(part.trained_bytes for part in parts) == whole.trained_bytes
     assert all("Be kind." in CHAT.decode(part.ids) for part in parts)
     assert all(part.ids[0] in CHAT.tokenizer.all_special_ids for part in parts)
 
@@ -134,4 +134,4 @@ def test_what_stands_beyond_the_window_is_counted() -> None:
     answer = "Boil some water. " * 20
     (part,) = CHAT.windows(turns("tea?", answer), 64)
     assert len(part.ids) == 64
-    assert part.cut > 0 and part.bytes + part.cut == len(answer.encode()) + 1
+    assert part.truncated_bytes > 0 and part.trained_bytes + part.truncated_bytes == len(answer.encode()) + 1

@@ -118,10 +118,10 @@ def test_a_native_model_answers_in_llama_cpp_as_in_torch(tmp_path: Path) -> None
 
 
 def test_twenty_conversations_have_the_same_ids_in_llama_cpp(tmp_path: Path) -> None:
-    from engine.models.chat_template import ChatFormat
+    from engine.models.chat_template import ChatTemplate
 
     path = write_gguf(tmp_path / "model.gguf", write_arch(tmp_path / "model", "qwen3"))
-    chat = ChatFormat(tiny_tokenizer())
+    chat = ChatTemplate(tiny_tokenizer())
     with LlamaCpp(path) as served:
         for messages in conversations():
             asked = [{"role": m.role, "content": m.content} for m in messages]

@@ -101,9 +101,9 @@ def test_old_turns_go_first_and_a_long_question_keeps_its_end(tiny: HFModel) -> 
 
 
 def test_tokens_that_are_half_a_character_wait_for_the_other_half() -> None:
-    from engine.models.chat_template import ChatFormat
+    from engine.models.chat_template import ChatTemplate
 
-    chat = ChatFormat(tiny_tokenizer())
+    chat = ChatTemplate(tiny_tokenizer())
     text, words = TokenText(chat), "我叫小明 😀é ok"
     pieces = [text.push(id_) for id_ in chat.encode(words)]
     assert "".join(pieces) == words

@@ -19,9 +19,9 @@ from engine.core.errors import BadInput, Interrupted, UsageProblem
 from engine.core.paths import Workspace
 from engine.machine.budget import Budget
 from engine.models.adapters import attach_adapter
-from engine.models.base_models import Base, find_base
+from engine.models.base_models import BaseModel, find_base
 from engine.models.card import Lineage, ModelCard, read_card
-from engine.models.hf import load_base, load_chat_format
+from engine.models.hf import load_base, load_chat_template
 from engine.runs.events import EpochDone, Log, Step
 from engine.runs.spec import TrainParams
 from engine.training.lora.fit import fit
@@ -67,7 +67,7 @@ def recipe(**changes: object) -> Recipe:
     return msgspec.structs.replace(made, eval_bytes=128, **changes)
 
 
-def base(root: Path, model: Path) -> Base:
+def base(root: Path, model: Path) -> BaseModel:
     return find_base(Workspace(root), str(model))
 
 
@@ -83,7 +83,7 @@ def train(
 def answer(root: Path, model: Path, question: str) -> str:
     """The likeliest answer, word for word."""
     found = base(root, model)
-    chat = load_chat_format(found)
+    chat = load_chat_template(found)
     peft = attach_adapter(load_base(found, torch.float32), root / "mine").eval()
     ids = torch.tensor([chat.prompt([ChatMessage(role="user", content=question)])])
     with torch.no_grad():
@@ -168,7 +168,7 @@ def test_a_base_without_a_tokenizer_or_of_other_widths_is_named(tmp_path: Path, 
     for name in ("config.json", "model.safetensors"):
         shutil.copyfile(model / name, bare / name)
     with pytest.raises(BadInput, match="no tokenizer"):
-        load_chat_format(base(tmp_path, bare))
+        load_chat_template(base(tmp_path, bare))
     stored = load_file(bare / "model.safetensors")
     name = "model.layers.0.mlp.down_proj.weight"
     stored[name] = stored[name][:, :50].contiguous()

@@ -222,4 +222,4 @@ def test_an_ollama_tag_is_a_base_and_its_adapter_is_a_gguf_too(
     assert (folder / "adapter.gguf").read_bytes()[:4] == b"GGUF"
     stored = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
     assert stored["base_model_name_or_path"] == "ollama:tinyq:0.1b"
-    assert find_base(ws, report.new_model).tag == "tinyq:0.1b"
+    assert find_base(ws, report.new_model).ollama_tag == "tinyq:0.1b"

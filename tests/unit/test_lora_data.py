@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from engine.core.chat import ChatMessage
 from engine.models.adapters import AdapterModel
-from engine.models.base_models import Shape
-from engine.models.chat_template import ChatFormat
+from engine.models.base_models import ModelDimensions
+from engine.models.chat_template import ChatTemplate
 from engine.runs.spec import TrainParams
 from engine.training.batches import Batch
 from engine.training.chat_batches import DatasetRow
@@ -22,7 +22,7 @@ from engine.training.recipe import AdapterSettings, Phase, Recipe, recipe_for
 from engine.training.replay import repeats_of
 from tests.hf_models import tiny_tokenizer
 
-CHAT = ChatFormat(tiny_tokenizer())
+CHAT = ChatTemplate(tiny_tokenizer())
 
 
 def row(number: int, answer: str) -> DatasetRow:
@@ -165,5 +165,7 @@ def test_nothing_is_repeated_where_older_ones_are_more_or_none() -> None:
 def test_an_adapter_is_counted_before_it_exists() -> None:
     from engine.training.lora.fit import adapter_parameters
 
-    shape = Shape(hidden=32, layers=2, heads=2, kv_heads=1, head_dim=16, ffn=48, vocab=400, context=256)
+    shape = ModelDimensions(
+        hidden=32, layers=2, heads=2, kv_heads=1, head_dim=16, ffn=48, vocab=400, context=256
+    )
     assert adapter_parameters(shape, AdapterSettings(rank=4)) == learner().parameters_count()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.models.ollama.running import Held, free_models, held_models
+from engine.models.ollama.running import RunningModel, running_models, unload_models
 from engine.runs.events import Log
 from engine.runs.spec import TrainParams
 from engine.training.setup import memory_budget
@@ -22,22 +22,25 @@ def ollama(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Ollama]]:
 
 
 def test_what_is_held_is_told_with_its_size_and_freed(ollama: type[Ollama]) -> None:
-    held = held_models()
-    assert held == [Held("qwen3:0.6b", 1024.0), Held("b", 50.0)]
-    assert free_models(held) == []
-    assert held_models() == []
+    held = running_models()
+    assert held == [RunningModel("qwen3:0.6b", 1024.0), RunningModel("b", 50.0)]
+    assert unload_models(held) == []
+    assert running_models() == []
 
 
 def test_what_is_not_given_back_is_named(ollama: type[Ollama]) -> None:
     ollama.stubborn = True
-    assert free_models(held_models(), wait_s=0.3) == [Held("qwen3:0.6b", 1024.0), Held("b", 50.0)]
+    assert unload_models(running_models(), wait_s=0.3) == [
+        RunningModel("qwen3:0.6b", 1024.0),
+        RunningModel("b", 50.0),
+    ]
 
 
 def test_another_machine_is_never_asked_and_nobody_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     for host in ("192.0.2.7:11434", "127.0.0.1:9", "127.0.0.1:port"):
         monkeypatch.setenv("OLLAMA_HOST", host)
-        assert held_models() == []
-        assert free_models([Held("a", 1.0)], wait_s=0.2) == []
+        assert running_models() == []
+        assert unload_models([RunningModel("a", 1.0)], wait_s=0.2) == []
 
 
 @pytest.mark.parametrize("agreed", [False, True])

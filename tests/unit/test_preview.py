@@ -36,12 +36,12 @@ def test_the_runs_are_the_rendered_tokens_with_their_mask(messages: list[ChatMes
     rendered = render(messages)
     runs = runs_of(messages)
     assert sum(run.tokens for run in runs) == len(rendered.ids)
-    assert sum(run.tokens for run in runs if run.train) == rendered.trained
+    assert sum(run.tokens for run in runs if run.train) == rendered.trained_tokens
     names = [SPECIAL_TOKENS[token] for token in rendered.ids if token in SPECIAL_TOKENS]
     assert [run.text for run in runs if run.control] == names
     place = 0
     for run in runs:
-        assert set(rendered.train[place : place + run.tokens]) == {run.train}
+        assert set(rendered.loss_mask[place : place + run.tokens]) == {run.train}
         place += run.tokens
 
 
@@ -64,7 +64,7 @@ def test_the_preview_and_the_figures_are_those_of_the_dataset(tmp_path: Path) ->
     lengths = {}
     for row in rows:
         messages = [ChatMessage(**message) for message in row["messages"]]
-        lengths[row["id"]] = (len(render(messages).ids), render(messages).trained)
+        lengths[row["id"]] = (len(render(messages).ids), render(messages).trained_tokens)
     assert figures.conversations == len(rows)
     assert figures.tokens == sum(length for length, _trained in lengths.values())
     assert figures.trained == sum(trained for _length, trained in lengths.values())

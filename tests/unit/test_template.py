@@ -62,17 +62,19 @@ def test_transformers_makes_the_same_ids(tmp_path: Path) -> None:
 
 def test_loss_stands_on_assistant_content_and_its_stop_token_only() -> None:
     rendered = render([ChatMessage(role="user", content="Q"), ChatMessage(role="assistant", content="Ab")])
-    trained = [token for token, flag in zip(rendered.ids, rendered.train, strict=True) if flag]
+    trained = [token for token, flag in zip(rendered.ids, rendered.loss_mask, strict=True) if flag]
     assert trained == [ord("A"), ord("b"), IM_END]
 
 
 @given(conversations, st.integers(40, 120))
 def test_windows_fit_and_train_each_turn_once(messages: list[ChatMessage], context: int) -> None:
     found = windows(messages, context)
-    assert all(len(window.ids) <= context and len(window.ids) == len(window.train) for window in found)
-    assert all(window.ids[0] == IM_START and window.trained + window.cut > 0 for window in found)
+    assert all(len(window.ids) <= context and len(window.ids) == len(window.loss_mask) for window in found)
+    assert all(
+        window.ids[0] == IM_START and window.trained_tokens + window.truncated_bytes > 0 for window in found
+    )
     wanted = sum(len(encode(m.content)) + 1 for m in messages if m.role == "assistant" and m.train)
-    assert sum(window.trained + window.cut for window in found) == wanted
+    assert sum(window.trained_tokens + window.truncated_bytes for window in found) == wanted
 
 
 def test_a_window_keeps_the_question_with_its_answer() -> None:
@@ -83,7 +85,7 @@ def test_a_window_keeps_the_question_with_its_answer() -> None:
     ]
     for window in windows(messages, 128):
         text = "".join(chr(token) if token < 256 else "|" for token in window.ids)
-        first_answer = window.train.index(True)
+        first_answer = window.loss_mask.index(True)
         assert "user" in text[:first_answer]
 
 
@@ -101,7 +103,7 @@ def test_an_answer_longer_than_the_window_is_cut_and_counted() -> None:
     (window,) = windows(
         [ChatMessage(role="user", content="q"), ChatMessage(role="assistant", content="x" * 300)], 100
     )
-    assert window.cut + window.trained == 301 and len(window.ids) == 100
+    assert window.truncated_bytes + window.trained_tokens == 301 and len(window.ids) == 100
 
 
 @given(st.lists(st.integers(0, 263), max_size=40))

@@ -50,11 +50,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_nll_is_that_of_reading_one_window_after_the_other() -> None:
     model = tiny_model(TALKS, steps=3)
     rendered = [window for messages in TALKS[:6] for window in windows(messages, 256)]
-    batched = nll_sums(model, [Piece(window.ids, window.train) for window in rendered])
+    batched = nll_sums(model, [Piece(window.ids, window.loss_mask) for window in rendered])
     for window, total in zip(rendered, batched, strict=True):
         ids = torch.tensor([window.ids])
         losses = F.cross_entropy(model(ids[:, :-1])[0], ids[0, 1:], reduction="none").detach()
-        assert total == pytest.approx(float(losses[torch.tensor(window.train[1:])].sum()), rel=1e-4)
+        assert total == pytest.approx(float(losses[torch.tensor(window.loss_mask[1:])].sum()), rel=1e-4)
 
 
 def test_a_model_that_gives_no_number_has_no_score() -> None:

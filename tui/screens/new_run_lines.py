@@ -11,7 +11,7 @@ from engine.core.paths import Workspace
 from engine.corpus.review.store import ReviewStore
 from engine.memory.store import MemoryStore
 from engine.models import registry
-from engine.models.ollama.running import held_models
+from engine.models.ollama.running import running_models
 from engine.models.ollama.store import installed_tags
 from engine.runs.rundir import training_run
 from engine.runs.spec import RunKind, TrainMode
@@ -80,7 +80,7 @@ def read_inputs(workspace: Workspace) -> TrainingInputs:
             accepted, kept_back = funnel.accepted, funnel.test
             groups = review.test_clusters()
     texts = [path for path in _texts(workspace) if path.is_file()]
-    held, settings = held_models(), load_settings(workspace)
+    held, settings = running_models(), load_settings(workspace)
     return TrainingInputs(
         conversations=count,
         accepted=accepted,

@@ -18,10 +18,10 @@ from engine.core.i18n import _
 from engine.inference.protocol import Finish, Generated, Sampling, Scored, whole
 from engine.inference.sampling import StopStrings
 from engine.models.adapters import attach_adapter
-from engine.models.base_models import Base, adapter_card
-from engine.models.chat_template import ChatFormat
-from engine.models.hf import format_for, load_chat_format, load_in
-from engine.models.losses import causal_losses, head_is_linear
+from engine.models.base_models import BaseModel, adapter_card
+from engine.models.chat_template import ChatTemplate
+from engine.models.hf import base_format, load_base_as, load_chat_template
+from engine.models.losses import has_linear_head, token_losses
 
 LONGEST = 4096
 """Tokens of prompt and answer together at most: the cache grows with them."""
@@ -30,21 +30,21 @@ LONGEST = 4096
 class HFModel:
     """Blocking, for one caller at a time."""
 
-    def __init__(self, model: Any, chat: ChatFormat, context: int) -> None:
+    def __init__(self, model: Any, chat: ChatTemplate, context: int) -> None:
         self.model = model.eval()
         self.chat = chat
         self.context = min(context, LONGEST)
         self._stops = chat.stop_tokens | _ends(model)
-        self._head_apart = head_is_linear(_inner(model))
+        self._head_apart = has_linear_head(_inner(model))
 
     @classmethod
-    def load(cls, base: Base) -> HFModel:
+    def load(cls, base: BaseModel) -> HFModel:
         """The base, with its adapter where it has one. Raises BadInput."""
         card = adapter_card(base.adapter) if base.adapter is not None else None
-        model = load_in(base, format_for(base, card))
+        model = load_base_as(base, base_format(base, card))
         if base.adapter is not None:
             model = attach_adapter(model, base.adapter)
-        return cls(model, load_chat_format(base), base.shape.context)
+        return cls(model, load_chat_template(base), base.dimensions.context)
 
     @property
     def memory_mb(self) -> float:
@@ -109,10 +109,10 @@ class HFModel:
         """Of the assistant turns of a conversation, cut into windows as in training."""
         turns = [ChatMessage(role=m.role, content=m.content) for m in messages]
         windows = self.chat.windows(turns, self.context)
-        total = sum(self.nll(window.ids, window.train) for window in windows)
+        total = sum(self.nll(window.ids, window.loss_mask) for window in windows)
         return Scored(
             loglikelihood=-total if math.isfinite(total) else None,
-            bytes=sum(window.bytes for window in windows),
+            bytes=sum(window.trained_bytes for window in windows),
         )
 
     @torch.inference_mode()
@@ -123,9 +123,7 @@ class HFModel:
         model = _inner(self.model)
         tokens = torch.tensor([list(ids)], device=model.device)
         wanted = torch.tensor([list(scored)[1:]], device=model.device)
-        losses = causal_losses(
-            model, tokens[:, :-1], tokens[:, 1:], wanted, None, head_apart=self._head_apart
-        )
+        losses = token_losses(model, tokens[:, :-1], tokens[:, 1:], wanted, None, head_apart=self._head_apart)
         return float(losses.sum(dtype=torch.float64))
 
     def fit_prompt(self, messages: Sequence[ChatMessage], answer_bytes: int) -> tuple[list[int], int]:
@@ -168,7 +166,7 @@ class HFModel:
 class TokenText:
     """Turns a stream of tokens into whole characters: bytes that make none yet are held back."""
 
-    def __init__(self, chat: ChatFormat) -> None:
+    def __init__(self, chat: ChatTemplate) -> None:
         self._chat = chat
         self._ids: list[int] = []
         self._shown = 0

@@ -84,7 +84,7 @@ class NativeModel:
         for window in chatml.windows(turns, self.model.config.context):
             ids = torch.tensor([window.ids])
             logs = self.model(ids[:, :-1])[0].float().log_softmax(dim=-1)
-            scored = torch.tensor(window.train[1:])
+            scored = torch.tensor(window.loss_mask[1:])
             total += float(logs.gather(1, ids[0, 1:, None])[:, 0][scored].sum(dtype=torch.float64))
             count += int(scored.sum())
         return Scored(loglikelihood=total if math.isfinite(total) else None, bytes=count)

@@ -25,7 +25,7 @@ def address() -> tuple[str, int]:
 
 
 @dataclass(frozen=True)
-class Held:
+class RunningModel:
     """A model that Ollama holds in memory; `mb` on the processor and the GPU together."""
 
     name: str
@@ -40,17 +40,17 @@ def installed_models(timeout: float = 0.5) -> list[str]:
     return [name for model in _models("/api/tags", timeout) if (name := _name(model))]
 
 
-def held_models(timeout: float = 0.5) -> list[Held]:
+def running_models(timeout: float = 0.5) -> list[RunningModel]:
     """The models that a loopback Ollama holds in memory; as `installed_models`."""
     found = []
     for model in _models("/api/ps", timeout):
         size = model.get("size")
         if _name(model):
-            found.append(Held(_name(model), size / 2**20 if isinstance(size, int | float) else 0.0))
+            found.append(RunningModel(_name(model), size / 2**20 if isinstance(size, int | float) else 0.0))
     return found
 
 
-def free_models(models: list[Held], *, wait_s: float = 10.0) -> list[Held]:
+def unload_models(models: list[RunningModel], *, wait_s: float = 10.0) -> list[RunningModel]:
     """Asks Ollama to give back the memory of `models` and waits for it; gives those that it still holds.
 
     Never raises; Ollama loads a model again when it is next asked.
@@ -58,7 +58,7 @@ def free_models(models: list[Held], *, wait_s: float = 10.0) -> list[Held]:
     for model in models:
         _ask("POST", "/api/generate", wait_s, {"model": model.name, "keep_alive": 0})
     names, deadline = {model.name for model in models}, time.monotonic() + wait_s
-    while left := [model for model in held_models() if model.name in names]:
+    while left := [model for model in running_models() if model.name in names]:
         if time.monotonic() >= deadline:
             return left
         time.sleep(0.1)

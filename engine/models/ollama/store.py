@@ -29,7 +29,7 @@ _LARGEST = 1 << 20
 
 
 @dataclass(frozen=True)
-class OllamaModel:
+class StoredModel:
     """One tag. `digest` is `sha256:` and 64 hex digits; `adapters` are GGUF files that Ollama puts on top."""
 
     tag: str
@@ -61,7 +61,7 @@ def store_folders() -> list[Path]:
     return [folder for folder in ([Path(given).expanduser()] if given else usual) if _is_dir(folder)]
 
 
-def find_in_ollama(tag: str, *, ask: bool = True) -> OllamaModel:
+def find_in_ollama(tag: str, *, ask: bool = True) -> StoredModel:
     """The files behind `tag`, from the stores here, else (with `ask`) from the answer of a running Ollama.
 
     Raises BadInput: no such model, a broken manifest, weights that are not one GGUF file, no permission;
@@ -101,7 +101,7 @@ def _manifest(tag: re.Match[str]) -> Path:
     )
 
 
-def _read(tag: str, folder: Path, manifest: Path) -> OllamaModel:
+def _read(tag: str, folder: Path, manifest: Path) -> StoredModel:
     try:
         content = json.loads(manifest.read_bytes()[:_LARGEST])
         layers = [(str(layer["mediaType"]), str(layer["digest"])) for layer in content["layers"]]
@@ -146,7 +146,7 @@ def _read(tag: str, folder: Path, manifest: Path) -> OllamaModel:
             parameters = json.loads(_text(path))
         except ValueError:
             continue
-    return OllamaModel(
+    return StoredModel(
         tag=tag,
         gguf=file,
         digest=digest,
@@ -156,7 +156,7 @@ def _read(tag: str, folder: Path, manifest: Path) -> OllamaModel:
     )
 
 
-def _ask(tag: str) -> OllamaModel:
+def _ask(tag: str) -> StoredModel:
     """Asks a running Ollama for the Modelfile, whose FROM line names the blob."""
     import httpx
 
@@ -195,7 +195,7 @@ def _ask(tag: str) -> OllamaModel:
     if not os.access(file, os.R_OK):
         raise _forbidden(file, file.parent.parent)
     digest = file.name.replace("-", ":", 1)
-    return OllamaModel(
+    return StoredModel(
         tag=tag,
         gguf=file,
         digest=digest if _DIGEST.fullmatch(digest) else "",

@@ -16,7 +16,7 @@ from engine.training.batches import Batch, Pass, padded, windows_per_pass
 from engine.training.recipe import Recipe, Stretch
 
 if TYPE_CHECKING:
-    from engine.models.chat_template import ChatFormat
+    from engine.models.chat_template import ChatTemplate
     from engine.training.chat_batches import DatasetRow
 
 
@@ -54,7 +54,7 @@ class LoraWindows:
 
 
 def render_windows(
-    rows: Iterable[DatasetRow], chat: ChatFormat, context: int, repeats: dict[str, int] | None = None
+    rows: Iterable[DatasetRow], chat: ChatTemplate, context: int, repeats: dict[str, int] | None = None
 ) -> LoraWindows:
     """Windows of at most `context` tokens of every row; `repeats` says which rows come several times.
 
@@ -66,7 +66,7 @@ def render_windows(
     for row in rows:
         count += 1
         try:
-            windows = [window for window in chat.windows(row.messages, context) if any(window.train[1:])]
+            windows = [window for window in chat.windows(row.messages, context) if any(window.loss_mask[1:])]
         except BadInput as problem:
             refused, reason = refused + 1, problem.message
             continue
@@ -86,11 +86,11 @@ def render_windows(
         )
     return LoraWindows(
         ids=np.array([token for window in found for token in window.ids], dtype=np.int32),
-        train=np.array([flag for window in found for flag in window.train], dtype=np.bool_),
+        train=np.array([flag for window in found for flag in window.loss_mask], dtype=np.bool_),
         lengths=np.array([len(window.ids) for window in found], dtype=np.int64),
-        scored=np.array([window.bytes for window in found], dtype=np.int64),
+        scored=np.array([window.trained_bytes for window in found], dtype=np.int64),
         names=names,
-        cut=sum(window.cut for window in found),
+        cut=sum(window.truncated_bytes for window in found),
         refused=refused,
     )
 

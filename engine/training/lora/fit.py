@@ -10,7 +10,7 @@ import torch
 from engine.core.errors import UsageProblem
 from engine.core.i18n import _
 from engine.machine.budget import Budget
-from engine.models.base_models import FOUR_BIT, Base, Shape
+from engine.models.base_models import FOUR_BIT, BaseModel, ModelDimensions
 from engine.models.losses import CHUNK_BYTES
 from engine.training.recipe import AdapterSettings
 
@@ -47,7 +47,7 @@ class Fit:
 
 
 def fit(
-    base: Base,
+    base: BaseModel,
     adapter: AdapterSettings,
     budget: Budget,
     *,
@@ -59,7 +59,7 @@ def fit(
 
     Raises UsageProblem, before loading, that names the largest base that would fit.
     """
-    shape = base.shape
+    shape = base.dimensions
     longest = min(context, shape.context)
     ways: list[tuple[torch.dtype, bool]] = [(torch.bfloat16, four_bit)]
     if not four_bit and not bf16_fast:
@@ -105,26 +105,26 @@ def fit(
     )
 
 
-def weights_mb(base: Base, dtype: torch.dtype, *, four_bit: bool) -> float:
+def weights_mb(base: BaseModel, dtype: torch.dtype, *, four_bit: bool) -> float:
     """Of the base as loaded; the embedding and the head stay in 16 bits beside 4-bit layers."""
     if not four_bit:
         return base.parameters * dtype.itemsize / _MB
-    embedding = min(base.shape.vocab * base.shape.hidden, base.parameters)
+    embedding = min(base.dimensions.vocab * base.dimensions.hidden, base.parameters)
     return (embedding * 2 + (base.parameters - embedding) * FOUR_BIT_BYTES) / _MB
 
 
-def adapter_parameters(shape: Shape, adapter: AdapterSettings) -> int:
+def adapter_parameters(shape: ModelDimensions, adapter: AdapterSettings) -> int:
     """Of an adapter on every linear layer; with names given, an upper bound."""
     width, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     attention = 2 * (shape.hidden + width) + 2 * (shape.hidden + kv)
     return shape.layers * adapter.rank * (attention + 3 * (shape.hidden + shape.ffn))
 
 
-def adapter_mb(shape: Shape, adapter: AdapterSettings) -> float:
+def adapter_mb(shape: ModelDimensions, adapter: AdapterSettings) -> float:
     return adapter_parameters(shape, adapter) * ADAPTER_BYTES / _MB
 
 
-def pass_mb(shape: Shape, tokens: int, dtype: torch.dtype, *, recompute: bool) -> float:
+def pass_mb(shape: ModelDimensions, tokens: int, dtype: torch.dtype, *, recompute: bool) -> float:
     """Activations of a window: those kept for the backward pass, and the logits of a chunk."""
     width = shape.heads * shape.head_dim
     # A layer keeps its own tensors in the base's format, and the adapter's inputs in float32.

@@ -18,7 +18,7 @@ from engine.training.text_files import general_tail
 from engine.training.trainer import Job
 
 if TYPE_CHECKING:
-    from engine.models.chat_template import ChatFormat
+    from engine.models.chat_template import ChatTemplate
 
 EVAL_ROOM = 4
 """Times the bytes of an evaluation that are made into tokens: the last one takes as many."""
@@ -69,7 +69,7 @@ class LoraJob(Job):
 
 
 def general_windows(
-    chat: ChatFormat, files: Sequence[Path], length: int, limit: int
+    chat: ChatTemplate, files: Sequence[Path], length: int, limit: int
 ) -> list[tuple[list[int], int]]:
     """Windows of the general set, a piece of each text in turn: ids, and the bytes that are predicted.
 

@@ -16,9 +16,9 @@ from engine.core.i18n import _
 from engine.machine.budget import Budget
 from engine.machine.cgroup import backed
 from engine.models.adapters import AdapterModel, attach_adapter, new_adapter, save_adapter
-from engine.models.base_models import Base, adapter_card
+from engine.models.base_models import BaseModel, adapter_card
 from engine.models.card import Lineage, ModelCard
-from engine.models.hf import four_bit_works, load_base, load_chat_format
+from engine.models.hf import check_four_bit, load_base, load_chat_template
 from engine.training.autotune import keep_freed_memory
 from engine.training.chat_batches import read_dataset
 from engine.training.checkpoint import Checkpoint
@@ -61,7 +61,7 @@ class _Prepared:
 def train_lora(
     ctx: RunContext,
     recipe: Recipe,
-    base: Base,
+    base: BaseModel,
     dataset: TrainingDataset,
     *,
     general: Sequence[Path] = (),
@@ -136,7 +136,7 @@ def train_lora(
     return save_adapter(out, peft, card, add_files)
 
 
-def learnt_by(base: Base) -> Lineage:
+def learnt_by(base: BaseModel) -> Lineage:
     """What the base, or the adapter that is continued, was trained on; nothing where no card tells of it."""
     card = adapter_card(base.adapter or base.path)
     return card.lineage if card is not None else Lineage()
@@ -145,7 +145,7 @@ def learnt_by(base: Base) -> Lineage:
 def _prepare(
     ctx: RunContext,
     recipe: Recipe,
-    base: Base,
+    base: BaseModel,
     dataset: TrainingDataset,
     general: Sequence[Path],
     budget: Budget,
@@ -153,7 +153,7 @@ def _prepare(
 ) -> _Prepared:
     """Device, format and window that fit the budget, and the rendered conversations."""
     old = resumed.state if resumed is not None else None
-    width = base.shape.hidden
+    width = base.dimensions.hidden
     device = choose_device(width) if old is None else choose_device(width, threads=old.threads, bf16=old.bf16)
     if base.parameters > LARGE:
         # Of tensors of many sizes the C library keeps pieces that fit nothing: 700 MB with a base of 0.5 billion.
@@ -182,7 +182,7 @@ def _prepare(
             context=how.context,
         )
     )
-    chat = load_chat_format(base)
+    chat = load_chat_template(base)
     if chat.own_template:
         ctx.log(_("the model has no chat template: a plain one stands in"), "warning")
     repeats = replayed(ctx, dataset.path, learnt_by(base).conversations)
@@ -212,7 +212,7 @@ def _prepare(
     )
 
 
-def _four_bit(ctx: RunContext, recipe: Recipe, base: Base, device: str) -> bool:
+def _four_bit(ctx: RunContext, recipe: Recipe, base: BaseModel, device: str) -> bool:
     """Whether the base is loaded in 4 bits; where not, the log says why."""
     if not recipe.adapter.four_bit:
         ctx.log(_("4 bits are off, as asked"))
@@ -220,9 +220,9 @@ def _four_bit(ctx: RunContext, recipe: Recipe, base: Base, device: str) -> bool:
     if base.is_gguf:
         ctx.log(_("4 bits are off: a GGUF file is read in bfloat16"))
         return False
-    shape = base.shape
+    shape = base.dimensions
     width = shape.heads * shape.head_dim
-    works, why = four_bit_works(device, (shape.kv_heads * shape.head_dim, width, shape.ffn, shape.hidden))
+    works, why = check_four_bit(device, (shape.kv_heads * shape.head_dim, width, shape.ffn, shape.hidden))
     ctx.log(_("4 bits are on (bitsandbytes works)") if works else _("4 bits are off: {why}").format(why=why))
     return works
 
@@ -232,10 +232,12 @@ def _digest(digests: dict[str, str], how: Fit) -> str:
     return digest_of(digests | more)
 
 
-def _as_it_was(how: Fit, recipe: Recipe, base: Base, bf16: bool, wanted: str, digests: dict[str, str]) -> Fit:
+def _as_it_was(
+    how: Fit, recipe: Recipe, base: BaseModel, bf16: bool, wanted: str, digests: dict[str, str]
+) -> Fit:
     """The way in which the interrupted phase went, whatever memory is free now; `how` when it was none of these."""
     dtype = torch.bfloat16 if bf16 else torch.float32
-    longest = min(recipe.stretches[-1].context, base.shape.context)
+    longest = min(recipe.stretches[-1].context, base.dimensions.context)
     contexts = {how.context, longest, *(max(128, longest >> shift) for shift in range(1, 6))}
     for four_bit in (False, True):
         for context in contexts:
