@@ -32,7 +32,7 @@ from engine.evolution.batches import FlooredBatches
 from engine.evolution.canary import Canary
 from engine.evolution.steps import LR
 from engine.inference.backends.native import NativeModel
-from engine.inference.protocol import Sampling
+from engine.inference.language_model import Sampling, generate_text
 from engine.models.chatml import windows
 from engine.models.transformer import Transformer
 from engine.runs.spec import TrainParams
@@ -42,7 +42,6 @@ from engine.training.lr_schedule import lr_factor, momentum
 from engine.training.optim import Optimizer
 from engine.training.recipe import Phase, Size, recipe_for
 from engine.training.text_stream import TextStream
-from engine.validation.nll import Piece, nll_sums
 
 HARM = 0.1
 """Relative rise of the NLL of unseen conversations from which a model counts as harmed. Smaller losses are for the
@@ -173,7 +172,7 @@ class Calibration:
         for row in chance.sample(self.rows, self.scale.answers):
             asked = row.messages[:1]
             sampling = Sampling(temperature=temperature, max_bytes=120, seed=chance.getrandbits(31))
-            text, _how = native.answer([ChatMessage(role="user", content=asked[0].content)], sampling)
+            text, _how = generate_text(native, [ChatMessage(role="user", content=asked[0].content)], sampling)
             rows.append(
                 DatasetRow(id=row.id, messages=[*asked, ChatMessage(role="assistant", content=text or "。")])
             )
@@ -182,8 +181,9 @@ class Calibration:
     def unseen_nll(self, model: Transformer) -> float:
         """Nats per byte of answers that no model here has trained on."""
         context = self.scale.size.context
-        pieces = [Piece(w.ids, w.loss_mask) for row in self.unseen for w in windows(row.messages, context)]
-        return sum(nll_sums(model, pieces)) / sum(sum(piece.scored) for piece in pieces)
+        rendered = [window for row in self.unseen for window in windows(row.messages, context)]
+        losses = NativeModel(model).nll(rendered)
+        return sum(loss.nats for loss in losses) / sum(sum(window.loss_mask) for window in rendered)
 
     def grades(self, say: Callable[[Grade], None]) -> list[Grade]:
         """Every model of the calibration."""

@@ -27,7 +27,7 @@ from engine.export.llama_cpp import LlamaCpp
 from engine.export.quant import Quant
 from engine.export.source import ExportSource, find_export_source
 from engine.inference.backends.native import NativeModel
-from engine.inference.protocol import Sampling
+from engine.inference.language_model import Sampling, generate_text
 from engine.models.card import ModelCard
 from engine.models.gguf.model import open_gguf
 from engine.models.native_format import load_model, save_model
@@ -187,7 +187,7 @@ def speed(full: bool) -> list[BenchResult]:
     torch.set_num_threads(1)
     native, count = NativeModel(model), 400 if full else 200
     asked = [Said(role="user", content="Where do we go from here?")]
-    said = native.answer(asked, Sampling(max_bytes=count, temperature=0.9, seed=1))[1]
+    said = generate_text(native, asked, Sampling(max_bytes=count, temperature=0.9, seed=1))[1]
     results = []
     for quant in (Quant.F16, Quant.Q8_0, Quant.Q4_0):
         with LlamaCpp(_written(source, quant)) as served:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from engine.core.i18n import _, colon
 
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
+"""What torch's allocators write into a RuntimeError."""
+
 
 class H2QError(Exception):
     """Base of every expected failure.
@@ -89,3 +92,13 @@ class Interrupted(H2QError):
     """The person stopped it; what was done is kept."""
 
     exit_code = 130
+
+
+def is_out_of_memory(problem: BaseException) -> bool:
+    """Whether an exception means that an allocation failed, on the CPU or on a device."""
+    if isinstance(problem, MemoryError):
+        return True
+    text = str(problem).lower()
+    return isinstance(problem, RuntimeError) and (
+        type(problem).__name__ == "OutOfMemoryError" or any(words in text for words in _OUT_OF_MEMORY)
+    )

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
-import torch
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed
@@ -21,8 +20,8 @@ from engine.core.i18n import _
 from engine.core.paths import shipped
 from engine.evolution import text_metrics
 from engine.inference.backends.native import NativeModel
-from engine.inference.protocol import Sampling
-from engine.models.transformer import Transformer
+from engine.inference.language_model import Sampling, generate_text
+from engine.inference.sampling import single_threaded
 
 SAMPLING = Sampling(temperature=0.8, top_p=0.95, max_bytes=160, seed=0)
 # Chosen from what `python -m bench evolution.canary` and cycles on the shipped sample spread over. Of three cycles (one
@@ -77,21 +76,17 @@ def load_set() -> CanarySet:
 
 def measure(model: NativeModel, canaries: CanarySet, *, step: Callable[[], None] | None = None) -> Canary:
     """Reads the texts and answers the prompts, with a fixed seed. `step()` may raise to stop."""
-    nll, expected = surprise(model.model, canaries.texts)
+    nll, expected = surprise(model, canaries.texts)
     texts: list[str] = []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with single_threaded():
         for number, prompt in enumerate(canaries.prompts):
             sampling = msgspec.structs.replace(SAMPLING, seed=number)
             try:
-                texts.append(model.answer([ChatMessage(role="user", content=prompt)], sampling)[0])
+                texts.append(generate_text(model, [ChatMessage(role="user", content=prompt)], sampling)[0])
             except RunFailed:
                 texts.append("")
             if step is not None:
                 step()
-    finally:
-        torch.set_num_threads(threads)
     return Canary(
         perplexity=math.exp(nll) if math.isfinite(nll) and nll < 50 else None,
         overconfidence=nll - expected if math.isfinite(nll - expected) else None,
@@ -102,18 +97,11 @@ def measure(model: NativeModel, canaries: CanarySet, *, step: Callable[[], None]
     )
 
 
-@torch.inference_mode()
-def surprise(model: Transformer, texts: Sequence[str]) -> tuple[float, float]:
-    """(NLL, what the model expects it to be: the entropy of its predictions), nats per byte over all texts."""
-    found = expected = 0.0
-    count = 0
-    for text in texts:
-        ids = torch.tensor([list(text.encode())[: model.config.context + 1]])
-        logs = model(ids[:, :-1])[0].double().log_softmax(dim=-1)
-        found -= float(logs.gather(1, ids[0, 1:, None]).sum())
-        expected -= float((logs.exp() * logs).sum())
-        count += ids.shape[1] - 1
-    return found / count, expected / count
+def surprise(model: NativeModel, texts: Sequence[str]) -> tuple[float, float]:
+    """(NLL, expected NLL) over all texts in nats per byte; the expected NLL is the entropy of the predictions."""
+    parts = [model.nll_and_entropy(text) for text in texts]
+    size = sum(part[2] for part in parts)
+    return sum(part[0] for part in parts) / size, sum(part[1] for part in parts) / size
 
 
 def collapse(now: Canary, first: Canary) -> list[str]:

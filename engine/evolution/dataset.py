@@ -17,7 +17,7 @@ from engine.evolution import augmentation
 from engine.evolution.apart import HeldText
 from engine.evolution.self_answers import answered
 from engine.evolution.synthetic import REAL_FLOOR, Made, MaterialFigures, Way
-from engine.inference.backends.native import NativeModel
+from engine.inference.language_model import LanguageModel
 from engine.models.card import Lineage
 from engine.training.chat_batches import read_dataset
 
@@ -52,7 +52,7 @@ def mix(
     lineage: Lineage,
     texts: Sequence[Path],
     held: HeldText,
-    champion: NativeModel,
+    champion: LanguageModel,
     out: Path,
     *,
     real_share: float,

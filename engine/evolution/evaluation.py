@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import torch
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed
@@ -16,11 +15,11 @@ from engine.evolution import canary
 from engine.evolution.canary import Canary, CanarySet
 from engine.evolution.text_metrics import Quality, quality_of
 from engine.inference.backends.native import NativeModel
-from engine.inference.protocol import Finish
-from engine.models.native_format import load_model
+from engine.inference.language_model import Finish, LanguageModel, generate_text
+from engine.inference.sampling import single_threaded
+from engine.models.card import load_card
 from engine.validation.answers import QUESTIONS, SAMPLING, pick_questions
-from engine.validation.cases import Case, HeldOutLike, cut_cases
-from engine.validation.nll import score_cases
+from engine.validation.cases import EvaluationCase, HeldOutLike, cut_cases, score_cases
 from engine.validation.statistics import by_cluster
 
 NO_MODEL = 14.0
@@ -53,9 +52,8 @@ def measure(
 
     `step(done, total)` counts what it reads and writes and may raise to stop. Raises BadInput for a broken model.
     """
-    model, card = load_model(folder)
-    native = NativeModel(model)
-    cases = cut_cases(held, model.config.context)
+    model = NativeModel.load(folder)
+    cases = cut_cases(held, model.eval_context, model.windows)
     total = DRAWS * min(QUESTIONS, len(cases)) + len(canaries.prompts)
     done = 0
 
@@ -68,15 +66,15 @@ def measure(
     if perplexity is None:
         perplexity = perplexity_of(cases, score_cases(model, cases))
     return Measured(
-        name=card.name,
-        weights_sha256=card.weights_sha256,
+        name=model.name,
+        weights_sha256=load_card(folder).weights_sha256,
         perplexity=perplexity,
-        quality=measure_quality(native, cases, advance),
-        canary=canary.measure(native, canaries, step=advance),
+        quality=measure_quality(model, cases, advance),
+        canary=canary.measure(model, canaries, step=advance),
     )
 
 
-def perplexity_of(cases: Sequence[Case], nll: Sequence[float]) -> float | None:
+def perplexity_of(cases: Sequence[EvaluationCase], nll: Sequence[float]) -> float | None:
     """exp of the mean NLL over clusters; None without cases, with one that failed, or beyond `NO_MODEL`."""
     if not cases or not all(map(math.isfinite, nll)):
         return None
@@ -90,33 +88,30 @@ def perplexity_at(nll: float) -> float | None:
     return math.exp(nll) if nll < NO_MODEL else None
 
 
-def measure_quality(model: NativeModel, cases: Sequence[Case], advance: Callable[[], None]) -> Quality:
-    """Two answers to each of the fixed questions of the window."""
+def measure_quality(
+    model: LanguageModel, cases: Sequence[EvaluationCase], advance: Callable[[], None]
+) -> Quality:
+    """Two answers to each of the fixed questions of the test set."""
     questions = pick_questions(cases)
     draws: list[tuple[str, str]] = []
     stopped: list[bool] = []
     lengths: list[int] = []
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with single_threaded():
         for case in questions:
-            prompt = [ChatMessage(role=message.role, content=message.content) for message in case.prompt]
             pair: list[str] = []
             for seed in range(DRAWS):
-                text, ended = _answer(model, prompt, seed)
+                text, ended = _answer(model, case.prompt, seed)
                 pair.append(text)
                 stopped.append(ended)
                 lengths.append(len(text.encode("utf-8", "replace")))
                 advance()
             draws.append((pair[0], pair[1]))
-    finally:
-        torch.set_num_threads(threads)
-    return quality_of(draws, [case.wanted for case in questions], stopped, lengths)
+    return quality_of(draws, [case.reference for case in questions], stopped, lengths)
 
 
-def _answer(model: NativeModel, prompt: list[ChatMessage], seed: int) -> tuple[str, bool]:
+def _answer(model: LanguageModel, prompt: Sequence[ChatMessage], seed: int) -> tuple[str, bool]:
     try:
-        text, how = model.answer(prompt, msgspec.structs.replace(SAMPLING, seed=seed))
+        text, generated = generate_text(model, prompt, msgspec.structs.replace(SAMPLING, seed=seed))
     except RunFailed:
         return "", False
-    return text, how.finish is Finish.STOP
+    return text, generated.finish is Finish.STOP

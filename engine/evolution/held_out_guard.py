@@ -10,10 +10,8 @@ from engine.corpus.ledger import Database
 from engine.corpus.training_messages import prepared
 from engine.evolution.apart import HeldText
 from engine.training.text_files import general_tail
-from engine.validation.cases import HeldOutLike, Text, cut_general
+from engine.validation.cases import GENERAL_BLOCK, HeldOutLike, TextSource, cut_general
 from engine.validation.validate import shipped_texts
-
-_CONTEXT = 1024
 
 
 def all_held_back(
@@ -29,6 +27,6 @@ def all_held_back(
     ]
     conversations += [list(item.messages) for item in window]
     # Keyed as a verdict keys them; only the blocks are read of a text, however long it is.
-    texts: dict[str, Text] = {**shipped_texts(), **{file.name: general_tail(file) for file in files}}
-    chunks = [chunk for block in cut_general(texts, _CONTEXT) for chunk in block.chunks]
-    return HeldText(conversations, [*(chunk.decode("utf-8", "ignore") for chunk in chunks), *fixed])
+    texts: dict[str, TextSource] = {**shipped_texts(), **{file.name: general_tail(file) for file in files}}
+    blocks = cut_general(texts, GENERAL_BLOCK)
+    return HeldText(conversations, [*(block.text.decode("utf-8", "ignore") for block in blocks), *fixed])

@@ -12,16 +12,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
-import torch
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed
 from engine.evolution import text_metrics
 from engine.evolution.augmentation import first_question
 from engine.evolution.synthetic import PREFIX, Fault, Made, Way
-from engine.inference.backends.native import NativeModel
-from engine.inference.protocol import Finish, Sampling
+from engine.inference.language_model import Finish, LanguageModel, Sampling, conversation_nll, generate_text
+from engine.inference.sampling import single_threaded
 from engine.training.chat_batches import DatasetRow
 
 DRAWS = 3
@@ -109,7 +109,7 @@ def fault(given: Given, bounds: Bounds) -> Fault | None:
 
 
 def answered(
-    model: NativeModel,
+    model: LanguageModel,
     rows: Sequence[DatasetRow],
     most: int,
     chance: random.Random,
@@ -129,9 +129,7 @@ def answered(
     made: list[Made] = []
     refused: Counter[str] = Counter()
     answers = 0
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with single_threaded():
         for number, (row, (prompt, wanted)) in enumerate(asked[:most]):
             for _draw in range(DRAWS):
                 sampling = Sampling(
@@ -145,8 +143,6 @@ def answered(
                 refused[why.value] += 1
             if step is not None:
                 step(number + 1, min(most, len(asked)))
-    finally:
-        torch.set_num_threads(threads)
     questions = min(most, len(asked))
     if made and by_luck(len(made), questions) >= LUCK:
         refused[Fault.LUCK.value] = len(made)
@@ -155,7 +151,7 @@ def answered(
 
 
 def _row(row: DatasetRow, prompt: Sequence[ChatMessage], text: str) -> Made:
-    context = [ChatMessage(role=message.role, content=message.content, train=False) for message in prompt]
+    context = [msgspec.structs.replace(message, train=False) for message in prompt]
     return Made(
         id=f"{PREFIX}{Way.ANSWERED}:{row.id}",
         cluster=row.cluster,
@@ -166,7 +162,7 @@ def _row(row: DatasetRow, prompt: Sequence[ChatMessage], text: str) -> Made:
 
 
 def _ask(
-    model: NativeModel,
+    model: LanguageModel,
     row: DatasetRow,
     prompt: Sequence[ChatMessage],
     wanted: str,
@@ -174,9 +170,8 @@ def _ask(
     bounds: Bounds,
 ) -> tuple[str, Fault | None]:
     """(an answer, what speaks against it). Its likelihood, which takes longest, is asked last."""
-    asked = [ChatMessage(role=message.role, content=message.content) for message in prompt]
     try:
-        text, how = model.answer(asked, sampling)
+        text, how = generate_text(model, prompt, sampling)
     except RunFailed:
         return "", Fault.UNLIKELY
     given = Given(text.strip(), _source(row), wanted, how.finish is Finish.STOP)
@@ -187,14 +182,16 @@ def _ask(
     return given.text, Fault.UNLIKELY if unlikely else None
 
 
-def nll_of(model: NativeModel, prompt: Sequence[ChatMessage], answer: str) -> float | None:
-    """Nats per byte of an answer to `prompt`; None where the model gives no number."""
-    turns = [ChatMessage(role=message.role, content=message.content) for message in prompt]
-    before = model.loglikelihood(turns)
-    whole = model.loglikelihood([*turns, ChatMessage(role="assistant", content=answer)])
-    if before.loglikelihood is None or whole.loglikelihood is None or whole.bytes <= before.bytes:
-        return None
-    return -(whole.loglikelihood - before.loglikelihood) / (whole.bytes - before.bytes)
+def nll_of(model: LanguageModel, prompt: Sequence[ChatMessage], answer: str) -> float | None:
+    """NLL of an answer to `prompt` in nats per byte; None where the model gives no finite value."""
+    # The prompt's own answers are scored with and without the answer, and cancel out.
+    turns = [msgspec.structs.replace(message, train=True) for message in prompt]
+    without = conversation_nll(model, turns)
+    all_ = conversation_nll(model, [*turns, ChatMessage(role="assistant", content=answer)])
+    value = (
+        (all_.nats - without.nats) / (all_.bytes - without.bytes) if all_.bytes > without.bytes else math.nan
+    )
+    return value if math.isfinite(value) else None
 
 
 def _source(row: DatasetRow) -> str:

@@ -22,10 +22,9 @@ from engine.evolution.evaluation import NO_MODEL, Measured, measure, perplexity_
 from engine.evolution.report import answers_words, material_words
 from engine.evolution.state import OpenCycle
 from engine.inference.backends.native import NativeModel
-from engine.inference.client import make_room_sync
+from engine.inference.client import free_service_memory
 from engine.memory.store import MemoryStore
 from engine.models.card import ModelCard, load_card
-from engine.models.native_format import load_model
 from engine.models.registry import find_model
 from engine.pipeline.corpus import PreparedCorpus
 from engine.pipeline.report import write_validation
@@ -95,7 +94,7 @@ class Steps:
                     lineage,
                     pair.texts,
                     self.held_text,
-                    NativeModel(load_model(pair.champion)[0]),
+                    NativeModel.load(pair.champion),
                     self.ws.training / f"train_data_{open_.candidate}.jsonl",
                     real_share=self.params.real_share,
                     answers=self.params.answers,
@@ -142,7 +141,7 @@ class Steps:
                     name=open_.candidate,
                     out=pair.candidate,
                     resume=self.record.trains_here(open_),
-                    free_memory=partial(make_room_sync, self.ws),
+                    free_memory=partial(free_service_memory, self.ws),
                     batches=batches,
                 )
             if drawn and open_.material is not None:

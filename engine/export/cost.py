@@ -85,8 +85,9 @@ class ExportTokenizer:
 
 def general_pieces(speaker: ExportTokenizer, limit: int) -> list[ScoredSequence]:
     """The shipped general text in Chinese and English, evenly thinned out to about `limit` tokens."""
-    blocks = cut_general(shipped_texts(), speaker.context if speaker.chat is None else GENERAL_BLOCK)
-    pieces = [speaker.text(chunk) for block in blocks for chunk in block.chunks]
+    size = speaker.context if speaker.chat is None else GENERAL_BLOCK
+    blocks = cut_general(shipped_texts(), size)
+    pieces = [speaker.text(chunk) for block in blocks for chunk in _chunks(block.text, size)]
     return _thinned([piece for piece in pieces if 1 < len(piece.ids) <= GENERAL_BLOCK], limit)
 
 
@@ -145,6 +146,10 @@ def nll_per_byte(model: Any, pieces: Sequence[ScoredSequence], step: Progress | 
         if step is not None:
             step(number + 1, len(pieces))
     return total / bytes_ if bytes_ and math.isfinite(total) else math.nan
+
+
+def _chunks(text: bytes, size: int) -> list[bytes]:
+    return [text[at : at + size] for at in range(0, len(text), size)]
 
 
 def _thinned(pieces: list[ScoredSequence], limit: int) -> list[ScoredSequence]:

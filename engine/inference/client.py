@@ -19,24 +19,23 @@ from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, H2QError, NotEnoughData, RunFailed, ServiceUnreachable
 from engine.core.i18n import _, language
 from engine.core.paths import Workspace
+from engine.inference.language_model import Generated, Sampling
 from engine.inference.protocol import (
     MAX_LINE,
     Done,
     Failure,
+    FreeMemory,
     Generate,
-    Generated,
+    GetLogLikelihood,
     GetStatus,
-    Likelihood,
     Load,
     LoadedModel,
-    MakeRoom,
-    Piece,
+    LogLikelihood,
     Reply,
     Request,
-    Sampling,
-    Scored,
     ServiceStatus,
     Shutdown,
+    TextDelta,
     Unload,
     log_path,
     socket_path,
@@ -75,7 +74,7 @@ class InferenceClient:
     async def generate(
         self, model: str, messages: Sequence[ChatMessage], sampling: Sampling | None = None
     ) -> AsyncGenerator[str, None]:
-        """Pieces of the answer, whole characters each. Closing the generator (`aclose`) cancels.
+        """Text deltas of the answer, whole characters each. Closing the generator (`aclose`) cancels.
 
         `model` is a name of the registry or a directory. Raises BadInput for an unknown or broken model.
         """
@@ -84,7 +83,7 @@ class InferenceClient:
         stream = self._stream(request)
         try:
             async for reply in stream:
-                if isinstance(reply, Piece):
+                if isinstance(reply, TextDelta):
                     yield reply.text
                 else:
                     self.last = msgspec.json.decode(reply.result, type=Generated)
@@ -99,18 +98,18 @@ class InferenceClient:
 
     async def load(self, model: str) -> LoadedModel:
         """Loads a model ahead of its first use. Raises BadInput."""
-        return await self._ask(Load(model=model), LoadedModel)
+        return await self._request(Load(model=model), LoadedModel)
 
-    async def loglikelihood(self, model: str, messages: Sequence[ChatMessage]) -> Scored:
+    async def loglikelihood(self, model: str, messages: Sequence[ChatMessage]) -> LogLikelihood:
         """Log-likelihood of the assistant turns of `messages`. Raises BadInput."""
-        return await self._ask(Likelihood(model=model, messages=list(messages)), Scored)
+        return await self._request(GetLogLikelihood(model=model, messages=list(messages)), LogLikelihood)
 
     async def status(self, *, start: bool = False) -> ServiceStatus | None:
         """What the service holds; None when it does not run and `start` is not asked for."""
         if not start and not self._listening():
             return None
         try:
-            return await self._ask(GetStatus(), ServiceStatus, start=start)
+            return await self._request(GetStatus(), ServiceStatus, start=start)
         except ServiceUnreachable:
             if start:
                 raise
@@ -119,18 +118,18 @@ class InferenceClient:
     async def unload(self, model: str | None = None) -> None:
         """Frees one model, or all. Nothing to do when the service does not run."""
         with suppress(ServiceUnreachable):
-            await self._ask(Unload(model=model), msgspec.Raw, start=False)
+            await self._request(Unload(model=model), msgspec.Raw, start=False)
 
     async def shutdown(self) -> None:
         """Ends the service; returns when it has let go of its socket."""
         with suppress(ServiceUnreachable):
-            await self._ask(Shutdown(), msgspec.Raw, start=False)
+            await self._request(Shutdown(), msgspec.Raw, start=False)
         for _attempt in range(200):
             if not self._listening():
                 return
             await asyncio.sleep(0.05)
 
-    async def _ask(self, request: Request, type_: type[T], *, start: bool = True) -> T:
+    async def _request(self, request: Request, type_: type[T], *, start: bool = True) -> T:
         stream = self._stream(request, start=start)
         try:
             async for reply in stream:
@@ -140,13 +139,15 @@ class InferenceClient:
             await stream.aclose()
         raise _unreachable(self._ws)
 
-    async def _stream(self, request: Request, *, start: bool = True) -> AsyncGenerator[Piece | Done, None]:
+    async def _stream(
+        self, request: Request, *, start: bool = True
+    ) -> AsyncGenerator[TextDelta | Done, None]:
         """The replies to one request, the last one Done. A service that dies before it answers anything is
         started once more; one that dies in the middle of an answer raises ServiceUnreachable."""
         for attempt in (1, 2):
             begun = False
             try:
-                async for reply in self._exchange(request, start=start):
+                async for reply in self._replies(request, start=start):
                     begun = True
                     yield reply
                 return
@@ -154,7 +155,7 @@ class InferenceClient:
                 if begun or attempt == 2 or not start:
                     raise _unreachable(self._ws) from problem
 
-    async def _exchange(self, request: Request, *, start: bool) -> AsyncGenerator[Piece | Done, None]:
+    async def _replies(self, request: Request, *, start: bool) -> AsyncGenerator[TextDelta | Done, None]:
         reader, writer = await self._connect(start=start)
         try:
             asked = msgspec.structs.replace(request, language=language())
@@ -227,7 +228,7 @@ class InferenceClient:
         return True
 
 
-def make_room_sync(ws: Workspace, needed_mb: float, budget_mb: float) -> bool:
+def free_service_memory(ws: Workspace, needed_mb: float, budget_mb: float) -> bool:
     """Asks the service to go unless it fits into `budget_mb` beside a run of `needed_mb`.
 
     True when it freed its models; it ends then, and the next request starts it again. Does not start a service, and never raises: a run must not fail for it.
@@ -235,7 +236,7 @@ def make_room_sync(ws: Workspace, needed_mb: float, budget_mb: float) -> bool:
 
     async def ask() -> bool:
         client = InferenceClient(ws)
-        return await client._ask(MakeRoom(needed_mb=needed_mb, budget_mb=budget_mb), bool, start=False)
+        return await client._request(FreeMemory(needed_mb=needed_mb, budget_mb=budget_mb), bool, start=False)
 
     try:
         return asyncio.run(asyncio.wait_for(ask(), timeout=15.0))

@@ -1,129 +1,161 @@
-"""The models that the service holds: two at most, the one used longest ago goes first."""
+"""The loaded models of the service: at most two, the least recently used one is unloaded first."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 
 import msgspec
 
+from engine.core.chat import ChatMessage
 from engine.core.paths import Workspace
-from engine.inference.backends.ollama import OllamaBackend
-from engine.inference.protocol import Backend, LoadedModel
-from engine.models.base_models import find_base
+from engine.inference.language_model import (
+    NLL,
+    Generated,
+    LanguageModel,
+    Sampling,
+    conversation_nll,
+)
+from engine.inference.loader import open_language_model
+from engine.inference.protocol import LoadedModel
 from engine.models.card import read_card
 from engine.models.ollama.client import MODEL_PREFIX
-from engine.models.resolve import ModelKind, kind_of, resolve_model, split_adapter
-
-if TYPE_CHECKING:
-    from engine.inference.backends.hf import HFModel
+from engine.models.resolve import resolve_model, split_adapter
 
 LIMIT = 2
 IDLE_S = 600.0
-"""A model that nobody asked for ten minutes is freed."""
+"""Seconds without a request after which a model is unloaded."""
+
+
+class AsyncLanguageModel:
+    """A `LanguageModel` for an event loop: its blocking methods run in a thread."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self._model = model
+
+    @property
+    def memory_mb(self) -> float:
+        return self._model.memory_mb
+
+    async def generate(
+        self, messages: Sequence[ChatMessage], sampling: Sampling
+    ) -> AsyncGenerator[str | Generated, None]:
+        """As `LanguageModel.generate`. Closing the generator ends the work and waits for its thread."""
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[str | Generated | Exception] = asyncio.Queue()
+        cancelled = threading.Event()
+
+        def put(item: str | Generated | Exception) -> None:
+            # The loop may be closing while the last item is on its way.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(queue.put_nowait, item)
+
+        def work() -> None:
+            try:
+                for item in self._model.generate(messages, sampling, cancelled):
+                    put(item)
+            except Exception as problem:
+                put(problem)
+
+        thread = loop.run_in_executor(None, work)
+        try:
+            while True:
+                item = await queue.get()
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+                if isinstance(item, Generated):
+                    return
+        finally:
+            cancelled.set()
+            await asyncio.shield(thread)
+
+    async def conversation_nll(self, messages: Sequence[ChatMessage]) -> NLL:
+        return await asyncio.to_thread(conversation_nll, self._model, messages)
 
 
 @dataclass
-class Held:
-    """A loaded model. `users` counts the requests that work with it now."""
+class CachedModel:
+    """A loaded model. `users` counts the requests that are using it."""
 
     name: str
     key: str
-    backend: Backend
+    model: AsyncLanguageModel
     used_at: float = field(default_factory=time.monotonic)
     users: int = 0
 
 
-class LoadedModels:
-    """Loads on first use and frees by age; a model at work is freed when its last request ends."""
+class ModelCache:
+    """Loads a model on first use; a model in use is freed when its last request ends."""
 
     def __init__(self, ws: Workspace) -> None:
         self._ws = ws
-        self._held: dict[str, Held] = {}
+        self._cached: dict[str, CachedModel] = {}
         self._loading = asyncio.Lock()
 
     @asynccontextmanager
-    async def use(self, name: str) -> AsyncIterator[Backend]:
+    async def use(self, name: str) -> AsyncIterator[AsyncLanguageModel]:
         """The model `name`, loaded. Raises BadInput for an unknown or broken one."""
-        held = await self._get(name)
-        held.users += 1
+        cached = await self._get(name)
+        cached.users += 1
         try:
-            yield held.backend
+            yield cached.model
         finally:
-            held.users -= 1
-            held.used_at = time.monotonic()
+            cached.users -= 1
+            cached.used_at = time.monotonic()
 
-    async def free(self, name: str | None = None) -> bool:
-        """Lets go of one model, or of all; True when there was one."""
-        chosen = [held for held in self._held.values() if name is None or held.name == name]
-        for held in chosen:
-            del self._held[held.key]
-            await held.backend.close()
+    def unload(self, name: str | None = None) -> bool:
+        """Unloads one model, or all; whether there was one."""
+        chosen = [cached for cached in self._cached.values() if name is None or cached.name == name]
+        for cached in chosen:
+            del self._cached[cached.key]
         return bool(chosen)
 
-    async def free_idle(self) -> None:
+    def unload_idle(self) -> None:
+        """Unloads the models that had no request for `IDLE_S`."""
         now = time.monotonic()
-        for held in list(self._held.values()):
-            if held.users == 0 and now - held.used_at >= IDLE_S:
-                del self._held[held.key]
-                await held.backend.close()
+        for cached in list(self._cached.values()):
+            if cached.users == 0 and now - cached.used_at >= IDLE_S:
+                del self._cached[cached.key]
 
     def status(self) -> list[LoadedModel]:
+        """The loaded models, the most recently used one first."""
         now = time.monotonic()
         return [
             LoadedModel(
-                name=held.name,
-                memory_mb=round(held.backend.memory_mb, 1),
-                idle_s=0.0 if held.users else round(now - held.used_at, 1),
+                name=cached.name,
+                memory_mb=round(cached.model.memory_mb, 1),
+                idle_s=0.0 if cached.users else round(now - cached.used_at, 1),
             )
-            for held in sorted(self._held.values(), key=lambda held: -held.used_at)
+            for cached in sorted(self._cached.values(), key=lambda cached: -cached.used_at)
         ]
 
-    async def _get(self, name: str) -> Held:
+    async def _get(self, name: str) -> CachedModel:
         async with self._loading:
-            key, folder = self._key(name)
-            held = self._held.get(key)
-            if held is None:
-                while len(self._held) >= LIMIT:
-                    oldest = min(self._held.values(), key=lambda held: (held.users > 0, held.used_at))
-                    del self._held[oldest.key]
-                    await oldest.backend.close()
-                held = Held(name=name, key=key, backend=await self._load(name, folder))
-                self._held[key] = held
-            held.used_at = time.monotonic()
-            return held
+            key = self._key(name)
+            cached = self._cached.get(key)
+            if cached is None:
+                while len(self._cached) >= LIMIT:
+                    oldest = min(self._cached.values(), key=lambda cached: (cached.users > 0, cached.used_at))
+                    del self._cached[oldest.key]
+                # The service accepts connections before the first model makes it import torch.
+                model = await asyncio.to_thread(open_language_model, self._ws, name, serving=True)
+                cached = self._cached[key] = CachedModel(name=name, key=key, model=AsyncLanguageModel(model))
+            cached.used_at = time.monotonic()
+            return cached
 
-    def _key(self, name: str) -> tuple[str, Path | None]:
-        """What tells models apart: a folder whose weights were replaced is another model."""
+    def _key(self, name: str) -> str:
+        """Identifies a model by its folder, weights and the base named with an adapter."""
         if name.startswith(MODEL_PREFIX):
-            return name, None
+            return name
         folder = resolve_model(self._ws, name)
         try:
             weights = read_card(folder).weights_sha256
         except (OSError, msgspec.DecodeError):
-            # Loading it says what is wrong.
+            # Loading reports what is wrong with it.
             weights = ""
-        # An adapter may stand on another base when that is named beside it.
-        return f"{folder} {weights} {split_adapter(name)[1]}", folder
-
-    async def _load(self, name: str, folder: Path | None) -> Backend:
-        if folder is None:
-            return OllamaBackend(name.removeprefix(MODEL_PREFIX))
-        # torch is loaded with the first model, so that the service answers before.
-        from engine.inference.backends.native import TorchBackend
-
-        if kind_of(folder) is ModelKind.NATIVE:
-            return await asyncio.to_thread(TorchBackend, folder)
-        return TorchBackend(await asyncio.to_thread(self._load_hf, name, folder))
-
-    def _load_hf(self, name: str, folder: Path) -> HFModel:
-        from engine.inference.backends.hf import HFModel
-
-        named = split_adapter(name)[1]
-        base = find_base(self._ws, named or str(folder))
-        return HFModel.load(replace(base, adapter=folder) if named else base)
+        return f"{folder} {weights} {split_adapter(name)[1]}"

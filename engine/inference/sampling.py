@@ -1,21 +1,25 @@
-"""Drawing the next byte so that the text is valid UTF-8 at every moment, and ending it at stop strings."""
+"""Autoregressive decoding: sampling, valid UTF-8, stop strings, and the loop that all torch backends share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from engine.core.errors import RunFailed
 from engine.core.i18n import _
-from engine.inference.protocol import Sampling
+from engine.inference.language_model import Finish, Generated, Sampling
 from engine.models.tokenizer import END_OF_TEXT, IM_END
 
 STOP_TOKENS = (IM_END, END_OF_TEXT)
 
-# Well-formed UTF-8 (Unicode 15, table 3-7) as a machine: for each state the ranges of bytes that may follow
-# and the state that they lead to. State 0 is between characters.
+# Well-formed UTF-8 (Unicode 15, table 3-7) as a finite-state machine: for each state the legal byte ranges
+# and the state that follows. State 0 is between characters.
 _START, _ONE, _TWO, _THREE, _E0, _ED, _F0, _F4 = range(8)
 _RULES: dict[int, tuple[tuple[int, int, int], ...]] = {
     _START: (
@@ -40,34 +44,21 @@ _RULES: dict[int, tuple[tuple[int, int, int], ...]] = {
 NEXT: list[dict[int, int]] = [
     {byte: to for low, high, to in _RULES[state] for byte in range(low, high + 1)} for state in range(8)
 ]
-"""`NEXT[state][byte]` is the state after a legal byte; illegal ones are missing."""
+"""`NEXT[state][byte]` is the state after a legal byte; illegal bytes have no entry."""
 
 
 class Sampler:
-    """Draws tokens from logits; keeps the UTF-8 state and the random numbers of one answer."""
+    """Temperature and nucleus sampling with the random numbers of one answer."""
 
-    def __init__(self, sampling: Sampling, vocab: int, seed: int) -> None:
-        self.state = _START
+    def __init__(self, sampling: Sampling, seed: int) -> None:
         self._sampling = sampling
         self._random = torch.Generator().manual_seed(seed % 2**63)
-        self._illegal = torch.ones(8, vocab, dtype=torch.bool)
-        for state, followers in enumerate(NEXT):
-            self._illegal[state, list(followers)] = False
-        # A turn may end between characters only.
-        self._illegal[_START, list(STOP_TOKENS)] = False
 
-    def draw(self, logits: Tensor) -> int:
-        """The next token from logits `(vocab,)`: a legal byte, or a stop token between characters.
-
-        Raises RunFailed when the logits are not numbers.
-        """
+    def sample(self, logits: Tensor) -> int:
+        """The next token from logits `(vocab,)`. Raises RunFailed when one of them is NaN."""
         if bool(torch.isnan(logits).any()):
             raise RunFailed(_("the model gives no numbers (NaN)"), hint="h2q-tui rollback")
-        scores = logits.float().cpu().masked_fill(self._illegal[self.state], float("-inf"))
-        token = self._choose(scores)
-        if token < 256:
-            self.state = NEXT[self.state][token]
-        return token
+        return self._choose(logits.float().cpu())
 
     def _choose(self, scores: Tensor) -> int:
         temperature = self._sampling.temperature
@@ -76,44 +67,134 @@ class Sampler:
         probabilities = ((scores - scores.max()) / temperature).softmax(dim=-1)
         if self._sampling.top_p < 1:
             ordered, order = probabilities.sort(descending=True)
-            # A byte stays while those before it have not reached top_p: the likeliest always stays.
+            # A token stays while those before it have not reached top_p: the most likely one always stays.
             ordered[ordered.cumsum(0) - ordered >= max(self._sampling.top_p, 0.0)] = 0.0
             ordered[0] = max(float(ordered[0]), 1e-9)
             return int(order[torch.multinomial(ordered, 1, generator=self._random)])
         return int(torch.multinomial(probabilities, 1, generator=self._random))
 
 
+class Utf8Sampler(Sampler):
+    """Samples byte tokens so that the text is well-formed UTF-8; a turn ends between characters only."""
+
+    def __init__(self, sampling: Sampling, seed: int, vocab: int) -> None:
+        super().__init__(sampling, seed)
+        self.state = _START
+        self._illegal = torch.ones(8, vocab, dtype=torch.bool)
+        for state, followers in enumerate(NEXT):
+            self._illegal[state, list(followers)] = False
+        self._illegal[_START, list(STOP_TOKENS)] = False
+
+    def _choose(self, scores: Tensor) -> int:
+        token = super()._choose(scores.masked_fill(self._illegal[self.state], float("-inf")))
+        if token < 256:
+            self.state = NEXT[self.state][token]
+        return token
+
+
 class StopStrings:
-    """Lets text through up to the first stop string; holds back what may be the beginning of one."""
+    """Passes text up to the first stop string; buffers what may be the beginning of one."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = [stop for stop in stops if stop]
-        self._held = ""
+        self._buffer = ""
         self.found = False
 
     def push(self, text: str) -> str:
-        """The part of the text so far that can no longer belong to a stop string; "" after one was found."""
+        """The text that can no longer belong to a stop string; "" after one was found."""
         if self.found:
             return ""
-        self._held += text
-        places = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        self._buffer += text
+        places = [at for stop in self._stops if (at := self._buffer.find(stop)) >= 0]
         if places:
             self.found = True
-            out, self._held = self._held[: min(places)], ""
+            out, self._buffer = self._buffer[: min(places)], ""
             return out
         keep = max((self._overlap(stop) for stop in self._stops), default=0)
-        out = self._held[: len(self._held) - keep]
-        self._held = self._held[len(self._held) - keep :]
+        out = self._buffer[: len(self._buffer) - keep]
+        self._buffer = self._buffer[len(self._buffer) - keep :]
         return out
 
     def flush(self) -> str:
-        """What was held back, when the text ends without a stop string."""
-        out, self._held = self._held, ""
+        """The buffered text, when the generation ends without a stop string."""
+        out, self._buffer = self._buffer, ""
         return out
 
     def _overlap(self, stop: str) -> int:
-        """Length of the longest end of the held text that begins `stop`."""
-        for length in range(min(len(stop) - 1, len(self._held)), 0, -1):
-            if self._held.endswith(stop[:length]):
+        """Length of the longest suffix of the buffer that is a prefix of `stop`."""
+        for length in range(min(len(stop) - 1, len(self._buffer)), 0, -1):
+            if self._buffer.endswith(stop[:length]):
                 return length
         return 0
+
+
+@dataclass(frozen=True)
+class DecodingSession:
+    """One answer in progress: the prompt and the model's parts of the decoding loop."""
+
+    prompt: Sequence[int]
+    dropped_turns: int
+    """Turns dropped from the prompt."""
+    max_tokens: int
+    stop_tokens: frozenset[int]
+    next_logits: Callable[[Sequence[int]], Tensor]
+    """Logits `(vocab,)` after the given tokens, which continue those of earlier calls."""
+    sampler: Sampler
+    detokenize: Callable[[int], tuple[str, int]]
+    """(characters that a token completes, bytes that it counts for)."""
+
+
+def decode(
+    session: DecodingSession,
+    sampling: Sampling,
+    *,
+    seed: int,
+    started: float,
+    cancelled: threading.Event | None,
+) -> Iterator[str | Generated]:
+    """The decoding loop: `LanguageModel.generate` once prompt and cache exist. `started` is a `perf_counter`."""
+    stops = StopStrings(sampling.stop)
+    finish, size, tokens = Finish.LENGTH, 0, session.prompt
+    for _number in range(session.max_tokens):
+        if cancelled is not None and cancelled.is_set():
+            break
+        token = session.sampler.sample(session.next_logits(tokens))
+        if token in session.stop_tokens:
+            finish = Finish.STOP
+            break
+        tokens = [token]
+        text, length = session.detokenize(token)
+        truncated = size + length > sampling.max_bytes
+        if truncated:
+            text = text.encode("utf-8", "replace")[: sampling.max_bytes - size].decode("utf-8", "ignore")
+            length = len(text.encode("utf-8", "replace"))
+        size += length
+        if delta := stops.push(text):
+            yield delta
+        if truncated:
+            break
+        if stops.found:
+            finish = Finish.STOP_STRING
+            break
+        if size >= sampling.max_bytes:
+            break
+    if not stops.found and (delta := stops.flush()):
+        yield delta
+    yield Generated(
+        finish=finish,
+        bytes=size,
+        seconds=time.perf_counter() - started,
+        dropped_turns=session.dropped_turns,
+        seed=seed,
+    )
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """One torch thread inside the block: decoding gains nothing from more, and the text is reproducible."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,12 +1,13 @@
-"""The inference service: one resident process for a workspace that holds models and answers over a socket.
+"""The inference service: one resident process per workspace that loads models and serves them over a socket.
 
-It opens its socket before it loads torch, answers one generation after the other, and ends by itself when
-nobody has asked for a while.
+It opens its socket before it imports torch, runs one generation at a time, and exits after a while without
+requests.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import sys
@@ -22,22 +23,23 @@ from engine.core.errors import H2QError
 from engine.core.i18n import set_language
 from engine.core.paths import Workspace
 from engine.inference import model_cache
-from engine.inference.model_cache import LoadedModels
+from engine.inference.language_model import Generated
+from engine.inference.model_cache import ModelCache
 from engine.inference.protocol import (
     MAX_LINE,
     Done,
     Failure,
+    FreeMemory,
     Generate,
-    Generated,
+    GetLogLikelihood,
     GetStatus,
-    Likelihood,
     Load,
-    MakeRoom,
-    Piece,
+    LogLikelihood,
     Reply,
     Request,
     ServiceStatus,
     Shutdown,
+    TextDelta,
     Unload,
     lock_path,
     socket_path,
@@ -45,7 +47,7 @@ from engine.inference.protocol import (
 from engine.runs import lock, network_guard, runtime_dirs
 
 EXIT_S = 2 * model_cache.IDLE_S
-"""Without a request for this long the service ends; the next one starts it again."""
+"""Seconds without a request after which the service exits; the next request starts it again."""
 TICK_S = 5.0
 NICENESS = 5
 
@@ -54,7 +56,7 @@ _DECODER: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 
 
 def main(data_dir: str) -> int:
-    """Serves the workspace until it is told to stop or idle; 0 also when another service holds the lock."""
+    """Serves the workspace until shutdown or idle; exit code 0 also when another service holds the lock."""
     ws = Workspace(Path(data_dir).resolve())
     ws.runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
     if ws.runtime.stat().st_uid != os.getuid():
@@ -63,8 +65,8 @@ def main(data_dir: str) -> int:
     ws.runtime.chmod(0o700)
     os.utime(ws.runtime)
     runtime_dirs.sweep(ws.runtime)
-    held = lock.take(lock_path(ws))
-    if held is None:
+    lock_file = lock.take(lock_path(ws))
+    if lock_file is None:
         return 0
     with suppress(OSError):
         os.nice(NICENESS)
@@ -72,20 +74,20 @@ def main(data_dir: str) -> int:
         with network_guard.guard():
             asyncio.run(Service(ws).run())
     finally:
-        os.close(held)
+        os.close(lock_file)
     return 0
 
 
 class Service:
-    """The requests of all clients. Generation is queued: two at once would each take twice as long."""
+    """Handles the requests of all clients. Generations are queued: two at once would each take twice as long."""
 
     def __init__(self, ws: Workspace) -> None:
         self._ws = ws
-        self._models = LoadedModels(ws)
+        self._models = ModelCache(ws)
         self._turn = asyncio.Lock()
         self._waiting = 0
         self._generating = ""
-        self._started = self._asked = time.monotonic()
+        self._started = self._last_request = time.monotonic()
         self._stop = asyncio.Event()
         self._process = psutil.Process()
         self._open: set[asyncio.Task[None]] = set()
@@ -97,7 +99,7 @@ class Service:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, lambda: None)
         path = socket_path(self._ws)
-        # Holding the lock entitles to remove what a dead service left.
+        # With the lock taken, a socket that exists belongs to a dead service.
         path.unlink(missing_ok=True)
         old = os.umask(0o177)
         try:
@@ -108,8 +110,8 @@ class Service:
             while not self._stop.is_set():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), TICK_S)
-                await self._models.free_idle()
-                idle = time.monotonic() - self._asked
+                self._models.unload_idle()
+                idle = time.monotonic() - self._last_request
                 if (not self._open and idle >= EXIT_S) or not self._ws.root.is_dir():
                     break
         finally:
@@ -119,7 +121,7 @@ class Service:
                 task.cancel()
             if self._open:
                 await asyncio.wait(self._open, timeout=5.0)
-            await self._models.free()
+            self._models.unload()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -127,33 +129,33 @@ class Service:
         self._open.add(task)
         try:
             line = await reader.readuntil(b"\n")
-            self._asked = time.monotonic()
-            await self._until_gone(reader, writer, line)
+            self._last_request = time.monotonic()
+            await self._handle_until_closed(reader, writer, line)
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
             pass
         finally:
-            self._asked = time.monotonic()
+            self._last_request = time.monotonic()
             self._open.discard(task)
             writer.close()
             with suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
 
-    async def _until_gone(
+    async def _handle_until_closed(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, line: bytes
     ) -> None:
-        """Answers the request, and gives up as soon as the client closes its end."""
-        work = asyncio.create_task(self._answer(line, writer))
-        gone = asyncio.create_task(reader.read(1))
+        """Handles the request, and cancels it as soon as the client closes its end."""
+        work = asyncio.create_task(self._handle(line, writer))
+        closed = asyncio.create_task(reader.read(1))
         try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, closed}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in (work, gone):
+            for task in (work, closed):
                 task.cancel()
-            await asyncio.gather(work, gone, return_exceptions=True)
+            await asyncio.gather(work, closed, return_exceptions=True)
         if not work.cancelled() and (problem := work.exception()) is not None:
             raise problem
 
-    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
+    async def _handle(self, line: bytes, writer: asyncio.StreamWriter) -> None:
         try:
             request = _DECODER.decode(line)
             set_language(request.language)
@@ -168,7 +170,7 @@ class Service:
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as problem:
-            # Out of memory, a broken request: the client must hear of it, and the log keeps the traceback.
+            # Out of memory, a malformed request: the client gets the error, the log the traceback.
             sys.excepthook(type(problem), problem, problem.__traceback__)
             writer.write(_ENCODER.encode(Failure(message=f"{type(problem).__name__}: {problem}")) + b"\n")
             await writer.drain()
@@ -177,28 +179,30 @@ class Service:
         match request:
             case Generate():
                 async with (
-                    self._next(request.model),
-                    self._models.use(request.model) as backend,
-                    aclosing(backend.generate(request.messages, request.sampling)) as stream,
+                    self._queued(request.model),
+                    self._models.use(request.model) as model,
+                    aclosing(model.generate(request.messages, request.sampling)) as stream,
                 ):
                     async for item in stream:
-                        yield _done(item) if isinstance(item, Generated) else Piece(text=item)
-            case Likelihood():
-                async with self._next(request.model), self._models.use(request.model) as backend:
-                    yield _done(await backend.loglikelihood(request.messages))
+                        yield _done(item) if isinstance(item, Generated) else TextDelta(text=item)
+            case GetLogLikelihood():
+                async with self._queued(request.model), self._models.use(request.model) as model:
+                    nll = await model.conversation_nll(request.messages)
+                value = -nll.nats if math.isfinite(nll.nats) else None
+                yield _done(LogLikelihood(loglikelihood=value, bytes=nll.bytes))
             case Load():
                 async with self._models.use(request.model):
                     pass
                 loaded = [model for model in self._models.status() if model.name == request.model]
                 yield _done(loaded[0] if loaded else self._models.status()[0])
             case Unload():
-                yield _done(await self._models.free(request.model))
-            case MakeRoom():
+                yield _done(self._models.unload(request.model))
+            case FreeMemory():
                 fits = self._memory_mb() + request.needed_mb <= request.budget_mb
                 if not fits:
-                    await self._models.free()
+                    self._models.unload()
                 yield _done(not fits)
-                # torch alone holds 250 MB: only the end of the process gives them back.
+                # torch alone takes 250 MB, which only the end of the process frees.
                 if not fits and len(self._open) == 1:
                     self._stop.set()
             case GetStatus():
@@ -208,8 +212,8 @@ class Service:
                 self._stop.set()
 
     @asynccontextmanager
-    async def _next(self, model: str) -> AsyncIterator[None]:
-        """The queue of those who make the processor work."""
+    async def _queued(self, model: str) -> AsyncIterator[None]:
+        """One compute-bound request at a time; the others wait here."""
         self._waiting += 1
         try:
             await self._turn.acquire()

@@ -13,7 +13,7 @@ from engine.core.paths import Workspace, shipped
 from engine.corpus.dataset import held_out
 from engine.corpus.split import Window
 from engine.export.gguf_adapter import write_gguf_copy
-from engine.inference.client import make_room_sync
+from engine.inference.client import free_service_memory
 from engine.machine.budget import effective_budget
 from engine.memory.store import MemoryStore
 from engine.models.base_models import BaseModel, base_of_adapter, find_base
@@ -218,7 +218,7 @@ def _lora_stage(
             out=folder,
             resume=request.resume,
             add_files=partial(write_gguf_copy, base=base.path, name=folder.name) if base.is_gguf else None,
-            free_memory=partial(make_room_sync, ctx.workspace),
+            free_memory=partial(free_service_memory, ctx.workspace),
         )
         seconds = time.monotonic() - began
         stage.detail = model_summary(card)

@@ -13,7 +13,7 @@ from engine.core.errors import NotEnoughData
 from engine.core.i18n import _
 from engine.core.paths import shipped
 from engine.corpus.dataset import Dataset
-from engine.inference.client import make_room_sync
+from engine.inference.client import free_service_memory
 from engine.memory.store import MemoryStore
 from engine.models.card import load_card
 from engine.models.registry import find_model, in_use, new_name, promote
@@ -186,7 +186,7 @@ def _scratch_stage(
             name=folder.name,
             out=folder,
             resume=request.resume,
-            free_memory=partial(make_room_sync, ctx.workspace),
+            free_memory=partial(free_service_memory, ctx.workspace),
         )
         seconds = time.monotonic() - began
         stage.detail = model_summary(card)
@@ -220,7 +220,7 @@ def _native_stage(
             name=folder.name,
             out=folder,
             resume=request.resume,
-            free_memory=partial(make_room_sync, ws),
+            free_memory=partial(free_service_memory, ws),
         )
         seconds = time.monotonic() - began
         stage.detail = model_summary(card)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TypeVar
 
-from engine.core.errors import RunFailed, UsageProblem
+from engine.core.errors import RunFailed, UsageProblem, is_out_of_memory
 from engine.core.i18n import _
 from engine.machine import cgroup
 from engine.machine.budget import Budget, cgroup_limit_bytes
@@ -25,7 +25,7 @@ from engine.training.checkpoint_saver import Saver
 from engine.training.control import obey
 from engine.training.metrics import Meter
 from engine.training.microbatch import STATE_BYTES, fit
-from engine.training.peak_memory import Footprint, out_of_memory
+from engine.training.peak_memory import Footprint
 from engine.training.trainer import Job
 
 T = TypeVar("T")
@@ -161,7 +161,7 @@ class Governor:
             try:
                 return work(*arguments)
             except (MemoryError, RuntimeError) as problem:
-                if not out_of_memory(problem):
+                if not is_out_of_memory(problem):
                     raise
             # Beyond the handler, so that the traceback no longer holds the tensors.
             self._allocation_failed(less is not None and less())

@@ -6,12 +6,13 @@ import math
 
 import torch
 
+from engine.core.errors import is_out_of_memory
 from engine.core.i18n import _
 from engine.machine.budget import bytes_per_token
 from engine.models.transformer import Transformer
 from engine.runs import events
 from engine.training.batches import Batch, Pass
-from engine.training.peak_memory import Footprint, out_of_memory
+from engine.training.peak_memory import Footprint
 from engine.training.trainer import Job
 
 ROWS = 4
@@ -62,7 +63,7 @@ def fit(job: Job, footprint: Footprint, used: float, room: float) -> None:
         while min(fits, needed) > rows and measure(min(fits, needed)) > room:
             fits //= 2
     except (MemoryError, RuntimeError) as problem:
-        if not out_of_memory(problem):
+        if not is_out_of_memory(problem):
             raise
         job.ctx.log(_("memory: a measured pass did not fit; the passes stay as estimated"), "warning")
         # What does not fit is caught at the first step.

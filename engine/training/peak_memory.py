@@ -13,7 +13,6 @@ import torch
 
 from engine.machine.process_memory import ResidentMemory, own_peak_mb, restart_own_peak
 
-OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
 SAMPLE_S = 0.01
 """Between two samples where the system does not tell the peak: the largest tensors of a pass live longer."""
 
@@ -99,11 +98,3 @@ def drop_device_cache(device: str) -> None:
     """Gives back what torch keeps on an accelerator for later."""
     if device != "cpu":
         torch.get_device_module(device).empty_cache()
-
-
-def out_of_memory(problem: BaseException) -> bool:
-    """Whether an exception says that memory could not be had."""
-    if isinstance(problem, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(problem).lower()
-    return isinstance(problem, RuntimeError) and any(words in text for words in OUT_OF_MEMORY)

@@ -1,4 +1,4 @@
-"""Answers of both models to the person's own held-out questions: shown side by side, and checked for form."""
+"""Answers of both models to held-out questions: shown side by side, and measured by form."""
 
 from __future__ import annotations
 
@@ -6,95 +6,93 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed
-from engine.inference.backends.native import Answering, NativeModel
-from engine.inference.protocol import Finish, Sampling
-from engine.models.transformer import Transformer
-from engine.validation.cases import Case
-from engine.validation.report import Answer, Measure
+from engine.inference.language_model import Finish, LanguageModel, Sampling, generate_text
+from engine.inference.sampling import single_threaded
+from engine.validation.cases import EvaluationCase
+from engine.validation.report import AnswerPair, Measure
 from engine.validation.statistics import interval95
 
 QUESTIONS = 6
-"""Questions that both answer; the first `SHOWN` are shown."""
+"""Questions that both models answer."""
 SHOWN = 3
+"""How many of them the report shows."""
 SAMPLING = Sampling(temperature=0.3, top_p=0.9, max_bytes=200, seed=0)
 GRAM = 4
-"""Characters of the pieces that repetition is counted in."""
+"""Length in characters of the n-grams for repetition."""
 
 
 @dataclass(frozen=True)
-class Form:
-    """What can be said of an answer without judging what it says."""
+class AnswerForm:
+    """Measures of an answer that need no judgement of its content."""
 
     length: int
+    """UTF-8 bytes."""
     repetition: float
+    """Share of its 4-grams that occurred in it before."""
     stopped: bool
+    """Whether the model ended the answer itself."""
 
 
-def pick_questions(cases: Sequence[Case]) -> list[Case]:
-    """`QUESTIONS` cases that begin with a question, spread evenly over the window: always the same ones."""
-    asked = [case for case in cases if case.prompt and case.prompt[-1].role == "user"]
-    count = min(len(asked), QUESTIONS)
-    return [asked[number * len(asked) // count] for number in range(count)]
+def pick_questions(cases: Sequence[EvaluationCase]) -> list[EvaluationCase]:
+    """`QUESTIONS` cases that start with a question, spread evenly over the test set: always the same ones."""
+    questions = [case for case in cases if case.prompt and case.prompt[-1].role == "user"]
+    count = min(len(questions), QUESTIONS)
+    return [questions[number * len(questions) // count] for number in range(count)]
 
 
 def answer_all(
-    model: Transformer | Answering,
-    questions: Sequence[Case],
+    model: LanguageModel,
+    questions: Sequence[EvaluationCase],
     *,
-    step: Callable[[int], None] | None = None,
-) -> list[tuple[str, Form]]:
-    """One answer for each question, drawn with a fixed seed."""
-    native = NativeModel(model) if isinstance(model, Transformer) else model
-    found = []
-    threads = torch.get_num_threads()
-    # One byte at a time gives a second thread nothing to do but wait, and the same thread count the same text.
-    torch.set_num_threads(1)
-    try:
+    on_bytes: Callable[[int], None] | None = None,
+) -> list[tuple[str, AnswerForm]]:
+    """One answer to each question, sampled with a fixed seed. `on_bytes` gets the byte limit after each answer."""
+    answers = []
+    with single_threaded():
         for case in questions:
-            found.append(_answer(native, case))
-            if step is not None:
-                step(SAMPLING.max_bytes)
-    finally:
-        torch.set_num_threads(threads)
-    return found
+            answers.append(_answer(model, case))
+            if on_bytes is not None:
+                on_bytes(SAMPLING.max_bytes)
+    return answers
 
 
-def _answer(native: Answering, case: Case) -> tuple[str, Form]:
-    prompt = [ChatMessage(role=message.role, content=message.content) for message in case.prompt]
+def _answer(model: LanguageModel, case: EvaluationCase) -> tuple[str, AnswerForm]:
     try:
-        text, how = native.answer(prompt, SAMPLING)
+        text, generated = generate_text(model, case.prompt, SAMPLING)
     except RunFailed:
-        # A model that gives no numbers has failed its scores too; the verdict says so.
-        return "", Form(length=0, repetition=0.0, stopped=False)
-    return text, form_of(text, how.finish is Finish.STOP)
+        # Its NLL is NaN as well, which the verdict reports.
+        return "", AnswerForm(length=0, repetition=0.0, stopped=False)
+    return text, form_of(text, generated.finish is Finish.STOP)
 
 
-def form_of(text: str, stopped: bool) -> Form:
-    """Length in bytes, and the share of its 4-character pieces that stood in it before."""
+def form_of(text: str, stopped: bool) -> AnswerForm:
+    """Length and repetition of an answer."""
     grams = [text[i : i + GRAM] for i in range(len(text) - GRAM + 1)]
     repetition = 1 - len(set(grams)) / len(grams) if grams else 0.0
-    return Form(length=len(text.encode("utf-8", "replace")), repetition=repetition, stopped=stopped)
+    return AnswerForm(length=len(text.encode("utf-8", "replace")), repetition=repetition, stopped=stopped)
 
 
 def side_by_side(
-    questions: Sequence[Case], base: Sequence[tuple[str, Form]], new: Sequence[tuple[str, Form]]
-) -> list[Answer]:
-    """The first answers of both, with the one that was really given."""
+    questions: Sequence[EvaluationCase],
+    base: Sequence[tuple[str, AnswerForm]],
+    new: Sequence[tuple[str, AnswerForm]],
+) -> list[AnswerPair]:
+    """The first answers of both models next to the original answer."""
     return [
-        Answer(question=case.question, wanted=case.wanted, base=old[0], new=fresh[0])
+        AnswerPair(question=case.question, wanted=case.reference, base=old[0], new=fresh[0])
         for case, old, fresh in list(zip(questions, base, new, strict=True))[:SHOWN]
     ]
 
 
-def form_measures(base: Sequence[tuple[str, Form]], new: Sequence[tuple[str, Form]]) -> list[Measure]:
-    """Length, repetition and stop of both, paired by question; none where nothing was asked."""
+def form_measures(
+    base: Sequence[tuple[str, AnswerForm]], new: Sequence[tuple[str, AnswerForm]]
+) -> list[Measure]:
+    """Length, repetition and stop of both models, paired by question; [] without questions."""
     if not base:
         return []
-    rows: list[tuple[str, str, Callable[[Form], float], bool]] = [
+    rows: list[tuple[str, str, Callable[[AnswerForm], float], bool]] = [
         ("length", "bytes", lambda form: float(form.length), False),
         ("repetition", "share", lambda form: form.repetition, True),
         ("stop", "share", lambda form: float(form.stopped), False),

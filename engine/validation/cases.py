@@ -1,4 +1,4 @@
-"""Held-out conversations and general text, cut into what is scored: the same pieces for base and new."""
+"""The evaluation cases: held-out conversations and blocks of general text, and their NLL under a model."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Protocol
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput
-from engine.core.i18n import _
-from engine.models.card import ModelCard
-from engine.models.chatml import MaskedTokens, windows
+from engine.inference.language_model import LanguageModel, OnTokens
+from engine.models.chatml import MaskedTokens
 
 GENERAL_BLOCK = 1024
-"""Bytes of general text that count as one observation."""
+"""Bytes of a block of general text, which is one observation."""
 GENERAL_BLOCKS = 64
-"""Blocks taken from each general text at most, spread evenly over it: always the same ones."""
+"""Upper limit of blocks per general text; they are spread evenly and always the same."""
 
 
 class HeldOutLike(Protocol):
-    """A conversation of the test window, as `corpus.dataset.held_out` gives it."""
+    """A conversation of the test set, as returned by `corpus.dataset.held_out`."""
 
     @property
     def conversation(self) -> str: ...
@@ -32,96 +31,113 @@ class HeldOutLike(Protocol):
 
 
 @dataclass(frozen=True)
-class Case:
-    """One held-out conversation in windows. `bytes` counts what is scored, stop tokens among it."""
+class EvaluationCase:
+    """One held-out conversation in windows."""
 
     conversation: str
     cluster: str
     windows: list[MaskedTokens] = field(repr=False)
     bytes: int
+    """Scored bytes, each stop token counted as one."""
     cut: int
-    """Bytes of its answers that stand beyond a window's end and are not scored."""
+    """Bytes of its answers that lie beyond a window's end and are not scored."""
     prompt: list[ChatMessage] = field(default_factory=list, repr=False)
-    """Everything up to the first scored answer: what both models answer side by side."""
-    wanted: str = ""
-    """That answer."""
+    """The turns before the first scored answer; both models answer it for the side-by-side view."""
+    reference: str = ""
+    """The original answer to `prompt`."""
 
     @property
     def question(self) -> str:
-        """The last turn before the answer; "" where the assistant opens."""
+        """The last turn of `prompt`; "" where the conversation starts with the assistant."""
         return self.prompt[-1].content if self.prompt else ""
 
 
 @dataclass(frozen=True)
 class GeneralBlock:
-    """About 1 KB of one general text, in chunks that fit the smaller context."""
+    """About 1 KB of one general text."""
 
     name: str
-    chunks: list[bytes] = field(repr=False)
+    text: bytes = field(repr=False)
 
 
-Cut = Callable[[Sequence[ChatMessage], int], list[MaskedTokens]]
-"""Windows of a conversation."""
+WindowsOf = Callable[[Sequence[ChatMessage], int], list[MaskedTokens]]
+"""`LanguageModel.windows`."""
 
 
-def cut_cases(held_out: Sequence[HeldOutLike], context: int, cut: Cut = windows) -> list[Case]:
-    """Windows of at most `context` tokens for each conversation with an answer; the others give no case."""
+def cut_cases(held_out: Sequence[HeldOutLike], context: int, windows_of: WindowsOf) -> list[EvaluationCase]:
+    """Windows of at most `context` tokens of each conversation.
+
+    Conversations without a scored answer, or that the model's chat template rejects, give no case.
+    """
     cases = []
     for item in held_out:
-        parts = cut(item.messages, context)
-        scored = sum(part.trained_bytes for part in parts)
+        try:
+            windows = windows_of(item.messages, context)
+        except BadInput:
+            continue
+        scored = sum(window.trained_bytes for window in windows)
         if scored == 0:
             continue
         first = next(i for i, m in enumerate(item.messages) if m.role == "assistant" and m.train)
         cases.append(
-            Case(
+            EvaluationCase(
                 conversation=item.conversation,
                 cluster=item.cluster,
-                windows=parts,
+                windows=windows,
                 bytes=scored,
-                cut=sum(part.truncated_bytes for part in parts),
+                cut=sum(window.truncated_bytes for window in windows),
                 prompt=list(item.messages[:first]),
-                wanted=item.messages[first].content,
+                reference=item.messages[first].content,
             )
         )
     return cases
 
 
-class Text(Protocol):
-    """Bytes of which a part can be had: `bytes` themselves, or a span of a file that is never read whole."""
+class TextSource(Protocol):
+    """Random access to a text: `bytes`, or part of a file that is never read as a whole."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, part: slice, /) -> bytes: ...
 
 
-def cut_general(texts: Mapping[str, Text], context: int) -> list[GeneralBlock]:
-    """Blocks of about 1 KB, evenly spread over each text. The same texts always give the same blocks."""
+def cut_general(texts: Mapping[str, TextSource], context: int) -> list[GeneralBlock]:
+    """Blocks of about 1 KB, spread evenly over each text: the same blocks for the same texts.
+
+    A last byte that would be alone in a window of `context` bytes is dropped, as it cannot be predicted.
+    """
     blocks = []
     for name, data in texts.items():
         starts = range(0, max(0, len(data) - GENERAL_BLOCK // 2), GENERAL_BLOCK)
         count = min(len(starts), GENERAL_BLOCKS)
         for number in range(count):
             start = starts[number * len(starts) // count]
-            block = data[start : start + GENERAL_BLOCK]
-            chunks = [block[i : i + context] for i in range(0, len(block), context)]
-            blocks.append(GeneralBlock(name=name, chunks=[chunk for chunk in chunks if len(chunk) > 1]))
+            text = data[start : start + GENERAL_BLOCK]
+            blocks.append(GeneralBlock(name=name, text=text[:-1] if len(text) % context == 1 else text))
     return blocks
 
 
-def refuse_seen(card: ModelCard, held_out: Sequence[HeldOutLike]) -> None:
-    """Raises BadInput naming the conversations when `card`'s model or an ancestor was trained on the window."""
-    conversations, clusters = set(card.lineage.conversations), set(card.lineage.clusters)
-    seen = [
-        item.conversation
-        for item in held_out
-        if item.conversation in conversations or item.cluster in clusters
-    ]
-    if not seen:
-        return
-    shown = ", ".join(seen[:5]) + (" …" if len(seen) > 5 else "")
-    raise BadInput(
-        _("{name} was trained on {n} of the conversations it would be judged on ({ids})").format(
-            name=card.name, n=len(seen), ids=shown
-        ),
-        hint="h2q-tui models list",
+def score_cases(
+    model: LanguageModel, cases: Sequence[EvaluationCase], *, on_tokens: OnTokens | None = None
+) -> list[float]:
+    """NLL of each case in nats per scored byte; NaN where the model gives none."""
+    losses = iter(model.nll([window for case in cases for window in case.windows], on_tokens=on_tokens))
+    return [sum(next(losses).nats for _window in case.windows) / case.bytes for case in cases]
+
+
+def score_general(
+    model: LanguageModel,
+    blocks: Sequence[GeneralBlock],
+    context: int,
+    *,
+    on_tokens: OnTokens | None = None,
+) -> list[float]:
+    """NLL of each block in nats per byte, for a byte-level model in windows of `context` bytes."""
+    losses = model.rolling_nll([block.text for block in blocks], window_bytes=context, on_tokens=on_tokens)
+    return [loss.per_byte for loss in losses]
+
+
+def count_case_tokens(cases: Sequence[EvaluationCase], blocks: Sequence[GeneralBlock]) -> int:
+    """Tokens that one model reads to score all of it (bytes of the blocks), for the progress."""
+    return sum(len(window.ids) for case in cases for window in case.windows) + sum(
+        len(block.text) for block in blocks
     )

@@ -63,7 +63,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str = ""
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class AnswerPair(msgspec.Struct, frozen=True, kw_only=True):
     """One of the person's own questions, answered by both."""
 
     question: str
@@ -105,7 +105,7 @@ class ValidationReport(msgspec.Struct, frozen=True, kw_only=True):
     window_id: int
     verdict: Verdict
     measures: list[Measure]
-    answers: list[Answer] = []
+    answers: list[AnswerPair] = []
     cases: list[CaseScore] = []
     cut_share: float = 0.0
     """Share of held-out bytes that stood beyond a window's end."""

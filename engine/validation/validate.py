@@ -13,27 +13,30 @@ import numpy as np
 from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
 from engine.core.paths import Workspace, shipped
+from engine.inference.language_model import LanguageModel
+from engine.inference.loader import open_pair
 from engine.models.card import CARD_FILE, ModelCard, load_card
+from engine.models.resolve import ModelKind, kind_of
 from engine.validation.answers import (
     SAMPLING,
-    Form,
     answer_all,
     form_measures,
     pick_questions,
     side_by_side,
 )
 from engine.validation.cases import (
-    Case,
+    EvaluationCase,
     GeneralBlock,
     HeldOutLike,
-    Text,
+    TextSource,
+    count_case_tokens,
+    cut_cases,
     cut_general,
-    refuse_seen,
+    score_cases,
+    score_general,
 )
-from engine.validation.nll import tokens_of
 from engine.validation.report import CaseScore, Forgetting, Measure, ValidationReport
 from engine.validation.statistics import interval95
-from engine.validation.subjects import NativeSubject, Subject, load_subjects
 from engine.validation.verdict import General, Paired, cluster_gains, judge
 
 if TYPE_CHECKING:
@@ -54,7 +57,7 @@ def validate(
     window_id: int,
     look: int,
     dated: bool,
-    texts: Mapping[str, Text],
+    texts: Mapping[str, TextSource],
     older: Sequence[HeldOutLike] = (),
 ) -> ValidationReport:
     """Judges the model in `new` against the one in `base` on the test window, as a stage of a run.
@@ -101,7 +104,7 @@ def compare(
     held: Sequence[HeldOutLike],
     base: Path,
     new: Path,
-    general_texts: Mapping[str, Text],
+    general_texts: Mapping[str, TextSource],
     *,
     run_id: str = "",
     window_id: int = 0,
@@ -115,47 +118,50 @@ def compare(
     """`validate` without a run: `progress(done, total)` counts bytes read and may raise to stop."""
     for folder in (base, new):
         if (card := card_of(folder)) is not None:
-            refuse_seen(card, held)
-    first, second = load_subjects(ws or Workspace(base.parent), base, new)
-    context = min(first.context, second.context)
-    cases, new_read = same_cases(first.cases(held, context), second.cases(held, context))
+            check_contamination(card, held)
+    base_model, new_model = open_pair(ws or Workspace(base.parent), base, new)
+    context = min(base_model.eval_context, new_model.eval_context)
+    cases, new_cases = _paired_cases(base_model, new_model, held, context)
     blocks = cut_general(general_texts, context)
     if not cases:
         raise NotEnoughData(_("no held-out answer is there to judge on"), hint="h2q-tui corpus stats")
     questions = pick_questions(cases)
-    total = 2 * (tokens_of(cases, blocks) + GENERATED_COST * SAMPLING.max_bytes * len(questions))
+    total = 2 * (count_case_tokens(cases, blocks) + GENERATED_COST * SAMPLING.max_bytes * len(questions))
     done = 0
 
-    def step(tokens: int) -> None:
+    def advance(tokens: int) -> None:
         nonlocal done
         done += tokens
         if progress is not None:
             progress(min(done, total), total)
 
-    base_cases = first.score_cases(cases, step)
-    _refuse_ignorant(first, cases, base_cases)
-    new_cases = second.score_cases(new_read, step)
+    base_nll = score_cases(base_model, cases, on_tokens=advance)
+    require_better_than_uniform(base_model.name, base, cases, base_nll)
+    new_nll = score_cases(new_model, new_cases, on_tokens=advance)
     general = (
         General(
-            base=np.array(first.score_general(blocks, step)),
-            new=np.array(second.score_general(blocks, step)),
+            base=np.array(score_general(base_model, blocks, context, on_tokens=advance)),
+            new=np.array(score_general(new_model, blocks, context, on_tokens=advance)),
         )
         if blocks
         else None
     )
-    base_answers, new_answers = (_answers(subject, questions, step) for subject in (first, second))
-    scores = _case_scores(cases, base_cases, new_cases)
+    base_answers, new_answers = (
+        answer_all(model, questions, on_bytes=lambda count: advance(GENERATED_COST * count))
+        for model in (base_model, new_model)
+    )
+    scores = _case_scores(cases, base_nll, new_nll)
     verdict = judge(
         scores,
-        base_name=first.name,
-        new_name=second.name,
+        base_name=base_model.name,
+        new_name=new_model.name,
         look=look,
         general=general,
-        failed_base=sum(not math.isfinite(score) for score in base_cases),
-        failed_new=sum(not math.isfinite(score) for score in new_cases),
+        failed_base=sum(not math.isfinite(score) for score in base_nll),
+        failed_new=sum(not math.isfinite(score) for score in new_nll),
     )
-    learnt = _older_scores(first, second, older, context)
-    forgetting = _forgetting(learnt)
+    older_scores = _older_scores(base_model, new_model, older, context)
+    forgetting = _forgetting(older_scores)
     beyond = sum(case.cut for case in cases)
     return ValidationReport(
         run_id=run_id,
@@ -165,7 +171,7 @@ def compare(
         measures=[
             *_nll_measures(scores),
             *_general_measures(blocks, general),
-            *_nll_measures(learnt, "older"),
+            *_nll_measures(older_scores, "older"),
             *form_measures(base_answers, new_answers),
         ],
         answers=side_by_side(questions, base_answers, new_answers),
@@ -181,40 +187,58 @@ def card_of(folder: Path) -> ModelCard | None:
     return load_card(folder) if (folder / CARD_FILE).is_file() else None
 
 
-def same_cases(base: Sequence[Case], new: Sequence[Case]) -> tuple[list[Case], list[Case]]:
-    """The conversations that both models read, in one order."""
-    other = {case.conversation: case for case in new}
-    pairs = [(case, other[case.conversation]) for case in base if case.conversation in other]
-    return [one for one, _two in pairs], [two for _one, two in pairs]
-
-
-def _answers(
-    subject: Subject, questions: Sequence[Case], step: Callable[[int], None]
-) -> list[tuple[str, Form]]:
-    with subject.answering() as model:
-        return answer_all(model, questions, step=lambda count: step(GENERATED_COST * count))
-
-
-def _refuse_ignorant(base: Subject, cases: Sequence[Case], scores: Sequence[float]) -> None:
-    """A win over a model that knows less than nothing would mean nothing."""
-    known = [(score, case.bytes) for score, case in zip(scores, cases, strict=True) if math.isfinite(score)]
-    if not known:
+def check_contamination(card: ModelCard, held_out: Sequence[HeldOutLike]) -> None:
+    """Raises BadInput naming the conversations when `card`'s model or an ancestor was trained on the window."""
+    conversations, clusters = set(card.lineage.conversations), set(card.lineage.clusters)
+    seen = [
+        item.conversation
+        for item in held_out
+        if item.conversation in conversations or item.cluster in clusters
+    ]
+    if not seen:
         return
-    mean = sum(score * size for score, size in known) / sum(size for _score, size in known)
+    shown = ", ".join(seen[:5]) + (" …" if len(seen) > 5 else "")
+    raise BadInput(
+        _("{name} was trained on {n} of the conversations it would be judged on ({ids})").format(
+            name=card.name, n=len(seen), ids=shown
+        ),
+        hint="h2q-tui models list",
+    )
+
+
+def _paired_cases(
+    base: LanguageModel, new: LanguageModel, held: Sequence[HeldOutLike], context: int
+) -> tuple[list[EvaluationCase], list[EvaluationCase]]:
+    """The cases of both models in the same order; a conversation that only one of them can read is dropped."""
+    base_cases = cut_cases(held, context, base.windows)
+    new_cases = {case.conversation: case for case in cut_cases(held, context, new.windows)}
+    pairs = [(case, new_cases[case.conversation]) for case in base_cases if case.conversation in new_cases]
+    return [case for case, _new in pairs], [case for _base, case in pairs]
+
+
+def require_better_than_uniform(
+    name: str, folder: Path, cases: Sequence[EvaluationCase], scores: Sequence[float]
+) -> None:
+    """Raises BadInput for a base worse than uniform bytes: beating it would prove nothing."""
+    finite = [(score, case.bytes) for score, case in zip(scores, cases, strict=True) if math.isfinite(score)]
+    if not finite:
+        return
+    mean = sum(score * size for score, size in finite) / sum(size for _score, size in finite)
     if mean > UNIFORM:
         raise BadInput(
             _("the base {name} is worse than guessing ({mean:.2f} of {uniform:.2f} nats per byte)").format(
-                name=base.name, mean=mean, uniform=UNIFORM
+                name=name, mean=mean, uniform=UNIFORM
             ),
-            # A model that is not ours is not made anew: another one is taken.
             hint="h2q-tui train --mode scratch"
-            if isinstance(base, NativeSubject)
+            if kind_of(folder) is ModelKind.NATIVE
             else "h2q-tui train --mode lora --model DIR",
         )
 
 
-def _case_scores(cases: Sequence[Case], base: Sequence[float], new: Sequence[float]) -> list[CaseScore]:
-    """The cases that both models gave a score for."""
+def _case_scores(
+    cases: Sequence[EvaluationCase], base: Sequence[float], new: Sequence[float]
+) -> list[CaseScore]:
+    """The cases that both models have a finite score for."""
     return [
         CaseScore(
             conversation=case.conversation,
@@ -229,18 +253,21 @@ def _case_scores(cases: Sequence[Case], base: Sequence[float], new: Sequence[flo
     ]
 
 
-def _older_scores(base: Subject, new: Subject, older: Sequence[HeldOutLike], context: int) -> list[CaseScore]:
-    """Both models on conversations that the base has learnt."""
+def _older_scores(
+    base: LanguageModel, new: LanguageModel, older: Sequence[HeldOutLike], context: int
+) -> list[CaseScore]:
+    """Both models on conversations that the base was trained on."""
     if not older:
         return []
-    cases, new_read = same_cases(base.cases(older, context), new.cases(older, context))
-    return _case_scores(cases, base.score_cases(cases), new.score_cases(new_read))
+    cases, new_cases = _paired_cases(base, new, older, context)
+    return _case_scores(cases, score_cases(base, cases), score_cases(new, new_cases))
 
 
 def loss_on(ws: Workspace, held: Sequence[HeldOutLike], base: Path, new: Path) -> Forgetting | None:
-    """The loss of both models on `held`, without a verdict; None when no answer is among it. Raises BadInput."""
-    first, second = load_subjects(ws, base, new)
-    return _forgetting(_older_scores(first, second, held, min(first.context, second.context)))
+    """The loss of both models on `held`, without a verdict; None without a scored answer. Raises BadInput."""
+    base_model, new_model = open_pair(ws, base, new)
+    context = min(base_model.eval_context, new_model.eval_context)
+    return _forgetting(_older_scores(base_model, new_model, held, context))
 
 
 def _forgetting(scores: Sequence[CaseScore]) -> Forgetting | None:

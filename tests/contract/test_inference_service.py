@@ -20,8 +20,9 @@ import pytest
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, ServiceUnreachable
 from engine.core.paths import Workspace
-from engine.inference.client import InferenceClient, make_room_sync
-from engine.inference.protocol import Finish, Generate, Sampling, lock_path, log_path, socket_path
+from engine.inference.client import InferenceClient, free_service_memory
+from engine.inference.language_model import Finish, Sampling
+from engine.inference.protocol import Generate, lock_path, log_path, socket_path
 from engine.runs import lock
 from tests.models import TINY, talk, write_tiny
 
@@ -190,16 +191,18 @@ async def test_a_second_service_gives_way(client: InferenceClient, ws: Workspace
 
 async def test_it_makes_room_for_a_run(client: InferenceClient, ws: Workspace) -> None:
     await client.load("good")
-    assert await asyncio.to_thread(make_room_sync, ws, 100.0, 1_000_000.0) is False
+    assert await asyncio.to_thread(free_service_memory, ws, 100.0, 1_000_000.0) is False
     status = await client.status()
     assert status is not None and len(status.models) == 1
-    assert await asyncio.to_thread(make_room_sync, ws, 3000.0, 3000.0) is True
+    assert await asyncio.to_thread(free_service_memory, ws, 3000.0, 3000.0) is True
 
     async def gone() -> bool:
         return await client.status() is None
 
     await until(gone)
-    assert await asyncio.to_thread(make_room_sync, ws, 3000.0, 3000.0) is False, "it is not started for this"
+    assert await asyncio.to_thread(free_service_memory, ws, 3000.0, 3000.0) is False, (
+        "it is not started for this"
+    )
 
 
 async def test_it_ends_when_asked_and_leaves_no_socket(client: InferenceClient, ws: Workspace) -> None:

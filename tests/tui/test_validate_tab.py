@@ -18,7 +18,7 @@ from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.models.card import CARD_FILE, ModelCard, encode_card
 from engine.models.registry import in_use, promote
-from engine.validation.report import Answer, CaseScore, Measure, ModelScore, ValidationReport, Verdict
+from engine.validation.report import AnswerPair, CaseScore, Measure, ModelScore, ValidationReport, Verdict
 from engine.validation.reports import list_reports, newest_report
 from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp
@@ -57,7 +57,7 @@ def make_report(decision: str = "keep", cases: int = 6) -> ValidationReport:
             measure("general novel", 1.302, 1.204, -0.12, -0.08),
         ],
         answers=[
-            Answer(question="[red]怎么[/]重置?", wanted="设置里", base="the old way", new="the new way")
+            AnswerPair(question="[red]怎么[/]重置?", wanted="设置里", base="the old way", new="the new way")
         ],
         cases=[
             CaseScore(conversation=f"c{n}", cluster=f"k{n}", bytes=100, base=1.0, new=1.0 + (n - 2) / 10)

@@ -24,7 +24,7 @@ from engine.evolution.cycle import Evolving
 from engine.evolution.report import correction
 from engine.evolution.stats import EvolutionStats
 from engine.evolution.synthetic import is_made
-from engine.inference.protocol import Sampling
+from engine.inference.language_model import Sampling
 from engine.memory.store import MemoryStore
 from engine.models.card import Lineage, ModelCard
 from engine.models.native_format import load_model, save_model

@@ -172,13 +172,13 @@ def test_each_bound_of_the_canary_speaks_for_itself() -> None:
 def test_what_a_model_expects_is_measured_beside_what_surprises_it() -> None:
     fresh = Transformer(TINY)
     fresh.initialise(0)
-    nll, expected = canary.surprise(fresh.eval(), [ZH])
+    nll, expected = canary.surprise(NativeModel(fresh), [ZH])
     assert nll == pytest.approx(math.log(TINY.vocab), abs=1e-5) and expected == pytest.approx(nll, abs=1e-5)
     model = tiny_model([talk("请说一说。", ZH)], steps=30)
-    nll, expected = canary.surprise(model, [OTHERS[0]])
+    nll, expected = canary.surprise(NativeModel(model), [OTHERS[0]])
     with torch.no_grad():
         model.lm_head.weight *= 4
-    surer_nll, surer = canary.surprise(model, [OTHERS[0]])
+    surer_nll, surer = canary.surprise(NativeModel(model), [OTHERS[0]])
     assert surer < expected and surer_nll - surer > nll - expected + 1.0, "surer of the same, and wrong more"
 
 

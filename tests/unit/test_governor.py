@@ -19,7 +19,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.errors import RunFailed, UsageProblem
+from engine.core.errors import RunFailed, UsageProblem, is_out_of_memory
 from engine.machine.budget import Budget
 from engine.machine.process_memory import ResidentMemory, restart_own_peak
 from engine.models.transformer import ModelConfig, Transformer
@@ -28,7 +28,7 @@ from engine.runs.events import CheckpointWritten, Governor, MemoryPlan, Step
 from engine.training import checkpoint, governor
 from engine.training.governor import BUFFER_SHARE, Remedy, buffer_mb, remedy
 from engine.training.microbatch import rows_that_fit
-from engine.training.peak_memory import SAMPLE_S, Footprint, out_of_memory
+from engine.training.peak_memory import SAMPLE_S, Footprint
 from engine.training.recipe import Recipe, Stretch
 from engine.training.scratch import train_scratch
 from engine.training.trainer import Job
@@ -87,7 +87,7 @@ def test_the_windows_that_fit_fit_and_twice_as_many_do_not(
     ],
 )
 def test_failures_of_memory_are_told_from_others(problem: BaseException, memory: bool) -> None:
-    assert out_of_memory(problem) is memory
+    assert is_out_of_memory(problem) is memory
 
 
 @pytest.mark.parametrize("child_mb", [0, 256])

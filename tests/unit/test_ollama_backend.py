@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
 
 from engine.core.chat import ChatMessage
-from engine.core.errors import BadInput, ServiceUnreachable, UsageProblem
-from engine.inference.backends.ollama import OllamaBackend
-from engine.inference.protocol import Finish, Generated, Sampling
+from engine.core.errors import BadInput, ServiceUnreachable
+from engine.inference.backends.ollama import OllamaModel
+from engine.inference.language_model import (
+    Finish,
+    Generated,
+    Sampling,
+    Unsupported,
+    conversation_nll,
+    generate_text,
+)
+from engine.inference.model_cache import AsyncLanguageModel
 
 QUESTION = [ChatMessage(role="user", content="天为什么是蓝的？")]
 
@@ -49,9 +57,9 @@ class Heard:
 
 @asynccontextmanager
 async def ollama(
-    lines: list[bytes], *, status: str = "200 OK", heard: Heard | None = None
+    lines: list[bytes], *, status: str = "200 OK", heard: Heard | None = None, hang: bool = False
 ) -> AsyncIterator[str]:
-    """A loopback server that answers every request with `lines`; gives its address."""
+    """The address of a loopback server that answers every request with `lines`, then closes unless `hang`."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -69,6 +77,8 @@ async def ollama(
         for row in lines:
             writer.write(row)
             await writer.drain()
+        if hang:
+            await reader.read()
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
@@ -79,14 +89,7 @@ async def ollama(
 
 
 async def collect(host: str, sampling: Sampling) -> tuple[str, Generated]:
-    backend = OllamaBackend("qwen3:0.6b", host)
-    try:
-        items = [item async for item in backend.generate(QUESTION, sampling)]
-    finally:
-        await backend.close()
-    how = items[-1]
-    assert isinstance(how, Generated)
-    return "".join(item for item in items if isinstance(item, str)), how
+    return await asyncio.to_thread(generate_text, OllamaModel("qwen3:0.6b", host), QUESTION, sampling)
 
 
 async def test_a_stream_becomes_text_and_the_settings_arrive() -> None:
@@ -135,8 +138,19 @@ async def test_nobody_listening_is_told() -> None:
     assert problem.value.exit_code == 4
 
 
-async def test_likelihoods_are_refused() -> None:
-    backend = OllamaBackend("x", "127.0.0.1:1")
-    with pytest.raises(UsageProblem):
-        await backend.loglikelihood(QUESTION)
-    await backend.close()
+def test_likelihoods_are_unsupported() -> None:
+    with pytest.raises(Unsupported):
+        conversation_nll(OllamaModel("x", "127.0.0.1:1"), QUESTION)
+
+
+async def test_cancelling_ends_the_wait_for_a_silent_server() -> None:
+    async with ollama([line("因为")], hang=True) as host:
+        model = AsyncLanguageModel(OllamaModel("qwen3:0.6b", host))
+        async with aclosing(model.generate(QUESTION, Sampling())) as stream:
+            assert await anext(stream) == "因为"
+
+
+async def test_vectors_come_from_the_embedding_endpoint() -> None:
+    async with ollama([json.dumps({"model": "x", "embeddings": [[0.5, 1.0]]}).encode()]) as host:
+        vectors = await asyncio.to_thread(OllamaModel("x", host).embed, ["天"])
+    assert vectors == [[0.5, 1.0]]

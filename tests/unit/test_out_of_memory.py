@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from engine.core.errors import RunFailed
+from engine.inference.backends import native
+from engine.inference.backends.native import NativeModel
 from engine.machine.budget import Budget
 from engine.models.transformer import Transformer
 from engine.runs.context import RunContext
@@ -22,9 +24,7 @@ from engine.training.optim import Optimizer
 from engine.training.scratch import config_of, train_scratch
 from engine.training.text_files import general_tail
 from engine.training.trainer import Job
-from engine.validation import nll
 from engine.validation.cases import cut_general
-from engine.validation.nll import Piece, nll_sums
 from tests.unit.out_of_memory import Failing
 from tests.unit.training_run import SIZE, events, new_run, text_file, tiny
 from tui.cli.commands.runs import is_assignment
@@ -232,9 +232,10 @@ def test_a_validation_that_does_not_fit_at_once_is_read_in_smaller_batches(
 ) -> None:
     model = Transformer(config_of(SIZE))
     model.initialise(0)
-    pieces = [Piece(list(range(20 + number)), [True] * (20 + number)) for number in range(12)]
-    expected = nll_sums(model.eval(), pieces)
-    monkeypatch.setattr(nll, "BATCH_TOKENS", 200)
+    texts = [bytes(range(20 + number)) for number in range(12)]
+    language_model = NativeModel(model)
+    expected = [loss.nats for loss in language_model.rolling_nll(texts)]
+    monkeypatch.setattr(native, "BATCH_TOKENS", 200)
     forward, seen = Transformer.forward, []
 
     def greedy(self: Transformer, ids: torch.Tensor, *rest: Any) -> Any:
@@ -245,11 +246,12 @@ def test_a_validation_that_does_not_fit_at_once_is_read_in_smaller_batches(
 
     monkeypatch.setattr(Transformer, "forward", greedy)
     steps: list[int] = []
-    assert nll_sums(model, pieces, step=steps.append) == pytest.approx(expected, rel=1e-5)
-    assert sum(steps) >= sum(len(piece.ids) for piece in pieces) and max(seen) > 60
+    losses = [loss.nats for loss in language_model.rolling_nll(texts, on_tokens=steps.append)]
+    assert losses == pytest.approx(expected, rel=1e-5)
+    assert sum(steps) >= sum(map(len, texts)) and max(seen) > 60
     monkeypatch.setattr(Transformer, "forward", lambda self, ids: (_ for _ in ()).throw(MemoryError))
     with pytest.raises(MemoryError):
-        nll_sums(model, pieces[:1])
+        language_model.rolling_nll(texts[:1])
 
 
 def test_the_general_set_is_cut_from_a_file_that_is_never_read_whole(tmp_path: Path) -> None:

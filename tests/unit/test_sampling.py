@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.inference.protocol import Sampling
-from engine.inference.sampling import NEXT, STOP_TOKENS, Sampler, StopStrings
+from engine.inference.language_model import Sampling
+from engine.inference.sampling import NEXT, STOP_TOKENS, StopStrings, Utf8Sampler
 from engine.models.tokenizer import VOCAB, Utf8Stream
 
 
@@ -41,10 +41,10 @@ def test_a_path_that_ends_between_characters_decodes(data: bytes) -> None:
 )
 def test_whatever_the_model_says_the_text_is_valid(seed: int, temperature: float, top_p: float) -> None:
     logits = torch.Generator().manual_seed(seed % 1000)
-    sampler = Sampler(Sampling(temperature=temperature, top_p=top_p), VOCAB, seed)
+    sampler = Utf8Sampler(Sampling(temperature=temperature, top_p=top_p), seed, VOCAB)
     stream, data = Utf8Stream(), bytearray()
     for _ in range(60):
-        token = sampler.draw(torch.randn(VOCAB, generator=logits) * 5)
+        token = sampler.sample(torch.randn(VOCAB, generator=logits) * 5)
         assert token < 256 or token in STOP_TOKENS
         if token in STOP_TOKENS:
             assert sampler.state == 0
@@ -58,16 +58,16 @@ def test_whatever_the_model_says_the_text_is_valid(seed: int, temperature: float
 def test_a_model_that_wants_control_tokens_gets_none_of_them() -> None:
     logits = torch.zeros(VOCAB)
     logits[[257, 259, 260, 261, 262, 263]] = 50.0
-    sampler = Sampler(Sampling(temperature=1.0), VOCAB, 0)
+    sampler = Utf8Sampler(Sampling(temperature=1.0), 0, VOCAB)
     for _ in range(50):
-        token = sampler.draw(logits)
+        token = sampler.sample(logits)
         assert token < 256 or token in STOP_TOKENS
 
 
 def test_the_same_seed_draws_the_same_bytes() -> None:
     def draw(seed: int) -> list[int]:
-        sampler = Sampler(Sampling(temperature=1.0), VOCAB, seed)
-        return [sampler.draw(torch.zeros(VOCAB)) for _ in range(20)]
+        sampler = Utf8Sampler(Sampling(temperature=1.0), seed, VOCAB)
+        return [sampler.sample(torch.zeros(VOCAB)) for _ in range(20)]
 
     assert draw(7) == draw(7) != draw(8)
 
@@ -75,8 +75,8 @@ def test_the_same_seed_draws_the_same_bytes() -> None:
 def test_top_p_leaves_out_the_unlikely() -> None:
     logits = torch.full((VOCAB,), -10.0)
     logits[ord("a")], logits[ord("b")] = 5.0, 3.0
-    sampler = Sampler(Sampling(temperature=1.0, top_p=0.5), VOCAB, 0)
-    assert {sampler.draw(logits) for _ in range(40)} == {ord("a")}
+    sampler = Utf8Sampler(Sampling(temperature=1.0, top_p=0.5), 0, VOCAB)
+    assert {sampler.sample(logits) for _ in range(40)} == {ord("a")}
 
 
 @given(st.text("abc", max_size=20), st.lists(st.text("abc", min_size=1, max_size=4), max_size=3), st.data())

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, Interrupted, NotEnoughData
+from engine.inference.backends.native import NativeModel
 from engine.models.card import Lineage
 from engine.models.chatml import windows
 from engine.models.native_format import load_model, save_model
 from engine.validation.answers import form_of
-from engine.validation.cases import GENERAL_BLOCKS, cut_cases, cut_general
-from engine.validation.nll import Piece, nll_sums, score_cases
+from engine.validation.cases import GENERAL_BLOCKS, cut_cases, cut_general, score_cases
 from engine.validation.report import decode_report
 from engine.validation.validate import compare, shipped_texts
 from tests.hf_models import write_hf
@@ -50,7 +50,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_nll_is_that_of_reading_one_window_after_the_other() -> None:
     model = tiny_model(TALKS, steps=3)
     rendered = [window for messages in TALKS[:6] for window in windows(messages, 256)]
-    batched = nll_sums(model, [Piece(window.ids, window.loss_mask) for window in rendered])
+    batched = [loss.nats for loss in NativeModel(model).nll(rendered)]
     for window, total in zip(rendered, batched, strict=True):
         ids = torch.tensor([window.ids])
         losses = F.cross_entropy(model(ids[:, :-1])[0], ids[0, 1:], reduction="none").detach()
@@ -61,7 +61,7 @@ def test_a_model_that_gives_no_number_has_no_score() -> None:
     model = tiny_model(TALKS, steps=1)
     with torch.no_grad():
         model.lm_head.weight[0] = math.nan
-    scores = score_cases(model, cut_cases(HELD[:2], 256))
+    scores = score_cases(NativeModel(model), cut_cases(HELD[:2], 256, windows))
     assert all(math.isnan(score) for score in scores)
 
 
@@ -171,7 +171,7 @@ def test_general_blocks_are_always_the_same_and_spread_over_the_text() -> None:
     blocks = cut_general({"a": data, "tiny": b"x" * 100}, 100)
     assert blocks == cut_general({"a": data, "tiny": b"x" * 100}, 100)
     assert len(blocks) == GENERAL_BLOCKS and {block.name for block in blocks} == {"a"}
-    assert all(sum(map(len, block.chunks)) == 1024 and max(map(len, block.chunks)) <= 100 for block in blocks)
+    assert all(len(block.text) == 1024 for block in blocks)
 
 
 def test_the_shipped_general_texts_are_utf8_in_two_languages() -> None:

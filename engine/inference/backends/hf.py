@@ -1,138 +1,151 @@
-"""A Hugging Face model, with or without an adapter, that answers token by token with a key-value cache."""
+"""Hugging Face models in torch, with or without a LoRA adapter."""
 
 from __future__ import annotations
 
 import math
-import secrets
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.core.chat import ChatMessage
-from engine.core.errors import RunFailed
-from engine.core.i18n import _
-from engine.inference.protocol import Finish, Generated, Sampling, Scored, whole
-from engine.inference.sampling import StopStrings
+from engine.inference.language_model import NLL, Generated, OnTokens, Sampling, seed_of
+from engine.inference.sampling import DecodingSession, Sampler, decode
 from engine.models.adapters import attach_adapter
 from engine.models.base_models import BaseModel, adapter_card
 from engine.models.chat_template import ChatTemplate
+from engine.models.chatml import MaskedTokens
 from engine.models.hf import base_format, load_base_as, load_chat_template
 from engine.models.losses import has_linear_head, token_losses
 
-LONGEST = 4096
-"""Tokens of prompt and answer together at most: the cache grows with them."""
+MAX_CONTEXT = 4096
+"""Upper limit of prompt and answer together in tokens: the key-value cache grows with them."""
+EVAL_CONTEXT = 1024
+"""Tokens of an evaluation window where the adapter's card names no context."""
+ADAPTER = "default"
+"""The name that peft gives the first adapter of a model."""
 
 
 class HFModel:
-    """Blocking, for one caller at a time."""
+    """A `LanguageModel` over a causal language model of transformers."""
 
-    def __init__(self, model: Any, chat: ChatTemplate, context: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        chat: ChatTemplate,
+        context: int,
+        *,
+        name: str = "",
+        adapter: str | None = ADAPTER,
+        eval_context: int = EVAL_CONTEXT,
+    ) -> None:
+        """`model` may be a PeftModel that several instances share: `adapter` is active here, None: the base alone."""
         self.model = model.eval()
         self.chat = chat
-        self.context = min(context, LONGEST)
-        self._stops = chat.stop_tokens | _ends(model)
+        self.name = name
+        self.context = min(context, MAX_CONTEXT)
+        self.eval_context = min(self.context, eval_context)
+        self._adapter = adapter
+        self._stop_tokens = chat.stop_tokens | _eos_tokens(model)
         self._head_apart = has_linear_head(_inner(model))
 
     @classmethod
-    def load(cls, base: BaseModel) -> HFModel:
+    def load(cls, base: BaseModel, name: str = "") -> HFModel:
         """The base, with its adapter where it has one. Raises BadInput."""
         card = adapter_card(base.adapter) if base.adapter is not None else None
         model = load_base_as(base, base_format(base, card))
         if base.adapter is not None:
             model = attach_adapter(model, base.adapter)
-        return cls(model, load_chat_template(base), base.dimensions.context)
+        return cls(model, load_chat_template(base), base.dimensions.context, name=name)
 
     @property
     def memory_mb(self) -> float:
         return float(sum(p.numel() * p.element_size() for p in self.model.parameters()) / 2**20)
 
-    def generate(
-        self,
-        messages: Sequence[ChatMessage],
-        sampling: Sampling,
-        cancelled: threading.Event | None = None,
-    ) -> Generator[str, None, Generated]:
-        """Yields whole characters; returns how it went. Ends within one token after `cancelled` is set."""
-        started = time.perf_counter()
-        prompt, dropped = self.fit_prompt(messages, sampling.max_bytes)
-        seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
-        random = torch.Generator().manual_seed(seed % 2**63)
-        text, stops = TokenText(self.chat), StopStrings(sampling.stop)
-        finish, size, tokens, cache = Finish.LENGTH, 0, prompt, None
-        for _number in range(self.context - len(prompt)):
-            if cancelled is not None and cancelled.is_set():
-                break
-            logits, cache = self._next(tokens, cache)
-            token = draw(logits, sampling, random)
-            if token in self._stops:
-                finish = Finish.STOP
-                break
-            tokens = [token]
-            fresh = text.push(token)
-            length = len(fresh.encode("utf-8", "replace"))
-            if size + length > sampling.max_bytes:
-                fresh = fresh.encode("utf-8", "replace")[: sampling.max_bytes - size].decode(
-                    "utf-8", "ignore"
-                )
-                size += len(fresh.encode("utf-8", "replace"))
-                if piece := stops.push(fresh):
-                    yield piece
-                break
-            size += length
-            if piece := stops.push(fresh):
-                yield piece
-            if stops.found:
-                finish = Finish.STOP_STRING
-                break
-            if size >= sampling.max_bytes:
-                break
-        if not stops.found and (piece := stops.flush()):
-            yield piece
-        return Generated(
-            finish=finish,
-            bytes=size,
-            seconds=time.perf_counter() - started,
-            dropped_turns=dropped,
-            seed=seed,
-        )
+    def windows(self, messages: Sequence[ChatMessage], context: int) -> list[MaskedTokens]:
+        return self.chat.windows(messages, context)
 
-    def answer(self, messages: Sequence[ChatMessage], sampling: Sampling) -> tuple[str, Generated]:
-        """The whole text at once."""
-        return whole(self.generate(messages, sampling))
+    def count_tokens(self, text: str | Sequence[ChatMessage]) -> int:
+        return len(self.chat.encode(text) if isinstance(text, str) else self.chat.prompt(text))
+
+    def nll(self, windows: Sequence[MaskedTokens], *, on_tokens: OnTokens | None = None) -> list[NLL]:
+        losses = []
+        with self._active():
+            for window in windows:
+                losses.append(NLL(_finite(self._nats(window.ids, window.loss_mask)), window.trained_bytes))
+                if on_tokens is not None:
+                    on_tokens(len(window.ids))
+        return losses
+
+    def rolling_nll(
+        self, texts: Sequence[bytes], *, window_bytes: int | None = None, on_tokens: OnTokens | None = None
+    ) -> list[NLL]:
+        losses = []
+        with self._active():
+            for text in texts:
+                ids = self.chat.encode(text.decode("utf-8", "ignore"))
+                nats, size = 0.0, 0
+                for at in range(0, len(ids), self.eval_context):
+                    part = ids[at : at + self.eval_context]
+                    nats += self._nats(part, [True] * len(part))
+                    size += len(self.chat.decode(part[1:]).encode("utf-8", "ignore"))
+                losses.append(NLL(_finite(nats), size))
+                if on_tokens is not None:
+                    on_tokens(len(ids))
+        return losses
 
     @torch.inference_mode()
-    def loglikelihood(self, messages: Sequence[ChatMessage]) -> Scored:
-        """Of the assistant turns of a conversation, cut into windows as in training."""
-        turns = [ChatMessage(role=m.role, content=m.content) for m in messages]
-        windows = self.chat.windows(turns, self.context)
-        total = sum(self.nll(window.ids, window.loss_mask) for window in windows)
-        return Scored(
-            loglikelihood=-total if math.isfinite(total) else None,
-            bytes=sum(window.trained_bytes for window in windows),
-        )
-
-    @torch.inference_mode()
-    def nll(self, ids: Sequence[int], scored: Sequence[bool]) -> float:
-        """Sum of -log p over the scored tokens of one sequence, nats; the first token is never scored."""
+    def _nats(self, ids: Sequence[int], scored: Sequence[bool]) -> float:
+        """Sum of -log p over the scored tokens of one sequence."""
         if len(ids) < 2:
             return 0.0
         model = _inner(self.model)
         tokens = torch.tensor([list(ids)], device=model.device)
-        wanted = torch.tensor([list(scored)[1:]], device=model.device)
-        losses = token_losses(model, tokens[:, :-1], tokens[:, 1:], wanted, None, head_apart=self._head_apart)
+        mask = torch.tensor([list(scored)[1:]], device=model.device)
+        losses = token_losses(model, tokens[:, :-1], tokens[:, 1:], mask, None, head_apart=self._head_apart)
         return float(losses.sum(dtype=torch.float64))
 
-    def fit_prompt(self, messages: Sequence[ChatMessage], answer_bytes: int) -> tuple[list[int], int]:
-        """(ids, dropped turns): at most the context less room for the answer, which is half of it at most.
+    def generate(
+        self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
+    ) -> Iterator[str | Generated]:
+        started = time.perf_counter()
+        prompt, dropped = self.fit_prompt(messages, sampling.max_bytes)
+        seed = seed_of(sampling)
+        stream = TokenStream(self.chat)
+        cache: Any = None
 
-        The oldest turns go first and system turns stay; a last turn that is too long alone loses its beginning.
+        def next_logits(tokens: Sequence[int]) -> Tensor:
+            nonlocal cache
+            logits, cache = self._next_logits(tokens, cache)
+            return logits
+
+        def detokenize(token: int) -> tuple[str, int]:
+            text = stream.push(token)
+            return text, len(text.encode("utf-8", "replace"))
+
+        session = DecodingSession(
+            prompt=prompt,
+            dropped_turns=dropped,
+            max_tokens=self.context - len(prompt),
+            stop_tokens=self._stop_tokens,
+            next_logits=next_logits,
+            sampler=Sampler(sampling, seed),
+            detokenize=detokenize,
+        )
+        with self._active():
+            yield from decode(session, sampling, seed=seed, started=started, cancelled=cancelled)
+
+    def fit_prompt(self, messages: Sequence[ChatMessage], answer_bytes: int) -> tuple[list[int], int]:
+        """(ids, dropped turns) of a prompt that leaves space for the answer, at most half of the context.
+
+        The oldest turns are dropped first, system turns stay; a last turn that alone is too long loses its beginning.
         """
         space = self.context - min(answer_bytes, self.context // 2)
-        kept = [ChatMessage(role=m.role, content=m.content) for m in messages]
+        kept = list(messages)
         dropped = 0
         while len(ids := self.chat.prompt(kept)) > space:
             oldest = next((i for i, turn in enumerate(kept[:-1]) if turn.role != "system"), None)
@@ -151,8 +164,8 @@ class HFModel:
         return ids, dropped
 
     @torch.inference_mode()
-    def _next(self, tokens: Sequence[int], cache: Any) -> tuple[Tensor, Any]:
-        """Logits `(vocab,)` after `tokens`, which follow what the cache holds."""
+    def _next_logits(self, tokens: Sequence[int], cache: Any) -> tuple[Tensor, Any]:
+        """Logits `(vocab,)` after `tokens`, which follow the tokens in the cache, and the new cache."""
         model = _inner(self.model)
         out = model(
             input_ids=torch.tensor([list(tokens)], device=model.device),
@@ -162,49 +175,90 @@ class HFModel:
         )
         return out.logits[0, -1], out.past_key_values
 
+    @torch.inference_mode()
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        model = _inner(self.model)
+        vectors = []
+        with self._active():
+            for text in texts:
+                ids = self.chat.encode(text)[: self.context] or [next(iter(self._stop_tokens), 0)]
+                tokens = torch.tensor([ids], device=model.device)
+                hidden = model.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state[0]
+                vectors.append([float(value) for value in hidden.float().mean(dim=0)])
+        return vectors
 
-class TokenText:
-    """Turns a stream of tokens into whole characters: bytes that make none yet are held back."""
+    def _active(self) -> AbstractContextManager[Any]:
+        """Selects the adapter of this instance in the shared model."""
+        peft = self.model
+        if not hasattr(peft, "peft_config"):
+            return nullcontext()
+        if self._adapter is None:
+            disabled: AbstractContextManager[Any] = peft.disable_adapter()
+            return disabled
+        peft.set_adapter(self._adapter)
+        for parameter in peft.parameters():
+            parameter.requires_grad = False
+        return nullcontext()
+
+
+def load_pair(first: BaseModel, second: BaseModel) -> tuple[HFModel, HFModel]:
+    """Two models on one base, whose weights they share: the base alone or one adapter each. Raises BadInput."""
+    card = next(
+        (card for one in (second, first) if one.adapter is not None and (card := adapter_card(one.adapter))),
+        None,
+    )
+    inner = load_base_as(first, base_format(first, card))
+    peft = inner
+    adapters: list[str | None] = []
+    for number, one in enumerate((first, second)):
+        if one.adapter is None:
+            adapters.append(None)
+        elif peft is inner:
+            peft = attach_adapter(inner, one.adapter)
+            adapters.append(ADAPTER)
+        else:
+            peft.load_adapter(str(one.adapter), adapter_name=f"other{number}", torch_device="cpu")
+            adapters.append(f"other{number}")
+    chat = load_chat_template(first)
+    one_model, other_model = (
+        HFModel(
+            peft,
+            chat,
+            first.dimensions.context,
+            name=one.adapter.name if one.adapter is not None else second.name,
+            adapter=adapter,
+            eval_context=card.context if card is not None else EVAL_CONTEXT,
+        )
+        for one, adapter in zip((first, second), adapters, strict=True)
+    )
+    return one_model, other_model
+
+
+class TokenStream:
+    """Turns a stream of tokens into whole characters; bytes of an incomplete one are buffered."""
 
     def __init__(self, chat: ChatTemplate) -> None:
         self._chat = chat
         self._ids: list[int] = []
-        self._shown = 0
-        """Tokens whose text has been given."""
-        self._from = 0
-        """Where decoding begins: some tokenizers write a token differently at the beginning of a text."""
+        self._emitted = 0
+        """Tokens whose text was returned."""
+        self._start = 0
+        """Where decoding starts: some tokenizers write a token differently at the beginning of a text."""
 
     def push(self, token: int) -> str:
         """The characters that `token` completes."""
         self._ids.append(token)
-        before = self._chat.decode(self._ids[self._from : self._shown])
-        after = self._chat.decode(self._ids[self._from :])
-        # Four bytes make a character at most: what is broken after more stays broken.
-        if after.endswith("\ufffd") and len(self._ids) - self._shown < 4:
+        before = self._chat.decode(self._ids[self._start : self._emitted])
+        after = self._chat.decode(self._ids[self._start :])
+        # A character has at most four bytes: what is incomplete after more is broken.
+        if after.endswith("\ufffd") and len(self._ids) - self._emitted < 4:
             return ""
-        self._from, self._shown = self._shown, len(self._ids)
+        self._start, self._emitted = self._emitted, len(self._ids)
         return after[len(before) :].replace("\ufffd", "")
 
 
-def draw(logits: Tensor, sampling: Sampling, random: torch.Generator) -> int:
-    """The next token from logits `(vocab,)`. Raises RunFailed when they are not numbers."""
-    scores = logits.float().cpu()
-    if bool(torch.isnan(scores).any()):
-        raise RunFailed(_("the model gives no numbers (NaN)"), hint="h2q-tui rollback")
-    if sampling.temperature <= 0:
-        return int(scores.argmax())
-    probabilities = ((scores - scores.max()) / sampling.temperature).softmax(dim=-1)
-    if sampling.top_p < 1:
-        ordered, order = probabilities.sort(descending=True)
-        # A token stays while those before it have not reached top_p: the likeliest always stays.
-        ordered[ordered.cumsum(0) - ordered >= max(sampling.top_p, 0.0)] = 0.0
-        ordered[0] = max(float(ordered[0]), 1e-9)
-        return int(order[torch.multinomial(ordered, 1, generator=random)])
-    return int(torch.multinomial(probabilities, 1, generator=random))
-
-
 def _inner(model: Any) -> Any:
-    """The Hugging Face model, adapter layers in it."""
+    """The transformers model inside a PeftModel, adapter layers included."""
     return (
         model.get_base_model()
         if hasattr(model, "peft_config") and hasattr(model, "get_base_model")
@@ -212,7 +266,11 @@ def _inner(model: Any) -> Any:
     )
 
 
-def _ends(model: Any) -> frozenset[int]:
-    """Ids that the model's own configuration ends an answer at."""
-    found = getattr(_inner(model).generation_config, "eos_token_id", None)
-    return frozenset([found] if isinstance(found, int) else found or [])
+def _eos_tokens(model: Any) -> frozenset[int]:
+    """End-of-sequence ids of the model's generation configuration."""
+    eos = getattr(_inner(model).generation_config, "eos_token_id", None)
+    return frozenset([eos] if isinstance(eos, int) else eos or [])
+
+
+def _finite(nats: float) -> float:
+    return nats if math.isfinite(nats) else math.nan

@@ -1,127 +1,200 @@
-"""The native model in torch with a key-value cache: one byte at a time, each answer in a thread of its own."""
+"""The native byte-level transformer in torch."""
 
 from __future__ import annotations
 
-import asyncio
 import math
-import secrets
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from engine.core.chat import ChatMessage
-from engine.inference.protocol import Finish, Generated, Sampling, Scored, whole
-from engine.inference.sampling import STOP_TOKENS, Sampler, StopStrings
+from engine.core.errors import is_out_of_memory
+from engine.inference.language_model import NLL, Generated, OnTokens, Sampling, seed_of
+from engine.inference.sampling import STOP_TOKENS, DecodingSession, Utf8Sampler, decode
 from engine.models import chatml
+from engine.models.chatml import MaskedTokens
 from engine.models.native_format import load_model
-from engine.models.tokenizer import Utf8Stream
+from engine.models.tokenizer import Utf8Stream, encode
 from engine.models.transformer import KVCache, Transformer
+
+BATCH_TOKENS = 8192
+"""Tokens in one forward pass of `nll`: about 9 MB of logits."""
 
 
 class NativeModel:
-    """A native model that answers; blocking, for one caller at a time."""
+    """A `LanguageModel` whose tokens are bytes."""
 
-    def __init__(self, model: Transformer) -> None:
+    def __init__(self, model: Transformer, name: str = "") -> None:
         self.model = model.eval()
+        self.name = name
+
+    @classmethod
+    def load(cls, folder: Path, *, single_thread: bool = False) -> NativeModel:
+        """Raises BadInput when `folder` holds no complete model.
+
+        `single_thread` sets the thread count of torch to 1: decoding byte by byte leaves a second thread
+        nothing to do, and next to a training run it only waits.
+        """
+        if single_thread:
+            torch.set_num_threads(1)
+        model, card = load_model(folder)
+        return cls(model, card.name)
+
+    @property
+    def context(self) -> int:
+        return self.model.config.context
+
+    @property
+    def eval_context(self) -> int:
+        return self.context
 
     @property
     def memory_mb(self) -> float:
         return sum(p.numel() * p.element_size() for p in self.model.parameters()) / 2**20
 
-    def generate(
-        self,
-        messages: Sequence[ChatMessage],
-        sampling: Sampling,
-        cancelled: threading.Event | None = None,
-    ) -> Generator[str, None, Generated]:
-        """Yields whole characters; returns how it went. Ends within one byte after `cancelled` is set."""
-        started = time.perf_counter()
-        context = self.model.config.context
-        prompt, dropped = fit_prompt(messages, context, sampling.max_bytes)
-        seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
-        room = min(sampling.max_bytes, context - len(prompt))
-        cache = self._cache(len(prompt) + max(room, 1))
-        sampler = Sampler(sampling, self.model.config.vocab, seed)
-        text, stops = Utf8Stream(), StopStrings(sampling.stop)
-        finish, count, tokens = Finish.LENGTH, 0, prompt
-        while count < room and not (cancelled is not None and cancelled.is_set()):
-            token = sampler.draw(self._next(tokens, cache))
-            if token in STOP_TOKENS:
-                finish = Finish.STOP
-                break
-            count += 1
-            tokens = [token]
-            if piece := stops.push(text.push(token)):
-                yield piece
-            if stops.found:
-                finish = Finish.STOP_STRING
-                break
-        if piece := stops.flush():
-            yield piece
-        return Generated(
-            finish=finish,
-            bytes=count,
-            seconds=time.perf_counter() - started,
-            dropped_turns=dropped,
-            seed=seed,
-        )
+    def windows(self, messages: Sequence[ChatMessage], context: int) -> list[MaskedTokens]:
+        return chatml.windows(messages, context)
 
-    def answer(self, messages: Sequence[ChatMessage], sampling: Sampling) -> tuple[str, Generated]:
-        """The whole text at once."""
-        return whole(self.generate(messages, sampling))
+    def count_tokens(self, text: str | Sequence[ChatMessage]) -> int:
+        if isinstance(text, str):
+            return len(encode(text))
+        return len(chatml.render(text, add_generation_prompt=True).ids)
 
     @torch.inference_mode()
-    def loglikelihood(self, messages: Sequence[ChatMessage]) -> Scored:
-        """Of the assistant turns of a conversation, cut into windows as in training."""
-        turns = [ChatMessage(role=m.role, content=m.content) for m in messages]
-        total, count = 0.0, 0
-        for window in chatml.windows(turns, self.model.config.context):
-            ids = torch.tensor([window.ids])
-            logs = self.model(ids[:, :-1])[0].float().log_softmax(dim=-1)
-            scored = torch.tensor(window.loss_mask[1:])
-            total += float(logs.gather(1, ids[0, 1:, None])[:, 0][scored].sum(dtype=torch.float64))
-            count += int(scored.sum())
-        return Scored(loglikelihood=total if math.isfinite(total) else None, bytes=count)
+    def nll(self, windows: Sequence[MaskedTokens], *, on_tokens: OnTokens | None = None) -> list[NLL]:
+        """Windows are batched by length; a batch for which memory runs out is halved."""
+        nats = [0.0] * len(windows)
+        order = sorted(range(len(windows)), key=lambda i: len(windows[i].ids))
+        start, limit = 0, BATCH_TOKENS
+        while start < len(order):
+            end = start + 1
+            while end < len(order) and len(windows[order[end]].ids) * (end + 1 - start) <= limit:
+                end += 1
+            rows = order[start:end]
+            try:
+                tokens = self._batch_nll(windows, rows, nats)
+            except (MemoryError, RuntimeError) as problem:
+                if not is_out_of_memory(problem) or len(rows) == 1:
+                    raise
+                limit //= 2
+                continue
+            if on_tokens is not None:
+                on_tokens(tokens)
+            start = end
+        return [NLL(value, window.trained_bytes) for value, window in zip(nats, windows, strict=True)]
+
+    def _batch_nll(self, windows: Sequence[MaskedTokens], rows: Sequence[int], nats: list[float]) -> int:
+        """Writes the sums of the windows `rows`, sorted by length, into `nats`; returns the tokens of the batch."""
+        longest = len(windows[rows[-1]].ids)
+        ids = torch.zeros(len(rows), longest, dtype=torch.int64)
+        mask = torch.zeros(len(rows), longest, dtype=torch.bool)
+        for row, index in enumerate(rows):
+            window = windows[index]
+            ids[row, : len(window.ids)] = torch.tensor(window.ids, dtype=torch.int64)
+            mask[row, : len(window.ids)] = torch.tensor(window.loss_mask, dtype=torch.bool)
+        if longest > 1:
+            logits = self.model(ids[:, :-1]).float()
+            losses = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+            sums = torch.where(mask[:, 1:], losses, 0.0).sum(dim=1, dtype=torch.float64)
+            for row, index in enumerate(rows):
+                value = float(sums[row])
+                nats[index] = value if math.isfinite(value) else math.nan
+        return ids.numel()
+
+    def rolling_nll(
+        self, texts: Sequence[bytes], *, window_bytes: int | None = None, on_tokens: OnTokens | None = None
+    ) -> list[NLL]:
+        size = window_bytes or self.eval_context
+        chunks = [
+            [chunk for at in range(0, len(text), size) if len(chunk := text[at : at + size]) > 1]
+            for text in texts
+        ]
+        windows = [
+            MaskedTokens(ids=list(chunk), loss_mask=[True] * len(chunk)) for part in chunks for chunk in part
+        ]
+        losses = iter(self.nll(windows, on_tokens=on_tokens))
+        return [
+            NLL(nats=sum(next(losses).nats for _chunk in part), bytes=sum(len(chunk) - 1 for chunk in part))
+            for part in chunks
+        ]
+
+    @torch.inference_mode()
+    def nll_and_entropy(self, text: str) -> tuple[float, float, int]:
+        """(NLL, sum of the entropies of the predictions, scored bytes) of the first window of a text, in nats.
+
+        The second value is the NLL that the model expects; float64 throughout.
+        """
+        ids = torch.tensor([list(text.encode())[: self.context + 1]])
+        logs = self.model(ids[:, :-1])[0].double().log_softmax(dim=-1)
+        nll = -float(logs.gather(1, ids[0, 1:, None]).sum())
+        return nll, -float((logs.exp() * logs).sum()), ids.shape[1] - 1
+
+    def generate(
+        self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
+    ) -> Iterator[str | Generated]:
+        started = time.perf_counter()
+        prompt, dropped = fit_prompt(messages, self.context, sampling.max_bytes)
+        seed = seed_of(sampling)
+        limit = min(sampling.max_bytes, self.context - len(prompt))
+        cache = self._cache(len(prompt) + max(limit, 1))
+        stream = Utf8Stream()
+        session = DecodingSession(
+            prompt=prompt,
+            dropped_turns=dropped,
+            max_tokens=limit,
+            stop_tokens=frozenset(STOP_TOKENS),
+            next_logits=lambda tokens: self._next_logits(tokens, cache),
+            sampler=Utf8Sampler(sampling, seed, self.model.config.vocab),
+            detokenize=lambda token: (stream.push(token), 1),
+        )
+        yield from decode(session, sampling, seed=seed, started=started, cancelled=cancelled)
 
     @torch.inference_mode()
     def _cache(self, capacity: int) -> KVCache:
         return KVCache(self.model.config, capacity=capacity, like=self.model.lm_head.weight)
 
     @torch.inference_mode()
-    def _next(self, tokens: Sequence[int], cache: KVCache) -> Tensor:
-        """Logits `(vocab,)` after `tokens`, which follow what the cache holds."""
+    def _next_logits(self, tokens: Sequence[int], cache: KVCache) -> Tensor:
+        """Logits `(vocab,)` after `tokens`, which follow the tokens in the cache."""
         hidden = self.model.model(torch.tensor([tokens]), cache)
         logits: Tensor = self.model.lm_head(hidden[0, -1])
         return logits
 
+    @torch.inference_mode()
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        vectors = []
+        for text in texts:
+            ids = encode(text)[: self.context] or [STOP_TOKENS[0]]
+            hidden: Tensor = self.model.model(torch.tensor([ids]))[0]
+            vectors.append([float(value) for value in hidden.float().mean(dim=0)])
+        return vectors
+
 
 def fit_prompt(messages: Sequence[ChatMessage], context: int, answer_bytes: int) -> tuple[list[int], int]:
-    """(ids, dropped turns): the prompt with room for the answer, at most half of the context.
+    """(ids, dropped turns) of a prompt that leaves space for the answer, at most half of the context.
 
-    The oldest turns go first and system turns stay; a last turn that is too long alone loses its beginning.
+    The oldest turns are dropped first, system turns stay; a last turn that alone is too long loses its beginning.
     """
     space = context - min(answer_bytes, context // 2)
-    turns = [ChatMessage(role=m.role, content=m.content) for m in messages]
-    lengths = [len(chatml.render_message(turn).ids) for turn in turns]
+    lengths = [len(chatml.render_message(turn).ids) for turn in messages]
     opening = len(chatml.render([], add_generation_prompt=True).ids)
     total = sum(lengths) + opening
-    keep = [True] * len(turns)
-    for index, turn in enumerate(turns[:-1]):
+    keep = [True] * len(messages)
+    for index, turn in enumerate(messages[:-1]):
         if total <= space:
             break
         if turn.role != "system":
             keep[index] = False
             total -= lengths[index]
-    kept = [turn for turn, stays in zip(turns, keep, strict=True) if stays]
+    kept = [turn for turn, stays in zip(messages, keep, strict=True) if stays]
     ids = chatml.render(kept, add_generation_prompt=True).ids
     if len(ids) > space and kept:
-        # A system turn may take a quarter; the rest is the end of the last turn.
+        # At most a quarter for a system turn; the rest is the end of the last turn.
         head = [_shorten(turn, space // 4, end=False) for turn in kept[:-1]][:1]
         used = len(chatml.render(head).ids) + opening
         ids = chatml.render(
@@ -133,87 +206,9 @@ def fit_prompt(messages: Sequence[ChatMessage], context: int, answer_bytes: int)
 def _shorten(turn: ChatMessage, tokens: int, *, end: bool) -> ChatMessage:
     """`turn` in at most `tokens` tokens: the end or the beginning of its content, in whole characters."""
     frame = len(chatml.render_message(ChatMessage(role=turn.role, content="")).ids)
-    room = max(tokens - frame, 0)
+    space = max(tokens - frame, 0)
     data = turn.content.encode("utf-8", "replace")
-    if len(data) <= room:
+    if len(data) <= space:
         return turn
-    part = data[len(data) - room :] if end else data[:room]
+    part = data[len(data) - space :] if end else data[:space]
     return ChatMessage(role=turn.role, content=part.decode("utf-8", "ignore"))
-
-
-class Answering(Protocol):
-    """A model in this process; blocking, for one caller at a time."""
-
-    @property
-    def memory_mb(self) -> float: ...
-
-    def generate(
-        self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
-    ) -> Generator[str, None, Generated]: ...
-
-    def answer(self, messages: Sequence[ChatMessage], sampling: Sampling) -> tuple[str, Generated]: ...
-
-    def loglikelihood(self, messages: Sequence[ChatMessage]) -> Scored: ...
-
-
-def load_native(folder: Path) -> NativeModel:
-    """Blocking. Raises BadInput when there is no whole model in `folder`."""
-    # A byte at a time gives a second thread nothing to do, and beside a training run it only waits.
-    torch.set_num_threads(1)
-    model, _card = load_model(folder)
-    return NativeModel(model)
-
-
-class TorchBackend:
-    """A model of this process behind the backend protocol."""
-
-    def __init__(self, model: Path | Answering) -> None:
-        """Loads a native model from its folder, or takes one that is loaded. Raises BadInput as `load_native`."""
-        self._model = load_native(model) if isinstance(model, Path) else model
-
-    @property
-    def memory_mb(self) -> float:
-        return self._model.memory_mb
-
-    async def generate(
-        self, messages: Sequence[ChatMessage], sampling: Sampling
-    ) -> AsyncGenerator[str | Generated, None]:
-        loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[str | Generated | Exception] = asyncio.Queue()
-        cancelled = threading.Event()
-
-        def put(item: str | Generated | Exception) -> None:
-            # The loop may be closing while the last piece is on its way.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(queue.put_nowait, item)
-
-        def work() -> None:
-            try:
-                stream = self._model.generate(messages, sampling, cancelled)
-                while True:
-                    try:
-                        put(next(stream))
-                    except StopIteration as end:
-                        put(end.value)
-                        return
-            except Exception as problem:
-                put(problem)
-
-        thread = loop.run_in_executor(None, work)
-        try:
-            while True:
-                item = await queue.get()
-                if isinstance(item, Exception):
-                    raise item
-                yield item
-                if isinstance(item, Generated):
-                    return
-        finally:
-            cancelled.set()
-            await asyncio.shield(thread)
-
-    async def loglikelihood(self, messages: Sequence[ChatMessage]) -> Scored:
-        return await asyncio.to_thread(self._model.loglikelihood, messages)
-
-    async def close(self) -> None:
-        """Nothing to do: the memory goes with the last reference."""

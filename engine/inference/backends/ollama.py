@@ -1,55 +1,108 @@
-"""Models of an Ollama on this machine behind the backend protocol; `ollama:TAG` names one."""
+"""Models of the Ollama on this machine; `ollama:TAG` names one."""
 
 from __future__ import annotations
 
-import secrets
+import asyncio
+import threading
 import time
-from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, NoReturn
 
 from engine.core.chat import ChatMessage
-from engine.core.errors import ServiceUnreachable, UsageProblem
+from engine.core.errors import ServiceUnreachable
 from engine.core.i18n import _
-from engine.inference.protocol import Finish, Generated, Sampling, Scored
-from engine.models.ollama.client import make_async_client, translated_errors
+from engine.inference.language_model import NLL, Finish, Generated, OnTokens, Sampling, Unsupported, seed_of
+from engine.models.chatml import MaskedTokens
+from engine.models.ollama.client import (
+    CHAT_TIMEOUT_S,
+    connect,
+    local_host,
+    make_async_client,
+    translated_errors,
+)
+
+CANCEL_POLL_S = 0.05
+"""Seconds between checks for a cancellation while Ollama is silent."""
 
 
-class OllamaBackend:
-    """One model of the Ollama at `host`; the memory is Ollama's own."""
+class OllamaModel:
+    """A `LanguageModel` that generates and embeds; Ollama keeps the weights and reports no likelihoods."""
+
+    memory_mb = 0.0
 
     def __init__(self, tag: str, host: str | None = None) -> None:
         """Raises UsageProblem when `host` is not this machine."""
-        self._tag = tag
-        self._client = make_async_client(host)
+        self.name = tag
+        self._host = local_host(host)
 
     @property
-    def memory_mb(self) -> float:
-        return 0.0
+    def context(self) -> int:
+        self._unsupported()
 
-    async def generate(
+    @property
+    def eval_context(self) -> int:
+        self._unsupported()
+
+    def windows(self, messages: Sequence[ChatMessage], context: int) -> list[MaskedTokens]:
+        self._unsupported()
+
+    def count_tokens(self, text: str | Sequence[ChatMessage]) -> int:
+        self._unsupported()
+
+    def nll(self, windows: Sequence[MaskedTokens], *, on_tokens: OnTokens | None = None) -> list[NLL]:
+        self._unsupported()
+
+    def rolling_nll(
+        self, texts: Sequence[bytes], *, window_bytes: int | None = None, on_tokens: OnTokens | None = None
+    ) -> list[NLL]:
+        self._unsupported()
+
+    def _unsupported(self) -> NoReturn:
+        raise Unsupported(_("Ollama gives no likelihoods"), hint="h2q-tui models list")
+
+    def generate(
+        self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
+    ) -> Iterator[str | Generated]:
+        """Raises BadInput for a model that Ollama does not have, ServiceUnreachable when it does not respond.
+
+        Runs an event loop of its own, so that a cancellation also ends the wait for a response.
+        """
+        stream = self._stream(messages, sampling)
+        with asyncio.Runner() as runner:
+            try:
+                while (item := runner.run(_next_unless_cancelled(stream, cancelled))) is not None:
+                    yield item
+            finally:
+                runner.run(stream.aclose())
+
+    async def _stream(
         self, messages: Sequence[ChatMessage], sampling: Sampling
     ) -> AsyncGenerator[str | Generated, None]:
-        """Raises BadInput for a model that Ollama does not have, ServiceUnreachable when it does not answer."""
         started = time.perf_counter()
-        seed = secrets.randbits(31) if sampling.seed is None else sampling.seed
+        seed = seed_of(sampling)
         left, finish = sampling.max_bytes, Finish.LENGTH
-        with translated_errors(self._tag, refusal=ServiceUnreachable, hint="ollama serve"):
-            stream = await self._client.chat(
-                model=self._tag,
-                messages=[{"role": message.role, "content": message.content} for message in messages],
-                stream=True,
-                options=_options(sampling, seed),
-            )
-            async for part in stream:
-                text = _clean(part.message.content or "")
-                data = text.encode()
-                if data and left > 0:
-                    yield text if len(data) <= left else data[:left].decode("utf-8", "ignore")
-                left -= len(data)
-                if left < 0:
-                    break
-                if part.done:
-                    finish = Finish.STOP if part.done_reason == "stop" else Finish.LENGTH
+        client = make_async_client(self._host)
+        try:
+            with translated_errors(self.name, refusal=ServiceUnreachable, hint="ollama serve"):
+                stream = await client.chat(
+                    model=self.name,
+                    messages=[{"role": message.role, "content": message.content} for message in messages],
+                    stream=True,
+                    options=_options(sampling, seed),
+                )
+                async for part in stream:
+                    text = _without_surrogates(part.message.content or "")
+                    data = text.encode()
+                    if data and left > 0:
+                        yield text if len(data) <= left else data[:left].decode("utf-8", "ignore")
+                    left -= len(data)
+                    if left < 0:
+                        break
+                    if part.done:
+                        finish = Finish.STOP if part.done_reason == "stop" else Finish.LENGTH
+        finally:
+            await client._client.aclose()
         yield Generated(
             finish=finish,
             bytes=sampling.max_bytes - max(left, 0),
@@ -57,16 +110,33 @@ class OllamaBackend:
             seed=seed,
         )
 
-    async def loglikelihood(self, messages: Sequence[ChatMessage]) -> Scored:
-        """Ollama tells none: always raises UsageProblem."""
-        raise UsageProblem(_("Ollama gives no likelihoods"), hint="h2q-tui models list")
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """Vectors of Ollama's embedding endpoint. Raises BadInput and ServiceUnreachable as `generate`."""
+        with (
+            connect(self._host, timeout_s=CHAT_TIMEOUT_S) as client,
+            translated_errors(self.name, refusal=ServiceUnreachable, hint="ollama serve"),
+        ):
+            response = client.embed(model=self.name, input=list(texts))
+        return [list(vector) for vector in response.embeddings]
 
-    async def close(self) -> None:
-        await self._client._client.aclose()
+
+async def _next_unless_cancelled(
+    stream: AsyncGenerator[str | Generated, None], cancelled: threading.Event | None
+) -> str | Generated | None:
+    """The next item; None at the end of the stream or once `cancelled` is set."""
+    task = asyncio.ensure_future(anext(stream, None))
+    while not task.done():
+        await asyncio.wait({task}, timeout=CANCEL_POLL_S)
+        if cancelled is not None and cancelled.is_set():
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            return None
+    return task.result()
 
 
 def _options(sampling: Sampling, seed: int) -> dict[str, Any]:
-    """Ollama counts tokens where we count bytes; a token has at least one, so the bytes end it."""
+    """Ollama counts tokens where we count bytes; a token has at least one byte, so the bytes end the answer."""
     return {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
@@ -76,6 +146,6 @@ def _options(sampling: Sampling, seed: int) -> dict[str, Any]:
     }
 
 
-def _clean(text: str) -> str:
-    """Without lone surrogates, which JSON can carry and UTF-8 cannot."""
+def _without_surrogates(text: str) -> str:
+    """Replaces lone surrogates, which JSON can carry and UTF-8 cannot."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -13,7 +13,7 @@ from tui.cli import common
 if TYPE_CHECKING:
     from engine.core.chat import ChatMessage
     from engine.inference.client import InferenceClient
-    from engine.inference.protocol import Generated, Sampling
+    from engine.inference.language_model import Generated, Sampling
 
 DEMO_PROMPTS = (
     N_("Hello, what can you help me with?"),
@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
         import asyncio
 
         from engine.inference.client import InferenceClient
-        from engine.inference.protocol import Sampling
+        from engine.inference.language_model import Sampling
 
         ws = common.workspace(create=False)
         talk = Talk(

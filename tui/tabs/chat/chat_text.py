@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from engine.core.i18n import _
-from engine.inference.protocol import Finish, Generated
+from engine.inference.language_model import Finish, Generated
 from tui.app.glyphs import Glyphs
 from tui.tabs.chat.session import ChatExchange, ChatSession
 from tui.widgets.conversation import StyledSpan, TextBlock

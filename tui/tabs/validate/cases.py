@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from engine.core.chat import Role
 from engine.core.i18n import _
 from engine.memory.records import Conversation
-from engine.validation.report import Answer, CaseScore, ValidationReport
+from engine.validation.report import AnswerPair, CaseScore, ValidationReport
 from tui.widgets.conversation import StyledSpan, TextBlock
 
 DIFF_CHARACTERS = 4000
@@ -27,7 +27,7 @@ class Case:
     group: int = 0
     gain: float = 0.0
     """Bits per byte that the new model saves; above 0 is a win. 0 for an answered question."""
-    answer: Answer | None = None
+    answer: AnswerPair | None = None
     score: CaseScore | None = None
 
     @property

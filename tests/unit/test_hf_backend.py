@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from engine.core.chat import ChatMessage
-from engine.core.chat import ChatMessage as Said
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
-from engine.inference.backends.hf import HFModel, TokenText
-from engine.inference.model_cache import LoadedModels
-from engine.inference.protocol import Finish, Sampling
+from engine.inference.backends.hf import HFModel, TokenStream
+from engine.inference.language_model import Finish, Sampling, collect, generate_text
+from engine.inference.loader import open_pair
+from engine.inference.model_cache import ModelCache
 from engine.models.adapters import new_adapter, save_adapter
 from engine.models.base_models import find_base
 from engine.models.card import Lineage, ModelCard
@@ -23,7 +23,7 @@ from engine.models.hf import load_base
 from engine.models.registry import find_model, list_models, new_name, promote, remove_model, rollback
 from engine.models.resolve import ModelKind, adapter_on, find_adapter, kind_of
 from engine.training.recipe import AdapterSettings
-from engine.validation.subjects import load_subjects
+from engine.validation.cases import cut_cases, score_cases
 from tests.hf_models import tiny_tokenizer, write_hf
 
 QUESTION = [ChatMessage(role="user", content="What is your name?")]
@@ -55,25 +55,27 @@ def tiny(ws: Workspace) -> HFModel:
 
 
 def test_it_says_what_it_learnt_and_stops(tiny: HFModel) -> None:
-    text, how = tiny.answer(QUESTION, Sampling(temperature=0))
+    text, how = generate_text(tiny, QUESTION, Sampling(temperature=0))
     assert (text, how.finish) == ("My name is Tom.", Finish.STOP)
     assert (
-        tiny.answer([ChatMessage(role="user", content="你叫什么名字？")], Sampling(temperature=0))[0]
+        generate_text(tiny, [ChatMessage(role="user", content="你叫什么名字？")], Sampling(temperature=0))[0]
         == "我叫小明。"
     )
 
 
 def test_an_answer_is_no_longer_than_asked(tiny: HFModel) -> None:
-    text, how = tiny.answer(QUESTION, Sampling(temperature=0, max_bytes=9))
+    text, how = generate_text(tiny, QUESTION, Sampling(temperature=0, max_bytes=9))
     assert (text, how.bytes, how.finish) == ("My name i", 9, Finish.LENGTH)
     zh = [ChatMessage(role="user", content="你叫什么名字？")]
-    assert tiny.answer(zh, Sampling(temperature=0, max_bytes=4))[0] == "我"
-    text, how = tiny.answer(QUESTION, Sampling(temperature=0, stop=["Tom"]))
+    assert generate_text(tiny, zh, Sampling(temperature=0, max_bytes=4))[0] == "我"
+    text, how = generate_text(tiny, QUESTION, Sampling(temperature=0, stop=["Tom"]))
     assert (text, how.finish) == ("My name is ", Finish.STOP_STRING)
 
 
 def test_the_same_seed_gives_the_same_answer(tiny: HFModel) -> None:
-    one, two = (tiny.answer(QUESTION, Sampling(temperature=2.0, seed=3, max_bytes=40))[0] for _i in range(2))
+    one, two = (
+        generate_text(tiny, QUESTION, Sampling(temperature=2.0, seed=3, max_bytes=40))[0] for _i in range(2)
+    )
     assert one == two
 
 
@@ -82,7 +84,7 @@ def test_a_set_flag_ends_it_within_a_token(tiny: HFModel) -> None:
     stream = tiny.generate(QUESTION, Sampling(temperature=0), cancelled)
     next(stream)
     cancelled.set()
-    assert list(stream) == []
+    assert collect(stream)[0] == ""
 
 
 def test_old_turns_go_first_and_a_long_question_keeps_its_end(tiny: HFModel) -> None:
@@ -104,14 +106,14 @@ def test_tokens_that_are_half_a_character_wait_for_the_other_half() -> None:
     from engine.models.chat_template import ChatTemplate
 
     chat = ChatTemplate(tiny_tokenizer())
-    text, words = TokenText(chat), "我叫小明 😀é ok"
+    text, words = TokenStream(chat), "我叫小明 😀é ok"
     pieces = [text.push(id_) for id_ in chat.encode(words)]
     assert "".join(pieces) == words
     assert all("\ufffd" not in piece for piece in pieces)
 
 
 async def test_the_service_answers_with_a_base_with_an_adapter_and_with_both_named(ws: Workspace) -> None:
-    models = LoadedModels(ws)
+    models = ModelCache(ws)
     base = str(ws.root.parent / "tiny")
     answers = {}
     for name in (base, "mine", adapter_on(str(ws.adapters / "mine"), base)):
@@ -136,14 +138,15 @@ def test_adapters_stand_in_the_registry_and_go_in_and_out_of_use(ws: Workspace) 
 
 
 def test_a_base_and_its_adapter_are_judged_on_one_loaded_model(ws: Workspace) -> None:
-    base, new = load_subjects(ws, ws.root.parent / "tiny", ws.adapters / "mine")
+    base, new = open_pair(ws, ws.root.parent / "tiny", ws.adapters / "mine")
     talk = Held()
-    cases = base.cases([talk], 64)
+    cases = cut_cases([talk], 64, base.windows)
     assert cases[0].bytes == len(b"My name is Tom.") + 1
-    old, fresh = base.score_cases(cases)[0], new.score_cases(new.cases([talk], 64))[0]
+    old = score_cases(base, cases)[0]
+    fresh = score_cases(new, cut_cases([talk], 64, new.windows))[0]
     assert old < 0.5 < fresh
     # The base gives the same again after the adapter was on.
-    assert base.score_cases(cases)[0] == pytest.approx(old)
+    assert score_cases(base, cases)[0] == pytest.approx(old)
     assert (base.name, new.name) == ("tiny", "mine")
 
 
@@ -151,10 +154,10 @@ class Held:
     conversation, cluster = "x", "y"
 
     @property
-    def messages(self) -> list[Said]:
+    def messages(self) -> list[ChatMessage]:
         return [
-            Said(role="user", content="What is your name?"),
-            Said(role="assistant", content="My name is Tom."),
+            ChatMessage(role="user", content="What is your name?"),
+            ChatMessage(role="assistant", content="My name is Tom."),
         ]
 
 

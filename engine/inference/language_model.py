@@ -1,0 +1,170 @@
+"""The interface of every language model: `LanguageModel` and its results. Imports nothing heavy.
+
+Validation, chat, evolution and export know only this; one module under `engine.inference.backends` implements it
+for each runtime.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from engine.core.chat import ChatMessage
+from engine.core.errors import UsageProblem
+from engine.models.chatml import MaskedTokens
+
+OnTokens = Callable[[int], None]
+"""Called with the number of tokens evaluated since the last call; may raise to stop."""
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """Decoding parameters."""
+
+    temperature: float = 0.7
+    """0: greedy decoding."""
+    top_p: float = 0.9
+    """Nucleus sampling (Holtzman et al. 2020): the smallest set of tokens with this total probability; 1: all."""
+    max_bytes: int = 512
+    """Upper limit of the answer in UTF-8 bytes (a 汉字 has three)."""
+    seed: int | None = None
+    """The same seed gives the same text; None: a random seed."""
+    stop: list[str] = []
+    """The answer ends before the first of these strings."""
+
+
+class Finish(StrEnum):
+    """Why a generation ended."""
+
+    STOP = "stop"
+    """The model ended its turn."""
+    STOP_STRING = "stop_string"
+    LENGTH = "length"
+    """`max_bytes` or the end of the context."""
+
+
+class Generated(msgspec.Struct, frozen=True, kw_only=True):
+    """Last item of a generation: its statistics."""
+
+    finish: Finish
+    bytes: int
+    seconds: float
+    dropped_turns: int = 0
+    """Oldest turns dropped because they did not fit into the context."""
+    seed: int | None = None
+
+    @property
+    def bytes_per_s(self) -> float:
+        return self.bytes / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class NLL:
+    """Negative log-likelihood of the scored tokens of one sequence."""
+
+    nats: float
+    """Sum of -log p; NaN where the model gives no finite value."""
+    bytes: int
+    """UTF-8 bytes of the scored tokens, each stop token counted as one."""
+
+    @property
+    def per_byte(self) -> float:
+        """Nats per byte; NaN for a sequence without a scored byte."""
+        return self.nats / self.bytes if self.bytes else math.nan
+
+
+class Unsupported(UsageProblem):
+    """The backend cannot do this (no likelihoods, no embeddings, …)."""
+
+
+class LanguageModel(Protocol):
+    """A loaded model. Methods block and serve one caller at a time."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def context(self) -> int:
+        """Context length in the model's own tokens; prompt and answer share it."""
+        ...
+
+    @property
+    def eval_context(self) -> int:
+        """Longest window in tokens for evaluation: at most `context`, and no longer than in training."""
+        ...
+
+    @property
+    def memory_mb(self) -> float:
+        """Memory of the weights in this process."""
+        ...
+
+    def windows(self, messages: Sequence[ChatMessage], context: int) -> list[MaskedTokens]:
+        """A conversation rendered by the model's chat template, in windows of at most `context` tokens.
+
+        Raises BadInput for a conversation that the template rejects.
+        """
+        ...
+
+    def count_tokens(self, text: str | Sequence[ChatMessage]) -> int:
+        """Tokens of a plain text, or of a prompt rendered by the chat template."""
+        ...
+
+    def nll(self, windows: Sequence[MaskedTokens], *, on_tokens: OnTokens | None = None) -> list[NLL]:
+        """NLL of the trained tokens (`train`) of each window. The first token of a window is never scored."""
+        ...
+
+    def rolling_nll(
+        self, texts: Sequence[bytes], *, window_bytes: int | None = None, on_tokens: OnTokens | None = None
+    ) -> list[NLL]:
+        """NLL of each plain text, in windows one after the other; the first token of each is not scored.
+
+        `window_bytes` limits the windows of a model whose tokens are bytes; other models use `eval_context`.
+        """
+        ...
+
+    def generate(
+        self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
+    ) -> Iterator[str | Generated]:
+        """Text deltas of whole characters, then one `Generated`. Ends within one token after `cancelled` is set.
+
+        Raises RunFailed when the logits are NaN.
+        """
+        ...
+
+    def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """One vector per text: the mean of the last hidden states. Raises Unsupported."""
+        ...
+
+
+def seed_of(sampling: Sampling) -> int:
+    """The seed of `sampling`, else a random one."""
+    return secrets.randbits(31) if sampling.seed is None else sampling.seed
+
+
+def collect(stream: Iterable[str | Generated]) -> tuple[str, Generated]:
+    """The text and the statistics of a whole generation."""
+    deltas: list[str] = []
+    for item in stream:
+        if isinstance(item, Generated):
+            return "".join(deltas), item
+        deltas.append(item)
+    raise AssertionError("a generation ends with Generated")
+
+
+def conversation_nll(model: LanguageModel, messages: Sequence[ChatMessage]) -> NLL:
+    """NLL of the trained assistant turns of a conversation. Raises BadInput as `LanguageModel.windows`."""
+    losses = model.nll(model.windows(messages, model.context))
+    return NLL(nats=sum(loss.nats for loss in losses), bytes=sum(loss.bytes for loss in losses))
+
+
+def generate_text(
+    model: LanguageModel, messages: Sequence[ChatMessage], sampling: Sampling
+) -> tuple[str, Generated]:
+    """`LanguageModel.generate` as one text."""
+    return collect(model.generate(messages, sampling))

@@ -1,0 +1,51 @@
+"""Opens a model by name or path: a native model, a Hugging Face model with or without an adapter, or one of Ollama."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from engine.core.paths import Workspace
+from engine.inference.language_model import LanguageModel
+from engine.models.base_models import find_base
+from engine.models.ollama.client import MODEL_PREFIX
+from engine.models.resolve import ModelKind, kind_of, resolve_model, split_adapter
+
+
+def open_language_model(ws: Workspace, model: str | Path, *, serving: bool = False) -> LanguageModel:
+    """Loads a model. Blocking; imports torch only for a backend that needs it.
+
+    Args:
+        model: a name (registry, directory, `ollama:TAG`, or `BASE + ADAPTER`), or the folder or GGUF file itself.
+        serving: the model only generates, next to other work on this machine.
+
+    Raises BadInput for an unknown or broken model, ServiceUnreachable when its base is in Ollama and that does not answer.
+    """
+    adapter_base = ""
+    if isinstance(model, str):
+        if model.startswith(MODEL_PREFIX):
+            from engine.inference.backends.ollama import OllamaModel
+
+            return OllamaModel(model.removeprefix(MODEL_PREFIX))
+        folder, adapter_base = resolve_model(ws, model), split_adapter(model)[1]
+    else:
+        folder = model
+    if kind_of(folder) is ModelKind.NATIVE:
+        from engine.inference.backends.native import NativeModel
+
+        return NativeModel.load(folder, single_thread=serving)
+    from engine.inference.backends.hf import HFModel
+
+    base = find_base(ws, adapter_base or str(folder))
+    return HFModel.load(replace(base, adapter=folder) if adapter_base else base, name=folder.name)
+
+
+def open_pair(ws: Workspace, first: Path, second: Path) -> tuple[LanguageModel, LanguageModel]:
+    """Two models to compare. Weights of a Hugging Face base that both use are loaded once. Raises BadInput."""
+    if ModelKind.NATIVE not in (kind_of(first), kind_of(second)):
+        one, other = find_base(ws, str(first)), find_base(ws, str(second))
+        if one.path == other.path:
+            from engine.inference.backends.hf import load_pair
+
+            return load_pair(one, other)
+    return open_language_model(ws, first), open_language_model(ws, second)
