@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from engine.core.errors import BadInput
 from engine.memory.importers.readers.badger import newest_values
-from engine.memory.importers.readers.snappy import unpack
+from engine.memory.importers.readers.snappy import decompress
 from tests.badger_writer import Put, literal_snappy, logged, uvarint, write_folder, write_log
 
 SAMPLE = Path(__file__).parents[1] / "data" / "exports" / "mindx" / "data" / "vectors"
@@ -73,7 +73,7 @@ def test_a_long_value_is_read_from_the_log_of_values(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"key_id": 5}, "encrypted"), ({"compression": 2}, "Zstandard"), ({"version": 4}, "format 4")],
+    [({"key_id": 5}, "Encrypted"), ({"compression": 2}, "Zstandard"), ({"version": 4}, "format 4")],
 )
 def test_what_is_not_read_is_named(tmp_path: Path, change: dict[str, int], says: str) -> None:
     write_folder(tmp_path / "b", [[(b"a", 1, b"x", 0)]], **change)  # type: ignore[arg-type]
@@ -117,27 +117,27 @@ def test_copies_of_every_form_unpack() -> None:
     two = bytes([(10 - 1) << 2 | 2]) + (2).to_bytes(2, "little")
     four = bytes([(5 - 1) << 2 | 3]) + (18).to_bytes(4, "little")
     packed = uvarint(4 + 4 + 10 + 5) + bytes([3 << 2]) + b"abcd" + one + two + four
-    assert unpack(packed) == b"abcdabcd" + b"cd" * 5 + b"abcda"
+    assert decompress(packed) == b"abcdabcd" + b"cd" * 5 + b"abcda"
 
 
 def test_long_literals_say_their_length_in_bytes() -> None:
     data = bytes(70) + b"x" * 1000
-    assert unpack(uvarint(1070) + bytes([61 << 2]) + (1069).to_bytes(2, "little") + data) == data
+    assert decompress(uvarint(1070) + bytes([61 << 2]) + (1069).to_bytes(2, "little") + data) == data
 
 
 @given(st.binary(max_size=2000))
 def test_what_was_packed_unpacks(data: bytes) -> None:
-    assert unpack(literal_snappy(data)) == data
+    assert decompress(literal_snappy(data)) == data
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_unpack_to_what_they_say_or_are_refused(data: bytes) -> None:
     try:
-        unpack(data)
+        decompress(data)
     except ValueError:
         return
 
 
 def test_a_block_that_claims_gigabytes_is_refused() -> None:
     with pytest.raises(ValueError, match="length"):
-        unpack(uvarint(2**40) + b"\x00a")
+        decompress(uvarint(2**40) + b"\x00a")

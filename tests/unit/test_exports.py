@@ -259,7 +259,7 @@ def test_points_of_an_import_that_failed_are_swept(tmp_path: Path) -> None:
     shutil.copytree(EXPORTS / "mindx", folder)
     (folder / "data" / "z.json").write_text('{"messages": [}', encoding="utf-8")
     with MemoryStore(tmp_path / "memory.db") as store:
-        with pytest.raises(BadInput, match="broken"):
+        with pytest.raises(BadInput, match="Invalid JSON"):
             import_paths(store, [folder / "data/vectors", folder / "data/z.json"], format_="auto")
         (folder / "data" / "z.json").write_text('{"messages": []}\n{"messages": [}', encoding="utf-8")
         with pytest.raises(BadInput):
@@ -311,7 +311,7 @@ def test_databases_of_another_version_or_program_are_named(tmp_path: Path) -> No
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE chat (id, title)")
     for name in ("openwebui", "llm"):
-        with pytest.raises(BadInput, match=r"version that is not read .*(chat\.chat|responses\.id)"):
+        with pytest.raises(BadInput, match=r"Unsupported database version .*(chat\.chat|responses\.id)"):
             read(path, name)
     with pytest.raises(BadInput, match="no supported program"):
         detect_format(path)

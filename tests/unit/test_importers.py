@@ -186,7 +186,7 @@ def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("conversations.json", b"[" + b" " * 50_000_000)
-    with pytest.raises(BadInput, match="unpacks"):
+    with pytest.raises(BadInput, match="expands"):
         detect_format(path)
 
 
@@ -364,7 +364,7 @@ def test_unknown_speakers_are_named_with_the_command_that_maps_them(tmp_path: Pa
         detect_format(short)
     assert "顾客=user,客服=assistant" in caught.value.hint
     for text in ("时间：三点\n地点：会议室\n", "第一行\n注意：第二行\n第三行\n"):
-        with pytest.raises(BadInput, match="Nobody speaks"):
+        with pytest.raises(BadInput, match="No speakers found"):
             detect_format(write(tmp_path, "none.txt", text))
     (conversation,), _ = read(path, "text", 客服="assistant", 顾客="user")
     assert [role for role, _text in said(conversation)] == ["assistant", "user", "assistant", "user"]
@@ -389,7 +389,7 @@ BROKEN: list[tuple[str, bytes, str, int | None]] = [
     ("utf8.txt", b"User: a\nAssistant: \xc4\xe3\n", "UTF-8", 2),
     ("other.json", b'[{"name": "x"}]', "none of the supported formats", None),
     ("number.json", b"[" + b"1" * 5000 + b"]", "too long", 1),
-    ("plain.txt", b"no one speaks here\n", "Nobody", None),
+    ("plain.txt", b"no one speaks here\n", "No speakers", None),
 ]
 
 
@@ -415,7 +415,7 @@ def test_deep_nesting_is_refused(tmp_path: Path) -> None:
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no such file.*gone\.json"):
         detect_format(tmp_path / "gone.json")
-    with pytest.raises(BadInput, match="not a file"):
+    with pytest.raises(BadInput, match="not a regular file"):
         detect_format(tmp_path)
 
 

@@ -19,49 +19,49 @@ def detect(path: Path, value: Any) -> bool:
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
-    """One conversation for each row: system, history, question with its input, answer. Raises BadInput."""
+    """One conversation per row: system prompt, history, question with its input, answer. Raises BadInput."""
     for _line, row in json_values(path, on_bytes):
         if not detect(path, row):
             yield Skipped(reason="row of another shape", whole=True)
             continue
-        question, answer = _plain(row["instruction"]), _plain(row["output"])
-        if question is None or not answer:
+        instruction, answer = _text(row["instruction"]), _text(row["output"])
+        if instruction is None or not answer:
             yield Skipped(reason="row without an answer", whole=True)
             continue
-        turns = list(_history(row.get("history")))
-        if None in turns:
+        history = _history(row.get("history"))
+        if history is None:
             yield Skipped(reason="history of another shape", whole=True)
             continue
-        system = _plain(row.get("system"))
-        extra = _plain(row.get("input"))
-        head = [Turn(role=Role.SYSTEM, text=system)] if system else []
-        asked = f"{question}\n{extra}" if question and extra else question or extra or ""
+        system = _text(row.get("system"))
+        extra = _text(row.get("input"))
+        question = f"{instruction}\n{extra}" if instruction and extra else instruction or extra or ""
         yield Conversation.of(
-            [*head, *(turn for turn in turns if turn), *_pair(asked, answer)],
+            [*([Turn(role=Role.SYSTEM, text=system)] if system else []), *history, *_pair(question, answer)],
             source=NAME,
             external_id=text_or_empty(row.get("id")),
             started_at=parse_time(row.get("timestamp")),
         )
 
 
-def _plain(value: Any) -> str | None:
+def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _pair(question: str, answer: str) -> Iterator[Turn]:
-    yield Turn(role=Role.USER, text=question)
-    yield Turn(role=Role.ASSISTANT, text=answer)
+def _pair(question: str, answer: str) -> list[Turn]:
+    return [Turn(role=Role.USER, text=question), Turn(role=Role.ASSISTANT, text=answer)]
 
 
-def _history(history: object) -> Iterator[Turn | None]:
-    """The turns before; one None when the history cannot be understood."""
+def _history(history: object) -> list[Turn] | None:
+    """The earlier turns, from a list of pairs; None when it is malformed."""
     if history is None:
-        return
+        return []
     if not isinstance(history, list):
-        yield None
-        return
+        return None
+    turns: list[Turn] = []
     for pair in history:
-        if isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair):
-            yield from _pair(*pair)
-        else:
-            yield None
+        if not (
+            isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+        ):
+            return None
+        turns += _pair(*pair)
+    return turns

@@ -1,4 +1,4 @@
-"""The ChatGPT export: `conversations.json` or its zip, a tree of messages for each conversation."""
+"""The ChatGPT export: `conversations.json` or its zip, one tree of messages per conversation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from typing import Any
 import msgspec
 
 from engine.core.chat import Role
-from engine.memory.importers.fields import RoleMap, parse_role, parse_time, text_or_empty, unknown_role
+from engine.memory.importers.fields import (
+    RoleMap,
+    build_conversation,
+    parse_role,
+    parse_time,
+    text_or_empty,
+    unknown_role,
+)
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.records import Conversation, Skipped, Turn
 
@@ -37,14 +44,14 @@ _CITATION = re.compile(r" ?【\d+(?::\d+)?†[^】]{0,200}】")
 def detect(path: Path, value: Any) -> bool:
     if not isinstance(value, dict) or "mapping" not in value:
         return False
-    # An export may begin with an entry that was emptied.
+    # An export may begin with a deleted entry.
     return value["mapping"] is None or isinstance(value["mapping"], dict)
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
-    """One conversation for each entry: the path from `current_node` back to the root.
+    """One conversation per entry: the branch from the root to `current_node`.
 
-    Answers that were regenerated become alternatives of the one that was kept. Raises BadInput.
+    Regenerated answers become alternatives of the answer on the branch. Raises BadInput.
     """
     for _line, entry in json_values(path, on_bytes):
         if not isinstance(entry, dict) or not isinstance(entry.get("mapping"), dict):
@@ -54,33 +61,8 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
 
 
 def _conversation(entry: dict[str, Any], role_map: RoleMap) -> Iterator[Conversation | Skipped]:
-    nodes = {key: node for key, node in entry["mapping"].items() if isinstance(node, dict)}
-    path = _path(nodes, entry.get("current_node"))
-    on_path = set(path)
-    turns = []
-    others: list[str] = []
-    """Answers beside the path since its last turn: reasoning and calls of tools may stand before the answer."""
-    for key in path:
-        turn, skipped = _turn(nodes[key], role_map)
-        yield from skipped
-        alternatives, elsewhere = _alternatives(nodes, key, on_path, role_map)
-        others += alternatives
-        if turn is not None and turn.role is not Role.ASSISTANT:
-            elsewhere, others = elsewhere + len(others), []
-        if elsewhere:
-            yield Skipped(reason="message of another branch", count=elsewhere)
-        if turn is None:
-            continue
-        kept = tuple(text for text in dict.fromkeys(others) if text != turn.text)
-        turns.append(msgspec.structs.replace(turn, alternatives=kept) if kept else turn)
-        others = []
-    if others:
-        yield Skipped(reason="message of another branch", count=len(others))
-    if all(turn.role is Role.SYSTEM for turn in turns):
-        yield Skipped(reason="empty conversation", whole=True)
-        return
-    yield Conversation.of(
-        turns,
+    return build_conversation(
+        _turns(entry, role_map),
         source=NAME,
         external_id=text_or_empty(entry.get("conversation_id")) or text_or_empty(entry.get("id")),
         title=text_or_empty(entry.get("title")),
@@ -89,8 +71,32 @@ def _conversation(entry: dict[str, Any], role_map: RoleMap) -> Iterator[Conversa
     )
 
 
+def _turns(entry: dict[str, Any], role_map: RoleMap) -> Iterator[Turn | Skipped]:
+    nodes = {key: node for key, node in entry["mapping"].items() if isinstance(node, dict)}
+    path = _path(nodes, entry.get("current_node"))
+    on_path = set(path)
+    texts: list[str] = []
+    """Answers off the branch since its last turn: reasoning and tool calls may precede the answer on the branch."""
+    for key in path:
+        turn, skipped = _turn(nodes[key], role_map)
+        yield from skipped
+        alternatives, others = _alternatives(nodes, key, on_path, role_map)
+        texts += alternatives
+        if turn is not None and turn.role is not Role.ASSISTANT:
+            others, texts = others + len(texts), []
+        if others:
+            yield Skipped(reason="message of another branch", count=others)
+        if turn is None:
+            continue
+        distinct = tuple(text for text in dict.fromkeys(texts) if text != turn.text)
+        yield msgspec.structs.replace(turn, alternatives=distinct) if distinct else turn
+        texts = []
+    if texts:
+        yield Skipped(reason="message of another branch", count=len(texts))
+
+
 def _path(nodes: dict[str, Any], current: object) -> list[str]:
-    """Keys from the root to the current node; without a usable one, to the newest leaf."""
+    """Keys from the root to the current node; without a valid one, to the newest leaf."""
     if not isinstance(current, str) or current not in nodes:
         parents = {node.get("parent") for node in nodes.values() if isinstance(node.get("parent"), str)}
         leaves = [key for key in nodes if key not in parents]
@@ -134,15 +140,15 @@ def _turn(node: dict[str, Any], role_map: RoleMap) -> tuple[Turn | None, list[Sk
     if role is Role.ASSISTANT:
         text, marks = strip_markup(text)
         skipped += marks
-    skipped += _attached(metadata)
+    skipped += _skip_files(metadata)
     if not text:
         return None, skipped or [Skipped(reason="empty message")]
     id_ = text_or_empty(message.get("id")) or text_or_empty(node.get("id"))
     return Turn(role=role, text=text, time=parse_time(message.get("create_time")), external_id=id_), skipped
 
 
-def _attached(metadata: object) -> list[Skipped]:
-    """Files that were sent with a message; images stand among its parts already."""
+def _skip_files(metadata: object) -> list[Skipped]:
+    """The attached files of a message; images are among its parts already."""
     listed = metadata.get("attachments") if isinstance(metadata, dict) else None
     files = [
         file
@@ -167,7 +173,7 @@ def _text(content: dict[str, Any]) -> tuple[str, list[Skipped]]:
         if isinstance(part, str):
             texts.append(part)
         elif isinstance(part, dict) and isinstance(part.get("text"), str):
-            # A voice message carries what was said.
+            # A voice message carries its transcript.
             texts.append(part["text"])
         else:
             kind = part.get("content_type") if isinstance(part, dict) else None
@@ -178,24 +184,24 @@ def _text(content: dict[str, Any]) -> tuple[str, list[Skipped]]:
 def _alternatives(
     nodes: dict[str, Any], key: str, on_path: set[str], role_map: RoleMap
 ) -> tuple[list[str], int]:
-    """Other answers to the same question, and how many messages of other kinds stand beside `key`."""
+    """The other answers to the same question, and the number of siblings of `key` that are no answers."""
     parent = nodes[key].get("parent")
     siblings = nodes[parent].get("children") if isinstance(parent, str) and parent in nodes else None
     texts = []
-    elsewhere = 0
+    others = 0
     for sibling in siblings if isinstance(siblings, list) else []:
         if not isinstance(sibling, str) or sibling in on_path or sibling not in nodes:
             continue
-        answer = _answer_below(nodes, sibling, role_map)
+        answer = _first_answer(nodes, sibling, role_map)
         if answer:
             texts.append(answer)
         else:
-            elsewhere += 1
-    return list(dict.fromkeys(texts)), elsewhere
+            others += 1
+    return list(dict.fromkeys(texts)), others
 
 
-def _answer_below(nodes: dict[str, Any], key: str, role_map: RoleMap) -> str:
-    """The first answer that a person saw on a branch: tool calls may come before it."""
+def _first_answer(nodes: dict[str, Any], key: str, role_map: RoleMap) -> str:
+    """The first visible answer of the branch that begins at `key`: tool calls may precede it."""
     seen: set[str] = set()
     while key in nodes and key not in seen:
         seen.add(key)

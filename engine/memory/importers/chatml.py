@@ -1,4 +1,4 @@
-"""ChatML transcripts: `<|im_start|>role`, what was said, `<|im_end|>`; one file may hold many conversations."""
+"""ChatML transcripts: `<|im_start|>role`, the message, `<|im_end|>`; one file may hold many conversations."""
 
 from __future__ import annotations
 
@@ -18,31 +18,33 @@ from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "chatml"
 
-_START, _END, _BREAK = "<|im_start|>", "<|im_end|>", ("---", "<|endoftext|>")
-_LOOK = 200
-"""Lines that are looked at to recognise a transcript."""
+_START, _END, _SEPARATORS = "<|im_start|>", "<|im_end|>", ("---", "<|endoftext|>")
+_DETECTION_LINES = 200
+"""Lines that `detect` reads."""
 
 
 def detect(path: Path, value: Any) -> bool:
     if value is not None or is_zip(path) or is_sqlite(path):
         return False
-    return any(line.lstrip().startswith(_START) for _number, line in islice(text_lines(path), _LOOK))
+    return any(
+        line.lstrip().startswith(_START) for _number, line in islice(text_lines(path), _DETECTION_LINES)
+    )
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
-    """A conversation ends before a `system` message, at `---` and at `<|endoftext|>`. Raises BadInput."""
-    made: list[Turn | Skipped] = []
+    """A `system` message begins a new conversation; `---` and `<|endoftext|>` end one. Raises BadInput."""
+    items: list[Turn | Skipped] = []
     name: str | None = None
-    said: list[str] = []
-    characters = between = 0
+    message: list[str] = []
+    characters = outside = 0
 
-    def close() -> None:
+    def end_message() -> None:
         role = parse_role(name, role_map)
-        text = "\n".join(said).strip("\n")
+        text = "\n".join(message).strip("\n")
         if role is None:
-            made.append(unknown_role(name))
+            items.append(unknown_role(name))
         else:
-            made.append(Turn(role=role, text=text) if text.strip() else Skipped(reason="empty message"))
+            items.append(Turn(role=role, text=text) if text.strip() else Skipped(reason="empty message"))
 
     for number, line in text_lines(path, on_bytes):
         characters += len(line)
@@ -54,31 +56,31 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
             )
         if line.lstrip().startswith(_START):
             if name is not None:
-                close()
+                end_message()
             name, _space, rest = line.lstrip().removeprefix(_START).partition(" ")
             name = name.removesuffix(_END).strip()
-            spoken = any(isinstance(item, Turn) and item.role is not Role.SYSTEM for item in made)
-            if parse_role(name, role_map) is Role.SYSTEM and spoken:
-                yield from build_conversation(made, source=NAME)
-                made, characters = [], len(line)
-            line, said = rest, []
+            has_turns = any(isinstance(item, Turn) and item.role is not Role.SYSTEM for item in items)
+            if parse_role(name, role_map) is Role.SYSTEM and has_turns:
+                yield from build_conversation(items, source=NAME)
+                items, characters = [], len(line)
+            line, message = rest, []
             if not line:
                 continue
         if name is not None:
             text, end, _after = line.partition(_END)
-            said.append(text)
+            message.append(text)
             if end:
-                close()
+                end_message()
                 name = None
-        elif line.strip() in _BREAK:
-            if made:
-                yield from build_conversation(made, source=NAME)
-            made, characters = [], 0
+        elif line.strip() in _SEPARATORS:
+            if items:
+                yield from build_conversation(items, source=NAME)
+            items, characters = [], 0
         elif line.strip():
-            between += 1
+            outside += 1
     if name is not None:
-        close()
-    if made:
-        yield from build_conversation(made, source=NAME)
-    if between:
-        yield Skipped(reason="line before the first speaker", count=between)
+        end_message()
+    if items:
+        yield from build_conversation(items, source=NAME)
+    if outside:
+        yield Skipped(reason="line before the first speaker", count=outside)

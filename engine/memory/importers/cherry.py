@@ -1,8 +1,8 @@
-"""Cherry Studio: the backup zip or its `data.json`, versions 2 to 5 of it (Cherry Studio 0.9 to 1.7).
+"""Cherry Studio 0.9 to 1.7: the backup zip or its `data.json`, format versions 2 to 5.
 
-`indexedDB.topics` holds the messages; since version 4 their texts are in `indexedDB.message_blocks`. Names of
-topics and the instructions of assistants are in `localStorage`, as JSON inside JSON. Answers of several models
-to one question share its `askId`.
+`indexedDB.topics` holds the messages; since version 4 their texts are in `indexedDB.message_blocks`. Topic
+names and assistants' instructions are in `localStorage`, as JSON inside JSON. Answers of several models to one
+question share its `askId`.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "cherry"
 
-_STORED = "indexedDB"
-_TOPICS, _BLOCKS = f"{_STORED}.topics", f"{_STORED}.message_blocks"
-_EXPANDED = (_STORED, f"{_STORED}.*")
-_SAID = ("main_text", "code")
-_SILENT = ("unknown", "citation", "translation")
+_DATABASE = "indexedDB"
+_TOPICS, _BLOCKS = f"{_DATABASE}.topics", f"{_DATABASE}.message_blocks"
+_EXPANDED = (_DATABASE, f"{_DATABASE}.*")
+_TEXT_BLOCKS = ("main_text", "code")
+_IGNORED_BLOCKS = ("unknown", "citation", "translation")
 
 
 def detect(path: Path, value: Any) -> bool:
     if not isinstance(value, dict):
         return False
-    stored, local = value.get("indexedDB"), value.get("localStorage")
-    return (isinstance(stored, dict) and "topics" in stored) or (
+    database, local = value.get("indexedDB"), value.get("localStorage")
+    return (isinstance(database, dict) and "topics" in database) or (
         isinstance(local, dict) and "persist:cherry-studio" in local
     )
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
-    """One conversation for each topic. Raises BadInput.
+    """One conversation per topic. Raises BadInput.
 
-    The texts stand behind the topics: the file is read twice, and texts wait in a temporary database.
+    The texts come after the topics: the file is read twice, and texts are stored in a temporary database.
     """
     names: dict[str, str] = {}
-    with _blocks() as blocks:
+    with _block_store() as blocks:
         for key, value in json_members(path, expand=_EXPANDED):
             if key == "localStorage":
-                names = _names(value)
+                names = _topic_names(value)
             elif key == _BLOCKS:
-                blocks.keep(value)
+                blocks.put(value)
         for key, topic in json_members(path, on_bytes, expand=_EXPANDED):
             if key != _TOPICS:
                 continue
@@ -75,16 +75,16 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
             )
 
 
-class _Blocks:
-    """The texts of messages by their ids, in a file that SQLite deletes: they may be larger than memory."""
+class _BlockStore:
+    """Message blocks by id in a temporary SQLite file: they may not fit into memory."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         connection.execute("CREATE TABLE blocks (id TEXT PRIMARY KEY, block TEXT) WITHOUT ROWID")
 
-    def keep(self, block: object) -> None:
+    def put(self, block: object) -> None:
         if isinstance(block, dict) and isinstance(block.get("id"), str):
-            # Escaped: a lone surrogate of the file is no UTF-8.
+            # Escaped: a lone surrogate is not valid UTF-8.
             row = (ascii(block["id"]), json.dumps(block))
             self._connection.execute("INSERT OR REPLACE INTO blocks VALUES (?, ?)", row)
 
@@ -96,18 +96,18 @@ class _Blocks:
 
 
 @contextmanager
-def _blocks() -> Iterator[_Blocks]:
+def _block_store() -> Iterator[_BlockStore]:
     with closing(sqlite3.connect("")) as connection:
         connection.execute("PRAGMA journal_mode=OFF")
-        yield _Blocks(connection)
+        yield _BlockStore(connection)
 
 
 def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _names(local: object) -> dict[str, str]:
-    """Names of topics by id, from what the app's state says."""
+def _topic_names(local: object) -> dict[str, str]:
+    """Names of topics by id, from the app's persisted state."""
     try:
         state = json.loads(local["persist:cherry-studio"]) if isinstance(local, dict) else {}
         state = json.loads(state["assistants"])
@@ -116,7 +116,12 @@ def _names(local: object) -> dict[str, str]:
     assistants = (
         [*_list(state.get("assistants")), state.get("defaultAssistant")] if isinstance(state, dict) else []
     )
-    topics = [topic for one in assistants if isinstance(one, dict) for topic in _list(one.get("topics"))]
+    topics = [
+        topic
+        for assistant in assistants
+        if isinstance(assistant, dict)
+        for topic in _list(assistant.get("topics"))
+    ]
     return {
         text_or_empty(topic.get("id")): text_or_empty(topic.get("name"))
         for topic in topics
@@ -124,30 +129,30 @@ def _names(local: object) -> dict[str, str]:
     }
 
 
-def _turns(messages: list[Any], blocks: _Blocks, role_map: RoleMap) -> Iterator[Turn | Skipped]:
-    for ask, group in groupby(messages, key=_asked):
+def _turns(messages: list[Any], blocks: _BlockStore, role_map: RoleMap) -> Iterator[Turn | Skipped]:
+    for ask_id, group in groupby(messages, key=_ask_id):
         answers = []
         for message in group:
             turn, skipped = _turn(message, blocks, role_map)
             yield from skipped
-            if turn is not None and ask:
+            if turn is not None and ask_id:
                 answers.append((bool(message.get("foldSelected")), bool(message.get("useful")), turn))
             elif turn is not None:
                 yield turn
         if answers:
-            kept = max(answers, key=lambda answer: answer[:2])[2]
-            others = dict.fromkeys(turn.text for *_marks, turn in answers if turn.text != kept.text)
-            yield msgspec.structs.replace(kept, alternatives=tuple(others))
+            shown = max(answers, key=lambda answer: answer[:2])[2]
+            others = dict.fromkeys(turn.text for *_flags, turn in answers if turn.text != shown.text)
+            yield msgspec.structs.replace(shown, alternatives=tuple(others))
 
 
-def _asked(message: object) -> str:
-    """The question that a message answers; "" for one that answers none."""
+def _ask_id(message: object) -> str:
+    """Id of the question that an assistant message answers; "" for other messages."""
     if not isinstance(message, dict) or message.get("role") != "assistant":
         return ""
     return text_or_empty(message.get("askId"))
 
 
-def _turn(message: object, blocks: _Blocks, role_map: RoleMap) -> tuple[Turn | None, tuple[Skipped, ...]]:
+def _turn(message: object, blocks: _BlockStore, role_map: RoleMap) -> tuple[Turn | None, tuple[Skipped, ...]]:
     if not isinstance(message, dict):
         return None, (Skipped(reason="message of another shape"),)
     if message.get("type") == "clear":
@@ -163,20 +168,20 @@ def _turn(message: object, blocks: _Blocks, role_map: RoleMap) -> tuple[Turn | N
             skipped.append(Skipped(reason="attachment"))
             continue
         kind, content = block.get("type"), block.get("content")
-        if kind in _SAID and isinstance(content, str):
+        if kind in _TEXT_BLOCKS and isinstance(content, str):
             texts.append(
                 f"```{text_or_empty(block.get('language'))}\n{content}\n```" if kind == "code" else content
             )
         elif kind == "error":
             skipped.append(Skipped(reason="failed answer"))
-        elif kind not in _SILENT:
+        elif kind not in _IGNORED_BLOCKS:
             skipped.append(Skipped(reason=skip_reason(kind)))
     if not texts and isinstance(message.get("content"), str):
         texts.append(message["content"])
     if message.get("reasoning_content"):
         skipped.append(Skipped(reason="reasoning"))
-    text, thought = strip_reasoning("\n\n".join(text for text in texts if text), role)
-    skipped += thought
+    text, stripped = strip_reasoning("\n\n".join(text for text in texts if text), role)
+    skipped += stripped
     if not text.strip():
         return None, tuple(skipped) or (Skipped(reason="empty message"),)
     time = parse_time(message.get("createdAt"))

@@ -1,6 +1,6 @@
-"""Prompt and completion: rows of `{"prompt", "completion"}`, each a text or, as TRL has them, a list of messages.
+"""Rows of `{"prompt", "completion"}`, each a text or, in TRL's form, a list of messages.
 
-Also the rows that MindX trained on, `{"prompt": "用户: …", "completion": "助手: …"}`.
+Also MindX's training rows, `{"prompt": "用户: …", "completion": "助手: …"}`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def detect(path: Path, value: Any) -> bool:
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
-    """One conversation for each row. Raises BadInput."""
+    """One conversation per row. Raises BadInput."""
     for _line, row in json_values(path, on_bytes):
         if not detect(path, row):
             yield Skipped(reason="row of another shape", whole=True)
@@ -42,11 +42,11 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
         if isinstance(system, str) and system:
             turns.append(Turn(role=Role.SYSTEM, text=system))
         for side, role in (("prompt", Role.USER), ("completion", Role.ASSISTANT)):
-            for made in _turns(row[side], role, role_map):
-                if isinstance(made, Turn):
-                    turns.append(made)
+            for item in _turns(row[side], role, role_map):
+                if isinstance(item, Turn):
+                    turns.append(item)
                 else:
-                    yield made
+                    yield item
         if not turns or turns[-1].role is not Role.ASSISTANT:
             yield Skipped(reason="row without an answer", whole=True)
             continue
@@ -66,13 +66,13 @@ def _turns(side: object, role: Role, role_map: RoleMap) -> Iterator[Turn | Skipp
         return
     for message in side if isinstance(side, list) else []:
         name = message.get("role") if isinstance(message, dict) else None
-        said_by = parse_role(name, role_map)
-        if said_by is None:
+        speaker = parse_role(name, role_map)
+        if speaker is None:
             yield unknown_role(name)
             continue
         text, skipped = parse_content(message.get("content"))
         yield from skipped
         if text:
-            yield Turn(role=said_by, text=text)
+            yield Turn(role=speaker, text=text)
         elif not skipped:
             yield Skipped(reason="empty message")

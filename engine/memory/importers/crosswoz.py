@@ -1,7 +1,7 @@
-"""CrossWOZ's own JSON (`train.json`, `val.json`, `test.json`): one object of dialogues by their number.
+"""CrossWOZ JSON (`train.json`, `val.json`, `test.json`): one object of dialogues by number.
 
-Each has `messages` whose roles are `usr` and `sys`; acts and states are not read. Also a file with one
-dialogue, and JSONL of them.
+Each has `messages` with the roles `usr` and `sys`; dialogue acts and states are ignored. Also reads a file
+with a single dialogue, and JSONL of dialogues.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def detect(path: Path, value: Any) -> bool:
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
-    """One conversation for each dialogue. Raises BadInput."""
+    """One conversation per dialogue. Raises BadInput."""
     first = first_value(path)
     by_number = isinstance(first, dict) and "messages" not in first
     for number, dialogue in json_members(path, on_bytes) if by_number else json_values(path, on_bytes):

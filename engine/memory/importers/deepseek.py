@@ -1,7 +1,7 @@
-"""The export of chat.deepseek.com: `conversations.json` or its zip, as written since 2025.
+"""The chat.deepseek.com export (since 2025): `conversations.json` or its zip.
 
-A tree like ChatGPT's; a message has `fragments` of the types REQUEST, RESPONSE, THINK and those of its tools,
-and no role of its own. Older ones have `content` instead, answering in turns.
+A tree like ChatGPT's; a message has no role but `fragments` of the types REQUEST, RESPONSE, THINK and tool
+types. Older messages have `role` and `content` instead.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from engine.memory.importers.fields import (
     build_conversation,
     parse_role,
     parse_time,
+    skip_attached,
     text_or_empty,
     unknown_role,
 )
-from engine.memory.importers.message_tree import Node, current_branch
+from engine.memory.importers.message_tree import MessageNode, current_branch
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "deepseek"
 
-_SPOKEN = {"REQUEST": Role.USER, "RESPONSE": Role.ASSISTANT}
-_LEFT_OUT = {
+_FRAGMENT_ROLES = {"REQUEST": Role.USER, "RESPONSE": Role.ASSISTANT}
+_SKIPPED_FRAGMENTS = {
     "THINK": "reasoning",
     "SEARCH": "tool message",
     "READ_LINK": "tool message",
@@ -43,7 +44,7 @@ def detect(path: Path, value: Any) -> bool:
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
-    """One conversation for each entry, along the branch with the newest message. Raises BadInput."""
+    """One conversation per entry, along the branch of the newest message. Raises BadInput."""
     for _line, entry in json_values(path, on_bytes):
         if not isinstance(entry, dict) or not isinstance(entry.get("mapping"), dict):
             yield Skipped(reason="entry of another shape", whole=True)
@@ -63,25 +64,23 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
         )
 
 
-def _node(key: str, node: dict[str, Any], role_map: RoleMap) -> Node:
+def _node(key: str, node: dict[str, Any], role_map: RoleMap) -> MessageNode:
     message = node.get("message")
     parent = text_or_empty(node.get("parent"))
     if not isinstance(message, dict):
-        return Node(parent=parent)
+        return MessageNode(parent=parent)
     time = parse_time(message.get("inserted_at"))
-    role, text, skipped = _said(message, role_map)
-    files = message.get("files")
-    if isinstance(files, list) and files:
-        skipped.append(Skipped(reason="attachment", count=len(files)))
+    role, text, skipped = _content(message, role_map)
+    skipped += skip_attached(message.get("files"))
     if role is None or not text.strip():
-        return Node(
+        return MessageNode(
             parent=parent, skipped=tuple(skipped) or (Skipped(reason="empty message"),), time=time or 0
         )
     turn = Turn(role=role, text=text, time=time, external_id=key)
-    return Node(parent=parent, turn=turn, skipped=tuple(skipped), time=time or 0)
+    return MessageNode(parent=parent, turn=turn, skipped=tuple(skipped), time=time or 0)
 
 
-def _said(message: dict[str, Any], role_map: RoleMap) -> tuple[Role | None, str, list[Skipped]]:
+def _content(message: dict[str, Any], role_map: RoleMap) -> tuple[Role | None, str, list[Skipped]]:
     fragments = message.get("fragments")
     if not isinstance(fragments, list):
         role = parse_role(message.get("role"), role_map)
@@ -95,12 +94,14 @@ def _said(message: dict[str, Any], role_map: RoleMap) -> tuple[Role | None, str,
     for fragment in fragments:
         kind = fragment.get("type") if isinstance(fragment, dict) else None
         content = fragment.get("content") if isinstance(fragment, dict) else None
-        spoken = (_SPOKEN.get(kind) or role_map.get(kind.lower())) if isinstance(kind, str) else None
-        if spoken is not None and isinstance(content, str):
-            role = role or spoken
+        fragment_role = (
+            (_FRAGMENT_ROLES.get(kind) or role_map.get(kind.lower())) if isinstance(kind, str) else None
+        )
+        if fragment_role is not None and isinstance(content, str):
+            role = role or fragment_role
             texts.append(content)
-        elif isinstance(kind, str) and (kind in _LEFT_OUT or kind.startswith("TOOL")):
-            skipped.append(Skipped(reason=_LEFT_OUT.get(kind, "tool message")))
+        elif isinstance(kind, str) and (kind in _SKIPPED_FRAGMENTS or kind.startswith("TOOL")):
+            skipped.append(Skipped(reason=_SKIPPED_FRAGMENTS.get(kind, "tool message")))
         else:
             skipped.append(unknown_role(kind))
     return role, "\n".join(text for text in texts if text), skipped

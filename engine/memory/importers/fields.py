@@ -124,6 +124,11 @@ def skip_reason(kind: object) -> str:
     return "image" if "image" in kind else "attachment"
 
 
+def skip_attached(value: object, reason: str = "attachment") -> list[Skipped]:
+    """The `Skipped` of a message field that lists files, links or images."""
+    return [Skipped(reason=reason, count=len(value))] if isinstance(value, list) and value else []
+
+
 _THINK = re.compile(r"\A\s*<(think|thinking)>.*?(?:</\1>\s*|\Z)", re.DOTALL)
 _DETAILS = re.compile(r'<details type="(reasoning|tool_calls|code_interpreter)"[^<>]*>')
 """Open WebUI folds reasoning and tool calls into the answer."""

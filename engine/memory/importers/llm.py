@@ -1,8 +1,8 @@
-"""simonw's `llm`: its `logs.db`, in the two forms that it has had.
+"""simonw's `llm`: its `logs.db`, in both of its schemas.
 
-Until 0.2x a row of `responses` is a question with its answer, `conversations` holds their names; in 0.36
-`messages` is a tree by hashes, `threads` points at the newest message of each. A database that was brought up
-to date has both, each with conversations of its own.
+Until 0.2x a row of `responses` is a question with its answer and `conversations` holds the names; in 0.36
+`messages` is a tree by hashes and `threads` points at the newest message of each. A migrated database has
+both schemas, each with its own conversations.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "llm"
 
-_RESPONSES = ("id", "prompt", "system", "response", "conversation_id", "datetime_utc")
-_ASKED = """
+_RESPONSE_COLUMNS = ("id", "prompt", "system", "response", "conversation_id", "datetime_utc")
+_RESPONSES_QUERY = """
     SELECT r.id, r.prompt, r.system, r.response, COALESCE(r.conversation_id, r.id), r.datetime_utc, c.name
     FROM responses r LEFT JOIN conversations c ON c.id = r.conversation_id
     ORDER BY COALESCE(r.conversation_id, r.id), r.datetime_utc, r.id
 """
-_THREADED = """
+_THREADS_QUERY = """
     WITH RECURSIVE chain(thread, hash, depth) AS (
         SELECT id, tip_message_hash, 0 FROM threads
         UNION ALL
@@ -55,60 +55,62 @@ def detect(path: Path, value: Any) -> bool:
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
-    """One conversation for each thread or conversation. Raises BadInput, also for another version."""
-    there = table_columns(path) if is_sqlite(path) else {}
-    if "threads" in there:
+    """One conversation per thread or conversation. Raises BadInput, also for an unsupported schema version."""
+    columns = table_columns(path) if is_sqlite(path) else {}
+    if "threads" in columns:
         yield from _threads(path, role_map, on_bytes)
-    if "responses" in there or "threads" not in there:
+    if "responses" in columns or "threads" not in columns:
         yield from _responses(path, on_bytes)
 
 
 def _responses(path: Path, on_bytes: OnBytes) -> Iterator[Conversation | Skipped]:
-    needed = {"responses": _RESPONSES, "conversations": ("id", "name")}
-    for id_, group in groupby(query_rows(path, needed, _ASKED), key=lambda row: row[4]):
-        made: list[Turn | Skipped] = []
+    required = {"responses": _RESPONSE_COLUMNS, "conversations": ("id", "name")}
+    for id_, group in groupby(query_rows(path, required, _RESPONSES_QUERY), key=lambda row: row[4]):
+        items: list[Turn | Skipped] = []
         title = ""
-        instructed = ""
-        for response, prompt, system, answer, _id, asked_at, name in group:
+        previous_system = ""
+        for response, prompt, system, answer, _id, time_text, name in group:
             on_bytes(sum(len(text) for text in (prompt, answer) if isinstance(text, str)))
-            time = parse_time(asked_at)
+            time = parse_time(time_text)
             title = title or text_or_empty(name)
-            if isinstance(system, str) and system and system != instructed:
-                instructed = system
-                made.append(Turn(role=Role.SYSTEM, text=system, time=time))
+            if isinstance(system, str) and system and system != previous_system:
+                previous_system = system
+                items.append(Turn(role=Role.SYSTEM, text=system, time=time))
             for role, text in ((Role.USER, prompt), (Role.ASSISTANT, answer)):
-                made += _turn(role, text, time, text_or_empty(response))
-        yield from build_conversation(iter(made), source=NAME, external_id=text_or_empty(id_), title=title)
+                items += _turn(role, text, time, text_or_empty(response))
+        yield from build_conversation(items, source=NAME, external_id=text_or_empty(id_), title=title)
 
 
 def _threads(path: Path, role_map: RoleMap, on_bytes: OnBytes) -> Iterator[Conversation | Skipped]:
-    needed = {
+    required = {
         "threads": ("id", "name", "tip_message_hash", "datetime_utc"),
         "turns": ("thread_id", "tip_message_hash", "datetime_utc"),
         "messages": ("hash", "parent_hash", "role"),
         "parts": ("message_hash", "position", "type", "text"),
     }
-    for (id_, name, began), thread in groupby(query_rows(path, needed, _THREADED), key=lambda row: row[:3]):
-        made: list[Turn | Skipped] = []
+    for (id_, name, began), thread in groupby(
+        query_rows(path, required, _THREADS_QUERY), key=lambda row: row[:3]
+    ):
+        items: list[Turn | Skipped] = []
         for (hash_, role_name, answered), parts in groupby(thread, key=lambda row: (row[3], row[4], row[7])):
             role = parse_role(role_name, role_map)
             if role is None:
-                made.append(unknown_role(role_name))
+                items.append(unknown_role(role_name))
                 continue
             texts = []
             for *_thread, kind, text, _answered in parts:
                 if kind == "text" and isinstance(text, str):
                     texts.append(text)
                 elif kind is not None:
-                    made.append(Skipped(reason=skip_reason(kind)))
+                    items.append(Skipped(reason=skip_reason(kind)))
             on_bytes(sum(map(len, texts)))
             time = parse_time(answered)
             if role is Role.TOOL:
-                made.append(Skipped(reason="tool message"))
+                items.append(Skipped(reason="tool message"))
             else:
-                made += _turn(role, "\n".join(texts), time, text_or_empty(hash_)) if texts else []
+                items += _turn(role, "\n".join(texts), time, text_or_empty(hash_)) if texts else []
         yield from build_conversation(
-            iter(made),
+            items,
             source=NAME,
             external_id=text_or_empty(id_),
             title=text_or_empty(name),
@@ -116,8 +118,8 @@ def _threads(path: Path, role_map: RoleMap, on_bytes: OnBytes) -> Iterator[Conve
         )
 
 
-def _turn(role: Role, text: object, time: float | None, id_: str) -> list[Turn | Skipped]:
-    said, thought = strip_reasoning(text, role) if isinstance(text, str) else ("", ())
-    if not said.strip():
-        return list(thought) or [Skipped(reason="empty message")]
-    return [*thought, Turn(role=role, text=said, time=time, external_id=id_)]
+def _turn(role: Role, content: object, time: float | None, id_: str) -> list[Turn | Skipped]:
+    text, skipped = strip_reasoning(content, role) if isinstance(content, str) else ("", ())
+    if not text.strip():
+        return list(skipped) or [Skipped(reason="empty message")]
+    return [*skipped, Turn(role=role, text=text, time=time, external_id=id_)]

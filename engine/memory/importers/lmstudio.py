@@ -1,7 +1,7 @@
-"""LM Studio: one `<time>.conversation.json` for each chat, as written since 0.3 (`~/.lmstudio/conversations`).
+"""LM Studio since 0.3: one `<time>.conversation.json` per chat (`~/.lmstudio/conversations`).
 
 A message has `versions`, of which `currentlySelected` is shown: a `singleStep` with `content` parts, or a
-`multiStep` whose `contentBlock` steps carry them, those of the style `thinking` apart.
+`multiStep` whose `contentBlock` steps carry them; steps of the style `thinking` are skipped.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def detect(path: Path, value: Any) -> bool:
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
-    """The chat of the file. Other versions of an answer become its alternatives. Raises BadInput."""
+    """The chat in the file. Other versions of an answer become its alternatives. Raises BadInput."""
     for _line, chat in json_values(path, on_bytes):
         if not isinstance(chat, dict) or not isinstance(chat.get("messages"), list):
             yield Skipped(reason="entry of another shape", whole=True)
@@ -63,10 +63,10 @@ def _turns(chat: dict[str, Any], role_map: RoleMap) -> Iterator[Turn | Skipped]:
             yield Skipped(reason="message of another shape")
             continue
         selected = message.get("currentlySelected")
-        kept = selected if isinstance(selected, int) and 0 <= selected < len(versions) else len(versions) - 1
-        turn, skipped = _version(versions[kept], role_map)
+        shown = selected if isinstance(selected, int) and 0 <= selected < len(versions) else len(versions) - 1
+        turn, skipped = _version(versions[shown], role_map)
         yield from skipped
-        others = [_version(other, role_map)[0] for n, other in enumerate(versions) if n != kept]
+        others = [_version(other, role_map)[0] for n, other in enumerate(versions) if n != shown]
         texts = tuple(dict.fromkeys(other.text for other in others if other is not None))
         if turn is None or turn.role is not Role.ASSISTANT:
             if texts:
@@ -93,11 +93,11 @@ def _version(version: object, role_map: RoleMap) -> tuple[Turn | None, list[Skip
         if isinstance(content, Skipped):
             skipped.append(content)
             continue
-        text, left_out = parse_content(content)
-        skipped += left_out
+        text, skipped_parts = parse_content(content)
+        skipped += skipped_parts
         texts.append(text)
-    text, thought = strip_reasoning("\n".join(text for text in texts if text), role)
-    skipped += thought
+    text, stripped = strip_reasoning("\n".join(text for text in texts if text), role)
+    skipped += stripped
     if not text.strip():
         return None, skipped or [Skipped(reason="empty message")]
     return Turn(role=role, text=text), skipped
@@ -109,7 +109,7 @@ def _contents(version: dict[str, Any]) -> Iterator[Any]:
         yield version.get("content")
         return
     for step in steps:
-        # `status` and `debugInfoBlock` say how it went, nothing that was said.
+        # `status` and `debugInfoBlock` steps hold no message text.
         if not isinstance(step, dict) or step.get("type") != "contentBlock":
             continue
         style = step.get("style")

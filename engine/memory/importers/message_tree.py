@@ -1,4 +1,4 @@
-"""Conversations that are kept as a tree: the branch that was last looked at, and what lies beside it."""
+"""Conversations stored as a tree of messages: reads the current branch and collects the alternatives next to it."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from engine.core.chat import Role
 from engine.memory.records import Skipped, Turn
 
 
-class Node(msgspec.Struct, frozen=True, kw_only=True):
+class MessageNode(msgspec.Struct, frozen=True, kw_only=True):
     """One message of a tree."""
 
     parent: str = ""
     turn: Turn | None = None
-    """None for a message that memory does not take."""
+    """None for a message that is not imported."""
     skipped: tuple[Skipped, ...] = ()
     time: float = 0.0
 
 
-def current_branch(nodes: Mapping[str, Node], current: object) -> Iterator[Turn | Skipped]:
-    """The turns from the root to the node `current`, without a usable one to the newest leaf.
+def current_branch(nodes: Mapping[str, MessageNode], current: object) -> Iterator[Turn | Skipped]:
+    """The turns from the root to the node `current`; without a valid one, to the newest leaf.
 
-    Answers that were regenerated become alternatives of the one that was kept; other messages beside the
-    branch are counted. Trees that bite their tail end.
+    Regenerated answers become alternatives of the answer on the branch; other messages off the branch are
+    counted as skipped. Cycles in the tree are cut.
     """
     children: dict[str, list[str]] = {}
     for key, node in nodes.items():
@@ -32,35 +32,35 @@ def current_branch(nodes: Mapping[str, Node], current: object) -> Iterator[Turn 
     path = _path(nodes, children, current)
     on_path = set(path)
     texts: list[str] = []
-    """Answers beside the branch since its last turn: messages that are not taken may stand before the answer."""
+    """Answers off the branch since its last turn: skipped messages may precede the answer on the branch."""
     for key in path:
         node = nodes[key]
         yield from node.skipped
-        elsewhere = 0
+        others = 0
         for sibling in children[node.parent]:
             if sibling in on_path:
                 continue
-            answer = _answer_below(nodes, children, sibling)
+            answer = _first_answer(nodes, children, sibling)
             texts += [answer] if answer else []
-            elsewhere += not answer
-        if elsewhere:
-            yield Skipped(reason="message of another branch", count=elsewhere)
+            others += not answer
+        if others:
+            yield Skipped(reason="message of another branch", count=others)
         if node.turn is None:
             continue
-        kept = node.turn.role is Role.ASSISTANT
+        is_answer = node.turn.role is Role.ASSISTANT
         alternatives = tuple(text for text in dict.fromkeys(texts) if text != node.turn.text)
-        if texts and not kept:
+        if texts and not is_answer:
             yield Skipped(reason="message of another branch", count=len(texts))
         texts = []
-        yield msgspec.structs.replace(node.turn, alternatives=alternatives) if kept else node.turn
+        yield msgspec.structs.replace(node.turn, alternatives=alternatives) if is_answer else node.turn
     if texts:
         yield Skipped(reason="message of another branch", count=len(texts))
 
 
-def _path(nodes: Mapping[str, Node], children: Mapping[str, list[str]], current: object) -> list[str]:
+def _path(nodes: Mapping[str, MessageNode], children: Mapping[str, list[str]], current: object) -> list[str]:
     if not isinstance(current, str) or current not in nodes:
         leaves = [key for key in nodes if key not in children]
-        # Of the same age, the one that stands last in the file.
+        # Of leaves with equal times, the last one in the file.
         current = max(enumerate(leaves), key=lambda item: (nodes[item[1]].time, item[0]), default=(0, None))[
             1
         ]
@@ -73,8 +73,8 @@ def _path(nodes: Mapping[str, Node], children: Mapping[str, list[str]], current:
     return path[::-1]
 
 
-def _answer_below(nodes: Mapping[str, Node], children: Mapping[str, list[str]], key: str) -> str:
-    """The first answer that a person saw on a branch: messages that are not taken may come before it."""
+def _first_answer(nodes: Mapping[str, MessageNode], children: Mapping[str, list[str]], key: str) -> str:
+    """The first visible answer of the branch that begins at `key`: skipped messages may precede it."""
     seen: set[str] = set()
     while key not in seen:
         seen.add(key)

@@ -1,9 +1,9 @@
 """MindX 1.x: sessions (`data/sessions/session_*.json`) and memory points (the Badger folder `data/vectors`).
 
-A long message is cut there into several of one role; they are joined. A point whose content is a dialogue
-(`user: …`, `assistant: …`, `bot: …`, `用户：…`, `Q: …`) is a conversation, and so is one whose summary is a question,
-with the content as its answer. Any other is what a model wrote about a conversation: it stays a memory point, to be
-looked up and not to be trained on. Vectors are kept.
+Consecutive messages of one role are joined: MindX splits long messages. A point whose content is a dialogue
+(`user: …`, `assistant: …`, `bot: …`, `用户：…`, `Q: …`) becomes a conversation, and so does one whose summary is a
+question, with the content as the answer. Any other point is a model's summary: it is imported as a summary point,
+searchable but not trained on. Embeddings are imported too.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ _SPEAKER = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _INLINE = re.compile(r"(?:(?<=\s)|\A)(?:(?P<user>用户|User)|助手|Assistant)[:：][ \t]?")
-"""MindX's own training took both speakers from one line too; only where the lines do not begin with them."""
+"""Speakers within a line, as in MindX's own training; only where no line begins with them."""
 _QUESTION = re.compile(r"[?？]\s*\Z")
-_DIMENSIONS = 8192
+_MAX_DIMENSIONS = 8192
 
 
 def detect(path: Path, value: Any) -> bool:
@@ -64,7 +64,7 @@ def detect(path: Path, value: Any) -> bool:
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[ImportItem]:
-    """The conversation of a session file, or everything in the Badger folder whose MANIFEST it is.
+    """The conversation of a session file, or everything in the Badger folder of a MANIFEST.
 
     Raises BadInput.
     """
@@ -78,7 +78,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
             yield Skipped(reason="entry of another shape", whole=True)
             continue
         yield from build_conversation(
-            _joined(_turns(session["messages"], role_map)),
+            _join_messages(_turns(session["messages"], role_map)),
             source=NAME,
             external_id=text_or_empty(session.get("id")),
             started_at=parse_time(session.get("created_at")),
@@ -101,9 +101,9 @@ def _turns(messages: list[Any], role_map: RoleMap) -> Iterator[Turn | Skipped]:
             yield Skipped(reason="empty message")
 
 
-def _joined(made: Iterator[Turn | Skipped]) -> Iterator[Turn | Skipped]:
+def _join_messages(items: Iterator[Turn | Skipped]) -> Iterator[Turn | Skipped]:
     turns = []
-    for item in made:
+    for item in items:
         if isinstance(item, Turn):
             turns.append(item)
         else:
@@ -114,7 +114,7 @@ def _joined(made: Iterator[Turn | Skipped]) -> Iterator[Turn | Skipped]:
 
 
 def point_items(key: str, value: bytes) -> Iterator[ImportItem]:
-    """What one key of the Badger folder holds; keys that are no memory are counted."""
+    """The items of one key of the Badger folder; keys that are no memory points are skipped."""
     if not key.startswith("memory_"):
         yield Skipped(
             reason="index of a skill" if key.startswith(("skill_vector:", "capability:")) else "another key"
@@ -130,29 +130,31 @@ def point_items(key: str, value: bytes) -> Iterator[ImportItem]:
     if not isinstance(content, str) or not content.strip():
         yield Skipped(reason="empty memory point", whole=True)
         return
-    # A point that was merged has lost its time; its key says when it was stored.
-    made_at = parse_time(point.get("created_at"))
+    # A merged point has lost its time; its key holds the time of storage.
+    created_at = parse_time(point.get("created_at"))
     nanoseconds = key.removeprefix("memory_")
-    if made_at is None and nanoseconds.isdecimal() and len(nanoseconds) < 20:
-        made_at = parse_time(int(nanoseconds) / 1e9)
+    if created_at is None and nanoseconds.isdecimal() and len(nanoseconds) < 20:
+        created_at = parse_time(int(nanoseconds) / 1e9)
     vector = _vector(entry.get("vector")) or _vector(point.get("vector"))
     turns = _dialogue(content, summary)
     if turns:
-        talk = Conversation.of(turns, source=NAME, external_id=key, started_at=made_at, updated_at=made_at)
-        yield talk
-        point_id, hash_ = "", content_hash(talk.turns)
+        conversation = Conversation.of(
+            turns, source=NAME, external_id=key, started_at=created_at, updated_at=created_at
+        )
+        yield conversation
+        point_id, hash_ = "", content_hash(conversation.turns)
     else:
         words = [word for word in keywords if isinstance(word, str)] if isinstance(keywords, list) else []
-        remembered = SummaryPoint(
+        summary_point = SummaryPoint(
             id=key,
             source=NAME,
             content=replace_surrogates(content),
             summary=replace_surrogates(summary) if isinstance(summary, str) else "",
             keywords=tuple(map(replace_surrogates, words)),
-            created_at=made_at,
+            created_at=created_at,
         )
-        yield remembered
-        point_id, hash_ = key, point_hash(remembered.content)
+        yield summary_point
+        point_id, hash_ = key, point_hash(summary_point.content)
     if vector:
         yield Embedding(
             content_hash=hash_, point=point_id, embedder=f"{NAME}-{len(vector) // 4}", vector=vector
@@ -160,11 +162,11 @@ def point_items(key: str, value: bytes) -> Iterator[ImportItem]:
 
 
 def _dialogue(content: str, summary: object) -> list[Turn]:
-    """The turns of a content that begins with a speaker and in which both speak, or the question that the summary
-    asks and the content as its answer; else none."""
+    """The turns of a content that begins with a speaker and has both speakers; else a question in the summary with
+    the content as its answer; else none."""
     for speaker in (_SPEAKER, _INLINE):
         marks = list(speaker.finditer(content))
-        turns = _turns_at(marks, content)
+        turns = _split_turns(marks, content)
         if {turn.role for turn in turns} == {Role.USER, Role.ASSISTANT}:
             return turns
     if isinstance(summary, str) and _QUESTION.search(summary) and not _QUESTION.search(content):
@@ -175,7 +177,7 @@ def _dialogue(content: str, summary: object) -> list[Turn]:
     return []
 
 
-def _turns_at(marks: list[re.Match[str]], content: str) -> list[Turn]:
+def _split_turns(marks: list[re.Match[str]], content: str) -> list[Turn]:
     if not marks or content[: marks[0].start()].strip():
         return []
     ends = [*(mark.start() for mark in marks[1:]), len(content)]
@@ -190,8 +192,8 @@ def _turns_at(marks: list[re.Match[str]], content: str) -> list[Turn]:
 
 
 def _vector(value: object) -> bytes:
-    """The numbers as 32-bit floats, little-endian; empty when they are no vector."""
-    if not isinstance(value, list) or not 0 < len(value) <= _DIMENSIONS:
+    """A list of numbers as little-endian float32; empty when it is no vector."""
+    if not isinstance(value, list) or not 0 < len(value) <= _MAX_DIMENSIONS:
         return b""
     try:
         numbers = array("f", value)

@@ -1,7 +1,7 @@
-"""NextChat (ChatGPT-Next-Web): the backup of "Export" in its settings, versions 2.9 to 2.16.
+"""NextChat (ChatGPT-Next-Web) 2.9 to 2.16: the backup of "Export" in its settings.
 
-`chat-next-web-store` holds `sessions` with `messages`. Their dates are written in the language of the browser
-and are not read; `lastUpdate` dates the session. What a mask says beforehand is not part of the conversation.
+`chat-next-web-store` holds `sessions` with `messages`. Message dates depend on the browser's locale and are
+ignored; `lastUpdate` dates the session. A mask's example messages are not part of the conversation.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from engine.memory.importers.fields import (
     parse_content,
     parse_role,
     parse_time,
+    skip_attached,
     strip_reasoning,
     text_or_empty,
     unknown_role,
@@ -34,7 +35,7 @@ def detect(path: Path, value: Any) -> bool:
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
-    """One conversation for each session; those never used are left out. Raises BadInput."""
+    """One conversation per session; unused sessions are skipped. Raises BadInput."""
     sessions = f"{_STORE}.sessions"
     for key, session in json_members(path, on_bytes, expand=(_STORE, sessions)):
         if key != sessions:
@@ -72,11 +73,10 @@ def _turn(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
         yield unknown_role(message.get("role"))
         return
     text, skipped = parse_content(message.get("content"))
-    text, thought = strip_reasoning(text, role)
+    text, stripped = strip_reasoning(text, role)
     yield from skipped
-    yield from thought
-    if isinstance(message.get("tools"), list) and message["tools"]:
-        yield Skipped(reason="tool message", count=len(message["tools"]))
+    yield from stripped
+    yield from skip_attached(message.get("tools"), "tool message")
     if message.get("isError") and role is Role.ASSISTANT:
         yield Skipped(reason="failed answer")
     elif text.strip():

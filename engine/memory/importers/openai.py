@@ -10,6 +10,7 @@ from typing import Any
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
     RoleMap,
+    build_conversation,
     parse_content,
     parse_role,
     parse_time,
@@ -28,7 +29,7 @@ def detect(path: Path, value: Any) -> bool:
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
-    """One conversation for each row; a file of bare messages is one conversation. Raises BadInput."""
+    """One conversation per row; a file of bare messages is one conversation. Raises BadInput."""
     bare: list[Any] = []
     for _line, row in json_values(path, on_bytes):
         if isinstance(row, dict) and isinstance(row.get("messages"), list):
@@ -46,21 +47,10 @@ def _is_message(value: object) -> bool:
 
 
 def _conversation(row: dict[str, Any], role_map: RoleMap) -> Iterator[Conversation | Skipped]:
-    turns: list[Turn] = []
-    for message in row["messages"]:
-        for made in _turns(message, role_map):
-            if isinstance(made, Skipped):
-                yield made
-            else:
-                turns.append(made)
-    id_ = text_or_empty(row.get("id"))
-    if not any(turn.role in (Role.USER, Role.ASSISTANT) for turn in turns):
-        yield Skipped(reason="empty conversation", whole=True)
-        return
-    yield Conversation.of(
-        turns,
+    return build_conversation(
+        (item for message in row["messages"] for item in _turns(message, role_map)),
         source=NAME,
-        external_id=id_,
+        external_id=text_or_empty(row.get("id")),
         title=text_or_empty(row.get("title")),
         started_at=parse_time(row.get("created_at", row.get("create_time"))),
         updated_at=parse_time(row.get("updated_at", row.get("update_time"))),
@@ -76,8 +66,8 @@ def _turns(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
         yield unknown_role(message.get("role"))
         return
     text, skipped = parse_content(message.get("content"))
-    text, thought = strip_reasoning(text, role)
-    skipped += thought
+    text, stripped = strip_reasoning(text, role)
+    skipped += stripped
     if message.get("reasoning_content") or message.get("reasoning"):
         skipped.append(Skipped(reason="reasoning"))
     yield from skipped

@@ -1,7 +1,7 @@
-"""Open WebUI: the JSON of "Export chats" (one or all), and its database `webui.db`; read with 0.3 to 0.6.
+"""Open WebUI 0.3 to 0.6: the JSON of "Export chats" (one or all), and its database `webui.db`.
 
 Both hold the same `chat`: `history.messages` is a tree of messages with `parentId`, `history.currentId` its
-current leaf; `messages`, the current branch as a list, is read where there is no history.
+current leaf; `messages`, the current branch as a list, is the fallback.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from engine.memory.importers.fields import (
     parse_content,
     parse_role,
     parse_time,
+    skip_attached,
     strip_reasoning,
     text_or_empty,
     unknown_role,
 )
-from engine.memory.importers.message_tree import Node, current_branch
+from engine.memory.importers.message_tree import MessageNode, current_branch
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.importers.readers.sqlite import is_sqlite, query_rows, table_columns
 from engine.memory.records import Conversation, Skipped, Turn
@@ -41,7 +42,7 @@ def detect(path: Path, value: Any) -> bool:
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
-    """One conversation for each chat. Raises BadInput, also for a database of another version."""
+    """One conversation per chat. Raises BadInput, also for an unsupported schema version."""
     for entry in _from_database(path, on_bytes) if is_sqlite(path) else _from_json(path, on_bytes):
         chat = entry.get("chat") if isinstance(entry, dict) else None
         if not isinstance(entry, dict) or not isinstance(chat, dict):
@@ -75,39 +76,38 @@ def _from_database(path: Path, on_bytes: OnBytes) -> Iterator[Any]:
         yield entry
 
 
-def _nodes(chat: dict[str, Any], role_map: RoleMap) -> tuple[dict[str, Node], object]:
+def _nodes(chat: dict[str, Any], role_map: RoleMap) -> tuple[dict[str, MessageNode], object]:
     history = chat.get("history")
     messages = history.get("messages") if isinstance(history, dict) else None
     if isinstance(messages, dict) and messages:
         nodes = {key: _node(message, role_map) for key, message in messages.items()}
         return nodes, history.get("currentId") if isinstance(history, dict) else None
     listed = chat.get("messages")
-    chain: dict[str, Node] = {}
+    chain: dict[str, MessageNode] = {}
     for position, message in enumerate(listed if isinstance(listed, list) else []):
         node = _node(message, role_map)
         parent = str(position - 1) if position else ""
-        chain[str(position)] = Node(parent=parent, turn=node.turn, skipped=node.skipped, time=node.time)
+        chain[str(position)] = MessageNode(
+            parent=parent, turn=node.turn, skipped=node.skipped, time=node.time
+        )
     return chain, next(reversed(chain), None)
 
 
-def _node(message: object, role_map: RoleMap) -> Node:
+def _node(message: object, role_map: RoleMap) -> MessageNode:
     if not isinstance(message, dict):
-        return Node(skipped=(Skipped(reason="message of another shape"),))
+        return MessageNode(skipped=(Skipped(reason="message of another shape"),))
     parent = text_or_empty(message.get("parentId"))
     time = parse_time(message.get("timestamp"))
     role = parse_role(message.get("role"), role_map)
     if role is None:
-        return Node(parent=parent, skipped=(unknown_role(message.get("role")),), time=time or 0)
-    text, left_out = parse_content(message.get("content"))
-    text, thought = strip_reasoning(text, role)
-    skipped = [*left_out, *thought]
-    files = message.get("files")
-    if isinstance(files, list) and files:
-        skipped.append(Skipped(reason="attachment", count=len(files)))
+        return MessageNode(parent=parent, skipped=(unknown_role(message.get("role")),), time=time or 0)
+    text, skipped_parts = parse_content(message.get("content"))
+    text, stripped = strip_reasoning(text, role)
+    skipped = [*skipped_parts, *stripped, *skip_attached(message.get("files"))]
     if role is Role.TOOL:
-        return Node(parent=parent, skipped=(Skipped(reason="tool message"),), time=time or 0)
+        return MessageNode(parent=parent, skipped=(Skipped(reason="tool message"),), time=time or 0)
     if not text.strip():
-        failed = "failed answer" if message.get("error") else "empty message"
-        return Node(parent=parent, skipped=tuple(skipped) or (Skipped(reason=failed),), time=time or 0)
+        reason = "failed answer" if message.get("error") else "empty message"
+        return MessageNode(parent=parent, skipped=tuple(skipped) or (Skipped(reason=reason),), time=time or 0)
     turn = Turn(role=role, text=text, time=time, external_id=text_or_empty(message.get("id")))
-    return Node(parent=parent, turn=turn, skipped=tuple(skipped), time=time or 0)
+    return MessageNode(parent=parent, turn=turn, skipped=tuple(skipped), time=time or 0)

@@ -9,6 +9,7 @@ from typing import Any
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
     RoleMap,
+    build_conversation,
     parse_role,
     parse_time,
     strip_reasoning,
@@ -26,29 +27,13 @@ def detect(path: Path, value: Any) -> bool:
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
-    """One conversation for each row. Tool calls and their results have the role `tool`. Raises BadInput."""
+    """One conversation per row. Tool calls and their results have the role `tool`. Raises BadInput."""
     for _line, row in json_values(path, on_bytes):
-        messages = row.get("conversations") if isinstance(row, dict) else None
-        if not isinstance(messages, list):
+        if not isinstance(row, dict) or not isinstance(row.get("conversations"), list):
             yield Skipped(reason="row of another shape", whole=True)
             continue
-        turns = []
-        system = row.get("system")
-        if isinstance(system, str) and system:
-            turns.append(Turn(role=Role.SYSTEM, text=system))
-        if row.get("tools"):
-            yield Skipped(reason="tool description")
-        for message in messages:
-            for made in _turn(message, role_map):
-                if isinstance(made, Skipped):
-                    yield made
-                else:
-                    turns.append(made)
-        if not any(turn.role in (Role.USER, Role.ASSISTANT) for turn in turns):
-            yield Skipped(reason="empty conversation", whole=True)
-            continue
-        yield Conversation.of(
-            turns,
+        yield from build_conversation(
+            _turns(row, role_map),
             source=NAME,
             external_id=text_or_empty(row.get("id")),
             title=text_or_empty(row.get("title")),
@@ -57,15 +42,28 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
         )
 
 
-def _turn(message: object, role_map: RoleMap) -> list[Turn | Skipped]:
+def _turns(row: dict[str, Any], role_map: RoleMap) -> Iterator[Turn | Skipped]:
+    system = row.get("system")
+    if isinstance(system, str) and system:
+        yield Turn(role=Role.SYSTEM, text=system)
+    if row.get("tools"):
+        yield Skipped(reason="tool description")
+    for message in row["conversations"]:
+        yield from _turn(message, role_map)
+
+
+def _turn(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
     if not isinstance(message, dict):
-        return [Skipped(reason="message of another shape")]
+        yield Skipped(reason="message of another shape")
+        return
     name = message.get("from", message.get("role"))
-    text = message.get("value", message.get("content"))
+    value = message.get("value", message.get("content"))
     role = parse_role(name, role_map)
     if role is None:
-        return [unknown_role(name)]
-    if not isinstance(text, str):
-        return [Skipped(reason="message of another shape")]
-    said, thought = strip_reasoning(text, role)
-    return [*thought, Turn(role=role, text=said) if said else Skipped(reason="empty message")]
+        yield unknown_role(name)
+    elif not isinstance(value, str):
+        yield Skipped(reason="message of another shape")
+    else:
+        text, skipped = strip_reasoning(value, role)
+        yield from skipped
+        yield Turn(role=role, text=text) if text else Skipped(reason="empty message")

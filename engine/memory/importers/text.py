@@ -1,4 +1,4 @@
-"""Plain text transcripts: a speaker's name and a colon at the beginning of a line, `---` between conversations."""
+"""Plain text transcripts: lines that begin with a speaker's name and a colon, `---` between conversations."""
 
 from __future__ import annotations
 
@@ -74,34 +74,34 @@ _LINE = re.compile(
     r"\s{0,3}(?:\#{1,6}\s*|\*\*)?(?P<label>[^\s:：*#][^:：*\n]{0,30}?)\s*(?:\*\*)?\s*[:：](?:\*\*)?[ \t]*(?P<rest>.*)",
     re.DOTALL,
 )
-_BETWEEN = re.compile(r"\s*(?:-{3,}|={3,}|\*{3,}|\f)\s*")
+_SEPARATOR = re.compile(r"\s*(?:-{3,}|={3,}|\*{3,}|\f)\s*")
 _FENCE = re.compile(r"\s{0,3}(?:```|~~~)")
-_SERVES = re.compile(
+_ASSISTANT_NAME = re.compile(
     r"客服|店|医生|老师|顾问|律师|专家|agent|support|staff|doctor|teacher|expert", re.IGNORECASE
 )
-"""Names of who answers, for the command that is offered; the person decides."""
-_LOOK = 200
-"""Lines that are looked at to recognise a transcript."""
+"""Names that are likely the assistant, for the suggested `--map`; the user decides."""
+_DETECTION_LINES = 200
+"""Lines that `detect` reads."""
 
 
 def detect(path: Path, value: Any) -> bool:
-    """Two different speakers are needed: one alone is a heading."""
+    """Requires two different speakers: a single one may be a heading."""
     return value is None and not is_zip(path) and not is_sqlite(path) and len(set(_speakers(path, {}))) >= 2
 
 
 def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
-    """One conversation for each part between text_lines of `---`. Labels inside fenced code are text.
+    """One conversation per part between lines of `---`. Labels inside fenced code are text.
 
-    Raises BadInput, also when nobody speaks in the file.
+    Raises BadInput, also when the file has no speakers.
     """
     labels = {**_LABELS, **role_map}
     turns: list[tuple[Role, list[str]]] = []
     fenced = False
-    before = characters = found = 0
+    before_first = characters = conversations = 0
     for number, line in text_lines(path, on_bytes):
-        if not fenced and _BETWEEN.fullmatch(line):
+        if not fenced and _SEPARATOR.fullmatch(line):
             if turns:
-                found += 1
+                conversations += 1
                 yield _conversation(turns)
             turns, characters = [], 0
             continue
@@ -115,7 +115,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
         elif turns:
             turns[-1][1].append(line)
         elif line.strip():
-            before += 1
+            before_first += 1
         characters += len(line)
         if characters > MAX_VALUE:
             raise BadInput(
@@ -124,43 +124,43 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
                 line=number,
             )
     if turns:
-        found += 1
+        conversations += 1
         yield _conversation(turns)
-    if before:
-        yield Skipped(reason="line before the first speaker", count=before)
-    if not found:
+    if before_first:
+        yield Skipped(reason="line before the first speaker", count=before_first)
+    if not conversations:
         raise no_speakers(path)
 
 
 def no_speakers(path: Path) -> BadInput:
-    """The error for a text in which no speaker is known, with the names that look like speakers."""
-    looked = [line for _number, line in islice(text_lines(path), _LOOK) if line.strip()]
+    """The error for a text without known speakers; suggests a `--map` when two names look like speakers."""
+    sample = [line for _number, line in islice(text_lines(path), _DETECTION_LINES) if line.strip()]
     counted = Counter(
         match["label"].strip()
-        for line in looked
+        for line in sample
         if (match := _LINE.fullmatch(line)) and len(match["label"]) <= 12
     )
     names = [name for name, _count in counted.most_common(2)]
-    often = [name for name in names if counted[name] > 1]
-    # In a short talk one of the two may have spoken once: then hardly a line is without a name.
-    if len(often) == 2 or (often and len(names) == len(counted) == 2 and counted.total() > 0.6 * len(looked)):
+    repeated = [name for name in names if counted[name] > 1]
+    # In a short transcript one of the two may speak once: then nearly every line has a name.
+    if len(repeated) == 2 or (
+        repeated and len(names) == len(counted) == 2 and counted.total() > 0.6 * len(sample)
+    ):
         import shlex
 
-        if _SERVES.search(names[0]):
+        if _ASSISTANT_NAME.search(names[0]):
             names.reverse()
-        given = f"{names[0]}=user,{names[1]}=assistant"
-        hint = f"h2q-tui memory import {shlex.quote(str(path))} --format text --map {shlex.quote(given)}"
+        mapping = f"{names[0]}=user,{names[1]}=assistant"
+        hint = f"h2q-tui memory import {shlex.quote(str(path))} --format text --map {shlex.quote(mapping)}"
         return BadInput(
-            _("It is not known who {a} and {b} are").format(a=names[0], b=names[1]), path=path, hint=hint
+            _("The roles of {a} and {b} are unknown").format(a=names[0], b=names[1]), path=path, hint=hint
         )
-    return BadInput(
-        _("Nobody speaks in this text: no line begins with a name such as User: or 用户："), path=path
-    )
+    return BadInput(_("No speakers found: no line begins with a name such as User: or 用户："), path=path)
 
 
 def _speakers(path: Path, role_map: RoleMap) -> Iterator[Role]:
     labels = {**_LABELS, **role_map}
-    for _number, line in islice(text_lines(path), _LOOK):
+    for _number, line in islice(text_lines(path), _DETECTION_LINES):
         label = _label(line, labels)
         if label is not None:
             yield label[0]

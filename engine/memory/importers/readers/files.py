@@ -141,7 +141,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         if not path.is_file():
             raise BadInput(
-                _("This is not a file that can be read") if path.exists() else _("There is no such file"),
+                _("This is not a regular file") if path.exists() else _("There is no such file"),
                 path=path,
             )
         size = path.stat().st_size

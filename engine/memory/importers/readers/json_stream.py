@@ -107,7 +107,7 @@ def values(chunks: Iterator[str], path: Path) -> Iterator[tuple[int, Any]]:
         return
     yield from _elements(buffer, path)
     if buffer.peek():
-        raise BadInput(_("There is something after the end of the JSON"), path=path, line=buffer.line)
+        raise BadInput(_("Extra data after the end of the JSON"), path=path, line=buffer.line)
 
 
 def _elements(buffer: _Buffer, path: Path) -> Iterator[tuple[int, Any]]:
@@ -144,7 +144,7 @@ def _members(buffer: _Buffer, path: Path, prefix: str, expand: frozenset[str]) -
         mark = buffer.peek()
         if not mark or mark not in marks:
             raise BadInput(
-                _("The JSON is broken ({reason})").format(
+                _("Invalid JSON ({reason})").format(
                     reason=_("{mark} expected").format(mark=" / ".join(marks))
                 ),
                 path=path,
@@ -201,8 +201,8 @@ def _malformed(error: Exception, text: str, at: int, path: Path, line: int, by_l
         if not (by_line and 0 <= cut < error.pos and text[cut + 1 : cut + 2] == "{"):
             line += text.count("\n", at, error.pos)
     else:
-        reason = _("nested too deeply") if isinstance(error, RecursionError) else _("a number is too long")
-    return BadInput(_("The JSON is broken ({reason})").format(reason=reason), path=path, line=line)
+        reason = _("nested too deeply") if isinstance(error, RecursionError) else _("number too long")
+    return BadInput(_("Invalid JSON ({reason})").format(reason=reason), path=path, line=line)
 
 
 def value_too_long(path: Path, line: int) -> TooLong:

@@ -1,13 +1,13 @@
-"""Snappy's block format, unpacked (google/snappy, format_description.txt)."""
+"""Decompresses the Snappy block format (google/snappy, format_description.txt)."""
 
 from __future__ import annotations
 
 MAX_LENGTH = 64 * 2**20
-"""Bytes of a block when unpacked."""
+"""Largest decompressed block, in bytes."""
 
 
 def uvarint(data: bytes, at: int) -> tuple[int, int]:
-    """A variable-length number and the place after it. Raises ValueError."""
+    """A variable-length integer and the offset after it. Raises ValueError."""
     value = shift = 0
     while shift < 64:
         if at >= len(data):
@@ -18,14 +18,14 @@ def uvarint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
         shift += 7
-    raise ValueError("a number without end")
+    raise ValueError("unterminated varint")
 
 
-def unpack(data: bytes) -> bytes:
-    """Raises ValueError when `data` is damaged or says that it is longer than `MAX_LENGTH`."""
+def decompress(data: bytes) -> bytes:
+    """The decompressed block. Raises ValueError when `data` is corrupt or its length exceeds `MAX_LENGTH`."""
     length, at = uvarint(data, 0)
     if length > MAX_LENGTH:
-        raise ValueError("a block of impossible length")
+        raise ValueError("block length out of range")
     out = bytearray()
     end = len(data)
     while at < end:
@@ -39,7 +39,7 @@ def unpack(data: bytes) -> bytes:
                 size = int.from_bytes(data[at : at + more], "little") + 1
                 at += more
             if size > end - at:
-                raise ValueError("a literal beyond the end")
+                raise ValueError("literal beyond the end")
             out += data[at : at + size]
             at += size
         else:
@@ -48,19 +48,19 @@ def unpack(data: bytes) -> bytes:
             else:
                 size, extra, high = (tag >> 2) + 1, 2 if kind == 2 else 4, 0
             if extra > end - at:
-                raise ValueError("a copy beyond the end")
+                raise ValueError("copy beyond the end")
             offset = high | int.from_bytes(data[at : at + extra], "little")
             at += extra
             start = len(out) - offset
             if offset == 0 or start < 0:
-                raise ValueError("a copy from before the beginning")
+                raise ValueError("copy from before the beginning")
             if offset >= size:
                 out += out[start : start + size]
             else:
-                # The copy reads what it writes: the last `offset` bytes repeat.
+                # Overlapping copy: the last `offset` bytes repeat.
                 out += (out[start:] * (size // offset + 1))[:size]
         if len(out) > length:
             break
     if len(out) != length:
-        raise ValueError("a block of another length than it says")
+        raise ValueError("block length mismatch")
     return bytes(out)

@@ -47,9 +47,7 @@ def query_rows(path: Path, required: Mapping[str, Sequence[str]], query: str) ->
             ]
             if missing:
                 raise BadInput(
-                    _("This database is of a version that is not read ({missing} missing)").format(
-                        missing=", ".join(missing)
-                    ),
+                    _("Unsupported database version ({missing} missing)").format(missing=", ".join(missing)),
                     path=path,
                 )
             yield from connection.execute(query)

@@ -29,7 +29,7 @@ def open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, NotImplementedError, ValueError) as error:
         raise BadInput(
-            _("The archive is broken or not a zip ({reason})").format(reason=error), path=path
+            _("The archive is damaged or not a zip file ({reason})").format(reason=error), path=path
         ) from None
     with archive:
         yield archive
@@ -55,19 +55,22 @@ def export_members(archive: zipfile.ZipFile, path: Path) -> list[zipfile.ZipInfo
     if not members:
         if any(info.filename.startswith("IndexedDB/") for info in files):
             raise BadInput(
-                _("This backup of Cherry Studio holds its database, not data.json; it is not read"), path=path
+                _(
+                    "This Cherry Studio backup contains its database instead of data.json; it is not supported"
+                ),
+                path=path,
             )
-        raise BadInput(_("The archive holds no conversations.json"), path=path)
+        raise BadInput(_("The archive contains no conversations.json"), path=path)
     for info in members:
         if info.flag_bits & 1:
             raise BadInput(
-                _("The archive is locked with a password; unpack it and import conversations.json"), path=path
+                _("The archive is password-protected; unpack it and import conversations.json"), path=path
             )
         if info.file_size > MAX_FILE or info.file_size > 10**6 + MAX_RATIO * info.compress_size:
             raise BadInput(
-                _("The archive unpacks to {size} MB from {packed} MB, which no export does").format(
-                    size=info.file_size // 10**6, packed=info.compress_size // 10**6
-                ),
+                _(
+                    "The archive expands from {packed} MB to {size} MB, which is implausible for an export"
+                ).format(size=info.file_size // 10**6, packed=info.compress_size // 10**6),
                 path=path,
             )
     return sorted(members, key=lambda info: info.filename)
