@@ -22,7 +22,7 @@ from engine.core.chat import ChatMessage as Said
 from engine.core.paths import Workspace, shipped
 from engine.export import cost as measure
 from engine.export import parity
-from engine.export.gguf_model import write_gguf_model
+from engine.export.gguf_writer import write_gguf_model
 from engine.export.llama_cpp import LlamaCpp
 from engine.export.quant import Quant
 from engine.export.source import ExportSource, find_export_source

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from engine.core.paths import Workspace
-from engine.export.gguf_model import write_gguf_model
+from engine.export.gguf_writer import write_gguf_model
 from engine.export.llama_cpp import LlamaCpp
 from engine.export.quant import Quant
 from engine.export.source import ExportSource, find_export_source

@@ -15,12 +15,11 @@ from engine.core.digest import file_sha256
 from engine.core.files import write_bytes, write_text
 from engine.core.i18n import _, n_
 from engine.export import cost, parity
-from engine.export.gguf_adapter import write_gguf_adapter
-from engine.export.gguf_model import write_gguf_model
+from engine.export.gguf_writer import write_gguf_adapter, write_gguf_model
 from engine.export.hf_model import DTYPES, write_hf_model
 from engine.export.plan import ExportPlan, modelfile_of, ollama_parameters, plan_export
 from engine.export.quant import Quant
-from engine.export.report import ExportReport, NllMeasurement, report_beside, with_measures
+from engine.export.report import ExportReport, NllMeasurement, Parity, report_beside, with_measures
 from engine.export.source import check_weights
 from engine.machine.budget import Budget, effective_budget
 from engine.models.gguf.model import open_gguf
@@ -272,7 +271,7 @@ def _cost_words(one: NllMeasurement) -> str:
     )
 
 
-def _parity_words(result: parity.Parity) -> str:
+def _parity_words(result: Parity) -> str:
     text = n_(
         "same ids in {same} of {n} conversation",
         "same ids in {same} of {n} conversations",

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed
 from engine.export.cost import ExportTokenizer
 from engine.export.llama_cpp import LlamaCpp
+from engine.export.report import Parity
 from engine.validation.validate import shipped_texts
 
 CONVERSATIONS = 20
@@ -29,19 +29,6 @@ _ODD = (
     ("def f(x):\n    return x**2  # 平方", "```python\nprint(f(3))\n```"),
     ("What's the don't / I'LL / he'd rule?", "They're contractions."),
 )
-
-
-class Parity(msgspec.Struct, frozen=True, kw_only=True):
-    """How llama.cpp and torch compare on the same file."""
-
-    conversations: int
-    same_ids: int
-    """Conversations whose prompt, made by the file's own template and tokenizer, has the ids of ours."""
-    positions: int
-    max_logit_difference: float
-    """Largest difference of a log-probability at those places, over the whole vocabulary."""
-    same_best: int
-    """Places in which the likeliest token is the same."""
 
 
 @dataclass(frozen=True)

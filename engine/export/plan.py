@@ -11,11 +11,11 @@ from engine.core.errors import BadInput, UsageProblem
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.export.hf_model import DTYPES
-from engine.export.modelfile import modelfile
 from engine.export.quant import Quant
 from engine.export.report import is_foreign
 from engine.export.source import ExportSource, find_export_source
 from engine.models.card import WEIGHTS_FILE
+from engine.models.ollama.create import modelfile
 from engine.models.weights import PrunedWeights, Weights
 from engine.runs.spec import ExportParams
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from engine.export.parity import Parity
+from engine.core.paths import Workspace
+from engine.models.card import Lineage
 
 
 class NllMeasurement(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +23,19 @@ class NllMeasurement(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def cost(self) -> float:
         return self.nll - self.nll_base
+
+
+class Parity(msgspec.Struct, frozen=True, kw_only=True):
+    """How llama.cpp and torch compare on the same file."""
+
+    conversations: int
+    same_ids: int
+    """Conversations whose prompt, made by the file's own template and tokenizer, has the ids of ours."""
+    positions: int
+    max_logit_difference: float
+    """Largest difference of a log-probability at those places, over the whole vocabulary."""
+    same_best: int
+    """Places in which the likeliest token is the same."""
 
 
 class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,3 +92,38 @@ def is_foreign(path: Path, format_: str) -> bool:
     except (OSError, msgspec.MsgspecError):
         return True
     return False
+
+
+class _Card(msgspec.Struct):
+    lineage: Lineage = Lineage()
+
+
+class ExportRecord(msgspec.Struct):
+    """The part of an export's report that lasts."""
+
+    name: str
+    path: str
+    card: _Card | None = None
+
+
+def list_exports(ws: Workspace) -> list[ExportRecord]:
+    """Those whose report lies beside them and whose files are still there; broken reports are left out."""
+    found = []
+    for file in sorted([*ws.exports.glob("*.json"), *ws.exports.glob("*/export.json")]):
+        try:
+            one = msgspec.json.decode(file.read_bytes(), type=ExportRecord)
+        except (OSError, msgspec.DecodeError):
+            continue
+        if Path(one.path).exists():
+            found.append(one)
+    return found
+
+
+def exports_of(ws: Workspace, conversations: list[str]) -> list[str]:
+    """Paths of the exports whose model was trained on one of the conversations."""
+    wanted = set(conversations)
+    return [
+        one.path
+        for one in list_exports(ws)
+        if one.card is not None and wanted.intersection(one.card.lineage.conversations)
+    ]

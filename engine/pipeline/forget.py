@@ -16,7 +16,7 @@ from engine.core.errors import Busy
 from engine.core.files import write_bytes
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.export.index import exports_of
+from engine.export.report import exports_of
 from engine.memory.store import MemoryStore
 from engine.models.registry import list_models
 from engine.workspace.backup import without_conversations

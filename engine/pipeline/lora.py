@@ -12,7 +12,7 @@ from engine.core.i18n import _, n_
 from engine.core.paths import Workspace, shipped
 from engine.corpus.dataset import held_out
 from engine.corpus.split import Window
-from engine.export.gguf_adapter import write_gguf_copy
+from engine.export.gguf_writer import write_gguf_copy
 from engine.inference.client import free_service_memory
 from engine.machine.budget import effective_budget
 from engine.memory.store import MemoryStore

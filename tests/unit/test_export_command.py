@@ -16,12 +16,11 @@ from engine.core.errors import BadInput, RunFailed, UsageProblem
 from engine.core.files import new_file
 from engine.core.paths import Workspace
 from engine.export import cost, room
-from engine.export.index import exports_of
-from engine.export.modelfile import modelfile
 from engine.export.quant import Quant
+from engine.export.report import exports_of
 from engine.models.card import Lineage, read_card
 from engine.models.gguf.model import open_gguf
-from engine.models.ollama.create import create_model, server_version
+from engine.models.ollama.create import create_model, modelfile, server_version
 from engine.models.weights import MergedWeights, SafetensorsWeights, read_adapter
 from tests.export_models import write_arch, write_gguf
 from tests.hf_models import tiny_tokenizer

@@ -12,8 +12,7 @@ import torch
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput
 from engine.core.paths import shipped
-from engine.export.gguf_adapter import write_gguf_adapter
-from engine.export.gguf_model import write_gguf_model
+from engine.export.gguf_writer import write_gguf_adapter, write_gguf_model
 from engine.export.llama_cpp import LlamaCpp
 from engine.export.quant import Quant, type_for
 from engine.export.vocabulary import plain_template
