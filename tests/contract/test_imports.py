@@ -48,7 +48,7 @@ def test_the_light_half_of_the_engine_loads_nothing_heavy_and_no_terminal() -> N
 
 @pytest.mark.parametrize(
     "module",
-    ["tui.app.text", "engine.core.i18n", "engine.core.errors", "engine.core.paths", "tui.cli.common"],
+    ["tui.app.text", "engine.core.i18n", "engine.core.errors", "engine.core.paths", "tui.cli.session"],
 )
 def test_what_every_command_loads_knows_no_textual(module: str) -> None:
     assert loaded([module], (*HEAVY, "textual", "rich", "msgspec")) == []

@@ -17,7 +17,7 @@ from engine.core.paths import Workspace, shipped
 from engine.workspace.open import open_workspace
 from tests.badger_writer import write_folder
 from tui.cli import main
-from tui.cli.common import GlobalOptions, options
+from tui.cli.session import GlobalOptions, options
 
 SAMPLE = shipped("data") / "sample" / "memory"
 EXPORTS = Path(__file__).parents[1] / "data" / "exports"

@@ -25,7 +25,7 @@ from engine.runs.spec import (
     make_spec,
     params_of,
 )
-from tui.cli import common
+from tui.cli import session
 from tui.cli.commands import runs
 
 
@@ -102,7 +102,7 @@ def test_resume_without_a_name_means_the_newest_training_not_a_newer_import(
 ) -> None:
     trained = prepare(ws, make_spec(ws.root, TrainParams(), now=1000.0))
     imported = prepare(ws, make_spec(ws.root, ImportParams(paths=[]), now=2000.0))
-    monkeypatch.setattr(common, "workspace", lambda **_options: ws)
+    monkeypatch.setattr(session, "workspace", lambda **_options: ws)
     assert runs._find_to_steer("latest", trains=True).run_id == trained.run_id
     assert runs._find_to_steer("latest").run_id == imported.run_id
     assert runs._find_to_steer(imported.run_id, trains=True).run_id == imported.run_id

@@ -11,8 +11,8 @@ import pytest
 from engine.core.config import Settings
 from engine.corpus.build import build_corpus
 from tests.corpus_store import conversation, distinct, memory
-from tui.cli.common import GlobalOptions, options
 from tui.cli.main import main
+from tui.cli.session import GlobalOptions, options
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

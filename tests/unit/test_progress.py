@@ -22,8 +22,8 @@ from engine.runs.events import (
     Step,
 )
 from engine.runs.spec import TrainMode, TrainParams, make_spec
-from tui.cli import common, progress
-from tui.cli.progress import Printer, totals
+from tui.cli import session
+from tui.cli.run_output import Printer, totals
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +104,7 @@ def test_progress_tells_share_and_time_left() -> None:
 
 
 def test_quiet_prints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(common.options, "quiet", True)
+    monkeypatch.setattr(session.options, "quiet", True)
     assert printed(*TRAINING, live=False)[0] == ""
 
 
@@ -116,8 +116,8 @@ def test_totals_say_loss_time_and_memory() -> None:
 
 
 def test_printed_commands_run_on_the_workspace_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(common.options, "data_dir", "my data")
-    assert progress.own_command("runs", "list") == "h2q-tui runs list --data-dir 'my data'"
+    monkeypatch.setattr(session.options, "data_dir", "my data")
+    assert session.own_command("runs", "list") == "h2q-tui runs list --data-dir 'my data'"
 
 
 @pytest.mark.parametrize(

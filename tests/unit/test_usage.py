@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from engine.core.errors import BadInput, sentence_of
 from engine.core.i18n import language, set_language
-from tui.cli.common import GlobalOptions, options, say
 from tui.cli.help import describe, width, wrapped
 from tui.cli.main import main, take_globals
+from tui.cli.output import echo
+from tui.cli.session import GlobalOptions, options
 
 WORDS = st.lists(st.text(st.sampled_from("abcXYZ语料库模型训练，。x-"), min_size=1, max_size=12), max_size=40)
 
@@ -107,10 +108,10 @@ def test_a_printed_command_runs_on_the_workspace_that_was_chosen(
     capsys: pytest.CaptureFixture[str], said: str, printed: str
 ) -> None:
     options.data_dir = "/a b"
-    say(said)
+    echo(said)
     assert capsys.readouterr().out == printed + "\n"
     options.data_dir = None
-    say(said)
+    echo(said)
     assert capsys.readouterr().out == said + "\n"
 
 

@@ -128,7 +128,7 @@ class Group(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args and not self.invoke_without_command and not ctx.resilient_parsing:
-            from tui.cli.common import options
+            from tui.cli.session import options
 
             if options.json:
                 from engine.core.errors import UsageProblem

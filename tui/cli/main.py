@@ -8,7 +8,7 @@ import sys
 import typer
 
 from engine.core.i18n import LANGUAGES, _, set_language, system_language
-from tui.cli.common import GlobalOptions, options
+from tui.cli.session import GlobalOptions, options
 
 _FLAGS = {"--json": "json", "--plain": "plain", "--quiet": "quiet"}
 _VALUES = {"--data-dir": "data_dir", "--lang": "lang", "--workspace": "workspace_dir"}
@@ -155,11 +155,12 @@ def _report(problem: Exception) -> int:
         text = " ".join(str(problem).split())
         what = _("unexpected problem ({kind}: {text})").format(kind=type(problem).__name__, text=text)
         problem = RunFailed(what, hint="H2Q_TRACEBACK=1 h2q-tui …")
-    from tui.cli.common import emit_json, here, say
+    from tui.cli.output import echo, echo_json
+    from tui.cli.session import complete
 
     if options.json:
-        emit_json({"error": problem.message, "hint": here(problem.hint), "exit_code": problem.exit_code})
-    say(str(problem), error=True)
+        echo_json({"error": problem.message, "hint": complete(problem.hint), "exit_code": problem.exit_code})
+    echo(str(problem), error=True)
     return problem.exit_code
 
 

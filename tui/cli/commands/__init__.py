@@ -1,5 +1,8 @@
-"""The headless commands, a module for each group. Each imports only typer, the words and `common` when
-loaded, and its engine module when it is called, so that `--help` stays fast."""
+"""The headless commands, one module for each group.
+
+A module imports typer, the translations and `tui.cli` when it is loaded, and engine modules when its command is
+called, so that `--help` stays fast.
+"""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
 
     from engine.core.errors import UsageProblem
     from engine.core.i18n import _
-    from tui.cli.common import workspace
+    from tui.cli.session import workspace
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageProblem(_("The app needs a terminal"), hint="h2q-tui --help")

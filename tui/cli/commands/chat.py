@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from engine.core.i18n import N_, _
-from tui.cli import common
+from tui.cli import output, session
 
 if TYPE_CHECKING:
     from engine.core.chat import ChatMessage
@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
         from engine.inference.client import InferenceClient
         from engine.inference.language_model import Sampling
 
-        ws = common.workspace(create=False)
+        ws = session.workspace(create=False)
         talk = Talk(
             InferenceClient(ws),
             _with_adapter(ws, adapter, model) if adapter is not None else _chosen(ws, model),
@@ -122,7 +122,7 @@ def _chosen(ws: object, model: str | None) -> str:
     assert isinstance(ws, Workspace)
     if model is not None and model.startswith("ollama:"):
         return model
-    name = (str(common.resolve(model)) if "/" in model else model) if model else in_use(ws)
+    name = (str(session.resolve(model)) if "/" in model else model) if model else in_use(ws)
     if name is None:
         raise BadInput(_("there is no model in use yet"), hint="h2q-tui demo")
     resolve_model(ws, name)
@@ -137,10 +137,10 @@ def _with_adapter(ws: object, adapter: str, base: str | None) -> str:
     from engine.models.resolve import adapter_on, find_adapter
 
     assert isinstance(ws, Workspace)
-    folder = str(find_adapter(ws, str(common.resolve(adapter)) if "/" in adapter else adapter))
+    folder = str(find_adapter(ws, str(session.resolve(adapter)) if "/" in adapter else adapter))
     if base is None:
         return folder
-    return adapter_on(folder, str(common.resolve(base)) if "/" in base or Path(base).is_dir() else base)
+    return adapter_on(folder, str(session.resolve(base)) if "/" in base or Path(base).is_dir() else base)
 
 
 async def _ask_each(talk: Talk, questions: list[str], *, keep: bool) -> None:
@@ -157,11 +157,11 @@ async def _ask_each(talk: Talk, questions: list[str], *, keep: bool) -> None:
         if keep and word in ("clear", ""):
             continue
         if len(questions) > 1:
-            common.say(f"> {question}")
-        answer = await talk.ask(question, show=not common.options.json)
+            output.echo(f"> {question}")
+        answer = await talk.ask(question, show=not session.options.json)
         answers.append(_entry(talk.model, question, answer, talk.client.last))
-    if common.options.json:
-        common.emit_json(answers[0] if len(questions) == 1 and answers else {"answers": answers})
+    if session.options.json:
+        output.echo_json(answers[0] if len(questions) == 1 and answers else {"answers": answers})
 
 
 def _entry(model: str, question: str, answer: str, how: Generated | None) -> dict[str, object]:
@@ -184,7 +184,7 @@ def _converse(talk: Talk) -> None:
 
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  (arrows and history in `input`)
-    common.say(_("talking to {model}: clear forgets, exit leaves").format(model=talk.model))
+    output.echo(_("talking to {model}: clear forgets, exit leaves").format(model=talk.model))
     while True:
         try:
             question = input("> ").strip()
@@ -194,9 +194,9 @@ def _converse(talk: Talk) -> None:
             return
         if question == "clear":
             talk.clear()
-            common.say(_("forgotten"))
+            output.echo(_("forgotten"))
         elif question:
             try:
                 asyncio.run(talk.ask(question, show=True))
             except KeyboardInterrupt:
-                common.say()
+                output.echo()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from engine.core.i18n import _, language, n_
-from tui.cli import common
+from tui.cli import output, session
 from tui.cli.commands import corpus_marks
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def _register_building(corpus: typer.Typer) -> None:
         detach: bool = typer.Option(False, "--detach", help=_("Run on without this terminal.")),
     ) -> None:
         from engine.runs.spec import CorpusParams, make_spec
-        from tui.cli.progress import run_command
+        from tui.cli.run_output import run_command
 
-        ws = common.workspace()
+        ws = session.workspace()
         raise typer.Exit(
             run_command(ws, make_spec(ws.root, CorpusParams(), language=language()), detach=detach)
         )
@@ -56,7 +56,7 @@ def _register_building(corpus: typer.Typer) -> None:
         from engine.memory.store import MemoryStore
         from tui.tabs.corpus.review_text import stage_words
 
-        with MemoryStore(common.workspace(create=False).memory_db, readonly=True) as store:
+        with MemoryStore(session.workspace(create=False).memory_db, readonly=True) as store:
             figures = read(store)
         rows = [(_("collected"), figures.collected)]
         rows += [
@@ -73,17 +73,17 @@ def _register_building(corpus: typer.Typer) -> None:
             (_("  waiting for the next test"), figures.waiting),
         ]
         for name, count in rows:
-            common.say(f"{count:>9,}  {name}")
+            output.echo(f"{count:>9,}  {name}")
         for line in _details(figures):
-            common.say(line)
+            output.echo(line)
         if not figures.collected:
-            common.say(_("the corpus is empty") + " → h2q-tui corpus build")
+            output.echo(_("the corpus is empty") + " → h2q-tui corpus build")
         elif figures.missing:
-            common.say(
+            output.echo(
                 _("{n} more conversations are needed before a verdict is likely").format(n=figures.missing)
             )
-        if common.options.json:
-            common.emit_json(figures)
+        if session.options.json:
+            output.echo_json(figures)
 
 
 def _register_review(corpus: typer.Typer) -> None:
@@ -103,10 +103,10 @@ def _register_review(corpus: typer.Typer) -> None:
             total = store.count(filter_)
             items = store.page(filter_, offset, limit, sorting)
         for item in items:
-            common.say(_line(item))
-        common.say(_("{shown} of {total}").format(shown=len(items), total=total))
-        if common.options.json:
-            common.emit_json({"total": total, "offset": offset, "rows": items})
+            output.echo(_line(item))
+        output.echo(_("{shown} of {total}").format(shown=len(items), total=total))
+        if session.options.json:
+            output.echo_json({"total": total, "offset": offset, "rows": items})
 
     @corpus.command("show", help=_("One conversation with what the filters marked in it, and why."))
     def show(
@@ -116,9 +116,9 @@ def _register_review(corpus: typer.Typer) -> None:
         with _store(readonly=True) as store:
             detail = store.detail(store.find(id_))
         for line in _lines(detail, diff=diff):
-            common.say(line)
-        if common.options.json:
-            common.emit_json(detail)
+            output.echo(line)
+        if session.options.json:
+            output.echo_json(detail)
 
     @corpus.command("accept", help=_("Take conversations into the corpus."))
     def accept(
@@ -164,7 +164,7 @@ def _register_files(corpus: typer.Typer) -> None:
         format_: str = typer.Option(
             "messages", "--format", help="messages|alpaca|sharegpt|prompt-completion"
         ),
-        output: str = typer.Option(None, "--output", metavar="FILE", help=_("Without it, in the workspace.")),
+        file: str = typer.Option(None, "--output", metavar="FILE", help=_("Without it, in the workspace.")),
         split: str = typer.Option("all", "--split", help="all|train|test"),
     ) -> None:
         from engine.corpus import export as exporting
@@ -173,18 +173,18 @@ def _register_files(corpus: typer.Typer) -> None:
 
         chosen = _one_of(exporting.ExportFormat, format_)
         part = None if split == "all" else _one_of(Split, split)
-        ws = common.workspace(create=False)
+        ws = session.workspace(create=False)
         name = f"corpus_{chosen.value.replace('-', '_')}_{time.strftime('%Y%m%d_%H%M%S')}{exporting.suffix(chosen)}"
-        path = common.resolve(output) if output else ws.training / "export" / name
+        path = session.resolve(file) if file else ws.training / "export" / name
         with MemoryStore(ws.memory_db, readonly=True) as store:
             done = exporting.export(store, path, chosen, part=part)
-        common.say(
+        output.echo(
             n_("{rows} row in {path}", "{rows} rows in {path}", done.rows).format(
                 rows=f"{done.rows:,}", path=done.path
             )
         )
-        if common.options.json:
-            common.emit_json(done)
+        if session.options.json:
+            output.echo_json(done)
 
     @corpus.command("scan", help=_("Try a filter on a JSONL file of {id, text}; touches no store."))
     def scan(
@@ -197,17 +197,17 @@ def _register_files(corpus: typer.Typer) -> None:
         from engine.corpus import scan as scanning
 
         chosen = _one_of(scanning.ScanStage, stage)
-        inputs = list(scanning.read_rows(common.resolve(file)))
+        inputs = list(scanning.read_rows(session.resolve(file)))
         rows = scanning.scan(inputs, chosen, threshold=threshold)
         for row in rows:
             if row.action != "keep":
                 spans = " ".join(f"{span.type}[{span.start}:{span.end}]" for span in row.spans)
                 twin = "" if row.twin is None else f"→ {row.twin}"
-                common.say(f"{row.id}  {row.action}  {spans or row.reason} {twin}".rstrip())
+                output.echo(f"{row.id}  {row.action}  {spans or row.reason} {twin}".rstrip())
         touched = sum(row.action != "keep" for row in rows)
-        common.say(_("{touched} of {total} rows").format(touched=touched, total=len(rows)))
-        if common.options.json:
-            common.emit_json({"rows": rows})
+        output.echo(_("{touched} of {total} rows").format(touched=touched, total=len(rows)))
+        if session.options.json:
+            output.echo_json({"rows": rows})
 
 
 def _details(figures: CorpusStats) -> list[str]:
@@ -256,7 +256,7 @@ def _one_of(choices: type[E], value: str) -> E:
 def _store(*, readonly: bool = False) -> ReviewStore:
     from engine.corpus.review.store import ReviewStore
 
-    return ReviewStore(common.workspace(create=False).memory_db, readonly=readonly)
+    return ReviewStore(session.workspace(create=False).memory_db, readonly=readonly)
 
 
 def _decide(
@@ -274,7 +274,7 @@ def _decide(
     """
     from engine.core.errors import UsageProblem
     from engine.corpus.review.filter_query import refuse_mistakes
-    from tui.cli.confirm import confirm
+    from tui.cli.output import confirm
 
     if bool(ids) == bool(filter_):
         raise UsageProblem(_("name conversations, or --filter"), hint="h2q-tui corpus list")
@@ -283,9 +283,9 @@ def _decide(
         found = [store.find(id_) for id_ in ids] if ids else store.ids(filter_)
         if dry_run:
             words = {"accepted": _("{n} would be accepted"), "rejected": _("{n} would be rejected")}
-            common.say(words[verdict].format(n=f"{len(found):,}"))
-            if common.options.json:
-                common.emit_json({"ids": found})
+            output.echo(words[verdict].format(n=f"{len(found):,}"))
+            if session.options.json:
+                output.echo_json({"ids": found})
             return
         if found and filter_ and sys.stdin.isatty():
             questions = {
@@ -299,9 +299,9 @@ def _decide(
 
 
 def _tell(decisions: list[Decision], done: str, nothing: str) -> None:
-    common.say(done.format(n=len(decisions)) if decisions else nothing)
-    if common.options.json:
-        common.emit_json({"decisions": decisions})
+    output.echo(done.format(n=len(decisions)) if decisions else nothing)
+    if session.options.json:
+        output.echo_json({"decisions": decisions})
 
 
 def _words(stage: str, reason: str) -> str:

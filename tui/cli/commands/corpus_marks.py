@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from engine.core.i18n import _
-from tui.cli import common
+from tui.cli import output, session
 from tui.cli.commands import corpus_threshold
 
 if TYPE_CHECKING:
@@ -77,33 +77,33 @@ def register(corpus: typer.Typer) -> None:
         from engine.memory.store import MemoryStore
         from tui.tabs.corpus.preview_text import context_of, figure_lines
 
-        ws = common.workspace(create=False)
+        ws = session.workspace(create=False)
         context = context or context_of(ws)
         if id_ is not None:
             with _store(readonly=True) as store:
                 shown = look(store.detail(store.find(id_)), context)
             # What is learnt stands in double brackets.
             text = "".join(f"[[{run.text}]]" if run.train else run.text for run in shown.runs)
-            common.say(text.replace("]][[", ""))
-            common.say(
+            output.echo(text.replace("]][[", ""))
+            output.echo(
                 _("{tokens} tokens, {learnt} learnt, {windows} windows, {cut} cut").format(
                     tokens=shown.tokens, learnt=shown.trained, windows=shown.windows, cut=shown.cut
                 )
             )
-            if common.options.json:
-                common.emit_json(shown)
+            if session.options.json:
+                output.echo_json(shown)
             return
         with MemoryStore(ws.memory_db, readonly=True) as memory:
             figures = outlook(memory, context)
-        common.say(
+        output.echo(
             _("{n} conversations, {learnt} tokens learnt, each answer ends with {stop}").format(
                 n=f"{figures.conversations:,}", learnt=f"{figures.trained:,}", stop=figures.stop
             )
         )
         for line, _style in figure_lines(figures):
-            common.say(line)
-        if common.options.json:
-            common.emit_json(figures)
+            output.echo(line)
+        if session.options.json:
+            output.echo_json(figures)
 
     @corpus.command("patterns", help=_("What your rejections share, as filters for corpus rule."))
     def patterns() -> None:
@@ -113,11 +113,11 @@ def register(corpus: typer.Typer) -> None:
         with _store(readonly=True) as store:
             found = find(store)
         for one in found:
-            common.say(f"{pattern_words(one)}  " + _("({n} others)").format(n=one.others))
+            output.echo(f"{pattern_words(one)}  " + _("({n} others)").format(n=one.others))
         if not found:
-            common.say(_("no pattern that many rejections share and acceptances do not"))
-        if common.options.json:
-            common.emit_json({"patterns": found})
+            output.echo(_("no pattern that many rejections share and acceptances do not"))
+        if session.options.json:
+            output.echo_json({"patterns": found})
 
     corpus_threshold.register(corpus)
 
@@ -126,20 +126,20 @@ def register(corpus: typer.Typer) -> None:
         with _store(readonly=True) as store:
             lines = store.rules()
         for line in lines:
-            common.say(line)
+            output.echo(line)
         if not lines:
-            common.say(_("no rules"))
-        if common.options.json:
-            common.emit_json({"rules": lines})
+            output.echo(_("no rules"))
+        if session.options.json:
+            output.echo_json({"rules": lines})
 
 
 def _store(*, readonly: bool = False) -> ReviewStore:
     from engine.corpus.review.store import ReviewStore
 
-    return ReviewStore(common.workspace(create=False).memory_db, readonly=readonly)
+    return ReviewStore(session.workspace(create=False).memory_db, readonly=readonly)
 
 
 def _tell(made: list[Decision], done: str, nothing: str) -> None:
-    common.say(done if made else nothing)
-    if common.options.json:
-        common.emit_json({"decisions": made})
+    output.echo(done if made else nothing)
+    if session.options.json:
+        output.echo_json({"decisions": made})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import typer
 
 from engine.core.i18n import _
-from tui.cli import common
+from tui.cli import output, session
 
 if TYPE_CHECKING:
     from engine.core.config import Settings
@@ -55,16 +55,16 @@ def register(corpus: typer.Typer) -> None:
             raise UsageProblem(
                 _("name one: a value, --low-value or --private"), hint="h2q-tui corpus threshold --help"
             )
-        ws = common.workspace(create=save)
+        ws = session.workspace(create=save)
         then = changed(load_settings(ws), near=value, low_value=low_value, private=private)
         with MemoryStore(ws.memory_db, readonly=True) as memory:
             found = _outcome(memory, then, near=value, low_value=low_value)
         _say(found)
         if save:
             save_settings(ws, then)
-            common.say(_("saved") + " → h2q-tui corpus build")
-        if common.options.json:
-            common.emit_json(found)
+            output.echo(_("saved") + " → h2q-tui corpus build")
+        if session.options.json:
+            output.echo_json(found)
 
 
 def changed(
@@ -104,9 +104,9 @@ def _outcome(memory: MemoryStore, then: Settings, *, near: float | None, low_val
 
 
 def _say(found: Outcome) -> None:
-    common.say(_("left out: {now} now, {then} then").format(now=f"{found.now:,}", then=f"{found.then:,}"))
+    output.echo(_("left out: {now} now, {then} then").format(now=f"{found.now:,}", then=f"{found.then:,}"))
     if found.turns_now or found.turns_then:
-        common.say(
+        output.echo(
             _("turns masked or redacted: {now} now, {then} then").format(
                 now=f"{found.turns_now:,}", then=f"{found.turns_then:,}"
             )
@@ -116,4 +116,4 @@ def _say(found: Outcome) -> None:
         (_("would come back: {line}"), found.returning),
     ):
         for line in lines:
-            common.say("  " + words.format(line=line[:60]))
+            output.echo("  " + words.format(line=line[:60]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from engine.core.i18n import _
-from tui.cli import common
+from tui.cli import output, session
 
 if TYPE_CHECKING:
     from engine.core.paths import Workspace
@@ -26,25 +26,25 @@ def register(app: typer.Typer) -> None:
         in_app: bool = typer.Option(False, "--app", help=_("Watch it in the app.")),
     ) -> None:
         from engine.pipeline.demo import find_demo_workspace, running_demo
-        from tui.cli.progress import attach_in_terminal, conclude, follow_in_terminal
+        from tui.cli.run_output import attach_in_terminal, conclude, follow_in_terminal
 
-        ws = find_demo_workspace(common.options.data_dir)
-        common.options.data_dir = str(ws.root)
+        ws = find_demo_workspace(session.options.data_dir)
+        session.options.data_dir = str(ws.root)
         if in_app:
             raise typer.Exit(open_on_demo(ws, steps))
         going = running_demo(ws)
         if going is not None:
-            common.say(_("the demo is running already; this is it"))
+            output.echo(_("the demo is running already; this is it"))
             raise typer.Exit(conclude(attach_in_terminal(going)))
         spec = _prepare(ws, steps)
-        common.say(_("workspace of the demo: {path}").format(path=ws.root))
+        output.echo(_("workspace of the demo: {path}").format(path=ws.root))
         followed = follow_in_terminal(ws, spec)
         if followed.exit_code == 0:
             for line in story(followed.view):
-                common.say(line)
+                output.echo(line)
         code = conclude(followed)
         if code == 0:
-            common.say(_("open the app on it: h2q-tui --data-dir {path}").format(path=ws.root))
+            output.echo(_("open the app on it: h2q-tui --data-dir {path}").format(path=ws.root))
         raise typer.Exit(code)
 
 
@@ -59,7 +59,7 @@ def open_on_demo(ws: Workspace, steps: int | None = None) -> int:
 
     if running_demo(ws) is None:
         launch(ws, _prepare(ws, steps))
-    common.options.data_dir = str(ws.root)
+    session.options.data_dir = str(ws.root)
     return open_app("train")
 
 
@@ -71,7 +71,7 @@ def open_app_or_demo() -> int:
     while code == DEMO_REQUESTED:
         from engine.pipeline.demo import demo_workspace_of
 
-        code = open_on_demo(demo_workspace_of(common.workspace()))
+        code = open_on_demo(demo_workspace_of(session.workspace()))
     return code
 
 

@@ -7,7 +7,7 @@ from typing import Literal, cast
 import typer
 
 from engine.core.i18n import _
-from tui.cli import common
+from tui.cli import session
 
 TARGETS = ("hf", "gguf", "ollama")
 QUANTS = ("f32", "f16", "bf16", "q8_0", "q4_0")
@@ -55,7 +55,7 @@ def register(app: typer.Typer) -> None:
         from engine.core.errors import UsageProblem
         from engine.core.i18n import language
         from engine.runs.spec import ExportParams, make_spec
-        from tui.cli.progress import run_command
+        from tui.cli.run_output import run_command
 
         for option, value, choices in (("--to", to, TARGETS), ("--quant", quant, QUANTS)):
             if value is not None and value not in choices:
@@ -65,12 +65,12 @@ def register(app: typer.Typer) -> None:
                     ),
                     hint=f"h2q-tui export {name} --to gguf --quant f16",
                 )
-        ws = common.workspace()
+        ws = session.workspace()
         params = ExportParams(
-            name=str(common.resolve(name)) if "/" in name and Path(common.resolve(name)).exists() else name,
+            name=str(session.resolve(name)) if "/" in name and Path(session.resolve(name)).exists() else name,
             to=cast(Literal["hf", "gguf", "ollama"], to),
             quant=cast(Literal["f32", "f16", "bf16", "q8_0", "q4_0"] | None, quant),
-            output=str(common.resolve(output)) if output else None,
+            output=str(session.resolve(output)) if output else None,
             adapter=adapter,
             prune=prune,
             measure=not no_measure,

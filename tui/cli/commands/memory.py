@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from engine.core.i18n import _, n_
-from tui.cli import common
+from tui.cli import output, session
 from tui.cli.commands.adding import add_from_stdin, add_pairs
-from tui.cli.confirm import confirm
+from tui.cli.output import confirm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,17 +45,17 @@ def register(app: typer.Typer) -> None:
         from engine.memory.importers.fields import parse_role_map
         from engine.memory.importers.formats import find_importer
         from engine.runs.spec import ImportParams, make_spec
-        from tui.cli.progress import run_command
+        from tui.cli.run_output import run_command
 
         if format_ != "auto":
             find_importer(format_)
         roles = _roles(map_)
         parse_role_map(roles)
-        files = [common.resolve(path) for path in paths]
+        files = [session.resolve(path) for path in paths]
         for file in files:
             if not file.exists():
                 raise BadInput(_("There is no such file"), path=file, hint="h2q-tui memory import --help")
-        ws = common.workspace()
+        ws = session.workspace()
         params = ImportParams(
             paths=[str(file) for file in files], format=format_, role_map=roles, again=again
         )
@@ -66,9 +66,9 @@ def register(app: typer.Typer) -> None:
         with _store() as store:
             found = store.stats()
         for line in _stats_lines(found):
-            common.say(line)
-        if common.options.json:
-            common.emit_json(found)
+            output.echo(line)
+        if session.options.json:
+            output.echo_json(found)
 
     @memory.command("list", help=_("Conversations, newest first; --match searches every turn."))
     def list_(
@@ -93,25 +93,25 @@ def register(app: typer.Typer) -> None:
             total = store.count()
             beside = len(store.point_ids_containing(match)) if match else 0
         for row in rows:
-            common.say(
+            output.echo(
                 f"{row['id']}  {row['date'] or '—':<10}  {row['source']:<10} {row['turns']:>4}  {row['text']}"
             )
         if not rows:
-            common.say(_nothing(match, total))
+            output.echo(_nothing(match, total))
         if beside:
             import shlex
 
             told = n_("{n} memory point contains it", "{n} memory points contain it", beside)
-            common.say(
+            output.echo(
                 told.format(n=beside) + f" → h2q-tui memory list --points --match {shlex.quote(match or '')}"
             )
         if rows and match is None and source is None and offset + len(rows) < total:
-            common.say(
+            output.echo(
                 _("{n} more").format(n=total - offset - len(rows))
                 + f" → h2q-tui memory list --offset {offset + limit}"
             )
-        if common.options.json:
-            common.emit_json({"conversations": rows, "total": total})
+        if session.options.json:
+            output.echo_json({"conversations": rows, "total": total})
 
     @memory.command(help=_("One conversation whole; ID may be its beginning."))
     def show(id_: str = typer.Argument(metavar="ID")) -> None:
@@ -119,9 +119,9 @@ def register(app: typer.Typer) -> None:
             conversation = store.get(store.resolve_id(id_))
         assert conversation is not None
         for line in _lines(conversation):
-            common.say(line)
-        if common.options.json:
-            common.emit_json(conversation)
+            output.echo(line)
+        if session.options.json:
+            output.echo_json(conversation)
 
     @memory.command(help=_("Add one conversation, from --user and --assistant or as JSON on standard input."))
     def add(
@@ -130,12 +130,12 @@ def register(app: typer.Typer) -> None:
         system: str | None = typer.Option(None, "--system", help=_("What the assistant was told first.")),
         title: str = typer.Option("", "--title", help=_("A title.")),
     ) -> None:
-        ws = common.workspace()
+        ws = session.workspace()
         paired = user or assistant
         result = add_pairs(ws, user, assistant, system, title) if paired else add_from_stdin(ws)
-        common.say(_("{taken} new, {unchanged} there already").format(**result))
-        if common.options.json:
-            common.emit_json(result)
+        output.echo(_("{taken} new, {unchanged} there already").format(**result))
+        if session.options.json:
+            output.echo_json(result)
 
     @memory.command(help=_("Erase conversations for good: from memory, datasets, reports, runs and backups."))
     def forget(
@@ -148,13 +148,12 @@ def register(app: typer.Typer) -> None:
         from engine.core.errors import BadInput, UsageProblem
         from engine.pipeline.forget import forget as forget_
         from engine.pipeline.forget import trained_on
-        from tui.cli.progress import own_command
 
         if not ids and not match:
             raise UsageProblem(
                 _("Nothing to forget is named: an ID or --match TEXT"), hint="h2q-tui memory list"
             )
-        ws = common.workspace()
+        ws = session.workspace()
         with _store() as store:
             wanted = [store.resolve_id(id_) for id_ in ids or []]
             if match:
@@ -170,27 +169,27 @@ def register(app: typer.Typer) -> None:
         models = trained_on(ws, wanted)
         question = _("Erase {n} conversations from memory, datasets, reports, runs and backups for good?")
         said = [*(ids or []), *(["--match", match] if match else []), "--yes"]
-        confirm(question.format(n=len(wanted)), yes, own_command("memory", "forget", *said))
+        confirm(question.format(n=len(wanted)), yes, session.own_command("memory", "forget", *said))
         done = forget_(ws, wanted)
-        common.say(
+        output.echo(
             _("{n} erased; {files} files and {backups} backups were rewritten").format(
                 n=len(done.ids), files=len(done.files), backups=done.backups
             )
         )
         if done.removed_backups:
-            common.say(_("{n} damaged backups were removed").format(n=done.removed_backups))
+            output.echo(_("{n} damaged backups were removed").format(n=done.removed_backups))
         for name in models:
-            common.say(
+            output.echo(
                 _("The model {name} was trained on it").format(name=name) + f" → h2q-tui models remove {name}"
             )
         for path in done.exports:
-            common.say(
+            output.echo(
                 _("The export {path} was made of such a model").format(path=path)
                 + " → "
                 + shlex.join(["rm", "-r", path])
             )
-        if common.options.json:
-            common.emit_json(done)
+        if session.options.json:
+            output.echo_json(done)
 
 
 def _list_points(match: str, limit: int, offset: int) -> None:
@@ -198,17 +197,17 @@ def _list_points(match: str, limit: int, offset: int) -> None:
         found = store.points(match, limit=limit, offset=offset)
     for point in found:
         text = " ".join((point.summary or point.content).split())[:100]
-        common.say(f"{point.id}  {_date(point.created_at) or '—':<10}  {point.source:<10}  {text}")
+        output.echo(f"{point.id}  {_date(point.created_at) or '—':<10}  {point.source:<10}  {text}")
     if not found:
-        common.say(_("No memory point is here"))
-    if common.options.json:
-        common.emit_json({"points": found})
+        output.echo(_("No memory point is here"))
+    if session.options.json:
+        output.echo_json({"points": found})
 
 
 def _store() -> MemoryStore:
     from engine.memory.store import MemoryStore
 
-    return MemoryStore(common.workspace(create=False).memory_db, readonly=True)
+    return MemoryStore(session.workspace(create=False).memory_db, readonly=True)
 
 
 def _roles(given: list[str]) -> dict[str, str]:

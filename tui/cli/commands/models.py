@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from engine.core.i18n import _
-from tui.cli import common
+from tui.cli import output, session
 
 if TYPE_CHECKING:
     from engine.models.card import ModelCard
@@ -28,14 +28,14 @@ def register(app: typer.Typer) -> None:
     def list_() -> None:
         from engine.models.registry import in_use, list_models
 
-        ws = common.workspace(create=False)
+        ws = session.workspace(create=False)
         cards, used = list_models(ws), in_use(ws)
         for card in cards:
-            common.say(_row(card, used))
+            output.echo(_row(card, used))
         if not cards:
-            common.say(_("no model yet") + " → h2q-tui demo")
-        if common.options.json:
-            common.emit_json({"in_use": used, "models": [_summary(card, used) for card in cards]})
+            output.echo(_("no model yet") + " → h2q-tui demo")
+        if session.options.json:
+            output.echo_json({"in_use": used, "models": [_summary(card, used) for card in cards]})
 
     @models.command("show", help=_("Everything about one model."))
     def show(name: str = typer.Argument(metavar="NAME")) -> None:
@@ -44,13 +44,13 @@ def register(app: typer.Typer) -> None:
         from engine.models.card import read_card
         from engine.models.registry import find_model, in_use
 
-        ws = common.workspace(create=False)
+        ws = session.workspace(create=False)
         folder = find_model(ws, name)
         card, used = read_card(folder), in_use(ws)
         for line in _lines(card, str(folder), used):
-            common.say(line)
-        if common.options.json:
-            common.emit_json({**msgspec.to_builtins(card), "path": str(folder), "in_use": card.name == used})
+            output.echo(line)
+        if session.options.json:
+            output.echo_json({**msgspec.to_builtins(card), "path": str(folder), "in_use": card.name == used})
 
     @models.command("remove", help=_("Delete a model; the one in use is refused."))
     def remove(
@@ -61,17 +61,17 @@ def register(app: typer.Typer) -> None:
 
         from engine.inference.client import InferenceClient
         from engine.models.registry import check_removable, remove_model
-        from tui.cli.confirm import confirm
+        from tui.cli.output import confirm
 
-        ws = common.workspace(create=False)
+        ws = session.workspace(create=False)
         check_removable(ws, name)
         question = _("Delete the model {name} for good?").format(name=name)
         confirm(question, yes, hint=f"h2q-tui models remove {name} --yes")
         asyncio.run(InferenceClient(ws).unload(name))
         remove_model(ws, name)
-        common.say(_("{name} is deleted").format(name=name))
-        if common.options.json:
-            common.emit_json({"removed": name})
+        output.echo(_("{name} is deleted").format(name=name))
+        if session.options.json:
+            output.echo_json({"removed": name})
 
 
 def _row(card: ModelCard, used: str | None) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from engine.core.i18n import _
-from tui.cli.common import emit_json, options, say
+from tui.cli.output import echo, echo_json
+from tui.cli.session import options
 
 if TYPE_CHECKING:
     from engine.machine.probes import Snapshot
@@ -39,16 +40,16 @@ def _print(interval: float, count: int) -> None:
     import time
 
     from engine.machine.probes import Probes
-    from tui.cli.common import workspace
+    from tui.cli.session import workspace
 
     probes = Probes(workspace(create=False).root)
     time.sleep(min(interval, FIRST_LOOK_S))
     if options.json:
-        emit_json(probes.sample())
+        echo_json(probes.sample())
         return
     done = 0
     while True:
-        say(line(probes.sample()))
+        echo(line(probes.sample()))
         done += 1
         if done == count:
             return

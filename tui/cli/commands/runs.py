@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from engine.core.i18n import _, colon
-from tui.cli import common
+from tui.cli import output, session
 
 if TYPE_CHECKING:
     from engine.runs.rundir import RunDir
@@ -32,18 +32,18 @@ def register(app: typer.Typer) -> None:
         from engine.runs.history import summarise
         from engine.runs.rundir import list_runs
 
-        found = list_runs(common.workspace(create=False))
+        found = list_runs(session.workspace(create=False))
         summaries = [summarise(run) for run in (found[:limit] if limit else found)]
         for summary in summaries:
-            common.say(_row(summary))
+            output.echo(_row(summary))
         if not found:
-            common.say(_("no run yet") + " → h2q-tui train")
+            output.echo(_("no run yet") + " → h2q-tui train")
         elif len(summaries) < len(found):
-            common.say(
+            output.echo(
                 _("{n} older ones").format(n=len(found) - len(summaries)) + " → h2q-tui runs list --limit 0"
             )
-        if common.options.json:
-            common.emit_json({"runs": summaries})
+        if session.options.json:
+            output.echo_json({"runs": summaries})
 
     @runs.command("show", help=_("Everything about one run; ID may be its beginning, or latest."))
     def show(
@@ -57,21 +57,21 @@ def register(app: typer.Typer) -> None:
         view = load_view(run)
         summary = view.summary(run.alive())
         for line in _card(run, view, summary):
-            common.say(line)
+            output.echo(line)
         if plot:
             from tui.app.glyphs import choose_glyphs
             from tui.cli.commands.run_plot import loss_plot
 
             for phase in view.phases:
-                common.say(loss_plot(view, phase, ascii_only=choose_glyphs().ascii))
+                output.echo(loss_plot(view, phase, ascii_only=choose_glyphs().ascii))
         for entry in list(view.log)[-log:] if log else []:
-            common.say(f"{_clock(entry.t)} {entry.text}")
-        if common.options.json:
-            common.emit_json(summary)
+            output.echo(f"{_clock(entry.t)} {entry.text}")
+        if session.options.json:
+            output.echo_json(summary)
 
     @runs.command(help=_("Follow a run until it ends; Ctrl+C stops following, and the run goes on."))
     def attach(run_id: str = typer.Argument("latest", metavar="ID")) -> None:
-        from tui.cli.progress import attach_in_terminal, conclude
+        from tui.cli.run_output import attach_in_terminal, conclude
 
         raise typer.Exit(conclude(attach_in_terminal(_find(run_id))))
 
@@ -135,7 +135,7 @@ def is_assignment(text: str) -> bool:
 def _find(run_id: str) -> RunDir:
     from engine.runs.rundir import find_run
 
-    return find_run(common.workspace(create=False), run_id)
+    return find_run(session.workspace(create=False), run_id)
 
 
 def _find_to_steer(run_id: str, *, trains: bool = False) -> RunDir:
@@ -146,7 +146,7 @@ def _find_to_steer(run_id: str, *, trains: bool = False) -> RunDir:
 
     if run_id != "latest":
         return _find(run_id)
-    runs = list_runs(common.workspace(create=False))
+    runs = list_runs(session.workspace(create=False))
     trained = (run for run in runs if run.spec.kind in KINDS) if trains else iter(())
     return latest_alive(runs) or next(trained, None) or _find(run_id)
 
@@ -169,9 +169,9 @@ def _send(run_id: str, name: str, value: str = "", timeout: float = 5.0) -> None
     reply = send_sync(run, name, value, timeout)
     if not reply.accepted:
         raise RunFailed(reply.text, hint=f"h2q-tui runs show {run.run_id}")
-    common.say(colon(run.run_id, reply.text or _("done")))
-    if common.options.json:
-        common.emit_json({"run_id": run.run_id, "command": name, "value": value, "reply": reply})
+    output.echo(colon(run.run_id, reply.text or _("done")))
+    if session.options.json:
+        output.echo_json({"run_id": run.run_id, "command": name, "value": value, "reply": reply})
 
 
 def _continue(run: RunDir, max_memory_gb: float | None) -> int:
@@ -180,7 +180,7 @@ def _continue(run: RunDir, max_memory_gb: float | None) -> int:
     from engine.core.i18n import language
     from engine.runs.history import summarise
     from engine.runs.resume import continuation, may_continue
-    from tui.cli.progress import start_detached
+    from tui.cli.run_output import start_detached
 
     if not may_continue(run.spec.kind, summarise(run).status):
         raise UsageProblem(
@@ -189,7 +189,7 @@ def _continue(run: RunDir, max_memory_gb: float | None) -> int:
             ),
             hint=f"h2q-tui runs show {run.run_id}",
         )
-    return start_detached(common.workspace(), continuation(run, language(), max_memory_gb=max_memory_gb))
+    return start_detached(session.workspace(), continuation(run, language(), max_memory_gb=max_memory_gb))
 
 
 def _row(summary: RunSummary) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from engine.core.i18n import _
-from tui.cli import common
+from tui.cli import output, session
 
 if TYPE_CHECKING:
     from engine.scheduler.install import Found
@@ -51,33 +51,33 @@ def register(app: typer.Typer) -> None:
     def show() -> None:
         from engine.scheduler.install import look
 
-        _tell(look(common.workspace(create=False)))
+        _tell(look(session.workspace(create=False)))
 
     @group.command(help=_("Take the schedule of this workspace away."))
     def remove() -> None:
         from engine.scheduler.install import remove as remove_
 
-        gone = remove_(common.workspace(create=False))
-        common.say(
+        gone = remove_(session.workspace(create=False))
+        output.echo(
             _("Removed: {names}").format(names=", ".join(gone)) if gone else _("Nothing was scheduled.")
         )
-        if common.options.json:
-            common.emit_json({"removed": gone})
+        if session.options.json:
+            output.echo_json({"removed": gone})
 
     @group.command("catch-up", help=_("Train now if a scheduled time has passed without a run."))
     def catch_up() -> None:
         from engine.scheduler.install import last_scheduled
         from engine.scheduler.plan import load_schedule, missed
 
-        ws = common.workspace(create=False)
+        ws = session.workspace(create=False)
         schedule = load_schedule(ws)
         last = last_scheduled(ws)
         if schedule is None or not missed(schedule, time.time(), last.spec.created_at if last else None):
-            common.say(_("No scheduled run was missed."))
-            if common.options.json:
-                common.emit_json({"missed": False})
+            output.echo(_("No scheduled run was missed."))
+            if session.options.json:
+                output.echo_json({"missed": False})
             return
-        command = [*schedule.train, *(["--json"] if common.options.json else [])]
+        command = [*schedule.train, *(["--json"] if session.options.json else [])]
         os.execve(command[0], command, {**os.environ, **schedule.environment})  # noqa: S606
 
 
@@ -93,7 +93,7 @@ def _install(every: str, at: str, day: str, by: str | None, flags: list[str]) ->
             hint=f"h2q-tui schedule {every} --at 03:00",
         )
     _check(flags)
-    ws = common.workspace()
+    ws = session.workspace()
     schedule = make_schedule(
         ws,
         Every(every),
@@ -110,8 +110,8 @@ def _install(every: str, at: str, day: str, by: str | None, flags: list[str]) ->
 def _check(flags: list[str]) -> None:
     """Raises UsageProblem for what `train` would not take: nobody sits before it when it would say so."""
     from engine.core.errors import UsageProblem
+    from tui.cli.commands import train
     from tui.cli.help import describe
-    from tui.cli.main import build
 
     if not flags:
         return
@@ -120,7 +120,9 @@ def _check(flags: list[str]) -> None:
     if ruled:
         raise UsageProblem(_("{option} is the schedule's own").format(option=ruled[0]), hint=hint)
     try:
-        typer.main.get_group(build()).commands["train"].make_context("train", list(flags))
+        app = typer.Typer(add_completion=False, rich_markup_mode=None)
+        train.register(app)
+        typer.main.get_command(app).make_context("train", list(flags))
     except typer.TyperException as problem:
         raise UsageProblem(describe(problem)[0], hint=hint) from None
 
@@ -134,24 +136,24 @@ def _tell(found: Found) -> None:
     from engine.runs.events import RunStatus
 
     if found.schedule is None:
-        common.say(_("Nothing is scheduled") + " → h2q-tui schedule weekly --at 03:00")
+        output.echo(_("Nothing is scheduled") + " → h2q-tui schedule weekly --at 03:00")
     else:
-        common.say(_when(found.schedule))
+        output.echo(_when(found.schedule))
         if found.next_at:
-            common.say(_("next: {when}").format(when=found.next_at.replace("T", " ")))
-        common.say("  " + shlex.join(found.command))
+            output.echo(_("next: {when}").format(when=found.next_at.replace("T", " ")))
+        output.echo("  " + shlex.join(found.command))
         for place in found.places:
-            common.say("  " + place)
+            output.echo("  " + place)
         if found.last_run:
-            common.say(
+            output.echo(
                 _("last run: {run}, {status}").format(
                     run=found.last_run, status=status_word(RunStatus(found.last_status))
                 )
             )
     for note in found.notes:
-        common.say(note)
-    if common.options.json:
-        common.emit_json(found)
+        output.echo(note)
+    if session.options.json:
+        output.echo_json(found)
 
 
 def _when(schedule: Schedule) -> str:

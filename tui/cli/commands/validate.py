@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from engine.core.i18n import _, n_
-from tui.cli import common
+from tui.cli import output, session
 
 if TYPE_CHECKING:
     from engine.core.paths import Workspace
@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
                 )
             _judge_scores(scores)
             return
-        ws = common.workspace()
+        ws = session.workspace()
         if new is None:
             raise UsageProblem(_("which model is to be judged? --new NAME"), hint="h2q-tui models list")
         raise typer.Exit(_judge_models(ws, base, new, promote))
@@ -54,10 +54,10 @@ def register(app: typer.Typer) -> None:
         from engine.models import registry
 
         done = registry.promote(_configured(config), _model(name))
-        common.say(_("{name} is in use").format(name=done.name))
-        common.say(_("back to what was before: {command}").format(command="h2q-tui rollback"))
-        if common.options.json:
-            common.emit_json(done)
+        output.echo(_("{name} is in use").format(name=done.name))
+        output.echo(_("back to what was before: {command}").format(command="h2q-tui rollback"))
+        if session.options.json:
+            output.echo_json(done)
 
     @app.command(help=_("Bring back the model that was in use before the last promotion."))
     def rollback(
@@ -74,42 +74,42 @@ def register(app: typer.Typer) -> None:
             found = registry.backups(ws)
             for backup in found:
                 model = backup.model or (_("no model in use") if backup.readable else _("not readable"))
-                common.say(f"{backup.stamp}  {model}")
+                output.echo(f"{backup.stamp}  {model}")
             if not found:
-                common.say(_("no backup yet: the first promotion makes one"))
-            if common.options.json:
-                common.emit_json({"backups": found})
+                output.echo(_("no backup yet: the first promotion makes one"))
+            if session.options.json:
+                output.echo_json({"backups": found})
             return
         done = registry.rollback(ws, to)
-        common.say(
+        output.echo(
             _("{name} is in use again").format(name=done.name) if done.name else _("no model is in use")
         )
-        if common.options.json:
-            common.emit_json(done)
+        if session.options.json:
+            output.echo_json(done)
 
 
 def _configured(config: str | None) -> Workspace:
     from dataclasses import replace
 
-    ws = common.workspace()
-    return replace(ws, models_file=common.resolve(config)) if config else ws
+    ws = session.workspace()
+    return replace(ws, models_file=session.resolve(config)) if config else ws
 
 
 def _model(name: str) -> str:
     """A name as it is, a path made absolute."""
-    return str(common.resolve(name)) if "/" in name and not name.startswith("ollama:") else name
+    return str(session.resolve(name)) if "/" in name and not name.startswith("ollama:") else name
 
 
 def _judge_scores(file: str) -> None:
     from engine.validation.external_scores import read_rows
     from engine.validation.verdict import verdict_from_rows
 
-    verdict = verdict_from_rows(read_rows(common.resolve(file)))
-    common.say(verdict.sentence)
+    verdict = verdict_from_rows(read_rows(session.resolve(file)))
+    output.echo(verdict.sentence)
     for line in _verdict_lines(verdict):
-        common.say(line)
-    if common.options.json:
-        common.emit_json(verdict)
+        output.echo(line)
+    if session.options.json:
+        output.echo_json(verdict)
 
 
 def _judge_models(ws: Workspace, base: str | None, new: str, promote: bool) -> int:
@@ -122,7 +122,7 @@ def _judge_models(ws: Workspace, base: str | None, new: str, promote: bool) -> i
     from engine.models.resolve import resolve_model
     from engine.runs.spec import ValidateParams, make_spec
     from engine.validation.reports import load_report
-    from tui.cli.progress import conclude, follow_in_terminal
+    from tui.cli.run_output import conclude, follow_in_terminal
 
     base = base or in_use(ws)
     if base is None:
@@ -139,7 +139,7 @@ def _judge_models(ws: Workspace, base: str | None, new: str, promote: bool) -> i
         report = load_report(Path(finished.report))
         if report is not None:
             for line in _report_lines(report):
-                common.say(line)
+                output.echo(line)
     return conclude(followed)
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from engine.core.i18n import _
-from tui.cli import common
-from tui.cli.confirm import confirm
+from tui.cli import output, session
+from tui.cli.output import confirm
 
 if TYPE_CHECKING:
     from engine.workspace.backup import Backup
@@ -22,23 +22,22 @@ def register(app: typer.Typer) -> None:
     @app.command(help=_("Write sample conversations and text to start from; DIR: <data-dir>/sample."))
     def sample(folder: str | None = typer.Argument(None, metavar="[DIR]")) -> None:
         from engine.workspace.sample import write_sample
-        from tui.cli.progress import own_command
 
-        target = common.resolve(folder) if folder else common.workspace().root / "sample"
+        target = session.resolve(folder) if folder else session.workspace().root / "sample"
         made = write_sample(target)
-        common.say(
+        output.echo(
             _("{n} files written to {folder}, {same} were there").format(
                 n=len(made.written), folder=made.folder, same=len(made.unchanged)
             )
         )
-        common.say("  " + own_command("memory", "import", made.memory))
-        common.say("  " + own_command("train", "--mode", "scratch", "--data", made.text))
-        if common.options.json:
-            common.emit_json(made)
+        output.echo("  " + session.own_command("memory", "import", made.memory))
+        output.echo("  " + session.own_command("train", "--mode", "scratch", "--data", made.text))
+        if session.options.json:
+            output.echo_json(made)
 
     @app.command(help=_("Where everything lies."))
     def paths() -> None:
-        ws = common.workspace(create=False)
+        ws = session.workspace(create=False)
         rows = {
             "workspace": (_("workspace"), ws.root),
             "memory": (_("conversations and decisions"), ws.memory_db),
@@ -53,9 +52,9 @@ def register(app: typer.Typer) -> None:
             "runtime": (_("sockets"), ws.runtime),
         }
         for words, path in rows.values():
-            common.say(f"{path}  {words}" + ("" if path.exists() else "  " + _("(not there yet)")))
-        if common.options.json:
-            common.emit_json({name: str(path) for name, (_words, path) in rows.items()})
+            output.echo(f"{path}  {words}" + ("" if path.exists() else "  " + _("(not there yet)")))
+        if session.options.json:
+            output.echo_json({name: str(path) for name, (_words, path) in rows.items()})
 
     @app.command(help=_("Remove runs, datasets and status files; with --all everything, for good."))
     def reset(
@@ -67,27 +66,26 @@ def register(app: typer.Typer) -> None:
         from engine.inference.client import InferenceClient
         from engine.workspace.reset import plan_reset, refuse_while_alive
         from engine.workspace.reset import reset as reset_
-        from tui.cli.progress import own_command
 
-        ws = common.workspace(create=False)
+        ws = session.workspace(create=False)
         refuse_while_alive(ws)
         plan = plan_reset(ws, all_)
         if not plan.names:
-            common.say(_("There is nothing to remove in {path}").format(path=ws.root))
+            output.echo(_("There is nothing to remove in {path}").format(path=ws.root))
         else:
             question = _("Remove {names} ({size:.1f} MB) from {path} for good?").format(
                 names=", ".join(plan.names), size=plan.bytes / 1e6, path=ws.root
             )
-            confirm(question, yes, own_command("reset", *(["--all"] if all_ else []), "--yes"))
+            confirm(question, yes, session.own_command("reset", *(["--all"] if all_ else []), "--yes"))
             if all_:
                 asyncio.run(InferenceClient(ws).shutdown())
                 from engine.scheduler.install import remove as unschedule
 
                 unschedule(ws)
             plan = reset_(ws, all_)
-            common.say(_("Removed: {names}").format(names=", ".join(plan.names)))
-        if common.options.json:
-            common.emit_json({"removed": plan.names, "bytes": plan.bytes})
+            output.echo(_("Removed: {names}").format(names=", ".join(plan.names)))
+        if session.options.json:
+            output.echo_json({"removed": plan.names, "bytes": plan.bytes})
 
     _register_backup(app)
 
@@ -105,23 +103,23 @@ def _register_backup(app: typer.Typer) -> None:
     def create() -> None:
         from engine.workspace.backup import create_backup
 
-        made = create_backup(common.workspace())
-        common.say(_row(made))
-        common.say(made.path)
-        if common.options.json:
-            common.emit_json(made)
+        made = create_backup(session.workspace())
+        output.echo(_row(made))
+        output.echo(made.path)
+        if session.options.json:
+            output.echo_json(made)
 
     @backup.command("list", help=_("All backups, newest first."))
     def list_() -> None:
         from engine.workspace.backup import list_backups
 
-        found = list_backups(common.workspace(create=False))
+        found = list_backups(session.workspace(create=False))
         for made in found:
-            common.say(_row(made))
+            output.echo(_row(made))
         if not found:
-            common.say(_("no backup yet") + " → h2q-tui backup create")
-        if common.options.json:
-            common.emit_json({"backups": found})
+            output.echo(_("no backup yet") + " → h2q-tui backup create")
+        if session.options.json:
+            output.echo_json({"backups": found})
 
     @backup.command(
         help=_("Put one back, the newest or that of STAMP; what is there now is backed up first.")
@@ -133,7 +131,7 @@ def _register_backup(app: typer.Typer) -> None:
         from engine.workspace.backup import find_backup, restore_backup
         from engine.workspace.reset import refuse_while_alive
 
-        ws = common.workspace()
+        ws = session.workspace()
         path = find_backup(ws, stamp)
         refuse_while_alive(ws)
         question = _("Replace memory and configuration by {path}?").format(path=path)
@@ -141,11 +139,11 @@ def _register_backup(app: typer.Typer) -> None:
             question, yes, shlex.join(["h2q-tui", "backup", "restore", *([stamp] if stamp else []), "--yes"])
         )
         restored = restore_backup(ws, path)
-        common.say(
+        output.echo(
             _("Restored {stamp}: {n} conversations").format(stamp=restored.stamp, n=restored.conversations)
         )
-        if common.options.json:
-            common.emit_json(restored)
+        if session.options.json:
+            output.echo_json(restored)
 
 
 def _row(backup: Backup) -> str:

@@ -6,7 +6,6 @@ terminal, every event is a line of its own. Nothing from data is acted on: all o
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import sys
 import time
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from engine.core.i18n import _
-from tui.cli import common
+from tui.cli import output, session
 
 if TYPE_CHECKING:
     from engine.core.paths import Workspace
@@ -83,38 +82,38 @@ def start_detached(ws: Workspace, spec: RunSpec) -> int:
     from engine.runs.history import summarise
 
     run = launch.launch(ws, spec)
-    common.say(_("run {run} has started and goes on without this terminal").format(run=run.run_id))
-    common.say("  " + own_command("runs", "attach", run.run_id))
-    common.say("  " + own_command("runs", "stop", run.run_id))
-    if common.options.json:
-        common.emit_json(summarise(run))
+    output.echo(_("run {run} has started and goes on without this terminal").format(run=run.run_id))
+    output.echo("  " + session.own_command("runs", "attach", run.run_id))
+    output.echo("  " + session.own_command("runs", "stop", run.run_id))
+    if session.options.json:
+        output.echo_json(summarise(run))
     return 0
 
 
 def conclude(followed: Followed) -> int:
     """Prints totals and the report of a run that was watched (with `--json` its result); returns the exit code."""
     if followed.detached:
-        common.say(_("run {run} goes on").format(run=followed.run.run_id))
-        common.say("  " + own_command("runs", "attach", followed.run.run_id))
-        if common.options.json:
-            common.emit_json(followed.view.summary(followed.run.alive()))
+        output.echo(_("run {run} goes on").format(run=followed.run.run_id))
+        output.echo("  " + session.own_command("runs", "attach", followed.run.run_id))
+        if session.options.json:
+            output.echo_json(followed.view.summary(followed.run.alive()))
         return 0
     finished = followed.view.finished
     for line in totals(followed.view):
-        common.say(line)
+        output.echo(line)
     if finished is not None and finished.report:
-        common.say(_("report: {path}").format(path=finished.report))
+        output.echo(_("report: {path}").format(path=finished.report))
     error = _error(followed)
     if error:
-        common.say(error, error=followed.exit_code not in (0, 130))
-    if common.options.json:
+        output.echo(error, error=followed.exit_code not in (0, 130))
+    if session.options.json:
         import msgspec
 
         if finished is not None and bytes(finished.result) != b"null":
-            common.emit_json(msgspec.json.decode(finished.result))
+            output.echo_json(msgspec.json.decode(finished.result))
         else:
             summary = followed.view.summary(alive=False)
-            common.emit_json({"run_id": followed.run.run_id, **msgspec.to_builtins(summary), "error": error})
+            output.echo_json({"run_id": followed.run.run_id, **msgspec.to_builtins(summary), "error": error})
     return followed.exit_code
 
 
@@ -126,7 +125,9 @@ def _error(followed: Followed) -> str:
         return finished.error
     what = _("the engine of run {run} ended without a word: killed, or out of memory")
     hint = "resume" if followed.run.spec.kind in (RunKind.TRAIN, RunKind.EVOLVE) else "show"
-    return what.format(run=followed.run.run_id) + " → " + own_command("runs", hint, followed.run.run_id)
+    return (
+        what.format(run=followed.run.run_id) + " → " + session.own_command("runs", hint, followed.run.run_id)
+    )
 
 
 def totals(view: RunView) -> list[str]:
@@ -158,11 +159,6 @@ def totals(view: RunView) -> list[str]:
     return lines
 
 
-def own_command(*words: str) -> str:
-    """A command line that runs as printed, on the workspace of this one."""
-    return common.here(shlex.join(["h2q-tui", *words]))
-
-
 class Printer:
     """Prints records as they come and keeps the view of them. Its stream is taken when it is made."""
 
@@ -171,9 +167,9 @@ class Printer:
         from engine.runs.view import RunView
 
         self.view = RunView(spec)
-        self._stream = stream or (sys.stderr if common.options.json else sys.stdout)
-        self._live = self._stream.isatty() and not common.options.plain if live is None else live
-        self._quiet = common.options.quiet
+        self._stream = stream or (sys.stderr if session.options.json else sys.stdout)
+        self._live = self._stream.isatty() and not session.options.plain if live is None else live
+        self._quiet = session.options.quiet
         self._drawn = 0
         self._last = 0.0
         self._waiting = ""

@@ -1,0 +1,65 @@
+"""The global options of the command line, and the workspace and the paths that follow from them."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.core.paths import Workspace
+
+
+@dataclass
+class GlobalOptions:
+    """Options that are accepted before and after any subcommand."""
+
+    data_dir: str | None = None
+    lang: str | None = None
+    json: bool = False
+    """One JSON document on stdout; everything for people goes to stderr."""
+    plain: bool = False
+    """No colour and no redrawing: one line per event."""
+    quiet: bool = False
+    workspace_dir: str | None = None
+    """`--workspace`: the folder against which relative paths resolve."""
+
+
+options = GlobalOptions()
+"""Set once by `tui.cli.main.main` before a command runs."""
+
+
+def resolve(path: str) -> Path:
+    """An absolute path; a relative one starts in `--workspace`, else in the current folder."""
+    given = Path(path).expanduser()
+    return (given if given.is_absolute() else Path(options.workspace_dir or ".") / given).resolve()
+
+
+def workspace(*, create: bool = True) -> Workspace:
+    """The workspace of `--data-dir`, opened. Raises BadInput (a newer workspace, MindX memory, the shipped data)."""
+    from engine.workspace.open import open_workspace
+
+    return open_workspace(locate_workspace(), create=create)
+
+
+def locate_workspace() -> Workspace:
+    """The workspace of `--data-dir` without opening it, which would create and migrate folders."""
+    from engine.core.paths import find_workspace
+
+    base = Path(options.workspace_dir) if options.workspace_dir else None
+    return find_workspace(options.data_dir, relative_to=base)
+
+
+def complete(command: str) -> str:
+    """An `h2q-tui` command with the `--data-dir` of this process, so that it works as printed."""
+    if not options.data_dir or not f"{command} ".startswith("h2q-tui ") or "--data-dir" in command:
+        return command
+    if command.endswith("--help"):
+        return command
+    return f"{command} --data-dir {shlex.quote(options.data_dir)}"
+
+
+def own_command(*words: str) -> str:
+    """The command line `h2q-tui WORDS` that works as printed."""
+    return complete(shlex.join(["h2q-tui", *words]))
