@@ -7,9 +7,10 @@ state that a power cut may leave (bench/crash_states.py).
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,7 +69,21 @@ def replace_bytes(path: Path, data: bytes) -> None:
     _replace(path, data, 0o644, sync=False)
 
 
+def replaceable(path: Path) -> Path:
+    """The file that a write to `path` replaces: `path` itself, or what a link points to, so that links stay.
+
+    Raises FileExistsError for a device, a FIFO, a socket or a folder: as root, a rename would destroy a device.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISLNK(path.lstat().st_mode):
+            path = path.resolve()
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise FileExistsError(errno.EEXIST, "not a regular file", str(path))
+    return path
+
+
 def _replace(path: Path, data: bytes, mode: int, *, sync: bool) -> None:
+    path = replaceable(path)
     fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     temporary = Path(name)
     try:
@@ -110,13 +125,14 @@ def new_file(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
     For files too large to be held as bytes. When the block raises, `path` is as before.
     """
     make_dirs(path.parent)
+    path = replaceable(path)
     fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(fd)
     temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(mode)
-        _sync(temporary)
+        sync_file(temporary)
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -125,36 +141,8 @@ def new_file(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
     fsync_dir(path.parent)
 
 
-@contextlib.contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder`; its files are synced and it takes the name, an old one goes.
-
-    Raises OSError. When the block raises, `folder` is as before.
-    """
-    make_dirs(folder.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        for file in temporary.iterdir():
-            file.chmod(0o644)
-            _sync(file)
-        fsync_dir(temporary)
-        old = None
-        if folder.exists():
-            old = folder.with_name(f".{folder.name}.old")
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-        temporary.rename(folder)
-        fsync_dir(folder.parent)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _sync(file: Path) -> None:
+def sync_file(file: Path) -> None:
+    """Waits until the contents of `file` are on the disk. Raises OSError."""
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

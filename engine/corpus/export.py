@@ -11,11 +11,17 @@ import msgspec
 
 from engine.core import files
 from engine.core.chat import ChatMessage
+from engine.core.errors import UsageProblem
+from engine.core.i18n import _
+from engine.core.outputs import check_output_file
 from engine.corpus.dataset import write_lines
 from engine.corpus.enums import Split
 from engine.corpus.filters.prompt_injection import neutralise
 from engine.corpus.ledger import Database
 from engine.corpus.training_messages import Prepared, prepared
+
+DATASET_INFO = "dataset_info.json"
+"""The index of datasets that LLaMA-Factory reads."""
 
 
 class ExportFormat(StrEnum):
@@ -54,14 +60,9 @@ def export(store: Database, path: Path, format: ExportFormat, *, part: Split | N
             counts["rows"] += len(made)
             yield from made
 
+    entries = check_export_file(path)
     digest = write_lines(path, _as_array(rows()) if suffix(format) == ".json" else _as_lines(rows()))
-    info = path.with_name("dataset_info.json")
-    entries: dict[str, Any] = {}
-    if info.exists():
-        try:
-            entries = msgspec.json.decode(info.read_bytes(), type=dict[str, Any])
-        except msgspec.DecodeError:
-            entries = {}
+    info = path.with_name(DATASET_INFO)
     entries[path.stem] = {"file_name": path.name, **_INFO[format]}
     files.write_json(info, entries)
     return Exported(
@@ -72,6 +73,30 @@ def export(store: Database, path: Path, format: ExportFormat, *, part: Split | N
         sha256=digest,
         dataset_info=str(info),
     )
+
+
+def check_export_file(path: Path) -> dict[str, Any]:
+    """The entries of the `dataset_info.json` next to `path`.
+
+    Raises UsageProblem when `path` or that file would be replaced and no export has written it, or when `path` is
+    a device, a FIFO, a link or a folder.
+    """
+    hint = "h2q-tui corpus export --output NEW-FILE"
+    info = path.with_name(DATASET_INFO)
+    check_output_file(path, hint=hint)
+    check_output_file(info, hint=hint)
+    entries: dict[str, Any] = {}
+    if info.exists():
+        try:
+            entries = msgspec.json.decode(info.read_bytes(), type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
+            raise UsageProblem(
+                _("{path} is not an index of datasets and would be replaced").format(path=info), hint=hint
+            ) from problem
+    written = {entry.get("file_name") for entry in entries.values() if isinstance(entry, dict)}
+    if path.exists() and path.name not in written and path.stem not in entries:
+        raise UsageProblem(_("{path} exists and no export has written it").format(path=path), hint=hint)
+    return entries
 
 
 def _harmless(item: Prepared) -> Prepared:

@@ -12,8 +12,9 @@ import msgspec
 import torch
 
 from engine.core.errors import BadInput
-from engine.core.files import new_folder, write_bytes, write_json
+from engine.core.files import write_bytes, write_json
 from engine.core.i18n import _
+from engine.core.outputs import MODEL_FOLDER, new_folder
 from engine.export.room import check_room
 from engine.export.source import ExportSource
 from engine.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, encode_card
@@ -35,7 +36,7 @@ def write_hf_model(
     """
     size = sum(torch.Size(shape).numel() for shape in weights.shapes.values()) * dtype.itemsize
     check_room(folder.parent, size)
-    with new_folder(folder) as new:
+    with new_folder(folder, MODEL_FOLDER) as new:
         digest = _write_weights(new / WEIGHTS_FILE, weights, dtype, step)
         config: dict[str, Any] = source.config.to_dict()
         config["dtype"] = str(dtype).removeprefix("torch.")

@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.i18n import _
+from engine.core.outputs import MODEL_FOLDER, check_output_file, check_output_folder
 from engine.core.paths import Workspace
 from engine.export.hf_model import DTYPES
 from engine.export.quant import Quant
@@ -88,6 +89,10 @@ def plan_export(ws: Workspace, params: ExportParams) -> ExportPlan:
             _("the export would replace what it is made from"), hint=f"{again} --output OTHER-FOLDER"
         )
     format_ = "hf" if params.to == "hf" else "gguf"
+    if format_ == "hf":
+        check_output_folder(path, MODEL_FOLDER, hint=f"{again} --output OTHER-FOLDER")
+    else:
+        check_output_file(path, hint=f"{again} --output OTHER-FOLDER")
     if is_foreign(path, format_):
         raise BadInput(
             _("there is something else at the place of the export"),

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from engine.core.digest import file_sha256
 from engine.core.errors import BadInput, first_line
-from engine.core.files import new_folder, write_bytes
+from engine.core.files import write_bytes
 from engine.core.i18n import _
+from engine.core.outputs import ADAPTER_FOLDER, new_folder
 from engine.models.base_models import adapter_card
 from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, ModelCard, encode_card
 from engine.models.losses import has_linear_head, token_losses
@@ -213,7 +214,7 @@ def save_adapter(
     """
     from peft import get_peft_model_state_dict
 
-    with new_folder(folder) as temporary:
+    with new_folder(folder, ADAPTER_FOLDER) as temporary:
         tensors = {
             name: tensor.detach().to("cpu", torch.float32).contiguous()
             for name, tensor in get_peft_model_state_dict(peft).items()

@@ -16,8 +16,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from engine.core.errors import BadInput
-from engine.core.files import new_folder, write_bytes, write_json
+from engine.core.files import write_bytes, write_json
 from engine.core.i18n import _
+from engine.core.outputs import MODEL_FOLDER, new_folder
 from engine.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, encode_card, load_card
 from engine.models.tokenizer import END_OF_TEXT, IM_END, hf_tokenizer, hf_tokenizer_config
 from engine.models.transformer import NORM_EPS, ModelConfig, Transformer
@@ -93,7 +94,7 @@ def save_model(folder: Path, model: Transformer, card: ModelCard) -> ModelCard:
     Everything goes into a temporary folder beside it, is synced, and takes the name in one rename.
     Raises OSError when the disk is full; nothing is left behind then.
     """
-    with new_folder(folder) as temporary:
+    with new_folder(folder, MODEL_FOLDER) as temporary:
         tensors = {
             name: tensor.detach().to("cpu", torch.float32).contiguous()
             for name, tensor in model.state_dict().items()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.core.errors import BadInput, H2QError, NotEnoughData, UsageProblem
 from engine.core.i18n import _, n_
+from engine.core.outputs import ADAPTER_FOLDER, check_output_folder
 from engine.core.paths import Workspace, shipped
 from engine.corpus.dataset import held_out
 from engine.corpus.split import Window
@@ -228,7 +229,7 @@ def _lora_stage(
 def _output_folder(ws: Workspace, params: TrainParams) -> Path:
     """`--output`, else a new folder in `--training-dir` or the workspace.
 
-    Raises UsageProblem if it contains anything but an adapter.
+    Raises UsageProblem if it holds anything but an adapter.
     """
     name = new_name(ws, "lora")
     if params.output:
@@ -237,11 +238,7 @@ def _output_folder(ws: Workspace, params: TrainParams) -> Path:
         folder = Path(params.training_dir) / name
     else:
         folder = ws.adapters / name
-    if folder.exists() and not (folder / ADAPTER_CONFIG).is_file() and any(folder.iterdir()):
-        raise UsageProblem(
-            _("{path} contains files that are not an adapter and would be overwritten").format(path=folder),
-            hint="h2q-tui train --mode lora --output DIR",
-        )
+    check_output_folder(folder, ADAPTER_FOLDER, hint="h2q-tui train --mode lora --output NEW-FOLDER")
     return folder
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from engine.core.config import non_default_training_settings
 from engine.core.errors import NotEnoughData
 from engine.core.i18n import _
+from engine.core.outputs import MODEL_FOLDER, check_output_folder
 from engine.core.paths import shipped
 from engine.corpus.dataset import Dataset
 from engine.inference.client import free_service_memory
@@ -80,6 +81,7 @@ def _train_on_text(ctx: RunContext, request: TrainRequest) -> Outcome:
     """`--mode scratch`: a model from plain text. There is no verdict, as there is nothing to compare with."""
     params, ws = request.params, ctx.workspace
     folder = Path(params.output) if params.output else ws.models / new_name(ws, "scratch")
+    check_output_folder(folder, MODEL_FOLDER, hint="h2q-tui train --mode scratch --output NEW-FOLDER")
     plan = StagePlan(("scratch",), before=request.stages_before)
     texts = find_text(params.data, ws).files
     model = _scratch_stage(ctx, plan, request, texts, folder, params.time_budget_s)
@@ -90,6 +92,8 @@ def _train_on_text(ctx: RunContext, request: TrainRequest) -> Outcome:
 def _train_on_conversations(ctx: RunContext, request: TrainRequest) -> Outcome:
     """`--mode native`: continue the base, or a new one from plain text, on the corpus; validate and promote."""
     params, ws = request.params, ctx.workspace
+    if params.output:
+        check_output_folder(Path(params.output), MODEL_FOLDER, hint="h2q-tui train --output NEW-FOLDER")
     name = params.model or in_use(ws)
     scratch = () if name else ("scratch",)
     plan = StagePlan(("corpus", *scratch, "native", "validate", "promote"), before=request.stages_before)

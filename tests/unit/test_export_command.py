@@ -255,7 +255,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(
         code, report = export(
             ws, capsys, "small", "--to", to, "--no-measure", "--output", str(tmp_path / "file")
         )
-        assert code == 2 and "nothing can be written into this folder" in report["error"]
+        assert code == 2 and "is not a folder" in report["error"]
 
 
 def test_the_model_goes_into_ollama_once(

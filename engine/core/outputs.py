@@ -1,0 +1,140 @@
+"""The guard of every output: what a command may write to, and what it may replace.
+
+A folder is replaced as a whole, so anything in it that the program did not write would be lost. Files are never
+written over a device, a FIFO or a link. Commands with `--output` check before work begins; `new_folder` checks
+again when it writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from engine.core.errors import UsageProblem
+from engine.core.files import fsync_dir, make_dirs, sync_file
+from engine.core.i18n import _
+
+
+@dataclass(frozen=True)
+class OwnedFolder:
+    """How a folder that the program wrote is recognised."""
+
+    markers: tuple[str, ...]
+    """Files of which every such folder holds one."""
+    names: tuple[str, ...]
+    """Patterns (fnmatch) of everything that it may hold."""
+
+
+MODEL_FOLDER = OwnedFolder(
+    ("h2q.json", "export.json"),
+    (
+        "h2q.json", "export.json", "config.json", "generation_config.json", "model*.safetensors",
+        "model.safetensors.index.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*",
+        "merges.txt", "chat_template.jinja", "preprocessor_config.json",
+    ),
+)  # fmt: skip
+"""A native model or a merged Hugging Face directory."""
+ADAPTER_FOLDER = OwnedFolder(
+    ("adapter_config.json",),
+    ("h2q.json", "adapter_config.json", "adapter_model.safetensors", "adapter*.gguf", "adapter*.json"),
+)
+"""A LoRA adapter in PEFT's layout."""
+
+
+def check_output_folder(folder: Path, owned: OwnedFolder, *, hint: str = "") -> None:
+    """Raises UsageProblem unless `folder` is missing, empty, or holds nothing but what an earlier run wrote."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        mode = folder.lstat().st_mode
+        if not stat.S_ISDIR(mode):
+            raise UsageProblem(
+                _("{path} is {kind}, not a folder; it stays as it is").format(path=folder, kind=_kind(mode)),
+                hint=hint,
+            )
+        names = sorted(entry.name for entry in folder.iterdir())
+        foreign = [name for name in names if not _is_owned(folder / name, owned)]
+        if not set(owned.markers) & set(names):
+            foreign = names
+        if foreign:
+            raise UsageProblem(
+                _(
+                    "{path} holds something else ({name}) and would be replaced; name an empty or a new folder"
+                ).format(path=folder, name=foreign[0]),
+                hint=hint,
+            )
+    _check_parents(folder, hint)
+
+
+def check_output_file(path: Path, *, hint: str = "") -> None:
+    """Raises UsageProblem when `path` is a device, a FIFO, a socket, a link or a folder."""
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        _check_parents(path, hint)
+        return
+    if not stat.S_ISREG(mode):
+        raise UsageProblem(
+            _("{path} is {kind}, not a file; it stays as it is").format(path=path, kind=_kind(mode)),
+            hint=hint,
+        )
+
+
+def _check_parents(path: Path, hint: str) -> None:
+    """Raises UsageProblem when the nearest existing parent of `path` is not a folder."""
+    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    if not nearest.is_dir():
+        raise UsageProblem(_("{path} is not a folder").format(path=nearest), hint=hint)
+
+
+def _is_owned(entry: Path, owned: OwnedFolder) -> bool:
+    return stat.S_ISREG(entry.lstat().st_mode) and any(fnmatchcase(entry.name, name) for name in owned.names)
+
+
+def _kind(mode: int) -> str:
+    """What a file is, in words."""
+    if stat.S_ISLNK(mode):
+        return _("a link")
+    if stat.S_ISDIR(mode):
+        return _("a folder")
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        return _("a device")
+    if stat.S_ISFIFO(mode):
+        return _("a FIFO")
+    return _("a socket") if stat.S_ISSOCK(mode) else _("a file")
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path, owned: OwnedFolder) -> Iterator[Path]:
+    """A temporary folder next to `folder`; its files are synced, then it takes the name and an old one is removed.
+
+    Raises UsageProblem when the old one is not `owned`, OSError. When the block raises, `folder` is as before.
+    """
+    check_output_folder(folder, owned)
+    make_dirs(folder.parent)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        for file in temporary.iterdir():
+            file.chmod(0o644)
+            sync_file(file)
+        fsync_dir(temporary)
+        # Work may have taken hours: what was put there meanwhile is not ours either.
+        check_output_folder(folder, owned)
+        old = None
+        if folder.exists():
+            # A name of our own making: what is there under a guessed name could be the user's.
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+            folder.rename(old)
+        temporary.rename(folder)
+        fsync_dir(folder.parent)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
