@@ -1,6 +1,6 @@
-"""Forgetting: a conversation leaves the store, the datasets, the reports, the runs and the backups.
+"""Forgets conversations: deletes them from memory, datasets, reports, runs and backups.
 
-Models that were trained on it cannot unlearn it; they are named with the command that removes them.
+Models trained on them cannot unlearn them; the report names these models and their exports.
 """
 
 from __future__ import annotations
@@ -12,90 +12,78 @@ from typing import Any
 
 import msgspec
 
-from engine.core.errors import Busy
 from engine.core.files import write_bytes
-from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.export.report import exports_of
 from engine.memory.store import MemoryStore
 from engine.models.registry import list_models
-from engine.workspace.backup import without_conversations
+from engine.workspace.backup import remove_from_backups
+from engine.workspace.reset import require_no_run
 
 
-class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
-    """What `memory forget --json` prints."""
+class ForgetReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The JSON of `memory forget --json`."""
 
     ids: list[str]
-    """Ids that were erased, shorter forms included."""
+    """Deleted ids, shorter forms included."""
     files: list[str]
-    """Datasets, reports and journals that were rewritten without them."""
+    """Rewritten datasets, reports and journals."""
     backups: int
-    """Backups that were rewritten without them."""
+    """Number of rewritten backups."""
     removed_backups: int
-    """Backups that were removed: they are damaged and may hold them."""
+    """Number of deleted backups: damaged ones may contain the conversations."""
     models: list[str]
-    """Models that were trained on one of them."""
+    """Models trained on one of them."""
     exports: list[str] = []
-    """Files and folders that such a model was exported to."""
+    """Exports of these models."""
 
 
-def forget(workspace: Workspace, ids: list[str]) -> Forgotten:
-    """Erases the conversations everywhere in the workspace.
+def forget(workspace: Workspace, ids: list[str]) -> ForgetReport:
+    """Deletes the conversations everywhere in the workspace.
 
-    The store goes last, so that an interruption leaves the ids there to forget again. Raises Busy when a
-    run is alive, for it may hold them; OSError.
+    The store comes last, so that an interrupted call can be repeated. Raises Busy when a run is alive, because
+    it may hold them; OSError.
     """
-    _refuse_while_running(workspace)
+    require_no_run(workspace)
     with MemoryStore(workspace.memory_db) as store:
-        family = _with_shorter_forms(store, ids)
-        files = [str(path) for path in _texts(workspace) if _rewrite(path, set(family))]
-        rewritten, removed = without_conversations(workspace, family)
-        gone = store.forget(family)
-    return Forgotten(
-        ids=gone,
+        all_ids = _with_shorter_forms(store, ids)
+        files = [str(path) for path in _json_files(workspace) if _rewrite(path, set(all_ids))]
+        rewritten, removed = remove_from_backups(workspace, all_ids)
+        deleted = store.forget(all_ids)
+    return ForgetReport(
+        ids=deleted,
         files=files,
         backups=rewritten,
         removed_backups=removed,
-        models=trained_on(workspace, family),
-        exports=exports_of(workspace, family),
+        models=trained_on(workspace, all_ids),
+        exports=exports_of(workspace, all_ids),
     )
 
 
 def trained_on(workspace: Workspace, ids: list[str]) -> list[str]:
-    """Names of the models in whose lineage one of the conversations stands."""
+    """Names of the models whose lineage contains one of the conversations."""
     wanted = set(ids)
     return [card.name for card in list_models(workspace) if wanted.intersection(card.lineage.conversations)]
 
 
-def _refuse_while_running(workspace: Workspace) -> None:
-    from engine.runs.rundir import list_runs
-
-    for run in list_runs(workspace):
-        if run.alive():
-            raise Busy(
-                _("Run {run} is going on and may hold what is to be forgotten").format(run=run.run_id),
-                hint=f"h2q-tui runs stop {run.run_id}",
-            )
-
-
 def _with_shorter_forms(store: MemoryStore, ids: list[str]) -> list[str]:
-    found: list[str] = []
-    waiting = list(ids)
-    while waiting:
-        id_ = waiting.pop(0)
-        if id_ not in found:
-            found.append(id_)
-            waiting += [
+    all_ids: list[str] = []
+    pending = list(ids)
+    while pending:
+        id_ = pending.pop(0)
+        if id_ not in all_ids:
+            all_ids.append(id_)
+            pending += [
                 row[0]
                 for row in store.connection.execute(
                     "SELECT id FROM conversations WHERE superseded_by = ?", (id_,)
                 )
             ]
-    return found
+    return all_ids
 
 
-def _texts(workspace: Workspace) -> Iterator[Path]:
-    """Files with JSON in which conversations may stand."""
+def _json_files(workspace: Workspace) -> Iterator[Path]:
+    """JSON files that may contain conversations."""
     for folder, pattern in (
         (workspace.training, "*.jsonl"),
         (workspace.training, "*.json"),
@@ -106,7 +94,7 @@ def _texts(workspace: Workspace) -> Iterator[Path]:
 
 
 def _rewrite(path: Path, ids: set[str]) -> bool:
-    """Takes the conversations out of a JSON or JSONL file; whether anything was in it."""
+    """Removes the conversations from a JSON or JSONL file; True when it contained any."""
     data = path.read_bytes()
     if not any(id_.encode() in data for id_ in ids):
         return False
@@ -127,7 +115,7 @@ def _row_without(row: bytes, ids: set[str], pretty: bool) -> bytes | None:
     try:
         value = json.loads(row)
     except ValueError:
-        # Nothing reads a broken row, and it names what is to be forgotten.
+        # A malformed row is never read, and it contains a forgotten id.
         return None
     cleaned = _without(value, ids)
     if cleaned is None:
@@ -140,14 +128,14 @@ def _row_without(row: bytes, ids: set[str], pretty: bool) -> bytes | None:
 def _without(value: Any, ids: set[str]) -> Any:
     """`value` without the rows of the conversations; None when it is such a row itself.
 
-    Answers in a verdict carry no id: where one of its cases goes, they all go.
+    The answers of a verdict carry no id: they are all removed with any of its cases.
     """
     if isinstance(value, dict):
         if value.get("id") in ids or value.get("conversation") in ids or value.get("conversation_id") in ids:
             return None
         made_from = value.get("made_from")
         if isinstance(made_from, list) and any(source in made_from for source in ids):
-            return None  # new material of an evolution, made of such a conversation
+            return None  # synthetic data derived from such a conversation
         cleaned = {key: _without(item, ids) for key, item in value.items()}
         cases = value.get("cases")
         if isinstance(cases, list) and len(cleaned["cases"]) < len(cases) and "answers" in cleaned:

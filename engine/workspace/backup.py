@@ -1,37 +1,55 @@
-"""Backups: the memory with the review decisions, and the configuration, as one compressed file."""
+"""Backups of memory, review decisions and configuration: one compressed archive with a manifest of hashes."""
 
 from __future__ import annotations
 
+import io
+import os
 import sqlite3
+import tarfile
 import tempfile
 import time
-from contextlib import closing
+import zlib
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import msgspec
 
+from engine.core.digest import file_sha256
 from engine.core.errors import BadInput, Busy
 from engine.core.files import fsync_dir, write_bytes
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.memory.schema import MIGRATIONS, recovery_command, schema_version
 from engine.memory.transactions import import_lock
-from engine.workspace.backup_file import Manifest, damaged, digest_of, opened, pack, read_manifest, unpack
 
 KEEP = 8
-"""Backups that stay; the oldest goes first."""
+"""Number of backups that are kept; the oldest are deleted first."""
 WEEK_S = 7 * 86400.0
 _MEMORY = "memory/memory.db"
 _CONFIG = ("config/h2q.toml", "config/models.json", "last_training.json", "workspace.json")
 _MEMBERS = frozenset({_MEMORY, *_CONFIG})
 _COPY_PAGES = 256
+_MANIFEST = "manifest.json"
+_MAX_MEMBER_BYTES = 64 * 2**30
+
+
+class BackupManifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The first member of a backup archive. Members outside `files` are never extracted."""
+
+    schema: int = 1
+    created_at: float
+    reason: str
+    conversations: int
+    files: dict[str, str]
+    """Member name to the SHA-256 of its content."""
 
 
 class Backup(msgspec.Struct, frozen=True, kw_only=True):
-    """One backup, as `backup list --json` prints it."""
+    """One backup; an element of `backup list --json`."""
 
     stamp: str
-    """Its name: local time, `YYYYMMDD_HHMMSS`."""
+    """Local time in the file name, `YYYYMMDD_HHMMSS`."""
     path: str
     bytes: int
     created_at: float
@@ -41,7 +59,7 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def create_backup(workspace: Workspace, reason: str = "manual", *, now: float | None = None) -> Backup:
-    """Copies memory (SQLite's online backup: a run may be writing) and configuration, and keeps the newest 8.
+    """Backs up memory (SQLite's online backup: a run may be writing) and configuration; keeps the newest 8.
 
     Raises OSError (disk full), BadInput when the memory is damaged.
     """
@@ -49,16 +67,16 @@ def create_backup(workspace: Workspace, reason: str = "manual", *, now: float | 
     workspace.backups.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".backup.", dir=workspace.backups) as folder:
         staged = Path(folder)
-        conversations = _stage(workspace, staged)
+        conversations = _copy_files(workspace, staged)
         names = [str(file.relative_to(staged)) for file in sorted(staged.rglob("*")) if file.is_file()]
-        manifest = Manifest(
+        manifest = BackupManifest(
             created_at=created,
             reason=reason,
             conversations=conversations,
-            files={name: digest_of(staged / name) for name in names},
+            files={name: file_sha256(staged / name) for name in names},
         )
         packed = staged / ".packed"
-        pack(packed, staged, manifest)
+        _pack(packed, staged, manifest)
         path = _free_name(workspace, created)
         packed.replace(path)
     fsync_dir(workspace.backups)
@@ -69,8 +87,10 @@ def create_backup(workspace: Workspace, reason: str = "manual", *, now: float | 
 
 
 def weekly_backup(workspace: Workspace, *, now: float | None = None) -> Backup | None:
-    """A backup when the newest is older than a week and the settings want one; else None. Never raises OSError:
-    the work it follows is done, and `h2q-tui backup list` shows what there is."""
+    """Creates a backup when the newest is older than a week and the settings enable it; else returns None.
+
+    Never raises OSError: the run that calls it has already succeeded, and `h2q-tui backup list` shows the backups.
+    """
     from engine.core.config import load_settings
 
     moment = time.time() if now is None else now
@@ -84,19 +104,19 @@ def weekly_backup(workspace: Workspace, *, now: float | None = None) -> Backup |
 
 
 def list_backups(workspace: Workspace) -> list[Backup]:
-    """Newest first; files that are no backups are left out."""
-    found = []
+    """Newest first; other files are skipped."""
+    backups = []
     for path in workspace.backups.glob("backup_*.tar.gz"):
         try:
-            with opened(path) as archive:
-                found.append(_describe(path, read_manifest(archive, path)))
+            with _open_archive(path) as archive:
+                backups.append(_describe(path, _read_manifest(archive, path)))
         except BadInput:
             continue
-    return sorted(found, key=lambda backup: (backup.created_at, backup.stamp), reverse=True)
+    return sorted(backups, key=lambda backup: (backup.created_at, backup.stamp), reverse=True)
 
 
 def find_backup(workspace: Workspace, name: str | None) -> Path:
-    """The backup of that stamp, or the file of that name; None: the newest. Raises BadInput."""
+    """The backup with a stamp or a path; None: the newest. Raises BadInput when there is none."""
     backups = list_backups(workspace)
     if name is None:
         if not backups:
@@ -109,19 +129,19 @@ def find_backup(workspace: Workspace, name: str | None) -> Path:
 
 
 def restore_backup(workspace: Workspace, path: Path) -> Backup:
-    """Puts back what the backup holds, each file by rename after every hash was checked.
+    """Restores the files of a backup, each by an atomic rename after all hashes are verified.
 
-    What is there now is backed up first. Raises BadInput (damaged, from a newer program), Busy (an import is
-    running), OSError; nothing has been replaced then.
+    The current state is backed up first. Raises BadInput (damaged, from a newer version), Busy (an import is
+    running), OSError; nothing is replaced then.
     """
     workspace.backups.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".restore.", dir=workspace.root) as folder:
         staged = Path(folder)
-        manifest = unpack(path, staged, _MEMBERS)
-        _check_schema(staged / _MEMORY, path)
+        manifest = _unpack(path, staged)
+        _check_memory(staged / _MEMORY, path)
         workspace.memory_db.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with import_lock(workspace.memory_db, wait_s=0) as held:
-            if not held:
+        with import_lock(workspace.memory_db, wait_s=0) as locked:
+            if not locked:
                 raise Busy(
                     _("An import is running; the memory cannot be replaced now"), hint="h2q-tui runs list"
                 )
@@ -134,19 +154,19 @@ def restore_backup(workspace: Workspace, path: Path) -> Backup:
     return _describe(path, manifest)
 
 
-def without_conversations(workspace: Workspace, ids: list[str]) -> tuple[int, int]:
-    """Rewrites every backup that holds one of the conversations, without them.
+def remove_from_backups(workspace: Workspace, ids: list[str]) -> tuple[int, int]:
+    """Rewrites every backup that contains one of the conversations, without them.
 
-    A backup that is damaged is removed, for it may hold them. Returns how many were rewritten and how many
-    removed. Raises OSError.
+    A damaged backup is deleted, because it may contain them. Returns the numbers of rewritten and of deleted
+    backups. Raises OSError.
     """
     rewritten = removed = 0
     for path in sorted(workspace.backups.glob("backup_*.tar.gz")):
         with tempfile.TemporaryDirectory(prefix=".forget.", dir=workspace.backups) as folder:
             staged = Path(folder)
             try:
-                manifest = unpack(path, staged, _MEMBERS)
-                changed = _erase_in(staged / _MEMORY, ids)
+                manifest = _unpack(path, staged)
+                changed = _forget_in(staged / _MEMORY, ids)
             except BadInput:
                 path.unlink()
                 removed += 1
@@ -154,9 +174,9 @@ def without_conversations(workspace: Workspace, ids: list[str]) -> tuple[int, in
             if not changed:
                 continue
             packed = staged / ".packed"
-            files = {name: digest_of(staged / name) for name in manifest.files}
+            files = {name: file_sha256(staged / name) for name in manifest.files}
             count = _count(staged / _MEMORY)
-            pack(packed, staged, msgspec.structs.replace(manifest, files=files, conversations=count))
+            _pack(packed, staged, msgspec.structs.replace(manifest, files=files, conversations=count))
             packed.replace(path)
             rewritten += 1
     if rewritten or removed:
@@ -164,7 +184,7 @@ def without_conversations(workspace: Workspace, ids: list[str]) -> tuple[int, in
     return rewritten, removed
 
 
-def _stage(workspace: Workspace, staged: Path) -> int:
+def _copy_files(workspace: Workspace, staged: Path) -> int:
     conversations = 0
     if workspace.memory_db.exists():
         copy = staged / _MEMORY
@@ -173,12 +193,12 @@ def _stage(workspace: Workspace, staged: Path) -> int:
             with (
                 closing(
                     sqlite3.connect(f"{workspace.memory_db.as_uri()}?mode=ro", uri=True, timeout=10)
-                ) as ours,
-                closing(sqlite3.connect(copy)) as theirs,
+                ) as database,
+                closing(sqlite3.connect(copy)) as target_db,
             ):
-                ours.backup(theirs, pages=_COPY_PAGES)
-                # One plain file: a log beside it would be another file to keep together.
-                theirs.execute("PRAGMA journal_mode=DELETE").fetchall()
+                database.backup(target_db, pages=_COPY_PAGES)
+                # A single file without a WAL.
+                target_db.execute("PRAGMA journal_mode=DELETE").fetchall()
             conversations = _count(copy)
         except sqlite3.DatabaseError as error:
             raise BadInput(
@@ -200,7 +220,7 @@ def _count(memory: Path) -> int:
         return int(connection.execute("SELECT COUNT(*) FROM current_conversations").fetchone()[0])
 
 
-def _check_schema(memory: Path, path: Path) -> None:
+def _check_memory(memory: Path, path: Path) -> None:
     if not memory.exists():
         return
     try:
@@ -208,12 +228,12 @@ def _check_schema(memory: Path, path: Path) -> None:
             version = schema_version(connection)
             sound = connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok"
     except sqlite3.DatabaseError:
-        raise damaged(path) from None
+        raise _damaged(path) from None
     if not sound:
-        raise damaged(path)
+        raise _damaged(path)
     if version > len(MIGRATIONS):
         raise BadInput(
-            _("The backup has schema {theirs}, and this program knows {ours}").format(
+            _("The backup has schema {theirs}; this version supports up to {ours}").format(
                 theirs=version, ours=len(MIGRATIONS)
             ),
             path=path,
@@ -222,30 +242,30 @@ def _check_schema(memory: Path, path: Path) -> None:
 
 
 def _save_current(workspace: Workspace) -> None:
-    """Backs up what a restore replaces; a memory that is too damaged for that is put aside as it is."""
+    """Backs up the files that a restore replaces; a memory too damaged for that is renamed instead."""
     memory = workspace.memory_db
     if not memory.exists():
         return
     try:
         create_backup(workspace, "restore")
     except BadInput:
-        aside = f"damaged-{time.strftime('%Y%m%d_%H%M%S')}-"
+        prefix = f"damaged-{time.strftime('%Y%m%d_%H%M%S')}-"
         for name in (memory.name, memory.name + "-wal", memory.name + "-shm"):
             if memory.with_name(name).exists():
-                memory.with_name(name).rename(memory.with_name(aside + name))
+                memory.with_name(name).rename(memory.with_name(prefix + name))
         fsync_dir(memory.parent)
 
 
 def _replace_memory(staged: Path, target: Path) -> None:
-    """Copies the pages into the database by SQLite's own means: whoever has it open sees the new content."""
+    """Copies the pages with SQLite's backup API: processes that have the database open see the new content."""
     try:
         with (
-            closing(sqlite3.connect(staged)) as ours,
-            closing(sqlite3.connect(target, timeout=10, isolation_level=None)) as theirs,
+            closing(sqlite3.connect(staged)) as source,
+            closing(sqlite3.connect(target, timeout=10, isolation_level=None)) as target_db,
         ):
-            ours.backup(theirs)
-            theirs.execute("PRAGMA journal_mode=WAL").fetchall()
-            theirs.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            source.backup(target_db)
+            target_db.execute("PRAGMA journal_mode=WAL").fetchall()
+            target_db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise
@@ -253,18 +273,18 @@ def _replace_memory(staged: Path, target: Path) -> None:
     target.chmod(0o600)
 
 
-def _erase_in(memory: Path, ids: list[str]) -> bool:
+def _forget_in(memory: Path, ids: list[str]) -> bool:
     if not memory.exists():
         return False
     from engine.memory.store import MemoryStore
 
     with MemoryStore(memory) as store:
-        gone = store.forget(ids)
+        deleted = store.forget(ids)
         store.connection.execute("PRAGMA journal_mode=DELETE").fetchall()
-    return bool(gone)
+    return bool(deleted)
 
 
-def _describe(path: Path, manifest: Manifest) -> Backup:
+def _describe(path: Path, manifest: BackupManifest) -> Backup:
     return Backup(
         stamp=path.name.removeprefix("backup_").removesuffix(".tar.gz"),
         path=str(path),
@@ -281,3 +301,76 @@ def _free_name(workspace: Workspace, created: float) -> Path:
     while (path := workspace.backups / f"backup_{stamp}{f'-{number}' if number > 1 else ''}.tar.gz").exists():
         number += 1
     return path
+
+
+def _pack(target: Path, staged: Path, manifest: BackupManifest) -> None:
+    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        with tarfile.open(fileobj=file, mode="w:gz", compresslevel=6) as archive:
+            data = msgspec.json.encode(manifest)
+            info = tarfile.TarInfo(_MANIFEST)
+            info.size, info.mode = len(data), 0o600
+            archive.addfile(info, io.BytesIO(data))
+            for name in manifest.files:
+                info = tarfile.TarInfo(name)
+                info.size, info.mode = (staged / name).stat().st_size, 0o600
+                with (staged / name).open("rb") as content:
+                    archive.addfile(info, content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _unpack(path: Path, folder: Path) -> BackupManifest:
+    """Extracts the members of the manifest into `folder` and verifies every hash.
+
+    Raises BadInput for a member outside `_MEMBERS`, and when one is missing or altered.
+    """
+    with _open_archive(path) as archive:
+        manifest = _read_manifest(archive, path)
+        for member in archive:
+            if member.name == _MANIFEST:
+                continue
+            if member.name not in manifest.files or member.name not in _MEMBERS or not member.isfile():
+                raise _damaged(path)
+            content = archive.extractfile(member)
+            if content is None or member.size > _MAX_MEMBER_BYTES:
+                raise _damaged(path)
+            target = folder / member.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as file:
+                while chunk := content.read(2**20):
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+    for name, digest in manifest.files.items():
+        if name not in _MEMBERS or not (folder / name).is_file() or file_sha256(folder / name) != digest:
+            raise _damaged(path)
+    return manifest
+
+
+@contextmanager
+def _open_archive(path: Path) -> Iterator[tarfile.TarFile]:
+    try:
+        with tarfile.open(path, mode="r:gz") as archive:
+            yield archive
+    except (tarfile.TarError, zlib.error, EOFError, OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise _damaged(path) from None
+
+
+def _read_manifest(archive: tarfile.TarFile, path: Path) -> BackupManifest:
+    member = archive.next()
+    content = (
+        archive.extractfile(member) if member and member.name == _MANIFEST and member.size < 2**20 else None
+    )
+    if content is None:
+        raise _damaged(path)
+    try:
+        return msgspec.json.decode(content.read(), type=BackupManifest)
+    except msgspec.DecodeError:
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> BadInput:
+    return BadInput(_("The file is damaged or not a backup"), path=path, hint="h2q-tui backup list")

@@ -1,4 +1,4 @@
-"""Opening a workspace: its folders and schema number, and refusing what is not one."""
+"""Opens a workspace: creates or migrates its folders, and rejects folders that cannot be one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.core.i18n import _
 from engine.core.paths import Workspace, shipped
 
 
-def _make_folders(workspace: Workspace) -> None:
+def _create_folders(workspace: Workspace) -> None:
     for folder in (
         workspace.memory_db.parent,
         workspace.training_data,
@@ -29,7 +29,7 @@ def _make_folders(workspace: Workspace) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
-MIGRATIONS: tuple[Callable[[Workspace], None], ...] = (_make_folders,)
+MIGRATIONS: tuple[Callable[[Workspace], None], ...] = (_create_folders,)
 """Migration n brings a workspace from schema n to n + 1. Append, never edit one that has shipped.
 
 A folder without `workspace.json` has schema 0.
@@ -42,18 +42,18 @@ def open_workspace(
     *,
     migrations: tuple[Callable[[Workspace], None], ...] = MIGRATIONS,
 ) -> Workspace:
-    """Makes `workspace` ready and returns it. With `create=False` nothing is written: it is only looked at.
+    """Creates or migrates `workspace` and returns it; `create=False` only checks it and writes nothing.
 
-    An older workspace is backed up, then migrated. Raises BadInput when the folder is not a workspace and
-    cannot become one: a newer schema, MindX memory, the data that ships with the program, a file, no
-    permission, a broken `workspace.json`.
+    An older workspace is backed up, then migrated. Raises BadInput when the folder cannot be a workspace: a
+    newer schema, MindX memory, the program's own data, a file, a damaged `workspace.json`. Raises UsageProblem
+    when it cannot be written.
     """
     root = workspace.root
-    _refuse_strangers(root)
+    _check_folder(root)
     schema = _read_schema(workspace)
     if schema is not None and schema > len(migrations):
         raise BadInput(
-            _("This workspace has schema {theirs}, and this program knows {ours}").format(
+            _("This workspace has schema {theirs}; this version supports up to {ours}").format(
                 theirs=schema, ours=len(migrations)
             ),
             path=root,
@@ -61,10 +61,10 @@ def open_workspace(
         )
     if not create or schema == len(migrations):
         if create:
-            _try_to_write(root, lambda: _make_folders(workspace))
+            _writing(root, lambda: _create_folders(workspace))
         return workspace
 
-    def bring_up_to_date() -> None:
+    def migrate() -> None:
         if not root.is_dir():
             root.mkdir(mode=0o700, parents=True)
         if schema is not None or workspace.memory_db.exists():
@@ -75,12 +75,12 @@ def open_workspace(
             migration(workspace)
         write_json(workspace.schema_file, {"schema": len(migrations), "opened_at": round(time.time(), 3)})
 
-    _try_to_write(root, bring_up_to_date)
+    _writing(root, migrate)
     return workspace
 
 
 def is_mindx(folder: Path) -> bool:
-    """Whether `folder` is MindX's workspace or its `data` folder: Badger stores or session files."""
+    """Whether `folder` is MindX's workspace or its `data` folder: it has Badger stores or session files."""
     if (folder / "workspace.json").exists():
         return False
     for base in (folder, folder / "data"):
@@ -91,16 +91,16 @@ def is_mindx(folder: Path) -> bool:
     return False
 
 
-def _refuse_strangers(root: Path) -> None:
-    ours = shipped("data").resolve()
-    if root == ours or ours in root.parents:
+def _check_folder(root: Path) -> None:
+    program_data = shipped("data").resolve()
+    if root == program_data or program_data in root.parents:
         raise BadInput(
-            _("This folder ships with the program and is never written; choose another --data-dir"),
+            _("This folder belongs to the program and is read-only; choose another --data-dir"),
             path=root,
             hint="h2q-tui paths",
         )
     if root.exists() and not root.is_dir():
-        raise BadInput(_("--data-dir names a file, not a folder"), path=root)
+        raise BadInput(_("--data-dir is a file, not a folder"), path=root)
     try:
         mindx = is_mindx(root)
     except OSError as error:
@@ -109,7 +109,7 @@ def _refuse_strangers(root: Path) -> None:
         ) from None
     if mindx:
         raise BadInput(
-            _("This folder holds MindX memory, not a workspace; import it into one"),
+            _("This folder contains MindX memory, not a workspace; import it into a workspace"),
             path=root,
             hint=f"h2q-tui memory import {_quoted(root)}",
         )
@@ -130,14 +130,14 @@ def _read_schema(workspace: Workspace) -> int | None:
     schema = value.get("schema") if isinstance(value, dict) else None
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 0:
         raise BadInput(
-            _("The workspace's schema number is broken; remove this file and it is made anew"),
+            _("The workspace's schema number is invalid; delete this file to recreate it"),
             path=path,
             hint=f"rm {_quoted(path)}",
         )
     return schema
 
 
-def _try_to_write(root: Path, action: Callable[[], None]) -> None:
+def _writing(root: Path, action: Callable[[], None]) -> None:
     try:
         action()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Starting over: removing what can be made again, or everything, of a workspace and nothing else beside it."""
+"""Resets a workspace: deletes what can be recreated, or everything, and no other files in its folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine.core.files import fsync_dir
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 
-REMAKEABLE = (
+RECREATABLE = (
     "runs",
     "training",
     "status",
@@ -23,9 +23,9 @@ REMAKEABLE = (
     "alerts",
     "app.log",
 )
-"""Runs with their checkpoints, datasets and reports, status files, the sample, counters."""
+"""Deleted by `reset`: runs with their checkpoints, datasets and reports, status files, the sample, counters."""
 
-KEPT = (
+USER_DATA = (
     "memory",
     "training_data",
     "config",
@@ -38,42 +38,42 @@ KEPT = (
     "demo.json",
     "workspace.json",
 )
-"""What only `--all` removes: what a person brought, made or decided."""
+"""Deleted by `reset --all` only: what the user imported, trained or decided."""
 
 
-class Removal(msgspec.Struct, frozen=True, kw_only=True):
-    """What would go, or went."""
+class ResetPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reset deletes."""
 
     names: list[str]
-    """Names in the workspace's folder."""
+    """Entries of the workspace's folder."""
     bytes: int
 
 
-def plan_reset(workspace: Workspace, everything: bool) -> Removal:
-    """What a reset would remove, largest matters first; names that are not there are left out."""
-    wanted = (*KEPT, *REMAKEABLE) if everything else REMAKEABLE
-    there = [
+def plan_reset(workspace: Workspace, everything: bool) -> ResetPlan:
+    """The existing entries that a reset deletes, user data first."""
+    wanted = (*USER_DATA, *RECREATABLE) if everything else RECREATABLE
+    existing = [
         name for name in wanted if (workspace.root / name).exists() or (workspace.root / name).is_symlink()
     ]
-    there = [name for name in there if not _is_empty(workspace.root / name) or everything]
-    return Removal(names=there, bytes=sum(_size(workspace.root / name) for name in there))
+    existing = [name for name in existing if not _is_empty(workspace.root / name) or everything]
+    return ResetPlan(names=existing, bytes=sum(_size(workspace.root / name) for name in existing))
 
 
-def reset(workspace: Workspace, everything: bool) -> Removal:
-    """Removes it. Files of other names in the folder stay, and so does the folder while it holds any.
+def reset(workspace: Workspace, everything: bool) -> ResetPlan:
+    """Deletes the entries of `plan_reset`. Other files stay, and so does the folder while it has any.
 
-    Raises Busy when a run is alive or an import is going on; OSError.
+    Raises Busy when a run is alive, OSError.
     """
-    refuse_while_alive(workspace)
+    require_no_run(workspace)
     plan = plan_reset(workspace, everything)
     for name in plan.names:
         path = workspace.root / name
         if path.is_dir() and not path.is_symlink():
-            # Out of sight in one rename: half a folder is never taken for a whole one.
-            hidden = path.with_name(f".{name}.removed")
-            shutil.rmtree(hidden, ignore_errors=True)
-            path.rename(hidden)
-            shutil.rmtree(hidden)
+            # Renamed first: an interrupted deletion never leaves half a folder under its name.
+            renamed = path.with_name(f".{name}.removed")
+            shutil.rmtree(renamed, ignore_errors=True)
+            path.rename(renamed)
+            shutil.rmtree(renamed)
         else:
             path.unlink()
     if everything and workspace.root.is_dir() and not any(workspace.root.iterdir()):
@@ -83,14 +83,14 @@ def reset(workspace: Workspace, everything: bool) -> Removal:
     return plan
 
 
-def refuse_while_alive(workspace: Workspace) -> None:
-    """Raises Busy, naming the run, when one is alive."""
+def require_no_run(workspace: Workspace) -> None:
+    """Raises Busy, with the run's id, when a run is alive."""
     from engine.runs.rundir import list_runs
 
     for run in list_runs(workspace):
         if run.alive():
             raise Busy(
-                _("Run {run} is going on").format(run=run.run_id), hint=f"h2q-tui runs stop {run.run_id}"
+                _("Run {run} is still running").format(run=run.run_id), hint=f"h2q-tui runs stop {run.run_id}"
             )
 
 

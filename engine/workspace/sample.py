@@ -1,4 +1,4 @@
-"""The sample that ships: conversations and text to start from, copied to where the person wants them."""
+"""Copies the bundled sample data, conversations and text, to a folder of the user's choice."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from engine.core.i18n import _
 from engine.core.paths import shipped
 
 
-class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """What `sample --json` prints."""
+class SampleReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The JSON of `sample --json`."""
 
     folder: str
     memory: str
-    """Folder with conversations in three formats."""
+    """Folder of conversations in three formats."""
     text: str
-    """Folder with plain text for training from scratch."""
+    """Folder of plain text for training from scratch."""
     written: list[str]
     unchanged: list[str]
 
 
-def write_sample(folder: Path) -> Sample:
-    """Copies the sample with its licences into `folder`. What is there already and the same stays.
+def write_sample(folder: Path) -> SampleReport:
+    """Copies the sample with its licences into `folder`; identical files are left alone.
 
-    Raises BadInput, before anything is written, when a file of that name holds something else; OSError.
+    Raises BadInput, before anything is written, when a file of the same name has other content; OSError.
     """
     data = shipped("data")
     sources = {
@@ -40,7 +40,7 @@ def write_sample(folder: Path) -> Sample:
         Path("README.md"): data / "README.md",
     }
     if folder.exists() and not folder.is_dir():
-        raise BadInput(_("The sample needs a folder, and this is a file"), path=folder)
+        raise BadInput(_("The sample needs a folder, but this is a file"), path=folder)
     written, unchanged = [], []
     for name, source in sources.items():
         target = folder / name
@@ -50,13 +50,13 @@ def write_sample(folder: Path) -> Sample:
             unchanged.append(name)
         else:
             raise BadInput(
-                _("This file is there and is another one; choose an empty folder"),
+                _("A different file of this name exists; choose an empty folder"),
                 path=target,
                 hint="h2q-tui sample DIR",
             )
     for name in written:
         write_bytes(folder / name, sources[name].read_bytes())
-    return Sample(
+    return SampleReport(
         folder=str(folder),
         memory=str(folder / "memory"),
         text=str(folder / "text"),

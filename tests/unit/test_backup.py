@@ -17,9 +17,9 @@ from engine.workspace.backup import (
     create_backup,
     find_backup,
     list_backups,
+    remove_from_backups,
     restore_backup,
     weekly_backup,
-    without_conversations,
 )
 from engine.workspace.open import open_workspace
 
@@ -157,8 +157,8 @@ def test_forgotten_conversations_leave_the_backups_too(workspace: Workspace) -> 
     made = create_backup(workspace)
     damaged = workspace.backups / "backup_damaged.tar.gz"
     damaged.write_bytes(b"x")
-    assert without_conversations(workspace, [talk("first").id]) == (1, 1)
-    assert without_conversations(workspace, [talk("first").id]) == (0, 0)
+    assert remove_from_backups(workspace, [talk("first").id]) == (1, 1)
+    assert remove_from_backups(workspace, [talk("first").id]) == (0, 0)
     restore_backup(workspace, Path(made.path))
     assert texts(workspace) == {"第二"}
 

@@ -74,7 +74,7 @@ def test_a_broken_schema_file_is_one_sentence(tmp_path: Path, text: str) -> None
 
 def test_the_shipped_data_is_refused() -> None:
     for root in (shipped("data"), shipped("data") / "sample"):
-        with pytest.raises(BadInput, match="ships"):
+        with pytest.raises(BadInput, match="belongs to the program"):
             open_workspace(Workspace(root))
 
 

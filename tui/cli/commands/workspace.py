@@ -64,11 +64,11 @@ def register(app: typer.Typer) -> None:
         import asyncio
 
         from engine.inference.client import InferenceClient
-        from engine.workspace.reset import plan_reset, refuse_while_alive
+        from engine.workspace.reset import plan_reset, require_no_run
         from engine.workspace.reset import reset as reset_
 
         ws = session.workspace(create=False)
-        refuse_while_alive(ws)
+        require_no_run(ws)
         plan = plan_reset(ws, all_)
         if not plan.names:
             output.echo(_("There is nothing to remove in {path}").format(path=ws.root))
@@ -129,11 +129,11 @@ def _register_backup(app: typer.Typer) -> None:
         yes: bool = typer.Option(False, "--yes", help=_("Do not ask.")),
     ) -> None:
         from engine.workspace.backup import find_backup, restore_backup
-        from engine.workspace.reset import refuse_while_alive
+        from engine.workspace.reset import require_no_run
 
         ws = session.workspace()
         path = find_backup(ws, stamp)
-        refuse_while_alive(ws)
+        require_no_run(ws)
         question = _("Replace memory and configuration by {path}?").format(path=path)
         confirm(
             question, yes, shlex.join(["h2q-tui", "backup", "restore", *([stamp] if stamp else []), "--yes"])

@@ -11,7 +11,7 @@ from engine.core.errors import H2QError, sentence_of
 from engine.core.i18n import _, n_
 from engine.core.paths import Workspace
 from engine.workspace.backup import Backup, list_backups, restore_backup
-from engine.workspace.reset import refuse_while_alive
+from engine.workspace.reset import require_no_run
 from tui.app.shutdown import uninterruptible
 from tui.screens.ask import Confirm
 
@@ -56,5 +56,5 @@ def _question(backup: Backup) -> str:
 
 def _put_back(workspace: Workspace, path: str) -> None:
     with uninterruptible():
-        refuse_while_alive(workspace)
+        require_no_run(workspace)
         restore_backup(workspace, Path(path))
