@@ -22,6 +22,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[1]
 CHILD = """
 import importlib, importlib.util, sys
 
@@ -71,7 +72,18 @@ config = Qwen3Config(
     num_key_value_heads=2, head_dim=16, max_position_embeddings=2048, tie_word_embeddings=True,
     eos_token_id=vocabulary["<|im_end|>"], bos_token_id=None, pad_token_id=None,
 )
-Qwen3ForCausalLM(config).save_pretrained(sys.argv[1])
+torch.set_num_threads(1)
+model = Qwen3ForCausalLM(config)
+text = open(sys.argv[2], encoding="utf-8").read()[: 1 << 16]
+ids = torch.tensor(fast(text)["input_ids"])
+optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+for step in range(150):
+    rows = torch.stack([ids[n : n + 128] for n in range(step * 97 % 5000, step * 97 % 5000 + 8 * 2000, 2000)])
+    loss = model(input_ids=rows, labels=rows).loss
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+model.save_pretrained(sys.argv[1])
 """
 STAGES: dict[str, list[list[str]]] = {
     "demo": [["--data-dir", "{ws}", "demo", "--steps", "12"]],
@@ -127,12 +139,23 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch)
         base = folder / "base"
-        subprocess.run([sys.executable, "-c", TINY_BASE, str(base)], check=True)
+        if not base.exists():
+            text = ROOT / "data" / "sample" / "text" / "crosswoz.txt"
+            subprocess.run([sys.executable, "-c", TINY_BASE, str(base), str(text)], check=True)
         old, new = (
-            gather(checkout.resolve(), folder / name, base, stages)
+            gather_once(checkout.resolve(), folder / name, base, stages)
             for name, checkout in (("old", options.old), ("new", options.new))
         )
     return report(old, new)
+
+
+def gather_once(checkout: Path, folder: Path, base: Path, stages: list[str]) -> Evidence:
+    """`gather`, or what an earlier call with the same `--keep` folder gathered."""
+    kept = folder / "evidence.json"
+    if not kept.exists():
+        evidence = gather(checkout, folder, base, stages)
+        kept.write_text(json.dumps(vars(evidence), indent=1), encoding="utf-8")
+    return Evidence(**json.loads(kept.read_text(encoding="utf-8")))
 
 
 def gather(checkout: Path, folder: Path, base: Path, stages: list[str]) -> Evidence:
