@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from engine.core.paths import Workspace, shipped
-from engine.machine.cgroup import find_group
+from engine.machine.cgroup import own_memory_cgroup
 from engine.runs import events
-from engine.runs.events import Record, RunStatus
+from engine.runs.events import JournalRecord, RunStatus
 from engine.runs.journal import JournalReader
-from engine.runs.launch import prepare
+from engine.runs.launch import create_run
 from engine.runs.process import engine_command, engine_environment
 from engine.runs.rundir import RunDir
 from engine.runs.spec import Params, make_spec
@@ -73,7 +73,7 @@ class Cgroup:
 @contextmanager
 def cgroup(mb: float) -> Iterator[Cgroup | None]:
     """A group with a limit of `mb`; None where none may be made (not root, cgroup v2 without the controller)."""
-    own = find_group()
+    own = own_memory_cgroup()
     if own is None or own.limit_file != "memory.limit_in_bytes":
         yield None
         return
@@ -101,7 +101,7 @@ class EngineRun:
     run: RunDir
     process: subprocess.Popen[bytes]
     group: Cgroup | None = None
-    records: list[Record] = field(default_factory=list)
+    records: list[JournalRecord] = field(default_factory=list)
     _reader: JournalReader | None = None
 
     def poll(self) -> bool:
@@ -145,16 +145,16 @@ class EngineRun:
         return [
             (record.t, record.event.used_mb)
             for record in self.records
-            if isinstance(record.event, events.Memory)
+            if isinstance(record.event, events.MemoryUsage)
         ]
 
-    def governed(self) -> list[events.Governor]:
-        return [record.event for record in self.records if isinstance(record.event, events.Governor)]
+    def governed(self) -> list[events.GovernorAction]:
+        return [record.event for record in self.records if isinstance(record.event, events.GovernorAction)]
 
 
 def start(ws: Workspace, params: Params, *, group: Cgroup | None = None, threads: int = 0) -> EngineRun:
     """Starts the engine on `params`; in `group`, and with `threads` compute threads, where they are given."""
-    run = prepare(ws, make_spec(ws.root, params))
+    run = create_run(ws, make_spec(ws.root, params))
     command = [*engine_command(), "run", str(run.path)]
     if group is not None:
         # The shell enters the group and becomes the engine: nothing of it is charged elsewhere.

@@ -182,7 +182,7 @@ def carry_out(ws: Workspace, params: TrainParams | EvolveParams) -> dict[str, An
     """Runs it in this process; its result. Raises RuntimeError when it does not end well."""
     spec: RunSpec = make_spec(ws.root, params)
     runs: list[RunDir] = []
-    code = launch.foreground(ws, spec, on_start=runs.append)
+    code = launch.run_in_foreground(ws, spec, on_start=runs.append)
     finished = load_view(runs[0]).finished
     if code or finished is None:
         raise RuntimeError(f"{spec.label} ended with {code}: {finished.error if finished else ''}")

@@ -22,7 +22,7 @@ from engine.core.errors import RunFailed
 from engine.core.paths import Workspace, shipped
 from engine.runs import events
 from engine.runs.context import RunContext
-from engine.runs.events import Record
+from engine.runs.events import JournalRecord
 from engine.runs.journal import JournalWriter
 from engine.runs.rundir import RunDir
 from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
@@ -83,8 +83,8 @@ def train(run: _Run, steps: int, seed: int) -> _Run:
         ws.models.mkdir()
         run_dir = RunDir(spec.folder)
 
-        def seen(record: Record) -> None:
-            if isinstance(record.event, events.Recovery) and run.job is not None:
+        def seen(record: JournalRecord) -> None:
+            if isinstance(record.event, events.RecoveryAction) and run.job is not None:
                 run.noticed.append(run.job.state.draw)
 
         ctx = RunContext(run_dir, JournalWriter(run_dir.events_path), seen)

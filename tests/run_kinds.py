@@ -17,7 +17,7 @@ from pathlib import Path
 
 from engine.core.errors import BadInput, NotEnoughData
 from engine.runs import runner
-from engine.runs.context import Outcome, RunContext
+from engine.runs.context import RunContext, RunResult
 from engine.runs.events import CheckpointWritten, RunStatus, Step
 from engine.runs.rundir import RunDir
 from engine.runs.spec import ImportParams, RunKind, RunSpec, make_spec
@@ -47,9 +47,9 @@ def engine_command(run: RunDir, fd: int, scope: str) -> list[str]:
     return [sys.executable, "-P", "-c", code]
 
 
-def run(ctx: RunContext) -> Outcome:
+def run(ctx: RunContext) -> RunResult:
     name = ctx.params(ImportParams).paths[0]
-    behaviour: Callable[[RunContext], Outcome] = globals()[name]
+    behaviour: Callable[[RunContext], RunResult] = globals()[name]
     return behaviour(ctx)
 
 
@@ -65,15 +65,15 @@ def step(number: int) -> Step:
     )
 
 
-def quick(ctx: RunContext) -> Outcome:
+def quick(ctx: RunContext) -> RunResult:
     with ctx.stage("native", 1, 1) as stage:
         for number in range(1, 11):
             ctx.emit(step(number))
         stage.detail = "ten steps"
-    return Outcome(RunStatus.DONE, result={"answer": 42})
+    return RunResult(RunStatus.DONE, result={"answer": 42})
 
 
-def until_stopped(ctx: RunContext) -> Outcome:
+def until_stopped(ctx: RunContext) -> RunResult:
     """Steps until it is told to stop; a checkpoint and a learning rate may be asked for."""
     with ctx.train_lock(), ctx.stage("native", 1, 1):
         number = 0
@@ -90,48 +90,48 @@ def until_stopped(ctx: RunContext) -> Outcome:
             CheckpointWritten(phase="native", step=number, path="checkpoints/last", seconds=0.0, bytes=1)
         )
         ctx.check_stop()
-    return Outcome(RunStatus.DONE)
+    return RunResult(RunStatus.DONE)
 
 
-def deaf(ctx: RunContext) -> Outcome:
+def deaf(ctx: RunContext) -> RunResult:
     """Never asks whether it should stop."""
     with ctx.stage("native"):
         while True:
             time.sleep(0.01)
 
 
-def impatient(ctx: RunContext) -> Outcome:
+def impatient(ctx: RunContext) -> RunResult:
     with ctx.train_lock(wait=False):
-        return Outcome(RunStatus.DONE)
+        return RunResult(RunStatus.DONE)
 
 
-def crash(ctx: RunContext) -> Outcome:
+def crash(ctx: RunContext) -> RunResult:
     with ctx.stage("native"):
         raise ZeroDivisionError("the secret of line one\nand a second line")
 
 
-def bad_input(ctx: RunContext) -> Outcome:
+def bad_input(ctx: RunContext) -> RunResult:
     raise BadInput("the file is empty", path=Path("a.json"), line=3, hint="h2q-tui sample")
 
 
-def too_little(ctx: RunContext) -> Outcome:
+def too_little(ctx: RunContext) -> RunResult:
     raise NotEnoughData("49 of 50 pairs")
 
 
-def no_memory(ctx: RunContext) -> Outcome:
+def no_memory(ctx: RunContext) -> RunResult:
     raise MemoryError
 
 
-def disk_full(ctx: RunContext) -> Outcome:
+def disk_full(ctx: RunContext) -> RunResult:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "model.safetensors")
 
 
-def noisy(ctx: RunContext) -> Outcome:
+def noisy(ctx: RunContext) -> RunResult:
     print("printed by a library")
     warnings.warn("warned by a library", stacklevel=1)
-    return Outcome(RunStatus.DONE)
+    return RunResult(RunStatus.DONE)
 
 
-def call_home(ctx: RunContext) -> Outcome:
+def call_home(ctx: RunContext) -> RunResult:
     socket.create_connection(("192.0.2.1", 80), timeout=1)
-    return Outcome(RunStatus.DONE)
+    return RunResult(RunStatus.DONE)

@@ -10,7 +10,7 @@ from typing import Any
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 
-SAME = frozenset(
+SUPPORTED = frozenset(
     (
         "max_memory_gb",
         "memory_buffer_gb",
@@ -28,7 +28,7 @@ SAME = frozenset(
     )
 )
 """Names that mean the same here."""
-DECIDED_HERE = frozenset(
+IGNORED = frozenset(
     (
         "enable_streaming",
         "stream_buffer_size",
@@ -43,11 +43,11 @@ DECIDED_HERE = frozenset(
 )
 """Names that need no setting here: text is always streamed, buffers are always used again, and the budget and
 measurements decide about the rest."""
-LEAST_CONTEXT = 64
+MIN_CONTEXT = 64
 
 
 @dataclass(frozen=True)
-class Streaming:
+class StreamingConfig:
     """What a configuration asks for."""
 
     settings: dict[str, bool | int | float | str]
@@ -58,7 +58,7 @@ class Streaming:
     """Names that change nothing here."""
 
 
-def read_streaming(path: Path) -> Streaming | None:
+def read_streaming_config(path: Path) -> StreamingConfig | None:
     """The configuration in `path`; None when it is another file, such as a models.json or one that is not there.
 
     Raises BadInput for one that has a name which neither program knows.
@@ -67,22 +67,22 @@ def read_streaming(path: Path) -> Streaming | None:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    known = SAME | DECIDED_HERE | {"enable_cpu_affinity", "max_sequence_length"}
+    known = SUPPORTED | IGNORED | {"enable_cpu_affinity", "max_sequence_length"}
     if not isinstance(found, dict) or "models" in found or not known & found.keys():
         return None
     for name in found:
         if name not in known:
             raise BadInput(_("H2Q-Evo has no setting {name}").format(name=name), path=path)
     settings: dict[str, bool | int | float | str] = {
-        name: _plain(path, name, value) for name, value in found.items() if name in SAME
+        name: _plain(path, name, value) for name, value in found.items() if name in SUPPORTED
     }
     if found.get("enable_cpu_affinity"):
         settings.setdefault("cpu_affinity", "auto")
     length = found.get("max_sequence_length")
-    return Streaming(
+    return StreamingConfig(
         settings,
-        max(LEAST_CONTEXT, length) if isinstance(length, int) else None,
-        [name for name in found if name in DECIDED_HERE],
+        max(MIN_CONTEXT, length) if isinstance(length, int) else None,
+        [name for name in found if name in IGNORED],
     )
 
 

@@ -30,7 +30,7 @@ class H2QError(Exception):
         return f"{self.message} → {self.hint}" if self.hint else self.message
 
 
-def sentence_of(problem: Exception) -> str:
+def error_text(problem: Exception) -> str:
     """Any failure as a sentence: of the operating system's, its words and the file, without the number."""
     if isinstance(problem, OSError) and problem.strerror:
         return colon(problem.strerror, str(problem.filename)) if problem.filename else problem.strerror

@@ -38,7 +38,7 @@ def make_dirs(folder: Path) -> None:
     fsync_dir(folder.parent)
 
 
-def write_new(path: Path, data: bytes) -> None:
+def write_synced(path: Path, data: bytes) -> None:
     """A file with `data`, on the disk when this returns; its name is not yet: sync the folder for that.
 
     Raises OSError; what was written by then stays.
@@ -61,7 +61,7 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     fsync_dir(path.parent)
 
 
-def replace_bytes(path: Path, data: bytes) -> None:
+def write_bytes_unsynced(path: Path, data: bytes) -> None:
     """Like `write_bytes` for a reader, but without waiting for the disk: for what is written again soon.
 
     Raises OSError; the old file is then untouched and no temporary file stays.
@@ -119,7 +119,7 @@ def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
 
 
 @contextlib.contextmanager
-def new_file(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
+def atomic_file(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
     """A temporary name beside `path`; what was written there is synced and takes the name. Raises OSError.
 
     For files too large to be held as bytes. When the block raises, `path` is as before.

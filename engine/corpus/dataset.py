@@ -10,7 +10,7 @@ import msgspec
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import NotEnoughData
-from engine.core.files import new_file
+from engine.core.files import atomic_file
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.corpus.enums import Split
@@ -218,7 +218,7 @@ def _line(item: Prepared) -> bytes:
 def write_lines(path: Path, lines: Iterable[bytes]) -> str:
     """Writes a file that is whole or not there, line by line; returns its sha256. Raises OSError."""
     digest = sha256()
-    with new_file(path, mode=0o600) as temporary, temporary.open("wb") as file:
+    with atomic_file(path, mode=0o600) as temporary, temporary.open("wb") as file:
         for line in lines:
             file.write(line)
             digest.update(line)

@@ -30,14 +30,14 @@ from engine.models.registry import find_model, in_use, promote
 from engine.pipeline.corpus import PreparedCorpus, prepare_corpus
 from engine.pipeline.promote import promote_if_better
 from engine.pipeline.stages import StagePlan, existing_texts
-from engine.runs.context import Outcome, RunContext
+from engine.runs.context import RunContext, RunResult
 from engine.runs.events import RunStatus
 from engine.runs.spec import EvolveParams
 from engine.training.recipe import Phase
 from engine.validation.sequential import MIN_CLUSTERS
 
 
-def run(ctx: RunContext) -> Outcome:
+def run(ctx: RunContext) -> RunResult:
     """The code of the run kind `evolve`."""
     params = ctx.params(EvolveParams)
     check(params)
@@ -61,7 +61,7 @@ def check(params: EvolveParams) -> None:
 class Evolving(Steps):
     """One run: its cycles, and what they share."""
 
-    def all(self) -> Outcome:
+    def all(self) -> RunResult:
         """Every cycle that is still to come, and the report.
 
         Raises NotEnoughData without a model in use, below `min_corpus`, or without enough to judge on.
@@ -203,7 +203,7 @@ class Evolving(Steps):
     def _tell(self, open_: OpenCycle, state: str, row: CycleRow | None = None, reason: str = "") -> None:
         self.ctx.emit(cycle_event(open_, self.params.cycles, state, row, reason))
 
-    def _finish(self, stopped: str) -> Outcome:
+    def _finish(self, stopped: str) -> RunResult:
         state = self.record.state
         if stopped:
             self.ctx.log(stopped, "warning")
@@ -220,4 +220,4 @@ class Evolving(Steps):
             peak_memory_mb=round(self.ctx.view.peak_memory_mb or 0.0, 1),
             stats=str(self.ws.root / FILE),
         )
-        return Outcome(RunStatus.DONE, result=report, report=write_report(self.ws, report))
+        return RunResult(RunStatus.DONE, result=report, report=write_report(self.ws, report))

@@ -14,7 +14,7 @@ from engine.evolution.state import OpenCycle
 from engine.evolution.stats import CycleRow, improvement
 from engine.evolution.synthetic import Fault, MaterialFigures, Way
 from engine.pipeline.report import iso_local_time
-from engine.runs.events import Cycle
+from engine.runs.events import EvolutionCycle
 from engine.validation.report import ValidationReport
 from engine.validation.sequential import alpha_for
 
@@ -77,9 +77,11 @@ def row_of(
     )
 
 
-def cycle_event(open_: OpenCycle, cycles: int, state: str, row: CycleRow | None, reason: str) -> Cycle:
+def cycle_event(
+    open_: OpenCycle, cycles: int, state: str, row: CycleRow | None, reason: str
+) -> EvolutionCycle:
     """The record of a cycle that begins (`row` is None) or ends."""
-    return Cycle(
+    return EvolutionCycle(
         cycle=open_.cycle,
         cycles=cycles,
         state=state,

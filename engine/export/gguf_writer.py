@@ -22,7 +22,7 @@ from gguf import (
 from torch import Tensor
 
 from engine.core.errors import BadInput
-from engine.core.files import new_file
+from engine.core.files import atomic_file
 from engine.core.i18n import _
 from engine.export.quant import FILE_TYPES, Quant, bytes_of, encode, type_for
 from engine.export.room import check_room
@@ -191,7 +191,7 @@ def written(path: Path, writer: GGUFWriter, size: int) -> Iterator[Any]:
     Raises RunFailed when the disk has no room for `size` bytes of weights, and OSError.
     """
     check_room(path.parent, size)
-    with new_file(path) as temporary:
+    with atomic_file(path) as temporary:
         try:
             writer.write_header_to_file(temporary)
             writer.write_kv_data_to_file()

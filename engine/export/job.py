@@ -26,7 +26,7 @@ from engine.models.gguf.model import open_gguf
 from engine.models.hf import silence_transformers
 from engine.models.ollama.create import check_name, create_model, server_version
 from engine.models.weights import GgufWeights, SafetensorsWeights
-from engine.runs.context import Outcome, RunContext
+from engine.runs.context import RunContext, RunResult
 from engine.runs.events import RunStatus
 from engine.runs.spec import ExportParams
 
@@ -36,7 +36,7 @@ SAME_LOGITS = 0.05
 """A larger difference in f32 or f16 than rounding makes."""
 
 
-def run(ctx: RunContext) -> Outcome:
+def run(ctx: RunContext) -> RunResult:
     """Carries out `ExportParams`. Raises the errors of its parts; nothing half-written stays."""
     params, started = ctx.params(ExportParams), time.monotonic()
     silence_transformers()
@@ -56,7 +56,7 @@ def run(ctx: RunContext) -> Outcome:
         report = _send(ctx, plan, report, stages)
     report = msgspec.structs.replace(report, seconds=round(time.monotonic() - started, 1))
     _keep(plan, report)
-    return Outcome(RunStatus.DONE, result=report, report=path)
+    return RunResult(RunStatus.DONE, result=report, report=path)
 
 
 def _keep(plan: ExportPlan, report: ExportReport) -> Path:

@@ -12,7 +12,7 @@ import msgspec
 import psutil
 
 from engine.health.preflight_machine import cgroup_limit
-from engine.machine.probes import quietly
+from engine.machine.probes import read_or_none
 
 AVAILABLE_SHARE = 0.7
 
@@ -33,14 +33,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 def find_limits(max_memory_gb: float) -> Limits:
     """Reads the system; never raises."""
     bounds = {"max_memory_gb": max_memory_gb * 1024}
-    group = quietly(cgroup_limit)
+    group = read_or_none(cgroup_limit)
     if group is not None:
         bounds["cgroup"] = group / 2**20
-    memory = quietly(psutil.virtual_memory)
+    memory = read_or_none(psutil.virtual_memory)
     if memory is not None:
         bounds["available"] = memory.available * AVAILABLE_SHARE / 2**20
     reason = min(bounds, key=lambda name: bounds[name])
-    files = quietly(lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    files = read_or_none(lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     return Limits(
         budget_mb=bounds[reason],
         budget_reason=reason,
@@ -51,7 +51,7 @@ def find_limits(max_memory_gb: float) -> Limits:
 
 
 def _cores() -> int:
-    usable = quietly(lambda: len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
+    usable = read_or_none(lambda: len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
     return usable or os.cpu_count() or 1
 
 

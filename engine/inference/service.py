@@ -64,14 +64,14 @@ def main(data_dir: str) -> int:
         return 4
     ws.runtime.chmod(0o700)
     os.utime(ws.runtime)
-    runtime_dirs.sweep(ws.runtime)
-    lock_file = lock.take(lock_path(ws))
+    runtime_dirs.remove_stale_dirs(ws.runtime)
+    lock_file = lock.acquire(lock_path(ws))
     if lock_file is None:
         return 0
     with suppress(OSError):
         os.nice(NICENESS)
     try:
-        with network_guard.guard():
+        with network_guard.loopback_only():
             asyncio.run(Service(ws).run())
     finally:
         os.close(lock_file)

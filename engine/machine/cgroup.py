@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Group:
+class MemoryCgroup:
     """Where this process stands, and where a limited group for it would be."""
 
     home: Path
@@ -32,7 +32,7 @@ def group_name(pid: int | None = None) -> str:
     return f"h2q-{pid or os.getpid()}"
 
 
-def find_group(root: Path = Path("/"), pid: int | None = None) -> Group | None:
+def own_memory_cgroup(root: Path = Path("/"), pid: int | None = None) -> MemoryCgroup | None:
     """The memory cgroup of this process; None where there is none. `root` stands for `/`.
 
     In v2 a group with processes cannot have children that are limited, so the new one stands beside it.
@@ -46,11 +46,11 @@ def find_group(root: Path = Path("/"), pid: int | None = None) -> Group | None:
         _number, controllers, group = (*line.split(":", 2), "", "")[:3]
         if "memory" in controllers.split(","):
             home = root / "sys/fs/cgroup/memory" / group.lstrip("/")
-            return Group(home, home / name, "memory.limit_in_bytes")
+            return MemoryCgroup(home, home / name, "memory.limit_in_bytes")
         if controllers == "":
             home = root / "sys/fs/cgroup" / group.lstrip("/")
             if group.strip("/") and (home / "memory.max").exists():
-                return Group(home, home.parent / name, "memory.max")
+                return MemoryCgroup(home, home.parent / name, "memory.max")
     return None
 
 
@@ -60,7 +60,7 @@ def limited(mb: float, root: Path = Path("/")) -> Iterator[str]:
 
     What the process holds already stays charged to its old group, so the limit is never tighter than `mb`.
     """
-    group = find_group(root)
+    group = own_memory_cgroup(root)
     if group is None:
         yield _("no memory cgroup can be made here")
         return
@@ -111,7 +111,7 @@ def _enter(folder: Path) -> None:
     (folder / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
 
 
-def _leave(group: Group) -> None:
+def _leave(group: MemoryCgroup) -> None:
     """Back to where the process was; children that it started go with it."""
     with contextlib.suppress(OSError):
         _enter(group.home)

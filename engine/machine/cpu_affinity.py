@@ -17,7 +17,7 @@ NAP_S = 0.25
 """A pause is made of naps, so that a command need not wait for its end."""
 
 
-def chosen_processors(text: str, allowed: set[int], root: Path = Path("/")) -> set[int]:
+def parse_cpu_list(text: str, allowed: set[int], root: Path = Path("/")) -> set[int]:
     """The processors that "0-3,6" or "auto" (one of each physical core) mean; `allowed` where it is empty.
 
     `root` stands for `/`. Raises UsageProblem for what is not a list or names none that may be used.
@@ -57,13 +57,13 @@ def _one_of_each_core(allowed: set[int], root: Path) -> set[int]:
     return set(cores.values())
 
 
-def check_processors(text: str) -> None:
+def check_cpu_affinity(text: str) -> None:
     """Raises UsageProblem as `chosen_processors` does, on a system that can bind a process."""
     if hasattr(os, "sched_setaffinity"):
-        chosen_processors(text, os.sched_getaffinity(0))
+        parse_cpu_list(text, os.sched_getaffinity(0))
 
 
-def use_processors(text: str) -> str:
+def set_cpu_affinity(text: str) -> str:
     """Binds this process with all its threads to the processors that `text` means; what came of it in words.
 
     Raises UsageProblem as `chosen_processors` does.
@@ -72,7 +72,7 @@ def use_processors(text: str) -> str:
         return ""
     if not hasattr(os, "sched_setaffinity"):
         return _("cpu_affinity is not possible on this system; all processors are used")
-    chosen = chosen_processors(text, os.sched_getaffinity(0))
+    chosen = parse_cpu_list(text, os.sched_getaffinity(0))
     os.sched_setaffinity(0, chosen)
     # The line above is about this thread and those it begins; libraries have begun some already.
     for thread in Path("/proc/self/task").glob("*"):
@@ -81,7 +81,7 @@ def use_processors(text: str) -> str:
     return _("uses the processors {numbers}").format(numbers=",".join(map(str, sorted(chosen))))
 
 
-def pause_needed(cpu_s: float, wall_s: float, processors: int, percent: float) -> float:
+def throttle_pause(cpu_s: float, wall_s: float, processors: int, percent: float) -> float:
     """Seconds of rest after which `cpu_s` within the wall time are `percent` of `processors` together."""
     return max(0.0, cpu_s / (processors * percent / 100) - wall_s)
 
@@ -107,7 +107,7 @@ class Throttle:
             return 0.0
         begin, before = self._since
         now = self._clock()
-        wait = pause_needed(self._cpu() - before, now - begin, os.cpu_count() or 1, self.percent)
+        wait = throttle_pause(self._cpu() - before, now - begin, os.cpu_count() or 1, self.percent)
         end = now + wait
         while (left := end - self._clock()) > 0 and not stopped():
             self._sleep(min(left, NAP_S))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from engine.machine.probes import processor_temperature, quietly
+from engine.machine.probes import cpu_temperature, read_or_none
 
 STALLED_SHRINK, STALLED_PAUSE = 10.0, 40.0
 """Percent of the last ten seconds in which some program waited for memory, from which on caches are given back
@@ -30,7 +30,7 @@ class Advice(StrEnum):
 
 
 @dataclass(frozen=True)
-class Reading:
+class PressureReading:
     """One look; None for what this machine does not tell."""
 
     stalled: float | None = None
@@ -43,7 +43,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Finding:
+class PressureFinding:
     """What to do, what asks for it ("pressure", "level", "battery", "temperature"), its figure and the bound it passed."""
 
     advice: Advice
@@ -52,7 +52,7 @@ class Finding:
     bound: float = 0.0
 
 
-def advise(reading: Reading, *, battery: int, celsius: int, paused: str = "") -> Finding:
+def advise(reading: PressureReading, *, battery: int, celsius: int, paused: str = "") -> PressureFinding:
     """What `reading` asks for. While `paused` for a cause, the figure must be clearly better than what paused.
 
     `battery` percent and `celsius` degrees are the bounds of the settings; 0 switches each off.
@@ -60,26 +60,26 @@ def advise(reading: Reading, *, battery: int, celsius: int, paused: str = "") ->
     stalled, level = reading.stalled or 0.0, reading.level or 0
     bound = STALLED_SHRINK if paused == "pressure" else STALLED_PAUSE
     if stalled >= bound:
-        return Finding(Advice.PAUSE, "pressure", stalled, bound)
+        return PressureFinding(Advice.PAUSE, "pressure", stalled, bound)
     highest = WARNING if paused == "level" else CRITICAL
     if level >= highest:
-        return Finding(Advice.PAUSE, "level", level, highest)
+        return PressureFinding(Advice.PAUSE, "level", level, highest)
     if battery and reading.battery is not None:
         bound = battery + (CHARGED_MORE if paused == "battery" else 0)
         if reading.battery < bound:
-            return Finding(Advice.PAUSE, "battery", reading.battery, bound)
+            return PressureFinding(Advice.PAUSE, "battery", reading.battery, bound)
     if celsius and reading.celsius is not None:
         bound = celsius - (COOLED if paused == "temperature" else 0)
         if reading.celsius >= bound:
-            return Finding(Advice.PAUSE, "temperature", reading.celsius, bound)
+            return PressureFinding(Advice.PAUSE, "temperature", reading.celsius, bound)
     if stalled >= STALLED_SHRINK:
-        return Finding(Advice.SHRINK, "pressure", stalled, STALLED_SHRINK)
+        return PressureFinding(Advice.SHRINK, "pressure", stalled, STALLED_SHRINK)
     if level >= WARNING:
-        return Finding(Advice.SHRINK, "level", level, WARNING)
-    return Finding(Advice.GO)
+        return PressureFinding(Advice.SHRINK, "level", level, WARNING)
+    return PressureFinding(Advice.GO)
 
 
-class Outside:
+class PressureMonitor:
     """Looks at the machine every `interval_s` seconds."""
 
     def __init__(
@@ -88,15 +88,15 @@ class Outside:
         interval_s: float,
         battery: int,
         celsius: int,
-        read: Callable[[], Reading] | None = None,
+        read: Callable[[], PressureReading] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.interval_s, self._battery, self._celsius = interval_s, battery, celsius
-        self._read = read or read_machine
+        self._read = read or read_pressure
         self._clock = clock
         self._looked = -interval_s
 
-    def look(self, paused: str = "") -> Finding | None:
+    def look(self, paused: str = "") -> PressureFinding | None:
         """What is asked for; None until it is time for another look."""
         now = self._clock()
         if now - self._looked < self.interval_s:
@@ -105,14 +105,14 @@ class Outside:
         return advise(self._read(), battery=self._battery, celsius=self._celsius, paused=paused)
 
 
-def read_machine() -> Reading:
+def read_pressure() -> PressureReading:
     """The machine as it is now; never raises."""
     mac = sys.platform == "darwin"
-    return Reading(
-        stalled=None if mac else quietly(pressure),
-        level=quietly(mac_pressure_level) if mac else None,
-        battery=quietly(battery_left),
-        celsius=quietly(processor_temperature),
+    return PressureReading(
+        stalled=None if mac else read_or_none(pressure),
+        level=read_or_none(macos_pressure_level) if mac else None,
+        battery=read_or_none(battery_percent),
+        celsius=read_or_none(cpu_temperature),
     )
 
 
@@ -127,7 +127,7 @@ def pressure(root: Path = Path("/")) -> float:
     return float(fields["avg10"])
 
 
-def mac_pressure_level(command: str = "/usr/sbin/sysctl") -> int:
+def macos_pressure_level(command: str = "/usr/sbin/sysctl") -> int:
     """1 normal, 2 warning, 4 critical. Raises OSError or ValueError where it is not told."""
     told = subprocess.run(
         [command, "-n", "kern.memorystatus_vm_pressure_level"],
@@ -138,7 +138,7 @@ def mac_pressure_level(command: str = "/usr/sbin/sysctl") -> int:
     return int(told.stdout)
 
 
-def battery_left() -> float | None:
+def battery_percent() -> float | None:
     """Percent of the battery while the machine runs on it; None on the mains and without a battery."""
     battery = psutil.sensors_battery()
     if battery is None or battery.power_plugged or battery.percent is None:

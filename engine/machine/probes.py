@@ -24,7 +24,7 @@ DISK_SPAN_S = 60.0
 _CORES = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "acpitz", "soc_thermal")
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+class MachineSample(msgspec.Struct, frozen=True, kw_only=True):
     """One look. Sizes in bytes, shares in percent, None for what cannot be read."""
 
     time: float
@@ -45,7 +45,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Resident bytes of the process tree that was asked for."""
 
 
-def quietly(probe: Callable[[], T]) -> T | None:
+def read_or_none(probe: Callable[[], T]) -> T | None:
     """What `probe` gives, or None: reading the machine never ends the program (no permission, no such file,
     a kernel that has it elsewhere)."""
     try:
@@ -54,27 +54,27 @@ def quietly(probe: Callable[[], T]) -> T | None:
         return None
 
 
-class Probes:
+class MachineProbes:
     """Takes snapshots; remembers what is needed to tell a pace."""
 
     def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
         """`folder` lies on the disk that is watched; it need not exist yet."""
         self._folder = folder
         self._clock = clock
-        self._times: list[tuple[float, float]] | None = quietly(_cpu_times)
+        self._times: list[tuple[float, float]] | None = read_or_none(_cpu_times)
         self._free: deque[tuple[float, int]] = deque()
 
-    def sample(self, pid: int | None = None) -> Snapshot:
+    def sample(self, pid: int | None = None) -> MachineSample:
         """A look at everything; with `pid`, also at that process and its children. About 2 ms."""
         now = self._clock()
-        memory = quietly(psutil.virtual_memory)
-        swap = quietly(psutil.swap_memory)
-        disk = quietly(self._disk)
+        memory = read_or_none(psutil.virtual_memory)
+        swap = read_or_none(psutil.swap_memory)
+        disk = read_or_none(self._disk)
         free = None if disk is None else disk[0]
-        return Snapshot(
+        return MachineSample(
             time=now,
             cpu_percent=self._cpu(),
-            load=quietly(os.getloadavg),
+            load=read_or_none(os.getloadavg),
             memory_total=None if memory is None else memory.total,
             memory_used=None if memory is None else memory.total - memory.available,
             swap_total=None if swap is None else swap.total,
@@ -82,12 +82,12 @@ class Probes:
             disk_free=free,
             disk_total=None if disk is None else disk[1],
             disk_full_in_s=None if free is None else self._full_in(now, free),
-            temperature_c=quietly(processor_temperature),
-            run_memory=None if pid is None else quietly(lambda: tree_memory(pid)),
+            temperature_c=read_or_none(cpu_temperature),
+            run_memory=None if pid is None else read_or_none(lambda: tree_memory(pid)),
         )
 
     def _cpu(self) -> list[float] | None:
-        before, after = self._times, quietly(_cpu_times)
+        before, after = self._times, read_or_none(_cpu_times)
         self._times = after
         if before is None or after is None or len(before) != len(after):
             return None
@@ -117,7 +117,7 @@ def tree_memory(pid: int) -> int:
     root = psutil.Process(pid)
     total = int(root.memory_info().rss)
     for child in root.children(recursive=True):
-        total += quietly(lambda child=child: int(child.memory_info().rss)) or 0  # type: ignore[misc]
+        total += read_or_none(lambda child=child: int(child.memory_info().rss)) or 0  # type: ignore[misc]
     return total
 
 
@@ -133,7 +133,7 @@ def _cpu_times() -> list[tuple[float, float]]:
     return found
 
 
-def processor_temperature() -> float | None:
+def cpu_temperature() -> float | None:
     """Of the processor, degrees Celsius; None on machines that tell nobody (macOS without root, most VMs)."""
     sensors = psutil.sensors_temperatures()
     for name in (*_CORES, *sensors):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import psutil
 
 
-class ProcessLoad:
+class ProcessTreeCpu:
     """Samples of the process tree: the share of all cores that it used since the sample before."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:

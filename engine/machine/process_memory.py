@@ -12,7 +12,7 @@ import psutil
 MB = 1 << 20
 
 
-class ResidentMemory:
+class ProcessTreeMemory:
     """Samples of the process tree, in megabytes (2^20 bytes)."""
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class ResidentMemory:
         """What the tree holds now; raises `peak_mb` to what it held at its highest."""
         children = self.children_mb()
         used = self.own_mb() + children
-        self.peak_mb = max(self.peak_mb, used, _highest_mb, own_peak_mb() + children)
+        self.peak_mb = max(self.peak_mb, used, _highest_mb, peak_rss_mb() + children)
         return used
 
     def own_mb(self) -> float:
@@ -45,13 +45,13 @@ _highest_mb = 0.0
 """The peak of the tree before that of this process was begun anew."""
 
 
-def restart_own_peak(children_mb: float = 0.0) -> bool:
+def reset_peak_rss(children_mb: float = 0.0) -> bool:
     """Begins the peak of `own_peak_mb` anew; `ResidentMemory.peak_mb` keeps it, with what children held then.
 
     False where the system cannot.
     """
     global _highest_mb
-    _highest_mb = max(_highest_mb, own_peak_mb() + children_mb)
+    _highest_mb = max(_highest_mb, peak_rss_mb() + children_mb)
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
@@ -59,8 +59,8 @@ def restart_own_peak(children_mb: float = 0.0) -> bool:
     return True
 
 
-def own_peak_mb() -> float:
-    """The most that this process held, since the last `restart_own_peak` where that is possible.
+def peak_rss_mb() -> float:
+    """The most that this process held, since the last `reset_peak_rss` where that is possible.
 
     Between two samples memory may rise and fall; the kernel remembers. `ru_maxrss` of Linux is of no use:
     it starts with that of the process that launched this one."""

@@ -20,8 +20,8 @@ from engine.models.card import Lineage, load_card
 from engine.models.registry import find_model, in_use
 from engine.pipeline.report import Pairs
 from engine.pipeline.stages import StagePlan
-from engine.runs.context import Outcome, RunContext
-from engine.runs.events import Funnel, Plan, RunStatus
+from engine.runs.context import RunContext, RunResult
+from engine.runs.events import Funnel, RunStatus, TrainingPlan
 from engine.training.replay import sample_of_older
 from engine.validation.reports import newest_report
 from engine.validation.validate import card_of
@@ -39,13 +39,13 @@ class PreparedCorpus:
     """Some conversations of the dataset that the base was trained on, to measure forgetting."""
 
 
-def run_corpus(ctx: RunContext) -> Outcome:
+def run_corpus(ctx: RunContext) -> RunResult:
     """Entry point of the run kind `corpus`: collect, filter, set review states, split."""
     with ctx.stage("corpus", 1, 1), MemoryStore(ctx.workspace.memory_db) as store:
         base = in_use(ctx.workspace)
         trained = load_card(find_model(ctx.workspace, base)).lineage.conversations if base else []
         funnel = build_corpus(ctx, store, frozenset(trained))
-    return Outcome(RunStatus.DONE, result=funnel)
+    return RunResult(RunStatus.DONE, result=funnel)
 
 
 def build_corpus(ctx: RunContext, store: MemoryStore, trained: frozenset[str]) -> Funnel:
@@ -150,7 +150,7 @@ def _too_few_pairs(have: int, need: int, funnel: Funnel) -> NotEnoughData:
     return NotEnoughData(text, hint="h2q-tui memory import ~/Downloads")
 
 
-def _verdict_outlook(ctx: RunContext, window: split.Window, data: dataset.Dataset) -> Plan:
+def _verdict_outlook(ctx: RunContext, window: split.Window, data: dataset.Dataset) -> TrainingPlan:
     """Whether the test window allows a verdict, and the smallest gain it can detect.
 
     The spread of gains is that of the newest validation in this workspace, if there is one.
@@ -161,7 +161,7 @@ def _verdict_outlook(ctx: RunContext, window: split.Window, data: dataset.Datase
         deviation=relative_deviation(report) if report else None,
         look=window.looks + 1,
     )
-    return Plan(
+    return TrainingPlan(
         text=gain.sentence,
         pairs=data.pairs,
         train_conversations=len(data.conversations),

@@ -17,7 +17,7 @@ from engine.runs.rundir import RunDir, list_runs
 from engine.runs.spec import DemoParams, TrainMode, TrainParams
 
 if TYPE_CHECKING:
-    from engine.runs.context import Outcome, RunContext
+    from engine.runs.context import RunContext, RunResult
 
 MARKER_FILE = "demo.json"
 """Marks a workspace that a demo created and the next one may empty."""
@@ -25,7 +25,7 @@ TRAINING_SECONDS = 140.0
 """Budget of both trainings together: with import, corpus and validation about four minutes on two cores."""
 
 
-def run(ctx: RunContext) -> Outcome:
+def run(ctx: RunContext) -> RunResult:
     """Entry point of the run kind `demo`: import, corpus, a base from plain text, a model, verdict, promotion."""
     from engine.memory.store import MemoryStore
     from engine.pipeline.import_run import import_paths, summary_text

@@ -19,7 +19,7 @@ from engine.memory.records import Conversation, ImportItem, Skipped, SummaryPoin
 from engine.memory.store import MemoryStore
 
 if TYPE_CHECKING:
-    from engine.runs.context import Outcome, RunContext
+    from engine.runs.context import RunContext, RunResult
 
 
 class FileReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,9 +147,9 @@ def _import(
     )
 
 
-def run(ctx: RunContext) -> Outcome:
+def run(ctx: RunContext) -> RunResult:
     """The run of kind "import". A stop discards everything read so far: an import is complete or absent."""
-    from engine.runs.context import Outcome
+    from engine.runs.context import RunResult
     from engine.runs.events import RunStatus
     from engine.runs.spec import ImportParams
     from engine.workspace.backup import weekly_backup
@@ -174,7 +174,7 @@ def run(ctx: RunContext) -> Outcome:
         if line:
             ctx.log(line)
     weekly_backup(ctx.workspace)
-    return Outcome(status=RunStatus.DONE, result=report)
+    return RunResult(status=RunStatus.DONE, result=report)
 
 
 _REASON_TEXTS = {

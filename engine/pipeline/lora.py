@@ -25,7 +25,7 @@ from engine.pipeline.promote import promote_if_better
 from engine.pipeline.report import Pairs, TrainResult, finish, status_of
 from engine.pipeline.stages import StagePlan, TrainedModel, TrainRequest, model_summary
 from engine.pipeline.validate import validate_candidate
-from engine.runs.context import Outcome, RunContext
+from engine.runs.context import RunContext, RunResult
 from engine.runs.spec import TrainParams
 from engine.training.lora.files import FileDataset, read_files
 from engine.training.lora.fit import fit
@@ -36,7 +36,7 @@ from engine.validation.report import ValidationReport
 from engine.validation.validate import loss_on, validate
 
 
-def train_adapter(ctx: RunContext, request: TrainRequest) -> Outcome:
+def train_adapter(ctx: RunContext, request: TrainRequest) -> RunResult:
     """`train --mode lora`. Files of `--data` replace the corpus; then there is no verdict and no promotion."""
     base = choose_base(ctx.workspace, request.params, ctx.settings.lora_base)
     texts = sorted(ctx.workspace.training_data.glob("*.txt"))
@@ -94,7 +94,7 @@ def lora_fits(ctx: RunContext, params: TrainParams) -> tuple[bool, str]:
 
 def _train_on_corpus(
     ctx: RunContext, request: TrainRequest, base: BaseModel, texts: Sequence[Path]
-) -> Outcome:
+) -> RunResult:
     params = request.params
     plan = StagePlan(("corpus", "lora", "validate", "promote"), before=request.stages_before)
     with MemoryStore(ctx.workspace.memory_db) as store:
@@ -150,7 +150,7 @@ def _train_on_corpus(
 
 def _train_on_files(
     ctx: RunContext, request: TrainRequest, base: BaseModel, texts: Sequence[Path]
-) -> Outcome:
+) -> RunResult:
     """Train on unfiltered files; the loss on a part held out by hash stands in for a verdict."""
     params, ws = request.params, ctx.workspace
     plan = StagePlan(("corpus", "lora", "validate"), before=request.stages_before)

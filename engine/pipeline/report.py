@@ -17,7 +17,7 @@ from engine.core.errors import NotEnoughData
 from engine.core.paths import Workspace
 from engine.models.card import Lineage
 from engine.pipeline.stages import TrainRequest
-from engine.runs.context import Outcome, RunContext
+from engine.runs.context import RunContext, RunResult
 from engine.runs.events import RunStatus
 from engine.validation.report import Forgetting, ValidationReport, Verdict
 from engine.workspace.backup import weekly_backup
@@ -100,13 +100,13 @@ def status_of(report: ValidationReport, *, promoted: bool) -> str:
     return "inconclusive" if report.verdict.decision == "inconclusive" else "kept_base"
 
 
-def finish(ctx: RunContext, request: TrainRequest, result: TrainResult) -> Outcome:
+def finish(ctx: RunContext, request: TrainRequest, result: TrainResult) -> RunResult:
     """Write the report, make the weekly backup, and end the run."""
     report = _make_report(ctx, request, result)
     path = write_report(ctx.workspace, report)
     weekly_backup(ctx.workspace)
     skipped = result.status == "skipped"
-    return Outcome(
+    return RunResult(
         RunStatus.SKIPPED if skipped else RunStatus.DONE,
         exit_code=NotEnoughData.exit_code if skipped else 0,
         result=msgspec.structs.replace(report, validation=None),

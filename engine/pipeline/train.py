@@ -31,7 +31,7 @@ from engine.pipeline.stages import (
     resume_folder,
 )
 from engine.pipeline.validate import validate_candidate
-from engine.runs.context import Outcome, RunContext
+from engine.runs.context import RunContext, RunResult
 from engine.runs.spec import TrainMode, TrainParams
 from engine.training.native import train_native
 from engine.training.recipe import Phase, recipe_for
@@ -42,7 +42,7 @@ BASE_SHARE = 0.6
 """Share of a time budget for a base from plain text if there is none yet."""
 
 
-def run_train(ctx: RunContext) -> Outcome:
+def run_train(ctx: RunContext) -> RunResult:
     """Entry point of the run kind `train`."""
     params = ctx.params(TrainParams)
     if params.config:
@@ -51,7 +51,7 @@ def run_train(ctx: RunContext) -> Outcome:
         return train(ctx, params)
 
 
-def train(ctx: RunContext, params: TrainParams, *, stages_before: int = 0) -> Outcome:
+def train(ctx: RunContext, params: TrainParams, *, stages_before: int = 0) -> RunResult:
     """Train under the lock of the workspace; `stages_before` counts stages that the caller has run already."""
     resume = resume_folder(ctx, params)  # first, so that an unknown run fails before any work
     mode, reason = choose_mode(ctx, params)
@@ -77,7 +77,7 @@ def choose_mode(ctx: RunContext, params: TrainParams) -> tuple[TrainMode, str]:
     return TrainMode.NATIVE, f"{text} ({reason})" if reason else text
 
 
-def _train_on_text(ctx: RunContext, request: TrainRequest) -> Outcome:
+def _train_on_text(ctx: RunContext, request: TrainRequest) -> RunResult:
     """`--mode scratch`: a model from plain text. There is no verdict, as there is nothing to compare with."""
     params, ws = request.params, ctx.workspace
     folder = Path(params.output) if params.output else ws.models / new_name(ws, "scratch")
@@ -89,7 +89,7 @@ def _train_on_text(ctx: RunContext, request: TrainRequest) -> Outcome:
     return finish(ctx, request, result)
 
 
-def _train_on_conversations(ctx: RunContext, request: TrainRequest) -> Outcome:
+def _train_on_conversations(ctx: RunContext, request: TrainRequest) -> RunResult:
     """`--mode native`: continue the base, or a new one from plain text, on the corpus; validate and promote."""
     params, ws = request.params, ctx.workspace
     if params.output:

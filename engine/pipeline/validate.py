@@ -19,7 +19,7 @@ from engine.models.resolve import resolve_model
 from engine.pipeline.promote import promote_if_better
 from engine.pipeline.report import write_validation
 from engine.pipeline.stages import StagePlan, existing_texts
-from engine.runs.context import Outcome, RunContext
+from engine.runs.context import RunContext, RunResult
 from engine.runs.events import RunStatus, VerdictGiven
 from engine.runs.spec import ValidateParams
 from engine.training.text_files import general_tail
@@ -27,7 +27,7 @@ from engine.validation.report import Forgetting, ValidationReport
 from engine.validation.validate import card_of, validate
 
 
-def run_validate(ctx: RunContext) -> Outcome:
+def run_validate(ctx: RunContext) -> RunResult:
     """Entry point of the run kind `validate`: compare two existing models on the open test window."""
     params = ctx.params(ValidateParams)
     base, new = (_model_path(ctx, name) for name in (params.base, params.new))
@@ -42,7 +42,7 @@ def run_validate(ctx: RunContext) -> Outcome:
     if params.promote:
         promote_if_better(ctx, plan, new, report)
     path = write_validation(ctx.workspace, report)
-    return Outcome(RunStatus.DONE, result=report.verdict, report=path)
+    return RunResult(RunStatus.DONE, result=report.verdict, report=path)
 
 
 def validate_candidate(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class MarkKind(StrEnum):
+class AnnotationKind(StrEnum):
     """What happened at a mark of the curve."""
 
     RECOVERY = "recovery"
@@ -21,12 +21,12 @@ class MarkKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Mark:
+class Annotation:
     """Something that explains the curve from this step on, e.g. a learning rate that was set by hand."""
 
     phase: str
     step: int
     """Where it stands on the curve: in a later cycle of evolution, behind the steps of those before."""
     text: str
-    kind: MarkKind = MarkKind.COMMAND
+    kind: AnnotationKind = AnnotationKind.COMMAND
     t: float = 0.0

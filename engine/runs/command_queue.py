@@ -14,7 +14,7 @@ from engine.runs.events import CommandHandled, Event, RunStatus, StatusChanged
 _WAKE_S = 0.5
 
 
-class Command:
+class RunCommand:
     """One command for the code of the kind: "checkpoint", "stop", or "set" with a value such as "lr=0.01"."""
 
     def __init__(self, name: str, value: str = "", emit: Callable[[Event], object] | None = None) -> None:
@@ -48,7 +48,7 @@ class Command:
         self._answered.set()
 
 
-class Commands:
+class CommandQueue:
     """The queue between who asks and who trains. `handle` is called by the control server's threads, `signal`
     by a signal handler, everything else by the thread of the kind."""
 
@@ -56,8 +56,8 @@ class Commands:
         self._emit = emit
         # SimpleQueue is the one queue that a signal handler may put into while its thread is getting.
         # None wakes a paused run without a command.
-        self._queue: queue.SimpleQueue[Command | None] = queue.SimpleQueue()
-        self._yielded: list[Command] = []
+        self._queue: queue.SimpleQueue[RunCommand | None] = queue.SimpleQueue()
+        self._yielded: list[RunCommand] = []
         self._pausing = False
         self.closed = False
         self._signalled = False
@@ -78,7 +78,7 @@ class Commands:
 
     def handle(self, request: Request) -> Reply:
         """Answers a command. Pause, resume and stop are answered at once and take effect at the next step."""
-        command = Command(request.name, request.value, self._emit)
+        command = RunCommand(request.name, request.value, self._emit)
         if self.closed:
             command.refuse(_("the run is over"))
         elif request.name == "pause":
@@ -102,7 +102,7 @@ class Commands:
                 command.refuse(_("the run is over"))
         return reply
 
-    def poll(self) -> Iterator[Command]:
+    def poll(self) -> Iterator[RunCommand]:
         """The commands that have come, and "stop" at every call once that is asked for.
 
         While the run is paused this blocks, and still yields them. A command may be answered until the next
@@ -128,7 +128,7 @@ class Commands:
                     self._yielded.append(command)
                     yield command
             self._own_up_to_signal()
-            yield Command("stop")
+            yield RunCommand("stop")
         finally:
             if paused:
                 self._emit(self.resting)
@@ -161,7 +161,7 @@ class Commands:
             text = _("a signal asked the run to stop; a second one ends it at once")
             self._emit(CommandHandled(name="stop", accepted=True, reply=text))
 
-    def _drain(self) -> list[Command]:
+    def _drain(self) -> list[RunCommand]:
         waiting, self._yielded = self._yielded, []
         while not self._queue.empty():
             command = self._queue.get()
@@ -170,7 +170,7 @@ class Commands:
         return waiting
 
     @staticmethod
-    def _refuse(commands: list[Command], text: str) -> None:
+    def _refuse(commands: list[RunCommand], text: str) -> None:
         for command in commands:
             command.refuse(text)
         commands.clear()

@@ -17,17 +17,26 @@ import msgspec
 
 from engine.core.config import Settings, load_settings, with_overrides
 from engine.core.errors import Busy, H2QError, Interrupted, NotEnoughData
-from engine.core.files import replace_bytes
+from engine.core.files import write_bytes_unsynced
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.machine.process_memory import ResidentMemory
+from engine.machine.process_memory import ProcessTreeMemory
 from engine.runs import lock
-from engine.runs.command_queue import Command, Commands
+from engine.runs.command_queue import CommandQueue, RunCommand
 from engine.runs.control_server import ControlServer
-from engine.runs.events import Event, Log, Memory, Progress, Record, RunStatus, Stage, StatusChanged
+from engine.runs.events import (
+    Event,
+    JournalRecord,
+    Log,
+    MemoryUsage,
+    Progress,
+    RunStatus,
+    StageChanged,
+    StatusChanged,
+)
 from engine.runs.journal import JournalWriter
 from engine.runs.legacy_status import StatusFiles
-from engine.runs.rundir import TRAIN_LOCK, RunDir, training_run
+from engine.runs.rundir import TRAIN_LOCK, RunDir, training_run_id
 from engine.runs.spec import RunKind, params_of
 from engine.runs.view import RunView
 
@@ -39,7 +48,7 @@ _LOG_LIMIT = 8000
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunResult:
     """How the code of a kind ended.
 
     Attributes:
@@ -74,7 +83,7 @@ def _setting(run: RunDir, name: str) -> float:
         return float(getattr(Settings(), name))
 
 
-def asked_budget_mb(run: RunDir) -> float:
+def requested_budget_mb(run: RunDir) -> float:
     """Memory that a run was asked to stay within, by its flag or the settings, before anything is measured."""
     with contextlib.suppress(msgspec.DecodeError):
         asked = msgspec.json.decode(run.spec.params, type=_Asked).max_memory_gb
@@ -100,19 +109,22 @@ class RunContext:
     """The run, for the code of its kind. `emit`, `log` and `progress` may be called from any thread."""
 
     def __init__(
-        self, run_dir: RunDir, journal: JournalWriter, on_record: Callable[[Record], None] | None = None
+        self,
+        run_dir: RunDir,
+        journal: JournalWriter,
+        on_record: Callable[[JournalRecord], None] | None = None,
     ) -> None:
         self.run_dir = run_dir
         self.spec = run_dir.spec
         self.workspace: Workspace = run_dir.workspace
         self.view = RunView(self.spec)
-        self.commands = Commands(self.emit)
+        self.commands = CommandQueue(self.emit)
         self._journal = journal
         self._on_record = on_record
         self._emitting = threading.RLock()
-        self._resident = ResidentMemory()
+        self._resident = ProcessTreeMemory()
         # Until the training says what really bounds it.
-        self._budget_mb, self._budget_reason = asked_budget_mb(run_dir), "max_memory_gb"
+        self._budget_mb, self._budget_reason = requested_budget_mb(run_dir), "max_memory_gb"
         self._tick_s = _setting(run_dir, "update_interval")
         self._had_lock = False
         training = self.spec.kind in (RunKind.TRAIN, RunKind.EVOLVE, RunKind.DEMO)
@@ -172,20 +184,24 @@ class RunContext:
         handle = StageHandle()
         self._stage_started, self._progress_at = time.monotonic(), 0.0
         self._progress_waiting = self._progress_told = None
-        self.emit(Stage(name=name, state="started", index=index, total=total))
+        self.emit(StageChanged(name=name, state="started", index=index, total=total))
         try:
             yield handle
         except (Interrupted, KeyboardInterrupt):
-            self.emit(Stage(name=name, state="stopped", index=index, total=total, detail=handle.detail))
+            self.emit(
+                StageChanged(name=name, state="stopped", index=index, total=total, detail=handle.detail)
+            )
             raise
         except BaseException as problem:
             detail = problem.message if isinstance(problem, H2QError) else handle.detail
             state = "skipped" if isinstance(problem, NotEnoughData) else "failed"
-            self.emit(Stage(name=name, state=state, index=index, total=total, detail=detail))
+            self.emit(StageChanged(name=name, state=state, index=index, total=total, detail=detail))
             raise
         else:
             self._flush_progress()
-            self.emit(Stage(name=name, state=handle.state, index=index, total=total, detail=handle.detail))
+            self.emit(
+                StageChanged(name=name, state=handle.state, index=index, total=total, detail=handle.detail)
+            )
         finally:
             self.commands.new_stage()
 
@@ -209,7 +225,7 @@ class RunContext:
         self._progress_at, self._progress_waiting, self._progress_told = now, None, (stage, done)
         self.emit(event)
 
-    def poll(self) -> Iterator[Command]:
+    def poll(self) -> Iterator[RunCommand]:
         """Commands that have come; called between optimizer steps. Blocks while the run is paused."""
         return self.commands.poll()
 
@@ -229,7 +245,7 @@ class RunContext:
         """
         path = self.workspace.runs / TRAIN_LOCK
         path.parent.mkdir(parents=True, exist_ok=True)
-        fd = lock.take(path)
+        fd = lock.acquire(path)
         if fd is None:
             fd = self._queue_for(path, wait)
         try:
@@ -242,20 +258,20 @@ class RunContext:
             os.close(fd)
 
     def _queue_for(self, path: Path, wait: bool) -> int:
-        other = training_run(self.workspace)
+        other = training_run_id(self.workspace)
         if not wait:
             what = _("run {run} is training").format(run=other) if other else _("another run is training")
             raise Busy(what, hint=f"h2q-tui runs attach {other}" if other else "h2q-tui runs list")
         told: str | None = None
         while True:
-            other = training_run(self.workspace)
+            other = training_run_id(self.workspace)
             if other != told:
                 told = other
                 reason = _("waits for run {run}").format(run=other) if other else _("waits for another run")
                 self.commands.resting = StatusChanged(status=RunStatus.QUEUED, reason=reason)
                 self.emit(self.commands.resting)
             self.check_stop()
-            fd = lock.take(path, patience_s=_QUEUE_S)
+            fd = lock.acquire(path, patience_s=_QUEUE_S)
             if fd is not None:
                 self.commands.resting = StatusChanged(status=RunStatus.RUNNING)
                 self.emit(self.commands.resting)
@@ -286,7 +302,7 @@ class RunContext:
         """Writes a record of the memory in use."""
         used = self._resident.sample()
         self.emit(
-            Memory(
+            MemoryUsage(
                 used_mb=round(used, 1),
                 peak_mb=round(self._resident.peak_mb, 1),
                 budget_mb=self._budget_mb,
@@ -299,14 +315,14 @@ class RunContext:
         with self._emitting:
             data = msgspec.json.encode(self.view.summary(alive))
         with contextlib.suppress(OSError):
-            replace_bytes(self.run_dir.state_path, data)
+            write_bytes_unsynced(self.run_dir.state_path, data)
         self._write_status_files()
 
     def _write_status_files(self) -> None:
         """For other programs. They are about the run that trains: not one that waits, nor one that was refused."""
         if self._status_files is None or not self._had_lock:
             return
-        if training_run(self.workspace) not in ("", self.run_dir.run_id):
+        if training_run_id(self.workspace) not in ("", self.run_dir.run_id):
             return
         with self._emitting:
             facts = self._status_files.facts(self.view, self._budget_mb, time.time())

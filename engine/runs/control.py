@@ -50,7 +50,7 @@ def socket_path(run: RunDir) -> Path:
     return path
 
 
-def own_folder(folder: Path) -> None:
+def make_private_dir(folder: Path) -> None:
     """Makes `folder` 0700 and ours. Raises UsageProblem when somebody else made it, or it is a link."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()

@@ -12,7 +12,7 @@ import msgspec
 from engine.core.errors import UsageProblem
 from engine.core.i18n import _
 from engine.runs import runtime_dirs
-from engine.runs.control import MAX_LINE, NAMES, Reply, Request, own_folder, socket_path
+from engine.runs.control import MAX_LINE, NAMES, Reply, Request, make_private_dir, socket_path
 from engine.runs.rundir import RunDir
 
 _IDLE_S = 30.0
@@ -29,8 +29,8 @@ class ControlServer:
         """
         self._handle = handle
         self._path = socket_path(run)
-        own_folder(self._path.parent)
-        runtime_dirs.sweep(self._path.parent)
+        make_private_dir(self._path.parent)
+        runtime_dirs.remove_stale_dirs(self._path.parent)
         self._path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -54,7 +54,7 @@ class ControlServer:
         self._thread.join(timeout=1.0)
         self._path.unlink(missing_ok=True)
         self._socket.close()
-        runtime_dirs.leave(self._path.parent)
+        runtime_dirs.remove_if_empty(self._path.parent)
 
     def _serve(self) -> None:
         while True:

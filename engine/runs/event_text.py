@@ -40,16 +40,16 @@ _STATUSES = {
 }
 
 
-def stage_word(name: str) -> str:
+def stage_name(name: str) -> str:
     """The name of a stage or phase for people."""
     return _(_STAGES.get(name, name))
 
 
-def status_word(status: RunStatus) -> str:
+def status_name(status: RunStatus) -> str:
     return _(_STATUSES[status])
 
 
-def duration(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """`02:14`, `1:02:14`, `3 d 04:00`; `–` when not known."""
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         return "–"
@@ -64,17 +64,17 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{clock}" if hours else clock
 
 
-def figure(value: float | None, digits: int = 3) -> str:
+def format_figure(value: float | None, digits: int = 3) -> str:
     """A loss or the like; `–` when there is none."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def rate(value: float) -> str:
+def format_rate(value: float) -> str:
     """`28.4k` for figures per second."""
     return f"{value / 1000:.1f}k" if value >= 1000 else f"{value:.0f}"
 
 
-def perplexity(loss: float | None) -> str:
+def format_perplexity(loss: float | None) -> str:
     """exp(loss), per byte."""
     return "–" if loss is None or loss > 50 else f"{math.exp(loss):.2f}"
 
@@ -91,11 +91,11 @@ def _started(event: e.Started) -> tuple[str, str]:
 
 
 def _status(event: e.StatusChanged) -> tuple[str, str]:
-    word = status_word(event.status)
+    word = status_name(event.status)
     return "info", colon(word, event.reason) if event.reason else word
 
 
-def _stage(event: e.Stage) -> tuple[str, str]:
+def _stage(event: e.StageChanged) -> tuple[str, str]:
     place = f"{event.index}/{event.total} " if event.total else ""
     state = {
         "started": _("begins"),
@@ -106,13 +106,13 @@ def _stage(event: e.Stage) -> tuple[str, str]:
     }.get(event.state, event.state)
     detail = f" — {event.detail}" if event.detail else ""
     return "error" if event.state == "failed" else "info", place + colon(
-        stage_word(event.name), state + detail
+        stage_name(event.name), state + detail
     )
 
 
 def _evaluated(event: e.Evaluated) -> tuple[str, str]:
     return "info" if event.finite else "warning", _("step {step}: loss on {name} {loss}").format(
-        step=event.step, name=event.name, loss=figure(event.loss)
+        step=event.step, name=event.name, loss=format_figure(event.loss)
     )
 
 
@@ -120,13 +120,13 @@ def _epoch(event: e.EpochDone) -> tuple[str, str]:
     text = _("epoch {epoch} of {epochs}: loss {loss}, perplexity {perplexity}, learning rate {lr}").format(
         epoch=event.epoch,
         epochs=event.epochs,
-        loss=figure(event.train_loss),
-        perplexity=perplexity(event.train_loss),
+        loss=format_figure(event.train_loss),
+        perplexity=format_perplexity(event.train_loss),
         lr=f"{event.lr:.3g}",
     )
     if event.eval_loss is not None:
         text += _(", held out {loss} (perplexity {perplexity})").format(
-            loss=figure(event.eval_loss), perplexity=perplexity(event.eval_loss)
+            loss=format_figure(event.eval_loss), perplexity=format_perplexity(event.eval_loss)
         )
     return "info", text
 
@@ -152,7 +152,7 @@ _CAUSES = {
 }
 
 
-def recovery_words(event: e.Recovery) -> str:
+def recovery_text(event: e.RecoveryAction) -> str:
     """What went wrong and what was done, without the step and the samples: short enough for a curve."""
     cause = _(_CAUSES.get(event.cause, event.cause))
     if event.action == "returned" and event.back_to is not None:
@@ -168,8 +168,8 @@ def recovery_words(event: e.Recovery) -> str:
     return colon(cause, done)
 
 
-def _recovery(event: e.Recovery) -> tuple[str, str]:
-    text = _("step {step}: {words}").format(step=event.step, words=recovery_words(event))
+def _recovery(event: e.RecoveryAction) -> tuple[str, str]:
+    text = _("step {step}: {words}").format(step=event.step, words=recovery_text(event))
     if event.detail:
         text += f" ({event.detail})"
     if event.samples:
@@ -177,7 +177,7 @@ def _recovery(event: e.Recovery) -> tuple[str, str]:
     return "error" if event.action == "stopped" else "warning", text
 
 
-def governor_words(event: e.Governor) -> str:
+def governor_text(event: e.GovernorAction) -> str:
     """What the governor did, without the figures: short enough for a curve."""
     return {
         "caches": _("memory: caches dropped"),
@@ -192,7 +192,7 @@ def governor_words(event: e.Governor) -> str:
     }.get(event.action, event.action)
 
 
-def budget_bound(reason: str) -> str:
+def budget_reason_text(reason: str) -> str:
     """Which bound the memory budget of a run is, by `Memory.reason` (`engine.runs.events`)."""
     return {
         "max_memory_gb": _("as set"),
@@ -201,7 +201,7 @@ def budget_bound(reason: str) -> str:
     }.get(reason, reason)
 
 
-def governor_cause(event: e.Governor) -> str:
+def governor_cause_text(event: e.GovernorAction) -> str:
     """The figures that made the governor act."""
     words = {
         "budget": _("{used} MB of {budget} MB used"),
@@ -221,8 +221,8 @@ def governor_cause(event: e.Governor) -> str:
     )
 
 
-def _governor(event: e.Governor) -> tuple[str, str]:
-    words = f"{governor_words(event)} ({governor_cause(event)})"
+def _governor(event: e.GovernorAction) -> tuple[str, str]:
+    words = f"{governor_text(event)} ({governor_cause_text(event)})"
     text = _("step {step}: {words}").format(step=event.step, words=words)
     level = {"stop": "error", "resume": "info", "limit": "info"}.get(event.action, "warning")
     return level, text
@@ -291,7 +291,7 @@ def _promoted(event: e.Promoted) -> tuple[str, str]:
     return "info", _("{name} is in use now").format(name=event.name)
 
 
-def cycle_words(event: e.Cycle) -> str:
+def cycle_text(event: e.EvolutionCycle) -> str:
     """What came of a cycle: `cycle 2 of 3: kept, perplexity 3.41 → 3.30 (+3.2 %), p = 0.001 (needed 0.025)`."""
     head = _("cycle {cycle} of {cycles}").format(cycle=event.cycle, cycles=event.cycles)
     if event.state == "began":
@@ -300,7 +300,9 @@ def cycle_words(event: e.Cycle) -> str:
     text = colon(head, word.get(event.state, event.state))
     if event.before and event.after:
         text += _(", perplexity {before} → {after} ({gain} %)").format(
-            before=figure(event.before), after=figure(event.after), gain=f"{100 * gain_of(event):+.1f}"
+            before=format_figure(event.before),
+            after=format_figure(event.after),
+            gain=f"{100 * relative_gain(event):+.1f}",
         )
     if event.p_value is not None and event.alpha is not None:
         text += _(", p = {p} (look {look} needs {alpha})").format(
@@ -309,20 +311,20 @@ def cycle_words(event: e.Cycle) -> str:
     return text
 
 
-def gain_of(event: e.Cycle) -> float:
+def relative_gain(event: e.EvolutionCycle) -> float:
     """Relative fall of the perplexity; above 0 is better, 0 where nothing was measured."""
     return 1 - event.after / event.before if event.before and event.after else 0.0
 
 
-def _cycle(event: e.Cycle) -> tuple[str, str]:
-    text = cycle_words(event)
+def _cycle(event: e.EvolutionCycle) -> tuple[str, str]:
+    text = cycle_text(event)
     if event.reason:
         text += f" — {event.reason}"
     return "warning" if event.state == "collapsed" else "info", text
 
 
 def _finished(event: e.Finished) -> tuple[str, str]:
-    word = status_word(event.status)
+    word = status_name(event.status)
     level = "error" if event.status is RunStatus.FAILED else "info"
     return level, colon(word, event.error) if event.error else word
 
@@ -330,19 +332,19 @@ def _finished(event: e.Finished) -> tuple[str, str]:
 _WORDS: dict[type[Event], Callable[[Any], tuple[str, str]]] = {
     e.Started: _started,
     e.StatusChanged: _status,
-    e.Stage: _stage,
+    e.StageChanged: _stage,
     e.Evaluated: _evaluated,
     e.EpochDone: _epoch,
     e.CheckpointWritten: _checkpoint,
     e.CommandHandled: _command,
-    e.Recovery: _recovery,
+    e.RecoveryAction: _recovery,
     e.MemoryPlan: _memory_plan,
-    e.Governor: _governor,
+    e.GovernorAction: _governor,
     e.Log: lambda event: (event.level, event.text),
-    e.Plan: lambda event: ("info" if event.verdict_possible else "warning", event.text),
+    e.TrainingPlan: lambda event: ("info" if event.verdict_possible else "warning", event.text),
     e.Funnel: _funnel,
     e.VerdictGiven: lambda event: ("info", event.sentence),
     e.Promoted: _promoted,
-    e.Cycle: _cycle,
+    e.EvolutionCycle: _cycle,
     e.Finished: _finished,
 }

@@ -56,7 +56,7 @@ class StatusChanged(Event, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class Stage(Event, frozen=True, kw_only=True):
+class StageChanged(Event, frozen=True, kw_only=True):
     """A stage begins or ends, e.g. import, scratch, corpus, native, validate, promote."""
 
     KIND: ClassVar[str] = "stage"
@@ -129,7 +129,7 @@ class EpochDone(Event, frozen=True, kw_only=True):
     lr: float
 
 
-class Memory(Event, frozen=True, kw_only=True):
+class MemoryUsage(Event, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "memory"
     used_mb: float
     """Resident memory of the run's process tree."""
@@ -159,7 +159,7 @@ class CommandHandled(Event, frozen=True, kw_only=True):
     reply: str = ""
 
 
-class Recovery(Event, frozen=True, kw_only=True):
+class RecoveryAction(Event, frozen=True, kw_only=True):
     """A step that went wrong, and what was done about it (engine/training/recovery.py)."""
 
     KIND: ClassVar[str] = "recovery"
@@ -201,7 +201,7 @@ class MemoryPlan(Event, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class Governor(Event, frozen=True, kw_only=True):
+class GovernorAction(Event, frozen=True, kw_only=True):
     """What the memory governor did, with the figures that caused it (engine/training/governor.py)."""
 
     KIND: ClassVar[str] = "governor"
@@ -234,7 +234,7 @@ class Log(Event, frozen=True, kw_only=True):
     text: str
 
 
-class Plan(Event, frozen=True, kw_only=True):
+class TrainingPlan(Event, frozen=True, kw_only=True):
     """Said before training: what will be trained on, and how small a gain the verdict could see."""
 
     KIND: ClassVar[str] = "plan"
@@ -281,7 +281,7 @@ class Promoted(Event, frozen=True, kw_only=True):
     backup: str
 
 
-class Cycle(Event, frozen=True, kw_only=True):
+class EvolutionCycle(Event, frozen=True, kw_only=True):
     """A cycle of evolution begins or ends (engine/evolution/cycle.py)."""
 
     KIND: ClassVar[str] = "cycle"
@@ -324,23 +324,23 @@ EVENTS: dict[str, type[Event]] = {
     for type_ in (
         Started,
         StatusChanged,
-        Stage,
+        StageChanged,
         Progress,
         Step,
         Evaluated,
         EpochDone,
-        Memory,
+        MemoryUsage,
         CheckpointWritten,
         CommandHandled,
-        Recovery,
+        RecoveryAction,
         MemoryPlan,
-        Governor,
+        GovernorAction,
         Log,
-        Plan,
+        TrainingPlan,
         Funnel,
         VerdictGiven,
         Promoted,
-        Cycle,
+        EvolutionCycle,
         Finished,
     )
 }
@@ -356,7 +356,7 @@ class Envelope(msgspec.Struct, frozen=True):
     data: msgspec.Raw
 
 
-class Record(msgspec.Struct, frozen=True):
+class JournalRecord(msgspec.Struct, frozen=True):
     """A decoded line."""
 
     seq: int

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from engine.runs.events import Record
+from engine.runs.events import JournalRecord
 from engine.runs.journal import JournalReader
 from engine.runs.rundir import RunDir
 from engine.runs.summary import RunSummary
@@ -40,12 +40,12 @@ def summarise(run: RunDir) -> RunSummary:
     return load_view(run).summary(run.alive())
 
 
-def latest_alive(runs: list[RunDir]) -> RunDir | None:
+def newest_alive(runs: list[RunDir]) -> RunDir | None:
     """The newest run that lives."""
     return next((run for run in runs if run.alive()), None)
 
 
-def follow(run: RunDir, *, tick_s: float = _TICK_S) -> Iterator[list[Record]]:
+def follow(run: RunDir, *, tick_s: float = _TICK_S) -> Iterator[list[JournalRecord]]:
     """Batches of records from the beginning until the run is over or dead; an empty batch at each idle tick."""
     reader = JournalReader(run.events_path)
     over = False

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from engine.core.i18n import n_
-from engine.runs.events import EVENTS, VERSION, Envelope, Event, Log, Record
+from engine.runs.events import EVENTS, VERSION, Envelope, Event, JournalRecord, Log
 
 RING = 1000
 """Records kept in memory while the disk is full."""
@@ -51,7 +51,7 @@ class JournalWriter:
         self.lost = 0
         self.error: OSError | None = None
 
-    def write(self, event: Event) -> Record:
+    def write(self, event: Event) -> JournalRecord:
         """Appends `event`. Never raises for want of space: what does not fit waits for the next call."""
         with self._lock:
             record = self._queue(event)
@@ -71,8 +71,8 @@ class JournalWriter:
             os.close(self._fd)
             self._fd = -1
 
-    def _queue(self, event: Event) -> Record:
-        record = Record(self._seq, self._clock(), event)
+    def _queue(self, event: Event) -> JournalRecord:
+        record = JournalRecord(self._seq, self._clock(), event)
         self._seq += 1
         try:
             data = msgspec.json.encode(event)
@@ -137,18 +137,18 @@ class JournalReader:
         self._overlong = False
         self.skipped = 0
 
-    def poll(self, limit: int | None = None) -> list[Record]:
+    def poll(self, limit: int | None = None) -> list[JournalRecord]:
         """The next records, at most `limit` or about `CHUNK` bytes of them; an empty list: no more for now.
 
         A journal that is not there yet, or cannot be read, has no records.
         """
-        records: list[Record] = []
+        records: list[JournalRecord] = []
         while True:
             self._decode(records, limit)
             if records or not self._fill():
                 return records
 
-    def _decode(self, records: list[Record], limit: int | None) -> None:
+    def _decode(self, records: list[JournalRecord], limit: int | None) -> None:
         buffer, start = self._buffer, self._at
         decode_envelope, decoders, find = _envelope.decode, _decoders, buffer.find
         while limit is None or len(records) < limit:
@@ -163,7 +163,7 @@ class JournalReader:
                 if decoder is None or envelope.v > VERSION:
                     self.skipped += 1
                 else:
-                    records.append(Record(envelope.seq, envelope.t, decoder.decode(envelope.data)))
+                    records.append(JournalRecord(envelope.seq, envelope.t, decoder.decode(envelope.data)))
             except _UNREADABLE:
                 if line.strip():
                     self.skipped += 1

@@ -22,7 +22,7 @@ FILE = "last_seen.json"
 
 
 @dataclass(frozen=True)
-class Since:
+class LastVisitNews:
     """The scheduled run that ended since then and is told: the newest, or the newest of consequence."""
 
     run_id: str
@@ -48,7 +48,7 @@ def is_scheduled(run: RunDir) -> bool:
     return False
 
 
-def look_back(ws: Workspace, now: float | None = None) -> Since | None:
+def news_since_last_visit(ws: Workspace, now: float | None = None) -> LastVisitNews | None:
     """What ended since the last look; the next look begins where this one ends. None when nothing did."""
     seen, now = _last_seen(ws), time.time() if now is None else now
     runs = list_runs(ws)
@@ -68,7 +68,7 @@ def look_back(ws: Workspace, now: float | None = None) -> Since | None:
     before = [other for other in earlier if other.spec.created_at <= seen]
     came_in = _came_in(view, before)
     came_in = _came_in(view, earlier) if came_in is None else came_in
-    return Since(run.run_id, view, at, came_in, len(ended) - 1)
+    return LastVisitNews(run.run_id, view, at, came_in, len(ended) - 1)
 
 
 def _telling(ended: list[tuple[float, RunDir]]) -> tuple[float, RunDir, RunView]:

@@ -16,22 +16,22 @@ from typing import TextIO
 
 import msgspec
 
-from engine.core.errors import Busy, RunFailed, sentence_of
+from engine.core.errors import Busy, RunFailed, error_text
 from engine.core.files import write_bytes
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.runs import lock, runner
-from engine.runs.context import asked_budget_mb
-from engine.runs.events import Record
+from engine.runs.context import requested_budget_mb
+from engine.runs.events import JournalRecord
 from engine.runs.process import engine_command, engine_environment
-from engine.runs.resume import settled
+from engine.runs.resume import freeze_settings
 from engine.runs.rundir import LOCK, SPEC, RunDir
 from engine.runs.spec import RunSpec, encode_spec, new_run_id
 
 SYSTEMD_SCOPE = "systemd scope"
 
 
-def prepare(ws: Workspace, spec: RunSpec) -> RunDir:
+def create_run(ws: Workspace, spec: RunSpec) -> RunDir:
     """Makes the folder of a run with its `spec.json`. Another run of the same id gives this one a new id."""
     ws.runs.mkdir(parents=True, exist_ok=True)
     return _prepare(ws, spec)[0]
@@ -64,10 +64,10 @@ def launch(ws: Workspace, spec: RunSpec) -> RunDir:
     return run
 
 
-def foreground(
+def run_in_foreground(
     ws: Workspace,
     spec: RunSpec,
-    on_record: Callable[[Record], None] | None = None,
+    on_record: Callable[[JournalRecord], None] | None = None,
     *,
     on_start: Callable[[RunDir], None] | None = None,
 ) -> int:
@@ -84,7 +84,7 @@ def foreground(
 
 
 def _prepare(ws: Workspace, spec: RunSpec, *, locked: bool = False) -> tuple[RunDir, int]:
-    spec = settled(ws, spec)
+    spec = freeze_settings(ws, spec)
     while True:
         run = RunDir(ws.runs / spec.run_id)
         try:
@@ -95,7 +95,7 @@ def _prepare(ws: Workspace, spec: RunSpec, *, locked: bool = False) -> tuple[Run
     fd = -1
     if locked:
         # Before the spec is there nobody sees a run, so nobody sees one that is neither alive nor over.
-        taken = lock.take(run.path / LOCK)
+        taken = lock.acquire(run.path / LOCK)
         if taken is None:
             raise Busy(_("run {run} is running already").format(run=run.run_id), hint="h2q-tui runs list")
         fd = taken
@@ -110,7 +110,7 @@ def _locked(ws: Workspace, spec: RunSpec) -> tuple[RunDir, int]:
         return _prepare(ws, spec, locked=True)
     except OSError as problem:
         raise RunFailed(
-            _("the run cannot be written: {problem}").format(problem=sentence_of(problem)),
+            _("the run cannot be written: {problem}").format(problem=error_text(problem)),
             hint="h2q-tui check",
         ) from problem
 
@@ -124,7 +124,7 @@ def _scope_command(run: RunDir) -> list[str]:
     """The limit of the scope backs the memory budget of the whole run, validation and export too."""
     return [
         "systemd-run", "--user", "--scope", "--quiet", "--collect", f"--unit=h2q-{run.run_id}",
-        f"--property=MemoryMax={round(asked_budget_mb(run) * 2**20)}", "--",
+        f"--property=MemoryMax={round(requested_budget_mb(run) * 2**20)}", "--",
     ]  # fmt: skip
 
 

@@ -17,8 +17,8 @@ import msgspec
 from engine.core import files
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.machine.probes import Probes, Snapshot
-from engine.machine.process_load import ProcessLoad
+from engine.machine.probes import MachineProbes, MachineSample
+from engine.machine.process_load import ProcessTreeCpu
 from engine.runs.event_text import describe
 from engine.runs.events import CommandHandled, Event, RunStatus, Step
 from engine.runs.view import RunView
@@ -35,7 +35,7 @@ _GB = 1 << 30
 
 
 @dataclass(frozen=True)
-class Facts:
+class StatusFigures:
     """What the files say. Shares are 0 to 1, None for what nothing is known of yet."""
 
     now: float
@@ -53,7 +53,7 @@ class Facts:
     efficiency: float | None
     batches: int
     warnings: tuple[str, ...]
-    machine: Snapshot
+    machine: MachineSample
 
 
 class StatusFiles:
@@ -62,8 +62,8 @@ class StatusFiles:
     def __init__(self, ws: Workspace, run_id: str, *, load: Callable[[], float] | None = None) -> None:
         self._folder = ws.status
         self._run_id = run_id
-        self._probes = Probes(ws.root)
-        self._load = load or ProcessLoad().sample
+        self._probes = MachineProbes(ws.root)
+        self._load = load or ProcessTreeCpu().sample
         self._phases: dict[str, Step] = {}
         self._warnings: deque[str] = deque(maxlen=_WARNINGS)
 
@@ -77,13 +77,13 @@ class StatusFiles:
         if level in ("warning", "error") and not refused and text not in self._warnings:
             self._warnings.append(text)
 
-    def facts(self, view: RunView, limit_mb: float, now: float) -> Facts:
+    def facts(self, view: RunView, limit_mb: float, now: float) -> StatusFigures:
         """The figures as they stand."""
         steps = self._phases.values()
         wall = sum(step.wall_s for step in steps)
         waited = sum(step.waited_s for step in steps)
         stage = next((stage for stage in view.stages if stage.name == view.phase), None)
-        return Facts(
+        return StatusFigures(
             now=now,
             run_id=self._run_id,
             pid=os.getpid(),
@@ -101,17 +101,21 @@ class StatusFiles:
             machine=self._probes.sample(),
         )
 
-    def write(self, facts: Facts) -> None:
+    def write(self, facts: StatusFigures) -> None:
         """Replaces the three files; at the end of the run durably. A full disk leaves the ones before."""
-        put = files.replace_bytes if facts.alive else files.write_bytes
-        for name, content in ((STREAMING, streaming), (STATUS, status), (REPORT, report)):
+        put = files.write_bytes_unsynced if facts.alive else files.write_bytes
+        for name, content in (
+            (STREAMING, streaming_status),
+            (STATUS, engine_status),
+            (REPORT, engine_report),
+        ):
             # msgspec writes NaN and infinities as null.
             data = msgspec.json.format(msgspec.json.encode(content(facts)), indent=2) + b"\n"
             with contextlib.suppress(OSError):
                 put(self._folder / name, data)
 
 
-def streaming(facts: Facts) -> dict[str, Any]:
+def streaming_status(facts: StatusFigures) -> dict[str, Any]:
     """`mac_mini_streaming_status.json`."""
     return {
         "timestamp": _stamp(facts.now),
@@ -127,9 +131,9 @@ def streaming(facts: Facts) -> dict[str, Any]:
     }
 
 
-def status(facts: Facts) -> dict[str, Any]:
+def engine_status(facts: StatusFigures) -> dict[str, Any]:
     """`agi_mac_mini_status.json`."""
-    told = streaming(facts)
+    told = streaming_status(facts)
     told.pop("data_chunks_processed")
     return {
         "timestamp": told.pop("timestamp"),
@@ -142,7 +146,7 @@ def status(facts: Facts) -> dict[str, Any]:
     }
 
 
-def report(facts: Facts) -> dict[str, Any]:
+def engine_report(facts: StatusFigures) -> dict[str, Any]:
     """`agi_mac_mini_report.json`; when the run has ended with `shutdown_time` and how it ended."""
     limit = facts.limit_mb / 1024
     machine = facts.machine
@@ -168,7 +172,7 @@ def report(facts: Facts) -> dict[str, Any]:
                     "disk_free_mb": _megabytes(machine.disk_free),
                     "temperature_c": machine.temperature_c,
                 },
-                "streaming_status": streaming(facts),
+                "streaming_status": streaming_status(facts),
                 "system_health": {"healthy": not issues(facts), "issues": issues(facts)},
             },
         },
@@ -179,7 +183,7 @@ def report(facts: Facts) -> dict[str, Any]:
     return told if facts.alive else {**told, "shutdown_time": _stamp(facts.now)}
 
 
-def issues(facts: Facts) -> list[str]:
+def issues(facts: StatusFigures) -> list[str]:
     """What a person should know, each one sentence; empty when all is well."""
     found = []
     if facts.memory_mb is not None and facts.limit_mb > 0 and facts.memory_mb > facts.limit_mb:
@@ -201,7 +205,7 @@ def issues(facts: Facts) -> list[str]:
     return [*found, *facts.warnings]
 
 
-def _word(facts: Facts) -> str:
+def _word(facts: StatusFigures) -> str:
     return str(facts.status) if facts.alive else "shutdown"
 
 

@@ -11,7 +11,7 @@ _PATIENCE_S = 1.0
 _PAUSE_S = 0.01
 
 
-def take(path: Path, *, patience_s: float = _PATIENCE_S) -> int | None:
+def acquire(path: Path, *, patience_s: float = _PATIENCE_S) -> int | None:
     """An exclusive lock on `path`: its descriptor, to be closed by the caller, or None when another holds it.
 
     Waits up to `patience_s`, because a reader's probe holds a shared lock for a moment. Raises OSError.
@@ -32,7 +32,7 @@ def take(path: Path, *, patience_s: float = _PATIENCE_S) -> int | None:
             raise
 
 
-def held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether some process holds `path` exclusively. A missing file is held by nobody."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -22,11 +22,11 @@ _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFF
 _ADDRESS_AT: Final = {"connect": 0, "connect_ex": 0, "sendto": -1}
 
 
-class Offline(ConnectionRefusedError):
+class NetworkBlocked(ConnectionRefusedError):
     """Something in a run tried to reach another machine."""
 
 
-def is_local(host: object) -> bool:
+def is_loopback(host: object) -> bool:
     """Whether `host` (a name or an address) is this machine, told without asking a name server."""
     if host is None:
         return True
@@ -43,20 +43,20 @@ def is_local(host: object) -> bool:
 
 
 def _refuse(host: object) -> None:
-    raise Offline(_("a run works offline: the connection to {host} was refused").format(host=host))
+    raise NetworkBlocked(_("a run works offline: the connection to {host} was refused").format(host=host))
 
 
 def _check(family: int, address: Any) -> None:
     if (
         family in (socket.AF_INET, socket.AF_INET6)
         and isinstance(address, tuple)
-        and not is_local(address[0])
+        and not is_loopback(address[0])
     ):
         _refuse(address[0])
 
 
 @contextmanager
-def guard() -> Iterator[None]:
+def loopback_only() -> Iterator[None]:
     """Refuses connections and name look-ups beyond loopback with `Offline` until the block ends."""
     kept_environment = dict(os.environ)
     for name in list(os.environ):
@@ -94,7 +94,7 @@ def _guard_lookup(name: str) -> Callable[[], None]:
     inner = getattr(socket, name)
 
     def guarded(host: Any, *arguments: Any, **named: Any) -> Any:
-        if not is_local(host):
+        if not is_loopback(host):
             _refuse(host)
         return inner(host, *arguments, **named)
 

@@ -17,12 +17,12 @@ KINDS = (RunKind.TRAIN, RunKind.EVOLVE)
 UNFINISHED = (RunStatus.DEAD, RunStatus.STOPPED, RunStatus.FAILED)
 
 
-def may_continue(kind: RunKind, status: RunStatus) -> bool:
+def can_resume(kind: RunKind, status: RunStatus) -> bool:
     """Whether a run that is over can go on from its checkpoint: a training that did not end well."""
     return kind in KINDS and status in UNFINISHED
 
 
-def continuation(run: RunDir, language: str, *, max_memory_gb: float | None = None) -> RunSpec:
+def resume_spec(run: RunDir, language: str, *, max_memory_gb: float | None = None) -> RunSpec:
     """What goes on from the newest checkpoint of `run`, asked for as it was; `max_memory_gb` sets another budget.
 
     Raises BadInput for a broken specification.
@@ -57,7 +57,7 @@ def run_with_checkpoints(ws: Workspace, name: str) -> RunDir:
     return run
 
 
-def settled(ws: Workspace, spec: RunSpec) -> RunSpec:
+def freeze_settings(ws: Workspace, spec: RunSpec) -> RunSpec:
     """`spec` with those settings written down that decide what a training learns, as they are now.
 
     A run that is continued later takes the same steps, whatever has been set meanwhile. Settings that cannot be

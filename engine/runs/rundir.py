@@ -20,7 +20,7 @@ LOG = "engine.log"
 LOCK = "lock"
 CHECKPOINTS = "checkpoints"
 TRAIN_LOCK = ".train.lock"
-NEWEST_CHECKPOINTS = "training_checkpoints"
+CHECKPOINTS_LINK = "training_checkpoints"
 
 
 class RunDir:
@@ -74,7 +74,7 @@ class RunDir:
 
     def alive(self) -> bool:
         """Whether an engine, or a launcher about to start one, holds the run's lock."""
-        return lock.held(self.lock_path)
+        return lock.is_locked(self.lock_path)
 
 
 def list_runs(ws: Workspace) -> list[RunDir]:
@@ -114,10 +114,10 @@ def find_run(ws: Workspace, prefix: str) -> RunDir:
     raise BadInput(_("there is no run {prefix}").format(prefix=prefix), hint="h2q-tui runs list")
 
 
-def training_run(ws: Workspace) -> str:
+def training_run_id(ws: Workspace) -> str:
     """The id of the run that trains now, "" when none does."""
     path = ws.runs / TRAIN_LOCK
-    if not lock.held(path):
+    if not lock.is_locked(path):
         return ""
     try:
         return path.read_text(encoding="utf-8").strip()
@@ -125,12 +125,12 @@ def training_run(ws: Workspace) -> str:
         return ""
 
 
-def point_to_checkpoints(run: RunDir) -> None:
+def link_checkpoints(run: RunDir) -> None:
     """Makes `training_checkpoints` of the workspace lead to those of `run`. A real folder there stays.
 
     Raises OSError.
     """
-    link = run.workspace.root / NEWEST_CHECKPOINTS
+    link = run.workspace.root / CHECKPOINTS_LINK
     if link.exists() and not link.is_symlink():
         return
     temporary = link.with_name(f".{link.name}.{run.run_id}")

@@ -26,12 +26,12 @@ from engine.core.errors import Busy, H2QError, Interrupted, NotEnoughData
 from engine.core.i18n import _
 from engine.runs import lock, network_guard
 from engine.runs.allocator_env import bound_device, bound_programs
-from engine.runs.command_queue import Commands
-from engine.runs.context import Outcome, RunContext
-from engine.runs.events import Finished, Record, RunStatus, Started
+from engine.runs.command_queue import CommandQueue
+from engine.runs.context import RunContext, RunResult
+from engine.runs.events import Finished, JournalRecord, RunStatus, Started
 from engine.runs.journal import JournalWriter
 from engine.runs.last_visit import is_scheduled
-from engine.runs.rundir import RunDir, point_to_checkpoints
+from engine.runs.rundir import RunDir, link_checkpoints
 from engine.runs.spec import RunKind
 
 KINDS: dict[str, str] = {
@@ -55,7 +55,7 @@ def main(
     *,
     lock_fd: int | None = None,
     scope: str = "",
-    on_record: Callable[[Record], None] | None = None,
+    on_record: Callable[[JournalRecord], None] | None = None,
 ) -> int:
     """Carries out the run in `run_dir` and returns its exit code.
 
@@ -65,7 +65,9 @@ def main(
     """
     run = RunDir(run_dir.resolve())
     spec = run.spec
-    held = lock_fd if lock_fd is not None and lock.adopt(lock_fd, run.lock_path) else lock.take(run.lock_path)
+    held = (
+        lock_fd if lock_fd is not None and lock.adopt(lock_fd, run.lock_path) else lock.acquire(run.lock_path)
+    )
     if held is None:
         raise Busy(
             _("run {run} is running already").format(run=run.run_id), hint=f"h2q-tui runs attach {run.run_id}"
@@ -76,11 +78,11 @@ def main(
         with contextlib.suppress(OSError):
             reserve.write_bytes(bytes(_RESERVE))
             if spec.kind in _TRAINING:
-                point_to_checkpoints(run)
+                link_checkpoints(run)
         context = RunContext(run, journal, on_record)
         bound_device(context.budget_mb)
         bound_programs()
-        with _signals(context.commands), network_guard.guard():
+        with _signals(context.commands), network_guard.loopback_only():
             context.emit(
                 Started(
                     pid=os.getpid(),
@@ -121,7 +123,7 @@ def _carry_out(context: RunContext, code: str) -> Finished:
     """Runs the code of the kind. Whatever it raises becomes one sentence; the traceback goes to engine.log."""
     try:
         module, _colon, name = code.partition(":")
-        outcome: Outcome = getattr(importlib.import_module(module), name)(context)
+        outcome: RunResult = getattr(importlib.import_module(module), name)(context)
         return Finished(
             status=outcome.status,
             exit_code=outcome.exit_code,
@@ -180,7 +182,7 @@ def _plain_value(value: Any) -> Any:
 
 
 @contextmanager
-def _signals(commands: Commands) -> Iterator[None]:
+def _signals(commands: CommandQueue) -> Iterator[None]:
     """SIGTERM and SIGINT stop at the next step, a second one at once; SIGHUP (a line that drops) is nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from engine.runs import lock
 
-OLD_S = 3600.0
+STALE_AFTER_S = 3600.0
 """Age from which a folder without a listener is given up; a younger one may belong to a process that is starting."""
 _NAME = re.compile(r"h2q-(?:\d+-)?[0-9a-f]{12}")
 
 
-def sweep(own: Path, now: float | None = None) -> list[Path]:
+def remove_stale_dirs(own: Path, now: float | None = None) -> list[Path]:
     """Removes the dead folders beside `own` that are this person's; names them. What cannot be removed stays."""
     now = time.time() if now is None else now
     gone = []
@@ -29,7 +29,7 @@ def sweep(own: Path, now: float | None = None) -> list[Path]:
     return gone
 
 
-def leave(folder: Path) -> None:
+def remove_if_empty(folder: Path) -> None:
     """Removes `folder` when nothing is left in it."""
     with contextlib.suppress(OSError):
         folder.rmdir()
@@ -38,7 +38,11 @@ def leave(folder: Path) -> None:
 def _is_dead(folder: Path, now: float) -> bool:
     try:
         found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or now - found.st_mtime < OLD_S:
+        if (
+            not stat.S_ISDIR(found.st_mode)
+            or found.st_uid != os.getuid()
+            or now - found.st_mtime < STALE_AFTER_S
+        ):
             return False
         return not any(_lives(path) for path in folder.iterdir())
     except OSError:
@@ -57,7 +61,7 @@ def _lives(path: Path) -> bool:
             except OSError:
                 return True
             return True
-    return path.suffix != ".lock" or lock.held(path)
+    return path.suffix != ".lock" or lock.is_locked(path)
 
 
 def _remove(folder: Path) -> bool:

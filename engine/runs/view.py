@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from engine.runs import events as e
-from engine.runs.annotations import Mark, MarkKind
+from engine.runs.annotations import Annotation, AnnotationKind
 from engine.runs.downsample import Series
-from engine.runs.event_text import cycle_words, describe, governor_words, recovery_words, status_word
-from engine.runs.events import Record, RunStatus
+from engine.runs.event_text import cycle_text, describe, governor_text, recovery_text, status_name
+from engine.runs.events import JournalRecord, RunStatus
 from engine.runs.spec import RunSpec
 from engine.runs.summary import RunSummary
 
@@ -74,24 +74,24 @@ class RunView:
         """Of each phase: seconds waited for data, and seconds in all."""
         self.eta_s: float | None = None
         self.progress: e.Progress | None = None
-        self.memory: e.Memory | None = None
+        self.memory: e.MemoryUsage | None = None
         self.peak_memory_mb: float | None = None
         self.epochs: list[e.EpochDone] = []
         self.evals: list[e.Evaluated] = []
         self.checkpoints: list[e.CheckpointWritten] = []
         self.last_checkpoint: e.CheckpointWritten | None = None
         self.commands: list[e.CommandHandled] = []
-        self.marks: list[Mark] = []
+        self.marks: list[Annotation] = []
         """All but checkpoints, in the order they came."""
-        self.checkpoint_marks: list[Mark] = []
-        self.cycles: list[e.Cycle] = []
+        self.checkpoint_marks: list[Annotation] = []
+        self.cycles: list[e.EvolutionCycle] = []
         """Cycles of evolution, each as it stands."""
         self.before_cycle = 0
         """Steps on the curve before the present cycle: its own step 1 stands behind them."""
         self.log: deque[LogLine] = deque(maxlen=LOG_LINES)
         self.log_total = 0
         """Lines ever logged: tells a viewer how many are new although the deque is bounded."""
-        self.plan: e.Plan | None = None
+        self.plan: e.TrainingPlan | None = None
         self.funnel: e.Funnel | None = None
         self.verdict: e.VerdictGiven | None = None
         self.promoted: e.Promoted | None = None
@@ -120,7 +120,7 @@ class RunView:
         )
         return max(0.0, 1.0 - waited / wall) if wall > 0 else None
 
-    def apply(self, record: Record) -> None:
+    def apply(self, record: JournalRecord) -> None:
         """Takes in one record."""
         if record.seq > self._next_seq:
             self.dropped_records += record.seq - self._next_seq
@@ -214,10 +214,10 @@ class RunView:
 
     def _on_status(self, event: e.StatusChanged, t: float) -> None:
         if event.status is RunStatus.PAUSED:
-            self._mark(status_word(event.status), t)
+            self._mark(status_name(event.status), t)
         self.status, self.reason = event.status, event.reason
 
-    def _on_stage(self, event: e.Stage, t: float) -> None:
+    def _on_stage(self, event: e.StageChanged, t: float) -> None:
         current = next((stage for stage in self.stages if stage.name == event.name), None)
         if current is None:
             current = StageView(event.name, event.state, event.index, event.total, event.detail, t)
@@ -238,7 +238,7 @@ class RunView:
     def _on_progress(self, event: e.Progress, _t: float) -> None:
         self.progress, self.eta_s = event, event.eta_s
 
-    def _on_memory(self, event: e.Memory, t: float) -> None:
+    def _on_memory(self, event: e.MemoryUsage, t: float) -> None:
         self.memory = event
         self.peak_memory_mb = max(event.peak_mb, self.peak_memory_mb or 0.0)
         self._own("", "memory").append(t - (self.started_at or t), event.used_mb)
@@ -261,7 +261,7 @@ class RunView:
         place = self.before_cycle + event.step
         _keep(
             self.checkpoint_marks,
-            Mark(event.phase, place, words[1] if words else "", MarkKind.CHECKPOINT, t),
+            Annotation(event.phase, place, words[1] if words else "", AnnotationKind.CHECKPOINT, t),
         )
 
     def _on_command(self, event: e.CommandHandled, t: float) -> None:
@@ -269,25 +269,27 @@ class RunView:
         if event.accepted and event.name == "set":
             self._mark(event.value, t)
 
-    def _on_recovery(self, event: e.Recovery, t: float) -> None:
+    def _on_recovery(self, event: e.RecoveryAction, t: float) -> None:
         place = self.before_cycle + event.step
-        _keep(self.marks, Mark(event.phase, place, recovery_words(event), MarkKind.RECOVERY, t))
+        _keep(self.marks, Annotation(event.phase, place, recovery_text(event), AnnotationKind.RECOVERY, t))
 
-    def _on_governor(self, event: e.Governor, t: float) -> None:
+    def _on_governor(self, event: e.GovernorAction, t: float) -> None:
         place = self.before_cycle + event.step
-        _keep(self.marks, Mark(event.phase, place, governor_words(event), MarkKind.GOVERNOR, t))
+        _keep(self.marks, Annotation(event.phase, place, governor_text(event), AnnotationKind.GOVERNOR, t))
 
-    def _on_cycle(self, event: e.Cycle, t: float) -> None:
+    def _on_cycle(self, event: e.EvolutionCycle, t: float) -> None:
         if event.state == "began":
             self.before_cycle = int(max(self.series("native", "loss").x, default=0.0))
         self.cycles = [old for old in self.cycles if old.cycle != event.cycle] + [event]
         place = int(max(self.series("native", "loss").x, default=0.0))
-        _keep(self.marks, Mark("native", place, cycle_words(event), MarkKind.CYCLE, t))
+        _keep(self.marks, Annotation("native", place, cycle_text(event), AnnotationKind.CYCLE, t))
 
     def _mark(self, text: str, t: float) -> None:
-        _keep(self.marks, Mark(self.phase, self.before_cycle + self.step, text, MarkKind.COMMAND, t))
+        _keep(
+            self.marks, Annotation(self.phase, self.before_cycle + self.step, text, AnnotationKind.COMMAND, t)
+        )
 
-    def marks_of(self, phase: str) -> list[Mark]:
+    def marks_of(self, phase: str) -> list[Annotation]:
         """What happened in a phase, checkpoints too, in the order of its curve."""
         found = [mark for mark in (*self.marks, *self.checkpoint_marks) if mark.phase == phase]
         return sorted(found, key=lambda mark: (mark.step, mark.t))
@@ -297,7 +299,7 @@ class RunView:
         """The last step that the curve of the present phase will have."""
         return self.before_cycle + self.max_steps
 
-    def _on_plan(self, event: e.Plan, _t: float) -> None:
+    def _on_plan(self, event: e.TrainingPlan, _t: float) -> None:
         self.plan = event
 
     def _on_funnel(self, event: e.Funnel, _t: float) -> None:
@@ -316,20 +318,20 @@ class RunView:
     _HANDLERS: ClassVar[dict[type[e.Event], Callable[[RunView, Any, float], None]]] = {
         e.Started: _on_started,
         e.StatusChanged: _on_status,
-        e.Stage: _on_stage,
+        e.StageChanged: _on_stage,
         e.Progress: _on_progress,
-        e.Memory: _on_memory,
+        e.MemoryUsage: _on_memory,
         e.Evaluated: _on_evaluated,
         e.EpochDone: _on_epoch,
         e.CheckpointWritten: _on_checkpoint,
         e.CommandHandled: _on_command,
-        e.Recovery: _on_recovery,
-        e.Governor: _on_governor,
-        e.Plan: _on_plan,
+        e.RecoveryAction: _on_recovery,
+        e.GovernorAction: _on_governor,
+        e.TrainingPlan: _on_plan,
         e.Funnel: _on_funnel,
         e.VerdictGiven: _on_verdict,
         e.Promoted: _on_promoted,
-        e.Cycle: _on_cycle,
+        e.EvolutionCycle: _on_cycle,
         e.Finished: _on_finished,
     }
 

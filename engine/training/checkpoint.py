@@ -30,7 +30,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
-from engine.core.files import fsync_dir, make_dirs, write_new
+from engine.core.files import fsync_dir, make_dirs, write_synced
 from engine.core.i18n import _
 from engine.training.rng_state import RandomStates
 from engine.training.spike_detector import Statistics
@@ -297,7 +297,7 @@ def _fill(folder: Path, taken: Snapshot) -> int:
 
     def add(name: str, data: bytes) -> None:
         nonlocal size
-        write_new(folder / name, data)
+        write_synced(folder / name, data)
         digests[name] = sha256(data).hexdigest()
         size += len(data)
 

@@ -14,9 +14,9 @@ from engine.core.i18n import _
 from engine.machine import cgroup
 from engine.machine.budget import Budget, cgroup_limit_bytes
 from engine.machine.cpu_affinity import Throttle
-from engine.machine.pressure import Advice, Finding, Outside
+from engine.machine.pressure import Advice, PressureFinding, PressureMonitor
 from engine.runs import events
-from engine.runs.event_text import budget_bound, governor_cause
+from engine.runs.event_text import budget_reason_text, governor_cause_text
 from engine.runs.events import RunStatus, StatusChanged
 from engine.runs.resume import KINDS as CONTINUED
 from engine.runs.spec import RunSpec
@@ -88,13 +88,13 @@ WAIT_S = 0.5
 class Governor:
     """Measures a job against its budget and acts."""
 
-    def __init__(self, job: Job, outside: Outside | None = None) -> None:
+    def __init__(self, job: Job, outside: PressureMonitor | None = None) -> None:
         self.job = job
         if job.budget is None:
             job.budget = Budget(math.inf, "")
         settings = job.ctx.settings
         self.footprint = Footprint(job.device.name, tree_every_s=settings.resource_check_interval)
-        self.outside = outside or Outside(
+        self.outside = outside or PressureMonitor(
             interval_s=settings.resource_check_interval,
             battery=settings.pause_on_battery,
             celsius=settings.pause_above_c,
@@ -136,7 +136,7 @@ class Governor:
             raise UsageProblem(
                 _(
                     "the memory budget of {budget} MB ({bound}) is less than the {used} MB of the program alone"
-                ).format(budget=round(limit), bound=budget_bound(self.budget.reason), used=round(used)),
+                ).format(budget=round(limit), bound=budget_reason_text(self.budget.reason), used=round(used)),
                 hint=_mend(used + 512, self.budget),
             )
         if job.state.draw == 0 and not math.isinf(limit):
@@ -252,7 +252,7 @@ class Governor:
         self._tell("pause", found.cause, self.footprint.peak_mb(), found)
         last, stop = found, False
         job.ctx.commands.resting = StatusChanged(
-            status=RunStatus.PAUSED, reason=governor_cause(self._event("pause", found.cause, 0.0, found))
+            status=RunStatus.PAUSED, reason=governor_cause_text(self._event("pause", found.cause, 0.0, found))
         )
         job.ctx.emit(job.ctx.commands.resting)
         while last.advice is Advice.PAUSE and not stop:
@@ -265,7 +265,7 @@ class Governor:
         saver.meter.resume()
         return stop
 
-    def _shrink(self, asked: Finding, saver: Saver) -> None:
+    def _shrink(self, asked: PressureFinding, saver: Saver) -> None:
         """One remedy for the machine's sake, the mildest not yet taken; training goes on whatever comes."""
         if time.monotonic() - self._acted_at < REST_S:
             return
@@ -313,7 +313,7 @@ class Governor:
             recomputes=self.job.state.recompute,
         )
 
-    def _take(self, found: Remedy, cause: str, used: float, asked: Finding | None = None) -> None:
+    def _take(self, found: Remedy, cause: str, used: float, asked: PressureFinding | None = None) -> None:
         job, state = self.job, self.job.state
         if found is Remedy.SMALLER:
             self._before_halving = used
@@ -325,12 +325,14 @@ class Governor:
         self._dropped_at = state.step
         self._tell(found.value, cause, used, asked)
 
-    def _tell(self, action: str, cause: str, used: float, asked: Finding | None = None) -> None:
+    def _tell(self, action: str, cause: str, used: float, asked: PressureFinding | None = None) -> None:
         self.job.ctx.set_budget(self.budget.mb, self.budget.reason)
         self.job.ctx.emit(self._event(action, cause, used, asked))
 
-    def _event(self, action: str, cause: str, used: float, asked: Finding | None) -> events.Governor:
-        return events.Governor(
+    def _event(
+        self, action: str, cause: str, used: float, asked: PressureFinding | None
+    ) -> events.GovernorAction:
+        return events.GovernorAction(
             phase=self.job.state.phase,
             step=self.job.state.step,
             cause=cause,
@@ -351,7 +353,7 @@ class Governor:
             ).format(
                 used=round(used),
                 budget=round(self.budget.mb),
-                bound=budget_bound(self.budget.reason),
+                bound=budget_reason_text(self.budget.reason),
                 step=self.job.state.step,
             ),
             hint=_mend(used + 512, self.budget, self.job.ctx.spec),

@@ -11,7 +11,7 @@ import weakref
 
 import torch
 
-from engine.machine.process_memory import ResidentMemory, own_peak_mb, restart_own_peak
+from engine.machine.process_memory import ProcessTreeMemory, peak_rss_mb, reset_peak_rss
 
 SAMPLE_S = 0.01
 """Between two samples where the system does not tell the peak: the largest tensors of a pass live longer."""
@@ -22,7 +22,7 @@ class _Sampler(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(name="footprint", daemon=True)
-        self._resident = ResidentMemory()
+        self._resident = ProcessTreeMemory()
         self._highest = 0.0
         self._lock = threading.Lock()
         self.ended = threading.Event()
@@ -51,11 +51,11 @@ class Footprint:
         """Child processes are looked at every `tree_every_s` seconds: finding them takes milliseconds."""
         self.device = device
         self.tree_every_s = tree_every_s
-        self._resident = ResidentMemory()
+        self._resident = ProcessTreeMemory()
         self._children = 0.0
         self._looked = -tree_every_s
         self._sampler: _Sampler | None = None
-        if not restart_own_peak():
+        if not reset_peak_rss():
             self._sampler = _Sampler()
             self._sampler.start()
             weakref.finalize(self, self._sampler.ended.set)
@@ -66,8 +66,8 @@ class Footprint:
         if now - self._looked >= self.tree_every_s:
             self._looked = now
             self._children = self._resident.children_mb()
-        own = self._sampler.take() if self._sampler is not None else own_peak_mb()
-        restart_own_peak(self._children)
+        own = self._sampler.take() if self._sampler is not None else peak_rss_mb()
+        reset_peak_rss(self._children)
         return own + self._children + peak_memory_mb(self.device)
 
     def drop_caches(self) -> None:
@@ -78,7 +78,7 @@ class Footprint:
             ctypes.CDLL(None).malloc_trim(0)
         if self._sampler is not None:
             self._sampler.take()
-        restart_own_peak()
+        reset_peak_rss()
 
 
 def peak_memory_mb(device: str) -> float:

@@ -149,7 +149,7 @@ class Recovery:
     ) -> None:
         state = self.job.state
         self.job.ctx.emit(
-            events.Recovery(
+            events.RecoveryAction(
                 phase=state.phase,
                 step=state.step + 1 if step is None else step,
                 cause=cause,

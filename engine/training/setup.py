@@ -11,12 +11,12 @@ from engine.core.config import Settings
 from engine.core.errors import BadInput
 from engine.core.i18n import _, n_
 from engine.machine.budget import Budget, effective_budget, tokens_per_pass
-from engine.machine.cpu_affinity import use_processors
+from engine.machine.cpu_affinity import set_cpu_affinity
 from engine.models.card import Lineage, ModelCard
 from engine.models.native_format import save_model
 from engine.models.ollama.running import running_models, unload_models
 from engine.models.transformer import ModelConfig, Transformer
-from engine.runs.event_text import budget_bound
+from engine.runs.event_text import budget_reason_text
 from engine.training import checkpoint
 from engine.training.batches import Batches
 from engine.training.checkpoint import Checkpoint, LoopState, Origin
@@ -69,7 +69,9 @@ def memory_budget(ctx: RunContext, recipe: Recipe, free_memory: FreeMemory | Non
         ctx.log(_("the models loaded for chat made room for the run"))
         budget = effective_budget(gigabytes)
     ctx.set_budget(budget.mb, budget.reason)
-    ctx.log(_("memory budget {mb:.0f} MB ({bound})").format(mb=budget.mb, bound=budget_bound(budget.reason)))
+    ctx.log(
+        _("memory budget {mb:.0f} MB ({bound})").format(mb=budget.mb, bound=budget_reason_text(budget.reason))
+    )
     return budget
 
 
@@ -141,7 +143,7 @@ def start(
     Raises BadInput when `resumed` was made with other data, settings or another model.
     """
     old = resumed.state if resumed is not None else None
-    if told := use_processors(ctx.settings.cpu_affinity):
+    if told := set_cpu_affinity(ctx.settings.cpu_affinity):
         ctx.log(told)
     if device is None:
         device = (

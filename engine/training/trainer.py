@@ -16,7 +16,7 @@ from torch import Tensor
 from engine.core.i18n import _
 from engine.machine.budget import Budget
 from engine.models.transformer import Transformer
-from engine.runs.events import Recovery
+from engine.runs.events import RecoveryAction
 from engine.training.batches import Batch, Batches, Pass
 from engine.training.checkpoint import LoopState
 from engine.training.devices import Device
@@ -79,7 +79,7 @@ class Job:
     def retrying(self, problem: OSError) -> None:
         """Journals an error of a file that may pass by itself."""
         self.ctx.emit(
-            Recovery(
+            RecoveryAction(
                 phase=self.state.phase,
                 step=self.state.step,
                 cause="file",

@@ -65,7 +65,7 @@ async def test_it_starts_on_first_use_and_streams(client: InferenceClient, ws: W
     assert client.last is not None and client.last.finish is Finish.STOP
     assert socket_path(ws).stat().st_mode & 0o777 == 0o600
     assert ws.runtime.stat().st_mode & 0o777 == 0o700
-    assert lock.held(lock_path(ws))
+    assert lock.is_locked(lock_path(ws))
 
 
 async def test_a_model_may_be_named_by_its_folder(client: InferenceClient, ws: Workspace) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.core.paths import Workspace
-from engine.runs.launch import prepare
+from engine.runs.launch import create_run
 from engine.runs.spec import TrainParams, make_spec
 from tui.cli import main
 
@@ -191,7 +191,7 @@ def test_a_missed_run_is_made_up_for_once(home: Path, h2q: Run, monkeypatch: pyt
     def execute(path: str, words: list[str], environment: dict[str, str]) -> None:
         ran.append((path, words, environment["H2Q_SCHEDULED"]))
         ws = Workspace(home / "我的 工作区")
-        prepare(ws, make_spec(ws.root, TrainParams(scheduled=True)))
+        create_run(ws, make_spec(ws.root, TrainParams(scheduled=True)))
         print("{}")
 
     monkeypatch.setattr("os.execve", execute)

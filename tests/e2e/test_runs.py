@@ -16,9 +16,9 @@ import pytest
 from engine.core.paths import Workspace
 from engine.runs import launch, runner
 from engine.runs.control import send_sync, socket_path
-from engine.runs.events import CommandHandled, Record, RunStatus
+from engine.runs.events import CommandHandled, JournalRecord, RunStatus
 from engine.runs.history import follow, load_view, summarise
-from engine.runs.rundir import RunDir, training_run
+from engine.runs.rundir import RunDir, training_run_id
 from engine.runs.spec import ImportParams, make_spec
 from engine.runs.view import RunView
 from tests import run_kinds
@@ -169,7 +169,7 @@ def test_one_training_at_a_time_the_second_is_queued_and_then_trains(
 ) -> None:
     first = start("until_stopped")
     stepping(first)
-    assert training_run(ws) == first.run_id
+    assert training_run_id(ws) == first.run_id
     second = start("until_stopped")
     wait_for(lambda: load_view(second).status is RunStatus.QUEUED and load_view(second).reason, "the queue")
     assert first.run_id in load_view(second).reason
@@ -180,7 +180,7 @@ def test_one_training_at_a_time_the_second_is_queued_and_then_trains(
     assert first.run_id in view.finished.error
     send_sync(first, "stop")
     stepping(second)
-    assert training_run(ws) == second.run_id
+    assert training_run_id(ws) == second.run_id
 
 
 def test_a_queued_run_can_be_stopped(start: Callable[[str], RunDir]) -> None:
@@ -208,7 +208,7 @@ def test_a_queued_run_can_be_stopped(start: Callable[[str], RunDir]) -> None:
 def test_every_failure_is_one_sentence_and_an_exit_code(
     ws: Workspace, behaviour: str, status: RunStatus, code: int, words: str
 ) -> None:
-    assert launch.foreground(ws, run_kinds.spec(ws.root, behaviour)) == code
+    assert launch.run_in_foreground(ws, run_kinds.spec(ws.root, behaviour)) == code
     summary = summarise(RunDir(next(ws.runs.glob("[0-9]*"))))
     assert summary.status is status
     assert words in summary.error
@@ -218,7 +218,7 @@ def test_every_failure_is_one_sentence_and_an_exit_code(
 
 @pytest.mark.usefixtures("here")
 def test_a_traceback_goes_to_the_engine_s_log_only(ws: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
-    launch.foreground(ws, run_kinds.spec(ws.root, "crash"))
+    launch.run_in_foreground(ws, run_kinds.spec(ws.root, "crash"))
     run = RunDir(next(ws.runs.glob("[0-9]*")))
     assert "Traceback" in run.log_path.read_text()
     assert "and a second line" in run.log_path.read_text()
@@ -231,7 +231,7 @@ def test_a_traceback_goes_to_the_engine_s_log_only(ws: Workspace, capfd: pytest.
 def test_what_libraries_print_in_the_foreground_goes_to_the_log(
     ws: Workspace, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert launch.foreground(ws, run_kinds.spec(ws.root, "noisy")) == 0
+    assert launch.run_in_foreground(ws, run_kinds.spec(ws.root, "noisy")) == 0
     run = RunDir(next(ws.runs.glob("[0-9]*")))
     assert "printed by a library" in run.log_path.read_text()
     assert capfd.readouterr().out == ""
@@ -239,15 +239,15 @@ def test_what_libraries_print_in_the_foreground_goes_to_the_log(
 
 @pytest.mark.usefixtures("here")
 def test_the_foreground_shows_every_record_and_outlives_a_terminal_that_goes(ws: Workspace) -> None:
-    seen: list[Record] = []
+    seen: list[JournalRecord] = []
 
-    def show(record: Record) -> None:
+    def show(record: JournalRecord) -> None:
         seen.append(record)
         if len(seen) == 3:
             raise BrokenPipeError
 
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
-    assert launch.foreground(ws, run_kinds.spec(ws.root, "quick"), show) == 0
+    assert launch.run_in_foreground(ws, run_kinds.spec(ws.root, "quick"), show) == 0
     assert len(seen) == 3
     assert load_view(RunDir(next(ws.runs.glob("[0-9]*")))).step == 10
     assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]

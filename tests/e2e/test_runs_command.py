@@ -131,7 +131,7 @@ def test_a_command_that_cannot_be_is_one_sentence(
 ) -> None:
     from engine.runs import launch
 
-    launch.foreground(ws, run_kinds.spec(ws.root, "quick"))
+    launch.run_in_foreground(ws, run_kinds.spec(ws.root, "quick"))
     done = h2q(ws, "runs", *words)
     assert done.returncode == code
     assert says in done.stderr
@@ -157,10 +157,10 @@ def test_a_dead_run_is_listed_as_dead_and_attach_says_so(
 
 
 def test_a_dead_training_names_the_command_that_goes_on(ws: Workspace) -> None:
-    from engine.runs.launch import prepare
+    from engine.runs.launch import create_run
     from engine.runs.spec import TrainParams, make_spec
 
-    run = prepare(ws, make_spec(ws.root, TrainParams()))
+    run = create_run(ws, make_spec(ws.root, TrainParams()))
     done = h2q(ws, "runs", "pause", run.run_id)
     assert done.returncode == 2
     assert f"h2q-tui runs resume {run.run_id}" in done.stderr

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 from engine.core.paths import Workspace
 from engine.runs import lock
-from engine.runs.events import Event, Finished, Memory, RunStatus, Stage, Started, Step
+from engine.runs.events import Event, Finished, MemoryUsage, RunStatus, StageChanged, Started, Step
 from engine.runs.journal import JournalWriter
-from engine.runs.launch import prepare
+from engine.runs.launch import create_run
 from engine.runs.rundir import RunDir
 from engine.runs.spec import RunSpec, TrainMode, TrainParams, make_spec
 
@@ -30,14 +30,14 @@ class LiveRun:
         spec: RunSpec | None = None,
     ) -> None:
         asked = spec or make_spec(ws.root, TrainParams(mode=TrainMode.NATIVE), now=now)
-        self.dir: RunDir = prepare(ws, asked)
-        fd = lock.take(self.dir.lock_path)
+        self.dir: RunDir = create_run(ws, asked)
+        fd = lock.acquire(self.dir.lock_path)
         assert fd is not None
         self._fd = fd
         self._journal = JournalWriter(self.dir.events_path, clock=clock)
         self.steps = steps
         self.write(Started(pid=os.getpid() if clock is time.time else 1, program="test"))
-        self.write(Stage(name="native", state="started", index=1, total=2))
+        self.write(StageChanged(name="native", state="started", index=1, total=2))
 
     def write(self, event: Event) -> None:
         self._journal.write(event)
@@ -60,7 +60,7 @@ class LiveRun:
         )
 
     def memory(self, used_mb: float = 2100.0) -> None:
-        self.write(Memory(used_mb=used_mb, peak_mb=2200.0, budget_mb=4096.0, reason="max_memory_gb"))
+        self.write(MemoryUsage(used_mb=used_mb, peak_mb=2200.0, budget_mb=4096.0, reason="max_memory_gb"))
 
     def die(self) -> None:
         """The engine is gone without a word."""

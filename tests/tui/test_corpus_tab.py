@@ -261,13 +261,13 @@ async def test_leaving_writes_what_is_in_the_queue(ws: Workspace) -> None:
 async def test_b_builds_in_a_run_and_t_sets_the_threshold(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.runs.launch import prepare
+    from engine.runs.launch import create_run
 
     specs: list[RunSpec] = []
 
     def start(workspace: Workspace, spec: RunSpec) -> Any:
         specs.append(spec)
-        return prepare(workspace, spec)
+        return create_run(workspace, spec)
 
     monkeypatch.setattr("tui.screens.import_files.launch_uninterrupted", start)
     app = H2QApp(ws)

@@ -9,8 +9,14 @@ from textual.content import Content
 
 from engine.core.config import Settings
 from engine.core.paths import Workspace
-from engine.runs.annotations import Mark, MarkKind
-from engine.runs.events import CheckpointWritten, CommandHandled, Cycle, Governor, Recovery
+from engine.runs.annotations import Annotation, AnnotationKind
+from engine.runs.events import (
+    CheckpointWritten,
+    CommandHandled,
+    EvolutionCycle,
+    GovernorAction,
+    RecoveryAction,
+)
 from engine.runs.view import RunView
 from tests.tui.helpers import text_of, until
 from tests.tui.live_run import live_run
@@ -23,22 +29,24 @@ from tui.widgets import annotations as marks_module
 from tui.widgets.annotations import SHOWN, legend, listed, on_curve
 
 
-def began(number: int, champion: str = "native-1") -> Cycle:
-    return Cycle(cycle=number, cycles=3, state="began", champion=champion, candidate=f"evolve-c{number}")
+def began(number: int, champion: str = "native-1") -> EvolutionCycle:
+    return EvolutionCycle(
+        cycle=number, cycles=3, state="began", champion=champion, candidate=f"evolve-c{number}"
+    )
 
 
-def ended(number: int, state: str, champion: str = "native-1", after: float = 3.3) -> Cycle:
-    return Cycle(
+def ended(number: int, state: str, champion: str = "native-1", after: float = 3.3) -> EvolutionCycle:
+    return EvolutionCycle(
         cycle=number, cycles=3, state=state, champion=champion, candidate=f"evolve-c{number}",
         before=3.5, after=after, p_value=0.001 if state == "kept" else 0.4, alpha=0.0083, look=2,
     )  # fmt: skip
 
 
-GOVERNOR = Governor(
+GOVERNOR = GovernorAction(
     phase="native", step=3, cause="budget", action="smaller", used_mb=3900.0, budget_mb=4096.0,
     buffer_mb=512.0, pass_tokens=2048,
 )  # fmt: skip
-RECOVERY = Recovery(phase="native", step=5, cause="spike", action="skipped", loss=9.0)
+RECOVERY = RecoveryAction(phase="native", step=5, cause="spike", action="skipped", loss=9.0)
 WRITTEN = CheckpointWritten(phase="native", step=6, path="x", seconds=0.03, bytes=9)
 
 
@@ -55,22 +63,22 @@ def test_a_later_cycle_stands_behind_the_one_before_on_the_curve() -> None:
     view = full_view()
     assert [x for x, _loss in view.series("native", "loss").points()] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
     assert [(mark.kind, mark.step) for mark in view.marks_of("native")] == [
-        (MarkKind.CYCLE, 0),
-        (MarkKind.GOVERNOR, 3),
-        (MarkKind.RECOVERY, 5),
-        (MarkKind.CHECKPOINT, 6),
-        (MarkKind.CYCLE, 6),
-        (MarkKind.CYCLE, 6),
-        (MarkKind.COMMAND, 10),
-        (MarkKind.CYCLE, 10),
-        (MarkKind.CHECKPOINT, 12),
+        (AnnotationKind.CYCLE, 0),
+        (AnnotationKind.GOVERNOR, 3),
+        (AnnotationKind.RECOVERY, 5),
+        (AnnotationKind.CHECKPOINT, 6),
+        (AnnotationKind.CYCLE, 6),
+        (AnnotationKind.CYCLE, 6),
+        (AnnotationKind.COMMAND, 10),
+        (AnnotationKind.CYCLE, 10),
+        (AnnotationKind.CHECKPOINT, 12),
     ]
     assert view.curve_end == 106 and [cycle.state for cycle in view.cycles] == ["dropped", "kept"]
 
 
 def test_every_kind_has_a_sign_of_its_own_in_one_cell_with_and_without_unicode() -> None:
     for table in (marks_module.SIGNS, marks_module.ASCII):
-        assert set(table) == set(MarkKind) and len(set(table.values())) == len(MarkKind)
+        assert set(table) == set(AnnotationKind) and len(set(table.values())) == len(AnnotationKind)
         assert all(cells(sign) == 1 for sign in table.values())
     assert all(sign.isascii() for sign in marks_module.ASCII.values())
 
@@ -83,10 +91,10 @@ def test_the_legend_names_and_counts_what_is_there() -> None:
 
 
 def test_of_many_marks_the_newest_of_each_kind_are_drawn() -> None:
-    many = [Mark("native", n, "", MarkKind.CHECKPOINT) for n in range(100)]
-    few = [Mark("native", 7, "", MarkKind.RECOVERY)]
+    many = [Annotation("native", n, "", AnnotationKind.CHECKPOINT) for n in range(100)]
+    few = [Annotation("native", 7, "", AnnotationKind.RECOVERY)]
     drawn = on_curve([*few, *many])
-    assert len(drawn) == SHOWN + 1 and drawn[-1].kind is MarkKind.RECOVERY, "drawn over the others"
+    assert len(drawn) == SHOWN + 1 and drawn[-1].kind is AnnotationKind.RECOVERY, "drawn over the others"
     assert drawn[0].step == 100 - SHOWN
 
 
@@ -131,8 +139,11 @@ async def test_the_train_tab_shows_all_of_it(tmp_path: Path, size: tuple[int, in
         async with app.run_test(size=size) as pilot:
             await until(pilot, lambda: "Evolution" in text_of(app) and "recovery 1" in text_of(app))
             screen = text_of(app)
-            top = [line for line in screen.splitlines() if shown[MarkKind.CYCLE] in line]
-            assert any(shown[MarkKind.RECOVERY] in line and shown[MarkKind.GOVERNOR] in line for line in top)
+            top = [line for line in screen.splitlines() if shown[AnnotationKind.CYCLE] in line]
+            assert any(
+                shown[AnnotationKind.RECOVERY] in line and shown[AnnotationKind.GOVERNOR] in line
+                for line in top
+            )
             assert "checkpoint 1" in screen and "cycle 2" in screen and "+5.7 %" in screen
             await pilot.press("v")
             await until(pilot, lambda: "What happened" in text_of(app))

@@ -40,13 +40,13 @@ def ws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def launched(monkeypatch: pytest.MonkeyPatch) -> list[RunSpec]:
     """Specs that the app launches; the runs themselves are prepared and not started."""
-    from engine.runs.launch import prepare
+    from engine.runs.launch import create_run
 
     specs: list[RunSpec] = []
 
     def start(workspace: Workspace, spec: RunSpec) -> Any:
         specs.append(spec)
-        return prepare(workspace, spec)
+        return create_run(workspace, spec)
 
     monkeypatch.setattr("tui.screens.import_files.launch_uninterrupted", start)
     return specs

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.core.paths import Workspace
-from engine.machine.probes import Snapshot
+from engine.machine.probes import MachineSample
 from engine.runs.view import RunView
 from tests.tui.helpers import text_of, until
 from tests.tui.live_run import live_run
@@ -18,7 +18,7 @@ from tui.tabs.health.tab import HealthTab
 from tui.tabs.registry import TABS
 
 DIGIT = str(1 + [row.id for row in TABS].index("health"))
-NOTHING = Snapshot(
+NOTHING = MachineSample(
     time=0.0,
     cpu_percent=None,
     load=None,

@@ -13,7 +13,7 @@ import pytest
 
 from engine.core.paths import Workspace
 from engine.runs.events import CheckpointWritten, Evaluated, Log
-from engine.runs.launch import prepare
+from engine.runs.launch import create_run
 from engine.runs.spec import TrainMode, TrainParams, make_spec
 from engine.workspace.open import open_workspace
 from tests.tui.live_run import LiveRun, live_run
@@ -120,7 +120,7 @@ def test_a_key_pressed_before_the_app_has_the_terminal_is_not_lost(ws: Workspace
 
 
 def test_a_read_that_never_returns_does_not_keep_the_app(ws: Workspace) -> None:
-    run = prepare(ws, make_spec(ws.root, TrainParams(mode=TrainMode.NATIVE)))
+    run = create_run(ws, make_spec(ws.root, TrainParams(mode=TrainMode.NATIVE)))
     run.events_path.unlink(missing_ok=True)
     # As from a disk on a network that does not answer: whoever opens it waits for a writer.
     os.mkfifo(run.events_path)

@@ -16,8 +16,8 @@ from engine.models.registry import in_use, promote
 from engine.runs import lock
 from engine.runs.events import Event, Finished, Funnel, Promoted, RunStatus, Started, Step, VerdictGiven
 from engine.runs.journal import JournalWriter
-from engine.runs.last_visit import look_back
-from engine.runs.launch import prepare
+from engine.runs.last_visit import news_since_last_visit
+from engine.runs.launch import create_run
 from engine.runs.rundir import RunDir
 from engine.runs.spec import Params, TrainParams, make_spec
 from engine.workspace.open import open_workspace
@@ -48,7 +48,7 @@ def funnel(collected: int) -> Funnel:
 
 
 def run_of(ws: Workspace, params: Params, *events: Event, created_at: float | None = None) -> RunDir:
-    run = prepare(ws, make_spec(ws.root, params, now=created_at))
+    run = create_run(ws, make_spec(ws.root, params, now=created_at))
     journal = JournalWriter(run.events_path)
     for event in (Started(pid=1, program="test"), *events):
         journal.write(event)
@@ -85,21 +85,21 @@ def trained(ws: Workspace, promoted: Promoted | None = None, collected: int = 12
 def test_a_scheduled_run_is_told_once(ws: Workspace) -> None:
     run_of(ws, TrainParams(), funnel(100), Finished(status=RunStatus.DONE, exit_code=0), created_at=1e9)
     run = trained(ws)
-    since = look_back(ws)
+    since = news_since_last_visit(ws)
     assert since is not None
     assert (since.run_id, since.came_in, since.others, since.undo) == (run.run_id, 20, 0, "")
-    assert look_back(ws) is None
+    assert news_since_last_visit(ws) is None
 
 
 def test_a_skipped_run_does_not_hide_the_promotion_before_it_and_a_failed_one_is_told(ws: Workspace) -> None:
     run = trained(ws, Promoted(name="two", previous="one", backup="models.json.backup.20260101_030000"))
     run_of(ws, TrainParams(scheduled=True), Finished(status=RunStatus.SKIPPED, exit_code=3))
-    since = look_back(ws)
+    since = news_since_last_visit(ws)
     assert since is not None
     assert (since.run_id, since.others, since.undo) == (run.run_id, 1, "20260101_030000")
     (ws.config / "last_seen.json").unlink()
     failed = run_of(ws, TrainParams(scheduled=True), Finished(status=RunStatus.FAILED, exit_code=5))
-    since = look_back(ws)
+    since = news_since_last_visit(ws)
     assert since is not None and since.run_id == failed.run_id
 
 
@@ -108,7 +108,7 @@ def test_a_corpus_built_in_between_does_not_hide_what_came_in(ws: Workspace) -> 
     (ws.config / "last_seen.json").write_text('{"at": 1.5e9}')
     run_of(ws, TrainParams(), funnel(120), Finished(status=RunStatus.DONE, exit_code=0), created_at=1.6e9)
     trained(ws)
-    since = look_back(ws)
+    since = news_since_last_visit(ws)
     assert since is not None and since.came_in == 20
 
 
@@ -116,24 +116,24 @@ def test_only_what_a_schedule_started_and_what_has_ended_is_told(ws: Workspace) 
     run_of(ws, TrainParams(), Finished(status=RunStatus.DONE, exit_code=0))
     running = run_of(ws, TrainParams(scheduled=True))
     journal = JournalWriter(running.events_path)
-    held = lock.take(running.lock_path)
+    held = lock.acquire(running.lock_path)
     assert held is not None
-    assert look_back(ws) is None
+    assert news_since_last_visit(ws) is None
     journal.write(Finished(status=RunStatus.SKIPPED, exit_code=3, error="49 of 50 pairs"))
     journal.close()
     os.close(held)
-    since = look_back(ws)
+    since = news_since_last_visit(ws)
     assert since is not None and since.run_id == running.run_id and since.came_in is None
 
 
 def test_a_broken_note_of_the_last_look_is_no_failure(ws: Workspace) -> None:
     trained(ws)
     (ws.config / "last_seen.json").write_text('{"at": []}')
-    assert look_back(ws) is not None
+    assert news_since_last_visit(ws) is not None
 
 
 def test_a_workspace_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    assert look_back(Workspace(tmp_path / "none")) is None
+    assert news_since_last_visit(Workspace(tmp_path / "none")) is None
     assert not (tmp_path / "none").exists()
 
 

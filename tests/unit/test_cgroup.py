@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.machine.cgroup import find_group, limited
+from engine.machine.cgroup import limited, own_memory_cgroup
 
 
 def kernel(root: Path, line: str, *files: str) -> Path:
@@ -22,15 +22,15 @@ def kernel(root: Path, line: str, *files: str) -> Path:
 
 def test_the_group_of_v1_is_a_child_and_that_of_v2_stands_beside(tmp_path: Path) -> None:
     one = kernel(tmp_path / "1", "4:cpu:/\n3:memory:/a/b\n0::/\n")
-    found = find_group(one, pid=7)
+    found = own_memory_cgroup(one, pid=7)
     assert found is not None
     assert found.limited == one / "sys/fs/cgroup/memory/a/b/h2q-7"
     two = kernel(tmp_path / "2", "0::/user/a.scope\n", "sys/fs/cgroup/user/a.scope/memory.max")
-    found = find_group(two, pid=7)
+    found = own_memory_cgroup(two, pid=7)
     assert found is not None
     assert (found.limited, found.limit_file) == (two / "sys/fs/cgroup/user/h2q-7", "memory.max")
-    assert find_group(kernel(tmp_path / "3", "0::/\n"), pid=7) is None
-    assert find_group(tmp_path / "none") is None
+    assert own_memory_cgroup(kernel(tmp_path / "3", "0::/\n"), pid=7) is None
+    assert own_memory_cgroup(tmp_path / "none") is None
 
 
 def test_where_none_may_be_set_it_is_said_and_nothing_stays(tmp_path: Path) -> None:
@@ -41,12 +41,12 @@ def test_where_none_may_be_set_it_is_said_and_nothing_stays(tmp_path: Path) -> N
 
 
 def test_a_process_beyond_the_limit_is_ended_by_the_kernel_and_one_within_comes_back_out() -> None:
-    home = find_group()
+    home = own_memory_cgroup()
     if home is None or not os.access(home.limited.parent, os.W_OK):
         pytest.skip("no cgroup may be made here")
     program = (
         "import sys\n"
-        "from engine.machine.cgroup import limited, find_group\n"
+        "from engine.machine.cgroup import limited, own_memory_cgroup\n"
         "before = open('/proc/self/cgroup').read()\n"
         "with limited(64) as reason:\n"
         "    if reason: sys.exit(77)\n"
@@ -54,7 +54,7 @@ def test_a_process_beyond_the_limit_is_ended_by_the_kernel_and_one_within_comes_
         "    held = bytearray(int(sys.argv[1]) << 20)\n"
         "    held[::4096] = b'x' * len(held[::4096])\n"
         "assert open('/proc/self/cgroup').read() == before\n"
-        "assert not find_group().limited.exists()\n"
+        "assert not own_memory_cgroup().limited.exists()\n"
     )
     codes = []
     for mb in (16, 256):

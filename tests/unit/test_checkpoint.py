@@ -114,7 +114,7 @@ def test_a_full_disk_leaves_the_older_ones_and_no_litter(
         path.write_bytes(data[:10])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "write_new", full)
+    monkeypatch.setattr(checkpoint, "write_synced", full)
     with pytest.raises(OSError, match="No space"):
         written(tmp_path, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["scratch-0000001"]

@@ -11,8 +11,8 @@ from engine.core.config import Settings, save_settings, with_overrides
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.runs.events import RunStatus
-from engine.runs.launch import prepare
-from engine.runs.resume import continuation, may_continue, run_with_checkpoints
+from engine.runs.launch import create_run
+from engine.runs.resume import can_resume, resume_spec, run_with_checkpoints
 from engine.runs.rundir import RunDir
 from engine.runs.spec import (
     CorpusParams,
@@ -36,15 +36,15 @@ def ws(tmp_path: Path) -> Workspace:
 
 
 def begun(ws: Workspace, params: Params) -> RunDir:
-    return prepare(ws, make_spec(ws.root, params))
+    return create_run(ws, make_spec(ws.root, params))
 
 
 def test_only_a_training_that_did_not_end_well_goes_on() -> None:
-    assert may_continue(RunKind.TRAIN, RunStatus.DEAD)
-    assert may_continue(RunKind.EVOLVE, RunStatus.STOPPED)
-    assert not may_continue(RunKind.TRAIN, RunStatus.DONE)
-    assert not may_continue(RunKind.TRAIN, RunStatus.RUNNING)
-    assert not may_continue(RunKind.IMPORT, RunStatus.DEAD)
+    assert can_resume(RunKind.TRAIN, RunStatus.DEAD)
+    assert can_resume(RunKind.EVOLVE, RunStatus.STOPPED)
+    assert not can_resume(RunKind.TRAIN, RunStatus.DONE)
+    assert not can_resume(RunKind.TRAIN, RunStatus.RUNNING)
+    assert not can_resume(RunKind.IMPORT, RunStatus.DEAD)
 
 
 def test_a_run_that_died_before_its_first_checkpoint_goes_on_where_its_forerunner_stood(
@@ -52,8 +52,8 @@ def test_a_run_that_died_before_its_first_checkpoint_goes_on_where_its_forerunne
 ) -> None:
     first = begun(ws, TrainParams(mode=TrainMode.SCRATCH))
     (first.checkpoints / "scratch-0000003").mkdir()
-    second = prepare(ws, continuation(first, "en"))
-    third = prepare(ws, continuation(second, "en"))
+    second = create_run(ws, resume_spec(first, "en"))
+    third = create_run(ws, resume_spec(second, "en"))
     (third.checkpoints / ".writing-x").mkdir()
     assert run_with_checkpoints(ws, third.run_id).run_id == first.run_id
     (second.checkpoints / "scratch-0000005").mkdir()
@@ -78,7 +78,7 @@ def test_a_run_goes_on_with_the_settings_it_began_with(ws: Workspace) -> None:
     ):
         run = begun(ws, params)
         save_settings(ws, Settings(micro_batch_size=4, gradient_accumulation_steps=8, num_worker_threads=1))
-        again = params_of(continuation(run, "en"), type_)
+        again = params_of(resume_spec(run, "en"), type_)
         in_force = with_overrides(Settings(num_worker_threads=1), again.settings)  # type: ignore[attr-defined]
         assert in_force == Settings(streaming_batch_size=5, micro_batch_size=2, num_worker_threads=1)
         assert again.resume == run.run_id  # type: ignore[attr-defined]
@@ -87,7 +87,7 @@ def test_a_run_goes_on_with_the_settings_it_began_with(ws: Workspace) -> None:
 
 def test_another_budget_may_be_given_and_nobody_counts_as_scheduled(ws: Workspace) -> None:
     run = begun(ws, TrainParams(max_memory_gb=0.5, scheduled=True, lr=0.01))
-    again = params_of(continuation(run, "zh", max_memory_gb=1.5), TrainParams)
+    again = params_of(resume_spec(run, "zh", max_memory_gb=1.5), TrainParams)
     assert (again.max_memory_gb, again.scheduled, again.lr, again.wait) == (1.5, False, 0.01, True)
 
 
@@ -100,8 +100,8 @@ def test_other_kinds_and_broken_settings_are_left_alone(ws: Workspace) -> None:
 def test_resume_without_a_name_means_the_newest_training_not_a_newer_import(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained = prepare(ws, make_spec(ws.root, TrainParams(), now=1000.0))
-    imported = prepare(ws, make_spec(ws.root, ImportParams(paths=[]), now=2000.0))
+    trained = create_run(ws, make_spec(ws.root, TrainParams(), now=1000.0))
+    imported = create_run(ws, make_spec(ws.root, ImportParams(paths=[]), now=2000.0))
     monkeypatch.setattr(session, "workspace", lambda **_options: ws)
     assert runs._find_to_steer("latest", trains=True).run_id == trained.run_id
     assert runs._find_to_steer("latest").run_id == imported.run_id

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from engine.core.errors import Interrupted, ServiceUnreachable, UsageProblem
 from engine.core.paths import Workspace
 from engine.runs import lock
-from engine.runs.command_queue import Command, Commands
-from engine.runs.control import PATH_LIMIT, Reply, Request, own_folder, send, send_sync, socket_path
+from engine.runs.command_queue import CommandQueue, RunCommand
+from engine.runs.control import PATH_LIMIT, Reply, Request, make_private_dir, send, send_sync, socket_path
 from engine.runs.control_server import ControlServer
 from engine.runs.events import CommandHandled, Event, RunStatus, StatusChanged
-from engine.runs.launch import prepare
+from engine.runs.launch import create_run
 from engine.runs.rundir import RunDir
-from engine.runs.runtime_dirs import sweep
+from engine.runs.runtime_dirs import remove_stale_dirs
 from engine.runs.spec import CorpusParams, make_spec
 
 
@@ -30,8 +30,8 @@ from engine.runs.spec import CorpusParams, make_spec
 def run(tmp_path: Path) -> Iterator[RunDir]:
     """A run whose lock this process holds."""
     ws = Workspace(tmp_path)
-    made = prepare(ws, make_spec(ws.root, CorpusParams()))
-    fd = lock.take(made.lock_path)
+    made = create_run(ws, make_spec(ws.root, CorpusParams()))
+    fd = lock.acquire(made.lock_path)
     assert fd is not None
     yield made
     os.close(fd)
@@ -57,7 +57,7 @@ def test_the_socket_is_for_its_owner_only(run: RunDir) -> None:
 
 def test_a_stale_socket_is_taken_over_by_who_holds_the_lock(run: RunDir) -> None:
     path = socket_path(run)
-    own_folder(path.parent)
+    make_private_dir(path.parent)
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(path))
     with closing(ControlServer(run, echo)):
@@ -68,12 +68,12 @@ def test_a_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(UsageProblem):
-        own_folder(tmp_path / "link")
+        make_private_dir(tmp_path / "link")
 
 
 def test_a_folder_open_to_others_is_closed(tmp_path: Path) -> None:
     (tmp_path / "sockets").mkdir(mode=0o755)
-    own_folder(tmp_path / "sockets")
+    make_private_dir(tmp_path / "sockets")
     assert (tmp_path / "sockets").stat().st_mode & 0o777 == 0o700
 
 
@@ -99,9 +99,9 @@ def test_folders_in_which_nobody_listens_are_swept_when_they_are_old(tmp_path: P
         listening.listen()
         os.utime(alive, (1e9 - 7200, 1e9 - 7200))
         own = folder("h2q-0123456789aa", 7200.0)
-        assert sorted(sweep(own, now=1e9)) == sorted(dead)
+        assert sorted(remove_stale_dirs(own, now=1e9)) == sorted(dead)
     assert all(path.exists() for path in (*kept, alive, own))
-    assert sweep(tmp_path / "nowhere" / "own") == []
+    assert remove_stale_dirs(tmp_path / "nowhere" / "own") == []
 
 
 def test_a_closed_socket_leaves_no_folder(run: RunDir) -> None:
@@ -119,7 +119,7 @@ def test_a_path_too_long_for_a_socket_is_said(monkeypatch: pytest.MonkeyPatch, t
 def test_a_run_that_does_not_live_cannot_be_reached(tmp_path: Path) -> None:
     ws = Workspace(tmp_path)
     with pytest.raises(ServiceUnreachable, match="is not running"):
-        send_sync(prepare(ws, make_spec(ws.root, CorpusParams())), "pause")
+        send_sync(create_run(ws, make_spec(ws.root, CorpusParams())), "pause")
 
 
 def test_a_run_that_lives_but_is_silent_is_given_up(run: RunDir) -> None:
@@ -144,8 +144,8 @@ def test_an_unknown_command_is_not_sent(run: RunDir) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_on_the_socket_are_survived(tmp_path_factory: pytest.TempPathFactory, noise: bytes) -> None:
     ws = Workspace(tmp_path_factory.mktemp("noise"))
-    made = prepare(ws, make_spec(ws.root, CorpusParams()))
-    fd = lock.take(made.lock_path)
+    made = create_run(ws, make_spec(ws.root, CorpusParams()))
+    fd = lock.acquire(made.lock_path)
     assert fd is not None
     with closing(ControlServer(made, echo)):
         with socket.socket(socket.AF_UNIX) as connection:
@@ -158,7 +158,7 @@ def test_any_bytes_on_the_socket_are_survived(tmp_path_factory: pytest.TempPathF
 class Sender(threading.Thread):
     """Somebody who sends one command and waits for the answer."""
 
-    def __init__(self, commands: Commands, name: str, value: str = "") -> None:
+    def __init__(self, commands: CommandQueue, name: str, value: str = "") -> None:
         super().__init__()
         self._commands, self._request = commands, Request(name, value)
         self.reply: Reply | None = None
@@ -179,14 +179,14 @@ def told() -> list[Event]:
 
 
 @pytest.fixture
-def commands(told: list[Event]) -> Commands:
-    made = Commands(told.append)
+def commands(told: list[Event]) -> CommandQueue:
+    made = CommandQueue(told.append)
     assert list(made.poll()) == []
     return made
 
 
 def test_a_command_reaches_the_loop_and_its_answer_the_sender_and_the_journal(
-    commands: Commands, told: list[Event]
+    commands: CommandQueue, told: list[Event]
 ) -> None:
     sender = Sender(commands, "set", "lr=0.01")
     while sender.is_alive():
@@ -196,9 +196,9 @@ def test_a_command_reaches_the_loop_and_its_answer_the_sender_and_the_journal(
     assert told == [CommandHandled(name="set", value="lr=0.01", accepted=True, reply="lr=0.01 from step 7")]
 
 
-def test_an_answer_may_come_until_the_next_poll_which_refuses_what_has_none(commands: Commands) -> None:
+def test_an_answer_may_come_until_the_next_poll_which_refuses_what_has_none(commands: CommandQueue) -> None:
     late, never = Sender(commands, "checkpoint"), Sender(commands, "set", "depth=9")
-    taken: list[Command] = []
+    taken: list[RunCommand] = []
     while len(taken) < 2:
         taken += list(commands.poll())
         for command in taken:
@@ -209,7 +209,7 @@ def test_an_answer_may_come_until_the_next_poll_which_refuses_what_has_none(comm
     assert not never.answer().accepted
 
 
-def test_stop_is_answered_at_once_and_told_at_every_poll(commands: Commands) -> None:
+def test_stop_is_answered_at_once_and_told_at_every_poll(commands: CommandQueue) -> None:
     assert Sender(commands, "stop").answer().accepted
     for _again in range(2):
         assert [command.name for command in commands.poll()] == ["stop"]
@@ -217,7 +217,7 @@ def test_stop_is_answered_at_once_and_told_at_every_poll(commands: Commands) -> 
         commands.check_stop()
 
 
-def test_a_paused_run_waits_and_still_takes_commands(commands: Commands, told: list[Event]) -> None:
+def test_a_paused_run_waits_and_still_takes_commands(commands: CommandQueue, told: list[Event]) -> None:
     assert commands.handle(Request("pause")).accepted
     got: list[str] = []
 
@@ -238,7 +238,7 @@ def test_a_paused_run_waits_and_still_takes_commands(commands: Commands, told: l
     assert statuses == [RunStatus.PAUSED, RunStatus.RUNNING]
 
 
-def test_a_stop_ends_a_pause(commands: Commands) -> None:
+def test_a_stop_ends_a_pause(commands: CommandQueue) -> None:
     commands.handle(Request("pause"))
     looping = threading.Thread(target=lambda: list(commands.poll()))
     looping.start()
@@ -248,7 +248,7 @@ def test_a_stop_ends_a_pause(commands: Commands) -> None:
 
 
 def test_a_signal_stops_and_is_journalled_by_the_loop_not_by_the_handler(
-    commands: Commands, told: list[Event]
+    commands: CommandQueue, told: list[Event]
 ) -> None:
     commands.signal()
     assert told == []
@@ -257,11 +257,11 @@ def test_a_signal_stops_and_is_journalled_by_the_loop_not_by_the_handler(
 
 
 def test_where_nothing_is_trained_a_checkpoint_is_refused(told: list[Event]) -> None:
-    commands = Commands(told.append)
+    commands = CommandQueue(told.append)
     assert commands.handle(Request("checkpoint")) == Reply(False, "nothing is being trained at this moment")
 
 
-def test_the_end_of_a_stage_and_of_the_run_refuse_what_waits(commands: Commands) -> None:
+def test_the_end_of_a_stage_and_of_the_run_refuse_what_waits(commands: CommandQueue) -> None:
     waiting = Sender(commands, "checkpoint")
     while not commands._queue.qsize() >= 2:
         pass

@@ -22,7 +22,7 @@ from engine.runs.allocator_env import (
     recommended_mb,
     watermarks,
 )
-from engine.runs.launch import prepare
+from engine.runs.launch import create_run
 from engine.runs.spec import TrainParams, make_spec
 
 
@@ -74,7 +74,7 @@ from pathlib import Path
 platform.system = lambda: "Darwin"
 from engine.core.paths import Workspace
 from engine.runs import runner
-from engine.runs.launch import prepare
+from engine.runs.launch import create_run
 from engine.runs.spec import TrainParams, make_spec
 def carry(context, code):
     print(context.budget_mb, os.environ["{HIGH}"] > "0", "torch" in sys.modules)
@@ -82,7 +82,7 @@ def carry(context, code):
 runner._carry_out = carry
 runner._stay_awake = lambda: ""
 ws = Workspace(Path({str(tmp_path)!r}))
-runner.main(prepare(ws, make_spec(ws.root, TrainParams(max_memory_gb=2.0))).path)
+runner.main(create_run(ws, make_spec(ws.root, TrainParams(max_memory_gb=2.0))).path)
 """
     environment = {key: value for key, value in os.environ.items() if key not in (HIGH, LOW)}
     told = subprocess.run(
@@ -100,5 +100,5 @@ def test_a_systemd_scope_has_the_budget_as_its_limit(tmp_path: Path, asked: floa
     ws = Workspace(tmp_path)
     ws.settings_file.parent.mkdir(parents=True)
     ws.settings_file.write_text("max_memory_gb = 3.0\n")
-    command = launch._scope_command(prepare(ws, make_spec(ws.root, TrainParams(max_memory_gb=asked))))
+    command = launch._scope_command(create_run(ws, make_spec(ws.root, TrainParams(max_memory_gb=asked))))
     assert f"--property=MemoryMax={mb << 20}" in command

@@ -31,7 +31,7 @@ from engine.models.native_format import load_model, save_model
 from engine.models.registry import in_use, promote
 from engine.pipeline import validate as validate_stage
 from engine.runs import launch
-from engine.runs.events import CheckpointWritten, Cycle, RunStatus, Step
+from engine.runs.events import CheckpointWritten, EvolutionCycle, RunStatus, Step
 from engine.runs.history import load_view
 from engine.runs.journal import JournalReader
 from engine.runs.rundir import RunDir, list_runs
@@ -87,7 +87,7 @@ def ws(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Works
 def evolve(ws: Workspace, params: EvolveParams = PARAMS) -> tuple[int, RunDir, dict[str, Any]]:
     """Runs it here; exit code, run and result."""
     runs: list[RunDir] = []
-    code = launch.foreground(ws, make_spec(ws.root, params), on_start=runs.append)
+    code = launch.run_in_foreground(ws, make_spec(ws.root, params), on_start=runs.append)
     finished = load_view(runs[0]).finished
     assert finished is not None
     result = json.loads(bytes(finished.result))
@@ -170,7 +170,7 @@ def test_two_cycles_one_kept_and_one_dropped(ws: Workspace, monkeypatch: pytest.
     assert first["alpha"] == pytest.approx(0.025) and "k (k + 1)" in report["correction"]
     assert correction(4, 1).endswith("this run takes look 5, which needs p < 0.0017")
     assert correction(1, 2).endswith("looks 2 to 3, which need p < 0.0083 to 0.0042")
-    assert [(c.cycle, c.state) for c in events(run, Cycle)] == [
+    assert [(c.cycle, c.state) for c in events(run, EvolutionCycle)] == [
         (1, "began"), (1, "kept"), (2, "began"), (2, "dropped"),
     ]  # fmt: skip
     status = json.loads((ws.status / "mac_mini_streaming_status.json").read_text())
@@ -213,7 +213,7 @@ def test_a_collapsing_candidate_is_dropped_and_ends_the_evolution(
     assert code == 0 and report["status"] == "collapsed" and len(report["cycles"]) == 1
     assert "repeats itself" in report["stopped"]
     assert in_use(ws) == "native-1" and {folder.name for folder in ws.models.iterdir()} == {"native-1"}
-    assert events(run, Cycle)[-1].state == "collapsed"
+    assert events(run, EvolutionCycle)[-1].state == "collapsed"
 
 
 @pytest.mark.usefixtures("untrained")
@@ -230,7 +230,7 @@ def test_a_run_that_is_stopped_goes_on_with_the_cycle_it_was_in(
     with monkeypatch.context() as once:
         once.setattr(owner, at, stop)
         runs: list[RunDir] = []
-        assert launch.foreground(ws, make_spec(ws.root, PARAMS), on_start=runs.append) == 130
+        assert launch.run_in_foreground(ws, make_spec(ws.root, PARAMS), on_start=runs.append) == 130
     state = json.loads((runs[0].path / "evolution.json").read_text())
     candidate = state["open"]["candidate"]
     dataset = Path(state["open"]["dataset"])
@@ -256,7 +256,7 @@ def test_the_training_of_a_stopped_cycle_goes_on_from_its_checkpoint(
     with monkeypatch.context() as once:
         once.setattr("engine.training.loop.obey", lambda job, _saver: job.state.step >= 2)
         runs: list[RunDir] = []
-        assert launch.foreground(ws, make_spec(ws.root, params), on_start=runs.append) == 130
+        assert launch.run_in_foreground(ws, make_spec(ws.root, params), on_start=runs.append) == 130
     assert events(runs[0], CheckpointWritten)
     _code, run, _report = evolve(ws, msgspec.structs.replace(params, resume=runs[0].run_id))
     assert min(step.step for step in events(run, Step)) == 3
@@ -283,7 +283,7 @@ def test_what_cannot_be_done_is_one_sentence(
     ws: Workspace, params: EvolveParams, code: int, sentence: str
 ) -> None:
     runs: list[RunDir] = []
-    assert launch.foreground(ws, make_spec(ws.root, params), on_start=runs.append) == code
+    assert launch.run_in_foreground(ws, make_spec(ws.root, params), on_start=runs.append) == code
     finished = load_view(runs[0]).finished
     assert finished is not None and sentence in finished.error
     assert "Traceback" not in finished.error and len(list_runs(ws)) == 1
@@ -292,7 +292,7 @@ def test_what_cannot_be_done_is_one_sentence(
 def test_without_a_model_in_use_there_is_nothing_to_evolve(ws: Workspace) -> None:
     ws.models_json.unlink()
     runs: list[RunDir] = []
-    assert launch.foreground(ws, make_spec(ws.root, EvolveParams()), on_start=runs.append) == 3
+    assert launch.run_in_foreground(ws, make_spec(ws.root, EvolveParams()), on_start=runs.append) == 3
     view = load_view(runs[0])
     assert (
         view.status is RunStatus.SKIPPED

@@ -17,7 +17,7 @@ from torch import nn
 from engine.core.errors import Interrupted
 from engine.models.native_format import load_model
 from engine.runs.context import RunContext
-from engine.runs.events import Log, Recovery, RunStatus, StatusChanged, Step
+from engine.runs.events import Log, RecoveryAction, RunStatus, StatusChanged, Step
 from engine.training import checkpoint
 from engine.training.batches import Batch
 from engine.training.checkpoint import (
@@ -201,7 +201,7 @@ def test_a_return_outlives_a_crash_and_is_not_led_to_what_diverged(
     monkeypatch.setattr(Saver, "save", _twice(Saver.save))
     with pytest.raises(Interrupted):
         run(ctx, tmp_path, recipe(60))
-    (*_others, told) = events(ctx, Recovery)
+    (*_others, told) = events(ctx, RecoveryAction)
     assert told.action == "returned"
     found = newest(ctx.run_dir.checkpoints, "scratch").checkpoint
     assert found is not None

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from engine.core.errors import BadInput, RunFailed, UsageProblem
-from engine.core.files import new_file
+from engine.core.files import atomic_file
 from engine.core.paths import Workspace
 from engine.export import cost, room
 from engine.export.quant import Quant
@@ -209,7 +209,7 @@ def test_a_full_disk_is_one_sentence_before_anything_is_written(
 def test_a_file_that_fails_halfway_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(b"old")
-    with pytest.raises(OSError, match="full"), new_file(path) as new:
+    with pytest.raises(OSError, match="full"), atomic_file(path) as new:
         new.write_bytes(b"half")
         raise OSError(28, "disk full")
     assert path.read_bytes() == b"old"
@@ -397,19 +397,19 @@ def test_an_adapter_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 def test_an_export_stops_when_it_is_asked_to(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from engine.runs import launch
-    from engine.runs.events import Record, Stage
+    from engine.runs.events import JournalRecord, StageChanged
     from engine.runs.rundir import RunDir
     from engine.runs.spec import ExportParams, make_spec
 
     found: list[RunDir] = []
 
-    def see(record: Record) -> None:
-        if isinstance(record.event, Stage) and record.event.name == "cost":
+    def see(record: JournalRecord) -> None:
+        if isinstance(record.event, StageChanged) and record.event.name == "cost":
             import os
             import signal
 
             os.kill(os.getpid(), signal.SIGTERM)
 
     spec = make_spec(ws.root, ExportParams(name="small", to="gguf"))
-    assert launch.foreground(ws, spec, see, on_start=found.append) == 130
+    assert launch.run_in_foreground(ws, spec, see, on_start=found.append) == 130
     assert not list(ws.root.glob("exports/.*"))

@@ -14,7 +14,7 @@ from engine.memory.store import MemoryStore
 from engine.models.card import CARD_FILE, Lineage, ModelCard, encode_card
 from engine.pipeline.forget import forget
 from engine.runs import lock
-from engine.runs.launch import prepare
+from engine.runs.launch import create_run
 from engine.runs.spec import CorpusParams, make_spec
 from engine.workspace.backup import create_backup, list_backups
 from engine.workspace.open import open_workspace
@@ -51,7 +51,7 @@ def test_nothing_in_the_workspace_holds_it_any_more(workspace: Workspace) -> Non
             {"validation": {"cases": [{"conversation": gone}, {"conversation": stays}], "answers": [answer]}}
         )
     )
-    run = prepare(workspace, make_spec(workspace.root, CorpusParams()))
+    run = create_run(workspace, make_spec(workspace.root, CorpusParams()))
     journal = json.dumps({"v": 1, "data": {"cases": [{"conversation": gone}], "answers": [answer]}})
     run.events_path.write_text('{"v":1}\n' + journal + "\n")
     for name, ids in (("knows", [gone]), ("innocent", [stays])):
@@ -110,8 +110,8 @@ def test_files_that_do_not_hold_it_are_left_alone(workspace: Workspace) -> None:
 def test_a_live_run_is_named_and_nothing_is_erased(workspace: Workspace) -> None:
     import os
 
-    run = prepare(workspace, make_spec(workspace.root, CorpusParams()))
-    held = lock.take(run.lock_path)
+    run = create_run(workspace, make_spec(workspace.root, CorpusParams()))
+    held = lock.acquire(run.lock_path)
     assert held is not None
     try:
         with pytest.raises(Busy, match=run.run_id):

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 
 from engine.core.errors import RunFailed, UsageProblem, is_out_of_memory
 from engine.machine.budget import Budget
-from engine.machine.process_memory import ResidentMemory, restart_own_peak
+from engine.machine.process_memory import ProcessTreeMemory, reset_peak_rss
 from engine.models.transformer import ModelConfig, Transformer
 from engine.runs.context import RunContext
-from engine.runs.events import CheckpointWritten, Governor, MemoryPlan, Step
+from engine.runs.events import CheckpointWritten, GovernorAction, MemoryPlan, Step
 from engine.training import checkpoint, governor
 from engine.training.governor import BUFFER_SHARE, Remedy, buffer_mb, remedy
 from engine.training.microbatch import rows_that_fit
@@ -96,10 +96,10 @@ def test_the_footprint_sees_what_was_held_between_two_looks_and_the_run_keeps_it
     child_mb: int, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not told:
-        monkeypatch.setattr("engine.training.peak_memory.restart_own_peak", lambda *_children: False)
-    elif not restart_own_peak():
+        monkeypatch.setattr("engine.training.peak_memory.reset_peak_rss", lambda *_children: False)
+    elif not reset_peak_rss():
         pytest.skip("this system does not tell the peak between two looks")
-    footprint, resident = Footprint("cpu", tree_every_s=0.0), ResidentMemory()
+    footprint, resident = Footprint("cpu", tree_every_s=0.0), ProcessTreeMemory()
     with holding(child_mb):
         footprint.peak_mb()  # what earlier tests held ends with this look
         before = footprint.peak_mb()
@@ -116,7 +116,7 @@ def test_the_footprint_sees_what_was_held_between_two_looks_and_the_run_keeps_it
 
 
 def test_the_sampling_ends_with_the_footprint(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.peak_memory.restart_own_peak", lambda *_children: False)
+    monkeypatch.setattr("engine.training.peak_memory.reset_peak_rss", lambda *_children: False)
     before = set(threading.enumerate())
     footprint = Footprint("cpu")
     (thread,) = set(threading.enumerate()) - before
@@ -203,7 +203,7 @@ def test_a_run_that_grows_beyond_its_budget_halves_its_passes_and_takes_the_same
     monkeypatch.setattr(governor.Governor, "look", shrinking)
     bound = new_run(tmp_path / "bound")
     train_scratch(bound, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "bound" / "m")
-    told = events(bound, Governor)
+    told = events(bound, GovernorAction)
     assert told and {event.action for event in told} <= {"limit", "caches", "smaller", "recompute"}
     assert "smaller" in {event.action for event in told}
     assert all(event.used_mb > event.budget_mb - event.buffer_mb for event in told if event.action != "limit")
@@ -236,7 +236,7 @@ def test_memory_that_cannot_be_had_is_asked_for_in_smaller_pieces(
     train_scratch(whole, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "whole" / "m")
     monkeypatch.setattr(Job, "accumulate", greedy)
     train_scratch(bound, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "bound" / "m")
-    told = [(event.step, event.cause, event.action) for event in events(bound, Governor)]
+    told = [(event.step, event.cause, event.action) for event in events(bound, GovernorAction)]
     assert told == [(2, "allocation", "caches"), (2, "allocation", "smaller"), (2, "allocation", "smaller")]
     losses = [{event.step: event.loss for event in events(ctx, Step)} for ctx in (whole, bound)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
@@ -257,8 +257,8 @@ def test_when_nothing_helps_it_stops_with_a_checkpoint_and_a_figure_that_would_d
     with pytest.raises(RunFailed, match="needs more memory than its budget") as failed:
         run(ctx, tmp_path, tiny(epochs=99))
     assert failed.value.hint.startswith(f"h2q-tui runs resume {ctx.spec.run_id} --max-memory-gb ")
-    assert [event.action for event in events(ctx, Governor)][-2:] == ["recompute", "stop"]
-    assert events(ctx, CheckpointWritten)[-1].step == events(ctx, Governor)[-1].step
+    assert [event.action for event in events(ctx, GovernorAction)][-2:] == ["recompute", "stop"]
+    assert events(ctx, CheckpointWritten)[-1].step == events(ctx, GovernorAction)[-1].step
 
 
 def test_caches_that_have_grown_again_are_dropped_before_a_run_is_stopped(
@@ -278,7 +278,7 @@ def test_caches_that_have_grown_again_are_dropped_before_a_run_is_stopped(
     ctx = new_run(tmp_path)
     with pytest.raises(RunFailed, match="5000 MB of"):
         run(ctx, tmp_path, tiny(max_steps=30, epochs=999))
-    told = [(event.step, event.action) for event in events(ctx, Governor)]
+    told = [(event.step, event.action) for event in events(ctx, GovernorAction)]
     assert told == [(3 + governor.LAST_TRY, "caches"), (20, "stop")]
 
 
@@ -297,7 +297,7 @@ def test_passes_are_not_halved_on_and_on_where_halving_gives_nothing_back(
     monkeypatch.setattr(governor.Governor, "look", told)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path, tiny(max_steps=8, epochs=999))
-    actions = [(event.step, event.action) for event in events(ctx, Governor)]
+    actions = [(event.step, event.action) for event in events(ctx, GovernorAction)]
     assert actions == [(1, "caches"), (2, "smaller"), (3, "smaller"), (6, "smaller"), (7, "smaller")]
 
 
@@ -306,7 +306,7 @@ def test_the_measured_passes_are_said_and_a_budget_below_the_program_is_refused(
     tmp_path: Path, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not told:  # as on macOS
-        monkeypatch.setattr("engine.training.peak_memory.restart_own_peak", lambda *_children: False)
+        monkeypatch.setattr("engine.training.peak_memory.reset_peak_rss", lambda *_children: False)
     ctx = new_run(tmp_path / "a")
     run(ctx, tmp_path, tiny())
     (plan,) = events(ctx, MemoryPlan)

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.compat.h2q_config import DECIDED_HERE, SAME, Streaming, read_streaming
+from engine.compat.h2q_config import IGNORED, SUPPORTED, StreamingConfig, read_streaming_config
 from engine.core.config import Settings, with_overrides
 from engine.core.errors import BadInput
 from engine.runs.rundir import list_runs
@@ -33,7 +33,7 @@ def written(folder: Path, content: object) -> Path:
 
 
 def test_each_field_of_theirs_is_a_setting_or_told_to_need_none(tmp_path: Path) -> None:
-    found = read_streaming(written(tmp_path, H2Q_DEFAULTS))
+    found = read_streaming_config(written(tmp_path, H2Q_DEFAULTS))
     assert found is not None
     chosen = with_overrides(Settings(), found.settings)
     assert (chosen.memory_buffer_gb, chosen.num_worker_threads, chosen.cpu_affinity) == (0.5, 2, "auto")
@@ -43,22 +43,22 @@ def test_each_field_of_theirs_is_a_setting_or_told_to_need_none(tmp_path: Path) 
         4,
     )
     assert found.context == 64
-    assert set(found.ignored) == DECIDED_HERE
-    assert {field.name for field in msgspec.structs.fields(Settings)} >= SAME
+    assert set(found.ignored) == IGNORED
+    assert {field.name for field in msgspec.structs.fields(Settings)} >= SUPPORTED
 
 
 @pytest.mark.parametrize("content", [{"models": [], "max_memory_gb": 4}, {}, [], {"name": "x"}, "text"])
 def test_another_file_is_left_alone(tmp_path: Path, content: object) -> None:
-    assert read_streaming(written(tmp_path, content)) is None
-    assert read_streaming(tmp_path / "none.json") is None
+    assert read_streaming_config(written(tmp_path, content)) is None
+    assert read_streaming_config(tmp_path / "none.json") is None
 
 
 def test_a_name_that_nobody_knows_and_a_value_that_is_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no setting max_memory"):
-        read_streaming(written(tmp_path, {**H2Q_DEFAULTS, "max_memory": 1}))
+        read_streaming_config(written(tmp_path, {**H2Q_DEFAULTS, "max_memory": 1}))
     with pytest.raises(BadInput, match="data_chunk_size"):
-        read_streaming(written(tmp_path, {"data_chunk_size": [1]}))
-    assert read_streaming(written(tmp_path, {"max_sequence_length": 8})) == Streaming({}, 64, [])
+        read_streaming_config(written(tmp_path, {"data_chunk_size": [1]}))
+    assert read_streaming_config(written(tmp_path, {"max_sequence_length": 8})) == StreamingConfig({}, 64, [])
 
 
 def test_a_run_takes_the_settings_of_its_flags(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.runs import journal
-from engine.runs.events import Log, Record, Started, Step
+from engine.runs.events import JournalRecord, Log, Started, Step
 from engine.runs.journal import JournalReader, JournalWriter
 from engine.runs.view import RunView
 
@@ -35,8 +35,8 @@ def step(number: int, loss: float | None = 1.0) -> Step:
     return Step(phase="native", step=number, max_steps=9, loss=loss, lr=0.1, tokens=number, tokens_per_s=1.0)
 
 
-def read_all(reader: JournalReader, limit: int | None = None) -> list[Record]:
-    records: list[Record] = []
+def read_all(reader: JournalReader, limit: int | None = None) -> list[JournalRecord]:
+    records: list[JournalRecord] = []
     while batch := reader.poll(limit):
         records += batch
     return records
@@ -257,7 +257,7 @@ def test_any_bytes_are_survived_and_batches_do_not_matter(
 ) -> None:
     path = tmp_path_factory.mktemp("any") / "events.jsonl"
     whole, single, grown = JournalReader(path), JournalReader(path), JournalReader(path)
-    seen: list[Record] = []
+    seen: list[JournalRecord] = []
     for part in parts:
         with path.open("ab") as file:
             file.write(part)

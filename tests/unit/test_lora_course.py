@@ -17,8 +17,8 @@ from engine.models.base_models import find_base
 from engine.models.registry import in_use
 from engine.pipeline import lora, train
 from engine.pipeline.report import TrainReport
-from engine.runs.context import Outcome, RunContext
-from engine.runs.events import Log, Stage
+from engine.runs.context import RunContext, RunResult
+from engine.runs.events import Log, StageChanged
 from engine.runs.journal import JournalWriter
 from engine.runs.rundir import RunDir
 from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
@@ -54,7 +54,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_hf(tmp_path_factory.mktemp("hf") / "tiny", steps=60)
 
 
-def run(ws: Workspace, params: TrainParams) -> tuple[Outcome, RunContext]:
+def run(ws: Workspace, params: TrainParams) -> tuple[RunResult, RunContext]:
     spec = make_spec(ws.root, params)
     spec.folder.mkdir(parents=True)
     (spec.folder / "spec.json").write_bytes(encode_spec(spec))
@@ -63,7 +63,7 @@ def run(ws: Workspace, params: TrainParams) -> tuple[Outcome, RunContext]:
     return train.run_train(ctx), ctx
 
 
-def report_of(outcome: Outcome) -> TrainReport:
+def report_of(outcome: RunResult) -> TrainReport:
     assert outcome.report is not None
     return msgspec.json.decode(outcome.report.read_bytes(), type=TrainReport)
 
@@ -94,7 +94,7 @@ def test_the_corpus_gives_an_adapter_a_verdict_and_a_report(tmp_path: Path, mode
     assert in_use(ws) == report.new_model
     assert (ws.adapters / report.new_model / "adapter_config.json").is_file()
     assert report.forgetting is None and report.replayed == 0
-    names = [event.name for event in events(ctx, Stage) if event.state == "done"]
+    names = [event.name for event in events(ctx, StageChanged) if event.state == "done"]
     assert names == ["corpus", "lora", "validate", "promote"]
 
     # The next run goes on with the adapter in use, repeats what it learnt and says what was forgotten.
@@ -128,7 +128,7 @@ def test_files_are_trained_on_without_a_verdict_and_a_part_is_held_out(tmp_path:
     assert report.held_out.after < report.held_out.before
     assert (tmp_path / "training" / report.new_model / "adapter_model.safetensors").is_file()
     assert any("no verdict" in event.text for event in events(ctx, Log))
-    assert any("1 row skipped" in event.detail for event in events(ctx, Stage))
+    assert any("1 row skipped" in event.detail for event in events(ctx, StageChanged))
     assert in_use(ws) is None
 
 

@@ -27,7 +27,7 @@ from engine.runs import network_guard
     ],
 )
 def test_this_machine_is_local(host: object) -> None:
-    assert network_guard.is_local(host)
+    assert network_guard.is_loopback(host)
 
 
 @pytest.mark.parametrize(
@@ -44,27 +44,31 @@ def test_this_machine_is_local(host: object) -> None:
     ],
 )
 def test_every_other_machine_is_not(host: str) -> None:
-    assert not network_guard.is_local(host)
+    assert not network_guard.is_loopback(host)
 
 
 def test_connections_and_look_ups_beyond_loopback_are_refused() -> None:
-    with network_guard.guard(), socket.socket() as stream, socket.socket(type=socket.SOCK_DGRAM) as datagram:
-        with pytest.raises(network_guard.Offline):
+    with (
+        network_guard.loopback_only(),
+        socket.socket() as stream,
+        socket.socket(type=socket.SOCK_DGRAM) as datagram,
+    ):
+        with pytest.raises(network_guard.NetworkBlocked):
             stream.connect(("192.0.2.1", 80))
-        with pytest.raises(network_guard.Offline):
+        with pytest.raises(network_guard.NetworkBlocked):
             stream.connect_ex(("192.0.2.1", 80))
-        with pytest.raises(network_guard.Offline):
+        with pytest.raises(network_guard.NetworkBlocked):
             datagram.sendto(b"x", ("192.0.2.1", 53))
-        with pytest.raises(network_guard.Offline):
+        with pytest.raises(network_guard.NetworkBlocked):
             datagram.sendto(b"x", 0, ("192.0.2.1", 53))
-        with pytest.raises(network_guard.Offline, match=r"example\.org"):
+        with pytest.raises(network_guard.NetworkBlocked, match=r"example\.org"):
             socket.getaddrinfo("example.org", 443)
         with pytest.raises(OSError, match="works offline"):
             urllib.request.urlopen("http://192.0.2.1/", timeout=1)
 
 
 def test_loopback_and_unix_sockets_work() -> None:
-    with network_guard.guard(), socket.create_server(("127.0.0.1", 0)) as server:
+    with network_guard.loopback_only(), socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with socket.create_connection(("localhost", port), timeout=2) as client:
             client.sendall(b"hello")
@@ -78,7 +82,7 @@ def test_proxies_are_not_used_and_everything_is_put_back(monkeypatch: pytest.Mon
     monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:7890")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     before = (socket.socket.connect, socket.socket.sendto, socket.getaddrinfo, dict(os.environ))
-    with network_guard.guard():
+    with network_guard.loopback_only():
         assert "HTTPS_PROXY" not in os.environ
         assert "all_proxy" not in os.environ
         assert os.environ["HF_HUB_OFFLINE"] == "1"

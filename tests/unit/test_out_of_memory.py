@@ -16,7 +16,7 @@ from engine.inference.backends.native import NativeModel
 from engine.machine.budget import Budget
 from engine.models.transformer import Transformer
 from engine.runs.context import RunContext
-from engine.runs.events import CheckpointWritten, Evaluated, Governor, Step
+from engine.runs.events import CheckpointWritten, Evaluated, GovernorAction, Step
 from engine.training import checkpoint, governor
 from engine.training.batches import ScratchBatches
 from engine.training.control import change
@@ -118,7 +118,9 @@ def test_memory_that_fails_once_changes_nothing_of_the_run(
         spent = []
         monkeypatch.setattr(ScratchBatches, "draw", empty)
     failed = run(tmp_path, "failed")
-    assert [(event.cause, event.action) for event in events(failed, Governor)] == [("allocation", "caches")]
+    assert [(event.cause, event.action) for event in events(failed, GovernorAction)] == [
+        ("allocation", "caches")
+    ]
     assert told(failed) == told(clean)
     before, after = last_weights(clean), last_weights(failed)
     assert before.keys() == after.keys()
@@ -159,7 +161,7 @@ def test_when_memory_never_comes_the_run_ends_with_a_checkpoint_of_the_step_befo
     with pytest.raises(RunFailed, match="a checkpoint is kept") as failed:
         train_scratch(ctx, tiny(), [text_file(tmp_path)], name="m", out=tmp_path / "m")
     assert failed.value.hint.startswith(f"h2q-tui runs resume {ctx.spec.run_id} --max-memory-gb ")
-    assert [event.action for event in events(ctx, Governor)][-1] == "stop"
+    assert [event.action for event in events(ctx, GovernorAction)][-1] == "stop"
     assert events(ctx, CheckpointWritten)[-1].step == 2
     found = checkpoint.newest(ctx.run_dir.checkpoints, "scratch").checkpoint
     assert found is not None and (found.state.step, found.state.draw) == (2, 2)
@@ -181,7 +183,7 @@ def test_a_budget_is_set_while_a_run_trains_and_what_cannot_be_is_refused(
     ctx = run(tmp_path, "set")
     assert [accepted for accepted, _text in answers] == [False, False, True]
     assert is_assignment("max_memory_gb=3.5") and not is_assignment("max_memory_gb=none")
-    (event,) = [event for event in events(ctx, Governor) if event.cause == "set"]
+    (event,) = [event for event in events(ctx, GovernorAction) if event.cause == "set"]
     assert (event.action, event.step, event.budget_mb) == ("limit", 2, 3584.0)
     assert any("3584" in line.text for line in ctx.view.log)
 
@@ -222,7 +224,9 @@ def test_a_limit_of_the_system_that_falls_and_rises_is_followed(
 
     monkeypatch.setattr(governor.Governor, "look", at_each_step)
     ctx = run(tmp_path, "limit")
-    changes = [(event.step, event.budget_mb) for event in events(ctx, Governor) if event.action == "limit"]
+    changes = [
+        (event.step, event.budget_mb) for event in events(ctx, GovernorAction) if event.action == "limit"
+    ]
     assert changes == [(2, 900.0), (4, 1500.0)]
     assert resized == [900.0, 1500.0]
 

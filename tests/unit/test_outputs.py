@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.core.errors import UsageProblem
-from engine.core.files import new_file, write_bytes
+from engine.core.files import atomic_file, write_bytes
 from engine.core.outputs import (
     ADAPTER_FOLDER,
     MODEL_FOLDER,
@@ -113,11 +113,11 @@ def test_a_write_goes_through_a_link_and_never_replaces_a_fifo(tmp_path: Path) -
     os.mkfifo(pipe)
     write_bytes(link, b"new")
     assert link.is_symlink() and target.read_text() == "new"
-    with new_file(link) as temporary:
+    with atomic_file(link) as temporary:
         temporary.write_text("newer")
     assert link.is_symlink() and target.read_text() == "newer"
     with pytest.raises(FileExistsError):
         write_bytes(pipe, b"lost")
-    with pytest.raises(FileExistsError), new_file(pipe):
+    with pytest.raises(FileExistsError), atomic_file(pipe):
         pass
     assert stat.S_ISFIFO(pipe.lstat().st_mode)

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from engine.machine import pressure as outside
 from engine.machine.pressure import (
     Advice,
-    Finding,
-    Outside,
-    Reading,
+    PressureFinding,
+    PressureMonitor,
+    PressureReading,
     advise,
-    battery_left,
-    mac_pressure_level,
+    battery_percent,
+    macos_pressure_level,
     pressure,
 )
-from engine.runs.events import CheckpointWritten, Governor, StatusChanged, Step
+from engine.runs.events import CheckpointWritten, GovernorAction, StatusChanged, Step
 from engine.training import governor
 from engine.training.scratch import train_scratch
 from tests.unit.training_run import events, new_run, text_file, tiny
@@ -46,12 +46,12 @@ def test_a_machine_that_tells_nothing_asks_for_nothing(monkeypatch: pytest.Monke
     def missing(*_words: object) -> None:
         raise FileNotFoundError
 
-    for name in ("pressure", "mac_pressure_level", "battery_left", "processor_temperature"):
+    for name in ("pressure", "macos_pressure_level", "battery_percent", "cpu_temperature"):
         monkeypatch.setattr(outside, name, missing)
     for system in ("linux", "darwin"):
         monkeypatch.setattr("sys.platform", system)
-        assert outside.read_machine() == Reading()
-    assert advise(Reading(), battery=20, celsius=95).advice is Advice.GO
+        assert outside.read_pressure() == PressureReading()
+    assert advise(PressureReading(), battery=20, celsius=95).advice is Advice.GO
 
 
 @pytest.mark.parametrize("level", [1, 2, 4])
@@ -59,10 +59,10 @@ def test_the_level_of_macos_is_read_from_sysctl(tmp_path: Path, level: int) -> N
     sysctl = tmp_path / "sysctl"
     sysctl.write_text(f'#!/bin/sh\n[ "$*" = "-n kern.memorystatus_vm_pressure_level" ] && echo {level}\n')
     sysctl.chmod(0o755)
-    assert mac_pressure_level(str(sysctl)) == level
+    assert macos_pressure_level(str(sysctl)) == level
     sysctl.write_text("#!/bin/sh\necho 'sysctl: unknown oid' >&2; exit 1\n")
     with pytest.raises(ValueError):
-        mac_pressure_level(str(sysctl))
+        macos_pressure_level(str(sysctl))
 
 
 def test_only_a_battery_that_is_being_used_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,38 +72,40 @@ def test_only_a_battery_that_is_being_used_counts(monkeypatch: pytest.MonkeyPatc
         (SimpleNamespace(percent=12, secsleft=3600, power_plugged=False), 12.0),
     ):
         monkeypatch.setattr(psutil, "sensors_battery", lambda found=found: found)
-        assert battery_left() == left
+        assert battery_percent() == left
 
 
 @pytest.mark.parametrize(
     ("reading", "expected"),
     [
-        (Reading(stalled=9.9), (Advice.GO, "")),
-        (Reading(stalled=10.0), (Advice.SHRINK, "pressure")),
-        (Reading(stalled=40.0), (Advice.PAUSE, "pressure")),
-        (Reading(level=1), (Advice.GO, "")),
-        (Reading(level=2), (Advice.SHRINK, "level")),
-        (Reading(level=4), (Advice.PAUSE, "level")),
-        (Reading(battery=20.0), (Advice.GO, "")),
-        (Reading(battery=19.0), (Advice.PAUSE, "battery")),
-        (Reading(celsius=94.0), (Advice.GO, "")),
-        (Reading(celsius=95.0), (Advice.PAUSE, "temperature")),
+        (PressureReading(stalled=9.9), (Advice.GO, "")),
+        (PressureReading(stalled=10.0), (Advice.SHRINK, "pressure")),
+        (PressureReading(stalled=40.0), (Advice.PAUSE, "pressure")),
+        (PressureReading(level=1), (Advice.GO, "")),
+        (PressureReading(level=2), (Advice.SHRINK, "level")),
+        (PressureReading(level=4), (Advice.PAUSE, "level")),
+        (PressureReading(battery=20.0), (Advice.GO, "")),
+        (PressureReading(battery=19.0), (Advice.PAUSE, "battery")),
+        (PressureReading(celsius=94.0), (Advice.GO, "")),
+        (PressureReading(celsius=95.0), (Advice.PAUSE, "temperature")),
     ],
 )
-def test_the_bounds_are_where_the_settings_put_them(reading: Reading, expected: tuple[Advice, str]) -> None:
+def test_the_bounds_are_where_the_settings_put_them(
+    reading: PressureReading, expected: tuple[Advice, str]
+) -> None:
     found = advise(reading, battery=20, celsius=95)
     assert (found.advice, found.cause) == expected
-    assert advise(Reading(battery=1.0, celsius=120.0), battery=0, celsius=0).advice is Advice.GO
+    assert advise(PressureReading(battery=1.0, celsius=120.0), battery=0, celsius=0).advice is Advice.GO
 
 
 FIGURES = st.none() | st.floats(0, 120)
 READINGS = st.builds(
-    Reading, stalled=FIGURES, level=st.sampled_from([None, 1, 2, 4]), battery=FIGURES, celsius=FIGURES
+    PressureReading, stalled=FIGURES, level=st.sampled_from([None, 1, 2, 4]), battery=FIGURES, celsius=FIGURES
 )
 
 
 @given(READINGS)
-def test_what_pauses_a_run_is_not_what_lets_it_go_on(reading: Reading) -> None:
+def test_what_pauses_a_run_is_not_what_lets_it_go_on(reading: PressureReading) -> None:
     found = advise(reading, battery=20, celsius=95)
     if found.advice is Advice.PAUSE:
         assert advise(reading, battery=20, celsius=95, paused=found.cause).advice is Advice.PAUSE
@@ -113,11 +115,11 @@ def test_what_pauses_a_run_is_not_what_lets_it_go_on(reading: Reading) -> None:
 def test_the_machine_is_looked_at_as_often_as_set() -> None:
     now, looks = [0.0], []
 
-    def read() -> Reading:
+    def read() -> PressureReading:
         looks.append(now[0])
-        return Reading()
+        return PressureReading()
 
-    watch = Outside(interval_s=5.0, battery=20, celsius=95, read=read, clock=lambda: now[0])
+    watch = PressureMonitor(interval_s=5.0, battery=20, celsius=95, read=read, clock=lambda: now[0])
     for tick in range(21):
         now[0] = float(tick)
         watch.look()
@@ -125,42 +127,42 @@ def test_the_machine_is_looked_at_as_often_as_set() -> None:
 
 
 @pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> list[Reading]:
+def scripted(monkeypatch: pytest.MonkeyPatch) -> list[PressureReading]:
     """What the machine tells at each look, in this order; the last for ever."""
-    readings: list[Reading] = []
+    readings: list[PressureReading] = []
     monkeypatch.setattr(
-        outside, "read_machine", lambda: readings.pop(0) if len(readings) > 1 else readings[0]
+        outside, "read_pressure", lambda: readings.pop(0) if len(readings) > 1 else readings[0]
     )
     monkeypatch.setattr(governor, "WAIT_S", 0.01)
     monkeypatch.setattr(governor, "REST_S", 0.0)
     monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
-    class Often(Outside):
+    class Often(PressureMonitor):
         def __init__(self, **settings: object) -> None:
             super().__init__(**{**settings, "interval_s": 0.0})  # type: ignore[arg-type]
 
-    monkeypatch.setattr(governor, "Outside", Often)
+    monkeypatch.setattr(governor, "PressureMonitor", Often)
     return readings
 
 
 def test_a_run_waits_for_the_mains_with_a_checkpoint_and_goes_on_by_itself(
-    tmp_path: Path, scripted: list[Reading]
+    tmp_path: Path, scripted: list[PressureReading]
 ) -> None:
     plain = new_run(tmp_path / "plain")
-    scripted += [Reading()]
+    scripted += [PressureReading()]
     train_scratch(plain, tiny(), [text_file(tmp_path)], name="m", out=tmp_path / "plain" / "m")
     scripted[:] = [
-        Reading(),
-        Reading(),
-        Reading(battery=15.0),
-        Reading(battery=12.0),
-        Reading(battery=25.0),
-        Reading(),
+        PressureReading(),
+        PressureReading(),
+        PressureReading(battery=15.0),
+        PressureReading(battery=12.0),
+        PressureReading(battery=25.0),
+        PressureReading(),
     ]
     ctx = new_run(tmp_path / "waits")
     train_scratch(ctx, tiny(), [tmp_path / "a.txt"], name="m", out=tmp_path / "waits" / "m")
-    told = events(ctx, Governor)
+    told = events(ctx, GovernorAction)
     assert [(event.cause, event.action, event.value, event.bound) for event in told] == [
         ("battery", "pause", 15.0, 20),
         ("battery", "resume", 15.0, 20),
@@ -169,37 +171,37 @@ def test_a_run_waits_for_the_mains_with_a_checkpoint_and_goes_on_by_itself(
     assert [status for status, _reason in statuses] == ["paused", "running"]
     assert "15" in statuses[0][1]
     assert events(ctx, CheckpointWritten)[1].step == told[0].step
-    assert scripted == [Reading()]
+    assert scripted == [PressureReading()]
     same = [[(event.step, event.loss) for event in events(run, Step)] for run in (plain, ctx)]
     assert same[0] == same[1]
 
 
-def test_a_run_that_waits_for_the_machine_obeys(tmp_path: Path, scripted: list[Reading]) -> None:
+def test_a_run_that_waits_for_the_machine_obeys(tmp_path: Path, scripted: list[PressureReading]) -> None:
     from engine.core.errors import Interrupted
 
-    scripted += [Reading(), Reading(celsius=99.0)]
+    scripted += [PressureReading(), PressureReading(celsius=99.0)]
     ctx = new_run(tmp_path)
-    real = outside.read_machine
+    real = outside.read_pressure
 
-    def read() -> Reading:
+    def read() -> PressureReading:
         found = real()
         if found.celsius:
             ctx.commands.stop_requested = True
         return found
 
-    outside.read_machine = read
+    outside.read_pressure = read
     with pytest.raises(Interrupted):
         train_scratch(ctx, tiny(epochs=99), [text_file(tmp_path)], name="m", out=tmp_path / "m")
-    assert [event.action for event in events(ctx, Governor)] == ["pause", "resume"]
+    assert [event.action for event in events(ctx, GovernorAction)] == ["pause", "resume"]
 
 
 def test_pressure_of_other_programs_makes_a_run_smaller_one_remedy_after_the_other(
-    tmp_path: Path, scripted: list[Reading]
+    tmp_path: Path, scripted: list[PressureReading]
 ) -> None:
-    scripted += [Reading(stalled=15.0)]
+    scripted += [PressureReading(stalled=15.0)]
     ctx = new_run(tmp_path)
     train_scratch(ctx, tiny(), [text_file(tmp_path)], name="m", out=tmp_path / "m")
-    told = events(ctx, Governor)
+    told = events(ctx, GovernorAction)
     assert [event.action for event in told[:3]] == ["caches", "smaller", "smaller"]
     assert {event.cause for event in told} == {"pressure"} and told[0].value == 15.0
     assert told[-1].action == "recompute" and told[2].pass_tokens < told[0].pass_tokens
@@ -207,4 +209,4 @@ def test_pressure_of_other_programs_makes_a_run_smaller_one_remedy_after_the_oth
 
 
 def test_a_finding_says_nothing_where_nothing_is_asked() -> None:
-    assert Finding(Advice.GO) == advise(Reading(stalled=0.0), battery=0, celsius=0)
+    assert PressureFinding(Advice.GO) == advise(PressureReading(stalled=0.0), battery=0, celsius=0)

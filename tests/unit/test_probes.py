@@ -9,11 +9,11 @@ import psutil
 import pytest
 
 from engine.health.limits import find_limits
-from engine.machine.probes import Probes, quietly, tree_memory
+from engine.machine.probes import MachineProbes, read_or_none, tree_memory
 
 
 def test_a_look_at_this_machine(tmp_path: Path) -> None:
-    found = Probes(tmp_path / "not" / "yet").sample(os.getpid())
+    found = MachineProbes(tmp_path / "not" / "yet").sample(os.getpid())
     assert found.memory_total
     assert found.memory_used
     assert found.disk_free
@@ -27,7 +27,7 @@ def test_what_may_not_be_read_is_unknown(name: str, tmp_path: Path, monkeypatch:
         raise psutil.AccessDenied
 
     monkeypatch.setattr(psutil, name, refuse)
-    probes = Probes(tmp_path)
+    probes = MachineProbes(tmp_path)
     found = probes.sample(1)
     field = {
         "virtual_memory": found.memory_used,
@@ -39,12 +39,12 @@ def test_what_may_not_be_read_is_unknown(name: str, tmp_path: Path, monkeypatch:
 
 
 def test_a_process_that_is_gone_has_no_memory_to_show(tmp_path: Path) -> None:
-    assert Probes(tmp_path).sample(2**22 - 1).run_memory is None
+    assert MachineProbes(tmp_path).sample(2**22 - 1).run_memory is None
 
 
 def test_a_disk_that_fills_says_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, free = [0.0], [10_000]
-    probes = Probes(tmp_path, clock=lambda: now[0])
+    probes = MachineProbes(tmp_path, clock=lambda: now[0])
     monkeypatch.setattr(probes, "_disk", lambda: (free[0], 20_000))
     assert probes.sample().disk_full_in_s is None
     now[0], free[0] = 100.0, 9_000
@@ -55,7 +55,7 @@ def test_a_disk_that_fills_says_when_it_is_full(tmp_path: Path, monkeypatch: pyt
 
 def test_the_trend_forgets_what_is_long_ago(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, free = [0.0], [10_000]
-    probes = Probes(tmp_path, clock=lambda: now[0])
+    probes = MachineProbes(tmp_path, clock=lambda: now[0])
     monkeypatch.setattr(probes, "_disk", lambda: (free[0], 20_000))
     probes.sample()
     free[0] = 5_000
@@ -79,4 +79,4 @@ def test_the_smallest_bound_is_the_budget() -> None:
 
 def test_quietly_lets_programming_errors_through() -> None:
     with pytest.raises(TypeError):
-        quietly(lambda: len(1))  # type: ignore[arg-type]
+        read_or_none(lambda: len(1))  # type: ignore[arg-type]

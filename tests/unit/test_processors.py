@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.errors import UsageProblem
-from engine.machine.cpu_affinity import Throttle, chosen_processors, pause_needed, use_processors
+from engine.machine.cpu_affinity import Throttle, parse_cpu_list, set_cpu_affinity, throttle_pause
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,13 +23,13 @@ ROOT = Path(__file__).parents[2]
     [("", {0, 1, 2, 3}), ("0-2", {0, 1, 2}), ("3", {3}), ("0, 2-3", {0, 2, 3}), ("auto", {0, 1, 2, 3})],
 )
 def test_lists_and_ranges_name_processors(tmp_path: Path, text: str, chosen: set[int]) -> None:
-    assert chosen_processors(text, {0, 1, 2, 3}, tmp_path) == chosen
+    assert parse_cpu_list(text, {0, 1, 2, 3}, tmp_path) == chosen
 
 
 @pytest.mark.parametrize("text", ["4", "0-9", "a", "1-", "-1", "2-1", ","])
 def test_what_is_no_processor_of_this_run_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageProblem, match="cpu_affinity"):
-        chosen_processors(text, {0, 1, 2, 3}, tmp_path)
+        parse_cpu_list(text, {0, 1, 2, 3}, tmp_path)
 
 
 def test_auto_takes_one_of_each_physical_core(tmp_path: Path) -> None:
@@ -37,8 +37,8 @@ def test_auto_takes_one_of_each_physical_core(tmp_path: Path) -> None:
         folder = tmp_path / f"sys/devices/system/cpu/cpu{number}/topology"
         folder.mkdir(parents=True)
         (folder / "thread_siblings_list").write_text(f"{number % 2},{number % 2 + 2}\n")
-    assert chosen_processors("auto", {0, 1, 2, 3}, tmp_path) == {0, 1}
-    assert chosen_processors("auto", {1, 2, 3}, tmp_path) == {1, 2}
+    assert parse_cpu_list("auto", {0, 1, 2, 3}, tmp_path) == {0, 1}
+    assert parse_cpu_list("auto", {1, 2, 3}, tmp_path) == {1, 2}
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no affinity here")
@@ -49,8 +49,8 @@ def test_threads_that_libraries_have_begun_before_are_bound_too() -> None:
         "over = threading.Event()\n"
         "thread = threading.Thread(target=over.wait)\n"
         "thread.start()\n"
-        "from engine.machine.cpu_affinity import use_processors\n"
-        f"use_processors('{one}')\n"
+        "from engine.machine.cpu_affinity import set_cpu_affinity\n"
+        f"set_cpu_affinity('{one}')\n"
         "print([sorted(os.sched_getaffinity(int(task))) for task in os.listdir('/proc/self/task')])\n"
         "over.set()"
     )
@@ -67,8 +67,8 @@ def test_a_process_and_its_compute_threads_stay_on_the_processors_chosen() -> No
     one = min(os.sched_getaffinity(0))
     program = (
         "import os\n"
-        "from engine.machine.cpu_affinity import use_processors\n"
-        f"use_processors('{one}')\n"
+        "from engine.machine.cpu_affinity import set_cpu_affinity\n"
+        f"set_cpu_affinity('{one}')\n"
         "from engine.training.devices import usable_cores\n"
         "print(sorted(os.sched_getaffinity(0)), usable_cores())"
     )
@@ -80,8 +80,8 @@ def test_a_process_and_its_compute_threads_stay_on_the_processors_chosen() -> No
 
 def test_systems_without_affinity_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_setaffinity", raising=False)
-    assert "not possible" in use_processors("0")
-    assert use_processors("") == ""
+    assert "not possible" in set_cpu_affinity("0")
+    assert set_cpu_affinity("") == ""
 
 
 @given(
@@ -93,7 +93,7 @@ def test_systems_without_affinity_say_so(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_after_the_pause_the_share_is_what_was_set(
     cpu: float, wall: float, processors: int, percent: float
 ) -> None:
-    pause = pause_needed(cpu, wall, processors, percent)
+    pause = throttle_pause(cpu, wall, processors, percent)
     share = 100 * cpu / (processors * max(wall + pause, 1e-12))
     assert pause == 0 or share == pytest.approx(percent, rel=1e-6)
     assert share <= percent * (1 + 1e-6) or wall + pause == 0

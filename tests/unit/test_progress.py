@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from engine.runs.event_text import duration
+from engine.runs.event_text import format_duration
 from engine.runs.events import (
     EpochDone,
     Event,
     Finished,
+    JournalRecord,
     Log,
-    Memory,
+    MemoryUsage,
     Progress,
-    Record,
     RunStatus,
-    Stage,
+    StageChanged,
     Started,
     Step,
 )
@@ -49,18 +49,18 @@ def printed(*events: Event, live: bool) -> tuple[str, Printer]:
     stream = io.StringIO()
     printer = Printer(make_spec(Path("/ws"), TrainParams(mode=TrainMode.NATIVE)), stream=stream, live=live)
     for seq, event in enumerate(events):
-        printer.show(Record(seq, float(seq), event))
+        printer.show(JournalRecord(seq, float(seq), event))
     printer.close()
     return stream.getvalue(), printer
 
 
 TRAINING = (
     Started(pid=1, program="0"),
-    Stage(name="native", state="started", index=1, total=2),
+    StageChanged(name="native", state="started", index=1, total=2),
     *(step(n) for n in range(1, 101)),
     EpochDone(phase="native", epoch=1, epochs=1, train_loss=2.0, eval_loss=1.0, seconds=1.0, lr=0.01),
-    Stage(name="native", state="done", index=1, total=2),
-    Memory(used_mb=500.0, peak_mb=812.0, budget_mb=4096.0),
+    StageChanged(name="native", state="done", index=1, total=2),
+    MemoryUsage(used_mb=500.0, peak_mb=812.0, budget_mb=4096.0),
     Finished(status=RunStatus.DONE, exit_code=0),
 )
 
@@ -132,4 +132,4 @@ def test_printed_commands_run_on_the_workspace_of_this_one(monkeypatch: pytest.M
     ],
 )
 def test_times_are_short(seconds: float | None, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text

@@ -13,7 +13,7 @@ import torch
 from engine.core.errors import RunFailed
 from engine.models.native_format import load_model
 from engine.runs.context import RunContext
-from engine.runs.events import Recovery, Step
+from engine.runs.events import RecoveryAction, Step
 from engine.training import checkpoint, retry
 from engine.training.recipe import Recipe
 from engine.training.retry import retried
@@ -57,7 +57,7 @@ def test_a_spike_is_skipped_and_its_samples_are_named(
     faulty(monkeypatch, lambda job: 50.0 if job.state.draw == 40 else None)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path)
-    (told,) = events(ctx, Recovery)
+    (told,) = events(ctx, RecoveryAction)
     assert (told.step, told.cause, told.action, told.loss) == (40, "spike", "skipped", 50.0)
     assert told.samples and all(name.startswith("a.txt:") for name in told.samples)
     assert [event.step for event in events(ctx, Step)] == list(range(1, 61))
@@ -77,7 +77,7 @@ def test_damaged_weights_are_known_from_damaged_data_and_cost_only_the_steps_sin
     faulty(monkeypatch, damage)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path)
-    (told,) = events(ctx, Recovery)
+    (told,) = events(ctx, RecoveryAction)
     assert (told.cause, told.action, told.back_to) == ("weights", "returned", 0)
     steps = [event.step for event in events(ctx, Step)]
     assert steps == [*range(1, 41), *range(1, 61)]
@@ -92,7 +92,7 @@ def test_the_return_goes_to_the_last_good_checkpoint_at_half_the_rate(
     faulty(monkeypatch, lambda job: float("nan") if job.state.draw in (51, 52, 53) else None)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path, msgspec.structs.replace(recipe(), checkpoint_every_s=1e-6))
-    told = events(ctx, Recovery)
+    told = events(ctx, RecoveryAction)
     assert [event.action for event in told] == ["discarded", "discarded", "returned"]
     back_to = told[-1].back_to
     assert back_to is not None and 0 < back_to <= 50
@@ -121,7 +121,7 @@ def test_a_run_that_diverges_again_and_again_stops_in_one_sentence(
     ctx = new_run(tmp_path)
     with pytest.raises(RunFailed, match="diverged again after 2 returns"):
         run(ctx, tmp_path, recipe(200))
-    assert [event.action for event in events(ctx, Recovery)] == ["returned", "returned", "stopped"]
+    assert [event.action for event in events(ctx, RecoveryAction)] == ["returned", "returned", "stopped"]
 
 
 def test_a_run_that_was_resumed_after_a_spike_ends_bit_for_bit_like_one_that_was_not(
@@ -149,7 +149,7 @@ def test_a_run_that_was_resumed_after_a_spike_ends_bit_for_bit_like_one_that_was
             assert ctx is first, stopped
     told = {event.step: event.loss for ctx in (first, second) for event in events(ctx, Step)}
     assert told == {event.step: event.loss for event in events(whole, Step)}
-    assert [event.step for event in events(second, Recovery)] == [44]
+    assert [event.step for event in events(second, RecoveryAction)] == [44]
     shas = [load_model(tmp_path / ctx.run_dir.run_id)[1].weights_sha256 for ctx in (whole, second)]
     assert shas[0] == shas[1]
 
@@ -168,7 +168,7 @@ def test_an_error_that_passes_is_tried_again_and_told(
     monkeypatch.setattr("engine.training.checkpoint.write", sometimes)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path, recipe(3))
-    (told,) = events(ctx, Recovery)
+    (told,) = events(ctx, RecoveryAction)
     assert (told.cause, told.action, told.detail) == ("file", "retried", "Input/output error")
     assert [mark.kind for mark in ctx.view.marks] == ["recovery"], "shown on the curve"
 
@@ -199,6 +199,6 @@ def test_an_optimizer_state_that_no_steps_can_have_made_is_left_for_the_last_goo
     faulty(monkeypatch, damage)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path)
-    told = events(ctx, Recovery)
+    told = events(ctx, RecoveryAction)
     assert told[0].action == "returned"
     assert told[0].step <= 40 + 16

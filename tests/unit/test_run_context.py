@@ -11,10 +11,10 @@ from engine.core.errors import BadInput, Interrupted
 from engine.core.paths import Workspace
 from engine.runs.context import RunContext
 from engine.runs.control import Request
-from engine.runs.events import Event, Progress, Record, Stage, Started
+from engine.runs.events import Event, JournalRecord, Progress, StageChanged, Started
 from engine.runs.history import summarise
 from engine.runs.journal import JournalWriter
-from engine.runs.launch import prepare
+from engine.runs.launch import create_run
 from engine.runs.spec import CorpusParams, make_spec
 
 
@@ -25,10 +25,10 @@ def told() -> list[Event]:
 
 @pytest.fixture
 def ctx(tmp_path: Path, told: list[Event]) -> Iterator[RunContext]:
-    run = prepare(Workspace(tmp_path), make_spec(tmp_path, CorpusParams()))
+    run = create_run(Workspace(tmp_path), make_spec(tmp_path, CorpusParams()))
     journal = JournalWriter(run.events_path)
 
-    def tell(record: Record) -> None:
+    def tell(record: JournalRecord) -> None:
         told.append(record.event)
 
     yield RunContext(run, journal, tell)
@@ -36,7 +36,7 @@ def ctx(tmp_path: Path, told: list[Event]) -> Iterator[RunContext]:
 
 
 def states(told: list[Event]) -> list[tuple[str, str]]:
-    return [(event.state, event.detail) for event in told if isinstance(event, Stage)]
+    return [(event.state, event.detail) for event in told if isinstance(event, StageChanged)]
 
 
 def progress(told: list[Event]) -> list[float]:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from engine.runs.events import (
     Event,
     Finished,
-    Memory,
+    JournalRecord,
+    MemoryUsage,
     Progress,
-    Record,
     RunStatus,
-    Stage,
+    StageChanged,
     Started,
     StatusChanged,
     Step,
@@ -28,11 +28,11 @@ from tui.tabs.train.run_text import figures, learning_rate, loss_title, no_curve
 def view_of(*events: Event) -> RunView:
     view = RunView(None)
     for seq, event in enumerate(events):
-        view.apply(Record(seq, 1000.0 + seq, event))
+        view.apply(JournalRecord(seq, 1000.0 + seq, event))
     return view
 
 
-BEGUN = (Started(pid=1, program="t"), Stage(name="native", state="started", index=2, total=3))
+BEGUN = (Started(pid=1, program="t"), StageChanged(name="native", state="started", index=2, total=3))
 STEP = Step(
     phase="native",
     step=50,
@@ -45,7 +45,7 @@ STEP = Step(
     wall_s=100.0,
     eta_s=134.0,
 )
-MEMORY = Memory(used_mb=2150.0, peak_mb=2200.0, budget_mb=4096.0, reason="max_memory_gb")
+MEMORY = MemoryUsage(used_mb=2150.0, peak_mb=2200.0, budget_mb=4096.0, reason="max_memory_gb")
 
 
 def lines(view: RunView, width: int = 57, *, alive: bool = True) -> list[str]:
@@ -83,7 +83,7 @@ def test_the_efficiency_counts_the_time_of_all_phases_that_was_not_spent_waiting
                 MEMORY,
                 StatusChanged(status=RunStatus.PAUSED),
                 StatusChanged(status=RunStatus.QUEUED, reason="run\x1b[2J waits"),
-                Stage(name="x\u202e", state="done"),
+                StageChanged(name="x\u202e", state="done"),
                 Progress(stage="native", done=1, total=2),
             ]
         ),
@@ -115,8 +115,8 @@ def test_ascii_lines_are_ascii() -> None:
         (BEGUN, 1 / 3),
         ((*BEGUN, STEP), (1 + 0.25) / 3),
         ((*BEGUN, Progress(stage="native", done=1, total=2)), 0.5),
-        ((*BEGUN, Stage(name="native", state="done", index=2, total=3)), 2 / 3),
-        ((Started(pid=1, program="t"), Stage(name="native", state="started"), STEP), 0.25),
+        ((*BEGUN, StageChanged(name="native", state="done", index=2, total=3)), 2 / 3),
+        ((Started(pid=1, program="t"), StageChanged(name="native", state="started"), STEP), 0.25),
     ],
 )
 def test_the_share_done_counts_stages_alike(events: tuple[Event, ...], share: float | None) -> None:

@@ -13,8 +13,8 @@ from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.runs import lock
 from engine.runs.history import load_view, summarise
-from engine.runs.launch import prepare
-from engine.runs.rundir import RunDir, find_run, list_runs, point_to_checkpoints, training_run
+from engine.runs.launch import create_run
+from engine.runs.rundir import RunDir, find_run, link_checkpoints, list_runs, training_run_id
 from engine.runs.spec import CorpusParams, RunSpec, make_spec
 
 
@@ -27,7 +27,7 @@ def make(ws: Workspace, run_id: str, created: float) -> RunDir:
     import msgspec
 
     spec: RunSpec = msgspec.structs.replace(make_spec(ws.root, CorpusParams(), now=created), run_id=run_id)
-    return prepare(ws, spec)
+    return create_run(ws, spec)
 
 
 def test_runs_are_listed_newest_first_also_over_the_turn_of_a_year(ws: Workspace) -> None:
@@ -73,7 +73,7 @@ def test_a_run_is_alive_while_its_lock_is_held_by_any_process(ws: Workspace) -> 
     assert not run.alive()
     code = (
         "import sys; from pathlib import Path; from engine.runs import lock;"
-        "assert lock.take(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+        "assert lock.acquire(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(run.lock_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -82,7 +82,7 @@ def test_a_run_is_alive_while_its_lock_is_held_by_any_process(ws: Workspace) -> 
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         assert run.alive()
-        assert lock.take(run.lock_path, patience_s=0.0) is None
+        assert lock.acquire(run.lock_path, patience_s=0.0) is None
         holder.kill()
     assert not run.alive()
 
@@ -97,7 +97,7 @@ def test_probing_readers_do_not_keep_a_launcher_from_the_lock(ws: Workspace) -> 
     fcntl.flock(reader, fcntl.LOCK_SH)
     timer = threading.Timer(0.05, os.close, [reader])
     timer.start()
-    fd = lock.take(run.lock_path)
+    fd = lock.acquire(run.lock_path)
     timer.join()
     assert fd is not None
     os.close(fd)
@@ -123,7 +123,7 @@ def test_training_checkpoints_lead_to_the_newest_run(ws: Workspace) -> None:
     first, second = make(ws, "a", 1.0), make(ws, "b", 2.0)
     link = ws.root / "training_checkpoints"
     for run in (first, second):
-        point_to_checkpoints(run)
+        link_checkpoints(run)
         assert link.resolve() == run.checkpoints.resolve()
     assert not link.readlink().is_absolute()
 
@@ -131,11 +131,11 @@ def test_training_checkpoints_lead_to_the_newest_run(ws: Workspace) -> None:
 def test_a_real_folder_of_checkpoints_is_left_alone(ws: Workspace) -> None:
     link = ws.root / "training_checkpoints"
     link.mkdir()
-    point_to_checkpoints(make(ws, "a", 1.0))
+    link_checkpoints(make(ws, "a", 1.0))
     assert not link.is_symlink()
 
 
 def test_nobody_trains_where_no_lock_is_held(ws: Workspace) -> None:
     ws.runs.mkdir()
     (ws.runs / ".train.lock").write_text("old-run")
-    assert training_run(ws) == ""
+    assert training_run_id(ws) == ""

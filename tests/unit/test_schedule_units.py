@@ -20,7 +20,7 @@ from engine.core.errors import BadInput, UsageProblem
 from engine.core.paths import Workspace
 from engine.runs import lock, runner
 from engine.runs.history import load_view
-from engine.runs.launch import prepare
+from engine.runs.launch import create_run
 from engine.runs.rundir import TRAIN_LOCK
 from engine.runs.spec import RunKind, TrainParams, make_spec
 from engine.scheduler import cron, launchd, systemd
@@ -231,9 +231,9 @@ def test_a_scheduled_run_that_meets_another_one_is_no_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduled: bool, code: int, status: str
 ) -> None:
     ws = Workspace(tmp_path / "ws")
-    run = prepare(ws, make_spec(ws.root, TrainParams(scheduled=scheduled, wait=False)))
+    run = create_run(ws, make_spec(ws.root, TrainParams(scheduled=scheduled, wait=False)))
     monkeypatch.setattr(runner, "KINDS", {RunKind.TRAIN: "tests.run_kinds:impatient"})
-    held = lock.take(ws.runs / TRAIN_LOCK)
+    held = lock.acquire(ws.runs / TRAIN_LOCK)
     assert held is not None
     try:
         assert runner.main(run.path) == code
@@ -249,7 +249,7 @@ def test_too_small_a_corpus_is_no_failure_of_a_scheduled_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduled: bool, code: int
 ) -> None:
     ws = Workspace(tmp_path / "ws")
-    run = prepare(ws, make_spec(ws.root, TrainParams(scheduled=scheduled)))
+    run = create_run(ws, make_spec(ws.root, TrainParams(scheduled=scheduled)))
     monkeypatch.setattr(runner, "KINDS", {RunKind.TRAIN: "tests.run_kinds:too_little"})
     assert runner.main(run.path) == code
     finished = load_view(run).finished

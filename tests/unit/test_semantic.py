@@ -108,7 +108,7 @@ class Counting:
 def test_a_real_model_is_loaded_offline_and_its_vectors_are_kept_by_content(
     tmp_path: Path, folder: Path
 ) -> None:
-    with network_guard.guard(), memory(tmp_path, TALKS) as store:
+    with network_guard.loopback_only(), memory(tmp_path, TALKS) as store:
         model = Counting(SentenceModel(folder))
         ids = [talk.id for talk in store.conversations()]
         first = vectors(store, model, ids)
@@ -390,7 +390,7 @@ def host() -> Iterator[str]:
 
 def test_ollama_computes_vectors_too(host: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OLLAMA_HOST", host)
-    with network_guard.guard():
+    with network_guard.loopback_only():
         model = open_embedder("ollama:bge-m3", tmp_path)
         assert model is not None and model.name == "ollama:bge-m3-01234567"
         found = model.encode(["a" * n for n in range(70)])

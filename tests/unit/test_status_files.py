@@ -18,13 +18,22 @@ import psutil
 import pytest
 
 from engine.core.paths import Workspace
-from engine.machine.probes import Probes
-from engine.machine.process_load import ProcessLoad
+from engine.machine.probes import MachineProbes
+from engine.machine.process_load import ProcessTreeCpu
 from engine.runs.context import RunContext
-from engine.runs.events import Finished, RunStatus, Stage, Started, Step
+from engine.runs.events import Finished, RunStatus, StageChanged, Started, Step
 from engine.runs.journal import JournalWriter
-from engine.runs.launch import prepare
-from engine.runs.legacy_status import REPORT, STATUS, STREAMING, Facts, issues, report, status, streaming
+from engine.runs.launch import create_run
+from engine.runs.legacy_status import (
+    REPORT,
+    STATUS,
+    STREAMING,
+    StatusFigures,
+    engine_report,
+    engine_status,
+    issues,
+    streaming_status,
+)
 from engine.runs.rundir import TRAIN_LOCK
 from engine.runs.spec import CorpusParams, Params, TrainParams, make_spec
 from engine.training.batches import ScratchBatches
@@ -51,7 +60,7 @@ def make(tmp_path: Path) -> Iterator[Callable[[Params], RunContext]]:
 
     def make(params: Params) -> RunContext:
         (tmp_path / "status").mkdir(exist_ok=True)
-        run = prepare(Workspace(tmp_path), make_spec(tmp_path, params))
+        run = create_run(Workspace(tmp_path), make_spec(tmp_path, params))
         journals.append(JournalWriter(run.events_path))
         ctx = RunContext(run, journals[-1])
         ctx.emit(Started(pid=os.getpid(), program="test"))
@@ -74,8 +83,8 @@ def step(number: int, phase: str = "native", **more: Any) -> Step:
     return Step(phase=phase, step=number, **told)
 
 
-def facts(**more: Any) -> Facts:
-    base = Facts(
+def facts(**more: Any) -> StatusFigures:
+    base = StatusFigures(
         now=1_700_000_000.25,
         run_id="1114-221320-aa",
         pid=7,
@@ -90,12 +99,12 @@ def facts(**more: Any) -> Facts:
         efficiency=0.97,
         batches=100,
         warnings=(),
-        machine=Probes(Path("/")).sample(),
+        machine=MachineProbes(Path("/")).sample(),
     )
     return replace(base, machine=replace_disk(base, 1 << 40), **more)
 
 
-def replace_disk(base: Facts, free: int) -> Any:
+def replace_disk(base: StatusFigures, free: int) -> Any:
     return msgspec.structs.replace(base.machine, disk_free=free)
 
 
@@ -124,10 +133,10 @@ def test_figures_of_a_run_with_two_phases_are_added_up(
 ) -> None:
     ctx = make(TrainParams())
     with ctx.train_lock():
-        ctx.emit(Stage(name="scratch", state="started"))
+        ctx.emit(StageChanged(name="scratch", state="started"))
         ctx.emit(step(40, "scratch", draws=41, wall_s=6.0, waited_s=0.5))
-        ctx.emit(Stage(name="scratch", state="done"))
-        ctx.emit(Stage(name="native", state="started"))
+        ctx.emit(StageChanged(name="scratch", state="done"))
+        ctx.emit(StageChanged(name="native", state="started"))
         ctx.emit(step(9, draws=9, wall_s=1.5, waited_s=0.4))
         ctx.emit(step(10, draws=10, wall_s=2.0, waited_s=0.5))
         ctx.write_state()
@@ -135,7 +144,7 @@ def test_figures_of_a_run_with_two_phases_are_added_up(
         assert (told["data_chunks_processed"], told["current_step"], told["best_loss"]) == (51, 10, 2.0)
         assert told["streaming_efficiency"] == 1 - 1.0 / 8.0
         assert told["training_active"] is True
-        ctx.emit(Stage(name="native", state="done"))
+        ctx.emit(StageChanged(name="native", state="done"))
         ctx.write_state()
         assert read(tmp_path, STREAMING)["training_active"] is False
         assert read(tmp_path, STATUS)["streaming_running"] is True
@@ -242,11 +251,11 @@ def test_a_run_that_ended_leaves_the_files_to_the_one_that_trains(
 
 def test_nothing_is_infinite_and_what_is_not_known_is_null() -> None:
     unknown = facts(best_loss=float("inf"), memory_mb=None, efficiency=None, step=0)
-    for content in (streaming, status, report):
+    for content in (streaming_status, engine_status, engine_report):
         told = json.loads(msgspec.json.encode(content(unknown)))
         assert "Infinity" not in json.dumps(told)
-    assert json.loads(msgspec.json.encode(streaming(unknown)))["best_loss"] is None
-    assert streaming(unknown)["streaming_efficiency"] is None
+    assert json.loads(msgspec.json.encode(streaming_status(unknown)))["best_loss"] is None
+    assert streaming_status(unknown)["streaming_efficiency"] is None
 
 
 def test_issues_are_what_was_found() -> None:
@@ -256,7 +265,7 @@ def test_issues_are_what_was_found() -> None:
     assert issues(facts(warnings=("step 3 discarded",))) == ["step 3 discarded"]
     full = replace(facts(), machine=replace_disk(facts(), 1 << 20))
     assert issues(full) == [text for text in issues(full) if "disk" in text] and issues(full)
-    assert report(full)["components"]["health_monitor"]["system_health"]["healthy"] is False
+    assert engine_report(full)["components"]["health_monitor"]["system_health"]["healthy"] is False
 
 
 def test_warnings_of_the_run_are_issues_once_each(
@@ -282,7 +291,7 @@ def test_a_full_disk_is_no_failure(
         called.append(path.name)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("engine.core.files.replace_bytes", refuse)
+    monkeypatch.setattr("engine.core.files.write_bytes_unsynced", refuse)
     with ctx.train_lock():
         ctx.write_state()
     assert called == [STREAMING, STATUS, REPORT]
@@ -290,7 +299,7 @@ def test_a_full_disk_is_no_failure(
 
 def test_the_load_is_that_of_the_process_tree() -> None:
     ticks = iter([0.0, 1e-6, 1e-6 + 1.0])
-    load = ProcessLoad(clock=lambda: next(ticks))
+    load = ProcessTreeCpu(clock=lambda: next(ticks))
     child = subprocess.Popen(
         [sys.executable, "-c", "print(1, flush=True)\nwhile True: pass"], stdout=subprocess.PIPE
     )

@@ -15,7 +15,7 @@ from engine.core.config import Settings
 from engine.core.errors import BadInput, Interrupted, NotEnoughData, RunFailed
 from engine.models.card import ModelCard
 from engine.models.native_format import load_model
-from engine.runs.command_queue import Command
+from engine.runs.command_queue import RunCommand
 from engine.runs.context import RunContext
 from engine.runs.control import Request
 from engine.runs.events import (
@@ -45,10 +45,10 @@ def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 class Commanded(RunContext):
     """A run to which commands come at given polls."""
 
-    script: dict[int, list[Command]]
+    script: dict[int, list[RunCommand]]
     polls: int
 
-    def poll(self) -> Iterator[Command]:
+    def poll(self) -> Iterator[RunCommand]:
         self.polls += 1
         yield from self.script.get(self.polls - 1, [])
 
@@ -60,7 +60,7 @@ def commanded(root: Path, *commands: tuple[int, str, str]) -> Commanded:
     assert isinstance(ctx, Commanded)
     ctx.script, ctx.polls = {}, 0
     for poll, name, value in commands:
-        ctx.script.setdefault(poll, []).append(Command(name, value, ctx.emit))
+        ctx.script.setdefault(poll, []).append(RunCommand(name, value, ctx.emit))
     return ctx
 
 

@@ -11,7 +11,7 @@ import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.errors import BadInput, sentence_of
+from engine.core.errors import BadInput, error_text
 from engine.core.i18n import language, set_language
 from tui.cli.help import describe, width, wrapped
 from tui.cli.main import main, take_globals
@@ -124,9 +124,9 @@ def test_a_group_without_a_command_is_one_document_with_json(capsys: pytest.Capt
 
 
 def test_a_failure_of_the_system_is_said_without_its_number() -> None:
-    assert sentence_of(PermissionError(13, "Permission denied", "/a")) == "Permission denied: /a"
-    assert sentence_of(OSError("no answer")) == "no answer"
-    assert sentence_of(BadInput("bad", hint="hint")) == "bad → hint"
+    assert error_text(PermissionError(13, "Permission denied", "/a")) == "Permission denied: /a"
+    assert error_text(OSError("no answer")) == "no answer"
+    assert error_text(BadInput("bad", hint="hint")) == "bad → hint"
 
 
 def test_a_memory_that_cannot_be_written_is_one_sentence(

@@ -14,12 +14,12 @@ from engine.runs.events import (
     Evaluated,
     Event,
     Finished,
+    JournalRecord,
     Log,
-    Memory,
+    MemoryUsage,
     Progress,
-    Record,
     RunStatus,
-    Stage,
+    StageChanged,
     Started,
     StatusChanged,
     Step,
@@ -45,7 +45,7 @@ def step(number: int, loss: float | None, phase: str = "native", finite: bool = 
 def view_of(*events: Event, spec: bool = False) -> RunView:
     view = RunView(make_spec(Path("/ws"), TrainParams(mode=TrainMode.NATIVE), now=1.0) if spec else None)
     for seq, event in enumerate(events):
-        view.apply(Record(seq, 100.0 + seq, event))
+        view.apply(JournalRecord(seq, 100.0 + seq, event))
     return view
 
 
@@ -97,10 +97,10 @@ def test_a_loss_that_is_not_finite_is_no_point_and_no_best() -> None:
 def test_stages_go_through_their_states_in_order() -> None:
     view = view_of(
         STARTED,
-        Stage(name="corpus", state="started", index=1, total=2),
+        StageChanged(name="corpus", state="started", index=1, total=2),
         Progress(stage="corpus", done=5, total=10, eta_s=3.0),
-        Stage(name="corpus", state="done", detail="1,539 conversations"),
-        Stage(name="native", state="started", index=2, total=2),
+        StageChanged(name="corpus", state="done", detail="1,539 conversations"),
+        StageChanged(name="native", state="started", index=2, total=2),
     )
     corpus, native = view.stages
     assert (corpus.state, corpus.index, corpus.total, corpus.detail) == ("done", 1, 2, "1,539 conversations")
@@ -125,16 +125,16 @@ def test_evaluations_epochs_and_checkpoints_are_kept() -> None:
 
 def test_a_resumed_run_that_is_stopped_before_its_first_step_stands_where_it_began() -> None:
     written = CheckpointWritten(phase="native", step=40, path="checkpoints/40", seconds=0.03, bytes=9)
-    view = view_of(STARTED, Stage(name="native", state="started"), written)
+    view = view_of(STARTED, StageChanged(name="native", state="started"), written)
     assert view.step == 40
-    assert view_of(STARTED, Stage(name="native", state="started"), step(41, 2.0), written).step == 41
+    assert view_of(STARTED, StageChanged(name="native", state="started"), step(41, 2.0), written).step == 41
 
 
 def test_memory_is_drawn_over_seconds_and_its_peak_is_kept() -> None:
     view = view_of(
         STARTED,
-        Memory(used_mb=900.0, peak_mb=1000.0, budget_mb=4096.0),
-        Memory(used_mb=500.0, peak_mb=1000.0, budget_mb=4096.0),
+        MemoryUsage(used_mb=900.0, peak_mb=1000.0, budget_mb=4096.0),
+        MemoryUsage(used_mb=500.0, peak_mb=1000.0, budget_mb=4096.0),
     )
     assert view.series("native", "memory").points() == [(1.0, 900.0), (2.0, 500.0)]
     assert view.peak_memory_mb == 1000.0
@@ -169,7 +169,7 @@ def test_a_run_that_is_started_again_runs_again() -> None:
 def test_gaps_in_the_sequence_are_counted() -> None:
     view = RunView()
     for seq in (0, 1, 5):
-        view.apply(Record(seq, 0.0, Log(level="info", text="")))
+        view.apply(JournalRecord(seq, 0.0, Log(level="info", text="")))
     assert view.dropped_records == 3
 
 
@@ -194,7 +194,9 @@ _events: st.SearchStrategy[Event] = st.one_of(
         tokens_per_s=_figure,
         eta_s=_maybe,
     ),
-    st.builds(Stage, name=_words, state=_words, index=st.integers(), total=st.integers(), detail=_words),
+    st.builds(
+        StageChanged, name=_words, state=_words, index=st.integers(), total=st.integers(), detail=_words
+    ),
     st.builds(Progress, stage=_words, done=_figure, total=_maybe, eta_s=_maybe),
     st.builds(Evaluated, phase=_words, step=st.integers(), name=_words, loss=_maybe),
     st.builds(
@@ -206,7 +208,7 @@ _events: st.SearchStrategy[Event] = st.one_of(
         seconds=_figure,
         lr=_figure,
     ),
-    st.builds(Memory, used_mb=_figure, peak_mb=_figure, budget_mb=_figure),
+    st.builds(MemoryUsage, used_mb=_figure, peak_mb=_figure, budget_mb=_figure),
     st.builds(
         CheckpointWritten, phase=_words, step=st.integers(), path=_words, seconds=_figure, bytes=st.integers()
     ),
@@ -222,7 +224,7 @@ _events: st.SearchStrategy[Event] = st.one_of(
 def test_no_sequence_of_records_breaks_the_view(records: list[tuple[int, float, Event]], alive: bool) -> None:
     view = RunView()
     for seq, t, event in records:
-        view.apply(Record(seq, t, event))
+        view.apply(JournalRecord(seq, t, event))
     view.summary(alive)
     for phase in view.phases:
         assert view.series(phase, "loss").x == sorted(view.series(phase, "loss").x)

@@ -6,12 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from engine.core.config import Settings, save_settings
-from engine.core.errors import H2QError, sentence_of
+from engine.core.errors import H2QError, error_text
 from engine.core.i18n import _, set_language, system_language
 from engine.models.registry import Promotion, in_use, rollback
 from engine.runs.events import RunStatus
 from engine.runs.history import summarise
-from engine.runs.last_visit import look_back
+from engine.runs.last_visit import news_since_last_visit
 from engine.runs.rundir import RunDir
 from engine.runs.summary import RunSummary
 from tui.app.actions import KeyMap
@@ -80,7 +80,7 @@ async def offer_first_start(app: H2QApp) -> None:
 
 async def tell_since(app: H2QApp) -> None:
     """One screen when a scheduled run has ended since the app was last opened; its key takes a promotion back."""
-    since = await asyncio.to_thread(look_back, app.workspace)
+    since = await asyncio.to_thread(news_since_last_visit, app.workspace)
     if since is None:
         return
     from tui.screens.whats_new import WhatsNewScreen
@@ -95,7 +95,7 @@ async def tell_since(app: H2QApp) -> None:
     try:
         done = await asyncio.to_thread(_rolled_back, app.workspace, since.undo)
     except (H2QError, OSError) as problem:
-        app.show_message(sentence_of(problem), "error")
+        app.show_message(error_text(problem), "error")
         return
     again = done.backup.rpartition(".")[2]
     told = _("In use now: {name}. Undo: {command}").format(
@@ -155,7 +155,7 @@ async def import_then_build(app: H2QApp, path: str) -> None:
         await asyncio.to_thread(start_build, app.workspace)
         await app.board.refresh()
     except (H2QError, OSError) as problem:
-        app.show_message(sentence_of(problem), "error")
+        app.show_message(error_text(problem), "error")
 
 
 async def _ended(run: RunDir) -> RunSummary:
@@ -169,4 +169,4 @@ def _save(app: H2QApp) -> None:
     try:
         save_settings(app.workspace, app.settings)
     except (H2QError, OSError) as problem:
-        app.show_message(sentence_of(problem), "error")
+        app.show_message(error_text(problem), "error")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 from engine.core.errors import H2QError
-from engine.runs.events import Finished, Record, RunStatus
+from engine.runs.events import Finished, JournalRecord, RunStatus
 from engine.runs.history import summarise
 from engine.runs.journal import JournalReader
 from engine.runs.rundir import RunDir, list_runs
@@ -52,7 +52,7 @@ class RunEntry:
 class RunUpdated(Message):
     """New records of one run, already applied to its view."""
 
-    def __init__(self, run_id: str, view: RunView, records: list[Record], *, alive: bool) -> None:
+    def __init__(self, run_id: str, view: RunView, records: list[JournalRecord], *, alive: bool) -> None:
         self.run_id = run_id
         self.view = view
         self.records = records
@@ -183,7 +183,7 @@ class RunBoard:
         while self._followed.get(run_id) is followed:
             # Asked before reading: what a run wrote last is on disk before its lock is free.
             alive = followed.run_dir.alive()
-            records: list[Record] = []
+            records: list[JournalRecord] = []
             if followed.ready:
                 while batch := await asyncio.to_thread(followed.reader.poll, BATCH):
                     # On the loop: widgets read the view there.
@@ -211,9 +211,9 @@ class RunBoard:
                 del self._followed[run_id]
 
 
-def _read_history(followed: _Followed) -> list[Record]:
+def _read_history(followed: _Followed) -> list[JournalRecord]:
     """Applies everything written so far, in a thread: nobody sees the view yet."""
-    records: list[Record] = []
+    records: list[JournalRecord] = []
     while batch := followed.reader.poll(BATCH):
         for record in batch:
             followed.view.apply(record)

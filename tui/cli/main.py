@@ -132,7 +132,7 @@ def _report(problem: Exception) -> int:
 
     The traceback of one that nobody foresaw is shown when H2Q_TRACEBACK is set.
     """
-    from engine.core.errors import H2QError, RunFailed, UsageProblem, sentence_of
+    from engine.core.errors import H2QError, RunFailed, UsageProblem, error_text
 
     if os.environ.get("H2Q_TRACEBACK") and not isinstance(problem, H2QError | typer.TyperException):
         raise problem
@@ -142,7 +142,7 @@ def _report(problem: Exception) -> int:
         sentence, hint = describe(problem)
         problem = UsageProblem(sentence, hint=hint)
     elif isinstance(problem, OSError) and problem.strerror:
-        problem = RunFailed(sentence_of(problem), hint="h2q-tui check")
+        problem = RunFailed(error_text(problem), hint="h2q-tui check")
     elif type(problem).__module__ == "sqlite3":
         import sqlite3
 

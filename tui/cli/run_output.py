@@ -17,7 +17,7 @@ from tui.cli import output, session
 
 if TYPE_CHECKING:
     from engine.core.paths import Workspace
-    from engine.runs.events import Progress, Record
+    from engine.runs.events import JournalRecord, Progress
     from engine.runs.rundir import RunDir
     from engine.runs.spec import RunSpec
     from engine.runs.view import RunView
@@ -52,7 +52,7 @@ def follow_in_terminal(ws: Workspace, spec: RunSpec) -> Followed:
     runs: list[RunDir] = []
     runner.lower_priority()
     try:
-        code = launch.foreground(ws, spec, printer.show, on_start=runs.append)
+        code = launch.run_in_foreground(ws, spec, printer.show, on_start=runs.append)
     finally:
         printer.close()
     return Followed(runs[0], printer.view, code)
@@ -132,7 +132,7 @@ def _error(followed: Followed) -> str:
 
 def totals(view: RunView) -> list[str]:
     """What a run came to: a line for each phase of training, and one for time and memory."""
-    from engine.runs.event_text import duration, figure, perplexity, stage_word
+    from engine.runs.event_text import format_duration, format_figure, format_perplexity, stage_name
 
     lines = []
     for phase in view.phases:
@@ -142,15 +142,15 @@ def totals(view: RunView) -> list[str]:
         (step, last), best = losses[-1], min(y for _x, y in losses)
         lines.append(
             _("{phase}: {steps} steps, loss {loss} (best {best}), perplexity {perplexity}").format(
-                phase=stage_word(phase),
+                phase=stage_name(phase),
                 steps=f"{int(step):,}",
-                loss=figure(last),
-                best=figure(best),
-                perplexity=perplexity(last),
+                loss=format_figure(last),
+                best=format_figure(best),
+                perplexity=format_perplexity(last),
             )
         )
     if view.started_at is not None and view.finished_at is not None:
-        text = _("time {time}").format(time=duration(view.finished_at - view.started_at))
+        text = _("time {time}").format(time=format_duration(view.finished_at - view.started_at))
         if view.peak_memory_mb is not None and view.memory is not None:
             text += _(", peak memory {peak} of {budget} MB").format(
                 peak=f"{view.peak_memory_mb:,.0f}", budget=f"{view.memory.budget_mb:,.0f}"
@@ -174,10 +174,10 @@ class Printer:
         self._last = 0.0
         self._waiting = ""
 
-    def show(self, record: Record) -> None:
+    def show(self, record: JournalRecord) -> None:
         """Takes in one record and prints what a person wants to know of it. Raises OSError of the stream."""
         from engine.runs.event_text import describe
-        from engine.runs.events import EpochDone, Finished, Progress, Stage, Started, Step
+        from engine.runs.events import EpochDone, Finished, Progress, StageChanged, Started, Step
 
         event = record.event
         self.view.apply(record)
@@ -189,14 +189,14 @@ class Printer:
             last = event.total is not None and event.done >= event.total
             self._figures(progress_line(event), last=last)
         elif not isinstance(event, Started) and (words := describe(event)) is not None:
-            if isinstance(event, Stage | EpochDone):
+            if isinstance(event, StageChanged | EpochDone):
                 self._forget_figures()
             level, text = words
             sign = {"warning": "! ", "error": "x "}.get(level, "")
             clock = time.strftime("%H:%M:%S", time.localtime(record.t))
             self._line(f"{clock} {sign}{text}")
 
-    def show_many(self, records: list[Record]) -> None:
+    def show_many(self, records: list[JournalRecord]) -> None:
         """`show` for a batch: of a long history only the newest figures are drawn."""
         for record in records:
             self.show(record)
@@ -252,15 +252,17 @@ class Printer:
 
 def step_line(view: RunView) -> str:
     """The figures of training on one line."""
-    from engine.runs.event_text import duration, figure, rate
+    from engine.runs.event_text import format_duration, format_figure, format_rate
 
     parts = [
         _("step {step} of {steps}").format(step=f"{view.step:,}", steps=f"{view.max_steps:,}"),
-        _("loss {loss} (best {best})").format(loss=figure(view.loss), best=figure(view.best_loss)),
+        _("loss {loss} (best {best})").format(
+            loss=format_figure(view.loss), best=format_figure(view.best_loss)
+        ),
     ]
     if view.eta_s is not None:
-        parts.append(_("{time} left").format(time=duration(view.eta_s)))
-    parts += [f"{rate(view.tokens_per_s or 0.0)} tok/s", f"lr {view.lr or 0.0:.3g}"]
+        parts.append(_("{time} left").format(time=format_duration(view.eta_s)))
+    parts += [f"{format_rate(view.tokens_per_s or 0.0)} tok/s", f"lr {view.lr or 0.0:.3g}"]
     if view.memory is not None:
         used, budget = view.memory.used_mb / 1024, view.memory.budget_mb / 1024
         parts.append(f"{used:.1f}/{budget:.1f} GB")
@@ -269,12 +271,12 @@ def step_line(view: RunView) -> str:
 
 def progress_line(event: Progress) -> str:
     """How far a stage is, on one line."""
-    from engine.runs.event_text import duration, stage_word
+    from engine.runs.event_text import format_duration, stage_name
 
     done = f"{event.done:,.0f}" if event.total is None else f"{event.done:,.0f}/{event.total:,.0f}"
-    parts = [stage_word(event.stage), f"{done} {event.unit}".rstrip()]
+    parts = [stage_name(event.stage), f"{done} {event.unit}".rstrip()]
     if event.total:
         parts.append(f"{100 * event.done / event.total:.0f} %")
     if event.eta_s is not None:
-        parts.append(_("{time} left").format(time=duration(event.eta_s)))
+        parts.append(_("{time} left").format(time=format_duration(event.eta_s)))
     return "  ".join(parts)

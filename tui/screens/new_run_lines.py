@@ -13,7 +13,7 @@ from engine.memory.store import MemoryStore
 from engine.models import registry
 from engine.models.ollama.running import running_models
 from engine.models.ollama.store import installed_tags
-from engine.runs.rundir import training_run
+from engine.runs.rundir import training_run_id
 from engine.runs.spec import RunKind, TrainMode
 from engine.validation.sequential import MIN_CLUSTERS, PRIOR_DEVIATION, alpha_for, gain_seen
 
@@ -89,7 +89,7 @@ def read_inputs(workspace: Workspace) -> TrainingInputs:
         base=registry.in_use(workspace) or "",
         texts=len(texts),
         text_bytes=sum(path.stat().st_size for path in texts),
-        training=training_run(workspace),
+        training=training_run_id(workspace),
         bases=tuple(_bases(workspace, settings.lora_base)),
         held=", ".join(model.name for model in held),
         held_mb=sum(model.mb for model in held),

@@ -17,7 +17,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.core.config import PII_TITLES, SettingInfo, Settings, save_settings, setting_infos
-from engine.core.errors import H2QError, sentence_of
+from engine.core.errors import H2QError, error_text
 from engine.core.i18n import LANGUAGES, _
 from engine.core.paths import Workspace
 from tui.app.actions import ACTIONS, BY_ID, EVERYWHERE, AppAction, key_label
@@ -294,7 +294,7 @@ class SettingsScreen(ModalScreen[None]):
             with uninterruptible(), self._saving:
                 save_settings(self._workspace, self.settings)
         except (H2QError, OSError) as problem:
-            self.app.call_from_thread(self._explain, sentence_of(problem), "$text-error")
+            self.app.call_from_thread(self._explain, error_text(problem), "$text-error")
 
     def action_close(self) -> None:
         self.dismiss(None)

@@ -13,8 +13,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.core.i18n import _, n_
-from engine.runs.event_text import describe, figure, stage_word, status_word
-from engine.runs.last_visit import Since
+from engine.runs.event_text import describe, format_figure, stage_name, status_name
+from engine.runs.last_visit import LastVisitNews
 from tui.app.text import safe
 
 
@@ -34,7 +34,7 @@ class WhatsNewScreen(ModalScreen[bool]):
         Binding("B", "take_back", show=False),
     ]
 
-    def __init__(self, since: Since, *, can_undo: bool) -> None:
+    def __init__(self, since: LastVisitNews, *, can_undo: bool) -> None:
         """`can_undo`: the model that the run promoted is still the one in use."""
         super().__init__()
         self._since = since
@@ -55,13 +55,13 @@ class WhatsNewScreen(ModalScreen[bool]):
         self.dismiss(False)
 
 
-def lines(since: Since) -> list[Content]:
+def lines(since: LastVisitNews) -> list[Content]:
     """What is told, a paragraph each."""
     view = since.view
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(since.ended_at))
     told = [
         _("Scheduled run {run} ended {when}: {status}").format(
-            run=since.run_id, when=when, status=status_word(view.status)
+            run=since.run_id, when=when, status=status_name(view.status)
         )
     ]
     if since.came_in is not None:
@@ -75,10 +75,10 @@ def lines(since: Since) -> list[Content]:
         if points:
             told.append(
                 _("Trained: {phase}, {steps} steps, loss {first} → {last}").format(
-                    phase=stage_word(phase),
+                    phase=stage_name(phase),
                     steps=f"{int(points[-1][0]):,}",
-                    first=figure(points[0][1]),
-                    last=figure(points[-1][1]),
+                    first=format_figure(points[0][1]),
+                    last=format_figure(points[-1][1]),
                 )
             )
     if view.verdict is not None:

@@ -8,65 +8,71 @@ from collections.abc import Sequence
 from textual.content import Content
 
 from engine.core.i18n import N_, _
-from engine.runs.annotations import Mark, MarkKind
+from engine.runs.annotations import Annotation, AnnotationKind
 from engine.runs.view import LogLine
 
-SIGNS: dict[MarkKind, str] = {
-    MarkKind.RECOVERY: "▼",
-    MarkKind.GOVERNOR: "■",
-    MarkKind.COMMAND: "◆",
-    MarkKind.CHECKPOINT: "◇",
-    MarkKind.CYCLE: "┃",
+SIGNS: dict[AnnotationKind, str] = {
+    AnnotationKind.RECOVERY: "▼",
+    AnnotationKind.GOVERNOR: "■",
+    AnnotationKind.COMMAND: "◆",
+    AnnotationKind.CHECKPOINT: "◇",
+    AnnotationKind.CYCLE: "┃",
 }
-ASCII: dict[MarkKind, str] = {
-    MarkKind.RECOVERY: "v",
-    MarkKind.GOVERNOR: "#",
-    MarkKind.COMMAND: "@",
-    MarkKind.CHECKPOINT: "c",
-    MarkKind.CYCLE: "|",
+ASCII: dict[AnnotationKind, str] = {
+    AnnotationKind.RECOVERY: "v",
+    AnnotationKind.GOVERNOR: "#",
+    AnnotationKind.COMMAND: "@",
+    AnnotationKind.CHECKPOINT: "c",
+    AnnotationKind.CYCLE: "|",
 }
-NAMES: dict[MarkKind, str] = {
-    MarkKind.RECOVERY: N_("recovery"),
-    MarkKind.GOVERNOR: N_("memory"),
-    MarkKind.COMMAND: N_("by hand"),
-    MarkKind.CHECKPOINT: N_("checkpoint"),
-    MarkKind.CYCLE: N_("cycle"),
+NAMES: dict[AnnotationKind, str] = {
+    AnnotationKind.RECOVERY: N_("recovery"),
+    AnnotationKind.GOVERNOR: N_("memory"),
+    AnnotationKind.COMMAND: N_("by hand"),
+    AnnotationKind.CHECKPOINT: N_("checkpoint"),
+    AnnotationKind.CYCLE: N_("cycle"),
 }
 SHOWN = 20
 """Marks of one kind on a curve at most: the newest."""
 
 
-def sign_of(kind: MarkKind, *, ascii_only: bool = False) -> str:
+def sign_of(kind: AnnotationKind, *, ascii_only: bool = False) -> str:
     """One cell."""
     return (ASCII if ascii_only else SIGNS)[kind]
 
 
-def on_curve(marks: Sequence[Mark]) -> list[Mark]:
+def on_curve(marks: Sequence[Annotation]) -> list[Annotation]:
     """The newest `SHOWN` of each kind, checkpoints first so that the others are drawn over them."""
-    kept = [mark for kind in MarkKind for mark in [m for m in marks if m.kind is kind][-SHOWN:]]
-    order = [MarkKind.CHECKPOINT, MarkKind.CYCLE, MarkKind.COMMAND, MarkKind.GOVERNOR, MarkKind.RECOVERY]
+    kept = [mark for kind in AnnotationKind for mark in [m for m in marks if m.kind is kind][-SHOWN:]]
+    order = [
+        AnnotationKind.CHECKPOINT,
+        AnnotationKind.CYCLE,
+        AnnotationKind.COMMAND,
+        AnnotationKind.GOVERNOR,
+        AnnotationKind.RECOVERY,
+    ]
     return sorted(kept, key=lambda mark: order.index(mark.kind))
 
 
-def legend(marks: Sequence[Mark], *, ascii_only: bool = False) -> str:
+def legend(marks: Sequence[Annotation], *, ascii_only: bool = False) -> str:
     """`▼ recovery 2  ◇ checkpoint 3` for the kinds that are there; "" without any."""
     # The end of a cycle and the beginning of the next one stand at one place.
     counts = Counter(
         kind
         for kind, _step in {
-            (mark.kind, mark.step if mark.kind is MarkKind.CYCLE else n) for n, mark in enumerate(marks)
+            (mark.kind, mark.step if mark.kind is AnnotationKind.CYCLE else n) for n, mark in enumerate(marks)
         }
     )
     return "  ".join(
         f"{sign_of(kind, ascii_only=ascii_only)} {_(NAMES[kind])} {counts[kind]}"
-        for kind in MarkKind
+        for kind in AnnotationKind
         if counts[kind]
     )
 
 
-def listed(marks: Sequence[Mark], *, ascii_only: bool = False) -> list[LogLine]:
+def listed(marks: Sequence[Annotation], *, ascii_only: bool = False) -> list[LogLine]:
     """The marks as lines of a log, in the order in which they came."""
-    level = {MarkKind.RECOVERY: "warning", MarkKind.GOVERNOR: "warning"}
+    level = {AnnotationKind.RECOVERY: "warning", AnnotationKind.GOVERNOR: "warning"}
     lines = []
     for mark in sorted(marks, key=lambda mark: mark.t):
         place = _("step {step}").format(step=mark.step)

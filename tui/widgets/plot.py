@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from textual import events
 from textual.content import Content, Span
 
-from engine.runs.annotations import Mark, MarkKind
+from engine.runs.annotations import Annotation, AnnotationKind
 from tui.app.text import plain
 from tui.widgets.annotations import ASCII, SIGNS, on_curve
 from tui.widgets.cell_lines import CellLines
@@ -28,8 +28,10 @@ _BORDER = "┊"
 """Drawn below the sign of a cycle where the canvas is empty: what lies left of it was learnt before."""
 
 
-_WARNING = frozenset((SIGNS[MarkKind.RECOVERY], SIGNS[MarkKind.GOVERNOR]))
-_ACCENT = frozenset((SIGNS[MarkKind.COMMAND], SIGNS[MarkKind.CYCLE], SIGNS[MarkKind.CHECKPOINT]))
+_WARNING = frozenset((SIGNS[AnnotationKind.RECOVERY], SIGNS[AnnotationKind.GOVERNOR]))
+_ACCENT = frozenset(
+    (SIGNS[AnnotationKind.COMMAND], SIGNS[AnnotationKind.CYCLE], SIGNS[AnnotationKind.CHECKPOINT])
+)
 
 
 @dataclass(frozen=True)
@@ -136,13 +138,18 @@ class Plot(CellLines, can_focus=True):
         self.ascii_only = ascii_only
         self._x_axis = x_axis
         self._curves: tuple[Curve, ...] = ()
-        self._marks: tuple[Mark, ...] = ()
+        self._marks: tuple[Annotation, ...] = ()
         self._x_end = 0.0
         self._log = False
         self._y: AxisRange | None = None
 
     def set_curves(
-        self, curves: Sequence[Curve], *, x_end: float = 0.0, log: bool = False, marks: Sequence[Mark] = ()
+        self,
+        curves: Sequence[Curve],
+        *,
+        x_end: float = 0.0,
+        log: bool = False,
+        marks: Sequence[Annotation] = (),
     ) -> None:
         """`x_end` is where the axis ends even before the data does (the last step of a run); `log` makes the
         y axis logarithmic; `marks` say what happened where: their signs stand above the curve, checkpoints below it."""
@@ -225,13 +232,13 @@ class Plot(CellLines, can_focus=True):
         glyphs = ASCII if self.ascii_only else SIGNS
         for mark in self._marks:
             if 0 <= mark.step <= end:
-                low = mark.kind is MarkKind.CHECKPOINT
+                low = mark.kind is AnnotationKind.CHECKPOINT
                 place = self._y.low if low else self._y.high
                 figure.text(glyphs[mark.kind], mark.step, place, alignment="center")
         lines = _bare(figure.build()).split("\n")[:height]
         if self.ascii_only:
             return [line.translate(_ASCII) for line in lines]
-        return _with_borders(lines, SIGNS[MarkKind.CYCLE]) if lines else lines
+        return _with_borders(lines, SIGNS[AnnotationKind.CYCLE]) if lines else lines
 
     def _styled(self, line: str) -> Content:
         """The frame is dim, dots of a second curve stand out, the curve has the accent."""

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from engine.core.errors import BadInput, ServiceUnreachable, UsageProblem
 from engine.core.i18n import _
-from engine.runs.network_guard import is_local
+from engine.runs.network_guard import is_loopback
 
 if TYPE_CHECKING:
     import ollama
@@ -39,7 +39,7 @@ def local_host(given: str | None = None) -> str:
             _("OLLAMA_HOST is not an address: {host}").format(host=text), hint="unset OLLAMA_HOST"
         ) from problem
     name = parts.hostname or "127.0.0.1"
-    if not is_local(name):
+    if not is_loopback(name):
         raise UsageProblem(
             _("OLLAMA_HOST is another machine ({host}); nothing is sent there").format(host=name),
             hint="unset OLLAMA_HOST",

@@ -183,7 +183,7 @@ def _converse(talk: Talk) -> None:
     import contextlib
 
     with contextlib.suppress(ImportError):
-        import readline  # noqa: F401  (arrows and history in `input`)
+        pass
     output.echo(_("talking to {model}: clear forgets, exit leaves").format(model=talk.model))
     while True:
         try:

@@ -11,7 +11,7 @@ from tui.cli.output import echo, echo_json
 from tui.cli.session import options
 
 if TYPE_CHECKING:
-    from engine.machine.probes import Snapshot
+    from engine.machine.probes import MachineSample
 
 FIRST_LOOK_S = 0.5
 """Between the two readings that the first shares of the processor need."""
@@ -39,10 +39,10 @@ def _print(interval: float, count: int) -> None:
     """One JSON document, or a line for each look."""
     import time
 
-    from engine.machine.probes import Probes
+    from engine.machine.probes import MachineProbes
     from tui.cli.session import workspace
 
-    probes = Probes(workspace(create=False).root)
+    probes = MachineProbes(workspace(create=False).root)
     time.sleep(min(interval, FIRST_LOOK_S))
     if options.json:
         echo_json(probes.sample())
@@ -56,7 +56,7 @@ def _print(interval: float, count: int) -> None:
         time.sleep(interval)
 
 
-def line(snapshot: Snapshot) -> str:
+def line(snapshot: MachineSample) -> str:
     """`14:02:10  cpu 97 95 %  load 2.1  memory 9.1 of 16.0 GB  swap 0.0 GB  disk 81.0 GB free  62 °C`."""
     import time
 

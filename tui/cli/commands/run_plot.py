@@ -17,8 +17,8 @@ def loss_plot(view: RunView, phase: str, *, ascii_only: bool = False) -> str:
     """The curve of `phase`, its legend, and a line for each recovery, memory step, change and cycle."""
     import plotext
 
-    from engine.runs.annotations import MarkKind
-    from engine.runs.event_text import stage_word
+    from engine.runs.annotations import AnnotationKind
+    from engine.runs.event_text import stage_name
     from tui.widgets.annotations import legend, listed, on_curve, sign_of
 
     series = view.series(phase, "loss")
@@ -30,12 +30,12 @@ def loss_plot(view: RunView, phase: str, *, ascii_only: bool = False) -> str:
     if series.y:
         low, high = min(series.y), max(series.y)
         for mark in on_curve(marks):
-            place = low if mark.kind is MarkKind.CHECKPOINT else high
+            place = low if mark.kind is AnnotationKind.CHECKPOINT else high
             plotext.text(sign_of(mark.kind, ascii_only=ascii_only), mark.step, place, alignment="center")
-    lines = [stage_word(phase), plotext.uncolorize(plotext.build())]
+    lines = [stage_name(phase), plotext.uncolorize(plotext.build())]
     if marks:
         lines.append(legend(marks, ascii_only=ascii_only))
-    told = [mark for mark in marks if mark.kind is not MarkKind.CHECKPOINT][-LISTED:]
+    told = [mark for mark in marks if mark.kind is not AnnotationKind.CHECKPOINT][-LISTED:]
     lines += [
         f"{time.strftime('%H:%M:%S', time.localtime(line.t))} {line.text}"
         for line in listed(told, ascii_only=ascii_only)

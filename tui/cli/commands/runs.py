@@ -140,7 +140,7 @@ def _find(run_id: str) -> RunDir:
 
 def _find_to_steer(run_id: str, *, trains: bool = False) -> RunDir:
     """As `_find`, but "latest" is the newest run that lives, if one does; else with `trains` the newest training."""
-    from engine.runs.history import latest_alive
+    from engine.runs.history import newest_alive
     from engine.runs.resume import KINDS
     from engine.runs.rundir import list_runs
 
@@ -148,23 +148,23 @@ def _find_to_steer(run_id: str, *, trains: bool = False) -> RunDir:
         return _find(run_id)
     runs = list_runs(session.workspace(create=False))
     trained = (run for run in runs if run.spec.kind in KINDS) if trains else iter(())
-    return latest_alive(runs) or next(trained, None) or _find(run_id)
+    return newest_alive(runs) or next(trained, None) or _find(run_id)
 
 
 def _send(run_id: str, name: str, value: str = "", timeout: float = 5.0) -> None:
     """Sends a command and says the answer. Raises UsageProblem for a run that is over, RunFailed when refused."""
     from engine.core.errors import RunFailed, UsageProblem
     from engine.runs.control import send_sync
-    from engine.runs.event_text import status_word
+    from engine.runs.event_text import status_name
     from engine.runs.history import load_view
-    from engine.runs.resume import may_continue
+    from engine.runs.resume import can_resume
 
     run = _find_to_steer(run_id)
     if not run.alive():
         status = load_view(run).summary(alive=False).status
         raise UsageProblem(
-            _("run {run} is over ({status})").format(run=run.run_id, status=status_word(status)),
-            hint=f"h2q-tui runs {'resume' if may_continue(run.spec.kind, status) else 'show'} {run.run_id}",
+            _("run {run} is over ({status})").format(run=run.run_id, status=status_name(status)),
+            hint=f"h2q-tui runs {'resume' if can_resume(run.spec.kind, status) else 'show'} {run.run_id}",
         )
     reply = send_sync(run, name, value, timeout)
     if not reply.accepted:
@@ -179,21 +179,21 @@ def _continue(run: RunDir, max_memory_gb: float | None) -> int:
     from engine.core.errors import UsageProblem
     from engine.core.i18n import language
     from engine.runs.history import summarise
-    from engine.runs.resume import continuation, may_continue
+    from engine.runs.resume import can_resume, resume_spec
     from tui.cli.run_output import start_detached
 
-    if not may_continue(run.spec.kind, summarise(run).status):
+    if not can_resume(run.spec.kind, summarise(run).status):
         raise UsageProblem(
             _("run {run} is over; only a training that did not end well can be continued").format(
                 run=run.run_id
             ),
             hint=f"h2q-tui runs show {run.run_id}",
         )
-    return start_detached(session.workspace(), continuation(run, language(), max_memory_gb=max_memory_gb))
+    return start_detached(session.workspace(), resume_spec(run, language(), max_memory_gb=max_memory_gb))
 
 
 def _row(summary: RunSummary) -> str:
-    from engine.runs.event_text import stage_word, status_word
+    from engine.runs.event_text import stage_name, status_name
     from tui.app.glyphs import choose_glyphs
     from tui.app.text import fit
 
@@ -201,34 +201,34 @@ def _row(summary: RunSummary) -> str:
     parts = [
         f"{choose_glyphs().status(summary.status)} {summary.id}",
         fit(summary.label, 9),
-        fit(status_word(summary.status), 10),
-        fit(figures if summary.max_steps else stage_word(summary.stage), 22),
+        fit(status_name(summary.status), 10),
+        fit(figures if summary.max_steps else stage_name(summary.stage), 22),
         "" if summary.loss is None else _("loss {loss}").format(loss=f"{summary.loss:.3f}"),
     ]
     return "  ".join(parts).rstrip()
 
 
 def _card(run: RunDir, view: RunView, summary: RunSummary) -> list[str]:
-    from engine.runs.event_text import duration, figure, rate, status_word
+    from engine.runs.event_text import format_duration, format_figure, format_rate, status_name
     from tui.app.glyphs import choose_glyphs
 
-    status = status_word(summary.status) + (f" ({view.reason})" if view.reason else "")
+    status = status_name(summary.status) + (f" ({view.reason})" if view.reason else "")
     lines = [f"{choose_glyphs().status(summary.status)} {summary.id}  {summary.label}  {status}"]
     if summary.error:
         lines.append(summary.error)
     if summary.started_at is not None:
         text = _("started {time}").format(time=_clock(summary.started_at, day=True))
         if summary.finished_at is not None:
-            text += _(", took {time}").format(time=duration(summary.finished_at - summary.started_at))
+            text += _(", took {time}").format(time=format_duration(summary.finished_at - summary.started_at))
         lines.append(text)
     if summary.max_steps:
         lines.append(
             _("step {step} of {steps}, loss {loss} (best {best}), {rate} tok/s").format(
                 step=f"{summary.step:,}",
                 steps=f"{summary.max_steps:,}",
-                loss=figure(summary.loss),
-                best=figure(summary.best_loss),
-                rate=rate(summary.tokens_per_s or 0.0),
+                loss=format_figure(summary.loss),
+                best=format_figure(summary.best_loss),
+                rate=format_rate(summary.tokens_per_s or 0.0),
             )
         )
     if view.memory is not None and summary.peak_memory_mb is not None:

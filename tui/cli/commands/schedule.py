@@ -132,7 +132,7 @@ _OWN = ("--run-once", "--detach", "--data-dir", "--lang", "--quiet", "--json", "
 
 
 def _tell(found: Found) -> None:
-    from engine.runs.event_text import status_word
+    from engine.runs.event_text import status_name
     from engine.runs.events import RunStatus
 
     if found.schedule is None:
@@ -147,7 +147,7 @@ def _tell(found: Found) -> None:
         if found.last_run:
             output.echo(
                 _("last run: {run}, {status}").format(
-                    run=found.last_run, status=status_word(RunStatus(found.last_status))
+                    run=found.last_run, status=status_name(RunStatus(found.last_status))
                 )
             )
     for note in found.notes:

@@ -13,7 +13,7 @@ from tui.cli import session
 from tui.cli.options import TRAIN_OPTIONS, Values, add_command, run_params
 
 if TYPE_CHECKING:
-    from engine.compat.h2q_config import Streaming
+    from engine.compat.h2q_config import StreamingConfig
     from engine.core.paths import Workspace
 
 
@@ -45,23 +45,23 @@ def _train(values: Values) -> None:
     raise typer.Exit(run_command(ws, spec, detach=values["detach"]))
 
 
-def _streaming(config: str | None) -> Streaming | None:
+def _streaming(config: str | None) -> StreamingConfig | None:
     """The streaming configuration of H2Q-Evo that `--config` names; None if it is a models.json."""
-    from engine.compat.h2q_config import read_streaming
+    from engine.compat.h2q_config import read_streaming_config
 
-    streaming = read_streaming(session.resolve(config)) if config else None
+    streaming = read_streaming_config(session.resolve(config)) if config else None
     if streaming is not None and streaming.ignored:
         typer.echo(_("Ignored settings: {names}").format(names=", ".join(streaming.ignored)), err=True)
     return streaming
 
 
 def _settings(
-    ws: Workspace, assignments: list[str], streaming: Streaming | None, *, unload_ollama: bool
+    ws: Workspace, assignments: list[str], streaming: StreamingConfig | None, *, unload_ollama: bool
 ) -> dict[str, bool | int | float | str]:
     """Settings for this run only: of the streaming configuration, then of `--set`. Checked before the run starts."""
     from engine.core.config import load_settings, with_overrides
     from engine.core.errors import UsageProblem
-    from engine.machine.cpu_affinity import check_processors
+    from engine.machine.cpu_affinity import check_cpu_affinity
 
     overrides = dict(streaming.settings) if streaming is not None else {}
     for text in assignments:
@@ -75,7 +75,7 @@ def _settings(
     if unload_ollama:
         overrides["unload_ollama"] = True
     settings = with_overrides(load_settings(ws), overrides)
-    check_processors(settings.cpu_affinity)
+    check_cpu_affinity(settings.cpu_affinity)
     return overrides
 
 

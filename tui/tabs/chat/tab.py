@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.worker import Worker
 
-from engine.core.errors import BadInput, H2QError, sentence_of
+from engine.core.errors import BadInput, H2QError, error_text
 from engine.core.i18n import N_, _
 from engine.core.paths import Workspace
 from engine.inference.client import InferenceClient
@@ -180,7 +180,7 @@ class ChatTab(Tab):
                 self._bytes += len(text.encode())
             self._ended(exchange, ending(self.client.last))
         except (H2QError, OSError) as problem:
-            exchange.problem = sentence_of(problem)
+            exchange.problem = error_text(problem)
             self._ended(exchange, "")
         finally:
             await stream.aclose()
@@ -312,7 +312,7 @@ class ChatTab(Tab):
                 store.add([session.kept_conversation()], "chat", "chat")
         except (H2QError, OSError) as problem:
             exchange.kept = False
-            self.app.call_from_thread(self.show_message, sentence_of(problem), "error")
+            self.app.call_from_thread(self.show_message, error_text(problem), "error")
             return
         self.app.call_from_thread(
             self.show_message, _("Kept in memory; the next corpus build takes it in."), "success"

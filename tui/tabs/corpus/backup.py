@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.core.errors import H2QError, sentence_of
+from engine.core.errors import H2QError, error_text
 from engine.core.i18n import _, n_
 from engine.core.paths import Workspace
 from engine.workspace.backup import Backup, list_backups, restore_backup
@@ -31,7 +31,7 @@ async def offer_backup(tab: CorpusTab) -> None:
         tab.show_message(_("putting the backup back …"))
         await asyncio.to_thread(_put_back, tab.workspace, newest.path)
     except (H2QError, OSError) as problem:
-        tab.show_message(sentence_of(problem), "error")
+        tab.show_message(error_text(problem), "error")
         return
     tab.load()
     tab.show_message(

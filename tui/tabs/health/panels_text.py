@@ -9,8 +9,8 @@ from textual.content import Content
 from engine.core.i18n import N_, _
 from engine.health.limits import Limits
 from engine.inference.protocol import ServiceStatus
-from engine.machine.probes import Snapshot
-from engine.runs.event_text import budget_bound, duration, figure, rate
+from engine.machine.probes import MachineSample
+from engine.runs.event_text import budget_reason_text, format_duration, format_figure, format_rate
 from engine.runs.view import RunView
 from tui.app.glyphs import STATUS_STYLE, Glyphs
 from tui.app.terminal import Terminal
@@ -34,7 +34,9 @@ def level(share: float) -> str:
     return "$text-error" if share > 0.95 else "$text-warning" if share > 0.85 else ""
 
 
-def cpu(snapshot: Snapshot, history: Sequence[Sequence[float]], glyphs: Glyphs, width: int) -> list[Content]:
+def cpu(
+    snapshot: MachineSample, history: Sequence[Sequence[float]], glyphs: Glyphs, width: int
+) -> list[Content]:
     """A line for each core: its bars, newest on the right, and its share; then load and temperature."""
     lines: list[Content] = []
     if snapshot.cpu_percent is None:
@@ -50,11 +52,11 @@ def cpu(snapshot: Snapshot, history: Sequence[Sequence[float]], glyphs: Glyphs, 
     return lines
 
 
-def _load(snapshot: Snapshot) -> str:
+def _load(snapshot: MachineSample) -> str:
     return "–" if snapshot.load is None else "  ".join(f"{value:.1f}" for value in snapshot.load)
 
 
-def _heat(snapshot: Snapshot) -> Content:
+def _heat(snapshot: MachineSample) -> Content:
     if snapshot.temperature_c is None:
         return Content.styled(_("temperature unknown"), "$foreground-muted")
     heat = snapshot.temperature_c
@@ -62,7 +64,7 @@ def _heat(snapshot: Snapshot) -> Content:
     return Content.styled(_("{heat:.0f} °C").format(heat=heat), style)
 
 
-def memory(snapshot: Snapshot, glyphs: Glyphs, width: int) -> list[Content]:
+def memory(snapshot: MachineSample, glyphs: Glyphs, width: int) -> list[Content]:
     """Used of total with a bar, and the swap."""
     lines: list[Content] = []
     if snapshot.memory_used is None or not snapshot.memory_total:
@@ -89,7 +91,7 @@ def memory(snapshot: Snapshot, glyphs: Glyphs, width: int) -> list[Content]:
     return lines
 
 
-def disk(snapshot: Snapshot) -> list[Content]:
+def disk(snapshot: MachineSample) -> list[Content]:
     """Free of total, and when it is full at the present pace."""
     if snapshot.disk_free is None or not snapshot.disk_total:
         return [unknown()]
@@ -98,7 +100,7 @@ def disk(snapshot: Snapshot) -> list[Content]:
     lines = [Content.styled(free, level(share))]
     if snapshot.disk_full_in_s is not None:
         left = snapshot.disk_full_in_s
-        when = _("{days:.0f} days").format(days=left / DAY) if left > 2 * DAY else duration(left)
+        when = _("{days:.0f} days").format(days=left / DAY) if left > 2 * DAY else format_duration(left)
         lines.append(
             Content.styled(_("full in {when}").format(when=when), "$text-warning" if left < DAY else "")
         )
@@ -106,7 +108,7 @@ def disk(snapshot: Snapshot) -> list[Content]:
 
 
 def training(
-    view: RunView | None, run_id: str, snapshot: Snapshot, glyphs: Glyphs, *, now: float
+    view: RunView | None, run_id: str, snapshot: MachineSample, glyphs: Glyphs, *, now: float
 ) -> list[Content]:
     """The run in progress, its own memory measured here, and how long it has said nothing."""
     if view is None:
@@ -121,8 +123,10 @@ def training(
         head = head.append(_("step {step} of {steps}").format(step=view.step, steps=view.max_steps))
     lines = [head]
     if view.phase:
-        speed = "–" if view.tokens_per_s is None else rate(view.tokens_per_s)
-        lines.append(Content(_("loss {loss}  {speed} tok/s").format(loss=figure(view.loss), speed=speed)))
+        speed = "–" if view.tokens_per_s is None else format_rate(view.tokens_per_s)
+        lines.append(
+            Content(_("loss {loss}  {speed} tok/s").format(loss=format_figure(view.loss), speed=speed))
+        )
     own = "–" if snapshot.run_memory is None else f"{snapshot.run_memory / GB:.1f}"
     peak = "–" if view.peak_memory_mb is None else f"{view.peak_memory_mb / 1024:.1f}"
     budget = "–" if view.memory is None else f"{view.memory.budget_mb / 1024:.1f}"
@@ -132,13 +136,13 @@ def training(
     if view.updated_at is not None:
         silent = max(0.0, now - view.updated_at)
         style = "$text-warning" if silent > 60 else "$foreground-muted"
-        lines.append(Content.styled(_("last word {ago} ago").format(ago=duration(silent)), style))
+        lines.append(Content.styled(_("last word {ago} ago").format(ago=format_duration(silent)), style))
     return lines
 
 
 def limits(found: Limits, terminal: Terminal, glyphs: Glyphs, scope: str) -> list[Content]:
     """What the app found that bounds it: budget, cores, how the engine lives on, colours, keys."""
-    reason = budget_bound(found.budget_reason)
+    reason = budget_reason_text(found.budget_reason)
     colours = {0: _("no colour"), 1 << 24: _("16 million colours")}.get(
         terminal.colours, _("{n} colours").format(n=terminal.colours)
     )
@@ -172,6 +176,8 @@ def service(status: ServiceStatus | None) -> list[Content]:
     """The inference service and what it holds."""
     if status is None:
         return [Content.styled(_("not started; Chat starts it"), "$foreground-muted")]
-    head = _("up {time}, {gb:.1f} GB").format(time=duration(status.uptime_s), gb=status.memory_mb / 1024)
+    head = _("up {time}, {gb:.1f} GB").format(
+        time=format_duration(status.uptime_s), gb=status.memory_mb / 1024
+    )
     names = ", ".join(one_line(model.name) for model in status.models) or _("no model loaded")
     return [Content(head), Content(names)]

@@ -20,7 +20,7 @@ from engine.core.paths import Workspace
 from engine.health.limits import find_limits
 from engine.inference.client import InferenceClient
 from engine.inference.protocol import ServiceStatus
-from engine.machine.probes import Probes, Snapshot
+from engine.machine.probes import MachineProbes, MachineSample
 from engine.runs import control
 from tui.app.actions import AppAction
 from tui.app.run_follower import RunUpdated
@@ -66,9 +66,9 @@ class HealthTab(Tab):
 
     def __init__(self, workspace: Workspace) -> None:
         super().__init__(workspace)
-        self.snapshot: Snapshot | None = None
+        self.snapshot: MachineSample | None = None
         self.service: ServiceStatus | None = None
-        self._probes = Probes(workspace.root)
+        self._probes = MachineProbes(workspace.root)
         self._client = InferenceClient(workspace)
         self._history: deque[list[float]] = deque(maxlen=HISTORY)
 

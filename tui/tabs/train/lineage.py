@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from textual.content import Content
 
 from engine.core.i18n import N_, _
-from engine.runs.event_text import figure, gain_of
-from engine.runs.events import Cycle
+from engine.runs.event_text import format_figure, relative_gain
+from engine.runs.events import EvolutionCycle
 from tui.app.glyphs import Glyphs
 from tui.app.text import cells, fit, safe
 
@@ -24,14 +24,14 @@ WIDE = 92
 _STATE = 10
 
 
-def sign_of(cycle: Cycle, glyphs: Glyphs) -> str:
+def sign_of(cycle: EvolutionCycle, glyphs: Glyphs) -> str:
     """The sign of how a cycle stands."""
     names = {"began": glyphs.running, "kept": glyphs.done, "dropped": glyphs.kept}
     return names.get(cycle.state, glyphs.alert)
 
 
 def lineage(
-    cycles: Sequence[Cycle], glyphs: Glyphs, width: int, height: int, *, over: bool = False
+    cycles: Sequence[EvolutionCycle], glyphs: Glyphs, width: int, height: int, *, over: bool = False
 ) -> list[Content]:
     """At most `height` lines of at most `width` cells: the line of champions, then the newest cycles.
 
@@ -51,7 +51,7 @@ def lineage(
     return head + lines[-room:]
 
 
-def _line_of(cycles: Sequence[Cycle], arrow: str) -> str:
+def _line_of(cycles: Sequence[EvolutionCycle], arrow: str) -> str:
     """The champions one after the other; of a long line the first and the last ones."""
     names = list(dict.fromkeys([cycles[0].champion, *(c.candidate for c in cycles if c.state == "kept")]))
     if len(names) > 3:
@@ -59,7 +59,7 @@ def _line_of(cycles: Sequence[Cycle], arrow: str) -> str:
     return f" {arrow} ".join(names)
 
 
-def _cycle(cycle: Cycle, glyphs: Glyphs, arrow: str, width: int, *, over: bool) -> list[Content]:
+def _cycle(cycle: EvolutionCycle, glyphs: Glyphs, arrow: str, width: int, *, over: bool) -> list[Content]:
     state = _("cut off") if over and cycle.state == "began" else _(STATES.get(cycle.state, cycle.state))
     sign = glyphs.kept if over and cycle.state == "began" else sign_of(cycle, glyphs)
     style = (
@@ -71,11 +71,11 @@ def _cycle(cycle: Cycle, glyphs: Glyphs, arrow: str, width: int, *, over: bool) 
     names = f"{cycle.champion} {arrow} {cycle.candidate}"
     if not (cycle.before and cycle.after):
         return _in_lines([(first, style), (names, "")], width)
-    gain = f"{100 * gain_of(cycle):+.1f} %".replace("-", "−")
+    gain = f"{100 * relative_gain(cycle):+.1f} %".replace("-", "−")
     parts = [
         (first, style),
         (f"{gain:>7}", style),
-        (f"{figure(cycle.before)}{arrow}{figure(cycle.after)}", ""),
+        (f"{format_figure(cycle.before)}{arrow}{format_figure(cycle.after)}", ""),
     ]
     if cycle.p_value is not None and cycle.alpha is not None:
         sense = "<" if cycle.p_value < cycle.alpha else ">=" if glyphs.ascii else "≥"

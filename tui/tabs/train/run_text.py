@@ -7,7 +7,14 @@ import time
 from textual.content import Content
 
 from engine.core.i18n import _, colon
-from engine.runs.event_text import budget_bound, duration, figure, rate, stage_word, status_word
+from engine.runs.event_text import (
+    budget_reason_text,
+    format_duration,
+    format_figure,
+    format_rate,
+    stage_name,
+    status_name,
+)
 from engine.runs.events import RunStatus
 from engine.runs.view import RunView, StageView
 from tui.app.glyphs import STATUS_STYLE, Glyphs
@@ -38,7 +45,7 @@ def loss_title(view: RunView, log_scale: bool) -> str:
     """`Loss — training on the corpus (log)`."""
     words = _("Loss")
     if view.phase:
-        words += f" — {stage_word(view.phase)}"
+        words += f" — {stage_name(view.phase)}"
     return words + (f" ({_('log')})" if log_scale else "")
 
 
@@ -71,7 +78,7 @@ def _clock(view: RunView, *, alive: bool, now: float) -> str:
     if view.started_at is None:
         return ""
     end = view.finished_at or (now if alive else view.updated_at) or now
-    return duration(max(0.0, end - view.started_at))
+    return format_duration(max(0.0, end - view.started_at))
 
 
 def learning_rate(value: float | None) -> str:
@@ -84,12 +91,14 @@ def learning_rate(value: float | None) -> str:
 def _learning(view: RunView, clock: str) -> list[Content]:
     parts: list[Content] = []
     if view.phase:
-        best = _("(best {best})").format(best=figure(view.best_loss))
+        best = _("(best {best})").format(best=format_figure(view.best_loss))
         parts.append(
-            Content.assemble(_("loss"), " ", (figure(view.loss), "bold"), " ", (best, "$foreground-muted"))
+            Content.assemble(
+                _("loss"), " ", (format_figure(view.loss), "bold"), " ", (best, "$foreground-muted")
+            )
         )
         parts.append(Content(_("lr {lr}").format(lr=learning_rate(view.lr))))
-        speed = "–" if view.tokens_per_s is None else rate(view.tokens_per_s)
+        speed = "–" if view.tokens_per_s is None else format_rate(view.tokens_per_s)
         parts.append(Content(_("{speed} tok/s").format(speed=speed)))
     return [*parts, Content(clock)] if clock else parts
 
@@ -103,7 +112,7 @@ def _memory(view: RunView, glyphs: Glyphs) -> list[Content]:
     used, budget = f"{memory.used_mb / _GB:.1f}", f"{memory.budget_mb / _GB:.1f}"
     amount = _("{used} of {budget} GB").format(used=used, budget=budget)
     parts = [Content.assemble(_("memory"), " ", (glyphs.bar(share, 12), style), " ", amount)]
-    reason = one_line(budget_bound(memory.reason))
+    reason = one_line(budget_reason_text(memory.reason))
     if reason:
         parts.append(Content.styled(f"({reason})", "$foreground-muted"))
     if view.streaming_efficiency is not None:
@@ -121,20 +130,20 @@ def _stages(view: RunView, glyphs: Glyphs, *, alive: bool) -> list[Content]:
         return [_ending(view, glyphs, alive=alive)]
     if view.status in (RunStatus.QUEUED, RunStatus.PAUSED):
         sign, style = glyphs.status(view.status), STATUS_STYLE[view.status]
-        word = status_word(view.status)
+        word = status_name(view.status)
         words = colon(word, one_line(view.reason)) if view.reason else word
         return [Content.styled(f"{sign} {words}", style)]
     # The one in progress and the time left are never pushed out by what is over.
     parts = [_one_stage(stage, view, glyphs) for stage in view.stages[-1:]]
     if view.eta_s is not None:
-        parts.append(Content(_("{eta} left").format(eta=duration(view.eta_s))))
+        parts.append(Content(_("{eta} left").format(eta=format_duration(view.eta_s))))
     done = [_one_stage(stage, view, glyphs) for stage in view.stages[:-1]]
     return parts + done[::-1]
 
 
 def _ending(view: RunView, glyphs: Glyphs, *, alive: bool) -> Content:
     status = view.status if view.status.over or alive else RunStatus.DEAD
-    words = status_word(status)
+    words = status_name(status)
     if status is RunStatus.DEAD:
         words = _("dead: its engine ended without a word; the last checkpoint stays")
     elif view.finished is not None and view.finished.error:
@@ -145,7 +154,7 @@ def _ending(view: RunView, glyphs: Glyphs, *, alive: bool) -> Content:
 
 
 def _one_stage(stage: StageView, view: RunView, glyphs: Glyphs) -> Content:
-    word = one_line(stage_word(stage.name))
+    word = one_line(stage_name(stage.name))
     if stage.ended_at is not None:
         sign = {"done": glyphs.done, "skipped": glyphs.kept}.get(stage.state, glyphs.failed)
         return Content.styled(f"{sign} {word}", "$foreground-muted")

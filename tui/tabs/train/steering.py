@@ -7,12 +7,12 @@ import signal
 
 from textual import work
 
-from engine.core.errors import H2QError, sentence_of
+from engine.core.errors import H2QError, error_text
 from engine.core.i18n import _, colon, language
 from engine.core.paths import Workspace
 from engine.runs import control
 from engine.runs.events import RunStatus
-from engine.runs.resume import continuation, may_continue
+from engine.runs.resume import can_resume, resume_spec
 from engine.runs.spec import RunKind
 from tui.app.run_follower import RunEntry
 from tui.app.shutdown import launch_uninterrupted
@@ -50,7 +50,7 @@ class Steering(Tab):
         entry = self.entry
         if entry is None or entry.run_id in self._gone_on:
             return False
-        return may_continue(RunKind(entry.kind), entry.status)
+        return can_resume(RunKind(entry.kind), entry.status)
 
     def action_resume(self) -> None:
         entry = self.entry
@@ -63,10 +63,10 @@ class Steering(Tab):
     def _go_on(self, entry: RunEntry) -> None:
         """The launcher forks and waits for the lock: a thread, so that the screen stays alive."""
         try:
-            run = launch_uninterrupted(self.workspace, continuation(entry.run_dir, language()))
+            run = launch_uninterrupted(self.workspace, resume_spec(entry.run_dir, language()))
         except (H2QError, OSError) as problem:
             self._gone_on.discard(entry.run_id)
-            self.app.call_from_thread(self.show_message, sentence_of(problem), "error")
+            self.app.call_from_thread(self.show_message, error_text(problem), "error")
             return
         told = _("run {run} goes on with {earlier}").format(run=run.run_id[:9], earlier=entry.run_id[:9])
         self.app.call_from_thread(self._gone_on_with, told)

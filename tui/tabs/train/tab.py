@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 
 from engine.core.i18n import N_, _
-from engine.runs.event_text import status_word
+from engine.runs.event_text import status_name
 from engine.runs.events import RunStatus
 from engine.runs.view import RunView
 from tui.app.actions import AppAction
@@ -231,4 +231,4 @@ class TrainTab(Steering):
 
     def status_words(self) -> str:
         """The status of the run under the cursor in a word, "" without a run."""
-        return status_word(self.entry.status) if self.entry is not None else ""
+        return status_name(self.entry.status) if self.entry is not None else ""

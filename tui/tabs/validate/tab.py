@@ -13,7 +13,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
-from engine.core.errors import BadInput, H2QError, sentence_of
+from engine.core.errors import BadInput, H2QError, error_text
 from engine.core.i18n import N_, _, language
 from engine.core.paths import Workspace
 from engine.corpus.review.store import ReviewStore
@@ -241,7 +241,7 @@ class ValidateTab(Tab):
         try:
             launch_uninterrupted(self.workspace, spec)
         except (H2QError, OSError) as problem:
-            self.app.call_from_thread(self.show_message, sentence_of(problem), "error")
+            self.app.call_from_thread(self.show_message, error_text(problem), "error")
             return
         text = _("{new} is judged against {base}: run {run}").format(new=new, base=base, run=spec.run_id)
         self.app.call_from_thread(self.show_message, text, "success")
@@ -320,7 +320,7 @@ class ValidateTab(Tab):
             with uninterruptible():
                 done = promote(self.workspace, name) if name else rollback(self.workspace, stamp)
         except (H2QError, OSError) as problem:
-            self.app.call_from_thread(self.show_message, sentence_of(problem), "error")
+            self.app.call_from_thread(self.show_message, error_text(problem), "error")
             return
         self.app.call_from_thread(self._changed, done.name, done.backup.rpartition(".")[2])
 
