@@ -76,7 +76,7 @@ def write_gguf_model(
         stored = to_gguf(hf_name)
         if stored is None:
             raise BadInput(
-                _("the model has a tensor that llama.cpp does not know: {tensor}").format(tensor=hf_name)
+                _("llama.cpp does not support this tensor of the model: {tensor}").format(tensor=hf_name)
             )
         plan.append((hf_name, stored, shape, type_for(quant, stored, shape, tied=tied)))
     writer = GGUFWriter(None, arch, use_temp_file=False)
@@ -131,13 +131,13 @@ def write_gguf_adapter(
     arch = config.model_type
     if arch not in ARCHITECTURES:
         raise BadInput(
-            _("models of the architecture {name} are not supported; {supported} are").format(
+            _("the architecture {name} is not supported; supported: {supported}").format(
                 name=arch, supported=", ".join(ARCHITECTURES)
             )
         )
     if quant not in _ADAPTER_TYPES:
         raise BadInput(
-            _("an adapter is too fine for {quant}; it takes {choices}").format(
+            _("an adapter cannot be stored as {quant}; use {choices}").format(
                 quant=quant, choices=", ".join(_ADAPTER_TYPES)
             )
         )
@@ -157,7 +157,7 @@ def write_gguf_adapter(
         stored = to_gguf(hf_name)
         if stored is None or (stored == "output.weight" and config.tie_word_embeddings):
             raise BadInput(
-                _("the adapter has a tensor that llama.cpp does not know: {tensor}").format(tensor=hf_name)
+                _("llama.cpp does not support this tensor of the adapter: {tensor}").format(tensor=hf_name)
             )
         b = pair.b * (pair.scale * pair.a.shape[0] / alpha) if alpha else pair.b * 0
         heads = heads_to_pair(arch, stored, config.num_attention_heads, config.num_key_value_heads)
@@ -220,18 +220,20 @@ def _refuse(config: PretrainedConfig, weights: Weights) -> None:
     arch = config.model_type
     if arch not in ARCHITECTURES:
         raise BadInput(
-            _("models of the architecture {name} are not supported; {supported} are").format(
+            _("the architecture {name} is not supported; supported: {supported}").format(
                 name=arch, supported=", ".join(ARCHITECTURES)
             )
         )
     if arch == "qwen3" and any(name.endswith(".bias") for name in weights.shapes):
-        raise BadInput(_("llama.cpp knows no Qwen3 with biases"))
+        raise BadInput(_("llama.cpp does not support Qwen3 with biases"))
     if getattr(config, "use_sliding_window", False) and "sliding_attention" in (
         getattr(config, "layer_types", None) or []
     ):
-        raise BadInput(_("llama.cpp knows no sliding window for {name}").format(name=arch))
+        raise BadInput(_("llama.cpp does not support a sliding window for {name}").format(name=arch))
     if getattr(config, "hidden_act", "silu") != "silu":
-        raise BadInput(_("llama.cpp knows no {name} in this architecture").format(name=config.hidden_act))
+        raise BadInput(
+            _("llama.cpp does not support {name} in this architecture").format(name=config.hidden_act)
+        )
 
 
 def _write_config(writer: GGUFWriter, config: PretrainedConfig) -> Tensor | None:
@@ -255,7 +257,7 @@ def _write_config(writer: GGUFWriter, config: PretrainedConfig) -> Tensor | None
     writer.add_rope_freq_base(theta)
     if rope.get("partial_rotary_factor", 1.0) != 1.0:
         raise BadInput(
-            _("llama.cpp knows no {name} in this architecture").format(name="partial_rotary_factor")
+            _("llama.cpp does not support {name} in this architecture").format(name="partial_rotary_factor")
         )
     if kind == "default":
         return None
@@ -280,7 +282,7 @@ def _write_config(writer: GGUFWriter, config: PretrainedConfig) -> Tensor | None
         writer.add_rope_scaling_factor(float(rope["factor"]))
         writer.add_rope_scaling_orig_ctx_len(int(rope["original_max_position_embeddings"]))
         return None
-    raise BadInput(_("llama.cpp knows no {name} in this architecture").format(name=f"rope {kind}"))
+    raise BadInput(_("llama.cpp does not support {name} in this architecture").format(name=f"rope {kind}"))
 
 
 def _count(shape: tuple[int, ...]) -> int:

@@ -85,7 +85,7 @@ def _write_weights(file: Path, weights: Weights, dtype: torch.dtype, step: Step 
                 values = weights.rows(name, start, min(start + rows, shape[0])).to(dtype).contiguous()
                 if not bool(torch.isfinite(values).all()):
                     raise BadInput(
-                        _("{tensor} holds values that {dtype} cannot hold").format(
+                        _("{tensor} has values outside the range of {dtype}").format(
                             tensor=name, dtype=_NAMES[dtype]
                         )
                     )

@@ -46,7 +46,7 @@ def run(ctx: RunContext) -> RunResult:
     stages = 1 + (2 if params.measure else 0) + (params.to == "ollama")
     if params.to == "ollama":
         check_name(params.ollama_name or plan.source.name)
-        ctx.log(_("Ollama {version} answers").format(version=server_version()))
+        ctx.log(_("Ollama {version} is running").format(version=server_version()))
     report = _write(ctx, plan, stages)
     # Also one that is broken off while it is measured says that it is ours.
     path = _keep(plan, report)
@@ -88,7 +88,7 @@ def _write(ctx: RunContext, plan: ExportPlan, stages: int) -> ExportReport:
             if getattr(vocabulary, "normalizes", False):
                 notes.append(
                     _(
-                        "the tokenizer composes accents (NFC) and llama.cpp does not: decomposed text gets other ids"
+                        "the tokenizer normalizes text to NFC and llama.cpp does not: decomposed characters get other token ids"
                     )
                 )
             write_gguf_model(
@@ -102,7 +102,7 @@ def _write(ctx: RunContext, plan: ExportPlan, stages: int) -> ExportReport:
                 step=step,
             )
         if plan.params.prune:
-            notes.append(_("zeros are stored like any weight: pruning does not make the file smaller"))
+            notes.append(_("zeros are stored like other weights: pruning does not make the file smaller"))
         file = plan.weights_file
         size = file.stat().st_size
         stage.detail = _("{path}, {size:.1f} MB, {quant}").format(
@@ -169,7 +169,9 @@ def _measured(
             if math.isfinite(after[name]) and math.isfinite(before[name])
         ]
         report = with_measures(report, found)
-        stage.detail = "; ".join(_cost_words(one) for one in found) or _("the model gives no likelihoods")
+        stage.detail = "; ".join(_cost_words(one) for one in found) or _(
+            "the model gives no finite likelihoods"
+        )
         reason = _no_parity(plan, budget)
         expected = None if reason else parity.torch_reference(model, speaker, ctx.check_stop)
         # llama.cpp keeps the weights once more: both together would not fit where each fits alone.
@@ -189,7 +191,7 @@ def _measured(
         report = msgspec.structs.replace(report, parity=result)
         exact = plan.quant in (Quant.F32, Quant.F16) and dtype is torch.float32 and not source.base.is_gguf
         if result.same_ids < result.conversations or (exact and result.max_logit_difference > SAME_LOGITS):
-            ctx.log(_("llama.cpp and torch do not agree on this file"), "warning")
+            ctx.log(_("llama.cpp and torch disagree on this file"), "warning")
     return report
 
 
@@ -250,9 +252,9 @@ def _dtype_that_fits(plan: ExportPlan, budget: Budget) -> torch.dtype | None:
 def _no_parity(plan: ExportPlan, budget: Budget) -> str:
     """Why llama.cpp is not asked; "" when it is."""
     if plan.format == "hf":
-        return _("a Hugging Face directory is not read by llama.cpp")
+        return _("llama.cpp does not read Hugging Face directories")
     if plan.only_adapter and not plan.source.base.is_gguf:
-        return _("the base of the adapter is no GGUF file")
+        return _("the base model of the adapter is not a GGUF file")
     file = plan.source.base.path if plan.only_adapter else plan.path
     # It maps the file and keeps some types in another order beside it.
     if 2 * file.stat().st_size > (budget.mb - PROGRAM_MB) * 2**20:
@@ -273,10 +275,10 @@ def _cost_words(one: NllMeasurement) -> str:
 
 def _parity_words(result: Parity) -> str:
     text = n_(
-        "same ids in {same} of {n} conversation",
-        "same ids in {same} of {n} conversations",
+        "same token ids in {same} of {n} conversation",
+        "same token ids in {same} of {n} conversations",
         result.conversations,
     ).format(same=result.same_ids, n=result.conversations)
-    return text + _(", logits differ by {difference:.4f} at most").format(
+    return text + _(", logits differ by at most {difference:.4f}").format(
         difference=result.max_logit_difference
     )

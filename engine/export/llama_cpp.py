@@ -44,7 +44,7 @@ class LlamaCpp:
             self._server: Any = xllamacpp.Server(params)
         except (RuntimeError, ValueError) as problem:
             raise BadInput(
-                _("llama.cpp refuses the file ({reason})").format(reason=str(problem).strip()), path=gguf
+                _("llama.cpp rejected the file ({reason})").format(reason=str(problem).strip()), path=gguf
             ) from problem
         self._address = self._server.listening_address
 

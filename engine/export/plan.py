@@ -58,14 +58,16 @@ def plan_export(ws: Workspace, params: ExportParams) -> ExportPlan:
     only_adapter = (params.adapter or tagged) and not params.prune
     again = f"h2q-tui export {params.name} --to {params.to}"
     if params.adapter and source.adapter is None:
-        raise UsageProblem(_("{name} is no adapter").format(name=params.name), hint=again)
+        raise UsageProblem(_("{name} is not an adapter").format(name=params.name), hint=again)
     if params.adapter and (params.to == "hf" or params.prune):
         raise UsageProblem(
-            _("an adapter alone goes to GGUF or Ollama, unpruned; as a PEFT directory it lies there already"),
+            _(
+                "--adapter works with --to gguf or ollama and without --prune; the adapter itself already is a PEFT directory"
+            ),
             hint=f"h2q-tui export {params.name} --to gguf --adapter",
         )
     if not 0 <= params.prune < 1:
-        raise UsageProblem(_("--prune takes a share from 0 to below 1"), hint=f"{again} --prune 0.3")
+        raise UsageProblem(_("--prune takes a share from 0 to less than 1"), hint=f"{again} --prune 0.3")
     choices = list(DTYPES) if params.to == "hf" else list(Quant)
     stored = source.base.weight_format.lower()
     default = stored if params.to == "hf" and stored in DTYPES else "bf16" if params.to == "hf" else "f16"
@@ -85,9 +87,7 @@ def plan_export(ws: Workspace, params: ExportParams) -> ExportPlan:
     else:
         path = folder / f"{stem}{'-adapter' if only_adapter else ''}-{quant}.gguf"
     if path.resolve() in (source.base.path.resolve(), source.adapter):
-        raise UsageProblem(
-            _("the export would replace what it is made from"), hint=f"{again} --output OTHER-FOLDER"
-        )
+        raise UsageProblem(_("the export would overwrite its source"), hint=f"{again} --output OTHER-FOLDER")
     format_ = "hf" if params.to == "hf" else "gguf"
     if format_ == "hf":
         check_output_folder(path, MODEL_FOLDER, hint=f"{again} --output OTHER-FOLDER")
@@ -95,7 +95,7 @@ def plan_export(ws: Workspace, params: ExportParams) -> ExportPlan:
         check_output_file(path, hint=f"{again} --output OTHER-FOLDER")
     if is_foreign(path, format_):
         raise BadInput(
-            _("there is something else at the place of the export"),
+            _("the output path exists and is not an export"),
             path=path,
             hint=f"{again} --output OTHER-FOLDER",
         )

@@ -59,7 +59,7 @@ def encode(
     largest = float(values.abs().max())
     if not np.isfinite(largest):
         raise BadInput(
-            _("{tensor} holds values that are not numbers").format(tensor=name), hint="h2q-tui models list"
+            _("{tensor} holds NaN or infinite values").format(tensor=name), hint="h2q-tui models list"
         )
     if kind is GGMLQuantizationType.F16 and largest > _F16_MAX:
         raise BadInput(

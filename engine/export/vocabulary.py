@@ -58,9 +58,9 @@ def read_vocabulary(folder: Path, size: int, eos: tuple[int, ...]) -> Vocabulary
         raise BadInput(_("the model's tokenizer is broken"), path=file) from problem
     if kind != "BPE" or model.get("byte_fallback") or pre is None or normalizes is None:
         raise BadInput(
-            _(
-                "the model's tokenizer is none that llama.cpp gets from here: byte-level BPE as {supported}"
-            ).format(supported=", ".join(PRE_TOKENIZERS)),
+            _("the tokenizer cannot be exported for llama.cpp: only byte-level BPE ({supported})").format(
+                supported=", ".join(PRE_TOKENIZERS)
+            ),
             path=file,
         )
     kinds = {token["id"]: token for token in added}

@@ -1,4 +1,4 @@
-"""A frozen Hugging Face model with a trainable adapter, in the shape in which the loop knows models."""
+"""LoRA adapters on a frozen Hugging Face model: create, attach, save, and the module that the training loop steps."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from engine.models.base_models import adapter_card
 from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, ModelCard, encode_card
 from engine.models.losses import has_linear_head, token_losses
 
-LOW_MEMORY = {"use_reentrant": False}
+CHECKPOINTING = {"use_reentrant": False}
 
 
 @dataclass(frozen=True)
 class AdapterModelConfig:
-    """What the loop asks of a model's configuration."""
+    """The part of a model configuration that the training loop reads."""
 
     context: int
-    """Tokens of a training window at most."""
+    """Maximum tokens of a training window."""
     dim: int
     vocab: int
 
 
 class AdapterModel(nn.Module):
-    """`state_dict` holds what is trained and nothing else; copies share the frozen base."""
+    """A PEFT model whose `state_dict` holds the trained tensors only; copies share the frozen base."""
 
     def __init__(self, peft: Any, context: int) -> None:
         """`peft` is a PeftModel over a causal language model."""
@@ -46,46 +46,46 @@ class AdapterModel(nn.Module):
         base = self.base
         text = base.config.get_text_config()
         self.config = AdapterModelConfig(context=context, dim=text.hidden_size, vocab=text.vocab_size)
-        self._recompute = False
-        self.head_apart = has_linear_head(base)
+        self._checkpointing = False
+        self.linear_head = has_linear_head(base)
 
     @property
     def base(self) -> Any:
-        """The Hugging Face model, adapter layers in it."""
+        """The Hugging Face model with the adapter layers inside."""
         return self.peft.get_base_model()
 
     @property
     def model(self) -> AdapterModel:
-        """Where the governor finds `recompute`, as in the native model."""
+        """Holds `activation_checkpointing`, as `Transformer.model` does."""
         return self
 
     @property
-    def recompute(self) -> bool:
-        """Activation checkpointing."""
-        return self._recompute
+    def activation_checkpointing(self) -> bool:
+        """Whether layers are computed again in the backward pass to save memory."""
+        return self._checkpointing
 
-    @recompute.setter
-    def recompute(self, on: bool) -> None:
-        if on and not self._recompute:
-            self.base.activation_checkpointing_enable(dict(LOW_MEMORY))
-        elif self._recompute and not on:
+    @activation_checkpointing.setter
+    def activation_checkpointing(self, on: bool) -> None:
+        if on and not self._checkpointing:
+            self.base.activation_checkpointing_enable(dict(CHECKPOINTING))
+        elif self._checkpointing and not on:
             self.base.activation_checkpointing_disable()
-        self._recompute = on
+        self._checkpointing = on
 
     def forward(self, ids: Tensor, positions: Tensor | None = None) -> Tensor:
-        """Logits `(rows, length, vocab)` of ids `(rows, length)`; all of them at once."""
+        """Logits `(rows, length, vocab)` of ids `(rows, length)`, not chunked."""
         logits: Tensor = self.base(input_ids=ids, position_ids=positions, use_cache=False).logits
         return logits
 
-    def losses(self, ids: Tensor, targets: Tensor, wanted: Tensor, positions: Tensor | None = None) -> Tensor:
-        """-log p of `targets` where `wanted`, 0 elsewhere; all `(rows, length)`, float32.
+    def losses(self, ids: Tensor, targets: Tensor, mask: Tensor, positions: Tensor | None = None) -> Tensor:
+        """-log p of `targets` where `mask`, 0 elsewhere; all `(rows, length)`, float32.
 
-        `positions` that begin again at 0 tell conversations in one row apart: they do not see each other.
+        Conversations packed into one row do not attend to each other: their `positions` start at 0 each.
         """
-        return token_losses(self.base, ids, targets, wanted, positions, head_apart=self.head_apart)
+        return token_losses(self.base, ids, targets, mask, positions, linear_head=self.linear_head)
 
     def parameters_count(self) -> int:
-        """Of the adapter: what gradients and moments are kept of."""
+        """Trainable parameters, those of the adapter."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
     def _trained(self) -> dict[str, nn.Parameter]:
@@ -99,7 +99,7 @@ class AdapterModel(nn.Module):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """Takes the adapter's tensors. Raises KeyError when they belong to another adapter."""
+        """Copies the adapter's tensors in place. Raises KeyError when they belong to another adapter."""
         trained = self._trained()
         if trained.keys() != state_dict.keys():
             raise KeyError(", ".join(sorted(trained.keys() ^ state_dict.keys())[:3]))
@@ -107,37 +107,38 @@ class AdapterModel(nn.Module):
             value.copy_(state_dict[name])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> AdapterModel:
-        """The base is not copied: it does not change, and there is no room for two."""
+        """Shares the frozen base with the copy: it never changes, and two would not fit into memory."""
         for frozen in [*self.buffers(), *(p for p in self.parameters() if not p.requires_grad)]:
             memo[id(frozen)] = frozen
-        made = AdapterModel.__new__(AdapterModel)
-        memo[id(self)] = made
-        made.__dict__.update({name: copy.deepcopy(value, memo) for name, value in self.__dict__.items()})
-        return made
+        clone = AdapterModel.__new__(AdapterModel)
+        memo[id(self)] = clone
+        clone.__dict__.update({name: copy.deepcopy(value, memo) for name, value in self.__dict__.items()})
+        return clone
 
 
 def attach_adapter(model: Any, folder: Path, *, trainable: bool = False) -> Any:
     """A PeftModel of `model` with the adapter in `folder`.
 
-    Raises BadInput: no safetensors, a hash that is not the card's, an adapter for another architecture.
+    Raises BadInput for missing safetensors, a hash other than the card's, or an adapter for another architecture.
     """
     from peft import PeftModel
 
     weights = adapter_weights(folder)
     try:
-        found = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, torch_device="cpu")
-        wanted = set(load_file(weights))
+        peft = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable, torch_device="cpu")
+        tensors = load_file(weights)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as problem:
         raise BadInput(
-            _("the adapter does not fit its base: {reason}").format(reason=first_line(problem)), path=folder
+            _("the adapter does not fit its base model: {reason}").format(reason=first_line(problem)),
+            path=folder,
         ) from problem
-    if not wanted:
+    if not tensors:
         raise BadInput(_("the adapter is empty"), path=weights)
-    return found
+    return peft
 
 
 def adapter_weights(folder: Path) -> Path:
-    """The weights of an adapter, checked against its card where there is one. Raises BadInput."""
+    """The weights file of an adapter, checked against its card if it has one. Raises BadInput."""
     file = folder / ADAPTER_WEIGHTS
     if not file.is_file():
         raise BadInput(_("the adapter has no {name}").format(name=ADAPTER_WEIGHTS), path=folder)
@@ -152,22 +153,22 @@ def adapter_weights(folder: Path) -> Path:
 
 
 def new_adapter(model: Any, settings: Any, seed: int) -> Any:
-    """A PeftModel with a fresh adapter as `engine.training.recipe.AdapterSettings` say.
+    """A PeftModel with a new adapter; `settings` are `engine.training.recipe.AdapterSettings`.
 
-    Raises BadInput for a name of `settings.targets` that is no linear layer, or the head: no program takes
-    an adapter on it, and with a tied embedding it would hold that whole.
+    Raises BadInput when `settings.targets` names something other than a linear layer, or the head: other programs
+    do not load an adapter on it, and with tied embeddings it would contain the whole embedding.
     """
     from peft import LoraConfig, TaskType, get_peft_model
 
     torch.manual_seed(seed)
     layers = linear_layers(model)
-    wrong = [
+    unknown = [
         name
         for name in settings.targets
         if not any(layer == name or layer.endswith(f".{name}") for layer in layers)
     ]
-    if wrong:
-        raise _no_layer(model, wrong)
+    if unknown:
+        raise _unknown_layers(unknown, layers)
     config = LoraConfig(
         task_type=TaskType.CAUSAL_LM,
         r=settings.rank,
@@ -180,21 +181,21 @@ def new_adapter(model: Any, settings: Any, seed: int) -> Any:
         return get_peft_model(model, config)
     except ValueError as problem:
         raise BadInput(
-            _("no adapter can be made on this model: {reason}").format(reason=first_line(problem))
+            _("an adapter cannot be added to this model: {reason}").format(reason=first_line(problem))
         ) from problem
 
 
-def _no_layer(model: Any, wrong: list[str]) -> BadInput:
-    names = sorted({layer.rpartition(".")[2] for layer in linear_layers(model)})
+def _unknown_layers(unknown: list[str], layers: list[str]) -> BadInput:
+    names = sorted({layer.rpartition(".")[2] for layer in layers})
     return BadInput(
-        _("--target-modules: {wrong} is no layer that can be adapted; there are {names}").format(
-            wrong=", ".join(wrong), names=", ".join(names)
+        _("--target-modules: {wrong} is not a layer that LoRA can adapt; available: {names}").format(
+            wrong=", ".join(unknown), names=", ".join(names)
         )
     )
 
 
 def linear_layers(model: Any) -> list[str]:
-    """Names of the linear layers without the head, GPT-2's kind of them included."""
+    """Names of the linear layers without the head; GPT-2's `Conv1D` counts as linear."""
     from transformers.pytorch_utils import Conv1D
 
     head = model.get_output_embeddings()
@@ -206,11 +207,11 @@ def linear_layers(model: Any) -> list[str]:
 
 
 def save_adapter(
-    folder: Path, peft: Any, card: ModelCard, more: Callable[[Path], None] | None = None
+    folder: Path, peft: Any, card: ModelCard, add_files: Callable[[Path], None] | None = None
 ) -> ModelCard:
-    """Writes a PEFT directory with its card, whole or not at all; returns the card with its hash.
+    """Writes a PEFT directory with its card atomically; returns the card with the hash of the weights.
 
-    `more` may add files before it takes its name. A folder of that name is replaced. Raises OSError.
+    `add_files` may write more files before the folder gets its name. Replaces a folder of that name. Raises OSError.
     """
     from peft import get_peft_model_state_dict
 
@@ -225,7 +226,7 @@ def save_adapter(
         config = peft.peft_config["default"]
         config.base_model_name_or_path, config.inference_mode = card.base_path, True
         config.save_pretrained(str(temporary))
-        if more is not None:
-            more(temporary)
+        if add_files is not None:
+            add_files(temporary)
         write_bytes(temporary / CARD_FILE, encode_card(card))
     return card

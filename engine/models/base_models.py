@@ -108,12 +108,13 @@ def base_of_adapter(ws: Workspace, folder: Path) -> BaseModel:
         base = find_base(ws, source)
     except BadInput as problem:
         raise BadInput(
-            _("the base of this adapter is not there: {reason}").format(reason=problem.message), path=folder
+            _("the base model of this adapter was not found: {reason}").format(reason=problem.message),
+            path=folder,
         ) from problem
     card = adapter_card(folder)
     if card is not None and card.base_sha256 and card.base_sha256 != base.sha256:
         raise BadInput(
-            _("the base {base} has changed since this adapter was trained on it").format(base=source),
+            _("the base model {base} has changed since this adapter was trained on it").format(base=source),
             path=folder,
             hint="h2q-tui models list",
         )
@@ -129,7 +130,7 @@ def adapter_source(folder: Path) -> str:
     except (OSError, ValueError, AttributeError) as problem:
         raise BadInput(_("the adapter's configuration is broken"), path=file) from problem
     if kind != "LORA" or not isinstance(source, str) or not source:
-        raise BadInput(_("this is not a LoRA adapter that names its base"), path=file)
+        raise BadInput(_("this is not a LoRA adapter with a base model in its configuration"), path=file)
     card = adapter_card(folder)
     return card.base_path if card is not None and card.base_path else source
 
@@ -193,7 +194,7 @@ def _config(folder: Path) -> Any:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as problem:  # whatever a broken or foreign file makes transformers raise
         raise BadInput(
-            _("the model's configuration cannot be used: {reason}").format(reason=first_line(problem)),
+            _("the model's configuration is not usable: {reason}").format(reason=first_line(problem)),
             path=file,
         ) from problem
     if type(config) not in AutoModelForCausalLM._model_mapping:
@@ -232,13 +233,13 @@ def weight_files(folder: Path) -> list[Path]:
         files = sorted(folder.glob("*.safetensors"))
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None:
-        raise BadInput(_("a file of the weights is missing"), path=missing)
+        raise BadInput(_("a weights file is missing"), path=missing)
     if not files:
         pickled = next((file for kind in _PICKLES for file in folder.glob(kind)), None)
         if pickled is not None:
             raise BadInput(
                 _(
-                    "the weights are a pickle, which could run code when it is opened; only safetensors are read"
+                    "the weights are a pickle file, which can run code when loaded; only safetensors files are read"
                 ),
                 path=pickled,
             )
@@ -263,7 +264,7 @@ def _header(file: Path) -> list[tuple[str, int]]:
             for value in tensors
         ]
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error) as problem:
-        raise BadInput(_("the weights are broken or cut short"), path=file) from problem
+        raise BadInput(_("the weights are broken or truncated"), path=file) from problem
     return found
 
 

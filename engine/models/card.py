@@ -1,4 +1,7 @@
-"""The card of a model: what it is, what made it, and what it was trained on. Read by the app, so it imports nothing heavy."""
+"""The model card: identity, provenance and training data of a model, and the file names of a model directory.
+
+The app reads it, so it imports nothing heavy.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +20,21 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
-    """What made a model, so that a verdict can refuse one that has seen the test."""
+    """The training data of a model; a verdict rejects a model whose lineage contains the test set."""
 
     conversations: list[str] = []
-    """Ids of every conversation trained on, ancestors' included."""
+    """Ids of all conversations trained on, those of its ancestors included."""
     clusters: list[str] = []
     """Near-duplicate clusters of those conversations."""
     texts: dict[str, str] = {}
-    """Scratch text files, path to sha256."""
+    """Plain-text files of scratch training, path to sha256."""
     dataset: str = ""
     dataset_sha256: str = ""
     settings_sha256: str = ""
     decisions: int = 0
-    """Decisions of the person (verdicts, edits, flags, rules) in force when the dataset was made."""
+    """The user's decisions (accept, reject, edits, flags, rules) in force when the dataset was built."""
     decisions_sha256: str = ""
-    """Of those decisions, in their order."""
+    """Hash of those decisions in order."""
     newest_conversation: float | None = None
     """Seconds since the epoch."""
 
@@ -43,18 +46,18 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     mode: str
     """"scratch", "native" or "lora"."""
     base: str = ""
-    """Name of the model it continues; "" for scratch."""
+    """Name of the model that it continues; "" for scratch."""
     base_path: str = ""
-    """What an adapter stands on: a directory, a GGUF file or `ollama:TAG`; "" for a whole model."""
+    """Base model of an adapter: a directory, a GGUF file or `ollama:TAG`; "" for a complete model."""
     base_sha256: str = ""
-    """Fingerprint of that (`engine.models.base_models`)."""
+    """Fingerprint of the base model (`engine.models.base_models`)."""
     base_format: str = ""
-    """How it was loaded: "float32", "bfloat16" or "4bit"."""
+    """Format that the base was loaded in: "float32", "bfloat16" or "4bit"."""
     run_id: str = ""
     created_at: float
     parameters: int
     context: int
-    """Seen at once: bytes (a 汉字 is three), with an adapter tokens."""
+    """Context length: bytes (a 汉字 is three) for a native model, tokens for an adapter."""
     languages: list[str] = []
     train_bytes: int = 0
     loss: float | None = None
@@ -79,5 +82,5 @@ def load_card(folder: Path) -> ModelCard:
         raise BadInput(_("there is no model here"), path=folder, hint="h2q-tui models list") from problem
     except msgspec.DecodeError as problem:
         raise BadInput(
-            _("the model's card is broken"), path=folder / CARD_FILE, hint="h2q-tui models list"
+            _("the model card is broken"), path=folder / CARD_FILE, hint="h2q-tui models list"
         ) from problem

@@ -248,13 +248,13 @@ class ChatTemplate:
                 merged = {"role": "user", "content": f"{asked[0]['content']}\n\n{asked[1]['content']}"}
                 return self._skeleton([merged, *asked[2:]], contents=contents, generation=generation)
             raise BadInput(
-                _("the model's chat template refuses a conversation: {reason}").format(
+                _("the model's chat template rejects a conversation: {reason}").format(
                     reason=first_line(problem)
                 )
             ) from problem
         parts = _PLACE.split(text)
         if parts[1::2] != [str(number) for number in range(contents)]:
-            raise BadInput(_("the model's chat template leaves out or repeats what was said"))
+            raise BadInput(_("the model's chat template drops or repeats message contents"))
         return _Skeleton(parts[0::2])
 
     def _gap(self, text: str, *, first: bool = False) -> list[int]:

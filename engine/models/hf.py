@@ -70,13 +70,13 @@ def _from_directory(base: BaseModel, dtype: torch.dtype, *, four_bit: bool) -> A
         )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as problem:
         raise BadInput(
-            _("the base cannot be loaded: {reason}").format(reason=first_line(problem)), path=base.path
+            _("the base model cannot be loaded: {reason}").format(reason=first_line(problem)), path=base.path
         ) from problem
     missing = sorted(told.get("missing_keys") or [])
     if missing:
         # transformers would fill them with random numbers and go on.
         raise BadInput(
-            _("the weights lack {count} tensors, {name} among them").format(
+            _("{count} tensors are missing from the weights, for example {name}").format(
                 count=len(missing), name=missing[0]
             ),
             path=base.path,
@@ -85,7 +85,7 @@ def _from_directory(base: BaseModel, dtype: torch.dtype, *, four_bit: bool) -> A
     if mismatched:
         name, stored, wanted = mismatched[0]
         raise BadInput(
-            _("{tensor} is {stored} in the weights and {wanted} in the configuration").format(
+            _("{tensor} has the shape {stored} in the weights and {wanted} in the configuration").format(
                 tensor=name, stored=tuple(stored), wanted=tuple(wanted)
             ),
             path=base.path,
@@ -153,12 +153,14 @@ def load_chat_template(base: BaseModel) -> ChatTemplate:
         tokenizer = AutoTokenizer.from_pretrained(base.path, local_files_only=True, trust_remote_code=False)
     except Exception as problem:  # whatever a broken file makes tokenizers raise
         raise BadInput(
-            _("the tokenizer of the base cannot be loaded: {reason}").format(reason=first_line(problem)),
+            _("the tokenizer of the base model cannot be loaded: {reason}").format(
+                reason=first_line(problem)
+            ),
             path=base.path,
         ) from problem
     if not tokenizer("a", add_special_tokens=False)["input_ids"]:
         # Without its files transformers makes an empty one from the kind of the model alone.
-        raise BadInput(_("the base has no tokenizer (tokenizer.json)"), path=base.path)
+        raise BadInput(_("the base model has no tokenizer (tokenizer.json)"), path=base.path)
     return ChatTemplate(tokenizer)
 
 

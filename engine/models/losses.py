@@ -1,4 +1,4 @@
-"""Cross-entropy of a large vocabulary without ever holding all logits at once."""
+"""Per-token cross-entropy of causal language models without the full logits in memory."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 CHUNK_BYTES = 32 << 20
-"""Logits in float32 that are held at once."""
+"""Size of the float32 logits of one chunk."""
 
 
 def chunked_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
     """-log p of each target, `(tokens,)` in float32, from hidden states `(tokens, dim)` and a head `(vocab, dim)`.
 
-    Logits are made for a few tokens at a time, and once more in the backward pass, so that memory does not
-    grow with tokens times vocabulary (as in Liger's fused linear cross-entropy, arXiv 2410.10989).
+    Logits are computed chunk by chunk, and again in the backward pass, so memory does not grow with tokens times
+    vocabulary (as in Liger's fused linear cross-entropy, arXiv 2410.10989).
     """
-    apply: Any = _Chunked.apply
+    apply: Any = _ChunkedCrossEntropy.apply
     losses: Tensor = apply(hidden, weight, bias, targets)
     return losses
 
 
-class _Chunked(torch.autograd.Function):
+class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
         ctx.save_for_backward(hidden, weight, bias, targets)
         losses = [
-            F.cross_entropy(_logits(part, weight, bias), wanted, reduction="none")
-            for part, wanted in _chunks(hidden, targets, weight.shape[0])
+            F.cross_entropy(_logits(part, weight, bias), labels, reduction="none")
+            for part, labels in _chunks(hidden, targets, weight.shape[0])
         ]
         return torch.cat(losses) if losses else hidden.new_zeros(0, dtype=torch.float32)
 
@@ -40,19 +40,19 @@ class _Chunked(torch.autograd.Function):
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
         d_bias = torch.zeros_like(bias, dtype=torch.float32) if ctx.needs_input_grad[2] else None
         start = 0
-        for part, wanted in _chunks(hidden, targets, weight.shape[0]):
+        for part, labels in _chunks(hidden, targets, weight.shape[0]):
             end = start + len(part)
-            # The gradient of the logits: (softmax - one-hot) times that of the loss.
-            slope = _logits(part, weight, bias).softmax(dim=-1)
-            slope[torch.arange(len(part), device=slope.device), wanted] -= 1
-            slope *= gradients[0][start:end, None]
-            low = slope.to(weight.dtype)
+            # Gradient of the logits: (softmax - one-hot) times the gradient of the loss.
+            d_logits = _logits(part, weight, bias).softmax(dim=-1)
+            d_logits[torch.arange(len(part), device=d_logits.device), labels] -= 1
+            d_logits *= gradients[0][start:end, None]
+            low = d_logits.to(weight.dtype)
             if d_hidden is not None:
                 torch.matmul(low, weight, out=d_hidden[start:end])
             if d_weight is not None:
                 d_weight += low.T @ part
             if d_bias is not None:
-                d_bias += slope.sum(dim=0)
+                d_bias += d_logits.sum(dim=0)
             start = end
         return (
             d_hidden,
@@ -75,23 +75,26 @@ def _chunks(hidden: Tensor, targets: Tensor, vocab: int) -> zip[tuple[Tensor, Te
 
 
 def token_losses(
-    model: Any, ids: Tensor, targets: Tensor, wanted: Tensor, positions: Tensor | None, *, head_apart: bool
+    model: Any, ids: Tensor, targets: Tensor, mask: Tensor, positions: Tensor | None, *, linear_head: bool
 ) -> Tensor:
-    """-log p of `targets` under a causal language model where `wanted`, 0 elsewhere; all `(rows, length)`."""
-    found = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
-    if head_apart:
+    """-log p of `targets` under a causal language model where `mask`, 0 elsewhere; all `(rows, length)`.
+
+    With `linear_head` (`has_linear_head`) the cross-entropy is chunked.
+    """
+    losses = torch.zeros(ids.shape, dtype=torch.float32, device=ids.device)
+    if linear_head:
         hidden = model.get_decoder()(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
         head = model.get_output_embeddings()
-        values = chunked_cross_entropy(hidden[wanted], head.weight, head.bias, targets[wanted])
+        values = chunked_cross_entropy(hidden[mask], head.weight, head.bias, targets[mask])
     else:
-        logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[wanted].float()
-        values = F.cross_entropy(logits, targets[wanted], reduction="none")
-    return found.masked_scatter(wanted, values)
+        logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[mask].float()
+        values = F.cross_entropy(logits, targets[mask], reduction="none")
+    return losses.masked_scatter(mask, values)
 
 
 @torch.no_grad()
 def has_linear_head(model: Any) -> bool:
-    """Whether logits are the head's product with the last hidden states and nothing more; the model is asked."""
+    """Whether the logits are exactly the head applied to the last hidden states, checked on four tokens."""
     head = model.get_output_embeddings()
     if type(head) is not nn.Linear:
         return False

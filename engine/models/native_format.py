@@ -1,6 +1,6 @@
-"""A model on disk: one folder that transformers loads as `Qwen3ForCausalLM`, with our card beside the weights.
+"""The native model on disk: a folder that transformers loads as `Qwen3ForCausalLM`, with a model card.
 
-Written whole or not at all; the card carries the sha256 of the weights, which is checked on every load.
+It is written atomically; the card has the sha256 of the weights, which is checked on every load.
 """
 
 from __future__ import annotations
@@ -56,27 +56,27 @@ def hf_config(config: ModelConfig) -> dict[str, object]:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """The shape of the model in `folder`. Raises BadInput."""
+    """The configuration of the model in `folder`. Raises BadInput."""
     file = folder / "config.json"
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if found.get("model_type") != "qwen3":
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        if stored.get("model_type") != "qwen3":
             raise BadInput(
-                _("the model's architecture is {name}, not qwen3").format(name=found.get("model_type")),
+                _("the model's architecture is {name}, not qwen3").format(name=stored.get("model_type")),
                 path=file,
             )
         return msgspec.convert(
             {
-                "dim": found["hidden_size"],
-                "layers": found["num_hidden_layers"],
-                "heads": found["num_attention_heads"],
-                "kv_heads": found["num_key_value_heads"],
-                "head_dim": found["head_dim"],
-                "ffn": found["intermediate_size"],
-                "vocab": found["vocab_size"],
-                "context": found.get("trained_context", found["max_position_embeddings"]),
-                "max_positions": found["max_position_embeddings"],
-                "rope_theta": float(found["rope_theta"]),
+                "dim": stored["hidden_size"],
+                "layers": stored["num_hidden_layers"],
+                "heads": stored["num_attention_heads"],
+                "kv_heads": stored["num_key_value_heads"],
+                "head_dim": stored["head_dim"],
+                "ffn": stored["intermediate_size"],
+                "vocab": stored["vocab_size"],
+                "context": stored.get("trained_context", stored["max_position_embeddings"]),
+                "max_positions": stored["max_position_embeddings"],
+                "rope_theta": float(stored["rope_theta"]),
             },
             ModelConfig,
         )
@@ -89,10 +89,10 @@ def read_config(folder: Path) -> ModelConfig:
 
 
 def save_model(folder: Path, model: Transformer, card: ModelCard) -> ModelCard:
-    """Writes `folder` (which must not exist or be a model of the same name); returns the card with its hash.
+    """Writes the model to `folder`, replacing a model there; returns the card with the hash of the weights.
 
-    Everything goes into a temporary folder beside it, is synced, and takes the name in one rename.
-    Raises OSError when the disk is full; nothing is left behind then.
+    Files are written to a temporary folder, synced and renamed at once. Raises OSError when the disk is full; no
+    partial folder remains.
     """
     with new_folder(folder, MODEL_FOLDER) as temporary:
         tensors = {
@@ -118,7 +118,7 @@ def load_model(
 ) -> tuple[Transformer, ModelCard]:
     """The model of `folder` in evaluation mode, its weights checked against the card.
 
-    Raises BadInput when there is none, when a file is broken, or when a bit of the weights has changed.
+    Raises BadInput when there is no model, a file is broken, or the weights have changed.
     """
     config = read_config(folder)
     card = load_card(folder)
@@ -138,5 +138,7 @@ def load_model(
     try:
         model.load_state_dict(load_tensors(weights))
     except (SafetensorError, RuntimeError) as problem:
-        raise BadInput(_("the weights do not fit the model's config.json"), path=file, hint=hint) from problem
+        raise BadInput(
+            _("the weights do not match the model's config.json"), path=file, hint=hint
+        ) from problem
     return model.to(device=device, dtype=dtype).eval(), card

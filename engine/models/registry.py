@@ -212,7 +212,7 @@ def check_removable(ws: Workspace, name: str) -> None:
         raise unknown_model(name)
     if in_use(ws) == name:
         raise UsageProblem(
-            _("{name} is in use; another one must take its place first").format(name=name),
+            _("{name} is in use; promote another model first").format(name=name),
             hint=_replacement_command(ws, name),
         )
 

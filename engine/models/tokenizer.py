@@ -1,7 +1,7 @@
-"""Text as UTF-8 bytes: token n is byte n, and the control tokens stand above 255 where no text can reach them.
+"""The byte-level tokenizer of the native model: token n is byte n, control tokens are above 255.
 
-`hf_tokenizer` writes the same vocabulary in the `tokenizers` format, so that the model directory loads in
-transformers and exports to GGUF with equal ids.
+`hf_tokenizer` is the same vocabulary in the `tokenizers` format, so a model directory loads in transformers and
+exports to GGUF with the same ids.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SPECIAL_TOKENS: dict[int, str] = {
     **{number: f"<|reserved_{number - 259}|>" for number in range(259, 264)},
 }
 VOCAB = 264
-"""256 bytes, three control tokens, five in reserve; a multiple of eight for the matrix kernels."""
+"""256 bytes, three control tokens, five reserved; a multiple of eight for the matrix kernels."""
 
 CHAT_TEMPLATE = (
     "{%- for message in messages %}"
@@ -27,11 +27,11 @@ CHAT_TEMPLATE = (
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
-"""ChatML for programs that render text themselves; our own code puts control tokens in by id (`template`)."""
+"""ChatML for programs that render text; this program inserts control tokens by id (`chatml`)."""
 
 
 def encode(text: str) -> list[int]:
-    """The bytes of `text`; lone surrogates become U+FFFD. No id above 255 can come from any text."""
+    """The bytes of `text`; lone surrogates become U+FFFD. Text never yields an id above 255."""
     return list(text.encode("utf-8", errors="replace") if text.isascii() else _utf8(text))
 
 
@@ -43,15 +43,14 @@ def _utf8(text: str) -> bytes:
 
 
 def decode(ids: list[int]) -> str:
-    """Text of the byte tokens; control tokens are left out, broken sequences become U+FFFD."""
+    """Text of the byte tokens; control tokens are skipped, invalid sequences become U+FFFD."""
     return bytes(token for token in ids if token < 256).decode("utf-8", errors="replace")
 
 
 class Utf8Stream:
-    """Turns a stream of byte tokens into text that is valid at every moment.
+    """Incremental UTF-8 decoder of byte tokens.
 
-    `push` holds an incomplete sequence back; bytes that can never be valid are dropped and counted in
-    `dropped`.
+    `push` buffers an incomplete sequence; invalid bytes are dropped and counted in `dropped`.
     """
 
     def __init__(self) -> None:
@@ -68,7 +67,7 @@ class Utf8Stream:
 
 
 def byte_alphabet() -> list[str]:
-    """GPT-2's printable stand-in of each byte, in the order of the bytes (`bytes_to_unicode`)."""
+    """GPT-2's printable character for each byte, in byte order (`bytes_to_unicode`)."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     stand_in = {byte: chr(byte) for byte in printable}
     for number, byte in enumerate(byte for byte in range(256) if byte not in stand_in):
@@ -77,7 +76,7 @@ def byte_alphabet() -> list[str]:
 
 
 def hf_tokenizer() -> dict[str, Any]:
-    """The content of `tokenizer.json`: byte-level BPE without a single merge, ids equal to bytes."""
+    """The content of `tokenizer.json`: byte-level BPE without merges, ids equal to bytes."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     return {
         "version": "1.0",
@@ -118,7 +117,7 @@ def hf_tokenizer() -> dict[str, Any]:
 def hf_tokenizer_config(context: int) -> dict[str, Any]:
     """The content of `tokenizer_config.json`.
 
-    The class is named, because AutoTokenizer would otherwise choose Qwen's own with an NFC normalizer.
+    The class is set because AutoTokenizer would otherwise choose Qwen's tokenizer with an NFC normalizer.
     """
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",

@@ -1,7 +1,7 @@
 """The native model: a small decoder in the Qwen3 architecture.
 
 RMSNorm, rotary positions, SwiGLU, normalised queries and keys, no biases (Qwen3 technical report,
-arXiv 2505.09388). Modules are named like transformers' `Qwen3ForCausalLM`, one to one.
+arXiv 2505.09388). Modules have the names of transformers' `Qwen3ForCausalLM`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from engine.models.tokenizer import VOCAB
 
 NORM_EPS = 1e-6
 BLOCKED_ATTENTION = 1024
-"""Up to this many positions blocks of plain products beat the fused kernel on a CPU, up to twice at 512; beyond,
-the scores that the backward pass keeps would take too much memory."""
+"""Up to this length blocked matrix products beat PyTorch's fused CPU kernel (twice as fast at 512); beyond it the scores
+saved for the backward pass take too much memory."""
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The shape of a model. `context` is what it is trained for; positions work up to `max_positions`."""
+    """Dimensions of a model. `context` is the training length; rotary positions exist up to `max_positions`."""
 
     dim: int = 256
     layers: int = 4
@@ -32,7 +32,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
     kv_heads: int = 8
     head_dim: int = 32
     ffn: int = 704
-    """Width of the SwiGLU, about 8/3 of `dim`."""
+    """Hidden width of the SwiGLU, about 8/3 of `dim`."""
     vocab: int = VOCAB
     context: int = 2048
     max_positions: int = 4096
@@ -40,7 +40,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class KVCache:
-    """Keys and values of the tokens seen, for generation.
+    """Keys and values of the processed tokens, for generation.
 
     Tensors are `(layers, 2, batch, kv_heads, capacity, head_dim)`; `length` positions are filled.
     """
@@ -55,13 +55,13 @@ class KVCache:
         return self.data.shape[4]
 
     def extend(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Adds `(batch, kv_heads, new, head_dim)` for one layer; returns all so far.
+        """Appends `(batch, kv_heads, new, head_dim)` to one layer; returns all keys and values so far.
 
-        `length` itself grows once per step, in `Transformer.forward`.
+        `length` itself grows once per step, in `Decoder.forward`.
         """
         end = self.length + keys.shape[2]
         if end > self.capacity:
-            raise ValueError(f"cache holds {self.capacity} positions, {end} asked")
+            raise ValueError(f"cache has {self.capacity} positions, {end} requested")
         self.data[layer, 0, :, :, self.length : end] = keys
         self.data[layer, 1, :, :, self.length : end] = values
         return self.data[layer, 0, :, :, :end], self.data[layer, 1, :, :, :end]
@@ -141,7 +141,7 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     for start in range(0, new, kernels.BLOCK):
         stop = min(start + kernels.BLOCK, new)
         seen = total - new + stop
-        # The mask as the addend of the product and the scale as its factor save two passes over the scores.
+        # Mask and scale as addend and factor of the product save two passes over the scores.
         future = torch.full((stop - start, seen), float("-inf"), dtype=queries.dtype, device=queries.device)
         scores = torch.baddbmm(
             future.triu(total - new + start + 1),
@@ -185,17 +185,17 @@ class Layer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedding, layers and final norm; transformers calls it `model`."""
+    """Embedding, layers and final norm: `model` in transformers."""
 
     cos: Tensor
     sin: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.recompute = False
-        """Activation checkpointing: each layer is computed again in the backward pass, which saves memory."""
+        self.activation_checkpointing = False
+        """Whether each layer is computed again in the backward pass to save memory."""
         self.fused = False
-        """Whether training on a CPU uses `engine.models.kernels.fused`; it takes `load_kernels()`."""
+        """Whether training on a CPU uses `engine.models.kernels.fused`; requires `load_kernels()`."""
         self.embed_tokens = nn.Embedding(config.vocab, config.dim)
         self.layers = nn.ModuleList(Layer(config, number) for number in range(config.layers))
         self.norm = RMSNorm(config.dim)
@@ -217,7 +217,7 @@ class Decoder(nn.Module):
             dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
             cos, sin = cos.to(dtype), sin.to(dtype)
         for layer in self.layers:
-            if self.recompute and cache is None and torch.is_grad_enabled():
+            if self.activation_checkpointing and cache is None and torch.is_grad_enabled():
                 x = checkpoint(layer, x, cos, sin, None, fused, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = layer(x, cos, sin, cache, fused)
@@ -228,7 +228,7 @@ class Decoder(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The whole model. `forward` takes ids `(B, T)` and gives logits `(B, T, vocab)`."""
+    """Decoder and head. `forward` maps ids `(B, T)` to logits `(B, T, vocab)`."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -245,9 +245,9 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
-        """Uniform ±√3/√dim for matrices, zero for what writes into the residual stream and for the head.
+        """Uniform ±√3/√dim for matrices, zero for the projections into the residual stream and for the head.
 
-        So every layer starts as the identity and the first loss is exactly ln(vocab).
+        Every layer then starts as the identity, and the first loss is exactly ln(vocab).
         """
         generator = torch.Generator().manual_seed(seed)
         bound = math.sqrt(3 / self.config.dim)

@@ -165,7 +165,7 @@ class MergedWeights:
         self._base, self._pairs = base, pairs
         for name, pair in pairs.items():
             if base.shapes.get(name) != (pair.b.shape[0], pair.a.shape[1]):
-                raise BadInput(_("the adapter does not fit its base: {tensor}").format(tensor=name))
+                raise BadInput(_("the adapter does not fit its base model: {tensor}").format(tensor=name))
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         values = self._base.rows(name, start, stop)
@@ -208,9 +208,9 @@ def _weight_files(folder: Path) -> list[Path]:
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, AttributeError, OSError) as problem:
-        raise BadInput(_("the list of the model's weights is broken"), path=index) from problem
+        raise BadInput(_("the index of the weights is broken"), path=index) from problem
     if not all(isinstance(name, str) and "/" not in name for name in names):
-        raise BadInput(_("the list of the model's weights is broken"), path=index)
+        raise BadInput(_("the index of the weights is broken"), path=index)
     return [folder / name for name in sorted(names)]
 
 

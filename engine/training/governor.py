@@ -320,7 +320,7 @@ class Governor:
             state.tokens_per_pass = job.batches.tokens_per_pass = self._biggest[1] // 2
             self._biggest = (self._biggest[0] // 2, self._biggest[1] // 2)
         elif found is Remedy.RECOMPUTE:
-            state.recompute = job.model.model.recompute = True
+            state.recompute = job.model.model.activation_checkpointing = True
         self.footprint.drop_caches()
         self._dropped_at = state.step
         self._tell(found.value, cause, used, asked)

@@ -55,7 +55,7 @@ def fit(job: Job, footprint: Footprint, used: float, room: float) -> None:
     try:
         one = measure(1)
         if one > room:
-            job.state.recompute = job.model.model.recompute = True
+            job.state.recompute = job.model.model.activation_checkpointing = True
             one = measure(1)
         rows = min(ROWS, max(2, needed), max(1, room_rows(room, one, used)))
         more = measure(rows) if rows > 1 else one

@@ -154,7 +154,7 @@ def start(
     model.to(device.name).train()
     if isinstance(model, Transformer):
         model.model.fused = device.fused
-    model.model.recompute = old is not None and old.recompute
+    model.model.activation_checkpointing = old is not None and old.recompute
     optimizer = Optimizer(model, recipe, bf16=device.bf16)
     most = batches.steps()
     state = old or LoopState(

@@ -106,7 +106,7 @@ def test_a_template_that_strips_contents_gets_them_stripped() -> None:
 
 
 def test_a_template_that_repeats_what_was_said_is_refused() -> None:
-    with pytest.raises(BadInput, match="leaves out or repeats"):
+    with pytest.raises(BadInput, match="drops or repeats"):
         ChatTemplate(tiny_tokenizer(ECHO))
 
 

@@ -114,7 +114,7 @@ def test_a_whole_model_has_the_same_loss_and_gradients(recompute: bool) -> None:
     ids = torch.randint(0, 256, (2, 150), generator=torch.Generator().manual_seed(0))
     found = []
     for fast in (False, True):
-        model.model.fused, model.model.recompute = fast, recompute and fast
+        model.model.fused, model.model.activation_checkpointing = fast, recompute and fast
         loss = F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
         found.append([loss, *torch.autograd.grad(loss, list(model.parameters()))])
     close(found[1], found[0], bf16=False)

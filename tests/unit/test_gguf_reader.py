@@ -129,7 +129,7 @@ def test_a_whole_file_opens_with_what_it_says(tmp_path: Path) -> None:
         (without("qwen3.attention.layer_norm_rms_epsilon"), "rms_epsilon"),
         (replaced("tokenizer.ggml.tokens", ["a"] * 32), "tokens"),
         (replaced("tokenizer.ggml.tokens", ["a", "b"]), "tokens"),
-        (replaced("split.count", 3), "several"),
+        (replaced("split.count", 3), "split model"),
         (lambda writer: writer.add_tensor("rope_freqs.weight", np.full(8, 3.3, np.float32)), "Llama 3"),
         (lambda writer: writer.add_tensor("blk.0.ssm_a", np.ones(8, np.float32)), "ssm_a"),
         (lambda writer: writer.add_tensor("x", np.ones(8, np.int32)), "I32"),
@@ -146,7 +146,7 @@ def test_what_cannot_be_read_right_is_refused(
 def test_no_tensors_no_file_no_gguf(tmp_path: Path) -> None:
     with pytest.raises(BadInput):
         open_gguf(file_with(tmp_path / "x.gguf", lambda _writer: None, tensors=False))
-    with pytest.raises(BadInput, match="no file"):
+    with pytest.raises(BadInput, match="does not exist"):
         open_gguf(tmp_path / "nothing.gguf")
     with pytest.raises(BadInput, match="directory"):
         open_gguf(tmp_path)

@@ -153,7 +153,7 @@ def test_layers_computed_twice_give_the_same_gradients() -> None:
         model.initialise(3)
         with torch.no_grad():
             model.lm_head.weight.normal_(generator=torch.Generator().manual_seed(2))
-        model.model.recompute = recompute
+        model.model.activation_checkpointing = recompute
         model(ids).square().mean().backward()
         found.append({name: one.grad for name, one in model.named_parameters() if one.grad is not None})
     assert found[0].keys() == found[1].keys()

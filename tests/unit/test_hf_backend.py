@@ -192,9 +192,9 @@ def test_a_base_that_changed_under_its_adapter_is_refused(ws: Workspace, tmp_pat
     ("break_it", "said"),
     [
         (lambda m: (m / "model.safetensors").rename(m / "pytorch_model.bin"), "pickle"),
-        (lambda m: (m / "model.safetensors").write_bytes((m / "model.safetensors").read_bytes()[:-10]), "cut short"),
+        (lambda m: (m / "model.safetensors").write_bytes((m / "model.safetensors").read_bytes()[:-10]), "truncated"),
         (lambda m: (m / "model.safetensors").unlink(), "no weights"),
-        (lambda m: (m / "config.json").write_text("{}", encoding="utf-8"), "configuration cannot be used"),
+        (lambda m: (m / "config.json").write_text("{}", encoding="utf-8"), "configuration is not usable"),
         (lambda m: (m / "config.json").unlink(), "no model in this directory"),
     ],
 )  # fmt: skip

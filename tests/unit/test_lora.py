@@ -173,7 +173,9 @@ def test_a_base_without_a_tokenizer_or_of_other_widths_is_named(tmp_path: Path, 
     name = "model.layers.0.mlp.down_proj.weight"
     stored[name] = stored[name][:, :50].contiguous()
     save_file(stored, bare / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(BadInput, match=r"down_proj\.weight is \(48, 50\) in the weights and \(48, 96\)"):
+    with pytest.raises(
+        BadInput, match=r"down_proj\.weight has the shape \(48, 50\) in the weights and \(48, 96\)"
+    ):
         load_base(base(tmp_path, bare), torch.float32)
 
 

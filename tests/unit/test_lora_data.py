@@ -139,7 +139,7 @@ def test_activation_checkpointing_changes_no_gradient() -> None:
     model = learner().train()
     batch = batches(batch=10).draw(0, 2)
     plain = gradients(model, batch)
-    model.recompute = True
+    model.activation_checkpointing = True
     again = gradients(model, batch)
     assert plain[0] == pytest.approx(again[0])
     assert all(torch.allclose(slope, again[1][name], atol=1e-6) for name, slope in plain[1].items())

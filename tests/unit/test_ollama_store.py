@@ -101,7 +101,7 @@ def test_weights_that_are_no_single_file_of_text_are_refused(store: Store) -> No
     store.manifest("registry.ollama.ai/library/seeing/latest", [("model", digest), ("projector", digest)])
     store.manifest("registry.ollama.ai/library/parts/latest", [("tensor", digest)])
     for tag in ("seeing", "parts"):
-        with pytest.raises(BadInput, match="not one GGUF file"):
+        with pytest.raises(BadInput, match="not a single GGUF file"):
             find_in_ollama(tag)
 
 

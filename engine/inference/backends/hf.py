@@ -51,7 +51,7 @@ class HFModel:
         self.eval_context = min(self.context, eval_context)
         self._adapter = adapter
         self._stop_tokens = chat.stop_tokens | _eos_tokens(model)
-        self._head_apart = has_linear_head(_inner(model))
+        self._linear_head = has_linear_head(_inner(model))
 
     @classmethod
     def load(cls, base: BaseModel, name: str = "") -> HFModel:
@@ -106,7 +106,7 @@ class HFModel:
         model = _inner(self.model)
         tokens = torch.tensor([list(ids)], device=model.device)
         mask = torch.tensor([list(scored)[1:]], device=model.device)
-        losses = token_losses(model, tokens[:, :-1], tokens[:, 1:], mask, None, head_apart=self._head_apart)
+        losses = token_losses(model, tokens[:, :-1], tokens[:, 1:], mask, None, linear_head=self._linear_head)
         return float(losses.sum(dtype=torch.float64))
 
     def generate(

@@ -25,18 +25,16 @@ def architecture_of(file: GgufFile) -> str:
     found = file.text("general.architecture")
     kind = file.text("general.type", "model")
     if kind != "model":
-        raise BadInput(
-            _("this GGUF file holds no model but a part of one ({kind})").format(kind=kind), path=file.path
-        )
+        raise BadInput(_("this GGUF file is not a complete model ({kind})").format(kind=kind), path=file.path)
     if found not in ARCHITECTURES:
         raise BadInput(
-            _("models of the architecture {name} are not supported; {supported} are").format(
+            _("the architecture {name} is not supported; supported: {supported}").format(
                 name=found or "?", supported=", ".join(ARCHITECTURES)
             ),
             path=file.path,
         )
     if file.integer(f"{found}.expert_count", 0):
-        raise BadInput(_("models with experts are not supported"), path=file.path)
+        raise BadInput(_("mixture-of-experts models are not supported"), path=file.path)
     return found
 
 
@@ -83,7 +81,7 @@ def config_of(file: GgufFile) -> PretrainedConfig:
     unknown = [name for name in file.tensors if to_transformers(name) is None and name != ROPE_FACTORS]
     if unknown:
         raise BadInput(
-            _("the GGUF file has a tensor that a {name} model has not: {tensor}").format(
+            _("the GGUF file has a tensor that {name} models do not have: {tensor}").format(
                 name=arch, tensor=unknown[0]
             ),
             path=file.path,
@@ -147,4 +145,4 @@ def _llama3_rope(file: GgufFile, theta: float, head_dim: int) -> dict[str, Any]:
                 "high_freq_factor": 4.0,
                 "original_max_position_embeddings": LLAMA3_ORIGINAL,
             }
-    raise BadInput(_("the rotary factors of the GGUF file are not those of Llama 3"), path=file.path)
+    raise BadInput(_("the RoPE scaling factors of the GGUF file are not those of Llama 3"), path=file.path)

@@ -99,7 +99,7 @@ class GgufFile:
         return value
 
     def broken(self, key: str) -> BadInput:
-        return BadInput(_("the GGUF file says nothing usable for {key}").format(key=key), path=self.path)
+        return BadInput(_("the GGUF file has no valid value for {key}").format(key=key), path=self.path)
 
     def rows(self, tensor: GgufTensor) -> Iterator[tuple[int, Tensor]]:
         """(first row, values `(n, columns)`) over the whole tensor, in blocks of at most `CHUNK` elements.
@@ -155,7 +155,7 @@ def read_gguf(path: Path) -> GgufFile:
         with path.open("rb") as file:
             return _Head(path, file).parse()
     except FileNotFoundError as problem:
-        raise BadInput(_("there is no file"), path=path) from problem
+        raise BadInput(_("the file does not exist"), path=path) from problem
     except (IsADirectoryError, PermissionError) as problem:
         raise BadInput(
             _("the file cannot be read ({reason})").format(reason=problem.strerror), path=path
@@ -173,7 +173,7 @@ class _Head:
         version: int = self.scalar("I")
         if version not in (2, 3):
             raise BadInput(
-                _("GGUF version {version} cannot be read; versions 2 and 3 can").format(version=version),
+                _("GGUF version {version} is not supported; versions 2 and 3 are").format(version=version),
                 path=self.path,
             )
         tensor_count, key_count = self.count("Q"), self.count("Q")
@@ -188,11 +188,13 @@ class _Head:
             else:
                 metadata[key] = self.value(kind)
         if metadata.get("split.count", 0) not in (0, 1):
-            raise BadInput(_("this GGUF file is one part of several; join them first"), path=self.path)
+            raise BadInput(
+                _("this GGUF file is one part of a split model; merge the parts first"), path=self.path
+            )
         table = [self.entry() for _number in range(tensor_count)]
         alignment = metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20:
-            raise BadInput(_("the GGUF file says nothing usable for {key}").format(key="general.alignment"))
+            raise BadInput(_("the GGUF file has no valid value for {key}").format(key="general.alignment"))
         start = -(-self.file.tell() // alignment) * alignment
         tensors = {}
         for name, shape, kind, offset in table:
@@ -267,16 +269,14 @@ class _Head:
         return data
 
     def broken(self) -> BadInput:
-        return BadInput(_("the head of the GGUF file is broken"), path=self.path)
+        return BadInput(_("the header of the GGUF file is broken"), path=self.path)
 
     def unreadable(self, name: str, kind: str) -> BadInput:
         return BadInput(
-            _("tensor {name} of the GGUF file has the type {kind}, which cannot be read").format(
-                name=name, kind=kind
-            ),
+            _("tensor {name} of the GGUF file has the unsupported type {kind}").format(name=name, kind=kind),
             path=self.path,
         )
 
 
 def _truncated(path: Path) -> BadInput:
-    return BadInput(_("the GGUF file is cut short"), path=path)
+    return BadInput(_("the GGUF file is truncated"), path=path)

@@ -122,7 +122,7 @@ def _check_tensors(file: GgufFile, config: PretrainedConfig) -> None:
     for name in sorted({*needed, *there}):
         if needed.get(name) != there.get(name):
             raise BadInput(
-                _("the GGUF file and its architecture disagree about {tensor}").format(tensor=name),
+                _("tensor {tensor} of the GGUF file does not match its architecture").format(tensor=name),
                 path=file.path,
             )
 

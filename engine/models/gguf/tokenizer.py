@@ -71,7 +71,7 @@ def vocabulary_of(file: GgufFile) -> list[str]:
     kind, pre = file.text("tokenizer.ggml.model"), file.text("tokenizer.ggml.pre", "default")
     if kind != "gpt2" or pre not in PRE_TOKENIZERS:
         raise BadInput(
-            _("the tokenizer {name} is not supported; {supported} are").format(
+            _("the tokenizer {name} is not supported; supported: {supported}").format(
                 name=f"{kind or '?'}/{pre}", supported=", ".join(PRE_TOKENIZERS)
             ),
             path=file.path,

@@ -36,7 +36,7 @@ def local_host(given: str | None = None) -> str:
         port = parts.port
     except ValueError as problem:
         raise UsageProblem(
-            _("OLLAMA_HOST is not an address: {host}").format(host=text), hint="unset OLLAMA_HOST"
+            _("OLLAMA_HOST is not a valid address: {host}").format(host=text), hint="unset OLLAMA_HOST"
         ) from problem
     name = parts.hostname or "127.0.0.1"
     if not is_loopback(name):

@@ -22,7 +22,7 @@ def check_name(name: str) -> str:
     """`name` when Ollama takes it. Raises BadInput: letters, digits, `_ . -` and at most 80 of them."""
     if TAG.fullmatch(name) is None:
         raise BadInput(
-            _("{name} is no name for Ollama: it takes letters, digits, _ . and -").format(name=name),
+            _("{name} is not a valid Ollama name: use letters, digits, _ . and -").format(name=name),
             hint="h2q-tui export NAME --to ollama --ollama-name my-model",
         )
     return name
@@ -68,7 +68,7 @@ def create_model(
             if step is not None:
                 step(status)
         if status != "success":
-            raise RunFailed(_("Ollama did not finish the model: {status}").format(status=status or "?"))
+            raise RunFailed(_("Ollama did not create the model: {status}").format(status=status or "?"))
 
 
 def _send(client: Any, path: Path, digest: str) -> None:

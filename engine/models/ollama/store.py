@@ -69,7 +69,7 @@ def find_in_ollama(tag: str, *, ask: bool = True) -> StoredModel:
     """
     found = TAG.fullmatch(tag)
     if found is None:
-        raise BadInput(_("{tag} is not a name of an Ollama model").format(tag=tag), hint="ollama list")
+        raise BadInput(_("{tag} is not a valid Ollama model name").format(tag=tag), hint="ollama list")
     for folder in store_folders():
         manifest = folder / _manifest(found)
         if _is_file(manifest):
@@ -127,13 +127,13 @@ def _read(tag: str, folder: Path, manifest: Path) -> StoredModel:
     models = blobs("model")
     if len(models) != 1 or blobs("projector"):
         raise BadInput(
-            _("{tag} is not one GGUF file of text weights; such a model cannot be read").format(tag=tag),
+            _("{tag} is not a single GGUF file of a text-only model").format(tag=tag),
             path=manifest,
         )
     file, digest = models[0]
     if not _is_file(file):
         raise BadInput(
-            _("the file of {tag} is missing in Ollama's store").format(tag=tag),
+            _("the file of {tag} is missing from Ollama's store").format(tag=tag),
             path=file,
             hint=f"ollama pull {tag}",
         )
@@ -168,9 +168,9 @@ def _ask(tag: str) -> StoredModel:
     except (ConnectionError, httpx.HTTPError) as problem:
         known = installed_tags()[:5]
         text = (
-            _("no Ollama store on this machine has {tag} (there are {known}), and Ollama does not answer")
+            _("{tag} is not in Ollama's store on this machine ({known}), and Ollama does not answer")
             if known
-            else _("no Ollama store on this machine has {tag}, and Ollama does not answer")
+            else _("{tag} is not in Ollama's store on this machine, and Ollama does not answer")
         )
         raise ServiceUnreachable(
             text.format(tag=tag, known=", ".join(known)), hint="ollama serve"
@@ -178,7 +178,7 @@ def _ask(tag: str) -> StoredModel:
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        answer = {"error": _("an answer that is none")}
+        answer = {"error": _("the answer is not a JSON object")}
     if reply.status_code == httpx.codes.NOT_FOUND:
         raise no_such_model(tag)
     if "error" in answer:
@@ -189,7 +189,7 @@ def _ask(tag: str) -> StoredModel:
     file = Path(found["path"]) if found else None
     if file is None or not _is_file(file):
         raise BadInput(
-            _("Ollama does not say where the file of {tag} lies").format(tag=tag),
+            _("Ollama does not report the path of the file of {tag}").format(tag=tag),
             hint=f"ollama show {tag} --modelfile",
         )
     if not os.access(file, os.R_OK):
@@ -226,5 +226,5 @@ def _is_file(path: Path) -> bool:
 
 def _forbidden(file: Path, folder: Path) -> BadInput:
     return BadInput(
-        _("Ollama's store may not be read by you"), path=file, hint=f"sudo chmod -R a+rX {folder}"
+        _("no permission to read Ollama's model store"), path=file, hint=f"sudo chmod -R a+rX {folder}"
     )

@@ -113,7 +113,7 @@ def train_lora(
     assert isinstance(job, LoraJob)
     job.windows = found.general
     if how.recompute and resumed is None:
-        job.state.recompute = learner.recompute = True
+        job.state.recompute = learner.activation_checkpointing = True
     with backed(ctx, budget):
         train(job)
     old = adapter_card(base.adapter) if base.adapter is not None else None
