@@ -7,11 +7,11 @@ import os
 import resource
 import shutil
 import sys
+from pathlib import Path
 
 import msgspec
 import psutil
 
-from engine.health.preflight_machine import cgroup_limit
 from engine.machine.probes import read_or_none
 
 AVAILABLE_SHARE = 0.7
@@ -28,6 +28,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     open_files: int | None
     keeper: str
     """"systemd scope", "caffeinate" or "" (a session of its own, which logind may end at logout)."""
+
+
+def cgroup_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Memory limit of the control group in bytes (cgroup v2, then v1); None without a limit."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            text = (root / name).read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if text.isdigit() and int(text) < 1 << 60:
+            return int(text)
+    return None
 
 
 def find_limits(max_memory_gb: float) -> Limits:

@@ -1,4 +1,4 @@
-"""The preflight: what it warns of, and that it only looks."""
+"""The preflight: its warnings, and that it changes nothing."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ import pytest
 
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
-from engine.health import preflight_machine as machine
-from engine.health.check_result import Grade, Item
-from engine.health.preflight import LOOKS, examine
+from engine.health import preflight
+from engine.health.limits import cgroup_limit
+from engine.health.preflight import CHECKS, CheckResult, Grade, run_checks
 
-LIGHT = tuple(look for look in LOOKS if look[0] != "torch")
-
-
-def grades(ws: Workspace) -> dict[str, Item]:
-    return {item.id: item for item in examine(ws, LIGHT)}
+LIGHT = tuple(check for check in CHECKS if check[0] != "torch")
 
 
-def test_looking_at_an_empty_place_makes_nothing(tmp_path: Path) -> None:
+def grades(ws: Workspace) -> dict[str, CheckResult]:
+    return {item.id: item for item in run_checks(ws, LIGHT)}
+
+
+def test_checking_an_empty_folder_creates_nothing(tmp_path: Path) -> None:
     found = grades(Workspace(tmp_path / "new"))
     assert list(tmp_path.iterdir()) == []
     assert found["workspace"].grade is Grade.PASS
     assert found["store"].hint == "h2q-tui sample"
 
 
-def test_a_newer_workspace_fails_with_the_command_that_updates(tmp_path: Path) -> None:
+def test_a_newer_workspace_fails_with_the_upgrade_command(tmp_path: Path) -> None:
     (tmp_path / "workspace.json").write_text('{"schema": 999}')
     item = grades(Workspace(tmp_path))["workspace"]
     assert item.grade is Grade.FAIL and "999" in item.detail and item.hint
@@ -44,7 +44,7 @@ def test_a_damaged_database_fails_and_does_not_stop_the_rest(tmp_path: Path) -> 
     assert found["runs"].grade is Grade.PASS
 
 
-def test_a_model_in_use_that_is_gone_fails(tmp_path: Path) -> None:
+def test_a_missing_model_in_use_fails(tmp_path: Path) -> None:
     ws = Workspace(tmp_path)
     ws.config.mkdir()
     ws.models_json.write_text(json.dumps({"models": [], "brain_models": {"leftbrain": "gone"}}))
@@ -52,14 +52,14 @@ def test_a_model_in_use_that_is_gone_fails(tmp_path: Path) -> None:
     assert item.grade is Grade.FAIL and "gone" in item.detail
 
 
-def test_a_look_that_breaks_is_a_failed_item(tmp_path: Path) -> None:
+def test_a_check_that_raises_gives_a_failed_result(tmp_path: Path) -> None:
     def broken(_ws: Workspace) -> tuple[Grade, str, str]:
         raise sqlite3.DatabaseError("file is not a database")
 
     def refused(_ws: Workspace) -> tuple[Grade, str, str]:
         raise BadInput("it is broken", hint="h2q-tui paths")
 
-    items = list(examine(Workspace(tmp_path), (("a", "a", broken), ("b", "b", refused))))
+    items = list(run_checks(Workspace(tmp_path), (("a", "a", broken), ("b", "b", refused))))
     assert [item.grade for item in items] == [Grade.FAIL, Grade.FAIL]
     assert items[1].hint == "h2q-tui paths"
 
@@ -67,19 +67,19 @@ def test_a_look_that_breaks_is_a_failed_item(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("version", "grade"), [("1.8.1", Grade.WARN), ("1.9.0", Grade.PASS), ("1.10.2", Grade.PASS)]
 )
-def test_accelerate_before_the_fix_of_empty_loaders_is_warned_of(
+def test_accelerate_before_the_fix_for_empty_loaders_gives_a_warning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: str, grade: Grade
 ) -> None:
     monkeypatch.setattr("importlib.metadata.version", lambda _name: version)
-    assert machine.accelerate(Workspace(tmp_path))[0] is grade
+    assert preflight.check_accelerate(Workspace(tmp_path))[0] is grade
 
 
 @pytest.mark.parametrize(("ratio", "grade"), [("0.0", Grade.WARN), ("0", Grade.WARN), ("0.7", Grade.PASS)])
-def test_taking_the_mps_limit_away_is_warned_of(
+def test_disabling_the_mps_limit_gives_a_warning(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ratio: str, grade: Grade
 ) -> None:
     monkeypatch.setenv("PYTORCH_MPS_HIGH_WATERMARK_RATIO", ratio)
-    assert machine.mps(Workspace(tmp_path))[0] is grade
+    assert preflight.check_mps(Workspace(tmp_path))[0] is grade
 
 
 @pytest.mark.parametrize(
@@ -91,15 +91,15 @@ def test_taking_the_mps_limit_away_is_warned_of(
         ("memory/memory.limit_in_bytes", "536870912", 1 << 29),
     ],
 )
-def test_both_layouts_of_control_groups_are_read(
+def test_the_memory_limit_is_read_from_cgroup_v1_and_v2(
     tmp_path: Path, file: str, text: str, limit: int | None
 ) -> None:
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text(text)
-    assert machine.cgroup_limit(tmp_path) == limit
+    assert cgroup_limit(tmp_path) == limit
 
 
 def test_a_full_disk_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr("shutil.disk_usage", lambda _path: usage(100, 100, 0))
-    assert machine.disk(Workspace(tmp_path / "x"))[0] is Grade.FAIL
+    assert preflight.check_disk(Workspace(tmp_path / "x"))[0] is Grade.FAIL

@@ -33,8 +33,7 @@ from engine.corpus.embedding.sentence_model import SentenceModel
 from engine.corpus.filters.normalise import fold
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.stats import stats
-from engine.health.check_result import Grade
-from engine.health.preflight import LOOKS, examine
+from engine.health.preflight import CHECKS, Grade, run_checks
 from engine.memory.records import Conversation
 from engine.memory.store import MemoryStore
 from engine.runs import network_guard
@@ -410,13 +409,13 @@ def test_an_ollama_that_is_away_or_elsewhere_is_said(tmp_path: Path) -> None:
 
 def test_check_and_stats_name_the_embedder(tmp_path: Path, folder: Path) -> None:
     workspace = Workspace(tmp_path)
-    (item,) = examine(workspace, tuple(look for look in LOOKS if look[0] == "embedder"))
+    (item,) = run_checks(workspace, tuple(check for check in CHECKS if check[0] == "embedder"))
     assert item.grade is Grade.PASS and "n-grams" in item.detail
     save_settings(workspace, Settings(embedder=str(folder)))
-    (item,) = examine(workspace, tuple(look for look in LOOKS if look[0] == "embedder"))
+    (item,) = run_checks(workspace, tuple(check for check in CHECKS if check[0] == "embedder"))
     assert item.grade is Grade.PASS and str(folder) in item.detail
     save_settings(workspace, Settings(embedder="nowhere"))
-    (item,) = examine(workspace, tuple(look for look in LOOKS if look[0] == "embedder"))
+    (item,) = run_checks(workspace, tuple(check for check in CHECKS if check[0] == "embedder"))
     assert item.grade is Grade.WARN and "nowhere" in item.detail
     with memory(tmp_path, TALKS) as store:
         run(store, tmp_path)

@@ -15,11 +15,10 @@ def register(app: typer.Typer) -> None:
 
     @app.command(help=_("Look at the machine and the workspace; changes nothing."))
     def check() -> None:
-        from engine.health.check_result import Grade
-        from engine.health.preflight import examine
+        from engine.health.preflight import Grade, run_checks
 
         items = []
-        for item in examine(session.locate_workspace()):
+        for item in run_checks(session.locate_workspace()):
             items.append(item)
             hint = f" → {item.hint}" if item.hint else ""
             output.echo(f"{_(GRADES[item.grade]):<5} {item.name}: {item.detail}{hint}")
