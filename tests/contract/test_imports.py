@@ -1,7 +1,9 @@
-"""What a process loads: the half of the engine that the app imports, and what every command loads."""
+"""What a process loads: what the app imports of the engine is light, and every command starts without Textual."""
 
 from __future__ import annotations
 
+import ast
+import importlib
 import pkgutil
 import subprocess
 import sys
@@ -9,46 +11,58 @@ from pathlib import Path
 
 import pytest
 
-import engine.health
-import engine.runs
-
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "sentence_transformers", "sklearn", "scipy", "peft", "numpy")
-LIGHT = [
-    *(f"engine.runs.{module.name}" for module in pkgutil.iter_modules(engine.runs.__path__)),
-    *(f"engine.health.{module.name}" for module in pkgutil.iter_modules(engine.health.__path__)),
-    "engine.memory.store",
-    "engine.memory.records",
-    "engine.corpus.review.store",
-    "engine.corpus.preview",
-    "engine.models.registry",
-    "engine.models.card",
-    "engine.validation.report",
-    "engine.inference.client",
-    "engine.core.config",
-    "engine.core.paths",
-    "engine.workspace.open",
-    "engine.core.errors",
-    "engine.core.i18n",
-    "engine.core.files",
-]
+TERMINAL = ("textual", "rich")
+LIGHT_PACKAGES = ("core", "runs", "memory", "workspace", "health", "scheduler", "compat")
+"""Packages of the engine with light modules only."""
+
+
+def modules_of(package: str) -> list[str]:
+    path = importlib.import_module(package).__path__
+    return [module.name for module in pkgutil.walk_packages(path, f"{package}.")]
+
+
+def imported_by_app() -> set[str]:
+    """The engine modules that the app's process imports; a type alone is no import."""
+    imported = set()
+    for folder in ("app", "tabs", "screens", "widgets"):
+        for file in sorted((ROOT / "tui" / folder).rglob("*.py")):
+            tree = ast.parse(file.read_text(encoding="utf-8"))
+            for node in tree.body:
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("engine."):
+                    submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+                    imported |= {name for name in submodules if is_module(name)} or {str(node.module)}
+    return imported
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or path.is_dir()
 
 
 def loaded(modules: list[str], watched: tuple[str, ...]) -> list[str]:
     """Which of `watched` a fresh process has loaded after importing `modules`."""
     code = f"import importlib, sys\nfor name in {modules!r}: importlib.import_module(name)\n"
     code += f"print(*[name for name in {watched!r} if name in sys.modules])"
-    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    return told.stdout.split()
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.split()
 
 
-def test_the_light_half_of_the_engine_loads_nothing_heavy_and_no_terminal() -> None:
-    assert loaded(LIGHT, (*HEAVY, "textual", "rich")) == []
+@pytest.mark.parametrize("package", LIGHT_PACKAGES)
+def test_a_light_package_loads_nothing_heavy_and_no_terminal(package: str) -> None:
+    assert loaded(modules_of(f"engine.{package}"), (*HEAVY, *TERMINAL)) == []
+
+
+def test_what_the_app_imports_of_the_engine_loads_nothing_heavy_and_no_terminal() -> None:
+    modules = sorted(imported_by_app())
+    assert len(modules) > 20
+    assert loaded(modules, (*HEAVY, *TERMINAL)) == []
 
 
 @pytest.mark.parametrize(
     "module",
     ["tui.app.text", "engine.core.i18n", "engine.core.errors", "engine.core.paths", "tui.cli.session"],
 )
-def test_what_every_command_loads_knows_no_textual(module: str) -> None:
-    assert loaded([module], (*HEAVY, "textual", "rich", "msgspec")) == []
+def test_what_every_command_loads_is_without_textual(module: str) -> None:
+    assert loaded([module], (*HEAVY, *TERMINAL, "msgspec")) == []

@@ -237,7 +237,7 @@ def test_what_stands_after_two_dashes_is_given_to_every_run(home: Path, h2q: Run
         (["--max-minutes", "soon"], "a number is needed"),
         (["--no-such"], "no option --no-such"),
         (["--run-once"], "--run-once is the schedule's own"),
-        (["tonight"], "no place for tonight"),
+        (["tonight"], "unexpected argument tonight"),
     ],
 )
 def test_options_that_train_would_refuse_are_refused_before_anything_is_written(

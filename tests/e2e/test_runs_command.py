@@ -111,7 +111,7 @@ def test_ctrl_c_detaches_and_the_run_goes_on(ws: Workspace, start: Callable[[str
         watcher.send_signal(signal.SIGINT)
         rest = watcher.stdout.read()
     assert watcher.returncode == 0
-    assert f"run {run.run_id} goes on" in rest
+    assert f"run {run.run_id} continues in the background" in rest
     assert run.alive()
 
 

@@ -1,7 +1,7 @@
-"""How the command line speaks for itself: its help and its usage errors, in the person's language.
+"""Help and usage errors of the command line in the user's language.
 
-typer's own layout counts a Chinese character as one cell and its sentences are English only, so both are
-made here from what the commands declare.
+typer counts a Chinese character as one cell and has English sentences only, so both are rendered here from the
+declarations of the commands.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from engine.core.i18n import N_, _
 
-ORDER = (
+COMMAND_ORDER = (
     "demo",
     "sample",
     "check",
@@ -37,7 +37,7 @@ ORDER = (
     "paths",
     "reset",
 )
-"""The commands in the help, the way the data goes; one that is not named here comes last."""
+"""Order of the commands in the help, along the flow of data; others come last."""
 
 
 def width(text: str) -> int:
@@ -48,13 +48,13 @@ def width(text: str) -> int:
     )
 
 
-def wrapped(text: str, cells: int) -> list[str]:
-    """`text` in lines of at most `cells`; breaks at spaces, and anywhere inside full-width text."""
+def wrap(text: str, cells: int) -> list[str]:
+    """Wrap `text` to lines of at most `cells`; breaks at spaces and anywhere inside full-width text."""
     lines: list[str] = []
     line = ""
-    for piece in re.findall(r"\s+|[^\s\u2e80-\uffef]+|[\u2e80-\uffef]", text.strip()):
-        word = " " if piece.isspace() else piece
-        # A closing mark never begins a line.
+    for part in re.findall(r"\s+|[^\s\u2e80-\uffef]+|[\u2e80-\uffef]", text.strip()):
+        word = " " if part.isspace() else part
+        # Closing punctuation never begins a line.
         if width(line + word) > cells and line.strip() and word not in "，。；：、）！？":
             lines.append(line.rstrip())
             line = ""
@@ -67,7 +67,7 @@ def _columns(rows: list[tuple[str, str]], cells: int) -> str:
     left = min(max((width(name) for name, _help in rows), default=0), 30)
     out: list[str] = []
     for name, text in rows:
-        lines = wrapped(text, max(20, cells - left - 4))
+        lines = wrap(text, max(20, cells - left - 4))
         if width(name) > left:
             out.append(f"  {name}")
             first, rest = "", lines
@@ -78,25 +78,24 @@ def _columns(rows: list[tuple[str, str]], cells: int) -> str:
     return "\n".join(out)
 
 
-def _help_of(command: Any, ctx: typer.Context) -> str:
+def _render_help(command: Any, ctx: typer.Context) -> str:
     cells = min(shutil.get_terminal_size((80, 24)).columns, 100)
     metavars = {"[OPTIONS]": _("[OPTIONS]"), "COMMAND [ARGS]...": _("COMMAND [ARGS]...")}
-    pieces = [metavars.get(piece, piece) for piece in command.collect_usage_pieces(ctx)]
-    blocks = [_("Usage: {command}").format(command=" ".join([ctx.command_path, *pieces]))]
-    about = (command.help or "").strip()
-    if about:
-        blocks.append("\n\n".join("\n".join(wrapped(part, cells)) for part in about.split("\n\n")))
+    usage = [metavars.get(part, part) for part in command.collect_usage_pieces(ctx)]
+    blocks = [_("Usage: {command}").format(command=" ".join([ctx.command_path, *usage]))]
+    if text := (command.help or "").strip():
+        blocks.append("\n\n".join("\n".join(wrap(part, cells)) for part in text.split("\n\n")))
     records: dict[str, list[tuple[str, str]]] = {"argument": [], "option": []}
     for param in command.get_params(ctx):
         record = param.get_help_record(ctx)
         if record is not None:
             name, text = record
-            for typed, word in _TYPES:
-                name = name.replace(typed, word if param.param_type_name == "option" else "")
+            for type_name, metavar in _METAVARS:
+                name = name.replace(type_name, metavar if param.param_type_name == "option" else "")
             if "--help" in param.opts:
-                text = _("Show this help and leave.")
-            for english, words in (("[required]", _("[required]")), ("[default: ", _("[default: "))):
-                text = text.replace(english, words)
+                text = _("Show this help and exit.")
+            for english, translated in (("[required]", _("[required]")), ("[default: ", _("[default: "))):
+                text = text.replace(english, translated)
             records[param.param_type_name].append((name, text))
     sections = [(_("Arguments"), records["argument"]), (_("Options"), records["option"])]
     if isinstance(command, TyperGroup):
@@ -107,24 +106,26 @@ def _help_of(command: Any, ctx: typer.Context) -> str:
     return "\n\n".join(blocks)
 
 
-class Command(TyperCommand):
-    """A command whose help is in the person's language."""
+class TranslatedCommand(TyperCommand):
+    """A command with its help in the language in use."""
 
     def get_help(self, ctx: Any) -> str:
-        return _help_of(self, ctx)
+        return _render_help(self, ctx)
 
 
-class Group(TyperGroup):
-    """A group of commands; named without one of them it shows its help."""
+class TranslatedGroup(TyperGroup):
+    """A group of commands; without a command it shows its help."""
 
     def get_help(self, ctx: Any) -> str:
-        return _help_of(self, ctx)
+        return _render_help(self, ctx)
 
     def list_commands(self, ctx: Any) -> list[str]:
         names = super().list_commands(ctx)
         if ctx.parent is not None:
             return names
-        return sorted(names, key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
+        return sorted(
+            names, key=lambda name: COMMAND_ORDER.index(name) if name in COMMAND_ORDER else len(COMMAND_ORDER)
+        )
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args and not self.invoke_without_command and not ctx.resilient_parsing:
@@ -139,17 +140,17 @@ class Group(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-def dress(app: typer.Typer) -> None:
-    """Gives every command and group of `app`, all the way down, the classes above."""
+def translate(app: typer.Typer) -> None:
+    """Give every command and group of `app`, recursively, the classes above."""
     for command in app.registered_commands:
-        command.cls = Command
+        command.cls = TranslatedCommand
     for group in app.registered_groups:
-        group.cls = Group
+        group.cls = TranslatedGroup
         if group.typer_instance is not None:
-            dress(group.typer_instance)
+            translate(group.typer_instance)
 
 
-_TYPES = (
+_METAVARS = (
     (" <list[str]>", " TEXT…"),
     (" <str>", " TEXT"),
     (" <int range>", " N"),
@@ -157,9 +158,9 @@ _TYPES = (
     (" <float range>", " X"),
     (" <float>", " X"),
 )
-"""What typer calls the values of options, and what a person calls them; an argument has its own name."""
+"""typer's names for the values of options, and ours. An argument has its own name."""
 
-_SENTENCES: tuple[tuple[str, str], ...] = (
+_TYPER_ERRORS: tuple[tuple[str, str], ...] = (
     (
         r"No such command '(?P<a>.*?)'\. Did you mean (?P<b>.*)\?",
         N_("there is no command {a}; did you mean {b}?"),
@@ -175,9 +176,9 @@ _SENTENCES: tuple[tuple[str, str], ...] = (
     (r"Missing option '(?P<a>.*?)'\.?(?P<b>(?s:.*))", N_("the option {a} is missing")),
     (r"Option '(?P<a>.*?)' requires .*", N_("{a} needs a value")),
     (r"Option '(?P<a>.*?)' does not take a value\.?", N_("{a} takes no value")),
-    (r"Got unexpected extra argument\(?s?\)? \((?P<a>.*)\)", N_("there is no place for {a}")),
+    (r"Got unexpected extra argument\(?s?\)? \((?P<a>.*)\)", N_("unexpected argument {a}")),
 )
-_REASONS: tuple[tuple[str, str], ...] = (
+_VALUE_ERRORS: tuple[tuple[str, str], ...] = (
     (r"Input should be a valid integer.*", N_("a whole number is needed")),
     (r"Input should be a valid number.*", N_("a number is needed")),
     (r"Input should be greater than or equal to (?P<a>.*)", N_("at least {a} is needed")),
@@ -189,7 +190,7 @@ _REASONS: tuple[tuple[str, str], ...] = (
 )
 
 
-def _translated(text: str, table: tuple[tuple[str, str], ...]) -> str:
+def _translate_error(text: str, table: tuple[tuple[str, str], ...]) -> str:
     for pattern, sentence in table:
         match = re.fullmatch(pattern, text.strip())
         if match:
@@ -197,14 +198,14 @@ def _translated(text: str, table: tuple[tuple[str, str], ...]) -> str:
     return text.strip().rstrip(".")
 
 
-def describe(problem: typer.TyperException) -> tuple[str, str]:
-    """A usage error as (one sentence in the person's language, the command that helps)."""
+def describe_usage_error(problem: typer.TyperException) -> tuple[str, str]:
+    """A usage error as one sentence in the language in use, and the command that helps."""
     text = problem.format_message()
     value = re.fullmatch(r"Invalid value(?: for '?(?P<name>.+?)'?)?: (?P<why>(?s:.*))", text)
     if value is None:
-        sentence = _translated(text, _SENTENCES)
+        sentence = _translate_error(text, _TYPER_ERRORS)
     elif value["name"]:
-        why = _translated(value["why"], _REASONS)
+        why = _translate_error(value["why"], _VALUE_ERRORS)
         sentence = _("{option}: {why}").format(option=value["name"], why=why)
     else:
         sentence = value["why"]

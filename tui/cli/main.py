@@ -14,10 +14,10 @@ _FLAGS = {"--json": "json", "--plain": "plain", "--quiet": "quiet"}
 _VALUES = {"--data-dir": "data_dir", "--lang": "lang", "--workspace": "workspace_dir"}
 
 
-def take_globals(arguments: list[str]) -> list[str]:
-    """Moves the global options, wherever they stand, into `options`; returns the rest.
+def parse_globals(arguments: list[str]) -> list[str]:
+    """Parse the global options at any position into `options`; returns the other arguments.
 
-    Everything after `--` is left alone. Raises `typer.BadParameter` for an option without its value.
+    Stops at `--`. Raises typer.BadParameter for an option without its value.
     """
     rest: list[str] = []
     queue = list(arguments)
@@ -40,13 +40,13 @@ def take_globals(arguments: list[str]) -> list[str]:
 
 
 def build() -> typer.Typer:
-    """The command tree, in the language in use. Imports no engine module but `engine.core.i18n`."""
+    """The command tree in the language in use. Imports no engine module except `engine.core.i18n`."""
     from tui.cli.commands import GROUPS
-    from tui.cli.help import Group, dress
+    from tui.cli.help import TranslatedGroup, translate
 
     app = typer.Typer(
         name="h2q-tui",
-        cls=Group,
+        cls=TranslatedGroup,
         help=_("Your conversations become your own model, offline, in one terminal."),
         no_args_is_help=False,
         invoke_without_command=True,
@@ -59,15 +59,17 @@ def build() -> typer.Typer:
     @app.callback()
     def root(
         context: typer.Context,
-        version: bool = typer.Option(False, "--version", help=_("Print the version and leave.")),
+        version: bool = typer.Option(False, "--version", help=_("Print the version and exit.")),
         data_dir: str = typer.Option(None, "--data-dir", help=_("The workspace (also $H2Q_DATA_DIR).")),
-        json: bool = typer.Option(False, "--json", help=_("One JSON document on stdout; words on stderr.")),
+        json: bool = typer.Option(
+            False, "--json", help=_("One JSON document on stdout, messages on stderr.")
+        ),
         lang: str = typer.Option(None, "--lang", help=_("Language: en or zh.")),
         plain: bool = typer.Option(False, "--plain", help=_("No colour, no redrawing.")),
         quiet: bool = typer.Option(False, "--quiet", help=_("Only errors.")),
         workspace_dir: str = typer.Option(None, "--workspace", help=_("Folder for relative paths.")),
     ) -> None:
-        # The options are taken from argv before the tree is built; they stand here for the help.
+        # The options are parsed before the tree is built; here they are declared for the help.
         if version:
             from importlib.metadata import version as installed
 
@@ -80,12 +82,12 @@ def build() -> typer.Typer:
 
     for register in GROUPS:
         register(app)
-    dress(app)
+    translate(app)
     return app
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point. Exit codes as in DESIGN 5; an expected failure is one sentence on stderr."""
+    """Entry point. An expected failure is one sentence on stderr and the exit code of its class in `engine.core.errors`."""
     given = sys.argv[1:] if arguments is None else arguments
     if os.name == "nt":
         print("h2q-tui runs on Linux and macOS; on Windows use WSL2", file=sys.stderr)
@@ -93,17 +95,17 @@ def main(arguments: list[str] | None = None) -> None:
     vars(options).update(vars(GlobalOptions()))
     set_language(system_language())
     try:
-        rest = take_globals(given)
+        rest = parse_globals(given)
         if options.lang is not None and options.lang not in LANGUAGES:
             raise typer.BadParameter(_("--lang takes en or zh, not {value}").format(value=options.lang))
         set_language(options.lang or _saved_language() or system_language())
         code = build()(rest, standalone_mode=False, prog_name="h2q-tui")
-    except typer.Exit as leave:
-        code = leave.exit_code
+    except typer.Exit as exit_:
+        code = exit_.exit_code
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except BrokenPipeError:
-        # The reader of a pipe has gone (`… | head`); what is still buffered goes nowhere.
+        # The reader of the pipe has closed it (`… | head`): discard the buffered output.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Exception as problem:
@@ -112,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _saved_language() -> str | None:
-    """The language of the workspace's settings, read without opening the workspace."""
+    """The language in the workspace's settings, read without opening the workspace."""
     from engine.core.paths import find_workspace
 
     file = find_workspace(options.data_dir).settings_file
@@ -128,18 +130,18 @@ def _saved_language() -> str | None:
 
 
 def _report(problem: Exception) -> int:
-    """Says a failure in one sentence and gives its exit code.
+    """Print a failure as one sentence; returns its exit code.
 
-    The traceback of one that nobody foresaw is shown when H2Q_TRACEBACK is set.
+    With H2Q_TRACEBACK set, an unexpected exception is raised for its traceback.
     """
     from engine.core.errors import H2QError, RunFailed, UsageProblem, error_text
 
     if os.environ.get("H2Q_TRACEBACK") and not isinstance(problem, H2QError | typer.TyperException):
         raise problem
     if isinstance(problem, typer.TyperException):
-        from tui.cli.help import describe
+        from tui.cli.help import describe_usage_error
 
-        sentence, hint = describe(problem)
+        sentence, hint = describe_usage_error(problem)
         problem = UsageProblem(sentence, hint=hint)
     elif isinstance(problem, OSError) and problem.strerror:
         problem = RunFailed(error_text(problem), hint="h2q-tui check")
@@ -148,13 +150,13 @@ def _report(problem: Exception) -> int:
 
         from engine.memory.schema import describe_sqlite_error
 
-        told = describe_sqlite_error(problem) if isinstance(problem, sqlite3.Error) else problem
-        reason = _("The memory cannot be read or written ({reason})").format(reason=told)
-        problem = RunFailed(reason, hint="h2q-tui check")
+        reason = describe_sqlite_error(problem) if isinstance(problem, sqlite3.Error) else str(problem)
+        text = _("The memory cannot be read or written ({reason})").format(reason=reason)
+        problem = RunFailed(text, hint="h2q-tui check")
     elif not isinstance(problem, H2QError):
-        text = " ".join(str(problem).split())
-        what = _("unexpected problem ({kind}: {text})").format(kind=type(problem).__name__, text=text)
-        problem = RunFailed(what, hint="H2Q_TRACEBACK=1 h2q-tui …")
+        reason = " ".join(str(problem).split())
+        text = _("unexpected problem ({kind}: {text})").format(kind=type(problem).__name__, text=reason)
+        problem = RunFailed(text, hint="H2Q_TRACEBACK=1 h2q-tui …")
     from tui.cli.output import echo, echo_json
     from tui.cli.session import complete
 

@@ -1,7 +1,7 @@
-"""A run on the terminal, for a person: its stages and figures as they come, its totals at the end.
+"""Start or follow a run and print it: stages and metrics while it runs, totals at the end.
 
-On a terminal the figures stand on one line that is drawn again; with `--plain`, or where the output is no
-terminal, every event is a line of its own. Nothing from data is acted on: all of it goes through `plain`.
+On a terminal the metrics are one line that is redrawn; with `--plain`, or without a terminal, every event is a line
+of its own. Text from data passes through `plain`, so that it cannot control the terminal.
 """
 
 from __future__ import annotations
@@ -24,65 +24,64 @@ if TYPE_CHECKING:
 
 REDRAW_S = 0.2
 PLAIN_S = 5.0
-"""Between two lines of figures where each is a line of its own."""
+"""Interval of metrics if each is a line of its own."""
 
 
 @dataclass(frozen=True)
-class Followed:
-    """A run as far as it was watched."""
+class FollowedRun:
+    """A run after it was followed."""
 
     run: RunDir
     view: RunView
     exit_code: int
     detached: bool = False
-    """The person stopped watching; the run goes on."""
+    """The user stopped following; the run continues."""
 
 
 def run_command(ws: Workspace, spec: RunSpec, *, detach: bool = False) -> int:
-    """What a command does with a spec: carries it out here and prints how it went and ended, or starts it
-    detached and says how to follow it. Returns the exit code of the command."""
+    """Execute `spec` here and print it, or start it detached. Returns the exit code of the command."""
     return start_detached(ws, spec) if detach else conclude(follow_in_terminal(ws, spec))
 
 
-def follow_in_terminal(ws: Workspace, spec: RunSpec) -> Followed:
-    """Carries `spec` out in this process and prints what happens. Ctrl+C writes a checkpoint and stops."""
+def follow_in_terminal(ws: Workspace, spec: RunSpec) -> FollowedRun:
+    """Execute `spec` in this process and print its events. Ctrl+C writes a checkpoint and stops."""
     from engine.runs import launch, runner
 
-    printer = Printer(spec)
+    printer = RunPrinter(spec)
     runs: list[RunDir] = []
     runner.lower_priority()
     try:
         code = launch.run_in_foreground(ws, spec, printer.show, on_start=runs.append)
     finally:
         printer.close()
-    return Followed(runs[0], printer.view, code)
+    return FollowedRun(runs[0], printer.view, code)
 
 
-def attach_in_terminal(run: RunDir) -> Followed:
-    """Prints a run from its beginning until it ends. Ctrl+C stops watching; the run goes on."""
+def attach_in_terminal(run: RunDir) -> FollowedRun:
+    """Print a run from its beginning until it ends. Ctrl+C stops following; the run continues."""
     from engine.core.errors import RunFailed
     from engine.runs.history import follow
 
-    printer = Printer(run.spec)
+    printer = RunPrinter(run.spec)
     try:
         for records in follow(run):
             printer.show_many(records)
     except KeyboardInterrupt:
         printer.close()
-        return Followed(run, printer.view, 0, detached=True)
+        return FollowedRun(run, printer.view, 0, detached=True)
     finally:
         printer.close()
     finished = printer.view.finished
-    return Followed(run, printer.view, finished.exit_code if finished else RunFailed.exit_code)
+    return FollowedRun(run, printer.view, finished.exit_code if finished else RunFailed.exit_code)
 
 
 def start_detached(ws: Workspace, spec: RunSpec) -> int:
-    """Starts `spec` in a process of its own and says how to follow and stop it."""
+    """Start `spec` in a process of its own and print how to follow and stop it."""
     from engine.runs import launch
     from engine.runs.history import summarise
 
     run = launch.launch(ws, spec)
-    output.echo(_("run {run} has started and goes on without this terminal").format(run=run.run_id))
+    output.echo(_("run {run} has started in the background").format(run=run.run_id))
     output.echo("  " + session.own_command("runs", "attach", run.run_id))
     output.echo("  " + session.own_command("runs", "stop", run.run_id))
     if session.options.json:
@@ -90,10 +89,10 @@ def start_detached(ws: Workspace, spec: RunSpec) -> int:
     return 0
 
 
-def conclude(followed: Followed) -> int:
-    """Prints totals and the report of a run that was watched (with `--json` its result); returns the exit code."""
+def conclude(followed: FollowedRun) -> int:
+    """Print totals and the report of a followed run (with `--json` its result); returns the exit code."""
     if followed.detached:
-        output.echo(_("run {run} goes on").format(run=followed.run.run_id))
+        output.echo(_("run {run} continues in the background").format(run=followed.run.run_id))
         output.echo("  " + session.own_command("runs", "attach", followed.run.run_id))
         if session.options.json:
             output.echo_json(followed.view.summary(followed.run.alive()))
@@ -117,21 +116,21 @@ def conclude(followed: Followed) -> int:
     return followed.exit_code
 
 
-def _error(followed: Followed) -> str:
+def _error(followed: FollowedRun) -> str:
     from engine.runs.spec import RunKind
 
     finished = followed.view.finished
     if finished is not None:
         return finished.error
-    what = _("the engine of run {run} ended without a word: killed, or out of memory")
+    text = _("the engine of run {run} ended without an error message: killed, or out of memory")
     hint = "resume" if followed.run.spec.kind in (RunKind.TRAIN, RunKind.EVOLVE) else "show"
     return (
-        what.format(run=followed.run.run_id) + " → " + session.own_command("runs", hint, followed.run.run_id)
+        text.format(run=followed.run.run_id) + " → " + session.own_command("runs", hint, followed.run.run_id)
     )
 
 
 def totals(view: RunView) -> list[str]:
-    """What a run came to: a line for each phase of training, and one for time and memory."""
+    """A line for each training phase, and one for time and memory."""
     from engine.runs.event_text import format_duration, format_figure, format_perplexity, stage_name
 
     lines = []
@@ -159,23 +158,23 @@ def totals(view: RunView) -> list[str]:
     return lines
 
 
-class Printer:
-    """Prints records as they come and keeps the view of them. Its stream is taken when it is made."""
+class RunPrinter:
+    """Prints records of a run as they arrive and keeps its view."""
 
     def __init__(self, spec: RunSpec, *, stream: TextIO | None = None, live: bool | None = None) -> None:
-        """`live`: draw the figures again and again on one line; None: when `stream` is a terminal."""
+        """`live`: redraw the metrics on one line; None: if `stream` is a terminal."""
         from engine.runs.view import RunView
 
         self.view = RunView(spec)
         self._stream = stream or (sys.stderr if session.options.json else sys.stdout)
         self._live = self._stream.isatty() and not session.options.plain if live is None else live
         self._quiet = session.options.quiet
-        self._drawn = 0
+        self._drawn_width = 0
         self._last = 0.0
-        self._waiting = ""
+        self._pending = ""
 
     def show(self, record: JournalRecord) -> None:
-        """Takes in one record and prints what a person wants to know of it. Raises OSError of the stream."""
+        """Add one record to the view and print it if it matters to the user. Raises OSError of the stream."""
         from engine.runs.event_text import describe
         from engine.runs.events import EpochDone, Finished, Progress, StageChanged, Started, Step
 
@@ -184,53 +183,53 @@ class Printer:
         if self._quiet or isinstance(event, Finished):
             return
         if isinstance(event, Step):
-            self._figures(step_line(self.view), last=event.step >= event.max_steps)
+            self._show_metrics(step_line(self.view), last=event.step >= event.max_steps)
         elif isinstance(event, Progress):
             last = event.total is not None and event.done >= event.total
-            self._figures(progress_line(event), last=last)
-        elif not isinstance(event, Started) and (words := describe(event)) is not None:
+            self._show_metrics(progress_line(event), last=last)
+        elif not isinstance(event, Started) and (described := describe(event)) is not None:
             if isinstance(event, StageChanged | EpochDone):
-                self._forget_figures()
-            level, text = words
+                self._finish_metrics_line()
+            level, text = described
             sign = {"warning": "! ", "error": "x "}.get(level, "")
             clock = time.strftime("%H:%M:%S", time.localtime(record.t))
             self._line(f"{clock} {sign}{text}")
 
     def show_many(self, records: list[JournalRecord]) -> None:
-        """`show` for a batch: of a long history only the newest figures are drawn."""
+        """`show` for a batch: only the newest metrics of a long history are drawn."""
         for record in records:
             self.show(record)
-        if self._live and self._waiting:
-            self._draw(self._waiting)
+        if self._live and self._pending:
+            self._draw(self._pending)
 
     def close(self) -> None:
-        """Leaves the cursor on a fresh line."""
+        """Leave the cursor on a new line."""
         try:
-            self._forget_figures()
+            self._finish_metrics_line()
         except OSError:
-            self._drawn = 0
+            self._drawn_width = 0
 
-    def _figures(self, line: str, *, last: bool) -> None:
+    def _show_metrics(self, line: str, *, last: bool) -> None:
         now = time.monotonic()
         if not last and now - self._last < (REDRAW_S if self._live else PLAIN_S):
-            self._waiting = line
+            self._pending = line
             return
         self._last = now
-        self._waiting = ""
+        self._pending = ""
         if self._live:
             self._draw(line)
         else:
             self._line(line)
 
-    def _forget_figures(self) -> None:
-        """The stage of these figures is over: the last of them stay on the screen."""
-        if self._live and (self._waiting or self._drawn):
-            if self._waiting:
-                self._draw(self._waiting)
+    def _finish_metrics_line(self) -> None:
+        """End of a stage: leave its last metrics on the screen."""
+        if self._live and (self._pending or self._drawn_width):
+            if self._pending:
+                self._draw(self._pending)
             self._stream.write("\n")
             self._stream.flush()
-            self._drawn = 0
-        self._waiting, self._last = "", 0.0
+            self._drawn_width = 0
+        self._pending, self._last = "", 0.0
 
     def _draw(self, line: str) -> None:
         from tui.app.text import fit
@@ -238,20 +237,20 @@ class Printer:
         width = max(20, shutil.get_terminal_size().columns - 1)
         self._stream.write("\r" + fit(line, width))
         self._stream.flush()
-        self._drawn, self._waiting = width, ""
+        self._drawn_width, self._pending = width, ""
 
     def _line(self, text: str) -> None:
         from tui.app.text import plain
 
-        if self._drawn:
-            self._stream.write("\r" + " " * self._drawn + "\r")
-            self._drawn = 0
+        if self._drawn_width:
+            self._stream.write("\r" + " " * self._drawn_width + "\r")
+            self._drawn_width = 0
         self._stream.write(plain(text) + "\n")
         self._stream.flush()
 
 
 def step_line(view: RunView) -> str:
-    """The figures of training on one line."""
+    """The metrics of a training step on one line."""
     from engine.runs.event_text import format_duration, format_figure, format_rate
 
     parts = [
@@ -270,7 +269,7 @@ def step_line(view: RunView) -> str:
 
 
 def progress_line(event: Progress) -> str:
-    """How far a stage is, on one line."""
+    """The progress of a stage on one line."""
     from engine.runs.event_text import format_duration, stage_name
 
     done = f"{event.done:,.0f}" if event.total is None else f"{event.done:,.0f}/{event.total:,.0f}"

@@ -111,7 +111,7 @@ def _check(flags: list[str]) -> None:
     """Raises UsageProblem for what `train` would not take: nobody sits before it when it would say so."""
     from engine.core.errors import UsageProblem
     from tui.cli.commands import train
-    from tui.cli.help import describe
+    from tui.cli.help import describe_usage_error
 
     if not flags:
         return
@@ -124,7 +124,7 @@ def _check(flags: list[str]) -> None:
         train.register(app)
         typer.main.get_command(app).make_context("train", list(flags))
     except typer.TyperException as problem:
-        raise UsageProblem(describe(problem)[0], hint=hint) from None
+        raise UsageProblem(describe_usage_error(problem)[0], hint=hint) from None
 
 
 _OWN = ("--run-once", "--detach", "--data-dir", "--lang", "--quiet", "--json", "--help", "-h")

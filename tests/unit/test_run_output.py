@@ -23,7 +23,7 @@ from engine.runs.events import (
 )
 from engine.runs.spec import TrainMode, TrainParams, make_spec
 from tui.cli import session
-from tui.cli.run_output import Printer, totals
+from tui.cli.run_output import RunPrinter, totals
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +45,9 @@ def step(number: int) -> Step:
     )
 
 
-def printed(*events: Event, live: bool) -> tuple[str, Printer]:
+def printed(*events: Event, live: bool) -> tuple[str, RunPrinter]:
     stream = io.StringIO()
-    printer = Printer(make_spec(Path("/ws"), TrainParams(mode=TrainMode.NATIVE)), stream=stream, live=live)
+    printer = RunPrinter(make_spec(Path("/ws"), TrainParams(mode=TrainMode.NATIVE)), stream=stream, live=live)
     for seq, event in enumerate(events):
         printer.show(JournalRecord(seq, float(seq), event))
     printer.close()
@@ -75,7 +75,7 @@ def test_plain_output_is_one_line_for_each_event_and_few_for_the_steps() -> None
     assert "epoch 1 of 1: loss 2.000, perplexity 7.39, learning rate 0.01, held out 1.000" in text
 
 
-def test_on_a_terminal_the_figures_are_drawn_over_one_line_within_its_width() -> None:
+def test_on_a_terminal_the_metrics_are_redrawn_on_one_line_within_its_width() -> None:
     text, _printer = printed(*TRAINING, live=True)
     drawn = [piece for piece in text.split("\r") if piece.startswith("step ")]
     assert drawn
@@ -83,13 +83,13 @@ def test_on_a_terminal_the_figures_are_drawn_over_one_line_within_its_width() ->
     assert "step 100 of 100" in drawn[-1]
 
 
-def test_an_epoch_s_line_does_not_stand_behind_figures() -> None:
+def test_a_log_line_clears_the_metrics_line() -> None:
     text, _printer = printed(step(1), Log(level="info", text="hello"), live=True)
     last = text.rstrip("\n").rsplit("\r", 1)[-1]
     assert last.endswith("hello")
 
 
-def test_nothing_from_data_is_acted_on() -> None:
+def test_text_from_data_cannot_control_the_terminal() -> None:
     text, _printer = printed(Log(level="info", text="\x1b[31mred\x9b2J \u202eback\r\n"), live=False)
     assert "\x1b" not in text
     assert "\x9b" not in text
@@ -97,7 +97,7 @@ def test_nothing_from_data_is_acted_on() -> None:
     assert "red" in text
 
 
-def test_progress_tells_share_and_time_left() -> None:
+def test_progress_shows_share_and_time_left() -> None:
     event = Progress(stage="corpus", done=250, total=1000, unit="conversations", eta_s=30.0)
     text, _printer = printed(event, live=False)
     assert "corpus  250/1,000 conversations  25 %  00:30 left" in text
@@ -108,14 +108,14 @@ def test_quiet_prints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert printed(*TRAINING, live=False)[0] == ""
 
 
-def test_totals_say_loss_time_and_memory() -> None:
+def test_totals_show_loss_time_and_memory() -> None:
     _text, printer = printed(*TRAINING, live=False)
     phase, machine = totals(printer.view)
     assert phase == "training on the corpus: 100 steps, loss 2.000 (best 2.000), perplexity 7.39"
     assert machine == "time 01:45, peak memory 812 of 4,096 MB"
 
 
-def test_printed_commands_run_on_the_workspace_of_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_printed_commands_name_the_workspace_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session.options, "data_dir", "my data")
     assert session.own_command("runs", "list") == "h2q-tui runs list --data-dir 'my data'"
 

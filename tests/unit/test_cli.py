@@ -1,4 +1,4 @@
-"""The command line's own words: wrapping by cells, usage errors, global options."""
+"""Help and errors of the command line: wrapping by cells, usage errors, global options."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from engine.core.errors import BadInput, error_text
 from engine.core.i18n import language, set_language
-from tui.cli.help import describe, width, wrapped
-from tui.cli.main import main, take_globals
+from tui.cli.help import describe_usage_error, width, wrap
+from tui.cli.main import main, parse_globals
 from tui.cli.output import echo
 from tui.cli.session import GlobalOptions, options
 
@@ -31,16 +31,16 @@ def fresh() -> Iterator[None]:
 
 
 @given(WORDS, st.integers(20, 90))
-def test_no_line_is_wider_than_asked_and_nothing_is_lost(words: list[str], cells: int) -> None:
+def test_wrapped_lines_fit_the_width_and_keep_all_text(words: list[str], cells: int) -> None:
     text = " ".join(words)
-    lines = wrapped(text, cells)
-    # Closing marks may hang over the edge.
+    lines = wrap(text, cells)
+    # Closing punctuation may exceed the width.
     assert all(width(line.rstrip("，。")) <= cells for line in lines)
     assert "".join("".join(lines).split()) == "".join(text.split())
 
 
-def test_a_closing_mark_never_begins_a_line() -> None:
-    lines = wrapped("这是一句很长的话，" * 12, 21)
+def test_closing_punctuation_never_begins_a_line() -> None:
+    lines = wrap("这是一句很长的话，" * 12, 21)
     assert len(lines) > 4
     assert not [line for line in lines if line[0] in "，。"]
 
@@ -56,42 +56,42 @@ def test_a_closing_mark_never_begins_a_line() -> None:
         (["train", "--data", "x"], ["train", "--data", "x"], "data_dir", None),
     ],
 )
-def test_global_options_are_taken_wherever_they_stand(
+def test_global_options_are_parsed_at_any_position(
     given_words: list[str], rest: list[str], field: str, value: object
 ) -> None:
-    assert take_globals(given_words) == rest
+    assert parse_globals(given_words) == rest
     assert getattr(options, field) == value
 
 
 def test_a_global_option_without_its_value_is_a_usage_error() -> None:
     with pytest.raises(typer.BadParameter):
-        take_globals(["paths", "--data-dir"])
+        parse_globals(["paths", "--data-dir"])
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "translation"),
     [
         ("No such command 'x'.", "没有命令 x"),
         ("Missing argument 'ID'.", "缺少 ID"),
         ("Option '--lang' requires an argument.", "--lang 需要一个值"),
-        ("a sentence that typer may say some day.", "a sentence that typer may say some day"),
+        ("an error that a later typer may have.", "an error that a later typer may have"),
     ],
 )
-def test_sentences_of_typer_are_said_in_the_persons_language(text: str, said: str) -> None:
+def test_errors_of_typer_are_translated(text: str, translation: str) -> None:
     set_language("zh")
-    sentence, hint = describe(typer.TyperException(text))
-    assert sentence == said
+    sentence, hint = describe_usage_error(typer.TyperException(text))
+    assert sentence == translation
     assert hint == "h2q-tui --help"
 
 
-def test_the_reason_of_a_bad_value_is_translated_too() -> None:
+def test_the_reason_of_an_invalid_value_is_translated() -> None:
     set_language("zh")
     problem = typer.BadParameter("Input should be a valid integer, unable to parse", param_hint="--epochs")
-    assert describe(problem)[0] == "--epochs：需要一个整数"
+    assert describe_usage_error(problem)[0] == "--epochs：需要一个整数"
 
 
 @pytest.mark.parametrize(
-    ("said", "printed"),
+    ("text", "printed"),
     [
         ("no run x → h2q-tui runs list", "no run x → h2q-tui runs list --data-dir '/a b'"),
         (
@@ -104,40 +104,40 @@ def test_the_reason_of_a_bad_value_is_translated_too() -> None:
         ("a text with h2q-tui in it", "a text with h2q-tui in it"),
     ],
 )
-def test_a_printed_command_runs_on_the_workspace_that_was_chosen(
-    capsys: pytest.CaptureFixture[str], said: str, printed: str
+def test_a_printed_command_has_the_data_dir_of_this_process(
+    capsys: pytest.CaptureFixture[str], text: str, printed: str
 ) -> None:
     options.data_dir = "/a b"
-    echo(said)
+    echo(text)
     assert capsys.readouterr().out == printed + "\n"
     options.data_dir = None
-    echo(said)
-    assert capsys.readouterr().out == said + "\n"
+    echo(text)
+    assert capsys.readouterr().out == text + "\n"
 
 
-def test_a_group_without_a_command_is_one_document_with_json(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as leave:
+def test_a_group_without_a_command_prints_a_json_error_with_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
         main(["runs", "--json", "--lang", "en"])
-    assert leave.value.code == 2
-    said = json.loads(capsys.readouterr().out)
-    assert said == {"error": "a command is missing", "hint": "h2q-tui runs --help", "exit_code": 2}
+    assert exit_.value.code == 2
+    document = json.loads(capsys.readouterr().out)
+    assert document == {"error": "a command is missing", "hint": "h2q-tui runs --help", "exit_code": 2}
 
 
-def test_a_failure_of_the_system_is_said_without_its_number() -> None:
+def test_an_error_of_the_system_is_shown_without_its_number() -> None:
     assert error_text(PermissionError(13, "Permission denied", "/a")) == "Permission denied: /a"
     assert error_text(OSError("no answer")) == "no answer"
     assert error_text(BadInput("bad", hint="hint")) == "bad → hint"
 
 
-def test_a_memory_that_cannot_be_written_is_one_sentence(
+def test_a_database_error_is_one_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def build() -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     monkeypatch.setattr("tui.cli.main.build", build)
-    with pytest.raises(SystemExit) as leave:
+    with pytest.raises(SystemExit) as exit_:
         main(["--lang", "en"])
-    assert leave.value.code == 5
-    said = "The memory cannot be read or written (database or disk is full) → h2q-tui check"
-    assert capsys.readouterr().err.strip() == said
+    assert exit_.value.code == 5
+    sentence = "The memory cannot be read or written (database or disk is full) → h2q-tui check"
+    assert capsys.readouterr().err.strip() == sentence
