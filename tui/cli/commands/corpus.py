@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -11,7 +10,7 @@ import typer
 
 from engine.core.i18n import _, language, n_
 from tui.cli import output, session
-from tui.cli.commands import corpus_marks
+from tui.cli.commands import corpus_review
 
 if TYPE_CHECKING:
     from engine.corpus.review.store import Decision, ReviewDetail, ReviewItem, ReviewStore
@@ -32,8 +31,8 @@ def register(app: typer.Typer) -> None:
     )
     app.add_typer(corpus)
     _register_building(corpus)
-    _register_review(corpus)
-    corpus_marks.register(corpus)
+    _register_reading(corpus)
+    corpus_review.register(corpus)
     _register_files(corpus)
 
 
@@ -86,7 +85,7 @@ def _register_building(corpus: typer.Typer) -> None:
             output.echo_json(figures)
 
 
-def _register_review(corpus: typer.Typer) -> None:
+def _register_reading(corpus: typer.Typer) -> None:
     @corpus.command("list", help=_("The conversations of the corpus, newest first."))
     def list_(
         filter_: str = typer.Option("", "--filter", metavar="FILTER", help=_FILTER),
@@ -99,7 +98,7 @@ def _register_review(corpus: typer.Typer) -> None:
 
         sorting = _one_of(Order, order)
         refuse_mistakes(filter_)
-        with _store(readonly=True) as store:
+        with corpus_review.open_review(readonly=True) as store:
             total = store.count(filter_)
             items = store.page(filter_, offset, limit, sorting)
         for item in items:
@@ -113,49 +112,12 @@ def _register_review(corpus: typer.Typer) -> None:
         id_: str = typer.Argument(metavar="ID"),
         diff: bool = typer.Option(False, "--diff", help=_("Edited turns as [-before-]{+after+}.")),
     ) -> None:
-        with _store(readonly=True) as store:
+        with corpus_review.open_review(readonly=True) as store:
             detail = store.detail(store.find(id_))
         for line in _lines(detail, diff=diff):
             output.echo(line)
         if session.options.json:
             output.echo_json(detail)
-
-    @corpus.command("accept", help=_("Take conversations into the corpus."))
-    def accept(
-        ids: Annotated[list[str] | None, typer.Argument(metavar="ID…")] = None,
-        filter_: str = typer.Option("", "--filter", metavar="FILTER", help=_("Everything under a filter.")),
-        dry_run: bool = typer.Option(False, "--dry-run", help=_("Only say how many it would be.")),
-        yes: bool = typer.Option(False, "--yes", help=_("Do not ask.")),
-    ) -> None:
-        _decide(ids, filter_, "accepted", "", dry_run=dry_run, yes=yes)
-
-    @corpus.command("reject", help=_("Keep conversations out of the corpus."))
-    def reject(
-        ids: Annotated[list[str] | None, typer.Argument(metavar="ID…")] = None,
-        reason: str = typer.Option("", "--reason", help=_("Why, in your words.")),
-        filter_: str = typer.Option("", "--filter", metavar="FILTER", help=_("Everything under a filter.")),
-        dry_run: bool = typer.Option(False, "--dry-run", help=_("Only say how many it would be.")),
-        yes: bool = typer.Option(False, "--yes", help=_("Do not ask.")),
-    ) -> None:
-        _decide(ids, filter_, "rejected", reason, dry_run=dry_run, yes=yes)
-
-    @corpus.command("restore", help=_("Take back in what a filter left out."))
-    def restore(ids: Annotated[list[str], typer.Argument(metavar="ID…")]) -> None:
-        _decide(ids, "", "accepted", "restored")
-
-    @corpus.command("undo", help=_("Take the last decision back; again for the one before."))
-    def undo() -> None:
-        with _store() as store:
-            made = store.undo()
-        done = n_("{n} decision is taken back", "{n} decisions are taken back", len(made))
-        _tell(made, done, _("there is nothing to undo"))
-
-    @corpus.command("redo", help=_("Give back what was undone last."))
-    def redo() -> None:
-        with _store() as store:
-            made = store.redo()
-        done = n_("{n} decision holds again", "{n} decisions hold again", len(made))
-        _tell(made, done, _("there is nothing to redo"))
 
 
 def _register_files(corpus: typer.Typer) -> None:
@@ -251,57 +213,6 @@ def _one_of(choices: type[E], value: str) -> E:
         raise typer.BadParameter(
             _("{value} is none of {choices}").format(value=value, choices=names)
         ) from None
-
-
-def _store(*, readonly: bool = False) -> ReviewStore:
-    from engine.corpus.review.store import ReviewStore
-
-    return ReviewStore(session.workspace(create=False).memory_db, readonly=readonly)
-
-
-def _decide(
-    ids: list[str] | None,
-    filter_: str,
-    verdict: str,
-    reason: str,
-    *,
-    dry_run: bool = False,
-    yes: bool = False,
-) -> None:
-    """One verdict for all named, undone in one step. Every id is looked up before the first is decided.
-
-    On a terminal a filter shows its count before; elsewhere it goes on, because `corpus undo` takes it back.
-    """
-    from engine.core.errors import UsageProblem
-    from engine.corpus.review.filter_query import refuse_mistakes
-    from tui.cli.output import confirm
-
-    if bool(ids) == bool(filter_):
-        raise UsageProblem(_("name conversations, or --filter"), hint="h2q-tui corpus list")
-    refuse_mistakes(filter_)
-    with _store(readonly=dry_run) as store:
-        found = [store.find(id_) for id_ in ids] if ids else store.ids(filter_)
-        if dry_run:
-            words = {"accepted": _("{n} would be accepted"), "rejected": _("{n} would be rejected")}
-            output.echo(words[verdict].format(n=f"{len(found):,}"))
-            if session.options.json:
-                output.echo_json({"ids": found})
-            return
-        if found and filter_ and sys.stdin.isatty():
-            questions = {
-                "accepted": n_("Accept {n} conversation?", "Accept {n} conversations?", len(found)),
-                "rejected": n_("Reject {n} conversation?", "Reject {n} conversations?", len(found)),
-            }
-            confirm(questions[verdict].format(n=f"{len(found):,}"), yes, "h2q-tui corpus undo")
-        done = store.decide_many(found, verdict, reason)
-    words = {"accepted": _("{n} accepted"), "rejected": _("{n} rejected")}
-    _tell(done, words[verdict], _("nothing stands under this filter"))
-
-
-def _tell(decisions: list[Decision], done: str, nothing: str) -> None:
-    output.echo(done.format(n=len(decisions)) if decisions else nothing)
-    if session.options.json:
-        output.echo_json({"decisions": decisions})
 
 
 def _words(stage: str, reason: str) -> str:
