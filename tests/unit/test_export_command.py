@@ -168,7 +168,7 @@ def _tokenizer(folder: Path) -> Any:
         (["small", "--to", "gguf", "--quant", "q2_k"], 2, "q8_0"),
         (["small", "--to", "hf", "--quant", "q8_0"], 2, "f32, f16, bf16"),
         (["small", "--to", "gguf", "--prune", "1.5"], 2, "--prune"),
-        (["small", "--to", "gguf", "--adapter"], 2, "no adapter"),
+        (["small", "--to", "gguf", "--adapter"], 2, "not an adapter"),
         (["small", "--to", "ollama", "--ollama-name", "小模型"], 2, "letters"),
         (["small", "--to", "ollama"], 4, "does not answer"),
     ],

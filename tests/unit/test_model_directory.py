@@ -43,7 +43,7 @@ def test_weights_of_another_shape_are_refused(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["hidden_size"] = 16
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(BadInput, match="do not fit"):
+    with pytest.raises(BadInput, match="do not match"):
         load_model(folder)
 
 

@@ -69,7 +69,7 @@ def test_the_cache_gives_what_a_whole_pass_gives() -> None:
 def test_a_full_cache_says_so() -> None:
     model = random_model()
     cache = KVCache(TINY, capacity=4, like=model.lm_head.weight)
-    with pytest.raises(ValueError, match="holds 4"), torch.no_grad():
+    with pytest.raises(ValueError, match="has 4"), torch.no_grad():
         model(torch.zeros(1, 5, dtype=torch.long), cache)
 
 
