@@ -1,4 +1,4 @@
-"""The schedule as a marked block in the user's crontab; everything else in it stays as it is."""
+"""The schedule as a marked block in the user's crontab; other entries are unchanged."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.scheduler.launchd import LOG
-from engine.scheduler.plan import DAYS, Every, Schedule
+from engine.scheduler.launchd import LOG_NAME
+from engine.scheduler.plan import DAYS, Frequency, RunSchedule
 
 
-def entries(schedule: Schedule) -> list[str]:
-    """One line for the time, one that makes up for it after the next boot."""
-    day = str((DAYS.index(schedule.day) + 1) % 7) if schedule.every is Every.WEEKLY else "*"
+def entries(schedule: RunSchedule) -> list[str]:
+    """A line for the scheduled time and one that catches up after a boot."""
+    day = str((DAYS.index(schedule.day) + 1) % 7) if schedule.every is Frequency.WEEKLY else "*"
     return [
         f"{schedule.minute} {schedule.hour} * * {day} {_line(schedule, schedule.train)}",
         f"@reboot {_line(schedule, schedule.catch_up)}",
@@ -22,28 +22,28 @@ def entries(schedule: Schedule) -> list[str]:
 
 
 def with_block(crontab: str, tag: str, lines: list[str]) -> str:
-    """`crontab` with `lines` as its block, at the place of the one before or at the end. Raises BadInput."""
-    begin, end = _marks(tag)
+    """`crontab` with `lines` as its block, which replaces the previous block or is appended. Raises BadInput."""
+    begin, end = _markers(tag)
     block = "".join(f"{line}\n" for line in (begin, *lines, end))
-    found = _find(crontab, tag)
-    if found is not None:
-        return crontab[: found[0]] + block + crontab[found[1] :]
+    span = _find_block(crontab, tag)
+    if span is not None:
+        return crontab[: span[0]] + block + crontab[span[1] :]
     return crontab + ("" if not crontab or crontab.endswith("\n") else "\n") + block
 
 
 def without_block(crontab: str, tag: str) -> str:
-    """Raises BadInput for a block whose end is missing: nobody knows what of it is ours."""
-    found = _find(crontab, tag)
-    return crontab if found is None else crontab[: found[0]] + crontab[found[1] :]
+    """`crontab` without its block. Raises BadInput for a block without an end line: its extent is unknown."""
+    span = _find_block(crontab, tag)
+    return crontab if span is None else crontab[: span[0]] + crontab[span[1] :]
 
 
 def has_block(crontab: str, tag: str) -> bool:
-    """Raises BadInput for a block whose end is missing."""
-    return _find(crontab, tag) is not None
+    """Whether `crontab` has the block. Raises BadInput for a block without an end line."""
+    return _find_block(crontab, tag) is not None
 
 
-def _find(crontab: str, tag: str) -> tuple[int, int] | None:
-    begin, end = _marks(tag)
+def _find_block(crontab: str, tag: str) -> tuple[int, int] | None:
+    begin, end = _markers(tag)
     start, at = None, 0
     for line in crontab.splitlines(keepends=True):
         after = at + len(line)
@@ -55,18 +55,18 @@ def _find(crontab: str, tag: str) -> tuple[int, int] | None:
     if start is None:
         return None
     raise BadInput(
-        _("the crontab has the line {begin} without the line {end}").format(begin=begin, end=end),
+        _("the crontab has a line {begin} but no line {end}").format(begin=begin, end=end),
         hint="crontab -e",
     )
 
 
-def _marks(tag: str) -> tuple[str, str]:
+def _markers(tag: str) -> tuple[str, str]:
     return f"# h2q-tui {tag} begin", f"# h2q-tui {tag} end"
 
 
-def _line(schedule: Schedule, command: list[str]) -> str:
-    log = Workspace(Path(schedule.workspace)).config / LOG
+def _line(schedule: RunSchedule, command: list[str]) -> str:
+    log = Workspace(Path(schedule.workspace)).config / LOG_NAME
     words = [f"{name}={shlex.quote(value)}" for name, value in schedule.environment.items()]
     line = f"{' '.join(words)} {shlex.join(command)} >> {shlex.quote(str(log))} 2>&1"
-    # To cron a bare % is the end of the line.
+    # cron treats an unescaped % as the end of the command.
     return line.replace("%", "\\%")

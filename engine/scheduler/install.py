@@ -1,4 +1,4 @@
-"""Putting a schedule where the machine looks for it, looking at what is there, and taking it away again."""
+"""Installs, inspects and removes the schedule of a workspace with systemd, launchd or cron."""
 
 from __future__ import annotations
 
@@ -21,18 +21,25 @@ from engine.runs.history import summarise
 from engine.runs.last_visit import is_scheduled
 from engine.runs.rundir import RunDir, list_runs
 from engine.scheduler import cron, launchd, systemd
-from engine.scheduler.plan import By, Schedule, load_schedule, next_time, save_schedule, tag_of
+from engine.scheduler.plan import (
+    RunSchedule,
+    ServiceManager,
+    load_schedule,
+    next_time,
+    save_schedule,
+    schedule_tag,
+)
 
-_PATIENCE_S = 20.0
-_CRON = {"cron", "crond", "fcron", "cronie", "busybox"}
+_TIMEOUT_S = 20.0
+_CRON_DAEMONS = {"cron", "crond", "fcron", "cronie", "busybox"}
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
-    """`schedule show --json`: the schedule and how it stands."""
+class ScheduleStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The schedule and its state; the JSON of `schedule show --json`."""
 
-    schedule: Schedule | None
+    schedule: RunSchedule | None
     present: bool
-    """Whether what starts it is really there."""
+    """Whether its unit, agent or crontab block exists."""
     places: list[str]
     command: list[str]
     next_at: str | None
@@ -41,46 +48,46 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     """Id of the newest scheduled run, "" when there was none."""
     last_status: str
     notes: list[str]
-    """What a person must know, each a sentence."""
+    """Notes for the user, one sentence each."""
 
 
-def choose() -> By:
-    """What this machine starts things with. Raises ServiceUnreachable when it has nothing for that."""
+def detect_service_manager() -> ServiceManager:
+    """The service manager of this machine. Raises ServiceUnreachable when it has none."""
     if sys.platform == "darwin" and shutil.which("launchctl"):
-        return By.LAUNCHD
-    if _systemd_answers():
-        return By.SYSTEMD
+        return ServiceManager.LAUNCHD
+    if _systemd_responds():
+        return ServiceManager.SYSTEMD
     if shutil.which("crontab"):
-        return By.CRON
+        return ServiceManager.CRON
     raise ServiceUnreachable(
-        _("there is neither launchd nor a systemd of yours nor cron on this machine to start a run"),
+        _("this machine has no launchd, systemd user manager or cron to start a run"),
         hint="h2q-tui train --run-once",
     )
 
 
-def install(ws: Workspace, schedule: Schedule) -> Found:
+def install(ws: Workspace, schedule: RunSchedule) -> ScheduleStatus:
     """Replaces the schedule of the workspace.
 
-    Raises ServiceUnreachable when what is to start it refuses; the schedule before it is there again then.
+    Raises ServiceUnreachable when the service manager fails; the previous schedule is restored then.
     """
-    before = None
+    previous = None
     with contextlib.suppress(BadInput):
-        before = load_schedule(ws)
+        previous = load_schedule(ws)
     remove(ws)
     try:
-        _put(ws, schedule)
+        _install(ws, schedule)
     except BaseException:
-        if before is not None:
+        if previous is not None:
             with contextlib.suppress(H2QError, OSError):
-                _put(ws, before)
+                _install(ws, previous)
         raise
-    return look(ws)
+    return schedule_status(ws)
 
 
-def _put(ws: Workspace, schedule: Schedule) -> None:
-    """All of it or nothing."""
+def _install(ws: Workspace, schedule: RunSchedule) -> None:
+    """Installs completely or not at all."""
     try:
-        _PUT[schedule.by](schedule)
+        _INSTALL[schedule.by](schedule)
     except BaseException:
         with contextlib.suppress(H2QError, OSError):
             remove(ws)
@@ -89,33 +96,33 @@ def _put(ws: Workspace, schedule: Schedule) -> None:
 
 
 def remove(ws: Workspace) -> list[str]:
-    """Takes away whatever starts runs of this workspace; names what it was. Nothing there is no failure."""
-    tag = tag_of(ws)
+    """Removes everything that starts runs of this workspace and returns its names; no schedule is no error."""
+    tag = schedule_tag(ws)
     try:
         schedule = load_schedule(ws)
     except BadInput:
         schedule = None
-    gone = _remove_systemd(tag) + _remove_launchd(tag)
+    removed = _remove_systemd(tag) + _remove_launchd(tag)
     try:
-        gone += _remove_cron(tag)
+        removed += _remove_cron(tag)
     except ServiceUnreachable:
-        # Whoever may not use cron has nothing in it.
-        if schedule is not None and schedule.by is By.CRON:
+        # A user without access to cron has no crontab.
+        if schedule is not None and schedule.by is ServiceManager.CRON:
             raise
     save_schedule(ws, None)
-    return gone
+    return removed
 
 
-def look(ws: Workspace) -> Found:
-    """How things stand. Raises BadInput for a broken `schedule.json` or crontab."""
-    schedule, tag = load_schedule(ws), tag_of(ws)
+def schedule_status(ws: Workspace) -> ScheduleStatus:
+    """The current state. Raises BadInput for a damaged `schedule.json` or crontab block."""
+    schedule, tag = load_schedule(ws), schedule_tag(ws)
     places = [str(path) for path in (*_units(tag), *_plists(tag)) if path.exists()]
     with contextlib.suppress(ServiceUnreachable):
         if shutil.which("crontab") and cron.has_block(_crontab(), tag):
             places.append("crontab")
     last = last_scheduled(ws)
     present = schedule is not None and bool(places)
-    return Found(
+    return ScheduleStatus(
         schedule=schedule,
         present=present,
         places=places,
@@ -130,54 +137,54 @@ def look(ws: Workspace) -> Found:
 
 
 def last_scheduled(ws: Workspace) -> RunDir | None:
-    """The newest run that a schedule started."""
+    """The newest scheduled run."""
     return next((run for run in list_runs(ws) if is_scheduled(run)), None)
 
 
-def _put_systemd(schedule: Schedule) -> None:
+def _install_systemd(schedule: RunSchedule) -> None:
     service, timer = _units(schedule.tag)
-    write_bytes(service, systemd.service(schedule).encode())
-    write_bytes(timer, systemd.timer(schedule).encode())
-    _must("systemctl", "--user", "daemon-reload")
-    _must("systemctl", "--user", "enable", "--now", timer.name)
+    write_bytes(service, systemd.service_text(schedule).encode())
+    write_bytes(timer, systemd.timer_text(schedule).encode())
+    _run_checked("systemctl", "--user", "daemon-reload")
+    _run_checked("systemctl", "--user", "enable", "--now", timer.name)
 
 
 def _remove_systemd(tag: str) -> list[str]:
-    there = [path for path in _units(tag) if path.exists()]
-    if not there:
+    existing = [path for path in _units(tag) if path.exists()]
+    if not existing:
         return []
     timer = _units(tag)[1]
     if shutil.which("systemctl"):
         _run("systemctl", "--user", "disable", "--now", timer.name)
-    # Without a systemd that answers the units and the link that starts them still have to go.
+    # The units and the link to the timer have to be deleted even when systemd does not respond.
     (timer.parent / "timers.target.wants" / timer.name).unlink(missing_ok=True)
-    for path in there:
+    for path in existing:
         path.unlink(missing_ok=True)
     if shutil.which("systemctl"):
         _run("systemctl", "--user", "daemon-reload")
-    return [str(path) for path in there]
+    return [str(path) for path in existing]
 
 
-def _put_launchd(schedule: Schedule) -> None:
+def _install_launchd(schedule: RunSchedule) -> None:
     for label, text in launchd.agents(schedule).items():
-        path = launchd.folder() / f"{label}.plist"
+        path = launchd.agent_folder() / f"{label}.plist"
         write_bytes(path, text)
-        _must("launchctl", "bootstrap", f"gui/{os.getuid()}", str(path))
+        _run_checked("launchctl", "bootstrap", f"gui/{os.getuid()}", str(path))
 
 
 def _remove_launchd(tag: str) -> list[str]:
-    gone = []
+    removed = []
     for path in _plists(tag):
         if path.exists():
             if shutil.which("launchctl"):
                 _run("launchctl", "bootout", f"gui/{os.getuid()}/{path.stem}")
             path.unlink()
-            gone.append(str(path))
-    return gone
+            removed.append(str(path))
+    return removed
 
 
-def _put_cron(schedule: Schedule) -> None:
-    _must("crontab", "-", text=cron.with_block(_crontab(), schedule.tag, cron.entries(schedule)))
+def _install_cron(schedule: RunSchedule) -> None:
+    _run_checked("crontab", "-", text=cron.with_block(_crontab(), schedule.tag, cron.entries(schedule)))
 
 
 def _remove_cron(tag: str) -> list[str]:
@@ -187,52 +194,60 @@ def _remove_cron(tag: str) -> list[str]:
     after = cron.without_block(before, tag)
     if after == before:
         return []
-    _must("crontab", "-", text=after)
+    _run_checked("crontab", "-", text=after)
     return ["crontab"]
 
 
-_PUT = {By.SYSTEMD: _put_systemd, By.LAUNCHD: _put_launchd, By.CRON: _put_cron}
+_INSTALL = {
+    ServiceManager.SYSTEMD: _install_systemd,
+    ServiceManager.LAUNCHD: _install_launchd,
+    ServiceManager.CRON: _install_cron,
+}
 
 
-def _notes(schedule: Schedule | None, present: bool) -> list[str]:
+def _notes(schedule: RunSchedule | None, present: bool) -> list[str]:
     if schedule is None:
         return []
     if not present:
         hint = f"h2q-tui schedule {schedule.every} --at {schedule.hour:02}:{schedule.minute:02}"
-        return [_("What was to start it is gone; nothing will run") + f" → {hint}"]
-    if schedule.by is By.SYSTEMD:
-        notes = [_("A time at which the machine is off is made up for once, when your systemd starts again.")]
+        return [_("Its timer or agent no longer exists; nothing will run") + f" → {hint}"]
+    if schedule.by is ServiceManager.SYSTEMD:
+        notes = [
+            _(
+                "A run missed while the machine is off starts once, when your systemd user manager starts again."
+            )
+        ]
         if not _lingers():
             notes.append(
-                _("Lingering is off: it runs only while you are logged in") + " → loginctl enable-linger"
+                _("Lingering is off: runs start only while you are logged in") + " → loginctl enable-linger"
             )
         return notes
-    if schedule.by is By.LAUNCHD:
+    if schedule.by is ServiceManager.LAUNCHD:
         return [
             _(
-                "A time that the Mac sleeps through is made up for when it wakes, one at which it is off at your next login."
+                "A run missed while the Mac sleeps starts when it wakes; one missed while it is off starts at your next login."
             )
         ]
     notes = [
         _(
-            "A time at which the machine is off is made up for after the next boot; one that it sleeps through is not."
+            "A run missed while the machine is off starts after the next boot; one missed during sleep does not."
         )
     ]
     if sys.platform != "darwin" and not _cron_runs():
-        notes.append(_("No cron daemon runs on this machine: nothing will start until one does."))
+        notes.append(_("No cron daemon is running on this machine: nothing will start until one does."))
     return notes
 
 
 def _units(tag: str) -> tuple[Path, Path]:
-    base = systemd.folder() / systemd.unit(tag)
+    base = systemd.unit_folder() / systemd.unit_name(tag)
     return base.with_name(base.name + ".service"), base.with_name(base.name + ".timer")
 
 
 def _plists(tag: str) -> list[Path]:
-    return [launchd.folder() / f"{label}.plist" for label in launchd.labels(tag)]
+    return [launchd.agent_folder() / f"{label}.plist" for label in launchd.labels(tag)]
 
 
-def _systemd_answers() -> bool:
+def _systemd_responds() -> bool:
     if shutil.which("systemctl") is None:
         return False
     try:
@@ -252,56 +267,56 @@ def _lingers() -> bool:
 
 def _cron_runs() -> bool:
     try:
-        return any(process.info["name"] in _CRON for process in psutil.process_iter(["name"]))
+        return any(process.info["name"] in _CRON_DAEMONS for process in psutil.process_iter(["name"]))
     except psutil.Error:
         return False
 
 
 def _crontab() -> str:
-    """The user's crontab, "" when there is none. An answer that is not understood never becomes an empty one:
-    what is written back would wipe out the entries."""
+    """The user's crontab, "" without one. Raises ServiceUnreachable for any other failure: an empty crontab
+    written back would delete the user's entries."""
     answer = _run("crontab", "-l")
     if answer.returncode == 0:
         return answer.stdout
     if "no crontab" in answer.stderr.lower():
         return ""
     raise ServiceUnreachable(
-        _("{program} refuses: {answer}").format(program="crontab", answer=_first(answer.stderr)),
+        _("{program} failed: {answer}").format(program="crontab", answer=_first_line(answer.stderr)),
         hint="crontab -l",
     )
 
 
-def _must(*words: str, text: str | None = None) -> None:
-    answer = _run(*words, text=text)
+def _run_checked(*command: str, text: str | None = None) -> None:
+    answer = _run(*command, text=text)
     if answer.returncode != 0:
         raise ServiceUnreachable(
-            _("{program} refuses: {answer}").format(program=words[0], answer=_first(answer.stderr)),
+            _("{program} failed: {answer}").format(program=command[0], answer=_first_line(answer.stderr)),
             hint="h2q-tui train --run-once",
         )
 
 
-def _run(*words: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+def _run(*command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            words,
+            command,
             input=text,
             stdin=subprocess.DEVNULL if text is None else None,
             capture_output=True,
             encoding="utf-8",
             errors="surrogateescape",
             env={**os.environ, "LC_ALL": "C"},
-            timeout=_PATIENCE_S,
+            timeout=_TIMEOUT_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
         raise ServiceUnreachable(
-            _("{program} does not answer").format(program=words[0]), hint="h2q-tui schedule show"
+            _("{program} does not answer").format(program=command[0]), hint="h2q-tui schedule show"
         ) from None
-    except OSError as problem:
+    except OSError as error:
         raise RunFailed(
-            _("{program} cannot be started: {reason}").format(program=words[0], reason=problem.strerror)
+            _("{program} cannot be started: {reason}").format(program=command[0], reason=error.strerror)
         ) from None
 
 
-def _first(text: str) -> str:
-    return text.strip().splitlines()[0] if text.strip() else _("without a word")
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else _("no error message")

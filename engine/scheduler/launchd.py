@@ -1,4 +1,4 @@
-"""The schedule as agents of launchd: one for the time, one that makes up for it at the next login."""
+"""The schedule as launchd agents: one for the scheduled time, one that catches up at login."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ import plistlib
 from pathlib import Path
 
 from engine.core.paths import Workspace
-from engine.scheduler.plan import DAYS, Every, Schedule
+from engine.scheduler.plan import DAYS, Frequency, RunSchedule
 
-LOG = "schedule.log"
+LOG_NAME = "schedule.log"
 
 
-def folder() -> Path:
-    """Where the user's own agents lie."""
+def agent_folder() -> Path:
+    """The folder of the user's agents."""
     return Path.home() / "Library" / "LaunchAgents"
 
 
 def labels(tag: str) -> tuple[str, str]:
-    """Of the agent for the time, and of the one at login."""
+    """Labels of the agent for the scheduled time and of the one at login."""
     return f"h2q-tui.train.{tag}", f"h2q-tui.catch-up.{tag}"
 
 
-def agents(schedule: Schedule) -> dict[str, bytes]:
-    """Text of each agent, by its label.
+def agents(schedule: RunSchedule) -> dict[str, bytes]:
+    """The property list of each agent, by label.
 
-    launchd itself makes up for a time that the Mac slept through; one at which it was off it forgets.
+    launchd catches up a time that the Mac slept through, but not one at which it was off.
     """
     at_time, at_login = labels(schedule.tag)
-    moment = {"Hour": schedule.hour, "Minute": schedule.minute}
-    if schedule.every is Every.WEEKLY:
+    calendar = {"Hour": schedule.hour, "Minute": schedule.minute}
+    if schedule.every is Frequency.WEEKLY:
         # Sunday is 0.
-        moment["Weekday"] = (DAYS.index(schedule.day) + 1) % 7
+        calendar["Weekday"] = (DAYS.index(schedule.day) + 1) % 7
     return {
-        at_time: _agent(schedule, at_time, schedule.train, {"StartCalendarInterval": moment}),
+        at_time: _agent(schedule, at_time, schedule.train, {"StartCalendarInterval": calendar}),
         at_login: _agent(schedule, at_login, schedule.catch_up, {"RunAtLoad": True}),
     }
 
 
-def _agent(schedule: Schedule, label: str, command: list[str], when: dict[str, object]) -> bytes:
-    log = str(Workspace(Path(schedule.workspace)).config / LOG)
+def _agent(schedule: RunSchedule, label: str, command: list[str], trigger: dict[str, object]) -> bytes:
+    log = str(Workspace(Path(schedule.workspace)).config / LOG_NAME)
     return plistlib.dumps(
         {
             "Label": label,
@@ -48,6 +48,6 @@ def _agent(schedule: Schedule, label: str, command: list[str], when: dict[str, o
             "StandardErrorPath": log,
             "ProcessType": "Background",
             "Nice": 10,
-            **when,
+            **trigger,
         }
     )

@@ -1,4 +1,4 @@
-"""When a workspace trains by itself, what is then run, and whether a time has passed without it."""
+"""The training schedule of a workspace: its times, the commands it runs, and missed runs."""
 
 from __future__ import annotations
 
@@ -22,57 +22,57 @@ from engine.core.paths import Workspace
 
 FILE = "schedule.json"
 SCHEDULED = "H2Q_SCHEDULED"
-"""Environment variable that tells a run that nobody sat before it: set by what starts it."""
-_CARRIED = ("OLLAMA_MODELS", "OLLAMA_HOST")
+"""Environment variable that marks a run as scheduled (unattended)."""
+_FORWARDED = ("OLLAMA_MODELS", "OLLAMA_HOST")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
 
-class Every(StrEnum):
+class Frequency(StrEnum):
     DAILY = "daily"
     WEEKLY = "weekly"
 
 
-class By(StrEnum):
-    """What starts the run."""
+class ServiceManager(StrEnum):
+    """The system service that starts the runs."""
 
     SYSTEMD = "systemd"
     LAUNCHD = "launchd"
     CRON = "cron"
 
 
-class Schedule(msgspec.Struct, frozen=True, kw_only=True):
-    """`config/schedule.json`. Times are local, as the clock on the wall says them."""
+class RunSchedule(msgspec.Struct, frozen=True, kw_only=True):
+    """`config/schedule.json`. Times are local wall-clock times."""
 
-    every: Every
+    every: Frequency
     hour: int
     minute: int
     day: str = "sun"
-    """One of `DAYS`; tells nothing for a daily one."""
-    by: By
+    """One of `DAYS`; ignored for a daily schedule."""
+    by: ServiceManager
     workspace: str
     program: list[str]
-    """Absolute beginning of every command line."""
+    """The first words of every command line; absolute path."""
     environment: dict[str, str]
     language: str = "en"
     installed_at: float
     """Seconds since the epoch."""
     flags: tuple[str, ...] = ()
-    """More of `train`, as they were given after `--`."""
+    """Further flags of `train`, from the command line after `--`."""
 
     @property
     def tag(self) -> str:
-        """Tells the schedule of this workspace from those of others."""
-        return sha256(self.workspace.encode()).hexdigest()[:8]
+        """Identifies the workspace in the names of units, agents and crontab blocks."""
+        return _tag(self.workspace)
 
     @property
     def train(self) -> list[str]:
-        """The command that is run at the time."""
+        """The command of a scheduled run."""
         return [*self.program, "train", "--run-once", *self._common, *self.flags]
 
     @property
     def catch_up(self) -> list[str]:
-        """The command that runs `train` when a time has passed without it."""
+        """The command that runs `train` when a scheduled time was missed."""
         return [*self.program, "schedule", "catch-up", *self._common]
 
     @property
@@ -80,40 +80,43 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         return ["--data-dir", self.workspace, "--lang", self.language, "--quiet"]
 
 
-def make_schedule(
+def create_schedule(
     ws: Workspace,
-    every: Every,
+    every: Frequency,
     at: str,
     day: str,
-    by: By,
+    by: ServiceManager,
     *,
     language: str,
     now: float,
     flags: Sequence[str] = (),
-) -> Schedule:
-    """`flags` are more of `train`, checked by who knows them. Raises UsageProblem for a time or day that is none, BadInput for a path that no such file can hold."""
+) -> RunSchedule:
+    """A schedule for this workspace and program; the caller has validated `flags`.
+
+    Raises UsageProblem for an invalid time or day, BadInput for a path that a unit file or crontab cannot hold.
+    """
     time = _TIME.fullmatch(at.strip())
     if time is None:
         raise UsageProblem(
-            _("--at takes a time of day such as 03:00, not {value}").format(value=at),
+            _("--at expects a time of day such as 03:00, not {value}").format(value=at),
             hint=f"h2q-tui schedule {every} --at 03:00",
         )
     short = day.strip().lower()[:3]
     if short not in DAYS:
         raise UsageProblem(
-            _("--day takes {choices}, not {value}").format(choices=", ".join(DAYS), value=day),
+            _("--day expects one of {choices}, not {value}").format(choices=", ".join(DAYS), value=day),
             hint=f"h2q-tui schedule {every} --day sun",
         )
-    program, environment = own_program()
-    # What starts the run knows nothing of the shell in which the person says where their Ollama is.
-    environment |= {name: value for name in _CARRIED if (value := os.environ.get(name))}
+    program, environment = own_command()
+    # The service manager does not inherit the variables of the user's shell.
+    environment |= {name: value for name in _FORWARDED if (value := os.environ.get(name))}
     root = str(ws.root.resolve())
     for word in (root, *program, *environment.values(), *flags):
         if any(ord(sign) < 32 or sign in "\\\x7f" for sign in word):
             raise BadInput(
                 _("a path with a backslash or a control character cannot be scheduled"), path=Path(word)
             )
-    return Schedule(
+    return RunSchedule(
         every=every,
         hour=int(time[1]),
         minute=int(time[2]),
@@ -128,45 +131,45 @@ def make_schedule(
     )
 
 
-def own_program() -> tuple[list[str], dict[str, str]]:
-    """How this very program is started from anywhere: absolute words, and the environment they need."""
+def own_command() -> tuple[list[str], dict[str, str]]:
+    """The command that starts this program from any folder: absolute path, and the required environment."""
     environment = {SCHEDULED: "1"}
-    beside = Path(sys.executable).with_name("h2q-tui")
-    if os.access(beside, os.X_OK):
-        return [str(beside)], environment
-    found = shutil.which("h2q-tui")
-    if found:
-        return [str(Path(found).absolute())], environment
-    home = str(Path(__file__).resolve().parents[2])
-    return [sys.executable, "-m", "tui.cli.main"], {**environment, "PYTHONPATH": home}
+    installed = Path(sys.executable).with_name("h2q-tui")
+    if os.access(installed, os.X_OK):
+        return [str(installed)], environment
+    on_path = shutil.which("h2q-tui")
+    if on_path:
+        return [str(Path(on_path).absolute())], environment
+    source_root = str(Path(__file__).resolve().parents[2])
+    return [sys.executable, "-m", "tui.cli.main"], {**environment, "PYTHONPATH": source_root}
 
 
-def due(schedule: Schedule, now: datetime) -> datetime:
-    """The last time at or before `now` (local, without a zone) at which it was to run."""
+def last_time(schedule: RunSchedule, now: datetime) -> datetime:
+    """The latest scheduled time at or before `now` (local, naive)."""
     then = now.replace(hour=schedule.hour, minute=schedule.minute, second=0, microsecond=0)
-    if schedule.every is Every.WEEKLY:
+    if schedule.every is Frequency.WEEKLY:
         then -= timedelta(days=(then.weekday() - DAYS.index(schedule.day)) % 7)
     if then > now:
-        then -= timedelta(days=7 if schedule.every is Every.WEEKLY else 1)
+        then -= timedelta(days=7 if schedule.every is Frequency.WEEKLY else 1)
     return then
 
 
-def next_time(schedule: Schedule, now: datetime) -> datetime:
-    """The first time after `now` at which it is to run."""
-    return due(schedule, now) + timedelta(days=7 if schedule.every is Every.WEEKLY else 1)
+def next_time(schedule: RunSchedule, now: datetime) -> datetime:
+    """The first scheduled time after `now`."""
+    return last_time(schedule, now) + timedelta(days=7 if schedule.every is Frequency.WEEKLY else 1)
 
 
-def missed(schedule: Schedule, now: float, last_run: float | None) -> bool:
-    """Whether a time has passed since it was installed, and since the last scheduled run, without a run."""
+def is_missed(schedule: RunSchedule, now: float, last_run: float | None) -> bool:
+    """Whether a scheduled time has passed since the installation and the last scheduled run."""
     since = max(schedule.installed_at, last_run or 0.0)
-    return due(schedule, datetime.fromtimestamp(now)).timestamp() > since
+    return last_time(schedule, datetime.fromtimestamp(now)).timestamp() > since
 
 
-def load_schedule(ws: Workspace) -> Schedule | None:
-    """Raises BadInput for a file that is broken."""
+def load_schedule(ws: Workspace) -> RunSchedule | None:
+    """The schedule of the workspace, None without one. Raises BadInput for a damaged file."""
     path = ws.config / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Schedule)
+        return msgspec.json.decode(path.read_bytes(), type=RunSchedule)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError):
@@ -174,8 +177,8 @@ def load_schedule(ws: Workspace) -> Schedule | None:
         raise BadInput(_("the schedule cannot be read"), path=path, hint=command) from None
 
 
-def save_schedule(ws: Workspace, schedule: Schedule | None) -> None:
-    """Keeps it, or with None forgets it. Raises OSError."""
+def save_schedule(ws: Workspace, schedule: RunSchedule | None) -> None:
+    """Writes `schedule.json`, or deletes it with None. Raises OSError."""
     path = ws.config / FILE
     if schedule is not None:
         write_bytes(path, msgspec.json.format(msgspec.json.encode(schedule), indent=2) + b"\n", mode=0o600)
@@ -184,6 +187,10 @@ def save_schedule(ws: Workspace, schedule: Schedule | None) -> None:
         fsync_dir(path.parent)
 
 
-def tag_of(ws: Workspace) -> str:
-    """The tag of this workspace's schedule, whether there is one or not."""
-    return sha256(str(ws.root.resolve()).encode()).hexdigest()[:8]
+def schedule_tag(ws: Workspace) -> str:
+    """The `RunSchedule.tag` of a workspace, with or without a schedule."""
+    return _tag(str(ws.root.resolve()))
+
+
+def _tag(workspace: str) -> str:
+    return sha256(workspace.encode()).hexdigest()[:8]

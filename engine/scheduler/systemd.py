@@ -1,44 +1,45 @@
-"""The schedule as a timer of the user's systemd: text of the units, and where they lie."""
+"""The schedule as a systemd user timer: the text and folder of its units."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from engine.scheduler.plan import Every, Schedule
+from engine.scheduler.plan import Frequency, RunSchedule
 
-NOT_ENOUGH_DATA = 3
+_NOT_ENOUGH_DATA = 3
+"""Exit code of a run whose corpus is too small."""
 
 
-def folder() -> Path:
-    """Where the user's own units lie."""
+def unit_folder() -> Path:
+    """The folder of the user's units."""
     base = os.environ.get("XDG_CONFIG_HOME", "")
     return (Path(base) if base.startswith("/") else Path.home() / ".config") / "systemd" / "user"
 
 
-def unit(tag: str) -> str:
-    """Name of both units, without the ending."""
+def unit_name(tag: str) -> str:
+    """Name of both units, without suffix."""
     return f"h2q-tui-{tag}"
 
 
-def service(schedule: Schedule) -> str:
-    """A corpus that is too small is no failure. A run may take as long as it takes."""
+def service_text(schedule: RunSchedule) -> str:
+    """The service unit. A corpus that is too small is not a failure; a run has no time limit."""
     environment = [
         f"Environment={_quoted(f'{name}={value}')}" for name, value in schedule.environment.items()
     ]
     first, *rest = schedule.train
-    # Only the words after the program are searched for variables.
+    # systemd expands variables only in the words after the program.
     command = " ".join([_quoted(first), *(_quoted(word).replace("$", "$$") for word in rest)])
     return "\n".join(
         [
             "[Unit]",
-            f"Description=h2q-tui trains on {_percent(schedule.workspace)}",
+            f"Description=h2q-tui trains on {_escape_percent(schedule.workspace)}",
             "",
             "[Service]",
             "Type=oneshot",
             *environment,
             f"ExecStart={command}",
-            f"SuccessExitStatus={NOT_ENOUGH_DATA}",
+            f"SuccessExitStatus={_NOT_ENOUGH_DATA}",
             "TimeoutStartSec=infinity",
             "Nice=10",
             "",
@@ -46,13 +47,13 @@ def service(schedule: Schedule) -> str:
     )
 
 
-def timer(schedule: Schedule) -> str:
-    """One that was missed is run once, as soon as the user's systemd is there again."""
-    day = f"{schedule.day.capitalize()} " if schedule.every is Every.WEEKLY else ""
+def timer_text(schedule: RunSchedule) -> str:
+    """The timer unit. A missed run starts once, when the user's systemd is running again."""
+    day = f"{schedule.day.capitalize()} " if schedule.every is Frequency.WEEKLY else ""
     return "\n".join(
         [
             "[Unit]",
-            f"Description=h2q-tui trains {schedule.every} on {_percent(schedule.workspace)}",
+            f"Description=h2q-tui trains {schedule.every} on {_escape_percent(schedule.workspace)}",
             "",
             "[Timer]",
             f"OnCalendar={day}*-*-* {schedule.hour:02}:{schedule.minute:02}:00",
@@ -65,10 +66,10 @@ def timer(schedule: Schedule) -> str:
     )
 
 
-def _percent(word: str) -> str:
+def _escape_percent(word: str) -> str:
     return word.replace("%", "%%")
 
 
 def _quoted(word: str) -> str:
-    escaped = _percent(word).replace("\\", "\\\\").replace('"', '\\"')
+    escaped = _escape_percent(word).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -75,11 +75,11 @@ def units(home: Path) -> list[str]:
     return sorted(file.name.rpartition(".")[2] for file in folder.iterdir()) if folder.is_dir() else []
 
 
-def test_cron_gets_a_block_and_keeps_the_rest(home: Path, h2q: Run) -> None:
+def test_cron_gets_a_block_and_other_entries_are_unchanged(home: Path, h2q: Run) -> None:
     put(home, "crontab", CRONTAB)
     (home / "crontab").write_text(OTHERS)
-    told = h2q("schedule", "weekly", "--at", "03:00")
-    assert (told["schedule"]["by"], told["places"], told["present"]) == ("cron", ["crontab"], True)
+    status = h2q("schedule", "weekly", "--at", "03:00")
+    assert (status["schedule"]["by"], status["places"], status["present"]) == ("cron", ["crontab"], True)
     text = (home / "crontab").read_text()
     assert text.startswith(OTHERS) and "0 3 * * 0 H2Q_SCHEDULED=1 " in text and "@reboot" in text
     h2q("schedule", "daily", "--at", "4:30")
@@ -93,7 +93,7 @@ def test_cron_gets_a_block_and_keeps_the_rest(home: Path, h2q: Run) -> None:
     assert h2q("schedule", "remove") == {"removed": []}
 
 
-def test_a_first_crontab_is_made(home: Path, h2q: Run) -> None:
+def test_a_first_crontab_is_created(home: Path, h2q: Run) -> None:
     put(home, "crontab", CRONTAB)
     h2q("schedule", "daily")
     assert (home / "crontab").read_text().startswith("# h2q-tui ")
@@ -103,29 +103,29 @@ def test_a_crontab_that_cannot_be_read_is_never_written(home: Path, h2q: Run) ->
     put(home, "crontab", CRONTAB)
     (home / "crontab").write_text(OTHERS)
     (home / "refuse").touch()
-    told = h2q("schedule", "daily", code=4)
-    assert "not allowed" in told["error"]
+    status = h2q("schedule", "daily", code=4)
+    assert "not allowed" in status["error"]
     assert (home / "crontab").read_text() == OTHERS
 
 
-def test_systemd_is_asked_first_and_lingering_is_told(home: Path, h2q: Run) -> None:
+def test_systemd_is_preferred_and_lingering_is_noted(home: Path, h2q: Run) -> None:
     put(home, "crontab", CRONTAB)
     put(home, "systemctl", SYSTEMCTL)
     put(home, "loginctl", LOGINCTL)
     (home / "linger").write_text("no\n")
-    told = h2q("schedule", "weekly", "--day", "mon")
-    assert told["schedule"]["by"] == "systemd" and units(home) == ["service", "timer"]
-    assert any("loginctl enable-linger" in note for note in told["notes"])
+    status = h2q("schedule", "weekly", "--day", "mon")
+    assert status["schedule"]["by"] == "systemd" and units(home) == ["service", "timer"]
+    assert any("loginctl enable-linger" in note for note in status["notes"])
     assert "--user enable --now" in (home / "systemctl").read_text()
     (home / "linger").write_text("yes\n")
     assert not any("linger" in note.lower() for note in h2q("schedule", "show")["notes"])
-    # Another way to start it takes the place of this one.
+    # A schedule with another service manager replaces this one.
     h2q("schedule", "weekly", "--by", "cron")
     assert units(home) == [] and "disable --now" in (home / "systemctl").read_text()
     assert h2q("schedule", "show")["places"] == ["crontab"]
 
 
-def test_a_systemd_that_refuses_leaves_nothing_behind(home: Path, h2q: Run) -> None:
+def test_a_failing_systemd_leaves_no_units(home: Path, h2q: Run) -> None:
     put(home, "systemctl", SYSTEMCTL)
     (home / "refuse").touch()
     assert "Failed to connect to bus" in h2q("schedule", "weekly", code=4)["error"]
@@ -133,7 +133,7 @@ def test_a_systemd_that_refuses_leaves_nothing_behind(home: Path, h2q: Run) -> N
     assert h2q("schedule", "show")["schedule"] is None
 
 
-def test_a_systemd_that_refuses_a_change_leaves_the_schedule_before_it(home: Path, h2q: Run) -> None:
+def test_a_failing_systemd_leaves_the_previous_schedule(home: Path, h2q: Run) -> None:
     put(home, "systemctl", SYSTEMCTL)
     put(home, "crontab", CRONTAB)
     h2q("schedule", "weekly", "--by", "cron", "--at", "05:10")
@@ -145,7 +145,7 @@ def test_a_systemd_that_refuses_a_change_leaves_the_schedule_before_it(home: Pat
     assert (shown["schedule"]["by"], shown["present"], units(home)) == ("cron", True, [])
 
 
-def test_what_starts_it_knows_where_the_ollama_of_the_shell_is(
+def test_ollama_variables_of_the_shell_are_forwarded(
     home: Path, h2q: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(home, "crontab", CRONTAB)
@@ -156,28 +156,28 @@ def test_what_starts_it_knows_where_the_ollama_of_the_shell_is(
     assert "OLLAMA_HOST" not in (home / "crontab").read_text()
 
 
-def test_a_timer_that_somebody_removed_is_told(home: Path, h2q: Run) -> None:
+def test_a_deleted_timer_is_reported(home: Path, h2q: Run) -> None:
     put(home, "systemctl", SYSTEMCTL)
-    told = h2q("schedule", "weekly")
-    for place in told["places"]:
+    status = h2q("schedule", "weekly")
+    for place in status["places"]:
         Path(place).unlink()
     shown = h2q("schedule", "show")
     assert (shown["present"], shown["next_at"]) == (False, None)
-    assert "gone" in shown["notes"][0]
+    assert "no longer exists" in shown["notes"][0]
 
 
-def test_a_machine_that_starts_nothing_is_told(h2q: Run) -> None:
-    assert "neither launchd" in h2q("schedule", "weekly", code=4)["error"]
+def test_a_machine_without_a_service_manager_is_an_error(h2q: Run) -> None:
+    assert "no launchd" in h2q("schedule", "weekly", code=4)["error"]
 
 
 @pytest.mark.parametrize("words", [["--at", "25:00"], ["--day", "someday"], ["--by", "at"]])
-def test_what_cannot_be_scheduled_is_refused(home: Path, h2q: Run, words: list[str]) -> None:
+def test_invalid_schedule_options_are_rejected(home: Path, h2q: Run, words: list[str]) -> None:
     put(home, "crontab", CRONTAB)
     assert h2q("schedule", "weekly", *words, code=2)["exit_code"] == 2
     assert not (home / "crontab").exists()
 
 
-def test_a_missed_run_is_made_up_for_once(home: Path, h2q: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missed_run_is_caught_up_once(home: Path, h2q: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     put(home, "crontab", CRONTAB)
     assert h2q("schedule", "catch-up") == {"missed": False}
     h2q("schedule", "daily")
@@ -204,18 +204,16 @@ def test_a_missed_run_is_made_up_for_once(home: Path, h2q: Run, monkeypatch: pyt
     assert h2q("schedule", "show")["last_run"]
 
 
-def test_a_run_that_is_started_by_the_schedule_is_marked(
-    home: Path, h2q: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_scheduled_run_is_marked(home: Path, h2q: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     put(home, "crontab", CRONTAB)
     h2q("schedule", "daily")
     monkeypatch.setenv("H2Q_SCHEDULED", "1")
-    told = h2q("train", "--run-once", "--mode", "native")
-    assert h2q("schedule", "show")["last_run"] == told["run_id"]
+    status = h2q("train", "--run-once", "--mode", "native")
+    assert h2q("schedule", "show")["last_run"] == status["run_id"]
     assert h2q("schedule", "show")["last_status"] == "skipped"
 
 
-def test_a_workspace_that_is_gone_is_not_trained_on(home: Path, h2q: Run) -> None:
+def test_a_reset_removes_the_schedule(home: Path, h2q: Run) -> None:
     put(home, "crontab", CRONTAB)
     (home / "crontab").write_text(OTHERS)
     h2q("schedule", "daily")
@@ -223,12 +221,12 @@ def test_a_workspace_that_is_gone_is_not_trained_on(home: Path, h2q: Run) -> Non
     assert (home / "crontab").read_text() == OTHERS
 
 
-def test_what_stands_after_two_dashes_is_given_to_every_run(home: Path, h2q: Run) -> None:
+def test_options_after_two_dashes_are_passed_to_every_run(home: Path, h2q: Run) -> None:
     put(home, "crontab", CRONTAB)
-    told = h2q("schedule", "weekly", after=("--", "--max-minutes", "60", "--recipe", "fast"))
-    assert told["command"][-4:] == ["--max-minutes", "60", "--recipe", "fast"]
+    status = h2q("schedule", "weekly", after=("--", "--max-minutes", "60", "--recipe", "fast"))
+    assert status["command"][-4:] == ["--max-minutes", "60", "--recipe", "fast"]
     assert "--max-minutes 60 --recipe fast" in (home / "crontab").read_text()
-    assert h2q("schedule", "show")["command"] == told["command"]
+    assert h2q("schedule", "show")["command"] == status["command"]
 
 
 @pytest.mark.parametrize(
@@ -240,10 +238,10 @@ def test_what_stands_after_two_dashes_is_given_to_every_run(home: Path, h2q: Run
         (["tonight"], "unexpected argument tonight"),
     ],
 )
-def test_options_that_train_would_refuse_are_refused_before_anything_is_written(
+def test_invalid_train_options_are_rejected_before_anything_is_written(
     home: Path, h2q: Run, flags: list[str], says: str
 ) -> None:
     put(home, "crontab", CRONTAB)
-    told = h2q("schedule", "daily", after=("--", *flags), code=2)
-    assert says in told["error"]
+    status = h2q("schedule", "daily", after=("--", *flags), code=2)
+    assert says in status["error"]
     assert not (home / "crontab").exists()

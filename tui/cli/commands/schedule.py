@@ -13,8 +13,8 @@ from engine.core.i18n import _
 from tui.cli import output, session
 
 if TYPE_CHECKING:
-    from engine.scheduler.install import Found
-    from engine.scheduler.plan import Schedule
+    from engine.scheduler.install import ScheduleStatus
+    from engine.scheduler.plan import RunSchedule
 
 
 def register(app: typer.Typer) -> None:
@@ -49,9 +49,9 @@ def register(app: typer.Typer) -> None:
 
     @group.command(help=_("What is scheduled, when it runs next, and how the last one ended."))
     def show() -> None:
-        from engine.scheduler.install import look
+        from engine.scheduler.install import schedule_status
 
-        _tell(look(session.workspace(create=False)))
+        _tell(schedule_status(session.workspace(create=False)))
 
     @group.command(help=_("Take the schedule of this workspace away."))
     def remove() -> None:
@@ -67,12 +67,12 @@ def register(app: typer.Typer) -> None:
     @group.command("catch-up", help=_("Train now if a scheduled time has passed without a run."))
     def catch_up() -> None:
         from engine.scheduler.install import last_scheduled
-        from engine.scheduler.plan import load_schedule, missed
+        from engine.scheduler.plan import is_missed, load_schedule
 
         ws = session.workspace(create=False)
         schedule = load_schedule(ws)
         last = last_scheduled(ws)
-        if schedule is None or not missed(schedule, time.time(), last.spec.created_at if last else None):
+        if schedule is None or not is_missed(schedule, time.time(), last.spec.created_at if last else None):
             output.echo(_("No scheduled run was missed."))
             if session.options.json:
                 output.echo_json({"missed": False})
@@ -84,22 +84,22 @@ def register(app: typer.Typer) -> None:
 def _install(every: str, at: str, day: str, by: str | None, flags: list[str]) -> None:
     from engine.core.errors import UsageProblem
     from engine.core.i18n import language
-    from engine.scheduler.install import choose, install
-    from engine.scheduler.plan import By, Every, make_schedule
+    from engine.scheduler.install import detect_service_manager, install
+    from engine.scheduler.plan import Frequency, ServiceManager, create_schedule
 
-    if by is not None and by not in list(By):
+    if by is not None and by not in list(ServiceManager):
         raise UsageProblem(
-            _("--by takes {choices}, not {value}").format(choices=", ".join(By), value=by),
+            _("--by takes {choices}, not {value}").format(choices=", ".join(ServiceManager), value=by),
             hint=f"h2q-tui schedule {every} --at 03:00",
         )
     _check(flags)
     ws = session.workspace()
-    schedule = make_schedule(
+    schedule = create_schedule(
         ws,
-        Every(every),
+        Frequency(every),
         at,
         day,
-        By(by) if by else choose(),
+        ServiceManager(by) if by else detect_service_manager(),
         language=language(),
         now=time.time(),
         flags=flags,
@@ -131,7 +131,7 @@ _OWN = ("--run-once", "--detach", "--data-dir", "--lang", "--quiet", "--json", "
 """Options that every scheduled run has, or that make no sense for one."""
 
 
-def _tell(found: Found) -> None:
+def _tell(found: ScheduleStatus) -> None:
     from engine.runs.event_text import status_name
     from engine.runs.events import RunStatus
 
@@ -156,7 +156,7 @@ def _tell(found: Found) -> None:
         output.echo_json(found)
 
 
-def _when(schedule: Schedule) -> str:
+def _when(schedule: RunSchedule) -> str:
     at, by = f"{schedule.hour:02}:{schedule.minute:02}", str(schedule.by)
     if schedule.every == "daily":
         return _("trains every day at {at}, started by {by}").format(at=at, by=by)

@@ -1,4 +1,4 @@
-"""What launchd, systemd and cron are told, and when a run is due."""
+"""The texts for launchd, systemd and cron, and the times of scheduled runs."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ from engine.runs.spec import RunKind, TrainParams, make_spec
 from engine.scheduler import cron, launchd, systemd
 from engine.scheduler.plan import (
     DAYS,
-    By,
-    Every,
-    Schedule,
-    due,
+    Frequency,
+    RunSchedule,
+    ServiceManager,
+    create_schedule,
+    is_missed,
+    last_time,
     load_schedule,
-    make_schedule,
-    missed,
     next_time,
     save_schedule,
 )
 
-STRANGE = "/home/li/我的 数据/100% \"real\" $HOME 'q'"
+SPECIAL_PATH = "/home/li/我的 数据/100% \"real\" $HOME 'q'"
 
 
-def schedule(workspace: str = "/home/li/h2q", **more: object) -> Schedule:
-    base = Schedule(
-        every=Every.WEEKLY,
+def schedule(workspace: str = "/home/li/h2q", **more: object) -> RunSchedule:
+    base = RunSchedule(
+        every=Frequency.WEEKLY,
         hour=3,
         minute=5,
-        by=By.SYSTEMD,
+        by=ServiceManager.SYSTEMD,
         workspace=workspace,
         program=["/opt/h 2/bin/h2q-tui"],
         environment={"H2Q_SCHEDULED": "1"},
@@ -54,8 +54,8 @@ def schedule(workspace: str = "/home/li/h2q", **more: object) -> Schedule:
     return msgspec.structs.replace(base, **more)
 
 
-def test_the_systemd_units_are_these() -> None:
-    assert systemd.service(schedule()).splitlines() == [
+def test_systemd_units_have_the_expected_text() -> None:
+    assert systemd.service_text(schedule()).splitlines() == [
         "[Unit]",
         "Description=h2q-tui trains on /home/li/h2q",
         "",
@@ -67,25 +67,27 @@ def test_the_systemd_units_are_these() -> None:
         "TimeoutStartSec=infinity",
         "Nice=10",
     ]
-    text = systemd.timer(schedule())
+    text = systemd.timer_text(schedule())
     assert "OnCalendar=Sun *-*-* 03:05:00\nPersistent=true\n" in text
     assert "WantedBy=timers.target" in text
-    assert "OnCalendar=*-*-* 03:05:00\n" in systemd.timer(schedule(every=Every.DAILY))
+    assert "OnCalendar=*-*-* 03:05:00\n" in systemd.timer_text(schedule(every=Frequency.DAILY))
 
 
-def test_a_strange_path_reaches_systemd_whole() -> None:
+def test_special_characters_in_a_path_are_escaped_for_systemd() -> None:
     line = next(
-        line for line in systemd.service(schedule(STRANGE)).splitlines() if line.startswith("ExecStart")
+        line
+        for line in systemd.service_text(schedule(SPECIAL_PATH)).splitlines()
+        if line.startswith("ExecStart")
     )
     assert '"/home/li/我的 数据/100%% \\"real\\" $$HOME \'q\'"' in line
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd here")
-@pytest.mark.parametrize("workspace", ["/home/li/h2q", STRANGE])
-def test_systemd_itself_finds_nothing_wrong(tmp_path: Path, workspace: str) -> None:
-    told = schedule(workspace, program=["/bin/true"])
-    (tmp_path / "h2q-tui-x.service").write_text(systemd.service(told), encoding="utf-8")
-    (tmp_path / "h2q-tui-x.timer").write_text(systemd.timer(told), encoding="utf-8")
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd")
+@pytest.mark.parametrize("workspace", ["/home/li/h2q", SPECIAL_PATH])
+def test_systemd_analyze_verifies_the_units(tmp_path: Path, workspace: str) -> None:
+    plan = schedule(workspace, program=["/bin/true"])
+    (tmp_path / "h2q-tui-x.service").write_text(systemd.service_text(plan), encoding="utf-8")
+    (tmp_path / "h2q-tui-x.timer").write_text(systemd.timer_text(plan), encoding="utf-8")
     answer = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *map(str, sorted(tmp_path.iterdir()))],
         capture_output=True,
@@ -97,42 +99,42 @@ def test_systemd_itself_finds_nothing_wrong(tmp_path: Path, workspace: str) -> N
     assert ours == []
 
 
-@pytest.mark.parametrize("workspace", ["/home/li/h2q", STRANGE])
-def test_the_agents_of_launchd_are_property_lists(workspace: str) -> None:
-    told = schedule(workspace, by=By.LAUNCHD)
-    agents = [plistlib.loads(text) for text in launchd.agents(told).values()]
+@pytest.mark.parametrize("workspace", ["/home/li/h2q", SPECIAL_PATH])
+def test_launchd_agents_are_valid_property_lists(workspace: str) -> None:
+    plan = schedule(workspace, by=ServiceManager.LAUNCHD)
+    agents = [plistlib.loads(text) for text in launchd.agents(plan).values()]
     assert (
-        [agent["Label"] for agent in agents] == list(launchd.agents(told)) == list(launchd.labels(told.tag))
+        [agent["Label"] for agent in agents] == list(launchd.agents(plan)) == list(launchd.labels(plan.tag))
     )
     at_time, at_login = agents
-    assert at_time["ProgramArguments"] == told.train
+    assert at_time["ProgramArguments"] == plan.train
     assert at_time["ProgramArguments"][1:5] == ["train", "--run-once", "--data-dir", workspace]
     assert at_time["StartCalendarInterval"] == {"Hour": 3, "Minute": 5, "Weekday": 0}
     assert "RunAtLoad" not in at_time
-    assert at_login["ProgramArguments"] == told.catch_up and at_login["RunAtLoad"] is True
+    assert at_login["ProgramArguments"] == plan.catch_up and at_login["RunAtLoad"] is True
     assert at_time["EnvironmentVariables"] == {"H2Q_SCHEDULED": "1"}
     assert at_time["StandardErrorPath"].startswith(workspace)
 
 
-def test_the_days_of_launchd_and_cron_begin_with_sunday() -> None:
+def test_launchd_and_cron_number_the_days_from_sunday() -> None:
     for day, number in zip(DAYS, (1, 2, 3, 4, 5, 6, 0), strict=True):
-        told = schedule(day=day)
-        first = plistlib.loads(next(iter(launchd.agents(told).values())))
+        plan = schedule(day=day)
+        first = plistlib.loads(next(iter(launchd.agents(plan).values())))
         assert first["StartCalendarInterval"]["Weekday"] == number
-        assert cron.entries(told)[0].startswith(f"5 3 * * {number} ")
-    daily = schedule(every=Every.DAILY)
+        assert cron.entries(plan)[0].startswith(f"5 3 * * {number} ")
+    daily = schedule(every=Frequency.DAILY)
     assert (
         "Weekday" not in plistlib.loads(next(iter(launchd.agents(daily).values())))["StartCalendarInterval"]
     )
     assert cron.entries(daily)[0].startswith("5 3 * * * ")
 
 
-def test_the_lines_of_cron_reach_the_shell_whole() -> None:
-    told = schedule(STRANGE)
-    for line, words in zip(cron.entries(told), (told.train, told.catch_up), strict=True):
+def test_cron_lines_reach_the_shell_unchanged() -> None:
+    plan = schedule(SPECIAL_PATH)
+    for line, words in zip(cron.entries(plan), (plan.train, plan.catch_up), strict=True):
         command = line.split(maxsplit=1)[1] if line.startswith("@reboot") else line.split(maxsplit=5)[5]
         assert "%" not in command.replace("\\%", "")
-        # What cron hands to the shell, and what the shell makes of it.
+        # The line as cron passes it to the shell, split by the shell.
         assert shlex.split(command.replace("\\%", "%"))[:-3] == ["H2Q_SCHEDULED=1", *words]
 
 
@@ -142,7 +144,7 @@ TABS = st.text(alphabet=st.sampled_from("ab #*%\n0h2q-tui天"), max_size=60).map
 
 
 @given(TABS, TABS)
-def test_everything_else_in_a_crontab_stays(before: str, after: str) -> None:
+def test_other_crontab_entries_are_unchanged(before: str, after: str) -> None:
     lines = cron.entries(schedule())
     placed = cron.with_block(before, "aa", lines) + after
     assert cron.has_block(placed, "aa")
@@ -160,32 +162,42 @@ def test_a_crontab_without_a_last_newline_keeps_its_last_line() -> None:
     ]
 
 
-def test_a_block_without_its_end_is_not_guessed_at() -> None:
-    with pytest.raises(BadInput, match="without the line"):
+def test_a_block_without_an_end_line_is_an_error() -> None:
+    with pytest.raises(BadInput, match="but no line"):
         cron.without_block("# h2q-tui aa begin\n@daily mine\n", "aa")
 
 
 @pytest.mark.parametrize("at", ["24:00", "3", "3:5", "03:60", "", "-1:00", "03:00:00", "三点"])
-def test_a_time_that_is_none_is_refused(tmp_path: Path, at: str) -> None:
+def test_an_invalid_time_is_rejected(tmp_path: Path, at: str) -> None:
     with pytest.raises(UsageProblem):
-        make_schedule(Workspace(tmp_path), Every.DAILY, at, "sun", By.CRON, language="en", now=0.0)
+        create_schedule(
+            Workspace(tmp_path), Frequency.DAILY, at, "sun", ServiceManager.CRON, language="en", now=0.0
+        )
 
 
-def test_a_path_that_no_file_can_hold_is_refused(tmp_path: Path) -> None:
+def test_a_path_with_control_characters_is_rejected(tmp_path: Path) -> None:
     for name in ("a\nb", "a\\b"):
         with pytest.raises(BadInput):
-            make_schedule(
-                Workspace(tmp_path / name), Every.DAILY, "3:00", "sun", By.CRON, language="en", now=0.0
+            create_schedule(
+                Workspace(tmp_path / name),
+                Frequency.DAILY,
+                "3:00",
+                "sun",
+                ServiceManager.CRON,
+                language="en",
+                now=0.0,
             )
 
 
-def test_a_schedule_is_kept_and_its_words_are_absolute(tmp_path: Path) -> None:
+def test_a_schedule_is_saved_with_an_absolute_command(tmp_path: Path) -> None:
     ws = Workspace(tmp_path / "我的 数据")
-    made = make_schedule(ws, Every.WEEKLY, "3:05", "Sunday", By.CRON, language="zh", now=5.0)
-    save_schedule(ws, made)
-    assert load_schedule(ws) == made
-    assert Path(made.program[0]).is_absolute() and made.day == "sun"
-    assert made.train[-5:] == ["--data-dir", str(ws.root), "--lang", "zh", "--quiet"]
+    created = create_schedule(
+        ws, Frequency.WEEKLY, "3:05", "Sunday", ServiceManager.CRON, language="zh", now=5.0
+    )
+    save_schedule(ws, created)
+    assert load_schedule(ws) == created
+    assert Path(created.program[0]).is_absolute() and created.day == "sun"
+    assert created.train[-5:] == ["--data-dir", str(ws.root), "--lang", "zh", "--quiet"]
     save_schedule(ws, None)
     assert load_schedule(ws) is None
     ws.config.mkdir(exist_ok=True)
@@ -196,38 +208,38 @@ def test_a_schedule_is_kept_and_its_words_are_absolute(tmp_path: Path) -> None:
 
 @given(
     st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)),
-    st.sampled_from(list(Every)),
+    st.sampled_from(list(Frequency)),
     st.sampled_from(DAYS),
     st.integers(0, 23),
     st.integers(0, 59),
 )
-def test_now_lies_between_the_last_time_and_the_next(
-    now: datetime, every: Every, day: str, hour: int, minute: int
+def test_now_is_between_the_last_and_the_next_time(
+    now: datetime, every: Frequency, day: str, hour: int, minute: int
 ) -> None:
-    told = schedule(every=every, day=day, hour=hour, minute=minute)
-    last, coming = due(told, now), next_time(told, now)
+    plan = schedule(every=every, day=day, hour=hour, minute=minute)
+    last, coming = last_time(plan, now), next_time(plan, now)
     assert last <= now < coming
-    assert coming - last == timedelta(days=7 if every is Every.WEEKLY else 1)
+    assert coming - last == timedelta(days=7 if every is Frequency.WEEKLY else 1)
     assert (last.hour, last.minute) == (hour, minute)
-    assert every is Every.DAILY or DAYS[last.weekday()] == day
+    assert every is Frequency.DAILY or DAYS[last.weekday()] == day
 
 
-def test_a_missed_time_is_made_up_for_once() -> None:
+def test_a_missed_time_is_caught_up_once() -> None:
     def at(text: str) -> float:
         return time.mktime(time.strptime(text, "%Y-%m-%d %H:%M"))
 
-    told = schedule(installed_at=at("2026-11-10 12:00"))
+    plan = schedule(installed_at=at("2026-11-10 12:00"))
     sunday = at("2026-11-15 03:05")
-    assert not missed(told, sunday - 60, None)
-    assert missed(told, sunday + 3600, None)
-    assert missed(told, sunday + 3600, at("2026-11-14 09:00"))
-    assert not missed(told, sunday + 7200, sunday + 3600)
-    assert not missed(schedule(installed_at=sunday + 60), sunday + 3600, None)
-    assert missed(told, sunday + 7 * 86400, sunday)
+    assert not is_missed(plan, sunday - 60, None)
+    assert is_missed(plan, sunday + 3600, None)
+    assert is_missed(plan, sunday + 3600, at("2026-11-14 09:00"))
+    assert not is_missed(plan, sunday + 7200, sunday + 3600)
+    assert not is_missed(schedule(installed_at=sunday + 60), sunday + 3600, None)
+    assert is_missed(plan, sunday + 7 * 86400, sunday)
 
 
 @pytest.mark.parametrize(("scheduled", "code", "status"), [(True, 0, "skipped"), (False, 5, "failed")])
-def test_a_scheduled_run_that_meets_another_one_is_no_failure(
+def test_a_scheduled_run_is_skipped_while_another_run_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduled: bool, code: int, status: str
 ) -> None:
     ws = Workspace(tmp_path / "ws")
@@ -245,7 +257,7 @@ def test_a_scheduled_run_that_meets_another_one_is_no_failure(
 
 
 @pytest.mark.parametrize(("scheduled", "code"), [(True, 0), (False, 3)])
-def test_too_small_a_corpus_is_no_failure_of_a_scheduled_run(
+def test_a_scheduled_run_is_skipped_when_the_corpus_is_too_small(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheduled: bool, code: int
 ) -> None:
     ws = Workspace(tmp_path / "ws")
