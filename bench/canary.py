@@ -28,13 +28,13 @@ from bench.training import model_of
 from engine.core.chat import ChatMessage
 from engine.core.paths import shipped
 from engine.evolution import augmentation, canary
-from engine.evolution.batches import FlooredBatches
 from engine.evolution.canary import Canary
-from engine.evolution.steps import LR
+from engine.evolution.mixture import MixedBatches
 from engine.inference.backends.native import NativeModel
 from engine.inference.language_model import Sampling, generate_text
 from engine.models.chatml import windows
 from engine.models.transformer import Transformer
+from engine.pipeline.evolve import LR
 from engine.runs.spec import TrainParams
 from engine.training.chat_batches import DatasetRow, WindowSet
 from engine.training.devices import choose_device
@@ -136,7 +136,7 @@ class Calibration:
         found = [(w, row.id) for row in rows for w in windows(row.messages, context) if any(w.loss_mask[1:])]
         data = WindowSet([window for window, _id in found], [name for _window, name in found])
         with TextStream.training(self.texts, seed=seed, shortest=64) as stream:
-            batches = FlooredBatches(data, stream if replay else None, recipe, context, 1 << 14)
+            batches = MixedBatches(data, stream if replay else None, recipe, context, 1 << 14)
             for step in range(steps):
                 if rows:
                     for one in batches.draw(step, steps).passes:
@@ -159,8 +159,8 @@ class Calibration:
     def cycle(self, model: Transformer, seed: int) -> Transformer:
         """One cycle as the product trains it: real rows, and a third as many that are made of them."""
         chance = random.Random(seed)
-        made = [*islice(augmentation.retrieved(self.rows, chance), len(self.rows) // 5)]
-        made += islice(augmentation.recombined(self.rows, chance), len(self.rows) // 5)
+        made = [*islice(augmentation.retrieve(self.rows, chance), len(self.rows) // 5)]
+        made += islice(augmentation.recombine(self.rows, chance), len(self.rows) // 5)
         new = [DatasetRow(id=row.id, messages=row.messages) for row in made]
         return self.learn(model, [*self.rows, *new], self.scale.cycle_steps, seed=seed)
 
@@ -189,9 +189,9 @@ class Calibration:
         """Every model of the calibration."""
         found = []
         for base, course in ((self.base, self._all()), (self.reader, self._from_text())):
-            first, before = canary.measure(NativeModel(base), self.canaries), self.unseen_nll(base)
+            first, before = canary.measure_canary(NativeModel(base), self.canaries), self.unseen_nll(base)
             for kind, number, model in course:
-                now = canary.measure(NativeModel(model), self.canaries)
+                now = canary.measure_canary(NativeModel(model), self.canaries)
                 harm = self.unseen_nll(model) / before - 1
                 flags = [name for name in FIGURES if passed(name, now, first)]
                 found.append(Grade(kind, number, harm, now, flags))
@@ -231,7 +231,7 @@ class Calibration:
 def passed(figure: str, now: Canary, first: Canary) -> bool:
     """Whether one figure alone is past its bound."""
     alone = msgspec.structs.replace(first, **{figure: getattr(now, figure)})
-    return bool(canary.collapse(alone, first))
+    return bool(canary.collapse_reasons(alone, first))
 
 
 def _taught(row: DatasetRow) -> DatasetRow:

@@ -16,8 +16,8 @@ import torch
 
 from bench.result import Benchmark, BenchResult, compare
 from engine.core.paths import Workspace, shipped
-from engine.evolution.report import answers_words
-from engine.evolution.synthetic import REAL_FLOOR, MaterialFigures
+from engine.evolution.report import self_answer_summary
+from engine.evolution.synthetic import REAL_FLOOR, SyntheticStats
 from engine.memory.store import MemoryStore
 from engine.models.registry import in_use, promote
 from engine.pipeline.import_run import import_paths
@@ -127,7 +127,7 @@ def cycles(full: bool) -> list[BenchResult]:
             unit="of trained bytes",
             lower_is_better=False,
             notes=f"least of {len(rows)} datasets; {made} new rows; "
-            f"{'; '.join(answers_words(msgspec.convert(row['material'], MaterialFigures)) for row in rows)}",
+            f"{'; '.join(self_answer_summary(msgspec.convert(row['material'], SyntheticStats)) for row in rows)}",
         ),
         compare(
             "evolution.real_share_of_a_batch",

@@ -1,12 +1,13 @@
-"""New material from the knowledge base: parts of one document put together anew, and what retrieval finds near.
+"""Synthetic examples from the knowledge base: recombined parts of one document, and retrieved related exchanges.
 
-Only conversations of the training split and the training part of texts come in; what is kept back is looked
-for again in what comes out (`engine.evolution.apart`). Everything is drawn with a fixed seed.
+Sources are conversations of the training split and the training part of texts only; held-out text is searched
+for in the results (`engine.evolution.held_out_guard`). All sampling uses a fixed seed.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -15,76 +16,84 @@ import msgspec
 
 from engine.core.chat import ChatMessage
 from engine.corpus.filters.normalise import fold
-from engine.evolution.sentences import chinese, halves, passages
-from engine.evolution.synthetic import PREFIX, Made, Way
+from engine.evolution.synthetic import ID_PREFIX, SyntheticExample, SyntheticMethod
 from engine.training.chat_batches import DatasetRow
 from engine.training.text_files import training_part
 
 T = TypeVar("T")
 
-PASSAGE = 480
-"""Bytes of a passage of a text."""
-LEAST_HALF = 24
-"""Bytes of either half of a document that is worth a row."""
-LONGEST_ROW = 900
-"""Bytes of a new row: longer ones find no place in a batch beside real windows."""
-POOL = 4_000
-"""Conversations among which retrieval looks."""
-READ = 1 << 20
-"""Bytes of each text that are read for passages."""
-NEAREST, FARTHEST = 0.75, 0.12
-"""Cosines between which a neighbour says something related: above, it says the same again."""
+PASSAGE_BYTES = 480
+"""Length of a passage of a text."""
+MIN_HALF_BYTES = 24
+"""Minimum length of either half of a split document."""
+MAX_ROW_BYTES = 900
+"""Maximum length of a row: longer ones fit into no batch next to real windows."""
+RETRIEVAL_POOL = 4_000
+"""Conversations that retrieval searches."""
+READ_BYTES = 1 << 20
+"""Bytes that are read of each text."""
+MAX_COSINE, MIN_COSINE = 0.75, 0.12
+"""Range of the cosine in which a neighbour is related: above, it says the same again."""
+MIN_SENTENCE = 6
+"""Characters below which a sentence is joined with the one before it."""
+
+# Chinese has no spaces after its sentence marks, English has.
+_SENTENCE = re.compile(r".+?(?:[。！？；…]+[”’」』）]*|[.!?;]+[\"')\]]*(?=\s|$)|\n+|$)", re.DOTALL)
 
 
-def recombined(rows: Sequence[DatasetRow], chance: random.Random) -> Iterator[Made]:
-    """A later part of a conversation without its beginning, or an answer that goes on from its first half."""
-    for row in _shuffled(rows, chance):
-        messages = _later_part(row.messages, chance) or _second_half(row.messages)
-        if messages is not None and _size(messages) <= LONGEST_ROW:
-            yield _row(Way.RECOMBINED, row, messages, [row.id])
+def recombine(rows: Sequence[DatasetRow], rng: random.Random) -> Iterator[SyntheticExample]:
+    """A later part of a conversation without its beginning, or an answer continued from its first half."""
+    for row in _shuffled(rows, rng):
+        messages = _later_part(row.messages, rng) or _second_half(row.messages)
+        if messages is not None and _size(messages) <= MAX_ROW_BYTES:
+            yield _example(SyntheticMethod.RECOMBINED, row, messages, [row.id])
 
 
-def from_texts(files: Sequence[Path], chance: random.Random) -> Iterator[Made]:
-    """Passages of the texts: given the first half, the second is learnt. The general tails are never read.
+def text_passages(files: Sequence[Path], rng: random.Random) -> Iterator[SyntheticExample]:
+    """Passages of texts: the first half is the prompt, the second the trained answer.
 
-    A text that cannot be read gives nothing.
+    The tails reserved for the general set are never read. A text that cannot be read is skipped.
     """
     for file in files:
         try:
             part = training_part(file)
-            size = min(READ, len(part))
-            start = chance.randrange(max(1, len(part) - size))
+            size = min(READ_BYTES, len(part))
+            start = rng.randrange(max(1, len(part) - size))
             text = part.read(start, size).decode("utf-8", "ignore")
         except OSError:
             continue
-        for number, passage in enumerate(_shuffled(list(passages(text, PASSAGE))[1:-1], chance)):
-            cut = halves(passage)
-            if cut is None or min(len(half.encode()) for half in cut) < LEAST_HALF:
+        for number, passage in enumerate(_shuffled(list(passages(text, PASSAGE_BYTES))[1:-1], rng)):
+            split = halves(passage)
+            if split is None or min(len(half.encode()) for half in split) < MIN_HALF_BYTES:
                 continue
             messages = [
-                ChatMessage(role="user", content=cut[0]),
-                ChatMessage(role="assistant", content=cut[1]),
+                ChatMessage(role="user", content=split[0]),
+                ChatMessage(role="assistant", content=split[1]),
             ]
-            yield Made(
-                id=f"{PREFIX}{Way.RECOMBINED}:{file.name}:{start}-{number}",
+            yield SyntheticExample(
+                id=f"{ID_PREFIX}{SyntheticMethod.RECOMBINED}:{file.name}:{start}-{number}",
                 cluster="",
                 messages=messages,
-                made_from=[str(file)],
-                way=Way.RECOMBINED,
+                sources=[str(file)],
+                method=SyntheticMethod.RECOMBINED,
             )
 
 
-def retrieved(rows: Sequence[DatasetRow], chance: random.Random) -> Iterator[Made]:
-    """The first exchange of a conversation after the exchange of another one that is nearest to it.
+def retrieve(rows: Sequence[DatasetRow], rng: random.Random) -> Iterator[SyntheticExample]:
+    """The first exchange of a conversation, preceded by its nearest neighbour among the others.
 
     Nearest by the cosine of TF-IDF over character 2- and 3-grams (scikit-learn), which needs no spaces. The
-    neighbour is context without loss: what is learnt is to answer with something related in sight.
+    neighbour's answer is masked: the model learns to answer with related context.
     """
     import numpy as np
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    pool = [(row, first) for row in _shuffled(rows, chance)[:POOL] if (first := _exchange(row.messages))]
-    texts = [fold(" ".join(message.content for message in first)) for _row_, first in pool]
+    pool = [
+        (row, first)
+        for row in _shuffled(rows, rng)[:RETRIEVAL_POOL]
+        if (first := _first_exchange(row.messages))
+    ]
+    texts = [fold(" ".join(message.content for message in first)) for _row, first in pool]
     if len(pool) < 2:
         return
     try:
@@ -92,27 +101,27 @@ def retrieved(rows: Sequence[DatasetRow], chance: random.Random) -> Iterator[Mad
             analyzer="char", ngram_range=(2, 3), lowercase=False, sublinear_tf=True, dtype=np.float32
         ).fit_transform(texts)
     except ValueError:
-        return  # not one n-gram in them
+        return  # no n-gram at all
     for start in range(0, len(pool), 256):
-        near = (vectors[start : start + 256] @ vectors.T).toarray()
-        near[(near > NEAREST) | (near < FARTHEST)] = 0.0
-        for offset, line in enumerate(near):
+        cosines = (vectors[start : start + 256] @ vectors.T).toarray()
+        cosines[(cosines > MAX_COSINE) | (cosines < MIN_COSINE)] = 0.0
+        for offset, line in enumerate(cosines):
             other = int(line.argmax())
             if line[other] <= 0.0:
                 continue
-            (row, first), (neighbour, before) = pool[start + offset], pool[other]
-            messages = [msgspec.structs.replace(message, train=False) for message in before] + first
-            if _size(messages) <= LONGEST_ROW:
-                yield _row(Way.RETRIEVED, row, messages, [row.id, neighbour.id])
+            (row, first), (neighbour, context) = pool[start + offset], pool[other]
+            messages = [msgspec.structs.replace(message, train=False) for message in context] + first
+            if _size(messages) <= MAX_ROW_BYTES:
+                yield _example(SyntheticMethod.RETRIEVED, row, messages, [row.id, neighbour.id])
 
 
-def words_of(made: Made) -> str:
-    """Folded: two rows of the same words count once."""
-    return "\x1f".join(fold(message.content) for message in made.messages)
+def dedup_key(example: SyntheticExample) -> str:
+    """The folded text of a row: rows with the same key are exact duplicates."""
+    return "\x1f".join(fold(message.content) for message in example.messages)
 
 
 def trained_bytes(messages: Sequence[ChatMessage]) -> int:
-    """Bytes with loss, a stop token for each answer among them."""
+    """Trained bytes of a conversation, one stop token per answer included."""
     return sum(
         len(message.content.encode("utf-8", "replace")) + 1
         for message in messages
@@ -120,8 +129,8 @@ def trained_bytes(messages: Sequence[ChatMessage]) -> int:
     )
 
 
-def first_question(row: DatasetRow) -> tuple[list[ChatMessage], str] | None:
-    """The turns up to the first trained answer, and that answer; None where the assistant opens."""
+def first_prompt(row: DatasetRow) -> tuple[list[ChatMessage], str] | None:
+    """(prompt, answer) of the first trained answer; None where no question of the user precedes it."""
     for index, message in enumerate(row.messages):
         if message.role == "assistant" and message.train:
             prompt = row.messages[:index]
@@ -129,7 +138,54 @@ def first_question(row: DatasetRow) -> tuple[list[ChatMessage], str] | None:
     return None
 
 
-def _exchange(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+def sentences(text: str) -> list[str]:
+    """The sentences of `text` in order; joined they are the text again."""
+    found: list[str] = []
+    for match in _SENTENCE.finditer(text):
+        sentence = match[0]
+        if not sentence:
+            continue
+        if found and (len(sentence.strip()) < MIN_SENTENCE or len(found[-1].strip()) < MIN_SENTENCE):
+            found[-1] += sentence
+        else:
+            found.append(sentence)
+    return found
+
+
+def halves(text: str) -> tuple[str, str] | None:
+    """`text` split at the sentence end nearest to its middle; None for a single sentence."""
+    parts = sentences(text)
+    if len(parts) < 2:
+        return None
+    size, middle, cut = 0, len(text) / 2, 1
+    best = float("inf")
+    for number, part in enumerate(parts[:-1], start=1):
+        size += len(part)
+        if abs(size - middle) < best:
+            best, cut = abs(size - middle), number
+    return "".join(parts[:cut]).strip(), "".join(parts[cut:]).strip()
+
+
+def passages(text: str, max_bytes: int) -> Iterator[str]:
+    """Consecutive sentences of up to about `max_bytes` UTF-8 bytes together; a longer sentence is its own passage."""
+    passage, size = "", 0
+    for sentence in sentences(text):
+        length = len(sentence.encode("utf-8", "replace"))
+        if passage and size + length > max_bytes:
+            yield passage
+            passage, size = "", 0
+        passage, size = passage + sentence, size + length
+    if passage.strip():
+        yield passage
+
+
+def _is_chinese(text: str) -> bool:
+    """Whether at least a third of the characters are Chinese."""
+    count = sum("\u4e00" <= character <= "\u9fff" for character in text)
+    return count * 3 >= len(text) > 0
+
+
+def _first_exchange(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     """The first question with its trained answer; [] without one."""
     for index in range(1, len(messages)):
         question, answer = messages[index - 1], messages[index]
@@ -138,37 +194,43 @@ def _exchange(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     return []
 
 
-def _later_part(messages: Sequence[ChatMessage], chance: random.Random) -> list[ChatMessage] | None:
-    """From a later question on, one to three exchanges; the system turn stays. None for one exchange alone."""
+def _later_part(messages: Sequence[ChatMessage], rng: random.Random) -> list[ChatMessage] | None:
+    """One to three exchanges from a later question on, with the system turn; None for a single exchange."""
     system = [message for message in messages[:1] if message.role == "system"]
     turns = list(messages[len(system) :])
     questions = [index for index, message in enumerate(turns) if message.role == "user"]
     if len(questions) < 2:
         return None
-    start = chance.choice(questions[1:])
+    start = rng.choice(questions[1:])
     ends = [index for index in questions if index > start][2:3] or [len(turns)]
     part = system + turns[start : ends[0]]
     return part if trained_bytes(part) else None
 
 
 def _second_half(messages: Sequence[ChatMessage]) -> list[ChatMessage] | None:
-    """The question and the first half of its answer as what is given, the second half as what is learnt."""
-    exchange = _exchange(messages)
-    cut = halves(exchange[1].content) if exchange else None
-    if cut is None or min(len(half.encode("utf-8", "replace")) for half in cut) < LEAST_HALF:
+    """The question and the masked first half of its answer, then the trained second half."""
+    exchange = _first_exchange(messages)
+    split = halves(exchange[1].content) if exchange else None
+    if split is None or min(len(half.encode("utf-8", "replace")) for half in split) < MIN_HALF_BYTES:
         return None
-    go_on = "请继续。" if chinese(exchange[1].content) else "Please go on."
+    continue_prompt = "请继续。" if _is_chinese(exchange[1].content) else "Please go on."
     return [
         exchange[0],
-        ChatMessage(role="assistant", content=cut[0], train=False),
-        ChatMessage(role="user", content=go_on),
-        ChatMessage(role="assistant", content=cut[1]),
+        ChatMessage(role="assistant", content=split[0], train=False),
+        ChatMessage(role="user", content=continue_prompt),
+        ChatMessage(role="assistant", content=split[1]),
     ]
 
 
-def _row(way: Way, row: DatasetRow, messages: list[ChatMessage], sources: list[str]) -> Made:
-    return Made(
-        id=f"{PREFIX}{way}:{row.id}", cluster=row.cluster, messages=messages, made_from=sources, way=way
+def _example(
+    method: SyntheticMethod, row: DatasetRow, messages: list[ChatMessage], sources: list[str]
+) -> SyntheticExample:
+    return SyntheticExample(
+        id=f"{ID_PREFIX}{method}:{row.id}",
+        cluster=row.cluster,
+        messages=messages,
+        sources=sources,
+        method=method,
     )
 
 
@@ -176,7 +238,7 @@ def _size(messages: Sequence[ChatMessage]) -> int:
     return sum(len(message.content.encode("utf-8", "replace")) for message in messages)
 
 
-def _shuffled(items: Sequence[T], chance: random.Random) -> list[T]:
+def _shuffled(items: Sequence[T], rng: random.Random) -> list[T]:
     mixed = list(items)
-    chance.shuffle(mixed)
+    rng.shuffle(mixed)
     return mixed

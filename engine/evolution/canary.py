@@ -1,8 +1,8 @@
-"""A canary over cycles: fixed texts and prompts that no training sees, and the bounds beyond which evolution stops.
+"""Detects model collapse over cycles on fixed texts and prompts that no training sees.
 
-Models that learn from what models wrote lose the tails of the language first, then collapse (Shumailov et al.
-2024, Nature 631). A verdict compares with the champion of the day, so small losses could add up unseen; the
-canary compares with the model that evolution began with.
+Models trained on generated text lose the tails of the distribution first, then collapse (Shumailov et al. 2024,
+Nature 631). A verdict compares with the current champion, so that small losses could add up unnoticed; the canary
+compares with the model that evolution started from.
 """
 
 from __future__ import annotations
@@ -24,59 +24,61 @@ from engine.inference.language_model import Sampling, generate_text
 from engine.inference.sampling import single_threaded
 
 SAMPLING = Sampling(temperature=0.8, top_p=0.95, max_bytes=160, seed=0)
-# Chosen from what `python -m bench evolution.canary` and cycles on the shipped sample spread over. Of three cycles (one
-# from the demo's model, two from its successor, about 280 steps each) the verdict was for the first two; they came to
-# 1.01, 1.09 and 1.20 times the perplexity and 0.13, 0.27 and 0.42 more overconfidence. Training the demo's model on its
-# own text at temperature 0.3 came to 1.11, 1.23, 1.40, 1.57 and 1.79 times and 0.23, 0.41, 0.61, 0.78 and 0.96 more in
-# five generations, so it is seen in the third. The calibration in full came to a little over 1.25 in a cycle that cost
-# unseen conversations 3 %, and to over 1.42 in one that cost them 12 %. What is milder is left to the verdict.
-PERPLEXITY_UP = 1.35
-"""Times the perplexity of the fixed texts may rise since evolution began."""
-OVERCONFIDENT_UP = 0.6
-"""Nats per byte by which overconfidence may rise."""
-DISTINCT_DOWN = 0.6
-"""Share of the first model's different pairs of characters that must stay. Eight answers vary: healthy models kept 0.84
-to 1.05 of it, and so did most that collapse slowly, so this and the next bound are for loops alone. The entropy of
-the characters did not separate (4.8 to 5.5 bits healthy, 4.8 to 5.1 collapsing) and is only recorded."""
-REPETITION_UP = 0.25
-"""How much more of the generated text may repeat itself; healthy models moved by 0.02."""
+# Chosen from `python -m bench evolution.canary` and from cycles on the shipped sample. Of three cycles (one from the
+# demo's model, two from its successor, about 280 steps each) the first two were promoted; the perplexity rose 1.01, 1.09
+# and 1.20 times and overconfidence by 0.13, 0.27 and 0.42. Training the demo's model on its own text at temperature 0.3
+# raised them 1.11, 1.23, 1.40, 1.57 and 1.79 times and by 0.23, 0.41, 0.61, 0.78 and 0.96 in five generations: detected
+# in the third. In the full calibration the perplexity rose a little over 1.25 times in a cycle that cost unseen
+# conversations 3 %, and over 1.42 times in one that cost them 12 %. Milder damage is left to the verdict.
+MAX_PERPLEXITY_RATIO = 1.35
+"""Upper limit of the perplexity of the fixed texts, relative to the first model."""
+MAX_OVERCONFIDENCE_RISE = 0.6
+"""Upper limit of the rise in overconfidence, nats per byte."""
+MIN_DISTINCT_RATIO = 0.6
+"""Lower limit of distinct-2, relative to the first model. Eight answers vary: healthy models kept 0.84 to 1.05 of it, and
+so did most that collapse slowly, so this and the next bound only detect loops. The entropy of the characters did not
+separate them (4.8 to 5.5 bits healthy, 4.8 to 5.1 collapsing) and is only recorded."""
+MAX_REPETITION_RISE = 0.25
+"""Upper limit of the rise in repetition; healthy models moved by 0.02."""
 
 
 @dataclass(frozen=True)
 class CanarySet:
-    """What is asked and read, always the same."""
+    """The fixed prompts and texts."""
 
     prompts: tuple[str, ...]
     texts: tuple[str, ...]
 
 
 class Canary(msgspec.Struct, frozen=True, kw_only=True):
-    """One model against the set."""
+    """Measurements of one model on the set."""
 
     perplexity: float | None
-    """exp of the nats per byte of the fixed texts; None when the model gives no number."""
+    """Perplexity per byte of the fixed texts; None where the model gives no finite value."""
     distinct_2: float
-    """Different pairs of characters over all, in what it generates."""
+    """Distinct character bigrams over all, in the generated text."""
     repetition: float
-    """Share of 4-grams that repeat within an answer."""
+    """Mean share of repeated 4-grams in an answer."""
     entropy: float
-    """Bits per character of what it generates."""
+    """Bits per character of the generated text."""
     characters: int
-    """How much it generated."""
+    """Length of the generated text."""
     overconfidence: float | None = None
-    """Nats per byte by which the fixed texts surprise it more than it expects: its NLL of them less the mean
-    entropy of its predictions. None when it gives no number, and in records from before it was measured."""
+    """NLL of the fixed texts minus the mean entropy of the predictions, nats per byte. None where the model gives no
+    finite value, and in old records."""
 
 
 def load_set() -> CanarySet:
-    """The set that ships."""
-    found = json.loads((shipped("data") / "canary" / "canary.json").read_text(encoding="utf-8"))
-    return CanarySet(tuple(found["prompts"]), tuple(found["texts"]))
+    """The shipped set."""
+    data = json.loads((shipped("data") / "canary" / "canary.json").read_text(encoding="utf-8"))
+    return CanarySet(tuple(data["prompts"]), tuple(data["texts"]))
 
 
-def measure(model: NativeModel, canaries: CanarySet, *, step: Callable[[], None] | None = None) -> Canary:
-    """Reads the texts and answers the prompts, with a fixed seed. `step()` may raise to stop."""
-    nll, expected = surprise(model, canaries.texts)
+def measure_canary(
+    model: NativeModel, canaries: CanarySet, *, step: Callable[[], None] | None = None
+) -> Canary:
+    """Scores the texts and answers the prompts with fixed seeds. `step()` follows each answer and may raise to stop."""
+    nll, expected = calibration(model, canaries.texts)
     texts: list[str] = []
     with single_threaded():
         for number, prompt in enumerate(canaries.prompts):
@@ -90,48 +92,52 @@ def measure(model: NativeModel, canaries: CanarySet, *, step: Callable[[], None]
     return Canary(
         perplexity=math.exp(nll) if math.isfinite(nll) and nll < 50 else None,
         overconfidence=nll - expected if math.isfinite(nll - expected) else None,
-        distinct_2=text_metrics.distinct(texts, 2),
+        distinct_2=text_metrics.distinct_n(texts, 2),
         repetition=sum(map(text_metrics.repetition, texts)) / max(1, len(texts)),
         entropy=text_metrics.entropy(texts),
         characters=sum(map(len, texts)),
     )
 
 
-def surprise(model: NativeModel, texts: Sequence[str]) -> tuple[float, float]:
+def calibration(model: NativeModel, texts: Sequence[str]) -> tuple[float, float]:
     """(NLL, expected NLL) over all texts in nats per byte; the expected NLL is the entropy of the predictions."""
     parts = [model.nll_and_entropy(text) for text in texts]
     size = sum(part[2] for part in parts)
     return sum(part[0] for part in parts) / size, sum(part[1] for part in parts) / size
 
 
-def collapse(now: Canary, first: Canary) -> list[str]:
-    """Why a model counts as collapsing against the one that evolution began with, each a sentence; [] when not."""
+def collapse_reasons(now: Canary, first: Canary) -> list[str]:
+    """Why a model counts as collapsing, compared with the one that evolution started from; [] when it does not."""
     reasons = []
     if now.perplexity is None:
-        reasons.append(_("it gives no likelihood for the fixed texts"))
-    elif first.perplexity is not None and now.perplexity > PERPLEXITY_UP * first.perplexity:
+        reasons.append(_("no finite likelihood for the fixed texts"))
+    elif first.perplexity is not None and now.perplexity > MAX_PERPLEXITY_RATIO * first.perplexity:
         reasons.append(
-            _("the fixed texts surprise it more (perplexity {now}, {first} at first)").format(
+            _("higher perplexity on the fixed texts ({now}, initially {first})").format(
                 now=f"{now.perplexity:.2f}", first=f"{first.perplexity:.2f}"
             )
         )
-    if now.distinct_2 < DISTINCT_DOWN * first.distinct_2:
+    if now.distinct_2 < MIN_DISTINCT_RATIO * first.distinct_2:
+        reasons.append(
+            _("lower diversity ({now} % distinct character bigrams, initially {first} %)").format(
+                now=round(100 * now.distinct_2), first=round(100 * first.distinct_2)
+            )
+        )
+    overconfidence, initial = now.overconfidence, first.overconfidence
+    if (
+        overconfidence is not None
+        and initial is not None
+        and overconfidence > initial + MAX_OVERCONFIDENCE_RISE
+    ):
         reasons.append(
             _(
-                "it says less that is different ({now} % distinct pairs of characters, {first} % at first)"
-            ).format(now=round(100 * now.distinct_2), first=round(100 * first.distinct_2))
+                "overconfidence (the NLL of the fixed texts is {now} nats per byte above the expected NLL,"
+                " initially {first})"
+            ).format(now=f"{overconfidence:.2f}", first=f"{initial:.2f}")
         )
-    surer, surer_first = now.overconfidence, first.overconfidence
-    if surer is not None and surer_first is not None and surer > surer_first + OVERCONFIDENT_UP:
+    if now.repetition > first.repetition + MAX_REPETITION_RISE:
         reasons.append(
-            _(
-                "it is surer of what it says than it should be (the fixed texts surprise it by {now} nats per byte"
-                " more than it expects, {first} at first)"
-            ).format(now=f"{surer:.2f}", first=f"{surer_first:.2f}")
-        )
-    if now.repetition > first.repetition + REPETITION_UP:
-        reasons.append(
-            _("it repeats itself ({now} % of its text, {first} % at first)").format(
+            _("more repetition ({now} % of the text, initially {first} %)").format(
                 now=round(100 * now.repetition), first=round(100 * first.repetition)
             )
         )

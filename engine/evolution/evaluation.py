@@ -1,4 +1,4 @@
-"""A model on the frozen held-out window and the canary: champion and candidate are measured by the same lines."""
+"""Measures a model on the test set and the canary: champion and candidate alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed
 from engine.evolution import canary
 from engine.evolution.canary import Canary, CanarySet
-from engine.evolution.text_metrics import Quality, quality_of
+from engine.evolution.text_metrics import GenerationQuality, generation_quality
 from engine.inference.backends.native import NativeModel
 from engine.inference.language_model import Finish, LanguageModel, generate_text
 from engine.inference.sampling import single_threaded
@@ -22,35 +22,35 @@ from engine.validation.answers import QUESTIONS, SAMPLING, pick_questions
 from engine.validation.cases import EvaluationCase, HeldOutLike, cut_cases, score_cases
 from engine.validation.statistics import by_cluster
 
-NO_MODEL = 14.0
-"""Nats per byte from which a perplexity (a million, where guessing has 256) is no figure any more."""
+MAX_NLL = 14.0
+"""Nats per byte above which a perplexity (a million; uniform bytes have 256) is meaningless."""
 DRAWS = 2
-"""Answers to each question, with seeds of their own."""
+"""Answers to each question, one per seed."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What was found about one model."""
+class ModelMeasurement:
+    """Measurements of one model."""
 
     name: str
     weights_sha256: str
     perplexity: float | None
-    """Per byte of held-out answers, each cluster alike; None when a case gave no number."""
-    quality: Quality
+    """Per byte of held-out answers, mean over clusters; None when a case has no finite NLL."""
+    quality: GenerationQuality
     canary: Canary
 
 
-def measure(
+def measure_model(
     folder: Path,
     held: Sequence[HeldOutLike],
     canaries: CanarySet,
     *,
     perplexity: float | None = None,
     step: Callable[[int, int], None] | None = None,
-) -> Measured:
-    """Measures the model in `folder`; with `perplexity` (a verdict has found it) that is not done again.
+) -> ModelMeasurement:
+    """Measures the model in `folder`; a known `perplexity` (from a verdict) is not measured again.
 
-    `step(done, total)` counts what it reads and writes and may raise to stop. Raises BadInput for a broken model.
+    `step(done, total)` counts answers and may raise to stop. Raises BadInput for a broken model.
     """
     model = NativeModel.load(folder)
     cases = cut_cases(held, model.eval_context, model.windows)
@@ -65,17 +65,17 @@ def measure(
 
     if perplexity is None:
         perplexity = perplexity_of(cases, score_cases(model, cases))
-    return Measured(
+    return ModelMeasurement(
         name=model.name,
         weights_sha256=load_card(folder).weights_sha256,
         perplexity=perplexity,
         quality=measure_quality(model, cases, advance),
-        canary=canary.measure(model, canaries, step=advance),
+        canary=canary.measure_canary(model, canaries, step=advance),
     )
 
 
 def perplexity_of(cases: Sequence[EvaluationCase], nll: Sequence[float]) -> float | None:
-    """exp of the mean NLL over clusters; None without cases, with one that failed, or beyond `NO_MODEL`."""
+    """exp of the mean NLL over clusters; None without cases, with one that failed, or above `MAX_NLL`."""
     if not cases or not all(map(math.isfinite, nll)):
         return None
     means = by_cluster([case.cluster for case in cases], nll, [float(case.bytes) for case in cases])
@@ -84,16 +84,16 @@ def perplexity_of(cases: Sequence[EvaluationCase], nll: Sequence[float]) -> floa
 
 
 def perplexity_at(nll: float) -> float | None:
-    """Of a mean NLL in nats per byte; None beyond `NO_MODEL`."""
-    return math.exp(nll) if nll < NO_MODEL else None
+    """Perplexity of a mean NLL in nats per byte; None above `MAX_NLL`."""
+    return math.exp(nll) if nll < MAX_NLL else None
 
 
 def measure_quality(
     model: LanguageModel, cases: Sequence[EvaluationCase], advance: Callable[[], None]
-) -> Quality:
+) -> GenerationQuality:
     """Two answers to each of the fixed questions of the test set."""
     questions = pick_questions(cases)
-    draws: list[tuple[str, str]] = []
+    samples: list[tuple[str, str]] = []
     stopped: list[bool] = []
     lengths: list[int] = []
     with single_threaded():
@@ -105,8 +105,8 @@ def measure_quality(
                 stopped.append(ended)
                 lengths.append(len(text.encode("utf-8", "replace")))
                 advance()
-            draws.append((pair[0], pair[1]))
-    return quality_of(draws, [case.reference for case in questions], stopped, lengths)
+            samples.append((pair[0], pair[1]))
+    return generation_quality(samples, [case.reference for case in questions], stopped, lengths)
 
 
 def _answer(model: LanguageModel, prompt: Sequence[ChatMessage], seed: int) -> tuple[str, bool]:

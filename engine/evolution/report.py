@@ -1,4 +1,4 @@
-"""What an evolution came to: the report that `evolve --json` prints, and the sentences of its stages."""
+"""The report of an evolution (`evolve --json`), its events, and the summaries of its stages."""
 
 from __future__ import annotations
 
@@ -9,54 +9,54 @@ import msgspec
 from engine.core import files
 from engine.core.i18n import N_, _, n_
 from engine.core.paths import Workspace
-from engine.evolution.evaluation import Measured, perplexity_at
-from engine.evolution.state import OpenCycle
+from engine.evolution.bookkeeping import OpenCycle
+from engine.evolution.evaluation import ModelMeasurement, perplexity_at
 from engine.evolution.stats import CycleRow, improvement
-from engine.evolution.synthetic import Fault, MaterialFigures, Way
-from engine.pipeline.report import iso_local_time
+from engine.evolution.synthetic import RejectReason, SyntheticMethod, SyntheticStats
 from engine.runs.events import EvolutionCycle
 from engine.validation.report import ValidationReport
 from engine.validation.sequential import alpha_for
 
-_WAYS = {
-    Way.RECOMBINED: N_("{n} recombined"),
-    Way.RETRIEVED: N_("{n} retrieved"),
-    Way.ANSWERED: N_("{n} answered by the champion"),
+_METHODS = {
+    SyntheticMethod.RECOMBINED: N_("{n} recombined"),
+    SyntheticMethod.RETRIEVED: N_("{n} retrieved"),
+    SyntheticMethod.ANSWERED: N_("{n} answered by the champion"),
 }
 
-_FAULTS = {
-    Fault.SOURCE: N_("{n} off topic"),
-    Fault.LENGTH: N_("{n} too short or too long"),
-    Fault.REPETITION: N_("{n} repeated"),
-    Fault.CUT: N_("{n} cut off"),
-    Fault.UNLIKELY: N_("{n} unlikely"),
-    Fault.COPY: N_("{n} copied"),
-    Fault.LUCK: N_("{n} right by luck alone"),
+_REASONS = {
+    RejectReason.SOURCE: N_("{n} off topic"),
+    RejectReason.LENGTH: N_("{n} too short or too long"),
+    RejectReason.REPETITION: N_("{n} repetitive"),
+    RejectReason.CUT: N_("{n} cut off"),
+    RejectReason.UNLIKELY: N_("{n} unlikely"),
+    RejectReason.COPY: N_("{n} copied"),
+    RejectReason.LUCK: N_("{n} no better than chance"),
 }
 
 
-def row_of(
-    open_: OpenCycle,
+def cycle_row(
+    cycle: OpenCycle,
     report: ValidationReport,
-    champion: Measured,
-    candidate: Measured,
+    champion: ModelMeasurement,
+    candidate: ModelMeasurement,
     *,
     run_id: str,
+    finished_at: str,
     train_loss: float | None,
     warnings: list[str],
     seconds: float,
 ) -> CycleRow:
-    """What a judged cycle came to. A canary's warning overrules a verdict for the candidate, nothing else does."""
+    """The result of a validated cycle. Only a warning of the canary overrules a verdict for the candidate."""
     verdict = report.verdict
     nll = verdict.base.nll_per_byte
     before = champion.perplexity if nll is None else perplexity_at(nll)
     after = candidate.perplexity
     return CycleRow(
-        cycle=open_.cycle,
+        cycle=cycle.cycle,
         run_id=run_id,
-        finished_at=iso_local_time(report.created_at),
-        champion=open_.champion,
-        candidate=open_.candidate,
+        finished_at=finished_at,
+        champion=cycle.champion,
+        candidate=cycle.candidate,
         decision="collapsed" if warnings else verdict.decision,
         kept=verdict.decision == "promote" and not warnings,
         perplexity_before=before,
@@ -70,7 +70,7 @@ def row_of(
         quality_after=candidate.quality,
         canary=candidate.canary,
         warnings=warnings,
-        material=open_.material or MaterialFigures(real=0),
+        material=cycle.material or SyntheticStats(real=0),
         train_loss=train_loss,
         seconds=round(seconds, 1),
         sentence=verdict.sentence,
@@ -78,15 +78,15 @@ def row_of(
 
 
 def cycle_event(
-    open_: OpenCycle, cycles: int, state: str, row: CycleRow | None, reason: str
+    cycle: OpenCycle, cycles: int, state: str, row: CycleRow | None, reason: str
 ) -> EvolutionCycle:
-    """The record of a cycle that begins (`row` is None) or ends."""
+    """The event of a cycle that starts (`row` is None) or ends."""
     return EvolutionCycle(
-        cycle=open_.cycle,
+        cycle=cycle.cycle,
         cycles=cycles,
         state=state,
-        champion=open_.champion,
-        candidate=open_.candidate,
+        champion=cycle.champion,
+        candidate=cycle.candidate,
         before=row.perplexity_before if row else None,
         after=row.perplexity_after if row else None,
         p_value=row.p_value if row else None,
@@ -104,16 +104,16 @@ class EvolutionReport(msgspec.Struct, frozen=True, kw_only=True):
     base_model: str
     """The model in use before the first cycle."""
     new_model: str
-    """The model in use after the last one."""
+    """The model in use after the last cycle."""
     status: str
-    """"promoted" (a cycle was kept), "kept_base", "collapsed" (the canary stopped it), "out_of_time"."""
+    """"promoted" (a candidate was kept), "kept_base", "collapsed" (stopped by the canary), "out_of_time"."""
     cycles: list[CycleRow]
     improvement: float
-    """Relative fall of the held-out perplexity over all kept cycles together."""
+    """Relative fall of the held-out perplexity over all kept cycles."""
     stopped: str
-    """Why there were fewer cycles than asked for, "" when all were done."""
+    """Why there were fewer cycles than requested; "" when there were not."""
     correction: str
-    """How the verdicts allow for many looks at one window."""
+    """How the significance levels correct for repeated interim looks."""
     seconds: float
     peak_memory_mb: float
     stats: str
@@ -122,7 +122,7 @@ class EvolutionReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def status_of(rows: list[CycleRow], stopped: str) -> str:
-    """The status of a report."""
+    """`EvolutionReport.status`."""
     if any(row.decision == "collapsed" for row in rows):
         return "collapsed"
     if any(row.kept for row in rows):
@@ -131,72 +131,70 @@ def status_of(rows: list[CycleRow], stopped: str) -> str:
 
 
 def improvement_of(rows: list[CycleRow]) -> float:
-    """The kept cycles one after the other."""
-    left = 1.0
+    """The improvement of all kept cycles together."""
+    remaining = 1.0
     for row in rows:
-        left *= 1 - row.improvement if row.kept else 1.0
-    return 1 - left
+        remaining *= 1 - row.improvement if row.kept else 1.0
+    return 1 - remaining
 
 
 def correction(looks: int, cycles: int) -> str:
-    """Said before the first cycle: every look at the window makes the next one harder to win by luck."""
+    """The correction for repeated interim looks, logged before the first cycle."""
     first, last = looks + 1, looks + cycles
     text = (
         _(
-            "many looks at one window are allowed for: look k needs p < 0.05 / (k (k + 1)), so that all looks together"
-            " promote by luck at most once in 20 windows; this run takes looks {first} to {last},"
-            " which need p < {most} to {least}"
+            "corrected for repeated looks at one test set: look k requires p < 0.05 / (k (k + 1)), so that at most one"
+            " test set in 20 leads to a promotion by chance; this run makes looks {first} to {last},"
+            " which require p < {most} to {least}"
         )
         if last > first
         else _(
-            "many looks at one window are allowed for: look k needs p < 0.05 / (k (k + 1)), so that all looks together"
-            " promote by luck at most once in 20 windows; this run takes look {first}, which needs p < {most}"
+            "corrected for repeated looks at one test set: look k requires p < 0.05 / (k (k + 1)), so that at most one"
+            " test set in 20 leads to a promotion by chance; this run makes look {first}, which requires p < {most}"
         )
     )
     return text.format(first=first, last=last, most=f"{alpha_for(first):.2g}", least=f"{alpha_for(last):.2g}")
 
 
-def material_words(figures: MaterialFigures) -> str:
-    """`256 real conversations, 30 new rows (…), 71 % real, no overlap with what is kept back`."""
-    parts = [_(_WAYS[Way(way)]).format(n=count) for way, count in figures.made.items()]
-    rows = sum(figures.made.values())
-    text = n_("{n} real conversation", "{n} real conversations", figures.real).format(n=figures.real)
-    text += ", " + n_("{n} new row", "{n} new rows", rows).format(n=rows)
+def dataset_summary(stats: SyntheticStats) -> str:
+    """`256 real conversations, 30 synthetic rows (…), 71 % real`."""
+    parts = [_(_METHODS[SyntheticMethod(method)]).format(n=count) for method, count in stats.made.items()]
+    rows = sum(stats.made.values())
+    text = n_("{n} real conversation", "{n} real conversations", stats.real).format(n=stats.real)
+    text += ", " + n_("{n} synthetic row", "{n} synthetic rows", rows).format(n=rows)
     if parts:
         text += " (" + ", ".join(parts) + ")"
-    text += _(", {share} % real").format(share=round(100 * figures.real_share))
-    if figures.overlapping:
-        text += _(", {n} left out for words of what is kept back").format(n=figures.overlapping)
+    text += _(", {share} % real").format(share=round(100 * stats.real_share))
+    if stats.overlapping:
+        text += _(", {n} dropped for an overlap with held-out text").format(n=stats.overlapping)
     return text
 
 
-def answers_words(figures: MaterialFigures) -> str:
-    """`the champion was asked 24 questions and gave 65 answers: 50 off topic, 9 cut off, 6 kept`; "" unasked."""
-    if not figures.questions:
+def self_answer_summary(stats: SyntheticStats) -> str:
+    """`65 answers of the champion to 24 questions: 50 off topic, 9 cut off, 6 accepted`; "" without questions."""
+    if not stats.questions:
         return ""
     parts = [
-        _(words).format(n=figures.refused[fault])
-        for fault, words in _FAULTS.items()
-        if fault in figures.refused
+        _(text).format(n=stats.refused[reason])
+        for reason, text in _REASONS.items()
+        if reason in stats.refused
     ]
     text = n_(
-        "the champion was asked {n} question and gave {answers} answers: {what}",
-        "the champion was asked {n} questions and gave {answers} answers: {what}",
-        figures.questions,
+        "{answers} answers of the champion to {n} question: {counts}",
+        "{answers} answers of the champion to {n} questions: {counts}",
+        stats.questions,
     ).format(
-        n=figures.questions,
-        answers=figures.asked,
-        what=", ".join([*parts, _("{n} kept").format(n=figures.sound)]),
+        n=stats.questions,
+        answers=stats.asked,
+        counts=", ".join([*parts, _("{n} accepted").format(n=stats.sound)]),
     )
-    if not figures.sound:
-        text += _(
-            "; it writes nothing worth learning yet, so this cycle learns from retrieval and recombination alone"
-        )
+    if not stats.sound:
+        text += _("; none was accepted, so this cycle uses retrieval and recombination only")
     return text
 
 
 def write_report(ws: Workspace, report: EvolutionReport) -> Path:
-    """Writes it; returns its path. Raises OSError."""
+    """Writes the report; returns its path. Raises OSError."""
     path = ws.training / f"report_{report.run_id}.json"
     files.write_bytes(path, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     return path

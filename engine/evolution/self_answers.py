@@ -1,7 +1,7 @@
-"""The champion's own answers to real questions, and the filter that lets only sound ones into a dataset.
+"""Rejection sampling: the champion's own answers to real questions, filtered by the statistics of real answers.
 
-What counts as sound is measured on the person's own real answers, never chosen so that something passes: a model
-that writes nothing worth learning yet adds nothing, and the cycle has retrieval and recombination.
+The bounds are measured on the user's real answers, never tuned to accept something: a model without acceptable
+answers adds none, and the cycle uses retrieval and recombination.
 """
 
 from __future__ import annotations
@@ -18,180 +18,189 @@ import numpy as np
 from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed
 from engine.evolution import text_metrics
-from engine.evolution.augmentation import first_question
-from engine.evolution.synthetic import PREFIX, Fault, Made, Way
-from engine.inference.language_model import Finish, LanguageModel, Sampling, conversation_nll, generate_text
+from engine.evolution.augmentation import first_prompt
+from engine.evolution.synthetic import ID_PREFIX, RejectReason, SyntheticExample, SyntheticMethod
+from engine.inference.language_model import (
+    Finish,
+    LanguageModel,
+    Sampling,
+    conversation_nll,
+    generate_text,
+)
 from engine.inference.sampling import single_threaded
 from engine.training.chat_batches import DatasetRow
 
 DRAWS = 3
-"""Answers drawn to a question until one is sound."""
-MOST_SURPRISE = 1.25
-"""An answer's NLL per byte under the champion, at most so many times that of the real answer."""
-LONGEST = 240
-"""Bytes that an answer may take."""
+"""Answers sampled per question until one is accepted."""
+MAX_NLL_RATIO = 1.25
+"""Upper limit of an answer's NLL per byte under the champion, relative to that of the real answer."""
+MAX_ANSWER_BYTES = 240
 OTHERS = 3
-"""Answers to other questions that are held against each source, for what chance alone shares with it."""
-LUCK = 0.05
-"""Share of questions to which one of `DRAWS` answers may pass by chance, and the p at which more than that do."""
+"""Answers to other questions compared with each source, for the overlap expected by chance."""
+CHANCE = 0.05
+"""Share of questions of which one of `DRAWS` answers may pass by chance, and the significance level of more than that."""
 
 
 @dataclass(frozen=True)
-class Given:
-    """One answer of the champion, with all that its form and words are judged by."""
+class CandidateAnswer:
+    """One answer of the champion with what its form and words are compared with."""
 
     text: str
     source: str
-    wanted: str
+    """The whole real conversation."""
+    reference: str
+    """The original answer."""
     stopped: bool
+    """Whether the model ended it."""
 
 
 @dataclass(frozen=True)
-class Bounds:
-    """What the person's real answers are like: an answer must stand among them."""
+class AnswerBounds:
+    """Statistics of the user's real answers; an accepted answer lies within them."""
 
     bytes: tuple[float, float]
-    """Between these lie 95 % of the real answers."""
+    """Central 95 % of the lengths."""
     repetition: float
-    """99 % of the real answers repeat less of themselves than this, and 5 % of a text is never too much."""
+    """99th percentile of the repetition, and at least 5 %."""
     source: float
-    """An answer must have a larger share of its 3-grams in its source (its conversation, real answer included):
-    so many of them only `LUCK / DRAWS` of the real answers to other questions have there."""
+    """Share of 3-grams that an answer has in its source must be above this, the `1 - CHANCE / DRAWS` quantile for
+    real answers to other questions."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What came of asking the champion."""
+class SelfAnswers:
+    """Result of a rejection sampling."""
 
-    made: list[Made]
+    examples: list[SyntheticExample]
     questions: int
     answers: int
-    refused: dict[str, int]
-    """Answers left out, by their fault."""
+    rejected: dict[str, int]
+    """Rejected answers, by `RejectReason`."""
 
 
-def bounds_of(asked: Sequence[tuple[DatasetRow, tuple[list[ChatMessage], str]]]) -> Bounds:
-    """Measured on the real first answers of `asked`, one at least."""
-    wanted = [answer for _row, (_prompt, answer) in asked]
-    sizes = [_bytes(answer) for answer in wanted]
-    chance = random.Random(len(wanted))
+def answer_bounds(prompts: Sequence[tuple[DatasetRow, tuple[list[ChatMessage], str]]]) -> AnswerBounds:
+    """Measured on the real first answers of `prompts`, of which there is at least one."""
+    references = [answer for _row, (_prompt, answer) in prompts]
+    sizes = [_bytes(answer) for answer in references]
+    rng = random.Random(len(references))
     by_chance = [0.0]
-    for number, (row, _found) in enumerate(asked):
-        for _draw in range(OTHERS if len(asked) > 1 else 0):
-            other = (number + chance.randrange(1, len(asked))) % len(asked)
-            by_chance.append(text_metrics.contained(wanted[other], _source(row)))
-    return Bounds(
+    for number, (row, _prompt) in enumerate(prompts):
+        for _draw in range(OTHERS if len(prompts) > 1 else 0):
+            other = (number + rng.randrange(1, len(prompts))) % len(prompts)
+            by_chance.append(text_metrics.containment(references[other], _source(row)))
+    return AnswerBounds(
         bytes=(_quantile(sizes, 0.025), _quantile(sizes, 0.975)),
-        repetition=max(0.05, _quantile([text_metrics.repetition(answer) for answer in wanted], 0.99)),
-        source=_quantile(by_chance, 1 - LUCK / DRAWS),
+        repetition=max(0.05, _quantile([text_metrics.repetition(answer) for answer in references], 0.99)),
+        source=_quantile(by_chance, 1 - CHANCE / DRAWS),
     )
 
 
-def by_luck(passed: int, questions: int) -> float:
-    """The chance that so many questions or more have an answer that passes, when each has it with `LUCK`."""
+def chance_p_value(passed: int, questions: int) -> float:
+    """P(at least `passed` of `questions` pass), when each passes by chance with probability `CHANCE` (binomial)."""
     return 1.0 - sum(
-        math.comb(questions, count) * LUCK**count * (1 - LUCK) ** (questions - count)
+        math.comb(questions, count) * CHANCE**count * (1 - CHANCE) ** (questions - count)
         for count in range(passed)
     )
 
 
-def fault(given: Given, bounds: Bounds) -> Fault | None:
-    """Why an answer is left out; None when nothing speaks against it."""
-    if not given.stopped:
-        return Fault.CUT
-    if not bounds.bytes[0] <= _bytes(given.text) <= bounds.bytes[1]:
-        return Fault.LENGTH
-    if text_metrics.repetition(given.text) > bounds.repetition:
-        return Fault.REPETITION
-    if "\ufffd" in given.text or text_metrics.contained(given.text, given.source) <= bounds.source:
-        return Fault.SOURCE
-    return Fault.COPY if text_metrics.grams(given.text) == text_metrics.grams(given.wanted) else None
+def reject_reason(answer: CandidateAnswer, bounds: AnswerBounds) -> RejectReason | None:
+    """Why an answer is rejected for its form or words; None when it is not."""
+    if not answer.stopped:
+        return RejectReason.CUT
+    if not bounds.bytes[0] <= _bytes(answer.text) <= bounds.bytes[1]:
+        return RejectReason.LENGTH
+    if text_metrics.repetition(answer.text) > bounds.repetition:
+        return RejectReason.REPETITION
+    if "\ufffd" in answer.text or text_metrics.containment(answer.text, answer.source) <= bounds.source:
+        return RejectReason.SOURCE
+    same = text_metrics.grams(answer.text) == text_metrics.grams(answer.reference)
+    return RejectReason.COPY if same else None
 
 
-def answered(
+def sample_self_answers(
     model: LanguageModel,
     rows: Sequence[DatasetRow],
-    most: int,
-    chance: random.Random,
+    limit: int,
+    rng: random.Random,
     *,
-    step: Callable[[int, int], None] | None = None,
-) -> Asked:
-    """Asks `most` real questions, each until an answer is sound or `DRAWS` were not.
+    progress: Callable[[int, int], None] | None = None,
+) -> SelfAnswers:
+    """Samples answers to `limit` real questions, each until one is accepted or `DRAWS` were rejected.
 
-    Where no more of them pass than by luck (`by_luck`), what passed is no better than the rest and none is kept.
-    `step(done, total)` may raise to stop. The source of an answer is its whole real conversation.
+    Where the pass rate is no better than chance (`chance_p_value`), none is kept.
+    `progress(done, total)` counts questions and may raise to stop.
     """
-    asked = [(row, found) for row in rows if (found := first_question(row))]
-    if not asked:
-        return Asked([], 0, 0, {})
-    bounds = bounds_of(asked)
-    chance.shuffle(asked)
-    made: list[Made] = []
-    refused: Counter[str] = Counter()
+    prompts = [(row, found) for row in rows if (found := first_prompt(row))]
+    if not prompts:
+        return SelfAnswers([], 0, 0, {})
+    bounds = answer_bounds(prompts)
+    rng.shuffle(prompts)
+    examples: list[SyntheticExample] = []
+    rejected: Counter[str] = Counter()
     answers = 0
     with single_threaded():
-        for number, (row, (prompt, wanted)) in enumerate(asked[:most]):
+        for number, (row, (prompt, reference)) in enumerate(prompts[:limit]):
             for _draw in range(DRAWS):
                 sampling = Sampling(
-                    temperature=0.5, top_p=0.9, max_bytes=LONGEST, seed=chance.getrandbits(31)
+                    temperature=0.5, top_p=0.9, max_bytes=MAX_ANSWER_BYTES, seed=rng.getrandbits(31)
                 )
-                text, why = _ask(model, row, prompt, wanted, sampling, bounds)
+                text, reason = _sample(model, row, prompt, reference, sampling, bounds)
                 answers += 1
-                if why is None:
-                    made.append(_row(row, prompt, text))
+                if reason is None:
+                    examples.append(_example(row, prompt, text))
                     break
-                refused[why.value] += 1
-            if step is not None:
-                step(number + 1, min(most, len(asked)))
-    questions = min(most, len(asked))
-    if made and by_luck(len(made), questions) >= LUCK:
-        refused[Fault.LUCK.value] = len(made)
-        made = []
-    return Asked(made, questions, answers, dict(refused))
+                rejected[reason.value] += 1
+            if progress is not None:
+                progress(number + 1, min(limit, len(prompts)))
+    questions = min(limit, len(prompts))
+    if examples and chance_p_value(len(examples), questions) >= CHANCE:
+        rejected[RejectReason.LUCK.value] = len(examples)
+        examples = []
+    return SelfAnswers(examples, questions, answers, dict(rejected))
 
 
-def _row(row: DatasetRow, prompt: Sequence[ChatMessage], text: str) -> Made:
-    context = [msgspec.structs.replace(message, train=False) for message in prompt]
-    return Made(
-        id=f"{PREFIX}{Way.ANSWERED}:{row.id}",
-        cluster=row.cluster,
-        messages=[*context, ChatMessage(role="assistant", content=text)],
-        made_from=[row.id],
-        way=Way.ANSWERED,
-    )
-
-
-def _ask(
+def _sample(
     model: LanguageModel,
     row: DatasetRow,
     prompt: Sequence[ChatMessage],
-    wanted: str,
+    reference: str,
     sampling: Sampling,
-    bounds: Bounds,
-) -> tuple[str, Fault | None]:
-    """(an answer, what speaks against it). Its likelihood, which takes longest, is asked last."""
+    bounds: AnswerBounds,
+) -> tuple[str, RejectReason | None]:
+    """(an answer, why it is rejected). Its likelihood, the slowest check, comes last."""
     try:
-        text, how = generate_text(model, prompt, sampling)
+        text, generated = generate_text(model, prompt, sampling)
     except RunFailed:
-        return "", Fault.UNLIKELY
-    given = Given(text.strip(), _source(row), wanted, how.finish is Finish.STOP)
-    if (found := fault(given, bounds)) is not None:
-        return given.text, found
-    own, real = (nll_of(model, prompt, answer) for answer in (text, wanted))
-    unlikely = own is None or real is None or own > MOST_SURPRISE * real
-    return given.text, Fault.UNLIKELY if unlikely else None
+        return "", RejectReason.UNLIKELY
+    answer = CandidateAnswer(text.strip(), _source(row), reference, generated.finish is Finish.STOP)
+    if (reason := reject_reason(answer, bounds)) is not None:
+        return answer.text, reason
+    own, real = (answer_nll(model, prompt, content) for content in (text, reference))
+    unlikely = own is None or real is None or own > MAX_NLL_RATIO * real
+    return answer.text, RejectReason.UNLIKELY if unlikely else None
 
 
-def nll_of(model: LanguageModel, prompt: Sequence[ChatMessage], answer: str) -> float | None:
+def answer_nll(model: LanguageModel, prompt: Sequence[ChatMessage], answer: str) -> float | None:
     """NLL of an answer to `prompt` in nats per byte; None where the model gives no finite value."""
     # The prompt's own answers are scored with and without the answer, and cancel out.
     turns = [msgspec.structs.replace(message, train=True) for message in prompt]
     without = conversation_nll(model, turns)
-    all_ = conversation_nll(model, [*turns, ChatMessage(role="assistant", content=answer)])
-    value = (
-        (all_.nats - without.nats) / (all_.bytes - without.bytes) if all_.bytes > without.bytes else math.nan
-    )
+    with_answer = conversation_nll(model, [*turns, ChatMessage(role="assistant", content=answer)])
+    if with_answer.bytes <= without.bytes:
+        return None
+    value = (with_answer.nats - without.nats) / (with_answer.bytes - without.bytes)
     return value if math.isfinite(value) else None
+
+
+def _example(row: DatasetRow, prompt: Sequence[ChatMessage], text: str) -> SyntheticExample:
+    context = [msgspec.structs.replace(message, train=False) for message in prompt]
+    return SyntheticExample(
+        id=f"{ID_PREFIX}{SyntheticMethod.ANSWERED}:{row.id}",
+        cluster=row.cluster,
+        messages=[*context, ChatMessage(role="assistant", content=text)],
+        sources=[row.id],
+        method=SyntheticMethod.ANSWERED,
+    )
 
 
 def _source(row: DatasetRow) -> str:

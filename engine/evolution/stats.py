@@ -1,4 +1,4 @@
-"""`evolution_stats.json` (H2Q-Evo's four fields, then our rows) and the cycles' rows in `training_log.json`."""
+"""The statistics files: `evolution_stats.json` (four fields of H2Q-Evo, then our rows) and `training_log.json`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import msgspec
 from engine.core import files
 from engine.core.paths import Workspace
 from engine.evolution.canary import Canary
-from engine.evolution.synthetic import MaterialFigures
-from engine.evolution.text_metrics import Quality
+from engine.evolution.synthetic import SyntheticStats
+from engine.evolution.text_metrics import GenerationQuality
 
 FILE = "evolution_stats.json"
 LOG = "training_log.json"
@@ -21,7 +21,7 @@ KEPT_ROWS = 1000
 
 
 class CycleRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What one cycle came to. Perplexities are per byte of held-out answers; lower is better."""
+    """Result of one cycle. Perplexities are per byte of held-out answers; lower is better."""
 
     cycle: int
     run_id: str
@@ -30,33 +30,33 @@ class CycleRow(msgspec.Struct, frozen=True, kw_only=True):
     champion: str
     candidate: str
     decision: str
-    """The verdict's "promote", "keep" or "inconclusive", or "collapsed" when the canary forbade it."""
+    """Decision of the verdict ("promote", "keep", "inconclusive"), or "collapsed" when the canary overruled it."""
     kept: bool
-    """Whether the candidate took the champion's place."""
+    """Whether the candidate was promoted."""
     perplexity_before: float | None
     perplexity_after: float | None
     improvement: float
-    """Relative fall of the perplexity from champion to candidate: above 0 is better. Twice the perplexity or more
-    is -1: one that collapses would decide the mean of all."""
+    """Relative fall of the perplexity from champion to candidate; above 0 is better. Clipped at -1, so that one collapse
+    does not dominate the mean."""
     p_value: float | None
     alpha: float
-    """The p that this look at the window needed."""
+    """Significance level of this interim look at the test window."""
     look: int
     window: int
-    quality_before: Quality
-    quality_after: Quality
+    quality_before: GenerationQuality
+    quality_after: GenerationQuality
     canary: Canary
     warnings: list[str] = []
-    """What the canary says against the candidate."""
-    material: MaterialFigures
+    """Reasons of the canary against the candidate."""
+    material: SyntheticStats
     train_loss: float | None
     seconds: float
     sentence: str
-    """The verdict in words."""
+    """The verdict as a sentence."""
 
 
 class EvolutionStats(msgspec.Struct, frozen=True, kw_only=True):
-    """The file. The first four fields are H2Q-Evo's; numbers that stood there before are counted on."""
+    """The file. The first four fields are those of H2Q-Evo, whose counts are continued."""
 
     total_evolutions: int = 0
     successful_evolutions: int = 0
@@ -65,14 +65,14 @@ class EvolutionStats(msgspec.Struct, frozen=True, kw_only=True):
     """Mean of `improvement` over all evolutions, kept or not."""
     best_perplexity: float | None = None
     canary_of: str = ""
-    """The model that evolution began with, against which the canary holds its descendants."""
+    """The model that evolution started from; the canary compares its descendants with it."""
     canary: Canary | None = None
     cycles: list[CycleRow] = []
-    """The newest thousand, in their order."""
+    """The newest `KEPT_ROWS`, oldest first."""
 
 
 def load_stats(ws: Workspace) -> EvolutionStats:
-    """What the file says; nothing when it is missing. A broken one is moved aside and counted anew."""
+    """The file; empty when it is missing. A broken one is moved aside and counting starts again."""
     path = ws.root / FILE
     try:
         return msgspec.json.decode(path.read_bytes(), type=EvolutionStats, strict=False)
@@ -85,14 +85,14 @@ def load_stats(ws: Workspace) -> EvolutionStats:
 
 
 def improvement(before: float | None, after: float | None) -> float:
-    """`CycleRow.improvement`, from -1 to 1, of two perplexities; -1 for a candidate without one, 0 without a champion's."""
+    """`CycleRow.improvement` of two perplexities: -1 for a candidate without one, 0 for a champion without one."""
     if before is None:
         return 0.0
     return -1.0 if after is None else max(-1.0, 1 - after / before)
 
 
 def with_cycle(stats: EvolutionStats, row: CycleRow) -> EvolutionStats:
-    """`stats` after one more cycle. A row of the same run and cycle is counted once."""
+    """`stats` with one more cycle; a row of the same run and cycle is counted once."""
     if any((old.run_id, old.cycle) == (row.run_id, row.cycle) for old in stats.cycles):
         return stats
     total = stats.total_evolutions + 1
@@ -114,19 +114,19 @@ def save_stats(ws: Workspace, stats: EvolutionStats) -> None:
     files.write_bytes(ws.root / FILE, data)
 
 
-def reference(stats: EvolutionStats, champion: str) -> Canary | None:
-    """The canary of the model that evolution began with, when `champion` comes from it; else None."""
-    known = {stats.canary_of, *(row.candidate for row in stats.cycles if row.kept)}
-    return stats.canary if champion in known else None
+def initial_canary(stats: EvolutionStats, champion: str) -> Canary | None:
+    """The canary of the model that evolution started from, if `champion` descends from it; else None."""
+    lineage = {stats.canary_of, *(row.candidate for row in stats.cycles if row.kept)}
+    return stats.canary if champion in lineage else None
 
 
 def log_rows(ws: Workspace) -> list[dict[str, Any]]:
     """The rows of `training_log.json`; [] for a missing or broken file."""
     try:
-        found = json.loads((ws.root / LOG).read_bytes())
+        rows = json.loads((ws.root / LOG).read_bytes())
     except (OSError, ValueError):
         return []
-    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def write_log(ws: Workspace, rows: list[dict[str, Any]]) -> Path:
@@ -135,14 +135,14 @@ def write_log(ws: Workspace, rows: list[dict[str, Any]]) -> Path:
     return ws.root / LOG
 
 
-def with_outcome(rows: list[dict[str, Any]], row: CycleRow) -> list[dict[str, Any]]:
-    """The epochs of a cycle, its number in each; in the last one what the cycle came to."""
-    marked: list[dict[str, Any]] = [{**epoch, "cycle": row.cycle} for epoch in rows]
-    if marked:
-        marked[-1] |= {
+def with_cycle_result(rows: list[dict[str, Any]], row: CycleRow) -> list[dict[str, Any]]:
+    """The epochs of a cycle with its number; the last one also gets the result of the cycle."""
+    epochs: list[dict[str, Any]] = [{**epoch, "cycle": row.cycle} for epoch in rows]
+    if epochs:
+        epochs[-1] |= {
             "held_out_perplexity": row.perplexity_after,
             "improvement": row.improvement,
             "kept": row.kept,
             "generation_quality": msgspec.to_builtins(row.quality_after),
         }
-    return marked
+    return epochs

@@ -1,4 +1,4 @@
-"""What new material is: rows in the shape of a dataset, each with the way it was made and what it was made from."""
+"""Synthetic examples: rows of a dataset with their method and provenance."""
 
 from __future__ import annotations
 
@@ -8,78 +8,79 @@ import msgspec
 
 from engine.core.chat import ChatMessage
 
-PREFIX = "made:"
-"""Begins the id of every row that nobody said, so that a batch knows it from the real ones."""
+ID_PREFIX = "made:"
+"""Begins the id of every synthetic row, so that a batch can tell it from a real one."""
 REAL_FLOOR = 0.5
-"""Least share of real data, by trained bytes, in a dataset of evolution and in each of its batches."""
+"""Minimum share of real data, by trained bytes, in a dataset of evolution and in each of its batches."""
 
 
-class Way(StrEnum):
-    """How a row came about."""
+class SyntheticMethod(StrEnum):
+    """How an example was generated."""
 
     RECOMBINED = "recombined"
-    """Parts of one document, put together anew."""
+    """Parts of one document in a new order."""
     RETRIEVED = "retrieved"
-    """A conversation with the exchange before it that retrieval found nearest to it."""
+    """A conversation preceded by the exchange that retrieval ranks nearest to it."""
     ANSWERED = "answered"
-    """A real question with the champion's own answer, where the filter let it pass."""
+    """A real question with the champion's own answer, accepted by rejection sampling."""
 
 
-class Fault(StrEnum):
-    """Why an answer of the champion is not learnt from."""
+class RejectReason(StrEnum):
+    """Why an answer of the champion is not used for training."""
 
     CUT = "cut"
-    """It did not end by itself."""
+    """The model did not end it."""
     LENGTH = "length"
-    """Shorter or longer than the person's real answers."""
+    """Shorter or longer than the user's real answers."""
     REPETITION = "repetition"
-    """It repeats itself more than they do."""
+    """More repetitive than they are."""
     SOURCE = "source"
-    """It has no more to do with its question than an answer to another one."""
+    """As far from its question as an answer to another one."""
     UNLIKELY = "unlikely"
-    """It surprises the champion itself, or that gives no numbers."""
+    """A high NLL under the champion itself, or no finite one."""
     COPY = "copy"
-    """It says what was really answered."""
+    """The same as the original answer."""
     LUCK = "luck"
-    """It passed, in a cycle in which no more answers passed than by luck."""
+    """It passed, but the pass rate of the cycle was no better than chance."""
 
 
-class Made(msgspec.Struct, frozen=True):
-    """One row. `made_from` are the ids of conversations and the names of texts; forgetting one forgets the row."""
+class SyntheticExample(msgspec.Struct, frozen=True, rename={"sources": "made_from", "method": "way"}):
+    """One row of a dataset. Forgetting one of its sources forgets the row."""
 
     id: str
     cluster: str
     messages: list[ChatMessage]
-    made_from: list[str]
-    way: Way
+    sources: list[str]
+    """Ids of conversations and paths of texts."""
+    method: SyntheticMethod
 
 
-class MaterialFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What a cycle's material came to."""
+class SyntheticStats(msgspec.Struct, frozen=True, kw_only=True):
+    """Statistics of a cycle's dataset."""
 
     real: int
-    """Real conversations of the dataset."""
+    """Real conversations in the dataset."""
     made: dict[str, int] = {}
-    """New rows in the dataset, by way."""
+    """Synthetic rows in the dataset, by method."""
     asked: int = 0
-    """Answers that the champion gave; `sound` of them passed the filter."""
+    """Answers sampled from the champion."""
     questions: int = 0
-    """Questions that it was asked, each several times until an answer was sound."""
+    """Questions they were sampled for, several per question until one was accepted."""
     sound: int = 0
-    """Answers that passed; `made["answered"]` of them found room and touch nothing that is kept back."""
+    """Accepted answers; `made["answered"]` counts those that also fit and overlap no held-out text."""
     refused: dict[str, int] = {}
-    """Answers left out, by `Fault`."""
+    """Rejected answers, by `RejectReason`."""
     overlapping: int = 0
-    """Rows left out because they share words with what is kept back."""
+    """Rows dropped for an overlap with held-out text."""
     real_share: float = 1.0
-    """Share of real data, by trained bytes, in the whole dataset."""
+    """Share of real data in the dataset, by trained bytes."""
     least_batch_share: float | None = None
-    """The same in the batch that has the least of it; None before the training has drawn them."""
+    """Minimum of that share over the batches; None before the training has drawn them."""
     overlap_exact: int = 0
     overlap_near: int = 0
-    """Rows of the dataset that are, or are nearly, held-out text: asserted to be 0."""
+    """Rows of the dataset that equal, or nearly equal, held-out text: asserted to be 0."""
 
 
-def is_made(id_: str) -> bool:
-    """Whether a row's id says that it was made."""
-    return id_.startswith(PREFIX)
+def is_synthetic(id_: str) -> bool:
+    """Whether a row's id marks it as synthetic."""
+    return id_.startswith(ID_PREFIX)

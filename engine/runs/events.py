@@ -282,7 +282,7 @@ class Promoted(Event, frozen=True, kw_only=True):
 
 
 class EvolutionCycle(Event, frozen=True, kw_only=True):
-    """A cycle of evolution begins or ends (engine/evolution/cycle.py)."""
+    """A cycle of evolution starts or ends."""
 
     KIND: ClassVar[str] = "cycle"
     cycle: int

@@ -39,7 +39,7 @@ KINDS: dict[str, str] = {
     RunKind.CORPUS: "engine.pipeline.corpus:run_corpus",
     RunKind.TRAIN: "engine.pipeline.train:run_train",
     RunKind.VALIDATE: "engine.pipeline.validate:run_validate",
-    RunKind.EVOLVE: "engine.evolution.cycle:run",
+    RunKind.EVOLVE: "engine.pipeline.evolve:run",
     RunKind.EXPORT: "engine.export.job:run",
     RunKind.DEMO: "engine.pipeline.demo:run",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -13,7 +13,7 @@ from tui.cli import output, session
 from tui.cli.commands import corpus_review
 
 if TYPE_CHECKING:
-    from engine.corpus.review.store import Decision, ReviewDetail, ReviewItem, ReviewStore
+    from engine.corpus.review.store import ReviewDetail, ReviewItem
     from engine.corpus.stats import CorpusStats
 
 E = TypeVar("E", bound=StrEnum)

@@ -18,18 +18,18 @@ from engine.core.paths import Workspace
 from engine.corpus import split
 from engine.corpus.dataset import dataset_path
 from engine.evolution import canary, evaluation, self_answers
-from engine.evolution import steps as steps_module
-from engine.evolution.bookkeeping import Record
-from engine.evolution.cycle import Evolving
+from engine.evolution.bookkeeping import EvolutionRecord
 from engine.evolution.report import correction
 from engine.evolution.stats import EvolutionStats
-from engine.evolution.synthetic import is_made
+from engine.evolution.synthetic import is_synthetic
 from engine.inference.language_model import Sampling
 from engine.memory.store import MemoryStore
 from engine.models.card import Lineage, ModelCard
 from engine.models.native_format import load_model, save_model
 from engine.models.registry import in_use, promote
+from engine.pipeline import evolve as evolve_module
 from engine.pipeline import validate as validate_stage
+from engine.pipeline.evolve import EvolutionRun
 from engine.runs import launch
 from engine.runs.events import CheckpointWritten, EvolutionCycle, RunStatus, Step
 from engine.runs.history import load_view
@@ -72,12 +72,12 @@ def ws(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Works
     short = Sampling(temperature=0.8, max_bytes=8, seed=0)
     for module in (canary, evaluation, answers):
         monkeypatch.setattr(module, "SAMPLING", short)
-    monkeypatch.setattr(self_answers, "LONGEST", 8)
+    monkeypatch.setattr(self_answers, "MAX_ANSWER_BYTES", 8)
     monkeypatch.setattr(cases, "GENERAL_BLOCKS", 2)
     monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
     real = recipe_for
     monkeypatch.setattr(
-        steps_module, "recipe_for", lambda *given: msgspec.structs.replace(real(*given), eval_bytes=256)
+        evolve_module, "recipe_for", lambda *given: msgspec.structs.replace(real(*given), eval_bytes=256)
     )
     root = tmp_path / "ws"
     shutil.copytree(template, root)
@@ -115,7 +115,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
         fresh = msgspec.structs.replace(card, name=name, base=card.name, lineage=dataset.lineage, loss=1.0)
         return save_model(out, model, fresh)
 
-    monkeypatch.setattr(steps_module, "train_native", train)
+    monkeypatch.setattr(evolve_module, "train_native", train)
 
 
 def decided(monkeypatch: pytest.MonkeyPatch, *decisions: str) -> None:
@@ -127,7 +127,7 @@ def decided(monkeypatch: pytest.MonkeyPatch, *decisions: str) -> None:
         verdict = msgspec.structs.replace(report.verdict, decision=queue.pop(0))
         return msgspec.structs.replace(report, verdict=verdict)
 
-    monkeypatch.setattr(steps_module, "validate_candidate", validate_candidate)
+    monkeypatch.setattr(evolve_module, "validate_candidate", validate_candidate)
 
 
 def test_two_cycles_one_kept_and_one_dropped(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,8 +168,8 @@ def test_two_cycles_one_kept_and_one_dropped(ws: Workspace, monkeypatch: pytest.
         assert sum(row["material"]["made"].values()) > 0
     assert (first["look"], second["look"]) == (1, 2)
     assert first["alpha"] == pytest.approx(0.025) and "k (k + 1)" in report["correction"]
-    assert correction(4, 1).endswith("this run takes look 5, which needs p < 0.0017")
-    assert correction(1, 2).endswith("looks 2 to 3, which need p < 0.0083 to 0.0042")
+    assert correction(4, 1).endswith("this run makes look 5, which requires p < 0.0017")
+    assert correction(1, 2).endswith("looks 2 to 3, which require p < 0.0083 to 0.0042")
     assert [(c.cycle, c.state) for c in events(run, EvolutionCycle)] == [
         (1, "began"), (1, "kept"), (2, "began"), (2, "dropped"),
     ]  # fmt: skip
@@ -190,7 +190,7 @@ def test_no_row_was_made_from_what_is_kept_back(ws: Workspace, monkeypatch: pyte
     held = set(window.conversations)
     rows = list(read_dataset(ws.training / f"train_data_{report['new_model']}.jsonl"))
     raw = [json.loads(line) for line in (ws.training / f"train_data_{report['new_model']}.jsonl").open()]
-    assert any(is_made(row.id) for row in rows) and not held & {row.id for row in rows}
+    assert any(is_synthetic(row.id) for row in rows) and not held & {row.id for row in rows}
     assert not held & {source for row in raw for source in row.get("made_from", [])}
 
 
@@ -199,7 +199,7 @@ def test_a_collapsing_candidate_is_dropped_and_ends_the_evolution(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decided(monkeypatch, "promote", "promote")
-    real = evaluation.measure
+    real = evaluation.measure_model
 
     def measure(folder: Path, *arguments: Any, **named: Any) -> Any:
         found = real(folder, *arguments, **named)
@@ -208,16 +208,16 @@ def test_a_collapsing_candidate_is_dropped_and_ends_the_evolution(
             found = dataclasses.replace(found, canary=poor)
         return found
 
-    monkeypatch.setattr(steps_module, "measure", measure)
+    monkeypatch.setattr(evolve_module, "measure_model", measure)
     code, run, report = evolve(ws)
     assert code == 0 and report["status"] == "collapsed" and len(report["cycles"]) == 1
-    assert "repeats itself" in report["stopped"]
+    assert "more repetition" in report["stopped"]
     assert in_use(ws) == "native-1" and {folder.name for folder in ws.models.iterdir()} == {"native-1"}
     assert events(run, EvolutionCycle)[-1].state == "collapsed"
 
 
 @pytest.mark.usefixtures("untrained")
-@pytest.mark.parametrize("at", ["train", "judge", "close"])
+@pytest.mark.parametrize("at", ["train", "validate", "close"])
 def test_a_run_that_is_stopped_goes_on_with_the_cycle_it_was_in(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
@@ -226,7 +226,7 @@ def test_a_run_that_is_stopped_goes_on_with_the_cycle_it_was_in(
     def stop(*_arguments: Any, **_named: Any) -> Any:
         raise Interrupted("stopped here")
 
-    owner: type[Any] = Record if at == "close" else Evolving
+    owner: type[Any] = EvolutionRecord if at == "close" else EvolutionRun
     with monkeypatch.context() as once:
         once.setattr(owner, at, stop)
         runs: list[RunDir] = []
@@ -267,14 +267,14 @@ def test_the_training_of_a_stopped_cycle_goes_on_from_its_checkpoint(
 def test_the_time_budget_ends_it_between_cycles(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     decided(monkeypatch, "keep")
     code, _run, report = evolve(ws, msgspec.structs.replace(PARAMS, cycles=50, time_budget_s=0.5))
-    assert code == 0 and len(report["cycles"]) == 1 and "the time is up" in report["stopped"]
+    assert code == 0 and len(report["cycles"]) == 1 and "the time budget ended" in report["stopped"]
 
 
 @pytest.mark.parametrize(
     ("params", "code", "sentence"),
     [
-        (EvolveParams(real_share=0.4), 2, "at least half of what is learnt is real"),
-        (EvolveParams(cycles=0), 2, "--cycles takes 1 or more"),
+        (EvolveParams(real_share=0.4), 2, "at least half of the training data is real"),
+        (EvolveParams(cycles=0), 2, "--cycles must be 1 or more"),
         (EvolveParams(resume="nothing"), 2, "nothing"),
         (EvolveParams(min_corpus=1000), 3, "1000 needed"),
     ],

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 
 from engine.core.chat import ChatMessage
 from engine.corpus.contamination import Overlap
-from engine.evolution import augmentation, dataset
-from engine.evolution.apart import HeldText
-from engine.evolution.batches import FlooredBatches
-from engine.evolution.dataset import mix
-from engine.evolution.sentences import halves, passages, sentences
-from engine.evolution.synthetic import PREFIX, REAL_FLOOR, Made, Way, is_made
+from engine.evolution import augmentation, mixture
+from engine.evolution.augmentation import halves, passages, sentences
+from engine.evolution.held_out_guard import HeldOutText
+from engine.evolution.mixture import MixedBatches, write_mixed_dataset
+from engine.evolution.synthetic import ID_PREFIX, REAL_FLOOR, SyntheticExample, SyntheticMethod, is_synthetic
 from engine.inference.backends.native import NativeModel
 from engine.models.card import Lineage
 from engine.models.chatml import windows
@@ -80,8 +79,8 @@ def test_a_later_part_of_a_conversation_is_made_of_its_own_turns() -> None:
         "三号问题",
         "三号回答在这里",
     )
-    (made,) = augmentation.recombined([source], random.Random(1))
-    assert made.way is Way.RECOMBINED and made.made_from == ["a"] and is_made(made.id)
+    (made,) = augmentation.recombine([source], random.Random(1))
+    assert made.method is SyntheticMethod.RECOMBINED and made.sources == ["a"] and is_synthetic(made.id)
     assert made.messages[0].role == "user" and made.messages[0].content != "一号问题在这里"
     words = [message.content for message in source.messages]
     at = words.index(made.messages[0].content)
@@ -89,7 +88,7 @@ def test_a_later_part_of_a_conversation_is_made_of_its_own_turns() -> None:
 
 
 def test_an_answer_alone_goes_on_from_its_first_half() -> None:
-    (made,) = augmentation.recombined([row("a", "集市怎么样？", ZH)], random.Random(0))
+    (made,) = augmentation.recombine([row("a", "集市怎么样？", ZH)], random.Random(0))
     given_, asked, learnt = made.messages[1:]
     assert not given_.train and given_.content + learnt.content == ZH
     assert asked.content == "请继续。" and learnt.train
@@ -102,8 +101,8 @@ def test_retrieval_finds_what_is_about_the_same_in_chinese() -> None:
         row("moon", "月亮为什么会有圆缺变化？", "因为太阳照亮月亮的那一面随时间转动。"),
         row("code", "How do I sort a list?", "Call sorted on it; it returns a new list."),
     ]
-    made = {one.made_from[0]: one for one in augmentation.retrieved(found, random.Random(0))}
-    assert made["hotel1"].made_from == ["hotel1", "hotel2"]
+    made = {one.sources[0]: one for one in augmentation.retrieve(found, random.Random(0))}
+    assert made["hotel1"].sources == ["hotel1", "hotel2"]
     assert [message.train for message in made["hotel1"].messages] == [False, False, True, True]
     assert "moon" not in made and "code" not in made
 
@@ -115,13 +114,13 @@ def test_the_general_tail_of_a_text_is_never_read(tmp_path: Path) -> None:
     )
     tail = "秘密的结尾不该出现。" * 60
     file.write_text(body[: 9 * len(tail)] + tail, encoding="utf-8")
-    made = list(augmentation.from_texts([file, tmp_path / "missing.txt"], random.Random(0)))
-    assert made and all(one.made_from == [str(file)] for one in made)
+    made = list(augmentation.text_passages([file, tmp_path / "missing.txt"], random.Random(0)))
+    assert made and all(one.sources == [str(file)] for one in made)
     assert not any("秘密的结尾" in message.content for one in made for message in one.messages)
 
 
-def planted(*texts: str) -> Made:
-    return Made(f"{PREFIX}x", "", turns(*texts), ["a"], Way.RECOMBINED)
+def planted(*texts: str) -> SyntheticExample:
+    return SyntheticExample(f"{ID_PREFIX}x", "", turns(*texts), ["a"], SyntheticMethod.RECOMBINED)
 
 
 @pytest.mark.parametrize(
@@ -137,16 +136,16 @@ def planted(*texts: str) -> Made:
     ],
 )
 def test_planted_held_out_text_is_found_however_it_is_hidden(texts: tuple[str, ...], how: str) -> None:
-    held = HeldText([turns("看守人写什么？", HELD)])
-    touching = held.touching([planted(*texts)])
+    held = HeldOutText([turns("看守人写什么？", HELD)])
+    touching = held.overlaps([planted(*texts)])
     assert bool(touching.rows) == bool(how)
     if how:
         assert 0 in getattr(touching, how)
 
 
 def test_general_text_is_never_quoted() -> None:
-    held = HeldText([], [EN * 3])
-    assert held.touching([planted("Say it.", "Well: " + EN)]).quoting == {0}
+    held = HeldOutText([], [EN * 3])
+    assert held.overlaps([planted("Say it.", "Well: " + EN)]).quoting == {0}
 
 
 def write_rows(path: Path, found: list[DatasetRow]) -> Path:
@@ -164,17 +163,17 @@ def test_a_dataset_keeps_its_real_share_and_touches_nothing_held_back(
 ) -> None:
     real = rows(40)
     stolen = row("stolen", *[message.content for message in real[3].messages[2:]])
-    held = HeldText([stolen.messages])
+    held = HeldOutText([stolen.messages])
     source = write_rows(tmp_path / "real.jsonl", real)
-    mixed = mix(
+    mixed = write_mixed_dataset(
         source, Lineage(), [], held, champion, tmp_path / "mix.jsonl", real_share=0.7, answers=2, seed=1
     )
     written = list(read_dataset(mixed.path))
-    new = [one for one in written if is_made(one.id)]
-    assert new and [one.id for one in written if not is_made(one.id)] == [one.id for one in real]
-    assert mixed.figures.real_share >= 0.69 and mixed.figures.overlapping >= 1
-    assert (mixed.figures.overlap_exact, mixed.figures.overlap_near) == (0, 0)
-    assert not any(held.quotes(message.content) for one in new for message in one.messages)
+    new = [one for one in written if is_synthetic(one.id)]
+    assert new and [one.id for one in written if not is_synthetic(one.id)] == [one.id for one in real]
+    assert mixed.stats.real_share >= 0.69 and mixed.stats.overlapping >= 1
+    assert (mixed.stats.overlap_exact, mixed.stats.overlap_near) == (0, 0)
+    assert not any(held.is_quoted_in(message.content) for one in new for message in one.messages)
     assert mixed.lineage.dataset_sha256 == mixed.sha256
 
 
@@ -182,10 +181,10 @@ def test_what_slips_through_the_filter_stops_the_cycle(
     tmp_path: Path, champion: NativeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = rows(20)
-    held = HeldText([one.messages[2:] for one in real if len(one.messages) > 2])
-    monkeypatch.setattr(dataset, "_apart", lambda candidates, _held, _room: (list(candidates), 0))
+    held = HeldOutText([one.messages[2:] for one in real if len(one.messages) > 2])
+    monkeypatch.setattr(mixture, "exclude_held_out", lambda candidates, _held, _budget: (list(candidates), 0))
     with pytest.raises(Overlap, match="made:"):
-        mix(
+        write_mixed_dataset(
             write_rows(tmp_path / "r.jsonl", real), Lineage(), [], held, champion, tmp_path / "m.jsonl",
             real_share=0.5, answers=0, seed=0,
         )  # fmt: skip
@@ -195,11 +194,11 @@ def test_what_slips_through_the_filter_stops_the_cycle(
 def test_the_same_seed_makes_the_same_dataset(tmp_path: Path, champion: NativeModel) -> None:
     source = write_rows(tmp_path / "r.jsonl", rows(12))
     one, other, third = (
-        mix(
+        write_mixed_dataset(
             source,
             Lineage(),
             [],
-            HeldText([]),
+            HeldOutText([]),
             champion,
             tmp_path / f"{n}.jsonl",
             real_share=0.6,
@@ -221,13 +220,13 @@ def test_at_least_half_of_every_batch_is_real_and_every_real_window_comes_once(
     real: list[int], made: list[int], epoch: int
 ) -> None:
     sizes = [(f"r{n}", size) for n, size in enumerate(real)] + [
-        (f"{PREFIX}{n}", size) for n, size in enumerate(made)
+        (f"{ID_PREFIX}{n}", size) for n, size in enumerate(made)
     ]
     cut = [window for _name, size in sizes for window in windows(talk("q", "x" * size), 128)]
     data = WindowSet(cut, [name for name, _size in sizes])
-    batches = FlooredBatches(data, None, tiny(Phase.NATIVE), 128, 4096)
+    batches = MixedBatches(data, None, tiny(Phase.NATIVE), 128, 4096)
     plan = batches._plan(epoch)
     drawn = [int(member) for members in plan for member in members]
     assert sorted(member for member in drawn if member < len(real)) == list(range(len(real)))
     assert len(drawn) == len(set(drawn))
-    assert min(batches.shares(epoch)) >= REAL_FLOOR
+    assert min(batches.real_shares(epoch)) >= REAL_FLOOR

@@ -18,20 +18,28 @@ from hypothesis import strategies as st
 from engine.core.chat import ChatMessage
 from engine.core.paths import Workspace
 from engine.evolution import canary, stats, text_metrics
-from engine.evolution.canary import Canary, CanarySet, collapse, load_set
+from engine.evolution.canary import Canary, CanarySet, collapse_reasons, load_set
 from engine.evolution.evaluation import perplexity_at
-from engine.evolution.report import answers_words
-from engine.evolution.self_answers import DRAWS, LUCK, Given, answered, bounds_of, by_luck, fault
+from engine.evolution.report import self_answer_summary
+from engine.evolution.self_answers import (
+    CHANCE,
+    DRAWS,
+    CandidateAnswer,
+    answer_bounds,
+    chance_p_value,
+    reject_reason,
+    sample_self_answers,
+)
 from engine.evolution.stats import (
     CycleRow,
     EvolutionStats,
     improvement,
+    initial_canary,
     load_stats,
-    reference,
     save_stats,
     with_cycle,
 )
-from engine.evolution.synthetic import Fault, MaterialFigures
+from engine.evolution.synthetic import RejectReason, SyntheticStats
 from engine.inference.backends.native import NativeModel
 from engine.models.transformer import Transformer
 from engine.training.chat_batches import DatasetRow
@@ -42,18 +50,18 @@ ZH = "清晨的集市刚刚开门，卖菜的老人把青菜摆在木板上。"
 
 @given(st.lists(st.text(max_size=60), max_size=6))
 def test_every_figure_stays_in_its_range_for_any_text(texts: list[str]) -> None:
-    assert 0 <= text_metrics.distinct(texts, 2) <= 1 and text_metrics.entropy(texts) >= 0
+    assert 0 <= text_metrics.distinct_n(texts, 2) <= 1 and text_metrics.entropy(texts) >= 0
     for text in texts:
         assert 0 <= text_metrics.repetition(text) <= 1
-        assert 0 <= text_metrics.contained(text, ZH) <= 1
+        assert 0 <= text_metrics.containment(text, ZH) <= 1
         assert 0 <= text_metrics.jaccard(text, ZH) <= 1
 
 
 def test_chinese_is_compared_by_its_characters() -> None:
     assert text_metrics.jaccard(ZH, ZH) == 1.0
     assert (
-        text_metrics.contained("卖菜的老人", ZH) == 1.0
-        and text_metrics.contained("火车什么时候开", ZH) == 0.0
+        text_metrics.containment("卖菜的老人", ZH) == 1.0
+        and text_metrics.containment("火车什么时候开", ZH) == 0.0
     )
     assert text_metrics.repetition("好吃好吃好吃好吃好吃好吃") > 0.7 > text_metrics.repetition(ZH)
     assert text_metrics.entropy(["好好好好"]) == 0.0 < text_metrics.entropy([ZH])
@@ -61,12 +69,12 @@ def test_chinese_is_compared_by_its_characters() -> None:
 
 def test_relevance_is_above_chance_only_for_the_own_answer() -> None:
     wanted = [ZH, "The ferry leaves at noon and carries cars."]
-    own = text_metrics.quality_of([(ZH, ZH), (wanted[1], "other")], wanted, [True, False], [10, 20])
-    crossed = text_metrics.quality_of([(wanted[1], ZH), (ZH, ZH)], wanted, [True], [10])
+    own = text_metrics.generation_quality([(ZH, ZH), (wanted[1], "other")], wanted, [True, False], [10, 20])
+    crossed = text_metrics.generation_quality([(wanted[1], ZH), (ZH, ZH)], wanted, [True], [10])
     assert own.relevance is not None and crossed.relevance is not None
     assert own.relevance > 0.9 and crossed.relevance < -0.9
     assert own.consistency == pytest.approx(0.5, abs=0.1) and own.stopped == 0.5 and own.length == 15
-    assert text_metrics.quality_of([], [], [], []).relevance is None
+    assert text_metrics.generation_quality([], [], [], []).relevance is None
 
 
 OTHERS = ["火车什么时候开往另一个城市呢？", "明天会下雨，请带上雨伞出门。" * 2, "好的，再见。"]
@@ -81,49 +89,53 @@ def asked(*answers: str) -> list[tuple[DatasetRow, tuple[list[ChatMessage], str]
     ("change", "why"),
     [
         ({}, None),
-        ({"stopped": False}, Fault.CUT),
-        ({"text": "卖菜"}, Fault.LENGTH),
-        ({"text": ZH * 4}, Fault.LENGTH),
-        ({"text": "卖菜的老人卖菜的老人卖菜的老人"}, Fault.REPETITION),
-        ({"text": "火车什么时候开往另一个城市呢"}, Fault.SOURCE),
-        ({"text": "卖菜的老人把青菜摆在\ufffd木板上"}, Fault.SOURCE),
-        ({"text": ZH}, Fault.COPY),
+        ({"stopped": False}, RejectReason.CUT),
+        ({"text": "卖菜"}, RejectReason.LENGTH),
+        ({"text": ZH * 4}, RejectReason.LENGTH),
+        ({"text": "卖菜的老人卖菜的老人卖菜的老人"}, RejectReason.REPETITION),
+        ({"text": "火车什么时候开往另一个城市呢"}, RejectReason.SOURCE),
+        ({"text": "卖菜的老人把青菜摆在\ufffd木板上"}, RejectReason.SOURCE),
+        ({"text": ZH}, RejectReason.COPY),
     ],
 )
 def test_an_answer_is_taken_only_when_nothing_speaks_against_it(
-    change: dict[str, Any], why: Fault | None
+    change: dict[str, Any], why: RejectReason | None
 ) -> None:
-    bounds = bounds_of(asked(ZH, *OTHERS))
+    bounds = answer_bounds(asked(ZH, *OTHERS))
     sound: dict[str, Any] = {
-        "text": "卖菜的老人把青菜摆在木板上", "source": ZH, "wanted": ZH, "stopped": True,
+        "text": "卖菜的老人把青菜摆在木板上", "source": ZH, "reference": ZH, "stopped": True,
     }  # fmt: skip
-    assert fault(Given(**(sound | change)), bounds) == why
+    assert reject_reason(CandidateAnswer(**(sound | change)), bounds) == why
 
 
 def test_an_answer_must_share_more_with_its_source_than_answers_to_other_questions_do() -> None:
-    assert bounds_of(asked(ZH, *OTHERS)).source < 0.2
-    alike = bounds_of(asked(*[f"推荐您去北京的第{n}家酒店住宿。" for n in range(9)]))
+    assert answer_bounds(asked(ZH, *OTHERS)).source < 0.2
+    alike = answer_bounds(asked(*[f"推荐您去北京的第{n}家酒店住宿。" for n in range(9)]))
     assert alike.source > 0.5, "where all answers are alike, being like them shows nothing"
-    given = Given("推荐您去北京的第7家酒店住宿。", "推荐您去北京的第5家酒店住宿。", "第5家", stopped=True)
-    assert fault(given, alike) is Fault.SOURCE
+    given = CandidateAnswer(
+        "推荐您去北京的第7家酒店住宿。", "推荐您去北京的第5家酒店住宿。", "第5家", stopped=True
+    )
+    assert reject_reason(given, alike) is RejectReason.SOURCE
 
 
 def test_a_few_answers_that_pass_by_luck_show_nothing() -> None:
-    assert by_luck(0, 24) == 1.0
-    assert by_luck(2, 24) > LUCK > by_luck(4, 24)
-    assert by_luck(24, 24) == pytest.approx(LUCK**24, abs=1e-12)
+    assert chance_p_value(0, 24) == 1.0
+    assert chance_p_value(2, 24) > CHANCE > chance_p_value(4, 24)
+    assert chance_p_value(24, 24) == pytest.approx(CHANCE**24, abs=1e-12)
 
 
 def test_a_model_that_knows_nothing_gives_no_answer_and_says_why() -> None:
     rows = [row for row, _found in asked(ZH, *OTHERS)]
-    came = answered(NativeModel(tiny_model([talk("你好", "好")], steps=2)), rows, 2, random.Random(1))
-    assert (came.questions, came.answers, came.made) == (2, 2 * DRAWS, [])
-    assert sum(came.refused.values()) == came.answers
-    words = answers_words(
-        MaterialFigures(real=4, asked=came.answers, questions=came.questions, refused=came.refused)
+    came = sample_self_answers(
+        NativeModel(tiny_model([talk("你好", "好")], steps=2)), rows, 2, random.Random(1)
     )
-    assert "2 questions" in words and "0 kept" in words and "retrieval and recombination alone" in words
-    assert answers_words(MaterialFigures(real=4)) == ""
+    assert (came.questions, came.answers, came.examples) == (2, 2 * DRAWS, [])
+    assert sum(came.rejected.values()) == came.answers
+    words = self_answer_summary(
+        SyntheticStats(real=4, asked=came.answers, questions=came.questions, refused=came.rejected)
+    )
+    assert "2 questions" in words and "0 accepted" in words and "retrieval and recombination only" in words
+    assert self_answer_summary(SyntheticStats(real=4)) == ""
 
 
 def collapsing(steps: int = 12) -> Transformer:
@@ -143,13 +155,13 @@ def test_a_collapsing_model_trips_the_canary_and_one_that_only_moved_does_not() 
     full = load_set()
     small = CanarySet(full.prompts[:3], full.texts[:2])
     healthy = tiny_model([talk("你好，请介绍一下你自己。", ZH)], steps=30)
-    first = canary.measure(NativeModel(healthy), small)
+    first = canary.measure_canary(NativeModel(healthy), small)
     moved = Transformer(TINY)
     moved.load_state_dict({name: w + 0.002 * torch.randn_like(w) for name, w in healthy.state_dict().items()})
-    assert collapse(canary.measure(NativeModel(moved.eval()), small), first) == []
-    found = canary.measure(NativeModel(collapsing()), small)
-    reasons = collapse(found, first)
-    assert len(reasons) >= 3 and any("surprise" in reason for reason in reasons)
+    assert collapse_reasons(canary.measure_canary(NativeModel(moved.eval()), small), first) == []
+    found = canary.measure_canary(NativeModel(collapsing()), small)
+    reasons = collapse_reasons(found, first)
+    assert len(reasons) >= 3 and any("perplexity" in reason for reason in reasons)
     assert found.distinct_2 < 0.1 and found.entropy < 1.0 and found.repetition > 0.8
 
 
@@ -157,44 +169,44 @@ def test_each_bound_of_the_canary_speaks_for_itself() -> None:
     first = Canary(
         perplexity=4.0, distinct_2=0.5, repetition=0.1, entropy=5.0, characters=900, overconfidence=0.5
     )
-    assert collapse(first, first) == []
+    assert collapse_reasons(first, first) == []
     for change, word in (
-        ({"perplexity": 4.0 * canary.PERPLEXITY_UP + 0.01}, "surprise"),
-        ({"perplexity": None}, "no likelihood"),
+        ({"perplexity": 4.0 * canary.MAX_PERPLEXITY_RATIO + 0.01}, "higher perplexity"),
+        ({"perplexity": None}, "no finite likelihood"),
         ({"distinct_2": 0.29}, "distinct"),
-        ({"overconfidence": 0.5 + canary.OVERCONFIDENT_UP + 0.01}, "surer"),
-        ({"repetition": 0.36}, "repeats"),
+        ({"overconfidence": 0.5 + canary.MAX_OVERCONFIDENCE_RISE + 0.01}, "overconfidence"),
+        ({"repetition": 0.36}, "more repetition"),
     ):
-        (reason,) = collapse(msgspec.structs.replace(first, **change), first)
+        (reason,) = collapse_reasons(msgspec.structs.replace(first, **change), first)
         assert word in reason
 
 
 def test_what_a_model_expects_is_measured_beside_what_surprises_it() -> None:
     fresh = Transformer(TINY)
     fresh.initialise(0)
-    nll, expected = canary.surprise(NativeModel(fresh), [ZH])
+    nll, expected = canary.calibration(NativeModel(fresh), [ZH])
     assert nll == pytest.approx(math.log(TINY.vocab), abs=1e-5) and expected == pytest.approx(nll, abs=1e-5)
     model = tiny_model([talk("请说一说。", ZH)], steps=30)
-    nll, expected = canary.surprise(NativeModel(model), [OTHERS[0]])
+    nll, expected = canary.calibration(NativeModel(model), [OTHERS[0]])
     with torch.no_grad():
         model.lm_head.weight *= 4
-    surer_nll, surer = canary.surprise(NativeModel(model), [OTHERS[0]])
+    surer_nll, surer = canary.calibration(NativeModel(model), [OTHERS[0]])
     assert surer < expected and surer_nll - surer > nll - expected + 1.0, "surer of the same, and wrong more"
 
 
 def test_a_record_from_before_it_was_measured_is_read_and_not_compared() -> None:
     old = {"perplexity": 4.0, "distinct_2": 0.5, "repetition": 0.1, "entropy": 5.0, "characters": 9}
     first = msgspec.convert(old, Canary)
-    assert collapse(msgspec.structs.replace(first, overconfidence=9.0), first) == []
+    assert collapse_reasons(msgspec.structs.replace(first, overconfidence=9.0), first) == []
 
 
 def test_small_losses_add_up_against_the_first_model_and_not_the_last() -> None:
     first = Canary(perplexity=4.0, distinct_2=0.5, repetition=0.1, entropy=5.0, characters=900)
     generation, fell = first, 0
-    while not collapse(generation, first):
+    while not collapse_reasons(generation, first):
         before = generation
         generation = msgspec.structs.replace(generation, distinct_2=generation.distinct_2 * 0.9)
-        assert collapse(generation, before) == [], "no single step would be seen"
+        assert collapse_reasons(generation, before) == [], "no single step would be seen"
         fell += 1
     assert fell == 5
 
@@ -209,14 +221,14 @@ def test_the_canary_set_is_in_both_languages_and_in_no_training_text() -> None:
 
 
 def row(number: int = 1, *, kept: bool, improvement: float, run: str = "r") -> CycleRow:
-    none = text_metrics.quality_of([], [], [], [])
+    none = text_metrics.generation_quality([], [], [], [])
     return CycleRow(
         cycle=number, run_id=run, finished_at="2026-11-21T09:00:00+00:00", champion="a", candidate=f"c{number}",
         decision="promote" if kept else "keep", kept=kept, perplexity_before=4.0,
         perplexity_after=4.0 * (1 - improvement), improvement=improvement, p_value=0.01, alpha=0.025, look=1,
         window=1, quality_before=none, quality_after=none,
         canary=Canary(perplexity=4.0, distinct_2=0.5, repetition=0.1, entropy=5.0, characters=9),
-        material=MaterialFigures(real=9), train_loss=None, seconds=1.0, sentence="",
+        material=SyntheticStats(real=9), train_loss=None, seconds=1.0, sentence="",
     )  # fmt: skip
 
 
@@ -257,8 +269,8 @@ def test_a_broken_statistics_file_is_moved_aside(tmp_path: Path, content: bytes)
 def test_the_canary_of_a_line_of_models_is_that_of_its_first_one() -> None:
     first = Canary(perplexity=4.0, distinct_2=0.5, repetition=0.1, entropy=5.0, characters=9)
     found = with_cycle(EvolutionStats(canary_of="a", canary=first), row(kept=True, improvement=0.1))
-    assert reference(found, "a") is first and reference(found, "c1") is first
-    assert reference(found, "another model, trained since") is None
+    assert initial_canary(found, "a") is first and initial_canary(found, "c1") is first
+    assert initial_canary(found, "another model, trained since") is None
 
 
 def test_rows_of_the_training_log_survive_and_carry_what_the_cycle_came_to(tmp_path: Path) -> None:
@@ -266,7 +278,7 @@ def test_rows_of_the_training_log_survive_and_carry_what_the_cycle_came_to(tmp_p
     assert stats.log_rows(ws) == []
     (tmp_path / "training_log.json").write_text("broken")
     assert stats.log_rows(ws) == []
-    marked = stats.with_outcome([{"epoch": 1}, {"epoch": 2}], row(3, kept=True, improvement=0.1))
+    marked = stats.with_cycle_result([{"epoch": 1}, {"epoch": 2}], row(3, kept=True, improvement=0.1))
     stats.write_log(ws, marked)
     assert [one["cycle"] for one in stats.log_rows(ws)] == [3, 3]
     assert "improvement" not in marked[0] and marked[1]["improvement"] == 0.1
