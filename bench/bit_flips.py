@@ -49,10 +49,10 @@ def of_checkpoints(root: Path, count: int, chance: random.Random) -> Flips:
     """The newest of two: it must be named and passed over, and the older one taken."""
     for number in (1, 2):
         save(root, number)
-    newest = checkpoint.listing(root, "scratch")[0]
+    newest = checkpoint.list_checkpoints(root, "scratch")[0]
 
     def notices() -> bool:
-        found = checkpoint.newest(root, "scratch")
+        found = checkpoint.find_newest(root, "scratch")
         return found.checkpoint is not None and found.checkpoint.state.step == 1 and len(found.damaged) == 1
 
     flips = Flips()

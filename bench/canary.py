@@ -36,11 +36,11 @@ from engine.models.chatml import windows
 from engine.models.transformer import Transformer
 from engine.pipeline.evolve import LR
 from engine.runs.spec import TrainParams
-from engine.training.chat_batches import DatasetRow, WindowSet
+from engine.training.chat_batches import ConversationWindows, DatasetRow
 from engine.training.devices import choose_device
 from engine.training.lr_schedule import lr_factor, momentum
 from engine.training.optim import Optimizer
-from engine.training.recipe import Phase, Size, recipe_for
+from engine.training.recipe import ModelSize, Phase, recipe_for
 from engine.training.text_stream import TextStream
 
 HARM = 0.1
@@ -55,7 +55,7 @@ PHRASE = "好吃的。" * 12
 class Scale:
     """How large the calibration is."""
 
-    size: Size
+    size: ModelSize
     rows: int
     text_steps: int
     talk_steps: int
@@ -71,11 +71,11 @@ class Scale:
 
 
 SHORT = Scale(
-    Size(dim=64, layers=2, heads=2, head_dim=32, ffn=160, context=512),
+    ModelSize(dim=64, layers=2, heads=2, head_dim=32, ffn=160, context=512),
     rows=100, text_steps=120, talk_steps=60, cycle_steps=24, dose=12, seeds=3, line=2, generations=3, answers=12,
 )  # fmt: skip
 FULL = Scale(
-    Size(context=1024),
+    ModelSize(context=1024),
     rows=240, text_steps=300, talk_steps=110, cycle_steps=250, dose=45, seeds=3, line=3, generations=4, answers=24,
 )  # fmt: skip
 
@@ -134,12 +134,12 @@ class Calibration:
         recipe = recipe_for(TrainParams(lr=lr, seed=seed, context=context), Phase.NATIVE)
         optimizer = Optimizer(model, recipe, bf16=device is not None and device.bf16)
         found = [(w, row.id) for row in rows for w in windows(row.messages, context) if any(w.loss_mask[1:])]
-        data = WindowSet([window for window, _id in found], [name for _window, name in found])
+        data = ConversationWindows([window for window, _id in found], [name for _window, name in found])
         with TextStream.training(self.texts, seed=seed, shortest=64) as stream:
             batches = MixedBatches(data, stream if replay else None, recipe, context, 1 << 14)
             for step in range(steps):
                 if rows:
-                    for one in batches.draw(step, steps).passes:
+                    for one in batches.batch_at(step, steps).micro_batches:
                         losses = self._losses(model, one.ids, one.targets)
                         torch.autograd.backward((losses * one.weights).sum())
                 else:

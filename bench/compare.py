@@ -40,7 +40,7 @@ devices = first("engine.training.devices")
 
 def tune(width, threads, **_):
     torch.set_num_threads(1)
-    return autotune.Tuning(threads=1, bf16=False, fused=True, reason="fixed")
+    return autotune.CpuTuning(threads=1, bf16=False, fused=True, reason="fixed")
 
 devices.tune = tune
 devices.usable_cores = lambda: 1

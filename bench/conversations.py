@@ -1,7 +1,7 @@
 """What training on conversations of all lengths holds, and how fast it is, in a process of its own.
 
 oneDNN makes a program for each shape of a product in bfloat16. The baseline lets every pass have the length that its
-longest window has; ours pads it to one of a few (`engine.training.batches.padded`).
+longest window has; ours pads it to one of a few (`engine.training.batches.padded_length`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bench.training import how, model_of
 from engine.core.paths import shipped
 from engine.runs.spec import TrainParams
 from engine.training import chat_batches as source
-from engine.training.chat_batches import NativeBatches, WindowSet
+from engine.training.chat_batches import ConversationWindows, NativeBatches
 from engine.training.devices import choose_device
 from engine.training.lr_schedule import lr_factor, momentum
 from engine.training.optim import Optimizer
@@ -36,7 +36,7 @@ GROWTH_MB = 60.0
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """One training: MB after a third of its steps and at its end, tokens a second, and shapes of passes."""
+    """One training: MB after a third of its steps and at its end, tokens a second, and shapes of micro-batches."""
 
     early_mb: float
     late_mb: float
@@ -46,10 +46,10 @@ class Measured(msgspec.Struct, frozen=True):
 
 
 def train(steps: int, *, shared: bool) -> Measured:
-    """Takes steps of the native recipe on the shipped dialogues; `shared`: passes share a few lengths."""
+    """Takes steps of the native recipe on the shipped dialogues; `shared`: micro-batches share a few lengths."""
     sample = shipped("data") / "sample"
     recipe = recipe_for(TrainParams(), Phase.NATIVE)
-    context = recipe.stretches[-1].context
+    context = recipe.curriculum[-1].context
     device = choose_device(recipe.size.dim)
     model = model_of(recipe.size, context)
     model.model.fused = device.fused
@@ -59,16 +59,16 @@ def train(steps: int, *, shared: bool) -> Measured:
     texts = sorted((sample / "text").glob("*.txt"))
     with ExitStack() as stack:
         if not shared:
-            stack.enter_context(patch.object(source, "padded", lambda length, _context: length))
-            stack.enter_context(patch.object(source, "grain_of", lambda _length: 1))
+            stack.enter_context(patch.object(source, "padded_length", lambda length, _context: length))
+            stack.enter_context(patch.object(source, "pad_multiple", lambda _length: 1))
         stream = stack.enter_context(TextStream.training(texts, seed=0, shortest=64))
-        data = WindowSet.of_dataset(sample / "memory" / "crosswoz.jsonl", context)
+        data = ConversationWindows.from_dataset(sample / "memory" / "crosswoz.jsonl", context)
         drawn = NativeBatches(data, stream, recipe, context, 2 * context)
         begin = time.perf_counter()
         for step in range(steps):
-            batch = drawn.draw(step, steps)
+            batch = drawn.batch_at(step, steps)
             tokens += batch.tokens
-            for one in batch.passes:
+            for one in batch.micro_batches:
                 shapes.add(tuple(one.ids.shape))
                 with device.autocast():
                     logits = model(one.ids)
@@ -88,7 +88,7 @@ def conversations(full: bool) -> list[BenchResult]:
     """Memory and speed, ours and the baseline's."""
     steps = 300 if full else 60
     ours, baseline = (_apart(steps, shared=shared) for shared in (True, False))
-    shapes = f"{ours.shapes} shapes of passes against {baseline.shapes} in {steps} steps, {ours.how}"
+    shapes = f"{ours.shapes} shapes of micro-batches against {baseline.shapes} in {steps} steps, {ours.how}"
     return [
         compare(
             "training.conversations.memory",

@@ -21,11 +21,11 @@ from engine.core.paths import Workspace
 from engine.models.card import CARD_FILE, ModelCard, encode_card
 from engine.models.registry import in_use, promote, rollback
 from engine.training import checkpoint
-from engine.training.checkpoint import LoopState, Retention
+from engine.training.checkpoint import LoopState, RetentionPolicy
 
 SAVES = 30
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS, errno.EMFILE)
-RULE = Retention(last=2, hourly=1)
+RULE = RetentionPolicy(last=2, hourly=1)
 
 
 def save(folder: Path, number: int) -> None:
@@ -33,11 +33,11 @@ def save(folder: Path, number: int) -> None:
     state = LoopState(
         phase="scratch",
         step=number,
-        draw=number - (number % 5 == 0),
+        batches_drawn=number - (number % 5 == 0),
         max_steps=SAVES,
         peak_lr=0.1,
         last_eval=float((number * 7) % 11),
-        good=f"scratch-{max(1, number - 4):07d}",
+        good_checkpoint=f"scratch-{max(1, number - 4):07d}",
     )
     weights = {"w": torch.full((16, 24), float(number)), "b": torch.full((7,), float(-number))}
     checkpoint.save(folder, state, weights, {"momentum/w": torch.full((16, 24), number / 2)}, RULE)
@@ -45,7 +45,7 @@ def save(folder: Path, number: int) -> None:
 
 def verify(folder: Path, acknowledged: int) -> str:
     """ "" when the newest whole checkpoint is number `acknowledged` or a later one; else what is wrong."""
-    found = checkpoint.newest(folder, "scratch").checkpoint
+    found = checkpoint.find_newest(folder, "scratch").checkpoint
     if found is None:
         return "nothing is found" if acknowledged else ""
     number = found.state.step

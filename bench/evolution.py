@@ -27,7 +27,7 @@ from engine.runs.history import load_view
 from engine.runs.journal import JournalWriter
 from engine.runs.rundir import RunDir
 from engine.runs.spec import EvolveParams, RunSpec, TrainMode, TrainParams, encode_spec, make_spec
-from engine.training.recipe import Phase, Size, Stretch, recipe_for
+from engine.training.recipe import CurriculumStage, ModelSize, Phase, recipe_for
 from engine.training.scratch import train_scratch
 from engine.validation.sequential import alpha_for
 from engine.validation.statistics import Floats, sign_flip_p
@@ -168,8 +168,8 @@ def small_base(ws: Workspace) -> None:
     run_dir = RunDir(spec.folder)
     recipe = msgspec.structs.replace(
         recipe_for(TrainParams(max_steps=40), Phase.SCRATCH),
-        size=Size(dim=64, layers=2, heads=2, head_dim=32, ffn=160, context=256),
-        stretches=(Stretch(until=1.0, context=256, batch=4),),
+        size=ModelSize(dim=64, layers=2, heads=2, head_dim=32, ffn=160, context=256),
+        curriculum=(CurriculumStage(until=1.0, context=256, batch=4),),
         eval_every=1.0,
     )
     text = ws.training_data / "crosswoz.txt"

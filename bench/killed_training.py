@@ -73,23 +73,23 @@ def train(root: str, place: str, phase: str, steps: int) -> None:
     from engine.training.batches import Batch
     from engine.training.devices import Device
     from engine.training.native import train_native
-    from engine.training.recipe import Size, Stretch, recipe_for
+    from engine.training.recipe import CurriculumStage, ModelSize, recipe_for
     from engine.training.scratch import train_scratch
-    from engine.training.trainer import Job
+    from engine.training.trainer import TrainingJob
 
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
-    engine.training.metrics.LEAST_GAP_S = 0.0
+    engine.training.metrics.MIN_EVENT_GAP_S = 0.0
     # Two runs that begin anew may choose otherwise by measurement; each keeps its own choice.
     engine.training.setup.choose_device = lambda *_width, **_kept: Device("cpu", 1, False)  # type: ignore[attr-defined]
     data, folder = Path(root), Path(place)
-    accumulate = Job.accumulate
+    accumulate = TrainingJob.accumulate
 
-    def noted(job: Job, batch: Batch) -> float:
+    def noted(job: TrainingJob, batch: Batch) -> float:
         """As dropout does, steps draw from torch; and from Python and NumPy, as no step of ours does yet."""
         loss = accumulate(job, batch)
-        if job.state.draw > 0:
-            number = job.state.draw - 1
+        if job.state.batches_drawn > 0:
+            number = job.state.batches_drawn - 1
             row = {"number": number, "samples": job.batches.samples(number, job.state.max_steps)}
             with (folder / LEDGER).open("a", encoding="utf-8") as ledger:
                 ledger.write(json.dumps(row) + "\n")
@@ -99,7 +99,7 @@ def train(root: str, place: str, phase: str, steps: int) -> None:
                     parameter.grad.mul_(1 + noise)
         return loss
 
-    Job.accumulate = noted  # type: ignore[method-assign, assignment]
+    TrainingJob.accumulate = noted  # type: ignore[method-assign, assignment]
     spec = msgspec.structs.replace(make_spec(folder, TrainParams(mode=TrainMode.SCRATCH)), run_id="run")
     run_dir = RunDir(folder / "runs" / "run")
     run_dir.path.mkdir(parents=True, exist_ok=True)
@@ -108,8 +108,11 @@ def train(root: str, place: str, phase: str, steps: int) -> None:
     ctx = RunContext(run_dir, JournalWriter(run_dir.events_path))
     recipe = msgspec.structs.replace(
         recipe_for(TrainParams(max_steps=steps, epochs=50), Phase(phase)),
-        size=Size(dim=32, layers=1, heads=2, head_dim=16, ffn=32, context=64),
-        stretches=(Stretch(until=0.5, context=16, batch=4), Stretch(until=1.0, context=64, batch=2)),
+        size=ModelSize(dim=32, layers=1, heads=2, head_dim=16, ffn=32, context=64),
+        curriculum=(
+            CurriculumStage(until=0.5, context=16, batch=4),
+            CurriculumStage(until=1.0, context=64, batch=2),
+        ),
         accumulation=2,
         eval_bytes=256,
         checkpoint_every_s=0.02,

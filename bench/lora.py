@@ -24,7 +24,7 @@ STEPS = 3
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelDimensions:
     """Of a random Qwen2 with tied embeddings."""
 
     hidden: int
@@ -34,8 +34,8 @@ class Shape:
     ffn: int
 
 
-HALF_BILLION = Shape(hidden=896, layers=24, heads=14, kv_heads=2, ffn=4864)
-SMALL = Shape(hidden=256, layers=4, heads=4, kv_heads=2, ffn=768)
+HALF_BILLION = ModelDimensions(hidden=896, layers=24, heads=14, kv_heads=2, ffn=4864)
+SMALL = ModelDimensions(hidden=256, layers=4, heads=4, kv_heads=2, ffn=768)
 
 
 def memory(full: bool) -> list[BenchResult]:
@@ -73,7 +73,7 @@ def memory(full: bool) -> list[BenchResult]:
         ]
 
 
-def _child(what: str, folder: Path, shape: Shape) -> dict[str, float]:
+def _child(what: str, folder: Path, shape: ModelDimensions) -> dict[str, float]:
     """Runs this module in a process of its own; what it printed last."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.lora", what, str(folder), json.dumps(msgspec.to_builtins(shape))],
@@ -87,7 +87,7 @@ def _child(what: str, folder: Path, shape: Shape) -> dict[str, float]:
     return found
 
 
-def _write(folder: Path, shape: Shape) -> dict[str, float]:
+def _write(folder: Path, shape: ModelDimensions) -> dict[str, float]:
     """The base: random weights in bf16 and a byte-level BPE of Qwen's size."""
     import torch
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -227,7 +227,7 @@ BENCHMARKS = (
 if __name__ == "__main__":
     action, where, form = sys.argv[1:]
     result = (
-        _write(Path(where), msgspec.convert(json.loads(form), Shape))
+        _write(Path(where), msgspec.convert(json.loads(form), ModelDimensions))
         if action == "write"
         else _train(Path(where), whole=action == "train-whole")
     )

@@ -28,16 +28,16 @@ from engine.models.tokenizer import VOCAB
 from engine.runs import control
 from engine.runs.spec import TrainMode, TrainParams
 from engine.training.batches import ScratchBatches
-from engine.training.prefetch import Prefetch
-from engine.training.recipe import Phase, Stretch, recipe_for
-from engine.training.text_files import Span, training_part
+from engine.training.prefetch import Prefetcher
+from engine.training.recipe import CurriculumStage, Phase, recipe_for
+from engine.training.text_files import FileSpan, training_part
 from engine.training.text_stream import TextStream
 
 MB = 1 << 20
 GROWTH_MB = 20.0
 LIMIT_MB = 4096.0
 MARGIN_MB = 300.0
-"""Above the highest use of a step, to which a shrinking limit is set next. The same passes differ by up to 150 MB from
+"""Above the highest use of a step, to which a shrinking limit is set next. The same micro-batches differ by up to 150 MB from
 step to step: what the allocator keeps lies where the last sizes left it."""
 WARM, END = 0.25, 0.7
 """Shares of the steps between which growth is measured: the windows have one length there."""
@@ -49,7 +49,7 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 def growth_mb(run: EngineRun) -> float:
-    """MB by which the resident memory rose between warm-up and the end of the first stretch."""
+    """MB by which the resident memory rose between warm-up and the end of the first stage."""
     # A phase that is bounded by time changes its steps while it runs: longer windows may come and go.
     first = list(takewhile(lambda one: one[1].step <= END * one[1].max_steps, run.steps()))
     times = [t for t, step in first if step.step >= WARM * step.max_steps]
@@ -119,7 +119,7 @@ def loader(full: bool) -> list[BenchResult]:
         path = Path(name) / "text.txt"
         large_text(path, size)
         process = psutil.Process()
-        with TextStream([Span(path, 0, size)], chunk_bytes=32 << 10, cached_chunks=64) as stream:
+        with TextStream([FileSpan(path, 0, size)], chunk_bytes=32 << 10, cached_chunks=64) as stream:
             stream.read(0, 2049)
             before, highest = process.memory_info().rss, 0
             begin = time.perf_counter()
@@ -259,8 +259,8 @@ class _Way:
 def _waiting(path: Path, way: _Way, steps: int, clock: Callable[[], float]) -> float:
     """Seconds of `clock` that a step of a small model spends on having its batch; gradients are computed for real."""
     recipe = recipe_for(TrainParams(context=512, batch_size=96, seed=1), Phase.SCRATCH)
-    stretches = (Stretch(until=1.0, context=512, batch=8),)
-    recipe = msgspec.structs.replace(recipe, stretches=stretches)
+    curriculum = (CurriculumStage(until=1.0, context=512, batch=8),)
+    recipe = msgspec.structs.replace(recipe, curriculum=curriculum)
     model = torch.nn.Sequential(torch.nn.Embedding(VOCAB, 32), torch.nn.Linear(32, 64))
     pread, waited = os.pread, 0.0
 
@@ -272,13 +272,13 @@ def _waiting(path: Path, way: _Way, steps: int, clock: Callable[[], float]) -> f
     with (
         patch.object(os, "pread", slow if way.delay_s else pread),
         TextStream([part], chunk_bytes=way.chunk, cached_chunks=64) as stream,
-        Prefetch(ScratchBatches(stream, recipe, 1 << 20), threads=way.threads, ahead=3) as batches,
+        Prefetcher(ScratchBatches(stream, recipe, 1 << 20), threads=way.threads, ahead=3) as batches,
     ):
         for number in range(steps + 5):
             begin = clock()
-            batch = batches.draw(number, 1 << 20)
+            batch = batches.batch_at(number, 1 << 20)
             waited += clock() - begin if number >= 5 else 0.0
-            for one in batch.passes:
+            for one in batch.micro_batches:
                 model(one.ids).square().mean().backward()
             model.zero_grad()
             if way.reuse:

@@ -20,7 +20,7 @@ from engine.runs.journal import JournalWriter
 from engine.runs.rundir import RunDir
 from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
 from engine.training import checkpoint
-from engine.training.checkpoint_saver import Saver
+from engine.training.checkpoint_saver import CheckpointSaver
 from engine.training.loop import train
 from engine.training.recipe import Phase, Recipe, recipe_for
 from engine.training.scratch import train_scratch
@@ -49,7 +49,7 @@ class Cost:
 @contextmanager
 def _watched(cost: Cost) -> Iterator[None]:
     """The product's own methods, timed."""
-    write, begin = checkpoint.write, Saver._begin
+    write, begin = checkpoint.write, CheckpointSaver._begin
 
     def timed_write(*arguments: object) -> tuple[Path, int]:
         start = time.thread_time()
@@ -58,7 +58,7 @@ def _watched(cost: Cost) -> Iterator[None]:
         cost.bytes = written[1]
         return written
 
-    def timed_begin(saver: Saver) -> None:
+    def timed_begin(saver: CheckpointSaver) -> None:
         start = time.perf_counter()
         begin(saver)
         cost.waited.append(time.perf_counter() - start)
@@ -71,7 +71,7 @@ def _watched(cost: Cost) -> Iterator[None]:
 
     with (
         patch.object(checkpoint, "write", timed_write),
-        patch.object(Saver, "_begin", timed_begin),
+        patch.object(CheckpointSaver, "_begin", timed_begin),
         patch("engine.training.scratch.train", timed_train),
     ):
         yield

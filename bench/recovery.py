@@ -27,11 +27,11 @@ from engine.runs.journal import JournalWriter
 from engine.runs.rundir import RunDir
 from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
 from engine.training.batches import Batch, ScratchBatches
-from engine.training.checkpoint_saver import Saver
+from engine.training.checkpoint_saver import CheckpointSaver
 from engine.training.optim import Optimizer
-from engine.training.recipe import Phase, Recipe, Size, Stretch, recipe_for
+from engine.training.recipe import CurriculumStage, ModelSize, Phase, Recipe, recipe_for
 from engine.training.scratch import train_scratch
-from engine.training.trainer import Job
+from engine.training.trainer import TrainingJob
 
 TEXT = shipped("data") / "sample" / "text" / "tinyshakespeare.txt"
 FAULTS = ("nan_input", "infinite_gradient", "lr_x1000", "garbage_shard", "optimizer_state")
@@ -50,7 +50,7 @@ class _Run:
     noticed: list[int] = field(default_factory=list)
     """Batches drawn when something was recovered from."""
     loss: float = NEVER
-    job: Job | None = None
+    job: TrainingJob | None = None
 
     @property
     def delay(self) -> float:
@@ -61,13 +61,13 @@ def recipe(steps: int, seed: int) -> Recipe:
     base = recipe_for(TrainParams(max_steps=steps, seed=seed), Phase.SCRATCH)
     return msgspec.structs.replace(
         base,
-        size=Size(dim=64, layers=2, heads=2, head_dim=32, ffn=160, context=64),
-        stretches=(Stretch(until=1.0, context=64, batch=8),),
+        size=ModelSize(dim=64, layers=2, heads=2, head_dim=32, ffn=160, context=64),
+        curriculum=(CurriculumStage(until=1.0, context=64, batch=8),),
         eval_every=1.0,
     )
 
 
-def _is_due(saver: Saver) -> bool:
+def _is_due(saver: CheckpointSaver) -> bool:
     """By steps instead of seconds: the same on a busy machine."""
     return saver._writing is None and saver.job.state.step % CHECKPOINT_EVERY == 0
 
@@ -85,7 +85,7 @@ def train(run: _Run, steps: int, seed: int) -> _Run:
 
         def seen(record: JournalRecord) -> None:
             if isinstance(record.event, events.RecoveryAction) and run.job is not None:
-                run.noticed.append(run.job.state.draw)
+                run.noticed.append(run.job.state.batches_drawn)
 
         ctx = RunContext(run_dir, JournalWriter(run_dir.events_path), seen)
         try:
@@ -99,13 +99,13 @@ def train(run: _Run, steps: int, seed: int) -> _Run:
 
 @contextmanager
 def _faults(run: _Run) -> Iterator[None]:
-    """The product's own methods, with the fault put in at its step; `state.draw` is 0 while the speed is measured."""
-    accumulate, draw, step = Job.accumulate, ScratchBatches.draw, Optimizer.step
+    """The product's own methods, with the fault put in at its step; `state.batches_drawn` is 0 while the speed is measured."""
+    accumulate, draw, step = TrainingJob.accumulate, ScratchBatches.batch_at, Optimizer.step
 
     def now(*kinds: str) -> bool:
-        return run.fault in kinds and run.job is not None and run.job.state.draw == run.at
+        return run.fault in kinds and run.job is not None and run.job.state.batches_drawn == run.at
 
-    def with_gradients(job: Job, batch: Batch) -> float:
+    def with_gradients(job: TrainingJob, batch: Batch) -> float:
         run.job = job
         if now("nan_input"):
             handle = job.model.get_submodule("model.embed_tokens").register_forward_hook(
@@ -121,11 +121,11 @@ def _faults(run: _Run) -> Iterator[None]:
         return loss
 
     def with_garbage(
-        batches: ScratchBatches, number: int, max_steps: int, stretch: Stretch | None = None
+        batches: ScratchBatches, number: int, max_steps: int, stage: CurriculumStage | None = None
     ) -> Batch:
-        batch = draw(batches, number, max_steps, stretch)
+        batch = draw(batches, number, max_steps, stage)
         if run.fault == "garbage_shard" and run.at <= number + 1 < run.at + GARBAGE and run.job is not None:
-            for part in batch.passes:
+            for part in batch.micro_batches:
                 noise = torch.randint(0, 256, part.ids.shape, generator=torch.Generator().manual_seed(number))
                 part.ids.copy_(noise)
                 part.targets.copy_(noise.roll(7, 0))
@@ -139,10 +139,10 @@ def _faults(run: _Run) -> Iterator[None]:
         return step(optimizer, factor, momentum)
 
     with (
-        patch.object(Job, "accumulate", with_gradients),
-        patch.object(ScratchBatches, "draw", with_garbage),
+        patch.object(TrainingJob, "accumulate", with_gradients),
+        patch.object(ScratchBatches, "batch_at", with_garbage),
         patch.object(Optimizer, "step", with_leap),
-        patch.object(Saver, "due", property(_is_due)),
+        patch.object(CheckpointSaver, "due", property(_is_due)),
     ):
         yield
 

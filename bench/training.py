@@ -26,8 +26,8 @@ from engine.runs.spec import TrainParams
 from engine.training.devices import Device, choose_device
 from engine.training.lr_schedule import lr_factor, momentum
 from engine.training.optim import Optimizer
-from engine.training.recipe import Phase, Recipe, Size, Stretch, recipe_for
-from engine.training.scratch import config_of
+from engine.training.recipe import CurriculumStage, ModelSize, Phase, Recipe, recipe_for
+from engine.training.scratch import model_config
 from engine.training.text_stream import TextStream, general_windows
 
 CONTEXT, BATCH, STEPS = 64, 12, 2000
@@ -207,27 +207,29 @@ def train_ours(steps: int, device: Device) -> Outcome:
 
 def _recipe(name: str, context: int, batch: int) -> Recipe:
     recipe = recipe_for(TrainParams(recipe=name, context=context), Phase.SCRATCH)
-    return msgspec.structs.replace(recipe, stretches=(Stretch(until=1.0, context=context, batch=batch),))
+    return msgspec.structs.replace(
+        recipe, curriculum=(CurriculumStage(until=1.0, context=context, batch=batch),)
+    )
 
 
-def model_of(size: Size, context: int) -> Transformer:
+def model_of(size: ModelSize, context: int) -> Transformer:
     """A new model of a size."""
-    model = Transformer(msgspec.structs.replace(config_of(size), context=context))
+    model = Transformer(msgspec.structs.replace(model_config(size), context=context))
     model.initialise(0)
     return model
 
 
 def train(recipe: Recipe, steps: int, device: Device, *, validated: bool = True) -> Outcome:
-    """Trains a new model for `steps` on the windows of the recipe's stretches; validates with its context."""
+    """Trains a new model for `steps` on the windows of the recipe's curriculum; validates with its context."""
     context = recipe.size.context
     model = model_of(recipe.size, context)
     seconds, tokens = 0.0, 0
     stepper = Stepper(model, recipe, device)
-    shortest = min(stretch.context for stretch in recipe.stretches)
+    shortest = min(stage.context for stage in recipe.curriculum)
     with TextStream.training([TEXT], seed=0, shortest=shortest) as stream:
         for step in range(steps):
             begin = time.perf_counter()
-            now = recipe.stretch_at(step, steps)
+            now = recipe.stage_at(step, steps)
             windows = stream.windows(step, now.batch, now.context + 1)
             stepper.step(torch.from_numpy(windows.astype(np.int64)), step, steps)
             tokens += now.batch * now.context

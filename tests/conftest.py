@@ -38,19 +38,19 @@ def idle_machine(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     devices = sys.modules.get("engine.training.devices")
     autotune = sys.modules.get("engine.training.autotune")
     if devices is not None and autotune is not None:
-        monkeypatch.setattr(devices, "tune", _fixed_tuning(autotune))
+        monkeypatch.setattr(devices, "tune_cpu", _fixed_tuning(autotune))
         monkeypatch.setattr(devices, "usable_cores", lambda: 1)
 
 
 def _fixed_tuning(autotune: Any) -> Callable[..., Any]:
-    """`tune` without its measurements: one thread, float32, fused kernels where they are built."""
+    """`tune_cpu` without its measurements: one thread, float32, fused kernels where they are built."""
 
     def tune(width: int, threads: int, *, fixed: Any = None, measured_threads: bool = True) -> Any:
         import torch
 
         from engine.models.kernels.build import load_kernels
 
-        chosen = fixed or autotune.Tuning(
+        chosen = fixed or autotune.CpuTuning(
             threads=1, fused=load_kernels() is not None, reason="fixed by the tests"
         )
         torch.set_num_threads(1)

@@ -11,7 +11,7 @@ from engine.models.chatml import render, windows
 from engine.models.tokenizer import IM_END, SPECIAL_TOKENS, decode
 
 CONTEXT = 2048
-"""Tokens of a window of a new model (`engine.training.recipe.Size`)."""
+"""Tokens of a window of a new model (`engine.training.recipe.ModelSize`)."""
 
 _MARKERS = 2
 """Control tokens around a turn; each is one token, whatever the text holds."""

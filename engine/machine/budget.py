@@ -106,12 +106,12 @@ def bytes_per_token(shape: Shape, context: int) -> float:
     return 4.0 * (shape.layers * layer + 4 * shape.vocab)
 
 
-def tokens_per_pass(recipe: Recipe, shape: Shape, parameters: int, budget: Budget) -> int:
+def tokens_per_micro_batch(recipe: Recipe, shape: Shape, parameters: int, budget: Budget) -> int:
     """Tokens of one forward and backward pass that stay within three quarters of the budget; one window at least.
 
     Weights, gradients and two moments are counted at four bytes each.
     """
     room = 0.75 * budget.mb - PROGRAM_MB - 16 * parameters / 2**20
-    longest = max(stretch.context for stretch in recipe.stretches)
+    longest = max(stage.context for stage in recipe.curriculum)
     fits = int(max(0.0, room) * 2**20 / bytes_per_token(shape, longest))
     return max(fits, longest)

@@ -153,7 +153,7 @@ def adapter_weights(folder: Path) -> Path:
 
 
 def new_adapter(model: Any, settings: Any, seed: int) -> Any:
-    """A PeftModel with a new adapter; `settings` are `engine.training.recipe.AdapterSettings`.
+    """A PeftModel with a new adapter; `settings` are `engine.training.recipe.LoraSettings`.
 
     Raises BadInput when `settings.targets` names something other than a linear layer, or the head: other programs
     do not load an adapter on it, and with tied embeddings it would contain the whole embedding.

@@ -28,7 +28,7 @@ from engine.pipeline.validate import validate_candidate
 from engine.runs.context import RunContext, RunResult
 from engine.runs.spec import TrainParams
 from engine.training.lora.files import FileDataset, read_files
-from engine.training.lora.fit import fit
+from engine.training.lora.fit import fit_to_budget
 from engine.training.lora.train import train_lora
 from engine.training.native import TrainingDataset
 from engine.training.recipe import Phase, recipe_for
@@ -77,11 +77,11 @@ def lora_fits(ctx: RunContext, params: TrainParams) -> tuple[bool, str]:
         base = choose_base(ctx.workspace, params, configured)
         gigabytes = params.max_memory_gb or ctx.settings.max_memory_gb
         recipe = recipe_for(params, Phase.LORA, settings=ctx.settings)
-        memory_fit = fit(
+        memory_fit = fit_to_budget(
             base,
             recipe.adapter,
             effective_budget(gigabytes),
-            context=recipe.stretches[-1].context,
+            context=recipe.curriculum[-1].context,
             four_bit=False,
             bf16_fast=True,
         )

@@ -18,19 +18,19 @@ from engine.core.i18n import _, n_
 from engine.models.kernels.build import load_kernels
 from engine.models.transformer import ModelConfig, Transformer
 
-GAIN = 1.05
+MIN_SPEEDUP = 1.05
 """What departs from the ordinary must be this much faster, so that two measurements of one machine agree."""
-FEWER_THREADS_GAIN = 1.15
+FEWER_THREADS_MIN_SPEEDUP = 1.15
 """The same for fewer threads: what else runs at the moment makes them look better, and a phase keeps them."""
 PAIRS = 3
 """Two tunings are measured in turn, and the median of their ratios counts: a machine that changes its speed
 between two measurements would otherwise decide."""
-ROUNDS, ENOUGH_S = 2, 0.03
+ROUNDS, MIN_MEASURE_S = 2, 0.03
 """Repetitions of a measurement, and the seconds after which it has had enough of them."""
 TOKENS = 1024
-WIDEST = 512
+MAX_WIDTH = 512
 """Wider layers are measured at this width: what pays there pays beyond, and the measurement stays short."""
-PATIENCE_S = 3.0
+MAX_MEASURE_S = 3.0
 """On a busy machine nothing more is measured after that long: what is not known better stays ordinary."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -38,7 +38,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 @dataclass(frozen=True)
-class Tuning:
+class CpuTuning:
     """How a CPU computes best, and what was measured."""
 
     threads: int
@@ -47,39 +47,41 @@ class Tuning:
     """With the kernels of `engine.models.kernels.build`."""
     cores: tuple[int, ...] = ()
     """Cores it is bound to; empty: wherever the system puts it."""
-    keeps_memory: bool = True
+    keep_memory: bool = True
     """What a step frees is used again instead of going back to the kernel, which is rarely slower."""
     reason: str = ""
 
 
-def tune(width: int, threads: int, *, fixed: Tuning | None = None, measured_threads: bool = True) -> Tuning:
+def tune_cpu(
+    width: int, threads: int, *, fixed: CpuTuning | None = None, measured_threads: bool = True
+) -> CpuTuning:
     """The tuning for layers of `width`; sets threads, cores and allocator accordingly. Takes 0.1 to 3 s.
 
     `threads` is the most that may be used, and the number used unless `measured_threads`. `fixed` is the
     format, kernels and threads of a phase that goes on: only what cannot change a result is measured then.
     """
-    chosen = fixed or _measured(min(WIDEST, max(32, width // 32 * 32)), threads, measured_threads)
+    chosen = fixed or _measure(min(MAX_WIDTH, max(32, width // 32 * 32)), threads, measured_threads)
     torch.set_num_threads(chosen.threads)
     if chosen.cores:
-        bind(chosen.cores)
-    keep_freed_memory(chosen.keeps_memory)
+        bind_threads(chosen.cores)
+    keep_freed_memory(chosen.keep_memory)
     return chosen
 
 
 @cache
-def _measured(width: int, threads: int, measured_threads: bool) -> Tuning:
+def _measure(width: int, threads: int, measured_threads: bool) -> CpuTuning:
     began = time.perf_counter()
-    step = Probe(width)
-    best = Tuning(threads=threads, fused=load_kernels() is not None)
+    step = LayerProbe(width)
+    best = CpuTuning(threads=threads, fused=load_kernels() is not None)
     reasons: list[str] = []
 
     def consider(
         name: str,
-        candidate: Tuning,
-        step: Probe = step,
+        candidate: CpuTuning,
+        step: LayerProbe = step,
         *,
         clock: Callable[[], float] = time.thread_time,
-        least: float = GAIN,
+        least: float = MIN_SPEEDUP,
     ) -> None:
         nonlocal best
         pair, gains = [best, candidate], list[float]()
@@ -87,11 +89,11 @@ def _measured(width: int, threads: int, measured_threads: bool) -> Tuning:
             # The own time of one thread, because what else runs on the machine hardly changes it.
             pair = [replace(one, threads=1) for one in pair]
         # Other threads and another allocator take a step to settle, each time.
-        settles = clock is not time.thread_time or candidate.keeps_memory != best.keeps_memory
+        needs_warmup = clock is not time.thread_time or candidate.keep_memory != best.keep_memory
         while len(gains) < PAIRS:
-            if time.perf_counter() - began > PATIENCE_S and (gains or reasons):
+            if time.perf_counter() - began > MAX_MEASURE_S and (gains or reasons):
                 break
-            ordinary, other = (step.seconds(one, clock, warm=settles or not gains) for one in pair)
+            ordinary, other = (step.seconds(one, clock, warm=needs_warmup or not gains) for one in pair)
             gains.append(ordinary / other)
         if not gains:
             return
@@ -103,7 +105,7 @@ def _measured(width: int, threads: int, measured_threads: bool) -> Tuning:
     if best.fused:
         consider(_("no kernels"), replace(best, fused=False))
     # A small step finds room in what is left over from others, where a real one has to ask the kernel.
-    consider(_("memory given back"), replace(best, keeps_memory=False), Probe(width, tokens=2 * TOKENS))
+    consider(_("memory given back"), replace(best, keep_memory=False), LayerProbe(width, tokens=2 * TOKENS))
     wall = time.perf_counter
     for fewer in sorted({threads // 2, 1}, reverse=True) if measured_threads else ():
         if 0 < fewer < best.threads:
@@ -111,7 +113,7 @@ def _measured(width: int, threads: int, measured_threads: bool) -> Tuning:
                 n_("{n} thread", "{n} threads", fewer).format(n=fewer),
                 replace(best, threads=fewer),
                 clock=wall,
-                least=FEWER_THREADS_GAIN,
+                least=FEWER_THREADS_MIN_SPEEDUP,
             )
     cores = one_per_pair(allowed_cores())
     if len(cores) < len(allowed_cores()):
@@ -119,7 +121,7 @@ def _measured(width: int, threads: int, measured_threads: bool) -> Tuning:
     return replace(best, reason=", ".join(reasons))
 
 
-class Probe:
+class LayerProbe:
     """A training step of one layer of a width on random bytes."""
 
     def __init__(self, width: int, tokens: int = TOKENS) -> None:
@@ -133,19 +135,19 @@ class Probe:
         generator = torch.Generator().manual_seed(0)
         self._ids = torch.randint(0, 256, (tokens // 128, 128), generator=generator)
 
-    def seconds(self, tuning: Tuning, clock: Callable[[], float], *, warm: bool = True) -> float:
+    def seconds(self, tuning: CpuTuning, clock: Callable[[], float], *, warm: bool = True) -> float:
         """Least seconds by `clock` of a forward and a backward pass with `tuning`; `warm`: after one for nothing."""
         with _applied(tuning):
             if warm:
                 self._step(tuning)
-            taken: list[float] = []
-            while not taken or (len(taken) < ROUNDS and sum(taken) < ENOUGH_S):
+            times: list[float] = []
+            while not times or (len(times) < ROUNDS and sum(times) < MIN_MEASURE_S):
                 begin = clock()
                 self._step(tuning)
-                taken.append(clock() - begin)
-        return min(taken)
+                times.append(clock() - begin)
+        return min(times)
 
-    def _step(self, tuning: Tuning) -> None:
+    def _step(self, tuning: CpuTuning) -> None:
         self._model.model.fused = tuning.fused
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=tuning.bf16):
             out = self._model(self._ids)
@@ -155,19 +157,19 @@ class Probe:
 
 
 @contextlib.contextmanager
-def _applied(tuning: Tuning) -> Iterator[None]:
+def _applied(tuning: CpuTuning) -> Iterator[None]:
     """Threads, cores and allocator as in `tuning`, and as before afterwards."""
     before, allowed = torch.get_num_threads(), allowed_cores()
     torch.set_num_threads(tuning.threads)
     if tuning.cores:
-        bind(tuning.cores)
-    keep_freed_memory(tuning.keeps_memory)
+        bind_threads(tuning.cores)
+    keep_freed_memory(tuning.keep_memory)
     try:
         yield
     finally:
         torch.set_num_threads(before)
         if tuning.cores:
-            bind(allowed)
+            bind_threads(allowed)
 
 
 def allowed_cores() -> tuple[int, ...]:
@@ -189,7 +191,7 @@ def one_per_pair(cores: tuple[int, ...], root: Path = Path("/sys/devices/system/
     return tuple(sorted(first.values()))
 
 
-def bind(cores: tuple[int, ...]) -> None:
+def bind_threads(cores: tuple[int, ...]) -> None:
     """Binds every thread of this process to `cores`, where the system can."""
     if not hasattr(os, "sched_setaffinity"):
         return

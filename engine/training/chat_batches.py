@@ -17,8 +17,16 @@ from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
 from engine.models.chatml import MaskedTokens, windows
 from engine.models.tokenizer import END_OF_TEXT
-from engine.training.batches import Batch, Buffers, Pass, grain_of, padded, text_pass, windows_per_pass
-from engine.training.recipe import Recipe, Stretch
+from engine.training.batches import (
+    Batch,
+    BufferPool,
+    MicroBatch,
+    pad_multiple,
+    padded_length,
+    text_micro_batch,
+    windows_per_micro_batch,
+)
+from engine.training.recipe import CurriculumStage, Recipe
 from engine.training.text_stream import TextStream
 
 JITTER = 0.15
@@ -55,7 +63,7 @@ def read_dataset(path: Path) -> Iterator[DatasetRow]:
         ) from problem
 
 
-class WindowSet:
+class ConversationWindows:
     """All windows of a dataset in three bytes a token: ids and loss mask one after another."""
 
     def __init__(self, conversations: Sequence[MaskedTokens], names: Sequence[str] = ()) -> None:
@@ -72,7 +80,9 @@ class WindowSet:
         self.cut = sum(window.truncated_bytes for window in conversations)
 
     @classmethod
-    def of_dataset(cls, path: Path, context: int, repeats: Mapping[str, int] | None = None) -> WindowSet:
+    def from_dataset(
+        cls, path: Path, context: int, repeats: Mapping[str, int] | None = None
+    ) -> ConversationWindows:
         """Windows of at most `context` tokens of every row; `repeats` says which rows come several times.
 
         Raises BadInput for a broken row or when no byte would be trained, NotEnoughData without rows.
@@ -114,13 +124,18 @@ class NativeBatches:
     """Windows of about one length together, each once per epoch, and text from the scratch stream."""
 
     def __init__(
-        self, data: WindowSet, replay: TextStream | None, recipe: Recipe, context: int, tokens_per_pass: int
+        self,
+        data: ConversationWindows,
+        replay: TextStream | None,
+        recipe: Recipe,
+        context: int,
+        tokens_per_micro_batch: int,
     ) -> None:
         """`context` is the longest window of the model; without `replay` all of a batch is conversations."""
         self.data, self.replay, self.recipe = data, replay, recipe
-        self.context, self.tokens_per_pass = context, tokens_per_pass
+        self.context, self.tokens_per_micro_batch = context, tokens_per_micro_batch
         self.share = recipe.replay if replay is not None else 0.0
-        self.buffers = Buffers()
+        self.buffers = BufferPool()
         self._lock = threading.RLock()
         self._plans: dict[int, list[NDArray[np.int64]]] = {}
         self._counts: list[int] = []
@@ -132,48 +147,53 @@ class NativeBatches:
         epoch, index = self._locate(max(0, draws - 1))
         return epoch + (index + 1) / self._count(epoch) if draws > 0 else 0.0
 
-    def draw(self, number: int, max_steps: int, stretch: Stretch | None = None) -> Batch:
+    def batch_at(self, number: int, max_steps: int, stage: CurriculumStage | None = None) -> Batch:
         epoch, index = self._locate(number)
         members = self._plan(epoch)[index]
-        longest = padded(int(self.data.lengths[members].max()) - 1, self.context)
+        longest = padded_length(int(self.data.lengths[members].max()) - 1, self.context)
         trained = sum(int(self.data[int(member)][1][1:].sum()) for member in members)
-        rows = windows_per_pass(self.recipe, self.tokens_per_pass, longest)
-        memories: list[NDArray[np.uint8]] = []
-        passes = [
-            self._pass(members[at : at + rows], longest, (1 - self.share) / trained, 1 / trained, memories)
+        rows = windows_per_micro_batch(self.recipe, self.tokens_per_micro_batch, longest)
+        leased: list[NDArray[np.uint8]] = []
+        micro_batches = [
+            self._micro_batch(
+                members[at : at + rows], longest, (1 - self.share) / trained, 1 / trained, leased
+            )
             for at in range(0, len(members), rows)
         ]
         tokens = int(self.data.lengths[members].sum())
         if self.replay is not None and self.share > 0:
             wanted = tokens * self.share / (1 - self.share)
             count = max(1, round(wanted / longest))
-            grain = grain_of(round(wanted / count))
+            grain = pad_multiple(round(wanted / count))
             length = max(8, min(self.context, round(wanted / count / grain) * grain))
-            texts, memory = self.buffers.take((count, length + 1), np.int64)
-            memories.append(memory)
+            texts, memory = self.buffers.acquire((count, length + 1), np.int64)
+            leased.append(memory)
             self.replay.windows(number, count, length + 1, texts)
-            rows = windows_per_pass(self.recipe, self.tokens_per_pass, length)
+            rows = windows_per_micro_batch(self.recipe, self.tokens_per_micro_batch, length)
             weight = self.share / (count * length)
-            passes += [text_pass(texts[at : at + rows], weight, counted=0.0) for at in range(0, count, rows)]
+            micro_batches += [
+                text_micro_batch(texts[at : at + rows], weight, report_weight=0.0)
+                for at in range(0, count, rows)
+            ]
             tokens += count * length
-        return Batch(passes, tokens, self.buffers, memories)
+        return Batch(micro_batches, tokens, self.buffers, leased)
 
     def samples(self, number: int, max_steps: int) -> list[str]:
         epoch, index = self._locate(number)
         names = [self.data.names[member] for member in self._plan(epoch)[index] if self.data.names]
         return list(dict.fromkeys(names))
 
-    def _pass(
+    def _micro_batch(
         self,
         members: NDArray[np.int64],
         length: int,
         weight: float,
-        counted: float,
-        memories: list[NDArray[np.uint8]],
-    ) -> Pass:
-        ids, memory = self.buffers.take((len(members), length + 1), np.int64)
-        mask, more = self.buffers.take((len(members), length + 1), np.float32)
-        memories += [memory, more]
+        report_weight: float,
+        leased: list[NDArray[np.uint8]],
+    ) -> MicroBatch:
+        ids, memory = self.buffers.acquire((len(members), length + 1), np.int64)
+        mask, more = self.buffers.acquire((len(members), length + 1), np.float32)
+        leased += [memory, more]
         ids.fill(END_OF_TEXT)
         mask.fill(0.0)
         for row, member in enumerate(members):
@@ -181,7 +201,7 @@ class NativeBatches:
             ids[row, : len(tokens)] = tokens
             mask[row, : len(tokens)] = train
         tokens_, mask_ = torch.from_numpy(ids), torch.from_numpy(mask)[:, 1:]
-        return Pass(tokens_[:, :-1], tokens_[:, 1:], mask_ * weight, mask_ * counted)
+        return MicroBatch(tokens_[:, :-1], tokens_[:, 1:], mask_ * weight, mask_ * report_weight)
 
     def _locate(self, number: int) -> tuple[int, int]:
         """Epoch and place in it of a draw."""

@@ -1,7 +1,7 @@
 """Checkpoints that are whole or not there, with a hash for every file; the newest whole one is found by looking.
 
 A checkpoint is a folder `<phase>-<draw>` with weights, optimizer and random states in safetensors, the rest
-in JSON, and a manifest of sha256 sums. It is taken in memory in one moment (`snapshot`), then made in a
+in JSON, and a manifest of sha256 sums. It is snapshot in memory in one moment (`snapshot`), then made in a
 temporary folder, synced, read back and renamed (`write`), which may be done in a thread. Nothing is pickled.
 """
 
@@ -32,8 +32,8 @@ from torch import Tensor, nn
 
 from engine.core.files import fsync_dir, make_dirs, write_synced
 from engine.core.i18n import _
-from engine.training.rng_state import RandomStates
-from engine.training.spike_detector import Statistics
+from engine.training.rng_state import RngStates
+from engine.training.spike_detector import SpikeStatistics
 
 WEIGHTS, OPTIMIZER, RANDOM, STATE, MANIFEST = (
     "weights.safetensors",
@@ -43,20 +43,20 @@ WEIGHTS, OPTIMIZER, RANDOM, STATE, MANIFEST = (
     "manifest.json",
 )
 SCHEMA = 1
-_OLD, _NEW = ".removed-", ".writing-"
+_REMOVED, _WRITING = ".removed-", ".writing-"
 
 
 class LoopState(msgspec.Struct, kw_only=True):
     """Where a phase stands: all that the next step depends on beside tensors.
 
     A checkpoint never falls into an accumulation window: a batch is drawn, accumulated and stepped as one, and
-    checkpoints are taken between two steps only. So `draw` is the whole position in the data.
+    checkpoints are snapshot between two steps only. So `draw` is the whole position in the data.
     """
 
     phase: str
     step: int = 0
-    """Optimizer steps taken."""
-    draw: int = 0
+    """Optimizer steps snapshot."""
+    batches_drawn: int = msgspec.field(default=0, name="draw")
     """Batches drawn, discarded ones too: the cursor of the data. It never goes back, not even when steps do."""
     max_steps: int
     tokens: int = 0
@@ -68,10 +68,10 @@ class LoopState(msgspec.Struct, kw_only=True):
     """Sum of the losses since the epoch began, over `epoch_steps` steps."""
     epoch_steps: int = 0
     discarded: int = 0
-    """Steps that were not taken: not finite, or a spike."""
-    watch: Statistics = msgspec.field(default_factory=Statistics)
+    """Steps that were not snapshot: not finite, or a spike."""
+    spikes: SpikeStatistics = msgspec.field(default_factory=SpikeStatistics, name="watch")
     """What later steps are judged by."""
-    good: str = ""
+    good_checkpoint: str = msgspec.field(default="", name="good")
     """Name of the checkpoint that a divergence returns to; "": none is known to be good yet."""
     loss: float | None = None
     best_eval: float | None = None
@@ -79,11 +79,11 @@ class LoopState(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
     """Time spent training."""
     threads: int = 1
-    tokens_per_pass: int = 0
-    """How batches are cut into passes: sums of floating-point numbers depend on it."""
-    recompute: bool = False
+    tokens_per_micro_batch: int = msgspec.field(default=0, name="tokens_per_pass")
+    """How batches are cut into micro-batches: sums of floating-point numbers depend on it."""
+    activation_checkpointing: bool = msgspec.field(default=False, name="recompute")
     """Activation checkpointing is on."""
-    fixed_steps: bool = False
+    max_steps_fixed: bool = msgspec.field(default=False, name="fixed_steps")
     """A person has set `max_steps`; a time budget no longer changes them."""
     bf16: bool = False
     fused: bool = False
@@ -92,7 +92,7 @@ class LoopState(msgspec.Struct, kw_only=True):
     settings_sha256: str = ""
 
 
-class Origin(msgspec.Struct, frozen=True):
+class ComputeEnvironment(msgspec.Struct, frozen=True):
     """What computed the steps so far; another library or processor rounds differently."""
 
     torch: str = ""
@@ -102,7 +102,7 @@ class Origin(msgspec.Struct, frozen=True):
         return f"torch {self.torch}, {self.processor}"
 
     @classmethod
-    def here(cls) -> Origin:
+    def here(cls) -> ComputeEnvironment:
         return cls(
             str(torch.__version__), f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}".strip()
         )
@@ -114,24 +114,24 @@ class _Manifest(msgspec.Struct, frozen=True):
     """File name to sha256."""
 
 
-class _Description(msgspec.Struct, frozen=True):
+class _StateFile(msgspec.Struct, frozen=True):
     """`state.json`."""
 
     loop: LoopState
     python_random: list[Any]
     numpy_random: dict[str, Any]
     saved_at: float | None = None
-    origin: Origin = Origin()
+    origin: ComputeEnvironment = ComputeEnvironment()
 
 
 @dataclass(frozen=True)
-class Snapshot:
+class CheckpointSnapshot:
     """A copy of everything, in the processor's memory: training may go on while it is written."""
 
     state: LoopState
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
-    random: RandomStates
+    rng: RngStates
     taken_at: float
 
     @property
@@ -149,12 +149,12 @@ class Checkpoint:
     state: LoopState
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
-    random: RandomStates
-    origin: Origin
+    rng: RngStates
+    origin: ComputeEnvironment
 
 
 @dataclass(frozen=True)
-class Found:
+class CheckpointSearch:
     """What a search gave: the newest whole checkpoint, and a sentence for each damaged one passed over."""
 
     checkpoint: Checkpoint | None
@@ -168,7 +168,7 @@ RESERVE_SHARE = 0.02
 
 
 @dataclass(frozen=True)
-class Retention:
+class RetentionPolicy:
     """How many checkpoints of a phase are kept beside the best one and the one to return to."""
 
     last: int = 2
@@ -178,7 +178,7 @@ class Retention:
 
 
 @dataclass(frozen=True)
-class Kept:
+class CheckpointInfo:
     """What decides about one checkpoint."""
 
     path: Path
@@ -188,12 +188,12 @@ class Kept:
     """Its loss on the general set; None without one."""
 
 
-def keep(found: Sequence[Kept], rule: Retention, good: str) -> list[Path]:
+def retained(found: Sequence[CheckpointInfo], policy: RetentionPolicy, good: str) -> list[Path]:
     """Those of `found` (newest first, whole ones only) that stay, in the order of their worth.
 
     The newest ones come first, then the one named `good`, the best, and one of each hour.
     """
-    paths = [one.path for one in found[: max(1, rule.last)]]
+    paths = [one.path for one in found[: max(1, policy.last)]]
     paths += [one.path for one in found if one.path.name == good]
     judged = [(one.evaluation, place) for place, one in enumerate(found) if one.evaluation is not None]
     paths += [found[place].path for _loss, place in sorted(judged)[:1]]
@@ -201,19 +201,19 @@ def keep(found: Sequence[Kept], rule: Retention, good: str) -> list[Path]:
     for one in found:
         if one.saved_at is not None:
             hours.setdefault(int(one.saved_at // HOUR_S), one.path)
-    paths += [hours[hour] for hour in sorted(hours, reverse=True)[: rule.hourly]]
+    paths += [hours[hour] for hour in sorted(hours, reverse=True)[: policy.hourly]]
     return list(dict.fromkeys(paths))
 
 
-def reserve(total: int) -> int:
+def disk_reserve(total: int) -> int:
     """Bytes that stay free on a disk of `total` bytes."""
     return min(RESERVE_MB << 20, int(RESERVE_SHARE * total))
 
 
-def check_room(folder: Path, size: int) -> None:
+def check_disk_space(folder: Path, size: int) -> None:
     """Raises OSError (ENOSPC) with a sentence when a checkpoint of `size` bytes would fill the disk."""
     disk = shutil.disk_usage(folder)
-    need = size + reserve(disk.total)
+    need = size + disk_reserve(disk.total)
     if disk.free < need:
         raise OSError(
             errno.ENOSPC,
@@ -223,7 +223,7 @@ def check_room(folder: Path, size: int) -> None:
         )
 
 
-def trainable(model: nn.Module) -> dict[str, Tensor]:
+def trainable_state(model: nn.Module) -> dict[str, Tensor]:
     """What a checkpoint keeps of a model: all of it, or of one with frozen weights those that are trained."""
     state = model.state_dict()
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -236,46 +236,50 @@ def trainable(model: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def load_trainable(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Takes back what `trainable` gave. Raises RuntimeError when it belongs to another model."""
-    if set(trainable(model)) != set(weights):
+def load_trainable_state(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Takes back what `trainable_state` gave. Raises RuntimeError when it belongs to another model."""
+    if set(trainable_state(model)) != set(weights):
         raise RuntimeError("the weights have other names than what is trained")
     model.load_state_dict(weights, strict=False)
 
 
-def snapshot(state: LoopState, weights: dict[str, Tensor], optimizer: dict[str, Tensor]) -> Snapshot:
-    """Copies everything. `optimizer` is taken as it is: a copy already."""
+def take_snapshot(
+    state: LoopState, weights: dict[str, Tensor], optimizer: dict[str, Tensor]
+) -> CheckpointSnapshot:
+    """Copies everything. `optimizer` is snapshot as it is: a copy already."""
     copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()}
-    return Snapshot(copy.deepcopy(state), copies, optimizer, RandomStates.now(), time.time())
+    return CheckpointSnapshot(copy.deepcopy(state), copies, optimizer, RngStates.capture(), time.time())
 
 
-def write(folder: Path, taken: Snapshot, rule: Retention | None = None) -> tuple[Path, int]:
-    """Writes a checkpoint under `folder` and removes those that `rule` does not keep; returns its path and bytes.
+def write(
+    folder: Path, snapshot: CheckpointSnapshot, policy: RetentionPolicy | None = None
+) -> tuple[Path, int]:
+    """Writes a checkpoint under `folder` and removes those that `policy` does not keep; returns its path and bytes.
 
     When this returns the checkpoint is on the disk and was read back. Raises OSError (the disk is full, or
     nearly); nothing is left behind and the older checkpoints stay.
     """
-    rule = rule or Retention()
+    policy = policy or RetentionPolicy()
     make_dirs(folder)
-    _sweep(folder)
+    _remove_leftovers(folder)
     try:
-        check_room(folder, taken.size)
+        check_disk_space(folder, snapshot.size)
     except OSError:
-        _prune(folder, taken.state, Retention(last=1, hourly=0))
-        check_room(folder, taken.size)
-    temporary = Path(tempfile.mkdtemp(prefix=_NEW, dir=folder))
+        _prune(folder, snapshot.state, RetentionPolicy(last=1, hourly=0))
+        check_disk_space(folder, snapshot.size)
+    temporary = Path(tempfile.mkdtemp(prefix=_WRITING, dir=folder))
     try:
         temporary.chmod(0o755)
-        size = _fill(temporary, taken)
+        size = _write_files(temporary, snapshot)
         fsync_dir(temporary)
         _read_back(temporary)
-        path = _free_name(folder, taken.state)
+        path = _unused_path(folder, snapshot.state)
         temporary.rename(path)
         fsync_dir(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _prune(folder, taken.state, rule)
+    _prune(folder, snapshot.state, policy)
     return path, size
 
 
@@ -284,13 +288,13 @@ def save(
     state: LoopState,
     weights: dict[str, Tensor],
     optimizer: dict[str, Tensor],
-    rule: Retention | None = None,
+    policy: RetentionPolicy | None = None,
 ) -> tuple[Path, int]:
     """`snapshot` and `write` in one."""
-    return write(folder, snapshot(state, weights, optimizer), rule)
+    return write(folder, take_snapshot(state, weights, optimizer), policy)
 
 
-def _fill(folder: Path, taken: Snapshot) -> int:
+def _write_files(folder: Path, snapshot: CheckpointSnapshot) -> int:
     """The files of a checkpoint, the manifest last; their bytes. One file at a time is in memory."""
     digests: dict[str, str] = {}
     size = 0
@@ -301,13 +305,13 @@ def _fill(folder: Path, taken: Snapshot) -> int:
         digests[name] = sha256(data).hexdigest()
         size += len(data)
 
-    add(WEIGHTS, save_tensors(taken.weights))
-    add(OPTIMIZER, save_tensors(taken.optimizer))
-    add(RANDOM, save_tensors(taken.random.tensors))
-    description = _Description(
-        taken.state, taken.random.python, taken.random.numpy, taken.taken_at, Origin.here()
+    add(WEIGHTS, save_tensors(snapshot.weights))
+    add(OPTIMIZER, save_tensors(snapshot.optimizer))
+    add(RANDOM, save_tensors(snapshot.rng.tensors))
+    state_file = _StateFile(
+        snapshot.state, snapshot.rng.python, snapshot.rng.numpy, snapshot.taken_at, ComputeEnvironment.here()
     )
-    add(STATE, json.dumps(msgspec.to_builtins(description), allow_nan=False).encode())
+    add(STATE, json.dumps(msgspec.to_builtins(state_file), allow_nan=False).encode())
     add(MANIFEST, msgspec.json.encode(_Manifest(SCHEMA, dict(digests))))
     return size
 
@@ -315,19 +319,19 @@ def _fill(folder: Path, taken: Snapshot) -> int:
 def _read_back(folder: Path) -> None:
     """Raises OSError when what was written is not what the disk gives back."""
     try:
-        _contents(folder)
+        _read_verified(folder)
     except ValueError as problem:
         raise OSError(errno.EIO, str(problem)) from problem
 
 
-def _free_name(folder: Path, state: LoopState) -> Path:
+def _unused_path(folder: Path, state: LoopState) -> Path:
     """A second checkpoint at one draw gets a name of its own: the first is there until the other is."""
-    stem = f"{state.phase}-{state.draw:07d}"
+    stem = f"{state.phase}-{state.batches_drawn:07d}"
     names = (stem if number == 0 else f"{stem}.{number}" for number in count())
     return next(folder / name for name in names if not (folder / name).exists())
 
 
-def listing(folder: Path, phase: str) -> list[Path]:
+def list_checkpoints(folder: Path, phase: str) -> list[Path]:
     """The folders that are named like checkpoints of `phase`, newest first; they may be damaged."""
     name = re.compile(re.escape(phase) + r"-([0-9]+)(?:\.([0-9]+))?")
     found = []
@@ -338,37 +342,35 @@ def listing(folder: Path, phase: str) -> list[Path]:
     return [path for *_numbers, path in sorted(found, reverse=True)]
 
 
-def newest(folder: Path, phase: str) -> Found:
+def find_newest(folder: Path, phase: str) -> CheckpointSearch:
     """The newest whole checkpoint of `phase` under `folder`; damaged ones are named and passed over."""
     damaged: list[str] = []
-    for path in listing(folder, phase):
+    for path in list_checkpoints(folder, phase):
         try:
-            return Found(load(path), damaged)
+            return CheckpointSearch(load(path), damaged)
         except ValueError as problem:
             damaged.append(f"{path}: {problem}")
-    return Found(None, damaged)
+    return CheckpointSearch(None, damaged)
 
 
 def load(path: Path) -> Checkpoint:
     """Reads one checkpoint after checking every hash. Raises ValueError that names the damaged file."""
-    contents = _contents(path)
+    contents = _read_verified(path)
     try:
-        description = msgspec.json.decode(contents[STATE], type=_Description)
+        state_file = msgspec.json.decode(contents[STATE], type=_StateFile)
         return Checkpoint(
             path=path,
-            state=description.loop,
+            state=state_file.loop,
             weights=load_tensors(contents[WEIGHTS]),
             optimizer=load_tensors(contents[OPTIMIZER]),
-            random=RandomStates(
-                load_tensors(contents[RANDOM]), description.python_random, description.numpy_random
-            ),
-            origin=description.origin,
+            rng=RngStates(load_tensors(contents[RANDOM]), state_file.python_random, state_file.numpy_random),
+            origin=state_file.origin,
         )
     except (ValueError, KeyError, TypeError, SafetensorError) as problem:
         raise ValueError(f"{STATE} is not of this program") from problem
 
 
-def _contents(path: Path, only: str | None = None) -> dict[str, bytes]:
+def _read_verified(path: Path, only: str | None = None) -> dict[str, bytes]:
     """The files of a checkpoint, or `only` one. Raises ValueError that names what is missing or has changed."""
     try:
         listed = (path / MANIFEST).read_bytes()
@@ -393,43 +395,43 @@ def _contents(path: Path, only: str | None = None) -> dict[str, bytes]:
     return contents
 
 
-def _prune(folder: Path, state: LoopState, rule: Retention) -> None:
-    """Removes what `rule` does not keep. Damaged ones do not count: they never push a whole one out.
+def _prune(folder: Path, state: LoopState, policy: RetentionPolicy) -> None:
+    """Removes what `policy` does not keep. Damaged ones do not count: they never push a whole one out.
 
     Of those that are kept beside the newest only the small files are read: a run may have many of them.
     """
-    found: list[Kept] = []
+    found: list[CheckpointInfo] = []
     damaged: list[Path] = []
-    for path in listing(folder, state.phase):
-        one = _described(path, only=None if len(found) < max(2, rule.last) else STATE)
+    for path in list_checkpoints(folder, state.phase):
+        one = _info(path, only=None if len(found) < max(2, policy.last) else STATE)
         if one is None:
             damaged.append(path)
         else:
             found.append(one)
-    kept = keep(found, rule, state.good)
+    kept = retained(found, policy, state.good_checkpoint)
     for path in (*(one.path for one in found if one.path not in kept), *damaged):
         _remove(path)
 
 
-def _described(path: Path, only: str | None) -> Kept | None:
+def _info(path: Path, only: str | None) -> CheckpointInfo | None:
     """None for a damaged one."""
     try:
-        description = msgspec.json.decode(_contents(path, only)[STATE], type=_Description)
+        state_file = msgspec.json.decode(_read_verified(path, only)[STATE], type=_StateFile)
     except ValueError:
         return None
-    return Kept(path, description.saved_at, description.loop.last_eval)
+    return CheckpointInfo(path, state_file.saved_at, state_file.loop.last_eval)
 
 
 def _remove(path: Path) -> None:
     """The name goes first: what is left of a removal that was cut short is no damaged checkpoint."""
-    removed = path.with_name(_OLD + path.name)
+    removed = path.with_name(_REMOVED + path.name)
     with contextlib.suppress(OSError):
         path.rename(removed)
         shutil.rmtree(removed, ignore_errors=True)
 
 
-def _sweep(folder: Path) -> None:
+def _remove_leftovers(folder: Path) -> None:
     """What a crash left half written or half removed."""
     for path in folder.iterdir():
-        if path.name.startswith((_NEW, _OLD)):
+        if path.name.startswith((_WRITING, _REMOVED)):
             shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""When a checkpoint of a running phase is taken, the thread that writes it, and what a full disk means."""
+"""When a checkpoint of a running phase is snapshot, the thread that writes it, and what a full disk means."""
 
 from __future__ import annotations
 
@@ -11,46 +11,49 @@ from engine.core.errors import Interrupted
 from engine.core.i18n import _
 from engine.runs.events import CheckpointWritten, RunStatus, StatusChanged
 from engine.training import checkpoint
-from engine.training.checkpoint import Retention
-from engine.training.metrics import Meter
-from engine.training.retry import retried
-from engine.training.trainer import Job
+from engine.training.checkpoint import RetentionPolicy
+from engine.training.metrics import TrainingMetrics
+from engine.training.retry import retry_transient
+from engine.training.trainer import TrainingJob
 
-PATIENCE = 2
+MAX_MISSED_INTERVALS = 2
 """Intervals without a checkpoint after which training waits for room on the disk."""
 _RETRY_S = 5.0
 
 
 @dataclass(frozen=True)
-class _Written:
+class _WriteResult:
     path: Path
     size: int
     seconds: float
 
 
-class Saver:
+class CheckpointSaver:
     """Takes a checkpoint at least every `recipe.checkpoint_every_s` seconds.
 
     A step waits for the copy in memory alone; a thread serialises, hashes, writes and syncs it.
     """
 
-    def __init__(self, job: Job, meter: Meter) -> None:
-        self.job, self.meter = job, meter
+    def __init__(self, job: TrainingJob, metrics: TrainingMetrics) -> None:
+        self.job, self.metrics = job, metrics
         self.problem = ""
         """Why the last attempt failed."""
         settings = job.ctx.settings
-        self._rule = Retention(last=settings.checkpoints_last, hourly=settings.checkpoints_hourly)
-        self._good = self._tried = time.monotonic()
+        self._retention = RetentionPolicy(last=settings.checkpoints_last, hourly=settings.checkpoints_hourly)
+        self._succeeded_at = self._attempted_at = time.monotonic()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._writing: Future[_Written] | None = None
-        self._taken: checkpoint.LoopState | None = None
+        self._writing: Future[_WriteResult] | None = None
+        self._snapshot: checkpoint.LoopState | None = None
         """What is being written."""
 
     @property
     def due(self) -> bool:
-        return self._writing is None and time.monotonic() - self._tried >= self.job.recipe.checkpoint_every_s
+        return (
+            self._writing is None
+            and time.monotonic() - self._attempted_at >= self.job.recipe.checkpoint_every_s
+        )
 
-    def keep(self, last: bool = False) -> Path | None:
+    def save_if_due(self, last: bool = False) -> Path | None:
         """After each step: begins one when it is due, and gives the path of one that has come to the disk since.
 
         `last` waits for it. Raises Interrupted as `save` does.
@@ -61,17 +64,17 @@ class Saver:
         if self._writing is not None and self._writing.done():
             done = self._finish()
             if done is None and self._overdue:
-                done = self._wait_for_room()
+                done = self._wait_for_disk_space()
         # A state that no steps can have made is never kept: the look before the next step finds it, too.
-        if self.due and self.job.optimizer.sound():
+        if self.due and self.job.optimizer.state_is_plausible():
             self._begin()
-            self.meter.resume()
+            self.metrics.exclude_pause()
         return done
 
     def save(self) -> Path | None:
         """Writes one and waits for it; None when that failed, which is told.
 
-        When none could be written for `PATIENCE` intervals it waits until there is room; Interrupted is
+        When none could be written for `MAX_MISSED_INTERVALS` intervals it waits until there is room; Interrupted is
         raised when the run is stopped meanwhile.
         """
         if self._writing is not None:
@@ -79,15 +82,17 @@ class Saver:
         self._begin()
         path = self._finish()
         if path is None and self._overdue:
-            path = self._wait_for_room()
-        self.meter.resume()
+            path = self._wait_for_disk_space()
+        self.metrics.exclude_pause()
         return path
 
     @property
     def _overdue(self) -> bool:
-        return time.monotonic() - self._good > PATIENCE * self.job.recipe.checkpoint_every_s
+        return (
+            time.monotonic() - self._succeeded_at > MAX_MISSED_INTERVALS * self.job.recipe.checkpoint_every_s
+        )
 
-    def _wait_for_room(self) -> Path:
+    def _wait_for_disk_space(self) -> Path:
         self.job.ctx.emit(StatusChanged(status=RunStatus.PAUSED, reason=self.problem))
         path = None
         while path is None:
@@ -97,29 +102,31 @@ class Saver:
             self._begin()
             path = self._finish()
         self.job.ctx.emit(StatusChanged(status=RunStatus.RUNNING))
-        self.meter.resume()
+        self.metrics.exclude_pause()
         return path
 
     def _begin(self) -> None:
         """Copies everything and hands it to the thread."""
-        job, self._tried = self.job, time.monotonic()
-        job.state.seconds = self.meter.seconds
-        taken = checkpoint.snapshot(job.state, checkpoint.trainable(job.model), job.optimizer.state())
-        self._taken = taken.state
-        self._writing = self._writer.submit(self._write, taken)
-
-    def _write(self, taken: checkpoint.Snapshot) -> _Written:
-        begin = time.monotonic()
-        path, size = retried(
-            lambda: checkpoint.write(self.job.checkpoints, taken, self._rule), self.job.retrying
+        job, self._attempted_at = self.job, time.monotonic()
+        job.state.seconds = self.metrics.seconds
+        snapshot = checkpoint.take_snapshot(
+            job.state, checkpoint.trainable_state(job.model), job.optimizer.state()
         )
-        return _Written(path, size, time.monotonic() - begin)
+        self._snapshot = snapshot.state
+        self._writing = self._writer.submit(self._write, snapshot)
+
+    def _write(self, snapshot: checkpoint.CheckpointSnapshot) -> _WriteResult:
+        begin = time.monotonic()
+        path, size = retry_transient(
+            lambda: checkpoint.write(self.job.checkpoints, snapshot, self._retention), self.job.log_retry
+        )
+        return _WriteResult(path, size, time.monotonic() - begin)
 
     def _finish(self) -> Path | None:
         """Waits for the thread and tells what came of it."""
-        assert self._writing is not None and self._taken is not None
-        job, state, writing = self.job, self._taken, self._writing
-        self._writing = self._taken = None
+        assert self._writing is not None and self._snapshot is not None
+        job, state, writing = self.job, self._snapshot, self._writing
+        self._writing = self._snapshot = None
         try:
             written = writing.result()
         except OSError as problem:
@@ -131,7 +138,7 @@ class Saver:
                 "error",
             )
             return None
-        self._good = time.monotonic()
+        self._succeeded_at = time.monotonic()
         job.ctx.emit(
             CheckpointWritten(
                 phase=state.phase,

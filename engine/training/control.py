@@ -6,13 +6,13 @@ import math
 
 from engine.core.i18n import _
 from engine.machine.budget import Budget
-from engine.training.checkpoint_saver import Saver
-from engine.training.trainer import Job
+from engine.training.checkpoint_saver import CheckpointSaver
+from engine.training.trainer import TrainingJob
 
-LEAST_GB = 0.25
+MIN_BUDGET_GB = 0.25
 
 
-def obey(job: Job, saver: Saver) -> bool:
+def handle_commands(job: TrainingJob, saver: CheckpointSaver) -> bool:
     """Handles the commands that have come; blocks while the run is paused. True: the run is to stop."""
     stop = False
     if job.ctx.commands.pausing:
@@ -30,15 +30,15 @@ def obey(job: Job, saver: Saver) -> bool:
             else:
                 command.accept(str(path))
         elif command.name == "set":
-            accepted, text = change(job, command.value)
+            accepted, text = apply_setting(job, command.value)
             (command.accept if accepted else command.refuse)(text)
         else:
             command.refuse(_("training knows checkpoint, stop, lr=, max_steps= and max_memory_gb="))
-    saver.meter.resume()
+    saver.metrics.exclude_pause()
     return stop or job.ctx.stop_requested
 
 
-def change(job: Job, assignment: str) -> tuple[bool, str]:
+def apply_setting(job: TrainingJob, assignment: str) -> tuple[bool, str]:
     """Applies "lr=0.01", "max_steps=500" or "max_memory_gb=1.5" to a running job; whether it did, and the sentence
     about it."""
     name, _equals, text = assignment.partition("=")
@@ -52,8 +52,8 @@ def change(job: Job, assignment: str) -> tuple[bool, str]:
         job.state.peak_lr = job.optimizer.peak = value
         return True, _("the peak learning rate is {value:g} from the next step").format(value=value)
     if name.strip() == "max_memory_gb":
-        if not LEAST_GB <= value <= 1024:
-            return False, _("max_memory_gb takes {least} to 1024").format(least=LEAST_GB)
+        if not MIN_BUDGET_GB <= value <= 1024:
+            return False, _("max_memory_gb takes {least} to 1024").format(least=MIN_BUDGET_GB)
         job.budget = Budget(value * 1024, "max_memory_gb")
         return True, _(
             "the memory budget is {mb} MB from the next step; training makes itself smaller"
@@ -63,6 +63,6 @@ def change(job: Job, assignment: str) -> tuple[bool, str]:
             return False, _("max_steps takes a whole number above the current step {step}").format(
                 step=job.state.step
             )
-        job.state.max_steps, job.state.fixed_steps = int(value), True
+        job.state.max_steps, job.state.max_steps_fixed = int(value), True
         return True, _("the phase ends at step {step}").format(step=job.state.max_steps)
     return False, _("training knows checkpoint, stop, lr=, max_steps= and max_memory_gb=")

@@ -15,7 +15,7 @@ import torch
 
 from engine.core.i18n import _
 from engine.models.kernels.build import load_kernels
-from engine.training.autotune import Tuning, allowed_cores, tune
+from engine.training.autotune import CpuTuning, allowed_cores, tune_cpu
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ def choose_device(
 
     `threads`, `bf16` and `fused` overrule the measurement: a resumed phase must compute as it began.
     """
-    asked = threads or _threads_wanted()
-    count = asked or usable_cores()
+    requested = threads or _requested_threads()
+    count = requested or usable_cores()
     torch.set_num_threads(count)
     if torch.cuda.is_available():
         return Device("cuda", count, True if bf16 is None else bf16, torch.cuda.get_device_name())
@@ -58,10 +58,10 @@ def choose_device(
             return Device("mps", count, False, f"mps {slow / fast:.1f}x cpu")
     fixed = None
     if threads is not None and bf16 is not None and fused is not None:
-        fixed = Tuning(
+        fixed = CpuTuning(
             threads=count, bf16=bf16, fused=fused and load_kernels() is not None, reason=_("as before")
         )
-    tuning = tune(width, count, fixed=fixed, measured_threads=not asked)
+    tuning = tune_cpu(width, count, fixed=fixed, measured_threads=not requested)
     return Device(
         "cpu",
         tuning.threads,
@@ -71,10 +71,10 @@ def choose_device(
     )
 
 
-def _threads_wanted() -> int:
+def _requested_threads() -> int:
     """What OMP_NUM_THREADS asks for; 0: nothing."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdecimal() else 0
+    requested = os.environ.get("OMP_NUM_THREADS", "")
+    return int(requested) if requested.isdecimal() else 0
 
 
 def usable_cores() -> int:

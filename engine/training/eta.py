@@ -8,95 +8,95 @@ from dataclasses import dataclass, field
 
 from engine.core.i18n import _
 from engine.training.optim import Optimizer
-from engine.training.recipe import Recipe, Stretch
-from engine.training.trainer import Job
+from engine.training.recipe import CurriculumStage, Recipe
+from engine.training.trainer import TrainingJob
 
 ROUNDS = 3
 REPLAN_AT = (0.25, 0.5, 0.75)
 """Shares of the steps at which a phase bounded by time looks at its speed again."""
-REPLAN_LEAST = 10
+REPLAN_MIN_STEPS = 10
 """Steps before which the speed is not known better than by the measurement."""
-REPLAN_FROM = 0.08
+REPLAN_TOLERANCE = 0.08
 """How far off the time must be, as a share of the budget, for the steps to change."""
 
 
 @dataclass
-class Pace:
-    """Seconds of a step in each stretch, and of what comes beside the steps."""
+class EtaEstimator:
+    """Seconds of a step in each stage, and of what comes beside the steps."""
 
     recipe: Recipe
-    seconds: list[float]
-    beside: float
+    step_seconds: list[float]
+    eval_seconds: float
     """Seconds of all evaluations of the phase together."""
-    rate: float = 0.0
-    """Tokens per second of the first stretch, without what only fills windows up."""
+    tokens_per_s: float = 0.0
+    """Tokens per second of the first stage, without what only fills windows up."""
     correction: float = field(default=1.0)
     """How much slower steps are now than when they were measured."""
 
-    def left(self, step: int, max_steps: int) -> float:
+    def remaining_s(self, step: int, max_steps: int) -> float:
         """Seconds from `step` to the end of a phase of `max_steps`."""
         total = 0.0
         begin = 0
-        for stretch, seconds in zip(self.recipe.stretches, self.seconds, strict=True):
-            end = round(stretch.until * max_steps)
+        for stage, seconds in zip(self.recipe.curriculum, self.step_seconds, strict=True):
+            end = round(stage.until * max_steps)
             total += max(0, end - max(begin, step)) * seconds
             begin = end
-        return total * self.correction + self.beside * (1 - step / max(1, max_steps))
+        return total * self.correction + self.eval_seconds * (1 - step / max(1, max_steps))
 
-    def fitting(self, seconds: float, step: int, most: int) -> int:
+    def steps_within(self, seconds: float, step: int, most: int) -> int:
         """The most steps, up to `most`, of a phase at `step` that end within `seconds` from now; one more at least."""
         low, high = step + 1, max(step + 1, most)
         while low < high:
             middle = (low + high + 1) // 2
-            if self.left(step, middle) <= seconds:
+            if self.remaining_s(step, middle) <= seconds:
                 low = middle
             else:
                 high = middle - 1
         return low
 
-    def observe(self, stretch: Stretch, seconds: float) -> None:
+    def observe_step(self, stage: CurriculumStage, seconds: float) -> None:
         """Takes the time of a step into the correction."""
-        measured = self.seconds[self.recipe.stretches.index(stretch)]
+        measured = self.step_seconds[self.recipe.curriculum.index(stage)]
         self.correction += 0.05 * (min(10.0, seconds / max(measured, 1e-9)) - self.correction)
 
 
-def plan(job: Job) -> Pace:
+def plan_steps(job: TrainingJob) -> EtaEstimator:
     """Measures the speed and says how long the phase will take; fixes the steps of one that is bounded by time.
 
     Only a phase that has not begun is fixed: a resumed one keeps the steps it was to take.
     """
     begin = time.perf_counter()
-    pace = measure(job)
+    eta = measure_step_times(job)
     state, budget = job.state, job.recipe.time_budget_s
-    if budget is not None and state.draw == 0:
+    if budget is not None and state.batches_drawn == 0:
         room = budget - (time.perf_counter() - begin)
-        state.max_steps = pace.fitting(room, 0, state.max_steps)
+        state.max_steps = eta.steps_within(room, 0, state.max_steps)
     job.ctx.log(
         _("{phase}: {steps} steps, about {seconds:.0f} s ({rate:.0f} {unit} per second)").format(
             unit=job.unit,
             phase=state.phase,
             steps=state.max_steps - state.step,
-            seconds=pace.left(state.step, state.max_steps),
-            rate=pace.rate,
+            seconds=eta.remaining_s(state.step, state.max_steps),
+            rate=eta.tokens_per_s,
         )
     )
-    return pace
+    return eta
 
 
-def replan(job: Job, pace: Pace, seconds: float) -> None:
+def replan_steps(job: TrainingJob, eta: EtaEstimator, seconds: float) -> None:
     """At a few fixed steps of a phase bounded by time: other steps, when it would miss its time clearly.
 
     `seconds` were spent so far. The change is told and becomes part of the state.
     """
     state, budget = job.state, job.recipe.time_budget_s
-    if budget is None or state.fixed_steps or not REPLAN_LEAST <= state.step < state.max_steps:
+    if budget is None or state.max_steps_fixed or not REPLAN_MIN_STEPS <= state.step < state.max_steps:
         return
     if state.step not in [round(share * state.max_steps) for share in REPLAN_AT]:
         return
-    if abs(seconds + pace.left(state.step, state.max_steps) - budget) <= REPLAN_FROM * budget:
+    if abs(seconds + eta.remaining_s(state.step, state.max_steps) - budget) <= REPLAN_TOLERANCE * budget:
         return
     most = min(job.batches.steps(), job.recipe.max_steps or job.batches.steps())
-    steps = pace.fitting(budget - seconds, state.step, most)
+    steps = eta.steps_within(budget - seconds, state.step, most)
     if steps != state.max_steps:
         job.ctx.log(
             _("{phase}: the steps change from {old} to {new} to end in time").format(
@@ -106,29 +106,31 @@ def replan(job: Job, pace: Pace, seconds: float) -> None:
         state.max_steps = steps
 
 
-def measure(job: Job) -> Pace:
-    """Times a few steps of each stretch on copies; model, optimizer and data stay as they are."""
-    kept = job.model
-    job.model = copy.deepcopy(kept)
+def measure_step_times(job: TrainingJob) -> EtaEstimator:
+    """Times a few steps of each stage on copies; model, optimizer and data stay as they are."""
+    original = job.model
+    job.model = copy.deepcopy(original)
     try:
         optimizer = Optimizer(job.model, job.recipe, bf16=job.device.bf16)
-        steps = [_step(job, optimizer, stretch) for stretch in job.recipe.stretches]
+        steps = [_time_step(job, optimizer, stage) for stage in job.recipe.curriculum]
         begin = time.perf_counter()
         job.evaluate(job.recipe.eval_bytes)
         evaluation = time.perf_counter() - begin
     finally:
-        job.model = kept
+        job.model = original
     evaluations = 1 / job.recipe.eval_every + 4 if job.general else 0.0
     seconds, tokens = steps[0]
-    return Pace(job.recipe, [one for one, _tokens in steps], evaluation * evaluations, rate=tokens / seconds)
+    return EtaEstimator(
+        job.recipe, [one for one, _tokens in steps], evaluation * evaluations, tokens_per_s=tokens / seconds
+    )
 
 
-def _step(job: Job, optimizer: Optimizer, stretch: Stretch) -> tuple[float, int]:
+def _time_step(job: TrainingJob, optimizer: Optimizer, stage: CurriculumStage) -> tuple[float, int]:
     """Seconds and tokens of a step."""
     times = []
     for number in range(ROUNDS):
         begin = time.perf_counter()
-        batch = job.batches.draw(number, job.state.max_steps, stretch)
+        batch = job.batches.batch_at(number, job.state.max_steps, stage)
         job.accumulate(batch)
         optimizer.grad_norm(job.recipe.clip)
         optimizer.step(1e-3, 0.9)

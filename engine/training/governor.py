@@ -18,15 +18,15 @@ from engine.machine.pressure import Advice, PressureFinding, PressureMonitor
 from engine.runs import events
 from engine.runs.event_text import budget_reason_text, governor_cause_text
 from engine.runs.events import RunStatus, StatusChanged
-from engine.runs.resume import KINDS as CONTINUED
+from engine.runs.resume import KINDS as RESUMABLE
 from engine.runs.spec import RunSpec
 from engine.training.batches import Batch
-from engine.training.checkpoint_saver import Saver
-from engine.training.control import obey
-from engine.training.metrics import Meter
-from engine.training.microbatch import STATE_BYTES, fit
-from engine.training.peak_memory import Footprint
-from engine.training.trainer import Job
+from engine.training.checkpoint_saver import CheckpointSaver
+from engine.training.control import handle_commands
+from engine.training.metrics import TrainingMetrics
+from engine.training.microbatch import STATE_BYTES, fit_micro_batch
+from engine.training.peak_memory import PeakMemory
+from engine.training.trainer import TrainingJob
 
 T = TypeVar("T")
 
@@ -34,11 +34,11 @@ BUFFER_SHARE = 1 / 4
 """Of the budget that `memory_buffer_gb` may be at most: a small budget is still of use."""
 
 
-class Remedy(StrEnum):
-    CACHES = "caches"
-    SMALLER = "smaller"
-    """Half the windows in a pass, twice the passes of a step: the same batch."""
-    RECOMPUTE = "recompute"
+class Mitigation(StrEnum):
+    DROP_CACHES = "caches"
+    HALVE_MICRO_BATCH = "smaller"
+    """Half the windows in a pass, twice the micro-batches of a step: the same batch."""
+    ACTIVATION_CHECKPOINTING = "recompute"
     """Activation checkpointing: layers are computed again in the backward pass."""
     STOP = "stop"
     """A checkpoint, and the end with a clear error."""
@@ -49,70 +49,70 @@ def buffer_mb(budget_mb: float, wanted_mb: float = 512.0) -> float:
     return min(wanted_mb, BUFFER_SHARE * budget_mb)
 
 
-def remedy(
-    used_mb: float, budget_mb: float, free_mb: float, *, dropped: bool, halvable: bool, recomputes: bool
-) -> Remedy | None:
+def next_mitigation(
+    used_mb: float, budget_mb: float, free_mb: float, *, dropped: bool, halvable: bool, checkpointing: bool
+) -> Mitigation | None:
     """The mildest remedy not yet taken when less than `free_mb` is left; STOP only above the budget itself.
 
-    `dropped`: caches have just been dropped. `halvable`: a pass has more than one window. `recomputes`:
+    `dropped`: caches have just been dropped. `halvable`: a pass has more than one window. `checkpointing`:
     activation checkpointing is on. An infinite `used_mb` stands for an allocation that failed.
     """
     if used_mb <= budget_mb - free_mb:
         return None
     if not dropped:
-        return Remedy.CACHES
+        return Mitigation.DROP_CACHES
     if halvable:
-        return Remedy.SMALLER
-    if not recomputes:
-        return Remedy.RECOMPUTE
-    return Remedy.STOP if used_mb > budget_mb else None
+        return Mitigation.HALVE_MICRO_BATCH
+    if not checkpointing:
+        return Mitigation.ACTIVATION_CHECKPOINTING
+    return Mitigation.STOP if used_mb > budget_mb else None
 
 
-CACHES_EVERY = 500
+DROP_CACHES_EVERY = 500
 """Steps between two times that caches are dropped."""
-LASTING = (Remedy.SMALLER, Remedy.RECOMPUTE)
+PERMANENT = (Mitigation.HALVE_MICRO_BATCH, Mitigation.ACTIVATION_CHECKPOINTING)
 """Remedies that slow every step from then on."""
-LEAST_GAIN = 0.01
-"""Share of the budget that halving the passes must have given back for it, or more than it, to be worth it again
+MIN_HALVING_GAIN = 0.01
+"""Share of the budget that halving the micro-batches must have given back for it, or more than it, to be worth it again
 while only the buffer is touched: the rest is the program itself."""
-LAST_TRY = 10
+CACHE_RETRY_STEPS = 10
 """Steps after dropping caches from which they are dropped once more rather than the run stopped."""
-REST_S = 10.0
+MITIGATION_INTERVAL_S = 10.0
 """Between two remedies for the machine's sake: what it tells is a mean over this long."""
-EVAL_LEAST = 256
+MIN_EVAL_TOKENS = 256
 """Tokens of a forward pass of an evaluation that are no longer made less."""
-WAIT_S = 0.5
+POLL_S = 0.5
 """Between two looks for commands while it waits for the machine."""
 
 
-class Governor:
+class ResourceGovernor:
     """Measures a job against its budget and acts."""
 
-    def __init__(self, job: Job, outside: PressureMonitor | None = None) -> None:
+    def __init__(self, job: TrainingJob, outside: PressureMonitor | None = None) -> None:
         self.job = job
         if job.budget is None:
             job.budget = Budget(math.inf, "")
         settings = job.ctx.settings
-        self.footprint = Footprint(job.device.name, tree_every_s=settings.resource_check_interval)
+        self.memory = PeakMemory(job.device.name, tree_every_s=settings.resource_check_interval)
         self.outside = outside or PressureMonitor(
             interval_s=settings.resource_check_interval,
             battery=settings.pause_on_battery,
             celsius=settings.pause_above_c,
         )
-        self._throttle = Throttle(settings.max_cpu_percent)
-        self._asked = self._known = job.budget
+        self._cpu_limit = Throttle(settings.max_cpu_percent)
+        self._requested = self._effective = job.budget
         """The budget without and with the limit of the system."""
-        self._kernel_mb = job.budget.mb
+        self._kernel_limit_mb = job.budget.mb
         """What stands behind it."""
-        self._limit_looked = time.monotonic()
-        self._dropped_at = -CACHES_EVERY
-        self._acted_at = -math.inf
-        self._before_halving = math.inf
-        """MB in use before passes were halved last."""
-        self._biggest = (1, 0)
+        self._limit_checked_at = time.monotonic()
+        self._dropped_at = -DROP_CACHES_EVERY
+        self._mitigated_at = -math.inf
+        self._used_before_halving = math.inf
+        """MB in use before micro-batches were halved last."""
+        self._largest = (1, 0)
         """Windows and tokens of the largest pass of the last batch."""
-        self._saver: Saver | None = None
-        self._drawn = job.state.draw
+        self._saver: CheckpointSaver | None = None
+        self._step_start = job.state.batches_drawn
         """Batches drawn before the step that is being taken."""
 
     @property
@@ -125,32 +125,32 @@ class Governor:
         """MB of the budget that are to stay free."""
         return buffer_mb(self.budget.mb, 1024 * self.job.ctx.settings.memory_buffer_gb)
 
-    def fit(self) -> None:
-        """Before the first step: the largest pass that fits, by measurement. A resumed phase keeps its passes.
+    def fit_micro_batches(self) -> None:
+        """Before the first step: the largest pass that fits, by measurement. A resumed phase keeps its micro-batches.
 
         Raises UsageProblem when the program alone exceeds the budget.
         """
         job, limit = self.job, self.budget.mb
-        used = self.footprint.peak_mb()
+        used = self.memory.peak_mb()
         if used > limit:
             raise UsageProblem(
                 _(
                     "the memory budget of {budget} MB ({bound}) is less than the {used} MB of the program alone"
                 ).format(budget=round(limit), bound=budget_reason_text(self.budget.reason), used=round(used)),
-                hint=_mend(used + 512, self.budget),
+                hint=_more_memory_hint(used + 512, self.budget),
             )
-        if job.state.draw == 0 and not math.isinf(limit):
+        if job.state.batches_drawn == 0 and not math.isinf(limit):
             trained = sum(parameter.numel() for parameter in job.optimizer.parameters)
-            fit(job, self.footprint, used, limit - self.buffer - STATE_BYTES * trained / 2**20)
+            fit_micro_batch(job, self.memory, used, limit - self.buffer - STATE_BYTES * trained / 2**20)
 
-    # Within a step: whatever runs out of memory is tried again with less
+    # Within a step: whatever runs out of memory is retry_on_oom again with less
 
-    def tried(
+    def retry_on_oom(
         self,
         work: Callable[..., T],
         *arguments: object,
-        again: Callable[[], None] | None = None,
-        less: Callable[[], bool] | None = None,
+        before_retry: Callable[[], None] | None = None,
+        shrink: Callable[[], bool] | None = None,
     ) -> T:
         """What `work(*arguments)` gives; where memory cannot be had a remedy is taken, and it is done once more.
 
@@ -164,168 +164,172 @@ class Governor:
                 if not is_out_of_memory(problem):
                     raise
             # Beyond the handler, so that the traceback no longer holds the tensors.
-            self._allocation_failed(less is not None and less())
-            if again is not None:
-                again()
+            self._allocation_failed(shrink is not None and shrink())
+            if before_retry is not None:
+                before_retry()
 
-    def evaluate(self, meter: Meter, limit: int) -> None:
-        """`Meter.evaluate`, in smaller pieces where memory cannot be had."""
-        self.tried(meter.evaluate, limit, less=self.evaluate_less)
+    def evaluate(self, metrics: TrainingMetrics, limit: int) -> None:
+        """`TrainingMetrics.evaluate`, in smaller pieces where memory cannot be had."""
+        self.retry_on_oom(metrics.evaluate, limit, shrink=self.shrink_evaluation)
 
-    def evaluate_less(self) -> bool:
+    def shrink_evaluation(self) -> bool:
         """Evaluations in smaller pieces from here on; False when they are as small as they can be."""
-        if self.job.eval_tokens <= EVAL_LEAST:
+        if self.job.eval_tokens <= MIN_EVAL_TOKENS:
             return False
         self.job.eval_tokens //= 2
         return True
 
     def accumulate(self, batch: Batch) -> float:
-        """`Job.accumulate` of a batch; after a remedy the same batch comes in other passes."""
+        """`TrainingJob.accumulate` of a batch; after a remedy the same batch comes in other micro-batches."""
         job, tries = self.job, [batch]
 
         def gradients() -> float:
-            self._biggest = max((part.ids.shape[0], part.ids.numel()) for part in tries[-1].passes)
+            self._largest = max((part.ids.shape[0], part.ids.numel()) for part in tries[-1].micro_batches)
             return job.accumulate(tries[-1])
 
         def other_passes() -> None:
             job.optimizer.zero_grad()
-            tries[:] = [job.batches.draw(job.state.draw - 1, job.state.max_steps)]
+            tries[:] = [job.batches.batch_at(job.state.batches_drawn - 1, job.state.max_steps)]
 
-        return self.tried(gradients, again=other_passes)
+        return self.retry_on_oom(gradients, before_retry=other_passes)
 
     def _allocation_failed(self, smaller: bool) -> None:
-        found = self._find(math.inf) or Remedy.STOP
-        if found is Remedy.STOP and smaller:
-            found = Remedy.CACHES
-        self._take(found, "allocation", self.footprint.peak_mb())
-        if found is not Remedy.STOP:
+        found = self._next_mitigation(math.inf) or Mitigation.STOP
+        if found is Mitigation.STOP and smaller:
+            found = Mitigation.DROP_CACHES
+        self._apply(found, "allocation", self.memory.peak_mb())
+        if found is not Mitigation.STOP:
             return
         self.job.optimizer.zero_grad()
-        self.footprint.drop_caches()
+        self.memory.drop_caches()
         state = self.job.state
         if self._saver is not None:
             # A batch that was drawn and not learnt from is the first one of whoever goes on from here.
-            state.draw = self._drawn
+            state.batches_drawn = self._step_start
             with contextlib.suppress(MemoryError):
                 self._saver.save()
         raise self._failure(self.budget.mb)
 
     # Between two steps
 
-    def look(self, saver: Saver) -> None:
+    def check_budget(self, saver: CheckpointSaver) -> None:
         """After a step: measures, and takes one remedy if the budget asks for it.
 
         Raises RunFailed after a checkpoint when nothing more can be done.
         """
-        used = self.footprint.peak_mb()
-        self._follow_limit(used)
-        found = self._find(used)
-        if found is Remedy.STOP and self.job.state.step - self._dropped_at >= LAST_TRY:
+        used = self.memory.peak_mb()
+        self._update_limit(used)
+        found = self._next_mitigation(used)
+        if found is Mitigation.STOP and self.job.state.step - self._dropped_at >= CACHE_RETRY_STEPS:
             # Nothing makes it smaller for good, but what libraries have held back since then can be given back.
-            found = Remedy.CACHES
-        if found is None or (found in LASTING and used <= self.budget.mb and self._brings_little(used)):
+            found = Mitigation.DROP_CACHES
+        if found is None or (
+            found in PERMANENT and used <= self.budget.mb and self._halving_gained_little(used)
+        ):
             return
-        self._take(found, "budget", used)
-        if found is not Remedy.CACHES:
+        self._apply(found, "budget", used)
+        if found is not Mitigation.DROP_CACHES:
             # Sums are added up in another order from here on: a resumed run must do so from the same step.
-            self.tried(saver.save)
-        if found is Remedy.STOP:
+            self.retry_on_oom(saver.save)
+        if found is Mitigation.STOP:
             raise self._failure(used)
 
-    def hold(self, saver: Saver) -> bool:
+    def throttle(self, saver: CheckpointSaver) -> bool:
         """Before a step: rests as `max_cpu_percent` says, gives memory back or waits where the machine asks for it.
 
-        True: the run is to stop, as `obey` says.
+        True: the run is to stop, as `handle_commands` says.
         """
         job = self.job
-        self._saver, self._drawn = saver, job.state.draw
-        if self._throttle.rest(lambda: job.ctx.stop_requested):
-            saver.meter.resume()
+        self._saver, self._step_start = saver, job.state.batches_drawn
+        if self._cpu_limit.rest(lambda: job.ctx.stop_requested):
+            saver.metrics.exclude_pause()
         found = self.outside.look()
         if found is None or found.advice is Advice.GO:
             return False
         if found.advice is Advice.SHRINK:
             self._shrink(found, saver)
             return False
-        self.tried(saver.save)
-        self.footprint.drop_caches()
-        self._tell("pause", found.cause, self.footprint.peak_mb(), found)
+        self.retry_on_oom(saver.save)
+        self.memory.drop_caches()
+        self._emit("pause", found.cause, self.memory.peak_mb(), found)
         last, stop = found, False
         job.ctx.commands.resting = StatusChanged(
             status=RunStatus.PAUSED, reason=governor_cause_text(self._event("pause", found.cause, 0.0, found))
         )
         job.ctx.emit(job.ctx.commands.resting)
         while last.advice is Advice.PAUSE and not stop:
-            time.sleep(min(WAIT_S, self.outside.interval_s))
-            stop = obey(job, saver)
+            time.sleep(min(POLL_S, self.outside.interval_s))
+            stop = handle_commands(job, saver)
             last = self.outside.look(paused=found.cause) or last
-        self._tell("resume", found.cause, self.footprint.peak_mb(), found)
+        self._emit("resume", found.cause, self.memory.peak_mb(), found)
         job.ctx.commands.resting = StatusChanged(status=RunStatus.RUNNING)
         job.ctx.emit(job.ctx.commands.resting)
-        saver.meter.resume()
+        saver.metrics.exclude_pause()
         return stop
 
-    def _shrink(self, asked: PressureFinding, saver: Saver) -> None:
+    def _shrink(self, asked: PressureFinding, saver: CheckpointSaver) -> None:
         """One remedy for the machine's sake, the mildest not yet taken; training goes on whatever comes."""
-        if time.monotonic() - self._acted_at < REST_S:
+        if time.monotonic() - self._mitigated_at < MITIGATION_INTERVAL_S:
             return
-        self._acted_at = time.monotonic()
-        found = self._find(math.inf)
-        if found is None or found is Remedy.STOP:
+        self._mitigated_at = time.monotonic()
+        found = self._next_mitigation(math.inf)
+        if found is None or found is Mitigation.STOP:
             return
-        self._take(found, asked.cause, self.footprint.peak_mb(), asked)
-        if found is not Remedy.CACHES:
-            self.tried(saver.save)
+        self._apply(found, asked.cause, self.memory.peak_mb(), asked)
+        if found is not Mitigation.DROP_CACHES:
+            self.retry_on_oom(saver.save)
 
-    def _follow_limit(self, used: float) -> None:
+    def _update_limit(self, used: float) -> None:
         """Takes over a budget that was set by a command, and a limit of the system that has changed."""
         job, now = self.job, time.monotonic()
-        if self.budget is not self._known:
-            self._asked = self._known = self.budget
-            self._before_halving = math.inf
-            self._tell("limit", "set", used)
-        if now - self._limit_looked >= job.ctx.settings.resource_check_interval:
-            self._limit_looked = now
+        if self.budget is not self._effective:
+            self._requested = self._effective = self.budget
+            self._used_before_halving = math.inf
+            self._emit("limit", "set", used)
+        if now - self._limit_checked_at >= job.ctx.settings.resource_check_interval:
+            self._limit_checked_at = now
             limit = cgroup_limit_bytes(beside=cgroup.group_name())
-            bounds = [self._asked, *([Budget(limit / 2**20, "cgroup")] if limit is not None else [])]
+            bounds = [self._requested, *([Budget(limit / 2**20, "cgroup")] if limit is not None else [])]
             smallest = min(bounds, key=lambda bound: bound.mb)
             if smallest.mb != self.budget.mb:
-                job.budget = self._known = smallest
-                self._before_halving = math.inf
-                self._tell("limit", "cgroup", used)
+                job.budget = self._effective = smallest
+                self._used_before_halving = math.inf
+                self._emit("limit", "cgroup", used)
         # A kernel that is told less than what is held ends the run: only what is given back is taken away. One that
         # refuses, because pages of files are charged too, is asked again after the next step.
-        bounds_too_much = used > self.budget.mb and self.budget.mb < self._kernel_mb
-        if self._kernel_mb != self.budget.mb and not bounds_too_much and cgroup.resize(self.budget.mb):
-            self._kernel_mb = self.budget.mb
+        bounds_too_much = used > self.budget.mb and self.budget.mb < self._kernel_limit_mb
+        if self._kernel_limit_mb != self.budget.mb and not bounds_too_much and cgroup.resize(self.budget.mb):
+            self._kernel_limit_mb = self.budget.mb
 
-    def _brings_little(self, used: float) -> bool:
-        """Whether the last halving of the passes gave back next to nothing."""
-        return self._before_halving - used < LEAST_GAIN * self.budget.mb
+    def _halving_gained_little(self, used: float) -> bool:
+        """Whether the last halving of the micro-batches gave back next to nothing."""
+        return self._used_before_halving - used < MIN_HALVING_GAIN * self.budget.mb
 
-    def _find(self, used: float) -> Remedy | None:
-        return remedy(
+    def _next_mitigation(self, used: float) -> Mitigation | None:
+        return next_mitigation(
             used,
             self.budget.mb,
             self.buffer,
-            dropped=self.job.state.step - self._dropped_at < CACHES_EVERY,
-            halvable=self._biggest[0] > 1,
-            recomputes=self.job.state.recompute,
+            dropped=self.job.state.step - self._dropped_at < DROP_CACHES_EVERY,
+            halvable=self._largest[0] > 1,
+            checkpointing=self.job.state.activation_checkpointing,
         )
 
-    def _take(self, found: Remedy, cause: str, used: float, asked: PressureFinding | None = None) -> None:
+    def _apply(
+        self, found: Mitigation, cause: str, used: float, asked: PressureFinding | None = None
+    ) -> None:
         job, state = self.job, self.job.state
-        if found is Remedy.SMALLER:
-            self._before_halving = used
-            state.tokens_per_pass = job.batches.tokens_per_pass = self._biggest[1] // 2
-            self._biggest = (self._biggest[0] // 2, self._biggest[1] // 2)
-        elif found is Remedy.RECOMPUTE:
-            state.recompute = job.model.model.activation_checkpointing = True
-        self.footprint.drop_caches()
+        if found is Mitigation.HALVE_MICRO_BATCH:
+            self._used_before_halving = used
+            state.tokens_per_micro_batch = job.batches.tokens_per_micro_batch = self._largest[1] // 2
+            self._largest = (self._largest[0] // 2, self._largest[1] // 2)
+        elif found is Mitigation.ACTIVATION_CHECKPOINTING:
+            state.activation_checkpointing = job.model.model.activation_checkpointing = True
+        self.memory.drop_caches()
         self._dropped_at = state.step
-        self._tell(found.value, cause, used, asked)
+        self._emit(found.value, cause, used, asked)
 
-    def _tell(self, action: str, cause: str, used: float, asked: PressureFinding | None = None) -> None:
+    def _emit(self, action: str, cause: str, used: float, asked: PressureFinding | None = None) -> None:
         self.job.ctx.set_budget(self.budget.mb, self.budget.reason)
         self.job.ctx.emit(self._event(action, cause, used, asked))
 
@@ -342,28 +346,30 @@ class Governor:
             used_mb=round(used, 1),
             budget_mb=round(self.budget.mb, 1),
             buffer_mb=round(self.buffer, 1),
-            pass_tokens=self.job.state.tokens_per_pass,
+            pass_tokens=self.job.state.tokens_per_micro_batch,
         )
 
     def _failure(self, used: float) -> RunFailed:
         return RunFailed(
             _(
                 "training needs more memory than its budget: {used} MB of {budget} MB ({bound}) at step {step}, "
-                "although passes are as small as they can be; a checkpoint is kept"
+                "although micro-batches are as small as they can be; a checkpoint is kept"
             ).format(
                 used=round(used),
                 budget=round(self.budget.mb),
                 bound=budget_reason_text(self.budget.reason),
                 step=self.job.state.step,
             ),
-            hint=_mend(used + 512, self.budget, self.job.ctx.spec),
+            hint=_more_memory_hint(used + 512, self.budget, self.job.ctx.spec),
         )
 
 
-def _mend(mb: float, budget: Budget, begun: RunSpec | None = None) -> str:
-    """What gives the run more, one that has `begun` from its checkpoint; where the system is the bound a larger
+def _more_memory_hint(mb: float, budget: Budget, started: RunSpec | None = None) -> str:
+    """What gives the run more, one that has `started` from its checkpoint; where the system is the bound a larger
     setting would change nothing."""
     if budget.reason != "max_memory_gb":
         return "h2q-tui check"
-    command = f"runs resume {begun.run_id}" if begun is not None and begun.kind in CONTINUED else "train"
+    command = (
+        f"runs resume {started.run_id}" if started is not None and started.kind in RESUMABLE else "train"
+    )
     return f"h2q-tui {command} --max-memory-gb {math.ceil(mb / 102.4) / 10:.1f}"

@@ -4,71 +4,73 @@ from __future__ import annotations
 
 from engine.core.errors import Interrupted
 from engine.core.i18n import _
-from engine.runs.resume import KINDS as CONTINUED
+from engine.runs.resume import KINDS as RESUMABLE
 from engine.training.checkpoint import LoopState
-from engine.training.checkpoint_saver import Saver
-from engine.training.control import obey
-from engine.training.eta import plan, replan
-from engine.training.governor import Governor
+from engine.training.checkpoint_saver import CheckpointSaver
+from engine.training.control import handle_commands
+from engine.training.eta import plan_steps, replan_steps
+from engine.training.governor import ResourceGovernor
 from engine.training.lr_schedule import lr_factor, momentum
-from engine.training.metrics import Meter
-from engine.training.recovery import Recovery
-from engine.training.rng_state import RandomStates
-from engine.training.trainer import Job
+from engine.training.metrics import TrainingMetrics
+from engine.training.recovery import StepRecovery
+from engine.training.rng_state import RngStates
+from engine.training.trainer import TrainingJob
 
 
-def train(job: Job) -> LoopState:
+def train(job: TrainingJob) -> LoopState:
     """Runs a phase from where `job.state` stands to its end; returns the final state.
 
     Raises Interrupted after a checkpoint when the run is to stop, RunFailed when it does not recover.
     """
     recipe, state = job.recipe, job.state
-    governor = Governor(job)
-    tried = governor.tried  # whatever runs out of memory is done again with less
-    governor.fit()
-    pace = tried(plan, job, less=governor.evaluate_less)
-    meter = Meter(job, pace)
-    saver = Saver(job, meter)
-    recovery = Recovery(job, meter, saver)
-    if state.draw == 0:
-        governor.evaluate(meter, recipe.eval_bytes)
+    governor = ResourceGovernor(job)
+    retry_on_oom = governor.retry_on_oom  # whatever runs out of memory is done again with less
+    governor.fit_micro_batches()
+    eta = retry_on_oom(plan_steps, job, shrink=governor.shrink_evaluation)
+    metrics = TrainingMetrics(job, eta)
+    saver = CheckpointSaver(job, metrics)
+    recovery = StepRecovery(job, metrics, saver)
+    if state.batches_drawn == 0:
+        governor.evaluate(metrics, recipe.eval_bytes)
     # The last thing before the first step: what was measured meanwhile has drawn numbers.
-    if job.random is not None:
-        job.random.restore()
+    if job.rng is not None:
+        job.rng.restore()
     else:
-        RandomStates.begin(recipe.seed)
+        RngStates.seed_all(recipe.seed)
         # What was chosen by measurement is kept from here on: a run that is killed computes on as it began.
-        recovery.saved(tried(saver.save))
+        recovery.checkpoint_saved(retry_on_oom(saver.save))
     while state.step < state.max_steps:
-        if obey(job, saver) or governor.hold(saver):
+        if handle_commands(job, saver) or governor.throttle(saver):
             saver.save()
             spec = job.ctx.spec
             raise Interrupted(
                 _("stopped at step {step}; its checkpoint is kept").format(step=state.step),
-                hint=f"h2q-tui runs resume {spec.run_id}" if spec.kind in CONTINUED else "",
+                hint=f"h2q-tui runs resume {spec.run_id}" if spec.kind in RESUMABLE else "",
             )
 
-        batch = tried(meter.draw)
+        batch = retry_on_oom(metrics.next_batch)
         loss = governor.accumulate(batch)
-        norm = float(tried(job.optimizer.grad_norm, recipe.clip))
-        if tried(recovery.refuses, loss, norm):
+        norm = float(retry_on_oom(job.optimizer.grad_norm, recipe.clip))
+        if retry_on_oom(recovery.should_skip, loss, norm):
             # Nothing of the step has reached weights or optimizer; the next batch is another one.
             continue
 
-        factor = recovery.factor * lr_factor(recipe.schedule, state.step, state.max_steps, recipe.warmup)
-        lr = tried(job.optimizer.step, factor, momentum(state.step))
+        factor = recovery.lr_multiplier * lr_factor(
+            recipe.schedule, state.step, state.max_steps, recipe.warmup
+        )
+        lr = retry_on_oom(job.optimizer.step, factor, momentum(state.step))
         job.optimizer.zero_grad()
         state.loss = loss
         state.step, state.tokens = state.step + 1, state.tokens + batch.tokens
         state.epoch_loss, state.epoch_steps = state.epoch_loss + loss, state.epoch_steps + 1
-        meter.step(loss, lr, norm)
+        metrics.step_done(loss, lr, norm)
 
-        governor.look(saver)
-        replan(job, pace, meter.seconds)
+        governor.check_budget(saver)
+        replan_steps(job, eta, metrics.seconds)
         last = state.step >= state.max_steps
         if last or state.step % max(1, round(recipe.eval_every * state.max_steps)) == 0:
-            governor.evaluate(meter, recipe.eval_bytes * (4 if last else 1))
-        if last or meter.epoch >= state.epoch + 1:
-            meter.epoch_done(lr)
-        recovery.saved(tried(saver.keep, last))
+            governor.evaluate(metrics, recipe.eval_bytes * (4 if last else 1))
+        if last or metrics.epoch >= state.epoch + 1:
+            metrics.epoch_done(lr)
+        recovery.checkpoint_saved(retry_on_oom(saver.save_if_due, last))
     return state

@@ -10,7 +10,7 @@ FLOOR = 0.02
 
 
 class Schedule(StrEnum):
-    """Shape of the learning rate over a phase."""
+    """ModelDimensions of the learning rate over a phase."""
 
     LINEAR = "linear"
     """Warm-up, hold, then linear decay to 2 % over the last 80 %."""

@@ -10,61 +10,61 @@ from engine.core.files import write_json
 from engine.core.i18n import _
 from engine.runs.events import EpochDone, Evaluated, Step
 from engine.training.batches import Batch
-from engine.training.eta import Pace
-from engine.training.trainer import Job
+from engine.training.eta import EtaEstimator
+from engine.training.trainer import TrainingJob
 
-LEAST_GAP_S = 0.1
+MIN_EVENT_GAP_S = 0.1
 """Between two step records."""
-WINDOW_S = 10.0
+SPEED_WINDOW_S = 10.0
 """Over which the speed is taken."""
 
 
-class Meter:
+class TrainingMetrics:
     """Follows a job and emits its events."""
 
-    def __init__(self, job: Job, pace: Pace) -> None:
-        self.job, self.pace = job, pace
+    def __init__(self, job: TrainingJob, eta: EtaEstimator) -> None:
+        self.job, self.eta = job, eta
         self._recent: deque[tuple[float, int, float]] = deque()
         self._last_record = -math.inf
-        self._before = job.state.seconds
+        self._seconds_before = job.state.seconds
         self._begin = self._mark = time.perf_counter()
         self._epoch_began = job.state.seconds
-        self._waited = self._waited_total = 0.0
+        self._waited_s = self._waited_total_s = 0.0
         self._first = True
         self._batch: Batch | None = None
 
-    def draw(self) -> Batch:
+    def next_batch(self) -> Batch:
         """The next batch; the time it takes counts as waiting for data. The one before it is given up."""
         state, begin = self.job.state, time.perf_counter()
         if self._batch is not None:
             self._batch.release()
-        self._batch = batch = self.job.batches.draw(state.draw, state.max_steps)
-        state.draw += 1
-        self._waited = time.perf_counter() - begin
-        self._waited_total += self._waited
+        self._batch = batch = self.job.batches.batch_at(state.batches_drawn, state.max_steps)
+        state.batches_drawn += 1
+        self._waited_s = time.perf_counter() - begin
+        self._waited_total_s += self._waited_s
         return batch
 
     @property
     def seconds(self) -> float:
         """Time spent in the phase, of earlier processes too."""
-        return self._before + time.perf_counter() - self._begin
+        return self._seconds_before + time.perf_counter() - self._begin
 
-    def step(self, loss: float, lr: float, norm: float) -> None:
+    def step_done(self, loss: float, lr: float, norm: float) -> None:
         """A step was taken, or discarded when `loss` or `norm` is not finite."""
         now, state = time.perf_counter(), self.job.state
         state.seconds = self.seconds
-        self._recent.append((now - self._mark, state.tokens, self._waited))
-        while len(self._recent) > 2 and sum(gap for gap, _t, _w in self._recent) > WINDOW_S:
+        self._recent.append((now - self._mark, state.tokens, self._waited_s))
+        while len(self._recent) > 2 and sum(gap for gap, _t, _w in self._recent) > SPEED_WINDOW_S:
             self._recent.popleft()
-        stretch = self.job.recipe.stretch_at(max(0, state.step - 1), state.max_steps)
-        self.pace.observe(stretch, now - self._mark)
+        stage = self.job.recipe.stage_at(max(0, state.step - 1), state.max_steps)
+        self.eta.observe_step(stage, now - self._mark)
         self._mark = now
         finite = math.isfinite(loss)
         if (
             self._first
             or not finite
             or state.step >= state.max_steps
-            or now - self._last_record >= LEAST_GAP_S
+            or now - self._last_record >= MIN_EVENT_GAP_S
         ):
             self._first, self._last_record = False, now
             speed, waiting = self._speed()
@@ -81,10 +81,10 @@ class Meter:
                     tokens=state.tokens,
                     tokens_per_s=speed,
                     waiting=waiting,
-                    waited_s=round(self._waited_total, 3),
+                    waited_s=round(self._waited_total_s, 3),
                     wall_s=round(now - self._begin, 3),
-                    draws=state.draw,
-                    eta_s=self.pace.left(state.step, state.max_steps),
+                    draws=state.batches_drawn,
+                    eta_s=self.eta.remaining_s(state.step, state.max_steps),
                 )
             )
 
@@ -96,21 +96,21 @@ class Meter:
         waited = sum(wait for _gap, _tokens, wait in self._recent)
         return tokens / max(counted, 1e-9), min(1.0, waited / max(spent, 1e-9))
 
-    def discarded(self, loss: float, norm: float) -> None:
+    def step_discarded(self, loss: float, norm: float) -> None:
         """A step was not taken. One that was a number is left out of the curve: its record tells it."""
         self._recent.clear()
         if math.isfinite(loss) and math.isfinite(norm):
-            self.resume()
+            self.exclude_pause()
         else:
-            self.step(math.nan, 0.0, math.nan)
+            self.step_done(math.nan, 0.0, math.nan)
 
-    def resume(self) -> None:
+    def exclude_pause(self) -> None:
         """The time since the last step was not spent on a step: a pause, an evaluation, a checkpoint."""
         self._mark = time.perf_counter()
 
     @property
     def epoch(self) -> float:
-        return self.job.batches.epoch_after(self.job.state.draw, self.job.state.tokens)
+        return self.job.batches.epoch_after(self.job.state.batches_drawn, self.job.state.tokens)
 
     def evaluate(self, limit: int) -> None:
         """The loss on the general set, as an event and in the state."""
@@ -124,7 +124,7 @@ class Meter:
                     phase=state.phase, step=state.step, name="general", loss=loss, finite=loss is not None
                 )
             )
-        self.resume()
+        self.exclude_pause()
 
     def epoch_done(self, lr: float) -> None:
         """Closes an epoch, the last one also when it is not whole: an event and a row of `training_log.json`."""

@@ -1,4 +1,4 @@
-"""Before the first step: an estimate, three measured passes, and the largest pass that fits into the budget."""
+"""Before the first step: an estimate, three measured micro-batches, and the largest pass that fits into the budget."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from engine.core.i18n import _
 from engine.machine.budget import bytes_per_token
 from engine.models.transformer import Transformer
 from engine.runs import events
-from engine.training.batches import Batch, Pass
-from engine.training.peak_memory import Footprint
-from engine.training.trainer import Job
+from engine.training.batches import Batch, MicroBatch
+from engine.training.peak_memory import PeakMemory
+from engine.training.trainer import TrainingJob
 
-ROWS = 4
+PROBE_WINDOWS = 4
 """Windows of the second measured pass."""
 STATE_BYTES = 32
 """Bytes per trained parameter that a pass does not show: two moments, the copies that measure the speed, and a
 checkpoint in memory, once as tensors and once as the bytes of its file."""
 
 
-def rows_that_fit(room_mb: float, one_mb: float, more_mb: float, rows: int) -> int:
+def windows_that_fit(room_mb: float, one_mb: float, more_mb: float, rows: int) -> int:
     """Windows of a pass that fit into `room_mb`, when one takes `one_mb` and `rows` take `more_mb` together.
 
     A power of two, so that two measurements of one machine agree; 1 at least.
@@ -32,77 +32,77 @@ def rows_that_fit(room_mb: float, one_mb: float, more_mb: float, rows: int) -> i
     return int(2 ** math.floor(math.log2(fits)))
 
 
-def room_rows(room_mb: float, one_mb: float, idle_mb: float) -> int:
+def windows_to_probe(room_mb: float, one_mb: float, idle_mb: float) -> int:
     """Windows that may be measured at once without passing `room_mb`, when one takes `one_mb` with the program."""
     return int(1 + max(0.0, room_mb - one_mb) / max(one_mb - idle_mb, 1.0))
 
 
-def fit(job: Job, footprint: Footprint, used: float, room: float) -> None:
-    """Sets the passes of a phase that begins to the largest that fit into `room` MB, and tells how it came to it.
+def fit_micro_batch(job: TrainingJob, memory: PeakMemory, used_mb: float, room_mb: float) -> None:
+    """Sets the micro-batches of a phase that begins to the largest that fit into `room_mb` MB, and tells how it came to it.
 
-    `used` MB are held already. Activation checkpointing goes on when one window is too much without it.
+    `used_mb` MB are held already. Activation checkpointing goes on when one window is too much without it.
     """
-    stretch = max(job.recipe.stretches, key=lambda one: one.context)
+    stage = max(job.recipe.curriculum, key=lambda one: one.context)
     # No batch has more windows than this; what fits beyond is not needed.
-    needed = min(stretch.batch, job.recipe.micro_batch or stretch.batch)
+    needed = min(stage.batch, job.recipe.micro_batch or stage.batch)
     measured: list[tuple[int, float]] = []
 
     def measure(rows: int) -> float:
-        peak = _measured(job, footprint, rows, stretch.context)
+        peak = _measured(job, memory, rows, stage.context)
         measured.append((rows, peak))
         return peak
 
     try:
         one = measure(1)
-        if one > room:
-            job.state.recompute = job.model.model.activation_checkpointing = True
+        if one > room_mb:
+            job.state.activation_checkpointing = job.model.model.activation_checkpointing = True
             one = measure(1)
-        rows = min(ROWS, max(2, needed), max(1, room_rows(room, one, used)))
+        rows = min(PROBE_WINDOWS, max(2, needed), max(1, windows_to_probe(room_mb, one, used_mb)))
         more = measure(rows) if rows > 1 else one
-        fits = rows_that_fit(room, one, more, rows) if rows > 1 else 1
-        while min(fits, needed) > rows and measure(min(fits, needed)) > room:
+        fits = windows_that_fit(room_mb, one, more, rows) if rows > 1 else 1
+        while min(fits, needed) > rows and measure(min(fits, needed)) > room_mb:
             fits //= 2
     except (MemoryError, RuntimeError) as problem:
         if not is_out_of_memory(problem):
             raise
-        job.ctx.log(_("memory: a measured pass did not fit; the passes stay as estimated"), "warning")
+        job.ctx.log(_("memory: a measured pass did not fit; the micro-batches stay as estimated"), "warning")
         # What does not fit is caught at the first step.
         return
     finally:
         job.optimizer.zero_grad()
-        footprint.drop_caches()
-    job.state.tokens_per_pass = job.batches.tokens_per_pass = fits * stretch.context
+        memory.drop_caches()
+    job.state.tokens_per_micro_batch = job.batches.tokens_per_micro_batch = fits * stage.context
     windows = min(fits, needed)
     job.ctx.emit(
         events.MemoryPlan(
             phase=job.state.phase,
-            program_mb=round(used, 1),
-            estimate_mb=estimate(job, used, windows, stretch.context),
+            program_mb=round(used_mb, 1),
+            estimate_mb=estimate_mb(job, used_mb, windows, stage.context),
             measured=[(rows, round(mb, 1)) for rows, mb in measured],
-            context=stretch.context,
+            context=stage.context,
             windows=windows,
-            recompute=job.state.recompute,
-            room_mb=round(room, 1),
+            recompute=job.state.activation_checkpointing,
+            room_mb=round(room_mb, 1),
             budget_mb=round(job.budget.mb, 1) if job.budget else 0.0,
             reason=job.budget.reason if job.budget else "",
         )
     )
 
 
-def estimate(job: Job, used: float, windows: int, context: int) -> float | None:
+def estimate_mb(job: TrainingJob, used_mb: float, windows: int, context: int) -> float | None:
     """MB that a pass should take with the program, counted from the shape of the model; None for an adapter."""
     if not isinstance(job.model, Transformer):
         return None
-    return round(used + windows * context * bytes_per_token(job.model.config, context) / 2**20, 1)
+    return round(used_mb + windows * context * bytes_per_token(job.model.config, context) / 2**20, 1)
 
 
-def _measured(job: Job, footprint: Footprint, rows: int, length: int) -> float:
+def _measured(job: TrainingJob, memory: PeakMemory, rows: int, length: int) -> float:
     """MB at the highest of a pass of `rows` windows; the model stays as it is."""
     ids = torch.zeros(rows, length, dtype=torch.long)
     weights = torch.full(ids.shape, 1.0 / ids.numel())
-    footprint.drop_caches()
-    footprint.peak_mb()
-    job.accumulate(Batch([Pass(ids, ids, weights, weights)], ids.numel()))
-    peak = footprint.peak_mb()
+    memory.drop_caches()
+    memory.peak_mb()
+    job.accumulate(Batch([MicroBatch(ids, ids, weights, weights)], ids.numel()))
+    peak = memory.peak_mb()
     job.optimizer.zero_grad()
     return peak

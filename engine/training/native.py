@@ -15,21 +15,21 @@ from engine.core.i18n import _
 from engine.machine.cgroup import backed
 from engine.models.card import Lineage, ModelCard
 from engine.models.native_format import load_model
-from engine.training.chat_batches import NativeBatches, WindowSet
+from engine.training.chat_batches import ConversationWindows, NativeBatches
 from engine.training.loop import train
-from engine.training.recipe import Recipe, Stretch
-from engine.training.replay import replayed
-from engine.training.scratch import digest_of
+from engine.training.recipe import CurriculumStage, Recipe
+from engine.training.replay import replay_counts_for
+from engine.training.scratch import combined_sha256
 from engine.training.setup import (
     FreeMemory,
-    find_resume,
-    finish,
+    find_resume_checkpoint,
+    log_model_size,
+    make_job,
     memory_budget,
-    pass_size,
-    prefetched,
-    start,
-    tell_size,
-    text_stream,
+    micro_batch_tokens,
+    open_text_stream,
+    prefetch,
+    save_trained_model,
 )
 from engine.training.text_files import languages_of
 from engine.training.text_stream import TextStream
@@ -72,45 +72,47 @@ def train_native(
     Interrupted after a checkpoint when the run is stopped, RunFailed.
     """
     budget = memory_budget(ctx, recipe, free_memory)
-    resumed = find_resume(ctx, recipe, resume)
+    resumed = find_resume_checkpoint(ctx, recipe, resume)
     model, card = load_model(base)
-    context = min(recipe.stretches[-1].context, card.context)
+    context = min(recipe.curriculum[-1].context, card.context)
     recipe = msgspec.structs.replace(
-        recipe, stretches=(Stretch(until=1.0, context=context, batch=recipe.stretches[-1].batch),)
+        recipe, curriculum=(CurriculumStage(until=1.0, context=context, batch=recipe.curriculum[-1].batch),)
     )
-    repeats = replayed(ctx, dataset.path, card.lineage.conversations)
-    data = WindowSet.of_dataset(dataset.path, context, repeats)
-    tell_size(ctx, model.config, model.parameters_count())
+    repeats = replay_counts_for(ctx, dataset.path, card.lineage.conversations)
+    data = ConversationWindows.from_dataset(dataset.path, context, repeats)
+    log_model_size(ctx, model.config, model.parameters_count())
     ctx.log(
         _("{count} windows with {trained} bytes of answers to learn, {cut} bytes beyond the context").format(
             count=len(data), trained=data.trained, cut=data.cut
         )
     )
     texts = {str(file): _digest(file) for file in replay_files}
-    lineage = merge(card.lineage, dataset.lineage, texts, recipe.digest())
+    lineage = merge_lineage(card.lineage, dataset.lineage, texts, recipe.digest())
     with ExitStack() as stack:
         replay = _replay(ctx, recipe, replay_files, context)
         if replay is not None:
             stack.enter_context(replay)
-        pass_tokens = pass_size(recipe, model, budget, resumed)
-        job = start(
+        max_tokens = micro_batch_tokens(recipe, model, budget, resumed)
+        job = make_job(
             ctx,
             recipe,
             model,
-            stack.enter_context(prefetched(ctx, batches(data, replay, recipe, context, pass_tokens))),
+            stack.enter_context(prefetch(ctx, batches(data, replay, recipe, context, max_tokens))),
             general=replay_files,
-            data_sha256=digest_of({"base": card.weights_sha256, "data": file_sha256(dataset.path)} | texts),
-            pass_tokens=pass_tokens,
+            data_sha256=combined_sha256(
+                {"base": card.weights_sha256, "data": file_sha256(dataset.path)} | texts
+            ),
+            max_tokens=max_tokens,
             budget=budget,
             resumed=resumed,
         )
         if replay is not None:
-            replay.tell = job.retrying
+            replay.on_retry = job.log_retry
         with backed(ctx, budget):
             train(job)
     languages = languages_of([dataset.path])
     languages += [language for language in card.languages if language not in languages]
-    return finish(job, name=name, out=out, base=card, languages=languages, lineage=lineage)
+    return save_trained_model(job, name=name, out=out, base=card, languages=languages, lineage=lineage)
 
 
 def _replay(ctx: RunContext, recipe: Recipe, files: Sequence[Path], context: int) -> TextStream | None:
@@ -124,7 +126,7 @@ def _replay(ctx: RunContext, recipe: Recipe, files: Sequence[Path], context: int
             "warning",
         )
         return None
-    return text_stream(ctx, recipe, files, min(SHORTEST_REPLAY, context))
+    return open_text_stream(ctx, recipe, files, min(SHORTEST_REPLAY, context))
 
 
 def _digest(file: Path) -> str:
@@ -138,7 +140,7 @@ def _digest(file: Path) -> str:
         ) from problem
 
 
-def merge(base: Lineage, dataset: Lineage, texts: dict[str, str], settings_sha256: str) -> Lineage:
+def merge_lineage(base: Lineage, dataset: Lineage, texts: dict[str, str], settings_sha256: str) -> Lineage:
     """The lineage of a continued model: all of its base's, the dataset's, and the texts replayed."""
     newest = [lineage.newest_conversation for lineage in (base, dataset)]
     return Lineage(

@@ -25,7 +25,7 @@ POLAR_EXPRESS = (
 """Coefficients of the steps towards the polar factor (Polar Express, arXiv 2505.16932)."""
 POLAR_STEPS = 3
 """Of them: the loss after training is that of all five, and a step costs less."""
-SMALL_GRAM = 3
+GRAM_ASPECT_RATIO = 3
 """A matrix so many times as wide as high is orthogonalised through its small Gram matrix, in half the products."""
 
 
@@ -42,20 +42,20 @@ def orthogonalise(matrices: Tensor, *, bf16: bool = False, steps: int = POLAR_ST
     x = x / (x.norm(dim=(1, 2), keepdim=True) * 1.02 + 1e-7)
     x = x.bfloat16() if bf16 else x
     # In bfloat16 the powers of the Gram matrix lose the small singular values.
-    wide = x.shape[2] >= SMALL_GRAM * x.shape[1] and not bf16
+    wide = x.shape[2] >= GRAM_ASPECT_RATIO * x.shape[1] and not bf16
     coefficients = POLAR_EXPRESS[:steps]
-    x = _through_gram(x, coefficients) if wide else _directly(x, coefficients)
+    x = _newton_schulz_gram(x, coefficients) if wide else _newton_schulz(x, coefficients)
     return (x.transpose(1, 2) if tall else x).float()
 
 
-def _directly(x: Tensor, coefficients: Coefficients) -> Tensor:
+def _newton_schulz(x: Tensor, coefficients: Coefficients) -> Tensor:
     for a, b, c in coefficients:
         gram = x @ x.transpose(1, 2)
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x
 
 
-def _through_gram(x: Tensor, coefficients: Coefficients) -> Tensor:
+def _newton_schulz_gram(x: Tensor, coefficients: Coefficients) -> Tensor:
     """The same steps on `x x'` alone: all factors are polynomials of it, so they commute and `x` waits."""
     gram = x @ x.transpose(1, 2)
     factors = None
@@ -69,7 +69,7 @@ def _through_gram(x: Tensor, coefficients: Coefficients) -> Tensor:
     return factors @ x
 
 
-class _Stack:
+class _MatrixStack:
     """Matrices of one shape, transposed where that makes them equal, with their momentum in one tensor."""
 
     def __init__(self, members: list[tuple[str, nn.Parameter]]) -> None:
@@ -83,12 +83,12 @@ class _Stack:
 
     def prepare(self, momentum: float, *, bf16: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Momentum, its bound and orthogonal update of the next step; nothing changes yet."""
-        gradients = torch.stack([_wide(_gradient(p)) for _name, p in self.members])
+        gradients = torch.stack([_as_wide(_gradient(p)) for _name, p in self.members])
         buffer = self.buffer.lerp(gradients, 1 - momentum)
         bound = self.bound.lerp(torch.linalg.vector_norm(gradients), 1 - momentum)
         return buffer, bound, orthogonalise(gradients.lerp_(buffer, momentum), bf16=bf16)
 
-    def take(self, prepared: tuple[Tensor, Tensor, Tensor], lr: float, weight_decay: float) -> None:
+    def apply(self, prepared: tuple[Tensor, Tensor, Tensor], lr: float, weight_decay: float) -> None:
         """Takes a prepared step, in place: it needs no memory, so it cannot end half-way."""
         self.buffer, self.bound, update = prepared
         for (_name, parameter), change, scale in zip(self.members, update, self.scales, strict=True):
@@ -96,12 +96,12 @@ class _Stack:
                 parameter.mul_(1 - lr * weight_decay)
             parameter.add_(change if parameter.shape == change.shape else change.T, alpha=-lr * scale)
 
-    def sound(self) -> bool:
+    def is_plausible(self) -> bool:
         length = torch.linalg.vector_norm(self.buffer)
         return bool(length <= 1.01 * self.bound + 1e-12)  # false for NaN
 
 
-def _wide(matrix: Tensor) -> Tensor:
+def _as_wide(matrix: Tensor) -> Tensor:
     return matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
 
 
@@ -126,9 +126,9 @@ class Optimizer:
             if recipe.optimizer == "muon" and parameter.ndim == 2 and ".layers." in name:
                 shapes.setdefault(tuple(sorted(parameter.shape)), []).append((name, parameter))
             else:
-                groups.setdefault(self._rate(name, parameter), []).append(parameter)
-        self._stacks = [_Stack(members) for members in shapes.values()]
-        self._rates = list(groups)
+                groups.setdefault(self._peak_lr(name, parameter), []).append(parameter)
+        self._stacks = [_MatrixStack(members) for members in shapes.values()]
+        self._peak_lrs = list(groups)
         self._adamw = torch.optim.AdamW(
             [{"params": members, "lr": rate} for rate, members in groups.items()],
             betas=recipe.betas,
@@ -137,7 +137,7 @@ class Optimizer:
             fused=True,
         )
 
-    def _rate(self, name: str, parameter: nn.Parameter) -> float:
+    def _peak_lr(self, name: str, parameter: nn.Parameter) -> float:
         if self.recipe.optimizer != "muon":
             return self.recipe.lr
         if parameter.ndim < 2:
@@ -164,15 +164,15 @@ class Optimizer:
         """
         scale = factor * self.peak / self.recipe.lr
         prepared = [stack.prepare(momentum, bf16=self.bf16) for stack in self._stacks]
-        self._make_moments()
+        self._allocate_moments()
         for stack, one in zip(self._stacks, prepared, strict=True):
-            stack.take(one, self.recipe.lr * scale, self.recipe.weight_decay)
-        for group, rate in zip(self._adamw.param_groups, self._rates, strict=True):
+            stack.apply(one, self.recipe.lr * scale, self.recipe.weight_decay)
+        for group, rate in zip(self._adamw.param_groups, self._peak_lrs, strict=True):
             group["lr"] = rate * scale
         self._adamw.step()
         return self.recipe.lr * scale
 
-    def _make_moments(self) -> None:
+    def _allocate_moments(self) -> None:
         """AdamW would make them group by group, between the steps of the groups."""
         for parameter in self._adamw_parameters():
             if parameter.grad is not None and not self._adamw.state.get(parameter):
@@ -183,7 +183,7 @@ class Optimizer:
                 }
 
     @torch.no_grad()
-    def sound(self) -> bool:
+    def state_is_plausible(self) -> bool:
         """Whether the state can have come from steps: momentum and moments within their bounds, and finite.
 
         By the triangle inequality a momentum is no longer than the average of the gradients' norms. By Cauchy
@@ -196,7 +196,7 @@ class Optimizer:
             mean, square = state["exp_avg"], state["exp_avg_sq"]
             if not bool((mean.square() <= bound * square + 1e-30).all()):
                 return False
-        return all(stack.sound() for stack in self._stacks)
+        return all(stack.is_plausible() for stack in self._stacks)
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that the next step depends on, by the names of the parameters."""

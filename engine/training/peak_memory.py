@@ -44,7 +44,7 @@ class _Sampler(threading.Thread):
         return highest
 
 
-class Footprint:
+class PeakMemory:
     """Measures a run that computes on `device`."""
 
     def __init__(self, device: str, *, tree_every_s: float = 2.0) -> None:

@@ -8,19 +8,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from engine.training.batches import Batch, Batches
-from engine.training.recipe import Stretch
+from engine.training.recipe import CurriculumStage
 
 
 @dataclass(frozen=True)
-class _Order:
-    """All that decides a batch beside the source itself: one prepared for another order is not used."""
+class _BatchKey:
+    """All that decides a batch beside the source itself: one prepared for another key is not used."""
 
     number: int
     max_steps: int
-    tokens_per_pass: int
+    tokens_per_micro_batch: int
 
 
-class Prefetch:
+class Prefetcher:
     """A source of batches that draws the next `ahead` ones of `source` in `threads` threads.
 
     Draws out of the row (a measurement, a batch asked for again) are made at once by who asks. Close it, or
@@ -32,17 +32,17 @@ class Prefetch:
         self.source = source
         self.ahead = ahead
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="loader") if threads > 0 else None
-        self._coming: OrderedDict[_Order, Future[Batch]] = OrderedDict()
+        self._pending: OrderedDict[_BatchKey, Future[Batch]] = OrderedDict()
         self._next = 0
         """Number after the newest one that was drawn in the row."""
 
     @property
-    def tokens_per_pass(self) -> int:
-        return self.source.tokens_per_pass
+    def tokens_per_micro_batch(self) -> int:
+        return self.source.tokens_per_micro_batch
 
-    @tokens_per_pass.setter
-    def tokens_per_pass(self, tokens: int) -> None:
-        self.source.tokens_per_pass = tokens
+    @tokens_per_micro_batch.setter
+    def tokens_per_micro_batch(self, tokens: int) -> None:
+        self.source.tokens_per_micro_batch = tokens
 
     def steps(self) -> int:
         return self.source.steps()
@@ -53,37 +53,37 @@ class Prefetch:
     def samples(self, number: int, max_steps: int) -> list[str]:
         return self.source.samples(number, max_steps)
 
-    def draw(self, number: int, max_steps: int, stretch: Stretch | None = None) -> Batch:
-        if self._pool is None or stretch is not None or number < self._next:
-            return self.source.draw(number, max_steps, stretch)
-        order = _Order(number, max_steps, self.tokens_per_pass)
-        if order not in self._coming:
+    def batch_at(self, number: int, max_steps: int, stage: CurriculumStage | None = None) -> Batch:
+        if self._pool is None or stage is not None or number < self._next:
+            return self.source.batch_at(number, max_steps, stage)
+        key = _BatchKey(number, max_steps, self.tokens_per_micro_batch)
+        if key not in self._pending:
             # The first of the row, or the orders have changed: what comes was prepared for nothing.
-            self._forget()
+            self._discard_pending()
         self._next = number + 1
-        future = self._coming.pop(order, None)
+        future = self._pending.pop(key, None)
         for later in range(self._next, min(self._next + self.ahead, max_steps)):
-            self._order(_Order(later, max_steps, self.tokens_per_pass))
-        return self.source.draw(number, max_steps) if future is None else future.result()
+            self._submit(_BatchKey(later, max_steps, self.tokens_per_micro_batch))
+        return self.source.batch_at(number, max_steps) if future is None else future.result()
 
-    def _order(self, order: _Order) -> None:
-        if self._pool is not None and order not in self._coming:
-            draw: Callable[[int, int], Batch] = self.source.draw
-            self._coming[order] = self._pool.submit(draw, order.number, order.max_steps)
+    def _submit(self, key: _BatchKey) -> None:
+        if self._pool is not None and key not in self._pending:
+            draw: Callable[[int, int], Batch] = self.source.batch_at
+            self._pending[key] = self._pool.submit(draw, key.number, key.max_steps)
 
-    def _forget(self) -> None:
-        for future in self._coming.values():
+    def _discard_pending(self) -> None:
+        for future in self._pending.values():
             future.cancel()
-        self._coming.clear()
+        self._pending.clear()
 
     def close(self) -> None:
         """Waits for what is being prepared and ends the threads."""
-        self._forget()
+        self._discard_pending()
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
 
-    def __enter__(self) -> Prefetch:
+    def __enter__(self) -> Prefetcher:
         return self
 
     def __exit__(self, *_problem: object) -> None:

@@ -24,8 +24,8 @@ class Phase(StrEnum):
     LORA = "lora"
 
 
-class Size(msgspec.Struct, frozen=True, kw_only=True):
-    """Shape of a new model; `native` takes that of its base."""
+class ModelSize(msgspec.Struct, frozen=True, kw_only=True):
+    """ModelDimensions of a new model; `native` takes that of its base."""
 
     dim: int = 128
     layers: int = 4
@@ -37,7 +37,7 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes the finished model sees at once."""
 
 
-class Stretch(msgspec.Struct, frozen=True, kw_only=True):
+class CurriculumStage(msgspec.Struct, frozen=True, kw_only=True):
     """A part of a phase with windows of one length."""
 
     until: float
@@ -48,7 +48,7 @@ class Stretch(msgspec.Struct, frozen=True, kw_only=True):
     """Windows per pass."""
 
 
-class AdapterSettings(msgspec.Struct, frozen=True, kw_only=True):
+class LoraSettings(msgspec.Struct, frozen=True, kw_only=True):
     """A LoRA adapter (arXiv 2106.09685), beside what `Recipe` says of every phase."""
 
     rank: int = 16
@@ -70,10 +70,10 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     """One of `RECIPES`."""
     phase: Phase
-    size: Size = Size()
-    adapter: AdapterSettings = AdapterSettings()
+    size: ModelSize = ModelSize()
+    adapter: LoraSettings = LoraSettings()
     """Of `lora` alone."""
-    stretches: tuple[Stretch, ...]
+    curriculum: tuple[CurriculumStage, ...] = msgspec.field(name="stretches")
     """Windows from short to long: short ones teach the language quickly, the last ones all positions."""
     accumulation: int = 1
     """Batches added up before an optimizer step."""
@@ -119,14 +119,14 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tokens_per_step(self) -> int:
-        """Bytes of one optimizer step in the first stretch."""
-        first = self.stretches[0]
+        """Bytes of one optimizer step in the first stage."""
+        first = self.curriculum[0]
         return first.context * first.batch * self.accumulation
 
-    def stretch_at(self, step: int, max_steps: int) -> Stretch:
-        """The stretch that `step` (from 0) of `max_steps` belongs to."""
+    def stage_at(self, step: int, max_steps: int) -> CurriculumStage:
+        """The stage that `step` (from 0) of `max_steps` belongs to."""
         done = step / max(1, max_steps)
-        return next((stretch for stretch in self.stretches if done < stretch.until), self.stretches[-1])
+        return next((stage for stage in self.curriculum if done < stage.until), self.curriculum[-1])
 
     def digest(self) -> str:
         """sha256 of all that decides the steps taken; what only decides when to write or stop is left out."""
@@ -187,29 +187,31 @@ def recipe_for(
 
 
 def _fast_scratch(params: TrainParams) -> Recipe:
-    context = params.context or Size().context
-    # Steps of about equal bytes, so that one learning rate suits all stretches.
+    context = params.context or ModelSize().context
+    # Steps of about equal bytes, so that one learning rate suits all stages.
     batch = params.batch_size or 24
     plan = [(0.75, 128), (0.92, 512), (1.0, context)]
-    stretches = [
-        Stretch(until=until, context=length, batch=max(1, round(batch * 128 / length)))
+    curriculum = [
+        CurriculumStage(until=until, context=length, batch=max(1, round(batch * 128 / length)))
         for until, length in plan
         if length < context
     ]
-    last = Stretch(until=1.0, context=context, batch=max(1, round(batch * 128 / context)))
-    size = Size(context=context)
+    last = CurriculumStage(until=1.0, context=context, batch=max(1, round(batch * 128 / context)))
+    size = ModelSize(context=context)
     if params.recipe == "quality":
-        size = Size(dim=256, heads=8, ffn=704, context=context)
-    return Recipe(name=params.recipe, phase=Phase.SCRATCH, size=size, stretches=(*stretches, last))
+        size = ModelSize(dim=256, heads=8, ffn=704, context=context)
+    return Recipe(name=params.recipe, phase=Phase.SCRATCH, size=size, curriculum=(*curriculum, last))
 
 
 def _fast_native(params: TrainParams) -> Recipe:
     # The base bounds the window; `batch` counts windows of full length, shorter ones share their bytes.
-    last = Stretch(until=1.0, context=params.context or Size().context, batch=params.batch_size or 2)
+    last = CurriculumStage(
+        until=1.0, context=params.context or ModelSize().context, batch=params.batch_size or 2
+    )
     return Recipe(
         name=params.recipe,
         phase=Phase.NATIVE,
-        stretches=(last,),
+        curriculum=(last,),
         lr=0.01,
         embed_lr=0.02,
         head_lr=0.01,
@@ -222,11 +224,11 @@ LORA_CONTEXT = 1024
 
 
 def _lora(params: TrainParams) -> Recipe:
-    last = Stretch(until=1.0, context=params.context or LORA_CONTEXT, batch=params.batch_size or 4)
+    last = CurriculumStage(until=1.0, context=params.context or LORA_CONTEXT, batch=params.batch_size or 4)
     return Recipe(
         name=params.recipe,
         phase=Phase.LORA,
-        adapter=AdapterSettings(
+        adapter=LoraSettings(
             rank=params.rank,
             alpha=params.alpha or 2 * params.rank,
             targets=tuple(params.target_modules),
@@ -234,7 +236,7 @@ def _lora(params: TrainParams) -> Recipe:
             packing=params.packing,
             four_bit=params.four_bit,
         ),
-        stretches=(last,),
+        curriculum=(last,),
         optimizer="adamw",
         lr=2e-4,
         betas=(0.9, 0.999),
@@ -253,8 +255,8 @@ def _h2q_local(params: TrainParams, phase: Phase) -> Recipe:
         name="h2q-local",
         phase=phase,
         # A SwiGLU of 1,376 has as many parameters as the preset's feed-forward of 2,048.
-        size=Size(dim=256, layers=6, heads=8, head_dim=32, ffn=1376, context=context),
-        stretches=(Stretch(until=1.0, context=context, batch=params.batch_size or 8),),
+        size=ModelSize(dim=256, layers=6, heads=8, head_dim=32, ffn=1376, context=context),
+        curriculum=(CurriculumStage(until=1.0, context=context, batch=params.batch_size or 8),),
         epochs=10,
         optimizer="adamw",
         lr=1e-4,

@@ -15,21 +15,21 @@ from engine.core.i18n import _
 from engine.runs import events
 from engine.training import checkpoint
 from engine.training.checkpoint import LoopState
-from engine.training.checkpoint_saver import Saver
-from engine.training.metrics import Meter
-from engine.training.spike_detector import Decision, Watch
-from engine.training.trainer import Job
+from engine.training.checkpoint_saver import CheckpointSaver
+from engine.training.metrics import TrainingMetrics
+from engine.training.spike_detector import SpikeDetector, StepDecision
+from engine.training.trainer import TrainingJob
 
-NAMED = 8
+MAX_SAMPLES = 8
 """Samples that a record names at most."""
-SOUND_EVERY = 16
+CHECK_OPTIMIZER_EVERY = 16
 """Steps between two looks at the optimizer's state."""
-RETURNING = ("step", "tokens", "epoch", "epoch_loss", "epoch_steps", "loss", "last_eval")
+ROLLED_BACK_FIELDS = ("step", "tokens", "epoch", "epoch_loss", "epoch_steps", "loss", "last_eval")
 """What of the state goes back with the weights. The cursor of the data does not: the batches since are skipped."""
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _RestorePoint:
     """A place to come back to."""
 
     state: LoopState
@@ -37,91 +37,97 @@ class _Kept:
     optimizer: dict[str, Tensor]
 
 
-class Recovery:
+class StepRecovery:
     """Looks at each step before it reaches the weights."""
 
-    def __init__(self, job: Job, meter: Meter, saver: Saver) -> None:
-        self.job, self.meter, self.saver = job, meter, saver
-        self.watch = Watch(job.state.watch)
-        self._good = _good_one(job)
-        self._start = None if job.resumed is not None else _keep(job)
+    def __init__(self, job: TrainingJob, metrics: TrainingMetrics, saver: CheckpointSaver) -> None:
+        self.job, self.metrics, self.saver = job, metrics, saver
+        self.detector = SpikeDetector(job.state.spikes)
+        self._good = _initial_good_checkpoint(job)
+        self._start = None if job.resumed is not None else _capture(job)
         """In memory only until there is a checkpoint."""
         self._saved: Path | None = None
 
     @property
-    def factor(self) -> float:
+    def lr_multiplier(self) -> float:
         """By which the learning rate is multiplied."""
-        return self.watch.factor
+        return self.detector.lr_multiplier
 
-    def saved(self, path: Path | None) -> None:
+    def checkpoint_saved(self, path: Path | None) -> None:
         """A checkpoint was written. It is good once a step after it has gone well."""
-        if path is not None and self.watch.calm:
+        if path is not None and self.detector.is_calm:
             self._saved = path
 
-    def refuses(self, loss: float, norm: float) -> bool:
+    def should_skip(self, loss: float, norm: float) -> bool:
         """Whether the step must not be taken; what had to be done instead has been done and journalled.
 
         Raises RunFailed in one sentence when the run does not recover.
         """
         job, state = self.job, self.job.state
-        level = job.recipe.stretch_at(state.draw - 1, state.max_steps).context
-        broken = level == state.watch.level and math.isfinite(loss) and self._weights_are_broken(loss, norm)
-        looks = state.draw % SOUND_EVERY == 0 or self.saver.due
-        broken = broken or (looks and not job.optimizer.sound())
-        decision = Decision.BACK if broken else self.watch.judge(loss, norm, level)
-        if decision is Decision.TAKE:
-            state.watch.taken = state.draw - 1
+        level = job.recipe.stage_at(state.batches_drawn - 1, state.max_steps).context
+        broken = (
+            level == state.spikes.window_length
+            and math.isfinite(loss)
+            and self._weights_are_corrupt(loss, norm)
+        )
+        looks = state.batches_drawn % CHECK_OPTIMIZER_EVERY == 0 or self.saver.due
+        broken = broken or (looks and not job.optimizer.state_is_plausible())
+        decision = StepDecision.ROLLBACK if broken else self.detector.decide(loss, norm, level)
+        if decision is StepDecision.TAKE:
+            state.spikes.last_batch = state.batches_drawn - 1
             if self._saved is not None:
                 self._good, self._saved, self._start = self._saved, None, None
-                state.good = self._good.name
+                state.good_checkpoint = self._good.name
             return False
         job.optimizer.zero_grad()
         state.discarded += 1
         finite = math.isfinite(loss) and math.isfinite(norm)
-        cause = "spike" if decision is Decision.SKIP else "divergence" if finite else "not finite"
+        cause = "spike" if decision is StepDecision.SKIP else "divergence" if finite else "not finite"
         cause = "weights" if broken else cause
-        if decision is Decision.BACK:
-            self._go_back(cause, loss, norm)
+        if decision is StepDecision.ROLLBACK:
+            self._roll_back(cause, loss, norm)
         else:
-            self._tell(cause, decision, loss, norm, job.batches.samples(state.draw - 1, state.max_steps))
-        self.meter.discarded(loss, norm)
+            self._emit(
+                cause, decision, loss, norm, job.batches.samples(state.batches_drawn - 1, state.max_steps)
+            )
+        self.metrics.step_discarded(loss, norm)
         return True
 
-    def _weights_are_broken(self, loss: float, norm: float) -> bool:
+    def _weights_are_corrupt(self, loss: float, norm: float) -> bool:
         """Asks the model about the batch it learnt from last: if that is hard too, the data is not to blame."""
-        if not math.isfinite(norm) or not self.watch.suspects(loss):
+        if not math.isfinite(norm) or not self.detector.is_suspicious(loss):
             return False
-        job, taken = self.job, self.job.state.watch.taken
+        job, taken = self.job, self.job.state.spikes.last_batch
         if taken is None:
             return False
         with torch.no_grad():
-            return self.watch.suspects(job.loss_of(job.batches.draw(taken, job.state.max_steps)))
+            return self.detector.is_suspicious(job.loss_of(job.batches.batch_at(taken, job.state.max_steps)))
 
-    def _go_back(self, cause: str, loss: float, norm: float) -> None:
+    def _roll_back(self, cause: str, loss: float, norm: float) -> None:
         job, state = self.job, self.job.state
-        kept, step = self._kept(), state.step
-        if kept is None or self.watch.returned(kept.state.watch) is Decision.STOP:
-            self._tell(cause, Decision.STOP, loss, norm, [])
+        point, step = self._restore_point(), state.step
+        if point is None or self.detector.rolled_back(point.state.spikes) is StepDecision.STOP:
+            self._emit(cause, StepDecision.STOP, loss, norm, [])
             raise RunFailed(self._failure(cause), hint=f"h2q-tui runs show {job.ctx.spec.run_id}")
-        checkpoint.load_trainable(job.model, kept.weights)
-        job.optimizer.restore(kept.optimizer)
-        for name in RETURNING:
-            setattr(state, name, getattr(kept.state, name))
+        checkpoint.load_trainable_state(job.model, point.weights)
+        job.optimizer.restore(point.optimizer)
+        for name in ROLLED_BACK_FIELDS:
+            setattr(state, name, getattr(point.state, name))
         self._saved = None
-        self._tell(cause, Decision.BACK, loss, norm, [], step=step, back_to=state.step)
+        self._emit(cause, StepDecision.ROLLBACK, loss, norm, [], step=step, back_to=state.step)
         # A crash from here on must not go on from what was left behind.
         self.saver.save()
 
-    def _kept(self) -> _Kept | None:
+    def _restore_point(self) -> _RestorePoint | None:
         """The last good place: a checkpoint that still is whole, else the newest one, else the start."""
         state, job = self.job.state, self.job
         if self._good is not None:
             try:
                 found: checkpoint.Checkpoint | None = checkpoint.load(self._good)
             except ValueError:
-                found = checkpoint.newest(job.checkpoints, state.phase).checkpoint
+                found = checkpoint.find_newest(job.checkpoints, state.phase).checkpoint
             if found is not None:
-                return _Kept(found.state, found.weights, found.optimizer)
+                return _RestorePoint(found.state, found.weights, found.optimizer)
         # Copies: a second return must find it as it was.
         return copy.deepcopy(self._start)
 
@@ -131,15 +137,15 @@ class Recovery:
             return _(
                 "training failed at step {step}: the loss or its gradient was not a number "
                 "{count} times in a row"
-            ).format(step=state.step, count=state.watch.bad)
+            ).format(step=state.step, count=state.spikes.consecutive_nonfinite)
         return _(
             "training failed at step {step}: it diverged again after {count} returns to a good checkpoint"
-        ).format(step=state.step, count=state.watch.returns - 1)
+        ).format(step=state.step, count=state.spikes.rollbacks - 1)
 
-    def _tell(
+    def _emit(
         self,
         cause: str,
-        action: Decision,
+        action: StepDecision,
         loss: float,
         norm: float,
         samples: list[str],
@@ -157,19 +163,19 @@ class Recovery:
                 loss=loss if math.isfinite(loss) else None,
                 grad_norm=norm if math.isfinite(norm) else None,
                 back_to=back_to,
-                samples=samples[:NAMED],
+                samples=samples[:MAX_SAMPLES],
             )
         )
 
 
-def _keep(job: Job) -> _Kept:
-    taken = checkpoint.snapshot(job.state, checkpoint.trainable(job.model), job.optimizer.state())
-    return _Kept(taken.state, taken.weights, taken.optimizer)
+def _capture(job: TrainingJob) -> _RestorePoint:
+    taken = checkpoint.take_snapshot(job.state, checkpoint.trainable_state(job.model), job.optimizer.state())
+    return _RestorePoint(taken.state, taken.weights, taken.optimizer)
 
 
-def _good_one(job: Job) -> Path | None:
+def _initial_good_checkpoint(job: TrainingJob) -> Path | None:
     """The checkpoint that a resumed run would have returned to before, if it is still there."""
-    if job.resumed is None or not job.state.good:
+    if job.resumed is None or not job.state.good_checkpoint:
         return job.resumed
-    good = job.resumed.with_name(job.state.good)
+    good = job.resumed.with_name(job.state.good_checkpoint)
     return good if good.is_dir() else job.resumed

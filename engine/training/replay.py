@@ -14,11 +14,11 @@ from engine.training.chat_batches import DatasetRow, read_dataset
 if TYPE_CHECKING:
     from engine.runs.context import RunContext
 
-SAMPLE = 40
+MAX_SAMPLE = 40
 """Older conversations that forgetting is measured on, at most."""
 
 
-def repeats_of(rows: Iterable[DatasetRow], older: Collection[str]) -> dict[str, int]:
+def replay_counts(rows: Iterable[DatasetRow], older: Collection[str]) -> dict[str, int]:
     """How often each older conversation stands in an epoch, so that they are half of it by bytes of answers.
 
     All of them stand in it once; where the new ones are more, the older ones come several times. Empty when
@@ -42,12 +42,12 @@ def repeats_of(rows: Iterable[DatasetRow], older: Collection[str]) -> dict[str, 
     return dict.fromkeys(names, times)
 
 
-def replayed(ctx: RunContext, dataset: Path, older: Collection[str]) -> dict[str, int]:
-    """`repeats_of` a dataset, said in the log. Raises BadInput for a broken one."""
+def replay_counts_for(ctx: RunContext, dataset: Path, older: Collection[str]) -> dict[str, int]:
+    """`replay_counts` a dataset, said in the log. Raises BadInput for a broken one."""
     if not older:
         return {}
     known, rows = frozenset(older), list(read_dataset(dataset))
-    found = repeats_of(rows, known)
+    found = replay_counts(rows, known)
     count = sum(row.id in known for row in rows)
     if count:
         ctx.log(
@@ -59,7 +59,7 @@ def replayed(ctx: RunContext, dataset: Path, older: Collection[str]) -> dict[str
 
 
 def sample_of_older(dataset: Path, older: Collection[str]) -> list[HeldOut]:
-    """Up to `SAMPLE` conversations of a dataset that its base has learnt: always the same ones of the same."""
+    """Up to `MAX_SAMPLE` conversations of a dataset that its base has learnt: always the same ones of the same."""
     known = frozenset(older)
     rows = [HeldOut(row.id, row.cluster, row.messages) for row in read_dataset(dataset) if row.id in known]
-    return sorted(rows, key=lambda row: sha256(row.conversation.encode()).digest())[:SAMPLE]
+    return sorted(rows, key=lambda row: sha256(row.conversation.encode()).digest())[:MAX_SAMPLE]

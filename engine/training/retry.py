@@ -29,7 +29,7 @@ TRANSIENT = frozenset(
 """What network file systems, USB disks and busy systems give and take back. A full disk is not among them."""
 
 
-def retried(work: Callable[[], T], tell: Callable[[OSError], None] | None = None) -> T:
+def retry_transient(work: Callable[[], T], on_error: Callable[[OSError], None] | None = None) -> T:
     """The result of `work`, tried again after errors of `TRANSIENT`, each of which is told.
 
     Raises the OSError of the last attempt, or at once any that does not pass.
@@ -40,7 +40,7 @@ def retried(work: Callable[[], T], tell: Callable[[OSError], None] | None = None
         except OSError as problem:
             if problem.errno not in TRANSIENT:
                 raise
-            if tell is not None:
-                tell(problem)
+            if on_error is not None:
+                on_error(problem)
             time.sleep(pause)
     return work()

@@ -14,7 +14,7 @@ CPU, DEVICE, NUMPY = "torch", "device", "numpy"
 
 
 @dataclass(frozen=True)
-class RandomStates:
+class RngStates:
     """States of torch (processor and accelerator), Python and NumPy at one moment."""
 
     tensors: dict[str, Tensor]
@@ -25,7 +25,7 @@ class RandomStates:
     """Name of NumPy's generator, and its state beside the words."""
 
     @classmethod
-    def now(cls) -> RandomStates:
+    def capture(cls) -> RngStates:
         name, keys, *rest = np.random.get_state(legacy=True)
         tensors = {CPU: torch.get_rng_state(), NUMPY: torch.from_numpy(np.asarray(keys).astype(np.int64))}
         if torch.accelerator.is_available():
@@ -34,7 +34,7 @@ class RandomStates:
         return cls(tensors, [version, list(numbers), gauss], {"name": name, "rest": rest})
 
     @staticmethod
-    def begin(seed: int) -> None:
+    def seed_all(seed: int) -> None:
         """Seeds every library: two runs of one recipe draw the same numbers."""
         torch.manual_seed(seed)
         random.seed(seed)

@@ -15,17 +15,17 @@ from engine.models.card import Lineage, ModelCard
 from engine.models.transformer import ModelConfig, Transformer
 from engine.training.batches import ScratchBatches
 from engine.training.loop import train
-from engine.training.recipe import Recipe, Size
+from engine.training.recipe import ModelSize, Recipe
 from engine.training.setup import (
     FreeMemory,
-    find_resume,
-    finish,
+    find_resume_checkpoint,
+    log_model_size,
+    make_job,
     memory_budget,
-    pass_size,
-    prefetched,
-    start,
-    tell_size,
-    text_stream,
+    micro_batch_tokens,
+    open_text_stream,
+    prefetch,
+    save_trained_model,
 )
 from engine.training.text_files import chinese_share, languages_of
 
@@ -50,14 +50,14 @@ def train_scratch(
     checkpoint of other data, Interrupted after a checkpoint when the run is stopped, RunFailed.
     """
     budget = memory_budget(ctx, recipe, free_memory)
-    resumed = find_resume(ctx, recipe, resume)
-    model = Transformer(config_of(recipe.size))
+    resumed = find_resume_checkpoint(ctx, recipe, resume)
+    model = Transformer(model_config(recipe.size))
     model.initialise(recipe.seed)
     with ExitStack() as stack:
-        stream = stack.enter_context(text_stream(ctx, recipe, files, recipe.stretches[0].context))
+        stream = stack.enter_context(open_text_stream(ctx, recipe, files, recipe.curriculum[0].context))
         texts = {str(file): file_sha256(file) for file in files}
         lineage = Lineage(texts=texts, settings_sha256=recipe.digest())
-        tell_size(ctx, model.config, model.parameters_count())
+        log_model_size(ctx, model.config, model.parameters_count())
         ctx.log(
             n_(
                 "text: {size} bytes in {n} file, about {characters} characters",
@@ -69,25 +69,27 @@ def train_scratch(
                 characters=round(stream.size * (1 - chinese_share(files) * 2 / 3)),
             )
         )
-        pass_tokens = pass_size(recipe, model, budget, resumed)
-        job = start(
+        max_tokens = micro_batch_tokens(recipe, model, budget, resumed)
+        job = make_job(
             ctx,
             recipe,
             model,
-            stack.enter_context(prefetched(ctx, ScratchBatches(stream, recipe, pass_tokens))),
+            stack.enter_context(prefetch(ctx, ScratchBatches(stream, recipe, max_tokens))),
             general=files,
-            data_sha256=digest_of(texts),
-            pass_tokens=pass_tokens,
+            data_sha256=combined_sha256(texts),
+            max_tokens=max_tokens,
             budget=budget,
             resumed=resumed,
         )
-        stream.tell = job.retrying
+        stream.on_retry = job.log_retry
         with backed(ctx, budget):
             train(job)
-    return finish(job, name=name, out=out, base=None, languages=languages_of(files), lineage=lineage)
+    return save_trained_model(
+        job, name=name, out=out, base=None, languages=languages_of(files), lineage=lineage
+    )
 
 
-def config_of(size: Size) -> ModelConfig:
+def model_config(size: ModelSize) -> ModelConfig:
     """The shape of a new model."""
     return ModelConfig(
         dim=size.dim,
@@ -100,6 +102,6 @@ def config_of(size: Size) -> ModelConfig:
     )
 
 
-def digest_of(texts: dict[str, str]) -> str:
+def combined_sha256(texts: dict[str, str]) -> str:
     """One hash of the contents of all texts, in their order."""
     return sha256("\n".join(texts.values()).encode()).hexdigest()

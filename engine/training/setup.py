@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from engine.core.config import Settings
 from engine.core.errors import BadInput
 from engine.core.i18n import _, n_
-from engine.machine.budget import Budget, effective_budget, tokens_per_pass
+from engine.machine.budget import Budget, effective_budget, tokens_per_micro_batch
 from engine.machine.cpu_affinity import set_cpu_affinity
 from engine.models.card import Lineage, ModelCard
 from engine.models.native_format import save_model
@@ -19,13 +19,13 @@ from engine.models.transformer import ModelConfig, Transformer
 from engine.runs.event_text import budget_reason_text
 from engine.training import checkpoint
 from engine.training.batches import Batches
-from engine.training.checkpoint import Checkpoint, LoopState, Origin
+from engine.training.checkpoint import Checkpoint, ComputeEnvironment, LoopState
 from engine.training.devices import Device, choose_device
 from engine.training.optim import Optimizer
-from engine.training.prefetch import Prefetch
+from engine.training.prefetch import Prefetcher
 from engine.training.recipe import Phase, Recipe
 from engine.training.text_stream import TextStream
-from engine.training.trainer import Job, Learner
+from engine.training.trainer import TrainableModel, TrainingJob
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext
@@ -35,19 +35,19 @@ FreeMemory: TypeAlias = Callable[[float, float], bool]
 budget; whether it freed any."""
 
 
-def find_resume(ctx: RunContext, recipe: Recipe, resume: Path | None) -> Checkpoint | None:
+def find_resume_checkpoint(ctx: RunContext, recipe: Recipe, resume: Path | None) -> Checkpoint | None:
     """The newest whole checkpoint of the phase: in `resume` (a run or its checkpoints), else of this run itself.
 
-    Damaged ones are told and passed over. A run that never came to this phase gives None: it begins anew.
+    Damaged ones are logged and passed over. A run that never came to this phase gives None: it begins anew.
     Raises BadInput when `resume` has no whole checkpoint of any phase.
     """
     folder = ctx.run_dir.checkpoints if resume is None else resume
     if (folder / "checkpoints").is_dir():
         folder = folder / "checkpoints"
-    found = checkpoint.newest(folder, recipe.phase)
+    found = checkpoint.find_newest(folder, recipe.phase)
     for problem in found.damaged:
         ctx.log(_("a damaged checkpoint is passed over: {problem}").format(problem=problem), "warning")
-    others = (phase for phase in Phase if checkpoint.newest(folder, phase).checkpoint is not None)
+    others = (phase for phase in Phase if checkpoint.find_newest(folder, phase).checkpoint is not None)
     if resume is not None and found.checkpoint is None and next(others, None) is None:
         raise BadInput(
             _("there is no whole checkpoint to go on from"),
@@ -62,7 +62,7 @@ def memory_budget(ctx: RunContext, recipe: Recipe, free_memory: FreeMemory | Non
     gigabytes = recipe.max_memory_gb
     if gigabytes is None:
         gigabytes = ctx.settings.max_memory_gb
-    make_ollama_smaller(ctx)
+    free_ollama_memory(ctx)
     budget = effective_budget(gigabytes)
     # A micro-batch is sized to three quarters of the budget; the rest may stay in use by others.
     if free_memory is not None and free_memory(0.75 * budget.mb, budget.mb):
@@ -75,7 +75,7 @@ def memory_budget(ctx: RunContext, recipe: Recipe, free_memory: FreeMemory | Non
     return budget
 
 
-def make_ollama_smaller(ctx: RunContext) -> None:
+def free_ollama_memory(ctx: RunContext) -> None:
     """Says which models Ollama holds in memory, and frees them when the person agreed to that."""
     held = running_models()
     if not held:
@@ -94,14 +94,14 @@ def make_ollama_smaller(ctx: RunContext) -> None:
         ctx.log(_("Ollama has freed {mb} MB: {names}").format(mb=mb, names=names))
 
 
-def pass_size(recipe: Recipe, model: Transformer, budget: Budget, resumed: Checkpoint | None) -> int:
+def micro_batch_tokens(recipe: Recipe, model: Transformer, budget: Budget, resumed: Checkpoint | None) -> int:
     """Tokens of one forward and backward pass."""
     if resumed is not None:
-        return resumed.state.tokens_per_pass
-    return tokens_per_pass(recipe, model.config, model.parameters_count(), budget)
+        return resumed.state.tokens_per_micro_batch
+    return tokens_per_micro_batch(recipe, model.config, model.parameters_count(), budget)
 
 
-def text_stream(ctx: RunContext, recipe: Recipe, files: Sequence[Path], shortest: int) -> TextStream:
+def open_text_stream(ctx: RunContext, recipe: Recipe, files: Sequence[Path], shortest: int) -> TextStream:
     """The part of `files` to train on, with chunks as the settings say; raises as `TextStream.training` does."""
     kb, chunks = ctx.settings.data_chunk_size, ctx.settings.max_cached_chunks
     stream = TextStream.training(
@@ -117,34 +117,34 @@ def text_stream(ctx: RunContext, recipe: Recipe, files: Sequence[Path], shortest
     return stream
 
 
-def prefetched(ctx: RunContext, batches: Batches) -> Prefetch:
+def prefetch(ctx: RunContext, batches: Batches) -> Prefetcher:
     """`batches` prepared ahead by as many threads as the settings say."""
     settings = ctx.settings
-    return Prefetch(batches, threads=settings.num_worker_threads, ahead=settings.prefetch_buffer_size)
+    return Prefetcher(batches, threads=settings.num_worker_threads, ahead=settings.prefetch_buffer_size)
 
 
-def start(
+def make_job(
     ctx: RunContext,
     recipe: Recipe,
-    model: Learner,
+    model: TrainableModel,
     batches: Batches,
     *,
     general: Sequence[Path],
     data_sha256: str,
-    pass_tokens: int,
+    max_tokens: int,
     budget: Budget,
     resumed: Checkpoint | None,
     device: Device | None = None,
-    kind: type[Job] = Job,
-) -> Job:
+    kind: type[TrainingJob] = TrainingJob,
+) -> TrainingJob:
     """The job of a phase, of class `kind`: from the beginning, or exactly where `resumed` stands.
 
     `device` is what the model was loaded for; None: it is chosen here.
     Raises BadInput when `resumed` was made with other data, settings or another model.
     """
     old = resumed.state if resumed is not None else None
-    if told := set_cpu_affinity(ctx.settings.cpu_affinity):
-        ctx.log(told)
+    if note := set_cpu_affinity(ctx.settings.cpu_affinity):
+        ctx.log(note)
     if device is None:
         device = (
             choose_device(model.config.dim)
@@ -154,37 +154,37 @@ def start(
     model.to(device.name).train()
     if isinstance(model, Transformer):
         model.model.fused = device.fused
-    model.model.activation_checkpointing = old is not None and old.recompute
+    model.model.activation_checkpointing = old is not None and old.activation_checkpointing
     optimizer = Optimizer(model, recipe, bf16=device.bf16)
-    most = batches.steps()
+    planned = batches.steps()
     state = old or LoopState(
         phase=recipe.phase.value,
-        max_steps=min(most, recipe.max_steps or most),
+        max_steps=min(planned, recipe.max_steps or planned),
         peak_lr=recipe.lr,
         threads=device.threads,
         bf16=device.bf16,
         fused=device.fused,
-        tokens_per_pass=pass_tokens,
+        tokens_per_micro_batch=max_tokens,
         dataset_sha256=data_sha256,
         settings_sha256=recipe.digest(),
     )
     if resumed is not None:
-        _check_same(state, data_sha256, recipe.digest(), resumed.path)
-        if recipe.max_steps is not None and not state.fixed_steps and recipe.time_budget_s is None:
-            state.max_steps = max(state.step, min(most, recipe.max_steps))
+        _check_unchanged(state, data_sha256, recipe.digest(), resumed.path)
+        if recipe.max_steps is not None and not state.max_steps_fixed and recipe.time_budget_s is None:
+            state.max_steps = max(state.step, min(planned, recipe.max_steps))
         try:
-            checkpoint.load_trainable(model, resumed.weights)
+            checkpoint.load_trainable_state(model, resumed.weights)
             optimizer.restore(resumed.optimizer)
         except (RuntimeError, KeyError) as problem:
             raise BadInput(_("the checkpoint belongs to another model"), path=resumed.path) from problem
         optimizer.peak = state.peak_lr
         ctx.log(_("goes on from step {step}: {path}").format(step=state.step, path=resumed.path))
-        if resumed.origin not in (Origin(), Origin.here()):
+        if resumed.origin not in (ComputeEnvironment(), ComputeEnvironment.here()):
             ctx.log(
                 _(
                     "the checkpoint was computed by {old}, this is {new}: "
                     "steps from here on may differ in their last digits"
-                ).format(old=resumed.origin, new=Origin.here()),
+                ).format(old=resumed.origin, new=ComputeEnvironment.here()),
                 "warning",
             )
     ctx.log(
@@ -213,11 +213,11 @@ def start(
         training_log=ctx.workspace.root / "training_log.json",
         budget=budget,
         resumed=resumed.path if resumed is not None else None,
-        random=resumed.random if resumed is not None else None,
+        rng=resumed.rng if resumed is not None else None,
     )
 
 
-def _check_same(state: LoopState, data_sha256: str, settings_sha256: str, path: Path) -> None:
+def _check_unchanged(state: LoopState, data_sha256: str, settings_sha256: str, path: Path) -> None:
     """Raises BadInput that says what is another than when the checkpoint was made."""
     if state.settings_sha256 != settings_sha256:
         raise BadInput(
@@ -240,7 +240,7 @@ def _check_same(state: LoopState, data_sha256: str, settings_sha256: str, path: 
         )
 
 
-def tell_size(ctx: RunContext, config: ModelConfig, parameters: int) -> None:
+def log_model_size(ctx: RunContext, config: ModelConfig, parameters: int) -> None:
     """Says what the model holds in the characters that a person counts in."""
     ctx.log(
         _(
@@ -252,8 +252,8 @@ def tell_size(ctx: RunContext, config: ModelConfig, parameters: int) -> None:
     )
 
 
-def finish(
-    job: Job, *, name: str, out: Path, base: ModelCard | None, languages: list[str], lineage: Lineage
+def save_trained_model(
+    job: TrainingJob, *, name: str, out: Path, base: ModelCard | None, languages: list[str], lineage: Lineage
 ) -> ModelCard:
     """Saves the trained model under `out`. Raises OSError when the disk is full."""
     state, model = job.state, job.model

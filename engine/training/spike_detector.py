@@ -16,104 +16,108 @@ WINDOW = 128
 """Steps that the statistics look back on."""
 WARMUP = 20
 """Steps before anything is called a spike."""
-Z = 7.0
-LEAST_RISE = 1.4
+SPIKE_Z = 7.0
+SPIKE_RATIO = 1.4
 """A loss must also be this many times the median: rare but honest samples are hard, not broken."""
-SUSPECT_Z, SUSPECT_RISE = 6.0, 1.15
+SUSPECT_Z, SUSPECT_RATIO = 6.0, 1.15
 """From here on the model is asked about the batch it learnt from last: if that got harder, the weights are damaged."""
-LEAST_NORM = 8.0
+NORM_RATIO = 8.0
 """A gradient norm must also be this many times the median; norms have heavy tails."""
-SMOOTHING = 0.1
+EMA_WEIGHT = 0.1
 """Weight of a step in the moving average of the loss."""
-MARGIN = 0.2
+DIVERGENCE_MARGIN = 0.2
 """How far above its best, as a share of it, the average must stay to be called divergence ..."""
-SUSTAINED = 50
+DIVERGENCE_STEPS = 50
 """... for so many steps on end."""
-BAD_STEPS = 3
+MAX_NONFINITE_STEPS = 3
 """Steps in a row without a finite loss after which the weights are not trusted."""
-RETURNS = 3
+MAX_ROLLBACKS = 3
 """Returns to a checkpoint in a row at which the run is stopped."""
-EASED = 100
+LR_COOLDOWN_STEPS = 100
 """Steps after a return whose learning rate is halved; as many without trouble end the row of returns."""
 
 
-class Decision(StrEnum):
+class StepDecision(StrEnum):
     TAKE = "taken"
     DISCARD = "discarded"
     """Loss or gradient is not a number."""
     SKIP = "skipped"
     """A spike."""
-    BACK = "returned"
+    ROLLBACK = "returned"
     """Divergence: back to the last good checkpoint."""
     STOP = "stopped"
 
 
-class Statistics(msgspec.Struct, kw_only=True):
+class SpikeStatistics(msgspec.Struct, kw_only=True):
     """What is remembered of the steps taken; part of the checkpoint, so that a resumed run decides alike."""
 
     losses: list[float] = msgspec.field(default_factory=list)
     """Of the last `WINDOW` steps taken, in nats per byte."""
-    norms: list[float] = msgspec.field(default_factory=list)
+    log_norms: list[float] = msgspec.field(default_factory=list, name="norms")
     """Logarithms of their gradient norms."""
-    level: int = 0
+    window_length: int = msgspec.field(default=0, name="level")
     """Length of the windows they come from: losses of other lengths are not compared."""
-    smooth: float | None = None
+    loss_ema: float | None = msgspec.field(default=None, name="smooth")
     """Moving average of the loss."""
-    best: float | None = None
+    best_ema: float | None = msgspec.field(default=None, name="best")
     """Its lowest."""
-    above: int = 0
+    steps_above: int = msgspec.field(default=0, name="above")
     """Steps on end at which it stood clearly above."""
-    skipped: int = 0
+    consecutive_spikes: int = msgspec.field(default=0, name="skipped")
     """Spikes on end."""
-    bad: int = 0
+    consecutive_nonfinite: int = msgspec.field(default=0, name="bad")
     """Steps on end that were not finite."""
-    returns: int = 0
+    rollbacks: int = msgspec.field(default=0, name="returns")
     """Returns in a row."""
-    eased: int = 0
+    cooldown_steps: int = msgspec.field(default=0, name="eased")
     """Steps left at a lowered rate."""
-    taken: int | None = None
+    last_batch: int | None = msgspec.field(default=None, name="taken")
     """Number of the batch of the last step taken."""
 
 
-class Watch:
+class SpikeDetector:
     """Judges steps and keeps the statistics."""
 
-    def __init__(self, statistics: Statistics | None = None) -> None:
-        self.statistics = statistics or Statistics()
+    def __init__(self, statistics: SpikeStatistics | None = None) -> None:
+        self.statistics = statistics or SpikeStatistics()
 
-    def judge(self, loss: float, norm: float, level: int = 0) -> Decision:
+    def decide(self, loss: float, norm: float, level: int = 0) -> StepDecision:
         """What to do with a step of this loss and gradient norm; only a step taken enters the statistics."""
-        seen = self.statistics
+        stats = self.statistics
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            seen.bad += 1
-            return Decision.BACK if seen.bad >= BAD_STEPS else Decision.DISCARD
-        seen.bad = 0
+            stats.consecutive_nonfinite += 1
+            return (
+                StepDecision.ROLLBACK
+                if stats.consecutive_nonfinite >= MAX_NONFINITE_STEPS
+                else StepDecision.DISCARD
+            )
+        stats.consecutive_nonfinite = 0
         # After so many spikes with sound weights the data is another one for good: a run must come to its end.
-        if level != seen.level or seen.skipped >= WINDOW:
-            seen.losses, seen.norms, seen.level = [], [], level
-            seen.smooth = seen.best = None
-            seen.above = seen.skipped = 0
-        if self.high_loss(loss) or self._high_norm(norm):
-            seen.skipped += 1
-            return Decision.SKIP
-        seen.skipped = 0
+        if level != stats.window_length or stats.consecutive_spikes >= WINDOW:
+            stats.losses, stats.log_norms, stats.window_length = [], [], level
+            stats.loss_ema = stats.best_ema = None
+            stats.steps_above = stats.consecutive_spikes = 0
+        if self.is_spike(loss) or self._high_norm(norm):
+            stats.consecutive_spikes += 1
+            return StepDecision.SKIP
+        stats.consecutive_spikes = 0
         self._remember(loss, norm)
-        if seen.above >= SUSTAINED:
-            seen.above = 0
-            return Decision.BACK
-        if seen.eased > 0:
-            seen.eased -= 1
-            if seen.eased == 0:
-                seen.returns = 0
-        return Decision.TAKE
+        if stats.steps_above >= DIVERGENCE_STEPS:
+            stats.steps_above = 0
+            return StepDecision.ROLLBACK
+        if stats.cooldown_steps > 0:
+            stats.cooldown_steps -= 1
+            if stats.cooldown_steps == 0:
+                stats.rollbacks = 0
+        return StepDecision.TAKE
 
-    def high_loss(self, loss: float) -> bool:
+    def is_spike(self, loss: float) -> bool:
         """Whether a loss is a spike; one that is no number is."""
-        return self._above(loss, Z, LEAST_RISE)
+        return self._above(loss, SPIKE_Z, SPIKE_RATIO)
 
-    def suspects(self, loss: float) -> bool:
+    def is_suspicious(self, loss: float) -> bool:
         """Whether a loss is high enough to look into."""
-        return self._above(loss, SUSPECT_Z, SUSPECT_RISE)
+        return self._above(loss, SUSPECT_Z, SUSPECT_RATIO)
 
     def _above(self, loss: float, z: float, rise: float) -> bool:
         losses = self.statistics.losses
@@ -125,47 +129,51 @@ class Watch:
         return loss > rise * middle and loss - middle > z * _deviation(losses, middle)
 
     def _high_norm(self, norm: float) -> bool:
-        norms = self.statistics.norms
+        norms = self.statistics.log_norms
         if len(norms) < WARMUP or norm <= 0:
             return False
         middle = median(norms)
         rise = math.log(norm) - middle
-        return rise > math.log(LEAST_NORM) and rise > Z * _deviation(norms, middle)
+        return rise > math.log(NORM_RATIO) and rise > SPIKE_Z * _deviation(norms, middle)
 
     def _remember(self, loss: float, norm: float) -> None:
-        seen = self.statistics
-        seen.losses = [*seen.losses[1 - WINDOW :], loss]
+        stats = self.statistics
+        stats.losses = [*stats.losses[1 - WINDOW :], loss]
         if norm > 0:
-            seen.norms = [*seen.norms[1 - WINDOW :], math.log(norm)]
-        seen.smooth = loss if seen.smooth is None else seen.smooth + SMOOTHING * (loss - seen.smooth)
-        if seen.best is None or seen.smooth < seen.best:
-            seen.best = seen.smooth
+            stats.log_norms = [*stats.log_norms[1 - WINDOW :], math.log(norm)]
+        stats.loss_ema = (
+            loss if stats.loss_ema is None else stats.loss_ema + EMA_WEIGHT * (loss - stats.loss_ema)
+        )
+        if stats.best_ema is None or stats.loss_ema < stats.best_ema:
+            stats.best_ema = stats.loss_ema
         # Without a share of the spread, batches of very unlike samples would look like divergence.
-        margin = max(0.05, MARGIN * abs(seen.best), _deviation(seen.losses, median(seen.losses)))
-        seen.above = seen.above + 1 if seen.smooth > seen.best + margin else 0
+        margin = max(
+            0.05, DIVERGENCE_MARGIN * abs(stats.best_ema), _deviation(stats.losses, median(stats.losses))
+        )
+        stats.steps_above = stats.steps_above + 1 if stats.loss_ema > stats.best_ema + margin else 0
 
-    def returned(self, statistics: Statistics) -> Decision:
+    def rolled_back(self, statistics: SpikeStatistics) -> StepDecision:
         """A return to where `statistics` were kept: goes on from them with a lower rate, or STOP after too many."""
         before = self.statistics
-        count = before.returns + 1
-        before.returns = count
-        if count >= RETURNS:
-            return Decision.STOP
-        for name in Statistics.__struct_fields__:
+        count = before.rollbacks + 1
+        before.rollbacks = count
+        if count >= MAX_ROLLBACKS:
+            return StepDecision.STOP
+        for name in SpikeStatistics.__struct_fields__:
             setattr(before, name, getattr(statistics, name))
-        before.above = before.bad = before.skipped = 0
-        before.returns, before.eased = count, EASED
-        return Decision.BACK
+        before.steps_above = before.consecutive_nonfinite = before.consecutive_spikes = 0
+        before.rollbacks, before.cooldown_steps = count, LR_COOLDOWN_STEPS
+        return StepDecision.ROLLBACK
 
     @property
-    def calm(self) -> bool:
+    def is_calm(self) -> bool:
         """Nothing hints at trouble: what is saved now is good to come back to."""
-        return self.statistics.above == 0 and self.statistics.bad == 0
+        return self.statistics.steps_above == 0 and self.statistics.consecutive_nonfinite == 0
 
     @property
-    def factor(self) -> float:
+    def lr_multiplier(self) -> float:
         """By which the learning rate is multiplied."""
-        return 0.5 if self.statistics.eased > 0 else 1.0
+        return 0.5 if self.statistics.cooldown_steps > 0 else 1.0
 
 
 def _deviation(values: list[float], middle: float) -> float:

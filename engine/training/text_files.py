@@ -11,9 +11,9 @@ from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 
-TAIL_SHARE = 0.1
+GENERAL_SHARE = 0.1
 """Share at the end of each text that is kept for the general set."""
-SMALLEST = 16
+MIN_TEXT_BYTES = 16
 """Bytes below which a text has nothing to learn from."""
 _SAMPLE = 64 * 1024
 
@@ -26,7 +26,7 @@ class TextSources:
     places: list[Path]
     """What was searched and used: folders and single files."""
     skipped: list[Path]
-    """Files with less than `SMALLEST` bytes."""
+    """Files with less than `MIN_TEXT_BYTES` bytes."""
 
     @property
     def size(self) -> int:
@@ -35,7 +35,7 @@ class TextSources:
 
 
 @dataclass(frozen=True)
-class Span:
+class FileSpan:
     """Bytes `start` to `end` of a file."""
 
     path: Path
@@ -79,7 +79,7 @@ def find_text(data: Sequence[str | Path], ws: Workspace, *, relative_to: Path | 
     for file in found:
         if not os.access(file, os.R_OK):
             raise BadInput(_("the text cannot be read: permission denied"), path=file)
-    files = [file for file in found if file.stat().st_size >= SMALLEST]
+    files = [file for file in found if file.stat().st_size >= MIN_TEXT_BYTES]
     skipped = [file for file in found if file not in set(files)]
     if not files:
         where = ", ".join(
@@ -107,19 +107,19 @@ def _text_files(place: Path) -> list[Path]:
     )
 
 
-def training_part(path: Path) -> Span:
+def training_part(path: Path) -> FileSpan:
     """The first 90 % of a text: all that training may draw from. Raises OSError."""
-    return Span(path, 0, general_tail(path).start)
+    return FileSpan(path, 0, general_tail(path).start)
 
 
-def general_tail(path: Path) -> Span:
+def general_tail(path: Path) -> FileSpan:
     """The last 10 % of a text, from the start of a character: the general set, never trained on. Raises OSError."""
     size = path.stat().st_size
-    start = size - int(size * TAIL_SHARE)
-    head = Span(path, start, min(start + 4, size)).read()
+    start = size - int(size * GENERAL_SHARE)
+    head = FileSpan(path, start, min(start + 4, size)).read()
     while head and head[0] & 0xC0 == 0x80:  # inside a UTF-8 sequence
         head, start = head[1:], start + 1
-    return Span(path, start, size)
+    return FileSpan(path, start, size)
 
 
 def languages_of(files: Sequence[Path]) -> list[str]:
@@ -134,7 +134,7 @@ def chinese_share(files: Sequence[Path]) -> float:
     chinese = total = 0.0
     for file in files:
         size = file.stat().st_size
-        whole = Span(file, 0, size)
+        whole = FileSpan(file, 0, size)
         for part in range(4):
             sample = whole.read(part * size // 4, _SAMPLE // 4)
             # A sample stands for a quarter of its file, so that small files do not weigh as much as large ones.

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
 from engine.models.tokenizer import END_OF_TEXT
-from engine.training.retry import retried
-from engine.training.text_files import Span, general_tail, training_part
+from engine.training.retry import retry_transient
+from engine.training.text_files import FileSpan, general_tail, training_part
 
 Tokens = NDArray[np.uint16]
 AnyTokens = NDArray[np.uint16] | NDArray[np.int64]
-_OPEN_FILES = 32
-WORTH_KEEPING = 1 / 4
+_MAX_OPEN_FILES = 32
+MIN_CACHED_SHARE = 1 / 4
 """Share of the text that the kept chunks must hold: random windows of a larger one hardly ever meet a chunk
 that is there, and then a whole chunk was read for one window."""
 
@@ -45,9 +45,9 @@ class TextStream:
     """Windows over spans of files. Close it, or use it as a context manager."""
 
     def __init__(
-        self, spans: Sequence[Span], *, seed: int = 0, chunk_bytes: int = 0, cached_chunks: int = 0
+        self, spans: Sequence[FileSpan], *, seed: int = 0, chunk_bytes: int = 0, cached_chunks: int = 0
     ) -> None:
-        """`cached_chunks` pieces of `chunk_bytes` bytes are kept, if that is worth it (`WORTH_KEEPING`); else
+        """`cached_chunks` pieces of `chunk_bytes` bytes are kept, if that is worth it (`MIN_CACHED_SHARE`); else
         each window is read alone.
 
         Raises NotEnoughData when the spans hold nothing.
@@ -60,13 +60,13 @@ class TextStream:
             raise NotEnoughData(_("the text to learn from is empty: {names}").format(names=names))
         # One place more for each text: the end-of-text token after it.
         self._ends = np.cumsum([len(span) + 1 for span in self.spans])
-        self.chunked = 0 < WORTH_KEEPING * self.size <= chunk_bytes * cached_chunks
+        self.chunked = 0 < MIN_CACHED_SHARE * self.size <= chunk_bytes * cached_chunks
         self._open: OrderedDict[Path, _OpenFile] = OrderedDict()
         self._chunks: OrderedDict[tuple[Path, int], bytes] = OrderedDict()
         self._lock = threading.Lock()
         self.reads = 0
         """Reads of a file so far."""
-        self.tell: Callable[[OSError], None] | None = None
+        self.on_retry: Callable[[OSError], None] | None = None
         """Hears of errors that pass by themselves."""
 
     @classmethod
@@ -139,16 +139,16 @@ class TextStream:
             number = int(np.searchsorted(self._ends, place, side="right"))
             span = self.spans[number]
             offset = place - (int(self._ends[number]) - len(span) - 1)
-            take = min(len(out) - filled, len(span) - offset)
-            if take > 0:
-                data = self._bytes(span, span.start + offset, take)
-                take = len(data)
-                out[filled : filled + take] = np.frombuffer(data, dtype=np.uint8)
+            count = min(len(out) - filled, len(span) - offset)
+            if count > 0:
+                data = self._bytes(span, span.start + offset, count)
+                count = len(data)
+                out[filled : filled + count] = np.frombuffer(data, dtype=np.uint8)
             else:
-                out[filled], take = END_OF_TEXT, 1
-            filled, place = filled + take, (place + take) % self.size
+                out[filled], count = END_OF_TEXT, 1
+            filled, place = filled + count, (place + count) % self.size
 
-    def _bytes(self, span: Span, position: int, length: int) -> bytes | memoryview:
+    def _bytes(self, span: FileSpan, position: int, length: int) -> bytes | memoryview:
         """Bytes of the file from `position`: `length` of them, or up to the end of their chunk."""
         if not self.chunked:
             return self._pread(span, position, length, length)
@@ -167,7 +167,7 @@ class TextStream:
                     self._chunks.popitem(last=False)
         return memoryview(chunk)[offset : offset + length]
 
-    def _pread(self, span: Span, position: int, length: int, needed: int) -> bytes:
+    def _pread(self, span: FileSpan, position: int, length: int, needed: int) -> bytes:
         """Up to `length` bytes, of which the file must have `needed`."""
 
         def read() -> bytes:
@@ -175,7 +175,7 @@ class TextStream:
             return os.pread(self._file(span.path).fd, length, position)
 
         try:
-            data = retried(read, self._again)
+            data = retry_transient(read, self._reopen)
         except OSError as problem:
             raise BadInput(
                 _("the text cannot be read: {reason}").format(reason=problem.strerror), path=span.path
@@ -184,18 +184,18 @@ class TextStream:
             raise BadInput(_("the text became shorter while it was trained on"), path=span.path)
         return data
 
-    def _again(self, problem: OSError) -> None:
+    def _reopen(self, problem: OSError) -> None:
         """An error that may pass: the files are opened anew, and whoever listens is told."""
         with self._lock:
             self._open.clear()
-        if self.tell is not None:
-            self.tell(problem)
+        if self.on_retry is not None:
+            self.on_retry(problem)
 
     def _file(self, path: Path) -> _OpenFile:
         with self._lock:
             file = self._open.pop(path, None)
             if file is None:
-                if len(self._open) >= _OPEN_FILES:
+                if len(self._open) >= _MAX_OPEN_FILES:
                     self._open.popitem(last=False)
                 file = _OpenFile(path)
             self._open[path] = file

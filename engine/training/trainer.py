@@ -17,19 +17,19 @@ from engine.core.i18n import _
 from engine.machine.budget import Budget
 from engine.models.transformer import Transformer
 from engine.runs.events import RecoveryAction
-from engine.training.batches import Batch, Batches, Pass
+from engine.training.batches import Batch, Batches, MicroBatch
 from engine.training.checkpoint import LoopState
 from engine.training.devices import Device
 from engine.training.optim import Optimizer
 from engine.training.recipe import Recipe
-from engine.training.rng_state import RandomStates
+from engine.training.rng_state import RngStates
 from engine.training.text_stream import Tokens, general_windows
 
 if TYPE_CHECKING:
     from engine.models.adapters import AdapterModel
     from engine.runs.context import RunContext
 
-Learner: TypeAlias = "Transformer | AdapterModel"
+TrainableModel: TypeAlias = "Transformer | AdapterModel"
 """What is trained: a whole model, or an adapter on a frozen one."""
 
 
@@ -38,12 +38,12 @@ EVAL_TOKENS = 4096
 
 
 @dataclass
-class Job:
+class TrainingJob:
     """What the loop works with."""
 
     ctx: RunContext
     recipe: Recipe
-    model: Learner
+    model: TrainableModel
     optimizer: Optimizer
     batches: Batches
     device: Device
@@ -54,7 +54,7 @@ class Job:
     training_log: Path
     resumed: Path | None = None
     """The checkpoint it goes on from."""
-    random: RandomStates | None = None
+    rng: RngStates | None = None
     """Its random states, to be set right before the first step."""
     budget: Budget | None = None
     """Memory it may take; None: not bounded."""
@@ -69,14 +69,14 @@ class Job:
 
     def accumulate(self, batch: Batch) -> float:
         """Gradients of a whole batch into the parameters; its reported loss, nats per byte."""
-        counted = torch.zeros((), device=self.device.name)
-        for part in batch.passes:
+        reported = torch.zeros((), device=self.device.name)
+        for part in batch.micro_batches:
             losses = self._losses(part)
             torch.autograd.backward((losses * part.weights.to(losses.device)).sum())
-            counted += (losses.detach() * part.counted.to(losses.device)).sum()
-        return float(counted)
+            reported += (losses.detach() * part.report_weights.to(losses.device)).sum()
+        return float(reported)
 
-    def retrying(self, problem: OSError) -> None:
+    def log_retry(self, problem: OSError) -> None:
         """Journals an error of a file that may pass by itself."""
         self.ctx.emit(
             RecoveryAction(
@@ -91,10 +91,11 @@ class Job:
     def loss_of(self, batch: Batch) -> float:
         """The reported loss of a batch as it would be now. Call it without gradients."""
         return sum(
-            float((self._losses(part) * part.counted.to(self.device.name)).sum()) for part in batch.passes
+            float((self._losses(part) * part.report_weights.to(self.device.name)).sum())
+            for part in batch.micro_batches
         )
 
-    def _losses(self, part: Pass) -> Tensor:
+    def _losses(self, part: MicroBatch) -> Tensor:
         """Loss of each prediction, `(windows, length)`."""
         with self.device.autocast():
             logits = self.model(part.ids.to(self.device.name))
@@ -111,19 +112,19 @@ class Job:
         not learnt yet.
         """
         length = min(
-            self.recipe.stretch_at(self.state.step, self.state.max_steps).context, self.model.config.context
+            self.recipe.stage_at(self.state.step, self.state.max_steps).context, self.model.config.context
         )
         total = count = 0.0
-        for windows in _by_length(general_windows(self.general, length, limit), self.eval_tokens):
+        for windows in _equal_length_batches(general_windows(self.general, length, limit), self.eval_tokens):
             tokens = torch.from_numpy(windows.astype("int64"))
             empty = tokens.new_zeros(0)
-            losses = self._losses(Pass(tokens[:, :-1], tokens[:, 1:], empty, empty))
+            losses = self._losses(MicroBatch(tokens[:, :-1], tokens[:, 1:], empty, empty))
             total += float(losses.sum())
             count += losses.numel()
         return total / count if count and math.isfinite(total) else None
 
 
-def _by_length(windows: Iterable[Tokens], most: int) -> Iterator[Tokens]:
+def _equal_length_batches(windows: Iterable[Tokens], most: int) -> Iterator[Tokens]:
     """Neighbours of one length as `(count, length)`, up to about `most` tokens together."""
     waiting: list[Tokens] = []
     for window in windows:

@@ -22,7 +22,7 @@ import msgspec
 import engine.training.metrics, engine.training.setup
 from engine.training.devices import Device
 engine.training.setup.choose_device = lambda *_width, **_kept: Device("cpu", 1, False)
-engine.training.metrics.LEAST_GAP_S = 0.0
+engine.training.metrics.MIN_EVENT_GAP_S = 0.0
 from engine.training.scratch import train_scratch
 from tests.unit.training_run import new_run, tiny
 

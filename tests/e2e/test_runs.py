@@ -1,4 +1,4 @@
-"""Real engine processes: they outlive who started them, obey commands and signals, and are seen to die."""
+"""Real engine processes: they outlive who started them, handle_commands commands and signals, and are seen to die."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def forgets_the_file(path: Path, data: bytes) -> None:
 
 
 def removes_before_it_renames(folder: Path, state: LoopState) -> Path:
-    path = folder / f"{state.phase}-{state.draw:07d}"
+    path = folder / f"{state.phase}-{state.batches_drawn:07d}"
     if path.exists():
         shutil.rmtree(path)
     return path
@@ -40,7 +40,7 @@ def removes_before_it_renames(folder: Path, state: LoopState) -> Path:
         ("write_new", forgets_the_file),
         ("fsync_dir", lambda _folder: None),
         ("make_dirs", lambda folder: folder.mkdir(parents=True, exist_ok=True)),
-        ("_free_name", removes_before_it_renames),
+        ("_unused_path", removes_before_it_renames),
     ],
 )
 def test_the_proof_sees_a_program_that_forgets_a_sync_or_replaces_too_early(

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.machine.budget import Budget, cgroup_limit_bytes, effective_budget, tokens_per_pass
+from engine.machine.budget import Budget, cgroup_limit_bytes, effective_budget, tokens_per_micro_batch
 from engine.models.transformer import ModelConfig
 from tests.unit.training_run import tiny
 
@@ -60,8 +60,8 @@ def test_passes_fit_the_budget_but_hold_one_window(context: int) -> None:
     shape = ModelConfig()
     recipe = tiny()
     recipe = msgspec.structs.replace(
-        recipe, stretches=(msgspec.structs.replace(recipe.stretches[-1], context=context),)
+        recipe, curriculum=(msgspec.structs.replace(recipe.curriculum[-1], context=context),)
     )
-    small, large = (tokens_per_pass(recipe, shape, 3_000_000, Budget(mb, "")) for mb in (100, 4096))
+    small, large = (tokens_per_micro_batch(recipe, shape, 3_000_000, Budget(mb, "")) for mb in (100, 4096))
     assert small == context
     assert 4 * context < large < 100_000

@@ -12,14 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.training import checkpoint
-from engine.training.checkpoint import LoopState, load, newest, save
+from engine.training.checkpoint import LoopState, find_newest, load, save
 
 WEIGHTS = {"w": torch.arange(6.0).reshape(2, 3)}
 STATE = {"momentum/w": torch.ones(2, 3)}
 
 
 def written(folder: Path, step: int, evaluation: float | None = None, phase: str = "scratch") -> Path:
-    state = LoopState(phase=phase, step=step, draw=step, max_steps=100, peak_lr=0.1, last_eval=evaluation)
+    state = LoopState(
+        phase=phase, step=step, batches_drawn=step, max_steps=100, peak_lr=0.1, last_eval=evaluation
+    )
     return save(folder, state, WEIGHTS, STATE)[0]
 
 
@@ -43,7 +45,7 @@ def test_random_states_come_back(tmp_path: Path) -> None:
     path = written(tmp_path, 1)
     wanted = (torch.rand(3).tolist(), random.random(), np.random.rand())
     seed_all(4)
-    load(path).random.restore()
+    load(path).rng.restore()
     assert (torch.rand(3).tolist(), random.random(), np.random.rand()) == wanted
 
 
@@ -64,7 +66,7 @@ def test_any_flipped_bit_is_named_and_the_older_one_is_taken(
     data = bytearray((path / name).read_bytes())
     data[int(place * len(data))] ^= 1 << bit
     (path / name).write_bytes(data)
-    found = newest(folder, "scratch")
+    found = find_newest(folder, "scratch")
     assert found.checkpoint is not None
     assert found.checkpoint.state.step == 1
     assert str(path) in found.damaged[0]
@@ -76,7 +78,7 @@ def test_a_folder_half_written_or_cut_short_is_passed_over(tmp_path: Path) -> No
     cut = written(tmp_path, 4)
     os.truncate(cut / "weights.safetensors", 20)
     (tmp_path / "scratch-0000005").mkdir()
-    found = newest(tmp_path, "scratch")
+    found = find_newest(tmp_path, "scratch")
     assert found.checkpoint is not None
     assert found.checkpoint.state.step == 1
     assert len(found.damaged) == 2
@@ -93,10 +95,10 @@ def test_a_damaged_one_never_pushes_a_whole_one_out(tmp_path: Path) -> None:
 def test_phases_do_not_mix(tmp_path: Path) -> None:
     written(tmp_path, 9, phase="scratch")
     written(tmp_path, 2, phase="native")
-    found = newest(tmp_path, "native").checkpoint
+    found = find_newest(tmp_path, "native").checkpoint
     assert found is not None
     assert found.state.step == 2
-    assert newest(tmp_path / "nothing", "native").checkpoint is None
+    assert find_newest(tmp_path / "nothing", "native").checkpoint is None
 
 
 def test_the_last_two_and_the_best_are_kept(tmp_path: Path) -> None:

@@ -254,7 +254,7 @@ def test_the_training_of_a_stopped_cycle_goes_on_from_its_checkpoint(
     decided(monkeypatch, *["keep"] * 2)
     params = msgspec.structs.replace(PARAMS, cycles=1, max_steps=8, epochs=8)
     with monkeypatch.context() as once:
-        once.setattr("engine.training.loop.obey", lambda job, _saver: job.state.step >= 2)
+        once.setattr("engine.training.loop.handle_commands", lambda job, _saver: job.state.step >= 2)
         runs: list[RunDir] = []
         assert launch.run_in_foreground(ws, make_spec(ws.root, params), on_start=runs.append) == 130
     assert events(runs[0], CheckpointWritten)

@@ -21,32 +21,32 @@ from engine.runs.events import Log, RecoveryAction, RunStatus, StatusChanged, St
 from engine.training import checkpoint
 from engine.training.batches import Batch
 from engine.training.checkpoint import (
+    CheckpointSnapshot,
     LoopState,
-    Retention,
-    Snapshot,
+    RetentionPolicy,
+    find_newest,
     load,
-    load_trainable,
-    newest,
+    load_trainable_state,
     save,
-    trainable,
+    trainable_state,
 )
-from engine.training.checkpoint_saver import Saver
+from engine.training.checkpoint_saver import CheckpointSaver
 from engine.training.recipe import Recipe
-from engine.training.rng_state import RandomStates
+from engine.training.rng_state import RngStates
 from engine.training.scratch import train_scratch
-from engine.training.trainer import Job
+from engine.training.trainer import TrainingJob
 from tests.unit.training_run import events, new_run, text_file, tiny
 
 
 @pytest.fixture(autouse=True)
 def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def recipe(steps: int, every_s: float = 1e9) -> Recipe:
     return msgspec.structs.replace(
-        tiny(), max_steps=steps, epochs=99, stretches=tiny().stretches[1:], checkpoint_every_s=every_s
+        tiny(), max_steps=steps, epochs=99, curriculum=tiny().curriculum[1:], checkpoint_every_s=every_s
     )
 
 
@@ -59,7 +59,7 @@ def run(ctx: RunContext, root: Path, of: Recipe, resume: Path | None = None) -> 
 
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.loop.obey", lambda job, saver: job.state.step == step)
+    monkeypatch.setattr("engine.training.loop.handle_commands", lambda job, saver: job.state.step == step)
 
 
 def losses(*runs: RunContext) -> dict[int, float | None]:
@@ -69,9 +69,9 @@ def losses(*runs: RunContext) -> dict[int, float | None]:
 def test_steps_that_draw_random_numbers_draw_the_same_ones_after_a_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accumulate = Job.accumulate
+    accumulate = TrainingJob.accumulate
 
-    def with_noise(job: Job, batch: Batch) -> float:
+    def with_noise(job: TrainingJob, batch: Batch) -> float:
         loss = accumulate(job, batch)
         noise = float(torch.rand(())) + random.random() + float(np.random.rand())
         gradient = job.model.get_parameter("lm_head.weight").grad
@@ -79,7 +79,7 @@ def test_steps_that_draw_random_numbers_draw_the_same_ones_after_a_resume(
         gradient.mul_(1 + noise)
         return loss
 
-    monkeypatch.setattr(Job, "accumulate", with_noise)
+    monkeypatch.setattr(TrainingJob, "accumulate", with_noise)
     whole, stopped, resumed = (new_run(tmp_path / name) for name in ("whole", "stopped", "resumed"))
     wanted = run(whole, tmp_path, recipe(9))
     stop_at(5, monkeypatch)
@@ -95,10 +95,10 @@ def test_the_states_of_every_library_begin_and_come_back_alike() -> None:
     def drawn() -> tuple[float, float, float]:
         return float(torch.rand(())), random.random(), float(np.random.rand())
 
-    RandomStates.begin(7)
-    kept = RandomStates.now()
+    RngStates.seed_all(7)
+    kept = RngStates.capture()
     first = drawn()
-    RandomStates.begin(7)
+    RngStates.seed_all(7)
     assert drawn() == first
     kept.restore()
     assert drawn() == first
@@ -108,20 +108,20 @@ def test_steps_go_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: 
     write, ctx = checkpoint.write, new_run(tmp_path)
     went_on, taken = threading.Event(), []
 
-    def slow(folder: Path, snapshot: Snapshot, rule: Retention) -> tuple[Path, int]:
+    def slow(folder: Path, snapshot: CheckpointSnapshot, rule: RetentionPolicy) -> tuple[Path, int]:
         # Only steps taken meanwhile can end this: a writer that they wait for would never come to its end.
         # The first one stands before the first step and is waited for.
         assert snapshot.state.step == 0 or went_on.wait(60)
         taken.append(snapshot.state.step)
         return write(folder, snapshot, rule)
 
-    def watching(job: Job, saver: object) -> bool:
+    def watching(job: TrainingJob, saver: object) -> bool:
         if job.state.step == 12:
             went_on.set()
         return False
 
     monkeypatch.setattr("engine.training.checkpoint.write", slow)
-    monkeypatch.setattr("engine.training.loop.obey", watching)
+    monkeypatch.setattr("engine.training.loop.handle_commands", watching)
     run(ctx, tmp_path, recipe(14, every_s=1e-6))
     assert taken[0] == 0 < taken[1] < 12
     assert taken[-1] == 14
@@ -129,33 +129,35 @@ def test_steps_go_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: 
 
 def test_what_is_written_is_the_moment_it_was_taken_not_the_one_it_was_written(tmp_path: Path) -> None:
     weights = {"w": torch.ones(3)}
-    state = LoopState(phase="scratch", step=1, draw=1, max_steps=9, peak_lr=0.1)
-    state.watch.losses.append(1.0)
-    taken = checkpoint.snapshot(state, weights, {"m": torch.zeros(3)})
+    state = LoopState(phase="scratch", step=1, batches_drawn=1, max_steps=9, peak_lr=0.1)
+    state.spikes.losses.append(1.0)
+    taken = checkpoint.take_snapshot(state, weights, {"m": torch.zeros(3)})
     weights["w"].fill_(5.0)
     state.step = 2
-    state.watch.losses.append(2.0)
+    state.spikes.losses.append(2.0)
     found = load(checkpoint.write(tmp_path, taken)[0])
-    assert (found.state.step, found.state.watch.losses) == (1, [1.0])
+    assert (found.state.step, found.state.spikes.losses) == (1, [1.0])
     assert torch.equal(found.weights["w"], torch.ones(3))
 
 
 def test_of_a_frozen_model_only_what_is_trained_is_kept() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
-    assert set(trainable(model)) == set(model.state_dict())
+    assert set(trainable_state(model)) == set(model.state_dict())
     model[0].requires_grad_(False)
-    kept = {name: tensor.clone() for name, tensor in trainable(model).items()}
+    kept = {name: tensor.clone() for name, tensor in trainable_state(model).items()}
     assert set(kept) == {"1.weight", "1.bias"}
     with torch.no_grad():
         model.get_parameter("1.weight").zero_()
-    load_trainable(model, kept)
+    load_trainable_state(model, kept)
     assert torch.equal(model.get_parameter("1.weight"), kept["1.weight"])
     with pytest.raises(RuntimeError, match="other names"):
-        load_trainable(model, {"1.weight": kept["1.weight"]})
+        load_trainable_state(model, {"1.weight": kept["1.weight"]})
 
 
 def taken_at(folder: Path, step: int, draw: int, good: str = "") -> Path:
-    state = LoopState(phase="scratch", step=step, draw=draw, max_steps=99, peak_lr=0.1, good=good)
+    state = LoopState(
+        phase="scratch", step=step, batches_drawn=draw, max_steps=99, peak_lr=0.1, good_checkpoint=good
+    )
     return save(folder, state, {"w": torch.full((2,), float(step))}, {})[0]
 
 
@@ -164,7 +166,7 @@ def test_after_a_return_the_newest_is_the_one_that_went_back_not_the_one_with_mo
 ) -> None:
     taken_at(tmp_path, step=50, draw=50)
     taken_at(tmp_path, step=20, draw=60)
-    found = newest(tmp_path, "scratch").checkpoint
+    found = find_newest(tmp_path, "scratch").checkpoint
     assert found is not None
     assert found.state.step == 20
 
@@ -173,7 +175,7 @@ def test_two_at_one_draw_stand_side_by_side_and_the_later_one_counts(tmp_path: P
     first, second = taken_at(tmp_path, 1, 9), taken_at(tmp_path, 2, 9)
     assert first.is_dir()
     assert second.name == f"{first.name}.1"
-    found = newest(tmp_path, "scratch").checkpoint
+    found = find_newest(tmp_path, "scratch").checkpoint
     assert found is not None
     assert found.state.step == 2
 
@@ -188,34 +190,40 @@ def test_the_one_to_return_to_stays_while_none_after_it_is_known_to_be_good(tmp_
 def test_a_return_outlives_a_crash_and_is_not_led_to_what_diverged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accumulate = Job.accumulate
+    accumulate = TrainingJob.accumulate
 
-    def damaged(job: Job, batch: Batch) -> float:
+    def damaged(job: TrainingJob, batch: Batch) -> float:
         loss = accumulate(job, batch)
-        return float("nan") if job.state.draw in (31, 32, 33) else loss
+        return float("nan") if job.state.batches_drawn in (31, 32, 33) else loss
 
-    monkeypatch.setattr(Job, "accumulate", damaged)
+    monkeypatch.setattr(TrainingJob, "accumulate", damaged)
     ctx, later = new_run(tmp_path / "first"), new_run(tmp_path / "later")
     # The step after the return is not taken: what is on the disk then is all there is.
-    monkeypatch.setattr("engine.training.loop.obey", lambda job, saver: job.state.draw == 33)
-    monkeypatch.setattr(Saver, "save", _twice(Saver.save))
+    monkeypatch.setattr(
+        "engine.training.loop.handle_commands", lambda job, saver: job.state.batches_drawn == 33
+    )
+    monkeypatch.setattr(CheckpointSaver, "save", _twice(CheckpointSaver.save))
     with pytest.raises(Interrupted):
         run(ctx, tmp_path, recipe(60))
     (*_others, told) = events(ctx, RecoveryAction)
     assert told.action == "returned"
-    found = newest(ctx.run_dir.checkpoints, "scratch").checkpoint
+    found = find_newest(ctx.run_dir.checkpoints, "scratch").checkpoint
     assert found is not None
-    assert (found.state.step, found.state.draw, found.state.watch.returns) == (told.back_to, 33, 1)
+    assert (found.state.step, found.state.batches_drawn, found.state.spikes.rollbacks) == (
+        told.back_to,
+        33,
+        1,
+    )
     stop_at(-1, monkeypatch)
     run(later, tmp_path, recipe(60), resume=ctx.run_dir.path)
     assert next(iter(losses(later))) == found.state.step + 1
 
 
-def _twice(save: Callable[[Saver], Path | None]) -> Callable[[Saver], Path | None]:
+def _twice(save: Callable[[CheckpointSaver], Path | None]) -> Callable[[CheckpointSaver], Path | None]:
     """Saves before the first step and at the return, and not when the run is stopped."""
     asked: list[int] = []
 
-    def twice(saver: Saver) -> Path | None:
+    def twice(saver: CheckpointSaver) -> Path | None:
         asked.append(1)
         return save(saver) if len(asked) <= 2 else None
 

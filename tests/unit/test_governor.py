@@ -1,4 +1,4 @@
-"""The policy by example and property, and a real run in a budget that is too small for its passes."""
+"""The policy by example and property, and a real run in a budget that is too small for its micro-batches."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from engine.models.transformer import ModelConfig, Transformer
 from engine.runs.context import RunContext
 from engine.runs.events import CheckpointWritten, GovernorAction, MemoryPlan, Step
 from engine.training import checkpoint, governor
-from engine.training.governor import BUFFER_SHARE, Remedy, buffer_mb, remedy
-from engine.training.microbatch import rows_that_fit
-from engine.training.peak_memory import SAMPLE_S, Footprint
-from engine.training.recipe import Recipe, Stretch
+from engine.training.governor import BUFFER_SHARE, Mitigation, buffer_mb, next_mitigation
+from engine.training.microbatch import windows_that_fit
+from engine.training.peak_memory import SAMPLE_S, PeakMemory
+from engine.training.recipe import CurriculumStage, Recipe
 from engine.training.scratch import train_scratch
-from engine.training.trainer import Job
+from engine.training.trainer import TrainingJob
 from tests.unit.training_run import events, new_run, text_file, tiny
 
 MB = st.floats(1, 1e6)
@@ -39,26 +39,33 @@ MB = st.floats(1, 1e6)
 
 @pytest.fixture(autouse=True)
 def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def test_the_remedies_come_from_the_mildest_to_the_last() -> None:
-    found, taken = [], {"dropped": False, "halvable": True, "recomputes": False}
-    for change in ({"dropped": True}, {"halvable": False}, {"recomputes": True}, {}):
-        found.append(remedy(4200, 4096, 512, **taken))
+    found, taken = [], {"dropped": False, "halvable": True, "checkpointing": False}
+    for change in ({"dropped": True}, {"halvable": False}, {"checkpointing": True}, {}):
+        found.append(next_mitigation(4200, 4096, 512, **taken))
         taken |= change
-    assert found == [Remedy.CACHES, Remedy.SMALLER, Remedy.RECOMPUTE, Remedy.STOP]
+    assert found == [
+        Mitigation.DROP_CACHES,
+        Mitigation.HALVE_MICRO_BATCH,
+        Mitigation.ACTIVATION_CHECKPOINTING,
+        Mitigation.STOP,
+    ]
 
 
 @given(MB, MB, st.booleans(), st.booleans(), st.booleans())
 def test_nothing_is_done_below_the_buffer_and_nothing_stops_within_the_budget(
     used: float, budget: float, dropped: bool, halvable: bool, recomputes: bool
 ) -> None:
-    found = remedy(used, budget, buffer_mb(budget), dropped=dropped, halvable=halvable, recomputes=recomputes)
+    found = next_mitigation(
+        used, budget, buffer_mb(budget), dropped=dropped, halvable=halvable, checkpointing=recomputes
+    )
     if used <= budget - buffer_mb(budget):
         assert found is None
-    if found is Remedy.STOP:
+    if found is Mitigation.STOP:
         assert used > budget
         assert dropped and recomputes and not halvable
     if used > budget:
@@ -69,7 +76,7 @@ def test_nothing_is_done_below_the_buffer_and_nothing_stops_within_the_budget(
 def test_the_windows_that_fit_fit_and_twice_as_many_do_not(
     room: float, one: float, each: float, rows: int
 ) -> None:
-    fits = rows_that_fit(room, one, one + each * (rows - 1), rows)
+    fits = windows_that_fit(room, one, one + each * (rows - 1), rows)
     assert fits >= 1 and math.log2(fits).is_integer()
     assert fits == 1 or one + (fits - 1) * each <= room + 1e-3 * room + 1
     assert one + (2 * fits - 1) * each >= min(room, one) - 1e-3 * room - 1
@@ -99,7 +106,7 @@ def test_the_footprint_sees_what_was_held_between_two_looks_and_the_run_keeps_it
         monkeypatch.setattr("engine.training.peak_memory.reset_peak_rss", lambda *_children: False)
     elif not reset_peak_rss():
         pytest.skip("this system does not tell the peak between two looks")
-    footprint, resident = Footprint("cpu", tree_every_s=0.0), ProcessTreeMemory()
+    footprint, resident = PeakMemory("cpu", tree_every_s=0.0), ProcessTreeMemory()
     with holding(child_mb):
         footprint.peak_mb()  # what earlier tests held ends with this look
         before = footprint.peak_mb()
@@ -118,7 +125,7 @@ def test_the_footprint_sees_what_was_held_between_two_looks_and_the_run_keeps_it
 def test_the_sampling_ends_with_the_footprint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.training.peak_memory.reset_peak_rss", lambda *_children: False)
     before = set(threading.enumerate())
-    footprint = Footprint("cpu")
+    footprint = PeakMemory("cpu")
     (thread,) = set(threading.enumerate()) - before
     del footprint
     gc.collect()
@@ -166,7 +173,7 @@ def wide(**changes: object) -> Recipe:
     return msgspec.structs.replace(
         recipe,
         size=msgspec.structs.replace(recipe.size, context=128, dim=64, ffn=160, layers=2),
-        stretches=(Stretch(until=1.0, context=128, batch=64),),
+        curriculum=(CurriculumStage(until=1.0, context=128, batch=64),),
         max_steps=5,
         epochs=99,
     )
@@ -186,21 +193,21 @@ def test_a_run_that_grows_beyond_its_budget_halves_its_passes_and_takes_the_same
     text_file(tmp_path, size=40_000)
     train_scratch(free, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "free" / "m")
     # What is measured before the first step would already keep it small: here the memory shrinks later.
-    monkeypatch.setattr("engine.training.microbatch.rows_that_fit", lambda *_figures: 64)
-    look, limit = governor.Governor.look, []
+    monkeypatch.setattr("engine.training.microbatch.windows_that_fit", lambda *_figures: 64)
+    look, limit = governor.ResourceGovernor.check_budget, []
 
-    def shrinking(self: governor.Governor, saver: object) -> None:
+    def shrinking(self: governor.ResourceGovernor, saver: object) -> None:
         if self.job.state.step == 2:
-            self.footprint.drop_caches()
-            idle = self.footprint.peak_mb()
-            self.job.accumulate(self.job.batches.draw(0, 5))
-            full = self.footprint.peak_mb()
+            self.memory.drop_caches()
+            idle = self.memory.peak_mb()
+            self.job.accumulate(self.job.batches.batch_at(0, 5))
+            full = self.memory.peak_mb()
             self.job.optimizer.zero_grad()
             limit.append((idle + 0.4 * (full - idle)) / (1 - BUFFER_SHARE))
             self.job.budget = budget_of(limit[0])
         look(self, saver)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(governor.Governor, "look", shrinking)
+    monkeypatch.setattr(governor.ResourceGovernor, "check_budget", shrinking)
     bound = new_run(tmp_path / "bound")
     train_scratch(bound, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "bound" / "m")
     told = events(bound, GovernorAction)
@@ -211,9 +218,9 @@ def test_a_run_that_grows_beyond_its_budget_halves_its_passes_and_takes_the_same
     losses = [{event.step: event.loss for event in events(ctx, Step)} for ctx in (free, bound)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert bound.view.marks
-    state = checkpoint.newest(bound.run_dir.checkpoints, "scratch").checkpoint
+    state = checkpoint.find_newest(bound.run_dir.checkpoints, "scratch").checkpoint
     assert state is not None
-    assert state.state.tokens_per_pass == told[-1].pass_tokens
+    assert state.state.tokens_per_micro_batch == told[-1].pass_tokens
 
 
 def budget_of(mb: float) -> Budget:
@@ -223,18 +230,18 @@ def budget_of(mb: float) -> Budget:
 def test_memory_that_cannot_be_had_is_asked_for_in_smaller_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accumulate = Job.accumulate
+    accumulate = TrainingJob.accumulate
 
-    def greedy(job: Job, batch):  # type: ignore[no-untyped-def]
-        if job.state.draw == 3 and max(part.ids.shape[0] for part in batch.passes) > 16:
+    def greedy(job: TrainingJob, batch):  # type: ignore[no-untyped-def]
+        if job.state.batches_drawn == 3 and max(part.ids.shape[0] for part in batch.micro_batches) > 16:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return accumulate(job, batch)
 
     whole, bound = new_run(tmp_path / "whole"), new_run(tmp_path / "bound")
-    monkeypatch.setattr("engine.training.microbatch.rows_that_fit", lambda *_figures: 64)
+    monkeypatch.setattr("engine.training.microbatch.windows_that_fit", lambda *_figures: 64)
     text_file(tmp_path, size=40_000)
     train_scratch(whole, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "whole" / "m")
-    monkeypatch.setattr(Job, "accumulate", greedy)
+    monkeypatch.setattr(TrainingJob, "accumulate", greedy)
     train_scratch(bound, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "bound" / "m")
     told = [(event.step, event.cause, event.action) for event in events(bound, GovernorAction)]
     assert told == [(2, "allocation", "caches"), (2, "allocation", "smaller"), (2, "allocation", "smaller")]
@@ -245,14 +252,14 @@ def test_memory_that_cannot_be_had_is_asked_for_in_smaller_pieces(
 def test_when_nothing_helps_it_stops_with_a_checkpoint_and_a_figure_that_would_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = governor.Governor.look
+    look = governor.ResourceGovernor.check_budget
 
-    def shrunk(self: governor.Governor, saver: object) -> None:
+    def shrunk(self: governor.ResourceGovernor, saver: object) -> None:
         if self.budget.mb > 10:
             self.job.budget = budget_of(10.0)
         look(self, saver)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(governor.Governor, "look", shrunk)
+    monkeypatch.setattr(governor.ResourceGovernor, "check_budget", shrunk)
     ctx = new_run(tmp_path)
     with pytest.raises(RunFailed, match="needs more memory than its budget") as failed:
         run(ctx, tmp_path, tiny(epochs=99))
@@ -264,37 +271,40 @@ def test_when_nothing_helps_it_stops_with_a_checkpoint_and_a_figure_that_would_d
 def test_caches_that_have_grown_again_are_dropped_before_a_run_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = governor.Governor.look
+    look = governor.ResourceGovernor.check_budget
 
-    def grown(self: governor.Governor, saver: object) -> None:
+    def grown(self: governor.ResourceGovernor, saver: object) -> None:
         step = self.job.state.step
-        self._biggest = (1, 64)  # all that lasts has been done
+        self._largest = (1, 64)  # all that lasts has been done
         if step == 1:
-            self.job.state.recompute, self._dropped_at = True, 1
-        self.footprint.peak_mb = lambda: 5000.0 if step in (3 + governor.LAST_TRY, 20) else 100.0  # type: ignore[method-assign]
+            self.job.state.activation_checkpointing, self._dropped_at = True, 1
+        self.memory.peak_mb = lambda: 5000.0 if step in (3 + governor.CACHE_RETRY_STEPS, 20) else 100.0  # type: ignore[method-assign]
         look(self, saver)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(governor.Governor, "look", grown)
+    monkeypatch.setattr(governor.ResourceGovernor, "check_budget", grown)
     ctx = new_run(tmp_path)
     with pytest.raises(RunFailed, match="5000 MB of"):
         run(ctx, tmp_path, tiny(max_steps=30, epochs=999))
     told = [(event.step, event.action) for event in events(ctx, GovernorAction)]
-    assert told == [(3 + governor.LAST_TRY, "caches"), (20, "stop")]
+    assert told == [(3 + governor.CACHE_RETRY_STEPS, "caches"), (20, "stop")]
 
 
 def test_passes_are_not_halved_on_and_on_where_halving_gives_nothing_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The buffer of 512 MB is touched by the program itself; only above the budget would it go on."""
-    look, used = governor.Governor.look, {1: 3950.0, 2: 3900.0, 3: 3800.0, 4: 3799.0, 5: 3799.0, 6: 4200.0}
+    look, used = (
+        governor.ResourceGovernor.check_budget,
+        {1: 3950.0, 2: 3900.0, 3: 3800.0, 4: 3799.0, 5: 3799.0, 6: 4200.0},
+    )
 
-    def told(self: governor.Governor, saver: object) -> None:
-        self._biggest = (64, 64 * 16)
+    def told(self: governor.ResourceGovernor, saver: object) -> None:
+        self._largest = (64, 64 * 16)
         figure = used.get(self.job.state.step, 3799.0)
-        self.footprint.peak_mb = lambda: figure  # type: ignore[method-assign]
+        self.memory.peak_mb = lambda: figure  # type: ignore[method-assign]
         look(self, saver)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(governor.Governor, "look", told)
+    monkeypatch.setattr(governor.ResourceGovernor, "check_budget", told)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path, tiny(max_steps=8, epochs=999))
     actions = [(event.step, event.action) for event in events(ctx, GovernorAction)]
@@ -327,7 +337,7 @@ def test_memory_of_an_accelerator_belongs_to_the_footprint(
     monkeypatch.setattr(module, "max_memory_reserved", lambda: 3 << 30)
     monkeypatch.setattr(module, "reset_peak_memory_stats", lambda: calls.append("reset"))
     monkeypatch.setattr(module, "empty_cache", lambda: calls.append("dropped"))
-    program, whole = Footprint("cpu").peak_mb(), Footprint(device)
+    program, whole = PeakMemory("cpu").peak_mb(), PeakMemory(device)
     assert whole.peak_mb() == pytest.approx(program + 3072, abs=512)
     whole.drop_caches()
     assert calls == ["reset", "dropped"]
@@ -335,5 +345,5 @@ def test_memory_of_an_accelerator_belongs_to_the_footprint(
 
 def test_memory_of_a_mac_s_device_is_what_its_driver_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 2 << 30)
-    program = Footprint("cpu").peak_mb()
-    assert Footprint("mps").peak_mb() == pytest.approx(program + 2048, abs=512)
+    program = PeakMemory("cpu").peak_mb()
+    assert PeakMemory("mps").peak_mb() == pytest.approx(program + 2048, abs=512)

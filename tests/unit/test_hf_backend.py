@@ -22,7 +22,7 @@ from engine.models.card import Lineage, ModelCard
 from engine.models.hf import load_base
 from engine.models.registry import find_model, list_models, new_name, promote, remove_model, rollback
 from engine.models.resolve import ModelKind, adapter_on, find_adapter, kind_of
-from engine.training.recipe import AdapterSettings
+from engine.training.recipe import LoraSettings
 from engine.validation.cases import cut_cases, score_cases
 from tests.hf_models import tiny_tokenizer, write_hf
 
@@ -36,7 +36,7 @@ def ws(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     write_hf(root / "tiny", steps=150)
     ws = Workspace(root / "ws")
     base = find_base(ws, str(root / "tiny"))
-    peft = new_adapter(load_base(base, torch.float32), AdapterSettings(rank=2, alpha=4), 0)
+    peft = new_adapter(load_base(base, torch.float32), LoraSettings(rank=2, alpha=4), 0)
     with torch.no_grad():
         for name, parameter in peft.named_parameters():
             if "lora_B" in name:

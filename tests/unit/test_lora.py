@@ -24,9 +24,9 @@ from engine.models.card import Lineage, ModelCard, read_card
 from engine.models.hf import load_base, load_chat_template
 from engine.runs.events import EpochDone, Log, Step
 from engine.runs.spec import TrainParams
-from engine.training.lora.fit import fit
+from engine.training.lora.fit import fit_to_budget
 from engine.training.lora.train import train_lora
-from engine.training.recipe import AdapterSettings, Phase, Recipe, recipe_for
+from engine.training.recipe import LoraSettings, Phase, Recipe, recipe_for
 from tests.hf_models import talks, write_hf
 from tests.unit.training_run import events, new_run
 
@@ -40,7 +40,7 @@ PAIRS = (
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
     monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
 
 
@@ -93,7 +93,7 @@ def answer(root: Path, model: Path, question: str) -> str:
 
 def test_an_adapter_learns_to_answer_and_is_a_peft_directory(tmp_path: Path, model: Path) -> None:
     ctx = new_run(tmp_path)
-    adapter = AdapterSettings(rank=16, alpha=32)
+    adapter = LoraSettings(rank=16, alpha=32)
     settings = recipe(max_steps=None, epochs=60, lr=1e-2, adapter=adapter)
     card = train_lora(
         ctx, settings, base(tmp_path, model), rows(tmp_path), name="mine", out=tmp_path / "mine"
@@ -147,7 +147,9 @@ def test_a_base_that_is_too_large_names_the_largest_that_fits(tmp_path: Path, mo
     large = dataclasses.replace(base(tmp_path, model), parameters=3_000_000_000)
     for bound, hint in (("max_memory_gb", "--max-memory-gb 6."), ("available", "h2q-tui check")):
         with pytest.raises(UsageProblem, match=r"the largest that fits has about 1\.59 billion") as problem:
-            fit(large, recipe().adapter, Budget(4096, bound), context=128, four_bit=False, bf16_fast=True)
+            fit_to_budget(
+                large, recipe().adapter, Budget(4096, bound), context=128, four_bit=False, bf16_fast=True
+            )
         assert hint in str(problem.value.hint)
 
 
@@ -155,8 +157,8 @@ def test_a_base_that_is_too_large_names_the_largest_that_fits(tmp_path: Path, mo
 def test_a_target_that_is_no_layer_of_the_blocks_is_refused_before_training(
     tmp_path: Path, model: Path, targets: tuple[str, ...]
 ) -> None:
-    chosen = recipe(adapter=AdapterSettings(rank=4, targets=targets))
-    with pytest.raises(BadInput, match=f"{targets[-1]} is not a layer") as problem:
+    chosen = recipe(adapter=LoraSettings(rank=4, targets=targets))
+    with pytest.raises(BadInput, match=f"{targets[-1]} is no layer") as problem:
         train(tmp_path, model, rows(tmp_path), settings=chosen)
     assert "down_proj, gate_proj, k_proj, o_proj" in str(problem.value)
     assert not (tmp_path / "mine").exists()

@@ -18,8 +18,8 @@ from engine.runs.spec import TrainParams
 from engine.training.batches import Batch
 from engine.training.chat_batches import DatasetRow
 from engine.training.lora.data import LoraBatches, LoraWindows, render_windows
-from engine.training.recipe import AdapterSettings, Phase, Recipe, recipe_for
-from engine.training.replay import repeats_of
+from engine.training.recipe import LoraSettings, Phase, Recipe, recipe_for
+from engine.training.replay import replay_counts
 from tests.hf_models import tiny_tokenizer
 
 CHAT = ChatTemplate(tiny_tokenizer())
@@ -44,7 +44,7 @@ def windows(context: int = 128) -> LoraWindows:
 
 def recipe(*, packing: bool = True, batch: int = 4) -> Recipe:
     made = recipe_for(TrainParams(context=128, rank=4, batch_size=batch, epochs=2), Phase.LORA)
-    return msgspec.structs.replace(made, adapter=AdapterSettings(rank=4, dropout=0.0, packing=packing))
+    return msgspec.structs.replace(made, adapter=LoraSettings(rank=4, dropout=0.0, packing=packing))
 
 
 def batches(*, packing: bool = True, batch: int = 4, room: int = 4096) -> LoraBatches:
@@ -76,17 +76,17 @@ def learner() -> AdapterModel:
 def gradients(model: AdapterModel, batch: Batch) -> tuple[float, dict[str, torch.Tensor]]:
     model.zero_grad()
     total = 0.0
-    for part in batch.passes:
+    for part in batch.micro_batches:
         losses = model.losses(part.ids, part.targets, part.weights != 0, part.positions)
         torch.autograd.backward((losses * part.weights).sum())
-        total += float((losses.detach() * part.counted).sum())
+        total += float((losses.detach() * part.report_weights).sum())
     return total, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
 def test_packing_changes_the_padding_and_nothing_that_is_learnt() -> None:
     model = learner()
-    packed, apart = batches(batch=10).draw(0, 2), batches(packing=False, batch=10).draw(0, 2)
-    assert len(packed.passes[0].ids) < len(apart.passes[0].ids) == 10
+    packed, apart = batches(batch=10).batch_at(0, 2), batches(packing=False, batch=10).batch_at(0, 2)
+    assert len(packed.micro_batches[0].ids) < len(apart.micro_batches[0].ids) == 10
     loss, slopes = gradients(model, packed)
     other, wanted = gradients(model, apart)
     assert loss == pytest.approx(other, rel=1e-4)
@@ -97,9 +97,9 @@ def test_packing_changes_the_padding_and_nothing_that_is_learnt() -> None:
 
 def test_small_passes_add_up_to_the_whole_step() -> None:
     model = learner()
-    whole = gradients(model, batches(batch=10).draw(0, 2))
-    parts = batches(batch=10, room=1).draw(0, 2)
-    assert len(parts.passes) > 1
+    whole = gradients(model, batches(batch=10).batch_at(0, 2))
+    parts = batches(batch=10, room=1).batch_at(0, 2)
+    assert len(parts.micro_batches) > 1
     pieces = gradients(model, parts)
     assert whole[0] == pytest.approx(pieces[0], rel=1e-4)
     for name, slope in whole[1].items():
@@ -112,16 +112,18 @@ def test_each_conversation_comes_once_an_epoch_in_another_order() -> None:
     epochs = [[name for step in range(4) for name in source.samples(first + step, 8)] for first in (0, 4)]
     assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(f"c{number}" for number in range(10))
     assert epochs[0] != epochs[1]
-    assert torch.equal(source.draw(5, 8).passes[0].ids, batches(batch=3).draw(5, 8).passes[0].ids)
+    assert torch.equal(
+        source.batch_at(5, 8).micro_batches[0].ids, batches(batch=3).batch_at(5, 8).micro_batches[0].ids
+    )
 
 
 def test_the_loss_is_told_in_bytes_of_answers() -> None:
-    batch = batches(batch=10).draw(0, 2)
+    batch = batches(batch=10).batch_at(0, 2)
     size = sum(len(one.messages[1].content.encode()) + 1 for one in rows())
-    counted = sum(float(part.counted.sum()) for part in batch.passes)
-    trained = sum(int((part.weights > 0).sum()) for part in batch.passes)
+    counted = sum(float(part.report_weights.sum()) for part in batch.micro_batches)
+    trained = sum(int((part.weights > 0).sum()) for part in batch.micro_batches)
     assert counted == pytest.approx(trained / size)
-    assert sum(float(part.weights.sum()) for part in batch.passes) == pytest.approx(1.0)
+    assert sum(float(part.weights.sum()) for part in batch.micro_batches) == pytest.approx(1.0)
 
 
 def test_a_copy_shares_the_base_and_not_the_adapter() -> None:
@@ -137,7 +139,7 @@ def test_a_copy_shares_the_base_and_not_the_adapter() -> None:
 
 def test_activation_checkpointing_changes_no_gradient() -> None:
     model = learner().train()
-    batch = batches(batch=10).draw(0, 2)
+    batch = batches(batch=10).batch_at(0, 2)
     plain = gradients(model, batch)
     model.activation_checkpointing = True
     again = gradients(model, batch)
@@ -147,7 +149,7 @@ def test_activation_checkpointing_changes_no_gradient() -> None:
 
 def test_older_conversations_are_half_of_what_is_trained_on_at_least() -> None:
     older = {"c1", "c2"}
-    repeats = repeats_of(rows(), older)
+    repeats = replay_counts(rows(), older)
     sizes: Counter[bool] = Counter()
     for one in rows():
         sizes[one.id in older] += len(one.messages[1].content) * repeats.get(one.id, 1)
@@ -157,9 +159,9 @@ def test_older_conversations_are_half_of_what_is_trained_on_at_least() -> None:
 
 
 def test_nothing_is_repeated_where_older_ones_are_more_or_none() -> None:
-    assert repeats_of(rows(), {"c0"}) == {}
-    assert repeats_of(rows(), set()) == {}
-    assert repeats_of(rows(), {one.id for one in rows()}) == {}
+    assert replay_counts(rows(), {"c0"}) == {}
+    assert replay_counts(rows(), set()) == {}
+    assert replay_counts(rows(), {one.id for one in rows()}) == {}
 
 
 def test_an_adapter_is_counted_before_it_exists() -> None:
@@ -168,4 +170,4 @@ def test_an_adapter_is_counted_before_it_exists() -> None:
     shape = ModelDimensions(
         hidden=32, layers=2, heads=2, kv_heads=1, head_dim=16, ffn=48, vocab=400, context=256
     )
-    assert adapter_parameters(shape, AdapterSettings(rank=4)) == learner().parameters_count()
+    assert adapter_parameters(shape, LoraSettings(rank=4)) == learner().parameters_count()

@@ -13,13 +13,13 @@ from engine.runs.events import Evaluated, Log, Step
 from engine.training.native import train_native
 from engine.training.recipe import Phase
 from engine.training.scratch import train_scratch
-from tests.unit.test_conversations import dataset, many
+from tests.unit.test_chat_batches import dataset, many
 from tests.unit.training_run import events, new_run, text_file, tiny
 
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
     monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
 
 

@@ -9,17 +9,17 @@ from engine.training.optim import (
     POLAR_EXPRESS,
     POLAR_STEPS,
     Optimizer,
-    _directly,
-    _through_gram,
+    _newton_schulz,
+    _newton_schulz_gram,
     orthogonalise,
 )
-from engine.training.scratch import config_of
+from engine.training.scratch import model_config
 from tests.unit.out_of_memory import Failing
 from tests.unit.training_run import SIZE, tiny
 
 
 def model(seed: int = 0) -> Transformer:
-    made = Transformer(config_of(SIZE))
+    made = Transformer(model_config(SIZE))
     made.initialise(seed)
     return made
 
@@ -64,7 +64,7 @@ def test_a_wide_matrix_takes_the_same_steps_through_its_gram_matrix(
     flat = matrices if shape[1] < shape[2] else matrices.transpose(1, 2)
     coefficients = POLAR_EXPRESS[:POLAR_STEPS]
     flat = flat / (flat.norm(dim=(1, 2), keepdim=True) * 1.02 + 1e-7)
-    direct, indirect = _directly(flat, coefficients), _through_gram(flat, coefficients)
+    direct, indirect = _newton_schulz(flat, coefficients), _newton_schulz_gram(flat, coefficients)
     assert (direct - indirect).norm() <= 1e-3 * direct.norm()
 
 
@@ -152,7 +152,7 @@ def test_a_step_that_runs_out_of_memory_anywhere_has_not_been_taken(kind: str) -
             failures += 1
             assert all(torch.equal(a, b) for a, b in zip(before, stepped.parameters(), strict=True))
             assert not any(bool(tensor.any()) for tensor in optimizer.state().values())
-            assert optimizer.sound()
+            assert optimizer.state_is_plausible()
             optimizer.step(1.0, 0.9)
             assert all(
                 torch.equal(a, b) for a, b in zip(clean.parameters(), stepped.parameters(), strict=True)

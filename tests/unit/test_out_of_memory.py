@@ -19,11 +19,11 @@ from engine.runs.context import RunContext
 from engine.runs.events import CheckpointWritten, Evaluated, GovernorAction, Step
 from engine.training import checkpoint, governor
 from engine.training.batches import ScratchBatches
-from engine.training.control import change
+from engine.training.control import apply_setting
 from engine.training.optim import Optimizer
-from engine.training.scratch import config_of, train_scratch
+from engine.training.scratch import model_config, train_scratch
 from engine.training.text_files import general_tail
-from engine.training.trainer import Job
+from engine.training.trainer import TrainingJob
 from engine.validation.cases import cut_general
 from tests.unit.out_of_memory import Failing
 from tests.unit.training_run import SIZE, events, new_run, text_file, tiny
@@ -32,7 +32,7 @@ from tui.cli.commands.runs import is_assignment
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
@@ -47,7 +47,7 @@ def told(ctx: RunContext) -> list[tuple[int, float | None]]:
 
 
 def last_weights(ctx: RunContext) -> dict[str, torch.Tensor]:
-    found = checkpoint.newest(ctx.run_dir.checkpoints, "scratch").checkpoint
+    found = checkpoint.find_newest(ctx.run_dir.checkpoints, "scratch").checkpoint
     assert found is not None
     return found.weights | found.optimizer
 
@@ -78,8 +78,8 @@ def fail_once(
 def test_memory_that_fails_once_changes_nothing_of_the_run(
     tmp_path: Path, clean: RunContext, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    jobs: list[Job] = []
-    monkeypatch.setattr(governor.Governor, "fit", lambda self: jobs.append(self.job))
+    jobs: list[TrainingJob] = []
+    monkeypatch.setattr(governor.ResourceGovernor, "fit_micro_batches", lambda self: jobs.append(self.job))
     again = run(tmp_path, "again")
     assert told(again) == told(clean)
 
@@ -87,7 +87,7 @@ def test_memory_that_fails_once_changes_nothing_of_the_run(
         return jobs[-1].state.step == 2
 
     if part == "forward":
-        fail_once(monkeypatch, Job, "accumulate", 3, third)
+        fail_once(monkeypatch, TrainingJob, "accumulate", 3, third)
     elif part == "backward":
         backward = torch.autograd.backward
 
@@ -105,9 +105,9 @@ def test_memory_that_fails_once_changes_nothing_of_the_run(
     elif part == "norm":
         fail_once(monkeypatch, Optimizer, "grad_norm", 0, third)
     elif part == "evaluate":
-        fail_once(monkeypatch, Job, "evaluate", 1, third)
+        fail_once(monkeypatch, TrainingJob, "evaluate", 1, third)
     else:
-        draw = ScratchBatches.draw
+        draw = ScratchBatches.batch_at
 
         def empty(self: ScratchBatches, number: int, *rest: Any) -> Any:
             if number == 3 and not spent:
@@ -116,7 +116,7 @@ def test_memory_that_fails_once_changes_nothing_of_the_run(
             return draw(self, number, *rest)
 
         spent = []
-        monkeypatch.setattr(ScratchBatches, "draw", empty)
+        monkeypatch.setattr(ScratchBatches, "batch_at", empty)
     failed = run(tmp_path, "failed")
     assert [(event.cause, event.action) for event in events(failed, GovernorAction)] == [
         ("allocation", "caches")
@@ -132,15 +132,15 @@ def test_memory_that_fails_once_changes_nothing_of_the_run(
 def test_an_evaluation_that_does_not_fit_is_made_in_smaller_pieces(
     tmp_path: Path, clean: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = Job._losses
+    losses = TrainingJob._losses
 
-    def greedy(job: Job, part: Any) -> Any:
+    def greedy(job: TrainingJob, part: Any) -> Any:
         if not torch.is_grad_enabled() and part.ids.numel() > 128:
             raise MemoryError
         return losses(job, part)
 
-    monkeypatch.setattr(Job, "_losses", greedy)
-    monkeypatch.setattr(governor, "EVAL_LEAST", 64)
+    monkeypatch.setattr(TrainingJob, "_losses", greedy)
+    monkeypatch.setattr(governor, "MIN_EVAL_TOKENS", 64)
     small = run(tmp_path, "small")
     expected = [event.loss for event in events(clean, Evaluated)]
     assert [event.loss for event in events(small, Evaluated)] == pytest.approx(expected, rel=1e-5)
@@ -163,23 +163,25 @@ def test_when_memory_never_comes_the_run_ends_with_a_checkpoint_of_the_step_befo
     assert failed.value.hint.startswith(f"h2q-tui runs resume {ctx.spec.run_id} --max-memory-gb ")
     assert [event.action for event in events(ctx, GovernorAction)][-1] == "stop"
     assert events(ctx, CheckpointWritten)[-1].step == 2
-    found = checkpoint.newest(ctx.run_dir.checkpoints, "scratch").checkpoint
-    assert found is not None and (found.state.step, found.state.draw) == (2, 2)
+    found = checkpoint.find_newest(ctx.run_dir.checkpoints, "scratch").checkpoint
+    assert found is not None and (found.state.step, found.state.batches_drawn) == (2, 2)
 
 
 def test_a_budget_is_set_while_a_run_trains_and_what_cannot_be_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[tuple[bool, str]] = []
-    look = governor.Governor.look
+    look = governor.ResourceGovernor.check_budget
 
-    def person(self: governor.Governor, saver: Any) -> None:
+    def person(self: governor.ResourceGovernor, saver: Any) -> None:
         if self.job.state.step == 2:
-            answers.extend(change(self.job, text) for text in ("max_memory_gb=none", "max_memory_gb=0.01"))
-            answers.append(change(self.job, "max_memory_gb=3.5"))
+            answers.extend(
+                apply_setting(self.job, text) for text in ("max_memory_gb=none", "max_memory_gb=0.01")
+            )
+            answers.append(apply_setting(self.job, "max_memory_gb=3.5"))
         look(self, saver)
 
-    monkeypatch.setattr(governor.Governor, "look", person)
+    monkeypatch.setattr(governor.ResourceGovernor, "check_budget", person)
     ctx = run(tmp_path, "set")
     assert [accepted for accepted, _text in answers] == [False, False, True]
     assert is_assignment("max_memory_gb=3.5") and not is_assignment("max_memory_gb=none")
@@ -208,21 +210,21 @@ def test_a_limit_of_the_system_that_falls_and_rises_is_followed(
 
     monkeypatch.setattr("engine.machine.cgroup.resize", resize)
     # The process of the tests may hold more than the lower limit.
-    monkeypatch.setattr("engine.training.peak_memory.Footprint.peak_mb", lambda _self: 500.0)
-    start = governor.Governor.__init__
+    monkeypatch.setattr("engine.training.peak_memory.PeakMemory.peak_mb", lambda _self: 500.0)
+    start = governor.ResourceGovernor.__init__
 
-    def often(self: governor.Governor, *arguments: Any) -> None:
+    def often(self: governor.ResourceGovernor, *arguments: Any) -> None:
         start(self, *arguments)
-        self._limit_looked = -math.inf
+        self._limit_checked_at = -math.inf
 
-    monkeypatch.setattr(governor.Governor, "__init__", often)
-    look = governor.Governor.look
+    monkeypatch.setattr(governor.ResourceGovernor, "__init__", often)
+    look = governor.ResourceGovernor.check_budget
 
-    def at_each_step(self: governor.Governor, saver: Any) -> None:
-        self._limit_looked = -math.inf
+    def at_each_step(self: governor.ResourceGovernor, saver: Any) -> None:
+        self._limit_checked_at = -math.inf
         look(self, saver)
 
-    monkeypatch.setattr(governor.Governor, "look", at_each_step)
+    monkeypatch.setattr(governor.ResourceGovernor, "check_budget", at_each_step)
     ctx = run(tmp_path, "limit")
     changes = [
         (event.step, event.budget_mb) for event in events(ctx, GovernorAction) if event.action == "limit"
@@ -234,7 +236,7 @@ def test_a_limit_of_the_system_that_falls_and_rises_is_followed(
 def test_a_validation_that_does_not_fit_at_once_is_read_in_smaller_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model = Transformer(config_of(SIZE))
+    model = Transformer(model_config(SIZE))
     model.initialise(0)
     texts = [bytes(range(20 + number)) for number in range(12)]
     language_model = NativeModel(model)

@@ -133,9 +133,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[PressureReading]:
     monkeypatch.setattr(
         outside, "read_pressure", lambda: readings.pop(0) if len(readings) > 1 else readings[0]
     )
-    monkeypatch.setattr(governor, "WAIT_S", 0.01)
-    monkeypatch.setattr(governor, "REST_S", 0.0)
-    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr(governor, "POLL_S", 0.01)
+    monkeypatch.setattr(governor, "MITIGATION_INTERVAL_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     class Often(PressureMonitor):

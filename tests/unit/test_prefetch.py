@@ -17,11 +17,11 @@ from engine.core.config import Settings
 from engine.core.errors import BadInput
 from engine.runs.events import Step
 from engine.runs.spec import TrainParams
-from engine.training.batches import Batch, Buffers, ScratchBatches
-from engine.training.prefetch import Prefetch
-from engine.training.recipe import Phase, Recipe, Stretch, recipe_for
+from engine.training.batches import Batch, BufferPool, ScratchBatches
+from engine.training.prefetch import Prefetcher
+from engine.training.recipe import CurriculumStage, Phase, Recipe, recipe_for
 from engine.training.scratch import train_scratch
-from engine.training.text_files import Span
+from engine.training.text_files import FileSpan
 from engine.training.text_stream import TextStream
 from tests.unit.training_run import events, new_run, text_file, tiny
 
@@ -38,10 +38,10 @@ def source(text: Path, recipe: Recipe | None = None) -> ScratchBatches:
 
 
 def same(one: Batch, other: Batch) -> bool:
-    return len(one.passes) == len(other.passes) and all(
+    return len(one.micro_batches) == len(other.micro_batches) and all(
         torch.equal(getattr(a, name), getattr(b, name))
-        for a, b in zip(one.passes, other.passes, strict=True)
-        for name in ("ids", "targets", "weights", "counted")
+        for a, b in zip(one.micro_batches, other.micro_batches, strict=True)
+        for name in ("ids", "targets", "weights", "report_weights")
     )
 
 
@@ -55,23 +55,25 @@ def test_what_is_drawn_ahead_is_what_would_have_been_drawn(
     text: Path, threads: int, ahead: int, moves: list[str]
 ) -> None:
     plain, number, most = source(text), 0, 12
-    with Prefetch(source(text), threads=threads, ahead=ahead) as ready:
+    with Prefetcher(source(text), threads=threads, ahead=ahead) as ready:
         for move in moves:
             if move == "next":
-                assert same(ready.draw(number, most), plain.draw(number, most))
+                assert same(ready.batch_at(number, most), plain.batch_at(number, most))
                 number += 1
             elif move == "again" and number:
-                assert same(ready.draw(number - 1, most), plain.draw(number - 1, most))
+                assert same(ready.batch_at(number - 1, most), plain.batch_at(number - 1, most))
             elif move == "halve":
-                ready.tokens_per_pass = plain.tokens_per_pass = max(16, plain.tokens_per_pass // 2)
+                ready.tokens_per_micro_batch = plain.tokens_per_micro_batch = max(
+                    16, plain.tokens_per_micro_batch // 2
+                )
             else:
-                most += 7  # a person sets max_steps: the stretches move
+                most += 7  # a person sets max_steps: the stages move
 
 
 class Recorded:
     """A source that notes which thread drew what."""
 
-    tokens_per_pass = 64
+    tokens_per_micro_batch = 64
 
     def __init__(self, breaks_at: int = -1) -> None:
         self.drawn: list[tuple[int, str]] = []
@@ -86,70 +88,70 @@ class Recorded:
     def samples(self, number: int, max_steps: int) -> list[str]:
         return []
 
-    def draw(self, number: int, max_steps: int, stretch: Stretch | None = None) -> Batch:
+    def batch_at(self, number: int, max_steps: int, stage: CurriculumStage | None = None) -> Batch:
         self.drawn.append((number, threading.current_thread().name))
         if number == self.breaks_at:
             raise BadInput("gone", path=Path("a.txt"))
         return Batch([], number)
 
 
-def prepared(ready: Prefetch) -> None:
+def prepared(ready: Prefetcher) -> None:
     """Waits for all that has been ordered."""
-    for future in ready._coming.values():
+    for future in ready._pending.values():
         future.result(timeout=30)
 
 
 def test_as_many_batches_as_set_are_prepared_by_the_loader_and_none_beyond_the_last() -> None:
     there = Recorded()
-    with Prefetch(there, threads=1, ahead=3) as ready:
-        assert [ready.draw(number, 6).tokens for number in range(2)] == [0, 1]
+    with Prefetcher(there, threads=1, ahead=3) as ready:
+        assert [ready.batch_at(number, 6).tokens for number in range(2)] == [0, 1]
         prepared(ready)
     assert sorted(number for number, _name in there.drawn) == [0, 1, 2, 3, 4]
     assert {name.startswith("loader") for number, name in there.drawn if number > 0} == {True}
-    with Prefetch(there := Recorded(), threads=1, ahead=9) as ready:
-        ready.draw(0, 4)
+    with Prefetcher(there := Recorded(), threads=1, ahead=9) as ready:
+        ready.batch_at(0, 4)
         prepared(ready)
     assert max(number for number, _name in there.drawn) == 3
 
 
 def test_without_threads_each_batch_is_drawn_by_who_asks() -> None:
     here = Recorded()
-    with Prefetch(here, threads=0, ahead=3) as ready:
+    with Prefetcher(here, threads=0, ahead=3) as ready:
         for number in range(3):
-            ready.draw(number, 9)
+            ready.batch_at(number, 9)
     assert here.drawn == [(number, threading.current_thread().name) for number in range(3)]
 
 
 def test_an_error_belongs_to_the_batch_that_could_not_be_drawn() -> None:
-    with Prefetch(Recorded(breaks_at=2), threads=1, ahead=3) as ready:
-        ready.draw(0, 9)
-        ready.draw(1, 9)
+    with Prefetcher(Recorded(breaks_at=2), threads=1, ahead=3) as ready:
+        ready.batch_at(0, 9)
+        ready.batch_at(1, 9)
         with pytest.raises(BadInput, match="gone"):
-            ready.draw(2, 9)
+            ready.batch_at(2, 9)
 
 
 def test_memory_of_released_batches_serves_the_next_ones_and_never_one_in_use(text: Path) -> None:
     batches, plain = source(text), source(text)
-    kept = batches.draw(0, 6)
+    kept = batches.batch_at(0, 6)
     for number in range(1, 30):
-        batch = batches.draw(number, 60)
-        assert same(batch, plain.draw(number, 60))
+        batch = batches.batch_at(number, 60)
+        assert same(batch, plain.batch_at(number, 60))
         batch.release()
-    assert batches.buffers.made <= 3
-    assert plain.buffers.made == 29
-    assert same(kept, plain.draw(0, 6))
+    assert batches.buffers.allocations <= 3
+    assert plain.buffers.allocations == 29
+    assert same(kept, plain.batch_at(0, 6))
 
 
 @given(sizes=st.lists(st.integers(1, 50), min_size=1, max_size=60))
 def test_buffers_are_as_large_as_asked_and_few(sizes: list[int]) -> None:
-    buffers = Buffers()
+    buffers = BufferPool()
     for size in sizes:
-        array, memory = buffers.take((size, 3), np.int64)
+        array, memory = buffers.acquire((size, 3), np.int64)
         array.fill(7)
         assert array.shape == (size, 3)
-        buffers.give([memory])
-    assert buffers.made <= len(set(sizes))
-    assert len(buffers._free) <= Buffers.KEPT
+        buffers.release([memory])
+    assert buffers.allocations <= len(set(sizes))
+    assert len(buffers._free) <= BufferPool.MAX_FREE
 
 
 @given(
@@ -171,7 +173,7 @@ def test_chunks_change_nothing_of_what_is_read(
     for number, content in enumerate(contents):
         path = folder / f"{number}.txt"
         path.write_bytes(content)
-        spans.append(Span(path, 0, len(content)))
+        spans.append(FileSpan(path, 0, len(content)))
     with TextStream(spans) as plain, TextStream(spans, chunk_bytes=chunk, cached_chunks=cached) as kept:
         for start, length in reads:
             assert np.array_equal(plain.read(start, length), kept.read(start, length))
@@ -195,18 +197,18 @@ def test_threads_that_read_one_stream_at_once_read_it_right(text: Path) -> None:
     with (
         TextStream.training([text], seed=0, shortest=16, chunk_bytes=512, cached_chunks=20) as stream,
         TextStream.training([text], seed=0, shortest=16) as plain,
-        Prefetch(ScratchBatches(stream, tiny(), 64), threads=4, ahead=8) as ready,
+        Prefetcher(ScratchBatches(stream, tiny(), 64), threads=4, ahead=8) as ready,
     ):
         expected = ScratchBatches(plain, tiny(), 64)
-        assert all(same(ready.draw(number, 200), expected.draw(number, 200)) for number in range(200))
+        assert all(same(ready.batch_at(number, 200), expected.batch_at(number, 200)) for number in range(200))
 
 
 def test_the_settings_of_batches_become_the_recipe_and_flags_go_before_them() -> None:
     chosen = Settings(streaming_batch_size=5, gradient_accumulation_steps=3, micro_batch_size=2)
     recipe = recipe_for(TrainParams(context=128), Phase.SCRATCH, settings=chosen)
-    assert (recipe.stretches[-1].batch, recipe.accumulation, recipe.micro_batch) == (5, 3, 2)
+    assert (recipe.curriculum[-1].batch, recipe.accumulation, recipe.micro_batch) == (5, 3, 2)
     asked = recipe_for(TrainParams(context=128, batch_size=7, accumulation=1), Phase.SCRATCH, settings=chosen)
-    assert (asked.stretches[-1].batch, asked.accumulation) == (7, 1)
+    assert (asked.curriculum[-1].batch, asked.accumulation) == (7, 1)
     assert recipe_for(TrainParams(), Phase.SCRATCH) == recipe_for(
         TrainParams(), Phase.SCRATCH, settings=Settings()
     )
@@ -214,15 +216,15 @@ def test_the_settings_of_batches_become_the_recipe_and_flags_go_before_them() ->
 
 def test_a_micro_batch_cuts_the_same_batch_into_smaller_passes(text: Path) -> None:
     whole, cut = source(text), source(text, msgspec.structs.replace(tiny(), micro_batch=1))
-    one, other = whole.draw(0, 6), cut.draw(0, 6)
-    assert [len(part.ids) for part in one.passes] == [4]
-    assert [len(part.ids) for part in other.passes] == [1, 1, 1, 1]
-    assert torch.equal(one.passes[0].ids, torch.cat([part.ids for part in other.passes]))
+    one, other = whole.batch_at(0, 6), cut.batch_at(0, 6)
+    assert [len(part.ids) for part in one.micro_batches] == [4]
+    assert [len(part.ids) for part in other.micro_batches] == [1, 1, 1, 1]
+    assert torch.equal(one.micro_batches[0].ids, torch.cat([part.ids for part in other.micro_batches]))
 
 
 @pytest.fixture
 def told_every_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     yield
 

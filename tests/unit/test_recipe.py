@@ -12,31 +12,31 @@ from engine.training.recipe import Phase, recipe_for
 @pytest.mark.parametrize("context", [32, 128, 300, 512, 1024, 2048, 4096])
 def test_scratch_ends_at_the_full_context(context: int) -> None:
     recipe = recipe_for(TrainParams(context=context), Phase.SCRATCH)
-    lengths = [stretch.context for stretch in recipe.stretches]
+    lengths = [stage.context for stage in recipe.curriculum]
     assert lengths[-1] == recipe.size.context == context
     assert lengths == sorted(set(lengths))
-    assert recipe.stretches[-1].until == 1.0
+    assert recipe.curriculum[-1].until == 1.0
 
 
 def test_by_default_scratch_starts_short_and_native_sees_two_thousand_bytes() -> None:
     scratch = recipe_for(TrainParams(), Phase.SCRATCH)
-    assert (scratch.stretches[0].context, scratch.stretches[-1].context) == (128, 2048)
-    assert recipe_for(TrainParams(), Phase.NATIVE).stretches[-1].context == 2048
+    assert (scratch.curriculum[0].context, scratch.curriculum[-1].context) == (128, 2048)
+    assert recipe_for(TrainParams(), Phase.NATIVE).curriculum[-1].context == 2048
 
 
 def test_each_step_belongs_to_the_stretch_of_its_share() -> None:
     recipe = recipe_for(TrainParams(), Phase.SCRATCH)
-    seen = [recipe.stretch_at(step, 1000).context for step in range(1000)]
+    seen = [recipe.stage_at(step, 1000).context for step in range(1000)]
     assert seen == sorted(seen)
-    assert seen.index(512) == round(recipe.stretches[0].until * 1000)
-    assert recipe.stretch_at(1000, 1000).context == 2048
+    assert seen.index(512) == round(recipe.curriculum[0].until * 1000)
+    assert recipe.stage_at(1000, 1000).context == 2048
 
 
 def test_the_local_preset_of_h2q_has_its_figures() -> None:
     recipe = recipe_for(TrainParams(recipe="h2q-local"), Phase.SCRATCH)
     assert (recipe.size.dim, recipe.size.heads, recipe.size.layers, recipe.size.context) == (256, 8, 6, 512)
     assert (recipe.optimizer, recipe.lr, recipe.schedule) == ("adamw", 1e-4, Schedule.COSINE)
-    assert (recipe.stretches[0].batch, recipe.epochs, recipe.clip) == (8, 10, 1.0)
+    assert (recipe.curriculum[0].batch, recipe.epochs, recipe.clip) == (8, 10, 1.0)
 
 
 def test_what_the_person_sets_wins() -> None:
@@ -44,7 +44,7 @@ def test_what_the_person_sets_wins() -> None:
         recipe="h2q-local", epochs=2, batch_size=3, accumulation=4, clip=0.0, max_steps=9, lr=0.5, seed=7
     )
     recipe = recipe_for(params, Phase.SCRATCH, time_budget_s=30.0)
-    assert (recipe.epochs, recipe.stretches[0].batch, recipe.accumulation, recipe.clip) == (2, 3, 4, 0.0)
+    assert (recipe.epochs, recipe.curriculum[0].batch, recipe.accumulation, recipe.clip) == (2, 3, 4, 0.0)
     assert (recipe.max_steps, recipe.lr, recipe.seed, recipe.time_budget_s) == (9, 0.5, 7, 30.0)
 
 

@@ -16,22 +16,22 @@ from engine.runs.context import RunContext
 from engine.runs.events import RecoveryAction, Step
 from engine.training import checkpoint, retry
 from engine.training.recipe import Recipe
-from engine.training.retry import retried
+from engine.training.retry import retry_transient
 from engine.training.scratch import train_scratch
-from engine.training.trainer import Job
+from engine.training.trainer import TrainingJob
 from tests.unit.training_run import events, new_run, text_file, tiny
 
 
 @pytest.fixture(autouse=True)
 def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
     monkeypatch.setattr(retry, "PAUSES_S", (0.0, 0.0))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
 def recipe(steps: int = 60) -> Recipe:
     # Windows of one length, so that the statistics are not begun anew.
-    return msgspec.structs.replace(tiny(), max_steps=steps, epochs=99, stretches=tiny().stretches[1:])
+    return msgspec.structs.replace(tiny(), max_steps=steps, epochs=99, curriculum=tiny().curriculum[1:])
 
 
 def run(ctx: RunContext, root: Path, of: Recipe | None = None) -> None:
@@ -39,22 +39,22 @@ def run(ctx: RunContext, root: Path, of: Recipe | None = None) -> None:
     train_scratch(ctx, of or recipe(), [text if text.exists() else text_file(root)], name="m", out=root / "m")
 
 
-def faulty(monkeypatch: pytest.MonkeyPatch, fault: Callable[[Job], float | None]) -> None:
+def faulty(monkeypatch: pytest.MonkeyPatch, fault: Callable[[TrainingJob], float | None]) -> None:
     """`fault` is called after the gradients of each real step; what it returns replaces the loss."""
-    accumulate = Job.accumulate
+    accumulate = TrainingJob.accumulate
 
-    def broken(job: Job, batch):  # type: ignore[no-untyped-def]
+    def broken(job: TrainingJob, batch):  # type: ignore[no-untyped-def]
         loss = accumulate(job, batch)
-        changed = fault(job) if job.state.draw > 0 else None
+        changed = fault(job) if job.state.batches_drawn > 0 else None
         return loss if changed is None else changed
 
-    monkeypatch.setattr(Job, "accumulate", broken)
+    monkeypatch.setattr(TrainingJob, "accumulate", broken)
 
 
 def test_a_spike_is_skipped_and_its_samples_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faulty(monkeypatch, lambda job: 50.0 if job.state.draw == 40 else None)
+    faulty(monkeypatch, lambda job: 50.0 if job.state.batches_drawn == 40 else None)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path)
     (told,) = events(ctx, RecoveryAction)
@@ -68,8 +68,8 @@ def test_a_spike_is_skipped_and_its_samples_are_named(
 def test_damaged_weights_are_known_from_damaged_data_and_cost_only_the_steps_since(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damage(job: Job) -> None:
-        if job.state.draw == 40:
+    def damage(job: TrainingJob) -> None:
+        if job.state.batches_drawn == 40:
             with torch.no_grad():
                 for parameter in job.model.parameters():
                     parameter.mul_(-30.0)
@@ -89,7 +89,7 @@ def test_damaged_weights_are_known_from_damaged_data_and_cost_only_the_steps_sin
 def test_the_return_goes_to_the_last_good_checkpoint_at_half_the_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faulty(monkeypatch, lambda job: float("nan") if job.state.draw in (51, 52, 53) else None)
+    faulty(monkeypatch, lambda job: float("nan") if job.state.batches_drawn in (51, 52, 53) else None)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path, msgspec.structs.replace(recipe(), checkpoint_every_s=1e-6))
     told = events(ctx, RecoveryAction)
@@ -100,9 +100,9 @@ def test_the_return_goes_to_the_last_good_checkpoint_at_half_the_rate(
     before = next(event for event in steps if event.step == 50)
     after = [event for event in steps if event.finite][-10]
     assert before.lr * 0.25 < after.lr < before.lr * 0.5
-    state = checkpoint.newest(ctx.run_dir.checkpoints, "scratch").checkpoint
+    state = checkpoint.find_newest(ctx.run_dir.checkpoints, "scratch").checkpoint
     assert state is not None
-    assert (state.state.step, state.state.draw, state.state.watch.returns) == (
+    assert (state.state.step, state.state.batches_drawn, state.state.spikes.rollbacks) == (
         60,
         60 + 3 + 50 - back_to,
         1,
@@ -112,8 +112,8 @@ def test_the_return_goes_to_the_last_good_checkpoint_at_half_the_rate(
 def test_a_run_that_diverges_again_and_again_stops_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damage(job: Job) -> None:
-        if job.state.draw % 30 == 29:
+    def damage(job: TrainingJob) -> None:
+        if job.state.batches_drawn % 30 == 29:
             with torch.no_grad():
                 job.model.get_parameter("lm_head.weight").mul_(-1000.0)
 
@@ -127,15 +127,17 @@ def test_a_run_that_diverges_again_and_again_stops_in_one_sentence(
 def test_a_run_that_was_resumed_after_a_spike_ends_bit_for_bit_like_one_that_was_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    faulty(monkeypatch, lambda job: 50.0 if job.state.draw in (30, 45) else None)
+    faulty(monkeypatch, lambda job: 50.0 if job.state.batches_drawn in (30, 45) else None)
     text_file(tmp_path)
     whole, first, second = (new_run(tmp_path / name) for name in ("whole", "first", "second"))
     of = recipe()
     for ctx, resume in ((whole, None), (first, None), (second, first)):
         if ctx is first:
-            monkeypatch.setattr("engine.training.loop.obey", lambda job, saver: job.state.step == 40)
+            monkeypatch.setattr(
+                "engine.training.loop.handle_commands", lambda job, saver: job.state.step == 40
+            )
         else:
-            monkeypatch.setattr("engine.training.loop.obey", lambda job, saver: False)
+            monkeypatch.setattr("engine.training.loop.handle_commands", lambda job, saver: False)
         try:
             train_scratch(
                 ctx,
@@ -181,18 +183,18 @@ def test_what_does_not_pass_is_raised_at_once_or_after_the_last_attempt() -> Non
         raise OSError(number, "no")
 
     with pytest.raises(OSError, match="no"):
-        retried(lambda: fail(errno.ENOSPC))
+        retry_transient(lambda: fail(errno.ENOSPC))
     assert len(tries) == 1
     with pytest.raises(OSError, match="no"):
-        retried(lambda: fail(errno.EIO))
+        retry_transient(lambda: fail(errno.EIO))
     assert len(tries) == 1 + 3
 
 
 def test_an_optimizer_state_that_no_steps_can_have_made_is_left_for_the_last_good_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def damage(job: Job) -> None:
-        if job.state.draw == 40:
+    def damage(job: TrainingJob) -> None:
+        if job.state.batches_drawn == 40:
             state = job.optimizer.state()
             job.optimizer.restore({name: tensor.abs() * 1e3 for name, tensor in state.items()})
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from engine.models.card import Lineage
 from engine.runs.events import Log
-from engine.training.chat_batches import WindowSet
-from engine.training.replay import SAMPLE, replayed, sample_of_older
+from engine.training.chat_batches import ConversationWindows
+from engine.training.replay import MAX_SAMPLE, replay_counts_for, sample_of_older
 from tests.hf_models import talks
 from tests.unit.training_run import events, new_run
 
@@ -23,9 +23,9 @@ def dataset(folder: Path, count: int) -> Path:
 def test_half_of_the_windows_are_older_conversations_and_the_log_says_so(tmp_path: Path) -> None:
     data, ctx = dataset(tmp_path, 10), new_run(tmp_path)
     older = Lineage(conversations=["c0", "c1", "gone"]).conversations
-    repeats = replayed(ctx, data, older)
+    repeats = replay_counts_for(ctx, data, older)
     assert repeats == {"c0": 4, "c1": 4}
-    names = WindowSet.of_dataset(data, 256, repeats).names
+    names = ConversationWindows.from_dataset(data, 256, repeats).names
     assert sum(name in older for name in names) * 2 >= len(names) == 16
     assert any(
         "2 older conversations, 4 times an epoch, beside 8 new" in log.text for log in events(ctx, Log)
@@ -34,7 +34,7 @@ def test_half_of_the_windows_are_older_conversations_and_the_log_says_so(tmp_pat
 
 def test_a_first_run_repeats_nothing_and_says_nothing(tmp_path: Path) -> None:
     ctx = new_run(tmp_path)
-    assert replayed(ctx, dataset(tmp_path, 3), []) == {}
+    assert replay_counts_for(ctx, dataset(tmp_path, 3), []) == {}
     assert events(ctx, Log) == []
 
 
@@ -42,6 +42,6 @@ def test_the_same_older_conversations_are_looked_at_each_time(tmp_path: Path) ->
     data = dataset(tmp_path, 60)
     older = [f"c{number}" for number in range(50)]
     sample = sample_of_older(data, older)
-    assert len(sample) == SAMPLE and {one.conversation for one in sample} <= set(older)
+    assert len(sample) == MAX_SAMPLE and {one.conversation for one in sample} <= set(older)
     assert sample == sample_of_older(data, older[::-1])
     assert sample_of_older(data, []) == []

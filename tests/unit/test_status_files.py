@@ -153,13 +153,13 @@ def test_figures_of_a_run_with_two_phases_are_added_up(
 def test_a_real_training_counts_its_batches_and_its_waiting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw = ScratchBatches.draw
+    draw = ScratchBatches.batch_at
 
     def slowly(batches: ScratchBatches, *words: Any) -> Any:
         time.sleep(0.05)
         return draw(batches, *words)
 
-    monkeypatch.setattr(ScratchBatches, "draw", slowly)
+    monkeypatch.setattr(ScratchBatches, "batch_at", slowly)
     ctx = new_run(tmp_path, TrainParams(settings={"num_worker_threads": 0}))
     (tmp_path / "status").mkdir()
     with ctx.train_lock():

@@ -31,13 +31,13 @@ from engine.runs.events import (
 from engine.training import checkpoint, checkpoint_saver
 from engine.training.recipe import Recipe
 from engine.training.scratch import train_scratch
-from engine.training.trainer import Job
+from engine.training.trainer import TrainingJob
 from tests.unit.training_run import events, new_run, text_file, tiny
 
 
 @pytest.fixture(autouse=True)
 def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.metrics.LEAST_GAP_S", 0.0)
+    monkeypatch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
 
@@ -152,7 +152,7 @@ def test_a_pause_begins_with_a_checkpoint(tmp_path: Path) -> None:
         deadline = time.monotonic() + 30
         while ctx.view.status is not RunStatus.PAUSED and time.monotonic() < deadline:
             time.sleep(0.01)
-        seen.extend(path.name for path in checkpoint.listing(ctx.run_dir.checkpoints, "scratch"))
+        seen.extend(path.name for path in checkpoint.list_checkpoints(ctx.run_dir.checkpoints, "scratch"))
         ctx.commands.handle(Request("resume"))
 
     # As the first step is looked for: the checkpoint of the beginning is there.
@@ -177,7 +177,7 @@ def test_a_run_s_own_settings_say_how_many_checkpoints_stay(tmp_path: Path) -> N
     ctx = commanded(tmp_path, *polls)
     ctx.__dict__["settings"] = Settings(checkpoints_last=4)
     run(ctx, tmp_path)
-    kept = [path.name for path in checkpoint.listing(ctx.run_dir.checkpoints, "scratch")]
+    kept = [path.name for path in checkpoint.list_checkpoints(ctx.run_dir.checkpoints, "scratch")]
     assert kept[:4] == [f"scratch-{draw:07d}" for draw in (6, 5, 4, 3)]
 
 
@@ -185,7 +185,7 @@ def test_a_damaged_checkpoint_is_told_and_the_older_one_taken(tmp_path: Path) ->
     ctx = commanded(tmp_path, (2, "checkpoint", ""), (4, "stop", ""))
     with pytest.raises(Interrupted):
         run(ctx, tmp_path)
-    weights = checkpoint.listing(ctx.run_dir.checkpoints, "scratch")[0] / "weights.safetensors"
+    weights = checkpoint.list_checkpoints(ctx.run_dir.checkpoints, "scratch")[0] / "weights.safetensors"
     data = bytearray(weights.read_bytes())
     data[-3] ^= 4
     weights.write_bytes(data)
@@ -244,7 +244,7 @@ def test_passes_added_up_take_the_step_of_the_whole_batch(
     text_file(tmp_path)
     found = []
     for name, windows in (("a", 4), ("b", 1)):
-        monkeypatch.setattr("engine.training.microbatch.rows_that_fit", lambda *_figures, n=windows: n)
+        monkeypatch.setattr("engine.training.microbatch.windows_that_fit", lambda *_figures, n=windows: n)
         recipe = tiny(optimizer="adamw", eps=1e-8, lr=1e-3)
         ctx = new_run(tmp_path / name)
         run(ctx, tmp_path, recipe)
@@ -255,19 +255,19 @@ def test_passes_added_up_take_the_step_of_the_whole_batch(
 def test_steps_that_are_not_finite_are_discarded_and_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accumulate = Job.accumulate
+    accumulate = TrainingJob.accumulate
     seen: list[torch.Tensor] = []
 
-    def sometimes(job: Job, batch):  # type: ignore[no-untyped-def]
+    def sometimes(job: TrainingJob, batch):  # type: ignore[no-untyped-def]
         loss = accumulate(job, batch)
-        if job.state.draw in (3, 4):
+        if job.state.batches_drawn in (3, 4):
             seen.append(job.optimizer.parameters[-1].detach().clone())
             return float("nan")
-        if job.state.draw == 5:
+        if job.state.batches_drawn == 5:
             seen.append(job.optimizer.parameters[-1].detach().clone())
         return loss
 
-    monkeypatch.setattr(Job, "accumulate", sometimes)
+    monkeypatch.setattr(TrainingJob, "accumulate", sometimes)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path)
     assert torch.equal(seen[0], seen[2])
@@ -277,7 +277,7 @@ def test_steps_that_are_not_finite_are_discarded_and_change_nothing(
 
 
 def test_three_in_a_row_end_the_run_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Job, "accumulate", lambda job, batch: float("inf"))
+    monkeypatch.setattr(TrainingJob, "accumulate", lambda job, batch: float("inf"))
     ctx = new_run(tmp_path)
     with pytest.raises(RunFailed, match="not a number 3 times in a row"):
         run(ctx, tmp_path)
@@ -328,7 +328,7 @@ def test_a_time_budget_bounds_the_steps_before_the_first(tmp_path: Path) -> None
     told = events(ctx, Step)
     assert told[0].max_steps < 1000 * 360_000 / 96
     assert told[-1].step == told[-1].max_steps > 10
-    state = checkpoint.newest(ctx.run_dir.checkpoints, "scratch").checkpoint
+    state = checkpoint.find_newest(ctx.run_dir.checkpoints, "scratch").checkpoint
     assert state is not None
     assert state.state.seconds < 6
 

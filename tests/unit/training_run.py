@@ -14,13 +14,13 @@ from engine.runs.events import Event
 from engine.runs.journal import JournalReader, JournalWriter
 from engine.runs.rundir import RunDir
 from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
-from engine.training.recipe import Phase, Recipe, Size, Stretch, recipe_for
+from engine.training.recipe import CurriculumStage, ModelSize, Phase, Recipe, recipe_for
 
 E = TypeVar("E", bound=Event)
 
 torch.set_num_threads(1)
 
-SIZE = Size(dim=32, layers=1, heads=2, head_dim=16, ffn=32, context=64)
+SIZE = ModelSize(dim=32, layers=1, heads=2, head_dim=16, ffn=32, context=64)
 
 
 def new_run(root: Path, params: TrainParams | None = None) -> RunContext:
@@ -42,11 +42,14 @@ def events(ctx: RunContext, type_: type[E]) -> list[E]:
 def tiny(phase: Phase = Phase.SCRATCH, **changes: object) -> Recipe:
     """Six steps of 1 × 32: windows of 16 bytes, then of 64."""
     recipe = recipe_for(TrainParams(max_steps=6), phase)
-    stretches = (Stretch(until=0.5, context=16, batch=4), Stretch(until=1.0, context=64, batch=2))
+    curriculum = (
+        CurriculumStage(until=0.5, context=16, batch=4),
+        CurriculumStage(until=1.0, context=64, batch=2),
+    )
     return msgspec.structs.replace(
         recipe,
         size=SIZE,
-        stretches=stretches if phase is Phase.SCRATCH else stretches[1:],
+        curriculum=curriculum if phase is Phase.SCRATCH else curriculum[1:],
         eval_bytes=256,
         **changes,
     )

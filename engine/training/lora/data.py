@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
-from engine.training.batches import Batch, Pass, padded, windows_per_pass
-from engine.training.recipe import Recipe, Stretch
+from engine.training.batches import Batch, MicroBatch, padded_length, windows_per_micro_batch
+from engine.training.recipe import CurriculumStage, Recipe
 
 if TYPE_CHECKING:
     from engine.models.chat_template import ChatTemplate
@@ -95,8 +95,8 @@ def render_windows(
     )
 
 
-GRAIN = 32
-"""As `engine.training.batches.GRAIN`, finer: a place more costs a large base more than a program."""
+PAD_MULTIPLE = 32
+"""As `engine.training.batches.PAD_MULTIPLE`, finer: a place more costs a large base more than a program."""
 
 
 class LoraBatches:
@@ -106,10 +106,10 @@ class LoraBatches:
     none sees another, so what is learnt is the same; only the padding is gone.
     """
 
-    def __init__(self, data: LoraWindows, recipe: Recipe, tokens_per_pass: int, pad: int) -> None:
+    def __init__(self, data: LoraWindows, recipe: Recipe, tokens_per_micro_batch: int, pad: int) -> None:
         self.data, self.recipe, self.pad = data, recipe, pad
-        self.tokens_per_pass = tokens_per_pass
-        self.batch = recipe.stretches[0].batch * recipe.accumulation
+        self.tokens_per_micro_batch = tokens_per_micro_batch
+        self.batch = recipe.curriculum[0].batch * recipe.accumulation
         self._order: tuple[int, NDArray[np.int64]] = (-1, np.zeros(0, dtype=np.int64))
 
     @property
@@ -126,24 +126,28 @@ class LoraBatches:
     def samples(self, number: int, max_steps: int) -> list[str]:
         return list(dict.fromkeys(self.data.names[int(member)] for member in self._members(number)))
 
-    def draw(self, number: int, max_steps: int, stretch: Stretch | None = None) -> Batch:
+    def batch_at(self, number: int, max_steps: int, stage: CurriculumStage | None = None) -> Batch:
         members = self._members(number)
         # The first token of a window is never predicted.
         trained = sum(int(self.data[int(member)][1][1:].sum()) for member in members)
         weights = 1 / trained, 1 / float(self.data.scored[members].sum())
         rows = self._rows(members)
         longest = max(sum(int(self.data.lengths[member]) for member in row) for row in rows)
-        length = padded(longest, self.recipe.stretches[0].context, GRAIN)
-        many = windows_per_pass(self.recipe, self.tokens_per_pass, length)
-        passes = [self._pass(rows[at : at + many], length, weights) for at in range(0, len(rows), many)]
-        return Batch(passes, int(self.data.lengths[members].sum()))
+        length = padded_length(longest, self.recipe.curriculum[0].context, PAD_MULTIPLE)
+        many = windows_per_micro_batch(self.recipe, self.tokens_per_micro_batch, length)
+        micro_batches = [
+            self._micro_batch(rows[at : at + many], length, weights) for at in range(0, len(rows), many)
+        ]
+        return Batch(micro_batches, int(self.data.lengths[members].sum()))
 
     def _rows(self, members: NDArray[np.int64]) -> list[list[int]]:
         """Windows of each row: first fit, longest first, as wide as the longest with its padding."""
         order = sorted((int(member) for member in members), key=lambda member: -self.data.lengths[member])
         if not self.recipe.adapter.packing:
             return [[member] for member in order]
-        width = padded(int(self.data.lengths[order[0]]), self.recipe.stretches[0].context, GRAIN)
+        width = padded_length(
+            int(self.data.lengths[order[0]]), self.recipe.curriculum[0].context, PAD_MULTIPLE
+        )
         rows: list[list[int]] = []
         room: list[int] = []
         for member in order:
@@ -156,7 +160,9 @@ class LoraBatches:
             room[place] -= length
         return rows
 
-    def _pass(self, rows: Sequence[Sequence[int]], length: int, weights: tuple[float, float]) -> Pass:
+    def _micro_batch(
+        self, rows: Sequence[Sequence[int]], length: int, weights: tuple[float, float]
+    ) -> MicroBatch:
         ids = np.full((len(rows), length), self.pad, dtype=np.int64)
         targets = np.full((len(rows), length), self.pad, dtype=np.int64)
         positions = np.zeros((len(rows), length), dtype=np.int64)
@@ -174,7 +180,7 @@ class LoraBatches:
             # Padding stands apart, like a conversation of its own.
             positions[row, at:] = np.arange(length - at)
         mask_ = torch.from_numpy(mask)
-        return Pass(
+        return MicroBatch(
             torch.from_numpy(ids),
             torch.from_numpy(targets),
             mask_ * weights[0],

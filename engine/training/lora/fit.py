@@ -12,31 +12,31 @@ from engine.core.i18n import _
 from engine.machine.budget import Budget
 from engine.models.base_models import FOUR_BIT, BaseModel, ModelDimensions
 from engine.models.losses import CHUNK_BYTES
-from engine.training.recipe import AdapterSettings
+from engine.training.recipe import LoraSettings
 
 PROGRAM_MB = 520.0
 """Resident memory of Python with torch, transformers and PEFT."""
-ADAPTER_BYTES = 32
+ADAPTER_PARAMETER_BYTES = 32
 """Of each adapter parameter: weight, gradient, two moments, and the copies that measurements and returns keep."""
-FOUR_BIT_BYTES = 0.57
+FOUR_BIT_PARAMETER_BYTES = 0.57
 """Of a parameter in NF4 with double quantization."""
-SMALLEST = 5_000_000
+MIN_BASE_PARAMETERS = 5_000_000
 """Parameters of a base below which none would be worth its name."""
-SHORTEST = 128
+MIN_CONTEXT = 128
 """Tokens of a window below which training is no use."""
 _MB = 2**20
-_KEPT_SHARE = 0.5
+_KEEP_SHARE = 0.5
 """Layers are computed twice when keeping everything would take more than this of what is left of the budget."""
 
 
 @dataclass(frozen=True)
-class Fit:
+class LoraFit:
     """How a base is loaded and trained so that it stays within the budget."""
 
     dtype: torch.dtype
     four_bit: bool
     context: int
-    recompute: bool
+    activation_checkpointing: bool
     """Activation checkpointing from the beginning."""
     need_mb: float
 
@@ -46,46 +46,46 @@ class Fit:
         return FOUR_BIT if self.four_bit else str(self.dtype).removeprefix("torch.")
 
 
-def fit(
+def fit_to_budget(
     base: BaseModel,
-    adapter: AdapterSettings,
+    adapter: LoraSettings,
     budget: Budget,
     *,
     context: int,
     four_bit: bool,
     bf16_fast: bool,
-) -> Fit:
-    """The best of the ways that fit, windows of at most `context` tokens.
+) -> LoraFit:
+    """The best of the options that fit, windows of at most `context` tokens.
 
     Raises UsageProblem, before loading, that names the largest base that would fit.
     """
     shape = base.dimensions
     longest = min(context, shape.context)
-    ways: list[tuple[torch.dtype, bool]] = [(torch.bfloat16, four_bit)]
+    options: list[tuple[torch.dtype, bool]] = [(torch.bfloat16, four_bit)]
     if not four_bit and not bf16_fast:
-        ways.insert(0, (torch.float32, False))
-    for dtype, four in ways:
+        options.insert(0, (torch.float32, False))
+    for dtype, four in options:
         fixed = PROGRAM_MB + weights_mb(base, dtype, four_bit=four) + adapter_mb(shape, adapter)
-        for recompute in (False, True):
-            pass_ = pass_mb(shape, longest, dtype, recompute=recompute)
+        for checkpointing in (False, True):
+            activations = activations_mb(shape, longest, dtype, checkpointing=checkpointing)
             room = budget.mb - fixed
-            if pass_ <= room * (_KEPT_SHARE if not recompute else 0.9):
-                return Fit(dtype, four, longest, recompute, fixed + pass_)
-    dtype, four = ways[-1]
+            if activations <= room * (_KEEP_SHARE if not checkpointing else 0.9):
+                return LoraFit(dtype, four, longest, checkpointing, fixed + activations)
+    dtype, four = options[-1]
     fixed = PROGRAM_MB + weights_mb(base, dtype, four_bit=four) + adapter_mb(shape, adapter)
-    while longest > SHORTEST:
-        longest = max(SHORTEST, longest // 2)
-        need = fixed + pass_mb(shape, longest, dtype, recompute=True)
+    while longest > MIN_CONTEXT:
+        longest = max(MIN_CONTEXT, longest // 2)
+        need = fixed + activations_mb(shape, longest, dtype, checkpointing=True)
         if need <= budget.mb:
-            return Fit(dtype, four, longest, True, need)
-    need = fixed + pass_mb(shape, SHORTEST, dtype, recompute=True)
-    largest = largest_that_fits(budget, four_bit=four)
+            return LoraFit(dtype, four, longest, True, need)
+    need = fixed + activations_mb(shape, MIN_CONTEXT, dtype, checkpointing=True)
+    largest = largest_base(budget, four_bit=four)
     text = (
         _(
             "the base {name} with {size:.2f} billion parameters needs about {need} MB and the budget is {budget} MB; "
             "the largest that fits has about {largest:.2f} billion ({format})"
         )
-        if largest >= SMALLEST
+        if largest >= MIN_BASE_PARAMETERS
         else _("the base {name} needs about {need} MB and the budget is {budget} MB, into which no base fits")
     )
     raise UsageProblem(
@@ -110,30 +110,30 @@ def weights_mb(base: BaseModel, dtype: torch.dtype, *, four_bit: bool) -> float:
     if not four_bit:
         return base.parameters * dtype.itemsize / _MB
     embedding = min(base.dimensions.vocab * base.dimensions.hidden, base.parameters)
-    return (embedding * 2 + (base.parameters - embedding) * FOUR_BIT_BYTES) / _MB
+    return (embedding * 2 + (base.parameters - embedding) * FOUR_BIT_PARAMETER_BYTES) / _MB
 
 
-def adapter_parameters(shape: ModelDimensions, adapter: AdapterSettings) -> int:
+def adapter_parameters(shape: ModelDimensions, adapter: LoraSettings) -> int:
     """Of an adapter on every linear layer; with names given, an upper bound."""
     width, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     attention = 2 * (shape.hidden + width) + 2 * (shape.hidden + kv)
     return shape.layers * adapter.rank * (attention + 3 * (shape.hidden + shape.ffn))
 
 
-def adapter_mb(shape: ModelDimensions, adapter: AdapterSettings) -> float:
-    return adapter_parameters(shape, adapter) * ADAPTER_BYTES / _MB
+def adapter_mb(shape: ModelDimensions, adapter: LoraSettings) -> float:
+    return adapter_parameters(shape, adapter) * ADAPTER_PARAMETER_BYTES / _MB
 
 
-def pass_mb(shape: ModelDimensions, tokens: int, dtype: torch.dtype, *, recompute: bool) -> float:
+def activations_mb(shape: ModelDimensions, tokens: int, dtype: torch.dtype, *, checkpointing: bool) -> float:
     """Activations of a window: those kept for the backward pass, and the logits of a chunk."""
     width = shape.heads * shape.head_dim
     # A layer keeps its own tensors in the base's format, and the adapter's inputs in float32.
     layer = tokens * (10 * shape.hidden + 8 * width + 6 * shape.ffn) * (dtype.itemsize + 2)
-    kept = layer + shape.layers * tokens * shape.hidden * 4 if recompute else shape.layers * layer
+    kept = layer + shape.layers * tokens * shape.hidden * 4 if checkpointing else shape.layers * layer
     return (kept + 3 * CHUNK_BYTES) / _MB
 
 
-def largest_that_fits(budget: Budget, *, four_bit: bool) -> float:
+def largest_base(budget: Budget, *, four_bit: bool) -> float:
     """Parameters of the largest base that could be trained: nine tenths of what the program leaves is its weights."""
-    each = FOUR_BIT_BYTES + 0.2 if four_bit else 2.0
+    each = FOUR_BIT_PARAMETER_BYTES + 0.2 if four_bit else 2.0
     return max(0.0, 0.85 * (budget.mb - PROGRAM_MB) * _MB / each)

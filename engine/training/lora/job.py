@@ -13,9 +13,9 @@ from torch import Tensor
 
 from engine.core.i18n import _
 from engine.models.adapters import AdapterModel
-from engine.training.batches import Batch, Pass
+from engine.training.batches import Batch, MicroBatch
 from engine.training.text_files import general_tail
-from engine.training.trainer import Job
+from engine.training.trainer import TrainingJob
 
 if TYPE_CHECKING:
     from engine.models.chat_template import ChatTemplate
@@ -27,7 +27,7 @@ EVAL_LENGTH = 256
 
 
 @dataclass
-class LoraJob(Job):
+class LoraJob(TrainingJob):
     """What the loop works with in `lora`. Its steps depend on the number of the draw, the adapter and nothing else."""
 
     windows: list[tuple[list[int], int]] = field(default_factory=list)
@@ -39,14 +39,14 @@ class LoraJob(Job):
 
     def accumulate(self, batch: Batch) -> float:
         # What dropout drops depends on the number of the draw, so that a resumed run drops the same.
-        torch.manual_seed((self.recipe.seed << 32) + self.state.draw)
+        torch.manual_seed((self.recipe.seed << 32) + self.state.batches_drawn)
         return super().accumulate(batch)
 
-    def _losses(self, part: Pass) -> Tensor:
+    def _losses(self, part: MicroBatch) -> Tensor:
         assert isinstance(self.model, AdapterModel)
         device = self.device.name
         positions = None if part.positions is None else part.positions.to(device)
-        wanted = (part.weights != 0) | (part.counted != 0)
+        wanted = (part.weights != 0) | (part.report_weights != 0)
         return self.model.losses(part.ids.to(device), part.targets.to(device), wanted.to(device), positions)
 
     @torch.no_grad()
@@ -68,7 +68,7 @@ class LoraJob(Job):
         return total / size if size and math.isfinite(total) else None
 
 
-def general_windows(
+def tokenized_general_windows(
     chat: ChatTemplate, files: Sequence[Path], length: int, limit: int
 ) -> list[tuple[list[int], int]]:
     """Windows of the general set, a piece of each text in turn: ids, and the bytes that are predicted.

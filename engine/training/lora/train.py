@@ -25,30 +25,30 @@ from engine.training.checkpoint import Checkpoint
 from engine.training.devices import Device, choose_device
 from engine.training.loop import train
 from engine.training.lora.data import LoraBatches, LoraWindows, render_windows
-from engine.training.lora.fit import Fit, fit
-from engine.training.lora.job import EVAL_LENGTH, EVAL_ROOM, LoraJob, general_windows
-from engine.training.native import TrainingDataset, merge
-from engine.training.peak_memory import Footprint
-from engine.training.recipe import Recipe, Stretch
-from engine.training.replay import replayed
-from engine.training.scratch import digest_of
-from engine.training.setup import FreeMemory, find_resume, memory_budget, start
+from engine.training.lora.fit import LoraFit, fit_to_budget
+from engine.training.lora.job import EVAL_LENGTH, EVAL_ROOM, LoraJob, tokenized_general_windows
+from engine.training.native import TrainingDataset, merge_lineage
+from engine.training.peak_memory import PeakMemory
+from engine.training.recipe import CurriculumStage, Recipe
+from engine.training.replay import replay_counts_for
+from engine.training.scratch import combined_sha256
+from engine.training.setup import FreeMemory, find_resume_checkpoint, make_job, memory_budget
 from engine.training.text_files import languages_of
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext
 
 
-LARGE = 100_000_000
+LARGE_BASE_PARAMETERS = 100_000_000
 """Parameters of a base from which memory is given back at once, at the price of a few percent of the speed."""
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class _LoraInputs:
     """Everything that is known before the base is loaded."""
 
     device: Device
-    how: Fit
+    fit: LoraFit
     data: LoraWindows
     general: list[tuple[list[int], int]]
     """Windows of the general set with the bytes that are predicted."""
@@ -79,41 +79,41 @@ def train_lora(
     NotEnoughData without rows, Interrupted after a checkpoint when the run is stopped, RunFailed.
     """
     budget = memory_budget(ctx, recipe, free_memory)
-    resumed = find_resume(ctx, recipe, resume)
-    found = _prepare(ctx, recipe, base, dataset, general, budget, resumed)
+    resumed = find_resume_checkpoint(ctx, recipe, resume)
+    inputs = _prepare_inputs(ctx, recipe, base, dataset, general, budget, resumed)
     # A tokenizer of 150,000 words takes 240 MB, and all that it is needed for is done.
-    Footprint(found.device.name).drop_caches()
-    recipe, how = found.recipe, found.how
-    model = load_base(base, how.dtype, four_bit=how.four_bit, device=found.device.name)
+    PeakMemory(inputs.device.name).drop_caches()
+    recipe, fit = inputs.recipe, inputs.fit
+    model = load_base(base, fit.dtype, four_bit=fit.four_bit, device=inputs.device.name)
     peft = (
         attach_adapter(model, base.adapter, trainable=True)
         if base.adapter is not None
         else new_adapter(model, recipe.adapter, recipe.seed)
     )
-    learner = AdapterModel(peft, how.context)
+    adapter_model = AdapterModel(peft, fit.context)
     ctx.log(
         _("adapter of {parameters:.2f} M parameters on {base} with {size:.0f} M").format(
-            parameters=learner.parameters_count() / 1e6, base=base.name, size=base.parameters / 1e6
+            parameters=adapter_model.parameters_count() / 1e6, base=base.name, size=base.parameters / 1e6
         )
     )
-    pass_tokens = resumed.state.tokens_per_pass if resumed is not None else how.context
-    job = start(
+    max_tokens = resumed.state.tokens_per_micro_batch if resumed is not None else fit.context
+    job = make_job(
         ctx,
         recipe,
-        learner,
-        LoraBatches(found.data, recipe, pass_tokens, found.pad),
+        adapter_model,
+        LoraBatches(inputs.data, recipe, max_tokens, inputs.pad),
         general=general,
-        data_sha256=found.data_sha256,
-        pass_tokens=pass_tokens,
+        data_sha256=inputs.data_sha256,
+        max_tokens=max_tokens,
         budget=budget,
         resumed=resumed,
-        device=found.device,
+        device=inputs.device,
         kind=LoraJob,
     )
     assert isinstance(job, LoraJob)
-    job.windows = found.general
-    if how.recompute and resumed is None:
-        job.state.recompute = learner.activation_checkpointing = True
+    job.windows = inputs.general
+    if fit.activation_checkpointing and resumed is None:
+        job.state.activation_checkpointing = adapter_model.activation_checkpointing = True
     with backed(ctx, budget):
         train(job)
     old = adapter_card(base.adapter) if base.adapter is not None else None
@@ -123,26 +123,26 @@ def train_lora(
         base=base.adapter.name if base.adapter is not None else base.name,
         base_path=base.source,
         base_sha256=base.sha256,
-        base_format=how.format,
+        base_format=fit.format,
         run_id=ctx.spec.run_id,
         created_at=time.time(),
-        parameters=learner.parameters_count(),
-        context=how.context,
+        parameters=adapter_model.parameters_count(),
+        context=fit.context,
         languages=languages_of([dataset.path]),
         train_bytes=job.state.tokens + (old.train_bytes if old is not None else 0),
         loss=job.state.loss,
-        lineage=merge(learnt_by(base), dataset.lineage, {}, recipe.digest()),
+        lineage=merge_lineage(base_lineage(base), dataset.lineage, {}, recipe.digest()),
     )
     return save_adapter(out, peft, card, add_files)
 
 
-def learnt_by(base: BaseModel) -> Lineage:
+def base_lineage(base: BaseModel) -> Lineage:
     """What the base, or the adapter that is continued, was trained on; nothing where no card tells of it."""
     card = adapter_card(base.adapter or base.path)
     return card.lineage if card is not None else Lineage()
 
 
-def _prepare(
+def _prepare_inputs(
     ctx: RunContext,
     recipe: Recipe,
     base: BaseModel,
@@ -150,43 +150,43 @@ def _prepare(
     general: Sequence[Path],
     budget: Budget,
     resumed: Checkpoint | None,
-) -> _Prepared:
+) -> _LoraInputs:
     """Device, format and window that fit the budget, and the rendered conversations."""
     old = resumed.state if resumed is not None else None
     width = base.dimensions.hidden
     device = choose_device(width) if old is None else choose_device(width, threads=old.threads, bf16=old.bf16)
-    if base.parameters > LARGE:
+    if base.parameters > LARGE_BASE_PARAMETERS:
         # Of tensors of many sizes the C library keeps pieces that fit nothing: 700 MB with a base of 0.5 billion.
         keep_freed_memory(keep=False)
     four_bit = _four_bit(ctx, recipe, base, device.name)
     fast = device.bf16 or device.name != "cpu"
-    how = fit(
+    fit = fit_to_budget(
         base,
         recipe.adapter,
         budget,
-        context=recipe.stretches[-1].context,
+        context=recipe.curriculum[-1].context,
         four_bit=four_bit,
         bf16_fast=fast,
     )
     digests = {"base": base.sha256, "data": file_sha256(dataset.path)}
-    learnt = adapter_card(base.adapter) if base.adapter is not None else None
-    if learnt is not None:
-        digests["adapter"] = learnt.weights_sha256
+    adapter = adapter_card(base.adapter) if base.adapter is not None else None
+    if adapter is not None:
+        digests["adapter"] = adapter.weights_sha256
     if old is not None:
-        how = _as_it_was(how, recipe, base, old.bf16, old.dataset_sha256, digests)
+        fit = _original_fit(fit, recipe, base, old.bf16, old.dataset_sha256, digests)
     ctx.log(
         _("the base {name} is loaded in {format}: about {need} MB with windows of {context} tokens").format(
             name=base.name,
-            format=_("4 bits") if how.four_bit else how.format,
-            need=round(how.need_mb),
-            context=how.context,
+            format=_("4 bits") if fit.four_bit else fit.format,
+            need=round(fit.need_mb),
+            context=fit.context,
         )
     )
     chat = load_chat_template(base)
     if chat.own_template:
         ctx.log(_("the model has no chat template: a plain one stands in"), "warning")
-    repeats = replayed(ctx, dataset.path, learnt_by(base).conversations)
-    data = render_windows(read_dataset(dataset.path), chat, how.context, repeats)
+    repeats = replay_counts_for(ctx, dataset.path, base_lineage(base).conversations)
+    data = render_windows(read_dataset(dataset.path), chat, fit.context, repeats)
     ctx.log(
         _("{count} windows with {trained} tokens of answers to learn, {cut} bytes beyond the context").format(
             count=len(data), trained=data.trained, cut=data.cut
@@ -200,15 +200,17 @@ def _prepare(
             "warning",
         )
     tokenizer = chat.tokenizer
-    stretch = Stretch(until=1.0, context=how.context, batch=recipe.stretches[-1].batch)
-    return _Prepared(
-        device=replace(device, bf16=how.dtype is torch.bfloat16),
-        how=how,
+    stage = CurriculumStage(until=1.0, context=fit.context, batch=recipe.curriculum[-1].batch)
+    return _LoraInputs(
+        device=replace(device, bf16=fit.dtype is torch.bfloat16),
+        fit=fit,
         data=data,
-        general=general_windows(chat, general, min(how.context, EVAL_LENGTH), EVAL_ROOM * recipe.eval_bytes),
+        general=tokenized_general_windows(
+            chat, general, min(fit.context, EVAL_LENGTH), EVAL_ROOM * recipe.eval_bytes
+        ),
         pad=next((id_ for id_ in (tokenizer.pad_token_id, tokenizer.eos_token_id) if id_ is not None), 0),
-        data_sha256=_digest(digests, how),
-        recipe=msgspec.structs.replace(recipe, stretches=(stretch,)),
+        data_sha256=_digest(digests, fit),
+        recipe=msgspec.structs.replace(recipe, curriculum=(stage,)),
     )
 
 
@@ -227,21 +229,21 @@ def _four_bit(ctx: RunContext, recipe: Recipe, base: BaseModel, device: str) -> 
     return works
 
 
-def _digest(digests: dict[str, str], how: Fit) -> str:
-    more = {"context": str(how.context), "format": how.format}
-    return digest_of(digests | more)
+def _digest(digests: dict[str, str], fit: LoraFit) -> str:
+    more = {"context": str(fit.context), "format": fit.format}
+    return combined_sha256(digests | more)
 
 
-def _as_it_was(
-    how: Fit, recipe: Recipe, base: BaseModel, bf16: bool, wanted: str, digests: dict[str, str]
-) -> Fit:
-    """The way in which the interrupted phase went, whatever memory is free now; `how` when it was none of these."""
+def _original_fit(
+    fit: LoraFit, recipe: Recipe, base: BaseModel, bf16: bool, expected: str, digests: dict[str, str]
+) -> LoraFit:
+    """The way in which the interrupted phase went, whatever memory is free now; `fit` when it was none of these."""
     dtype = torch.bfloat16 if bf16 else torch.float32
-    longest = min(recipe.stretches[-1].context, base.dimensions.context)
-    contexts = {how.context, longest, *(max(128, longest >> shift) for shift in range(1, 6))}
+    longest = min(recipe.curriculum[-1].context, base.dimensions.context)
+    contexts = {fit.context, longest, *(max(128, longest >> shift) for shift in range(1, 6))}
     for four_bit in (False, True):
         for context in contexts:
-            old = Fit(dtype, four_bit, context, how.recompute, how.need_mb)
-            if _digest(digests, old) == wanted:
+            old = LoraFit(dtype, four_bit, context, fit.activation_checkpointing, fit.need_mb)
+            if _digest(digests, old) == expected:
                 return old
-    return how
+    return fit

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from engine.core.errors import BadInput, NotEnoughData
 from engine.models.tokenizer import END_OF_TEXT
-from engine.training.text_files import Span, general_tail
+from engine.training.text_files import FileSpan, general_tail
 from engine.training.text_stream import TextStream, general_windows
 
 
@@ -35,7 +35,7 @@ def test_a_window_is_the_texts_joined_by_end_tokens_and_begun_again(
         return
     paths = write(tmp_path_factory.mktemp("stream"), *contents)
     line = [token for content in contents if content for token in (*content, END_OF_TEXT)]
-    with TextStream([Span(path, 0, path.stat().st_size) for path in paths]) as stream:
+    with TextStream([FileSpan(path, 0, path.stat().st_size) for path in paths]) as stream:
         assert stream.size == len(line)
         expected = [line[(start + offset) % len(line)] for offset in range(length)]
         assert stream.read(start, length).tolist() == expected

@@ -10,60 +10,60 @@ import pytest
 import torch
 
 from engine.training import autotune
-from engine.training.autotune import Tuning, one_per_pair, tune
+from engine.training.autotune import CpuTuning, one_per_pair, tune_cpu
 
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
     threads, cores = torch.get_num_threads(), autotune.allowed_cores()
-    autotune._measured.cache_clear()
+    autotune._measure.cache_clear()
     yield
     torch.set_num_threads(threads)
-    autotune.bind(cores)
-    autotune._measured.cache_clear()
+    autotune.bind_threads(cores)
+    autotune._measure.cache_clear()
 
 
 def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
     """Gives each tuning a time: 1 s, times what is named for the fields that it sets."""
 
-    def of(_probe: object, chosen: Tuning, _clock: object, *, warm: bool) -> float:
+    def of(_probe: object, chosen: CpuTuning, _clock: object, *, warm: bool) -> float:
         taken = 1.0
         for name in ("bf16", "fused"):
             taken *= seconds.get(name, 1.0) if getattr(chosen, name) else 1.0
-        taken *= 1.0 if chosen.keeps_memory else seconds.get("given back", 1.0)
+        taken *= 1.0 if chosen.keep_memory else seconds.get("given back", 1.0)
         return taken * seconds.get(f"threads {chosen.threads}", 1.0)
 
-    monkeypatch.setattr(autotune.Probe, "seconds", of)
+    monkeypatch.setattr(autotune.LayerProbe, "seconds", of)
     monkeypatch.setattr(autotune, "load_kernels", lambda: object())
 
 
 def test_what_is_faster_is_taken_and_what_is_slower_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     timed(monkeypatch, {"bf16": 0.5, "fused": 1.2, "threads 2": 0.7, "given back": 0.5})
-    chosen = tune(64, 4)
-    assert (chosen.bf16, chosen.fused, chosen.threads, chosen.keeps_memory) == (True, False, 2, False)
+    chosen = tune_cpu(64, 4)
+    assert (chosen.bf16, chosen.fused, chosen.threads, chosen.keep_memory) == (True, False, 2, False)
     assert "bf16 2.00x" in chosen.reason
 
 
 def test_a_small_gain_is_not_worth_a_departure(monkeypatch: pytest.MonkeyPatch) -> None:
     timed(monkeypatch, {"bf16": 0.98, "fused": 1.03, "threads 1": 0.9, "given back": 0.97})
-    chosen = tune(64, 2)
-    assert (chosen.bf16, chosen.fused, chosen.threads, chosen.keeps_memory) == (False, True, 2, True)
+    chosen = tune_cpu(64, 2)
+    assert (chosen.bf16, chosen.fused, chosen.threads, chosen.keep_memory) == (False, True, 2, True)
 
 
 def test_threads_that_a_person_asked_for_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     timed(monkeypatch, {"threads 1": 0.1})
-    assert tune(64, 2, measured_threads=False).threads == 2 == torch.get_num_threads()
+    assert tune_cpu(64, 2, measured_threads=False).threads == 2 == torch.get_num_threads()
 
 
 def test_a_phase_that_goes_on_computes_as_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
     timed(monkeypatch, {"bf16": 0.1, "fused": 0.1})
-    fixed = Tuning(threads=1, bf16=False, fused=False)
-    assert tune(64, 2, fixed=fixed) is fixed
+    fixed = CpuTuning(threads=1, bf16=False, fused=False)
+    assert tune_cpu(64, 2, fixed=fixed) is fixed
     assert torch.get_num_threads() == 1
 
 
 def test_a_real_measurement_names_what_it_compared() -> None:
-    chosen = tune(32, 1)
+    chosen = tune_cpu(32, 1)
     assert "bf16" in chosen.reason
     assert chosen.threads == 1
 
@@ -81,22 +81,24 @@ def test_one_of_each_pair_of_hyperthreads_is_taken(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system binds no threads")
 def test_all_threads_of_the_process_are_bound() -> None:
     core = autotune.allowed_cores()[0]
-    autotune.bind((core,))
+    autotune.bind_threads((core,))
     assert autotune.allowed_cores() == (core,)
 
 
 def test_a_machine_that_changes_its_speed_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once, between two measurements, it becomes twice as fast: what was measured after that only looks faster."""
     for change in range(1, 40):
-        autotune._measured.cache_clear()
+        autotune._measure.cache_clear()
         measured = 0
 
-        def of(_probe: object, _chosen: Tuning, _clock: object, *, warm: bool, change: int = change) -> float:
+        def of(
+            _probe: object, _chosen: CpuTuning, _clock: object, *, warm: bool, change: int = change
+        ) -> float:
             nonlocal measured
             measured += 1
             return 1.0 if measured <= change else 0.5
 
-        monkeypatch.setattr(autotune.Probe, "seconds", of)
+        monkeypatch.setattr(autotune.LayerProbe, "seconds", of)
         monkeypatch.setattr(autotune, "load_kernels", lambda: object())
-        chosen = tune(64, 2)
-        assert (chosen.bf16, chosen.fused, chosen.threads, chosen.keeps_memory) == (False, True, 2, True)
+        chosen = tune_cpu(64, 2)
+        assert (chosen.bf16, chosen.fused, chosen.threads, chosen.keep_memory) == (False, True, 2, True)

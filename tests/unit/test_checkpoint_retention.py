@@ -9,11 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.training.checkpoint import HOUR_S, Kept, Retention, check_room, keep, reserve
+from engine.training.checkpoint import (
+    HOUR_S,
+    CheckpointInfo,
+    RetentionPolicy,
+    check_disk_space,
+    disk_reserve,
+    retained,
+)
 
 
-def row(name: str, hour: float | None = None, loss: float | None = None) -> Kept:
-    return Kept(Path(name), None if hour is None else hour * HOUR_S, loss)
+def row(name: str, hour: float | None = None, loss: float | None = None) -> CheckpointInfo:
+    return CheckpointInfo(Path(name), None if hour is None else hour * HOUR_S, loss)
 
 
 def test_the_newest_the_good_the_best_and_one_of_each_hour_stay() -> None:
@@ -28,9 +35,9 @@ def test_the_newest_the_good_the_best_and_one_of_each_hour_stay() -> None:
         row("b", 6.5),
         row("a", 5.0),
     ]
-    kept = keep(found, Retention(last=2, hourly=3), good="c")
+    kept = retained(found, RetentionPolicy(last=2, hourly=3), good="c")
     assert [path.name for path in kept] == ["i", "h", "c", "e", "f", "d"]
-    assert [path.name for path in keep(found, Retention(last=1, hourly=0), "")] == ["i", "e"]
+    assert [path.name for path in retained(found, RetentionPolicy(last=1, hourly=0), "")] == ["i", "e"]
 
 
 @given(
@@ -43,8 +50,8 @@ def test_the_newest_the_good_the_best_and_one_of_each_hour_stay() -> None:
 def test_the_newest_always_stays_and_the_number_is_bounded(
     figures: list[tuple[float | None, float | None]], last: int, hourly: int
 ) -> None:
-    found = [Kept(Path(str(place)), hour, loss) for place, (hour, loss) in enumerate(figures)]
-    kept = keep(found, Retention(last=last, hourly=hourly), good="3")
+    found = [CheckpointInfo(Path(str(place)), hour, loss) for place, (hour, loss) in enumerate(figures)]
+    kept = retained(found, RetentionPolicy(last=last, hourly=hourly), good="3")
     assert [one.path for one in found[:last]] == kept[:last][: len(found)]
     assert len(kept) <= last + 2 + hourly
     assert len(set(kept)) == len(kept)
@@ -57,7 +64,7 @@ def test_a_checkpoint_that_would_fill_the_disk_is_not_begun(
     total = 1 << 40
     room = usage(total, total - (300 << 20), 300 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: room)
-    check_room(tmp_path, 40 << 20)
+    check_disk_space(tmp_path, 40 << 20)
     with pytest.raises(OSError, match="300 MB are free, a checkpoint needs 306 MB"):
-        check_room(tmp_path, 50 << 20)
-    assert reserve(1 << 30) < 32 << 20
+        check_disk_space(tmp_path, 50 << 20)
+    assert disk_reserve(1 << 30) < 32 << 20
