@@ -1,4 +1,4 @@
-"""Badger folders for tests, laid out as `table/builder.go` and `memtable.go` of Badger v4 write them."""
+"""Writes Badger folders for tests, in the layout of `table/builder.go` and `memtable.go` of Badger v4."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Put = tuple[bytes, int, bytes, int]
 
 
 def literal_snappy(data: bytes) -> bytes:
-    """The block format of Snappy without copies."""
+    """Snappy's block format without copies."""
     out = bytearray(uvarint(len(data)))
     for at in range(0, len(data), 60):
         piece = data[at : at + 60]
@@ -41,14 +41,14 @@ def write_folder(
     key_id: int = 0,
     version: int = 8,
 ) -> None:
-    """A folder with a table for each group of puts."""
+    """Writes a folder with one table per group of puts."""
     folder.mkdir(parents=True, exist_ok=True)
     manifest = b"Bdgr" + struct.pack(">HH", 0, version)
     kind = compression if compression is not None else (1 if pack else 0)
     for number, puts in enumerate(tables, 1):
         (folder / f"{number:06d}.sst").write_bytes(table(list(puts), pack, per_block))
         manifest += change({1: number, 4: key_id, 6: kind})
-    # A table that was made and merged away again: it is named, and not there.
+    # A table that was created and compacted away: in the manifest, but not on disk.
     manifest += change({1: 99, 6: kind}) + change({1: 99, 2: 1})
     (folder / "MANIFEST").write_bytes(manifest)
 
@@ -99,7 +99,7 @@ def flat_index(blocks: list[tuple[bytes, int, int]]) -> bytes:
     out = bytearray(struct.pack("<I", 4 + 8))
     out += struct.pack("<HHHH", 6, 8, 4, 0)  # vtable of the root: its size, the table's, the first field
     root = len(out)
-    out += struct.pack("<iI", root - 4, 4)  # the vtable lies before; the vector follows
+    out += struct.pack("<iI", root - 4, 4)  # the vtable precedes; the vector follows
     out += struct.pack("<I", len(blocks))
     slots = len(out)
     out += bytes(4 * len(blocks))
@@ -125,5 +125,5 @@ def logged(puts: Iterable[Put]) -> bytes:
 
 
 def write_log(path: Path, puts: Iterable[Put], *, tail: bytes = bytes(5000)) -> None:
-    """A log as a crash leaves it: a header, the entries, and the file's rest."""
+    """Writes a log as a crash leaves it: a header, the entries, and zeros."""
     path.write_bytes(bytes(20) + logged(puts) + tail)

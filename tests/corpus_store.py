@@ -1,4 +1,4 @@
-"""A memory with given conversations, for the tests of the corpus."""
+"""A memory store with given conversations, for the corpus tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Said = Sequence[tuple[str, str]]
 
 
 def conversation(id_: str, *turns: str, at: float | None = None, roles: str = "ua") -> Conversation:
-    """Turns by user and assistant in turn; `at` is its time."""
+    """A conversation with alternating user and assistant turns, dated `at`."""
     names = {"u": Role.USER, "a": Role.ASSISTANT, "s": Role.SYSTEM, "t": Role.TOOL}
     return Conversation(
         id=id_,
@@ -26,13 +26,13 @@ def conversation(id_: str, *turns: str, at: float | None = None, roles: str = "u
 
 
 def memory(folder: Path, conversations: Sequence[Conversation]) -> MemoryStore:
-    """An open store that holds them."""
+    """An open store with these conversations."""
     store = MemoryStore(folder / "memory" / "memory.db")
     store.add(conversations, "test", "test")
     return store
 
 
 def distinct(number: int, *, at: float | None = None) -> Conversation:
-    """A conversation that is like no other: its words come from its number."""
+    """A conversation unlike any other: its words are derived from `number`."""
     word = "".join(chr(0x4E00 + (number * 7919 + step * 104729) % 18000) for step in range(60))
     return conversation(f"c{number:05d}", f"{word[:25]}是什么？", f"{word[25:]}，这就是它的意思。", at=at)

@@ -129,7 +129,7 @@ class Skipped(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     """A few words in English, the same for the same cause, so that they can be counted and translated."""
     count: int = 1
-    whole: bool = False
+    is_conversation: bool = False
     """True: a whole conversation was dropped; False: parts of one."""
 
 

@@ -1,4 +1,4 @@
-"""The commands about memory and the workspace, run as a person runs them."""
+"""The memory and workspace commands, run as a user runs them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     return Shell(tmp_path / "h2q", capsys)
 
 
-def test_importing_says_what_it_took_and_left_out(shell: Shell) -> None:
+def test_import_reports_new_unchanged_and_skipped_content(shell: Shell) -> None:
     first = shell.json("memory", "import", SAMPLE / "chatgpt_export.json")
     assert (first["taken"], first["skipped"]) == (2, {"image": 1, "empty conversation": 1})
     assert first["files"][0]["format"] == "chatgpt"
@@ -61,7 +61,7 @@ def test_importing_says_what_it_took_and_left_out(shell: Shell) -> None:
     assert shell.json("memory", "stats")["conversations"] == 2
 
 
-def test_a_broken_file_among_good_ones_takes_nothing(shell: Shell, tmp_path: Path) -> None:
+def test_a_malformed_file_among_valid_ones_imports_nothing(shell: Shell, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"messages": [{"role": "user", "content": "a"}]}\n{"messages": [}\n')
     answer = shell.json("memory", "import", SAMPLE / "chatgpt_export.json", broken, code=2)
@@ -75,7 +75,7 @@ def test_a_missing_file_starts_no_run(shell: Shell, tmp_path: Path) -> None:
     assert not shell.root.exists()
 
 
-def test_a_folder_is_searched_and_strangers_are_counted(shell: Shell, tmp_path: Path) -> None:
+def test_a_folder_is_searched_and_other_files_are_counted(shell: Shell, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     (folder / "sub").mkdir(parents=True)
     (folder / "sub" / "a.txt").write_text("客服：您好\n顾客：在吗\n", encoding="utf-8")
@@ -91,10 +91,10 @@ def test_a_folder_is_searched_and_strangers_are_counted(shell: Shell, tmp_path: 
     assert mapped["taken"] == 1
 
 
-def test_sessions_and_points_of_mindx_come_in_as_its_refusal_says(shell: Shell, tmp_path: Path) -> None:
+def test_mindx_data_is_imported_by_the_hinted_command(shell: Shell, tmp_path: Path) -> None:
     mindx = tmp_path / "mindx"
     shutil.copytree(EXPORTS / "mindx", mindx)
-    # What MindX's training opens and never fills, and a session in which nothing was said.
+    # A store that MindX creates but never fills, and an empty session.
     write_folder(mindx / "data" / "memory", [])
     (mindx / "data" / "sessions" / "session_2.json").write_text('{"id": "session_2", "messages": []}')
     with pytest.raises(BadInput, match="memory import") as caught:
@@ -139,7 +139,7 @@ def test_a_conversation_can_be_added_by_hand_and_from_a_pipe(
     assert shell.json("memory", "stats")["sources"] == {"added": 1, "openai": 1}
 
 
-def test_forgetting_needs_a_yes_and_prints_the_command_that_gives_it(shell: Shell) -> None:
+def test_forget_needs_confirmation_and_prints_the_command_with_yes(shell: Shell) -> None:
     shell("memory", "import", SAMPLE / "crosswoz.jsonl", "--quiet")
     answer = shell.json("memory", "forget", "--match", "故宫", code=2)
     assert shell.json("memory", "stats")["conversations"] == 300
@@ -164,12 +164,12 @@ def test_the_sample_prints_commands_that_run(shell: Shell, tmp_path: Path) -> No
     assert shell.json(*words)["taken"] > 700
 
 
-def test_paths_names_everything_and_makes_nothing(shell: Shell) -> None:
+def test_paths_lists_everything_and_creates_nothing(shell: Shell) -> None:
     assert shell.json("paths")["memory"] == str(shell.root / "memory" / "memory.db")
     assert not shell.root.exists()
 
 
-def test_a_backup_is_made_listed_and_put_back(shell: Shell) -> None:
+def test_a_backup_is_created_listed_and_restored(shell: Shell) -> None:
     shell("memory", "add", "--user", "a", "--assistant", "b")
     made = shell.json("backup", "create")
     assert shell.json("backup", "list")["backups"][0]["stamp"] == made["stamp"]
@@ -180,7 +180,7 @@ def test_a_backup_is_made_listed_and_put_back(shell: Shell) -> None:
     assert shell.json("memory", "stats")["conversations"] == 1
 
 
-def test_reset_keeps_what_cannot_be_made_again_and_all_keeps_strangers_only(shell: Shell) -> None:
+def test_reset_keeps_user_data_and_all_keeps_foreign_files(shell: Shell) -> None:
     shell("memory", "import", SAMPLE / "chatgpt_export.json", "--quiet")
     (shell.root / "training" / "train_data_1.jsonl").write_text("{}\n")
     (shell.root / "holiday.jpg").write_bytes(b"x")
@@ -206,6 +206,6 @@ def test_reset_keeps_what_cannot_be_made_again_and_all_keeps_strangers_only(shel
         ("backup", "restore", "20010101_000000"),
     ],
 )
-def test_what_cannot_be_is_one_sentence_and_exit_code_2(shell: Shell, words: tuple[str, ...]) -> None:
+def test_invalid_arguments_exit_with_code_2(shell: Shell, words: tuple[str, ...]) -> None:
     shell(*words, code=2)
     assert len(shell.err.strip().splitlines()) == 1

@@ -1,4 +1,4 @@
-"""`schedule` as a person runs it, with programs on the PATH that stand for cron and systemd and keep a record."""
+"""`schedule` as a user runs it, with fake cron and systemd programs on the PATH that record their calls."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def texts(workspace: Workspace) -> set[str]:
         return {conversation.turns[0].text for conversation in store.conversations()}
 
 
-def test_a_restore_brings_back_memory_decisions_and_settings(workspace: Workspace) -> None:
+def test_a_restore_recovers_memory_decisions_and_settings(workspace: Workspace) -> None:
     settings = workspace.settings_file.read_bytes()
     made = create_backup(workspace)
     assert (made.conversations, made.reason) == (2, "manual")
@@ -65,7 +65,7 @@ def test_a_restore_brings_back_memory_decisions_and_settings(workspace: Workspac
     assert list_backups(workspace)[0].reason == "restore"
 
 
-def test_who_has_the_memory_open_sees_what_was_restored(workspace: Workspace) -> None:
+def test_an_open_store_sees_restored_conversations(workspace: Workspace) -> None:
     made = create_backup(workspace)
     with MemoryStore(workspace.memory_db) as store:
         store.add([talk("third")])
@@ -74,7 +74,7 @@ def test_who_has_the_memory_open_sees_what_was_restored(workspace: Workspace) ->
         assert store.count() == 2
 
 
-def test_a_backup_can_be_made_while_someone_writes(workspace: Workspace) -> None:
+def test_a_backup_can_be_created_during_a_write(workspace: Workspace) -> None:
     with MemoryStore(workspace.memory_db) as store:
         store.connection.execute("BEGIN IMMEDIATE")
         store.connection.execute("DELETE FROM decisions")
@@ -83,7 +83,7 @@ def test_a_backup_can_be_made_while_someone_writes(workspace: Workspace) -> None
     assert made.conversations == 2
 
 
-def test_every_damaged_backup_is_refused_and_nothing_changes(workspace: Workspace) -> None:
+def test_a_damaged_backup_changes_nothing(workspace: Workspace) -> None:
     made = create_backup(workspace)
     good = Path(made.path).read_bytes()
     path = workspace.backups / "backup_damaged.tar.gz"
@@ -107,7 +107,7 @@ def test_every_damaged_backup_is_refused_and_nothing_changes(workspace: Workspac
     assert texts(workspace) == {"first", "第二"}
 
 
-def test_a_damaged_memory_is_mended_by_a_restore(workspace: Workspace) -> None:
+def test_a_restore_replaces_a_damaged_memory(workspace: Workspace) -> None:
     made = create_backup(workspace)
     for name in ("-wal", "-shm"):
         workspace.memory_db.with_name(workspace.memory_db.name + name).unlink(missing_ok=True)
@@ -120,7 +120,7 @@ def test_a_damaged_memory_is_mended_by_a_restore(workspace: Workspace) -> None:
     assert aside.read_bytes() == b"x" * 5000
 
 
-def test_the_newest_eight_stay(workspace: Workspace) -> None:
+def test_only_the_newest_eight_backups_are_kept(workspace: Workspace) -> None:
     for n in range(KEEP + 2):
         create_backup(workspace, now=1_700_000_000.0 + n * 60)
     stamps = [backup.created_at for backup in list_backups(workspace)]
@@ -129,11 +129,11 @@ def test_the_newest_eight_stay(workspace: Workspace) -> None:
     assert stamps[-1] == 1_700_000_000.0 + 2 * 60
 
 
-def test_two_in_one_second_have_two_names(workspace: Workspace) -> None:
+def test_two_backups_in_one_second_have_different_names(workspace: Workspace) -> None:
     assert create_backup(workspace, now=1e9).stamp != create_backup(workspace, now=1e9).stamp
 
 
-def test_the_weekly_one_is_made_once_a_week_and_when_wanted(workspace: Workspace) -> None:
+def test_weekly_backups_are_created_once_a_week_if_enabled(workspace: Workspace) -> None:
     assert weekly_backup(workspace, now=1e9) is not None
     assert weekly_backup(workspace, now=1e9 + WEEK_S - 1) is None
     assert weekly_backup(workspace, now=1e9 + WEEK_S + 1) is not None
@@ -141,7 +141,7 @@ def test_the_weekly_one_is_made_once_a_week_and_when_wanted(workspace: Workspace
     assert weekly_backup(workspace, now=2e9) is None
 
 
-def test_a_restore_waits_for_no_import(workspace: Workspace) -> None:
+def test_a_restore_during_an_import_is_busy(workspace: Workspace) -> None:
     made = create_backup(workspace)
     with MemoryStore(workspace.memory_db) as store:
 
@@ -153,7 +153,7 @@ def test_a_restore_waits_for_no_import(workspace: Workspace) -> None:
         store.add(item for _ in range(1) for item in slow())
 
 
-def test_forgotten_conversations_leave_the_backups_too(workspace: Workspace) -> None:
+def test_forgotten_conversations_are_removed_from_backups(workspace: Workspace) -> None:
     made = create_backup(workspace)
     damaged = workspace.backups / "backup_damaged.tar.gz"
     damaged.write_bytes(b"x")
@@ -163,7 +163,7 @@ def test_forgotten_conversations_leave_the_backups_too(workspace: Workspace) -> 
     assert texts(workspace) == {"第二"}
 
 
-def test_an_unknown_backup_is_named(workspace: Workspace) -> None:
+def test_an_unknown_backup_is_bad_input(workspace: Workspace) -> None:
     for name in (None, "20010101_000000"):
         with pytest.raises(BadInput):
             find_backup(workspace, name)

@@ -19,7 +19,7 @@ puts = st.lists(st.tuples(keys, st.binary(max_size=300), st.booleans()), min_siz
 
 @settings(max_examples=60, deadline=None)
 @given(puts, st.integers(1, 4), st.integers(1, 7), st.booleans(), st.booleans())
-def test_the_newest_value_of_each_key_comes_in_order(
+def test_newest_values_are_read_in_key_order(
     tmp_path_factory: pytest.TempPathFactory,
     given_: list[tuple[bytes, bytes, bool]],
     tables: int,
@@ -50,14 +50,14 @@ def test_the_newest_value_of_each_key_comes_in_order(
     assert list(found) == sorted(found)
 
 
-def test_a_transaction_that_a_crash_cut_short_does_not_count(tmp_path: Path) -> None:
+def test_an_incomplete_transaction_is_ignored(tmp_path: Path) -> None:
     write_folder(tmp_path, [[(b"a", 1, b"old", 64)]])
     whole = [(b"b", 2, b"new", 64), (b"!badger!txn", 2, b"2", 128)]
     write_log(tmp_path / "00001.mem", [*whole, (b"a", 3, b"lost", 64)], tail=b"\x40\x00\x09")
     assert dict(newest_values(tmp_path)) == {b"a": b"old", b"b": b"new"}
 
 
-def test_a_long_value_is_read_from_the_log_of_values(tmp_path: Path) -> None:
+def test_a_long_value_is_read_from_the_value_log(tmp_path: Path) -> None:
     value = bytes(range(256)) * 8000
     entry = logged([(b"a", 1, value, 64)])
     with (tmp_path / "000001.vlog").open("wb") as file:
@@ -75,7 +75,7 @@ def test_a_long_value_is_read_from_the_log_of_values(tmp_path: Path) -> None:
     ("change", "says"),
     [({"key_id": 5}, "Encrypted"), ({"compression": 2}, "Zstandard"), ({"version": 4}, "format 4")],
 )
-def test_what_is_not_read_is_named(tmp_path: Path, change: dict[str, int], says: str) -> None:
+def test_unsupported_stores_are_bad_input(tmp_path: Path, change: dict[str, int], says: str) -> None:
     write_folder(tmp_path / "b", [[(b"a", 1, b"x", 0)]], **change)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match=says) as caught:
         list(newest_values(tmp_path / "b"))
@@ -84,7 +84,7 @@ def test_what_is_not_read_is_named(tmp_path: Path, change: dict[str, int], says:
 
 @settings(max_examples=150, deadline=None)
 @given(st.data())
-def test_damage_is_bad_input_or_other_values_and_never_a_crash(
+def test_damage_is_bad_input_and_never_a_crash(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("d")
@@ -102,7 +102,7 @@ def test_damage_is_bad_input_or_other_values_and_never_a_crash(
         assert str(folder) in str(error)
 
 
-def test_a_missing_table_is_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_table_is_bad_input(tmp_path: Path) -> None:
     write_folder(tmp_path, [[(b"a", 1, b"x", 0)]])
     (tmp_path / "000001.sst").unlink()
     with pytest.raises(BadInput, match="cannot be read"):
@@ -112,7 +112,7 @@ def test_a_missing_table_is_one_sentence(tmp_path: Path) -> None:
 # Snappy: each copy is one of the three forms that the format has.
 
 
-def test_copies_of_every_form_unpack() -> None:
+def test_snappy_decompresses_all_copy_types() -> None:
     one = bytes([(4 - 4) << 2 | 1, 4])
     two = bytes([(10 - 1) << 2 | 2]) + (2).to_bytes(2, "little")
     four = bytes([(5 - 1) << 2 | 3]) + (18).to_bytes(4, "little")
@@ -120,24 +120,24 @@ def test_copies_of_every_form_unpack() -> None:
     assert decompress(packed) == b"abcdabcd" + b"cd" * 5 + b"abcda"
 
 
-def test_long_literals_say_their_length_in_bytes() -> None:
+def test_snappy_decompresses_long_literals() -> None:
     data = bytes(70) + b"x" * 1000
     assert decompress(uvarint(1070) + bytes([61 << 2]) + (1069).to_bytes(2, "little") + data) == data
 
 
 @given(st.binary(max_size=2000))
-def test_what_was_packed_unpacks(data: bytes) -> None:
+def test_snappy_round_trip(data: bytes) -> None:
     assert decompress(literal_snappy(data)) == data
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_unpack_to_what_they_say_or_are_refused(data: bytes) -> None:
+def test_snappy_rejects_corrupt_bytes(data: bytes) -> None:
     try:
         decompress(data)
     except ValueError:
         return
 
 
-def test_a_block_that_claims_gigabytes_is_refused() -> None:
+def test_a_block_length_of_gigabytes_is_rejected() -> None:
     with pytest.raises(ValueError, match="length"):
         decompress(uvarint(2**40) + b"\x00a")

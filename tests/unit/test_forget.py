@@ -36,7 +36,7 @@ def workspace(tmp_path: Path) -> Workspace:
     return workspace
 
 
-def test_nothing_in_the_workspace_holds_it_any_more(workspace: Workspace) -> None:
+def test_no_file_in_the_workspace_contains_a_forgotten_conversation(workspace: Workspace) -> None:
     gone, stays = talk(SECRET).id, talk("harmless").id
     dataset = workspace.training / "train_data_1.jsonl"
     rows = [
@@ -83,7 +83,7 @@ def test_nothing_in_the_workspace_holds_it_any_more(workspace: Workspace) -> Non
     assert len(list_backups(workspace)) == 1
 
 
-def test_new_material_made_of_it_goes_with_it(workspace: Workspace) -> None:
+def test_synthetic_data_derived_from_it_is_deleted(workspace: Workspace) -> None:
     gone, stays = talk(SECRET).id, talk("harmless").id
     dataset = workspace.training / "train_data_evolve-1-c1.jsonl"
     rows = [
@@ -99,7 +99,7 @@ def test_new_material_made_of_it_goes_with_it(workspace: Workspace) -> None:
     ]
 
 
-def test_files_that_do_not_hold_it_are_left_alone(workspace: Workspace) -> None:
+def test_other_files_are_not_rewritten(workspace: Workspace) -> None:
     dataset = workspace.training / "train_data_1.jsonl"
     dataset.write_bytes(b'{"id": "other"}\nnot json\n')
     before = dataset.stat().st_mtime_ns
@@ -107,7 +107,7 @@ def test_files_that_do_not_hold_it_are_left_alone(workspace: Workspace) -> None:
     assert dataset.stat().st_mtime_ns == before
 
 
-def test_a_live_run_is_named_and_nothing_is_erased(workspace: Workspace) -> None:
+def test_a_live_run_prevents_forgetting(workspace: Workspace) -> None:
     import os
 
     run = create_run(workspace, make_spec(workspace.root, CorpusParams()))

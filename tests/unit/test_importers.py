@@ -37,16 +37,16 @@ def read(path: Path, name: str | None = None, **roles: str) -> tuple[list[Conver
     return conversations, skipped
 
 
-def said(conversation: Conversation) -> list[tuple[str, str]]:
+def role_texts(conversation: Conversation) -> list[tuple[str, str]]:
     return [(str(turn.role), turn.text) for turn in conversation.turns]
 
 
 # ChatGPT
 
 
-def test_the_export_is_walked_from_the_current_node() -> None:
+def test_chatgpt_reads_the_branch_of_the_current_node() -> None:
     conversations, skipped = read(SAMPLE / "chatgpt_export.json")
-    assert said(conversations[0]) == [
+    assert role_texts(conversations[0]) == [
         ("user", "帮我写一个快速排序 [数组]"),
         ("assistant", "def qs(a): ...\n```python\nprint([1])\n```"),
         ("user", "谢谢，再解释一下"),
@@ -57,7 +57,7 @@ def test_the_export_is_walked_from_the_current_node() -> None:
     assert first.turns[1].alternatives == ("（被重新生成丢弃的回答）",)
     assert (first.external_id, first.title, first.updated_at) == ("c1", "分支对话", 1704067900.0)
     assert first.turns[0].time == 1704067214
-    assert said(conversations[1]) == [("user", "图里是什么？")]
+    assert role_texts(conversations[1]) == [("user", "图里是什么？")]
     assert skipped == {"image": 1, "empty conversation": 1}
 
 
@@ -73,7 +73,7 @@ def node(
     return {"id": id_, "parent": parent, "children": children, "message": message}
 
 
-def test_hidden_system_and_tool_messages_stay_out(tmp_path: Path) -> None:
+def test_chatgpt_hidden_system_and_tool_messages_are_skipped(tmp_path: Path) -> None:
     mapping = {
         "s": node("s", None, ["h"], "system", ""),
         "h": node(
@@ -86,7 +86,7 @@ def test_hidden_system_and_tool_messages_stay_out(tmp_path: Path) -> None:
     }
     path = write(tmp_path, "c.json", [{"id": "x", "mapping": mapping, "current_node": "b"}])
     (conversation,), skipped = read(path)
-    assert said(conversation) == [("user", "sum?"), ("assistant", "2")]
+    assert role_texts(conversation) == [("user", "sum?"), ("assistant", "2")]
     assert skipped == {"hidden message": 1, "tool message": 2}
 
 
@@ -120,12 +120,12 @@ def test_a_regenerated_answer_with_its_reasoning_is_an_alternative(tmp_path: Pat
     path = tmp_path / "c.json"
     path.write_bytes(json.dumps(export, ensure_ascii=False).encode("utf-16"))
     (conversation,), skipped = read(path)
-    assert said(conversation) == [("user", "q"), ("assistant", "new answer"), ("user", "and?")]
+    assert role_texts(conversation) == [("user", "q"), ("assistant", "new answer"), ("user", "and?")]
     assert conversation.turns[1].alternatives == ("old answer",)
     assert skipped == {"entry of another shape": 1, "reasoning": 1}
 
 
-def test_marks_of_sources_are_left_out_and_files_are_counted(tmp_path: Path) -> None:
+def test_chatgpt_citations_are_removed_and_files_counted(tmp_path: Path) -> None:
     marked = (
         'It is in \ue200entity\ue202["city","Paris","France"]\ue201, see '
         "\ue200url\ue202the page\ue202turn0search1\ue201.\ue200cite\ue202turn0search0\ue202turn0news3\ue201 "
@@ -138,7 +138,7 @@ def test_marks_of_sources_are_left_out_and_files_are_counted(tmp_path: Path) -> 
         "b": node("assistant", marked, "a", []),
     }  # fmt: skip
     conversations, skipped = read(write(tmp_path, "c.json", [{"mapping": nodes, "current_node": "b"}]))
-    assert said(conversations[0]) == [
+    assert role_texts(conversations[0]) == [
         ("user", "Where? 【4:0†mine】"),
         ("assistant", "It is in Paris, see the page. It is old."),
     ]
@@ -160,19 +160,19 @@ def chatgpt_node(
 
 
 @given(st.text(alphabet="\ue200\ue201\ue202【】†1:a[\"', ", max_size=60))
-def test_no_mark_survives_and_nothing_breaks(text: str) -> None:
+def test_strip_markup_accepts_any_text(text: str) -> None:
     left, _skipped = strip_markup(text)
     assert "\ue200" not in left
     assert left == text or len(left) < len(text)
 
 
-def test_a_tree_that_bites_its_tail_ends(tmp_path: Path) -> None:
+def test_a_cyclic_tree_is_read_without_looping(tmp_path: Path) -> None:
     mapping = {"a": node("a", "b", ["b"], "user", "q"), "b": node("b", "a", ["a"], "assistant", "r")}
     (conversation,), _ = read(write(tmp_path, "c.json", [{"mapping": mapping, "current_node": "b"}]))
-    assert said(conversation) == [("user", "q"), ("assistant", "r")]
+    assert role_texts(conversation) == [("user", "q"), ("assistant", "r")]
 
 
-def test_the_zip_of_an_export_is_read_in_place(tmp_path: Path) -> None:
+def test_a_zipped_export_is_read_without_unpacking(tmp_path: Path) -> None:
     path = tmp_path / "export.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("../../evil.txt", "x")
@@ -182,7 +182,7 @@ def test_the_zip_of_an_export_is_read_in_place(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["export.zip"]
 
 
-def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
+def test_a_zip_bomb_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("conversations.json", b"[" + b" " * 50_000_000)
@@ -191,7 +191,7 @@ def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["no conversations", "cut", "flipped"])
-def test_a_broken_zip_is_one_sentence(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_zip_is_bad_input(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "export.zip"
     with zipfile.ZipFile(path, "w") as archive:
         name = "chat.html" if damage == "no conversations" else "conversations.json"
@@ -218,7 +218,7 @@ def test_alpaca_with_history_is_one_conversation(tmp_path: Path) -> None:
         "history": [["q1", "a1"], ["q2", "a2"]],
     }
     (conversation,), skipped = read(write(tmp_path, "a.json", [row]))
-    assert said(conversation) == [
+    assert role_texts(conversation) == [
         ("system", "s"),
         ("user", "q1"),
         ("assistant", "a1"),
@@ -230,14 +230,14 @@ def test_alpaca_with_history_is_one_conversation(tmp_path: Path) -> None:
     assert skipped == {}
 
 
-def test_the_shipped_alpaca_sample_is_taken_whole() -> None:
+def test_the_alpaca_sample_is_imported_completely() -> None:
     conversations, skipped = read(SAMPLE / "oasst_zh_alpaca.json")
     assert (len(conversations), skipped) == (413, {})
 
 
-def test_rows_that_mindx_trained_on_come_in_without_their_labels(tmp_path: Path) -> None:
+def test_mindx_training_rows_lose_their_speaker_labels(tmp_path: Path) -> None:
     path = write(tmp_path, "train.jsonl", '{"completion":"助手: 好","prompt":"用户: 在吗"}\n')
-    assert said(read(path)[0][0]) == [("user", "在吗"), ("assistant", "好")]
+    assert role_texts(read(path)[0][0]) == [("user", "在吗"), ("assistant", "好")]
 
 
 def test_sharegpt_tool_calls_have_the_role_tool(tmp_path: Path) -> None:
@@ -251,7 +251,13 @@ def test_sharegpt_tool_calls_have_the_role_tool(tmp_path: Path) -> None:
     ]
     path = write(tmp_path, "s.json", [{"conversations": talk, "tools": "[…]"}])
     (conversation,), skipped = read(path, 客服="assistant")
-    assert [role for role, _text in said(conversation)] == ["user", "tool", "tool", "assistant", "assistant"]
+    assert [role for role, _text in role_texts(conversation)] == [
+        "user",
+        "tool",
+        "tool",
+        "assistant",
+        "assistant",
+    ]
     assert skipped == {"tool description": 1, "unknown role: narrator": 1}
 
 
@@ -267,7 +273,7 @@ def test_openai_parts_keep_their_text(tmp_path: Path) -> None:
     ]
     path = write(tmp_path, "m.jsonl", json.dumps({"id": "x", "messages": messages}) + "\n")
     (conversation,), skipped = read(path)
-    assert said(conversation) == [
+    assert role_texts(conversation) == [
         ("system", "be brief"),
         ("user", "what is it?"),
         ("tool", '[{"id": "1"}]'),
@@ -276,7 +282,7 @@ def test_openai_parts_keep_their_text(tmp_path: Path) -> None:
     assert skipped == {"image": 1}
 
 
-def test_reasoning_stays_out_and_old_calls_are_of_tools(tmp_path: Path) -> None:
+def test_openai_reasoning_is_skipped_and_function_calls_are_tool_turns(tmp_path: Path) -> None:
     messages = [
         {"role": "user", "content": "1+1?"},
         {"role": "assistant", "content": "<think>hm</think>\n2", "reasoning_content": "easy"},
@@ -286,24 +292,31 @@ def test_reasoning_stays_out_and_old_calls_are_of_tools(tmp_path: Path) -> None:
         {"role": "assistant", "content": "Sunny."},
     ]
     (talk,), skipped = read(write(tmp_path, "a.jsonl", {"messages": messages}))
-    assert [role for role, _text in said(talk)] == ["user", "assistant", "user", "tool", "tool", "assistant"]
-    assert said(talk)[1] == ("assistant", "2")
+    assert [role for role, _text in role_texts(talk)] == [
+        "user",
+        "assistant",
+        "user",
+        "tool",
+        "tool",
+        "assistant",
+    ]
+    assert role_texts(talk)[1] == ("assistant", "2")
     assert skipped == {"reasoning": 2}
     row = {
         "conversations": [{"from": "human", "value": "1+1?"}, {"from": "gpt", "value": "<think>hm</think>2"}]
     }
     (talk,), skipped = read(write(tmp_path, "s.json", [row]))
-    assert (said(talk)[1], skipped) == (("assistant", "2"), {"reasoning": 1})
+    assert (role_texts(talk)[1], skipped) == (("assistant", "2"), {"reasoning": 1})
 
 
 def test_a_file_of_bare_messages_is_one_conversation(tmp_path: Path) -> None:
     path = write(
         tmp_path, "m.json", [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     )
-    assert [said(c) for c in read(path)[0]] == [[("user", "a"), ("assistant", "b")]]
+    assert [role_texts(c) for c in read(path)[0]] == [[("user", "a"), ("assistant", "b")]]
 
 
-def test_a_message_that_mindx_cut_is_joined_again(tmp_path: Path) -> None:
+def test_split_mindx_messages_are_joined(tmp_path: Path) -> None:
     messages = [
         {"role": "user", "content": "你", "time": "2026-03-07T02:19:26.123456789+08:00"},
         {"role": "user", "content": "好", "time": "2026-03-07T02:19:27+08:00"},
@@ -315,7 +328,7 @@ def test_a_message_that_mindx_cut_is_joined_again(tmp_path: Path) -> None:
         {"id": "session_1", "messages": messages, "ended_at": "0001-01-01T00:00:00Z"},
     )
     (conversation,), _ = read(path)
-    assert said(conversation) == [("user", "你好"), ("assistant", "在")]
+    assert role_texts(conversation) == [("user", "你好"), ("assistant", "在")]
     assert conversation.turns[0].time == pytest.approx(1772821166.123456)
     assert conversation.turns[1].time is None
 
@@ -338,23 +351,23 @@ def test_a_message_that_mindx_cut_is_joined_again(tmp_path: Path) -> None:
         "我: 你好\nDeepSeek: 在\n",
     ],
 )
-def test_speakers_are_known_by_their_labels(tmp_path: Path, text: str) -> None:
+def test_text_speakers_are_recognised_by_label(tmp_path: Path, text: str) -> None:
     path = write(tmp_path, "t.txt", text)
     assert detect_format(path) == "text"
-    assert [said(c) for c in read(path)[0]] == [[("user", "你好"), ("assistant", "在")]]
+    assert [role_texts(c) for c in read(path)[0]] == [[("user", "你好"), ("assistant", "在")]]
 
 
-def test_lines_belong_to_the_speaker_and_code_keeps_its_colons(tmp_path: Path) -> None:
+def test_labels_inside_fenced_code_are_text(tmp_path: Path) -> None:
     text = "intro\nUser: show me\nAssistant: here:\n\n```\nUser: x\n---\n```\nNote: done\n---\nUser: more\n"
     conversations, skipped = read(write(tmp_path, "t.txt", text))
-    assert [said(c) for c in conversations] == [
+    assert [role_texts(c) for c in conversations] == [
         [("user", "show me"), ("assistant", "here:\n\n```\nUser: x\n---\n```\nNote: done")],
         [("user", "more")],
     ]
     assert skipped == {"line before the first speaker": 1}
 
 
-def test_unknown_speakers_are_named_with_the_command_that_maps_them(tmp_path: Path) -> None:
+def test_unknown_speakers_give_a_map_hint(tmp_path: Path) -> None:
     path = write(tmp_path, "t.txt", "客服：您好\n顾客：在吗\n客服：在\n顾客：好\n")
     with pytest.raises(BadInput, match="客服") as caught:
         detect_format(path)
@@ -367,10 +380,10 @@ def test_unknown_speakers_are_named_with_the_command_that_maps_them(tmp_path: Pa
         with pytest.raises(BadInput, match="No speakers found"):
             detect_format(write(tmp_path, "none.txt", text))
     (conversation,), _ = read(path, "text", 客服="assistant", 顾客="user")
-    assert [role for role, _text in said(conversation)] == ["assistant", "user", "assistant", "user"]
+    assert [role for role, _text in role_texts(conversation)] == ["assistant", "user", "assistant", "user"]
 
 
-# Files that cannot be
+# Malformed files
 
 
 BROKEN: list[tuple[str, bytes, str, int | None]] = [
@@ -378,13 +391,13 @@ BROKEN: list[tuple[str, bytes, str, int | None]] = [
     ("space.jsonl", b"  \n \n", "empty", None),
     ("page.json", b"<!DOCTYPE html><html></html>", "web page", None),
     ("page.html", b"  <html><body>User: a\n</body></html>", "web page", None),
-    ("cut.json", b'[\n{"instruction": "a",\n "output": ', "broken", 3),
+    ("cut.json", b'[\n{"instruction": "a",\n "output": ', "Invalid JSON", 3),
     ("open.json", b'[{"instruction": "a", "output": "b"}\n', "middle", 2),
     ("comma.json", b'[{"instruction": "a", "output": "b"}\n{}]', "comma", 2),
     ("tail.json", b'[{"instruction": "a", "output": "b"}]\nx', "after", 2),
-    ("line.jsonl", b'{"messages": []}\n{"messages": [}\n{"messages": []}\n', "broken", 2),
-    ("lastline.jsonl", b'{"messages": []}\n{"messages": [}\n', "broken", 2),
-    ("cutline.jsonl", b'{"messages": []}\n{"messages": [{"role": "user"}\n{"messages": []}\n', "broken", 2),
+    ("line.jsonl", b'{"messages": []}\n{"messages": [}\n{"messages": []}\n', "Invalid JSON", 2),
+    ("lastline.jsonl", b'{"messages": []}\n{"messages": [}\n', "Invalid JSON", 2),
+    ("cutline.jsonl", b'{"messages": []}\n{"messages": [{"role": "user"}\n{"messages": []}\n', "Invalid JSON", 2),
     ("utf8.json", b'[\n{"instruction": "\xff\xfe"}]', "UTF-8", 2),
     ("utf8.txt", b"User: a\nAssistant: \xc4\xe3\n", "UTF-8", 2),
     ("other.json", b'[{"name": "x"}]', "none of the supported formats", None),
@@ -394,7 +407,7 @@ BROKEN: list[tuple[str, bytes, str, int | None]] = [
 
 
 @pytest.mark.parametrize(("name", "data", "says", "line"), BROKEN, ids=[row[0] for row in BROKEN])
-def test_a_broken_file_is_one_sentence_with_its_line(
+def test_a_malformed_file_is_bad_input_with_its_line(
     tmp_path: Path, name: str, data: bytes, says: str, line: int | None
 ) -> None:
     path = tmp_path / name
@@ -406,20 +419,20 @@ def test_a_broken_file_is_one_sentence_with_its_line(
         assert caught.value.line == line
 
 
-def test_deep_nesting_is_refused(tmp_path: Path) -> None:
+def test_deep_nesting_is_rejected(tmp_path: Path) -> None:
     path = write(tmp_path, "deep.json", "[" * 200_000)
     with pytest.raises(BadInput):
         read(path, "openai")
 
 
-def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
+def test_missing_files_and_folders_are_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no such file.*gone\.json"):
         detect_format(tmp_path / "gone.json")
     with pytest.raises(BadInput, match="not a regular file"):
         detect_format(tmp_path)
 
 
-def test_a_line_without_end_is_refused_before_it_fills_the_memory(
+def test_an_endless_line_is_rejected_in_bounded_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(json_stream, "MAX_VALUE", 100_000)
@@ -527,7 +540,7 @@ texts = st.lists(st.text(st.characters(), min_size=1, max_size=30), min_size=1, 
 
 @settings(max_examples=100, deadline=None)
 @given(texts, st.integers(1, 40))
-def test_texts_come_through_whole(
+def test_texts_are_imported_unchanged(
     tmp_path_factory: pytest.TempPathFactory, given_: list[str], piece: int
 ) -> None:
     turns = [{"role": ("user", "assistant")[n % 2], "content": text} for n, text in enumerate(given_)]
@@ -552,7 +565,7 @@ def test_texts_come_through_whole(
 
 
 @given(st.floats() | st.integers() | st.text(max_size=30) | st.none() | st.booleans())
-def test_times_are_of_our_era_or_none(value: object) -> None:
+def test_times_are_plausible_or_none(value: object) -> None:
     time = parse_time(value)
     assert time is None or 0 < time < 7_300_000_000
 
@@ -562,20 +575,20 @@ def test_times_are_of_our_era_or_none(value: object) -> None:
     [1772821166, 1772821166.0, 1772821166000, 1772821166 * 10**6, 1772821166 * 10**9, "1772821166", "1772821166000",
      "2026-03-06T18:19:26Z", "2026-03-07T02:19:26.000000000+08:00", "2026-03-06 18:19:26"],
 )  # fmt: skip
-def test_a_moment_is_the_same_in_every_unit(value: object) -> None:
+def test_timestamps_in_every_unit_agree(value: object) -> None:
     assert parse_time(value) == 1772821166
 
 
-def test_every_format_says_its_name() -> None:
+def test_every_importer_has_its_format_name() -> None:
     assert [find_importer(name).NAME for name in FORMATS] == list(FORMATS)
 
 
-def test_folded_reasoning_is_left_out_in_one_pass() -> None:
+def test_folded_reasoning_is_stripped_in_linear_time() -> None:
     text = 'a <details type="reasoning" done="true">x\ny</details>\n b<details type="tool_calls">z</details>c'
     assert strip_reasoning(text, Role.ASSISTANT) == (
         "a bc",
         (Skipped(reason="reasoning"), Skipped(reason="tool message")),
     )
-    # Never closed, over and over: each opening once, or this takes the square of it.
+    # Never closed: quadratic time if every opening is searched to the end.
     hostile = '<details type="reasoning"' * 200_000
     assert strip_reasoning(hostile, Role.ASSISTANT) == (hostile, ())

@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> Iterator[MemoryStore]:
         yield opened
 
 
-def test_what_goes_in_comes_out_whole(store: MemoryStore) -> None:
+def test_a_conversation_is_stored_unchanged(store: MemoryStore) -> None:
     given_ = Conversation.of(
         [
             Turn(role=Role.SYSTEM, text="\0\x1b[2J", time=1.5, external_id="m1"),
@@ -76,11 +76,11 @@ def test_a_transcript_without_ids_supersedes_its_own_beginning(store: MemoryStor
     assert [len(c.turns) for c in store.conversations()] == [6]
 
 
-def test_the_same_words_from_two_numbered_conversations_are_two(store: MemoryStore) -> None:
+def test_equal_texts_with_different_external_ids_are_two_conversations(store: MemoryStore) -> None:
     assert store.add([talk(PAIRS[0], external_id="a"), talk(PAIRS[0], external_id="b")]).added == 2
 
 
-def test_a_broken_import_leaves_nothing_and_hides_nothing(store: MemoryStore) -> None:
+def test_a_failed_import_leaves_no_rows(store: MemoryStore) -> None:
     short = talk(PAIRS[0], external_id="c", at=1)
     store.add([short])
 
@@ -96,12 +96,12 @@ def test_a_broken_import_leaves_nothing_and_hides_nothing(store: MemoryStore) ->
     assert store.connection.execute("SELECT COUNT(*) FROM imports").fetchone()[0] == 1
 
 
-def test_rows_of_a_killed_import_are_unseen_and_swept_by_the_next_writer(tmp_path: Path) -> None:
+def test_rows_of_a_killed_import_are_invisible_and_deleted_by_the_next_writer(tmp_path: Path) -> None:
     path = tmp_path / "memory.db"
     with MemoryStore(path) as store:
         store.add([talk(PAIRS[0], external_id="c", at=1)])
         store.add([talk(*PAIRS, external_id="c", at=2)])
-        # As if the process had died before the last transaction of the second import.
+        # As if the process had been killed before the last transaction of the second import.
         store.connection.execute("UPDATE imports SET completed_at = NULL WHERE rowid = 2")
     with MemoryStore(path, readonly=True) as store:
         assert [len(c.turns) for c in store.conversations()] == [2]
@@ -110,7 +110,7 @@ def test_rows_of_a_killed_import_are_unseen_and_swept_by_the_next_writer(tmp_pat
         assert store.connection.execute("SELECT COUNT(*) FROM turns").fetchone()[0] == 2
 
 
-def test_a_live_import_is_not_swept_and_a_second_one_is_refused(
+def test_a_running_import_keeps_its_rows_and_blocks_a_second_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(import_batch, "_LOCK_WAIT_S", 0.0)
@@ -126,29 +126,28 @@ def test_a_live_import_is_not_swept_and_a_second_one_is_refused(
         assert store.add(slow()).added == 2
 
 
-def test_no_write_transaction_is_long(store: MemoryStore) -> None:
+def test_write_transactions_are_short(store: MemoryStore) -> None:
     texts = [talk(*((f"q{n}.{m} " * 40, f"a{m} " * 40) for m in range(10))) for n in range(400)]
     result = store.add(texts)
-    # The budget is spent between statements; what a slow disk adds to the commit is not ours to test.
     assert result.transactions > 10
     rows = 400 * 20
     assert rows / result.transactions < 1500
     assert store.count() == 400
 
 
-def test_skipped_things_are_counted_by_reason(store: MemoryStore) -> None:
+def test_skipped_content_is_counted_by_reason(store: MemoryStore) -> None:
     result = store.add([Skipped(reason="image", count=3), Skipped(reason="image"), talk(("", ""))])
     assert result.skipped == {"image": 4, "empty conversation": 1}
 
 
 @pytest.mark.parametrize("wanted", ["重置", "ＰＡＧＩＮＧ", "密码"])
-def test_search_finds_words_of_two_characters_and_of_any_width(store: MemoryStore, wanted: str) -> None:
+def test_search_finds_two_character_words_in_any_width(store: MemoryStore, wanted: str) -> None:
     store.add([talk(pair) for pair in PAIRS])
     assert len(store.search(wanted)) == 1
     assert store.search("") == []
 
 
-def test_forgetting_erases_the_text_from_the_file(tmp_path: Path) -> None:
+def test_forgetting_deletes_the_text_from_the_file(tmp_path: Path) -> None:
     path = tmp_path / "memory.db"
     secret = "hunter2-" * 200
     with MemoryStore(path) as store:
@@ -161,7 +160,7 @@ def test_forgetting_erases_the_text_from_the_file(tmp_path: Path) -> None:
         assert store.count() == 1
 
 
-def test_a_forgotten_conversation_stays_out_until_it_is_asked_for(store: MemoryStore) -> None:
+def test_a_forgotten_conversation_is_imported_only_with_again(store: MemoryStore) -> None:
     conversation = talk(PAIRS[0], external_id="c", at=1)
     store.add([conversation])
     store.forget([conversation.id])
@@ -170,27 +169,27 @@ def test_a_forgotten_conversation_stays_out_until_it_is_asked_for(store: MemoryS
     store.forget([conversation.id])
 
 
-def test_a_reader_of_nothing_makes_no_file(tmp_path: Path) -> None:
+def test_a_readonly_store_creates_no_file(tmp_path: Path) -> None:
     with MemoryStore(tmp_path / "none.db", readonly=True) as store:
         assert store.count() == 0
         assert store.stats().conversations == 0
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "memory.db"
     path.write_bytes(b"not a database at all, but long enough to be read as one" * 10)
     with pytest.raises(BadInput, match=r"memory\.db → h2q-tui backup restore"):
         MemoryStore(path)
 
 
-def test_a_backup_is_not_the_mend_for_a_sound_file_that_cannot_be_opened(tmp_path: Path) -> None:
+def test_an_intact_file_that_cannot_be_opened_gives_no_restore_hint(tmp_path: Path) -> None:
     (tmp_path / "memory.db").mkdir()
     with pytest.raises(BadInput, match=r"memory\.db → h2q-tui check"):
         MemoryStore(tmp_path / "memory.db")
 
 
-def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+def test_a_newer_schema_is_rejected(tmp_path: Path) -> None:
     path = tmp_path / "memory.db"
     MemoryStore(path).close()
     connection = sqlite3.connect(path)
@@ -201,7 +200,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
             MemoryStore(path, readonly=readonly)
 
 
-def test_ids_are_found_by_their_beginning(store: MemoryStore) -> None:
+def test_ids_are_resolved_by_prefix(store: MemoryStore) -> None:
     store.add([talk(PAIRS[0])])
     (only,) = store.conversations()
     assert store.resolve_id(only.id[:6]) == only.id
@@ -214,7 +213,7 @@ any_text = st.text(st.characters(), max_size=20)
 
 
 @given(any_text)
-def test_texts_become_what_utf8_can_carry_and_nothing_else_changes(text: str) -> None:
+def test_lone_surrogates_are_replaced_and_nothing_else(text: str) -> None:
     clean = replace_surrogates(text)
     clean.encode("utf-8")
     assert len(clean) == len(text)
@@ -233,7 +232,7 @@ conversations = st.builds(
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data(), st.lists(conversations, max_size=8))
-def test_order_and_chunks_do_not_matter(
+def test_import_order_and_chunking_do_not_matter(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, items: list[Conversation]
 ) -> None:
     shuffled = data.draw(st.permutations(items))

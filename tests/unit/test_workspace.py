@@ -15,7 +15,7 @@ from engine.memory.store import MemoryStore
 from engine.workspace.open import MIGRATIONS, open_workspace
 
 
-def test_opening_makes_the_folders_private(tmp_path: Path) -> None:
+def test_opening_creates_private_folders(tmp_path: Path) -> None:
     workspace = open_workspace(Workspace(tmp_path / "deep" / "h2q"))
     assert json.loads(workspace.schema_file.read_bytes())["schema"] == len(MIGRATIONS)
     for folder in (
@@ -29,7 +29,7 @@ def test_opening_makes_the_folders_private(tmp_path: Path) -> None:
     assert stat.S_IMODE(workspace.root.stat().st_mode) == 0o700
 
 
-def test_looking_at_a_workspace_writes_nothing(tmp_path: Path) -> None:
+def test_opening_without_create_writes_nothing(tmp_path: Path) -> None:
     open_workspace(Workspace(tmp_path / "none"), create=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -57,7 +57,7 @@ def test_an_older_workspace_is_backed_up_then_migrated(tmp_path: Path) -> None:
     assert json.loads(workspace.schema_file.read_bytes())["schema"] == len(MIGRATIONS) + 1
 
 
-def test_a_newer_workspace_is_refused_with_the_command_that_updates(tmp_path: Path) -> None:
+def test_a_newer_workspace_is_rejected_with_the_upgrade_command(tmp_path: Path) -> None:
     (tmp_path / "workspace.json").write_text('{"schema": 999}')
     for create in (True, False):
         with pytest.raises(BadInput, match="999") as caught:
@@ -66,13 +66,13 @@ def test_a_newer_workspace_is_refused_with_the_command_that_updates(tmp_path: Pa
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"schema": "1"}', '{"schema": true}', '{"schema": -1}'])
-def test_a_broken_schema_file_is_one_sentence(tmp_path: Path, text: str) -> None:
+def test_a_damaged_schema_file_is_bad_input(tmp_path: Path, text: str) -> None:
     (tmp_path / "workspace.json").write_text(text)
     with pytest.raises(BadInput, match=r"workspace\.json"):
         open_workspace(Workspace(tmp_path))
 
 
-def test_the_shipped_data_is_refused() -> None:
+def test_the_programs_own_data_folder_is_rejected() -> None:
     for root in (shipped("data"), shipped("data") / "sample"):
         with pytest.raises(BadInput, match="belongs to the program"):
             open_workspace(Workspace(root))
@@ -88,7 +88,7 @@ def test_the_shipped_data_is_refused() -> None:
         "data/sessions/session_1.json",
     ],
 )
-def test_mindx_memory_is_refused_with_the_command_that_imports_it(tmp_path: Path, made: str) -> None:
+def test_mindx_memory_is_rejected_with_the_import_command(tmp_path: Path, made: str) -> None:
     root = tmp_path / "mind x"
     (root / made).parent.mkdir(parents=True)
     (root / made).touch()
@@ -98,14 +98,14 @@ def test_mindx_memory_is_refused_with_the_command_that_imports_it(tmp_path: Path
     assert not (root / "workspace.json").exists()
 
 
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+def test_a_file_as_workspace_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BadInput, match="file"):
         open_workspace(Workspace(tmp_path / "file"))
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_a_usage_problem(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UsageProblem):
         open_workspace(Workspace(tmp_path / "h2q"))

@@ -22,15 +22,15 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
     """One conversation per row: system prompt, history, question with its input, answer. Raises BadInput."""
     for _line, row in json_values(path, on_bytes):
         if not detect(path, row):
-            yield Skipped(reason="row of another shape", whole=True)
+            yield Skipped(reason="row of another shape", is_conversation=True)
             continue
         instruction, answer = _text(row["instruction"]), _text(row["output"])
         if instruction is None or not answer:
-            yield Skipped(reason="row without an answer", whole=True)
+            yield Skipped(reason="row without an answer", is_conversation=True)
             continue
         history = _history(row.get("history"))
         if history is None:
-            yield Skipped(reason="history of another shape", whole=True)
+            yield Skipped(reason="history of another shape", is_conversation=True)
             continue
         system = _text(row.get("system"))
         extra = _text(row.get("input"))

@@ -46,7 +46,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
 
 def _session(session: object, role_map: RoleMap) -> Iterator[Conversation | Skipped]:
     if not isinstance(session, dict) or not isinstance(session.get("messages"), list):
-        yield Skipped(reason="entry of another shape", whole=True)
+        yield Skipped(reason="entry of another shape", is_conversation=True)
         return
     id_ = text_or_empty(session.get("id"))
     name = text_or_empty(session.get("name"))
@@ -54,7 +54,7 @@ def _session(session: object, role_map: RoleMap) -> Iterator[Conversation | Skip
     threads = session.get("threads")
     for thread in [*(threads if isinstance(threads, list) else []), session]:
         if not isinstance(thread, dict) or not isinstance(thread.get("messages"), list):
-            yield Skipped(reason="entry of another shape", whole=True)
+            yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
         title = (
             text_or_empty(thread.get("threadName"))

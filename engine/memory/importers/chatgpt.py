@@ -55,7 +55,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
     """
     for _line, entry in json_values(path, on_bytes):
         if not isinstance(entry, dict) or not isinstance(entry.get("mapping"), dict):
-            yield Skipped(reason="entry of another shape", whole=True)
+            yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
         yield from _conversation(entry, role_map)
 

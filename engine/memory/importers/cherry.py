@@ -64,7 +64,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
             if key != _TOPICS:
                 continue
             if not isinstance(topic, dict) or not isinstance(topic.get("messages"), list):
-                yield Skipped(reason="entry of another shape", whole=True)
+                yield Skipped(reason="entry of another shape", is_conversation=True)
                 continue
             id_ = text_or_empty(topic.get("id"))
             yield from build_conversation(

@@ -38,7 +38,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
     """One conversation per entry, along the branch of the newest message. Raises BadInput."""
     for _line, entry in json_values(path, on_bytes):
         if not isinstance(entry, dict) or not isinstance(entry.get("chat_messages"), list):
-            yield Skipped(reason="entry of another shape", whole=True)
+            yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
         nodes = _nodes(entry["chat_messages"], role_map)
         yield from build_conversation(

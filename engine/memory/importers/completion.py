@@ -35,7 +35,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
     """One conversation per row. Raises BadInput."""
     for _line, row in json_values(path, on_bytes):
         if not detect(path, row):
-            yield Skipped(reason="row of another shape", whole=True)
+            yield Skipped(reason="row of another shape", is_conversation=True)
             continue
         turns: list[Turn] = []
         system = row.get("system")
@@ -48,7 +48,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
                 else:
                     yield item
         if not turns or turns[-1].role is not Role.ASSISTANT:
-            yield Skipped(reason="row without an answer", whole=True)
+            yield Skipped(reason="row without an answer", is_conversation=True)
             continue
         yield Conversation.of(
             turns,

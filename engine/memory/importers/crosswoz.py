@@ -43,7 +43,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
     for number, dialogue in json_members(path, on_bytes) if by_number else json_values(path, on_bytes):
         messages = dialogue.get("messages") if isinstance(dialogue, dict) else None
         if not isinstance(messages, list):
-            yield Skipped(reason="entry of another shape", whole=True)
+            yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
         id_ = text_or_empty(number if by_number else dialogue.get("id"))
         yield from build_conversation(_turns(messages, role_map), source=NAME, external_id=id_)

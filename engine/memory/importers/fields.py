@@ -178,7 +178,7 @@ def build_conversation(
         else:
             yield item
     if not any(turn.role in (Role.USER, Role.ASSISTANT) for turn in turns):
-        yield Skipped(reason="empty conversation", whole=True)
+        yield Skipped(reason="empty conversation", is_conversation=True)
         return
     yield Conversation.of(
         turns,

@@ -40,7 +40,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
     """The chat in the file. Other versions of an answer become its alternatives. Raises BadInput."""
     for _line, chat in json_values(path, on_bytes):
         if not isinstance(chat, dict) or not isinstance(chat.get("messages"), list):
-            yield Skipped(reason="entry of another shape", whole=True)
+            yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
         times = [parse_time(chat.get(f"{who}LastMessagedAt")) for who in ("user", "assistant")]
         yield from build_conversation(

@@ -75,7 +75,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
         return
     for _line, session in json_values(path, on_bytes):
         if not isinstance(session, dict) or not isinstance(session.get("messages"), list):
-            yield Skipped(reason="entry of another shape", whole=True)
+            yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
         yield from build_conversation(
             _join_messages(_turns(session["messages"], role_map)),
@@ -125,10 +125,10 @@ def point_items(key: str, value: bytes) -> Iterator[ImportItem]:
         point = entry["metadata"]["memory_point"]
         content, summary, keywords = point["content"], point.get("summary", ""), point.get("keywords")
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        yield Skipped(reason="entry of another shape", whole=True)
+        yield Skipped(reason="entry of another shape", is_conversation=True)
         return
     if not isinstance(content, str) or not content.strip():
-        yield Skipped(reason="empty memory point", whole=True)
+        yield Skipped(reason="empty memory point", is_conversation=True)
         return
     # A merged point has lost its time; its key holds the time of storage.
     created_at = parse_time(point.get("created_at"))

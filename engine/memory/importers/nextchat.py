@@ -41,7 +41,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
         if key != sessions:
             continue
         if not isinstance(session, dict) or not isinstance(session.get("messages"), list):
-            yield Skipped(reason="entry of another shape", whole=True)
+            yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
         yield from build_conversation(
             _turns(session, role_map),

@@ -37,7 +37,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
         elif _is_message(row):
             bare.append(row)
         else:
-            yield Skipped(reason="row of another shape", whole=True)
+            yield Skipped(reason="row of another shape", is_conversation=True)
     if bare:
         yield from _conversation({"messages": bare}, role_map)
 

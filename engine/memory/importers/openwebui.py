@@ -46,7 +46,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
     for entry in _from_database(path, on_bytes) if is_sqlite(path) else _from_json(path, on_bytes):
         chat = entry.get("chat") if isinstance(entry, dict) else None
         if not isinstance(entry, dict) or not isinstance(chat, dict):
-            yield Skipped(reason="entry of another shape", whole=True)
+            yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
         nodes, current = _nodes(chat, role_map)
         yield from build_conversation(

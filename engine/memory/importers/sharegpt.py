@@ -30,7 +30,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
     """One conversation per row. Tool calls and their results have the role `tool`. Raises BadInput."""
     for _line, row in json_values(path, on_bytes):
         if not isinstance(row, dict) or not isinstance(row.get("conversations"), list):
-            yield Skipped(reason="row of another shape", whole=True)
+            yield Skipped(reason="row of another shape", is_conversation=True)
             continue
         yield from build_conversation(
             _turns(row, role_map),

@@ -96,7 +96,7 @@ def _conversations(file: Path) -> Iterator[Conversation | None]:
     for found in reader.read(file, {}):
         if isinstance(found, Conversation):
             yield found
-        elif found.whole:
+        elif found.is_conversation:
             yield None
 
 

@@ -23,7 +23,7 @@ def workspace(tmp_path: Path) -> Workspace:
     return open_workspace(Workspace(tmp_path / "h2q"))
 
 
-def test_a_point_is_a_conversation_by_its_speakers(workspace: Workspace, tmp_path: Path) -> None:
+def test_a_memory_point_is_a_transcript(workspace: Workspace, tmp_path: Path) -> None:
     conversation = Conversation.of(
         [Turn(role=Role.USER, text="你好", time=86400.0), Turn(role=Role.ASSISTANT, text="在\n吗")],
         source="text",
@@ -41,7 +41,7 @@ def test_a_point_is_a_conversation_by_its_speakers(workspace: Workspace, tmp_pat
     assert [(t.role, t.text) for t in again.turns] == [(t.role, t.text) for t in conversation.turns]
 
 
-def test_the_last_training_is_written_as_mindx_reads_it(workspace: Workspace) -> None:
+def test_the_last_training_has_mindx_format(workspace: Workspace) -> None:
     adapter = MemoryDataSource(workspace)
     assert adapter.get_last_train_time() is None
     moment = datetime(2026, 3, 7, 2, 19, 26, 123456, tzinfo=timezone(timedelta(hours=8)))
@@ -51,7 +51,7 @@ def test_the_last_training_is_written_as_mindx_reads_it(workspace: Workspace) ->
     assert datetime.fromisoformat(written) == moment
 
 
-def test_nine_digits_of_mindx_are_read(workspace: Workspace) -> None:
+def test_nine_fractional_digits_are_read(workspace: Workspace) -> None:
     last_training_file(workspace).write_text(
         '{\n  "last_train_time": "2026-03-07T02:19:26.123456789+08:00"\n}'
     )
@@ -60,13 +60,13 @@ def test_nine_digits_of_mindx_are_read(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize("data", ["", "[]", "{}", "null"])
-def test_a_broken_file_is_named(workspace: Workspace, data: str) -> None:
+def test_a_damaged_file_is_bad_input(workspace: Workspace, data: str) -> None:
     last_training_file(workspace).write_text(data)
     with pytest.raises(BadInput, match=r"last_training\.json"):
         MemoryDataSource(workspace).get_last_train_time()
 
 
-def test_the_model_in_use_says_what_was_trained_on(workspace: Workspace) -> None:
+def test_the_last_train_time_follows_the_model_in_use(workspace: Workspace) -> None:
     adapter = MemoryDataSource(workspace)
     adapter.update_last_train_time(datetime(2030, 1, 1, tzinfo=UTC))
     (workspace.models / "m").mkdir()
@@ -83,7 +83,7 @@ def test_the_model_in_use_says_what_was_trained_on(workspace: Workspace) -> None
     assert adapter.get_last_train_time() == datetime(1970, 1, 2, tzinfo=UTC)
 
 
-def test_the_sample_is_written_once_and_overwrites_nothing(tmp_path: Path) -> None:
+def test_the_sample_overwrites_nothing(tmp_path: Path) -> None:
     first = write_sample(tmp_path / "s")
     assert "text/crosswoz.txt" in first.written
     assert (tmp_path / "s" / "README.md").is_file()
@@ -98,7 +98,7 @@ def test_the_sample_is_written_once_and_overwrites_nothing(tmp_path: Path) -> No
     assert not (tmp_path / "s" / "README.md").exists()
 
 
-def test_no_dialogue_is_both_memory_and_text(tmp_path: Path) -> None:
+def test_sample_memory_and_text_do_not_overlap(tmp_path: Path) -> None:
     sample = write_sample(tmp_path / "s")
     plain = (Path(sample.text) / "crosswoz.txt").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in (Path(sample.memory) / "crosswoz.jsonl").open(encoding="utf-8")]

@@ -1,4 +1,4 @@
-"""MindX's memory points: which hold a conversation, and what becomes of those that are summaries."""
+"""MindX's memory points: conversations and summaries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.memory.importers.mindx import point_items
 from engine.memory.records import Conversation, SummaryPoint
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import ImportReport, import_paths, points_text
-from tests.unit.test_importers import said
+from tests.unit.test_importers import role_texts
 
 EXPORTS = Path(__file__).parents[1] / "data" / "exports"
 
@@ -40,17 +40,17 @@ def items(content: str, summary: str = "") -> list[object]:
         "Q: 你好\nA: 在",
     ],
 )
-def test_a_point_in_which_both_speak_is_a_conversation(content: str) -> None:
+def test_a_point_with_both_speakers_is_a_conversation(content: str) -> None:
     (talk,) = items(content)
     assert isinstance(talk, Conversation)
-    assert said(talk) == [("user", "你好"), ("assistant", "在")]
+    assert role_texts(talk) == [("user", "你好"), ("assistant", "在")]
     assert (talk.source, talk.external_id, talk.updated_at) == ("mindx", "memory_1", 1772821166.0)
 
 
 def test_a_question_in_the_summary_is_answered_by_the_content() -> None:
     (talk,) = items("把学习率减半，再从上一个检查点接着训练。", "损失突然变大怎么办？")
     assert isinstance(talk, Conversation)
-    assert said(talk) == [
+    assert role_texts(talk) == [
         ("user", "损失突然变大怎么办？"),
         ("assistant", "把学习率减半，再从上一个检查点接着训练。"),
     ]
@@ -66,18 +66,18 @@ def test_a_question_in_the_summary_is_answered_by_the_content() -> None:
         ("一段代码：\n```\nUser: x\nAssistant: y\n```", "代码"),
     ],
 )
-def test_a_summary_stays_a_memory_point(content: str, summary: str) -> None:
+def test_a_summary_becomes_a_summary_point(content: str, summary: str) -> None:
     (point,) = items(content, summary)
     assert isinstance(point, SummaryPoint) and point.content == content
 
 
 @given(st.text(max_size=80), st.text(max_size=20))
-def test_any_content_is_one_thing_or_nothing(content: str, summary: str) -> None:
+def test_any_content_gives_at_most_one_item(content: str, summary: str) -> None:
     made = [item for item in items(content, summary) if isinstance(item, Conversation | SummaryPoint)]
     assert len(made) == (1 if content.strip() else 0)
 
 
-def test_the_report_says_that_summaries_are_not_trained_on_and_they_are_found(tmp_path: Path) -> None:
+def test_summaries_are_reported_as_untrained_and_are_searchable(tmp_path: Path) -> None:
     with MemoryStore(tmp_path / "memory.db") as store:
         report = import_paths(store, [EXPORTS / "mindx"])
         assert isinstance(report, ImportReport)

@@ -1,4 +1,4 @@
-"""Each find_importer on a file in the shape that its program writes, and on files that are damaged."""
+"""Each importer on a real file of its program, and on damaged files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from engine.memory.importers.readers import files, json_stream
 from engine.memory.records import Conversation, Embedding, SummaryPoint
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import import_paths
-from tests.unit.test_importers import read, said
+from tests.unit.test_importers import read, role_texts
 
 EXPORTS = Path(__file__).parents[1] / "data" / "exports"
 
@@ -44,15 +44,15 @@ FORMAT_OF = {
 
 
 @pytest.mark.parametrize(("name", "format_"), FORMAT_OF.items())
-def test_a_file_of_each_program_is_recognised(name: str, format_: str) -> None:
+def test_the_format_of_each_program_is_detected(name: str, format_: str) -> None:
     assert detect_format(EXPORTS / name) == format_
 
 
-def test_claude_follows_the_branch_of_the_newest_message_and_leaves_thinking_out() -> None:
+def test_claude_reads_the_newest_branch_without_thinking() -> None:
     (first, second), skipped = read(EXPORTS / "claude_conversations.json")
-    assert said(first) == [("user", "什么是检查点？"), ("assistant", "检查点是训练状态的快照。")]
+    assert role_texts(first) == [("user", "什么是检查点？"), ("assistant", "检查点是训练状态的快照。")]
     assert (first.external_id, first.title, first.updated_at) == ("0001", "合成示例", 1751771427.0)
-    assert said(second) == [
+    assert role_texts(second) == [
         ("user", "How often should I write a checkpoint?"),
         ("assistant", "As often as you can afford to lose work.\nEvery 200 steps is common."),
         ("user", "And how large?"),
@@ -68,9 +68,9 @@ def test_claude_follows_the_branch_of_the_newest_message_and_leaves_thinking_out
     }
 
 
-def test_deepseek_takes_requests_and_responses_of_the_newest_branch() -> None:
+def test_deepseek_reads_requests_and_responses_of_the_newest_branch() -> None:
     (talk,), skipped = read(EXPORTS / "deepseek_conversations.json")
-    assert said(talk) == [
+    assert role_texts(talk) == [
         ("user", "检查点是什么？"),
         ("assistant", "某一步时的权重和优化器状态。"),
         ("user", "要多大？"),
@@ -81,7 +81,7 @@ def test_deepseek_takes_requests_and_responses_of_the_newest_branch() -> None:
     assert skipped == {"tool message": 1, "reasoning": 1, "attachment": 1, "empty conversation": 1}
 
 
-def test_open_webui_gives_the_same_from_its_export_and_its_database() -> None:
+def test_open_webui_export_and_database_give_the_same_conversations() -> None:
     exported, skipped = read(EXPORTS / "openwebui_chats.json")
     stored, also_skipped = read(EXPORTS / "webui.db")
     assert sorted(exported, key=lambda c: c.id) == sorted(stored, key=lambda c: c.id)
@@ -95,19 +95,19 @@ def test_open_webui_gives_the_same_from_its_export_and_its_database() -> None:
             "unknown role: narrator": 1,
         }
     )
-    assert said(exported[0]) == [
+    assert role_texts(exported[0]) == [
         ("user", "内存不够怎么办？"),
         ("assistant", "减小批量，或用梯度累积。"),
         ("user", "梯度累积慢吗？"),
         ("assistant", "几乎不慢。"),
     ]
     assert exported[0].turns[1].alternatives == ("加内存。",)
-    assert said(exported[1])[0] == ("user", "Hi there, what is a token?")
+    assert role_texts(exported[1])[0] == ("user", "Hi there, what is a token?")
 
 
-def test_lm_studio_shows_the_version_that_was_selected() -> None:
+def test_lm_studio_reads_the_selected_version() -> None:
     (talk,), skipped = read(EXPORTS / "1752000000000.conversation.json")
-    assert said(talk) == [
+    assert role_texts(talk) == [
         ("system", "Be brief."),
         ("user", "What is a checkpoint?"),
         ("assistant", "A snapshot of the training state."),
@@ -119,25 +119,25 @@ def test_lm_studio_shows_the_version_that_was_selected() -> None:
     assert skipped == {"attachment": 1, "reasoning": 1, "message of another branch": 1, "tool message": 2}
 
 
-def test_cherry_studio_joins_blocks_and_keeps_the_chosen_model_answer(tmp_path: Path) -> None:
+def test_cherry_studio_joins_blocks_and_reads_the_selected_answer(tmp_path: Path) -> None:
     backup = tmp_path / "cherry-studio.202507060310.zip"
     with zipfile.ZipFile(backup, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(EXPORTS / "cherry_data.json", "data.json")
         archive.writestr("Data/Files/x.png", b"x")
     assert detect_format(backup) == "cherry"
     (first, old), skipped = read(backup)
-    assert said(first) == [
+    assert role_texts(first) == [
         ("user", "检查点是什么？"),
         ("assistant", "某一步时的权重。"),
         ("user", "怎么写？"),
         ("assistant", "像这样：\n\n```python\nsave()\n```"),
     ]
     assert (first.title, first.turns[1].alternatives) == ("检查点", ("训练状态的快照。",))
-    assert said(old) == [("user", "旧版消息在这里吗？"), ("assistant", "在 content 里。")]
+    assert role_texts(old) == [("user", "旧版消息在这里吗？"), ("assistant", "在 content 里。")]
     assert skipped == {"image": 1, "reasoning": 2, "failed answer": 1, "empty conversation": 1}
 
 
-def test_cherry_studios_backup_of_its_database_is_named(tmp_path: Path) -> None:
+def test_a_cherry_studio_database_backup_is_bad_input(tmp_path: Path) -> None:
     backup = tmp_path / "cherry.zip"
     with zipfile.ZipFile(backup, "w") as archive:
         archive.writestr("IndexedDB/file__0.indexeddb.leveldb/CURRENT", b"x")
@@ -148,10 +148,10 @@ def test_cherry_studios_backup_of_its_database_is_named(tmp_path: Path) -> None:
 def test_chatbox_threads_are_conversations_and_forks_alternatives() -> None:
     (thread, session, old), skipped = read(EXPORTS / "chatbox-exported-data.json")
     assert (thread.external_id, thread.title, session.external_id) == ("c1/th1", "第一段", "c1")
-    assert said(thread) == [("user", "先问一个问题"), ("assistant", "请问。")]
-    assert said(session)[1:] == [("user", "检查点要存在哪里？"), ("assistant", "存在本地磁盘。")]
+    assert role_texts(thread) == [("user", "先问一个问题"), ("assistant", "请问。")]
+    assert role_texts(session)[1:] == [("user", "检查点要存在哪里？"), ("assistant", "存在本地磁盘。")]
     assert session.turns[2].alternatives == ("存在内存里。",)
-    assert said(old) == [("user", "Is the old form read?"), ("assistant", "It is.")]
+    assert role_texts(old) == [("user", "Is the old form read?"), ("assistant", "It is.")]
     assert skipped == {
         "image": 1,
         "reasoning": 1,
@@ -161,16 +161,16 @@ def test_chatbox_threads_are_conversations_and_forks_alternatives() -> None:
     }
 
 
-def test_nextchat_sessions_are_dated_by_their_last_change() -> None:
+def test_nextchat_sessions_are_dated_by_their_last_update() -> None:
     (talk,), skipped = read(EXPORTS / "nextchat-backup.json")
-    assert [role for role, _text in said(talk)] == ["system", "user", "assistant", "user"]
+    assert [role for role, _text in role_texts(talk)] == ["system", "user", "assistant", "user"]
     assert (talk.title, talk.updated_at, talk.turns[1].time) == ("学习率", 1751771418.0, None)
     assert skipped == {"hidden message": 1, "image": 1, "failed answer": 1, "empty conversation": 1}
 
 
-def test_crosswoz_roles_are_known_and_others_counted() -> None:
+def test_crosswoz_roles_are_mapped_and_others_counted() -> None:
     (first, second), skipped = read(EXPORTS / "crosswoz.json")
-    assert said(first) == [
+    assert role_texts(first) == [
         ("user", "你好，想吃人均五十到一百的馆子。"),
         ("assistant", "推荐您去河边小馆，人均六十元。"),
     ]
@@ -180,9 +180,9 @@ def test_crosswoz_roles_are_known_and_others_counted() -> None:
 
 
 @pytest.mark.parametrize("version", ["0.27", "0.36"])
-def test_llm_conversations_are_read_from_both_forms_of_its_log(version: str) -> None:
+def test_llm_conversations_are_read_from_both_schemas(version: str) -> None:
     (first, second), skipped = read(EXPORTS / f"llm-{version}.logs.db")
-    assert said(first) == [
+    assert role_texts(first) == [
         ("system", "简短回答。"),
         ("user", "什么是检查点？"),
         ("assistant", "检查点是训练状态的快照。"),
@@ -190,38 +190,38 @@ def test_llm_conversations_are_read_from_both_forms_of_its_log(version: str) -> 
         ("assistant", "按能丢多少步来定。"),
     ]
     assert first.title == "什么是检查点？" and first.started_at is not None
-    assert said(second) == [("user", "Hello?"), ("assistant", "Hi.")]
+    assert role_texts(second) == [("user", "Hello?"), ("assistant", "Hi.")]
     assert skipped == {}
 
 
-def test_prompts_and_completions_are_texts_or_messages() -> None:
+def test_prompt_and_completion_may_be_texts_or_messages() -> None:
     (first, labelled, listed), skipped = read(EXPORTS / "completions.jsonl")
-    assert said(first) == [("user", "什么是轮次？"), ("assistant", "完整看一遍数据。")]
-    assert said(labelled) == [("user", "在吗"), ("assistant", "好")]
-    assert said(listed) == [("system", "Be brief."), ("user", "Hi?"), ("assistant", "Hello.")]
+    assert role_texts(first) == [("user", "什么是轮次？"), ("assistant", "完整看一遍数据。")]
+    assert role_texts(labelled) == [("user", "在吗"), ("assistant", "好")]
+    assert role_texts(listed) == [("system", "Be brief."), ("user", "Hi?"), ("assistant", "Hello.")]
     assert skipped == {"row without an answer": 1}
 
 
 def test_a_system_message_begins_the_next_chatml_conversation() -> None:
     (first, second), skipped = read(EXPORTS / "transcript.chatml.txt")
-    assert said(first) == [
+    assert role_texts(first) == [
         ("system", "简短回答。"),
         ("user", "什么是学习率？"),
         ("assistant", "每一步走多远。\n\n太大会发散。"),
     ]
-    assert said(second) == [("system", "Be brief."), ("user", "Hi?"), ("assistant", "Hello.")]
+    assert role_texts(second) == [("system", "Be brief."), ("user", "Hi?"), ("assistant", "Hello.")]
     assert skipped == {"unknown role: narrator": 1}
 
 
-def test_mindx_points_are_conversations_where_they_hold_one_and_keep_their_vectors() -> None:
+def test_mindx_dialogue_points_become_conversations_with_embeddings() -> None:
     made = list(find_importer("mindx").read(EXPORTS / "mindx/data/vectors/MANIFEST", {}))
     talks = [item for item in made if isinstance(item, Conversation)]
     points = {item.id[-19:]: item for item in made if isinstance(item, SummaryPoint)}
-    assert said(talks[0]) == [
+    assert role_texts(talks[0]) == [
         ("user", "检查点要隔多久写一次？"),
         ("assistant", "按能丢多少步来定，例如每两百步。\n写在后台。"),
     ]
-    assert said(talks[1])[1] == ("assistant", "可以，请贴出来。")
+    assert role_texts(talks[1])[1] == ("assistant", "可以，请贴出来。")
     merged = points["1772819968123456789"]
     assert merged.created_at == pytest.approx(1772819968.123)
     assert (points["1772819971123456789"].content, len(points)) == ("新的内容。", 3)
@@ -229,7 +229,7 @@ def test_mindx_points_are_conversations_where_they_hold_one_and_keep_their_vecto
     assert [(len(item.vector), item.embedder) for item in vectors] == [(64, "mindx-16")] * 4
 
 
-def test_a_mindx_folder_comes_in_whole_and_twice_adds_nothing(tmp_path: Path) -> None:
+def test_importing_a_mindx_folder_twice_adds_nothing(tmp_path: Path) -> None:
     with MemoryStore(tmp_path / "memory.db") as store:
         first = import_paths(store, [EXPORTS / "mindx"])
         again = import_paths(store, [EXPORTS / "mindx"])
@@ -241,7 +241,7 @@ def test_a_mindx_folder_comes_in_whole_and_twice_adds_nothing(tmp_path: Path) ->
     assert json.loads(rows[0][0]) == ["训练", "过拟合"]
 
 
-def test_a_memory_point_is_forgotten_with_its_vector_and_stays_away(tmp_path: Path) -> None:
+def test_a_forgotten_memory_point_loses_its_embedding_and_is_not_reimported(tmp_path: Path) -> None:
     with MemoryStore(tmp_path / "memory.db") as store:
         import_paths(store, [EXPORTS / "mindx"])
         (point,) = store.point_ids_containing("过拟合的")
@@ -254,7 +254,7 @@ def test_a_memory_point_is_forgotten_with_its_vector_and_stays_away(tmp_path: Pa
         assert import_paths(store, [EXPORTS / "mindx"], again=True).points == 1
 
 
-def test_points_of_an_import_that_failed_are_swept(tmp_path: Path) -> None:
+def test_points_of_a_failed_import_are_deleted(tmp_path: Path) -> None:
     folder = tmp_path / "mindx"
     shutil.copytree(EXPORTS / "mindx", folder)
     (folder / "data" / "z.json").write_text('{"messages": [}', encoding="utf-8")
@@ -268,7 +268,7 @@ def test_points_of_an_import_that_failed_are_swept(tmp_path: Path) -> None:
             assert store.connection.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] == 0
 
 
-def test_in_a_folder_a_file_that_cannot_be_read_is_named_and_the_others_come_in(tmp_path: Path) -> None:
+def test_an_unreadable_file_in_a_folder_is_reported_and_the_others_are_imported(tmp_path: Path) -> None:
     folder = tmp_path / "many"
     shutil.copytree(EXPORTS, folder)
     (folder / "notes.txt").write_bytes("用户：你好".encode("gb18030"))
@@ -285,7 +285,7 @@ def test_in_a_folder_a_file_that_cannot_be_read_is_named_and_the_others_come_in(
     }
 
 
-def test_a_database_that_is_being_written_is_read_with_its_log(tmp_path: Path) -> None:
+def test_a_database_in_use_is_read_with_its_wal(tmp_path: Path) -> None:
     path = tmp_path / "webui.db"
     shutil.copyfile(EXPORTS / "webui.db", path)
     writer = sqlite3.connect(path)
@@ -306,7 +306,7 @@ def test_a_database_that_is_being_written_is_read_with_its_log(tmp_path: Path) -
     assert sorted(item.name for item in tmp_path.iterdir()) == before == ["webui.db"]
 
 
-def test_databases_of_another_version_or_program_are_named(tmp_path: Path) -> None:
+def test_unsupported_databases_are_bad_input(tmp_path: Path) -> None:
     path = tmp_path / "webui.db"
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE chat (id, title)")
@@ -325,7 +325,7 @@ JSON_FORMATS = sorted({FORMAT_OF[name] for name in FORMAT_OF if name.endswith(("
 
 
 @pytest.mark.parametrize("name", [*JSON_FORMATS, "chatml", "llm"])
-def test_bad_files_are_refused_and_memory_stays_as_it_was(tmp_path: Path, name: str) -> None:
+def test_bad_files_leave_memory_unchanged(tmp_path: Path, name: str) -> None:
     cut = tmp_path / "cut.zip"
     with zipfile.ZipFile(tmp_path / "whole.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("conversations.json", (EXPORTS / "claude_conversations.json").read_bytes())
@@ -345,7 +345,7 @@ def test_bad_files_are_refused_and_memory_stays_as_it_was(tmp_path: Path, name: 
 
 
 @pytest.mark.parametrize("file", [name for name in FORMAT_OF if name.endswith((".json", ".jsonl"))])
-def test_exports_that_break_off_are_refused_at_any_place(tmp_path: Path, file: str) -> None:
+def test_truncated_exports_are_rejected(tmp_path: Path, file: str) -> None:
     data = (EXPORTS / file).read_bytes()
     path = tmp_path / Path(file).name
     for end in range(1, len(data) - 2, max(1, len(data) // 40)):
@@ -375,7 +375,7 @@ def test_one_object_over_the_limit_is_read_member_by_member(
 
 
 @pytest.mark.parametrize("file", ["cherry_data.json", "nextchat-backup.json", "chatbox-exported-data.json"])
-def test_a_backup_larger_than_the_limit_is_read_piece_by_piece(
+def test_a_backup_over_the_limit_is_streamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     whole = json.loads((EXPORTS / file).read_bytes())
@@ -395,17 +395,17 @@ def test_a_backup_larger_than_the_limit_is_read_piece_by_piece(
     talks += [{**more, "id": f"{more.get('id')}-{n}"} for n in range(60)]
     path = tmp_path / file
     path.write_text(json.dumps(whole, ensure_ascii=False), encoding="utf-8")
-    expected = [said(talk) for talk in read(path)[0]]
+    expected = [role_texts(talk) for talk in read(path)[0]]
     assert len(expected) >= before + 60
     limit = 1 + max(len(json.dumps(talk, ensure_ascii=False)) for talk in [*talks, *_locals(whole)])
     assert path.stat().st_size > 3 * limit
     monkeypatch.setattr(json_stream, "MAX_VALUE", limit + 200)
     monkeypatch.setattr(files, "_READ_BYTES", 256)
-    assert [said(talk) for talk in read(path)[0]] == expected
+    assert [role_texts(talk) for talk in read(path)[0]] == expected
 
 
 def _locals(whole: dict[str, Any]) -> list[Any]:
-    """What is read whole beside the conversations."""
+    """The values that are parsed as one, in addition to the conversations."""
     return [
         value
         for key, value in whole.items()
@@ -413,38 +413,38 @@ def _locals(whole: dict[str, Any]) -> list[Any]:
     ]
 
 
-def test_every_format_has_a_file_here_or_in_the_sample() -> None:
+def test_every_format_has_a_test_file() -> None:
     others = {"chatgpt", "alpaca", "sharegpt", "openai", "text"}
     assert set(FORMATS) == set(FORMAT_OF.values()) | others
 
 
-# Properties: an export in which anything may have become anything else.
+# Properties: exports with arbitrary mutations.
 
 scalars: st.SearchStrategy[Any] = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6) | st.just([]) | st.just({})
 )
 
 
-def changed(value: Any, draw: st.DataObject, left: list[int]) -> Any:
-    """`value` with a few of its parts replaced, left out or moved."""
+def mutated(value: Any, draw: st.DataObject, left: list[int]) -> Any:
+    """`value` with up to `left[0]` parts replaced, dropped or moved."""
     if left[0] <= 0:
         return value
     if draw.draw(st.integers(0, 9)) == 0:
         left[0] -= 1
         return draw.draw(scalars | st.just(value) | st.lists(st.just(value), max_size=2))
     if isinstance(value, dict):
-        return {key: changed(inner, draw, left) for key, inner in value.items()}
-    return [changed(inner, draw, left) for inner in value] if isinstance(value, list) else value
+        return {key: mutated(inner, draw, left) for key, inner in value.items()}
+    return [mutated(inner, draw, left) for inner in value] if isinstance(value, list) else value
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), file=st.sampled_from([name for name in FORMAT_OF if name.endswith(".json")]))
-def test_exports_of_another_shape_give_what_they_can_or_bad_input(
+def test_mutated_exports_give_conversations_or_bad_input(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, file: str
 ) -> None:
     path = tmp_path_factory.mktemp("m") / Path(file).name
     whole = json.loads((EXPORTS / file).read_bytes())
-    path.write_text(json.dumps(changed(whole, data, [6])), encoding="utf-8")
+    path.write_text(json.dumps(mutated(whole, data, [6])), encoding="utf-8")
     for format_ in (FORMAT_OF[file], None):
         try:
             read(path, format_)
@@ -458,7 +458,7 @@ def test_exports_of_another_shape_give_what_they_can_or_bad_input(
     places=st.lists(st.tuples(st.integers(16, 8000), st.integers(1, 255)), max_size=8),
     cut=st.integers(100, 60_000),
 )
-def test_damaged_databases_give_what_they_can_or_bad_input(
+def test_damaged_databases_give_conversations_or_bad_input(
     tmp_path_factory: pytest.TempPathFactory, file: str, places: list[tuple[int, int]], cut: int
 ) -> None:
     path = tmp_path_factory.mktemp("s") / file
@@ -486,7 +486,7 @@ memory_values = st.recursive(
 
 
 @given(memory_values, st.text(max_size=12), st.binary(max_size=20))
-def test_any_memory_point_is_taken_or_counted(value: Any, key: str, raw: bytes) -> None:
+def test_any_memory_point_is_imported_or_counted(value: Any, key: str, raw: bytes) -> None:
     for data in (json.dumps(value).encode(), raw):
         for name in (f"memory_{key}", key):
             assert list(mindx.point_items(name, data))
