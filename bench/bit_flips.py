@@ -13,8 +13,8 @@ import torch
 
 from bench.durability import save, scratch_folder
 from bench.result import Benchmark, BenchResult, compare
-from engine.core.digest import file_sha256
 from engine.core.errors import BadInput
+from engine.core.files import file_sha256
 from engine.core.paths import Workspace
 from engine.models.card import ModelCard
 from engine.models.native_format import load_model, save_model

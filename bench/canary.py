@@ -35,7 +35,7 @@ from engine.inference.language_model import Sampling, generate_text
 from engine.models.chatml import windows
 from engine.models.transformer import Transformer
 from engine.pipeline.evolve import LR
-from engine.runs.spec import TrainParams
+from engine.runs.kinds import TrainParams
 from engine.training.chat_batches import ConversationWindows, DatasetRow
 from engine.training.devices import choose_device
 from engine.training.lr_schedule import lr_factor, momentum

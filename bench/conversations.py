@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from bench.result import Benchmark, BenchResult, compare
 from bench.training import how, model_of
 from engine.core.paths import shipped
-from engine.runs.spec import TrainParams
+from engine.runs.kinds import TrainParams
 from engine.training import chat_batches as source
 from engine.training.chat_batches import ConversationWindows, NativeBatches
 from engine.training.devices import choose_device

@@ -18,10 +18,10 @@ from engine.machine.cgroup import own_memory_cgroup
 from engine.runs import events
 from engine.runs.events import JournalRecord, RunStatus
 from engine.runs.journal import JournalReader
-from engine.runs.launch import create_run
-from engine.runs.process import engine_command, engine_environment
+from engine.runs.kinds import Params
+from engine.runs.launch import create_run, engine_command, engine_environment
 from engine.runs.rundir import RunDir
-from engine.runs.spec import Params, make_spec
+from engine.runs.spec import make_spec
 
 POLL_S = 0.5
 

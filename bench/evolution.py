@@ -23,10 +23,10 @@ from engine.models.registry import in_use, promote
 from engine.pipeline.import_run import import_paths
 from engine.runs import launch
 from engine.runs.context import RunContext
-from engine.runs.history import load_view
 from engine.runs.journal import JournalWriter
-from engine.runs.rundir import RunDir
-from engine.runs.spec import EvolveParams, RunSpec, TrainMode, TrainParams, encode_spec, make_spec
+from engine.runs.kinds import EvolveParams, TrainMode, TrainParams
+from engine.runs.rundir import RunDir, load_view
+from engine.runs.spec import RunSpec, encode_spec, make_spec
 from engine.training.recipe import CurriculumStage, ModelSize, Phase, recipe_for
 from engine.training.scratch import train_scratch
 from engine.validation.sequential import alpha_for

@@ -68,8 +68,9 @@ def train(root: str, place: str, phase: str, steps: int) -> None:
     import engine.training.setup
     from engine.runs.context import RunContext
     from engine.runs.journal import JournalWriter
+    from engine.runs.kinds import TrainMode, TrainParams
     from engine.runs.rundir import RunDir
-    from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
+    from engine.runs.spec import encode_spec, make_spec
     from engine.training.batches import Batch
     from engine.training.devices import Device
     from engine.training.native import train_native

@@ -156,8 +156,9 @@ def _train(folder: Path, *, whole: bool) -> dict[str, float]:
     from engine.runs.context import RunContext
     from engine.runs.events import Step
     from engine.runs.journal import JournalReader, JournalWriter
+    from engine.runs.kinds import TrainMode, TrainParams
     from engine.runs.rundir import RunDir
-    from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
+    from engine.runs.spec import encode_spec, make_spec
     from engine.training.lora import train
     from engine.training.recipe import Phase, recipe_for
 

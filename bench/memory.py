@@ -26,7 +26,7 @@ from bench.result import Benchmark, BenchResult, compare
 from engine.core.paths import Workspace
 from engine.models.tokenizer import VOCAB
 from engine.runs import control
-from engine.runs.spec import TrainMode, TrainParams
+from engine.runs.kinds import TrainMode, TrainParams
 from engine.training.batches import ScratchBatches
 from engine.training.prefetch import Prefetcher
 from engine.training.recipe import CurriculumStage, Phase, recipe_for

@@ -17,8 +17,9 @@ from bench.result import Benchmark, BenchResult, compare
 from engine.core.paths import Workspace, shipped
 from engine.runs.context import RunContext
 from engine.runs.journal import JournalWriter
+from engine.runs.kinds import TrainMode, TrainParams
 from engine.runs.rundir import RunDir
-from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
+from engine.runs.spec import encode_spec, make_spec
 from engine.training import checkpoint
 from engine.training.checkpoint_saver import CheckpointSaver
 from engine.training.loop import train

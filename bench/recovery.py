@@ -24,8 +24,9 @@ from engine.runs import events
 from engine.runs.context import RunContext
 from engine.runs.events import JournalRecord
 from engine.runs.journal import JournalWriter
+from engine.runs.kinds import TrainMode, TrainParams
 from engine.runs.rundir import RunDir
-from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
+from engine.runs.spec import encode_spec, make_spec
 from engine.training.batches import Batch, ScratchBatches
 from engine.training.checkpoint_saver import CheckpointSaver
 from engine.training.optim import Optimizer

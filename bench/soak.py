@@ -25,7 +25,7 @@ from bench.terminal import OnTerminal
 from engine.core.errors import H2QError
 from engine.core.paths import Workspace, shipped
 from engine.runs import control, events
-from engine.runs.spec import CorpusParams, TrainMode, TrainParams
+from engine.runs.kinds import CorpusParams, TrainMode, TrainParams
 
 MB = 1 << 20
 APP = [sys.executable, "-m", "tui.cli.main", "--lang", "en"]

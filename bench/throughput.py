@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bench.result import Benchmark, BenchResult, compare
 from bench.training import TEXT, Stepper, how, model_of
-from engine.runs.spec import TrainParams
+from engine.runs.kinds import TrainParams
 from engine.training.devices import choose_device
 from engine.training.recipe import Phase, recipe_for
 from engine.training.text_stream import TextStream

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from bench.result import Benchmark, BenchResult, compare
 from engine.core.paths import shipped
 from engine.models.transformer import Transformer
-from engine.runs.spec import TrainParams
+from engine.runs.kinds import TrainParams
 from engine.training.devices import Device, choose_device
 from engine.training.lr_schedule import lr_factor, momentum
 from engine.training.optim import Optimizer

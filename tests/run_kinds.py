@@ -13,14 +13,16 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from engine.core.errors import BadInput, NotEnoughData
 from engine.runs import runner
 from engine.runs.context import RunContext, RunResult
 from engine.runs.events import CheckpointWritten, RunStatus, Step
+from engine.runs.kinds import KINDS, ImportParams, KindInfo, RunKind
 from engine.runs.rundir import RunDir
-from engine.runs.spec import ImportParams, RunKind, RunSpec, make_spec
+from engine.runs.spec import RunSpec, make_spec
 
 HERE = f"{__name__}:run"
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,13 +33,13 @@ def spec(workspace: Path, behaviour: str) -> RunSpec:
     return make_spec(workspace, ImportParams(paths=[behaviour]))
 
 
-def use_here() -> dict[str, str]:
-    """The table of kinds with this module in it."""
-    return dict.fromkeys(RunKind, HERE)
+def use_here(entry_point: str = HERE) -> dict[RunKind, KindInfo]:
+    """The kinds of run with `entry_point` as the code of each."""
+    return {kind: replace(info, entry_point=entry_point) for kind, info in KINDS.items()}
 
 
 def engine(run_dir: str, lock_fd: int, scope: str) -> None:
-    runner.KINDS.update(use_here())
+    KINDS.update(use_here())
     sys.exit(runner.main(Path(run_dir), lock_fd=lock_fd, scope=scope))
 
 

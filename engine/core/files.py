@@ -10,11 +10,19 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+from engine.core.errors import BadInput, RunFailed
+from engine.core.i18n import _
+
+_FREE_SPACE_KEPT = 64 << 20
+"""Bytes that stay free on the disk."""
 
 
 def fsync_dir(folder: Path) -> None:
@@ -148,3 +156,35 @@ def sync_file(file: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def file_sha256(path: Path, step: Callable[[], None] | None = None) -> str:
+    """sha256 of a file's bytes in hex; `step` is called between pieces and may raise to stop. Raises OSError."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+            if step is not None:
+                step()
+    return digest.hexdigest()
+
+
+def check_free_space(folder: Path, size: int) -> None:
+    """Raises RunFailed when `size` bytes more would fill the disk of `folder`, which is made; BadInput when it cannot."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as problem:
+        raise BadInput(
+            _("nothing can be written into this folder ({reason})").format(reason=problem.strerror),
+            path=folder,
+        ) from problem
+    free = shutil.disk_usage(folder).free
+    if free < size + _FREE_SPACE_KEPT:
+        raise RunFailed(
+            _("the export needs {need:.2f} GB and the disk has {free:.2f} GB free: {path}").format(
+                need=(size + _FREE_SPACE_KEPT) / 2**30, free=free / 2**30, path=folder
+            ),
+            hint="df -h",
+        )

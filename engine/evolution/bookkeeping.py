@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from engine.core import files
-from engine.core.digest import file_sha256
 from engine.core.errors import BadInput
+from engine.core.files import file_sha256
 from engine.core.i18n import _
 from engine.evolution import stats
 from engine.evolution.canary import Canary
@@ -25,8 +25,8 @@ from engine.evolution.synthetic import SyntheticStats
 from engine.models.card import CARD_FILE, ModelCard, load_card
 from engine.models.registry import in_use
 from engine.runs.context import RunContext
+from engine.runs.kinds import EvolveParams
 from engine.runs.rundir import find_run
-from engine.runs.spec import EvolveParams
 
 FILE = "evolution.json"
 TRAINING_SHARE = 0.6

@@ -22,10 +22,9 @@ from gguf import (
 from torch import Tensor
 
 from engine.core.errors import BadInput
-from engine.core.files import atomic_file
+from engine.core.files import atomic_file, check_free_space
 from engine.core.i18n import _
 from engine.export.quant import FILE_TYPES, Quant, bytes_of, encode, type_for
-from engine.export.room import check_room
 from engine.export.vocabulary import Vocabulary, copy_vocabulary, write_vocabulary
 from engine.models.gguf.config import llama3_factors
 from engine.models.gguf.file import CHUNK, GgufFile
@@ -190,7 +189,7 @@ def written(path: Path, writer: GGUFWriter, size: int) -> Iterator[Any]:
 
     Raises RunFailed when the disk has no room for `size` bytes of weights, and OSError.
     """
-    check_room(path.parent, size)
+    check_free_space(path.parent, size)
     with atomic_file(path) as temporary:
         try:
             writer.write_header_to_file(temporary)

@@ -12,10 +12,9 @@ import msgspec
 import torch
 
 from engine.core.errors import BadInput
-from engine.core.files import write_bytes, write_json
+from engine.core.files import check_free_space, write_bytes, write_json
 from engine.core.i18n import _
 from engine.core.outputs import MODEL_FOLDER, new_folder
-from engine.export.room import check_room
 from engine.export.source import ExportSource
 from engine.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, encode_card
 from engine.models.gguf.file import CHUNK
@@ -35,7 +34,7 @@ def write_hf_model(
     RunFailed when the disk has no room, OSError; nothing is left behind then.
     """
     size = sum(torch.Size(shape).numel() for shape in weights.shapes.values()) * dtype.itemsize
-    check_room(folder.parent, size)
+    check_free_space(folder.parent, size)
     with new_folder(folder, MODEL_FOLDER) as new:
         digest = _write_weights(new / WEIGHTS_FILE, weights, dtype, step)
         config: dict[str, Any] = source.config.to_dict()

@@ -11,8 +11,7 @@ from typing import Any
 import msgspec
 import torch
 
-from engine.core.digest import file_sha256
-from engine.core.files import write_bytes, write_text
+from engine.core.files import file_sha256, write_bytes, write_text
 from engine.core.i18n import _, n_
 from engine.export import cost, parity
 from engine.export.gguf_writer import write_gguf_adapter, write_gguf_model
@@ -28,7 +27,7 @@ from engine.models.ollama.create import check_name, create_model, server_version
 from engine.models.weights import GgufWeights, SafetensorsWeights
 from engine.runs.context import RunContext, RunResult
 from engine.runs.events import RunStatus
-from engine.runs.spec import ExportParams
+from engine.runs.kinds import ExportParams
 
 PROGRAM_MB = 1000.0
 """Resident memory of Python with torch, transformers and llama.cpp, and what a pass over a text takes."""

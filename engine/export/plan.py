@@ -18,7 +18,7 @@ from engine.export.source import ExportSource, find_export_source
 from engine.models.card import WEIGHTS_FILE
 from engine.models.ollama.create import modelfile
 from engine.models.weights import PrunedWeights, Weights
-from engine.runs.spec import ExportParams
+from engine.runs.kinds import ExportParams
 
 OLLAMA_CONTEXT = 4096
 """Tokens of Ollama's window at most, unless the person asks Ollama for more: each takes memory."""

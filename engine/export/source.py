@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.core.digest import file_sha256
 from engine.core.errors import BadInput
+from engine.core.files import file_sha256
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.export.vocabulary import Vocabulary, read_vocabulary

@@ -317,8 +317,7 @@ def check_models(ws: Workspace) -> Finding:
 
 
 def check_runs(ws: Workspace) -> Finding:
-    from engine.runs.history import summarise
-    from engine.runs.rundir import list_runs
+    from engine.runs.rundir import list_runs, summarise
 
     newest = list_runs(ws)[:50]
     alive = [run.run_id for run in newest if run.alive()]

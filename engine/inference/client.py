@@ -40,7 +40,7 @@ from engine.inference.protocol import (
     log_path,
     socket_path,
 )
-from engine.runs.process import engine_command, engine_environment
+from engine.runs.launch import engine_command, engine_environment
 
 START_TIMEOUT = 30.0
 """Seconds until a service that was started must answer (it opens its socket before it loads torch)."""

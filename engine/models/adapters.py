@@ -14,9 +14,8 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from engine.core.digest import file_sha256
 from engine.core.errors import BadInput, first_line
-from engine.core.files import write_bytes
+from engine.core.files import file_sha256, write_bytes
 from engine.core.i18n import _
 from engine.core.outputs import ADAPTER_FOLDER, new_folder
 from engine.models.base_models import adapter_card

@@ -20,9 +20,8 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from engine.core.digest import file_sha256
 from engine.core.errors import BadInput, UsageProblem
-from engine.core.files import fsync_dir, make_dirs, write_bytes
+from engine.core.files import file_sha256, fsync_dir, make_dirs, write_bytes
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, WEIGHTS_FILE, ModelCard, read_card

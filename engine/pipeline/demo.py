@@ -13,8 +13,8 @@ from engine.core import files
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.core.paths import Workspace, find_workspace, shipped
+from engine.runs.kinds import DemoParams, TrainMode, TrainParams
 from engine.runs.rundir import RunDir, list_runs
-from engine.runs.spec import DemoParams, TrainMode, TrainParams
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext, RunResult

@@ -49,7 +49,7 @@ from engine.pipeline.stages import StagePlan, existing_texts, model_summary
 from engine.pipeline.validate import validate_candidate
 from engine.runs.context import RunContext, RunResult
 from engine.runs.events import RunStatus
-from engine.runs.spec import EvolveParams, TrainParams
+from engine.runs.kinds import EvolveParams, TrainParams
 from engine.training.native import train_native
 from engine.training.recipe import Phase, recipe_for
 from engine.validation.report import ValidationReport

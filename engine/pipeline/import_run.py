@@ -151,7 +151,7 @@ def run(ctx: RunContext) -> RunResult:
     """The run of kind "import". A stop discards everything read so far: an import is complete or absent."""
     from engine.runs.context import RunResult
     from engine.runs.events import RunStatus
-    from engine.runs.spec import ImportParams
+    from engine.runs.kinds import ImportParams
     from engine.workspace.backup import weekly_backup
 
     params = ctx.params(ImportParams)

@@ -26,7 +26,7 @@ from engine.pipeline.report import Pairs, TrainResult, finish, status_of
 from engine.pipeline.stages import StagePlan, TrainedModel, TrainRequest, model_summary
 from engine.pipeline.validate import validate_candidate
 from engine.runs.context import RunContext, RunResult
-from engine.runs.spec import TrainParams
+from engine.runs.kinds import TrainParams
 from engine.training.lora.files import FileDataset, read_files
 from engine.training.lora.fit import fit_to_budget
 from engine.training.lora.train import train_lora

@@ -9,8 +9,8 @@ from pathlib import Path
 from engine.core.i18n import _
 from engine.models.card import Lineage, ModelCard
 from engine.runs.context import RunContext, StageHandle
+from engine.runs.kinds import TrainMode, TrainParams
 from engine.runs.resume import run_with_checkpoints
-from engine.runs.spec import TrainMode, TrainParams
 
 
 @dataclass(frozen=True)

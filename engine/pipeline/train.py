@@ -32,7 +32,7 @@ from engine.pipeline.stages import (
 )
 from engine.pipeline.validate import validate_candidate
 from engine.runs.context import RunContext, RunResult
-from engine.runs.spec import TrainMode, TrainParams
+from engine.runs.kinds import TrainMode, TrainParams
 from engine.training.native import train_native
 from engine.training.recipe import Phase, recipe_for
 from engine.training.scratch import train_scratch

@@ -21,7 +21,7 @@ from engine.pipeline.report import write_validation
 from engine.pipeline.stages import StagePlan, existing_texts
 from engine.runs.context import RunContext, RunResult
 from engine.runs.events import RunStatus, VerdictGiven
-from engine.runs.spec import ValidateParams
+from engine.runs.kinds import ValidateParams
 from engine.training.text_files import general_tail
 from engine.validation.report import Forgetting, ValidationReport
 from engine.validation.validate import card_of, validate

@@ -23,7 +23,7 @@ from engine.core.paths import Workspace
 from engine.machine.process_memory import ProcessTreeMemory
 from engine.runs import lock
 from engine.runs.command_queue import CommandQueue, RunCommand
-from engine.runs.control_server import ControlServer
+from engine.runs.control import ControlServer
 from engine.runs.events import (
     Event,
     JournalRecord,
@@ -35,9 +35,10 @@ from engine.runs.events import (
     StatusChanged,
 )
 from engine.runs.journal import JournalWriter
+from engine.runs.kinds import KINDS
 from engine.runs.legacy_status import StatusFiles
 from engine.runs.rundir import TRAIN_LOCK, RunDir, training_run_id
-from engine.runs.spec import RunKind, params_of
+from engine.runs.spec import params_of
 from engine.runs.view import RunView
 
 P = TypeVar("P", bound=msgspec.Struct)
@@ -127,7 +128,7 @@ class RunContext:
         self._budget_mb, self._budget_reason = requested_budget_mb(run_dir), "max_memory_gb"
         self._tick_s = _setting(run_dir, "update_interval")
         self._had_lock = False
-        training = self.spec.kind in (RunKind.TRAIN, RunKind.EVOLVE, RunKind.DEMO)
+        training = KINDS[self.spec.kind].trains
         self._status_files = StatusFiles(self.workspace, run_dir.run_id) if training else None
         self._ended = threading.Event()
         self._stage_started = 0.0

@@ -13,9 +13,9 @@ from engine.core.errors import BadInput
 from engine.core.files import write_json
 from engine.core.paths import Workspace
 from engine.runs.events import RunStatus
-from engine.runs.history import load_view, summarise
-from engine.runs.rundir import RunDir, list_runs
-from engine.runs.spec import RunKind, TrainParams, params_of
+from engine.runs.kinds import KINDS, RunKind, TrainParams
+from engine.runs.rundir import RunDir, list_runs, load_view, summarise
+from engine.runs.spec import params_of
 from engine.runs.view import RunView
 
 FILE = "last_seen.json"
@@ -81,7 +81,7 @@ def _came_in(view: RunView, earlier: list[RunDir]) -> int | None:
     if view.funnel is None:
         return None
     for run in earlier:
-        if run.spec.kind in (RunKind.CORPUS, RunKind.TRAIN, RunKind.EVOLVE):
+        if KINDS[run.spec.kind].builds_corpus:
             with contextlib.suppress(BadInput):
                 before = load_view(run).funnel
                 if before is not None:

@@ -23,12 +23,26 @@ from engine.core.paths import Workspace
 from engine.runs import lock, runner
 from engine.runs.context import requested_budget_mb
 from engine.runs.events import JournalRecord
-from engine.runs.process import engine_command, engine_environment
 from engine.runs.resume import freeze_settings
 from engine.runs.rundir import LOCK, SPEC, RunDir
 from engine.runs.spec import RunSpec, encode_spec, new_run_id
 
 SYSTEMD_SCOPE = "systemd scope"
+
+
+def engine_command() -> list[str]:
+    """Begins the command line of `engine.__main__`; goes with `engine_environment`.
+
+    With -P the folder that the person stands in is not searched for code.
+    """
+    return [sys.executable, "-P", "-m", "engine"]
+
+
+def engine_environment() -> dict[str, str]:
+    """The environment in which `engine` is this very program, also from a checkout that is not installed."""
+    home = str(Path(__file__).resolve().parents[2])
+    paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUNBUFFERED": "1"}
 
 
 def create_run(ws: Workspace, spec: RunSpec) -> RunDir:

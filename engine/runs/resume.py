@@ -10,16 +10,16 @@ from engine.core.config import frozen_settings, load_settings
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.runs.events import RunStatus
+from engine.runs.kinds import KINDS, EvolveParams, RunKind, TrainParams
 from engine.runs.rundir import RunDir, find_run
-from engine.runs.spec import EvolveParams, RunKind, RunSpec, TrainParams, make_spec, params_of
+from engine.runs.spec import RunSpec, make_spec, params_of
 
-KINDS = (RunKind.TRAIN, RunKind.EVOLVE)
 UNFINISHED = (RunStatus.DEAD, RunStatus.STOPPED, RunStatus.FAILED)
 
 
 def can_resume(kind: RunKind, status: RunStatus) -> bool:
     """Whether a run that is over can go on from its checkpoint: a training that did not end well."""
-    return kind in KINDS and status in UNFINISHED
+    return KINDS[kind].resumable and status in UNFINISHED
 
 
 def resume_spec(run: RunDir, language: str, *, max_memory_gb: float | None = None) -> RunSpec:
@@ -63,7 +63,7 @@ def freeze_settings(ws: Workspace, spec: RunSpec) -> RunSpec:
     A run that is continued later takes the same steps, whatever has been set meanwhile. Settings that cannot be
     read are left to the engine to tell.
     """
-    if spec.kind not in KINDS:
+    if not KINDS[spec.kind].resumable:
         return spec
     with contextlib.suppress(BadInput, msgspec.DecodeError):
         params = msgspec.json.decode(spec.params)

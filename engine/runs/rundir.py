@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -11,7 +13,10 @@ from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.runs import lock
+from engine.runs.events import JournalRecord
+from engine.runs.journal import JournalReader
 from engine.runs.spec import RunSpec, decode_spec
+from engine.runs.view import RunSummary, RunView
 
 SPEC = "spec.json"
 EVENTS = "events.jsonl"
@@ -21,6 +26,7 @@ LOCK = "lock"
 CHECKPOINTS = "checkpoints"
 TRAIN_LOCK = ".train.lock"
 CHECKPOINTS_LINK = "training_checkpoints"
+_TICK_S = 0.1
 
 
 class RunDir:
@@ -137,3 +143,49 @@ def link_checkpoints(run: RunDir) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(run.checkpoints.relative_to(run.workspace.root))
     temporary.replace(link)
+
+
+def load_view(run: RunDir) -> RunView:
+    """The run's whole history, as far as it is written. Raises BadInput when the spec is broken."""
+    view, reader = RunView(run.spec), JournalReader(run.events_path)
+    while records := reader.poll():
+        for record in records:
+            view.apply(record)
+    return view
+
+
+def summarise(run: RunDir) -> RunSummary:
+    """What lists show. Reads `state.json` (up to two seconds old) while that tells the truth, else the journal.
+
+    Raises BadInput when the spec is broken.
+    """
+    alive = run.alive()
+    try:
+        state = msgspec.json.decode(run.state_path.read_bytes(), type=RunSummary)
+    except (OSError, msgspec.DecodeError):
+        state = None
+    if state is not None and alive != state.status.over:
+        return state
+    return load_view(run).summary(run.alive())
+
+
+def newest_alive(runs: list[RunDir]) -> RunDir | None:
+    """The newest run that lives."""
+    return next((run for run in runs if run.alive()), None)
+
+
+def follow(run: RunDir, *, tick_s: float = _TICK_S) -> Iterator[list[JournalRecord]]:
+    """Batches of records from the beginning until the run is over or dead; an empty batch at each idle tick."""
+    reader = JournalReader(run.events_path)
+    over = False
+    while True:
+        # The lock is probed before the journal is read: what a run wrote before it ended is then read too.
+        over = not run.alive()
+        records = reader.poll()
+        if records:
+            yield records
+        elif over:
+            return
+        else:
+            yield []
+            time.sleep(tick_s)

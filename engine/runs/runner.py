@@ -30,23 +30,11 @@ from engine.runs.command_queue import CommandQueue
 from engine.runs.context import RunContext, RunResult
 from engine.runs.events import Finished, JournalRecord, RunStatus, Started
 from engine.runs.journal import JournalWriter
+from engine.runs.kinds import KINDS
 from engine.runs.last_visit import is_scheduled
 from engine.runs.rundir import RunDir, link_checkpoints
-from engine.runs.spec import RunKind
-
-KINDS: dict[str, str] = {
-    RunKind.IMPORT: "engine.pipeline.import_run:run",
-    RunKind.CORPUS: "engine.pipeline.corpus:run_corpus",
-    RunKind.TRAIN: "engine.pipeline.train:run_train",
-    RunKind.VALIDATE: "engine.pipeline.validate:run_validate",
-    RunKind.EVOLVE: "engine.pipeline.evolve:run",
-    RunKind.EXPORT: "engine.export.job:run",
-    RunKind.DEMO: "engine.pipeline.demo:run",
-}
-"""The code of each kind, by name: what runs is imported in the run's process only."""
 
 NICE = 10
-_TRAINING = (RunKind.TRAIN, RunKind.EVOLVE, RunKind.DEMO)
 _RESERVE = 64 << 10
 
 
@@ -77,7 +65,7 @@ def main(
     try:
         with contextlib.suppress(OSError):
             reserve.write_bytes(bytes(_RESERVE))
-            if spec.kind in _TRAINING:
+            if KINDS[spec.kind].trains:
                 link_checkpoints(run)
         context = RunContext(run, journal, on_record)
         bound_device(context.budget_mb)
@@ -92,7 +80,7 @@ def main(
                 )
             )
             with context.serving():
-                finished = _carry_out(context, KINDS[spec.kind])
+                finished = _carry_out(context, KINDS[spec.kind].entry_point)
                 if finished.status is RunStatus.SKIPPED and is_scheduled(run):
                     # Too small a corpus is no failure for what started it: launchd and cron know no other success.
                     finished = msgspec.structs.replace(finished, exit_code=0)

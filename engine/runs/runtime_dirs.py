@@ -11,11 +11,25 @@ import stat
 import time
 from pathlib import Path
 
+from engine.core.errors import UsageProblem
+from engine.core.i18n import _
 from engine.runs import lock
 
 STALE_AFTER_S = 3600.0
 """Age from which a folder without a listener is given up; a younger one may belong to a process that is starting."""
 _NAME = re.compile(r"h2q-(?:\d+-)?[0-9a-f]{12}")
+
+
+def make_private_dir(folder: Path) -> None:
+    """Makes `folder` 0700 and ours. Raises UsageProblem when somebody else made it, or it is a link."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise UsageProblem(_("the folder for sockets belongs to somebody else: {path}").format(path=folder))
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        folder.chmod(0o700)
+    # Whoever sweeps dead folders beside it leaves a young one alone.
+    os.utime(folder)
 
 
 def remove_stale_dirs(own: Path, now: float | None = None) -> list[Path]:

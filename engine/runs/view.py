@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import msgspec
+
 from engine.runs import events as e
-from engine.runs.annotations import Annotation, AnnotationKind
-from engine.runs.downsample import Series
+from engine.runs.curve import Annotation, AnnotationKind, Series
 from engine.runs.event_text import cycle_text, describe, governor_text, recovery_text, status_name
 from engine.runs.events import JournalRecord, RunStatus
 from engine.runs.spec import RunSpec
-from engine.runs.summary import RunSummary
 
 LOG_LINES = 2000
 _KEPT = 500
@@ -39,6 +39,33 @@ class LogLine:
     t: float
     level: str
     text: str
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """`runs show --json` (DESIGN 5), and what `state.json` holds. Times are seconds since the epoch."""
+
+    id: str
+    kind: str
+    label: str
+    status: RunStatus
+    stage: str
+    step: int
+    max_steps: int
+    loss: float | None
+    best_loss: float | None
+    tokens_per_s: float | None
+    memory_mb: float | None
+    peak_memory_mb: float | None
+    budget_mb: float | None = None
+    """What `peak_memory_mb` is held against."""
+    streaming_efficiency: float | None = None
+    """Share of the time of training, 0 to 1, that was not spent waiting for data."""
+    eta_s: float | None
+    created_at: float | None
+    started_at: float | None
+    finished_at: float | None
+    checkpoint: str | None
+    error: str
 
 
 class RunView:

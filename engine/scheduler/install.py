@@ -17,9 +17,8 @@ from engine.core.errors import BadInput, H2QError, RunFailed, ServiceUnreachable
 from engine.core.files import write_bytes
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.runs.history import summarise
 from engine.runs.last_visit import is_scheduled
-from engine.runs.rundir import RunDir, list_runs
+from engine.runs.rundir import RunDir, list_runs, summarise
 from engine.scheduler import cron, launchd, systemd
 from engine.scheduler.plan import (
     RunSchedule,

@@ -18,7 +18,7 @@ from engine.machine.pressure import Advice, PressureFinding, PressureMonitor
 from engine.runs import events
 from engine.runs.event_text import budget_reason_text, governor_cause_text
 from engine.runs.events import RunStatus, StatusChanged
-from engine.runs.resume import KINDS as RESUMABLE
+from engine.runs.kinds import KINDS
 from engine.runs.spec import RunSpec
 from engine.training.batches import Batch
 from engine.training.checkpoint_saver import CheckpointSaver
@@ -370,6 +370,6 @@ def _more_memory_hint(mb: float, budget: Budget, started: RunSpec | None = None)
     if budget.reason != "max_memory_gb":
         return "h2q-tui check"
     command = (
-        f"runs resume {started.run_id}" if started is not None and started.kind in RESUMABLE else "train"
+        f"runs resume {started.run_id}" if started is not None and KINDS[started.kind].resumable else "train"
     )
     return f"h2q-tui {command} --max-memory-gb {math.ceil(mb / 102.4) / 10:.1f}"

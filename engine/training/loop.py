@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from engine.core.errors import Interrupted
 from engine.core.i18n import _
-from engine.runs.resume import KINDS as RESUMABLE
+from engine.runs.kinds import KINDS
 from engine.training.checkpoint import LoopState
 from engine.training.checkpoint_saver import CheckpointSaver
 from engine.training.control import handle_commands
@@ -45,7 +45,7 @@ def train(job: TrainingJob) -> LoopState:
             spec = job.ctx.spec
             raise Interrupted(
                 _("stopped at step {step}; its checkpoint is kept").format(step=state.step),
-                hint=f"h2q-tui runs resume {spec.run_id}" if spec.kind in RESUMABLE else "",
+                hint=f"h2q-tui runs resume {spec.run_id}" if KINDS[spec.kind].resumable else "",
             )
 
         batch = retry_on_oom(metrics.next_batch)

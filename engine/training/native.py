@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from engine.core.digest import file_sha256
 from engine.core.errors import BadInput
+from engine.core.files import file_sha256
 from engine.core.i18n import _
 from engine.machine.cgroup import backed
 from engine.models.card import Lineage, ModelCard

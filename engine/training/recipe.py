@@ -10,7 +10,7 @@ import msgspec
 from engine.core.config import Settings
 from engine.core.errors import UsageProblem
 from engine.core.i18n import _
-from engine.runs.spec import TrainParams
+from engine.runs.kinds import TrainParams
 from engine.training.lr_schedule import Schedule
 
 RECIPES = ("fast", "quality", "h2q-local")

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.core.digest import file_sha256
+from engine.core.files import file_sha256
 from engine.core.i18n import n_
 from engine.machine.cgroup import backed
 from engine.models.card import Lineage, ModelCard

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from engine.core.digest import file_sha256
 from engine.core.errors import BadInput, Busy
-from engine.core.files import fsync_dir, write_bytes
+from engine.core.files import file_sha256, fsync_dir, write_bytes
 from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.memory.schema import MIGRATIONS, recovery_command, schema_version

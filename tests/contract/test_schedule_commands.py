@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from engine.core.paths import Workspace
+from engine.runs.kinds import TrainParams
 from engine.runs.launch import create_run
-from engine.runs.spec import TrainParams, make_spec
+from engine.runs.spec import make_spec
 from tui.cli import main
 
 CRONTAB = """#!/bin/sh

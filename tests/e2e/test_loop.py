@@ -14,8 +14,7 @@ from engine.core.paths import Workspace
 from engine.memory.store import MemoryStore
 from engine.models.registry import in_use
 from engine.runs.events import RunStatus
-from engine.runs.history import load_view
-from engine.runs.rundir import list_runs
+from engine.runs.rundir import list_runs, load_view
 
 STAGES = ["import", "corpus", "scratch", "native", "validate", "promote"]
 

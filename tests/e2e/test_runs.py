@@ -17,9 +17,9 @@ from engine.core.paths import Workspace
 from engine.runs import launch, runner
 from engine.runs.control import send_sync, socket_path
 from engine.runs.events import CommandHandled, JournalRecord, RunStatus
-from engine.runs.history import follow, load_view, summarise
-from engine.runs.rundir import RunDir, training_run_id
-from engine.runs.spec import ImportParams, make_spec
+from engine.runs.kinds import ImportParams
+from engine.runs.rundir import RunDir, follow, load_view, summarise, training_run_id
+from engine.runs.spec import make_spec
 from engine.runs.view import RunView
 from tests import run_kinds
 

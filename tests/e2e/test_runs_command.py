@@ -14,8 +14,7 @@ import pytest
 
 from engine.core.paths import Workspace
 from engine.runs.events import RunStatus
-from engine.runs.history import load_view
-from engine.runs.rundir import RunDir
+from engine.runs.rundir import RunDir, load_view
 from tests import run_kinds
 from tests.e2e.test_runs import ended, here, start, stepping, wait_for, ws
 
@@ -157,8 +156,9 @@ def test_a_dead_run_is_listed_as_dead_and_attach_says_so(
 
 
 def test_a_dead_training_names_the_command_that_goes_on(ws: Workspace) -> None:
+    from engine.runs.kinds import TrainParams
     from engine.runs.launch import create_run
-    from engine.runs.spec import TrainParams, make_spec
+    from engine.runs.spec import make_spec
 
     run = create_run(ws, make_spec(ws.root, TrainParams()))
     done = h2q(ws, "runs", "pause", run.run_id)

@@ -12,9 +12,10 @@ from engine.core.paths import Workspace
 from engine.runs import lock
 from engine.runs.events import Event, Finished, MemoryUsage, RunStatus, StageChanged, Started, Step
 from engine.runs.journal import JournalWriter
+from engine.runs.kinds import TrainMode, TrainParams
 from engine.runs.launch import create_run
 from engine.runs.rundir import RunDir
-from engine.runs.spec import RunSpec, TrainMode, TrainParams, make_spec
+from engine.runs.spec import RunSpec, make_spec
 
 
 class LiveRun:

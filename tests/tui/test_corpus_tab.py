@@ -20,7 +20,8 @@ from engine.corpus.build import build_corpus
 from engine.corpus.review.store import ReviewStore
 from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
-from engine.runs.spec import RunKind, RunSpec
+from engine.runs.kinds import RunKind
+from engine.runs.spec import RunSpec
 from engine.workspace.backup import create_backup
 from tests.tui.helpers import text_of, until
 from tui.app.actions import BY_ID

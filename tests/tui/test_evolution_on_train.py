@@ -9,7 +9,7 @@ from textual.content import Content
 
 from engine.core.config import Settings
 from engine.core.paths import Workspace
-from engine.runs.annotations import Annotation, AnnotationKind
+from engine.runs.curve import Annotation, AnnotationKind
 from engine.runs.events import (
     CheckpointWritten,
     CommandHandled,

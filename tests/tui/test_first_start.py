@@ -17,8 +17,9 @@ from engine.core.i18n import language, set_language
 from engine.core.paths import Workspace
 from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
+from engine.runs.kinds import RunKind
 from engine.runs.rundir import list_runs
-from engine.runs.spec import RunKind, RunSpec
+from engine.runs.spec import RunSpec
 from tests.tui.helpers import text_of, until
 from tui.app import onboarding
 from tui.app.app import H2QApp

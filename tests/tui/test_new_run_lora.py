@@ -11,7 +11,8 @@ import pytest
 from engine.core.config import Settings, save_settings
 from engine.core.errors import Busy
 from engine.core.paths import Workspace
-from engine.runs.spec import RunSpec, TrainMode, TrainParams
+from engine.runs.kinds import TrainMode, TrainParams
+from engine.runs.spec import RunSpec
 from tests.ollama_memory import holding
 from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp

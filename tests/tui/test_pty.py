@@ -13,8 +13,9 @@ import pytest
 
 from engine.core.paths import Workspace
 from engine.runs.events import CheckpointWritten, Evaluated, Log
+from engine.runs.kinds import TrainMode, TrainParams
 from engine.runs.launch import create_run
-from engine.runs.spec import TrainMode, TrainParams, make_spec
+from engine.runs.spec import make_spec
 from engine.workspace.open import open_workspace
 from tests.tui.live_run import LiveRun, live_run
 from tests.tui.terminal import terminal

@@ -12,8 +12,9 @@ from engine.core.paths import Workspace
 from engine.runs import control
 from engine.runs.control import Reply
 from engine.runs.events import Log, RunStatus, StatusChanged
+from engine.runs.kinds import TrainParams
 from engine.runs.rundir import RunDir
-from engine.runs.spec import RunSpec, TrainParams, params_of
+from engine.runs.spec import RunSpec, params_of
 from tests.tui.helpers import text_of, until
 from tests.tui.live_run import LiveRun, live_run
 from tui.app.app import H2QApp

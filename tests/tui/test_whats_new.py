@@ -16,10 +16,11 @@ from engine.models.registry import in_use, promote
 from engine.runs import lock
 from engine.runs.events import Event, Finished, Funnel, Promoted, RunStatus, Started, Step, VerdictGiven
 from engine.runs.journal import JournalWriter
+from engine.runs.kinds import Params, TrainParams
 from engine.runs.last_visit import news_since_last_visit
 from engine.runs.launch import create_run
 from engine.runs.rundir import RunDir
-from engine.runs.spec import Params, TrainParams, make_spec
+from engine.runs.spec import make_spec
 from engine.workspace.open import open_workspace
 from tests.tui.helpers import text_of, until
 from tests.unit.test_promotion import put_model

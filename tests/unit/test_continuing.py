@@ -11,10 +11,7 @@ from engine.core.config import Settings, save_settings, with_overrides
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.runs.events import RunStatus
-from engine.runs.launch import create_run
-from engine.runs.resume import can_resume, resume_spec, run_with_checkpoints
-from engine.runs.rundir import RunDir
-from engine.runs.spec import (
+from engine.runs.kinds import (
     CorpusParams,
     EvolveParams,
     ImportParams,
@@ -22,9 +19,11 @@ from engine.runs.spec import (
     RunKind,
     TrainMode,
     TrainParams,
-    make_spec,
-    params_of,
 )
+from engine.runs.launch import create_run
+from engine.runs.resume import can_resume, resume_spec, run_with_checkpoints
+from engine.runs.rundir import RunDir
+from engine.runs.spec import make_spec, params_of
 from tui.cli import session
 from tui.cli.commands import runs
 

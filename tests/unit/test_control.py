@@ -17,13 +17,13 @@ from engine.core.errors import Interrupted, ServiceUnreachable, UsageProblem
 from engine.core.paths import Workspace
 from engine.runs import lock
 from engine.runs.command_queue import CommandQueue, RunCommand
-from engine.runs.control import PATH_LIMIT, Reply, Request, make_private_dir, send, send_sync, socket_path
-from engine.runs.control_server import ControlServer
+from engine.runs.control import PATH_LIMIT, ControlServer, Reply, Request, send, send_sync, socket_path
 from engine.runs.events import CommandHandled, Event, RunStatus, StatusChanged
+from engine.runs.kinds import CorpusParams
 from engine.runs.launch import create_run
 from engine.runs.rundir import RunDir
-from engine.runs.runtime_dirs import remove_stale_dirs
-from engine.runs.spec import CorpusParams, make_spec
+from engine.runs.runtime_dirs import make_private_dir, remove_stale_dirs
+from engine.runs.spec import make_spec
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ from engine.runs.allocator_env import (
     recommended_mb,
     watermarks,
 )
+from engine.runs.kinds import TrainParams
 from engine.runs.launch import create_run
-from engine.runs.spec import TrainParams, make_spec
+from engine.runs.spec import make_spec
 
 
 @pytest.mark.parametrize(

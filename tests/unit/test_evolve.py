@@ -32,10 +32,10 @@ from engine.pipeline import validate as validate_stage
 from engine.pipeline.evolve import EvolutionRun
 from engine.runs import launch
 from engine.runs.events import CheckpointWritten, EvolutionCycle, RunStatus, Step
-from engine.runs.history import load_view
 from engine.runs.journal import JournalReader
-from engine.runs.rundir import RunDir, list_runs
-from engine.runs.spec import EvolveParams, make_spec
+from engine.runs.kinds import EvolveParams
+from engine.runs.rundir import RunDir, list_runs, load_view
+from engine.runs.spec import make_spec
 from engine.training.chat_batches import read_dataset
 from engine.training.recipe import recipe_for
 from engine.validation import answers, cases

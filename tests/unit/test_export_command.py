@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from engine.core.errors import BadInput, RunFailed, UsageProblem
-from engine.core.files import atomic_file
+from engine.core.files import atomic_file, check_free_space
 from engine.core.paths import Workspace
-from engine.export import cost, room
+from engine.export import cost
 from engine.export.quant import Quant
 from engine.export.report import exports_of
 from engine.models.card import Lineage, read_card
@@ -202,7 +202,7 @@ def test_a_full_disk_is_one_sentence_before_anything_is_written(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
     with pytest.raises(RunFailed, match="GB free") as problem:
-        room.check_room(tmp_path, 1 << 30)
+        check_free_space(tmp_path, 1 << 30)
     assert problem.value.hint == "df -h"
 
 
@@ -398,8 +398,9 @@ def test_an_adapter_of_another_kind_is_refused(tmp_path: Path) -> None:
 def test_an_export_stops_when_it_is_asked_to(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from engine.runs import launch
     from engine.runs.events import JournalRecord, StageChanged
+    from engine.runs.kinds import ExportParams
     from engine.runs.rundir import RunDir
-    from engine.runs.spec import ExportParams, make_spec
+    from engine.runs.spec import make_spec
 
     found: list[RunDir] = []
 

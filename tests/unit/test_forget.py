@@ -14,8 +14,9 @@ from engine.memory.store import MemoryStore
 from engine.models.card import CARD_FILE, Lineage, ModelCard, encode_card
 from engine.pipeline.forget import forget
 from engine.runs import lock
+from engine.runs.kinds import CorpusParams
 from engine.runs.launch import create_run
-from engine.runs.spec import CorpusParams, make_spec
+from engine.runs.spec import make_spec
 from engine.workspace.backup import create_backup, list_backups
 from engine.workspace.open import open_workspace
 

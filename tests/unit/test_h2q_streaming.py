@@ -11,8 +11,9 @@ import pytest
 from engine.compat.h2q_config import IGNORED, SUPPORTED, StreamingConfig, read_streaming_config
 from engine.core.config import Settings, with_overrides
 from engine.core.errors import BadInput
+from engine.runs.kinds import TrainParams
 from engine.runs.rundir import list_runs
-from engine.runs.spec import TrainParams, params_of
+from engine.runs.spec import params_of
 from tests.contract.test_help import h2q
 
 H2Q_DEFAULTS = {

@@ -23,7 +23,7 @@ from engine.models.base_models import BaseModel, find_base
 from engine.models.card import Lineage, ModelCard, read_card
 from engine.models.hf import load_base, load_chat_template
 from engine.runs.events import EpochDone, Log, Step
-from engine.runs.spec import TrainParams
+from engine.runs.kinds import TrainParams
 from engine.training.lora.fit import fit_to_budget
 from engine.training.lora.train import train_lora
 from engine.training.recipe import LoraSettings, Phase, Recipe, recipe_for

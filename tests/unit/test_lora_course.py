@@ -20,8 +20,9 @@ from engine.pipeline.report import TrainReport
 from engine.runs.context import RunContext, RunResult
 from engine.runs.events import Log, StageChanged
 from engine.runs.journal import JournalWriter
+from engine.runs.kinds import TrainMode, TrainParams
 from engine.runs.rundir import RunDir
-from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
+from engine.runs.spec import encode_spec, make_spec
 from tests.corpus_store import conversation, memory
 from tests.export_models import write_gguf
 from tests.hf_models import write_hf

@@ -14,7 +14,7 @@ from engine.core.chat import ChatMessage
 from engine.models.adapters import AdapterModel
 from engine.models.base_models import ModelDimensions
 from engine.models.chat_template import ChatTemplate
-from engine.runs.spec import TrainParams
+from engine.runs.kinds import TrainParams
 from engine.training.batches import Batch
 from engine.training.chat_batches import DatasetRow
 from engine.training.lora.data import LoraBatches, LoraWindows, render_windows

@@ -9,7 +9,7 @@ import pytest
 
 from engine.models.ollama.running import RunningModel, running_models, unload_models
 from engine.runs.events import Log
-from engine.runs.spec import TrainParams
+from engine.runs.kinds import TrainParams
 from engine.training.setup import memory_budget
 from tests.ollama_memory import Ollama, holding
 from tests.unit.training_run import events, new_run, tiny

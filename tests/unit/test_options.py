@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from engine.core.errors import UsageProblem
-from engine.runs.spec import EvolveParams, TrainParams
+from engine.runs.kinds import EvolveParams, TrainParams
 from tui.cli.options import EVOLVE_OPTIONS, TRAIN_OPTIONS, Option, run_params
 
 KINDS = pytest.mark.parametrize(

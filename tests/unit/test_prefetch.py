@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from engine.core.config import Settings
 from engine.core.errors import BadInput
 from engine.runs.events import Step
-from engine.runs.spec import TrainParams
+from engine.runs.kinds import TrainParams
 from engine.training.batches import Batch, BufferPool, ScratchBatches
 from engine.training.prefetch import Prefetcher
 from engine.training.recipe import CurriculumStage, Phase, Recipe, recipe_for

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from engine.core.errors import UsageProblem
-from engine.runs.spec import TrainParams
+from engine.runs.kinds import TrainParams
 from engine.training.lr_schedule import Schedule
 from engine.training.recipe import Phase, recipe_for
 

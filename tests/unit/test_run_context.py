@@ -12,10 +12,11 @@ from engine.core.paths import Workspace
 from engine.runs.context import RunContext
 from engine.runs.control import Request
 from engine.runs.events import Event, JournalRecord, Progress, StageChanged, Started
-from engine.runs.history import summarise
 from engine.runs.journal import JournalWriter
+from engine.runs.kinds import CorpusParams
 from engine.runs.launch import create_run
-from engine.runs.spec import CorpusParams, make_spec
+from engine.runs.rundir import summarise
+from engine.runs.spec import make_spec
 
 
 @pytest.fixture

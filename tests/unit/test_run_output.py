@@ -21,7 +21,8 @@ from engine.runs.events import (
     Started,
     Step,
 )
-from engine.runs.spec import TrainMode, TrainParams, make_spec
+from engine.runs.kinds import TrainMode, TrainParams
+from engine.runs.spec import make_spec
 from tui.cli import session
 from tui.cli.run_output import RunPrinter, totals
 

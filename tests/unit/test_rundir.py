@@ -12,10 +12,18 @@ import pytest
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.runs import lock
-from engine.runs.history import load_view, summarise
+from engine.runs.kinds import CorpusParams
 from engine.runs.launch import create_run
-from engine.runs.rundir import RunDir, find_run, link_checkpoints, list_runs, training_run_id
-from engine.runs.spec import CorpusParams, RunSpec, make_spec
+from engine.runs.rundir import (
+    RunDir,
+    find_run,
+    link_checkpoints,
+    list_runs,
+    load_view,
+    summarise,
+    training_run_id,
+)
+from engine.runs.spec import RunSpec, make_spec
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.paths import Workspace
 from engine.runs import lock, runner
-from engine.runs.history import load_view
+from engine.runs.kinds import TrainParams
 from engine.runs.launch import create_run
-from engine.runs.rundir import TRAIN_LOCK
-from engine.runs.spec import RunKind, TrainParams, make_spec
+from engine.runs.rundir import TRAIN_LOCK, load_view
+from engine.runs.spec import make_spec
 from engine.scheduler import cron, launchd, systemd
 from engine.scheduler.plan import (
     DAYS,
@@ -36,6 +36,7 @@ from engine.scheduler.plan import (
     next_time,
     save_schedule,
 )
+from tests.run_kinds import use_here
 
 SPECIAL_PATH = "/home/li/我的 数据/100% \"real\" $HOME 'q'"
 
@@ -244,7 +245,7 @@ def test_a_scheduled_run_is_skipped_while_another_run_trains(
 ) -> None:
     ws = Workspace(tmp_path / "ws")
     run = create_run(ws, make_spec(ws.root, TrainParams(scheduled=scheduled, wait=False)))
-    monkeypatch.setattr(runner, "KINDS", {RunKind.TRAIN: "tests.run_kinds:impatient"})
+    monkeypatch.setattr(runner, "KINDS", use_here("tests.run_kinds:impatient"))
     held = lock.acquire(ws.runs / TRAIN_LOCK)
     assert held is not None
     try:
@@ -262,7 +263,7 @@ def test_a_scheduled_run_is_skipped_when_the_corpus_is_too_small(
 ) -> None:
     ws = Workspace(tmp_path / "ws")
     run = create_run(ws, make_spec(ws.root, TrainParams(scheduled=scheduled)))
-    monkeypatch.setattr(runner, "KINDS", {RunKind.TRAIN: "tests.run_kinds:too_little"})
+    monkeypatch.setattr(runner, "KINDS", use_here("tests.run_kinds:too_little"))
     assert runner.main(run.path) == code
     finished = load_view(run).finished
     assert finished is not None and (str(finished.status), finished.exit_code) == ("skipped", code)

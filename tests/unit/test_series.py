@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.runs.downsample import LIMIT, Series
+from engine.runs.curve import LIMIT, Series
 
 figures = st.floats(-1e6, 1e6)
 

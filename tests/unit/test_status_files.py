@@ -23,6 +23,7 @@ from engine.machine.process_load import ProcessTreeCpu
 from engine.runs.context import RunContext
 from engine.runs.events import Finished, RunStatus, StageChanged, Started, Step
 from engine.runs.journal import JournalWriter
+from engine.runs.kinds import CorpusParams, Params, TrainParams
 from engine.runs.launch import create_run
 from engine.runs.legacy_status import (
     REPORT,
@@ -35,7 +36,7 @@ from engine.runs.legacy_status import (
     streaming_status,
 )
 from engine.runs.rundir import TRAIN_LOCK
-from engine.runs.spec import CorpusParams, Params, TrainParams, make_spec
+from engine.runs.spec import make_spec
 from engine.training.batches import ScratchBatches
 from engine.training.scratch import train_scratch
 from tests.unit.training_run import events, new_run, text_file, tiny

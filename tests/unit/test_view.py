@@ -24,7 +24,8 @@ from engine.runs.events import (
     StatusChanged,
     Step,
 )
-from engine.runs.spec import TrainMode, TrainParams, make_spec
+from engine.runs.kinds import TrainMode, TrainParams
+from engine.runs.spec import make_spec
 from engine.runs.view import LOG_LINES, RunView
 
 

@@ -12,8 +12,9 @@ from engine.core.paths import Workspace
 from engine.runs.context import RunContext
 from engine.runs.events import Event
 from engine.runs.journal import JournalReader, JournalWriter
+from engine.runs.kinds import TrainMode, TrainParams
 from engine.runs.rundir import RunDir
-from engine.runs.spec import TrainMode, TrainParams, encode_spec, make_spec
+from engine.runs.spec import encode_spec, make_spec
 from engine.training.recipe import CurriculumStage, ModelSize, Phase, Recipe, recipe_for
 
 E = TypeVar("E", bound=Event)

@@ -10,10 +10,9 @@ from engine.core.errors import H2QError, error_text
 from engine.core.i18n import _, set_language, system_language
 from engine.models.registry import Promotion, in_use, rollback
 from engine.runs.events import RunStatus
-from engine.runs.history import summarise
 from engine.runs.last_visit import news_since_last_visit
-from engine.runs.rundir import RunDir
-from engine.runs.summary import RunSummary
+from engine.runs.rundir import RunDir, summarise
+from engine.runs.view import RunSummary
 from tui.app.actions import KeyMap
 from tui.app.shutdown import uninterruptible
 from tui.app.terminal import theme_name

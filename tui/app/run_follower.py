@@ -16,9 +16,8 @@ from textual.message import Message
 
 from engine.core.errors import H2QError
 from engine.runs.events import Finished, JournalRecord, RunStatus
-from engine.runs.history import summarise
 from engine.runs.journal import JournalReader
-from engine.runs.rundir import RunDir, list_runs
+from engine.runs.rundir import RunDir, list_runs, summarise
 from engine.runs.view import RunView
 from tui.widgets.header import HeaderStatus
 

@@ -60,7 +60,7 @@ def follow_in_terminal(ws: Workspace, spec: RunSpec) -> FollowedRun:
 def attach_in_terminal(run: RunDir) -> FollowedRun:
     """Print a run from its beginning until it ends. Ctrl+C stops following; the run continues."""
     from engine.core.errors import RunFailed
-    from engine.runs.history import follow
+    from engine.runs.rundir import follow
 
     printer = RunPrinter(run.spec)
     try:
@@ -78,7 +78,7 @@ def attach_in_terminal(run: RunDir) -> FollowedRun:
 def start_detached(ws: Workspace, spec: RunSpec) -> int:
     """Start `spec` in a process of its own and print how to follow and stop it."""
     from engine.runs import launch
-    from engine.runs.history import summarise
+    from engine.runs.rundir import summarise
 
     run = launch.launch(ws, spec)
     output.echo(_("run {run} has started in the background").format(run=run.run_id))
@@ -117,13 +117,13 @@ def conclude(followed: FollowedRun) -> int:
 
 
 def _error(followed: FollowedRun) -> str:
-    from engine.runs.spec import RunKind
+    from engine.runs.kinds import KINDS
 
     finished = followed.view.finished
     if finished is not None:
         return finished.error
     text = _("the engine of run {run} ended without an error message: killed, or out of memory")
-    hint = "resume" if followed.run.spec.kind in (RunKind.TRAIN, RunKind.EVOLVE) else "show"
+    hint = "resume" if KINDS[followed.run.spec.kind].resumable else "show"
     return (
         text.format(run=followed.run.run_id) + " → " + session.own_command("runs", hint, followed.run.run_id)
     )

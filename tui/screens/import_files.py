@@ -17,8 +17,9 @@ from textual.widgets import Input, Static
 
 from engine.core.i18n import _, language
 from engine.core.paths import Workspace
+from engine.runs.kinds import CorpusParams, ImportParams
 from engine.runs.rundir import RunDir
-from engine.runs.spec import CorpusParams, ImportParams, make_spec
+from engine.runs.spec import make_spec
 from tui.app.shutdown import launch_uninterrupted
 from tui.app.text import safe
 from tui.widgets.virtual_list import ListCell, ListRow, VirtualList

@@ -17,7 +17,8 @@ from textual.widgets.option_list import Option
 from engine.core.errors import H2QError
 from engine.core.i18n import _, language
 from engine.core.paths import Workspace
-from engine.runs.spec import EvolveParams, RunKind, TrainMode, TrainParams, make_spec
+from engine.runs.kinds import EvolveParams, RunKind, TrainMode, TrainParams
+from engine.runs.spec import make_spec
 from tui.app.shutdown import launch_uninterrupted
 from tui.app.text import fit, safe
 from tui.screens.new_run_lines import MODES, TrainingInputs, describe, read_inputs

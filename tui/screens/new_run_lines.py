@@ -13,8 +13,8 @@ from engine.memory.store import MemoryStore
 from engine.models import registry
 from engine.models.ollama.running import running_models
 from engine.models.ollama.store import installed_tags
+from engine.runs.kinds import RunKind, TrainMode
 from engine.runs.rundir import training_run_id
-from engine.runs.spec import RunKind, TrainMode
 from engine.validation.sequential import MIN_CLUSTERS, PRIOR_DEVIATION, alpha_for, gain_seen
 
 ENOUGH = 60

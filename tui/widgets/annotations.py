@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from textual.content import Content
 
 from engine.core.i18n import N_, _
-from engine.runs.annotations import Annotation, AnnotationKind
+from engine.runs.curve import Annotation, AnnotationKind
 from engine.runs.view import LogLine
 
 SIGNS: dict[AnnotationKind, str] = {

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from textual import events
 from textual.content import Content, Span
 
-from engine.runs.annotations import Annotation, AnnotationKind
+from engine.runs.curve import Annotation, AnnotationKind
 from tui.app.text import plain
 from tui.widgets.annotations import ASCII, SIGNS, on_curve
 from tui.widgets.cell_lines import CellLines

@@ -18,7 +18,7 @@ import msgspec
 from engine.corpus.filters.normalise import fold
 from engine.corpus.filters.run import CorpusSettings
 from engine.corpus.filters.worker import ANSWERS, Answer, Filters, Work, assess_batch, receive, send
-from engine.runs.process import engine_environment
+from engine.runs.launch import engine_environment
 
 WORTH = 1_000
 """Conversations from which the start of helpers, some 0.2 s, is won back."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.core.digest import file_sha256
 from engine.core.errors import BadInput, ServiceUnreachable
+from engine.core.files import file_sha256
 from engine.core.i18n import _
 from engine.models.ollama.client import connect, no_such_model
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import torch
 
-from engine.core.digest import file_sha256
+from engine.core.files import file_sha256
 from engine.core.i18n import _
 from engine.machine.budget import Budget
 from engine.machine.cgroup import backed

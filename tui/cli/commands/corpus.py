@@ -41,7 +41,8 @@ def _register_building(corpus: typer.Typer) -> None:
     def build(
         detach: bool = typer.Option(False, "--detach", help=_("Run on without this terminal.")),
     ) -> None:
-        from engine.runs.spec import CorpusParams, make_spec
+        from engine.runs.kinds import CorpusParams
+        from engine.runs.spec import make_spec
         from tui.cli.run_output import run_command
 
         ws = session.workspace()

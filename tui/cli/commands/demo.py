@@ -79,7 +79,8 @@ def _prepare(ws: Workspace, steps: int | None) -> RunSpec:
     """An empty workspace, and what the demo is asked to do in it."""
     from engine.core.i18n import language
     from engine.pipeline.demo import clear_demo_workspace
-    from engine.runs.spec import DemoParams, make_spec
+    from engine.runs.kinds import DemoParams
+    from engine.runs.spec import make_spec
     from engine.workspace.open import open_workspace
 
     clear_demo_workspace(ws)

@@ -19,7 +19,8 @@ def _evolve(values: Values) -> None:
     import msgspec
 
     from engine.core.i18n import language
-    from engine.runs.spec import EvolveParams, make_spec
+    from engine.runs.kinds import EvolveParams
+    from engine.runs.spec import make_spec
     from tui.cli.run_output import run_command
 
     ws = session.workspace()

@@ -54,7 +54,8 @@ def register(app: typer.Typer) -> None:
 
         from engine.core.errors import UsageProblem
         from engine.core.i18n import language
-        from engine.runs.spec import ExportParams, make_spec
+        from engine.runs.kinds import ExportParams
+        from engine.runs.spec import make_spec
         from tui.cli.run_output import run_command
 
         for option, value, choices in (("--to", to, TARGETS), ("--quant", quant, QUANTS)):

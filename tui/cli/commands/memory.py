@@ -46,7 +46,8 @@ def register(app: typer.Typer) -> None:
         from engine.core.i18n import language
         from engine.memory.importers.fields import parse_role_map
         from engine.memory.importers.formats import find_importer
-        from engine.runs.spec import ImportParams, make_spec
+        from engine.runs.kinds import ImportParams
+        from engine.runs.spec import make_spec
         from tui.cli.run_output import run_command
 
         if format_ != "auto":

@@ -12,8 +12,7 @@ from tui.cli import output, session
 
 if TYPE_CHECKING:
     from engine.runs.rundir import RunDir
-    from engine.runs.summary import RunSummary
-    from engine.runs.view import RunView
+    from engine.runs.view import RunSummary, RunView
 
 WIDTH, HEIGHT = 76, 16
 LISTED = 12
@@ -34,8 +33,7 @@ def register(app: typer.Typer) -> None:
     def list_(
         limit: int = typer.Option(20, "--limit", min=0, help=_("Show so many; 0: all.")),
     ) -> None:
-        from engine.runs.history import summarise
-        from engine.runs.rundir import list_runs
+        from engine.runs.rundir import list_runs, summarise
 
         found = list_runs(session.workspace(create=False))
         summaries = [summarise(run) for run in (found[:limit] if limit else found)]
@@ -56,7 +54,7 @@ def register(app: typer.Typer) -> None:
         plot: bool = typer.Option(False, "--plot", help=_("Draw the loss.")),
         log: int = typer.Option(10, "--log", min=0, help=_("Lines of the log to show.")),
     ) -> None:
-        from engine.runs.history import load_view
+        from engine.runs.rundir import load_view
 
         run = _find(run_id)
         view = load_view(run)
@@ -144,14 +142,13 @@ def _find(run_id: str) -> RunDir:
 
 def _find_to_steer(run_id: str, *, trains: bool = False) -> RunDir:
     """As `_find`, but "latest" is the newest run that lives, if one does; else with `trains` the newest training."""
-    from engine.runs.history import newest_alive
-    from engine.runs.resume import KINDS
-    from engine.runs.rundir import list_runs
+    from engine.runs.kinds import KINDS
+    from engine.runs.rundir import list_runs, newest_alive
 
     if run_id != "latest":
         return _find(run_id)
     runs = list_runs(session.workspace(create=False))
-    trained = (run for run in runs if run.spec.kind in KINDS) if trains else iter(())
+    trained = (run for run in runs if KINDS[run.spec.kind].resumable) if trains else iter(())
     return newest_alive(runs) or next(trained, None) or _find(run_id)
 
 
@@ -160,8 +157,8 @@ def _send(run_id: str, name: str, value: str = "", timeout: float = 5.0) -> None
     from engine.core.errors import RunFailed, UsageProblem
     from engine.runs.control import send_sync
     from engine.runs.event_text import status_name
-    from engine.runs.history import load_view
     from engine.runs.resume import can_resume
+    from engine.runs.rundir import load_view
 
     run = _find_to_steer(run_id)
     if not run.alive():
@@ -182,8 +179,8 @@ def _continue(run: RunDir, max_memory_gb: float | None) -> int:
     """A new, detached run that goes on from the newest checkpoint of `run`."""
     from engine.core.errors import UsageProblem
     from engine.core.i18n import language
-    from engine.runs.history import summarise
     from engine.runs.resume import can_resume, resume_spec
+    from engine.runs.rundir import summarise
     from tui.cli.run_output import start_detached
 
     if not can_resume(run.spec.kind, summarise(run).status):
@@ -256,7 +253,7 @@ def loss_plot(view: RunView, phase: str, *, ascii_only: bool = False) -> str:
     """The curve of `phase`, its legend, and a line for each recovery, memory step, change and cycle."""
     import plotext
 
-    from engine.runs.annotations import AnnotationKind
+    from engine.runs.curve import AnnotationKind
     from engine.runs.event_text import stage_name
     from tui.widgets.annotations import legend, listed, on_curve, sign_of
 

@@ -27,7 +27,8 @@ def _train(values: Values) -> None:
     import msgspec
 
     from engine.core.i18n import language
-    from engine.runs.spec import TrainParams, make_spec
+    from engine.runs.kinds import TrainParams
+    from engine.runs.spec import make_spec
     from tui.cli.run_output import run_command
 
     ws = session.workspace()

@@ -120,7 +120,8 @@ def _judge_models(ws: Workspace, base: str | None, new: str, promote: bool) -> i
     from engine.core.i18n import language
     from engine.models.registry import in_use
     from engine.models.resolve import resolve_model
-    from engine.runs.spec import ValidateParams, make_spec
+    from engine.runs.kinds import ValidateParams
+    from engine.runs.spec import make_spec
     from engine.validation.reports import load_report
     from tui.cli.run_output import conclude, follow_in_terminal
 

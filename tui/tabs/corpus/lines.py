@@ -6,24 +6,31 @@ from textual.content import Content
 
 from engine.core.i18n import _
 from engine.runs.events import Funnel
-from engine.runs.spec import RunKind
+from engine.runs.kinds import KINDS, RunKind
 from tui.app.glyphs import Glyphs
 from tui.app.run_follower import RunBoard
 from tui.app.text import safe
 from tui.tabs.corpus.review_text import funnel_line
 
-MAKING = (RunKind.IMPORT, RunKind.CORPUS)
-"""Kinds of runs that do nothing but bring or filter conversations."""
+PREPARING = tuple(
+    kind for kind, info in KINDS.items() if (info.imports or info.builds_corpus) and not info.trains
+)
+"""Kinds that only import or filter conversations."""
+
+
+def changes_corpus(kind: RunKind) -> bool:
+    """Whether a run of `kind` changes what the corpus tab shows."""
+    return KINDS[kind].imports or KINDS[kind].builds_corpus
 
 
 def making_line(board: RunBoard, glyphs: Glyphs) -> Content | None:
     """The run that brings or filters conversations now, with how far it is."""
     for run in board.live:
-        if run.kind not in MAKING:
+        if run.kind not in PREPARING:
             continue
         view = board.view(run.run_id)
         progress = view.progress if view is not None else None
-        parts = [f"{glyphs.status(run.status)} {run.kind} {run.run_id}"]
+        parts = [f"{glyphs.status(run.status)} {_(KINDS[RunKind(run.kind)].title)} {run.run_id}"]
         if progress is not None:
             total = f" / {progress.total:,.0f}" if progress.total else ""
             parts.append(f"{progress.done:,.0f}{total} {progress.unit}".rstrip())

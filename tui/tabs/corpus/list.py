@@ -19,13 +19,12 @@ from engine.corpus.review.database import Unusable, sentence
 from engine.corpus.review.filter_query import mistakes
 from engine.corpus.review.store import Order
 from engine.runs.events import Funnel
-from engine.runs.spec import RunKind
 from tui.app.actions import AppAction
 from tui.app.run_follower import RunUpdated
 from tui.app.text import cells, one_line, safe
 from tui.screens.ask import LinePrompt
 from tui.tabs.base import Tab
-from tui.tabs.corpus.lines import MAKING, empty_words, figures_line, making_line
+from tui.tabs.corpus.lines import changes_corpus, empty_words, figures_line, making_line
 from tui.tabs.corpus.reader import CorpusReader, twin_of
 from tui.tabs.corpus.review_text import blocks_of, row_of, title_of
 from tui.widgets.cell_lines import CellLines
@@ -88,12 +87,7 @@ class ReviewTab(Tab):
         self.load()
 
     def run_updated(self, message: RunUpdated) -> None:
-        if message.view.spec is not None and message.view.spec.kind in (
-            *MAKING,
-            RunKind.TRAIN,
-            RunKind.EVOLVE,
-            RunKind.DEMO,
-        ):
+        if message.view.spec is not None and changes_corpus(message.view.spec.kind):
             self.draw_figures()
 
     def restore_from(self, before: Tab) -> None:

@@ -14,7 +14,7 @@ from engine.core.errors import H2QError
 from engine.core.i18n import N_, _
 from engine.corpus.enums import State
 from engine.corpus.review.database import sentence
-from engine.runs.spec import RunKind
+from engine.runs.kinds import RunKind
 from tui.app import onboarding
 from tui.app.actions import AppAction
 from tui.screens.ask import Confirm, LinePrompt

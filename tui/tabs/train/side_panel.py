@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 
 from engine.core.i18n import N_, _
-from engine.runs.spec import RunKind
+from engine.runs.kinds import RunKind
 from engine.runs.view import RunView
 from tui.app.glyphs import Glyphs
 from tui.app.text import safe

@@ -12,8 +12,8 @@ from engine.core.i18n import _, colon, language
 from engine.core.paths import Workspace
 from engine.runs import control
 from engine.runs.events import RunStatus
+from engine.runs.kinds import RunKind
 from engine.runs.resume import can_resume, resume_spec
-from engine.runs.spec import RunKind
 from tui.app.run_follower import RunEntry
 from tui.app.shutdown import launch_uninterrupted
 from tui.screens.ask import Confirm, LinePrompt

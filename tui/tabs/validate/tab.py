@@ -20,7 +20,8 @@ from engine.corpus.review.store import ReviewStore
 from engine.memory.records import Conversation
 from engine.memory.store import MemoryStore
 from engine.models.registry import PromotionBackup, backups, in_use, list_models, promote, rollback
-from engine.runs.spec import RunKind, ValidateParams, make_spec
+from engine.runs.kinds import KINDS, RunKind, ValidateParams
+from engine.runs.spec import make_spec
 from engine.validation.report import ValidationReport
 from engine.validation.reports import newest_report
 from tui.app.actions import AppAction
@@ -33,7 +34,7 @@ from tui.tabs.validate.cases import Case, case_blocks, cases_of
 from tui.tabs.validate.measures import empty_words, facts_lines, measure_table, verdict_line
 from tui.widgets.conversation import ConversationView
 
-JUDGING = (RunKind.VALIDATE, RunKind.TRAIN, RunKind.EVOLVE, RunKind.DEMO)
+JUDGING = tuple(kind for kind, info in KINDS.items() if info.validates)
 """Kinds of runs that end with a report."""
 
 

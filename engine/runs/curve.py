@@ -1,6 +1,9 @@
-"""A curve in bounded memory: as many points as a plot can show, with its first, its last and its extremes."""
+"""A training curve in bounded memory, and the annotations that explain it."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
 
 LIMIT = 400
 """Points at most that `Series.x` and `Series.y` hold."""
@@ -93,3 +96,29 @@ def _ends(
     if low[0] == high[0]:
         return (low,) if low[0] == last[0] else (low, last)
     return (low, high) if low[0] < high[0] else (high, low)
+
+
+class AnnotationKind(StrEnum):
+    """What happened at a mark of the curve."""
+
+    RECOVERY = "recovery"
+    """A step went wrong and was discarded, skipped or gone back from."""
+    GOVERNOR = "governor"
+    """The memory governor acted."""
+    COMMAND = "command"
+    """A person changed something, or paused the run."""
+    CHECKPOINT = "checkpoint"
+    CYCLE = "cycle"
+    """A cycle of evolution began or ended."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Something that explains the curve from this step on, e.g. a learning rate that was set by hand."""
+
+    phase: str
+    step: int
+    """Where it stands on the curve: in a later cycle of evolution, behind the steps of those before."""
+    text: str
+    kind: AnnotationKind = AnnotationKind.COMMAND
+    t: float = 0.0
