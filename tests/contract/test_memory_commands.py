@@ -133,7 +133,7 @@ def test_a_conversation_can_be_added_by_hand_and_from_a_pipe(
     assert shell.json("memory", "add")["taken"] == 1
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     shell("memory", "add", code=2)
-    assert "Nothing to add" in shell.err
+    assert "nothing to add" in shell.err
     out = shell("memory", "list")
     assert "\x1b" not in out
     assert shell.json("memory", "stats")["sources"] == {"added": 1, "openai": 1}

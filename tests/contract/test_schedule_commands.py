@@ -235,7 +235,7 @@ def test_options_after_two_dashes_are_passed_to_every_run(home: Path, h2q: Run) 
     [
         (["--max-minutes", "soon"], "a number is needed"),
         (["--no-such"], "no option --no-such"),
-        (["--run-once"], "--run-once is the schedule's own"),
+        (["--run-once"], "--run-once is set by the schedule"),
         (["tonight"], "unexpected argument tonight"),
     ],
 )

@@ -120,7 +120,7 @@ def test_ctrl_c_detaches_and_the_run_goes_on(ws: Workspace, start: Callable[[str
         (("show", "nope"), 2, "there is no run nope → h2q-tui runs list"),
         (("set", "latest", "lr=fast"), 2, "lr=fast"),
         (("set", "latest", "depth=3"), 2, "depth=3"),
-        (("pause", "latest"), 2, "is over (done)"),
+        (("pause", "latest"), 2, "has ended (done)"),
         (("resume", "latest"), 2, "only a training"),
     ],
 )

@@ -39,7 +39,7 @@ async def test_a_fault_is_told_in_a_sentence_and_kept_in_a_file(
     set_language("en")
     told = explain_fault(ws, app.fault)
     assert told.exit_code == 5
-    assert "(Fault); runs go on" in told.message and str(tmp_path / FAULT_FILE) in told.message
+    assert "(Fault); runs continue" in told.message and str(tmp_path / FAULT_FILE) in told.message
     kept = tmp_path / FAULT_FILE
     assert "Fault: 18" in kept.read_text(encoding="utf-8")
     assert kept.stat().st_mode & 0o777 == 0o600

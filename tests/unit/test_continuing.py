@@ -102,6 +102,6 @@ def test_resume_without_a_name_means_the_newest_training_not_a_newer_import(
     trained = create_run(ws, make_spec(ws.root, TrainParams(), now=1000.0))
     imported = create_run(ws, make_spec(ws.root, ImportParams(paths=[]), now=2000.0))
     monkeypatch.setattr(session, "workspace", lambda **_options: ws)
-    assert runs._find_to_steer("latest", trains=True).run_id == trained.run_id
-    assert runs._find_to_steer("latest").run_id == imported.run_id
-    assert runs._find_to_steer(imported.run_id, trains=True).run_id == imported.run_id
+    assert runs._find_to_control("latest", trains=True).run_id == trained.run_id
+    assert runs._find_to_control("latest").run_id == imported.run_id
+    assert runs._find_to_control(imported.run_id, trains=True).run_id == imported.run_id

@@ -75,8 +75,8 @@ def test_decisions_headless(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert listed["total"] == 71
     assert do("reject", *ids, "--reason", "dull") == "2 rejected\n"
     assert json.loads(do("stats", "--json"))["rejected"] == 2
-    assert do("undo") == "2 decisions are taken back\n"
-    assert do("redo") == "2 decisions hold again\n"
+    assert do("undo") == "2 decisions undone\n"
+    assert do("redo") == "2 decisions redone\n"
     assert do("accept", "--filter", "state:rejected") == "2 accepted\n"
     (dropped,) = json.loads(do("list", "--filter", "state:dropped", "--json"))["rows"]
     do("restore", dropped["id"])
@@ -217,12 +217,12 @@ def test_edits_flags_and_rules_headless(folder: Path, capsys: pytest.CaptureFixt
 
     do("edit", "c00003", "--turn", "2", "--text", "这就是它的新意思。")
     assert "{+" in do("show", "c00003", "--diff") and "(edited)" in do("show", "c00003")
-    assert do("edit", "c00003", "--turn", "2", "--text", "这就是它的新意思。") == "nothing is changed\n"
+    assert do("edit", "c00003", "--turn", "2", "--text", "这就是它的新意思。") == "nothing changed\n"
     assert "has no turn 9" in do("edit", "c00003", "--turn", "9", "--text", "x", code=2)
     assert do("flag", "c00003", "c00004") == "2 flagged\n"
     assert json.loads(do("list", "--filter", "flag:", "--json"))["total"] == 2
-    assert do("flag", "--filter", "flag:", "--off") == "2 flags taken off\n"
-    assert do("rule", "source:test -lang:xx") == "the rule holds; 71 rejected by it\n"
+    assert do("flag", "--filter", "flag:", "--off") == "2 flags removed\n"
+    assert do("rule", "source:test -lang:xx") == "rule added; it rejects 71 conversations\n"
     assert do("rules") == "source:test -lang:xx\n"
-    assert do("undo") == "72 decisions are taken back\n"
+    assert do("undo") == "72 decisions undone\n"
     assert do("rules") == "no rules\n"

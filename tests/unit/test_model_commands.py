@@ -100,7 +100,7 @@ def test_what_a_model_says_cannot_steer_the_terminal(h2q: Command, ws: Workspace
         (("validate", "--base", "one"), "--new NAME"),
         (("validate", "--scores", "nowhere.jsonl"), "nowhere.jsonl"),
         (("validate", "--scores", "x", "--base", "one"), "--scores takes no"),
-        (("models", "remove", "two"), "needs a yes: Delete the model two"),
+        (("models", "remove", "two"), "needs confirmation: Delete the model two"),
     ],
 )
 def test_wrong_names_are_one_sentence_with_a_mend(h2q: Command, words: tuple[str, ...], said: str) -> None:

@@ -1,4 +1,4 @@
-"""Opens the app on the workspace of the command line."""
+"""Open the app on the workspace of the command line."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ if TYPE_CHECKING:
     from engine.core.paths import Workspace
 
 FAULT_FILE = "app.log"
-"""Where the traceback of a fault of the app stands, in the workspace."""
+"""File in the workspace with the traceback of a crash of the app."""
 DEMO_REQUESTED = -1
-"""Answer of `open_app` when the person chose the demo, which has a workspace of its own."""
+"""Returned by `open_app` if the user started the demo, which has a workspace of its own."""
 
 
 def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
-    """Runs the app until the person leaves; runs go on without it. Returns the exit code,
-    or DEMO_REQUESTED.
+    """Run the app until the user leaves it; runs continue without it. Returns the exit code or DEMO_REQUESTED.
 
     Raises BadInput for a workspace that cannot be opened, UsageProblem without a terminal.
     """
@@ -35,9 +34,9 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
     from engine.core.config import load_settings
 
     settings = load_settings(ws)
-    asked = terminal.WidthProbe(wide=False, typed="")
+    probe = terminal.WidthProbe(wide=False, typed="")
     if settings.ambiguous_width == "auto" and settings.signs == "auto":
-        asked = terminal.probe_ambiguous_width()
+        probe = terminal.probe_ambiguous_width()
     from tui.app.app import H2QApp
 
     app = H2QApp(
@@ -46,8 +45,8 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
         settings,
         welcome=tab is None,
         interval=interval,
-        ambiguous_wide=asked.wide,
-        typed=asked.typed,
+        ambiguous_wide=probe.wide,
+        typed=probe.typed,
     )
     shutdown.run(app)
     if app.fault is not None:
@@ -56,7 +55,7 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
 
 
 def explain_fault(ws: Workspace, fault: Exception) -> RunFailed:
-    """A fault of the app as one sentence; its traceback is written to a file that only the person may read."""
+    """A crash of the app as one sentence; its traceback is written to a file with mode 0600."""
     import traceback
 
     from engine.core import files
@@ -68,12 +67,12 @@ def explain_fault(ws: Workspace, fault: Exception) -> RunFailed:
         files.write_text(path, "".join(traceback.format_exception(fault)), mode=0o600)
     except OSError:
         return RunFailed(
-            _("the app ended by a fault of its own ({kind}); runs go on").format(kind=type(fault).__name__),
+            _("the app crashed ({kind}); runs continue").format(kind=type(fault).__name__),
             hint="h2q-tui",
         )
     return RunFailed(
-        _(
-            "the app ended by a fault of its own ({kind}); runs go on, and where it happened stands in {path}"
-        ).format(kind=type(fault).__name__, path=path),
+        _("the app crashed ({kind}); runs continue, and the traceback is in {path}").format(
+            kind=type(fault).__name__, path=path
+        ),
         hint="h2q-tui",
     )

@@ -1,4 +1,4 @@
-"""`h2q-tui chat`: talk to a model on the terminal."""
+"""`h2q-tui chat`: chat with a model on the terminal."""
 
 from __future__ import annotations
 
@@ -23,27 +23,36 @@ DEMO_PROMPTS = (
 
 
 def register(app: typer.Typer) -> None:
-    """Adds `chat`."""
+    """Add `chat`."""
 
-    @app.command(help=_("Talk to a model. In the conversation: clear forgets what was said, exit leaves."))
+    @app.command(help=_("Chat with a model. In the chat: clear empties the context, exit leaves."))
     def chat(
         model: str | None = typer.Option(
-            None, "--model", help=_("Name, directory or ollama:TAG; without it, the model in use.")
+            None, "--model", help=_("Name, directory or ollama:TAG. Default: the model in use.")
         ),
         adapter: str | None = typer.Option(
-            None, "--adapter", help=_("Name or directory of an adapter; --model then says on which base.")
+            None, "--adapter", help=_("Name or directory of an adapter; --model is then its base.")
         ),
-        system: str | None = typer.Option(None, "--system", help=_("What the model is told first.")),
+        system: str | None = typer.Option(None, "--system", help=_("System prompt.")),
         temperature: float = typer.Option(
-            0.7, "--temperature", min=0.0, max=5.0, help=_("0: the likeliest every time.")
+            0.7, "--temperature", min=0.0, max=5.0, help=_("Sampling temperature; 0: greedy.")
         ),
-        top_p: float = typer.Option(0.9, "--top-p", min=0.0, max=1.0, help=_("Share of likely bytes.")),
+        top_p: float = typer.Option(
+            0.9,
+            "--top-p",
+            min=0.0,
+            max=1.0,
+            help=_("Top-p: sample from the likeliest bytes up to this total probability."),
+        ),
         max_bytes: int = typer.Option(
-            512, "--max-bytes", min=1, help=_("Length of an answer (a Chinese character is three).")
+            512,
+            "--max-bytes",
+            min=1,
+            help=_("Largest length of an answer in bytes (a Chinese character has three)."),
         ),
         seed: int | None = typer.Option(None, "--seed", help=_("The same seed gives the same answer.")),
         prompt: str | None = typer.Option(
-            None, "--prompt", help=_("Ask one question, print the answer, leave.")
+            None, "--prompt", help=_("Ask one question, print the answer, exit.")
         ),
         demo: bool = typer.Option(False, "--demo", help=_("Ask a few sample questions.")),
     ) -> None:
@@ -53,23 +62,23 @@ def register(app: typer.Typer) -> None:
         from engine.inference.language_model import Sampling
 
         ws = session.workspace(create=False)
-        talk = Talk(
+        chat_session = ChatSession(
             InferenceClient(ws),
-            _with_adapter(ws, adapter, model) if adapter is not None else _chosen(ws, model),
+            _with_adapter(ws, adapter, model) if adapter is not None else _choose_model(ws, model),
             Sampling(temperature=temperature, top_p=top_p, max_bytes=max_bytes, seed=seed),
             system,
         )
         if prompt is not None or demo:
-            asked = [prompt] if prompt is not None else [_(text) for text in DEMO_PROMPTS]
-            asyncio.run(_ask_each(talk, asked, keep=False))
+            questions = [prompt] if prompt is not None else [_(text) for text in DEMO_PROMPTS]
+            asyncio.run(_ask_each(chat_session, questions, keep=False))
         elif sys.stdin.isatty():
-            _converse(talk)
+            _chat_loop(chat_session)
         else:
-            asyncio.run(_ask_each(talk, [line.rstrip("\n") for line in sys.stdin], keep=True))
+            asyncio.run(_ask_each(chat_session, [line.rstrip("\n") for line in sys.stdin], keep=True))
 
 
-class Talk:
-    """One conversation: what was said so far, and what answers."""
+class ChatSession:
+    """A chat with one model: its messages so far and its sampling."""
 
     def __init__(self, client: InferenceClient, model: str, sampling: Sampling, system: str | None) -> None:
         self.client = client
@@ -80,40 +89,40 @@ class Talk:
         self.clear()
 
     def clear(self) -> None:
-        """Forgets everything but the system turn."""
+        """Drop all messages except the system prompt."""
         from engine.core.chat import ChatMessage
 
         self.messages = [ChatMessage(role="system", content=self._system)] if self._system else []
 
     async def ask(self, question: str, *, show: bool) -> str:
-        """The answer, printed as it comes when `show`; it becomes part of the conversation."""
+        """Returns the answer and adds it to the messages; with `show` it is printed as it is generated."""
         from contextlib import aclosing
 
         from engine.core.chat import ChatMessage
         from tui.app.text import plain
 
         self.messages.append(ChatMessage(role="user", content=question))
-        pieces: list[str] = []
+        deltas: list[str] = []
         try:
             async with aclosing(self.client.generate(self.model, self.messages, self._sampling)) as stream:
-                async for piece in stream:
-                    pieces.append(piece)
+                async for delta in stream:
+                    deltas.append(delta)
                     if show:
-                        sys.stdout.write(plain(piece))
+                        sys.stdout.write(plain(delta))
                         sys.stdout.flush()
         except BaseException:
-            # Half an answer is not remembered, and neither is its question.
+            # Without a complete answer the question is dropped, too.
             self.messages.pop()
             raise
         if show:
             sys.stdout.write("\n")
             sys.stdout.flush()
-        self.messages.append(ChatMessage(role="assistant", content="".join(pieces)))
-        return "".join(pieces)
+        self.messages.append(ChatMessage(role="assistant", content="".join(deltas)))
+        return "".join(deltas)
 
 
-def _chosen(ws: object, model: str | None) -> str:
-    """The model to talk to. Raises BadInput when there is none."""
+def _choose_model(ws: object, model: str | None) -> str:
+    """The model to chat with. Raises BadInput if there is none."""
     from engine.core.errors import BadInput
     from engine.core.paths import Workspace
     from engine.models.registry import in_use
@@ -130,7 +139,7 @@ def _chosen(ws: object, model: str | None) -> str:
 
 
 def _with_adapter(ws: object, adapter: str, base: str | None) -> str:
-    """An adapter to talk to, on its own base or on the one named. Raises BadInput when it is none."""
+    """An adapter to chat with, on its own base or on `base`. Raises BadInput if it is not an adapter."""
     from pathlib import Path
 
     from engine.core.paths import Workspace
@@ -143,48 +152,50 @@ def _with_adapter(ws: object, adapter: str, base: str | None) -> str:
     return adapter_on(folder, str(session.resolve(base)) if "/" in base or Path(base).is_dir() else base)
 
 
-async def _ask_each(talk: Talk, questions: list[str], *, keep: bool) -> None:
-    """Asks one after the other; with `keep` each knows those before."""
+async def _ask_each(chat_session: ChatSession, questions: list[str], *, keep: bool) -> None:
+    """Ask the questions in order; with `keep` each sees the earlier ones."""
     answers = []
     for question in questions:
         if not keep:
-            talk.clear()
-        word = question.strip() if keep else ""
-        if word == "exit":
+            chat_session.clear()
+        command = question.strip() if keep else ""
+        if command == "exit":
             break
-        if word == "clear":
-            talk.clear()
-        if keep and word in ("clear", ""):
+        if command == "clear":
+            chat_session.clear()
+        if keep and command in ("clear", ""):
             continue
         if len(questions) > 1:
             output.echo(f"> {question}")
-        answer = await talk.ask(question, show=not session.options.json)
-        answers.append(_entry(talk.model, question, answer, talk.client.last))
+        answer = await chat_session.ask(question, show=not session.options.json)
+        answers.append(_entry(chat_session.model, question, answer, chat_session.client.last))
     if session.options.json:
         output.echo_json(answers[0] if len(questions) == 1 and answers else {"answers": answers})
 
 
-def _entry(model: str, question: str, answer: str, how: Generated | None) -> dict[str, object]:
+def _entry(model: str, question: str, answer: str, stats: Generated | None) -> dict[str, object]:
     return {
         "model": model,
         "prompt": question,
         "answer": answer,
-        "finish": None if how is None else str(how.finish),
-        "bytes": None if how is None else how.bytes,
-        "seconds": None if how is None else round(how.seconds, 3),
-        "bytes_per_s": None if how is None else round(how.bytes_per_s, 1),
-        "seed": None if how is None else how.seed,
+        "finish": None if stats is None else str(stats.finish),
+        "bytes": None if stats is None else stats.bytes,
+        "seconds": None if stats is None else round(stats.seconds, 3),
+        "bytes_per_s": None if stats is None else round(stats.bytes_per_s, 1),
+        "seed": None if stats is None else stats.seed,
     }
 
 
-def _converse(talk: Talk) -> None:
-    """Question after question until `exit` or the end of the input. Ctrl+C ends an answer, not the talk."""
+def _chat_loop(chat_session: ChatSession) -> None:
+    """Read questions until `exit` or the end of the input. Ctrl+C stops an answer, not the chat."""
     import asyncio
     import contextlib
 
     with contextlib.suppress(ImportError):
-        pass
-    output.echo(_("talking to {model}: clear forgets, exit leaves").format(model=talk.model))
+        import readline  # noqa: F401  (arrow keys and history in `input`)
+    output.echo(
+        _("chatting with {model}: clear empties the context, exit leaves").format(model=chat_session.model)
+    )
     while True:
         try:
             question = input("> ").strip()
@@ -193,10 +204,10 @@ def _converse(talk: Talk) -> None:
         if question == "exit":
             return
         if question == "clear":
-            talk.clear()
-            output.echo(_("forgotten"))
+            chat_session.clear()
+            output.echo(_("context cleared"))
         elif question:
             try:
-                asyncio.run(talk.ask(question, show=True))
+                asyncio.run(chat_session.ask(question, show=True))
             except KeyboardInterrupt:
                 output.echo()

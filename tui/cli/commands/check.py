@@ -11,9 +11,9 @@ GRADES = {"pass": N_("pass"), "warn": N_("warn"), "fail": N_("FAIL")}
 
 
 def register(app: typer.Typer) -> None:
-    """Adds `check`."""
+    """Add `check`."""
 
-    @app.command(help=_("Look at the machine and the workspace; changes nothing."))
+    @app.command(help=_("Check the machine and the workspace; changes nothing."))
     def check() -> None:
         from engine.health.preflight import Grade, run_checks
 

@@ -1,4 +1,4 @@
-"""`h2q-tui corpus`: build, look at, decide over and export the corpus; try a filter on any file."""
+"""`h2q-tui corpus`: build, show and export the corpus; try a filter on any file."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _FILTER = "stage:near lang:zh len>200 …"
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the group `corpus`."""
+    """Add the group `corpus`."""
     corpus = typer.Typer(
         name="corpus",
-        help=_("What your models learn from: build, review, export."),
+        help=_("The training data of your models: build, review, export."),
         no_args_is_help=True,
         rich_markup_mode=None,
     )
@@ -37,9 +37,9 @@ def register(app: typer.Typer) -> None:
 
 
 def _register_building(corpus: typer.Typer) -> None:
-    @corpus.command("build", help=_("Filter all conversations of memory; your decisions are kept."))
+    @corpus.command("build", help=_("Filter all conversations in memory; your decisions are kept."))
     def build(
-        detach: bool = typer.Option(False, "--detach", help=_("Run on without this terminal.")),
+        detach: bool = typer.Option(False, "--detach", help=_("Run in the background.")),
     ) -> None:
         from engine.runs.kinds import CorpusParams
         from engine.runs.spec import make_spec
@@ -50,7 +50,9 @@ def _register_building(corpus: typer.Typer) -> None:
             run_command(ws, make_spec(ws.root, CorpusParams(), language=language()), detach=detach)
         )
 
-    @corpus.command("stats", help=_("How many came in, left at each stage, and are for training and test."))
+    @corpus.command(
+        "stats", help=_("Conversations collected, dropped at each stage, and used for training and test.")
+    )
     def stats() -> None:
         from engine.corpus.stats import stats as read
         from engine.memory.store import MemoryStore
@@ -60,28 +62,26 @@ def _register_building(corpus: typer.Typer) -> None:
             figures = read(store)
         rows = [(_("collected"), figures.collected)]
         rows += [
-            (_("left out: {stage}").format(stage=stage_words(stage)), count)
+            (_("dropped: {stage}").format(stage=stage_words(stage)), count)
             for stage, count in figures.dropped.items()
         ]
         rows += [
             (_("rejected"), figures.rejected),
             (_("pending"), figures.pending),
             (_("accepted"), figures.accepted),
-            (_("  with private data replaced"), figures.redacted),
+            (_("  with PII replaced"), figures.redacted),
             (_("  for training"), figures.train),
-            (_("  kept back to judge"), figures.test),
-            (_("  waiting for the next test"), figures.waiting),
+            (_("  held out for the test"), figures.test),
+            (_("  waiting for the next test set"), figures.waiting),
         ]
         for name, count in rows:
             output.echo(f"{count:>9,}  {name}")
-        for line in _details(figures):
+        for line in _composition(figures):
             output.echo(line)
         if not figures.collected:
             output.echo(_("the corpus is empty") + " → h2q-tui corpus build")
         elif figures.missing:
-            output.echo(
-                _("{n} more conversations are needed before a verdict is likely").format(n=figures.missing)
-            )
+            output.echo(_("about {n} more conversations are needed for a verdict").format(n=figures.missing))
         if session.options.json:
             output.echo_json(figures)
 
@@ -90,8 +90,8 @@ def _register_reading(corpus: typer.Typer) -> None:
     @corpus.command("list", help=_("The conversations of the corpus, newest first."))
     def list_(
         filter_: str = typer.Option("", "--filter", metavar="FILTER", help=_FILTER),
-        limit: int = typer.Option(50, "--limit", min=0, help=_("At most so many.")),
-        offset: int = typer.Option(0, "--offset", min=0, help=_("Skip so many.")),
+        limit: int = typer.Option(50, "--limit", min=0, help=_("Number of rows to show.")),
+        offset: int = typer.Option(0, "--offset", min=0, help=_("Number of rows to skip.")),
         order: str = typer.Option("newest", "--order", help="newest|oldest|longest|shortest|best|worst"),
     ) -> None:
         from engine.corpus.review.filter_query import refuse_mistakes
@@ -108,10 +108,10 @@ def _register_reading(corpus: typer.Typer) -> None:
         if session.options.json:
             output.echo_json({"total": total, "offset": offset, "rows": items})
 
-    @corpus.command("show", help=_("One conversation with what the filters marked in it, and why."))
+    @corpus.command("show", help=_("One conversation with the results of the filters and their reasons."))
     def show(
         id_: str = typer.Argument(metavar="ID"),
-        diff: bool = typer.Option(False, "--diff", help=_("Edited turns as [-before-]{+after+}.")),
+        diff: bool = typer.Option(False, "--diff", help=_("Show edits as [-before-]{+after+}.")),
     ) -> None:
         with corpus_review.open_review(readonly=True) as store:
             detail = store.detail(store.find(id_))
@@ -122,12 +122,16 @@ def _register_reading(corpus: typer.Typer) -> None:
 
 
 def _register_files(corpus: typer.Typer) -> None:
-    @corpus.command("export", help=_("Write the accepted conversations for another trainer, redacted."))
+    @corpus.command(
+        "export", help=_("Export the accepted conversations, redacted, for other training programs.")
+    )
     def export(
         format_: str = typer.Option(
             "messages", "--format", help="messages|alpaca|sharegpt|prompt-completion"
         ),
-        file: str = typer.Option(None, "--output", metavar="FILE", help=_("Without it, in the workspace.")),
+        file: str = typer.Option(
+            None, "--output", metavar="FILE", help=_("Default: a file in the workspace.")
+        ),
         split: str = typer.Option("all", "--split", help="all|train|test"),
     ) -> None:
         from engine.corpus import export as exporting
@@ -140,21 +144,21 @@ def _register_files(corpus: typer.Typer) -> None:
         name = f"corpus_{chosen.value.replace('-', '_')}_{time.strftime('%Y%m%d_%H%M%S')}{exporting.suffix(chosen)}"
         path = session.resolve(file) if file else ws.training / "export" / name
         with MemoryStore(ws.memory_db, readonly=True) as store:
-            done = exporting.export(store, path, chosen, part=part)
+            result = exporting.export(store, path, chosen, part=part)
         output.echo(
-            n_("{rows} row in {path}", "{rows} rows in {path}", done.rows).format(
-                rows=f"{done.rows:,}", path=done.path
+            n_("{rows} row in {path}", "{rows} rows in {path}", result.rows).format(
+                rows=f"{result.rows:,}", path=result.path
             )
         )
         if session.options.json:
-            output.echo_json(done)
+            output.echo_json(result)
 
-    @corpus.command("scan", help=_("Try a filter on a JSONL file of {id, text}; touches no store."))
+    @corpus.command("scan", help=_("Try a filter on a JSONL file of {id, text}; memory is not used."))
     def scan(
         file: str = typer.Argument(metavar="FILE"),
         stage: str = typer.Option(..., "--stage", help="low_value|sensitive|near"),
         threshold: float = typer.Option(
-            0.8, "--threshold", min=0.3, max=1.0, help=_("Likeness of near duplicates.")
+            0.8, "--threshold", min=0.3, max=1.0, help=_("Similarity threshold of near duplicates.")
         ),
     ) -> None:
         from engine.corpus import scan as scanning
@@ -165,16 +169,16 @@ def _register_files(corpus: typer.Typer) -> None:
         for row in rows:
             if row.action != "keep":
                 spans = " ".join(f"{span.type}[{span.start}:{span.end}]" for span in row.spans)
-                twin = "" if row.twin is None else f"→ {row.twin}"
-                output.echo(f"{row.id}  {row.action}  {spans or row.reason} {twin}".rstrip())
-        touched = sum(row.action != "keep" for row in rows)
-        output.echo(_("{touched} of {total} rows").format(touched=touched, total=len(rows)))
+                near = "" if row.twin is None else f"→ {row.twin}"
+                output.echo(f"{row.id}  {row.action}  {spans or row.reason} {near}".rstrip())
+        changed = sum(row.action != "keep" for row in rows)
+        output.echo(_("{changed} of {total} rows").format(changed=changed, total=len(rows)))
         if session.options.json:
             output.echo_json({"rows": rows})
 
 
-def _details(figures: CorpusStats) -> list[str]:
-    """What the accepted conversations are made of, each line only where there is something to say."""
+def _composition(figures: CorpusStats) -> list[str]:
+    """Masked turns, languages, quality and similarity of the accepted conversations; a line for each that applies."""
     from engine.corpus.enums import REASONS
 
     lines = []
@@ -198,7 +202,7 @@ def _details(figures: CorpusStats) -> list[str]:
         )
     if figures.grouped:
         lines.append(
-            _("alike another: {n}, grouped by {embedder}").format(
+            _("similar to another: {n}, grouped by {embedder}").format(
                 n=f"{figures.grouped:,}", embedder=figures.embedder
             )
         )
@@ -212,12 +216,12 @@ def _one_of(choices: type[E], value: str) -> E:
     except ValueError:
         names = ", ".join(choice.value for choice in choices if choice.value)
         raise typer.BadParameter(
-            _("{value} is none of {choices}").format(value=value, choices=names)
+            _("{value} is not one of {choices}").format(value=value, choices=names)
         ) from None
 
 
-def _words(stage: str, reason: str) -> str:
-    """A stage and a reason code in words."""
+def _stage_and_reason(stage: str, reason: str) -> str:
+    """Stage and reason in the language in use."""
     from tui.tabs.corpus.review_text import reason_words, stage_words
 
     return f"{stage_words(stage)}: {reason_words(reason)}" if stage else ""
@@ -225,7 +229,7 @@ def _words(stage: str, reason: str) -> str:
 
 def _line(item: ReviewItem) -> str:
     when = time.strftime("%Y-%m-%d", time.localtime(item.time)) if item.time is not None else " " * 10
-    return f"{item.id[:12]:<12}  {item.state:<8}  {when}  {item.first_line[:60]}  {_words(item.stage, item.reason)}".rstrip()
+    return f"{item.id[:12]:<12}  {item.state:<8}  {when}  {item.first_line[:60]}  {_stage_and_reason(item.stage, item.reason)}".rstrip()
 
 
 def _lines(detail: ReviewDetail, *, diff: bool = False) -> list[str]:
@@ -239,7 +243,7 @@ def _lines(detail: ReviewDetail, *, diff: bool = False) -> list[str]:
         ),
     ]
     lines += [
-        f"  {why.action}  {_words(why.stage, why.reason)}"
+        f"  {why.action}  {_stage_and_reason(why.stage, why.reason)}"
         + ("" if why.turn < 0 else " " + _("(turn {n})").format(n=why.turn + 1))
         + ("" if why.twin is None else f" → {why.twin}")
         for why in detail.why

@@ -1,4 +1,4 @@
-"""`h2q-tui demo`: the whole loop on the shipped sample, watched on the terminal or in the app."""
+"""`h2q-tui demo`: the whole loop on the shipped sample, on the terminal or in the app."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds `demo`."""
+    """Add `demo`."""
 
     @app.command(help=_("The whole loop on a shipped sample, in a workspace of its own: about four minutes."))
     def demo(
         steps: int = typer.Option(
-            None, "--steps", min=1, help=_("Training steps of each phase; for a quick look.")
+            None, "--steps", min=1, help=_("Training steps of each phase, for a quick try.")
         ),
-        in_app: bool = typer.Option(False, "--app", help=_("Watch it in the app.")),
+        in_app: bool = typer.Option(False, "--app", help=_("Show it in the app.")),
     ) -> None:
         from engine.pipeline.demo import find_demo_workspace, running_demo
         from tui.cli.run_output import attach_in_terminal, conclude, follow_in_terminal
@@ -32,15 +32,15 @@ def register(app: typer.Typer) -> None:
         session.options.data_dir = str(ws.root)
         if in_app:
             raise typer.Exit(open_on_demo(ws, steps))
-        going = running_demo(ws)
-        if going is not None:
-            output.echo(_("the demo is running already; this is it"))
-            raise typer.Exit(conclude(attach_in_terminal(going)))
+        run = running_demo(ws)
+        if run is not None:
+            output.echo(_("the demo is running already; following it"))
+            raise typer.Exit(conclude(attach_in_terminal(run)))
         spec = _prepare(ws, steps)
         output.echo(_("workspace of the demo: {path}").format(path=ws.root))
         followed = follow_in_terminal(ws, spec)
         if followed.exit_code == 0:
-            for line in story(followed.view):
+            for line in summary(followed.view):
                 output.echo(line)
         code = conclude(followed)
         if code == 0:
@@ -49,9 +49,9 @@ def register(app: typer.Typer) -> None:
 
 
 def open_on_demo(ws: Workspace, steps: int | None = None) -> int:
-    """Starts the demo, unless it runs already, and opens the app on its workspace. Returns the exit code.
+    """Start the demo unless it is running, and open the app on its workspace. Returns the exit code.
 
-    Raises BadInput when the folder holds anything but an earlier demo.
+    Raises BadInput if the folder contains anything but an earlier demo.
     """
     from engine.pipeline.demo import running_demo
     from engine.runs.launch import launch
@@ -64,7 +64,7 @@ def open_on_demo(ws: Workspace, steps: int | None = None) -> int:
 
 
 def open_app_or_demo() -> int:
-    """Opens the app, and on the demo's workspace when the person leaves it for the demo. Returns the exit code."""
+    """Open the app; if the user starts the demo there, open it again on the demo's workspace. Returns the exit code."""
     from tui.cli.commands.app import DEMO_REQUESTED, open_app
 
     code = open_app()
@@ -76,7 +76,7 @@ def open_app_or_demo() -> int:
 
 
 def _prepare(ws: Workspace, steps: int | None) -> RunSpec:
-    """An empty workspace, and what the demo is asked to do in it."""
+    """Clear the demo's workspace; returns the spec of the demo."""
     from engine.core.i18n import language
     from engine.pipeline.demo import clear_demo_workspace
     from engine.runs.kinds import DemoParams
@@ -88,13 +88,13 @@ def _prepare(ws: Workspace, steps: int | None) -> RunSpec:
     return make_spec(ws.root, DemoParams(steps=steps), language=language())
 
 
-def story(view: RunView) -> list[str]:
-    """What the demo showed, in plain words, and what it did not show."""
+def summary(view: RunView) -> list[str]:
+    """A summary of the demo, and what it does not show."""
     lines = [""]
     if view.funnel is not None:
         lines.append(
             _(
-                "corpus: {collected} conversations came in, {train} trained on, {test} kept back to judge"
+                "corpus: {collected} conversations collected, {train} trained on, {test} held out for the test"
             ).format(
                 collected=view.funnel.collected,
                 train=view.plan.train_conversations if view.plan else 0,
@@ -103,18 +103,18 @@ def story(view: RunView) -> list[str]:
         )
     if view.verdict is not None:
         lines.append(
-            _("verdict on conversations it never saw: {sentence}").format(sentence=view.verdict.sentence)
+            _("verdict on held-out conversations: {sentence}").format(sentence=view.verdict.sentence)
         )
         lines.append(
             _("the new model is better and is in use")
             if view.promoted is not None
-            else _("the new model is not shown to be better: the base stays in use")
+            else _("the new model is not shown to be better: the base is kept")
         )
     lines.append(
         _(
-            "A model of this size shows the loop; it imitates the style of what it read and does not converse. "
-            "For real use the loop is the same with a larger base: tune an existing model "
-            "(h2q-tui train --mode lora --model DIR), or give native more of your text and time "
+            "A model of this size only shows the loop: it imitates the style of its text and does not converse. "
+            "For real use run the same loop with a larger base: tune an existing model "
+            "(h2q-tui train --mode lora --model DIR), or give native more text and more time "
             "(h2q-tui train --mode scratch, then --mode native)."
         )
     )

@@ -1,4 +1,4 @@
-"""`h2q-tui export`: a model as files for other programs, or into Ollama, with what that costs."""
+"""`h2q-tui export`: a model as files for other programs, or into Ollama, with the cost in NLL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QUANTS = ("f32", "f16", "bf16", "q8_0", "q4_0")
 
 
 def register(app: typer.Typer) -> None:
-    """Adds `export`."""
+    """Add `export`."""
 
     @app.command(
         help=_("Write a model for other programs: a Hugging Face directory, a GGUF file, or into Ollama.")
@@ -42,10 +42,8 @@ def register(app: typer.Typer) -> None:
         no_measure: bool = typer.Option(
             False, "--no-measure", help=_("Skip the cost in NLL and the comparison with llama.cpp.")
         ),
-        ollama_name: str = typer.Option(None, "--ollama-name", help=_("What Ollama calls the model.")),
-        system: str = typer.Option(
-            "", "--system", help=_("System text that Ollama puts before every conversation.")
-        ),
+        ollama_name: str = typer.Option(None, "--ollama-name", help=_("Name of the model in Ollama.")),
+        system: str = typer.Option("", "--system", help=_("System prompt for Ollama.")),
         detach: bool = typer.Option(
             False, "--detach", help=_("Start the run and return; it goes on without the terminal.")
         ),

@@ -1,4 +1,4 @@
-"""`h2q-tui memory`: conversations into memory, what is there, and forgetting."""
+"""`h2q-tui memory`: import, list, add and forget conversations."""
 
 from __future__ import annotations
 
@@ -23,24 +23,26 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the group `memory`."""
+    """Add the group `memory`."""
     memory = typer.Typer(
         name="memory",
-        help=_("Your conversations: import, look, add, forget."),
+        help=_("Your conversations: import, list, add, forget."),
         no_args_is_help=True,
         rich_markup_mode=None,
     )
     app.add_typer(memory)
 
-    @memory.command("import", help=_("Take in conversations from files or folders; twice adds nothing."))
+    @memory.command(
+        "import", help=_("Import conversations from files or folders; a second import adds nothing.")
+    )
     def import_(
         paths: list[str] = typer.Argument(metavar="PATH…"),  # noqa: B008
-        format_: str = typer.Option(
-            "auto", "--format", help=_("The program that wrote the files; auto looks into them.")
+        format_: str = typer.Option("auto", "--format", help=_("Format of the files; auto detects it.")),
+        map_: list[str] = typer.Option([], "--map", help=_("Roles of speakers: NAME=user,NAME=assistant.")),  # noqa: B008
+        again: bool = typer.Option(
+            False, "--again", help=_("Also import conversations that were forgotten earlier.")
         ),
-        map_: list[str] = typer.Option([], "--map", help=_("Who speaks: NAME=user,NAME=assistant.")),  # noqa: B008
-        again: bool = typer.Option(False, "--again", help=_("Also what was forgotten earlier.")),
-        detach: bool = typer.Option(False, "--detach", help=_("Start the run and return.")),
+        detach: bool = typer.Option(False, "--detach", help=_("Start the run in the background and return.")),
     ) -> None:
         from engine.core.errors import BadInput
         from engine.core.i18n import language
@@ -64,7 +66,7 @@ def register(app: typer.Typer) -> None:
         )
         raise typer.Exit(run_command(ws, make_spec(ws.root, params, language=language()), detach=detach))
 
-    @memory.command(help=_("How much is in memory, from where and from when."))
+    @memory.command(help=_("Number, sources and dates of the conversations in memory."))
     def stats() -> None:
         with _store() as store:
             found = store.stats()
@@ -79,10 +81,10 @@ def register(app: typer.Typer) -> None:
             None, "--match", help=_("Only conversations that contain this text.")
         ),
         source: str | None = typer.Option(None, "--source", help=_("Only conversations of this source.")),
-        limit: int = typer.Option(50, "--limit", min=1, help=_("At most so many.")),
-        offset: int = typer.Option(0, "--offset", min=0, help=_("Leave out so many first.")),
+        limit: int = typer.Option(50, "--limit", min=1, help=_("Number of rows to show.")),
+        offset: int = typer.Option(0, "--offset", min=0, help=_("Number of rows to skip.")),
         points: bool = typer.Option(
-            False, "--points", help=_("Memory points that are summaries, which are not trained on.")
+            False, "--points", help=_("List memory points (summaries, not trained on).")
         ),
     ) -> None:
         if points:
@@ -91,20 +93,21 @@ def register(app: typer.Typer) -> None:
         with _store() as store:
             rows = [
                 _row(conversation, excerpt)
-                for conversation, excerpt in _found(store, match, source, limit=limit, offset=offset)
+                for conversation, excerpt in _search(store, match, source, limit=limit, offset=offset)
             ]
             total = store.count()
-            beside = len(store.point_ids_containing(match)) if match else 0
+            matching_points = len(store.point_ids_containing(match)) if match else 0
         for row in rows:
             output.echo(
                 f"{row['id']}  {row['date'] or '—':<10}  {row['source']:<10} {row['turns']:>4}  {row['text']}"
             )
         if not rows:
-            output.echo(_nothing(match, total))
-        if beside:
-            told = n_("{n} memory point contains it", "{n} memory points contain it", beside)
+            output.echo(_no_results(match, total))
+        if matching_points:
+            text = n_("{n} memory point contains it", "{n} memory points contain it", matching_points)
             output.echo(
-                told.format(n=beside) + f" → h2q-tui memory list --points --match {shlex.quote(match or '')}"
+                text.format(n=matching_points)
+                + f" → h2q-tui memory list --points --match {shlex.quote(match or '')}"
             )
         if rows and match is None and source is None and offset + len(rows) < total:
             output.echo(
@@ -114,7 +117,7 @@ def register(app: typer.Typer) -> None:
         if session.options.json:
             output.echo_json({"conversations": rows, "total": total})
 
-    @memory.command(help=_("One conversation whole; ID may be its beginning."))
+    @memory.command(help=_("A whole conversation. ID: a prefix is enough."))
     def show(id_: str = typer.Argument(metavar="ID")) -> None:
         with _store() as store:
             conversation = store.get(store.resolve_id(id_))
@@ -126,25 +129,27 @@ def register(app: typer.Typer) -> None:
 
     @memory.command(help=_("Add one conversation, from --user and --assistant or as JSON on standard input."))
     def add(
-        user: list[str] = typer.Option([], "--user", help=_("What you said; may stand several times.")),  # noqa: B008
-        assistant: list[str] = typer.Option([], "--assistant", help=_("The answer to each.")),  # noqa: B008
-        system: str | None = typer.Option(None, "--system", help=_("What the assistant was told first.")),
+        user: list[str] = typer.Option([], "--user", help=_("Your message; may be repeated.")),  # noqa: B008
+        assistant: list[str] = typer.Option([], "--assistant", help=_("The answer to each message.")),  # noqa: B008
+        system: str | None = typer.Option(None, "--system", help=_("System prompt.")),
         title: str = typer.Option("", "--title", help=_("A title.")),
     ) -> None:
         ws = session.workspace()
         paired = user or assistant
         result = add_pairs(ws, user, assistant, system, title) if paired else add_from_stdin(ws)
-        output.echo(_("{taken} new, {unchanged} there already").format(**result))
+        output.echo(_("{taken} added, {unchanged} already in memory").format(**result))
         if session.options.json:
             output.echo_json(result)
 
-    @memory.command(help=_("Erase conversations for good: from memory, datasets, reports, runs and backups."))
+    @memory.command(
+        help=_("Erase conversations permanently: from memory, datasets, reports, runs and backups.")
+    )
     def forget(
         ids: list[str] | None = typer.Argument(None, metavar="[ID…]"),  # noqa: B008
         match: str | None = typer.Option(
             None, "--match", help=_("Every conversation that contains this text.")
         ),
-        yes: bool = typer.Option(False, "--yes", help=_("Do not ask.")),
+        yes: bool = typer.Option(False, "--yes", help=_("Do not ask for confirmation.")),
     ) -> None:
         from engine.core.errors import BadInput, UsageProblem
         from engine.pipeline.forget import forget as forget_
@@ -152,7 +157,7 @@ def register(app: typer.Typer) -> None:
 
         if not ids and not match:
             raise UsageProblem(
-                _("Nothing to forget is named: an ID or --match TEXT"), hint="h2q-tui memory list"
+                _("what to forget is missing: an ID or --match TEXT"), hint="h2q-tui memory list"
             )
         ws = session.workspace()
         with _store() as store:
@@ -168,24 +173,24 @@ def register(app: typer.Typer) -> None:
                 _("No conversation contains {text}").format(text=match), hint="h2q-tui memory list"
             )
         models = trained_on(ws, wanted)
-        question = _("Erase {n} conversations from memory, datasets, reports, runs and backups for good?")
-        said = [*(ids or []), *(["--match", match] if match else []), "--yes"]
-        confirm(question.format(n=len(wanted)), yes, session.own_command("memory", "forget", *said))
+        question = _("Erase {n} conversations permanently from memory, datasets, reports, runs and backups?")
+        arguments = [*(ids or []), *(["--match", match] if match else []), "--yes"]
+        confirm(question.format(n=len(wanted)), yes, session.own_command("memory", "forget", *arguments))
         done = forget_(ws, wanted)
         output.echo(
-            _("{n} erased; {files} files and {backups} backups were rewritten").format(
+            _("{n} erased; {files} files and {backups} backups rewritten").format(
                 n=len(done.ids), files=len(done.files), backups=done.backups
             )
         )
         if done.removed_backups:
-            output.echo(_("{n} damaged backups were removed").format(n=done.removed_backups))
+            output.echo(_("{n} damaged backups removed").format(n=done.removed_backups))
         for name in models:
             output.echo(
-                _("The model {name} was trained on it").format(name=name) + f" → h2q-tui models remove {name}"
+                _("the model {name} was trained on it").format(name=name) + f" → h2q-tui models remove {name}"
             )
         for path in done.exports:
             output.echo(
-                _("The export {path} was made of such a model").format(path=path)
+                _("the export {path} was made from such a model").format(path=path)
                 + " → "
                 + shlex.join(["rm", "-r", path])
             )
@@ -196,7 +201,7 @@ def register(app: typer.Typer) -> None:
 def add_pairs(
     ws: Workspace, user: list[str], assistant: list[str], system: str | None, title: str
 ) -> dict[str, object]:
-    """Takes one conversation in, an answer to each question. Raises UsageProblem when one is without the other."""
+    """Add one conversation with an answer to each question. Raises UsageProblem if their numbers differ."""
     from engine.core.chat import Role
     from engine.core.errors import UsageProblem
     from engine.memory.records import Conversation, Turn
@@ -204,7 +209,9 @@ def add_pairs(
 
     if len(user) != len(assistant):
         raise UsageProblem(
-            _("{a} --user and {b} --assistant: each needs the other").format(a=len(user), b=len(assistant)),
+            _("{a} --user but {b} --assistant: each message needs an answer").format(
+                a=len(user), b=len(assistant)
+            ),
             hint="h2q-tui memory add --user TEXT --assistant TEXT",
         )
     now = time.time()
@@ -221,7 +228,7 @@ def add_pairs(
 
 
 def add_from_stdin(ws: Workspace) -> dict[str, object]:
-    """Takes in what any importer knows from standard input. Raises UsageProblem when nothing comes, BadInput."""
+    """Import standard input in any known format. Raises UsageProblem if it is empty, BadInput."""
     import tempfile
 
     from engine.core.errors import UsageProblem
@@ -229,7 +236,7 @@ def add_from_stdin(ws: Workspace) -> dict[str, object]:
     from engine.pipeline.import_run import import_paths
 
     nothing = UsageProblem(
-        _("Nothing to add is given: texts, or JSON on standard input"),
+        _("nothing to add: give texts, or JSON on standard input"),
         hint="h2q-tui memory add --user TEXT --assistant TEXT",
     )
     if sys.stdin.isatty():
@@ -237,8 +244,8 @@ def add_from_stdin(ws: Workspace) -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix=".add.", dir=ws.memory_db.parent) as folder:
         path = Path(folder) / "stdin"
         with path.open("wb") as file:
-            while piece := sys.stdin.buffer.read(2**20):
-                file.write(piece)
+            while chunk := sys.stdin.buffer.read(2**20):
+                file.write(chunk)
         if not path.stat().st_size:
             raise nothing
         with MemoryStore(ws.memory_db) as store:
@@ -253,7 +260,7 @@ def _list_points(match: str, limit: int, offset: int) -> None:
         text = " ".join((point.summary or point.content).split())[:100]
         output.echo(f"{point.id}  {_date(point.created_at) or '—':<10}  {point.source:<10}  {text}")
     if not found:
-        output.echo(_("No memory point is here"))
+        output.echo(_("no memory points"))
     if session.options.json:
         output.echo_json({"points": found})
 
@@ -279,19 +286,19 @@ def _roles(given: list[str]) -> dict[str, str]:
     return roles
 
 
-def _found(
+def _search(
     store: MemoryStore, match: str | None, source: str | None, *, limit: int, offset: int
 ) -> Iterator[tuple[Conversation, str]]:
-    """Conversations with the words that show why they are here."""
+    """Conversations, each with the excerpt that matches."""
     if match is None:
         yield from ((conversation, "") for conversation in store.newest(limit, source=source, offset=offset))
         return
     excerpts: dict[str, str] = {}
     for hit in store.search(match, limit=1_000_000):
         excerpts.setdefault(hit.conversation_id, hit.excerpt)
-    shown = (store.get(id_) for id_ in excerpts)
-    fitting = [c for c in shown if c is not None and source in (None, c.source)]
-    yield from ((c, excerpts[c.id]) for c in fitting[offset : offset + limit])
+    conversations = (store.get(id_) for id_ in excerpts)
+    matching = [c for c in conversations if c is not None and source in (None, c.source)]
+    yield from ((c, excerpts[c.id]) for c in matching[offset : offset + limit])
 
 
 def _row(conversation: Conversation, excerpt: str) -> dict[str, object]:
@@ -312,15 +319,15 @@ def _date(seconds: float | None) -> str:
     return "" if seconds is None else time.strftime("%Y-%m-%d", time.localtime(seconds))
 
 
-def _nothing(match: str | None, total: int) -> str:
+def _no_results(match: str | None, total: int) -> str:
     if total == 0:
         return _("Memory is empty") + " → h2q-tui memory import PATH"
-    return _("No conversation contains {text}").format(text=match) if match else _("Nothing here")
+    return _("No conversation contains {text}").format(text=match) if match else _("no conversations")
 
 
 def _stats_lines(stats: MemoryStats) -> list[str]:
     if stats.conversations == 0:
-        return [_nothing(None, 0)]
+        return [_no_results(None, 0)]
     lines = [
         _("{conversations:,} conversations, {turns:,} turns, {characters:,} characters").format(
             conversations=stats.conversations, turns=stats.turns, characters=stats.characters
@@ -338,7 +345,7 @@ def _stats_lines(stats: MemoryStats) -> list[str]:
     if stats.points:
         lines.append(_("{n} memory points").format(n=stats.points))
     lines.append(
-        _("{imports} imports, {superseded} shorter forms kept, {size:.1f} MB on disk").format(
+        _("{imports} imports, {superseded} shorter versions kept, {size:.1f} MB on disk").format(
             imports=stats.imports, superseded=stats.superseded, size=stats.bytes / 1e6
         )
     )

@@ -1,4 +1,4 @@
-"""`h2q-tui models`: which models there are, what made them, and removing one."""
+"""`h2q-tui models`: list, show and remove models."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the group `models`."""
+    """Add the group `models`."""
     models = typer.Typer(
         name="models",
         help=_("Your models: list, show, remove."),
@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
         if session.options.json:
             output.echo_json({"in_use": used, "models": [_summary(card, used) for card in cards]})
 
-    @models.command("show", help=_("Everything about one model."))
+    @models.command("show", help=_("Details of one model."))
     def show(name: str = typer.Argument(metavar="NAME")) -> None:
         import msgspec
 
@@ -52,10 +52,10 @@ def register(app: typer.Typer) -> None:
         if session.options.json:
             output.echo_json({**msgspec.to_builtins(card), "path": str(folder), "in_use": card.name == used})
 
-    @models.command("remove", help=_("Delete a model; the one in use is refused."))
+    @models.command("remove", help=_("Delete a model; the model in use cannot be deleted."))
     def remove(
         name: str = typer.Argument(metavar="NAME"),
-        yes: bool = typer.Option(False, "--yes", help=_("Do not ask.")),
+        yes: bool = typer.Option(False, "--yes", help=_("Do not ask for confirmation.")),
     ) -> None:
         import asyncio
 
@@ -65,7 +65,7 @@ def register(app: typer.Typer) -> None:
 
         ws = session.workspace(create=False)
         check_removable(ws, name)
-        question = _("Delete the model {name} for good?").format(name=name)
+        question = _("Delete the model {name} permanently?").format(name=name)
         confirm(question, yes, hint=f"h2q-tui models remove {name} --yes")
         asyncio.run(InferenceClient(ws).unload(name))
         remove_model(ws, name)
@@ -83,28 +83,28 @@ def _row(card: ModelCard, used: str | None) -> str:
     return f"{mark} {card.name:<28} {card.mode:<8} {when}  {card.parameters / 1e6:5.1f} M{loss}{base}"
 
 
-def _reach(card: ModelCard) -> list[str]:
-    """How much it sees at once; of an adapter also what it stands on."""
+def _context_lines(card: ModelCard) -> list[str]:
+    """The context length; of an adapter also its base."""
     if card.base_path:
         return [
-            _("stands on: {path} ({format})").format(path=card.base_path, format=card.base_format or "?"),
-            _("context: trained on {tokens:,} tokens at once").format(tokens=card.context),
+            _("base weights: {path} ({format})").format(path=card.base_path, format=card.base_format or "?"),
+            _("context: {tokens:,} tokens").format(tokens=card.context),
         ]
-    # A 汉字 takes three bytes.
-    words = _("context: {bytes:,} bytes, about {characters:,} Chinese characters")
-    return [words.format(bytes=card.context, characters=card.context // 3)]
+    # A Chinese character has three bytes.
+    text = _("context: {bytes:,} bytes, about {characters:,} Chinese characters")
+    return [text.format(bytes=card.context, characters=card.context // 3)]
 
 
 def _lines(card: ModelCard, folder: str, used: str | None) -> list[str]:
     lineage = card.lineage
     lines = [
         card.name + (" — " + _("in use") if card.name == used else ""),
-        _("kind: {mode}").format(mode=card.mode),
+        _("mode: {mode}").format(mode=card.mode),
         _("base: {base}").format(base=card.base or _("none, from plain text")),
-        _("made: {time}").format(time=time.strftime("%Y-%m-%d %H:%M", time.localtime(card.created_at))),
+        _("created: {time}").format(time=time.strftime("%Y-%m-%d %H:%M", time.localtime(card.created_at))),
         _("size: {n:.2f} million parameters").format(n=card.parameters / 1e6),
-        *_reach(card),
-        _("learned: {n} conversations, {texts} text files").format(
+        *_context_lines(card),
+        _("trained on: {n} conversations, {texts} text files").format(
             n=len(lineage.conversations), texts=len(lineage.texts)
         ),
         _("weights: {hash}").format(hash=card.weights_sha256[:16]),

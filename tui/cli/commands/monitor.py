@@ -13,17 +13,17 @@ from tui.cli.session import options
 if TYPE_CHECKING:
     from engine.machine.probes import MachineSample
 
-FIRST_LOOK_S = 0.5
-"""Between the two readings that the first shares of the processor need."""
+FIRST_INTERVAL_S = 0.5
+"""Between the first two samples; CPU shares need two."""
 
 
 def register(app: typer.Typer) -> None:
-    """Adds `monitor`."""
+    """Add `monitor`."""
 
     @app.command(help=_("Watch the machine: the Health tab; --plain and --json print snapshots."))
     def monitor(
         interval: float = typer.Option(
-            2.0, "--interval", min=0.2, max=3600.0, help=_("Seconds between two looks.")
+            2.0, "--interval", min=0.2, max=3600.0, help=_("Refresh interval in seconds.")
         ),
         count: int = typer.Option(0, "--count", min=0, help=_("Lines of --plain; 0: until Ctrl+C.")),
     ) -> None:
@@ -36,14 +36,14 @@ def register(app: typer.Typer) -> None:
 
 
 def _print(interval: float, count: int) -> None:
-    """One JSON document, or a line for each look."""
+    """Print one JSON document, or a line for each sample."""
     import time
 
     from engine.machine.probes import MachineProbes
     from tui.cli.session import workspace
 
     probes = MachineProbes(workspace(create=False).root)
-    time.sleep(min(interval, FIRST_LOOK_S))
+    time.sleep(min(interval, FIRST_INTERVAL_S))
     if options.json:
         echo_json(probes.sample())
         return

@@ -1,4 +1,4 @@
-"""`h2q-tui runs`: what runs and ran, and commands to what runs."""
+"""`h2q-tui runs`: list, show, follow and control runs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from engine.runs.rundir import RunDir
     from engine.runs.view import RunSummary, RunView
 
-WIDTH, HEIGHT = 76, 16
-LISTED = 12
-"""Lines of the list below a plot at most: the newest, checkpoints left out."""
+PLOT_WIDTH, PLOT_HEIGHT = 76, 16
+LISTED_ANNOTATIONS = 12
+"""Annotations listed below a plot at most, without checkpoints."""
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the group `runs`."""
+    """Add the group `runs`."""
     runs = typer.Typer(
         name="runs",
-        help=_("What runs and ran: list, show, follow, steer."),
+        help=_("Runs: list, show, follow, control."),
         no_args_is_help=True,
         rich_markup_mode=None,
     )
@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
 
     @runs.command("list", help=_("All runs, newest first."))
     def list_(
-        limit: int = typer.Option(20, "--limit", min=0, help=_("Show so many; 0: all.")),
+        limit: int = typer.Option(20, "--limit", min=0, help=_("Number of runs to show; 0: all.")),
     ) -> None:
         from engine.runs.rundir import list_runs, summarise
 
@@ -43,16 +43,16 @@ def register(app: typer.Typer) -> None:
             output.echo(_("no run yet") + " → h2q-tui train")
         elif len(summaries) < len(found):
             output.echo(
-                _("{n} older ones").format(n=len(found) - len(summaries)) + " → h2q-tui runs list --limit 0"
+                _("{n} older runs").format(n=len(found) - len(summaries)) + " → h2q-tui runs list --limit 0"
             )
         if session.options.json:
             output.echo_json({"runs": summaries})
 
-    @runs.command("show", help=_("Everything about one run; ID may be its beginning, or latest."))
+    @runs.command("show", help=_("Details of one run. ID: a prefix is enough, or latest."))
     def show(
         run_id: str = typer.Argument(metavar="ID"),
-        plot: bool = typer.Option(False, "--plot", help=_("Draw the loss.")),
-        log: int = typer.Option(10, "--log", min=0, help=_("Lines of the log to show.")),
+        plot: bool = typer.Option(False, "--plot", help=_("Plot the loss.")),
+        log: int = typer.Option(10, "--log", min=0, help=_("Number of log lines to show.")),
     ) -> None:
         from engine.runs.rundir import load_view
 
@@ -71,28 +71,26 @@ def register(app: typer.Typer) -> None:
         if session.options.json:
             output.echo_json(summary)
 
-    @runs.command(help=_("Follow a run until it ends; Ctrl+C stops following, and the run goes on."))
+    @runs.command(help=_("Follow a run until it ends; Ctrl+C stops following, not the run."))
     def attach(run_id: str = typer.Argument("latest", metavar="ID")) -> None:
         from tui.cli.run_output import attach_in_terminal, conclude
 
         raise typer.Exit(conclude(attach_in_terminal(_find(run_id))))
 
-    @runs.command(help=_("Pause a run after its present step."))
+    @runs.command(help=_("Pause a run after the current step."))
     def pause(run_id: str = typer.Argument("latest", metavar="ID")) -> None:
         _send(run_id, "pause")
 
-    @runs.command(
-        help=_("Let a paused run go on; continue a training that died or was stopped, from its checkpoint.")
-    )
+    @runs.command(help=_("Continue a paused run; resume a stopped or crashed training from its checkpoint."))
     def resume(
         run_id: str = typer.Argument("latest", metavar="ID"),
         max_memory_gb: float = typer.Option(
-            None, "--max-memory-gb", min=0.25, help=_("Another memory budget from here on.")
+            None, "--max-memory-gb", min=0.25, help=_("New memory budget in GB from here on.")
         ),
     ) -> None:
-        run = _find_to_steer(run_id, trains=True)
+        run = _find_to_control(run_id, trains=True)
         if not run.alive():
-            raise typer.Exit(_continue(run, max_memory_gb))
+            raise typer.Exit(_resume_training(run, max_memory_gb))
         if max_memory_gb is not None:
             _send(run.run_id, "set", f"max_memory_gb={max_memory_gb:g}")
         _send(run.run_id, "resume")
@@ -115,7 +113,7 @@ def register(app: typer.Typer) -> None:
         for assignment in assignments:
             if not is_assignment(assignment):
                 raise UsageProblem(
-                    _("lr=, max_steps= or max_memory_gb= with a number is needed, not {value}").format(
+                    _("expected lr=, max_steps= or max_memory_gb= with a number, not {value}").format(
                         value=assignment
                     ),
                     hint="h2q-tui runs set latest lr=0.01",
@@ -140,8 +138,8 @@ def _find(run_id: str) -> RunDir:
     return find_run(session.workspace(create=False), run_id)
 
 
-def _find_to_steer(run_id: str, *, trains: bool = False) -> RunDir:
-    """As `_find`, but "latest" is the newest run that lives, if one does; else with `trains` the newest training."""
+def _find_to_control(run_id: str, *, trains: bool = False) -> RunDir:
+    """Like `_find`, but "latest" is the newest running run; without one and with `trains`, the newest training."""
     from engine.runs.kinds import KINDS
     from engine.runs.rundir import list_runs, newest_alive
 
@@ -153,18 +151,18 @@ def _find_to_steer(run_id: str, *, trains: bool = False) -> RunDir:
 
 
 def _send(run_id: str, name: str, value: str = "", timeout: float = 5.0) -> None:
-    """Sends a command and says the answer. Raises UsageProblem for a run that is over, RunFailed when refused."""
+    """Send a command and print the reply. Raises UsageProblem for a run that has ended, RunFailed if refused."""
     from engine.core.errors import RunFailed, UsageProblem
     from engine.runs.control import send_sync
     from engine.runs.event_text import status_name
     from engine.runs.resume import can_resume
     from engine.runs.rundir import load_view
 
-    run = _find_to_steer(run_id)
+    run = _find_to_control(run_id)
     if not run.alive():
         status = load_view(run).summary(alive=False).status
         raise UsageProblem(
-            _("run {run} is over ({status})").format(run=run.run_id, status=status_name(status)),
+            _("run {run} has ended ({status})").format(run=run.run_id, status=status_name(status)),
             hint=f"h2q-tui runs {'resume' if can_resume(run.spec.kind, status) else 'show'} {run.run_id}",
         )
     reply = send_sync(run, name, value, timeout)
@@ -175,8 +173,8 @@ def _send(run_id: str, name: str, value: str = "", timeout: float = 5.0) -> None
         output.echo_json({"run_id": run.run_id, "command": name, "value": value, "reply": reply})
 
 
-def _continue(run: RunDir, max_memory_gb: float | None) -> int:
-    """A new, detached run that goes on from the newest checkpoint of `run`."""
+def _resume_training(run: RunDir, max_memory_gb: float | None) -> int:
+    """Start a detached run that resumes from the newest checkpoint of `run`."""
     from engine.core.errors import UsageProblem
     from engine.core.i18n import language
     from engine.runs.resume import can_resume, resume_spec
@@ -185,7 +183,7 @@ def _continue(run: RunDir, max_memory_gb: float | None) -> int:
 
     if not can_resume(run.spec.kind, summarise(run).status):
         raise UsageProblem(
-            _("run {run} is over; only a training that did not end well can be continued").format(
+            _("run {run} has ended; only a training that failed, stopped or crashed can be resumed").format(
                 run=run.run_id
             ),
             hint=f"h2q-tui runs show {run.run_id}",
@@ -250,7 +248,7 @@ def _card(run: RunDir, view: RunView, summary: RunSummary) -> list[str]:
 
 
 def loss_plot(view: RunView, phase: str, *, ascii_only: bool = False) -> str:
-    """The curve of `phase`, its legend, and a line for each recovery, memory step, change and cycle."""
+    """The loss curve of `phase`, its legend, and a line for each of the newest annotations."""
     import plotext
 
     from engine.runs.curve import AnnotationKind
@@ -261,7 +259,7 @@ def loss_plot(view: RunView, phase: str, *, ascii_only: bool = False) -> str:
     marks = view.marks_of(phase)
     plotext.clear_figure()
     plotext.theme("clear")
-    plotext.plot_size(WIDTH, HEIGHT)
+    plotext.plot_size(PLOT_WIDTH, PLOT_HEIGHT)
     plotext.plot(series.x, series.y, marker="." if ascii_only else "braille")
     if series.y:
         low, high = min(series.y), max(series.y)
@@ -271,10 +269,10 @@ def loss_plot(view: RunView, phase: str, *, ascii_only: bool = False) -> str:
     lines = [stage_name(phase), plotext.uncolorize(plotext.build())]
     if marks:
         lines.append(legend(marks, ascii_only=ascii_only))
-    told = [mark for mark in marks if mark.kind is not AnnotationKind.CHECKPOINT][-LISTED:]
+    newest = [mark for mark in marks if mark.kind is not AnnotationKind.CHECKPOINT][-LISTED_ANNOTATIONS:]
     lines += [
         f"{time.strftime('%H:%M:%S', time.localtime(line.t))} {line.text}"
-        for line in listed(told, ascii_only=ascii_only)
+        for line in listed(newest, ascii_only=ascii_only)
     ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""`h2q-tui schedule`: training that starts by itself, and the command that makes up for a missed one."""
+"""`h2q-tui schedule`: start trainings at a time of day, and catch up on a missed one."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds the group `schedule`."""
+    """Add the group `schedule`."""
     group = typer.Typer(
         name="schedule",
-        help=_("Train by itself at a time of day: launchd, a systemd user timer, or cron."),
+        help=_("Train automatically at a time of day: launchd, a systemd user timer, or cron."),
         no_args_is_help=True,
         rich_markup_mode=None,
     )
     app.add_typer(group)
     at_help = _("Local time of day.")
-    by_help = _("systemd, launchd or cron; without it, what this machine has.")
-    flags_help = _("After --: options of train for each run, with whole paths, e.g. -- --max-minutes 60.")
+    by_help = _("systemd, launchd or cron. Default: what this machine has.")
+    flags_help = _("After --: options of train for each run, with absolute paths, e.g. -- --max-minutes 60.")
 
     @group.command(help=_("Train once a week."))
     def weekly(
@@ -47,13 +47,13 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         _install("daily", at, "sun", by, flags or [])
 
-    @group.command(help=_("What is scheduled, when it runs next, and how the last one ended."))
+    @group.command(help=_("The schedule, its next run, and how the last run ended."))
     def show() -> None:
         from engine.scheduler.install import schedule_status
 
         _tell(schedule_status(session.workspace(create=False)))
 
-    @group.command(help=_("Take the schedule of this workspace away."))
+    @group.command(help=_("Remove the schedule of this workspace."))
     def remove() -> None:
         from engine.scheduler.install import remove as remove_
 
@@ -64,7 +64,7 @@ def register(app: typer.Typer) -> None:
         if session.options.json:
             output.echo_json({"removed": gone})
 
-    @group.command("catch-up", help=_("Train now if a scheduled time has passed without a run."))
+    @group.command("catch-up", help=_("Train now if a scheduled run was missed."))
     def catch_up() -> None:
         from engine.scheduler.install import last_scheduled
         from engine.scheduler.plan import is_missed, load_schedule
@@ -92,7 +92,7 @@ def _install(every: str, at: str, day: str, by: str | None, flags: list[str]) ->
             _("--by takes {choices}, not {value}").format(choices=", ".join(ServiceManager), value=by),
             hint=f"h2q-tui schedule {every} --at 03:00",
         )
-    _check(flags)
+    _check_flags(flags)
     ws = session.workspace()
     schedule = create_schedule(
         ws,
@@ -107,8 +107,8 @@ def _install(every: str, at: str, day: str, by: str | None, flags: list[str]) ->
     _tell(install(ws, schedule))
 
 
-def _check(flags: list[str]) -> None:
-    """Raises UsageProblem for what `train` would not take: nobody sits before it when it would say so."""
+def _check_flags(flags: list[str]) -> None:
+    """Raises UsageProblem for flags that `train` refuses, as nobody would see the error of a scheduled run."""
     from engine.core.errors import UsageProblem
     from tui.cli.commands import train
     from tui.cli.help import describe_usage_error
@@ -116,9 +116,9 @@ def _check(flags: list[str]) -> None:
     if not flags:
         return
     hint = "h2q-tui train --help"
-    ruled = [flag for flag in flags if flag.partition("=")[0] in _OWN]
-    if ruled:
-        raise UsageProblem(_("{option} is the schedule's own").format(option=ruled[0]), hint=hint)
+    reserved = [flag for flag in flags if flag.partition("=")[0] in _RESERVED_FLAGS]
+    if reserved:
+        raise UsageProblem(_("{option} is set by the schedule").format(option=reserved[0]), hint=hint)
     try:
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
         train.register(app)
@@ -127,8 +127,8 @@ def _check(flags: list[str]) -> None:
         raise UsageProblem(describe_usage_error(problem)[0], hint=hint) from None
 
 
-_OWN = ("--run-once", "--detach", "--data-dir", "--lang", "--quiet", "--json", "--help", "-h")
-"""Options that every scheduled run has, or that make no sense for one."""
+_RESERVED_FLAGS = ("--run-once", "--detach", "--data-dir", "--lang", "--quiet", "--json", "--help", "-h")
+"""Flags that every scheduled run has, or that make no sense for one."""
 
 
 def _tell(found: ScheduleStatus) -> None:

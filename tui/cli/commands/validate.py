@@ -1,4 +1,4 @@
-"""`h2q-tui validate`, `promote` and `rollback`: judge a model, put it to use, take it back."""
+"""`h2q-tui validate`, `promote` and `rollback`: compare models and change the model in use."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds `validate`, `promote` and `rollback`."""
+    """Add `validate`, `promote` and `rollback`."""
 
-    @app.command(help=_("Judge a new model against a base on conversations that neither has seen."))
+    @app.command(help=_("Compare a new model with a base on conversations that neither was trained on."))
     def validate(
         base: str | None = typer.Option(
-            None, "--base", help=_("Name or directory; without it, the model in use.")
+            None, "--base", help=_("Name or directory. Default: the model in use.")
         ),
-        new: str | None = typer.Option(None, "--new", help=_("Name or directory of the model to judge.")),
+        new: str | None = typer.Option(None, "--new", help=_("Name or directory of the model to validate.")),
         scores: str | None = typer.Option(
             None,
             "--scores",
-            help=_("Judge scores from elsewhere: a JSONL file of rows {group, base, new}, higher is better."),
+            help=_("Compare external scores: a JSONL file of rows {group, base, new}, higher is better."),
         ),
-        promote: bool = typer.Option(False, "--promote", help=_("Put it to use when it is better.")),
+        promote: bool = typer.Option(False, "--promote", help=_("Promote it if it is better.")),
     ) -> None:
         from engine.core.errors import UsageProblem
 
@@ -37,14 +37,14 @@ def register(app: typer.Typer) -> None:
                 raise UsageProblem(
                     _("--scores takes no --base, --new or --promote"), hint="h2q-tui validate --help"
                 )
-            _judge_scores(scores)
+            _compare_scores(scores)
             return
         ws = session.workspace()
         if new is None:
-            raise UsageProblem(_("which model is to be judged? --new NAME"), hint="h2q-tui models list")
-        raise typer.Exit(_judge_models(ws, base, new, promote))
+            raise UsageProblem(_("--new NAME is required: the model to validate"), hint="h2q-tui models list")
+        raise typer.Exit(_compare_models(ws, base, new, promote))
 
-    @app.command(help=_("Put a model to use. What was in use before is kept; rollback brings it back."))
+    @app.command(help=_("Put a model into use. The previous one is kept; rollback restores it."))
     def promote(
         name: str = typer.Argument(metavar="NAME"),
         config: str | None = typer.Option(
@@ -53,13 +53,13 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         from engine.models import registry
 
-        done = registry.promote(_configured(config), _model(name))
+        done = registry.promote(_workspace_with(config), _model(name))
         output.echo(_("{name} is in use").format(name=done.name))
-        output.echo(_("back to what was before: {command}").format(command="h2q-tui rollback"))
+        output.echo(_("undo: {command}").format(command="h2q-tui rollback"))
         if session.options.json:
             output.echo_json(done)
 
-    @app.command(help=_("Bring back the model that was in use before the last promotion."))
+    @app.command(help=_("Restore the model that was in use before the last promotion."))
     def rollback(
         to: str | None = typer.Option(None, "--to", metavar="STAMP", help=_("A backup of the list.")),
         list_: bool = typer.Option(False, "--list", help=_("List the backups, newest first.")),
@@ -69,14 +69,14 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         from engine.models import registry
 
-        ws = _configured(config)
+        ws = _workspace_with(config)
         if list_:
             found = registry.backups(ws)
             for backup in found:
                 model = backup.model or (_("no model in use") if backup.readable else _("not readable"))
                 output.echo(f"{backup.stamp}  {model}")
             if not found:
-                output.echo(_("no backup yet: the first promotion makes one"))
+                output.echo(_("no backup yet: the first promotion creates one"))
             if session.options.json:
                 output.echo_json({"backups": found})
             return
@@ -88,7 +88,7 @@ def register(app: typer.Typer) -> None:
             output.echo_json(done)
 
 
-def _configured(config: str | None) -> Workspace:
+def _workspace_with(config: str | None) -> Workspace:
     from dataclasses import replace
 
     ws = session.workspace()
@@ -96,11 +96,11 @@ def _configured(config: str | None) -> Workspace:
 
 
 def _model(name: str) -> str:
-    """A name as it is, a path made absolute."""
+    """A name unchanged, a path made absolute."""
     return str(session.resolve(name)) if "/" in name and not name.startswith("ollama:") else name
 
 
-def _judge_scores(file: str) -> None:
+def _compare_scores(file: str) -> None:
     from engine.validation.external_scores import read_rows
     from engine.validation.verdict import verdict_from_rows
 
@@ -112,8 +112,8 @@ def _judge_scores(file: str) -> None:
         output.echo_json(verdict)
 
 
-def _judge_models(ws: Workspace, base: str | None, new: str, promote: bool) -> int:
-    """Runs the validation in the foreground; prints its table below what the run says."""
+def _compare_models(ws: Workspace, base: str | None, new: str, promote: bool) -> int:
+    """Run the validation in the foreground, then print its table."""
     from pathlib import Path
 
     from engine.core.errors import BadInput
@@ -127,9 +127,9 @@ def _judge_models(ws: Workspace, base: str | None, new: str, promote: bool) -> i
 
     base = base or in_use(ws)
     if base is None:
-        raise BadInput(_("no model is in use to judge against"), hint="h2q-tui train --mode scratch")
+        raise BadInput(_("there is no model in use to compare with"), hint="h2q-tui train --mode scratch")
     base, new = _model(base), _model(new)
-    # Wrong names are told before a run is made of them.
+    # Fail on unknown names before a run is created.
     for name in (base, new):
         if not name.startswith("ollama:"):
             resolve_model(ws, name)
@@ -145,7 +145,7 @@ def _judge_models(ws: Workspace, base: str | None, new: str, promote: bool) -> i
 
 
 def _report_lines(report: ValidationReport) -> list[str]:
-    """The measures as a table, the reasons, and the answers side by side."""
+    """The measures as a table, the reasons, and the answers of both models."""
     lines = ["", *_table(report.measures), *_verdict_lines(report.verdict)]
     for number, answer in enumerate(report.answers, start=1):
         lines += [

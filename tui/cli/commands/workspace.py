@@ -1,4 +1,4 @@
-"""`h2q-tui sample`, `paths`, `backup` and `reset`: the workspace as a whole."""
+"""`h2q-tui sample`, `paths`, `backup` and `reset`: commands on the whole workspace."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
-    """Adds `sample`, `paths`, `reset` and the group `backup`."""
+    """Add `sample`, `paths`, `reset` and the group `backup`."""
 
     @app.command(help=_("Write sample conversations and text to start from; DIR: <data-dir>/sample."))
     def sample(folder: str | None = typer.Argument(None, metavar="[DIR]")) -> None:
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
         target = session.resolve(folder) if folder else session.workspace().root / "sample"
         made = write_sample(target)
         output.echo(
-            _("{n} files written to {folder}, {same} were there").format(
+            _("{n} files written to {folder}, {same} existed already").format(
                 n=len(made.written), folder=made.folder, same=len(made.unchanged)
             )
         )
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
         if session.options.json:
             output.echo_json(made)
 
-    @app.command(help=_("Where everything lies."))
+    @app.command(help=_("Paths of the workspace."))
     def paths() -> None:
         ws = session.workspace(create=False)
         rows = {
@@ -51,15 +51,17 @@ def register(app: typer.Typer) -> None:
             "backups": (_("backups"), ws.backups),
             "runtime": (_("sockets"), ws.runtime),
         }
-        for words, path in rows.values():
-            output.echo(f"{path}  {words}" + ("" if path.exists() else "  " + _("(not there yet)")))
+        for description, path in rows.values():
+            output.echo(
+                f"{path}  {description}" + ("" if path.exists() else "  " + _("(does not exist yet)"))
+            )
         if session.options.json:
-            output.echo_json({name: str(path) for name, (_words, path) in rows.items()})
+            output.echo_json({name: str(path) for name, (_description, path) in rows.items()})
 
-    @app.command(help=_("Remove runs, datasets and status files; with --all everything, for good."))
+    @app.command(help=_("Delete runs, datasets and status files; with --all everything, permanently."))
     def reset(
-        all_: bool = typer.Option(False, "--all", help=_("Memory, models, settings and backups, too.")),
-        yes: bool = typer.Option(False, "--yes", help=_("Do not ask.")),
+        all_: bool = typer.Option(False, "--all", help=_("Also memory, models, settings and backups.")),
+        yes: bool = typer.Option(False, "--yes", help=_("Do not ask for confirmation.")),
     ) -> None:
         import asyncio
 
@@ -71,9 +73,9 @@ def register(app: typer.Typer) -> None:
         require_no_run(ws)
         plan = plan_reset(ws, all_)
         if not plan.names:
-            output.echo(_("There is nothing to remove in {path}").format(path=ws.root))
+            output.echo(_("nothing to delete in {path}").format(path=ws.root))
         else:
-            question = _("Remove {names} ({size:.1f} MB) from {path} for good?").format(
+            question = _("Delete {names} ({size:.1f} MB) from {path} permanently?").format(
                 names=", ".join(plan.names), size=plan.bytes / 1e6, path=ws.root
             )
             confirm(question, yes, session.own_command("reset", *(["--all"] if all_ else []), "--yes"))
@@ -99,7 +101,7 @@ def _register_backup(app: typer.Typer) -> None:
     )
     app.add_typer(backup)
 
-    @backup.command(help=_("Make one now; the newest eight are kept."))
+    @backup.command(help=_("Create a backup now; the newest eight are kept."))
     def create() -> None:
         from engine.workspace.backup import create_backup
 
@@ -122,11 +124,11 @@ def _register_backup(app: typer.Typer) -> None:
             output.echo_json({"backups": found})
 
     @backup.command(
-        help=_("Put one back, the newest or that of STAMP; what is there now is backed up first.")
+        help=_("Restore the newest backup or that of STAMP; the current state is backed up first.")
     )
     def restore(
         stamp: str | None = typer.Argument(None, metavar="[STAMP|FILE]"),
-        yes: bool = typer.Option(False, "--yes", help=_("Do not ask.")),
+        yes: bool = typer.Option(False, "--yes", help=_("Do not ask for confirmation.")),
     ) -> None:
         from engine.workspace.backup import find_backup, restore_backup
         from engine.workspace.reset import require_no_run
@@ -134,7 +136,7 @@ def _register_backup(app: typer.Typer) -> None:
         ws = session.workspace()
         path = find_backup(ws, stamp)
         require_no_run(ws)
-        question = _("Replace memory and configuration by {path}?").format(path=path)
+        question = _("Replace memory and configuration with {path}?").format(path=path)
         confirm(
             question, yes, shlex.join(["h2q-tui", "backup", "restore", *([stamp] if stamp else []), "--yes"])
         )
@@ -148,7 +150,7 @@ def _register_backup(app: typer.Typer) -> None:
 
 def _row(backup: Backup) -> str:
     reasons = {
-        "manual": _("by hand"),
+        "manual": _("manual"),
         "weekly": _("weekly"),
         "migration": _("before a migration"),
         "restore": _("before a restore"),
