@@ -1,4 +1,5 @@
-"""Number format, threads, kernels, cores and allocator of a CPU, each chosen by timing a training step of one layer."""
+"""Number format, threads, kernels, cores and allocator of a CPU, each chosen by timing a training step of one
+layer."""
 
 from __future__ import annotations
 
@@ -19,46 +20,46 @@ from engine.models.kernels.build import load_kernels
 from engine.models.transformer import ModelConfig, Transformer
 
 MIN_SPEEDUP = 1.05
-"""What departs from the ordinary must be this much faster, so that two measurements of one machine agree."""
+"""Minimum speed-up for a change from the default, so that repeated measurements agree."""
 FEWER_THREADS_MIN_SPEEDUP = 1.15
-"""The same for fewer threads: what else runs at the moment makes them look better, and a phase keeps them."""
+"""The same for fewer threads: other load makes them look better, and a phase keeps the choice."""
 PAIRS = 3
-"""Two tunings are measured in turn, and the median of their ratios counts: a machine that changes its speed
-between two measurements would otherwise decide."""
+"""Two candidates are timed alternately and the median ratio decides: the machine's speed may change in
+between."""
 ROUNDS, MIN_MEASURE_S = 2, 0.03
-"""Repetitions of a measurement, and the seconds after which it has had enough of them."""
+"""Repetitions of a timing, and the seconds after which it ends early."""
 TOKENS = 1024
 MAX_WIDTH = 512
-"""Wider layers are measured at this width: what pays there pays beyond, and the measurement stays short."""
+"""Wider layers are measured at this width: the result carries over, and the measurement stays short."""
 MAX_MEASURE_S = 3.0
-"""On a busy machine nothing more is measured after that long: what is not known better stays ordinary."""
+"""On a busy machine measuring ends after this long; what was not measured stays at its default."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Of glibc's malloc.h."""
+"""From glibc's malloc.h."""
 
 
 @dataclass(frozen=True)
 class CpuTuning:
-    """How a CPU computes best, and what was measured."""
+    """The fastest CPU configuration, and the measurements."""
 
     threads: int
     bf16: bool = False
     fused: bool = False
-    """With the kernels of `engine.models.kernels.build`."""
+    """Uses the kernels of `engine.models.kernels.build`."""
     cores: tuple[int, ...] = ()
-    """Cores it is bound to; empty: wherever the system puts it."""
+    """Cores the process is bound to; empty: no binding."""
     keep_memory: bool = True
-    """What a step frees is used again instead of going back to the kernel, which is rarely slower."""
+    """Reuses freed memory instead of returning it to the kernel, which is rarely slower."""
     reason: str = ""
 
 
 def tune_cpu(
     width: int, threads: int, *, fixed: CpuTuning | None = None, measured_threads: bool = True
 ) -> CpuTuning:
-    """The tuning for layers of `width`; sets threads, cores and allocator accordingly. Takes 0.1 to 3 s.
+    """The configuration for layers of `width`; applies threads, cores and allocator. Takes 0.1 to 3 s.
 
-    `threads` is the most that may be used, and the number used unless `measured_threads`. `fixed` is the
-    format, kernels and threads of a phase that goes on: only what cannot change a result is measured then.
+    `threads` is the maximum, and the number used unless `measured_threads`. `fixed` is the format, kernels
+    and threads of a resumed phase: only what cannot change a result is measured then.
     """
     chosen = fixed or _measure(min(MAX_WIDTH, max(32, width // 32 * 32)), threads, measured_threads)
     torch.set_num_threads(chosen.threads)
@@ -86,9 +87,9 @@ def _measure(width: int, threads: int, measured_threads: bool) -> CpuTuning:
         nonlocal best
         pair, gains = [best, candidate], list[float]()
         if clock is time.thread_time:
-            # The own time of one thread, because what else runs on the machine hardly changes it.
+            # CPU time of one thread, which other load on the machine hardly changes.
             pair = [replace(one, threads=1) for one in pair]
-        # Other threads and another allocator take a step to settle, each time.
+        # Other threads and another allocator need a warm-up step each time.
         needs_warmup = clock is not time.thread_time or candidate.keep_memory != best.keep_memory
         while len(gains) < PAIRS:
             if time.perf_counter() - began > MAX_MEASURE_S and (gains or reasons):
@@ -104,8 +105,12 @@ def _measure(width: int, threads: int, measured_threads: bool) -> CpuTuning:
     consider("bf16", replace(best, bf16=True))
     if best.fused:
         consider(_("no kernels"), replace(best, fused=False))
-    # A small step finds room in what is left over from others, where a real one has to ask the kernel.
-    consider(_("memory given back"), replace(best, keep_memory=False), LayerProbe(width, tokens=2 * TOKENS))
+    # A small step fits into memory left over from others; a real one needs new pages from the kernel.
+    consider(
+        _("memory returned to the system"),
+        replace(best, keep_memory=False),
+        LayerProbe(width, tokens=2 * TOKENS),
+    )
     wall = time.perf_counter
     for fewer in sorted({threads // 2, 1}, reverse=True) if measured_threads else ():
         if 0 < fewer < best.threads:
@@ -117,12 +122,12 @@ def _measure(width: int, threads: int, measured_threads: bool) -> CpuTuning:
             )
     cores = one_per_pair(allowed_cores())
     if len(cores) < len(allowed_cores()):
-        consider(_("one thread a core"), replace(best, threads=len(cores), cores=cores), clock=wall)
+        consider(_("one thread per core"), replace(best, threads=len(cores), cores=cores), clock=wall)
     return replace(best, reason=", ".join(reasons))
 
 
 class LayerProbe:
-    """A training step of one layer of a width on random bytes."""
+    """A training step of one layer of a given width on random bytes."""
 
     def __init__(self, width: int, tokens: int = TOKENS) -> None:
         config = ModelConfig(
@@ -136,7 +141,8 @@ class LayerProbe:
         self._ids = torch.randint(0, 256, (tokens // 128, 128), generator=generator)
 
     def seconds(self, tuning: CpuTuning, clock: Callable[[], float], *, warm: bool = True) -> float:
-        """Least seconds by `clock` of a forward and a backward pass with `tuning`; `warm`: after one for nothing."""
+        """Minimum seconds by `clock` of a forward and backward pass with `tuning`; `warm`: after a warm-up
+        step."""
         with _applied(tuning):
             if warm:
                 self._step(tuning)
@@ -158,7 +164,7 @@ class LayerProbe:
 
 @contextlib.contextmanager
 def _applied(tuning: CpuTuning) -> Iterator[None]:
-    """Threads, cores and allocator as in `tuning`, and as before afterwards."""
+    """Applies the threads, cores and allocator of `tuning`, and restores threads and cores afterwards."""
     before, allowed = torch.get_num_threads(), allowed_cores()
     torch.set_num_threads(tuning.threads)
     if tuning.cores:
@@ -180,7 +186,7 @@ def allowed_cores() -> tuple[int, ...]:
 
 
 def one_per_pair(cores: tuple[int, ...], root: Path = Path("/sys/devices/system/cpu")) -> tuple[int, ...]:
-    """The first of the logical cores that share a physical one; all of them where the system does not tell."""
+    """The first logical core of each physical one; all cores where the system does not report them."""
     first: dict[str, int] = {}
     for core in cores:
         try:
@@ -192,23 +198,23 @@ def one_per_pair(cores: tuple[int, ...], root: Path = Path("/sys/devices/system/
 
 
 def bind_threads(cores: tuple[int, ...]) -> None:
-    """Binds every thread of this process to `cores`, where the system can."""
+    """Binds every thread of this process to `cores`, where supported."""
     if not hasattr(os, "sched_setaffinity"):
         return
     tasks = Path("/proc/self/task")
     for task in tasks.iterdir() if tasks.is_dir() else ():
-        with contextlib.suppress(OSError):  # a thread that has just ended, or a core that is gone
+        with contextlib.suppress(OSError):  # the thread has just ended, or the core is gone
             os.sched_setaffinity(int(task.name), cores)
 
 
 def keep_freed_memory(keep: bool) -> None:
-    """Whether glibc reuses what a step frees, or returns it to the kernel. Other C libraries are left alone.
+    """Makes glibc reuse freed memory, or return it to the kernel. No effect with other C libraries.
 
-    The peak of the resident memory stays the same.
+    The peak resident memory is the same.
     """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20 if keep else 128 << 10)
         libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1 if keep else 128 << 10)
-        if not keep:  # what was kept until now would be used again all the same
+        if not keep:  # returns what was kept until now
             libc.malloc_trim(0)

@@ -1,4 +1,5 @@
-"""What a step learns from: micro-batches of token windows with the weight of each prediction, and the scratch source."""
+"""Batches of a training step: micro-batches of token windows with a weight for each prediction, and the
+scratch source."""
 
 from __future__ import annotations
 
@@ -18,10 +19,11 @@ from engine.training.text_stream import TextStream
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One forward and backward pass: tensors of shape `(windows, length)`.
+    """Input of one forward and backward pass: tensors of shape `(windows, length)`.
 
-    The weights of all micro-batches of a step sum to 1: the loss is the weighted sum of the predictions' losses.
-    `report_weights` weighs the part that is reported (in `native` the conversations without the replayed text).
+    The weights of all micro-batches of a step sum to 1: the loss is the weighted sum of the predictions'
+    losses. `report_weights` weighs the reported part of it (in `native`, conversations without replayed
+    text).
     """
 
     ids: Tensor
@@ -29,26 +31,27 @@ class MicroBatch:
     weights: Tensor
     report_weights: Tensor
     positions: Tensor | None = None
-    """Where each token stands in its own conversation, when a row holds several (`lora`). None: in its row."""
+    """Position of each token in its own conversation when a row packs several (`lora`). None: its position in
+    the row."""
 
 
 S = TypeVar("S", np.int64, np.float32)
 
 
 class BufferPool:
-    """Memory of batches that are done with, for the next ones. Any thread may take and give."""
+    """Pool of the memory of used batches, for the next ones. Thread-safe."""
 
     MAX_FREE = 16
-    """Unused ones at most."""
+    """Upper bound on the free buffers."""
 
     def __init__(self) -> None:
         self._free: list[NDArray[np.uint8]] = []
         self._lock = threading.Lock()
         self.allocations = 0
-        """How often new memory had to be had."""
+        """Number of new allocations so far."""
 
     def acquire(self, shape: tuple[int, ...], kind: type[S]) -> tuple[NDArray[S], NDArray[np.uint8]]:
-        """An array of `shape` with anything in it, and the memory to `give` back."""
+        """An uninitialised array of `shape`, and its buffer to `release` later."""
         wanted = math.prod(shape) * np.dtype(kind).itemsize
         with self._lock:
             fitting = [number for number, memory in enumerate(self._free) if memory.nbytes >= wanted]
@@ -64,7 +67,7 @@ class BufferPool:
         with self._lock:
             self._free += leased
             self._free.sort(key=len)
-            # The smallest go: a large one serves for all.
+            # Drops the smallest: a large buffer fits every request.
             del self._free[: -self.MAX_FREE]
 
 
@@ -74,50 +77,52 @@ class Batch:
 
     micro_batches: list[MicroBatch]
     tokens: int
-    """Bytes and control tokens that the model sees in it, without padding."""
+    """Bytes and control tokens in it, without padding."""
     buffers: BufferPool | None = None
     leased: list[NDArray[np.uint8]] = field(default_factory=list)
-    """Of `buffers`; the tensors of the micro-batches lie in them."""
+    """Buffers of the pool that hold the tensors of the micro-batches."""
 
     def release(self) -> None:
-        """Nobody will look at the micro-batches again: their memory may be used for another batch."""
+        """Returns the buffers to the pool; the micro-batches must not be used any more."""
         if self.buffers is not None:
             self.buffers.release(self.leased)
             self.leased.clear()
 
 
 class Batches(Protocol):
-    """A source of batches. What it draws depends on the settings and the number of the draw alone."""
+    """A source of batches. A batch depends on the settings and its number alone."""
 
     tokens_per_micro_batch: int
-    """How large its micro-batches are at most; it may change between two draws."""
+    """Upper bound on the tokens of a micro-batch; may change between two batches."""
 
     def steps(self) -> int:
-        """Optimizer steps that the recipe's epochs take."""
+        """Optimizer steps of the recipe's epochs."""
 
     def epoch_after(self, draws: int, tokens: int) -> float:
-        """Epochs done after `draws` batches with `tokens` bytes together."""
+        """Epochs done after `batches` batches with `tokens` tokens in total."""
 
     def batch_at(self, number: int, max_steps: int, stage: CurriculumStage | None = None) -> Batch:
-        """Batch `number` (from 0) of a phase of `max_steps`; `stage` overrules its window length."""
+        """Batch `number` (from 0) of a phase of `max_steps` steps; `stage` overrides its window length."""
 
     def samples(self, number: int, max_steps: int) -> list[str]:
-        """What batch `number` consists of, in words that find it again: conversations, or places in files."""
+        """Names of the samples in batch `number`: conversation ids, or places in files."""
 
 
 PAD_MULTIPLE = 128
-"""Passes over windows of any length have lengths that are multiples of so many places, short ones of fewer. oneDNN makes
-a program for each shape of a product in bfloat16, about a megabyte, and keeps a thousand: with every length its own,
-training on conversations is slower than in float32 and grows by two gigabytes (`bench/conversations.py`)."""
+"""Micro-batches of any length are padded to multiples of this many tokens, short ones to multiples of fewer.
+oneDNN compiles a kernel per shape of a bfloat16 product, about a megabyte each, and caches a thousand: with
+arbitrary lengths, training on conversations is slower than in float32 and grows by two gigabytes
+(`bench/conversations.py`)."""
 
 
 def pad_multiple(length: int, most: int = PAD_MULTIPLE) -> int:
-    """The power of two that micro-batches of about `length` are multiples of: an eighth to a quarter of it, at most `most`."""
+    """Power of two whose multiples are used for micro-batches of about `length`: an eighth to a quarter of
+    it, at most `most`."""
     return min(most, 1 << max(0, (length // 4).bit_length() - 1))
 
 
 def padded_length(length: int, context: int, most: int = PAD_MULTIPLE) -> int:
-    """`length` up to the next multiple of its grain, but not beyond `context`."""
+    """`length` rounded up to its `pad_multiple`, at most `context`."""
     grain = pad_multiple(length, most)
     return max(length, min(context, -(-length // grain) * grain))
 
@@ -166,15 +171,16 @@ def _tokens(stage: CurriculumStage, recipe: Recipe) -> int:
 
 
 def windows_per_micro_batch(recipe: Recipe, tokens_per_micro_batch: int, length: int) -> int:
-    """Windows of `length` in one pass: as many as memory allows and the recipe wants at most."""
+    """Windows of `length` in one micro-batch: as many as memory and the recipe allow."""
     return max(1, min(tokens_per_micro_batch // length, recipe.micro_batch or tokens_per_micro_batch))
 
 
 def text_micro_batch(windows: NDArray[np.int64], weight: float, *, report_weight: float) -> MicroBatch:
-    """A pass over whole windows `(count, length + 1)`, which it shares; each prediction with the same weight."""
+    """A micro-batch that shares the memory of `windows`, `(count, length + 1)`; each prediction has the same
+    weight."""
     tokens = torch.from_numpy(windows)
     ids, targets = tokens[:, :-1], tokens[:, 1:]
-    # One number that stands in every place.
+    # One value, expanded without memory.
     return MicroBatch(
         ids,
         targets,

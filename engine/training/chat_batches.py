@@ -1,4 +1,4 @@
-"""Batches of conversations for `native`: each answer once per epoch, with scratch text replayed beside it."""
+"""Batches of conversations for `native`: each answer once per epoch, together with replayed scratch text."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from engine.training.recipe import CurriculumStage, Recipe
 from engine.training.text_stream import TextStream
 
 JITTER = 0.15
-"""Lengths are mixed this much before they are sorted, so that batches differ from epoch to epoch."""
+"""Relative noise on the lengths before sorting, so that batches differ from epoch to epoch."""
 
 
 class DatasetRow(msgspec.Struct, frozen=True):
-    """One line of a dataset file."""
+    """One row of a dataset file."""
 
     id: str
     messages: list[ChatMessage]
@@ -64,10 +64,10 @@ def read_dataset(path: Path) -> Iterator[DatasetRow]:
 
 
 class ConversationWindows:
-    """All windows of a dataset in three bytes a token: ids and loss mask one after another."""
+    """All windows of a dataset in three bytes per token: concatenated ids and loss masks."""
 
     def __init__(self, conversations: Sequence[MaskedTokens], names: Sequence[str] = ()) -> None:
-        """`names` are the conversations' ids, one for each window."""
+        """`names` are the conversation ids, one per window."""
         self.names = list(names)
         self.lengths = np.array([len(window.ids) for window in conversations], dtype=np.int64)
         self._ends = np.cumsum(self.lengths)
@@ -83,9 +83,10 @@ class ConversationWindows:
     def from_dataset(
         cls, path: Path, context: int, repeats: Mapping[str, int] | None = None
     ) -> ConversationWindows:
-        """Windows of at most `context` tokens of every row; `repeats` says which rows come several times.
+        """Windows of at most `context` tokens of every row; `repeats` maps row ids to their number of
+        repetitions.
 
-        Raises BadInput for a broken row or when no byte would be trained, NotEnoughData without rows.
+        Raises BadInput for a broken row or when no byte has a loss, NotEnoughData without rows.
         """
         rows = 0
         found: list[MaskedTokens] = []
@@ -102,8 +103,8 @@ class ConversationWindows:
         if not found:
             raise BadInput(
                 _(
-                    "the {count} conversations of the dataset have no assistant turn to learn from, "
-                    "so the assistant mask is empty"
+                    "the {count} conversations of the dataset have no assistant turn to train on, so the "
+                    "loss mask is empty"
                 ).format(count=rows),
                 path=path,
                 hint="h2q-tui corpus stats",
@@ -114,14 +115,14 @@ class ConversationWindows:
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
-        """Ids and mask of one window."""
+        """Ids and loss mask of one window."""
         end = int(self._ends[index])
         start = end - int(self.lengths[index])
         return self._ids[start:end], self._train[start:end]
 
 
 class NativeBatches:
-    """Windows of about one length together, each once per epoch, and text from the scratch stream."""
+    """Windows bucketed by length, each once per epoch, plus text from the scratch stream."""
 
     def __init__(
         self,
@@ -131,7 +132,7 @@ class NativeBatches:
         context: int,
         tokens_per_micro_batch: int,
     ) -> None:
-        """`context` is the longest window of the model; without `replay` all of a batch is conversations."""
+        """`context` is the longest window of the model; without `replay` a batch has conversations only."""
         self.data, self.replay, self.recipe = data, replay, recipe
         self.context, self.tokens_per_micro_batch = context, tokens_per_micro_batch
         self.share = recipe.replay if replay is not None else 0.0
@@ -204,7 +205,7 @@ class NativeBatches:
         return MicroBatch(tokens_[:, :-1], tokens_[:, 1:], mask_ * weight, mask_ * report_weight)
 
     def _locate(self, number: int) -> tuple[int, int]:
-        """Epoch and place in it of a draw."""
+        """Epoch of a batch number, and its index in the epoch."""
         epoch = 0
         while number >= self._count(epoch):
             number -= self._count(epoch)
@@ -218,7 +219,8 @@ class NativeBatches:
             return self._counts[epoch]
 
     def _plan(self, epoch: int) -> list[NDArray[np.int64]]:
-        """The batches of an epoch: windows of like length, cut where padding and all reach the bytes of a step."""
+        """The batches of an epoch: windows of similar length, cut where they reach the bytes of a step with
+        padding."""
         with self._lock:
             if epoch not in self._plans:
                 self._plans = {epoch: self._make_plan(epoch)}

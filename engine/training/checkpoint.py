@@ -1,8 +1,9 @@
-"""Checkpoints that are whole or not there, with a hash for every file; the newest whole one is found by looking.
+"""Atomic checkpoints with a hash for every file.
 
-A checkpoint is a folder `<phase>-<draw>` with weights, optimizer and random states in safetensors, the rest
-in JSON, and a manifest of sha256 sums. It is snapshot in memory in one moment (`snapshot`), then made in a
-temporary folder, synced, read back and renamed (`write`), which may be done in a thread. Nothing is pickled.
+A checkpoint is a folder `<phase>-<batches drawn>` with weights, optimizer and random states in safetensors,
+the rest in JSON, and a manifest of sha256 sums. `take_snapshot` copies the state in memory between two steps;
+`write` fills a temporary folder, syncs it, reads it back and renames it, possibly in a thread. Nothing is
+pickled.
 """
 
 from __future__ import annotations
@@ -47,17 +48,18 @@ _REMOVED, _WRITING = ".removed-", ".writing-"
 
 
 class LoopState(msgspec.Struct, kw_only=True):
-    """Where a phase stands: all that the next step depends on beside tensors.
+    """State of a phase: everything except tensors that the next step depends on.
 
-    A checkpoint never falls into an accumulation window: a batch is drawn, accumulated and stepped as one, and
-    checkpoints are snapshot between two steps only. So `draw` is the whole position in the data.
+    Checkpoints are taken between two steps, never within an accumulation, so `batches_drawn` is the whole
+    position in the data.
     """
 
     phase: str
     step: int = 0
-    """Optimizer steps snapshot."""
+    """Optimizer steps done."""
     batches_drawn: int = msgspec.field(default=0, name="draw")
-    """Batches drawn, discarded ones too: the cursor of the data. It never goes back, not even when steps do."""
+    """Batches drawn, discarded ones included: the cursor of the data. It never decreases, not even on a
+    rollback."""
     max_steps: int
     tokens: int = 0
     """Bytes seen."""
@@ -65,14 +67,14 @@ class LoopState(msgspec.Struct, kw_only=True):
     epoch: int = 0
     """Epochs finished."""
     epoch_loss: float = 0.0
-    """Sum of the losses since the epoch began, over `epoch_steps` steps."""
+    """Sum of the losses of this epoch, over `epoch_steps` steps."""
     epoch_steps: int = 0
     discarded: int = 0
-    """Steps that were not snapshot: not finite, or a spike."""
+    """Steps not applied: not finite, or a spike."""
     spikes: SpikeStatistics = msgspec.field(default_factory=SpikeStatistics, name="watch")
-    """What later steps are judged by."""
+    """Statistics of the spike detector."""
     good_checkpoint: str = msgspec.field(default="", name="good")
-    """Name of the checkpoint that a divergence returns to; "": none is known to be good yet."""
+    """Name of the checkpoint that a divergence rolls back to; "": none is known to be good yet."""
     loss: float | None = None
     best_eval: float | None = None
     last_eval: float | None = None
@@ -80,11 +82,11 @@ class LoopState(msgspec.Struct, kw_only=True):
     """Time spent training."""
     threads: int = 1
     tokens_per_micro_batch: int = msgspec.field(default=0, name="tokens_per_pass")
-    """How batches are cut into micro-batches: sums of floating-point numbers depend on it."""
+    """Upper bound on the tokens of a micro-batch: the order of floating-point sums depends on it."""
     activation_checkpointing: bool = msgspec.field(default=False, name="recompute")
-    """Activation checkpointing is on."""
+    """Whether activations are recomputed in the backward pass."""
     max_steps_fixed: bool = msgspec.field(default=False, name="fixed_steps")
-    """A person has set `max_steps`; a time budget no longer changes them."""
+    """The user has set `max_steps`; a time budget no longer changes it."""
     bf16: bool = False
     fused: bool = False
     """Computed with the kernels of `engine.models.kernels.build`."""
@@ -93,7 +95,7 @@ class LoopState(msgspec.Struct, kw_only=True):
 
 
 class ComputeEnvironment(msgspec.Struct, frozen=True):
-    """What computed the steps so far; another library or processor rounds differently."""
+    """Library and CPU that computed the steps so far; others round differently."""
 
     torch: str = ""
     processor: str = ""
@@ -115,7 +117,7 @@ class _Manifest(msgspec.Struct, frozen=True):
 
 
 class _StateFile(msgspec.Struct, frozen=True):
-    """`state.json`."""
+    """Contents of `state.json`."""
 
     loop: LoopState
     python_random: list[Any]
@@ -126,7 +128,7 @@ class _StateFile(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class CheckpointSnapshot:
-    """A copy of everything, in the processor's memory: training may go on while it is written."""
+    """A copy of the whole state in CPU memory; training may continue while it is written."""
 
     state: LoopState
     weights: dict[str, Tensor]
@@ -143,7 +145,7 @@ class CheckpointSnapshot:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One that was found whole."""
+    """A checkpoint whose hashes were verified."""
 
     path: Path
     state: LoopState
@@ -155,7 +157,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class CheckpointSearch:
-    """What a search gave: the newest whole checkpoint, and a sentence for each damaged one passed over."""
+    """The newest valid checkpoint, and a sentence for each damaged one that was skipped."""
 
     checkpoint: Checkpoint | None
     damaged: list[str] = field(default_factory=list)
@@ -164,22 +166,22 @@ class CheckpointSearch:
 HOUR_S = 3600.0
 RESERVE_MB = 256
 RESERVE_SHARE = 0.02
-"""Room that checkpoints leave on a disk: the smaller of both. A full disk would stop the journal, too."""
+"""Disk space that checkpoints leave free: the smaller of both. A full disk would stop the journal too."""
 
 
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """How many checkpoints of a phase are kept beside the best one and the one to return to."""
+    """Number of checkpoints of a phase to keep, in addition to the best one and the rollback target."""
 
     last: int = 2
     """The newest ones, 1 or more."""
     hourly: int = 24
-    """The newest one of each of so many hours before; 0: none."""
+    """The newest one of each of this many hours; 0: none."""
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What decides about one checkpoint."""
+    """What the retention policy needs to know of one checkpoint."""
 
     path: Path
     saved_at: float | None
@@ -189,9 +191,9 @@ class CheckpointInfo:
 
 
 def retained(found: Sequence[CheckpointInfo], policy: RetentionPolicy, good: str) -> list[Path]:
-    """Those of `found` (newest first, whole ones only) that stay, in the order of their worth.
+    """Those of `found` (valid ones, newest first) to keep, in order of importance.
 
-    The newest ones come first, then the one named `good`, the best, and one of each hour.
+    The newest ones come first, then the one named `good`, the best, and one per hour.
     """
     paths = [one.path for one in found[: max(1, policy.last)]]
     paths += [one.path for one in found if one.path.name == good]
@@ -206,12 +208,12 @@ def retained(found: Sequence[CheckpointInfo], policy: RetentionPolicy, good: str
 
 
 def disk_reserve(total: int) -> int:
-    """Bytes that stay free on a disk of `total` bytes."""
+    """Bytes that must stay free on a disk of `total` bytes."""
     return min(RESERVE_MB << 20, int(RESERVE_SHARE * total))
 
 
 def check_disk_space(folder: Path, size: int) -> None:
-    """Raises OSError (ENOSPC) with a sentence when a checkpoint of `size` bytes would fill the disk."""
+    """Raises OSError (ENOSPC) with a message when a checkpoint of `size` bytes would fill the disk."""
     disk = shutil.disk_usage(folder)
     need = size + disk_reserve(disk.total)
     if disk.free < need:
@@ -224,7 +226,7 @@ def check_disk_space(folder: Path, size: int) -> None:
 
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
-    """What a checkpoint keeps of a model: all of it, or of one with frozen weights those that are trained."""
+    """The tensors of a model that a checkpoint stores: all, or only the trained ones where others are frozen."""
     state = model.state_dict()
     parameters = dict(model.named_parameters(remove_duplicate=False))
     if all(parameter.requires_grad for parameter in parameters.values()):
@@ -237,7 +239,7 @@ def trainable_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_trainable_state(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Takes back what `trainable_state` gave. Raises RuntimeError when it belongs to another model."""
+    """Loads the tensors of `trainable_state`. Raises RuntimeError when they belong to another model."""
     if set(trainable_state(model)) != set(weights):
         raise RuntimeError("the weights have other names than what is trained")
     model.load_state_dict(weights, strict=False)
@@ -246,7 +248,7 @@ def load_trainable_state(model: nn.Module, weights: dict[str, Tensor]) -> None:
 def take_snapshot(
     state: LoopState, weights: dict[str, Tensor], optimizer: dict[str, Tensor]
 ) -> CheckpointSnapshot:
-    """Copies everything. `optimizer` is snapshot as it is: a copy already."""
+    """Copies the state. `optimizer` is not copied: the caller passes a copy."""
     copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()}
     return CheckpointSnapshot(copy.deepcopy(state), copies, optimizer, RngStates.capture(), time.time())
 
@@ -254,10 +256,11 @@ def take_snapshot(
 def write(
     folder: Path, snapshot: CheckpointSnapshot, policy: RetentionPolicy | None = None
 ) -> tuple[Path, int]:
-    """Writes a checkpoint under `folder` and removes those that `policy` does not keep; returns its path and bytes.
+    """Writes a checkpoint under `folder` and removes those that `policy` does not keep; returns its path and
+    bytes.
 
-    When this returns the checkpoint is on the disk and was read back. Raises OSError (the disk is full, or
-    nearly); nothing is left behind and the older checkpoints stay.
+    On return the checkpoint is on disk and was read back. Raises OSError (the disk is full, or nearly); then
+    nothing is left behind and the older checkpoints stay.
     """
     policy = policy or RetentionPolicy()
     make_dirs(folder)
@@ -290,12 +293,13 @@ def save(
     optimizer: dict[str, Tensor],
     policy: RetentionPolicy | None = None,
 ) -> tuple[Path, int]:
-    """`snapshot` and `write` in one."""
+    """`take_snapshot` and `write` in one."""
     return write(folder, take_snapshot(state, weights, optimizer), policy)
 
 
 def _write_files(folder: Path, snapshot: CheckpointSnapshot) -> int:
-    """The files of a checkpoint, the manifest last; their bytes. One file at a time is in memory."""
+    """Writes the files of a checkpoint, the manifest last; returns their bytes. Only one file at a time is in
+    memory."""
     digests: dict[str, str] = {}
     size = 0
 
@@ -317,7 +321,7 @@ def _write_files(folder: Path, snapshot: CheckpointSnapshot) -> int:
 
 
 def _read_back(folder: Path) -> None:
-    """Raises OSError when what was written is not what the disk gives back."""
+    """Raises OSError when the files read back differ from what was written."""
     try:
         _read_verified(folder)
     except ValueError as problem:
@@ -325,14 +329,15 @@ def _read_back(folder: Path) -> None:
 
 
 def _unused_path(folder: Path, state: LoopState) -> Path:
-    """A second checkpoint at one draw gets a name of its own: the first is there until the other is."""
+    """A path of its own for another checkpoint at the same batch: the first stays until the second is
+    complete."""
     stem = f"{state.phase}-{state.batches_drawn:07d}"
     names = (stem if number == 0 else f"{stem}.{number}" for number in count())
     return next(folder / name for name in names if not (folder / name).exists())
 
 
 def list_checkpoints(folder: Path, phase: str) -> list[Path]:
-    """The folders that are named like checkpoints of `phase`, newest first; they may be damaged."""
+    """Folders named like checkpoints of `phase`, newest first; they may be damaged."""
     name = re.compile(re.escape(phase) + r"-([0-9]+)(?:\.([0-9]+))?")
     found = []
     for path in folder.iterdir() if folder.is_dir() else ():
@@ -343,7 +348,7 @@ def list_checkpoints(folder: Path, phase: str) -> list[Path]:
 
 
 def find_newest(folder: Path, phase: str) -> CheckpointSearch:
-    """The newest whole checkpoint of `phase` under `folder`; damaged ones are named and passed over."""
+    """The newest valid checkpoint of `phase` under `folder`; damaged ones are reported and skipped."""
     damaged: list[str] = []
     for path in list_checkpoints(folder, phase):
         try:
@@ -354,7 +359,7 @@ def find_newest(folder: Path, phase: str) -> CheckpointSearch:
 
 
 def load(path: Path) -> Checkpoint:
-    """Reads one checkpoint after checking every hash. Raises ValueError that names the damaged file."""
+    """Reads one checkpoint and verifies every hash. Raises ValueError that names the damaged file."""
     contents = _read_verified(path)
     try:
         state_file = msgspec.json.decode(contents[STATE], type=_StateFile)
@@ -371,13 +376,13 @@ def load(path: Path) -> Checkpoint:
 
 
 def _read_verified(path: Path, only: str | None = None) -> dict[str, bytes]:
-    """The files of a checkpoint, or `only` one. Raises ValueError that names what is missing or has changed."""
+    """The files of a checkpoint, or `only` one. Raises ValueError that names a missing or changed file."""
     try:
         listed = (path / MANIFEST).read_bytes()
         manifest = msgspec.json.decode(listed, type=_Manifest)
     except (OSError, ValueError) as problem:
         raise ValueError(f"{MANIFEST} is missing or broken") from problem
-    # The manifest has no hash of its own: it must be, byte for byte, as this program writes it.
+    # The manifest has no hash: it must equal, byte for byte, what this program writes.
     if msgspec.json.encode(manifest) != listed or manifest.schema != SCHEMA:
         raise ValueError(f"{MANIFEST} has changed since it was written, or is of another version")
     if set(manifest.files) != {WEIGHTS, OPTIMIZER, RANDOM, STATE}:
@@ -396,9 +401,9 @@ def _read_verified(path: Path, only: str | None = None) -> dict[str, bytes]:
 
 
 def _prune(folder: Path, state: LoopState, policy: RetentionPolicy) -> None:
-    """Removes what `policy` does not keep. Damaged ones do not count: they never push a whole one out.
+    """Removes what `policy` does not keep. Damaged checkpoints do not count and never displace a valid one.
 
-    Of those that are kept beside the newest only the small files are read: a run may have many of them.
+    Of all but the newest only the small files are read: a run may have many checkpoints.
     """
     found: list[CheckpointInfo] = []
     damaged: list[Path] = []
@@ -414,7 +419,7 @@ def _prune(folder: Path, state: LoopState, policy: RetentionPolicy) -> None:
 
 
 def _info(path: Path, only: str | None) -> CheckpointInfo | None:
-    """None for a damaged one."""
+    """None for a damaged checkpoint."""
     try:
         state_file = msgspec.json.decode(_read_verified(path, only)[STATE], type=_StateFile)
     except ValueError:
@@ -423,7 +428,7 @@ def _info(path: Path, only: str | None) -> CheckpointInfo | None:
 
 
 def _remove(path: Path) -> None:
-    """The name goes first: what is left of a removal that was cut short is no damaged checkpoint."""
+    """Renames first: an interrupted removal leaves no damaged checkpoint behind."""
     removed = path.with_name(_REMOVED + path.name)
     with contextlib.suppress(OSError):
         path.rename(removed)
@@ -431,7 +436,7 @@ def _remove(path: Path) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """What a crash left half written or half removed."""
+    """Removes what a crash left half written or half removed."""
     for path in folder.iterdir():
         if path.name.startswith((_WRITING, _REMOVED)):
             shutil.rmtree(path, ignore_errors=True)

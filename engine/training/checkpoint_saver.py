@@ -1,4 +1,4 @@
-"""When a checkpoint of a running phase is snapshot, the thread that writes it, and what a full disk means."""
+"""Checkpoints of a running phase: when they are due, the writer thread, and waiting on a full disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from engine.training.retry import retry_transient
 from engine.training.trainer import TrainingJob
 
 MAX_MISSED_INTERVALS = 2
-"""Intervals without a checkpoint after which training waits for room on the disk."""
+"""Intervals without a checkpoint after which training pauses until there is disk space."""
 _RETRY_S = 5.0
 
 
@@ -29,22 +29,22 @@ class _WriteResult:
 
 
 class CheckpointSaver:
-    """Takes a checkpoint at least every `recipe.checkpoint_every_s` seconds.
+    """Saves a checkpoint at least every `recipe.checkpoint_every_s` seconds.
 
-    A step waits for the copy in memory alone; a thread serialises, hashes, writes and syncs it.
+    A step only waits for the copy in memory; a thread serialises, hashes, writes and syncs it.
     """
 
     def __init__(self, job: TrainingJob, metrics: TrainingMetrics) -> None:
         self.job, self.metrics = job, metrics
         self.problem = ""
-        """Why the last attempt failed."""
+        """Error text of the last failed attempt."""
         settings = job.ctx.settings
         self._retention = RetentionPolicy(last=settings.checkpoints_last, hourly=settings.checkpoints_hourly)
         self._succeeded_at = self._attempted_at = time.monotonic()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[_WriteResult] | None = None
         self._snapshot: checkpoint.LoopState | None = None
-        """What is being written."""
+        """State of the checkpoint that is being written."""
 
     @property
     def due(self) -> bool:
@@ -54,7 +54,7 @@ class CheckpointSaver:
         )
 
     def save_if_due(self, last: bool = False) -> Path | None:
-        """After each step: begins one when it is due, and gives the path of one that has come to the disk since.
+        """After each step: starts one when it is due; returns the path of one that has been written since.
 
         `last` waits for it. Raises Interrupted as `save` does.
         """
@@ -65,17 +65,17 @@ class CheckpointSaver:
             done = self._finish()
             if done is None and self._overdue:
                 done = self._wait_for_disk_space()
-        # A state that no steps can have made is never kept: the look before the next step finds it, too.
+        # Never saves an implausible state; the check before the next step catches it as well.
         if self.due and self.job.optimizer.state_is_plausible():
             self._begin()
             self.metrics.exclude_pause()
         return done
 
     def save(self) -> Path | None:
-        """Writes one and waits for it; None when that failed, which is told.
+        """Writes a checkpoint and waits for it; None when that failed, which is logged.
 
-        When none could be written for `MAX_MISSED_INTERVALS` intervals it waits until there is room; Interrupted is
-        raised when the run is stopped meanwhile.
+        After `MAX_MISSED_INTERVALS` intervals without success it waits for disk space; raises Interrupted
+        when the run is stopped meanwhile.
         """
         if self._writing is not None:
             self._finish()
@@ -106,7 +106,7 @@ class CheckpointSaver:
         return path
 
     def _begin(self) -> None:
-        """Copies everything and hands it to the thread."""
+        """Copies the state and hands it to the thread."""
         job, self._attempted_at = self.job, time.monotonic()
         job.state.seconds = self.metrics.seconds
         snapshot = checkpoint.take_snapshot(
@@ -123,7 +123,7 @@ class CheckpointSaver:
         return _WriteResult(path, size, time.monotonic() - begin)
 
     def _finish(self) -> Path | None:
-        """Waits for the thread and tells what came of it."""
+        """Waits for the thread and logs the result."""
         assert self._writing is not None and self._snapshot is not None
         job, state, writing = self.job, self._snapshot, self._writing
         self._writing = self._snapshot = None

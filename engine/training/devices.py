@@ -1,4 +1,4 @@
-"""Where and how to compute: device, threads and number format, by short measurements instead of tables."""
+"""Chooses device, threads and number format by short measurements instead of tables."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from engine.training.autotune import CpuTuning, allowed_cores, tune_cpu
 
 @dataclass(frozen=True)
 class Device:
-    """What a phase computes with."""
+    """Device, threads and number format of a phase."""
 
     name: str
-    """"cpu", "mps", "cuda" or "xpu"."""
+    """ "cpu", "mps", "cuda" or "xpu"."""
     threads: int
     bf16: bool
     reason: str = ""
-    """What was measured, for the log."""
+    """The measurements, for the log."""
     fused: bool = False
-    """With the kernels of `engine.models.kernels.build`."""
+    """Uses the kernels of `engine.models.kernels.build`."""
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """bfloat16 matrix products where they pay."""
+        """A context with bfloat16 matrix products where they are faster."""
         if not self.bf16:
             return contextlib.nullcontext()
         return torch.autocast(self.name, dtype=torch.bfloat16)
@@ -41,9 +41,9 @@ class Device:
 def choose_device(
     width: int = 256, *, threads: int | None = None, bf16: bool | None = None, fused: bool | None = None
 ) -> Device:
-    """The device for a model of `width`, in 0.1 to 3 s; sets torch's thread count.
+    """The device for a model of `width`; measures for 0.1 to 3 s and sets torch's thread count.
 
-    `threads`, `bf16` and `fused` overrule the measurement: a resumed phase must compute as it began.
+    `threads`, `bf16` and `fused` override the measurement: a resumed phase computes as it began.
     """
     requested = threads or _requested_threads()
     count = requested or usable_cores()
@@ -72,13 +72,13 @@ def choose_device(
 
 
 def _requested_threads() -> int:
-    """What OMP_NUM_THREADS asks for; 0: nothing."""
+    """Thread count of OMP_NUM_THREADS; 0: not set."""
     requested = os.environ.get("OMP_NUM_THREADS", "")
     return int(requested) if requested.isdecimal() else 0
 
 
 def usable_cores() -> int:
-    """Physical cores this process may run on: hyperthreads do not make matrix products faster."""
+    """Physical cores this process may use: hyperthreads do not speed up matrix products."""
     allowed = len(allowed_cores())
     physical = psutil.cpu_count(logical=False) or allowed
     quota = _cpu_quota()
@@ -86,7 +86,7 @@ def usable_cores() -> int:
 
 
 def _cpu_quota() -> int | None:
-    """Whole cores that a cgroup v2 grants; None: no bound."""
+    """Whole cores granted by cgroup v2; None: no limit."""
     try:
         with Path("/sys/fs/cgroup/cpu.max").open(encoding="ascii") as file:
             quota, period = file.read().split()
@@ -96,7 +96,7 @@ def _cpu_quota() -> int | None:
 
 
 def _product_time(device: str, width: int) -> float:
-    """Least seconds of a product as a layer makes them."""
+    """Minimum seconds of a matrix product of a layer's size."""
     x = torch.randn(2048, width, device=device)
     weight = torch.randn(width, 4 * width, device=device)
 

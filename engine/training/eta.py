@@ -1,4 +1,4 @@
-"""How long a phase takes: measured on real batches before its first step, corrected while it runs."""
+"""Duration of a phase: measured on real batches before the first step, corrected during training."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from engine.training.trainer import TrainingJob
 
 ROUNDS = 3
 REPLAN_AT = (0.25, 0.5, 0.75)
-"""Shares of the steps at which a phase bounded by time looks at its speed again."""
+"""Shares of the steps at which a phase with a time budget adjusts its number of steps."""
 REPLAN_MIN_STEPS = 10
-"""Steps before which the speed is not known better than by the measurement."""
+"""Steps before which the running correction is less accurate than the measurement."""
 REPLAN_TOLERANCE = 0.08
-"""How far off the time must be, as a share of the budget, for the steps to change."""
+"""Deviation from the time budget, as a share of it, from which the steps are adjusted."""
 
 
 @dataclass
 class EtaEstimator:
-    """Seconds of a step in each stage, and of what comes beside the steps."""
+    """Seconds per step in each stage, and the time of everything else."""
 
     recipe: Recipe
     step_seconds: list[float]
     eval_seconds: float
     """Seconds of all evaluations of the phase together."""
     tokens_per_s: float = 0.0
-    """Tokens per second of the first stage, without what only fills windows up."""
+    """Tokens per second of the first stage, without padding."""
     correction: float = field(default=1.0)
-    """How much slower steps are now than when they were measured."""
+    """Ratio of the current step time to the measured one."""
 
     def remaining_s(self, step: int, max_steps: int) -> float:
         """Seconds from `step` to the end of a phase of `max_steps`."""
@@ -44,7 +44,8 @@ class EtaEstimator:
         return total * self.correction + self.eval_seconds * (1 - step / max(1, max_steps))
 
     def steps_within(self, seconds: float, step: int, most: int) -> int:
-        """The most steps, up to `most`, of a phase at `step` that end within `seconds` from now; one more at least."""
+        """The largest number of steps, at most `most`, of a phase at `step` that end within `seconds` from
+        now; at least one more."""
         low, high = step + 1, max(step + 1, most)
         while low < high:
             middle = (low + high + 1) // 2
@@ -55,15 +56,16 @@ class EtaEstimator:
         return low
 
     def observe_step(self, stage: CurriculumStage, seconds: float) -> None:
-        """Takes the time of a step into the correction."""
+        """Updates the correction with a measured step time."""
         measured = self.step_seconds[self.recipe.curriculum.index(stage)]
         self.correction += 0.05 * (min(10.0, seconds / max(measured, 1e-9)) - self.correction)
 
 
 def plan_steps(job: TrainingJob) -> EtaEstimator:
-    """Measures the speed and says how long the phase will take; fixes the steps of one that is bounded by time.
+    """Measures the speed and logs the expected duration; sets the number of steps of a phase with a time
+    budget.
 
-    Only a phase that has not begun is fixed: a resumed one keeps the steps it was to take.
+    A resumed phase keeps its number of steps.
     """
     begin = time.perf_counter()
     eta = measure_step_times(job)
@@ -84,9 +86,10 @@ def plan_steps(job: TrainingJob) -> EtaEstimator:
 
 
 def replan_steps(job: TrainingJob, eta: EtaEstimator, seconds: float) -> None:
-    """At a few fixed steps of a phase bounded by time: other steps, when it would miss its time clearly.
+    """At a few fixed steps of a phase with a time budget: changes the number of steps when it would clearly
+    miss its time.
 
-    `seconds` were spent so far. The change is told and becomes part of the state.
+    `seconds` were spent so far. The change is logged and becomes part of the state.
     """
     state, budget = job.state, job.recipe.time_budget_s
     if budget is None or state.max_steps_fixed or not REPLAN_MIN_STEPS <= state.step < state.max_steps:
@@ -99,7 +102,7 @@ def replan_steps(job: TrainingJob, eta: EtaEstimator, seconds: float) -> None:
     steps = eta.steps_within(budget - seconds, state.step, most)
     if steps != state.max_steps:
         job.ctx.log(
-            _("{phase}: the steps change from {old} to {new} to end in time").format(
+            _("{phase}: the number of steps changes from {old} to {new} to end in time").format(
                 phase=state.phase, old=state.max_steps, new=steps
             )
         )
@@ -107,7 +110,7 @@ def replan_steps(job: TrainingJob, eta: EtaEstimator, seconds: float) -> None:
 
 
 def measure_step_times(job: TrainingJob) -> EtaEstimator:
-    """Times a few steps of each stage on copies; model, optimizer and data stay as they are."""
+    """Times a few steps of each stage on copies; model, optimizer and data are unchanged."""
     original = job.model
     job.model = copy.deepcopy(original)
     try:
@@ -136,5 +139,5 @@ def _time_step(job: TrainingJob, optimizer: Optimizer, stage: CurriculumStage) -
         optimizer.step(1e-3, 0.9)
         optimizer.zero_grad()
         times.append((time.perf_counter() - begin, batch.tokens))
-    # The first step also warms caches and kernels up.
+    # Median: the first step also warms up caches and kernels.
     return sorted(times)[ROUNDS // 2]

@@ -1,4 +1,5 @@
-"""Keeps a run within its memory budget and the machine usable: measures, and acts step by step (DESIGN 9)."""
+"""Keeps a run within its memory budget and the machine usable: measures after each step and mitigates one
+level at a time."""
 
 from __future__ import annotations
 
@@ -31,31 +32,31 @@ from engine.training.trainer import TrainingJob
 T = TypeVar("T")
 
 BUFFER_SHARE = 1 / 4
-"""Of the budget that `memory_buffer_gb` may be at most: a small budget is still of use."""
+"""Upper bound on `memory_buffer_gb`, as a share of the budget: a small budget stays usable."""
 
 
 class Mitigation(StrEnum):
     DROP_CACHES = "caches"
     HALVE_MICRO_BATCH = "smaller"
-    """Half the windows in a pass, twice the micro-batches of a step: the same batch."""
+    """Half the windows per micro-batch, twice as many micro-batches: the same batch."""
     ACTIVATION_CHECKPOINTING = "recompute"
-    """Activation checkpointing: layers are computed again in the backward pass."""
+    """Layers are recomputed in the backward pass."""
     STOP = "stop"
-    """A checkpoint, and the end with a clear error."""
+    """A checkpoint, then the end of the run with an error."""
 
 
 def buffer_mb(budget_mb: float, wanted_mb: float = 512.0) -> float:
-    """What is to stay free of a budget when the settings want `wanted_mb`."""
+    """MB of a budget to keep free, of the `wanted_mb` of the settings."""
     return min(wanted_mb, BUFFER_SHARE * budget_mb)
 
 
 def next_mitigation(
     used_mb: float, budget_mb: float, free_mb: float, *, dropped: bool, halvable: bool, checkpointing: bool
 ) -> Mitigation | None:
-    """The mildest remedy not yet taken when less than `free_mb` is left; STOP only above the budget itself.
+    """The mildest mitigation left when less than `free_mb` is free; STOP only above the budget itself.
 
-    `dropped`: caches have just been dropped. `halvable`: a pass has more than one window. `checkpointing`:
-    activation checkpointing is on. An infinite `used_mb` stands for an allocation that failed.
+    `dropped`: caches have just been dropped. `halvable`: a micro-batch has more than one window.
+    `checkpointing`: activation checkpointing is on. An infinite `used_mb` stands for a failed allocation.
     """
     if used_mb <= budget_mb - free_mb:
         return None
@@ -69,24 +70,24 @@ def next_mitigation(
 
 
 DROP_CACHES_EVERY = 500
-"""Steps between two times that caches are dropped."""
+"""Minimum steps between two drops of the caches."""
 PERMANENT = (Mitigation.HALVE_MICRO_BATCH, Mitigation.ACTIVATION_CHECKPOINTING)
-"""Remedies that slow every step from then on."""
+"""Mitigations that slow down every later step."""
 MIN_HALVING_GAIN = 0.01
-"""Share of the budget that halving the micro-batches must have given back for it, or more than it, to be worth it again
-while only the buffer is touched: the rest is the program itself."""
+"""Minimum saving, as a share of the budget, for another micro-batch halving while only the buffer is used:
+the rest is the program itself."""
 CACHE_RETRY_STEPS = 10
-"""Steps after dropping caches from which they are dropped once more rather than the run stopped."""
+"""Steps after a drop of the caches from which they are dropped again before the run is stopped."""
 MITIGATION_INTERVAL_S = 10.0
-"""Between two remedies for the machine's sake: what it tells is a mean over this long."""
+"""Seconds between two mitigations for machine pressure, which is an average over this long."""
 MIN_EVAL_TOKENS = 256
-"""Tokens of a forward pass of an evaluation that are no longer made less."""
+"""Tokens per forward pass below which evaluations are not shrunk further."""
 POLL_S = 0.5
-"""Between two looks for commands while it waits for the machine."""
+"""Seconds between two polls for commands during a pause."""
 
 
 class ResourceGovernor:
-    """Measures a job against its budget and acts."""
+    """Measures a job against its budget and the machine's pressure, and mitigates."""
 
     def __init__(self, job: TrainingJob, outside: PressureMonitor | None = None) -> None:
         self.job = job
@@ -103,17 +104,17 @@ class ResourceGovernor:
         self._requested = self._effective = job.budget
         """The budget without and with the limit of the system."""
         self._kernel_limit_mb = job.budget.mb
-        """What stands behind it."""
+        """The current limit of the cgroup."""
         self._limit_checked_at = time.monotonic()
         self._dropped_at = -DROP_CACHES_EVERY
         self._mitigated_at = -math.inf
         self._used_before_halving = math.inf
-        """MB in use before micro-batches were halved last."""
+        """MB in use before the last halving."""
         self._largest = (1, 0)
-        """Windows and tokens of the largest pass of the last batch."""
+        """Windows and tokens of the largest micro-batch of the last batch."""
         self._saver: CheckpointSaver | None = None
         self._step_start = job.state.batches_drawn
-        """Batches drawn before the step that is being taken."""
+        """`batches_drawn` at the start of the current step."""
 
     @property
     def budget(self) -> Budget:
@@ -122,11 +123,12 @@ class ResourceGovernor:
 
     @property
     def buffer(self) -> float:
-        """MB of the budget that are to stay free."""
+        """MB of the budget to keep free."""
         return buffer_mb(self.budget.mb, 1024 * self.job.ctx.settings.memory_buffer_gb)
 
     def fit_micro_batches(self) -> None:
-        """Before the first step: the largest pass that fits, by measurement. A resumed phase keeps its micro-batches.
+        """Before the first step: measures the largest micro-batch that fits. A resumed phase keeps its
+        micro-batches.
 
         Raises UsageProblem when the program alone exceeds the budget.
         """
@@ -135,7 +137,8 @@ class ResourceGovernor:
         if used > limit:
             raise UsageProblem(
                 _(
-                    "the memory budget of {budget} MB ({bound}) is less than the {used} MB of the program alone"
+                    "the memory budget of {budget} MB ({bound}) is less than the {used} MB of the program "
+                    "alone"
                 ).format(budget=round(limit), bound=budget_reason_text(self.budget.reason), used=round(used)),
                 hint=_more_memory_hint(used + 512, self.budget),
             )
@@ -143,7 +146,7 @@ class ResourceGovernor:
             trained = sum(parameter.numel() for parameter in job.optimizer.parameters)
             fit_micro_batch(job, self.memory, used, limit - self.buffer - STATE_BYTES * trained / 2**20)
 
-    # Within a step: whatever runs out of memory is retry_on_oom again with less
+    # Within a step: retries after running out of memory
 
     def retry_on_oom(
         self,
@@ -152,10 +155,12 @@ class ResourceGovernor:
         before_retry: Callable[[], None] | None = None,
         shrink: Callable[[], bool] | None = None,
     ) -> T:
-        """What `work(*arguments)` gives; where memory cannot be had a remedy is taken, and it is done once more.
+        """The result of `work(*arguments)`; after an allocation failure one mitigation is applied and `work`
+        is retried.
 
-        `work` must change nothing before it has all its memory. `less` makes it smaller by itself, True when that
-        was possible; `again` comes between two tries. Raises RunFailed when nothing helps.
+        `work` must change nothing before all its memory is allocated. `shrink` reduces its size, True when
+        that was possible; `before_retry` runs between two attempts. Raises RunFailed when no mitigation is
+        left.
         """
         while True:
             try:
@@ -163,24 +168,25 @@ class ResourceGovernor:
             except (MemoryError, RuntimeError) as problem:
                 if not is_out_of_memory(problem):
                     raise
-            # Beyond the handler, so that the traceback no longer holds the tensors.
+            # Outside the handler, so that the traceback no longer holds the tensors.
             self._allocation_failed(shrink is not None and shrink())
             if before_retry is not None:
                 before_retry()
 
     def evaluate(self, metrics: TrainingMetrics, limit: int) -> None:
-        """`TrainingMetrics.evaluate`, in smaller pieces where memory cannot be had."""
+        """`TrainingMetrics.evaluate`, in smaller batches after an allocation failure."""
         self.retry_on_oom(metrics.evaluate, limit, shrink=self.shrink_evaluation)
 
     def shrink_evaluation(self) -> bool:
-        """Evaluations in smaller pieces from here on; False when they are as small as they can be."""
+        """Halves the batches of evaluations; False when they are at their minimum."""
         if self.job.eval_tokens <= MIN_EVAL_TOKENS:
             return False
         self.job.eval_tokens //= 2
         return True
 
     def accumulate(self, batch: Batch) -> float:
-        """`TrainingJob.accumulate` of a batch; after a remedy the same batch comes in other micro-batches."""
+        """`TrainingJob.accumulate` of a batch; after a mitigation the same batch is cut into other
+        micro-batches."""
         job, tries = self.job, [batch]
 
         def gradients() -> float:
@@ -204,7 +210,7 @@ class ResourceGovernor:
         self.memory.drop_caches()
         state = self.job.state
         if self._saver is not None:
-            # A batch that was drawn and not learnt from is the first one of whoever goes on from here.
+            # The batch was drawn but not applied: the resumed run starts with it.
             state.batches_drawn = self._step_start
             with contextlib.suppress(MemoryError):
                 self._saver.save()
@@ -213,15 +219,15 @@ class ResourceGovernor:
     # Between two steps
 
     def check_budget(self, saver: CheckpointSaver) -> None:
-        """After a step: measures, and takes one remedy if the budget asks for it.
+        """After a step: measures and applies one mitigation if memory runs short.
 
-        Raises RunFailed after a checkpoint when nothing more can be done.
+        Raises RunFailed after a checkpoint when no mitigation is left.
         """
         used = self.memory.peak_mb()
         self._update_limit(used)
         found = self._next_mitigation(used)
         if found is Mitigation.STOP and self.job.state.step - self._dropped_at >= CACHE_RETRY_STEPS:
-            # Nothing makes it smaller for good, but what libraries have held back since then can be given back.
+            # No lasting mitigation is left, but caches that have grown since can be dropped.
             found = Mitigation.DROP_CACHES
         if found is None or (
             found in PERMANENT and used <= self.budget.mb and self._halving_gained_little(used)
@@ -229,15 +235,15 @@ class ResourceGovernor:
             return
         self._apply(found, "budget", used)
         if found is not Mitigation.DROP_CACHES:
-            # Sums are added up in another order from here on: a resumed run must do so from the same step.
+            # The order of floating-point sums changes here: a resumed run must change it at the same step.
             self.retry_on_oom(saver.save)
         if found is Mitigation.STOP:
             raise self._failure(used)
 
     def throttle(self, saver: CheckpointSaver) -> bool:
-        """Before a step: rests as `max_cpu_percent` says, gives memory back or waits where the machine asks for it.
+        """Before a step: sleeps for `max_cpu_percent`, frees memory or pauses under machine pressure.
 
-        True: the run is to stop, as `handle_commands` says.
+        True when the run has to stop, as in `handle_commands`.
         """
         job = self.job
         self._saver, self._step_start = saver, job.state.batches_drawn
@@ -268,7 +274,7 @@ class ResourceGovernor:
         return stop
 
     def _shrink(self, asked: PressureFinding, saver: CheckpointSaver) -> None:
-        """One remedy for the machine's sake, the mildest not yet taken; training goes on whatever comes."""
+        """Applies the mildest mitigation left because of machine pressure; training always continues."""
         if time.monotonic() - self._mitigated_at < MITIGATION_INTERVAL_S:
             return
         self._mitigated_at = time.monotonic()
@@ -280,7 +286,7 @@ class ResourceGovernor:
             self.retry_on_oom(saver.save)
 
     def _update_limit(self, used: float) -> None:
-        """Takes over a budget that was set by a command, and a limit of the system that has changed."""
+        """Adopts a budget set by a command, and a changed limit of the system."""
         job, now = self.job, time.monotonic()
         if self.budget is not self._effective:
             self._requested = self._effective = self.budget
@@ -295,14 +301,14 @@ class ResourceGovernor:
                 job.budget = self._effective = smallest
                 self._used_before_halving = math.inf
                 self._emit("limit", "cgroup", used)
-        # A kernel that is told less than what is held ends the run: only what is given back is taken away. One that
-        # refuses, because pages of files are charged too, is asked again after the next step.
+        # The kernel kills a process whose limit is below its usage, so the limit shrinks only after memory
+        # is freed. If the kernel refuses, because it also charges file pages, the next step tries again.
         bounds_too_much = used > self.budget.mb and self.budget.mb < self._kernel_limit_mb
         if self._kernel_limit_mb != self.budget.mb and not bounds_too_much and cgroup.resize(self.budget.mb):
             self._kernel_limit_mb = self.budget.mb
 
     def _halving_gained_little(self, used: float) -> bool:
-        """Whether the last halving of the micro-batches gave back next to nothing."""
+        """Whether the last halving saved next to nothing."""
         return self._used_before_halving - used < MIN_HALVING_GAIN * self.budget.mb
 
     def _next_mitigation(self, used: float) -> Mitigation | None:
@@ -352,8 +358,8 @@ class ResourceGovernor:
     def _failure(self, used: float) -> RunFailed:
         return RunFailed(
             _(
-                "training needs more memory than its budget: {used} MB of {budget} MB ({bound}) at step {step}, "
-                "although micro-batches are as small as they can be; a checkpoint is kept"
+                "training needs more memory than its budget: {used} MB of {budget} MB ({bound}) at step "
+                "{step}, although micro-batches are as small as possible; a checkpoint is kept"
             ).format(
                 used=round(used),
                 budget=round(self.budget.mb),
@@ -365,8 +371,8 @@ class ResourceGovernor:
 
 
 def _more_memory_hint(mb: float, budget: Budget, started: RunSpec | None = None) -> str:
-    """What gives the run more, one that has `started` from its checkpoint; where the system is the bound a larger
-    setting would change nothing."""
+    """The command that gives the run more memory, resuming one that has `started`; where the system is the
+    limit, a larger setting would not help."""
     if budget.reason != "max_memory_gb":
         return "h2q-tui check"
     command = (

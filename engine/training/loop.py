@@ -1,4 +1,4 @@
-"""The training loop. It reads from top to bottom; what it calls stands in the modules of the same names."""
+"""The training loop, from top to bottom; the parts it calls are in the modules of the same names."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from engine.training.trainer import TrainingJob
 
 
 def train(job: TrainingJob) -> LoopState:
-    """Runs a phase from where `job.state` stands to its end; returns the final state.
+    """Trains a phase from `job.state` to its end; returns the final state.
 
-    Raises Interrupted after a checkpoint when the run is to stop, RunFailed when it does not recover.
+    Raises Interrupted after a checkpoint when the run has to stop, RunFailed when it cannot recover.
     """
     recipe, state = job.recipe, job.state
     governor = ResourceGovernor(job)
-    retry_on_oom = governor.retry_on_oom  # whatever runs out of memory is done again with less
+    retry_on_oom = governor.retry_on_oom  # retries with less memory
     governor.fit_micro_batches()
     eta = retry_on_oom(plan_steps, job, shrink=governor.shrink_evaluation)
     metrics = TrainingMetrics(job, eta)
@@ -32,12 +32,12 @@ def train(job: TrainingJob) -> LoopState:
     recovery = StepRecovery(job, metrics, saver)
     if state.batches_drawn == 0:
         governor.evaluate(metrics, recipe.eval_bytes)
-    # The last thing before the first step: what was measured meanwhile has drawn numbers.
+    # Restored last: the measurements above have drawn random numbers.
     if job.rng is not None:
         job.rng.restore()
     else:
         RngStates.seed_all(recipe.seed)
-        # What was chosen by measurement is kept from here on: a run that is killed computes on as it began.
+        # Keeps the measured choices: a killed run resumes with the same ones.
         recovery.checkpoint_saved(retry_on_oom(saver.save))
     while state.step < state.max_steps:
         if handle_commands(job, saver) or governor.throttle(saver):
@@ -52,7 +52,7 @@ def train(job: TrainingJob) -> LoopState:
         loss = governor.accumulate(batch)
         norm = float(retry_on_oom(job.optimizer.grad_norm, recipe.clip))
         if retry_on_oom(recovery.should_skip, loss, norm):
-            # Nothing of the step has reached weights or optimizer; the next batch is another one.
+            # Weights and optimizer are unchanged; the next step uses the next batch.
             continue
 
         factor = recovery.lr_multiplier * lr_factor(

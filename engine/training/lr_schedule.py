@@ -1,4 +1,4 @@
-"""How the learning rate and Muon's momentum go over a run, as pure functions of the step."""
+"""Schedules of the learning rate and of Muon's momentum, as pure functions of the step."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ FLOOR = 0.02
 
 
 class Schedule(StrEnum):
-    """ModelDimensions of the learning rate over a phase."""
+    """Shape of the learning rate over a phase."""
 
     LINEAR = "linear"
-    """Warm-up, hold, then linear decay to 2 % over the last 80 %."""
+    """Warm-up, constant, then linear decay to 2 % over the last 80 % of the steps."""
     COSINE = "cosine"
     """Half a cosine from the peak to zero."""
 
 
 def lr_factor(schedule: Schedule, step: int, max_steps: int, warmup: int) -> float:
-    """Share of the peak learning rate at `step` (from 0) of `max_steps`, in (0, 1] before the end."""
+    """Factor on the peak learning rate at `step` (from 0) of `max_steps`, in (0, 1] before the end."""
     rising = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
     done = min(1.0, step / max(1, max_steps))
     if schedule is Schedule.COSINE:
@@ -29,5 +29,5 @@ def lr_factor(schedule: Schedule, step: int, max_steps: int, warmup: int) -> flo
 
 
 def momentum(step: int, *, first: float = 0.85, last: float = 0.95, over: int = 50) -> float:
-    """Muon's momentum, which rises over its first steps because the early gradients turn fast."""
+    """Muon's momentum, which rises over the first steps because early gradients change direction quickly."""
     return first + (last - first) * min(1.0, step / over)

@@ -1,4 +1,4 @@
-"""What a phase tells while it runs: steps, evaluations, epochs, speed and the time it will take."""
+"""Metrics of a running phase as journal events: steps, evaluations, epochs, speed and remaining time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from engine.training.eta import EtaEstimator
 from engine.training.trainer import TrainingJob
 
 MIN_EVENT_GAP_S = 0.1
-"""Between two step records."""
+"""Minimum seconds between two step events."""
 SPEED_WINDOW_S = 10.0
-"""Over which the speed is taken."""
+"""Seconds that the speed is averaged over."""
 
 
 class TrainingMetrics:
@@ -34,7 +34,7 @@ class TrainingMetrics:
         self._batch: Batch | None = None
 
     def next_batch(self) -> Batch:
-        """The next batch; the time it takes counts as waiting for data. The one before it is given up."""
+        """The next batch; its delay counts as waiting for data. Releases the previous batch."""
         state, begin = self.job.state, time.perf_counter()
         if self._batch is not None:
             self._batch.release()
@@ -46,11 +46,11 @@ class TrainingMetrics:
 
     @property
     def seconds(self) -> float:
-        """Time spent in the phase, of earlier processes too."""
+        """Time spent in the phase, earlier processes included."""
         return self._seconds_before + time.perf_counter() - self._begin
 
     def step_done(self, loss: float, lr: float, norm: float) -> None:
-        """A step was taken, or discarded when `loss` or `norm` is not finite."""
+        """A step was applied, or discarded when `loss` or `norm` is not finite."""
         now, state = time.perf_counter(), self.job.state
         state.seconds = self.seconds
         self._recent.append((now - self._mark, state.tokens, self._waited_s))
@@ -97,7 +97,7 @@ class TrainingMetrics:
         return tokens / max(counted, 1e-9), min(1.0, waited / max(spent, 1e-9))
 
     def step_discarded(self, loss: float, norm: float) -> None:
-        """A step was not taken. One that was a number is left out of the curve: its record tells it."""
+        """A step was not applied. A finite one is left out of the curve: its recovery event reports it."""
         self._recent.clear()
         if math.isfinite(loss) and math.isfinite(norm):
             self.exclude_pause()
@@ -105,7 +105,7 @@ class TrainingMetrics:
             self.step_done(math.nan, 0.0, math.nan)
 
     def exclude_pause(self) -> None:
-        """The time since the last step was not spent on a step: a pause, an evaluation, a checkpoint."""
+        """Excludes the time since the last step from the speed: a pause, an evaluation, a checkpoint."""
         self._mark = time.perf_counter()
 
     @property
@@ -113,7 +113,7 @@ class TrainingMetrics:
         return self.job.batches.epoch_after(self.job.state.batches_drawn, self.job.state.tokens)
 
     def evaluate(self, limit: int) -> None:
-        """The loss on the general set, as an event and in the state."""
+        """Evaluates on the general set: emits the loss and stores it in the state."""
         state = self.job.state
         state.last_eval = loss = self.job.evaluate(limit)
         if loss is not None:
@@ -127,7 +127,7 @@ class TrainingMetrics:
         self.exclude_pause()
 
     def epoch_done(self, lr: float) -> None:
-        """Closes an epoch, the last one also when it is not whole: an event and a row of `training_log.json`."""
+        """Ends an epoch, an incomplete last one included: an event and a row of `training_log.json`."""
         state = self.job.state
         if state.epoch_steps == 0:
             return

@@ -1,4 +1,5 @@
-"""Before the first step: an estimate, three measured micro-batches, and the largest pass that fits into the budget."""
+"""The micro-batch size of a new phase: an estimate, up to three measurements, and the largest size that fits
+the budget."""
 
 from __future__ import annotations
 
@@ -16,16 +17,17 @@ from engine.training.peak_memory import PeakMemory
 from engine.training.trainer import TrainingJob
 
 PROBE_WINDOWS = 4
-"""Windows of the second measured pass."""
+"""Windows of the second measured micro-batch."""
 STATE_BYTES = 32
-"""Bytes per trained parameter that a pass does not show: two moments, the copies that measure the speed, and a
-checkpoint in memory, once as tensors and once as the bytes of its file."""
+"""Bytes per trained parameter that a forward and backward pass does not show: two moments, the copies for
+speed measurements, and a checkpoint in memory, once as tensors and once as the bytes of its file."""
 
 
 def windows_that_fit(room_mb: float, one_mb: float, more_mb: float, rows: int) -> int:
-    """Windows of a pass that fit into `room_mb`, when one takes `one_mb` and `rows` take `more_mb` together.
+    """Windows per micro-batch that fit into `room_mb`, when one takes `one_mb` and `rows` take `more_mb`
+    together.
 
-    A power of two, so that two measurements of one machine agree; 1 at least.
+    A power of two, so that repeated measurements agree; at least 1.
     """
     each = max((more_mb - one_mb) / max(1, rows - 1), 1e-3)
     fits = 1 + max(0.0, room_mb - one_mb) / each
@@ -33,17 +35,19 @@ def windows_that_fit(room_mb: float, one_mb: float, more_mb: float, rows: int) -
 
 
 def windows_to_probe(room_mb: float, one_mb: float, idle_mb: float) -> int:
-    """Windows that may be measured at once without passing `room_mb`, when one takes `one_mb` with the program."""
+    """Windows that can be measured together within `room_mb`, when one takes `one_mb` including the program."""
     return int(1 + max(0.0, room_mb - one_mb) / max(one_mb - idle_mb, 1.0))
 
 
 def fit_micro_batch(job: TrainingJob, memory: PeakMemory, used_mb: float, room_mb: float) -> None:
-    """Sets the micro-batches of a phase that begins to the largest that fit into `room_mb` MB, and tells how it came to it.
+    """Sets the micro-batches of a new phase to the largest size that fits into `room_mb`, and journals the
+    measurements.
 
-    `used_mb` MB are held already. Activation checkpointing goes on when one window is too much without it.
+    `used_mb` MB are in use already. Turns on activation checkpointing when a single window does not fit
+    without it.
     """
     stage = max(job.recipe.curriculum, key=lambda one: one.context)
-    # No batch has more windows than this; what fits beyond is not needed.
+    # No batch has more windows than this.
     needed = min(stage.batch, job.recipe.micro_batch or stage.batch)
     measured: list[tuple[int, float]] = []
 
@@ -65,8 +69,8 @@ def fit_micro_batch(job: TrainingJob, memory: PeakMemory, used_mb: float, room_m
     except (MemoryError, RuntimeError) as problem:
         if not is_out_of_memory(problem):
             raise
-        job.ctx.log(_("memory: a measured pass did not fit; the micro-batches stay as estimated"), "warning")
-        # What does not fit is caught at the first step.
+        job.ctx.log(_("memory: a measured micro-batch did not fit; the estimated size is used"), "warning")
+        # The first step handles what does not fit.
         return
     finally:
         job.optimizer.zero_grad()
@@ -90,14 +94,14 @@ def fit_micro_batch(job: TrainingJob, memory: PeakMemory, used_mb: float, room_m
 
 
 def estimate_mb(job: TrainingJob, used_mb: float, windows: int, context: int) -> float | None:
-    """MB that a pass should take with the program, counted from the shape of the model; None for an adapter."""
+    """Estimated MB of a micro-batch with the program, from the dimensions of the model; None for an adapter."""
     if not isinstance(job.model, Transformer):
         return None
     return round(used_mb + windows * context * bytes_per_token(job.model.config, context) / 2**20, 1)
 
 
 def _measured(job: TrainingJob, memory: PeakMemory, rows: int, length: int) -> float:
-    """MB at the highest of a pass of `rows` windows; the model stays as it is."""
+    """Peak MB of a forward and backward pass over `rows` windows; the model is unchanged."""
     ids = torch.zeros(rows, length, dtype=torch.long)
     weights = torch.full(ids.shape, 1.0 / ids.numel())
     memory.drop_caches()

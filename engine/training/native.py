@@ -1,4 +1,4 @@
-"""The `native` phase: a model is continued on the person's conversations."""
+"""The `native` phase: continued training of a model on the user's conversations."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from engine.runs.context import RunContext
 
 SHORTEST_REPLAY = 64
-"""Bytes below which a text is no use as a replay."""
+"""Minimum bytes of a text for replay."""
 
 
 class TrainingDataset(Protocol):
-    """What `corpus.dataset.write_dataset` returns, as far as training reads it."""
+    """The part of `corpus.dataset.write_dataset`'s result that training reads."""
 
     @property
     def path(self) -> Path: ...
@@ -64,11 +64,13 @@ def train_native(
     free_memory: FreeMemory | None = None,
     batches: Callable[..., NativeBatches] = NativeBatches,
 ) -> ModelCard:
-    """Continues the model in `base` on a dataset, with loss on the assistant's turns and their stop token only.
+    """Continues the model in `base` on a dataset, with loss on the assistant's turns and their stop token
+    only.
 
-    `batches` makes the batches from what `NativeBatches` takes, e.g. ones that keep a share of real data.
-    A share of each batch (`recipe.replay`) is text of `replay_files`, whose tails are the general set.
-    Raises BadInput for a broken base or dataset or an empty assistant mask, NotEnoughData without rows,
+    `batches` builds the batches from the arguments of `NativeBatches`, e.g. with a minimum share of real
+    data. A share of each batch (`recipe.replay`) is text of `replay_files`, whose tails are the general set.
+
+    Raises BadInput for a broken base or dataset or an empty loss mask, NotEnoughData without rows,
     Interrupted after a checkpoint when the run is stopped, RunFailed.
     """
     budget = memory_budget(ctx, recipe, free_memory)
@@ -82,9 +84,10 @@ def train_native(
     data = ConversationWindows.from_dataset(dataset.path, context, repeats)
     log_model_size(ctx, model.config, model.parameters_count())
     ctx.log(
-        _("{count} windows with {trained} bytes of answers to learn, {cut} bytes beyond the context").format(
-            count=len(data), trained=data.trained, cut=data.cut
-        )
+        _(
+            "{count} windows with {trained} bytes of answers to train on, {cut} bytes truncated beyond the "
+            "context"
+        ).format(count=len(data), trained=data.trained, cut=data.cut)
     )
     texts = {str(file): _digest(file) for file in replay_files}
     lineage = merge_lineage(card.lineage, dataset.lineage, texts, recipe.digest())
@@ -120,7 +123,7 @@ def _replay(ctx: RunContext, recipe: Recipe, files: Sequence[Path], context: int
         return None
     if not files:
         ctx.log(
-            _("there is no text to replay, so the model may forget what it learnt from it: {hint}").format(
+            _("there is no text to replay, so the model may forget its training text: {hint}").format(
                 hint="h2q-tui sample"
             ),
             "warning",
@@ -134,14 +137,14 @@ def _digest(file: Path) -> str:
         return file_sha256(file)
     except OSError as problem:
         raise BadInput(
-            _("the text that the base learnt from cannot be read: {reason}").format(reason=problem.strerror),
+            _("the training text of the base cannot be read: {reason}").format(reason=problem.strerror),
             path=file,
             hint="h2q-tui sample",
         ) from problem
 
 
 def merge_lineage(base: Lineage, dataset: Lineage, texts: dict[str, str], settings_sha256: str) -> Lineage:
-    """The lineage of a continued model: all of its base's, the dataset's, and the texts replayed."""
+    """The lineage of a continued model: those of its base and of the dataset, and the replayed texts."""
     newest = [lineage.newest_conversation for lineage in (base, dataset)]
     return Lineage(
         conversations=list(dict.fromkeys([*base.conversations, *dataset.conversations])),

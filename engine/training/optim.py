@@ -1,7 +1,9 @@
-"""Muon for the matrices of the layers and AdamW for the rest, with all state as named tensors.
+"""Muon for the matrices of the layers and AdamW for the other parameters, with the whole state as named
+tensors.
 
-Muon (K. Jordan et al., 2024) steps along the orthogonalised momentum. Matrices of one shape are
-orthogonalised in one batch of products, which on a CPU takes about half the time of one after another.
+Muon (K. Jordan et al., 2024) steps along the orthogonalised momentum. torch.optim.Muon updates one matrix at
+a time; here matrices of one shape are orthogonalised in one batched product, which takes about half the time
+on a CPU.
 """
 
 from __future__ import annotations
@@ -22,23 +24,25 @@ POLAR_EXPRESS = (
     (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
     (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
 )
-"""Coefficients of the steps towards the polar factor (Polar Express, arXiv 2505.16932)."""
+"""Coefficients of the Newton-Schulz iterations (Polar Express, arXiv 2505.16932)."""
 POLAR_STEPS = 3
-"""Of them: the loss after training is that of all five, and a step costs less."""
+"""Iterations used: the final loss is that of all five, and a step costs less."""
 GRAM_ASPECT_RATIO = 3
-"""A matrix so many times as wide as high is orthogonalised through its small Gram matrix, in half the products."""
+"""Aspect ratio from which a matrix is orthogonalised through its small Gram matrix, with half the products."""
 
 
 def orthogonalise(matrices: Tensor, *, bf16: bool = False, steps: int = POLAR_STEPS) -> Tensor:
-    """The nearest semi-orthogonal matrix of each of `(count, rows, columns)`, roughly; float32 in and out.
+    """Approximates the nearest semi-orthogonal matrix of each of `(count, rows, columns)`; float32 in and
+    out.
 
-    After three steps singular values lie up to 1.9 and small ones on their way up, after five near 1.
+    After three iterations the largest singular values are up to 1.9 and small ones still rise; after five all
+    are near 1.
 
-    `bf16` computes in bfloat16, which the method bears and some processors do twice as fast.
+    `bf16` computes in bfloat16, which the method tolerates and some CPUs do twice as fast.
     """
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.transpose(1, 2) if tall else matrices
-    # The coefficients are for spectral norms up to 1; the Frobenius norm bounds it, 2 % for rounding.
+    # The coefficients assume spectral norms up to 1; the Frobenius norm bounds it, with 2 % for rounding.
     x = x / (x.norm(dim=(1, 2), keepdim=True) * 1.02 + 1e-7)
     x = x.bfloat16() if bf16 else x
     # In bfloat16 the powers of the Gram matrix lose the small singular values.
@@ -56,7 +60,8 @@ def _newton_schulz(x: Tensor, coefficients: Coefficients) -> Tensor:
 
 
 def _newton_schulz_gram(x: Tensor, coefficients: Coefficients) -> Tensor:
-    """The same steps on `x x'` alone: all factors are polynomials of it, so they commute and `x` waits."""
+    """The same iterations on `x x'` alone: all factors are polynomials of it and commute, so `x` is
+    multiplied once."""
     gram = x @ x.transpose(1, 2)
     factors = None
     for number, (a, b, c) in enumerate(coefficients, start=1):
@@ -70,7 +75,7 @@ def _newton_schulz_gram(x: Tensor, coefficients: Coefficients) -> Tensor:
 
 
 class _MatrixStack:
-    """Matrices of one shape, transposed where that makes them equal, with their momentum in one tensor."""
+    """Matrices of one shape (up to transposition), with their momentum in one tensor."""
 
     def __init__(self, members: list[tuple[str, nn.Parameter]]) -> None:
         self.members = members
@@ -78,18 +83,19 @@ class _MatrixStack:
         rows, columns = sorted(parameter.shape)
         self.buffer = torch.zeros(len(members), rows, columns, device=parameter.device)
         self.bound = torch.zeros((), device=parameter.device)
-        """The gradients' norms, averaged as they are: no momentum made by steps is longer."""
+        """Moving average of the gradients' norms: an upper bound on the norm of any momentum that steps can
+        produce."""
         self.scales = [max(1.0, p.shape[0] / p.shape[1]) ** 0.5 for _name, p in members]
 
     def prepare(self, momentum: float, *, bf16: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Momentum, its bound and orthogonal update of the next step; nothing changes yet."""
+        """Momentum, its bound and the orthogonalised update of the next step; changes nothing."""
         gradients = torch.stack([_as_wide(_gradient(p)) for _name, p in self.members])
         buffer = self.buffer.lerp(gradients, 1 - momentum)
         bound = self.bound.lerp(torch.linalg.vector_norm(gradients), 1 - momentum)
         return buffer, bound, orthogonalise(gradients.lerp_(buffer, momentum), bf16=bf16)
 
     def apply(self, prepared: tuple[Tensor, Tensor, Tensor], lr: float, weight_decay: float) -> None:
-        """Takes a prepared step, in place: it needs no memory, so it cannot end half-way."""
+        """Applies a prepared step in place: it allocates nothing, so it cannot fail half-way."""
         self.buffer, self.bound, update = prepared
         for (_name, parameter), change, scale in zip(self.members, update, self.scales, strict=True):
             if weight_decay:
@@ -110,13 +116,14 @@ def _gradient(parameter: nn.Parameter) -> Tensor:
 
 
 class Optimizer:
-    """The optimizer of a recipe. `step(factor)` takes the share of the peak learning rates."""
+    """The optimizer of a recipe. `step(factor, …)` takes the factor on the peak learning rates."""
 
     def __init__(self, model: nn.Module, recipe: Recipe, *, bf16: bool = False) -> None:
         self.recipe = recipe
         self.bf16 = bf16
         self.peak = recipe.lr
-        """Peak learning rate now; a person may set it during a run, and all groups follow in proportion."""
+        """Current peak learning rate; the user may change it during a run, and all groups follow in
+        proportion."""
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
         self.parameters = [parameter for _name, parameter in named]
         self._names = {id(parameter): name for name, parameter in named}
@@ -149,7 +156,7 @@ class Optimizer:
             parameter.grad = None
 
     def grad_norm(self, clip: float) -> Tensor:
-        """The norm of all gradients, which are scaled down to `clip` where it is above 0."""
+        """Global gradient norm; the gradients are scaled down to `clip` where it is above 0."""
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if clip > 0:
@@ -158,9 +165,9 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, factor: float, momentum: float) -> float:
-        """One step with `factor` times the peak rates; returns the main learning rate used.
+        """One step at `factor` times the peak rates; returns the main learning rate used.
 
-        All memory is had before anything changes: a step that fails for want of it has not been taken.
+        All memory is allocated before anything changes: a step that runs out of memory has not been taken.
         """
         scale = factor * self.peak / self.recipe.lr
         prepared = [stack.prepare(momentum, bf16=self.bf16) for stack in self._stacks]
@@ -173,7 +180,7 @@ class Optimizer:
         return self.recipe.lr * scale
 
     def _allocate_moments(self) -> None:
-        """AdamW would make them group by group, between the steps of the groups."""
+        """AdamW would allocate them group by group, between the updates of the groups."""
         for parameter in self._adamw_parameters():
             if parameter.grad is not None and not self._adamw.state.get(parameter):
                 self._adamw.state[parameter] = {
@@ -184,11 +191,12 @@ class Optimizer:
 
     @torch.no_grad()
     def state_is_plausible(self) -> bool:
-        """Whether the state can have come from steps: momentum and moments within their bounds, and finite.
+        """Whether steps can have produced this state: momentum and moments are finite and within their
+        bounds.
 
-        By the triangle inequality a momentum is no longer than the average of the gradients' norms. By Cauchy
-        and Schwarz m² ≤ v · (1 - b1)² / ((1 - b2) (1 - b1² / b2)) for averages m and v of any gradients and
-        their squares.
+        By the triangle inequality a momentum is no longer than the moving average of the gradients' norms. By
+        Cauchy-Schwarz m² ≤ v · (1 - b1)² / ((1 - b2) (1 - b1² / b2)) for the moving averages m and v of any
+        gradients and their squares.
         """
         first, second = self.recipe.betas
         bound = 1.05 * (1 - first) ** 2 / ((1 - second) * (1 - first**2 / second))
@@ -199,7 +207,7 @@ class Optimizer:
         return all(stack.is_plausible() for stack in self._stacks)
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor that the next step depends on, by the names of the parameters."""
+        """Every tensor that the next step depends on, by parameter name."""
         tensors = {
             f"momentum/{name}": buffer
             for stack in self._stacks
@@ -212,7 +220,7 @@ class Optimizer:
 
     @torch.no_grad()
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Takes a state back. Raises KeyError when it belongs to another model or recipe."""
+        """Restores a state. Raises KeyError when it belongs to another model or recipe."""
         for stack in self._stacks:
             for (name, _parameter), buffer in zip(stack.members, stack.buffer, strict=True):
                 buffer.copy_(tensors[f"momentum/{name}"])
@@ -221,7 +229,7 @@ class Optimizer:
         for parameter in self._adamw_parameters():
             name = self._names[id(parameter)]
             if f"exp_avg/{name}" not in tensors:
-                self._adamw.state.pop(parameter, None)  # written before its first step
+                self._adamw.state.pop(parameter, None)  # saved before the parameter's first step
                 continue
             self._adamw.state[parameter] = {
                 key: tensors[f"{key}/{name}"].to(

@@ -1,4 +1,4 @@
-"""How much memory the run takes: its process tree and the device, at the highest since the last look."""
+"""Peak memory of a run since the last reading: its process tree and the device."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch
 from engine.machine.process_memory import ProcessTreeMemory, peak_rss_mb, reset_peak_rss
 
 SAMPLE_S = 0.01
-"""Between two samples where the system does not tell the peak: the largest tensors of a pass live longer."""
+"""Sampling interval where the system reports no peak: the largest tensors of a micro-batch live longer."""
 
 
 class _Sampler(threading.Thread):
-    """The resident memory of this process at its highest, where only samples can tell it (macOS)."""
+    """Samples the peak resident memory of this process, for systems that do not report it (macOS)."""
 
     def __init__(self) -> None:
         super().__init__(name="footprint", daemon=True)
@@ -37,7 +37,7 @@ class _Sampler(threading.Thread):
             self._highest = max(self._highest, used)
 
     def take(self) -> float:
-        """The most since the last call, in MB."""
+        """The peak since the last call, in MB."""
         self._sample()
         with self._lock:
             highest, self._highest = self._highest, 0.0
@@ -48,7 +48,7 @@ class PeakMemory:
     """Measures a run that computes on `device`."""
 
     def __init__(self, device: str, *, tree_every_s: float = 2.0) -> None:
-        """Child processes are looked at every `tree_every_s` seconds: finding them takes milliseconds."""
+        """Child processes are measured every `tree_every_s` seconds: finding them takes milliseconds."""
         self.device = device
         self.tree_every_s = tree_every_s
         self._resident = ProcessTreeMemory()
@@ -61,7 +61,7 @@ class PeakMemory:
             weakref.finalize(self, self._sampler.ended.set)
 
     def peak_mb(self) -> float:
-        """The most since the last call, in MB (2^20 bytes)."""
+        """The peak since the last call, in MB (2^20 bytes)."""
         now = time.monotonic()
         if now - self._looked >= self.tree_every_s:
             self._looked = now
@@ -71,10 +71,10 @@ class PeakMemory:
         return own + self._children + peak_memory_mb(self.device)
 
     def drop_caches(self) -> None:
-        """Gives back what Python, the C library and the device keep for later, and begins a new peak."""
+        """Drops the caches of Python, the C library and the device, and starts a new peak."""
         gc.collect()
         drop_device_cache(self.device)
-        with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+        with contextlib.suppress(OSError, AttributeError):  # glibc only
             ctypes.CDLL(None).malloc_trim(0)
         if self._sampler is not None:
             self._sampler.take()
@@ -82,9 +82,9 @@ class PeakMemory:
 
 
 def peak_memory_mb(device: str) -> float:
-    """MB (2^20 bytes) that torch held at most on an accelerator since the last call; 0 for a processor.
+    """Peak MB (2^20 bytes) that torch reserved on an accelerator since the last call; 0 for a CPU.
 
-    MPS tells only what it holds now, which grows until its cache is dropped.
+    MPS reports current usage only, which grows until its cache is dropped.
     """
     if device in ("cuda", "xpu"):
         memory = torch.get_device_module(device)
@@ -95,6 +95,6 @@ def peak_memory_mb(device: str) -> float:
 
 
 def drop_device_cache(device: str) -> None:
-    """Gives back what torch keeps on an accelerator for later."""
+    """Drops torch's cache on an accelerator."""
     if device != "cpu":
         torch.get_device_module(device).empty_cache()

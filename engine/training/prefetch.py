@@ -1,4 +1,4 @@
-"""Batches prepared ahead by threads while the model computes. What is drawn stays a matter of its number alone."""
+"""Prepares the next batches in threads while the model computes. A batch still depends on its number alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.training.recipe import CurriculumStage
 
 @dataclass(frozen=True)
 class _BatchKey:
-    """All that decides a batch beside the source itself: one prepared for another key is not used."""
+    """Everything that determines a batch of one source: a batch prepared under another key is discarded."""
 
     number: int
     max_steps: int
@@ -21,20 +21,20 @@ class _BatchKey:
 
 
 class Prefetcher:
-    """A source of batches that draws the next `ahead` ones of `source` in `threads` threads.
+    """A source of batches that prepares the next `ahead` ones of `source` in `threads` threads.
 
-    Draws out of the row (a measurement, a batch asked for again) are made at once by who asks. Close it, or
-    use it as a context manager; an error of a thread is raised by the draw whose batch it was.
+    A batch out of sequence (a measurement, a repeated batch) is built by the caller's thread. Close it, or
+    use it as a context manager; an error in a thread is raised when its batch is requested.
     """
 
     def __init__(self, source: Batches, *, threads: int, ahead: int) -> None:
-        """Without threads every batch is drawn when it is asked for."""
+        """Without threads every batch is built when it is requested."""
         self.source = source
         self.ahead = ahead
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="loader") if threads > 0 else None
         self._pending: OrderedDict[_BatchKey, Future[Batch]] = OrderedDict()
         self._next = 0
-        """Number after the newest one that was drawn in the row."""
+        """Number after the last batch in sequence."""
 
     @property
     def tokens_per_micro_batch(self) -> int:
@@ -58,7 +58,7 @@ class Prefetcher:
             return self.source.batch_at(number, max_steps, stage)
         key = _BatchKey(number, max_steps, self.tokens_per_micro_batch)
         if key not in self._pending:
-            # The first of the row, or the orders have changed: what comes was prepared for nothing.
+            # The first in sequence, or the key has changed: discards what was prepared.
             self._discard_pending()
         self._next = number + 1
         future = self._pending.pop(key, None)
@@ -77,7 +77,7 @@ class Prefetcher:
         self._pending.clear()
 
     def close(self) -> None:
-        """Waits for what is being prepared and ends the threads."""
+        """Waits for batches in preparation and ends the threads."""
         self._discard_pending()
         if self._pool is not None:
             self._pool.shutdown()

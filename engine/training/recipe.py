@@ -1,4 +1,4 @@
-"""The recipe of a training phase: every figure that decides what is learnt, from the person's parameters."""
+"""Training recipes: every hyperparameter of a phase, built from the run's parameters and the settings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from engine.runs.kinds import TrainParams
 from engine.training.lr_schedule import Schedule
 
 RECIPES = ("fast", "quality", "h2q-local")
-"""Names of recipes. "fast" is 4 × 128 and the best where minutes count; "quality" is 4 × 256, whose loss is
-lower when it may see its text several times over; "h2q-local" is H2Q-Evo's preset."""
+"""Names of the recipes. "fast": 4 layers of width 128, best where minutes count. "quality": 4 layers of width
+256, a lower loss when it trains over its text several times. "h2q-local": H2Q-Evo's preset."""
 
 
 class Phase(StrEnum):
@@ -25,111 +25,113 @@ class Phase(StrEnum):
 
 
 class ModelSize(msgspec.Struct, frozen=True, kw_only=True):
-    """ModelDimensions of a new model; `native` takes that of its base."""
+    """Dimensions of a new model; the `native` phase takes those of its base."""
 
     dim: int = 128
     layers: int = 4
     heads: int = 4
     head_dim: int = 32
     ffn: int = 352
-    """Width of the SwiGLU: 8/3 of `dim`, up to a multiple of 32."""
+    """Width of the SwiGLU: 8/3 of `dim`, rounded up to a multiple of 32."""
     context: int = 2048
-    """Bytes the finished model sees at once."""
+    """Context length of the finished model, in bytes."""
 
 
 class CurriculumStage(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of a phase with windows of one length."""
+    """A stage of the length curriculum: part of a phase with windows of one length."""
 
     until: float
-    """Share of the steps at which it ends; 1 for the last."""
+    """Share of the optimizer steps at which the stage ends; 1 for the last stage."""
     context: int
     """Bytes of a window."""
     batch: int
-    """Windows per pass."""
+    """Windows per batch, before accumulation."""
 
 
 class LoraSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """A LoRA adapter (arXiv 2106.09685), beside what `Recipe` says of every phase."""
+    """Settings of a LoRA adapter (arXiv 2106.09685), in addition to those of `Recipe`."""
 
     rank: int = 16
     alpha: int = 32
-    """The update is scaled by alpha / rank, with rsLoRA (arXiv 2312.03732) by alpha / sqrt(rank)."""
+    """The update is scaled by alpha / rank; with rsLoRA (arXiv 2312.03732) by alpha / sqrt(rank)."""
     dropout: float = 0.05
     targets: tuple[str, ...] = ()
-    """Names of the modules that are adapted. Empty: every linear layer but the output head."""
+    """Names of the modules to adapt. Empty: every linear layer except the output head."""
     rslora: bool = False
     packing: bool = True
-    """Short conversations of one step share a row; they do not see each other."""
+    """Packs short conversations of a step into one sequence; they do not attend to each other."""
     four_bit: bool = True
-    """The base in 4 bits where bitsandbytes works."""
+    """Loads the base in 4 bits where bitsandbytes works."""
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of one phase. Two runs with equal recipes, data and thread count take equal steps."""
+    """Hyperparameters of one phase. Two runs with equal recipes, data and thread counts compute identical
+    steps."""
 
     name: str
     """One of `RECIPES`."""
     phase: Phase
     size: ModelSize = ModelSize()
     adapter: LoraSettings = LoraSettings()
-    """Of `lora` alone."""
+    """Used by the `lora` phase only."""
     curriculum: tuple[CurriculumStage, ...] = msgspec.field(name="stretches")
-    """Windows from short to long: short ones teach the language quickly, the last ones all positions."""
+    """Stages from short to long windows: short ones learn the language quickly, the last one all positions."""
     accumulation: int = 1
-    """Batches added up before an optimizer step."""
+    """Batches accumulated before an optimizer step."""
     micro_batch: int | None = None
-    """Windows of a pass at most, of those that memory allows. None: as many as it allows."""
+    """Upper bound on the windows of a micro-batch. None: as many as memory allows."""
     epochs: int = 3
-    """Times that as many bytes are drawn as the text has (scratch), or that each answer is trained (native)."""
+    """Passes over the text by bytes drawn (scratch), or over the answers (native, lora)."""
     max_steps: int | None = None
-    """Optimizer steps at most. None: as the epochs say."""
+    """Upper bound on the optimizer steps. None: as many as the epochs take."""
     time_budget_s: float | None = None
-    """Seconds the phase may take; a measurement before the first step turns it into steps. None: no bound."""
+    """Time budget of the phase in seconds; converted to steps by a measurement before the first one. None: no
+    bound."""
 
     optimizer: str = "muon"
-    """"muon": Muon for matrices and AdamW for the rest; "adamw": AdamW for everything."""
+    """ "muon": Muon for matrices and AdamW for the rest; "adamw": AdamW for everything."""
     lr: float = 0.02
-    """Peak learning rate: of the matrices with Muon, of everything with AdamW."""
+    """Peak learning rate: of the matrices with Muon, of all parameters with AdamW."""
     embed_lr: float = 0.08
-    """Peak AdamW rate of the embedding, beside Muon."""
+    """Peak AdamW learning rate of the embedding, with Muon."""
     head_lr: float = 0.02
-    """Peak AdamW rate of the output head, beside Muon."""
+    """Peak AdamW learning rate of the output head, with Muon."""
     norm_lr: float = 0.01
-    """Peak AdamW rate of the norms, beside Muon."""
+    """Peak AdamW learning rate of the norms, with Muon."""
     betas: tuple[float, float] = (0.8, 0.95)
     eps: float = 1e-10
     weight_decay: float = 0.0
     schedule: Schedule = Schedule.LINEAR
     warmup: int = 10
-    """Steps in which the rate rises to its peak."""
+    """Steps of linear warm-up to the peak rate."""
     clip: float = 0.0
-    """Largest gradient norm; 0: none."""
+    """Maximum gradient norm; 0: no clipping."""
 
     replay: float = 0.3
-    """Share of each native batch, and of its loss, that is scratch text; without it the model forgets."""
+    """Share of scratch text in each native batch and its loss; without it the model forgets the text."""
     eval_every: float = 0.1
-    """Share of the steps between evaluations on the general set."""
+    """Share of the steps between two evaluations on the general set."""
     eval_bytes: int = 16_384
-    """Bytes of the general set per evaluation; the last one takes four times as many."""
+    """Bytes of the general set per evaluation; the last evaluation uses four times as many."""
     checkpoint_every_s: float = 60.0
-    """Seconds between checkpoints: the most that a crash can cost."""
+    """Seconds between checkpoints: the most work that a crash can lose."""
     max_memory_gb: float | None = None
-    """The person's bound on memory; None: as the settings say."""
+    """Memory limit of the run's parameters; None: the limit of the settings."""
     seed: int = 0
 
     @property
     def tokens_per_step(self) -> int:
-        """Bytes of one optimizer step in the first stage."""
+        """Bytes per optimizer step in the first stage."""
         first = self.curriculum[0]
         return first.context * first.batch * self.accumulation
 
     def stage_at(self, step: int, max_steps: int) -> CurriculumStage:
-        """The stage that `step` (from 0) of `max_steps` belongs to."""
+        """The curriculum stage of `step` (from 0) out of `max_steps`."""
         done = step / max(1, max_steps)
         return next((stage for stage in self.curriculum if done < stage.until), self.curriculum[-1])
 
     def digest(self) -> str:
-        """sha256 of all that decides the steps taken; what only decides when to write or stop is left out."""
+        """sha256 of everything that determines the steps; limits and checkpoint intervals are excluded."""
         fields = msgspec.structs.replace(
             self, max_steps=None, time_budget_s=None, checkpoint_every_s=0.0, max_memory_gb=None
         )
@@ -143,9 +145,9 @@ def recipe_for(
     time_budget_s: float | None = None,
     settings: Settings | None = None,
 ) -> Recipe:
-    """The recipe that `params` ask for; what they leave open is as `settings`, then the named recipe say.
+    """The recipe for `params`; missing values come from `settings`, then from the named recipe.
 
-    Raises UsageProblem in the words of the flag.
+    Raises UsageProblem that names the flag.
     """
     phase = Phase(phase)
     _check(params)
@@ -163,7 +165,7 @@ def recipe_for(
         recipe = _fast_scratch(params) if phase is Phase.SCRATCH else _fast_native(params)
     rates = {}
     if params.lr is not None:
-        # The other groups keep their proportion to the matrices.
+        # The other parameter groups keep their ratio to the matrices.
         ratio = params.lr / recipe.lr
         rates = {
             "lr": params.lr,
@@ -204,7 +206,7 @@ def _fast_scratch(params: TrainParams) -> Recipe:
 
 
 def _fast_native(params: TrainParams) -> Recipe:
-    # The base bounds the window; `batch` counts windows of full length, shorter ones share their bytes.
+    # The base limits the window; `batch` counts windows of full length, shorter ones share their bytes.
     last = CurriculumStage(
         until=1.0, context=params.context or ModelSize().context, batch=params.batch_size or 2
     )
@@ -220,7 +222,7 @@ def _fast_native(params: TrainParams) -> Recipe:
 
 
 LORA_CONTEXT = 1024
-"""Tokens of a window, where the base and the memory allow it."""
+"""Tokens of a window, where base and memory allow it."""
 
 
 def _lora(params: TrainParams) -> Recipe:
@@ -249,7 +251,8 @@ def _lora(params: TrainParams) -> Recipe:
 
 
 def _h2q_local(params: TrainParams, phase: Phase) -> Recipe:
-    """H2Q-Evo's local trainer: 6 × 256, 8 heads, windows of 512, AdamW 1e-4 with cosine, clipping at 1."""
+    """H2Q-Evo's local trainer: 6 layers of width 256, 8 heads, windows of 512, AdamW at 1e-4 with cosine,
+    clipping at 1."""
     context = params.context or 512
     return Recipe(
         name="h2q-local",
@@ -272,7 +275,9 @@ def _h2q_local(params: TrainParams, phase: Phase) -> Recipe:
 def _check(params: TrainParams) -> None:
     if params.recipe not in RECIPES:
         raise UsageProblem(
-            _("--recipe takes {names}, not {value}").format(names=", ".join(RECIPES), value=params.recipe),
+            _("--recipe must be one of {names}, not {value}").format(
+                names=", ".join(RECIPES), value=params.recipe
+            ),
             hint="h2q-tui train --recipe fast",
         )
     for flag, value in (
@@ -284,18 +289,18 @@ def _check(params: TrainParams) -> None:
         ("--alpha", params.alpha),
     ):
         if value is not None and value < 1:
-            raise UsageProblem(_("{flag} takes 1 or more, not {value}").format(flag=flag, value=value))
+            raise UsageProblem(_("{flag} must be 1 or more, not {value}").format(flag=flag, value=value))
     if params.context is not None and not 32 <= params.context <= 4096:
-        raise UsageProblem(_("--context takes 32 to 4096 bytes, not {value}").format(value=params.context))
+        raise UsageProblem(_("--context must be 32 to 4096 bytes, not {value}").format(value=params.context))
     if params.lr is not None and not 0 < params.lr <= 10:
-        raise UsageProblem(_("--lr takes more than 0 and up to 10, not {value}").format(value=params.lr))
+        raise UsageProblem(_("--lr must be more than 0 and at most 10, not {value}").format(value=params.lr))
     if params.clip is not None and not params.clip >= 0:
-        raise UsageProblem(_("--clip takes 0 (off) or more, not {value}").format(value=params.clip))
+        raise UsageProblem(_("--clip must be 0 (off) or more, not {value}").format(value=params.clip))
     if params.time_budget_s is not None and not params.time_budget_s > 0:
-        raise UsageProblem(_("a time budget takes more than 0 seconds"))
+        raise UsageProblem(_("a time budget must be more than 0 seconds"))
     if params.max_memory_gb is not None and not params.max_memory_gb > 0:
         raise UsageProblem(
-            _("--max-memory-gb takes more than 0, not {value}").format(value=params.max_memory_gb)
+            _("--max-memory-gb must be more than 0, not {value}").format(value=params.max_memory_gb)
         )
     if not params.checkpoint_every_s > 0:
-        raise UsageProblem(_("checkpoints need an interval of more than 0 seconds"))
+        raise UsageProblem(_("the checkpoint interval must be more than 0 seconds"))

@@ -1,4 +1,4 @@
-"""What is done when a step goes wrong: discard it, skip it, or go back to the last good checkpoint."""
+"""Recovery from bad steps: discard or skip the step, or roll back to the last good checkpoint."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from engine.training.spike_detector import SpikeDetector, StepDecision
 from engine.training.trainer import TrainingJob
 
 MAX_SAMPLES = 8
-"""Samples that a record names at most."""
+"""Maximum number of samples in a record."""
 CHECK_OPTIMIZER_EVERY = 16
-"""Steps between two looks at the optimizer's state."""
+"""Steps between two checks of the optimizer's state."""
 ROLLED_BACK_FIELDS = ("step", "tokens", "epoch", "epoch_loss", "epoch_steps", "loss", "last_eval")
-"""What of the state goes back with the weights. The cursor of the data does not: the batches since are skipped."""
+"""Fields of the state that are rolled back with the weights. The cursor of the data is not: the batches since
+are skipped."""
 
 
 @dataclass(frozen=True)
 class _RestorePoint:
-    """A place to come back to."""
+    """A state to roll back to."""
 
     state: LoopState
     weights: dict[str, Tensor]
@@ -38,30 +39,30 @@ class _RestorePoint:
 
 
 class StepRecovery:
-    """Looks at each step before it reaches the weights."""
+    """Checks each step before it changes the weights."""
 
     def __init__(self, job: TrainingJob, metrics: TrainingMetrics, saver: CheckpointSaver) -> None:
         self.job, self.metrics, self.saver = job, metrics, saver
         self.detector = SpikeDetector(job.state.spikes)
         self._good = _initial_good_checkpoint(job)
         self._start = None if job.resumed is not None else _capture(job)
-        """In memory only until there is a checkpoint."""
+        """Kept in memory until the first checkpoint."""
         self._saved: Path | None = None
 
     @property
     def lr_multiplier(self) -> float:
-        """By which the learning rate is multiplied."""
+        """Factor on the learning rate."""
         return self.detector.lr_multiplier
 
     def checkpoint_saved(self, path: Path | None) -> None:
-        """A checkpoint was written. It is good once a step after it has gone well."""
+        """Notes a written checkpoint; it counts as good after one more good step."""
         if path is not None and self.detector.is_calm:
             self._saved = path
 
     def should_skip(self, loss: float, norm: float) -> bool:
-        """Whether the step must not be taken; what had to be done instead has been done and journalled.
+        """Whether the step must not be applied; has then discarded it or rolled back, and journalled that.
 
-        Raises RunFailed in one sentence when the run does not recover.
+        Raises RunFailed when the run does not recover.
         """
         job, state = self.job, self.job.state
         level = job.recipe.stage_at(state.batches_drawn - 1, state.max_steps).context
@@ -94,7 +95,8 @@ class StepRecovery:
         return True
 
     def _weights_are_corrupt(self, loss: float, norm: float) -> bool:
-        """Asks the model about the batch it learnt from last: if that is hard too, the data is not to blame."""
+        """Re-evaluates the last trained batch: if its loss is high too, the weights are corrupt, not the
+        data."""
         if not math.isfinite(norm) or not self.detector.is_suspicious(loss):
             return False
         job, taken = self.job, self.job.state.spikes.last_batch
@@ -115,11 +117,12 @@ class StepRecovery:
             setattr(state, name, getattr(point.state, name))
         self._saved = None
         self._emit(cause, StepDecision.ROLLBACK, loss, norm, [], step=step, back_to=state.step)
-        # A crash from here on must not go on from what was left behind.
+        # A crash from here on must not resume from the diverged state.
         self.saver.save()
 
     def _restore_point(self) -> _RestorePoint | None:
-        """The last good place: a checkpoint that still is whole, else the newest one, else the start."""
+        """The last good state: its checkpoint if still valid, else the newest one, else the start of the
+        phase."""
         state, job = self.job.state, self.job
         if self._good is not None:
             try:
@@ -128,18 +131,18 @@ class StepRecovery:
                 found = checkpoint.find_newest(job.checkpoints, state.phase).checkpoint
             if found is not None:
                 return _RestorePoint(found.state, found.weights, found.optimizer)
-        # Copies: a second return must find it as it was.
+        # A copy: a second rollback must find it unchanged.
         return copy.deepcopy(self._start)
 
     def _failure(self, cause: str) -> str:
         state = self.job.state
         if cause == "not finite":
             return _(
-                "training failed at step {step}: the loss or its gradient was not a number "
-                "{count} times in a row"
+                "training failed at step {step}: the loss or its gradient was NaN or infinite {count} "
+                "times in a row"
             ).format(step=state.step, count=state.spikes.consecutive_nonfinite)
         return _(
-            "training failed at step {step}: it diverged again after {count} returns to a good checkpoint"
+            "training failed at step {step}: it diverged again after {count} rollbacks to a good checkpoint"
         ).format(step=state.step, count=state.spikes.rollbacks - 1)
 
     def _emit(
@@ -174,7 +177,7 @@ def _capture(job: TrainingJob) -> _RestorePoint:
 
 
 def _initial_good_checkpoint(job: TrainingJob) -> Path | None:
-    """The checkpoint that a resumed run would have returned to before, if it is still there."""
+    """The rollback target of a resumed run, if it still exists."""
     if job.resumed is None or not job.state.good_checkpoint:
         return job.resumed
     good = job.resumed.with_name(job.state.good_checkpoint)

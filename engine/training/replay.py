@@ -1,4 +1,5 @@
-"""Replay: half of what an incremental run trains on, at least, are conversations that its base has learnt already."""
+"""Replay against forgetting: at least half of an incremental run's answers come from conversations the base
+was trained on."""
 
 from __future__ import annotations
 
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
     from engine.runs.context import RunContext
 
 MAX_SAMPLE = 40
-"""Older conversations that forgetting is measured on, at most."""
+"""Maximum number of older conversations for the forgetting test."""
 
 
 def replay_counts(rows: Iterable[DatasetRow], older: Collection[str]) -> dict[str, int]:
-    """How often each older conversation stands in an epoch, so that they are half of it by bytes of answers.
+    """Repetitions of each older conversation per epoch, so that older ones are half of the answers' bytes.
 
-    All of them stand in it once; where the new ones are more, the older ones come several times. Empty when
-    nothing is older, or nothing is new.
+    Each appears at least once, more often where the new ones have more bytes. Empty when no row is older, or
+    none is new.
     """
     known = frozenset(older)
     sizes = {True: 0, False: 0}
@@ -43,7 +44,7 @@ def replay_counts(rows: Iterable[DatasetRow], older: Collection[str]) -> dict[st
 
 
 def replay_counts_for(ctx: RunContext, dataset: Path, older: Collection[str]) -> dict[str, int]:
-    """`replay_counts` a dataset, said in the log. Raises BadInput for a broken one."""
+    """The `replay_counts` of a dataset; logs them. Raises BadInput for a broken dataset."""
     if not older:
         return {}
     known, rows = frozenset(older), list(read_dataset(dataset))
@@ -51,7 +52,7 @@ def replay_counts_for(ctx: RunContext, dataset: Path, older: Collection[str]) ->
     count = sum(row.id in known for row in rows)
     if count:
         ctx.log(
-            _("replay: {older} older conversations, {times} times an epoch, beside {new} new ones").format(
+            _("replay: {older} older conversations, {times} times per epoch, with {new} new ones").format(
                 older=count, times=max(found.values(), default=1), new=len(rows) - count
             )
         )
@@ -59,7 +60,8 @@ def replay_counts_for(ctx: RunContext, dataset: Path, older: Collection[str]) ->
 
 
 def sample_of_older(dataset: Path, older: Collection[str]) -> list[HeldOut]:
-    """Up to `MAX_SAMPLE` conversations of a dataset that its base has learnt: always the same ones of the same."""
+    """Up to `MAX_SAMPLE` conversations of a dataset that its base was trained on; the selection is
+    deterministic."""
     known = frozenset(older)
     rows = [HeldOut(row.id, row.cluster, row.messages) for row in read_dataset(dataset) if row.id in known]
     return sorted(rows, key=lambda row: sha256(row.conversation.encode()).digest())[:MAX_SAMPLE]

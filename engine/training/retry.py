@@ -1,4 +1,4 @@
-"""Errors of files that pass by themselves are tried again, a little later each time."""
+"""Retries of transient file errors, with increasing delays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PAUSES_S = (0.1, 0.4, 1.6)
-"""Waits before the second, third and fourth attempt."""
+"""Delays before the second, third and fourth attempt."""
 TRANSIENT = frozenset(
     (
         errno.EIO,
@@ -26,13 +26,13 @@ TRANSIENT = frozenset(
         errno.ECONNRESET,
     )
 )
-"""What network file systems, USB disks and busy systems give and take back. A full disk is not among them."""
+"""Transient errors of network file systems, USB disks and busy systems. A full disk is not transient."""
 
 
 def retry_transient(work: Callable[[], T], on_error: Callable[[OSError], None] | None = None) -> T:
-    """The result of `work`, tried again after errors of `TRANSIENT`, each of which is told.
+    """The result of `work`, retried after errors of `TRANSIENT`; `on_error` is called with each.
 
-    Raises the OSError of the last attempt, or at once any that does not pass.
+    Raises the OSError of the last attempt, or immediately any other error.
     """
     for pause in PAUSES_S:
         try:

@@ -1,4 +1,4 @@
-"""The random states of every library that a step may draw from, as tensors and plain values."""
+"""Random states of every library that a step may use, as tensors and plain values."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CPU, DEVICE, NUMPY = "torch", "device", "numpy"
 
 @dataclass(frozen=True)
 class RngStates:
-    """States of torch (processor and accelerator), Python and NumPy at one moment."""
+    """Random states of torch (CPU and accelerator), Python and NumPy at one moment."""
 
     tensors: dict[str, Tensor]
-    """By `CPU`, `NUMPY` (its 624 words as int64), and `DEVICE` where torch computes on an accelerator."""
+    """`CPU`, `NUMPY` (its 624 words as int64), and `DEVICE` where torch uses an accelerator."""
     python: list[Any]
-    """As `random.getstate()` gives it, in JSON's types."""
+    """`random.getstate()` in JSON types."""
     numpy: dict[str, Any]
-    """Name of NumPy's generator, and its state beside the words."""
+    """Name of NumPy's generator, and its state except the words."""
 
     @classmethod
     def capture(cls) -> RngStates:
@@ -41,7 +41,8 @@ class RngStates:
         np.random.seed(seed % 2**32)
 
     def restore(self) -> None:
-        """Sets them. Call it last before the first step: measuring draws numbers, too. Raises ValueError."""
+        """Restores them. Call it right before the first step: measurements draw numbers too. Raises
+        ValueError."""
         torch.set_rng_state(self.tensors[CPU])
         if DEVICE in self.tensors and torch.accelerator.is_available():
             torch.get_device_module().set_rng_state(self.tensors[DEVICE])

@@ -45,9 +45,9 @@ def train_scratch(
 ) -> ModelCard:
     """Trains a new model on the first 90 % of each of `files` and saves it in `out`.
 
-    `resume` is a run's folder whose newest whole checkpoint is continued; without it a checkpoint of this
-    run itself is. Raises NotEnoughData when the text gives no batch, BadInput for unreadable text or a
-    checkpoint of other data, Interrupted after a checkpoint when the run is stopped, RunFailed.
+    `resume` is a run's folder whose newest valid checkpoint is resumed; None: this run's own. Raises
+    NotEnoughData when the text is shorter than a batch, BadInput for unreadable text or a checkpoint of other
+    data, Interrupted after a checkpoint when the run is stopped, RunFailed.
     """
     budget = memory_budget(ctx, recipe, free_memory)
     resumed = find_resume_checkpoint(ctx, recipe, resume)
@@ -90,7 +90,7 @@ def train_scratch(
 
 
 def model_config(size: ModelSize) -> ModelConfig:
-    """The shape of a new model."""
+    """The configuration of a new model."""
     return ModelConfig(
         dim=size.dim,
         layers=size.layers,

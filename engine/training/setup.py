@@ -1,4 +1,4 @@
-"""What both phases share: the budget, a job that starts or resumes, and the finished model with its card."""
+"""Common parts of all phases: memory budget, a new or resumed job, and the finished model with its card."""
 
 from __future__ import annotations
 
@@ -31,26 +31,27 @@ if TYPE_CHECKING:
     from engine.runs.context import RunContext
 
 FreeMemory: TypeAlias = Callable[[float, float], bool]
-"""Frees memory that another process of the program holds, given the MB that a run needs and the MB of its
-budget; whether it freed any."""
+"""Frees memory of the program's other processes, given the MB that a run needs and the MB of its budget;
+returns whether it freed any."""
 
 
 def find_resume_checkpoint(ctx: RunContext, recipe: Recipe, resume: Path | None) -> Checkpoint | None:
-    """The newest whole checkpoint of the phase: in `resume` (a run or its checkpoints), else of this run itself.
+    """The newest valid checkpoint of the phase: in `resume` (a run or its checkpoints), else of this run
+    itself.
 
-    Damaged ones are logged and passed over. A run that never came to this phase gives None: it begins anew.
-    Raises BadInput when `resume` has no whole checkpoint of any phase.
+    Damaged ones are logged and skipped. None when the run has not reached this phase: it starts from the
+    beginning. Raises BadInput when `resume` has no valid checkpoint of any phase.
     """
     folder = ctx.run_dir.checkpoints if resume is None else resume
     if (folder / "checkpoints").is_dir():
         folder = folder / "checkpoints"
     found = checkpoint.find_newest(folder, recipe.phase)
     for problem in found.damaged:
-        ctx.log(_("a damaged checkpoint is passed over: {problem}").format(problem=problem), "warning")
+        ctx.log(_("skipping a damaged checkpoint: {problem}").format(problem=problem), "warning")
     others = (phase for phase in Phase if checkpoint.find_newest(folder, phase).checkpoint is not None)
     if resume is not None and found.checkpoint is None and next(others, None) is None:
         raise BadInput(
-            _("there is no whole checkpoint to go on from"),
+            _("there is no valid checkpoint to resume from"),
             path=folder,
             hint="h2q-tui runs list",
         )
@@ -64,9 +65,9 @@ def memory_budget(ctx: RunContext, recipe: Recipe, free_memory: FreeMemory | Non
         gigabytes = ctx.settings.max_memory_gb
     free_ollama_memory(ctx)
     budget = effective_budget(gigabytes)
-    # A micro-batch is sized to three quarters of the budget; the rest may stay in use by others.
+    # A micro-batch is sized to three quarters of the budget; other processes may use the rest.
     if free_memory is not None and free_memory(0.75 * budget.mb, budget.mb):
-        ctx.log(_("the models loaded for chat made room for the run"))
+        ctx.log(_("the models loaded for chat were unloaded to free memory for the run"))
         budget = effective_budget(gigabytes)
     ctx.set_budget(budget.mb, budget.reason)
     ctx.log(
@@ -76,7 +77,7 @@ def memory_budget(ctx: RunContext, recipe: Recipe, free_memory: FreeMemory | Non
 
 
 def free_ollama_memory(ctx: RunContext) -> None:
-    """Says which models Ollama holds in memory, and frees them when the person agreed to that."""
+    """Logs the models that Ollama has loaded, and unloads them if the user has allowed it."""
     held = running_models()
     if not held:
         return
@@ -84,41 +85,41 @@ def free_ollama_memory(ctx: RunContext) -> None:
     if not ctx.settings.unload_ollama:
         ctx.log(
             _(
-                "Ollama holds {names} in memory ({mb} MB); h2q-tui train --unload-ollama frees it first"
+                "Ollama uses {mb} MB of memory for {names}; h2q-tui train --unload-ollama frees it first"
             ).format(names=names, mb=mb)
         )
     elif left := unload_models(held):
         still = ", ".join(model.name for model in left)
-        ctx.log(_("Ollama still holds {names} in memory").format(names=still), "warning")
+        ctx.log(_("Ollama still has {names} in memory").format(names=still), "warning")
     else:
         ctx.log(_("Ollama has freed {mb} MB: {names}").format(mb=mb, names=names))
 
 
 def micro_batch_tokens(recipe: Recipe, model: Transformer, budget: Budget, resumed: Checkpoint | None) -> int:
-    """Tokens of one forward and backward pass."""
+    """Upper bound on the tokens of a micro-batch."""
     if resumed is not None:
         return resumed.state.tokens_per_micro_batch
     return tokens_per_micro_batch(recipe, model.config, model.parameters_count(), budget)
 
 
 def open_text_stream(ctx: RunContext, recipe: Recipe, files: Sequence[Path], shortest: int) -> TextStream:
-    """The part of `files` to train on, with chunks as the settings say; raises as `TextStream.training` does."""
+    """The training part of `files`, with the chunk cache of the settings; raises as `TextStream.training`."""
     kb, chunks = ctx.settings.data_chunk_size, ctx.settings.max_cached_chunks
     stream = TextStream.training(
         files, seed=recipe.seed, shortest=shortest, chunk_bytes=1024 * kb, cached_chunks=chunks
     )
     if (kb, chunks) != (Settings().data_chunk_size, Settings().max_cached_chunks):
         words = (
-            _("text is read in chunks of {kb} KB, of which {chunks} are kept")
+            _("text is read in chunks of {kb} KB; {chunks} are cached")
             if stream.chunked
-            else _("each window of text is read alone: {chunks} chunks of {kb} KB hold too little of it")
+            else _("each window of text is read separately: {chunks} chunks of {kb} KB hold too little of it")
         )
         ctx.log(words.format(kb=kb, chunks=chunks))
     return stream
 
 
 def prefetch(ctx: RunContext, batches: Batches) -> Prefetcher:
-    """`batches` prepared ahead by as many threads as the settings say."""
+    """Prepares `batches` ahead with the number of threads from the settings."""
     settings = ctx.settings
     return Prefetcher(batches, threads=settings.num_worker_threads, ahead=settings.prefetch_buffer_size)
 
@@ -137,10 +138,10 @@ def make_job(
     device: Device | None = None,
     kind: type[TrainingJob] = TrainingJob,
 ) -> TrainingJob:
-    """The job of a phase, of class `kind`: from the beginning, or exactly where `resumed` stands.
+    """The job of a phase, of class `kind`: new, or resumed exactly at `resumed`.
 
-    `device` is what the model was loaded for; None: it is chosen here.
-    Raises BadInput when `resumed` was made with other data, settings or another model.
+    `device` is the one the model was loaded for; None: chosen here. Raises BadInput when `resumed` belongs to
+    other data, other settings or another model.
     """
     old = resumed.state if resumed is not None else None
     if note := set_cpu_affinity(ctx.settings.cpu_affinity):
@@ -178,12 +179,12 @@ def make_job(
         except (RuntimeError, KeyError) as problem:
             raise BadInput(_("the checkpoint belongs to another model"), path=resumed.path) from problem
         optimizer.peak = state.peak_lr
-        ctx.log(_("goes on from step {step}: {path}").format(step=state.step, path=resumed.path))
+        ctx.log(_("resuming from step {step}: {path}").format(step=state.step, path=resumed.path))
         if resumed.origin not in (ComputeEnvironment(), ComputeEnvironment.here()):
             ctx.log(
                 _(
-                    "the checkpoint was computed by {old}, this is {new}: "
-                    "steps from here on may differ in their last digits"
+                    "the checkpoint was computed by {old}, this is {new}: further steps may differ in "
+                    "their last digits"
                 ).format(old=resumed.origin, new=ComputeEnvironment.here()),
                 "warning",
             )
@@ -218,22 +219,22 @@ def make_job(
 
 
 def _check_unchanged(state: LoopState, data_sha256: str, settings_sha256: str, path: Path) -> None:
-    """Raises BadInput that says what is another than when the checkpoint was made."""
+    """Raises BadInput if the recipe or the data differs from the checkpoint's."""
     if state.settings_sha256 != settings_sha256:
         raise BadInput(
             _(
-                "the checkpoint was made with another recipe or with other settings of batch, accumulation or rate, "
-                "so it cannot be continued exactly"
+                "the checkpoint was made with another recipe or with other settings of batch, accumulation "
+                "or rate, so it cannot be resumed exactly"
             ),
             path=path,
-            # It asks for everything as that run did.
+            # This command reuses all settings of that run.
             hint=f"h2q-tui runs resume {path.parent.parent.name}",
         )
     if state.dataset_sha256 != data_sha256:
         raise BadInput(
             _(
-                "the data to learn from or the base has changed since the checkpoint was made, so it cannot be "
-                "continued exactly; a new run learns from all there is now"
+                "the training data or the base has changed since the checkpoint was made, so it cannot be "
+                "resumed exactly; a new run trains on all current data"
             ),
             path=path,
             hint="h2q-tui train",
@@ -241,7 +242,7 @@ def _check_unchanged(state: LoopState, data_sha256: str, settings_sha256: str, p
 
 
 def log_model_size(ctx: RunContext, config: ModelConfig, parameters: int) -> None:
-    """Says what the model holds in the characters that a person counts in."""
+    """Logs the model's size and how many characters its context holds."""
     ctx.log(
         _(
             "model of {parameters:.2f} M parameters; its context of {context} bytes holds about {zh} Chinese "

@@ -1,7 +1,7 @@
-"""What the loss and the gradient of each step say about the run: pure decisions on rolling statistics.
+"""Detects loss spikes and divergence: pure decisions on rolling statistics of loss and gradient norm.
 
-A spike is judged by a robust z (median and MAD), one-sided, with outliers kept out of the statistics, like the
-step skipping of OLMo-core and PaLM's skipped batches (arXiv 2204.02311, section 5.1).
+A spike is judged by a robust one-sided z-score (median and MAD) with outliers excluded from the statistics,
+like the step skipping of OLMo-core and PaLM's skipped batches (arXiv 2204.02311, section 5.1).
 """
 
 from __future__ import annotations
@@ -13,76 +13,76 @@ from statistics import median
 import msgspec
 
 WINDOW = 128
-"""Steps that the statistics look back on."""
+"""Steps in the rolling statistics."""
 WARMUP = 20
-"""Steps before anything is called a spike."""
+"""Steps before the first spike can be detected."""
 SPIKE_Z = 7.0
 SPIKE_RATIO = 1.4
-"""A loss must also be this many times the median: rare but honest samples are hard, not broken."""
+"""A spike must also exceed this multiple of the median: rare but valid samples are hard."""
 SUSPECT_Z, SUSPECT_RATIO = 6.0, 1.15
-"""From here on the model is asked about the batch it learnt from last: if that got harder, the weights are damaged."""
+"""Above this the last trained batch is re-evaluated: if its loss rose, the weights are corrupt."""
 NORM_RATIO = 8.0
-"""A gradient norm must also be this many times the median; norms have heavy tails."""
+"""A spike of the gradient norm must also exceed this multiple of the median; norms have heavy tails."""
 EMA_WEIGHT = 0.1
 """Weight of a step in the moving average of the loss."""
 DIVERGENCE_MARGIN = 0.2
-"""How far above its best, as a share of it, the average must stay to be called divergence ..."""
+"""Divergence: the moving average is above its best by this share of it ..."""
 DIVERGENCE_STEPS = 50
-"""... for so many steps on end."""
+"""... for this many consecutive steps."""
 MAX_NONFINITE_STEPS = 3
-"""Steps in a row without a finite loss after which the weights are not trusted."""
+"""Consecutive steps with a non-finite loss after which the weights are not trusted."""
 MAX_ROLLBACKS = 3
-"""Returns to a checkpoint in a row at which the run is stopped."""
+"""Consecutive rollbacks at which the run is stopped."""
 LR_COOLDOWN_STEPS = 100
-"""Steps after a return whose learning rate is halved; as many without trouble end the row of returns."""
+"""Steps at half the learning rate after a rollback; without trouble they also end the series of rollbacks."""
 
 
 class StepDecision(StrEnum):
     TAKE = "taken"
     DISCARD = "discarded"
-    """Loss or gradient is not a number."""
+    """Loss or gradient is NaN or infinite."""
     SKIP = "skipped"
     """A spike."""
     ROLLBACK = "returned"
-    """Divergence: back to the last good checkpoint."""
+    """Divergence: roll back to the last good checkpoint."""
     STOP = "stopped"
 
 
 class SpikeStatistics(msgspec.Struct, kw_only=True):
-    """What is remembered of the steps taken; part of the checkpoint, so that a resumed run decides alike."""
+    """Statistics of the steps applied; saved in the checkpoint, so that a resumed run decides identically."""
 
     losses: list[float] = msgspec.field(default_factory=list)
-    """Of the last `WINDOW` steps taken, in nats per byte."""
+    """Losses of the last `WINDOW` steps, in nats per byte."""
     log_norms: list[float] = msgspec.field(default_factory=list, name="norms")
     """Logarithms of their gradient norms."""
     window_length: int = msgspec.field(default=0, name="level")
-    """Length of the windows they come from: losses of other lengths are not compared."""
+    """Window length of those steps: losses of other lengths are not comparable."""
     loss_ema: float | None = msgspec.field(default=None, name="smooth")
-    """Moving average of the loss."""
+    """Exponential moving average of the loss."""
     best_ema: float | None = msgspec.field(default=None, name="best")
-    """Its lowest."""
+    """Its minimum."""
     steps_above: int = msgspec.field(default=0, name="above")
-    """Steps on end at which it stood clearly above."""
+    """Consecutive steps clearly above the minimum."""
     consecutive_spikes: int = msgspec.field(default=0, name="skipped")
-    """Spikes on end."""
+    """Consecutive spikes."""
     consecutive_nonfinite: int = msgspec.field(default=0, name="bad")
-    """Steps on end that were not finite."""
+    """Consecutive non-finite steps."""
     rollbacks: int = msgspec.field(default=0, name="returns")
-    """Returns in a row."""
+    """Consecutive rollbacks."""
     cooldown_steps: int = msgspec.field(default=0, name="eased")
-    """Steps left at a lowered rate."""
+    """Steps left at a reduced learning rate."""
     last_batch: int | None = msgspec.field(default=None, name="taken")
-    """Number of the batch of the last step taken."""
+    """Number of the batch of the last applied step."""
 
 
 class SpikeDetector:
-    """Judges steps and keeps the statistics."""
+    """Decides about steps and updates the statistics."""
 
     def __init__(self, statistics: SpikeStatistics | None = None) -> None:
         self.statistics = statistics or SpikeStatistics()
 
     def decide(self, loss: float, norm: float, level: int = 0) -> StepDecision:
-        """What to do with a step of this loss and gradient norm; only a step taken enters the statistics."""
+        """The decision on a step with this loss and gradient norm; only applied steps enter the statistics."""
         stats = self.statistics
         if not (math.isfinite(loss) and math.isfinite(norm)):
             stats.consecutive_nonfinite += 1
@@ -92,7 +92,8 @@ class SpikeDetector:
                 else StepDecision.DISCARD
             )
         stats.consecutive_nonfinite = 0
-        # After so many spikes with sound weights the data is another one for good: a run must come to its end.
+        # After this many spikes with intact weights the data has changed for good: the run must make
+        # progress.
         if level != stats.window_length or stats.consecutive_spikes >= WINDOW:
             stats.losses, stats.log_norms, stats.window_length = [], [], level
             stats.loss_ema = stats.best_ema = None
@@ -112,11 +113,11 @@ class SpikeDetector:
         return StepDecision.TAKE
 
     def is_spike(self, loss: float) -> bool:
-        """Whether a loss is a spike; one that is no number is."""
+        """Whether a loss is a spike; a non-finite loss is."""
         return self._above(loss, SPIKE_Z, SPIKE_RATIO)
 
     def is_suspicious(self, loss: float) -> bool:
-        """Whether a loss is high enough to look into."""
+        """Whether a loss is high enough to check the weights."""
         return self._above(loss, SUSPECT_Z, SUSPECT_RATIO)
 
     def _above(self, loss: float, z: float, rise: float) -> bool:
@@ -146,14 +147,15 @@ class SpikeDetector:
         )
         if stats.best_ema is None or stats.loss_ema < stats.best_ema:
             stats.best_ema = stats.loss_ema
-        # Without a share of the spread, batches of very unlike samples would look like divergence.
+        # Without a share of the spread, batches of very different samples would look like divergence.
         margin = max(
             0.05, DIVERGENCE_MARGIN * abs(stats.best_ema), _deviation(stats.losses, median(stats.losses))
         )
         stats.steps_above = stats.steps_above + 1 if stats.loss_ema > stats.best_ema + margin else 0
 
     def rolled_back(self, statistics: SpikeStatistics) -> StepDecision:
-        """A return to where `statistics` were kept: goes on from them with a lower rate, or STOP after too many."""
+        """Continues from the `statistics` of the restored state at a reduced learning rate; STOP after too
+        many rollbacks."""
         before = self.statistics
         count = before.rollbacks + 1
         before.rollbacks = count
@@ -167,15 +169,15 @@ class SpikeDetector:
 
     @property
     def is_calm(self) -> bool:
-        """Nothing hints at trouble: what is saved now is good to come back to."""
+        """No sign of trouble: a checkpoint saved now is a good rollback target."""
         return self.statistics.steps_above == 0 and self.statistics.consecutive_nonfinite == 0
 
     @property
     def lr_multiplier(self) -> float:
-        """By which the learning rate is multiplied."""
+        """Factor on the learning rate."""
         return 0.5 if self.statistics.cooldown_steps > 0 else 1.0
 
 
 def _deviation(values: list[float], middle: float) -> float:
-    """Standard deviation by the median of the distances, as for a normal distribution."""
+    """Standard deviation estimated from the median absolute deviation of a normal distribution."""
     return 1.4826 * median(abs(value - middle) for value in values)

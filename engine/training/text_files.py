@@ -1,4 +1,4 @@
-"""Plain text to learn from: which files there are, which part of each is never trained on, their languages."""
+"""Plain text for training: finding the files, the held-out part of each, their languages."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from engine.core.i18n import _
 from engine.core.paths import Workspace
 
 GENERAL_SHARE = 0.1
-"""Share at the end of each text that is kept for the general set."""
+"""Share at the end of each text that is held out for the general set."""
 MIN_TEXT_BYTES = 16
-"""Bytes below which a text has nothing to learn from."""
+"""Smaller files are skipped."""
 _SAMPLE = 64 * 1024
 
 
 @dataclass(frozen=True)
 class TextSources:
-    """Text files, in the order of their names, and the places that the person may recognise."""
+    """Text files sorted by name, and the places they come from."""
 
     files: list[Path]
     places: list[Path]
-    """What was searched and used: folders and single files."""
+    """The folders and single files in use, as the user knows them."""
     skipped: list[Path]
-    """Files with less than `MIN_TEXT_BYTES` bytes."""
+    """Files below `MIN_TEXT_BYTES` bytes."""
 
     @property
     def size(self) -> int:
@@ -46,7 +46,7 @@ class FileSpan:
         return self.end - self.start
 
     def __getitem__(self, part: slice) -> bytes:
-        """A part of the span, as of bytes. Raises OSError."""
+        """A slice of the span, as of bytes. Raises OSError."""
         begin, end, step = part.indices(len(self))
         return self.read(begin, max(0, end - begin))[::step]
 
@@ -62,9 +62,10 @@ class FileSpan:
 
 
 def find_text(data: Sequence[str | Path], ws: Workspace, *, relative_to: Path | None = None) -> TextSources:
-    """The text files of `data` (files, or folders of `*.txt`), else of the workspace, else `./data/training_data`.
+    """The text files of `data` (files, or folders of `*.txt`), else of the workspace, else of
+    `./data/training_data`.
 
-    Raises BadInput for a path that is missing or not readable, NotEnoughData when there is no text.
+    Raises BadInput for a path that is missing or unreadable, NotEnoughData when there is no text.
     """
     base = relative_to or Path.cwd()
     given = [base / Path(place).expanduser() for place in data]
@@ -89,7 +90,7 @@ def find_text(data: Sequence[str | Path], ws: Workspace, *, relative_to: Path | 
         reason = (
             _("the text files in {where} are empty: {names}").format(where=where, names=names)
             if skipped
-            else _("there is no text (*.txt) to learn from in {where}").format(where=where)
+            else _("there is no training text (*.txt) in {where}").format(where=where)
         )
         raise NotEnoughData(reason, hint="h2q-tui sample")
     return TextSources(files=files, places=places, skipped=skipped)
@@ -108,12 +109,12 @@ def _text_files(place: Path) -> list[Path]:
 
 
 def training_part(path: Path) -> FileSpan:
-    """The first 90 % of a text: all that training may draw from. Raises OSError."""
+    """The first 90 % of a text: the part for training. Raises OSError."""
     return FileSpan(path, 0, general_tail(path).start)
 
 
 def general_tail(path: Path) -> FileSpan:
-    """The last 10 % of a text, from the start of a character: the general set, never trained on. Raises OSError."""
+    """The last 10 % of a text from a character boundary: the general set, never trained on. Raises OSError."""
     size = path.stat().st_size
     start = size - int(size * GENERAL_SHARE)
     head = FileSpan(path, start, min(start + 4, size)).read()
@@ -123,28 +124,28 @@ def general_tail(path: Path) -> FileSpan:
 
 
 def languages_of(files: Sequence[Path]) -> list[str]:
-    """Of "zh" and "en", the more frequent first, each where it has more than 5 % of the bytes."""
+    """ "zh" and "en", the more frequent first, each where it has more than 5 % of the bytes."""
     share = chinese_share(files)
     names = [(share, "zh"), (1 - share, "en")]
     return [name for part, name in sorted(names, reverse=True) if part > 0.05]
 
 
 def chinese_share(files: Sequence[Path]) -> float:
-    """Share of the bytes that are CJK, 0 to 1, from a sample of each file. Raises OSError."""
+    """Share of CJK bytes, 0 to 1, estimated from samples of each file. Raises OSError."""
     chinese = total = 0.0
     for file in files:
         size = file.stat().st_size
         whole = FileSpan(file, 0, size)
         for part in range(4):
             sample = whole.read(part * size // 4, _SAMPLE // 4)
-            # A sample stands for a quarter of its file, so that small files do not weigh as much as large ones.
+            # A sample stands for a quarter of its file, so that each file counts by its size.
             chinese += cjk_bytes(sample) / max(len(sample), 1) * size / 4
         total += size
     return min(1.0, chinese / max(total, 1))
 
 
 def cjk_bytes(data: bytes) -> int:
-    """How many bytes belong to CJK ideographs, kana and their punctuation (UTF-8, broken sequences left out)."""
+    """Number of bytes of CJK ideographs, kana and their punctuation (UTF-8; broken sequences are ignored)."""
     text = data.decode("utf-8", errors="ignore")
     return 3 * sum(
         "\u3000" <= character <= "\u9fff" or "\uff00" <= character <= "\uffef" for character in text

@@ -1,8 +1,8 @@
-"""Random windows of text straight from the files: a few preads a step, never a file in memory.
+"""Random windows of text read directly from the files: a few preads per step, no file is loaded.
 
-The texts form one line of bytes with an end-of-text token after each. What a step reads depends on the
-seed and the step alone, so the cursor of a run is one number and resuming is exact. Reading a mapped file
-would count its pages as memory of the run; `pread` does not. Several threads may read from one stream.
+The texts form one sequence of bytes with an end-of-text token after each. The reads of a step depend on the
+seed and the step alone, so the cursor of a run is one number and resuming is exact. Pages of a memory-mapped
+file would count as memory of the run; those of `pread` do not. Several threads may read from one stream.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Tokens = NDArray[np.uint16]
 AnyTokens = NDArray[np.uint16] | NDArray[np.int64]
 _MAX_OPEN_FILES = 32
 MIN_CACHED_SHARE = 1 / 4
-"""Share of the text that the kept chunks must hold: random windows of a larger one hardly ever meet a chunk
-that is there, and then a whole chunk was read for one window."""
+"""Minimum share of the text that fits into the chunk cache: below it random windows rarely hit a cached
+chunk, and each miss reads a whole chunk for one window."""
 
 
 class _OpenFile:
-    """A descriptor that is closed when nobody reads from it any more."""
+    """A file descriptor that closes when its last reader is gone."""
 
     def __init__(self, path: Path) -> None:
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -42,41 +42,41 @@ class _OpenFile:
 
 
 class TextStream:
-    """Windows over spans of files. Close it, or use it as a context manager."""
+    """Random windows over spans of files. Close it, or use it as a context manager."""
 
     def __init__(
         self, spans: Sequence[FileSpan], *, seed: int = 0, chunk_bytes: int = 0, cached_chunks: int = 0
     ) -> None:
-        """`cached_chunks` pieces of `chunk_bytes` bytes are kept, if that is worth it (`MIN_CACHED_SHARE`); else
-        each window is read alone.
+        """Caches `cached_chunks` chunks of `chunk_bytes` bytes where that pays off (`MIN_CACHED_SHARE`); else
+        reads each window by itself.
 
-        Raises NotEnoughData when the spans hold nothing.
+        Raises NotEnoughData when the spans are empty.
         """
         self.spans = [span for span in spans if len(span) > 0]
         self.seed = seed
         self.chunk_bytes, self.cached_chunks = chunk_bytes, cached_chunks
         if not self.spans:
             names = ", ".join(span.path.name for span in spans[:5])
-            raise NotEnoughData(_("the text to learn from is empty: {names}").format(names=names))
-        # One place more for each text: the end-of-text token after it.
+            raise NotEnoughData(_("the training text is empty: {names}").format(names=names))
+        # One more token per text: the end-of-text token after it.
         self._ends = np.cumsum([len(span) + 1 for span in self.spans])
         self.chunked = 0 < MIN_CACHED_SHARE * self.size <= chunk_bytes * cached_chunks
         self._open: OrderedDict[Path, _OpenFile] = OrderedDict()
         self._chunks: OrderedDict[tuple[Path, int], bytes] = OrderedDict()
         self._lock = threading.Lock()
         self.reads = 0
-        """Reads of a file so far."""
+        """Number of file reads so far."""
         self.on_retry: Callable[[OSError], None] | None = None
-        """Hears of errors that pass by themselves."""
+        """Called with each transient error before the retry."""
 
     @classmethod
     def training(
         cls, files: Sequence[Path], *, seed: int, shortest: int, chunk_bytes: int = 0, cached_chunks: int = 0
     ) -> TextStream:
-        """The part of `files` that may be trained on.
+        """The training part of `files`.
 
-        Raises NotEnoughData when it is shorter than one window of `shortest` tokens, BadInput for a file
-        that cannot be read.
+        Raises NotEnoughData when it is shorter than one window of `shortest` tokens, BadInput for a file that
+        cannot be read.
         """
         try:
             parts = [training_part(file) for file in files]
@@ -89,7 +89,7 @@ class TextStream:
         if stream.size <= shortest:
             names = ", ".join(file.name for file in files[:5])
             raise NotEnoughData(
-                _("{size} bytes of text give no batch, {need} are needed: {names}").format(
+                _("the text has {size} bytes, a batch needs {need}: {names}").format(
                     size=stream.size, need=shortest + 1, names=names
                 ),
                 hint="h2q-tui sample",
@@ -102,11 +102,12 @@ class TextStream:
         return int(self._ends[-1])
 
     def windows(self, step: int, count: int, length: int, out: NDArray[np.int64] | None = None) -> AnyTokens:
-        """`(count, length)` tokens of random windows for `step`, one from each of `count` equal parts of the line.
+        """`(count, length)` tokens of random windows for `step`, one from each of `count` equal parts of the
+        sequence.
 
-        Every start is equally likely, so a text counts by its size; a window over the end of a text goes on
-        in the next. They are written into `out` where it is given. Raises BadInput when a file has become
-        unreadable or shorter.
+        Every start is equally likely, so a text counts by its size; a window that reaches the end of a text
+        continues in the next. Written into `out` where given. Raises BadInput when a file became unreadable
+        or shorter.
         """
         rows: AnyTokens = np.empty((count, length), dtype=np.uint16) if out is None else out
         for row, start in zip(rows, self.starts(step, count, length), strict=True):
@@ -114,21 +115,21 @@ class TextStream:
         return rows
 
     def starts(self, step: int, count: int, length: int) -> list[int]:
-        """Where the windows of `step` begin on the line."""
+        """Start positions of the windows of `step`."""
         rng = np.random.default_rng((self.seed, step, length))
         starts = ((np.arange(count) + rng.random(count)) / count * self.size).astype(np.int64)
         rng.shuffle(starts)
         return [int(start) for start in starts]
 
     def place(self, start: int) -> str:
-        """A place of the line as `file:byte`."""
+        """A position in the sequence as `file:byte`."""
         number = int(np.searchsorted(self._ends, start % self.size, side="right"))
         span = self.spans[number]
         offset = start % self.size - (int(self._ends[number]) - len(span) - 1)
         return f"{span.path.name}:{span.start + offset}"
 
     def read(self, start: int, length: int) -> Tokens:
-        """`length` tokens from place `start` of the line, round its end to its beginning."""
+        """`length` tokens from position `start`, wrapping around at the end."""
         out = np.empty(length, dtype=np.uint16)
         self._fill(out, start)
         return out
@@ -149,7 +150,7 @@ class TextStream:
             filled, place = filled + count, (place + count) % self.size
 
     def _bytes(self, span: FileSpan, position: int, length: int) -> bytes | memoryview:
-        """Bytes of the file from `position`: `length` of them, or up to the end of their chunk."""
+        """Bytes of the file from `position`: `length` of them, or fewer at the end of their chunk."""
         if not self.chunked:
             return self._pread(span, position, length, length)
         number, offset = divmod(position, self.chunk_bytes)
@@ -168,7 +169,7 @@ class TextStream:
         return memoryview(chunk)[offset : offset + length]
 
     def _pread(self, span: FileSpan, position: int, length: int, needed: int) -> bytes:
-        """Up to `length` bytes, of which the file must have `needed`."""
+        """Up to `length` bytes; the file must have at least `needed`."""
 
         def read() -> bytes:
             self.reads += 1
@@ -181,11 +182,11 @@ class TextStream:
                 _("the text cannot be read: {reason}").format(reason=problem.strerror), path=span.path
             ) from problem
         if len(data) < needed:
-            raise BadInput(_("the text became shorter while it was trained on"), path=span.path)
+            raise BadInput(_("the text became shorter during training"), path=span.path)
         return data
 
     def _reopen(self, problem: OSError) -> None:
-        """An error that may pass: the files are opened anew, and whoever listens is told."""
+        """Handles a transient error: reopens the files and calls `on_retry`."""
         with self._lock:
             self._open.clear()
         if self.on_retry is not None:
@@ -214,10 +215,11 @@ class TextStream:
 
 
 def general_windows(files: Sequence[Path], length: int, limit: int) -> Iterator[Tokens]:
-    """Windows of up to `length + 1` tokens over the general tails, `length` apart, at most about `limit` tokens.
+    """Windows of up to `length + 1` tokens over the general tails, `length` apart, about `limit` tokens at
+    most.
 
-    With more text than that, evenly spread windows stand for the whole; they are the same at each call.
-    Raises BadInput when a file cannot be read.
+    Of a longer text evenly spaced windows are used, the same ones at each call. Raises BadInput when a file
+    cannot be read.
     """
     try:
         tails = [tail for file in files if len(tail := general_tail(file)) > 1]

@@ -1,4 +1,4 @@
-"""One phase of training put together: model, data, optimizer, device and where it stands."""
+"""One training job: model, data, optimizer, device and the current state of a phase."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
     from engine.runs.context import RunContext
 
 TrainableModel: TypeAlias = "Transformer | AdapterModel"
-"""What is trained: a whole model, or an adapter on a frozen one."""
+"""The trained model: a whole model, or an adapter on a frozen one."""
 
 
 EVAL_TOKENS = 4096
-"""Tokens of one forward pass of an evaluation."""
+"""Default number of tokens per forward pass of an evaluation."""
 
 
 @dataclass
 class TrainingJob:
-    """What the loop works with."""
+    """Everything that the training loop works with."""
 
     ctx: RunContext
     recipe: Recipe
@@ -48,27 +48,27 @@ class TrainingJob:
     batches: Batches
     device: Device
     general: list[Path]
-    """Texts whose tails are the general set; empty: nothing is evaluated."""
+    """Texts whose tails form the general set; empty: no evaluation."""
     checkpoints: Path
     state: LoopState
     training_log: Path
     resumed: Path | None = None
-    """The checkpoint it goes on from."""
+    """The checkpoint that the job resumes from."""
     rng: RngStates | None = None
-    """Its random states, to be set right before the first step."""
+    """Its random states, restored right before the first step."""
     budget: Budget | None = None
-    """Memory it may take; None: not bounded."""
+    """Memory budget; None: unlimited."""
     eval_tokens: int = EVAL_TOKENS
-    """Tokens of one forward pass of an evaluation."""
+    """Tokens per forward pass of an evaluation."""
     log_rows: list[dict[str, float | int | None]] = field(default_factory=list)
 
     @property
     def unit(self) -> str:
-        """What its tokens are, in words."""
+        """Translated name of the units that tokens are counted in."""
         return _("bytes")
 
     def accumulate(self, batch: Batch) -> float:
-        """Gradients of a whole batch into the parameters; its reported loss, nats per byte."""
+        """Adds the gradients of a whole batch to the parameters; returns its reported loss in nats per byte."""
         reported = torch.zeros((), device=self.device.name)
         for part in batch.micro_batches:
             losses = self._losses(part)
@@ -77,7 +77,7 @@ class TrainingJob:
         return float(reported)
 
     def log_retry(self, problem: OSError) -> None:
-        """Journals an error of a file that may pass by itself."""
+        """Journals a transient file error."""
         self.ctx.emit(
             RecoveryAction(
                 phase=self.state.phase,
@@ -89,7 +89,7 @@ class TrainingJob:
         )
 
     def loss_of(self, batch: Batch) -> float:
-        """The reported loss of a batch as it would be now. Call it without gradients."""
+        """The reported loss of a batch under the current weights. Call it without gradients."""
         return sum(
             float((self._losses(part) * part.report_weights.to(self.device.name)).sum())
             for part in batch.micro_batches
@@ -106,10 +106,10 @@ class TrainingJob:
 
     @torch.no_grad()
     def evaluate(self, limit: int) -> float | None:
-        """Mean loss on at most about `limit` bytes of the general set, nats per byte; None without one.
+        """Mean loss on about `limit` bytes of the general set, in nats per byte; None without a general set.
 
-        Windows are as long as the training windows of the moment: longer ones ask for positions that are
-        not learnt yet.
+        Windows are as long as the current training windows: longer ones have positions that are not trained
+        yet.
         """
         length = min(
             self.recipe.stage_at(self.state.step, self.state.max_steps).context, self.model.config.context
@@ -125,7 +125,7 @@ class TrainingJob:
 
 
 def _equal_length_batches(windows: Iterable[Tokens], most: int) -> Iterator[Tokens]:
-    """Neighbours of one length as `(count, length)`, up to about `most` tokens together."""
+    """Stacks neighbours of equal length as `(count, length)`, up to about `most` tokens each."""
     waiting: list[Tokens] = []
     for window in windows:
         if waiting and (len(waiting[0]) != len(window) or (len(waiting) + 1) * len(window) > most):

@@ -1,4 +1,4 @@
-"""Batches of conversations for `lora`: a few conversations a step, several in a row where they fit."""
+"""Batches of conversations for `lora`: a few conversations per step, packed into rows."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass
 class LoraWindows:
-    """Rendered windows of a dataset: ids and loss mask one after another, five bytes a token."""
+    """Rendered windows of a dataset: concatenated ids and loss masks, five bytes per token."""
 
     ids: NDArray[np.int32]
     train: NDArray[np.bool_]
     lengths: NDArray[np.int64]
     scored: NDArray[np.int64]
-    """Bytes that the trained tokens of each window stand for."""
+    """Bytes of the trained tokens of each window."""
     names: list[str]
     cut: int
-    """Bytes of answers beyond the context."""
+    """Bytes of answers truncated beyond the context."""
     refused: int
-    """Conversations that the model's template does not take."""
+    """Number of conversations that the chat template rejects."""
 
     def __post_init__(self) -> None:
         self._ends = np.cumsum(self.lengths)
@@ -42,7 +42,7 @@ class LoraWindows:
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        """Ids and mask of one window."""
+        """Ids and loss mask of one window."""
         end = int(self._ends[index])
         start = end - int(self.lengths[index])
         return self.ids[start:end], self.train[start:end]
@@ -56,9 +56,10 @@ class LoraWindows:
 def render_windows(
     rows: Iterable[DatasetRow], chat: ChatTemplate, context: int, repeats: dict[str, int] | None = None
 ) -> LoraWindows:
-    """Windows of at most `context` tokens of every row; `repeats` says which rows come several times.
+    """Windows of at most `context` tokens of every row; `repeats` maps row ids to their number of
+    repetitions.
 
-    Raises NotEnoughData without rows, BadInput when nothing would be trained or the template takes none.
+    Raises NotEnoughData without rows, BadInput when no token has a loss or the template rejects every row.
     """
     found, names = [], []
     count = refused = 0
@@ -79,8 +80,8 @@ def render_windows(
         raise BadInput(
             reason
             or _(
-                "the {count} conversations of the dataset have no assistant turn to learn from, "
-                "so the assistant mask is empty"
+                "the {count} conversations of the dataset have no assistant turn to train on, so the loss "
+                "mask is empty"
             ).format(count=count),
             hint="h2q-tui corpus stats",
         )
@@ -96,14 +97,15 @@ def render_windows(
 
 
 PAD_MULTIPLE = 32
-"""As `engine.training.batches.PAD_MULTIPLE`, finer: a place more costs a large base more than a program."""
+"""Finer than `engine.training.batches.PAD_MULTIPLE`: for a large base a padded token costs more than another
+kernel."""
 
 
 class LoraBatches:
-    """Each window once per epoch, `batch` of them a step, in an order that the seed decides.
+    """Each window once per epoch, `batch` of them per step, in an order determined by the seed.
 
-    Packing lays short windows of one step into the rest of a row. Positions begin again with each window and
-    none sees another, so what is learnt is the same; only the padding is gone.
+    Packing puts short windows of a step into free space of a row. Positions restart with each window and
+    windows do not attend to each other, so the result is the same with less padding.
     """
 
     def __init__(self, data: LoraWindows, recipe: Recipe, tokens_per_micro_batch: int, pad: int) -> None:
@@ -141,7 +143,7 @@ class LoraBatches:
         return Batch(micro_batches, int(self.data.lengths[members].sum()))
 
     def _rows(self, members: NDArray[np.int64]) -> list[list[int]]:
-        """Windows of each row: first fit, longest first, as wide as the longest with its padding."""
+        """Windows of each row: first-fit decreasing, as wide as the longest with its padding."""
         order = sorted((int(member) for member in members), key=lambda member: -self.data.lengths[member])
         if not self.recipe.adapter.packing:
             return [[member] for member in order]
@@ -177,7 +179,7 @@ class LoraBatches:
                 mask[row, at : end - 1] = train[1:]
                 positions[row, at:end] = np.arange(len(tokens))
                 at = end
-            # Padding stands apart, like a conversation of its own.
+            # Padding has positions of its own, like a separate conversation.
             positions[row, at:] = np.arange(length - at)
         mask_ = torch.from_numpy(mask)
         return MicroBatch(

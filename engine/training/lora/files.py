@@ -1,4 +1,4 @@
-"""`--data FILE` for `lora`: conversations of an Alpaca or ShareGPT file, a part of them held out by hash."""
+"""`--data FILE` for `lora`: conversations of Alpaca or ShareGPT files, with a test set chosen by hash."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from engine.memory.records import Conversation
 from engine.models.card import Lineage
 
 HELD_OUT = 10
-"""One in so many conversations is held out ..."""
+"""One in this many conversations is held out ..."""
 MOST_HELD_OUT = 100
-"""... but no more than these."""
+"""... up to this many."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,14 @@ class FileDataset:
     test_answers: int
     """Answers of the held-out conversations."""
     skipped: int
-    """Rows without an answer, or of another shape."""
+    """Rows without an answer, or of another format."""
 
 
 def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
     """Reads `files` and writes `folder/train_data_<stamp>.jsonl`.
 
-    Raises BadInput for a file of another kind, NotEnoughData when fewer than two conversations have an answer.
+    Raises BadInput for a file of another format, NotEnoughData when fewer than two conversations have an
+    answer.
     """
     rows: dict[str, Row] = {}
     skipped = 0
@@ -56,14 +57,14 @@ def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
             rows.setdefault(id_, Row(id_, id_, messages))
     if len(rows) < 2:
         raise NotEnoughData(
-            _("{count} conversations with an answer are in the files; two are needed at least").format(
+            _("the files have {count} conversations with an answer; at least two are needed").format(
                 count=len(rows)
             ),
             hint="h2q-tui train --mode lora",
         )
     order = sorted(rows)
     count = max(1, min(len(order) // HELD_OUT, MOST_HELD_OUT))
-    # Ids are hashes of what was said: the first ones are as good as drawn, and the same next time.
+    # Ids are hashes of the content, so the first ones are a random sample, and the same one every time.
     back, kept = order[:count], order[count:]
     path = folder / f"train_data_{stamp}.jsonl"
     digest = write_lines(path, (msgspec.json.encode(rows[id_]) + b"\n" for id_ in sorted(kept)))
@@ -84,7 +85,7 @@ def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
 
 
 def _conversations(file: Path) -> Iterator[Conversation | None]:
-    """Each conversation of a file; None for a row that is left out. Raises BadInput."""
+    """Each conversation of a file; None for a skipped row. Raises BadInput."""
     first = first_value(file)
     reader = next((one for one in (alpaca, sharegpt) if one.detect(file, first)), None)
     if reader is None:

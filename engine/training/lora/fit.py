@@ -1,4 +1,4 @@
-"""Whether a base and its adapter fit the memory budget, from headers alone: said before anything is loaded."""
+"""Fits a base and its adapter into the memory budget from file headers alone, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from engine.training.recipe import LoraSettings
 PROGRAM_MB = 520.0
 """Resident memory of Python with torch, transformers and PEFT."""
 ADAPTER_PARAMETER_BYTES = 32
-"""Of each adapter parameter: weight, gradient, two moments, and the copies that measurements and returns keep."""
+"""Per adapter parameter: weight, gradient, two moments, and the copies for measurements and rollbacks."""
 FOUR_BIT_PARAMETER_BYTES = 0.57
-"""Of a parameter in NF4 with double quantization."""
+"""Per parameter in NF4 with double quantization."""
 MIN_BASE_PARAMETERS = 5_000_000
-"""Parameters of a base below which none would be worth its name."""
+"""Smallest base size worth suggesting, in parameters."""
 MIN_CONTEXT = 128
-"""Tokens of a window below which training is no use."""
+"""Smallest useful window, in tokens."""
 _MB = 2**20
 _KEEP_SHARE = 0.5
-"""Layers are computed twice when keeping everything would take more than this of what is left of the budget."""
+"""Activation checkpointing is used when activations would take more than this share of the remaining budget."""
 
 
 @dataclass(frozen=True)
 class LoraFit:
-    """How a base is loaded and trained so that it stays within the budget."""
+    """How to load and train a base within the budget."""
 
     dtype: torch.dtype
     four_bit: bool
     context: int
     activation_checkpointing: bool
-    """Activation checkpointing from the beginning."""
+    """On from the first step."""
     need_mb: float
 
     @property
     def format(self) -> str:
-        """ "float32", "bfloat16" or "4bit", as a card says it."""
+        """ "float32", "bfloat16" or "4bit", as in the model card."""
         return FOUR_BIT if self.four_bit else str(self.dtype).removeprefix("torch.")
 
 
@@ -55,9 +55,9 @@ def fit_to_budget(
     four_bit: bool,
     bf16_fast: bool,
 ) -> LoraFit:
-    """The best of the options that fit, windows of at most `context` tokens.
+    """The best option that fits, with windows of at most `context` tokens.
 
-    Raises UsageProblem, before loading, that names the largest base that would fit.
+    Raises UsageProblem, before loading, that names the size of the largest base that would fit.
     """
     shape = base.dimensions
     longest = min(context, shape.context)
@@ -82,11 +82,11 @@ def fit_to_budget(
     largest = largest_base(budget, four_bit=four)
     text = (
         _(
-            "the base {name} with {size:.2f} billion parameters needs about {need} MB and the budget is {budget} MB; "
-            "the largest that fits has about {largest:.2f} billion ({format})"
+            "the base {name} with {size:.2f} billion parameters needs about {need} MB and the budget is "
+            "{budget} MB; the largest that fits has about {largest:.2f} billion ({format})"
         )
         if largest >= MIN_BASE_PARAMETERS
-        else _("the base {name} needs about {need} MB and the budget is {budget} MB, into which no base fits")
+        else _("the base {name} needs about {need} MB; no base fits the budget of {budget} MB")
     )
     raise UsageProblem(
         text.format(
@@ -97,7 +97,7 @@ def fit_to_budget(
             largest=largest / 1e9,
             format=_("4 bits") if four else "bfloat16",
         ),
-        # Where the system is the bound, a larger setting would change nothing.
+        # Where the system is the limit, a larger setting would not help.
         hint=f"h2q-tui train --mode lora --model {shlex.quote(base.source)} "
         f"--max-memory-gb {need / 1024 + 0.2:.1f}"
         if budget.reason == "max_memory_gb"
@@ -106,7 +106,7 @@ def fit_to_budget(
 
 
 def weights_mb(base: BaseModel, dtype: torch.dtype, *, four_bit: bool) -> float:
-    """Of the base as loaded; the embedding and the head stay in 16 bits beside 4-bit layers."""
+    """MB of the loaded weights; with 4-bit layers the embedding and the head stay in 16 bits."""
     if not four_bit:
         return base.parameters * dtype.itemsize / _MB
     embedding = min(base.dimensions.vocab * base.dimensions.hidden, base.parameters)
@@ -114,7 +114,7 @@ def weights_mb(base: BaseModel, dtype: torch.dtype, *, four_bit: bool) -> float:
 
 
 def adapter_parameters(shape: ModelDimensions, adapter: LoraSettings) -> int:
-    """Of an adapter on every linear layer; with names given, an upper bound."""
+    """Parameters of an adapter on every linear layer; an upper bound when modules are named."""
     width, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     attention = 2 * (shape.hidden + width) + 2 * (shape.hidden + kv)
     return shape.layers * adapter.rank * (attention + 3 * (shape.hidden + shape.ffn))
@@ -125,7 +125,7 @@ def adapter_mb(shape: ModelDimensions, adapter: LoraSettings) -> float:
 
 
 def activations_mb(shape: ModelDimensions, tokens: int, dtype: torch.dtype, *, checkpointing: bool) -> float:
-    """Activations of a window: those kept for the backward pass, and the logits of a chunk."""
+    """MB of a window's activations: those kept for the backward pass, and the logits of a chunk."""
     width = shape.heads * shape.head_dim
     # A layer keeps its own tensors in the base's format, and the adapter's inputs in float32.
     layer = tokens * (10 * shape.hidden + 8 * width + 6 * shape.ffn) * (dtype.itemsize + 2)
@@ -134,6 +134,6 @@ def activations_mb(shape: ModelDimensions, tokens: int, dtype: torch.dtype, *, c
 
 
 def largest_base(budget: Budget, *, four_bit: bool) -> float:
-    """Parameters of the largest base that could be trained: nine tenths of what the program leaves is its weights."""
+    """Parameters of the largest trainable base: its weights may take 85 % of the budget left by the program."""
     each = FOUR_BIT_PARAMETER_BYTES + 0.2 if four_bit else 2.0
     return max(0.0, 0.85 * (budget.mb - PROGRAM_MB) * _MB / each)

@@ -1,4 +1,4 @@
-"""A job whose model is an adapter on a frozen base: tokens instead of bytes, and a loss in chunks."""
+"""A training job with an adapter on a frozen base: counts tokens, not bytes, and computes the loss in chunks."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from engine.models.chat_template import ChatTemplate
 
 EVAL_ROOM = 4
-"""Times the bytes of an evaluation that are made into tokens: the last one takes as many."""
+"""Multiple of the evaluation bytes that is tokenized: the last evaluation uses as many."""
 EVAL_LENGTH = 256
 """Tokens of a window of the general set."""
 
 
 @dataclass
 class LoraJob(TrainingJob):
-    """What the loop works with in `lora`. Its steps depend on the number of the draw, the adapter and nothing else."""
+    """The job of the `lora` phase. A step depends on the batch number and the adapter alone."""
 
     windows: list[tuple[list[int], int]] = field(default_factory=list)
-    """Of the general set; empty: nothing is evaluated."""
+    """Windows of the general set with their number of predicted bytes; empty: no evaluation."""
 
     @property
     def unit(self) -> str:
         return _("tokens")
 
     def accumulate(self, batch: Batch) -> float:
-        # What dropout drops depends on the number of the draw, so that a resumed run drops the same.
+        # Seeds dropout by batch number, so that a resumed run drops the same units.
         torch.manual_seed((self.recipe.seed << 32) + self.state.batches_drawn)
         return super().accumulate(batch)
 
@@ -51,7 +51,7 @@ class LoraJob(TrainingJob):
 
     @torch.no_grad()
     def evaluate(self, limit: int) -> float | None:
-        """Mean loss on about `limit` bytes of the general set, nats per byte; None without one."""
+        """Mean loss on about `limit` bytes of the general set, in nats per byte; None without a general set."""
         if not self.windows:
             return None
         assert isinstance(self.model, AdapterModel)
@@ -71,9 +71,9 @@ class LoraJob(TrainingJob):
 def tokenized_general_windows(
     chat: ChatTemplate, files: Sequence[Path], length: int, limit: int
 ) -> list[tuple[list[int], int]]:
-    """Windows of the general set, a piece of each text in turn: ids, and the bytes that are predicted.
+    """Tokenized windows of the general set, from each text in turn, with their number of predicted bytes.
 
-    About `limit` bytes of the texts' tails; the tokenizer is not needed any more after that.
+    Covers about `limit` bytes of the texts' tails, so that the tokenizer can be freed afterwards.
     """
     columns: list[list[tuple[list[int], int]]] = []
     for file in files:

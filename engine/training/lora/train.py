@@ -1,4 +1,4 @@
-"""The `lora` phase: an adapter on a frozen Hugging Face model learns the person's conversations."""
+"""The `lora` phase: trains an adapter on a frozen Hugging Face model with the user's conversations."""
 
 from __future__ import annotations
 
@@ -40,20 +40,21 @@ if TYPE_CHECKING:
 
 
 LARGE_BASE_PARAMETERS = 100_000_000
-"""Parameters of a base from which memory is given back at once, at the price of a few percent of the speed."""
+"""Size of a base from which freed memory is returned to the system immediately, which costs a few percent of
+speed."""
 
 
 @dataclass(frozen=True)
 class _LoraInputs:
-    """Everything that is known before the base is loaded."""
+    """Everything that is prepared before the base is loaded."""
 
     device: Device
     fit: LoraFit
     data: LoraWindows
     general: list[tuple[list[int], int]]
-    """Windows of the general set with the bytes that are predicted."""
+    """Windows of the general set with their number of predicted bytes."""
     pad: int
-    """Id that fills rows up."""
+    """Id of the padding token."""
     data_sha256: str
     recipe: Recipe
 
@@ -71,17 +72,19 @@ def train_lora(
     free_memory: FreeMemory | None = None,
     add_files: Callable[[Path], None] | None = None,
 ) -> ModelCard:
-    """Trains an adapter on `base` (or goes on with `base.adapter`) and writes it as a PEFT directory to `out`.
+    """Trains an adapter on `base` (or continues `base.adapter`) and writes it as a PEFT directory to `out`.
 
-    The loss is on the assistant's turns and what ends them. `add_files` may add files to the directory before it
-    gets its name, so that they are there with the adapter or not at all. Raises UsageProblem for a base that does not fit
-    the memory budget (before it is loaded), BadInput for broken files or an empty assistant mask,
-    NotEnoughData without rows, Interrupted after a checkpoint when the run is stopped, RunFailed.
+    The loss is on the assistant's turns and their end tokens. `add_files` may add files to the directory
+    before it is renamed, so that they appear atomically with the adapter.
+
+    Raises UsageProblem for a base that does not fit the memory budget (before it is loaded), BadInput for
+    broken files or an empty loss mask, NotEnoughData without rows, Interrupted after a checkpoint when the
+    run is stopped, RunFailed.
     """
     budget = memory_budget(ctx, recipe, free_memory)
     resumed = find_resume_checkpoint(ctx, recipe, resume)
     inputs = _prepare_inputs(ctx, recipe, base, dataset, general, budget, resumed)
-    # A tokenizer of 150,000 words takes 240 MB, and all that it is needed for is done.
+    # Frees the tokenizer: one of 150,000 entries takes 240 MB and is not needed any more.
     PeakMemory(inputs.device.name).drop_caches()
     recipe, fit = inputs.recipe, inputs.fit
     model = load_base(base, fit.dtype, four_bit=fit.four_bit, device=inputs.device.name)
@@ -137,7 +140,7 @@ def train_lora(
 
 
 def base_lineage(base: BaseModel) -> Lineage:
-    """What the base, or the adapter that is continued, was trained on; nothing where no card tells of it."""
+    """The training lineage of the base, or of the adapter that is continued; empty without a card."""
     card = adapter_card(base.adapter or base.path)
     return card.lineage if card is not None else Lineage()
 
@@ -156,7 +159,8 @@ def _prepare_inputs(
     width = base.dimensions.hidden
     device = choose_device(width) if old is None else choose_device(width, threads=old.threads, bf16=old.bf16)
     if base.parameters > LARGE_BASE_PARAMETERS:
-        # Of tensors of many sizes the C library keeps pieces that fit nothing: 700 MB with a base of 0.5 billion.
+        # With tensors of many sizes the C library keeps unusable fragments: 700 MB for a base of 0.5
+        # billion parameters.
         keep_freed_memory(keep=False)
     four_bit = _four_bit(ctx, recipe, base, device.name)
     fast = device.bf16 or device.name != "cpu"
@@ -184,17 +188,18 @@ def _prepare_inputs(
     )
     chat = load_chat_template(base)
     if chat.own_template:
-        ctx.log(_("the model has no chat template: a plain one stands in"), "warning")
+        ctx.log(_("the model has no chat template: a plain one is used"), "warning")
     repeats = replay_counts_for(ctx, dataset.path, base_lineage(base).conversations)
     data = render_windows(read_dataset(dataset.path), chat, fit.context, repeats)
     ctx.log(
-        _("{count} windows with {trained} tokens of answers to learn, {cut} bytes beyond the context").format(
-            count=len(data), trained=data.trained, cut=data.cut
-        )
+        _(
+            "{count} windows with {trained} tokens of answers to train on, {cut} bytes truncated beyond "
+            "the context"
+        ).format(count=len(data), trained=data.trained, cut=data.cut)
     )
     if data.refused:
         ctx.log(
-            _("{count} conversations do not fit the model's chat template and are left out").format(
+            _("{count} conversations do not fit the model's chat template and are skipped").format(
                 count=data.refused
             ),
             "warning",
@@ -215,17 +220,21 @@ def _prepare_inputs(
 
 
 def _four_bit(ctx: RunContext, recipe: Recipe, base: BaseModel, device: str) -> bool:
-    """Whether the base is loaded in 4 bits; where not, the log says why."""
+    """Whether the base is loaded in 4 bits; otherwise logs why not."""
     if not recipe.adapter.four_bit:
-        ctx.log(_("4 bits are off, as asked"))
+        ctx.log(_("4-bit quantization is off, as requested"))
         return False
     if base.is_gguf:
-        ctx.log(_("4 bits are off: a GGUF file is read in bfloat16"))
+        ctx.log(_("4-bit quantization is off: a GGUF file is read in bfloat16"))
         return False
     shape = base.dimensions
     width = shape.heads * shape.head_dim
     works, why = check_four_bit(device, (shape.kv_heads * shape.head_dim, width, shape.ffn, shape.hidden))
-    ctx.log(_("4 bits are on (bitsandbytes works)") if works else _("4 bits are off: {why}").format(why=why))
+    ctx.log(
+        _("4-bit quantization is on (bitsandbytes works)")
+        if works
+        else _("4-bit quantization is off: {why}").format(why=why)
+    )
     return works
 
 
@@ -237,7 +246,8 @@ def _digest(digests: dict[str, str], fit: LoraFit) -> str:
 def _original_fit(
     fit: LoraFit, recipe: Recipe, base: BaseModel, bf16: bool, expected: str, digests: dict[str, str]
 ) -> LoraFit:
-    """The way in which the interrupted phase went, whatever memory is free now; `fit` when it was none of these."""
+    """The fit of the interrupted phase, whatever memory is free now; `fit` when no combination matches its
+    hash."""
     dtype = torch.bfloat16 if bf16 else torch.float32
     longest = min(recipe.curriculum[-1].context, base.dimensions.context)
     contexts = {fit.context, longest, *(max(128, longest >> shift) for shift in range(1, 6))}
