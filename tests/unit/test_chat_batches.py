@@ -117,9 +117,9 @@ def test_a_draw_depends_on_its_number_alone(tmp_path: Path) -> None:
 
 
 def test_a_dataset_without_an_answer_to_learn_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="assistant mask is empty"):
+    with pytest.raises(BadInput, match="loss mask is empty"):
         ConversationWindows.from_dataset(dataset(tmp_path, [("user", "alone")]), 64)
-    with pytest.raises(BadInput, match="assistant mask is empty"):
+    with pytest.raises(BadInput, match="loss mask is empty"):
         ConversationWindows.from_dataset(dataset(tmp_path, *many(3), train=False), 64)
 
 

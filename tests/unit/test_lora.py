@@ -138,7 +138,7 @@ def test_a_base_that_cannot_fit_is_refused_before_it_is_loaded(
         raise AssertionError("loaded")
 
     monkeypatch.setattr("engine.training.lora.train.load_base", never)
-    with pytest.raises(UsageProblem, match="into which no base fits") as problem:
+    with pytest.raises(UsageProblem, match="no base fits the budget") as problem:
         train(tmp_path, model, rows(tmp_path), settings=recipe(max_memory_gb=0.5))
     assert f"--model {model} --max-memory-gb 0." in str(problem.value.hint)
 
@@ -187,7 +187,7 @@ def test_without_an_answer_to_learn_it_refuses_to_start(tmp_path: Path, model: P
         '"role": "assistant"', '"train": false, "role": "assistant"'
     )
     data.path.write_text(masked, encoding="utf-8")
-    with pytest.raises(BadInput, match="assistant mask is empty"):
+    with pytest.raises(BadInput, match="loss mask is empty"):
         train(tmp_path, model, data)
 
 
@@ -195,7 +195,7 @@ def test_the_log_says_how_the_base_is_loaded(tmp_path: Path, model: Path) -> Non
     ctx = new_run(tmp_path)
     train_lora(ctx, recipe(), base(tmp_path, model), rows(tmp_path), name="m", out=tmp_path / "m")
     told = " ".join(event.text for event in events(ctx, Log))
-    assert "4 bits are" in told and "tiny-qwen3" in told and "windows with" in told
+    assert "4-bit" in told and "tiny-qwen3" in told and "windows with" in told
 
 
 def test_a_second_adapter_goes_on_from_the_first(tmp_path: Path, model: Path) -> None:

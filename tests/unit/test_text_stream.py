@@ -69,7 +69,7 @@ def test_a_text_counts_by_its_size(tmp_path: Path) -> None:
 
 def test_text_that_yields_no_batch_is_refused_with_its_name(tmp_path: Path) -> None:
     files = write(tmp_path, b"too short for a window")
-    with pytest.raises(NotEnoughData, match=r"bytes of text give no batch.*0\.txt"):
+    with pytest.raises(NotEnoughData, match=r"a batch needs .*0\.txt"):
         TextStream.training(files, seed=0, shortest=128)
     with pytest.raises(NotEnoughData, match=r"0\.txt"):
         TextStream.training(write(tmp_path, b""), seed=0, shortest=1)

@@ -204,10 +204,10 @@ def test_a_checkpoint_of_other_data_or_settings_is_refused(tmp_path: Path) -> No
         run(new_run(tmp_path / "b"), tmp_path, tiny(seed=5), resume=ctx.run_dir.path)
     assert other.value.hint == f"h2q-tui runs resume {ctx.run_dir.run_id}"
     text_file(tmp_path, size=5000)
-    with pytest.raises(BadInput, match="data to learn from or the base has changed") as changed:
+    with pytest.raises(BadInput, match="training data or the base has changed") as changed:
         run(new_run(tmp_path / "d"), tmp_path, resume=ctx.run_dir.path)
     assert changed.value.hint == "h2q-tui train"
-    with pytest.raises(BadInput, match="no whole checkpoint"):
+    with pytest.raises(BadInput, match="no valid checkpoint"):
         run(new_run(tmp_path / "c"), tmp_path, resume=tmp_path / "nothing")
 
 
@@ -279,7 +279,7 @@ def test_steps_that_are_not_finite_are_discarded_and_change_nothing(
 def test_three_in_a_row_end_the_run_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TrainingJob, "accumulate", lambda job, batch: float("inf"))
     ctx = new_run(tmp_path)
-    with pytest.raises(RunFailed, match="not a number 3 times in a row"):
+    with pytest.raises(RunFailed, match="NaN or infinite 3 times in a row"):
         run(ctx, tmp_path)
     assert not (ctx.workspace.models / "tiny").exists()
 
@@ -345,8 +345,8 @@ def test_too_little_text_is_refused_before_anything_is_made(tmp_path: Path) -> N
     ("settings", "told"),
     [
         (Settings(), ""),
-        (Settings(data_chunk_size=1), "text is read in chunks of 1 KB, of which 64 are kept"),
-        (Settings(max_cached_chunks=0), "each window of text is read alone"),
+        (Settings(data_chunk_size=1), "text is read in chunks of 1 KB; 64 are cached"),
+        (Settings(max_cached_chunks=0), "each window of text is read separately"),
     ],
 )
 def test_set_chunks_of_text_are_said_with_what_comes_of_them(
