@@ -20,7 +20,7 @@ from engine.inference.sampling import single_threaded
 from engine.models.card import load_card
 from engine.validation.answers import QUESTIONS, SAMPLING, pick_questions
 from engine.validation.cases import EvaluationCase, HeldOutLike, cut_cases, score_cases
-from engine.validation.statistics import by_cluster
+from engine.validation.statistics import cluster_means
 
 MAX_NLL = 14.0
 """Nats per byte above which a perplexity (a million; uniform bytes have 256) is meaningless."""
@@ -78,7 +78,7 @@ def perplexity_of(cases: Sequence[EvaluationCase], nll: Sequence[float]) -> floa
     """exp of the mean NLL over clusters; None without cases, with one that failed, or above `MAX_NLL`."""
     if not cases or not all(map(math.isfinite, nll)):
         return None
-    means = by_cluster([case.cluster for case in cases], nll, [float(case.bytes) for case in cases])
+    means = cluster_means([case.cluster for case in cases], nll, [float(case.bytes) for case in cases])
     mean = float(means.mean())
     return perplexity_at(mean)
 

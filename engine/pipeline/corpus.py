@@ -23,9 +23,9 @@ from engine.pipeline.stages import StagePlan
 from engine.runs.context import RunContext, RunResult
 from engine.runs.events import Funnel, RunStatus, TrainingPlan
 from engine.training.replay import sample_of_older
-from engine.validation.reports import newest_report
+from engine.validation.report import newest_report
 from engine.validation.validate import card_of
-from engine.validation.verdict import relative_deviation, visible_gain
+from engine.validation.verdict import estimate_power, gain_deviation
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,9 @@ def _verdict_outlook(ctx: RunContext, window: split.Window, data: dataset.Datase
     The spread of gains is that of the newest validation in this workspace, if there is one.
     """
     report = newest_report(ctx.workspace)
-    gain = visible_gain(
+    gain = estimate_power(
         len(window.clusters),
-        deviation=relative_deviation(report) if report else None,
+        deviation=gain_deviation(report) if report else None,
         look=window.looks + 1,
     )
     return TrainingPlan(

@@ -33,7 +33,7 @@ from engine.training.lora.train import train_lora
 from engine.training.native import TrainingDataset
 from engine.training.recipe import Phase, recipe_for
 from engine.validation.report import ValidationReport
-from engine.validation.validate import loss_on, validate
+from engine.validation.validate import measure_forgetting, validate
 
 
 def train_adapter(ctx: RunContext, request: TrainRequest) -> RunResult:
@@ -174,7 +174,7 @@ def _train_on_files(
             return finish(ctx, request, result)
     adapter = _lora_stage(ctx, plan, request, base, data, texts)
     with plan.open(ctx, "validate") as stage:
-        loss = loss_on(ws, data.held_out, _compared_path(base), adapter.folder)
+        loss = measure_forgetting(ws, data.held_out, _compared_path(base), adapter.folder)
         if loss is not None:
             stage.detail = _(
                 "held out by hash: {count} conversations, {before:.3f} nats per byte before, {after:.3f} after"

@@ -1,4 +1,4 @@
-"""Scores from elsewhere: a JSONL file of rows {group, base, new}, higher is better."""
+"""External scores: a JSONL file of rows {group, base, new}; higher is better."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from engine.core.errors import BadInput
 from engine.core.i18n import _
 
 
-class ScoreRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One case, scored for both models. Other fields of a row are ignored."""
+class ExternalScore(msgspec.Struct, frozen=True, kw_only=True):
+    """Scores of both models for one case. Other fields of a row are ignored."""
 
     group: str | int
-    """Cases that are not independent (one conversation, one author) share it."""
+    """Shared by cases that are not independent (of one conversation, one author)."""
     base: float | None
     new: float | None
 
@@ -26,19 +26,19 @@ class ScoreRow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def base_value(self) -> float | None:
-        """None when the call failed: null, NaN or infinite."""
+        """None for a failed case: null, NaN or infinite."""
         return self.base if self.base is not None and math.isfinite(self.base) else None
 
     @property
     def new_value(self) -> float | None:
-        """As `base_value`, of the new model."""
+        """`base_value` of the new model."""
         return self.new if self.new is not None and math.isfinite(self.new) else None
 
 
-def read_rows(path: Path) -> list[ScoreRow]:
-    """The rows of a file, in order; empty lines are skipped.
+def read_external_scores(path: Path) -> list[ExternalScore]:
+    """The rows of a file in order; empty lines are skipped.
 
-    Raises BadInput naming the file and the line of the first row that is not one, or an empty file.
+    Raises BadInput with file and line for the first invalid row, and for an empty file.
     """
     hint = "h2q-tui validate --help"
     try:
@@ -52,8 +52,8 @@ def read_rows(path: Path) -> list[ScoreRow]:
         if not line.strip():
             continue
         try:
-            # Python writes NaN and Infinity, which msgspec refuses: they are failed scores here.
-            rows.append(msgspec.convert(json.loads(line), ScoreRow))
+            # Python writes NaN and Infinity, which msgspec rejects; here they are failed cases.
+            rows.append(msgspec.convert(json.loads(line), ExternalScore))
         except (ValueError, RecursionError, msgspec.ValidationError) as problem:
             raise BadInput(
                 _("a row of the scores is not {{group, base, new}}").format(),

@@ -1,16 +1,22 @@
-"""The verdict and the report of a validation, as plain values that the app and the command line show."""
+"""The report of a validation with its verdict, and the reports in a workspace. Imports nothing heavy."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
+
+from engine.core.errors import BadInput
+from engine.core.i18n import _
+from engine.core.paths import Workspace
 
 
 class Measure(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table: a measure of both models and their difference with its 95 % interval."""
+    """One measure of both models, and their difference with its 95 % confidence interval."""
 
     name: str
-    """"nll" (bits per byte of held-out answers), "general" (the same on the general set), "general <name>"
-    (one of its texts), "older" (conversations that the base had learnt), "length", "repetition", "stop"; intervals are t over clusters, blocks or answers."""
+    """"nll" (bits per byte of held-out answers), "general" (of the general set), "general <name>" (of one of its texts),
+    "older" (of conversations that the base was trained on), "length", "repetition", "stop"."""
     unit: str
     base: float | None
     new: float | None
@@ -21,24 +27,24 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelScore(msgspec.Struct, frozen=True, kw_only=True):
-    """What one model scored."""
+    """Scores of one model."""
 
     name: str
     nll_per_byte: float | None
-    """Nats per byte of held-out answers: the mean over clusters, each of which counts alike."""
+    """Nats per byte of held-out answers: the unweighted mean over clusters."""
     bits_per_byte: float | None
     mean: float | None = None
-    """Mean over groups of scores that came from elsewhere (`validate --scores`); higher is better."""
+    """Mean over groups of external scores (`validate --scores`); higher is better."""
     general_nll_per_byte: float | None = None
     failed: int = 0
-    """Cases that gave no score; any forbids a promotion."""
+    """Cases without a finite score; any of them rules out a promotion."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """Prints as `validate --json` (DESIGN 5).
+    """The output of `validate --json`.
 
-    `delta` is the mean gain over clusters: base minus new in nats per byte, new minus base for scores from
-    elsewhere. Above 0 is better.
+    `delta` is the mean gain over clusters: base minus new in nats per byte, new minus base for external scores.
+    Above 0 is better.
     """
 
     decision: str
@@ -50,30 +56,32 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     delta: float | None
     p_value: float | None
     alpha: float
-    """The p that this look needs: 0.05 / (k (k + 1)) for the k-th candidate on this window."""
+    """Significance level of this interim look: 0.05 / (k (k + 1)) for the k-th candidate on this test window."""
     look: int
+    """Number of the interim look, from 1."""
     ci95: tuple[float, float] | None
-    """Of `delta`: t interval over clusters."""
+    """t interval of `delta` over clusters."""
     mcnemar_p: float | None = None
     noninferiority: dict[str, float | bool | None] = {}
     """`increase`, `upper95`, `margin`, `passed` of the general set, relative."""
     needed_cases: int | None = None
-    """More groups that would decide it, at the gain seen."""
+    """Further groups needed to decide at the observed gain."""
     reasons: list[str] = []
     sentence: str = ""
 
 
 class AnswerPair(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the person's own questions, answered by both."""
+    """A held-out question with the answers of both models."""
 
     question: str
     wanted: str
+    """The original answer."""
     base: str
     new: str
 
 
 class CaseScore(msgspec.Struct, frozen=True, kw_only=True):
-    """One held-out conversation. NLL in nats per byte."""
+    """NLL of one held-out conversation in nats per byte."""
 
     conversation: str
     cluster: str
@@ -81,13 +89,14 @@ class CaseScore(msgspec.Struct, frozen=True, kw_only=True):
     base: float
     new: float
     cut: bool = False
+    """Whether its answers exceed a window."""
 
 
 class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
-    """What training did to what the base had learnt: the loss on older conversations, nats per byte of answers."""
+    """Loss on conversations that the base was trained on, before and after, in nats per byte of answers."""
 
     conversations: int
-    """A sample of those that the base was trained on; they were replayed."""
+    """Size of the sample; the conversations were replayed in training."""
     before: float
     after: float
 
@@ -98,7 +107,7 @@ class Forgetting(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ValidationReport(msgspec.Struct, frozen=True, kw_only=True):
-    """`training/report_<id>.json`, the part about the verdict."""
+    """The validation part of `training/report_<id>.json`."""
 
     run_id: str
     created_at: float
@@ -108,13 +117,52 @@ class ValidationReport(msgspec.Struct, frozen=True, kw_only=True):
     answers: list[AnswerPair] = []
     cases: list[CaseScore] = []
     cut_share: float = 0.0
-    """Share of held-out bytes that stood beyond a window's end."""
+    """Share of held-out bytes beyond the end of a window."""
     split: str = "time"
-    """"time", or "hash" where the conversations carry no dates."""
+    """"time", or "hash" where the conversations have no dates."""
     forgetting: Forgetting | None = None
-    """None when the base had learnt no conversation."""
+    """None when the base was trained on no conversation."""
 
 
 def decode_report(data: bytes) -> ValidationReport:
     """Raises msgspec.DecodeError."""
     return msgspec.json.decode(data, type=ValidationReport)
+
+
+class _File(msgspec.Struct, frozen=True):
+    """`training/report_<id>.json`; a run without a validation has none."""
+
+    validation: ValidationReport | None = None
+
+
+def list_reports(ws: Workspace) -> list[Path]:
+    """All report files by modification time, newest first; some have no verdict."""
+    files: list[tuple[float, Path]] = []
+    for file in ws.training.glob("report_*.json") if ws.training.is_dir() else ():
+        try:
+            files.append((file.stat().st_mtime, file))
+        except OSError:
+            continue
+    return [file for _time, file in sorted(files, reverse=True)]
+
+
+def load_report(file: Path) -> ValidationReport | None:
+    """The validation in a report file; None without one. Raises BadInput for a broken file."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=_File).validation
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        raise BadInput(_("the report is broken"), path=file, hint="h2q-tui validate") from problem
+    except OSError as problem:
+        raise BadInput(_("the report cannot be read"), path=file, hint="h2q-tui validate") from problem
+
+
+def newest_report(ws: Workspace) -> ValidationReport | None:
+    """The newest report with a verdict, skipping broken files; None without one."""
+    for file in list_reports(ws):
+        try:
+            report = load_report(file)
+        except BadInput:
+            continue
+        if report is not None:
+            return report
+    return None

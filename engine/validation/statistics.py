@@ -1,6 +1,6 @@
-"""Statistics of paired scores, as pure functions on numpy arrays: the unit is always one cluster.
+"""Statistics of paired scores, as pure functions on numpy arrays; the unit of analysis is the cluster.
 
-The rules follow Miller 2024 (arXiv:2411.00640: cluster and pair) and Dror et al. 2018 (permutation tests).
+Follows Miller 2024 (arXiv:2411.00640: clustered, paired differences) and Dror et al. 2018 (permutation tests).
 """
 
 from __future__ import annotations
@@ -12,20 +12,16 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.validation.sequential import alpha_for as alpha_for
-from engine.validation.sequential import gain_seen as gain_seen
-from engine.validation.sequential import groups_needed as groups_needed
-
 Floats = NDArray[np.float64]
 
 EXACT_LIMIT = 14
-"""Up to 2^14 sign assignments are counted one by one; above that they are sampled."""
+"""Up to this many differences all sign assignments are counted; above, they are sampled."""
 MIN_SAMPLES = 20_000
 MAX_SAMPLES = 2_000_000
 
 
-def by_cluster(clusters: Sequence[str], values: Sequence[float], weights: Sequence[float]) -> Floats:
-    """Weighted mean of `values` in each cluster, in the order in which the clusters first appear. Shape (C,)."""
+def cluster_means(clusters: Sequence[str], values: Sequence[float], weights: Sequence[float]) -> Floats:
+    """Weighted mean of `values` per cluster, in order of first appearance. Shape (clusters,)."""
     order = {name: row for row, name in enumerate(dict.fromkeys(clusters))}
     rows = np.array([order[name] for name in clusters], dtype=np.int64)
     weight = np.asarray(weights, dtype=np.float64)
@@ -34,11 +30,11 @@ def by_cluster(clusters: Sequence[str], values: Sequence[float], weights: Sequen
 
 
 def sign_flip_p(differences: Floats, *, alpha: float = 0.05, seed: int = 0) -> float:
-    """One-sided p of "the mean difference is not above 0" by the paired sign-flip permutation test.
+    """One-sided p value of the paired sign-flip permutation test; H0: the mean difference is not above 0.
 
-    Counts every assignment when there are at most 2^14 (zero differences change nothing and are left out),
-    else samples them with a fixed seed and the +1 correction (Phipson and Smyth 2010), enough of them to
-    resolve `alpha`. Raises ValueError for values that are not finite.
+    Exact for up to `EXACT_LIMIT` differences other than zero; above, sampled with a fixed seed and the +1
+    correction (Phipson and Smyth 2010), with enough samples to resolve `alpha`. Raises ValueError for values
+    that are not finite.
     """
     values = np.asarray(differences, dtype=np.float64)
     if not np.isfinite(values).all():
@@ -47,7 +43,7 @@ def sign_flip_p(differences: Floats, *, alpha: float = 0.05, seed: int = 0) -> f
     if values.size == 0:
         return 1.0
     observed = values.sum()
-    # Sums of the same numbers in another order differ in the last bits: equal ones must count as equal.
+    # Sums of the same numbers in another order differ in the last bits, and must count as equal.
     bound = observed - 1e-12 * np.abs(values).sum()
     if values.size <= EXACT_LIMIT:
         bits = (np.arange(2**values.size)[:, None] >> np.arange(values.size)) & 1
@@ -67,7 +63,8 @@ def sign_flip_p(differences: Floats, *, alpha: float = 0.05, seed: int = 0) -> f
 def t_quantile(probability: float, freedom: int) -> float:
     """Quantile of Student's t by the Cornish-Fisher expansion (Abramowitz and Stegun 26.7.5).
 
-    Within 0.5 % of the true value from 5 degrees of freedom on; exact for 1 and 2.
+    Within 0.02 % from 5 degrees of freedom on; exact for 1 and 2. Not scipy.stats.t, whose values differ in the
+    digits that older reports contain.
     """
     if freedom < 1:
         return math.inf
@@ -88,7 +85,7 @@ def t_quantile(probability: float, freedom: int) -> float:
 
 
 def interval95(differences: Floats) -> tuple[float, float] | None:
-    """Two-sided 95 % t interval of the mean over clusters; None for fewer than two."""
+    """Two-sided 95 % t interval of the mean; None for fewer than two values."""
     if differences.size < 2:
         return None
     half = (
@@ -99,8 +96,9 @@ def interval95(differences: Floats) -> tuple[float, float] | None:
 
 
 def relative_increase(base: Floats, new: Floats) -> tuple[float, float, float]:
-    """(increase, lower95, upper95): relative increase of the total from `base` to `new`, paired by block, and
-    its one-sided 95 % bounds by the delta method of a ratio with t; without two blocks the bounds are infinite.
+    """(increase, lower95, upper95): relative increase of the total from `base` to `new`, paired by block.
+
+    The one-sided 95 % bounds follow from the delta method for a ratio; they are infinite for fewer than two blocks.
     """
     ratio = float(new.sum() / base.sum())
     if base.size < 2:
@@ -112,7 +110,7 @@ def relative_increase(base: Floats, new: Floats) -> tuple[float, float, float]:
 
 
 def mcnemar_p(wins: int, losses: int) -> float:
-    """Exact one-sided McNemar (sign) test on cases: the chance of `wins` or more of `wins + losses` fair coins."""
+    """Exact one-sided McNemar (sign) test: P(at least `wins` of `wins + losses`) under a fair coin."""
     n = wins + losses
     if n == 0:
         return 1.0

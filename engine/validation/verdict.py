@@ -1,7 +1,7 @@
-"""The verdict: whether a new model replaces the base, by a rule fixed before anything is measured (DESIGN 8).
+"""The verdict: whether a new model replaces the base, by a rule fixed before anything is measured.
 
-Pure functions on scores. A model is promoted only when all of it holds: 20 clusters, no failed score, the
-one-sided paired permutation test below the p of this look, and the general set not more than 3 % worse.
+Pure functions on scores. A model is promoted only when all of these hold: at least 20 clusters, no failed case, a
+one-sided paired permutation test significant at the level of this interim look, and the general set at most 3 % worse.
 """
 
 from __future__ import annotations
@@ -13,29 +13,30 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.core.i18n import _, n_
-from engine.validation.external_scores import ScoreRow
+from engine.validation.external_scores import ExternalScore
 from engine.validation.report import CaseScore, ModelScore, ValidationReport, Verdict
-from engine.validation.sequential import MIN_CLUSTERS as MIN_CLUSTERS
-from engine.validation.sequential import PRIOR_DEVIATION as PRIOR_DEVIATION
+from engine.validation.sequential import (
+    MIN_CLUSTERS,
+    PRIOR_DEVIATION,
+    alpha_for,
+    detectable_gain,
+    groups_needed,
+)
 from engine.validation.statistics import (
     Floats,
-    alpha_for,
-    by_cluster,
-    gain_seen,
-    groups_needed,
+    cluster_means,
     interval95,
     mcnemar_p,
     relative_increase,
     sign_flip_p,
 )
-from engine.validation.verdict_text import p_text, percent, sentence_for, size_words
 
 MARGIN = 0.03
-"""Largest relative increase of the general set's NLL that the upper 95 % bound may reach."""
+"""Non-inferiority margin: upper limit of the 95 % bound of the relative increase in NLL on the general set."""
 
 
 @dataclass(frozen=True)
-class General:
+class GeneralScores:
     """NLL per byte of both models on the same blocks of general text. Shapes (blocks,)."""
 
     base: Floats
@@ -43,8 +44,8 @@ class General:
 
 
 @dataclass(frozen=True)
-class Paired:
-    """The scores of both models, one entry for each case, and what stands for `better`."""
+class PairedScores:
+    """The scores of both models, one entry per case."""
 
     clusters: Sequence[str]
     base: Sequence[float]
@@ -54,13 +55,13 @@ class Paired:
 
 
 @dataclass(frozen=True)
-class VisibleGain:
-    """How small a gain a verdict could see, said before training."""
+class PowerEstimate:
+    """What a test set can detect, known before training."""
 
     relative: float | None
-    """Smallest relative gain in NLL seen with 80 % power; None when no verdict is possible."""
+    """Smallest relative gain in NLL detected with 80 % power; None when no verdict is possible."""
     missing: int
-    """Clusters that are missing for any verdict."""
+    """Clusters missing for a verdict."""
     sentence: str
 
     @property
@@ -68,22 +69,22 @@ class VisibleGain:
         return self.relative is not None
 
 
-def judge(
+def nll_verdict(
     cases: Sequence[CaseScore],
     *,
     base_name: str,
     new_name: str,
     look: int,
-    general: General | None,
+    general: GeneralScores | None,
     failed_base: int = 0,
     failed_new: int = 0,
 ) -> Verdict:
     """The verdict on held-out NLL. Without `general` nothing can be promoted.
 
-    `look` counts the candidates judged on this window, from 1. Scores must be finite: a case without one is
-    left out and counted in `failed_base` or `failed_new`.
+    `look` is the number of the interim look at this test window, from 1. Scores must be finite: cases without one
+    are excluded, and counted in `failed_base` and `failed_new`.
     """
-    paired = Paired(
+    paired = PairedScores(
         clusters=[case.cluster for case in cases],
         base=[case.base for case in cases],
         new=[case.new for case in cases],
@@ -109,17 +110,17 @@ def judge(
     return _decide(paired, scores[0], scores[1], look, _noninferiority(general), general_needed=True)
 
 
-def verdict_from_rows(rows: Sequence[ScoreRow], *, look: int = 1) -> Verdict:
-    """The verdict on scores from elsewhere, higher is better. A score that is null or not finite has failed.
+def external_verdict(rows: Sequence[ExternalScore], *, look: int = 1) -> Verdict:
+    """The verdict on external scores, of which higher is better. A score that is null or not finite has failed.
 
-    The general set is not known here, so the person answers for it; the reasons say so.
+    They do not cover the general set, which is left to the user; the reasons say so.
     """
-    whole = [row for row in rows if row.base_value is not None and row.new_value is not None]
-    paired = Paired(
-        clusters=[row.cluster for row in whole],
-        base=[row.base_value or 0.0 for row in whole],
-        new=[row.new_value or 0.0 for row in whole],
-        weights=[1.0] * len(whole),
+    complete = [row for row in rows if row.base_value is not None and row.new_value is not None]
+    paired = PairedScores(
+        clusters=[row.cluster for row in complete],
+        base=[row.base_value or 0.0 for row in complete],
+        new=[row.new_value or 0.0 for row in complete],
+        weights=[1.0] * len(complete),
         lower_is_better=False,
     )
     base, new = _means(paired)
@@ -131,42 +132,42 @@ def verdict_from_rows(rows: Sequence[ScoreRow], *, look: int = 1) -> Verdict:
     return _decide(paired, scores[0], scores[1], look, {}, general_needed=False)
 
 
-def visible_gain(groups: int, *, deviation: float | None = None, look: int = 1) -> VisibleGain:
-    """How small a relative gain `groups` test clusters could show with 80 % power at this look.
+def estimate_power(groups: int, *, deviation: float | None = None, look: int = 1) -> PowerEstimate:
+    """The smallest relative gain that `groups` test clusters detect with 80 % power at this interim look.
 
-    `deviation` is the standard deviation between clusters of the relative gain (`relative_deviation` of the
-    last report); None takes the stated prior.
+    `deviation` is the standard deviation of the relative gain between clusters (`gain_deviation` of the last
+    report); None: `PRIOR_DEVIATION`.
     """
     if groups < MIN_CLUSTERS:
         missing = MIN_CLUSTERS - groups
         sentence = n_(
-            "{have} group of conversations is kept back, {needed} are needed: {n} more, or there is no verdict",
-            "{have} groups of conversations are kept back, {needed} are needed: {n} more, or there is no verdict",
+            "test set: {have} group of conversations; a verdict needs {needed}, {n} more",
+            "test set: {have} groups of conversations; a verdict needs {needed}, {n} more",
             groups,
         ).format(have=groups, needed=MIN_CLUSTERS, n=missing)
-        return VisibleGain(relative=None, missing=missing, sentence=sentence)
-    gain = gain_seen(PRIOR_DEVIATION if deviation is None else deviation, groups, alpha_for(look))
+        return PowerEstimate(relative=None, missing=missing, sentence=sentence)
+    gain = detectable_gain(PRIOR_DEVIATION if deviation is None else deviation, groups, alpha_for(look))
     if deviation is None:
         text = _(
-            "{have} groups of conversations are kept back to judge: a gain of {gain} would be seen"
-            " (if gains vary by {spread} between them)"
+            "test set: {have} groups of conversations; smallest detectable gain {gain}"
+            " (80 % power, assumed standard deviation between groups {spread})"
         )
     else:
         text = _(
-            "{have} groups of conversations are kept back to judge: a gain of {gain} would be seen"
-            " (gains varied by {spread} between them last time)"
+            "test set: {have} groups of conversations; smallest detectable gain {gain}"
+            " (80 % power, standard deviation between groups in the last validation {spread})"
         )
     spread = PRIOR_DEVIATION if deviation is None else deviation
-    return VisibleGain(
+    return PowerEstimate(
         relative=gain,
         missing=0,
         sentence=text.format(have=groups, gain=percent(gain), spread=percent(spread)),
     )
 
 
-def relative_deviation(report: ValidationReport) -> float | None:
-    """Standard deviation between clusters of the relative gain in a report; None where it says nothing."""
-    paired = Paired(
+def gain_deviation(report: ValidationReport) -> float | None:
+    """Standard deviation of the relative gain between the clusters of a report; None where it is unknown."""
+    paired = PairedScores(
         clusters=[case.cluster for case in report.cases],
         base=[case.base for case in report.cases],
         new=[case.new for case in report.cases],
@@ -178,25 +179,25 @@ def relative_deviation(report: ValidationReport) -> float | None:
     return deviation or None
 
 
-def cluster_gains(paired: Paired) -> Floats:
-    """Mean gain of each cluster, above 0 is better. Shape (clusters,)."""
+def cluster_gains(paired: PairedScores) -> Floats:
+    """Mean gain per cluster; above 0 is better. Shape (clusters,)."""
     if not paired.clusters:
         return np.zeros(0)
-    base = by_cluster(paired.clusters, paired.base, paired.weights)
-    new = by_cluster(paired.clusters, paired.new, paired.weights)
+    base = cluster_means(paired.clusters, paired.base, paired.weights)
+    new = cluster_means(paired.clusters, paired.new, paired.weights)
     return base - new if paired.lower_is_better else new - base
 
 
-def _means(paired: Paired) -> tuple[float | None, float | None]:
+def _means(paired: PairedScores) -> tuple[float | None, float | None]:
     if not paired.clusters:
         return None, None
     return (
-        float(by_cluster(paired.clusters, paired.base, paired.weights).mean()),
-        float(by_cluster(paired.clusters, paired.new, paired.weights).mean()),
+        float(cluster_means(paired.clusters, paired.base, paired.weights).mean()),
+        float(cluster_means(paired.clusters, paired.new, paired.weights).mean()),
     )
 
 
-def _noninferiority(general: General | None) -> dict[str, float | bool | None]:
+def _noninferiority(general: GeneralScores | None) -> dict[str, float | bool | None]:
     if general is None or general.base.size < 2:
         return {"increase": None, "upper95": None, "margin": MARGIN, "passed": None}
     increase, _low, upper = relative_increase(general.base, general.new)
@@ -204,7 +205,7 @@ def _noninferiority(general: General | None) -> dict[str, float | bool | None]:
 
 
 def _decide(
-    paired: Paired,
+    paired: PairedScores,
     base: ModelScore,
     new: ModelScore,
     look: int,
@@ -217,7 +218,7 @@ def _decide(
     delta = float(gains.mean()) if groups else None
     p = sign_flip_p(gains, alpha=alpha) if groups else None
     scale = abs(base.nll_per_byte if paired.lower_is_better else base.mean or 0.0) if groups else 0.0  # type: ignore[arg-type]
-    size = size_words(delta, scale)
+    size = relative_size(delta, scale)
     sign = 1 if not paired.lower_is_better else -1
     cases = [sign * (b - a) for a, b in zip(paired.base, paired.new, strict=True)]
     reasons: list[str] = []
@@ -254,18 +255,18 @@ def _decide(
     for score in (base, new):
         if score.failed:
             reasons.append(
-                n_("{name} gave no score {n} time", "{name} gave no score {n} times", score.failed).format(
-                    name=score.name, n=score.failed
-                )
+                n_(
+                    "{name} has no score for {n} case", "{name} has no score for {n} cases", score.failed
+                ).format(name=score.name, n=score.failed)
             )
     if general.get("passed") is False:
         reasons.append(
-            _("on general text it may be {upper} worse, {margin} is the limit").format(
+            _("on general text it may be up to {upper} worse, the limit is {margin}").format(
                 upper=percent(float(general["upper95"] or 0.0)), margin=percent(MARGIN)
             )
         )
     if not general_needed:
-        reasons.append(_("scores from elsewhere say nothing about general text"))
+        reasons.append(_("external scores do not cover general text"))
     return Verdict(
         decision=decision,
         n_cases=len(paired.clusters),
@@ -281,7 +282,7 @@ def _decide(
         noninferiority=general,
         needed_cases=needed,
         reasons=reasons,
-        sentence=sentence_for(
+        sentence=_sentence(
             decision,
             size,
             p,
@@ -291,3 +292,69 @@ def _decide(
             worse=decision == "keep" and (delta or 0.0) <= 0,
         ),
     )
+
+
+def percent(value: float) -> str:
+    """The absolute value of a share: "0.4 %", "2 %", "12 %"; "< 0.1 %" instead of a rounded 0."""
+    if 0 < abs(value) < 0.0005:
+        return "< 0.1 %"
+    digits = 1 if abs(value) < 0.0995 else 0
+    return f"{abs(value) * 100:.{digits}f}".removesuffix(".0") + " %"
+
+
+def p_text(p: float) -> str:
+    """ "p = 0.21", "p < 0.0001"."""
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.2g}"
+
+
+def relative_size(delta: float | None, scale: float) -> str:
+    """ "2 % better": relative to `scale`, absolute where that is 0."""
+    if delta is None:
+        return _("nothing measured")
+    amount = percent(delta / scale) if scale > 1e-9 else f"{abs(delta):.3g}"
+    if delta == 0:
+        return _("no difference")
+    return (
+        _("{amount} better").format(amount=amount) if delta > 0 else _("{amount} worse").format(amount=amount)
+    )
+
+
+def _sentence(
+    decision: str,
+    size: str,
+    p: float | None,
+    needed: int | None,
+    reasons: list[str],
+    *,
+    rows: bool,
+    worse: bool,
+) -> str:
+    """The verdict as one or two sentences."""
+    if decision == "promote":
+        return _("PROMOTE — {size}, {p}.").format(size=size, p=p_text(p or 0.0))
+    if decision == "inconclusive":
+        text = _("INCONCLUSIVE — {reason}.").format(reason=reasons[0])
+        return text + (" " + _groups_missing(needed) if needed else "")
+    if needed is not None and p is not None:
+        return _("KEEP BASE — {size}, {p}.").format(size=size, p=p_text(p)) + " " + _more_needed(needed, rows)
+    if not worse:
+        return _("KEEP BASE — {size}: {reason}.").format(size=size, reason=reasons[0])
+    return _("KEEP BASE — {size}.").format(size=size)
+
+
+def _groups_missing(needed: int) -> str:
+    return n_("{n} more is needed for a verdict.", "{n} more are needed for a verdict.", needed).format(
+        n=needed
+    )
+
+
+def _more_needed(needed: int, rows: bool) -> str:
+    if rows:
+        return n_(
+            "About {n} more group would decide it.", "About {n} more groups would decide it.", needed
+        ).format(n=needed)
+    return n_(
+        "About {n} more conversation would decide it.",
+        "About {n} more conversations would decide it.",
+        needed,
+    ).format(n=needed)

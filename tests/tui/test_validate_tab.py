@@ -18,8 +18,16 @@ from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.models.card import CARD_FILE, ModelCard, encode_card
 from engine.models.registry import in_use, promote
-from engine.validation.report import AnswerPair, CaseScore, Measure, ModelScore, ValidationReport, Verdict
-from engine.validation.reports import list_reports, newest_report
+from engine.validation.report import (
+    AnswerPair,
+    CaseScore,
+    Measure,
+    ModelScore,
+    ValidationReport,
+    Verdict,
+    list_reports,
+    newest_report,
+)
 from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp
 from tui.app.glyphs import ASCII, UNICODE

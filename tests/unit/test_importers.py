@@ -397,7 +397,12 @@ BROKEN: list[tuple[str, bytes, str, int | None]] = [
     ("tail.json", b'[{"instruction": "a", "output": "b"}]\nx', "after", 2),
     ("line.jsonl", b'{"messages": []}\n{"messages": [}\n{"messages": []}\n', "Invalid JSON", 2),
     ("lastline.jsonl", b'{"messages": []}\n{"messages": [}\n', "Invalid JSON", 2),
-    ("cutline.jsonl", b'{"messages": []}\n{"messages": [{"role": "user"}\n{"messages": []}\n', "Invalid JSON", 2),
+    (
+        "cutline.jsonl",
+        b'{"messages": []}\n{"messages": [{"role": "user"}\n{"messages": []}\n',
+        "Invalid JSON",
+        2,
+    ),
     ("utf8.json", b'[\n{"instruction": "\xff\xfe"}]', "UTF-8", 2),
     ("utf8.txt", b"User: a\nAssistant: \xc4\xe3\n", "UTF-8", 2),
     ("other.json", b'[{"name": "x"}]', "none of the supported formats", None),

@@ -27,9 +27,7 @@ def test_half_of_the_windows_are_older_conversations_and_the_log_says_so(tmp_pat
     assert repeats == {"c0": 4, "c1": 4}
     names = ConversationWindows.from_dataset(data, 256, repeats).names
     assert sum(name in older for name in names) * 2 >= len(names) == 16
-    assert any(
-        "2 older conversations, 4 times per epoch, with 8 new" in log.text for log in events(ctx, Log)
-    )
+    assert any("2 older conversations, 4 times per epoch, with 8 new" in log.text for log in events(ctx, Log))
 
 
 def test_a_first_run_repeats_nothing_and_says_nothing(tmp_path: Path) -> None:

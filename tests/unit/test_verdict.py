@@ -10,12 +10,19 @@ import numpy as np
 import pytest
 
 from engine.core.errors import BadInput
-from engine.validation.external_scores import ScoreRow, read_rows
+from engine.validation.external_scores import ExternalScore, read_external_scores
 from engine.validation.report import CaseScore, Verdict
-from engine.validation.verdict import General, judge, relative_deviation, verdict_from_rows, visible_gain
-from engine.validation.verdict_text import percent, size_words
+from engine.validation.verdict import (
+    GeneralScores,
+    estimate_power,
+    external_verdict,
+    gain_deviation,
+    nll_verdict,
+    percent,
+    relative_size,
+)
 
-SAME = General(base=np.full(30, 2.0), new=np.full(30, 2.0))
+SAME = GeneralScores(base=np.full(30, 2.0), new=np.full(30, 2.0))
 
 
 def cases(gain: float, spread: float, count: int = 40, *, seed: int = 0) -> list[CaseScore]:
@@ -34,9 +41,11 @@ def cases(gain: float, spread: float, count: int = 40, *, seed: int = 0) -> list
 
 
 def decide(
-    given: list[CaseScore], *, look: int = 1, general: General | None = SAME, failed_new: int = 0
+    given: list[CaseScore], *, look: int = 1, general: GeneralScores | None = SAME, failed_new: int = 0
 ) -> Verdict:
-    return judge(given, base_name="old", new_name="fresh", look=look, general=general, failed_new=failed_new)
+    return nll_verdict(
+        given, base_name="old", new_name="fresh", look=look, general=general, failed_new=failed_new
+    )
 
 
 def test_a_clear_gain_is_promoted_and_said_in_words() -> None:
@@ -82,19 +91,19 @@ def test_one_failed_score_of_the_new_model_forbids_its_promotion() -> None:
     verdict = decide(cases(0.5, 0.01), failed_new=1)
     assert verdict.decision == "keep"
     assert verdict.new.failed == 1
-    assert "fresh gave no score 1 time" in verdict.sentence
+    assert "fresh has no score for 1 case" in verdict.sentence
 
 
 def test_a_general_set_that_may_be_three_percent_worse_keeps_the_base() -> None:
-    worse = General(base=np.full(30, 2.0), new=2.0 + np.linspace(0.05, 0.08, 30))
+    worse = GeneralScores(base=np.full(30, 2.0), new=2.0 + np.linspace(0.05, 0.08, 30))
     verdict = decide(cases(0.5, 0.01), general=worse)
     assert verdict.decision == "keep"
     assert verdict.noninferiority["passed"] is False
-    assert "on general text it may be 3.4 % worse, 3 % is the limit" in verdict.sentence
+    assert "on general text it may be up to 3.4 % worse, the limit is 3 %" in verdict.sentence
 
 
 def test_a_general_set_that_is_a_little_worse_does_not() -> None:
-    verdict = decide(cases(0.5, 0.01), general=General(base=np.full(30, 2.0), new=np.full(30, 2.04)))
+    verdict = decide(cases(0.5, 0.01), general=GeneralScores(base=np.full(30, 2.0), new=np.full(30, 2.04)))
     assert verdict.decision == "promote"
     assert verdict.noninferiority["upper95"] == pytest.approx(0.02)
 
@@ -104,7 +113,7 @@ def test_without_a_general_set_nothing_is_promoted() -> None:
 
 
 def test_a_general_score_that_is_not_finite_is_a_failed_one() -> None:
-    broken = General(base=np.full(30, 2.0), new=np.array([math.nan] * 30))
+    broken = GeneralScores(base=np.full(30, 2.0), new=np.array([math.nan] * 30))
     verdict = decide(cases(0.5, 0.01), general=broken)
     assert verdict.decision == "keep" and verdict.new.failed == 1
     assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict
@@ -132,26 +141,26 @@ def test_under_the_null_forty_candidates_are_promoted_no_more_than_the_rule_says
 def test_rows_from_elsewhere_are_higher_is_better() -> None:
     generator = np.random.default_rng(0)
     rows = [
-        ScoreRow(group=f"g{i // 2}", base=0.5, new=0.5 + float(generator.normal(0.05, 0.05)))
+        ExternalScore(group=f"g{i // 2}", base=0.5, new=0.5 + float(generator.normal(0.05, 0.05)))
         for i in range(60)
     ]
-    verdict = verdict_from_rows(rows)
+    verdict = external_verdict(rows)
     assert (verdict.decision, verdict.n_cases, verdict.n_groups) == ("promote", 60, 30)
     assert verdict.delta is not None and verdict.delta > 0
-    flipped = [ScoreRow(group=row.group, base=row.new, new=row.base) for row in rows]
-    assert verdict_from_rows(flipped).decision == "keep"
+    flipped = [ExternalScore(group=row.group, base=row.new, new=row.base) for row in rows]
+    assert external_verdict(flipped).decision == "keep"
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
 def test_a_failed_row_is_not_a_score_of_zero(value: float | None) -> None:
-    rows = [ScoreRow(group=i, base=0.1, new=0.9) for i in range(30)]
-    verdict = verdict_from_rows([*rows, ScoreRow(group="x", base=0.1, new=value)])
+    rows = [ExternalScore(group=i, base=0.1, new=0.9) for i in range(30)]
+    verdict = external_verdict([*rows, ExternalScore(group="x", base=0.1, new=value)])
     assert verdict.decision == "keep"
     assert verdict.n_cases == 30 and verdict.new.failed == 1
 
 
 def test_no_rows_are_no_verdict() -> None:
-    verdict = verdict_from_rows([])
+    verdict = external_verdict([])
     assert verdict.decision == "inconclusive" and verdict.delta is None and verdict.p_value is None
 
 
@@ -160,14 +169,14 @@ def test_rows_are_read_with_their_other_fields_and_bad_ones_named(tmp_path: Path
     file.write_text(
         '{"group": 1, "base": 0.5, "new": NaN, "note": "x"}\n\n{"group": "b", "base": 1, "new": 2}\n'
     )
-    rows = read_rows(file)
+    rows = read_external_scores(file)
     assert [(row.cluster, row.base_value, row.new_value) for row in rows] == [
         ("1", 0.5, None),
         ("b", 1.0, 2.0),
     ]
     file.write_text('{"group": 1, "base": 0.5, "new": 1}\n{"group": 1, "base": "good", "new": 1}\n')
     with pytest.raises(BadInput) as problem:
-        read_rows(file)
+        read_external_scores(file)
     assert (problem.value.path, problem.value.line) == (file, 2)
 
 
@@ -176,14 +185,14 @@ def test_a_file_without_rows_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "scores.jsonl"
     file.write_bytes(content)
     with pytest.raises(BadInput):
-        read_rows(file)
+        read_external_scores(file)
 
 
 def test_the_gain_that_could_be_seen_is_said_before_training() -> None:
-    few = visible_gain(8)
+    few = estimate_power(8)
     assert (few.possible, few.missing, few.relative) == (False, 12, None)
     assert "12 more" in few.sentence
-    many, more = visible_gain(46), visible_gain(308)
+    many, more = estimate_power(46), estimate_power(308)
     assert many.possible and many.relative is not None and more.relative is not None
     assert more.relative < many.relative < 0.03
     # The promise holds: a true gain of that size is promoted about four times in five.
@@ -206,14 +215,14 @@ def test_the_spread_of_the_last_report_replaces_the_prior() -> None:
     report = ValidationReport(
         run_id="r", created_at=0.0, window_id=1, verdict=decide(given), measures=[], cases=given
     )
-    deviation = relative_deviation(report)
+    deviation = gain_deviation(report)
     assert deviation == pytest.approx(0.1, rel=0.3)
-    assert visible_gain(46, deviation=deviation).relative == pytest.approx(
-        (visible_gain(46).relative or 0) * (deviation or 0) / 0.05
+    assert estimate_power(46, deviation=deviation).relative == pytest.approx(
+        (estimate_power(46).relative or 0) * (deviation or 0) / 0.05
     )
 
 
 def test_a_difference_that_is_not_nothing_is_not_told_as_nothing() -> None:
-    assert size_words(0.0000658, 1.0) == "< 0.1 % better"
-    assert size_words(-0.0004, 1.0) == "< 0.1 % worse"
+    assert relative_size(0.0000658, 1.0) == "< 0.1 % better"
+    assert relative_size(-0.0004, 1.0) == "< 0.1 % worse"
     assert [percent(value) for value in (0.0005, 0.004, 0.02, 0.12)] == ["0.1 %", "0.4 %", "2 %", "12 %"]

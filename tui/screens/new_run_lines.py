@@ -15,7 +15,7 @@ from engine.models.ollama.running import running_models
 from engine.models.ollama.store import installed_tags
 from engine.runs.kinds import RunKind, TrainMode
 from engine.runs.rundir import training_run_id
-from engine.validation.sequential import MIN_CLUSTERS, PRIOR_DEVIATION, alpha_for, gain_seen
+from engine.validation.sequential import MIN_CLUSTERS, PRIOR_DEVIATION, alpha_for, detectable_gain
 
 ENOUGH = 60
 """Conversations below which a verdict may not be possible (DESIGN 6)."""
@@ -207,7 +207,7 @@ def _corpus(material: TrainingInputs) -> list[tuple[str, str]]:
         )
     ]
     if material.groups >= MIN_CLUSTERS:
-        gain = gain_seen(PRIOR_DEVIATION, material.groups, alpha_for(1))
+        gain = detectable_gain(PRIOR_DEVIATION, material.groups, alpha_for(1))
         seen = _("in {groups} groups: a gain of {gain} % would be seen").format(
             groups=material.groups, gain=f"{100 * gain:.1f}"
         )

@@ -101,10 +101,10 @@ def _model(name: str) -> str:
 
 
 def _compare_scores(file: str) -> None:
-    from engine.validation.external_scores import read_rows
-    from engine.validation.verdict import verdict_from_rows
+    from engine.validation.external_scores import read_external_scores
+    from engine.validation.verdict import external_verdict
 
-    verdict = verdict_from_rows(read_rows(session.resolve(file)))
+    verdict = external_verdict(read_external_scores(session.resolve(file)))
     output.echo(verdict.sentence)
     for line in _verdict_lines(verdict):
         output.echo(line)
@@ -122,7 +122,7 @@ def _compare_models(ws: Workspace, base: str | None, new: str, promote: bool) ->
     from engine.models.resolve import resolve_model
     from engine.runs.kinds import ValidateParams
     from engine.runs.spec import make_spec
-    from engine.validation.reports import load_report
+    from engine.validation.report import load_report
     from tui.cli.run_output import conclude, follow_in_terminal
 
     base = base or in_use(ws)

@@ -22,8 +22,7 @@ from engine.memory.store import MemoryStore
 from engine.models.registry import PromotionBackup, backups, in_use, list_models, promote, rollback
 from engine.runs.kinds import KINDS, RunKind, ValidateParams
 from engine.runs.spec import make_spec
-from engine.validation.report import ValidationReport
-from engine.validation.reports import newest_report
+from engine.validation.report import ValidationReport, newest_report
 from tui.app.actions import AppAction
 from tui.app.run_follower import RunUpdated
 from tui.app.shutdown import launch_uninterrupted, uninterruptible

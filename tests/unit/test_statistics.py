@@ -10,11 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.validation.sequential import alpha_for, detectable_gain, groups_needed
 from engine.validation.statistics import (
-    alpha_for,
-    by_cluster,
-    gain_seen,
-    groups_needed,
+    cluster_means,
     interval95,
     mcnemar_p,
     relative_increase,
@@ -158,9 +156,9 @@ def test_mcnemar_of_many_cases_joins_the_exact_one() -> None:
 def test_needed_and_visible_are_inverse(deviation: float, gain: float, alpha: float) -> None:
     needed = groups_needed(deviation, gain, alpha)
     assert needed is not None
-    assert gain_seen(deviation, needed, alpha) <= gain * (1 + 1e-9)
+    assert detectable_gain(deviation, needed, alpha) <= gain * (1 + 1e-9)
     if needed > 1:
-        assert gain_seen(deviation, needed - 1, alpha) > gain * (1 - 1e-9)
+        assert detectable_gain(deviation, needed - 1, alpha) > gain * (1 - 1e-9)
 
 
 def test_the_table_of_sample_sizes_is_met() -> None:
@@ -171,5 +169,5 @@ def test_the_table_of_sample_sizes_is_met() -> None:
 @given(st.permutations([("a", 1.0, 1.0), ("a", 3.0, 3.0), ("b", 5.0, 2.0)]))
 def test_clusters_are_weighted_means(rows: list[tuple[str, float, float]]) -> None:
     clusters, values, weights = zip(*rows, strict=True)
-    means = dict(zip(dict.fromkeys(clusters), by_cluster(clusters, values, weights), strict=True))
+    means = dict(zip(dict.fromkeys(clusters), cluster_means(clusters, values, weights), strict=True))
     assert means == {"a": pytest.approx(2.5), "b": pytest.approx(5.0)}
