@@ -50,18 +50,18 @@ class BufferPool:
         self.allocations = 0
         """Number of new allocations so far."""
 
-    def acquire(self, shape: tuple[int, ...], kind: type[S]) -> tuple[NDArray[S], NDArray[np.uint8]]:
+    def acquire(self, shape: tuple[int, ...], dtype: type[S]) -> tuple[NDArray[S], NDArray[np.uint8]]:
         """An uninitialised array of `shape`, and its buffer to `release` later."""
-        wanted = math.prod(shape) * np.dtype(kind).itemsize
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         with self._lock:
-            fitting = [number for number, memory in enumerate(self._free) if memory.nbytes >= wanted]
+            fitting = [number for number, memory in enumerate(self._free) if memory.nbytes >= size]
             if fitting:
                 best = min(fitting, key=lambda number: self._free[number].nbytes)
                 memory = self._free.pop(best)
             else:
-                memory = np.empty(wanted, dtype=np.uint8)
+                memory = np.empty(size, dtype=np.uint8)
                 self.allocations += 1
-        return memory[:wanted].view(kind).reshape(shape), memory
+        return memory[:size].view(dtype).reshape(shape), memory
 
     def release(self, leased: list[NDArray[np.uint8]]) -> None:
         with self._lock:
@@ -123,8 +123,8 @@ def pad_multiple(length: int, most: int = PAD_MULTIPLE) -> int:
 
 def padded_length(length: int, context: int, most: int = PAD_MULTIPLE) -> int:
     """`length` rounded up to its `pad_multiple`, at most `context`."""
-    grain = pad_multiple(length, most)
-    return max(length, min(context, -(-length // grain) * grain))
+    multiple = pad_multiple(length, most)
+    return max(length, min(context, -(-length // multiple) * multiple))
 
 
 class ScratchBatches:

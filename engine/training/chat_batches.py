@@ -89,18 +89,18 @@ class ConversationWindows:
         Raises BadInput for a broken row or when no byte has a loss, NotEnoughData without rows.
         """
         rows = 0
-        found: list[MaskedTokens] = []
+        rendered: list[MaskedTokens] = []
         names: list[str] = []
         for row in read_dataset(path):
             rows += 1
-            made = [window for window in windows(row.messages, context) if any(window.loss_mask[1:])]
-            found += made * (repeats or {}).get(row.id, 1)
-            names += [row.id] * (len(found) - len(names))
+            row_windows = [window for window in windows(row.messages, context) if any(window.loss_mask[1:])]
+            rendered += row_windows * (repeats or {}).get(row.id, 1)
+            names += [row.id] * (len(rendered) - len(names))
         if rows == 0:
             raise NotEnoughData(
                 _("the dataset has no conversation: {path}").format(path=path), hint="h2q-tui corpus build"
             )
-        if not found:
+        if not rendered:
             raise BadInput(
                 _(
                     "the {count} conversations of the dataset have no assistant turn to train on, so the "
@@ -109,7 +109,7 @@ class ConversationWindows:
                 path=path,
                 hint="h2q-tui corpus stats",
             )
-        return cls(found, names)
+        return cls(rendered, names)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -163,10 +163,10 @@ class NativeBatches:
         ]
         tokens = int(self.data.lengths[members].sum())
         if self.replay is not None and self.share > 0:
-            wanted = tokens * self.share / (1 - self.share)
-            count = max(1, round(wanted / longest))
-            grain = pad_multiple(round(wanted / count))
-            length = max(8, min(self.context, round(wanted / count / grain) * grain))
+            replay_tokens = tokens * self.share / (1 - self.share)
+            count = max(1, round(replay_tokens / longest))
+            multiple = pad_multiple(round(replay_tokens / count))
+            length = max(8, min(self.context, round(replay_tokens / count / multiple) * multiple))
             texts, memory = self.buffers.acquire((count, length + 1), np.int64)
             leased.append(memory)
             self.replay.windows(number, count, length + 1, texts)

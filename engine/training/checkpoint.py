@@ -197,8 +197,8 @@ def retained(found: Sequence[CheckpointInfo], policy: RetentionPolicy, good: str
     """
     paths = [one.path for one in found[: max(1, policy.last)]]
     paths += [one.path for one in found if one.path.name == good]
-    judged = [(one.evaluation, place) for place, one in enumerate(found) if one.evaluation is not None]
-    paths += [found[place].path for _loss, place in sorted(judged)[:1]]
+    evaluated = [(one.evaluation, place) for place, one in enumerate(found) if one.evaluation is not None]
+    paths += [found[place].path for _loss, place in sorted(evaluated)[:1]]
     hours: dict[int, Path] = {}
     for one in found:
         if one.saved_at is not None:
@@ -241,7 +241,7 @@ def trainable_state(model: nn.Module) -> dict[str, Tensor]:
 def load_trainable_state(model: nn.Module, weights: dict[str, Tensor]) -> None:
     """Loads the tensors of `trainable_state`. Raises RuntimeError when they belong to another model."""
     if set(trainable_state(model)) != set(weights):
-        raise RuntimeError("the weights have other names than what is trained")
+        raise RuntimeError("the weights have other names than the trained tensors")
     model.load_state_dict(weights, strict=False)
 
 
@@ -339,12 +339,12 @@ def _unused_path(folder: Path, state: LoopState) -> Path:
 def list_checkpoints(folder: Path, phase: str) -> list[Path]:
     """Folders named like checkpoints of `phase`, newest first; they may be damaged."""
     name = re.compile(re.escape(phase) + r"-([0-9]+)(?:\.([0-9]+))?")
-    found = []
+    numbered = []
     for path in folder.iterdir() if folder.is_dir() else ():
         numbers = name.fullmatch(path.name)
         if numbers is not None and path.is_dir():
-            found.append((int(numbers[1]), int(numbers[2] or 0), path))
-    return [path for *_numbers, path in sorted(found, reverse=True)]
+            numbered.append((int(numbers[1]), int(numbers[2] or 0), path))
+    return [path for *_numbers, path in sorted(numbered, reverse=True)]
 
 
 def find_newest(folder: Path, phase: str) -> CheckpointSearch:
@@ -405,16 +405,16 @@ def _prune(folder: Path, state: LoopState, policy: RetentionPolicy) -> None:
 
     Of all but the newest only the small files are read: a run may have many checkpoints.
     """
-    found: list[CheckpointInfo] = []
+    valid: list[CheckpointInfo] = []
     damaged: list[Path] = []
     for path in list_checkpoints(folder, state.phase):
-        one = _info(path, only=None if len(found) < max(2, policy.last) else STATE)
-        if one is None:
+        info = _info(path, only=None if len(valid) < max(2, policy.last) else STATE)
+        if info is None:
             damaged.append(path)
         else:
-            found.append(one)
-    kept = retained(found, policy, state.good_checkpoint)
-    for path in (*(one.path for one in found if one.path not in kept), *damaged):
+            valid.append(info)
+    kept = retained(valid, policy, state.good_checkpoint)
+    for path in (*(info.path for info in valid if info.path not in kept), *damaged):
         _remove(path)
 
 

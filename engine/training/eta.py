@@ -43,10 +43,10 @@ class EtaEstimator:
             begin = end
         return total * self.correction + self.eval_seconds * (1 - step / max(1, max_steps))
 
-    def steps_within(self, seconds: float, step: int, most: int) -> int:
-        """The largest number of steps, at most `most`, of a phase at `step` that end within `seconds` from
+    def steps_within(self, seconds: float, step: int, limit: int) -> int:
+        """The largest number of steps, at most `limit`, of a phase at `step` that end within `seconds` from
         now; at least one more."""
-        low, high = step + 1, max(step + 1, most)
+        low, high = step + 1, max(step + 1, limit)
         while low < high:
             middle = (low + high + 1) // 2
             if self.remaining_s(step, middle) <= seconds:
@@ -98,8 +98,8 @@ def replan_steps(job: TrainingJob, eta: EtaEstimator, seconds: float) -> None:
         return
     if abs(seconds + eta.remaining_s(state.step, state.max_steps) - budget) <= REPLAN_TOLERANCE * budget:
         return
-    most = min(job.batches.steps(), job.recipe.max_steps or job.batches.steps())
-    steps = eta.steps_within(budget - seconds, state.step, most)
+    limit = min(job.batches.steps(), job.recipe.max_steps or job.batches.steps())
+    steps = eta.steps_within(budget - seconds, state.step, limit)
     if steps != state.max_steps:
         job.ctx.log(
             _("{phase}: the number of steps changes from {old} to {new} to end in time").format(

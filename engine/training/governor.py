@@ -89,13 +89,13 @@ POLL_S = 0.5
 class ResourceGovernor:
     """Measures a job against its budget and the machine's pressure, and mitigates."""
 
-    def __init__(self, job: TrainingJob, outside: PressureMonitor | None = None) -> None:
+    def __init__(self, job: TrainingJob, pressure: PressureMonitor | None = None) -> None:
         self.job = job
         if job.budget is None:
             job.budget = Budget(math.inf, "")
         settings = job.ctx.settings
         self.memory = PeakMemory(job.device.name, tree_every_s=settings.resource_check_interval)
-        self.outside = outside or PressureMonitor(
+        self.pressure = pressure or PressureMonitor(
             interval_s=settings.resource_check_interval,
             battery=settings.pause_on_battery,
             celsius=settings.pause_above_c,
@@ -187,24 +187,24 @@ class ResourceGovernor:
     def accumulate(self, batch: Batch) -> float:
         """`TrainingJob.accumulate` of a batch; after a mitigation the same batch is cut into other
         micro-batches."""
-        job, tries = self.job, [batch]
+        job, current = self.job, [batch]
 
         def gradients() -> float:
-            self._largest = max((part.ids.shape[0], part.ids.numel()) for part in tries[-1].micro_batches)
-            return job.accumulate(tries[-1])
+            self._largest = max((part.ids.shape[0], part.ids.numel()) for part in current[-1].micro_batches)
+            return job.accumulate(current[-1])
 
-        def other_passes() -> None:
+        def cut_again() -> None:
             job.optimizer.zero_grad()
-            tries[:] = [job.batches.batch_at(job.state.batches_drawn - 1, job.state.max_steps)]
+            current[:] = [job.batches.batch_at(job.state.batches_drawn - 1, job.state.max_steps)]
 
-        return self.retry_on_oom(gradients, before_retry=other_passes)
+        return self.retry_on_oom(gradients, before_retry=cut_again)
 
     def _allocation_failed(self, smaller: bool) -> None:
-        found = self._next_mitigation(math.inf) or Mitigation.STOP
-        if found is Mitigation.STOP and smaller:
-            found = Mitigation.DROP_CACHES
-        self._apply(found, "allocation", self.memory.peak_mb())
-        if found is not Mitigation.STOP:
+        mitigation = self._next_mitigation(math.inf) or Mitigation.STOP
+        if mitigation is Mitigation.STOP and smaller:
+            mitigation = Mitigation.DROP_CACHES
+        self._apply(mitigation, "allocation", self.memory.peak_mb())
+        if mitigation is not Mitigation.STOP:
             return
         self.job.optimizer.zero_grad()
         self.memory.drop_caches()
@@ -225,19 +225,19 @@ class ResourceGovernor:
         """
         used = self.memory.peak_mb()
         self._update_limit(used)
-        found = self._next_mitigation(used)
-        if found is Mitigation.STOP and self.job.state.step - self._dropped_at >= CACHE_RETRY_STEPS:
+        mitigation = self._next_mitigation(used)
+        if mitigation is Mitigation.STOP and self.job.state.step - self._dropped_at >= CACHE_RETRY_STEPS:
             # No lasting mitigation is left, but caches that have grown since can be dropped.
-            found = Mitigation.DROP_CACHES
-        if found is None or (
-            found in PERMANENT and used <= self.budget.mb and self._halving_gained_little(used)
+            mitigation = Mitigation.DROP_CACHES
+        if mitigation is None or (
+            mitigation in PERMANENT and used <= self.budget.mb and self._halving_gained_little(used)
         ):
             return
-        self._apply(found, "budget", used)
-        if found is not Mitigation.DROP_CACHES:
+        self._apply(mitigation, "budget", used)
+        if mitigation is not Mitigation.DROP_CACHES:
             # The order of floating-point sums changes here: a resumed run must change it at the same step.
             self.retry_on_oom(saver.save)
-        if found is Mitigation.STOP:
+        if mitigation is Mitigation.STOP:
             raise self._failure(used)
 
     def throttle(self, saver: CheckpointSaver) -> bool:
@@ -249,40 +249,41 @@ class ResourceGovernor:
         self._saver, self._step_start = saver, job.state.batches_drawn
         if self._cpu_limit.rest(lambda: job.ctx.stop_requested):
             saver.metrics.exclude_pause()
-        found = self.outside.look()
-        if found is None or found.advice is Advice.GO:
+        finding = self.pressure.look()
+        if finding is None or finding.advice is Advice.GO:
             return False
-        if found.advice is Advice.SHRINK:
-            self._shrink(found, saver)
+        if finding.advice is Advice.SHRINK:
+            self._mitigate_pressure(finding, saver)
             return False
         self.retry_on_oom(saver.save)
         self.memory.drop_caches()
-        self._emit("pause", found.cause, self.memory.peak_mb(), found)
-        last, stop = found, False
+        self._emit("pause", finding.cause, self.memory.peak_mb(), finding)
+        latest, stop = finding, False
         job.ctx.commands.resting = StatusChanged(
-            status=RunStatus.PAUSED, reason=governor_cause_text(self._event("pause", found.cause, 0.0, found))
+            status=RunStatus.PAUSED,
+            reason=governor_cause_text(self._event("pause", finding.cause, 0.0, finding)),
         )
         job.ctx.emit(job.ctx.commands.resting)
-        while last.advice is Advice.PAUSE and not stop:
-            time.sleep(min(POLL_S, self.outside.interval_s))
+        while latest.advice is Advice.PAUSE and not stop:
+            time.sleep(min(POLL_S, self.pressure.interval_s))
             stop = handle_commands(job, saver)
-            last = self.outside.look(paused=found.cause) or last
-        self._emit("resume", found.cause, self.memory.peak_mb(), found)
+            latest = self.pressure.look(paused=finding.cause) or latest
+        self._emit("resume", finding.cause, self.memory.peak_mb(), finding)
         job.ctx.commands.resting = StatusChanged(status=RunStatus.RUNNING)
         job.ctx.emit(job.ctx.commands.resting)
         saver.metrics.exclude_pause()
         return stop
 
-    def _shrink(self, asked: PressureFinding, saver: CheckpointSaver) -> None:
+    def _mitigate_pressure(self, finding: PressureFinding, saver: CheckpointSaver) -> None:
         """Applies the mildest mitigation left because of machine pressure; training always continues."""
         if time.monotonic() - self._mitigated_at < MITIGATION_INTERVAL_S:
             return
         self._mitigated_at = time.monotonic()
-        found = self._next_mitigation(math.inf)
-        if found is None or found is Mitigation.STOP:
+        mitigation = self._next_mitigation(math.inf)
+        if mitigation is None or mitigation is Mitigation.STOP:
             return
-        self._apply(found, asked.cause, self.memory.peak_mb(), asked)
-        if found is not Mitigation.DROP_CACHES:
+        self._apply(mitigation, finding.cause, self.memory.peak_mb(), finding)
+        if mitigation is not Mitigation.DROP_CACHES:
             self.retry_on_oom(saver.save)
 
     def _update_limit(self, used: float) -> None:
@@ -303,8 +304,8 @@ class ResourceGovernor:
                 self._emit("limit", "cgroup", used)
         # The kernel kills a process whose limit is below its usage, so the limit shrinks only after memory
         # is freed. If the kernel refuses, because it also charges file pages, the next step tries again.
-        bounds_too_much = used > self.budget.mb and self.budget.mb < self._kernel_limit_mb
-        if self._kernel_limit_mb != self.budget.mb and not bounds_too_much and cgroup.resize(self.budget.mb):
+        below_usage = used > self.budget.mb and self.budget.mb < self._kernel_limit_mb
+        if self._kernel_limit_mb != self.budget.mb and not below_usage and cgroup.resize(self.budget.mb):
             self._kernel_limit_mb = self.budget.mb
 
     def _halving_gained_little(self, used: float) -> bool:
@@ -322,33 +323,33 @@ class ResourceGovernor:
         )
 
     def _apply(
-        self, found: Mitigation, cause: str, used: float, asked: PressureFinding | None = None
+        self, mitigation: Mitigation, cause: str, used: float, finding: PressureFinding | None = None
     ) -> None:
         job, state = self.job, self.job.state
-        if found is Mitigation.HALVE_MICRO_BATCH:
+        if mitigation is Mitigation.HALVE_MICRO_BATCH:
             self._used_before_halving = used
             state.tokens_per_micro_batch = job.batches.tokens_per_micro_batch = self._largest[1] // 2
             self._largest = (self._largest[0] // 2, self._largest[1] // 2)
-        elif found is Mitigation.ACTIVATION_CHECKPOINTING:
+        elif mitigation is Mitigation.ACTIVATION_CHECKPOINTING:
             state.activation_checkpointing = job.model.model.activation_checkpointing = True
         self.memory.drop_caches()
         self._dropped_at = state.step
-        self._emit(found.value, cause, used, asked)
+        self._emit(mitigation.value, cause, used, finding)
 
-    def _emit(self, action: str, cause: str, used: float, asked: PressureFinding | None = None) -> None:
+    def _emit(self, action: str, cause: str, used: float, finding: PressureFinding | None = None) -> None:
         self.job.ctx.set_budget(self.budget.mb, self.budget.reason)
-        self.job.ctx.emit(self._event(action, cause, used, asked))
+        self.job.ctx.emit(self._event(action, cause, used, finding))
 
     def _event(
-        self, action: str, cause: str, used: float, asked: PressureFinding | None
+        self, action: str, cause: str, used: float, finding: PressureFinding | None
     ) -> events.GovernorAction:
         return events.GovernorAction(
             phase=self.job.state.phase,
             step=self.job.state.step,
             cause=cause,
             action=action,
-            value=asked.value if asked else None,
-            bound=asked.bound if asked else None,
+            value=finding.value if finding else None,
+            bound=finding.bound if finding else None,
             used_mb=round(used, 1),
             budget_mb=round(self.budget.mb, 1),
             buffer_mb=round(self.buffer, 1),

@@ -99,11 +99,11 @@ class StepRecovery:
         data."""
         if not math.isfinite(norm) or not self.detector.is_suspicious(loss):
             return False
-        job, taken = self.job, self.job.state.spikes.last_batch
-        if taken is None:
+        job, last = self.job, self.job.state.spikes.last_batch
+        if last is None:
             return False
         with torch.no_grad():
-            return self.detector.is_suspicious(job.loss_of(job.batches.batch_at(taken, job.state.max_steps)))
+            return self.detector.is_suspicious(job.loss_of(job.batches.batch_at(last, job.state.max_steps)))
 
     def _roll_back(self, cause: str, loss: float, norm: float) -> None:
         job, state = self.job, self.job.state
@@ -126,11 +126,11 @@ class StepRecovery:
         state, job = self.job.state, self.job
         if self._good is not None:
             try:
-                found: checkpoint.Checkpoint | None = checkpoint.load(self._good)
+                good: checkpoint.Checkpoint | None = checkpoint.load(self._good)
             except ValueError:
-                found = checkpoint.find_newest(job.checkpoints, state.phase).checkpoint
-            if found is not None:
-                return _RestorePoint(found.state, found.weights, found.optimizer)
+                good = checkpoint.find_newest(job.checkpoints, state.phase).checkpoint
+            if good is not None:
+                return _RestorePoint(good.state, good.weights, good.optimizer)
         # A copy: a second rollback must find it unchanged.
         return copy.deepcopy(self._start)
 
@@ -172,8 +172,10 @@ class StepRecovery:
 
 
 def _capture(job: TrainingJob) -> _RestorePoint:
-    taken = checkpoint.take_snapshot(job.state, checkpoint.trainable_state(job.model), job.optimizer.state())
-    return _RestorePoint(taken.state, taken.weights, taken.optimizer)
+    snapshot = checkpoint.take_snapshot(
+        job.state, checkpoint.trainable_state(job.model), job.optimizer.state()
+    )
+    return _RestorePoint(snapshot.state, snapshot.weights, snapshot.optimizer)
 
 
 def _initial_good_checkpoint(job: TrainingJob) -> Path | None:

@@ -48,15 +48,15 @@ def replay_counts_for(ctx: RunContext, dataset: Path, older: Collection[str]) ->
     if not older:
         return {}
     known, rows = frozenset(older), list(read_dataset(dataset))
-    found = replay_counts(rows, known)
+    counts = replay_counts(rows, known)
     count = sum(row.id in known for row in rows)
     if count:
         ctx.log(
             _("replay: {older} older conversations, {times} times per epoch, with {new} new ones").format(
-                older=count, times=max(found.values(), default=1), new=len(rows) - count
+                older=count, times=max(counts.values(), default=1), new=len(rows) - count
             )
         )
-    return found
+    return counts
 
 
 def sample_of_older(dataset: Path, older: Collection[str]) -> list[HeldOut]:

@@ -45,17 +45,17 @@ def find_resume_checkpoint(ctx: RunContext, recipe: Recipe, resume: Path | None)
     folder = ctx.run_dir.checkpoints if resume is None else resume
     if (folder / "checkpoints").is_dir():
         folder = folder / "checkpoints"
-    found = checkpoint.find_newest(folder, recipe.phase)
-    for problem in found.damaged:
+    search = checkpoint.find_newest(folder, recipe.phase)
+    for problem in search.damaged:
         ctx.log(_("skipping a damaged checkpoint: {problem}").format(problem=problem), "warning")
     others = (phase for phase in Phase if checkpoint.find_newest(folder, phase).checkpoint is not None)
-    if resume is not None and found.checkpoint is None and next(others, None) is None:
+    if resume is not None and search.checkpoint is None and next(others, None) is None:
         raise BadInput(
             _("there is no valid checkpoint to resume from"),
             path=folder,
             hint="h2q-tui runs list",
         )
-    return found.checkpoint
+    return search.checkpoint
 
 
 def memory_budget(ctx: RunContext, recipe: Recipe, free_memory: FreeMemory | None = None) -> Budget:
@@ -78,18 +78,18 @@ def memory_budget(ctx: RunContext, recipe: Recipe, free_memory: FreeMemory | Non
 
 def free_ollama_memory(ctx: RunContext) -> None:
     """Logs the models that Ollama has loaded, and unloads them if the user has allowed it."""
-    held = running_models()
-    if not held:
+    loaded = running_models()
+    if not loaded:
         return
-    names, mb = ", ".join(model.name for model in held), round(sum(model.mb for model in held))
+    names, mb = ", ".join(model.name for model in loaded), round(sum(model.mb for model in loaded))
     if not ctx.settings.unload_ollama:
         ctx.log(
             _(
                 "Ollama uses {mb} MB of memory for {names}; h2q-tui train --unload-ollama frees it first"
             ).format(names=names, mb=mb)
         )
-    elif left := unload_models(held):
-        still = ", ".join(model.name for model in left)
+    elif remaining := unload_models(loaded):
+        still = ", ".join(model.name for model in remaining)
         ctx.log(_("Ollama still has {names} in memory").format(names=still), "warning")
     else:
         ctx.log(_("Ollama has freed {mb} MB: {names}").format(mb=mb, names=names))

@@ -53,10 +53,10 @@ class FileSpan:
     def read(self, offset: int = 0, length: int | None = None) -> bytes:
         """`length` bytes (None: all) from `offset` within the span, by one pread. Raises OSError."""
         begin = self.start + offset
-        wanted = self.end - begin if length is None else min(length, self.end - begin)
+        count = self.end - begin if length is None else min(length, self.end - begin)
         fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return os.pread(fd, max(wanted, 0), begin)
+            return os.pread(fd, max(count, 0), begin)
         finally:
             os.close(fd)
 
@@ -76,12 +76,12 @@ def find_text(data: Sequence[str | Path], ws: Workspace, *, relative_to: Path | 
         given
         or [place for place in (ws.training_data, base / "data" / "training_data") if _text_files(place)][:1]
     )
-    found = list(dict.fromkeys(file.resolve() for place in places for file in _text_files(place)))
-    for file in found:
+    candidates = list(dict.fromkeys(file.resolve() for place in places for file in _text_files(place)))
+    for file in candidates:
         if not os.access(file, os.R_OK):
             raise BadInput(_("the text cannot be read: permission denied"), path=file)
-    files = [file for file in found if file.stat().st_size >= MIN_TEXT_BYTES]
-    skipped = [file for file in found if file not in set(files)]
+    files = [file for file in candidates if file.stat().st_size >= MIN_TEXT_BYTES]
+    skipped = [file for file in candidates if file not in set(files)]
     if not files:
         where = ", ".join(
             str(place) for place in given or (ws.training_data, base / "data" / "training_data")
@@ -135,9 +135,9 @@ def chinese_share(files: Sequence[Path]) -> float:
     chinese = total = 0.0
     for file in files:
         size = file.stat().st_size
-        whole = FileSpan(file, 0, size)
+        span = FileSpan(file, 0, size)
         for part in range(4):
-            sample = whole.read(part * size // 4, _SAMPLE // 4)
+            sample = span.read(part * size // 4, _SAMPLE // 4)
             # A sample stands for a quarter of its file, so that each file counts by its size.
             chinese += cjk_bytes(sample) / max(len(sample), 1) * size / 4
         total += size

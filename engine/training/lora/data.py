@@ -61,7 +61,7 @@ def render_windows(
 
     Raises NotEnoughData without rows, BadInput when no token has a loss or the template rejects every row.
     """
-    found, names = [], []
+    rendered, names = [], []
     count = refused = 0
     reason = ""
     for row in rows:
@@ -72,11 +72,11 @@ def render_windows(
             refused, reason = refused + 1, problem.message
             continue
         for _time in range((repeats or {}).get(row.id, 1)):
-            found += windows
+            rendered += windows
             names += [row.id] * len(windows)
     if count == 0:
         raise NotEnoughData(_("the dataset has no conversation"), hint="h2q-tui corpus build")
-    if not found:
+    if not rendered:
         raise BadInput(
             reason
             or _(
@@ -86,12 +86,12 @@ def render_windows(
             hint="h2q-tui corpus stats",
         )
     return LoraWindows(
-        ids=np.array([token for window in found for token in window.ids], dtype=np.int32),
-        train=np.array([flag for window in found for flag in window.loss_mask], dtype=np.bool_),
-        lengths=np.array([len(window.ids) for window in found], dtype=np.int64),
-        scored=np.array([window.trained_bytes for window in found], dtype=np.int64),
+        ids=np.array([token for window in rendered for token in window.ids], dtype=np.int32),
+        train=np.array([flag for window in rendered for flag in window.loss_mask], dtype=np.bool_),
+        lengths=np.array([len(window.ids) for window in rendered], dtype=np.int64),
+        scored=np.array([window.trained_bytes for window in rendered], dtype=np.int64),
         names=names,
-        cut=sum(window.truncated_bytes for window in found),
+        cut=sum(window.truncated_bytes for window in rendered),
         refused=refused,
     )
 

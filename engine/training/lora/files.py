@@ -48,8 +48,8 @@ def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
     rows: dict[str, Row] = {}
     skipped = 0
     for file in files:
-        for found in _conversations(file):
-            messages = [] if found is None else _messages(found)
+        for conversation in _conversations(file):
+            messages = [] if conversation is None else _messages(conversation)
             if not any(message.role == "assistant" for message in messages):
                 skipped += 1
                 continue
@@ -65,17 +65,20 @@ def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
     order = sorted(rows)
     count = max(1, min(len(order) // HELD_OUT, MOST_HELD_OUT))
     # Ids are hashes of the content, so the first ones are a random sample, and the same one every time.
-    back, kept = order[:count], order[count:]
+    test_ids, train_ids = order[:count], order[count:]
     path = folder / f"train_data_{stamp}.jsonl"
-    digest = write_lines(path, (msgspec.json.encode(rows[id_]) + b"\n" for id_ in sorted(kept)))
-    held_out = [HeldOut(id_, id_, rows[id_].messages) for id_ in back]
-    train = sum(_answers(rows[id_].messages) for id_ in kept)
+    digest = write_lines(path, (msgspec.json.encode(rows[id_]) + b"\n" for id_ in sorted(train_ids)))
+    held_out = [HeldOut(id_, id_, rows[id_].messages) for id_ in test_ids]
+    train = sum(_answers(rows[id_].messages) for id_ in train_ids)
     test = sum(_answers(item.messages) for item in held_out)
     return FileDataset(
         path=path,
         sha256=digest,
         lineage=Lineage(
-            conversations=sorted(kept), clusters=sorted(kept), dataset=path.name, dataset_sha256=digest
+            conversations=sorted(train_ids),
+            clusters=sorted(train_ids),
+            dataset=path.name,
+            dataset_sha256=digest,
         ),
         held_out=held_out,
         train_answers=train,
@@ -94,17 +97,17 @@ def _conversations(file: Path) -> Iterator[Conversation | None]:
             path=file,
             hint=f"h2q-tui memory import {file}",
         )
-    for found in reader.read(file, {}):
-        if isinstance(found, Conversation):
-            yield found
-        elif found.is_conversation:
+    for item in reader.read(file, {}):
+        if isinstance(item, Conversation):
+            yield item
+        elif item.is_conversation:
             yield None
 
 
-def _messages(found: Conversation) -> list[ChatMessage]:
+def _messages(conversation: Conversation) -> list[ChatMessage]:
     return [
         ChatMessage(role=turn.role.value, content=turn.text, train=turn.role.value == "assistant")
-        for turn in found.turns
+        for turn in conversation.turns
         if turn.text.strip()
     ]
 

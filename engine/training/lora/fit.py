@@ -125,12 +125,12 @@ def adapter_mb(shape: ModelDimensions, adapter: LoraSettings) -> float:
 
 
 def activations_mb(shape: ModelDimensions, tokens: int, dtype: torch.dtype, *, checkpointing: bool) -> float:
-    """MB of a window's activations: those kept for the backward pass, and the logits of a chunk."""
+    """MB of a window's activations: those saved for the backward pass, and the logits of a chunk."""
     width = shape.heads * shape.head_dim
     # A layer keeps its own tensors in the base's format, and the adapter's inputs in float32.
     layer = tokens * (10 * shape.hidden + 8 * width + 6 * shape.ffn) * (dtype.itemsize + 2)
-    kept = layer + shape.layers * tokens * shape.hidden * 4 if checkpointing else shape.layers * layer
-    return (kept + 3 * CHUNK_BYTES) / _MB
+    saved = layer + shape.layers * tokens * shape.hidden * 4 if checkpointing else shape.layers * layer
+    return (saved + 3 * CHUNK_BYTES) / _MB
 
 
 def largest_base(budget: Budget, *, four_bit: bool) -> float:

@@ -46,8 +46,8 @@ class LoraJob(TrainingJob):
         assert isinstance(self.model, AdapterModel)
         device = self.device.name
         positions = None if part.positions is None else part.positions.to(device)
-        wanted = (part.weights != 0) | (part.report_weights != 0)
-        return self.model.losses(part.ids.to(device), part.targets.to(device), wanted.to(device), positions)
+        mask = (part.weights != 0) | (part.report_weights != 0)
+        return self.model.losses(part.ids.to(device), part.targets.to(device), mask.to(device), positions)
 
     @torch.no_grad()
     def evaluate(self, limit: int) -> float | None:
@@ -61,8 +61,8 @@ class LoraJob(TrainingJob):
             if size >= limit:
                 break
             tokens = torch.tensor([ids], device=self.device.name)
-            wanted = torch.ones_like(tokens[:, 1:], dtype=torch.bool)
-            total += float(self.model.losses(tokens[:, :-1], tokens[:, 1:], wanted).sum())
+            mask = torch.ones_like(tokens[:, 1:], dtype=torch.bool)
+            total += float(self.model.losses(tokens[:, :-1], tokens[:, 1:], mask).sum())
             size += scored
         self.model.train()
         return total / size if size and math.isfinite(total) else None
