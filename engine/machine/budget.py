@@ -1,19 +1,13 @@
-"""How much memory a run may take, and what set that figure; and how large a pass fits into it."""
+"""The memory budget of a run, and the limit that determines it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 
-from engine.models.transformer import BLOCKED_ATTENTION
-from engine.training.recipe import Recipe
-
 AVAILABLE_SHARE = 0.7
-PROGRAM_MB = 400
-"""Resident memory of Python with torch and an idle model, rounded up."""
 _UNLIMITED = 1 << 60
 
 
@@ -74,44 +68,3 @@ def _read_limit(file: Path) -> list[int]:
     except OSError:
         return []
     return [int(text)] if text.isdigit() and int(text) < _UNLIMITED else []
-
-
-class Shape(Protocol):
-    """What of a model's configuration decides its memory."""
-
-    @property
-    def dim(self) -> int: ...
-    @property
-    def layers(self) -> int: ...
-    @property
-    def heads(self) -> int: ...
-    @property
-    def head_dim(self) -> int: ...
-    @property
-    def ffn(self) -> int: ...
-    @property
-    def vocab(self) -> int: ...
-
-
-def bytes_per_token(shape: Shape, context: int) -> float:
-    """Memory of one token of a training pass: what the backward pass keeps, in float32, and the logits.
-
-    Counted from the tensors a layer keeps: norms and residuals about 10 times `dim`, projections, rotations
-    and attention 10 of its width, SwiGLU 5 of its own, twice the scores of half a window where attention is
-    not fused; logits, their gradient and the softmax 4 vocabularies.
-    """
-    width = shape.heads * shape.head_dim
-    scores = shape.heads * min(context, BLOCKED_ATTENTION)
-    layer = 10 * shape.dim + 10 * width + 5 * shape.ffn + scores
-    return 4.0 * (shape.layers * layer + 4 * shape.vocab)
-
-
-def tokens_per_micro_batch(recipe: Recipe, shape: Shape, parameters: int, budget: Budget) -> int:
-    """Tokens of one forward and backward pass that stay within three quarters of the budget; one window at least.
-
-    Weights, gradients and two moments are counted at four bytes each.
-    """
-    room = 0.75 * budget.mb - PROGRAM_MB - 16 * parameters / 2**20
-    longest = max(stage.context for stage in recipe.curriculum)
-    fits = int(max(0.0, room) * 2**20 / bytes_per_token(shape, longest))
-    return max(fits, longest)

@@ -9,18 +9,45 @@ import torch
 
 from engine.core.errors import is_out_of_memory
 from engine.core.i18n import _
-from engine.machine.budget import bytes_per_token
-from engine.models.transformer import Transformer
+from engine.machine.budget import Budget
+from engine.models.transformer import BLOCKED_ATTENTION, ModelConfig, Transformer
 from engine.runs import events
 from engine.training.batches import Batch, MicroBatch
 from engine.training.peak_memory import PeakMemory
+from engine.training.recipe import Recipe
 from engine.training.trainer import TrainingJob
 
+PROGRAM_MB = 400
+"""Resident memory of Python with torch and an idle model, rounded up."""
 PROBE_WINDOWS = 4
 """Windows of the second measured micro-batch."""
 STATE_BYTES = 32
 """Bytes per trained parameter that a forward and backward pass does not show: two moments, the copies for
 speed measurements, and a checkpoint in memory, once as tensors and once as the bytes of its file."""
+
+
+def bytes_per_token(config: ModelConfig, context: int) -> float:
+    """Bytes per token of a forward and backward pass: float32 activations and logits.
+
+    Activations per layer: about 10 `dim` for norms and residuals, 10 times the attention width for projections,
+    rotations and attention, 5 `ffn` for SwiGLU, and the attention scores of one block where attention is not
+    fused. Logits, their gradient and the softmax take 4 vocabularies.
+    """
+    width = config.heads * config.head_dim
+    scores = config.heads * min(context, BLOCKED_ATTENTION)
+    layer = 10 * config.dim + 10 * width + 5 * config.ffn + scores
+    return 4.0 * (config.layers * layer + 4 * config.vocab)
+
+
+def estimated_tokens(recipe: Recipe, config: ModelConfig, parameters: int, budget: Budget) -> int:
+    """Tokens of a micro-batch within three quarters of the budget; at least one window.
+
+    Weights, gradients and two moments take four bytes each.
+    """
+    room = 0.75 * budget.mb - PROGRAM_MB - 16 * parameters / 2**20
+    longest = max(stage.context for stage in recipe.curriculum)
+    fits = int(max(0.0, room) * 2**20 / bytes_per_token(config, longest))
+    return max(fits, longest)
 
 
 def windows_that_fit(room_mb: float, one_mb: float, more_mb: float, rows: int) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from engine.core.config import Settings
 from engine.core.errors import BadInput
 from engine.core.i18n import _, n_
-from engine.machine.budget import Budget, effective_budget, tokens_per_micro_batch
+from engine.machine.budget import Budget, effective_budget
 from engine.machine.cpu_affinity import set_cpu_affinity
 from engine.models.card import Lineage, ModelCard
 from engine.models.native_format import save_model
@@ -21,6 +21,7 @@ from engine.training import checkpoint
 from engine.training.batches import Batches
 from engine.training.checkpoint import Checkpoint, ComputeEnvironment, LoopState
 from engine.training.devices import Device, choose_device
+from engine.training.microbatch import estimated_tokens
 from engine.training.optim import Optimizer
 from engine.training.prefetch import Prefetcher
 from engine.training.recipe import Phase, Recipe
@@ -99,7 +100,7 @@ def micro_batch_tokens(recipe: Recipe, model: Transformer, budget: Budget, resum
     """Upper bound on the tokens of a micro-batch."""
     if resumed is not None:
         return resumed.state.tokens_per_micro_batch
-    return tokens_per_micro_batch(recipe, model.config, model.parameters_count(), budget)
+    return estimated_tokens(recipe, model.config, model.parameters_count(), budget)
 
 
 def open_text_stream(ctx: RunContext, recipe: Recipe, files: Sequence[Path], shortest: int) -> TextStream:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import math
 import mmap
 import subprocess
 import sys
@@ -27,7 +26,6 @@ from engine.runs.context import RunContext
 from engine.runs.events import CheckpointWritten, GovernorAction, MemoryPlan, Step
 from engine.training import checkpoint, governor
 from engine.training.governor import BUFFER_SHARE, Mitigation, buffer_mb, next_mitigation
-from engine.training.microbatch import windows_that_fit
 from engine.training.peak_memory import SAMPLE_S, PeakMemory
 from engine.training.recipe import CurriculumStage, Recipe
 from engine.training.scratch import train_scratch
@@ -70,16 +68,6 @@ def test_nothing_is_done_below_the_buffer_and_nothing_stops_within_the_budget(
         assert dropped and recomputes and not halvable
     if used > budget:
         assert found is not None
-
-
-@given(MB, MB, st.floats(0.01, 1e4), st.integers(2, 8))
-def test_the_windows_that_fit_fit_and_twice_as_many_do_not(
-    room: float, one: float, each: float, rows: int
-) -> None:
-    fits = windows_that_fit(room, one, one + each * (rows - 1), rows)
-    assert fits >= 1 and math.log2(fits).is_integer()
-    assert fits == 1 or one + (fits - 1) * each <= room + 1e-3 * room + 1
-    assert one + (2 * fits - 1) * each >= min(room, one) - 1e-3 * room - 1
 
 
 @pytest.mark.parametrize(
