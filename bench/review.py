@@ -244,17 +244,17 @@ async def _scrolled(ws: Workspace, times: int) -> tuple[list[float], list[float]
         await app.show_tab("corpus")
         tab = app.tab
         assert isinstance(tab, CorpusTab)
-        await _until(lambda: tab._shown_id != "")
+        await _until(lambda: tab.pane.shown_id != "")
         await pilot.pause()
         for number in range(times):
             await asyncio.sleep(0.02)  # a person at fifty keys a second
             with silence as longest:
-                before, started = tab.table.cursor_id, time.perf_counter()
+                before, started = tab.conversations.cursor_id, time.perf_counter()
                 app.post_message(Key("a", "a"))
-                at_end = tab.table.index == len(tab.table.ids) - 1
+                at_end = tab.conversations.index == len(tab.conversations.ids) - 1
                 await _until(
                     lambda before=before, at_end=at_end: (  # type: ignore[misc]
-                        at_end or tab._shown_id not in ("", before)
+                        at_end or tab.pane.shown_id not in ("", before)
                     )
                 )
                 app.screen._compositor.render_strips()
@@ -263,10 +263,10 @@ async def _scrolled(ws: Workspace, times: int) -> tuple[list[float], list[float]
                 key = "g" if key == "G" else "jjjjGj"[number % 6] if number % 4 else "pagedown"
                 started = time.perf_counter()
                 app.post_message(Key(key if len(key) > 1 else _character_to_key(key), key[:1]))
-                wanted = tab.table.index
+                wanted = tab.conversations.index
                 await _until(
                     lambda wanted=wanted: (  # type: ignore[misc]
-                        tab.table.index != wanted and tab._shown_id == tab.table.cursor_id
+                        tab.conversations.index != wanted and tab.pane.shown_id == tab.conversations.cursor_id
                     ),
                 )
                 app.screen._compositor.render_strips()
@@ -353,7 +353,7 @@ async def _rejected(ws: Workspace, count: int) -> tuple[float, float, float]:
         await app.show_tab("corpus")
         tab = app.tab
         assert isinstance(tab, CorpusTab)
-        await _until(lambda: tab._shown_id != "")
+        await _until(lambda: tab.pane.shown_id != "")
         await pilot.pause()
         with _Silence() as longest:
             app.post_message(Key("X", "X"))
@@ -361,7 +361,7 @@ async def _rejected(ws: Workspace, count: int) -> tuple[float, float, float]:
             written = await until(count)
             app.post_message(Key("u", "u"))
             undone = await until(0)
-        await _until(lambda: not tab.writer.unwritten)
+        await _until(lambda: not tab.recorder.queue.unwritten)
     return longest(), written, undone
 
 

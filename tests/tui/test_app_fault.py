@@ -11,6 +11,7 @@ from engine.core.i18n import set_language
 from engine.core.paths import Workspace
 from engine.workspace.open import open_workspace
 from tui.app.app import H2QApp
+from tui.app.global_actions import GlobalActions
 from tui.cli.commands.app import FAULT_FILE, explain_fault
 
 
@@ -23,11 +24,11 @@ async def test_a_fault_is_told_in_a_sentence_and_kept_in_a_file(
 ) -> None:
     ws = open_workspace(Workspace(tmp_path))
 
-    def broken(self: H2QApp) -> None:
+    def broken(_self: GlobalActions) -> None:
         private = "what a person said"
         raise Fault(f"{len(private)}")
 
-    monkeypatch.setattr(H2QApp, "do_settings", broken)
+    monkeypatch.setattr(GlobalActions, "action_settings", broken)
     app = H2QApp(ws, settings=Settings(first_start_done=True))
     with pytest.raises(Fault):
         async with app.run_test(size=(80, 24)) as pilot:

@@ -16,7 +16,7 @@ from engine.models.card import ModelCard, read_card
 from engine.models.registry import promote
 from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp
-from tui.tabs.chat.field import ChatInput
+from tui.tabs.chat.input import ChatInput
 from tui.tabs.chat.tab import ChatTab
 
 
@@ -54,7 +54,7 @@ async def test_without_a_model_the_tab_teaches_how_to_get_one(ws: Workspace) -> 
     async with app.run_test(size=(80, 24)) as pilot:
         tab = await opened(app)
         await until(pilot, lambda: "There is no model to talk with yet" in text_of(app))
-        assert [row.key for row in tab.footer_rows()] == ["d", "n"]
+        assert [row.key for row in tab.footer_actions()] == ["d", "n"]
         await pilot.press("n")
         assert app.tab is not None
         assert app.tab.TAB_ID == "train"
@@ -127,13 +127,13 @@ async def test_a_growing_answer_is_painted_at_most_ten_times_a_second(
         tab = await opened(app)
         await until(pilot, lambda: tab.model == "native-1")
         painted: list[str] = []
-        append = tab._view.append
+        append = tab.view.append
 
         def paint(text: str, kind: str = "") -> None:
             painted.append(text)
             append(text, kind)
 
-        monkeypatch.setattr(tab._view, "append", paint)
+        monkeypatch.setattr(tab.view, "append", paint)
         loop = asyncio.get_running_loop()
         started = loop.time()
         await pilot.press("a", "enter")
@@ -161,8 +161,8 @@ async def test_a_failing_service_is_one_sentence_with_its_mend(
         await pilot.press("a", "enter")
         await until(pilot, lambda: "does not answer → h2q-tui check" in text_of(app))
         await pilot.press("escape")
-        assert "again" in [row.verb for row in tab.footer_rows()]
-        assert "keep" not in [row.verb for row in tab.footer_rows()]
+        assert "again" in [row.verb for row in tab.footer_actions()]
+        assert "keep" not in [row.verb for row in tab.footer_actions()]
 
 
 async def test_new_lines_history_and_letters_in_the_field(

@@ -60,7 +60,7 @@ async def opened(app: H2QApp, pilot: Pilot[Any], rows: int = len(QUESTIONS)) -> 
     await app.show_tab("corpus")
     tab = app.tab
     assert isinstance(tab, CorpusTab)
-    await until(pilot, lambda: len(tab.table.ids) == rows and (not rows or bool(tab.reader.details)))
+    await until(pilot, lambda: len(tab.conversations.ids) == rows and (not rows or bool(tab.reader.details)))
     return tab
 
 
@@ -78,7 +78,7 @@ async def test_the_list_the_conversation_and_the_funnel_are_shown_as_text(ws: Wo
         assert "collected 5" in text_of(app)
         await pilot.press("j")
         await until(pilot, lambda: "[red]markup[/] and ␛[2J" in text_of(app))
-        assert tab.table.index == 1
+        assert tab.conversations.index == 1
 
 
 async def test_private_data_is_shown_redacted_and_d_shows_it_as_it_came(ws: Workspace) -> None:
@@ -87,27 +87,27 @@ async def test_private_data_is_shown_redacted_and_d_shows_it_as_it_came(ws: Work
         await opened(app, pilot)
         await pilot.press("j", "j", "j")
         await until(pilot, lambda: "‹PHONE›" in text_of(app))
-        assert "13812345678" not in app.tab.view.plain_text  # type: ignore[union-attr]
+        assert "13812345678" not in app.tab.pane.plain_text  # type: ignore[union-attr]
         assert "redacted" in text_of(app)
         await pilot.press("d")
-        await until(pilot, lambda: "13812345678" in app.tab.view.plain_text)  # type: ignore[union-attr]
+        await until(pilot, lambda: "13812345678" in app.tab.pane.plain_text)  # type: ignore[union-attr]
 
 
 async def test_a_verdict_moves_on_at_once_is_written_and_can_be_undone_and_redone(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(120, 30)) as pilot:
         tab = await opened(app, pilot)
-        first = tab.table.cursor_id
+        first = tab.conversations.cursor_id
         await pilot.press("x")
         await until(pilot, lambda: "1 unwanted" in text_of(app))
         await pilot.press("2")
-        assert tab.table.index == 1
+        assert tab.conversations.index == 1
         await until(pilot, lambda: states(ws)[QUESTIONS[4]] == "rejected")
         with ReviewStore(ws.memory_db, readonly=True) as store:
             assert store.detail(first).decisions[0].reason == "wrong"
         await pilot.press("u")
         await until(pilot, lambda: states(ws)[QUESTIONS[4]] == "accepted")
-        await until(pilot, lambda: tab.table.cursor_id == first)
+        await until(pilot, lambda: tab.conversations.cursor_id == first)
         await pilot.press("U")
         await until(pilot, lambda: states(ws)[QUESTIONS[4]] == "rejected")
         await until(pilot, lambda: tab.reader.items[first].state == "rejected")
@@ -125,7 +125,7 @@ async def test_a_reason_typed_with_the_key_itself_is_not_lost(ws: Workspace) -> 
         for key in ("x", "4", "a"):
             app.post_message(Key(key, key))
         await until(pilot, lambda: list(states(ws).values()).count("rejected") == 4)
-        await until(pilot, lambda: tab.writer.unwritten == 0)
+        await until(pilot, lambda: tab.recorder.queue.unwritten == 0)
         assert len(app.screen_stack) == 1
     with ReviewStore(ws.memory_db, readonly=True) as store:
         assert {store.detail(id_).decisions[0].reason for id_ in store.ids("state:rejected")} == {"low_value"}
@@ -137,12 +137,12 @@ async def test_a_range_takes_one_verdict_and_one_undo(ws: Workspace) -> None:
     async with app.run_test(size=(120, 30)) as pilot:
         tab = await opened(app, pilot)
         await pilot.press("v", "j", "j")
-        assert len(tab.table.selected) == 3
+        assert len(tab.conversations.selected) == 3
         await pilot.press("x")
         await until(pilot, lambda: "Reject 3, because" in text_of(app))
         await pilot.press("enter")
         await until(pilot, lambda: list(states(ws).values()).count("rejected") == 3)
-        assert tab.table.index == 3
+        assert tab.conversations.index == 3
         await pilot.press("u")
         await until(pilot, lambda: "rejected" not in states(ws).values())
 
@@ -154,7 +154,7 @@ async def test_all_under_a_filter_says_how_many_before(ws: Workspace) -> None:
         await pilot.press("slash")
         await until(pilot, lambda: "Filter:" in text_of(app))
         await pilot.press(*"lang:zh", "enter")
-        await until(pilot, lambda: len(tab.table.ids) == 1)
+        await until(pilot, lambda: len(tab.conversations.ids) == 1)
         assert "/lang:zh" in text_of(app)
         await pilot.press("X")
         await until(pilot, lambda: "Reject all 1 under /lang:zh" in text_of(app))
@@ -164,17 +164,17 @@ async def test_all_under_a_filter_says_how_many_before(ws: Workspace) -> None:
         await pilot.press("A")
         await until(pilot, lambda: "Accept all 1 under /lang:zh?" in text_of(app))
         await pilot.press("enter", "escape")
-        await until(pilot, lambda: len(tab.table.ids) == len(QUESTIONS))
+        await until(pilot, lambda: len(tab.conversations.ids) == len(QUESTIONS))
 
 
 async def test_a_filter_that_empties_the_list_says_how_to_get_out(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
         tab = await opened(app, pilot)
-        tab.set_filter("[red]none[/]")
+        tab.conversations.set_filter("[red]none[/]")
         await until(pilot, lambda: "Nothing under /[red]none[/]." in text_of(app))
         await pilot.press("escape")
-        await until(pilot, lambda: len(tab.table.ids) == len(QUESTIONS))
+        await until(pilot, lambda: len(tab.conversations.ids) == len(QUESTIONS))
         assert tab.query_one("#corpus-panels").display
 
 
@@ -184,7 +184,9 @@ async def test_an_empty_workspace_and_an_unbuilt_corpus_teach(tmp_path: Path) ->
     async with app.run_test(size=(80, 24)) as pilot:
         tab = await opened(app, pilot, 0)
         await until(pilot, lambda: "No conversations yet" in text_of(app))
-        assert tab.is_enabled(next(row for row in tab.all_rows() if row.verb == "import")) is not False
+        assert (
+            tab.is_enabled(next(row for row in tab.available_actions() if row.verb == "import")) is not False
+        )
         with MemoryStore(ws.memory_db) as store:
             store.add([conversation(1, QUESTIONS[0])], "text", "x")
         await pilot.press("R")
@@ -201,7 +203,7 @@ async def test_why_lists_the_ledger_and_the_verdicts(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(120, 30)) as pilot:
         tab = await opened(app, pilot)
-        tab.table.move_to(3)
+        tab.conversations.move_to(3)
         await until(pilot, lambda: "‹PHONE›" in text_of(app))
         await pilot.press("w")
         await until(pilot, lambda: "rejected (private)" in text_of(app))
@@ -218,14 +220,14 @@ async def test_the_twin_is_shown_below_with_how_alike_they_are(ws: Workspace) ->
     app = H2QApp(ws)
     async with app.run_test(size=(120, 30)) as pilot:
         tab = await opened(app, pilot, len(QUESTIONS) + 2)
-        tab.set_filter("stage:near state:dropped")
+        tab.conversations.set_filter("stage:near state:dropped")
         await until(pilot, lambda: "/stage:near" in text_of(app))
         await pilot.press("p")
         await until(pilot, lambda: "the same words)" in text_of(app))
-        assert tab.view.plain_text.count("Explain paging once more") == 2
+        assert tab.pane.plain_text.count("Explain paging once more") == 2
         await pilot.press("p")
         await pilot.pause()
-        assert tab.view.plain_text.count("Explain paging once more") == 1
+        assert tab.pane.plain_text.count("Explain paging once more") == 1
 
 
 async def test_a_verdict_that_cannot_be_written_is_kept_and_shown(ws: Workspace) -> None:
@@ -239,9 +241,9 @@ async def test_a_verdict_that_cannot_be_written_is_kept_and_shown(ws: Workspace)
         await pilot.press("x")
         await pilot.pause()
         await pilot.press("enter")
-        assert tab.table.index == 1
+        assert tab.conversations.index == 1
         await until(pilot, lambda: "1 verdict is being written" in text_of(app))
-        assert tab.writer.unwritten == 1
+        assert tab.recorder.queue.unwritten == 1
         blocker.execute("ROLLBACK")
         blocker.close()
         await until(pilot, lambda: states(ws)[QUESTIONS[4]] == "rejected", 15)
@@ -270,7 +272,7 @@ async def test_b_builds_in_a_run_and_t_sets_the_threshold(
         specs.append(spec)
         return create_run(workspace, spec)
 
-    monkeypatch.setattr("tui.screens.import_files.launch_uninterrupted", start)
+    monkeypatch.setattr("tui.app.launch.launch_uninterrupted", start)
     app = H2QApp(ws)
     async with app.run_test(size=(120, 30)) as pilot:
         await opened(app, pilot)
@@ -304,13 +306,13 @@ async def test_an_edit_in_the_editor_is_shown_compared_and_undone(
         await pilot.press("9", "enter")
         await until(pilot, lambda: "a turn from 1 to 2" in text_of(app))
         await pilot.press("backspace", "enter")
-        await until(pilot, lambda: "A better answer" in tab.view.plain_text)
-        assert "[the filters read it at the next build]" in tab.view.plain_text
+        await until(pilot, lambda: "A better answer" in tab.pane.plain_text)
+        assert "[the filters read it at the next build]" in tab.pane.plain_text
         await until(pilot, lambda: "edited" in text_of(app))
         await pilot.press("d")
-        await until(pilot, lambda: "[-Answer 4-]{+A better answer+}: Write4-0" in tab.view.plain_text)
+        await until(pilot, lambda: "[-Answer 4-]{+A better answer+}: Write4-0" in tab.pane.plain_text)
         await pilot.press("d", "u")
-        await until(pilot, lambda: "Answer 4" in tab.view.plain_text)
+        await until(pilot, lambda: "Answer 4" in tab.pane.plain_text)
     assert (
         sorted(path.suffix for path in ws.memory_db.parent.iterdir() if path.name.startswith("edit-")) == []
     )
@@ -331,7 +333,7 @@ async def test_without_an_editor_a_turn_is_edited_in_place(
         await pilot.press(*"Now: ", "escape")
         await until(pilot, lambda: "x throw away" in text_of(app))
         await pilot.press("enter")
-        await until(pilot, lambda: "Now: Write a short poem" in tab.view.plain_text)
+        await until(pilot, lambda: "Now: Write a short poem" in tab.pane.plain_text)
         await pilot.press("e")
         await until(pilot, lambda: "Edit turn" in text_of(app))
         await pilot.press("1", "enter")
@@ -348,13 +350,16 @@ async def test_f_flags_a_range_for_later(ws: Workspace) -> None:
         tab = await opened(app, pilot)
         await pilot.press("v", "j", "f")
         await until(pilot, lambda: text_of(app).count("▲ ") == 2 or text_of(app).count("! ") >= 2)
-        tab.set_filter("flag:")
-        await until(pilot, lambda: len(tab.table.ids) == 2)
+        tab.conversations.set_filter("flag:")
+        await until(pilot, lambda: len(tab.conversations.ids) == 2)
         await pilot.press("f")
-        await until(pilot, lambda: not tab.reader.items[tab.table.cursor_id].flagged)
-        await until(pilot, lambda: tab.table.cursor_id in tab.reader.details and not tab.writer.unwritten)
+        await until(pilot, lambda: not tab.reader.items[tab.conversations.cursor_id].flagged)
+        await until(
+            pilot,
+            lambda: tab.conversations.cursor_id in tab.reader.details and not tab.recorder.queue.unwritten,
+        )
         await pilot.press("u")
-        await until(pilot, lambda: tab.reader.items[tab.table.cursor_id].flagged)
+        await until(pilot, lambda: tab.reader.items[tab.conversations.cursor_id].flagged)
 
 
 async def test_what_rejections_share_is_offered_as_a_rule_and_u_takes_it_back(tmp_path: Path) -> None:
@@ -386,7 +391,7 @@ async def test_what_rejections_share_is_offered_as_a_rule_and_u_takes_it_back(tm
         await pilot.press("O")
         await until(pilot, lambda: "oldest first" in text_of(app))
         await pilot.press("g")
-        await until(pilot, lambda: tab.table.ids[0] in tab.reader.details)
+        await until(pilot, lambda: tab.conversations.ids[0] in tab.reader.details)
         for _n in range(6):
             await pilot.press("x")
             await until(pilot, lambda: "1 unwanted" in text_of(app))
@@ -397,7 +402,7 @@ async def test_what_rejections_share_is_offered_as_a_rule_and_u_takes_it_back(tm
         await until(pilot, lambda: "Reject 2 others" in text_of(app))
         await pilot.press("enter")
         await until(pilot, lambda: list(states(ws).values()).count("rejected") == 8)
-        assert tab.pattern is None
+        assert tab.summary.pattern is None
         await pilot.press("u")
         await until(pilot, lambda: list(states(ws).values()).count("rejected") == 6)
 
@@ -438,14 +443,14 @@ async def test_a_key_paints_the_next_of_50000_in_less_than_50_ms(ws: Workspace) 
         await until(pilot, lambda: len(tab.reader.details) >= 4)
         spent = []
         for _n in range(20):
-            next_id = tab.table.ids[tab.table.index + 1]
+            next_id = tab.conversations.ids[tab.conversations.index + 1]
             await until(pilot, lambda next_id=next_id: next_id in tab.reader.details)  # type: ignore[misc]
             started = time.perf_counter()
             await tab.action_accept()
-            tab.look()
+            tab.follow_cursor()
             app.screen._compositor.render_strips()
             spent.append(time.perf_counter() - started)
-            assert tab._shown_id == next_id
+            assert tab.pane.shown_id == next_id
             await pilot.pause()
         spent.sort()
         assert spent[len(spent) // 2] < 0.05
@@ -465,7 +470,7 @@ async def test_a_damaged_memory_is_named_and_b_puts_the_backup_back(ws: Workspac
         await pilot.press("B")
         await until(pilot, lambda: "5 conversations in place" in text_of(app))
         await pilot.press("enter")
-        await until(pilot, lambda: len(tab.table.ids) == len(QUESTIONS))
+        await until(pilot, lambda: len(tab.conversations.ids) == len(QUESTIONS))
         await until(pilot, lambda: "the backup is back: 5 conversations" in text_of(app))
         assert not tab.is_enabled(BY_ID["corpus.restore"])
 
@@ -478,10 +483,10 @@ async def test_leaving_with_a_verdict_that_cannot_be_written_asks_first(ws: Work
         def full(_store: ReviewStore) -> list[Any]:
             raise sqlite3.OperationalError("database or disk is full")
 
-        tab.put(full, 1)
+        tab.recorder.submit(full, 1)
         await until(pilot, lambda: "1 verdict is not written yet (database or disk is full)" in text_of(app))
         await pilot.press("q")
         await until(pilot, lambda: "Leave, and lose it?" in text_of(app))
         await pilot.press("escape")
         await pilot.pause()
-        assert app.is_running and tab.writer.unwritten == 1
+        assert app.is_running and tab.recorder.queue.unwritten == 1

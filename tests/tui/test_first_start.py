@@ -23,8 +23,8 @@ from engine.runs.spec import RunSpec
 from tests.tui.helpers import text_of, until
 from tui.app import onboarding
 from tui.app.app import H2QApp
-from tui.screens.first_start import FirstStart, is_empty
-from tui.screens.import_files import ImportScreen, find_exports, size_shown
+from tui.app.first_start import FirstStart, is_empty
+from tui.app.import_files import ImportScreen, find_exports, size_shown
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[RunSpec]:
         specs.append(spec)
         return create_run(workspace, spec)
 
-    monkeypatch.setattr("tui.screens.import_files.launch_uninterrupted", start)
+    monkeypatch.setattr("tui.app.launch.launch_uninterrupted", start)
     return specs
 
 

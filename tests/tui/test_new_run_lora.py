@@ -16,8 +16,8 @@ from engine.runs.spec import RunSpec
 from tests.ollama_memory import holding
 from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp
-from tui.screens.new_run import NewRun
-from tui.screens.new_run_lines import MODES, TrainingInputs, describe, read_inputs
+from tui.tabs.train.new_run import NewRun
+from tui.tabs.train.new_run_text import MODES, TrainingInputs, describe, read_inputs
 
 NOTHING = TrainingInputs(
     conversations=0, accepted=0, kept_back=0, groups=0, base="", texts=0, text_bytes=0, training=""
@@ -66,7 +66,7 @@ async def test_what_ollama_holds_is_shown_and_freed_only_with_consent(
         started.append(spec)
         raise Busy("busy")
 
-    monkeypatch.setattr("tui.screens.new_run.launch_uninterrupted", launched)
+    monkeypatch.setattr("tui.tabs.train.new_run.launch_uninterrupted", launched)
     with holding(monkeypatch):
         app = H2QApp(ws)
         async with app.run_test(size=(80, 24)) as pilot:

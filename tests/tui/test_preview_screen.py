@@ -14,7 +14,7 @@ from engine.corpus.review.store import ReviewStore
 from tests.corpus_store import conversation, distinct, memory
 from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp
-from tui.screens.preview import blocks_of
+from tui.tabs.train.preview import blocks_of
 
 
 def test_what_is_learnt_can_be_told_without_colour(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from engine.core.paths import Workspace
 from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp
 from tui.screens.help import KeysSheet
-from tui.screens.new_run import NewRun
 from tui.tabs.registry import TABS
+from tui.tabs.train.new_run import NewRun
 from tui.widgets.footer import Footer
 from tui.widgets.header import Header
 

@@ -66,7 +66,7 @@ async def test_every_key_of_a_burst_decides_what_it_was_typed_at(ws: Workspace, 
         await until(pilot, lambda: written(ws) == model.verdicts, 20)
         tab = app.tab
         assert isinstance(tab, CorpusTab) and len(app.screen_stack) == 1
-        await until(pilot, lambda: tab.table.index == model.cursor)
+        await until(pilot, lambda: tab.conversations.index == model.cursor)
     assert written(ws) == model.verdicts
 
 

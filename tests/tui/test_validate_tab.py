@@ -154,7 +154,7 @@ async def test_an_empty_workspace_says_what_would_be_here_and_how_to_get_it(ws: 
         tab = await opened(app)
         await until(pilot, lambda: "There is no model yet" in text_of(app))
         assert "about 60 conversations" in text_of(app)
-        assert [row.verb for row in tab.footer_rows()] == []
+        assert [row.verb for row in tab.footer_actions()] == []
 
 
 async def test_promote_asks_once_names_both_and_undo_takes_it_back(ws: Workspace) -> None:
@@ -191,7 +191,7 @@ async def test_roll_back_names_the_backup_and_restores_it(ws: Workspace) -> None
     app = H2QApp(ws)
     async with app.run_test(size=(100, 30)) as pilot:
         tab = await opened(app)
-        await until(pilot, lambda: "roll_back" in [row.verb for row in tab.footer_rows()])
+        await until(pilot, lambda: "roll_back" in [row.verb for row in tab.footer_actions()])
         await pilot.press("B")
         await until(pilot, lambda: "Roll back from native-2 to native-1" in text_of(app))
         await pilot.press("y")
@@ -258,7 +258,7 @@ async def test_enter_judges_the_newest_model_against_the_one_in_use(
     app = H2QApp(ws)
     async with app.run_test(size=(100, 30)) as pilot:
         tab = await opened(app)
-        await until(pilot, lambda: tab._pair() is not None)
+        await until(pilot, lambda: tab._models.pair is not None)
         assert "judge native-2 against native-1" in text_of(app)
         await pilot.press("enter")
         await until(pilot, lambda: bool(started))

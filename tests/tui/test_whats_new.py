@@ -25,7 +25,7 @@ from engine.workspace.open import open_workspace
 from tests.tui.helpers import text_of, until
 from tests.unit.test_promotion import put_model
 from tui.app.app import H2QApp
-from tui.screens.whats_new import WhatsNewScreen
+from tui.app.whats_new import WhatsNewScreen
 
 
 @pytest.fixture

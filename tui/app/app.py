@@ -1,6 +1,6 @@
-"""The App: which tab is shown, which key means which action, and who is told of what. No logic of the work.
+"""The App: which tab is on the screen, which key means which action, and who gets which message. No logic of the work.
 
-`tui/dispatch.py` finds and does the action of a key; `tui/tabs/base.py` tells how a tab takes part.
+`tui/app/dispatch.py` finds and performs the action of a key; `tui/tabs/base.py` describes a tab.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import events, on
 from textual._compositor import ChopsUpdate
 from textual._xterm_parser import XTermParser
-from textual.app import ComposeResult
+from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher
 
 from engine.core.config import Settings
-from engine.core.i18n import _
+from engine.core.i18n import _, set_language, system_language
 from engine.core.paths import shipped
 from tui.app import onboarding
-from tui.app.actions import KeyMap
+from tui.app.actions import AppAction, KeyMap
 from tui.app.cell_diff import ExactUpdate
-from tui.app.dispatch import KeyedApp
+from tui.app.dispatch import ActionDispatcher
+from tui.app.global_actions import GlobalActions
 from tui.app.glyphs import Glyphs, choose_glyphs
 from tui.app.palette import ActionProvider
 from tui.app.run_follower import RunBoard, RunsChanged, RunUpdated, header_status
@@ -45,14 +46,16 @@ if TYPE_CHECKING:
 
     from engine.core.paths import Workspace
 
-TOO_SMALL = (60, 20)
+MIN_SIZE = (60, 20)
 """Columns and rows below which nothing useful fits."""
-HUNG_UP_EVERY_S = 5.0
-"""Between two looks whether the terminal is still there."""
+HANGUP_CHECK_S = 5.0
+"""Seconds between two checks whether the terminal is still there."""
+REBUILD_SETTINGS = ("language", "signs", "ambiguous_width", "max_memory_gb")
+"""Settings whose change makes the tabs again."""
 
 
 class TooSmall(CellLines):
-    """The one line of a terminal under 60 by 20."""
+    """The one line of a terminal below MIN_SIZE."""
 
     DEFAULT_CSS = "TooSmall { display: none; }"
 
@@ -60,11 +63,12 @@ class TooSmall(CellLines):
         self.set_lines([Content(_("h2q needs 60 columns and 20 rows"))])
 
 
-class H2QApp(KeyedApp):
-    """The terminal app on one workspace.
+class H2QApp(App[None]):
+    """The terminal app on one workspace; implements `AppHost`.
 
-    `board` knows every run, `keys` every key, `signs` what this terminal can draw, `settings` what the person
-    has set.
+    `board` knows every run, `keys` every key, `glyphs` what this terminal can draw, `settings` what the user has set.
+    Header, footer and tabs are kept by reference: a message that arrives while the app closes changes a widget that is
+    off the screen, and finds nothing missing.
     """
 
     CSS_PATH = sorted(shipped("styles").glob("*.tcss"))
@@ -89,9 +93,9 @@ class H2QApp(KeyedApp):
         ambiguous_wide: bool = False,
         typed: str = "",
     ) -> None:
-        """`welcome` offers the first-start sheet where nothing has been done in the workspace yet; `interval`
-        is the pace of the Health tab in seconds; `ambiguous_wide` is what the terminal answered about `●`;
-        `typed` what the person pressed before the app had the terminal."""
+        """`welcome` offers the first-start sheet in an empty workspace; `interval` is the refresh interval of the
+        Health tab in seconds; `ambiguous_wide` is the terminal's answer about the width of `●`; `typed` are the keys
+        pressed before the app had the terminal."""
         self.ambiguous_wide = ambiguous_wide
         self._typed = typed
         self.workspace = workspace
@@ -99,37 +103,46 @@ class H2QApp(KeyedApp):
         self._welcome = welcome
         self.settings = settings or Settings()
         self.terminal = detect_terminal()
-        self.glyphs = self.glyphs_for(self.settings)
+        self.glyphs = self._glyphs_for(self.settings)
         self.keys = KeyMap(self.settings.keys)
         super().__init__()
         self.demo_requested = False
-        """The person chose the demo, which has a workspace of its own: the app opens again on that."""
+        """The user chose the demo, which has a workspace of its own: the app opens again on that."""
         self._filters.append(OnlyText())
         self.board = RunBoard(self, workspace)
         self.set_class(self.glyphs.ascii, "-ascii")
         self._first_tab = tab or TABS[0].id
         self._tabs: dict[str, Tab] = {}
         self._replaced: dict[str, Tab] = {}
-        """Tabs that are off the screen for good, until those made in their place take over."""
-        for own in themes():
-            self.register_theme(own)
+        """Removed tabs, until the tabs that replace them restore their state."""
+        self._tab: Tab | None = None
+        self._actions = GlobalActions(self, self, self, self.perform)
+        self._dispatcher = ActionDispatcher(self, self, self._actions)
+        self.header = Header([row.title for row in TABS], self.glyphs)
+        self.footer = Footer(self.keys)
+        self._switcher = ContentSwitcher(id="tabs")
+        for theme in themes():
+            self.register_theme(theme)
+        self._apply_theme()
+
+    def _glyphs_for(self, settings: Settings) -> Glyphs:
+        """The glyphs for these settings in this terminal."""
+        wide = {"wide": True, "narrow": False}.get(settings.ambiguous_width, self.ambiguous_wide)
+        return choose_glyphs(settings.signs, ambiguous_wide=wide)
+
+    def _apply_theme(self) -> None:
         theme = theme_name(self.settings.theme, self.terminal.colours)
         if theme in self.available_themes:
             self.theme = theme
 
-    def glyphs_for(self, settings: Settings) -> Glyphs:
-        """The signs for these settings in this terminal."""
-        wide = {"wide": True, "narrow": False}.get(settings.ambiguous_width, self.ambiguous_wide)
-        return choose_glyphs(settings.signs, ambiguous_wide=wide)
-
     def compose(self) -> ComposeResult:
-        yield Header([row.title for row in TABS], self.glyphs)
-        yield ContentSwitcher(id="tabs")
+        yield self.header
+        yield self._switcher
         yield TooSmall(id="too-small")
-        yield Footer(self.keys)
+        yield self.footer
 
     def on_load(self) -> None:
-        """Keys pressed before the terminal was ours come before all others."""
+        """Keys pressed before the app had the terminal come before all others."""
         for message in XTermParser().feed(self._typed) if self._typed else ():
             self.post_message(message)
 
@@ -138,63 +151,114 @@ class H2QApp(KeyedApp):
         loop.add_signal_handler(signal.SIGTERM, self.exit)
         await self.show_tab(self._first_tab)
         self.board.start()
-        self.set_interval(HUNG_UP_EVERY_S, self._leave_when_hung_up)
+        self.set_interval(HANGUP_CHECK_S, self._leave_when_hung_up)
         if self._welcome:
             self.run_worker(onboarding.offer_first_start(self), group="first-start", exit_on_error=False)
 
     def on_resize(self, event: events.Resize) -> None:
         columns, rows = event.size
-        self._main.set_class(columns < TOO_SMALL[0] or rows < TOO_SMALL[1], "-too-small")
+        self._main_screen.set_class(columns < MIN_SIZE[0] or rows < MIN_SIZE[1], "-too-small")
 
     def _leave_when_hung_up(self) -> None:
         """Ends when the terminal went without a SIGHUP (no controlling terminal, a closed pipe)."""
         if not self.is_headless and hung_up():
             self.exit()
 
+    # Keys
+
+    async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Key) and not event.is_forwarded:
+            for key in self._dispatcher.split(event):
+                if not await self._dispatcher.handle(key):
+                    await super().on_event(key)
+        else:
+            await super().on_event(event)
+
+    async def on_key(self, event: events.Key) -> None:
+        await self._dispatcher.handle_unused(event)
+
+    async def perform(self, action: AppAction) -> None:
+        await self._dispatcher.perform(action)
+
+    def has_global_action(self, action: AppAction) -> bool:
+        return self._dispatcher.has_global_action(action)
+
+    @property
+    def palette_actions(self) -> Sequence[AppAction]:
+        return self._tab.available_actions() if self._tab is not None else ()
+
+    def action_command_palette(self) -> None:
+        self._actions.action_palette()
+
+    def action_help_quit(self) -> None:
+        """ctrl+c in a full-screen app is a habit, not a wish to lose the screen."""
+        self.show_message(_("q leaves, or ctrl+q from a field; runs go on"))
+
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """None of Textual's: `ActionProvider` has the actions of the table."""
+        return ()
+
     # Tabs
 
     @property
     def tab(self) -> Tab | None:
         """The tab on the screen."""
-        switcher = self._main.query_one("#tabs", ContentSwitcher)
-        current = switcher.current
-        return self._tabs.get(current.removeprefix("tab-")) if current else None
-
-    @property
-    def _main(self) -> Screen[Any]:
-        return self.screen_stack[0]
+        return self._tab
 
     @property
     def tab_ids(self) -> Sequence[str]:
         return [row.id for row in TABS]
 
+    @property
+    def open_tabs(self) -> Iterable[Tab]:
+        return self._tabs.values()
+
+    @property
+    def _main_screen(self) -> Screen[Any]:
+        return self.screen_stack[0]
+
     async def show_tab(self, tab_id: str) -> None:
-        """Shows a tab, making it first if nobody has looked at it yet."""
+        """Shows a tab, making it first if it has not been shown yet."""
+        if not self.is_running:
+            return
         index, row = next(((i, row) for i, row in enumerate(TABS) if row.id == tab_id), (0, TABS[0]))
-        switcher = self._main.query_one("#tabs", ContentSwitcher)
-        before = self.tab
-        if before is not None:
-            if row.id == before.TAB_ID:
+        previous = self._tab
+        if previous is not None:
+            if row.id == previous.TAB_ID:
                 return
-            before.last_focus = self._main.focused
-            before.deactivate()
+            previous.last_focus = self._main_screen.focused
+            previous.deactivate()
         tab = self._tabs.get(row.id)
         if tab is None:
-            tab = await self._make(row, switcher)
-        switcher.current = f"tab-{row.id}"
-        header = self._main.query_one(Header)
-        header.active = index
-        header.redraw()
+            tab = await self._make_tab(row)
+        self._tab = tab
+        self._switcher.current = f"tab-{row.id}"
+        self.header.active = index
+        self.header.redraw()
         self._focus_in(tab)
         tab.activate()
         self.refresh_footer()
 
+    async def _make_tab(self, row: TabRow) -> Tab:
+        tab = self._tabs[row.id] = make_tab(row, self)
+        previous = self._replaced.pop(row.id, None)
+        if previous is not None:
+            tab.restore_from(previous)
+        await self._switcher.mount(tab)
+        return tab
+
+    def _focus_in(self, tab: Tab) -> None:
+        target = tab.last_focus
+        if (target is None or not target.is_attached) and tab.FIRST_FOCUS:
+            target = next(iter(tab.query(tab.FIRST_FOCUS)), None)
+        self._main_screen.set_focus(target)
+
     async def rebuild_tabs(self) -> None:
-        """Makes the tabs again, in another language or with other signs; each takes over what it held."""
-        current, self._replaced, self._tabs = self.tab, self._tabs, {}
+        """Makes the tabs again, in another language or with other glyphs; each restores its state."""
+        current, self._tab = self._tab, None
+        self._replaced, self._tabs = self._tabs, {}
         self.set_class(self.glyphs.ascii, "-ascii")
-        switcher = self._main.query_one("#tabs", ContentSwitcher)
-        switcher.current = None
+        self._switcher.current = None
         for tab in self._replaced.values():
             tab.deactivate()
             await tab.remove()
@@ -202,50 +266,78 @@ class H2QApp(KeyedApp):
             await self.show_tab(current.TAB_ID)
         self._refresh_header()
 
-    async def _make(self, row: TabRow, switcher: ContentSwitcher) -> Tab:
-        tab = self._tabs[row.id] = make_tab(row, self.workspace)
-        before = self._replaced.pop(row.id, None)
-        if before is not None:
-            tab.restore_from(before)
-        await switcher.mount(tab)
-        return tab
-
-    def _focus_in(self, tab: Tab) -> None:
-        target = tab.last_focus
-        if (target is None or not target.is_attached) and tab.FIRST_FOCUS:
-            target = next(iter(tab.query(tab.FIRST_FOCUS)), None)
-        self._main.set_focus(target)
+    def refresh_tab(self) -> None:
+        if self._tab is not None and self.is_running:
+            self._tab.activate()
 
     @on(Header.TabClicked)
     async def _tab_clicked(self, message: Header.TabClicked) -> None:
         await self.show_tab(TABS[message.index].id)
 
-    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """Nothing but our own table: the palette is `ActionProvider`."""
-        return ()
+    # Services of AppHost
 
-    def do_settings(self) -> None:
-        onboarding.open_settings(self)
+    def apply_settings(self, settings: Settings) -> None:
+        previous, self.settings = self.settings, settings
+        self.keys = self.footer.keys = KeyMap(settings.keys)
+        self._apply_theme()
+        if any(getattr(previous, name) != getattr(settings, name) for name in REBUILD_SETTINGS):
+            set_language(system_language() if settings.language == "auto" else settings.language)
+            self.glyphs = self.header.glyphs = self._glyphs_for(settings)
+            self.run_worker(self.rebuild_tabs(), group="settings:tabs", exclusive=True, exit_on_error=False)
+        self.refresh_footer()
 
-    # Words to the person
+    def open_import(self) -> None:
+        self.run_worker(onboarding.ask_import(self), group="import", exit_on_error=False)
+
+    def open_demo(self) -> None:
+        self.demo_requested = True
+        self.exit()
+
+    def show_message(self, text: str, severity: str = "") -> None:
+        if self.is_running:
+            self.footer.show_message(text, severity)
 
     def clear_message(self) -> None:
-        self._main.query_one(Footer).clear_message()
+        self.footer.clear_message()
 
-    def show_message(self, text: str, kind: str = "") -> None:
-        """One line at the foot of the screen; kind is "", "success", "warning" or "error"."""
-        self._main.query_one(Footer).show_message(text, kind)
+    def refresh_footer(self) -> None:
+        tab = self._tab
+        if tab is None or not self.is_running:
+            return
+        self.footer.actions, self.footer.notice = tab.footer_actions(), tab.notice()
+        self.footer.redraw()
+
+    # Runs
+
+    @on(RunUpdated)
+    def _run_updated(self, message: RunUpdated) -> None:
+        self._refresh_header()
+        if self._tab is not None and self.is_running:
+            self._tab.run_updated(message)
+
+    @on(RunsChanged)
+    def _runs_changed(self, message: RunsChanged) -> None:
+        self._refresh_header()
+        if self._tab is not None and self.is_running:
+            self._tab.runs_changed()
+        self.refresh_footer()
+
+    def _refresh_header(self) -> None:
+        self.header.running = header_status(self.board)
+        self.header.redraw()
+
+    # Textual
 
     def _print_error_renderables(self) -> None:
-        """A fault of the app is left to `open_app`, which says it in one sentence. Textual would print the
-        values of variables too, which may be what a person said."""
+        """A fault of the app is left to `open_app`, which reports it in one sentence. Textual would print the values
+        of variables too, which may be text of the user."""
         if self.fault is not None:
             self._exit_renderables.clear()
         super()._print_error_renderables()
 
     @property
     def fault(self) -> Exception | None:
-        """What ended the app against its will."""
+        """The exception that ended the app."""
         return self._exception
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
@@ -259,34 +351,3 @@ class H2QApp(KeyedApp):
         if "title" in options:
             options["title"] = plain(options["title"])
         super().notify(plain(message), **options)
-
-    def refresh_footer(self) -> None:
-        """The keys that make sense now."""
-        tab = self.tab
-        if tab is None or not self.is_running:
-            return
-        footer = self._main.query_one(Footer)
-        footer.actions, footer.notice = tab.footer_rows(), tab.notice()
-        footer.redraw()
-
-    # Runs
-
-    @on(RunUpdated)
-    def _run_updated(self, message: RunUpdated) -> None:
-        self._refresh_header()
-        tab = self.tab
-        if tab is not None:
-            tab.run_updated(message)
-
-    @on(RunsChanged)
-    def _runs_changed(self, message: RunsChanged) -> None:
-        self._refresh_header()
-        tab = self.tab
-        if tab is not None:
-            tab.runs_changed()
-        self.refresh_footer()
-
-    def _refresh_header(self) -> None:
-        header = self._main.query_one(Header)
-        header.running = header_status(self.board)
-        header.redraw()

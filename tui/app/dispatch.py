@@ -1,40 +1,57 @@
-"""From a key to what it does.
+"""From a key press to the action that it means.
 
-A field that has the focus has its turn first. Every other key is dealt with in the app's own queue, one after
-the other: the bindings of the focused widget, then the table of `tui/actions.py`, done by the tab on the screen
-(`action_<verb>`), else by the app (`do_<verb>`).
+Textual's own bindings of the focused widget and of the screen come first (`App._check_bindings`). What stands here is
+what they cannot do: full-width keys of Chinese input methods act as their half-width ones; keys typed ahead are
+handled strictly one after the other, each on the result of the one before; a key whose action is not available says
+so; and the keys of everywhere cannot be shadowed by a tab.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from textual import events
 from textual.app import App
-from textual.command import CommandPalette
 from textual.keys import _character_to_key, key_to_character
 from textual.widgets import Input, TextArea
 
 from engine.core.errors import H2QError
 from engine.core.i18n import _
-from tui.app.actions import EVERYWHERE, AppAction, KeyMap, half_width
-from tui.screens.ask import Confirm, LinePrompt
-from tui.screens.help import KeysSheet
+from tui.app.actions import EVERYWHERE, AppAction, half_width
+from tui.screens.ask import LinePrompt
 
 if TYPE_CHECKING:
+    from tui.app.actions import KeyMap
     from tui.tabs.base import Tab
 
-
-LATIN = 0x2E7F
+LAST_LATIN = 0x2E7F
 """Characters above this one come from an input method."""
+IMMEDIATE_KEYS = frozenset("123456789qQ") | {"f10", "ctrl+q", "ctrl+c"}
+"""Keys that do not wait until the tab has loaded."""
 
-AT_ONCE = frozenset("123456789qQ") | {"f10", "ctrl+q", "ctrl+c"}
-"""Keys that wait for nothing."""
+
+class DispatchHost(Protocol):
+    """What the dispatcher needs of the app besides Textual."""
+
+    keys: KeyMap
+
+    @property
+    def tab(self) -> Tab | None:
+        """The tab on the screen."""
+
+    def show_message(self, text: str, severity: str = "") -> None:
+        """One line in the footer."""
+
+    def clear_message(self) -> None:
+        """Removes the message from the footer."""
+
+    def refresh_footer(self) -> None:
+        """Redraws the keys that are available now."""
 
 
-def _apart(event: events.Key, in_field: bool) -> list[events.Key]:
+def split_alt(event: events.Key, in_field: bool) -> list[events.Key]:
     """`esc` and a letter right behind it reach the app as one key with alt, which none of our keys has."""
     letter = event.character or ""
     if in_field or not event.key.startswith("alt+") or not letter.isprintable():
@@ -42,205 +59,106 @@ def _apart(event: events.Key, in_field: bool) -> list[events.Key]:
     return [events.Key("escape", "\x1b"), events.Key(_character_to_key(letter), letter)]
 
 
-class KeyedApp(App[None]):
-    """An App whose keys come from the table. The subclass has the tabs."""
+class ActionDispatcher:
+    """Handles the keys of the app in its own message queue.
 
-    keys: KeyMap
+    An action of the table is performed by the tab on the screen (`action_<verb>`), else, for an action of
+    EVERYWHERE, by `global_actions` (`action_<verb>` there).
+    """
+
+    def __init__(self, app: App[Any], host: DispatchHost, global_actions: object) -> None:
+        self.app = app
+        self.host = host
+        self.global_actions = global_actions
+
+    def split(self, event: events.Key) -> Sequence[events.Key]:
+        """The keys that a key event stands for."""
+        return split_alt(event, self.in_field and not isinstance(self.app.screen, LinePrompt))
 
     @property
-    def tab(self) -> Tab | None:
-        """The tab on the screen."""
-        raise NotImplementedError
+    def in_field(self) -> bool:
+        """Whether a text field has the focus."""
+        return isinstance(self.app.focused, Input | TextArea)
 
     @property
-    def tab_ids(self) -> Sequence[str]:
-        """In the order of the digits."""
-        raise NotImplementedError
+    def _no_screen_open(self) -> bool:
+        return len(self.app.screen_stack) == 1
 
-    async def show_tab(self, tab_id: str) -> None:
-        raise NotImplementedError
-
-    def show_message(self, text: str, kind: str = "") -> None:
-        """One line at the foot of the screen; kind is "", "success", "warning" or "error"."""
-        raise NotImplementedError
-
-    def clear_message(self) -> None:
-        """Takes back what `say` said."""
-        raise NotImplementedError
-
-    def refresh_footer(self) -> None:
-        """The keys that make sense now."""
-        raise NotImplementedError
-
-    async def on_event(self, event: events.Event) -> None:
-        if isinstance(event, events.Key) and not event.is_forwarded:
-            for key in _apart(event, self._in_field() and not isinstance(self.screen, LinePrompt)):
-                if not await self._took(key):
-                    await super().on_event(key)
-        else:
-            await super().on_event(event)
-
-    def _in_field(self) -> bool:
-        return isinstance(self.focused, Input | TextArea)
-
-    async def _took(self, event: events.Key) -> bool:
-        """Does what a key means before the next key is looked at, so that quick keys stay in their order: what
-        opens or closes by one is there or gone for the next. False for keys that a field or a screen reads.
-        """
-        screen = self.screen
+    async def handle(self, event: events.Key) -> bool:
+        """Performs the action of a key before the next key is read, so that quick keys keep their order: what one
+        opens or closes is there or gone for the next. False for keys that a field or a screen reads."""
+        app, screen = self.app, self.app.screen
         if isinstance(screen, LinePrompt):
-            return await screen.take(event)
-        field = self._in_field()
-        if (field and event.key != "escape") or hasattr(screen, "on_key"):
+            return await screen.process_key(event)
+        in_field = self.in_field
+        if (in_field and event.key != "escape") or hasattr(screen, "on_key"):
             return False
         if screen.maximized is not None and event.key == "escape":
             return False
-        event = event if field else self._half_width(event)
-        if len(self.screen_stack) == 1 and self.tab is not None and event.key not in AT_ONCE:
-            await self.tab.wait_until_loaded()
-        if await self._check_bindings(event.key, priority=True) or await self._check_bindings(event.key):
+        event = event if in_field else self._half_width(event)
+        tab = self.host.tab
+        if self._no_screen_open and tab is not None and event.key not in IMMEDIATE_KEYS:
+            await tab.wait_until_loaded()
+        if await app._check_bindings(event.key, priority=True) or await app._check_bindings(event.key):
             return True
-        if len(self.screen_stack) == 1:
-            await self._do(event)
+        if self._no_screen_open:
+            await self._perform_key(event)
         return True
 
+    async def handle_unused(self, event: events.Key) -> None:
+        """A key that the focused field did not use."""
+        if event.key not in self.app.screen.active_bindings and self._no_screen_open:
+            await self._perform_key(event)
+
     def _half_width(self, event: events.Key) -> events.Key:
-        """`：` from an input method acts as `:`; whole words from one get the hint how to switch."""
+        """`：` from an input method acts as `:`; composed words get a hint how to switch."""
         character = event.character or key_to_character(event.key) or ""
         half = half_width(character)
         if half != character:
             return events.Key(_character_to_key(half), half)
-        if len(character) == 1 and ord(character) > LATIN and len(self.screen_stack) == 1:
-            self.show_message(
+        if len(character) == 1 and ord(character) > LAST_LATIN and self._no_screen_open:
+            self.host.show_message(
                 _("An input method is on: shift or ctrl+space switches it off, keys are latin letters"),
                 "warning",
             )
         return event
 
-    async def on_key(self, event: events.Key) -> None:
-        """A key that the focused field left alone."""
-        if event.key not in self.screen.active_bindings and len(self.screen_stack) == 1:
-            await self._do(event)
-
-    async def _do(self, event: events.Key) -> None:
-        """The row of a key, in the tab on the screen or in the app."""
+    async def _perform_key(self, event: events.Key) -> None:
         character = event.character or ""
         key = character if event.is_printable and character.strip() else event.key
-        tab = self.tab
-        row = self.keys.find(tab.TAB_ID if tab is not None else "", key)
-        if row is None:
+        tab = self.host.tab
+        action = self.host.keys.find(tab.TAB_ID if tab is not None else "", key)
+        if action is None:
             return
         event.stop()
         event.prevent_default()
-        self.clear_message()
-        await self.perform(row, key)
+        self.host.clear_message()
+        await self.perform(action, key)
 
-    async def perform(self, row: AppAction, key: str = "") -> None:
-        """Does `row` in the tab on the screen, else in the app; a failure is one sentence at the foot."""
-        tab = self.tab
+    async def perform(self, action: AppAction, key: str = "") -> None:
+        """Performs `action` in the tab on the screen, else in the app; an error is one line in the footer."""
+        tab = self.host.tab
         if tab is None:
             return
-        if tab.is_available(row) and row.tab in (EVERYWHERE, tab.TAB_ID):
-            method = getattr(tab, f"action_{row.verb}")
-        elif row.tab == EVERYWHERE:
-            method = getattr(self, f"do_{row.verb}", None)
-        else:
-            method = None
+        name = f"action_{action.verb}"
+        method = None
+        if tab.is_available(action) and action.tab in (EVERYWHERE, tab.TAB_ID):
+            method = getattr(tab, name)
+        elif self.has_global_action(action):
+            method = getattr(self.global_actions, name)
         if method is None:
-            if row.verb != "back":
-                later = hasattr(tab, f"action_{row.verb}")
-                words = _("not now: {action}") if later else _("not here: {action}")
-                self.show_message(words.format(action=_(row.label)))
+            if action.verb != "back":
+                text = _("not now: {action}") if hasattr(tab, name) else _("not here: {action}")
+                self.host.show_message(text.format(action=_(action.label)))
             return
         try:
             result = method(key) if "key" in inspect.signature(method).parameters else method()
             if inspect.isawaitable(result):
                 await result
         except H2QError as error:
-            self.show_message(str(error), "error")
-        self.refresh_footer()
+            self.host.show_message(str(error), "error")
+        self.host.refresh_footer()
 
-    def is_available(self, row: AppAction) -> bool:
-        """Whether the app itself has a method for a row of EVERYWHERE."""
-        return row.tab == EVERYWHERE and hasattr(self, f"do_{row.verb}")
-
-    async def do_go_tab(self, key: str) -> None:
-        if key.isdigit() and 0 < int(key) <= len(self.tab_ids):
-            await self.show_tab(self.tab_ids[int(key) - 1])
-
-    async def do_tab_before(self) -> None:
-        await self._step_tab(-1)
-
-    async def do_tab_after(self) -> None:
-        await self._step_tab(1)
-
-    async def _step_tab(self, step: int) -> None:
-        here = self.tab_ids.index(self.tab.TAB_ID) if self.tab is not None else 0
-        await self.show_tab(self.tab_ids[(here + step) % len(self.tab_ids)])
-
-    def do_move_left(self) -> None:
-        self.simulate_key("left")
-
-    def do_move_down(self) -> None:
-        self.simulate_key("down")
-
-    def do_move_up(self) -> None:
-        self.simulate_key("up")
-
-    def do_move_right(self) -> None:
-        self.simulate_key("right")
-
-    def do_go_top(self) -> None:
-        self.simulate_key("home")
-
-    def do_go_end(self) -> None:
-        self.simulate_key("end")
-
-    def do_back(self) -> None:
-        """Out of a field: the focus goes to what the tab is about."""
-        tab = self.tab
-        if tab is not None and self._in_field():
-            self.screen.set_focus(next(iter(tab.query(tab.FIRST_FOCUS)), None) if tab.FIRST_FOCUS else None)
-
-    def do_keys(self) -> None:
-        tab = self.tab
-        if tab is not None:
-            self.push_screen(KeysSheet(tab), self._chosen)
-
-    def do_next_panel(self) -> None:
-        self.screen.focus_next()
-
-    def do_palette(self) -> None:
-        self.action_command_palette()
-
-    def action_command_palette(self) -> None:
-        """Textual's palette, with our words."""
-        if not isinstance(self.screen, CommandPalette):
-            self.push_screen(CommandPalette(id="--command-palette", placeholder=_("find an action …")))
-
-    def do_enlarge(self) -> None:
-        focused = self.focused
-        if self.screen.maximized is not None:
-            self.screen.minimize()
-        elif focused is not None:
-            self.screen.maximize(focused)
-
-    def do_leave(self) -> None:
-        questions = [cast("Tab", tab).unsaved_question() for tab in self.screen.query("Tab")]
-        question = next(filter(None, questions), "")
-        if question:
-            self.push_screen(Confirm(question), self._leave)
-        else:
-            self.exit()
-
-    def _leave(self, yes: bool | None) -> None:
-        if yes:
-            self.exit()
-
-    def action_help_quit(self) -> None:
-        """Ctrl+C in a full-screen app is a habit, not a wish to lose the screen."""
-        self.show_message(_("q leaves, or ctrl+q from a field; runs go on"))
-
-    async def _chosen(self, row: AppAction | None) -> None:
-        if row is not None:
-            await self.perform(row)
+    def has_global_action(self, action: AppAction) -> bool:
+        """Whether the app itself implements an action of EVERYWHERE."""
+        return action.tab == EVERYWHERE and hasattr(self.global_actions, f"action_{action.verb}")

@@ -6,17 +6,15 @@ import os
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
-
-from textual.app import App
 
 from engine.core.errors import RunFailed
 from engine.core.i18n import _
 
 
-def editor(environment: Mapping[str, str] | None = None) -> list[str]:
+def editor_command(environment: Mapping[str, str] | None = None) -> list[str]:
     """The words of `$VISUAL`, else of `$EDITOR`; [] when neither is set."""
     environment = os.environ if environment is None else environment
     line = environment.get("VISUAL", "").strip() or environment.get("EDITOR", "").strip()
@@ -26,7 +24,9 @@ def editor(environment: Mapping[str, str] | None = None) -> list[str]:
         return [line]
 
 
-def edited_outside(app: App[Any], command: list[str], text: str, folder: Path) -> str:
+def edit_externally(
+    suspend: Callable[[], AbstractContextManager[None]], command: list[str], text: str, folder: Path
+) -> str:
     """`text` as the person left it. The file lies in `folder`, is readable by its owner alone, and is removed.
 
     Raises RunFailed when the editor does not start or says that it failed, SuspendNotSupported where the
@@ -37,7 +37,7 @@ def edited_outside(app: App[Any], command: list[str], text: str, folder: Path) -
     try:
         with os.fdopen(fd, "w", encoding="utf-8", errors="replace", newline="") as file:
             file.write(text)
-        with app.suspend():
+        with suspend():
             try:
                 code = subprocess.run([*command, name], check=False).returncode
             except OSError as problem:

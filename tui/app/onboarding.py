@@ -1,160 +1,135 @@
-"""What the person sets and starts from any tab: settings in force, the first start, files to import."""
+"""Dialogs that belong to no tab: settings, the first start, what happened since the last visit, importing files."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from engine.core.config import Settings, save_settings
 from engine.core.errors import H2QError, error_text
-from engine.core.i18n import _, set_language, system_language
+from engine.core.i18n import _
 from engine.models.registry import Promotion, in_use, rollback
 from engine.runs.events import RunStatus
 from engine.runs.last_visit import news_since_last_visit
 from engine.runs.rundir import RunDir, summarise
 from engine.runs.view import RunSummary
-from tui.app.actions import KeyMap
 from tui.app.shutdown import uninterruptible
-from tui.app.terminal import theme_name
-from tui.widgets.footer import Footer
-from tui.widgets.header import Header
 
 if TYPE_CHECKING:
     from engine.core.paths import Workspace
-    from tui.app.app import H2QApp
-    from tui.screens.first_start import FirstChoice
+    from tui.app.first_start import FirstChoice
+    from tui.app.host import AppHost
 
 POLL_S = 0.3
-"""Between two looks whether an import has ended."""
+"""Seconds between two checks whether an import has ended."""
 
 
-def apply_settings(app: H2QApp, settings: Settings) -> None:
-    """Puts settings in force in the running app. Tabs are made anew when their words or signs change."""
-    before, app.settings = app.settings, settings
-    main = app.screen_stack[0]
-    app.keys = main.query_one(Footer).keys = KeyMap(settings.keys)
-    theme = theme_name(settings.theme, app.terminal.colours)
-    if theme in app.available_themes:
-        app.theme = theme
-    words = ("language", "signs", "ambiguous_width", "max_memory_gb")
-    if any(getattr(before, name) != getattr(settings, name) for name in words):
-        set_language(system_language() if settings.language == "auto" else settings.language)
-        app.glyphs = app.glyphs_for(settings)
-        main.query_one(Header).glyphs = app.glyphs
-        app.run_worker(app.rebuild_tabs(), group="settings:tabs", exclusive=True, exit_on_error=False)
-    app.refresh_footer()
-
-
-def open_settings(app: H2QApp) -> None:
-    """The settings sheet; each change is saved by the sheet and applied here."""
+def open_settings(host: AppHost, themes: Sequence[str]) -> None:
+    """The settings sheet; the sheet saves each change, the app applies it."""
     from tui.screens.settings import SettingsScreen
 
-    names = [name for name in app.available_themes if not name.startswith(("textual-", "ansi-", "h2q-"))]
-    app.push_screen(
+    names = [name for name in themes if not name.startswith(("textual-", "ansi-", "h2q-"))]
+    host.push_screen(
         SettingsScreen(
-            app.workspace,
-            app.settings,
-            lambda new: apply_settings(app, new),
+            host.workspace,
+            host.settings,
+            host.apply_settings,
             ["dark", "light", "ansi", "ansi-light", *names],
         )
     )
 
 
-async def offer_first_start(app: H2QApp) -> None:
-    """Shows the first-start sheet where nothing has been done yet."""
-    from tui.screens.first_start import FirstStart, is_empty
+async def offer_first_start(host: AppHost) -> None:
+    """Shows the first-start sheet in an empty workspace, else what happened since the last visit."""
+    from tui.app.first_start import FirstStart, is_empty
 
-    if app.settings.first_start_done or not await asyncio.to_thread(is_empty, app.workspace):
-        await tell_since(app)
+    if host.settings.first_start_done or not await asyncio.to_thread(is_empty, host.workspace):
+        await show_whats_new(host)
         return
 
     def apply(settings: Settings) -> None:
-        apply_settings(app, settings)
-        _save(app)
+        host.apply_settings(settings)
+        try:
+            save_settings(host.workspace, host.settings)
+        except (H2QError, OSError) as problem:
+            host.show_message(error_text(problem), "error")
 
-    begin = await app.push_screen_wait(FirstStart(app.settings, apply))
-    if begin is not None:
-        await start(app, begin)
+    choice = await host.push_screen_wait(FirstStart(host.settings, apply))
+    if choice is not None:
+        await follow_choice(host, choice)
 
 
-async def tell_since(app: H2QApp) -> None:
-    """One screen when a scheduled run has ended since the app was last opened; its key takes a promotion back."""
-    since = await asyncio.to_thread(news_since_last_visit, app.workspace)
+async def show_whats_new(host: AppHost) -> None:
+    """One screen when a scheduled run has ended since the last visit; its key rolls back the promotion."""
+    since = await asyncio.to_thread(news_since_last_visit, host.workspace)
     if since is None:
         return
-    from tui.screens.whats_new import WhatsNewScreen
+    from tui.app.whats_new import WhatsNewScreen
 
     promoted = since.view.promoted
     try:
-        still = promoted is not None and in_use(app.workspace) == promoted.name
+        still = promoted is not None and in_use(host.workspace) == promoted.name
     except H2QError:
         still = False
-    if not await app.push_screen_wait(WhatsNewScreen(since, can_undo=still)):
+    if not await host.push_screen_wait(WhatsNewScreen(since, can_undo=still)):
         return
     try:
-        done = await asyncio.to_thread(_rolled_back, app.workspace, since.undo)
+        done = await asyncio.to_thread(_roll_back, host.workspace, since.undo)
     except (H2QError, OSError) as problem:
-        app.show_message(error_text(problem), "error")
+        host.show_message(error_text(problem), "error")
         return
     again = done.backup.rpartition(".")[2]
-    told = _("In use now: {name}. Undo: {command}").format(
+    text = _("In use now: {name}. Undo: {command}").format(
         name=done.name or _("no model"), command=f"h2q-tui rollback --to {again}"
     )
-    app.show_message(told, "success")
-    if app.tab is not None:
-        app.tab.activate()
+    host.show_message(text, "success")
+    host.refresh_tab()
 
 
-def _rolled_back(workspace: Workspace, stamp: str | None) -> Promotion:
+def _roll_back(workspace: Workspace, stamp: str | None) -> Promotion:
     with uninterruptible():
         return rollback(workspace, stamp)
 
 
-async def start(app: H2QApp, begin: FirstChoice) -> None:
-    """Begins with what the person chose on the first-start sheet."""
-    if begin.what == "demo":
-        await try_sample(app)
-    elif begin.what == "file":
-        await import_then_build(app, begin.path)
+async def follow_choice(host: AppHost, choice: FirstChoice) -> None:
+    """Starts what the user chose on the first-start sheet."""
+    if choice.kind == "demo":
+        host.open_demo()
+    elif choice.kind == "file":
+        await import_then_build(host, choice.path)
     else:
-        await ask_import(app)
+        await ask_import(host)
 
 
-async def try_sample(app: H2QApp) -> None:
-    """Leaves for the demo: the app opens again on the demo's own workspace, where the whole loop runs."""
-    app.demo_requested = True
-    app.exit()
-
-
-async def ask_import(app: H2QApp) -> None:
+async def ask_import(host: AppHost) -> None:
     """Asks for a path, imports it, and builds the corpus."""
-    from tui.screens.import_files import ImportScreen
+    from tui.app.import_files import ImportScreen
 
-    path = await app.push_screen_wait(ImportScreen())
+    path = await host.push_screen_wait(ImportScreen())
     if path is not None:
-        await import_then_build(app, path)
+        await import_then_build(host, path)
 
 
-async def import_then_build(app: H2QApp, path: str) -> None:
-    """Runs an import, and when it is done a corpus build. Leaving the app ends neither run; a build that was
-    not started then is offered by the Corpus tab."""
-    from tui.screens.import_files import start_build, start_import
+async def import_then_build(host: AppHost, path: str) -> None:
+    """Runs an import, and after it a corpus build. Leaving the app ends neither run; the Corpus tab offers a build
+    that was not started then."""
+    from tui.app import launch
 
     try:
-        run = await asyncio.to_thread(start_import, app.workspace, [path])
-        app.show_message(_("importing: run {run}").format(run=run.run_id))
-        await app.board.refresh()
-        await app.show_tab("corpus")
+        run = await asyncio.to_thread(launch.start_import, host.workspace, [path])
+        host.show_message(_("importing: run {run}").format(run=run.run_id))
+        await host.board.refresh()
+        await host.show_tab("corpus")
         ended = await _ended(run)
         if ended.status is not RunStatus.DONE:
-            app.show_message(
-                ended.error or _("run {run}: {status}").format(run=run.run_id, status=ended.status), "error"
-            )
+            text = ended.error or _("run {run}: {status}").format(run=run.run_id, status=ended.status)
+            host.show_message(text, "error")
             return
-        await asyncio.to_thread(start_build, app.workspace)
-        await app.board.refresh()
+        await asyncio.to_thread(launch.start_build, host.workspace)
+        await host.board.refresh()
     except (H2QError, OSError) as problem:
-        app.show_message(error_text(problem), "error")
+        host.show_message(error_text(problem), "error")
 
 
 async def _ended(run: RunDir) -> RunSummary:
@@ -162,10 +137,3 @@ async def _ended(run: RunDir) -> RunSummary:
     while await asyncio.to_thread(run.alive):  # noqa: ASYNC110  another process ends it
         await asyncio.sleep(POLL_S)
     return await asyncio.to_thread(summarise, run)
-
-
-def _save(app: H2QApp) -> None:
-    try:
-        save_settings(app.workspace, app.settings)
-    except (H2QError, OSError) as problem:
-        app.show_message(error_text(problem), "error")

@@ -1,9 +1,10 @@
-"""The command palette: every action that can be done now, with its key and its command line."""
+"""The command palette: every available action with its key and its command line."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
@@ -11,36 +12,54 @@ from engine.core.i18n import _
 from tui.app.actions import EVERYWHERE, AppAction
 
 if TYPE_CHECKING:
-    from tui.app.app import H2QApp
+    from tui.app.actions import KeyMap
+
+
+class PaletteHost(Protocol):
+    """What the palette needs of the app."""
+
+    keys: KeyMap
+
+    @property
+    def palette_actions(self) -> Sequence[AppAction]:
+        """The available actions."""
+
+    def perform(self, action: AppAction) -> Awaitable[None]:
+        """Performs an action."""
 
 
 class ActionProvider(Provider):
-    """Rows of `tui/actions.py`."""
+    """The available actions of `tui/app/actions.py`. Textual's system commands match their title alone; here the id,
+    the help and the command line match too."""
 
     @property
-    def _rows(self) -> list[AppAction]:
-        tab = cast("H2QApp", self.app).tab
-        rows = [row for row in tab.all_rows() if row.palette] if tab is not None else []
-        return sorted(rows, key=lambda row: row.tab == EVERYWHERE)
+    def _host(self) -> PaletteHost:
+        return cast("PaletteHost", self.app)
 
-    def _name(self, row: AppAction) -> str:
-        return f"{_(row.label)}  ({cast('H2QApp', self.app).keys.shown(row)})"
+    @property
+    def _actions(self) -> list[AppAction]:
+        actions = [action for action in self._host.palette_actions if action.palette]
+        return sorted(actions, key=lambda action: action.tab == EVERYWHERE)
 
-    def _help(self, row: AppAction) -> str:
-        return "  ".join(part for part in (_(row.help), row.command) if part)
+    def _name(self, action: AppAction) -> str:
+        return f"{_(action.label)}  ({self._host.keys.shown(action)})"
+
+    def _help(self, action: AppAction) -> str:
+        return "  ".join(part for part in (_(action.help), action.command) if part)
 
     async def discover(self) -> Hits:
-        app = cast("H2QApp", self.app)
-        for row in self._rows:
-            yield DiscoveryHit(self._name(row), partial(app.perform, row), help=self._help(row))
+        for action in self._actions:
+            yield DiscoveryHit(
+                self._name(action), partial(self._host.perform, action), help=self._help(action)
+            )
 
     async def search(self, query: str) -> Hits:
-        app = cast("H2QApp", self.app)
         matcher = self.matcher(query)
-        for row in self._rows:
-            name = self._name(row)
-            # Letters of the program's own name would match nearly every word.
-            words = (name, row.id, row.command.removeprefix("h2q-tui "), _(row.help))
-            score = max(matcher.match(text) for text in words)
+        for action in self._actions:
+            name = self._name(action)
+            # Letters of the program's own name would match nearly every query.
+            texts = (name, action.id, action.command.removeprefix("h2q-tui "), _(action.help))
+            score = max(matcher.match(text) for text in texts)
             if score > 0:
-                yield Hit(score, matcher.highlight(name), partial(app.perform, row), help=self._help(row))
+                perform = partial(self._host.perform, action)
+                yield Hit(score, matcher.highlight(name), perform, help=self._help(action))

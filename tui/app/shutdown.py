@@ -13,10 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from engine.core.paths import Workspace
-    from engine.runs.rundir import RunDir
-    from engine.runs.spec import RunSpec
-    from tui.app.app import H2QApp
+    from textual.app import App
 
 T = TypeVar("T")
 PATIENCE_S = 1.0
@@ -41,14 +38,6 @@ def uninterruptible() -> Iterator[None]:
             if not _changing[thread]:
                 del _changing[thread]
                 _left.notify_all()
-
-
-def launch_uninterrupted(workspace: Workspace, spec: RunSpec) -> RunDir:
-    """`launch`, also when the person leaves at once: what was begun is not half begun. Raises as it does."""
-    from engine.runs.launch import launch
-
-    with uninterruptible():
-        return launch(workspace, spec)
 
 
 class DaemonThreadExecutor(ThreadPoolExecutor):
@@ -103,8 +92,8 @@ class DaemonThreadExecutor(ThreadPoolExecutor):
                 _left.wait_for(lambda: self._working.isdisjoint(_changing))
 
 
-def run(app: H2QApp) -> None:
-    """Runs the app until the person leaves."""
+def run_app(app: App[None]) -> None:
+    """Runs the app until the user leaves it."""
     with asyncio.Runner() as runner:
         runner.get_loop().set_default_executor(DaemonThreadExecutor())
         runner.run(app.run_async(mouse=True))

@@ -102,7 +102,7 @@ class LinePrompt(ModalScreen[str | None]):
         if self._choices:
             self._narrow()
 
-    async def take(self, event: events.Key) -> bool:
+    async def process_key(self, event: events.Key) -> bool:
         """Deals with a key before the app looks at the next one, which may be meant for what stands behind the
         question. Always True: no key goes another way while the question is there."""
         field = self.query_one(Input)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -12,11 +13,8 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from engine.core.i18n import _
-from tui.app.actions import BY_ID, EVERYWHERE, AppAction, KeyMap, key_labels
+from tui.app.actions import BY_ID, AppAction, KeyMap, key_labels
 from tui.app.text import fit, safe
-
-if TYPE_CHECKING:
-    from tui.tabs.base import Tab
 
 
 class KeysSheet(ModalScreen["AppAction | None"]):
@@ -33,20 +31,18 @@ class KeysSheet(ModalScreen["AppAction | None"]):
         Binding("k", "up", show=False),
     ]
 
-    def __init__(self, tab: Tab) -> None:
+    def __init__(self, sections: Sequence[tuple[str, Sequence[AppAction]]], keys: KeyMap) -> None:
+        """`sections`: a title and its actions."""
         super().__init__()
-        self.tab = tab
+        self._sections = sections
+        self._keys = keys
 
     def compose(self) -> ComposeResult:
-        keys: KeyMap = self.tab.h2q.keys
-        rows = self.tab.all_rows()
-        mine = [row for row in rows if row.tab != EVERYWHERE]
-        everywhere = [row for row in rows if row.tab == EVERYWHERE]
         options: list[Option] = []
-        for title, group in ((_(self.tab.TITLE), mine), (_("everywhere"), everywhere)):
+        for title, actions in self._sections:
             options.append(Option(Content.styled(title, "bold $text-accent"), disabled=True))
-            for row in group:
-                options.append(Option(_line(row, keys), id=row.id))
+            for action in actions:
+                options.append(Option(_line(action, self._keys), id=action.id))
         sheet = OptionList(*options, id="keys-sheet", markup=False)
         sheet.border_title = safe(_("Keys"))
         sheet.border_subtitle = safe(_("enter does it  esc back"))

@@ -1,13 +1,13 @@
-"""What every tab is.
+"""The base class of the tabs.
 
-To add a tab: write `tui/tabs/<name>.py` with a subclass of `Tab` (TAB_ID, TITLE, `compose`), add its rows to
-`tui/actions.py`, one method `action_<verb>` for each row, and one line to `TABS` in `tui/tabs/registry.py`.
-A tab's module is imported and its widgets are made when it is shown for the first time.
+To add a tab: write a package `tui/tabs/<name>/` whose `tab.py` has a subclass of `Tab` (TAB_ID, TITLE, `compose`),
+add its actions to `tui/app/actions.py` with one method `action_<verb>` for each, and one line to `TABS` in
+`tui/tabs/registry.py`. The module is imported and its widgets are made when the tab is first shown.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.containers import Container
 from textual.content import Content
@@ -16,89 +16,90 @@ from textual.widget import Widget
 from tui.app.actions import BY_ID, EVERYWHERE, AppAction, of_tab
 
 if TYPE_CHECKING:
-    from engine.core.paths import Workspace
-    from tui.app.app import H2QApp
+    from tui.app.host import AppHost
     from tui.app.run_follower import RunUpdated
 
 
 class Tab(Container):
     """The content of one tab.
 
-    Keys: the app looks a key up in the table and calls `action_<verb>` of the tab on the screen; for a row of
-    EVERYWHERE (undo, filter, refresh, copy …) the tab's method comes before the app's own. A method may be a
-    coroutine; anything longer than 5 ms belongs in a worker with a group name. What a focused widget binds
+    Keys: the app looks a key up in the table of actions and calls `action_<verb>` of the tab on the screen; for an
+    action of EVERYWHERE (undo, filter, refresh, copy …) the method of the tab goes before that of the app. A method
+    may be a coroutine; anything longer than 5 ms belongs in a worker with a group name. What a focused widget binds
     itself (arrows and enter of a list, everything printable in a field) never gets here.
+
+    A tab keeps references to its widgets and never queries for them: a worker or a message that comes late, while
+    the app closes, then changes a widget that is off the screen instead of failing.
     """
 
     TAB_ID: ClassVar[str] = ""
     TITLE: ClassVar[str] = ""
     """Marked with `N_()`, shown through `_()`."""
     FIRST_FOCUS: ClassVar[str] = ""
-    """Selector of what has the focus when the tab is shown for the first time."""
+    """Selector of the widget that has the focus when the tab is first shown."""
 
     DEFAULT_CSS = "Tab { width: 1fr; height: 1fr; }"
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, host: AppHost) -> None:
         super().__init__(id=f"tab-{self.TAB_ID}", classes="tab")
-        self.workspace = workspace
+        self.host = host
+        self.workspace = host.workspace
         self.last_focus: Widget | None = None
-        """Set by the app when another tab is shown, so that coming back finds the cursor where it was."""
-
-    @property
-    def h2q(self) -> H2QApp:
-        """The app, typed."""
-        return cast("H2QApp", self.app)
+        """Set by the app when another tab is shown: the focus returns there."""
 
     def activate(self) -> None:
         """The tab is on the screen now: draw the present state. Called after mounting, each time."""
 
     def deactivate(self) -> None:
-        """Another tab is on the screen: stop timers that only feed the eye."""
+        """Another tab is on the screen: stop timers that only feed the screen."""
 
-    def restore_from(self, before: Tab) -> None:
-        """This tab replaces `before`, of the same class (the language changed): take what must not be lost.
+    def restore_from(self, previous: Tab) -> None:
+        """Takes the state of `previous`, of the same class, which this tab replaces (the language changed).
         Called before mounting."""
 
     async def wait_until_loaded(self) -> None:
-        """Returns when the tab shows what the keys so far asked for, or after a second or two: the next key is
-        meant for that."""
+        """Returns when the tab shows the result of the keys so far, or after a second or two: the next key is
+        meant for that result."""
 
     def unsaved_question(self) -> str:
         """A question when leaving the app now would lose something, else ""."""
         return ""
 
     def run_updated(self, message: RunUpdated) -> None:
-        """Something happened in a run, at most twice a second. Called only while the tab is on the screen;
-        `shown` draws what was missed (`self.h2q.board` holds the state of every run)."""
+        """New events of a run, at most twice a second. Called only while the tab is on the screen; `activate` draws
+        what was missed (`self.host.board` has the state of every run)."""
 
     def runs_changed(self) -> None:
-        """A run appeared, ended or went (`self.h2q.board.runs`). Called only while on the screen."""
+        """A run appeared, ended or was removed (`self.host.board.runs`). Called only while on the screen."""
 
-    def is_enabled(self, row: AppAction) -> bool:
-        """Whether `row` makes sense now; the footer, palette and `?` sheet offer only what can be done."""
+    def is_enabled(self, action: AppAction) -> bool:
+        """Whether `action` makes sense now; footer, palette and `?` sheet offer only enabled actions."""
         return True
 
+    def is_available(self, action: AppAction) -> bool:
+        """Whether the tab implements `action` and it is enabled."""
+        return hasattr(self, f"action_{action.verb}") and self.is_enabled(action)
+
     def notice(self) -> Content | None:
-        """What the footer says instead of the keys, or None."""
+        """A line for the footer in place of the keys, or None."""
         return None
 
-    def is_available(self, row: AppAction) -> bool:
-        """Whether the tab has a method for `row`, and it can be done now."""
-        return hasattr(self, f"action_{row.verb}") and self.is_enabled(row)
+    def footer_actions(self) -> list[AppAction]:
+        """Actions for the footer, most useful first; those that do not fit are dropped, `?` never is."""
+        return [action for action in of_tab(self.TAB_ID) if action.footer and self.is_available(action)]
 
-    def footer_rows(self) -> list[AppAction]:
-        """Rows for the footer, most useful first; what does not fit is left out, `?` never is."""
-        return [row for row in of_tab(self.TAB_ID) if row.footer and self.is_available(row)]
-
-    def all_rows(self) -> list[AppAction]:
-        """Every row of this tab and of everywhere that is offered now, for the `?` sheet and the palette."""
+    def available_actions(self) -> list[AppAction]:
+        """Every available action of this tab and of EVERYWHERE, for the `?` sheet and the palette."""
         return [
-            row
-            for row in BY_ID.values()
-            if (row.tab == self.TAB_ID and self.is_available(row))
-            or (row.tab == EVERYWHERE and (self.is_available(row) or self.h2q.is_available(row)))
+            action
+            for action in BY_ID.values()
+            if (action.tab == self.TAB_ID and self.is_available(action))
+            or (
+                action.tab == EVERYWHERE
+                and (self.is_available(action) or self.host.has_global_action(action))
+            )
         ]
 
-    def show_message(self, text: str, kind: str = "") -> None:
-        """One line to the person at the foot of the screen; kind is "", "success", "warning" or "error"."""
-        self.h2q.show_message(text, kind)
+    def show_message(self, text: str, severity: str = "") -> None:
+        """One line in the footer; severity is "", "success", "warning" or "error"."""
+        self.host.show_message(text, severity)

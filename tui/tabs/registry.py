@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from engine.core.i18n import N_
 
 if TYPE_CHECKING:
-    from engine.core.paths import Workspace
+    from tui.app.host import AppHost
     from tui.tabs.base import Tab
 
 
@@ -29,8 +29,8 @@ TABS: tuple[TabRow, ...] = (
 )
 
 
-def make_tab(row: TabRow, workspace: Workspace) -> Tab:
+def make_tab(row: TabRow, host: AppHost) -> Tab:
     """The widget of a tab, not yet mounted."""
     module, _colon, name = row.place.partition(":")
-    tab: Tab = getattr(importlib.import_module(module), name)(workspace)
+    tab: Tab = getattr(importlib.import_module(module), name)(host)
     return tab

@@ -48,7 +48,7 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
         ambiguous_wide=probe.wide,
         typed=probe.typed,
     )
-    shutdown.run(app)
+    shutdown.run_app(app)
     if app.fault is not None:
         raise explain_fault(ws, app.fault)
     return DEMO_REQUESTED if app.demo_requested else app.return_code or 0

@@ -56,13 +56,13 @@ def _register_building(corpus: typer.Typer) -> None:
     def stats() -> None:
         from engine.corpus.stats import stats as read
         from engine.memory.store import MemoryStore
-        from tui.tabs.corpus.review_text import stage_words
+        from tui.app.corpus_text import stage_name
 
         with MemoryStore(session.workspace(create=False).memory_db, readonly=True) as store:
             figures = read(store)
         rows = [(_("collected"), figures.collected)]
         rows += [
-            (_("dropped: {stage}").format(stage=stage_words(stage)), count)
+            (_("dropped: {stage}").format(stage=stage_name(stage)), count)
             for stage, count in figures.dropped.items()
         ]
         rows += [
@@ -222,9 +222,9 @@ def _one_of(choices: type[E], value: str) -> E:
 
 def _stage_and_reason(stage: str, reason: str) -> str:
     """Stage and reason in the language in use."""
-    from tui.tabs.corpus.review_text import reason_words, stage_words
+    from tui.app.corpus_text import reason_text, stage_name
 
-    return f"{stage_words(stage)}: {reason_words(reason)}" if stage else ""
+    return f"{stage_name(stage)}: {reason_text(reason)}" if stage else ""
 
 
 def _line(item: ReviewItem) -> str:

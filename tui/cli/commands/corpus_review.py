@@ -129,10 +129,10 @@ def _register_rules(corpus: typer.Typer) -> None:
         from engine.corpus.outlook import outlook
         from engine.corpus.preview import preview as preview_conversation
         from engine.memory.store import MemoryStore
-        from tui.tabs.corpus.preview_text import context_of, figure_lines
+        from tui.app.corpus_text import context_length, dataset_figures
 
         ws = session.workspace(create=False)
-        context = context or context_of(ws)
+        context = context or context_length(ws)
         if id_ is not None:
             with open_review(readonly=True) as store:
                 shown = preview_conversation(store.detail(store.find(id_)), context)
@@ -154,7 +154,7 @@ def _register_rules(corpus: typer.Typer) -> None:
                 n=f"{figures.conversations:,}", trained=f"{figures.trained:,}", stop=figures.stop
             )
         )
-        for line, _style in figure_lines(figures):
+        for line, _style in dataset_figures(figures):
             output.echo(line)
         if session.options.json:
             output.echo_json(figures)
@@ -162,12 +162,12 @@ def _register_rules(corpus: typer.Typer) -> None:
     @corpus.command("patterns", help=_("Suggested rules: filters that your rejections share."))
     def patterns() -> None:
         from engine.corpus.review.rule_suggestions import patterns as find
-        from tui.tabs.corpus.review_text import pattern_words
+        from tui.app.corpus_text import rule_suggestion_text
 
         with open_review(readonly=True) as store:
             found = find(store)
         for one in found:
-            output.echo(f"{pattern_words(one)}  " + _("({n} others)").format(n=one.others))
+            output.echo(f"{rule_suggestion_text(one)}  " + _("({n} others)").format(n=one.others))
         if not found:
             output.echo(_("no suggestion: no filter matches many rejections and no acceptances"))
         if session.options.json:

@@ -27,7 +27,7 @@ class WriteJob:
     """One thing to write. `work` returns the decisions it made or took back."""
 
     work: Callable[[ReviewStore], Sequence[Decision]]
-    done: Callable[[Sequence[Decision]], None]
+    done: Callable[[Sequence[Decision]], object]
     """Called in the writer's thread."""
     count: int = 1
     """Verdicts in it."""
@@ -42,7 +42,7 @@ class DecisionQueue:
     """
 
     def __init__(
-        self, path: Path, changed: Callable[[], None], refused: Callable[[WriteJob, str], None]
+        self, path: Path, changed: Callable[[], object], refused: Callable[[WriteJob, str], object]
     ) -> None:
         self._path = path
         self._changed = changed

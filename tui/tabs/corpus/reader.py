@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
@@ -26,7 +26,7 @@ class CorpusReader:
     the other for what goes through the whole corpus, so that the next conversation never waits for a figure."""
 
     def __init__(self, workspace: Workspace) -> None:
-        self._path = workspace.memory_db
+        self.path = workspace.memory_db
         self._near = _Connected(workspace, "corpus-near")
         self._far = _Connected(workspace, "corpus-far")
         self.items: dict[str, ReviewItem] = {}
@@ -40,10 +40,15 @@ class CorpusReader:
         self._near.close()
         self._far.close()
 
-    def forget(self) -> None:
+    def clear_cache(self) -> None:
         """Everything is read again from now on."""
         self.items.clear()
         self.details.clear()
+
+    def drop_details(self, ids: Iterable[str]) -> None:
+        """These conversations are read again when they are shown next."""
+        for id_ in self.details.keys() & set(ids):
+            del self.details[id_]
 
     async def ids(self, filter_: str, order: Order) -> list[str]:
         """All ids under a filter. Raises H2QError and sqlite3.Error, like all that follow."""
@@ -56,7 +61,7 @@ class CorpusReader:
         """Conversations in memory, whether the corpus has them or not."""
 
         def count(_store: ReviewStore) -> int:
-            with MemoryStore(self._path, readonly=True) as store:
+            with MemoryStore(self.path, readonly=True) as store:
                 return store.count()
 
         return await self._far.read(count)
@@ -102,9 +107,9 @@ class CorpusReader:
             return None
         return msgspec.structs.replace(detail, item=self.items.get(id_, detail.item))
 
-    def lay_over(self, token: object, ids: Sequence[str], **fields: object) -> list[ReviewItem]:
+    def apply_optimistic(self, token: object, ids: Sequence[str], **fields: object) -> list[ReviewItem]:
         """Gives lines other fields before the database has them; returns those that are known. They hold, also
-        when the list is read again, until `settle` with the same token or a later decision."""
+        when the list is read again, until `confirm` with the same token or a later decision."""
         layer = _Layer(token, frozenset(ids), fields)
         self._layers.append(layer)
         changed = []
@@ -113,7 +118,7 @@ class CorpusReader:
             changed.append(item)
         return changed
 
-    def settle(self, token: object) -> None:
+    def confirm(self, token: object) -> None:
         """What was laid over is on the disk, or never will be."""
         self._layers = [layer for layer in self._layers if layer.token is not token]
 
@@ -140,7 +145,7 @@ class _Connected:
         self._store.close()
 
 
-def twin_of(detail: ReviewDetail) -> str:
+def duplicate_of(detail: ReviewDetail) -> str:
     """The conversation that this one duplicates, else the first of its group, else ""."""
     twins = [detail.item.twin or "", *(row.twin or "" for row in detail.why), *detail.kin]
     return next((twin for twin in twins if twin), "")

@@ -5,16 +5,13 @@ from __future__ import annotations
 import time
 
 from engine.core.i18n import N_, _, n_
-from engine.corpus.enums import REASONS, Stage, State
+from engine.corpus.enums import Stage, State
 from engine.corpus.redaction import placeholder
 from engine.corpus.review.decision_log import Mark
 from engine.corpus.review.reason_text import Change, changes, marked
-from engine.corpus.review.rule_suggestions import Pattern
 from engine.corpus.review.store import ReviewDetail, ReviewItem, ReviewTurn, Why
-from engine.runs.events import Funnel
+from tui.app.corpus_text import pii_type_names, reason_text, stage_name
 from tui.app.glyphs import Glyphs
-from tui.app.text import cells
-from tui.tabs.corpus.pii_text import private_words
 from tui.widgets.conversation import StyledSpan, TextBlock
 from tui.widgets.virtual_list import ListCell, ListRow
 
@@ -31,19 +28,6 @@ MARKS = {
     Mark.RULE: N_("rule"),
     Mark.NO_RULE: N_("rule ended"),
 }
-STAGES = {
-    Stage.COLLECT: N_("no pair"),
-    Stage.LOW_VALUE: N_("low value"),
-    Stage.SENSITIVE: N_("private"),
-    Stage.INJECTION: N_("marker"),
-    Stage.EXACT: N_("copy"),
-    Stage.NEAR: N_("twin"),
-    Stage.SEMANTIC: N_("meaning"),
-    Stage.RULE: N_("rule"),
-    Stage.REVIEW: N_("review"),
-    Stage.SPLIT: N_("split"),
-}
-"""Short words of the list."""
 ACTIONS = {
     "drop": N_("left out"),
     "mask": N_("not trained on"),
@@ -73,28 +57,18 @@ def state_sign(state: str, glyphs: Glyphs) -> tuple[str, str]:
     return sign.get(State(state), "?"), STATES[State(state)][1]
 
 
-def reason_words(reason: str) -> str:
-    """A reason code, or types of private data, for people."""
-    return _(REASONS[reason]) if reason in REASONS else private_words(reason) or reason
-
-
-def stage_words(stage: str) -> str:
-    """A stage for people; an unknown one as it is."""
-    return next((_(words) for known, words in STAGES.items() if known == stage), stage)
-
-
-def row_of(item: ReviewItem, glyphs: Glyphs) -> ListRow:
+def list_row(item: ReviewItem, glyphs: Glyphs) -> ListRow:
     """The line of the list: sign, first line, what the filters did."""
     sign, kind = state_sign(item.state, glyphs)
-    why = private_words(item.reason) if item.stage == Stage.SENSITIVE else ""
-    why = _("edited") if item.edited else why or stage_words(item.stage)
+    why = pii_type_names(item.reason) if item.stage == Stage.SENSITIVE else ""
+    why = _("edited") if item.edited else why or stage_name(item.stage)
     flag = f"{glyphs.alert} " if item.flagged else ""
     return ListRow(
         item.id, (ListCell(sign, kind), ListCell(flag + (item.first_line or "…")), ListCell(why, "dim"))
     )
 
 
-def title_of(item: ReviewItem, glyphs: Glyphs) -> str:
+def conversation_title(item: ReviewItem, glyphs: Glyphs) -> str:
     """ "✓ 2026-11-03 21:14 · chatgpt · zh · quality 0.82 · accepted"."""
     when = (
         time.strftime("%Y-%m-%d %H:%M", time.localtime(item.time)) if item.time is not None else _("undated")
@@ -105,14 +79,19 @@ def title_of(item: ReviewItem, glyphs: Glyphs) -> str:
     return f"{state_sign(item.state, glyphs)[0]} " + " · ".join(part for part in parts if part)
 
 
-def blocks_of(
-    detail: ReviewDetail, glyphs: Glyphs, *, raw: bool, why: bool, twin: ReviewDetail | None = None
+def conversation_blocks(
+    detail: ReviewDetail,
+    glyphs: Glyphs,
+    *,
+    raw: bool,
+    all_reasons: bool,
+    duplicate: ReviewDetail | None = None,
 ) -> list[TextBlock]:
     """The right pane. `raw` shows the text as it came, with the places marked, instead of as it is trained on;
-    `why` gives every ledger row; `twin` is the conversation that this one duplicates, shown below."""
+    `why` gives every ledger row; `duplicate` is the conversation that this one duplicates, shown below."""
     blocks: list[TextBlock] = []
     sign, kind = state_sign(detail.item.state, glyphs)
-    if why:
+    if all_reasons:
         blocks += _why_blocks(detail, f"{sign} {_(STATES[State(detail.item.state)][0])}", kind)
     else:
         blocks += [_why_line(row, turn=len(detail.turns) > 2) for row in _summary(detail.why)]
@@ -120,16 +99,18 @@ def blocks_of(
         blocks.append(TextBlock("", (StyledSpan(""),)))
     numbered = len(detail.turns) > 2
     blocks += [_turn_block(turn, raw=raw, numbered=numbered) for turn in detail.turns]
-    if twin is not None:
+    if duplicate is not None:
         similar = next((row.similarity for row in detail.why if row.similarity is not None), None)
         share = (
             "" if similar is None else _(" ({share} % the same words)").format(share=f"{similar * 100:.0f}")
         )
         blocks.append(TextBlock("", (StyledSpan(""),)))
         blocks.append(
-            TextBlock(_("twin"), (StyledSpan(title_of(twin.item, glyphs) + share, "head"),), "head")
+            TextBlock(
+                _("twin"), (StyledSpan(conversation_title(duplicate.item, glyphs) + share, "head"),), "head"
+            )
         )
-        blocks += [_turn_block(turn, raw=raw) for turn in twin.turns]
+        blocks += [_turn_block(turn, raw=raw) for turn in duplicate.turns]
     return blocks
 
 
@@ -152,7 +133,7 @@ def _turn_block(turn: ReviewTurn, *, raw: bool, numbered: bool = False) -> TextB
     pieces.append(StyledSpan(turn.text[at:], base))
     if turn.masked:
         pieces.append(
-            StyledSpan("  " + _("[not trained on: {why}]").format(why=reason_words(turn.masked)), "warning")
+            StyledSpan("  " + _("[not trained on: {why}]").format(why=reason_text(turn.masked)), "warning")
         )
     if turn.unread:
         pieces.append(StyledSpan("  " + _("[the filters read it at the next build]"), "warning"))
@@ -169,7 +150,7 @@ def _summary(rows: list[Why]) -> list[Why]:
 
 
 def _why_line(row: Why, *, turn: bool = False) -> TextBlock:
-    parts = [reason_words(row.reason)]
+    parts = [reason_text(row.reason)]
     if turn and row.turn >= 0:
         parts[0] = _("turn {n}").format(n=row.turn + 1) + ": " + parts[0]
     if row.spans:
@@ -186,7 +167,7 @@ def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[TextBlock]:
     blocks = [TextBlock(_("state"), (StyledSpan(state, kind),))]
     for row in detail.why:
         where = _("turn {n}").format(n=row.turn + 1) if row.turn >= 0 else _("whole")
-        stage = stage_words(row.stage)
+        stage = stage_name(row.stage)
         line = _why_line(row).pieces[0].text
         blocks.append(TextBlock(_("why"), (StyledSpan(f"{stage}, {where}: {line}"),), "warning"))
     for decision in detail.decisions:
@@ -210,53 +191,3 @@ def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[TextBlock]:
         )
         blocks.append(TextBlock(_("group"), (StyledSpan(text, "dim"),)))
     return blocks
-
-
-def pattern_words(pattern: Pattern) -> str:
-    """ "12 of your 15 rejections share /"as an AI", 0 of 30 accepted do"."""
-    return _("{n} of your {all} rejections share /{line}, {a} of {accepted} accepted do").format(
-        n=pattern.rejected,
-        all=pattern.of_rejected,
-        line=pattern.line,
-        a=pattern.accepted,
-        accepted=pattern.of_accepted,
-    )
-
-
-def funnel_line(funnel: Funnel, width: int, cursor: str = "▸") -> str:
-    """ "collected 1,880 ▸ low value −214 ▸ sensitive −31 (118 redacted) ▸ duplicates −96 ▸ 1,539", as much of it
-    as fits."""
-    unpaired, low = funnel.dropped.get(Stage.COLLECT, 0), funnel.dropped.get(Stage.LOW_VALUE, 0)
-    private = funnel.dropped.get(Stage.SENSITIVE, 0) + funnel.dropped.get(Stage.INJECTION, 0)
-    middle: list[str] = []
-    least: list[str] = []
-    """What goes first when the line is too long: it takes nothing away."""
-    if unpaired:
-        middle.append(_("no pair −{n}").format(n=f"{unpaired:,}"))
-    if low:
-        middle.append(_("low value −{n}").format(n=f"{low:,}"))
-    if private and funnel.redacted:
-        middle.append(_("sensitive −{n} ({r} redacted)").format(n=f"{private:,}", r=f"{funnel.redacted:,}"))
-    elif private:
-        middle.append(_("sensitive −{n}").format(n=f"{private:,}"))
-    elif funnel.redacted:
-        least.append(_("{r} redacted").format(r=f"{funnel.redacted:,}"))
-        middle += least
-    if funnel.duplicates:
-        middle.append(_("duplicates −{n}").format(n=f"{funnel.duplicates:,}"))
-    if funnel.rejected:
-        middle.append(_("rejected −{n}").format(n=f"{funnel.rejected:,}"))
-    last = f"{funnel.accepted:,}"
-    tails = [
-        _(" (train {train}, test {test})").format(train=f"{funnel.train:,}", test=f"{funnel.test:,}"),
-        "",
-    ]
-    if funnel.pending:
-        tails = [_(", {n} wait for you").format(n=f"{funnel.pending:,}") + tail for tail in tails] + [""]
-    first = _("collected {n}").format(n=f"{funnel.collected:,}")
-    for parts in (middle, [part for part in middle if part not in least], middle[-2:], middle[-1:], []):
-        for tail in tails:
-            line = f" {cursor} ".join([first, *parts, last]) + tail
-            if cells(line) <= width:
-                return line
-    return last

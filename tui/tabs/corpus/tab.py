@@ -1,81 +1,296 @@
-"""The Corpus tab: the person's verdicts on conversations, imports, and building the corpus."""
+"""The Corpus tab: review of the conversations, imports, and building the corpus."""
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from textual import work
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.message import Message
+from textual.widgets import Static
 
 from engine.core.config import Settings, save_settings
 from engine.core.errors import H2QError
-from engine.core.i18n import N_, _
+from engine.core.i18n import N_, _, n_
 from engine.corpus.enums import State
 from engine.corpus.review.database import sentence
+from engine.corpus.review.store import ReviewItem
 from engine.runs.kinds import RunKind
-from tui.app import onboarding
+from engine.workspace.backup import Backup
+from tui.app import launch
 from tui.app.actions import AppAction
+from tui.app.run_follower import RunUpdated
 from tui.screens.ask import Confirm, LinePrompt
-from tui.screens.import_files import start_build
-from tui.screens.threshold import ThresholdScreen
-from tui.tabs.corpus.backup import offer_backup
-from tui.tabs.corpus.edit_actions import MarkingTab
+from tui.tabs.base import Tab
+from tui.tabs.corpus.backup_offer import offer_backup, restored_text
+from tui.tabs.corpus.conversation_pane import READ_AHEAD, ConversationPane
+from tui.tabs.corpus.decisions import DecisionRecorder, FollowUp
+from tui.tabs.corpus.edit_actions import EditActions
+from tui.tabs.corpus.reader import CorpusReader, duplicate_of
+from tui.tabs.corpus.review_list import ReviewList
 from tui.tabs.corpus.review_text import REJECT_REASONS
+from tui.tabs.corpus.summary import CorpusSummary, changes_corpus, empty_text
+from tui.tabs.corpus.threshold import ThresholdScreen
+from tui.widgets.virtual_list import VirtualList
 
-NEEDS_ROWS = frozenset({"accept", "reject", "range", "accept_all", "reject_all", "edit", "flag"})
+if TYPE_CHECKING:
+    from tui.app.host import AppHost
+
+NEEDS_ROWS = frozenset(
+    [
+        "accept",
+        "reject",
+        "range",
+        "accept_all",
+        "reject_all",
+        "edit",
+        "flag",
+        "skip",
+        "diff",
+        "why",
+        "order",
+        "copy",
+    ]
+)
+"""Verbs that need a conversation in the list."""
+REREAD_MAX = 500
+"""Rows beyond which only the visible ones are read again after a change."""
+LATE_CHECK_S = 0.1
 
 
-class CorpusTab(MarkingTab):
-    """A verdict is laid over the screen at once and written by `DecisionQueue` in a thread of its own."""
+class CorpusTab(Tab):
+    """Connects the list, the pane, the summary and the recorder of decisions."""
 
     TAB_ID: ClassVar[str] = "corpus"
     TITLE: ClassVar[str] = N_("Corpus")
     FIRST_FOCUS: ClassVar[str] = "#corpus-list"
 
-    def is_enabled(self, row: AppAction) -> bool:
-        if row.verb == "pattern":
-            return self.pattern is not None
-        if row.verb in NEEDS_ROWS:
-            return bool(self.table.ids)
-        if row.verb == "restore":
-            return self.damaged
-        if self.damaged and row.verb in ("build", "import"):
-            return False
-        if row.verb == "build":
-            return self.in_memory > 0 and not any(run.kind == RunKind.CORPUS for run in self.h2q.board.live)
-        return super().is_enabled(row)
+    class Reread(Message):
+        """Conversations that an undo, a redo or an edit changed have been read again; `items` is None when there are
+        too many."""
 
-    # Verdicts
+        def __init__(
+            self, ids: Sequence[str], items: Sequence[ReviewItem] | None, follow_up: FollowUp
+        ) -> None:
+            super().__init__()
+            self.ids = ids
+            self.items = items
+            self.follow_up = follow_up
+
+    class BackupRestored(Message):
+        """A backup has taken the place of the memory."""
+
+        def __init__(self, backup: Backup) -> None:
+            super().__init__()
+            self.backup = backup
+
+    def __init__(self, host: AppHost) -> None:
+        super().__init__(host)
+        self.reader = CorpusReader(self.workspace)
+        self.recorder = DecisionRecorder(self.workspace.memory_db, self.reader, self.post_message)
+        self.conversations = ReviewList(host, self.reader)
+        self.pane = ConversationPane(host, self.reader, lambda: self.conversations.cursor_id)
+        self.summary = CorpusSummary(host, self.reader)
+        self.edits = EditActions(host, self.reader, self.recorder, self.conversations, self.pane)
+        self.damaged = False
+        """The memory is unusable as it is; a backup fixes it."""
+        self._panels = Horizontal(self.conversations, self.pane, id="corpus-panels")
+        self._empty = Static(id="corpus-empty")
+
+    def compose(self) -> ComposeResult:
+        yield self._panels
+        yield self._empty
+        yield self.summary
+
+    def on_mount(self) -> None:
+        self._late = self.set_interval(LATE_CHECK_S, self._queue_changed, pause=True)
+
+    async def on_unmount(self) -> None:
+        await asyncio.to_thread(self.recorder.queue.close)
+        await asyncio.to_thread(self.reader.close)
+
+    def activate(self) -> None:
+        self.conversations.load()
+
+    def runs_changed(self) -> None:
+        self.conversations.load()
+
+    def run_updated(self, message: RunUpdated) -> None:
+        if message.view.spec is not None and changes_corpus(message.view.spec.kind):
+            self.summary.draw()
+
+    def restore_from(self, previous: Tab) -> None:
+        if isinstance(previous, CorpusTab):
+            self.conversations.filter = previous.conversations.filter
+            self.conversations.order = previous.conversations.order
+
+    async def wait_until_loaded(self) -> None:
+        await self.conversations.wait_until_loaded()
+
+    def unsaved_question(self) -> str:
+        return self.recorder.unsaved_question()
+
+    def notice(self) -> Content | None:
+        return self.recorder.notice()
+
+    def on_resize(self) -> None:
+        self.call_after_refresh(self.conversations.draw_title)
+
+    # List and pane
+
+    @on(ReviewList.Loaded)
+    def _list_loaded(self, message: ReviewList.Loaded) -> None:
+        message.stop()
+        self.damaged = message.damaged
+        if message.problem is not None:
+            self.conversations.set_ids([])
+            self._draw_empty(sentence(message.problem, self.reader.path))
+        else:
+            self.summary.funnel, self.summary.in_memory = message.funnel, message.in_memory
+            self.reader.clear_cache()
+            self.pane.shown_id = ""
+            self.conversations.show_ids(message.ids)
+            self._draw_empty()
+            self.summary.draw()
+            self.follow_cursor()
+        self.conversations.finish_load(message.number)
+        self.host.refresh_footer()
+
+    def _draw_empty(self, problem: str = "") -> None:
+        empty = bool(problem) or not self.conversations.ids
+        self._panels.display = not empty
+        self._empty.display = empty
+        if empty:
+            self._empty.update(
+                empty_text(
+                    problem=problem,
+                    damaged=self.damaged,
+                    filter_=self.conversations.filter,
+                    collected=self.summary.collected,
+                    in_memory=self.summary.in_memory,
+                )
+            )
+
+    @on(VirtualList.Highlighted)
+    def _highlighted(self, message: VirtualList.Highlighted) -> None:
+        message.stop()
+        self.follow_cursor()
+
+    def follow_cursor(self) -> None:
+        """The pane shows the conversation under the cursor."""
+        index = self.conversations.index
+        self.pane.follow_cursor(self.conversations.ids[index : index + 1 + READ_AHEAD])
+
+    # What the writer reports
+
+    @on(DecisionRecorder.QueueChanged)
+    def _queue_changed(self) -> None:
+        if self.recorder.queue.unwritten:
+            self._late.resume()
+        else:
+            self._late.pause()
+        self.host.refresh_footer()
+
+    @on(DecisionRecorder.Written)
+    def _written(self, message: DecisionRecorder.Written) -> None:
+        follow_up = self.recorder.confirm(message.job)
+        decisions = message.decisions
+        ids = [decision.id for decision in decisions if decision.id]
+        self.reader.drop_details(ids)
+        self.summary.refresh_figures()
+        if any(State.REJECTED in (decision.verdict, decision.previous) for decision in decisions):
+            self.summary.look_for_pattern()
+        if any(not decision.id for decision in decisions):
+            # A rule changes rows that are not known here.
+            self.conversations.load()
+        elif follow_up is not None and ids:
+            self.pane.scroll_to_turn = -1 if follow_up.stay else decisions[0].turn
+            self._reread(ids, follow_up)
+            return
+        elif self.conversations.cursor_id in ids:
+            # It stays under the cursor: its decisions are read again.
+            self.follow_cursor()
+        elif follow_up is not None:
+            self.show_message(_("There is nothing more to undo or redo."))
+        if follow_up is not None:
+            follow_up.done.set()
+
+    @on(DecisionRecorder.Refused)
+    def _refused(self, message: DecisionRecorder.Refused) -> None:
+        follow_up = self.recorder.confirm(message.job)
+        if follow_up is not None:
+            follow_up.done.set()
+        self.show_message(message.reason, "error")
+        self.conversations.load()
+
+    @work(group="corpus:reread", exit_on_error=False)
+    async def _reread(self, ids: Sequence[str], follow_up: FollowUp) -> None:
+        items = None
+        sent = False
+        try:
+            if len(ids) <= REREAD_MAX:
+                items = await self.reader.read_items(ids, fresh=True)
+            sent = self.post_message(self.Reread(ids, items, follow_up))
+        finally:
+            if not sent:
+                follow_up.done.set()
+
+    @on(Reread)
+    async def _reread_done(self, message: Reread) -> None:
+        ids, follow_up = message.ids, message.follow_up
+        try:
+            if message.items is None:
+                self.reader.clear_cache()
+                self.conversations.clear_rows()
+            else:
+                self.conversations.set_items(message.items)
+            if not follow_up.stay and not self.conversations.move_to_id(ids[0]):
+                self.show_message(_("It is not under this filter; esc clears it."), "warning")
+            if not await self.pane.ensure_shown(redraw=True):
+                self.follow_cursor()
+            if len(ids) > 1:
+                text = n_("{n} conversation changed", "{n} conversations changed", len(ids))
+                self.show_message(text.format(n=f"{len(ids):,}"))
+        finally:
+            follow_up.done.set()
+
+    # Decisions
 
     async def action_accept(self) -> None:
         if await self._is_seen():
             self._decide(State.ACCEPTED, "")
 
-    async def _is_seen(self) -> bool:
-        """Whether what a verdict is about is on the screen: nothing is decided over what nobody saw."""
-        if self.table.selected or await self.show_now():
-            return True
-        self.show_message(_("This conversation is not on the screen yet: nothing is decided."), "warning")
-        return False
-
     async def action_reject(self) -> None:
         """Asks for the reason in one line; a digit or enter answers."""
         if not await self._is_seen():
             return
-        count = len(self.table.selected)
+        count = len(self.conversations.selected)
         question = _("Reject {n}, because").format(n=count) if count > 1 else _("Reject, because")
         self._ask_reason(question, partial(self._decide, State.REJECTED))
 
+    async def _is_seen(self) -> bool:
+        """Whether the conversation to decide on is on the screen: nobody decides on what they have not seen."""
+        if self.conversations.selected or await self.pane.ensure_shown():
+            return True
+        self.show_message(_("This conversation is not on the screen yet: nothing is decided."), "warning")
+        return False
+
     def action_range(self) -> None:
-        """Marks from here on; again ends it."""
-        self.table.set_selecting(not self.table.selected)
-        if self.table.selected:
+        """Selects from here on; again ends it."""
+        self.conversations.set_selecting(not self.conversations.selected)
+        if self.conversations.selected:
             self.show_message(_("Marked from here: move, then a or x takes all; v ends it."))
 
     def action_accept_all(self) -> None:
-        question = _("Accept all {n} {where}?").format(n=f"{len(self.table.ids):,}", where=self._where())
+        question = _("Accept all {n} {where}?").format(
+            n=f"{len(self.conversations.ids):,}", where=self._where()
+        )
 
         def answered(yes: bool | None) -> None:
             if yes:
@@ -84,74 +299,166 @@ class CorpusTab(MarkingTab):
         self.app.push_screen(Confirm(question), answered)
 
     def action_reject_all(self) -> None:
-        count = f"{len(self.table.ids):,}"
+        count = f"{len(self.conversations.ids):,}"
         question = _("Reject all {n} {where}, because").format(n=count, where=self._where())
         self._ask_reason(question, partial(self._decide_all, State.REJECTED))
 
     def _where(self) -> str:
-        return _("under /{filter}").format(filter=self.filter) if self.filter else _("in the corpus")
+        filter_ = self.conversations.filter
+        return _("under /{filter}").format(filter=filter_) if filter_ else _("in the corpus")
 
     def _ask_reason(self, question: str, then: Callable[[str], None]) -> None:
         def answered(reason: str | None) -> None:
             if reason is not None:
                 then(reason)
 
-        choices = [(code, _(words)) for code, words in REJECT_REASONS]
+        choices = [(code, _(text)) for code, text in REJECT_REASONS]
         self.app.push_screen(LinePrompt(question, choices=choices), answered)
 
-    def _decide(self, verdict: State, reason: str) -> None:
-        """One verdict for the row under the cursor, or for the range; the cursor moves on at once."""
-        if not self.table.ids:
+    def _decide(self, state: State, reason: str) -> None:
+        """One decision for the row under the cursor, or for the range; the cursor moves on immediately."""
+        rows = self.conversations
+        if not rows.ids:
             return
-        ids = list(self.table.selected) or [self.table.cursor_id]
-        after = max(self.table.ids.index(ids[-1]), self.table.index) + 1
-        self.table.set_selecting(False)
+        ids = list(rows.selected) or [rows.cursor_id]
+        after = max(rows.ids.index(ids[-1]), rows.index) + 1
+        rows.set_selecting(False)
         if len(ids) == 1:
-            self.lay_over(ids, lambda store: [store.decide(ids[0], verdict, reason)], state=str(verdict))
+            changed = self.recorder.record(
+                ids, lambda store: [store.decide(ids[0], state, reason)], state=str(state)
+            )
         else:
-            self.lay_over(ids, lambda store: store.decide_many(ids, verdict, reason), state=str(verdict))
-        if after < len(self.table.ids):
-            self.table.move_to(after)
+            changed = self.recorder.record(
+                ids, lambda store: store.decide_many(ids, state, reason), state=str(state)
+            )
+        rows.set_items(changed)
+        if after < len(rows.ids):
+            rows.move_to(after)
         else:
-            self.draw_detail(again=True)
+            self.pane.draw(redraw=True)
 
-    def _decide_all(self, verdict: State, reason: str) -> None:
-        ids = list(self.table.ids)
-        self.lay_over(ids, lambda store: store.decide_many(ids, verdict, reason), state=str(verdict))
-        self.draw_detail(again=True)
+    def _decide_all(self, state: State, reason: str) -> None:
+        ids = list(self.conversations.ids)
+        self.conversations.set_items(
+            self.recorder.record(ids, lambda store: store.decide_many(ids, state, reason), state=str(state))
+        )
+        self.pane.draw(redraw=True)
 
-    # Making
+    async def action_undo(self) -> None:
+        await self.recorder.undo()
+
+    async def action_redo(self) -> None:
+        await self.recorder.redo()
+
+    # Other keys
+
+    def is_enabled(self, action: AppAction) -> bool:
+        verb = action.verb
+        if verb in NEEDS_ROWS:
+            return bool(self.conversations.ids)
+        if verb == "twin":
+            detail = self.reader.detail(self.conversations.cursor_id)
+            return bool(self.conversations.ids) and (detail is None or bool(duplicate_of(detail)))
+        if verb == "filter":
+            return self.summary.collected > 0
+        if verb == "pattern":
+            return self.summary.pattern is not None
+        if verb == "restore":
+            return self.damaged
+        if self.damaged and verb in ("build", "import"):
+            return False
+        if verb == "build":
+            return self.summary.in_memory > 0 and not any(
+                run.kind == RunKind.CORPUS for run in self.host.board.live
+            )
+        return True
+
+    def action_skip(self) -> None:
+        self.conversations.action_move(1)
+
+    async def action_diff(self) -> None:
+        await self.pane.toggle_raw()
+
+    async def action_why(self) -> None:
+        await self.pane.toggle_reasons()
+
+    async def action_twin(self) -> None:
+        await self.pane.toggle_duplicate()
+
+    async def action_edit(self) -> None:
+        await self.edits.edit()
+
+    def action_flag(self) -> None:
+        self.edits.toggle_flag()
+
+    def action_pattern(self) -> None:
+        self.summary.ask_rule(self.recorder)
+
+    def action_order(self) -> None:
+        self.conversations.next_order()
+
+    def action_copy(self) -> None:
+        self.app.copy_to_clipboard(self.pane.plain_text)
+        self.show_message(_("copied"))
+
+    def action_filter(self) -> None:
+        def answered(text: str | None) -> None:
+            if text is not None:
+                self.conversations.set_filter(text)
+
+        question = _("Filter: stage: state: lang: reason: flag: len> or words")
+        self.app.push_screen(LinePrompt(question, self.conversations.filter), answered)
+
+    def action_back(self) -> None:
+        """Esc: ends a range, else clears the filter."""
+        if self.conversations.selected:
+            self.conversations.set_selecting(False)
+        elif self.conversations.filter:
+            self.conversations.set_filter("")
+        else:
+            self.conversations.focus()
+
+    def action_refresh(self) -> None:
+        self.conversations.load()
+
+    # Imports and builds
 
     def action_import(self) -> None:
-        self.h2q.run_worker(onboarding.ask_import(self.h2q), group="import", exit_on_error=False)
+        self.host.open_import()
 
-    @work(thread=True, group="corpus:build", exclusive=True, exit_on_error=False)
-    def action_build(self) -> None:
-        """Runs the filters again over everything in memory; verdicts stay."""
+    @work(group="corpus:build", exclusive=True, exit_on_error=False)
+    async def action_build(self) -> None:
+        """Runs the filters again over everything in memory; decisions stay."""
         try:
-            run = start_build(self.workspace)
+            run = await asyncio.to_thread(launch.start_build, self.workspace)
         except (H2QError, OSError) as problem:
-            self.app.call_from_thread(self.show_message, str(problem), "error")
+            self.show_message(str(problem), "error")
             return
-        self.app.call_from_thread(
-            self.show_message, _("building the corpus: run {run}").format(run=run.run_id)
-        )
+        self.show_message(_("building the corpus: run {run}").format(run=run.run_id))
 
     @work(group="corpus:backup", exclusive=True, exit_on_error=False)
     async def action_restore(self) -> None:
         """Puts the newest backup in the place of a damaged memory."""
-        await offer_backup(self)
+        backup = await offer_backup(self.host)
+        if backup is not None:
+            self.post_message(self.BackupRestored(backup))
+
+    @on(BackupRestored)
+    def _backup_restored(self, message: BackupRestored) -> None:
+        self.conversations.load()
+        self.show_message(restored_text(message.backup), "success")
 
     async def action_threshold(self) -> None:
-        """How strict the filters are, with what another value would change; then the corpus is built again."""
+        """How strict the filters are and what another value would change; then the corpus is built again."""
         try:
             types = await self.reader.private_types()
         except sqlite3.Error as problem:
-            self.show_message(sentence(problem, self.workspace.memory_db), "error")
+            self.show_message(sentence(problem, self.reader.path), "error")
             return
-        self.app.push_screen(ThresholdScreen(self.workspace, self.h2q.settings, types), self._threshold_given)
+        screen = ThresholdScreen(self.workspace, self.host.settings, types)
+        self.app.push_screen(screen, self._threshold_chosen)
 
-    def _threshold_given(self, settings: Settings | None) -> None:
+    def _threshold_chosen(self, settings: Settings | None) -> None:
         if settings is None:
             return
         try:
@@ -159,5 +466,5 @@ class CorpusTab(MarkingTab):
         except (H2QError, OSError) as problem:
             self.show_message(str(problem), "error")
             return
-        onboarding.apply_settings(self.h2q, settings)
+        self.host.apply_settings(settings)
         self.action_build()

@@ -6,22 +6,23 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Grid, VerticalScroll
 from textual.content import Content
 from textual.geometry import Size
+from textual.message import Message
 
 from engine.core.errors import H2QError
 from engine.core.i18n import N_, _
-from engine.core.paths import Workspace
 from engine.health.limits import find_limits
 from engine.inference.client import InferenceClient
 from engine.inference.protocol import ServiceStatus
 from engine.machine.probes import MachineProbes, MachineSample
 from engine.runs import control
+from engine.runs.view import RunView
 from tui.app.actions import AppAction
 from tui.app.run_follower import RunUpdated
 from tui.app.text import safe
@@ -29,6 +30,9 @@ from tui.screens.ask import Confirm
 from tui.tabs.base import Tab
 from tui.tabs.health import panels_text
 from tui.widgets.cell_lines import CellLines
+
+if TYPE_CHECKING:
+    from tui.app.host import AppHost
 
 INTERVALS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 HISTORY = 120
@@ -44,7 +48,7 @@ _PANELS = (
 )
 
 
-class Panel(CellLines):
+class GaugePanel(CellLines):
     """Figures in a box that is as high as they are."""
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
@@ -64,20 +68,28 @@ class HealthTab(Tab):
     TITLE: ClassVar[str] = N_("Health")
     FIRST_FOCUS: ClassVar[str] = "#health-scroll"
 
-    def __init__(self, workspace: Workspace) -> None:
-        super().__init__(workspace)
+    class Sampled(Message):
+        """A new sample of the machine and of the inference service."""
+
+        def __init__(self, snapshot: MachineSample, service: ServiceStatus | None) -> None:
+            super().__init__()
+            self.snapshot = snapshot
+            self.service = service
+
+    def __init__(self, host: AppHost) -> None:
+        super().__init__(host)
         self.snapshot: MachineSample | None = None
         self.service: ServiceStatus | None = None
-        self._probes = MachineProbes(workspace.root)
-        self._client = InferenceClient(workspace)
+        self._probes = MachineProbes(self.workspace.root)
+        self._client = InferenceClient(self.workspace)
         self._history: deque[list[float]] = deque(maxlen=HISTORY)
+        self._panels = {name: GaugePanel(id=f"health-{name}", classes="panel") for name, _title in _PANELS}
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="health-scroll"), Grid(id="health-grid"):
             for name, title in _PANELS:
-                panel = Panel(id=f"health-{name}", classes="panel")
-                panel.border_title = safe(_(title))
-                yield panel
+                self._panels[name].border_title = safe(_(title))
+                yield self._panels[name]
 
     def activate(self) -> None:
         self._watch()
@@ -88,66 +100,66 @@ class HealthTab(Tab):
     @work(group="health", exclusive=True, exit_on_error=False)
     async def _watch(self) -> None:
         while True:
-            await self._look()
-            await asyncio.sleep(self.h2q.interval)
+            await self._sample()
+            await asyncio.sleep(self.host.interval)
 
-    async def _look(self) -> None:
-        entry = self.h2q.board.current
-        view = self.h2q.board.view(entry.run_id) if entry is not None else None
-        pid = view.pid if view is not None else None
-        self.snapshot = await asyncio.to_thread(self._probes.sample, pid)
+    async def _sample(self) -> None:
+        view = self._current_view()
+        snapshot = await asyncio.to_thread(self._probes.sample, view.pid if view is not None else None)
         try:
-            self.service = await self._client.status()
+            service = await self._client.status()
         except H2QError:
-            self.service = None
-        if self.snapshot.cpu_percent is not None:
-            self._history.append(self.snapshot.cpu_percent)
+            service = None
+        self.post_message(self.Sampled(snapshot, service))
+
+    @on(Sampled)
+    def _sampled(self, message: Sampled) -> None:
+        self.snapshot, self.service = message.snapshot, message.service
+        if message.snapshot.cpu_percent is not None:
+            self._history.append(message.snapshot.cpu_percent)
         self.draw()
 
+    def _current_view(self) -> RunView | None:
+        entry = self.host.board.current
+        return self.host.board.view(entry.run_id) if entry is not None else None
+
     def draw(self) -> None:
-        """The panels as the last look has them."""
+        """Draws the last sample."""
         snapshot = self.snapshot
         if snapshot is None or not self.is_mounted:
             return
-        glyphs, board = self.h2q.glyphs, self.h2q.board
-        entry = board.current
-        view = board.view(entry.run_id) if entry is not None else None
-        width = self.query_one("#health-cpu", Panel).size.width
-        found = find_limits(self.h2q.settings.max_memory_gb)
-        panels = {
-            "cpu": panels_text.cpu(snapshot, self._history, glyphs, width),
-            "memory": panels_text.memory(
-                snapshot, glyphs, self.query_one("#health-memory", Panel).size.width
-            ),
-            "training": panels_text.training(
-                view, entry.run_id if entry is not None else "", snapshot, glyphs, now=time.time()
-            ),
+        glyphs, entry, view = self.host.glyphs, self.host.board.current, self._current_view()
+        run_id = entry.run_id if entry is not None else ""
+        limits = find_limits(self.host.settings.max_memory_gb)
+        scope = view.scope if view is not None else ""
+        lines = {
+            "cpu": panels_text.cpu(snapshot, self._history, glyphs, self._panels["cpu"].size.width),
+            "memory": panels_text.memory(snapshot, glyphs, self._panels["memory"].size.width),
+            "training": panels_text.training(view, run_id, snapshot, glyphs, now=time.time()),
             "disk": panels_text.disk(snapshot),
             "service": panels_text.service(self.service),
-            "limits": panels_text.limits(
-                found, self.h2q.terminal, glyphs, view.scope if view is not None else ""
-            ),
+            "limits": panels_text.limits(limits, self.host.terminal, glyphs, scope),
         }
-        for name, lines in panels.items():
-            self.query_one(f"#health-{name}", Panel).set_lines(lines)
+        for name, panel in self._panels.items():
+            panel.set_lines(lines[name])
 
     def run_updated(self, message: RunUpdated) -> None:
-        """The next look draws it: twice a second would be more than an eye reads here."""
+        """The next sample draws it: twice a second would be more than one reads here."""
 
     def runs_changed(self) -> None:
         self.draw()
 
     # Actions
 
-    def is_enabled(self, row: AppAction) -> bool:
-        if row.verb == "stop":
-            return self.h2q.board.current is not None
+    def is_enabled(self, action: AppAction) -> bool:
+        if action.verb == "stop":
+            return self.host.board.current is not None
         return True
 
     def _set_interval(self, step: int) -> None:
-        place = min(range(len(INTERVALS)), key=lambda n: abs(INTERVALS[n] - self.h2q.interval))
-        self.h2q.interval = INTERVALS[max(0, min(len(INTERVALS) - 1, place + step))]
-        self.show_message(_("a look every {seconds:g} s").format(seconds=self.h2q.interval))
+        place = min(range(len(INTERVALS)), key=lambda n: abs(INTERVALS[n] - self.host.interval))
+        self.host.interval = INTERVALS[max(0, min(len(INTERVALS) - 1, place + step))]
+        self.show_message(_("a look every {seconds:g} s").format(seconds=self.host.interval))
         self._watch()
 
     def action_faster(self) -> None:
@@ -168,7 +180,7 @@ class HealthTab(Tab):
 
     @work(group="ask", exclusive=True)
     async def action_stop(self) -> None:
-        entry = self.h2q.board.current
+        entry = self.host.board.current
         if entry is None:
             return
         question = _("Checkpoint and stop run {run}?").format(run=entry.run_id[:9])

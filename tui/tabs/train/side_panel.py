@@ -1,4 +1,4 @@
-"""The panel beside the loss: the learning rate, the list of what happened, or the cycles of an evolution."""
+"""The panel next to the loss: the learning rate, the events of the run, or the cycles of an evolution."""
 
 from __future__ import annotations
 
@@ -22,105 +22,106 @@ from tui.widgets.plot import Curve, Plot
 class SideView(StrEnum):
     """What the panel shows."""
 
-    RATE = "rate"
-    MARKS = "marks"
+    LEARNING_RATE = "lr"
+    EVENTS = "marks"
     CYCLES = "cycles"
 
 
 TITLES = {
-    SideView.RATE: N_("Learning rate"),
-    SideView.MARKS: N_("What happened"),
+    SideView.LEARNING_RATE: N_("Learning rate"),
+    SideView.EVENTS: N_("What happened"),
     SideView.CYCLES: N_("Evolution"),
 }
+_VIEWS = (SideView.LEARNING_RATE, SideView.EVENTS)
+_EVOLUTION_VIEWS = (SideView.CYCLES, SideView.EVENTS, SideView.LEARNING_RATE)
 
 
 class SidePanel(Vertical):
-    """Shows one face of a run; a person turns it, and an evolution begins with its cycles."""
+    """Shows one view of a run; the user may choose another, and an evolution begins with its cycles."""
 
     def __init__(self, glyphs: Glyphs) -> None:
         super().__init__(id="lr-panel", classes="panel")
         self.glyphs = glyphs
+        self._rate_plot = Plot(id="lr", ascii_only=glyphs.ascii, x_axis=False)
+        self._events = LogPane(id="marks", alert=glyphs.alert)
+        self._cycles = CellLines(id="cycles")
         self._chosen: SideView | None = None
-        self._face: SideView | None = None
-        self._faces: tuple[SideView, ...] = (SideView.RATE, SideView.MARKS)
-        self._listed = 0
-        self._view: RunView | None = None
+        self._shown: SideView | None = None
+        self._views: tuple[SideView, ...] = _VIEWS
+        self._events_drawn = 0
+        self._run: RunView | None = None
 
     def compose(self) -> ComposeResult:
-        yield Plot(id="lr", ascii_only=self.glyphs.ascii, x_axis=False)
-        yield LogPane(id="marks", alert=self.glyphs.alert)
-        yield CellLines(id="cycles")
+        yield self._rate_plot
+        yield self._events
+        yield self._cycles
 
     def on_mount(self) -> None:
-        self._show(SideView.RATE)
+        self._switch_to(SideView.LEARNING_RATE)
 
     @property
-    def face(self) -> SideView:
-        """The face on the screen."""
-        return self._face or SideView.RATE
+    def view(self) -> SideView:
+        """The view on the screen."""
+        return self._shown or SideView.LEARNING_RATE
 
     def on_resize(self) -> None:
         """A lineage is laid out for the width of the panel."""
-        if self._view is not None and self.face is SideView.CYCLES:
-            self._draw_cycles(self._view)
+        if self._run is not None and self.view is SideView.CYCLES:
+            self._draw_cycles(self._run)
 
-    def turn(self) -> None:
-        """The next face that the run has."""
-        place = self._faces.index(self.face) if self.face in self._faces else -1
-        self._chosen = self._faces[(place + 1) % len(self._faces)]
+    def next_view(self) -> None:
+        """Chooses the next view that the run has."""
+        place = self._views.index(self.view) if self.view in self._views else -1
+        self._chosen = self._views[(place + 1) % len(self._views)]
 
     def clear(self) -> None:
         """No run, or one whose journal is not read yet."""
-        self._view = None
-        self.query_one("#lr", Plot).clear("")
-        self.query_one("#marks", LogPane).replace((), "")
-        self.query_one("#cycles", CellLines).set_lines([])
-        self._listed = 0
+        self._run = None
+        self._rate_plot.clear("")
+        self._events.replace((), "")
+        self._cycles.set_lines([])
+        self._events_drawn = 0
 
-    def show_run(self, view: RunView, *, new: bool) -> None:
-        """Brings the face to the present state of a run; `new` when it is another one than before."""
-        self._view = view
-        evolves = bool(view.cycles) or (view.spec is not None and view.spec.kind is RunKind.EVOLVE)
-        self._faces = (
-            (SideView.CYCLES, SideView.MARKS, SideView.RATE) if evolves else (SideView.RATE, SideView.MARKS)
-        )
+    def show_run(self, run: RunView, *, new: bool) -> None:
+        """Draws the present state of a run; `new` when it is another one than before."""
+        self._run = run
+        evolves = bool(run.cycles) or (run.spec is not None and run.spec.kind is RunKind.EVOLVE)
+        self._views = _EVOLUTION_VIEWS if evolves else _VIEWS
         chosen = self._chosen
-        self._show(chosen if chosen is not None and chosen in self._faces else self._faces[0])
-        if self.face is SideView.RATE:
-            self._draw_rate(view, new=new)
-        elif self.face is SideView.MARKS:
-            self._list_marks(view, new=new)
+        self._switch_to(chosen if chosen is not None and chosen in self._views else self._views[0])
+        if self.view is SideView.LEARNING_RATE:
+            self._draw_rate(run, new=new)
+        elif self.view is SideView.EVENTS:
+            self._draw_events(run, new=new)
         else:
-            self._draw_cycles(view)
+            self._draw_cycles(run)
 
-    def _show(self, face: SideView) -> None:
-        if face is self._face:
+    def _switch_to(self, view: SideView) -> None:
+        if view is self._shown:
             return
-        self._face = face
-        self.border_title = safe(_(TITLES[face]))
-        for part, own in (("#lr", SideView.RATE), ("#marks", SideView.MARKS), ("#cycles", SideView.CYCLES)):
-            self.query_one(part).display = face is own
+        self._shown = view
+        self.border_title = safe(_(TITLES[view]))
+        self._rate_plot.display = view is SideView.LEARNING_RATE
+        self._events.display = view is SideView.EVENTS
+        self._cycles.display = view is SideView.CYCLES
 
-    def _draw_cycles(self, view: RunView) -> None:
+    def _draw_cycles(self, run: RunView) -> None:
         width, height = self.content_size
-        lines = lineage(view.cycles, self.glyphs, width, height, over=view.status.over)
-        self.query_one("#cycles", CellLines).set_lines(lines)
+        self._cycles.set_lines(lineage(run.cycles, self.glyphs, width, height, over=run.status.over))
 
-    def _draw_rate(self, view: RunView, *, new: bool) -> None:
-        plot = self.query_one("#lr", Plot)
-        rate = view.series(view.phase, "lr")
+    def _draw_rate(self, run: RunView, *, new: bool) -> None:
+        rate = run.series(run.phase, "lr")
         if not len(rate):
-            plot.clear("")
+            self._rate_plot.clear("")
             return
         if new:
-            plot.clear()
-        plot.set_curves([Curve(rate.x, rate.y)], x_end=float(view.curve_end))
+            self._rate_plot.clear()
+        self._rate_plot.set_curves([Curve(rate.x, rate.y)], x_end=float(run.curve_end))
 
-    def _list_marks(self, view: RunView, *, new: bool) -> None:
-        pane = self.query_one("#marks", LogPane)
-        marks = listed([*view.marks, *view.checkpoint_marks], ascii_only=self.glyphs.ascii)
-        if new or len(marks) < self._listed:
-            pane.replace(marks, none_yet().plain)
-        elif len(marks) > self._listed:
-            pane.append(marks[self._listed - len(marks) :])
-        self._listed = len(marks)
+    def _draw_events(self, run: RunView, *, new: bool) -> None:
+        lines = listed([*run.marks, *run.checkpoint_marks], ascii_only=self.glyphs.ascii)
+        if new or len(lines) < self._events_drawn:
+            self._events.replace(lines, none_yet().plain)
+        elif len(lines) > self._events_drawn:
+            self._events.append(lines[self._events_drawn - len(lines) :])
+        self._events_drawn = len(lines)

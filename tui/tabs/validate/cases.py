@@ -5,13 +5,17 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
 
 from engine.core.chat import Role
 from engine.core.i18n import _
 from engine.memory.records import Conversation
 from engine.validation.report import AnswerPair, CaseScore, ValidationReport
-from tui.widgets.conversation import StyledSpan, TextBlock
+from tui.widgets.conversation import ConversationView, StyledSpan, TextBlock
 
 DIFF_CHARACTERS = 4000
 """Of each answer that are compared; the comparison is quadratic."""
@@ -19,7 +23,7 @@ _WORDS = re.compile(r"[A-Za-z0-9_]+|\s+|.", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class Case:
+class CaseEntry:
     """One thing to look at: an answered question, or a scored conversation."""
 
     number: int
@@ -44,19 +48,38 @@ class Case:
         )
 
 
-def cases_of(report: ValidationReport) -> list[Case]:
+class CaseView(ConversationView):
+    """One case; left and right go to its neighbours."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "step(-1)", show=False),
+        Binding("right,l", "step(1)", show=False),
+    ]
+
+    def __init__(self, step: Callable[[int], None]) -> None:
+        """`step` shows the case so many places further."""
+        super().__init__(id="validate-case", classes="panel")
+        self._step = step
+
+    def action_step(self, by: int) -> None:
+        self._step(by)
+
+
+def list_cases(report: ValidationReport) -> list[CaseEntry]:
     """The answered questions, then the cases from the largest gain to the largest loss."""
-    found = [Case(n, len(report.answers), answer=answer) for n, answer in enumerate(report.answers, 1)]
+    found = [CaseEntry(n, len(report.answers), answer=answer) for n, answer in enumerate(report.answers, 1)]
     groups = {cluster: n for n, cluster in enumerate(dict.fromkeys(case.cluster for case in report.cases), 1)}
     scored = sorted(report.cases, key=lambda case: case.new - case.base)
     for n, score in enumerate(scored, 1):
         gain = (score.base - score.new) / math.log(2)
-        found.append(Case(n, len(scored), groups[score.cluster], gain, score=score))
+        found.append(CaseEntry(n, len(scored), groups[score.cluster], gain, score=score))
     return found
 
 
-def case_blocks(case: Case, conversation: Conversation | None, *, known: bool, diff: bool) -> list[TextBlock]:
-    """A case for the eye. `known` says that memory has been asked for its conversation."""
+def case_blocks(
+    case: CaseEntry, conversation: Conversation | None, *, loaded: bool, diff: bool
+) -> list[TextBlock]:
+    """A case for the eye. `loaded` says that memory has been asked for its conversation."""
     if case.answer is not None:
         answer = case.answer
         base, new = (
@@ -96,7 +119,7 @@ def case_blocks(case: Case, conversation: Conversation | None, *, known: bool, d
         )
     blocks.append(TextBlock("", (StyledSpan(""),)))
     if conversation is None:
-        text = _("This conversation is no longer in memory.") if known else "…"
+        text = _("This conversation is no longer in memory.") if loaded else "…"
         return [*blocks, TextBlock("", (StyledSpan(text, "dim"),))]
     names = {
         Role.USER: _("asked"),

@@ -155,7 +155,7 @@ def facts_lines(report: ValidationReport) -> Sequence[str]:
     return lines + list(verdict.reasons)
 
 
-def empty_words(pair: tuple[str, str] | None, any_model: bool) -> Content:
+def empty_text(pair: tuple[str, str] | None, any_model: bool) -> Content:
     """Before the first verdict: what would be here, and the key that fills it. `pair` is what could be judged:
     the model in use and the new one."""
     if pair is not None:

@@ -1,85 +1,96 @@
-"""The Validate tab: the verdict in words, every measure with its interval, and the cases side by side."""
+"""The Validate tab: the verdict, every measure with its interval, and the cases side by side."""
 
 from __future__ import annotations
 
-import sqlite3
+import asyncio
 from collections.abc import Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Static
 
-from engine.core.errors import BadInput, H2QError, error_text
+from engine.core.errors import H2QError, error_text
 from engine.core.i18n import N_, _, language
-from engine.core.paths import Workspace
-from engine.corpus.review.store import ReviewStore
 from engine.memory.records import Conversation
-from engine.memory.store import MemoryStore
-from engine.models.registry import PromotionBackup, backups, in_use, list_models, promote, rollback
+from engine.models.registry import Promotion
 from engine.runs.kinds import KINDS, RunKind, ValidateParams
 from engine.runs.spec import make_spec
-from engine.validation.report import ValidationReport, newest_report
+from engine.validation.report import ValidationReport
 from tui.app.actions import AppAction
+from tui.app.launch import launch_uninterrupted
 from tui.app.run_follower import RunUpdated
-from tui.app.shutdown import launch_uninterrupted, uninterruptible
 from tui.app.text import safe
 from tui.screens.ask import Confirm
 from tui.tabs.base import Tab
-from tui.tabs.validate.cases import Case, case_blocks, cases_of
-from tui.tabs.validate.measures import empty_words, facts_lines, measure_table, verdict_line
-from tui.widgets.conversation import ConversationView
+from tui.tabs.validate import reader
+from tui.tabs.validate.cases import CaseEntry, CaseView, case_blocks, list_cases
+from tui.tabs.validate.measures import empty_text, facts_lines, measure_table, verdict_line
+from tui.tabs.validate.reader import ModelState
 
-JUDGING = tuple(kind for kind, info in KINDS.items() if info.validates)
+if TYPE_CHECKING:
+    from tui.app.host import AppHost
+
+REPORT_RUNS = tuple(kind for kind, info in KINDS.items() if info.validates)
 """Kinds of runs that end with a report."""
 
 
-class CaseView(ConversationView):
-    """One case; left and right go to its neighbours."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "tab_case(-1)", show=False),
-        Binding("right,l", "tab_case(1)", show=False),
-    ]
-
-    def action_tab_case(self, by: int) -> None:
-        tab = next(node for node in self.ancestors if isinstance(node, ValidateTab))
-        tab.move_case(by)
-
-
 class ValidateTab(Tab):
-    """Shows the newest report; runs, promotes and rolls back."""
+    """Shows the newest report; validates, promotes and rolls back."""
 
     TAB_ID: ClassVar[str] = "validate"
     TITLE: ClassVar[str] = N_("Validate")
     FIRST_FOCUS: ClassVar[str] = "#validate-case"
 
-    def __init__(self, workspace: Workspace) -> None:
-        super().__init__(workspace)
+    class StateRead(Message):
+        """The newest report and the models of the workspace."""
+
+        def __init__(self, state: ModelState) -> None:
+            super().__init__()
+            self.state = state
+
+    class CaseRead(Message):
+        """The conversation of a case; None when memory has it no more."""
+
+        def __init__(self, id_: str, conversation: Conversation | None) -> None:
+            super().__init__()
+            self.id = id_
+            self.conversation = conversation
+
+    class ModelChanged(Message):
+        """A promotion or rollback is done."""
+
+        def __init__(self, promotion: Promotion) -> None:
+            super().__init__()
+            self.promotion = promotion
+
+    def __init__(self, host: AppHost) -> None:
+        super().__init__(host)
         self.report: ValidationReport | None = None
-        self.cases: list[Case] = []
+        self.cases: list[CaseEntry] = []
         self.place = 0
         self._diff = False
-        self._in_use = ""
-        self._candidates: list[str] = []
-        """Names of the models that could be judged, newest first, without the one in use."""
-        self._saved: PromotionBackup | None = None
-        """What a rollback would restore."""
-        self._undo = ""
+        self._models = ModelState()
+        self._undo_stamp = ""
         """Stamp of the backup that undoes the last promotion or rollback."""
-        self._texts: dict[str, Conversation | None] = {}
+        self._conversations: dict[str, Conversation | None] = {}
+        self._verdict = Static(id="validate-verdict")
+        self._table = Static(id="validate-table")
+        self._measures = VerticalScroll(self._table, id="validate-measures", classes="panel")
+        self.case_view = CaseView(self.move_case)
+        self._panels = Horizontal(self._measures, self.case_view, id="validate-panels")
+        self._empty = Static(id="validate-empty")
 
     def compose(self) -> ComposeResult:
-        yield Static(id="validate-verdict")
-        with Horizontal(id="validate-panels"):
-            with VerticalScroll(id="validate-measures", classes="panel") as measures:
-                measures.border_title = _("Measures")
-                yield Static(id="validate-table")
-            yield CaseView(id="validate-case", classes="panel")
-        yield Static(id="validate-empty")
+        yield self._verdict
+        yield self._panels
+        yield self._empty
+
+    def on_mount(self) -> None:
+        self._measures.border_title = _("Measures")
 
     def activate(self) -> None:
         self._load()
@@ -88,81 +99,69 @@ class ValidateTab(Tab):
         self._load()
 
     def run_updated(self, message: RunUpdated) -> None:
-        if message.view.spec is not None and message.view.spec.kind in JUDGING:
+        if message.view.spec is not None and message.view.spec.kind in REPORT_RUNS:
             self._draw_verdict()
-            self.h2q.refresh_footer()
+            self.host.refresh_footer()
 
-    # Reading, off the loop
+    def on_resize(self) -> None:
+        self.call_after_refresh(self._draw_table)
 
-    @work(thread=True, group="validate:load", exclusive=True, exit_on_error=False)
-    def _load(self) -> None:
-        try:
-            used = in_use(self.workspace) or ""
-        except BadInput as problem:
-            used = ""
-            self.app.call_from_thread(self.show_message, str(problem), "error")
-        report = newest_report(self.workspace)
-        names = [card.name for card in list_models(self.workspace) if card.name != used]
-        saved = next(iter(backups(self.workspace)), None)
-        self.app.call_from_thread(self._loaded, report, used, names, saved)
+    # Reading
 
-    def _loaded(
-        self, report: ValidationReport | None, used: str, candidates: list[str], saved: PromotionBackup | None
-    ) -> None:
-        self._in_use, self._candidates, self._saved = used, candidates, saved
+    @work(group="validate:load", exclusive=True, exit_on_error=False)
+    async def _load(self) -> None:
+        self.post_message(self.StateRead(await asyncio.to_thread(reader.read_state, self.workspace)))
+
+    @on(StateRead)
+    def _state_read(self, message: StateRead) -> None:
+        self._models = message.state
+        if message.state.problem:
+            self.show_message(message.state.problem, "error")
+        report = message.state.report
         if report != self.report:
             self.report = report
-            self.cases = cases_of(report) if report is not None else []
+            self.cases = list_cases(report) if report is not None else []
             self.place = 0
         self._draw()
 
-    @work(thread=True, group="validate:case", exclusive=True, exit_on_error=False)
-    def _fetch(self, conversation: str) -> None:
-        try:
-            with MemoryStore(self.workspace.memory_db, readonly=True) as store:
-                found = store.get(conversation)
-            if found is not None:
-                with ReviewStore(self.workspace.memory_db, readonly=True) as review:
-                    found = review.as_trained(found)
-        except (H2QError, sqlite3.Error):
-            found = None
-        self.app.call_from_thread(self._fetched, conversation, found)
+    @work(group="validate:case", exclusive=True, exit_on_error=False)
+    async def _read_case(self, id_: str) -> None:
+        conversation = await asyncio.to_thread(reader.read_conversation, self.workspace, id_)
+        self.post_message(self.CaseRead(id_, conversation))
 
-    def _fetched(self, conversation: str, found: Conversation | None) -> None:
-        self._texts[conversation] = found
+    @on(CaseRead)
+    def _case_read(self, message: CaseRead) -> None:
+        self._conversations[message.id] = message.conversation
         self._draw_case()
 
     # Drawing
 
     def _draw(self) -> None:
-        has = self.report is not None
-        self.query_one("#validate-panels").display = has
-        self.query_one("#validate-empty").display = not has
-        if has:
+        has_report = self.report is not None
+        self._panels.display = has_report
+        self._empty.display = not has_report
+        if has_report:
             self._draw_table()
             self._draw_case()
         else:
-            self.query_one("#validate-empty", Static).update(
-                empty_words(self._pair(), bool(self._in_use or self._candidates))
-            )
+            self._empty.update(empty_text(self._models.pair, self._models.any_model))
         self._draw_verdict()
-        self.h2q.refresh_footer()
+        self.host.refresh_footer()
 
     def _draw_verdict(self) -> None:
-        line = self._going_on()
+        line = self._run_line()
         if self.report is not None:
-            verdict = verdict_line(self.report.verdict, self.h2q.glyphs)
+            verdict = verdict_line(self.report.verdict, self.host.glyphs)
             line = Content("\n").join([verdict, line]) if line is not None else verdict
-        widget = self.query_one("#validate-verdict", Static)
-        widget.display = line is not None
-        widget.update(line or "")
+        self._verdict.display = line is not None
+        self._verdict.update(line or "")
 
-    def _going_on(self) -> Content | None:
-        """What a run does that will end with a report."""
-        for run in self.h2q.board.live:
-            if run.kind not in JUDGING:
+    def _run_line(self) -> Content | None:
+        """The progress of a run that will end with a report."""
+        for run in self.host.board.live:
+            if run.kind not in REPORT_RUNS:
                 continue
-            view = self.h2q.board.view(run.run_id)
+            view = self.host.board.view(run.run_id)
             progress = view.progress if view is not None else None
             share = ""
             if progress is not None and progress.total:
@@ -171,87 +170,76 @@ class ValidateTab(Tab):
             text = _("{run} is going on: {stage}{share}").format(
                 run=run.run_id, stage=stage or run.label, share=share
             )
-            return safe(f"{self.h2q.glyphs.status(run.status)} {text}", "$text-accent")
+            return safe(f"{self.host.glyphs.status(run.status)} {text}", "$text-accent")
         return None
 
     def _draw_table(self) -> None:
         if self.report is None:
             return
-        panel = self.query_one("#validate-measures")
-        width = max(30, panel.scrollable_content_region.width)
+        width = max(30, self._measures.scrollable_content_region.width)
         facts = Content("\n").join([safe(line, "$foreground-muted") for line in facts_lines(self.report)])
         names = safe(
             _("base {base}\nnew  {new}").format(
                 base=self.report.verdict.base.name, new=self.report.verdict.new.name
             )
         )
-        table = measure_table(self.report, width, self.h2q.glyphs)
-        self.query_one("#validate-table", Static).update(
-            Content("\n").join([names, Content(""), table, Content(""), facts])
-        )
+        table = measure_table(self.report, width, self.host.glyphs)
+        self._table.update(Content("\n").join([names, Content(""), table, Content(""), facts]))
 
     def _draw_case(self) -> None:
-        view = self.query_one(CaseView)
         if not self.cases:
-            view.border_title = _("Cases")
-            view.set_blocks([])
+            self.case_view.border_title = _("Cases")
+            self.case_view.set_blocks([])
             return
         case = self.cases[self.place]
-        view.border_title = case.title()
-        if case.conversation and case.conversation not in self._texts:
-            self._fetch(case.conversation)
-        known = case.conversation in self._texts
-        view.set_blocks(case_blocks(case, self._texts.get(case.conversation), known=known, diff=self._diff))
+        self.case_view.border_title = case.title()
+        id_ = case.conversation
+        if id_ and id_ not in self._conversations:
+            self._read_case(id_)
+        blocks = case_blocks(
+            case, self._conversations.get(id_), loaded=id_ in self._conversations, diff=self._diff
+        )
+        self.case_view.set_blocks(blocks)
 
-    def on_resize(self) -> None:
-        self.call_after_refresh(self._draw_table)
+    # Actions
 
-    # What a person can do
-
-    def _pair(self) -> tuple[str, str] | None:
-        """The model in use and the newest other one."""
-        if not self._in_use:
-            return (self._candidates[1], self._candidates[0]) if len(self._candidates) > 1 else None
-        return (self._in_use, self._candidates[0]) if self._candidates else None
-
-    def is_enabled(self, row: AppAction) -> bool:
-        judging = any(run.kind == RunKind.VALIDATE for run in self.h2q.board.live)
+    def is_enabled(self, action: AppAction) -> bool:
+        validating = any(run.kind == RunKind.VALIDATE for run in self.host.board.live)
         verdict = self.report.verdict if self.report is not None else None
         rules = {
-            "run": self._pair() is not None and not judging,
+            "run": self._models.pair is not None and not validating,
             "diff": bool(self.cases) and self.cases[self.place].answer is not None,
             "wins": any(case.gain > 0 for case in self.cases),
             "losses": any(case.gain < 0 for case in self.cases),
-            "promote": verdict is not None and verdict.new.name != self._in_use,
-            "roll_back": self._saved is not None,
-            "undo": bool(self._undo),
+            "promote": verdict is not None and verdict.new.name != self._models.in_use,
+            "roll_back": self._models.backup is not None,
+            "undo": bool(self._undo_stamp),
             "copy": bool(self.cases),
         }
-        return rules.get(row.verb, True)
+        return rules.get(action.verb, True)
 
     async def action_run(self) -> None:
-        """Judges the newest model against the one in use, in a run of its own."""
-        pair = self._pair()
-        if pair is not None:
-            self._launch(*pair)
+        """Validates the newest model against the one in use, in a run of its own."""
+        if self._models.pair is not None:
+            self._launch(*self._models.pair)
 
-    @work(thread=True, group="validate:launch", exclusive=True, exit_on_error=False)
-    def _launch(self, base: str, new: str) -> None:
+    @work(group="validate:launch", exclusive=True, exit_on_error=False)
+    async def _launch(self, base: str, new: str) -> None:
         spec = make_spec(self.workspace.root, ValidateParams(base=base, new=new), language=language())
         try:
-            launch_uninterrupted(self.workspace, spec)
+            await asyncio.to_thread(launch_uninterrupted, self.workspace, spec)
         except (H2QError, OSError) as problem:
-            self.app.call_from_thread(self.show_message, error_text(problem), "error")
+            self.show_message(error_text(problem), "error")
             return
         text = _("{new} is judged against {base}: run {run}").format(new=new, base=base, run=spec.run_id)
-        self.app.call_from_thread(self.show_message, text, "success")
+        self.show_message(text, "success")
 
     def move_case(self, by: int) -> None:
-        """The case before or after."""
+        """Shows the case `by` places further, round at the ends."""
         if self.cases:
             self.place = (self.place + by) % len(self.cases)
             self._draw_case()
-            self.h2q.refresh_footer()
+            self.host.refresh_footer()
 
     def action_wins(self) -> None:
         self._next_case(1)
@@ -260,7 +248,7 @@ class ValidateTab(Tab):
         self._next_case(-1)
 
     def _next_case(self, sign: int) -> None:
-        """The next case that the new model won (1) or lost (-1), from here on and round."""
+        """The next case that the new model won (1) or lost (-1), round at the end."""
         for step in range(1, len(self.cases) + 1):
             place = (self.place + step) % len(self.cases)
             if self.cases[place].gain * sign > 0:
@@ -272,40 +260,37 @@ class ValidateTab(Tab):
         self._draw_case()
 
     def action_copy(self) -> None:
-        view = self.query_one(CaseView)
-        self.app.copy_to_clipboard(view.plain_text)
+        self.app.copy_to_clipboard(self.case_view.plain_text)
         self.show_message(_("copied"))
 
     def action_refresh(self) -> None:
         self._load()
 
     def action_promote(self) -> None:
-        """Puts the judged model to use, after asking."""
+        """Promotes the validated model, after asking."""
         if self.report is None:
             return
         verdict = self.report.verdict
-        new, base = verdict.new.name, self._in_use or _("no model")
-        question = _("Put {new} to use in place of {base}?").format(new=new, base=base)
+        new, base = verdict.new.name, self._models.in_use or _("no model")
+        question = _("Put {new} to use in place of {base}?")
         if verdict.decision != "promote":
-            question = _("The verdict is not to. Put {new} to use in place of {base}?").format(
-                new=new, base=base
-            )
-        self._ask(question, lambda: self._change(new, None))
+            question = _("The verdict is not to. Put {new} to use in place of {base}?")
+        self._ask(question.format(new=new, base=base), lambda: self._change_model(promote=new))
 
     def action_roll_back(self) -> None:
         """Goes back to the model that was in use before, after asking."""
-        saved = self._saved
-        if saved is None:
+        backup = self._models.backup
+        if backup is None:
             return
         question = _("Roll back from {now} to {model} (backup {stamp})?").format(
-            now=self._in_use or _("no model"), model=saved.model or _("no model"), stamp=saved.stamp
+            now=self._models.in_use or _("no model"), model=backup.model or _("no model"), stamp=backup.stamp
         )
-        self._ask(question, lambda: self._change("", saved.stamp))
+        self._ask(question, lambda: self._change_model(roll_back_to=backup.stamp))
 
     def action_undo(self) -> None:
-        """Takes the last promotion or rollback back."""
-        if self._undo:
-            self._change("", self._undo)
+        """Undoes the last promotion or rollback."""
+        if self._undo_stamp:
+            self._change_model(roll_back_to=self._undo_stamp)
 
     def _ask(self, question: str, then: Callable[[], object]) -> None:
         def answered(yes: bool | None) -> None:
@@ -314,19 +299,18 @@ class ValidateTab(Tab):
 
         self.app.push_screen(Confirm(question), answered)
 
-    @work(thread=True, group="validate:change", exclusive=True, exit_on_error=False)
-    def _change(self, name: str, stamp: str | None) -> None:
+    @work(group="validate:change", exclusive=True, exit_on_error=False)
+    async def _change_model(self, *, promote: str = "", roll_back_to: str | None = None) -> None:
         try:
-            with uninterruptible():
-                done = promote(self.workspace, name) if name else rollback(self.workspace, stamp)
+            done = await asyncio.to_thread(reader.change_model, self.workspace, promote, roll_back_to)
         except (H2QError, OSError) as problem:
-            self.app.call_from_thread(self.show_message, error_text(problem), "error")
+            self.show_message(error_text(problem), "error")
             return
-        self.app.call_from_thread(self._changed, done.name, done.backup.rpartition(".")[2])
+        self.post_message(self.ModelChanged(done))
 
-    def _changed(self, name: str, backup: str) -> None:
-        self._undo = backup
-        self.show_message(
-            _("In use now: {name}. u takes it back.").format(name=name or _("no model")), "success"
-        )
+    @on(ModelChanged)
+    def _model_changed(self, message: ModelChanged) -> None:
+        self._undo_stamp = message.promotion.backup.rpartition(".")[2]
+        name = message.promotion.name or _("no model")
+        self.show_message(_("In use now: {name}. u takes it back.").format(name=name), "success")
         self._load()

@@ -15,12 +15,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
-from engine.core.i18n import _, language
-from engine.core.paths import Workspace
-from engine.runs.kinds import CorpusParams, ImportParams
-from engine.runs.rundir import RunDir
-from engine.runs.spec import make_spec
-from tui.app.shutdown import launch_uninterrupted
+from engine.core.i18n import _
 from tui.app.text import safe
 from tui.widgets.virtual_list import ListCell, ListRow, VirtualList
 
@@ -88,18 +83,6 @@ def home_shown(path: Path) -> str:
         return str(Path("~") / path.relative_to(Path.home()))
     except ValueError:
         return str(path)
-
-
-def start_import(workspace: Workspace, paths: list[str]) -> RunDir:
-    """Launches an import run. Raises H2QError and OSError; blocks for some milliseconds."""
-    return launch_uninterrupted(
-        workspace, make_spec(workspace.root, ImportParams(paths=paths), language=language())
-    )
-
-
-def start_build(workspace: Workspace) -> RunDir:
-    """Launches a run that builds the corpus. Raises H2QError and OSError; blocks for some milliseconds."""
-    return launch_uninterrupted(workspace, make_spec(workspace.root, CorpusParams(), language=language()))
 
 
 class ImportScreen(ModalScreen[str | None]):

@@ -21,8 +21,8 @@ from engine.core.paths import Workspace
 from engine.corpus.preview import CONTEXT, Outlook, Preview, preview
 from engine.corpus.review.store import ReviewDetail, ReviewStore
 from tui.app.cli_call import cli_json
+from tui.app.corpus_text import context_length, dataset_figures
 from tui.app.text import one_line, safe
-from tui.tabs.corpus.preview_text import context_of, figure_lines
 from tui.widgets.conversation import ConversationView, StyledSpan, TextBlock
 
 
@@ -89,7 +89,7 @@ class PreviewScreen(ModalScreen[None]):
         def read() -> tuple[list[str], int]:
             with ReviewStore(self.workspace.memory_db, readonly=True) as store:
                 found = store.ids("split:train state:accepted") or store.ids("state:accepted")
-            return found, context_of(self.workspace)
+            return found, context_length(self.workspace)
 
         try:
             self._ids, self._window = await asyncio.to_thread(read)
@@ -112,7 +112,7 @@ class PreviewScreen(ModalScreen[None]):
         except (H2QError, OSError, msgspec.DecodeError) as problem:
             widget.update(safe(str(problem), "$text-error"))
             return
-        widget.update(Content("\n").join(safe(text, style) for text, style in figure_lines(figures)))
+        widget.update(Content("\n").join(safe(text, style) for text, style in dataset_figures(figures)))
 
     @work(group="preview:show", exclusive=True, exit_on_error=False)
     async def _show(self) -> None:

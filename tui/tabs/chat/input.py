@@ -6,7 +6,7 @@ from textual import events
 from textual.message import Message
 from textual.widgets import TextArea
 
-MOST_HISTORY = 200
+MAX_HISTORY = 200
 
 
 class ChatInput(TextArea):
@@ -34,28 +34,28 @@ class ChatInput(TextArea):
         """Place in the history; its length while the person writes something new."""
         self._draft = ""
 
-    def remember(self, history: list[str]) -> None:
-        """Goes on with a history; the list itself is used and grows."""
+    def use_history(self, history: list[str]) -> None:
+        """Continues a history; the list itself grows."""
         self.sent, self._place = history, len(history)
 
     async def _on_key(self, event: events.Key) -> None:
         if event.key == "enter":
-            self._take(event)
+            self._consume(event)
             self._enter()
         elif event.key in self.NEW_LINE:
-            self._take(event)
+            self._consume(event)
             self.insert("\n")
         elif event.key == "up" and self.cursor_at_first_line and self._place > 0:
-            self._take(event)
+            self._consume(event)
             self._recall(self._place - 1)
         elif event.key == "down" and self.cursor_at_last_line and self._place < len(self.sent):
-            self._take(event)
+            self._consume(event)
             self._recall(self._place + 1)
         else:
             await super()._on_key(event)
 
     @staticmethod
-    def _take(event: events.Key) -> None:
+    def _consume(event: events.Key) -> None:
         event.stop()
         event.prevent_default()
 
@@ -70,7 +70,7 @@ class ChatInput(TextArea):
             return
         if not self.sent or self.sent[-1] != text:
             self.sent.append(text)
-            del self.sent[:-MOST_HISTORY]
+            del self.sent[:-MAX_HISTORY]
         self._place, self._draft = len(self.sent), ""
         self.clear()
         self.post_message(self.Sent(text))

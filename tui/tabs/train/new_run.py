@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from typing import ClassVar
 
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
@@ -19,10 +21,11 @@ from engine.core.i18n import _, language
 from engine.core.paths import Workspace
 from engine.runs.kinds import EvolveParams, RunKind, TrainMode, TrainParams
 from engine.runs.spec import make_spec
-from tui.app.shutdown import launch_uninterrupted
+from tui.app.glyphs import Glyphs
+from tui.app.launch import launch_uninterrupted
 from tui.app.text import fit, safe
-from tui.screens.new_run_lines import MODES, TrainingInputs, describe, read_inputs
-from tui.screens.preview import PreviewScreen
+from tui.tabs.train.new_run_text import MODES, TrainingInputs, describe, read_inputs
+from tui.tabs.train.preview import PreviewScreen
 
 _KIND = {"": "", "success": "$text-success", "warning": "$text-warning", "error": "$text-error"}
 
@@ -46,10 +49,36 @@ class NewRun(ModalScreen["str | None"]):
         Binding("k", "cursor(-1)", show=False),
     ]
 
-    def __init__(self, workspace: Workspace) -> None:
+    class InputsRead(Message):
+        """What the workspace has to train on, or why that cannot be read."""
+
+        def __init__(self, inputs: TrainingInputs | None, problem: str = "") -> None:
+            super().__init__()
+            self.inputs = inputs
+            self.problem = problem
+
+    class Started(Message):
+        """A run was started, or could not be."""
+
+        def __init__(self, run_id: str, problem: str = "") -> None:
+            super().__init__()
+            self.run_id = run_id
+            self.problem = problem
+
+    def __init__(self, workspace: Workspace, glyphs: Glyphs) -> None:
         super().__init__()
         self.workspace = workspace
-        self._material: TrainingInputs | None = None
+        self._glyphs = glyphs
+        self._modes = OptionList(
+            *(
+                Option(self._row(number, chosen=number == 0), id=str(mode.mode))
+                for number, mode in enumerate(MODES)
+            ),
+            markup=False,
+        )
+        self._about = Static(id="new-about")
+        self._command_line = Static(id="new-command")
+        self._inputs: TrainingInputs | None = None
         self._problem = ""
         self._starting = False
         self._base = 0
@@ -60,41 +89,31 @@ class NewRun(ModalScreen["str | None"]):
         with Vertical() as panel:
             panel.border_title = safe(_("New run"))
             panel.border_subtitle = safe(_("enter start   p preview   esc back"))
-            yield OptionList(
-                *(
-                    Option(self._row(number, chosen=number == 0), id=str(mode.mode))
-                    for number, mode in enumerate(MODES)
-                ),
-                markup=False,
-            )
-            yield Static(id="new-about")
-            yield Static(id="new-command")
+            yield self._modes
+            yield self._about
+            yield self._command_line
 
     def on_mount(self) -> None:
-        self.query_one(OptionList).highlighted = 0
-        self._look()
+        self._modes.highlighted = 0
+        self._read()
 
-    @work(thread=True, group="new-run", exclusive=True, exit_on_error=False)
-    def _look(self) -> None:
+    @work(group="new-run:read", exclusive=True, exit_on_error=False)
+    async def _read(self) -> None:
         try:
-            material = read_inputs(self.workspace)
+            message = self.InputsRead(await asyncio.to_thread(read_inputs, self.workspace))
         except (H2QError, OSError) as problem:
-            self.app.call_from_thread(self._fail, str(problem))
-        else:
-            self.app.call_from_thread(self._take, material)
+            message = self.InputsRead(None, str(problem))
+        self.post_message(message)
 
-    def _take(self, material: TrainingInputs) -> None:
-        self._material = material
-        self._show()
-
-    def _fail(self, problem: str) -> None:
-        self._problem = problem
-        self._starting = False
+    @on(InputsRead)
+    def _inputs_read(self, message: InputsRead) -> None:
+        self._inputs = message.inputs
+        self._problem = message.problem
         self._show()
 
     @property
     def mode(self) -> TrainMode | RunKind:
-        return MODES[self.query_one(OptionList).highlighted or 0].mode
+        return MODES[self._modes.highlighted or 0].mode
 
     def on_option_list_option_highlighted(self, message: OptionList.OptionHighlighted) -> None:
         for number in range(len(MODES)):
@@ -105,24 +124,20 @@ class NewRun(ModalScreen["str | None"]):
     def _row(self, number: int, *, chosen: bool) -> Content:
         """A mode and what it does; a sign beside the colour says which one is chosen."""
         mode = MODES[number]
-        glyphs = getattr(self.app, "glyphs", None)
-        cursor = glyphs.cursor if glyphs is not None else "▸"
-        return Content(f"{cursor if chosen else ' '} {fit(mode.name, 9)}{_(mode.does)}")
+        return Content(f"{self._glyphs.cursor if chosen else ' '} {fit(mode.name, 9)}{_(mode.does)}")
 
     def _show(self) -> None:
         lines = (
-            []
-            if self._material is None
-            else describe(self.mode, self._material, self.base, unload=self.unload)
+            [] if self._inputs is None else describe(self.mode, self._inputs, self.base, unload=self.unload)
         )
         if self._problem:
             lines.append((self._problem, "error"))
         words = [safe("  " + text, _KIND[kind]) for text, kind in lines] or [
             safe(_("  counting …"), "$foreground-muted")
         ]
-        self.query_one("#new-about", Static).update(Content("\n").join([Content(""), *words, Content("")]))
+        self._about.update(Content("\n").join([Content(""), *words, Content("")]))
         command = f"  {self.command}"
-        self.query_one("#new-command", Static).update(safe(command, "$foreground-muted"))
+        self._command_line.update(safe(command, "$foreground-muted"))
 
     @property
     def command(self) -> str:
@@ -136,16 +151,16 @@ class NewRun(ModalScreen["str | None"]):
     @property
     def base(self) -> str:
         """What an adapter would stand on; "" without any."""
-        bases = self._material.bases if self._material is not None else ()
+        bases = self._inputs.bases if self._inputs is not None else ()
         return bases[self._base % len(bases)] if bases else ""
 
     @property
     def unload(self) -> bool:
         """Whether Ollama holds something that is to be freed first."""
-        material = self._material
-        if material is None or not material.held:
+        inputs = self._inputs
+        if inputs is None or not inputs.held:
             return False
-        return material.unload if self._unload is None else self._unload
+        return inputs.unload if self._unload is None else self._unload
 
     def on_option_list_option_selected(self, _message: OptionList.OptionSelected) -> None:
         if self.mode is TrainMode.LORA and not self.base:
@@ -154,9 +169,9 @@ class NewRun(ModalScreen["str | None"]):
             self._starting = True
             self._start(self.mode, self.base if self.mode is TrainMode.LORA else None, self._unload)
 
-    @work(thread=True, group="new-run", exclusive=True, exit_on_error=False)
-    def _start(self, mode: TrainMode | RunKind, base: str | None, unload: bool | None) -> None:
-        """The launcher forks and waits for the lock: a thread, so that the screen stays alive."""
+    @work(group="new-run:start", exclusive=True, exit_on_error=False)
+    async def _start(self, mode: TrainMode | RunKind, base: str | None, unload: bool | None) -> None:
+        """The launcher forks and waits for the lock: in a thread, so that the screen stays responsive."""
         settings: dict[str, bool | int | float | str] = {} if unload is None else {"unload_ollama": unload}
         params = (
             TrainParams(mode=mode, model=base, settings=settings)
@@ -165,11 +180,20 @@ class NewRun(ModalScreen["str | None"]):
         )
         spec = make_spec(self.workspace.root, params, language=language())
         try:
-            run = launch_uninterrupted(self.workspace, spec)
+            run = await asyncio.to_thread(launch_uninterrupted, self.workspace, spec)
         except (H2QError, OSError) as problem:
-            self.app.call_from_thread(self._fail, str(problem))
+            self.post_message(self.Started("", str(problem)))
         else:
-            self.app.call_from_thread(self.dismiss, run.run_id)
+            self.post_message(self.Started(run.run_id))
+
+    @on(Started)
+    def _run_started(self, message: Started) -> None:
+        if message.run_id:
+            self.dismiss(message.run_id)
+            return
+        self._problem = message.problem
+        self._starting = False
+        self._show()
 
     def action_preview(self) -> None:
         """The exact text with its loss mask, before anything is trained."""
@@ -182,7 +206,7 @@ class NewRun(ModalScreen["str | None"]):
 
     def action_unload(self) -> None:
         """Consent to freeing what Ollama holds in memory, and taking it back."""
-        if self._material is not None and self._material.held:
+        if self._inputs is not None and self._inputs.held:
             self._unload = not self.unload
             self._show()
 
@@ -190,7 +214,7 @@ class NewRun(ModalScreen["str | None"]):
         self.dismiss(None)
 
     def action_cursor(self, by: int) -> None:
-        options = self.query_one(OptionList)
+        options = self._modes
         if by > 0:
             options.action_cursor_down()
         else:

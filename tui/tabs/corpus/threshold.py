@@ -20,8 +20,8 @@ from engine.core.errors import H2QError
 from engine.core.i18n import N_, _
 from engine.core.paths import Workspace
 from tui.app.cli_call import cli_json
+from tui.app.corpus_text import PII_TYPE_NAMES
 from tui.app.text import cells, fit, safe
-from tui.tabs.corpus.pii_text import PRIVATE_WORDS
 
 SETTLED_S = 0.25
 """A value that stands for so long is counted."""
@@ -79,7 +79,7 @@ def filter_controls(settings: Settings, types: Mapping[str, int]) -> list[Filter
             FilterControl(
                 type_,
                 "  "
-                + _(PRIVATE_WORDS.get(type_, type_))
+                + _(PII_TYPE_NAMES.get(type_, type_))
                 + (f" ({types[type_]:,})" if type_ in types else ""),
                 ["redact", "drop", "keep"],
                 HANDLING_WORDS,

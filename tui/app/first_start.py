@@ -21,9 +21,9 @@ from engine.core.i18n import LANGUAGES, _, language
 from engine.core.paths import Workspace
 from engine.memory.store import MemoryStore
 from engine.models.ollama.running import installed_models
+from tui.app.import_files import ExportFile, downloads, find_exports, home_shown, size_shown
 from tui.app.text import cells, fit, safe
 from tui.screens.ask import Confirm
-from tui.screens.import_files import ExportFile, downloads, find_exports, home_shown, size_shown
 
 LABEL = 24
 """Cells of the names where one language fits."""
@@ -36,7 +36,7 @@ MOST_TAGS = 3
 class FirstChoice:
     """What the person chose."""
 
-    what: Literal["import", "file", "demo"]
+    kind: Literal["import", "file", "demo"]
     path: str = ""
     """The file to import, for "file"."""
 

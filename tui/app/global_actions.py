@@ -1,0 +1,141 @@
+"""The actions that are the same in every tab: tabs, panels, palette, key sheet, leaving."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from textual.app import App
+from textual.command import CommandPalette
+from textual.widgets import Input, TextArea
+
+from engine.core.i18n import _
+from tui.app import onboarding
+from tui.app.actions import EVERYWHERE, AppAction
+from tui.screens.ask import Confirm
+from tui.screens.help import KeysSheet
+
+if TYPE_CHECKING:
+    from tui.app.host import AppHost
+    from tui.tabs.base import Tab
+
+
+class TabHost(Protocol):
+    """The tabs, as the global actions see them."""
+
+    @property
+    def tab(self) -> Tab | None:
+        """The tab on the screen."""
+
+    @property
+    def tab_ids(self) -> Sequence[str]:
+        """In the order of the digits."""
+
+    @property
+    def open_tabs(self) -> Iterable[Tab]:
+        """Tabs that have been shown."""
+
+
+class GlobalActions:
+    """`action_<verb>` for the actions of EVERYWHERE. A tab may have its own, which goes first."""
+
+    def __init__(
+        self,
+        app: App[Any],
+        host: AppHost,
+        tabs: TabHost,
+        perform: Callable[[AppAction], Awaitable[None]],
+    ) -> None:
+        self.app = app
+        self.host = host
+        self.tabs = tabs
+        self._perform = perform
+
+    async def action_go_tab(self, key: str) -> None:
+        ids = self.tabs.tab_ids
+        if key.isdigit() and 0 < int(key) <= len(ids):
+            await self.host.show_tab(ids[int(key) - 1])
+
+    async def action_tab_before(self) -> None:
+        await self._step_tab(-1)
+
+    async def action_tab_after(self) -> None:
+        await self._step_tab(1)
+
+    async def _step_tab(self, step: int) -> None:
+        ids, tab = self.tabs.tab_ids, self.tabs.tab
+        here = ids.index(tab.TAB_ID) if tab is not None else 0
+        await self.host.show_tab(ids[(here + step) % len(ids)])
+
+    def action_move_left(self) -> None:
+        self.app.simulate_key("left")
+
+    def action_move_down(self) -> None:
+        self.app.simulate_key("down")
+
+    def action_move_up(self) -> None:
+        self.app.simulate_key("up")
+
+    def action_move_right(self) -> None:
+        self.app.simulate_key("right")
+
+    def action_go_top(self) -> None:
+        self.app.simulate_key("home")
+
+    def action_go_end(self) -> None:
+        self.app.simulate_key("end")
+
+    def action_back(self) -> None:
+        """Out of a field: the focus goes to the main widget of the tab."""
+        tab = self.tabs.tab
+        if tab is not None and isinstance(self.app.focused, Input | TextArea):
+            target = next(iter(tab.query(tab.FIRST_FOCUS)), None) if tab.FIRST_FOCUS else None
+            self.app.screen.set_focus(target)
+
+    def action_keys(self) -> None:
+        """The sheet of keys; the chosen action is performed."""
+        tab = self.tabs.tab
+        if tab is None:
+            return
+        actions = tab.available_actions()
+        sections = [
+            (_(tab.TITLE), [action for action in actions if action.tab != EVERYWHERE]),
+            (_("everywhere"), [action for action in actions if action.tab == EVERYWHERE]),
+        ]
+        self.app.push_screen(KeysSheet(sections, self.host.keys), self._chosen)
+
+    async def _chosen(self, action: AppAction | None) -> None:
+        if action is not None:
+            await self._perform(action)
+
+    def action_next_panel(self) -> None:
+        self.app.screen.focus_next()
+
+    def action_palette(self) -> None:
+        """Textual's palette, with our placeholder."""
+        if not isinstance(self.app.screen, CommandPalette):
+            palette = CommandPalette(id="--command-palette", placeholder=_("find an action …"))
+            self.app.push_screen(palette)
+
+    def action_enlarge(self) -> None:
+        focused = self.app.focused
+        if self.app.screen.maximized is not None:
+            self.app.screen.minimize()
+        elif focused is not None:
+            self.app.screen.maximize(focused)
+
+    def action_settings(self) -> None:
+        names = sorted(self.app.available_themes)
+        onboarding.open_settings(self.host, names)
+
+    def action_leave(self) -> None:
+        """Leaves; asks first when a tab would lose something."""
+        question = next(filter(None, (tab.unsaved_question() for tab in self.tabs.open_tabs)), "")
+        if question:
+            self.app.push_screen(Confirm(question), self._leave)
+        else:
+            self.app.exit()
+
+    def _leave(self, yes: bool | None) -> None:
+        if yes:
+            self.app.exit()

@@ -1,0 +1,71 @@
+"""The services of the app that tabs, screens and helper modules may use."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from textual.screen import Screen
+
+    from engine.core.config import Settings
+    from engine.core.paths import Workspace
+    from tui.app.actions import AppAction, KeyMap
+    from tui.app.glyphs import Glyphs
+    from tui.app.run_follower import RunBoard
+    from tui.app.terminal import Terminal
+
+T = TypeVar("T")
+
+
+class AppHost(Protocol):
+    """Implemented by the app. Every method may be called while the app closes; it then does nothing."""
+
+    workspace: Workspace
+    settings: Settings
+    terminal: Terminal
+    glyphs: Glyphs
+    keys: KeyMap
+    board: RunBoard
+    interval: float
+    """Refresh interval of the Health tab in seconds."""
+
+    def show_message(self, text: str, severity: str = "") -> None:
+        """One line in the footer; severity is "", "success", "warning" or "error"."""
+
+    def clear_message(self) -> None:
+        """Removes the message from the footer."""
+
+    def refresh_footer(self) -> None:
+        """Redraws the keys that are available now."""
+
+    def refresh_tab(self) -> None:
+        """Redraws the tab on the screen."""
+
+    async def show_tab(self, tab_id: str) -> None:
+        """Brings a tab on the screen."""
+
+    def has_global_action(self, action: AppAction) -> bool:
+        """Whether the app itself implements an action of EVERYWHERE."""
+
+    def apply_settings(self, settings: Settings) -> None:
+        """Applies changed settings to the running app."""
+
+    def open_import(self) -> None:
+        """Asks for files, imports them and builds the corpus."""
+
+    def open_demo(self) -> None:
+        """Leaves the app for the demo, which has a workspace of its own."""
+
+    def push_screen(self, screen: Screen[T], callback: Callable[[T | None], None] | None = None) -> object:
+        """Shows a screen; `callback` gets its result."""
+
+    def push_screen_wait(self, screen: Screen[T]) -> Awaitable[T]:
+        """Shows a screen from a worker and waits for its result."""
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Copies to the clipboard of the terminal (OSC 52)."""
+
+    def suspend(self) -> AbstractContextManager[None]:
+        """Gives the terminal to another program. Raises SuspendNotSupported."""

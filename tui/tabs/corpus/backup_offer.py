@@ -1,0 +1,61 @@
+"""Repairs a damaged memory: the newest backup takes its place, after a question."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.core.errors import H2QError, error_text
+from engine.core.i18n import _, n_
+from engine.core.paths import Workspace
+from engine.workspace.backup import Backup, list_backups, restore_backup
+from engine.workspace.reset import require_no_run
+from tui.app.shutdown import uninterruptible
+from tui.screens.ask import Confirm
+
+if TYPE_CHECKING:
+    from tui.app.host import AppHost
+
+
+async def offer_backup(host: AppHost) -> Backup | None:
+    """Asks, naming the backup, and restores it; None when that was not done. Call it in a worker."""
+    try:
+        newest = next(iter(await asyncio.to_thread(list_backups, host.workspace)), None)
+        if newest is None:
+            host.show_message(_("There is no backup of this memory"), "error")
+            return None
+        if not await host.push_screen_wait(Confirm(_question(newest))):
+            return None
+        host.show_message(_("putting the backup back …"))
+        await asyncio.to_thread(_restore, host.workspace, newest.path)
+    except (H2QError, OSError) as problem:
+        host.show_message(error_text(problem), "error")
+        return None
+    return newest
+
+
+def restored_text(backup: Backup) -> str:
+    """What was restored."""
+    return n_(
+        "the backup is back: {n} conversation",
+        "the backup is back: {n} conversations",
+        backup.conversations,
+    ).format(n=f"{backup.conversations:,}")
+
+
+def _question(backup: Backup) -> str:
+    return n_(
+        "Put the backup of {when} with {n} conversation in place of this memory?",
+        "Put the backup of {when} with {n} conversations in place of this memory?",
+        backup.conversations,
+    ).format(
+        when=time.strftime("%Y-%m-%d %H:%M", time.localtime(backup.created_at)), n=f"{backup.conversations:,}"
+    )
+
+
+def _restore(workspace: Workspace, path: str) -> None:
+    with uninterruptible():
+        require_no_run(workspace)
+        restore_backup(workspace, Path(path))

@@ -1,0 +1,104 @@
+"""The right side of the Train tab: curves, figures and log of one run."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+from textual.containers import Vertical
+
+from engine.core.i18n import _
+from engine.runs.view import RunView
+from tui.app.glyphs import Glyphs
+from tui.app.text import safe
+from tui.tabs.train import run_text
+from tui.tabs.train.side_panel import SidePanel
+from tui.widgets.annotations import legend
+from tui.widgets.cell_lines import CellLines
+from tui.widgets.log import LogPane
+from tui.widgets.plot import Curve, Plot, thin
+
+MAX_EVALUATIONS = 12
+"""Dots of held-out loss at most, so that they do not hide the curve."""
+
+
+class RunPanel(Vertical):
+    """Draws the view of a run. Titles are only set when they differ: setting one repaints its panel."""
+
+    def __init__(self, glyphs: Glyphs) -> None:
+        super().__init__(id="run")
+        self.glyphs = glyphs
+        self.log_scale = False
+        self.curves = Vertical(id="curves")
+        self._loss_panel = Vertical(id="loss-panel", classes="panel")
+        self._loss_plot = Plot(id="loss", ascii_only=glyphs.ascii)
+        self.side_panel = SidePanel(glyphs)
+        self._figures = CellLines(id="figures")
+        self._log_panel = Vertical(id="log-panel", classes="panel")
+        self.log_pane = LogPane(id="log", alert=glyphs.alert)
+        self._title = self._legend = ""
+        self._lines_drawn = 0
+
+    def compose(self) -> ComposeResult:
+        with self.curves:
+            with self._loss_panel:
+                yield self._loss_plot
+            yield self.side_panel
+        yield self._figures
+        with self._log_panel:
+            yield self.log_pane
+
+    def on_mount(self) -> None:
+        self._log_panel.border_title = safe(_("Log"))
+
+    def clear(self, text: str) -> None:
+        """No run, or one whose journal is not read yet: `text` stands where the curves would be."""
+        self._set_titles(_("Loss"), "")
+        self._loss_plot.clear(text)
+        self.side_panel.clear()
+        self._figures.set_lines([])
+        self.log_pane.replace((), "")
+        self._lines_drawn = 0
+
+    def show_run(self, view: RunView, *, alive: bool, new: bool) -> None:
+        """Draws the present state of a run; `new` when it is another one than before."""
+        annotations = view.marks_of(view.phase)
+        self._set_titles(
+            run_text.loss_title(view, self.log_scale), legend(annotations, ascii_only=self.glyphs.ascii)
+        )
+        self.side_panel.show_run(view, new=new)
+        self._draw_loss(view, new=new)
+        width = self._figures.size.width
+        self._figures.set_lines(run_text.figures(view, self.glyphs, width, alive=alive))
+        self._draw_log(view, new=new)
+
+    def _set_titles(self, title: str, legend_text: str) -> None:
+        if title != self._title:
+            self._title = title
+            self._loss_panel.border_title = safe(title)
+        if legend_text != self._legend:
+            self._legend = legend_text
+            self._loss_panel.border_subtitle = safe(legend_text)
+
+    def _draw_loss(self, view: RunView, *, new: bool) -> None:
+        loss = view.series(view.phase, "loss")
+        if not len(loss):
+            self._loss_plot.clear(run_text.no_curve(view))
+            return
+        if new:
+            self._loss_plot.clear()
+        curves = [Curve(loss.x, loss.y)]
+        for name in view.eval_names(view.phase):
+            series = view.series(view.phase, f"eval:{name}")
+            points = thin(series.points(), MAX_EVALUATIONS)
+            curves.append(Curve([x for x, _y in points], [y for _x, y in points], line=False))
+        self._loss_plot.set_curves(
+            curves, x_end=float(view.curve_end), log=self.log_scale, marks=view.marks_of(view.phase)
+        )
+
+    def _draw_log(self, view: RunView, *, new: bool) -> None:
+        fresh = view.log_total - self._lines_drawn
+        if new or fresh < 0:
+            self.log_pane.replace(view.log, _("no line yet"))
+        elif fresh:
+            lines = list(view.log)
+            self.log_pane.append(lines[max(0, len(lines) - fresh) :])
+        self._lines_drawn = view.log_total
