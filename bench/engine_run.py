@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.core.paths import Workspace, shipped
-from engine.machine.cgroup import own_memory_cgroup
+from engine.machine.cgroup import limitable_cgroup
 from engine.runs import events
 from engine.runs.events import JournalRecord, RunStatus
 from engine.runs.journal import JournalReader
@@ -73,11 +73,11 @@ class Cgroup:
 @contextmanager
 def cgroup(mb: float) -> Iterator[Cgroup | None]:
     """A group with a limit of `mb`; None where none may be made (not root, cgroup v2 without the controller)."""
-    own = own_memory_cgroup()
-    if own is None or own.limit_file != "memory.limit_in_bytes":
+    own = limitable_cgroup()
+    if own is None or own.is_v2:
         yield None
         return
-    group = Cgroup(own.home / f"h2q-bench-{os.getpid()}")
+    group = Cgroup(own.folder / f"h2q-bench-{os.getpid()}")
     try:
         group.folder.mkdir()
         group.set_limit(mb)

@@ -20,7 +20,7 @@ from engine.export.plan import ExportPlan, modelfile_of, ollama_parameters, plan
 from engine.export.quant import Quant
 from engine.export.report import ExportReport, NllMeasurement, Parity, report_beside, with_measures
 from engine.export.source import check_weights
-from engine.machine.budget import Budget, effective_budget
+from engine.machine.budget import Budget, resolve_budget
 from engine.models.gguf.model import open_gguf
 from engine.models.hf import silence_transformers
 from engine.models.ollama.create import check_name, create_model, server_version
@@ -39,7 +39,7 @@ def run(ctx: RunContext) -> RunResult:
     """Carries out `ExportParams`. Raises the errors of its parts; nothing half-written stays."""
     params, started = ctx.params(ExportParams), time.monotonic()
     silence_transformers()
-    budget = effective_budget(ctx.settings.max_memory_gb)
+    budget = resolve_budget(ctx.settings.max_memory_gb)
     ctx.set_budget(budget.mb, budget.reason)
     plan = plan_export(ctx.workspace, params)
     stages = 1 + (2 if params.measure else 0) + (params.to == "ollama")

@@ -10,11 +10,10 @@ import sys
 from pathlib import Path
 
 import msgspec
-import psutil
 
+from engine.machine.budget import resolve_budget
+from engine.machine.cpu import usable_cores
 from engine.machine.probes import read_or_none
-
-AVAILABLE_SHARE = 0.7
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,41 +29,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """"systemd scope", "caffeinate" or "" (a session of its own, which logind may end at logout)."""
 
 
-def cgroup_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Memory limit of the control group in bytes (cgroup v2, then v1); None without a limit."""
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            text = (root / name).read_text(encoding="ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            continue
-        if text.isdigit() and int(text) < 1 << 60:
-            return int(text)
-    return None
-
-
-def find_limits(max_memory_gb: float) -> Limits:
-    """Reads the system; never raises."""
-    bounds = {"max_memory_gb": max_memory_gb * 1024}
-    group = read_or_none(cgroup_limit)
-    if group is not None:
-        bounds["cgroup"] = group / 2**20
-    memory = read_or_none(psutil.virtual_memory)
-    if memory is not None:
-        bounds["available"] = memory.available * AVAILABLE_SHARE / 2**20
-    reason = min(bounds, key=lambda name: bounds[name])
+def find_limits(max_memory_gb: float, *, root: Path = Path("/")) -> Limits:
+    """The limits of a run that starts now; never raises. `root` replaces `/` where files of the kernel are read."""
+    budget = resolve_budget(max_memory_gb, root=root)
     files = read_or_none(lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     return Limits(
-        budget_mb=bounds[reason],
-        budget_reason=reason,
-        cores=_cores(),
+        budget_mb=budget.mb,
+        budget_reason=budget.reason,
+        cores=usable_cores(),
         open_files=files,
         keeper=_keeper(),
     )
-
-
-def _cores() -> int:
-    usable = read_or_none(lambda: len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
-    return usable or os.cpu_count() or 1
 
 
 def _keeper() -> str:

@@ -24,7 +24,8 @@ import psutil
 from engine.core.errors import BadInput, H2QError
 from engine.core.i18n import N_, _
 from engine.core.paths import Workspace
-from engine.health.limits import cgroup_limit
+from engine.machine.cgroup import memory_limit_bytes
+from engine.machine.cpu import usable_cores
 from engine.runs.events import RunStatus
 
 
@@ -93,7 +94,7 @@ def check_system(_ws: Workspace) -> Finding:
 
 
 def check_cores(_ws: Workspace) -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     load = os.getloadavg()[0]
     detail = _("{cores} usable, load {load:.1f}").format(cores=cores, load=load)
     if cores < 2:
@@ -105,7 +106,7 @@ def check_cores(_ws: Workspace) -> Finding:
 
 def check_memory(_ws: Workspace) -> Finding:
     ram = psutil.virtual_memory()
-    limit = cgroup_limit()
+    limit = memory_limit_bytes()
     total = min(ram.total, limit or ram.total)
     detail = _("{free:.1f} of {total:.1f} GB available").format(
         free=min(ram.available, total) / _GB, total=total / _GB

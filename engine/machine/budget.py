@@ -1,4 +1,4 @@
-"""The memory budget of a run, and the limit that determines it."""
+"""The memory budget of a run: decided here from flag, setting and machine, and nowhere else."""
 
 from __future__ import annotations
 
@@ -7,64 +7,44 @@ from pathlib import Path
 
 import psutil
 
+from engine.machine.cgroup import memory_limit_bytes
+from engine.machine.probes import read_or_none
+
 AVAILABLE_SHARE = 0.7
-_UNLIMITED = 1 << 60
+"""Share of the available memory that a run may use."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The effective budget in MB, and which bound it is: "max_memory_gb", "cgroup" or "available"."""
+    """Memory in MB (2^20 bytes) and the bound that set it: "max_memory_gb", "cgroup" or "available"."""
 
     mb: float
     reason: str
 
 
-def effective_budget(max_memory_gb: float = 4.0, *, root: Path = Path("/")) -> Budget:
-    """The smallest of the setting, the cgroup's limit and 70 % of what is available now (DESIGN 9).
+def requested_budget(setting_gb: float, flag_gb: float | None = None) -> Budget:
+    """The budget that the user requested: `--max-memory-gb`, else the setting."""
+    return Budget(1024 * (setting_gb if flag_gb is None else flag_gb), "max_memory_gb")
 
-    `root` stands for `/` when the files of the kernel are read.
+
+def resolve_budget(setting_gb: float, flag_gb: float | None = None, *, root: Path = Path("/")) -> Budget:
+    """The effective budget: the smallest of the requested one, the cgroup limit and 70 % of the available memory.
+
+    `root` replaces `/` where files of the kernel are read.
     """
-    bounds = [Budget(max_memory_gb * 1024, "max_memory_gb")]
-    cgroup = cgroup_limit_bytes(root)
-    if cgroup is not None:
-        bounds.append(Budget(cgroup / 2**20, "cgroup"))
-    # What the program holds already is no longer among the available, and belongs to its budget.
-    own = psutil.Process().memory_info().rss
-    bounds.append(Budget((psutil.virtual_memory().available * AVAILABLE_SHARE + own) / 2**20, "available"))
-    return min(bounds, key=lambda bound: bound.mb)
+    budget = limit_to_cgroup(requested_budget(setting_gb, flag_gb), root=root)
+    memory = read_or_none(psutil.virtual_memory)
+    if memory is None:
+        return budget
+    # Memory that this process already holds is no longer available, but belongs to its budget.
+    own = read_or_none(lambda: psutil.Process().memory_info().rss) or 0
+    available = Budget((memory.available * AVAILABLE_SHARE + own) / 2**20, "available")
+    return min(budget, available, key=lambda bound: bound.mb)
 
 
-def cgroup_limit_bytes(root: Path = Path("/"), *, beside: str = "") -> int | None:
-    """The lowest memory limit on the way from this process's cgroup to the top, v2 or v1; None: there is none.
-
-    A group of the name `beside` does not count: the one that this program made itself.
-    """
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    limits = []
-    for line in lines:
-        _number, controllers, group = (*line.split(":", 2), "", "")[:3]
-        if controllers == "":
-            top, name = root / "sys/fs/cgroup", "memory.max"
-        elif "memory" in controllers.split(","):
-            top, name = root / "sys/fs/cgroup/memory", "memory.limit_in_bytes"
-        else:
-            continue
-        folder = top / group.lstrip("/")
-        # Inside a container the path is the host's and may not exist; the container's own limit is at the top.
-        for place in (folder, *folder.parents):
-            if not place.is_relative_to(top):
-                break
-            if place.name != beside:
-                limits += _read_limit(place / name)
-    return min(limits, default=None)
-
-
-def _read_limit(file: Path) -> list[int]:
-    try:
-        text = file.read_text(encoding="utf-8").strip()
-    except OSError:
-        return []
-    return [int(text)] if text.isdigit() and int(text) < _UNLIMITED else []
+def limit_to_cgroup(budget: Budget, *, exclude: str = "", root: Path = Path("/")) -> Budget:
+    """`budget`, or the cgroup limit where that is lower; the cgroup named `exclude` does not count."""
+    limit = memory_limit_bytes(root, exclude=exclude)
+    if limit is None or limit / 2**20 >= budget.mb:
+        return budget
+    return Budget(limit / 2**20, "cgroup")

@@ -15,7 +15,7 @@ from engine.corpus.dataset import held_out
 from engine.corpus.split import Window
 from engine.export.gguf_writer import write_gguf_copy
 from engine.inference.client import free_service_memory
-from engine.machine.budget import effective_budget
+from engine.machine.budget import resolve_budget
 from engine.memory.store import MemoryStore
 from engine.models.base_models import BaseModel, base_of_adapter, find_base
 from engine.models.card import ADAPTER_CONFIG
@@ -75,12 +75,11 @@ def lora_fits(ctx: RunContext, params: TrainParams) -> tuple[bool, str]:
         return False, ""
     try:
         base = choose_base(ctx.workspace, params, configured)
-        gigabytes = params.max_memory_gb or ctx.settings.max_memory_gb
         recipe = recipe_for(params, Phase.LORA, settings=ctx.settings)
         memory_fit = fit_to_budget(
             base,
             recipe.adapter,
-            effective_budget(gigabytes),
+            resolve_budget(ctx.settings.max_memory_gb, params.max_memory_gb),
             context=recipe.curriculum[-1].context,
             four_bit=False,
             bf16_fast=True,

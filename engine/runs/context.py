@@ -20,6 +20,7 @@ from engine.core.errors import Busy, H2QError, Interrupted, NotEnoughData
 from engine.core.files import write_bytes_unsynced
 from engine.core.i18n import _
 from engine.core.paths import Workspace
+from engine.machine.budget import requested_budget
 from engine.machine.process_memory import ProcessTreeMemory
 from engine.runs import lock
 from engine.runs.command_queue import CommandQueue, RunCommand
@@ -64,7 +65,7 @@ class RunResult:
     error: str = ""
 
 
-class _Asked(msgspec.Struct):
+class _Overrides(msgspec.Struct):
     """What of a run's parameters overrides the settings; kinds without any have none."""
 
     settings: dict[str, bool | int | float | str] = {}
@@ -72,7 +73,7 @@ class _Asked(msgspec.Struct):
 
 
 def _settings(run: RunDir) -> Settings:
-    asked = msgspec.json.decode(run.spec.params, type=_Asked)
+    asked = msgspec.json.decode(run.spec.params, type=_Overrides)
     return with_overrides(load_settings(run.workspace), asked.settings)
 
 
@@ -85,12 +86,11 @@ def _setting(run: RunDir, name: str) -> float:
 
 
 def requested_budget_mb(run: RunDir) -> float:
-    """Memory that a run was asked to stay within, by its flag or the settings, before anything is measured."""
+    """Memory budget that the run was given by its flag or the settings, before the machine is measured."""
+    flag_gb = None
     with contextlib.suppress(msgspec.DecodeError):
-        asked = msgspec.json.decode(run.spec.params, type=_Asked).max_memory_gb
-        if asked is not None:
-            return 1024 * asked
-    return 1024 * _setting(run, "max_memory_gb")
+        flag_gb = msgspec.json.decode(run.spec.params, type=_Overrides).max_memory_gb
+    return requested_budget(_setting(run, "max_memory_gb"), flag_gb).mb
 
 
 class StageHandle:

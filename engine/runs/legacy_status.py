@@ -17,8 +17,8 @@ import msgspec
 from engine.core import files
 from engine.core.i18n import _
 from engine.core.paths import Workspace
+from engine.machine.cpu import ProcessTreeCpu
 from engine.machine.probes import MachineProbes, MachineSample
-from engine.machine.process_load import ProcessTreeCpu
 from engine.runs.event_text import describe
 from engine.runs.events import CommandHandled, Event, RunStatus, Step
 from engine.runs.view import RunView

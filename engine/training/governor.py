@@ -13,8 +13,8 @@ from typing import TypeVar
 from engine.core.errors import RunFailed, UsageProblem, is_out_of_memory
 from engine.core.i18n import _
 from engine.machine import cgroup
-from engine.machine.budget import Budget, cgroup_limit_bytes
-from engine.machine.cpu_affinity import Throttle
+from engine.machine.budget import Budget, limit_to_cgroup
+from engine.machine.cpu import Throttle
 from engine.machine.pressure import Advice, PressureFinding, PressureMonitor
 from engine.runs import events
 from engine.runs.event_text import budget_reason_text, governor_cause_text
@@ -295,9 +295,7 @@ class ResourceGovernor:
             self._emit("limit", "set", used)
         if now - self._limit_checked_at >= job.ctx.settings.resource_check_interval:
             self._limit_checked_at = now
-            limit = cgroup_limit_bytes(beside=cgroup.group_name())
-            bounds = [self._requested, *([Budget(limit / 2**20, "cgroup")] if limit is not None else [])]
-            smallest = min(bounds, key=lambda bound: bound.mb)
+            smallest = limit_to_cgroup(self._requested, exclude=cgroup.run_cgroup_name())
             if smallest.mb != self.budget.mb:
                 job.budget = self._effective = smallest
                 self._used_before_halving = math.inf
@@ -305,7 +303,11 @@ class ResourceGovernor:
         # The kernel kills a process whose limit is below its usage, so the limit shrinks only after memory
         # is freed. If the kernel refuses, because it also charges file pages, the next step tries again.
         below_usage = used > self.budget.mb and self.budget.mb < self._kernel_limit_mb
-        if self._kernel_limit_mb != self.budget.mb and not below_usage and cgroup.resize(self.budget.mb):
+        if (
+            self._kernel_limit_mb != self.budget.mb
+            and not below_usage
+            and cgroup.resize_limit(self.budget.mb)
+        ):
             self._kernel_limit_mb = self.budget.mb
 
     def _halving_gained_little(self, used: float) -> bool:

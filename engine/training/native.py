@@ -12,7 +12,7 @@ import msgspec
 from engine.core.errors import BadInput
 from engine.core.files import file_sha256
 from engine.core.i18n import _
-from engine.machine.cgroup import backed
+from engine.machine.cgroup import cgroup_memory_limit
 from engine.models.card import Lineage, ModelCard
 from engine.models.native_format import load_model
 from engine.training.chat_batches import ConversationWindows, NativeBatches
@@ -111,7 +111,7 @@ def train_native(
         )
         if replay is not None:
             replay.on_retry = job.log_retry
-        with backed(ctx, budget):
+        with cgroup_memory_limit(budget.mb, ctx.log):
             train(job)
     languages = languages_of([dataset.path])
     languages += [language for language in card.languages if language not in languages]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from engine.core.files import file_sha256
 from engine.core.i18n import n_
-from engine.machine.cgroup import backed
+from engine.machine.cgroup import cgroup_memory_limit
 from engine.models.card import Lineage, ModelCard
 from engine.models.transformer import ModelConfig, Transformer
 from engine.training.batches import ScratchBatches
@@ -82,7 +82,7 @@ def train_scratch(
             resumed=resumed,
         )
         stream.on_retry = job.log_retry
-        with backed(ctx, budget):
+        with cgroup_memory_limit(budget.mb, ctx.log):
             train(job)
     return save_trained_model(
         job, name=name, out=out, base=None, languages=languages_of(files), lineage=lineage

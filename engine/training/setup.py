@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from engine.core.config import Settings
 from engine.core.errors import BadInput
 from engine.core.i18n import _, n_
-from engine.machine.budget import Budget, effective_budget
-from engine.machine.cpu_affinity import set_cpu_affinity
+from engine.machine.budget import Budget, resolve_budget
+from engine.machine.cpu import set_cpu_affinity
 from engine.models.card import Lineage, ModelCard
 from engine.models.native_format import save_model
 from engine.models.ollama.running import running_models, unload_models
@@ -61,15 +61,12 @@ def find_resume_checkpoint(ctx: RunContext, recipe: Recipe, resume: Path | None)
 
 def memory_budget(ctx: RunContext, recipe: Recipe, free_memory: FreeMemory | None = None) -> Budget:
     """The effective budget, logged and shown in the run's status, after memory is freed for the run."""
-    gigabytes = recipe.max_memory_gb
-    if gigabytes is None:
-        gigabytes = ctx.settings.max_memory_gb
     free_ollama_memory(ctx)
-    budget = effective_budget(gigabytes)
+    budget = resolve_budget(ctx.settings.max_memory_gb, recipe.max_memory_gb)
     # A micro-batch is sized to three quarters of the budget; other processes may use the rest.
     if free_memory is not None and free_memory(0.75 * budget.mb, budget.mb):
         ctx.log(_("the models loaded for chat were unloaded to free memory for the run"))
-        budget = effective_budget(gigabytes)
+        budget = resolve_budget(ctx.settings.max_memory_gb, recipe.max_memory_gb)
     ctx.set_budget(budget.mb, budget.reason)
     ctx.log(
         _("memory budget {mb:.0f} MB ({bound})").format(mb=budget.mb, bound=budget_reason_text(budget.reason))

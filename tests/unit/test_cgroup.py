@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.machine.cgroup import limited, own_memory_cgroup
+from engine.machine.cgroup import limitable_cgroup, limited_memory
 
 
 def kernel(root: Path, line: str, *files: str) -> Path:
@@ -22,45 +22,45 @@ def kernel(root: Path, line: str, *files: str) -> Path:
 
 def test_the_group_of_v1_is_a_child_and_that_of_v2_stands_beside(tmp_path: Path) -> None:
     one = kernel(tmp_path / "1", "4:cpu:/\n3:memory:/a/b\n0::/\n")
-    found = own_memory_cgroup(one, pid=7)
+    found = limitable_cgroup(one)
     assert found is not None
-    assert found.limited == one / "sys/fs/cgroup/memory/a/b/h2q-7"
+    assert found.run_cgroup(7) == one / "sys/fs/cgroup/memory/a/b/h2q-7"
     two = kernel(tmp_path / "2", "0::/user/a.scope\n", "sys/fs/cgroup/user/a.scope/memory.max")
-    found = own_memory_cgroup(two, pid=7)
+    found = limitable_cgroup(two)
     assert found is not None
-    assert (found.limited, found.limit_file) == (two / "sys/fs/cgroup/user/h2q-7", "memory.max")
-    assert own_memory_cgroup(kernel(tmp_path / "3", "0::/\n"), pid=7) is None
-    assert own_memory_cgroup(tmp_path / "none") is None
+    assert (found.run_cgroup(7), found.limit_file) == (two / "sys/fs/cgroup/user/h2q-7", "memory.max")
+    assert limitable_cgroup(kernel(tmp_path / "3", "0::/\n")) is None
+    assert limitable_cgroup(tmp_path / "none") is None
 
 
 def test_where_none_may_be_set_it_is_said_and_nothing_stays(tmp_path: Path) -> None:
     root = kernel(tmp_path, "3:memory:/a\n")  # no such folder
-    with limited(100, root) as reason:
+    with limited_memory(100, root) as reason:
         assert reason
     assert list(root.rglob("h2q-*")) == []
 
 
 def test_a_process_beyond_the_limit_is_ended_by_the_kernel_and_one_within_comes_back_out() -> None:
-    home = own_memory_cgroup()
-    if home is None or not os.access(home.limited.parent, os.W_OK):
+    home = limitable_cgroup()
+    if home is None or not os.access(home.run_cgroup().parent, os.W_OK):
         pytest.skip("no cgroup may be made here")
     program = (
         "import sys\n"
-        "from engine.machine.cgroup import limited, own_memory_cgroup\n"
+        "from engine.machine.cgroup import limitable_cgroup, limited_memory\n"
         "before = open('/proc/self/cgroup').read()\n"
-        "with limited(64) as reason:\n"
+        "with limited_memory(64) as reason:\n"
         "    if reason: sys.exit(77)\n"
         "    assert open('/proc/self/cgroup').read() != before\n"
         "    held = bytearray(int(sys.argv[1]) << 20)\n"
         "    held[::4096] = b'x' * len(held[::4096])\n"
         "assert open('/proc/self/cgroup').read() == before\n"
-        "assert not own_memory_cgroup().limited.exists()\n"
+        "assert not limitable_cgroup().run_cgroup().exists()\n"
     )
     codes = []
     for mb in (16, 256):
         child = subprocess.Popen([sys.executable, "-c", program, str(mb)], cwd=Path(__file__).parents[2])
         codes.append(child.wait(60))
-        left = home.limited.with_name(f"h2q-{child.pid}")
+        left = home.run_cgroup().with_name(f"h2q-{child.pid}")
         if left.exists():
             left.rmdir()
     if 77 in codes:

@@ -194,9 +194,9 @@ def test_a_limit_of_the_system_that_falls_and_rises_is_followed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = iter([None, 900 << 20, 900 << 20, 2000 << 20, None, None, None])
-    monkeypatch.setattr(governor, "cgroup_limit_bytes", lambda **_words: next(limits))
+    monkeypatch.setattr("engine.machine.budget.memory_limit_bytes", lambda *_root, **_name: next(limits))
     monkeypatch.setattr(
-        "engine.training.setup.effective_budget", lambda gigabytes: Budget(1500.0, "max_memory_gb")
+        "engine.training.setup.resolve_budget", lambda *_gigabytes: Budget(1500.0, "max_memory_gb")
     )
     resized: list[float] = []
     refusals = [True]  # the first time, as a kernel that still holds pages of files for it
@@ -208,7 +208,7 @@ def test_a_limit_of_the_system_that_falls_and_rises_is_followed(
         resized.append(mb)
         return True
 
-    monkeypatch.setattr("engine.machine.cgroup.resize", resize)
+    monkeypatch.setattr("engine.machine.cgroup.resize_limit", resize)
     # The process of the tests may hold more than the lower limit.
     monkeypatch.setattr("engine.training.peak_memory.PeakMemory.peak_mb", lambda _self: 500.0)
     start = governor.ResourceGovernor.__init__

@@ -12,7 +12,6 @@ import pytest
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.health import preflight
-from engine.health.limits import cgroup_limit
 from engine.health.preflight import CHECKS, CheckResult, Grade, run_checks
 
 LIGHT = tuple(check for check in CHECKS if check[0] != "torch")
@@ -80,23 +79,6 @@ def test_disabling_the_mps_limit_gives_a_warning(
 ) -> None:
     monkeypatch.setenv("PYTORCH_MPS_HIGH_WATERMARK_RATIO", ratio)
     assert preflight.check_mps(Workspace(tmp_path))[0] is grade
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "limit"),
-    [
-        ("memory.max", "max", None),
-        ("memory.max", "1073741824\n", 1 << 30),
-        ("memory/memory.limit_in_bytes", "9223372036854771712", None),
-        ("memory/memory.limit_in_bytes", "536870912", 1 << 29),
-    ],
-)
-def test_the_memory_limit_is_read_from_cgroup_v1_and_v2(
-    tmp_path: Path, file: str, text: str, limit: int | None
-) -> None:
-    (tmp_path / file).parent.mkdir(exist_ok=True)
-    (tmp_path / file).write_text(text)
-    assert cgroup_limit(tmp_path) == limit
 
 
 def test_a_full_disk_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.errors import UsageProblem
-from engine.machine.cpu_affinity import Throttle, parse_cpu_list, set_cpu_affinity, throttle_pause
+from engine.machine.cpu import Throttle, parse_cpu_list, set_cpu_affinity, throttle_pause
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,7 +49,7 @@ def test_threads_that_libraries_have_begun_before_are_bound_too() -> None:
         "over = threading.Event()\n"
         "thread = threading.Thread(target=over.wait)\n"
         "thread.start()\n"
-        "from engine.machine.cpu_affinity import set_cpu_affinity\n"
+        "from engine.machine.cpu import set_cpu_affinity\n"
         f"set_cpu_affinity('{one}')\n"
         "print([sorted(os.sched_getaffinity(int(task))) for task in os.listdir('/proc/self/task')])\n"
         "over.set()"
@@ -67,7 +67,7 @@ def test_a_process_and_its_compute_threads_stay_on_the_processors_chosen() -> No
     one = min(os.sched_getaffinity(0))
     program = (
         "import os\n"
-        "from engine.machine.cpu_affinity import set_cpu_affinity\n"
+        "from engine.machine.cpu import set_cpu_affinity\n"
         f"set_cpu_affinity('{one}')\n"
         "from engine.training.devices import usable_cores\n"
         "print(sorted(os.sched_getaffinity(0)), usable_cores())"
@@ -124,7 +124,7 @@ def test_a_real_process_stays_within_its_share() -> None:
     share = 100 * 0.25 / (os.cpu_count() or 1)
     program = (
         "import time\n"
-        "from engine.machine.cpu_affinity import Throttle\n"
+        "from engine.machine.cpu import Throttle\n"
         f"throttle = Throttle({share})\n"
         "began, spent = time.monotonic(), time.process_time()\n"
         "while time.process_time() - spent < 0.3:\n"

@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from engine.core.paths import Workspace
+from engine.machine.cpu import ProcessTreeCpu
 from engine.machine.probes import MachineProbes
-from engine.machine.process_load import ProcessTreeCpu
 from engine.runs.context import RunContext
 from engine.runs.events import Finished, RunStatus, StageChanged, Started, Step
 from engine.runs.journal import JournalWriter

@@ -14,7 +14,7 @@ import torch
 from engine.core.files import file_sha256
 from engine.core.i18n import _
 from engine.machine.budget import Budget
-from engine.machine.cgroup import backed
+from engine.machine.cgroup import cgroup_memory_limit
 from engine.models.adapters import AdapterModel, attach_adapter, new_adapter, save_adapter
 from engine.models.base_models import BaseModel, adapter_card
 from engine.models.card import Lineage, ModelCard
@@ -117,7 +117,7 @@ def train_lora(
     job.windows = inputs.general
     if fit.activation_checkpointing and resumed is None:
         job.state.activation_checkpointing = adapter_model.activation_checkpointing = True
-    with backed(ctx, budget):
+    with cgroup_memory_limit(budget.mb, ctx.log):
         train(job)
     old = adapter_card(base.adapter) if base.adapter is not None else None
     card = ModelCard(

@@ -62,7 +62,7 @@ def _settings(
     """Settings for this run only: of the streaming configuration, then of `--set`. Checked before the run starts."""
     from engine.core.config import load_settings, with_overrides
     from engine.core.errors import UsageProblem
-    from engine.machine.cpu_affinity import check_cpu_affinity
+    from engine.machine.cpu import check_cpu_affinity
 
     overrides = dict(streaming.settings) if streaming is not None else {}
     for text in assignments:

@@ -8,13 +8,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from engine.core.errors import UsageProblem
 from engine.core.i18n import _
+from engine.machine.probes import read_or_none
 
 WINDOW_S = 10.0
 """Processor time and wall time are held against each other over this long."""
 NAP_S = 0.25
 """A pause is made of naps, so that a command need not wait for its end."""
+
+
+def usable_cores() -> int:
+    """Logical processors that this process may use."""
+    usable = read_or_none(lambda: len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
+    return usable or os.cpu_count() or 1
 
 
 def parse_cpu_list(text: str, allowed: set[int], root: Path = Path("/")) -> set[int]:
@@ -114,3 +123,30 @@ class Throttle:
         if self._clock() - begin > WINDOW_S:
             self._since = (self._clock(), self._cpu())
         return wait
+
+
+class ProcessTreeCpu:
+    """Samples of the process tree: the share of all cores that it used since the sample before."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._process = psutil.Process()
+        self._clock = clock
+        self._before = self._seconds()
+        self._at = clock()
+
+    def sample(self) -> float:
+        """Percent of the whole machine, 0 to 100. What a child did before the first look at it is not counted."""
+        now, after = self._clock(), self._seconds()
+        spent = sum(after[pid] - self._before[pid] for pid in after if pid in self._before)
+        share = spent / (now - self._at) / (psutil.cpu_count() or 1) if now > self._at else 0.0
+        self._before, self._at = after, now
+        return round(100 * max(0.0, min(1.0, share)), 1)
+
+    def _seconds(self) -> dict[int, float]:
+        found = {}
+        with contextlib.suppress(psutil.Error):
+            for process in (self._process, *self._process.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    times = process.cpu_times()
+                    found[process.pid] = times.user + times.system
+        return found
