@@ -16,8 +16,7 @@ from engine.core.errors import BadInput
 from engine.core.paths import Workspace, shipped
 from engine.workspace.open import open_workspace
 from tests.badger_writer import write_folder
-from tui.cli import main
-from tui.cli.session import GlobalOptions, options
+from tests.cli import run_cli
 
 SAMPLE = shipped("data") / "sample" / "memory"
 EXPORTS = Path(__file__).parents[1] / "data" / "exports"
@@ -31,15 +30,11 @@ class Shell:
         self.capsys = capsys
 
     def __call__(self, *words: str | Path, code: int = 0) -> str:
-        for name, value in vars(GlobalOptions()).items():
-            setattr(options, name, value)
-        self.capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main.main([*map(str, words), "--data-dir", str(self.root), "--lang", "en"])
-        out, self.err = self.capsys.readouterr()
-        assert left.value.code == code, out + self.err
-        assert "Traceback" not in self.err
-        return out
+        result = run_cli(self.capsys, *map(str, words), "--data-dir", str(self.root))
+        self.err = result.err
+        assert result.code == code, result.out + result.err
+        assert "Traceback" not in result.err
+        return result.out
 
     def json(self, *words: str | Path, code: int = 0) -> Any:
         return json.loads(self(*words, "--json", code=code))

@@ -1,4 +1,4 @@
-"""The whole loop as a person types it: the demo in short steps, and what can be done with what it made."""
+"""The whole loop from the command line: the demo with few steps, the use of its model, and trainings that cannot start."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from engine.memory.store import MemoryStore
 from engine.models.registry import in_use
 from engine.runs.events import RunStatus
 from engine.runs.rundir import list_runs, load_view
+from tests.cli import run_cli
 
 STAGES = ["import", "corpus", "scratch", "native", "validate", "promote"]
 
 
 def h2q(*words: str, root: Path, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, on the workspace `root`."""
-    # Threads that wait for each other crawl when the tests share the machine.
+    """Run the command in a process of its own, on the workspace `root`."""
+    # One thread: several are slow where tests share the machine.
     env = {**os.environ, "OMP_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"}
     command = [sys.executable, "-m", "tui.cli.main", *words, "--data-dir", str(root)]
     return subprocess.run(
@@ -33,13 +34,13 @@ def h2q(*words: str, root: Path, timeout: float = 600) -> subprocess.CompletedPr
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace in which the demo has run with few steps."""
     root = tmp_path_factory.mktemp("demo") / "ws"
-    done = h2q("demo", "--steps", "20", "--plain", root=root)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "open the app on it" in done.stdout and "does not converse" in done.stdout
+    result = h2q("demo", "--steps", "20", "--plain", root=root)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "open the app on it" in result.stdout and "does not converse" in result.stdout
     return root
 
 
-def test_the_demo_goes_through_every_stage_and_tells_of_each(demo: Path) -> None:
+def test_the_demo_runs_every_stage(demo: Path) -> None:
     ws = Workspace(demo)
     (run,) = list_runs(ws)
     view = load_view(run)
@@ -52,7 +53,7 @@ def test_the_demo_goes_through_every_stage_and_tells_of_each(demo: Path) -> None
     assert view.verdict is not None
 
 
-def test_the_report_holds_what_was_promised(demo: Path) -> None:
+def test_the_report_has_the_promised_fields(demo: Path) -> None:
     (file,) = (demo / "training").glob("report_*.json")
     report = json.loads(file.read_text(encoding="utf-8"))
     assert report["status"] in ("promoted", "kept_base", "inconclusive")
@@ -71,7 +72,7 @@ def test_no_held_out_conversation_was_trained_on(demo: Path) -> None:
     assert held and trained and not held & trained
 
 
-def test_the_model_in_use_answers_and_a_rollback_takes_it_back(demo: Path) -> None:
+def test_the_model_in_use_answers_and_two_rollbacks_cancel_out(demo: Path) -> None:
     used = in_use(Workspace(demo))
     assert used is not None
     answer = h2q("chat", "--prompt", "你好", "--temperature", "0", "--json", root=demo)
@@ -83,25 +84,29 @@ def test_the_model_in_use_answers_and_a_rollback_takes_it_back(demo: Path) -> No
     assert (demo / "config" / "models.json").read_bytes() == before
 
 
-def test_a_second_demo_leaves_a_folder_of_the_person_alone(tmp_path: Path) -> None:
+def test_the_demo_refuses_a_folder_with_other_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "letter.txt").write_text("mine")
-    refused = h2q("demo", "--steps", "1", root=tmp_path)
-    assert refused.returncode == 2 and "files in it" in refused.stderr
+    refused = run_cli(capsys, "demo", "--steps", "1", "--data-dir", str(tmp_path))
+    assert refused.code == 2 and "files in it" in refused.err
     assert (tmp_path / "letter.txt").read_text() == "mine"
 
 
-def test_too_small_a_corpus_is_skipped_with_what_is_missing(tmp_path: Path) -> None:
-    talk = tmp_path / "talk.jsonl"
+def test_a_training_on_too_small_a_corpus_is_skipped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "talk.jsonl"
     rows = [
         {"messages": [{"role": "user", "content": f"How do I fold map number {i}?"}, {"role": "assistant", "content": f"Fold it {i} times along the crease, then once across."}]}
         for i in range(5)
     ]  # fmt: skip
-    talk.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     root = tmp_path / "ws"
-    assert h2q("memory", "import", str(talk), root=root).returncode == 0
-    skipped = h2q("train", "--run-once", "--json", root=root)
-    assert skipped.returncode == 3
-    report = json.loads(skipped.stdout)
+    assert run_cli(capsys, "memory", "import", str(file), "--data-dir", str(root)).code == 0
+    skipped = run_cli(capsys, "train", "--run-once", "--json", "--data-dir", str(root))
+    assert skipped.code == 3
+    report = json.loads(skipped.out)
     assert report["status"] == "skipped" and "50 needed" in report["error"]
     assert not list((root / "models").glob("*"))
 
@@ -117,10 +122,10 @@ def test_too_small_a_corpus_is_skipped_with_what_is_missing(tmp_path: Path) -> N
         (("train", "--run-once"), 3, "0 accepted pairs"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(
-    tmp_path: Path, words: tuple[str, ...], code: int, sentence: str
+def test_a_training_that_cannot_start_prints_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, sentence: str
 ) -> None:
-    refused = h2q(*words, root=tmp_path / "ws")
-    assert refused.returncode == code, refused.stdout + refused.stderr
-    said = refused.stderr + refused.stdout
-    assert sentence in said and "Traceback" not in said
+    refused = run_cli(capsys, *words, "--data-dir", str(tmp_path / "ws"))
+    assert refused.code == code, refused.out + refused.err
+    printed = refused.err + refused.out
+    assert sentence in printed and "Traceback" not in printed

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_loop import h2q
+from tests.cli import run_cli
 from tests.unit.test_outputs import contents, documents
 
 COMMANDS = [
@@ -18,14 +18,18 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_command_leaves_a_foreign_output_alone(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_a_command_leaves_a_foreign_output_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
     ws, place = tmp_path / "ws", tmp_path / "Documents"
     documents(place)
-    h2q("memory", "add", "--user", "What is tea?", "--assistant", "Leaves in hot water.", root=ws)
+    data_dir = ("--data-dir", str(ws))
+    pair = ("--user", "What is tea?", "--assistant", "Leaves in hot water.")
+    assert run_cli(capsys, "memory", "add", *pair, *data_dir).code == 0
     assert (ws / "memory" / "memory.db").is_file()
     before = contents(place)
     words = [word.format(ws=ws) for word in command]
-    done = h2q(*words, "--output", str(place), "--json", root=ws, timeout=120)
-    assert done.returncode == 2, done.stdout + done.stderr
+    refused = run_cli(capsys, *words, "--output", str(place), "--json", *data_dir)
+    assert refused.code == 2, refused.out + refused.err
     assert contents(place) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["Documents", "ws"]

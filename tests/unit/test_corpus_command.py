@@ -10,19 +10,14 @@ import pytest
 
 from engine.core.config import Settings
 from engine.corpus.build import build_corpus
+from tests.cli import run_cli
 from tests.corpus_store import conversation, distinct, memory
-from tui.cli.main import main
-from tui.cli.session import GlobalOptions, options
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of one command."""
-    for name, value in vars(GlobalOptions()).items():
-        setattr(options, name, value)
-    with pytest.raises(SystemExit) as ended:
-        main(["--lang", "en", *arguments])
-    said = capsys.readouterr()
-    return int(ended.value.code or 0), said.out, said.err
+    result = run_cli(capsys, *arguments)
+    return result.code, result.out, result.err
 
 
 @pytest.fixture

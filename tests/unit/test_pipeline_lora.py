@@ -1,4 +1,4 @@
-"""`train --mode lora` as a run: base, corpus or files, verdict, promotion, and what the report says."""
+"""`train --mode lora` as a run: base, corpus or files, verdict, promotion, report."""
 
 from __future__ import annotations
 
@@ -69,22 +69,22 @@ def report_of(outcome: RunResult) -> TrainReport:
     return msgspec.json.decode(outcome.report.read_bytes(), type=TrainReport)
 
 
-def talks(count: int, first: int = 0) -> list[Conversation]:
-    """Conversations that are unlike each other, a day apart; all answers end alike, so that there is something to learn."""
-    found = []
+def conversations(count: int, first: int = 0) -> list[Conversation]:
+    """Dissimilar conversations, a day apart; all answers have the same end, so that there is something to learn."""
+    result = []
     for number in range(first, first + count):
         word = hashlib.sha256(str(number).encode()).hexdigest()[:16]
-        found.append(
+        result.append(
             conversation(
                 f"c{number:03d}", f"Where is the key {word}?", f"Boil {word} in some water.", at=number * DAY
             )
         )
-    return found
+    return result
 
 
-def test_the_corpus_gives_an_adapter_a_verdict_and_a_report(tmp_path: Path, model: Path) -> None:
+def test_the_corpus_trains_an_adapter_that_is_validated_and_promoted(tmp_path: Path, model: Path) -> None:
     ws = Workspace(tmp_path)
-    memory(tmp_path, talks(90)).close()
+    memory(tmp_path, conversations(90)).close()
     outcome, ctx = run(ws, msgspec.structs.replace(SHORT, model=str(model)))
     report = report_of(outcome)
     assert report.mode == "lora" and report.base_model == "tiny" and report.new_model.startswith("lora-")
@@ -98,8 +98,8 @@ def test_the_corpus_gives_an_adapter_a_verdict_and_a_report(tmp_path: Path, mode
     names = [event.name for event in events(ctx, StageChanged) if event.state == "done"]
     assert names == ["corpus", "lora", "validate", "promote"]
 
-    # The next run goes on with the adapter in use, repeats what it learnt and says what was forgotten.
-    memory(tmp_path, talks(40, first=200)).close()
+    # The next run continues the adapter in use, replays its conversations and measures forgetting.
+    memory(tmp_path, conversations(40, first=200)).close()
     outcome, ctx = run(ws, SHORT)
     again = report_of(outcome)
     assert again.base_model == report.new_model
@@ -110,7 +110,7 @@ def test_the_corpus_gives_an_adapter_a_verdict_and_a_report(tmp_path: Path, mode
     assert again.validation is not None and "older" in [one.name for one in again.validation.measures]
 
 
-def test_files_are_trained_on_without_a_verdict_and_a_part_is_held_out(tmp_path: Path, model: Path) -> None:
+def test_files_are_trained_on_with_a_held_out_part_instead_of_a_verdict(tmp_path: Path, model: Path) -> None:
     file = tmp_path / "alpaca.json"
     rows = [
         {"instruction": f"Where is {number}?", "input": "", "output": f"Boil {number} in water."}
@@ -133,7 +133,7 @@ def test_files_are_trained_on_without_a_verdict_and_a_part_is_held_out(tmp_path:
     assert in_use(ws) is None
 
 
-def test_sharegpt_is_read_too_and_what_is_neither_is_refused(tmp_path: Path) -> None:
+def test_sharegpt_is_read_and_other_formats_are_refused(tmp_path: Path) -> None:
     from engine.training.lora.files import read_files
 
     file = tmp_path / "sharegpt.jsonl"
@@ -147,16 +147,16 @@ def test_sharegpt_is_read_too_and_what_is_neither_is_refused(tmp_path: Path) -> 
         for n in range(12)
     ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    found = read_files([file], tmp_path, "x")
-    assert (found.train_answers, len(found.held_out)) == (11, 1)
-    assert read_files([file], tmp_path, "y").sha256 == found.sha256
+    data = read_files([file], tmp_path, "x")
+    assert (data.train_answers, len(data.held_out)) == (11, 1)
+    assert read_files([file], tmp_path, "y").sha256 == data.sha256
     other = tmp_path / "other.json"
     other.write_text('[{"a": 1}]', encoding="utf-8")
     with pytest.raises(BadInput, match="neither Alpaca nor ShareGPT"):
         read_files([other], tmp_path, "z")
 
 
-def test_auto_takes_lora_where_a_configured_base_fits_and_says_why(tmp_path: Path, model: Path) -> None:
+def test_auto_chooses_lora_if_the_configured_base_fits(tmp_path: Path, model: Path) -> None:
     ws = Workspace(tmp_path)
     spec = make_spec(ws.root, TrainParams())
     spec.folder.mkdir(parents=True)
@@ -175,7 +175,7 @@ def test_auto_takes_lora_where_a_configured_base_fits_and_says_why(tmp_path: Pat
 
 
 def ollama_store(root: Path, gguf: Path, tag: str = "latest") -> None:
-    """Manifests and blobs as Ollama lays them out."""
+    """A model store with the layout of Ollama."""
     data = gguf.read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     (root / "blobs").mkdir(parents=True)
@@ -204,7 +204,7 @@ def ollama_store(root: Path, gguf: Path, tag: str = "latest") -> None:
     (folder / tag).write_text(json.dumps(manifest), encoding="utf-8")
 
 
-def test_an_ollama_tag_is_a_base_and_its_adapter_is_a_gguf_too(
+def test_an_ollama_tag_is_a_base_and_its_adapter_is_also_a_gguf(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_gguf(tmp_path / "m.gguf", model)

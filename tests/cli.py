@@ -1,0 +1,28 @@
+"""The command line in the process of the tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from tui.cli.main import main
+from tui.cli.session import GlobalOptions, options
+
+
+@dataclass(frozen=True)
+class CliResult:
+    code: int
+    out: str
+    err: str
+
+
+def run_cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> CliResult:
+    """Run one command in English and capture what it prints. The engine's priority is that of the tests."""
+    vars(options).update(vars(GlobalOptions()))
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as exit_:
+        patch.setattr("engine.runs.runner.lower_priority", lambda: None)
+        main(["--lang", "en", *arguments])
+    captured = capsys.readouterr()
+    return CliResult(int(exit_.value.code or 0), captured.out, captured.err)
