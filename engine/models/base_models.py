@@ -1,6 +1,6 @@
-"""What an adapter can stand on: a Hugging Face directory, a GGUF file or an Ollama tag, known before it is loaded.
+"""Base models, described before they are loaded: a Hugging Face directory, a GGUF file or an Ollama tag.
 
-Only headers are read here. Weights are safetensors or GGUF: nothing that would have to be unpickled is opened.
+Only headers are read. Weights are safetensors or GGUF; pickle files are never opened.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 from engine.core.errors import BadInput, first_line
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.models.card import ADAPTER_CONFIG, CARD_FILE, ModelCard, read_card
+from engine.models.card import ADAPTER_CONFIG, CARD_FILE, WEIGHTS_INDEX, ModelCard, read_card
 from engine.models.ollama.client import MODEL_PREFIX
 from engine.models.registry import NAME
 from engine.models.resolve import ModelKind, kind_of
@@ -31,7 +31,7 @@ _SAMPLES, _SAMPLE = 64, 1 << 16
 
 @dataclass(frozen=True)
 class ModelDimensions:
-    """What of a model's configuration decides its memory. Widths in numbers, not bytes."""
+    """The dimensions of a model that determine its memory."""
 
     hidden: int
     layers: int
@@ -41,17 +41,15 @@ class ModelDimensions:
     ffn: int
     vocab: int
     context: int
-    """Tokens that the model sees at once."""
+    """Context length in tokens."""
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A base that was found and whose headers are whole.
-
-    `source` is how cards and adapter_config.json name it: a directory, a GGUF file or `ollama:TAG`.
-    """
+    """A base model whose headers have been read and checked."""
 
     source: str
+    """Its name in cards and adapter_config.json: a directory, a GGUF file or `ollama:TAG`."""
     path: Path
     """Directory or GGUF file."""
     name: str
@@ -60,9 +58,9 @@ class BaseModel:
     weight_format: str
     """Format of the weights: "F32", "BF16", "F16" or "GGUF"."""
     sha256: str
-    """Of its configuration, the headers and samples of the weights: enough to know it again."""
+    """Fingerprint: hash of the configuration and of samples of the weights."""
     adapter: Path | None = None
-    """An adapter on it that is to be continued."""
+    """The adapter on it, if the name was that of an adapter."""
 
     @property
     def is_gguf(self) -> bool:
@@ -70,15 +68,15 @@ class BaseModel:
 
     @property
     def ollama_tag(self) -> str:
-        """The Ollama tag; "" for a base that is none."""
+        """The Ollama tag; "" for a model from elsewhere."""
         return self.source.removeprefix(MODEL_PREFIX) if self.source.startswith(MODEL_PREFIX) else ""
 
 
 def find_base(ws: Workspace, name: str) -> BaseModel:
-    """The base that `name` means: a directory, an adapter (then what it stands on), a GGUF file or an Ollama tag.
+    """The base model for a registry name, a directory, an adapter (its base), a GGUF file or an Ollama tag.
 
-    Raises BadInput: nothing there, weights that are not safetensors, a broken or unknown configuration;
-    ServiceUnreachable for a tag that only a running Ollama could have.
+    Raises BadInput when nothing is found, weights are not safetensors, or the configuration is broken or unknown;
+    ServiceUnreachable for a tag outside the local stores while Ollama does not answer.
     """
     registered = ws.adapters / name if NAME.fullmatch(name) else None
     path = Path(name.removeprefix(MODEL_PREFIX) if name.startswith(MODEL_PREFIX) else name).expanduser()
@@ -102,7 +100,7 @@ def find_base(ws: Workspace, name: str) -> BaseModel:
 
 
 def base_of_adapter(ws: Workspace, folder: Path) -> BaseModel:
-    """What the adapter in `folder` stands on. Raises BadInput, also when it is no longer the same base."""
+    """The base model of the adapter in `folder`. Raises BadInput, also when the base has changed since training."""
     source = adapter_source(folder)
     try:
         base = find_base(ws, source)
@@ -122,11 +120,11 @@ def base_of_adapter(ws: Workspace, folder: Path) -> BaseModel:
 
 
 def adapter_source(folder: Path) -> str:
-    """The base that adapter_config.json names. Raises BadInput."""
+    """The base model that the card or adapter_config.json names. Raises BadInput."""
     file = folder / ADAPTER_CONFIG
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        kind, source = found.get("peft_type"), found.get("base_model_name_or_path")
+        config = json.loads(file.read_text(encoding="utf-8"))
+        kind, source = config.get("peft_type"), config.get("base_model_name_or_path")
     except (OSError, ValueError, AttributeError) as problem:
         raise BadInput(_("the adapter's configuration is broken"), path=file) from problem
     if kind != "LORA" or not isinstance(source, str) or not source:
@@ -136,7 +134,7 @@ def adapter_source(folder: Path) -> str:
 
 
 def adapter_card(folder: Path) -> ModelCard | None:
-    """The card beside an adapter; None for one that came from elsewhere."""
+    """The card of an adapter; None for an adapter without a readable card."""
     try:
         return read_card(folder)
     except (OSError, msgspec.DecodeError):
@@ -144,10 +142,9 @@ def adapter_card(folder: Path) -> ModelCard | None:
 
 
 def _of_ollama(tag: str) -> BaseModel:
-    from engine.models.ollama.store import find_in_ollama
+    from engine.models.ollama.store import find_gguf
 
-    found = find_in_ollama(tag)
-    return _of_gguf(found.gguf, MODEL_PREFIX + tag, tag)
+    return _of_gguf(find_gguf(tag), MODEL_PREFIX + tag, tag)
 
 
 def _of_gguf(path: Path, source: str, name: str) -> BaseModel:
@@ -184,7 +181,7 @@ def _of_directory(folder: Path) -> BaseModel:
 
 
 def _config(folder: Path) -> Any:
-    """The configuration of a causal language model. Raises BadInput."""
+    """The transformers configuration of a causal language model. Raises BadInput."""
     file = folder / "config.json"
     if not file.is_file():
         raise BadInput(_("there is no model in this directory"), path=folder, hint="h2q-tui models list")
@@ -192,7 +189,7 @@ def _config(folder: Path) -> Any:
 
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as problem:  # whatever a broken or foreign file makes transformers raise
+    except Exception as problem:  # broken files make transformers raise anything
         raise BadInput(
             _("the model's configuration is not usable: {reason}").format(reason=first_line(problem)),
             path=file,
@@ -220,14 +217,14 @@ def _dimensions(config: Any) -> ModelDimensions:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model. Raises BadInput when there are none, or one that the index names is missing."""
-    index = folder / "model.safetensors.index.json"
+    """The safetensors files of a model. Raises BadInput when there are none or one of the index is missing."""
+    index = folder / WEIGHTS_INDEX
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
         except (ValueError, KeyError, AttributeError, TypeError) as problem:
             raise BadInput(_("the index of the weights is broken"), path=index) from problem
-        # A name leads nowhere but into the folder.
+        # File names only: the index must not point outside the folder.
         files = [folder / Path(str(name)).name for name in names]
     else:
         files = sorted(folder.glob("*.safetensors"))
@@ -248,7 +245,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _header(file: Path) -> list[tuple[str, int]]:
-    """(format, count of numbers) of each tensor. Raises BadInput for a broken or cut file."""
+    """(dtype, number of elements) of each tensor. Raises BadInput for a broken or truncated file."""
     try:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
@@ -259,17 +256,16 @@ def _header(file: Path) -> list[tuple[str, int]]:
         end = max((value["data_offsets"][1] for value in tensors), default=0)
         if file.stat().st_size != 8 + length + end:
             raise ValueError
-        found = [
+        return [
             (value["dtype"], (value["data_offsets"][1] - value["data_offsets"][0]) // _SIZES[value["dtype"]])
             for value in tensors
         ]
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, struct.error) as problem:
         raise BadInput(_("the weights are broken or truncated"), path=file) from problem
-    return found
 
 
 def _fingerprint(config: bytes, files: list[Path]) -> str:
-    """sha256 over the configuration and, of each file, size and evenly spread samples."""
+    """sha256 over the configuration and, for each file, its size and evenly spaced samples."""
     digest = sha256(config)
     for file in files:
         size = file.stat().st_size

@@ -1,7 +1,7 @@
-"""The one chat template of the native model, in training, validation, chat and export: ChatML.
+"""ChatML, the chat template of the native model in training, validation, chat and export.
 
-Text never passes through a rendered template into ids: control tokens are put in by id and contents are
-encoded apart, so nothing that a person or a file says can end a turn or begin one.
+Control tokens are inserted by id and contents are encoded separately, never through a rendered template, so no
+text of a user or a file can end or begin a turn.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ _NEWLINE = 10
 
 
 class MaskedTokens(msgspec.Struct, frozen=True, kw_only=True):
-    """Token ids with their loss mask: `train[i]` says that predicting `ids[i]` is trained.
-
-    `cut` counts the trained bytes of the conversation that stand beyond this window and in no other.
-    `scored` are the bytes that the trained tokens stand for; None: a token is a byte.
-    """
+    """Token ids with their loss mask."""
 
     ids: list[int]
     loss_mask: list[bool]
+    """`loss_mask[i]`: predicting `ids[i]` is trained."""
     truncated_bytes: int = 0
+    """Trained bytes of the conversation that were cut off this window and are in no other."""
     scored_bytes: int | None = None
+    """Bytes that the trained tokens stand for; None: a token is a byte."""
 
     @property
     def trained_tokens(self) -> int:
@@ -50,53 +49,53 @@ def render_message(message: ChatMessage) -> MaskedTokens:
 
 
 def render(messages: Sequence[ChatMessage], *, add_generation_prompt: bool = False) -> MaskedTokens:
-    """A whole conversation, of any length. With `add_generation_prompt` it ends where the answer begins."""
+    """A conversation of any length. With `add_generation_prompt` it ends where the answer begins."""
     ids: list[int] = []
-    train: list[bool] = []
+    mask: list[bool] = []
     for message in messages:
         turn = render_message(message)
         ids += turn.ids
-        train += turn.loss_mask
+        mask += turn.loss_mask
     if add_generation_prompt:
         prompt = [IM_START, *encode("assistant"), _NEWLINE]
         ids += prompt
-        train += [False] * len(prompt)
-    return MaskedTokens(ids=ids, loss_mask=train)
+        mask += [False] * len(prompt)
+    return MaskedTokens(ids=ids, loss_mask=mask)
 
 
 def windows(messages: Sequence[ChatMessage], context: int) -> list[MaskedTokens]:
-    """Cuts a conversation at turn bounds into windows of at most `context` tokens.
+    """Cuts a conversation at turn boundaries into windows of at most `context` tokens.
 
-    Each trained turn is trained in exactly one window; each window starts at a turn and carries the turns
-    before it as context, the question of its first answer at least. A system turn that takes up to a
-    quarter of the context stands in every window. What does not fit (an answer longer than the window) is
-    cut at the end and counted in `cut`. Conversations without a trained turn give no window.
+    Each trained turn is trained in exactly one window. A window starts at a turn and has earlier turns as context, at
+    least the question of its first answer. A system turn of up to a quarter of the context is in every window.
+    An answer longer than the window loses its end (`truncated_bytes`). A conversation without a trained turn has no
+    window.
     """
     turns = [render_message(message) for message in messages]
-    learns = [any(turn.loss_mask) for turn in turns]
+    trained = [any(turn.loss_mask) for turn in turns]
     if sum(len(turn.ids) for turn in turns) <= context:
-        return [_join(turns)] if any(learns) else []
+        return [_join(turns)] if any(trained) else []
     system = [turns[0]] if messages[0].role == "system" and len(turns[0].ids) <= context // 4 else []
     room = context - sum(len(turn.ids) for turn in system)
-    parts = cut_at_turns(turns, learns, len(system), room, _tail)
+    parts = cut_at_turns(turns, trained, len(system), room, _tail)
     return [_join([*system, *part], limit=context) for part in parts]
 
 
 def cut_at_turns(
     turns: list[MaskedTokens],
-    learns: list[bool],
+    trained: list[bool],
     first: int,
     room: int,
     tail: Callable[[MaskedTokens, int], MaskedTokens],
 ) -> Iterator[list[MaskedTokens]]:
-    """The turns of each window of at most `room` tokens, already trained ones without their loss.
+    """The turns of each window of at most `room` tokens; turns trained in an earlier window are masked.
 
-    Turns before `first` belong to every window and are left out here. `tail` shortens a question to so many
-    tokens. An answer longer than the room is given whole: the caller cuts it.
+    Turns before `first` belong to every window and are not yielded. `tail` shortens a question to a number of tokens.
+    An answer longer than `room` is yielded uncut.
     """
     position = first
     while position < len(turns):
-        answer = next((i for i in range(position, len(turns)) if learns[i]), None)
+        answer = next((i for i in range(position, len(turns)) if trained[i]), None)
         if answer is None:
             return
         question = max(first, answer - 1)
@@ -118,11 +117,11 @@ def cut_at_turns(
             used += len(turns[position].ids)
             after.append(turns[position])
             position += 1
-        yield [*(_without_loss(turn) for turn in [*before, *head]), *after]
+        yield [*(_masked(turn) for turn in [*before, *head]), *after]
 
 
 def _tail(turn: MaskedTokens, length: int) -> MaskedTokens:
-    """A turn whose content lost its beginning: role line, then the last bytes from a character's start."""
+    """A masked turn of about `length` tokens: its role line and the end of its content, from a character's start."""
     head = turn.ids.index(_NEWLINE) + 1
     keep = max(length - head, 2)
     start = max(head, len(turn.ids) - keep)
@@ -132,13 +131,13 @@ def _tail(turn: MaskedTokens, length: int) -> MaskedTokens:
     return MaskedTokens(ids=ids, loss_mask=[False] * len(ids))
 
 
-def _without_loss(turn: MaskedTokens) -> MaskedTokens:
+def _masked(turn: MaskedTokens) -> MaskedTokens:
     return MaskedTokens(ids=turn.ids, loss_mask=[False] * len(turn.ids))
 
 
 def _join(turns: list[MaskedTokens], limit: int | None = None) -> MaskedTokens:
     ids = [token for turn in turns for token in turn.ids]
-    train = [flag for turn in turns for flag in turn.loss_mask]
+    mask = [flag for turn in turns for flag in turn.loss_mask]
     if limit is None or len(ids) <= limit:
-        return MaskedTokens(ids=ids, loss_mask=train)
-    return MaskedTokens(ids=ids[:limit], loss_mask=train[:limit], truncated_bytes=sum(train[limit:]))
+        return MaskedTokens(ids=ids, loss_mask=mask)
+    return MaskedTokens(ids=ids[:limit], loss_mask=mask[:limit], truncated_bytes=sum(mask[limit:]))

@@ -1,4 +1,4 @@
-"""Loading a base, its tokenizer, and adapters on it: from local files only, and never by running what lies beside them."""
+"""Loads a base model and its tokenizer with transformers: local files only, no remote code."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from engine.models.card import ModelCard
 from engine.models.chat_template import ChatTemplate
 
 FP32_BYTES = 1 << 30
-"""Up to this size a base is loaded in float32 where nothing says otherwise."""
+"""Size up to which a base is loaded in float32 by default."""
 
 
 def base_format(base: BaseModel, card: ModelCard | None = None) -> str:
-    """How a base is loaded for use: as the adapter was trained on it, else so that it stays small."""
+    """The format to load a base in: the one that its adapter was trained on, else float32 for small models."""
     if card is not None and card.base_format:
         return card.base_format
     return "float32" if 4 * base.parameters <= FP32_BYTES else "bfloat16"
 
 
 def load_base_as(base: BaseModel, format_: str, device: str = "cpu") -> Any:
-    """`load_base` with the format as a card names it."""
+    """`load_base` with a format as in `ModelCard.base_format`."""
     return load_base(
         base,
         torch.float32 if format_ == "float32" else torch.bfloat16,
@@ -36,7 +36,7 @@ def load_base_as(base: BaseModel, format_: str, device: str = "cpu") -> Any:
 
 
 def load_base(base: BaseModel, dtype: torch.dtype, *, four_bit: bool = False, device: str = "cpu") -> Any:
-    """The causal language model in evaluation mode, all of it frozen. Raises BadInput when files are broken."""
+    """The causal language model in evaluation mode, frozen. Raises BadInput when files are broken."""
     silence_transformers()
     if base.is_gguf:
         from engine.models.gguf.model import open_gguf
@@ -56,15 +56,15 @@ def _from_directory(base: BaseModel, dtype: torch.dtype, *, four_bit: bool) -> A
 
     more: dict[str, Any] = {"quantization_config": nf4_config()} if four_bit else {}
     try:
-        loading: Any = AutoModelForCausalLM
-        model, told = loading.from_pretrained(
+        auto_model: Any = AutoModelForCausalLM
+        model, loading_info = auto_model.from_pretrained(
             base.path,
             dtype=dtype,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
-            # Its own refusal does not say which tensor it is.
+            # The error without it does not name the tensor.
             ignore_mismatched_sizes=True,
             **more,
         )
@@ -72,21 +72,21 @@ def _from_directory(base: BaseModel, dtype: torch.dtype, *, four_bit: bool) -> A
         raise BadInput(
             _("the base model cannot be loaded: {reason}").format(reason=first_line(problem)), path=base.path
         ) from problem
-    missing = sorted(told.get("missing_keys") or [])
+    missing = sorted(loading_info.get("missing_keys") or [])
     if missing:
-        # transformers would fill them with random numbers and go on.
+        # transformers would initialise them at random and continue.
         raise BadInput(
             _("{count} tensors are missing from the weights, for example {name}").format(
                 count=len(missing), name=missing[0]
             ),
             path=base.path,
         )
-    mismatched = sorted(told.get("mismatched_keys") or [])
+    mismatched = sorted(loading_info.get("mismatched_keys") or [])
     if mismatched:
-        name, stored, wanted = mismatched[0]
+        name, stored, expected = mismatched[0]
         raise BadInput(
             _("{tensor} has the shape {stored} in the weights and {wanted} in the configuration").format(
-                tensor=name, stored=tuple(stored), wanted=tuple(wanted)
+                tensor=name, stored=tuple(stored), wanted=tuple(expected)
             ),
             path=base.path,
         )
@@ -94,11 +94,11 @@ def _from_directory(base: BaseModel, dtype: torch.dtype, *, four_bit: bool) -> A
 
 
 def nf4_config() -> Any:
-    """QLoRA's format (arXiv 2305.14314): NF4 with double quantization."""
+    """The quantization of QLoRA (arXiv 2305.14314): NF4 with double quantization."""
     import transformers
 
-    configuration: Any = transformers.BitsAndBytesConfig
-    return configuration(
+    config_class: Any = transformers.BitsAndBytesConfig
+    return config_class(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
@@ -107,7 +107,7 @@ def nf4_config() -> Any:
 
 
 def check_four_bit(device: str, widths: Iterable[int] = (64,)) -> tuple[bool, str]:
-    """Whether bitsandbytes computes on `device`, found out by small layers of these `widths`; and why not."""
+    """(whether bitsandbytes computes correctly on `device`, the reason if not), tried on layers of these `widths`."""
     try:
         import bitsandbytes
     except ImportError:
@@ -124,19 +124,19 @@ def check_four_bit(device: str, widths: Iterable[int] = (64,)) -> tuple[bool, st
 
 
 def _layer_works(bitsandbytes: Any, device: str, width: int) -> bool:
-    """A layer of ones: its sums and their gradient, then the same without gradients (other kernels do that)."""
+    """A layer of ones sums its inputs, with and without gradients (different kernels)."""
     layer = bitsandbytes.nn.Linear4bit(64, width, bias=False, compute_dtype=torch.bfloat16, quant_type="nf4")
     with torch.no_grad():
         layer.weight.data.fill_(1.0)
     layer = layer.to(device)
     layer.weight.requires_grad = False
     x = torch.rand(2, 64, dtype=torch.bfloat16, device=device, requires_grad=True)
-    wanted = x.detach().float().sum(dim=1, keepdim=True).expand(2, width)
+    expected = x.detach().float().sum(dim=1, keepdim=True).expand(2, width)
     out = layer(x)
     out.float().sum().backward()
     with torch.no_grad():
         again = layer.eval()(x.detach())
-    right = (torch.allclose(one.float(), wanted, rtol=0.05) for one in (out, again))
+    right = (torch.allclose(one.float(), expected, rtol=0.05) for one in (out, again))
     return all(right) and x.grad is not None
 
 
@@ -159,13 +159,13 @@ def load_chat_template(base: BaseModel) -> ChatTemplate:
             path=base.path,
         ) from problem
     if not tokenizer("a", add_special_tokens=False)["input_ids"]:
-        # Without its files transformers makes an empty one from the kind of the model alone.
+        # Without tokenizer files transformers creates an empty one from the model type.
         raise BadInput(_("the base model has no tokenizer (tokenizer.json)"), path=base.path)
     return ChatTemplate(tokenizer)
 
 
 def silence_transformers() -> None:
-    """No bars of transformers in the log."""
+    """Keeps progress bars and warnings of transformers out of the log."""
     with suppress(ImportError):
         from transformers.utils import logging as found
 

@@ -1,4 +1,4 @@
-"""Weights of a model on disk by their transformers names, read a few rows at a time, whatever file they lie in."""
+"""Readers of model weights by transformers names, a few rows at a time: safetensors, GGUF, merged LoRA, pruned."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from engine.models.gguf.tensor_names import ROPE_FACTORS, heads_to_pair, paired_
 
 _PEFT = "base_model.model."
 _COMPUTED = "rotary_emb.inv_freq"
-"""Older files keep what the configuration says anyway."""
+"""Older files store these buffers; transformers computes them from the configuration."""
 
 
 class Weights(Protocol):
-    """Tensors of a model. `shapes` has every name of the state dict; tied heads are left out."""
+    """The tensors of a model. `shapes` has every name of the state dict except tied heads."""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]: ...
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
-        """Rows `start` to `stop` of `name` as float32; a vector's elements."""
+        """Rows `start` to `stop` of tensor `name` (elements of a vector) as float32."""
         ...
 
 
 class SafetensorsWeights:
-    """One file or the shards of an index. A file is open only while rows are read, so that its pages go again."""
+    """One safetensors file or the shards of an index; each is open only while rows are read, to free its pages."""
 
     def __init__(self, folder: Path) -> None:
         """Raises BadInput when there are no weights or a file is broken."""
@@ -44,7 +44,7 @@ class SafetensorsWeights:
         for file in _weight_files(folder):
             try:
                 with safe_open(file, "pt") as tensors:
-                    for name in tensors.keys():  # noqa: SIM118  it is no dict
+                    for name in tensors.keys():  # noqa: SIM118  not a dict
                         if name.endswith(_COMPUTED):
                             continue
                         self.shapes[name] = tuple(tensors.get_slice(name).get_shape())
@@ -56,12 +56,12 @@ class SafetensorsWeights:
 
     def rows(self, name: str, start: int, stop: int) -> Tensor:
         with safe_open(self._files[name], "pt") as tensors:
-            found: Tensor = tensors.get_slice(name)[start:stop]
-            return found.to(torch.float32, copy=True)
+            values: Tensor = tensors.get_slice(name)[start:stop]
+            return values.to(torch.float32, copy=True)
 
 
 class GgufWeights:
-    """A GGUF file, dequantized as it is read."""
+    """The tensors of a GGUF file, dequantized while reading."""
 
     def __init__(self, model: GgufModel) -> None:
         self._model = model
@@ -78,15 +78,15 @@ class GgufWeights:
         )
         if len(tensor.shape) == 1:
             values = file.read(tensor)
-            return values[_places(len(values), heads)[start:stop]]
+            return values[_gguf_rows(len(values), heads)[start:stop]]
         if heads is None:
             return file.read_rows(tensor, start, stop).float()
-        whole = file.read_rows(tensor, 0, tensor.shape[0]).float()
-        return whole[_places(tensor.shape[0], heads)[start:stop]]
+        values = file.read_rows(tensor, 0, tensor.shape[0]).float()
+        return values[_gguf_rows(tensor.shape[0], heads)[start:stop]]
 
 
-def _places(rows: int, heads: int | None) -> Tensor:
-    """Where row `i` of transformers' tensor stands in the GGUF tensor."""
+def _gguf_rows(rows: int, heads: int | None) -> Tensor:
+    """`(rows,)`: the row of the GGUF tensor that is row `i` of transformers' tensor."""
     if heads is None:
         return torch.arange(rows)
     return paired_rows(rows, heads).argsort()
@@ -102,12 +102,12 @@ class LoraPair:
 
 
 def read_adapter(folder: Path) -> dict[str, LoraPair]:
-    """The adapter of a PEFT directory by the name of the weight it changes (`model.layers.0.….weight`).
+    """The matrices of a PEFT directory by the name of the adapted weight (`model.layers.0.….weight`).
 
-    Raises BadInput for a kind of adapter that is more than two matrices per weight (DoRA, new heads, biases).
+    Raises BadInput for adapters that are more than two matrices per weight (DoRA, new heads, biases).
     """
     config = adapter_config(folder)
-    refused = (
+    unsupported = (
         config.get("peft_type") != "LORA"
         or config.get("use_dora")
         or config.get("modules_to_save")
@@ -115,9 +115,9 @@ def read_adapter(folder: Path) -> dict[str, LoraPair]:
         or config.get("fan_in_fan_out")
         or config.get("trainable_token_indices")
     )
-    if refused:
+    if unsupported:
         raise BadInput(_("only plain LoRA adapters can be exported"), path=folder / ADAPTER_CONFIG)
-    found: dict[str, dict[str, Tensor]] = {}
+    matrices: dict[str, dict[str, Tensor]] = {}
     try:
         with safe_open(folder / ADAPTER_WEIGHTS, "pt") as tensors:
             for key in tensors.keys():  # noqa: SIM118
@@ -126,13 +126,13 @@ def read_adapter(folder: Path) -> dict[str, LoraPair]:
                     raise BadInput(
                         _("only plain LoRA adapters can be exported"), path=folder / ADAPTER_WEIGHTS
                     )
-                found.setdefault(name, {})[part[0]] = tensors.get_tensor(key).float()
+                matrices.setdefault(name, {})[part[0]] = tensors.get_tensor(key).float()
     except FileNotFoundError as problem:
         raise BadInput(_("the adapter has no weights"), path=folder / ADAPTER_WEIGHTS) from problem
     except SafetensorError as problem:
         raise BadInput(_("the weights are broken"), path=folder / ADAPTER_WEIGHTS) from problem
     pairs = {}
-    for name, parts in found.items():
+    for name, parts in matrices.items():
         if parts.keys() != {"A", "B"} or parts["A"].shape[0] != parts["B"].shape[1]:
             raise BadInput(_("the weights are broken"), path=folder / ADAPTER_WEIGHTS)
         rank = parts["A"].shape[0]
@@ -146,18 +146,18 @@ def adapter_config(folder: Path) -> dict[str, Any]:
     """`adapter_config.json` of a PEFT directory. Raises BadInput."""
     file = folder / ADAPTER_CONFIG
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as problem:
         raise BadInput(_("there is no adapter here"), path=folder) from problem
     except (ValueError, OSError) as problem:
         raise BadInput(_("the adapter's configuration is broken"), path=file) from problem
-    if not isinstance(found, dict):
+    if not isinstance(config, dict):
         raise BadInput(_("the adapter's configuration is broken"), path=file)
-    return found
+    return config
 
 
 class MergedWeights:
-    """A base with an adapter added to it, row by row."""
+    """A base model with a LoRA adapter merged into it, row by row."""
 
     def __init__(self, base: Weights, pairs: dict[str, LoraPair]) -> None:
         """Raises BadInput when the adapter belongs to another base."""
@@ -175,10 +175,10 @@ class MergedWeights:
 
 
 class PrunedWeights:
-    """The share of smallest magnitudes of every matrix inside the layers set to zero.
+    """Weights after unstructured magnitude pruning (Han et al., arXiv 1506.02626).
 
-    Unstructured magnitude pruning, matrix by matrix (Han et al., arXiv 1506.02626); embeddings, head and norms
-    stay. The zeros are stored like any value: a file does not become smaller by it.
+    In every matrix inside the layers, the share of smallest magnitudes is zero; embeddings, head and norms stay.
+    Zeros are stored like other values: the file does not become smaller.
     """
 
     def __init__(self, weights: Weights, share: float) -> None:
@@ -195,9 +195,9 @@ class PrunedWeights:
 
     def _threshold(self, name: str) -> float:
         if self._last[0] != name:
-            sizes = self._weights.rows(name, 0, self.shapes[name][0]).abs().flatten()
-            count = int(self.share * sizes.numel())
-            self._last = name, float(sizes.kthvalue(count).values) if count else -1.0
+            magnitudes = self._weights.rows(name, 0, self.shapes[name][0]).abs().flatten()
+            count = int(self.share * magnitudes.numel())
+            self._last = name, float(magnitudes.kthvalue(count).values) if count else -1.0
         return self._last[1]
 
 
@@ -215,7 +215,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _for_module(patterns: Any, name: str, default: Any) -> Any:
-    """PEFT's `alpha_pattern`: a key holds for every module whose name ends with it."""
+    """The value of PEFT's `alpha_pattern`: a key matches every module whose name ends with it."""
     if isinstance(patterns, dict):
         for key, value in patterns.items():
             if name == key or name.endswith(f".{key}"):

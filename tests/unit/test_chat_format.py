@@ -113,7 +113,7 @@ def test_a_template_that_repeats_what_was_said_is_refused() -> None:
 def test_without_a_template_a_plain_one_stands_in_and_answers_end() -> None:
     chat = ChatTemplate(tiny_tokenizer(None))
     found = chat.render(turns("tea?", "Water."))
-    assert chat.own_template and "User: tea?" in chat.decode(found.ids)
+    assert chat.is_fallback and "User: tea?" in chat.decode(found.ids)
     trained = [id_ for id_, on in zip(found.ids, found.loss_mask, strict=True) if on]
     assert trained[-1] == chat.tokenizer.eos_token_id
 

@@ -1,4 +1,4 @@
-"""The configuration of transformers that the metadata of a GGUF file describes."""
+"""The transformers configuration of a GGUF file, from its metadata."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 
 _DTYPE = "bfloat16"
 LLAMA3_ORIGINAL = 8192
-"""Context that all Llama 3.1 and 3.2 models were scaled from; a GGUF file does not say it."""
+"""Context that all Llama 3.1 and 3.2 models were scaled from; GGUF files do not store it."""
 
 
 def architecture_of(file: GgufFile) -> str:
-    """Raises BadInput for one that is not supported, naming those that are."""
-    found = file.text("general.architecture")
+    """The architecture in the metadata. Raises BadInput for an unsupported one, with a list of those supported."""
+    arch = file.text("general.architecture")
     kind = file.text("general.type", "model")
     if kind != "model":
         raise BadInput(_("this GGUF file is not a complete model ({kind})").format(kind=kind), path=file.path)
-    if found not in ARCHITECTURES:
+    if arch not in ARCHITECTURES:
         raise BadInput(
             _("the architecture {name} is not supported; supported: {supported}").format(
-                name=found or "?", supported=", ".join(ARCHITECTURES)
+                name=arch or "?", supported=", ".join(ARCHITECTURES)
             ),
             path=file.path,
         )
-    if file.integer(f"{found}.expert_count", 0):
+    if file.integer(f"{arch}.expert_count", 0):
         raise BadInput(_("mixture-of-experts models are not supported"), path=file.path)
-    return found
+    return arch
 
 
 def config_of(file: GgufFile) -> PretrainedConfig:
-    """The configuration, checked against the tensors that are there.
+    """The configuration, checked against the tensors in the file.
 
-    Raises BadInput: another architecture, missing or contradicting figures, missing tensors.
+    Raises BadInput for an unsupported architecture, missing or contradictory values, or missing tensors.
     """
     from transformers import AutoConfig
 
@@ -49,17 +49,17 @@ def config_of(file: GgufFile) -> PretrainedConfig:
     layers = file.integer(f"{arch}.block_count")
     blocks = {name.split(".")[1] for name in file.tensors if name.startswith("blk.")}
     if not 0 < layers == len(blocks):
-        raise file.broken(f"{arch}.block_count")
+        raise file.invalid(f"{arch}.block_count")
     if "token_embd.weight" not in file.tensors or len(file.tensors["token_embd.weight"].shape) != 2:
-        raise file.broken("token_embd.weight")
+        raise file.invalid("token_embd.weight")
     vocab, dim = file.tensors["token_embd.weight"].shape
     heads = file.integer(f"{arch}.attention.head_count")
     if dim != file.integer(f"{arch}.embedding_length") or not 0 < heads <= dim:
-        raise file.broken(f"{arch}.embedding_length")
+        raise file.invalid(f"{arch}.embedding_length")
     head_dim = file.integer(f"{arch}.attention.key_length", dim // heads)
     for key in ("attention.value_length", "rope.dimension_count"):
         if file.integer(f"{arch}.{key}", head_dim) != head_dim:
-            raise file.broken(f"{arch}.{key}")
+            raise file.invalid(f"{arch}.{key}")
     figures = {
         "vocab_size": vocab,
         "hidden_size": dim,
@@ -71,7 +71,7 @@ def config_of(file: GgufFile) -> PretrainedConfig:
         "max_position_embeddings": file.integer(f"{arch}.context_length"),
     }
     if min(figures.values()) <= 0 or heads % figures["num_key_value_heads"] or head_dim % 2:
-        raise file.broken(f"{arch}.attention.head_count_kv")
+        raise file.invalid(f"{arch}.attention.head_count_kv")
     extra: dict[str, Any] = {}
     if arch == "llama":
         extra["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
@@ -102,7 +102,7 @@ def _rope(file: GgufFile, arch: str, head_dim: int) -> dict[str, Any]:
     theta = file.number(f"{arch}.rope.freq_base", 10_000.0)
     scaling = file.text(f"{arch}.rope.scaling.type", "none")
     if theta <= 0:
-        raise file.broken(f"{arch}.rope.freq_base")
+        raise file.invalid(f"{arch}.rope.freq_base")
     if ROPE_FACTORS in file.tensors:
         return _llama3_rope(file, theta, head_dim)
     if scaling == "none":
@@ -118,20 +118,20 @@ def _rope(file: GgufFile, arch: str, head_dim: int) -> dict[str, Any]:
             "factor": factor,
             "original_max_position_embeddings": original,
         }
-    raise file.broken(f"{arch}.rope.scaling.type")
+    raise file.invalid(f"{arch}.rope.scaling.type")
 
 
 def llama3_factors(
     theta: float, head_dim: int, factor: float, *, original: int, low: float = 1.0, high: float = 4.0
 ) -> torch.Tensor:
-    """`(head_dim / 2,)`: what Llama 3.1 divides each rotary frequency by (transformers' `rope_type` "llama3")."""
+    """`(head_dim / 2,)`: divisors of the rotary frequencies in Llama 3.1 (transformers' `rope_type` "llama3")."""
     wavelengths = 2 * math.pi * theta ** (torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
     smooth = (original / wavelengths - low) / (high - low)
     return 1 / ((1 - smooth) / factor + smooth).clamp(1 / factor, 1.0)
 
 
 def _llama3_rope(file: GgufFile, theta: float, head_dim: int) -> dict[str, Any]:
-    """The parameters behind the factors, which are all that a GGUF file keeps of them."""
+    """The scaling parameters, recovered from the factors: a GGUF file stores only those."""
     factors = file.read(file.tensors[ROPE_FACTORS]).double()
     factor = round(float(factors.max()), 4)
     if len(factors) == head_dim // 2 and factor >= 1:

@@ -1,7 +1,7 @@
-"""A GGUF file as it lies on disk: its metadata, its table of tensors, and rows of a tensor as floats.
+"""The GGUF container: metadata, tensor table, and dequantized rows of a tensor.
 
-The file is read by position and never mapped: what is read counts once in memory, and a file that shrinks
-meanwhile is an error instead of a dead process. Format: the GGUF specification of ggml, versions 2 and 3.
+The reader of the gguf library maps the file. This one reads by position, so pages are counted once in memory, and a
+file that shrinks while open raises an error instead of SIGBUS. Format: ggml's GGUF specification, versions 2 and 3.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from engine.core.errors import BadInput
 from engine.core.i18n import _
 
 CHUNK = 1 << 22
-"""Elements dequantized at once: 16 MB as float32, and about four times that inside the library."""
+"""Elements dequantized per call: 16 MB as float32, about four times that inside the gguf library."""
 MAX_ITEMS = 1 << 22
-"""Entries of one array or table; the largest vocabularies have about 300,000 with as many merges."""
+"""Maximum entries of an array or table; the largest vocabularies have about 300,000 tokens and as many merges."""
 MAX_STRING = 1 << 24
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
-_PLAIN = {
+_UNQUANTIZED = {
     GGMLQuantizationType.F32: torch.float32,
     GGMLQuantizationType.F16: torch.float16,
     GGMLQuantizationType.BF16: torch.bfloat16,
@@ -38,15 +38,15 @@ _PLAIN = {
 READABLE = frozenset(
     kind
     for kind in GGMLQuantizationType
-    if kind in _PLAIN
+    if kind in _UNQUANTIZED
     or kind.name.startswith(("Q2_K", "Q3_K", "Q4_", "Q5_", "Q6_K", "Q8_0", "IQ", "TQ", "MXFP4"))
 )
-"""Types whose values the gguf library can give back."""
+"""Types that the gguf library can dequantize."""
 
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """Where a tensor stands. `shape` is in torch's order, rows first; `offset` counts from the file's start."""
+    """An entry of the tensor table. `shape` is in torch's order, rows first; `offset` is from the start of the file."""
 
     name: str
     shape: tuple[int, ...]
@@ -61,50 +61,50 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufFile:
-    """What the head of the file says; the values of the tensors stay on disk."""
+    """The header of the file; tensor values stay on disk."""
 
     path: Path
     size: int
     metadata: dict[str, Any]
     types: dict[str, tuple[int, int | None]]
-    """GGUF's number for the type of each value; of an array also that of its items."""
+    """GGUF type number of each metadata value, for arrays also of their items."""
     tensors: dict[str, GgufTensor]
 
     def text(self, key: str, default: str = "") -> str:
-        """Raises BadInput when `key` is there and no text."""
+        """A string. Raises BadInput when `key` has another type."""
         value = self.metadata.get(key, default)
         if not isinstance(value, str):
-            raise self.broken(key)
+            raise self.invalid(key)
         return value
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """Raises BadInput when `key` is missing without a default, or no whole number."""
+        """An integer. Raises BadInput when `key` is missing without a default or has another type."""
         value = self.metadata.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int):
-            raise self.broken(key)
+            raise self.invalid(key)
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        """Raises BadInput when `key` is missing without a default, or no finite number."""
+        """A number. Raises BadInput when `key` is missing without a default or is not a finite number."""
         value = self.metadata.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise self.broken(key)
+            raise self.invalid(key)
         return float(value)
 
     def items(self, key: str) -> list[Any]:
-        """An array; empty when it is missing. Raises BadInput when `key` is no array."""
+        """An array, empty when missing. Raises BadInput when `key` has another type."""
         value = self.metadata.get(key, [])
         if not isinstance(value, list):
-            raise self.broken(key)
+            raise self.invalid(key)
         return value
 
-    def broken(self, key: str) -> BadInput:
+    def invalid(self, key: str) -> BadInput:
         return BadInput(_("the GGUF file has no valid value for {key}").format(key=key), path=self.path)
 
     def rows(self, tensor: GgufTensor) -> Iterator[tuple[int, Tensor]]:
-        """(first row, values `(n, columns)`) over the whole tensor, in blocks of at most `CHUNK` elements.
+        """(first row, values `(n, columns)`) over all rows, in blocks of at most `CHUNK` elements.
 
-        A tensor of one dimension counts as one row. Raises BadInput as `read_rows`.
+        A one-dimensional tensor is one row. Raises BadInput as `read_rows`.
         """
         columns = tensor.shape[-1]
         total = tensor.elements // columns
@@ -113,9 +113,9 @@ class GgufFile:
             yield start, self.read_rows(tensor, start, min(start + step, total))
 
     def read_rows(self, tensor: GgufTensor, start: int, stop: int) -> Tensor:
-        """Rows `start` to `stop`, `(stop - start, columns)`: plain types as stored, others as float32.
+        """Rows `start` to `stop`, `(stop - start, columns)`: unquantized types as stored, others as float32.
 
-        Raises BadInput when the file is shorter than it was.
+        Raises BadInput when the file has become shorter.
         """
         row_bytes = tensor.nbytes // (tensor.elements // tensor.shape[-1])
         data = np.empty((stop - start, row_bytes), dtype=np.uint8)
@@ -125,7 +125,7 @@ class GgufFile:
         return _values(data, tensor.type)
 
     def read(self, tensor: GgufTensor) -> Tensor:
-        """The whole tensor as float32: for small ones. Raises BadInput as `rows`."""
+        """All values of a small tensor as float32. Raises BadInput as `rows`."""
         return torch.cat([values.float() for _start, values in self.rows(tensor)]).reshape(tensor.shape)
 
 
@@ -140,20 +140,20 @@ def _fill(file: Any, offset: int, into: np.ndarray[Any, Any]) -> int:
 
 
 def _values(blocks: np.ndarray[Any, Any], kind: GGMLQuantizationType) -> Tensor:
-    if kind in _PLAIN:
-        return torch.from_numpy(blocks).view(_PLAIN[kind])
+    if kind in _UNQUANTIZED:
+        return torch.from_numpy(blocks).view(_UNQUANTIZED[kind])
     return torch.from_numpy(dequantize(blocks, kind))
 
 
 def read_gguf(path: Path) -> GgufFile:
-    """The head of the file at `path`, with every tensor's place checked against the size of the file.
+    """The header of the file at `path`, with all tensor offsets checked against the size of the file.
 
-    Raises BadInput: no file, no permission, not GGUF, another byte order or version, cut short, one part of
-    several, or a tensor of a type that cannot be read.
+    Raises BadInput when the file is missing, unreadable, not GGUF, of another byte order or version, truncated, part
+    of a split model, or has a tensor of an unsupported type.
     """
     try:
         with path.open("rb") as file:
-            return _Head(path, file).parse()
+            return _HeaderParser(path, file).parse()
     except FileNotFoundError as problem:
         raise BadInput(_("the file does not exist"), path=path) from problem
     except (IsADirectoryError, PermissionError) as problem:
@@ -162,7 +162,7 @@ def read_gguf(path: Path) -> GgufFile:
         ) from problem
 
 
-class _Head:
+class _HeaderParser:
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path, self.file = path, file
         self.size = os.fstat(file.fileno()).st_size
@@ -198,19 +198,19 @@ class _Head:
         start = -(-self.file.tell() // alignment) * alignment
         tensors = {}
         for name, shape, kind, offset in table:
-            tensor = self.place(name, shape, kind, start + offset)
+            tensor = self.tensor(name, shape, kind, start + offset)
             if name in tensors:
                 raise self.broken()
             tensors[name] = tensor
         return GgufFile(self.path, self.size, metadata, types, tensors)
 
-    def place(self, name: str, shape: tuple[int, ...], kind: int, offset: int) -> GgufTensor:
+    def tensor(self, name: str, shape: tuple[int, ...], kind: int, offset: int) -> GgufTensor:
         try:
             type_ = GGMLQuantizationType(kind)
         except ValueError:
-            raise self.unreadable(name, str(kind)) from None
+            raise self.unsupported(name, str(kind)) from None
         if type_ not in READABLE:
-            raise self.unreadable(name, type_.name)
+            raise self.unsupported(name, type_.name)
         block, block_bytes = GGML_QUANT_SIZES[type_]
         elements = math.prod(shape)
         if elements <= 0 or shape[-1] % block:
@@ -242,14 +242,14 @@ class _Head:
         if kind not in _SCALARS:
             raise self.broken()
         code = "<" + str(count) + _SCALARS[kind]
-        return list(struct.unpack(code, self.take(struct.calcsize(code))))
+        return list(struct.unpack(code, self.read_exactly(struct.calcsize(code))))
 
     def string(self) -> str:
         length: int = self.scalar("Q")
         if length > MAX_STRING:
             raise self.broken()
         try:
-            return self.take(length).decode("utf-8")
+            return self.read_exactly(length).decode("utf-8")
         except UnicodeDecodeError:
             raise self.broken() from None
 
@@ -260,9 +260,9 @@ class _Head:
         return number
 
     def scalar(self, code: str) -> Any:
-        return struct.unpack("<" + code, self.take(struct.calcsize("<" + code)))[0]
+        return struct.unpack("<" + code, self.read_exactly(struct.calcsize("<" + code)))[0]
 
-    def take(self, length: int) -> bytes:
+    def read_exactly(self, length: int) -> bytes:
         data = self.file.read(length)
         if len(data) != length:
             raise _truncated(self.path)
@@ -271,7 +271,7 @@ class _Head:
     def broken(self) -> BadInput:
         return BadInput(_("the header of the GGUF file is broken"), path=self.path)
 
-    def unreadable(self, name: str, kind: str) -> BadInput:
+    def unsupported(self, name: str, kind: str) -> BadInput:
         return BadInput(
             _("tensor {name} of the GGUF file has the unsupported type {kind}").format(name=name, kind=kind),
             path=self.path,

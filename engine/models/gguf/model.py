@@ -1,5 +1,5 @@
-"""A model read from a GGUF file where it lies (an Ollama blob, an export): its configuration, its tokenizer, and
-its weights dequantized tensor by tensor into transformers' own classes, Qwen2, Qwen3 and Llama.
+"""A model in a GGUF file (an Ollama blob, an export): its configuration, its tokenizer, and its weights, dequantized
+tensor by tensor into transformers' Qwen2, Qwen3 and Llama classes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GgufModel:
-    """A checked file. Opening reads its head only; `load` reads the weights."""
+    """A checked GGUF file. Opening reads the header only; `load` reads the weights."""
 
     path: Path
     arch: str
@@ -33,9 +33,9 @@ class GgufModel:
     parameters: int
     chat_template: str | None
     eos_ids: tuple[int, ...]
-    """Ids that end an answer, the end of a turn first."""
+    """Ids that end an answer, end of turn first."""
     context: int
-    """Tokens that the model sees at once."""
+    """Context length in tokens."""
     name: str
     """`general.name` of the file; "" when it has none."""
     file: GgufFile
@@ -47,14 +47,14 @@ class GgufModel:
         return 2 * self.parameters
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
-        """Gives the ids that llama.cpp gives, control tokens in the text included. Raises BadInput."""
+        """A tokenizer with the same ids as llama.cpp, also for control tokens in the text. Raises BadInput."""
         eos = self.eos_ids[0] if self.eos_ids else None
         return tokenizer_of(self.file, self.tokens, self.chat_template, eos, self.context)
 
     def load(self, dtype: torch.dtype = torch.bfloat16) -> PreTrainedModel:
         """The model in evaluation mode, on the CPU. Peak memory: the model in `dtype` and about 100 MB.
 
-        Raises BadInput when the file has become shorter meanwhile.
+        Raises BadInput when the file has become shorter.
         """
         model = empty_model(self.config, dtype)
         targets = dict(model.named_parameters())
@@ -84,17 +84,17 @@ class GgufModel:
 
 
 def open_gguf(path: Path) -> GgufModel:
-    """The model in the file at `path`; reads the head of the file only.
+    """The model in the file at `path`; only the header is read.
 
-    Raises BadInput, naming what is supported: no GGUF file, cut short, another architecture or tokenizer, a type
-    of tensor that cannot be read, a vocabulary that does not fit the weights.
+    Raises BadInput for a file that is not GGUF or truncated, an unsupported architecture, tokenizer or tensor type, or
+    a vocabulary that does not match the weights.
     """
     file = read_gguf(path)
     config = config_of(file)
     _check_tensors(file, config)
     tokens = vocabulary_of(file)
     if len(tokens) != config.vocab_size:
-        raise file.broken("tokenizer.ggml.tokens")
+        raise file.invalid("tokenizer.ggml.tokens")
     eos_ids = eos_ids_of(file, tokens)
     config.eos_token_id = list(eos_ids) or None
     config.bos_token_id = file.metadata.get("tokenizer.ggml.bos_token_id")
@@ -114,13 +114,13 @@ def open_gguf(path: Path) -> GgufModel:
 
 
 def _check_tensors(file: GgufFile, config: PretrainedConfig) -> None:
-    """Every tensor that the model of `config` has is there in its shape, and no other. Raises BadInput."""
+    """Checks that the file has exactly the tensors of `config`'s model, in their shapes. Raises BadInput."""
     with torch.device("meta"):
         model = empty_model(config, torch.bfloat16)
-    needed = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
-    there = {str(to_transformers(n)): t.shape for n, t in file.tensors.items() if n != ROPE_FACTORS}
-    for name in sorted({*needed, *there}):
-        if needed.get(name) != there.get(name):
+    expected = {name: tuple(tensor.shape) for name, tensor in model.named_parameters()}
+    present = {str(to_transformers(n)): t.shape for n, t in file.tensors.items() if n != ROPE_FACTORS}
+    for name in sorted({*expected, *present}):
+        if expected.get(name) != present.get(name):
             raise BadInput(
                 _("tensor {tensor} of the GGUF file does not match its architecture").format(tensor=name),
                 path=file.path,
@@ -128,13 +128,13 @@ def _check_tensors(file: GgufFile, config: PretrainedConfig) -> None:
 
 
 def empty_model(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """The modules with weights that were never written; the rotary buffers are computed."""
+    """The model with uninitialised weights and computed rotary buffers, in evaluation mode."""
     from transformers import AutoModelForCausalLM
     from transformers.initialization import no_init_weights
 
-    make: Any = AutoModelForCausalLM
+    auto_model: Any = AutoModelForCausalLM
     with no_init_weights():
-        model: PreTrainedModel = make.from_config(config, dtype=dtype)
+        model: PreTrainedModel = auto_model.from_config(config, dtype=dtype)
     if config.tie_word_embeddings:
         model.tie_weights()
     model.train(False)

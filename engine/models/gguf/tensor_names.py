@@ -1,7 +1,7 @@
-"""Names of the tensors of one architecture in GGUF and in transformers, in both directions.
+"""Tensor names of GGUF and of transformers, in both directions.
 
-Llama stores the rows of queries and keys in pairs for the rotary embedding, transformers in halves;
-`paired_rows` is the order between them.
+For Llama, GGUF stores the rows of queries and keys in pairs for the rotary embedding, transformers in halves;
+`paired_rows` converts between the orders.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
-"""GGUF architecture (and transformers `model_type`, which has the same name) to the class of the model."""
+"""GGUF architecture, which is also transformers' `model_type`, to the model class."""
 ROPE_FACTORS = "rope_freqs.weight"
-"""Divisors of the rotary frequencies, which transformers keeps as parameters of the configuration."""
-_WHOLE = {
+"""Divisors of the rotary frequencies; transformers has them as parameters of the configuration."""
+_GLOBAL = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
     "output.weight": "lm_head.weight",
@@ -33,16 +33,16 @@ _LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-_WHOLE_BACK = {hf: gguf for gguf, hf in _WHOLE.items()}
-_LAYER_BACK = {hf: gguf for gguf, hf in _LAYER.items()}
+_GLOBAL_TO_GGUF = {hf: gguf for gguf, hf in _GLOBAL.items()}
+_LAYER_TO_GGUF = {hf: gguf for gguf, hf in _LAYER.items()}
 _GGUF = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
 _HF = re.compile(r"model\.layers\.(\d+)\.([\w.]+)\.(weight|bias)")
 
 
 def to_transformers(name: str) -> str | None:
-    """State dict name of the GGUF tensor `name`; None for one that no such model has."""
-    if name in _WHOLE:
-        return _WHOLE[name]
+    """State dict name of the GGUF tensor `name`; None for an unknown tensor."""
+    if name in _GLOBAL:
+        return _GLOBAL[name]
     found = _GGUF.fullmatch(name)
     if found is None or found[2] not in _LAYER:
         return None
@@ -50,17 +50,17 @@ def to_transformers(name: str) -> str | None:
 
 
 def to_gguf(name: str) -> str | None:
-    """GGUF name of the state dict entry `name`; None for one that no such model has."""
-    if name in _WHOLE_BACK:
-        return _WHOLE_BACK[name]
+    """GGUF name of the state dict entry `name`; None for an unknown tensor."""
+    if name in _GLOBAL_TO_GGUF:
+        return _GLOBAL_TO_GGUF[name]
     found = _HF.fullmatch(name)
-    if found is None or found[2] not in _LAYER_BACK:
+    if found is None or found[2] not in _LAYER_TO_GGUF:
         return None
-    return f"blk.{found[1]}.{_LAYER_BACK[found[2]]}.{found[3]}"
+    return f"blk.{found[1]}.{_LAYER_TO_GGUF[found[2]]}.{found[3]}"
 
 
 def heads_to_pair(architecture: str, name: str, heads: int, kv_heads: int) -> int | None:
-    """Heads of the tensor with the GGUF name `name` when its rows are paired; None when they are not."""
+    """Number of heads of the GGUF tensor `name` if its rows are paired; None if they are not."""
     if architecture != "llama":
         return None
     kind = name.split(".")[2] if name.startswith("blk.") else ""

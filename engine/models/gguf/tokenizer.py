@@ -1,6 +1,6 @@
-"""The tokenizer inside a GGUF file: byte-level BPE, with the same ids as llama.cpp gives.
+"""The tokenizer of a GGUF file: byte-level BPE with the same ids as llama.cpp.
 
-llama.cpp does not normalise text (Qwen's own tokenizer in transformers applies NFC), so neither does this one.
+llama.cpp does not normalise text (Qwen's tokenizer in transformers applies NFC), so neither does this one.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)
 
 @dataclass(frozen=True)
 class PreTokenizer:
-    """How llama.cpp cuts text before it merges (`llm_tokenizer_bpe`): each pattern splits what the last left."""
+    """A pre-tokenizer of llama.cpp (`llm_tokenizer_bpe`): each pattern splits the pieces of the previous one."""
 
     patterns: tuple[str, ...]
     ignore_merges: bool = False
-    """A piece that is a token as a whole is taken whole."""
+    """A piece that is itself a token is not merged from parts."""
     add_bos: bool = False
-    """The token of the beginning stands before every text unless the file says otherwise."""
+    """BOS precedes every text unless the file says otherwise."""
 
 
 QWEN2 = PreTokenizer((_CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}" + _TAIL,))
@@ -49,9 +49,9 @@ PRE_TOKENIZERS = {
     "smollm": SMOLLM,
     "gpt-2": GPT2,
 }
-"""`tokenizer.ggml.pre` of the files that are understood."""
+"""Supported values of `tokenizer.ggml.pre`."""
 _ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>")
-"""Control tokens that llama.cpp takes as the end of generation whatever the file says."""
+"""Control tokens that llama.cpp always treats as the end of generation."""
 CHATML = (
     "{%- for message in messages %}"
     "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
@@ -67,7 +67,7 @@ LLAMA3_CHAT = (
 
 
 def vocabulary_of(file: GgufFile) -> list[str]:
-    """The tokens, by id. Raises BadInput for a kind of tokenizer that is not understood."""
+    """The tokens by id. Raises BadInput for an unsupported tokenizer."""
     kind, pre = file.text("tokenizer.ggml.model"), file.text("tokenizer.ggml.pre", "default")
     if kind != "gpt2" or pre not in PRE_TOKENIZERS:
         raise BadInput(
@@ -78,12 +78,12 @@ def vocabulary_of(file: GgufFile) -> list[str]:
         )
     tokens = file.items("tokenizer.ggml.tokens")
     if not tokens or not all(isinstance(token, str) for token in tokens) or len(set(tokens)) != len(tokens):
-        raise file.broken("tokenizer.ggml.tokens")
+        raise file.invalid("tokenizer.ggml.tokens")
     return tokens
 
 
 def chat_template_of(file: GgufFile, tokens: list[str]) -> str | None:
-    """The template of the file, else the one that its control tokens belong to, else None."""
+    """The template of the file, else the one that matches its control tokens, else None."""
     if template := file.text("tokenizer.chat_template"):
         return template
     known = set(tokens)
@@ -95,7 +95,7 @@ def chat_template_of(file: GgufFile, tokens: list[str]) -> str | None:
 
 
 def eos_ids_of(file: GgufFile, tokens: list[str]) -> tuple[int, ...]:
-    """Ids that end an answer: the file's own first, then those that llama.cpp adds."""
+    """Ids that end an answer: those of the file first, then those that llama.cpp adds."""
     named = [file.metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
     types = file.items("tokenizer.ggml.token_type")
     known = {token: number for number, token in enumerate(tokens) if token in _ENDS}
@@ -111,12 +111,12 @@ def eos_ids_of(file: GgufFile, tokens: list[str]) -> tuple[int, ...]:
 def tokenizer_of(
     file: GgufFile, tokens: list[str], template: str | None, eos: int | None, context: int
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer of transformers. Raises BadInput when merges or token types are broken."""
+    """A transformers tokenizer. Raises BadInput when merges or token types are broken."""
     from transformers import PreTrainedTokenizerFast
 
-    make: Any = PreTrainedTokenizerFast
+    tokenizer_class: Any = PreTrainedTokenizerFast
     bos, pad = (_token(file, tokens, key) for key in ("bos", "padding"))
-    wrapped: PreTrainedTokenizerFast = make(
+    wrapped: PreTrainedTokenizerFast = tokenizer_class(
         tokenizer_object=_backend(file, tokens),
         bos_token=bos,
         eos_token=None if eos is None else tokens[eos],
@@ -135,7 +135,7 @@ def _backend(file: GgufFile, tokens: list[str]) -> Tokenizer:
     vocabulary = {token: number for number, token in enumerate(tokens)}
     types = file.items("tokenizer.ggml.token_type") or [TokenType.NORMAL] * len(tokens)
     if len(types) != len(tokens):
-        raise file.broken("tokenizer.ggml.token_type")
+        raise file.invalid("tokenizer.ggml.token_type")
     tokenizer = Tokenizer(
         models.BPE(
             vocab=vocabulary,
@@ -167,11 +167,11 @@ def _backend(file: GgufFile, tokens: list[str]) -> Tokenizer:
 
 
 def _merges(file: GgufFile, vocabulary: dict[str, int]) -> list[tuple[str, str]]:
-    """The merges whose parts and result are tokens; llama.cpp can use no others either."""
+    """The merges whose parts and result are tokens; llama.cpp ignores the others too."""
     merges = []
     for line in file.items("tokenizer.ggml.merges"):
         if not isinstance(line, str) or " " not in line[1:]:
-            raise file.broken("tokenizer.ggml.merges")
+            raise file.invalid("tokenizer.ggml.merges")
         cut = line.index(" ", 1)
         left, right = line[:cut], line[cut + 1 :]
         if left in vocabulary and right in vocabulary and left + right in vocabulary:

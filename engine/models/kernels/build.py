@@ -1,6 +1,6 @@
-"""Builds `kernels.cpp` once for this processor with the compiler that is here, and loads it.
+"""Builds `kernels.cpp` once for this CPU with the installed compiler, and loads it.
 
-Nothing depends on it: without a compiler, or with H2Q_KERNELS=0, the same operations run in torch.
+The kernels are optional: without a compiler, or with H2Q_KERNELS=0, the same operations run in torch.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SIGNATURES = {
     "softmax_forward": "piiiif",
     "softmax_backward": "ppiiiif",
 }
-"""Arguments of each kernel: p a tensor, i an integer, f a float."""
+"""Argument types of each kernel: p a tensor, i an integer, f a float."""
 _TYPES: dict[str, type[ctypes.c_void_p] | type[ctypes.c_int64] | type[ctypes.c_float]] = {
     "p": ctypes.c_void_p,
     "i": ctypes.c_int64,
@@ -64,18 +64,18 @@ class Kernels:
 
 @cache
 def load_kernels() -> Kernels | None:
-    """The kernels, built when they are not there yet (about two seconds); None where that cannot be done."""
+    """The kernels, built on first use (about two seconds); None where they cannot be built."""
     if os.environ.get("H2Q_KERNELS") == "0":
         return None
     try:
-        return Kernels(_built())
+        return Kernels(_library())
     except (OSError, subprocess.SubprocessError, AttributeError):
-        # No compiler, no OpenMP, a full disk: torch does the same work, somewhat slower.
+        # No compiler, no OpenMP, a full disk: torch computes the same, somewhat slower.
         return None
 
 
-def _built() -> Path:
-    """The library's file. Raises OSError or SubprocessError where it cannot be made."""
+def _library() -> Path:
+    """The library file, built if missing. Raises OSError or SubprocessError."""
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     if compiler is None:
         raise FileNotFoundError("c++")
@@ -83,8 +83,8 @@ def _built() -> Path:
     file = folder / f"{_digest(compiler)}.so"
     if not file.exists():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as made:
-            target = Path(made) / file.name
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            target = Path(temporary) / file.name
             subprocess.run(
                 [compiler, *FLAGS, str(SOURCE), "-o", str(target)],
                 check=True, capture_output=True, timeout=BUILD_S,
@@ -94,14 +94,14 @@ def _built() -> Path:
 
 
 def _digest(compiler: str) -> str:
-    """Names what the library depends on: its source, the flags, the compiler and the processor."""
+    """Hash of the library's inputs: source, flags, compiler and CPU."""
     stat = Path(compiler).resolve().stat()
-    parts = [SOURCE.read_text(), *FLAGS, compiler, str(stat.st_size), str(stat.st_mtime_ns), _processor()]
+    parts = [SOURCE.read_text(), *FLAGS, compiler, str(stat.st_size), str(stat.st_mtime_ns), _cpu()]
     return sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _processor() -> str:
-    """The instructions of this processor: a home folder may be shared between machines."""
+def _cpu() -> str:
+    """The instruction sets of this CPU: a home folder may be shared between machines."""
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as file:
             return next(line for line in file if line.startswith(("flags", "Features")))

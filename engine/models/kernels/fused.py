@@ -1,7 +1,7 @@
-"""Norms, rotary positions, SwiGLU and causal attention of a training step: each one pass over memory.
+"""Fused CPU kernels for training: norms, rotary positions, SwiGLU and causal attention, one pass over memory each.
 
-The functions of the same names in `engine.models.transformer` are the reference in plain torch. These are
-taken where `load_kernels` found a compiler, on a CPU and without a cache.
+`engine.models.transformer` has the reference in plain torch. The fused versions run where `load_kernels` succeeds, on
+a CPU without a KV cache.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from torch import Tensor
 from engine.models.kernels.build import Kernels, load_kernels
 
 BLOCK = 128
-"""Queries of a block of attention. It sees only the keys up to its end, so half of the products fall away."""
+"""Queries per attention block. A block reads only the keys up to its end, which saves half of the products."""
 BLOCK_BF16 = 256
-"""The same in bfloat16, whose products cost little beside the passes around them."""
+"""The same in bfloat16, where products are cheap compared to the memory passes around them."""
 
 
 def kernels() -> Kernels:
-    """The loaded kernels; call it only where they were found."""
-    found = load_kernels()
-    assert found is not None
-    return found
+    """The loaded kernels; call only after `load_kernels` succeeded."""
+    loaded = load_kernels()
+    assert loaded is not None
+    return loaded
 
 
 class RMSNormFunction(torch.autograd.Function):
@@ -62,7 +62,7 @@ class RMSNormFunction(torch.autograd.Function):
 
 
 class NormRopeFunction(torch.autograd.Function):
-    """Heads normalised and rotated: `(B, T, H, D)` to `(B, H, T, D)`."""
+    """RMSNorm and rotary embedding of heads: `(B, T, H, D)` to `(B, H, T, D)`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
@@ -113,47 +113,47 @@ class CausalAttentionFunction(torch.autograd.Function):
         heads, time, width = queries.shape
         scale = 1 / math.sqrt(width)
         out = torch.empty_like(queries)
-        kept = []
+        saved = []
         for start, stop in _blocks(time, queries.dtype):
             weights = torch.bmm(queries[:, start:stop], keys[:, :stop].transpose(1, 2))
             kernels().call("softmax_forward", weights.dtype, weights, heads, stop - start, stop, start, scale)
             torch.bmm(weights, values[:, :stop], out=out[:, start:stop])
-            kept.append(weights)
-        ctx.save_for_backward(queries, keys, values, *kept)
+            saved.append(weights)
+        ctx.save_for_backward(queries, keys, values, *saved)
         return out
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        queries, keys, values, *kept = ctx.saved_tensors
+        queries, keys, values, *saved = ctx.saved_tensors
         gradient = gradients[0].contiguous()
         heads, time, width = queries.shape
         scale = 1 / math.sqrt(width)
         dqueries = torch.empty_like(queries)
         dkeys, dvalues = torch.empty_like(keys), torch.empty_like(values)
-        # The last block sees all keys: it writes their gradients, to which the others add.
+        # The last block covers all keys: it initialises their gradients, the others add to them.
         for (start, stop), weights in zip(
-            reversed(_blocks(time, queries.dtype)), reversed(kept), strict=True
+            reversed(_blocks(time, queries.dtype)), reversed(saved), strict=True
         ):
-            put = torch.Tensor.copy_ if stop == time else torch.Tensor.add_
+            accumulate = torch.Tensor.copy_ if stop == time else torch.Tensor.add_
             up = gradient[:, start:stop]
-            put(dvalues[:, :stop], torch.bmm(weights.transpose(1, 2), up))
+            accumulate(dvalues[:, :stop], torch.bmm(weights.transpose(1, 2), up))
             change = torch.bmm(up, values[:, :stop].transpose(1, 2))
             kernels().call(
                 "softmax_backward", change.dtype, change, weights, heads, stop - start, stop, start, scale
             )
             torch.bmm(change, keys[:, :stop], out=dqueries[:, start:stop])
-            put(dkeys[:, :stop], torch.bmm(change.transpose(1, 2), queries[:, start:stop]))
+            accumulate(dkeys[:, :stop], torch.bmm(change.transpose(1, 2), queries[:, start:stop]))
         return dqueries, dkeys, dvalues
 
 
 def _blocks(time: int, dtype: torch.dtype) -> list[tuple[int, int]]:
-    """First query of each block and the one after its last."""
+    """(first query, end) of each block."""
     size = BLOCK_BF16 if dtype is torch.bfloat16 else BLOCK
     return [(start, min(start + size, time)) for start in range(0, time, size)]
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """RMSNorm of float32 `(..., D)`, in the number format of the products that follow."""
+    """RMSNorm of float32 `(..., D)`, in the dtype of the following products."""
     return _apply(RMSNormFunction, x, weight, eps, _product_dtype(x))
 
 
@@ -163,12 +163,12 @@ def norm_rope(x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """`silu(gate) * up`, of any equal shapes."""
+    """`silu(gate) * up`; both of the same shape."""
     return _apply(SwiGLUFunction, gate, up)
 
 
 def causal_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Causal attention over `(B, H, T, D)`; all three are of equal shape."""
+    """Causal attention over `(B, H, T, D)`; all three of the same shape."""
     flat = [part.contiguous().flatten(0, 1) for part in (queries, keys, values)]
     return _apply(CausalAttentionFunction, *flat).view(queries.shape)
 

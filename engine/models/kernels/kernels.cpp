@@ -1,8 +1,9 @@
-// The elementwise parts of a training step on a CPU, each fused into one pass over memory.
+// The elementwise operations of a CPU training step, each fused into one pass over memory. A run
+// measures them against plain torch on its machine (engine.training.autotune) and uses them where they are faster.
 //
 // T is float or bf16 (bfloat16, the upper half of a float); sums are kept in float. Rows are independent of
 // each other, so a result depends on the thread count only where a weight's gradient is summed over rows.
-// `engine.models.fused` holds the same operations in torch, against which these are tested.
+// `engine.models.transformer` has the same operations in torch, the reference in the tests.
 
 #include <cmath>
 #include <cstdint>

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     import ollama
 
 MODEL_PREFIX = "ollama:"
-"""`ollama:TAG` names a model of Ollama wherever a model is named."""
+"""Prefix of Ollama tags in model names: `ollama:TAG`."""
 DEFAULT_HOST = "http://127.0.0.1:11434"
 CHAT_TIMEOUT_S = 120.0
-"""Until the next piece of a reply: a large model takes long to load."""
+"""Timeout until the next text delta: a large model takes long to load."""
 
 
 def local_host(given: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""A GGUF file into the Ollama of this machine, through its API: the blob first, then the model."""
+"""Creates a model in the local Ollama from GGUF files through its API, and Modelfiles for `ollama create`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from engine.models.ollama.client import connect, translated_errors
 from engine.models.ollama.store import TAG
 
 TIMEOUT_S = 600.0
-"""Until the next word of Ollama: it rewrites the file."""
+"""Timeout until the next status of Ollama, which rewrites the file."""
 _HTTP_ERROR = 400
 ParameterValue = str | int | float | Sequence[str]
 
 
 def check_name(name: str) -> str:
-    """`name` when Ollama takes it. Raises BadInput: letters, digits, `_ . -` and at most 80 of them."""
+    """`name`, if Ollama accepts it: at most 80 letters, digits, `_ . -`. Raises BadInput."""
     if TAG.fullmatch(name) is None:
         raise BadInput(
             _("{name} is not a valid Ollama name: use letters, digits, _ . and -").format(name=name),
@@ -29,11 +29,11 @@ def check_name(name: str) -> str:
 
 
 def server_version() -> str:
-    """Ollama's version. Raises ServiceUnreachable when none answers here, UsageProblem for another machine."""
+    """The version of the local Ollama. Raises ServiceUnreachable, or UsageProblem when $OLLAMA_HOST is remote."""
     with connect(timeout_s=TIMEOUT_S) as client, translated_errors():
         answer = client._client.get("/api/version", timeout=5.0)
-        found = answer.json().get("version") if answer.status_code < _HTTP_ERROR else None
-        return str(found or "?")
+        version = answer.json().get("version") if answer.status_code < _HTTP_ERROR else None
+        return str(version or "?")
 
 
 def create_model(
@@ -46,14 +46,19 @@ def create_model(
     parameters: Mapping[str, Any] | None = None,
     step: Callable[[str], None] | None = None,
 ) -> None:
-    """Makes the model `name` of GGUF files (name without folder → path; `digests` are hex sha256).
+    """Creates or replaces the model `name`.
 
-    With `adapter_of` the file is an adapter on that tag. A model of that name is replaced. Raises BadInput when
-    Ollama refuses, ServiceUnreachable when it does not answer.
+    Args:
+        files: GGUF files, file name to path.
+        digests: hex sha256 of each file.
+        adapter_of: tag of the base model, if the file is an adapter.
+        step: called with each new status of Ollama.
+
+    Raises BadInput when Ollama refuses, RunFailed when it reports a failure, ServiceUnreachable.
     """
     with connect(timeout_s=TIMEOUT_S) as client, translated_errors():
         for file, path in files.items():
-            _send(client, path, f"sha256:{digests[file]}")
+            _upload(client, path, f"sha256:{digests[file]}")
         blobs = {file: f"sha256:{digests[file]}" for file in files}
         lines = client.create(
             name,
@@ -71,10 +76,10 @@ def create_model(
             raise RunFailed(_("Ollama did not create the model: {status}").format(status=status or "?"))
 
 
-def _send(client: Any, path: Path, digest: str) -> None:
-    """Uploads the file unless Ollama has it."""
-    found = client._client.head(f"/api/blobs/{digest}")
-    if found.status_code < _HTTP_ERROR:
+def _upload(client: Any, path: Path, digest: str) -> None:
+    """Uploads the file unless Ollama already has it."""
+    existing = client._client.head(f"/api/blobs/{digest}")
+    if existing.status_code < _HTTP_ERROR:
         return
     with path.open("rb") as file:
         answer = client._client.post(
@@ -98,7 +103,10 @@ def modelfile(
     system: str = "",
     parameters: Mapping[str, ParameterValue] | None = None,
 ) -> str:
-    """The text. `from_` is a GGUF file's path or the tag that an adapter stands on."""
+    """The text of a Modelfile. `from_` is the path of a GGUF file, or the base tag of an adapter.
+
+    Ollama's parser ends a text at three quotes before a line break and drops characters that it cannot print.
+    """
     lines = [f"FROM {_quoted(from_)}"]
     if adapter is not None:
         lines.append(f"ADAPTER {_quoted(str(adapter))}")
@@ -106,7 +114,7 @@ def modelfile(
         for one in value if isinstance(value, Sequence) and not isinstance(value, str) else [value]:
             lines.append(f"PARAMETER {name} {_quoted(one) if isinstance(one, str) else one}")
     if system:
-        lines.append(f'SYSTEM """{_safe(system)}"""')
+        lines.append(f'SYSTEM """{_sanitised(system)}"""')
     return "\n".join(lines) + "\n"
 
 
@@ -114,8 +122,8 @@ def _quoted(text: str) -> str:
     return f'"{text}"' if " " in text or text.startswith("<") else text
 
 
-def _safe(text: str) -> str:
-    """Three quotes become others, blanks of other scripts a blank; what Go's parser would drop is left out."""
+def _sanitised(text: str) -> str:
+    """`text` without triple quotes, exotic blanks, and characters that Go's parser would drop."""
     kept = (" " if unicodedata.category(c) == "Zs" else c for c in text.replace("\t", " "))
     return "".join(c for c in kept if c in " \n" or unicodedata.category(c)[0] not in "CZ").replace(
         '"""', "'''"

@@ -187,7 +187,7 @@ def _prepare_inputs(
         )
     )
     chat = load_chat_template(base)
-    if chat.own_template:
+    if chat.is_fallback:
         ctx.log(_("the model has no chat template: a plain one is used"), "warning")
     repeats = replay_counts_for(ctx, dataset.path, base_lineage(base).conversations)
     data = render_windows(read_dataset(dataset.path), chat, fit.context, repeats)
