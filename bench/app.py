@@ -1,6 +1,6 @@
-"""How quickly the program answers: first frame, `--help`, and what it takes while nothing happens.
+"""Responsiveness of the program: first frame, `--help`, and CPU use while idle.
 
-The target of each ratio is the one at which ours is exactly the limit that the project sets itself.
+The target of each ratio corresponds to the project's absolute limit.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 from statistics import median
 
 from bench.result import Benchmark, BenchResult, compare
-from bench.terminal import OnTerminal
+from bench.terminal import PtyProcess
 
 FIRST_FRAME_S = 1.0
 HELP_S = 0.4
 IDLE_PERCENT = 2.0
 TICK_S = 0.01
-"""Resolution of processor times: less than one tick cannot be told from nothing."""
+"""Resolution of CPU times: less than one tick is indistinguishable from zero."""
 
 OURS = [sys.executable, "-m", "tui.cli.main", "--lang", "en"]
 BARE = """
@@ -40,16 +40,16 @@ def _environment(folder: str) -> dict[str, str]:
 
 
 def first_frame(full: bool) -> list[BenchResult]:
-    """From the start of the process to the first frame on a pty, ours and a bare Textual app by turns."""
+    """From the start of the process to the first frame on a pty, alternating ours and a bare Textual app."""
     times: dict[str, list[float]] = {"ours": [], "bare": []}
     with tempfile.TemporaryDirectory() as folder:
         environment = _environment(folder)
         for turn in range(16 if full else 6):
             for name, command in (("ours", OURS), ("bare", [sys.executable, "-c", BARE])):
-                with OnTerminal(command, environment) as terminal:
-                    taken = terminal.read(30, until=b"Train")
+                with PtyProcess(command, environment) as terminal:
+                    seconds = terminal.read(30, until=b"Train")
                 if turn:  # the first turn warms the page cache
-                    times[name].append(taken)
+                    times[name].append(seconds)
     ours, bare = median(times["ours"]), median(times["bare"])
     return [
         compare(
@@ -65,7 +65,7 @@ def first_frame(full: bool) -> list[BenchResult]:
 
 
 def help_time(full: bool) -> list[BenchResult]:
-    """`h2q-tui --help` against an interpreter that imports typer and ends."""
+    """`h2q-tui --help` against an interpreter that only imports typer."""
     times: dict[str, list[float]] = {"ours": [], "bare": []}
     for turn in range(31 if full else 11):
         for name, command in (("ours", [*OURS, "--help"]), ("bare", [sys.executable, "-c", "import typer"])):
@@ -88,27 +88,27 @@ def help_time(full: bool) -> list[BenchResult]:
 
 
 def idle(full: bool) -> list[BenchResult]:
-    """Processor of the app while nothing happens, beside a bare Textual app at the same time."""
+    """CPU use of the idle app, measured together with a bare Textual app."""
     seconds = 30.0 if full else 8.0
     with tempfile.TemporaryDirectory() as folder:
         environment = _environment(folder)
         with (
-            OnTerminal(OURS, environment) as ours,
-            OnTerminal([sys.executable, "-c", BARE], environment) as bare,
+            PtyProcess(OURS, environment) as ours,
+            PtyProcess([sys.executable, "-c", BARE], environment) as bare,
         ):
             for terminal in (ours, bare):
                 terminal.read(30, until=b"Train")
                 terminal.read(2, until=None)
-            before = ours.processor_seconds(), bare.processor_seconds()
+            before = ours.cpu_seconds(), bare.cpu_seconds()
             drawn = len(ours.output)
             started = time.perf_counter()
             while time.perf_counter() - started < seconds:
                 ours.read(0.5, until=None)
                 bare.read(0.5, until=None)
-            taken = time.perf_counter() - started
-            spent = ours.processor_seconds() - before[0], bare.processor_seconds() - before[1]
+            elapsed = time.perf_counter() - started
+            spent = ours.cpu_seconds() - before[0], bare.cpu_seconds() - before[1]
             drawn = len(ours.output) - drawn
-    mine, theirs = (100 * max(TICK_S, value) / taken for value in spent)
+    mine, theirs = (100 * max(TICK_S, value) / elapsed for value in spent)
     return [
         compare(
             "app.idle",
@@ -117,7 +117,7 @@ def idle(full: bool) -> list[BenchResult]:
             target=theirs / IDLE_PERCENT,
             unit="% of a core",
             lower_is_better=True,
-            notes=f"beside a Textual app with one Static, {taken:.0f} s, {drawn / taken:.0f} B/s drawn; limit 2 %",
+            notes=f"together with a Textual app with one Static, {elapsed:.0f} s, {drawn / elapsed:.0f} B/s drawn; limit 2 %",
         )
     ]
 
@@ -125,5 +125,5 @@ def idle(full: bool) -> list[BenchResult]:
 BENCHMARKS = (
     Benchmark("app.first_frame", "process start to first frame", first_frame, 15),
     Benchmark("app.help", "h2q-tui --help", help_time, 5),
-    Benchmark("app.idle", "processor while nothing happens", idle, 15),
+    Benchmark("app.idle", "CPU use while idle", idle, 15),
 )

@@ -1,5 +1,5 @@
-"""What nobody should import, tried for real: each is refused in one sentence that names it, in bounded memory and
-time, and memory stays as it was."""
+"""Imports of malformed and hostile files: each is rejected with an error that names the file, in bounded memory and
+time, and the memory store is unchanged."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import import_paths
 
-_LINE = 2**30
-_PIECE = 2**24
-_MOST_MB = 300
-"""The whole process: one conversation of 64 million characters is taken, and twice its size is held meanwhile."""
-_MOST_S = 10.0
+_LINE_BYTES = 2**30
+_CHUNK_BYTES = 2**24
+_MAX_MB = 300
+"""For the whole process: a conversation of 64 million characters is allowed, and is held twice while it is parsed."""
+_MAX_S = 10.0
 
 _CHILD = """
 import resource, sys, time
@@ -38,10 +38,10 @@ began = time.monotonic()
 with MemoryStore(Path(sys.argv[1])) as store:
     try:
         import_paths(store, [Path(sys.argv[2])])
-    except BadInput as refused:
-        assert sys.argv[2] in str(refused), refused
+    except BadInput as error:
+        assert sys.argv[2] in str(error), error
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-        # On Linux that counts what the parent held when it started this process.
+        # On Linux ru_maxrss includes the parent's memory at the time of the fork.
         status = Path("/proc/self/status")
         if status.exists():
             peak = next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) / 1e3
@@ -49,15 +49,15 @@ with MemoryStore(Path(sys.argv[1])) as store:
 """
 
 
-def _line(path: Path, start: str) -> None:
-    """One line of a gigabyte."""
+def _long_line(path: Path, start: str) -> None:
+    """One line of 1 GB."""
     with path.open("wb") as file:
         file.write(start.encode())
-        for _piece in range(_LINE // _PIECE):
-            file.write(b"x" * _PIECE)
+        for _chunk in range(_LINE_BYTES // _CHUNK_BYTES):
+            file.write(b"x" * _CHUNK_BYTES)
 
 
-def _latin(path: Path) -> None:
+def _mixed_encodings(path: Path) -> None:
     rows = [{"messages": [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "在"}]}] * 50
     text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     path.write_bytes(text.encode() + "\n你好".encode("gb18030"))
@@ -68,17 +68,17 @@ def _archive(path: Path, data: bytes) -> None:
         archive.writestr("conversations.json", data)
 
 
-def _torn(path: Path) -> None:
+def _truncated_zip(path: Path) -> None:
     noise = random.Random(5).randbytes(200_000).hex()
     _archive(path, json.dumps([{"mapping": {}, "title": noise}]).encode())
     path.write_bytes(path.read_bytes()[:-5_000])
 
 
-def _bomb(path: Path) -> None:
+def _zip_bomb(path: Path) -> None:
     _archive(path, b"[" + b" " * 300_000_000 + b"]")
 
 
-def _database(path: Path) -> None:
+def _unknown_schema(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(
             "CREATE TABLE chat (id, heading); CREATE TABLE user (id); CREATE TABLE auth (id);"
@@ -86,89 +86,89 @@ def _database(path: Path) -> None:
         )
 
 
-def _page(path: Path) -> None:
+def _web_page(path: Path) -> None:
     path.write_text("<!DOCTYPE html><html><body><script>var jsonData = [];</script></body></html>")
 
 
 _CASES: tuple[tuple[str, Callable[[Path], None]], ...] = (
-    ("utf8.jsonl", _latin),
-    ("torn.zip", _torn),
-    ("bomb.zip", _bomb),
-    ("webui.db", _database),
-    ("conversations.json", _page),
+    ("utf8.jsonl", _mixed_encodings),
+    ("torn.zip", _truncated_zip),
+    ("bomb.zip", _zip_bomb),
+    ("webui.db", _unknown_schema),
+    ("conversations.json", _web_page),
 )
 
 
 def bad_input(full: bool) -> list[BenchResult]:
-    """Small ones in this process, the lines of a gigabyte in one of their own, whose memory is measured."""
+    """Small files in this process, lines of 1 GB in a child process whose memory is measured."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         database = folder / "memory" / "memory.db"
         with MemoryStore(database) as store:
             turns = (Turn(role=Role.USER, text="你好"), Turn(role=Role.ASSISTANT, text="在"))
             store.add([Conversation.of(turns, source="bench")], "bench", "bench")
-        before = _state(database)
-        refused = 0
+        before = _fingerprint(database)
+        rejected = 0
         with MemoryStore(database) as store:
             for file, make in _CASES:
                 make(folder / file)
                 try:
                     import_paths(store, [folder / file])
                 except BadInput as error:
-                    refused += str(folder / file) in str(error)
+                    rejected += str(folder / file) in str(error)
         longest = peak = 0.0
         lines = (("line.jsonl", '{"messages": [{"role": "user", "content": "'), ("line.txt", "User: "))
         for file, start in lines if full else lines[:1]:
-            _line(folder / file, start)
-            told = subprocess.run(
+            _long_line(folder / file, start)
+            figures = subprocess.run(
                 [sys.executable, "-c", _CHILD, str(database), str(folder / file)],
                 capture_output=True,
                 text=True,
                 check=True,
             ).stdout.split()
             (folder / file).unlink()
-            refused += len(told) == 2
-            longest, peak = max(longest, float(told[0])), max(peak, float(told[1]))
+            rejected += len(figures) == 2
+            longest, peak = max(longest, float(figures[0])), max(peak, float(figures[1]))
         cases = len(_CASES) + (len(lines) if full else 1)
-        same = _state(database) == before
+        unchanged = _fingerprint(database) == before
     note = f"{cases} files: {', '.join(file for file, _make in _CASES)} and a line of 1 GB; each named by the error"
     return [
         compare(
             "import.bad_input",
-            ours=refused / cases if same else 0.0,
+            ours=rejected / cases if unchanged else 0.0,
             baseline=1.0,
             target=1.0,
-            unit="share refused, memory unchanged",
+            unit="share rejected, memory unchanged",
             lower_is_better=False,
             notes=note,
         ),
         compare(
             "import.long_line_memory",
             ours=peak,
-            baseline=_MOST_MB,
+            baseline=_MAX_MB,
             target=1.0,
-            unit="MB at the most",
+            unit="MB",
             lower_is_better=True,
-            notes="the whole process that refuses a line of 1 GB",
+            notes="peak of the process that rejects a line of 1 GB",
         ),
         compare(
             "import.long_line_time",
             ours=longest,
-            baseline=_MOST_S,
+            baseline=_MAX_S,
             target=1.0,
             unit="s",
             lower_is_better=True,
-            notes="until it is refused",
+            notes="until the line of 1 GB is rejected",
         ),
     ]
 
 
-def _state(database: Path) -> str:
-    """Hash of everything in the database."""
+def _fingerprint(database: Path) -> str:
+    """Hash of the whole content of the database."""
     with closing(sqlite3.connect(database)) as connection:
         return sha256("\n".join(connection.iterdump()).encode()).hexdigest()
 
 
 BENCHMARKS = (
-    Benchmark("import.bad_input", "a line of 1 GB, a zip bomb and other bad files", bad_input, 8.0),
+    Benchmark("import.bad_input", "a line of 1 GB, a zip bomb and other malformed files", bad_input, 8.0),
 )

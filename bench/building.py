@@ -1,5 +1,7 @@
-"""Building a corpus of generated conversations, in a process of its own: how fast, in how much memory, in how short
-writes. `python -m bench.building speed|incremental COUNT` prints the figures as JSON."""
+"""Builds a corpus of generated conversations in a child process: speed, memory and length of write transactions.
+
+`python -m bench.building speed|incremental COUNT` prints the figures as JSON.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +33,13 @@ from engine.memory.transactions import longest_transaction
 DATA = Path(__file__).parent / "data" / "corpus"
 
 
-def measure(what: str, count: int) -> dict[str, float]:
-    """The figures of `speed` or `incremental`, from a fresh process: others must not count as its memory.
+def measure(kind: str, count: int) -> dict[str, float]:
+    """The figures of `speed` or `incremental` in a fresh process, so that its memory is only its own.
 
     Raises `subprocess.CalledProcessError` when it fails.
     """
     run = subprocess.run(
-        [sys.executable, "-m", "bench.building", what, str(count)],
+        [sys.executable, "-m", "bench.building", kind, str(count)],
         stdout=subprocess.PIPE,
         cwd=Path(__file__).parent.parent,
         check=True,
@@ -46,48 +48,50 @@ def measure(what: str, count: int) -> dict[str, float]:
 
 
 def speed(count: int) -> dict[str, float]:
-    """Import, filters, split, overlap check and dataset in one go; then the review of what came out."""
+    """Import, filters, split, overlap check and dataset in sequence; then the review of the result."""
     with tempfile.TemporaryDirectory() as folder, MemoryStore(Path(folder) / "memory" / "memory.db") as store:
-        talks = list(_talks(count)) if count <= 10_000 else _talks(count)
-        with _Peak() as peak, longest_transaction() as longest:
+        conversations = list(_conversations(count)) if count <= 10_000 else _conversations(count)
+        with _PeakMemory() as peak, longest_transaction() as longest:
             began = time.perf_counter()
-            store.add(talks, "bench", "bench")
+            store.add(conversations, "bench", "bench")
             build_corpus(store, Settings())
             window = open_window(store, time.time())
             assert_no_overlap(store, window)
             write_dataset(store, Workspace(Path(folder)), "bench")
             rate = count / (time.perf_counter() - began)
-            held = longest()
+            transaction_s = longest()
         with ReviewStore(store.path) as review:
             page = _p95(lambda: review.page("", chance.randrange(count), 60))
             ids = review.ids()
-            verdict = _p95(lambda: review.decide(chance.choice(ids), "rejected"))
+            decision = _p95(lambda: review.decide(chance.choice(ids), "rejected"))
     return {
         "rate": rate,
-        "transaction_ms": held * 1e3,
+        "transaction_ms": transaction_s * 1e3,
         "memory_mb": peak.megabytes,
         "page_ms": page * 1e3,
-        "verdict_ms": verdict * 1e3,
+        "verdict_ms": decision * 1e3,
     }
 
 
 def incremental(count: int) -> dict[str, float]:
-    """Seconds of the first build, and of one after one more conversation in a hundred."""
+    """Seconds of a full build, and of an incremental one after 1 % more conversations."""
     with tempfile.TemporaryDirectory() as folder, MemoryStore(Path(folder) / "memory" / "memory.db") as store:
-        talks = _talks(count + count // 100)
-        store.add(itertools.islice(talks, count), "bench", "bench")
-        whole = _seconds(lambda: build_corpus(store, Settings()))
-        store.add(talks, "bench", "bench")
-        return {"whole": whole, "again": _seconds(lambda: build_corpus(store, Settings()))}
+        conversations = _conversations(count + count // 100)
+        store.add(itertools.islice(conversations, count), "bench", "bench")
+        full = _seconds(lambda: build_corpus(store, Settings()))
+        store.add(conversations, "bench", "bench")
+        return {"full": full, "incremental": _seconds(lambda: build_corpus(store, Settings()))}
 
 
 def _rows(name: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in (DATA / name).read_text("utf-8").splitlines()]
 
 
-def _talks(count: int) -> Iterator[Conversation]:
-    """Conversations of about 1,000 bytes in two languages: courtesy, numbers, some copies. Each but those opens
-    with a question of its own, so that they are not one cluster."""
+def _conversations(count: int) -> Iterator[Conversation]:
+    """Conversations of about 1,000 bytes in two languages with small talk, phone numbers and some copies.
+
+    Each except the copies opens with its own question, so that they do not form one cluster.
+    """
     chance = random.Random(11)
     zh = [row["one"] for row in _rows("paws_x_zh.jsonl")]
     en = [row["text"] for row in _rows("presidio.jsonl")]
@@ -121,15 +125,15 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-class _Peak:
-    """The most memory that this process and those it started held together, looked at every 50 ms."""
+class _PeakMemory:
+    """Peak resident memory of this process and its children together, sampled every 50 ms."""
 
     def __init__(self) -> None:
         self.megabytes = 0.0
         self._ended = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="memory", daemon=True)
 
-    def __enter__(self) -> _Peak:
+    def __enter__(self) -> _PeakMemory:
         self._watcher.start()
         return self
 
@@ -138,29 +142,29 @@ class _Peak:
         self._watcher.join()
 
     def _watch(self) -> None:
-        own, children, looked = psutil.Process(), list[psutil.Process](), 0.0
+        own, children, listed_at = psutil.Process(), list[psutil.Process](), 0.0
         while not self._ended.wait(0.05):
-            # Looking for children reads of every process of the machine: seldom, or it is what is longest_transaction.
-            if time.monotonic() - looked > 1.0:
-                children, looked = own.children(recursive=True), time.monotonic()
-            held = own.memory_info().rss
+            # Listing the children scans all processes of the machine: rarely, or it dominates the measurement.
+            if time.monotonic() - listed_at > 1.0:
+                children, listed_at = own.children(recursive=True), time.monotonic()
+            resident = own.memory_info().rss
             for child in children:
                 with suppress(psutil.Error):
-                    held += child.memory_info().rss
-            self.megabytes = max(self.megabytes, held / 1024**2)
+                    resident += child.memory_info().rss
+            self.megabytes = max(self.megabytes, resident / 1024**2)
 
 
 chance = random.Random(2)
 
 
 def _p95(call: Callable[[], object], times: int = 200) -> float:
-    """Seconds that 95 % of the calls take at most."""
-    taken = []
+    """95th percentile of the duration of `call`, in seconds."""
+    seconds = []
     for _ in range(times):
         began = time.perf_counter()
         call()
-        taken.append(time.perf_counter() - began)
-    return sorted(taken)[int(0.95 * times)]
+        seconds.append(time.perf_counter() - began)
+    return sorted(seconds)[int(0.95 * times)]
 
 
 if __name__ == "__main__":

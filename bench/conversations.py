@@ -1,7 +1,7 @@
-"""What training on conversations of all lengths holds, and how fast it is, in a process of its own.
+"""Memory and speed of training on conversations of all lengths, in a child process.
 
-oneDNN makes a program for each shape of a product in bfloat16. The baseline lets every pass have the length that its
-longest window has; ours pads it to one of a few (`engine.training.batches.padded_length`).
+oneDNN compiles a kernel for each bfloat16 matrix shape. The baseline gives every micro-batch the length of its
+longest window; ours pads it to one of a few lengths (`engine.training.batches.padded_length`).
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from engine.training.recipe import Phase, recipe_for
 from engine.training.text_stream import TextStream
 
 GROWTH_MB = 60.0
-"""After the first third of the steps: lengths that have not been met yet are met."""
+"""Allowed after the first third of the steps, when new lengths may still occur."""
 
 
-class Measured(msgspec.Struct, frozen=True):
-    """One training: MB after a third of its steps and at its end, tokens a second, and shapes of micro-batches."""
+class ConversationFigures(msgspec.Struct, frozen=True):
+    """One training: MB after a third of its steps and at its end, tokens per second, number of micro-batch shapes."""
 
     early_mb: float
     late_mb: float
@@ -45,8 +45,8 @@ class Measured(msgspec.Struct, frozen=True):
     how: str
 
 
-def train(steps: int, *, shared: bool) -> Measured:
-    """Takes steps of the native recipe on the shipped dialogues; `shared`: micro-batches share a few lengths."""
+def train(steps: int, *, shared: bool) -> ConversationFigures:
+    """Trains the native recipe on the sample dialogues; `shared`: micro-batches share a few lengths."""
     sample = shipped("data") / "sample"
     recipe = recipe_for(TrainParams(), Phase.NATIVE)
     context = recipe.curriculum[-1].context
@@ -81,13 +81,13 @@ def train(steps: int, *, shared: bool) -> Measured:
                 early = process.memory_info().rss / 2**20
         seconds = time.perf_counter() - begin
     late = process.memory_info().rss / 2**20
-    return Measured(early, late, tokens / seconds, len(shapes), how(device))
+    return ConversationFigures(early, late, tokens / seconds, len(shapes), how(device))
 
 
 def conversations(full: bool) -> list[BenchResult]:
-    """Memory and speed, ours and the baseline's."""
+    """Memory and speed, ours against the baseline."""
     steps = 300 if full else 60
-    ours, baseline = (_apart(steps, shared=shared) for shared in (True, False))
+    ours, baseline = (_in_child(steps, shared=shared) for shared in (True, False))
     shapes = f"{ours.shapes} shapes of micro-batches against {baseline.shapes} in {steps} steps, {ours.how}"
     return [
         compare(
@@ -106,7 +106,7 @@ def conversations(full: bool) -> list[BenchResult]:
             target=1.0,
             unit="MB",
             lower_is_better=True,
-            notes=f"after a third of the steps; {baseline.late_mb - baseline.early_mb:.0f} MB with every length its own",
+            notes=f"after a third of the steps; {baseline.late_mb - baseline.early_mb:.0f} MB with exact lengths",
         ),
         compare(
             "training.conversations.speed",
@@ -120,17 +120,17 @@ def conversations(full: bool) -> list[BenchResult]:
     ]
 
 
-def _apart(steps: int, *, shared: bool) -> Measured:
+def _in_child(steps: int, *, shared: bool) -> ConversationFigures:
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "measured.json"
+        out = Path(folder) / "figures.json"
         code = (
             "import sys; from pathlib import Path; import msgspec; from bench import conversations as c; "
-            "found = c.train(int(sys.argv[2]), shared=sys.argv[3] == 'shared'); "
-            "Path(sys.argv[1]).write_bytes(msgspec.json.encode(found))"
+            "figures = c.train(int(sys.argv[2]), shared=sys.argv[3] == 'shared'); "
+            "Path(sys.argv[1]).write_bytes(msgspec.json.encode(figures))"
         )
         kind = "shared" if shared else "own"
         subprocess.run([sys.executable, "-c", code, str(out), str(steps), kind], check=True)
-        return msgspec.json.decode(out.read_bytes(), type=Measured)
+        return msgspec.json.decode(out.read_bytes(), type=ConversationFigures)
 
 
 BENCHMARKS = (

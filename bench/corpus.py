@@ -1,6 +1,6 @@
-"""The corpus: what the filters find on labelled data, against the figures asked for, and how fast a corpus is built.
+"""The corpus: recall and precision of the filters on labelled data against their targets, and the build speed.
 
-The labelled rows are those that the rules were written beside; on other data expect less.
+The rules were developed on these labelled rows; expect less on other data.
 """
 
 from __future__ import annotations
@@ -58,30 +58,32 @@ def labelled(name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (DATA / name).read_text("utf-8").splitlines()]
 
 
-def asked(name: str, ours: float, asked: float, notes: str, *, unit: str = "share") -> BenchResult:
-    """A share against the one that was asked for; higher is better."""
-    return compare(name, ours=ours, baseline=asked, target=1.0, unit=unit, lower_is_better=False, notes=notes)
+def against_target(name: str, ours: float, wanted: float, notes: str, *, unit: str = "share") -> BenchResult:
+    """A figure against its target; higher is better."""
+    return compare(
+        name, ours=ours, baseline=wanted, target=1.0, unit=unit, lower_is_better=False, notes=notes
+    )
 
 
 def low_value(full: bool) -> list[BenchResult]:
-    """CrossWOZ: courtesy found, and good turns that keep their loss."""
+    """CrossWOZ: recall of small talk, and the share of good turns that stay unmasked."""
     rows = labelled("crosswoz_turns.jsonl")
     low = [row["text"] for row in rows if row["low_value"]]
     good = [row["text"] for row in rows if not row["low_value"]]
     found = sum(judge(text).low for text in low) / len(low)
     kept = 1 - sum(judge(text).low for text in good) / len(good)
     theirs = sum(text.strip() in MINDX_LOW for text in low) / len(low)
-    note = f"{len(low)} turns of courtesy, {len(good)} others; MindX's list finds {theirs:.3f}"
+    note = f"{len(low)} small-talk turns, {len(good)} others; recall of MindX's list {theirs:.3f}"
     return [
-        asked("corpus.low_value.recall", found, 0.90, note),
-        asked(
+        against_target("corpus.low_value.recall", found, 0.90, note),
+        against_target(
             "corpus.low_value.good_kept", kept, 0.99, "bare acknowledgements count as good in these labels"
         ),
     ]
 
 
 def sensitive(full: bool) -> list[BenchResult]:
-    """Private spans in Chinese and English, and clean rows that stay as they are."""
+    """Recall of PII spans in Chinese and English, and the share of clean rows without a finding."""
     results = []
     for language, name in (("zh", "zh_pii.jsonl"), ("en", "presidio.jsonl")):
         wanted = covered = theirs = clean = untouched = 0
@@ -93,10 +95,10 @@ def sensitive(full: bool) -> list[BenchResult]:
                 wanted += 1
                 covered += any(span.start <= start and end <= span.end for span in spans)
                 theirs += any(word in row["text"].lower() for word in MINDX_SENSITIVE)
-        note = f"{wanted} spans of structured types covered whole; MindX's words drop the row of {theirs / wanted:.3f} of them"
-        results.append(asked(f"corpus.sensitive.{language}.recall", covered / wanted, 0.98, note))
+        note = f"{wanted} spans of structured types fully covered; MindX's word list drops the rows of {theirs / wanted:.3f} of them"
+        results.append(against_target(f"corpus.sensitive.{language}.recall", covered / wanted, 0.98, note))
         results.append(
-            asked(
+            against_target(
                 f"corpus.sensitive.{language}.clean_kept",
                 untouched / clean,
                 0.98,
@@ -107,25 +109,27 @@ def sensitive(full: bool) -> list[BenchResult]:
 
 
 def near(full: bool) -> list[BenchResult]:
-    """Planted near duplicates, and PAWS-X sentences that only look alike."""
+    """Planted near duplicates, and PAWS-X sentences that only look similar."""
     chance = random.Random(5)
     pairs = labelled("paws_x_zh.jsonl")
     sentences = list(dict.fromkeys(fold(row["one"]) for row in pairs))
     texts = [sentences[i] + sentences[-1 - i] for i in range(len(sentences) // 2)]
-    planted = [_slip(text, chance) for text in texts]
+    planted = [_with_typos(text, chance) for text in texts]
     expected = {(i, i + len(texts)) for i, text in enumerate(texts) if text != planted[i]}
     found = {(pair.first, pair.second) for pair in near_pairs(texts + planted)}
     others = [(fold(row["one"]), fold(row["other"])) for row in pairs if not row["same"]]
     kept = 1 - sum(one == other or bool(near_pairs([one, other])) for one, other in others) / len(others)
-    note = f"{len(expected)} texts of two sentences with 2 % of the characters changed, left out or doubled"
+    note = f"{len(expected)} texts of two sentences with 2 % of the characters replaced, deleted or doubled"
     return [
-        asked("corpus.near.recall", len(found & expected) / len(expected), 0.98, note),
-        asked("corpus.near.precision", len(found & expected) / len(found), 0.99, note),
-        asked("corpus.near.paws_kept", kept, 0.98, f"{len(others)} pairs of PAWS-X that are no paraphrases"),
+        against_target("corpus.near.recall", len(found & expected) / len(expected), 0.98, note),
+        against_target("corpus.near.precision", len(found & expected) / len(found), 0.99, note),
+        against_target(
+            "corpus.near.paws_kept", kept, 0.98, f"{len(others)} pairs of PAWS-X that are no paraphrases"
+        ),
     ]
 
 
-def _slip(text: str, chance: random.Random) -> str:
+def _with_typos(text: str, chance: random.Random) -> str:
     letters = list(text)
     for _ in range(max(1, len(letters) // 50)):
         place = chance.randrange(len(letters))
@@ -134,8 +138,10 @@ def _slip(text: str, chance: random.Random) -> str:
 
 
 def speed(full: bool) -> list[BenchResult]:
-    """Import, filters, split and dataset in one go; then the review of what came out. In the long form at 5,000 and
-    at 100,000 conversations."""
+    """Import, filters, split and dataset in sequence; then the review of the result.
+
+    With 5,000 conversations; in full length also with 100,000.
+    """
     rows = _speed(5_000, "corpus")
     if full:
         rows += _speed(100_000, "corpus.large")
@@ -143,45 +149,45 @@ def speed(full: bool) -> list[BenchResult]:
 
 
 def _speed(count: int, name: str) -> list[BenchResult]:
-    found = measure("speed", count)
+    figures = measure("speed", count)
     note = f"{count:,} generated conversations"
     return [
-        asked(f"{name}.speed", found["rate"], 2_000, f"import, filters, split, overlap check and dataset; {note}", unit="conversations/s"),
-        _under(f"{name}.transaction", found["transaction_ms"], 50, f"longest write transaction, commit included, as the writers measure it; {note}", "ms"),
-        _under(f"{name}.memory", found["memory_mb"], 500, f"peak resident memory of the process and its helper, pages they share counted twice; {note}", "MB"),
-        _under(f"{name}.review.page", found["page_ms"], 50, f"p95 of a page of 60 at a random place; {note}", "ms"),
-        _under(f"{name}.review.verdict", found["verdict_ms"], 50, f"p95 until a verdict is on the disk; {note}", "ms"),
+        against_target(f"{name}.speed", figures["rate"], 2_000, f"import, filters, split, overlap check and dataset; {note}", unit="conversations/s"),
+        _below_limit(f"{name}.transaction", figures["transaction_ms"], 50, f"longest write transaction, commit included, as measured by the writers; {note}", "ms"),
+        _below_limit(f"{name}.memory", figures["memory_mb"], 500, f"peak resident memory of the process and its worker, shared pages counted twice; {note}", "MB"),
+        _below_limit(f"{name}.review.page", figures["page_ms"], 50, f"p95 of a page of 60 at a random place; {note}", "ms"),
+        _below_limit(f"{name}.review.verdict", figures["verdict_ms"], 50, f"p95 until a decision is on disk; {note}", "ms"),
     ]  # fmt: skip
 
 
-def _under(name: str, ours: float, limit: float, notes: str, unit: str) -> BenchResult:
+def _below_limit(name: str, ours: float, limit: float, notes: str, unit: str) -> BenchResult:
     """A figure against its limit; lower is better."""
     return compare(name, ours=ours, baseline=limit, target=1.0, unit=unit, lower_is_better=True, notes=notes)
 
 
 def incremental(full: bool) -> list[BenchResult]:
-    """A build after one more conversation in a hundred, against a build of everything."""
+    """A build after 1 % more conversations, against a full build."""
     count = 100_000 if full else 5_000
-    found = measure("incremental", count)
+    figures = measure("incremental", count)
     note = f"seconds of a build after {count // 100:,} more conversations, against the first one of {count:,}"
     return [
-        compare("corpus.incremental", ours=found["again"], baseline=found["whole"], target=4.0, unit="s", lower_is_better=True, notes=note)
+        compare("corpus.incremental", ours=figures["incremental"], baseline=figures["full"], target=4.0, unit="s", lower_is_better=True, notes=note)
     ]  # fmt: skip
 
 
 BENCHMARKS = (
-    Benchmark("corpus.low_value", "courtesy in labelled dialogues", low_value, 2.0),
-    Benchmark("corpus.sensitive", "private spans in labelled rows, zh and en", sensitive, 2.0),
-    Benchmark("corpus.near", "planted near duplicates, and sentences that only look alike", near, 10.0),
+    Benchmark("corpus.low_value", "small talk in labelled dialogues", low_value, 2.0),
+    Benchmark("corpus.sensitive", "PII spans in labelled rows, zh and en", sensitive, 2.0),
+    Benchmark("corpus.near", "planted near duplicates, and sentences that only look similar", near, 10.0),
     Benchmark(
         "corpus.speed",
-        "conversations a second from import to dataset; pages and verdicts of the review",
+        "conversations per second from import to dataset; pages and decisions of the review",
         speed,
         15.0,
     ),
     Benchmark(
         "corpus.incremental",
-        "building after few new conversations, against building everything",
+        "incremental build against a full build",
         incremental,
         10.0,
     ),

@@ -1,6 +1,6 @@
-"""The rest of the filter table: spoiled answers, meaning, and text that tries to act on a template.
+"""More filters: degenerate answers, semantic duplicates, and prompt injection.
 
-`H2Q_BENCH_EMBEDDER` (a folder or `ollama:TAG`, as the setting `embedder`) adds the figures of a real embedder.
+`H2Q_BENCH_EMBEDDER` (a folder or `ollama:TAG`, as the setting `embedder`) adds the figures of a real embedding model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import partial
 from math import erfc, sqrt
 from pathlib import Path
 
-from bench.corpus import asked, labelled
+from bench.corpus import against_target, labelled
 from bench.result import Benchmark, BenchResult
 from engine.core.chat import ChatMessage, Role
 from engine.core.config import Settings
@@ -46,15 +46,13 @@ MARKERS = (
 
 
 def _answers() -> list[str]:
-    """Good answers of people, in Chinese, with code, lists and tables."""
-    found = json.loads((shipped("data") / _SAMPLE).read_text("utf-8"))
-    return [row["output"] for row in found] + [
-        answer for row in found for _, answer in row.get("history", [])
-    ]
+    """Human-written answers in Chinese, with code, lists and tables."""
+    rows = json.loads((shipped("data") / _SAMPLE).read_text("utf-8"))
+    return [row["output"] for row in rows] + [answer for row in rows for _, answer in row.get("history", [])]
 
 
-def spoiled(full: bool) -> list[BenchResult]:
-    """Answers that were made to loop, and good ones that keep their loss."""
+def degenerate(full: bool) -> list[BenchResult]:
+    """Recall on synthetic loops and truncations, and the share of good answers that stay unmasked."""
     chance = random.Random(7)
     good = [answer for answer in _answers() if len(answer) > 120]
     looped = []
@@ -62,55 +60,62 @@ def spoiled(full: bool) -> list[BenchResult]:
         start = chance.randrange(20, 100)
         phrase = answer[start : start + chance.randrange(6, 40)]
         looped.append(answer[:start] + phrase * chance.randrange(8, 30))
-    found = sum(loop_share(answer) > 0 for answer in looped) / len(looped)
+    recall = sum(loop_share(answer) > 0 for answer in looped) / len(looped)
     results = [
-        asked(
-            "corpus.low_value.loops", found, 0.90, f"{len(looped)} answers that repeat a phrase 8 to 29 times"
+        against_target(
+            "corpus.low_value.loops",
+            recall,
+            0.90,
+            f"{len(looped)} answers that repeat a phrase 8 to 29 times",
         )
     ]
     manual = _manual()
-    for language, texts, least in (("zh", good, 0.60), ("en", manual, 0.45)):
+    for language, texts, target in (("zh", good, 0.60), ("en", manual, 0.45)):
         kept = 1 - sum(is_cut(text) or loop_share(text) > 0 for text in texts) / len(texts)
         cut = sum(is_cut(text[: chance.randrange(80, len(text))]) for text in texts) / len(texts)
-        what = "answers of people" if language == "zh" else "passages of Python's manual"
+        source = "human-written answers" if language == "zh" else "passages of Python's manual"
         results += [
-            asked(f"corpus.low_value.kept_{language}", kept, 0.99, f"{len(texts)} whole {what}"),
-            asked(
+            against_target(
+                f"corpus.low_value.kept_{language}", kept, 0.99, f"{len(texts)} complete {source}"
+            ),
+            against_target(
                 f"corpus.low_value.cut_{language}",
                 cut,
-                least,
-                "the same cut at a random place: one that falls on the end of a sentence, or in the first sentence "
-                "of a paragraph, cannot be seen",
+                target,
+                "the same texts truncated at a random place; a cut at the end of a sentence, or in the first sentence "
+                "of a paragraph, is undetectable",
             ),
         ]
     return results
 
 
 def _manual() -> list[str]:
-    """Passages of English prose with lists and code that end where one ends: what follows begins anew."""
+    """Complete passages of English prose with lists and code; each ends where a new paragraph starts."""
     from pydoc_data.topics import topics
 
     passages = []
     for name in sorted(topics):
-        held: list[str] = []
+        passage: list[str] = []
         paragraphs = textwrap.dedent(topics[name]).split("\n\n")
         for paragraph, following in zip(paragraphs, [*paragraphs[1:], "A"], strict=True):
             code = paragraph.startswith("   ")
-            held.append(paragraph if code else " ".join(paragraph.split()))
+            passage.append(paragraph if code else " ".join(paragraph.split()))
             heading = "\n***" in paragraph or "\n===" in paragraph
-            anew = re.match(r'["A-Z]|\*[A-Za-z]', following)
-            if anew and not code and not heading and sum(map(len, held)) > 200:
-                passages.append("\n\n".join(held))
-                held = []
+            starts_new = re.match(r'["A-Z]|\*[A-Za-z]', following)
+            if starts_new and not code and not heading and sum(map(len, passage)) > 200:
+                passages.append("\n\n".join(passage))
+                passage = []
     return passages
 
 
-def meaning(full: bool) -> list[BenchResult]:
-    """PAWS-X: without an embedder nothing is left out; with one, only pairs that say the same."""
+def semantic(full: bool) -> list[BenchResult]:
+    """PAWS-X: without an embedding model nothing is dropped; with one, only paraphrases."""
     held_out = [row for index, row in enumerate(labelled("paws_x_zh.jsonl")) if index % 5]
     with tempfile.TemporaryDirectory() as folder, MemoryStore(Path(folder) / "memory" / "memory.db") as store:
         store.add(
-            (_talk(n, row[side]) for n, row in enumerate(held_out) for side in ("one", "other")), "b", "b"
+            (_conversation(n, row[side]) for n, row in enumerate(held_out) for side in ("one", "other")),
+            "b",
+            "b",
         )
         stage = partial(by_meaning, setting="", root=Path(folder), say=lambda text, level: None)
         left = build_corpus(store, Settings(), by_meaning=stage).dropped.get("semantic", 0)
@@ -121,11 +126,11 @@ def meaning(full: bool) -> list[BenchResult]:
         for pair in tfidf.alike(sentences[start : start + tfidf.MOST])
     )
     results = [
-        asked(
+        against_target(
             "corpus.semantic.ngrams_kept",
             1 - left / len(sentences),
             1.0,
-            f"{len(sentences)} sentences of PAWS-X; n-grams group {links} of {len(held_out)} pairs and leave nothing out",
+            f"{len(sentences)} sentences of PAWS-X; n-grams group {links} of {len(held_out)} pairs and drop nothing",
         )
     ]
     setting = os.environ.get("H2Q_BENCH_EMBEDDER", "")
@@ -134,12 +139,12 @@ def meaning(full: bool) -> list[BenchResult]:
     return results
 
 
-def calibrated(full: bool) -> list[BenchResult]:
-    """Whether a threshold that leaves something out keeps its word on pairs that it was not chosen by.
+def calibration(full: bool) -> list[BenchResult]:
+    """Whether a calibrated threshold reaches its precision on pairs outside the calibration set.
 
-    Embedders from useless to excellent are drawn: cosines of pairs that say the same lie so many deviations above
-    those that only look alike. Each is calibrated on as many pairs as are shipped and judged by the share of pairs
-    above its threshold that truly say the same.
+    Simulates embedding models from useless to excellent: the cosines of paraphrases are a number of standard
+    deviations above those of pairs that only look similar. Each is calibrated on as many pairs as are bundled and
+    evaluated by the share of true paraphrases above its threshold.
     """
     import numpy as np
 
@@ -150,31 +155,34 @@ def calibrated(full: bool) -> list[BenchResult]:
     ]
     same, differ = sum(pairs), len(pairs) - sum(pairs)
     chance = np.random.default_rng(11)
-    told = [True] * same + [False] * differ
-    lines = {}
-    for name, rule in (("ours", sure_threshold), ("seen", threshold)):
-        kept_word = said = 0
-        shares = []
-        for apart in (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0):
+    labels = [True] * same + [False] * differ
+    results = {}
+    for name, rule in (("ours", sure_threshold), ("observed", threshold)):
+        reached = models = 0
+        precisions = []
+        for separation in (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0):
             for _try in range(200 if full else 50):
-                cosines = np.concatenate([chance.normal(apart, 1, same), chance.normal(0, 1, differ)])
-                least = rule(zip(cosines.tolist(), told, strict=True))
-                if least is None:
+                cosines = np.concatenate([chance.normal(separation, 1, same), chance.normal(0, 1, differ)])
+                cutoff = rule(zip(cosines.tolist(), labels, strict=True))
+                if cutoff is None:
                     continue
-                right, wrong = same * erfc((least - apart) / sqrt(2)), differ * erfc(least / sqrt(2))
-                shares.append(right / (right + wrong))
-                said += 1
-                kept_word += shares[-1] >= 0.95
-        lines[name] = (kept_word / max(1, said), sum(shares) / max(1, len(shares)), said)
-    theirs = lines["seen"]
+                right, wrong = same * erfc((cutoff - separation) / sqrt(2)), differ * erfc(cutoff / sqrt(2))
+                precisions.append(right / (right + wrong))
+                models += 1
+                reached += precisions[-1] >= 0.95
+        results[name] = (reached / max(1, models), sum(precisions) / max(1, len(precisions)), models)
+    theirs = results["observed"]
     note = (
-        f"{lines['ours'][2]} drawn embedders that leave something out; chosen by the share that was seen, "
-        f"{theirs[0]:.2f} of {theirs[2]} kept their word"
+        f"{results['ours'][2]} simulated models with a threshold; with the observed precision as the rule, "
+        f"{theirs[0]:.2f} of {theirs[2]} reached theirs"
     )
     return [
-        asked("corpus.semantic.sure", lines["ours"][0], 0.95, note),
-        asked(
-            "corpus.semantic.drawn_precision", lines["ours"][1], 0.95, f"mean of the same; {theirs[1]:.3f} so"
+        against_target("corpus.semantic.sure", results["ours"][0], 0.95, note),
+        against_target(
+            "corpus.semantic.drawn_precision",
+            results["ours"][1],
+            0.95,
+            f"their mean precision; {theirs[1]:.3f} with the observed precision as the rule",
         ),
     ]
 
@@ -182,23 +190,22 @@ def calibrated(full: bool) -> list[BenchResult]:
 def _embedder(setting: str, pairs: list[tuple[str, str, bool]]) -> list[BenchResult]:
     embedder = open_embedder(setting, Path.cwd())
     assert embedder is not None
-    found = calibrate(embedder)
-    least = found.drops.get("zh")
-    if least is None:
-        return [asked("corpus.semantic.precision", 1.0, 0.95, f"{embedder.name} is never sure in Chinese: nothing is left out")]  # fmt: skip
+    cutoff = calibrate(embedder).drops.get("zh")
+    if cutoff is None:
+        return [against_target("corpus.semantic.precision", 1.0, 0.95, f"{embedder.name} has no reliable threshold in Chinese: nothing is dropped")]  # fmt: skip
     ones = embedder.encode([one for one, _other, _same in pairs])
     others = embedder.encode([other for _one, other, _same in pairs])
-    left = [
+    dropped = [
         same
         for row, (one, other, same) in enumerate(pairs)
-        if float(ones[row] @ others[row]) >= least and may_mean_the_same(one, other)
+        if float(ones[row] @ others[row]) >= cutoff and may_mean_the_same(one, other)
     ]
-    share = sum(left) / sum(same for _one, _other, same in pairs)
-    note = f"{embedder.name} from cosine {least:.3f}: {len(left)} pairs, {share:.2f} of the paraphrases"
-    return [asked("corpus.semantic.precision", sum(left) / max(1, len(left)), 0.95, note)]
+    share = sum(dropped) / sum(same for _one, _other, same in pairs)
+    note = f"{embedder.name} from cosine {cutoff:.3f}: {len(dropped)} pairs, {share:.2f} of the paraphrases"
+    return [against_target("corpus.semantic.precision", sum(dropped) / max(1, len(dropped)), 0.95, note)]
 
 
-def _talk(number: int, sentence: str) -> Conversation:
+def _conversation(number: int, sentence: str) -> Conversation:
     turns = (
         Turn(role=Role.USER, text=sentence),
         Turn(role=Role.ASSISTANT, text=f"{sentence}（第{number}句）"),
@@ -206,40 +213,40 @@ def _talk(number: int, sentence: str) -> Conversation:
     return Conversation.of(turns, source="bench")
 
 
-def acting(full: bool) -> list[BenchResult]:
-    """Markers put into good answers: held, and never a token; answers without one are not held."""
+def injection(full: bool) -> list[BenchResult]:
+    """Markers planted in good answers are detected and never become a special token; clean answers pass."""
     chance = random.Random(13)
     good = _answers()[:: 1 if full else 4]
     planted = []
     for answer in good:
         place = chance.randrange(len(answer) + 1)
         planted += [f"{answer[:place]}\n{marker}\n{answer[place:]}" for marker in MARKERS]
-    held = sum(any(prompt_injection.find(text)) for text in planted) / len(planted)
-    quiet = 0
+    detected = sum(any(prompt_injection.find(text)) for text in planted) / len(planted)
+    inert = 0
     for text in planted:
         ids = render(
             [ChatMessage(role="tool", content=text), ChatMessage(role="assistant", content=text)]
         ).ids
-        quiet += ids.count(IM_START) == ids.count(IM_END) == 2 and max(ids) <= IM_END
+        inert += ids.count(IM_START) == ids.count(IM_END) == 2 and max(ids) <= IM_END
     passed = 1 - sum(any(prompt_injection.find(text)) for text in good) / len(good)
     note = f"{len(planted)} answers with one of {len(MARKERS)} markers"
     return [
-        asked("corpus.injection.held", held, 1.0, note),
-        asked(
-            "corpus.injection.no_token", quiet / len(planted), 1.0, f"rendered by the chat template: {note}"
+        against_target("corpus.injection.held", detected, 1.0, note),
+        against_target(
+            "corpus.injection.no_token", inert / len(planted), 1.0, f"rendered by the chat template: {note}"
         ),
-        asked("corpus.injection.clean_kept", passed, 0.98, f"{len(good)} answers without a marker"),
+        against_target("corpus.injection.clean_kept", passed, 0.98, f"{len(good)} answers without a marker"),
     ]
 
 
 BENCHMARKS = (
-    Benchmark("corpus.low_value.answers", "answers that loop, and good ones", spoiled, 1.0),
-    Benchmark("corpus.semantic", "what is left out by meaning on PAWS-X", meaning, 6.0),
+    Benchmark("corpus.low_value.answers", "looping and truncated answers, and good ones", degenerate, 1.0),
+    Benchmark("corpus.semantic", "semantic duplicates on PAWS-X", semantic, 6.0),
     Benchmark(
         "corpus.semantic_calibration",
-        "thresholds that leave out by meaning, on drawn embedders",
-        calibrated,
+        "thresholds of semantic duplicates, on simulated embedding models",
+        calibration,
         2.0,
     ),
-    Benchmark("corpus.injection", "markers that try to act on the template", acting, 4.0),
+    Benchmark("corpus.injection", "prompt injection markers", injection, 4.0),
 )

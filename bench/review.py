@@ -1,4 +1,4 @@
-"""The review: keys that come fast, verdicts that outlive the process, and lists of 50,000 and 100,000 rows."""
+"""The review: fast keys, decisions that survive a kill, and lists of 50,000 and 100,000 rows."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from pathlib import Path
 import msgspec
 
 from bench.result import Benchmark, BenchResult, compare
-from bench.terminal import OnTerminal
-from bench.typist import Model, Verdict, strokes
+from bench.terminal import PtyProcess
+from bench.typist import ReviewModel, TypedDecision, key_sequences
 from engine.core.paths import Workspace
 from engine.corpus.ledger import Database
 from engine.corpus.review.store import ReviewStore
@@ -34,8 +34,7 @@ TRANSACTION_MS = 50.0
 
 
 def fill(store: Database, count: int) -> None:
-    """`count` conversations of some 90 characters in memory and corpus, past importers and filters: only their
-    number matters here. Sorted from the last to the first."""
+    """Inserts `count` conversations of about 90 characters directly into memory and corpus, in descending order."""
     connection = store.connection
     connection.execute("BEGIN")
     connection.execute(
@@ -70,8 +69,8 @@ def _workspace(folder: str, count: int) -> Workspace:
     return ws
 
 
-def _state(path: Path) -> str:
-    """Hash of everything that a decision can change."""
+def _fingerprint(path: Path) -> str:
+    """Hash of all state that a decision can change."""
     digest = hashlib.sha256()
     with ReviewStore(path, readonly=True) as store:
         for row in store.connection.execute(
@@ -94,7 +93,7 @@ from tui.tabs.corpus.decision_writer import WriteJob, DecisionQueue
 path = Path(sys.argv[1])
 with ReviewStore(path, readonly=True) as store:
     ids = store.ids()
-queue = DecisionQueue(path, lambda: None, lambda job, text: print("refused", text, flush=True))
+queue = DecisionQueue(path, lambda: None, lambda job, text: print("failed", text, flush=True))
 def work(n):
     id_ = ids[n * 7 % len(ids)]
     if n % 50 == 49:
@@ -110,36 +109,37 @@ for n in range(100_000):
 
 
 def kill(full: bool) -> list[BenchResult]:
-    """Decisions through the real writer thread; `kill -9` at a random moment after the last acknowledged one;
-    then undo to the beginning, and redo to the end."""
+    """Decisions through the real writer thread with `kill -9` at a random moment; then undo all, and redo all."""
     wanted = 1000 if full else 200
     chance = random.Random(time.time_ns())
     with tempfile.TemporaryDirectory() as folder:
         ws = _workspace(folder, 400)
-        start = _state(ws.memory_db)
+        start = _fingerprint(ws.memory_db)
         process = subprocess.Popen(
             [sys.executable, "-c", _WRITE, str(ws.memory_db)], stdout=subprocess.PIPE, text=True
         )
         assert process.stdout is not None
-        told = [process.stdout.readline() for _ in range(wanted)]
+        lines = [process.stdout.readline() for _ in range(wanted)]
         time.sleep(chance.uniform(0, 0.02))
         os.kill(process.pid, signal.SIGKILL)
-        told += [line for line in process.stdout.readlines() if line.endswith("\n")]
+        lines += [line for line in process.stdout.readlines() if line.endswith("\n")]
         process.wait()
-        acknowledged = [int(line) for line in told]
+        acknowledged = [int(line) for line in lines]
         with ReviewStore(ws.memory_db) as store:
-            there = {seq for (seq,) in store.connection.execute("SELECT seq FROM decisions WHERE undone = 0")}
-            kept = len(there.intersection(acknowledged))
-            end = _state(ws.memory_db)
+            on_disk = {
+                seq for (seq,) in store.connection.execute("SELECT seq FROM decisions WHERE undone = 0")
+            }
+            kept = len(on_disk.intersection(acknowledged))
+            end = _fingerprint(ws.memory_db)
             undone = sum(1 for _ in iter(store.undo, []))
-            back = _state(ws.memory_db) == start
+            undo_restores = _fingerprint(ws.memory_db) == start
             redone = sum(1 for _ in iter(store.redo, []))
-            forth = _state(ws.memory_db) == end
-    note = f"{len(acknowledged):,} decisions acknowledged before kill -9, {len(there):,} on the disk"
+            redo_restores = _fingerprint(ws.memory_db) == end
+    note = f"{len(acknowledged):,} decisions acknowledged before kill -9, {len(on_disk):,} on disk"
     return [
-        _share("review.kill", kept, len(acknowledged), f"acknowledged decisions still there; {note}"),
-        _share("review.undo", int(back), 1, f"{undone:,} undos give the starting hash of the decision state"),
-        _share("review.redo", int(forth), 1, f"{redone:,} redos give the hash of the end"),
+        _share("review.kill", kept, len(acknowledged), f"acknowledged decisions on disk; {note}"),
+        _share("review.undo", int(undo_restores), 1, f"{undone:,} undos restore the initial decision state"),
+        _share("review.redo", int(redo_restores), 1, f"{redone:,} redos restore the final state"),
     ]
 
 
@@ -150,46 +150,46 @@ def _share(name: str, ours: float, all_: float, notes: str) -> BenchResult:
 
 
 def keys(full: bool) -> list[BenchResult]:
-    """Random strokes into the app on a pty at 20 to 50 a second and in bursts, held against a model."""
+    """Random keys into the app on a pty, at 20 to 50 per second and in bursts, compared with a model."""
     rows, count = 260, 200 if full else 60
-    paces: list[tuple[str, int, float]] = [("50 strokes a second", 1, 0.02), ("bursts of 20", 20, 0.3)]
+    paces: list[tuple[str, int, float]] = [("50 keys per second", 1, 0.02), ("bursts of 20", 20, 0.3)]
     if full:
-        paces += [("20 strokes a second", 1, 0.05), ("all at once", count, 0.5)]
+        paces += [("20 keys per second", 1, 0.05), ("all in one burst", count, 0.5)]
     right = all_ = 0
     with tempfile.TemporaryDirectory() as folder:
         ws = _workspace(folder, rows)
-        for seed, (_name, at_once, pause) in enumerate(paces):
+        for seed, (_name, burst, pause) in enumerate(paces):
             fresh = f"{folder}-{seed}"
             shutil.copytree(folder, fresh)
             try:
-                got, want = _type(Workspace(Path(fresh)), count, seed, at_once, pause)
+                actual, expected = _type(Workspace(Path(fresh)), count, seed, burst, pause)
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
-            all_ += max(len(want), len(got))
-            right += sum(mine == asked for mine, asked in zip(got, want, strict=False))
+            all_ += max(len(expected), len(actual))
+            right += sum(one == other for one, other in zip(actual, expected, strict=False))
         del ws
-    words = ", ".join(name for name, _at_once, _pause in paces)
+    speeds = ", ".join(name for name, _burst, _pause in paces)
     return [
         _share(
-            "review.keys", right, all_, f"verdicts as typed, with ranges, undo and redo, on a pty: {words}"
+            "review.keys", right, all_, f"decisions as typed, with ranges, undo and redo, on a pty: {speeds}"
         )
     ]
 
 
 def _type(
-    ws: Workspace, count: int, seed: int, at_once: int, pause: float
-) -> tuple[list[Verdict], list[Verdict]]:
+    ws: Workspace, count: int, seed: int, burst: int, pause: float
+) -> tuple[list[TypedDecision], list[TypedDecision]]:
     with ReviewStore(ws.memory_db, readonly=True) as store:
-        model = Model(store.ids())
-    made = strokes(count, random.Random(seed), leaving=False)
-    for stroke in made:
-        model.take(stroke)
-    with OnTerminal(OURS, {"H2Q_DATA_DIR": str(ws.root)}) as terminal:
+        model = ReviewModel(store.ids())
+    sequences = key_sequences(count, random.Random(seed), cancel=False)
+    for keys_ in sequences:
+        model.apply(keys_)
+    with PtyProcess(OURS, {"H2Q_DATA_DIR": str(ws.root)}) as terminal:
         terminal.read(30, until=b"keys")
         os.write(terminal.master, b"2")
-        for place in range(0, count, at_once):
-            for stroke in made[place : place + at_once]:
-                os.write(terminal.master, stroke.encode())
+        for place in range(0, count, burst):
+            for keys_ in sequences[place : place + burst]:
+                os.write(terminal.master, keys_.encode())
             terminal.read(pause, until=None)
         os.write(terminal.master, b"q")
         terminal.read(120, until=None)
@@ -197,20 +197,20 @@ def _type(
         rows = store.connection.execute(
             "SELECT conversation_id, verdict, reason FROM decisions WHERE undone = 0 ORDER BY seq"
         ).fetchall()
-    return [Verdict(*row) for row in rows], model.verdicts
+    return [TypedDecision(*row) for row in rows], model.decisions
 
 
 def scroll(full: bool) -> list[BenchResult]:
-    """Key to paint at 50,000 and 100,000 rows: verdicts, single steps, pages, and the ends of the list."""
+    """Key to paint at 50,000 and 100,000 rows: decisions, single steps, pages, and the ends of the list."""
     results = []
     for count in (50_000, 100_000):
         with tempfile.TemporaryDirectory() as folder:
             ws = _workspace(folder, count)
             paint, moves, blocked = asyncio.run(_scrolled(ws, 400 if full else 120))
-        for name, times, words in (
-            ("paint", paint, "verdict to the next conversation painted"),
-            ("scroll", moves, "a key of the list (j, page, g, G) to the lines painted"),
-            ("loop", blocked, "longest time in which the app answered nothing, in each of these steps"),
+        for name, times, text in (
+            ("paint", paint, "decision to the next conversation painted"),
+            ("scroll", moves, "a list key (j, page, g, G) to the lines painted"),
+            ("loop", blocked, "longest block of the event loop in each of these steps"),
         ):
             p95 = sorted(times)[int(0.95 * len(times))] * 1e3
             results.append(
@@ -221,14 +221,14 @@ def scroll(full: bool) -> list[BenchResult]:
                     target=1.0,
                     unit="ms",
                     lower_is_better=True,
-                    notes=f"p95 of {len(times)}: {words}; {count:,} rows, limit {PAINT_MS:.0f} ms",
+                    notes=f"p95 of {len(times)}: {text}; {count:,} rows, limit {PAINT_MS:.0f} ms",
                 )
             )
     return results
 
 
 async def _scrolled(ws: Workspace, times: int) -> tuple[list[float], list[float], list[float]]:
-    """Seconds of verdicts, of moves, and of the longest silence of the loop during each."""
+    """Seconds of the decisions, of the moves, and of the longest block of the event loop during each."""
     from textual.events import Key
     from textual.keys import _character_to_key
 
@@ -236,8 +236,7 @@ async def _scrolled(ws: Workspace, times: int) -> tuple[list[float], list[float]
     from tui.tabs.corpus.tab import CorpusTab
 
     app = H2QApp(ws)
-    silence = _Silence()
-
+    monitor = _LoopMonitor()
     paint, moves, blocked = [], [], []
     key = ""
     async with app.run_test(size=(80, 24)) as pilot:
@@ -247,8 +246,8 @@ async def _scrolled(ws: Workspace, times: int) -> tuple[list[float], list[float]
         await _until(lambda: tab.pane.shown_id != "")
         await pilot.pause()
         for number in range(times):
-            await asyncio.sleep(0.02)  # a person at fifty keys a second
-            with silence as longest:
+            await asyncio.sleep(0.02)  # a user at fifty keys per second
+            with monitor as longest:
                 before, started = tab.conversations.cursor_id, time.perf_counter()
                 app.post_message(Key("a", "a"))
                 at_end = tab.conversations.index == len(tab.conversations.ids) - 1
@@ -259,7 +258,7 @@ async def _scrolled(ws: Workspace, times: int) -> tuple[list[float], list[float]
                 )
                 app.screen._compositor.render_strips()
                 paint.append(time.perf_counter() - started)
-                # From the last row there is no next one: `g` comes behind each `G`.
+                # There is no row after the last one: each `G` is followed by `g`.
                 key = "g" if key == "G" else "jjjjGj"[number % 6] if number % 4 else "pagedown"
                 started = time.perf_counter()
                 app.post_message(Key(key if len(key) > 1 else _character_to_key(key), key[:1]))
@@ -276,7 +275,7 @@ async def _scrolled(ws: Workspace, times: int) -> tuple[list[float], list[float]
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    """Raises TimeoutError when it takes a minute."""
+    """Raises TimeoutError after a minute."""
     deadline = time.monotonic() + 60
     while not condition():
         await asyncio.sleep(0.0005)
@@ -284,8 +283,8 @@ async def _until(condition: Callable[[], bool]) -> None:
             raise TimeoutError("the screen did not change")
 
 
-class _Silence:
-    """The longest time in which the loop ran nothing else, looked at every millisecond."""
+class _LoopMonitor:
+    """The longest block of the event loop, sampled every millisecond."""
 
     def __enter__(self) -> Callable[[], float]:
         self._longest = 0.0
@@ -304,25 +303,24 @@ class _Silence:
 
 
 def mass(full: bool) -> list[BenchResult]:
-    """`X` over 50,000 rows in the app: until it is on the disk, the loop meanwhile, the longest transaction, and
-    one undo."""
+    """`X` over 50,000 rows in the app: time to disk, blocks of the event loop, the longest transaction, and one undo."""
     count = 50_000
     with tempfile.TemporaryDirectory() as folder:
         ws = _workspace(folder, count)
-        start = _state(ws.memory_db)
-        silence, written, undone = asyncio.run(_rejected(ws, count))
-        back = _state(ws.memory_db) == start
-        held = _held(ws.memory_db)
-    limit = f"{count:,} rows under X and the u behind it"
+        start = _fingerprint(ws.memory_db)
+        blocked, written, undone = asyncio.run(_rejected(ws, count))
+        restored = _fingerprint(ws.memory_db) == start
+        transaction_s = _longest_transaction(ws.memory_db)
+    limit = f"{count:,} rows with X and the following u"
     return [
-        compare("review.mass.loop", ours=silence * 1e3, baseline=100, target=1.0, unit="ms", lower_is_better=True, notes=f"longest silence of the app; {limit}; written in {written:.1f} s, undone in {undone:.1f} s"),
-        compare("review.mass.transaction", ours=held * 1e3, baseline=TRANSACTION_MS, target=1.0, unit="ms", lower_is_better=True, notes=f"longest write transaction; {limit}"),
-        _share("review.mass.undo", int(back), 1, "one u gives the starting hash of the decision state"),
+        compare("review.mass.loop", ours=blocked * 1e3, baseline=100, target=1.0, unit="ms", lower_is_better=True, notes=f"longest block of the event loop; {limit}; written in {written:.1f} s, undone in {undone:.1f} s"),
+        compare("review.mass.transaction", ours=transaction_s * 1e3, baseline=TRANSACTION_MS, target=1.0, unit="ms", lower_is_better=True, notes=f"longest write transaction; {limit}"),
+        _share("review.mass.undo", int(restored), 1, "one u restores the initial decision state"),
     ]  # fmt: skip
 
 
-def _held(path: Path) -> float:
-    """Seconds of the longest write transaction of a verdict over everything and of its undo."""
+def _longest_transaction(path: Path) -> float:
+    """Longest write transaction of a decision over all rows and of its undo, in seconds."""
     with ReviewStore(path) as store, longest_transaction() as longest:
         store.decide_all("", "rejected")
         store.undo()
@@ -330,7 +328,7 @@ def _held(path: Path) -> float:
 
 
 async def _rejected(ws: Workspace, count: int) -> tuple[float, float, float]:
-    """Longest silence of the loop, and seconds until written and undone."""
+    """Longest block of the event loop, and seconds until written and undone."""
     from textual.events import Key
 
     from tui.app.app import H2QApp
@@ -355,7 +353,7 @@ async def _rejected(ws: Workspace, count: int) -> tuple[float, float, float]:
         assert isinstance(tab, CorpusTab)
         await _until(lambda: tab.pane.shown_id != "")
         await pilot.pause()
-        with _Silence() as longest:
+        with _LoopMonitor() as longest:
             app.post_message(Key("X", "X"))
             app.post_message(Key("1", "1"))
             written = await until(count)
@@ -366,8 +364,8 @@ async def _rejected(ws: Workspace, count: int) -> tuple[float, float, float]:
 
 
 BENCHMARKS = (
-    Benchmark("review.kill", "decisions after kill -9, all undone, all redone", kill, 5.0),
-    Benchmark("review.keys", "quick keys on a pty against what they must decide", keys, 15.0),
+    Benchmark("review.kill", "decisions after kill -9, undo all, redo all", kill, 5.0),
+    Benchmark("review.keys", "fast keys on a pty against the expected decisions", keys, 15.0),
     Benchmark("review.scroll", "key to paint at 50,000 and 100,000 rows", scroll, 15.0),
-    Benchmark("review.mass", "everything under a filter at 50,000 rows, and its undo", mass, 15.0),
+    Benchmark("review.mass", "a decision over 50,000 rows, and its undo", mass, 15.0),
 )

@@ -21,7 +21,7 @@ import psutil
 
 from bench.engine_run import EngineRun, start
 from bench.result import Benchmark, BenchResult, compare
-from bench.terminal import OnTerminal
+from bench.terminal import PtyProcess
 from engine.core.errors import H2QError
 from engine.core.paths import Workspace, shipped
 from engine.runs import control, events
@@ -193,10 +193,10 @@ class Soak:
 
     def open_and_close(self, app: Watched) -> None:
         """Another app beside the open one, left with `q`."""
-        with OnTerminal(APP, self.environment) as terminal:
+        with PtyProcess(APP, self.environment) as terminal:
             terminal.read(120, until=b"Train")
             os.write(terminal.master, b"q")
-            code, seconds = terminal.ended(LEAVES_S)
+            code, seconds = terminal.wait(LEAVES_S)
         self.tally.opened += 1
         self.tally.slowest_exit_s = max(self.tally.slowest_exit_s, seconds)
         app.look()
@@ -215,7 +215,7 @@ def soak(full: bool) -> list[BenchResult]:
         ws = Workspace(Path(folder) / "ws")
         one = Soak(ws)
         one.prepare()
-        with OnTerminal(APP, one.environment, columns=120, rows=40) as terminal:
+        with PtyProcess(APP, one.environment, columns=120, rows=40) as terminal:
             terminal.read(120, until=b"Train")
             app = Watched(terminal.process.pid)
             drain = _Drain(terminal)
@@ -281,7 +281,7 @@ def soak(full: bool) -> list[BenchResult]:
 class _Drain:
     """Reads what the open app draws: a terminal that nobody reads from would stop it."""
 
-    def __init__(self, terminal: OnTerminal) -> None:
+    def __init__(self, terminal: PtyProcess) -> None:
         import threading
 
         self._terminal, self._ended = terminal, threading.Event()

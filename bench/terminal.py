@@ -1,4 +1,4 @@
-"""A program on a terminal of its own: started, read and ended the way a person's terminal does it."""
+"""Runs a program on a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ import psutil
 ESCAPES = re.compile(rb"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
 
 
-class OnTerminal:
-    """`command` on a pty of 80 by 24, from `with` to its end. Raises TimeoutError when it does not answer."""
+class PtyProcess:
+    """`command` on a pty of 80×24, from `with` to its end. Raises TimeoutError when it does not respond."""
 
     def __init__(
         self, command: list[str], environment: dict[str, str], *, columns: int = 80, rows: int = 24
@@ -31,7 +31,7 @@ class OnTerminal:
         self.size = struct.pack("HHHH", rows, columns, 0, 0)
         self.output = b""
 
-    def __enter__(self) -> OnTerminal:
+    def __enter__(self) -> PtyProcess:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, self.size)
         self.started = time.perf_counter()
@@ -59,7 +59,7 @@ class OnTerminal:
         os.close(self.master)
 
     def read(self, seconds: float, *, until: bytes | None) -> float:
-        """Reads until the text `until` was drawn, or for `seconds` without one; returns the seconds since the start."""
+        """Reads until the text `until` is drawn, or for `seconds` without one; returns the seconds since the start."""
         deadline = time.perf_counter() + seconds
         while (left := deadline - time.perf_counter()) > 0:
             if not select.select([self.master], [], [], left)[0]:
@@ -75,12 +75,12 @@ class OnTerminal:
             raise TimeoutError(f"{self.command} did not draw {until.decode()!r} in {seconds} s: {shown}")
         return time.perf_counter() - self.started
 
-    def ended(self, seconds: float) -> tuple[int | None, float]:
-        """Reads until the program is gone, at most for `seconds`: its exit code (None when it is still there)
-        and how many seconds that took.
+    def wait(self, seconds: float) -> tuple[int | None, float]:
+        """Reads until the program exits, at most for `seconds`: its exit code (None if it is still running) and
+        the seconds waited.
 
-        A terminal that nobody has open any more is not the end: the kernel closes the files of a process first,
-        and on a busy machine some time passes until it can be waited for.
+        A closed terminal is not the end: the kernel closes the files of a process first, and on a busy machine it
+        can be waited for only later.
         """
         began = time.perf_counter()
         while (left := seconds - (time.perf_counter() - began)) > 0:
@@ -89,8 +89,8 @@ class OnTerminal:
                 return self.process.wait(0.01), time.perf_counter() - began
         return self.process.poll(), time.perf_counter() - began
 
-    def processor_seconds(self) -> float:
+    def cpu_seconds(self) -> float:
         """User and system time of the process and its children so far."""
-        found = psutil.Process(self.process.pid)
-        times = [one.cpu_times() for one in [found, *found.children(recursive=True)]]
+        process = psutil.Process(self.process.pid)
+        times = [one.cpu_times() for one in [process, *process.children(recursive=True)]]
         return float(sum(one.user + one.system for one in times))

@@ -1,4 +1,4 @@
-"""A person at the keys of the review, faster than any: random keys, and what they must have decided."""
+"""Simulates a very fast user of the review: random keys, and the decisions that must result."""
 
 from __future__ import annotations
 
@@ -7,76 +7,78 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 REASONS = ("unwanted", "wrong", "private", "low_value", "duplicate")
-"""By their digits in the one-line prompt."""
+"""In the order of their digits in the prompt."""
 
 
-class Verdict(NamedTuple):
+class TypedDecision(NamedTuple):
     id: str
     verdict: str
     reason: str
 
 
-def strokes(count: int, chance: random.Random, *, leaving: bool = True) -> list[str]:
-    """`count` strokes, each a key, or `x` with its reason (a digit, enter, or words of the person's own). With
-    `leaving` some reasons are left with esc, which a terminal does not always tell from alt when keys are quick."""
+def key_sequences(count: int, chance: random.Random, *, cancel: bool = True) -> list[str]:
+    """`count` random inputs, each a key, or `x` with its reason (a digit, enter, or free text).
+
+    With `cancel` some reason prompts are cancelled with esc, which a terminal may confuse with alt when keys are fast.
+    """
     kinds = "aaaxxx jkuUv"
-    made = []
+    sequences = []
     for _ in range(count):
         kind = chance.choice(kinds)
         if kind == "x":
-            kind += chance.choice(["1", "2", "3", "4", "5", "\r", "ab 6\r"] + ["\x1b"] * leaving)
+            kind += chance.choice(["1", "2", "3", "4", "5", "\r", "ab 6\r"] + ["\x1b"] * cancel)
         elif kind == "v":
             kind += "j" * chance.randint(1, 3) + chance.choice(["a", "x3"])
-        made.append(kind)
-    return made
+        sequences.append(kind)
+    return sequences
 
 
-class Model:
-    """What the review must do: a cursor on a list that does not move, and a log with undo and redo."""
+class ReviewModel:
+    """The expected behaviour of the review: a cursor on a fixed list, and a log with undo and redo."""
 
     def __init__(self, ids: Sequence[str]) -> None:
         self.ids = list(ids)
         self.cursor = 0
-        self.done: list[list[Verdict]] = []
-        self.undone: list[list[Verdict]] = []
+        self.done: list[list[TypedDecision]] = []
+        self.undone: list[list[TypedDecision]] = []
 
-    def take(self, stroke: str) -> None:
-        """Does one of `strokes`."""
-        key, rest = stroke[0], stroke[1:]
+    def apply(self, keys: str) -> None:
+        """Applies one of `key_sequences`."""
+        key, rest = keys[0], keys[1:]
         if key in "ax":
-            self._decide(self.cursor, self.cursor, stroke)
+            self._decide(self.cursor, self.cursor, keys)
         elif key == "v":
             last = min(self.cursor + rest.count("j"), len(self.ids) - 1)
             self._decide(self.cursor, last, rest.lstrip("j"))
         elif key in " j":
-            self._go(self.cursor + 1)
+            self._move_to(self.cursor + 1)
         elif key == "k":
-            self._go(self.cursor - 1)
+            self._move_to(self.cursor - 1)
         elif key == "u" and self.done:
             self.undone.append(self.done.pop())
-            self._go(self.ids.index(self.undone[-1][-1].id))
+            self._move_to(self.ids.index(self.undone[-1][-1].id))
         elif key == "U" and self.undone:
             self.done.append(self.undone.pop())
-            self._go(self.ids.index(self.done[-1][0].id))
+            self._move_to(self.ids.index(self.done[-1][0].id))
 
     @property
-    def verdicts(self) -> list[Verdict]:
-        """In force, in their order."""
-        return [one for step in self.done for one in step]
+    def decisions(self) -> list[TypedDecision]:
+        """The decisions in effect, in order."""
+        return [decision for step in self.done for decision in step]
 
     def _decide(self, first: int, last: int, keys: str) -> None:
         answer = keys[1:]
         if answer == "\x1b":
-            self._go(last)
+            self._move_to(last)
             return
         reason = ""
         if keys[0] == "x":
             words = answer.removesuffix("\r")
             reason = REASONS[int(words) - 1] if words.isdigit() else words or REASONS[0]
         verdict = "accepted" if keys[0] == "a" else "rejected"
-        self.done.append([Verdict(id_, verdict, reason) for id_ in self.ids[first : last + 1]])
+        self.done.append([TypedDecision(id_, verdict, reason) for id_ in self.ids[first : last + 1]])
         self.undone.clear()
-        self._go(last + 1)
+        self._move_to(last + 1)
 
-    def _go(self, place: int) -> None:
+    def _move_to(self, place: int) -> None:
         self.cursor = max(0, min(place, len(self.ids) - 1))

@@ -9,7 +9,7 @@ import pytest
 from textual.events import Key
 from textual.keys import _character_to_key
 
-from bench.typist import Model, Verdict, strokes
+from bench.typist import ReviewModel, TypedDecision, key_sequences
 from engine.core.config import Settings
 from engine.core.paths import Workspace
 from engine.corpus.build import build_corpus
@@ -43,31 +43,31 @@ def typed(app: H2QApp, keys: str) -> None:
             app.post_message(Key(_character_to_key(character), character))
 
 
-def written(ws: Workspace) -> list[Verdict]:
+def written(ws: Workspace) -> list[TypedDecision]:
     with ReviewStore(ws.memory_db, readonly=True) as store:
         rows = store.connection.execute(
             "SELECT conversation_id, verdict, reason FROM decisions WHERE undone = 0 ORDER BY seq"
         )
-        return [Verdict(*row) for row in rows]
+        return [TypedDecision(*row) for row in rows]
 
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_every_key_of_a_burst_decides_what_it_was_typed_at(ws: Workspace, seed: int) -> None:
     with ReviewStore(ws.memory_db, readonly=True) as store:
-        model = Model(store.ids())
-    made = strokes(60, random.Random(seed))
-    for stroke in made:
-        model.take(stroke)
+        model = ReviewModel(store.ids())
+    sequences = key_sequences(60, random.Random(seed))
+    for keys in sequences:
+        model.apply(keys)
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
         # The first keys come before the tab has read its list.
-        typed(app, "2" + "".join(made))
+        typed(app, "2" + "".join(sequences))
         await pilot.pause()
-        await until(pilot, lambda: written(ws) == model.verdicts, 20)
+        await until(pilot, lambda: written(ws) == model.decisions, 20)
         tab = app.tab
         assert isinstance(tab, CorpusTab) and len(app.screen_stack) == 1
         await until(pilot, lambda: tab.conversations.index == model.cursor)
-    assert written(ws) == model.verdicts
+    assert written(ws) == model.decisions
 
 
 async def test_keys_behind_a_filter_are_meant_for_what_it_gives(ws: Workspace) -> None:
@@ -78,7 +78,7 @@ async def test_keys_behind_a_filter_are_meant_for_what_it_gives(ws: Workspace) -
     async with app.run_test(size=(80, 24)) as pilot:
         typed(app, f"2/{word}\rx2\x1bjja")
         await until(pilot, lambda: len(written(ws)) == 2, 20)
-        assert written(ws)[0] == Verdict(ids[40], "rejected", "wrong")
+        assert written(ws)[0] == TypedDecision(ids[40], "rejected", "wrong")
         assert written(ws)[1].verdict == "accepted"
 
 
