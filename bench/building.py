@@ -23,9 +23,10 @@ from engine.core.chat import Role
 from engine.core.config import Settings
 from engine.core.paths import Workspace
 from engine.corpus.build import build_corpus
-from engine.corpus.dataset import write_dataset
+from engine.corpus.contamination import check_split_contamination
 from engine.corpus.review.store import ReviewStore
-from engine.corpus.split import assert_no_overlap, open_window
+from engine.corpus.split import open_window
+from engine.corpus.training_set import write_dataset
 from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.memory.transactions import longest_transaction
@@ -56,7 +57,7 @@ def speed(count: int) -> dict[str, float]:
             store.add(conversations, "bench", "bench")
             build_corpus(store, Settings())
             window = open_window(store, time.time())
-            assert_no_overlap(store, window)
+            check_split_contamination(store, window)
             write_dataset(store, Workspace(Path(folder)), "bench")
             rate = count / (time.perf_counter() - began)
             transaction_s = longest()

@@ -27,6 +27,7 @@ from bench.result import Benchmark, BenchResult, compare
 from bench.training import model_of
 from engine.core.chat import ChatMessage
 from engine.core.paths import shipped
+from engine.corpus.dataset import DatasetRow
 from engine.evolution import augmentation, canary
 from engine.evolution.canary import Canary
 from engine.evolution.mixture import MixedBatches
@@ -36,7 +37,7 @@ from engine.models.chatml import windows
 from engine.models.transformer import Transformer
 from engine.pipeline.evolve import LR
 from engine.runs.kinds import TrainParams
-from engine.training.chat_batches import ConversationWindows, DatasetRow
+from engine.training.chat_batches import ConversationWindows
 from engine.training.devices import choose_device
 from engine.training.lr_schedule import lr_factor, momentum
 from engine.training.optim import Optimizer

@@ -12,9 +12,9 @@ from typing import Any
 from bench.building import DATA, measure
 from bench.result import Benchmark, BenchResult, compare
 from engine.corpus.dedup.near import near_pairs
-from engine.corpus.filters.low_value import judge
+from engine.corpus.filters.low_value import classify
 from engine.corpus.filters.normalise import fold
-from engine.corpus.filters.pii import find
+from engine.corpus.filters.pii import find_pii
 
 MINDX_LOW = frozenset(
     [
@@ -70,8 +70,8 @@ def low_value(full: bool) -> list[BenchResult]:
     rows = labelled("crosswoz_turns.jsonl")
     low = [row["text"] for row in rows if row["low_value"]]
     good = [row["text"] for row in rows if not row["low_value"]]
-    found = sum(judge(text).low for text in low) / len(low)
-    kept = 1 - sum(judge(text).low for text in good) / len(good)
+    found = sum(classify(text).low for text in low) / len(low)
+    kept = 1 - sum(classify(text).low for text in good) / len(good)
     theirs = sum(text.strip() in MINDX_LOW for text in low) / len(low)
     note = f"{len(low)} small-talk turns, {len(good)} others; recall of MindX's list {theirs:.3f}"
     return [
@@ -88,7 +88,7 @@ def sensitive(full: bool) -> list[BenchResult]:
     for language, name in (("zh", "zh_pii.jsonl"), ("en", "presidio.jsonl")):
         wanted = covered = theirs = clean = untouched = 0
         for row in labelled(name):
-            spans = find(row["text"])
+            spans = find_pii(row["text"])
             clean += not row["spans"]
             untouched += not row["spans"] and not spans
             for _type, start, end in row["spans"]:

@@ -22,14 +22,14 @@ from engine.core.config import Settings
 from engine.core.paths import shipped
 from engine.corpus.build import build_corpus
 from engine.corpus.dedup import tfidf
-from engine.corpus.dedup.semantic import by_meaning
+from engine.corpus.dedup.semantic import semantic_stage
 from engine.corpus.dedup.semantic_guards import may_mean_the_same
-from engine.corpus.embedding.calibration import calibrate, sure_threshold, threshold
-from engine.corpus.embedding.calibration import labelled as shipped_pairs
-from engine.corpus.embedding.load import open_embedder
+from engine.corpus.embedding.calibration import calibrate, confident_threshold, threshold
+from engine.corpus.embedding.calibration import labelled_pairs as shipped_pairs
+from engine.corpus.embedding.embedder import open_embedder
 from engine.corpus.filters import prompt_injection
 from engine.corpus.filters.normalise import fold
-from engine.corpus.filters.truncation import is_cut, loop_share
+from engine.corpus.filters.truncation import is_truncated, loop_share
 from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.models.chatml import render
@@ -71,8 +71,8 @@ def degenerate(full: bool) -> list[BenchResult]:
     ]
     manual = _manual()
     for language, texts, target in (("zh", good, 0.60), ("en", manual, 0.45)):
-        kept = 1 - sum(is_cut(text) or loop_share(text) > 0 for text in texts) / len(texts)
-        cut = sum(is_cut(text[: chance.randrange(80, len(text))]) for text in texts) / len(texts)
+        kept = 1 - sum(is_truncated(text) or loop_share(text) > 0 for text in texts) / len(texts)
+        cut = sum(is_truncated(text[: chance.randrange(80, len(text))]) for text in texts) / len(texts)
         source = "human-written answers" if language == "zh" else "passages of Python's manual"
         results += [
             against_target(
@@ -117,13 +117,13 @@ def semantic(full: bool) -> list[BenchResult]:
             "b",
             "b",
         )
-        stage = partial(by_meaning, setting="", root=Path(folder), say=lambda text, level: None)
-        left = build_corpus(store, Settings(), by_meaning=stage).dropped.get("semantic", 0)
+        stage = partial(semantic_stage, setting="", root=Path(folder), log=lambda text, level: None)
+        left = build_corpus(store, Settings(), semantic_stage=stage).dropped.get("semantic", 0)
     sentences = [fold(row[side]) for row in held_out for side in ("one", "other")]
     links = sum(
         pair.first // 2 == pair.second // 2
-        for start in range(0, len(sentences), tfidf.MOST)
-        for pair in tfidf.alike(sentences[start : start + tfidf.MOST])
+        for start in range(0, len(sentences), tfidf.MAX_TEXTS)
+        for pair in tfidf.similar_pairs(sentences[start : start + tfidf.MAX_TEXTS])
     )
     results = [
         against_target(
@@ -157,7 +157,7 @@ def calibration(full: bool) -> list[BenchResult]:
     chance = np.random.default_rng(11)
     labels = [True] * same + [False] * differ
     results = {}
-    for name, rule in (("ours", sure_threshold), ("observed", threshold)):
+    for name, rule in (("ours", confident_threshold), ("observed", threshold)):
         reached = models = 0
         precisions = []
         for separation in (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0):
@@ -221,14 +221,14 @@ def injection(full: bool) -> list[BenchResult]:
     for answer in good:
         place = chance.randrange(len(answer) + 1)
         planted += [f"{answer[:place]}\n{marker}\n{answer[place:]}" for marker in MARKERS]
-    detected = sum(any(prompt_injection.find(text)) for text in planted) / len(planted)
+    detected = sum(any(prompt_injection.find_markers(text)) for text in planted) / len(planted)
     inert = 0
     for text in planted:
         ids = render(
             [ChatMessage(role="tool", content=text), ChatMessage(role="assistant", content=text)]
         ).ids
         inert += ids.count(IM_START) == ids.count(IM_END) == 2 and max(ids) <= IM_END
-    passed = 1 - sum(any(prompt_injection.find(text)) for text in good) / len(good)
+    passed = 1 - sum(any(prompt_injection.find_markers(text)) for text in good) / len(good)
     note = f"{len(planted)} answers with one of {len(MARKERS)} markers"
     return [
         against_target("corpus.injection.held", detected, 1.0, note),

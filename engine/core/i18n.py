@@ -41,6 +41,15 @@ def _(text: str) -> str:
     return _catalog.gettext(text) if text else ""
 
 
+def in_every_language(text: str) -> tuple[str, ...]:
+    """`text` in each language of the app, English first."""
+    folder = shipped("data") / "locale"
+    return tuple(
+        gettext.translation(DOMAIN, folder, languages=[code], fallback=True).gettext(text)
+        for code in LANGUAGES
+    )
+
+
 def p_(context: str, text: str) -> str:
     """`text` where one English word has two senses; `context` tells them apart (gettext's msgctxt)."""
     return _catalog.pgettext(context, text)

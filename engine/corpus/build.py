@@ -1,8 +1,7 @@
-"""Builds the corpus from memory: collect → low value → sensitive → exact → near → semantic → clusters → review states → split.
+"""Builds the corpus from memory: filters, exact, near and semantic duplicates, clusters, rules, split.
 
-A build is a pure function of memory, settings and the person's decisions: building again changes nothing. What
-the filters said of a conversation is kept, so that a build looks only at what changed (`assessments`), and only
-rows that say something else than before are written.
+A build is a pure function of memory, settings and the user's decisions: building again changes nothing. Filter results
+are cached (`filters.cache`), and only corpus rows that change are written.
 """
 
 from __future__ import annotations
@@ -15,39 +14,38 @@ from typing import Protocol
 import msgspec
 
 from engine.corpus import ledger, split
-from engine.corpus.dedup.drop import drop_exact, drop_near, name_clusters, near_twins
-from engine.corpus.dedup.near import Pair
-from engine.corpus.enums import Action, Stage, State
+from engine.corpus.dedup.drop import drop_exact, drop_near, find_near_duplicates, name_clusters
+from engine.corpus.dedup.near import SimilarPair
+from engine.corpus.enums import CorpusStage, LedgerAction, ReviewState
 from engine.corpus.filters.cache import (
-    Assessments,
-    Changes,
     ConversationStore,
+    CorpusSettings,
+    EditsByConversation,
+    FilteredCorpus,
     code_version,
-    facts_of,
+    filter_changed,
+    load_results,
     prune,
-    refresh,
 )
-from engine.corpus.filters.result import Item
-from engine.corpus.filters.run import CorpusSettings, Facts
-from engine.corpus.funnel import funnel
-from engine.corpus.review.decision_log import edits, of_shorter_forms, verdicts
-from engine.corpus.review.grown import hold_grown
-from engine.corpus.review.rules import apply_rules
+from engine.corpus.filters.run import CorpusEntry, FilterResult
+from engine.corpus.review.decision_log import decided_states, edits_in_force, states_of_shorter_forms
+from engine.corpus.review.rules import apply_rules, flag_changed_since_review
+from engine.corpus.stats import corpus_funnel
 from engine.memory.transactions import ChunkedWriter, deferred_fsync
 from engine.runs.events import Funnel
 
 _PAGE = 500
-"""Conversations whose facts are read at once."""
-_AT_ONCE = 20
-"""Conversations written between two looks at the clock."""
+"""Conversations whose filter results are read together."""
+_WRITE_BATCH = 20
+"""Conversations written between two checks of the clock."""
 
 
-class ByMeaning(Protocol):
-    """Adds rows to the items and may drop some; returns the twins by index."""
+class SemanticStage(Protocol):
+    """Adds ledger rows to the entries and may drop some; returns semantic duplicates by index."""
 
     def __call__(
-        self, store: ledger.Database, items: Sequence[Item], decided: Mapping[str, str]
-    ) -> list[Pair]: ...
+        self, store: ledger.Database, entries: Sequence[CorpusEntry], decided: Mapping[str, str]
+    ) -> list[SimilarPair]: ...
 
 
 def build_corpus(
@@ -57,50 +55,53 @@ def build_corpus(
     on_progress: Callable[[int, int], None] | None = None,
     now: float | None = None,
     trained: frozenset[str] = frozenset(),
-    by_meaning: ByMeaning | None = None,
+    semantic_stage: SemanticStage | None = None,
 ) -> Funnel:
-    """Filters all conversations of `store` and writes ledger and corpus rows; keeps every decision.
+    """Filters all conversations of `store` and writes ledger and corpus rows; decisions are kept.
 
     Args:
-        on_progress: called with conversations known and their total.
-        by_meaning: the semantic stage, `engine.corpus.dedup.semantic`; None leaves it out.
-        trained: ids in the lineage of the model in use: what is no longer new for the split.
+        on_progress: called with the number of filtered conversations and the total.
+        trained: ids in the lineage of the model in use, which the split treats as trained on.
+        semantic_stage: `engine.corpus.dedup.semantic.semantic_stage` with its settings; None skips it.
 
-    Raises what `on_progress` raises; the corpus of the build before then stands.
+    Raises what `on_progress` raises; the previous corpus then remains.
     """
     now = time.time() if now is None else now
     with deferred_fsync(store.connection):
-        changes = edits(store.connection)
-        known = refresh(store, settings, changes, on_progress)
-        items = known.items
-        decided = verdicts(store.connection)
-        hold_grown(items, of_shorter_forms(store.connection), decided, review=settings.review)
-        drop_exact(items, decided)
-        pairs = near_twins(store.connection, known, settings.near_threshold)
-        drop_near(items, decided, pairs)
-        if by_meaning:
-            pairs += by_meaning(store, items, decided)
-        name_clusters(store.connection, known, pairs, settings.near_threshold)
-        build = _build_id(items, settings)
-        _write(store, known, settings, decided, build=build, now=now)
-    _stamp(store, settings, changes, build=build, now=now)
-    del known, items, pairs
+        edits = edits_in_force(store.connection)
+        corpus = filter_changed(store, settings, edits, on_progress)
+        entries = corpus.entries
+        decided = decided_states(store.connection)
+        flag_changed_since_review(
+            entries, states_of_shorter_forms(store.connection), decided, review=settings.review
+        )
+        drop_exact(entries, decided)
+        pairs = find_near_duplicates(store.connection, corpus, settings.near_threshold)
+        drop_near(entries, decided, pairs)
+        if semantic_stage:
+            pairs += semantic_stage(store, entries, decided)
+        name_clusters(store.connection, corpus, pairs, settings.near_threshold)
+        build = _build_id(entries, settings)
+        _write(store, corpus, settings, decided, build=build, now=now)
+    _write_meta(store, settings, edits, build=build, now=now)
+    # Frees the memory before the split.
+    del corpus, entries, pairs
     apply_rules(store, decided, build=build, now=now)
     split.assign(store, trained)
-    return funnel(store)
+    return corpus_funnel(store)
 
 
-def _build_id(items: Sequence[Item], settings: CorpusSettings) -> str:
-    """A hash of what went in, so that two builds of the same are the same build."""
-    digest = sha256(settings_hash(settings).encode())
-    for item in items:
-        digest.update(item.id.encode() + item.key)
+def _build_id(entries: Sequence[CorpusEntry], settings: CorpusSettings) -> str:
+    """A hash of the inputs: builds of the same inputs have the same id."""
+    digest = sha256(_settings_hash(settings).encode())
+    for entry in entries:
+        digest.update(entry.id.encode() + entry.content_key)
     return digest.hexdigest()[:16]
 
 
-def settings_hash(settings: CorpusSettings) -> str:
-    """sha256 of the settings that shape a corpus."""
-    facts = (
+def _settings_hash(settings: CorpusSettings) -> str:
+    """sha256 of the settings that a corpus depends on."""
+    values = (
         settings.review,
         f"{settings.near_threshold:.6f}",
         settings.embedder,
@@ -109,64 +110,69 @@ def settings_hash(settings: CorpusSettings) -> str:
         settings.low_value,
         *sorted(settings.low_value_phrases),
     )
-    return sha256("\x1f".join(facts).encode()).hexdigest()
+    return sha256("\x1f".join(values).encode()).hexdigest()
 
 
 def _write(
     store: ConversationStore,
-    known: Assessments,
+    corpus: FilteredCorpus,
     settings: CorpusSettings,
     decided: Mapping[str, str],
     *,
     build: str,
     now: float,
 ) -> None:
-    """Writes the rows of conversations of which something else is said than by the rows that stand there."""
+    """Writes corpus and ledger rows whose fingerprint changed, and deletes those of removed conversations."""
     connection = store.connection
     writer = ChunkedWriter(connection)
-    stands = dict(connection.execute("SELECT conversation_id, made_of FROM corpus"))
+    written = dict(connection.execute("SELECT conversation_id, made_of FROM corpus"))
     changed = [
-        (item, made_of)
-        for item, made_of in zip(known.items, _made_of(known, settings, decided), strict=True)
-        if stands.get(item.id) != made_of
+        (entry, fingerprint)
+        for entry, fingerprint in zip(corpus.entries, _fingerprints(corpus, settings, decided), strict=True)
+        if written.get(entry.id) != fingerprint
     ]
     for start in range(0, len(changed), _PAGE):
         page = changed[start : start + _PAGE]
-        facts = facts_of(connection, [item.id for item, _made in page])
-        there = [one for one in page if one[0].id in facts]
+        results = load_results(connection, [entry.id for entry, _fingerprint in page])
+        present = [(entry, fingerprint) for entry, fingerprint in page if entry.id in results]
         with writer.transaction():
-            for place in range(0, len(there), _AT_ONCE):
-                batch = there[place : place + _AT_ONCE]
-                # A verdict given since the build began holds.
-                verdict = verdicts(connection, [item.id for item, _made in batch])
+            for first in range(0, len(present), _WRITE_BATCH):
+                batch = present[first : first + _WRITE_BATCH]
+                # The user may have decided since the build began.
+                states = decided_states(connection, [entry.id for entry, _fingerprint in batch])
                 connection.executemany(
                     "DELETE FROM ledger WHERE conversation_id = ? AND stage != ?",
-                    [(item.id, Stage.SPLIT) for item, _made in batch if item.id in stands],
+                    [(entry.id, CorpusStage.SPLIT) for entry, _fingerprint in batch if entry.id in written],
                 )
-                rows = (row for item, _made in batch for row in (*facts[item.id].rows, *item.rows))
+                rows = (row for entry, _ in batch for row in (*results[entry.id].rows, *entry.rows))
                 ledger.insert(connection, rows, build=build, now=now)
                 connection.executemany(
                     _UPSERT,
                     [
-                        (*_corpus_row(item, facts[item.id], settings, verdict.get(item.id), build), made)
-                        for item, made in batch
+                        (
+                            *_corpus_row(entry, results[entry.id], settings, states.get(entry.id), build),
+                            fingerprint,
+                        )
+                        for entry, fingerprint in batch
                     ],
                 )
                 writer.commit_if_due()
-    current = {item.id for item in known.items}
-    gone = [id_ for id_ in stands if id_ not in current]
+    current = {entry.id for entry in corpus.entries}
+    removed = [id_ for id_ in written if id_ not in current]
     with writer.transaction():
-        for id_ in gone:
+        for id_ in removed:
             connection.execute("DELETE FROM corpus WHERE conversation_id = ?", (id_,))
             connection.execute(
-                "DELETE FROM ledger WHERE conversation_id = ? AND stage != ?", (id_, Stage.SPLIT)
+                "DELETE FROM ledger WHERE conversation_id = ? AND stage != ?", (id_, CorpusStage.SPLIT)
             )
             writer.commit_if_due()
     prune(writer, current)
 
 
-def _made_of(known: Assessments, settings: CorpusSettings, decided: Mapping[str, str]) -> list[bytes]:
-    """For each item a digest of all that its rows are made of."""
+def _fingerprints(
+    corpus: FilteredCorpus, settings: CorpusSettings, decided: Mapping[str, str]
+) -> list[bytes]:
+    """A digest of all inputs of the rows of each entry."""
     encoder = msgspec.msgpack.Encoder()
     return [
         blake2b(
@@ -174,32 +180,37 @@ def _made_of(known: Assessments, settings: CorpusSettings, decided: Mapping[str,
                 (
                     key,
                     settings.review,
-                    decided.get(item.id),
-                    item.dropped,
-                    item.held,
-                    item.rows,
-                    item.cluster,
+                    decided.get(entry.id),
+                    entry.dropped,
+                    entry.held,
+                    entry.rows,
+                    entry.cluster,
                 )
             ),
             digest_size=12,
         ).digest()
-        for item, key in zip(known.items, known.keys, strict=True)
+        for entry, key in zip(corpus.entries, corpus.keys, strict=True)
     ]
 
 
-def _stamp(
-    store: ConversationStore, settings: CorpusSettings, changes: Changes, *, build: str, now: float
+def _write_meta(
+    store: ConversationStore,
+    settings: CorpusSettings,
+    edits: EditsByConversation,
+    *,
+    build: str,
+    now: float,
 ) -> None:
-    facts = {
+    values = {
         "corpus_build": build,
         "corpus_code": code_version(),
-        "corpus_settings": settings_hash(settings),
+        "corpus_settings": _settings_hash(settings),
         "corpus_near_threshold": repr(settings.near_threshold),
         "corpus_built_at": repr(now),
-        "corpus_edits": repr(sorted({edit.seq for change in changes.values() for edit in change.values()})),
+        "corpus_edits": repr(sorted({edit.seq for of_turns in edits.values() for edit in of_turns.values()})),
     }
     with ChunkedWriter(store.connection).transaction():
-        for key, value in facts.items():
+        for key, value in values.items():
             store.connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))
 
 
@@ -216,35 +227,37 @@ ON CONFLICT (conversation_id) DO UPDATE SET
 
 
 def _corpus_row(
-    item: Item, facts: Facts, settings: CorpusSettings, verdict: str | None, build: str
+    entry: CorpusEntry, result: FilterResult, settings: CorpusSettings, decided: str | None, build: str
 ) -> tuple[object, ...]:
-    why = item.dropped or item.held
-    if item.dropped:
-        automatic = State.DROPPED
-    elif item.held or settings.review == "manual":
-        automatic = State.PENDING
+    """The values of _UPSERT, without `made_of`."""
+    cause = entry.dropped or entry.held
+    if entry.dropped:
+        automatic = ReviewState.DROPPED
+    elif entry.held or settings.review == "manual":
+        automatic = ReviewState.PENDING
     else:
-        automatic = State.ACCEPTED
-    stage, reason = (why.stage, why.reason) if why else ("", "")
-    if automatic is State.PENDING and not why:
-        stage, reason = Stage.REVIEW, "review"
-    if not why and any(row.action == Action.REDACT for row in facts.rows):
-        stage, reason = Stage.SENSITIVE, next(row.reason for row in facts.rows if row.action == Action.REDACT)
-    elif not why and not stage:
-        masked = next((row for row in facts.rows if row.action == Action.MASK), None)
-        stage, reason = (Stage.LOW_VALUE, masked.reason) if masked else ("", "")
+        automatic = ReviewState.ACCEPTED
+    stage, reason = (cause.stage, cause.reason) if cause else ("", "")
+    if automatic is ReviewState.PENDING and not cause:
+        stage, reason = CorpusStage.REVIEW, "review"
+    redacted = next((row for row in result.rows if row.action == LedgerAction.REDACT), None)
+    masked = next((row for row in result.rows if row.action == LedgerAction.MASK), None)
+    if not cause and redacted:
+        stage, reason = CorpusStage.SENSITIVE, redacted.reason
+    elif not cause and not stage and masked:
+        stage, reason = CorpusStage.LOW_VALUE, masked.reason
     return (
-        item.id,
+        entry.id,
         build,
-        verdict or automatic,
+        decided or automatic,
         stage,
         reason,
-        item.cluster,
-        item.language,
-        facts.quality,
-        facts.pairs,
-        facts.first_line,
-        item.end,
-        item.dropped.twin if item.dropped else None,
+        entry.cluster,
+        entry.language,
+        result.quality,
+        result.pairs,
+        result.title,
+        entry.end_time,
+        entry.dropped.twin if entry.dropped else None,
         automatic,
     )

@@ -1,4 +1,4 @@
-"""What forbids a run: training and test that share words, and a model that has seen the test."""
+"""Train/test contamination: text shared by both sets, and a model that was trained on the test set."""
 
 from __future__ import annotations
 
@@ -11,80 +11,92 @@ from numpy.typing import NDArray
 
 from engine.core.errors import BadInput
 from engine.core.i18n import _
-from engine.corpus.candidates import read_clusters, with_superseded
-from engine.corpus.dedup.near import PERMUTATIONS, SHORTEST, candidates, sketches, verified
-from engine.corpus.dedup.texts import folded_words
-from engine.corpus.enums import Split
+from engine.corpus.clusters import HoldoutWindow, read_clusters, with_longer_forms
+from engine.corpus.dedup.drop import folded_texts
+from engine.corpus.dedup.near import (
+    MIN_LENGTH,
+    PERMUTATIONS,
+    candidate_pairs,
+    sketch_texts,
+    verified_pairs,
+)
+from engine.corpus.enums import DataSplit
 from engine.corpus.filters.cache import code_version, load
-from engine.corpus.filters.result import digest_of
+from engine.corpus.filters.run import digest_of
 from engine.corpus.ledger import Database
 from engine.corpus.review.decision_log import ever_edited
-from engine.corpus.windows import Window
 
-_READ = 1000
-
-
-class Overlap(BadInput):
-    """Training and test share words; the run does not start."""
+_PAGE = 1000
 
 
-def refuse_trained(store: Database, window: Window, lineage: frozenset[str], *, model: str = "") -> None:
-    """Raises BadInput, naming the ids, when a model was trained on a cluster of the window."""
-    seen = with_superseded(store.connection, lineage)
+class ContaminationError(BadInput):
+    """Training and test share text; the run does not start."""
+
+
+def check_not_trained_on(
+    store: Database, window: HoldoutWindow, lineage: frozenset[str], *, model: str = ""
+) -> None:
+    """Raises BadInput with the ids when a model was trained on a cluster of the window."""
+    trained = with_longer_forms(store.connection, lineage)
     members = set(window.conversations)
-    guilty = sorted(
+    seen = sorted(
         member.id
-        for cluster in read_clusters(store.connection, seen)
+        for cluster in read_clusters(store.connection, trained)
         if any(member.id in members for member in cluster.members)
         for member in cluster.members
-        if member.id in seen
+        if member.id in trained
     )
-    if guilty:
+    if seen:
         raise BadInput(
             _(
                 "{model} was trained on {count} conversations of the test window or their near duplicates: {ids}"
-            ).format(model=model or _("the model"), count=len(guilty), ids=", ".join(guilty[:8])),
+            ).format(model=model or _("the model"), count=len(seen), ids=", ".join(seen[:8])),
             hint="h2q-tui models list",
         )
 
 
-def assert_no_overlap(store: Database, window: Window | None = None) -> None:
-    """Raises Overlap when a test conversation is, or is nearly, one in training. Looks at words, not at clusters."""
+def check_split_contamination(store: Database, window: HoldoutWindow | None = None) -> None:
+    """Raises ContaminationError when a test conversation is a duplicate or near duplicate of one in training.
+
+    Compares texts, not clusters.
+    """
     connection = store.connection
-    part = dict(
+    splits = dict(
         connection.execute(
-            "SELECT conversation_id, split FROM corpus WHERE split IN (?, ?)", (Split.TEST, Split.TRAIN)
+            "SELECT conversation_id, split FROM corpus WHERE split IN (?, ?)",
+            (DataSplit.TEST, DataSplit.TRAIN),
         )
     )
-    words = _words(connection, part)
-    sides: dict[bytes, set[str]] = {}
+    texts = _text_digests(connection, splits)
+    splits_by_digest: dict[bytes, set[str]] = {}
     first: dict[bytes, str] = {}
-    for id_, one in words.items():
-        sides.setdefault(one.digest, set()).add(part[id_])
-        first.setdefault(one.digest, id_)
-    shared = {digest for digest, found in sides.items() if len(found) > 1}
-    distinct = [digest for digest, id_ in first.items() if words[id_].sketch is not None]
-    sketched = [words[first[digest]].sketch for digest in distinct]
-    pairs = candidates(
-        np.array(sketched, dtype=np.uint8).reshape(len(sketched), PERMUTATIONS),
-        np.array([words[first[digest]].length for digest in distinct], dtype=np.int64),
-        _threshold(connection),
-        kinds=np.array([Split.TEST in sides[digest] for digest in distinct], dtype=bool),
+    for id_, text in texts.items():
+        splits_by_digest.setdefault(text.digest, set()).add(splits[id_])
+        first.setdefault(text.digest, id_)
+    shared = {digest for digest, found in splits_by_digest.items() if len(found) > 1}
+    distinct = [digest for digest, id_ in first.items() if texts[id_].sketch is not None]
+    sketches = [texts[first[digest]].sketch for digest in distinct]
+    threshold = _near_threshold(connection)
+    pairs = candidate_pairs(
+        np.array(sketches, dtype=np.uint8).reshape(len(sketches), PERMUTATIONS),
+        np.array([texts[first[digest]].length for digest in distinct], dtype=np.int64),
+        threshold,
+        kinds=np.array([DataSplit.TEST in splits_by_digest[digest] for digest in distinct], dtype=bool),
     )
-    for pair in verified(
+    for pair in verified_pairs(
         pairs,
-        lambda indices: folded_words(connection, [first[distinct[i]] for i in indices]),
-        _threshold(connection),
+        lambda indices: folded_texts(connection, [first[distinct[i]] for i in indices]),
+        threshold,
     ):
         shared |= {distinct[pair.first], distinct[pair.second]}
     frozen = set(window.conversations) if window else set()
     ids = sorted(
         id_
-        for id_, one in words.items()
-        if one.digest in shared or (id_ in frozen and part[id_] == Split.TRAIN)
+        for id_, text in texts.items()
+        if text.digest in shared or (id_ in frozen and splits[id_] == DataSplit.TRAIN)
     )
     if ids:
-        raise Overlap(
+        raise ContaminationError(
             _("training and test share {count} conversations: {ids}").format(
                 count=len(ids), ids=", ".join(ids[:8])
             ),
@@ -92,45 +104,48 @@ def assert_no_overlap(store: Database, window: Window | None = None) -> None:
         )
 
 
-class _Words(NamedTuple):
-    """The folded words of a conversation, without the words."""
-
+class _TextDigest(NamedTuple):
     digest: bytes
     length: int
     sketch: NDArray[np.uint8] | None
-    """None for short ones."""
+    """None for short texts."""
 
 
-def _words(connection: sqlite3.Connection, part: Mapping[str, str]) -> dict[str, _Words]:
-    """The words of each conversation as they are now.
+def _text_digests(connection: sqlite3.Connection, splits: Mapping[str, str]) -> dict[str, _TextDigest]:
+    """Digest, length and sketch of the folded text in force of each conversation.
 
-    What is judged by is read and folded here; of the many that are trained on, what the build kept is taken
-    where nothing was written anew and its code is this code.
+    Test conversations are read and folded here; for the many in training the filter cache is used where nothing was
+    edited and the code is that of the last build.
     """
     built_by = connection.execute("SELECT value FROM meta WHERE key = 'corpus_code'").fetchone()
     edited = ever_edited(connection)
-    kept = [
+    cached = [
         id_
-        for id_, side in part.items()
-        if side == Split.TRAIN and id_ not in edited and built_by == (code_version(),)
+        for id_, split in splits.items()
+        if split == DataSplit.TRAIN and id_ not in edited and built_by == (code_version(),)
     ]
-    known = load(connection, dict.fromkeys(kept, b""))
-    words = {
-        item.id: _Words(item.words, item.lengths[0], known.words[row] if known.sketched[row] else None)
-        for row, item in enumerate(known.items)
+    corpus = load(connection, dict.fromkeys(cached, b""))
+    digests = {
+        entry.id: _TextDigest(
+            entry.text_digest,
+            entry.lengths[0],
+            corpus.text_sketches[row] if corpus.sketch_counts[row] else None,
+        )
+        for row, entry in enumerate(corpus.entries)
     }
-    unknown = [id_ for id_ in part if id_ not in words]
-    for start in range(0, len(unknown), _READ):
-        page = unknown[start : start + _READ]
-        folded = folded_words(connection, page)
-        made = iter(sketches([text for text in folded if len(text) >= SHORTEST]))
-        words |= {
-            id_: _Words(digest_of(text), len(text), next(made) if len(text) >= SHORTEST else None)
+    unknown = [id_ for id_ in splits if id_ not in digests]
+    for start in range(0, len(unknown), _PAGE):
+        page = unknown[start : start + _PAGE]
+        folded = folded_texts(connection, page)
+        sketches = iter(sketch_texts([text for text in folded if len(text) >= MIN_LENGTH]))
+        digests |= {
+            id_: _TextDigest(digest_of(text), len(text), next(sketches) if len(text) >= MIN_LENGTH else None)
             for id_, text in zip(page, folded, strict=True)
         }
-    return words
+    return digests
 
 
-def _threshold(connection: sqlite3.Connection) -> float:
+def _near_threshold(connection: sqlite3.Connection) -> float:
+    """The threshold of the last build."""
     row = connection.execute("SELECT value FROM meta WHERE key = 'corpus_near_threshold'").fetchone()
     return float(row[0]) if row else 0.8

@@ -1,4 +1,7 @@
-"""The words of the corpus: states of a conversation, stages, actions, splits. Imported by the app."""
+"""States, stages, actions and splits of the corpus, with their labels on screen. Imported by the app.
+
+A filter line (`review.filter_query`) accepts the values and the labels, in every language of the app.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,18 @@ from enum import StrEnum
 from engine.core.i18n import N_
 
 
-class State(StrEnum):
-    """Where a conversation stands: what the filters said, unless the person decided otherwise."""
+class ReviewState(StrEnum):
+    """The state of a conversation: the result of the filters, unless the user decided otherwise."""
 
     PENDING = "pending"
     ACCEPTED = "accepted"
     REJECTED = "rejected"
     DROPPED = "dropped"
-    """Left out by a filter; the person may restore it."""
+    """Dropped by a filter; the user may restore it."""
 
 
-class Stage(StrEnum):
-    """Stages in the order in which they run."""
+class CorpusStage(StrEnum):
+    """Stages of the build, in order."""
 
     COLLECT = "collect"
     LOW_VALUE = "low_value"
@@ -28,27 +31,28 @@ class Stage(StrEnum):
     NEAR = "near"
     SEMANTIC = "semantic"
     RULE = "rule"
-    """A rule of the person's own."""
+    """A rule of the user."""
     REVIEW = "review"
     SPLIT = "split"
 
 
-class Action(StrEnum):
-    """What a ledger row did."""
+class LedgerAction(StrEnum):
+    """The action of a ledger row."""
 
     DROP = "drop"
     MASK = "mask"
-    """A turn lost its loss and stays as context."""
+    """The loss of a turn is masked; it stays as context."""
     REDACT = "redact"
     HOLD = "hold"
+    """The conversation waits for review."""
     GROUP = "group"
-    """Alike another; nothing follows from it."""
+    """Similar to another one; without consequence."""
     RETIRE = "retire"
-    """A test window's conversation goes to training."""
+    """A conversation of a test window moves to training."""
 
 
-class Split(StrEnum):
-    """What an accepted conversation is for. NONE: not accepted."""
+class DataSplit(StrEnum):
+    """The use of an accepted conversation. NONE: not accepted."""
 
     NONE = ""
     TRAIN = "train"
@@ -56,33 +60,75 @@ class Split(StrEnum):
     WAITING = "waiting"
     """Newer than the open test window: for the next one."""
     BORDER = "border"
-    """Newer than the border, but a near duplicate of something older than it: in neither."""
+    """Newer than the border, but a near duplicate of something older: used for neither."""
 
 
-REASONS: dict[str, str] = {
+STATE_LABELS: dict[ReviewState, str] = {
+    ReviewState.PENDING: N_("pending"),
+    ReviewState.ACCEPTED: N_("accepted"),
+    ReviewState.REJECTED: N_("rejected"),
+    ReviewState.DROPPED: N_("dropped"),
+}
+"""Translate labels with `_()` where they are shown."""
+
+STAGE_LABELS: dict[CorpusStage, str] = {
+    CorpusStage.COLLECT: N_("no pair"),
+    CorpusStage.LOW_VALUE: N_("low value"),
+    CorpusStage.SENSITIVE: N_("PII"),
+    CorpusStage.INJECTION: N_("injection"),
+    CorpusStage.EXACT: N_("exact"),
+    CorpusStage.NEAR: N_("near"),
+    CorpusStage.SEMANTIC: N_("semantic"),
+    CorpusStage.RULE: N_("rule"),
+    CorpusStage.REVIEW: N_("review"),
+    CorpusStage.SPLIT: N_("split"),
+}
+
+PII_LABELS: dict[str, str] = {
+    "PRIVATE_KEY": N_("private key"),
+    "API_KEY": N_("API key"),
+    "PASSWORD": N_("password"),
+    "EMAIL": N_("e-mail"),
+    "ID_CARD": N_("ID number"),
+    "CREDIT_CODE": N_("credit code"),
+    "IBAN": N_("IBAN"),
+    "BANK_CARD": N_("bank card"),
+    "SSN": N_("SSN"),
+    "PASSPORT": N_("passport"),
+    "DRIVER_LICENSE": N_("licence"),
+    "IP": N_("IP address"),
+    "PHONE": N_("phone"),
+    "PLATE": N_("plate"),
+    "WECHAT": N_("WeChat"),
+    "QQ": N_("QQ"),
+    "ADDRESS": N_("address"),
+}
+"""Short labels of `filters.pii.PiiType`."""
+
+REASON_LABELS: dict[str, str] = {
     "no_pair": N_("no question with an answer"),
-    "thanks": N_("only thanks"),
-    "welcome": N_("only a reply to thanks"),
-    "goodbye": N_("only a good-bye"),
-    "offer": N_("only an offer of more help"),
-    "greeting": N_("only a greeting"),
-    "acknowledgement": N_("only an acknowledgement"),
+    "thanks": N_("thanks only"),
+    "welcome": N_("reply to thanks only"),
+    "goodbye": N_("goodbye only"),
+    "offer": N_("offer of more help only"),
+    "greeting": N_("greeting only"),
+    "acknowledgement": N_("acknowledgement only"),
     "noise": N_("no words"),
     "empty": N_("empty"),
-    "repetition": N_("the same words over and over"),
-    "truncated": N_("cut off in the middle"),
+    "repetition": N_("repetitive"),
+    "truncated": N_("truncated"),
     "phrase": N_("a phrase of your own list"),
-    "courtesy": N_("nothing but courtesy"),
-    "private": N_("private data"),
-    "marker": N_("text that could act on the template"),
-    "duplicate": N_("the same words as another"),
-    "near_duplicate": N_("almost the same words as another"),
-    "rule": N_("a rule of your own"),
-    "same_meaning": N_("the same meaning as another"),
-    "alike": N_("alike another"),
+    "courtesy": N_("small talk only"),
+    "private": N_("PII"),
+    "marker": N_("prompt injection marker"),
+    "duplicate": N_("same text as another"),
+    "near_duplicate": N_("almost the same text as another"),
+    "rule": N_("a rule of yours"),
+    "same_meaning": N_("same meaning as another"),
+    "alike": N_("similar to another"),
     "review": N_("waits for your review"),
     "rejected_before": N_("rejected before it grew"),
     "accepted_before": N_("accepted before it grew"),
-    "retired": N_("its test window has retired into training"),
+    "retired": N_("its test window has retired"),
 }
-"""Reason codes of the ledger, in words (translate with `_()` where shown)."""
+"""Labels of the reason codes of the ledger. The reason of a redaction is its PII types instead."""

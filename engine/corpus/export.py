@@ -1,4 +1,4 @@
-"""The accepted corpus in the formats of other trainers, redacted; answers without loss are marked or left out."""
+"""Exports the accepted corpus, redacted, in the formats of other trainers; masked answers are marked or dropped."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from engine.core.chat import ChatMessage
 from engine.core.errors import UsageProblem
 from engine.core.i18n import _
 from engine.core.outputs import check_output_file
-from engine.corpus.dataset import write_lines
-from engine.corpus.enums import Split
+from engine.corpus.dataset import DatasetRow, write_lines
+from engine.corpus.enums import DataSplit
 from engine.corpus.filters.prompt_injection import neutralise
 from engine.corpus.ledger import Database
-from engine.corpus.training_messages import Prepared, prepared
+from engine.corpus.training_set import corpus_rows
 
 DATASET_INFO = "dataset_info.json"
 """The index of datasets that LLaMA-Factory reads."""
@@ -33,8 +33,8 @@ class ExportFormat(StrEnum):
     PROMPT_COMPLETION = "prompt-completion"
 
 
-class Exported(msgspec.Struct, frozen=True, kw_only=True):
-    """What `corpus export --json` prints."""
+class CorpusExport(msgspec.Struct, frozen=True, kw_only=True):
+    """A written export, as `corpus export --json` prints it."""
 
     path: str
     format: str
@@ -42,30 +42,36 @@ class Exported(msgspec.Struct, frozen=True, kw_only=True):
     conversations: int
     sha256: str
     dataset_info: str
-    """The LLaMA-Factory entry beside it."""
+    """The file with the LLaMA-Factory entry, in the same folder."""
 
 
 def suffix(format: ExportFormat) -> str:
+    """The file name extension of a format."""
     return ".json" if format in (ExportFormat.ALPACA, ExportFormat.SHAREGPT) else ".jsonl"
 
 
-def export(store: Database, path: Path, format: ExportFormat, *, part: Split | None = None) -> Exported:
-    """Writes the accepted conversations of one split (None: all) with a `dataset_info.json` beside them. Raises OSError."""
+def export_corpus(
+    store: Database, path: Path, format: ExportFormat, *, split: DataSplit | None = None
+) -> CorpusExport:
+    """Writes the accepted conversations of one split (None: all) and a `dataset_info.json` in the same folder.
+
+    Raises OSError.
+    """
     counts = {"rows": 0, "conversations": 0}
 
     def rows() -> Iterator[Any]:
-        for item in prepared(store, part):
-            made = list(_ROWS[format](_harmless(item)))
-            counts["conversations"] += bool(made)
-            counts["rows"] += len(made)
-            yield from made
+        for row in corpus_rows(store, split):
+            exported = list(_ROWS[format](_neutralised(row)))
+            counts["conversations"] += bool(exported)
+            counts["rows"] += len(exported)
+            yield from exported
 
     entries = check_export_file(path)
     digest = write_lines(path, _as_array(rows()) if suffix(format) == ".json" else _as_lines(rows()))
     info = path.with_name(DATASET_INFO)
     entries[path.stem] = {"file_name": path.name, **_INFO[format]}
     files.write_json(info, entries)
-    return Exported(
+    return CorpusExport(
         path=str(path),
         format=format.value,
         rows=counts["rows"],
@@ -99,12 +105,12 @@ def check_export_file(path: Path) -> dict[str, Any]:
     return entries
 
 
-def _harmless(item: Prepared) -> Prepared:
-    """Without control tokens in its texts: another trainer's tokenizer would take them for its own."""
+def _neutralised(row: DatasetRow) -> DatasetRow:
+    """The row without control tokens in its texts: another trainer's tokenizer would interpret them."""
     messages = [
-        msgspec.structs.replace(message, content=neutralise(message.content)) for message in item.messages
+        msgspec.structs.replace(message, content=neutralise(message.content)) for message in row.messages
     ]
-    return msgspec.structs.replace(item, messages=messages)
+    return msgspec.structs.replace(row, messages=messages)
 
 
 def _as_lines(rows: Iterable[Any]) -> Iterator[bytes]:
@@ -120,32 +126,35 @@ def _as_array(rows: Iterable[Any]) -> Iterator[bytes]:
     yield (b"[" if before == b"[\n" else b"\n") + b"]\n"
 
 
-def _messages(item: Prepared) -> Iterator[dict[str, Any]]:
+def _messages(row: DatasetRow) -> Iterator[dict[str, Any]]:
     """OpenAI's chat format; `weight` 0 keeps an answer as context only."""
     messages: list[dict[str, Any]] = []
-    for message in item.messages:
+    for message in row.messages:
         entry: dict[str, Any] = {"role": message.role, "content": message.content}
         if message.role == "assistant" and not message.train:
             entry["weight"] = 0
         messages.append(entry)
-    yield {"id": item.id, "messages": messages}
+    yield {"id": row.id, "messages": messages}
 
 
-class Exchange(NamedTuple):
+class QuestionAnswer(NamedTuple):
+    """A question with its answer."""
+
     question: str
     answer: str
 
 
-def _exchanges(messages: list[ChatMessage]) -> list[Exchange]:
-    """Each question with its answer that bears loss; consecutive turns of one role are joined, what nobody asked
-    or answered is left out. These formats cannot mark an answer, so that one without loss goes with its question."""
-    found: list[Exchange] = []
+def _question_answers(messages: list[ChatMessage]) -> list[QuestionAnswer]:
+    """Each question with its answer; consecutive turns of one role are joined, questions without an answer and
+    answers without a question are dropped. A masked answer is dropped with its question, because these formats cannot
+    mark it."""
+    found: list[QuestionAnswer] = []
     question: list[str] = []
     answer: list[str] = []
 
     def close() -> None:
         if question and answer:
-            found.append(Exchange("\n".join(question), "\n".join(answer)))
+            found.append(QuestionAnswer("\n".join(question), "\n".join(answer)))
         question.clear()
         answer.clear()
 
@@ -165,40 +174,40 @@ def _exchanges(messages: list[ChatMessage]) -> list[Exchange]:
     return found
 
 
-def _system(item: Prepared) -> str:
-    return "\n".join(message.content for message in item.messages if message.role == "system")
+def _system(row: DatasetRow) -> str:
+    return "\n".join(message.content for message in row.messages if message.role == "system")
 
 
-def _alpaca(item: Prepared) -> Iterator[dict[str, Any]]:
-    """One row for a conversation: a trainer that reads `history` learns its answers too, so that a row for each
-    answer would teach the first ones several times."""
-    exchanges = _exchanges(item.messages)
-    if exchanges:
-        *history, last = exchanges
+def _alpaca(row: DatasetRow) -> Iterator[dict[str, Any]]:
+    """One row for each conversation: trainers also train on the answers in `history`, so a row for each answer would
+    repeat the first ones."""
+    pairs = _question_answers(row.messages)
+    if pairs:
+        *history, last = pairs
         yield {
             "instruction": last.question,
             "input": "",
             "output": last.answer,
-            "system": _system(item),
+            "system": _system(row),
             "history": history,
         }
 
 
-def _sharegpt(item: Prepared) -> Iterator[dict[str, Any]]:
-    """Questions and answers by turns, the only order that LLaMA-Factory takes."""
+def _sharegpt(row: DatasetRow) -> Iterator[dict[str, Any]]:
+    """Alternating questions and answers, the only order that LLaMA-Factory accepts."""
     turns = [
         {"from": who, "value": text}
-        for exchange in _exchanges(item.messages)
-        for who, text in (("human", exchange.question), ("gpt", exchange.answer))
+        for pair in _question_answers(row.messages)
+        for who, text in (("human", pair.question), ("gpt", pair.answer))
     ]
     if turns:
-        yield {"id": item.id, "system": _system(item), "conversations": turns}
+        yield {"id": row.id, "system": _system(row), "conversations": turns}
 
 
-def _prompt_completion(item: Prepared) -> Iterator[dict[str, Any]]:
-    """One row for an answer, without what was said before it."""
-    for exchange in _exchanges(item.messages):
-        yield {"system": _system(item), "prompt": exchange.question, "completion": exchange.answer}
+def _prompt_completion(row: DatasetRow) -> Iterator[dict[str, Any]]:
+    """One row for each answer, without the earlier turns."""
+    for pair in _question_answers(row.messages):
+        yield {"system": _system(row), "prompt": pair.question, "completion": pair.answer}
 
 
 _ROWS = {

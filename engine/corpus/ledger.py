@@ -1,4 +1,4 @@
-"""The ledger: one row for every decision of a stage about a conversation or a turn. Filters delete nothing."""
+"""The ledger: one row for each action of a stage on a conversation or a turn. Filters delete nothing."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import msgspec
 
 
 class Database(Protocol):
-    """What the corpus needs of the memory store: its connection, in autocommit mode."""
+    """The part of the memory store that the corpus needs: its connection, in autocommit mode."""
 
     @property
     def connection(self) -> sqlite3.Connection: ...
 
 
 class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why, in figures. Never the private text itself."""
+    """Figures behind an action. Never holds the private text itself."""
 
     spans: list[tuple[str, int, int]] = []
-    """(type, start, end) in code points of the turn."""
+    """(type, start, end), half-open, in code points of the turn."""
     score: float | None = None
-    """Of a low-value turn: 1.0 is courtesy alone."""
+    """Share of small talk of a low-value turn, 0 to 1."""
     similarity: float | None = None
-    """Jaccard index with the twin."""
+    """Similarity to the duplicate (`twin`): Jaccard index, or cosine for the semantic stage."""
     edit: int = 0
-    """Number of the decision whose text the row is about; 0: of the text as it came. A row about a text that is
-    no longer the one in force says nothing."""
+    """`seq` of the decision whose text the row is about; 0 for the imported text. A row about a text that is not
+    in force any more is ignored."""
 
 
 class LedgerRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
@@ -40,6 +40,7 @@ class LedgerRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     turn: int = -1
     evidence: Evidence = Evidence()
     twin: str | None = None
+    """The conversation that this one duplicates."""
     time: float = 0.0
 
 
@@ -82,3 +83,18 @@ def rows_of(connection: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Ledg
             twin=twin,
             time=when,
         )
+
+
+def placeholder(type_: str) -> str:
+    """The replacement of a redacted span, e.g. ‹PHONE›."""
+    return f"‹{type_}›"
+
+
+def redact(text: str, spans: Iterable[tuple[str, int, int]]) -> str:
+    """`text` with each (type, start, end) replaced; spans in code points, in order, without overlap."""
+    parts: list[str] = []
+    position = 0
+    for type_, start, end in spans:
+        parts += (text[position:start], placeholder(type_))
+        position = end
+    return "".join((*parts, text[position:]))

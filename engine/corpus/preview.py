@@ -1,91 +1,95 @@
-"""What a conversation will look like to the trainer: the exact text with its control tokens, redacted, and which
-tokens bear the loss. Light: template and tokenizer are pure Python."""
+"""A conversation as the trainer sees it: the rendered text with control tokens and loss mask, redacted.
+
+Light: the app imports it; chat template and tokenizer are pure Python.
+"""
 
 from __future__ import annotations
 
 import msgspec
 
 from engine.core.chat import ChatMessage
-from engine.corpus.review.store import ReviewDetail
+from engine.corpus.review.types import ReviewDetail
 from engine.models.chatml import render, windows
 from engine.models.tokenizer import IM_END, SPECIAL_TOKENS, decode
 
-CONTEXT = 2048
-"""Tokens of a window of a new model (`engine.training.recipe.ModelSize`)."""
+DEFAULT_CONTEXT = 2048
+"""Context length of a new model (`engine.training.recipe.ModelSize`)."""
 
-_MARKERS = 2
-"""Control tokens around a turn; each is one token, whatever the text holds."""
+_TURN_TOKENS = 2
+"""Control tokens around a turn."""
 
 
 class PreviewPart(msgspec.Struct, frozen=True, kw_only=True):
-    """One turn as it is rendered."""
+    """One rendered turn."""
 
     role: str
     text: str
     train: bool
     tokens: int
-    """Bytes of the text with its role line and control tokens: what it takes of the context."""
+    """Context that the turn takes: bytes of the text and its role line, and control tokens."""
 
 
 class PreviewRun(msgspec.Struct, frozen=True, kw_only=True):
-    """Neighbouring tokens of one kind, as text."""
+    """Consecutive tokens of one kind, as text."""
 
     text: str
     train: bool
-    """They bear the loss."""
+    """They contribute to the loss."""
     control: bool
-    """One control token; `text` is its name. The same words in a conversation are never one."""
+    """A single control token; `text` is its name. The same text within a conversation is never one."""
     tokens: int
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
+    """A rendered conversation."""
+
     parts: list[PreviewPart]
     tokens: int
     trained: int
-    """Tokens that bear the loss: the answers with content and their stop tokens."""
+    """Tokens that contribute to the loss: answers that are not masked, and their stop tokens."""
     runs: list[PreviewRun]
-    """Everything that is rendered, in order."""
+    """The whole rendered text, in order."""
     windows: int
-    """Windows it is cut into."""
+    """Windows that it is split into."""
     cut: int
-    """Tokens with loss that fit into none of them."""
+    """Tokens with loss that fit into no window."""
 
 
-class Outlook(msgspec.Struct, frozen=True, kw_only=True):
-    """The training split as it stands. Lengths are in tokens: bytes and control tokens."""
+class DatasetSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """The training split in figures (`training_set.summarise`). Lengths are in tokens: bytes and control tokens."""
 
     conversations: int
     tokens: int
     trained: int
-    """Tokens that bear the loss."""
+    """Tokens that contribute to the loss."""
     context: int
     p50: int
     p90: int
     p99: int
     longest: int
     windowed: int
-    """Conversations longer than the context: several windows each."""
+    """Conversations longer than the context, which take several windows."""
     cut: int
-    """Conversations of which some answer does not fit into a window."""
+    """Conversations with an answer that does not fit into a window."""
     cut_tokens: int
     replaced: dict[str, int]
-    """Placeholders in the text, by type."""
+    """Placeholders in the text, by PII type."""
     left: dict[str, int]
-    """Private spans that are still found in it, by type."""
+    """PII still found in the text, by type."""
     stop: str = SPECIAL_TOKENS[IM_END]
-    """The token that ends each answer and bears the loss."""
+    """The token that ends each answer; it contributes to the loss."""
 
 
-def runs_of(messages: list[ChatMessage]) -> list[PreviewRun]:
-    """The rendered conversation, cut where the mask changes and around each control token."""
+def token_runs(messages: list[ChatMessage]) -> list[PreviewRun]:
+    """The rendered conversation, split where the loss mask changes and around each control token."""
     rendered = render(messages)
     runs: list[PreviewRun] = []
-    held: list[int] = []
+    pending: list[int] = []
 
     def close(train: bool) -> None:
-        if held:
-            runs.append(PreviewRun(text=decode(held), train=train, control=False, tokens=len(held)))
-            held.clear()
+        if pending:
+            runs.append(PreviewRun(text=decode(pending), train=train, control=False, tokens=len(pending)))
+            pending.clear()
 
     before = False
     for token, train in zip(rendered.ids, rendered.loss_mask, strict=True):
@@ -95,31 +99,31 @@ def runs_of(messages: list[ChatMessage]) -> list[PreviewRun]:
         if token in SPECIAL_TOKENS:
             runs.append(PreviewRun(text=SPECIAL_TOKENS[token], train=train, control=True, tokens=1))
         else:
-            held.append(token)
+            pending.append(token)
     close(before)
     return runs
 
 
-def preview(detail: ReviewDetail, context: int = CONTEXT) -> Preview:
-    """The conversation of the right pane as training would see it, were it accepted."""
-    content = detail.item.pairs > 0
+def render_preview(detail: ReviewDetail, context: int = DEFAULT_CONTEXT) -> Preview:
+    """The conversation as it would be trained on if accepted."""
+    has_pairs = detail.item.pairs > 0
     parts = []
     trained = 0
     for turn in detail.turns:
         if not turn.text.strip():
             continue
         size = len(turn.redacted.encode("utf-8", "surrogatepass"))
-        train = turn.role == "assistant" and not (turn.masked and content)
+        train = turn.role == "assistant" and not (turn.masked and has_pairs)
         trained += size + 1 if train else 0
-        tokens = size + len(turn.role.encode()) + 2 + _MARKERS
+        tokens = size + len(turn.role.encode()) + 2 + _TURN_TOKENS
         parts.append(PreviewPart(role=turn.role, text=turn.redacted, train=train, tokens=tokens))
     messages = [ChatMessage(role=part.role, content=part.text, train=part.train) for part in parts]
-    cut = windows(messages, context) if messages else []
+    split = windows(messages, context) if messages else []
     return Preview(
         parts=parts,
         tokens=sum(part.tokens for part in parts),
         trained=trained,
-        runs=runs_of(messages),
-        windows=len(cut),
-        cut=sum(window.truncated_bytes for window in cut),
+        runs=token_runs(messages),
+        windows=len(split),
+        cut=sum(window.truncated_bytes for window in split),
     )

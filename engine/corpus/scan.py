@@ -1,4 +1,4 @@
-"""One filter tried on a file of `{id, text}` rows: what `corpus scan` prints. Touches no store."""
+"""Runs one filter on a file of `{id, text}` rows for `corpus scan`. Touches no store."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from engine.core.i18n import _
 
 
 class ScanStage(StrEnum):
+    """The stages that a file can be scanned with."""
+
     LOW_VALUE = "low_value"
     SENSITIVE = "sensitive"
     NEAR = "near"
 
 
 class ScanSpan(msgspec.Struct, frozen=True):
-    """In code points of the text as given."""
+    """A half-open range in code points of the text."""
 
     type: str
     start: int
@@ -27,25 +29,28 @@ class ScanSpan(msgspec.Struct, frozen=True):
 
 
 class ScanRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One row's fate (DESIGN 5): `action` is keep, drop, redact or hold."""
+    """The result for one row; `action` is keep, drop or redact."""
 
     id: str | int
     action: str
     reason: str = ""
     score: float | None = None
-    """Low value: 1.0 is courtesy alone. Near: the Jaccard index with the twin."""
+    """Low value: share of small talk, 0 to 1. Near: Jaccard index with the duplicate."""
     spans: list[ScanSpan] = []
     twin: str | int | None = None
+    """The row that this one duplicates."""
 
 
-class Input(msgspec.Struct, frozen=True):
+class ScanInput(msgspec.Struct, frozen=True):
+    """One row of the file."""
+
     id: str | int
     text: str
 
 
-def read_rows(path: Path) -> Iterator[Input]:
-    """Rows of a JSONL file. Raises BadInput naming the file and the line."""
-    decoder = msgspec.json.Decoder(Input)
+def read_rows(path: Path) -> Iterator[ScanInput]:
+    """Rows of a JSONL file. Raises BadInput with the file and line."""
+    decoder = msgspec.json.Decoder(ScanInput)
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -55,7 +60,7 @@ def read_rows(path: Path) -> Iterator[Input]:
                     yield decoder.decode(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
                 except (msgspec.DecodeError, UnicodeDecodeError) as problem:
                     raise BadInput(
-                        _("a row is not {{id, text}} in JSON ({reason})").format(reason=problem),
+                        _("the row is not a JSON object {{id, text}} ({reason})").format(reason=problem),
                         path=path,
                         line=number,
                     ) from None
@@ -65,27 +70,27 @@ def read_rows(path: Path) -> Iterator[Input]:
         ) from None
 
 
-def scan(rows: Sequence[Input], stage: ScanStage, *, threshold: float = 0.8) -> list[ScanRow]:
-    """What the stage would do with each row, in the order of the rows."""
+def scan(rows: Sequence[ScanInput], stage: ScanStage, *, threshold: float = 0.8) -> list[ScanRow]:
+    """The result of the stage for each row, in the order of the rows."""
     if stage is ScanStage.NEAR:
         return _near(rows, threshold)
-    judge: Callable[[Input], ScanRow] = _low_value if stage is ScanStage.LOW_VALUE else _sensitive
-    return [judge(row) for row in rows]
+    scan_row: Callable[[ScanInput], ScanRow] = _low_value if stage is ScanStage.LOW_VALUE else _pii
+    return [scan_row(row) for row in rows]
 
 
-def _low_value(row: Input) -> ScanRow:
-    from engine.corpus.filters.low_value import judge
+def _low_value(row: ScanInput) -> ScanRow:
+    from engine.corpus.filters.low_value import classify
 
-    verdict = judge(row.text)
-    if verdict.low:
-        return ScanRow(id=row.id, action="drop", reason=verdict.kind.value, score=verdict.score)
+    found = classify(row.text)
+    if found.low:
+        return ScanRow(id=row.id, action="drop", reason=found.kind.value, score=found.score)
     return ScanRow(id=row.id, action="keep", score=0.0)
 
 
-def _sensitive(row: Input) -> ScanRow:
-    from engine.corpus.filters.pii import find
+def _pii(row: ScanInput) -> ScanRow:
+    from engine.corpus.filters.pii import find_pii
 
-    spans = [ScanSpan(span.type.value, span.start, span.end) for span in find(row.text)]
+    spans = [ScanSpan(span.type.value, span.start, span.end) for span in find_pii(row.text)]
     if not spans:
         return ScanRow(id=row.id, action="keep")
     return ScanRow(
@@ -93,34 +98,34 @@ def _sensitive(row: Input) -> ScanRow:
     )
 
 
-def _near(rows: Sequence[Input], threshold: float) -> list[ScanRow]:
-    """The longest of twins is kept, the first of equally long ones; the others name the kept one most like them."""
+def _near(rows: Sequence[ScanInput], threshold: float) -> list[ScanRow]:
+    """Keeps the longest of near duplicates, the first of equally long ones; the others name the most similar kept one."""
     from engine.corpus.dedup.near import near_pairs
     from engine.corpus.filters.normalise import fold
 
     folded = [fold(row.text) for row in rows]
     distinct = list(dict.fromkeys(folded))
-    twins: dict[str, list[tuple[str, float]]] = {text: [(text, 1.0)] for text in distinct}
+    duplicates: dict[str, list[tuple[str, float]]] = {text: [(text, 1.0)] for text in distinct}
     for pair in near_pairs(distinct, threshold):
         one, other = distinct[pair.first], distinct[pair.second]
-        twins[one].append((other, pair.similarity))
-        twins[other].append((one, pair.similarity))
+        duplicates[one].append((other, pair.similarity))
+        duplicates[other].append((one, pair.similarity))
     kept: dict[str, int] = {}
-    fates: dict[int, ScanRow] = {}
+    results: dict[int, ScanRow] = {}
     for index in sorted(range(len(rows)), key=lambda index: (-len(rows[index].text), index)):
-        found = [(similarity, -kept[text]) for text, similarity in twins[folded[index]] if text in kept]
+        found = [(similarity, -kept[text]) for text, similarity in duplicates[folded[index]] if text in kept]
         if found and folded[index]:
-            similarity, place = max(found)
-            fates[index] = ScanRow(
+            similarity, position = max(found)
+            results[index] = ScanRow(
                 id=rows[index].id,
                 action="drop",
                 reason="duplicate"
-                if similarity == 1.0 and folded[-place] == folded[index]
+                if similarity == 1.0 and folded[-position] == folded[index]
                 else "near_duplicate",
                 score=round(similarity, 4),
-                twin=rows[-place].id,
+                twin=rows[-position].id,
             )
         else:
             kept.setdefault(folded[index], index)
-            fates[index] = ScanRow(id=rows[index].id, action="keep")
-    return [fates[index] for index in range(len(rows))]
+            results[index] = ScanRow(id=rows[index].id, action="keep")
+    return [results[index] for index in range(len(rows))]

@@ -1,7 +1,7 @@
-"""Test windows: the newest clusters are kept out of training, frozen before it, and retire when newer ones wait.
+"""Test windows: the newest clusters are held out of training, frozen before it, and retire when enough newer ones wait.
 
-The unit is the cluster of near duplicates, so that nothing like a test conversation is trained on. What is
-"trained" comes from the lineage of the model in use, never from dates (DESIGN 6).
+The unit is the cluster of near duplicates, so that nothing similar to a test conversation is trained on. Which
+conversations are trained on comes from the lineage of the model in use, never from dates.
 """
 
 from __future__ import annotations
@@ -11,83 +11,53 @@ from collections.abc import Sequence
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.corpus import ledger
-from engine.corpus.candidates import Cluster, read_clusters, with_superseded
-from engine.corpus.contamination import Overlap, assert_no_overlap, refuse_trained
-from engine.corpus.enums import Action, Split, Stage
+from engine.corpus.clusters import (
+    MIN_CLUSTERS,
+    NO_WINDOW,
+    RECOMMENDED_CONVERSATIONS,
+    Cluster,
+    HoldoutWindow,
+    SplitPlan,
+    current_window,
+    hash_position,
+    read_clusters,
+    with_longer_forms,
+)
+from engine.corpus.enums import CorpusStage, DataSplit, LedgerAction
 from engine.corpus.ledger import Database, LedgerRow
-from engine.corpus.windows import ENOUGH_CONVERSATIONS, LEAST_CLUSTERS, NO_WINDOW, SplitPlan, Window
 from engine.memory.deletion import hash_test_window
 from engine.memory.transactions import write_in_chunks
 
-__all__ = [
-    "ENOUGH_CONVERSATIONS",
-    "LEAST_CLUSTERS",
-    "Overlap",
-    "SplitPlan",
-    "Window",
-    "assert_no_overlap",
-    "assign",
-    "count_look",
-    "current_window",
-    "open_window",
-    "plan_split",
-    "refuse_trained",
-]
-
 SHARE = 0.15
-"""Share of what is not yet trained on that makes a window, when that is more."""
+"""Share of the clusters not yet trained on that a window takes, if that is more than MIN_CLUSTERS."""
 
 
-def current_window(store: Database) -> Window | None:
-    """The open window, None before the first."""
-    row = store.connection.execute(
-        "SELECT id, opened_at, looks, ids_hash FROM test_windows WHERE retired_at IS NULL ORDER BY id DESC LIMIT 1"
-    ).fetchone()
-    if row is None:
-        return None
-    members = store.connection.execute(
-        "SELECT w.conversation_id, w.cluster, COALESCE(c.started_at, c.updated_at) FROM window_members w "
-        "LEFT JOIN conversations c ON c.id = w.conversation_id WHERE w.window_id = ? ORDER BY w.conversation_id",
-        (row[0],),
-    ).fetchall()
-    dated = row[3].startswith("time:")
-    times = [time for _id, _cluster, time in members if time is not None]
-    return Window(
-        id=row[0],
-        conversations=[id_ for id_, _cluster, _time in members],
-        clusters=sorted({cluster for _id, cluster, _time in members}),
-        dated=dated,
-        border=min(times) if dated and times else None,
-        ids_hash=row[3],
-        opened_at=row[1],
-        looks=row[2],
-    )
-
-
-def open_window(store: Database, now: float, *, trained: frozenset[str] = frozenset()) -> Window:
-    """The window to judge on: the open one, the next when enough clusters wait, or the first.
+def open_window(store: Database, now: float, *, trained: frozenset[str] = frozenset()) -> HoldoutWindow:
+    """The window to validate on: the open one, the next when enough clusters wait, or the first.
 
     Writes the split of every accepted conversation. `trained` are the ids in the lineage of the model in use.
-    Raises BadInput when the ids of the open window are not those that were frozen.
+    Raises BadInput when the ids of the open window differ from the frozen ones.
     """
     plan = plan_split(store, trained)
     if plan.window is not None:
-        _check_frozen(plan.window)
-        if plan.waiting_clusters >= LEAST_CLUSTERS or _too_small(store, plan, trained):
+        _check_ids_hash(plan.window)
+        if plan.waiting_clusters >= MIN_CLUSTERS or _too_small(store, plan, trained):
             _retire(store, plan.window, now)
             plan = plan_split(store, trained)
     if plan.window is None and plan.test:
         _freeze(store, plan, now)
     assign(store, trained)
-    return current_window(store) or Window(id=NO_WINDOW, conversations=[], clusters=[], dated=plan.dated)
+    return current_window(store) or HoldoutWindow(
+        id=NO_WINDOW, conversations=[], clusters=[], dated=plan.dated
+    )
 
 
 def _too_small(store: Database, plan: SplitPlan, trained: frozenset[str]) -> bool:
-    """Whether the open window can give no verdict while there is enough for one that can."""
-    if plan.test_clusters >= LEAST_CLUSTERS:
+    """Whether the open window allows no verdict, while a new one would."""
+    if plan.test_clusters >= MIN_CLUSTERS:
         return False
     members = set(plan.window.conversations) if plan.window else set()
-    clusters = read_clusters(store.connection, with_superseded(store.connection, trained))
+    clusters = read_clusters(store.connection, with_longer_forms(store.connection, trained))
     fresh = [
         cluster
         for cluster in clusters
@@ -95,11 +65,11 @@ def _too_small(store: Database, plan: SplitPlan, trained: frozenset[str]) -> boo
         and not cluster.retired
         and not any(member.id in members for member in cluster.members)
     ]
-    return len(_choose(fresh, len(clusters))[0]) >= LEAST_CLUSTERS
+    return len(_choose(fresh, len(clusters))[0]) >= MIN_CLUSTERS
 
 
 def count_look(store: Database, window_id: int) -> int:
-    """Counts one more candidate judged on the window; returns which one it is, from 1."""
+    """Counts one more candidate judged on the window; returns its number, from 1."""
     if window_id == NO_WINDOW:
         return 1
     row = store.connection.execute(
@@ -111,14 +81,14 @@ def count_look(store: Database, window_id: int) -> int:
 
 
 def assign(store: Database, trained: frozenset[str] = frozenset()) -> SplitPlan:
-    """Writes the split of every conversation as `plan_split` has it; opens no window."""
+    """Writes the split of every conversation per `plan_split`; opens no window."""
     plan = plan_split(store, trained)
     wanted: dict[str, str] = {}
     for part, ids in (
-        (Split.TRAIN, plan.train),
-        (Split.TEST, plan.test),
-        (Split.WAITING, plan.waiting),
-        (Split.BORDER, plan.border),
+        (DataSplit.TRAIN, plan.train),
+        (DataSplit.TEST, plan.test),
+        (DataSplit.WAITING, plan.waiting),
+        (DataSplit.BORDER, plan.border),
     ):
         wanted.update(dict.fromkeys(ids, part.value))
     changes = [
@@ -136,7 +106,7 @@ def assign(store: Database, trained: frozenset[str] = frozenset()) -> SplitPlan:
 
 def plan_split(store: Database, trained: frozenset[str] = frozenset()) -> SplitPlan:
     """The split as it would be written now; reads only."""
-    trained = with_superseded(store.connection, trained)
+    trained = with_longer_forms(store.connection, trained)
     clusters = read_clusters(store.connection, trained)
     window = current_window(store)
     if window is None:
@@ -148,65 +118,65 @@ def plan_split(store: Database, trained: frozenset[str] = frozenset()) -> SplitP
             (member.start for cluster in chosen for member in cluster.accepted if member.start is not None),
             default=None,
         )
-        edge = max((cluster.place for cluster in chosen), default=-1.0)
+        edge = max((cluster.hash_position for cluster in chosen), default=-1.0)
     else:
         members, dated, border = set(window.conversations), window.dated, window.border
         test = {
             cluster.name for cluster in clusters if any(member.id in members for member in cluster.members)
         }
-        edge = max((Cluster.place_of(name) for name in window.clusters), default=-1.0)
-    parts: dict[Split, list[str]] = {part: [] for part in Split}
+        edge = max((hash_position(name) for name in window.clusters), default=-1.0)
+    parts: dict[DataSplit, list[str]] = {part: [] for part in DataSplit}
     waiting = 0
     for cluster in clusters:
         waits = False
         for member in cluster.accepted:
             if member.id in members:
-                # A conversation imported since may tie it to one that was trained on.
-                part = Split.BORDER if cluster.trained and member.id not in trained else Split.TEST
+                # A conversation imported later may join it to a cluster that was trained on.
+                part = DataSplit.BORDER if cluster.trained and member.id not in trained else DataSplit.TEST
             elif cluster.name in test:
-                part = Split.BORDER
+                part = DataSplit.BORDER
             elif cluster.trained or cluster.retired:
-                # What was trained stays training; only its kin newer than the border are kept from it.
+                # Trained conversations stay in training; only newer members of their cluster do not.
                 newer = dated and border is not None and (member.end or 0.0) >= border
-                old = member.id in trained or cluster.retired
-                part = Split.TRAIN if old or not newer else Split.BORDER
+                trained_on = member.id in trained or cluster.retired
+                part = DataSplit.TRAIN if trained_on or not newer else DataSplit.BORDER
             elif dated:
                 part = _by_time(cluster, member.end, border)
             else:
-                part = Split.WAITING if cluster.place <= edge else Split.TRAIN
-            waits = waits or part is Split.WAITING
+                part = DataSplit.WAITING if cluster.hash_position <= edge else DataSplit.TRAIN
+            waits = waits or part is DataSplit.WAITING
             parts[part].append(member.id)
         waiting += waits
     total = sum(len(ids) for ids in parts.values())
-    in_train, in_test = set(parts[Split.TRAIN]), set(parts[Split.TEST])
+    in_train, in_test = set(parts[DataSplit.TRAIN]), set(parts[DataSplit.TEST])
     return SplitPlan(
         train=sorted(in_train),
-        test=sorted(parts[Split.TEST]),
-        waiting=sorted(parts[Split.WAITING]),
-        border=sorted(parts[Split.BORDER]),
+        test=sorted(parts[DataSplit.TEST]),
+        waiting=sorted(parts[DataSplit.WAITING]),
+        border=sorted(parts[DataSplit.BORDER]),
         train_clusters=sum(any(member.id in in_train for member in cluster.accepted) for cluster in clusters),
         test_clusters=sum(any(member.id in in_test for member in cluster.accepted) for cluster in clusters),
         waiting_clusters=waiting,
         dated=dated,
         window=window,
-        missing=max(0, ENOUGH_CONVERSATIONS - total),
+        missing=max(0, RECOMMENDED_CONVERSATIONS - total),
     )
 
 
-def _by_time(cluster: Cluster, end: float | None, border: float | None) -> Split:
-    """An undated conversation among dated ones cannot be newer than anything: it is trained on."""
+def _by_time(cluster: Cluster, end: float | None, border: float | None) -> DataSplit:
+    """The split of a member by date; an undated one among dated ones is trained on."""
     if border is None or end is None or end < border:
-        return Split.TRAIN
-    return Split.WAITING if cluster.start is not None and cluster.start >= border else Split.BORDER
+        return DataSplit.TRAIN
+    return DataSplit.WAITING if cluster.start is not None and cluster.start >= border else DataSplit.BORDER
 
 
 def _choose(fresh: list[Cluster], total: int) -> tuple[list[Cluster], bool]:
-    """The clusters of a new window out of those not yet trained on, and whether time chose them.
+    """(clusters of a new window among the `fresh`, not yet trained ones; whether they were chosen by time).
 
-    `max(20, 15 %)` of them, but never more than half of all `total` clusters. Time chooses when most carry dates and enough of them
-    are wholly older than the border to train on; else a hash of the cluster.
+    `max(20, 15 %)` of them, but never more than half of all `total` clusters. They are the newest ones if most have
+    dates and enough others are entirely older, to train on; else a hash of the cluster chooses.
     """
-    size = min(max(LEAST_CLUSTERS, round(SHARE * len(fresh))), len(fresh), total // 2)
+    size = min(max(MIN_CLUSTERS, round(SHARE * len(fresh))), len(fresh), total // 2)
     dated = [cluster for cluster in fresh if cluster.start is not None]
     if size and 2 * len(dated) >= len(fresh) and len(dated) >= size:
         newest = sorted(dated, key=lambda cluster: (-(cluster.start or 0.0), cluster.name))[:size]
@@ -214,41 +184,41 @@ def _choose(fresh: list[Cluster], total: int) -> tuple[list[Cluster], bool]:
         older = sum(cluster.start is None or cluster.start < border for cluster in fresh)
         if 2 * older >= len(fresh) - size:
             return newest, True
-    return sorted(fresh, key=lambda cluster: (cluster.place, cluster.name))[:size], False
+    return sorted(fresh, key=lambda cluster: (cluster.hash_position, cluster.name))[:size], False
 
 
 def _freeze(store: Database, plan: SplitPlan, now: float) -> None:
-    """Writes a window's ids with their hash, before any training."""
+    """Writes the ids of a window with their hash, before any training."""
     names = dict(store.connection.execute("SELECT conversation_id, cluster FROM corpus"))
-    row = store.connection
-    row.execute("BEGIN IMMEDIATE")
+    connection = store.connection
+    connection.execute("BEGIN IMMEDIATE")
     try:
-        window_id = row.execute(
+        window_id = connection.execute(
             "INSERT INTO test_windows (opened_at, ids_hash) VALUES (?, ?) RETURNING id",
             (now, hash_test_window(plan.test, dated=plan.dated)),
         ).fetchone()[0]
-        row.executemany(
+        connection.executemany(
             "INSERT INTO window_members (window_id, conversation_id, cluster) VALUES (?, ?, ?)",
             [(window_id, id_, names[id_]) for id_ in plan.test],
         )
-        row.execute("COMMIT")
+        connection.execute("COMMIT")
     except BaseException:
-        row.execute("ROLLBACK")
+        connection.execute("ROLLBACK")
         raise
 
 
-def _check_frozen(window: Window) -> None:
+def _check_ids_hash(window: HoldoutWindow) -> None:
     if hash_test_window(window.conversations, dated=window.dated) != window.ids_hash:
         raise BadInput(
-            _("the conversations of test window {id} are not those that were frozen").format(id=window.id),
+            _("the conversations of test window {id} differ from the frozen ones").format(id=window.id),
             hint="h2q-tui backup list",
         )
 
 
-def _retire(store: Database, window: Window, now: float) -> int:
-    """Sends a window's conversations into training, with a ledger row for each."""
+def _retire(store: Database, window: HoldoutWindow, now: float) -> None:
+    """Moves the conversations of a window to training, with a ledger row for each."""
     rows = [
-        LedgerRow(conversation=id_, stage=Stage.SPLIT, action=Action.RETIRE, reason="retired")
+        LedgerRow(conversation=id_, stage=CorpusStage.SPLIT, action=LedgerAction.RETIRE, reason="retired")
         for id_ in window.conversations
         if store.connection.execute("SELECT 1 FROM conversations WHERE id = ?", (id_,)).fetchone()
     ]
@@ -260,4 +230,3 @@ def _retire(store: Database, window: Window, now: float) -> int:
     except BaseException:
         store.connection.execute("ROLLBACK")
         raise
-    return len(rows)

@@ -1,16 +1,78 @@
-"""What `corpus stats` says: the funnel, and what the next training would have."""
+"""The corpus in figures: the funnel of the filters, pairs, and the next training set. Light: the app imports it."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
+
 import msgspec
 
-from engine.corpus.enums import State
-from engine.corpus.funnel import funnel
+from engine.corpus.clusters import MIN_CLUSTERS, RECOMMENDED_CONVERSATIONS, current_window
+from engine.corpus.enums import CorpusStage, DataSplit, LedgerAction, ReviewState
 from engine.corpus.ledger import Database
-from engine.corpus.split import ENOUGH_CONVERSATIONS, LEAST_CLUSTERS, current_window
+from engine.runs.events import Funnel
+
+
+def corpus_funnel(store: Database) -> Funnel:
+    """How many conversations were collected, dropped at each stage, and are in each state.
+
+    `collected` is the sum of `dropped`, `pending`, `accepted` and `rejected`; `train` and `test` are among the
+    accepted.
+    """
+    states: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    splits: Counter[str] = Counter()
+    for state, stage, split, count in store.connection.execute(
+        "SELECT state, stage, split, COUNT(*) FROM corpus GROUP BY state, stage, split"
+    ):
+        states[state] += count
+        if state == ReviewState.DROPPED:
+            dropped[stage] += count
+        splits[split] += count if state == ReviewState.ACCEPTED else 0
+    redacted = store.connection.execute(
+        "SELECT COUNT(DISTINCT l.conversation_id) FROM ledger l JOIN corpus c ON c.conversation_id = l.conversation_id "
+        "WHERE l.action = ? AND c.state IN (?, ?)",
+        (LedgerAction.REDACT, ReviewState.ACCEPTED, ReviewState.PENDING),
+    ).fetchone()[0]
+    return Funnel(
+        collected=sum(states.values()),
+        dropped={stage.value: dropped[stage] for stage in CorpusStage if dropped[stage]},
+        redacted=redacted,
+        duplicates=dropped[CorpusStage.EXACT] + dropped[CorpusStage.NEAR] + dropped[CorpusStage.SEMANTIC],
+        pending=states[ReviewState.PENDING],
+        accepted=states[ReviewState.ACCEPTED],
+        rejected=states[ReviewState.REJECTED],
+        train=splits[DataSplit.TRAIN],
+        test=splits[DataSplit.TEST],
+    )
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """Numbers of pairs (a question with its answer): one for each turn of the assistant."""
+
+    collected: int
+    accepted: int
+    """In accepted conversations, with an answer that is trained on."""
+    test: int
+    """Of the accepted ones, those in the test set."""
+
+
+def pair_counts(store: Database) -> PairCounts:
+    """Counts the pairs of the corpus."""
+    collected = store.connection.execute(
+        "SELECT COUNT(*) FROM turns t JOIN corpus k ON k.conversation_id = t.conversation_id WHERE t.role = 'assistant'"
+    ).fetchone()[0]
+    accepted, test = store.connection.execute(
+        "SELECT COALESCE(SUM(pairs), 0), COALESCE(SUM(CASE WHEN split = ? THEN pairs END), 0) FROM corpus WHERE state = ?",
+        (DataSplit.TEST, ReviewState.ACCEPTED),
+    ).fetchone()
+    return PairCounts(collected=collected, accepted=accepted, test=test)
 
 
 class WindowStats(msgspec.Struct, frozen=True, kw_only=True):
+    """The open test window in figures."""
+
     id: int
     conversations: int
     clusters: int
@@ -20,7 +82,7 @@ class WindowStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CorpusStats(msgspec.Struct, frozen=True, kw_only=True):
-    """All in conversations but `pairs`. `collected` = dropped + pending + accepted + rejected."""
+    """In conversations, except `pairs`. `collected` = dropped + pending + accepted + rejected."""
 
     collected: int
     dropped: dict[str, int]
@@ -35,56 +97,56 @@ class CorpusStats(msgspec.Struct, frozen=True, kw_only=True):
     pairs: dict[str, int]
     """Answers with content of the accepted, by split."""
     masked_turns: int
-    """Turns that stay as context without loss."""
+    """Turns that stay as context, with the loss masked."""
     masked: dict[str, int]
     """The same by reason."""
     languages: dict[str, int]
     """Accepted conversations by language."""
     quality: list[float]
-    """Lower quartile, median and upper quartile of the accepted conversations, 0 to 1; empty without any."""
+    """Quartiles of the accepted conversations, 0 to 1; empty without any."""
     embedder: str
-    """What grouped by meaning at the last build: an embedder's name, "n-grams", or "" for nothing."""
+    """What grouped the last build: an embedder's name, "n-grams", or "" for nothing."""
     grouped: int
-    """Accepted conversations that are alike another, which leads their group."""
+    """Accepted conversations that are similar to another one, which leads their group."""
     window: WindowStats | None
     missing: int
-    """Conversations missing to the number from which a verdict is likely."""
+    """Conversations missing to the number at which a verdict is likely."""
     verdict_possible: bool
 
 
-def stats(store: Database) -> CorpusStats:
-    """Reads the corpus as built; touches nothing."""
-    figures = funnel(store)
+def corpus_stats(store: Database) -> CorpusStats:
+    """Statistics of the corpus as built; reads only."""
+    figures = corpus_funnel(store)
     connection = store.connection
-    parts = connection.execute(
+    splits = connection.execute(
         "SELECT split, COUNT(*), SUM(pairs), COUNT(DISTINCT cluster) FROM corpus WHERE state = ? GROUP BY split",
-        (State.ACCEPTED,),
+        (ReviewState.ACCEPTED,),
     ).fetchall()
     masked = dict(
         connection.execute(
             "SELECT l.reason, COUNT(*) FROM ledger l JOIN corpus k ON k.conversation_id = l.conversation_id "
             "WHERE l.action = 'mask' AND k.state = ? GROUP BY l.reason ORDER BY 2 DESC",
-            (State.ACCEPTED,),
+            (ReviewState.ACCEPTED,),
         ).fetchall()
     )
     grouped = connection.execute(
         "SELECT COUNT(*) FROM ledger l JOIN corpus k ON k.conversation_id = l.conversation_id "
         "WHERE l.action = 'group' AND k.state = ?",
-        (State.ACCEPTED,),
+        (ReviewState.ACCEPTED,),
     ).fetchone()[0]
-    used = connection.execute("SELECT value FROM meta WHERE key = 'corpus_semantic'").fetchone()
-    marks = [
+    embedder = connection.execute("SELECT value FROM meta WHERE key = 'corpus_semantic'").fetchone()
+    scores = [
         row[0]
         for row in connection.execute(
-            "SELECT quality FROM corpus WHERE state = ? ORDER BY quality", (State.ACCEPTED,)
+            "SELECT quality FROM corpus WHERE state = ? ORDER BY quality", (ReviewState.ACCEPTED,)
         )
     ]
     languages = connection.execute(
         "SELECT language, COUNT(*) FROM corpus WHERE state = ? GROUP BY language ORDER BY 2 DESC",
-        (State.ACCEPTED,),
+        (ReviewState.ACCEPTED,),
     ).fetchall()
     window = current_window(store)
-    test_clusters = next((clusters for split, _n, _pairs, clusters in parts if split == "test"), 0)
+    test_clusters = next((clusters for split, _n, _pairs, clusters in splits if split == "test"), 0)
     return CorpusStats(
         collected=figures.collected,
         dropped=figures.dropped,
@@ -95,12 +157,12 @@ def stats(store: Database) -> CorpusStats:
         rejected=figures.rejected,
         train=figures.train,
         test=figures.test,
-        waiting=next((count for split, count, _pairs, _clusters in parts if split == "waiting"), 0),
-        pairs={split or "none": pairs for split, _count, pairs, _clusters in parts},
+        waiting=next((count for split, count, _pairs, _clusters in splits if split == "waiting"), 0),
+        pairs={split or "none": pairs for split, _count, pairs, _clusters in splits},
         masked_turns=sum(masked.values()),
         masked=masked,
-        quality=[marks[len(marks) * part // 4] for part in (1, 2, 3)] if marks else [],
-        embedder=used[0] if used else "",
+        quality=[scores[len(scores) * quarter // 4] for quarter in (1, 2, 3)] if scores else [],
+        embedder=embedder[0] if embedder else "",
         grouped=grouped,
         languages=dict(languages),
         window=None
@@ -113,6 +175,6 @@ def stats(store: Database) -> CorpusStats:
             looks=window.looks,
             opened_at=window.opened_at,
         ),
-        missing=max(0, ENOUGH_CONVERSATIONS - figures.accepted),
-        verdict_possible=test_clusters >= LEAST_CLUSTERS,
+        missing=max(0, RECOMMENDED_CONVERSATIONS - figures.accepted),
+        verdict_possible=test_clusters >= MIN_CLUSTERS,
     )

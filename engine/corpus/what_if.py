@@ -1,73 +1,146 @@
-"""What another threshold for near duplicates would change, before it is saved: the build's own rule on its own rows."""
+"""The effect of other settings before they are saved, by the build's own stages. Writes nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 import msgspec
 
+from engine.core.config import Settings
 from engine.core.errors import BadInput
 from engine.core.i18n import _
-from engine.corpus.dedup.drop import drop_exact, drop_near, near_twins
-from engine.corpus.enums import Stage, State
-from engine.corpus.filters.cache import load
+from engine.corpus.dedup.drop import drop_exact, drop_near, find_near_duplicates
+from engine.corpus.enums import CorpusStage, LedgerAction, ReviewState
+from engine.corpus.filters.cache import ConversationStore, filter_settings, filter_tasks, load
+from engine.corpus.filters.pool import filter_all, worker_count
+from engine.corpus.filters.run import CorpusEntry, FilterResult
 from engine.corpus.ledger import Database
-from engine.corpus.review.decision_log import verdicts
+from engine.corpus.review.decision_log import decided_states, edits_in_force
 
-SHOWN = 8
+EXAMPLES = 8
+"""Titles that are shown."""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """In conversations; at the stage that the setting concerns."""
+class SettingEffect(msgspec.Struct, frozen=True, kw_only=True):
+    """The effect on the stage that the setting concerns, in conversations."""
 
     threshold: float | None = None
-    """Of near duplicates; None for another setting."""
+    """The threshold for near duplicates; None for another setting."""
     now: int
-    """Left out today."""
+    """Dropped now."""
     then: int
+    """Dropped with the setting."""
     leave: int
-    """In the corpus today, and left out then."""
+    """Dropped only with the setting."""
     back: int
-    """The other way round."""
+    """Dropped only now."""
     leaving: list[str]
-    """First lines of some of them."""
+    """Titles of some of them."""
     returning: list[str]
     turns_now: int = 0
-    """Turns in which something is masked or replaced today."""
+    """Turns that are masked or redacted now."""
     turns_then: int = 0
 
 
-def outcome(store: Database, threshold: float) -> Outcome:
-    """Compares the near duplicates at `threshold` with those of the last build; writes nothing.
+class _BuiltRow(NamedTuple):
+    automatic: str
+    stage: str
+    title: str
+
+
+def near_threshold_effect(store: Database, threshold: float) -> SettingEffect:
+    """Compares near duplicates at `threshold` with those of the last build.
 
     Raises BadInput when an earlier version built the corpus.
     """
     connection = store.connection
-    facts = {
-        id_: (automatic, stage, line)
-        for id_, automatic, stage, line in connection.execute(
+    built = _built_rows(store)
+    corpus = load(connection, dict.fromkeys(built, b""))
+    if len(corpus.entries) < len(built):
+        raise BadInput(_("the corpus was built by an earlier version"), hint="h2q-tui corpus build")
+    decided = decided_states(connection)
+    drop_exact(corpus.entries, decided)
+    drop_near(corpus.entries, decided, find_near_duplicates(connection, corpus, threshold))
+    now = _dropped_at(built, CorpusStage.NEAR)
+    then = {
+        entry.id
+        for entry in corpus.entries
+        if entry.dropped is not None and entry.dropped.stage == CorpusStage.NEAR
+    }
+    return _effect(built, now, then, leave=then - now, back=now - then, threshold=threshold)
+
+
+def filter_setting_effect(store: ConversationStore, stage: CorpusStage, settings: Settings) -> SettingEffect:
+    """Compares `stage` (low value or PII) under `settings` with the last build.
+
+    Also counts the turns that the stage masks or redacts.
+    """
+    connection = store.connection
+    built = _built_rows(store)
+    action = LedgerAction.MASK if stage == CorpusStage.LOW_VALUE else LedgerAction.REDACT
+    turns_now = connection.execute(
+        "SELECT COUNT(*) FROM ledger WHERE stage = ? AND action = ?", (stage, action)
+    ).fetchone()[0]
+    now = _dropped_at(built, stage)
+    then: set[str] = set()
+    turns_then = 0
+    tasks = filter_tasks(store, list(built), edits_in_force(connection))
+    for batch in filter_all(tasks, filter_settings(settings), workers=worker_count(len(built))):
+        for filtered in batch:
+            result = msgspec.msgpack.decode(filtered.result, type=FilterResult)
+            turns_then += sum(row.stage == stage and row.action == action for row in result.rows)
+            dropped = msgspec.msgpack.decode(filtered.entry, type=CorpusEntry).dropped
+            if dropped is not None and dropped.stage == stage:
+                then.add(filtered.id)
+    decided = decided_states(connection).keys()
+    return _effect(
+        built,
+        now,
+        then,
+        leave=then - now - decided,
+        back=now - then - decided,
+        turns_now=turns_now,
+        turns_then=turns_then,
+    )
+
+
+def _built_rows(store: Database) -> dict[str, _BuiltRow]:
+    """The rows of the last build by conversation."""
+    return {
+        id_: _BuiltRow(automatic, stage, title)
+        for id_, automatic, stage, title in store.connection.execute(
             "SELECT conversation_id, automatic, stage, first_line FROM corpus ORDER BY conversation_id"
         )
     }
-    known = load(connection, dict.fromkeys(facts, b""))
-    if len(known.items) < len(facts):
-        raise BadInput(
-            _("the corpus was built by an earlier version of this program"), hint="h2q-tui corpus build"
-        )
-    decided = verdicts(connection)
-    drop_exact(known.items, decided)
-    drop_near(known.items, decided, near_twins(connection, known, threshold))
-    near = {
-        id_
-        for id_, (automatic, stage, _line) in facts.items()
-        if automatic == State.DROPPED and stage == Stage.NEAR
-    }
-    then = {item.id for item in known.items if item.dropped is not None and item.dropped.stage == Stage.NEAR}
-    leave, back = sorted(then - near), sorted(near - then)
-    return Outcome(
+
+
+def _dropped_at(built: dict[str, _BuiltRow], stage: CorpusStage) -> set[str]:
+    return {id_ for id_, row in built.items() if row.automatic == ReviewState.DROPPED and row.stage == stage}
+
+
+def _effect(
+    built: dict[str, _BuiltRow],
+    now: set[str],
+    then: set[str],
+    *,
+    leave: set[str],
+    back: set[str],
+    threshold: float | None = None,
+    turns_now: int = 0,
+    turns_then: int = 0,
+) -> SettingEffect:
+    def titles(ids: Iterable[str]) -> list[str]:
+        return [built[id_].title for id_ in sorted(ids)[:EXAMPLES]]
+
+    return SettingEffect(
         threshold=threshold,
-        now=len(near),
+        now=len(now),
         then=len(then),
         leave=len(leave),
         back=len(back),
-        leaving=[facts[id_][2] for id_ in leave[:SHOWN]],
-        returning=[facts[id_][2] for id_ in back[:SHOWN]],
+        leaving=titles(leave),
+        returning=titles(back),
+        turns_now=turns_now,
+        turns_then=turns_then,
     )

@@ -15,9 +15,9 @@ from typing import TypeVar
 import msgspec
 
 from engine.core.chat import ChatMessage
+from engine.corpus.dataset import DatasetRow
 from engine.corpus.filters.normalise import fold
 from engine.evolution.synthetic import ID_PREFIX, SyntheticExample, SyntheticMethod
-from engine.training.chat_batches import DatasetRow
 from engine.training.text_files import training_part
 
 T = TypeVar("T")

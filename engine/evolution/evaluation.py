@@ -11,6 +11,7 @@ import msgspec
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed
+from engine.corpus.dataset import DatasetRow
 from engine.evolution import canary
 from engine.evolution.canary import Canary, CanarySet
 from engine.evolution.text_metrics import GenerationQuality, generation_quality
@@ -19,7 +20,7 @@ from engine.inference.language_model import Finish, LanguageModel, generate_text
 from engine.inference.sampling import single_threaded
 from engine.models.card import load_card
 from engine.validation.answers import QUESTIONS, SAMPLING, pick_questions
-from engine.validation.cases import EvaluationCase, HeldOutLike, cut_cases, score_cases
+from engine.validation.cases import EvaluationCase, cut_cases, score_cases
 from engine.validation.statistics import cluster_means
 
 MAX_NLL = 14.0
@@ -42,7 +43,7 @@ class ModelMeasurement:
 
 def measure_model(
     folder: Path,
-    held: Sequence[HeldOutLike],
+    held: Sequence[DatasetRow],
     canaries: CanarySet,
     *,
     perplexity: float | None = None,

@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.core.chat import ChatMessage
+from engine.corpus.dataset import DatasetRow
 from engine.corpus.dedup.near import near_pairs
-from engine.corpus.enums import Split
+from engine.corpus.enums import DataSplit
 from engine.corpus.filters.normalise import fold
 from engine.corpus.ledger import Database
-from engine.corpus.training_messages import prepared
+from engine.corpus.training_set import corpus_rows
 from engine.evolution.synthetic import SyntheticExample
 from engine.training.text_files import general_tail
-from engine.validation.cases import GENERAL_BLOCK, HeldOutLike, TextSource, cut_general
+from engine.validation.cases import GENERAL_BLOCK, TextSource, cut_general
 from engine.validation.validate import shipped_texts
 
 QUOTE_BYTES = 60
@@ -74,14 +75,14 @@ class HeldOutText:
         own_texts = set().union(*units) - self.units if units else set()
         texts = [*sorted(self.units), *sorted(own_texts)]
         border = len(self.units)
-        pairs = near_pairs(texts, NEAR_SIMILARITY, compared=lambda one, other: one < border <= other)
+        pairs = near_pairs(texts, NEAR_SIMILARITY, may_compare=lambda one, other: one < border <= other)
         close = {texts[pair.second] for pair in pairs}
         near = frozenset(n for n, own in enumerate(units) if own & close)
         return HeldOutOverlap(exact=exact, near=near, quoting=quoting)
 
 
 def load_held_out_text(
-    store: Database, test_set: Sequence[HeldOutLike], files: Sequence[Path], fixed: Sequence[str]
+    store: Database, test_set: Sequence[DatasetRow], files: Sequence[Path], fixed: Sequence[str]
 ) -> HeldOutText:
     """All text that no synthetic row may overlap.
 
@@ -90,7 +91,9 @@ def load_held_out_text(
     the `fixed` texts of the canary. Raises OSError when a text cannot be read.
     """
     conversations = [
-        item.messages for part in (Split.TEST, Split.WAITING, Split.BORDER) for item in prepared(store, part)
+        item.messages
+        for part in (DataSplit.TEST, DataSplit.WAITING, DataSplit.BORDER)
+        for item in corpus_rows(store, part)
     ]
     conversations += [list(item.messages) for item in test_set]
     # With the keys of a verdict; only the blocks of a text are read, however long it is.

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.core.i18n import _
-from engine.corpus.contamination import Overlap
-from engine.corpus.dataset import write_lines
+from engine.corpus.contamination import ContaminationError
+from engine.corpus.dataset import DatasetRow, read_dataset, write_lines
 from engine.evolution import augmentation
 from engine.evolution.held_out_guard import HeldOutText
 from engine.evolution.self_answers import sample_self_answers
@@ -30,7 +30,7 @@ from engine.evolution.synthetic import (
 )
 from engine.inference.language_model import LanguageModel
 from engine.models.card import Lineage
-from engine.training.chat_batches import JITTER, NativeBatches, read_dataset
+from engine.training.chat_batches import JITTER, NativeBatches
 
 SHARES = {
     SyntheticMethod.ANSWERED: 0.4,
@@ -78,7 +78,7 @@ def write_mixed_dataset(
     """Writes `out` from the real dataset at `real` and synthetic rows.
 
     `real_share`, at least `REAL_FLOOR`, is the real share of the trained bytes; `progress(done, total)` counts the
-    questions to the champion and may raise to stop. Raises Overlap when a synthetic row overlaps held-out text
+    questions to the champion and may raise to stop. Raises ContaminationError when a synthetic row overlaps held-out text
     after all, BadInput for a broken dataset, OSError.
     """
     rows = list(read_dataset(real))
@@ -107,14 +107,16 @@ def write_mixed_dataset(
         examples += kept
     overlap = held_out.overlaps(examples)
     if overlap.rows:
-        raise Overlap(
+        raise ContaminationError(
             _("synthetic data overlaps held-out text: {ids}").format(
                 ids=", ".join(examples[number].id for number in sorted(overlap.rows)[:8])
             ),
             hint="h2q-tui evolve",
         )
     synthetic = sum(augmentation.trained_bytes(row.messages) for row in examples)
-    sha256 = write_lines(out, (msgspec.json.encode(row) + b"\n" for row in chain(rows, examples)))
+    sha256 = write_lines(
+        out, chain(map(_real_line, rows), (msgspec.json.encode(row) + b"\n" for row in examples))
+    )
     return MixedDataset.of(
         out,
         sha256,
@@ -247,3 +249,8 @@ class MixedBatches(NativeBatches):
     def _trained(self) -> NDArray[np.float64]:
         """Trained bytes of each window."""
         return np.array([float(self.data[index][1][1:].sum()) for index in range(len(self.data))])
+
+
+def _real_line(row: DatasetRow) -> bytes:
+    """The line of a real row. Its key order is that of earlier versions, so that dataset hashes stay comparable."""
+    return msgspec.json.encode({"id": row.id, "messages": row.messages, "cluster": row.cluster}) + b"\n"

@@ -17,6 +17,7 @@ import numpy as np
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import RunFailed
+from engine.corpus.dataset import DatasetRow
 from engine.evolution import text_metrics
 from engine.evolution.augmentation import first_prompt
 from engine.evolution.synthetic import ID_PREFIX, RejectReason, SyntheticExample, SyntheticMethod
@@ -28,7 +29,6 @@ from engine.inference.language_model import (
     generate_text,
 )
 from engine.inference.sampling import single_threaded
-from engine.training.chat_batches import DatasetRow
 
 DRAWS = 3
 """Answers sampled per question until one is accepted."""

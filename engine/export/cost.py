@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from engine.corpus.dataset import DatasetRow
 from engine.export.source import ExportSource
 from engine.models import chatml
 from engine.models.gguf.file import CHUNK
 from engine.models.gguf.model import empty_model
 from engine.models.losses import chunked_cross_entropy
 from engine.models.weights import Weights
-from engine.validation.cases import GENERAL_BLOCK, HeldOutLike, cut_general
+from engine.validation.cases import GENERAL_BLOCK, cut_general
 from engine.validation.validate import shipped_texts
 
 if TYPE_CHECKING:
@@ -91,9 +92,7 @@ def general_pieces(speaker: ExportTokenizer, limit: int) -> list[ScoredSequence]
     return _thinned([piece for piece in pieces if 1 < len(piece.ids) <= GENERAL_BLOCK], limit)
 
 
-def held_out_pieces(
-    speaker: ExportTokenizer, held: Sequence[HeldOutLike], limit: int
-) -> list[ScoredSequence]:
+def held_out_pieces(speaker: ExportTokenizer, held: Sequence[DatasetRow], limit: int) -> list[ScoredSequence]:
     """The assistant's turns of held-out conversations, thinned out likewise."""
     from engine.core.errors import BadInput
 

@@ -230,16 +230,15 @@ def _written_model(plan: ExportPlan, dtype: torch.dtype) -> Any:
 
 
 def _held_out(ctx: RunContext, speaker: cost.ExportTokenizer, limit: int) -> list[cost.ScoredSequence]:
-    from engine.corpus import dataset, split
+    from engine.corpus.clusters import current_window
+    from engine.corpus.training_set import held_out_rows
     from engine.memory.store import MemoryStore
 
     if not ctx.workspace.memory_db.is_file():
         return []
     with MemoryStore(ctx.workspace.memory_db) as store:
-        window = split.current_window(store)
-        return (
-            [] if window is None else cost.held_out_pieces(speaker, dataset.held_out(store, window.id), limit)
-        )
+        window = current_window(store)
+        return [] if window is None else cost.held_out_pieces(speaker, held_out_rows(store, window.id), limit)
 
 
 def _dtype_that_fits(plan: ExportPlan, budget: Budget) -> torch.dtype | None:

@@ -286,10 +286,10 @@ def check_store(ws: Workspace) -> Finding:
 def check_embedder(ws: Workspace) -> Finding:
     """The embedding model for semantic duplicates; not loaded, because that takes seconds."""
     from engine.core.config import load_settings
-    from engine.corpus.embedding.load import described
+    from engine.corpus.embedding.embedder import describe_embedder
 
     try:
-        return Grade.PASS, described(load_settings(ws).embedder, ws.root), ""
+        return Grade.PASS, describe_embedder(load_settings(ws).embedder, ws.root), ""
     except BadInput as error:
         return Grade.WARN, error.message, error.hint
 

@@ -11,10 +11,13 @@ from pathlib import Path
 from engine.core.config import load_settings
 from engine.core.errors import NotEnoughData
 from engine.core.i18n import _, n_
-from engine.corpus import build, dataset, split
-from engine.corpus.dataset import HeldOut
-from engine.corpus.dedup.semantic import by_meaning
-from engine.corpus.funnel import pair_counts
+from engine.corpus import build, split
+from engine.corpus.clusters import HoldoutWindow
+from engine.corpus.contamination import check_split_contamination
+from engine.corpus.dataset import DatasetRow, dataset_ids, dataset_path
+from engine.corpus.dedup.semantic import semantic_stage
+from engine.corpus.stats import pair_counts
+from engine.corpus.training_set import TrainingSet, write_dataset
 from engine.memory.store import MemoryStore
 from engine.models.card import Lineage, load_card
 from engine.models.registry import find_model, in_use
@@ -32,10 +35,10 @@ from engine.validation.verdict import estimate_power, gain_deviation
 class PreparedCorpus:
     """The corpus of one training: an open test window and a dataset of everything else."""
 
-    window: split.Window
-    dataset: dataset.Dataset
+    window: HoldoutWindow
+    dataset: TrainingSet
     pairs: Pairs
-    replay_sample: Sequence[HeldOut]
+    replay_sample: Sequence[DatasetRow]
     """Some conversations of the dataset that the base was trained on, to measure forgetting."""
 
 
@@ -64,14 +67,14 @@ def build_corpus(ctx: RunContext, store: MemoryStore, trained: frozenset[str]) -
 
     settings = load_settings(ctx.workspace)
     meaning = partial(
-        by_meaning,
+        semantic_stage,
         setting=settings.embedder,
         root=ctx.workspace.root,
-        say=ctx.log,
+        log=ctx.log,
         on_progress=embedding_progress,
     )
     funnel = build.build_corpus(
-        store, settings, on_progress=filter_progress, trained=trained, by_meaning=meaning
+        store, settings, on_progress=filter_progress, trained=trained, semantic_stage=meaning
     )
     ctx.emit(funnel)
     return funnel
@@ -106,10 +109,8 @@ def prepare_corpus(
             raise NotEnoughData(
                 _("the corpus is too small for a test set"), hint="h2q-tui memory import ~/Downloads"
             )
-        split.assert_no_overlap(store, window)
-        data = dataset.write_dataset(
-            store, ctx.workspace, ctx.spec.run_id, base_lineage=lineage, only=resumed
-        )
+        check_split_contamination(store, window)
+        data = write_dataset(store, ctx.workspace, ctx.spec.run_id, base_lineage=lineage, only=resumed)
         if resumed:
             ctx.log(
                 n_(
@@ -139,7 +140,7 @@ def _resumed_conversations(ctx: RunContext, resume: Path | None) -> frozenset[st
     """The conversations of the dataset of the resumed run; empty without one."""
     if resume is None:
         return frozenset()
-    return dataset.ids_of(dataset.dataset_path(ctx.workspace, resume.name))
+    return dataset_ids(dataset_path(ctx.workspace, resume.name))
 
 
 def _too_few_pairs(have: int, need: int, funnel: Funnel) -> NotEnoughData:
@@ -150,7 +151,7 @@ def _too_few_pairs(have: int, need: int, funnel: Funnel) -> NotEnoughData:
     return NotEnoughData(text, hint="h2q-tui memory import ~/Downloads")
 
 
-def _verdict_outlook(ctx: RunContext, window: split.Window, data: dataset.Dataset) -> TrainingPlan:
+def _verdict_outlook(ctx: RunContext, window: HoldoutWindow, data: TrainingSet) -> TrainingPlan:
     """Whether the test window allows a verdict, and the smallest gain it can detect.
 
     The spread of gains is that of the newest validation in this workspace, if there is one.

@@ -18,7 +18,8 @@ import msgspec
 from engine.core.errors import NotEnoughData, UsageProblem
 from engine.core.i18n import _, n_
 from engine.corpus import dataset as corpus_dataset
-from engine.corpus.dataset import HeldOut
+from engine.corpus.dataset import DatasetRow
+from engine.corpus.training_set import held_out_rows
 from engine.evolution import canary
 from engine.evolution.bookkeeping import EvolutionRecord, OpenCycle
 from engine.evolution.evaluation import MAX_NLL, ModelMeasurement, measure_model, perplexity_at
@@ -104,7 +105,7 @@ class EvolutionRun:
         self.measured: dict[str, ModelMeasurement] = {}
         """Measurements by the hash of the weights."""
         self.prepared: PreparedCorpus
-        self.held_out: list[HeldOut] = []
+        self.held_out: list[DatasetRow] = []
         self.held_out_text = HeldOutText([])
 
     def run(self) -> RunResult:
@@ -139,7 +140,7 @@ class EvolutionRun:
         try:
             self._require_test_clusters()
             window = self.prepared.window
-            self.held_out = corpus_dataset.held_out(self.store, window.id)
+            self.held_out = held_out_rows(self.store, window.id)
             self.held_out_text = load_held_out_text(
                 self.store, self.held_out, existing_texts(card), self.canaries.texts
             )

@@ -11,8 +11,8 @@ from engine.core.errors import BadInput, H2QError, NotEnoughData, UsageProblem
 from engine.core.i18n import _, n_
 from engine.core.outputs import ADAPTER_FOLDER, check_output_folder
 from engine.core.paths import Workspace, shipped
-from engine.corpus.dataset import held_out
-from engine.corpus.split import Window
+from engine.corpus.clusters import HoldoutWindow
+from engine.corpus.training_set import held_out_rows
 from engine.export.gguf_writer import write_gguf_copy
 from engine.inference.client import free_service_memory
 from engine.machine.budget import resolve_budget
@@ -141,7 +141,7 @@ def _train_on_corpus(
         dataset=str(corpus.dataset.path),
         lineage=adapter.lineage,
         training_time_s=adapter.seconds,
-        replayed=corpus.dataset.report.replayed,
+        replayed=corpus.dataset.replayed,
         validation=report,
     )
     return finish(ctx, request, result)
@@ -244,7 +244,7 @@ def _output_folder(ws: Workspace, params: TrainParams) -> Path:
 def _beats_model_in_use(
     ctx: RunContext,
     store: MemoryStore,
-    window: Window,
+    window: HoldoutWindow,
     report: ValidationReport,
     *,
     base: str,
@@ -260,7 +260,7 @@ def _beats_model_in_use(
         return True
     second = validate(
         ctx,
-        held_out(store, window.id),
+        held_out_rows(store, window.id),
         base=other,
         new=new,
         window_id=window.id,

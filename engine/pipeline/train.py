@@ -13,7 +13,7 @@ from engine.core.errors import NotEnoughData
 from engine.core.i18n import _
 from engine.core.outputs import MODEL_FOLDER, check_output_folder
 from engine.core.paths import shipped
-from engine.corpus.dataset import Dataset
+from engine.corpus.training_set import TrainingSet
 from engine.inference.client import free_service_memory
 from engine.memory.store import MemoryStore
 from engine.models.card import load_card
@@ -146,7 +146,7 @@ def _train_on_conversations(ctx: RunContext, request: TrainRequest) -> RunResult
         dataset=str(corpus.dataset.path),
         lineage=model.lineage,
         training_time_s=seconds + model.seconds,
-        replayed=corpus.dataset.report.replayed,
+        replayed=corpus.dataset.replayed,
         validation=report,
     )
     return finish(ctx, request, result)
@@ -205,7 +205,7 @@ def _native_stage(
     plan: StagePlan,
     request: TrainRequest,
     base: Path,
-    data: Dataset,
+    data: TrainingSet,
     texts: Sequence[Path],
     time_budget_s: float | None,
 ) -> TrainedModel:

@@ -10,8 +10,10 @@ import msgspec
 
 from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _, n_
-from engine.corpus import dataset, split
-from engine.corpus.dataset import HeldOut
+from engine.corpus import split
+from engine.corpus.clusters import HoldoutWindow, current_window
+from engine.corpus.dataset import DatasetRow
+from engine.corpus.training_set import held_out_rows
 from engine.memory.store import MemoryStore
 from engine.models.base_models import find_base
 from engine.models.ollama.client import MODEL_PREFIX
@@ -34,7 +36,7 @@ def run_validate(ctx: RunContext) -> RunResult:
     card = card_of(base)
     plan = StagePlan(("validate", "promote") if params.promote else ("validate",))
     with MemoryStore(ctx.workspace.memory_db) as store:
-        window = split.current_window(store)
+        window = current_window(store)
         if window is None:
             raise NotEnoughData(_("there is no test set yet"), hint="h2q-tui corpus build")
         texts = existing_texts(card) if card is not None else []
@@ -49,12 +51,12 @@ def validate_candidate(
     ctx: RunContext,
     plan: StagePlan,
     store: MemoryStore,
-    window: split.Window,
+    window: HoldoutWindow,
     *,
     base: Path,
     new: Path,
     texts: Sequence[Path],
-    replay_sample: Sequence[HeldOut] = (),
+    replay_sample: Sequence[DatasetRow] = (),
 ) -> ValidationReport:
     """The verdict of `new` against `base`. Counts one more interim look at the window first.
 
@@ -65,7 +67,7 @@ def validate_candidate(
     with plan.open(ctx, "validate") as stage:
         report = validate(
             ctx,
-            dataset.held_out(store, window.id),
+            held_out_rows(store, window.id),
             base=base,
             new=new,
             window_id=window.id,

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
+from engine.corpus.dataset import read_dataset
 from engine.models.chatml import MaskedTokens, windows
 from engine.models.tokenizer import END_OF_TEXT
 from engine.training.batches import (
@@ -31,36 +30,6 @@ from engine.training.text_stream import TextStream
 
 JITTER = 0.15
 """Relative noise on the lengths before sorting, so that batches differ from epoch to epoch."""
-
-
-class DatasetRow(msgspec.Struct, frozen=True):
-    """One row of a dataset file."""
-
-    id: str
-    messages: list[ChatMessage]
-    cluster: str = ""
-
-
-def read_dataset(path: Path) -> Iterator[DatasetRow]:
-    """The rows of a dataset. Raises BadInput that names the file and line."""
-    decoder = msgspec.json.Decoder(DatasetRow)
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    yield decoder.decode(line)
-                except msgspec.DecodeError as problem:
-                    raise BadInput(
-                        _("the dataset has a broken row"), path=path, line=number, hint="h2q-tui corpus build"
-                    ) from problem
-    except OSError as problem:
-        raise BadInput(
-            _("the dataset cannot be read: {reason}").format(reason=problem.strerror),
-            path=path,
-            hint="h2q-tui corpus build",
-        ) from problem
 
 
 class ConversationWindows:

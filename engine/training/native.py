@@ -42,7 +42,7 @@ SHORTEST_REPLAY = 64
 
 
 class TrainingDataset(Protocol):
-    """The part of `corpus.dataset.write_dataset`'s result that training reads."""
+    """The part of `corpus.write_dataset`'s result that training reads."""
 
     @property
     def path(self) -> Path: ...

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.core.i18n import _
-from engine.corpus.dataset import HeldOut
-from engine.training.chat_batches import DatasetRow, read_dataset
+from engine.corpus.dataset import DatasetRow, read_dataset
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext
@@ -59,9 +58,9 @@ def replay_counts_for(ctx: RunContext, dataset: Path, older: Collection[str]) ->
     return counts
 
 
-def sample_of_older(dataset: Path, older: Collection[str]) -> list[HeldOut]:
+def sample_of_older(dataset: Path, older: Collection[str]) -> list[DatasetRow]:
     """Up to `MAX_SAMPLE` conversations of a dataset that its base was trained on; the selection is
     deterministic."""
     known = frozenset(older)
-    rows = [HeldOut(row.id, row.cluster, row.messages) for row in read_dataset(dataset) if row.id in known]
-    return sorted(rows, key=lambda row: sha256(row.conversation.encode()).digest())[:MAX_SAMPLE]
+    rows = [row for row in read_dataset(dataset) if row.id in known]
+    return sorted(rows, key=lambda row: sha256(row.id.encode()).digest())[:MAX_SAMPLE]

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput
+from engine.corpus.dataset import DatasetRow
 from engine.inference.language_model import LanguageModel, OnTokens
 from engine.models.chatml import MaskedTokens
 
@@ -15,19 +16,6 @@ GENERAL_BLOCK = 1024
 """Bytes of a block of general text, which is one observation."""
 GENERAL_BLOCKS = 64
 """Upper limit of blocks per general text; they are spread evenly and always the same."""
-
-
-class HeldOutLike(Protocol):
-    """A conversation of the test set, as returned by `corpus.dataset.held_out`."""
-
-    @property
-    def conversation(self) -> str: ...
-
-    @property
-    def cluster(self) -> str: ...
-
-    @property
-    def messages(self) -> Sequence[ChatMessage]: ...
 
 
 @dataclass(frozen=True)
@@ -64,7 +52,7 @@ WindowsOf = Callable[[Sequence[ChatMessage], int], list[MaskedTokens]]
 """`LanguageModel.windows`."""
 
 
-def cut_cases(held_out: Sequence[HeldOutLike], context: int, windows_of: WindowsOf) -> list[EvaluationCase]:
+def cut_cases(held_out: Sequence[DatasetRow], context: int, windows_of: WindowsOf) -> list[EvaluationCase]:
     """Windows of at most `context` tokens of each conversation.
 
     Conversations without a scored answer, or that the model's chat template rejects, give no case.
@@ -81,7 +69,7 @@ def cut_cases(held_out: Sequence[HeldOutLike], context: int, windows_of: Windows
         first = next(i for i, m in enumerate(item.messages) if m.role == "assistant" and m.train)
         cases.append(
             EvaluationCase(
-                conversation=item.conversation,
+                conversation=item.id,
                 cluster=item.cluster,
                 windows=windows,
                 bytes=scored,

@@ -13,6 +13,7 @@ import numpy as np
 from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _, n_
 from engine.core.paths import Workspace, shipped
+from engine.corpus.dataset import DatasetRow
 from engine.inference.language_model import LanguageModel
 from engine.inference.loader import open_pair
 from engine.models.card import CARD_FILE, ModelCard, load_card
@@ -27,7 +28,6 @@ from engine.validation.answers import (
 from engine.validation.cases import (
     EvaluationCase,
     GeneralBlock,
-    HeldOutLike,
     TextSource,
     count_case_tokens,
     cut_cases,
@@ -50,7 +50,7 @@ GENERATED_COST = 4
 
 def validate(
     ctx: RunContext,
-    held: Sequence[HeldOutLike],
+    held: Sequence[DatasetRow],
     *,
     base: Path,
     new: Path,
@@ -58,7 +58,7 @@ def validate(
     look: int,
     dated: bool,
     texts: Mapping[str, TextSource],
-    older: Sequence[HeldOutLike] = (),
+    older: Sequence[DatasetRow] = (),
 ) -> ValidationReport:
     """Compares the model in `new` with the one in `base` on the test window, as a stage of a run.
 
@@ -100,7 +100,7 @@ def shipped_texts() -> dict[str, bytes]:
 
 
 def compare(
-    held: Sequence[HeldOutLike],
+    held: Sequence[DatasetRow],
     base: Path,
     new: Path,
     general_texts: Mapping[str, TextSource],
@@ -112,7 +112,7 @@ def compare(
     progress: Callable[[int, int], None] | None = None,
     now: float | None = None,
     ws: Workspace | None = None,
-    older: Sequence[HeldOutLike] = (),
+    older: Sequence[DatasetRow] = (),
 ) -> ValidationReport:
     """`validate` without a run: `progress(done, total)` counts tokens and may raise to stop."""
     for folder in (base, new):
@@ -186,14 +186,10 @@ def card_of(folder: Path) -> ModelCard | None:
     return load_card(folder) if (folder / CARD_FILE).is_file() else None
 
 
-def check_contamination(card: ModelCard, held_out: Sequence[HeldOutLike]) -> None:
+def check_contamination(card: ModelCard, held_out: Sequence[DatasetRow]) -> None:
     """Raises BadInput with the conversations of the test set that `card`'s model or an ancestor was trained on."""
     conversations, clusters = set(card.lineage.conversations), set(card.lineage.clusters)
-    trained_on = [
-        item.conversation
-        for item in held_out
-        if item.conversation in conversations or item.cluster in clusters
-    ]
+    trained_on = [item.id for item in held_out if item.id in conversations or item.cluster in clusters]
     if not trained_on:
         return
     shown = ", ".join(trained_on[:5]) + (" …" if len(trained_on) > 5 else "")
@@ -208,7 +204,7 @@ def check_contamination(card: ModelCard, held_out: Sequence[HeldOutLike]) -> Non
 
 
 def _paired_cases(
-    base: LanguageModel, new: LanguageModel, held: Sequence[HeldOutLike], context: int
+    base: LanguageModel, new: LanguageModel, held: Sequence[DatasetRow], context: int
 ) -> tuple[list[EvaluationCase], list[EvaluationCase]]:
     """The cases of both models in the same order; a conversation that only one of them can read is dropped."""
     base_cases = cut_cases(held, context, base.windows)
@@ -255,7 +251,7 @@ def _case_scores(
 
 
 def _older_scores(
-    base: LanguageModel, new: LanguageModel, older: Sequence[HeldOutLike], context: int
+    base: LanguageModel, new: LanguageModel, older: Sequence[DatasetRow], context: int
 ) -> list[CaseScore]:
     """Both models on conversations that the base was trained on."""
     if not older:
@@ -264,9 +260,7 @@ def _older_scores(
     return _case_scores(cases, score_cases(base, cases), score_cases(new, new_cases))
 
 
-def measure_forgetting(
-    ws: Workspace, held: Sequence[HeldOutLike], base: Path, new: Path
-) -> Forgetting | None:
+def measure_forgetting(ws: Workspace, held: Sequence[DatasetRow], base: Path, new: Path) -> Forgetting | None:
     """The loss of both models on `held`; None without a scored answer. Raises BadInput."""
     base_model, new_model = open_pair(ws, base, new)
     context = min(base_model.eval_context, new_model.eval_context)

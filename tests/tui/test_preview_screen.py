@@ -9,7 +9,7 @@ import pytest
 from engine.core.config import Settings
 from engine.core.paths import Workspace
 from engine.corpus.build import build_corpus
-from engine.corpus.preview import preview
+from engine.corpus.preview import render_preview
 from engine.corpus.review.store import ReviewStore
 from tests.corpus_store import conversation, distinct, memory
 from tests.tui.helpers import text_of, until
@@ -23,7 +23,7 @@ def test_what_is_learnt_can_be_told_without_colour(tmp_path: Path) -> None:
     ) as store:
         build_corpus(store, Settings())
     with ReviewStore(tmp_path / "memory" / "memory.db", readonly=True) as review:
-        blocks = blocks_of(preview(review.detail("a")))
+        blocks = blocks_of(render_preview(review.detail("a")))
     texts = [(block.label, "".join(piece.text for piece in block.pieces)) for block in blocks]
     assert texts == [
         (

@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 from engine.core.config import Settings, load_settings
 from engine.core.i18n import language, set_language
 from engine.core.paths import Workspace
-from engine.corpus.filters.pii import SensitiveType
+from engine.corpus.filters.pii import PiiType
 from tests.tui.helpers import text_of, until
 from tui.app.actions import ACTIONS, BY_ID
 from tui.app.app import H2QApp
@@ -139,7 +139,7 @@ def test_the_sheet_has_a_row_for_every_setting_that_is_set_there() -> None:
     }  # fmt: skip
     assert shown | elsewhere == set(Settings.__struct_fields__) and not shown & elsewhere
     types = {row.id.removeprefix(TYPE_PREFIX) for row in setting_rows() if TYPE_PREFIX in row.id}
-    assert types == {str(type_) for type_ in SensitiveType}
+    assert types == {str(type_) for type_ in PiiType}
 
 
 async def test_each_kind_of_private_data_is_handled_as_set(ws: Workspace) -> None:

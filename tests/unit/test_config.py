@@ -81,9 +81,9 @@ def test_settings_that_are_not_utf8_are_refused(workspace: Workspace) -> None:
 
 
 def test_each_type_of_pii_may_be_handled_differently(workspace: Workspace) -> None:
-    from engine.corpus.filters.pii import SensitiveType
+    from engine.corpus.filters.pii import PiiType
 
-    assert set(get_args(PiiTypeName)) == {type_.value for type_ in SensitiveType}
+    assert set(get_args(PiiTypeName)) == {type_.value for type_ in PiiType}
     workspace.settings_file.write_text('[sensitive_types]\nPHONE = "drop"\nIP = "keep"\n', encoding="utf-8")
     settings = load_settings(workspace)
     assert settings.sensitive_types == {"PHONE": "drop", "IP": "keep"}

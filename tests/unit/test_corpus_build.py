@@ -14,10 +14,10 @@ from engine.core.errors import NotEnoughData
 from engine.core.paths import Workspace
 from engine.corpus.build import build_corpus
 from engine.corpus.collect import collect
-from engine.corpus.dataset import held_out, ids_of, write_dataset
+from engine.corpus.dataset import dataset_ids
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.split import open_window
-from engine.corpus.training_messages import prepared
+from engine.corpus.training_set import corpus_rows, held_out_rows, write_dataset
 from engine.memory.records import MemoryPoint
 from engine.memory.store import MemoryStore
 from engine.memory.transactions import MAX_TRANSACTION_S, longest_transaction, write_in_chunks
@@ -60,7 +60,7 @@ def test_each_stage_names_what_it_leaves_out(tmp_path: Path) -> None:
         dropped, stage, twin = state(store, "怎么写快速排序?")
         assert dropped == "dropped" and stage in ("exact", "near") and twin
         assert state(store, "请翻译 <|im_end|> 这一段文字")[:2] == ("pending", "injection")
-        private = next(item for item in prepared(store, None) if "手机" in item.messages[0].content)
+        private = next(item for item in corpus_rows(store, None) if "手机" in item.messages[0].content)
         assert "13800138000" not in "".join(message.content for message in private.messages)
         assert private.messages[0].content == "我的手机‹PHONE›收不到验证码"
         evidence = "".join(row[0] for row in store.connection.execute("SELECT evidence FROM ledger"))
@@ -79,16 +79,16 @@ def test_courtesy_stays_as_context_without_loss(tmp_path: Path) -> None:
     )
     with memory(tmp_path, [talk]) as store:
         build_corpus(store, Settings())
-        (item,) = prepared(store, None)
+        (item,) = corpus_rows(store, None)
         assert [message.train for message in item.messages if message.role == "assistant"] == [
             True,
             False,
             True,
         ]
-        assert item.pairs == 2 and len(item.messages) == 6
+        assert item.trained_answers == 2 and len(item.messages) == 6
         build_corpus(store, Settings(low_value="keep"))
-        (item,) = prepared(store, None)
-        assert item.pairs == 3
+        (item,) = corpus_rows(store, None)
+        assert item.trained_answers == 3
 
 
 def test_a_conversation_of_one_spoiled_answer_goes_with_its_reason(tmp_path: Path) -> None:
@@ -118,10 +118,10 @@ def test_building_again_changes_nothing_and_keeps_decisions(tmp_path: Path) -> N
         assert (first.accepted, first.rejected, first.dropped) == (30, 1, {})
         restored = next(
             item
-            for item in prepared(store, None)
+            for item in corpus_rows(store, None)
             if len(item.messages) == 2 and item.messages[0].content == "谢谢"
         )
-        assert restored.pairs == 1
+        assert restored.trained_answers == 1
 
 
 def test_the_twin_that_the_person_accepted_is_kept(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_each_type_of_private_data_is_handled_as_set(tmp_path: Path) -> None:
     with memory(tmp_path, talks) as store:
         settings = Settings(sensitive_types={"PHONE": "keep", "WECHAT": "drop"})
         assert build_corpus(store, settings).dropped == {"sensitive": 1}
-        (item,) = prepared(store, None)
+        (item,) = corpus_rows(store, None)
         assert item.messages[0].content == "手机13800138000和邮箱‹EMAIL›怎么改？"
         reason = store.connection.execute("SELECT reason FROM corpus WHERE state = 'dropped'").fetchone()[0]
         assert reason == "WECHAT"
@@ -200,14 +200,15 @@ def test_the_dataset_holds_what_is_trained_and_nothing_that_is_judged(tmp_path: 
         build_corpus(store, Settings())
         window = open_window(store, 2e9)
         data = write_dataset(store, ws, "x", base_lineage=Lineage(conversations=["old"], texts={"t": "h"}))
-        held = held_out(store, window.id)
+        held = held_out_rows(store, window.id)
         assert len(data.path.read_bytes().splitlines()) == 60 == data.pairs
-        assert {item.conversation for item in held}.isdisjoint(data.conversations)
+        assert {item.id for item in held}.isdisjoint(data.conversations)
         assert len(held) == 20
         assert set(data.lineage.conversations) == {"old", *data.conversations}
-        assert data.newest is not None and data.newest < min(1e9 + 60 * n for n in range(60, 80))
+        newest = data.lineage.newest_conversation
+        assert newest is not None and newest < min(1e9 + 60 * n for n in range(60, 80))
         again = write_dataset(store, ws, "y", base_lineage=data.lineage)
-        assert (again.sha256, again.report.new, again.report.replayed) == (data.sha256, 0, 60)
+        assert (again.sha256, again.replayed) == (data.sha256, 60)
 
 
 def test_a_training_that_goes_on_finds_its_dataset_again_though_conversations_came(tmp_path: Path) -> None:
@@ -220,7 +221,7 @@ def test_a_training_that_goes_on_finds_its_dataset_again_though_conversations_ca
     # As many again: the window of before is followed by another, which must not take what is being learnt.
     with memory(tmp_path / "b", talks) as store:
         build_corpus(store, Settings())
-        begun = ids_of(first.path)
+        begun = dataset_ids(first.path)
         open_window(store, 3e9, trained=begun)
         again = write_dataset(store, ws, "again", only=begun)
         assert again.sha256 == first.sha256
@@ -229,7 +230,7 @@ def test_a_training_that_goes_on_finds_its_dataset_again_though_conversations_ca
 
 def test_a_dataset_that_is_gone_or_broken_binds_nobody(tmp_path: Path) -> None:
     (tmp_path / "broken.jsonl").write_text('{"id": 3}\n')
-    assert ids_of(tmp_path / "none.jsonl") == ids_of(tmp_path / "broken.jsonl") == frozenset()
+    assert dataset_ids(tmp_path / "none.jsonl") == dataset_ids(tmp_path / "broken.jsonl") == frozenset()
 
 
 def test_answers_that_stand_in_training_are_not_scored(tmp_path: Path) -> None:
@@ -241,7 +242,7 @@ def test_answers_that_stand_in_training_are_not_scored(tmp_path: Path) -> None:
     with memory(tmp_path, talks) as store:
         build_corpus(store, Settings())
         window = open_window(store, 2e9)
-        for item in held_out(store, window.id):
+        for item in held_out_rows(store, window.id):
             assert [message.train for message in item.messages if message.role == "assistant"] == [
                 True,
                 False,

@@ -101,7 +101,7 @@ def test_a_slip_in_a_filter_decides_nothing(
     given = [words[0], "--data-dir", str(folder)]
     given += ["--", line] if words[1] == "--" else [f"--filter={line}"]
     code, _out, err = run(capsys, "corpus", *given)
-    assert code == 2 and "is no part of a filter" in err
+    assert code == 2 and "is not part of a filter" in err
     stats = run(capsys, "corpus", "stats", "--json", "--data-dir", str(folder))[1]
     assert json.loads(stats)["rejected"] == 0
 

@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 from engine.core.config import Settings
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
-from engine.corpus import dataset
 from engine.corpus.build import build_corpus
-from engine.corpus.enums import Split
-from engine.corpus.review.reason_text import Change, changes, marked
-from engine.corpus.review.rule_suggestions import patterns
+from engine.corpus.enums import DataSplit
+from engine.corpus.review.detail import WordChange, diff_markup, word_diff
+from engine.corpus.review.rule_suggestions import suggest_rules
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.split import open_window
-from engine.corpus.training_messages import prepared
+from engine.corpus.training_set import corpus_rows, held_out_rows, write_dataset
 from engine.memory import schema
 from engine.memory.store import MemoryStore
 from tests.corpus_store import conversation, distinct, memory
@@ -36,9 +35,9 @@ def corpus(folder: Path, number: int = 30) -> ReviewStore:
     return ReviewStore(folder / "memory" / "memory.db")
 
 
-def texts(folder: Path, part: Split | None = None) -> dict[str, list[str]]:
+def texts(folder: Path, part: DataSplit | None = None) -> dict[str, list[str]]:
     with MemoryStore(folder / "memory" / "memory.db", readonly=True) as store:
-        return {item.id: [message.content for message in item.messages] for item in prepared(store, part)}
+        return {item.id: [message.content for message in item.messages] for item in corpus_rows(store, part)}
 
 
 def build(folder: Path) -> None:
@@ -129,9 +128,9 @@ def test_an_edit_of_a_held_out_conversation_reaches_validation(tmp_path: Path) -
         window = open_window(store, 2e9)
         one = window.conversations[0]
         review.edit(one, 1, "改写过的回答，用来判断。")
-        held = {item.conversation: item.messages for item in dataset.held_out(store, window.id)}
+        held = {item.id: item.messages for item in held_out_rows(store, window.id)}
         assert held[one][1].content == "改写过的回答，用来判断。"
-        written = dataset.write_dataset(store, ws, "x")
+        written = write_dataset(store, ws, "x")
         rows = [json.loads(line) for line in written.path.read_text(encoding="utf-8").splitlines()]
         assert one not in {row["id"] for row in rows}
 
@@ -202,13 +201,13 @@ def test_a_database_of_the_first_schema_gains_the_columns(tmp_path: Path) -> Non
 
 @given(st.text("ab 好的，x1_'\n", max_size=40), st.text("ab 好的，x1_'\n", max_size=40))
 def test_the_pieces_of_a_diff_make_both_texts(before: str, after: str) -> None:
-    pieces = changes(before, after)
-    assert "".join(text for change, text in pieces if change != Change.NEW) == before
-    assert "".join(text for change, text in pieces if change != Change.GONE) == after
+    pieces = word_diff(before, after)
+    assert "".join(text for change, text in pieces if change != WordChange.ADDED) == before
+    assert "".join(text for change, text in pieces if change != WordChange.REMOVED) == after
 
 
 def test_a_diff_goes_by_words_and_characters() -> None:
-    shown = "".join(map(marked, changes("The old answer，旧的。", "The new answer，新的。")))
+    shown = "".join(map(diff_markup, word_diff("The old answer，旧的。", "The new answer，新的。")))
     assert shown == "The [-old-]{+new+} answer，[-旧-]{+新+}的。"
 
 
@@ -234,7 +233,7 @@ def test_phrases_of_rejections_are_those_in_force(tmp_path: Path) -> None:
             id_ = f"c{number:05d}"
             store.edit(id_, 1, f"很抱歉我无法回答这个问题，编号{number * 7919}。")
             store.decide(id_, "rejected")
-        (found, *_others) = patterns(store)
+        (found, *_others) = suggest_rules(store)
         assert found.rejected == 8 and found.line.strip('"') in "很抱歉我无法回答这个问题，编号"
 
 
@@ -245,16 +244,16 @@ def test_what_the_filters_say_of_an_edit_is_shown_at_once_and_is_what_is_trained
         shown = store.detail("c00003")
         assert shown.turns[0].redacted == "我的手机号是‹PHONE›，忘了密码怎么办？"
         assert shown.turns[1].masked == "welcome"
-        at_once = {(row.stage, row.action, row.reason, row.turn) for row in shown.why}
+        at_once = {(row.stage, row.action, row.reason, row.turn) for row in shown.reasons}
         assert ("sensitive", "redact", "PHONE", 0) in at_once
         assert texts(tmp_path)["c00003"] == [turn.redacted for turn in shown.turns]
         with MemoryStore(tmp_path / "memory" / "memory.db", readonly=True) as memory_:
-            (item,) = [one for one in prepared(memory_, None) if one.id == "c00003"]
+            (item,) = [one for one in corpus_rows(memory_, None) if one.id == "c00003"]
             assert [message.train for message in item.messages] == [False, False]
             kept = memory_.get("c00003")
         assert kept is not None
         assert [turn.text for turn in store.as_trained(kept).turns] == [turn.redacted for turn in shown.turns]
     build(tmp_path)
     with ReviewStore(tmp_path / "memory" / "memory.db") as store:
-        after = {(row.stage, row.action, row.reason, row.turn) for row in store.detail("c00003").why}
+        after = {(row.stage, row.action, row.reason, row.turn) for row in store.detail("c00003").reasons}
         assert at_once <= after

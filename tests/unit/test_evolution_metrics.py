@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from engine.core.chat import ChatMessage
 from engine.core.paths import Workspace
+from engine.corpus.dataset import DatasetRow
 from engine.evolution import canary, stats, text_metrics
 from engine.evolution.canary import Canary, CanarySet, collapse_reasons, load_set
 from engine.evolution.evaluation import perplexity_at
@@ -42,7 +43,6 @@ from engine.evolution.stats import (
 from engine.evolution.synthetic import RejectReason, SyntheticStats
 from engine.inference.backends.native import NativeModel
 from engine.models.transformer import Transformer
-from engine.training.chat_batches import DatasetRow
 from tests.models import TINY, talk, tiny_model
 
 ZH = "清晨的集市刚刚开门，卖菜的老人把青菜摆在木板上。"

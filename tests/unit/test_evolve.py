@@ -15,8 +15,8 @@ import torch
 from engine.core.errors import Interrupted
 from engine.core.files import write_json
 from engine.core.paths import Workspace
-from engine.corpus import split
-from engine.corpus.dataset import dataset_path
+from engine.corpus.clusters import current_window
+from engine.corpus.dataset import dataset_path, read_dataset
 from engine.evolution import canary, evaluation, self_answers
 from engine.evolution.bookkeeping import EvolutionRecord
 from engine.evolution.report import correction
@@ -36,7 +36,6 @@ from engine.runs.journal import JournalReader
 from engine.runs.kinds import EvolveParams
 from engine.runs.rundir import RunDir, list_runs, load_view
 from engine.runs.spec import make_spec
-from engine.training.chat_batches import read_dataset
 from engine.training.recipe import recipe_for
 from engine.validation import answers, cases
 from engine.validation.report import ValidationReport
@@ -185,7 +184,7 @@ def test_no_row_was_made_from_what_is_kept_back(ws: Workspace, monkeypatch: pyte
     decided(monkeypatch, "promote")
     _code, _run, report = evolve(ws, msgspec.structs.replace(PARAMS, cycles=1))
     with MemoryStore(ws.memory_db, readonly=True) as store:
-        window = split.current_window(store)
+        window = current_window(store)
     assert window is not None
     held = set(window.conversations)
     rows = list(read_dataset(ws.training / f"train_data_{report['new_model']}.jsonl"))

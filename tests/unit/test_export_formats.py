@@ -13,9 +13,9 @@ import pytest
 from engine.core.config import Settings
 from engine.core.paths import Workspace
 from engine.corpus.build import build_corpus
-from engine.corpus.dataset import write_dataset
-from engine.corpus.export import Exported, ExportFormat, export, suffix
+from engine.corpus.export import CorpusExport, ExportFormat, export_corpus, suffix
 from engine.corpus.review.store import ReviewStore
+from engine.corpus.training_set import write_dataset
 from engine.memory.records import Conversation
 from engine.memory.store import MemoryStore
 from tests.corpus_store import conversation, distinct, memory
@@ -119,9 +119,9 @@ def learnt(row: dict[str, Any], info: dict[str, Any]) -> list[tuple[str, str]] |
 
 def made(
     store: MemoryStore, folder: Path, format_: ExportFormat
-) -> tuple[Exported, list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[CorpusExport, list[dict[str, Any]], dict[str, Any]]:
     path = folder / f"out{suffix(format_)}"
-    done = export(store, path, format_)
+    done = export_corpus(store, path, format_)
     info = json.loads((folder / "dataset_info.json").read_text("utf-8"))["out"]
     assert info["file_name"] == path.name
     assert done.sha256 == sha256(path.read_bytes()).hexdigest()
@@ -184,7 +184,7 @@ def test_an_empty_corpus_gives_a_file_that_can_be_read(tmp_path: Path) -> None:
     with memory(tmp_path, []) as empty:
         for format_ in ExportFormat:
             path = tmp_path / f"none{suffix(format_)}"
-            assert export(empty, path, format_).rows == 0
+            assert export_corpus(empty, path, format_).rows == 0
             assert path.read_text("utf-8").strip() in ("", "[]")
 
 

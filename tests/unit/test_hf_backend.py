@@ -12,6 +12,7 @@ import torch
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
+from engine.corpus.dataset import DatasetRow
 from engine.inference.backends.hf import HFModel, TokenStream
 from engine.inference.language_model import Finish, Sampling, collect, generate_text
 from engine.inference.loader import open_pair
@@ -139,7 +140,7 @@ def test_adapters_stand_in_the_registry_and_go_in_and_out_of_use(ws: Workspace) 
 
 def test_a_base_and_its_adapter_are_judged_on_one_loaded_model(ws: Workspace) -> None:
     base, new = open_pair(ws, ws.root.parent / "tiny", ws.adapters / "mine")
-    talk = Held()
+    talk = HELD_OUT
     cases = cut_cases([talk], 64, base.windows)
     assert cases[0].bytes == len(b"My name is Tom.") + 1
     old = score_cases(base, cases)[0]
@@ -150,15 +151,14 @@ def test_a_base_and_its_adapter_are_judged_on_one_loaded_model(ws: Workspace) ->
     assert (base.name, new.name) == ("tiny", "mine")
 
 
-class Held:
-    conversation, cluster = "x", "y"
-
-    @property
-    def messages(self) -> list[ChatMessage]:
-        return [
-            ChatMessage(role="user", content="What is your name?"),
-            ChatMessage(role="assistant", content="My name is Tom."),
-        ]
+HELD_OUT = DatasetRow(
+    id="x",
+    cluster="y",
+    messages=[
+        ChatMessage(role="user", content="What is your name?"),
+        ChatMessage(role="assistant", content="My name is Tom."),
+    ],
+)
 
 
 def test_what_is_wrong_with_an_adapter_is_said(ws: Workspace, tmp_path: Path) -> None:

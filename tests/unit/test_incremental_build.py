@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from engine.core.config import Settings
 from engine.corpus import split
 from engine.corpus.build import build_corpus
-from engine.corpus.contamination import assert_no_overlap
-from engine.corpus.dedup.near import Pair
-from engine.corpus.filters.pool import assess_each
-from engine.corpus.filters.result import Item
+from engine.corpus.contamination import check_split_contamination
+from engine.corpus.dedup.near import SimilarPair
+from engine.corpus.filters.pool import filter_all
+from engine.corpus.filters.run import CorpusEntry
 from engine.corpus.ledger import LedgerRow
 from engine.corpus.review.store import ReviewStore
-from engine.corpus.training_messages import prepared
+from engine.corpus.training_set import corpus_rows
 from engine.memory.records import Conversation
 from engine.memory.store import MemoryStore
 from tests.corpus_store import conversation, distinct, memory
@@ -151,7 +151,7 @@ def test_building_what_changed_is_building_everything(steps: list[tuple[str, Any
             else:
                 take(step, store, review)
             figures = build_corpus(store, own)
-            assert_no_overlap(store)
+            check_split_contamination(store)
         assert from_nothing(store, Path(folder), own) == (figures, outcome(store))
 
 
@@ -159,14 +159,14 @@ def test_building_what_changed_is_building_everything(steps: list[tuple[str, Any
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ids of the conversations that go through the filters."""
     seen: list[str] = []
-    each: Callable[..., Any] = assess_each
+    each: Callable[..., Any] = filter_all
 
     def watched(works: Any, *values: Any, **named: Any) -> Any:
         kept = list(works)
         seen.extend(work.conversation.id for work in kept)
         return each(kept, *values, **named)
 
-    monkeypatch.setattr("engine.corpus.filters.cache.assess_each", watched)
+    monkeypatch.setattr("engine.corpus.filters.cache.filter_all", watched)
     return seen
 
 
@@ -254,9 +254,9 @@ def grown(folder: Path, verdict: str, own: Settings, *, polite: bool = False) ->
         store.add([of("long", 2e9, *short, *more)], "test", "test")
         build_corpus(store, own)
         item = review.item("long")
-        rows = [why.reason for why in review.detail("long").why]
+        rows = [why.reason for why in review.detail("long").reasons]
         assert item.reason in rows or not item.reason
-        trained = {one.id for one in prepared(store, None)}
+        trained = {one.id for one in corpus_rows(store, None)}
         assert ("long" in trained) == (item.state == "accepted")
         return item.state, item.stage, item.reason
 
@@ -309,7 +309,7 @@ def test_an_edit_goes_over_to_the_longer_form_where_the_turn_is_the_same(tmp_pat
             "test",
         )
         build_corpus(store, Settings())
-        said = {one.id: [message.content for message in one.messages] for one in prepared(store, None)}
+        said = {one.id: [message.content for message in one.messages] for one in corpus_rows(store, None)}
         assert said["long"][:2] == ["怎么写快速排序？", "换了一个回答：用标准库的排序函数。"]
         assert not any(turn.unread for turn in review.detail("long").turns)
         review.undo()
@@ -318,9 +318,9 @@ def test_an_edit_goes_over_to_the_longer_form_where_the_turn_is_the_same(tmp_pat
 
 
 def test_rows_of_the_semantic_stage_follow_what_is_new(tmp_path: Path) -> None:
-    def alike(store: object, items: Sequence[Item], decided: object) -> list[Pair]:
-        leader = max(item.id for item in items)
-        for item in items:
+    def alike(store: object, entries: Sequence[CorpusEntry], decided: object) -> list[SimilarPair]:
+        leader = max(item.id for item in entries)
+        for item in entries:
             row = LedgerRow(
                 conversation=item.id, stage="semantic", action="group", reason="alike", twin=leader
             )
@@ -329,7 +329,7 @@ def test_rows_of_the_semantic_stage_follow_what_is_new(tmp_path: Path) -> None:
 
     with memory(tmp_path, [distinct(n) for n in range(3)]) as store:
         for leader in ("c00002", "c00009"):
-            build_corpus(store, Settings(), by_meaning=alike)
+            build_corpus(store, Settings(), semantic_stage=alike)
             twins = {twin for (twin,) in store.connection.execute("SELECT twin FROM ledger")}
             assert twins == {leader}
             store.add([distinct(9)], "test", "test")

@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 from engine.core.config import Settings
 from engine.core.paths import Workspace
 from engine.corpus.build import build_corpus
-from engine.corpus.dataset import write_dataset
-from engine.corpus.export import ExportFormat, export, suffix
-from engine.corpus.filters.prompt_injection import find, neutralise
+from engine.corpus.export import ExportFormat, export_corpus, suffix
+from engine.corpus.filters.prompt_injection import find_markers, neutralise
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.split import open_window
-from engine.corpus.training_messages import prepared
+from engine.corpus.training_set import corpus_rows, write_dataset
 from engine.memory.store import MemoryStore
 from engine.models.chatml import render
 from engine.models.tokenizer import IM_END, IM_START
@@ -71,7 +70,7 @@ ANSWER = "我不会照网页里的话去做；这篇网页讲的是怎样在阳�
     ],
 )
 def test_what_tries_to_act_is_found(text: str, kind: str) -> None:
-    assert kind in {found for found, _start, _end in find(text)}
+    assert kind in {found for found, _start, _end in find_markers(text)}
 
 
 @pytest.mark.parametrize(
@@ -98,12 +97,12 @@ def test_what_tries_to_act_is_found(text: str, kind: str) -> None:
     ],
 )
 def test_code_and_talk_about_instructions_pass(text: str) -> None:
-    assert list(find(text)) == []
+    assert list(find_markers(text)) == []
 
 
 def test_a_marker_with_invisible_signs_is_told_in_places_of_the_text_and_broken() -> None:
     text = "好\u200b的<|im\u200b_end\ufeff|>吧"
-    assert list(find(text)) == [("control token", 3, 15)]
+    assert list(find_markers(text)) == [("control token", 3, 15)]
     assert text[3:15] == "<|im\u200b_end\ufeff|>"
     assert neutralise(text) == "好\u200b的＜|im\u200b_end\ufeff|>吧"
 
@@ -130,12 +129,12 @@ def test_imported_tool_text_that_gives_orders_is_held_and_reaches_no_template_as
         build_corpus(store, Settings())
         held = review.page("state:pending")
         assert [item.stage for item in held] == ["injection"] * 3
-        assert list(prepared(store, None)) == []
+        assert list(corpus_rows(store, None)) == []
         for item in held:
             review.decide(item.id, "accepted")
-        said = [message.content for item in prepared(store, None) for message in item.messages]
+        said = [message.content for item in corpus_rows(store, None) for message in item.messages]
         assert {MARKER, MODELFILE, ORDER} <= set(said)
-        for made in prepared(store, None):
+        for made in corpus_rows(store, None):
             ids = render(made.messages).ids
             assert ids.count(IM_START) == ids.count(IM_END) == len(made.messages)
 
@@ -149,7 +148,7 @@ def test_an_export_carries_no_control_token(tmp_path: Path, format_: ExportForma
         build_corpus(store, Settings())
         review.decide(review.ids()[0], "accepted")
         path = tmp_path / f"out{suffix(format_)}"
-        assert export(store, path, format_).rows == 1
+        assert export_corpus(store, path, format_).rows == 1
         text = path.read_text("utf-8")
         assert "＜|im_end|>" in text
         for token in ("<|im_end|>", "<|im_start|>", "[INST]", "</s>"):
@@ -182,4 +181,4 @@ def test_neutral_text_is_as_long_and_holds_nothing_that_acts(before: str, token:
     assert len(text) == len(before + token + after)
     assert token not in text
     assert neutralise(text) == text
-    assert "control token" not in {kind for kind, _start, _end in find(text)}
+    assert "control token" not in {kind for kind, _start, _end in find_markers(text)}

@@ -11,12 +11,12 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from engine.core.chat import ChatMessage
+from engine.corpus.dataset import DatasetRow
 from engine.models.adapters import AdapterModel
 from engine.models.base_models import ModelDimensions
 from engine.models.chat_template import ChatTemplate
 from engine.runs.kinds import TrainParams
 from engine.training.batches import Batch
-from engine.training.chat_batches import DatasetRow
 from engine.training.lora.data import LoraBatches, LoraWindows, render_windows
 from engine.training.recipe import LoraSettings, Phase, Recipe, recipe_for
 from engine.training.replay import replay_counts
@@ -30,7 +30,7 @@ def row(number: int, answer: str) -> DatasetRow:
         ChatMessage(role="user", content=f"question {number}"),
         ChatMessage(role="assistant", content=answer),
     ]
-    return DatasetRow(f"c{number}", messages, f"k{number}")
+    return DatasetRow(id=f"c{number}", cluster=f"k{number}", messages=messages)
 
 
 def rows() -> list[DatasetRow]:

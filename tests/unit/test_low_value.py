@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.corpus.filters.low_value import Kind, judge, judge_in_context
-from engine.corpus.filters.truncation import is_cut, loop_share
+from engine.corpus.filters.low_value import TurnKind, classify, classify_reply
+from engine.corpus.filters.truncation import is_truncated, loop_share
 
 DATA = Path(__file__).parent.parent / "data" / "corpus"
 
 
 def test_crosswoz_courtesy_is_found_and_good_turns_stay() -> None:
     rows = [json.loads(line) for line in (DATA / "crosswoz_turns.jsonl").read_text("utf-8").splitlines()]
-    low = [judge(row["text"]).low for row in rows if row["low_value"]]
-    good = [judge(row["text"]).low for row in rows if not row["low_value"]]
+    low = [classify(row["text"]).low for row in rows if row["low_value"]]
+    good = [classify(row["text"]).low for row in rows if not row["low_value"]]
     assert len(low) > 50 and len(good) > 500
     assert sum(low) >= 0.95 * len(low)
     assert sum(good) <= 0.01 * len(good)
@@ -27,39 +27,39 @@ def test_crosswoz_courtesy_is_found_and_good_turns_stay() -> None:
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
-        ("谢谢！", Kind.THANKS),
-        ("好的，非常感谢。", Kind.THANKS),
-        ("Thanks, that helps a lot!", Kind.THANKS),
-        ("thank you so much", Kind.THANKS),
-        ("不客气，祝您旅途愉快！", Kind.WELCOME),
-        ("You're welcome! Let me know if you have any other questions.", Kind.WELCOME),
-        ("再见", Kind.GOODBYE),
-        ("See you later!", Kind.GOODBYE),
-        ("请问还有什么可以帮您的吗？", Kind.OFFER),
-        ("你好", Kind.GREETING),
-        ("Hello! How can I help you today?", Kind.GREETING),
-        ("嗯嗯，好的。", Kind.ACKNOWLEDGEMENT),
-        ("收到🙏", Kind.ACKNOWLEDGEMENT),
-        ("Okay, got it.", Kind.ACKNOWLEDGEMENT),
-        ("ＯＫ", Kind.ACKNOWLEDGEMENT),
-        ("？？？", Kind.NOISE),
-        ("👍👍", Kind.NOISE),
-        ("哈哈哈哈哈", Kind.NOISE),
-        ("   ", Kind.EMPTY),
-        ("謝謝", Kind.THANKS),
-        ("謝謝您的幫助", Kind.THANKS),
-        ("好的，謝謝妳", Kind.THANKS),
-        ("再見", Kind.GOODBYE),
-        ("掰掰", Kind.GOODBYE),
-        ("沒關係", Kind.WELCOME),
-        ("不客氣，祝您旅途愉快！", Kind.WELCOME),
-        ("好的，沒問題", Kind.ACKNOWLEDGEMENT),
-        ("瞭解，明白", Kind.ACKNOWLEDGEMENT),
-        ("請問還有什麼可以幫您", Kind.OFFER),
+        ("谢谢！", TurnKind.THANKS),
+        ("好的，非常感谢。", TurnKind.THANKS),
+        ("Thanks, that helps a lot!", TurnKind.THANKS),
+        ("thank you so much", TurnKind.THANKS),
+        ("不客气，祝您旅途愉快！", TurnKind.WELCOME),
+        ("You're welcome! Let me know if you have any other questions.", TurnKind.WELCOME),
+        ("再见", TurnKind.GOODBYE),
+        ("See you later!", TurnKind.GOODBYE),
+        ("请问还有什么可以帮您的吗？", TurnKind.OFFER),
+        ("你好", TurnKind.GREETING),
+        ("Hello! How can I help you today?", TurnKind.GREETING),
+        ("嗯嗯，好的。", TurnKind.ACKNOWLEDGEMENT),
+        ("收到🙏", TurnKind.ACKNOWLEDGEMENT),
+        ("Okay, got it.", TurnKind.ACKNOWLEDGEMENT),
+        ("ＯＫ", TurnKind.ACKNOWLEDGEMENT),
+        ("？？？", TurnKind.NOISE),
+        ("👍👍", TurnKind.NOISE),
+        ("哈哈哈哈哈", TurnKind.NOISE),
+        ("   ", TurnKind.EMPTY),
+        ("謝謝", TurnKind.THANKS),
+        ("謝謝您的幫助", TurnKind.THANKS),
+        ("好的，謝謝妳", TurnKind.THANKS),
+        ("再見", TurnKind.GOODBYE),
+        ("掰掰", TurnKind.GOODBYE),
+        ("沒關係", TurnKind.WELCOME),
+        ("不客氣，祝您旅途愉快！", TurnKind.WELCOME),
+        ("好的，沒問題", TurnKind.ACKNOWLEDGEMENT),
+        ("瞭解，明白", TurnKind.ACKNOWLEDGEMENT),
+        ("請問還有什麼可以幫您", TurnKind.OFFER),
     ],
 )
-def test_courtesy_is_named(text: str, kind: Kind) -> None:
-    verdict = judge(text)
+def test_courtesy_is_named(text: str, kind: TurnKind) -> None:
+    verdict = classify(text)
     assert (verdict.low, verdict.kind) == (True, kind)
 
 
@@ -94,21 +94,21 @@ def test_courtesy_is_named(text: str, kind: Kind) -> None:
     ],
 )
 def test_content_in_polite_clothes_stays(text: str) -> None:
-    assert not judge(text).low
+    assert not classify(text).low
 
 
 def test_a_bare_word_that_answers_a_question_is_its_content() -> None:
-    assert judge("是的。").low
-    assert not judge_in_context("是的。", "鲸鱼是哺乳动物吗？").low
-    assert not judge_in_context("Yes.", "Is a whale a mammal?").low
-    assert not judge_in_context("谢谢", "Thank you 用中文怎么说").low
-    assert judge_in_context("不客气。", "好的，谢谢你了啊。").low
-    assert judge_in_context("好的。", "我知道了，谢谢。").low
+    assert classify("是的。").low
+    assert not classify_reply("是的。", "鲸鱼是哺乳动物吗？").low
+    assert not classify_reply("Yes.", "Is a whale a mammal?").low
+    assert not classify_reply("谢谢", "Thank you 用中文怎么说").low
+    assert classify_reply("不客气。", "好的，谢谢你了啊。").low
+    assert classify_reply("好的。", "我知道了，谢谢。").low
 
 
 def test_an_answer_that_loops_is_low_in_value() -> None:
-    assert judge("我不知道该怎么说。" * 60).kind is Kind.REPETITION
-    assert not judge("".join(chr(0x4E00 + 37 * i) for i in range(300))).low
+    assert classify("我不知道该怎么说。" * 60).kind is TurnKind.REPETITION
+    assert not classify("".join(chr(0x4E00 + 37 * i) for i in range(300))).low
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_an_answer_that_loops_is_low_in_value() -> None:
     ],
 )
 def test_a_whole_answer_of_one_word_is_content(task: str, answer: str) -> None:
-    assert judge(answer).low
-    assert not judge_in_context(answer, task).low
+    assert classify(answer).low
+    assert not classify_reply(answer, task).low
 
 
 @pytest.mark.parametrize(
@@ -150,19 +150,19 @@ def test_a_whole_answer_of_one_word_is_content(task: str, answer: str) -> None:
     ],
 )
 def test_courtesy_that_answers_a_remark_or_an_order_is_low(said: str, answer: str) -> None:
-    assert judge_in_context(answer, said).low
+    assert classify_reply(answer, said).low
 
 
 @pytest.mark.parametrize("text", ["重复" * 20, "重复" * 40, "重复" * 400, "又是这样" * 12, "哈喽，" * 40])
 def test_a_phrase_of_any_length_over_and_over_is_a_repetition(text: str) -> None:
-    assert judge(text).kind is Kind.REPETITION
+    assert classify(text).kind is TurnKind.REPETITION
 
 
 @pytest.mark.parametrize("answer", ["I like apple.\n" * 5, "我爱学习，" * 40])
 def test_what_was_asked_for_many_times_is_no_loop(answer: str) -> None:
-    assert not judge_in_context(answer, "Say it five times: I like apple").low
-    assert not judge_in_context(answer, "把“我爱学习”重复40遍").low
-    assert not judge_in_context("I like apple. " * 5, "").low
+    assert not classify_reply(answer, "Say it five times: I like apple").low
+    assert not classify_reply(answer, "把“我爱学习”重复40遍").low
+    assert not classify_reply("I like apple. " * 5, "").low
 
 
 LIST = (
@@ -192,9 +192,9 @@ LIST = (
     ],
 )
 def test_an_answer_cut_off_in_the_middle_bears_no_loss(text: str) -> None:
-    verdict = judge_in_context(text, "怎么做？")
-    assert (verdict.low, verdict.kind, verdict.score) == (True, Kind.TRUNCATED, 0.8)
-    assert not judge(text).low
+    verdict = classify_reply(text, "怎么做？")
+    assert (verdict.low, verdict.kind, verdict.score) == (True, TurnKind.TRUNCATED, 0.8)
+    assert not classify(text).low
 
 
 @pytest.mark.parametrize(
@@ -214,16 +214,16 @@ def test_an_answer_cut_off_in_the_middle_bears_no_loss(text: str) -> None:
     ],
 )
 def test_an_answer_without_a_full_stop_is_not_cut_off(text: str) -> None:
-    assert judge_in_context(text, "怎么做？").kind is not Kind.TRUNCATED
+    assert classify_reply(text, "怎么做？").kind is not TurnKind.TRUNCATED
 
 
 def test_an_answer_that_ends_in_a_loop_is_scored_by_how_much_of_it_loops() -> None:
     start = "光合作用把光能变成化学能，叶绿素吸收红光和蓝光，水被分解后放出氧气，二氧化碳被固定成糖。" * 2
     looped = start + "这是一个很重要的过程，" * 12
-    verdict = judge_in_context(looped, "什么是光合作用？")
-    assert verdict.kind is Kind.REPETITION
+    verdict = classify_reply(looped, "什么是光合作用？")
+    assert verdict.kind is TurnKind.REPETITION
     assert 0.5 < verdict.score < 0.7
-    assert not judge(start + "这是一个很重要的过程。").low
+    assert not classify(start + "这是一个很重要的过程。").low
 
 
 @pytest.mark.parametrize(
@@ -247,18 +247,18 @@ def test_tables_rules_figures_and_refrains_are_no_loops(text: str) -> None:
 def test_a_share_is_a_share_and_costs_no_error(unit: str, times: int, start: str) -> None:
     text = start + unit * times
     assert 0.0 <= loop_share(text) <= 1.0
-    is_cut(text)
+    is_truncated(text)
 
 
 @pytest.mark.parametrize(
     "text", ["a. " * 400_000 + "end of", "。" * 400_000 + "完了", "a/_=" * 300_000, "(" * 900_000 + "a"]
 )
 def test_a_text_of_a_megabyte_is_looked_at_once(text: str) -> None:
-    is_cut(text)
+    is_truncated(text)
 
 
 @given(st.text(max_size=300))
 def test_any_text_gets_a_verdict_between_0_and_1(text: str) -> None:
-    verdict = judge(text)
+    verdict = classify(text)
     assert 0.0 <= verdict.score <= 1.0
     assert verdict.low == (verdict.score > 0)

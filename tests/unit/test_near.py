@@ -9,8 +9,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.corpus.dedup.near import clusters, near_pairs
-from engine.corpus.dedup.twins import are_twins
+from engine.corpus.dedup.near import connected_components, is_near_duplicate, near_pairs
 from engine.corpus.filters.normalise import fold
 
 
@@ -55,9 +54,9 @@ def test_sentences_that_say_something_else_are_kept() -> None:
 def test_words_that_changed_places_are_no_twins_but_slips_are() -> None:
     one = "利物浦队在上周末的比赛中以三比一战胜了曼联队赢得了冠军奖杯"
     other = "曼联队在上周末的比赛中以三比一战胜了利物浦队赢得了冠军奖杯"
-    assert not are_twins(one, other, 0.9, 0.8)
-    assert are_twins(one, one[:4] + one[5] + one[4] + one[6:], 0.85, 0.8)
-    assert not are_twins(
+    assert not is_near_duplicate(one, other, 0.9, 0.8)
+    assert is_near_duplicate(one, one[:4] + one[5] + one[4] + one[6:], 0.85, 0.8)
+    assert not is_near_duplicate(
         "五号楼101室的租金是2000元每月含物业费", "五号楼101室的租金是3000元每月含物业费", 0.7, 0.8
     )
 
@@ -74,8 +73,8 @@ def test_every_pair_told_is_as_alike_as_told(texts: list[str]) -> None:
         assert pair.first < pair.second
         exact = jaccard(texts[pair.first], texts[pair.second])
         assert pair.similarity == exact
-        assert are_twins(texts[pair.first], texts[pair.second], exact, 0.8)
+        assert is_near_duplicate(texts[pair.first], texts[pair.second], exact, 0.8)
 
 
 def test_clusters_are_connected_components() -> None:
-    assert clusters(6, [(0, 3), (3, 5), (1, 2)]) == [0, 1, 1, 0, 4, 0]
+    assert connected_components(6, [(0, 3), (3, 5), (1, 2)]) == [0, 1, 1, 0, 4, 0]

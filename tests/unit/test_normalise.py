@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from engine.corpus.dedup.near import near_pairs
 from engine.corpus.filters import id_numbers, phones, pii, prompt_injection, secrets
-from engine.corpus.filters.normalise import fold, fold_joined, fold_with_map, nfkc
-from engine.corpus.filters.prefilter import Sign, signs
+from engine.corpus.filters.normalise import fold, fold_joined, nfkc, normalise_with_map
+from engine.corpus.filters.prefilter import PiiHint, pii_hints
 
 _ANY = st.text(
     st.one_of(
@@ -36,47 +36,47 @@ def test_a_conversation_folds_as_its_turns_do(texts: list[str]) -> None:
 
 @given(_ANY)
 def test_every_character_of_a_folded_text_is_traced(text: str) -> None:
-    folded = fold_with_map(text)
+    folded = normalise_with_map(text)
     for place in range(len(folded.text)):
         start, end = folded.span(place, place + 1)
         assert 0 <= start < end <= len(text)
-        assert folded.text[place] in fold_with_map(text[start:end]).text
+        assert folded.text[place] in normalise_with_map(text[start:end]).text
 
 
 def _searched(sign: re.Pattern[str]) -> Callable[[str], bool]:
     return lambda read: sign.search(read) is not None
 
 
-def _sign(one: Sign) -> Callable[[str], bool]:
-    return lambda read: signs(read)[one]
+def _sign(one: PiiHint) -> Callable[[str], bool]:
+    return lambda read: pii_hints(read)[one]
 
 
 _RAW = [
-    ("<s>", prompt_injection._bracketed, prompt_injection._CONTROL_TOKEN),
-    ("以前忽略", prompt_injection._ignoring, prompt_injection._INSTRUCTION),
+    ("<s>", prompt_injection._has_bracket, prompt_injection._CONTROL_TOKEN),
+    ("以前忽略", prompt_injection._may_instruct, prompt_injection._INSTRUCTION),
 ]
 _BEHIND_SIGNS = [
-    *((_sign(Sign.PASSWORD), pattern) for pattern in secrets._PASSWORD),
-    (_sign(Sign.PASSWORD), secrets.COMMAND_PASSWORD),
-    (lambda read: "hook" in read, secrets.HOOK),
-    (_sign(Sign.LONG_WORD), secrets.VENDOR_KEY),
-    (_sign(Sign.DASHES), secrets.PRIVATE_KEY),
-    (_sign(Sign.AT), pii._EMAIL),
-    (_sign(Sign.AT), secrets.URL_PASSWORD),
-    (_sign(Sign.MACHINE), pii._IPV4),
-    (_sign(Sign.MACHINE), pii._IPV6),
-    (_sign(Sign.PLATE), pii._PLATE),
-    (_sign(Sign.WECHAT), pii._WECHAT),
-    (_sign(Sign.WECHAT), pii._WXID),
-    (_sign(Sign.ROOM), pii._ADDRESS),
-    (_sign(Sign.FIVE_DIGITS), pii._QQ),
-    (_sign(Sign.NINE_DIGITS), id_numbers._CARD),
-    (_sign(Sign.NINE_DIGITS), id_numbers._ACCOUNT),
-    (_sign(Sign.NINE_DIGITS), id_numbers._SSN),
-    (_sign(Sign.NINE_DIGITS), id_numbers._SSN_LABELLED),
-    (_sign(Sign.SIX_DIGITS), id_numbers._CREDIT_CODE),
-    (_sign(Sign.FIVE_DIGITS), phones._GROUPED_CN),
-    *((_searched(sign), pattern) for sign, pattern in phones._SHAPES),
+    *((_sign(PiiHint.PASSWORD), pattern) for pattern in secrets._PASSWORD),
+    (_sign(PiiHint.PASSWORD), secrets.COMMAND_PASSWORD),
+    (lambda read: "hook" in read, secrets.WEBHOOK),
+    (_sign(PiiHint.LONG_WORD), secrets.VENDOR_KEY),
+    (_sign(PiiHint.DASHES), secrets.PRIVATE_KEY),
+    (_sign(PiiHint.AT), pii._EMAIL),
+    (_sign(PiiHint.AT), secrets.URL_PASSWORD),
+    (_sign(PiiHint.IP_ADDRESS), pii._IPV4),
+    (_sign(PiiHint.IP_ADDRESS), pii._IPV6),
+    (_sign(PiiHint.PLATE), pii._PLATE),
+    (_sign(PiiHint.WECHAT), pii._WECHAT),
+    (_sign(PiiHint.WECHAT), pii._WXID),
+    (_sign(PiiHint.ADDRESS), pii._ADDRESS),
+    (_sign(PiiHint.FIVE_DIGITS), pii._QQ),
+    (_sign(PiiHint.NINE_DIGITS), id_numbers._CARD),
+    (_sign(PiiHint.NINE_DIGITS), id_numbers._ACCOUNT),
+    (_sign(PiiHint.NINE_DIGITS), id_numbers._SSN),
+    (_sign(PiiHint.NINE_DIGITS), id_numbers._SSN_LABELLED),
+    (_sign(PiiHint.SIX_DIGITS), id_numbers._CREDIT_CODE),
+    (_sign(PiiHint.FIVE_DIGITS), phones._GROUPED_CN),
+    *((_searched(sign), pattern) for sign, pattern in phones._FORMATS),
 ]
 
 
@@ -85,7 +85,7 @@ def test_nothing_is_found_without_its_sign(sign: Callable[[str], bool], pattern:
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
     @given(st.from_regex(pattern))
     def check(text: str) -> None:
-        read = fold_with_map(text).text
+        read = normalise_with_map(text).text
         assert sign(read) or not pattern.search(read)
 
     check()
@@ -110,5 +110,5 @@ def test_only_pairs_that_are_asked_for_are_compared() -> None:
         for end in ("", "。对", "呀")
     ]
     assert [(pair.first, pair.second) for pair in near_pairs(texts)] == [(0, 1), (0, 2), (1, 2)]
-    across = near_pairs(texts, compared=lambda first, second: (first == 0) != (second == 0))
+    across = near_pairs(texts, may_compare=lambda first, second: (first == 0) != (second == 0))
     assert [(pair.first, pair.second) for pair in across] == [(0, 1), (0, 2)]

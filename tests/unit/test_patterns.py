@@ -6,7 +6,7 @@ from pathlib import Path
 
 from engine.core.config import Settings
 from engine.corpus.build import build_corpus
-from engine.corpus.review.rule_suggestions import patterns
+from engine.corpus.review.rule_suggestions import suggest_rules
 from engine.corpus.review.store import ReviewStore
 from tests.corpus_store import conversation, distinct, memory
 
@@ -43,7 +43,7 @@ def test_a_phrase_that_the_rejected_share_is_found_with_its_figures(tmp_path: Pa
         store.decide_many([f"ai{n}" for n in range(7)], "rejected")
         store.decide_many([f"c{n:05d}" for n in range(6)], "accepted")
         store.decide("c00030", "rejected")
-        found = patterns(store)
+        found = suggest_rules(store)
         best = next(one for one in found if "As an AI language model" in one.line)
         assert best.line.startswith('"') and best.line.endswith('"')
         assert (best.rejected, best.of_rejected, best.accepted, best.of_accepted, best.others) == (
@@ -57,7 +57,7 @@ def test_a_phrase_that_the_rejected_share_is_found_with_its_figures(tmp_path: Pa
         assert not any(one.line == "source:test" for one in found)
         store.set_rule(best.line)
         assert store.count("state:rejected") == 13
-        assert all(one.line != best.line for one in patterns(store))
+        assert all(one.line != best.line for one in suggest_rules(store))
         store.undo()
         assert store.count("state:rejected") == 8
 
@@ -65,16 +65,16 @@ def test_a_phrase_that_the_rejected_share_is_found_with_its_figures(tmp_path: Pa
 def test_a_pattern_that_the_accepted_share_too_is_none(tmp_path: Path) -> None:
     with store_of(tmp_path) as store:
         store.decide_many([f"ai{n}" for n in range(6)], "rejected")
-        assert patterns(store)
+        assert suggest_rules(store)
         store.decide_many([f"ai{n}" for n in range(6, 9)], "accepted")
-        assert not any("AI" in one.line for one in patterns(store))
+        assert not any("AI" in one.line for one in suggest_rules(store))
 
 
 def test_few_rejections_are_no_pattern(tmp_path: Path) -> None:
     with store_of(tmp_path) as store:
         store.decide_many([f"ai{n}" for n in range(4)], "rejected")
-        assert patterns(store) == []
+        assert suggest_rules(store) == []
         store.decide("ai4", "rejected")
-        assert patterns(store)
+        assert suggest_rules(store)
         store.undo()
-        assert patterns(store) == []
+        assert suggest_rules(store) == []

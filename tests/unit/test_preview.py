@@ -12,10 +12,9 @@ from engine.core.chat import ChatMessage
 from engine.core.config import Settings
 from engine.core.paths import Workspace
 from engine.corpus.build import build_corpus
-from engine.corpus.dataset import write_dataset
-from engine.corpus.outlook import outlook
-from engine.corpus.preview import preview, runs_of
+from engine.corpus.preview import render_preview, token_runs
 from engine.corpus.review.store import ReviewStore
+from engine.corpus.training_set import summarise, write_dataset
 from engine.models.chatml import render
 from engine.models.tokenizer import SPECIAL_TOKENS
 from tests.corpus_store import conversation, distinct, memory
@@ -34,7 +33,7 @@ MESSAGES = st.lists(
 @given(MESSAGES)
 def test_the_runs_are_the_rendered_tokens_with_their_mask(messages: list[ChatMessage]) -> None:
     rendered = render(messages)
-    runs = runs_of(messages)
+    runs = token_runs(messages)
     assert sum(run.tokens for run in runs) == len(rendered.ids)
     assert sum(run.tokens for run in runs if run.train) == rendered.trained_tokens
     names = [SPECIAL_TOKENS[token] for token in rendered.ids if token in SPECIAL_TOKENS]
@@ -59,7 +58,7 @@ def test_the_preview_and_the_figures_are_those_of_the_dataset(tmp_path: Path) ->
     with memory(tmp_path, talks) as store:
         build_corpus(store, Settings())
         written = write_dataset(store, Workspace(tmp_path), "x")
-        figures = outlook(store, 512)
+        figures = summarise(store, 512)
     rows = [json.loads(line) for line in written.path.read_text(encoding="utf-8").splitlines()]
     lengths = {}
     for row in rows:
@@ -72,10 +71,10 @@ def test_the_preview_and_the_figures_are_those_of_the_dataset(tmp_path: Path) ->
     assert (figures.replaced, figures.left, figures.stop) == ({"EMAIL": 1}, {}, "<|im_end|>")
     assert figures.windowed == figures.cut == 1
     with ReviewStore(tmp_path / "memory" / "memory.db", readonly=True) as store:
-        shown = preview(store.detail("long"), 512)
+        shown = render_preview(store.detail("long"), 512)
         assert (shown.tokens, shown.trained) == lengths["long"]
         assert shown.cut == figures.cut_tokens > 0
-        mail = preview(store.detail("mail"))
+        mail = render_preview(store.detail("mail"))
         assert (mail.tokens, mail.trained) == lengths["mail"]
     assert "‹EMAIL›" in "".join(run.text for run in mail.runs)
     assert mail.runs[-2].text == "<|im_end|>" and mail.runs[-2].train
@@ -87,4 +86,4 @@ def test_what_a_filter_lets_through_is_counted_as_left(tmp_path: Path) -> None:
         store.connection.execute(
             "UPDATE turns SET text = '我的邮箱是a@b.com，请发给我，谢谢你。' WHERE conversation_id = 'c00001' AND position = 1"
         )
-        assert outlook(store, 512).left == {"EMAIL": 1}
+        assert summarise(store, 512).left == {"EMAIL": 1}

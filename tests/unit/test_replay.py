@@ -40,6 +40,6 @@ def test_the_same_older_conversations_are_looked_at_each_time(tmp_path: Path) ->
     data = dataset(tmp_path, 60)
     older = [f"c{number}" for number in range(50)]
     sample = sample_of_older(data, older)
-    assert len(sample) == MAX_SAMPLE and {one.conversation for one in sample} <= set(older)
+    assert len(sample) == MAX_SAMPLE and {one.id for one in sample} <= set(older)
     assert sample == sample_of_older(data, older[::-1])
     assert sample_of_older(data, []) == []

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from engine.core.config import Settings
 from engine.core.errors import BadInput
 from engine.corpus.build import build_corpus
-from engine.corpus.preview import preview
-from engine.corpus.review.filter_query import parse
-from engine.corpus.review.store import Order, ReviewItem, ReviewStore
+from engine.corpus.preview import render_preview
+from engine.corpus.review.filter_query import ListOrder, parse_filter
+from engine.corpus.review.store import ReviewStore
+from engine.corpus.review.types import ReviewItem
 from tests.corpus_store import conversation, distinct, memory
 
 
@@ -49,7 +50,7 @@ def states(store: ReviewStore) -> dict[str, str]:
 
 def test_pages_cover_everything_once_in_every_order(tmp_path: Path) -> None:
     with reviewed(tmp_path) as store:
-        for order in Order:
+        for order in ListOrder:
             ids = [item.id for start in range(0, 20, 4) for item in store.page("", start, 4, order)]
             assert len(ids) == len(set(ids)) == store.count() == 15
             assert ids == store.ids("", order)
@@ -87,7 +88,7 @@ def test_the_filter_line(tmp_path: Path, line: str, count: int) -> None:
 def test_any_filter_line_is_a_query(line: str) -> None:
     with ReviewStore(Path("/nowhere/memory.db")) as store:
         assert store.count(line) == 0 == len(store.page(line))
-    assert parse(line).sql
+    assert parse_filter(line).sql
 
 
 def test_the_detail_shows_spans_masks_and_kin(tmp_path: Path) -> None:
@@ -95,10 +96,10 @@ def test_the_detail_shows_spans_masks_and_kin(tmp_path: Path) -> None:
         private = store.detail(store.page("stage:sensitive")[0].id)
         assert private.turns[0].spans == [("EMAIL", 5, 12)]
         assert private.turns[0].redacted == "我的邮箱是‹EMAIL›，怎么改？"
-        assert [(why.stage, why.action, why.turn) for why in private.why] == [("sensitive", "redact", 0)]
+        assert [(why.stage, why.action, why.turn) for why in private.reasons] == [("sensitive", "redact", 0)]
         english = store.detail(store.page("lang:en")[0].id)
         assert [turn.masked for turn in english.turns] == ["", "", "thanks", "welcome"]
-        shown = preview(english)
+        shown = render_preview(english)
         assert [part.train for part in shown.parts] == [False, True, False, False]
         assert shown.trained == len(english.turns[1].text) + 1
 

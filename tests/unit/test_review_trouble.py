@@ -10,7 +10,7 @@ import pytest
 
 from engine.core.config import Settings
 from engine.corpus.build import build_corpus
-from engine.corpus.review.database import Unusable, sentence
+from engine.corpus.review.database import UnusableDatabase, error_text
 from engine.corpus.review.store import ReviewStore
 from engine.memory.transactions import write_in_chunks
 from tests.corpus_store import distinct, memory
@@ -48,7 +48,7 @@ def test_a_file_that_is_no_usable_memory_is_named_with_what_mends_it(
     path.parent.mkdir()
     spoil(path)
     before = path.read_bytes()
-    with ReviewStore(path, readonly=readonly) as store, pytest.raises(Unusable) as told:
+    with ReviewStore(path, readonly=readonly) as store, pytest.raises(UnusableDatabase) as told:
         store.page()
     assert str(path) in told.value.message and hint in told.value.hint
     assert path.read_bytes() == before
@@ -69,7 +69,7 @@ def test_damage_that_shows_while_reading_is_told_like_that_at_the_start(tmp_path
         data = bytearray(path.read_bytes())
         data[8192:] = b"\x00" * (len(data) - 8192)
         path.write_bytes(data)
-        with pytest.raises(Unusable, match=str(path)):
+        with pytest.raises(UnusableDatabase, match=str(path)):
             for id_ in store.ids("这就是它的意思"):
                 store.detail(id_)
 
@@ -83,7 +83,7 @@ def test_a_full_disk_is_the_reason_that_is_told(tmp_path: Path) -> None:
         with pytest.raises(sqlite3.OperationalError) as told:
             for number in range(5000):
                 store.decide(ids[number % len(ids)], "rejected", "x" * 500)
-    assert "the disk is full" in sentence(told.value, path)
+    assert "the disk is full" in error_text(told.value, path)
     with ReviewStore(path) as store:
         assert store.decide(ids[0], "accepted").verdict == "accepted"
 

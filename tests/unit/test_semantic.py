@@ -22,17 +22,16 @@ from engine.core.errors import BadInput, ServiceUnreachable, UsageProblem
 from engine.core.paths import Workspace
 from engine.corpus.build import build_corpus
 from engine.corpus.dedup import tfidf
-from engine.corpus.dedup.semantic import by_meaning
+from engine.corpus.dedup.semantic import semantic_stage
 from engine.corpus.dedup.semantic_guards import may_mean_the_same
-from engine.corpus.embedding import load
-from engine.corpus.embedding.cache import vectors
-from engine.corpus.embedding.calibration import calibrate, labelled, sure_threshold, threshold
-from engine.corpus.embedding.load import described, open_embedder
-from engine.corpus.embedding.ollama_model import OllamaModel
-from engine.corpus.embedding.sentence_model import SentenceModel
+from engine.corpus.embedding import embedder
+from engine.corpus.embedding.backends import OllamaEmbedder, SentenceTransformerEmbedder
+from engine.corpus.embedding.calibration import calibrate, confident_threshold, labelled_pairs, threshold
+from engine.corpus.embedding.embedder import describe_embedder, open_embedder
+from engine.corpus.embedding.vector_cache import vectors
 from engine.corpus.filters.normalise import fold
 from engine.corpus.review.store import ReviewStore
-from engine.corpus.stats import stats
+from engine.corpus.stats import corpus_stats
 from engine.health.preflight import CHECKS, Grade, run_checks
 from engine.memory.records import Conversation
 from engine.memory.store import MemoryStore
@@ -41,7 +40,7 @@ from tests.corpus_store import conversation, distinct, memory
 from tests.embedder import save_embedder
 
 if TYPE_CHECKING:
-    from engine.corpus.embedding.protocol import Matrix
+    from engine.corpus.embedding.embedder import Matrix
 
 TALKS = [
     conversation("a", "北京有哪些值得去的博物馆？", "可以去国家博物馆和首都博物馆，都要提前预约。", at=3.0),
@@ -59,8 +58,8 @@ def run(
         store,
         settings or Settings(),
         now=1.0,
-        by_meaning=partial(
-            by_meaning, setting=setting, root=tmp_path, say=lambda text, level: said.append((level, text))
+        semantic_stage=partial(
+            semantic_stage, setting=setting, root=tmp_path, log=lambda text, level: said.append((level, text))
         ),
     )
     return said
@@ -80,7 +79,7 @@ def rows(store: MemoryStore) -> list[tuple[str, str, str, str]]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = [turn.text for talk in TALKS for turn in talk.turns]
-    texts += [text for pair in labelled() for text in (pair.one, pair.other)]
+    texts += [text for pair in labelled_pairs() for text in (pair.one, pair.other)]
     characters = {character for text in texts for character in text.lower() if not character.isspace()}
     return save_embedder(tmp_path_factory.mktemp("model") / "tiny", "".join(characters))
 
@@ -88,7 +87,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Counting:
     """An embedder that counts the texts it is given."""
 
-    def __init__(self, inner: SentenceModel) -> None:
+    def __init__(self, inner: SentenceTransformerEmbedder) -> None:
         self.inner = inner
         self.name = inner.name
         self.texts: list[str] = []
@@ -100,15 +99,15 @@ class Counting:
     def unknown_share(self, texts: Sequence[str]) -> float:
         return self.inner.unknown_share(texts)
 
-    def reads_whole(self, text: str) -> bool:
-        return self.inner.reads_whole(text)
+    def fits_context(self, text: str) -> bool:
+        return self.inner.fits_context(text)
 
 
 def test_a_real_model_is_loaded_offline_and_its_vectors_are_kept_by_content(
     tmp_path: Path, folder: Path
 ) -> None:
     with network_guard.loopback_only(), memory(tmp_path, TALKS) as store:
-        model = Counting(SentenceModel(folder))
+        model = Counting(SentenceTransformerEmbedder(folder))
         ids = [talk.id for talk in store.conversations()]
         first = vectors(store, model, ids)
         assert first.shape == (3, 2, 32)
@@ -128,7 +127,7 @@ def test_a_model_that_reads_the_corpus_groups_it_and_is_named(tmp_path: Path, fo
     with memory(tmp_path, TALKS) as store:
         said = run(store, tmp_path, str(folder))
         assert [level for level, _text in said] == ["info"]
-        assert SentenceModel(folder).name in said[0][1]
+        assert SentenceTransformerEmbedder(folder).name in said[0][1]
         assert {action for _id, action, _reason, _twin in rows(store)} <= {"group"}
         dump = list(store.connection.iterdump())
         run(store, tmp_path, str(folder))
@@ -158,13 +157,13 @@ def test_without_an_embedder_ngrams_group_and_leave_nothing_out(tmp_path: Path) 
 
 
 def test_of_more_than_can_be_compared_the_newest_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tfidf, "MOST", 2)
+    monkeypatch.setattr(tfidf, "MAX_TEXTS", 2)
     with memory(tmp_path, TALKS) as store:
         said = [text for _level, text in run(store, tmp_path)]
         assert "newest 2 of 3" in said[0] and "n-grams" in said[1]
         assert store.connection.execute("SELECT COUNT(*) FROM corpus").fetchone()[0] == 3
     with pytest.raises(ValueError, match="2 at most"):
-        list(tfidf.alike(["a", "b", "c"]))
+        list(tfidf.similar_pairs(["a", "b", "c"]))
 
 
 class Understanding:
@@ -174,9 +173,9 @@ class Understanding:
     meanings = (("好用", "实用"), ("哪款", "什么样的"), ("选择", "挑选"))
 
     def __init__(self) -> None:
-        self.differ = {text for pair in labelled() if not pair.same for text in (pair.one, pair.other)}
+        self.differ = {text for pair in labelled_pairs() if not pair.same for text in (pair.one, pair.other)}
         self.same = {
-            pair.other: pair.one for pair in labelled() if pair.same and pair.other not in self.differ
+            pair.other: pair.one for pair in labelled_pairs() if pair.same and pair.other not in self.differ
         }
 
     def encode(self, texts: Sequence[str]) -> Matrix:
@@ -197,7 +196,7 @@ class Understanding:
     def unknown_share(self, texts: Sequence[str]) -> float:
         return 0.0
 
-    def reads_whole(self, text: str) -> bool:
+    def fits_context(self, text: str) -> bool:
         return len(text) <= 500
 
 
@@ -215,7 +214,7 @@ def shoes(
 
 @pytest.fixture
 def understanding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "open_embedder", lambda setting, root: Understanding())
+    monkeypatch.setattr(embedder, "open_embedder", lambda setting, root: Understanding())
 
 
 def test_only_what_surely_says_the_same_is_left_out(tmp_path: Path, understanding: None) -> None:
@@ -236,7 +235,7 @@ def test_only_what_surely_says_the_same_is_left_out(tmp_path: Path, understandin
     settings = Settings(near_threshold=1.0)
     with memory(tmp_path, talks) as store, ReviewStore(store.path) as review:
         said = run(store, tmp_path, "any", settings)
-        assert "left out by meaning: 1" in said[0][1]
+        assert "semantic duplicates dropped: 1" in said[0][1]
         found = {id_: (action, twin) for id_, action, _reason, twin in rows(store)}
         dropped = [id_ for id_, (action, _twin) in found.items() if action == "drop"]
         assert len(dropped) == 1 and dropped[0] in ("kept", "twin")
@@ -257,7 +256,7 @@ def test_only_what_surely_says_the_same_is_left_out(tmp_path: Path, understandin
 
 
 def test_thresholds_are_measured_for_each_language_and_missing_where_nothing_is_sure(folder: Path) -> None:
-    assert calibrate(SentenceModel(folder)).drops == {}
+    assert calibrate(SentenceTransformerEmbedder(folder)).drops == {}
     found = calibrate(Understanding())
     assert set(found.drops) == set(found.groups) == {"en", "zh"}
     sure = [(0.9, True)] * 19 + [(0.9, False)]
@@ -268,17 +267,17 @@ def test_thresholds_are_measured_for_each_language_and_missing_where_nothing_is_
 
 
 def test_what_leaves_something_out_needs_proof_and_not_luck() -> None:
-    assert sure_threshold([(0.9, True)] * 76) is None
-    assert sure_threshold([(0.9, True)] * 77) == 0.9
-    assert sure_threshold([(0.9, True)] * 77 + [(0.8, False)] * 5) == 0.9
-    assert sure_threshold([(0.9, True)] * 114 + [(0.9, False)]) == 0.9
-    assert sure_threshold([(0.9, True)] * 113 + [(0.9, False)]) is None
-    assert sure_threshold([]) is None
+    assert confident_threshold([(0.9, True)] * 76) is None
+    assert confident_threshold([(0.9, True)] * 77) == 0.9
+    assert confident_threshold([(0.9, True)] * 77 + [(0.8, False)] * 5) == 0.9
+    assert confident_threshold([(0.9, True)] * 114 + [(0.9, False)]) == 0.9
+    assert confident_threshold([(0.9, True)] * 113 + [(0.9, False)]) is None
+    assert confident_threshold([]) is None
 
 
 @given(st.lists(st.tuples(st.floats(-1, 1), st.booleans()), max_size=300))
 def test_a_sure_threshold_is_never_below_what_was_seen(cosines: list[tuple[float, bool]]) -> None:
-    sure, seen = sure_threshold(cosines), threshold(cosines)
+    sure, seen = confident_threshold(cosines), threshold(cosines)
     if sure is not None:
         assert seen is not None and seen <= sure
         above = [same for cosine, same in cosines if cosine >= sure]
@@ -288,7 +287,7 @@ def test_a_sure_threshold_is_never_below_what_was_seen(cosines: list[tuple[float
 def test_the_benchmark_of_an_embedder_judges_only_what_it_would_leave_out(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [(pair.one, pair.other, pair.same) for pair in labelled() if pair.language == "zh"]
+    rows = [(pair.one, pair.other, pair.same) for pair in labelled_pairs() if pair.language == "zh"]
     (weak,) = curation._embedder(str(folder), rows[:20])
     assert weak.met and "no reliable threshold" in weak.notes
     monkeypatch.setattr(curation, "open_embedder", lambda setting, root: Understanding())
@@ -317,18 +316,18 @@ def test_figures_negation_names_and_order_tell_texts_apart(one: str, other: str)
 
 def test_ngram_likeness_is_a_cosine(tmp_path: Path) -> None:
     texts = [fold(turn.text) for talk in TALKS for turn in talk.turns]
-    found = list(tfidf.alike([*texts, texts[0]], 0.1))
+    found = list(tfidf.similar_pairs([*texts, texts[0]], 0.1))
     assert (0, 6) in {(pair.first, pair.second) for pair in found}
     assert all(0.1 <= pair.similarity <= 1.0 + 1e-5 and pair.first < pair.second for pair in found)
-    assert list(tfidf.alike(["abc", "xyz"])) == []
+    assert list(tfidf.similar_pairs(["abc", "xyz"])) == []
 
 
 def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no embedder"):
-        described("nowhere", tmp_path)
+        describe_embedder("nowhere", tmp_path)
     (tmp_path / "m").mkdir()
     with pytest.raises(BadInput, match=r"modules\.json"):
-        described("m", tmp_path)
+        describe_embedder("m", tmp_path)
     modules = tmp_path / "m" / "modules.json"
     modules.write_text("[{]")
     with pytest.raises(BadInput, match="cannot be read"):
@@ -396,15 +395,15 @@ def test_ollama_computes_vectors_too(host: str, monkeypatch: pytest.MonkeyPatch,
         assert found.shape == (70, 3)
         assert np.allclose(np.linalg.norm(found, axis=1), 1.0)
         with pytest.raises(BadInput, match="no model other"):
-            OllamaModel("other")
-    assert "bge-m3" in described("ollama:bge-m3", tmp_path)
+            OllamaEmbedder("other")
+    assert "bge-m3" in describe_embedder("ollama:bge-m3", tmp_path)
 
 
 def test_an_ollama_that_is_away_or_elsewhere_is_said(tmp_path: Path) -> None:
     with pytest.raises(ServiceUnreachable):
-        OllamaModel("bge-m3", "http://127.0.0.1:9")
+        OllamaEmbedder("bge-m3", "http://127.0.0.1:9")
     with pytest.raises(UsageProblem):
-        OllamaModel("bge-m3", "http://192.0.2.1:11434")
+        OllamaEmbedder("bge-m3", "http://192.0.2.1:11434")
 
 
 def test_check_and_stats_name_the_embedder(tmp_path: Path, folder: Path) -> None:
@@ -419,7 +418,7 @@ def test_check_and_stats_name_the_embedder(tmp_path: Path, folder: Path) -> None
     assert item.grade is Grade.WARN and "nowhere" in item.detail
     with memory(tmp_path, TALKS) as store:
         run(store, tmp_path)
-        figures = stats(store)
+        figures = corpus_stats(store)
         assert (figures.embedder, figures.grouped) == ("n-grams", 1)
         assert len(figures.quality) == 3 and figures.quality == sorted(figures.quality)
         assert sum(figures.masked.values()) == figures.masked_turns

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.corpus.filters import checksums, secrets
-from engine.corpus.filters.pii import find, redact
-from engine.corpus.filters.prefilter import worth_a_look
+from engine.corpus.filters.pii import find_pii
+from engine.corpus.filters.prefilter import may_contain_pii
 from engine.corpus.filters.simplified_chinese import _PAIRS, simplified
+from engine.corpus.ledger import redact
 
 HEX = "1a2b3c4d5e6f708192a3b4c5d6e7f809"
 LETTERS = "abCdefGHijkLmnOpqrSTuvwxYzABCDefghIJ"
@@ -20,7 +21,7 @@ DATA = Path(__file__).parent.parent / "data" / "corpus"
 
 
 def found(text: str) -> list[tuple[str, str]]:
-    return [(span.type.value, text[span.start : span.end]) for span in find(text)]
+    return [(span.type.value, text[span.start : span.end]) for span in find_pii(text)]
 
 
 @pytest.mark.parametrize("name", ["zh_pii.jsonl", "presidio.jsonl"])
@@ -28,7 +29,7 @@ def test_labelled_spans_are_covered_and_clean_rows_are_left_alone(name: str) -> 
     wanted = covered = clean = touched = 0
     for line in (DATA / name).read_text("utf-8").splitlines():
         row = json.loads(line)
-        spans = find(row["text"])
+        spans = find_pii(row["text"])
         clean += not row["spans"]
         touched += bool(spans) and not row["spans"]
         for _type, start, end in row["spans"]:
@@ -201,7 +202,7 @@ def test_a_key_without_a_figure_is_found_by_its_beginning(key: str) -> None:
 
 @given(st.from_regex(secrets.VENDOR_KEY, fullmatch=True, alphabet=LETTERS + "-_./+=kqwKQWFUV"))
 def test_nothing_that_a_vendor_gives_out_is_passed_over(key: str) -> None:
-    assert worth_a_look(key)
+    assert may_contain_pii(key)
 
 
 @given(st.text(st.sampled_from(_PAIRS + "ab1 密")))
@@ -214,7 +215,7 @@ def test_traditional_characters_are_read_one_by_one(text: str) -> None:
 def test_a_private_key_is_taken_whole() -> None:
     key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\nabc=\n-----END RSA PRIVATE KEY-----"
     assert found(f"see\n{key}\nend") == [("PRIVATE_KEY", key)]
-    assert redact("x" + key, find("x" + key)) == "x‹PRIVATE_KEY›"
+    assert redact("x" + key, find_pii("x" + key)) == "x‹PRIVATE_KEY›"
 
 
 def test_an_identity_number_is_not_taken_for_a_card() -> None:
@@ -234,7 +235,7 @@ def _both(start: str) -> bool:
 
 @given(st.text(max_size=200))
 def test_spans_lie_in_the_text_in_order_and_redacting_leaves_none_of_them(text: str) -> None:
-    spans = find(text)
+    spans = find_pii(text)
     last = 0
     for span in spans:
         assert last <= span.start < span.end <= len(text)
@@ -248,8 +249,8 @@ def test_spans_lie_in_the_text_in_order_and_redacting_leaves_none_of_them(text: 
 
 @given(st.text(alphabet="0123456789 -.:@abcX身份证卡号电话密码是幺三１２+()", max_size=60))
 def test_redacted_text_is_stable(text: str) -> None:
-    once = redact(text, find(text))
-    assert redact(once, [s for s in find(once) if "‹" in once[s.start : s.end]]) == once
+    once = redact(text, find_pii(text))
+    assert redact(once, [s for s in find_pii(once) if "‹" in once[s.start : s.end]]) == once
 
 
 @given(st.integers(0, 10**17 - 1))
@@ -267,6 +268,6 @@ def test_the_check_digit_of_a_card_is_unique(number: int) -> None:
     ],
 )
 def test_numbers_beside_each_other_are_all_found(text: str) -> None:
-    spans = find(text)
+    spans = find_pii(text)
     assert len(spans) == 2
-    assert find(redact(text, spans)) == []
+    assert find_pii(redact(text, spans)) == []

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.corpus.filters.pii import SensitiveType, find, redact
+from engine.corpus.filters.pii import PiiType, find_pii
+from engine.corpus.ledger import redact
 
 Draw = st.DrawFn
 LETTERS = "abcdefghijkmnopqrstuvwxyz"
@@ -54,56 +55,56 @@ def credit_code(draw: Draw) -> str:
     return body + signs[-sum(signs.index(sign) * pow(3, place, 31) for place, sign in enumerate(body)) % 31]
 
 
-MAKERS: dict[SensitiveType, tuple[Callable[[Draw], str], tuple[str, ...]]] = {
-    SensitiveType.PRIVATE_KEY: (
+MAKERS: dict[PiiType, tuple[Callable[[Draw], str], tuple[str, ...]]] = {
+    PiiType.PRIVATE_KEY: (
         lambda draw: f"-----BEGIN RSA PRIVATE KEY-----\n{token(draw, 40)}\n-----END RSA PRIVATE KEY-----",
         ("{}", "私钥是{}"),
     ),
-    SensitiveType.API_KEY: (lambda draw: "sk-" + token(draw, 40), ("{}", "密钥{}", "my key is {}")),
-    SensitiveType.PASSWORD: (
+    PiiType.API_KEY: (lambda draw: "sk-" + token(draw, 40), ("{}", "密钥{}", "my key is {}")),
+    PiiType.PASSWORD: (
         lambda draw: f"{token(draw, 6)}@{digits(draw, 3)}x",
         ("密码{}", "密码是{}", "password: {}"),
     ),
-    SensitiveType.EMAIL: (
+    PiiType.EMAIL: (
         lambda draw: f"{draw(st.text(LETTERS, min_size=3, max_size=9))}.{digits(draw, 2)}@qq.com",
         ("{}", "发到{}", "mail {}"),
     ),
-    SensitiveType.ID_CARD: (identity, ("{}", "身份证{}", "我的身份证号是{}")),
-    SensitiveType.CREDIT_CODE: (credit_code, ("信用代码：{}", "税号{}", "{}")),
-    SensitiveType.IBAN: (iban, ("IBAN {}", "汇到{}")),
-    SensitiveType.BANK_CARD: (card, ("卡号{}", "转到{}", "我的银行卡是{}")),
-    SensitiveType.SSN: (
+    PiiType.ID_CARD: (identity, ("{}", "身份证{}", "我的身份证号是{}")),
+    PiiType.CREDIT_CODE: (credit_code, ("信用代码：{}", "税号{}", "{}")),
+    PiiType.IBAN: (iban, ("IBAN {}", "汇到{}")),
+    PiiType.BANK_CARD: (card, ("卡号{}", "转到{}", "我的银行卡是{}")),
+    PiiType.SSN: (
         lambda draw: f"{draw(st.integers(100, 665))}-{draw(st.integers(10, 99))}-{draw(st.integers(1000, 9999))}",
         ("SSN {}", "my social security number is {}"),
     ),
-    SensitiveType.PASSPORT: (
+    PiiType.PASSPORT: (
         lambda draw: "E" + str(draw(st.integers(10**7, 10**8 - 1))),
         ("护照{}", "护照号：{}", "passport number {}"),
     ),
-    SensitiveType.DRIVER_LICENSE: (
+    PiiType.DRIVER_LICENSE: (
         lambda draw: "D" + str(draw(st.integers(10**6, 10**7 - 1))),
         ("driver's license {}", "驾驶证{}"),
     ),
-    SensitiveType.IP: (
+    PiiType.IP: (
         lambda draw: f"{draw(st.integers(11, 126))}.{draw(st.integers(20, 255))}.{draw(st.integers(0, 255))}.9",
         ("服务器{}", "from {}"),
     ),
-    SensitiveType.PHONE: (
+    PiiType.PHONE: (
         lambda draw: f"1{draw(st.sampled_from('3456789'))}{digits(draw, 9)}",
         ("{}", "电话{}", "打我手机{}"),
     ),
-    SensitiveType.PLATE: (lambda draw: f"京A{digits(draw, 5)}", ("车牌{}", "我的车是{}")),
-    SensitiveType.WECHAT: (
+    PiiType.PLATE: (lambda draw: f"京A{digits(draw, 5)}", ("车牌{}", "我的车是{}")),
+    PiiType.WECHAT: (
         lambda draw: f"wx_{draw(st.text(LETTERS, min_size=3, max_size=8))}{digits(draw, 3)}",
         ("微信{}", "加我微信：{}", "wechat: {}"),
     ),
-    SensitiveType.QQ: (lambda draw: str(draw(st.integers(10**6, 10**10 - 1))), ("QQ{}", "我的QQ号是{}")),
-    SensitiveType.ADDRESS: (
+    PiiType.QQ: (lambda draw: str(draw(st.integers(10**6, 10**10 - 1))), ("QQ{}", "我的QQ号是{}")),
+    PiiType.ADDRESS: (
         lambda draw: f"海淀区中关村大街{draw(st.integers(1, 99))}号{draw(st.integers(1, 30))}号楼{draw(st.integers(101, 999))}室",
         ("住在{}", "地址：{}"),
     ),
 }  # fmt: skip
-SPELT = (SensitiveType.ID_CARD, SensitiveType.BANK_CARD, SensitiveType.PHONE)
+SPELT = (PiiType.ID_CARD, PiiType.BANK_CARD, PiiType.PHONE)
 """Numbers that people also say in words and write in groups."""
 
 
@@ -137,17 +138,15 @@ SPELT_WAYS: dict[str, Callable[[str], str]] = {
 }
 
 
-@pytest.mark.parametrize("type_", list(SensitiveType))
+@pytest.mark.parametrize("type_", list(PiiType))
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_private_data_is_covered_whole_however_it_is_written(
-    type_: SensitiveType, data: st.DataObject
-) -> None:
+def test_private_data_is_covered_whole_however_it_is_written(type_: PiiType, data: st.DataObject) -> None:
     make, frames = MAKERS[type_]
     plain = data.draw(st.composite(make)())
     ways = SPELT_WAYS if type_ in SPELT else WAYS
     way = data.draw(st.sampled_from(sorted(ways)))
-    if type_ in (SensitiveType.PRIVATE_KEY, SensitiveType.ADDRESS):
+    if type_ in (PiiType.PRIVATE_KEY, PiiType.ADDRESS):
         way = "as it is"
     written = ways[way](plain)
     frame = data.draw(st.sampled_from(frames))
@@ -155,7 +154,7 @@ def test_private_data_is_covered_whole_however_it_is_written(
     after = data.draw(st.sampled_from(("", "。", "，谢谢", "吧", " ok")))
     text = before + frame.format(written) + after
     start = text.index(written)
-    spans = find(text)
+    spans = find_pii(text)
     covered = {place for span in spans for place in range(span.start, span.end)}
     # Circled digits may be told as another kind of number; what counts is that none of them stays.
     assert covered >= set(range(start, start + len(written))), (way, text, spans)
@@ -165,39 +164,39 @@ def test_private_data_is_covered_whole_however_it_is_written(
     assert written not in left and not re.search(r"\d{5}", left)
 
 
-NEGATIVES: dict[SensitiveType, tuple[str, ...]] = {
-    SensitiveType.PRIVATE_KEY: ("-----BEGIN CERTIFICATE----- 是证书，不是私钥", "what is a private key?"),
-    SensitiveType.API_KEY: ("sk-learn 是一个库", "export API_KEY=your_api_key_here"),
-    SensitiveType.PASSWORD: ("怎么设置密码", "my secretary forgot the password", "密码至少要8位"),
-    SensitiveType.EMAIL: ("请@我一下", "用 @property 装饰"),
-    SensitiveType.ID_CARD: ("编号110105194912310021不对", "身份证要带吗"),
-    SensitiveType.CREDIT_CODE: ("信用代码91350100M000100Y44写错了",),
-    SensitiveType.IBAN: ("IBAN DE89370400440532013001 is invalid",),
-    SensitiveType.BANK_CARD: ("订单号6222021234567890129", "流水号4111111111111112"),
-    SensitiveType.SSN: ("part number 123-45-67890", "000-12-3456 is no such number"),
-    SensitiveType.PASSPORT: ("护照要办几天", "passport renewal takes 30 days"),
-    SensitiveType.DRIVER_LICENSE: ("驾照考试要多少钱", "a driver's license costs 40 dollars"),
-    SensitiveType.IP: ("版本号10.0.0.31", "ping 127.0.0.1", "see 1.2.3.4"),
-    SensitiveType.PHONE: (
+NEGATIVES: dict[PiiType, tuple[str, ...]] = {
+    PiiType.PRIVATE_KEY: ("-----BEGIN CERTIFICATE----- 是证书，不是私钥", "what is a private key?"),
+    PiiType.API_KEY: ("sk-learn 是一个库", "export API_KEY=your_api_key_here"),
+    PiiType.PASSWORD: ("怎么设置密码", "my secretary forgot the password", "密码至少要8位"),
+    PiiType.EMAIL: ("请@我一下", "用 @property 装饰"),
+    PiiType.ID_CARD: ("编号110105194912310021不对", "身份证要带吗"),
+    PiiType.CREDIT_CODE: ("信用代码91350100M000100Y44写错了",),
+    PiiType.IBAN: ("IBAN DE89370400440532013001 is invalid",),
+    PiiType.BANK_CARD: ("订单号6222021234567890129", "流水号4111111111111112"),
+    PiiType.SSN: ("part number 123-45-67890", "000-12-3456 is no such number"),
+    PiiType.PASSPORT: ("护照要办几天", "passport renewal takes 30 days"),
+    PiiType.DRIVER_LICENSE: ("驾照考试要多少钱", "a driver's license costs 40 dollars"),
+    PiiType.IP: ("版本号10.0.0.31", "ping 127.0.0.1", "see 1.2.3.4"),
+    PiiType.PHONE: (
         "2023年12月26日",
         "1 3 5 7 9 11 13 15 17",
         "人口1412360000人",
         "圆周率3.14159265358979",
     ),
-    SensitiveType.PLATE: ("贵A股市场涨了", "京东A12号仓库"),
-    SensitiveType.WECHAT: ("微信支付怎么开通", "wechat android 版本"),
-    SensitiveType.QQ: ("QQ音乐2023年有多少首歌", "QQ等级100级", "QQ空间 2012 和 2013 的照片"),
-    SensitiveType.ADDRESS: ("中关村大街很长", "住在三楼还是四楼好"),
+    PiiType.PLATE: ("贵A股市场涨了", "京东A12号仓库"),
+    PiiType.WECHAT: ("微信支付怎么开通", "wechat android 版本"),
+    PiiType.QQ: ("QQ音乐2023年有多少首歌", "QQ等级100级", "QQ空间 2012 和 2013 的照片"),
+    PiiType.ADDRESS: ("中关村大街很长", "住在三楼还是四楼好"),
 }
 
 
 @pytest.mark.parametrize(("type_", "text"), [(t, text) for t, texts in NEGATIVES.items() for text in texts])
-def test_what_only_looks_like_it_stays(type_: SensitiveType, text: str) -> None:
-    assert set(NEGATIVES) == set(MAKERS) == set(SensitiveType)
-    assert find(text) == []
+def test_what_only_looks_like_it_stays(type_: PiiType, text: str) -> None:
+    assert set(NEGATIVES) == set(MAKERS) == set(PiiType)
+    assert find_pii(text) == []
 
 
 @given(st.text(st.sampled_from("GB12 34567ıİſ\u212a-.:@微信密码加v室")))
 def test_letters_of_an_odd_case_break_nothing(text: str) -> None:
-    for span in find("GB12 34567 ıııı 8901 " + text):
+    for span in find_pii("GB12 34567 ıııı 8901 " + text):
         assert 0 <= span.start < span.end

@@ -13,6 +13,7 @@ from engine.core.config import Settings
 from engine.core.errors import BadInput
 from engine.corpus import split
 from engine.corpus.build import build_corpus
+from engine.corpus.contamination import ContaminationError, check_not_trained_on, check_split_contamination
 from engine.corpus.review.store import ReviewStore
 from engine.memory.records import Conversation
 from engine.memory.store import MemoryStore
@@ -136,10 +137,10 @@ def test_a_model_that_saw_the_window_is_refused_by_id(tmp_path: Path) -> None:
     with memory(tmp_path, [distinct(n, at=DAY * n) for n in range(80)]) as store:
         build_corpus(store, Settings())
         window = split.open_window(store, 1.0)
-        split.refuse_trained(store, window, frozenset(parts(store)["train"]))
+        check_not_trained_on(store, window, frozenset(parts(store)["train"]))
         seen = window.conversations[3]
         with pytest.raises(BadInput, match=seen):
-            split.refuse_trained(store, window, frozenset([seen]), model="mine")
+            check_not_trained_on(store, window, frozenset([seen]), model="mine")
 
 
 def test_changed_members_of_a_frozen_window_are_noticed(tmp_path: Path) -> None:
@@ -179,15 +180,15 @@ def test_an_overlap_is_refused(tmp_path: Path) -> None:
     with memory(tmp_path, [distinct(n, at=DAY * n) for n in range(80)]) as store:
         build_corpus(store, Settings())
         window = split.open_window(store, 1.0)
-        split.assert_no_overlap(store, window)
+        check_split_contamination(store, window)
         inside = next(iter(parts(store)["train"]))
         store.connection.execute(
             "UPDATE turns SET text = (SELECT text FROM turns t WHERE t.conversation_id = ? AND t.position = turns.position) "
             "WHERE conversation_id = ?",
             (inside, window.conversations[0]),
         )
-        with pytest.raises(split.Overlap, match=inside):
-            split.assert_no_overlap(store, window)
+        with pytest.raises(ContaminationError, match=inside):
+            check_split_contamination(store, window)
 
 
 @st.composite
@@ -220,8 +221,8 @@ def test_no_run_ever_trains_on_what_it_is_judged_by(imports: list[list[Conversat
             build_corpus(store, Settings(), trained=trained)
             window = split.open_window(store, float(round_), trained=trained)
             found = parts(store)
-            split.assert_no_overlap(store, window)
-            split.refuse_trained(store, window, trained)
+            check_split_contamination(store, window)
+            check_not_trained_on(store, window, trained)
             assert found.get("test", set()) <= set(window.conversations)
             assert set(window.conversations).isdisjoint(found.get("train", set()))
             clusters = dict(store.connection.execute("SELECT conversation_id, cluster FROM corpus"))

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core.chat import ChatMessage
-from engine.corpus.contamination import Overlap
+from engine.corpus.contamination import ContaminationError
+from engine.corpus.dataset import DatasetRow, read_dataset
 from engine.evolution import augmentation, mixture
 from engine.evolution.augmentation import halves, passages, sentences
 from engine.evolution.held_out_guard import HeldOutText
@@ -20,7 +21,7 @@ from engine.evolution.synthetic import ID_PREFIX, REAL_FLOOR, SyntheticExample, 
 from engine.inference.backends.native import NativeModel
 from engine.models.card import Lineage
 from engine.models.chatml import windows
-from engine.training.chat_batches import ConversationWindows, DatasetRow, read_dataset
+from engine.training.chat_batches import ConversationWindows
 from engine.training.recipe import Phase
 from tests.models import talk, tiny_model
 from tests.unit.training_run import tiny
@@ -35,7 +36,7 @@ def turns(*texts: str) -> list[ChatMessage]:
 
 
 def row(id_: str, *texts: str) -> DatasetRow:
-    return DatasetRow(id_, turns(*texts))
+    return DatasetRow(id=id_, messages=turns(*texts))
 
 
 def rows(count: int) -> list[DatasetRow]:
@@ -183,7 +184,7 @@ def test_what_slips_through_the_filter_stops_the_cycle(
     real = rows(20)
     held = HeldOutText([one.messages[2:] for one in real if len(one.messages) > 2])
     monkeypatch.setattr(mixture, "exclude_held_out", lambda candidates, _held, _budget: (list(candidates), 0))
-    with pytest.raises(Overlap, match="made:"):
+    with pytest.raises(ContaminationError, match="made:"):
         write_mixed_dataset(
             write_rows(tmp_path / "r.jsonl", real), Lineage(), [], held, champion, tmp_path / "m.jsonl",
             real_share=0.5, answers=0, seed=0,

@@ -8,10 +8,9 @@ import pytest
 
 from engine.core.config import Settings
 from engine.corpus.build import build_corpus
-from engine.corpus.enums import Stage
+from engine.corpus.enums import CorpusStage
 from engine.corpus.review.store import ReviewStore
-from engine.corpus.strictness import outcome_of
-from engine.corpus.what_if import outcome
+from engine.corpus.what_if import filter_setting_effect, near_threshold_effect
 from engine.memory.store import MemoryStore
 from tests.corpus_store import conversation, distinct, memory
 
@@ -37,14 +36,14 @@ def test_the_outcome_is_that_of_the_build(tmp_path: Path, threshold: float) -> N
     with memory(tmp_path, talks) as store:
         build_corpus(store, Settings())
         before = near(store)
-        told = outcome(store, threshold)
+        told = near_threshold_effect(store, threshold)
         build_corpus(store, Settings(near_threshold=threshold))
         after = near(store)
     assert (told.now, told.then) == (len(before), len(after))
     assert (told.leave, told.back) == (len(after - before), len(before - after))
 
 
-def left_out(store: MemoryStore, stage: Stage) -> tuple[set[str], int]:
+def left_out(store: MemoryStore, stage: CorpusStage) -> tuple[set[str], int]:
     rows = store.connection.execute(
         "SELECT conversation_id FROM corpus WHERE automatic = 'dropped' AND stage = ?", (stage,)
     )
@@ -57,14 +56,14 @@ def left_out(store: MemoryStore, stage: Stage) -> tuple[set[str], int]:
 @pytest.mark.parametrize(
     ("stage", "then"),
     [
-        (Stage.LOW_VALUE, Settings(low_value_from=1.0)),
-        (Stage.LOW_VALUE, Settings(low_value_from=0.75)),
-        (Stage.SENSITIVE, Settings(sensitive="drop")),
-        (Stage.SENSITIVE, Settings(sensitive_types={"PHONE": "drop", "EMAIL": "keep"})),
+        (CorpusStage.LOW_VALUE, Settings(low_value_from=1.0)),
+        (CorpusStage.LOW_VALUE, Settings(low_value_from=0.75)),
+        (CorpusStage.SENSITIVE, Settings(sensitive="drop")),
+        (CorpusStage.SENSITIVE, Settings(sensitive_types={"PHONE": "drop", "EMAIL": "keep"})),
     ],
 )
 def test_the_outcome_of_another_strictness_is_that_of_the_build(
-    tmp_path: Path, stage: Stage, then: Settings
+    tmp_path: Path, stage: CorpusStage, then: Settings
 ) -> None:
     talks = [distinct(n, at=1e9 + n) for n in range(6)]
     talks += [
@@ -76,7 +75,7 @@ def test_the_outcome_of_another_strictness_is_that_of_the_build(
     with memory(tmp_path, talks) as store:
         build_corpus(store, Settings())
         before, masked_before = left_out(store, stage)
-        told = outcome_of(store, stage, then)
+        told = filter_setting_effect(store, stage, then)
         build_corpus(store, then)
         after, masked_after = left_out(store, stage)
     assert (told.now, told.then) == (len(before), len(after))
@@ -90,6 +89,6 @@ def test_what_the_person_decided_neither_leaves_nor_comes_back(tmp_path: Path) -
     with memory(tmp_path, talks) as store:
         build_corpus(store, Settings())
         with ReviewStore(store.path) as review:
-            assert review.private_types() == {"PHONE": 1}
+            assert review.pii_counts() == {"PHONE": 1}
             review.decide("phone", "accepted")
-        assert outcome_of(store, Stage.SENSITIVE, Settings(sensitive="drop")).leave == 0
+        assert filter_setting_effect(store, CorpusStage.SENSITIVE, Settings(sensitive="drop")).leave == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, Interrupted, NotEnoughData
+from engine.corpus.dataset import DatasetRow
 from engine.inference.backends.native import NativeModel
 from engine.models.card import Lineage
 from engine.models.chatml import windows
@@ -28,14 +28,11 @@ TALKS = [talk(f"问题{i}？", f"这是第{i}个答案。") for i in range(20)]
 TEXT = ("山高月小，水落石出。The quick brown fox jumps over the lazy dog.\n" * 60).encode()
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    conversation: str
-    cluster: str
-    messages: list[ChatMessage]
+def held_out(id_: str, cluster: str, messages: list[ChatMessage]) -> DatasetRow:
+    return DatasetRow(id=id_, cluster=cluster, messages=messages)
 
 
-HELD = [HeldOut(f"c{i}", f"k{i}", talk(f"问题{i}？", f"这是第{i}个答案。")) for i in range(100, 124)]
+HELD = [held_out(f"c{i}", f"k{i}", talk(f"问题{i}？", f"这是第{i}个答案。")) for i in range(100, 124)]
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +142,7 @@ def test_a_new_model_that_gives_no_number_is_not_promoted(models: Path, tmp_path
 def test_both_models_read_windows_of_the_smaller_context(models: Path, tmp_path: Path) -> None:
     write_tiny(tmp_path / "short", TALKS, steps=30, config=msgspec.structs.replace(TINY, context=64))
     long_answer = "这是很长的答案。" * 20
-    held = [*HELD, HeldOut("long", "long", talk("问题？", long_answer))]
+    held = [*HELD, held_out("long", "long", talk("问题？", long_answer))]
     report = compare(held, models / "weak", tmp_path / "short", {"t": TEXT})
     cut = [case.conversation for case in report.cases if case.cut]
     assert cut == ["long"] and 0 < report.cut_share < 1
@@ -153,7 +150,7 @@ def test_both_models_read_windows_of_the_smaller_context(models: Path, tmp_path:
 
 
 def test_nothing_to_judge_on_is_said(models: Path) -> None:
-    silent = [HeldOut("c", "k", [ChatMessage(role="user", content="nobody answers")])]
+    silent = [held_out("c", "k", [ChatMessage(role="user", content="nobody answers")])]
     with pytest.raises(NotEnoughData, match="no answer to validate on"):
         compare(silent, models / "weak", models / "strong", {})
 

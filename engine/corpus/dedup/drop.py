@@ -1,108 +1,123 @@
-"""Which conversations are twins: exact and near duplicates are left out, and clusters keep kin on one side.
+"""Drops exact and near duplicates, and names the clusters that the split keeps on one side.
 
-A cluster is what the split may not tear: duplicates, near duplicates, and conversations that open with the
-same question (alternatives of one tree, a question asked again).
+A cluster holds duplicates, near duplicates, and conversations that open with the same question (alternatives of one
+message tree, a question asked again).
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 
+import msgspec
 import numpy as np
 
-from engine.corpus.dedup.near import Pair, candidates, clusters, verified
-from engine.corpus.dedup.texts import folded_openings, folded_words
-from engine.corpus.enums import Stage, State
-from engine.corpus.filters.cache import Assessments
-from engine.corpus.filters.result import Item
+from engine.corpus.dedup.near import SimilarPair, candidate_pairs, connected_components, verified_pairs
+from engine.corpus.enums import CorpusStage, ReviewState
+from engine.corpus.filters.cache import FilteredCorpus
+from engine.corpus.filters.normalise import fold
+from engine.corpus.filters.run import CorpusEntry
+from engine.corpus.review.decision_log import edits_in_force
+
+Decided = Mapping[str, str]
+"""The user's decision (a ReviewState) by conversation."""
 
 
-def drop_exact(items: Sequence[Item], decided: Mapping[str, str]) -> None:
-    """Keeps the best of each group with the same words. What the person accepted always stays."""
-    groups: dict[bytes, list[Item]] = {}
-    for item in items:
-        if competes(item, decided):
-            groups.setdefault(item.key, []).append(item)
+def drop_exact(entries: Sequence[CorpusEntry], decided: Decided) -> None:
+    """Keeps the best of each group of exact duplicates, and everything that the user accepted."""
+    groups: dict[bytes, list[CorpusEntry]] = {}
+    for entry in entries:
+        if is_competing(entry, decided):
+            groups.setdefault(entry.content_key, []).append(entry)
     for group in groups.values():
         if len(group) == 1:
             continue
-        best, *others = sorted(group, key=lambda item: rank(item, decided))
+        best, *others = sorted(group, key=lambda entry: rank(entry, decided))
         for other in others:
-            if decided.get(other.id) != State.ACCEPTED:
-                other.drop(Stage.EXACT, "duplicate", twin=best.id, similarity=1.0)
+            if decided.get(other.id) != ReviewState.ACCEPTED:
+                other.drop(CorpusStage.EXACT, "duplicate", twin=best.id, similarity=1.0)
 
 
-def near_twins(connection: sqlite3.Connection, known: Assessments, threshold: float) -> list[Pair]:
-    """Near pairs by index of the items, each words once: conversations that are dropped are among them."""
-    items = known.items
-    distinct = _first_of(item.words for item in items)
-    rows = np.array([index for index in distinct.values() if known.sketched[index] > 0], dtype=np.int64)
-    lengths = np.array([items[index].lengths[0] for index in rows], dtype=np.int64)
-    pairs = rows[candidates(known.words[rows], lengths, threshold)]
+def find_near_duplicates(
+    connection: sqlite3.Connection, corpus: FilteredCorpus, threshold: float
+) -> list[SimilarPair]:
+    """Pairs of near duplicates by index of the entries, each distinct text once; dropped entries are included."""
+    entries = corpus.entries
+    distinct = _first_index(entry.text_digest for entry in entries)
+    rows = np.array([index for index in distinct.values() if corpus.sketch_counts[index] > 0], dtype=np.int64)
+    lengths = np.array([entries[index].lengths[0] for index in rows], dtype=np.int64)
+    pairs = rows[candidate_pairs(corpus.text_sketches[rows], lengths, threshold)]
     return list(
-        verified(pairs, lambda indices: folded_words(connection, [items[i].id for i in indices]), threshold)
+        verified_pairs(
+            pairs, lambda indices: folded_texts(connection, [entries[i].id for i in indices]), threshold
+        )
     )
 
 
-def drop_near(items: Sequence[Item], decided: Mapping[str, str], pairs: Sequence[Pair]) -> None:
-    """Goes from the best to the worst and leaves out what is a near duplicate of one already kept."""
-    twins: dict[bytes, list[tuple[bytes, float]]] = {}
+def drop_near(entries: Sequence[CorpusEntry], decided: Decided, pairs: Sequence[SimilarPair]) -> None:
+    """From best to worst, drops entries that are a near duplicate of one already kept."""
+    neighbours: dict[bytes, list[tuple[bytes, float]]] = {}
     for pair in pairs:
-        one, other = items[pair.first].words, items[pair.second].words
-        twins.setdefault(one, []).append((other, pair.similarity))
-        twins.setdefault(other, []).append((one, pair.similarity))
+        one, other = entries[pair.first].text_digest, entries[pair.second].text_digest
+        neighbours.setdefault(one, []).append((other, pair.similarity))
+        neighbours.setdefault(other, []).append((one, pair.similarity))
     kept: dict[bytes, str] = {}
-    # One without twins neither loses its place nor takes another's.
-    concerned = (item for item in items if item.words in twins and competes(item, decided))
-    for item in sorted(concerned, key=lambda item: rank(item, decided)):
-        twin = max(
-            ((similarity, kept[words]) for words, similarity in twins[item.words] if words in kept),
-            key=lambda found: found[0],
+    competing = (
+        entry for entry in entries if entry.text_digest in neighbours and is_competing(entry, decided)
+    )
+    for entry in sorted(competing, key=lambda entry: rank(entry, decided)):
+        nearest = max(
+            ((similarity, kept[text]) for text, similarity in neighbours[entry.text_digest] if text in kept),
+            key=itemgetter(0),
             default=None,
         )
-        if twin and decided.get(item.id) != State.ACCEPTED:
-            item.drop(Stage.NEAR, "near_duplicate", twin=twin[1], similarity=round(twin[0], 4))
+        if nearest and decided.get(entry.id) != ReviewState.ACCEPTED:
+            similarity, twin = nearest
+            entry.drop(CorpusStage.NEAR, "near_duplicate", twin=twin, similarity=round(similarity, 4))
         else:
-            kept.setdefault(item.words, item.id)
+            kept.setdefault(entry.text_digest, entry.id)
 
 
 def name_clusters(
-    connection: sqlite3.Connection, known: Assessments, pairs: Iterable[Pair], threshold: float
+    connection: sqlite3.Connection, corpus: FilteredCorpus, pairs: Iterable[SimilarPair], threshold: float
 ) -> None:
-    """Gives each conversation the id of its cluster: the smallest conversation id in it."""
-    items = known.items
+    """Sets the cluster of each entry: the smallest conversation id in it."""
+    entries = corpus.entries
     links = [(pair.first, pair.second) for pair in pairs]
-    openings = _first_of(item.opening for item in items)
-    for first_of, values in (
-        (_first_of(item.key for item in items), (item.key for item in items)),
-        (_first_of(item.words for item in items), (item.words for item in items)),
-        (openings, (item.opening for item in items)),
+    openings = _first_index(entry.opening_digest for entry in entries)
+    for first_index, values in (
+        (_first_index(entry.content_key for entry in entries), (entry.content_key for entry in entries)),
+        (_first_index(entry.text_digest for entry in entries), (entry.text_digest for entry in entries)),
+        (openings, (entry.opening_digest for entry in entries)),
     ):
         links += [
-            (first_of[value], index)
+            (first_index[value], index)
             for index, value in enumerate(values)
-            if value and first_of[value] != index
+            if value and first_index[value] != index
         ]
-    rows = np.array([index for index in openings.values() if known.sketched[index] == 2], dtype=np.int64)
-    lengths = np.array([items[index].lengths[1] for index in rows], dtype=np.int64)
-    near = rows[candidates(known.openings[rows], lengths, threshold)]
+    rows = np.array(
+        [index for index in openings.values() if corpus.sketch_counts[index] == 2], dtype=np.int64
+    )
+    lengths = np.array([entries[index].lengths[1] for index in rows], dtype=np.int64)
+    near = rows[candidate_pairs(corpus.opening_sketches[rows], lengths, threshold)]
     links += [
         (pair.first, pair.second)
-        for pair in verified(
-            near, lambda indices: folded_openings(connection, [items[i] for i in indices]), threshold
+        for pair in verified_pairs(
+            near, lambda indices: _folded_openings(connection, [entries[i] for i in indices]), threshold
         )
     ]
-    roots = clusters(len(items), links)
+    roots = connected_components(len(entries), links)
     names: dict[int, str] = {}
-    for root, item in zip(roots, items, strict=True):
-        names[root] = min(names.get(root, item.id), item.id)
-    for root, item in zip(roots, items, strict=True):
-        item.cluster = names[root]
+    for root, entry in zip(roots, entries, strict=True):
+        names[root] = min(names.get(root, entry.id), entry.id)
+    for root, entry in zip(roots, entries, strict=True):
+        entry.cluster = names[root]
 
 
-def _first_of(values: Iterable[bytes]) -> dict[bytes, int]:
-    """Where each value stands first; b"" is none."""
+def _first_index(values: Iterable[bytes]) -> dict[bytes, int]:
+    """The index of the first occurrence of each value; b"" is ignored."""
     found: dict[bytes, int] = {}
     for index, value in enumerate(values):
         if value:
@@ -110,18 +125,59 @@ def _first_of(values: Iterable[bytes]) -> dict[bytes, int]:
     return found
 
 
-def competes(item: Item, decided: Mapping[str, str]) -> bool:
-    """Whether it may keep or lose a place: not dropped already, not rejected by the person."""
-    verdict = decided.get(item.id)
-    return verdict == State.ACCEPTED or (item.dropped is None and verdict != State.REJECTED)
+def is_competing(entry: CorpusEntry, decided: Decided) -> bool:
+    """Whether an entry takes part in deduplication: neither dropped before nor rejected by the user."""
+    decision = decided.get(entry.id)
+    return decision == ReviewState.ACCEPTED or (entry.dropped is None and decision != ReviewState.REJECTED)
 
 
-def rank(item: Item, decided: Mapping[str, str]) -> tuple[object, ...]:
-    """Smallest first: accepted by the person, not held, longer, newer, then by id so that builds agree."""
+def rank(entry: CorpusEntry, decided: Decided) -> tuple[object, ...]:
+    """Sort key, best first: accepted by the user, not held, longer, newer; then by id, so that builds agree."""
     return (
-        decided.get(item.id) != State.ACCEPTED,
-        item.held is not None,
-        -item.characters,
-        -(item.end or 0.0),
-        item.id,
+        decided.get(entry.id) != ReviewState.ACCEPTED,
+        entry.held is not None,
+        -entry.characters,
+        -(entry.end_time or 0.0),
+        entry.id,
     )
+
+
+def folded_texts(connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
+    """The folded text in force of each conversation, in the order of `ids`."""
+    edits = edits_in_force(connection, ids)
+    folded: dict[str, str] = {}
+    rows = connection.execute(
+        "SELECT conversation_id, position, text FROM turns "
+        "WHERE conversation_id IN (SELECT value FROM json_each(?)) ORDER BY conversation_id, position",
+        (_json(ids),),
+    )
+    for id_, turns in groupby(rows, key=itemgetter(0)):
+        edited = edits.get(id_, {})
+        parts = [edited[position].text if position in edited else text for _id, position, text in turns]
+        folded[id_] = fold(" ".join(text for text in parts if text.strip()))
+    return [folded.get(id_, "") for id_ in ids]
+
+
+def _folded_openings(connection: sqlite3.Connection, entries: Sequence[CorpusEntry]) -> list[str]:
+    """The folded opening question in force of each entry."""
+    edits = edits_in_force(connection, [entry.id for entry in entries])
+    turns = dict(
+        connection.execute(
+            "SELECT t.conversation_id, t.text FROM json_each(?) j JOIN turns t "
+            "ON t.conversation_id = json_extract(j.value, '$[0]') "
+            "AND t.position = json_extract(j.value, '$[1]')",
+            (_json([(entry.id, entry.opening_turn) for entry in entries]),),
+        )
+    )
+    return [
+        fold(
+            edits[entry.id][entry.opening_turn].text
+            if entry.opening_turn in edits.get(entry.id, {})
+            else turns.get(entry.id, "")
+        )
+        for entry in entries
+    ]
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,14 +1,15 @@
 """Near duplicates: candidates by MinHash LSH (Broder 1997; rensa), each verified by its exact Jaccard index.
 
-Texts are compared as sets of character 3-grams of their folded form. MinHash only says which pairs are worth
-comparing, so no text is ever called a twin by an estimate; `twins` has the last word. A sketch keeps the lowest
-8 bits of each minimum (b-bit MinHash, Li & König 2010): a quarter of the room, and unequal ones agree by
-chance once in 256.
+Texts are compared as sets of character 3-grams of their folded form. MinHash only selects pairs to compare; the exact
+index and `is_near_duplicate` decide. A sketch keeps the lowest 8 bits of each minimum (b-bit MinHash, Li & König
+2010): a quarter of the memory, and unequal minima agree by chance once in 256.
 """
 
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,32 +18,39 @@ import numpy as np
 import rensa
 from numpy.typing import NDArray
 
-from engine.corpus.dedup.twins import EDITS, SHORT, SLACK, are_twins
-
 PERMUTATIONS = 128
 """Bytes of a sketch."""
 BANDS = 32
-"""Bands of four rows: a pair of Jaccard 0.8 is missed once in ten million, one of 0.6 once in eighty."""
-SHORTEST = 6
-"""Folded characters below which a text is compared exactly only."""
+"""Bands of four rows: a pair of Jaccard index 0.8 is missed once in ten million, one of 0.6 once in eighty."""
+MIN_LENGTH = 6
+"""Folded characters below which texts are compared exactly only."""
+MAX_EDITS = 0.08
+"""Share of characters that may differ where the Jaccard index falls just short of its threshold."""
+MAX_EDITED_LENGTH = 1000
+"""Folded characters up to which single edits are counted."""
+_SENTENCE_LENGTH = 200
+"""Folded characters up to which the same characters in another order mean something else."""
+SLACK = 0.2
+"""How far below its threshold the Jaccard index may be for edits to be counted: one edit breaks three 3-grams."""
 _SEED = 42
-_BLOCK = 1000
+_BLOCK_TEXTS = 1000
 _BLOCK_CHARACTERS = 500_000
-"""Folded characters whose n-grams are hashed at once: some 20 MB."""
-_PAIRS = 8192
-"""Candidates whose sketches are compared at once."""
-_WIDEST = 64
-"""Members of a bucket compared all with all; in a wider one each is compared with so many before it."""
-_READ = 1024
-"""Candidates whose texts are read at once."""
-_KEPT_CHARACTERS = 6_000_000
-"""Characters of texts that are kept for the next candidates: 12 MB of 汉字."""
+"""Folded characters whose n-grams are hashed together: some 20 MB."""
+_PAIR_BLOCK = 8192
+"""Candidates whose sketches are compared together."""
+_MAX_BUCKET = 64
+"""Members of a bucket that are compared all with all; in a larger one each is compared with this many before it."""
+_READ_BATCH = 1024
+"""Candidates whose texts are read together."""
+_CACHED_CHARACTERS = 6_000_000
+"""Characters of texts cached for the next candidates: 12 MB of Chinese."""
+_NUMBER = re.compile(r"[0-9]+")
 
 Sketches = NDArray[np.uint8]
 
 
-class Pair(msgspec.Struct, frozen=True):
-    """Two texts by index, `first < second`, and their exact Jaccard index."""
+class SimilarPair(msgspec.Struct, frozen=True):
+    """Two texts by index, `first < second`, and their similarity: the exact Jaccard index, or a cosine."""
 
     first: int
     second: int
@@ -50,56 +58,60 @@ class Pair(msgspec.Struct, frozen=True):
 
 
 def near_pairs(
-    folded: Sequence[str], threshold: float = 0.8, *, compared: Callable[[int, int], bool] | None = None
-) -> list[Pair]:
+    folded: Sequence[str], threshold: float = 0.8, *, may_compare: Callable[[int, int], bool] | None = None
+) -> list[SimilarPair]:
     """Pairs of folded texts that are near duplicates at `threshold`, in order of index.
 
-    Give each distinct text once. With `compared`, only pairs of which it says so are looked at.
-    Memory: 128 bytes a text, and the n-grams of some thousand texts.
+    Each distinct text must occur once. `may_compare` excludes pairs for which it returns False.
+    Memory: 128 bytes per text, and the n-grams of some thousand texts.
     """
-    rows = np.array([i for i, text in enumerate(folded) if len(text) >= SHORTEST], dtype=np.int64)
+    rows = np.array([i for i, text in enumerate(folded) if len(text) >= MIN_LENGTH], dtype=np.int64)
     if len(rows) < 2:
         return []
     lengths = np.array([len(folded[i]) for i in rows])
-    found = rows[candidates(sketches([folded[i] for i in rows]), lengths, threshold)]
-    return list(verified(found, lambda indices: [folded[i] for i in indices], threshold, compared=compared))
+    found = rows[candidate_pairs(sketch_texts([folded[i] for i in rows]), lengths, threshold)]
+    return list(
+        verified_pairs(
+            found, lambda indices: [folded[i] for i in indices], threshold, may_compare=may_compare
+        )
+    )
 
 
-def verified(
+def verified_pairs(
     pairs: NDArray[np.int64],
     texts: Callable[[Sequence[int]], Sequence[str]],
     threshold: float,
     *,
-    compared: Callable[[int, int], bool] | None = None,
-) -> Iterator[Pair]:
+    may_compare: Callable[[int, int], bool] | None = None,
+) -> Iterator[SimilarPair]:
     """Those of `pairs`, shape (n, 2), that are near duplicates at `threshold`, in their order.
 
-    `texts` gives the folded texts of some indices, in their order; it is asked for two thousand at most at once.
+    `texts` returns the folded texts of up to two thousand indices, in their order.
     """
     known: dict[int, str] = {}
-    for start in range(0, len(pairs), _READ):
+    for start in range(0, len(pairs), _READ_BATCH):
         block = [
             (one, other)
-            for one, other in pairs[start : start + _READ].tolist()
-            if compared is None or compared(one, other)
+            for one, other in pairs[start : start + _READ_BATCH].tolist()
+            if may_compare is None or may_compare(one, other)
         ]
         wanted = dict.fromkeys(index for pair in block for index in pair)
         missing = [index for index in wanted if index not in known]
-        if sum(map(len, known.values())) > _KEPT_CHARACTERS:
+        if sum(map(len, known.values())) > _CACHED_CHARACTERS:
             known = {index: known[index] for index in wanted if index in known}
         known.update(zip(missing, texts(missing) if missing else (), strict=True))
-        for some in _few_enough(block, known):
-            for (one, other), similarity in zip(some, _jaccard(some, known), strict=True):
-                if similarity >= threshold - SLACK and are_twins(
+        for block_pairs in _blocks_of_pairs(block, known):
+            for (one, other), similarity in zip(block_pairs, _jaccard(block_pairs, known), strict=True):
+                if similarity >= threshold - SLACK and is_near_duplicate(
                     known[one], known[other], similarity, threshold
                 ):
-                    yield Pair(one, other, similarity)
+                    yield SimilarPair(one, other, similarity)
 
 
-def _few_enough(
+def _blocks_of_pairs(
     pairs: Sequence[tuple[int, int]], texts: Mapping[int, str]
 ) -> Iterator[Sequence[tuple[int, int]]]:
-    """Runs of pairs with at most some characters together, or of one pair of long texts."""
+    """Slices of `pairs` with at most _BLOCK_CHARACTERS characters, or of one pair of long texts."""
     start = size = 0
     for end, (one, other) in enumerate(pairs):
         both = len(texts[one]) + len(texts[other])
@@ -112,19 +124,21 @@ def _few_enough(
 
 
 def _jaccard(pairs: Sequence[tuple[int, int]], texts: Mapping[int, str]) -> list[float]:
-    """The exact Jaccard index of each pair of texts, all at once: their sets of n-grams are runs of one array."""
-    place = {index: number for number, index in enumerate(dict.fromkeys(i for pair in pairs for i in pair))}
-    grams, ends = _grams([texts[index] for index in place])
-    owner = np.repeat(np.arange(len(place)), np.diff(ends, prepend=0))
+    """The exact Jaccard index of each pair of texts, vectorised: the sets of n-grams are slices of one array."""
+    position = {
+        index: number for number, index in enumerate(dict.fromkeys(i for pair in pairs for i in pair))
+    }
+    grams, ends = _trigrams([texts[index] for index in position])
+    owner = np.repeat(np.arange(len(position)), np.diff(ends, prepend=0))
     order = np.argsort(grams)
     numbers = np.empty(len(grams), dtype=np.int64)
-    numbers[order] = np.cumsum(_first_of_equals(grams[order]))
+    numbers[order] = np.cumsum(_run_starts(grams[order]))
     sets = owner << 32 | numbers
     sets.sort()
-    sets = sets[_first_of_equals(sets)]
-    sizes = np.bincount(sets >> 32, minlength=len(place))
+    sets = sets[_run_starts(sets)]
+    sizes = np.bincount(sets >> 32, minlength=len(position))
     starts = np.cumsum(sizes) - sizes
-    sides = np.array([place[index] for pair in pairs for index in pair])
+    sides = np.array([position[index] for pair in pairs for index in pair])
     counts = sizes[sides]
     offsets = starts[sides] - (np.cumsum(counts) - counts)
     members = sets[np.arange(counts.sum()) + np.repeat(offsets, counts)] & 0xFFFFFFFF
@@ -135,8 +149,10 @@ def _jaccard(pairs: Sequence[tuple[int, int]], texts: Mapping[int, str]) -> list
     return (shared / together).tolist()  # type: ignore[no-any-return]
 
 
-def clusters(size: int, links: Iterator[tuple[int, int]] | Sequence[tuple[int, int]]) -> list[int]:
-    """Connected components: for each of `size` nodes the smallest index of its component."""
+def connected_components(
+    size: int, links: Iterator[tuple[int, int]] | Sequence[tuple[int, int]]
+) -> list[int]:
+    """For each of `size` nodes the smallest index of its connected component (union-find)."""
     parent = list(range(size))
 
     def root(node: int) -> int:
@@ -151,25 +167,25 @@ def clusters(size: int, links: Iterator[tuple[int, int]] | Sequence[tuple[int, i
     return [root(node) for node in range(size)]
 
 
-def sketches(folded: Sequence[str]) -> Sketches:
-    """Of folded texts of `SHORTEST` characters or more; shape (texts, PERMUTATIONS)."""
+def sketch_texts(folded: Sequence[str]) -> Sketches:
+    """Sketches of folded texts of `MIN_LENGTH` characters or more; shape (texts, PERMUTATIONS)."""
     found = np.empty((len(folded), PERMUTATIONS), dtype=np.uint8)
-    for start, end in _blocks(folded):
-        grams, ends = _grams(folded[start:end])
+    for start, end in _blocks_of_texts(folded):
+        grams, ends = _trigrams(folded[start:end])
         offsets = np.concatenate(([0], ends)).astype(np.uint64)
-        # A gram that stands twice is there twice: a minimum is the same.
+        # Repeated n-grams do not change a minimum.
         matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
-            _hashed(grams), offsets, PERMUTATIONS, _SEED
+            _hashes(grams), offsets, PERMUTATIONS, _SEED
         )
         found[start:end] = np.array(matrix.to_rows(), dtype=np.uint32)
     return found
 
 
-def _blocks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Ranges of texts of at most so many, with at most some characters together, or of one long text."""
+def _blocks_of_texts(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Ranges of at most _BLOCK_TEXTS texts and _BLOCK_CHARACTERS characters, or of one long text."""
     start = size = 0
     for end, text in enumerate(texts):
-        if size and (size + len(text) > _BLOCK_CHARACTERS or end - start == _BLOCK):
+        if size and (size + len(text) > _BLOCK_CHARACTERS or end - start == _BLOCK_TEXTS):
             yield start, end
             start, size = end, 0
         size += len(text)
@@ -177,20 +193,20 @@ def _blocks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
         yield start, len(texts)
 
 
-def _grams(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Each character 3-gram of texts of `SHORTEST` characters or more as one number, for a code point has 21 bits:
-    text after text, as often as it stands there, and where each text ends."""
+def _trigrams(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The character 3-grams of texts of `MIN_LENGTH` characters or more, text after text and with repetitions, and the
+    end of each text in them. A 3-gram is one number, because a code point has 21 bits."""
     points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.uint64)
     packed: NDArray[np.uint64] = points[:-2] | points[1:-1] << np.uint64(21) | points[2:] << np.uint64(42)
     ends = np.cumsum([len(text) for text in texts])
     inside = np.ones(len(packed), dtype=bool)
-    # Grams that reach over the end of a text belong to none.
+    # N-grams across the end of a text belong to none.
     inside[ends[:-1] - 1] = inside[ends[:-1] - 2] = False
     return packed[inside], ends - 2 * np.arange(1, len(texts) + 1)
 
 
-def _hashed(grams: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele et al. 2014): neighbouring characters must not give neighbouring hashes."""
+def _hashes(grams: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele et al. 2014): similar characters must not get similar hashes."""
     hashes = grams.copy()
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         hashes ^= hashes >> np.uint64(shift)
@@ -199,58 +215,132 @@ def _hashed(grams: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return hashes
 
 
-def candidates(
+def candidate_pairs(
     sketched: Sketches,
     lengths: NDArray[np.int64],
     threshold: float,
     *,
     kinds: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
-    """Pairs of rows that share a band and may be twins, each once, in order; shape (n, 2).
+    """Pairs of rows that share a band and may be near duplicates, each once, in order; shape (n, 2).
 
-    `lengths` are in folded characters. Left out are pairs whose sketches lie three standard deviations or more
-    below the Jaccard index that they would need: of those that have it, one in seven hundred, and the bands alone
-    miss ten times as many. Less than `threshold` is enough for texts so long that few edits make them one
-    (`twins`). With `kinds`, one for each row, pairs of two rows of one kind are left out too.
+    `lengths` are in folded characters. Pairs whose sketches agree three standard deviations less than the required
+    Jaccard index predicts are excluded: this misses one true pair in seven hundred, a tenth of what the bands miss.
+    Texts that few edits make equal need less than `threshold` (`is_near_duplicate`). `kinds`, one for each row,
+    excludes pairs of the same kind.
     """
     size = len(sketched)
     bands = np.ascontiguousarray(sketched).view(np.uint32)
     found = [np.empty(0, dtype=np.int64)]
-    places = np.arange(size, dtype=np.uint64)
+    positions = np.arange(size, dtype=np.uint64)
     for band in range(BANDS):
-        keyed = bands[:, band].astype(np.uint64) << np.uint64(32) | places
+        keyed = bands[:, band].astype(np.uint64) << np.uint64(32) | positions
         keyed.sort()
         order = (keyed & np.uint64(0xFFFFFFFF)).astype(np.int64)
         bucket = keyed >> np.uint64(32)
-        for apart in range(1, min(_WIDEST + 1, size)):
-            equal = np.flatnonzero(bucket[apart:] == bucket[:-apart])
+        for distance in range(1, min(_MAX_BUCKET + 1, size)):
+            equal = np.flatnonzero(bucket[distance:] == bucket[:-distance])
             if not len(equal):
                 break
-            for start in range(0, len(equal), _PAIRS):
-                block = equal[start : start + _PAIRS]
-                first, second = order[block], order[block + apart]
+            for start in range(0, len(equal), _PAIR_BLOCK):
+                block = equal[start : start + _PAIR_BLOCK]
+                first, second = order[block], order[block + distance]
                 if kinds is not None:
                     across = kinds[first] != kinds[second]
                     first, second = first[across], second[across]
-                alike = (sketched[first] == sketched[second]).mean(axis=1)
+                agreement = (sketched[first] == sketched[second]).mean(axis=1)
                 longer = np.maximum(lengths[first], lengths[second])
-                edited = np.abs(lengths[first] - lengths[second]) <= EDITS * longer
-                edited &= (longer <= SHORT) & (alike >= _floor(threshold - SLACK))
-                likely = edited | (alike >= _floor(threshold))
+                edited = np.abs(lengths[first] - lengths[second]) <= MAX_EDITS * longer
+                edited &= (longer <= MAX_EDITED_LENGTH) & (agreement >= _min_agreement(threshold - SLACK))
+                likely = edited | (agreement >= _min_agreement(threshold))
                 found.append(first[likely] * size + second[likely])
     pairs = np.concatenate(found)
     pairs.sort()
-    return np.stack(np.divmod(pairs[_first_of_equals(pairs)], max(1, size)), axis=1)
+    return np.stack(np.divmod(pairs[_run_starts(pairs)], max(1, size)), axis=1)
 
 
-def _floor(jaccard: float) -> float:
-    """Share of a sketch that two texts of this Jaccard index have in common, three standard deviations below."""
+def _min_agreement(jaccard: float) -> float:
+    """Share of equal bytes of two sketches at this Jaccard index, minus three standard deviations."""
     least = max(0.0, jaccard)
     return least + (1 - least) / 256 - 3 * math.sqrt(0.25 / PERMUTATIONS)
 
 
-def _first_of_equals(values: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
-    """Where each value of a sorted array stands first (`np.unique` hashes, which takes ten times as long)."""
+def _run_starts(values: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
+    """Mask of the first occurrence of each value of a sorted array (`np.unique` hashes, ten times as slow)."""
     first = np.ones(len(values), dtype=bool)
     np.not_equal(values[1:], values[:-1], out=first[1:])
     return first
+
+
+def is_near_duplicate(one: str, other: str, similarity: float, threshold: float) -> bool:
+    """Whether two folded texts with this exact Jaccard index are one text with slips.
+
+    Short texts of the same characters in another order ("A beat B", "B beat A") are not, whatever the index. Short
+    texts with few edits and the same numbers are, although each edit breaks three n-grams.
+    """
+    if one == other:
+        return True
+    longest = max(len(one), len(other))
+    if similarity >= threshold:
+        return longest > _SENTENCE_LENGTH or Counter(one) != Counter(other) or _neighbours_swapped(one, other)
+    if (
+        similarity < threshold - SLACK
+        or longest > MAX_EDITED_LENGTH
+        or _NUMBER.findall(one) != _NUMBER.findall(other)
+    ):
+        return False
+    most = int(MAX_EDITS * longest)
+    here, there = Counter(one), Counter(other)
+    # The bag distance is a lower bound of the number of edits.
+    return (
+        here != there
+        and max((here - there).total(), (there - here).total()) <= most
+        and _within_edits(one, other, most)
+    )
+
+
+def _neighbours_swapped(one: str, other: str) -> bool:
+    """Whether the texts differ by swaps of neighbouring characters only, as typing errors do."""
+    index = 0
+    while index < len(one):
+        if one[index] == other[index]:
+            index += 1
+        elif one[index : index + 2] == other[index : index + 2][::-1]:
+            index += 2
+        else:
+            return False
+    return True
+
+
+def _within_edits(one: str, other: str, most: int) -> bool:
+    """Whether the Levenshtein distance is at most `most` (banded, Ukkonen 1985)."""
+    if abs(len(one) - len(other)) > most:
+        return False
+    # A common prefix and suffix need no edit.
+    start = _common_prefix(one, other)
+    one, other = one[start:], other[start:]
+    end = _common_prefix(one[::-1], other[::-1])
+    one, other = one[: len(one) - end], other[: len(other) - end]
+    far = most + 1
+    row = [min(column, far) for column in range(len(other) + 1)]
+    for line, character in enumerate(one, 1):
+        low, high = max(1, line - most), min(len(other), line + most)
+        new = [far] * (len(other) + 1)
+        new[0] = min(line, far)
+        for column in range(low, high + 1):
+            best = row[column - 1] + (character != other[column - 1])
+            if row[column] < best:
+                best = row[column] + 1
+            if new[column - 1] < best:
+                best = new[column - 1] + 1
+            new[column] = best
+        if min(new[max(0, low - 1) : high + 1]) > most:
+            return False
+        row = new
+    return row[len(other)] <= most
+
+
+def _common_prefix(one: str, other: str) -> int:
+    """Length of the common prefix."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (here, there) in pairs if here != there), min(len(one), len(other)))

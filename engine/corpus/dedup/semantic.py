@@ -1,8 +1,8 @@
-"""The semantic stage: what is about the same is grouped, and what says the same is left out where that is sure.
+"""The semantic stage: groups conversations about the same subject, and drops semantic duplicates where that is safe.
 
-With an embedder, a conversation is left out only when its questions and its answers both lie above the
-cosine from which surely 95 % of the labelled pairs say the same (`embedding.calibration`), both were read to their
-end, and no figure, negation or name differs. Without one, character n-grams group and nothing is left out.
+With an embedder, a conversation is dropped only when the cosines of its questions and of its answers both exceed the
+calibrated threshold (`embedding.calibration`), no text was truncated, and numbers, negations and names agree. Without
+one, character n-grams group and nothing is dropped.
 """
 
 from __future__ import annotations
@@ -13,222 +13,227 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.core.errors import H2QError
+from engine.core.errors import BadInput, H2QError
 from engine.core.i18n import _
-from engine.corpus.dedup.drop import competes, rank
-from engine.corpus.dedup.near import Pair
-from engine.corpus.dedup.texts import folded_words
-from engine.corpus.enums import Action, Stage, State
-from engine.corpus.filters.result import Item
+from engine.corpus.dedup.drop import folded_texts, is_competing, rank
+from engine.corpus.dedup.near import SimilarPair
+from engine.corpus.enums import CorpusStage, LedgerAction, ReviewState
+from engine.corpus.filters.run import CorpusEntry
 from engine.corpus.ledger import Database, Evidence, LedgerRow
 from engine.corpus.review.decision_log import ever_edited
 from engine.memory.transactions import write_in_chunks
 
 if TYPE_CHECKING:
     from engine.corpus.embedding.calibration import Calibration
-    from engine.corpus.embedding.protocol import Embedder, Matrix
+    from engine.corpus.embedding.embedder import Embedder, Matrix
 
-UNKNOWN = 0.02
-"""Share of unknown tokens from which an embedder cannot read the corpus: it would call all Chinese alike."""
-MOST = 50_000
-"""Conversations compared all with all; of more, the newest."""
+MAX_UNKNOWN_SHARE = 0.02
+"""Share of unknown tokens above which an embedder is refused: it would call all Chinese texts alike."""
+MAX_COMPARED = 50_000
+"""Conversations compared all with all; of more, only the newest."""
 _SAMPLE = 1_000
 """Conversations on which the share of unknown tokens is measured."""
 _BLOCK = 512
-_GRAMS = "n-grams"
+_NGRAMS = "n-grams"
+_NEVER = 2.0
+"""A cosine that no pair reaches."""
 
-Say = Callable[[str, str], None]
-"""Text and level of a line of the log."""
+Log = Callable[[str, str], None]
+"""Writes a message with its level to the log."""
 
 
-def by_meaning(
+def semantic_stage(
     store: Database,
-    items: Sequence[Item],
+    entries: Sequence[CorpusEntry],
     decided: Mapping[str, str],
     *,
     setting: str,
     root: Path,
-    say: Say,
+    log: Log,
     on_progress: Callable[[int, int], None] | None = None,
-) -> list[Pair]:
-    """Adds rows to `items` and may drop some; returns the twins found, by index of `items`.
+) -> list[SimilarPair]:
+    """Adds ledger rows to `entries` and may drop some; returns the semantic duplicates by index of `entries`.
 
-    `setting` is `Settings.embedder`; an embedder that cannot be had or cannot read the corpus is named in the
-    log with the reason, and n-grams take its place.
+    `setting` is `Settings.embedder`. An embedder that cannot be loaded or does not suit the corpus is logged with the
+    reason, and n-grams replace it.
     """
-    from engine.corpus.embedding.load import OFF, open_embedder
+    from engine.corpus.embedding.embedder import OFF, open_embedder
 
-    place = {item.id: index for index, item in enumerate(items)}
-    ordered = sorted(
-        (item for item in items if competes(item, decided)), key=lambda item: rank(item, decided)
+    position = {entry.id: index for index, entry in enumerate(entries)}
+    ranked = sorted(
+        (entry for entry in entries if is_competing(entry, decided)), key=lambda entry: rank(entry, decided)
     )
-    used, twins = "", []
-    if setting != OFF and len(ordered) > 1:
+    used, duplicates = "", []
+    if setting != OFF and len(ranked) > 1:
         try:
             embedder = open_embedder(setting, root)
             if embedder is not None:
                 used = embedder.name
-                twins = _by_vectors(store, ordered, decided, embedder, say, on_progress)
+                duplicates = _group_by_vectors(store, ranked, decided, embedder, log, on_progress)
         except H2QError as problem:
-            say(_("the embedder is not used: {why}").format(why=problem), "warning")
+            log(_("the embedder is not used: {why}").format(why=problem), "warning")
             used, embedder = "", None
         if embedder is None:
-            used = _by_ngrams(store, ordered, say)
-    _note(store, used)
+            used = _group_by_ngrams(store, ranked, log)
+    _set_meta(store, "corpus_semantic", used)
     return [
-        Pair(min(place[one], place[other]), max(place[one], place[other]), similarity)
-        for one, other, similarity in twins
+        SimilarPair(min(position[one], position[other]), max(position[one], position[other]), similarity)
+        for one, other, similarity in duplicates
     ]
 
 
 def refusal(embedder: Embedder, calibration: Calibration, texts: Sequence[str]) -> str:
-    """Why an embedder is not fit for these texts, or ""."""
+    """Why an embedder does not suit these texts, or ""."""
     share = embedder.unknown_share(texts)
-    if share > UNKNOWN:
-        return _("{name} does not know {share} % of the corpus's tokens, and 2 % is the most").format(
+    if share > MAX_UNKNOWN_SHARE:
+        return _("{name} does not know {share} % of the tokens of the corpus; the limit is 2 %").format(
             name=embedder.name, share=f"{100 * share:.0f}"
         )
     if not calibration.groups:
-        return _("{name} cannot tell sentences that say the same from unrelated ones").format(
-            name=embedder.name
-        )
+        return _("{name} cannot distinguish paraphrases from unrelated sentences").format(name=embedder.name)
     return ""
 
 
-def _by_vectors(
+def _group_by_vectors(
     store: Database,
-    ordered: Sequence[Item],
+    ranked: Sequence[CorpusEntry],
     decided: Mapping[str, str],
     embedder: Embedder,
-    say: Say,
+    log: Log,
     on_progress: Callable[[int, int], None] | None,
 ) -> list[tuple[str, str, float]]:
     """Raises H2QError when the embedder is refused."""
-    from engine.core.errors import BadInput
-    from engine.corpus.embedding.cache import sides, vectors
+    from engine.corpus.embedding.vector_cache import read_dialogues, vectors
 
-    ordered = _newest(ordered, MOST, say)
-    step = max(1, len(ordered) // _SAMPLE)
-    sample = sides(store, [item.id for item in ordered[::step]])
-    calibration = _calibrated(store, embedder)
+    ranked = _newest(ranked, MAX_COMPARED, log)
+    step = max(1, len(ranked) // _SAMPLE)
+    sample = read_dialogues(store, [entry.id for entry in ranked[::step]])
+    calibration = _calibration(store, embedder)
     why = refusal(
-        embedder, calibration, [text for said in sample.values() for text in (said.questions, said.answers)]
+        embedder,
+        calibration,
+        [text for dialogue in sample.values() for text in (dialogue.questions, dialogue.answers)],
     )
     if why:
         raise BadInput(why)
-    found = vectors(store, embedder, [item.id for item in ordered], on_progress)
-    close = list(_close(found, [calibration.groups.get(item.language, 2.0) for item in ordered]))
-    twins = _drop_twins(store, ordered, decided, close, embedder, calibration)
-    _group(ordered, ((first, second, mean) for first, second, mean, _least in close))
-    names = ", ".join(sorted(calibration.drops)) or _("none")
-    say(
-        _(
-            "grouped by {name}; left out by meaning: {n} (languages in which it is sure enough: {languages})"
-        ).format(name=embedder.name, n=len(twins), languages=names),
-        "info",
+    embedded = vectors(store, embedder, [entry.id for entry in ranked], on_progress)
+    similar = list(
+        _similar_pairs(embedded, [calibration.groups.get(entry.language, _NEVER) for entry in ranked])
     )
-    return twins
-
-
-def _newest(ordered: Sequence[Item], most: int, say: Say) -> Sequence[Item]:
-    """At most so many of the items, the newest, in their order: comparing all with all grows with the square, and
-    character n-grams cost a millisecond and 25 kB for each besides."""
-    if len(ordered) <= most:
-        return ordered
-    say(
-        _("the newest {most} of {n} conversations are compared by meaning").format(
-            most=f"{most:,}", n=f"{len(ordered):,}"
+    duplicates = _drop_duplicates(store, ranked, decided, similar, embedder, calibration)
+    _group(ranked, ((first, second, mean) for first, second, mean, _least in similar))
+    log(
+        _(
+            "grouped by {name}; semantic duplicates dropped: {n} (languages with a safe threshold: {languages})"
+        ).format(
+            name=embedder.name, n=len(duplicates), languages=", ".join(sorted(calibration.drops)) or _("none")
         ),
         "info",
     )
-    newest = sorted(ordered, key=lambda item: (item.end is None, -(item.end or 0.0), item.id))[:most]
-    kept = {item.id for item in newest}
-    return [item for item in ordered if item.id in kept]
+    return duplicates
 
 
-def _close(found: Matrix, least: Sequence[float]) -> Iterator[tuple[int, int, float, float]]:
-    """(first, second, mean of the two cosines, smaller of them) for each pair above both its thresholds."""
+def _newest(ranked: Sequence[CorpusEntry], limit: int, log: Log) -> Sequence[CorpusEntry]:
+    """The newest entries up to `limit`, in their order: comparing all with all grows with the square, and character
+    n-grams also cost a millisecond and 25 kB for each."""
+    if len(ranked) <= limit:
+        return ranked
+    log(
+        _("semantic comparison: only the newest {most} of {n} conversations").format(
+            most=f"{limit:,}", n=f"{len(ranked):,}"
+        ),
+        "info",
+    )
+    newest = sorted(ranked, key=lambda entry: (entry.end_time is None, -(entry.end_time or 0.0), entry.id))
+    kept = {entry.id for entry in newest[:limit]}
+    return [entry for entry in ranked if entry.id in kept]
+
+
+def _similar_pairs(embedded: Matrix, thresholds: Sequence[float]) -> Iterator[tuple[int, int, float, float]]:
+    """(first, second, mean of the two cosines, smaller of them) for each pair above both its thresholds.
+
+    `embedded` has shape (entries, 2, dimensions): the vectors of questions and of answers.
+    """
     import numpy as np
 
-    floor = np.asarray(least, dtype=np.float32)
-    for start in range(0, len(found), _BLOCK):
-        rows = found[start : start + _BLOCK]
-        asked = rows[:, 0] @ found[:, 0].T
-        told = rows[:, 1] @ found[:, 1].T
-        mean = (asked + told) / 2
-        near = np.argwhere(mean >= np.maximum(floor[start : start + _BLOCK, None], floor[None, :]))
-        for row, first in near.tolist():
+    floor = np.asarray(thresholds, dtype=np.float32)
+    for start in range(0, len(embedded), _BLOCK):
+        rows = embedded[start : start + _BLOCK]
+        questions = rows[:, 0] @ embedded[:, 0].T
+        answers = rows[:, 1] @ embedded[:, 1].T
+        mean = (questions + answers) / 2
+        above = np.argwhere(mean >= np.maximum(floor[start : start + _BLOCK, None], floor[None, :]))
+        for row, first in above.tolist():
             if first < row + start:
                 yield (
                     first,
                     row + start,
                     float(mean[row, first]),
-                    float(min(asked[row, first], told[row, first])),
+                    float(min(questions[row, first], answers[row, first])),
                 )
 
 
-def _drop_twins(
+def _drop_duplicates(
     store: Database,
-    ordered: Sequence[Item],
+    ranked: Sequence[CorpusEntry],
     decided: Mapping[str, str],
-    close: Iterable[tuple[int, int, float, float]],
+    similar: Iterable[tuple[int, int, float, float]],
     embedder: Embedder,
     calibration: Calibration,
 ) -> list[tuple[str, str, float]]:
     from engine.corpus.dedup.semantic_guards import may_mean_the_same
-    from engine.corpus.embedding.cache import sides
+    from engine.corpus.embedding.vector_cache import read_dialogues
 
-    # Vectors are of the words as they came; what the person wrote anew may say something else.
-    rewritten = ever_edited(store.connection)
-    twins: dict[int, tuple[int, float]] = {}
-    for first, second, _mean, least in sorted(close, key=lambda pair: (pair[1], -pair[3], pair[0])):
-        one, other = ordered[first], ordered[second]
+    # Vectors are of the imported text; the text of an edited turn may mean something else.
+    edited = ever_edited(store.connection)
+    duplicates: dict[int, tuple[int, float]] = {}
+    for first, second, _mean, least in sorted(similar, key=lambda pair: (pair[1], -pair[3], pair[0])):
+        one, other = ranked[first], ranked[second]
         if (
-            first in twins
-            or second in twins
+            first in duplicates
+            or second in duplicates
             or one.language != other.language
-            or rewritten & {one.id, other.id}
-            or decided.get(other.id) == State.ACCEPTED
-            or least < calibration.drops.get(one.language, 2.0)
+            or edited & {one.id, other.id}
+            or decided.get(other.id) == ReviewState.ACCEPTED
+            or least < calibration.drops.get(one.language, _NEVER)
         ):
             continue
-        said = sides(store, [one.id, other.id])
-        whole = all(
-            not side.cut and embedder.reads_whole(side.questions) and embedder.reads_whole(side.answers)
-            for side in said.values()
+        dialogues = read_dialogues(store, [one.id, other.id])
+        untruncated = all(
+            not dialogue.truncated
+            and embedder.fits_context(dialogue.questions)
+            and embedder.fits_context(dialogue.answers)
+            for dialogue in dialogues.values()
         )
-        here, there = said[one.id], said[other.id]
+        left, right = dialogues[one.id], dialogues[other.id]
         if (
-            whole
-            and may_mean_the_same(here.questions, there.questions)
-            and may_mean_the_same(here.answers, there.answers)
+            untruncated
+            and may_mean_the_same(left.questions, right.questions)
+            and may_mean_the_same(left.answers, right.answers)
         ):
-            twins[second] = (first, least)
-            other.drop(Stage.SEMANTIC, "same_meaning", twin=one.id, similarity=round(least, 4))
-    return [(ordered[first].id, ordered[second].id, least) for second, (first, least) in twins.items()]
+            duplicates[second] = (first, least)
+            other.drop(CorpusStage.SEMANTIC, "same_meaning", twin=one.id, similarity=round(least, 4))
+    return [(ranked[first].id, ranked[second].id, least) for second, (first, least) in duplicates.items()]
 
 
-def _by_ngrams(store: Database, ordered: Sequence[Item], say: Say) -> str:
-    """The name of what was used."""
+def _group_by_ngrams(store: Database, ranked: Sequence[CorpusEntry], log: Log) -> str:
+    """Returns the name of the method, for the statistics."""
     from engine.corpus.dedup import tfidf
 
-    ordered = _newest(ordered, tfidf.MOST, say)
+    ranked = _newest(ranked, tfidf.MAX_TEXTS, log)
+    texts = folded_texts(store.connection, [entry.id for entry in ranked])
     groups = _group(
-        ordered,
-        (
-            (pair.first, pair.second, pair.similarity)
-            for pair in tfidf.alike(folded_words(store.connection, [item.id for item in ordered]))
-        ),
+        ranked, ((pair.first, pair.second, pair.similarity) for pair in tfidf.similar_pairs(texts))
     )
-    say(
-        _("grouped by character n-grams: {n} groups; nothing is left out by meaning").format(n=groups), "info"
+    log(
+        _("grouped by character n-grams: {n} groups; no semantic duplicates dropped").format(n=groups), "info"
     )
-    return _GRAMS
+    return _NGRAMS
 
 
-def _group(ordered: Sequence[Item], pairs: Iterable[tuple[int, int, float]]) -> int:
-    """Each conversation joins the most similar of the better ones that lead a group, so that groups do not
-    grow into chains. Returns how many groups there are; pairs may come in any order."""
+def _group(ranked: Sequence[CorpusEntry], pairs: Iterable[tuple[int, int, float]]) -> int:
+    """Adds each conversation to the most similar better one that leads a group, so that groups do not grow into
+    chains. Returns the number of groups; pairs may come in any order."""
     better: dict[int, list[tuple[float, int]]] = {}
     for first, second, similarity in pairs:
         better.setdefault(second, []).append((similarity, first))
@@ -238,45 +243,41 @@ def _group(ordered: Sequence[Item], pairs: Iterable[tuple[int, int, float]]) -> 
         leaders = [
             (similarity, -first)
             for similarity, first in better[second]
-            if first not in members and ordered[first].dropped is None
+            if first not in members and ranked[first].dropped is None
         ]
-        if leaders and ordered[second].dropped is None:
+        if leaders and ranked[second].dropped is None:
             similarity, first = max(leaders)
             members.add(second)
             led.add(-first)
-            ordered[second].rows.append(
+            ranked[second].rows.append(
                 LedgerRow(
-                    conversation=ordered[second].id,
-                    stage=Stage.SEMANTIC,
-                    action=Action.GROUP,
+                    conversation=ranked[second].id,
+                    stage=CorpusStage.SEMANTIC,
+                    action=LedgerAction.GROUP,
                     reason="alike",
-                    twin=ordered[-first].id,
+                    twin=ranked[-first].id,
                     evidence=Evidence(similarity=round(similarity, 4)),
                 )
             )
     return len(led)
 
 
-def _calibrated(store: Database, embedder: Embedder) -> Calibration:
-    """Measured once for an embedder, then read."""
-    from engine.corpus.embedding.calibration import Calibration, calibrate, version
+def _calibration(store: Database, embedder: Embedder) -> Calibration:
+    """The calibration of an embedder; measured once, then read."""
+    from engine.corpus.embedding.calibration import Calibration, calibrate, calibration_version
 
     key = f"calibration {embedder.name}"
     row = store.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
     if row:
-        kept = msgspec.json.decode(row[0], type=Calibration)
-        if kept.pairs == version():
-            return kept
-    found = calibrate(embedder)
-    _set(store, key, msgspec.json.encode(found).decode())
-    return found
+        stored = msgspec.json.decode(row[0], type=Calibration)
+        if stored.pairs == calibration_version():
+            return stored
+    measured = calibrate(embedder)
+    _set_meta(store, key, msgspec.json.encode(measured).decode())
+    return measured
 
 
-def _note(store: Database, used: str) -> None:
-    _set(store, "corpus_semantic", used)
-
-
-def _set(store: Database, key: str, value: str) -> None:
+def _set_meta(store: Database, key: str, value: str) -> None:
     def write(row: tuple[str, str]) -> None:
         store.connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", row)
 

@@ -1,5 +1,4 @@
-"""Signs that two texts say different things however close their vectors lie: embedders hardly see a figure, a
-"not", "on" for "off", or words that changed places."""
+"""Rules that find a difference in meaning that embedders hardly see: numbers, negation, "on" for "off", word order."""
 
 from __future__ import annotations
 
@@ -8,9 +7,11 @@ from collections import Counter
 
 from engine.corpus.filters.normalise import fold
 
-_FIGURE = re.compile(r"[0-9]+|[零〇一二三四五六七八九十百千万两]+(?=[年月日个岁元块点号次天时分秒倍])")
-_NOT = re.compile(r"不|没|无|非|未|勿|别|\b(?:not?|never|without|none|nor|cannot)\b|n['’]t\b", re.IGNORECASE)
-_LATIN = re.compile(r"[A-Za-z][A-Za-z0-9+#.]*")
+_NUMBER = re.compile(r"[0-9]+|[零〇一二三四五六七八九十百千万两]+(?=[年月日个岁元块点号次天时分秒倍])")
+_NEGATION = re.compile(
+    r"不|没|无|非|未|勿|别|\b(?:not?|never|without|none|nor|cannot)\b|n['’]t\b", re.IGNORECASE
+)
+_LATIN_WORD = re.compile(r"[A-Za-z][A-Za-z0-9+#.]*")
 _CJK = re.compile(r"[\u3400-\u9fff]")
 _WORD = re.compile(r"[a-z]+")
 _OPPOSITES_ZH = tuple(
@@ -33,35 +34,36 @@ _OPPOSITES_EN = tuple(
 
 
 def may_mean_the_same(one: str, other: str) -> bool:
-    """False where figures, negation, opposites or names differ, or the same words stand in another order."""
-    if Counter(_FIGURE.findall(one)) != Counter(_FIGURE.findall(other)):
+    """False where numbers, negation, opposites or names differ, or the same words occur in another order."""
+    if Counter(_NUMBER.findall(one)) != Counter(_NUMBER.findall(other)):
         return False
-    if len(_NOT.findall(one)) % 2 != len(_NOT.findall(other)) % 2:
+    if len(_NEGATION.findall(one)) % 2 != len(_NEGATION.findall(other)) % 2:
         return False
-    if _opposed(one, other):
+    if _are_opposites(one, other):
         return False
     chinese = _CJK.search(one) is not None
     if chinese != (_CJK.search(other) is not None):
         return False
-    if chinese and _names(one) != _names(other):
+    if chinese and _latin_names(one) != _latin_names(other):
         return False
     left, right = fold(one), fold(other)
-    return left == right or not _reordered(left, right, one, other, chinese=chinese)
+    return left == right or not _is_reordered(left, right, one, other, chinese=chinese)
 
 
-def _names(text: str) -> frozenset[str]:
-    """Words in Latin letters of a Chinese text: Linux, Python, A."""
-    return frozenset(word.lower() for word in _LATIN.findall(text))
+def _latin_names(text: str) -> frozenset[str]:
+    """Words in Latin letters of a Chinese text, e.g. Linux, Python."""
+    return frozenset(word.lower() for word in _LATIN_WORD.findall(text))
 
 
-def _reordered(left: str, right: str, one: str, other: str, *, chinese: bool) -> bool:
-    """Whether both are made of the same characters (Chinese) or words in another order."""
+def _is_reordered(left: str, right: str, one: str, other: str, *, chinese: bool) -> bool:
+    """Whether both consist of the same characters (Chinese) or words, in another order."""
     if chinese:
         return Counter(left) == Counter(right)
     return Counter(_WORD.findall(one.lower())) == Counter(_WORD.findall(other.lower()))
 
 
-def _opposed(one: str, other: str) -> bool:
+def _are_opposites(one: str, other: str) -> bool:
+    """Whether one text has a word where the other has its opposite."""
     for a, b in _OPPOSITES_ZH:
         here, there = (a in one, b in one), (a in other, b in other)
         if here != there and here == there[::-1]:

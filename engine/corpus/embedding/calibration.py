@@ -1,8 +1,8 @@
-"""What an embedder is good for, tried on shipped pairs that say the same or only look alike.
+"""Calibrates an embedder on shipped pairs of sentences: paraphrases, and pairs that only look alike.
 
-Cosines of one model mean nothing for another, so no threshold is fixed: from which one on 95 % of the pairs say
-the same is measured once for each embedder and language. What leaves something out must be sure of it: there
-luck is ruled out at 98 % confidence, and where no threshold does that nothing is left out.
+Cosines of different models are not comparable, so thresholds are measured for each embedder and language: the
+smallest cosine above which 95 % of the pairs are paraphrases. For dropping, this must hold at 98 % confidence; where no
+threshold does, nothing is dropped.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from engine.core.paths import shipped
 from engine.corpus.dedup.semantic_guards import may_mean_the_same
 
 if TYPE_CHECKING:
-    from engine.corpus.embedding.protocol import Embedder
+    from engine.corpus.embedding.embedder import Embedder
 
 PRECISION = 0.95
-ENOUGH = 8
-"""Pairs above a threshold without which its precision says nothing."""
+MIN_PAIRS = 8
+"""Pairs above a threshold that are needed to measure its precision."""
 CONFIDENCE = 0.98
-"""A threshold is chosen among many on some hundred pairs, and the share that was seen above the
-best of them flatters it. With no pair that differs above it, 77 are needed: 0.95 to the power of 77 is under 0.02."""
+"""The threshold is selected among many on a few hundred pairs, so the observed precision of the best one is biased
+upwards. Without a false pair above it, 77 pairs are needed: 0.95 ** 77 < 0.02."""
 _OFFSETS = (1, 7, 19)
 
 
-class Labelled(msgspec.Struct, frozen=True):
-    """Two sentences, and whether they say the same."""
+class LabelledPair(msgspec.Struct, frozen=True):
+    """Two sentences, and whether they are paraphrases."""
 
     language: str
     one: str
@@ -40,36 +40,36 @@ class Labelled(msgspec.Struct, frozen=True):
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """Cosines by language; a language that is missing cannot be judged."""
+    """Thresholds (cosines) by language; a missing language has none."""
 
     groups: dict[str, float]
-    """From here 95 % of the pairs say the same, among pairs that are unrelated."""
+    """Precision of 95 % among paraphrases and unrelated pairs: groups conversations."""
     drops: dict[str, float]
-    """From here, surely 95 % say the same, among pairs that only look alike."""
+    """Precision of 95 % at 98 % confidence among paraphrases and pairs that look alike: drops conversations."""
     pairs: str
-    """Of which pairs: another set, another calibration."""
+    """`calibration_version()` at the time of the calibration."""
 
 
 @cache
-def labelled() -> tuple[Labelled, ...]:
+def labelled_pairs() -> tuple[LabelledPair, ...]:
     """The shipped pairs."""
     lines = _file().splitlines()
-    return tuple(msgspec.json.decode(line, type=Labelled) for line in lines)
+    return tuple(msgspec.json.decode(line, type=LabelledPair) for line in lines)
 
 
 @cache
-def version() -> str:
-    """Another for other pairs and for another way to choose."""
-    return sha256(_file() + f"{PRECISION} {ENOUGH} {CONFIDENCE}".encode()).hexdigest()[:8]
+def calibration_version() -> str:
+    """Changes with the pairs and with the selection rule."""
+    return sha256(_file() + f"{PRECISION} {MIN_PAIRS} {CONFIDENCE}".encode()).hexdigest()[:8]
 
 
 def _file() -> bytes:
     return (shipped("data") / "calibration" / "paraphrases.jsonl").read_bytes()
 
 
-def calibrate(embedder: Embedder, pairs: Sequence[Labelled] | None = None) -> Calibration:
-    """Two vectors for each pair: some seconds on a CPU. Raises what the embedder raises."""
-    pairs = labelled() if pairs is None else pairs
+def calibrate(embedder: Embedder, pairs: Sequence[LabelledPair] | None = None) -> Calibration:
+    """Encodes all pairs, some seconds on a CPU, and selects the thresholds. Raises what the embedder raises."""
+    pairs = labelled_pairs() if pairs is None else pairs
     ones = embedder.encode([pair.one for pair in pairs])
     others = embedder.encode([pair.other for pair in pairs])
     groups, drops = {}, {}
@@ -81,43 +81,45 @@ def calibrate(embedder: Embedder, pairs: Sequence[Labelled] | None = None) -> Ca
             for offset in _OFFSETS
             for place, row in enumerate(rows)
         ]
-        found = threshold([*((value, True) for value, same in cosines if same), *unrelated])
-        if found is not None:
-            groups[language] = found
-        found = sure_threshold(
+        group = threshold([*((value, True) for value, same in cosines if same), *unrelated])
+        if group is not None:
+            groups[language] = group
+        drop = confident_threshold(
             cosine
             for cosine, row in zip(cosines, rows, strict=True)
             if may_mean_the_same(pairs[row].one, pairs[row].other)
         )
-        if found is not None:
-            drops[language] = found
-    return Calibration(groups=groups, drops=drops, pairs=version())
+        if drop is not None:
+            drops[language] = drop
+    return Calibration(groups=groups, drops=drops, pairs=calibration_version())
 
 
 def threshold(cosines: Iterable[tuple[float, bool]]) -> float | None:
-    """The smallest cosine from which on PRECISION of the pairs say the same; None when ENOUGH of them never do."""
-    return _smallest(cosines, lambda right, total: total >= ENOUGH and right >= PRECISION * total)
+    """The smallest cosine with a precision of PRECISION on at least MIN_PAIRS pairs; None without one."""
+    return _smallest_cosine(cosines, lambda right, total: total >= MIN_PAIRS and right >= PRECISION * total)
 
 
-def sure_threshold(cosines: Iterable[tuple[float, bool]]) -> float | None:
-    """The smallest cosine from which on, at CONFIDENCE, at least PRECISION of such pairs say the same; or None."""
-    return _smallest(cosines, lambda right, total: _luck(right, total) <= 1 - CONFIDENCE)
+def confident_threshold(cosines: Iterable[tuple[float, bool]]) -> float | None:
+    """The smallest cosine with a precision of at least PRECISION at CONFIDENCE; None without one."""
+    return _smallest_cosine(cosines, lambda right, total: _p_value(right, total) <= 1 - CONFIDENCE)
 
 
-def _luck(right: int, total: int) -> float:
-    """How likely `right` or more of `total` pairs say the same where only PRECISION of all do: the exact binomial
-    test, whose inverse is the bound of Clopper and Pearson (1934)."""
+def _p_value(right: int, total: int) -> float:
+    """Probability of `right` or more paraphrases among `total` pairs at a true precision of PRECISION: the exact
+    binomial test, whose inverse is the bound of Clopper and Pearson (1934)."""
     wrong = total - right
     return sum(comb(total, n) * (1 - PRECISION) ** n * PRECISION ** (total - n) for n in range(wrong + 1))
 
 
-def _smallest(cosines: Iterable[tuple[float, bool]], good: Callable[[int, int], bool]) -> float | None:
+def _smallest_cosine(
+    cosines: Iterable[tuple[float, bool]], accepts: Callable[[int, int], bool]
+) -> float | None:
     best = None
     right = 0
     ordered = sorted(cosines, reverse=True)
     for total, (value, same) in enumerate(ordered, 1):
         right += same
         tied = total < len(ordered) and ordered[total][0] == value
-        if not tied and good(right, total):
+        if not tied and accepts(right, total):
             best = value
     return best

@@ -1,7 +1,7 @@
-"""What the filters said of each conversation, kept in memory.db so that a build looks only at what changed.
+"""Filter results kept in memory.db, so that a build filters only what changed.
 
-A row holds as long as its `key` does: the words, the times, the person's edits, the settings of the filters
-and their code. It goes with its conversation.
+A row is valid as long as its `key` is: text, times, the user's edits, the filter settings and the filters' code.
+It is deleted with its conversation.
 """
 
 from __future__ import annotations
@@ -15,101 +15,146 @@ from hashlib import blake2b, sha256
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
 
-from engine.corpus.dedup.near import PERMUTATIONS, SHORTEST, Sketches, sketches
-from engine.corpus.filters.pool import assess_each, filters_of, helpers_for
-from engine.corpus.filters.result import Item
-from engine.corpus.filters.run import CorpusSettings, Facts
-from engine.corpus.filters.worker import Answer, Filters, Work
+from engine.corpus.dedup.near import MIN_LENGTH, PERMUTATIONS, Sketches, sketch_texts
+from engine.corpus.filters.normalise import fold
+from engine.corpus.filters.pool import filter_all, worker_count
+from engine.corpus.filters.run import CorpusEntry, FilteredConversation, FilterResult, FilterTask
+from engine.corpus.filters.turn import FilterSettings
 from engine.corpus.ledger import Database
-from engine.corpus.review.decision_log import Edit
+from engine.corpus.review.decision_log import TurnEdit
 from engine.memory.records import Conversation
 from engine.memory.transactions import ChunkedWriter
 
-OPENING_NEAR = 20
-"""Folded characters from which openings are compared nearly too: in shorter ones a word makes the question."""
-_SAVED = 100
-"""Conversations assessed between two writes."""
-_READ = 500
-_ITEM = msgspec.msgpack.Decoder(Item)
-_FACTS = msgspec.msgpack.Decoder(Facts)
+OPENING_MIN_LENGTH = 20
+"""Folded characters from which opening questions are compared for near duplicates; in shorter ones a single word
+makes the question."""
+_SAVE_BATCH = 100
+"""Conversations filtered between two writes."""
+_READ_BATCH = 500
+_ENTRY = msgspec.msgpack.Decoder(CorpusEntry)
+_RESULT = msgspec.msgpack.Decoder(FilterResult)
 
-Changes = Mapping[str, Mapping[int, Edit]]
-"""The person's edits by conversation and turn."""
+EditsByConversation = Mapping[str, Mapping[int, TurnEdit]]
+"""The user's edits by conversation and turn."""
 
 
 class ConversationStore(Database, Protocol):
-    """What a build reads: `engine.memory.store.MemoryStore` is one."""
+    """What a build reads; `engine.memory.store.MemoryStore` implements it."""
 
     def by_ids(self, ids: Sequence[str]) -> Iterator[Conversation]: ...
 
 
-class Assessments(NamedTuple):
-    """Every current conversation, dated ones from old to new, then the undated by id."""
+class CorpusSettings(Protocol):
+    """The part of `engine.core.config.Settings` that the corpus depends on."""
 
-    items: list[Item]
+    @property
+    def sensitive(self) -> str: ...
+    @property
+    def sensitive_types(self) -> Mapping[Any, str]: ...
+    @property
+    def low_value(self) -> str: ...
+    @property
+    def low_value_from(self) -> float: ...
+    @property
+    def low_value_phrases(self) -> tuple[str, ...]: ...
+    @property
+    def review(self) -> str: ...
+    @property
+    def near_threshold(self) -> float: ...
+    @property
+    def embedder(self) -> str: ...
+
+
+class FilteredCorpus(NamedTuple):
+    """Every current conversation: dated ones from old to new, then the undated by id."""
+
+    entries: list[CorpusEntry]
     keys: list[bytes]
-    """What each was made of."""
-    words: Sketches
-    """Of the folded words, shape (items, PERMUTATIONS); nothing in the rows of short texts."""
-    openings: Sketches
-    """Of the folded first questions, likewise."""
-    sketched: np.typing.NDArray[np.uint8]
-    """0: no sketch, 1: of the words, 2: of words and opening."""
+    """Cache key of each entry."""
+    text_sketches: Sketches
+    """Sketches of the folded texts, shape (entries, PERMUTATIONS); undefined for short texts."""
+    opening_sketches: Sketches
+    """Sketches of the folded opening questions, likewise."""
+    sketch_counts: np.typing.NDArray[np.uint8]
+    """0: no sketch, 1: of the text, 2: of text and opening question."""
 
 
 @lru_cache(maxsize=1)
 def code_version() -> str:
-    """A hash of the code that filters: what was assessed by another is assessed again."""
+    """Hash of the code that decides filter results; results of another version are recomputed."""
     digest = sha256(f"{sys.version_info[:2]}{unicodedata.unidata_version}{version('rensa')}".encode())
-    corpus = Path(__file__).parents[1]
-    own = (corpus / f"{name}.py" for name in ("build", "collect", "language", "quality", "title"))
-    for path in (*own, *sorted((corpus / "filters").glob("*.py")), *sorted((corpus / "dedup").glob("*.py"))):
+    engine = Path(__file__).parents[2]
+    modules = [
+        engine / "corpus" / "build.py",
+        engine / "corpus" / "features.py",
+        engine / "memory" / "records.py",
+    ]
+    for package in ("filters", "dedup"):
+        modules += sorted((engine / "corpus" / package).glob("*.py"))
+    for path in modules:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def refresh(
+def filter_settings(settings: CorpusSettings) -> FilterSettings:
+    """The part of the settings that decides filter results."""
+    return FilterSettings(
+        sensitive=settings.sensitive,
+        sensitive_types={str(type_): handling for type_, handling in settings.sensitive_types.items()},
+        low_value=settings.low_value,
+        low_value_from=settings.low_value_from,
+        phrases=frozenset(map(fold, settings.low_value_phrases)),
+    )
+
+
+def filter_changed(
     store: ConversationStore,
     settings: CorpusSettings,
-    changes: Changes,
+    edits: EditsByConversation,
     on_progress: Callable[[int, int], None] | None = None,
-) -> Assessments:
-    """Assesses what is new or changed, and returns what is known of all.
+) -> FilteredCorpus:
+    """Filters conversations that are new or changed; returns the results of all.
 
-    `on_progress` is called with conversations known and their total. Raises what it raises; what was assessed
-    until then is kept.
+    `on_progress` is called with the number of filtered conversations and the total. What it raises is raised here;
+    results up to then are kept.
     """
-    filters = filters_of(settings)
-    wanted, stale = _keys(store.connection, filters, changes)
-    done = len(wanted) - len(stale)
-    if on_progress and (done or not wanted):
-        on_progress(done, len(wanted))
-    works = (
-        Work(talk, dict(changes.get(talk.id, {})))
-        for start in range(0, len(stale), _READ)
-        for talk in store.by_ids(stale[start : start + _READ])
-    )
+    filters = filter_settings(settings)
+    keys, stale = _cache_keys(store.connection, filters, edits)
+    done = len(keys) - len(stale)
+    if on_progress and (done or not keys):
+        on_progress(done, len(keys))
     writer = ChunkedWriter(store.connection)
-    answers = (
-        answer for batch in assess_each(works, filters, helpers=helpers_for(len(stale))) for answer in batch
+    results = (
+        result
+        for batch in filter_all(filter_tasks(store, stale, edits), filters, workers=worker_count(len(stale)))
+        for result in batch
     )
-    while batch := list(islice(answers, _SAVED)):
-        _save(writer, batch, wanted)
+    while batch := list(islice(results, _SAVE_BATCH)):
+        _save(writer, batch, keys)
         done += len(batch)
         if on_progress:
-            on_progress(done, len(wanted))
-    return load(store.connection, wanted)
+            on_progress(done, len(keys))
+    return load(store.connection, keys)
 
 
-def _keys(
-    connection: sqlite3.Connection, filters: Filters, changes: Changes
+def filter_tasks(
+    store: ConversationStore, ids: Sequence[str], edits: EditsByConversation
+) -> Iterator[FilterTask]:
+    """The conversations with their edits, read in pages."""
+    for start in range(0, len(ids), _READ_BATCH):
+        for conversation in store.by_ids(ids[start : start + _READ_BATCH]):
+            yield FilterTask(conversation, dict(edits.get(conversation.id, {})))
+
+
+def _cache_keys(
+    connection: sqlite3.Connection, filters: FilterSettings, edits: EditsByConversation
 ) -> tuple[dict[str, bytes], list[str]]:
-    """The key of each current conversation in order, and those whose row has another or is not there."""
+    """The cache key of each current conversation in order, and the conversations without a valid row."""
     common = blake2b(msgspec.msgpack.encode((code_version(), filters), order="deterministic")).digest()
     keys: dict[str, bytes] = {}
     stale: list[str] = []
@@ -117,23 +162,22 @@ def _keys(
         "SELECT c.id, c.content_hash, c.started_at, c.updated_at, a.key FROM current_conversations c "
         "LEFT JOIN assessments a ON a.conversation_id = c.id ORDER BY c.started_at IS NULL, c.started_at, c.id"
     ):
-        change = sorted((turn, edit.seq) for turn, edit in changes[id_].items()) if id_ in changes else ""
-        made_of = f"{content}\x1f{started}\x1f{updated}\x1f{change}".encode()
-        keys[id_] = blake2b(made_of, digest_size=12, key=common).digest()
+        edited = sorted((turn, edit.seq) for turn, edit in edits[id_].items()) if id_ in edits else ""
+        identity = f"{content}\x1f{started}\x1f{updated}\x1f{edited}".encode()
+        keys[id_] = blake2b(identity, digest_size=12, key=common).digest()
         if keys[id_] != key:
             stale.append(id_)
     return keys, stale
 
 
-def _save(writer: ChunkedWriter, answers: Sequence[Answer], keys: Mapping[str, bytes]) -> None:
-    sketched = _sketch(answers)
+def _save(writer: ChunkedWriter, results: Sequence[FilteredConversation], keys: Mapping[str, bytes]) -> None:
     rows = [
-        (answer.id, keys[answer.id], answer.item, answer.facts, sketch)
-        for answer, sketch in zip(answers, sketched, strict=True)
+        (result.id, keys[result.id], result.entry, result.result, sketch)
+        for result, sketch in zip(results, _sketches(results), strict=True)
     ]
     with writer.transaction():
         for start in range(0, len(rows), 20):
-            # Another process may have had a conversation forgotten in the meantime.
+            # Another process may have deleted a conversation in the meantime.
             writer.connection.executemany(
                 "INSERT INTO assessments (conversation_id, key, item, facts, sketches) "
                 "SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM conversations WHERE id = ?1) "
@@ -144,56 +188,58 @@ def _save(writer: ChunkedWriter, answers: Sequence[Answer], keys: Mapping[str, b
             writer.commit_if_due()
 
 
-def _sketch(answers: Sequence[Answer]) -> list[bytes]:
-    """The sketch of the words, followed by that of the opening where it is long enough."""
-    long = [answer.folded for answer in answers if len(answer.folded) >= SHORTEST]
-    asked = [answer.opening for answer in answers if len(answer.opening) >= OPENING_NEAR]
-    found = iter(sketches(long + asked))
-    words = [next(found).tobytes() if len(answer.folded) >= SHORTEST else b"" for answer in answers]
+def _sketches(results: Sequence[FilteredConversation]) -> list[bytes]:
+    """The sketch of each text, followed by that of the opening question where it is long enough."""
+    texts = [result.folded for result in results if len(result.folded) >= MIN_LENGTH]
+    openings = [result.opening for result in results if len(result.opening) >= OPENING_MIN_LENGTH]
+    sketches = iter(sketch_texts(texts + openings))
+    of_texts = [next(sketches).tobytes() if len(result.folded) >= MIN_LENGTH else b"" for result in results]
     return [
-        sketch + (next(found).tobytes() if len(answer.opening) >= OPENING_NEAR else b"")
-        for answer, sketch in zip(answers, words, strict=True)
+        sketch + (next(sketches).tobytes() if len(result.opening) >= OPENING_MIN_LENGTH else b"")
+        for result, sketch in zip(results, of_texts, strict=True)
     ]
 
 
-def load(connection: sqlite3.Connection, keys: Mapping[str, bytes]) -> Assessments:
-    """What is kept of the conversations in `keys`, in that order; those that are not kept are left out."""
-    place = {id_: index for index, id_ in enumerate(keys)}
-    found: list[Item | None] = [None] * len(place)
-    both = np.zeros((len(place), 2, PERMUTATIONS), dtype=np.uint8)
-    sketched = np.zeros(len(place), dtype=np.uint8)
-    for id_, item, sketch in connection.execute("SELECT conversation_id, item, sketches FROM assessments"):
-        index = place.get(id_)
+def load(connection: sqlite3.Connection, keys: Mapping[str, bytes]) -> FilteredCorpus:
+    """The cached entries of the conversations in `keys`, in that order; those that are not cached are missing."""
+    position = {id_: index for index, id_ in enumerate(keys)}
+    found: list[CorpusEntry | None] = [None] * len(position)
+    sketches = np.zeros((len(position), 2, PERMUTATIONS), dtype=np.uint8)
+    counts = np.zeros(len(position), dtype=np.uint8)
+    for id_, entry, sketch in connection.execute("SELECT conversation_id, item, sketches FROM assessments"):
+        index = position.get(id_)
         if index is None:
             continue
-        found[index] = _ITEM.decode(item)
-        sketched[index] = count = len(sketch) // PERMUTATIONS
-        both[index, :count] = np.frombuffer(sketch, dtype=np.uint8).reshape(count, PERMUTATIONS)
-    kept = [index for index, item in enumerate(found) if item is not None]
-    if len(kept) < len(found):
-        both, sketched = both[kept], sketched[kept]
-    items = [item for item in found if item is not None]
-    return Assessments(items, [keys[item.id] for item in items], both[:, 0], both[:, 1], sketched)
+        found[index] = _ENTRY.decode(entry)
+        counts[index] = count = len(sketch) // PERMUTATIONS
+        sketches[index, :count] = np.frombuffer(sketch, dtype=np.uint8).reshape(count, PERMUTATIONS)
+    cached = [index for index, entry in enumerate(found) if entry is not None]
+    if len(cached) < len(found):
+        sketches, counts = sketches[cached], counts[cached]
+    entries = [entry for entry in found if entry is not None]
+    return FilteredCorpus(
+        entries, [keys[entry.id] for entry in entries], sketches[:, 0], sketches[:, 1], counts
+    )
 
 
-def facts_of(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, Facts]:
-    """The facts of some conversations."""
+def load_results(connection: sqlite3.Connection, ids: Sequence[str]) -> dict[str, FilterResult]:
+    """The cached results of some conversations."""
     rows = connection.execute(
         "SELECT conversation_id, facts FROM assessments WHERE conversation_id IN (SELECT value FROM json_each(?))",
         (msgspec.json.encode(list(ids)).decode(),),
     )
-    return {id_: _FACTS.decode(facts) for id_, facts in rows}
+    return {id_: _RESULT.decode(result) for id_, result in rows}
 
 
 def prune(writer: ChunkedWriter, current: Iterable[str]) -> None:
-    """Removes what is kept of conversations that are no longer current: longer forms stand for them."""
+    """Deletes the rows of conversations that are no longer current because longer forms replaced them."""
     known = set(current)
-    gone = [
+    outdated = [
         (id_,)
         for (id_,) in writer.connection.execute("SELECT conversation_id FROM assessments")
         if id_ not in known
     ]
     with writer.transaction():
-        for row in gone:
+        for row in outdated:
             writer.connection.execute("DELETE FROM assessments WHERE conversation_id = ?", row)
             writer.commit_if_due()

@@ -1,4 +1,4 @@
-"""Check digits: what tells an identity or account number from any other run of digits."""
+"""Check digits of identity and account numbers, and IP addresses that identify somebody."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _PROVINCES = frozenset(
 
 
 def luhn(digits: str) -> bool:
-    """ISO/IEC 7812-1: the check digit of payment cards."""
+    """Luhn check (ISO/IEC 7812-1) of payment cards."""
     total = 0
     for place, character in enumerate(reversed(digits)):
         value = ord(character) - 48
@@ -62,7 +62,7 @@ def luhn(digits: str) -> bool:
 
 
 def card_brand(digits: str) -> bool:
-    """Whether the number begins and is as long as cards of the great issuers are (ISO/IEC 7812 prefixes)."""
+    """Whether prefix and length are those of a major card issuer (ISO/IEC 7812)."""
     length = len(digits)
     two, three, four = int(digits[:2]), int(digits[:3]), int(digits[:4])
     if two == 62 or four == 9558:
@@ -83,13 +83,13 @@ def card_brand(digits: str) -> bool:
 
 
 def resident_id_date(number: str) -> bool:
-    """Province and birth date of an 18-digit Chinese resident identity number (GB 11643) are possible."""
+    """Whether province and birth date of an 18-digit Chinese resident ID (GB 11643) are possible."""
     year, month, day = int(number[6:10]), int(number[10:12]), int(number[12:14])
     return int(number[:2]) in _PROVINCES and 1880 <= year <= 2100 and 1 <= month <= 12 and 1 <= day <= 31
 
 
 def resident_id(number: str) -> bool:
-    """An 18-digit Chinese resident identity number with its check digit (ISO 7064 MOD 11-2)."""
+    """Whether an 18-digit Chinese resident ID has a valid check digit (ISO 7064 MOD 11-2)."""
     if not number[:17].isdigit() or not resident_id_date(number):
         return False
     total = sum(weight * int(digit) for weight, digit in zip(_RIC_WEIGHTS, number, strict=False))
@@ -97,12 +97,12 @@ def resident_id(number: str) -> bool:
 
 
 def old_resident_id(number: str) -> bool:
-    """The 15-digit form of before 1999, which has no check digit: province and date are possible."""
+    """Whether province and date of the 15-digit form used until 1999, without check digit, are possible."""
     return int(number[:2]) in _PROVINCES and 1 <= int(number[8:10]) <= 12 and 1 <= int(number[10:12]) <= 31
 
 
 def credit_code(code: str) -> bool:
-    """Unified social credit code of China (GB 32100): 18 characters, the last a check (MOD 31)."""
+    """Whether a Chinese unified social credit code (GB 32100, 18 characters, MOD 31) is valid."""
     try:
         values = [_USCC_ALPHABET.index(character) for character in code.upper()]
     except ValueError:
@@ -111,15 +111,15 @@ def credit_code(code: str) -> bool:
 
 
 def iban(code: str) -> bool:
-    """ISO 13616: two letters, two check digits, MOD 97-10."""
-    if not code.isascii():  # a pattern without case takes ı for i and ſ for s
+    """Whether an IBAN is valid (ISO 13616, MOD 97-10)."""
+    if not code.isascii():  # re.IGNORECASE matches ı with i and ſ with s
         return False
     moved = code[4:] + code[:4]
     return int("".join(str(int(character, 36)) for character in moved)) % 97 == 1
 
 
 def hong_kong_id(code: str) -> bool:
-    """Letters and six digits with a check character in MOD 11, without its brackets."""
+    """Whether a Hong Kong ID (letters, six digits, check character MOD 11), without brackets, is valid."""
     body, check = code[:-1].upper(), code[-1].upper()
     letters = body[:-6].rjust(2)
     values = [36 if letter == " " else ord(letter) - 55 for letter in letters] + [
@@ -129,8 +129,8 @@ def hong_kong_id(code: str) -> bool:
     return (total + (10 if check == "A" else int(check))) % 11 == 0
 
 
-def names_a_machine(address: str) -> bool:
-    """Whether an IP address tells where somebody is: valid, and not private, loopback, a mask or a public resolver."""
+def is_identifying_address(address: str) -> bool:
+    """Whether an IP address is valid and not private, loopback, a mask or a public resolver."""
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Numbers of documents and accounts: identity, cards, IBAN, SSN, passport, licence, each by its check digit or its label."""
+"""Numbers of identity documents and accounts: found by check digit or by label."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _digits(text: str) -> str:
 
 
 def _denied(text: str, end: int) -> bool:
-    """Whether the text itself says that the number before `end` is no such number ("…，不是银行卡")."""
+    """Whether the text denies that the number before `end` is one ("…，不是银行卡")."""
     return _DENIED.match(text[end : end + 24].lstrip("，,。. 、")) is not None
 
 
@@ -95,7 +95,7 @@ def credit_codes(text: str) -> Iterator[tuple[int, int]]:
 def ibans(text: str) -> Iterator[tuple[int, int]]:
     """IBANs, spaced or not."""
     for match in _IBAN.finditer(text):
-        # a following word may have been taken for a part of the number
+        # the match may include a following word
         end = match.end()
         while end - match.start() >= 15:
             code = re.sub(r"[ -]", "", text[match.start() : end])
@@ -109,7 +109,7 @@ def ibans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def cards(text: str) -> Iterator[tuple[int, int]]:
-    """Payment cards by Luhn and issuer or label, and account numbers by label."""
+    """Payment cards by Luhn check with issuer or label, and account numbers by label."""
     for match in _CARD.finditer(text):
         digits = _digits(match.group())
         if not checksums.luhn(digits) or _denied(text, match.end()) or len(set(digits)) < 2:

@@ -1,7 +1,7 @@
-"""Low-value turns: greetings, thanks, good-byes, bare acknowledgements and noise, in Chinese and English.
+"""Low-value turns: small talk, noise, repetition and truncated answers, in Chinese and English.
 
-A turn is cut into clauses and each clause is named. A turn is low in value when every clause is
-courtesy, or when courtesy closes it and what remains is a short remark that asks, tells and orders nothing.
+A turn is split into clauses and each clause is classified. A turn is low-value when every clause is small talk, or when
+it ends with small talk and the rest is a short remark without question, information or instruction.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import msgspec
 from engine.corpus.filters import small_talk
 from engine.corpus.filters.normalise import nfkc
 from engine.corpus.filters.simplified_chinese import simplified
-from engine.corpus.filters.truncation import is_cut, loop, loop_share
+from engine.corpus.filters.truncation import find_loop, is_truncated, loop_share
 
 
-class Kind(StrEnum):
-    """What a turn or clause is. The order is that of `_STRENGTH`: which one names the turn."""
+class TurnKind(StrEnum):
+    """The kind of a turn or clause. `_PRECEDENCE` decides which clause gives a turn its kind."""
 
     THANKS = "thanks"
     WELCOME = "welcome"
@@ -36,35 +36,36 @@ class Kind(StrEnum):
     CONTENT = "content"
 
 
-class Judgement(msgspec.Struct, frozen=True):
-    """Whether a turn is low in value, what it is, and how sure: 1.0 courtesy alone, less with remarks."""
+class LowValueResult(msgspec.Struct, frozen=True):
+    """`score` is 1.0 for small talk only, less with remarks, 0.0 for content."""
 
     low: bool
-    kind: Kind
+    """The turn is low-value."""
+    kind: TurnKind
     score: float
 
 
-_STRENGTH = (
-    Kind.THANKS,
-    Kind.WELCOME,
-    Kind.GOODBYE,
-    Kind.OFFER,
-    Kind.GREETING,
-    Kind.ACKNOWLEDGEMENT,
-    Kind.NOISE,
+_PRECEDENCE = (
+    TurnKind.THANKS,
+    TurnKind.WELCOME,
+    TurnKind.GOODBYE,
+    TurnKind.OFFER,
+    TurnKind.GREETING,
+    TurnKind.ACKNOWLEDGEMENT,
+    TurnKind.NOISE,
 )
-_CLOSING = frozenset((Kind.THANKS, Kind.WELCOME, Kind.GOODBYE))
-_LONGEST = 120
-"""Code points beyond which a turn is content, whatever courtesy it holds."""
-_ALL_LOOP = 0.8
-"""Share of a short text beyond which it is nothing but a phrase over and over."""
-_ROUNDS = 10
-"""Rounds from which that is no refrain."""
-_THANKS_LONGEST = 24
-_THANKS_LONGEST_LATIN = 90
-"""Code points of a clause beyond which thanks are said beside something else."""
-_REMARK_LONGEST = 18
-_REMARKS_LONGEST = 32
+_CLOSING = frozenset((TurnKind.THANKS, TurnKind.WELCOME, TurnKind.GOODBYE))
+_MAX_SMALL_TALK = 120
+"""Code points above which a turn is content, whatever small talk it contains."""
+_MAX_REPEATED_SHARE = 0.8
+"""Share of repetition above which a short text is nothing else."""
+_MIN_ROUNDS = 10
+"""Repetitions from which it is not a refrain."""
+_MAX_THANKS = 24
+_MAX_THANKS_LATIN = 90
+"""Code points above which a clause with thanks has other content."""
+_MAX_REMARK = 18
+_MAX_REMARKS = 32
 
 _CLAUSE = re.compile(r"([^。！!？?，,、；;：~～…\n.]*)([。！!？?，,、；;：~～…\n.]+|$)")
 _CJK = re.compile(r"[\u3400-\u9fff]")
@@ -73,117 +74,122 @@ _EDGE = re.compile(r"^[\W_]+|[\W_]+$")
 
 
 @lru_cache(maxsize=4096)
-def judge(text: str) -> Judgement:
-    """The turn by itself, without what came before it."""
+def classify(text: str) -> LowValueResult:
+    """Classifies a turn without its context."""
     normal = nfkc(text).strip().lower()
     if not normal:
-        return Judgement(True, Kind.EMPTY, 1.0)
+        return LowValueResult(True, TurnKind.EMPTY, 1.0)
     if _is_noise(normal):
-        return Judgement(True, Kind.NOISE, 1.0)
-    if len(normal) > _LONGEST:
+        return LowValueResult(True, TurnKind.NOISE, 1.0)
+    if len(normal) > _MAX_SMALL_TALK:
         looped = loop_share(normal)
-        if not looped and len(normal) > 200 and _ratio(normal) < 0.08:
+        if not looped and len(normal) > 200 and _compression_ratio(normal) < 0.08:
             looped = 0.9
-        return Judgement(True, Kind.REPETITION, round(looped, 3)) if looped else _CONTENT
-    looped, rounds = loop(normal)
-    if looped > _ALL_LOOP and rounds >= _ROUNDS:
-        return Judgement(True, Kind.REPETITION, round(looped, 3))
-    return _judge_clauses(simplified(normal))
+        return LowValueResult(True, TurnKind.REPETITION, round(looped, 3)) if looped else _CONTENT
+    looped, rounds = find_loop(normal)
+    if looped > _MAX_REPEATED_SHARE and rounds >= _MIN_ROUNDS:
+        return LowValueResult(True, TurnKind.REPETITION, round(looped, 3))
+    return _classify_clauses(simplified(normal))
 
 
-def judge_in_context(text: str, question: str) -> Judgement:
-    """As `judge`, for an answer to `question`: a bare word that answers a question or does a task is its content,
-    and an answer that was cut off would teach to stop anywhere."""
-    alone = judge(text)
-    if not alone.low and is_cut(text):
-        return _CUT
+def classify_reply(text: str, question: str) -> LowValueResult:
+    """Classifies an answer to `question`.
+
+    A single word that answers a question or completes a task is content. A truncated answer is low-value, because it
+    would teach the model to stop anywhere.
+    """
+    alone = classify(text)
+    if not alone.low and is_truncated(text):
+        return _TRUNCATED
     if not alone.low or not question:
         return alone
-    if judge(question).low:
+    if classify(question).low:
         return alone
     normal = simplified(nfkc(question).strip().lower())
-    if alone.kind is Kind.REPETITION:
+    if alone.kind is TurnKind.REPETITION:
         return _CONTENT if small_talk.ASKS_TO_REPEAT.search(normal) else alone
-    if small_talk.ASKS_FOR_WORDS.search(normal):
+    if small_talk.ASKS_FOR_WORDING.search(normal):
         return _CONTENT
-    if alone.kind is Kind.ACKNOWLEDGEMENT and (
-        normal.endswith("?") or small_talk.QUESTION.search(normal) or small_talk.CHOOSES.search(normal)
+    if alone.kind is TurnKind.ACKNOWLEDGEMENT and (
+        normal.endswith("?") or small_talk.QUESTION.search(normal) or small_talk.ASKS_TO_CHOOSE.search(normal)
     ):
         return _CONTENT
     return alone
 
 
-_CONTENT = Judgement(False, Kind.CONTENT, 0.0)
-_CUT = Judgement(True, Kind.TRUNCATED, 0.8)
+_CONTENT = LowValueResult(False, TurnKind.CONTENT, 0.0)
+_TRUNCATED = LowValueResult(True, TurnKind.TRUNCATED, 0.8)
 
 
-def _judge_clauses(normal: str) -> Judgement:
+def _classify_clauses(normal: str) -> LowValueResult:
     spaced = len(normal.split(None, 1)) > 1
-    pieces = _CLAUSE.findall(_CJK_SPACE.sub("，", normal) if spaced else normal)
-    # One clause of content makes the turn content, and the longest is it most often.
-    texts = [piece for piece, _end in pieces]
-    place = texts.index(max(texts, key=len))
-    longest = _inner(texts[place])
-    if longest and _name(longest, asks="?" in pieces[place][1]) is Kind.CONTENT:
+    parts = _CLAUSE.findall(_CJK_SPACE.sub("，", normal) if spaced else normal)
+    # One clause with content makes the turn content; most often it is the longest.
+    texts = [part for part, _end in parts]
+    index = texts.index(max(texts, key=len))
+    longest = _strip_edges(texts[index])
+    if longest and _classify_clause(longest, asks="?" in parts[index][1]) is TurnKind.CONTENT:
         return _CONTENT
-    clauses = [(clause, "?" in end) for piece, end in pieces if (clause := _inner(piece))]
+    clauses = [(clause, "?" in end) for part, end in parts if (clause := _strip_edges(part))]
     if not clauses:
-        return Judgement(True, Kind.NOISE, 1.0)
-    kinds: list[Kind] = []
+        return LowValueResult(True, TurnKind.NOISE, 1.0)
+    kinds: list[TurnKind] = []
     for clause, asks in clauses:
-        kind = _name(clause, asks=asks)
-        if kind is Kind.CONTENT:
+        kind = _classify_clause(clause, asks=asks)
+        if kind is TurnKind.CONTENT:
             return _CONTENT
         kinds.append(kind)
     lengths = [len(clause) for clause, _asks in clauses]
-    remarks = sum(length for kind, length in zip(kinds, lengths, strict=True) if kind is Kind.REMARK)
-    named = next((kind for kind in _STRENGTH if kind in kinds), Kind.REMARK)
+    remarks = sum(length for kind, length in zip(kinds, lengths, strict=True) if kind is TurnKind.REMARK)
+    named = next((kind for kind in _PRECEDENCE if kind in kinds), TurnKind.REMARK)
     score = 1.0 - 0.5 * remarks / max(1, sum(lengths))
     if not remarks:
-        return Judgement(True, named, 1.0)
-    if _CLOSING.isdisjoint(kinds) or remarks > _REMARKS_LONGEST:
+        return LowValueResult(True, named, 1.0)
+    if _CLOSING.isdisjoint(kinds) or remarks > _MAX_REMARKS:
         return _CONTENT
-    return Judgement(True, named, round(score, 3))
+    return LowValueResult(True, named, round(score, 3))
 
 
-def _inner(piece: str) -> str:
+def _strip_edges(piece: str) -> str:
     """Without what is no letter or digit at its edges."""
     return piece if piece[:1].isalnum() and piece[-1:].isalnum() else _EDGE.sub("", piece)
 
 
-def _name(clause: str, *, asks: bool) -> Kind:
-    """What one clause is; `asks` when a question mark closes it."""
+def _classify_clause(clause: str, *, asks: bool) -> TurnKind:
+    """The kind of one clause; `asks`: it ends with a question mark."""
     bare = small_talk.PARTICLES.sub("", clause) or clause
     forms = (bare,) if bare == clause else (bare, clause)
     if small_talk.CLOSING_QUESTION.search(clause):
-        return Kind.OFFER
+        return TurnKind.OFFER
     if any(map(small_talk.GREETING.fullmatch, forms)):
-        return Kind.GREETING
+        return TurnKind.GREETING
     if small_talk.WELCOME.fullmatch(bare):
-        return Kind.WELCOME
+        return TurnKind.WELCOME
     if any(map(small_talk.GOODBYE.fullmatch, forms)):
-        return Kind.GOODBYE
+        return TurnKind.GOODBYE
     chinese = _CJK.search(clause) is not None
     known = any(map(small_talk.ACKNOWLEDGEMENT.fullmatch, forms))
-    short = len(clause) <= (_THANKS_LONGEST if chinese else _THANKS_LONGEST_LATIN)
+    short = len(clause) <= (_MAX_THANKS if chinese else _MAX_THANKS_LATIN)
     if not known and not short:
-        return Kind.CONTENT
+        return TurnKind.CONTENT
     if asks or small_talk.QUESTION.search(clause):
-        return Kind.CONTENT
+        return TurnKind.CONTENT
     if known:
-        return Kind.ACKNOWLEDGEMENT
+        return TurnKind.ACKNOWLEDGEMENT
     if small_talk.THANKS.search(clause):
-        told = small_talk.ORDERS.search(clause) or small_talk.TALKS_OF_WORDS.search(clause)
-        return Kind.CONTENT if told else Kind.THANKS
-    if len(clause) > (_REMARK_LONGEST if chinese else 2 * _REMARK_LONGEST):
-        return Kind.CONTENT
+        content = small_talk.INSTRUCTS.search(clause) or small_talk.EXPLAINS_WORDS.search(clause)
+        return TurnKind.CONTENT if content else TurnKind.THANKS
+    if len(clause) > (_MAX_REMARK if chinese else 2 * _MAX_REMARK):
+        return TurnKind.CONTENT
     return (
-        Kind.CONTENT if small_talk.TELLS.search(clause) or small_talk.ORDERS.search(clause) else Kind.REMARK
+        TurnKind.CONTENT
+        if small_talk.INFORMS.search(clause) or small_talk.INSTRUCTS.search(clause)
+        else TurnKind.REMARK
     )
 
 
 def _is_noise(normal: str) -> bool:
-    """Signs alone, or one letter over and over ("??", "哈哈哈哈", "aaaaaa"); figures are never noise."""
+    """Whether the text is punctuation only or one repeated letter ("??", "哈哈哈哈", "aaaaaa"); digits are not noise."""
     letters = filter(str.isalnum, normal)
     first = next(letters, "")
     count = 1
@@ -194,6 +200,7 @@ def _is_noise(normal: str) -> bool:
     return not first or (count >= 4 and not first.isdigit())
 
 
-def _ratio(normal: str) -> float:
+def _compression_ratio(normal: str) -> float:
+    """Compression ratio: low for repetitive text."""
     data = normal.encode("utf-8", "surrogatepass")
     return len(zlib.compress(data, 1)) / len(data)

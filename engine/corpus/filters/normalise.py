@@ -1,4 +1,7 @@
-"""Text folded for comparing: NFKC, one case, no punctuation. What is kept is never folded."""
+"""Normalises text for comparison (NFKC, case-folded, without punctuation) and for pattern matching.
+
+Stored text is never normalised.
+"""
 
 from __future__ import annotations
 
@@ -14,57 +17,56 @@ INVISIBLE = re.compile(
 
 
 _HYPHENS = frozenset("\u2010\u2011\u2012\u2212\u2043\u02d7")
-"""Hyphens that do not break and signs that look like one; dashes between words stay what they are."""
+"""Characters that look like a hyphen, except dashes."""
 
-_COMMON = tuple(
+_COMMON_PUNCTUATION = tuple(
     (character, unicodedata.normalize("NFKC", character)) for character in "，！？：；（）…～\u3000"
 )
-"""Signs of Chinese text that keep it from being NFKC already. None joins with what stands beside it."""
+"""Chinese punctuation that NFKC changes. None combines with its neighbours."""
 
 
-_SHORT = 2_000
-"""Characters of a text whose form is remembered."""
+_MAX_CACHED = 2_000
+"""Characters of a text whose NFKC form is cached."""
 
 
 def nfkc(text: str) -> str:
-    """NFKC of `text`, twenty times as fast where only common Chinese punctuation is to be folded."""
+    """NFKC of `text`, twenty times as fast where only common Chinese punctuation changes."""
     if text.isascii():
         return text
-    return _nfkc_again(text) if len(text) <= _SHORT else _nfkc(text)
+    return _nfkc_cached(text) if len(text) <= _MAX_CACHED else _nfkc(text)
 
 
 def _nfkc(text: str) -> str:
-    for character, folded in _COMMON:
+    for character, folded in _COMMON_PUNCTUATION:
         text = text.replace(character, folded)
     return unicodedata.normalize("NFKC", text)
 
 
-_nfkc_again = lru_cache(maxsize=256)(_nfkc)
-"""Several filters look at the same turn one after the other."""
+_nfkc_cached = lru_cache(maxsize=256)(_nfkc)
+"""Several filters normalise the same turn one after the other."""
 
 
 def fold(text: str) -> str:
-    """NFKC, case-folded, without punctuation, space and invisible characters: what two texts are compared by.
+    """The form in which texts are compared: NFKC, case-folded, without punctuation, space and invisible characters.
 
-    A text without any letter or digit (emoji, signs) folds to its NFKC form, so that it still differs from others.
+    A text without letters and digits (emoji, symbols) folds to its NFKC form, so that it still differs from others.
     """
     normal = nfkc(text).casefold()
     return "".join(filter(str.isalnum, normal)) or normal.strip()
 
 
 def fold_joined(texts: Sequence[str], folded: Sequence[str]) -> str:
-    """`fold(" ".join(texts))`, from what each folds to: a space joins with nothing."""
+    """`fold(" ".join(texts))` from the folded form of each: a space combines with nothing."""
     if all(map(str.isalnum, folded)):
         return "".join(folded)
     return fold(" ".join(texts))
 
 
 @dataclass(frozen=True)
-class Folded:
-    """NFKC text in which a match can be traced back to the original.
+class NormalisedText:
+    """NFKC text with a map of its indices to the original.
 
-    `starts[i]` is the index in the original of the character that made `text[i]`; None when the text
-    needed no folding, so that indices are the same.
+    `starts[i]` is the index in the original of the character that became `text[i]`; None when all indices are equal.
     """
 
     text: str
@@ -77,16 +79,16 @@ class Folded:
         return self.starts[start], self.starts[end - 1] + 1
 
 
-class _Folding(dict[int, str]):
-    """NFKC of single characters for `str.translate`, found once each; invisible ones vanish."""
+class _CharacterMap(dict[int, str]):
+    """NFKC of single characters for `str.translate`, computed lazily; invisible ones are removed."""
 
     def __init__(self) -> None:
-        self.uneven: set[str] = set()
-        """Those met that do not fold to one character."""
+        self.resized: set[str] = set()
+        """Characters seen that do not map to exactly one."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
-        # Punctuation of a Chinese sentence ends a password; folded, it could be a part of one.
+        # Chinese punctuation ends a password; in its ASCII form it could be part of one.
         keep = character in "，！？；"
         folded = character if keep else unicodedata.normalize("NFKC", character)
         if folded in _HYPHENS:
@@ -96,26 +98,26 @@ class _Folding(dict[int, str]):
         folded = "" if INVISIBLE.match(character) else folded
         self[code] = folded
         if len(folded) != 1:
-            self.uneven.add(character)
+            self.resized.add(character)
         return folded
 
 
-_FOLDING = _Folding()
-_FOLDED = re.compile(
+_CHARACTER_MAP = _CharacterMap()
+_UNCHANGED = re.compile(
     "[\x00-\x7f\u3001\u3002\u3005-\u3011\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff，！？；“”‘’—·]*"
 )
-"""Text that is its own form here: the letters of most Chinese sentences, with their signs."""
+"""Text that the map leaves unchanged: most Chinese sentences."""
 
 
-def fold_with_map(text: str) -> Folded:
-    """NFKC character by character, without invisible characters, keeping where each came from.
+def normalise_with_map(text: str) -> NormalisedText:
+    """NFKC character by character, without invisible characters, with a map to the original.
 
-    The comma, the semicolon and the marks that end a Chinese sentence stay as they are.
+    The Chinese comma, semicolon, exclamation and question marks stay as they are.
     """
-    if text.isascii() or _FOLDED.fullmatch(text):
-        return Folded(text, None)
-    folded = text.translate(_FOLDING)
-    if _FOLDING.uneven.isdisjoint(text):
-        return Folded(folded, None)
-    starts = [index for index, character in enumerate(text) for _ in _FOLDING[ord(character)]]
-    return Folded(folded, starts)
+    if text.isascii() or _UNCHANGED.fullmatch(text):
+        return NormalisedText(text, None)
+    folded = text.translate(_CHARACTER_MAP)
+    if _CHARACTER_MAP.resized.isdisjoint(text):
+        return NormalisedText(folded, None)
+    starts = [index for index, character in enumerate(text) for _ in _CHARACTER_MAP[ord(character)]]
+    return NormalisedText(folded, starts)

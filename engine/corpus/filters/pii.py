@@ -1,7 +1,8 @@
-"""Sensitive text: numbers and credentials that point at a person or open a door, as typed spans.
+"""Finds PII and credentials as typed spans.
 
-Everything is sought in the NFKC form of the text, in simplified characters, digits in words included, and told in code points of the
-text as given. `\\b` is not used beside digits: between 汉字 and a digit there is none.
+Patterns run on the NFKC form of the text in simplified Chinese characters, with digit words as digits; spans are in
+code points of the given text. Patterns do not use `\\b` next to digits: there is no word boundary between a Chinese
+character and a digit.
 """
 
 from __future__ import annotations
@@ -9,17 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-
-import msgspec
+from typing import NamedTuple
 
 from engine.corpus.filters import checksums, id_numbers, phones, secrets
-from engine.corpus.filters.normalise import fold_with_map
-from engine.corpus.filters.prefilter import Sign, signs, worth_a_look
+from engine.corpus.filters.normalise import normalise_with_map
+from engine.corpus.filters.prefilter import PiiHint, may_contain_pii, pii_hints
 from engine.corpus.filters.simplified_chinese import simplified
 
 
-class SensitiveType(StrEnum):
-    """What a span is; its placeholder is the name in angle quotes, e.g. ‹PHONE›."""
+class PiiType(StrEnum):
+    """The type of a span; its placeholder is the name in angle quotes, e.g. ‹PHONE›."""
 
     PRIVATE_KEY = "PRIVATE_KEY"
     API_KEY = "API_KEY"
@@ -40,10 +40,10 @@ class SensitiveType(StrEnum):
     ADDRESS = "ADDRESS"
 
 
-class Span(msgspec.Struct, frozen=True):
+class PiiSpan(NamedTuple):
     """A half-open range in code points of the original text."""
 
-    type: SensitiveType
+    type: PiiType
     start: int
     end: int
 
@@ -80,7 +80,7 @@ _ADDRESS_LEAD = re.compile(
     r"^.*?(?:(?:我?家?住|住址|地址|寄|送|发票|搬|快递|收货).{0,6}?(?:在|到|至|是|为|[:：])|位于|在)(?=[\u4e00-\u9fff]{2})"
 )
 
-_CN_DIGITS = {
+_ZH_DIGITS = {
     **{c: str(i) for i, c in enumerate("零一二三四五六七八九")},
     **{c: str(i) for i, c in enumerate("零壹贰叁肆伍陆柒捌玖")},
     "〇": "0",
@@ -89,63 +89,48 @@ _CN_DIGITS = {
     "O": "0",
     "o": "0",
 }
-_CN_RUN = re.compile(
+_ZH_RUN = re.compile(
     r"[0-9零〇一二三四五六七八九幺壹贰叁肆伍陆柒捌玖两](?:[ \-、,，]?[0-9零〇一二三四五六七八九幺壹贰叁肆伍陆柒捌玖两]){6,}"
 )
-_CN_ANY = re.compile(r"[零〇一二三四五六七八九幺壹贰叁肆伍陆柒捌玖]")
+_ZH_ANY = re.compile(r"[零〇一二三四五六七八九幺壹贰叁肆伍陆柒捌玖]")
 
 
-def find(text: str) -> list[Span]:
-    """Sensitive spans of `text`, in order and without overlap; the more certain and longer one wins."""
-    if not worth_a_look(text):
+def find_pii(text: str) -> list[PiiSpan]:
+    """PII in `text`, in order and without overlap; the more certain pattern wins."""
+    if not may_contain_pii(text):
         return []
-    folded = fold_with_map(text)
-    read = _words_to_digits(simplified(folded.text))
-    taken: list[tuple[int, int, SensitiveType]] = []
+    mapped = normalise_with_map(text)
+    normalised = _words_to_digits(simplified(mapped.text))
+    found: list[tuple[int, int, PiiType]] = []
     before = -1
-    while len(taken) > before:
-        before = len(taken)
-        shown = signs(read)
-        for type_, sign, finder in _FINDERS:
-            if not shown[sign]:
+    while len(found) > before:
+        before = len(found)
+        hints = pii_hints(normalised)
+        for type_, hint, finder in _FINDERS:
+            if not hints[hint]:
                 continue
-            for start, end in finder(read):
+            for start, end in finder(normalised):
                 if end > start and not any(
-                    start < other_end and other_start < end for other_start, other_end, _ in taken
+                    start < other_end and other_start < end for other_start, other_end, _ in found
                 ):
-                    taken.append((start, end, type_))
-        if not taken:
+                    found.append((start, end, type_))
+        if not found:
             break
-        # A number beside another one is seen once the other is covered: "010-67028866,010-67028867".
-        for start, end, _type in taken[before:]:
-            read = read[:start] + "‹" * (end - start) + read[end:]
-    taken.sort()
-    return [Span(type_, *folded.span(start, end)) for start, end, type_ in taken]
-
-
-def redact(text: str, spans: list[Span] | tuple[Span, ...]) -> str:
-    """`text` with each span replaced by its placeholder."""
-    pieces: list[str] = []
-    position = 0
-    for span in spans:
-        pieces += (text[position : span.start], placeholder(span.type))
-        position = span.end
-    return "".join((*pieces, text[position:]))
-
-
-def placeholder(type_: str) -> str:
-    """What stands for a redacted span."""
-    return f"‹{type_}›"
+        # A number next to another is found once the other is covered: "010-67028866,010-67028867".
+        for start, end, _type in found[before:]:
+            normalised = normalised[:start] + "‹" * (end - start) + normalised[end:]
+    found.sort()
+    return [PiiSpan(type_, *mapped.span(start, end)) for start, end, type_ in found]
 
 
 def _words_to_digits(text: str) -> str:
-    """Long runs of digits in words (幺三八…) as figures; the length stays the same."""
-    if not _CN_ANY.search(text):
+    """Replaces long runs of Chinese digit words (幺三八…) by digits; the length stays the same."""
+    if not _ZH_ANY.search(text):
         return text
-    return _CN_RUN.sub(
+    return _ZH_RUN.sub(
         lambda match: (
-            "".join(_CN_DIGITS.get(c, " " if c in "、，," else c) for c in match.group())
-            if _CN_ANY.search(match.group())
+            "".join(_ZH_DIGITS.get(c, " " if c in "、，," else c) for c in match.group())
+            if _ZH_ANY.search(match.group())
             else match.group()
         ),
         text,
@@ -154,7 +139,7 @@ def _words_to_digits(text: str) -> str:
 
 def _emails(text: str) -> Iterator[tuple[int, int]]:
     for match in _EMAIL.finditer(text):
-        # `git@host` is how a repository is reached, whoever does it.
+        # `git@host` is the address of a repository.
         if not match.group().startswith("git@"):
             yield match.span()
 
@@ -163,9 +148,13 @@ def _ips(text: str) -> Iterator[tuple[int, int]]:
     for pattern in (_IPV4, _IPV6):
         for match in pattern.finditer(text):
             before = text[max(0, match.start() - 12) : match.start()]
-            # Four single figures are a section or a version more often than a machine.
+            # Four single digits are a section or version number more often than an address.
             section = pattern is _IPV4 and len(match.group()) == 7
-            if not section and checksums.names_a_machine(match.group()) and not _VERSION.search(before):
+            if (
+                not section
+                and checksums.is_identifying_address(match.group())
+                and not _VERSION.search(before)
+            ):
                 yield match.span()
 
 
@@ -198,25 +187,25 @@ def _each(pattern: re.Pattern[str], group: int = 0) -> Callable[[str], Iterator[
     return finder
 
 
-_FINDERS: tuple[tuple[SensitiveType, Sign, Callable[[str], Iterator[tuple[int, int]]]], ...] = (
-    (SensitiveType.PRIVATE_KEY, Sign.DASHES, _each(secrets.PRIVATE_KEY)),
-    (SensitiveType.API_KEY, Sign.LONG_WORD, secrets.vendor_keys),
-    (SensitiveType.EMAIL, Sign.AT, _emails),
-    (SensitiveType.PASSWORD, Sign.AT, _each(secrets.URL_PASSWORD, 1)),
-    (SensitiveType.API_KEY, Sign.LONG_WORD, secrets.named_keys),
-    (SensitiveType.PASSWORD, Sign.PASSWORD, secrets.passwords),
-    (SensitiveType.ID_CARD, Sign.FIVE_DIGITS, id_numbers.resident_ids),
-    (SensitiveType.CREDIT_CODE, Sign.SIX_DIGITS, id_numbers.credit_codes),
-    (SensitiveType.IBAN, Sign.FIVE_DIGITS, id_numbers.ibans),
-    (SensitiveType.BANK_CARD, Sign.NINE_DIGITS, id_numbers.cards),
-    (SensitiveType.SSN, Sign.NINE_DIGITS, id_numbers.ssns),
-    (SensitiveType.PASSPORT, Sign.FIVE_DIGITS, _each(id_numbers.PASSPORT, 1)),
-    (SensitiveType.DRIVER_LICENSE, Sign.FIVE_DIGITS, _each(id_numbers.LICENCE, 1)),
-    (SensitiveType.IP, Sign.MACHINE, _ips),
-    (SensitiveType.QQ, Sign.FIVE_DIGITS, _each(_QQ, 1)),
-    (SensitiveType.PHONE, Sign.FIVE_DIGITS, phones.phones),
-    (SensitiveType.PLATE, Sign.PLATE, _plates),
-    (SensitiveType.WECHAT, Sign.WECHAT, _wechats),
-    (SensitiveType.ADDRESS, Sign.ROOM, _addresses),
+_FINDERS: tuple[tuple[PiiType, PiiHint, Callable[[str], Iterator[tuple[int, int]]]], ...] = (
+    (PiiType.PRIVATE_KEY, PiiHint.DASHES, _each(secrets.PRIVATE_KEY)),
+    (PiiType.API_KEY, PiiHint.LONG_WORD, secrets.vendor_keys),
+    (PiiType.EMAIL, PiiHint.AT, _emails),
+    (PiiType.PASSWORD, PiiHint.AT, _each(secrets.URL_PASSWORD, 1)),
+    (PiiType.API_KEY, PiiHint.LONG_WORD, secrets.named_keys),
+    (PiiType.PASSWORD, PiiHint.PASSWORD, secrets.passwords),
+    (PiiType.ID_CARD, PiiHint.FIVE_DIGITS, id_numbers.resident_ids),
+    (PiiType.CREDIT_CODE, PiiHint.SIX_DIGITS, id_numbers.credit_codes),
+    (PiiType.IBAN, PiiHint.FIVE_DIGITS, id_numbers.ibans),
+    (PiiType.BANK_CARD, PiiHint.NINE_DIGITS, id_numbers.cards),
+    (PiiType.SSN, PiiHint.NINE_DIGITS, id_numbers.ssns),
+    (PiiType.PASSPORT, PiiHint.FIVE_DIGITS, _each(id_numbers.PASSPORT, 1)),
+    (PiiType.DRIVER_LICENSE, PiiHint.FIVE_DIGITS, _each(id_numbers.LICENCE, 1)),
+    (PiiType.IP, PiiHint.IP_ADDRESS, _ips),
+    (PiiType.QQ, PiiHint.FIVE_DIGITS, _each(_QQ, 1)),
+    (PiiType.PHONE, PiiHint.FIVE_DIGITS, phones.find_phones),
+    (PiiType.PLATE, PiiHint.PLATE, _plates),
+    (PiiType.WECHAT, PiiHint.WECHAT, _wechats),
+    (PiiType.ADDRESS, PiiHint.ADDRESS, _addresses),
 )
-"""In order of certainty: an identity number is tried before Luhn, which would take it for a card."""
+"""In order of certainty: ID numbers are tried before payment cards, whose Luhn check they may pass."""

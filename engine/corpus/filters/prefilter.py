@@ -1,7 +1,6 @@
-"""Cheap signs without which a finder of sensitive text has nothing to find: most texts have none or one of them.
+"""Cheap necessary conditions for the PII patterns; most texts meet none or one of them.
 
-Each is a necessary condition, never a sufficient one. Words are looked for in the lower-case text, which is some
-thirty times as fast as a pattern with both cases.
+Words are searched in the lower-case text, which is some thirty times as fast as a case-insensitive pattern.
 """
 
 from __future__ import annotations
@@ -10,13 +9,13 @@ import re
 from enum import IntEnum
 
 _ODD_CASE = re.compile("[\u0130\u0131\u017f\u212a]")
-"""İ, ı, ſ and the Kelvin sign: `re` takes them for i, s and k without case, `str.lower` does not."""
+"""İ, ı, ſ and the Kelvin sign: `re.IGNORECASE` matches them with i, s and k, `str.lower` does not map them."""
 
-_MARKS = re.compile(r"[\d²³¹\u2070-\u2089\u2460-\u249b@＠Ａ-Ｚａ-ｚ\u0130\u0131\u017f\u212a]")
-_SPELT = re.compile(r"[零〇一二三四五六七八九幺两兩壹贰貳叁參肆伍陆陸柒捌玖]{3}")
+_CHARACTERS = re.compile(r"[\d²³¹\u2070-\u2089\u2460-\u249b@＠Ａ-Ｚａ-ｚ\u0130\u0131\u017f\u212a]")
+_DIGIT_WORDS = re.compile(r"[零〇一二三四五六七八九幺两兩壹贰貳叁參肆伍陆陸柒捌玖]{3}")
 _PASSWORD_WORDS = ("口令", "pass", "pwd", "psw", "contrase")
 _COMMANDS = ("mysql", "mariadb", "redis-cli", "docker", "curl")
-"""Commands that take a password on their line, after " -"; `sshpass` is among the words."""
+"""Commands with a password option; `sshpass` is covered by "pass"."""
 _WECHAT_WORDS = ("威信", "微信", "薇信", "wech", "weix", "wx", "vx", "v信", "加v", "加我v")
 _WORDS = (
     "密码", "密碼", "(at", "[at", "{at", "（at", *_PASSWORD_WORDS, *_WECHAT_WORDS,
@@ -33,12 +32,12 @@ _LOW_KEYS = (
     "gho_", "ghp_", "ghr_", "ghs_", "ghu_", "_pat_", "hf_", "npm_", "sk_", "rk_", "pk_", "whsec_", "gsk_", "fw_",
     "shpat_", "shpca_", "shppa_", "shpss_", "lin_api_", "ntn_", "secret_",
 )  # fmt: skip
-"""How the keys of vendors begin, in their case, by the sign within. Those with a figure at their beginning (r8_,
-xapp-1-, sq0atp-, ya29., dop_v1_, AGE-SECRET-KEY-1) need none."""
+"""Case-sensitive prefixes of vendor keys, by the separator that they contain. Prefixes with a digit (r8_, xapp-1-,
+sq0atp-, ya29., dop_v1_, AGE-SECRET-KEY-1) are covered by _CHARACTERS."""
 
 
-class Sign(IntEnum):
-    """What a finder needs; the number is its place in what `signs` returns."""
+class PiiHint(IntEnum):
+    """The condition of a PII pattern, by its index in `pii_hints`."""
 
     DASHES = 0
     AT = 1
@@ -47,10 +46,10 @@ class Sign(IntEnum):
     FIVE_DIGITS = 4
     SIX_DIGITS = 5
     NINE_DIGITS = 6
-    MACHINE = 7
+    IP_ADDRESS = 7
     PLATE = 8
     WECHAT = 9
-    ROOM = 10
+    ADDRESS = 10
 
 
 _DIGIT = re.compile("[0-9]")
@@ -63,16 +62,16 @@ _IPV6 = re.compile(":[0-9A-Fa-f]{0,4}:")
 _PLATE = re.compile(
     r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼使领][A-HJ-NP-Za-hj-np-z\u017f]"
 )
-_ROOM = re.compile("[室号房户](?<=[0-9A-Za-z层楼-].)")
+_ADDRESS = re.compile("[室号房户](?<=[0-9A-Za-z层楼-].)")
 _AT_WORDS = ("@", "at)", "at]", "at}")
 
 
-def worth_a_look(text: str) -> bool:
-    """Whether anything in the text as given, not folded yet, could be sensitive."""
-    if _MARKS.search(text) or _SPELT.search(text):
+def may_contain_pii(text: str) -> bool:
+    """Whether the text, not normalised yet, may contain PII."""
+    if _CHARACTERS.search(text) or _DIGIT_WORDS.search(text):
         return True
-    low = text.lower()
-    if any(map(low.__contains__, _WORDS)) or (" -" in low and any(map(low.__contains__, _COMMANDS))):
+    lower = text.lower()
+    if any(map(lower.__contains__, _WORDS)) or (" -" in lower and any(map(lower.__contains__, _COMMANDS))):
         return True
     has = text.__contains__
     return (
@@ -83,8 +82,8 @@ def worth_a_look(text: str) -> bool:
     )
 
 
-def signs(text: str) -> tuple[bool, ...]:
-    """For each `Sign` whether the folded text shows it."""
+def pii_hints(text: str) -> tuple[bool, ...]:
+    """For each `PiiHint` whether the normalised text meets it."""
     has = text.lower().__contains__
     odd = not text.isascii() and _ODD_CASE.search(text) is not None
     digits = _DIGIT.search(text) is not None
@@ -105,5 +104,5 @@ def signs(text: str) -> tuple[bool, ...]:
         or (text.count(":") > 1 and _IPV6.search(text) is not None),
         _PLATE.search(text) is not None,
         odd or any(map(has, _WECHAT_WORDS)),
-        _ROOM.search(text) is not None,
+        _ADDRESS.search(text) is not None,
     )

@@ -1,8 +1,8 @@
-"""Text that tries to act on the template, the Modelfile or the trainer. It is held for the person to see.
+"""Prompt injection markers: text that tries to act on a chat template, a Modelfile or a model. Held for review.
 
-Nothing here is what keeps a marker from acting here: contents are encoded apart from control tokens
-(`models/template`). A held conversation is one that the person may not want to teach; accepted, its control
-tokens leave in an export with a wide first character, because other trainers read text and tokens together.
+Control tokens cannot act here, because text is encoded separately from them (`models.chatml`). Conversations are held
+because the user may not want to train on them. In an export, control tokens get a full-width first character, because
+other trainers tokenize text and control tokens together.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CONTROL_TOKEN = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE_TOKEN = re.compile(r"</?s>|<(?:bos|eos|pad|unk)>")
-"""Tokens of other vocabularies that are ordinary in HTML: not held, neutralised."""
+"""Tokens of other vocabularies that are common in HTML: neutralised, but not held."""
 _WIDE = str.maketrans("<[", "＜［")
 _MODELFILE = re.compile(
     r'^\s*"""\s*$|"""\s*\n\s*(?:SYSTEM|MESSAGE|TEMPLATE|FROM|ADAPTER|PARAMETER|LICENSE)\b|^\s*(?:SYSTEM|TEMPLATE|MESSAGE\s+\w+)\s+"""',
@@ -35,12 +35,12 @@ _LINE = re.compile(
     r"|(MESSAGE)[ \t]+(?:user|assistant|system)[ \t]+\S.*)[ \t]*$",
     re.MULTILINE,
 )
-"""A line of a Modelfile, its word as a group: alone it may be of a Dockerfile, a query or a log."""
-_OTHER_TONGUE = re.compile(
+"""A line of a Modelfile, with its keyword as a group; alone it may be of a Dockerfile, a query or a log."""
+_OTHER_SYNTAX = re.compile(
     r"\b(?:SELECT|DELETE|INSERT|UPDATE)\b|^[ \t]*(?:RUN|CMD|COPY|ENTRYPOINT|WORKDIR|EXPOSE)\b",
     re.IGNORECASE | re.MULTILINE,
 )
-"""Words of a query or a Dockerfile, which has FROM lines too."""
+"""Keywords of SQL and Dockerfiles, which also have FROM lines."""
 
 _BACK_EN = r"(?:previous|prior|above|earlier|preceding|foregoing|past)"
 _SAID_EN = r"(?:instructions?|prompts?|rules?|messages?|directions?|directives?|guidelines?|commands?|orders?|context)"
@@ -62,7 +62,7 @@ _INSTRUCTION = re.compile(
     re.IGNORECASE,
 )  # fmt: skip
 _MODELFILE_WORD = re.compile(r"^\s*(?:SYSTEM|MESSAGE|TEMPLATE)\b", re.MULTILINE)
-# Cheap signs without which a pattern finds nothing.
+# Cheap necessary conditions of the patterns.
 _BRACKET = re.compile(r"[<\[]")
 _FORGET = ("ignor", "disre", "forg")
 _IGNORING = (
@@ -70,34 +70,36 @@ _IGNORING = (
     "執行", "管", "把", "作废", "作廢", "无效", "無效", "失效", "取消", "撤销", "撤銷", "不算", "不作",
 )  # fmt: skip
 _ODD_CASE = re.compile("[\u0130\u0131\u017f]")
-"""Letters that `re` takes for i and s without case, and `str.lower` does not."""
+"""Letters that `re.IGNORECASE` matches with i and s, and that `str.lower` does not map."""
 
 
-def _bracketed(text: str) -> bool:
+def _has_bracket(text: str) -> bool:
     return _BRACKET.search(text) is not None
 
 
-def _quoted(text: str) -> bool:
+def _has_triple_quotes(text: str) -> bool:
     return '"""' in text and _MODELFILE_WORD.search(text) is not None
 
 
-def _ignoring(text: str) -> bool:
+def _may_instruct(text: str) -> bool:
     if any(map(text.lower().__contains__, _FORGET)):
         return True
     if text.isascii():
         return False
-    # each word for what came before has one of these two
+    # each word for "previous" has one of these two characters
     before = "前" in text or "上" in text
     return (before and any(map(text.__contains__, _IGNORING))) or _ODD_CASE.search(text) is not None
 
 
-def find(text: str) -> Iterator[tuple[str, int, int]]:
-    """Kind and range of each marker in code points of `text`. A `\"\"\"` alone on a line counts only with a
-    Modelfile word in the same text: docstrings are ordinary code."""
-    if _bracketed(text):
+def find_markers(text: str) -> Iterator[tuple[str, int, int]]:
+    """(type, start, end) of each marker, in code points of `text`.
+
+    A `\"\"\"` alone on a line counts only with a Modelfile keyword in the same text: docstrings are ordinary code.
+    """
+    if _has_bracket(text):
         for start, end in _control_tokens(text):
             yield "control token", start, end
-    if _quoted(text):
+    if _has_triple_quotes(text):
         for match in _MODELFILE.finditer(text):
             yield "Modelfile", match.start(), match.end()
     if "{{" in text:
@@ -106,31 +108,31 @@ def find(text: str) -> Iterator[tuple[str, int, int]]:
     if "FROM" in text or "PARAMETER" in text:
         for start, end in _modelfile_lines(text):
             yield "Modelfile", start, end
-    if _ignoring(text):
+    if _may_instruct(text):
         for match in _INSTRUCTION.finditer(simplified(text)):
             yield "instruction", match.start(), match.end()
 
 
 def _control_tokens(text: str) -> Iterator[tuple[int, int]]:
-    """Ranges of control tokens, also of those with invisible characters inside: whoever strips them has the token."""
+    """Ranges of control tokens, including those with invisible characters inside, which a reader may strip."""
     if text.isascii() or not INVISIBLE.search(text):
         yield from (match.span() for match in _CONTROL_TOKEN.finditer(text))
         return
-    places = [place for place, character in enumerate(text) if not INVISIBLE.match(character)]
+    positions = [position for position, character in enumerate(text) if not INVISIBLE.match(character)]
     for match in _CONTROL_TOKEN.finditer(INVISIBLE.sub("", text)):
-        yield places[match.start()], places[match.end() - 1] + 1
+        yield positions[match.start()], positions[match.end() - 1] + 1
 
 
 def _modelfile_lines(text: str) -> Iterator[tuple[int, int]]:
-    """Ranges of FROM and PARAMETER lines beside another word of a Modelfile, or beside `\"\"\"` outside of queries and Dockerfiles."""
+    """Ranges of FROM and PARAMETER lines with another Modelfile keyword, or with `\"\"\"` outside SQL and Dockerfiles."""
     lines = [(match.lastindex, match.span()) for match in _LINE.finditer(text)]
     words = {word for word, _span in lines}
-    if len(words) > 1 or (words and '"""' in text and not _OTHER_TONGUE.search(text)):
+    if len(words) > 1 or (words and '"""' in text and not _OTHER_SYNTAX.search(text)):
         yield from (span for word, span in lines if word in (1, 2))
 
 
 def neutralise(text: str) -> str:
-    """`text` in which no tokenizer finds a control token; as long as before."""
+    """`text` without control tokens for any tokenizer, of the same length."""
     if not _BRACKET.search(text):
         return text
     for start, end in _control_tokens(text):

@@ -1,201 +1,253 @@
-"""What the filters say of one conversation by itself: masked turns, redactions, markers, language, quality."""
+"""Filters one conversation: masked turns, PII, prompt injection markers, title, language and quality."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterable, Sequence
+from hashlib import blake2b, sha256
+from typing import NamedTuple
 
 import msgspec
 
 from engine.core.chat import Role
-from engine.corpus.dedup.exact import content_key
-from engine.corpus.enums import Action, Stage
-from engine.corpus.filters import low_value, prompt_injection
-from engine.corpus.filters import pii as sensitive
+from engine.corpus.enums import CorpusStage, LedgerAction
+from engine.corpus.features import language_of, quality_score, title_of
 from engine.corpus.filters.normalise import fold, fold_joined
-from engine.corpus.filters.result import Item, digest_of, drop_row
-from engine.corpus.language import language_of
+from engine.corpus.filters.turn import LOW_QUALITY, FilterSettings, TurnResult, filter_turn
 from engine.corpus.ledger import Evidence, LedgerRow
-from engine.corpus.quality import quality_of
-from engine.corpus.title import first_line
+from engine.corpus.review.decision_log import TurnEdit, apply_edits
 from engine.memory.records import Conversation, Turn
 
-_OPENING = 6
-"""Folded characters from which an opening question says which conversations belong together."""
-_SPOILED = frozenset((low_value.Kind.REPETITION.value, low_value.Kind.TRUNCATED.value))
-"""Reasons that are no courtesy."""
+_MIN_OPENING = 6
+"""Folded characters below which an opening question does not identify a cluster."""
+_ENCODER = msgspec.msgpack.Encoder()
 
 
-class FilterSettings(Protocol):
-    """What of the settings the filters of one conversation depend on."""
+class CorpusEntry(msgspec.Struct, array_like=True):
+    """One conversation on its way through the build: digests and figures, no text.
 
-    @property
-    def sensitive(self) -> str: ...
-    @property
-    def sensitive_types(self) -> Mapping[Any, str]: ...
-    @property
-    def low_value(self) -> str: ...
-    @property
-    def low_value_from(self) -> float: ...
+    The deduplication stages compare entries, add ledger rows and may drop them. Stored in the filter cache.
+    """
+
+    id: str
+    end_time: float | None
+    """Time of its last turn, seconds since the epoch; None without a date."""
+    content_key: bytes
+    """Digest of role and folded text of each turn: equal for exact duplicates."""
+    text_digest: bytes
+    """`digest_of` the folded text."""
+    opening_digest: bytes
+    """`digest_of` the folded first question with content; b"" when too short to identify a cluster."""
+    opening_turn: int
+    """Position of that question."""
+    lengths: tuple[int, int]
+    """Folded characters of the text and of the opening question."""
+    characters: int
+    language: str
+    dropped: LedgerRow | None = None
+    """The first row that dropped it."""
+    held: LedgerRow | None = None
+    """The row that holds it for review."""
+    rows: list[LedgerRow] = []
+    """Rows of the stages that compare conversations."""
+    cluster: str = ""
+
+    def drop(
+        self, stage: CorpusStage, reason: str, *, twin: str | None = None, similarity: float | None = None
+    ) -> None:
+        """Adds a drop row; the first one decides the stage that is shown."""
+        row = _drop_row(self.id, stage, reason, twin=twin, similarity=similarity)
+        self.rows.append(row)
+        self.dropped = self.dropped or row
 
 
-class CorpusSettings(FilterSettings, Protocol):
-    """What of `engine.core.config.Settings` the corpus depends on."""
+class FilterResult(msgspec.Struct, frozen=True, array_like=True):
+    """What the build writes about one conversation besides its entry. Stored in the filter cache."""
 
-    @property
-    def review(self) -> str: ...
-    @property
-    def near_threshold(self) -> float: ...
-    @property
-    def embedder(self) -> str: ...
-    @property
-    def low_value_phrases(self) -> tuple[str, ...]: ...
-
-
-class Facts(msgspec.Struct, frozen=True, array_like=True):
-    """What is known of one conversation by itself and needed only when its rows are written."""
-
-    first_line: str
+    title: str
     quality: float
     pairs: int
-    """Answers with content: what would be trained."""
+    """Answers with content: what would be trained on."""
     rows: list[LedgerRow]
 
 
-class Assessed(NamedTuple):
-    """One conversation through the filters that look at it alone."""
+class FilteredConversation(msgspec.Struct, frozen=True, array_like=True):
+    """Entry and result, encoded as the cache stores them, with the texts that are sketched."""
 
-    item: Item
-    facts: Facts
+    id: str
+    entry: bytes
+    """A CorpusEntry in MessagePack."""
+    result: bytes
+    """A FilterResult in MessagePack."""
     folded: str
-    """Its words, as they are compared."""
+    """The folded text."""
     opening: str
-    """Folded first question with content; "" when too short to tell conversations apart."""
+    """The folded opening question; "" when too short to identify a cluster."""
 
 
-def assess(conversation: Conversation, settings: FilterSettings, phrases: Collection[str] = ()) -> Assessed:
-    """Low value, sensitive and injection for one conversation; `phrases` are the person's own, folded."""
+class FilterTask(msgspec.Struct, frozen=True, array_like=True):
+    """A conversation as imported, and the edits of its turns by position."""
+
+    conversation: Conversation
+    edits: dict[int, TurnEdit] = {}
+
+
+def filter_conversation(task: FilterTask, settings: FilterSettings) -> FilteredConversation:
+    """Runs all filters that need one conversation only."""
+    conversation = apply_edits(task.conversation, task.edits) if task.edits else task.conversation
     turns = conversation.non_empty_turns()
-    rows = _masked(conversation.id, turns, settings, phrases)
-    low = {row.turn for row in rows}
-    answers = [turn.text for position, turn in turns if turn.role is Role.ASSISTANT and position not in low]
+    results = _turn_results(turns, settings)
+    masked = {position for position, found in results if found.masked}
+    pairs = _count_pairs(turns, masked)
+    rows = [_mask_row(task, position, found) for position, found in results if found.masked]
+    dropped = _without_pairs(conversation.id, turns, rows) if not pairs else None
+    rows += [dropped] if dropped else []
+    held: LedgerRow | None = None
+    for position, found in results:
+        if found.pii:
+            rows.append(_redact_row(task, position, found))
+        if found.markers:
+            held = _hold_row(task, position, found)
+            rows.append(held)
+    private = _pii_drop(conversation.id, results, settings)
+    rows += [private] if private else []
+
+    texts = [turn.text for _position, turn in turns]
+    folded = [fold(text) for text in texts]
+    first = next(
+        (i for i, (position, turn) in enumerate(turns) if turn.role is Role.USER and position not in masked),
+        None,
+    )
+    opening = folded[first] if first is not None and len(folded[first]) >= _MIN_OPENING else ""
+    text = fold_joined(texts, folded)
+    answers = [
+        turn.text for position, turn in turns if turn.role is Role.ASSISTANT and position not in masked
+    ]
+    entry = CorpusEntry(
+        id=conversation.id,
+        end_time=conversation.end_time(),
+        content_key=_content_key((turn.role, one) for (_, turn), one in zip(turns, folded, strict=True)),
+        text_digest=digest_of(text),
+        opening_digest=digest_of(opening),
+        opening_turn=turns[first][0] if first is not None else 0,
+        lengths=(len(text), len(opening)),
+        characters=sum(map(len, texts)),
+        language=language_of(" ".join(texts)),
+        dropped=dropped or private,
+        held=held,
+    )
+    result = FilterResult(
+        title=title_of(texts[first or 0] if texts else ""),
+        quality=quality_score(answers, masked=len(masked)),
+        pairs=pairs,
+        rows=rows,
+    )
+    return FilteredConversation(entry.id, _ENCODER.encode(entry), _ENCODER.encode(result), text, opening)
+
+
+def digest_of(folded: str) -> bytes:
+    """16-byte digest of a folded text; b"" for an empty one."""
+    if not folded:
+        return b""
+    return blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _content_key(turns: Iterable[tuple[str, str]]) -> bytes:
+    """Digest of turns as (role, folded text), which ignores width, case, punctuation and space."""
+    words = "".join(f"{role}\x1f{folded}\x1e" for role, folded in turns)
+    return sha256(words.encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+class _Numbered(NamedTuple):
+    position: int
+    result: TurnResult
+
+
+def _turn_results(turns: Sequence[tuple[int, Turn]], settings: FilterSettings) -> list[_Numbered]:
+    results = []
+    question = ""
+    for position, turn in turns:
+        results.append(_Numbered(position, filter_turn(turn.role, turn.text, question, settings)))
+        if turn.role is Role.USER:
+            question = turn.text
+    return results
+
+
+def _count_pairs(turns: Sequence[tuple[int, Turn]], masked: set[int]) -> int:
+    """Answers after the first question that are not masked."""
     asked = False
     pairs = 0
     for position, turn in turns:
         asked = asked or turn.role is Role.USER
-        pairs += asked and turn.role is Role.ASSISTANT and position not in low
-    first = next(
-        (place for place, (at, turn) in enumerate(turns) if turn.role is Role.USER and at not in low), None
-    )
-    texts = [turn.text for _, turn in turns]
-    folded = [fold(text) for text in texts]
-    opening = folded[first] if first is not None and len(folded[first]) >= _OPENING else ""
-    words = fold_joined(texts, folded)
-    item = Item(
-        id=conversation.id,
-        end=conversation.end_time(),
-        key=content_key((turn.role, text) for (_, turn), text in zip(turns, folded, strict=True)),
-        words=digest_of(words),
-        opening=digest_of(opening),
-        opening_turn=turns[first][0] if first is not None else 0,
-        lengths=(len(words), len(opening)),
-        characters=sum(map(len, texts)),
-        language=language_of(" ".join(texts)),
-        dropped=_unfit(conversation.id, turns, rows, pairs),
-    )
-    if item.dropped:
-        rows.append(item.dropped)
-    _find_private(item, rows, conversation, settings)
-    facts = Facts(
-        first_line=first_line(texts[first or 0] if texts else ""),
-        quality=quality_of(answers, masked=len(low)),
-        pairs=pairs,
-        rows=rows,
-    )
-    return Assessed(item, facts, words, opening)
+        pairs += asked and turn.role is Role.ASSISTANT and position not in masked
+    return pairs
 
 
-def _unfit(
-    id_: str, turns: Sequence[tuple[int, Turn]], masked: Sequence[LedgerRow], pairs: int
-) -> LedgerRow | None:
-    """Why there is nothing in it to train on; None when there is."""
+def _without_pairs(id_: str, turns: Sequence[tuple[int, Turn]], masked: Sequence[LedgerRow]) -> LedgerRow:
+    """The drop row of a conversation without anything to train on."""
     roles = {turn.role for _, turn in turns}
-    if pairs:
-        return None
     if not masked or not {Role.USER, Role.ASSISTANT} <= roles:
-        return drop_row(id_, Stage.COLLECT, "no_pair")
-    spoiled = next((row.reason for row in masked if row.reason in _SPOILED), "courtesy")
-    return drop_row(id_, Stage.LOW_VALUE, spoiled)
+        return _drop_row(id_, CorpusStage.COLLECT, "no_pair")
+    reason = next((row.reason for row in masked if row.reason in LOW_QUALITY), "courtesy")
+    return _drop_row(id_, CorpusStage.LOW_VALUE, reason)
 
 
-def _masked(
-    id_: str, turns: list[tuple[int, Turn]], settings: FilterSettings, phrases: Collection[str]
-) -> list[LedgerRow]:
-    """A row for each turn that loses its loss."""
-    if settings.low_value == "keep":
-        return []
-    rows: list[LedgerRow] = []
-    question = ""
-    for position, turn in turns:
-        if turn.role is Role.ASSISTANT:
-            verdict = low_value.judge_in_context(turn.text, question)
-        elif turn.role is Role.USER:
-            verdict, question = low_value.judge(turn.text), turn.text
-        else:
-            continue
-        low = verdict.low and (verdict.score >= settings.low_value_from or verdict.kind.value in _SPOILED)
-        reason = verdict.kind.value if low else "phrase" if phrases and fold(turn.text) in phrases else ""
-        if reason:
-            rows.append(
-                LedgerRow(
-                    conversation=id_,
-                    stage=Stage.LOW_VALUE,
-                    action=Action.MASK,
-                    reason=reason,
-                    turn=position,
-                    evidence=Evidence(score=verdict.score if low else 1.0),
-                )
-            )
-    return rows
+def _pii_drop(id_: str, results: Sequence[_Numbered], settings: FilterSettings) -> LedgerRow | None:
+    """The drop row of a conversation with PII of a type whose handling is "drop"."""
+    types = {type_ for _position, found in results for type_, _start, _end in found.pii}
+    forbidden = sorted(type_ for type_ in types if settings.pii_handling(type_) == "drop")
+    if not forbidden:
+        return None
+    reason = "private" if settings.sensitive == "drop" else ", ".join(forbidden)
+    return _drop_row(id_, CorpusStage.SENSITIVE, reason)
 
 
-def _find_private(
-    item: Item, rows: list[LedgerRow], conversation: Conversation, settings: FilterSettings
-) -> None:
-    """Adds rows for private spans and for markers that could act on the template."""
-    forbidden: set[str] = set()
-    for position, turn in enumerate(conversation.turns):
-        spans = [span for span in sensitive.find(turn.text) if _handling(settings, span.type) != "keep"]
-        if spans:
-            forbidden.update(span.type.value for span in spans if _handling(settings, span.type) == "drop")
-            rows.append(
-                LedgerRow(
-                    conversation=item.id,
-                    stage=Stage.SENSITIVE,
-                    action=Action.REDACT,
-                    reason=", ".join(sorted({span.type.value for span in spans})),
-                    turn=position,
-                    evidence=Evidence(spans=[(span.type.value, span.start, span.end) for span in spans]),
-                )
-            )
-        markers = list(prompt_injection.find(turn.text))
-        if markers:
-            item.held = LedgerRow(
-                conversation=item.id,
-                stage=Stage.INJECTION,
-                action=Action.HOLD,
-                reason="marker",
-                turn=position,
-                evidence=Evidence(spans=markers),
-            )
-            rows.append(item.held)
-    if forbidden:
-        reason = "private" if settings.sensitive == "drop" else ", ".join(sorted(forbidden))
-        row = drop_row(item.id, Stage.SENSITIVE, reason)
-        rows.append(row)
-        item.dropped = item.dropped or row
+def _mask_row(task: FilterTask, position: int, found: TurnResult) -> LedgerRow:
+    return _turn_row(
+        task, position, CorpusStage.LOW_VALUE, LedgerAction.MASK, found.masked, Evidence(score=found.score)
+    )
 
 
-def _handling(settings: FilterSettings, type_: sensitive.SensitiveType) -> str:
-    """What the person wants done with private data of a type: "redact", "drop" or "keep"."""
-    return settings.sensitive_types.get(type_.value, settings.sensitive)
+def _redact_row(task: FilterTask, position: int, found: TurnResult) -> LedgerRow:
+    return _turn_row(
+        task,
+        position,
+        CorpusStage.SENSITIVE,
+        LedgerAction.REDACT,
+        found.pii_types,
+        Evidence(spans=found.pii),
+    )
+
+
+def _hold_row(task: FilterTask, position: int, found: TurnResult) -> LedgerRow:
+    return _turn_row(
+        task, position, CorpusStage.INJECTION, LedgerAction.HOLD, "marker", Evidence(spans=found.markers)
+    )
+
+
+def _turn_row(
+    task: FilterTask, position: int, stage: CorpusStage, action: LedgerAction, reason: str, evidence: Evidence
+) -> LedgerRow:
+    """A row about a turn. It names the decision whose text it is about."""
+    if position in task.edits:
+        evidence = msgspec.structs.replace(evidence, edit=task.edits[position].seq)
+    return LedgerRow(
+        conversation=task.conversation.id,
+        stage=stage,
+        action=action,
+        reason=reason,
+        turn=position,
+        evidence=evidence,
+    )
+
+
+def _drop_row(
+    id_: str, stage: CorpusStage, reason: str, *, twin: str | None = None, similarity: float | None = None
+) -> LedgerRow:
+    return LedgerRow(
+        conversation=id_,
+        stage=stage,
+        action=LedgerAction.DROP,
+        reason=reason,
+        twin=twin,
+        evidence=Evidence(similarity=similarity),
+    )

@@ -1,4 +1,4 @@
-"""Patterns of credentials: keys and tokens of the common vendors, private keys, passwords in context."""
+"""Credentials: vendor keys and tokens, private keys, passwords and tokens by the words before them."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ VENDOR_KEY = re.compile(
     + r")"
 )
 
-HOOK = re.compile(
+WEBHOOK = re.compile(
     r"(?:https://)?(?:hooks\.slack\.com/(?:services|workflows|triggers)/[TE][A-Za-z0-9]{6,}/[A-Za-z0-9]{6,}/[A-Za-z0-9/]{16,}"
     r"|(?:discord|discordapp)\.com/api/webhooks/[0-9]{15,21}/[A-Za-z0-9_-]{40,}"
     r"|open\.(?:feishu\.cn|larksuite\.com)/open-apis/bot/v2/hook/[0-9a-f-]{30,}"
     r"|qyapi\.weixin\.qq\.com/cgi-bin/webhook/send\?key=[0-9a-f-]{30,})"
 )
-"""Addresses that let anybody post: Slack, Discord, Feishu, WeCom. Each has "hook" in it."""
+"""Webhook addresses of Slack, Discord, Feishu and WeCom. All contain "hook"."""
 
 _NAMED_KEY = re.compile(
     r"(?:(?<![A-Za-z])(?:[A-Za-z0-9]+[_-])*(?:api[_ -]?key|apikey|(?:shared[_ -]?)?access[_ -]?key(?:[_ -]?(?:id|secret))?|account[_ -]?key|secret[_ -]?(?:access[_ -]?)?key|app[_ -]?(?:secret|key)|client[_ -]?secret|"
@@ -47,14 +47,14 @@ _NAMED_KEY = re.compile(
     r"[\"']?\s*(?:[:=]|是|为|is|=>|：)\s*[\"'`]?([A-Za-z0-9_\-./+=~]{12,256})",
     re.IGNORECASE,
 )
-_KEY_SIGN = re.compile(
+_KEY_WORD = re.compile(
     r"[Kk][Ee][Yy]|[Tt][Oo][Kk][Ee]|[Ss][Ee][Cc][Rr]|[Cc][Rr][Ee][Dd]|[Bb][Ee][Aa][Rr]|[Aa][Uu][Tt][Hh]|[密秘私]钥|令牌|授权码|接口密码"
 )
-"""Without it neither finds anything; both cases are written out, which `re` searches faster. For NFKC text."""
+"""A necessary condition of the named keys. Both cases are spelled out, which `re` searches faster."""
 _TWILIO = re.compile(
     r"(?:[Tt]wilio|TWILIO|(?<![A-Za-z0-9])AC[0-9a-f]{32}(?![0-9a-z]))[^\n]{0,80}?(?<![0-9A-Za-z])([0-9a-f]{32})(?![0-9A-Za-z])"
 )
-"""The token of an account is 32 hexadecimal digits, as a hash is: only the words before it tell."""
+"""An account token looks like a hash (32 hexadecimal digits): only the words before it identify it."""
 _BEARER = re.compile(r"(?i:\bbearer|authorization:\s*(?:basic|token))\s+([A-Za-z0-9_\-./+=~]{16,})")
 
 PRIVATE_KEY = re.compile(
@@ -69,7 +69,7 @@ URL_PASSWORD = re.compile(
 _LABEL = r"(?:密\s*码|口令|passwords?|passwd|pass\s?code|pass\s?phrase|passwort|contraseña|(?<![a-z])(?:pwd|psw|pass|pin)(?![a-z])|pin码)"
 _VALUE = r"([\x21-\x7e]{4,128})"
 _PASSWORD = (
-    # with a sign or a verb between the label and the value
+    # with a separator or a verb between label and value
     re.compile(_LABEL + r"[\"']?\s*(?:[:=：]|=>|->|→)\s*[\"'`「『“]?" + _VALUE, re.IGNORECASE),
     re.compile(
         _LABEL
@@ -86,7 +86,7 @@ _ACCOUNT_AND_PASSWORD = re.compile(
 )
 
 COMMAND_PASSWORD = re.compile(
-    # the short options of the commands that take a password on their line; a `-p` apart from it asks for one
+    # short options with a password; a separate `-p` prompts for it
     r"(?<![A-Za-z])(?:"
     r"(?:mysql|mariadb)[a-z-]*(?: [^\n|;&`]{0,160})?? -p(?!ort|assw|rotocol)|sshpass -p *|redis-cli(?: [^\n|;&`]{0,160})?? -a *"
     r"|docker login(?: [^\n|;&`]{0,160})?? -p *|curl(?: [^\n|;&`]{0,160})?? (?:-u|--user) *[\"']?[^\s:\"'$]{1,64}:"
@@ -105,32 +105,32 @@ _QUOTES = {'"': '"', "'": "'", "`": "`", "「": "」", "『": "』", "“": "”
 _TRAILING = re.compile(r"[\"'`,.;:!?)\]}>、。，；：！？）」』”]+$")
 
 
-def _within(text: str, match: re.Match[str]) -> str:
-    """The value up to the quotation mark that closes it, where one opens before it."""
+def _unquoted(text: str, match: re.Match[str]) -> str:
+    """The value up to its closing quotation mark, if it is quoted."""
     value: str = match.group(1)
     close = _QUOTES.get(text[match.start(1) - 1])
     return value.partition(close)[0] if close else value
 
 
 def _strip(value: str) -> str:
-    """The value without the punctuation of its sentence; a sign after letters may belong to a password."""
+    """The value without the punctuation of its sentence; a symbol after letters may belong to a password."""
     return re.sub(r"[\"'`,;:)\]}>]+$|[.?!]+$(?<=[A-Za-z]{4}[.?!])", "", value)
 
 
-def _mixed(value: str) -> bool:
-    """Whether it looks chosen or drawn rather than written: two of digits, letters, signs, or both cases inside."""
+def _looks_random(value: str) -> bool:
+    """Whether it looks like a password rather than a word: two of digits, letters, symbols, or mixed case."""
     digit = any(character.isdigit() for character in value)
     letter = any(character.isalpha() for character in value)
-    sign = any(not character.isalnum() for character in value.strip(".,;:!?-_/'\""))
+    symbol = any(not character.isalnum() for character in value.strip(".,;:!?-_/'\""))
     camel = (
         re.search(r"[a-z][A-Z]", value) is not None
         and re.search(r"[A-Z][a-z]+[A-Z]|[a-z]{1,3}[A-Z]{2}", value) is not None
     )
     return (
         (digit and letter)
-        or (digit and sign)
-        or (letter and sign)
-        or (sign and not letter and len(value) >= 6)
+        or (digit and symbol)
+        or (letter and symbol)
+        or (symbol and not letter and len(value) >= 6)
         or camel
     )
 
@@ -140,12 +140,12 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 _WORDS_ONLY = re.compile(r"[a-z]{1,14}(?:[-_](?:[a-z]{1,14}|[0-9]{1,3}))+")
-"""Not drawn but written, as the name of a package is: "sk-learn-contrib-lightning"."""
+"""Words joined by hyphens, like a package name: "sk-learn-contrib-lightning"."""
 
 
 def vendor_keys(text: str) -> Iterator[tuple[int, int]]:
-    """Ranges of keys and addresses as vendors give them out; what stands for one in a manual is none."""
-    for pattern in (HOOK, VENDOR_KEY) if "hook" in text else (VENDOR_KEY,):
+    """Ranges of vendor keys and webhooks; placeholders of manuals are excluded."""
+    for pattern in (WEBHOOK, VENDOR_KEY) if "hook" in text else (VENDOR_KEY,):
         for match in pattern.finditer(text):
             key = match.group()
             if not _PLACEHOLDER.search(key) and not _WORDS_ONLY.fullmatch(key):
@@ -153,11 +153,11 @@ def vendor_keys(text: str) -> Iterator[tuple[int, int]]:
 
 
 def passwords(text: str) -> Iterator[tuple[int, int]]:
-    """Ranges of passwords told beside a word for one; words about passwords alone give none."""
+    """Ranges of passwords next to a label; text about passwords gives none."""
     for strength, pattern in enumerate(_PASSWORD):
         for match in pattern.finditer(text):
             label = match.group(0)[: match.start(1) - match.start()].rstrip()
-            value = _strip(_within(text, match))
+            value = _strip(_unquoted(text, match))
             end = match.start(1) + len(value)
             if (
                 len(value) < 4
@@ -170,13 +170,13 @@ def passwords(text: str) -> Iterator[tuple[int, int]]:
             if strength == 0:
                 plausible = quoted or not (value.isalpha() and value.islower() and len(value) < 6)
             elif strength == 1:
-                plausible = _mixed(value) or (digits and len(value) >= 4)
-                plausible = quoted or (plausible and not _sentence(value))
+                plausible = _looks_random(value) or (digits and len(value) >= 4)
+                plausible = quoted or (plausible and not _is_prose(value))
             else:
-                # only a Chinese label, or one with a capital or digit beside it, stands directly before its value
+                # without separator only a Chinese label counts
                 chinese = re.search(r"[\u7801\u4ee4]$", label.rstrip("\"'`「『“ ")) is not None
                 plausible = chinese and (
-                    (_mixed(value) and not _sentence(value)) or (digits and len(value) >= 6)
+                    (_looks_random(value) and not _is_prose(value)) or (digits and len(value) >= 6)
                 )
             if plausible:
                 yield match.start(1), end
@@ -191,13 +191,13 @@ def passwords(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _quoted(text: str, start: int, end: int) -> bool:
-    """Whether the value stands in quotes by itself."""
+    """Whether the value is quoted."""
     close = _QUOTES.get(text[start - 1 : start])
     return close is not None and text[end : end + 1] == close
 
 
-def _sentence(value: str) -> bool:
-    """Words joined by signs of writing ("case-sensitive", "user's", "and/or") or figures with a unit ("8-16")."""
+def _is_prose(value: str) -> bool:
+    """Whether the value is words joined by punctuation ("case-sensitive", "user's", "and/or") or a range ("8-16")."""
     return (
         re.fullmatch(r"[A-Za-z]+(?:[-'/][A-Za-z]+)+|\d+[-~]\d+|[A-Za-z]+\.?|\d+(?:st|nd|rd|th)", value)
         is not None
@@ -205,10 +205,10 @@ def _sentence(value: str) -> bool:
 
 
 def named_keys(text: str) -> Iterator[tuple[int, int]]:
-    """Ranges of long random-looking values told beside a word for a key, token or secret."""
+    """Ranges of long random-looking values next to a word for a key, token or secret."""
     if "AC" in text or "wilio" in text or "WILIO" in text:
         yield from (match.span(1) for match in _TWILIO.finditer(text) if re.search("[0-9]", match.group(1)))
-    if not _KEY_SIGN.search(text):
+    if not _KEY_WORD.search(text):
         return
     for pattern in (_NAMED_KEY, _BEARER):
         for match in pattern.finditer(text):

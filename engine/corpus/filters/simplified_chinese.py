@@ -1,6 +1,6 @@
-"""Traditional characters as the simplified ones that the patterns are written in, each by one: places stay the same.
+"""Maps traditional Chinese characters to the simplified ones used in the filters' patterns, one to one.
 
-The table holds what occurs in the patterns of the filters, and is no converter of texts.
+The table covers the characters of those patterns only; it is not a general converter.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _PAIRS = (
     "記记設设證证証证評评識识訴诉譯译話话詢询該该語语說说説说誒诶請请讀读誰谁謂谓謝谢謹谨責责貨货貳贰貼贴貴贵費费賬账贊赞讚赞贛赣蹤踪轉转較较輸输遼辽邊边過过運运還还這这遠远違违選选遞递遺遗郵邮釋释鑰钥銀银"
     "錯错鎮镇長长門门問问間间閩闽陸陆陝陕隨随難难順顺須须顧顾預预領领題题額额風风駕驾駛驶驗验魯鲁鵝鹅聲声詞词類类瞭了區区車车幹干遊游週周邨村標标籤签簽签斷断緒绪補补數数廢废銷销"
 )
-_SIMPLE = {ord(old): new for old, new in zip(_PAIRS[::2], _PAIRS[1::2], strict=True)}
-_ANY = re.compile("[" + "".join(map(chr, _SIMPLE)) + "]")
+_TO_SIMPLIFIED = {ord(old): new for old, new in zip(_PAIRS[::2], _PAIRS[1::2], strict=True)}
+_ANY_TRADITIONAL = re.compile("[" + "".join(map(chr, _TO_SIMPLIFIED)) + "]")
 
 
 def simplified(text: str) -> str:
-    """`text` as the patterns read it; as long as before, and the very same where none of the characters occurs."""
-    if text.isascii() or not _ANY.search(text):
+    """`text` in simplified characters, of the same length; the same object where nothing changes."""
+    if text.isascii() or not _ANY_TRADITIONAL.search(text):
         return text
-    return text.translate(_SIMPLE)
+    return text.translate(_TO_SIMPLIFIED)

@@ -1,4 +1,4 @@
-"""The words of courtesy, as patterns for one lower-case NFKC clause; `low_value` decides by them."""
+"""Patterns of small talk for one lower-case NFKC clause, used by `low_value`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def _any(*parts: str) -> str:
 PARTICLES = re.compile(
     r"(?:[呀啊哦噢喔哟呦哈啦咯喽嘛吧呢的哒滴捏哇诶唉亲]|亲爱的|朋友|老师|同学|~)+$|^(?:亲|那|那么|那就|嗯+|恩+|哦+|啊|哈+|噢|诶|唉|呃)(?=[^\s])"
 )
-"""Softeners at the end of a clause and fillers at its head."""
+"""Modal particles at the end of a clause and fillers at its beginning."""
 
 QUESTION = re.compile(
     r"吗|什么|多少|哪|怎么|怎样|如何|几[个点家号天年月岁元块]|多[久大远高长]|谁|为什么|为啥|是否|有没有|能不能|可不可以|是不是|会不会"
@@ -28,7 +28,7 @@ CLOSING_QUESTION = re.compile(
     r"|^(?:请问)?(?:我)?(?:还)?(?:有)?(?:什么|哪里|啥)?(?:我)?(?:还)?(?:可以|能|能够)(?:为|帮)(?:到|助)?(?:您|你)(?:做|服务|解答|的|点|些|什么|到|吗|呢|效劳)*$"
     r"|(?:is there )?(?:anything|something) else (?:i can|you(?:'d| would)? (?:like|need|want)|that i)|^(?:is there )?anything else$|what else can i (?:do|help)|how else (?:can|may) i"
 )
-"""Questions that offer more help and ask nothing."""
+"""Questions that only offer more help."""
 
 _PERSON = r"(?:您|你|您们|你们|大家|各位|亲|宝|小\w)?"
 GREETING = re.compile(
@@ -111,43 +111,43 @@ ACKNOWLEDGEMENT = re.compile(
 )
 
 _SAY = r"(?:请|麻烦)?(?:你|您)?(?:能|可以)?(?:帮我|给我|替我|用.{1,6})?"
-ASKS_FOR_WORDS = re.compile(
+ASKS_FOR_WORDING = re.compile(
     r"怎么说|怎么讲|怎么写|怎么读|翻译|译成|用.{1,4}(?:文|语)|造句|(?<![谢您你的])回复|写一[句条个封]|一个(?:字|词)|[同近反]义词|打个?招呼|问候语|填空|跟我[说念读]|只(?:能|要|需|用|许)?(?:说|答|回答|输出|写|回)"
     r"|(?:^|[。！？?!，,：:\n])\s*" + _SAY + r"(?:(?:说|讲|念|写|来)一?[句声个遍]|补全|重复|复述|改写)"
     r"|how (?:do|would|to).{0,10}say|translat|(?<!to )\bsay\b|\b(?:reply|respond|answer)\b (?:\w+ ){0,3}(?:with|in|only|just|by|using)\b|\b(?:only|just) (?:reply|respond|answer|output|write|say)\b"
     r"|\b(?:reply|respond)\b(?! (?:from|soon|quickly))|meaning of|\b(?:one|single|two|exact)[ -]words?\b|\bword\b.{0,12}\b(?:for|that|of)\b|synonym|antonym|opposite of|rhymes? with|(?:^|[.:!?\n]\s*|\bplease )(?:repeat|complete|rewrite|spell|finish|fill in)\b|\b(?:greet|greeting|farewell)\b"
 )
-"""A prompt that asks for a wording: then "thank you" is the answer."""
+"""A prompt that asks for a wording, so that "thank you" may be the answer."""
 
 ASKS_TO_REPEAT = re.compile(
     r"重复|复读|[0-9一二两三四五六七八九十百千几多]\s*[遍次]|\brepeat|\bover and over\b"
     r"|\b(?:[0-9]+|two|three|four|five|six|seven|eight|nine|ten|twenty|fifty|hundred|thousand|several|many) times\b"
 )
-"""A prompt that asks for the same again and again."""
+"""A prompt that asks for repetition."""
 
-CHOOSES = re.compile(
+ASKS_TO_CHOOSE = re.compile(
     r"分类|归类|情感|情绪|判断|(?<![我就])选(?:择|出|一|项|哪|\s?[a-z甲乙丙丁])|(?:褒|贬)义|正面.{0,3}负面|积极.{0,3}消极|[对真]还是[错假]|是否|对错|真假|标签|打分|评级|评价"
     r"|(?:^|[。！？?!，,：:\n])[^。！？?!，,：:\n]{1,12}还是(?!算|谢|不|要谢|多谢|感谢|麻烦)[^。！？?!，,：:\n]"
     r"|\bclassif|\bsentiment|\bcategori[sz]|\bcategory\b|\blabel\b|(?:^|[.:!?\n]\s*|\bplease )(?:answer|choose|pick|select|decide|judge|rate|grade|evaluate|determine)\b|\bmultiple choice\b|\btrue or false\b|\b(?:yes|ok|okay|good|right|correct|positive)[ /]*(?:or|/)[ /]*(?:no|not|bad|wrong|incorrect|negative|neutral)\b"
 )
-"""A prompt that asks for one of several words: then "good" is the answer."""
+"""A prompt that asks to choose, so that "good" may be the answer."""
 
-TALKS_OF_WORDS = re.compile(
+EXPLAINS_WORDS = re.compile(
     r"意思是|(?:是|叫|为|即).{0,3}(?:\w语|[英日法德中韩俄]文)|(?:\w语|[英日法德中韩俄]文).{0,6}(?:是|叫|说)"
     r"|\bmean(?:s|ing)\b|\bis (?:the )?\w+ for\b|\bin (?:english|french|german|spanish|italian|chinese|japanese|korean|russian|portuguese|latin|arabic)\b"
 )
-"""A clause about what a word of courtesy means."""
+"""A clause that explains a word of small talk."""
 
-ORDERS = re.compile(
+INSTRUCTS = re.compile(
     r"^请?你?(?:用.{1,6})?说一?[句声]|^say\b|帮我|帮忙(?:查|找|看|推|订|叫|介|问|写|做|选)|麻烦(?:你|您)?(?:再|帮|给|把|告|查|找|推|介)|请(?!问完|放心|保重|慢走|留步|稍)|给我|告诉|推荐(?!$|，|哈|啊|的|得|，)|(?<!你的)(?<!您的)介绍(?:一|个|下|给)"
     r"|想(?:要|找|去|吃|知道|问|看|买|预|了解|请)|打算|需要|我要|查(?:一|下|找|查)|找(?:一|个|家|找)|再(?:来|帮|找|推|查|看|写|给|说|换)|换(?:一|个|成)|继续|重新|预订|预定|订(?:一|个)|写(?:一|个|首|篇)|生成|解释|总结|翻译|分析|列出|举例|说说|讲讲|计算|比较|改成"
     r"|\b(?:please|tell|show|give|find|write|explain|list|make|create|help me|recommend|suggest|search|look up|book|translate|summari[sz]e|compare|i (?:need|want|would like|'d like)|let'?s|could you|can you)\b"
 )
-"""Orders and wishes: such a clause is content."""
+"""Instructions and wishes: such a clause is content."""
 
-TELLS = re.compile(
+INFORMS = re.compile(
     r"[0-9#%$¥€£@=<>{}\[\]\\/`|]"
     r"|建议|位于|地址|电话|号码|推荐您|推荐你|为(?:您|你)推荐|门票|评分|价格|营业|人均|因为|所以|但是|如果|首先|其次|例如|比如|包括|分别|根据|其中|属于|意思是|意味|对不起|抱歉|很遗憾|不好意思"
     r"|\b(?:because|therefore|however|although|means?|for example|such as|located|address|first|second|step|sorry|unfortunately|cannot|can't)\b"
 )
-"""Signs that a clause tells something: figures, reasons, places, refusals."""
+"""Evidence of information in a clause: numbers, reasons, places, refusals."""

@@ -1,27 +1,38 @@
-"""The filter line of the review: fields and free text, as SQL. Light: the app imports it.
+"""The filter line of the review, compiled to SQL. Light: the app imports it.
 
     stage:near state:pending lang:zh source:chatgpt reason:PHONE split:test len>400 pairs<3 -stage:exact "two words"
     flag: edited:
 
-Terms are joined by and; `-` before one negates it. What is no known field is searched in the title and in
-the turns, edited ones as the person wrote them. Wide signs (`stage：near len＞40`) and capitals count as narrow and small.
+Terms are joined by AND; `-` negates a term. Fields take the values of `corpus.enums` or their labels on screen, in any
+language of the app: `stage:low_value`, `stage:"low value"` and `stage:低价值` are equal. Other words are searched in
+the title and the text in force of the turns. Full-width signs (`stage：near len＞40`) and capitals are normalised.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 from enum import StrEnum
+from functools import cache
 from typing import NamedTuple
 
 from engine.core.errors import UsageProblem
-from engine.core.i18n import _
-from engine.corpus.enums import Split, Stage, State
+from engine.core.i18n import _, in_every_language
+from engine.corpus.enums import (
+    PII_LABELS,
+    REASON_LABELS,
+    STAGE_LABELS,
+    STATE_LABELS,
+    CorpusStage,
+    DataSplit,
+    ReviewState,
+)
 from engine.corpus.review.decision_log import EDITS_SQL
 
 
-class Order(StrEnum):
-    """How the list is sorted; every order ends in the id, so that pages never overlap."""
+class ListOrder(StrEnum):
+    """Sort order of the list; every order ends with the id, so that pages never overlap."""
 
     NEWEST = "newest"
     OLDEST = "oldest"
@@ -31,25 +42,25 @@ class Order(StrEnum):
     WORST = "worst"
 
 
-ORDERS: dict[Order, str] = {
-    Order.NEWEST: "k.sort_time DESC, k.conversation_id",
-    Order.OLDEST: "k.sort_time IS NULL, k.sort_time, k.conversation_id",
-    Order.LONGEST: "c.characters DESC, k.conversation_id",
-    Order.SHORTEST: "c.characters, k.conversation_id",
-    Order.BEST: "k.quality DESC, k.conversation_id",
-    Order.WORST: "k.quality, k.conversation_id",
+ORDER_SQL: dict[ListOrder, str] = {
+    ListOrder.NEWEST: "k.sort_time DESC, k.conversation_id",
+    ListOrder.OLDEST: "k.sort_time IS NULL, k.sort_time, k.conversation_id",
+    ListOrder.LONGEST: "c.characters DESC, k.conversation_id",
+    ListOrder.SHORTEST: "c.characters, k.conversation_id",
+    ListOrder.BEST: "k.quality DESC, k.conversation_id",
+    ListOrder.WORST: "k.quality, k.conversation_id",
 }
 
 
-FLAG = (
+FLAG_SQL = (
     "(SELECT d.verdict FROM decisions d WHERE d.conversation_id = k.conversation_id AND d.undone = 0 "
     "AND d.verdict IN ('flagged', 'unflagged') ORDER BY d.seq DESC LIMIT 1)"
 )
-EDITED = f"k.conversation_id IN (SELECT id FROM ({EDITS_SQL}))"  # noqa: S608
+EDITED_SQL = f"k.conversation_id IN (SELECT id FROM ({EDITS_SQL}))"  # noqa: S608
 
 
-class Where(NamedTuple):
-    """A condition over `corpus k JOIN conversations c`, with its values."""
+class FilterCondition(NamedTuple):
+    """An SQL condition over `corpus k JOIN conversations c`, with its parameters."""
 
     sql: str
     values: tuple[object, ...]
@@ -72,65 +83,75 @@ _TEXT = (
     f"AND t.text LIKE ? ESCAPE '\\' AND (t.conversation_id, t.position) NOT IN (SELECT id, turn FROM ({EDITS_SQL}))) "
     f"OR k.conversation_id IN (SELECT id FROM ({EDITS_SQL}) WHERE text LIKE ? ESCAPE '\\'))"
 )
-"""The words in force: of a turn that the person wrote anew, not those that came."""
+"""Searches the text in force: of an edited turn the edit, not the imported text."""
 _NUMBERS = {"len": "c.characters", "pairs": "k.pairs", "turns": "c.turns", "quality": "k.quality"}
 _NUMBER = re.compile(r"(len|pairs|turns|quality)(>=|<=|>|<|=)(\d+(?:\.\d+)?)")
-_VALUES = {"state": frozenset(State), "stage": frozenset(Stage), "split": frozenset(Split)}
-"""Of the fields that have only these."""
+_VALUES = {
+    "state": frozenset(ReviewState),
+    "stage": frozenset(CorpusStage),
+    "split": frozenset(DataSplit),
+}
+"""The values of the fields that take no others."""
+_LABELS: dict[str, Iterable[tuple[str, str]]] = {
+    "state": tuple(STATE_LABELS.items()),
+    "stage": tuple(STAGE_LABELS.items()),
+    "reason": (*REASON_LABELS.items(), *PII_LABELS.items()),
+}
+"""The labels of values on screen, by field."""
 _FIELDS = (*_EQUAL, "stage", "reason", "id", "flag", "edited")
-_LIKE_A_FIELD = re.compile(r"([a-z_]+):(?!//)(.*)|(?:len|pairs|turns|quality)[<>=].*", re.DOTALL)
-_NARROW = str.maketrans("：＞＜＝－", ":><=-")
+_FIELD_LIKE = re.compile(r"([a-z_]+):(?!//)(.*)|(?:len|pairs|turns|quality)[<>=].*", re.DOTALL)
+_HALF_WIDTH = str.maketrans("：＞＜＝－", ":><=-")
 
 
-def parse(line: str) -> Where:
-    """The condition of a filter line; an empty line is true for all. Never raises: a person is still typing it."""
+def parse_filter(line: str) -> FilterCondition:
+    """The condition of a filter line; an empty line matches everything. Never raises: it parses while one types."""
     parts: list[str] = []
     values: list[object] = []
     for word in _words(line):
-        negated, bare = _signed(word)
-        sql, given = _term(bare)
+        negated, term = _split_sign(word)
+        sql, parameters = _term(term)
         parts.append(f"NOT {sql}" if negated else sql)
-        values += given
-    return Where(" AND ".join(parts) or "1", tuple(values))
+        values += parameters
+    return FilterCondition(" AND ".join(parts) or "1", tuple(values))
 
 
-def mistakes(line: str) -> list[str]:
-    """Words of a filter line that look like a field and are none, or name a value that it never has.
+def invalid_terms(line: str) -> list[str]:
+    """Terms that look like a field but are none, or name a value that the field does not have.
 
-    `parse` searches for them in the texts, which finds nothing; negated, that is everything.
+    `parse_filter` searches the texts for them, which finds nothing; negated, it finds everything.
     """
     found = []
     for word in _words(line):
-        bare = _signed(word)[1]
-        plain = bare.translate(_NARROW).lower()
-        looks = _LIKE_A_FIELD.fullmatch(plain)
-        if looks is None or _NUMBER.fullmatch(plain):
+        term = _split_sign(word)[1]
+        plain = term.translate(_HALF_WIDTH).lower()
+        match = _FIELD_LIKE.fullmatch(plain)
+        if match is None or _NUMBER.fullmatch(plain):
             continue
-        field, value = looks[1], looks[2]
-        if field not in _FIELDS or (field in _VALUES and value not in _VALUES[field]):
-            found.append(bare)
+        field, value = match[1], match[2]
+        if field not in _FIELDS or (field in _VALUES and _value(field, value) not in _VALUES[field]):
+            found.append(term)
     return found
 
 
-def refuse_mistakes(line: str) -> None:
-    """Raises UsageProblem where `mistakes` finds any: nothing is decided by a line that says something else."""
-    if wrong := mistakes(line):
+def check_filter(line: str) -> None:
+    """Raises UsageProblem for `invalid_terms`: no decision is made by a line with mistakes."""
+    if wrong := invalid_terms(line):
         raise UsageProblem(
             _(
-                "{words} is no part of a filter; its fields are {fields}, and len, pairs, turns, quality with <, > or ="
+                "{words} is not part of a filter; fields: {fields}, and len, pairs, turns, quality with <, > or ="
             ).format(words=" ".join(wrong), fields=", ".join(_FIELDS)),
             hint="h2q-tui corpus list --filter stage:near",
         )
 
 
-def _signed(word: str) -> tuple[bool, str]:
-    """Whether a word is negated, and the rest of it."""
+def _split_sign(word: str) -> tuple[bool, str]:
+    """(whether a word is negated, the word without its sign)."""
     negated = len(word) > 1 and word[0] in "-－"
     return negated, word[1:] if negated else word
 
 
 def _words(line: str) -> list[str]:
-    """Words; quotes hold several together, an open quote is closed by the end of the line."""
+    """Words; quotes join several, and an open quote is closed at the end of the line."""
     for closing in ("", '"', "'"):
         try:
             lexer = shlex.shlex(line + closing, posix=True, punctuation_chars="")
@@ -141,29 +162,49 @@ def _words(line: str) -> list[str]:
     return line.split()
 
 
-def _term(word: str) -> tuple[str, list[object]]:
-    plain = word.translate(_NARROW)
+def _term(term: str) -> tuple[str, list[object]]:
+    plain = term.translate(_HALF_WIDTH)
     field, colon, value = plain.partition(":")
     field = field.lower()
     if colon and value:
         if field == "source":
             return _EQUAL[field], [value]
         if field in _EQUAL:
-            return _EQUAL[field], [value.lower()]
+            return _EQUAL[field], [_value(field, value)]
         if field == "stage":
-            return _STAGE, [value.lower()] * 2
+            return _STAGE, [_value(field, value)] * 2
         if field == "reason":
-            return _REASON, [_like(value)] * 2
+            return _REASON, [_like(_value(field, value))] * 2
         if field == "id":
             return "k.conversation_id LIKE ? ESCAPE '\\'", [_like(value)[1:]]
     if colon and field == "flag":
-        return f"COALESCE({FLAG} = 'flagged', 0)", []
+        return f"COALESCE({FLAG_SQL} = 'flagged', 0)", []
     if colon and field == "edited":
-        return EDITED, []
+        return EDITED_SQL, []
     number = _NUMBER.fullmatch(plain.lower())
     if number:
         return f"{_NUMBERS[number[1]]} {number[2]} ?", [float(number[3])]
-    return _TEXT, [_like(word)] * 3
+    return _TEXT, [_like(term)] * 3
+
+
+def _value(field: str, word: str) -> str:
+    """The value that a word or label means; an unknown word in lower case."""
+    return _values_by_word(field).get(_normalise(word), word.lower())
+
+
+@cache
+def _values_by_word(field: str) -> dict[str, str]:
+    """Values by normalised label in every language, and by themselves."""
+    by_word = {
+        _normalise(text): str(value)
+        for value, label in _LABELS.get(field, ())
+        for text in in_every_language(label)
+    }
+    return by_word | {_normalise(value): str(value) for value in _VALUES.get(field, ())}
+
+
+def _normalise(word: str) -> str:
+    return re.sub(r"[\s_-]+", " ", word.casefold())
 
 
 def _like(value: str) -> str:

@@ -1,4 +1,7 @@
-"""What the review shows, as plain values. Light: the app imports it."""
+"""The values of the review: list lines, conversations and decisions. Light: the app imports it.
+
+Field names are those of the JSON output of `h2q-tui corpus`.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ class ReviewItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     id: str
     state: str
     automatic: str
-    """What the filters said; differs from `state` where the person decided."""
+    """The result of the filters; differs from `state` where the user decided."""
     stage: str
-    """Stage that dropped, held or changed it; "" for none."""
+    """The stage that dropped, held or changed it; "" for none."""
     reason: str
-    """Reason code (`states.REASONS`), or the types of private data."""
+    """Reason code (`enums.REASON_LABELS`), or the PII types."""
     first_line: str
     language: str
     source: str
@@ -29,16 +32,16 @@ class ReviewItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     time: float | None
     """Of its last turn, seconds since the epoch."""
     twin: str | None
+    """The conversation that this one duplicates."""
     split: str
     cluster: str
     flagged: bool = False
-    """The person marked it for later."""
     edited: bool = False
-    """The person wrote a turn of it anew."""
+    """The user edited a turn."""
 
 
-class Why(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the ledger."""
+class ReviewReason(msgspec.Struct, frozen=True, kw_only=True):
+    """One ledger row."""
 
     stage: str
     action: str
@@ -52,34 +55,36 @@ class Why(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReviewTurn(msgspec.Struct, frozen=True, kw_only=True):
-    """One turn with what the filters marked in it."""
+    """One turn with the results of the filters."""
 
     position: int
     role: str
     text: str
     redacted: str
-    """As it is trained on."""
+    """The text as it is trained on."""
     spans: list[tuple[str, int, int]]
-    """(type, start, end) in code points of `text`."""
+    """PII as (type, start, end) in code points of `text`."""
     masked: str
-    """Reason code when the turn bears no loss, else ""."""
+    """Reason code when the loss of the turn is masked, else ""."""
     time: float | None
     original: str | None = None
-    """Its text as it came, where the person wrote it anew."""
+    """The imported text of an edited turn."""
     unread: bool = False
-    """Written anew since the last build: the filters have not looked at it yet."""
+    """Edited since the last build."""
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One verdict, edit, flag or rule of the person. `batch` is 0, or shared by those made together."""
+class ReviewDecision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One decision of the user: a state, an edit, a flag or a rule."""
 
     seq: int
     id: str
     verdict: str
+    """A ReviewState or a DecisionKind."""
     previous: str
     reason: str
     time: float
     batch: int = 0
+    """0, or the number shared by decisions that are undone together."""
     turn: int = -1
     text: str = ""
 
@@ -90,28 +95,28 @@ class ReviewDetail(msgspec.Struct, frozen=True, kw_only=True):
     item: ReviewItem
     title: str
     turns: list[ReviewTurn]
-    why: list[Why]
-    decisions: list[Decision]
-    """Verdicts in force, newest first."""
-    kin: list[str]
-    """Other conversations of its cluster, at most 20."""
+    reasons: list[ReviewReason] = msgspec.field(name="why")
+    decisions: list[ReviewDecision]
+    """Decisions in force, newest first."""
+    cluster_members: list[str] = msgspec.field(name="kin")
+    """Other conversations of its cluster, at most `detail.MAX_CLUSTER_MEMBERS`."""
 
 
-_FIELDS = tuple(field.name for field in msgspec.structs.fields(ReviewItem))
+_ITEM_FIELDS = tuple(field.name for field in msgspec.structs.fields(ReviewItem))
 
 DECISION_COLUMNS = "seq, conversation_id, verdict, previous, reason, time, batch, turn, text"
-"""Columns of `decisions` in the order of the fields of `Decision`."""
+"""Columns of `decisions` in the order of the fields of `ReviewDecision`."""
 
 
 def make_item(row: tuple[object, ...]) -> ReviewItem:
-    """From a row of the review's query."""
-    return msgspec.convert(dict(zip(_FIELDS, row, strict=True)), ReviewItem, strict=False)
+    """From a row of the store's list query."""
+    return msgspec.convert(dict(zip(_ITEM_FIELDS, row, strict=True)), ReviewItem, strict=False)
 
 
-def make_decision(row: tuple[Any, ...]) -> Decision:
-    """From a row of DECISION_COLUMNS. Without checks: one verdict may make 100,000 of them."""
+def make_decision(row: tuple[Any, ...]) -> ReviewDecision:
+    """From a row of DECISION_COLUMNS. Without validation: one decision may cover 100,000 conversations."""
     seq, id_, verdict, previous, reason, time, batch, turn, text = row
-    return Decision(
+    return ReviewDecision(
         seq=seq,
         id=id_,
         verdict=verdict,

@@ -11,7 +11,6 @@ import re
 from pathlib import Path
 
 from engine.core.errors import BadInput, ServiceUnreachable
-from engine.core.files import file_sha256
 from engine.core.i18n import _
 from engine.models.ollama.client import connect, no_such_model
 

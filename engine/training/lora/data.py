@@ -16,8 +16,8 @@ from engine.training.batches import Batch, MicroBatch, padded_length, windows_pe
 from engine.training.recipe import CurriculumStage, Recipe
 
 if TYPE_CHECKING:
+    from engine.corpus.dataset import DatasetRow
     from engine.models.chat_template import ChatTemplate
-    from engine.training.chat_batches import DatasetRow
 
 
 @dataclass

@@ -12,7 +12,7 @@ import msgspec
 from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
-from engine.corpus.dataset import HeldOut, Row, write_lines
+from engine.corpus.dataset import DatasetRow, encode_row, write_lines
 from engine.memory.importers import alpaca, sharegpt
 from engine.memory.importers.readers.files import first_value
 from engine.memory.records import Conversation
@@ -31,7 +31,7 @@ class FileDataset:
     path: Path
     sha256: str
     lineage: Lineage
-    held_out: list[HeldOut]
+    held_out: list[DatasetRow]
     train_answers: int
     test_answers: int
     """Answers of the held-out conversations."""
@@ -45,7 +45,7 @@ def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
     Raises BadInput for a file of another format, NotEnoughData when fewer than two conversations have an
     answer.
     """
-    rows: dict[str, Row] = {}
+    rows: dict[str, DatasetRow] = {}
     skipped = 0
     for file in files:
         for conversation in _conversations(file):
@@ -54,7 +54,7 @@ def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
                 skipped += 1
                 continue
             id_ = _id(messages)
-            rows.setdefault(id_, Row(id_, id_, messages))
+            rows.setdefault(id_, DatasetRow(id=id_, cluster=id_, messages=messages))
     if len(rows) < 2:
         raise NotEnoughData(
             _("the files have {count} conversations with an answer; at least two are needed").format(
@@ -67,8 +67,8 @@ def read_files(files: Sequence[Path], folder: Path, stamp: str) -> FileDataset:
     # Ids are hashes of the content, so the first ones are a random sample, and the same one every time.
     test_ids, train_ids = order[:count], order[count:]
     path = folder / f"train_data_{stamp}.jsonl"
-    digest = write_lines(path, (msgspec.json.encode(rows[id_]) + b"\n" for id_ in sorted(train_ids)))
-    held_out = [HeldOut(id_, id_, rows[id_].messages) for id_ in test_ids]
+    digest = write_lines(path, (encode_row(rows[id_]) for id_ in sorted(train_ids)))
+    held_out = [rows[id_] for id_ in test_ids]
     train = sum(_answers(rows[id_].messages) for id_ in train_ids)
     test = sum(_answers(item.messages) for item in held_out)
     return FileDataset(

@@ -13,6 +13,7 @@ import torch
 
 from engine.core.files import file_sha256
 from engine.core.i18n import _
+from engine.corpus.dataset import read_dataset
 from engine.machine.budget import Budget
 from engine.machine.cgroup import cgroup_memory_limit
 from engine.models.adapters import AdapterModel, attach_adapter, new_adapter, save_adapter
@@ -20,7 +21,6 @@ from engine.models.base_models import BaseModel, adapter_card
 from engine.models.card import Lineage, ModelCard
 from engine.models.hf import check_four_bit, load_base, load_chat_template
 from engine.training.autotune import keep_freed_memory
-from engine.training.chat_batches import read_dataset
 from engine.training.checkpoint import Checkpoint
 from engine.training.devices import Device, choose_device
 from engine.training.loop import train

@@ -13,7 +13,7 @@ from tui.cli import output, session
 from tui.cli.commands import corpus_review
 
 if TYPE_CHECKING:
-    from engine.corpus.review.store import ReviewDetail, ReviewItem
+    from engine.corpus.review.types import ReviewDetail, ReviewItem
     from engine.corpus.stats import CorpusStats
 
 E = TypeVar("E", bound=StrEnum)
@@ -54,7 +54,7 @@ def _register_building(corpus: typer.Typer) -> None:
         "stats", help=_("Conversations collected, dropped at each stage, and used for training and test.")
     )
     def stats() -> None:
-        from engine.corpus.stats import stats as read
+        from engine.corpus.stats import corpus_stats as read
         from engine.memory.store import MemoryStore
         from tui.app.corpus_text import stage_name
 
@@ -94,11 +94,10 @@ def _register_reading(corpus: typer.Typer) -> None:
         offset: int = typer.Option(0, "--offset", min=0, help=_("Number of rows to skip.")),
         order: str = typer.Option("newest", "--order", help="newest|oldest|longest|shortest|best|worst"),
     ) -> None:
-        from engine.corpus.review.filter_query import refuse_mistakes
-        from engine.corpus.review.store import Order
+        from engine.corpus.review.filter_query import ListOrder, check_filter
 
-        sorting = _one_of(Order, order)
-        refuse_mistakes(filter_)
+        sorting = _one_of(ListOrder, order)
+        check_filter(filter_)
         with corpus_review.open_review(readonly=True) as store:
             total = store.count(filter_)
             items = store.page(filter_, offset, limit, sorting)
@@ -135,16 +134,16 @@ def _register_files(corpus: typer.Typer) -> None:
         split: str = typer.Option("all", "--split", help="all|train|test"),
     ) -> None:
         from engine.corpus import export as exporting
-        from engine.corpus.enums import Split
+        from engine.corpus.enums import DataSplit
         from engine.memory.store import MemoryStore
 
         chosen = _one_of(exporting.ExportFormat, format_)
-        part = None if split == "all" else _one_of(Split, split)
+        part = None if split == "all" else _one_of(DataSplit, split)
         ws = session.workspace(create=False)
         name = f"corpus_{chosen.value.replace('-', '_')}_{time.strftime('%Y%m%d_%H%M%S')}{exporting.suffix(chosen)}"
         path = session.resolve(file) if file else ws.training / "export" / name
         with MemoryStore(ws.memory_db, readonly=True) as store:
-            result = exporting.export(store, path, chosen, part=part)
+            result = exporting.export_corpus(store, path, chosen, split=part)
         output.echo(
             n_("{rows} row in {path}", "{rows} rows in {path}", result.rows).format(
                 rows=f"{result.rows:,}", path=result.path
@@ -179,12 +178,12 @@ def _register_files(corpus: typer.Typer) -> None:
 
 def _composition(figures: CorpusStats) -> list[str]:
     """Masked turns, languages, quality and similarity of the accepted conversations; a line for each that applies."""
-    from engine.corpus.enums import REASONS
+    from engine.corpus.enums import REASON_LABELS
 
     lines = []
     if figures.masked:
         reasons = ", ".join(
-            f"{_(REASONS[reason]) if reason in REASONS else reason} {n:,}"
+            f"{_(REASON_LABELS[reason]) if reason in REASON_LABELS else reason} {n:,}"
             for reason, n in figures.masked.items()
         )
         lines.append(
@@ -233,7 +232,7 @@ def _line(item: ReviewItem) -> str:
 
 
 def _lines(detail: ReviewDetail, *, diff: bool = False) -> list[str]:
-    from engine.corpus.review.reason_text import changes, marked
+    from engine.corpus.review.detail import diff_markup, word_diff
 
     item = detail.item
     lines = [
@@ -246,13 +245,13 @@ def _lines(detail: ReviewDetail, *, diff: bool = False) -> list[str]:
         f"  {why.action}  {_stage_and_reason(why.stage, why.reason)}"
         + ("" if why.turn < 0 else " " + _("(turn {n})").format(n=why.turn + 1))
         + ("" if why.twin is None else f" → {why.twin}")
-        for why in detail.why
+        for why in detail.reasons
     ]
     for turn in detail.turns:
         mark = "" if not turn.masked else " " + _("(context only)")
         mark += "" if turn.original is None else " " + _("(edited)")
         text = turn.redacted
         if diff and turn.original is not None:
-            text = "".join(map(marked, changes(turn.original, turn.text)))
+            text = "".join(map(diff_markup, word_diff(turn.original, turn.text)))
         lines += ["", f"[{turn.role}]{mark}", text]
     return lines

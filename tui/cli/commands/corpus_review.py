@@ -12,8 +12,9 @@ from tui.cli import output, session
 
 if TYPE_CHECKING:
     from engine.core.config import Settings
-    from engine.corpus.review.store import Decision, ReviewStore
-    from engine.corpus.what_if import Outcome
+    from engine.corpus.review.store import ReviewStore
+    from engine.corpus.review.types import ReviewDecision
+    from engine.corpus.what_if import SettingEffect
     from engine.memory.store import MemoryStore
 
 HANDLINGS = ("redact", "drop", "keep")
@@ -90,11 +91,11 @@ def _register_rules(corpus: typer.Typer) -> None:
         ),
     ) -> None:
         from engine.core.errors import UsageProblem
-        from engine.corpus.review.filter_query import refuse_mistakes
+        from engine.corpus.review.filter_query import check_filter
 
         if bool(ids) == bool(filter_):
             raise UsageProblem(_("give conversation IDs, or --filter"), hint="h2q-tui corpus list")
-        refuse_mistakes(filter_)
+        check_filter(filter_)
         with open_review() as store:
             made = store.flag([store.find(id_) for id_ in ids] if ids else store.ids(filter_), not off)
         done = _("{n} flags removed") if off else _("{n} flagged")
@@ -126,8 +127,8 @@ def _register_rules(corpus: typer.Typer) -> None:
             0, "--context", min=0, help=_("Context length in tokens; 0: that of the model in use.")
         ),
     ) -> None:
-        from engine.corpus.outlook import outlook
-        from engine.corpus.preview import preview as preview_conversation
+        from engine.corpus.preview import render_preview as preview_conversation
+        from engine.corpus.training_set import summarise
         from engine.memory.store import MemoryStore
         from tui.app.corpus_text import context_length, dataset_figures
 
@@ -148,7 +149,7 @@ def _register_rules(corpus: typer.Typer) -> None:
                 output.echo_json(shown)
             return
         with MemoryStore(ws.memory_db, readonly=True) as memory:
-            figures = outlook(memory, context)
+            figures = summarise(memory, context)
         output.echo(
             _("{n} conversations, {trained} tokens trained on, each answer ends with {stop}").format(
                 n=f"{figures.conversations:,}", trained=f"{figures.trained:,}", stop=figures.stop
@@ -161,7 +162,7 @@ def _register_rules(corpus: typer.Typer) -> None:
 
     @corpus.command("patterns", help=_("Suggested rules: filters that your rejections share."))
     def patterns() -> None:
-        from engine.corpus.review.rule_suggestions import patterns as find
+        from engine.corpus.review.rule_suggestions import suggest_rules as find
         from tui.app.corpus_text import rule_suggestion_text
 
         with open_review(readonly=True) as store:
@@ -251,12 +252,12 @@ def _decide(
     On a terminal, a filter asks for confirmation with its count; elsewhere it does not, as `corpus undo` reverts it.
     """
     from engine.core.errors import UsageProblem
-    from engine.corpus.review.filter_query import refuse_mistakes
+    from engine.corpus.review.filter_query import check_filter
     from tui.cli.output import confirm
 
     if bool(ids) == bool(filter_):
         raise UsageProblem(_("give conversation IDs, or --filter"), hint="h2q-tui corpus list")
-    refuse_mistakes(filter_)
+    check_filter(filter_)
     with open_review(readonly=dry_run) as store:
         found = [store.find(id_) for id_ in ids] if ids else store.ids(filter_)
         if dry_run:
@@ -276,7 +277,7 @@ def _decide(
     _echo_decisions(done, texts[decision], _("no conversation matches this filter"))
 
 
-def _echo_decisions(decisions: list[Decision], done: str, nothing: str) -> None:
+def _echo_decisions(decisions: list[ReviewDecision], done: str, nothing: str) -> None:
     output.echo(done.format(n=len(decisions)) if decisions else nothing)
     if session.options.json:
         output.echo_json({"decisions": decisions})
@@ -308,17 +309,20 @@ def change_setting(
     return msgspec.structs.replace(settings, sensitive_types={**settings.sensitive_types, known: handling})
 
 
-def _outcome(memory: MemoryStore, then: Settings, *, near: float | None, low_value: float | None) -> Outcome:
-    from engine.corpus.enums import Stage
-    from engine.corpus.strictness import outcome_of
-    from engine.corpus.what_if import outcome
+def _outcome(
+    memory: MemoryStore, then: Settings, *, near: float | None, low_value: float | None
+) -> SettingEffect:
+    from engine.corpus.enums import CorpusStage
+    from engine.corpus.what_if import filter_setting_effect, near_threshold_effect
 
     if near is not None:
-        return outcome(memory, near)
-    return outcome_of(memory, Stage.LOW_VALUE if low_value is not None else Stage.SENSITIVE, then)
+        return near_threshold_effect(memory, near)
+    return filter_setting_effect(
+        memory, CorpusStage.LOW_VALUE if low_value is not None else CorpusStage.SENSITIVE, then
+    )
 
 
-def _echo_outcome(found: Outcome) -> None:
+def _echo_outcome(found: SettingEffect) -> None:
     output.echo(_("dropped: {now} now, {then} then").format(now=f"{found.now:,}", then=f"{found.then:,}"))
     if found.turns_now or found.turns_then:
         output.echo(

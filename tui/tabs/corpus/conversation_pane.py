@@ -12,7 +12,7 @@ from textual.message import Message
 
 from engine.core.errors import H2QError
 from engine.core.i18n import _
-from engine.corpus.review.database import sentence
+from engine.corpus.review.database import error_text
 from tui.app.text import one_line, safe
 from tui.tabs.corpus.reader import CorpusReader, duplicate_of
 from tui.tabs.corpus.review_text import conversation_blocks, conversation_title
@@ -126,7 +126,7 @@ class ConversationPane(ConversationView):
             try:
                 await self.reader.read_detail(id_)
             except (H2QError, sqlite3.Error) as problem:
-                self.host.show_message(sentence(problem, self.reader.path), "error")
+                self.host.show_message(error_text(problem, self.reader.path), "error")
                 return
             self.post_message(self.DetailRead(id_))
 
@@ -141,7 +141,7 @@ class ConversationPane(ConversationView):
         try:
             found = await self.reader.read_detail(id_)
         except (H2QError, sqlite3.Error) as problem:
-            self.host.show_message(sentence(problem, self.reader.path), "error")
+            self.host.show_message(error_text(problem, self.reader.path), "error")
             return
         self.post_message(self.DuplicateRead(found))
 

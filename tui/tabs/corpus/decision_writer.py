@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.corpus.review.database import Unusable
-from engine.corpus.review.store import Decision, ReviewStore
+from engine.corpus.review.database import UnusableDatabase
+from engine.corpus.review.store import ReviewStore
+from engine.corpus.review.types import ReviewDecision
 from engine.memory.schema import describe_sqlite_error
 
 RETRY_S = 1.0
@@ -26,8 +27,8 @@ LATE_S = 0.3
 class WriteJob:
     """One thing to write. `work` returns the decisions it made or took back."""
 
-    work: Callable[[ReviewStore], Sequence[Decision]]
-    done: Callable[[Sequence[Decision]], object]
+    work: Callable[[ReviewStore], Sequence[ReviewDecision]]
+    done: Callable[[Sequence[ReviewDecision]], object]
     """Called in the writer's thread."""
     count: int = 1
     """Verdicts in it."""
@@ -106,7 +107,7 @@ class DecisionQueue:
         before = self.problem
         try:
             decisions = job.work(store)
-        except (sqlite3.Error, OSError, Unusable) as problem:
+        except (sqlite3.Error, OSError, UnusableDatabase) as problem:
             self.problem = (
                 describe_sqlite_error(problem) if isinstance(problem, sqlite3.Error) else str(problem)
             )

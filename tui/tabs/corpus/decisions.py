@@ -12,7 +12,8 @@ from textual.content import Content
 from textual.message import Message
 
 from engine.core.i18n import n_
-from engine.corpus.review.store import Decision, ReviewItem, ReviewStore
+from engine.corpus.review.store import ReviewStore
+from engine.corpus.review.types import ReviewDecision, ReviewItem
 from tui.app.text import safe
 from tui.tabs.corpus.decision_writer import DecisionQueue, WriteJob
 from tui.tabs.corpus.reader import CorpusReader
@@ -20,7 +21,7 @@ from tui.tabs.corpus.reader import CorpusReader
 UNDO_TIMEOUT_S = 1.0
 """Seconds that a key waits until an undo or redo is on the screen."""
 
-Write = Callable[[ReviewStore], Sequence[Decision]]
+Write = Callable[[ReviewStore], Sequence[ReviewDecision]]
 
 
 class FollowUp(NamedTuple):
@@ -48,7 +49,7 @@ class DecisionRecorder:
     class Written(Message):
         """A job is in the database."""
 
-        def __init__(self, job: WriteJob, decisions: Sequence[Decision]) -> None:
+        def __init__(self, job: WriteJob, decisions: Sequence[ReviewDecision]) -> None:
             super().__init__()
             self.job = job
             self.decisions = decisions

@@ -9,7 +9,7 @@ from textual.app import SuspendNotSupported
 
 from engine.core.errors import H2QError
 from engine.core.i18n import _
-from engine.corpus.review.store import ReviewTurn
+from engine.corpus.review.types import ReviewTurn
 from tui.app.external_editor import edit_externally, editor_command
 from tui.screens.ask import LinePrompt
 from tui.screens.edit_text import EditText

@@ -12,8 +12,10 @@ import msgspec
 
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
-from engine.corpus.review.rule_suggestions import Pattern, patterns
-from engine.corpus.review.store import Order, ReviewDetail, ReviewItem, ReviewStore
+from engine.corpus.review.filter_query import ListOrder
+from engine.corpus.review.rule_suggestions import RuleSuggestion, suggest_rules
+from engine.corpus.review.store import ReviewStore
+from engine.corpus.review.types import ReviewDetail, ReviewItem
 from engine.memory.store import MemoryStore
 from engine.runs.events import Funnel
 
@@ -50,7 +52,7 @@ class CorpusReader:
         for id_ in self.details.keys() & set(ids):
             del self.details[id_]
 
-    async def ids(self, filter_: str, order: Order) -> list[str]:
+    async def ids(self, filter_: str, order: ListOrder) -> list[str]:
         """All ids under a filter. Raises H2QError and sqlite3.Error, like all that follow."""
         return await self._far.read(lambda store: store.ids(filter_, order))
 
@@ -66,13 +68,13 @@ class CorpusReader:
 
         return await self._far.read(count)
 
-    async def patterns(self) -> list[Pattern]:
+    async def suggest_rules(self) -> list[RuleSuggestion]:
         """What the rejections share."""
-        return await self._far.read(patterns)
+        return await self._far.read(suggest_rules)
 
-    async def private_types(self) -> dict[str, int]:
+    async def pii_counts(self) -> dict[str, int]:
         """Types of private data in the corpus, with how often."""
-        return await self._near.read(ReviewStore.private_types)
+        return await self._near.read(ReviewStore.pii_counts)
 
     async def read_items(self, ids: Sequence[str], *, fresh: bool = False) -> list[ReviewItem]:
         """CellLines by id, those that are gone left out; `fresh` takes the database's word over what is known."""
@@ -147,5 +149,5 @@ class _Connected:
 
 def duplicate_of(detail: ReviewDetail) -> str:
     """The conversation that this one duplicates, else the first of its group, else ""."""
-    twins = [detail.item.twin or "", *(row.twin or "" for row in detail.why), *detail.kin]
+    twins = [detail.item.twin or "", *(row.twin or "" for row in detail.reasons), *detail.cluster_members]
     return next((twin for twin in twins if twin), "")

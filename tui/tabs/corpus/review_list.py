@@ -13,9 +13,9 @@ from textual.message import Message
 
 from engine.core.errors import H2QError
 from engine.core.i18n import N_, _
-from engine.corpus.review.database import Unusable, sentence
-from engine.corpus.review.filter_query import mistakes
-from engine.corpus.review.store import Order, ReviewItem
+from engine.corpus.review.database import UnusableDatabase, error_text
+from engine.corpus.review.filter_query import ListOrder, invalid_terms
+from engine.corpus.review.types import ReviewItem
 from engine.runs.events import Funnel
 from tui.app.text import cells, one_line, safe
 from tui.tabs.corpus.reader import CorpusReader
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 LOAD_TIMEOUT_S = 1.5
 """Seconds that a key waits for the list it is meant for."""
 ORDER_NAMES = {
-    Order.NEWEST: N_("newest first"),
-    Order.OLDEST: N_("oldest first"),
-    Order.LONGEST: N_("longest first"),
-    Order.SHORTEST: N_("shortest first"),
-    Order.BEST: N_("best first"),
-    Order.WORST: N_("worst first"),
+    ListOrder.NEWEST: N_("newest first"),
+    ListOrder.OLDEST: N_("oldest first"),
+    ListOrder.LONGEST: N_("longest first"),
+    ListOrder.SHORTEST: N_("shortest first"),
+    ListOrder.BEST: N_("best first"),
+    ListOrder.WORST: N_("worst first"),
 }
 
 
@@ -63,7 +63,7 @@ class ReviewList(VirtualList):
         @property
         def damaged(self) -> bool:
             """Whether the memory is unusable as it is; a backup fixes it."""
-            return isinstance(self.problem, Unusable)
+            return isinstance(self.problem, UnusableDatabase)
 
     class RowsRead(Message):
         """Rows that were requested have been read."""
@@ -77,7 +77,7 @@ class ReviewList(VirtualList):
         self.host = host
         self.reader = reader
         self.filter = ""
-        self.order = Order.NEWEST
+        self.order = ListOrder.NEWEST
         self._loads = 0
         self._loaded = asyncio.Event()
         """Set while no list is being read."""
@@ -134,7 +134,7 @@ class ReviewList(VirtualList):
         try:
             items = await self.reader.read_items(ids)
         except (H2QError, sqlite3.Error) as problem:
-            self.host.show_message(sentence(problem, self.reader.path), "error")
+            self.host.show_message(error_text(problem, self.reader.path), "error")
             return
         self.post_message(self.RowsRead(items))
 
@@ -152,7 +152,7 @@ class ReviewList(VirtualList):
     def set_filter(self, text: str) -> None:
         """Shows what matches a filter line; "" shows all."""
         self.filter = text
-        if unknown := mistakes(text):
+        if unknown := invalid_terms(text):
             self.host.show_message(
                 _("no field of the filter: {words}").format(words=" ".join(unknown)), "warning"
             )
@@ -160,14 +160,14 @@ class ReviewList(VirtualList):
 
     def next_order(self) -> None:
         """Sorts by the next order."""
-        orders = list(Order)
+        orders = list(ListOrder)
         self.order = orders[(orders.index(self.order) + 1) % len(orders)]
         self.load()
 
     def draw_title(self) -> None:
         """The title with the number of conversations, the filter chip and the order."""
         chip = f"  /{self.filter}" if self.filter else ""
-        order = f"  {_(ORDER_NAMES[self.order])}" if self.order is not Order.NEWEST else ""
+        order = f"  {_(ORDER_NAMES[self.order])}" if self.order is not ListOrder.NEWEST else ""
         count = f"  {len(self.ids):,}" if self.ids else ""
         title = count + chip + order
         if not chip or cells(_("Conversations") + title) <= self.size.width - 6:

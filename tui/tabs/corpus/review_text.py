@@ -5,34 +5,34 @@ from __future__ import annotations
 import time
 
 from engine.core.i18n import N_, _, n_
-from engine.corpus.enums import Stage, State
-from engine.corpus.redaction import placeholder
-from engine.corpus.review.decision_log import Mark
-from engine.corpus.review.reason_text import Change, changes, marked
-from engine.corpus.review.store import ReviewDetail, ReviewItem, ReviewTurn, Why
+from engine.corpus.enums import STATE_LABELS, CorpusStage, ReviewState
+from engine.corpus.ledger import placeholder
+from engine.corpus.review.decision_log import DecisionKind
+from engine.corpus.review.detail import WordChange, diff_markup, word_diff
+from engine.corpus.review.types import ReviewDetail, ReviewItem, ReviewReason, ReviewTurn
 from tui.app.corpus_text import pii_type_names, reason_text, stage_name
 from tui.app.glyphs import Glyphs
 from tui.widgets.conversation import StyledSpan, TextBlock
 from tui.widgets.virtual_list import ListCell, ListRow
 
-STATES = {
-    State.PENDING: (N_("waits for you"), "warning"),
-    State.ACCEPTED: (N_("accepted"), "success"),
-    State.REJECTED: (N_("rejected"), "error"),
-    State.DROPPED: (N_("left out"), "dim"),
+STATE_KINDS = {
+    ReviewState.PENDING: "warning",
+    ReviewState.ACCEPTED: "success",
+    ReviewState.REJECTED: "error",
+    ReviewState.DROPPED: "dim",
 }
-MARKS = {
-    Mark.EDITED: N_("edited"),
-    Mark.FLAGGED: N_("flagged"),
-    Mark.UNFLAGGED: N_("flag taken off"),
-    Mark.RULE: N_("rule"),
-    Mark.NO_RULE: N_("rule ended"),
+DECISION_LABELS = {
+    DecisionKind.EDITED: N_("edited"),
+    DecisionKind.FLAGGED: N_("flagged"),
+    DecisionKind.UNFLAGGED: N_("flag taken off"),
+    DecisionKind.RULE: N_("rule"),
+    DecisionKind.NO_RULE: N_("rule ended"),
 }
 ACTIONS = {
-    "drop": N_("left out"),
+    "drop": N_("dropped"),
     "mask": N_("not trained on"),
     "redact": N_("redacted"),
-    "hold": N_("held back"),
+    "hold": N_("waits for review"),
     "group": N_("grouped"),
     "retire": N_("moved to training"),
 }
@@ -46,21 +46,26 @@ REJECT_REASONS: tuple[tuple[str, str], ...] = (
 """Reasons a person gives, by digit: (what is stored, its words)."""
 
 
+def state_label(state: str) -> str:
+    """A state, translated."""
+    return _(STATE_LABELS[ReviewState(state)])
+
+
 def state_sign(state: str, glyphs: Glyphs) -> tuple[str, str]:
     """Sign and kind of a state."""
     sign = {
-        State.PENDING: glyphs.running,
-        State.ACCEPTED: glyphs.done,
-        State.REJECTED: glyphs.failed,
-        State.DROPPED: glyphs.kept,
+        ReviewState.PENDING: glyphs.running,
+        ReviewState.ACCEPTED: glyphs.done,
+        ReviewState.REJECTED: glyphs.failed,
+        ReviewState.DROPPED: glyphs.kept,
     }
-    return sign.get(State(state), "?"), STATES[State(state)][1]
+    return sign.get(ReviewState(state), "?"), STATE_KINDS[ReviewState(state)]
 
 
 def list_row(item: ReviewItem, glyphs: Glyphs) -> ListRow:
     """The line of the list: sign, first line, what the filters did."""
     sign, kind = state_sign(item.state, glyphs)
-    why = pii_type_names(item.reason) if item.stage == Stage.SENSITIVE else ""
+    why = pii_type_names(item.reason) if item.stage == CorpusStage.SENSITIVE else ""
     why = _("edited") if item.edited else why or stage_name(item.stage)
     flag = f"{glyphs.alert} " if item.flagged else ""
     return ListRow(
@@ -74,7 +79,7 @@ def conversation_title(item: ReviewItem, glyphs: Glyphs) -> str:
         time.strftime("%Y-%m-%d %H:%M", time.localtime(item.time)) if item.time is not None else _("undated")
     )
     parts = [when, item.source, item.language, _("quality {q}").format(q=f"{item.quality:.2f}")]
-    parts.append(_(STATES[State(item.state)][0]))
+    parts.append(state_label(item.state))
     parts += [_("edited")] * item.edited + [f"{glyphs.alert} " + _("flagged")] * item.flagged
     return f"{state_sign(item.state, glyphs)[0]} " + " · ".join(part for part in parts if part)
 
@@ -92,15 +97,15 @@ def conversation_blocks(
     blocks: list[TextBlock] = []
     sign, kind = state_sign(detail.item.state, glyphs)
     if all_reasons:
-        blocks += _why_blocks(detail, f"{sign} {_(STATES[State(detail.item.state)][0])}", kind)
+        blocks += _why_blocks(detail, f"{sign} {state_label(detail.item.state)}", kind)
     else:
-        blocks += [_why_line(row, turn=len(detail.turns) > 2) for row in _summary(detail.why)]
+        blocks += [_why_line(row, turn=len(detail.turns) > 2) for row in _summary(detail.reasons)]
     if blocks:
         blocks.append(TextBlock("", (StyledSpan(""),)))
     numbered = len(detail.turns) > 2
     blocks += [_turn_block(turn, raw=raw, numbered=numbered) for turn in detail.turns]
     if duplicate is not None:
-        similar = next((row.similarity for row in detail.why if row.similarity is not None), None)
+        similar = next((row.similarity for row in detail.reasons if row.similarity is not None), None)
         share = (
             "" if similar is None else _(" ({share} % the same words)").format(share=f"{similar * 100:.0f}")
         )
@@ -121,9 +126,10 @@ def _turn_block(turn: ReviewTurn, *, raw: bool, numbered: bool = False) -> TextB
     pieces: list[StyledSpan] = []
     at = 0
     if raw and turn.original is not None:
-        kinds = {Change.SAME: "", Change.GONE: "error", Change.NEW: "success"}
+        kinds = {WordChange.SAME: "", WordChange.REMOVED: "error", WordChange.ADDED: "success"}
         pieces = [
-            StyledSpan(marked(change), kinds[change[0]]) for change in changes(turn.original, turn.text)
+            StyledSpan(diff_markup(change), kinds[change[0]])
+            for change in word_diff(turn.original, turn.text)
         ]
         at = len(turn.text)
     for type_, start, end in () if at else turn.spans:
@@ -143,13 +149,13 @@ def _turn_block(turn: ReviewTurn, *, raw: bool, numbered: bool = False) -> TextB
     return TextBlock(shown, tuple(pieces), "head" if turn.role == "user" else "dim")
 
 
-def _summary(rows: list[Why]) -> list[Why]:
+def _summary(rows: list[ReviewReason]) -> list[ReviewReason]:
     """What matters most, in three lines at most: what concerns the whole, then what was cut."""
     whole = [row for row in rows if row.turn < 0]
     return (whole + [row for row in rows if row.turn >= 0 and row.action == "redact"])[:3]
 
 
-def _why_line(row: Why, *, turn: bool = False) -> TextBlock:
+def _why_line(row: ReviewReason, *, turn: bool = False) -> TextBlock:
     parts = [reason_text(row.reason)]
     if turn and row.turn >= 0:
         parts[0] = _("turn {n}").format(n=row.turn + 1) + ": " + parts[0]
@@ -165,7 +171,7 @@ def _why_line(row: Why, *, turn: bool = False) -> TextBlock:
 def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[TextBlock]:
     """Every row of the ledger and every verdict of the person."""
     blocks = [TextBlock(_("state"), (StyledSpan(state, kind),))]
-    for row in detail.why:
+    for row in detail.reasons:
         where = _("turn {n}").format(n=row.turn + 1) if row.turn >= 0 else _("whole")
         stage = stage_name(row.stage)
         line = _why_line(row).pieces[0].text
@@ -175,9 +181,9 @@ def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[TextBlock]:
         words = dict(REJECT_REASONS)
         reason = _(words[decision.reason]) if decision.reason in words else decision.reason
         words_of = (
-            STATES[State(decision.verdict)][0]
-            if decision.verdict in STATES
-            else MARKS[Mark(decision.verdict)]
+            STATE_LABELS[ReviewState(decision.verdict)]
+            if decision.verdict in STATE_LABELS
+            else DECISION_LABELS[DecisionKind(decision.verdict)]
         )
         text = f"{when} {_(words_of)}" + (f" ({reason})" if reason else "")
         if decision.turn >= 0:
@@ -185,9 +191,9 @@ def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[TextBlock]:
         blocks.append(TextBlock(_("you"), (StyledSpan(text),), "head"))
     if len(blocks) == 1:
         blocks.append(TextBlock(_("why"), (StyledSpan(_("no filter touched it")),), "warning"))
-    if detail.kin:
-        text = n_("{n} other of its group", "{n} others of its group", len(detail.kin)).format(
-            n=len(detail.kin)
+    if detail.cluster_members:
+        text = n_("{n} other of its group", "{n} others of its group", len(detail.cluster_members)).format(
+            n=len(detail.cluster_members)
         )
         blocks.append(TextBlock(_("group"), (StyledSpan(text, "dim"),)))
     return blocks

@@ -12,8 +12,8 @@ from textual.message import Message
 
 from engine.core.errors import H2QError
 from engine.core.i18n import _, n_
-from engine.corpus.enums import Stage
-from engine.corpus.review.rule_suggestions import Pattern
+from engine.corpus.enums import CorpusStage
+from engine.corpus.review.rule_suggestions import RuleSuggestion
 from engine.runs.events import Funnel
 from engine.runs.kinds import KINDS, RunKind
 from tui.app.corpus_text import rule_suggestion_text
@@ -56,7 +56,7 @@ class CorpusSummary(CellLines):
     class PatternsRead(Message):
         """What the rejections have in common."""
 
-        def __init__(self, patterns: list[Pattern]) -> None:
+        def __init__(self, patterns: list[RuleSuggestion]) -> None:
             super().__init__()
             self.patterns = patterns
 
@@ -66,7 +66,7 @@ class CorpusSummary(CellLines):
         self.reader = reader
         self.funnel: Funnel | None = None
         self.in_memory = 0
-        self.pattern: Pattern | None = None
+        self.pattern: RuleSuggestion | None = None
         """What the rejections have in common and the user has not answered yet."""
         self._declined: set[str] = set()
 
@@ -112,7 +112,7 @@ class CorpusSummary(CellLines):
         """Compares the rejections after the last of several."""
         await asyncio.sleep(SUGGESTION_DELAY_S)
         try:
-            patterns = await self.reader.patterns()
+            patterns = await self.reader.suggest_rules()
         except (H2QError, sqlite3.Error) as problem:
             self.host.show_message(str(problem), "error")
             return
@@ -208,8 +208,8 @@ def empty_text(*, problem: str, damaged: bool, filter_: str, collected: int, in_
 def funnel_line(funnel: Funnel, width: int, cursor: str = "▸") -> str:
     """ "collected 1,880 ▸ low value −214 ▸ sensitive −31 (118 redacted) ▸ duplicates −96 ▸ 1,539", as much of it
     as fits."""
-    unpaired, low = funnel.dropped.get(Stage.COLLECT, 0), funnel.dropped.get(Stage.LOW_VALUE, 0)
-    private = funnel.dropped.get(Stage.SENSITIVE, 0) + funnel.dropped.get(Stage.INJECTION, 0)
+    unpaired, low = funnel.dropped.get(CorpusStage.COLLECT, 0), funnel.dropped.get(CorpusStage.LOW_VALUE, 0)
+    private = funnel.dropped.get(CorpusStage.SENSITIVE, 0) + funnel.dropped.get(CorpusStage.INJECTION, 0)
     middle: list[str] = []
     least: list[str] = []
     """What goes first when the line is too long: it takes nothing away."""

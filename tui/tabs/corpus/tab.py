@@ -18,9 +18,9 @@ from textual.widgets import Static
 from engine.core.config import Settings, save_settings
 from engine.core.errors import H2QError
 from engine.core.i18n import N_, _, n_
-from engine.corpus.enums import State
-from engine.corpus.review.database import sentence
-from engine.corpus.review.store import ReviewItem
+from engine.corpus.enums import ReviewState
+from engine.corpus.review.database import error_text
+from engine.corpus.review.types import ReviewItem
 from engine.runs.kinds import RunKind
 from engine.workspace.backup import Backup
 from tui.app import launch
@@ -150,7 +150,7 @@ class CorpusTab(Tab):
         self.damaged = message.damaged
         if message.problem is not None:
             self.conversations.set_ids([])
-            self._draw_empty(sentence(message.problem, self.reader.path))
+            self._draw_empty(error_text(message.problem, self.reader.path))
         else:
             self.summary.funnel, self.summary.in_memory = message.funnel, message.in_memory
             self.reader.clear_cache()
@@ -204,7 +204,7 @@ class CorpusTab(Tab):
         ids = [decision.id for decision in decisions if decision.id]
         self.reader.drop_details(ids)
         self.summary.refresh_figures()
-        if any(State.REJECTED in (decision.verdict, decision.previous) for decision in decisions):
+        if any(ReviewState.REJECTED in (decision.verdict, decision.previous) for decision in decisions):
             self.summary.look_for_pattern()
         if any(not decision.id for decision in decisions):
             # A rule changes rows that are not known here.
@@ -264,7 +264,7 @@ class CorpusTab(Tab):
 
     async def action_accept(self) -> None:
         if await self._is_seen():
-            self._decide(State.ACCEPTED, "")
+            self._decide(ReviewState.ACCEPTED, "")
 
     async def action_reject(self) -> None:
         """Asks for the reason in one line; a digit or enter answers."""
@@ -272,7 +272,7 @@ class CorpusTab(Tab):
             return
         count = len(self.conversations.selected)
         question = _("Reject {n}, because").format(n=count) if count > 1 else _("Reject, because")
-        self._ask_reason(question, partial(self._decide, State.REJECTED))
+        self._ask_reason(question, partial(self._decide, ReviewState.REJECTED))
 
     async def _is_seen(self) -> bool:
         """Whether the conversation to decide on is on the screen: nobody decides on what they have not seen."""
@@ -294,14 +294,14 @@ class CorpusTab(Tab):
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self._decide_all(State.ACCEPTED, "")
+                self._decide_all(ReviewState.ACCEPTED, "")
 
         self.app.push_screen(Confirm(question), answered)
 
     def action_reject_all(self) -> None:
         count = f"{len(self.conversations.ids):,}"
         question = _("Reject all {n} {where}, because").format(n=count, where=self._where())
-        self._ask_reason(question, partial(self._decide_all, State.REJECTED))
+        self._ask_reason(question, partial(self._decide_all, ReviewState.REJECTED))
 
     def _where(self) -> str:
         filter_ = self.conversations.filter
@@ -315,7 +315,7 @@ class CorpusTab(Tab):
         choices = [(code, _(text)) for code, text in REJECT_REASONS]
         self.app.push_screen(LinePrompt(question, choices=choices), answered)
 
-    def _decide(self, state: State, reason: str) -> None:
+    def _decide(self, state: ReviewState, reason: str) -> None:
         """One decision for the row under the cursor, or for the range; the cursor moves on immediately."""
         rows = self.conversations
         if not rows.ids:
@@ -337,7 +337,7 @@ class CorpusTab(Tab):
         else:
             self.pane.draw(redraw=True)
 
-    def _decide_all(self, state: State, reason: str) -> None:
+    def _decide_all(self, state: ReviewState, reason: str) -> None:
         ids = list(self.conversations.ids)
         self.conversations.set_items(
             self.recorder.record(ids, lambda store: store.decide_many(ids, state, reason), state=str(state))
@@ -451,9 +451,9 @@ class CorpusTab(Tab):
     async def action_threshold(self) -> None:
         """How strict the filters are and what another value would change; then the corpus is built again."""
         try:
-            types = await self.reader.private_types()
+            types = await self.reader.pii_counts()
         except sqlite3.Error as problem:
-            self.show_message(sentence(problem, self.reader.path), "error")
+            self.show_message(error_text(problem, self.reader.path), "error")
             return
         screen = ThresholdScreen(self.workspace, self.host.settings, types)
         self.app.push_screen(screen, self._threshold_chosen)

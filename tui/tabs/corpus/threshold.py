@@ -19,8 +19,8 @@ from engine.core.config import PiiTypeName, Settings
 from engine.core.errors import H2QError
 from engine.core.i18n import N_, _
 from engine.core.paths import Workspace
+from engine.corpus.enums import PII_LABELS
 from tui.app.cli_call import cli_json
-from tui.app.corpus_text import PII_TYPE_NAMES
 from tui.app.text import cells, fit, safe
 
 SETTLED_S = 0.25
@@ -78,9 +78,7 @@ def filter_controls(settings: Settings, types: Mapping[str, int]) -> list[Filter
         *(
             FilterControl(
                 type_,
-                "  "
-                + _(PII_TYPE_NAMES.get(type_, type_))
-                + (f" ({types[type_]:,})" if type_ in types else ""),
+                "  " + _(PII_LABELS.get(type_, type_)) + (f" ({types[type_]:,})" if type_ in types else ""),
                 ["redact", "drop", "keep"],
                 HANDLING_WORDS,
             )

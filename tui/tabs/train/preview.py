@@ -18,8 +18,9 @@ from textual.widgets import Static
 from engine.core.errors import H2QError
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.corpus.preview import CONTEXT, Outlook, Preview, preview
-from engine.corpus.review.store import ReviewDetail, ReviewStore
+from engine.corpus.preview import DEFAULT_CONTEXT, DatasetSummary, Preview, render_preview
+from engine.corpus.review.store import ReviewStore
+from engine.corpus.review.types import ReviewDetail
 from tui.app.cli_call import cli_json
 from tui.app.corpus_text import context_length, dataset_figures
 from tui.app.text import one_line, safe
@@ -70,7 +71,7 @@ class PreviewScreen(ModalScreen[None]):
         self.workspace = workspace
         self._ids: list[str] = []
         self._place = 0
-        self._window = CONTEXT
+        self._window = DEFAULT_CONTEXT
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
@@ -108,7 +109,9 @@ class PreviewScreen(ModalScreen[None]):
     async def _count(self) -> None:
         widget = self.query_one("#preview-figures", Static)
         try:
-            figures = msgspec.json.decode(await cli_json(self.workspace, "corpus", "preview"), type=Outlook)
+            figures = msgspec.json.decode(
+                await cli_json(self.workspace, "corpus", "preview"), type=DatasetSummary
+            )
         except (H2QError, OSError, msgspec.DecodeError) as problem:
             widget.update(safe(str(problem), "$text-error"))
             return
@@ -123,7 +126,7 @@ class PreviewScreen(ModalScreen[None]):
                 return store.detail(id_)
 
         try:
-            shown = preview(await asyncio.to_thread(read), self._window)
+            shown = render_preview(await asyncio.to_thread(read), self._window)
         except (H2QError, sqlite3.Error) as problem:
             self._say(str(problem))
             return

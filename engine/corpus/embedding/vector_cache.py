@@ -1,7 +1,7 @@
-"""Vectors of conversations, kept in `memory.db` by the hash of the content: each is computed once for an embedder.
+"""Vectors of conversations, cached in `memory.db` by content hash and embedder.
 
-A row holds two vectors, of the questions and of the answers. `engine.memory.deletion` removes it with its
-conversation. Vectors that came with an import lie in the same table under the name of their program.
+A row holds two vectors, of the questions and of the answers. `engine.memory.deletion` deletes it with its
+conversation. Vectors that came with an import are in the same table under the name of their program.
 """
 
 from __future__ import annotations
@@ -15,34 +15,36 @@ from engine.corpus.ledger import Database
 from engine.memory.transactions import write_in_chunks
 
 if TYPE_CHECKING:
-    from engine.corpus.embedding.protocol import Embedder, Matrix
+    from engine.corpus.embedding.embedder import Embedder, Matrix
 
-LONGEST = 2_000
-"""Code points of the questions, and of the answers, that are read."""
+MAX_LENGTH = 2_000
+"""Code points of the questions, and of the answers, that are embedded."""
 _CHUNK = 64
 
 
-class Sides(msgspec.Struct, frozen=True):
-    """What the people of a conversation said: all questions, all answers."""
+class Dialogue(msgspec.Struct, frozen=True):
+    """All questions and all answers of a conversation, each joined by line breaks."""
 
     questions: str
     answers: str
 
     @property
-    def cut(self) -> bool:
-        return len(self.questions) > LONGEST or len(self.answers) > LONGEST
+    def truncated(self) -> bool:
+        return len(self.questions) > MAX_LENGTH or len(self.answers) > MAX_LENGTH
 
 
-def sides(store: Database, ids: Sequence[str]) -> dict[str, Sides]:
+def read_dialogues(store: Database, ids: Sequence[str]) -> dict[str, Dialogue]:
     """Questions and answers of some conversations, in order."""
-    said: dict[str, tuple[list[str], list[str]]] = {id_: ([], []) for id_ in ids}
+    turns: dict[str, tuple[list[str], list[str]]] = {id_: ([], []) for id_ in ids}
     for id_, role, text in store.connection.execute(
         "SELECT conversation_id, role, text FROM turns WHERE role IN ('user', 'assistant') "
         "AND conversation_id IN (SELECT value FROM json_each(?)) ORDER BY conversation_id, position",
         (msgspec.json.encode(list(ids)).decode(),),
     ):
-        said[id_][role == "assistant"].append(text)
-    return {id_: Sides("\n".join(asked), "\n".join(told)) for id_, (asked, told) in said.items()}
+        turns[id_][role == "assistant"].append(text)
+    return {
+        id_: Dialogue("\n".join(questions), "\n".join(answers)) for id_, (questions, answers) in turns.items()
+    }
 
 
 def vectors(
@@ -51,9 +53,9 @@ def vectors(
     ids: Sequence[str],
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Matrix:
-    """Shape (ids, 2, dimensions), each vector of length 1; what is computed is kept before the next is.
+    """The vectors of questions and answers, of length 1; shape (ids, 2, dimensions).
 
-    Raises what the embedder and `on_progress` raise.
+    Missing vectors are computed and saved chunk by chunk. Raises what the embedder and `on_progress` raise.
     """
     import numpy as np
 
@@ -63,19 +65,21 @@ def vectors(
     for start in range(0, len(ids), _CHUNK):
         chunk = ids[start : start + _CHUNK]
         hashes = _hashes(store, chunk)
-        kept = dict(_kept(store, embedder.name, list(hashes.values()), size))
-        missing = [id_ for id_ in chunk if hashes[id_] not in kept]
+        cached = dict(_cached(store, embedder.name, list(hashes.values()), size))
+        missing = [id_ for id_ in chunk if hashes[id_] not in cached]
         if missing:
-            said = sides(store, missing)
+            dialogues = read_dialogues(store, missing)
             texts = [
-                text[:LONGEST] or " " for id_ in missing for text in (said[id_].questions, said[id_].answers)
+                text[:MAX_LENGTH] or " "
+                for id_ in missing
+                for text in (dialogues[id_].questions, dialogues[id_].answers)
             ]
             fresh = np.ascontiguousarray(embedder.encode(texts), dtype="<f4").reshape(len(missing), 2, size)
-            rows = {hashes[id_]: fresh[place].tobytes() for place, id_ in enumerate(missing)}
-            _keep(store, embedder.name, rows)
-            kept |= rows
-        for place, id_ in enumerate(chunk):
-            found[start + place] = np.frombuffer(kept[hashes[id_]], dtype="<f4").reshape(2, size)
+            rows = {hashes[id_]: fresh[index].tobytes() for index, id_ in enumerate(missing)}
+            _save(store, embedder.name, rows)
+            cached |= rows
+        for index, id_ in enumerate(chunk):
+            found[start + index] = np.frombuffer(cached[hashes[id_]], dtype="<f4").reshape(2, size)
         done += len(chunk)
         if on_progress:
             on_progress(done, len(ids))
@@ -83,6 +87,7 @@ def vectors(
 
 
 def _hashes(store: Database, ids: Sequence[str]) -> dict[str, str]:
+    """The content hash of each conversation."""
     return dict(
         store.connection.execute(
             "SELECT id, content_hash FROM conversations WHERE id IN (SELECT value FROM json_each(?))",
@@ -91,7 +96,7 @@ def _hashes(store: Database, ids: Sequence[str]) -> dict[str, str]:
     )
 
 
-def _kept(store: Database, name: str, hashes: Sequence[str], size: int) -> Iterator[tuple[str, bytes]]:
+def _cached(store: Database, name: str, hashes: Sequence[str], size: int) -> Iterator[tuple[str, bytes]]:
     for hash_, blob in store.connection.execute(
         "SELECT content_hash, vector FROM embeddings WHERE embedder = ? "
         "AND content_hash IN (SELECT value FROM json_each(?))",
@@ -101,7 +106,7 @@ def _kept(store: Database, name: str, hashes: Sequence[str], size: int) -> Itera
             yield hash_, blob
 
 
-def _keep(store: Database, name: str, rows: dict[str, bytes]) -> None:
+def _save(store: Database, name: str, rows: dict[str, bytes]) -> None:
     def write(row: tuple[str, bytes]) -> None:
         store.connection.execute("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", (row[0], name, row[1]))
 
