@@ -207,7 +207,7 @@ async def test_why_lists_the_ledger_and_the_verdicts(ws: Workspace) -> None:
         await until(pilot, lambda: "‹PHONE›" in text_of(app))
         await pilot.press("w")
         await until(pilot, lambda: "rejected (private)" in text_of(app))
-        assert "private, turn 1: phone" in text_of(app)
+        assert "PII, turn 1: phone" in text_of(app)
 
 
 async def test_the_twin_is_shown_below_with_how_alike_they_are(ws: Workspace) -> None:
