@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import copy
+
 import msgspec
 import pytest
 import torch
 
 from engine.models.transformer import ModelConfig, Transformer
+from engine.training import optim
 from engine.training.optim import (
     POLAR_EXPRESS,
     POLAR_STEPS,
@@ -161,3 +164,30 @@ def test_a_step_that_runs_out_of_memory_anywhere_has_not_been_taken(kind: str) -
             break
         at += 1
     assert failures >= 20
+
+
+def test_muon_steps_match_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch uses one coefficient triple for all iterations, bfloat16 and no 2 % margin in the normalisation."""
+    monkeypatch.setattr(optim, "POLAR_EXPRESS", ((3.4445, -4.775, 2.0315),) * POLAR_STEPS)
+    ours = Transformer(model_config(msgspec.structs.replace(SIZE, ffn=96)))
+    ours.initialise(0)
+    theirs, start = copy.deepcopy(ours), copy.deepcopy(ours)
+    recipe = msgspec.structs.replace(tiny(), weight_decay=0.1)
+    matrices = [name for name, value in ours.named_parameters() if value.ndim == 2 and ".layers." in name]
+    optimizer = Optimizer(ours, recipe)
+    reference = torch.optim.Muon(
+        [theirs.get_parameter(name) for name in matrices],
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        momentum=0.9,
+        ns_steps=POLAR_STEPS,
+    )
+    for step in range(3):
+        gradients(ours, step)
+        gradients(theirs, step)
+        optimizer.step(1.0, 0.9)
+        reference.step()
+        for name in matrices:
+            change = (ours.get_parameter(name) - start.get_parameter(name)).detach()
+            expected = (theirs.get_parameter(name) - start.get_parameter(name)).detach()
+            assert (change - expected).norm() <= 0.04 * expected.norm(), name
