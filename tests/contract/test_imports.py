@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "sentence_transformers", "sklearn", "scipy", "peft", "numpy")
 TERMINAL = ("textual", "rich")
-LIGHT_PACKAGES = ("core", "runs", "memory", "workspace", "health", "scheduler", "compat")
+LIGHT_PACKAGES = ("core", "machine", "runs", "memory", "workspace", "health", "scheduler", "compat")
 """Packages of the engine with light modules only."""
 
 

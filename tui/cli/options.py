@@ -1,6 +1,7 @@
-"""Flags of the commands that train, each declared once: flag, type, default, bounds, help, and the run parameter.
+"""Flags that several commands share and those of `train` and `evolve`, each declared once.
 
-A command renders its options as flags (`add_command`), and its run's parameters from their values (`run_params`).
+An option has its flag, type, default, bounds, help, and the run parameter that it sets. `add_command` renders options
+as the flags of a command, `run_params` their values as the parameters of its run.
 """
 
 from __future__ import annotations
@@ -150,6 +151,7 @@ UNLOAD_OLLAMA = Option(
     field=None,
     help=N_("Unload the models that Ollama has in memory first."),
 )
+YES = Option(name="yes", type=bool, default=False, field=None, help=N_("Do not ask for confirmation."))
 MIN_CORPUS = Option(
     name="min_corpus",
     type=int,

@@ -62,7 +62,7 @@ def register(app: typer.Typer) -> None:
         from engine.inference.language_model import Sampling
 
         ws = session.workspace(create=False)
-        chat_session = ChatSession(
+        chat = TerminalChat(
             InferenceClient(ws),
             _with_adapter(ws, adapter, model) if adapter is not None else _choose_model(ws, model),
             Sampling(temperature=temperature, top_p=top_p, max_bytes=max_bytes, seed=seed),
@@ -70,14 +70,14 @@ def register(app: typer.Typer) -> None:
         )
         if prompt is not None or demo:
             questions = [prompt] if prompt is not None else [_(text) for text in DEMO_PROMPTS]
-            asyncio.run(_ask_each(chat_session, questions, keep=False))
+            asyncio.run(_ask_each(chat, questions, keep=False))
         elif sys.stdin.isatty():
-            _chat_loop(chat_session)
+            _chat_loop(chat)
         else:
-            asyncio.run(_ask_each(chat_session, [line.rstrip("\n") for line in sys.stdin], keep=True))
+            asyncio.run(_ask_each(chat, [line.rstrip("\n") for line in sys.stdin], keep=True))
 
 
-class ChatSession:
+class TerminalChat:
     """A chat with one model: its messages so far and its sampling."""
 
     def __init__(self, client: InferenceClient, model: str, sampling: Sampling, system: str | None) -> None:
@@ -152,23 +152,23 @@ def _with_adapter(ws: object, adapter: str, base: str | None) -> str:
     return adapter_on(folder, str(session.resolve(base)) if "/" in base or Path(base).is_dir() else base)
 
 
-async def _ask_each(chat_session: ChatSession, questions: list[str], *, keep: bool) -> None:
+async def _ask_each(chat: TerminalChat, questions: list[str], *, keep: bool) -> None:
     """Ask the questions in order; with `keep` each sees the earlier ones."""
     answers = []
     for question in questions:
         if not keep:
-            chat_session.clear()
+            chat.clear()
         command = question.strip() if keep else ""
         if command == "exit":
             break
         if command == "clear":
-            chat_session.clear()
+            chat.clear()
         if keep and command in ("clear", ""):
             continue
         if len(questions) > 1:
             output.echo(f"> {question}")
-        answer = await chat_session.ask(question, show=not session.options.json)
-        answers.append(_entry(chat_session.model, question, answer, chat_session.client.last))
+        answer = await chat.ask(question, show=not session.options.json)
+        answers.append(_entry(chat.model, question, answer, chat.client.last))
     if session.options.json:
         output.echo_json(answers[0] if len(questions) == 1 and answers else {"answers": answers})
 
@@ -186,16 +186,14 @@ def _entry(model: str, question: str, answer: str, stats: Generated | None) -> d
     }
 
 
-def _chat_loop(chat_session: ChatSession) -> None:
+def _chat_loop(chat: TerminalChat) -> None:
     """Read questions until `exit` or the end of the input. Ctrl+C stops an answer, not the chat."""
     import asyncio
     import contextlib
 
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  (arrow keys and history in `input`)
-    output.echo(
-        _("chatting with {model}: clear empties the context, exit leaves").format(model=chat_session.model)
-    )
+    output.echo(_("chatting with {model}: clear empties the context, exit leaves").format(model=chat.model))
     while True:
         try:
             question = input("> ").strip()
@@ -204,10 +202,10 @@ def _chat_loop(chat_session: ChatSession) -> None:
         if question == "exit":
             return
         if question == "clear":
-            chat_session.clear()
+            chat.clear()
             output.echo(_("context cleared"))
         elif question:
             try:
-                asyncio.run(chat_session.ask(question, show=True))
+                asyncio.run(chat.ask(question, show=True))
             except KeyboardInterrupt:
                 output.echo()

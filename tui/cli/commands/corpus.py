@@ -11,6 +11,7 @@ import typer
 from engine.core.i18n import _, language, n_
 from tui.cli import output, session
 from tui.cli.commands import corpus_review
+from tui.cli.options import DETACH
 
 if TYPE_CHECKING:
     from engine.corpus.review.types import ReviewDetail, ReviewItem
@@ -39,7 +40,7 @@ def register(app: typer.Typer) -> None:
 def _register_building(corpus: typer.Typer) -> None:
     @corpus.command("build", help=_("Filter all conversations in memory; your decisions are kept."))
     def build(
-        detach: bool = typer.Option(False, "--detach", help=_("Run in the background.")),
+        detach: bool = DETACH.render(),
     ) -> None:
         from engine.runs.kinds import CorpusParams
         from engine.runs.spec import make_spec

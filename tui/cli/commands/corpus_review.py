@@ -9,6 +9,7 @@ import typer
 
 from engine.core.i18n import _, n_
 from tui.cli import output, session
+from tui.cli.options import YES
 
 if TYPE_CHECKING:
     from engine.core.config import Settings
@@ -34,7 +35,7 @@ def _register_decisions(corpus: typer.Typer) -> None:
             "", "--filter", metavar="FILTER", help=_("All conversations that match a filter.")
         ),
         dry_run: bool = typer.Option(False, "--dry-run", help=_("Only print how many it would be.")),
-        yes: bool = typer.Option(False, "--yes", help=_("Do not ask for confirmation.")),
+        yes: bool = YES.render(),
     ) -> None:
         _decide(ids, filter_, "accepted", "", dry_run=dry_run, yes=yes)
 
@@ -46,7 +47,7 @@ def _register_decisions(corpus: typer.Typer) -> None:
             "", "--filter", metavar="FILTER", help=_("All conversations that match a filter.")
         ),
         dry_run: bool = typer.Option(False, "--dry-run", help=_("Only print how many it would be.")),
-        yes: bool = typer.Option(False, "--yes", help=_("Do not ask for confirmation.")),
+        yes: bool = YES.render(),
     ) -> None:
         _decide(ids, filter_, "rejected", reason, dry_run=dry_run, yes=yes)
 

@@ -8,6 +8,7 @@ import typer
 
 from engine.core.i18n import _
 from tui.cli import session
+from tui.cli.options import DETACH
 
 TARGETS = ("hf", "gguf", "ollama")
 QUANTS = ("f32", "f16", "bf16", "q8_0", "q4_0")
@@ -44,9 +45,7 @@ def register(app: typer.Typer) -> None:
         ),
         ollama_name: str = typer.Option(None, "--ollama-name", help=_("Name of the model in Ollama.")),
         system: str = typer.Option("", "--system", help=_("System prompt for Ollama.")),
-        detach: bool = typer.Option(
-            False, "--detach", help=_("Start the run and return; it goes on without the terminal.")
-        ),
+        detach: bool = DETACH.render(),
     ) -> None:
         from pathlib import Path
 

@@ -12,6 +12,7 @@ import typer
 
 from engine.core.i18n import _, n_
 from tui.cli import output, session
+from tui.cli.options import DETACH, YES
 from tui.cli.output import confirm
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def register(app: typer.Typer) -> None:
         again: bool = typer.Option(
             False, "--again", help=_("Also import conversations that were forgotten earlier.")
         ),
-        detach: bool = typer.Option(False, "--detach", help=_("Start the run in the background and return.")),
+        detach: bool = DETACH.render(),
     ) -> None:
         from engine.core.errors import BadInput
         from engine.core.i18n import language
@@ -149,7 +150,7 @@ def register(app: typer.Typer) -> None:
         match: str | None = typer.Option(
             None, "--match", help=_("Every conversation that contains this text.")
         ),
-        yes: bool = typer.Option(False, "--yes", help=_("Do not ask for confirmation.")),
+        yes: bool = YES.render(),
     ) -> None:
         from engine.core.errors import BadInput, UsageProblem
         from engine.pipeline.forget import forget as forget_

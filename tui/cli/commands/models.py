@@ -9,6 +9,7 @@ import typer
 
 from engine.core.i18n import _
 from tui.cli import output, session
+from tui.cli.options import YES
 
 if TYPE_CHECKING:
     from engine.models.card import ModelCard
@@ -55,7 +56,7 @@ def register(app: typer.Typer) -> None:
     @models.command("remove", help=_("Delete a model; the model in use cannot be deleted."))
     def remove(
         name: str = typer.Argument(metavar="NAME"),
-        yes: bool = typer.Option(False, "--yes", help=_("Do not ask for confirmation.")),
+        yes: bool = YES.render(),
     ) -> None:
         import asyncio
 

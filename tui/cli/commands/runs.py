@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
 
-from engine.core.i18n import _, colon
+from engine.core.i18n import N_, _, colon
 from tui.cli import output, session
+from tui.cli.options import MAX_MEMORY_GB
 
 if TYPE_CHECKING:
     from engine.runs.rundir import RunDir
@@ -84,9 +86,9 @@ def register(app: typer.Typer) -> None:
     @runs.command(help=_("Continue a paused run; resume a stopped or crashed training from its checkpoint."))
     def resume(
         run_id: str = typer.Argument("latest", metavar="ID"),
-        max_memory_gb: float = typer.Option(
-            None, "--max-memory-gb", min=0.25, help=_("New memory budget in GB from here on.")
-        ),
+        max_memory_gb: float = replace(
+            MAX_MEMORY_GB, help=N_("New memory budget in GB from here on.")
+        ).render(),
     ) -> None:
         run = _find_to_control(run_id, trains=True)
         if not run.alive():

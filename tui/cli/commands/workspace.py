@@ -10,6 +10,7 @@ import typer
 
 from engine.core.i18n import _
 from tui.cli import output, session
+from tui.cli.options import YES
 from tui.cli.output import confirm
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def register(app: typer.Typer) -> None:
     @app.command(help=_("Delete runs, datasets and status files; with --all everything, permanently."))
     def reset(
         all_: bool = typer.Option(False, "--all", help=_("Also memory, models, settings and backups.")),
-        yes: bool = typer.Option(False, "--yes", help=_("Do not ask for confirmation.")),
+        yes: bool = YES.render(),
     ) -> None:
         import asyncio
 
@@ -128,7 +129,7 @@ def _register_backup(app: typer.Typer) -> None:
     )
     def restore(
         stamp: str | None = typer.Argument(None, metavar="[STAMP|FILE]"),
-        yes: bool = typer.Option(False, "--yes", help=_("Do not ask for confirmation.")),
+        yes: bool = YES.render(),
     ) -> None:
         from engine.workspace.backup import find_backup, restore_backup
         from engine.workspace.reset import require_no_run
