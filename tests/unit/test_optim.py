@@ -175,7 +175,7 @@ def test_muon_steps_match_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> Non
     recipe = msgspec.structs.replace(tiny(), weight_decay=0.1)
     matrices = [name for name, value in ours.named_parameters() if value.ndim == 2 and ".layers." in name]
     optimizer = Optimizer(ours, recipe)
-    reference = torch.optim.Muon(
+    reference: torch.optim.Optimizer = torch.optim.Muon(
         [theirs.get_parameter(name) for name in matrices],
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
