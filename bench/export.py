@@ -155,7 +155,8 @@ def cost(full: bool) -> list[BenchResult]:
     source = _source(full)
     speaker = measure.ExportTokenizer(source)
     pieces = measure.general_pieces(speaker, 120_000 if full else 12_000)
-    before = measure.nll_per_byte(measure.load_weights(source.config, source.weights, torch.float32), pieces)
+    original = measure.load_weights(source.config, source.weights, torch.float32)
+    before = measure.nll_per_byte(measure.as_language_model(original, speaker), pieces)
     results = []
     for quant, prune, most in (
         (Quant.F16, 0.0, 0.001),
@@ -164,7 +165,7 @@ def cost(full: bool) -> list[BenchResult]:
         (Quant.F16, 0.3, 0.1),
     ):
         path = _written(source, quant, prune)
-        after = measure.nll_per_byte(_read(path), pieces)
+        after = measure.nll_per_byte(measure.as_language_model(_read(path), speaker), pieces)
         results.append(
             compare(
                 f"export.cost_{quant}" + (f"_prune{prune:g}" if prune else ""),

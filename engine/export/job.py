@@ -21,6 +21,7 @@ from engine.export.quant import Quant
 from engine.export.report import ExportReport, NllMeasurement, Parity, report_beside, with_measures
 from engine.export.source import check_weights
 from engine.machine.budget import Budget, resolve_budget
+from engine.models.chatml import MaskedTokens
 from engine.models.gguf.model import open_gguf
 from engine.models.hf import silence_transformers
 from engine.models.ollama.create import check_name, create_model, server_version
@@ -155,14 +156,19 @@ def _measured(
             ctx.progress("cost", told, total, unit=_("texts"))
 
         model = cost.load_weights(source.config, source.weights, dtype)
-        before = {name: cost.nll_per_byte(model, pieces, step) for name, pieces in sets.items()}
-        del model
+        scored = cost.as_language_model(model, speaker)
+        before = {name: cost.nll_per_byte(scored, pieces, step) for name, pieces in sets.items()}
+        del model, scored
         gc.collect()
         model = _written_model(plan, dtype)
-        after = {name: cost.nll_per_byte(model, pieces, step) for name, pieces in sets.items()}
+        scored = cost.as_language_model(model, speaker)
+        after = {name: cost.nll_per_byte(scored, pieces, step) for name, pieces in sets.items()}
         found = [
             NllMeasurement(
-                on=name, bytes=sum(piece.bytes for piece in pieces), nll=after[name], nll_base=before[name]
+                on=name,
+                bytes=sum(piece.trained_bytes for piece in pieces),
+                nll=after[name],
+                nll_base=before[name],
             )
             for name, pieces in sets.items()
             if math.isfinite(after[name]) and math.isfinite(before[name])
@@ -174,7 +180,7 @@ def _measured(
         reason = _no_parity(plan, budget)
         expected = None if reason else parity.torch_reference(model, speaker, ctx.check_stop)
         # llama.cpp keeps the weights once more: both together would not fit where each fits alone.
-        del model
+        del model, scored
         gc.collect()
     with ctx.stage("parity", 3, stages) as stage:
         if expected is None:
@@ -229,7 +235,7 @@ def _written_model(plan: ExportPlan, dtype: torch.dtype) -> Any:
     return cost.load_weights(written.config, GgufWeights(written), dtype)
 
 
-def _held_out(ctx: RunContext, speaker: cost.ExportTokenizer, limit: int) -> list[cost.ScoredSequence]:
+def _held_out(ctx: RunContext, speaker: cost.ExportTokenizer, limit: int) -> list[MaskedTokens]:
     from engine.corpus.clusters import current_window
     from engine.corpus.training_set import held_out_rows
     from engine.memory.store import MemoryStore

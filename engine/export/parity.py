@@ -48,7 +48,7 @@ def torch_reference(
 ) -> TorchReference:
     """Raises BadInput where the chat template refuses a conversation."""
     asked = conversations()
-    prompts = [speaker.prompt(messages) for messages in asked]
+    prompts = [speaker.chat.prompt(messages) for messages in asked]
     places = _places(prompts, min(LONGEST, model.config.max_position_embeddings - 2))
     found = []
     for ids in places:

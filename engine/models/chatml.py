@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from engine.core.chat import ChatMessage
-from engine.models.tokenizer import IM_END, IM_START, encode
+from engine.models.tokenizer import END_OF_TEXT, IM_END, IM_START, decode, encode
 
 _NEWLINE = 10
 
@@ -141,3 +141,25 @@ def _join(turns: list[MaskedTokens], limit: int | None = None) -> MaskedTokens:
     if limit is None or len(ids) <= limit:
         return MaskedTokens(ids=ids, loss_mask=mask)
     return MaskedTokens(ids=ids[:limit], loss_mask=mask[:limit], truncated_bytes=sum(mask[limit:]))
+
+
+class ByteChatTemplate:
+    """The native template with the interface of `chat_template.ChatTemplate`."""
+
+    stop_tokens = frozenset((IM_END, END_OF_TEXT))
+
+    def encode(self, text: str) -> list[int]:
+        """One token per UTF-8 byte."""
+        return encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of the ids without control tokens."""
+        return decode(list(ids))
+
+    def prompt(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """Ids up to where the answer begins."""
+        return render(messages, add_generation_prompt=True).ids
+
+    def windows(self, messages: Sequence[ChatMessage], context: int) -> list[MaskedTokens]:
+        """`windows`."""
+        return windows(messages, context)

@@ -18,7 +18,7 @@ from engine.inference.sampling import DecodingSession, Sampler, decode
 from engine.models.adapters import attach_adapter
 from engine.models.base_models import BaseModel, adapter_card
 from engine.models.chat_template import ChatTemplate
-from engine.models.chatml import MaskedTokens
+from engine.models.chatml import ByteChatTemplate, MaskedTokens
 from engine.models.hf import base_format, load_base_as, load_chat_template
 from engine.models.losses import has_linear_head, token_losses
 
@@ -36,7 +36,7 @@ class HFModel:
     def __init__(
         self,
         model: Any,
-        chat: ChatTemplate,
+        chat: ChatTemplate | ByteChatTemplate,
         context: int,
         *,
         name: str = "",
@@ -237,7 +237,7 @@ def load_pair(first: BaseModel, second: BaseModel) -> tuple[HFModel, HFModel]:
 class TokenStream:
     """Turns a stream of tokens into whole characters; bytes of an incomplete one are buffered."""
 
-    def __init__(self, chat: ChatTemplate) -> None:
+    def __init__(self, chat: ChatTemplate | ByteChatTemplate) -> None:
         self._chat = chat
         self._ids: list[int] = []
         self._emitted = 0
