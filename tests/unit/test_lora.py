@@ -158,7 +158,7 @@ def test_a_target_that_is_no_layer_of_the_blocks_is_refused_before_training(
     tmp_path: Path, model: Path, targets: tuple[str, ...]
 ) -> None:
     chosen = recipe(adapter=LoraSettings(rank=4, targets=targets))
-    with pytest.raises(BadInput, match=f"{targets[-1]} is no layer") as problem:
+    with pytest.raises(BadInput, match=f"{targets[-1]} is not a layer") as problem:
         train(tmp_path, model, rows(tmp_path), settings=chosen)
     assert "down_proj, gate_proj, k_proj, o_proj" in str(problem.value)
     assert not (tmp_path / "mine").exists()
