@@ -1,4 +1,4 @@
-"""What is measured at the start of a run decides, and a phase that goes on is not measured again."""
+"""Measurements at the start of a run choose the CPU tuning; a resumed phase is not measured again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def as_before() -> Iterator[None]:
 
 
 def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
-    """Gives each tuning a time: 1 s, times what is named for the fields that it sets."""
+    """Gives each tuning a time: 1 s times the factors named for its fields."""
 
     def of(_probe: object, chosen: CpuTuning, _clock: object, *, warm: bool) -> float:
         taken = 1.0
@@ -37,38 +37,38 @@ def timed(monkeypatch: pytest.MonkeyPatch, seconds: dict[str, float]) -> None:
     monkeypatch.setattr(autotune, "load_kernels", lambda: object())
 
 
-def test_what_is_faster_is_taken_and_what_is_slower_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faster_candidates_are_chosen_and_slower_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
     timed(monkeypatch, {"bf16": 0.5, "fused": 1.2, "threads 2": 0.7, "given back": 0.5})
     chosen = tune_cpu(64, 4)
     assert (chosen.bf16, chosen.fused, chosen.threads, chosen.keep_memory) == (True, False, 2, False)
     assert "bf16 2.00x" in chosen.reason
 
 
-def test_a_small_gain_is_not_worth_a_departure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_speedup_keeps_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     timed(monkeypatch, {"bf16": 0.98, "fused": 1.03, "threads 1": 0.9, "given back": 0.97})
     chosen = tune_cpu(64, 2)
     assert (chosen.bf16, chosen.fused, chosen.threads, chosen.keep_memory) == (False, True, 2, True)
 
 
-def test_threads_that_a_person_asked_for_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requested_threads_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     timed(monkeypatch, {"threads 1": 0.1})
     assert tune_cpu(64, 2, measured_threads=False).threads == 2 == torch.get_num_threads()
 
 
-def test_a_phase_that_goes_on_computes_as_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_phase_keeps_its_tuning(monkeypatch: pytest.MonkeyPatch) -> None:
     timed(monkeypatch, {"bf16": 0.1, "fused": 0.1})
     fixed = CpuTuning(threads=1, bf16=False, fused=False)
     assert tune_cpu(64, 2, fixed=fixed) is fixed
     assert torch.get_num_threads() == 1
 
 
-def test_a_real_measurement_names_what_it_compared() -> None:
+def test_a_real_measurement_reports_its_candidates() -> None:
     chosen = tune_cpu(32, 1)
     assert "bf16" in chosen.reason
     assert chosen.threads == 1
 
 
-def test_one_of_each_pair_of_hyperthreads_is_taken(tmp_path: Path) -> None:
+def test_one_hyperthread_per_core_is_used(tmp_path: Path) -> None:
     for core, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
         folder = tmp_path / f"cpu{core}" / "topology"
         folder.mkdir(parents=True)
@@ -85,8 +85,8 @@ def test_all_threads_of_the_process_are_bound() -> None:
     assert autotune.allowed_cores() == (core,)
 
 
-def test_a_machine_that_changes_its_speed_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once, between two measurements, it becomes twice as fast: what was measured after that only looks faster."""
+def test_a_change_of_the_machine_s_speed_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine becomes twice as fast once, between two measurements: later ones only look faster."""
     for change in range(1, 40):
         autotune._measure.cache_clear()
         measured = 0

@@ -56,7 +56,7 @@ def learnt(batch: Batch) -> list[int]:
     return [int(token) for part in batch.micro_batches for token in part.targets[part.report_weights > 0]]
 
 
-def test_each_answer_is_learnt_once_in_every_epoch(tmp_path: Path) -> None:
+def test_each_answer_is_trained_once_per_epoch(tmp_path: Path) -> None:
     source = batches(tmp_path, dataset(tmp_path, *many()))
     wanted = Counter(token for turns in many() for token in (*turns[1][1].encode(), IM_END))
     whole = source.steps() // 2
@@ -68,7 +68,7 @@ def test_each_answer_is_learnt_once_in_every_epoch(tmp_path: Path) -> None:
     assert Counter(token for batch in second for token in learnt(batch)) == wanted
 
 
-def test_only_answers_and_their_stop_token_carry_loss(tmp_path: Path) -> None:
+def test_only_answers_and_their_stop_token_have_a_loss(tmp_path: Path) -> None:
     path = dataset(tmp_path, [("system", "rules"), ("user", "question"), ("assistant", "reply")])
     source = batches(tmp_path, path, replay=False)
     assert learnt(source.batch_at(0, 1)) == [*b"reply", IM_END]
@@ -91,7 +91,7 @@ def test_weights_sum_to_one_with_three_tenths_on_replayed_text(tmp_path: Path) -
         )
 
 
-def test_small_passes_learn_the_same_as_a_large_one(tmp_path: Path) -> None:
+def test_small_micro_batches_give_the_gradients_of_a_large_one(tmp_path: Path) -> None:
     path = dataset(tmp_path, *many())
     large, small = batches(tmp_path, path), batches(tmp_path, path, micro_batches=64)
     for number in range(large.steps()):
@@ -104,7 +104,7 @@ def test_small_passes_learn_the_same_as_a_large_one(tmp_path: Path) -> None:
         )
 
 
-def test_a_draw_depends_on_its_number_alone(tmp_path: Path) -> None:
+def test_a_batch_depends_on_its_number_alone(tmp_path: Path) -> None:
     path = dataset(tmp_path, *many())
     source, again = batches(tmp_path, path), batches(tmp_path, path)
     last = source.steps() - 1
@@ -116,21 +116,21 @@ def test_a_draw_depends_on_its_number_alone(tmp_path: Path) -> None:
     )
 
 
-def test_a_dataset_without_an_answer_to_learn_is_refused(tmp_path: Path) -> None:
+def test_a_dataset_without_answers_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="loss mask is empty"):
         ConversationWindows.from_dataset(dataset(tmp_path, [("user", "alone")]), 64)
     with pytest.raises(BadInput, match="loss mask is empty"):
         ConversationWindows.from_dataset(dataset(tmp_path, *many(3), train=False), 64)
 
 
-def test_an_empty_dataset_and_a_missing_one_are_told_apart(tmp_path: Path) -> None:
+def test_an_empty_and_a_missing_dataset_raise_different_errors(tmp_path: Path) -> None:
     with pytest.raises(NotEnoughData, match="no conversation"):
         ConversationWindows.from_dataset(dataset(tmp_path), 64)
     with pytest.raises(BadInput, match=r"missing\.jsonl"):
         ConversationWindows.from_dataset(tmp_path / "missing.jsonl", 64)
 
 
-def test_a_broken_row_is_named_with_its_line(tmp_path: Path) -> None:
+def test_a_broken_row_is_reported_with_its_line(tmp_path: Path) -> None:
     path = dataset(tmp_path, *many(3))
     with path.open("a") as file:
         file.write('\n{"id": "x", "messages": [{"role"\n')
@@ -150,7 +150,7 @@ def test_padding_is_at_most_a_quarter_and_lengths_are_few(length: int, context: 
     )
 
 
-def test_passes_of_conversations_have_few_shapes(tmp_path: Path) -> None:
+def test_micro_batches_of_conversations_have_few_shapes(tmp_path: Path) -> None:
     source = batches(tmp_path, dataset(tmp_path, *many(60)))
     shapes = {
         part.ids.shape

@@ -25,7 +25,7 @@ def written(folder: Path, step: int, evaluation: float | None = None, phase: str
     return save(folder, state, WEIGHTS, STATE)[0]
 
 
-def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
+def test_a_saved_checkpoint_is_read_back(tmp_path: Path) -> None:
     path = written(tmp_path, 7)
     assert path.name == "scratch-0000007"
     found = load(path)
@@ -40,7 +40,7 @@ def seed_all(seed: int) -> None:
     np.random.seed(seed)
 
 
-def test_random_states_come_back(tmp_path: Path) -> None:
+def test_random_states_are_restored(tmp_path: Path) -> None:
     seed_all(3)
     path = written(tmp_path, 1)
     wanted = (torch.rand(3).tolist(), random.random(), np.random.rand())
@@ -57,7 +57,7 @@ def test_random_states_come_back(tmp_path: Path) -> None:
     bit=st.integers(0, 7),
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_flipped_bit_is_named_and_the_older_one_is_taken(
+def test_a_flipped_bit_is_reported_and_the_older_checkpoint_is_used(
     name: str, place: float, bit: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("flip")
@@ -73,7 +73,7 @@ def test_any_flipped_bit_is_named_and_the_older_one_is_taken(
     assert name in found.damaged[0] or name == "manifest.json"
 
 
-def test_a_folder_half_written_or_cut_short_is_passed_over(tmp_path: Path) -> None:
+def test_an_incomplete_folder_is_skipped(tmp_path: Path) -> None:
     written(tmp_path, 1)
     cut = written(tmp_path, 4)
     os.truncate(cut / "weights.safetensors", 20)
@@ -84,7 +84,7 @@ def test_a_folder_half_written_or_cut_short_is_passed_over(tmp_path: Path) -> No
     assert len(found.damaged) == 2
 
 
-def test_a_damaged_one_never_pushes_a_whole_one_out(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_never_displaces_a_valid_one(tmp_path: Path) -> None:
     written(tmp_path, 1)
     os.truncate(written(tmp_path, 2) / "state.json", 5)
     (tmp_path / "scratch-0000009").mkdir()
@@ -92,7 +92,7 @@ def test_a_damaged_one_never_pushes_a_whole_one_out(tmp_path: Path) -> None:
     assert sorted(path.name[-1] for path in tmp_path.iterdir()) == ["1", "3"]
 
 
-def test_phases_do_not_mix(tmp_path: Path) -> None:
+def test_phases_have_separate_checkpoints(tmp_path: Path) -> None:
     written(tmp_path, 9, phase="scratch")
     written(tmp_path, 2, phase="native")
     found = find_newest(tmp_path, "native").checkpoint
@@ -107,7 +107,7 @@ def test_the_last_two_and_the_best_are_kept(tmp_path: Path) -> None:
     assert sorted(path.name[-1] for path in tmp_path.iterdir()) == ["2", "4", "5"]
 
 
-def test_a_full_disk_leaves_the_older_ones_and_no_litter(
+def test_a_full_disk_keeps_older_checkpoints_and_leaves_no_partial_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written(tmp_path, 1)
@@ -122,14 +122,14 @@ def test_a_full_disk_leaves_the_older_ones_and_no_litter(
     assert [path.name for path in tmp_path.iterdir()] == ["scratch-0000001"]
 
 
-def test_what_a_crash_left_half_written_is_swept(tmp_path: Path) -> None:
+def test_partial_folders_of_a_crash_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".writing-abc").mkdir()
     (tmp_path / ".writing-abc" / "weights.safetensors").write_bytes(b"half")
     written(tmp_path, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["scratch-0000001"]
 
 
-def test_a_state_of_another_program_is_refused(tmp_path: Path) -> None:
+def test_a_state_file_of_another_program_is_rejected(tmp_path: Path) -> None:
     path = written(tmp_path, 1)
     (path / "extra.bin").write_bytes(b"1")
     assert load(path).state.step == 1

@@ -1,4 +1,4 @@
-"""Which checkpoints stay, and when there is no room for another."""
+"""Retention of checkpoints, and checks of the disk space."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def row(name: str, hour: float | None = None, loss: float | None = None) -> Chec
     return CheckpointInfo(Path(name), None if hour is None else hour * HOUR_S, loss)
 
 
-def test_the_newest_the_good_the_best_and_one_of_each_hour_stay() -> None:
+def test_the_newest_the_good_the_best_and_one_per_hour_are_kept() -> None:
     found = [
         row("i", 9.9, 2.0),
         row("h", 9.5, 2.1),
@@ -47,7 +47,7 @@ def test_the_newest_the_good_the_best_and_one_of_each_hour_stay() -> None:
     st.integers(1, 5),
     st.integers(0, 5),
 )
-def test_the_newest_always_stays_and_the_number_is_bounded(
+def test_the_newest_is_always_kept_and_the_number_is_bounded(
     figures: list[tuple[float | None, float | None]], last: int, hourly: int
 ) -> None:
     found = [CheckpointInfo(Path(str(place)), hour, loss) for place, (hour, loss) in enumerate(figures)]
@@ -57,7 +57,7 @@ def test_the_newest_always_stays_and_the_number_is_bounded(
     assert len(set(kept)) == len(kept)
 
 
-def test_a_checkpoint_that_would_fill_the_disk_is_not_begun(
+def test_a_checkpoint_that_would_fill_the_disk_is_not_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = type(shutil.disk_usage(tmp_path))

@@ -1,4 +1,4 @@
-"""Threads and number format are measured, unless the person or the checkpoint says otherwise."""
+"""Threads and number format are measured, unless the user or the checkpoint sets them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_the_environment_may_say_how_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_omp_num_threads_sets_the_thread_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert choose_device(64, bf16=False).threads == 1 == torch.get_num_threads()
 
 
 @pytest.mark.parametrize("asked", ["", "many"])
-def test_otherwise_as_many_as_were_fastest_are_taken(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
+def test_otherwise_the_fastest_thread_count_is_used(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
     assert 1 <= choose_device(64, bf16=False).threads == torch.get_num_threads() <= usable_cores()
 
@@ -36,7 +36,7 @@ def test_a_resumed_phase_computes_as_it_began(monkeypatch: pytest.MonkeyPatch) -
     assert (device.threads, device.bf16) == (1, True)
 
 
-def test_a_cpu_computes_in_the_format_that_was_faster_or_was_asked_for() -> None:
+def test_a_cpu_uses_the_faster_or_the_requested_number_format() -> None:
     if torch.cuda.is_available() or torch.backends.mps.is_available():
         pytest.skip("another device is chosen here")
     assert choose_device(64, bf16=False).bf16 is False

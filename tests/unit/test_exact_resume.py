@@ -1,4 +1,4 @@
-"""What a checkpoint must hold so that a run that goes on is the run that was stopped, and how it is written."""
+"""Exact resuming: everything a checkpoint must contain, and how it is written."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def losses(*runs: RunContext) -> dict[int, float | None]:
     return {event.step: event.loss for ctx in runs for event in events(ctx, Step)}
 
 
-def test_steps_that_draw_random_numbers_draw_the_same_ones_after_a_resume(
+def test_random_numbers_of_steps_are_the_same_after_a_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accumulate = TrainingJob.accumulate
@@ -91,7 +91,7 @@ def test_steps_that_draw_random_numbers_draw_the_same_ones_after_a_resume(
     assert losses(stopped, resumed) == losses(whole)
 
 
-def test_the_states_of_every_library_begin_and_come_back_alike() -> None:
+def test_random_states_of_every_library_are_seeded_and_restored() -> None:
     def drawn() -> tuple[float, float, float]:
         return float(torch.rand(())), random.random(), float(np.random.rand())
 
@@ -104,13 +104,15 @@ def test_the_states_of_every_library_begin_and_come_back_alike() -> None:
     assert drawn() == first
 
 
-def test_steps_go_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_continues_while_a_checkpoint_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write, ctx = checkpoint.write, new_run(tmp_path)
     went_on, taken = threading.Event(), []
 
     def slow(folder: Path, snapshot: CheckpointSnapshot, rule: RetentionPolicy) -> tuple[Path, int]:
-        # Only steps taken meanwhile can end this: a writer that they wait for would never come to its end.
-        # The first one stands before the first step and is waited for.
+        # Only steps taken meanwhile can end this wait: a writer that blocks training would hang. The first
+        # checkpoint comes before the first step and blocks.
         assert snapshot.state.step == 0 or went_on.wait(60)
         taken.append(snapshot.state.step)
         return write(folder, snapshot, rule)
@@ -127,7 +129,7 @@ def test_steps_go_on_while_a_checkpoint_is_written(tmp_path: Path, monkeypatch: 
     assert taken[-1] == 14
 
 
-def test_what_is_written_is_the_moment_it_was_taken_not_the_one_it_was_written(tmp_path: Path) -> None:
+def test_a_checkpoint_has_the_state_at_the_time_of_its_snapshot(tmp_path: Path) -> None:
     weights = {"w": torch.ones(3)}
     state = LoopState(phase="scratch", step=1, batches_drawn=1, max_steps=9, peak_lr=0.1)
     state.spikes.losses.append(1.0)
@@ -140,7 +142,7 @@ def test_what_is_written_is_the_moment_it_was_taken_not_the_one_it_was_written(t
     assert torch.equal(found.weights["w"], torch.ones(3))
 
 
-def test_of_a_frozen_model_only_what_is_trained_is_kept() -> None:
+def test_only_trained_tensors_of_a_frozen_model_are_saved() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     assert set(trainable_state(model)) == set(model.state_dict())
     model[0].requires_grad_(False)
@@ -161,7 +163,7 @@ def taken_at(folder: Path, step: int, draw: int, good: str = "") -> Path:
     return save(folder, state, {"w": torch.full((2,), float(step))}, {})[0]
 
 
-def test_after_a_return_the_newest_is_the_one_that_went_back_not_the_one_with_most_steps(
+def test_after_a_rollback_the_newest_checkpoint_is_the_rolled_back_one(
     tmp_path: Path,
 ) -> None:
     taken_at(tmp_path, step=50, draw=50)
@@ -171,7 +173,7 @@ def test_after_a_return_the_newest_is_the_one_that_went_back_not_the_one_with_mo
     assert found.state.step == 20
 
 
-def test_two_at_one_draw_stand_side_by_side_and_the_later_one_counts(tmp_path: Path) -> None:
+def test_a_second_checkpoint_at_the_same_batch_gets_a_new_name_and_is_newer(tmp_path: Path) -> None:
     first, second = taken_at(tmp_path, 1, 9), taken_at(tmp_path, 2, 9)
     assert first.is_dir()
     assert second.name == f"{first.name}.1"
@@ -180,14 +182,14 @@ def test_two_at_one_draw_stand_side_by_side_and_the_later_one_counts(tmp_path: P
     assert found.state.step == 2
 
 
-def test_the_one_to_return_to_stays_while_none_after_it_is_known_to_be_good(tmp_path: Path) -> None:
+def test_the_rollback_target_is_kept_until_a_later_checkpoint_is_good(tmp_path: Path) -> None:
     for draw in range(1, 8):
         taken_at(tmp_path, draw, draw, good="scratch-0000002" if draw > 2 else "")
     names = {path.name for path in tmp_path.iterdir()}
     assert {"scratch-0000002", "scratch-0000006", "scratch-0000007"} <= names
 
 
-def test_a_return_outlives_a_crash_and_is_not_led_to_what_diverged(
+def test_a_rollback_survives_a_crash_and_does_not_resume_the_diverged_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accumulate = TrainingJob.accumulate
@@ -198,7 +200,7 @@ def test_a_return_outlives_a_crash_and_is_not_led_to_what_diverged(
 
     monkeypatch.setattr(TrainingJob, "accumulate", damaged)
     ctx, later = new_run(tmp_path / "first"), new_run(tmp_path / "later")
-    # The step after the return is not taken: what is on the disk then is all there is.
+    # Stops after the rollback and before another step: only what is on disk remains.
     monkeypatch.setattr(
         "engine.training.loop.handle_commands", lambda job, saver: job.state.batches_drawn == 33
     )
@@ -220,7 +222,7 @@ def test_a_return_outlives_a_crash_and_is_not_led_to_what_diverged(
 
 
 def _twice(save: Callable[[CheckpointSaver], Path | None]) -> Callable[[CheckpointSaver], Path | None]:
-    """Saves before the first step and at the return, and not when the run is stopped."""
+    """Saves before the first step and at the rollback, but not when the run is stopped."""
     asked: list[int] = []
 
     def twice(saver: CheckpointSaver) -> Path | None:
@@ -231,7 +233,7 @@ def _twice(save: Callable[[CheckpointSaver], Path | None]) -> Callable[[Checkpoi
 
 
 def nearly_full(folder: Path, monkeypatch: pytest.MonkeyPatch, least: int) -> None:
-    """Free room comes only from removing checkpoints: there is some with fewer than `least`."""
+    """A disk where only removing checkpoints frees space: there is some with fewer than `least`."""
     usage = type(shutil.disk_usage(folder))
 
     def disk(_folder: Path) -> object:
@@ -241,7 +243,7 @@ def nearly_full(folder: Path, monkeypatch: pytest.MonkeyPatch, least: int) -> No
     monkeypatch.setattr(shutil, "disk_usage", disk)
 
 
-def test_when_the_disk_is_short_the_hourly_ones_go_first(
+def test_hourly_checkpoints_are_removed_first_when_disk_space_is_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
@@ -255,7 +257,7 @@ def test_when_the_disk_is_short_the_hourly_ones_go_first(
     assert {path.name for path in tmp_path.iterdir()} == {"scratch-0000006", "scratch-0000009"}
 
 
-def test_before_the_disk_is_full_it_says_so_goes_on_and_at_last_waits(
+def test_a_nearly_full_disk_is_logged_and_later_pauses_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ctx = new_run(tmp_path)
@@ -279,7 +281,7 @@ def test_before_the_disk_is_full_it_says_so_goes_on_and_at_last_waits(
     assert any(mark.text for mark in ctx.view.marks)
 
 
-def test_a_checkpoint_of_another_torch_or_processor_is_told(
+def test_a_checkpoint_of_another_torch_or_cpu_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ctx, later = new_run(tmp_path / "first"), new_run(tmp_path / "later")

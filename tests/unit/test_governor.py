@@ -1,4 +1,5 @@
-"""The policy by example and property, and a real run in a budget that is too small for its micro-batches."""
+"""The mitigation policy by example and property, and a real run whose budget is too small for its
+micro-batches."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def test_the_remedies_come_from_the_mildest_to_the_last() -> None:
+def test_mitigations_go_from_the_mildest_to_the_last() -> None:
     found, taken = [], {"dropped": False, "halvable": True, "checkpointing": False}
     for change in ({"dropped": True}, {"halvable": False}, {"checkpointing": True}, {}):
         found.append(next_mitigation(4200, 4096, 512, **taken))
@@ -55,7 +56,7 @@ def test_the_remedies_come_from_the_mildest_to_the_last() -> None:
 
 
 @given(MB, MB, st.booleans(), st.booleans(), st.booleans())
-def test_nothing_is_done_below_the_buffer_and_nothing_stops_within_the_budget(
+def test_no_mitigation_below_the_buffer_and_no_stop_within_the_budget(
     used: float, budget: float, dropped: bool, halvable: bool, recomputes: bool
 ) -> None:
     found = next_mitigation(
@@ -81,13 +82,13 @@ def test_nothing_is_done_below_the_buffer_and_nothing_stops_within_the_budget(
         (ValueError("out of memory"), False),
     ],
 )
-def test_failures_of_memory_are_told_from_others(problem: BaseException, memory: bool) -> None:
+def test_out_of_memory_errors_are_recognised(problem: BaseException, memory: bool) -> None:
     assert is_out_of_memory(problem) is memory
 
 
 @pytest.mark.parametrize("child_mb", [0, 256])
 @pytest.mark.parametrize("told", [True, False])
-def test_the_footprint_sees_what_was_held_between_two_looks_and_the_run_keeps_its_peak(
+def test_the_peak_between_two_readings_is_measured_and_the_run_keeps_it(
     child_mb: int, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not told:
@@ -96,9 +97,10 @@ def test_the_footprint_sees_what_was_held_between_two_looks_and_the_run_keeps_it
         pytest.skip("this system does not tell the peak between two looks")
     footprint, resident = PeakMemory("cpu", tree_every_s=0.0), ProcessTreeMemory()
     with holding(child_mb):
-        footprint.peak_mb()  # what earlier tests held ends with this look
+        footprint.peak_mb()  # discards the peak of earlier tests
         before = footprint.peak_mb()
-        with mmap.mmap(-1, 128 << 20) as held:  # gone before the look; torch may have this much at hand
+        with mmap.mmap(-1, 128 << 20) as held:  # freed before the reading; torch may keep this much in
+            # reserve
             for page in range(0, len(held), mmap.PAGESIZE):
                 held[page] = 1
             if not told:
@@ -110,7 +112,7 @@ def test_the_footprint_sees_what_was_held_between_two_looks_and_the_run_keeps_it
     assert not told or resident.peak_mb >= most
 
 
-def test_the_sampling_ends_with_the_footprint(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sampling_thread_ends_with_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.training.peak_memory.reset_peak_rss", lambda *_children: False)
     before = set(threading.enumerate())
     footprint = PeakMemory("cpu")
@@ -123,7 +125,7 @@ def test_the_sampling_ends_with_the_footprint(monkeypatch: pytest.MonkeyPatch) -
 
 @contextlib.contextmanager
 def holding(megabytes: int) -> Iterator[None]:
-    """A child process that holds so much."""
+    """A child process with this much memory."""
     if not megabytes:
         yield
         return
@@ -139,7 +141,7 @@ def holding(megabytes: int) -> Iterator[None]:
             child.stdin.close()
 
 
-def test_layers_computed_twice_give_the_same_gradients() -> None:
+def test_activation_checkpointing_gives_the_same_gradients() -> None:
     config = ModelConfig(dim=32, layers=2, heads=2, kv_heads=2, head_dim=16, ffn=32, context=64)
     ids = torch.randint(0, 256, (2, 64), generator=torch.Generator().manual_seed(1))
     found = []
@@ -156,7 +158,7 @@ def test_layers_computed_twice_give_the_same_gradients() -> None:
 
 
 def wide(**changes: object) -> Recipe:
-    """Steps of 64 windows of 128 bytes: some 60 MB of activations in one pass."""
+    """Steps of 64 windows of 128 bytes: about 60 MB of activations in one micro-batch."""
     recipe = tiny(**changes)  # type: ignore[arg-type]
     return msgspec.structs.replace(
         recipe,
@@ -174,13 +176,13 @@ def run(ctx: RunContext, root: Path, recipe: Recipe) -> None:
     )
 
 
-def test_a_run_that_grows_beyond_its_budget_halves_its_passes_and_takes_the_same_steps(
+def test_a_run_over_budget_halves_its_micro_batches_and_takes_the_same_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = new_run(tmp_path / "free")
     text_file(tmp_path, size=40_000)
     train_scratch(free, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "free" / "m")
-    # What is measured before the first step would already keep it small: here the memory shrinks later.
+    # The measurement before the first step would already shrink it: here the memory shrinks later.
     monkeypatch.setattr("engine.training.microbatch.windows_that_fit", lambda *_figures: 64)
     look, limit = governor.ResourceGovernor.check_budget, []
 
@@ -215,7 +217,7 @@ def budget_of(mb: float) -> Budget:
     return Budget(mb, "max_memory_gb")
 
 
-def test_memory_that_cannot_be_had_is_asked_for_in_smaller_pieces(
+def test_a_failed_allocation_is_retried_with_smaller_micro_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accumulate = TrainingJob.accumulate
@@ -237,7 +239,7 @@ def test_memory_that_cannot_be_had_is_asked_for_in_smaller_pieces(
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
-def test_when_nothing_helps_it_stops_with_a_checkpoint_and_a_figure_that_would_do(
+def test_without_a_mitigation_left_it_stops_with_a_checkpoint_and_a_sufficient_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look = governor.ResourceGovernor.check_budget
@@ -256,14 +258,14 @@ def test_when_nothing_helps_it_stops_with_a_checkpoint_and_a_figure_that_would_d
     assert events(ctx, CheckpointWritten)[-1].step == events(ctx, GovernorAction)[-1].step
 
 
-def test_caches_that_have_grown_again_are_dropped_before_a_run_is_stopped(
+def test_caches_are_dropped_again_before_a_run_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     look = governor.ResourceGovernor.check_budget
 
     def grown(self: governor.ResourceGovernor, saver: object) -> None:
         step = self.job.state.step
-        self._largest = (1, 64)  # all that lasts has been done
+        self._largest = (1, 64)  # every lasting mitigation is in place
         if step == 1:
             self.job.state.activation_checkpointing, self._dropped_at = True, 1
         self.memory.peak_mb = lambda: 5000.0 if step in (3 + governor.CACHE_RETRY_STEPS, 20) else 100.0  # type: ignore[method-assign]
@@ -277,10 +279,10 @@ def test_caches_that_have_grown_again_are_dropped_before_a_run_is_stopped(
     assert told == [(3 + governor.CACHE_RETRY_STEPS, "caches"), (20, "stop")]
 
 
-def test_passes_are_not_halved_on_and_on_where_halving_gives_nothing_back(
+def test_micro_batches_are_not_halved_again_when_halving_saves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The buffer of 512 MB is touched by the program itself; only above the budget would it go on."""
+    """The program itself uses the buffer of 512 MB; halving continues only above the budget."""
     look, used = (
         governor.ResourceGovernor.check_budget,
         {1: 3950.0, 2: 3900.0, 3: 3800.0, 4: 3799.0, 5: 3799.0, 6: 4200.0},
@@ -300,7 +302,7 @@ def test_passes_are_not_halved_on_and_on_where_halving_gives_nothing_back(
 
 
 @pytest.mark.parametrize("told", [True, False])
-def test_the_measured_passes_are_said_and_a_budget_below_the_program_is_refused(
+def test_measurements_are_journalled_and_a_budget_below_the_program_is_rejected(
     tmp_path: Path, told: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not told:  # as on macOS
@@ -317,10 +319,8 @@ def test_the_measured_passes_are_said_and_a_budget_below_the_program_is_refused(
 
 
 @pytest.mark.parametrize("device", ["cuda", "xpu"])
-def test_memory_of_an_accelerator_belongs_to_the_footprint(
-    device: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The figures are those of torch; only their sum and the new beginning of the peak are ours."""
+def test_accelerator_memory_counts_as_peak_memory(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch reports the figures; only their sum and the reset of the peak are ours."""
     module, calls = torch.get_device_module(device), []
     monkeypatch.setattr(module, "max_memory_reserved", lambda: 3 << 30)
     monkeypatch.setattr(module, "reset_peak_memory_stats", lambda: calls.append("reset"))
@@ -331,7 +331,7 @@ def test_memory_of_an_accelerator_belongs_to_the_footprint(
     assert calls == ["reset", "dropped"]
 
 
-def test_memory_of_a_mac_s_device_is_what_its_driver_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mps_memory_is_the_memory_of_its_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: 2 << 30)
     program = PeakMemory("cpu").peak_mb()
     assert PeakMemory("mps").peak_mb() == pytest.approx(program + 2048, abs=512)

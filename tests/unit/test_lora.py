@@ -1,4 +1,4 @@
-"""LoRA from a dataset to a PEFT directory, on a real Qwen3 model that is small enough to learn by heart."""
+"""LoRA from a dataset to a PEFT directory, on a real Qwen3 model small enough to memorise answers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def train(
 
 
 def answer(root: Path, model: Path, question: str) -> str:
-    """The likeliest answer, word for word."""
+    """The greedy answer."""
     found = base(root, model)
     chat = load_chat_template(found)
     peft = attach_adapter(load_base(found, torch.float32), root / "mine").eval()
@@ -117,7 +117,7 @@ def test_an_adapter_learns_to_answer_and_is_a_peft_directory(tmp_path: Path, mod
     )
 
 
-def test_a_stopped_phase_goes_on_exactly_dropout_included(tmp_path: Path, model: Path) -> None:
+def test_a_stopped_phase_resumes_exactly_dropout_included(tmp_path: Path, model: Path) -> None:
     from tests.unit.test_training_loop import commanded
 
     data = rows(tmp_path)
@@ -131,7 +131,7 @@ def test_a_stopped_phase_goes_on_exactly_dropout_included(tmp_path: Path, model:
     assert all("lora_" in name for name in load_file(kept))
 
 
-def test_a_base_that_cannot_fit_is_refused_before_it_is_loaded(
+def test_a_base_that_cannot_fit_is_rejected_before_loading(
     tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_args: object, **_more: object) -> None:
@@ -143,7 +143,7 @@ def test_a_base_that_cannot_fit_is_refused_before_it_is_loaded(
     assert f"--model {model} --max-memory-gb 0." in str(problem.value.hint)
 
 
-def test_a_base_that_is_too_large_names_the_largest_that_fits(tmp_path: Path, model: Path) -> None:
+def test_an_error_for_a_too_large_base_has_the_largest_size_that_fits(tmp_path: Path, model: Path) -> None:
     large = dataclasses.replace(base(tmp_path, model), parameters=3_000_000_000)
     for bound, hint in (("max_memory_gb", "--max-memory-gb 6."), ("available", "h2q-tui check")):
         with pytest.raises(UsageProblem, match=r"the largest that fits has about 1\.59 billion") as problem:
@@ -154,7 +154,7 @@ def test_a_base_that_is_too_large_names_the_largest_that_fits(tmp_path: Path, mo
 
 
 @pytest.mark.parametrize("targets", [("q_proj", "q_porj"), ("lm_head",), ("embed_tokens",)])
-def test_a_target_that_is_no_layer_of_the_blocks_is_refused_before_training(
+def test_an_unknown_target_module_is_rejected_before_training(
     tmp_path: Path, model: Path, targets: tuple[str, ...]
 ) -> None:
     chosen = recipe(adapter=LoraSettings(rank=4, targets=targets))
@@ -164,7 +164,7 @@ def test_a_target_that_is_no_layer_of_the_blocks_is_refused_before_training(
     assert not (tmp_path / "mine").exists()
 
 
-def test_a_base_without_a_tokenizer_or_of_other_widths_is_named(tmp_path: Path, model: Path) -> None:
+def test_a_base_without_a_tokenizer_or_with_other_shapes_is_reported(tmp_path: Path, model: Path) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()
     for name in ("config.json", "model.safetensors"):
@@ -181,7 +181,7 @@ def test_a_base_without_a_tokenizer_or_of_other_widths_is_named(tmp_path: Path, 
         load_base(base(tmp_path, bare), torch.float32)
 
 
-def test_without_an_answer_to_learn_it_refuses_to_start(tmp_path: Path, model: Path) -> None:
+def test_a_dataset_without_answers_does_not_start(tmp_path: Path, model: Path) -> None:
     data = rows(tmp_path)
     masked = data.path.read_text(encoding="utf-8").replace(
         '"role": "assistant"', '"train": false, "role": "assistant"'
@@ -191,14 +191,14 @@ def test_without_an_answer_to_learn_it_refuses_to_start(tmp_path: Path, model: P
         train(tmp_path, model, data)
 
 
-def test_the_log_says_how_the_base_is_loaded(tmp_path: Path, model: Path) -> None:
+def test_the_log_reports_how_the_base_is_loaded(tmp_path: Path, model: Path) -> None:
     ctx = new_run(tmp_path)
     train_lora(ctx, recipe(), base(tmp_path, model), rows(tmp_path), name="m", out=tmp_path / "m")
     told = " ".join(event.text for event in events(ctx, Log))
     assert "4-bit" in told and "tiny-qwen3" in told and "windows with" in told
 
 
-def test_a_second_adapter_goes_on_from_the_first(tmp_path: Path, model: Path) -> None:
+def test_a_second_adapter_continues_the_first(tmp_path: Path, model: Path) -> None:
     train(tmp_path, model, rows(tmp_path))
     first = tmp_path / "mine"
     found = find_base(Workspace(tmp_path), str(first))

@@ -1,4 +1,4 @@
-"""What a LoRA step sees: rows that share a width without sharing what they say."""
+"""Batches of a LoRA step: packed rows whose conversations do not attend to each other."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def gradients(model: AdapterModel, batch: Batch) -> tuple[float, dict[str, torch
     return total, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-def test_packing_changes_the_padding_and_nothing_that_is_learnt() -> None:
+def test_packing_changes_the_padding_but_not_the_gradients() -> None:
     model = learner()
     packed, apart = batches(batch=10).batch_at(0, 2), batches(packing=False, batch=10).batch_at(0, 2)
     assert len(packed.micro_batches[0].ids) < len(apart.micro_batches[0].ids) == 10
@@ -95,7 +95,7 @@ def test_packing_changes_the_padding_and_nothing_that_is_learnt() -> None:
         assert torch.allclose(slope, wanted[name], atol=1e-5), name
 
 
-def test_small_passes_add_up_to_the_whole_step() -> None:
+def test_small_micro_batches_add_up_to_the_whole_step() -> None:
     model = learner()
     whole = gradients(model, batches(batch=10).batch_at(0, 2))
     parts = batches(batch=10, room=1).batch_at(0, 2)
@@ -106,7 +106,7 @@ def test_small_passes_add_up_to_the_whole_step() -> None:
         assert torch.allclose(slope, pieces[1][name], atol=1e-5), name
 
 
-def test_each_conversation_comes_once_an_epoch_in_another_order() -> None:
+def test_each_conversation_appears_once_per_epoch_in_a_new_order() -> None:
     source = batches(batch=3)
     assert (source.per_epoch, source.steps()) == (4, 8)
     epochs = [[name for step in range(4) for name in source.samples(first + step, 8)] for first in (0, 4)]
@@ -117,7 +117,7 @@ def test_each_conversation_comes_once_an_epoch_in_another_order() -> None:
     )
 
 
-def test_the_loss_is_told_in_bytes_of_answers() -> None:
+def test_the_loss_is_reported_per_byte_of_answers() -> None:
     batch = batches(batch=10).batch_at(0, 2)
     size = sum(len(one.messages[1].content.encode()) + 1 for one in rows())
     counted = sum(float(part.report_weights.sum()) for part in batch.micro_batches)
@@ -126,7 +126,7 @@ def test_the_loss_is_told_in_bytes_of_answers() -> None:
     assert sum(float(part.weights.sum()) for part in batch.micro_batches) == pytest.approx(1.0)
 
 
-def test_a_copy_shares_the_base_and_not_the_adapter() -> None:
+def test_a_copy_shares_the_base_but_not_the_adapter() -> None:
     import copy
 
     model = learner()
@@ -147,7 +147,7 @@ def test_activation_checkpointing_changes_no_gradient() -> None:
     assert all(torch.allclose(slope, again[1][name], atol=1e-6) for name, slope in plain[1].items())
 
 
-def test_older_conversations_are_half_of_what_is_trained_on_at_least() -> None:
+def test_at_least_half_of_the_trained_bytes_are_older_conversations() -> None:
     older = {"c1", "c2"}
     repeats = replay_counts(rows(), older)
     sizes: Counter[bool] = Counter()
@@ -158,13 +158,13 @@ def test_older_conversations_are_half_of_what_is_trained_on_at_least() -> None:
     assert Counter(found.names)["c1"] == repeats["c1"] > 1 == Counter(found.names)["c0"]
 
 
-def test_nothing_is_repeated_where_older_ones_are_more_or_none() -> None:
+def test_nothing_is_repeated_without_older_conversations_or_with_a_majority() -> None:
     assert replay_counts(rows(), {"c0"}) == {}
     assert replay_counts(rows(), set()) == {}
     assert replay_counts(rows(), {one.id for one in rows()}) == {}
 
 
-def test_an_adapter_is_counted_before_it_exists() -> None:
+def test_adapter_parameters_are_counted_from_the_dimensions() -> None:
     from engine.training.lora.fit import adapter_parameters
 
     shape = ModelDimensions(

@@ -51,7 +51,7 @@ def train(root: Path, base: Path, data: Rows, resume: Path | None = None, steps:
     )
 
 
-def test_the_continued_model_learns_the_answers_and_carries_its_lineage(tmp_path: Path, base: Path) -> None:
+def test_the_continued_model_learns_the_answers_and_has_its_lineage(tmp_path: Path, base: Path) -> None:
     recipe = msgspec.structs.replace(tiny(Phase.NATIVE), max_steps=40, epochs=50)
     ctx = new_run(tmp_path / "n")
     data = rows(tmp_path)
@@ -80,7 +80,7 @@ def first_evaluation(root: Path) -> float:
     return found[-1].loss
 
 
-def test_lineages_add_up_over_generations(tmp_path: Path, base: Path) -> None:
+def test_lineages_are_merged_over_generations(tmp_path: Path, base: Path) -> None:
     train(tmp_path / "one", base, rows(tmp_path))
     (tmp_path / "one" / "a.txt").symlink_to(tmp_path / "a.txt")
     later = Rows(dataset(tmp_path, *many(5)), Lineage(conversations=["c1", "c9"], newest_conversation=3.0))
@@ -90,7 +90,7 @@ def test_lineages_add_up_over_generations(tmp_path: Path, base: Path) -> None:
     assert card.base == "mine"
 
 
-def test_a_stopped_phase_goes_on_exactly(tmp_path: Path, base: Path) -> None:
+def test_a_stopped_phase_resumes_exactly(tmp_path: Path, base: Path) -> None:
     data = rows(tmp_path)
     whole = train(tmp_path / "whole", base, data)
     from tests.unit.test_training_loop import commanded
@@ -103,21 +103,21 @@ def test_a_stopped_phase_goes_on_exactly(tmp_path: Path, base: Path) -> None:
     assert resumed.weights_sha256 == whole.weights_sha256
 
 
-def test_a_run_that_stopped_before_this_phase_begins_it_anew(tmp_path: Path, base: Path) -> None:
+def test_a_run_stopped_before_this_phase_starts_it(tmp_path: Path, base: Path) -> None:
     data = rows(tmp_path)
     whole = train(tmp_path / "whole", base, data)
     scratch_only = next((tmp_path / "base" / "runs").iterdir())
     assert train(tmp_path / "r", base, data, resume=scratch_only).weights_sha256 == whole.weights_sha256
 
 
-def test_without_text_to_replay_the_person_is_warned(tmp_path: Path, base: Path) -> None:
+def test_missing_replay_text_is_logged_as_a_warning(tmp_path: Path, base: Path) -> None:
     ctx = new_run(tmp_path / "n")
     train_native(ctx, tiny(Phase.NATIVE), base, rows(tmp_path), [], name="m", out=tmp_path / "m")
     assert any("forget" in event.text for event in events(ctx, Log) if event.level == "warning")
     assert events(ctx, Evaluated) == []
 
 
-def test_a_missing_replay_text_and_a_missing_base_are_named(tmp_path: Path, base: Path) -> None:
+def test_a_missing_replay_text_and_a_missing_base_are_reported(tmp_path: Path, base: Path) -> None:
     with pytest.raises(BadInput, match=r"gone\.txt"):
         train_native(
             new_run(tmp_path / "n"),

@@ -43,12 +43,12 @@ def test_orthogonalised_matrices_have_singular_values_near_one(
     assert result.dtype == torch.float32
     assert result.shape == matrices.shape
     values = torch.linalg.svdvals(result)
-    # Those that were under a thousandth of the largest may stay small.
+    # Singular values below a thousandth of the largest may stay small.
     assert values.max() < 1.2
     assert values.median() > 0.8
 
 
-def test_the_direction_is_kept() -> None:
+def test_orthogonalisation_keeps_the_direction() -> None:
     matrix = torch.randn(1, 16, 48, generator=torch.Generator().manual_seed(1))
     u, _s, v = torch.linalg.svd(matrix, full_matrices=False)
     assert (orthogonalise(matrix, steps=5) - u @ v).abs().max() < 0.1
@@ -56,7 +56,7 @@ def test_the_direction_is_kept() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 32, 96), (2, 128, 16), (1, 32, 400)])
 @pytest.mark.parametrize("rank", [2, None])
-def test_a_wide_matrix_takes_the_same_steps_through_its_gram_matrix(
+def test_iterations_through_the_gram_matrix_give_the_same_result(
     shape: tuple[int, int, int], rank: int | None
 ) -> None:
     generator = torch.Generator().manual_seed(3)
@@ -71,13 +71,13 @@ def test_a_wide_matrix_takes_the_same_steps_through_its_gram_matrix(
     assert (direct - indirect).norm() <= 1e-3 * direct.norm()
 
 
-def test_a_batch_gives_what_each_matrix_gives_alone() -> None:
+def test_a_batch_gives_the_result_of_each_matrix() -> None:
     matrices = torch.randn(4, 24, 40, generator=torch.Generator().manual_seed(2))
     alone = torch.cat([orthogonalise(matrices[n : n + 1]) for n in range(4)])
     assert torch.allclose(orthogonalise(matrices), alone, atol=1e-4)
 
 
-def test_layers_go_to_muon_and_the_rest_to_adamw() -> None:
+def test_layers_use_muon_and_other_parameters_adamw() -> None:
     stepped = model()
     gradients(stepped, 0)
     optimizer = Optimizer(stepped, tiny())
@@ -108,13 +108,13 @@ def test_a_restored_state_takes_the_same_next_step(kind: str) -> None:
         assert torch.equal(tensor, other.state_dict()[name]), name
 
 
-def test_a_state_of_another_model_is_refused() -> None:
+def test_a_state_of_another_model_is_rejected() -> None:
     other = Transformer(ModelConfig(dim=32, layers=2, heads=2, kv_heads=2, head_dim=16, ffn=32))
     with pytest.raises(KeyError):
         Optimizer(other, tiny()).restore(Optimizer(model(), tiny()).state())
 
 
-def test_clipping_scales_to_the_norm_and_zero_leaves_it() -> None:
+def test_clipping_scales_to_the_norm_and_zero_turns_it_off() -> None:
     made = model()
     optimizer = Optimizer(made, tiny())
     gradients(made, 0)
@@ -137,7 +137,7 @@ def test_a_new_peak_moves_all_groups_in_proportion() -> None:
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
-def test_a_step_that_runs_out_of_memory_anywhere_has_not_been_taken(kind: str) -> None:
+def test_a_step_that_runs_out_of_memory_changes_nothing(kind: str) -> None:
     recipe = msgspec.structs.replace(tiny(), optimizer=kind)
     clean = model()
     gradients(clean, 1)

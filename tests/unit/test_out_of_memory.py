@@ -1,4 +1,4 @@
-"""Memory that gives out anywhere in a step is asked for again, and the run ends as if it had been there."""
+"""A failed allocation anywhere in a step is retried, and the run ends as if it had succeeded."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def clean(tmp_path: Path) -> RunContext:
 def fail_once(
     monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, at: int, when: Callable[[Any], bool]
 ) -> None:
-    """Allocation `at` of the first call of `owner.name` for which `when` holds fails."""
+    """Fails allocation `at` of the first call of `owner.name` for which `when` holds."""
     work = getattr(owner, name)
     failed: list[int] = []
 
@@ -75,7 +75,7 @@ def fail_once(
 
 
 @pytest.mark.parametrize("part", ["forward", "backward", "step", "norm", "evaluate", "draw"])
-def test_memory_that_fails_once_changes_nothing_of_the_run(
+def test_one_failed_allocation_does_not_change_the_run(
     tmp_path: Path, clean: RunContext, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     jobs: list[TrainingJob] = []
@@ -94,7 +94,7 @@ def test_memory_that_fails_once_changes_nothing_of_the_run(
         def failing(*arguments: Any) -> None:
             if third(None) and not spent:
                 spent.append(1)
-                backward(*arguments)  # gradients are there, and wrong if they were added to
+                backward(*arguments)  # gradients exist, and a retry that added to them would be wrong
                 raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
             backward(*arguments)
 
@@ -129,7 +129,7 @@ def test_memory_that_fails_once_changes_nothing_of_the_run(
         assert events(failed, Evaluated) == events(clean, Evaluated)
 
 
-def test_an_evaluation_that_does_not_fit_is_made_in_smaller_pieces(
+def test_an_evaluation_that_does_not_fit_uses_smaller_batches(
     tmp_path: Path, clean: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = TrainingJob._losses
@@ -146,7 +146,7 @@ def test_an_evaluation_that_does_not_fit_is_made_in_smaller_pieces(
     assert [event.loss for event in events(small, Evaluated)] == pytest.approx(expected, rel=1e-5)
 
 
-def test_when_memory_never_comes_the_run_ends_with_a_checkpoint_of_the_step_before(
+def test_permanent_out_of_memory_ends_the_run_with_a_checkpoint_of_the_last_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = Optimizer.step
@@ -167,7 +167,7 @@ def test_when_memory_never_comes_the_run_ends_with_a_checkpoint_of_the_step_befo
     assert found is not None and (found.state.step, found.state.batches_drawn) == (2, 2)
 
 
-def test_a_budget_is_set_while_a_run_trains_and_what_cannot_be_is_refused(
+def test_the_budget_can_be_set_during_a_run_and_invalid_values_are_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[tuple[bool, str]] = []
@@ -190,16 +190,14 @@ def test_a_budget_is_set_while_a_run_trains_and_what_cannot_be_is_refused(
     assert any("3584" in line.text for line in ctx.view.log)
 
 
-def test_a_limit_of_the_system_that_falls_and_rises_is_followed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changing_cgroup_limit_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = iter([None, 900 << 20, 900 << 20, 2000 << 20, None, None, None])
     monkeypatch.setattr("engine.machine.budget.memory_limit_bytes", lambda *_root, **_name: next(limits))
     monkeypatch.setattr(
         "engine.training.setup.resolve_budget", lambda *_gigabytes: Budget(1500.0, "max_memory_gb")
     )
     resized: list[float] = []
-    refusals = [True]  # the first time, as a kernel that still holds pages of files for it
+    refusals = [True]  # the first attempt fails, as when the kernel still charges file pages
 
     def resize(mb: float) -> bool:
         if refusals:
@@ -209,7 +207,7 @@ def test_a_limit_of_the_system_that_falls_and_rises_is_followed(
         return True
 
     monkeypatch.setattr("engine.machine.cgroup.resize_limit", resize)
-    # The process of the tests may hold more than the lower limit.
+    # The test process may use more than the lower limit.
     monkeypatch.setattr("engine.training.peak_memory.PeakMemory.peak_mb", lambda _self: 500.0)
     start = governor.ResourceGovernor.__init__
 
@@ -233,7 +231,7 @@ def test_a_limit_of_the_system_that_falls_and_rises_is_followed(
     assert resized == [900.0, 1500.0]
 
 
-def test_a_validation_that_does_not_fit_at_once_is_read_in_smaller_batches(
+def test_a_validation_that_does_not_fit_uses_smaller_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = Transformer(model_config(SIZE))
@@ -260,7 +258,7 @@ def test_a_validation_that_does_not_fit_at_once_is_read_in_smaller_batches(
         language_model.rolling_nll(texts[:1])
 
 
-def test_the_general_set_is_cut_from_a_file_that_is_never_read_whole(tmp_path: Path) -> None:
+def test_the_general_set_is_read_in_parts(tmp_path: Path) -> None:
     file = text_file(tmp_path, size=300_000)
     tail = general_tail(file)
     assert cut_general({"a": tail}, 512) == cut_general({"a": tail.read()}, 512)

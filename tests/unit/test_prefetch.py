@@ -1,4 +1,4 @@
-"""Batches prepared ahead, their memory used again, chunks of text kept: all without any change of what is learnt."""
+"""Prefetched batches, reused buffers and cached text chunks: none of them changes training."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def same(one: Batch, other: Batch) -> bool:
     moves=st.lists(st.sampled_from(["next", "again", "halve", "more"]), max_size=12),
 )
 @settings(max_examples=30, deadline=None)
-def test_what_is_drawn_ahead_is_what_would_have_been_drawn(
+def test_prefetched_batches_equal_those_of_the_source(
     text: Path, threads: int, ahead: int, moves: list[str]
 ) -> None:
     plain, number, most = source(text), 0, 12
@@ -67,11 +67,11 @@ def test_what_is_drawn_ahead_is_what_would_have_been_drawn(
                     16, plain.tokens_per_micro_batch // 2
                 )
             else:
-                most += 7  # a person sets max_steps: the stages move
+                most += 7  # the user sets max_steps: the stages move
 
 
 class Recorded:
-    """A source that notes which thread drew what."""
+    """A source that records which thread built which batch."""
 
     tokens_per_micro_batch = 64
 
@@ -96,12 +96,12 @@ class Recorded:
 
 
 def prepared(ready: Prefetcher) -> None:
-    """Waits for all that has been ordered."""
+    """Waits for all submitted batches."""
     for future in ready._pending.values():
         future.result(timeout=30)
 
 
-def test_as_many_batches_as_set_are_prepared_by_the_loader_and_none_beyond_the_last() -> None:
+def test_the_loader_prepares_the_configured_number_of_batches_up_to_the_last() -> None:
     there = Recorded()
     with Prefetcher(there, threads=1, ahead=3) as ready:
         assert [ready.batch_at(number, 6).tokens for number in range(2)] == [0, 1]
@@ -114,7 +114,7 @@ def test_as_many_batches_as_set_are_prepared_by_the_loader_and_none_beyond_the_l
     assert max(number for number, _name in there.drawn) == 3
 
 
-def test_without_threads_each_batch_is_drawn_by_who_asks() -> None:
+def test_without_threads_the_caller_builds_each_batch() -> None:
     here = Recorded()
     with Prefetcher(here, threads=0, ahead=3) as ready:
         for number in range(3):
@@ -122,7 +122,7 @@ def test_without_threads_each_batch_is_drawn_by_who_asks() -> None:
     assert here.drawn == [(number, threading.current_thread().name) for number in range(3)]
 
 
-def test_an_error_belongs_to_the_batch_that_could_not_be_drawn() -> None:
+def test_an_error_is_raised_with_its_batch() -> None:
     with Prefetcher(Recorded(breaks_at=2), threads=1, ahead=3) as ready:
         ready.batch_at(0, 9)
         ready.batch_at(1, 9)
@@ -130,7 +130,7 @@ def test_an_error_belongs_to_the_batch_that_could_not_be_drawn() -> None:
             ready.batch_at(2, 9)
 
 
-def test_memory_of_released_batches_serves_the_next_ones_and_never_one_in_use(text: Path) -> None:
+def test_released_buffers_are_reused_and_buffers_in_use_are_not(text: Path) -> None:
     batches, plain = source(text), source(text)
     kept = batches.batch_at(0, 6)
     for number in range(1, 30):
@@ -143,7 +143,7 @@ def test_memory_of_released_batches_serves_the_next_ones_and_never_one_in_use(te
 
 
 @given(sizes=st.lists(st.integers(1, 50), min_size=1, max_size=60))
-def test_buffers_are_as_large_as_asked_and_few(sizes: list[int]) -> None:
+def test_buffers_have_the_requested_size_and_are_few(sizes: list[int]) -> None:
     buffers = BufferPool()
     for size in sizes:
         array, memory = buffers.acquire((size, 3), np.int64)
@@ -161,7 +161,7 @@ def test_buffers_are_as_large_as_asked_and_few(sizes: list[int]) -> None:
     reads=st.lists(st.tuples(st.integers(0, 300), st.integers(1, 90)), max_size=8),
 )
 @settings(max_examples=60, deadline=None)
-def test_chunks_change_nothing_of_what_is_read(
+def test_chunks_do_not_change_the_bytes_read(
     contents: list[bytes],
     chunk: int,
     cached: int,
@@ -180,7 +180,7 @@ def test_chunks_change_nothing_of_what_is_read(
         assert len(kept._chunks) <= cached
 
 
-def test_chunks_save_reads_of_a_small_text_and_are_left_out_for_a_large_one(text: Path) -> None:
+def test_chunks_save_reads_of_a_small_text_and_are_off_for_a_large_one(text: Path) -> None:
     with (
         TextStream.training([text], seed=0, shortest=16) as plain,
         TextStream.training([text], seed=0, shortest=16, chunk_bytes=1024, cached_chunks=64) as kept,
@@ -193,7 +193,7 @@ def test_chunks_save_reads_of_a_small_text_and_are_left_out_for_a_large_one(text
     assert kept.reads <= 18  # 18,000 bytes in chunks of 1,024
 
 
-def test_threads_that_read_one_stream_at_once_read_it_right(text: Path) -> None:
+def test_concurrent_reads_of_a_stream_are_correct(text: Path) -> None:
     with (
         TextStream.training([text], seed=0, shortest=16, chunk_bytes=512, cached_chunks=20) as stream,
         TextStream.training([text], seed=0, shortest=16) as plain,
@@ -203,7 +203,7 @@ def test_threads_that_read_one_stream_at_once_read_it_right(text: Path) -> None:
         assert all(same(ready.batch_at(number, 200), expected.batch_at(number, 200)) for number in range(200))
 
 
-def test_the_settings_of_batches_become_the_recipe_and_flags_go_before_them() -> None:
+def test_batch_settings_enter_the_recipe_and_flags_override_them() -> None:
     chosen = Settings(streaming_batch_size=5, gradient_accumulation_steps=3, micro_batch_size=2)
     recipe = recipe_for(TrainParams(context=128), Phase.SCRATCH, settings=chosen)
     assert (recipe.curriculum[-1].batch, recipe.accumulation, recipe.micro_batch) == (5, 3, 2)
@@ -214,7 +214,7 @@ def test_the_settings_of_batches_become_the_recipe_and_flags_go_before_them() ->
     )
 
 
-def test_a_micro_batch_cuts_the_same_batch_into_smaller_passes(text: Path) -> None:
+def test_micro_batch_size_cuts_the_same_batch_into_smaller_parts(text: Path) -> None:
     whole, cut = source(text), source(text, msgspec.structs.replace(tiny(), micro_batch=1))
     one, other = whole.batch_at(0, 6), cut.batch_at(0, 6)
     assert [len(part.ids) for part in one.micro_batches] == [4]
@@ -229,7 +229,7 @@ def told_every_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
-def test_a_run_learns_the_same_with_and_without_threads_chunks_and_small_passes(
+def test_losses_do_not_depend_on_threads_chunks_and_micro_batches(
     tmp_path: Path, told_every_step: None
 ) -> None:
     losses = []

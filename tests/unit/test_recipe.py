@@ -18,13 +18,13 @@ def test_scratch_ends_at_the_full_context(context: int) -> None:
     assert recipe.curriculum[-1].until == 1.0
 
 
-def test_by_default_scratch_starts_short_and_native_sees_two_thousand_bytes() -> None:
+def test_by_default_scratch_starts_short_and_native_uses_two_thousand_bytes() -> None:
     scratch = recipe_for(TrainParams(), Phase.SCRATCH)
     assert (scratch.curriculum[0].context, scratch.curriculum[-1].context) == (128, 2048)
     assert recipe_for(TrainParams(), Phase.NATIVE).curriculum[-1].context == 2048
 
 
-def test_each_step_belongs_to_the_stretch_of_its_share() -> None:
+def test_each_step_belongs_to_its_curriculum_stage() -> None:
     recipe = recipe_for(TrainParams(), Phase.SCRATCH)
     seen = [recipe.stage_at(step, 1000).context for step in range(1000)]
     assert seen == sorted(seen)
@@ -32,14 +32,14 @@ def test_each_step_belongs_to_the_stretch_of_its_share() -> None:
     assert recipe.stage_at(1000, 1000).context == 2048
 
 
-def test_the_local_preset_of_h2q_has_its_figures() -> None:
+def test_the_h2q_preset_has_its_hyperparameters() -> None:
     recipe = recipe_for(TrainParams(recipe="h2q-local"), Phase.SCRATCH)
     assert (recipe.size.dim, recipe.size.heads, recipe.size.layers, recipe.size.context) == (256, 8, 6, 512)
     assert (recipe.optimizer, recipe.lr, recipe.schedule) == ("adamw", 1e-4, Schedule.COSINE)
     assert (recipe.curriculum[0].batch, recipe.epochs, recipe.clip) == (8, 10, 1.0)
 
 
-def test_what_the_person_sets_wins() -> None:
+def test_parameters_override_the_recipe() -> None:
     params = TrainParams(
         recipe="h2q-local", epochs=2, batch_size=3, accumulation=4, clip=0.0, max_steps=9, lr=0.5, seed=7
     )
@@ -48,7 +48,7 @@ def test_what_the_person_sets_wins() -> None:
     assert (recipe.max_steps, recipe.lr, recipe.seed, recipe.time_budget_s) == (9, 0.5, 7, 30.0)
 
 
-def test_a_higher_rate_lifts_all_groups_in_proportion() -> None:
+def test_a_higher_rate_scales_all_groups_in_proportion() -> None:
     usual, doubled = (recipe_for(TrainParams(lr=lr), Phase.SCRATCH) for lr in (None, 0.04))
     assert doubled.lr == 0.04
     for name in ("embed_lr", "head_lr", "norm_lr"):
@@ -71,14 +71,12 @@ def test_a_higher_rate_lifts_all_groups_in_proportion() -> None:
         ({"max_memory_gb": 0.0}, "--max-memory-gb"),
     ],
 )
-def test_a_setting_that_cannot_be_is_refused_in_the_words_of_its_flag(
-    changes: dict[str, object], flag: str
-) -> None:
+def test_an_invalid_parameter_is_rejected_with_its_flag(changes: dict[str, object], flag: str) -> None:
     with pytest.raises(UsageProblem, match=flag):
         recipe_for(msgspec.structs.replace(TrainParams(), **changes), Phase.SCRATCH)
 
 
-def test_the_digest_tells_what_changes_the_steps_and_nothing_else() -> None:
+def test_the_digest_covers_exactly_what_changes_the_steps() -> None:
     recipe = recipe_for(TrainParams(), Phase.SCRATCH)
     same = msgspec.structs.replace(recipe, max_steps=5, checkpoint_every_s=1.0, time_budget_s=9.0)
     assert same.digest() == recipe.digest()

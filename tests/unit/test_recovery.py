@@ -1,4 +1,4 @@
-"""Faults put into real, tiny runs."""
+"""Faults injected into real, tiny runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def recipe(steps: int = 60) -> Recipe:
-    # Windows of one length, so that the statistics are not begun anew.
+    # Windows of one length, so that the statistics are not reset.
     return msgspec.structs.replace(tiny(), max_steps=steps, epochs=99, curriculum=tiny().curriculum[1:])
 
 
@@ -40,7 +40,7 @@ def run(ctx: RunContext, root: Path, of: Recipe | None = None) -> None:
 
 
 def faulty(monkeypatch: pytest.MonkeyPatch, fault: Callable[[TrainingJob], float | None]) -> None:
-    """`fault` is called after the gradients of each real step; what it returns replaces the loss."""
+    """Calls `fault` after the gradients of each real step; its result replaces the loss."""
     accumulate = TrainingJob.accumulate
 
     def broken(job: TrainingJob, batch):  # type: ignore[no-untyped-def]
@@ -51,7 +51,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch, fault: Callable[[TrainingJob], float
     monkeypatch.setattr(TrainingJob, "accumulate", broken)
 
 
-def test_a_spike_is_skipped_and_its_samples_are_named(
+def test_a_spike_is_skipped_and_its_samples_are_journalled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faulty(monkeypatch, lambda job: 50.0 if job.state.batches_drawn == 40 else None)
@@ -65,7 +65,7 @@ def test_a_spike_is_skipped_and_its_samples_are_named(
     assert any("a.txt:" in line.text for line in ctx.view.log)
 
 
-def test_damaged_weights_are_known_from_damaged_data_and_cost_only_the_steps_since(
+def test_corrupt_weights_are_distinguished_from_bad_data_and_rolled_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def damage(job: TrainingJob) -> None:
@@ -86,7 +86,7 @@ def test_damaged_weights_are_known_from_damaged_data_and_cost_only_the_steps_sin
     assert last < 4
 
 
-def test_the_return_goes_to_the_last_good_checkpoint_at_half_the_rate(
+def test_a_rollback_goes_to_the_last_good_checkpoint_at_half_the_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faulty(monkeypatch, lambda job: float("nan") if job.state.batches_drawn in (51, 52, 53) else None)
@@ -109,7 +109,7 @@ def test_the_return_goes_to_the_last_good_checkpoint_at_half_the_rate(
     )
 
 
-def test_a_run_that_diverges_again_and_again_stops_in_one_sentence(
+def test_a_run_that_keeps_diverging_stops_with_one_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def damage(job: TrainingJob) -> None:
@@ -124,7 +124,7 @@ def test_a_run_that_diverges_again_and_again_stops_in_one_sentence(
     assert [event.action for event in events(ctx, RecoveryAction)] == ["returned", "returned", "stopped"]
 
 
-def test_a_run_that_was_resumed_after_a_spike_ends_bit_for_bit_like_one_that_was_not(
+def test_a_run_resumed_after_a_spike_ends_bit_identical(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faulty(monkeypatch, lambda job: 50.0 if job.state.batches_drawn in (30, 45) else None)
@@ -156,9 +156,7 @@ def test_a_run_that_was_resumed_after_a_spike_ends_bit_for_bit_like_one_that_was
     assert shas[0] == shas[1]
 
 
-def test_an_error_that_passes_is_tried_again_and_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_transient_error_is_retried_and_journalled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write, tries = checkpoint.write, []
 
     def sometimes(*arguments):  # type: ignore[no-untyped-def]
@@ -175,7 +173,7 @@ def test_an_error_that_passes_is_tried_again_and_told(
     assert [mark.kind for mark in ctx.view.marks] == ["recovery"], "shown on the curve"
 
 
-def test_what_does_not_pass_is_raised_at_once_or_after_the_last_attempt() -> None:
+def test_other_errors_are_raised_immediately_and_transient_ones_after_the_last_attempt() -> None:
     tries: list[int] = []
 
     def fail(number: int) -> None:
@@ -190,7 +188,7 @@ def test_what_does_not_pass_is_raised_at_once_or_after_the_last_attempt() -> Non
     assert len(tries) == 1 + 3
 
 
-def test_an_optimizer_state_that_no_steps_can_have_made_is_left_for_the_last_good_one(
+def test_an_implausible_optimizer_state_is_rolled_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def damage(job: TrainingJob) -> None:

@@ -1,4 +1,4 @@
-"""What an incremental run of the built-in model repeats, and what forgetting is measured on."""
+"""Repeated conversations of an incremental native run, and the sample for the forgetting test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def dataset(folder: Path, count: int) -> Path:
     return path
 
 
-def test_half_of_the_windows_are_older_conversations_and_the_log_says_so(tmp_path: Path) -> None:
+def test_half_of_the_windows_are_older_conversations_and_this_is_logged(tmp_path: Path) -> None:
     data, ctx = dataset(tmp_path, 10), new_run(tmp_path)
     older = Lineage(conversations=["c0", "c1", "gone"]).conversations
     repeats = replay_counts_for(ctx, data, older)
@@ -30,13 +30,13 @@ def test_half_of_the_windows_are_older_conversations_and_the_log_says_so(tmp_pat
     assert any("2 older conversations, 4 times per epoch, with 8 new" in log.text for log in events(ctx, Log))
 
 
-def test_a_first_run_repeats_nothing_and_says_nothing(tmp_path: Path) -> None:
+def test_a_first_run_repeats_nothing_and_logs_nothing(tmp_path: Path) -> None:
     ctx = new_run(tmp_path)
     assert replay_counts_for(ctx, dataset(tmp_path, 3), []) == {}
     assert events(ctx, Log) == []
 
 
-def test_the_same_older_conversations_are_looked_at_each_time(tmp_path: Path) -> None:
+def test_the_sample_of_older_conversations_is_deterministic(tmp_path: Path) -> None:
     data = dataset(tmp_path, 60)
     older = [f"c{number}" for number in range(50)]
     sample = sample_of_older(data, older)

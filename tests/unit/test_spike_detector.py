@@ -23,14 +23,14 @@ FIGURES = st.floats(allow_nan=True, allow_infinity=True)
 
 
 def warm(steps: int = 60, seed: int = 1) -> SpikeDetector:
-    """After steps of a quiet run: a loss about 2, norms about 1."""
+    """A detector after the steps of a calm run: losses about 2, norms about 1."""
     chance, detector = random.Random(seed), SpikeDetector()
     for _step in range(steps):
         assert detector.decide(2 + chance.gauss(0, 0.05), math.exp(chance.gauss(0, 0.2))) is StepDecision.TAKE
     return detector
 
 
-def test_a_spike_of_the_loss_or_of_the_gradient_is_skipped_and_stays_out_of_the_statistics() -> None:
+def test_a_spike_of_loss_or_gradient_is_skipped_and_excluded_from_the_statistics() -> None:
     detector = warm()
     before = (
         list(detector.statistics.losses),
@@ -43,25 +43,25 @@ def test_a_spike_of_the_loss_or_of_the_gradient_is_skipped_and_stays_out_of_the_
     assert detector.decide(2.0, 1.0) is StepDecision.TAKE
 
 
-def test_a_hard_but_honest_batch_is_taken() -> None:
+def test_a_hard_but_valid_batch_is_applied() -> None:
     assert warm().decide(2.6, 4.0) is StepDecision.TAKE
 
 
-def test_nothing_is_a_spike_before_the_statistics_stand() -> None:
+def test_no_spikes_are_detected_during_warm_up() -> None:
     assert warm(WARMUP - 1).decide(9.0, 50.0) is StepDecision.TAKE
 
 
-def test_data_that_stays_hard_is_learnt_in_the_end() -> None:
+def test_permanently_harder_data_is_accepted_in_the_end() -> None:
     detector = warm()
     found = [detector.decide(5.5, 1.0) for _step in range(WINDOW + 1)]
     assert found == [StepDecision.SKIP] * WINDOW + [StepDecision.TAKE]
 
 
-def test_windows_of_another_length_begin_new_statistics() -> None:
+def test_another_window_length_resets_the_statistics() -> None:
     assert warm().decide(5.5, 40.0, level=512) is StepDecision.TAKE
 
 
-def test_some_steps_in_a_row_without_a_number_go_back_and_a_good_one_between_starts_the_count_anew() -> None:
+def test_consecutive_non_finite_steps_roll_back_and_a_finite_step_resets_the_count() -> None:
     detector = SpikeDetector()
     found = [detector.decide(loss, 1.0) for loss in (math.nan, math.inf, 2.0, math.nan, math.nan, math.nan)]
     assert found == [StepDecision.DISCARD] * 2 + [StepDecision.TAKE] + [StepDecision.DISCARD] * 2 + [
@@ -70,7 +70,7 @@ def test_some_steps_in_a_row_without_a_number_go_back_and_a_good_one_between_sta
     assert MAX_NONFINITE_STEPS == 3
 
 
-def test_a_loss_that_creeps_up_and_stays_there_goes_back() -> None:
+def test_a_slowly_rising_loss_rolls_back() -> None:
     detector = warm()
     found = [detector.decide(2 + 0.01 * step, 1.0) for step in range(150)]
     assert StepDecision.SKIP not in found
@@ -78,7 +78,7 @@ def test_a_loss_that_creeps_up_and_stays_there_goes_back() -> None:
     assert DIVERGENCE_STEPS <= first < 3 * DIVERGENCE_STEPS
 
 
-def test_three_returns_in_a_row_stop_and_quiet_steps_end_the_row() -> None:
+def test_three_rollbacks_in_a_row_stop_and_calm_steps_reset_them() -> None:
     detector, kept = warm(), SpikeStatistics()
     assert detector.rolled_back(kept) is StepDecision.ROLLBACK
     assert detector.lr_multiplier == 0.5
@@ -89,8 +89,9 @@ def test_three_returns_in_a_row_stop_and_quiet_steps_end_the_row() -> None:
     assert found == [StepDecision.ROLLBACK] * (MAX_ROLLBACKS - 1) + [StepDecision.STOP]
 
 
-def test_quiet_runs_are_left_alone() -> None:
-    """Falling losses with noise of a twentieth and heavy-tailed norms: at most one alarm in 10,000 steps."""
+def test_calm_runs_have_no_false_alarms() -> None:
+    """Falling losses with noise of a twentieth and heavy-tailed norms: at most one false alarm in 10,000
+    steps."""
     alarms = 0
     for seed in range(5):
         chance, detector = random.Random(seed), SpikeDetector()
@@ -102,9 +103,7 @@ def test_quiet_runs_are_left_alone() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(FIGURES, FIGURES), max_size=80), st.integers(0, 80))
-def test_a_watch_that_was_stored_decides_like_one_that_was_not(
-    steps: list[tuple[float, float]], cut: int
-) -> None:
+def test_a_restored_detector_decides_identically(steps: list[tuple[float, float]], cut: int) -> None:
     whole, first = warm(25), warm(25)
     told = [whole.decide(*step) for step in steps]
     before = [first.decide(*step) for step in steps[:cut]]
@@ -115,7 +114,7 @@ def test_a_watch_that_was_stored_decides_like_one_that_was_not(
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(FIGURES, FIGURES), max_size=80))
-def test_what_is_not_a_number_is_never_taken_and_never_remembered(steps: list[tuple[float, float]]) -> None:
+def test_non_finite_steps_are_never_applied_or_recorded(steps: list[tuple[float, float]]) -> None:
     detector = warm(25)
     for loss, norm in steps:
         decision = detector.decide(loss, norm)

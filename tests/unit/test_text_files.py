@@ -19,7 +19,7 @@ from engine.training.text_files import (
 TEXT = b"some text that is long enough to learn from\n"
 
 
-def test_a_named_path_wins_over_the_workspace(tmp_path: Path) -> None:
+def test_a_given_path_has_priority_over_the_workspace(tmp_path: Path) -> None:
     ws = Workspace(tmp_path / "ws")
     ws.training_data.mkdir(parents=True)
     (ws.training_data / "a.txt").write_bytes(TEXT)
@@ -29,7 +29,7 @@ def test_a_named_path_wins_over_the_workspace(tmp_path: Path) -> None:
     assert find_text([], ws).files == [ws.training_data / "a.txt"]
 
 
-def test_without_text_in_the_workspace_the_folder_of_h2q_is_used(tmp_path: Path) -> None:
+def test_without_text_in_the_workspace_the_h2q_folder_is_used(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "training_data"
     folder.mkdir(parents=True)
     (folder / "b.txt").write_bytes(TEXT)
@@ -41,18 +41,18 @@ def test_without_text_in_the_workspace_the_folder_of_h2q_is_used(tmp_path: Path)
     assert found.places == [folder]
 
 
-def test_a_missing_path_is_named(tmp_path: Path) -> None:
+def test_a_missing_path_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"missing\.txt"):
         find_text([tmp_path / "missing.txt"], Workspace(tmp_path))
 
 
-def test_empty_files_are_named(tmp_path: Path) -> None:
+def test_empty_files_are_reported(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_bytes(b"")
     with pytest.raises(NotEnoughData, match=r"empty\.txt"):
         find_text([tmp_path], Workspace(tmp_path / "ws"))
 
 
-def test_an_empty_file_beside_a_good_one_is_passed_over(tmp_path: Path) -> None:
+def test_an_empty_file_next_to_a_good_one_is_skipped(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "good.txt").write_bytes(TEXT)
     found = find_text([tmp_path], Workspace(tmp_path / "ws"))
@@ -60,7 +60,7 @@ def test_an_empty_file_beside_a_good_one_is_passed_over(tmp_path: Path) -> None:
     assert [file.name for file in found.skipped] == ["empty.txt"]
 
 
-def test_a_file_named_twice_counts_once(tmp_path: Path) -> None:
+def test_a_file_given_twice_counts_once(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(TEXT)
     (tmp_path / "b.txt").symlink_to(tmp_path / "a.txt")
     assert find_text([tmp_path, tmp_path / "a.txt"], Workspace(tmp_path)).files == [tmp_path / "a.txt"]
@@ -68,7 +68,7 @@ def test_a_file_named_twice_counts_once(tmp_path: Path) -> None:
 
 @given(text=st.text(min_size=1, max_size=300))
 @settings(max_examples=60, deadline=None)
-def test_the_tail_begins_at_a_character_and_leaves_the_rest_to_training(
+def test_the_tail_starts_at_a_character_boundary_and_the_rest_is_for_training(
     text: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("tail") / "a.txt"
@@ -86,7 +86,7 @@ def test_the_tail_of_text_is_its_last_tenth(tmp_path: Path) -> None:
     assert general_tail(path).read() == bytes(range(65, 75))
 
 
-def test_languages_are_named_by_their_bytes(tmp_path: Path) -> None:
+def test_languages_are_detected_from_their_bytes(tmp_path: Path) -> None:
     chinese, english = tmp_path / "zh.txt", tmp_path / "en.txt"
     chinese.write_text("今天的天气很好，我们去公园散步吧。" * 50, encoding="utf-8")
     english.write_text("The weather is fine today, let us walk in the park. " * 100, encoding="utf-8")

@@ -28,7 +28,7 @@ def write(folder: Path, *contents: bytes) -> list[Path]:
     length=st.integers(1, 120),
 )
 @settings(max_examples=100, deadline=None)
-def test_a_window_is_the_texts_joined_by_end_tokens_and_begun_again(
+def test_windows_read_the_texts_joined_by_end_tokens_and_wrap_around(
     contents: list[bytes], start: int, length: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     if not any(contents):
@@ -52,8 +52,8 @@ def test_windows_depend_on_seed_and_step_alone(tmp_path: Path) -> None:
         assert not np.array_equal(third.windows(0, 4, 17), first)
 
 
-def test_the_tail_is_never_drawn(tmp_path: Path) -> None:
-    # The letters of the tail stand nowhere else.
+def test_the_held_out_tail_is_never_read(tmp_path: Path) -> None:
+    # The letters of the tail occur nowhere else.
     files = write(tmp_path, b"a" * 900 + b"Z" * 100, b"b" * 90 + b"Y" * 10)
     with TextStream.training(files, seed=0, shortest=16) as stream:
         drawn = {int(token) for step in range(50) for token in np.unique(stream.windows(step, 8, 33))}
@@ -67,7 +67,7 @@ def test_a_text_counts_by_its_size(tmp_path: Path) -> None:
     assert np.mean(tokens == ord("b")) == pytest.approx(0.1, abs=0.02)
 
 
-def test_text_that_yields_no_batch_is_refused_with_its_name(tmp_path: Path) -> None:
+def test_text_shorter_than_a_batch_is_rejected_with_its_name(tmp_path: Path) -> None:
     files = write(tmp_path, b"too short for a window")
     with pytest.raises(NotEnoughData, match=r"a batch needs .*0\.txt"):
         TextStream.training(files, seed=0, shortest=128)
@@ -75,7 +75,7 @@ def test_text_that_yields_no_batch_is_refused_with_its_name(tmp_path: Path) -> N
         TextStream.training(write(tmp_path, b""), seed=0, shortest=1)
 
 
-def test_a_file_that_shrinks_or_goes_is_named(tmp_path: Path) -> None:
+def test_a_shrunk_or_deleted_file_is_reported(tmp_path: Path) -> None:
     files = write(tmp_path, b"x" * 1000)
     stream = TextStream.training(files, seed=0, shortest=16)
     os.truncate(files[0], 10)
@@ -87,7 +87,7 @@ def test_a_file_that_shrinks_or_goes_is_named(tmp_path: Path) -> None:
         stream.windows(0, 8, 64)
 
 
-def test_more_files_than_may_be_open_are_read(tmp_path: Path) -> None:
+def test_more_files_than_the_open_limit_are_read(tmp_path: Path) -> None:
     files = write(tmp_path, *(bytes([65 + number % 26]) * 50 for number in range(100)))
     with TextStream.training(files, seed=0, shortest=16) as stream:
         before = psutil.Process().num_fds()
@@ -116,7 +116,7 @@ def test_general_windows_cover_every_tail_once(tmp_path: Path) -> None:
     assert targets.tolist() == [byte for tail in tails for byte in tail[1:]]
 
 
-def test_general_windows_are_bounded_and_the_same_each_time(tmp_path: Path) -> None:
+def test_general_windows_are_bounded_and_deterministic(tmp_path: Path) -> None:
     files = write(tmp_path, np.random.default_rng(0).integers(0, 255, 50_000, dtype=np.uint8).tobytes())
     first, second = (list(general_windows(files, 64, 640)) for _round in range(2))
     assert len(first) == 10

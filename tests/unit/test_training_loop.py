@@ -43,7 +43,7 @@ def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Commanded(RunContext):
-    """A run to which commands come at given polls."""
+    """A run that receives commands at given polls."""
 
     script: dict[int, list[RunCommand]]
     polls: int
@@ -77,7 +77,7 @@ def losses(ctx: RunContext) -> dict[int, float | None]:
     return {event.step: event.loss for event in events(ctx, Step)}
 
 
-def test_a_model_comes_out_that_learnt_something(tmp_path: Path) -> None:
+def test_training_reduces_the_loss_and_saves_a_model(tmp_path: Path) -> None:
     ctx = new_run(tmp_path)
     card = run(ctx, tmp_path, msgspec.structs.replace(tiny(), max_steps=40))
     told = losses(ctx)
@@ -93,14 +93,14 @@ def test_a_model_comes_out_that_learnt_something(tmp_path: Path) -> None:
     assert card.lineage.texts[str(tmp_path / "a.txt")]
 
 
-def test_the_general_set_is_evaluated_first_last_and_in_between(tmp_path: Path) -> None:
+def test_the_general_set_is_evaluated_at_the_start_the_end_and_in_between(tmp_path: Path) -> None:
     ctx = new_run(tmp_path)
     run(ctx, tmp_path)
     assert [event.step for event in events(ctx, Evaluated)] == [0, 1, 2, 3, 4, 5, 6]
     assert all(event.loss is not None for event in events(ctx, Evaluated))
 
 
-def test_the_training_log_has_h2q_s_rows(tmp_path: Path) -> None:
+def test_the_training_log_has_the_h2q_format(tmp_path: Path) -> None:
     ctx = new_run(tmp_path)
     run(ctx, tmp_path, msgspec.structs.replace(tiny(), max_steps=100, epochs=2))
     rows = json.loads((tmp_path / "training_log.json").read_text())
@@ -112,7 +112,7 @@ def test_the_training_log_has_h2q_s_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
-def test_a_resumed_run_takes_exactly_the_steps_of_one_that_was_not_stopped(kind: str, tmp_path: Path) -> None:
+def test_a_resumed_run_takes_exactly_the_same_steps(kind: str, tmp_path: Path) -> None:
     recipe = msgspec.structs.replace(tiny(), optimizer=kind, max_steps=8)
     whole, resumed = new_run(tmp_path / "a"), new_run(tmp_path / "b")
     text_file(tmp_path)
@@ -135,7 +135,7 @@ def test_a_resumed_run_takes_exactly_the_steps_of_one_that_was_not_stopped(kind:
     assert card.weights_sha256 == load_model(tmp_path / "whole")[1].weights_sha256
 
 
-def test_a_run_goes_on_from_its_own_checkpoint(tmp_path: Path) -> None:
+def test_a_run_resumes_from_its_own_checkpoint(tmp_path: Path) -> None:
     ctx = commanded(tmp_path, (3, "stop", ""))
     with pytest.raises(Interrupted):
         run(ctx, tmp_path)
@@ -144,7 +144,7 @@ def test_a_run_goes_on_from_its_own_checkpoint(tmp_path: Path) -> None:
     assert [event.step for event in events(ctx, Step)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_pause_begins_with_a_checkpoint(tmp_path: Path) -> None:
+def test_a_pause_starts_with_a_checkpoint(tmp_path: Path) -> None:
     ctx = new_run(tmp_path)
     seen: list[str] = []
 
@@ -155,7 +155,7 @@ def test_a_pause_begins_with_a_checkpoint(tmp_path: Path) -> None:
         seen.extend(path.name for path in checkpoint.list_checkpoints(ctx.run_dir.checkpoints, "scratch"))
         ctx.commands.handle(Request("resume"))
 
-    # As the first step is looked for: the checkpoint of the beginning is there.
+    # When the first step is requested, the initial checkpoint exists.
     ctx.commands.handle(Request("pause"))
     watcher = threading.Thread(target=paused)
     watcher.start()
@@ -165,14 +165,14 @@ def test_a_pause_begins_with_a_checkpoint(tmp_path: Path) -> None:
     assert [event.step for event in events(ctx, Step)] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_stop_names_the_command_that_goes_on(tmp_path: Path) -> None:
+def test_a_stop_has_a_hint_with_the_resume_command(tmp_path: Path) -> None:
     ctx = commanded(tmp_path, (2, "stop", ""))
     with pytest.raises(Interrupted) as stopped:
         run(ctx, tmp_path)
     assert stopped.value.hint == f"h2q-tui runs resume {ctx.spec.run_id}"
 
 
-def test_a_run_s_own_settings_say_how_many_checkpoints_stay(tmp_path: Path) -> None:
+def test_settings_determine_how_many_checkpoints_are_kept(tmp_path: Path) -> None:
     polls = [(poll, "checkpoint", "") for poll in range(1, 6)]
     ctx = commanded(tmp_path, *polls)
     ctx.__dict__["settings"] = Settings(checkpoints_last=4)
@@ -181,7 +181,7 @@ def test_a_run_s_own_settings_say_how_many_checkpoints_stay(tmp_path: Path) -> N
     assert kept[:4] == [f"scratch-{draw:07d}" for draw in (6, 5, 4, 3)]
 
 
-def test_a_damaged_checkpoint_is_told_and_the_older_one_taken(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_logged_and_the_older_one_used(tmp_path: Path) -> None:
     ctx = commanded(tmp_path, (2, "checkpoint", ""), (4, "stop", ""))
     with pytest.raises(Interrupted):
         run(ctx, tmp_path)
@@ -196,7 +196,7 @@ def test_a_damaged_checkpoint_is_told_and_the_older_one_taken(tmp_path: Path) ->
     assert [event.step for event in events(ctx, Step)] == [1, 2, 3, 4, 3, 4, 5, 6]
 
 
-def test_a_checkpoint_of_other_data_or_settings_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_data_or_settings_is_rejected(tmp_path: Path) -> None:
     ctx = commanded(tmp_path, (3, "stop", ""))
     with pytest.raises(Interrupted):
         run(ctx, tmp_path)
@@ -211,7 +211,7 @@ def test_a_checkpoint_of_other_data_or_settings_is_refused(tmp_path: Path) -> No
         run(new_run(tmp_path / "c"), tmp_path, resume=tmp_path / "nothing")
 
 
-def test_commands_are_obeyed_between_steps(tmp_path: Path) -> None:
+def test_commands_are_handled_between_steps(tmp_path: Path) -> None:
     ctx = commanded(
         tmp_path,
         (1, "set", "lr=0.001"),
@@ -238,7 +238,7 @@ def test_commands_are_obeyed_between_steps(tmp_path: Path) -> None:
     assert [event.step for event in events(ctx, CheckpointWritten)] == [0, 1, 4]
 
 
-def test_passes_added_up_take_the_step_of_the_whole_batch(
+def test_accumulated_micro_batches_take_the_step_of_the_whole_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text_file(tmp_path)
@@ -252,7 +252,7 @@ def test_passes_added_up_take_the_step_of_the_whole_batch(
     assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 
-def test_steps_that_are_not_finite_are_discarded_and_change_nothing(
+def test_non_finite_steps_are_discarded_and_change_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accumulate = TrainingJob.accumulate
@@ -276,7 +276,9 @@ def test_steps_that_are_not_finite_are_discarded_and_change_nothing(
     assert sum(not event.finite for event in told) == 2
 
 
-def test_three_in_a_row_end_the_run_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_three_non_finite_steps_in_a_row_fail_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(TrainingJob, "accumulate", lambda job, batch: float("inf"))
     ctx = new_run(tmp_path)
     with pytest.raises(RunFailed, match="NaN or infinite 3 times in a row"):
@@ -284,7 +286,9 @@ def test_three_in_a_row_end_the_run_in_one_sentence(tmp_path: Path, monkeypatch:
     assert not (ctx.workspace.models / "tiny").exists()
 
 
-def test_a_full_disk_does_not_stop_training_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_does_not_stop_training_immediately(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write, tries = checkpoint.write, []
 
     def sometimes(*arguments):  # type: ignore[no-untyped-def]
@@ -300,7 +304,7 @@ def test_a_full_disk_does_not_stop_training_at_once(tmp_path: Path, monkeypatch:
     assert len([event for event in events(ctx, Log) if event.level == "error"]) == 2
 
 
-def test_with_the_disk_full_for_long_it_pauses_until_there_is_room(
+def test_a_disk_full_for_long_pauses_training_until_there_is_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, tries = checkpoint.write, []
@@ -320,7 +324,7 @@ def test_with_the_disk_full_for_long_it_pauses_until_there_is_room(
     assert losses(ctx).keys() == {1, 2, 3, 4, 5, 6}
 
 
-def test_a_time_budget_bounds_the_steps_before_the_first(tmp_path: Path) -> None:
+def test_a_time_budget_limits_the_number_of_steps(tmp_path: Path) -> None:
     text_file(tmp_path, size=400_000)
     ctx = new_run(tmp_path)
     recipe = msgspec.structs.replace(tiny(), max_steps=None, epochs=1000, time_budget_s=2.0)
@@ -333,7 +337,7 @@ def test_a_time_budget_bounds_the_steps_before_the_first(tmp_path: Path) -> None
     assert state.state.seconds < 6
 
 
-def test_too_little_text_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+def test_too_little_text_is_rejected_before_anything_is_written(tmp_path: Path) -> None:
     ctx = new_run(tmp_path)
     (tmp_path / "a.txt").write_bytes(b"too short")
     with pytest.raises(NotEnoughData, match=r"a\.txt"):
@@ -349,9 +353,7 @@ def test_too_little_text_is_refused_before_anything_is_made(tmp_path: Path) -> N
         (Settings(max_cached_chunks=0), "each window of text is read separately"),
     ],
 )
-def test_set_chunks_of_text_are_said_with_what_comes_of_them(
-    tmp_path: Path, settings: Settings, told: str
-) -> None:
+def test_configured_text_chunks_are_logged(tmp_path: Path, settings: Settings, told: str) -> None:
     ctx = new_run(tmp_path)
     ctx.__dict__["settings"] = settings
     run(ctx, tmp_path)
