@@ -1,5 +1,4 @@
-"""What bounds a run on this machine: the memory budget with its reason, cores, open files, and how the engine
-is kept alive when the terminal goes."""
+"""The limits of a run on this machine: memory budget, cores, open files, and the mechanism that keeps it alive."""
 
 from __future__ import annotations
 
@@ -17,20 +16,20 @@ from engine.machine.probes import read_or_none
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """As found now; the budget of a run is fixed when it starts."""
+    """The current limits; the budget of a run is fixed when it starts."""
 
     budget_mb: float
     budget_reason: str
-    """"max_memory_gb", "cgroup" or "available": which of the bounds is the smallest."""
+    """"max_memory_gb", "cgroup" or "available": the smallest bound."""
     cores: int
-    """That this process may use."""
+    """Usable by this process."""
     open_files: int | None
     keeper: str
-    """"systemd scope", "caffeinate" or "" (a session of its own, which logind may end at logout)."""
+    """Keeps a run alive after logout: "systemd scope", "caffeinate" or "" (a new session, which logind may kill)."""
 
 
 def find_limits(max_memory_gb: float, *, root: Path = Path("/")) -> Limits:
-    """The limits of a run that starts now; never raises. `root` replaces `/` where files of the kernel are read."""
+    """The limits of a run that starts now; never raises. `root` replaces `/` for kernel files."""
     budget = resolve_budget(max_memory_gb, root=root)
     files = read_or_none(lambda: resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     return Limits(
