@@ -29,15 +29,15 @@ class Shell:
         self.root = root
         self.capsys = capsys
 
-    def __call__(self, *words: str | Path, code: int = 0) -> str:
-        result = run_cli(self.capsys, *map(str, words), "--data-dir", str(self.root))
+    def __call__(self, *arguments: str | Path, code: int = 0) -> str:
+        result = run_cli(self.capsys, *map(str, arguments), "--data-dir", str(self.root))
         self.err = result.err
         assert result.code == code, result.out + result.err
         assert "Traceback" not in result.err
         return result.out
 
-    def json(self, *words: str | Path, code: int = 0) -> Any:
-        return json.loads(self(*words, "--json", code=code))
+    def json(self, *arguments: str | Path, code: int = 0) -> Any:
+        return json.loads(self(*arguments, "--json", code=code))
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def test_a_malformed_file_among_valid_ones_imports_nothing(shell: Shell, tmp_pat
 
 
 def test_a_missing_file_starts_no_run(shell: Shell, tmp_path: Path) -> None:
-    shell("memory", "import", tmp_path / "gone.json", code=2)
-    assert "gone.json" in shell.err
+    shell("memory", "import", tmp_path / "missing.json", code=2)
+    assert "missing.json" in shell.err
     assert not shell.root.exists()
 
 
@@ -78,8 +78,8 @@ def test_a_folder_is_searched_and_other_files_are_counted(shell: Shell, tmp_path
     (folder / ".hidden.json").write_text("{")
     shell("memory", "import", folder, code=2)
     (folder / "b.txt").write_text("User: hi\nAssistant: ho\n")
-    taken = shell.json("memory", "import", folder)
-    assert (taken["taken"], taken["skipped"]) == (1, {"file of another kind": 2})
+    report = shell.json("memory", "import", folder)
+    assert (report["taken"], report["skipped"]) == (1, {"file of another kind": 2})
     mapped = shell.json(
         "memory", "import", folder / "sub", "--format", "text", "--map", "客服=assistant，顾客=user"
     )
@@ -94,9 +94,9 @@ def test_mindx_data_is_imported_by_the_hinted_command(shell: Shell, tmp_path: Pa
     (mindx / "data" / "sessions" / "session_2.json").write_text('{"id": "session_2", "messages": []}')
     with pytest.raises(BadInput, match="memory import") as caught:
         open_workspace(Workspace(root=mindx))
-    taken = shell.json(*shlex.split(caught.value.hint)[1:])
-    assert (taken["taken"], taken["points"]) == (3, 3)
-    assert taken["skipped"] == {"index of a skill": 2, "empty conversation": 1}
+    report = shell.json(*shlex.split(caught.value.hint)[1:])
+    assert (report["taken"], report["points"]) == (3, 3)
+    assert report["skipped"] == {"index of a skill": 2, "empty conversation": 1}
     assert len(shell.json("memory", "list", "--points")["points"]) == 3
     assert "1 memory point contains it → h2q-tui memory list --points" in shell(
         "memory", "list", "--match", "过拟合"
@@ -109,9 +109,9 @@ def test_conversations_are_listed_found_and_shown(shell: Shell) -> None:
     assert "memory import" in shell("memory", "list")
     shell("memory", "import", SAMPLE / "crosswoz.jsonl", "--quiet")
     assert len(shell.json("memory", "list", "--limit", "3")["conversations"]) == 3
-    found = shell.json("memory", "list", "--match", "故宫")["conversations"]
-    assert found
-    shown = shell.json("memory", "show", found[0]["id"][:8])
+    conversations = shell.json("memory", "list", "--match", "故宫")["conversations"]
+    assert conversations
+    shown = shell.json("memory", "show", conversations[0]["id"][:8])
     assert any("故宫" in turn["text"] for turn in shown["turns"])
     shell("memory", "show", "zzz", code=2)
 
@@ -140,14 +140,14 @@ def test_forget_needs_confirmation_and_prints_the_command_with_yes(shell: Shell)
     assert shell.json("memory", "stats")["conversations"] == 300
     import shlex
 
-    words = shlex.split(answer["hint"])
-    assert words[0] == "h2q-tui"
-    done = shell.json(*(word for word in words[1:] if word not in ("--data-dir", str(shell.root))))
-    assert len(done["ids"]) > 10
+    arguments = shlex.split(answer["hint"])
+    assert arguments[0] == "h2q-tui"
+    report = shell.json(*(word for word in arguments[1:] if word not in ("--data-dir", str(shell.root))))
+    assert len(report["ids"]) > 10
     assert shell.json("memory", "list", "--match", "故宫")["conversations"] == []
     again = shell.json("memory", "import", SAMPLE / "crosswoz.jsonl")
-    assert again["skipped"] == {"forgotten earlier": len(done["ids"])}
-    assert shell.json("memory", "import", SAMPLE / "crosswoz.jsonl", "--again")["taken"] == len(done["ids"])
+    assert again["skipped"] == {"forgotten earlier": len(report["ids"])}
+    assert shell.json("memory", "import", SAMPLE / "crosswoz.jsonl", "--again")["taken"] == len(report["ids"])
 
 
 def test_the_sample_prints_commands_that_run(shell: Shell, tmp_path: Path) -> None:
@@ -155,8 +155,8 @@ def test_the_sample_prints_commands_that_run(shell: Shell, tmp_path: Path) -> No
     line = next(line for line in out.splitlines() if "memory import" in line)
     import shlex
 
-    words = [word for word in shlex.split(line)[1:] if word not in ("--data-dir", str(shell.root))]
-    assert shell.json(*words)["taken"] > 700
+    arguments = [word for word in shlex.split(line)[1:] if word not in ("--data-dir", str(shell.root))]
+    assert shell.json(*arguments)["taken"] > 700
 
 
 def test_paths_lists_everything_and_creates_nothing(shell: Shell) -> None:
@@ -166,12 +166,12 @@ def test_paths_lists_everything_and_creates_nothing(shell: Shell) -> None:
 
 def test_a_backup_is_created_listed_and_restored(shell: Shell) -> None:
     shell("memory", "add", "--user", "a", "--assistant", "b")
-    made = shell.json("backup", "create")
-    assert shell.json("backup", "list")["backups"][0]["stamp"] == made["stamp"]
+    created = shell.json("backup", "create")
+    assert shell.json("backup", "list")["backups"][0]["stamp"] == created["stamp"]
     shell("memory", "add", "--user", "c", "--assistant", "d")
-    shell("backup", "restore", made["stamp"], code=2)
+    shell("backup", "restore", created["stamp"], code=2)
     assert shell.json("memory", "stats")["conversations"] == 2
-    assert shell.json("backup", "restore", made["stamp"], "--yes")["conversations"] == 1
+    assert shell.json("backup", "restore", created["stamp"], "--yes")["conversations"] == 1
     assert shell.json("memory", "stats")["conversations"] == 1
 
 
@@ -189,18 +189,18 @@ def test_reset_keeps_user_data_and_all_keeps_foreign_files(shell: Shell) -> None
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("memory", "import", str(SAMPLE), "--format", "claud"),
         ("memory", "import", str(SAMPLE), "--map", "客服"),
         ("memory", "import", str(SAMPLE), "--map", "客服=boss"),
         ("memory", "forget"),
-        ("memory", "forget", "--match", "nobody said this", "--yes"),
+        ("memory", "forget", "--match", "no such text", "--yes"),
         ("memory", "show", "0"),
         ("backup", "restore"),
         ("backup", "restore", "20010101_000000"),
     ],
 )
-def test_invalid_arguments_exit_with_code_2(shell: Shell, words: tuple[str, ...]) -> None:
-    shell(*words, code=2)
+def test_invalid_arguments_exit_with_code_2(shell: Shell, arguments: tuple[str, ...]) -> None:
+    shell(*arguments, code=2)
     assert len(shell.err.strip().splitlines()) == 1

@@ -40,7 +40,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home, a machine on which nothing starts anything, and `put` to give it a program."""
+    """A home folder and a PATH without any service manager; `put` adds a program."""
     (tmp_path / "bin").mkdir()
     for name in ("cat", "sh"):
         (tmp_path / "bin" / name).symlink_to(f"/bin/{name}")
@@ -54,10 +54,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def h2q(home: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*words: str, code: int = 0, after: tuple[str, ...] = ()) -> Any:
+    def run(*arguments: str, code: int = 0, after: tuple[str, ...] = ()) -> Any:
         capsys.readouterr()
         with pytest.raises(SystemExit) as left:
-            main.main([*words, "--data-dir", str(home / "我的 工作区"), "--lang", "en", "--json", *after])
+            main.main([*arguments, "--data-dir", str(home / "我的 工作区"), "--lang", "en", "--json", *after])
         out = capsys.readouterr()
         assert left.value.code == code, out
         return json.loads(out.out)
@@ -171,10 +171,10 @@ def test_a_machine_without_a_service_manager_is_an_error(h2q: Run) -> None:
     assert "no launchd" in h2q("schedule", "weekly", code=4)["error"]
 
 
-@pytest.mark.parametrize("words", [["--at", "25:00"], ["--day", "someday"], ["--by", "at"]])
-def test_invalid_schedule_options_are_rejected(home: Path, h2q: Run, words: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--at", "25:00"], ["--day", "someday"], ["--by", "at"]])
+def test_invalid_schedule_options_are_rejected(home: Path, h2q: Run, arguments: list[str]) -> None:
     put(home, "crontab", CRONTAB)
-    assert h2q("schedule", "weekly", *words, code=2)["exit_code"] == 2
+    assert h2q("schedule", "weekly", *arguments, code=2)["exit_code"] == 2
     assert not (home / "crontab").exists()
 
 
@@ -185,21 +185,21 @@ def test_a_missed_run_is_caught_up_once(home: Path, h2q: Run, monkeypatch: pytes
     assert h2q("schedule", "catch-up") == {"missed": False}
 
     file = home / "我的 工作区" / "config" / "schedule.json"
-    kept = json.loads(file.read_text())
-    file.write_text(json.dumps({**kept, "installed_at": time.time() - 3 * 86400}))
+    saved = json.loads(file.read_text())
+    file.write_text(json.dumps({**saved, "installed_at": time.time() - 3 * 86400}))
     ran: list[Any] = []
 
-    def execute(path: str, words: list[str], environment: dict[str, str]) -> None:
-        ran.append((path, words, environment["H2Q_SCHEDULED"]))
+    def execute(path: str, arguments: list[str], environment: dict[str, str]) -> None:
+        ran.append((path, arguments, environment["H2Q_SCHEDULED"]))
         ws = Workspace(home / "我的 工作区")
         create_run(ws, make_spec(ws.root, TrainParams(scheduled=True)))
         print("{}")
 
     monkeypatch.setattr("os.execve", execute)
     h2q("schedule", "catch-up")
-    ((path, words, mark),) = ran
-    assert (path, mark) == (kept["program"][0], "1")
-    assert words[len(kept["program"]) :][:4] == ["train", "--run-once", "--data-dir", kept["workspace"]]
+    ((path, arguments, scheduled),) = ran
+    assert (path, scheduled) == (saved["program"][0], "1")
+    assert arguments[len(saved["program"]) :][:4] == ["train", "--run-once", "--data-dir", saved["workspace"]]
     assert h2q("schedule", "catch-up") == {"missed": False}
     assert len(ran) == 1
     assert h2q("schedule", "show")["last_run"]
@@ -231,7 +231,7 @@ def test_options_after_two_dashes_are_passed_to_every_run(home: Path, h2q: Run) 
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "message"),
     [
         (["--max-minutes", "soon"], "a number is needed"),
         (["--no-such"], "no option --no-such"),
@@ -240,9 +240,9 @@ def test_options_after_two_dashes_are_passed_to_every_run(home: Path, h2q: Run) 
     ],
 )
 def test_invalid_train_options_are_rejected_before_anything_is_written(
-    home: Path, h2q: Run, flags: list[str], says: str
+    home: Path, h2q: Run, flags: list[str], message: str
 ) -> None:
     put(home, "crontab", CRONTAB)
     status = h2q("schedule", "daily", after=("--", *flags), code=2)
-    assert says in status["error"]
+    assert message in status["error"]
     assert not (home / "crontab").exists()

@@ -24,7 +24,7 @@ from engine.workspace.backup import (
 from engine.workspace.open import open_workspace
 
 
-def talk(text: str) -> Conversation:
+def conversation(text: str) -> Conversation:
     return Conversation.of(
         [Turn(role=Role.USER, text=text), Turn(role=Role.ASSISTANT, text="answer")], source="text"
     )
@@ -34,10 +34,10 @@ def talk(text: str) -> Conversation:
 def workspace(tmp_path: Path) -> Workspace:
     workspace = open_workspace(Workspace(tmp_path / "h2q"))
     with MemoryStore(workspace.memory_db) as store:
-        store.add([talk("first"), talk("第二")])
+        store.add([conversation("first"), conversation("第二")])
         store.connection.execute(
             "INSERT INTO decisions (conversation_id, verdict, previous, time) VALUES (?, 'rejected', '', 1)",
-            (talk("first").id,),
+            (conversation("first").id,),
         )
     save_settings(workspace, Settings(theme="nord"))
     return workspace
@@ -50,27 +50,27 @@ def texts(workspace: Workspace) -> set[str]:
 
 def test_a_restore_recovers_memory_decisions_and_settings(workspace: Workspace) -> None:
     settings = workspace.settings_file.read_bytes()
-    made = create_backup(workspace)
-    assert (made.conversations, made.reason) == (2, "manual")
+    backup = create_backup(workspace)
+    assert (backup.conversations, backup.reason) == (2, "manual")
     with MemoryStore(workspace.memory_db) as store:
-        store.add([talk("third")])
-        store.forget([talk("first").id])
+        store.add([conversation("third")])
+        store.forget([conversation("first").id])
     save_settings(workspace, Settings(theme="gruvbox"))
-    assert restore_backup(workspace, Path(made.path)).stamp == made.stamp
+    assert restore_backup(workspace, Path(backup.path)).stamp == backup.stamp
     assert texts(workspace) == {"first", "第二"}
     assert workspace.settings_file.read_bytes() == settings
     with MemoryStore(workspace.memory_db) as store:
         assert store.connection.execute("SELECT verdict FROM decisions").fetchall() == [("rejected",)]
-        assert store.add([talk("more")]).added == 1
+        assert store.add([conversation("more")]).added == 1
     assert list_backups(workspace)[0].reason == "restore"
 
 
 def test_an_open_store_sees_restored_conversations(workspace: Workspace) -> None:
-    made = create_backup(workspace)
+    backup = create_backup(workspace)
     with MemoryStore(workspace.memory_db) as store:
-        store.add([talk("third")])
+        store.add([conversation("third")])
         assert store.count() == 3
-        restore_backup(workspace, Path(made.path))
+        restore_backup(workspace, Path(backup.path))
         assert store.count() == 2
 
 
@@ -78,14 +78,14 @@ def test_a_backup_can_be_created_during_a_write(workspace: Workspace) -> None:
     with MemoryStore(workspace.memory_db) as store:
         store.connection.execute("BEGIN IMMEDIATE")
         store.connection.execute("DELETE FROM decisions")
-        made = create_backup(workspace)
+        backup = create_backup(workspace)
         store.connection.execute("ROLLBACK")
-    assert made.conversations == 2
+    assert backup.conversations == 2
 
 
 def test_a_damaged_backup_changes_nothing(workspace: Workspace) -> None:
-    made = create_backup(workspace)
-    good = Path(made.path).read_bytes()
+    backup = create_backup(workspace)
+    good = Path(backup.path).read_bytes()
     path = workspace.backups / "backup_damaged.tar.gz"
     chance = random.Random(1)
     refused = 0
@@ -108,13 +108,13 @@ def test_a_damaged_backup_changes_nothing(workspace: Workspace) -> None:
 
 
 def test_a_restore_replaces_a_damaged_memory(workspace: Workspace) -> None:
-    made = create_backup(workspace)
+    backup = create_backup(workspace)
     for name in ("-wal", "-shm"):
         workspace.memory_db.with_name(workspace.memory_db.name + name).unlink(missing_ok=True)
     workspace.memory_db.write_bytes(b"x" * 5000)
     with pytest.raises(BadInput):
         MemoryStore(workspace.memory_db)
-    restore_backup(workspace, Path(made.path))
+    restore_backup(workspace, Path(backup.path))
     assert texts(workspace) == {"first", "第二"}
     (aside,) = workspace.memory_db.parent.glob("damaged-*")
     assert aside.read_bytes() == b"x" * 5000
@@ -142,24 +142,24 @@ def test_weekly_backups_are_created_once_a_week_if_enabled(workspace: Workspace)
 
 
 def test_a_restore_during_an_import_is_busy(workspace: Workspace) -> None:
-    made = create_backup(workspace)
+    backup = create_backup(workspace)
     with MemoryStore(workspace.memory_db) as store:
 
         def slow() -> list[Conversation]:
             with pytest.raises(Busy):
-                restore_backup(workspace, Path(made.path))
-            return [talk("third")]
+                restore_backup(workspace, Path(backup.path))
+            return [conversation("third")]
 
         store.add(item for _ in range(1) for item in slow())
 
 
 def test_forgotten_conversations_are_removed_from_backups(workspace: Workspace) -> None:
-    made = create_backup(workspace)
+    backup = create_backup(workspace)
     damaged = workspace.backups / "backup_damaged.tar.gz"
     damaged.write_bytes(b"x")
-    assert remove_from_backups(workspace, [talk("first").id]) == (1, 1)
-    assert remove_from_backups(workspace, [talk("first").id]) == (0, 0)
-    restore_backup(workspace, Path(made.path))
+    assert remove_from_backups(workspace, [conversation("first").id]) == (1, 1)
+    assert remove_from_backups(workspace, [conversation("first").id]) == (0, 0)
+    restore_backup(workspace, Path(backup.path))
     assert texts(workspace) == {"第二"}
 
 

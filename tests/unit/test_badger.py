@@ -34,8 +34,8 @@ def test_newest_values_are_read_in_key_order(
         wanted[key] = None if deleted else value
         written.append((key, version, value, 64 | deleted))
     logs = written[len(written) // 2 :] if crashed else []
-    kept = written[: len(written) // 2] if crashed else written
-    groups = [kept[n::tables] for n in range(tables)]
+    entries = written[: len(written) // 2] if crashed else written
+    groups = [entries[n::tables] for n in range(tables)]
     write_folder(
         folder,
         [group for group in groups if group],
@@ -45,15 +45,15 @@ def test_newest_values_are_read_in_key_order(
     if logs:
         ended = [entry for put in logs for entry in (put, (b"!badger!txn", put[1], b"1", 128))]
         write_log(folder / "00001.mem", ended)
-    found = dict(newest_values(folder))
-    assert found == {key: value for key, value in wanted.items() if value is not None}
-    assert list(found) == sorted(found)
+    values = dict(newest_values(folder))
+    assert values == {key: value for key, value in wanted.items() if value is not None}
+    assert list(values) == sorted(values)
 
 
 def test_an_incomplete_transaction_is_ignored(tmp_path: Path) -> None:
     write_folder(tmp_path, [[(b"a", 1, b"old", 64)]])
-    whole = [(b"b", 2, b"new", 64), (b"!badger!txn", 2, b"2", 128)]
-    write_log(tmp_path / "00001.mem", [*whole, (b"a", 3, b"lost", 64)], tail=b"\x40\x00\x09")
+    complete = [(b"b", 2, b"new", 64), (b"!badger!txn", 2, b"2", 128)]
+    write_log(tmp_path / "00001.mem", [*complete, (b"a", 3, b"lost", 64)], tail=b"\x40\x00\x09")
     assert dict(newest_values(tmp_path)) == {b"a": b"old", b"b": b"new"}
 
 
@@ -72,12 +72,12 @@ def test_a_long_value_is_read_from_the_value_log(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [({"key_id": 5}, "Encrypted"), ({"compression": 2}, "Zstandard"), ({"version": 4}, "format 4")],
 )
-def test_unsupported_stores_are_bad_input(tmp_path: Path, change: dict[str, int], says: str) -> None:
+def test_unsupported_stores_are_bad_input(tmp_path: Path, change: dict[str, int], message: str) -> None:
     write_folder(tmp_path / "b", [[(b"a", 1, b"x", 0)]], **change)  # type: ignore[arg-type]
-    with pytest.raises(BadInput, match=says) as caught:
+    with pytest.raises(BadInput, match=message) as caught:
         list(newest_values(tmp_path / "b"))
     assert str(tmp_path / "b") in str(caught.value) and "h2q-" not in str(caught.value)
 
@@ -89,9 +89,9 @@ def test_damage_is_bad_input_and_never_a_crash(
 ) -> None:
     folder = tmp_path_factory.mktemp("d")
     for path in SAMPLE.iterdir():
-        whole = path.read_bytes()
-        cut = data.draw(st.integers(0, len(whole))) if data.draw(st.booleans()) else len(whole)
-        broken = bytearray(whole[:cut])
+        complete = path.read_bytes()
+        cut = data.draw(st.integers(0, len(complete))) if data.draw(st.booleans()) else len(complete)
+        broken = bytearray(complete[:cut])
         for _n in range(data.draw(st.integers(0, 3))):
             if broken:
                 broken[data.draw(st.integers(0, len(broken) - 1))] ^= data.draw(st.integers(1, 255))

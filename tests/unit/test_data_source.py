@@ -55,8 +55,8 @@ def test_nine_fractional_digits_are_read(workspace: Workspace) -> None:
     last_training_file(workspace).write_text(
         '{\n  "last_train_time": "2026-03-07T02:19:26.123456789+08:00"\n}'
     )
-    found = MemoryDataSource(workspace).get_last_train_time()
-    assert found == datetime(2026, 3, 6, 18, 19, 26, 123456, tzinfo=UTC)
+    time = MemoryDataSource(workspace).get_last_train_time()
+    assert time == datetime(2026, 3, 6, 18, 19, 26, 123456, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("data", ["", "[]", "{}", "null"])

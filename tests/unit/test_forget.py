@@ -38,24 +38,29 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def test_no_file_in_the_workspace_contains_a_forgotten_conversation(workspace: Workspace) -> None:
-    gone, stays = talk(SECRET).id, talk("harmless").id
+    forgotten, other = talk(SECRET).id, talk("harmless").id
     dataset = workspace.training / "train_data_1.jsonl"
     rows = [
         {"id": id_, "messages": [{"role": "user", "content": text}]}
-        for id_, text in ((gone, SECRET), (stays, "x"))
+        for id_, text in ((forgotten, SECRET), (other, "x"))
     ]
     dataset.write_text("".join(json.dumps(row) + "\n" for row in rows))
     report = workspace.training / "report_1.json"
     answer = {"question": SECRET, "wanted": "ok", "base": "", "new": ""}
     report.write_text(
         json.dumps(
-            {"validation": {"cases": [{"conversation": gone}, {"conversation": stays}], "answers": [answer]}}
+            {
+                "validation": {
+                    "cases": [{"conversation": forgotten}, {"conversation": other}],
+                    "answers": [answer],
+                }
+            }
         )
     )
     run = create_run(workspace, make_spec(workspace.root, CorpusParams()))
-    journal = json.dumps({"v": 1, "data": {"cases": [{"conversation": gone}], "answers": [answer]}})
+    journal = json.dumps({"v": 1, "data": {"cases": [{"conversation": forgotten}], "answers": [answer]}})
     run.events_path.write_text('{"v":1}\n' + journal + "\n")
-    for name, ids in (("knows", [gone]), ("innocent", [stays])):
+    for name, ids in (("knows", [forgotten]), ("innocent", [other])):
         (workspace.models / name).mkdir()
         card = ModelCard(
             name=name,
@@ -68,34 +73,34 @@ def test_no_file_in_the_workspace_contains_a_forgotten_conversation(workspace: W
         (workspace.models / name / CARD_FILE).write_bytes(encode_card(card))
     create_backup(workspace)
 
-    done = forget(workspace, [gone])
+    result = forget(workspace, [forgotten])
 
-    assert done.ids == [gone]
-    assert (done.backups, done.models) == (1, ["knows"])
-    assert set(done.files) == {str(dataset), str(report), str(run.events_path)}
+    assert result.ids == [forgotten]
+    assert (result.backups, result.models) == (1, ["knows"])
+    assert set(result.files) == {str(dataset), str(report), str(run.events_path)}
     for path in workspace.root.rglob("*"):
         if path.is_file():
             data = path.read_bytes()
             data += gzip.decompress(data) if path.suffix == ".gz" else b""
             assert SECRET.encode() not in data, path
-    assert [json.loads(line)["id"] for line in dataset.read_text().splitlines()] == [stays]
-    assert json.loads(report.read_text())["validation"]["cases"] == [{"conversation": stays}]
+    assert [json.loads(line)["id"] for line in dataset.read_text().splitlines()] == [other]
+    assert json.loads(report.read_text())["validation"]["cases"] == [{"conversation": other}]
     assert len(run.events_path.read_text().splitlines()) == 2
     assert len(list_backups(workspace)) == 1
 
 
 def test_synthetic_data_derived_from_it_is_deleted(workspace: Workspace) -> None:
-    gone, stays = talk(SECRET).id, talk("harmless").id
+    forgotten, other = talk(SECRET).id, talk("harmless").id
     dataset = workspace.training / "train_data_evolve-1-c1.jsonl"
     rows = [
-        {"id": f"made:retrieved:{stays}", "messages": [{"role": "user", "content": SECRET}], "made_from": [stays, gone]},
-        {"id": f"made:recombined:{stays}", "messages": [], "made_from": [stays]},
-        {"id": "odd", "messages": [], "made_from": gone},
+        {"id": f"made:retrieved:{other}", "messages": [{"role": "user", "content": SECRET}], "made_from": [other, forgotten]},
+        {"id": f"made:recombined:{other}", "messages": [], "made_from": [other]},
+        {"id": "odd", "messages": [], "made_from": forgotten},
     ]  # fmt: skip
     dataset.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    forget(workspace, [gone])
+    forget(workspace, [forgotten])
     assert [json.loads(line)["id"] for line in dataset.read_text().splitlines()] == [
-        f"made:recombined:{stays}",
+        f"made:recombined:{other}",
         "odd",
     ]
 
@@ -112,12 +117,12 @@ def test_a_live_run_prevents_forgetting(workspace: Workspace) -> None:
     import os
 
     run = create_run(workspace, make_spec(workspace.root, CorpusParams()))
-    held = lock.acquire(run.lock_path)
-    assert held is not None
+    fd = lock.acquire(run.lock_path)
+    assert fd is not None
     try:
         with pytest.raises(Busy, match=run.run_id):
             forget(workspace, [talk(SECRET).id])
     finally:
-        os.close(held)
+        os.close(fd)
     with MemoryStore(workspace.memory_db) as store:
         assert store.count() == 2

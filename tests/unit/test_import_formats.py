@@ -69,15 +69,15 @@ def test_claude_reads_the_newest_branch_without_thinking() -> None:
 
 
 def test_deepseek_reads_requests_and_responses_of_the_newest_branch() -> None:
-    (talk,), skipped = read(EXPORTS / "deepseek_conversations.json")
-    assert role_texts(talk) == [
+    (conversation,), skipped = read(EXPORTS / "deepseek_conversations.json")
+    assert role_texts(conversation) == [
         ("user", "检查点是什么？"),
         ("assistant", "某一步时的权重和优化器状态。"),
         ("user", "要多大？"),
         ("assistant", "约为权重的三倍。"),
     ]
-    assert talk.turns[1].alternatives == ("训练状态的快照。",)
-    assert talk.started_at == pytest.approx(1756692000.123)
+    assert conversation.turns[1].alternatives == ("训练状态的快照。",)
+    assert conversation.started_at == pytest.approx(1756692000.123)
     assert skipped == {"tool message": 1, "reasoning": 1, "attachment": 1, "empty conversation": 1}
 
 
@@ -106,16 +106,20 @@ def test_open_webui_export_and_database_give_the_same_conversations() -> None:
 
 
 def test_lm_studio_reads_the_selected_version() -> None:
-    (talk,), skipped = read(EXPORTS / "1752000000000.conversation.json")
-    assert role_texts(talk) == [
+    (conversation,), skipped = read(EXPORTS / "1752000000000.conversation.json")
+    assert role_texts(conversation) == [
         ("system", "Be brief."),
         ("user", "What is a checkpoint?"),
         ("assistant", "A snapshot of the training state."),
         ("user", "And how large is it?"),
         ("assistant", "About three times the weights."),
     ]
-    assert talk.turns[2].alternatives == ("An old answer.",)
-    assert (talk.external_id, talk.started_at, talk.updated_at) == ("1752000000000", 1752000000, 1752000110)
+    assert conversation.turns[2].alternatives == ("An old answer.",)
+    assert (conversation.external_id, conversation.started_at, conversation.updated_at) == (
+        "1752000000000",
+        1752000000,
+        1752000110,
+    )
     assert skipped == {"attachment": 1, "reasoning": 1, "message of another branch": 1, "tool message": 2}
 
 
@@ -162,9 +166,13 @@ def test_chatbox_threads_are_conversations_and_forks_alternatives() -> None:
 
 
 def test_nextchat_sessions_are_dated_by_their_last_update() -> None:
-    (talk,), skipped = read(EXPORTS / "nextchat-backup.json")
-    assert [role for role, _text in role_texts(talk)] == ["system", "user", "assistant", "user"]
-    assert (talk.title, talk.updated_at, talk.turns[1].time) == ("学习率", 1751771418.0, None)
+    (conversation,), skipped = read(EXPORTS / "nextchat-backup.json")
+    assert [role for role, _text in role_texts(conversation)] == ["system", "user", "assistant", "user"]
+    assert (conversation.title, conversation.updated_at, conversation.turns[1].time) == (
+        "学习率",
+        1751771418.0,
+        None,
+    )
     assert skipped == {"hidden message": 1, "image": 1, "failed answer": 1, "empty conversation": 1}
 
 
@@ -214,18 +222,18 @@ def test_a_system_message_begins_the_next_chatml_conversation() -> None:
 
 
 def test_mindx_dialogue_points_become_conversations_with_embeddings() -> None:
-    made = list(find_importer("mindx").read(EXPORTS / "mindx/data/vectors/MANIFEST", {}))
-    talks = [item for item in made if isinstance(item, Conversation)]
-    points = {item.id[-19:]: item for item in made if isinstance(item, SummaryPoint)}
-    assert role_texts(talks[0]) == [
+    items = list(find_importer("mindx").read(EXPORTS / "mindx/data/vectors/MANIFEST", {}))
+    conversations = [item for item in items if isinstance(item, Conversation)]
+    points = {item.id[-19:]: item for item in items if isinstance(item, SummaryPoint)}
+    assert role_texts(conversations[0]) == [
         ("user", "检查点要隔多久写一次？"),
         ("assistant", "按能丢多少步来定，例如每两百步。\n写在后台。"),
     ]
-    assert role_texts(talks[1])[1] == ("assistant", "可以，请贴出来。")
+    assert role_texts(conversations[1])[1] == ("assistant", "可以，请贴出来。")
     merged = points["1772819968123456789"]
     assert merged.created_at == pytest.approx(1772819968.123)
     assert (points["1772819971123456789"].content, len(points)) == ("新的内容。", 3)
-    vectors = [item for item in made if isinstance(item, Embedding)]
+    vectors = [item for item in items if isinstance(item, Embedding)]
     assert [(len(item.vector), item.embedder) for item in vectors] == [(64, "mindx-16")] * 4
 
 
@@ -327,9 +335,9 @@ JSON_FORMATS = sorted({FORMAT_OF[name] for name in FORMAT_OF if name.endswith(("
 @pytest.mark.parametrize("name", [*JSON_FORMATS, "chatml", "llm"])
 def test_bad_files_leave_memory_unchanged(tmp_path: Path, name: str) -> None:
     cut = tmp_path / "cut.zip"
-    with zipfile.ZipFile(tmp_path / "whole.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(tmp_path / "complete.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("conversations.json", (EXPORTS / "claude_conversations.json").read_bytes())
-    cut.write_bytes((tmp_path / "whole.zip").read_bytes()[:400])
+    cut.write_bytes((tmp_path / "complete.zip").read_bytes()[:400])
     bomb = tmp_path / "bomb.zip"
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("conversations.json", b"[" + b" " * 20_000_000)
@@ -378,37 +386,40 @@ def test_one_object_over_the_limit_is_read_member_by_member(
 def test_a_backup_over_the_limit_is_streamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
-    whole = json.loads((EXPORTS / file).read_bytes())
+    export = json.loads((EXPORTS / file).read_bytes())
     before = len(read(EXPORTS / file)[0])
-    talks: list[Any]
+    conversations: list[Any]
     if file.startswith("cherry"):
-        talks = whole["indexedDB"]["topics"]
-        whole["indexedDB"]["message_blocks"] += [
+        conversations = export["indexedDB"]["topics"]
+        export["indexedDB"]["message_blocks"] += [
             {"id": f"x{n}", "type": "main_text", "content": "答" * 100} for n in range(300)
         ]
     elif file.startswith("nextchat"):
-        talks = whole["chat-next-web-store"]["sessions"]
+        conversations = export["chat-next-web-store"]["sessions"]
     else:
-        session = next(value for key, value in whole.items() if key.startswith("session:"))
-        talks = whole.setdefault("chat-sessions", [session])
-    more = talks[0]
-    talks += [{**more, "id": f"{more.get('id')}-{n}"} for n in range(60)]
+        session = next(value for key, value in export.items() if key.startswith("session:"))
+        conversations = export.setdefault("chat-sessions", [session])
+    more = conversations[0]
+    conversations += [{**more, "id": f"{more.get('id')}-{n}"} for n in range(60)]
     path = tmp_path / file
-    path.write_text(json.dumps(whole, ensure_ascii=False), encoding="utf-8")
-    expected = [role_texts(talk) for talk in read(path)[0]]
+    path.write_text(json.dumps(export, ensure_ascii=False), encoding="utf-8")
+    expected = [role_texts(conversation) for conversation in read(path)[0]]
     assert len(expected) >= before + 60
-    limit = 1 + max(len(json.dumps(talk, ensure_ascii=False)) for talk in [*talks, *_locals(whole)])
+    limit = 1 + max(
+        len(json.dumps(conversation, ensure_ascii=False))
+        for conversation in [*conversations, *_locals(export)]
+    )
     assert path.stat().st_size > 3 * limit
     monkeypatch.setattr(json_stream, "MAX_VALUE", limit + 200)
     monkeypatch.setattr(files, "_READ_BYTES", 256)
-    assert [role_texts(talk) for talk in read(path)[0]] == expected
+    assert [role_texts(conversation) for conversation in read(path)[0]] == expected
 
 
-def _locals(whole: dict[str, Any]) -> list[Any]:
+def _locals(export: dict[str, Any]) -> list[Any]:
     """The values that are parsed as one, in addition to the conversations."""
     return [
         value
-        for key, value in whole.items()
+        for key, value in export.items()
         if key not in ("indexedDB", "chat-next-web-store", "chat-sessions")
     ]
 
@@ -443,8 +454,8 @@ def test_mutated_exports_give_conversations_or_bad_input(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, file: str
 ) -> None:
     path = tmp_path_factory.mktemp("m") / Path(file).name
-    whole = json.loads((EXPORTS / file).read_bytes())
-    path.write_text(json.dumps(mutated(whole, data, [6])), encoding="utf-8")
+    export = json.loads((EXPORTS / file).read_bytes())
+    path.write_text(json.dumps(mutated(export, data, [6])), encoding="utf-8")
     for format_ in (FORMAT_OF[file], None):
         try:
             read(path, format_)

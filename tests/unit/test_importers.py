@@ -29,11 +29,11 @@ def write(folder: Path, name: str, value: object) -> Path:
 
 def read(path: Path, name: str | None = None, **roles: str) -> tuple[list[Conversation], dict[str, int]]:
     conversations, skipped = list[Conversation](), dict[str, int]()
-    for made in find_importer(name or detect_format(path)).read(path, parse_role_map(roles)):
-        if isinstance(made, Skipped):
-            skipped[made.reason] = skipped.get(made.reason, 0) + made.count
-        elif isinstance(made, Conversation):
-            conversations.append(made)
+    for item in find_importer(name or detect_format(path)).read(path, parse_role_map(roles)):
+        if isinstance(item, Skipped):
+            skipped[item.reason] = skipped.get(item.reason, 0) + item.count
+        elif isinstance(item, Conversation):
+            conversations.append(item)
     return conversations, skipped
 
 
@@ -104,9 +104,9 @@ def test_a_regenerated_answer_behind_a_tool_call_is_an_alternative(tmp_path: Pat
 
 def test_a_regenerated_answer_with_its_reasoning_is_an_alternative(tmp_path: Path) -> None:
     def thought(id_: str, answer: str) -> dict[str, Any]:
-        made = node(id_, "u", [answer], "assistant", "")
-        made["message"]["content"] = {"content_type": "thoughts", "thoughts": []}
-        return made
+        item = node(id_, "u", [answer], "assistant", "")
+        item["message"]["content"] = {"content_type": "thoughts", "thoughts": []}
+        return item
 
     mapping = {
         "u": node("u", None, ["t1", "t2"], "user", "q"),
@@ -116,7 +116,7 @@ def test_a_regenerated_answer_with_its_reasoning_is_an_alternative(tmp_path: Pat
         "a2": node("a2", "t2", ["u2"], "assistant", "new answer"),
         "u2": node("u2", "a2", [], "user", "and?"),
     }
-    export = [{"title": "gone", "mapping": None}, {"mapping": mapping, "current_node": "u2"}]
+    export = [{"title": "deleted", "mapping": None}, {"mapping": mapping, "current_node": "u2"}]
     path = tmp_path / "c.json"
     path.write_bytes(json.dumps(export, ensure_ascii=False).encode("utf-16"))
     (conversation,), skipped = read(path)
@@ -411,13 +411,13 @@ BROKEN: list[tuple[str, bytes, str, int | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "data", "says", "line"), BROKEN, ids=[row[0] for row in BROKEN])
+@pytest.mark.parametrize(("name", "data", "message", "line"), BROKEN, ids=[row[0] for row in BROKEN])
 def test_a_malformed_file_is_bad_input_with_its_line(
-    tmp_path: Path, name: str, data: bytes, says: str, line: int | None
+    tmp_path: Path, name: str, data: bytes, message: str, line: int | None
 ) -> None:
     path = tmp_path / name
     path.write_bytes(data)
-    with pytest.raises(BadInput, match=says) as caught:
+    with pytest.raises(BadInput, match=message) as caught:
         read(path, "alpaca" if path.suffix == ".json" and "number" in name else None)
     assert name in str(caught.value)
     if line is not None:
@@ -431,8 +431,8 @@ def test_deep_nesting_is_rejected(tmp_path: Path) -> None:
 
 
 def test_missing_files_and_folders_are_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"no such file.*gone\.json"):
-        detect_format(tmp_path / "gone.json")
+    with pytest.raises(BadInput, match=r"no such file.*missing\.json"):
+        detect_format(tmp_path / "missing.json")
     with pytest.raises(BadInput, match="not a regular file"):
         detect_format(tmp_path)
 

@@ -73,8 +73,8 @@ def test_a_summary_becomes_a_summary_point(content: str, summary: str) -> None:
 
 @given(st.text(max_size=80), st.text(max_size=20))
 def test_any_content_gives_at_most_one_item(content: str, summary: str) -> None:
-    made = [item for item in items(content, summary) if isinstance(item, Conversation | SummaryPoint)]
-    assert len(made) == (1 if content.strip() else 0)
+    imported = [item for item in items(content, summary) if isinstance(item, Conversation | SummaryPoint)]
+    assert len(imported) == (1 if content.strip() else 0)
 
 
 def test_summaries_are_reported_as_untrained_and_are_searchable(tmp_path: Path) -> None:
@@ -85,6 +85,6 @@ def test_summaries_are_reported_as_untrained_and_are_searchable(tmp_path: Path) 
         assert len(store.points()) == report.points == 3
         dates = [point.created_at or 0.0 for point in store.points()]
         assert dates == sorted(dates, reverse=True)
-        (found,) = store.points("过拟合的")
-        assert "过拟合" in found.content + found.summary
+        (point,) = store.points("过拟合的")
+        assert "过拟合" in point.content + point.summary
         assert store.points(limit=2, offset=2) == store.points()[2:]

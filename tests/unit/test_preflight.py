@@ -22,10 +22,10 @@ def grades(ws: Workspace) -> dict[str, CheckResult]:
 
 
 def test_checking_an_empty_folder_creates_nothing(tmp_path: Path) -> None:
-    found = grades(Workspace(tmp_path / "new"))
+    results = grades(Workspace(tmp_path / "new"))
     assert list(tmp_path.iterdir()) == []
-    assert found["workspace"].grade is Grade.PASS
-    assert found["store"].hint == "h2q-tui sample"
+    assert results["workspace"].grade is Grade.PASS
+    assert results["store"].hint == "h2q-tui sample"
 
 
 def test_a_newer_workspace_fails_with_the_upgrade_command(tmp_path: Path) -> None:
@@ -38,9 +38,9 @@ def test_a_damaged_database_fails_and_does_not_stop_the_rest(tmp_path: Path) -> 
     ws = Workspace(tmp_path)
     ws.memory_db.parent.mkdir()
     ws.memory_db.write_bytes(b"not a database" * 100)
-    found = grades(ws)
-    assert found["store"].grade is Grade.FAIL and "sqlite3" not in found["store"].hint
-    assert found["runs"].grade is Grade.PASS
+    results = grades(ws)
+    assert results["store"].grade is Grade.FAIL and "sqlite3" not in results["store"].hint
+    assert results["runs"].grade is Grade.PASS
 
 
 def test_a_missing_model_in_use_fails(tmp_path: Path) -> None:

@@ -132,11 +132,11 @@ def test_launchd_and_cron_number_the_days_from_sunday() -> None:
 
 def test_cron_lines_reach_the_shell_unchanged() -> None:
     plan = schedule(SPECIAL_PATH)
-    for line, words in zip(cron.entries(plan), (plan.train, plan.catch_up), strict=True):
+    for line, command_line in zip(cron.entries(plan), (plan.train, plan.catch_up), strict=True):
         command = line.split(maxsplit=1)[1] if line.startswith("@reboot") else line.split(maxsplit=5)[5]
         assert "%" not in command.replace("\\%", "")
         # The line as cron passes it to the shell, split by the shell.
-        assert shlex.split(command.replace("\\%", "%"))[:-3] == ["H2Q_SCHEDULED=1", *words]
+        assert shlex.split(command.replace("\\%", "%"))[:-3] == ["H2Q_SCHEDULED=1", *command_line]
 
 
 TABS = st.text(alphabet=st.sampled_from("ab #*%\n0h2q-tui天"), max_size=60).map(
@@ -246,12 +246,12 @@ def test_a_scheduled_run_is_skipped_while_another_run_trains(
     ws = Workspace(tmp_path / "ws")
     run = create_run(ws, make_spec(ws.root, TrainParams(scheduled=scheduled, wait=False)))
     monkeypatch.setattr(runner, "KINDS", use_here("tests.run_kinds:impatient"))
-    held = lock.acquire(ws.runs / TRAIN_LOCK)
-    assert held is not None
+    fd = lock.acquire(ws.runs / TRAIN_LOCK)
+    assert fd is not None
     try:
         assert runner.main(run.path) == code
     finally:
-        os.close(held)
+        os.close(fd)
     finished = load_view(run).finished
     assert finished is not None and (str(finished.status), finished.exit_code) == (status, code)
     assert "training" in finished.error

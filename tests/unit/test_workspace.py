@@ -48,8 +48,8 @@ def test_an_older_workspace_is_backed_up_then_migrated(tmp_path: Path) -> None:
         store.add([Conversation.of([Turn(role=Role.USER, text="hello")], source="text")])
     seen = []
 
-    def to_two(given: Workspace) -> None:
-        seen.append(list(given.backups.iterdir()))
+    def to_two(ws: Workspace) -> None:
+        seen.append(list(ws.backups.iterdir()))
 
     open_workspace(workspace, migrations=(*MIGRATIONS, to_two))
     assert len(seen) == 1
@@ -79,7 +79,7 @@ def test_the_programs_own_data_folder_is_rejected() -> None:
 
 
 @pytest.mark.parametrize(
-    "made",
+    "mindx_file",
     [
         "vectors/MANIFEST",
         "memory/MANIFEST",
@@ -88,10 +88,10 @@ def test_the_programs_own_data_folder_is_rejected() -> None:
         "data/sessions/session_1.json",
     ],
 )
-def test_mindx_memory_is_rejected_with_the_import_command(tmp_path: Path, made: str) -> None:
+def test_mindx_memory_is_rejected_with_the_import_command(tmp_path: Path, mindx_file: str) -> None:
     root = tmp_path / "mind x"
-    (root / made).parent.mkdir(parents=True)
-    (root / made).touch()
+    (root / mindx_file).parent.mkdir(parents=True)
+    (root / mindx_file).touch()
     with pytest.raises(BadInput) as caught:
         open_workspace(Workspace(root))
     assert caught.value.hint == f"h2q-tui memory import '{root}'"
