@@ -24,7 +24,7 @@ from tests.tui.helpers import text_of, until
 from tui.app import onboarding
 from tui.app.app import H2QApp
 from tui.app.first_start import FirstStart, is_empty
-from tui.app.import_files import ImportScreen, find_exports, size_shown
+from tui.app.import_files import ImportScreen, find_exports, format_size
 
 
 @pytest.fixture
@@ -198,4 +198,4 @@ def test_exports_are_found_newest_first_and_an_unreadable_folder_has_none(tmp_pa
     [(0, "0 B"), (999, "999 B"), (1200, "1.2 KB"), (12_000_000, "12 MB"), (3 * 10**9, "3.0 GB")],
 )
 def test_sizes_are_short(count: int, shown: str) -> None:
-    assert size_shown(count) == shown
+    assert format_size(count) == shown

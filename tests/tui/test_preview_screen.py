@@ -14,7 +14,7 @@ from engine.corpus.review.store import ReviewStore
 from tests.corpus_store import conversation, distinct, memory
 from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp
-from tui.tabs.train.preview import blocks_of
+from tui.tabs.train.preview import preview_blocks
 
 
 def test_what_is_learnt_can_be_told_without_colour(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_what_is_learnt_can_be_told_without_colour(tmp_path: Path) -> None:
     ) as store:
         build_corpus(store, Settings())
     with ReviewStore(tmp_path / "memory" / "memory.db", readonly=True) as review:
-        blocks = blocks_of(render_preview(review.detail("a")))
+        blocks = preview_blocks(render_preview(review.detail("a")))
     texts = [(block.label, "".join(piece.text for piece in block.pieces)) for block in blocks]
     assert texts == [
         (

@@ -1,17 +1,19 @@
-"""The first start: an empty workspace asks, in both languages at once, what to begin with."""
+"""The sheet of the first start: asks, in both languages, what to begin with."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import msgspec
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
@@ -21,20 +23,21 @@ from engine.core.i18n import LANGUAGES, _, language
 from engine.core.paths import Workspace
 from engine.memory.store import MemoryStore
 from engine.models.ollama.running import installed_models
-from tui.app.import_files import ExportFile, downloads, find_exports, home_shown, size_shown
+from tui.app.import_files import ExportFile, downloads, find_exports, format_path, format_size
 from tui.app.text import cells, fit, safe
 from tui.screens.ask import Confirm
 
-LABEL = 24
-"""Cells of the names where one language fits."""
-BOTH = 36
-KEY = 6
-MOST_TAGS = 3
+LABEL_CELLS = 24
+"""Cells of a label where one language fits."""
+BOTH_CELLS = 36
+"""Cells of a label in both languages."""
+KEY_CELLS = 6
+MAX_TAGS = 3
 
 
 @dataclass(frozen=True)
 class FirstChoice:
-    """What the person chose."""
+    """What the user chose."""
 
     kind: Literal["import", "file", "demo"]
     path: str = ""
@@ -42,7 +45,7 @@ class FirstChoice:
 
 
 def is_empty(workspace: Workspace) -> bool:
-    """Whether nothing has been done here yet: no run, no model, no conversation. Reads files: not on the loop."""
+    """Whether the workspace has no run, no model and no conversation. Reads files: call it in a thread."""
     for folder in (workspace.runs, workspace.models):
         if folder.is_dir() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
             return False
@@ -56,7 +59,7 @@ def is_empty(workspace: Workspace) -> bool:
 
 
 class FirstStart(ModalScreen[FirstChoice | None]):
-    """Answers what to begin with, or None for "later". `set_language` saves and applies a language."""
+    """Returns the choice, or None for "later". `apply` saves and applies a changed language."""
 
     DEFAULT_CSS = """
     FirstStart { align: center middle; background: transparent; }
@@ -73,41 +76,61 @@ class FirstStart(ModalScreen[FirstChoice | None]):
         Binding("escape,q", "leave", show=False),
     ]
 
-    def __init__(self, settings: Settings, apply: Callable[[Settings], None]) -> None:
+    class ExportsFound(Message):
+        """The downloads folder has been searched."""
+
+        def __init__(self, files: list[ExportFile]) -> None:
+            super().__init__()
+            self.files = files
+
+    class TagsRead(Message):
+        """The models of an Ollama on this machine."""
+
+        def __init__(self, tags: list[str]) -> None:
+            super().__init__()
+            self.tags = tags
+
+    def __init__(self, settings: Settings, apply: Callable[[Settings], None], cursor: str) -> None:
+        """`cursor` is the sign before the first row."""
         super().__init__()
         self._settings = settings
         self._apply = apply
-        self._found: list[ExportFile] = []
+        self._cursor = cursor
+        self._files: list[ExportFile] = []
         self._tags: list[str] = []
+        self._box = Vertical()
+        self._lines = Static(id="first-lines")
 
     def compose(self) -> ComposeResult:
-        with Vertical() as box:
-            # Both languages: nobody has been asked yet.
-            box.border_title = "Make your own model · 制作你自己的模型"
-            yield Static(id="first-lines")
+        with self._box:
+            # Both languages: nobody has chosen one yet.
+            self._box.border_title = "Make your own model · 制作你自己的模型"
+            yield self._lines
 
     def on_mount(self) -> None:
         self._draw()
-        self._look()
-        self._ask_ollama()
+        self._search()
+        self._read_tags()
 
     def on_resize(self) -> None:
         self._draw()
 
-    @work(thread=True, group="first:look", exit_on_error=False)
-    def _look(self) -> None:
-        self.app.call_from_thread(self._looked, find_exports(downloads()))
+    @work(group="first:search", exit_on_error=False)
+    async def _search(self) -> None:
+        self.post_message(self.ExportsFound(await asyncio.to_thread(find_exports, downloads())))
 
-    @work(thread=True, group="first:ollama", exit_on_error=False)
-    def _ask_ollama(self) -> None:
-        self.app.call_from_thread(self._asked, installed_models())
+    @work(group="first:ollama", exit_on_error=False)
+    async def _read_tags(self) -> None:
+        self.post_message(self.TagsRead(await asyncio.to_thread(installed_models)))
 
-    def _looked(self, found: list[ExportFile]) -> None:
-        self._found = found
+    @on(ExportsFound)
+    def _exports_found(self, message: ExportsFound) -> None:
+        self._files = message.files
         self._draw()
 
-    def _asked(self, tags: list[str]) -> None:
-        self._tags = tags
+    @on(TagsRead)
+    def _tags_read(self, message: TagsRead) -> None:
+        self._tags = message.tags
         self._draw()
 
     def _draw(self) -> None:
@@ -120,55 +143,50 @@ class FirstStart(ModalScreen[FirstChoice | None]):
                 first=True,
             )
         ]
-        if self._found:
-            file = self._found[0]
-            what = f"{home_shown(file.path)} ({size_shown(file.bytes)})"
-            lines.append(self._line("  Found here", "  在这里找到", what, "enter", note=_("(asks first)")))
+        if self._files:
+            file = self._files[0]
+            text = f"{format_path(file.path)} ({format_size(file.bytes)})"
+            lines.append(self._line("  Found here", "  在这里找到", text, "enter", note=_("(asks first)")))
         if self._tags:
-            more = "" if len(self._tags) <= MOST_TAGS else f" +{len(self._tags) - MOST_TAGS}"
-            lines.append(self._line("", "", "Ollama: " + ", ".join(self._tags[:MOST_TAGS]) + more, ""))
+            more = "" if len(self._tags) <= MAX_TAGS else f" +{len(self._tags) - MAX_TAGS}"
+            lines.append(self._line("", "", "Ollama: " + ", ".join(self._tags[:MAX_TAGS]) + more, ""))
         lines.append(
             self._line("Try it on a sample", "用示例试试", _("about four minutes, nothing to install"), "d")
         )
         names = [f"[{name}]" if code == language() else name for code, name in LANGUAGES.items()]
         lines.append(self._line("Language / 语言", "语言 / Language", " · ".join(names), "L"))
         lines.append(self._line("Later", "以后再说", "", "esc"))
-        self.query_one("#first-lines", Static).update(Content("\n").join(lines))
+        self._lines.update(Content("\n").join(lines))
 
-    @property
-    def _cursor(self) -> str:
-        glyphs = getattr(self.app, "glyphs", None)
-        return glyphs.cursor if glyphs is not None else ">"
-
-    def _line(self, en: str, zh: str, what: str, key: str, *, note: str = "", first: bool = False) -> Content:
-        """One row: label in the language in use (both where there is room), what it is, its key."""
-        width = max(40, self.query_one(Vertical).content_size.width or 70)
+    def _line(self, en: str, zh: str, text: str, key: str, *, note: str = "", first: bool = False) -> Content:
+        """One row: label in the language in use (both where there is room), its text, its key."""
+        width = max(40, self._box.content_size.width or 70)
         label, other = (zh, en) if language() == "zh" else (en, zh)
         both = f"{label} · {other.strip()}" if other.strip() and "/" not in label else label
-        room = BOTH if width >= 84 else LABEL
+        room = BOTH_CELLS if width >= 84 else LABEL_CELLS
         shown = both if cells(both) <= room - 3 else label
-        middle = max(10, width - room - KEY)
-        tail = f" {note}" if note and cells(what) + cells(note) + 2 <= middle else ""
+        middle = max(10, width - room - KEY_CELLS)
+        tail = f" {note}" if note and cells(text) + cells(note) + 2 <= middle else ""
         return Content.assemble(
             safe(fit((f"{self._cursor} " if first else "  ") + shown, room)),
-            safe(fit(what, middle - cells(tail) - 1), "$foreground-muted"),
+            safe(fit(text, middle - cells(tail) - 1), "$foreground-muted"),
             " ",
-            safe(fit(key, KEY), "bold $text-accent") if not tail else safe(key, "bold $text-accent"),
+            safe(fit(key, KEY_CELLS), "bold $text-accent") if not tail else safe(key, "bold $text-accent"),
             safe(tail, "$foreground-muted"),
         )
 
-    # Answers
+    # Choices
 
-    def action_choose(self, what: Literal["import", "demo"]) -> None:
-        self.dismiss(FirstChoice(what))
+    def action_choose(self, kind: Literal["import", "demo"]) -> None:
+        self.dismiss(FirstChoice(kind))
 
     def action_found(self) -> None:
-        """Enter: the file that was found, after asking."""
-        if not self._found:
+        """Enter: imports the newest export found, after asking."""
+        if not self._files:
             return
-        file = self._found[0]
+        file = self._files[0]
         question = _("Import {path} ({size})?").format(
-            path=home_shown(file.path), size=size_shown(file.bytes)
+            path=format_path(file.path), size=format_size(file.bytes)
         )
 
         def answered(yes: bool | None) -> None:
@@ -178,7 +196,7 @@ class FirstStart(ModalScreen[FirstChoice | None]):
         self.app.push_screen(Confirm(question), answered)
 
     def action_language(self) -> None:
-        """The other language, saved and in force at once."""
+        """The other language, saved and applied immediately."""
         codes = list(LANGUAGES)
         other = codes[(codes.index(language()) + 1) % len(codes)]
         self._settings = msgspec.structs.replace(self._settings, language=other)

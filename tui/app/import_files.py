@@ -1,7 +1,8 @@
-"""Asks for the files to import: a path, with what lies in the downloads folder as suggestions."""
+"""Asks for the files to import: a path, with exports in the downloads folder as suggestions."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import zipfile
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
@@ -19,10 +21,9 @@ from engine.core.i18n import _
 from tui.app.text import safe
 from tui.widgets.virtual_list import ListCell, ListRow, VirtualList
 
-CHAT_WORDS = ("conversation", "chat", "sharegpt", "alpaca", "openai", "messages", "dialog", "对话", "聊天")
-"""Parts of file names that speak of conversations."""
-MOST = 50
-"""Suggestions at most."""
+CHAT_NAMES = ("conversation", "chat", "sharegpt", "alpaca", "openai", "messages", "dialog", "对话", "聊天")
+"""Parts of file names that suggest conversations."""
+MAX_SUGGESTIONS = 50
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ def downloads() -> Path:
 
 
 def find_exports(folder: Path) -> list[ExportFile]:
-    """Files of `folder` that look like exports of conversations, newest first. A folder that cannot be read
-    has none. Reads names, and of a zip its table of contents."""
+    """Files of `folder` that look like exports of conversations, newest first; none if it cannot be read. Reads names,
+    and the table of contents of a zip."""
     found: list[tuple[float, ExportFile]] = []
     try:
         entries = list(os.scandir(folder))
@@ -53,7 +54,7 @@ def find_exports(folder: Path) -> list[ExportFile]:
                 found.append((info.st_mtime, ExportFile(Path(entry.path), info.st_size)))
         except OSError:
             continue
-    return [file for _time, file in sorted(found, key=lambda pair: pair[0], reverse=True)][:MOST]
+    return [file for _time, file in sorted(found, key=lambda pair: pair[0], reverse=True)][:MAX_SUGGESTIONS]
 
 
 def _looks_like_chat(path: Path) -> bool:
@@ -64,10 +65,10 @@ def _looks_like_chat(path: Path) -> bool:
                 return any(Path(member).name == "conversations.json" for member in archive.namelist())
         except (OSError, zipfile.BadZipFile, NotImplementedError):
             return False
-    return suffix in (".json", ".jsonl") and any(word in name for word in CHAT_WORDS)
+    return suffix in (".json", ".jsonl") and any(word in name for word in CHAT_NAMES)
 
 
-def size_shown(count: int) -> str:
+def format_size(count: int) -> str:
     """ "12 MB" for a number of bytes, in powers of 1,000."""
     size = float(count)
     for unit in ("B", "KB", "MB", "GB"):
@@ -77,8 +78,8 @@ def size_shown(count: int) -> str:
     raise AssertionError
 
 
-def home_shown(path: Path) -> str:
-    """A path as a person writes it, with `~`."""
+def format_path(path: Path) -> str:
+    """A path with `~` for the home folder."""
     try:
         return str(Path("~") / path.relative_to(Path.home()))
     except ValueError:
@@ -86,7 +87,7 @@ def home_shown(path: Path) -> str:
 
 
 class ImportScreen(ModalScreen[str | None]):
-    """Answers the path to import, or None. `enter` in the field or on a suggestion answers."""
+    """Returns the path to import, or None. `enter` in the field or on a suggestion returns it."""
 
     DEFAULT_CSS = """
     ImportScreen { align: center middle; }
@@ -96,58 +97,60 @@ class ImportScreen(ModalScreen[str | None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", show=False),
-        Binding("enter", "take", show=False),
+        Binding("enter", "accept", show=False),
     ]
+
+    class ExportsFound(Message):
+        """The downloads folder has been searched."""
+
+        def __init__(self, files: list[ExportFile]) -> None:
+            super().__init__()
+            self.files = files
 
     def __init__(self, folder: Path | None = None) -> None:
         super().__init__()
         self._folder = folder or downloads()
-        self._found: list[ExportFile] = []
+        self._files: list[ExportFile] = []
+        self._input = Input(placeholder="~/Downloads/conversations.zip", id="import-path", compact=True)
+        self._search_note = Static(id="import-found", classes="note")
+        self._suggestions = VirtualList((0, 8), id="import-list")
+        self._keys_note = Static(id="import-note", classes="note")
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = _("Import conversations")
-            yield Static(
-                safe(
-                    _(
-                        "A file or folder: ChatGPT export (json or zip), Alpaca, ShareGPT, OpenAI messages, text"
-                    )
-                ),
-                classes="note",
+            text = _(
+                "A file or folder: ChatGPT export (json or zip), Alpaca, ShareGPT, OpenAI messages, text"
             )
-            yield Input(placeholder="~/Downloads/conversations.zip", id="import-path", compact=True)
-            yield Static(
-                safe(_("looking in {folder} …").format(folder=home_shown(self._folder))),
-                id="import-found",
-                classes="note",
-            )
-            yield VirtualList((0, 8), id="import-list")
-            yield Static(
-                safe(_("enter import   tab suggestions   esc back")), classes="note", id="import-note"
-            )
+            yield Static(safe(text), classes="note")
+            yield self._input
+            yield self._search_note
+            yield self._suggestions
+            yield self._keys_note
 
     def on_mount(self) -> None:
-        self.query_one(VirtualList).display = False
-        self.query_one(Input).focus()
-        self._look()
+        searching = _("looking in {folder} …").format(folder=format_path(self._folder))
+        self._search_note.update(safe(searching))
+        self._keys_note.update(safe(_("enter import   tab suggestions   esc back")))
+        self._suggestions.display = False
+        self._input.focus()
+        self._search()
 
-    @work(thread=True, group="import:look", exit_on_error=False)
-    def _look(self) -> None:
-        found = find_exports(self._folder)
-        self.app.call_from_thread(self._show, found)
+    @work(group="import:search", exit_on_error=False)
+    async def _search(self) -> None:
+        self.post_message(self.ExportsFound(await asyncio.to_thread(find_exports, self._folder)))
 
-    def _show(self, found: list[ExportFile]) -> None:
-        self._found = found
-        folder = home_shown(self._folder)
-        text = _("found in {folder}:") if found else _("nothing that looks like an export in {folder}")
-        self.query_one("#import-found", Static).update(safe(text.format(folder=folder)))
-        table = self.query_one(VirtualList)
-        table.display = bool(found)
-        table.styles.height = min(8, len(found))
-        table.set_ids([str(file.path) for file in found])
-        table.set_rows(
-            ListRow(str(file.path), (ListCell(file.path.name), ListCell(size_shown(file.bytes), "dim")))
-            for file in found
+    @on(ExportsFound)
+    def _exports_found(self, message: ExportsFound) -> None:
+        self._files = files = message.files
+        text = _("found in {folder}:") if files else _("nothing that looks like an export in {folder}")
+        self._search_note.update(safe(text.format(folder=format_path(self._folder))))
+        self._suggestions.display = bool(files)
+        self._suggestions.styles.height = min(8, len(files))
+        self._suggestions.set_ids([str(file.path) for file in files])
+        self._suggestions.set_rows(
+            ListRow(str(file.path), (ListCell(file.path.name), ListCell(format_size(file.bytes), "dim")))
+            for file in files
         )
 
     @on(Input.Submitted)
@@ -158,15 +161,15 @@ class ImportScreen(ModalScreen[str | None]):
             return
         path = Path(text).expanduser()
         if not path.exists():
-            note = _("There is no {path}.").format(path=home_shown(path))
-            self.query_one("#import-note", Static).update(safe(note, "$text-error"))
+            note = _("There is no {path}.").format(path=format_path(path))
+            self._keys_note.update(safe(note, "$text-error"))
             return
         self.dismiss(str(path.absolute()))
 
-    def action_take(self) -> None:
+    def action_accept(self) -> None:
         """Enter on a suggestion."""
-        if self.query_one(VirtualList).has_focus and self._found:
-            self.dismiss(self.query_one(VirtualList).cursor_id)
+        if self._suggestions.has_focus and self._files:
+            self.dismiss(self._suggestions.cursor_id)
 
     def action_leave(self) -> None:
         self.dismiss(None)

@@ -55,7 +55,7 @@ async def offer_first_start(host: AppHost) -> None:
         except (H2QError, OSError) as problem:
             host.show_message(error_text(problem), "error")
 
-    choice = await host.push_screen_wait(FirstStart(host.settings, apply))
+    choice = await host.push_screen_wait(FirstStart(host.settings, apply, host.glyphs.cursor))
     if choice is not None:
         await follow_choice(host, choice)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,10 +10,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import msgspec
-from textual import events, work
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
@@ -88,6 +90,13 @@ class SettingsScreen(ModalScreen[None]):
         Binding("left,h", "change(-1)", show=False),
         Binding("backspace,delete", "default", show=False),
     ]
+
+    class NotSaved(Message):
+        """The settings cannot be saved, because of `reason`."""
+
+        def __init__(self, reason: str) -> None:
+            super().__init__()
+            self.reason = reason
 
     def __init__(
         self,
@@ -287,14 +296,21 @@ class SettingsScreen(ModalScreen[None]):
         self.query_one(Vertical).border_title = _("Settings")
         self._save()
 
-    @work(thread=True, group="settings:save", exit_on_error=False)
-    def _save(self) -> None:
+    @work(group="settings:save", exit_on_error=False)
+    async def _save(self) -> None:
         try:
-            # Saves the current settings, so that of two quick changes the later one is kept.
-            with uninterruptible(), self._saving:
-                save_settings(self._workspace, self.settings)
+            await asyncio.to_thread(self._save_current)
         except (H2QError, OSError) as problem:
-            self.app.call_from_thread(self._explain, error_text(problem), "$text-error")
+            self.post_message(self.NotSaved(error_text(problem)))
+
+    def _save_current(self) -> None:
+        # Saves the current settings, so that of two quick changes the later one is kept.
+        with uninterruptible(), self._saving:
+            save_settings(self._workspace, self.settings)
+
+    @on(NotSaved)
+    def _not_saved(self, message: NotSaved) -> None:
+        self._explain(message.reason, "$text-error")
 
     def action_close(self) -> None:
         self.dismiss(None)

@@ -1,4 +1,4 @@
-"""Picks one of the models of the workspace."""
+"""Picks a model of the workspace or of Ollama."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tui.app.text import safe
 from tui.widgets.virtual_list import ListCell, ListRow, VirtualList
 
 OLLAMA = "ollama:"
-"""Before the tag of a model that Ollama has."""
+"""Prefix of the tag of an Ollama model."""
 
 
 class PickModel(ModalScreen[str | None]):
-    """Answers a name, or None."""
+    """Returns a name, or None."""
 
     DEFAULT_CSS = """
     PickModel { align: center middle; }
@@ -30,29 +30,30 @@ class PickModel(ModalScreen[str | None]):
     PickModel Static { color: $text-muted; height: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,space", "take", show=False),
+        Binding("enter,space", "accept", show=False),
         Binding("escape,q,M", "leave", show=False),
     ]
 
     def __init__(
         self, cards: Sequence[ModelCard], tags: Sequence[str], in_use: str, current: str, glyphs: Glyphs
     ) -> None:
-        """`tags` are the models of an Ollama on this machine; one is answered as `ollama:TAG`."""
+        """`tags` are the models of an Ollama on this machine; one is returned as `ollama:TAG`."""
         super().__init__()
         self._cards = cards
         self._tags = tags
         self._in_use = in_use
         self._current = current
         self._glyphs = glyphs
+        self._table = VirtualList((0, 9, 9, 12))
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = _("Models")
-            yield VirtualList((0, 9, 9, 12))
+            yield self._table
             yield Static(safe(_("enter take   esc back")))
 
     def on_mount(self) -> None:
-        table = self.query_one(VirtualList)
+        table = self._table
         rows = [self._row(card) for card in self._cards]
         rows += [
             ListRow(OLLAMA + tag, (ListCell(tag), ListCell("Ollama", "dim"), ListCell(""), ListCell("")))
@@ -77,8 +78,8 @@ class PickModel(ModalScreen[str | None]):
             ),
         )
 
-    def action_take(self) -> None:
-        self.dismiss(self.query_one(VirtualList).cursor_id or None)
+    def action_accept(self) -> None:
+        self.dismiss(self._table.cursor_id or None)
 
     def action_leave(self) -> None:
         self.dismiss(None)

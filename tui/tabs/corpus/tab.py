@@ -455,7 +455,7 @@ class CorpusTab(Tab):
         except sqlite3.Error as problem:
             self.show_message(error_text(problem, self.reader.path), "error")
             return
-        screen = ThresholdScreen(self.workspace, self.host.settings, types)
+        screen = ThresholdScreen(self.workspace, self.host.settings, types, self.host.glyphs.cursor)
         self.app.push_screen(screen, self._threshold_chosen)
 
     def _threshold_chosen(self, settings: Settings | None) -> None:

@@ -1,4 +1,4 @@
-"""Moves the strictness of the filters and says what it would change, before anything is saved."""
+"""Changes the strictness of the filters and shows the effect before anything is saved."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, NamedTuple, get_args
 
 import msgspec
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
@@ -23,15 +24,15 @@ from engine.corpus.enums import PII_LABELS
 from tui.app.cli_call import cli_json
 from tui.app.text import cells, fit, safe
 
-SETTLED_S = 0.25
-"""A value that stands for so long is counted."""
-SHOWN_TYPES = 6
-"""Types of private data that have a row: those that were found most, and those that are set."""
-HANDLING_WORDS = {"redact": N_("replace"), "drop": N_("leave out"), "keep": N_("keep")}
+COUNT_DELAY_S = 0.25
+"""Seconds that a value stays before its effect is counted."""
+MAX_TYPES = 6
+"""PII types that have a row: the most frequent ones, and those that are set."""
+HANDLING_NAMES = {"redact": N_("replace"), "drop": N_("leave out"), "keep": N_("keep")}
 
 
 class ThresholdEffect(msgspec.Struct, frozen=True, kw_only=True):
-    """What of `corpus threshold --json` the sheet shows."""
+    """The fields of `corpus threshold --json` that the sheet shows."""
 
     now: int
     then: int
@@ -44,19 +45,19 @@ class ThresholdEffect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FilterControl(NamedTuple):
-    """One thing that can be moved."""
+    """One value that can be changed."""
 
     name: str
-    """"near", "low_value", "ALL" or a type of private data."""
+    """"near", "low_value", "ALL" or a PII type."""
     label: str
     values: Sequence[float | str]
-    words: Mapping[str, str] = {}
+    names: Mapping[str, str] = {}
 
     def shown(self, value: float | str) -> str:
-        return _(self.words[str(value)]) if self.words else f"{float(value) * 100:.0f} %"
+        return _(self.names[str(value)]) if self.names else f"{float(value) * 100:.0f} %"
 
     def options(self, value: float | str) -> list[str]:
-        """Words of `h2q-tui corpus threshold`."""
+        """Arguments of `h2q-tui corpus threshold`."""
         if self.name == "near":
             return [f"{value:g}"]
         return (
@@ -67,22 +68,22 @@ class FilterControl(NamedTuple):
 
 
 def filter_controls(settings: Settings, types: Mapping[str, int]) -> list[FilterControl]:
-    """What can be moved in this corpus; `types` says how often each type of private data stands in it."""
+    """The controls for this corpus; `types` has the number of occurrences of each PII type."""
     given = [type_ for type_ in settings.sensitive_types if type_ not in types]
     return [
         FilterControl("near", _("near duplicates"), [round(0.3 + n * 0.05, 2) for n in range(15)]),
         FilterControl(
             "low_value", _("low value: courtesy of a turn"), [round(0.5 + n * 0.05, 2) for n in range(11)]
         ),
-        FilterControl("ALL", _("private data"), ["redact", "drop"], HANDLING_WORDS),
+        FilterControl("ALL", _("private data"), ["redact", "drop"], HANDLING_NAMES),
         *(
             FilterControl(
                 type_,
                 "  " + _(PII_LABELS.get(type_, type_)) + (f" ({types[type_]:,})" if type_ in types else ""),
                 ["redact", "drop", "keep"],
-                HANDLING_WORDS,
+                HANDLING_NAMES,
             )
-            for type_ in [*list(types)[:SHOWN_TYPES], *given]
+            for type_ in [*list(types)[:MAX_TYPES], *given]
         ),
     ]
 
@@ -93,12 +94,13 @@ def value_of(settings: Settings, name: str) -> float | str:
     if name == "low_value":
         return settings.low_value_from
     return next(
-        (what for type_, what in settings.sensitive_types.items() if type_ == name), settings.sensitive
+        (handling for type_, handling in settings.sensitive_types.items() if type_ == name),
+        settings.sensitive,
     )
 
 
-def moved(settings: Settings, name: str, value: float | str) -> Settings:
-    """The settings with one dial at another value."""
+def with_value(settings: Settings, name: str, value: float | str) -> Settings:
+    """The settings with one control at another value."""
     if name == "near":
         return msgspec.structs.replace(settings, near_threshold=value)
     if name == "low_value":
@@ -110,7 +112,7 @@ def moved(settings: Settings, name: str, value: float | str) -> Settings:
 
 
 class ThresholdScreen(ModalScreen[Settings | None]):
-    """Answers the settings to save, or None."""
+    """Returns the settings to save, or None."""
 
     DEFAULT_CSS = """
     ThresholdScreen { align: center middle; background: transparent; }
@@ -120,53 +122,56 @@ class ThresholdScreen(ModalScreen[Settings | None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,t", "leave", show=False),
-        Binding("enter", "take", show=False),
+        Binding("enter", "accept", show=False),
         Binding("left,h,minus", "move(-1)", show=False),
         Binding("right,l,plus", "move(1)", show=False),
         Binding("up,k", "choose(-1)", show=False),
         Binding("down,j", "choose(1)", show=False),
     ]
 
-    def __init__(self, workspace: Workspace, settings: Settings, types: Mapping[str, int]) -> None:
+    def __init__(
+        self, workspace: Workspace, settings: Settings, types: Mapping[str, int], cursor: str
+    ) -> None:
+        """`cursor` is the sign before the chosen row."""
         super().__init__()
         self.workspace = workspace
         self.settings = self._saved = settings
-        self._dials = filter_controls(settings, types)
+        self._controls = filter_controls(settings, types)
         self._place = 0
         self._known: dict[tuple[str, float | str], ThresholdEffect] = {}
         self._problem = ""
+        self._cursor = cursor
+        self._text = Static(id="threshold-words")
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = safe(_("How strict the filters are"))
             box.border_subtitle = safe(_("↑ ↓ filter   ← → move   enter save and build   esc back"))
-            yield Static(id="threshold-words")
+            yield self._text
 
     def on_mount(self) -> None:
         self._draw()
         self._count()
 
     @property
-    def _dial(self) -> FilterControl:
-        return self._dials[self._place]
+    def _control(self) -> FilterControl:
+        return self._controls[self._place]
 
     def _draw(self) -> None:
-        glyphs = getattr(self.app, "glyphs", None)
-        cursor = glyphs.cursor if glyphs is not None else ">"
-        wide = max(cells(dial.label) for dial in self._dials) + 2
+        wide = max(cells(control.label) for control in self._controls) + 2
         lines = []
-        for place, dial in enumerate(self._dials):
-            value, before = value_of(self.settings, dial.name), value_of(self._saved, dial.name)
-            text = f"{cursor if place == self._place else ' '} {fit(dial.label, wide)}{dial.shown(value)}"
+        for place, control in enumerate(self._controls):
+            value, before = value_of(self.settings, control.name), value_of(self._saved, control.name)
+            text = f"{self._cursor if place == self._place else ' '} {fit(control.label, wide)}{control.shown(value)}"
             if value != before:
-                text += "   " + _("now {value}").format(value=dial.shown(before))
+                text += "   " + _("now {value}").format(value=control.shown(before))
             lines.append(safe(text, "bold" if place == self._place else "$foreground-muted"))
         lines += [safe(""), safe(self._meaning())]
         lines += self._outcome_lines()
-        self.query_one("#threshold-words", Static).update(Content("\n").join(lines))
+        self._text.update(Content("\n").join(lines))
 
     def _meaning(self) -> str:
-        name, value = self._dial.name, value_of(self.settings, self._dial.name)
+        name, value = self._control.name, value_of(self.settings, self._control.name)
         if name == "near":
             return _("left out when they share {share} % of their words").format(
                 share=f"{float(value) * 100:.0f}"
@@ -184,7 +189,7 @@ class ThresholdScreen(ModalScreen[Settings | None]):
     def _outcome_lines(self) -> list[Content]:
         if self._problem:
             return [safe(self._problem, "$text-error")]
-        known = self._known.get((self._dial.name, value_of(self.settings, self._dial.name)))
+        known = self._known.get((self._control.name, value_of(self.settings, self._control.name)))
         if known is None:
             return [safe(_("counting …"), "$foreground-muted")]
         lines = [
@@ -193,13 +198,13 @@ class ThresholdScreen(ModalScreen[Settings | None]):
         if known.turns_now or known.turns_then:
             words = (
                 _("turns not trained on: {now} now, {then} then")
-                if self._dial.name == "low_value"
+                if self._control.name == "low_value"
                 else _("turns with something replaced: {now} now, {then} then")
             )
             lines.append(safe(words.format(now=f"{known.turns_now:,}", then=f"{known.turns_then:,}")))
         if not known.leave and not known.back and known.turns_now == known.turns_then:
             lines.append(safe(_("nothing would change"), "$foreground-muted"))
-        room = max(2, (self.app.size.height - len(self._dials) - 11) // 2)
+        room = max(2, (self.app.size.height - len(self._controls) - 11) // 2)
         for count, words, style, first in (
             (known.leave, _("{n} would leave:"), "$text-warning", known.leaving),
             (known.back, _("{n} would come back:"), "$text-success", known.returning),
@@ -209,41 +214,59 @@ class ThresholdScreen(ModalScreen[Settings | None]):
                 lines += [safe("  " + fit(line, 68)) for line in first[: min(5, room)]]
         return lines
 
+    class Counted(Message):
+        """The effect of a value has been counted, or cannot be."""
+
+        def __init__(
+            self, key: tuple[str, float | str], effect: ThresholdEffect | None, problem: str = ""
+        ) -> None:
+            super().__init__()
+            self.key = key
+            self.effect = effect
+            self.problem = problem
+
     @work(group="threshold:count", exclusive=True, exit_on_error=False)
     async def _count(self) -> None:
-        dial = self._dial
-        value = value_of(self.settings, dial.name)
-        if (dial.name, value) in self._known:
+        control = self._control
+        value = value_of(self.settings, control.name)
+        if (control.name, value) in self._known:
             return
-        await asyncio.sleep(SETTLED_S)
+        await asyncio.sleep(COUNT_DELAY_S)
+        key = (control.name, value)
         try:
-            out = await cli_json(self.workspace, "corpus", "threshold", *dial.options(value))
-            self._known[dial.name, value] = msgspec.json.decode(out, type=ThresholdEffect)
-            self._problem = ""
+            out = await cli_json(self.workspace, "corpus", "threshold", *control.options(value))
+            message = self.Counted(key, msgspec.json.decode(out, type=ThresholdEffect))
         except (H2QError, OSError, msgspec.DecodeError) as problem:
-            self._problem = str(problem)
+            message = self.Counted(key, None, str(problem))
+        self.post_message(message)
+
+    @on(Counted)
+    def _counted(self, message: Counted) -> None:
+        if message.effect is not None:
+            self._known[message.key] = message.effect
+        self._problem = message.problem
         self._draw()
 
     def action_choose(self, by: int) -> None:
-        self._place = (self._place + by) % len(self._dials)
+        self._place = (self._place + by) % len(self._controls)
         self._problem = ""
         self._draw()
         self._count()
 
     def action_move(self, by: int) -> None:
-        dial = self._dial
-        value = value_of(self.settings, dial.name)
+        control = self._control
+        value = value_of(self.settings, control.name)
         if isinstance(value, str):
-            place = dial.values.index(value) + by if value in dial.values else 0
+            place = control.values.index(value) + by if value in control.values else 0
         else:
-            place = min(range(len(dial.values)), key=lambda n: abs(float(dial.values[n]) - value)) + by
-        new = dial.values[max(0, min(place, len(dial.values) - 1))]
-        self.settings = moved(self.settings, dial.name, new)
+            place = min(range(len(control.values)), key=lambda n: abs(float(control.values[n]) - value)) + by
+        new = control.values[max(0, min(place, len(control.values) - 1))]
+        self.settings = with_value(self.settings, control.name, new)
         self._problem = ""
         self._draw()
         self._count()
 
-    def action_take(self) -> None:
+    def action_accept(self) -> None:
         self.dismiss(self.settings if self.settings != self._saved else None)
 
     def action_leave(self) -> None:
