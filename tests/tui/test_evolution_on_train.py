@@ -26,7 +26,7 @@ from tui.app.glyphs import ASCII, UNICODE
 from tui.app.text import cells
 from tui.tabs.train.lineage import lineage
 from tui.widgets import annotations as marks_module
-from tui.widgets.annotations import SHOWN, legend, listed, on_curve
+from tui.widgets.annotations import MAX_PER_KIND, annotation_lines, legend, on_curve
 
 
 def began(number: int, champion: str = "native-1") -> EvolutionCycle:
@@ -94,13 +94,15 @@ def test_of_many_marks_the_newest_of_each_kind_are_drawn() -> None:
     many = [Annotation("native", n, "", AnnotationKind.CHECKPOINT) for n in range(100)]
     few = [Annotation("native", 7, "", AnnotationKind.RECOVERY)]
     drawn = on_curve([*few, *many])
-    assert len(drawn) == SHOWN + 1 and drawn[-1].kind is AnnotationKind.RECOVERY, "drawn over the others"
-    assert drawn[0].step == 100 - SHOWN
+    assert len(drawn) == MAX_PER_KIND + 1 and drawn[-1].kind is AnnotationKind.RECOVERY, (
+        "drawn over the others"
+    )
+    assert drawn[0].step == 100 - MAX_PER_KIND
 
 
 def test_the_list_says_what_was_done_and_at_which_step() -> None:
     view = full_view()
-    words = [line.text for line in listed([*view.marks, *view.checkpoint_marks])]
+    words = [line.text for line in annotation_lines([*view.marks, *view.checkpoint_marks])]
     assert "▼ step 5  the loss or its gradient leapt up: skipped" in words
     assert any("passes of 2048 bytes" in text and text.startswith("■ step 3") for text in words)
 

@@ -24,7 +24,7 @@ def test_what_is_learnt_can_be_told_without_colour(tmp_path: Path) -> None:
         build_corpus(store, Settings())
     with ReviewStore(tmp_path / "memory" / "memory.db", readonly=True) as review:
         blocks = preview_blocks(render_preview(review.detail("a")))
-    texts = [(block.label, "".join(piece.text for piece in block.pieces)) for block in blocks]
+    texts = [(block.label, "".join(span.text for span in block.spans)) for block in blocks]
     assert texts == [
         (
             "read",
@@ -32,7 +32,7 @@ def test_what_is_learnt_can_be_told_without_colour(tmp_path: Path) -> None:
         ),
         ("learnt", "It ends\na turn of the chat.<|im_end|>⏎"),
     ]
-    heads = [piece.text for block in blocks for piece in block.pieces if piece.kind == "head"]
+    heads = [span.text for block in blocks for span in block.spans if span.kind == "head"]
     assert heads == ["<|im_start|>", "<|im_end|>", "<|im_start|>", "<|im_end|>"]
 
 

@@ -1,4 +1,4 @@
-"""What happened to a run, as signs on its curve, a legend below it and a list: each kind told without colour."""
+"""Annotations of a run as glyphs on its curve, a legend and a list; each kind is recognisable without colour."""
 
 from __future__ import annotations
 
@@ -32,18 +32,20 @@ NAMES: dict[AnnotationKind, str] = {
     AnnotationKind.CHECKPOINT: N_("checkpoint"),
     AnnotationKind.CYCLE: N_("cycle"),
 }
-SHOWN = 20
-"""Marks of one kind on a curve at most: the newest."""
+MAX_PER_KIND = 20
+"""Annotations of one kind on a curve at most: the newest."""
 
 
-def sign_of(kind: AnnotationKind, *, ascii_only: bool = False) -> str:
+def glyph_of(kind: AnnotationKind, *, ascii_only: bool = False) -> str:
     """One cell."""
     return (ASCII if ascii_only else SIGNS)[kind]
 
 
-def on_curve(marks: Sequence[Annotation]) -> list[Annotation]:
-    """The newest `SHOWN` of each kind, checkpoints first so that the others are drawn over them."""
-    kept = [mark for kind in AnnotationKind for mark in [m for m in marks if m.kind is kind][-SHOWN:]]
+def on_curve(annotations: Sequence[Annotation]) -> list[Annotation]:
+    """The newest `MAX_PER_KIND` of each kind, checkpoints first so that the others are drawn over them."""
+    kept = [
+        mark for kind in AnnotationKind for mark in [m for m in annotations if m.kind is kind][-MAX_PER_KIND:]
+    ]
     order = [
         AnnotationKind.CHECKPOINT,
         AnnotationKind.CYCLE,
@@ -54,35 +56,36 @@ def on_curve(marks: Sequence[Annotation]) -> list[Annotation]:
     return sorted(kept, key=lambda mark: order.index(mark.kind))
 
 
-def legend(marks: Sequence[Annotation], *, ascii_only: bool = False) -> str:
-    """`▼ recovery 2  ◇ checkpoint 3` for the kinds that are there; "" without any."""
-    # The end of a cycle and the beginning of the next one stand at one place.
+def legend(annotations: Sequence[Annotation], *, ascii_only: bool = False) -> str:
+    """`▼ recovery 2  ◇ checkpoint 3` for the kinds that occur; "" without any."""
+    # The end of a cycle and the start of the next one are at the same step.
     counts = Counter(
         kind
         for kind, _step in {
-            (mark.kind, mark.step if mark.kind is AnnotationKind.CYCLE else n) for n, mark in enumerate(marks)
+            (mark.kind, mark.step if mark.kind is AnnotationKind.CYCLE else n)
+            for n, mark in enumerate(annotations)
         }
     )
     return "  ".join(
-        f"{sign_of(kind, ascii_only=ascii_only)} {_(NAMES[kind])} {counts[kind]}"
+        f"{glyph_of(kind, ascii_only=ascii_only)} {_(NAMES[kind])} {counts[kind]}"
         for kind in AnnotationKind
         if counts[kind]
     )
 
 
-def listed(marks: Sequence[Annotation], *, ascii_only: bool = False) -> list[LogLine]:
-    """The marks as lines of a log, in the order in which they came."""
+def annotation_lines(annotations: Sequence[Annotation], *, ascii_only: bool = False) -> list[LogLine]:
+    """The annotations as lines of a log, in order of time."""
     level = {AnnotationKind.RECOVERY: "warning", AnnotationKind.GOVERNOR: "warning"}
     lines = []
-    for mark in sorted(marks, key=lambda mark: mark.t):
+    for mark in sorted(annotations, key=lambda mark: mark.t):
         place = _("step {step}").format(step=mark.step)
-        text = f"{sign_of(mark.kind, ascii_only=ascii_only)} {place}  {mark.text}"
+        text = f"{glyph_of(mark.kind, ascii_only=ascii_only)} {place}  {mark.text}"
         lines.append(LogLine(mark.t, level.get(mark.kind, "info"), text))
     return lines
 
 
-def none_yet() -> Content:
-    """What stands where the list would be."""
+def no_annotations() -> Content:
+    """The text of an empty list."""
     return Content(
         _("Nothing out of the ordinary. Recoveries, memory steps, checkpoints and cycles are listed here.")
     )

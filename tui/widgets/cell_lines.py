@@ -1,7 +1,7 @@
-"""CellLines of text that repaint only the cells that changed: the base of header, footer, figures, gauges and plots.
+"""Lines of text that repaint only the cells that changed: the base of header, footer, figures, gauges and plots.
 
-A slow SSH line is the reason. `set_lines` compares what is drawn with what shall be drawn and asks for the
-differing spans alone; the layout never runs for a new text.
+This keeps the traffic low on a slow SSH line. `set_lines` compares the new lines with the drawn ones and repaints only
+the spans that differ; a new text never runs the layout.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from textual.widget import Widget
 
 from tui.app.text import cells
 
-JOIN = 6
-"""Changed spans closer than this many cells become one: moving the cursor costs about as much."""
+MERGE_GAP = 6
+"""Changed spans closer than this many cells become one: a cursor move costs about as many bytes."""
 
 
 def _by_cell(strip: Strip) -> list[tuple[str, object]]:
-    """What stands in each cell; the second cell of a wide character holds an empty string."""
+    """Text and style of each cell; the second cell of a wide character holds an empty string."""
     columns: list[tuple[str, object]] = []
     for segment in strip:
         for character in segment.text:
@@ -50,7 +50,7 @@ def changed_spans(old: Strip, new: Strip) -> list[tuple[int, int]]:
             start -= 1
         while end < width and (after[end][0] == "" or before[end][0] == ""):
             end += 1
-        if spans and start - spans[-1][1] < JOIN:
+        if spans and start - spans[-1][1] < MERGE_GAP:
             spans[-1] = (min(spans[-1][0], start), max(spans[-1][1], end))
         else:
             spans.append((start, end))
@@ -82,11 +82,11 @@ class CellLines(Widget):
 
     @property
     def lines(self) -> list[Content]:
-        """What is shown, a Content for each line."""
+        """The lines, a Content each."""
         return self._lines
 
     def set_lines(self, lines: Sequence[Content]) -> None:
-        """Shows `lines` from now on; only the cells that differ are painted."""
+        """Shows `lines`; only the cells that differ are repainted."""
         self._lines = list(lines)
         key = (self.size.width, self.visual_style)
         if not self.is_attached or not self.size or self._drawn_for != key:

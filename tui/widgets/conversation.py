@@ -18,21 +18,21 @@ from tui.app.text import fit, plain
 LABEL_CELLS = (7, 9)
 """Cells of the names at the left, at least and at most."""
 LONGEST = 60_000
-"""Characters of one block that are laid out; of longer ones the rest is counted, not drawn."""
+"""Characters of one block that are laid out; the rest of a longer one is counted, not drawn."""
 
 
 class StyledSpan(NamedTuple):
-    """Text from data in one kind: "" (as is), "dim", "redacted", "success", "trained", "warning", "error" or "head"."""
+    """Text from data in one style: "" (plain), "dim", "redacted", "success", "trained", "warning", "error" or "head"."""
 
     text: str
     kind: str = ""
 
 
 class TextBlock(NamedTuple):
-    """A turn or a remark: a short label at the left, pieces at the right."""
+    """A turn or a remark: a short label at the left, styled text at the right."""
 
     label: str
-    pieces: tuple[StyledSpan, ...]
+    spans: tuple[StyledSpan, ...]
     kind: str = "dim"
     """Kind of the label."""
 
@@ -44,8 +44,8 @@ _NOT_FIRST = frozenset("，。、；：？！）》」』】”’…,.;:?!)]}")
 def wrap(text: str, width: int, start: int = 0) -> list[tuple[int, int]]:
     """CellLines of `text` from `start` on as (begin, end) in characters, none wider than `width` cells.
 
-    Breaks at a space where the line has one and else between characters, so that Chinese fills its lines.
-    A line break ends a line. Only the last line changes when text is put behind.
+    Breaks at a space where the line has one, else between characters, so that Chinese fills its lines. A line break
+    ends a line. Appending text changes only the last line.
     """
     lines: list[tuple[int, int]] = []
     while True:
@@ -73,23 +73,23 @@ def _wrap_paragraph(text: str, start: int, end: int, width: int, lines: list[tup
             lines.append((start, end))
             return
         space = text.rfind(" ", start, stop + 1)
-        # A Latin word is not torn, but a word wider than a third of the line may be.
+        # A Latin word is not split, unless it is wider than a third of the line.
         if space > start and stop - space < max(3, width // 3) and not _breaks(text[stop - 1], text[stop]):
             stop = space + 1
         elif text[stop] in _NOT_FIRST and stop - start > 1 and text[stop - 1] not in _NOT_FIRST:
             stop -= 1
         lines.append((start, stop))
-        # A space at which the line breaks is seen at neither end.
+        # A space at which the line breaks is drawn at neither end.
         start = stop + 1 if text[stop] == " " else stop
 
 
 def _breaks(before: str, after: str) -> bool:
-    """Whether a line may end between two characters: beside a space or an East Asian one."""
+    """Whether a line may end between two characters: next to a space or an East Asian character."""
     return before == " " or after == " " or ord(before) >= 0x2E80 or ord(after) >= 0x2E80
 
 
 class _BlockLayout:
-    """A block laid out for one width: its whole text, where each kind begins, and the bounds of its lines."""
+    """A block laid out for one width: its text, the start of each style, and the bounds of its lines."""
 
     def __init__(self, block: TextBlock, width: int) -> None:
         self.label = plain(block.label)
@@ -97,30 +97,30 @@ class _BlockLayout:
         self.text = ""
         self.bounds: list[int] = []
         self.kinds: list[str] = []
-        for piece in block.pieces:
-            self._add(piece)
+        for span in block.spans:
+            self._add(span)
         self.lines = wrap(self.text, width)
 
-    def _add(self, piece: StyledSpan) -> None:
+    def _add(self, span: StyledSpan) -> None:
         room = LONGEST - len(self.text)
-        shown = plain(piece.text[: max(0, room)])
-        if not self.kinds or self.kinds[-1] != piece.kind:
+        shown = plain(span.text[: max(0, room)])
+        if not self.kinds or self.kinds[-1] != span.kind:
             self.bounds.append(len(self.text))
-            self.kinds.append(piece.kind)
+            self.kinds.append(span.kind)
         self.text += shown
-        if len(piece.text) > max(0, room) and room >= 0:
-            self.text += f" … +{len(piece.text) - max(0, room):,}"
+        if len(span.text) > max(0, room) and room >= 0:
+            self.text += f" … +{len(span.text) - max(0, room):,}"
 
-    def grow(self, piece: StyledSpan, width: int) -> int:
-        """Puts text behind; returns the number of the first line that changed."""
-        self._add(piece)
+    def grow(self, span: StyledSpan, width: int) -> int:
+        """Appends text; returns the number of the first line that changed."""
+        self._add(span)
         changed = len(self.lines) - 1
         begin = self.lines.pop()[0]
         self.lines += wrap(self.text, width, begin)
         return changed
 
     def cut(self, line: int) -> list[StyledSpan]:
-        """One line as pieces."""
+        """One line as styled spans."""
         begin, end = self.lines[line]
         found: list[StyledSpan] = []
         for place, kind in enumerate(self.kinds):
@@ -134,8 +134,8 @@ class _BlockLayout:
 class ConversationView(ScrollView, can_focus=True):
     """Blocks one below the other; scrolls with the keys of a list.
 
-    Text from data is only ever drawn, never read as markup. `append` draws anew what changed and stays
-    at the end only for a reader who stands there.
+    Text from data is drawn, never read as markup. `append` redraws the changed lines, and follows the end only for a
+    reader who is there.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -170,9 +170,9 @@ class ConversationView(ScrollView, can_focus=True):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._blocks: list[TextBlock] = []
-        self._laid: list[_BlockLayout] = []
+        self._layouts: list[_BlockLayout] = []
         self._starts: list[int] = []
-        self._laid_width = 0
+        self._layout_width = 0
         self._label_cells = LABEL_CELLS[0]
 
     @property
@@ -182,8 +182,8 @@ class ConversationView(ScrollView, can_focus=True):
 
     @property
     def plain_text(self) -> str:
-        """Everything as drawn, without its wrapping: labels and texts (for copying and for tests)."""
-        return "\n".join(f"{laid.label} {laid.text}".strip() for laid in self._laid)
+        """Labels and texts as drawn, without wrapping."""
+        return "\n".join(f"{layout.label} {layout.text}".strip() for layout in self._layouts)
 
     def set_blocks(self, blocks: Iterable[TextBlock], *, end: bool = False) -> None:
         """Shows other blocks from their beginning, or from their end."""
@@ -192,28 +192,28 @@ class ConversationView(ScrollView, can_focus=True):
         self.scroll_to(y=self.max_scroll_y if end else 0, animate=False, force=True)
 
     def add_block(self, block: TextBlock) -> None:
-        """Puts a block below the others."""
+        """Adds a block below the others."""
         follow = self.at_end
         self._blocks.append(block)
-        if self._laid_width:
+        if self._layout_width:
             self._starts.append(self._height)
-            self._laid.append(_BlockLayout(block, self._text_width))
+            self._layouts.append(_BlockLayout(block, self._text_width))
             self._grown(self._starts[-1], follow)
 
     def append(self, text: str, kind: str = "") -> None:
-        """Puts text behind the last block."""
+        """Appends text to the last block."""
         if not self._blocks or not text:
             return
         follow = self.at_end
         last = self._blocks[-1]
-        pieces = last.pieces
-        if pieces and pieces[-1].kind == kind:
-            pieces = (*pieces[:-1], StyledSpan(pieces[-1].text + text, kind))
+        spans = last.spans
+        if spans and spans[-1].kind == kind:
+            spans = (*spans[:-1], StyledSpan(spans[-1].text + text, kind))
         else:
-            pieces = (*pieces, StyledSpan(text, kind))
-        self._blocks[-1] = last._replace(pieces=pieces)
-        if self._laid:
-            changed = self._laid[-1].grow(StyledSpan(text, kind), self._text_width)
+            spans = (*spans, StyledSpan(text, kind))
+        self._blocks[-1] = last._replace(spans=spans)
+        if self._layouts:
+            changed = self._layouts[-1].grow(StyledSpan(text, kind), self._text_width)
             self._grown(self._starts[-1] + changed, follow)
 
     def show_block(self, index: int) -> None:
@@ -227,37 +227,37 @@ class ConversationView(ScrollView, can_focus=True):
 
     @property
     def _height(self) -> int:
-        return self._starts[-1] + len(self._laid[-1].lines) if self._laid else 0
+        return self._starts[-1] + len(self._layouts[-1].lines) if self._layouts else 0
 
     @property
     def _text_width(self) -> int:
-        return max(8, self._laid_width - self._label_cells - 1)
+        return max(8, self._layout_width - self._label_cells - 1)
 
     def _grown(self, line: int, follow: bool) -> None:
         if self._height != self.virtual_size.height:
-            self.virtual_size = Size(self._laid_width, self._height)
+            self.virtual_size = Size(self._layout_width, self._height)
         self.refresh_lines(line, self._height - line)
         if follow:
             self.scroll_to(y=self.max_scroll_y, animate=False, force=True)
 
     def _lay_out(self) -> None:
-        self._laid_width = self.scrollable_content_region.width
-        self._laid, self._starts = [], []
-        if not self._laid_width:
+        self._layout_width = self.scrollable_content_region.width
+        self._layouts, self._starts = [], []
+        if not self._layout_width:
             return
         longest = max((cell_len(plain(block.label)) for block in self._blocks), default=0)
         self._label_cells = max(LABEL_CELLS[0], min(longest, LABEL_CELLS[1]))
         height = 0
         for block in self._blocks:
-            laid = _BlockLayout(block, self._text_width)
+            layout = _BlockLayout(block, self._text_width)
             self._starts.append(height)
-            self._laid.append(laid)
-            height += len(laid.lines)
-        self.virtual_size = Size(self._laid_width, height)
+            self._layouts.append(layout)
+            height += len(layout.lines)
+        self.virtual_size = Size(self._layout_width, height)
         self.refresh()
 
     def on_resize(self) -> None:
-        if self.scrollable_content_region.width != self._laid_width:
+        if self.scrollable_content_region.width != self._layout_width:
             share = self.scroll_offset.y / max(1, self._height)
             at_end = self.at_end and self._height > self.size.height
             self._lay_out()
@@ -281,10 +281,10 @@ class ConversationView(ScrollView, can_focus=True):
         place = self._place(number)
         if place < 0:
             return Strip.blank(width, base)
-        laid, line = self._laid[place], number - self._starts[place]
-        label = fit(laid.label if line == 0 else "", self._label_cells) + " "
-        segments = [Segment(label, base + self._kind(laid.label_kind))]
-        segments += [Segment(piece.text, base + self._kind(piece.kind)) for piece in laid.cut(line)]
+        layout, line = self._layouts[place], number - self._starts[place]
+        label = fit(layout.label if line == 0 else "", self._label_cells) + " "
+        segments = [Segment(label, base + self._kind(layout.label_kind))]
+        segments += [Segment(span.text, base + self._kind(span.kind)) for span in layout.cut(line)]
         cells = sum(cell_len(segment.text) for segment in segments)
         return Strip(segments, cells).adjust_cell_length(width, base)
 
@@ -292,7 +292,7 @@ class ConversationView(ScrollView, can_focus=True):
         return self.get_component_rich_style(f"conversation--{kind or 'plain'}", partial=True)
 
     def _place(self, number: int) -> int:
-        """Which block holds a line; -1 below the last."""
+        """Index of the block of a line; -1 below the last."""
         if number >= self._height:
             return -1
         low, high = 0, len(self._starts)

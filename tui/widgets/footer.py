@@ -1,4 +1,4 @@
-"""The last line: the keys that matter here, or one sentence to the person."""
+"""The last line: the keys that are available here, or a message."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tui.app.actions import BY_ID, AppAction, KeyMap
 from tui.app.text import one_line
 from tui.widgets.cell_lines import CellLines
 
-SAID_FOR_S = 6.0
+MESSAGE_S = 6.0
 
-KIND_STYLE = {"": "", "success": "$text-success", "warning": "$text-warning", "error": "bold $text-error"}
+SEVERITY_STYLE = {"": "", "success": "$text-success", "warning": "$text-warning", "error": "bold $text-error"}
 
 
 class Footer(CellLines):
-    """` n new  space pause  s checkpoint  x stop  ? keys`; `say` puts a sentence there for a while."""
+    """` n new  space pause  s checkpoint  x stop  ? keys`; `say` puts a message there for a while."""
 
     DEFAULT_CSS = "Footer { dock: bottom; height: 1; }"
 
@@ -29,12 +29,12 @@ class Footer(CellLines):
         self._message: Content | None = None
         self._timer: Timer | None = None
 
-    def show_message(self, text: str, kind: str = "") -> None:
-        """Shows one sentence instead of the keys, for six seconds or until the next one."""
-        self._message = Content.styled(" " + one_line(text), KIND_STYLE.get(kind, ""))
+    def show_message(self, text: str, severity: str = "") -> None:
+        """Shows a message instead of the keys, for six seconds or until the next one."""
+        self._message = Content.styled(" " + one_line(text), SEVERITY_STYLE.get(severity, ""))
         if self._timer is not None:
             self._timer.stop()
-        self._timer = self.set_timer(SAID_FOR_S, self.clear_message)
+        self._timer = self.set_timer(MESSAGE_S, self.clear_message)
         self.redraw()
 
     def clear_message(self) -> None:
@@ -45,7 +45,7 @@ class Footer(CellLines):
 
     @property
     def message(self) -> str:
-        """The sentence on the line now, "" when the keys are."""
+        """The message on the line, "" when the keys are there."""
         return "" if self._message is None else self._message.plain.strip()
 
     def on_resize(self, _event: events.Resize) -> None:

@@ -16,11 +16,11 @@ from tui.widgets.cell_lines import CellLines
 
 @dataclass(frozen=True)
 class HeaderStatus:
-    """What the header says about the run in progress."""
+    """The run in progress as the header shows it."""
 
     paused: bool = False
     share: float | None = None
-    """Done of the whole run, 0 to 1."""
+    """Share of the run that is done, 0 to 1."""
     memory: str = ""
     """"2.1/4.0G", or "" before the first measurement."""
 
@@ -47,7 +47,7 @@ class Header(CellLines):
         self._places: list[tuple[int, int]] = []
 
     def redraw(self) -> None:
-        """Call after a change of any attribute."""
+        """Redraws after a change of any attribute."""
         width = self.size.width
         right = self._right()
         left, self._places = self._left(width - right.cell_length - 1)
@@ -63,7 +63,7 @@ class Header(CellLines):
                 self.post_message(self.TabClicked(index))
 
     def _left(self, room: int) -> tuple[Content, list[tuple[int, int]]]:
-        """The tabs in at most `room` cells: first the name goes, then the titles of the other tabs."""
+        """The tabs in at most `room` cells: first the name is dropped, then the titles of the other tabs."""
         content, places = Content(""), list[tuple[int, int]]()
         for brand, titled in ((" h2q  ", True), (" ", True), (" ", False)):
             content, places = Content.styled(brand, "bold"), []

@@ -1,4 +1,4 @@
-"""A log that draws only the lines on the screen; scrolled up it stays where the reader is."""
+"""A log that draws only the lines on the screen and keeps its place when the reader has scrolled up."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STYLE = {"warning": "$text-warning", "error": "$text-error"}
 
 
 class LogPane(ScrollView, can_focus=True):
-    """CellLines with their time, wrapped to the width; bounded to the newest 2,000."""
+    """Lines with their time, wrapped to the width; bounded to the newest 2,000."""
 
     DEFAULT_CSS = """
     LogPane { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; }
@@ -47,23 +47,23 @@ class LogPane(ScrollView, can_focus=True):
         self._empty = ""
 
     def replace(self, lines: Iterable[LogLine], empty: str = "") -> None:
-        """Another run: all of its lines, seen from the end. `empty` is what stands there when it has none."""
+        """Shows other lines, from their end. `empty` is the text without any line."""
         self._source = deque(lines, maxlen=MAX_LINES)
         self._empty = empty
         self._wrap_all()
         self.scroll_end(animate=False, force=True)
 
     def append(self, lines: Sequence[LogLine]) -> None:
-        """New lines at the end. Who reads the end goes along; who has scrolled up stays where they are."""
+        """Appends lines. The view follows the end for a reader who is there, and keeps its place otherwise."""
         if not lines:
             return
         following = self.is_vertical_scroll_end
         first_visible = int(self.scroll_offset.y)
-        gone = 0
+        removed = 0
         for line in lines:
             if len(self._source) == MAX_LINES and self._heights:
                 height = self._heights.popleft()
-                gone += height
+                removed += height
                 for _row in range(height):
                     self._rows.popleft()
             self._source.append(line)
@@ -71,13 +71,13 @@ class LogPane(ScrollView, can_focus=True):
         self._measure()
         if following:
             self.scroll_end(animate=False, force=True)
-        elif gone:
-            self.scroll_to(y=max(0, first_visible - gone), animate=False, force=True)
+        elif removed:
+            self.scroll_to(y=max(0, first_visible - removed), animate=False, force=True)
         self.refresh()
 
     @property
     def count(self) -> int:
-        """CellLines held, before wrapping."""
+        """CellNumber of lines, before wrapping."""
         return len(self._source)
 
     @property
@@ -129,5 +129,5 @@ class LogPane(ScrollView, can_focus=True):
         index = int(self.scroll_offset.y) + y
         if index < len(self._rows):
             return content_strip(self, self._rows[index], width)
-        teach = y == 0 and not self._rows
-        return content_strip(self, Content.styled(self._empty if teach else "", "$foreground-muted"), width)
+        empty = self._empty if y == 0 and not self._rows else ""
+        return content_strip(self, Content.styled(empty, "$foreground-muted"), width)

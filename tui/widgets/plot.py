@@ -1,8 +1,8 @@
 """Curves in a panel: plotext draws them into text, and only the cells that changed are painted.
 
-The axes keep their range until a point leaves it, and ranges grow in fixed steps; otherwise a curve that
-creeps would shift, and so repaint, every cell. No CJK and no colour inside the canvas (plotext 5 counts both
-wrong): titles belong to the border.
+The axes keep their range until a point leaves it, and ranges grow in fixed steps; otherwise a slowly moving curve would
+shift, and so repaint, every cell. No CJK and no colour inside the canvas (plotext 5 miscounts both): titles belong to the
+border.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LABEL = 6
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _ASCII = str.maketrans({"│": "|", "┤": "+", "└": "+", "┬": "+", "─": "-", "┼": "+", "•": "o"})
 _BORDER = "┊"
-"""Drawn below the sign of a cycle where the canvas is empty: what lies left of it was learnt before."""
+"""Drawn below the glyph of a cycle where the canvas is empty; training left of it belongs to earlier cycles."""
 
 
 _WARNING = frozenset((SIGNS[AnnotationKind.RECOVERY], SIGNS[AnnotationKind.GOVERNOR]))
@@ -45,7 +45,7 @@ class Curve:
 
 @dataclass
 class AxisRange:
-    """One axis: what it shows now, and where its ticks are."""
+    """Range and ticks of an axis."""
 
     low: float
     high: float
@@ -120,7 +120,7 @@ def thin(points: Sequence[tuple[float, float]], limit: int = MAX_POINTS) -> list
 
 
 class Plot(CellLines, can_focus=True):
-    """A panel with curves. `set_curves` may be called often; it draws when something differs."""
+    """A panel with curves. `set_curves` may be called often; only changed cells are repainted."""
 
     DEFAULT_CSS = "Plot { height: 1fr; }"
 
@@ -151,8 +151,8 @@ class Plot(CellLines, can_focus=True):
         log: bool = False,
         marks: Sequence[Annotation] = (),
     ) -> None:
-        """`x_end` is where the axis ends even before the data does (the last step of a run); `log` makes the
-        y axis logarithmic; `marks` say what happened where: their signs stand above the curve, checkpoints below it."""
+        """`x_end` is the end of the axis even where the data is shorter (the last step of a run); `log` makes the y axis
+        logarithmic; the glyphs of `marks` are above the curve, those of checkpoints below it."""
         if log != self._log:
             self._y = None
         self._curves, self._x_end, self._log = tuple(curves), x_end, log
@@ -160,7 +160,7 @@ class Plot(CellLines, can_focus=True):
         self._draw()
 
     def clear(self, empty: str | None = None) -> None:
-        """Shows the sentence `empty` instead of curves; the next curves choose their range anew."""
+        """Shows the text `empty` instead of curves; the next curves get a new range."""
         if empty is not None:
             self.empty = empty
         self._curves, self._y = (), None
@@ -241,7 +241,7 @@ class Plot(CellLines, can_focus=True):
         return _with_borders(lines, SIGNS[AnnotationKind.CYCLE]) if lines else lines
 
     def _styled(self, line: str) -> Content:
-        """The frame is dim, dots of a second curve stand out, the curve has the accent."""
+        """The frame is dim, dots of a second curve are bold, the curve has the accent colour."""
         spans: list[Span] = []
         for place, character in enumerate(line):
             if "\u2801" <= character <= "\u28ff" or (self.ascii_only and character == "." and place > LABEL):
@@ -262,7 +262,7 @@ class Plot(CellLines, can_focus=True):
 
 
 def _with_borders(lines: list[str], sign: str) -> list[str]:
-    """A dotted line below each `sign` of the first line, in the cells that are empty."""
+    """A dotted line below each `sign` of the first line, in the empty cells."""
     columns = [column for column, character in enumerate(lines[0]) if character == sign]
     if not columns:
         return lines
@@ -278,7 +278,7 @@ def _with_borders(lines: list[str], sign: str) -> list[str]:
 
 
 def _bare(text: str) -> str:
-    """Without the colour sequences that plotext leaves even in its clear theme."""
+    """`text` without the colour sequences that plotext writes even in its clear theme."""
     out: list[str] = []
     rest = text
     while True:

@@ -1,4 +1,4 @@
-"""A list of any length that draws only the lines on the screen; its cursor belongs to a row, not to a place."""
+"""A list of any length that draws only the lines on the screen; its cursor belongs to a row, not to a position."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from textual.strip import Strip
 from tui.app.text import fit, plain
 
 PAGE = 200
-"""Rows asked for at once."""
+"""Rows requested together."""
 CACHED_ROWS = 4000
-"""Drawn rows kept; older ones are asked for again."""
+"""Rows kept; older ones are requested again."""
 GLYPH_COLUMN = -1
-"""Width of a column for one sign: `ok` takes two cells where signs are ASCII."""
+"""Width of a column for one glyph: the ASCII glyph `ok` takes two cells."""
 
 
 class ListCell(NamedTuple):
@@ -32,17 +32,17 @@ class ListCell(NamedTuple):
 
 
 class ListRow(NamedTuple):
-    """What a line shows. `id` is what the cursor holds on to."""
+    """The cells of a line. The cursor keeps the `id`."""
 
     id: str
     cells: tuple[ListCell, ...]
 
 
 class VirtualList(ScrollView, can_focus=True):
-    """Rows by id in a fixed order; the texts come page by page through `RowsRequested` and `set_rows`.
+    """Rows by id in a fixed order; their cells come page by page through `RowsRequested` and `set_rows`.
 
     The widget knows all ids and few rows, so 100,000 rows cost one list. Cells are fitted to `widths`:
-    numbers of terminal cells, where 0 shares what is left and GLYPH_COLUMN is as wide as a sign.
+    numbers of terminal cells, where 0 shares the remaining width and GLYPH_COLUMN is as wide as a glyph.
     """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -74,7 +74,7 @@ class VirtualList(ScrollView, can_focus=True):
     ]
 
     class Highlighted(Message):
-        """The cursor stands on another row, or on none (`row_id` is "")."""
+        """The cursor is on another row, or on none (`row_id` is "")."""
 
         def __init__(self, table: VirtualList, row_id: str, index: int) -> None:
             super().__init__()
@@ -87,7 +87,7 @@ class VirtualList(ScrollView, can_focus=True):
             return self.table
 
     class RowsRequested(Message):
-        """The rows with these ids are about to be seen; answer with `set_rows`."""
+        """The rows with these ids are about to be drawn; answer with `set_rows`."""
 
         def __init__(self, table: VirtualList, ids: Sequence[str]) -> None:
             super().__init__()
@@ -103,11 +103,11 @@ class VirtualList(ScrollView, can_focus=True):
         self._widths = tuple(widths)
         self._ids: Sequence[str] = ()
         self._rows: OrderedDict[str, ListRow] = OrderedDict()
-        self._asked: set[int] = set()
+        self._requested: set[int] = set()
         self._cursor = 0
-        self._mark: int | None = None
+        self._anchor: int | None = None
 
-    # What is shown
+    # Rows
 
     @property
     def ids(self) -> Sequence[str]:
@@ -116,7 +116,7 @@ class VirtualList(ScrollView, can_focus=True):
 
     @property
     def index(self) -> int:
-        """Place of the cursor, 0 when the list is empty."""
+        """Position of the cursor, 0 when the list is empty."""
         return self._cursor
 
     @property
@@ -126,24 +126,24 @@ class VirtualList(ScrollView, can_focus=True):
 
     @property
     def selected(self) -> Sequence[str]:
-        """Ids from the mark to the cursor, in order; empty without a mark."""
-        if self._mark is None:
+        """Ids of the selected range, in order; empty without a selection."""
+        if self._anchor is None:
             return ()
-        low, high = sorted((self._mark, self._cursor))
+        low, high = sorted((self._anchor, self._cursor))
         return self._ids[low : high + 1]
 
     def set_selecting(self, on: bool) -> None:
-        """Marks from the cursor on, or nothing any more."""
-        self._mark = self._cursor if on and self._ids else None
+        """Starts a range at the cursor, or ends the selection."""
+        self._anchor = self._cursor if on and self._ids else None
         self.refresh()
 
     def set_ids(self, ids: Sequence[str]) -> None:
-        """Replaces the order. The cursor stays on its row and the row on its line of the screen; where the
-        row is gone, the cursor takes its place in the new order."""
+        """Replaces the ids. The cursor stays on its row and the row on its line of the screen; where the row is gone, the cursor
+        keeps its position."""
         before, line = self.cursor_id, self._cursor - self.scroll_offset.y
         self._ids = ids
-        self._mark = None
-        self._asked.clear()
+        self._anchor = None
+        self._requested.clear()
         if before and before in ids:
             self._cursor = ids.index(before)
         self._cursor = max(0, min(self._cursor, len(ids) - 1))
@@ -155,7 +155,7 @@ class VirtualList(ScrollView, can_focus=True):
             self.post_message(self.Highlighted(self, self.cursor_id, self._cursor))
 
     def set_rows(self, rows: Iterable[ListRow]) -> None:
-        """Takes the texts of rows; those on the screen are drawn anew."""
+        """Sets the cells of rows; those on the screen are redrawn."""
         first = self.scroll_offset.y
         shown = {row_id: line for line, row_id in enumerate(self._ids[first : first + self.size.height])}
         for row in rows:
@@ -165,29 +165,29 @@ class VirtualList(ScrollView, can_focus=True):
                 self.refresh_line(first + shown[row.id])
         while len(self._rows) > CACHED_ROWS:
             self._rows.popitem(last=False)
-            self._asked.clear()
+            self._requested.clear()
 
     def row(self, row_id: str) -> ListRow | None:
-        """The texts of a row, where they are known."""
+        """The cells of a row, where they are known."""
         return self._rows.get(row_id)
 
     def clear_rows(self) -> None:
-        """Drops all texts, so that they are asked for again (the language or the data changed)."""
+        """Drops all cells, so that they are requested again (the language or the data changed)."""
         self._rows.clear()
-        self._asked.clear()
+        self._requested.clear()
         self.refresh()
 
     # The cursor
 
     def move_to(self, index: int) -> None:
-        """Puts the cursor on a place, as near as the list allows."""
+        """Puts the cursor on a position, clamped to the list."""
         if not self._ids:
             return
         index = max(0, min(index, len(self._ids) - 1))
         if index == self._cursor:
             return
         before, self._cursor = self._cursor, index
-        if self._mark is not None:
+        if self._anchor is not None:
             self.refresh()
         self.refresh_line(before)
         self.refresh_line(index)
@@ -195,7 +195,7 @@ class VirtualList(ScrollView, can_focus=True):
         self.post_message(self.Highlighted(self, self.cursor_id, index))
 
     def move_to_id(self, row_id: str) -> bool:
-        """Puts the cursor on a row; False when the list does not hold it."""
+        """Puts the cursor on a row; False when the list does not have it."""
         if row_id not in self._ids:
             return False
         self.move_to(self._ids.index(row_id))
@@ -227,7 +227,7 @@ class VirtualList(ScrollView, can_focus=True):
     # Drawing
 
     def render_line(self, y: int) -> Strip:
-        """One line of the screen; a row whose text is not here yet is asked for and drawn empty."""
+        """One line of the screen; a row whose cells are not known yet is requested and drawn empty."""
         index, width = self.scroll_offset.y + y, self.scrollable_content_region.width
         base = self.get_component_rich_style("table--plain")
         if index >= len(self._ids):
@@ -235,9 +235,9 @@ class VirtualList(ScrollView, can_focus=True):
         at_cursor = index == self._cursor
         over = self.get_component_rich_style("table--cursor", partial=True) if at_cursor else None
         row = self._rows.get(self._ids[index])
-        lead = f"{self._sign} " if at_cursor else "+ " if self._in_mark(index) else "  "
+        lead = f"{self._sign} " if at_cursor else "+ " if self._in_range(index) else "  "
         if row is None:
-            self._ask(index)
+            self._request(index)
             return Strip([Segment(fit(lead + "…", width), base)], width)
         segments = [Segment(lead, base)]
         for place, (cell, cells) in enumerate(zip(row.cells, self._measure(width - 2), strict=False)):
@@ -259,14 +259,14 @@ class VirtualList(ScrollView, can_focus=True):
         glyphs = getattr(self.app, "glyphs", None)
         return glyphs.cursor if glyphs is not None else "▸"
 
-    def _in_mark(self, index: int) -> bool:
-        if self._mark is None:
+    def _in_range(self, index: int) -> bool:
+        if self._anchor is None:
             return False
-        low, high = sorted((self._mark, self._cursor))
+        low, high = sorted((self._anchor, self._cursor))
         return low <= index <= high
 
     def _measure(self, width: int) -> list[int]:
-        """Cells of each column. Fixed columns give way from the right when little is left for the first."""
+        """Width of each column. Fixed columns are dropped from the right when little is left for the flexible ones."""
         glyphs = getattr(self.app, "glyphs", None)
         sign = 3 if glyphs is not None and glyphs.ascii else 2
         widths = [sign if cells == GLYPH_COLUMN else cells for cells in self._widths]
@@ -283,13 +283,13 @@ class VirtualList(ScrollView, can_focus=True):
             for given, cells in zip(widths, fixed, strict=True)
         ]
 
-    def _ask(self, index: int) -> None:
+    def _request(self, index: int) -> None:
         page = index // PAGE
-        if page in self._asked:
+        if page in self._requested:
             return
-        self._asked.add(page)
-        # Drawing runs in the screen's context; a message made there would count as the screen's own.
-        self.call_next(self._want, self._ids[page * PAGE : (page + 1) * PAGE])
+        self._requested.add(page)
+        # Drawing runs in the context of the screen; a message made there would count as the screen's own.
+        self.call_next(self._post_request, self._ids[page * PAGE : (page + 1) * PAGE])
 
-    def _want(self, ids: Sequence[str]) -> None:
+    def _post_request(self, ids: Sequence[str]) -> None:
         self.post_message(self.RowsRequested(self, ids))

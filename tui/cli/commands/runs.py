@@ -255,7 +255,7 @@ def loss_plot(view: RunView, phase: str, *, ascii_only: bool = False) -> str:
 
     from engine.runs.curve import AnnotationKind
     from engine.runs.event_text import stage_name
-    from tui.widgets.annotations import legend, listed, on_curve, sign_of
+    from tui.widgets.annotations import annotation_lines, glyph_of, legend, on_curve
 
     series = view.series(phase, "loss")
     marks = view.marks_of(phase)
@@ -267,14 +267,14 @@ def loss_plot(view: RunView, phase: str, *, ascii_only: bool = False) -> str:
         low, high = min(series.y), max(series.y)
         for mark in on_curve(marks):
             place = low if mark.kind is AnnotationKind.CHECKPOINT else high
-            plotext.text(sign_of(mark.kind, ascii_only=ascii_only), mark.step, place, alignment="center")
+            plotext.text(glyph_of(mark.kind, ascii_only=ascii_only), mark.step, place, alignment="center")
     lines = [stage_name(phase), plotext.uncolorize(plotext.build())]
     if marks:
         lines.append(legend(marks, ascii_only=ascii_only))
     newest = [mark for mark in marks if mark.kind is not AnnotationKind.CHECKPOINT][-LISTED_ANNOTATIONS:]
     lines += [
         f"{time.strftime('%H:%M:%S', time.localtime(line.t))} {line.text}"
-        for line in listed(newest, ascii_only=ascii_only)
+        for line in annotation_lines(newest, ascii_only=ascii_only)
     ]
     return "\n".join(lines)
 

@@ -123,30 +123,30 @@ def _turn_block(turn: ReviewTurn, *, raw: bool, numbered: bool = False) -> TextB
     labels = {"user": _("you"), "assistant": _("model"), "system": _("system"), "tool": _("tool")}
     label = labels.get(turn.role, turn.role)
     base = "dim" if turn.masked else ""
-    pieces: list[StyledSpan] = []
+    spans: list[StyledSpan] = []
     at = 0
     if raw and turn.original is not None:
         kinds = {WordChange.SAME: "", WordChange.REMOVED: "error", WordChange.ADDED: "success"}
-        pieces = [
+        spans = [
             StyledSpan(diff_markup(change), kinds[change[0]])
             for change in word_diff(turn.original, turn.text)
         ]
         at = len(turn.text)
     for type_, start, end in () if at else turn.spans:
-        pieces.append(StyledSpan(turn.text[at:start], base))
-        pieces.append(StyledSpan(turn.text[start:end] if raw else placeholder(type_), "redacted"))
+        spans.append(StyledSpan(turn.text[at:start], base))
+        spans.append(StyledSpan(turn.text[start:end] if raw else placeholder(type_), "redacted"))
         at = end
-    pieces.append(StyledSpan(turn.text[at:], base))
+    spans.append(StyledSpan(turn.text[at:], base))
     if turn.masked:
-        pieces.append(
+        spans.append(
             StyledSpan("  " + _("[not trained on: {why}]").format(why=reason_text(turn.masked)), "warning")
         )
     if turn.unread:
-        pieces.append(StyledSpan("  " + _("[the filters read it at the next build]"), "warning"))
+        spans.append(StyledSpan("  " + _("[the filters read it at the next build]"), "warning"))
     elif turn.original is not None and not raw:
-        pieces.append(StyledSpan("  " + _("[edited]"), "dim"))
+        spans.append(StyledSpan("  " + _("[edited]"), "dim"))
     shown = f"{turn.position + 1} {label}" if numbered else label
-    return TextBlock(shown, tuple(pieces), "head" if turn.role == "user" else "dim")
+    return TextBlock(shown, tuple(spans), "head" if turn.role == "user" else "dim")
 
 
 def _summary(rows: list[ReviewReason]) -> list[ReviewReason]:
@@ -174,7 +174,7 @@ def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[TextBlock]:
     for row in detail.reasons:
         where = _("turn {n}").format(n=row.turn + 1) if row.turn >= 0 else _("whole")
         stage = stage_name(row.stage)
-        line = _why_line(row).pieces[0].text
+        line = _why_line(row).spans[0].text
         blocks.append(TextBlock(_("why"), (StyledSpan(f"{stage}, {where}: {line}"),), "warning"))
     for decision in detail.decisions:
         when = time.strftime("%m-%d %H:%M", time.localtime(decision.time))

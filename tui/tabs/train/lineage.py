@@ -24,8 +24,8 @@ WIDE = 92
 _STATE = 10
 
 
-def sign_of(cycle: EvolutionCycle, glyphs: Glyphs) -> str:
-    """The sign of how a cycle stands."""
+def glyph_of(cycle: EvolutionCycle, glyphs: Glyphs) -> str:
+    """The glyph of the state of a cycle."""
     names = {"began": glyphs.running, "kept": glyphs.done, "dropped": glyphs.kept}
     return names.get(cycle.state, glyphs.alert)
 
@@ -61,7 +61,7 @@ def _line_of(cycles: Sequence[EvolutionCycle], arrow: str) -> str:
 
 def _cycle(cycle: EvolutionCycle, glyphs: Glyphs, arrow: str, width: int, *, over: bool) -> list[Content]:
     state = _("cut off") if over and cycle.state == "began" else _(STATES.get(cycle.state, cycle.state))
-    sign = glyphs.kept if over and cycle.state == "began" else sign_of(cycle, glyphs)
+    sign = glyphs.kept if over and cycle.state == "began" else glyph_of(cycle, glyphs)
     style = (
         "$foreground-muted"
         if over and cycle.state == "began"

@@ -20,7 +20,7 @@ from textual.widgets import Static
 from engine.core.errors import H2QError
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.corpus.preview import DEFAULT_CONTEXT, DatasetSummary, render_preview
+from engine.corpus.preview import DEFAULT_CONTEXT, DatasetSummary, Preview, render_preview
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.review.types import ReviewDetail
 from tui.app.cli_call import cli_json
@@ -37,20 +37,20 @@ def preview_blocks(rendered: Preview) -> list[TextBlock]:
         text = run.text
         if blocks and (blocks[-1].kind == "success") and not run.train and text.startswith("\n"):
             # The line end after a stop token belongs to what is read, and stands on its line.
-            blocks[-1] = blocks[-1]._replace(pieces=(*blocks[-1].pieces, StyledSpan("⏎", "dim")))
+            blocks[-1] = blocks[-1]._replace(spans=(*blocks[-1].spans, StyledSpan("⏎", "dim")))
             text = text[1:]
         if not text:
             continue
-        piece = StyledSpan(text if run.control or run.train else text.replace("\n", "⏎\n"), kind)
+        span = StyledSpan(text if run.control or run.train else text.replace("\n", "⏎\n"), kind)
         if blocks and (blocks[-1].kind == "success") == run.train:
-            blocks[-1] = blocks[-1]._replace(pieces=(*blocks[-1].pieces, piece))
+            blocks[-1] = blocks[-1]._replace(spans=(*blocks[-1].spans, span))
         else:
             if blocks and run.train:
-                last = blocks[-1].pieces[-1]
+                last = blocks[-1].spans[-1]
                 ended = last._replace(text=last.text.removesuffix("\n"))
-                blocks[-1] = blocks[-1]._replace(pieces=(*blocks[-1].pieces[:-1], ended))
+                blocks[-1] = blocks[-1]._replace(spans=(*blocks[-1].spans[:-1], ended))
             label = _("learnt") if run.train else _("read")
-            blocks.append(TextBlock(label, (piece,), "success" if run.train else "dim"))
+            blocks.append(TextBlock(label, (span,), "success" if run.train else "dim"))
     return blocks
 
 

@@ -13,7 +13,7 @@ from engine.runs.view import RunView
 from tui.app.glyphs import Glyphs
 from tui.app.text import safe
 from tui.tabs.train.lineage import lineage
-from tui.widgets.annotations import listed, none_yet
+from tui.widgets.annotations import annotation_lines, no_annotations
 from tui.widgets.cell_lines import CellLines
 from tui.widgets.log import LogPane
 from tui.widgets.plot import Curve, Plot
@@ -119,9 +119,9 @@ class SidePanel(Vertical):
         self._rate_plot.set_curves([Curve(rate.x, rate.y)], x_end=float(run.curve_end))
 
     def _draw_events(self, run: RunView, *, new: bool) -> None:
-        lines = listed([*run.marks, *run.checkpoint_marks], ascii_only=self.glyphs.ascii)
+        lines = annotation_lines([*run.marks, *run.checkpoint_marks], ascii_only=self.glyphs.ascii)
         if new or len(lines) < self._events_drawn:
-            self._events.replace(lines, none_yet().plain)
+            self._events.replace(lines, no_annotations().plain)
         elif len(lines) > self._events_drawn:
             self._events.append(lines[self._events_drawn - len(lines) :])
         self._events_drawn = len(lines)
