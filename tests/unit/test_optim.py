@@ -186,7 +186,7 @@ def test_muon_steps_match_those_of_torch(monkeypatch: pytest.MonkeyPatch) -> Non
         gradients(ours, step)
         gradients(theirs, step)
         optimizer.step(1.0, 0.9)
-        reference.step()  # type: ignore[no-untyped-call]
+        reference.step()
         for name in matrices:
             change = (ours.get_parameter(name) - start.get_parameter(name)).detach()
             expected = (theirs.get_parameter(name) - start.get_parameter(name)).detach()

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
@@ -28,7 +30,8 @@ from engine.runs.events import (
     StatusChanged,
     Step,
 )
-from engine.training import checkpoint, checkpoint_saver
+from engine.training import checkpoint, checkpoint_saver, eta
+from engine.training.eta import EtaEstimator
 from engine.training.recipe import Recipe
 from engine.training.scratch import train_scratch
 from engine.training.trainer import TrainingJob
@@ -324,17 +327,31 @@ def test_a_disk_full_for_long_pauses_training_until_there_is_space(
     assert losses(ctx).keys() == {1, 2, 3, 4, 5, 6}
 
 
-def test_a_time_budget_limits_the_number_of_steps(tmp_path: Path) -> None:
-    text_file(tmp_path, size=400_000)
+def test_a_time_budget_limits_the_number_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        eta, "measure_step_times", lambda job: EtaEstimator(job.recipe, [100.0, 200.0], eval_seconds=0.0)
+    )
     ctx = new_run(tmp_path)
-    recipe = msgspec.structs.replace(tiny(), max_steps=None, epochs=1000, time_budget_s=2.0)
-    run(ctx, tmp_path, recipe)
-    told = events(ctx, Step)
-    assert told[0].max_steps < 1000 * 360_000 / 96
-    assert told[-1].step == told[-1].max_steps > 10
-    state = checkpoint.find_newest(ctx.run_dir.checkpoints, "scratch").checkpoint
-    assert state is not None
-    assert state.state.seconds < 6
+    # Half of the steps belong to each stage: four steps take 600 s, five 800 s.
+    run(ctx, tmp_path, msgspec.structs.replace(tiny(), max_steps=None, epochs=1000, time_budget_s=700.0))
+    assert [(event.step, event.max_steps) for event in events(ctx, Step)] == [(n, 4) for n in range(1, 5)]
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(100.0, 40), (104.0, 40), (120.0, 36), (60.0, 48)])
+def test_a_phase_that_would_miss_its_time_changes_its_steps(
+    tmp_path: Path, seconds: float, steps: int
+) -> None:
+    """At step 20 of 40 with 5 s per step and a budget of 200 s, 100 s should have been spent."""
+    recipe = msgspec.structs.replace(
+        tiny(), curriculum=tiny().curriculum[1:], max_steps=None, time_budget_s=200.0
+    )
+    state = checkpoint.LoopState(phase="scratch", step=20, max_steps=40, peak_lr=0.1)
+    job = SimpleNamespace(
+        state=state, recipe=recipe, batches=SimpleNamespace(steps=lambda: 60), ctx=new_run(tmp_path)
+    )
+    estimator = EtaEstimator(recipe, [5.0], eval_seconds=0.0)
+    eta.replan_steps(cast(TrainingJob, job), estimator, seconds)
+    assert state.max_steps == steps
 
 
 def test_too_little_text_is_rejected_before_anything_is_written(tmp_path: Path) -> None:
