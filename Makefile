@@ -55,7 +55,7 @@ locale: $(VENV) ## collect the words of the program, bring the catalogs up to da
 	@# Not `pybabel compile`: it takes the "% o" of "70 % of …" for a field of the old kind and refuses.
 	@$(BIN)/python -c "from babel.messages import mofile, pofile; p = 'data/locale/zh/LC_MESSAGES/h2q-tui'; \
 		mofile.write_mo(open(p + '.mo', 'wb'), pofile.read_po(open(p + '.po', 'rb'), locale='zh'))"
-	@echo "data/locale is up to date; untranslated words: make test ARGS=tests/contract/test_words.py"
+	@echo "data/locale is up to date; untranslated words: make test ARGS=tests/contract/test_messages.py"
 
 clean: ## remove .venv and what the tools left
 	rm -rf .venv build dist .mypy_cache .ruff_cache .hypothesis .pytest_cache

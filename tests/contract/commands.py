@@ -1,4 +1,4 @@
-"""The real command tree, for tests that hold what is written about it against it."""
+"""The real command tree, to check texts about commands against it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def tree() -> Any:
 
 
 def problem_of(line: str) -> str:
-    """Why `h2q-tui …` would be refused: an unknown command or option; "" when it would not.
+    """Why `h2q-tui …` would be refused (an unknown command or option), else "".
 
-    Words after the command that are no options are taken for its arguments.
+    Other words after the command count as its arguments.
     """
     words = shlex.split(line, comments=True)
     assert words[0] == "h2q-tui", line
@@ -50,7 +50,7 @@ def problem_of(line: str) -> str:
 
 
 def paths(command: Any | None = None, prefix: str = "h2q-tui") -> list[tuple[str, Any]]:
-    """Every command with its words, depth first."""
+    """Every command with the words that call it, depth first."""
     here = tree() if command is None else command
     found = [(prefix, here)]
     for name, sub in getattr(here, "commands", {}).items():

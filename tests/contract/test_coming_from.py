@@ -1,4 +1,4 @@
-"""The "coming from" table of the README: what it says is here is here."""
+"""The "coming from" table of the README: rows of built features name existing commands and files."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ def sources() -> str:
 
 
 @pytest.mark.parametrize("row", BUILT, ids=lambda row: row.there[:60])
-def test_a_row_that_is_not_marked_names_commands_that_exist(row: Row) -> None:
+def test_a_built_row_names_existing_commands(row: Row) -> None:
     lines = [code for code in row.code if code.startswith("h2q-tui")]
     assert [problem for line in lines if (problem := problem_of(line))] == []
 
 
-def test_a_row_that_is_marked_would_not_pass_as_built() -> None:
+def test_a_row_marked_as_not_built_is_not_built() -> None:
     stale = []
     for row in ROWS:
         lines = [code for code in row.code if code.startswith("h2q-tui")]
-        # `memory import DIR` and `train` stand in marked rows for a kind of input that they do not take yet.
-        told = [line for line in lines if line not in ("h2q-tui memory import DIR", "h2q-tui train")]
-        modes = [line for line in told if "--mode" not in line]
+        # `memory import DIR` and `train` exist; their marked rows are about inputs that are not supported yet.
+        specific = [line for line in lines if line not in ("h2q-tui memory import DIR", "h2q-tui train")]
+        modes = [line for line in specific if "--mode" not in line]
         if not row.built and modes and all(problem_of(line) == "" for line in modes):
             stale.append(row.there)
     assert stale == []
 
 
-def test_files_that_are_not_marked_are_named_in_the_code() -> None:
+def test_files_of_built_rows_are_named_in_the_code() -> None:
     code = sources()
     missing = []
     for row in BUILT:
@@ -76,5 +76,5 @@ def test_every_make_target_of_the_table_exists() -> None:
         "real_time_monitor.py", "notification_config.json", "localhost:5000", "fix_mac_accelerate.py",
     ],
 )  # fmt: skip
-def test_what_the_five_systems_promised_has_a_row(promise: str) -> None:
+def test_every_feature_of_the_earlier_systems_has_a_row(promise: str) -> None:
     assert any(promise in row.there for row in ROWS)

@@ -1,4 +1,4 @@
-"""Habits of the code that no linter knows (the project's rules of style)."""
+"""Rules of the code that no linter checks."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def name(file: Path) -> str:
     return str(file.relative_to(ROOT))
 
 
-def test_every_module_says_what_it_is_for() -> None:
-    silent = [
+def test_every_module_has_a_docstring() -> None:
+    without = [
         name(file)
         for file in FILES
         if (text := file.read_text(encoding="utf-8")) and not ast.get_docstring(ast.parse(text))
     ]
-    assert silent == []
+    assert without == []
 
 
-def test_the_packages_of_the_engine_are_empty() -> None:
+def test_the_init_modules_of_the_engine_are_empty() -> None:
     assert [
         name(file)
         for file in FILES
@@ -33,22 +33,22 @@ def test_the_packages_of_the_engine_are_empty() -> None:
 
 
 def trees() -> Iterator[tuple[str, ast.AST]]:
-    """Every node of every module of the product, with the place where it stands."""
+    """Every node of every module, with its file and line."""
     for file in FILES:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             yield f"{name(file)}:{getattr(node, 'lineno', 0)}", node
 
 
-def test_nothing_is_unpickled() -> None:
-    guilty = []
+def test_no_module_unpickles() -> None:
+    violations = []
     for place, node in trees():
         if (
             isinstance(node, ast.Import)
             and {alias.name.partition(".")[0] for alias in node.names} & UNPICKLING
         ):
-            guilty.append(place)
+            violations.append(place)
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in UNPICKLING:
-            guilty.append(place)
+            violations.append(place)
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)
@@ -56,12 +56,12 @@ def test_nothing_is_unpickled() -> None:
             and isinstance(node.func.value, ast.Name)
             and node.func.value.id == "torch"
         ):
-            guilty.append(place)
-    assert guilty == []
+            violations.append(place)
+    assert violations == []
 
 
 def test_messages_are_translated_before_their_fields_are_filled() -> None:
-    guilty = []
+    violations = []
     for place, node in trees():
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
             continue
@@ -71,21 +71,21 @@ def test_messages_are_translated_before_their_fields_are_filled() -> None:
             if isinstance(argument, ast.JoinedStr) or (
                 isinstance(called, ast.Attribute) and called.attr == "format"
             ):
-                guilty.append(place)
-    assert guilty == []
+                violations.append(place)
+    assert violations == []
 
 
-def test_the_engine_knows_no_terminal() -> None:
-    guilty = []
+def test_the_engine_imports_no_user_interface() -> None:
+    violations = []
     for file in (ROOT / "engine").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             modules = (
                 [alias.name for alias in node.names] if isinstance(node, ast.Import)
                 else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             )  # fmt: skip
-            guilty += [
+            violations += [
                 f"{name(file)}: {module}"
                 for module in modules
                 if module.partition(".")[0] in ("tui", "textual", "rich")
             ]
-    assert guilty == []
+    assert violations == []

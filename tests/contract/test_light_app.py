@@ -1,4 +1,4 @@
-"""The app's process stays light: a fresh interpreter that opened every tab has imported nothing heavy."""
+"""The app imports no heavy library: checked in a fresh interpreter that has opened every tab."""
 
 from __future__ import annotations
 

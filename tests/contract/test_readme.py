@@ -1,4 +1,4 @@
-"""The READMEs: their commands run, and both languages say the same."""
+"""The READMEs: their commands exist, and both languages have the same content."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def commands(file: Path) -> list[str]:
 
 
 @FILES
-def test_every_command_shown_exists(file: Path) -> None:
+def test_every_command_exists(file: Path) -> None:
     assert len(commands(file)) > 8
     assert [problem for line in commands(file) if (problem := problem_of(line))] == []
 
 
 @FILES
-def test_every_make_target_shown_exists(file: Path) -> None:
+def test_every_make_target_exists(file: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     shown = {
         word for block in blocks(file) for line in block for word in re.findall(r"\bmake ([a-z-]+)", line)
@@ -38,21 +38,21 @@ def test_every_make_target_shown_exists(file: Path) -> None:
 
 
 @FILES
-def test_no_link_is_dead(file: Path) -> None:
+def test_every_local_link_has_a_target(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     links = re.findall(r"\]\(([^)#]+)\)", text) + re.findall(r'src="([^"]+)"', text)
     assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []
 
 
-def test_a_checking_machine_runs_the_test_command_of_the_readme() -> None:
+def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert ["make demo", "make test"] in blocks(ENGLISH)
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
-def test_both_languages_show_the_same_commands() -> None:
+def test_both_languages_have_the_same_commands() -> None:
     english, chinese = blocks(ENGLISH), blocks(CHINESE)
-    # The Chinese one has one block more: the mirror.
+    # The Chinese one has one more block: a package mirror.
     extra = [block for block in chinese if block not in english]
     assert [block for block in english if block not in chinese] == []
     assert len(extra) == 1 and any("PIP_INDEX_URL" in line or "index-url" in line for line in extra[0])
@@ -75,7 +75,7 @@ def test_the_first_steps_run_as_printed(tmp_path: Path) -> None:
     }
     for step in steps:
         command = [sys.executable, "-m", "tui.cli.main", *step.split()[1:]]
-        told = subprocess.run(
+        done = subprocess.run(
             command,
             cwd=tmp_path,
             env=environment,
@@ -84,5 +84,5 @@ def test_the_first_steps_run_as_printed(tmp_path: Path) -> None:
             stdin=subprocess.DEVNULL,
             timeout=120,
         )
-        assert told.returncode == 0, f"{step}: {told.stderr}"
+        assert done.returncode == 0, f"{step}: {done.stderr}"
     assert (tmp_path / "workspace" / "memory" / "memory.db").exists()

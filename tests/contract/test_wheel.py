@@ -1,4 +1,4 @@
-"""What ships: the wheel carries the styles and the data, and the program finds them in it."""
+"""The wheel contains styles and data, and the program finds them there."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", ["data", "styles"])
-def test_an_installed_wheel_finds_what_ships_with_it(wheel: Path, name: str) -> None:
+def test_an_installed_wheel_finds_its_data(wheel: Path, name: str) -> None:
     shipped = [file.relative_to(ROOT) for file in (ROOT / name).rglob("*") if file.is_file()]
     assert len(shipped) > 0
     code = f"from engine.core.paths import shipped; print(shipped({name!r}))"
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=wheel,
         env={"PYTHONPATH": str(wheel)},
         capture_output=True,
         text=True,
     )
-    found = Path(told.stdout.strip())
+    found = Path(done.stdout.strip())
     assert found.is_relative_to(wheel)
-    # The pictures are for the READMEs alone.
-    wanted = [file for file in shipped if not str(file).startswith("data/pictures/")]
-    missing = [file for file in wanted if not (found.parent / file).exists()]
+    # Only the READMEs use the pictures.
+    expected = [file for file in shipped if not str(file).startswith("data/pictures/")]
+    missing = [file for file in expected if not (found.parent / file).exists()]
     assert missing == []
 
 
-def test_the_wheel_carries_both_packages_and_nothing_of_the_tests(wheel: Path) -> None:
+def test_the_wheel_contains_both_packages_and_no_tests(wheel: Path) -> None:
     assert {"tui", "engine"} <= {path.name for path in wheel.iterdir()}
     assert not (wheel / "tests").exists() and not (wheel / "bench").exists()

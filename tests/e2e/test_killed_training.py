@@ -1,4 +1,4 @@
-"""A training process is killed without warning; what follows is what would have been."""
+"""A training that was killed and resumed takes the same steps as one that was not."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ train_scratch(new_run(root), recipe, [text], name="m", out=root / "m", resume=re
 
 
 def start(root: Path, text: Path, resume: Path | None = None) -> subprocess.Popen[bytes]:
-    # An empty path stands for none.
+    # An empty path means None.
     arguments = [str(root), str(text), str(resume or "")]
     return subprocess.Popen([sys.executable, "-c", _PROGRAM, *arguments], cwd=Path(__file__).parents[2])
 
@@ -48,14 +48,14 @@ def losses(root: Path) -> dict[int, float | None]:
     return {event.step: event.loss for event in events if isinstance(event, Step)}
 
 
-def test_twenty_kills_at_random_moments_and_inside_the_writer_change_nothing() -> None:
+def test_twenty_kills_at_random_times_and_in_the_checkpoint_writer_change_nothing() -> None:
     proof = prove(20, each=10, steps=120)
     assert proof.problems == []
     assert proof.kills == 20
     assert proof.inside > 0
 
 
-def test_after_a_kill_the_steps_are_those_of_a_run_that_was_not_killed(tmp_path: Path) -> None:
+def test_a_resumed_training_has_the_losses_of_one_that_was_not_killed(tmp_path: Path) -> None:
     text = text_file(tmp_path)
     whole, killed, resumed = (tmp_path / name for name in ("whole", "killed", "resumed"))
     assert start(whole, text).wait(60) == 0

@@ -1,4 +1,4 @@
-"""Real engine processes: they outlive who started them, handle_commands commands and signals, and are seen to die."""
+"""Real engine processes: they outlive their parent, handle commands and signals, and their death is detected."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from tests import run_kinds
 PATIENCE_S = 20.0
 
 
-def wait_for(condition: Callable[[], object], what: str) -> None:
+def wait_for(condition: Callable[[], object], description: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        assert time.monotonic() < deadline, f"timed out waiting for {description}"
         time.sleep(0.02)
 
 
@@ -45,7 +45,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def start(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], RunDir]]:
-    """Launches a detached engine that does what is named; ends those still alive afterwards."""
+    """Launches a detached engine with the named behaviour; kills those still alive afterwards."""
     monkeypatch.setattr(launch, "_engine_command", run_kinds.engine_command)
     started: list[RunDir] = []
 
@@ -74,7 +74,7 @@ def ended(run: RunDir) -> RunView:
     return load_view(run)
 
 
-def test_a_run_is_alive_from_the_launch_on_and_tells_how_it_ended(start: Callable[[str], RunDir]) -> None:
+def test_a_run_is_alive_from_its_launch_and_records_its_end(start: Callable[[str], RunDir]) -> None:
     run = start("quick")
     assert run.alive()
     view = RunView(run.spec)
@@ -93,7 +93,7 @@ def test_a_run_is_alive_from_the_launch_on_and_tells_how_it_ended(start: Callabl
     assert not (run.path / ".reserve").exists()
 
 
-def test_the_engine_has_a_session_of_its_own_and_ignores_a_hang_up(
+def test_the_engine_has_its_own_session_and_ignores_sighup(
     start: Callable[[str], RunDir],
 ) -> None:
     run = start("until_stopped")
@@ -105,7 +105,7 @@ def test_the_engine_has_a_session_of_its_own_and_ignores_a_hang_up(
     wait_for(lambda: load_view(run).step > before, "more steps after a hang-up")
 
 
-def test_the_engine_gives_way_to_the_app() -> None:
+def test_the_engine_has_a_lower_priority() -> None:
     code = (
         "import os; from engine.runs.runner import lower_priority as f; f(); f(); print(os.getpriority(0, 0))"
     )
@@ -113,7 +113,7 @@ def test_the_engine_gives_way_to_the_app() -> None:
     assert int(done.stdout) >= 10
 
 
-def test_a_killed_engine_is_seen_as_dead_with_its_history(start: Callable[[str], RunDir]) -> None:
+def test_a_killed_engine_is_dead_and_keeps_its_history(start: Callable[[str], RunDir]) -> None:
     run = start("until_stopped")
     os.kill(stepping(run), signal.SIGKILL)
     view = ended(run)
@@ -134,7 +134,7 @@ def test_a_signal_writes_a_checkpoint_and_stops(start: Callable[[str], RunDir], 
     assert [command.name for command in view.commands] == ["stop"]
 
 
-def test_a_second_signal_ends_what_does_not_listen(start: Callable[[str], RunDir]) -> None:
+def test_a_second_signal_ends_an_engine_that_does_not_poll(start: Callable[[str], RunDir]) -> None:
     run = start("deaf")
     wait_for(lambda: load_view(run).stage, "the stage")
     pid = load_view(run).pid
@@ -144,7 +144,7 @@ def test_a_second_signal_ends_what_does_not_listen(start: Callable[[str], RunDir
     assert ended(run).status is RunStatus.STOPPED
 
 
-def test_pause_set_checkpoint_resume_and_stop_are_answered_and_journalled(
+def test_commands_are_answered_and_journalled(
     start: Callable[[str], RunDir],
 ) -> None:
     run = start("until_stopped")
@@ -164,7 +164,7 @@ def test_pause_set_checkpoint_resume_and_stop_are_answered_and_journalled(
     assert [mark.text for mark in view.marks] == ["paused", "lr=0.01"]
 
 
-def test_one_training_at_a_time_the_second_is_queued_and_then_trains(
+def test_a_second_training_is_queued_until_the_first_ends(
     start: Callable[[str], RunDir], ws: Workspace
 ) -> None:
     first = start("until_stopped")
@@ -217,7 +217,7 @@ def test_every_failure_is_one_sentence_and_an_exit_code(
 
 
 @pytest.mark.usefixtures("here")
-def test_a_traceback_goes_to_the_engine_s_log_only(ws: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_traceback_goes_to_the_engine_log_only(ws: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
     launch.run_in_foreground(ws, run_kinds.spec(ws.root, "crash"))
     run = RunDir(next(ws.runs.glob("[0-9]*")))
     assert "Traceback" in run.log_path.read_text()
@@ -228,7 +228,7 @@ def test_a_traceback_goes_to_the_engine_s_log_only(ws: Workspace, capfd: pytest.
 
 
 @pytest.mark.usefixtures("here")
-def test_what_libraries_print_in_the_foreground_goes_to_the_log(
+def test_output_of_libraries_in_the_foreground_goes_to_the_log(
     ws: Workspace, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert launch.run_in_foreground(ws, run_kinds.spec(ws.root, "noisy")) == 0
@@ -238,7 +238,7 @@ def test_what_libraries_print_in_the_foreground_goes_to_the_log(
 
 
 @pytest.mark.usefixtures("here")
-def test_the_foreground_shows_every_record_and_outlives_a_terminal_that_goes(ws: Workspace) -> None:
+def test_the_foreground_shows_every_record_and_survives_a_closed_terminal(ws: Workspace) -> None:
     seen: list[JournalRecord] = []
 
     def show(record: JournalRecord) -> None:
@@ -253,7 +253,7 @@ def test_the_foreground_shows_every_record_and_outlives_a_terminal_that_goes(ws:
     assert handlers == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
 
 
-def test_a_run_that_is_alive_is_not_carried_out_twice(start: Callable[[str], RunDir]) -> None:
+def test_a_running_run_is_not_executed_twice(start: Callable[[str], RunDir]) -> None:
     run = start("until_stopped")
     stepping(run)
     from engine.core.errors import Busy
@@ -310,7 +310,7 @@ os.execvp(command[0], command)
 
 @pytest.mark.parametrize("close", [False, True], ids=["kept", "closed"])
 @pytest.mark.skipif(sys.platform != "linux", reason="systemd is for Linux")
-def test_in_a_systemd_scope_the_lock_is_handed_over_or_taken_again(
+def test_in_a_systemd_scope_the_lock_is_inherited_or_acquired_again(
     ws: Workspace, start: Callable[[str], RunDir], monkeypatch: pytest.MonkeyPatch, close: bool
 ) -> None:
     """With a stand-in for `systemd-run` that, as the real one does with --scope, becomes the command."""

@@ -40,7 +40,7 @@ def h2q(ws: Workspace, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_run_is_listed_shown_steered_and_stopped(ws: Workspace, start: Callable[[str], RunDir]) -> None:
+def test_a_run_is_listed_shown_controlled_and_stopped(ws: Workspace, start: Callable[[str], RunDir]) -> None:
     run = start("until_stopped")
     stepping(run)
     listed = json.loads(h2q(ws, "runs", "list", "--json").stdout)
@@ -70,7 +70,7 @@ def test_a_run_is_listed_shown_steered_and_stopped(ws: Workspace, start: Callabl
     assert ended(run).status is RunStatus.STOPPED
 
 
-def test_attach_follows_to_the_end_and_exits_as_the_run_did(
+def test_attach_follows_to_the_end_and_exits_with_the_code_of_the_run(
     ws: Workspace, start: Callable[[str], RunDir]
 ) -> None:
     run = start("quick")
@@ -81,7 +81,7 @@ def test_attach_follows_to_the_end_and_exits_as_the_run_did(
     assert json.loads(h2q(ws, "runs", "attach", "--json").stdout) == {"answer": 42}
 
 
-def test_ctrl_c_detaches_and_the_run_goes_on(ws: Workspace, start: Callable[[str], RunDir]) -> None:
+def test_ctrl_c_stops_following_and_the_run_continues(ws: Workspace, start: Callable[[str], RunDir]) -> None:
     run = start("until_stopped")
     stepping(run)
     watcher = subprocess.Popen(
@@ -101,7 +101,7 @@ def test_ctrl_c_detaches_and_the_run_goes_on(ws: Workspace, start: Callable[[str
         text=True,
         cwd=run_kinds.ROOT,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        # Tests that were started in the background ignore it, and what they start would too.
+        # Tests started in the background ignore SIGINT, and so would their children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     with watcher:
@@ -115,7 +115,7 @@ def test_ctrl_c_detaches_and_the_run_goes_on(ws: Workspace, start: Callable[[str
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "says"),
+    ("words", "code", "sentence"),
     [
         (("show", "nope"), 2, "there is no run nope → h2q-tui runs list"),
         (("set", "latest", "lr=fast"), 2, "lr=fast"),
@@ -125,27 +125,25 @@ def test_ctrl_c_detaches_and_the_run_goes_on(ws: Workspace, start: Callable[[str
     ],
 )
 @pytest.mark.usefixtures("here")
-def test_a_command_that_cannot_be_is_one_sentence(
-    ws: Workspace, words: tuple[str, ...], code: int, says: str
+def test_an_invalid_command_is_one_sentence(
+    ws: Workspace, words: tuple[str, ...], code: int, sentence: str
 ) -> None:
     from engine.runs import launch
 
     launch.run_in_foreground(ws, run_kinds.spec(ws.root, "quick"))
     done = h2q(ws, "runs", *words)
     assert done.returncode == code
-    assert says in done.stderr
+    assert sentence in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_an_empty_list_says_what_to_do(ws: Workspace) -> None:
+def test_an_empty_list_has_a_hint(ws: Workspace) -> None:
     done = h2q(ws, "runs", "list")
     assert done.returncode == 0
     assert "no run yet → h2q-tui train" in done.stdout
 
 
-def test_a_dead_run_is_listed_as_dead_and_attach_says_so(
-    ws: Workspace, start: Callable[[str], RunDir]
-) -> None:
+def test_a_dead_run_is_listed_as_dead_and_attach_fails(ws: Workspace, start: Callable[[str], RunDir]) -> None:
     run = start("until_stopped")
     os.kill(stepping(run), signal.SIGKILL)
     ended(run)
@@ -155,7 +153,7 @@ def test_a_dead_run_is_listed_as_dead_and_attach_says_so(
     assert "killed" in done.stderr
 
 
-def test_a_dead_training_names_the_command_that_goes_on(ws: Workspace) -> None:
+def test_a_dead_training_has_the_resume_command_as_hint(ws: Workspace) -> None:
     from engine.runs.kinds import TrainParams
     from engine.runs.launch import create_run
     from engine.runs.spec import make_spec
@@ -166,7 +164,7 @@ def test_a_dead_training_names_the_command_that_goes_on(ws: Workspace) -> None:
     assert f"h2q-tui runs resume {run.run_id}" in done.stderr
 
 
-def test_followers_read_a_run_of_another_folder_of_the_shell(
+def test_the_engine_ignores_packages_in_the_current_folder(
     ws: Workspace, start: Callable[[str], RunDir], tmp_path: Path
 ) -> None:
     (tmp_path / "engine").mkdir()

@@ -1,4 +1,4 @@
-"""Words: everything a person reads goes through the catalogs, and the Chinese one is whole."""
+"""User-visible messages are translated, and the Chinese catalog is complete."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ FOLDER = ROOT / "data" / "locale" / "zh" / "LC_MESSAGES"
 KEYWORDS = {"_": None, "N_": None, "n_": (1, 2), "p_": ((1, "c"), 2)}
 FIELDS = re.compile(r"\{([a-z_]*)[^}]*\}")
 SAME = {"h2q", "SQLite", "Python", "torch", "accelerate", "zh", "en", "{speed} tok/s"}
-"""Words that are the same in Chinese."""
+"""Messages that are the same in Chinese."""
 
 
 def messages() -> dict[tuple[str | tuple[str, ...], str | None], str]:
-    """Every message of the sources with its context, and the first place where it stands."""
+    """Every message of the sources with its context, and the first place that has it."""
     found: dict[tuple[str | tuple[str, ...], str | None], str] = {}
     for folder in ("tui", "engine"):
         for file, line, message, _comments, context in extract_from_dir(
@@ -39,11 +39,11 @@ def catalog() -> Catalog:
         return read_po(file, locale="zh", domain="h2q-tui")
 
 
-def test_every_message_has_a_chinese_one_with_the_same_fields() -> None:
-    words = catalog()
+def test_every_message_has_a_translation_with_the_same_fields() -> None:
+    chinese = catalog()
     missing, differing = [], []
     for (message, context), place in messages().items():
-        known = words.get(message[0] if isinstance(message, tuple) else message, context)
+        known = chinese.get(message[0] if isinstance(message, tuple) else message, context)
         strings = (
             [known.string]
             if known and isinstance(known.string, str)
@@ -60,7 +60,7 @@ def test_every_message_has_a_chinese_one_with_the_same_fields() -> None:
     assert differing == []
 
 
-def test_chinese_is_chinese() -> None:
+def test_no_translation_is_english() -> None:
     english = [
         message.id
         for message in catalog()
@@ -77,7 +77,7 @@ def test_chinese_is_chinese() -> None:
     assert english == []
 
 
-def test_the_compiled_catalog_is_that_of_the_text() -> None:
+def test_the_compiled_catalog_is_up_to_date() -> None:
     with (FOLDER / "h2q-tui.mo").open("rb") as file:
         compiled = read_mo(file)
     fresh = BytesIO()
@@ -91,18 +91,18 @@ def test_the_compiled_catalog_is_that_of_the_text() -> None:
 
 
 SHOWN = {
-    "say": 0, "show_message": 0, "notify": 0, "Static": 0, "Label": 0, "Button": 0, "confirm": 0, "log": 0, "accept": 0, "refuse": 0,
+    "echo": 0, "show_message": 0, "notify": 0, "Static": 0, "Label": 0, "Button": 0, "confirm": 0, "log": 0, "accept": 0, "refuse": 0,
     "H2QError": 0, "UsageProblem": 0, "BadInput": 0, "NotEnoughData": 0, "ServiceUnreachable": 0, "RunFailed": 0,
     "Busy": 0, "Interrupted": 0, "BadParameter": 0,
 }  # fmt: skip
-"""Calls whose first argument a person reads."""
+"""Calls whose first argument is user-visible."""
 KEYWORDS_SHOWN = {"help", "placeholder", "title", "tooltip", "border_title", "label"}
 INTERNAL = {"math", "logger", "torch", "np"}
 WORD = re.compile(r"[A-Za-z]{2,}")
 
 
 def literal(node: ast.expr) -> str:
-    """The words of a literal that no catalog has seen; "" when there are none."""
+    """The words of a literal that is not translated; "" if there are none."""
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         text = node.value
     elif isinstance(node, ast.JoinedStr):
@@ -114,12 +114,12 @@ def literal(node: ast.expr) -> str:
     else:
         return ""
     text = re.sub(r"h2q-tui( [a-z-]+)*|\b(?:GB|MB|kB|KB|ms|tok/s)\b|\S*[/_.|]\S*", "", text)
-    # What stands in both languages at once needs no catalog.
+    # A text with both languages needs no catalog.
     return text if WORD.search(text) and not re.search(r"[\u4e00-\u9fff]", text) else ""
 
 
 def untranslated(source: str) -> list[str]:
-    """Words of `source` that a person reads and no catalog has seen, each with its line."""
+    """User-visible words of `source` that are not translated, each with its line."""
     found = []
     for node in ast.walk(ast.parse(source)):
         suspects: list[ast.expr] = []
@@ -143,25 +143,25 @@ def untranslated(source: str) -> list[str]:
 
 
 @pytest.mark.parametrize("folder", ["tui", "engine"])
-def test_no_words_go_around_the_catalogs(folder: str) -> None:
-    guilty = []
+def test_every_user_visible_literal_is_translated(folder: str) -> None:
+    violations = []
     for file in sorted((ROOT / folder).rglob("*.py")):
-        guilty += [
+        violations += [
             f"{file.relative_to(ROOT)}:{line}" for line in untranslated(file.read_text(encoding="utf-8"))
         ]
-    assert guilty == []
+    assert violations == []
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        'say("Nothing here")',
+        'echo("Nothing here")',
         'raise BadInput(f"no file {name}")',
         'Option(help="Some words")',
         'widget.border_title = "Loss"',
         'self.notify("Saved")',
     ],
 )
-def test_the_scan_finds_words_that_go_around(line: str) -> None:
+def test_the_scan_finds_untranslated_literals(line: str) -> None:
     assert len(untranslated(line)) == 1
     assert untranslated(re.sub(r'f?"(.*?)"', r'_("\1")', line)) == []
