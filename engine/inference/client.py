@@ -1,6 +1,6 @@
-"""The client of the inference service: starts it on first use, asks, and streams. Imports no backend.
+"""The client of the inference service, which it starts on first use. Imports no backend.
 
-Each request is a connection of its own; closing it cancels, so leaving a `generate` loop frees the model.
+Each request has its own connection; closing it cancels, so that leaving a `generate` loop frees the model.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from engine.inference.protocol import (
 from engine.runs.launch import engine_command, engine_environment
 
 START_TIMEOUT = 30.0
-"""Seconds until a service that was started must answer (it opens its socket before it loads torch)."""
+"""Seconds until a started service must accept connections (it opens its socket before it imports torch)."""
 
 _started: list[subprocess.Popen[bytes]] = []
-"""Services that this process started. They outlive it; kept so that one that ended can be reaped."""
+"""Services started by this process. They outlive it; kept to reap those that ended."""
 
 T = TypeVar("T")
 _ENCODER = msgspec.json.Encoder()
@@ -59,24 +59,24 @@ _ERRORS: dict[int, type[H2QError]] = {
 
 
 class InferenceClient:
-    """Talks to the inference service of one workspace.
+    """Client of the inference service of one workspace.
 
-    Every method starts the service when it does not run and raises ServiceUnreachable, with the last line
-    of its log, when it cannot be started; a service that dies is started once more.
+    Every method starts the service if it is not running, and raises ServiceUnreachable with the last line of
+    its log if that fails. A service that dies is restarted once.
     """
 
     def __init__(self, ws: Workspace) -> None:
         self._ws = ws
         self._process: subprocess.Popen[bytes] | None = None
         self.last: Generated | None = None
-        """How the last answer ended; None while it is being made, or when it was cancelled."""
+        """Statistics of the last generation; None while it runs, and when it was cancelled."""
 
     async def generate(
         self, model: str, messages: Sequence[ChatMessage], sampling: Sampling | None = None
     ) -> AsyncGenerator[str, None]:
-        """Text deltas of the answer, whole characters each. Closing the generator (`aclose`) cancels.
+        """Text deltas of whole characters. Closing the generator (`aclose`) cancels.
 
-        `model` is a name of the registry or a directory. Raises BadInput for an unknown or broken model.
+        `model` is a name as in `open_language_model`. Raises BadInput for an unknown or broken model.
         """
         self.last = None
         request = Generate(model=model, messages=list(messages), sampling=sampling or Sampling())
@@ -93,11 +93,11 @@ class InferenceClient:
     async def answer(
         self, model: str, messages: Sequence[ChatMessage], sampling: Sampling | None = None
     ) -> str:
-        """The whole answer at once."""
-        return "".join([piece async for piece in self.generate(model, messages, sampling)])
+        """The whole answer."""
+        return "".join([delta async for delta in self.generate(model, messages, sampling)])
 
     async def load(self, model: str) -> LoadedModel:
-        """Loads a model ahead of its first use. Raises BadInput."""
+        """Loads a model before its first use. Raises BadInput."""
         return await self._request(Load(model=model), LoadedModel)
 
     async def loglikelihood(self, model: str, messages: Sequence[ChatMessage]) -> LogLikelihood:
@@ -105,7 +105,7 @@ class InferenceClient:
         return await self._request(GetLogLikelihood(model=model, messages=list(messages)), LogLikelihood)
 
     async def status(self, *, start: bool = False) -> ServiceStatus | None:
-        """What the service holds; None when it does not run and `start` is not asked for."""
+        """The status of the service; None when it is not running and `start` is False."""
         if not start and not self._listening():
             return None
         try:
@@ -116,12 +116,12 @@ class InferenceClient:
             return None
 
     async def unload(self, model: str | None = None) -> None:
-        """Frees one model, or all. Nothing to do when the service does not run."""
+        """Unloads one model, or all. Does nothing when the service is not running."""
         with suppress(ServiceUnreachable):
             await self._request(Unload(model=model), msgspec.Raw, start=False)
 
     async def shutdown(self) -> None:
-        """Ends the service; returns when it has let go of its socket."""
+        """Ends the service; returns once its socket is closed."""
         with suppress(ServiceUnreachable):
             await self._request(Shutdown(), msgspec.Raw, start=False)
         for _attempt in range(200):
@@ -142,24 +142,26 @@ class InferenceClient:
     async def _stream(
         self, request: Request, *, start: bool = True
     ) -> AsyncGenerator[TextDelta | Done, None]:
-        """The replies to one request, the last one Done. A service that dies before it answers anything is
-        started once more; one that dies in the middle of an answer raises ServiceUnreachable."""
+        """The replies to one request, the last one Done.
+
+        A service that dies before its first reply is restarted once; one that dies later raises ServiceUnreachable.
+        """
         for attempt in (1, 2):
-            begun = False
+            replied = False
             try:
                 async for reply in self._replies(request, start=start):
-                    begun = True
+                    replied = True
                     yield reply
                 return
             except (ConnectionError, asyncio.IncompleteReadError, FileNotFoundError) as problem:
-                if begun or attempt == 2 or not start:
+                if replied or attempt == 2 or not start:
                     raise _unreachable(self._ws) from problem
 
     async def _replies(self, request: Request, *, start: bool) -> AsyncGenerator[TextDelta | Done, None]:
         reader, writer = await self._connect(start=start)
         try:
-            asked = msgspec.structs.replace(request, language=language())
-            writer.write(_ENCODER.encode(asked) + b"\n")
+            request = msgspec.structs.replace(request, language=language())
+            writer.write(_ENCODER.encode(request) + b"\n")
             await writer.drain()
             while True:
                 line = await reader.readuntil(b"\n")
@@ -187,14 +189,14 @@ class InferenceClient:
             try:
                 return await asyncio.open_unix_connection(path, limit=MAX_LINE)
             except OSError as problem:
-                # One that ends with 0 met another that holds the lock and will answer soon.
+                # Exit code 0: another service holds the lock and will accept connections soon.
                 failed = self._process is not None and self._process.poll() not in (None, 0)
                 if failed or time.monotonic() > deadline:
                     raise _unreachable(self._ws) from problem
             await asyncio.sleep(0.03)
 
     def _start(self) -> None:
-        """Starts the service in a session of its own: it outlives this process and its terminal."""
+        """Starts the service in its own session, so that it outlives this process and its terminal."""
         if self._process is not None and self._process.poll() is None:
             return
         _started[:] = [process for process in _started if process.poll() is None]
@@ -218,7 +220,7 @@ class InferenceClient:
             ) from problem
 
     def _listening(self) -> bool:
-        """Whether something answers on the socket."""
+        """Whether the socket accepts connections."""
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(1.0)
             try:
@@ -229,27 +231,28 @@ class InferenceClient:
 
 
 def free_service_memory(ws: Workspace, needed_mb: float, budget_mb: float) -> bool:
-    """Asks the service to go unless it fits into `budget_mb` beside a run of `needed_mb`.
+    """Makes the service exit unless it fits into `budget_mb` together with a run of `needed_mb`.
 
-    True when it freed its models; it ends then, and the next request starts it again. Does not start a service, and never raises: a run must not fail for it.
+    True when it unloaded its models and exits; the next request starts it again. Starts no service and never
+    raises: a run must not fail because of it.
     """
 
-    async def ask() -> bool:
+    async def request() -> bool:
         client = InferenceClient(ws)
         return await client._request(FreeMemory(needed_mb=needed_mb, budget_mb=budget_mb), bool, start=False)
 
     try:
-        return asyncio.run(asyncio.wait_for(ask(), timeout=15.0))
+        return asyncio.run(asyncio.wait_for(request(), timeout=15.0))
     except (H2QError, OSError, TimeoutError, msgspec.MsgspecError):
         return False
 
 
 def _unreachable(ws: Workspace) -> ServiceUnreachable:
-    """With the last line of the service's log, which says why it ended."""
+    """The error with the last line of the service's log, usually the reason."""
     try:
         lines = log_path(ws).read_bytes()[-4096:].decode("utf-8", "replace").splitlines()
     except OSError:
         lines = []
     last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-    what = _("the inference service does not answer")
-    return ServiceUnreachable(f"{what}: {last}" if last else what, hint=f"tail {log_path(ws)}")
+    message = _("the inference service does not answer")
+    return ServiceUnreachable(f"{message}: {last}" if last else message, hint=f"tail {log_path(ws)}")

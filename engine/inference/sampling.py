@@ -47,7 +47,7 @@ NEXT: list[dict[int, int]] = [
 """`NEXT[state][byte]` is the state after a legal byte; illegal bytes have no entry."""
 
 
-class Sampler:
+class TokenSampler:
     """Temperature and nucleus sampling with the random numbers of one answer."""
 
     def __init__(self, sampling: Sampling, seed: int) -> None:
@@ -74,7 +74,7 @@ class Sampler:
         return int(torch.multinomial(probabilities, 1, generator=self._random))
 
 
-class Utf8Sampler(Sampler):
+class Utf8Sampler(TokenSampler):
     """Samples byte tokens so that the text is well-formed UTF-8; a turn ends between characters only."""
 
     def __init__(self, sampling: Sampling, seed: int, vocab: int) -> None:
@@ -139,7 +139,7 @@ class DecodingSession:
     stop_tokens: frozenset[int]
     next_logits: Callable[[Sequence[int]], Tensor]
     """Logits `(vocab,)` after the given tokens, which continue those of earlier calls."""
-    sampler: Sampler
+    sampler: TokenSampler
     detokenize: Callable[[int], tuple[str, int]]
     """(characters that a token completes, bytes that it counts for)."""
 

@@ -24,7 +24,6 @@ HOMONYMS = {
     "Prepared",
     "Record",
     "Recovery",
-    "Sampler",
     "Schedule",
     "Snapshot",
     "Span",

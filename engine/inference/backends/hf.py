@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.core.chat import ChatMessage
 from engine.inference.language_model import NLL, Generated, OnTokens, Sampling, seed_of
-from engine.inference.sampling import DecodingSession, Sampler, decode
+from engine.inference.sampling import DecodingSession, TokenSampler, decode
 from engine.models.adapters import attach_adapter
 from engine.models.base_models import BaseModel, adapter_card
 from engine.models.chat_template import ChatTemplate
@@ -133,7 +133,7 @@ class HFModel:
             max_tokens=self.context - len(prompt),
             stop_tokens=self._stop_tokens,
             next_logits=next_logits,
-            sampler=Sampler(sampling, seed),
+            sampler=TokenSampler(sampling, seed),
             detokenize=detokenize,
         )
         with self._active():
