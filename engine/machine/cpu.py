@@ -1,4 +1,4 @@
-"""Which processors a run may use and how much of them: `cpu_affinity` and `max_cpu_percent`."""
+"""Processors: which ones a run may use (`cpu_affinity`), how much of them (`max_cpu_percent`), and their load."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from engine.core.i18n import _
 from engine.machine.probes import read_or_none
 
 WINDOW_S = 10.0
-"""Processor time and wall time are held against each other over this long."""
-NAP_S = 0.25
-"""A pause is made of naps, so that a command need not wait for its end."""
+"""Period over which processor time is compared with wall time."""
+PAUSE_SLICE_S = 0.25
+"""A pause is sliced so that commands are handled without delay."""
 
 
 def usable_cores() -> int:
@@ -27,9 +27,9 @@ def usable_cores() -> int:
 
 
 def parse_cpu_list(text: str, allowed: set[int], root: Path = Path("/")) -> set[int]:
-    """The processors that "0-3,6" or "auto" (one of each physical core) mean; `allowed` where it is empty.
+    """Processors in a list such as "0-3,6"; "auto" is one of each physical core, "" all of `allowed`.
 
-    `root` stands for `/`. Raises UsageProblem for what is not a list or names none that may be used.
+    `root` replaces `/`. Raises UsageProblem for an invalid list and for processors outside `allowed`.
     """
     text = text.strip().lower()
     if text == "":
@@ -45,16 +45,16 @@ def parse_cpu_list(text: str, allowed: set[int], root: Path = Path("/")) -> set[
         chosen = set()
     if not chosen or not chosen <= allowed:
         raise UsageProblem(
-            _("cpu_affinity takes processors such as 0-3,6 out of {allowed}, or auto, not {value}").format(
-                allowed=",".join(map(str, sorted(allowed))), value=text
-            ),
+            _(
+                "cpu_affinity must be auto or a list such as 0-3,6 of the processors {allowed}, not {value}"
+            ).format(allowed=",".join(map(str, sorted(allowed))), value=text),
             hint="h2q-tui train --set cpu_affinity=auto",
         )
     return chosen
 
 
 def _one_of_each_core(allowed: set[int], root: Path) -> set[int]:
-    """The first allowed processor of each set of hyperthreads; all where the system does not tell."""
+    """The first allowed processor of each set of hyperthreads; all without topology information."""
     cores: dict[str, int] = {}
     for number in sorted(allowed):
         folder = root / f"sys/devices/system/cpu/cpu{number}/topology"
@@ -67,36 +67,36 @@ def _one_of_each_core(allowed: set[int], root: Path) -> set[int]:
 
 
 def check_cpu_affinity(text: str) -> None:
-    """Raises UsageProblem as `chosen_processors` does, on a system that can bind a process."""
+    """Raises UsageProblem as `parse_cpu_list` does, on systems that support affinity."""
     if hasattr(os, "sched_setaffinity"):
         parse_cpu_list(text, os.sched_getaffinity(0))
 
 
 def set_cpu_affinity(text: str) -> str:
-    """Binds this process with all its threads to the processors that `text` means; what came of it in words.
+    """Binds all threads of this process to the processors in `text`; returns a sentence for the log.
 
-    Raises UsageProblem as `chosen_processors` does.
+    Raises UsageProblem as `parse_cpu_list` does.
     """
     if not text.strip():
         return ""
     if not hasattr(os, "sched_setaffinity"):
-        return _("cpu_affinity is not possible on this system; all processors are used")
+        return _("this system does not support cpu_affinity; all processors are used")
     chosen = parse_cpu_list(text, os.sched_getaffinity(0))
     os.sched_setaffinity(0, chosen)
-    # The line above is about this thread and those it begins; libraries have begun some already.
+    # That covers this thread and new ones; libraries have started threads already.
     for thread in Path("/proc/self/task").glob("*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # the thread has ended
             os.sched_setaffinity(int(thread.name), chosen)
-    return _("uses the processors {numbers}").format(numbers=",".join(map(str, sorted(chosen))))
+    return _("running on processors {numbers}").format(numbers=",".join(map(str, sorted(chosen))))
 
 
 def throttle_pause(cpu_s: float, wall_s: float, processors: int, percent: float) -> float:
-    """Seconds of rest after which `cpu_s` within the wall time are `percent` of `processors` together."""
+    """Seconds to pause so that `cpu_s` of processor time is `percent` of all `processors` over the wall time."""
     return max(0.0, cpu_s / (processors * percent / 100) - wall_s)
 
 
 class Throttle:
-    """Keeps training within `percent` of all processors, by rests between its steps."""
+    """Limits training to `percent` of all processors by pauses between steps."""
 
     def __init__(
         self,
@@ -110,8 +110,8 @@ class Throttle:
         self._clock, self._cpu, self._sleep = clock, cpu, sleep
         self._since = (clock(), cpu())
 
-    def rest(self, stopped: Callable[[], bool]) -> float:
-        """After a step: rests as long as it takes, or until `stopped`; gives the seconds rested."""
+    def pause(self, stopped: Callable[[], bool]) -> float:
+        """Called after a step: pauses as long as needed, or until `stopped`; returns the planned seconds."""
         if self.percent >= 100:
             return 0.0
         begin, before = self._since
@@ -119,14 +119,14 @@ class Throttle:
         wait = throttle_pause(self._cpu() - before, now - begin, os.cpu_count() or 1, self.percent)
         end = now + wait
         while (left := end - self._clock()) > 0 and not stopped():
-            self._sleep(min(left, NAP_S))
+            self._sleep(min(left, PAUSE_SLICE_S))
         if self._clock() - begin > WINDOW_S:
             self._since = (self._clock(), self._cpu())
         return wait
 
 
 class ProcessTreeCpu:
-    """Samples of the process tree: the share of all cores that it used since the sample before."""
+    """Samples the processor time of this process and its children."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._process = psutil.Process()
@@ -135,7 +135,7 @@ class ProcessTreeCpu:
         self._at = clock()
 
     def sample(self) -> float:
-        """Percent of the whole machine, 0 to 100. What a child did before the first look at it is not counted."""
+        """Share of all cores since the last sample, 0 to 100 percent. A new child counts from the next sample on."""
         now, after = self._clock(), self._seconds()
         spent = sum(after[pid] - self._before[pid] for pid in after if pid in self._before)
         share = spent / (now - self._at) / (psutil.cpu_count() or 1) if now > self._at else 0.0
@@ -143,10 +143,10 @@ class ProcessTreeCpu:
         return round(100 * max(0.0, min(1.0, share)), 1)
 
     def _seconds(self) -> dict[int, float]:
-        found = {}
+        seconds = {}
         with contextlib.suppress(psutil.Error):
             for process in (self._process, *self._process.children(recursive=True)):
                 with contextlib.suppress(psutil.Error):
                     times = process.cpu_times()
-                    found[process.pid] = times.user + times.system
-        return found
+                    seconds[process.pid] = times.user + times.system
+        return seconds

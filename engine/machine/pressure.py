@@ -1,4 +1,4 @@
-"""What the machine asks of a run from outside: other programs that wait for memory, the battery, the temperature."""
+"""System pressure on a run: memory pressure of other programs, battery and temperature."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ import psutil
 
 from engine.machine.probes import cpu_temperature, read_or_none
 
-STALLED_SHRINK, STALLED_PAUSE = 10.0, 40.0
-"""Percent of the last ten seconds in which some program waited for memory, from which on caches are given back
-and passes made smaller, and from which on training waits."""
+SHRINK_ABOVE_PERCENT, PAUSE_ABOVE_PERCENT = 10.0, 40.0
+"""Percent of the last ten seconds in which some program waited for memory: above the first, training frees caches
+and shrinks its micro-batches; above the second, it pauses."""
 WARNING, CRITICAL = 2, 4
 """Pressure levels of macOS; 1 is normal (`sys/event.h`, NOTE_MEMORYSTATUS_PRESSURE_WARN and _CRITICAL)."""
-CHARGED_MORE, COOLED = 10, 10
-"""Percent above and degrees below the bound at which training goes on."""
+BATTERY_HYSTERESIS, TEMPERATURE_HYSTERESIS = 10, 10
+"""Percent above and degrees below the bound at which paused training resumes."""
 
 
 class Advice(StrEnum):
+    """What training should do about the pressure."""
+
     GO = "go"
     SHRINK = "shrink"
     PAUSE = "pause"
@@ -31,20 +33,20 @@ class Advice(StrEnum):
 
 @dataclass(frozen=True)
 class PressureReading:
-    """One look; None for what this machine does not tell."""
+    """One reading; None for a value that this machine does not provide."""
 
     stalled: float | None = None
     """Percent of the last 10 s in which some program waited for memory (Linux, `some avg10`)."""
     level: int | None = None
     """Pressure level of macOS."""
     battery: float | None = None
-    """Percent left, only while it runs on the battery."""
+    """Percent left, only while the machine runs on battery."""
     celsius: float | None = None
 
 
 @dataclass(frozen=True)
 class PressureFinding:
-    """What to do, what asks for it ("pressure", "level", "battery", "temperature"), its figure and the bound it passed."""
+    """What to do, the cause ("pressure", "level", "battery" or "temperature"), its value and the bound it crossed."""
 
     advice: Advice
     cause: str = ""
@@ -53,34 +55,34 @@ class PressureFinding:
 
 
 def advise(reading: PressureReading, *, battery: int, celsius: int, paused: str = "") -> PressureFinding:
-    """What `reading` asks for. While `paused` for a cause, the figure must be clearly better than what paused.
+    """What to do about `reading`. While `paused` for a cause, its value must improve clearly before training resumes.
 
-    `battery` percent and `celsius` degrees are the bounds of the settings; 0 switches each off.
+    `battery` in percent and `celsius` in degrees are the bounds of the settings; 0 disables each.
     """
     stalled, level = reading.stalled or 0.0, reading.level or 0
-    bound = STALLED_SHRINK if paused == "pressure" else STALLED_PAUSE
+    bound = SHRINK_ABOVE_PERCENT if paused == "pressure" else PAUSE_ABOVE_PERCENT
     if stalled >= bound:
         return PressureFinding(Advice.PAUSE, "pressure", stalled, bound)
     highest = WARNING if paused == "level" else CRITICAL
     if level >= highest:
         return PressureFinding(Advice.PAUSE, "level", level, highest)
     if battery and reading.battery is not None:
-        bound = battery + (CHARGED_MORE if paused == "battery" else 0)
+        bound = battery + (BATTERY_HYSTERESIS if paused == "battery" else 0)
         if reading.battery < bound:
             return PressureFinding(Advice.PAUSE, "battery", reading.battery, bound)
     if celsius and reading.celsius is not None:
-        bound = celsius - (COOLED if paused == "temperature" else 0)
+        bound = celsius - (TEMPERATURE_HYSTERESIS if paused == "temperature" else 0)
         if reading.celsius >= bound:
             return PressureFinding(Advice.PAUSE, "temperature", reading.celsius, bound)
-    if stalled >= STALLED_SHRINK:
-        return PressureFinding(Advice.SHRINK, "pressure", stalled, STALLED_SHRINK)
+    if stalled >= SHRINK_ABOVE_PERCENT:
+        return PressureFinding(Advice.SHRINK, "pressure", stalled, SHRINK_ABOVE_PERCENT)
     if level >= WARNING:
         return PressureFinding(Advice.SHRINK, "level", level, WARNING)
     return PressureFinding(Advice.GO)
 
 
 class PressureMonitor:
-    """Looks at the machine every `interval_s` seconds."""
+    """Reads the pressure every `interval_s` seconds."""
 
     def __init__(
         self,
@@ -94,33 +96,33 @@ class PressureMonitor:
         self.interval_s, self._battery, self._celsius = interval_s, battery, celsius
         self._read = read or read_pressure
         self._clock = clock
-        self._looked = -interval_s
+        self._checked_at = -interval_s
 
-    def look(self, paused: str = "") -> PressureFinding | None:
-        """What is asked for; None until it is time for another look."""
+    def check(self, paused: str = "") -> PressureFinding | None:
+        """What to do now; None until the next reading is due."""
         now = self._clock()
-        if now - self._looked < self.interval_s:
+        if now - self._checked_at < self.interval_s:
             return None
-        self._looked = now
+        self._checked_at = now
         return advise(self._read(), battery=self._battery, celsius=self._celsius, paused=paused)
 
 
 def read_pressure() -> PressureReading:
-    """The machine as it is now; never raises."""
-    mac = sys.platform == "darwin"
+    """Current pressure; never raises."""
+    macos = sys.platform == "darwin"
     return PressureReading(
-        stalled=None if mac else read_or_none(pressure),
-        level=read_or_none(macos_pressure_level) if mac else None,
+        stalled=None if macos else read_or_none(stalled_percent),
+        level=read_or_none(macos_pressure_level) if macos else None,
         battery=read_or_none(battery_percent),
         celsius=read_or_none(cpu_temperature),
     )
 
 
-def pressure(root: Path = Path("/")) -> float:
-    """Share of the last 10 s in which at least one program of the machine waited for memory, in percent.
+def stalled_percent(root: Path = Path("/")) -> float:
+    """Share of the last 10 s in which at least one program waited for memory, in percent.
 
-    Pressure stall information of Linux; its `full` is of no use here, because a run that computes is work that
-    does not wait. Raises OSError, KeyError or ValueError where it is not told.
+    Pressure stall information (PSI) of Linux. Its `full` line is useless here: a computing run never waits.
+    Raises OSError, KeyError or ValueError where the kernel does not provide it.
     """
     lines = (root / "proc/pressure/memory").read_text(encoding="ascii").splitlines()
     fields = dict(field.split("=") for line in lines if line.startswith("some") for field in line.split()[1:])
@@ -128,18 +130,18 @@ def pressure(root: Path = Path("/")) -> float:
 
 
 def macos_pressure_level(command: str = "/usr/sbin/sysctl") -> int:
-    """1 normal, 2 warning, 4 critical. Raises OSError or ValueError where it is not told."""
-    told = subprocess.run(
+    """1 normal, 2 warning, 4 critical. Raises OSError or ValueError where the system does not provide it."""
+    output = subprocess.run(
         [command, "-n", "kern.memorystatus_vm_pressure_level"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
     )
-    return int(told.stdout)
+    return int(output.stdout)
 
 
 def battery_percent() -> float | None:
-    """Percent of the battery while the machine runs on it; None on the mains and without a battery."""
+    """Battery percentage while the machine runs on battery; None on mains power or without a battery."""
     battery = psutil.sensors_battery()
     if battery is None or battery.power_plugged or battery.percent is None:
         return None

@@ -247,9 +247,9 @@ class ResourceGovernor:
         """
         job = self.job
         self._saver, self._step_start = saver, job.state.batches_drawn
-        if self._cpu_limit.rest(lambda: job.ctx.stop_requested):
+        if self._cpu_limit.pause(lambda: job.ctx.stop_requested):
             saver.metrics.exclude_pause()
-        finding = self.pressure.look()
+        finding = self.pressure.check()
         if finding is None or finding.advice is Advice.GO:
             return False
         if finding.advice is Advice.SHRINK:
@@ -267,7 +267,7 @@ class ResourceGovernor:
         while latest.advice is Advice.PAUSE and not stop:
             time.sleep(min(POLL_S, self.pressure.interval_s))
             stop = handle_commands(job, saver)
-            latest = self.pressure.look(paused=finding.cause) or latest
+            latest = self.pressure.check(paused=finding.cause) or latest
         self._emit("resume", finding.cause, self.memory.peak_mb(), finding)
         job.ctx.commands.resting = StatusChanged(status=RunStatus.RUNNING)
         job.ctx.emit(job.ctx.commands.resting)

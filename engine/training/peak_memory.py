@@ -5,43 +5,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import threading
 import time
 import weakref
 
 import torch
 
-from engine.machine.process_memory import ProcessTreeMemory, peak_rss_mb, reset_peak_rss
-
-SAMPLE_S = 0.01
-"""Sampling interval where the system reports no peak: the largest tensors of a micro-batch live longer."""
-
-
-class _Sampler(threading.Thread):
-    """Samples the peak resident memory of this process, for systems that do not report it (macOS)."""
-
-    def __init__(self) -> None:
-        super().__init__(name="footprint", daemon=True)
-        self._resident = ProcessTreeMemory()
-        self._highest = 0.0
-        self._lock = threading.Lock()
-        self.ended = threading.Event()
-
-    def run(self) -> None:
-        while not self.ended.wait(SAMPLE_S):
-            self._sample()
-
-    def _sample(self) -> None:
-        used = self._resident.own_mb()
-        with self._lock:
-            self._highest = max(self._highest, used)
-
-    def take(self) -> float:
-        """The peak since the last call, in MB."""
-        self._sample()
-        with self._lock:
-            highest, self._highest = self._highest, 0.0
-        return highest
+from engine.machine.process_memory import ProcessTreeMemory, RssSampler, peak_rss_mb, reset_peak_rss
 
 
 class PeakMemory:
@@ -54,9 +23,9 @@ class PeakMemory:
         self._resident = ProcessTreeMemory()
         self._children = 0.0
         self._looked = -tree_every_s
-        self._sampler: _Sampler | None = None
+        self._sampler: RssSampler | None = None
         if not reset_peak_rss():
-            self._sampler = _Sampler()
+            self._sampler = RssSampler()
             self._sampler.start()
             weakref.finalize(self, self._sampler.ended.set)
 
@@ -66,7 +35,7 @@ class PeakMemory:
         if now - self._looked >= self.tree_every_s:
             self._looked = now
             self._children = self._resident.children_mb()
-        own = self._sampler.take() if self._sampler is not None else peak_rss_mb()
+        own = self._sampler.pop_peak() if self._sampler is not None else peak_rss_mb()
         reset_peak_rss(self._children)
         return own + self._children + peak_memory_mb(self.device)
 
@@ -77,7 +46,7 @@ class PeakMemory:
         with contextlib.suppress(OSError, AttributeError):  # glibc only
             ctypes.CDLL(None).malloc_trim(0)
         if self._sampler is not None:
-            self._sampler.take()
+            self._sampler.pop_peak()
         reset_peak_rss()
 
 

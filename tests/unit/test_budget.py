@@ -18,14 +18,14 @@ def kernel(root: Path, own: str, **limits: str) -> Path:
     return root
 
 
-def test_the_tightest_cgroup_on_the_way_up_counts(tmp_path: Path) -> None:
+def test_the_lowest_limit_of_all_parent_cgroups_applies(tmp_path: Path) -> None:
     root = kernel(
         tmp_path, "0::/a/b\n", a__b__memoryDOTmax="max", a__memoryDOTmax="1073741824", memoryDOTmax="max"
     )
     assert memory_limit_bytes(root) == 1 << 30
 
 
-def test_version_one_of_cgroups_is_read_too(tmp_path: Path) -> None:
+def test_cgroup_v1_limits_are_read(tmp_path: Path) -> None:
     root = kernel(
         tmp_path,
         "5:cpu,cpuacct:/\n4:memory:/job\n0::/\n",
@@ -35,7 +35,7 @@ def test_version_one_of_cgroups_is_read_too(tmp_path: Path) -> None:
     assert memory_limit_bytes(root) == 512 << 20
 
 
-def test_a_container_whose_path_is_not_visible_has_the_limit_at_the_top(tmp_path: Path) -> None:
+def test_a_container_without_a_visible_path_uses_the_limit_at_the_mount_point(tmp_path: Path) -> None:
     root = kernel(tmp_path, "0::/system.slice/docker-1.scope\n", memoryDOTmax="2147483648")
     assert memory_limit_bytes(root) == 2 << 30
 
@@ -45,7 +45,7 @@ def test_without_cgroups_there_is_no_limit(tmp_path: Path) -> None:
     assert memory_limit_bytes(kernel(tmp_path, "0::/\nbroken line\n", memoryDOTmax="max")) is None
 
 
-def test_the_smallest_bound_gives_the_budget_and_its_reason(tmp_path: Path) -> None:
+def test_the_smallest_bound_is_the_budget_and_its_reason(tmp_path: Path) -> None:
     assert resolve_budget(0.1, root=tmp_path) == Budget(102.4, "max_memory_gb")
     limited = kernel(tmp_path, "0::/\n", memoryDOTmax=str(50 << 20))
     assert resolve_budget(0.1, root=limited) == Budget(50.0, "cgroup")

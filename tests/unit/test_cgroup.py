@@ -20,7 +20,7 @@ def kernel(root: Path, line: str, *files: str) -> Path:
     return root
 
 
-def test_the_group_of_v1_is_a_child_and_that_of_v2_stands_beside(tmp_path: Path) -> None:
+def test_the_run_cgroup_is_a_child_in_v1_and_a_sibling_in_v2(tmp_path: Path) -> None:
     one = kernel(tmp_path / "1", "4:cpu:/\n3:memory:/a/b\n0::/\n")
     found = limitable_cgroup(one)
     assert found is not None
@@ -33,14 +33,14 @@ def test_the_group_of_v1_is_a_child_and_that_of_v2_stands_beside(tmp_path: Path)
     assert limitable_cgroup(tmp_path / "none") is None
 
 
-def test_where_none_may_be_set_it_is_said_and_nothing_stays(tmp_path: Path) -> None:
+def test_without_permission_the_reason_is_returned_and_nothing_is_left(tmp_path: Path) -> None:
     root = kernel(tmp_path, "3:memory:/a\n")  # no such folder
     with limited_memory(100, root) as reason:
         assert reason
     assert list(root.rglob("h2q-*")) == []
 
 
-def test_a_process_beyond_the_limit_is_ended_by_the_kernel_and_one_within_comes_back_out() -> None:
+def test_the_kernel_kills_a_process_above_the_limit_and_one_below_leaves_its_cgroup() -> None:
     home = limitable_cgroup()
     if home is None or not os.access(home.run_cgroup().parent, os.W_OK):
         pytest.skip("no cgroup may be made here")

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 
 from engine.core.errors import RunFailed, UsageProblem, is_out_of_memory
 from engine.machine.budget import Budget
-from engine.machine.process_memory import ProcessTreeMemory, reset_peak_rss
+from engine.machine.process_memory import SAMPLE_S, ProcessTreeMemory, reset_peak_rss
 from engine.models.transformer import ModelConfig, Transformer
 from engine.runs.context import RunContext
 from engine.runs.events import CheckpointWritten, GovernorAction, MemoryPlan, Step
 from engine.training import checkpoint, governor
 from engine.training.governor import BUFFER_SHARE, Mitigation, buffer_mb, next_mitigation
-from engine.training.peak_memory import SAMPLE_S, PeakMemory
+from engine.training.peak_memory import PeakMemory
 from engine.training.recipe import CurriculumStage, Recipe
 from engine.training.scratch import train_scratch
 from engine.training.trainer import TrainingJob

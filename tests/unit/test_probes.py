@@ -8,10 +8,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from engine.machine.probes import MachineProbes, read_or_none, tree_memory
+from engine.machine.probes import MachineProbes, read_or_none
+from engine.machine.process_memory import tree_memory
 
 
-def test_a_look_at_this_machine(tmp_path: Path) -> None:
+def test_a_sample_of_this_machine(tmp_path: Path) -> None:
     found = MachineProbes(tmp_path / "not" / "yet").sample(os.getpid())
     assert found.memory_total
     assert found.memory_used
@@ -21,7 +22,7 @@ def test_a_look_at_this_machine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["virtual_memory", "swap_memory", "disk_usage", "cpu_times"])
-def test_what_may_not_be_read_is_unknown(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_values_are_unknown(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: object, **_named: object) -> None:
         raise psutil.AccessDenied
 
@@ -37,11 +38,11 @@ def test_what_may_not_be_read_is_unknown(name: str, tmp_path: Path, monkeypatch:
     assert field is None
 
 
-def test_a_process_that_is_gone_has_no_memory_to_show(tmp_path: Path) -> None:
+def test_an_ended_process_has_no_memory(tmp_path: Path) -> None:
     assert MachineProbes(tmp_path).sample(2**22 - 1).run_memory is None
 
 
-def test_a_disk_that_fills_says_when_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_filling_disk_has_an_estimated_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, free = [0.0], [10_000]
     probes = MachineProbes(tmp_path, clock=lambda: now[0])
     monkeypatch.setattr(probes, "_disk", lambda: (free[0], 20_000))
@@ -52,7 +53,7 @@ def test_a_disk_that_fills_says_when_it_is_full(tmp_path: Path, monkeypatch: pyt
     assert probes.sample().disk_full_in_s is None
 
 
-def test_the_trend_forgets_what_is_long_ago(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_disk_trend_ignores_old_readings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, free = [0.0], [10_000]
     probes = MachineProbes(tmp_path, clock=lambda: now[0])
     monkeypatch.setattr(probes, "_disk", lambda: (free[0], 20_000))
@@ -64,10 +65,10 @@ def test_the_trend_forgets_what_is_long_ago(tmp_path: Path, monkeypatch: pytest.
     assert found.disk_full_in_s is None
 
 
-def test_the_tree_holds_at_least_its_root() -> None:
+def test_the_memory_of_a_tree_includes_its_root() -> None:
     assert tree_memory(os.getpid()) >= psutil.Process().memory_info().rss * 0.5
 
 
-def test_quietly_lets_programming_errors_through() -> None:
+def test_read_or_none_does_not_hide_programming_errors() -> None:
     with pytest.raises(TypeError):
         read_or_none(lambda: len(1))  # type: ignore[arg-type]

@@ -22,17 +22,17 @@ ROOT = Path(__file__).parents[2]
     ("text", "chosen"),
     [("", {0, 1, 2, 3}), ("0-2", {0, 1, 2}), ("3", {3}), ("0, 2-3", {0, 2, 3}), ("auto", {0, 1, 2, 3})],
 )
-def test_lists_and_ranges_name_processors(tmp_path: Path, text: str, chosen: set[int]) -> None:
+def test_lists_and_ranges_are_parsed(tmp_path: Path, text: str, chosen: set[int]) -> None:
     assert parse_cpu_list(text, {0, 1, 2, 3}, tmp_path) == chosen
 
 
 @pytest.mark.parametrize("text", ["4", "0-9", "a", "1-", "-1", "2-1", ","])
-def test_what_is_no_processor_of_this_run_is_refused(tmp_path: Path, text: str) -> None:
+def test_invalid_and_forbidden_processors_are_rejected(tmp_path: Path, text: str) -> None:
     with pytest.raises(UsageProblem, match="cpu_affinity"):
         parse_cpu_list(text, {0, 1, 2, 3}, tmp_path)
 
 
-def test_auto_takes_one_of_each_physical_core(tmp_path: Path) -> None:
+def test_auto_uses_one_thread_of_each_physical_core(tmp_path: Path) -> None:
     for number in range(4):
         folder = tmp_path / f"sys/devices/system/cpu/cpu{number}/topology"
         folder.mkdir(parents=True)
@@ -42,7 +42,7 @@ def test_auto_takes_one_of_each_physical_core(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no affinity here")
-def test_threads_that_libraries_have_begun_before_are_bound_too() -> None:
+def test_existing_threads_are_bound_too() -> None:
     one = min(os.sched_getaffinity(0))
     program = (
         "import os, threading, time\n"
@@ -63,7 +63,7 @@ def test_threads_that_libraries_have_begun_before_are_bound_too() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity here")
-def test_a_process_and_its_compute_threads_stay_on_the_processors_chosen() -> None:
+def test_compute_threads_stay_on_the_chosen_processors() -> None:
     one = min(os.sched_getaffinity(0))
     program = (
         "import os\n"
@@ -78,9 +78,9 @@ def test_a_process_and_its_compute_threads_stay_on_the_processors_chosen() -> No
     assert told.stdout.split("\n")[0] == f"[{one}] 1"
 
 
-def test_systems_without_affinity_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systems_without_affinity_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_setaffinity", raising=False)
-    assert "not possible" in set_cpu_affinity("0")
+    assert "does not support" in set_cpu_affinity("0")
     assert set_cpu_affinity("") == ""
 
 
@@ -90,7 +90,7 @@ def test_systems_without_affinity_say_so(monkeypatch: pytest.MonkeyPatch) -> Non
     processors=st.integers(1, 64),
     percent=st.floats(1, 100),
 )
-def test_after_the_pause_the_share_is_what_was_set(
+def test_the_pause_yields_the_configured_share(
     cpu: float, wall: float, processors: int, percent: float
 ) -> None:
     pause = throttle_pause(cpu, wall, processors, percent)
@@ -99,7 +99,7 @@ def test_after_the_pause_the_share_is_what_was_set(
     assert share <= percent * (1 + 1e-6) or wall + pause == 0
 
 
-def test_steps_are_stretched_to_the_share_set_and_a_stop_ends_the_rest(
+def test_steps_are_throttled_and_a_stop_ends_the_pause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
@@ -111,13 +111,13 @@ def test_steps_are_stretched_to_the_share_set_and_a_stop_ends_the_rest(
     throttle = Throttle(25.0, clock=lambda: now[0], cpu=lambda: spent[0], sleep=sleep)
     for _step in range(50):
         now[0], spent[0] = now[0] + 0.2, spent[0] + 0.8  # four busy processors
-        throttle.rest(lambda: False)
+        throttle.pause(lambda: False)
     assert (spent[0] - 7.0) / (4 * (now[0] - 100.0)) == pytest.approx(0.25, rel=0.02)
     spent[0] += 100.0
     before = now[0]
-    throttle.rest(lambda: True)
+    throttle.pause(lambda: True)
     assert now[0] == before
-    assert Throttle(100.0, sleep=sleep).rest(lambda: False) == 0.0
+    assert Throttle(100.0, sleep=sleep).pause(lambda: False) == 0.0
 
 
 def test_a_real_process_stays_within_its_share() -> None:
@@ -129,7 +129,7 @@ def test_a_real_process_stays_within_its_share() -> None:
         "began, spent = time.monotonic(), time.process_time()\n"
         "while time.process_time() - spent < 0.3:\n"
         "    sum(range(20000))\n"
-        "    throttle.rest(lambda: False)\n"
+        "    throttle.pause(lambda: False)\n"
         "print((time.process_time() - spent) / (time.monotonic() - began))"
     )
     told = subprocess.run(

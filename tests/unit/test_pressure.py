@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.machine import pressure as outside
+from engine.machine import pressure
 from engine.machine.pressure import (
     Advice,
     PressureFinding,
@@ -19,7 +19,7 @@ from engine.machine.pressure import (
     advise,
     battery_percent,
     macos_pressure_level,
-    pressure,
+    stalled_percent,
 )
 from engine.runs.events import CheckpointWritten, GovernorAction, StatusChanged, Step
 from engine.training import governor
@@ -35,27 +35,27 @@ def linux(root: Path, name: str) -> Path:
     return root
 
 
-def test_the_share_of_stalled_time_is_read_as_the_kernel_writes_it(tmp_path: Path) -> None:
-    assert pressure(linux(tmp_path, "psi_idle.txt")) == 0.0
-    assert pressure(linux(tmp_path, "psi_thrashing.txt")) == 21.55
+def test_the_stalled_share_is_parsed_from_psi(tmp_path: Path) -> None:
+    assert stalled_percent(linux(tmp_path, "psi_idle.txt")) == 0.0
+    assert stalled_percent(linux(tmp_path, "psi_thrashing.txt")) == 21.55
     with pytest.raises(OSError):
-        pressure(tmp_path / "none")
+        stalled_percent(tmp_path / "none")
 
 
-def test_a_machine_that_tells_nothing_asks_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_readings_there_is_no_pressure(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_words: object) -> None:
         raise FileNotFoundError
 
-    for name in ("pressure", "macos_pressure_level", "battery_percent", "cpu_temperature"):
-        monkeypatch.setattr(outside, name, missing)
+    for name in ("stalled_percent", "macos_pressure_level", "battery_percent", "cpu_temperature"):
+        monkeypatch.setattr(pressure, name, missing)
     for system in ("linux", "darwin"):
         monkeypatch.setattr("sys.platform", system)
-        assert outside.read_pressure() == PressureReading()
+        assert pressure.read_pressure() == PressureReading()
     assert advise(PressureReading(), battery=20, celsius=95).advice is Advice.GO
 
 
 @pytest.mark.parametrize("level", [1, 2, 4])
-def test_the_level_of_macos_is_read_from_sysctl(tmp_path: Path, level: int) -> None:
+def test_the_macos_pressure_level_is_read_from_sysctl(tmp_path: Path, level: int) -> None:
     sysctl = tmp_path / "sysctl"
     sysctl.write_text(f'#!/bin/sh\n[ "$*" = "-n kern.memorystatus_vm_pressure_level" ] && echo {level}\n')
     sysctl.chmod(0o755)
@@ -65,7 +65,7 @@ def test_the_level_of_macos_is_read_from_sysctl(tmp_path: Path, level: int) -> N
         macos_pressure_level(str(sysctl))
 
 
-def test_only_a_battery_that_is_being_used_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_battery_counts_only_while_discharging(monkeypatch: pytest.MonkeyPatch) -> None:
     for found, left in (
         (None, None),
         (SimpleNamespace(percent=12, secsleft=3600, power_plugged=True), None),
@@ -90,9 +90,7 @@ def test_only_a_battery_that_is_being_used_counts(monkeypatch: pytest.MonkeyPatc
         (PressureReading(celsius=95.0), (Advice.PAUSE, "temperature")),
     ],
 )
-def test_the_bounds_are_where_the_settings_put_them(
-    reading: PressureReading, expected: tuple[Advice, str]
-) -> None:
+def test_the_settings_define_the_bounds(reading: PressureReading, expected: tuple[Advice, str]) -> None:
     found = advise(reading, battery=20, celsius=95)
     assert (found.advice, found.cause) == expected
     assert advise(PressureReading(battery=1.0, celsius=120.0), battery=0, celsius=0).advice is Advice.GO
@@ -105,24 +103,24 @@ READINGS = st.builds(
 
 
 @given(READINGS)
-def test_what_pauses_a_run_is_not_what_lets_it_go_on(reading: PressureReading) -> None:
+def test_resuming_needs_a_better_reading_than_pausing(reading: PressureReading) -> None:
     found = advise(reading, battery=20, celsius=95)
     if found.advice is Advice.PAUSE:
         assert advise(reading, battery=20, celsius=95, paused=found.cause).advice is Advice.PAUSE
         assert found.value >= found.bound or found.cause == "battery"
 
 
-def test_the_machine_is_looked_at_as_often_as_set() -> None:
+def test_pressure_is_read_at_the_configured_interval() -> None:
     now, looks = [0.0], []
 
     def read() -> PressureReading:
         looks.append(now[0])
         return PressureReading()
 
-    watch = PressureMonitor(interval_s=5.0, battery=20, celsius=95, read=read, clock=lambda: now[0])
+    monitor = PressureMonitor(interval_s=5.0, battery=20, celsius=95, read=read, clock=lambda: now[0])
     for tick in range(21):
         now[0] = float(tick)
-        watch.look()
+        monitor.check()
     assert looks == [0.0, 5.0, 10.0, 15.0, 20.0]
 
 
@@ -131,7 +129,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[PressureReading]:
     """What the machine tells at each look, in this order; the last for ever."""
     readings: list[PressureReading] = []
     monkeypatch.setattr(
-        outside, "read_pressure", lambda: readings.pop(0) if len(readings) > 1 else readings[0]
+        pressure, "read_pressure", lambda: readings.pop(0) if len(readings) > 1 else readings[0]
     )
     monkeypatch.setattr(governor, "POLL_S", 0.01)
     monkeypatch.setattr(governor, "MITIGATION_INTERVAL_S", 0.0)
@@ -146,7 +144,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[PressureReading]:
     return readings
 
 
-def test_a_run_waits_for_the_mains_with_a_checkpoint_and_goes_on_by_itself(
+def test_a_run_on_battery_saves_a_checkpoint_pauses_and_resumes_by_itself(
     tmp_path: Path, scripted: list[PressureReading]
 ) -> None:
     plain = new_run(tmp_path / "plain")
@@ -176,12 +174,12 @@ def test_a_run_waits_for_the_mains_with_a_checkpoint_and_goes_on_by_itself(
     assert same[0] == same[1]
 
 
-def test_a_run_that_waits_for_the_machine_obeys(tmp_path: Path, scripted: list[PressureReading]) -> None:
+def test_a_run_paused_by_pressure_handles_commands(tmp_path: Path, scripted: list[PressureReading]) -> None:
     from engine.core.errors import Interrupted
 
     scripted += [PressureReading(), PressureReading(celsius=99.0)]
     ctx = new_run(tmp_path)
-    real = outside.read_pressure
+    real = pressure.read_pressure
 
     def read() -> PressureReading:
         found = real()
@@ -189,13 +187,13 @@ def test_a_run_that_waits_for_the_machine_obeys(tmp_path: Path, scripted: list[P
             ctx.commands.stop_requested = True
         return found
 
-    outside.read_pressure = read
+    pressure.read_pressure = read
     with pytest.raises(Interrupted):
         train_scratch(ctx, tiny(epochs=99), [text_file(tmp_path)], name="m", out=tmp_path / "m")
     assert [event.action for event in events(ctx, GovernorAction)] == ["pause", "resume"]
 
 
-def test_pressure_of_other_programs_makes_a_run_smaller_one_remedy_after_the_other(
+def test_pressure_of_other_programs_applies_one_mitigation_after_the_other(
     tmp_path: Path, scripted: list[PressureReading]
 ) -> None:
     scripted += [PressureReading(stalled=15.0)]
@@ -208,5 +206,5 @@ def test_pressure_of_other_programs_makes_a_run_smaller_one_remedy_after_the_oth
     assert ctx.view.marks
 
 
-def test_a_finding_says_nothing_where_nothing_is_asked() -> None:
+def test_a_go_finding_has_no_cause() -> None:
     assert PressureFinding(Advice.GO) == advise(PressureReading(stalled=0.0), battery=0, celsius=0)
