@@ -13,41 +13,41 @@ from bench.result import BenchResult
 
 
 def _line(result: BenchResult) -> str:
-    sign = "met" if result.met else "MISSED"
+    verdict = "met" if result.met else "MISSED"
     figures = f"{result.ours:.4g} against {result.baseline:.4g} {result.unit}"
-    return f"{result.name:<28} {result.ratio:7.2f}x (target {result.target:g}x, {sign})  {figures}  {result.notes}"
+    return f"{result.name:<28} {result.ratio:7.2f}x (target {result.target:g}x, {verdict})  {figures}  {result.notes}"
 
 
 def main() -> int:
-    """Exit code 0 when every ratio met its target, 1 when one missed, 2 for an unknown name."""
+    """Exit code 0 when every ratio meets its target, 1 when one misses it, 2 for an unknown name."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a benchmark, or how its name begins")
-    parser.add_argument("--json", action="store_true", help="one JSON line for each result")
-    parser.add_argument("--full", action="store_true", help="full length, as the figures are quoted")
-    parser.add_argument("--save", action="store_true", help="add the results to bench/results.jsonl")
-    parser.add_argument("--minutes", type=float, help="length of the long ones: memory.long and soak")
-    parser.add_argument("--list", action="store_true", help="name the benchmarks and leave")
-    given = parser.parse_args()
+    parser.add_argument("names", nargs="*", metavar="NAME", help="name or prefix of a benchmark")
+    parser.add_argument("--json", action="store_true", help="one JSON line per result")
+    parser.add_argument("--full", action="store_true", help="full length, as for quoted figures")
+    parser.add_argument("--save", action="store_true", help="append the results to bench/results.jsonl")
+    parser.add_argument("--minutes", type=float, help="duration of memory.long and soak")
+    parser.add_argument("--list", action="store_true", help="list the benchmarks and exit")
+    options = parser.parse_args()
     try:
-        chosen = choose(given.names)
+        chosen = choose(options.names)
     except KeyError as unknown:
-        print(f"no benchmark is called {unknown.args[0]} → python -m bench --list", file=sys.stderr)
+        print(f"no benchmark named {unknown.args[0]} → python -m bench --list", file=sys.stderr)
         return 2
-    if given.list:
+    if options.list:
         for benchmark in chosen:
             print(f"{benchmark.name:<28} about {benchmark.seconds:.0f} s  {benchmark.about}")
         return 0
-    if given.minutes:
-        os.environ["H2Q_BENCH_MINUTES"] = str(given.minutes)
+    if options.minutes:
+        os.environ["H2Q_BENCH_MINUTES"] = str(options.minutes)
     missed = False
     for benchmark in chosen:
         load = os.getloadavg()[0]
         print(f"{benchmark.name}: {benchmark.about}", file=sys.stderr, flush=True)
-        for result in benchmark.run(given.full):
+        for result in benchmark.run(options.full):
             missed = missed or not result.met
-            print(msgspec.json.encode(result).decode() if given.json else _line(result), flush=True)
-            if given.save:
-                save(result, full=given.full, load=load)
+            print(msgspec.json.encode(result).decode() if options.json else _line(result), flush=True)
+            if options.save:
+                save(result, full=options.full, load=load)
     return int(missed)
 
 

@@ -1,4 +1,4 @@
-"""Finds the benchmarks, runs the chosen ones, and says what machine they ran on."""
+"""Finds the benchmarks, and saves results with a description of the machine."""
 
 from __future__ import annotations
 
@@ -19,66 +19,63 @@ from bench.result import Benchmark, BenchResult
 RESULTS = Path(__file__).with_name("results.jsonl")
 
 
-class Saved(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of `bench/results.jsonl`: a result, when and where it was measured."""
+class SavedResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of `bench/results.jsonl`: a result with its date and machine."""
 
     date: str
     """UTC, RFC 3339."""
     machine: str
-    """The processor's model."""
+    """CPU model."""
     cores: int
-    """That this process may use."""
+    """Usable by this process."""
     memory_gb: float
     system: str
     """Operating system with its version."""
     torch: str
-    """Version, "" when it is not installed."""
+    """Version; "" when it is not installed."""
     load: float
-    """Load of the last minute before the run: figures of a busy machine are worth less."""
+    """Load average (1 minute) before the run; figures of a busy machine are less reliable."""
     full: bool
     result: BenchResult
 
 
 def discover() -> list[Benchmark]:
-    """The benchmarks of every module of `bench`, in the order of their names.
-
-    Raises ValueError when two have the same name.
-    """
-    found: dict[str, Benchmark] = {}
+    """The benchmarks of all modules of `bench`, sorted by name. Raises ValueError for a duplicate name."""
+    benchmarks: dict[str, Benchmark] = {}
     for module in pkgutil.iter_modules(bench.__path__):
         if module.name.startswith("_"):
             continue
-        listed: tuple[Benchmark, ...] = getattr(
+        in_module: tuple[Benchmark, ...] = getattr(
             importlib.import_module(f"bench.{module.name}"), "BENCHMARKS", ()
         )
-        for benchmark in listed:
-            if benchmark.name in found:
+        for benchmark in in_module:
+            if benchmark.name in benchmarks:
                 raise ValueError(f"two benchmarks are called {benchmark.name}")
-            found[benchmark.name] = benchmark
-    return [found[name] for name in sorted(found)]
+            benchmarks[benchmark.name] = benchmark
+    return [benchmarks[name] for name in sorted(benchmarks)]
 
 
 def choose(names: list[str]) -> list[Benchmark]:
-    """The benchmarks whose name is, or begins with, one of `names`; all when there are none.
+    """The benchmarks whose name equals or begins with one of `names`; all without names.
 
-    Raises KeyError with the first name that fits no benchmark.
+    Raises KeyError for a name that matches no benchmark.
     """
     known = discover()
     if not names:
         return known
     chosen: list[Benchmark] = []
     for name in names:
-        fitting = [one for one in known if one.name == name] or [
-            one for one in known if one.name.startswith(name)
+        matching = [benchmark for benchmark in known if benchmark.name == name] or [
+            benchmark for benchmark in known if benchmark.name.startswith(name)
         ]
-        if not fitting:
+        if not matching:
             raise KeyError(name)
-        chosen += [one for one in fitting if one not in chosen]
+        chosen += [benchmark for benchmark in matching if benchmark not in chosen]
     return chosen
 
 
-def processor() -> str:
-    """The processor's model as the system names it."""
+def cpu_model() -> str:
+    """The CPU model."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
@@ -89,7 +86,7 @@ def processor() -> str:
 
 
 def _system() -> str:
-    """The system with its distribution (Linux) or version (macOS)."""
+    """The operating system with its distribution (Linux) or version (macOS)."""
     try:
         version = platform.freedesktop_os_release().get("PRETTY_NAME", "")
     except OSError:
@@ -107,9 +104,9 @@ def _version(package: str) -> str:
 def save(result: BenchResult, *, full: bool, load: float) -> None:
     """Appends one line to `bench/results.jsonl`. Raises OSError."""
     line = msgspec.json.encode(
-        Saved(
+        SavedResult(
             date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            machine=processor(),
+            machine=cpu_model(),
             cores=len(os.sched_getaffinity(0))
             if hasattr(os, "sched_getaffinity")
             else psutil.cpu_count() or 1,

@@ -1,4 +1,4 @@
-"""What a benchmark says: ours against a named baseline, measured in one run, as a ratio."""
+"""The result of a benchmark: our figure against a named baseline of the same run, as a ratio."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import msgspec
 
 
 class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of `python -m bench --json` (DESIGN 5)."""
+    """One line of `python -m bench --json`."""
 
     name: str
     ours: float
     baseline: float
     ratio: float
-    """How many times better ours is: above 1 ours wins, whichever way the unit runs."""
+    """How many times better ours is; above 1 ours wins, whether lower or higher is better."""
     target: float
-    """The least ratio that is good enough."""
+    """The lowest acceptable ratio."""
     met: bool
     unit: str
-    """Of `ours` and `baseline`, e.g. "s", "tokens/s", "% of a core"."""
+    """Unit of `ours` and `baseline`, e.g. "s", "tokens/s", "% of a core"."""
     notes: str = ""
-    """What was compared, in one sentence, with what a reader must know to trust it."""
+    """What was compared and under which conditions, in one sentence."""
 
 
 def compare(
@@ -36,10 +36,9 @@ def compare(
     lower_is_better: bool,
     notes: str = "",
 ) -> BenchResult:
-    """A result from two figures of one run.
+    """The result of two figures of one run.
 
-    Raises ValueError when a figure is not finite, negative, or when the one divided by is zero: a
-    benchmark that measured nothing has no ratio.
+    Raises ValueError when a figure is not finite or negative, or the divisor is zero.
     """
     top, bottom = (baseline, ours) if lower_is_better else (ours, baseline)
     if not (math.isfinite(top) and math.isfinite(bottom)) or top < 0 or bottom <= 0:
@@ -59,12 +58,12 @@ def compare(
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A named measurement of a module `bench/*.py`, listed in its `BENCHMARKS`."""
+    """A named benchmark, listed in `BENCHMARKS` of its module `bench/*.py`."""
 
     name: str
     about: str
-    """One line for the list of benchmarks."""
+    """Description for the list of benchmarks."""
     run: Callable[[bool], list[BenchResult]]
-    """Called with `full`: True takes the time the issue asks for, False a shorter run with the same ratio."""
+    """Called with `full`: False is a shorter run that measures the same ratio."""
     seconds: float = 30.0
-    """About how long the short run takes on two cores."""
+    """Approximate duration of the short run on two cores."""

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import harness
-from bench.harness import Saved, choose, discover, save
+from bench.harness import SavedResult, choose, discover, save
 from bench.result import compare
 
 FIGURES = st.floats(1e-3, 1e6)
@@ -49,7 +49,7 @@ def test_a_saved_result_says_when_and_on_what_machine_it_was_measured(
     result = compare("x", ours=1, baseline=2, target=1, unit="s", lower_is_better=True)
     for full in (False, True):
         save(result, full=full, load=1.234)
-    rows = [msgspec.json.decode(line, type=Saved) for line in harness.RESULTS.read_bytes().splitlines()]
+    rows = [msgspec.json.decode(line, type=SavedResult) for line in harness.RESULTS.read_bytes().splitlines()]
     assert [row.full for row in rows] == [False, True]
     assert rows[0].result == result
     assert rows[0].date.endswith("Z")
