@@ -1,4 +1,4 @@
-"""`h2q-tui corpus` on the command line: its JSON, its decisions, and files that are not what they should be."""
+"""`h2q-tui corpus` on the command line: JSON, decisions, exports, broken files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_stats_have_the_fields_others_rely_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stats_has_the_documented_fields(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _err = run(capsys, "corpus", "stats", "--json", "--data-dir", str(folder))
     figures = json.loads(out)
     assert code == 0
@@ -59,7 +59,7 @@ def test_stats_have_the_fields_others_rely_on(folder: Path, capsys: pytest.Captu
     assert (figures["train"], figures["test"], figures["redacted"]) == (51, 20, 1)
 
 
-def test_decisions_headless(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_decisions_are_listed_undone_and_redone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def do(*words: str) -> str:
         code, out, err = run(capsys, "corpus", *words, "--data-dir", str(folder))
         assert code == 0, err
@@ -78,7 +78,7 @@ def test_decisions_headless(folder: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "accepted" in do("show", dropped["id"])
 
 
-def test_a_filter_says_its_count_before_it_decides(
+def test_a_filter_shows_its_count_before_it_decides(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def do(*words: str) -> tuple[int, str, str]:
@@ -95,7 +95,7 @@ def test_a_filter_says_its_count_before_it_decides(
 
 @pytest.mark.parametrize("line", ["-stge:near", "stage:bogus", "len>abc", "lang:zh -state:done"])
 @pytest.mark.parametrize("words", [["reject", "--filter"], ["list", "--filter"], ["rule", "--"]])
-def test_a_slip_in_a_filter_decides_nothing(
+def test_an_invalid_filter_decides_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], line: str
 ) -> None:
     given = [words[0], "--data-dir", str(folder)]
@@ -106,7 +106,7 @@ def test_a_slip_in_a_filter_decides_nothing(
     assert json.loads(stats)["rejected"] == 0
 
 
-def test_a_filter_from_a_chinese_keyboard_is_the_same(
+def test_full_width_characters_in_a_filter_are_accepted(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def total(line: str) -> int:
@@ -127,7 +127,7 @@ class _Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("format_", ["messages", "alpaca", "sharegpt", "prompt-completion"])
-def test_exports_are_redacted_and_leave_courtesy_without_loss(
+def test_exports_are_redacted_and_mask_small_talk(
     folder: Path, capsys: pytest.CaptureFixture[str], format_: str
 ) -> None:
     file = folder / f"out.{format_}"
@@ -156,7 +156,7 @@ def test_exports_are_redacted_and_leave_courtesy_without_loss(
     assert json.loads((folder / "dataset_info.json").read_text("utf-8"))["out"]["file_name"] == file.name
 
 
-def test_scan_prints_one_document_with_a_row_for_each(
+def test_scan_prints_one_document_with_a_row_for_each_input(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "rows.jsonl"
@@ -182,7 +182,7 @@ def test_scan_prints_one_document_with_a_row_for_each(
 
 
 @pytest.mark.parametrize("line", ['{"id": 1}', "[]", "{", '{"id": 1, "text": 5}', "\x00"])
-def test_a_broken_row_is_named_with_its_line(
+def test_a_broken_row_is_reported_with_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str
 ) -> None:
     file = tmp_path / "rows.jsonl"
@@ -191,7 +191,7 @@ def test_a_broken_row_is_named_with_its_line(
     assert code == 2 and f"{file}, line 3" in err and "Traceback" not in err
 
 
-def test_what_is_not_there_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words in (
         ("scan", str(tmp_path / "none.jsonl"), "--stage", "near"),
         ("scan", str(tmp_path), "--stage", "colour"),
@@ -204,7 +204,7 @@ def test_what_is_not_there_is_one_sentence(tmp_path: Path, capsys: pytest.Captur
         assert code == 2 and err.count("\n") <= 3 and "Traceback" not in err
 
 
-def test_edits_flags_and_rules_headless(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_edits_flags_and_rules(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def do(*words: str, code: int = 0) -> str:
         got, out, err = run(capsys, "corpus", *words, "--data-dir", str(folder))
         assert got == code, err

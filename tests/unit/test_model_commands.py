@@ -1,12 +1,12 @@
-"""`models`, `promote`, `rollback`, `validate --scores` and `chat` as a person runs them."""
+"""`models`, `promote`, `rollback`, `validate --scores` and `chat` on the command line."""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -16,81 +16,74 @@ import pytest
 
 from engine.core.paths import Workspace
 from engine.inference.client import InferenceClient
+from tests.cli import CliResult, run_cli
 from tests.models import talk, write_tiny
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
+H2q = Callable[..., CliResult]
 
 
 @pytest.fixture(scope="module")
 def ws() -> Iterator[Workspace]:
     root = Path(tempfile.mkdtemp(prefix="h2q-cmd-"))
-    made = Workspace(root / "ws")
+    ws = Workspace(root / "ws")
     for number, name in enumerate(("one", "two")):
-        write_tiny(made.models / name, [talk("数到三", "一二三。")], steps=60, created_at=1e9 + number)
-    yield made
-    asyncio.run(InferenceClient(made).shutdown())
-    shutil.rmtree(made.runtime, ignore_errors=True)
+        write_tiny(ws.models / name, [talk("数到三", "一二三。")], steps=60, created_at=1e9 + number)
+    yield ws
+    asyncio.run(InferenceClient(ws).shutdown())
+    shutil.rmtree(ws.runtime, ignore_errors=True)
     shutil.rmtree(root)
 
 
 @pytest.fixture
-def h2q(ws: Workspace) -> Command:
-    def run(*words: str, stdin: str = "", where: Path = ws.root) -> subprocess.CompletedProcess[str]:
-        command = [
-            sys.executable,
-            "-c",
-            "from tui.cli.main import main; main()",
-            "--lang",
-            "en",
-            "--data-dir",
-            str(where),
-        ]
-        return subprocess.run([*command, *words], input=stdin, capture_output=True, text=True, timeout=120)
+def h2q(ws: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> H2q:
+    def run(*words: str, stdin: str = "", where: Path = ws.root) -> CliResult:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        return run_cli(capsys, "--data-dir", str(where), *words)
 
     return run
 
 
-def test_from_promotion_to_rollback(h2q: Command, ws: Workspace) -> None:
-    assert h2q("promote", "one").returncode == 0
-    done = json.loads(h2q("promote", "two", "--json").stdout)
+def test_a_promotion_is_rolled_back(h2q: H2q, ws: Workspace) -> None:
+    assert h2q("promote", "one").code == 0
+    done = json.loads(h2q("promote", "two", "--json").out)
     assert (done["name"], done["previous"]) == ("two", "one")
-    listed = json.loads(h2q("models", "list", "--json").stdout)
+    listed = json.loads(h2q("models", "list", "--json").out)
     assert listed["in_use"] == "two"
     assert [(row["name"], row["in_use"]) for row in listed["models"]] == [("two", True), ("one", False)]
-    backups = json.loads(h2q("rollback", "--list", "--json").stdout)["backups"]
+    backups = json.loads(h2q("rollback", "--list", "--json").out)["backups"]
     assert [row["model"] for row in backups] == ["one", ""]
-    assert "one is in use again" in h2q("rollback").stdout
+    assert "one is in use again" in h2q("rollback").out
     wrong = h2q("rollback", "--to", "20010101_000000")
-    assert wrong.returncode == 2 and "h2q-tui rollback --list" in wrong.stderr
+    assert wrong.code == 2 and "h2q-tui rollback --list" in wrong.err
 
 
-def test_one_answer_goes_to_stdout(h2q: Command) -> None:
+def test_prompt_prints_one_answer(h2q: H2q) -> None:
     h2q("promote", "one")
     plain = h2q("chat", "--prompt", "数到三", "--temperature", "0")
-    assert (plain.returncode, plain.stdout) == (0, "一二三。\n")
+    assert (plain.code, plain.out) == (0, "一二三。\n")
     answer = json.loads(
-        h2q("chat", "--json", "--model", "two", "--prompt", "数到三", "--temperature", "0").stdout
+        h2q("chat", "--json", "--model", "two", "--prompt", "数到三", "--temperature", "0").out
     )
     assert (answer["model"], answer["answer"], answer["finish"]) == ("two", "一二三。", "stop")
 
 
-def test_a_conversation_may_come_from_a_pipe(h2q: Command) -> None:
+def test_questions_are_read_from_a_pipe(h2q: H2q) -> None:
     h2q("promote", "one")
-    found = h2q("chat", "--temperature", "0", "--json", stdin="数到三\n\nclear\n数到三\nexit\nnever\n")
-    answers = json.loads(found.stdout)["answers"]
+    result = h2q("chat", "--temperature", "0", "--json", stdin="数到三\n\nclear\n数到三\nexit\nnever\n")
+    answers = json.loads(result.out)["answers"]
     assert [row["answer"] for row in answers] == ["一二三。", "一二三。"]
 
 
-def test_what_a_model_says_cannot_steer_the_terminal(h2q: Command, ws: Workspace) -> None:
+def test_the_output_of_a_model_cannot_control_the_terminal(h2q: H2q, ws: Workspace) -> None:
     write_tiny(ws.models / "evil", [talk("x", "\x1b[2J\x07ok")], steps=90)
-    found = h2q("chat", "--model", "evil", "--prompt", "x", "--temperature", "0")
-    assert found.returncode == 0
-    assert "\x1b" not in found.stdout and "\x07" not in found.stdout
-    assert "␛[2J" in found.stdout
+    result = h2q("chat", "--model", "evil", "--prompt", "x", "--temperature", "0")
+    assert result.code == 0
+    assert "\x1b" not in result.out and "\x07" not in result.out
+    assert "␛[2J" in result.out
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "sentence"),
     [
         (("chat", "--model", "nothing", "--prompt", "x"), "no model named nothing"),
         (("promote", "nothing"), "no model named nothing"),
@@ -103,38 +96,38 @@ def test_what_a_model_says_cannot_steer_the_terminal(h2q: Command, ws: Workspace
         (("models", "remove", "two"), "needs confirmation: Delete the model two"),
     ],
 )
-def test_wrong_names_are_one_sentence_with_a_mend(h2q: Command, words: tuple[str, ...], said: str) -> None:
-    found = h2q(*words)
-    assert found.returncode == 2
-    assert said in found.stderr and "→ h2q-tui" in found.stderr
-    assert len(found.stderr.strip().splitlines()) == 1
+def test_unknown_names_are_one_sentence_with_a_hint(h2q: H2q, words: tuple[str, ...], sentence: str) -> None:
+    result = h2q(*words)
+    assert result.code == 2
+    assert sentence in result.err and "→ h2q-tui" in result.err
+    assert len(result.err.strip().splitlines()) == 1
 
 
-def test_without_a_model_the_demo_is_offered(h2q: Command, tmp_path: Path) -> None:
-    found = h2q("chat", "--prompt", "x", where=tmp_path / "empty")
-    assert found.returncode == 2 and "h2q-tui demo" in found.stderr
+def test_without_a_model_the_hint_is_the_demo(h2q: H2q, tmp_path: Path) -> None:
+    result = h2q("chat", "--prompt", "x", where=tmp_path / "empty")
+    assert result.code == 2 and "h2q-tui demo" in result.err
     assert not (tmp_path / "empty").exists()
 
 
-def test_the_one_in_use_is_not_removed(h2q: Command, ws: Workspace) -> None:
+def test_the_model_in_use_cannot_be_removed(h2q: H2q, ws: Workspace) -> None:
     write_tiny(ws.models / "spare", [talk("x", "y")], steps=1)
     h2q("promote", "one")
     refused = h2q("models", "remove", "one", "--yes")
-    assert refused.returncode == 2 and "in use" in refused.stderr
-    # What the refusal names takes it out of use, and then it can go, damaged as it may be.
+    assert refused.code == 2 and "in use" in refused.err
+    # The hint takes a damaged model out of use, too.
     weights = ws.models / "one" / "model.safetensors"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[:100])
-    hint = shlex.split(refused.stderr.partition(" → ")[2].strip())[1:]
+    intact = weights.read_bytes()
+    weights.write_bytes(intact[:100])
+    hint = shlex.split(refused.err.partition(" → ")[2].strip())[1:]
     assert hint[0] == "rollback"
-    assert h2q(*hint[: hint.index("--data-dir")]).returncode == 0
-    assert json.loads(h2q("models", "list", "--json").stdout)["in_use"] != "one"
-    weights.write_bytes(whole)
-    assert h2q("models", "remove", "spare", "--yes").returncode == 0
+    assert h2q(*hint[: hint.index("--data-dir")]).code == 0
+    assert json.loads(h2q("models", "list", "--json").out)["in_use"] != "one"
+    weights.write_bytes(intact)
+    assert h2q("models", "remove", "spare", "--yes").code == 0
     assert not (ws.models / "spare").exists()
 
 
-def test_scores_from_elsewhere_are_judged(h2q: Command, tmp_path: Path) -> None:
+def test_external_scores_are_compared(h2q: H2q, tmp_path: Path) -> None:
     file = tmp_path / "scores.jsonl"
     file.write_text(
         "".join(
@@ -142,13 +135,13 @@ def test_scores_from_elsewhere_are_judged(h2q: Command, tmp_path: Path) -> None:
             for i in range(30)
         )
     )
-    found = h2q("validate", "--scores", str(file), "--json")
-    verdict = json.loads(found.stdout)
-    assert (found.returncode, verdict["decision"], verdict["n_groups"]) == (0, "promote", 30)
+    result = h2q("validate", "--scores", str(file), "--json")
+    verdict = json.loads(result.out)
+    assert (result.code, verdict["decision"], verdict["n_groups"]) == (0, "promote", 30)
     assert set(verdict) >= {
         *("decision", "n_cases", "n_groups", "base", "new", "delta", "p_value", "ci95"),
         *("mcnemar_p", "noninferiority", "needed_cases", "reasons"),
     }
     file.write_text('{"group": 1, "base": 1, "new": 2}\n{"group": 1,\n')
     broken = h2q("validate", "--scores", str(file))
-    assert broken.returncode == 2 and f"{file}, line 2" in broken.stderr
+    assert broken.code == 2 and f"{file}, line 2" in broken.err
