@@ -119,11 +119,11 @@ def _read(path: Path) -> Any:
 def logits(full: bool) -> list[BenchResult]:
     """Log-probabilities of the source in torch against those of llama.cpp with the file, and the ids of prompts."""
     source = _source(full)
-    speaker = measure.ExportTokenizer(source)
+    tokenizer = measure.ExportTokenizer(source)
     model = measure.load_weights(source.config, source.weights, torch.float32)
     results = []
     for quant in (Quant.F32, Quant.F16):
-        found = parity.measure_parity(_written(source, quant), parity.torch_reference(model, speaker))
+        found = parity.measure_parity(_written(source, quant), parity.torch_reference(model, tokenizer))
         results.append(
             compare(
                 f"export.logits_{quant}",
@@ -153,10 +153,10 @@ def logits(full: bool) -> list[BenchResult]:
 def cost(full: bool) -> list[BenchResult]:
     """NLL per byte of the very file, dequantized into torch, against the weights that it was made from."""
     source = _source(full)
-    speaker = measure.ExportTokenizer(source)
-    pieces = measure.general_pieces(speaker, 120_000 if full else 12_000)
+    tokenizer = measure.ExportTokenizer(source)
+    pieces = measure.general_sequences(tokenizer, 120_000 if full else 12_000)
     original = measure.load_weights(source.config, source.weights, torch.float32)
-    before = measure.nll_per_byte(measure.as_language_model(original, speaker), pieces)
+    before = measure.nll_per_byte(measure.as_language_model(original, tokenizer), pieces)
     results = []
     for quant, prune, most in (
         (Quant.F16, 0.0, 0.001),
@@ -165,7 +165,7 @@ def cost(full: bool) -> list[BenchResult]:
         (Quant.F16, 0.3, 0.1),
     ):
         path = _written(source, quant, prune)
-        after = measure.nll_per_byte(measure.as_language_model(_read(path), speaker), pieces)
+        after = measure.nll_per_byte(measure.as_language_model(_read(path), tokenizer), pieces)
         results.append(
             compare(
                 f"export.cost_{quant}" + (f"_prune{prune:g}" if prune else ""),

@@ -68,7 +68,13 @@ def source_of(folder: Path) -> ExportSource:
 def write_gguf(path: Path, folder: Path, quant: Quant = Quant.F32) -> Path:
     source = source_of(folder)
     write_gguf_model(
-        path, source.config, source.weights, source.vocabulary, quant, name=folder.name, about=source.about()
+        path,
+        source.config,
+        source.weights,
+        source.vocabulary,
+        quant,
+        name=folder.name,
+        metadata=source.metadata(),
     )
     return path
 
@@ -82,9 +88,9 @@ def log_probabilities(model: Any, ids: list[int]) -> torch.Tensor:
 
 def difference(served: LlamaCpp, expected: torch.Tensor, ids: list[int]) -> float:
     """Largest difference of llama.cpp's log-probabilities to `expected` at three places of `ids`."""
-    whole = served.tokenize("a")[0]
+    single = served.tokenize("a")[0]
     worst = 0.0
     for place in (1, len(ids) // 2, len(ids)):
-        found = served.log_probabilities(ids[:place], expected.shape[1], whole=whole)
+        found = served.log_probabilities(ids[:place], expected.shape[1], single=single)
         worst = max(worst, float((torch.tensor(found) - expected[place - 1]).abs().max()))
     return worst

@@ -1,4 +1,4 @@
-"""What an export costs: NLL per byte of the very weights that were written, beside those they were made from."""
+"""The cost of an export: NLL per byte of the written weights and of the weights that they were made from."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 CONTEXT = 512
-"""Tokens of a piece at most: long enough for an answer, short enough for a small machine."""
+"""Maximum tokens of a window: long enough for an answer, short enough for a small machine."""
 TOKENS_NATIVE = 120_000
 TOKENS_LARGE = 6_000
-"""Tokens that a model of more than `LARGE` parameters reads at most: about two minutes for 0.6 billion."""
+"""Tokens to measure a model of more than `LARGE` parameters on: about two minutes for 0.6 billion."""
 LARGE = 50_000_000
 
 Progress = Callable[[int, int], None]
+"""Called with (done, total); may raise to stop."""
 
 
 class ExportTokenizer:
-    """How text becomes ids for a model: bytes for the native one, its tokenizer and chat template for others."""
+    """Encodes texts and conversations for an exported model: its bytes, or its tokenizer and chat template."""
 
     def __init__(self, source: ExportSource) -> None:
         """Raises BadInput for a tokenizer that cannot be loaded."""
@@ -52,8 +53,8 @@ class ExportTokenizer:
             base = source.base if source.base.is_gguf else replace(source.base, path=source.tokenizer_folder)
             self.chat = load_chat_template(base)
 
-    def text(self, data: bytes) -> MaskedTokens:
-        """Plain text, of which the first token is not scored."""
+    def encode(self, data: bytes) -> MaskedTokens:
+        """A plain text as one sequence; the first token is not scored."""
         if self.is_native:
             return MaskedTokens(ids=list(data), loss_mask=[True] * len(data), scored_bytes=len(data) - 1)
         text = data.decode("utf-8", "ignore")
@@ -65,36 +66,38 @@ class ExportTokenizer:
         )
 
 
-def general_pieces(speaker: ExportTokenizer, limit: int) -> list[MaskedTokens]:
-    """The shipped general text in Chinese and English, evenly thinned out to about `limit` tokens."""
-    size = speaker.context if speaker.is_native else GENERAL_BLOCK
+def general_sequences(tokenizer: ExportTokenizer, limit: int) -> list[MaskedTokens]:
+    """The shipped general texts in Chinese and English, evenly subsampled to about `limit` tokens."""
+    size = tokenizer.context if tokenizer.is_native else GENERAL_BLOCK
     blocks = cut_general(shipped_texts(), size)
-    pieces = [speaker.text(chunk) for block in blocks for chunk in _chunks(block.text, size)]
-    return _thinned([piece for piece in pieces if 1 < len(piece.ids) <= GENERAL_BLOCK], limit)
+    sequences = [tokenizer.encode(chunk) for block in blocks for chunk in _chunks(block.text, size)]
+    return _subsample([one for one in sequences if 1 < len(one.ids) <= GENERAL_BLOCK], limit)
 
 
-def held_out_pieces(speaker: ExportTokenizer, held: Sequence[DatasetRow], limit: int) -> list[MaskedTokens]:
-    """The assistant's turns of held-out conversations, thinned out likewise."""
-    pieces = []
-    for item in held:
+def held_out_sequences(
+    tokenizer: ExportTokenizer, held_out: Sequence[DatasetRow], limit: int
+) -> list[MaskedTokens]:
+    """The assistant turns of held-out conversations, subsampled likewise; rejected conversations are skipped."""
+    sequences: list[MaskedTokens] = []
+    for item in held_out:
         with suppress(BadInput):
-            windows = speaker.chat.windows(item.messages, speaker.context)
-            pieces += [window for window in windows if window.trained_bytes]
-    return _thinned(pieces, limit)
+            windows = tokenizer.chat.windows(item.messages, tokenizer.context)
+            sequences += [window for window in windows if window.trained_bytes]
+    return _subsample(sequences, limit)
 
 
 def token_limit(parameters: int) -> int:
-    """Tokens that a model of this size is measured on."""
+    """Number of tokens to measure a model of this size on."""
     return TOKENS_NATIVE if parameters <= LARGE else TOKENS_LARGE
 
 
-def as_language_model(model: Any, speaker: ExportTokenizer) -> LanguageModel:
-    """A model of transformers with the tokenizer of the export's source."""
-    return HFModel(model, speaker.chat, speaker.context)
+def as_language_model(model: Any, tokenizer: ExportTokenizer) -> LanguageModel:
+    """A transformers model with the tokenizer of the export's source."""
+    return HFModel(model, tokenizer.chat, tokenizer.context)
 
 
 def load_weights(config: PretrainedConfig, weights: Weights, dtype: torch.dtype) -> Any:
-    """A model of transformers in evaluation mode, filled row by row."""
+    """A transformers model in evaluation mode with `weights`, filled row by row."""
     model = empty_model(config, dtype)
     parameters = dict(model.named_parameters())
     with torch.no_grad():
@@ -108,17 +111,19 @@ def load_weights(config: PretrainedConfig, weights: Weights, dtype: torch.dtype)
     return model
 
 
-def nll_per_byte(model: LanguageModel, pieces: Sequence[MaskedTokens], step: Progress | None = None) -> float:
-    """Nats per byte over the scored tokens of all pieces; NaN where the model gives no finite value."""
+def nll_per_byte(
+    model: LanguageModel, sequences: Sequence[MaskedTokens], step: Progress | None = None
+) -> float:
+    """Nats per byte over the scored tokens of all sequences; NaN where the model gives no finite value."""
     done = 0
 
     def advance(_tokens: int) -> None:
         nonlocal done
         done += 1
         if step is not None:
-            step(done, len(pieces))
+            step(done, len(sequences))
 
-    losses = model.nll(pieces, on_tokens=advance)
+    losses = model.nll(sequences, on_tokens=advance)
     size = sum(loss.bytes for loss in losses)
     return sum(loss.nats for loss in losses) / size if size else math.nan
 
@@ -127,10 +132,10 @@ def _chunks(text: bytes, size: int) -> list[bytes]:
     return [text[at : at + size] for at in range(0, len(text), size)]
 
 
-def _thinned(pieces: list[MaskedTokens], limit: int) -> list[MaskedTokens]:
-    """Every n-th piece, so that about `limit` tokens stay: always the same ones."""
-    total = sum(len(piece.ids) for piece in pieces)
+def _subsample(sequences: list[MaskedTokens], limit: int) -> list[MaskedTokens]:
+    """Every n-th sequence, so that about `limit` tokens remain; always the same ones."""
+    total = sum(len(sequence.ids) for sequence in sequences)
     if total <= limit:
-        return pieces
-    count = max(1, len(pieces) * limit // total)
-    return [pieces[number * len(pieces) // count] for number in range(count)]
+        return sequences
+    count = max(1, len(sequences) * limit // total)
+    return [sequences[number * len(sequences) // count] for number in range(count)]

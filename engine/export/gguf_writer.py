@@ -36,13 +36,13 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 GGUF_ADAPTER = "adapter.gguf"
-"""The GGUF copy that stands next to PEFT's own file."""
+"""File name of the GGUF copy in a PEFT directory."""
 _ADAPTER_TYPES = {
     Quant.F32: GGMLQuantizationType.F32,
     Quant.F16: GGMLQuantizationType.F16,
     Quant.Q8_0: GGMLQuantizationType.Q8_0,
 }
-Step = Callable[[int, int], None]
+Progress = Callable[[int, int], None]
 """Called with (weights written, all weights); may raise to stop."""
 
 
@@ -54,21 +54,21 @@ def write_gguf_model(
     quant: Quant,
     *,
     name: str,
-    about: Mapping[str, str | int | float] | None = None,
-    step: Step | None = None,
+    metadata: Mapping[str, str | int | float] | None = None,
+    step: Progress | None = None,
 ) -> None:
-    """Writes the model to `path`, through a temporary file beside it.
+    """Writes a model to `path`.
 
     Args:
-        config: of a Qwen2, Qwen3 or Llama model in transformers.
-        vocabulary: read from a tokenizer, or a GGUF file whose tokenizer is taken as it is.
-        about: more metadata by its full key, e.g. `general.finetune`.
+        config: transformers configuration of a Qwen2, Qwen3 or Llama model.
+        vocabulary: of a tokenizer, or a GGUF file to copy it from.
+        metadata: more metadata by full key, e.g. `general.finetune`.
 
-    Raises BadInput for an architecture or a setting that GGUF or llama.cpp cannot express, RunFailed when the disk
-    has no room, OSError; no file is left behind then.
+    Raises BadInput for an architecture or a setting that GGUF or llama.cpp does not support, RunFailed when the disk
+    is too full, OSError; no partial file remains.
     """
     arch = config.model_type
-    _refuse(config, weights)
+    _check_supported(config, weights)
     tied = "lm_head.weight" not in weights.shapes
     plan: list[tuple[str, str, tuple[int, ...], GGMLQuantizationType]] = []
     for hf_name, shape in weights.shapes.items():
@@ -84,7 +84,7 @@ def write_gguf_model(
     writer.add_file_type(FILE_TYPES[quant])
     if quant in (Quant.Q8_0, Quant.Q4_0):
         writer.add_quantization_version(2)
-    for key, value in (about or {}).items():
+    for key, value in (metadata or {}).items():
         writer.add_key_value(key, value, GGUFValueType.get_type(value))
     factors = _write_config(writer, config)
     if isinstance(vocabulary, Vocabulary):
@@ -94,11 +94,11 @@ def write_gguf_model(
     if factors is not None:
         writer.add_tensor_info(ROPE_FACTORS, tuple(factors.shape), factors.numpy().dtype, 4 * factors.numel())
     for _hf, stored, shape, kind in plan:
-        # The type of the array is looked at only where no kind is given.
+        # gguf ignores the dtype of the array because the type is given.
         writer.add_tensor_info(stored, shape, torch.zeros(0).numpy().dtype, bytes_of(kind, shape), kind)
     size = sum(bytes_of(kind, shape) for _hf, _stored, shape, kind in plan)
     total, done = sum(_count(shape) for _hf, _stored, shape, _kind in plan), 0
-    with written(path, writer, size) as file:
+    with _new_gguf(path, writer, size) as file:
         if factors is not None:
             file.write(factors.numpy().data)
             writer.write_padding(file, file.tell())
@@ -119,13 +119,13 @@ def write_gguf_adapter(
     quant: Quant = Quant.F16,
     *,
     name: str,
-    about: Mapping[str, str | int | float] | None = None,
+    metadata: Mapping[str, str | int | float] | None = None,
 ) -> None:
-    """Writes the adapter for a base with `config`; `pairs` as `weights.read_adapter` gives them.
+    """Writes an adapter on a base with `config`; `pairs` are those of `weights.read_adapter`.
 
-    llama.cpp scales by alpha / rank, one alpha for all; matrices that are scaled otherwise (rank patterns, rsLoRA)
-    carry the rest in `b`. Raises BadInput for an architecture or a matrix that GGUF has no name for, or a type too
-    coarse for an adapter; RunFailed, OSError as `gguf_model.written`.
+    llama.cpp scales by alpha / rank with one alpha for all matrices; other scales (rank patterns, rsLoRA) are
+    multiplied into `b`. Raises BadInput for an unsupported architecture, matrix or type, RunFailed when the disk is
+    too full, OSError.
     """
     arch = config.model_type
     if arch not in ARCHITECTURES:
@@ -149,7 +149,7 @@ def write_gguf_adapter(
     writer.add_name(name)
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", alpha)
-    for key, value in (about or {}).items():
+    for key, value in (metadata or {}).items():
         writer.add_key_value(key, value, GGUFValueType.get_type(value))
     plan: list[tuple[str, Tensor, GGMLQuantizationType]] = []
     for hf_name, pair in pairs.items():
@@ -170,7 +170,7 @@ def write_gguf_adapter(
     for tensor, values, kind in plan:
         shape = tuple(values.shape)
         writer.add_tensor_info(tensor, shape, torch.zeros(0).numpy().dtype, bytes_of(kind, shape), kind)
-    with written(
+    with _new_gguf(
         path, writer, sum(bytes_of(kind, tuple(values.shape)) for _name, values, kind in plan)
     ) as file:
         for tensor, values, kind in plan:
@@ -179,15 +179,15 @@ def write_gguf_adapter(
 
 
 def write_gguf_copy(folder: Path, *, base: Path, name: str) -> None:
-    """Writes the PEFT adapter in `folder` as `adapter.gguf` too, for llama.cpp and Ollama; `base` is a GGUF file."""
+    """Adds `adapter.gguf`, for llama.cpp and Ollama, to the PEFT directory `folder`; `base` is a GGUF file."""
     write_gguf_adapter(folder / GGUF_ADAPTER, open_gguf(base).config, read_adapter(folder), name=name)
 
 
 @contextmanager
-def written(path: Path, writer: GGUFWriter, size: int) -> Iterator[Any]:
-    """The open file behind its head; on success it takes the name `path`, synced.
+def _new_gguf(path: Path, writer: GGUFWriter, size: int) -> Iterator[Any]:
+    """The open file after its header; renamed to `path` and synced on success.
 
-    Raises RunFailed when the disk has no room for `size` bytes of weights, and OSError.
+    Raises RunFailed when the disk has no space for `size` bytes of weights, and OSError.
     """
     check_free_space(path.parent, size)
     with atomic_file(path) as temporary:
@@ -206,7 +206,7 @@ def written(path: Path, writer: GGUFWriter, size: int) -> Iterator[Any]:
 
 
 def _blocks(weights: Weights, name: str, shape: tuple[int, ...], heads: int | None) -> Iterator[Tensor]:
-    """The tensor in GGUF's order of rows, at most `CHUNK` elements at once (queries and keys of Llama whole)."""
+    """The tensor in GGUF's row order, in blocks of at most `CHUNK` elements (queries and keys of Llama in one)."""
     if heads is not None:
         yield weights.rows(name, 0, shape[0])[paired_rows(shape[0], heads)]
         return
@@ -215,7 +215,7 @@ def _blocks(weights: Weights, name: str, shape: tuple[int, ...], heads: int | No
         yield weights.rows(name, start, min(start + rows, shape[0]))
 
 
-def _refuse(config: PretrainedConfig, weights: Weights) -> None:
+def _check_supported(config: PretrainedConfig, weights: Weights) -> None:
     arch = config.model_type
     if arch not in ARCHITECTURES:
         raise BadInput(
@@ -236,7 +236,7 @@ def _refuse(config: PretrainedConfig, weights: Weights) -> None:
 
 
 def _write_config(writer: GGUFWriter, config: PretrainedConfig) -> Tensor | None:
-    """Adds the figures of the architecture; returns the rotary factors of Llama 3 where they are needed."""
+    """Writes the metadata of the architecture; returns the rotary factors of a Llama 3 model, else None."""
     heads = config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
     context = getattr(config, "trained_context", None) or config.max_position_embeddings

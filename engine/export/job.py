@@ -1,4 +1,4 @@
-"""The run `export`: files from a model, their cost in NLL, the comparison with llama.cpp, and on to Ollama."""
+"""The run `export`: write a model, measure the cost in NLL, compare with llama.cpp, and create it in Ollama."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from engine.export.gguf_writer import write_gguf_adapter, write_gguf_model
 from engine.export.hf_model import DTYPES, write_hf_model
 from engine.export.plan import ExportPlan, modelfile_of, ollama_parameters, plan_export
 from engine.export.quant import Quant
-from engine.export.report import ExportReport, NllMeasurement, Parity, report_beside, with_measures
+from engine.export.report import ExportReport, NllMeasurement, Parity, report_path, with_measurements
 from engine.export.source import check_weights
 from engine.machine.budget import Budget, resolve_budget
 from engine.models.chatml import MaskedTokens
@@ -31,13 +31,13 @@ from engine.runs.events import RunStatus
 from engine.runs.kinds import ExportParams
 
 PROGRAM_MB = 1000.0
-"""Resident memory of Python with torch, transformers and llama.cpp, and what a pass over a text takes."""
-SAME_LOGITS = 0.05
-"""A larger difference in f32 or f16 than rounding makes."""
+"""Resident memory of Python with torch, transformers and llama.cpp, including the evaluation of a text."""
+LOGIT_TOLERANCE = 0.05
+"""Largest difference of logits in f32 or f16 that rounding explains."""
 
 
 def run(ctx: RunContext) -> RunResult:
-    """Carries out `ExportParams`. Raises the errors of its parts; nothing half-written stays."""
+    """Runs `ExportParams`. Raises the errors of its parts; no partial output remains."""
     params, started = ctx.params(ExportParams), time.monotonic()
     silence_transformers()
     budget = resolve_budget(ctx.settings.max_memory_gb)
@@ -48,20 +48,20 @@ def run(ctx: RunContext) -> RunResult:
         check_name(params.ollama_name or plan.source.name)
         ctx.log(_("Ollama {version} is running").format(version=server_version()))
     report = _write(ctx, plan, stages)
-    # Also one that is broken off while it is measured says that it is ours.
-    path = _keep(plan, report)
+    # Written before the measurement: an interrupted export must be recognised as an export too.
+    path = _save_report(plan, report)
     if params.measure:
-        report = _measured(ctx, plan, report, budget, stages)
+        report = _measure(ctx, plan, report, budget, stages)
     if params.to == "ollama":
-        report = _send(ctx, plan, report, stages)
+        report = _create_in_ollama(ctx, plan, report, stages)
     report = msgspec.structs.replace(report, seconds=round(time.monotonic() - started, 1))
-    _keep(plan, report)
+    _save_report(plan, report)
     return RunResult(RunStatus.DONE, result=report, report=path)
 
 
-def _keep(plan: ExportPlan, report: ExportReport) -> Path:
-    """Writes the report beside the files and returns where it lies. Raises OSError."""
-    path = report_beside(plan.path, plan.format)
+def _save_report(plan: ExportPlan, report: ExportReport) -> Path:
+    """Writes the report next to the files and returns its path. Raises OSError."""
+    path = report_path(plan.path, plan.format)
     write_bytes(path, msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
     return path
 
@@ -76,12 +76,12 @@ def _write(ctx: RunContext, plan: ExportPlan, stages: int) -> ExportReport:
     with ctx.stage("export", 1, stages) as stage:
         check_weights(source, ctx.check_stop)
         notes: list[str] = []
-        about = source.about() | ({"h2q.pruned": f"{plan.params.prune:g}"} if plan.params.prune else {})
+        metadata = source.metadata() | ({"h2q.pruned": f"{plan.params.prune:g}"} if plan.params.prune else {})
         if plan.format == "hf":
             write_hf_model(plan.path, source, plan.weights, DTYPES[plan.quant], step=step)
         elif plan.only_adapter:
             write_gguf_adapter(
-                plan.path, source.config, source.pairs, Quant(plan.quant), name=source.name, about=about
+                plan.path, source.config, source.pairs, Quant(plan.quant), name=source.name, metadata=metadata
             )
         else:
             vocabulary = source.vocabulary
@@ -98,7 +98,7 @@ def _write(ctx: RunContext, plan: ExportPlan, stages: int) -> ExportReport:
                 vocabulary,
                 Quant(plan.quant),
                 name=source.name,
-                about=about,
+                metadata=metadata,
                 step=step,
             )
         if plan.params.prune:
@@ -108,10 +108,10 @@ def _write(ctx: RunContext, plan: ExportPlan, stages: int) -> ExportReport:
         stage.detail = _("{path}, {size:.1f} MB, {quant}").format(
             path=plan.path, size=size / 1e6, quant=plan.quant
         )
-        text = ""
+        modelfile = ""
         if plan.format != "hf":
-            text = str(ctx.workspace.training / f"Modelfile_{source.name}")
-            write_text(Path(text), modelfile_of(plan))
+            modelfile = str(ctx.workspace.training / f"Modelfile_{source.name}")
+            write_text(Path(modelfile), modelfile_of(plan))
         for note in notes:
             ctx.log(note)
         return ExportReport(
@@ -124,15 +124,15 @@ def _write(ctx: RunContext, plan: ExportPlan, stages: int) -> ExportReport:
             parameters=plan.parameters,
             pruned=plan.params.prune,
             notes=notes,
-            modelfile=text,
+            modelfile=modelfile,
             card=None if source.card is None else msgspec.to_builtins(source.card),
         )
 
 
-def _measured(
+def _measure(
     ctx: RunContext, plan: ExportPlan, report: ExportReport, budget: Budget, stages: int
 ) -> ExportReport:
-    """NLL before and after, and llama.cpp beside torch, as far as memory allows."""
+    """Adds the NLL before and after and the parity with llama.cpp, as far as memory allows."""
     source = plan.source
     dtype = _dtype_that_fits(plan, budget)
     if dtype is None:
@@ -142,73 +142,80 @@ def _measured(
                 stage.skip(note)
         return msgspec.structs.replace(report, notes=[*report.notes, note])
     with ctx.stage("cost", 2, stages) as stage:
-        speaker = cost.ExportTokenizer(source)
+        tokenizer = cost.ExportTokenizer(source)
         limit = cost.token_limit(plan.parameters)
-        sets = {"held_out": _held_out(ctx, speaker, limit), "general": cost.general_pieces(speaker, limit)}
-        sets = {name: pieces for name, pieces in sets.items() if pieces}
-        total = 2 * sum(len(pieces) for pieces in sets.values())
-        told = 0
+        sets = {
+            "held_out": _held_out(ctx, tokenizer, limit),
+            "general": cost.general_sequences(tokenizer, limit),
+        }
+        sets = {name: sequences for name, sequences in sets.items() if sequences}
+        total = 2 * sum(len(sequences) for sequences in sets.values())
+        done = 0
 
         def step(_done: int, _total: int) -> None:
-            nonlocal told
+            nonlocal done
             ctx.check_stop()
-            told += 1
-            ctx.progress("cost", told, total, unit=_("texts"))
+            done += 1
+            ctx.progress("cost", done, total, unit=_("texts"))
 
         model = cost.load_weights(source.config, source.weights, dtype)
-        scored = cost.as_language_model(model, speaker)
-        before = {name: cost.nll_per_byte(scored, pieces, step) for name, pieces in sets.items()}
-        del model, scored
+        language_model = cost.as_language_model(model, tokenizer)
+        before = {
+            name: cost.nll_per_byte(language_model, sequences, step) for name, sequences in sets.items()
+        }
+        del model, language_model
         gc.collect()
         model = _written_model(plan, dtype)
-        scored = cost.as_language_model(model, speaker)
-        after = {name: cost.nll_per_byte(scored, pieces, step) for name, pieces in sets.items()}
-        found = [
+        language_model = cost.as_language_model(model, tokenizer)
+        after = {name: cost.nll_per_byte(language_model, sequences, step) for name, sequences in sets.items()}
+        measured = [
             NllMeasurement(
                 on=name,
-                bytes=sum(piece.trained_bytes for piece in pieces),
+                bytes=sum(sequence.trained_bytes for sequence in sequences),
                 nll=after[name],
                 nll_base=before[name],
             )
-            for name, pieces in sets.items()
+            for name, sequences in sets.items()
             if math.isfinite(after[name]) and math.isfinite(before[name])
         ]
-        report = with_measures(report, found)
-        stage.detail = "; ".join(_cost_words(one) for one in found) or _(
+        report = with_measurements(report, measured)
+        stage.detail = "; ".join(_cost_text(one) for one in measured) or _(
             "the model gives no finite likelihoods"
         )
-        reason = _no_parity(plan, budget)
-        expected = None if reason else parity.torch_reference(model, speaker, ctx.check_stop)
-        # llama.cpp keeps the weights once more: both together would not fit where each fits alone.
-        del model, scored
+        reason = _parity_obstacle(plan, budget)
+        reference = None if reason else parity.torch_reference(model, tokenizer, ctx.check_stop)
+        # Freed before llama.cpp loads the same weights: both may not fit together.
+        del model, language_model
         gc.collect()
     with ctx.stage("parity", 3, stages) as stage:
-        if expected is None:
+        if reference is None:
             stage.skip(reason)
             return report
         result = parity.measure_parity(
             source.base.path if plan.only_adapter else plan.path,
-            expected,
+            reference,
             adapter=plan.path if plan.only_adapter else None,
             step=ctx.check_stop,
         )
-        stage.detail = _parity_words(result)
+        stage.detail = _parity_text(result)
         report = msgspec.structs.replace(report, parity=result)
         exact = plan.quant in (Quant.F32, Quant.F16) and dtype is torch.float32 and not source.base.is_gguf
-        if result.same_ids < result.conversations or (exact and result.max_logit_difference > SAME_LOGITS):
+        if result.same_ids < result.conversations or (
+            exact and result.max_logit_difference > LOGIT_TOLERANCE
+        ):
             ctx.log(_("llama.cpp and torch disagree on this file"), "warning")
     return report
 
 
-def _send(ctx: RunContext, plan: ExportPlan, report: ExportReport, stages: int) -> ExportReport:
+def _create_in_ollama(ctx: RunContext, plan: ExportPlan, report: ExportReport, stages: int) -> ExportReport:
     name = plan.params.ollama_name or plan.source.name
-    told = ""
+    last_status = ""
 
     def step(status: str) -> None:
-        nonlocal told
+        nonlocal last_status
         ctx.check_stop()
-        if status and status != told:
-            told = status
+        if status and status != last_status:
+            last_status = status
             ctx.log(status)
 
     with ctx.stage("ollama", stages, stages) as stage:
@@ -226,7 +233,7 @@ def _send(ctx: RunContext, plan: ExportPlan, report: ExportReport, stages: int) 
 
 
 def _written_model(plan: ExportPlan, dtype: torch.dtype) -> Any:
-    """What was written, read back into torch. An adapter is put on its base again."""
+    """The written weights, read back into torch; an adapter merged into its base."""
     if plan.only_adapter:
         return cost.load_weights(plan.source.config, plan.weights, dtype)
     if plan.format == "hf":
@@ -235,7 +242,7 @@ def _written_model(plan: ExportPlan, dtype: torch.dtype) -> Any:
     return cost.load_weights(written.config, GgufWeights(written), dtype)
 
 
-def _held_out(ctx: RunContext, speaker: cost.ExportTokenizer, limit: int) -> list[MaskedTokens]:
+def _held_out(ctx: RunContext, tokenizer: cost.ExportTokenizer, limit: int) -> list[MaskedTokens]:
     from engine.corpus.clusters import current_window
     from engine.corpus.training_set import held_out_rows
     from engine.memory.store import MemoryStore
@@ -244,29 +251,35 @@ def _held_out(ctx: RunContext, speaker: cost.ExportTokenizer, limit: int) -> lis
         return []
     with MemoryStore(ctx.workspace.memory_db) as store:
         window = current_window(store)
-        return [] if window is None else cost.held_out_pieces(speaker, held_out_rows(store, window.id), limit)
+        return (
+            []
+            if window is None
+            else cost.held_out_sequences(tokenizer, held_out_rows(store, window.id), limit)
+        )
 
 
 def _dtype_that_fits(plan: ExportPlan, budget: Budget) -> torch.dtype | None:
-    """float32, so that what is measured is the export's own rounding; bfloat16 where that is too large."""
-    room = (budget.mb - PROGRAM_MB) * 2**20
-    return next((t for t in (torch.float32, torch.bfloat16) if plan.parameters * t.itemsize <= room), None)
+    """float32, so that only the export's rounding is measured; bfloat16 where that does not fit; None if neither fits."""
+    available = (budget.mb - PROGRAM_MB) * 2**20
+    return next(
+        (t for t in (torch.float32, torch.bfloat16) if plan.parameters * t.itemsize <= available), None
+    )
 
 
-def _no_parity(plan: ExportPlan, budget: Budget) -> str:
-    """Why llama.cpp is not asked; "" when it is."""
+def _parity_obstacle(plan: ExportPlan, budget: Budget) -> str:
+    """Why the export is not compared with llama.cpp; "" when it is."""
     if plan.format == "hf":
         return _("llama.cpp does not read Hugging Face directories")
     if plan.only_adapter and not plan.source.base.is_gguf:
         return _("the base model of the adapter is not a GGUF file")
     file = plan.source.base.path if plan.only_adapter else plan.path
-    # It maps the file and keeps some types in another order beside it.
+    # llama.cpp maps the file and repacks some types in memory.
     if 2 * file.stat().st_size > (budget.mb - PROGRAM_MB) * 2**20:
         return _("not compared: the file does not fit the memory budget of {mb:.0f} MB").format(mb=budget.mb)
     return ""
 
 
-def _cost_words(one: NllMeasurement) -> str:
+def _cost_text(one: NllMeasurement) -> str:
     name = {"held_out": _("held-out conversations"), "general": _("general text")}[one.on]
     return _("{name}: {before:.4f} → {after:.4f} nats per byte ({cost:+.4f}, {share:+.2f} %)").format(
         name=name,
@@ -277,7 +290,7 @@ def _cost_words(one: NllMeasurement) -> str:
     )
 
 
-def _parity_words(result: Parity) -> str:
+def _parity_text(result: Parity) -> str:
     text = n_(
         "same token ids in {same} of {n} conversation",
         "same token ids in {same} of {n} conversations",

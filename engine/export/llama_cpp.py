@@ -1,4 +1,4 @@
-"""A GGUF file in the real llama.cpp, in this process: ids, likelihoods and answers to hold an export against."""
+"""llama.cpp in this process: token ids, log-probabilities and answers of a GGUF file, to compare an export with."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from engine.core.i18n import _
 
 _TIMEOUT_S = 120
 _FORCE = 1000.0
-"""Added to the logit of one whole character, so that the answer is text; the likelihoods told are those before it."""
+"""Logit bias for a token that is a complete character, so that the response is valid text. Reported probabilities are
+without the bias."""
 
 
 class LlamaCpp:
-    """One model, answering one request at a time; `close` or `with` frees it. Keys and values are kept in float32,
-    so that a difference is the file's."""
+    """One model for one request at a time; `close` or `with` frees it.
+
+    The KV cache is float32, so that a difference from torch comes from the file alone.
+    """
 
     def __init__(
         self, gguf: Path, *, adapter: Path | None = None, context: int = 1024, threads: int = 1
     ) -> None:
-        """Raises BadInput when llama.cpp refuses the file."""
+        """Raises BadInput when llama.cpp rejects the file."""
         import xllamacpp
 
         params = xllamacpp.CommonParams()
@@ -36,7 +39,7 @@ class LlamaCpp:
         params.warmup, params.verbosity, params.endpoint_slots = False, -1, False
         params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
         params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        # Of each token of a batch the logits of the whole vocabulary are kept.
+        # Small, because llama.cpp keeps the logits of the whole vocabulary for each token of a batch.
         params.n_batch = params.n_ubatch = 64
         if adapter is not None:
             params.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(str(adapter), 1.0)]
@@ -57,45 +60,45 @@ class LlamaCpp:
         self.close()
 
     def close(self) -> None:
-        """Frees the model; nothing may be asked afterwards."""
+        """Frees the model. No other method works afterwards."""
         self._server = None
 
     def tokenize(self, text: str, *, bos: bool = False, control: bool = True) -> list[int]:
-        """Ids of `text`; with `control`, control tokens written in it count as such."""
-        found = self._post("/tokenize", {"content": text, "add_special": bos, "parse_special": control})
-        return [int(number) for number in found["tokens"]]
+        """Ids of `text`; with `control`, control tokens spelled in it are parsed as such."""
+        reply = self._post("/tokenize", {"content": text, "add_special": bos, "parse_special": control})
+        return [int(number) for number in reply["tokens"]]
 
     def template(self, messages: Sequence[dict[str, str]]) -> str:
-        """The prompt that the file's chat template makes of a conversation, ready for the answer."""
+        """A conversation rendered by the file's chat template, with the generation prompt."""
         return str(self._post("/apply-template", {"messages": list(messages)})["prompt"])
 
-    def log_probabilities(self, ids: Sequence[int], vocabulary: int, *, whole: int) -> list[float]:
-        """Log-probability of every token after `ids`, by id; `whole` is a token that is a character by itself."""
-        found = self._post(
+    def log_probabilities(self, ids: Sequence[int], vocabulary: int, *, single: int) -> list[float]:
+        """Log-probability of each next token after `ids`, by id. `single` is a token that is one complete character."""
+        reply = self._post(
             "/completion",
             {
                 "prompt": list(ids),
                 "n_predict": 1,
                 "n_probs": vocabulary,
                 "temperature": 0.0,
-                "logit_bias": [[whole, _FORCE]],
+                "logit_bias": [[single, _FORCE]],
                 "cache_prompt": True,
             },
         )
         result = [-math.inf] * vocabulary
-        for entry in found["completion_probabilities"][0]["top_logprobs"]:
+        for entry in reply["completion_probabilities"][0]["top_logprobs"]:
             result[entry["id"]] = entry["logprob"]
         return result
 
     def answer(self, messages: Sequence[dict[str, str]], *, limit: int = 64) -> str:
-        """The likeliest answer to a conversation."""
-        found = self._post(
+        """The greedy answer to a conversation."""
+        reply = self._post(
             "/v1/chat/completions", {"messages": list(messages), "temperature": 0.0, "max_tokens": limit}
         )
-        return str(found["choices"][0]["message"]["content"] or "")
+        return str(reply["choices"][0]["message"]["content"] or "")
 
     def generate(self, ids: Sequence[int], count: int) -> float:
-        """Goes on after `ids` for `count` tokens; tokens per second, as llama.cpp itself measures them."""
+        """Tokens per second of generating `count` tokens after `ids`, as measured by llama.cpp."""
         body = {"prompt": list(ids), "n_predict": count, "ignore_eos": True, "temperature": 0.9, "seed": 1}
         return float(self._post("/completion", body)["timings"]["predicted_per_second"])
 
@@ -105,9 +108,9 @@ class LlamaCpp:
         )
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(request, timeout=_TIMEOUT_S) as answer:
-                found: dict[str, Any] = json.loads(answer.read())
-                return found
+            with opener.open(request, timeout=_TIMEOUT_S) as response:
+                reply: dict[str, Any] = json.loads(response.read())
+                return reply
         except urllib.error.HTTPError as problem:
             reason = problem.read(500).decode("utf-8", "replace")
             raise RunFailed(_("llama.cpp failed ({reason})").format(reason=reason)) from problem

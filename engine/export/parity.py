@@ -1,4 +1,4 @@
-"""Whether llama.cpp does with the file what torch does with its weights: same ids, same next-token logits."""
+"""Parity of a GGUF file in llama.cpp with its weights in torch: same token ids, same next-token logits."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from engine.validation.validate import shipped_texts
 
 CONVERSATIONS = 20
 POSITIONS = 6
-"""Places in which the logits of the whole vocabulary are compared."""
-LONGEST = 640
-"""Tokens before a place."""
-_ODD = (
+"""Number of prefixes whose next-token logits are compared over the whole vocabulary."""
+MAX_PREFIX = 640
+"""Maximum tokens of a prefix."""
+_EDGE_CASES = (
     ("naïve café — “quotes”, 1234567890 + tabs\tand\n\nlines?", "Yes:  two  blanks, 3.14 and e\u0301."),
     ("表情😀👩‍👩‍👧和全角　空格，还有①②③。", "好的，①是一。"),
     ("def f(x):\n    return x**2  # 平方", "```python\nprint(f(3))\n```"),
@@ -33,67 +33,67 @@ _ODD = (
 
 @dataclass(frozen=True)
 class TorchReference:
-    """What torch does with the weights of the file; kept so that they may go before llama.cpp loads its own."""
+    """The results of torch, kept so that its weights can be freed before llama.cpp loads the file."""
 
     conversations: list[list[ChatMessage]]
     prompts: list[list[int]]
-    places: list[list[int]]
+    prefixes: list[list[int]]
     """Beginnings of prompts."""
     log_probabilities: list[Tensor]
-    """Of every token after each of them, `(vocab,)`."""
+    """Of the next token after each prefix, `(vocab,)`."""
 
 
 def torch_reference(
-    model: Any, speaker: ExportTokenizer, step: Callable[[], None] | None = None
+    model: Any, tokenizer: ExportTokenizer, step: Callable[[], None] | None = None
 ) -> TorchReference:
-    """Raises BadInput where the chat template refuses a conversation."""
-    asked = conversations()
-    prompts = [speaker.chat.prompt(messages) for messages in asked]
-    places = _places(prompts, min(LONGEST, model.config.max_position_embeddings - 2))
-    found = []
-    for ids in places:
-        found.append(_log_probabilities(model, ids))
+    """Evaluates the model in torch. Raises BadInput where the chat template rejects a conversation."""
+    chats = conversations()
+    prompts = [tokenizer.chat.prompt(messages) for messages in chats]
+    prefixes = _prefixes(prompts, min(MAX_PREFIX, model.config.max_position_embeddings - 2))
+    results = []
+    for ids in prefixes:
+        results.append(_log_probabilities(model, ids))
         if step is not None:
             step()
-    return TorchReference(asked, prompts, places, found)
+    return TorchReference(chats, prompts, prefixes, results)
 
 
 def measure_parity(
     gguf: Path,
-    expected: TorchReference,
+    reference: TorchReference,
     *,
     adapter: Path | None = None,
     step: Callable[[], None] | None = None,
 ) -> Parity:
-    """Asks llama.cpp with the file. Raises BadInput when it refuses the file, RunFailed when it fails."""
+    """Evaluates the file in llama.cpp. Raises BadInput when llama.cpp rejects it, RunFailed when that fails."""
     same, worst, best = 0, 0.0, 0
-    with LlamaCpp(gguf, adapter=adapter, context=2 * LONGEST) as served:
-        for messages, prompt in zip(expected.conversations, expected.prompts, strict=True):
+    with LlamaCpp(gguf, adapter=adapter, context=2 * MAX_PREFIX) as llama:
+        for messages, prompt in zip(reference.conversations, reference.prompts, strict=True):
             plain = [{"role": message.role, "content": message.content} for message in messages]
-            # A template that llama.cpp cannot render is replaced by one of its own: those ids are others.
+            # llama.cpp replaces a template that it cannot render by its own: other ids.
             with suppress(RunFailed):
-                same += served.tokenize(served.template(plain)) == prompt
+                same += llama.tokenize(llama.template(plain)) == prompt
             if step is not None:
                 step()
-        whole = served.tokenize("a")[0]
-        for ids, ours in zip(expected.places, expected.log_probabilities, strict=True):
-            found = torch.tensor(served.log_probabilities(ids, len(ours), whole=whole))
-            worst = max(worst, float((found - ours).abs().max()))
-            best += int(found.argmax() == ours.argmax())
+        single = llama.tokenize("a")[0]
+        for ids, expected in zip(reference.prefixes, reference.log_probabilities, strict=True):
+            actual = torch.tensor(llama.log_probabilities(ids, len(expected), single=single))
+            worst = max(worst, float((actual - expected).abs().max()))
+            best += int(actual.argmax() == expected.argmax())
             if step is not None:
                 step()
     return Parity(
-        conversations=len(expected.prompts),
+        conversations=len(reference.prompts),
         same_ids=same,
-        positions=len(expected.places),
+        positions=len(reference.prefixes),
         max_logit_difference=worst,
         same_best=best,
     )
 
 
 def conversations() -> list[list[ChatMessage]]:
-    """Twenty conversations in Chinese and English: from the shipped general text, and odd ones."""
-    pairs = list(_ODD)
+    """Twenty conversations in Chinese and English: edge cases and excerpts of the shipped general texts."""
+    pairs = list(_EDGE_CASES)
     texts = {name: data.decode("utf-8", "ignore") for name, data in shipped_texts().items()}
     each = -(-(CONVERSATIONS - len(pairs)) // max(1, len(texts)))
     for text in texts.values():
@@ -110,14 +110,14 @@ def conversations() -> list[list[ChatMessage]]:
 
 
 @torch.inference_mode()
-def _log_probabilities(model: Any, ids: Sequence[int]) -> torch.Tensor:
+def _log_probabilities(model: Any, ids: Sequence[int]) -> Tensor:
     logits = model(input_ids=torch.tensor([list(ids)]), use_cache=False, logits_to_keep=1).logits[0, -1]
-    found: torch.Tensor = logits.float().log_softmax(dim=-1)
-    return found
+    result: Tensor = logits.float().log_softmax(dim=-1)
+    return result
 
 
-def _places(prompts: Sequence[list[int]], longest: int) -> list[list[int]]:
-    """Beginnings of conversations, of different lengths."""
+def _prefixes(prompts: Sequence[list[int]], longest: int) -> list[list[int]]:
+    """Beginnings of prompts, of different lengths."""
     chosen = [prompts[number * len(prompts) // POSITIONS] for number in range(POSITIONS)]
     return [
         ids[: max(1, min(longest, len(ids) * (number + 1) // POSITIONS))] for number, ids in enumerate(chosen)

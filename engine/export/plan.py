@@ -1,4 +1,4 @@
-"""What an export will be, once its source, the names and the options fit together; nothing is written here."""
+"""Plans an export: checks its source, names and options before anything is written."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from engine.models.weights import PrunedWeights, Weights
 from engine.runs.kinds import ExportParams
 
 OLLAMA_CONTEXT = 4096
-"""Tokens of Ollama's window at most, unless the person asks Ollama for more: each takes memory."""
+"""Maximum context in Ollama unless the user configures more: every token takes memory."""
 
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """What is made of what, once names and options fit together."""
+    """A checked export."""
 
     source: ExportSource
     params: ExportParams
@@ -34,7 +34,7 @@ class ExportPlan:
     path: Path
     only_adapter: bool
     weights: Weights
-    """What is written: the source's, merged and pruned."""
+    """The weights to write: the source's, merged with its adapter and pruned."""
 
     @property
     def format(self) -> str:
@@ -52,13 +52,13 @@ class ExportPlan:
 
 
 def plan_export(ws: Workspace, params: ExportParams) -> ExportPlan:
-    """Finds the source and sees whether it can be exported so. Raises BadInput, UsageProblem, ServiceUnreachable."""
+    """Finds the source and checks the options. Raises BadInput, UsageProblem, ServiceUnreachable."""
     source = find_export_source(ws, params.name)
     tagged = params.to == "ollama" and source.adapter is not None and bool(source.base.ollama_tag)
     only_adapter = (params.adapter or tagged) and not params.prune
-    again = f"h2q-tui export {params.name} --to {params.to}"
+    command = f"h2q-tui export {params.name} --to {params.to}"
     if params.adapter and source.adapter is None:
-        raise UsageProblem(_("{name} is not an adapter").format(name=params.name), hint=again)
+        raise UsageProblem(_("{name} is not an adapter").format(name=params.name), hint=command)
     if params.adapter and (params.to == "hf" or params.prune):
         raise UsageProblem(
             _(
@@ -67,7 +67,7 @@ def plan_export(ws: Workspace, params: ExportParams) -> ExportPlan:
             hint=f"h2q-tui export {params.name} --to gguf --adapter",
         )
     if not 0 <= params.prune < 1:
-        raise UsageProblem(_("--prune takes a share from 0 to less than 1"), hint=f"{again} --prune 0.3")
+        raise UsageProblem(_("--prune takes a share from 0 to less than 1"), hint=f"{command} --prune 0.3")
     choices = list(DTYPES) if params.to == "hf" else list(Quant)
     stored = source.base.weight_format.lower()
     default = stored if params.to == "hf" and stored in DTYPES else "bf16" if params.to == "hf" else "f16"
@@ -77,7 +77,7 @@ def plan_export(ws: Workspace, params: ExportParams) -> ExportPlan:
             _("--quant takes {choices} with --to {to}, not {value}").format(
                 choices=", ".join(choices), to=params.to, value=quant
             ),
-            hint=f"{again} --quant f16",
+            hint=f"{command} --quant f16",
         )
     folder = Path(params.output) if params.output else ws.exports
     pruned = f"-pruned{round(100 * params.prune)}" if params.prune else ""
@@ -87,17 +87,19 @@ def plan_export(ws: Workspace, params: ExportParams) -> ExportPlan:
     else:
         path = folder / f"{stem}{'-adapter' if only_adapter else ''}-{quant}.gguf"
     if path.resolve() in (source.base.path.resolve(), source.adapter):
-        raise UsageProblem(_("the export would overwrite its source"), hint=f"{again} --output OTHER-FOLDER")
+        raise UsageProblem(
+            _("the export would overwrite its source"), hint=f"{command} --output OTHER-FOLDER"
+        )
     format_ = "hf" if params.to == "hf" else "gguf"
     if format_ == "hf":
-        check_output_folder(path, MODEL_FOLDER, hint=f"{again} --output OTHER-FOLDER")
+        check_output_folder(path, MODEL_FOLDER, hint=f"{command} --output OTHER-FOLDER")
     else:
-        check_output_file(path, hint=f"{again} --output OTHER-FOLDER")
+        check_output_file(path, hint=f"{command} --output OTHER-FOLDER")
     if is_foreign(path, format_):
         raise BadInput(
             _("the output path exists and is not an export"),
             path=path,
-            hint=f"{again} --output OTHER-FOLDER",
+            hint=f"{command} --output OTHER-FOLDER",
         )
     weights = PrunedWeights(source.weights, params.prune) if params.prune else source.weights
     return ExportPlan(source, params, quant, path, only_adapter, weights)
@@ -113,7 +115,7 @@ def modelfile_of(plan: ExportPlan) -> str:
 
 
 def ollama_parameters(plan: ExportPlan) -> dict[str, Any]:
-    """Ollama's own window is shorter or longer than the model's."""
+    """Parameters of the model in Ollama: its context, because Ollama's default differs from the model's."""
     config = plan.source.config
     context = getattr(config, "trained_context", None) or config.max_position_embeddings
     return {"num_ctx": min(int(context), OLLAMA_CONTEXT)}

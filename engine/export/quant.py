@@ -1,4 +1,4 @@
-"""The types that weights are exported in, and which tensor gets which."""
+"""Tensor types of exported weights: which tensor gets which type, and encoding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.core.i18n import _
 
 
 class Quant(StrEnum):
-    """What `--quant` takes."""
+    """Values of `--quant`."""
 
     F32 = "f32"
     F16 = "f16"
@@ -33,16 +33,16 @@ _F16_MAX = float(np.finfo(np.float16).max)
 
 
 def type_for(quant: Quant, name: str, shape: tuple[int, ...], *, tied: bool) -> GGMLQuantizationType:
-    """The type of the GGUF tensor `name`: vectors stay exact, what decides the next token gets 8 bits at least.
+    """The type of the GGUF tensor `name`: vectors are F32, the output matrix has at least 8 bits.
 
-    Rows that no block divides stay in half precision, as llama.cpp's own quantizer does it.
+    Rows that are not a multiple of the block size stay F16, as in llama.cpp's quantizer.
     """
     if len(shape) < 2 or quant is Quant.F32:
         return GGMLQuantizationType.F32
     if quant is Quant.F16:
         return GGMLQuantizationType.F16
-    decides = name == "output.weight" or (tied and name == "token_embd.weight")
-    kind = GGMLQuantizationType.Q8_0 if quant is Quant.Q8_0 or decides else GGMLQuantizationType.Q4_0
+    is_output = name == "output.weight" or (tied and name == "token_embd.weight")
+    kind = GGMLQuantizationType.Q8_0 if quant is Quant.Q8_0 or is_output else GGMLQuantizationType.Q4_0
     return kind if shape[-1] % GGML_QUANT_SIZES[kind][0] == 0 else GGMLQuantizationType.F16
 
 
@@ -55,7 +55,7 @@ def bytes_of(kind: GGMLQuantizationType, shape: tuple[int, ...]) -> int:
 def encode(
     values: Tensor, kind: GGMLQuantizationType, name: str
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.generic]]:
-    """float32 rows as they stand in the file. Raises BadInput for values that are none or too large for f16."""
+    """float32 rows encoded for the file. Raises BadInput for values that are not finite or too large for f16."""
     largest = float(values.abs().max())
     if not np.isfinite(largest):
         raise BadInput(

@@ -1,4 +1,6 @@
-"""What came of an export: `--json` prints it, and it lies beside the files with the card of the model."""
+"""Reports of exports: printed by `--json` and stored with each export. Light commands read them, so nothing heavy is
+imported.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from engine.models.card import Lineage
 
 
 class NllMeasurement(msgspec.Struct, frozen=True, kw_only=True):
-    """NLL per byte on one set of texts, nats: of the written weights and of those they were made from."""
+    """NLL per byte on one set of texts, nats: `nll` of the written weights, `nll_base` of the source."""
 
     on: str
     """"held_out" or "general"."""
@@ -26,21 +28,21 @@ class NllMeasurement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Parity(msgspec.Struct, frozen=True, kw_only=True):
-    """How llama.cpp and torch compare on the same file."""
+    """Comparison of llama.cpp with torch on the same file."""
 
     conversations: int
     same_ids: int
-    """Conversations whose prompt, made by the file's own template and tokenizer, has the ids of ours."""
+    """Conversations with the same prompt ids in llama.cpp (template and tokenizer of the file) and in torch."""
     positions: int
     max_logit_difference: float
-    """Largest difference of a log-probability at those places, over the whole vocabulary."""
+    """Largest difference of a log-probability at those positions, over the whole vocabulary."""
     same_best: int
-    """Places in which the likeliest token is the same."""
+    """Positions with the same likeliest token."""
 
 
 class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The figures of one export. `nll`, `nll_base` and `cost` are those of the held-out conversations where there
-    are any, else of the general text; None where nothing was measured, and `notes` say why."""
+    """One export. `nll`, `nll_base` and `cost` are of the held-out conversations, else of the general text; None where
+    nothing was measured, for the reason in `notes`."""
 
     name: str
     path: str
@@ -48,11 +50,11 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     """"hf", "gguf" or "gguf-adapter"."""
     quant: str
     bytes: int
-    """Of the file, or of the weights in a directory."""
+    """Size of the file, or of the weights in a directory."""
     sha256: str
     parameters: int
     pruned: float = 0.0
-    """Share of the weights inside the layers that were set to zero; they are stored all the same."""
+    """Share of the weights inside the layers that were set to zero."""
     nll: float | None = None
     nll_base: float | None = None
     cost: float | None = None
@@ -61,14 +63,14 @@ class ExportReport(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str] = []
     modelfile: str = ""
     ollama: str = ""
-    """Name in Ollama; "" when it was not sent there."""
+    """Name in Ollama; "" for an export elsewhere."""
     seconds: float = 0.0
     card: dict[str, Any] | None = None
-    """The card of the model: what it was trained on."""
+    """The card of the model with its lineage."""
 
 
-def with_measures(report: ExportReport, measured: list[NllMeasurement]) -> ExportReport:
-    """The first of `measured` is the one that counts."""
+def with_measurements(report: ExportReport, measured: list[NllMeasurement]) -> ExportReport:
+    """The report with `measured`; its headline figures are those of the first."""
     if not measured:
         return report
     first = measured[0]
@@ -77,14 +79,14 @@ def with_measures(report: ExportReport, measured: list[NllMeasurement]) -> Expor
     )
 
 
-def report_beside(path: Path, format_: str) -> Path:
-    """Where the report of an export at `path` lies: in a directory ("hf"), beside a file."""
+def report_path(path: Path, format_: str) -> Path:
+    """Path of the report of an export at `path`: in a directory ("hf"), next to a file."""
     return path / "export.json" if format_ == "hf" else path.with_suffix(".json")
 
 
 def is_foreign(path: Path, format_: str) -> bool:
-    """Whether something stands at `path`, or in the place of its report, that no export has written."""
-    report = report_beside(path, format_)
+    """Whether `path` or its report path exists and was not written by an export."""
+    report = report_path(path, format_)
     if not path.exists() and not report.exists():
         return False
     try:
@@ -99,7 +101,7 @@ class _Card(msgspec.Struct):
 
 
 class ExportRecord(msgspec.Struct):
-    """The part of an export's report that lasts."""
+    """The part of a report that identifies an export and its training data."""
 
     name: str
     path: str
@@ -107,20 +109,20 @@ class ExportRecord(msgspec.Struct):
 
 
 def list_exports(ws: Workspace) -> list[ExportRecord]:
-    """Those whose report lies beside them and whose files are still there; broken reports are left out."""
-    found = []
+    """The exports in the workspace whose files still exist; broken reports are skipped."""
+    records = []
     for file in sorted([*ws.exports.glob("*.json"), *ws.exports.glob("*/export.json")]):
         try:
             one = msgspec.json.decode(file.read_bytes(), type=ExportRecord)
         except (OSError, msgspec.DecodeError):
             continue
         if Path(one.path).exists():
-            found.append(one)
-    return found
+            records.append(one)
+    return records
 
 
 def exports_of(ws: Workspace, conversations: list[str]) -> list[str]:
-    """Paths of the exports whose model was trained on one of the conversations."""
+    """Paths of the exports of models that were trained on one of the conversations."""
     wanted = set(conversations)
     return [
         one.path

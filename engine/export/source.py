@@ -1,5 +1,5 @@
-"""What an export is made from: a native model, a Hugging Face directory, a GGUF file or an Ollama tag, and an
-adapter on one of them; known before a weight is read.
+"""The source of an export, read before its weights: a native model, a Hugging Face directory, a GGUF file or an
+Ollama tag, with or without an adapter.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ TOKENIZER_FILES = (
 
 @dataclass(frozen=True)
 class ExportSource:
-    """A model as it lies on disk. `name` is what the export is called."""
+    """A model on disk. `name` becomes the name of the export."""
 
     name: str
     base: BaseModel
     card: ModelCard | None
-    """Of the model or the adapter; None for one that came from elsewhere."""
+    """Card of the model or the adapter; None for a model from elsewhere."""
 
     @property
     def adapter(self) -> Path | None:
@@ -62,79 +62,79 @@ class ExportSource:
 
     @property
     def is_native(self) -> bool:
-        """The built-in model over bytes."""
+        """Whether this is the built-in byte-level model."""
         return self.adapter is None and kind_of(self.base.path) is ModelKind.NATIVE
 
     @cached_property
     def gguf(self) -> GgufModel | None:
-        """The base, where it is a GGUF file. Raises BadInput."""
+        """The base if it is a GGUF file, else None. Raises BadInput."""
         return open_gguf(self.base.path) if self.base.is_gguf else None
 
     @cached_property
     def config(self) -> PretrainedConfig:
-        """Raises BadInput."""
+        """The transformers configuration. Raises BadInput."""
         if self.gguf is not None:
             return self.gguf.config
         from transformers import AutoConfig
 
-        found: PretrainedConfig = AutoConfig.from_pretrained(
+        config: PretrainedConfig = AutoConfig.from_pretrained(
             self.base.path, local_files_only=True, trust_remote_code=False
         )
-        return found
+        return config
 
     @cached_property
     def pairs(self) -> dict[str, LoraPair]:
-        """The adapter's matrices; none without one. Raises BadInput."""
+        """The matrices of the adapter; empty without one. Raises BadInput."""
         return {} if self.adapter is None else read_adapter(self.adapter)
 
     @cached_property
     def weights(self) -> Weights:
-        """With the adapter added to its base. Raises BadInput."""
+        """The weights of the base with the adapter merged. Raises BadInput."""
         weights: Weights = SafetensorsWeights(self.base.path) if self.gguf is None else GgufWeights(self.gguf)
         if self.config.tie_word_embeddings:
-            # Some files hold the embedding twice; an adapter on the head alone would part them.
+            # Some files store the embedding twice; an adapter on the head alone would separate the copies.
             weights.shapes.pop("lm_head.weight", None)
         return MergedWeights(weights, self.pairs) if self.pairs else weights
 
     @property
     def vocabulary(self) -> Vocabulary | GgufFile:
-        """The tokenizer, or the GGUF file whose tokenizer is taken over. Raises BadInput."""
+        """The vocabulary of the tokenizer, or the GGUF file to copy it from. Raises BadInput."""
         if self.gguf is not None:
             return self.gguf.file
         return read_vocabulary(self.tokenizer_folder, self.config.vocab_size, self.eos_ids)
 
     @property
     def tokenizer_folder(self) -> Path:
-        """Where the tokenizer lies: an adapter may bring its own."""
+        """The folder of the tokenizer: the adapter's if it has its own."""
         own = self.adapter is not None and (self.adapter / "tokenizer.json").is_file()
         return self.adapter if own and self.adapter is not None else self.base.path
 
     @property
     def eos_ids(self) -> tuple[int, ...]:
-        """Ids that end an answer, the generation settings' before the configuration's."""
+        """Ids that end an answer, from generation_config.json, else from config.json."""
         if self.gguf is not None:
             return self.gguf.eos_ids
-        found: Any = self.generation.get("eos_token_id")
-        found = self.config.eos_token_id if found is None else found
-        numbers = found if isinstance(found, list) else [found]
+        eos: Any = self.generation.get("eos_token_id")
+        eos = self.config.eos_token_id if eos is None else eos
+        numbers = eos if isinstance(eos, list) else [eos]
         return tuple(number for number in numbers if isinstance(number, int))
 
     @cached_property
     def generation(self) -> dict[str, Any]:
         """generation_config.json of the base; empty without one."""
         try:
-            found = json.loads((self.base.path / "generation_config.json").read_text(encoding="utf-8"))
+            stored = json.loads((self.base.path / "generation_config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return stored if isinstance(stored, dict) else {}
 
-    def about(self) -> dict[str, str]:
-        """Lineage as metadata of a GGUF file."""
-        told = {"general.description": "made by h2q-tui on the machine of its owner"}
+    def metadata(self) -> dict[str, str]:
+        """GGUF metadata about the origin of the model."""
+        metadata = {"general.description": "made by h2q-tui on the machine of its owner"}
         if self.adapter is not None or (self.card is not None and self.card.base):
-            told["general.base_model.0.name"] = self.base.name if self.card is None else self.card.base
+            metadata["general.base_model.0.name"] = self.base.name if self.card is None else self.card.base
         if self.card is not None:
-            told |= {
+            metadata |= {
                 "h2q.name": self.card.name,
                 "h2q.mode": self.card.mode,
                 "h2q.base": self.card.base,
@@ -142,10 +142,10 @@ class ExportSource:
                 "h2q.weights_sha256": self.card.weights_sha256,
                 "h2q.dataset_sha256": self.card.lineage.dataset_sha256,
             }
-        return {key: value for key, value in told.items() if value}
+        return {key: value for key, value in metadata.items() if value}
 
     def copy_tokenizer(self, folder: Path) -> None:
-        """Puts the files of the tokenizer and its chat template into `folder`. Raises OSError, BadInput."""
+        """Copies the files of the tokenizer and its chat template into `folder`. Raises OSError, BadInput."""
         if self.gguf is not None:
             self.gguf.tokenizer().save_pretrained(folder)
             return
@@ -155,10 +155,10 @@ class ExportSource:
 
 
 def find_export_source(ws: Workspace, name: str) -> ExportSource:
-    """What `name` means: a model or an adapter of the workspace, a directory, a GGUF file, an Ollama tag.
+    """The source for the name of a model or adapter in the workspace, a directory, a GGUF file or an Ollama tag.
 
-    Raises BadInput: nothing there, broken headers, weights that have changed since they were written;
-    ServiceUnreachable for a tag that only a running Ollama could have.
+    Raises BadInput when nothing is found or headers are broken; ServiceUnreachable for a tag outside the local
+    stores while Ollama does not answer.
     """
     for folder in (ws.adapters / name, Path(name).expanduser()):
         if kind_of(folder) is ModelKind.ADAPTER and (NAME.fullmatch(name) or "/" in name):
@@ -175,7 +175,7 @@ def find_export_source(ws: Workspace, name: str) -> ExportSource:
 
 
 def check_weights(source: ExportSource, step: Callable[[], None] | None = None) -> None:
-    """Raises BadInput when a bit of the weights has changed since the card was written (all bytes are read)."""
+    """Raises BadInput when the weights have changed since the card was written (reads all of them)."""
     if source.card is None or not source.card.weights_sha256:
         return
     file = source.adapter / ADAPTER_WEIGHTS if source.adapter is not None else source.base.path / WEIGHTS_FILE
@@ -188,6 +188,6 @@ def check_weights(source: ExportSource, step: Callable[[], None] | None = None) 
 
 
 def _file_name(name: str) -> str:
-    """A tag as a name of files and models: `qwen3:0.6b` becomes `qwen3-0.6b`."""
+    """A tag as a valid file and model name: `qwen3:0.6b` becomes `qwen3-0.6b`."""
     kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name).lstrip("-.")
     return kept[:80] or "model"

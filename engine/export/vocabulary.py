@@ -1,4 +1,4 @@
-"""A tokenizer as GGUF keeps it: tokens, types, merges, the way text is cut, control ids and the chat template."""
+"""A tokenizer in GGUF's form: tokens, types, merges, pre-tokenizer, control ids and chat template."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine.models.gguf.file import GgufFile
 from engine.models.gguf.tokenizer import PRE_TOKENIZERS
 
 DUMMY_MERGE = "<|im_start|> <|im_end|>"
-"""llama.cpp refuses a vocabulary without merges; between two control tokens one never happens."""
+"""llama.cpp rejects a vocabulary without merges; one between two control tokens is never applied."""
 _GENERATION = re.compile(r"\{%(-?)\s*(end)?generation\s*(-?)%\}")
 _CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _ASCII = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
@@ -24,7 +24,7 @@ _ASCII = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What llama.cpp needs to give the same ids as the tokenizer that the model was trained with."""
+    """Everything llama.cpp needs to reproduce the ids of the model's tokenizer."""
 
     tokens: list[str]
     types: list[int]
@@ -37,14 +37,14 @@ class Vocabulary:
     add_bos: bool
     chat_template: str | None
     normalizes: bool
-    """The tokenizer composes characters (NFC) before it cuts; llama.cpp never does."""
+    """The tokenizer applies NFC; llama.cpp does not."""
 
 
 def read_vocabulary(folder: Path, size: int, eos: tuple[int, ...]) -> Vocabulary:
-    """The vocabulary of a Hugging Face directory, filled up to `size` rows of the embedding.
+    """The vocabulary of a Hugging Face directory, padded to the `size` rows of the embedding.
 
-    `eos` is the model's own list of ids that end an answer. Raises BadInput for a tokenizer that is no
-    byte-level BPE or that llama.cpp would cut otherwise.
+    `eos` are the model's ids that end an answer. Raises BadInput for a tokenizer that is not byte-level BPE or has
+    no equivalent pre-tokenizer in llama.cpp.
     """
     file = folder / "tokenizer.json"
     stored = _json(file)
@@ -84,7 +84,7 @@ def read_vocabulary(folder: Path, size: int, eos: tuple[int, ...]) -> Vocabulary
 
 
 def write_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
-    """Adds the keys `tokenizer.*`."""
+    """Writes the keys `tokenizer.*`."""
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(vocabulary.pre)
     writer.add_token_list(vocabulary.tokens)
@@ -102,7 +102,7 @@ def write_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary) -> None:
 
 
 def copy_vocabulary(writer: GGUFWriter, file: GgufFile) -> None:
-    """Adds the keys `tokenizer.*` as they stand in another GGUF file, in their own types."""
+    """Copies the keys `tokenizer.*` of another GGUF file with their types."""
     for key, value in file.metadata.items():
         if key.startswith("tokenizer."):
             kind, inner = file.types[key]
@@ -112,9 +112,9 @@ def copy_vocabulary(writer: GGUFWriter, file: GgufFile) -> None:
 
 
 def plain_template(template: str | None) -> str | None:
-    """Without the marks of the assistant's part, which only transformers knows.
+    """`template` without the `generation` tags, which only transformers supports.
 
-    They become a condition that is always true, so that the blanks around them are trimmed as before.
+    They become a condition that is always true, so that whitespace around them is trimmed as before.
     """
     if template is None:
         return None
@@ -124,7 +124,7 @@ def plain_template(template: str | None) -> str | None:
 
 
 def _pre_tokenizer(stored: dict[str, Any], merging: bool) -> str | None:
-    """llama.cpp's name for how the tokenizer cuts text; None when it has none."""
+    """llama.cpp's name of the tokenizer's pre-tokenizer; None for one that it does not have."""
     found = stored.get("pre_tokenizer")
     steps = found["pretokenizers"] if found and found["type"] == "Sequence" else [found] if found else []
     if not steps or steps[-1]["type"] != "ByteLevel" or steps[-1].get("add_prefix_space"):
@@ -136,7 +136,7 @@ def _pre_tokenizer(stored: dict[str, Any], merging: bool) -> str | None:
         digits = len(cuts) == 1 and cuts[0]["type"] == "Digits" and cuts[0].get("individual_digits")
         return "smollm" if digits else None
     if not cuts:
-        # Where nothing is ever merged it does not matter how text is cut.
+        # Without merges the pre-tokenizer makes no difference.
         return None if merging else "qwen2"
     if any(cut["type"] != "Split" or cut["behavior"] != "Isolated" or cut.get("invert") for cut in cuts):
         return None
@@ -145,7 +145,7 @@ def _pre_tokenizer(stored: dict[str, Any], merging: bool) -> str | None:
 
 
 def _normalizes(stored: dict[str, Any]) -> bool | None:
-    """False: not at all; True: NFC; None: something else."""
+    """False: no normalizer; True: NFC; None: another one."""
     found = stored.get("normalizer")
     if found is None:
         return False
@@ -161,7 +161,7 @@ def _type(number: int, by_id: dict[int, str], added: dict[int, Any]) -> int:
 
 
 def _begins_with_bos(processor: Any, bos: str) -> bool:
-    """Whether the tokenizer puts the token of the beginning before every text."""
+    """Whether the tokenizer puts BOS before every text."""
     if not isinstance(processor, dict):
         return False
     if processor.get("type") == "Sequence":

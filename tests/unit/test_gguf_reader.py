@@ -312,7 +312,7 @@ def test_each_quantized_type_means_what_it_means_to_llama_cpp(tmp_path: Path, ki
     ids = list(range(12))
     expected = log_probabilities(loaded, ids)
     with LlamaCpp(model.path) as served:
-        found = torch.tensor(served.log_probabilities(ids, 32, whole=0))
+        found = torch.tensor(served.log_probabilities(ids, 32, single=0))
     spread = float(expected[-1].max() - expected[-1].min())
     # llama.cpp rounds the activations to eight bits as well.
     assert float((found - expected[-1]).abs().max()) < 0.05 * spread
