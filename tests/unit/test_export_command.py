@@ -235,9 +235,13 @@ def test_what_no_export_has_written_is_not_replaced_and_what_one_has_is(
     (folder / "small-q8_0.gguf").write_bytes(b"of somebody else")
     (folder / "small-f16.json").write_text('{"notes": "mine"}')
     before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-    for words in (["hf"], ["gguf", "--quant", "q8_0"], ["gguf"]):
+    for words, error in (
+        (["hf"], "something else"),
+        (["gguf", "--quant", "q8_0"], "not an export"),
+        (["gguf"], "not an export"),
+    ):
         code, report = export(ws, capsys, "small", "--to", *words, "--no-measure", "--output", str(folder))
-        assert code == 2 and "something else" in report["error"]
+        assert code == 2 and error in report["error"]
     assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
     for words in (["hf"], ["gguf"]):
         for _time in range(2):
