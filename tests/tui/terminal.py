@@ -1,4 +1,4 @@
-"""The app on a real pseudo-terminal: what it writes, byte for byte, and what it leaves behind."""
+"""The app on a pseudo-terminal: its output byte for byte, and the state of the terminal after it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import psutil
 
 ROOT = Path(__file__).parents[2]
 CLEAN = (
@@ -36,7 +34,6 @@ class Terminal:
     def __init__(
         self, workspace: Path, *, term: str = "xterm-256color", size: tuple[int, int] = (80, 24)
     ) -> None:
-        self.started = time.monotonic()
         self.master, slave = os.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
         self.before = termios.tcgetattr(slave)
@@ -69,10 +66,6 @@ class Terminal:
 
     def press(self, keys: bytes) -> None:
         os.write(self.master, keys)
-
-    def cpu_seconds(self) -> float:
-        times = psutil.Process(self.process.pid).cpu_times()
-        return float(times.user + times.system)
 
     def attributes(self) -> list[object]:
         return list(termios.tcgetattr(self._slave))

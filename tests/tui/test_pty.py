@@ -1,4 +1,4 @@
-"""On a real terminal: how soon, how little, how quietly, and how clean it leaves."""
+"""The app on a real terminal: what it draws, how many bytes it sends, and how it leaves. Times are in bench/app.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -20,9 +19,11 @@ from engine.workspace.open import open_workspace
 from tests.tui.live_run import LiveRun, live_run
 from tests.tui.terminal import terminal
 
-SHOWN = b"keys"
+DRAWN = b"keys"
+"""On the screen when the first frame is there."""
 WATCHED_S = 15.0
 STEPS_PER_S = 5
+MAX_STEP_BYTES = 1000
 
 
 @pytest.fixture
@@ -32,17 +33,18 @@ def ws(tmp_path: Path) -> Workspace:
     return workspace
 
 
-def test_the_first_paint_comes_by_itself(ws: Workspace) -> None:
+def test_the_first_frame_needs_no_key(ws: Workspace) -> None:
     with terminal(ws.root) as opened:
-        assert SHOWN in opened.read(60.0, until=SHOWN)
+        assert DRAWN in opened.read(60.0, until=DRAWN)
 
 
-def test_watching_a_run_costs_less_than_five_kilobytes_a_second(ws: Workspace) -> None:
+def test_watching_a_run_sends_less_than_a_kilobyte_for_each_step(ws: Workspace) -> None:
     with live_run(ws, steps=400, done=40) as run, terminal(ws.root) as opened:
         opened.read(5.0, until=b"tok/s")
         opened.read(3.0)
         over = threading.Event()
-        writer = threading.Thread(target=_train, args=(run, over))
+        steps: list[int] = []
+        writer = threading.Thread(target=_train, args=(run, over, steps))
         writer.start()
         try:
             seen = opened.read(WATCHED_S)
@@ -51,13 +53,14 @@ def test_watching_a_run_costs_less_than_five_kilobytes_a_second(ws: Workspace) -
             writer.join()
     assert b"tok/s" in opened.output
     assert len(seen) > 1000, "nothing was drawn"
-    assert len(seen) / WATCHED_S < 5000
+    assert len(seen) < MAX_STEP_BYTES * len(steps)
 
 
-def _train(run: LiveRun, over: threading.Event) -> None:
+def _train(run: LiveRun, over: threading.Event, steps: list[int]) -> None:
     number = 40
     while not over.wait(1 / STEPS_PER_S):
         number += 1
+        steps.append(number)
         run.step(number, speed=28_000 + 37.0 * (number % 11))
         if number % 10 == 0:
             run.memory(2000 + 10.0 * (number % 7))
@@ -66,19 +69,15 @@ def _train(run: LiveRun, over: threading.Event) -> None:
             run.write(CheckpointWritten(phase="native", step=number, path="x", seconds=0.03, bytes=9))
 
 
-def test_an_idle_app_takes_under_two_percent_of_a_core(ws: Workspace) -> None:
+def test_an_idle_app_draws_almost_nothing(ws: Workspace) -> None:
     with terminal(ws.root) as opened:
-        opened.read(10.0, until=SHOWN)
+        opened.read(10.0, until=DRAWN)
         opened.read(3.0)
-        before, since = opened.cpu_seconds(), time.monotonic()
-        written = opened.read(10.0)
-        share = (opened.cpu_seconds() - before) / (time.monotonic() - since)
-    assert share < 0.02
-    assert len(written) < 200
+        assert len(opened.read(5.0)) < 100
 
 
 @pytest.mark.parametrize("term", ["xterm-256color", "screen"])
-def test_nothing_raw_from_a_journal_reaches_the_terminal(ws: Workspace, term: str) -> None:
+def test_control_sequences_of_a_journal_never_reach_the_terminal(ws: Workspace, term: str) -> None:
     with live_run(ws) as run:
         run.write(Log(level="error", text="\x1b]52;c;aGk=\x07\x1b]0;pwned\x07\x1b[6n\x9b5n \u202eHOSTILE"))
         with terminal(ws.root, term=term) as opened:
@@ -93,9 +92,9 @@ def test_nothing_raw_from_a_journal_reaches_the_terminal(ws: Workspace, term: st
 
 
 @pytest.mark.parametrize("way", ["q", "SIGTERM"])
-def test_it_leaves_the_terminal_as_it_was(ws: Workspace, way: str) -> None:
+def test_leaving_restores_the_terminal(ws: Workspace, way: str) -> None:
     with terminal(ws.root) as opened:
-        opened.read(10.0, until=SHOWN)
+        opened.read(10.0, until=DRAWN)
         opened.read(0.3)
         assert opened.attributes() != opened.before
         if way == "q":
@@ -111,7 +110,7 @@ def test_it_leaves_the_terminal_as_it_was(ws: Workspace, way: str) -> None:
 
 
 @pytest.mark.parametrize("answers", [True, False])
-def test_a_key_pressed_before_the_app_has_the_terminal_is_not_lost(ws: Workspace, answers: bool) -> None:
+def test_a_key_pressed_before_the_first_frame_is_not_lost(ws: Workspace, answers: bool) -> None:
     with terminal(ws.root) as opened:
         opened.read(30.0, until=b"\x1b[6n")
         opened.press(b"q\x1b[1;2R" if answers else b"q")
@@ -120,13 +119,13 @@ def test_a_key_pressed_before_the_app_has_the_terminal_is_not_lost(ws: Workspace
     assert b"\x1b[?1049l" in opened.output
 
 
-def test_a_read_that_never_returns_does_not_keep_the_app(ws: Workspace) -> None:
+def test_a_blocked_read_does_not_keep_the_app_from_leaving(ws: Workspace) -> None:
     run = create_run(ws, make_spec(ws.root, TrainParams(mode=TrainMode.NATIVE)))
     run.events_path.unlink(missing_ok=True)
     # As from a disk on a network that does not answer: whoever opens it waits for a writer.
     os.mkfifo(run.events_path)
     with terminal(ws.root) as opened:
-        opened.read(30.0, until=SHOWN)
+        opened.read(30.0, until=DRAWN)
         opened.read(1.0)
         opened.press(b"q")
         opened.read(30.0)
@@ -142,9 +141,9 @@ def test_a_closed_terminal_ends_the_app_and_not_the_run(ws: Workspace) -> None:
         assert run.dir.alive()
 
 
-def test_a_terminal_that_went_without_a_word_ends_the_app(ws: Workspace) -> None:
+def test_a_terminal_that_disappears_without_a_signal_ends_the_app(ws: Workspace) -> None:
     with terminal(ws.root) as opened:
-        opened.read(10.0, until=SHOWN)
+        opened.read(10.0, until=DRAWN)
         opened.hang_up()
         assert opened.process.wait(15) == 0
 
