@@ -1,4 +1,4 @@
-"""A record as one line for a person: the same words in the app's log, on the terminal and in a test."""
+"""Journal events as text for the user: one line each, the same in the app, on the terminal and in `engine.log`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _STAGES = {
     "native": N_("training on the corpus"),
     "lora": N_("training an adapter"),
     "validate": N_("validation"),
-    "measure": N_("measuring the champion"),
-    "material": N_("new material"),
+    "measure": N_("evaluating the model in use"),
+    "material": N_("synthetic data"),
     "canary": N_("answers and canary"),
     "promote": N_("promotion"),
     "export": N_("export"),
-    "cost": N_("cost in NLL"),
+    "cost": N_("NLL increase"),
     "parity": N_("comparison with llama.cpp"),
     "ollama": N_("to Ollama"),
     "sample": N_("sample"),
@@ -41,20 +41,20 @@ _STATUSES = {
 
 
 def stage_name(name: str) -> str:
-    """The name of a stage or phase for people."""
+    """Displayed name of a stage or phase."""
     return _(_STAGES.get(name, name))
 
 
 def status_name(status: RunStatus) -> str:
+    """Displayed name of a status."""
     return _(_STATUSES[status])
 
 
 def format_duration(seconds: float | None) -> str:
-    """`02:14`, `1:02:14`, `3 d 04:00`; `–` when not known."""
+    """`02:14`, `1:02:14` or `3 d 04:00`; `–` when unknown."""
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         return "–"
-    whole = int(seconds + 0.5)
-    days, rest = divmod(whole, 86400)
+    days, rest = divmod(int(seconds + 0.5), 86400)
     hours, rest = divmod(rest, 3600)
     if days:
         return _("{days} d {hours}:{minutes}").format(
@@ -65,24 +65,24 @@ def format_duration(seconds: float | None) -> str:
 
 
 def format_figure(value: float | None, digits: int = 3) -> str:
-    """A loss or the like; `–` when there is none."""
+    """A loss or another figure; `–` for None."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
 def format_rate(value: float) -> str:
-    """`28.4k` for figures per second."""
+    """A rate per second, as `28.4k`."""
     return f"{value / 1000:.1f}k" if value >= 1000 else f"{value:.0f}"
 
 
 def format_perplexity(loss: float | None) -> str:
-    """exp(loss), per byte."""
+    """Perplexity per byte, exp(loss); `–` for None and where it would overflow the column."""
     return "–" if loss is None or loss > 50 else f"{math.exp(loss):.2f}"
 
 
 def describe(event: Event) -> tuple[str, str] | None:
-    """`(level, text)` of what a person wants to read, None for figures that are drawn, not read."""
-    words = _WORDS.get(type(event))
-    return None if words is None else words(event)
+    """`(level, text)` of an event for the log; None for figures that are plotted, not read."""
+    formatter = _FORMATTERS.get(type(event))
+    return None if formatter is None else formatter(event)
 
 
 def _started(event: e.Started) -> tuple[str, str]:
@@ -98,7 +98,7 @@ def _status(event: e.StatusChanged) -> tuple[str, str]:
 def _stage(event: e.StageChanged) -> tuple[str, str]:
     place = f"{event.index}/{event.total} " if event.total else ""
     state = {
-        "started": _("begins"),
+        "started": _("started"),
         "done": _("done"),
         "skipped": _("skipped"),
         "failed": _("failed"),
@@ -138,34 +138,34 @@ def _checkpoint(event: e.CheckpointWritten) -> tuple[str, str]:
 
 
 def _command(event: e.CommandHandled) -> tuple[str, str]:
-    asked = f"{event.name} {event.value}".strip()
+    command = f"{event.name} {event.value}".strip()
     answer = event.reply or (_("accepted") if event.accepted else _("refused"))
-    return "info" if event.accepted else "warning", colon(asked, answer)
+    return "info" if event.accepted else "warning", colon(command, answer)
 
 
 _CAUSES = {
-    "not finite": N_("the loss or its gradient was not a number"),
-    "spike": N_("the loss or its gradient leapt up"),
-    "weights": N_("the weights were damaged"),
-    "divergence": N_("the loss stayed above its best"),
+    "not finite": N_("the loss or its gradient is NaN or infinite"),
+    "spike": N_("the loss or its gradient spiked"),
+    "weights": N_("the weights are corrupted"),
+    "divergence": N_("the loss stayed above its minimum"),
     "file": N_("a file could not be read or written"),
 }
 
 
 def recovery_text(event: e.RecoveryAction) -> str:
-    """What went wrong and what was done, without the step and the samples: short enough for a curve."""
+    """Cause and action of a recovery, without step and samples: short enough for a plot."""
     cause = _(_CAUSES.get(event.cause, event.cause))
     if event.action == "returned" and event.back_to is not None:
         return _("{cause}: back to step {step} at half the learning rate").format(
             cause=cause, step=event.back_to
         )
-    done = {
+    action = {
         "discarded": _("discarded"),
         "skipped": _("skipped"),
         "stopped": _("stopped"),
-        "retried": _("tried again"),
+        "retried": _("retried"),
     }.get(event.action, event.action)
-    return colon(cause, done)
+    return colon(cause, action)
 
 
 def _recovery(event: e.RecoveryAction) -> tuple[str, str]:
@@ -178,40 +178,40 @@ def _recovery(event: e.RecoveryAction) -> tuple[str, str]:
 
 
 def governor_text(event: e.GovernorAction) -> str:
-    """What the governor did, without the figures: short enough for a curve."""
+    """Action of the governor, without figures: short enough for a plot."""
     return {
-        "caches": _("memory: caches dropped"),
-        "smaller": _("memory: passes of {tokens} bytes, more of them to a step").format(
+        "caches": _("memory: caches freed"),
+        "smaller": _("memory: micro-batches of {tokens} bytes, more of them per step").format(
             tokens=event.pass_tokens
         ),
-        "recompute": _("memory: layers are computed twice instead of kept"),
-        "stop": _("memory: a checkpoint, then the end"),
+        "recompute": _("memory: activations are recomputed instead of kept"),
+        "stop": _("memory: saving a checkpoint, then stopping"),
         "limit": _("memory: the budget is {budget} MB").format(budget=round(event.budget_mb)),
-        "pause": _("waits for the machine"),
+        "pause": _("paused until the machine is free"),
         "resume": _("goes on"),
     }.get(event.action, event.action)
 
 
 def budget_reason_text(reason: str) -> str:
-    """Which bound the memory budget of a run is, by `Memory.reason` (`engine.runs.events`)."""
+    """The bound that set the memory budget, from `MemoryUsage.reason`."""
     return {
         "max_memory_gb": _("as set"),
-        "cgroup": _("limit of the system"),
-        "available": _("70 % of what was free"),
+        "cgroup": _("cgroup limit"),
+        "available": _("70 % of the free memory"),
     }.get(reason, reason)
 
 
 def governor_cause_text(event: e.GovernorAction) -> str:
-    """The figures that made the governor act."""
+    """The figures that caused an action of the governor."""
     words = {
         "budget": _("{used} MB of {budget} MB used"),
-        "allocation": _("memory could not be had at {used} MB of {budget} MB"),
-        "set": _("as asked; {used} MB used"),
-        "cgroup": _("the limit of the system has changed; {used} MB used"),
-        "pressure": _("programs waited for memory {value} % of ten seconds, bound {bound} %"),
-        "level": _("memory pressure of macOS at level {value}, bound {bound}"),
-        "battery": _("battery at {value} %, bound {bound} %"),
-        "temperature": _("processor at {value} °C, bound {bound} °C"),
+        "allocation": _("out of memory at {used} MB of {budget} MB"),
+        "set": _("set by command; {used} MB used"),
+        "cgroup": _("the cgroup limit changed; {used} MB used"),
+        "pressure": _("other programs waited for memory {value} % of the last 10 s, limit {bound} %"),
+        "level": _("macOS memory pressure level {value}, limit {bound}"),
+        "battery": _("battery at {value} %, limit {bound} %"),
+        "temperature": _("processor at {value} °C, limit {bound} °C"),
     }.get(event.cause, "{used} / {budget} MB")
     return words.format(
         used=round(event.used_mb),
@@ -243,7 +243,7 @@ def _memory_plan(event: e.MemoryPlan) -> tuple[str, str]:
     if event.estimate_mb is not None:
         parts.append(_("estimated {estimate} MB").format(estimate=round(event.estimate_mb)))
     parts.append(
-        _("passes of {windows} × {context} {unit} fit into {room} of {budget} MB").format(
+        _("micro-batches of {windows} × {context} {unit} fit {room} of {budget} MB").format(
             windows=event.windows,
             context=event.context,
             unit=unit,
@@ -254,17 +254,17 @@ def _memory_plan(event: e.MemoryPlan) -> tuple[str, str]:
     return "info", _("; ").join(parts)
 
 
-_LEFT_AT = {
+_DROP_STAGES = {
     "collect": N_("no pair"),
     "low_value": N_("low value"),
-    "sensitive": N_("private"),
-    "injection": N_("marker"),
-    "exact": N_("copy"),
-    "near": N_("twin"),
-    "semantic": N_("meaning"),
+    "sensitive": N_("PII"),
+    "injection": N_("prompt injection marker"),
+    "exact": N_("exact duplicate"),
+    "near": N_("near duplicate"),
+    "semantic": N_("semantic duplicate"),
     "rule": N_("rule"),
 }
-"""The stages of the corpus at which a conversation is left out."""
+"""Corpus stages that drop conversations."""
 
 
 def _funnel(event: e.Funnel) -> tuple[str, str]:
@@ -273,12 +273,14 @@ def _funnel(event: e.Funnel) -> tuple[str, str]:
             n=event.collected
         )
     ]
-    parts += [f"{_(_LEFT_AT.get(stage, stage))} −{count}" for stage, count in event.dropped.items() if count]
+    parts += [
+        f"{_(_DROP_STAGES.get(stage, stage))} −{count}" for stage, count in event.dropped.items() if count
+    ]
     if event.redacted:
         parts.append(_("{n} redacted").format(n=event.redacted))
     parts.append(_("{n} accepted").format(n=event.accepted))
     parts.append(
-        _("{train} to train on, {test} kept back to judge").format(train=event.train, test=event.test)
+        _("{train} in the training set, {test} in the test set").format(train=event.train, test=event.test)
     )
     return "info", " ▸ ".join(parts)
 
@@ -292,11 +294,11 @@ def _promoted(event: e.Promoted) -> tuple[str, str]:
 
 
 def cycle_text(event: e.EvolutionCycle) -> str:
-    """What came of a cycle: `cycle 2 of 3: kept, perplexity 3.41 → 3.30 (+3.2 %), p = 0.001 (needed 0.025)`."""
+    """Result of a cycle: `cycle 2 of 3: kept, perplexity 3.41 → 3.30 (+3.2 %), p = 0.001 (interim look 2 requires < 0.025)`."""
     head = _("cycle {cycle} of {cycles}").format(cycle=event.cycle, cycles=event.cycles)
     if event.state == "began":
-        return colon(head, _("begins with {champion}").format(champion=event.champion))
-    word = {"kept": _("kept"), "dropped": _("dropped"), "collapsed": _("dropped, it collapses")}
+        return colon(head, _("started with {champion}").format(champion=event.champion))
+    word = {"kept": _("kept"), "dropped": _("dropped"), "collapsed": _("dropped: model collapse")}
     text = colon(head, word.get(event.state, event.state))
     if event.before and event.after:
         text += _(", perplexity {before} → {after} ({gain} %)").format(
@@ -305,14 +307,14 @@ def cycle_text(event: e.EvolutionCycle) -> str:
             gain=f"{100 * relative_gain(event):+.1f}",
         )
     if event.p_value is not None and event.alpha is not None:
-        text += _(", p = {p} (look {look} needs {alpha})").format(
+        text += _(", p = {p} (interim look {look} requires < {alpha})").format(
             p=f"{event.p_value:.2g}", look=event.look, alpha=f"{event.alpha:.2g}"
         )
     return text
 
 
 def relative_gain(event: e.EvolutionCycle) -> float:
-    """Relative fall of the perplexity; above 0 is better, 0 where nothing was measured."""
+    """Relative reduction of the perplexity; above 0 is better, 0 without a measurement."""
     return 1 - event.after / event.before if event.before and event.after else 0.0
 
 
@@ -329,7 +331,7 @@ def _finished(event: e.Finished) -> tuple[str, str]:
     return level, colon(word, event.error) if event.error else word
 
 
-_WORDS: dict[type[Event], Callable[[Any], tuple[str, str]]] = {
+_FORMATTERS: dict[type[Event], Callable[[Any], tuple[str, str]]] = {
     e.Started: _started,
     e.StatusChanged: _status,
     e.StageChanged: _stage,

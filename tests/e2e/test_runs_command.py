@@ -106,7 +106,7 @@ def test_ctrl_c_stops_following_and_the_run_continues(ws: Workspace, start: Call
     )
     with watcher:
         assert watcher.stdout is not None
-        assert "begins" in watcher.stdout.readline()
+        assert "started" in watcher.stdout.readline()
         watcher.send_signal(signal.SIGINT)
         rest = watcher.stdout.read()
     assert watcher.returncode == 0

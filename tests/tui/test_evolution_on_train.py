@@ -103,8 +103,8 @@ def test_of_many_marks_the_newest_of_each_kind_are_drawn() -> None:
 def test_the_list_says_what_was_done_and_at_which_step() -> None:
     view = full_view()
     words = [line.text for line in annotation_lines([*view.marks, *view.checkpoint_marks])]
-    assert "▼ step 5  the loss or its gradient leapt up: skipped" in words
-    assert any("passes of 2048 bytes" in text and text.startswith("■ step 3") for text in words)
+    assert "▼ step 5  the loss or its gradient spiked: skipped" in words
+    assert any("micro-batches of 2048 bytes" in text and text.startswith("■ step 3") for text in words)
 
 
 @pytest.mark.parametrize("width", [34, 55, 120])
