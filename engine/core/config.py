@@ -531,7 +531,7 @@ def _error_text(field: FieldInfo, value: Any, error: msgspec.ValidationError) ->
     if isinstance(kind, BoolType | LiteralType):
         choices = ("true", "false") if isinstance(kind, BoolType) else kind.values
         return _("{key} takes one of {choices}, not {value}").format(
-            key=key, choices=", ".join(map(str, choices)), value=given
+            key=key, choices=_(", ").join(map(str, choices)), value=given
         )
     reason = str(error).partition(" - at `")[0]
     return _("The setting {key} cannot be used: {reason}").format(key=key, reason=reason)

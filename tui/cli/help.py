@@ -102,7 +102,8 @@ def _render_help(command: Any, ctx: typer.Context) -> str:
         shown = [(name, command.commands[name]) for name in command.list_commands(ctx)]
         commands = [(name, (sub.help or "").strip().split("\n")[0]) for name, sub in shown if not sub.hidden]
         sections.append((_("Commands"), commands))
-    blocks += [f"{title}:\n{_columns(rows, cells)}" for title, rows in sections if rows]
+    heading = _("{title}:")
+    blocks += [f"{heading.format(title=title)}\n{_columns(rows, cells)}" for title, rows in sections if rows]
     return "\n\n".join(blocks)
 
 

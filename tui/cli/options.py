@@ -74,7 +74,7 @@ class Option:
         if self.choices and value not in self.choices:
             raise UsageProblem(
                 _("{option} takes {choices}, not {value}").format(
-                    option=self.flag, choices=", ".join(self.choices), value=value
+                    option=self.flag, choices=_(", ").join(self.choices), value=value
                 ),
                 hint=f"h2q-tui {command} {self.flag} {self.example}",
             )

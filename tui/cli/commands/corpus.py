@@ -183,7 +183,7 @@ def _composition(figures: CorpusStats) -> list[str]:
 
     lines = []
     if figures.masked:
-        reasons = ", ".join(
+        reasons = _(", ").join(
             f"{_(REASON_LABELS[reason]) if reason in REASON_LABELS else reason} {n:,}"
             for reason, n in figures.masked.items()
         )
@@ -191,7 +191,7 @@ def _composition(figures: CorpusStats) -> list[str]:
             _("turns not trained on: {n} ({reasons})").format(n=f"{figures.masked_turns:,}", reasons=reasons)
         )
     if figures.languages:
-        shares = ", ".join(f"{language or '?'} {n:,}" for language, n in figures.languages.items())
+        shares = _(", ").join(f"{language or '?'} {n:,}" for language, n in figures.languages.items())
         lines.append(_("languages: {shares}").format(shares=shares))
     if figures.quality:
         low, middle, high = (f"{value:.2f}" for value in figures.quality)
@@ -214,7 +214,7 @@ def _one_of(choices: type[E], value: str) -> E:
     try:
         return choices(value)
     except ValueError:
-        names = ", ".join(choice.value for choice in choices if choice.value)
+        names = _(", ").join(choice.value for choice in choices if choice.value)
         raise typer.BadParameter(
             _("{value} is not one of {choices}").format(value=value, choices=names)
         ) from None

@@ -304,7 +304,7 @@ def change_setting(
     if known is None or handling not in HANDLINGS:
         raise typer.BadParameter(
             _("{value} is not TYPE=redact, drop or keep; types: {types}").format(
-                value=private, types=", ".join(types)
+                value=private, types=_(", ").join(types)
             )
         )
     return msgspec.structs.replace(settings, sensitive_types={**settings.sensitive_types, known: handling})

@@ -59,7 +59,7 @@ def register(app: typer.Typer) -> None:
             if value is not None and value not in choices:
                 raise UsageProblem(
                     _("{option} takes {choices}, not {value}").format(
-                        option=option, choices=", ".join(choices), value=value
+                        option=option, choices=_(", ").join(choices), value=value
                     ),
                     hint=f"h2q-tui export {name} --to gguf --quant f16",
                 )

@@ -333,7 +333,9 @@ def _stats_lines(stats: MemoryStats) -> list[str]:
         _("{conversations:,} conversations, {turns:,} turns, {characters:,} characters").format(
             conversations=stats.conversations, turns=stats.turns, characters=stats.characters
         ),
-        _("from: {sources}").format(sources=", ".join(f"{name} {n:,}" for name, n in stats.sources.items())),
+        _("from: {sources}").format(
+            sources=_(", ").join(f"{name} {n:,}" for name, n in stats.sources.items())
+        ),
     ]
     if stats.dated:
         lines.append(

@@ -59,7 +59,7 @@ def register(app: typer.Typer) -> None:
 
         gone = remove_(session.workspace(create=False))
         output.echo(
-            _("Removed: {names}").format(names=", ".join(gone)) if gone else _("Nothing was scheduled.")
+            _("Removed: {names}").format(names=_(", ").join(gone)) if gone else _("Nothing was scheduled.")
         )
         if session.options.json:
             output.echo_json({"removed": gone})
@@ -89,7 +89,7 @@ def _install(every: str, at: str, day: str, by: str | None, flags: list[str]) ->
 
     if by is not None and by not in list(ServiceManager):
         raise UsageProblem(
-            _("--by takes {choices}, not {value}").format(choices=", ".join(ServiceManager), value=by),
+            _("--by takes {choices}, not {value}").format(choices=_(", ").join(ServiceManager), value=by),
             hint=f"h2q-tui schedule {every} --at 03:00",
         )
     _check_flags(flags)

@@ -52,7 +52,7 @@ def _streaming(config: str | None) -> StreamingConfig | None:
 
     streaming = read_streaming_config(session.resolve(config)) if config else None
     if streaming is not None and streaming.ignored:
-        typer.echo(_("Ignored settings: {names}").format(names=", ".join(streaming.ignored)), err=True)
+        typer.echo(_("Ignored settings: {names}").format(names=_(", ").join(streaming.ignored)), err=True)
     return streaming
 
 

@@ -77,7 +77,7 @@ def register(app: typer.Typer) -> None:
             output.echo(_("nothing to delete in {path}").format(path=ws.root))
         else:
             question = _("Delete {names} ({size:.1f} MB) from {path} permanently?").format(
-                names=", ".join(plan.names), size=plan.bytes / 1e6, path=ws.root
+                names=_(", ").join(plan.names), size=plan.bytes / 1e6, path=ws.root
             )
             confirm(question, yes, session.own_command("reset", *(["--all"] if all_ else []), "--yes"))
             if all_:
@@ -86,7 +86,7 @@ def register(app: typer.Typer) -> None:
 
                 unschedule(ws)
             plan = reset_(ws, all_)
-            output.echo(_("Removed: {names}").format(names=", ".join(plan.names)))
+            output.echo(_("Removed: {names}").format(names=_(", ").join(plan.names)))
         if session.options.json:
             output.echo_json({"removed": plan.names, "bytes": plan.bytes})
 
