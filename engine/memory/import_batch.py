@@ -51,7 +51,6 @@ class ImportResult(msgspec.Struct, frozen=True, kw_only=True):
     points: int = 0
     """Summary points added."""
     transactions: int = 0
-    longest_transaction_s: float = 0.0
 
 
 def import_items(
@@ -97,7 +96,6 @@ def import_items(
         skipped=batch.skipped,
         points=batch.points,
         transactions=writer.transactions,
-        longest_transaction_s=writer.longest_s,
     )
 
 

@@ -33,7 +33,6 @@ class ChunkedWriter:
         self.connection = connection
         self._clock = clock
         self.transactions = 0
-        self.longest_s = 0.0
         self._began = 0.0
         self._checked = 0.0
         self._worst_step_s = 0.0
@@ -73,7 +72,6 @@ class ChunkedWriter:
         self.connection.execute("COMMIT")
         now = self._clock()
         self.transactions += 1
-        self.longest_s = max(self.longest_s, now - self._began)
         _longest.set(max(_longest.get(), now - self._began))
         self._worst_commit_s = max(now - before, _DECAY * self._worst_commit_s)
         if self.transactions % _CHECKPOINT_EVERY == 0:
