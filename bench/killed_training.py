@@ -1,4 +1,5 @@
-"""One training of the proof by kills, in a process of its own: small, on one thread, with a ledger of its batches."""
+"""One training of the proof by kills, in a separate process: small, on one thread, with a ledger of its
+batches."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ LEDGER = "ledger.jsonl"
 
 @dataclass(frozen=True)
 class Dataset:
-    """As `train_native` takes it."""
+    """The dataset argument of `train_native`."""
 
     path: Path
     lineage: Lineage
@@ -60,7 +61,7 @@ def prepare(root: Path) -> None:
 
 
 def train(root: str, place: str, phase: str, steps: int) -> None:
-    """One process: begins the phase in `place`, or goes on with it there. Runs in a process of its own."""
+    """Runs in a separate process: starts the phase in `place`, or resumes it there."""
     import numpy as np
     import torch
 
@@ -81,13 +82,14 @@ def train(root: str, place: str, phase: str, steps: int) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
     engine.training.metrics.MIN_EVENT_GAP_S = 0.0
-    # Two runs that begin anew may choose otherwise by measurement; each keeps its own choice.
+    # Two new runs may choose differently by measurement; each keeps its own choice.
     engine.training.setup.choose_device = lambda *_width, **_kept: Device("cpu", 1, False)  # type: ignore[attr-defined]
     data, folder = Path(root), Path(place)
     accumulate = TrainingJob.accumulate
 
     def noted(job: TrainingJob, batch: Batch) -> float:
-        """As dropout does, steps draw from torch; and from Python and NumPy, as no step of ours does yet."""
+        """Steps use torch's random numbers as dropout does, and those of Python and NumPy, which no step of
+        ours uses yet."""
         loss = accumulate(job, batch)
         if job.state.batches_drawn > 0:
             number = job.state.batches_drawn - 1

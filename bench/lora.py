@@ -1,4 +1,5 @@
-"""Memory of LoRA: a random model of the shape of Qwen2.5 0.5 B, trained by the product in a process of its own."""
+"""Memory of LoRA: a random model with the dimensions of Qwen2.5 0.5 B, trained by the product in a separate
+process."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ STEPS = 3
 
 
 @dataclass(frozen=True)
-class ModelDimensions:
-    """Of a random Qwen2 with tied embeddings."""
+class RandomBaseShape:
+    """Dimensions of a random Qwen2 with tied embeddings."""
 
     hidden: int
     layers: int
@@ -34,12 +35,13 @@ class ModelDimensions:
     ffn: int
 
 
-HALF_BILLION = ModelDimensions(hidden=896, layers=24, heads=14, kv_heads=2, ffn=4864)
-SMALL = ModelDimensions(hidden=256, layers=4, heads=4, kv_heads=2, ffn=768)
+HALF_BILLION = RandomBaseShape(hidden=896, layers=24, heads=14, kv_heads=2, ffn=4864)
+SMALL = RandomBaseShape(hidden=256, layers=4, heads=4, kv_heads=2, ffn=768)
 
 
 def memory(full: bool) -> list[BenchResult]:
-    """Peak of the whole process: loading, tokenizer, rendering, steps, the checkpoint and the adapter's files."""
+    """Peak of the whole process: loading, tokenizer, rendering, steps, the checkpoint and the adapter's
+    files."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _child("write", folder, HALF_BILLION if full else SMALL)
@@ -73,8 +75,8 @@ def memory(full: bool) -> list[BenchResult]:
         ]
 
 
-def _child(what: str, folder: Path, shape: ModelDimensions) -> dict[str, float]:
-    """Runs this module in a process of its own; what it printed last."""
+def _child(what: str, folder: Path, shape: RandomBaseShape) -> dict[str, float]:
+    """Runs this module in a separate process; returns its last line of output."""
     done = subprocess.run(
         [sys.executable, "-m", "bench.lora", what, str(folder), json.dumps(msgspec.to_builtins(shape))],
         capture_output=True,
@@ -87,7 +89,7 @@ def _child(what: str, folder: Path, shape: ModelDimensions) -> dict[str, float]:
     return found
 
 
-def _write(folder: Path, shape: ModelDimensions) -> dict[str, float]:
+def _write(folder: Path, shape: RandomBaseShape) -> dict[str, float]:
     """The base: random weights in bf16 and a byte-level BPE of Qwen's size."""
     import torch
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -127,7 +129,7 @@ def _write(folder: Path, shape: ModelDimensions) -> dict[str, float]:
 
 
 def _tokenizer() -> Any:
-    """As many words and merges as Qwen's has, so that it takes as much memory."""
+    """As many tokens and merges as Qwen's, so that it takes as much memory."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -148,7 +150,7 @@ def _tokenizer() -> Any:
 
 def _train(folder: Path, *, whole: bool) -> dict[str, float]:
     """Trains as `train --mode lora` does; peak of this process in MB, loading included."""
-    peak = _Peak()
+    peak = _ResidentPeak()
     from engine.core.paths import Workspace
     from engine.models import adapters
     from engine.models.base_models import find_base
@@ -163,11 +165,11 @@ def _train(folder: Path, *, whole: bool) -> dict[str, float]:
     from engine.training.recipe import Phase, recipe_for
 
     if whole:
-        # The baseline: what a plain cross-entropy over all logits takes.
+        # The baseline: a plain cross-entropy over all logits.
         adapters.has_linear_head = lambda model: False  # type: ignore[attr-defined]
 
     @dataclass(frozen=True)
-    class Rows:
+    class BenchDataset:
         path: Path
         lineage: Lineage
 
@@ -179,7 +181,7 @@ def _train(folder: Path, *, whole: bool) -> dict[str, float]:
         epochs=1,
         max_steps=STEPS,
         four_bit=False,
-        # Within the default budget a processor without fast bf16 would load the base in float32.
+        # With the default budget a CPU without fast bf16 would load the base in float32.
         max_memory_gb=LIMIT_MB / 1024,
     )
     spec = make_spec(ws.root, params)
@@ -191,28 +193,30 @@ def _train(folder: Path, *, whole: bool) -> dict[str, float]:
         ctx,
         recipe_for(params, Phase.LORA),
         find_base(ws, str(folder / "base")),
-        Rows(folder / "data.jsonl", Lineage()),
+        BenchDataset(folder / "data.jsonl", Lineage()),
         name="adapter",
         out=ws.adapters / "adapter",
     )
     records = JournalReader(run_dir.events_path).poll()
     steps = [record.event for record in records if isinstance(record.event, Step)]
-    told = max((record.event.peak_mb for record in records if hasattr(record.event, "peak_mb")), default=0.0)
+    reported = max(
+        (record.event.peak_mb for record in records if hasattr(record.event, "peak_mb")), default=0.0
+    )
     return {
-        "peak_mb": max(peak.mb, told),
+        "peak_mb": max(peak.mb, reported),
         "steps": float(len(steps)),
         "tokens_per_s": steps[-1].tokens_per_s if steps else 0.0,
     }
 
 
-class _Peak:
-    """The most resident memory of this process, looked at every 10 ms."""
+class _ResidentPeak:
+    """Peak resident memory of this process, sampled every 10 ms."""
 
     def __init__(self) -> None:
         self.mb = 0.0
-        threading.Thread(target=self._look, daemon=True).start()
+        threading.Thread(target=self._sample, daemon=True).start()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         import psutil
 
         process = psutil.Process()
@@ -228,7 +232,7 @@ BENCHMARKS = (
 if __name__ == "__main__":
     action, where, form = sys.argv[1:]
     result = (
-        _write(Path(where), msgspec.convert(json.loads(form), ModelDimensions))
+        _write(Path(where), msgspec.convert(json.loads(form), RandomBaseShape))
         if action == "write"
         else _train(Path(where), whole=action == "train-whole")
     )

@@ -1,6 +1,8 @@
-"""Faults put into small real runs: how soon they are seen, what they cost, and how often a clean run is disturbed.
+"""Faults injected into small real runs: how soon they are detected, what they cost, and the false alarms of
+clean runs.
 
-Each run trains a model of 2 × 64 on Tiny Shakespeare with one fault in it, through the product's own loop.
+Each run trains a model of 2 layers of width 64 on Tiny Shakespeare with one fault, through the product's own
+loop.
 """
 
 from __future__ import annotations
@@ -38,24 +40,24 @@ TEXT = shipped("data") / "sample" / "text" / "tinyshakespeare.txt"
 FAULTS = ("nan_input", "infinite_gradient", "lr_x1000", "garbage_shard", "optimizer_state")
 STEPS, GARBAGE, CHECKPOINT_EVERY = 300, 50, 30
 NEVER = 1e6
-"""Delay of a fault that nothing noticed."""
+"""Delay of an undetected fault."""
 
 
 @dataclass
-class _Run:
-    """One training and what happened in it."""
+class FaultyRun:
+    """One training run and what happened in it."""
 
     fault: str = ""
     at: int = 0
-    """Number of the step that it strikes."""
-    noticed: list[int] = field(default_factory=list)
-    """Batches drawn when something was recovered from."""
+    """Step at which the fault strikes."""
+    recoveries: list[int] = field(default_factory=list)
+    """Batches drawn at each recovery."""
     loss: float = NEVER
     job: TrainingJob | None = None
 
     @property
     def delay(self) -> float:
-        return min((draw - self.at + 1 for draw in self.noticed if draw >= self.at), default=NEVER)
+        return min((draw - self.at + 1 for draw in self.recoveries if draw >= self.at), default=NEVER)
 
 
 def recipe(steps: int, seed: int) -> Recipe:
@@ -69,12 +71,12 @@ def recipe(steps: int, seed: int) -> Recipe:
 
 
 def _is_due(saver: CheckpointSaver) -> bool:
-    """By steps instead of seconds: the same on a busy machine."""
+    """By steps instead of seconds: independent of the machine's load."""
     return saver._writing is None and saver.job.state.step % CHECKPOINT_EVERY == 0
 
 
-def train(run: _Run, steps: int, seed: int) -> _Run:
-    """Trains with the fault of `run` and fills in what happened."""
+def train(run: FaultyRun, steps: int, seed: int) -> FaultyRun:
+    """Trains with the fault of `run` and records what happened."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder, _faults(run):
         ws = Workspace(Path(folder))
@@ -86,7 +88,7 @@ def train(run: _Run, steps: int, seed: int) -> _Run:
 
         def seen(record: JournalRecord) -> None:
             if isinstance(record.event, events.RecoveryAction) and run.job is not None:
-                run.noticed.append(run.job.state.batches_drawn)
+                run.recoveries.append(run.job.state.batches_drawn)
 
         ctx = RunContext(run_dir, JournalWriter(run_dir.events_path), seen)
         try:
@@ -99,8 +101,9 @@ def train(run: _Run, steps: int, seed: int) -> _Run:
 
 
 @contextmanager
-def _faults(run: _Run) -> Iterator[None]:
-    """The product's own methods, with the fault put in at its step; `state.batches_drawn` is 0 while the speed is measured."""
+def _faults(run: FaultyRun) -> Iterator[None]:
+    """The product's own methods with the fault injected at its step; `state.batches_drawn` is 0 during
+    measurements."""
     accumulate, draw, step = TrainingJob.accumulate, ScratchBatches.batch_at, Optimizer.step
 
     def now(*kinds: str) -> bool:
@@ -149,7 +152,7 @@ def _faults(run: _Run) -> Iterator[None]:
 
 
 def _corrupt(optimizer: Optimizer) -> None:
-    """Every stored tensor is overwritten with noise of a large scale."""
+    """Overwrites every stored tensor with noise of a large scale."""
 
     def noise(tensor: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(tensor.numel())
@@ -159,13 +162,13 @@ def _corrupt(optimizer: Optimizer) -> None:
 
 
 def faults(full: bool, *, steps: int = STEPS, kinds: tuple[str, ...] = FAULTS) -> list[BenchResult]:
-    """Runs with one fault each, every kind as often, against clean runs of the same seeds."""
+    """Runs with one fault each, equally many of every kind, compared with clean runs of the same seeds."""
     chance = random.Random(3)
     seeds = range(10 if full else 1)
-    clean = {seed: train(_Run(), steps, seed) for seed in seeds}
+    clean = {seed: train(FaultyRun(), steps, seed) for seed in seeds}
     broken = {
         kind: [
-            (seed, train(_Run(kind, chance.randrange(steps // 4, 3 * steps // 4)), steps, seed))
+            (seed, train(FaultyRun(kind, chance.randrange(steps // 4, 3 * steps // 4)), steps, seed))
             for seed in seeds
         ]
         for kind in kinds
@@ -202,10 +205,10 @@ def faults(full: bool, *, steps: int = STEPS, kinds: tuple[str, ...] = FAULTS) -
 
 
 def false_alarms(full: bool, *, steps: int | None = None) -> list[BenchResult]:
-    """Clean runs: steps that are taken as they should be."""
+    """Clean runs: share of steps applied without intervention."""
     length = steps or (5_000 if full else 1_500)
-    runs = [train(_Run(), length, seed) for seed in range(4 if full else 1)]
-    count, alarms = length * len(runs), sum(len(run.noticed) for run in runs)
+    runs = [train(FaultyRun(), length, seed) for seed in range(4 if full else 1)]
+    count, alarms = length * len(runs), sum(len(run.recoveries) for run in runs)
     return [
         compare(
             "recovery.clean_steps",

@@ -1,7 +1,7 @@
-"""Tokens per second of training, against `nn.TransformerEncoder` as H2Q-Evo's local trainer used it.
+"""Training tokens per second, compared with `nn.TransformerEncoder` as in H2Q-Evo's local trainer.
 
-The baseline is float32 with AdamW. Ours has its size and computes as measured; with bfloat16 off it is
-measured a second time, because only processors with matrix units for it gain by a multiple.
+The baseline is float32 with AdamW. Ours has the same size and the measured number format; it is measured
+again with bfloat16 off, because only CPUs with matrix units gain much from it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from engine.training.text_stream import TextStream
 
 MATRIX_UNITS_TARGET, PLAIN_TARGET = 8.0, 3.0
 SHARE = 3
-"""Steps of ours for one of the baseline, so that both are timed for about as long: a machine whose speed changes
-within seconds is then met by both alike."""
+"""Our steps per step of the baseline, so that both are timed for about as long and meet the same changes of
+the machine's speed."""
 
 
 class EncoderModel(nn.Module):
-    """H2Q-Evo's local model: `nn.TransformerEncoder` 6 × 256, 8 heads, feed-forward 2,048 (8.0 M parameters)."""
+    """H2Q-Evo's local model: `nn.TransformerEncoder` with 6 layers of width 256, 8 heads, feed-forward 2,048
+    (8.0 M parameters)."""
 
     def __init__(self, *, dim: int, layers: int, heads: int, ffn: int) -> None:
         super().__init__()
@@ -47,14 +48,14 @@ class EncoderModel(nn.Module):
 
 
 def speed(full: bool, *, batch: int = 8, context: int = 512, rounds: int | None = None) -> list[BenchResult]:
-    """Tokens per second of whole training steps, ours and the baseline's taken in turn.
+    """Tokens per second of whole training steps, ours and the baseline's alternating.
 
-    The ratio of a round is that of neighbours in time; the median of the rounds is reported, with its range.
+    Each round gives a ratio of neighbouring timings; the median of the rounds is reported with its range.
     """
     rounds = rounds or (9 if full else 5)
     torch.manual_seed(0)
     recipe = recipe_for(TrainParams(recipe="h2q-local"), Phase.SCRATCH)
-    # Half the heads, twice as wide: as many parameters and products, and half the attention weights.
+    # Half the heads, twice as wide: equal parameters and products, half the attention weights.
     size = msgspec.structs.replace(recipe.size, heads=4, head_dim=64, context=context)
     muon = msgspec.structs.replace(recipe_for(TrainParams(context=context), Phase.SCRATCH), size=size)
     measured = choose_device(size.dim)
@@ -76,7 +77,7 @@ def speed(full: bool, *, batch: int = 8, context: int = 512, rounds: int | None 
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     with TextStream.training([TEXT], seed=0, shortest=context) as stream:
         for number in range(rounds + 1):
-            # The end-of-text token of the stream is no byte; the baseline has 256 of them.
+            # The stream's end-of-text token is not a byte; the baseline has 256 tokens.
             tokens = torch.from_numpy(stream.windows(number, batch, context + 1).astype(np.int64))
             tokens.clamp_(max=255)
             for name, step in steps.items():
@@ -85,7 +86,7 @@ def speed(full: bool, *, batch: int = 8, context: int = 512, rounds: int | None 
                 for _time in range(times):
                     step(tokens, number, rounds + 1)
                 seconds[name].append((time.perf_counter() - begin) / times)
-    # The first round warms kernels and the allocator up.
+    # The first round warms up kernels and the allocator.
     speeds = {name: [batch * context / taken for taken in one[1:]] for name, one in seconds.items()}
     ratios = {name: _ratios(one, speeds["baseline"]) for name, one in speeds.items()}
     parameters = sum(parameter.numel() for parameter in baseline.parameters())
@@ -110,7 +111,7 @@ def _ratios(ours: list[float], baseline: list[float]) -> list[float]:
 
 
 def has_matrix_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the processor multiplies whole tiles of bfloat16 (AMX), as Linux names it."""
+    """Whether the CPU has bfloat16 matrix tiles (AMX), by its name in Linux."""
     try:
         return "amx_bf16" in cpuinfo.read_text(encoding="utf-8")
     except OSError:

@@ -1,8 +1,8 @@
-"""How quickly the built-in model learns, against a GPT-2 of transformers.
+"""How quickly the built-in model learns, compared with a GPT-2 of transformers.
 
-The baseline runs as its users run it: float32, AdamW. Ours runs as `h2q-tui train` runs it: number format,
-threads and kernels as measured, Muon and AdamW. Tiny Shakespeare in bytes; losses are nats per byte on every
-non-overlapping window of its last 10 %.
+The baseline runs as its users run it: float32, AdamW. Ours runs as `h2q-tui train` does: measured number
+format, threads and kernels, Muon and AdamW. The data is Tiny Shakespeare in bytes; losses are nats per byte
+on every non-overlapping window of its last 10 %.
 """
 
 from __future__ import annotations
@@ -31,31 +31,29 @@ from engine.training.scratch import model_config
 from engine.training.text_stream import TextStream, general_windows
 
 CONTEXT, BATCH, STEPS = 64, 12, 2000
-"""Of the baseline: the CPU recipe of nanoGPT."""
+"""Steps of the baseline: the CPU recipe of nanoGPT."""
 PLANS = (190, 200, 210, 220, 235, 250, 270, 300, 350, 400, 600)
-"""Lengths of our run for the full baseline, in steps; the first that ends at its loss or below counts.
-
-The decay of the learning rate has to be planned, so a run cannot simply be cut where the loss is reached.
-"""
+"""Lengths of our runs for the full baseline, in steps; the first one that reaches its loss counts. The decay
+of the learning rate depends on the length, so a run cannot be stopped when the loss is reached."""
 TIME_TARGET, TOKENS_TARGET = 10.0, 8.0
 SHORT_TIME_TARGET, SHORT_TOKENS_TARGET = 5.0, 4.0
-"""A baseline that stops early has wasted less of its bytes on the last hundredths of its loss."""
+"""Shorter baselines waste fewer bytes on the last hundredths of their loss."""
 QUALITY_LOSS = 1.50
-"""Nats per byte to reach with the "quality" recipe in the time of two baseline runs."""
+"""Target of the "quality" recipe in the time of two baseline runs, in nats per byte."""
 QUALITY_CONTEXT, QUALITY_BATCH = 512, 12
-"""As `h2q-tui train --recipe quality --context 512 --batch-size 12`: three quarters of the steps on windows of
-128 bytes, the rest on windows of 512 with as many bytes a step; validated with windows of 512."""
+"""As `h2q-tui train --recipe quality --context 512 --batch-size 12`: three quarters of the steps on windows
+of 128 bytes, the rest on windows of 512 with equal bytes per step; validated with windows of 512."""
 PACED_STEPS = 30
-"""Steps that are timed to plan the length of the run."""
+"""Steps timed to plan the length of the run."""
 SHORT_S = 12.0
-"""Seconds of the "quality" recipe in a short benchmark, whose figure says only that it learns."""
+"""Seconds of the "quality" recipe in a short benchmark, which only shows that it learns."""
 
 TEXT = shipped("data") / "sample" / "text" / "tinyshakespeare.txt"
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A training run: its final validation loss, seconds without evaluation, and bytes seen."""
+class TrainingOutcome:
+    """Result of a training run: final validation loss, seconds without evaluation, and bytes seen."""
 
     loss: float
     seconds: float
@@ -63,7 +61,8 @@ class Outcome:
 
 
 def to_loss(full: bool, *, steps: int | None = None) -> list[BenchResult]:
-    """Time and tokens to the final loss of a GPT-2 of transformers (4 × 128, context 64, batch 12, AdamW)."""
+    """Time and tokens to the final loss of a GPT-2 of transformers (4 layers of width 128, context 64, batch
+    12, AdamW)."""
     steps = steps or (STEPS if full else 300)
     device = choose_device(128)
     baseline = gpt2(steps)
@@ -102,8 +101,8 @@ def to_loss(full: bool, *, steps: int | None = None) -> list[BenchResult]:
     ]
 
 
-def train_gpt2(steps: int) -> Outcome:
-    """The baseline: AdamW 1e-3 (0.9, 0.99), decay 0.1 of weights, warm-up 100, cosine to a tenth."""
+def train_gpt2(steps: int) -> TrainingOutcome:
+    """The baseline: AdamW 1e-3 (0.9, 0.99), weight decay 0.1, warm-up 100, cosine to a tenth."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
@@ -140,7 +139,7 @@ def train_gpt2(steps: int) -> Outcome:
             )
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            # The end-of-text token of the stream is no byte; the baseline has 256 of them.
+            # The stream's end-of-text token is not a byte; the baseline has 256 tokens.
             logits = model(tokens[:, :-1].clamp(max=255)).logits
             loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].clamp(max=255).flatten())
             optimizer.zero_grad()
@@ -148,11 +147,11 @@ def train_gpt2(steps: int) -> Outcome:
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             seconds += time.perf_counter() - begin
-    return Outcome(validate(lambda ids: model(ids).logits), seconds, steps * BATCH * CONTEXT)
+    return TrainingOutcome(validate(lambda ids: model(ids).logits), seconds, steps * BATCH * CONTEXT)
 
 
 def quality(full: bool) -> list[BenchResult]:
-    """The loss of the "quality" recipe (4 × 256) in the time of two baseline runs."""
+    """The loss of the "quality" recipe (4 layers of width 256) in the time of two baseline runs."""
     baseline = gpt2(STEPS if full else 300)
     device = choose_device(256)
     seconds = 2 * baseline.seconds if full else SHORT_S
@@ -165,7 +164,7 @@ def quality(full: bool) -> list[BenchResult]:
     return [
         compare(
             "training.quality",
-            # One that took longer has not shown anything: it counts as one that learnt nothing.
+            # A run that took longer proves nothing: it counts as one without learning.
             ours=math.log(256) if late else ours.loss,
             baseline=baseline.loss,
             target=baseline.loss / QUALITY_LOSS if full else 0.5,
@@ -180,7 +179,7 @@ def quality(full: bool) -> list[BenchResult]:
 
 
 def _seconds_per_step(recipe: Recipe, device: Device) -> float:
-    """The faster of two measurements, without the first steps of each: other work on the machine only adds."""
+    """The faster of two measurements without their first steps: other load only slows down."""
     taken = []
     for _round in range(2):
         begun, paced = (train(recipe, n, device, validated=False).seconds for n in (5, 5 + PACED_STEPS))
@@ -189,19 +188,19 @@ def _seconds_per_step(recipe: Recipe, device: Device) -> float:
 
 
 def how(device: Device) -> str:
-    """What a figure was computed with."""
+    """Device and number format of a figure."""
     kernels = "kernels" if device.fused else "no kernels"
     return f"{'bf16' if device.bf16 else 'fp32'}, {kernels}, {device.threads} threads"
 
 
 @cache
-def gpt2(steps: int) -> Outcome:
+def gpt2(steps: int) -> TrainingOutcome:
     """The baseline, trained once for all benchmarks of a process."""
     return train_gpt2(steps)
 
 
-def train_ours(steps: int, device: Device) -> Outcome:
-    """Our 4 × 128 with the fast recipe at the baseline's context and batch."""
+def train_ours(steps: int, device: Device) -> TrainingOutcome:
+    """Our model of 4 layers of width 128 with the fast recipe, at the baseline's context and batch."""
     return train(_recipe("fast", CONTEXT, BATCH), steps, device)
 
 
@@ -213,13 +212,13 @@ def _recipe(name: str, context: int, batch: int) -> Recipe:
 
 
 def model_of(size: ModelSize, context: int) -> Transformer:
-    """A new model of a size."""
+    """A new model of a given size."""
     model = Transformer(msgspec.structs.replace(model_config(size), context=context))
     model.initialise(0)
     return model
 
 
-def train(recipe: Recipe, steps: int, device: Device, *, validated: bool = True) -> Outcome:
+def train(recipe: Recipe, steps: int, device: Device, *, validated: bool = True) -> TrainingOutcome:
     """Trains a new model for `steps` on the windows of the recipe's curriculum; validates with its context."""
     context = recipe.size.context
     model = model_of(recipe.size, context)
@@ -241,11 +240,11 @@ def train(recipe: Recipe, steps: int, device: Device, *, validated: bool = True)
         return out.float()
 
     loss = validate(logits, context) if validated else math.nan
-    return Outcome(loss, seconds, tokens)
+    return TrainingOutcome(loss, seconds, tokens)
 
 
 class Stepper:
-    """An optimizer step as `engine.training.loop` takes it, without journal and checkpoints."""
+    """An optimizer step as in `engine.training.loop`, without journal and checkpoints."""
 
     def __init__(self, model: Transformer, recipe: Recipe, device: Device) -> None:
         self.model, self.recipe, self.device = model, recipe, device
@@ -253,7 +252,7 @@ class Stepper:
         self.optimizer = Optimizer(model, recipe, bf16=device.bf16)
 
     def step(self, tokens: Tensor, step: int, steps: int) -> float:
-        """Takes windows `(count, length + 1)`; returns their loss."""
+        """Trains on windows `(count, length + 1)`; returns their loss."""
         with self.device.autocast():
             logits = self.model(tokens[:, :-1])
         loss = F.cross_entropy(logits.float().flatten(0, 1), tokens[:, 1:].flatten())

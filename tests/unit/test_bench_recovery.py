@@ -23,7 +23,7 @@ def test_each_kind_of_fault_gives_its_delay_and_its_cost() -> None:
 
 
 def test_a_fault_that_nothing_notices_misses_its_target() -> None:
-    assert recovery._Run("lr_x1000", at=5, noticed=[3]).delay == recovery.NEVER
+    assert recovery.FaultyRun("lr_x1000", at=5, recoveries=[3]).delay == recovery.NEVER
 
 
 def test_clean_steps_are_counted() -> None:

@@ -43,7 +43,7 @@ def test_the_quality_recipe_is_given_the_time_of_two_baselines(monkeypatch: pyte
     monkeypatch.setattr(training, "general_windows", lambda *_where: windows)
     monkeypatch.setattr(training, "SHORT_S", 0.5)
     monkeypatch.setattr(training, "PACED_STEPS", 3)
-    monkeypatch.setattr(training, "gpt2", lambda steps: training.Outcome(2.5, 1.0, 100))
+    monkeypatch.setattr(training, "gpt2", lambda steps: training.TrainingOutcome(2.5, 1.0, 100))
     (row,) = training.quality(False)
     assert row.baseline == 2.5
     assert 1.0 < row.ours < math.log(320)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -28,7 +27,7 @@ from engine.training.lora.fit import fit_to_budget
 from engine.training.lora.train import train_lora
 from engine.training.recipe import LoraSettings, Phase, Recipe, recipe_for
 from tests.hf_models import talks, write_hf
-from tests.unit.training_run import events, new_run
+from tests.unit.training_run import DatasetFile, events, new_run
 
 PAIRS = (
     ("What is your name?", "I am little Q."),
@@ -44,17 +43,11 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
 
 
-@dataclass(frozen=True)
-class Rows:
-    path: Path
-    lineage: Lineage
-
-
-def rows(folder: Path, pairs: Sequence[tuple[str, str]] = PAIRS) -> Rows:
+def rows(folder: Path, pairs: Sequence[tuple[str, str]] = PAIRS) -> DatasetFile:
     path = folder / "data.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in talks(pairs)), encoding="utf-8")
     lineage = Lineage(conversations=["c0"], clusters=["k0"], dataset_sha256="h", newest_conversation=5.0)
-    return Rows(path, lineage)
+    return DatasetFile(path, lineage)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +65,7 @@ def base(root: Path, model: Path) -> BaseModel:
 
 
 def train(
-    root: Path, model: Path, data: Rows, *, settings: Recipe | None = None, resume: Path | None = None
+    root: Path, model: Path, data: DatasetFile, *, settings: Recipe | None = None, resume: Path | None = None
 ) -> ModelCard:
     found = base(root, model)
     return train_lora(
@@ -202,7 +195,7 @@ def test_a_second_adapter_continues_the_first(tmp_path: Path, model: Path) -> No
     train(tmp_path, model, rows(tmp_path))
     first = tmp_path / "mine"
     found = find_base(Workspace(tmp_path), str(first))
-    later = Rows(rows(tmp_path, PAIRS[:2]).path, Lineage(conversations=["c9"]))
+    later = DatasetFile(rows(tmp_path, PAIRS[:2]).path, Lineage(conversations=["c9"]))
     ctx = new_run(tmp_path / "two")
     card = train_lora(ctx, recipe(), found, later, name="next", out=tmp_path / "next")
     assert (card.base, card.base_path) == ("mine", str(model))

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -14,19 +13,13 @@ from engine.training.native import train_native
 from engine.training.recipe import Phase
 from engine.training.scratch import train_scratch
 from tests.unit.test_chat_batches import dataset, many
-from tests.unit.training_run import events, new_run, text_file, tiny
+from tests.unit.training_run import DatasetFile, events, new_run, text_file, tiny
 
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
     monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
-
-
-@dataclass(frozen=True)
-class Rows:
-    path: Path
-    lineage: Lineage
 
 
 @pytest.fixture
@@ -36,14 +29,14 @@ def base(tmp_path: Path) -> Path:
     return tmp_path / "first"
 
 
-def rows(folder: Path) -> Rows:
+def rows(folder: Path) -> DatasetFile:
     lineage = Lineage(
         conversations=["c0", "c1"], clusters=["k0"], dataset="d", dataset_sha256="h", newest_conversation=5.0
     )
-    return Rows(dataset(folder, *many()), lineage)
+    return DatasetFile(dataset(folder, *many()), lineage)
 
 
-def train(root: Path, base: Path, data: Rows, resume: Path | None = None, steps: int = 6) -> ModelCard:
+def train(root: Path, base: Path, data: DatasetFile, resume: Path | None = None, steps: int = 6) -> ModelCard:
     recipe = msgspec.structs.replace(tiny(Phase.NATIVE), max_steps=steps, epochs=50)
     ctx = new_run(root)
     return train_native(
@@ -83,7 +76,9 @@ def first_evaluation(root: Path) -> float:
 def test_lineages_are_merged_over_generations(tmp_path: Path, base: Path) -> None:
     train(tmp_path / "one", base, rows(tmp_path))
     (tmp_path / "one" / "a.txt").symlink_to(tmp_path / "a.txt")
-    later = Rows(dataset(tmp_path, *many(5)), Lineage(conversations=["c1", "c9"], newest_conversation=3.0))
+    later = DatasetFile(
+        dataset(tmp_path, *many(5)), Lineage(conversations=["c1", "c9"], newest_conversation=3.0)
+    )
     card = train(tmp_path / "two", tmp_path / "one" / "mine", later)
     assert card.lineage.conversations == ["c0", "c1", "c9"]
     assert card.lineage.newest_conversation == 5.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,6 +10,7 @@ import msgspec
 import torch
 
 from engine.core.paths import Workspace
+from engine.models.card import Lineage
 from engine.runs.context import RunContext
 from engine.runs.events import Event
 from engine.runs.journal import JournalReader, JournalWriter
@@ -22,6 +24,14 @@ E = TypeVar("E", bound=Event)
 torch.set_num_threads(1)
 
 SIZE = ModelSize(dim=32, layers=1, heads=2, head_dim=16, ffn=32, context=64)
+
+
+@dataclass(frozen=True)
+class DatasetFile:
+    """A written dataset, as `train_native` and `train_lora` take it."""
+
+    path: Path
+    lineage: Lineage
 
 
 def new_run(root: Path, params: TrainParams | None = None) -> RunContext:
