@@ -1,9 +1,9 @@
-"""How well the canary of evolution tells healthy cycles from collapses of graded strength.
+"""Sensitivity and specificity of the canary of evolution on healthy cycles and on graded collapses.
 
-Healthy: cycles as the product trains them, several seeds, one line of several cycles, and one from a model that has
-seen text alone. Collapses: models that learn only what models wrote (Shumailov et al. 2024, Nature 631), freely and at low
-temperature, one phrase, one conversation alone, and rates that are too high. Whether a model is harmed is said by
-conversations that nothing here trains on and the canary never sees: their NLL per byte is up by `HARM`.
+Healthy: cycles as the product trains them, with several seeds, one sequence of several cycles, and one from a model
+trained on text only. Collapses: training on generated text only (Shumailov et al. 2024, Nature 631) at several
+temperatures, on one phrase, on one conversation, and with too high a learning rate. A model counts as harmed when the
+NLL per byte of conversations that neither training nor the canary uses rises by `HARM`.
 """
 
 from __future__ import annotations
@@ -45,28 +45,28 @@ from engine.training.recipe import ModelSize, Phase, recipe_for
 from engine.training.text_stream import TextStream
 
 HARM = 0.1
-"""Relative rise of the NLL of unseen conversations from which a model counts as harmed. Smaller losses are for the
-verdict, which no candidate that is worse passes; the canary is there for what adds up unseen."""
+"""Relative rise of the NLL of unseen conversations above which a model counts as harmed. Smaller losses are left to the
+verdict, which rejects worse candidates; the canary is for losses that add up unnoticed."""
 FIGURES = ("perplexity", "overconfidence", "distinct_2", "repetition")
-"""What the canary bounds."""
+"""The bounded measurements of the canary."""
 PHRASE = "好吃的。" * 12
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How large the calibration is."""
+    """Size of the calibration."""
 
     size: ModelSize
     rows: int
     text_steps: int
     talk_steps: int
     cycle_steps: int
-    """What a cycle takes for so many rows: three epochs in the full form."""
+    """Steps of a healthy cycle: three epochs in the full form."""
     dose: int
-    """Steps of a generation that learns something else."""
+    """Steps of a harmful generation."""
     seeds: int
     line: int
-    """Cycles of the longest healthy line."""
+    """Cycles of the longest healthy sequence."""
     generations: int
     answers: int
 
@@ -83,16 +83,16 @@ FULL = Scale(
 
 @dataclass(frozen=True)
 class Grade:
-    """One model: what was done to it, how often, and what was found."""
+    """One model of the calibration with its measurements."""
 
     kind: str
     number: int
     """Generation, cycle or dose, from 1."""
     harm: float
-    """Relative rise of the NLL of unseen conversations against the model that evolution began with."""
+    """Relative rise of the NLL of unseen conversations relative to the first model."""
     canary: Canary
     flags: list[str]
-    """Of `FIGURES`, those past their bound."""
+    """Those of `FIGURES` beyond their bound."""
 
     def __str__(self) -> str:
         found = self.canary
@@ -104,7 +104,7 @@ class Grade:
 
 
 class Calibration:
-    """A base model, and all that is done to copies of it."""
+    """A base model and the trainings of its copies."""
 
     def __init__(self, scale: Scale, folder: Path) -> None:
         self.scale = scale
@@ -113,29 +113,29 @@ class Calibration:
         for text in self.texts:
             text.write_bytes((sample / "text" / text.name).read_bytes()[:200_000])
         lines = (sample / "memory" / "crosswoz.jsonl").read_bytes().splitlines()
-        rows = [_taught(msgspec.json.decode(line, type=DatasetRow)) for line in lines]
-        # A tiny model is slower with what the device is chosen for.
+        rows = [_first_turns(msgspec.json.decode(line, type=DatasetRow)) for line in lines]
+        # A tiny model is slower with the options that the device is chosen for.
         self.device = choose_device(scale.size.dim) if scale is FULL else None
         self.rows, self.unseen = rows[: scale.rows], rows[-40:]
         fresh = model_of(scale.size, scale.size.context)
-        self.reader = self.learn(fresh, [], scale.text_steps, lr=0.02)
-        """Has seen text alone."""
-        self.base = self.learn(self.reader, self.rows, scale.talk_steps, lr=0.01)
+        self.text_model = self.train(fresh, [], scale.text_steps, lr=0.02)
+        """Trained on text only."""
+        self.base = self.train(self.text_model, self.rows, scale.talk_steps, lr=0.01)
         self.canaries = canary.load_set()
 
-    def learn(
+    def train(
         self, model: Transformer, rows: Sequence[DatasetRow], steps: int, *, lr: float = LR, seed: int = 0,
         replay: bool = True,
     ) -> Transformer:  # fmt: skip
-        """A copy of `model` that has taken `steps` steps of the native recipe on `rows`; of text alone without."""
+        """A copy of `model` after `steps` steps of the native recipe on `rows`; without rows, on text."""
         model = copy.deepcopy(model).train()
         device = self.device
         model.model.fused = device is not None and device.fused
         context = self.scale.size.context
         recipe = recipe_for(TrainParams(lr=lr, seed=seed, context=context), Phase.NATIVE)
         optimizer = Optimizer(model, recipe, bf16=device is not None and device.bf16)
-        found = [(w, row.id) for row in rows for w in windows(row.messages, context) if any(w.loss_mask[1:])]
-        data = ConversationWindows([window for window, _id in found], [name for _window, name in found])
+        named = [(w, row.id) for row in rows for w in windows(row.messages, context) if any(w.loss_mask[1:])]
+        data = ConversationWindows([window for window, _id in named], [name for _window, name in named])
         with TextStream.training(self.texts, seed=seed, shortest=64) as stream:
             batches = MixedBatches(data, stream if replay else None, recipe, context, 1 << 14)
             for step in range(steps):
@@ -158,49 +158,51 @@ class Calibration:
         return F.cross_entropy(logits.float().transpose(1, 2), targets, reduction="none")
 
     def cycle(self, model: Transformer, seed: int) -> Transformer:
-        """One cycle as the product trains it: real rows, and a third as many that are made of them."""
-        chance = random.Random(seed)
-        made = [*islice(augmentation.retrieve(self.rows, chance), len(self.rows) // 5)]
-        made += islice(augmentation.recombine(self.rows, chance), len(self.rows) // 5)
-        new = [DatasetRow(id=row.id, messages=row.messages) for row in made]
-        return self.learn(model, [*self.rows, *new], self.scale.cycle_steps, seed=seed)
+        """One cycle as the product trains it: real rows and two fifths as many synthetic ones."""
+        rng = random.Random(seed)
+        synthetic = [*islice(augmentation.retrieve(self.rows, rng), len(self.rows) // 5)]
+        synthetic += islice(augmentation.recombine(self.rows, rng), len(self.rows) // 5)
+        new = [DatasetRow(id=row.id, messages=row.messages) for row in synthetic]
+        return self.train(model, [*self.rows, *new], self.scale.cycle_steps, seed=seed)
 
-    def written(self, model: Transformer, temperature: float, seed: int) -> list[DatasetRow]:
-        """Real questions with what the model answers, unfiltered."""
-        chance = random.Random(seed)
+    def generated(self, model: Transformer, temperature: float, seed: int) -> list[DatasetRow]:
+        """Real questions with the model's answers, unfiltered."""
+        rng = random.Random(seed)
         native = NativeModel(model)
         rows = []
-        for row in chance.sample(self.rows, self.scale.answers):
-            asked = row.messages[:1]
-            sampling = Sampling(temperature=temperature, max_bytes=120, seed=chance.getrandbits(31))
-            text, _how = generate_text(native, [ChatMessage(role="user", content=asked[0].content)], sampling)
+        for row in rng.sample(self.rows, self.scale.answers):
+            prompt = row.messages[:1]
+            sampling = Sampling(temperature=temperature, max_bytes=120, seed=rng.getrandbits(31))
+            text, _stats = generate_text(
+                native, [ChatMessage(role="user", content=prompt[0].content)], sampling
+            )
             rows.append(
-                DatasetRow(id=row.id, messages=[*asked, ChatMessage(role="assistant", content=text or "。")])
+                DatasetRow(id=row.id, messages=[*prompt, ChatMessage(role="assistant", content=text or "。")])
             )
         return rows
 
     def unseen_nll(self, model: Transformer) -> float:
-        """Nats per byte of answers that no model here has trained on."""
+        """Nats per byte of answers that no model was trained on."""
         context = self.scale.size.context
         rendered = [window for row in self.unseen for window in windows(row.messages, context)]
         losses = NativeModel(model).nll(rendered)
         return sum(loss.nats for loss in losses) / sum(sum(window.loss_mask) for window in rendered)
 
-    def grades(self, say: Callable[[Grade], None]) -> list[Grade]:
+    def grades(self, on_grade: Callable[[Grade], None]) -> list[Grade]:
         """Every model of the calibration."""
-        found = []
-        for base, course in ((self.base, self._all()), (self.reader, self._from_text())):
+        grades = []
+        for base, models in ((self.base, self._all()), (self.text_model, self._from_text())):
             first, before = canary.measure_canary(NativeModel(base), self.canaries), self.unseen_nll(base)
-            for kind, number, model in course:
+            for kind, number, model in models:
                 now = canary.measure_canary(NativeModel(model), self.canaries)
                 harm = self.unseen_nll(model) / before - 1
-                flags = [name for name in FIGURES if passed(name, now, first)]
-                found.append(Grade(kind, number, harm, now, flags))
-                say(found[-1])
-        return found
+                flags = [name for name in FIGURES if exceeds_bound(name, now, first)]
+                grades.append(Grade(kind, number, harm, now, flags))
+                on_grade(grades[-1])
+        return grades
 
     def _from_text(self) -> Iterator[tuple[str, int, Transformer]]:
-        yield "healthy from text", 1, self.cycle(self.reader, 50)
+        yield "healthy from text", 1, self.cycle(self.text_model, 50)
 
     def _all(self) -> Iterator[tuple[str, int, Transformer]]:
         scale = self.scale
@@ -212,8 +214,8 @@ class Calibration:
         for temperature in (1.0, 0.7, 0.3):
             model = self.base
             for number in range(1, scale.generations + 1):
-                own = self.written(model, temperature, number)
-                model = self.learn(model, own, scale.dose, seed=number, replay=False)
+                own = self.generated(model, temperature, number)
+                model = self.train(model, own, scale.dose, seed=number, replay=False)
                 yield f"own text at {temperature}", number, model
         phrase = [
             DatasetRow(id=row.id, messages=[row.messages[0], ChatMessage(role="assistant", content=PHRASE)])
@@ -222,33 +224,33 @@ class Calibration:
         for kind, rows in (("one phrase", phrase), ("one conversation", self.rows[:1])):
             model = self.base
             for number in range(1, 4):
-                model = self.learn(model, rows, scale.dose, seed=number, replay=False)
+                model = self.train(model, rows, scale.dose, seed=number, replay=False)
                 yield kind, number, model
         for number, factor in enumerate((5, 25, 100), start=1):
-            model = self.learn(self.base, self.rows, scale.cycle_steps, lr=LR * factor)
+            model = self.train(self.base, self.rows, scale.cycle_steps, lr=LR * factor)
             yield "rate too high", number, model
 
 
-def passed(figure: str, now: Canary, first: Canary) -> bool:
-    """Whether one figure alone is past its bound."""
+def exceeds_bound(figure: str, now: Canary, first: Canary) -> bool:
+    """Whether one measurement alone is beyond its bound."""
     alone = msgspec.structs.replace(first, **{figure: getattr(now, figure)})
     return bool(canary.collapse_reasons(alone, first))
 
 
-def _taught(row: DatasetRow) -> DatasetRow:
-    """Its first turns, as many as a small window holds."""
+def _first_turns(row: DatasetRow) -> DatasetRow:
+    """The first turns of a conversation, which fit into a small window."""
     return DatasetRow(id=row.id, messages=row.messages[:4])
 
 
 def separation(full: bool) -> list[BenchResult]:
-    """False alarms on healthy models, and harmed models that are flagged."""
+    """False alarms on healthy models, and detected harmed models."""
     if not full:
         torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         grades = Calibration(FULL if full else SHORT, Path(folder)).grades(
             lambda grade: print(grade, file=sys.stderr, flush=True)
         )
-    # A cycle that is trained as the product does may still do harm, by learning a small corpus by heart.
+    # A cycle trained as in the product may still do harm, by memorising a small corpus.
     healthy = [grade for grade in grades if grade.kind.startswith("healthy") and grade.harm <= HARM]
     harmed = [grade for grade in grades if grade.harm > HARM]
     alarms = [grade for grade in healthy if grade.flags]
@@ -269,7 +271,7 @@ def separation(full: bool) -> list[BenchResult]:
             target=1.0,
             unit="of healthy models pass",
             lower_is_better=False,
-            notes=f"{len(alarms)} false alarms on {len(healthy)} models trained as cycles are and not harmed",
+            notes=f"{len(alarms)} false alarms on {len(healthy)} unharmed models trained as in a cycle",
         ),
         compare(
             "evolution.canary.harmed",

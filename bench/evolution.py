@@ -1,7 +1,7 @@
-"""Evolution on the sample that ships: what its material is made of, what a cycle takes, and how often luck would win.
+"""Evolution on the shipped sample: composition of the datasets, time per cycle, and the rate of false promotions.
 
-The second benchmark has no model in it: candidates that are worth nothing are judged on one window again and
-again by the product's own test, and every promotion is a false one.
+The second benchmark has no model: candidates without merit are tested on one window repeatedly by the product's own
+test, and every promotion is a false positive.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ from engine.workspace.open import open_workspace
 CLUSTERS = 24
 LOOKS = 20
 LIMIT = 0.05
-"""Share of windows in which any of the looks may promote by luck."""
+"""Upper limit of the share of windows with a false promotion at any interim look."""
 
 
 def false_promotions(full: bool) -> list[BenchResult]:
-    """Candidates without merit, look after look on one window, with gains that vary together and have heavy tails."""
+    """Candidates without merit at successive looks on one window, with correlated, heavy-tailed gains."""
     windows = 2_000 if full else 250
     looks = LOOKS if full else 12
     results = []
     for name, shared in (("independent", 0.0), ("alike", 0.7)):
         generator = np.random.default_rng(7)
-        wrong = naive = 0
+        corrected_errors = plain_errors = 0
         for _window in range(windows):
             common = generator.standard_t(3, CLUSTERS)
             corrected = plain = False
@@ -55,24 +55,24 @@ def false_promotions(full: bool) -> list[BenchResult]:
                 gains = np.sqrt(shared) * common + np.sqrt(1 - shared) * own
                 corrected = corrected or promoted(gains, alpha_for(look))
                 plain = plain or promoted(gains, LIMIT)
-            wrong, naive = wrong + corrected, naive + plain
+            corrected_errors, plain_errors = corrected_errors + corrected, plain_errors + plain
         results.append(
             compare(
                 f"evolution.luck.{name}",
-                ours=max(least(wrong, windows), 1 / windows),
+                ours=max(wilson_lower_bound(corrected_errors, windows), 1 / windows),
                 baseline=LIMIT,
                 target=1.0,
                 unit="of windows, lower 95 % bound",
                 lower_is_better=True,
-                notes=f"{wrong} of {windows} windows ({wrong / windows:.1%}) promoted a candidate without merit in {looks} looks;"
-                f" without the correction {naive} would have ({naive / windows:.0%})",
+                notes=f"{corrected_errors} of {windows} windows ({corrected_errors / windows:.1%}) promoted a candidate without"
+                f" merit in {looks} looks; without the correction {plain_errors} would have ({plain_errors / windows:.0%})",
             )
         )
     return results
 
 
-def least(count: int, total: int) -> float:
-    """Wilson's one-sided 95 % lower bound of a share: a simulation only shows that a limit is passed beyond it."""
+def wilson_lower_bound(count: int, total: int) -> float:
+    """Wilson's one-sided 95 % lower bound of a share: only above it does a simulation show that a limit is exceeded."""
     z, share = 1.645, count / total
     middle = share + z * z / (2 * total)
     half = z * (share * (1 - share) / total + z * z / (4 * total * total)) ** 0.5
@@ -80,7 +80,7 @@ def least(count: int, total: int) -> float:
 
 
 def promoted(gains: Floats, alpha: float) -> bool:
-    """Whether the verdict's test sees a gain; its p is only worked out where it can be below `alpha` at all."""
+    """Whether the verdict's test is significant; its p value is only computed where it can be below `alpha`."""
     error = float(gains.std(ddof=1)) / len(gains) ** 0.5
     if gains.mean() <= error:
         return False
@@ -88,10 +88,10 @@ def promoted(gains: Floats, alpha: float) -> bool:
 
 
 def cycles(full: bool) -> list[BenchResult]:
-    """A base from the sample's text, and cycles from it on the sample's conversations, all through runs.
+    """A base from the sample's text, and evolution cycles on the sample's conversations, all as runs.
 
-    The short form takes a model of 2 × 64 that has seen text alone; the full one the product's own, which has
-    learnt the conversations already.
+    The short form uses a model of 2 × 64 trained on text only; the full form the product's own size, also trained on
+    the conversations.
     """
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -105,17 +105,17 @@ def cycles(full: bool) -> list[BenchResult]:
         with MemoryStore(ws.memory_db) as store:
             import_paths(store, [memory])
         if full:
-            carry_out(ws, TrainParams(mode=TrainMode.SCRATCH, max_steps=400))
-            carry_out(ws, TrainParams(mode=TrainMode.NATIVE, max_steps=400))
-            asked = EvolveParams(cycles=5, answers=48, seed=1)
+            run_to_end(ws, TrainParams(mode=TrainMode.SCRATCH, max_steps=400))
+            run_to_end(ws, TrainParams(mode=TrainMode.NATIVE, max_steps=400))
+            params = EvolveParams(cycles=5, answers=48, seed=1)
         else:
             small_base(ws)
-            asked = EvolveParams(cycles=1, max_steps=10, answers=4, seed=1)
+            params = EvolveParams(cycles=1, max_steps=10, answers=4, seed=1)
         base = in_use(ws)
-        report = carry_out(ws, asked)
+        report = run_to_end(ws, params)
     rows = report["cycles"]
-    made = sum(sum(row["material"]["made"].values()) for row in rows)
-    touching = sum(row["material"]["overlap_exact"] + row["material"]["overlap_near"] for row in rows)
+    synthetic = sum(sum(row["material"]["made"].values()) for row in rows)
+    overlapping = sum(row["material"]["overlap_exact"] + row["material"]["overlap_near"] for row in rows)
     seconds = [row["seconds"] for row in rows]
     gains = ", ".join(f"{100 * row['improvement']:+.1f} % ({row['decision']})" for row in rows)
     return [
@@ -126,7 +126,7 @@ def cycles(full: bool) -> list[BenchResult]:
             target=1.0,
             unit="of trained bytes",
             lower_is_better=False,
-            notes=f"least of {len(rows)} datasets; {made} new rows; "
+            notes=f"minimum of {len(rows)} datasets; {synthetic} synthetic rows; "
             f"{'; '.join(self_answer_summary(msgspec.convert(row['material'], SyntheticStats)) for row in rows)}",
         ),
         compare(
@@ -136,17 +136,17 @@ def cycles(full: bool) -> list[BenchResult]:
             target=1.0,
             unit="of trained bytes",
             lower_is_better=False,
-            notes="the batch with the least of it",
+            notes="the batch with the smallest share",
         ),
         compare(
             "evolution.apart_from_held_out",
-            ours=1 - touching / max(made, 1),
+            ours=1 - overlapping / max(synthetic, 1),
             baseline=1.0,
             target=1.0,
-            unit="of new rows",
+            unit="of synthetic rows",
             lower_is_better=False,
-            notes=f"{touching} of {made} rows touch what is kept back, exactly, nearly or by quotation; "
-            f"{sum(row['material']['overlapping'] for row in rows)} candidates for a row were left out for it",
+            notes=f"{overlapping} of {synthetic} rows equal, nearly equal or quote held-out text; "
+            f"{sum(row['material']['overlapping'] for row in rows)} candidate rows were dropped for that",
         ),
         compare(
             "evolution.cycle_seconds",
@@ -161,7 +161,7 @@ def cycles(full: bool) -> list[BenchResult]:
 
 
 def small_base(ws: Workspace) -> None:
-    """A small model that has read some of the sample's text, put to use."""
+    """Trains a small model on some of the sample's text and promotes it."""
     spec = make_spec(ws.root, TrainParams(mode=TrainMode.SCRATCH))
     spec.folder.mkdir(parents=True)
     (spec.folder / "spec.json").write_bytes(encode_spec(spec))
@@ -178,21 +178,21 @@ def small_base(ws: Workspace) -> None:
     promote(ws, "small")
 
 
-def carry_out(ws: Workspace, params: TrainParams | EvolveParams) -> dict[str, Any]:
-    """Runs it in this process; its result. Raises RuntimeError when it does not end well."""
+def run_to_end(ws: Workspace, params: TrainParams | EvolveParams) -> dict[str, Any]:
+    """Runs it in this process and returns its result. Raises RuntimeError when it fails."""
     spec: RunSpec = make_spec(ws.root, params)
     runs: list[RunDir] = []
     code = launch.run_in_foreground(ws, spec, on_start=runs.append)
     finished = load_view(runs[0]).finished
     if code or finished is None:
         raise RuntimeError(f"{spec.label} ended with {code}: {finished.error if finished else ''}")
-    found: dict[str, Any] = msgspec.json.decode(finished.result)
-    return found
+    result: dict[str, Any] = msgspec.json.decode(finished.result)
+    return result
 
 
 BENCHMARKS = (
     Benchmark(
         "evolution.cycles", "cycles on the shipped sample: share of real data, overlap, time", cycles, 60
     ),
-    Benchmark("evolution.luck", "candidates without merit, judged again and again", false_promotions, 15),
+    Benchmark("evolution.luck", "false promotions of candidates without merit", false_promotions, 15),
 )

@@ -40,7 +40,6 @@ from engine.inference.protocol import (
     log_path,
     socket_path,
 )
-from engine.runs.launch import engine_command, engine_environment
 
 START_TIMEOUT = 30.0
 """Seconds until a started service must accept connections (it opens its socket before it imports torch)."""
@@ -199,6 +198,9 @@ class InferenceClient:
         """Starts the service in its own session, so that it outlives this process and its terminal."""
         if self._process is not None and self._process.poll() is None:
             return
+        # The modules of runs import psutil, which a client of a running service does not need.
+        from engine.runs.launch import engine_command, engine_environment
+
         _started[:] = [process for process in _started if process.poll() is None]
         log = log_path(self._ws)
         try:

@@ -1,4 +1,4 @@
-"""The inference service as its clients see it: a real process, a real socket, real models."""
+"""The inference service through its client: a real process, a real socket, real models."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_a_model_may_be_named_by_its_folder(client: InferenceClient, ws: W
     assert await client.answer(str(ws.models / "good"), QUESTION, Sampling(temperature=0)) == "一二三。"
 
 
-async def test_unknown_and_broken_models_are_one_sentence(client: InferenceClient, ws: Workspace) -> None:
+async def test_unknown_and_broken_models_raise_bad_input(client: InferenceClient, ws: Workspace) -> None:
     with pytest.raises(BadInput, match="no model named nothing") as problem:
         await client.answer("nothing", QUESTION)
     assert problem.value.hint == "h2q-tui models list"
@@ -84,7 +84,7 @@ async def test_unknown_and_broken_models_are_one_sentence(client: InferenceClien
         await client.load("flipped")
 
 
-async def test_leaving_the_stream_cancels_and_frees_the_queue(client: InferenceClient) -> None:
+async def test_closing_the_stream_cancels_and_frees_the_queue(client: InferenceClient) -> None:
     began = time.monotonic()
     await client.answer("endless", QUESTION, LONG)
     unhindered = time.monotonic() - began
@@ -97,7 +97,7 @@ async def test_leaving_the_stream_cancels_and_frees_the_queue(client: InferenceC
     assert client.last is not None
 
 
-async def test_status_answers_while_others_wait_their_turn(client: InferenceClient) -> None:
+async def test_status_is_served_while_generations_are_queued(client: InferenceClient) -> None:
     async with aclosing(client.generate("endless", QUESTION, LONG)) as stream:
         async for _piece in stream:
             break
@@ -112,7 +112,7 @@ async def test_status_answers_while_others_wait_their_turn(client: InferenceClie
     assert await queued == "一二三。"
 
 
-async def test_a_client_that_dies_is_noticed(client: InferenceClient, ws: Workspace) -> None:
+async def test_the_generation_of_a_dead_client_is_cancelled(client: InferenceClient, ws: Workspace) -> None:
     await client.load("endless")
     with socket.socket(socket.AF_UNIX) as raw:
         raw.connect(str(socket_path(ws)))
@@ -126,7 +126,9 @@ async def test_a_client_that_dies_is_noticed(client: InferenceClient, ws: Worksp
     await until(idle)
 
 
-async def test_two_models_are_held_and_the_oldest_goes(client: InferenceClient) -> None:
+async def test_two_models_stay_loaded_and_the_least_recently_used_is_unloaded(
+    client: InferenceClient,
+) -> None:
     for name in ("good", "endless", "endless-2"):
         await client.load(name)
     status = await client.status()
@@ -137,14 +139,14 @@ async def test_two_models_are_held_and_the_oldest_goes(client: InferenceClient) 
     assert status is not None and [model.name for model in status.models] == ["endless-2"]
 
 
-async def test_a_model_that_was_replaced_is_loaded_anew(client: InferenceClient, ws: Workspace) -> None:
+async def test_replaced_weights_are_loaded_again(client: InferenceClient, ws: Workspace) -> None:
     write_tiny(ws.models / "changing", TALKS, steps=60)
     first = await client.answer("changing", QUESTION, Sampling(temperature=0))
     write_tiny(ws.models / "changing", [talk("数到三", "四五六。")], steps=60)
     assert await client.answer("changing", QUESTION, Sampling(temperature=0)) != first == "一二三。"
 
 
-async def test_likelihood_through_the_service(client: InferenceClient) -> None:
+async def test_log_likelihood_of_the_answers(client: InferenceClient) -> None:
     scored = await client.loglikelihood(
         "good", [*QUESTION, ChatMessage(role="assistant", content="一二三。")]
     )
@@ -154,7 +156,7 @@ async def test_likelihood_through_the_service(client: InferenceClient) -> None:
 @pytest.mark.parametrize(
     "line", [b"{}\n", b"nonsense\n", b'{"op": "dance"}\n', b'{"op": "load"}\n', b"\xff\n"]
 )
-async def test_nonsense_is_answered_and_harms_nobody(
+async def test_a_malformed_request_gets_an_error_and_the_service_continues(
     client: InferenceClient, ws: Workspace, line: bytes
 ) -> None:
     await client.status(start=True)
@@ -165,7 +167,7 @@ async def test_nonsense_is_answered_and_harms_nobody(
     assert await client.status() is not None
 
 
-async def test_a_service_that_was_killed_is_started_again(client: InferenceClient) -> None:
+async def test_a_killed_service_is_restarted(client: InferenceClient) -> None:
     status = await client.status(start=True)
     assert status is not None
     os.kill(status.pid, 9)
@@ -174,7 +176,7 @@ async def test_a_service_that_was_killed_is_started_again(client: InferenceClien
     assert again is not None and again.pid != status.pid
 
 
-async def test_one_that_dies_in_the_middle_of_an_answer_says_so(client: InferenceClient) -> None:
+async def test_a_service_that_dies_during_an_answer_raises(client: InferenceClient) -> None:
     with pytest.raises(ServiceUnreachable):
         async for _piece in client.generate("endless", QUESTION, LONG):
             status = await client.status()
@@ -182,14 +184,14 @@ async def test_one_that_dies_in_the_middle_of_an_answer_says_so(client: Inferenc
                 os.kill(status.pid, 9)
 
 
-async def test_a_second_service_gives_way(client: InferenceClient, ws: Workspace) -> None:
+async def test_a_second_service_exits(client: InferenceClient, ws: Workspace) -> None:
     await client.status(start=True)
     second = await asyncio.create_subprocess_exec(sys.executable, "-m", "engine", "serve", str(ws.root))
     assert await asyncio.wait_for(second.wait(), 20) == 0
     assert await client.status() is not None
 
 
-async def test_it_makes_room_for_a_run(client: InferenceClient, ws: Workspace) -> None:
+async def test_it_exits_when_a_run_needs_its_memory(client: InferenceClient, ws: Workspace) -> None:
     await client.load("good")
     assert await asyncio.to_thread(free_service_memory, ws, 100.0, 1_000_000.0) is False
     status = await client.status()
@@ -205,14 +207,16 @@ async def test_it_makes_room_for_a_run(client: InferenceClient, ws: Workspace) -
     )
 
 
-async def test_it_ends_when_asked_and_leaves_no_socket(client: InferenceClient, ws: Workspace) -> None:
+async def test_shutdown_removes_the_socket(client: InferenceClient, ws: Workspace) -> None:
     await client.status(start=True)
     await client.shutdown()
     assert not socket_path(ws).exists()
     assert await client.status() is None
 
 
-async def test_one_that_cannot_start_tells_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_start_raises_with_the_last_line_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ws = Workspace(tmp_path / "w")
     monkeypatch.setattr(sys, "executable", "/bin/false")
     log_path(ws).parent.mkdir(parents=True)
@@ -221,7 +225,7 @@ async def test_one_that_cannot_start_tells_why(tmp_path: Path, monkeypatch: pyte
     assert problem.value.exit_code == 4 and problem.value.hint
 
 
-def test_the_client_is_light() -> None:
+def test_the_client_imports_nothing_heavy() -> None:
     code = (
         "import sys, engine.inference.client, engine.models.registry;"
         "heavy = {'torch', 'numpy', 'transformers', 'httpx', 'ollama', 'psutil'} & set(sys.modules);"

@@ -1,4 +1,4 @@
-"""The figures of generated text, the canary that collapse trips, the filter of answers, and the statistics file."""
+"""Metrics of generated text, the canary, rejection sampling, and the statistics file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ZH = "清晨的集市刚刚开门，卖菜的老人把青菜摆在木板上。"
 
 
 @given(st.lists(st.text(max_size=60), max_size=6))
-def test_every_figure_stays_in_its_range_for_any_text(texts: list[str]) -> None:
+def test_every_metric_stays_in_its_range_for_any_text(texts: list[str]) -> None:
     assert 0 <= text_metrics.distinct_n(texts, 2) <= 1 and text_metrics.entropy(texts) >= 0
     for text in texts:
         assert 0 <= text_metrics.repetition(text) <= 1
@@ -57,7 +57,7 @@ def test_every_figure_stays_in_its_range_for_any_text(texts: list[str]) -> None:
         assert 0 <= text_metrics.jaccard(text, ZH) <= 1
 
 
-def test_chinese_is_compared_by_its_characters() -> None:
+def test_chinese_is_compared_by_characters() -> None:
     assert text_metrics.jaccard(ZH, ZH) == 1.0
     assert (
         text_metrics.containment("卖菜的老人", ZH) == 1.0
@@ -67,7 +67,7 @@ def test_chinese_is_compared_by_its_characters() -> None:
     assert text_metrics.entropy(["好好好好"]) == 0.0 < text_metrics.entropy([ZH])
 
 
-def test_relevance_is_above_chance_only_for_the_own_answer() -> None:
+def test_relevance_is_above_chance_only_for_the_answer_to_the_question() -> None:
     wanted = [ZH, "The ferry leaves at noon and carries cars."]
     own = text_metrics.generation_quality([(ZH, ZH), (wanted[1], "other")], wanted, [True, False], [10, 20])
     crossed = text_metrics.generation_quality([(wanted[1], ZH), (ZH, ZH)], wanted, [True], [10])
@@ -98,9 +98,7 @@ def asked(*answers: str) -> list[tuple[DatasetRow, tuple[list[ChatMessage], str]
         ({"text": ZH}, RejectReason.COPY),
     ],
 )
-def test_an_answer_is_taken_only_when_nothing_speaks_against_it(
-    change: dict[str, Any], why: RejectReason | None
-) -> None:
+def test_an_answer_within_all_bounds_is_accepted(change: dict[str, Any], why: RejectReason | None) -> None:
     bounds = answer_bounds(asked(ZH, *OTHERS))
     sound: dict[str, Any] = {
         "text": "卖菜的老人把青菜摆在木板上", "source": ZH, "reference": ZH, "stopped": True,
@@ -108,7 +106,7 @@ def test_an_answer_is_taken_only_when_nothing_speaks_against_it(
     assert reject_reason(CandidateAnswer(**(sound | change)), bounds) == why
 
 
-def test_an_answer_must_share_more_with_its_source_than_answers_to_other_questions_do() -> None:
+def test_an_answer_must_be_closer_to_its_source_than_answers_to_other_questions() -> None:
     assert answer_bounds(asked(ZH, *OTHERS)).source < 0.2
     alike = answer_bounds(asked(*[f"推荐您去北京的第{n}家酒店住宿。" for n in range(9)]))
     assert alike.source > 0.5, "where all answers are alike, being like them shows nothing"
@@ -118,13 +116,13 @@ def test_an_answer_must_share_more_with_its_source_than_answers_to_other_questio
     assert reject_reason(given, alike) is RejectReason.SOURCE
 
 
-def test_a_few_answers_that_pass_by_luck_show_nothing() -> None:
+def test_the_chance_p_value_is_binomial() -> None:
     assert chance_p_value(0, 24) == 1.0
     assert chance_p_value(2, 24) > CHANCE > chance_p_value(4, 24)
     assert chance_p_value(24, 24) == pytest.approx(CHANCE**24, abs=1e-12)
 
 
-def test_a_model_that_knows_nothing_gives_no_answer_and_says_why() -> None:
+def test_all_answers_of_an_untrained_model_are_rejected_with_reasons() -> None:
     rows = [row for row, _found in asked(ZH, *OTHERS)]
     came = sample_self_answers(
         NativeModel(tiny_model([talk("你好", "好")], steps=2)), rows, 2, random.Random(1)
@@ -139,7 +137,7 @@ def test_a_model_that_knows_nothing_gives_no_answer_and_says_why() -> None:
 
 
 def collapsing(steps: int = 12) -> Transformer:
-    """A model that has come to say one thing only."""
+    """A model that repeats one sentence."""
     model = tiny_model([talk("你好，请介绍一下你自己。", ZH)], steps=30)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     ids = torch.full((1, 200), ord("a"))
@@ -151,7 +149,7 @@ def collapsing(steps: int = 12) -> Transformer:
     return model.eval()
 
 
-def test_a_collapsing_model_trips_the_canary_and_one_that_only_moved_does_not() -> None:
+def test_the_canary_detects_a_collapse_and_not_a_healthy_change() -> None:
     full = load_set()
     small = CanarySet(full.prompts[:3], full.texts[:2])
     healthy = tiny_model([talk("你好，请介绍一下你自己。", ZH)], steps=30)
@@ -165,7 +163,7 @@ def test_a_collapsing_model_trips_the_canary_and_one_that_only_moved_does_not() 
     assert found.distinct_2 < 0.1 and found.entropy < 1.0 and found.repetition > 0.8
 
 
-def test_each_bound_of_the_canary_speaks_for_itself() -> None:
+def test_each_bound_of_the_canary_has_its_own_reason() -> None:
     first = Canary(
         perplexity=4.0, distinct_2=0.5, repetition=0.1, entropy=5.0, characters=900, overconfidence=0.5
     )
@@ -181,7 +179,7 @@ def test_each_bound_of_the_canary_speaks_for_itself() -> None:
         assert word in reason
 
 
-def test_what_a_model_expects_is_measured_beside_what_surprises_it() -> None:
+def test_calibration_compares_the_nll_with_the_expected_nll() -> None:
     fresh = Transformer(TINY)
     fresh.initialise(0)
     nll, expected = canary.calibration(NativeModel(fresh), [ZH])
@@ -194,13 +192,13 @@ def test_what_a_model_expects_is_measured_beside_what_surprises_it() -> None:
     assert surer < expected and surer_nll - surer > nll - expected + 1.0, "surer of the same, and wrong more"
 
 
-def test_a_record_from_before_it_was_measured_is_read_and_not_compared() -> None:
+def test_an_old_record_without_overconfidence_is_read_and_not_compared() -> None:
     old = {"perplexity": 4.0, "distinct_2": 0.5, "repetition": 0.1, "entropy": 5.0, "characters": 9}
     first = msgspec.convert(old, Canary)
     assert collapse_reasons(msgspec.structs.replace(first, overconfidence=9.0), first) == []
 
 
-def test_small_losses_add_up_against_the_first_model_and_not_the_last() -> None:
+def test_small_losses_add_up_relative_to_the_first_model() -> None:
     first = Canary(perplexity=4.0, distinct_2=0.5, repetition=0.1, entropy=5.0, characters=900)
     generation, fell = first, 0
     while not collapse_reasons(generation, first):
@@ -211,7 +209,7 @@ def test_small_losses_add_up_against_the_first_model_and_not_the_last() -> None:
     assert fell == 5
 
 
-def test_the_canary_set_is_in_both_languages_and_in_no_training_text() -> None:
+def test_the_canary_set_has_both_languages_and_is_in_no_training_text() -> None:
     found = load_set()
     assert len(found.prompts) == 8 and len(found.texts) == 4
     for texts in (found.prompts, found.texts):
@@ -232,7 +230,7 @@ def row(number: int = 1, *, kept: bool, improvement: float, run: str = "r") -> C
     )  # fmt: skip
 
 
-def test_the_statistics_keep_the_four_fields_and_count_each_cycle_once(tmp_path: Path) -> None:
+def test_the_statistics_have_the_four_h2q_fields_and_count_each_cycle_once(tmp_path: Path) -> None:
     ws = Workspace(tmp_path)
     found = with_cycle(
         with_cycle(load_stats(ws), row(1, kept=True, improvement=0.1)), row(2, kept=False, improvement=-0.05)
@@ -249,7 +247,7 @@ def test_the_statistics_keep_the_four_fields_and_count_each_cycle_once(tmp_path:
     assert "NaN" not in (tmp_path / "evolution_stats.json").read_text()
 
 
-def test_statistics_of_an_earlier_trainer_are_counted_on(tmp_path: Path) -> None:
+def test_counts_of_an_earlier_trainer_are_continued(tmp_path: Path) -> None:
     ws = Workspace(tmp_path)
     (tmp_path / "evolution_stats.json").write_text(
         '{"total_evolutions":2,"successful_evolutions":1,"failed_evolutions":1,"average_improvement":0.01}'
@@ -266,14 +264,14 @@ def test_a_broken_statistics_file_is_moved_aside(tmp_path: Path, content: bytes)
     assert (tmp_path / "evolution_stats.json.broken").read_bytes() == content
 
 
-def test_the_canary_of_a_line_of_models_is_that_of_its_first_one() -> None:
+def test_descendants_are_compared_with_the_canary_of_the_first_model() -> None:
     first = Canary(perplexity=4.0, distinct_2=0.5, repetition=0.1, entropy=5.0, characters=9)
     found = with_cycle(EvolutionStats(canary_of="a", canary=first), row(kept=True, improvement=0.1))
     assert initial_canary(found, "a") is first and initial_canary(found, "c1") is first
     assert initial_canary(found, "another model, trained since") is None
 
 
-def test_rows_of_the_training_log_survive_and_carry_what_the_cycle_came_to(tmp_path: Path) -> None:
+def test_rows_of_the_training_log_survive_and_carry_the_result_of_the_cycle(tmp_path: Path) -> None:
     ws = Workspace(tmp_path)
     assert stats.log_rows(ws) == []
     (tmp_path / "training_log.json").write_text("broken")
@@ -284,7 +282,7 @@ def test_rows_of_the_training_log_survive_and_carry_what_the_cycle_came_to(tmp_p
     assert "improvement" not in marked[0] and marked[1]["improvement"] == 0.1
 
 
-def test_a_candidate_that_collapses_does_not_decide_the_mean_improvement() -> None:
+def test_a_collapse_does_not_dominate_the_mean_improvement() -> None:
     assert improvement(12.0, 9.0) == pytest.approx(0.25)
     assert [improvement(12.0, after) for after in (24.0, 1e20, None)] == [-1.0, -1.0, -1.0]
     assert improvement(None, 3.0) == 0.0

@@ -1,4 +1,4 @@
-"""Cycles of evolution as a run: what is kept, what is removed, what is written, and how a killed one goes on."""
+"""The run kind `evolve`: kept and dropped candidates, written files, and resuming after a stop."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PARAMS = EvolveParams(cycles=2, max_steps=3, answers=1, min_corpus=20, checkpoin
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace with 46 conversations, 20 of them kept back, and a small model in use."""
+    """A workspace with 46 conversations, 20 of them held out, and a small model in use."""
     root = tmp_path_factory.mktemp("evolve") / "ws"
     ws = Workspace(root)
     for folder in (ws.training, ws.models, ws.runs, ws.config):
@@ -67,7 +67,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ws(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
-    """A copy of it; answers are a few bytes long, because writing them is what takes the time."""
+    """A copy of the template, with short answers because generation is slow."""
     short = Sampling(temperature=0.8, max_bytes=8, seed=0)
     for module in (canary, evaluation, answers):
         monkeypatch.setattr(module, "SAMPLING", short)
@@ -84,7 +84,7 @@ def ws(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Works
 
 
 def evolve(ws: Workspace, params: EvolveParams = PARAMS) -> tuple[int, RunDir, dict[str, Any]]:
-    """Runs it here; exit code, run and result."""
+    """Runs it in this process; returns exit code, run and result."""
     runs: list[RunDir] = []
     code = launch.run_in_foreground(ws, make_spec(ws.root, params), on_start=runs.append)
     finished = load_view(runs[0]).finished
@@ -102,7 +102,7 @@ def events(run: RunDir, type_: type[Any]) -> list[Any]:
 
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Candidates are their champion with a little noise: for what has nothing to do with training."""
+    """Candidates are their champion with a little noise, for tests that do not depend on training."""
 
     def train(
         ctx: Any, recipe: Any, base: Path, dataset: Any, *_texts: Any, name: str, out: Path, **_rest: Any
@@ -117,8 +117,8 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evolve_module, "train_native", train)
 
 
-def decided(monkeypatch: pytest.MonkeyPatch, *decisions: str) -> None:
-    """The verdicts of the coming cycles; all of their figures stay as measured."""
+def force_decisions(monkeypatch: pytest.MonkeyPatch, *decisions: str) -> None:
+    """Sets the decisions of the next verdicts; all measurements stay."""
     real, queue = validate_stage.validate_candidate, list(decisions)
 
     def validate_candidate(*arguments: Any, **keywords: Any) -> ValidationReport:
@@ -130,21 +130,21 @@ def decided(monkeypatch: pytest.MonkeyPatch, *decisions: str) -> None:
 
 
 def test_two_cycles_one_kept_and_one_dropped(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    decided(monkeypatch, "promote", "keep")
+    force_decisions(monkeypatch, "promote", "keep")
     code, run, report = evolve(ws)
     assert code == 0 and report["status"] == "promoted"
     first, second = report["cycles"]
     kept, dropped = first["candidate"], second["candidate"]
     assert first["kept"] and not second["kept"] and second["champion"] == kept == report["new_model"]
 
-    # What is in use, and what is gone.
+    # The promoted model, and the removed candidate.
     assert in_use(ws) == kept
     assert {folder.name for folder in ws.models.iterdir()} == {"native-1", kept}
     assert [path.name for path in ws.training.glob("*.jsonl")] == [f"train_data_{kept}.jsonl"]
     assert not list((run.path / "checkpoints").iterdir())
     assert not list(ws.models.glob(f".{dropped}*"))
 
-    # The files that others read.
+    # The files of other systems.
     stats = json.loads((ws.root / "evolution_stats.json").read_text(encoding="utf-8"))
     assert (stats["total_evolutions"], stats["successful_evolutions"], stats["failed_evolutions"]) == (
         2,
@@ -159,7 +159,7 @@ def test_two_cycles_one_kept_and_one_dropped(ws: Workspace, monkeypatch: pytest.
     assert log[0]["held_out_perplexity"] == first["perplexity_after"]
     assert set(log[1]["generation_quality"]) >= {"consistency", "relevance", "repetition"}
 
-    # The share of real data and the distance from what is kept back.
+    # The share of real data and the overlap with held-out text.
     for row in (first, second):
         assert row["material"]["real_share"] >= 0.7 - 0.02
         assert row["material"]["least_batch_share"] >= 0.5
@@ -175,13 +175,13 @@ def test_two_cycles_one_kept_and_one_dropped(ws: Workspace, monkeypatch: pytest.
     status = json.loads((ws.status / "mac_mini_streaming_status.json").read_text())
     assert status["run_id"] == run.run_id and status["current_step"] == 3
 
-    # A second run holds its champion against the canary of the model that evolution began with.
+    # A later run compares with the canary of the model that evolution started from.
     assert stats["canary_of"] == "native-1"
 
 
 @pytest.mark.usefixtures("untrained")
-def test_no_row_was_made_from_what_is_kept_back(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    decided(monkeypatch, "promote")
+def test_no_synthetic_row_has_a_held_out_source(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    force_decisions(monkeypatch, "promote")
     _code, _run, report = evolve(ws, msgspec.structs.replace(PARAMS, cycles=1))
     with MemoryStore(ws.memory_db, readonly=True) as store:
         window = current_window(store)
@@ -197,7 +197,7 @@ def test_no_row_was_made_from_what_is_kept_back(ws: Workspace, monkeypatch: pyte
 def test_a_collapsing_candidate_is_dropped_and_ends_the_evolution(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decided(monkeypatch, "promote", "promote")
+    force_decisions(monkeypatch, "promote", "promote")
     real = evaluation.measure_model
 
     def measure(folder: Path, *arguments: Any, **named: Any) -> Any:
@@ -217,10 +217,10 @@ def test_a_collapsing_candidate_is_dropped_and_ends_the_evolution(
 
 @pytest.mark.usefixtures("untrained")
 @pytest.mark.parametrize("at", ["train", "validate", "close"])
-def test_a_run_that_is_stopped_goes_on_with_the_cycle_it_was_in(
+def test_a_stopped_run_resumes_with_its_open_cycle(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
-    decided(monkeypatch, *["promote"] * 4)
+    force_decisions(monkeypatch, *["promote"] * 4)
 
     def stop(*_arguments: Any, **_named: Any) -> Any:
         raise Interrupted("stopped here")
@@ -247,10 +247,10 @@ def test_a_run_that_is_stopped_goes_on_with_the_cycle_it_was_in(
     }  # fmt: skip
 
 
-def test_the_training_of_a_stopped_cycle_goes_on_from_its_checkpoint(
+def test_the_training_of_a_stopped_cycle_resumes_from_its_checkpoint(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decided(monkeypatch, *["keep"] * 2)
+    force_decisions(monkeypatch, *["keep"] * 2)
     params = msgspec.structs.replace(PARAMS, cycles=1, max_steps=8, epochs=8)
     with monkeypatch.context() as once:
         once.setattr("engine.training.loop.handle_commands", lambda job, _saver: job.state.step >= 2)
@@ -263,8 +263,8 @@ def test_the_training_of_a_stopped_cycle_goes_on_from_its_checkpoint(
 
 
 @pytest.mark.usefixtures("untrained")
-def test_the_time_budget_ends_it_between_cycles(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    decided(monkeypatch, "keep")
+def test_the_time_budget_ends_a_run_between_cycles(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    force_decisions(monkeypatch, "keep")
     code, _run, report = evolve(ws, msgspec.structs.replace(PARAMS, cycles=50, time_budget_s=0.5))
     assert code == 0 and len(report["cycles"]) == 1 and "the time budget ended" in report["stopped"]
 
@@ -278,7 +278,7 @@ def test_the_time_budget_ends_it_between_cycles(ws: Workspace, monkeypatch: pyte
         (EvolveParams(min_corpus=1000), 3, "1000 needed"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(
+def test_invalid_parameters_fail_with_one_sentence(
     ws: Workspace, params: EvolveParams, code: int, sentence: str
 ) -> None:
     runs: list[RunDir] = []
@@ -288,7 +288,7 @@ def test_what_cannot_be_done_is_one_sentence(
     assert "Traceback" not in finished.error and len(list_runs(ws)) == 1
 
 
-def test_without_a_model_in_use_there_is_nothing_to_evolve(ws: Workspace) -> None:
+def test_a_run_without_a_model_in_use_is_skipped(ws: Workspace) -> None:
     ws.models_json.unlink()
     runs: list[RunDir] = []
     assert launch.run_in_foreground(ws, make_spec(ws.root, EvolveParams()), on_start=runs.append) == 3

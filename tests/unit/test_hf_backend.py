@@ -1,4 +1,4 @@
-"""Hugging Face models and adapters in a chat, and as subjects of a verdict."""
+"""The Hugging Face backend: generation, adapters on a shared base, broken files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ QUESTION = [ChatMessage(role="user", content="What is your name?")]
 
 @pytest.fixture(scope="module")
 def ws(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace with an adapter `mine` on the base `tiny` beside it."""
+    """A workspace with an adapter `mine`; its base `tiny` is next to it."""
     root = tmp_path_factory.mktemp("hf")
     write_hf(root / "tiny", steps=150)
     ws = Workspace(root / "ws")
@@ -55,7 +55,7 @@ def tiny(ws: Workspace) -> HFModel:
     return HFModel.load(find_base(ws, str(ws.root.parent / "tiny")))
 
 
-def test_it_says_what_it_learnt_and_stops(tiny: HFModel) -> None:
+def test_a_memorised_answer_is_generated_and_ends(tiny: HFModel) -> None:
     text, how = generate_text(tiny, QUESTION, Sampling(temperature=0))
     assert (text, how.finish) == ("My name is Tom.", Finish.STOP)
     assert (
@@ -64,7 +64,7 @@ def test_it_says_what_it_learnt_and_stops(tiny: HFModel) -> None:
     )
 
 
-def test_an_answer_is_no_longer_than_asked(tiny: HFModel) -> None:
+def test_an_answer_stays_within_max_bytes(tiny: HFModel) -> None:
     text, how = generate_text(tiny, QUESTION, Sampling(temperature=0, max_bytes=9))
     assert (text, how.bytes, how.finish) == ("My name i", 9, Finish.LENGTH)
     zh = [ChatMessage(role="user", content="你叫什么名字？")]
@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_answer(tiny: HFModel) -> None:
     assert one == two
 
 
-def test_a_set_flag_ends_it_within_a_token(tiny: HFModel) -> None:
+def test_cancelling_ends_the_generation_within_a_token(tiny: HFModel) -> None:
     cancelled = threading.Event()
     stream = tiny.generate(QUESTION, Sampling(temperature=0), cancelled)
     next(stream)
@@ -88,7 +88,7 @@ def test_a_set_flag_ends_it_within_a_token(tiny: HFModel) -> None:
     assert collect(stream)[0] == ""
 
 
-def test_old_turns_go_first_and_a_long_question_keeps_its_end(tiny: HFModel) -> None:
+def test_the_oldest_turns_are_dropped_and_a_long_question_keeps_its_end(tiny: HFModel) -> None:
     turns = [ChatMessage(role="system", content="S")]
     for i in range(60):
         turns += [
@@ -103,7 +103,7 @@ def test_old_turns_go_first_and_a_long_question_keeps_its_end(tiny: HFModel) -> 
     assert len(ids) <= 412 and "数到三" in tiny.chat.decode(ids)
 
 
-def test_tokens_that_are_half_a_character_wait_for_the_other_half() -> None:
+def test_tokens_of_an_incomplete_character_are_buffered() -> None:
     from engine.models.chat_template import ChatTemplate
 
     chat = ChatTemplate(tiny_tokenizer())
@@ -113,7 +113,7 @@ def test_tokens_that_are_half_a_character_wait_for_the_other_half() -> None:
     assert all("\ufffd" not in piece for piece in pieces)
 
 
-async def test_the_service_answers_with_a_base_with_an_adapter_and_with_both_named(ws: Workspace) -> None:
+async def test_a_base_an_adapter_and_an_adapter_on_a_named_base_are_loaded(ws: Workspace) -> None:
     models = ModelCache(ws)
     base = str(ws.root.parent / "tiny")
     answers = {}
@@ -127,7 +127,7 @@ async def test_the_service_answers_with_a_base_with_an_adapter_and_with_both_nam
     assert first == "My name is Tom." and second == third != first
 
 
-def test_adapters_stand_in_the_registry_and_go_in_and_out_of_use(ws: Workspace) -> None:
+def test_adapters_are_in_the_registry_and_can_be_promoted(ws: Workspace) -> None:
     assert [card.name for card in list_models(ws)] == ["mine"]
     assert find_model(ws, "mine") == ws.adapters / "mine"
     assert kind_of(ws.adapters / "mine") is ModelKind.ADAPTER
@@ -138,7 +138,7 @@ def test_adapters_stand_in_the_registry_and_go_in_and_out_of_use(ws: Workspace) 
     assert new_name(ws, "lora", 0.0).endswith("-2")
 
 
-def test_a_base_and_its_adapter_are_judged_on_one_loaded_model(ws: Workspace) -> None:
+def test_a_base_and_its_adapter_share_one_loaded_model(ws: Workspace) -> None:
     base, new = open_pair(ws, ws.root.parent / "tiny", ws.adapters / "mine")
     talk = HELD_OUT
     cases = cut_cases([talk], 64, base.windows)
@@ -161,7 +161,7 @@ HELD_OUT = DatasetRow(
 )
 
 
-def test_what_is_wrong_with_an_adapter_is_said(ws: Workspace, tmp_path: Path) -> None:
+def test_a_missing_or_broken_adapter_raises(ws: Workspace, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no adapter in this directory"):
         find_adapter(ws, str(tmp_path / "gone"))
     import shutil
@@ -176,7 +176,7 @@ def test_what_is_wrong_with_an_adapter_is_said(ws: Workspace, tmp_path: Path) ->
         find_base(ws, str(copy))
 
 
-def test_a_base_that_changed_under_its_adapter_is_refused(ws: Workspace, tmp_path: Path) -> None:
+def test_an_adapter_is_rejected_when_its_base_has_changed(ws: Workspace, tmp_path: Path) -> None:
     import shutil
 
     other = write_hf(tmp_path / "tiny", seed=5)
@@ -198,7 +198,7 @@ def test_a_base_that_changed_under_its_adapter_is_refused(ws: Workspace, tmp_pat
         (lambda m: (m / "config.json").unlink(), "no model in this directory"),
     ],
 )  # fmt: skip
-def test_a_broken_base_is_refused_by_its_headers(
+def test_a_broken_base_is_rejected_by_its_headers(
     ws: Workspace, tmp_path: Path, break_it: object, said: str
 ) -> None:
     model = write_hf(tmp_path / "m")

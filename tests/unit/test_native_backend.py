@@ -1,4 +1,4 @@
-"""The native model answers: cache and seed, limits, stop strings, long conversations, cancel."""
+"""The native backend: cache, seeds, limits, stop strings, long conversations, cancellation."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def native() -> NativeModel:
 
 @pytest.fixture(scope="module")
 def babbler() -> NativeModel:
-    """Knows nothing: every legal byte is as likely as any other."""
+    """Untrained: all legal bytes have the same probability."""
     return NativeModel(tiny_model(TALKS, steps=0))
 
 
-def test_it_says_what_it_learned_and_stops(native: NativeModel) -> None:
+def test_a_memorised_answer_is_generated_and_ends(native: NativeModel) -> None:
     text, how = generate_text(native, QUESTION, Sampling(temperature=0))
     assert (text, how.finish, how.bytes) == ("一二三。", Finish.STOP, 12)
 
 
-def test_the_cache_changes_nothing(babbler: NativeModel) -> None:
+def test_decoding_with_the_cache_equals_decoding_without(babbler: NativeModel) -> None:
     sampling = Sampling(temperature=0.8, seed=5, max_bytes=40)
     cached, _how = generate_text(babbler, QUESTION, sampling)
     ids, _dropped = fit_prompt(QUESTION, TINY.context, sampling.max_bytes)
@@ -65,7 +65,7 @@ def test_the_cache_changes_nothing(babbler: NativeModel) -> None:
     assert bytes(out).decode("utf-8", "ignore") == cached
 
 
-def test_the_seed_decides_the_text(babbler: NativeModel) -> None:
+def test_the_same_seed_gives_the_same_text(babbler: NativeModel) -> None:
     def answer(seed: int | None) -> str:
         return generate_text(
             babbler, QUESTION, Sampling(temperature=1.0, top_p=1.0, seed=seed, max_bytes=60)
@@ -80,7 +80,7 @@ def test_the_seed_decides_the_text(babbler: NativeModel) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), size=st.integers(1, 80))
-def test_an_answer_is_valid_text_of_at_most_so_many_bytes(seed: int, size: int) -> None:
+def test_an_answer_is_valid_text_within_max_bytes(seed: int, size: int) -> None:
     model = NativeModel(_BABBLER)
     text, how = generate_text(
         model, QUESTION, Sampling(temperature=2.0, top_p=1.0, seed=seed, max_bytes=size)
@@ -92,12 +92,12 @@ def test_an_answer_is_valid_text_of_at_most_so_many_bytes(seed: int, size: int) 
 _BABBLER = tiny_model(TALKS, steps=0)
 
 
-def test_a_stop_string_ends_the_answer_and_is_not_shown(native: NativeModel) -> None:
+def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(native: NativeModel) -> None:
     text, how = generate_text(native, QUESTION, Sampling(temperature=0, stop=["三"]))
     assert (text, how.finish) == ("一二", Finish.STOP_STRING)
 
 
-def test_old_turns_go_first_and_the_system_turn_stays() -> None:
+def test_the_oldest_turns_are_dropped_and_the_system_turn_stays() -> None:
     turns = [ChatMessage(role="system", content="S")]
     for i in range(30):
         turns += [
@@ -120,7 +120,7 @@ def test_old_turns_go_first_and_the_system_turn_stays() -> None:
     ),
     st.integers(1, 400),
 )
-def test_a_prompt_always_leaves_room_for_an_answer(turns: Sequence[tuple[str, str]], size: int) -> None:
+def test_a_prompt_always_leaves_space_for_an_answer(turns: Sequence[tuple[str, str]], size: int) -> None:
     messages = [ChatMessage(role=role, content=text) for role, text in turns]
     ids, _dropped = fit_prompt(messages, 256, size)
     assert len(ids) <= 256 - min(size, 128)
@@ -140,7 +140,7 @@ def test_a_question_longer_than_the_context_keeps_its_end(native: NativeModel) -
     assert len(text.encode()) <= 50
 
 
-def test_a_set_flag_ends_it_within_a_byte(babbler: NativeModel) -> None:
+def test_cancelling_ends_the_generation_within_a_byte(babbler: NativeModel) -> None:
     cancelled = threading.Event()
     stream = babbler.generate(QUESTION, Sampling(temperature=0, max_bytes=200), cancelled)
     next(stream)
@@ -148,7 +148,7 @@ def test_a_set_flag_ends_it_within_a_byte(babbler: NativeModel) -> None:
     assert collect(stream)[0] == ""
 
 
-def test_likelihood_is_that_of_the_answer(native: NativeModel) -> None:
+def test_the_memorised_answer_has_the_lower_nll(native: NativeModel) -> None:
     good = conversation_nll(native, [*QUESTION, ChatMessage(role="assistant", content="一二三。")])
     bad = conversation_nll(native, [*QUESTION, ChatMessage(role="assistant", content="三二一。")])
     assert good.bytes == bad.bytes == 13
@@ -171,7 +171,7 @@ async def test_closing_the_stream_frees_the_thread(tmp_path: Path) -> None:
 
 
 def _busy(thread: threading.Thread) -> bool:
-    """Whether a thread of the pool is inside a generation now."""
+    """Whether a thread of the pool is inside a generation."""
     import sys
 
     frame = sys._current_frames().get(thread.ident or 0)

@@ -1,4 +1,4 @@
-"""Ollama behind the backend protocol, against answers in the shape that Ollama gives them."""
+"""The Ollama backend against a server with Ollama's responses."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def collect(host: str, sampling: Sampling) -> tuple[str, Generated]:
     return await asyncio.to_thread(generate_text, OllamaModel("qwen3:0.6b", host), QUESTION, sampling)
 
 
-async def test_a_stream_becomes_text_and_the_settings_arrive() -> None:
+async def test_text_is_streamed_and_options_are_sent() -> None:
     heard = Heard()
     async with ollama([line("因为"), line("散射"), line("。"), END], heard=heard) as host:
         text, how = await collect(
@@ -110,27 +110,27 @@ async def test_a_stream_becomes_text_and_the_settings_arrive() -> None:
     }
 
 
-async def test_the_answer_ends_at_its_bytes_between_characters() -> None:
+async def test_an_answer_ends_at_max_bytes_between_characters() -> None:
     async with ollama([line("因为"), line("散射"), END]) as host:
         text, how = await collect(host, Sampling(max_bytes=8))
     assert (text, how.finish) == ("因为", Finish.LENGTH)
     assert how.bytes <= 8
 
 
-async def test_a_model_that_ollama_lacks_names_the_command_that_fetches_it() -> None:
+async def test_an_unknown_model_hints_at_ollama_pull() -> None:
     async with ollama([b'{"error":"model \'qwen3:0.6b\' not found"}'], status="404 Not Found") as host:
         with pytest.raises(BadInput, match=r"Ollama has no model qwen3:0\.6b") as problem:
             await collect(host, Sampling())
     assert problem.value.hint == "ollama pull qwen3:0.6b"
 
 
-async def test_an_error_in_the_middle_of_the_stream_is_told() -> None:
+async def test_an_error_in_the_stream_raises() -> None:
     async with ollama([line("因"), b'{"error":"llama runner process has terminated"}\n']) as host:
         with pytest.raises(ServiceUnreachable, match="llama runner process has terminated"):
             await collect(host, Sampling())
 
 
-async def test_nobody_listening_is_told() -> None:
+async def test_no_server_raises_service_unreachable() -> None:
     async with ollama([]) as host:
         pass
     with pytest.raises(ServiceUnreachable, match="does not answer") as problem:
@@ -150,7 +150,7 @@ async def test_cancelling_ends_the_wait_for_a_silent_server() -> None:
             assert await anext(stream) == "因为"
 
 
-async def test_vectors_come_from_the_embedding_endpoint() -> None:
+async def test_embeddings_come_from_the_embedding_endpoint() -> None:
     async with ollama([json.dumps({"model": "x", "embeddings": [[0.5, 1.0]]}).encode()]) as host:
         vectors = await asyncio.to_thread(OllamaModel("x", host).embed, ["天"])
     assert vectors == [[0.5, 1.0]]

@@ -1,4 +1,4 @@
-"""Drawing bytes: only valid UTF-8, never a control token inside a character, stop strings cut exactly."""
+"""Sampling bytes: valid UTF-8 only, no control token inside a character, exact stop strings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.models.tokenizer import VOCAB, Utf8Stream
 
 
 @given(st.text(max_size=40))
-def test_every_text_is_a_legal_path(text: str) -> None:
+def test_the_state_machine_accepts_every_text(text: str) -> None:
     state = 0
     for byte in text.encode():
         state = NEXT[state][byte]
@@ -21,7 +21,7 @@ def test_every_text_is_a_legal_path(text: str) -> None:
 
 
 @given(st.binary(max_size=8))
-def test_a_path_that_ends_between_characters_decodes(data: bytes) -> None:
+def test_the_state_machine_accepts_exactly_valid_utf8(data: bytes) -> None:
     state: int | None = 0
     for byte in data:
         state = NEXT[state].get(byte) if state is not None else None
@@ -39,7 +39,7 @@ def test_a_path_that_ends_between_characters_decodes(data: bytes) -> None:
     temperature=st.sampled_from([0.0, 0.5, 1.0, 3.0]),
     top_p=st.sampled_from([0.0, 0.5, 1.0]),
 )
-def test_whatever_the_model_says_the_text_is_valid(seed: int, temperature: float, top_p: float) -> None:
+def test_text_is_valid_for_any_logits(seed: int, temperature: float, top_p: float) -> None:
     logits = torch.Generator().manual_seed(seed % 1000)
     sampler = Utf8Sampler(Sampling(temperature=temperature, top_p=top_p), seed, VOCAB)
     stream, data = Utf8Stream(), bytearray()
@@ -55,7 +55,7 @@ def test_whatever_the_model_says_the_text_is_valid(seed: int, temperature: float
     data.decode("utf-8", "strict") if sampler.state == 0 else data[:-3].decode("utf-8", "ignore")
 
 
-def test_a_model_that_wants_control_tokens_gets_none_of_them() -> None:
+def test_control_tokens_are_never_sampled() -> None:
     logits = torch.zeros(VOCAB)
     logits[[257, 259, 260, 261, 262, 263]] = 50.0
     sampler = Utf8Sampler(Sampling(temperature=1.0), 0, VOCAB)
@@ -64,7 +64,7 @@ def test_a_model_that_wants_control_tokens_gets_none_of_them() -> None:
         assert token < 256 or token in STOP_TOKENS
 
 
-def test_the_same_seed_draws_the_same_bytes() -> None:
+def test_the_same_seed_samples_the_same_bytes() -> None:
     def draw(seed: int) -> list[int]:
         sampler = Utf8Sampler(Sampling(temperature=1.0), seed, VOCAB)
         return [sampler.sample(torch.zeros(VOCAB)) for _ in range(20)]
@@ -72,7 +72,7 @@ def test_the_same_seed_draws_the_same_bytes() -> None:
     assert draw(7) == draw(7) != draw(8)
 
 
-def test_top_p_leaves_out_the_unlikely() -> None:
+def test_top_p_excludes_unlikely_bytes() -> None:
     logits = torch.full((VOCAB,), -10.0)
     logits[ord("a")], logits[ord("b")] = 5.0, 3.0
     sampler = Utf8Sampler(Sampling(temperature=1.0, top_p=0.5), 0, VOCAB)
@@ -80,7 +80,9 @@ def test_top_p_leaves_out_the_unlikely() -> None:
 
 
 @given(st.text("abc", max_size=20), st.lists(st.text("abc", min_size=1, max_size=4), max_size=3), st.data())
-def test_stop_strings_cut_as_if_the_text_were_whole(text: str, stops: list[str], data: st.DataObject) -> None:
+def test_stop_strings_cut_a_stream_as_they_cut_its_text(
+    text: str, stops: list[str], data: st.DataObject
+) -> None:
     matcher, out, rest = StopStrings(stops), "", text
     while rest:
         size = data.draw(st.integers(1, len(rest)))
@@ -96,7 +98,7 @@ def test_stop_strings_cut_as_if_the_text_were_whole(text: str, stops: list[str],
         assert out == text
 
 
-def test_nothing_that_may_begin_a_stop_string_is_shown_too_early() -> None:
+def test_a_possible_prefix_of_a_stop_string_is_buffered() -> None:
     matcher = StopStrings(["用户:"])
     assert [matcher.push(piece) for piece in ("好", "用", "户", "名")] == ["好", "", "", "用户名"]
     assert [matcher.push(piece) for piece in ("x用", "户", ":")] == ["x", "", ""]
@@ -104,5 +106,5 @@ def test_nothing_that_may_begin_a_stop_string_is_shown_too_early() -> None:
 
 
 @pytest.mark.parametrize("state", range(8))
-def test_every_state_has_a_way_on(state: int) -> None:
+def test_every_state_has_a_successor(state: int) -> None:
     assert NEXT[state]

@@ -38,7 +38,7 @@ def test_the_exact_p_counts_every_assignment(values: list[float]) -> None:
 
 
 @given(differences)
-def test_both_directions_together_cover_everything(values: list[float]) -> None:
+def test_p_values_of_both_directions_sum_to_at_least_one(values: list[float]) -> None:
     array = np.array(values)
     # Assignments that equal the observed sum count on both sides.
     assert sign_flip_p(array) + sign_flip_p(-array) >= 1.0 - 1e-12
@@ -71,14 +71,14 @@ def test_sampled_agrees_with_exact() -> None:
         assert sampled == pytest.approx(exact, abs=0.012)
 
 
-def test_the_sampled_p_is_never_zero_and_always_the_same() -> None:
+def test_the_sampled_p_is_positive_and_deterministic() -> None:
     values = np.full(60, 0.1)
     assert 0 < sign_flip_p(values) < 1e-4
     assert sign_flip_p(values) == sign_flip_p(values)
 
 
 @pytest.mark.parametrize("size", [12, 25])
-def test_under_the_null_the_rule_errs_no_more_often_than_it_says(size: int) -> None:
+def test_the_test_keeps_its_level_under_the_null(size: int) -> None:
     generator = np.random.default_rng(size)
     alpha, trials = 0.05, 400
     wrong = sum(sign_flip_p(generator.standard_t(3, size)) < alpha for _ in range(trials))
@@ -86,18 +86,18 @@ def test_under_the_null_the_rule_errs_no_more_often_than_it_says(size: int) -> N
     assert wrong / trials <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / trials)
 
 
-def test_half_a_deviation_is_seen_by_fifty_clusters() -> None:
+def test_fifty_clusters_detect_half_a_standard_deviation() -> None:
     generator = np.random.default_rng(5)
     seen = sum(sign_flip_p(generator.normal(0.5, 1.0, 50)) < 0.05 for _ in range(60))
     assert seen >= 50
 
 
-def test_values_that_are_not_finite_are_refused() -> None:
+def test_values_that_are_not_finite_raise() -> None:
     with pytest.raises(ValueError, match="finite"):
         sign_flip_p(np.array([0.1, math.nan]))
 
 
-def test_looks_sum_to_five_percent() -> None:
+def test_the_levels_of_all_looks_sum_to_five_percent() -> None:
     assert alpha_for(1) == 0.025
     assert sum(alpha_for(k) for k in range(1, 10_000)) == pytest.approx(0.05, abs=1e-5)
     with pytest.raises(ValueError):
@@ -108,19 +108,19 @@ def test_looks_sum_to_five_percent() -> None:
     ("freedom", "expected"),
     [(1, 12.706), (2, 4.303), (5, 2.571), (10, 2.228), (19, 2.093), (60, 2.000), (1000, 1.962)],
 )
-def test_t_quantiles_are_those_of_the_tables(freedom: int, expected: float) -> None:
+def test_t_quantiles_match_the_tables(freedom: int, expected: float) -> None:
     assert t_quantile(0.975, freedom) == pytest.approx(expected, rel=1e-3)
     assert t_quantile(0.025, freedom) == pytest.approx(-expected, rel=1e-3)
 
 
-def test_the_interval_covers_the_truth_about_95_times_in_100() -> None:
+def test_the_interval_has_95_percent_coverage() -> None:
     generator = np.random.default_rng(11)
     bounds = [interval95(generator.normal(0.2, 1.0, 20)) for _ in range(800)]
     covered = sum(b is not None and b[0] <= 0.2 <= b[1] for b in bounds) / 800
     assert 0.93 <= covered <= 0.97
 
 
-def test_the_bound_of_the_ratio_is_missed_about_5_times_in_100() -> None:
+def test_the_upper_bound_of_the_ratio_has_95_percent_coverage() -> None:
     generator = np.random.default_rng(12)
     misses = 0
     for _ in range(600):
@@ -131,7 +131,7 @@ def test_the_bound_of_the_ratio_is_missed_about_5_times_in_100() -> None:
 
 
 @given(st.lists(st.floats(0.5, 5), min_size=2, max_size=30), st.floats(0.5, 2))
-def test_a_proportional_change_is_known_exactly(base: list[float], factor: float) -> None:
+def test_a_proportional_change_has_no_uncertainty(base: list[float], factor: float) -> None:
     array = np.array(base)
     increase, low, upper = relative_increase(array, array * factor)
     assert increase == pytest.approx(factor - 1, abs=1e-9)
@@ -146,14 +146,14 @@ def test_mcnemar_is_exact(wins: int, losses: int, expected: float) -> None:
     assert mcnemar_p(wins, losses) == expected
 
 
-def test_mcnemar_of_many_cases_joins_the_exact_one() -> None:
+def test_mcnemar_of_many_cases_agrees_with_the_exact_test() -> None:
     assert mcnemar_p(530, 471) == pytest.approx(mcnemar_p(529, 471), rel=0.1)
     assert mcnemar_p(3000, 3000) == pytest.approx(0.5, abs=0.02)
 
 
 @settings(max_examples=30)
 @given(st.floats(0.01, 2), st.floats(0.005, 1), st.sampled_from([0.05, 0.025, 0.0083]))
-def test_needed_and_visible_are_inverse(deviation: float, gain: float, alpha: float) -> None:
+def test_needed_groups_and_detectable_gain_are_inverse(deviation: float, gain: float, alpha: float) -> None:
     needed = groups_needed(deviation, gain, alpha)
     assert needed is not None
     assert detectable_gain(deviation, needed, alpha) <= gain * (1 + 1e-9)
@@ -161,13 +161,13 @@ def test_needed_and_visible_are_inverse(deviation: float, gain: float, alpha: fl
         assert detectable_gain(deviation, needed - 1, alpha) > gain * (1 - 1e-9)
 
 
-def test_the_table_of_sample_sizes_is_met() -> None:
+def test_sample_sizes_match_the_table() -> None:
     assert [groups_needed(1.0, d, 0.05) for d in (0.2, 1 / 3, 0.5)] == [155, 56, 25]
     assert groups_needed(1.0, 0.0, 0.05) is None
 
 
 @given(st.permutations([("a", 1.0, 1.0), ("a", 3.0, 3.0), ("b", 5.0, 2.0)]))
-def test_clusters_are_weighted_means(rows: list[tuple[str, float, float]]) -> None:
+def test_cluster_means_are_weighted(rows: list[tuple[str, float, float]]) -> None:
     clusters, values, weights = zip(*rows, strict=True)
     means = dict(zip(dict.fromkeys(clusters), cluster_means(clusters, values, weights), strict=True))
     assert means == {"a": pytest.approx(2.5), "b": pytest.approx(5.0)}

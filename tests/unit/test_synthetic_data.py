@@ -1,4 +1,4 @@
-"""New material: made from documents as they are, kept apart from held-out text, never more than half of a batch."""
+"""Synthetic data: recombined and retrieved rows, the guard of held-out text, and the share of real data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def row(id_: str, *texts: str) -> DatasetRow:
 
 
 def rows(count: int) -> list[DatasetRow]:
-    """Conversations about hotels that are like each other and no two the same, one in two of two exchanges."""
+    """Distinct but similar conversations about hotels, every second one with two exchanges."""
     found = []
     for n in range(count):
         name = "".join(chr(0x4E00 + (n * 7919 + k * 104729) % 18000) for k in range(6))
@@ -57,7 +57,7 @@ def test_sentences_joined_are_the_text_again(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [ZH, EN])
-def test_chinese_and_english_are_cut_at_sentence_ends(text: str) -> None:
+def test_chinese_and_english_are_split_at_sentence_ends(text: str) -> None:
     parts = sentences(text)
     assert len(parts) >= 3 and all(part.strip()[-1] in "。！？." for part in parts)
     first, second = halves(text) or ("", "")
@@ -70,7 +70,7 @@ def test_one_sentence_has_no_halves() -> None:
     assert halves("没有标点的一句话") is None
 
 
-def test_a_later_part_of_a_conversation_is_made_of_its_own_turns() -> None:
+def test_a_later_part_of_a_conversation_has_its_own_turns() -> None:
     source = row(
         "a",
         "一号问题在这里",
@@ -88,14 +88,14 @@ def test_a_later_part_of_a_conversation_is_made_of_its_own_turns() -> None:
     assert [message.content for message in made.messages] == words[at : at + len(made.messages)]
 
 
-def test_an_answer_alone_goes_on_from_its_first_half() -> None:
+def test_a_single_answer_is_continued_from_its_first_half() -> None:
     (made,) = augmentation.recombine([row("a", "集市怎么样？", ZH)], random.Random(0))
     given_, asked, learnt = made.messages[1:]
     assert not given_.train and given_.content + learnt.content == ZH
     assert asked.content == "请继续。" and learnt.train
 
 
-def test_retrieval_finds_what_is_about_the_same_in_chinese() -> None:
+def test_retrieval_finds_related_chinese_conversations() -> None:
     found = [
         row("hotel1", "河边酒店的早餐几点开始？", "河边酒店的早餐七点开始，十点结束。"),
         row("hotel2", "河边酒店可以带狗入住吗？", "河边酒店可以带狗入住，要另付三十元。"),
@@ -136,7 +136,7 @@ def planted(*texts: str) -> SyntheticExample:
         (("灯塔有多高？", "大约三十米，夜里能照得很远。"), ""),
     ],
 )
-def test_planted_held_out_text_is_found_however_it_is_hidden(texts: tuple[str, ...], how: str) -> None:
+def test_planted_held_out_text_is_found(texts: tuple[str, ...], how: str) -> None:
     held = HeldOutText([turns("看守人写什么？", HELD)])
     touching = held.overlaps([planted(*texts)])
     assert bool(touching.rows) == bool(how)
@@ -144,7 +144,7 @@ def test_planted_held_out_text_is_found_however_it_is_hidden(texts: tuple[str, .
         assert 0 in getattr(touching, how)
 
 
-def test_general_text_is_never_quoted() -> None:
+def test_quotations_of_general_text_are_found() -> None:
     held = HeldOutText([], [EN * 3])
     assert held.overlaps([planted("Say it.", "Well: " + EN)]).quoting == {0}
 
@@ -159,7 +159,7 @@ def champion() -> NativeModel:
     return NativeModel(tiny_model([talk("你好", "好")], steps=2))
 
 
-def test_a_dataset_keeps_its_real_share_and_touches_nothing_held_back(
+def test_a_dataset_keeps_its_real_share_and_overlaps_no_held_out_text(
     tmp_path: Path, champion: NativeModel
 ) -> None:
     real = rows(40)
@@ -178,7 +178,7 @@ def test_a_dataset_keeps_its_real_share_and_touches_nothing_held_back(
     assert mixed.lineage.dataset_sha256 == mixed.sha256
 
 
-def test_what_slips_through_the_filter_stops_the_cycle(
+def test_an_overlap_that_passes_the_guard_raises(
     tmp_path: Path, champion: NativeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = rows(20)
@@ -192,7 +192,7 @@ def test_what_slips_through_the_filter_stops_the_cycle(
     assert not (tmp_path / "m.jsonl").exists()
 
 
-def test_the_same_seed_makes_the_same_dataset(tmp_path: Path, champion: NativeModel) -> None:
+def test_the_same_seed_gives_the_same_dataset(tmp_path: Path, champion: NativeModel) -> None:
     source = write_rows(tmp_path / "r.jsonl", rows(12))
     one, other, third = (
         write_mixed_dataset(
@@ -217,7 +217,7 @@ def test_the_same_seed_makes_the_same_dataset(tmp_path: Path, champion: NativeMo
     made=st.lists(st.integers(1, 90), max_size=40),
     epoch=st.integers(0, 3),
 )
-def test_at_least_half_of_every_batch_is_real_and_every_real_window_comes_once(
+def test_at_least_half_of_every_batch_is_real_and_every_real_window_occurs_once(
     real: list[int], made: list[int], epoch: int
 ) -> None:
     sizes = [(f"r{n}", size) for n, size in enumerate(real)] + [

@@ -1,4 +1,4 @@
-"""Validation with tiny models: same windows for both, honest refusals, and a report with every figure."""
+"""Validation of tiny models: the same windows for both, contamination and other errors, and a complete report."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_nll_is_that_of_reading_one_window_after_the_other() -> None:
+def test_batched_nll_equals_the_nll_of_single_windows() -> None:
     model = tiny_model(TALKS, steps=3)
     rendered = [window for messages in TALKS[:6] for window in windows(messages, 256)]
     batched = [loss.nats for loss in NativeModel(model).nll(rendered)]
@@ -54,7 +54,7 @@ def test_nll_is_that_of_reading_one_window_after_the_other() -> None:
         assert total == pytest.approx(float(losses[torch.tensor(window.loss_mask[1:])].sum()), rel=1e-4)
 
 
-def test_a_model_that_gives_no_number_has_no_score() -> None:
+def test_a_model_with_nan_weights_has_nan_scores() -> None:
     model = tiny_model(TALKS, steps=1)
     with torch.no_grad():
         model.lm_head.weight[0] = math.nan
@@ -62,7 +62,7 @@ def test_a_model_that_gives_no_number_has_no_score() -> None:
     assert all(math.isnan(score) for score in scores)
 
 
-def test_the_better_model_wins_and_the_report_holds_every_figure(models: Path) -> None:
+def test_the_better_model_wins_and_the_report_is_complete(models: Path) -> None:
     seen: list[tuple[int, int]] = []
     report = compare(
         HELD,
@@ -97,7 +97,7 @@ def test_forgetting_is_caught_by_the_general_set(models: Path, tmp_path: Path) -
     assert {"general", "general tail", "general zh", "general en"} <= {m.name for m in report.measures}
 
 
-def test_judging_twice_gives_the_same_report(models: Path) -> None:
+def test_validation_is_deterministic(models: Path) -> None:
     first, second = (
         compare(HELD, models / "weak", models / "strong", {"t": TEXT}, now=1.0) for _ in range(2)
     )
@@ -110,7 +110,7 @@ def test_a_model_against_itself_is_not_better(models: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["base", "new"])
-def test_a_model_that_saw_the_window_is_refused_with_the_ids(
+def test_a_model_trained_on_the_test_set_is_rejected_with_the_ids(
     models: Path, tmp_path: Path, which: str
 ) -> None:
     write_tiny(tmp_path / "seen", TALKS, steps=1, lineage=Lineage(conversations=["c101"], clusters=["k103"]))
@@ -119,7 +119,7 @@ def test_a_model_that_saw_the_window_is_refused_with_the_ids(
         compare(HELD, *pair, {"t": TEXT})
 
 
-def test_a_base_that_only_guesses_is_refused(models: Path, tmp_path: Path) -> None:
+def test_a_base_worse_than_uniform_is_rejected(models: Path, tmp_path: Path) -> None:
     write_tiny(tmp_path / "fresh", TALKS, steps=0)
     with pytest.raises(BadInput, match=r"worse than guessing \(5\.58 of 5\.55") as problem:
         compare(HELD, tmp_path / "fresh", models / "weak", {})
@@ -130,7 +130,7 @@ def test_a_base_that_only_guesses_is_refused(models: Path, tmp_path: Path) -> No
     assert problem.value.hint == "h2q-tui train --mode lora --model DIR"
 
 
-def test_a_new_model_that_gives_no_number_is_not_promoted(models: Path, tmp_path: Path) -> None:
+def test_a_new_model_with_nan_weights_is_not_promoted(models: Path, tmp_path: Path) -> None:
     model, card = load_model(models / "strong")
     with torch.no_grad():
         model.lm_head.weight[0] = math.nan
@@ -139,7 +139,7 @@ def test_a_new_model_that_gives_no_number_is_not_promoted(models: Path, tmp_path
     assert verdict.decision != "promote" and verdict.new.failed >= 24
 
 
-def test_both_models_read_windows_of_the_smaller_context(models: Path, tmp_path: Path) -> None:
+def test_both_models_use_the_smaller_context(models: Path, tmp_path: Path) -> None:
     write_tiny(tmp_path / "short", TALKS, steps=30, config=msgspec.structs.replace(TINY, context=64))
     long_answer = "这是很长的答案。" * 20
     held = [*HELD, held_out("long", "long", talk("问题？", long_answer))]
@@ -149,13 +149,13 @@ def test_both_models_read_windows_of_the_smaller_context(models: Path, tmp_path:
     assert max(case.bytes for case in report.cases) <= 64
 
 
-def test_nothing_to_judge_on_is_said(models: Path) -> None:
+def test_a_test_set_without_answers_raises(models: Path) -> None:
     silent = [held_out("c", "k", [ChatMessage(role="user", content="nobody answers")])]
     with pytest.raises(NotEnoughData, match="no answer to validate on"):
         compare(silent, models / "weak", models / "strong", {})
 
 
-def test_a_stop_ends_it_between_two_batches(models: Path) -> None:
+def test_a_stop_interrupts_between_two_batches(models: Path) -> None:
     def stop(done: int, total: int) -> None:
         raise Interrupted("stopped")
 
@@ -163,7 +163,7 @@ def test_a_stop_ends_it_between_two_batches(models: Path) -> None:
         compare(HELD, models / "weak", models / "strong", {}, progress=stop)
 
 
-def test_general_blocks_are_always_the_same_and_spread_over_the_text() -> None:
+def test_general_blocks_are_deterministic_and_spread_over_the_text() -> None:
     data = bytes(range(256)) * 1024
     blocks = cut_general({"a": data, "tiny": b"x" * 100}, 100)
     assert blocks == cut_general({"a": data, "tiny": b"x" * 100}, 100)
@@ -178,7 +178,7 @@ def test_the_shipped_general_texts_are_utf8_in_two_languages() -> None:
         assert len(data.decode("utf-8")) > 8_000
 
 
-def test_form_is_told_without_judging() -> None:
+def test_repetition_and_length_of_an_answer() -> None:
     assert form_of("", True).repetition == 0.0
     assert form_of("abcdefgh", True).repetition == 0.0
     assert form_of("哈哈哈哈哈哈哈哈", False).repetition == pytest.approx(0.8)

@@ -1,4 +1,4 @@
-"""The verdict: what is promoted, what is kept, what cannot be decided, and in which words."""
+"""The verdict: promote, keep or inconclusive, with its reasons and sentence."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def decide(
     )
 
 
-def test_a_clear_gain_is_promoted_and_said_in_words() -> None:
+def test_a_clear_gain_is_promoted() -> None:
     verdict = decide(cases(0.06, 0.03))
     assert verdict.decision == "promote"
     assert verdict.sentence.startswith("PROMOTE — ")
@@ -58,7 +58,7 @@ def test_a_clear_gain_is_promoted_and_said_in_words() -> None:
     assert verdict.needed_cases is None and verdict.n_groups == 40
 
 
-def test_a_small_gain_keeps_the_base_and_tells_how_much_would_decide_it() -> None:
+def test_a_small_gain_keeps_the_base_and_states_the_needed_sample() -> None:
     verdict = decide(cases(0.008, 0.06, seed=2))
     assert verdict.decision == "keep"
     assert verdict.p_value is not None and verdict.p_value >= verdict.alpha
@@ -74,7 +74,7 @@ def test_a_loss_keeps_the_base() -> None:
     assert verdict.sentence == "KEEP BASE — 2.7 % worse."
 
 
-def test_under_twenty_clusters_nothing_is_decided() -> None:
+def test_fewer_than_twenty_clusters_are_inconclusive() -> None:
     verdict = decide(cases(0.5, 0.01, 19))
     assert verdict.decision == "inconclusive"
     assert verdict.needed_cases == 1
@@ -87,7 +87,7 @@ def test_conversations_of_one_cluster_count_as_one() -> None:
     assert (verdict.n_cases, verdict.n_groups, verdict.decision) == (40, 5, "inconclusive")
 
 
-def test_one_failed_score_of_the_new_model_forbids_its_promotion() -> None:
+def test_one_failed_case_of_the_new_model_rules_out_its_promotion() -> None:
     verdict = decide(cases(0.5, 0.01), failed_new=1)
     assert verdict.decision == "keep"
     assert verdict.new.failed == 1
@@ -102,7 +102,7 @@ def test_a_general_set_that_may_be_three_percent_worse_keeps_the_base() -> None:
     assert "on general text it may be up to 3.4 % worse, the limit is 3 %" in verdict.sentence
 
 
-def test_a_general_set_that_is_a_little_worse_does_not() -> None:
+def test_a_slightly_worse_general_set_does_not() -> None:
     verdict = decide(cases(0.5, 0.01), general=GeneralScores(base=np.full(30, 2.0), new=np.full(30, 2.04)))
     assert verdict.decision == "promote"
     assert verdict.noninferiority["upper95"] == pytest.approx(0.02)
@@ -112,33 +112,33 @@ def test_without_a_general_set_nothing_is_promoted() -> None:
     assert decide(cases(0.5, 0.01), general=None).decision == "inconclusive"
 
 
-def test_a_general_score_that_is_not_finite_is_a_failed_one() -> None:
+def test_a_general_score_that_is_not_finite_counts_as_failed() -> None:
     broken = GeneralScores(base=np.full(30, 2.0), new=np.array([math.nan] * 30))
     verdict = decide(cases(0.5, 0.01), general=broken)
     assert verdict.decision == "keep" and verdict.new.failed == 1
     assert msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict) == verdict
 
 
-def test_each_further_candidate_on_the_window_needs_more() -> None:
+def test_each_further_look_requires_a_smaller_p() -> None:
     given = cases(0.02, 0.06, seed=1)
     first, tenth = decide(given, look=1), decide(given, look=10)
     assert (first.decision, tenth.decision) == ("promote", "keep")
     assert tenth.alpha == pytest.approx(0.05 / 110)
 
 
-def test_copies_of_the_base_are_kept_out() -> None:
+def test_a_copy_of_the_base_is_not_promoted() -> None:
     same = [msgspec.structs.replace(case, new=case.base) for case in cases(0.0, 0.0)]
     verdict = decide(same)
     assert (verdict.decision, verdict.p_value, verdict.mcnemar_p) == ("keep", 1.0, 1.0)
 
 
-def test_under_the_null_forty_candidates_are_promoted_no_more_than_the_rule_says() -> None:
+def test_under_the_null_forty_candidates_are_promoted_at_the_nominal_rate() -> None:
     wrong = sum(decide(cases(0.0, 0.05, 24, seed=seed)).decision == "promote" for seed in range(120))
     # At 0.025 three are expected; ten would be four standard deviations away.
     assert wrong < 10
 
 
-def test_rows_from_elsewhere_are_higher_is_better() -> None:
+def test_external_scores_are_better_when_higher() -> None:
     generator = np.random.default_rng(0)
     rows = [
         ExternalScore(group=f"g{i // 2}", base=0.5, new=0.5 + float(generator.normal(0.05, 0.05)))
@@ -152,19 +152,19 @@ def test_rows_from_elsewhere_are_higher_is_better() -> None:
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf])
-def test_a_failed_row_is_not_a_score_of_zero(value: float | None) -> None:
+def test_a_failed_external_score_is_not_zero(value: float | None) -> None:
     rows = [ExternalScore(group=i, base=0.1, new=0.9) for i in range(30)]
     verdict = external_verdict([*rows, ExternalScore(group="x", base=0.1, new=value)])
     assert verdict.decision == "keep"
     assert verdict.n_cases == 30 and verdict.new.failed == 1
 
 
-def test_no_rows_are_no_verdict() -> None:
+def test_no_external_scores_are_inconclusive() -> None:
     verdict = external_verdict([])
     assert verdict.decision == "inconclusive" and verdict.delta is None and verdict.p_value is None
 
 
-def test_rows_are_read_with_their_other_fields_and_bad_ones_named(tmp_path: Path) -> None:
+def test_other_fields_are_ignored_and_invalid_rows_are_located(tmp_path: Path) -> None:
     file = tmp_path / "scores.jsonl"
     file.write_text(
         '{"group": 1, "base": 0.5, "new": NaN, "note": "x"}\n\n{"group": "b", "base": 1, "new": 2}\n'
@@ -181,14 +181,14 @@ def test_rows_are_read_with_their_other_fields_and_bad_ones_named(tmp_path: Path
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"[1, 2]\n", b"\xff\xfe", b"[" * 100_000])
-def test_a_file_without_rows_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_rows_is_rejected(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "scores.jsonl"
     file.write_bytes(content)
     with pytest.raises(BadInput):
         read_external_scores(file)
 
 
-def test_the_gain_that_could_be_seen_is_said_before_training() -> None:
+def test_the_detectable_gain_is_estimated_from_the_test_set() -> None:
     few = estimate_power(8)
     assert (few.possible, few.missing, few.relative) == (False, 12, None)
     assert "12 more" in few.sentence
@@ -208,7 +208,7 @@ def _relative_cases(gain: float, seed: int) -> list[CaseScore]:
     ]
 
 
-def test_the_spread_of_the_last_report_replaces_the_prior() -> None:
+def test_the_deviation_of_the_last_report_replaces_the_prior() -> None:
     from engine.validation.report import ValidationReport
 
     given = cases(0.02, 0.2)
@@ -222,7 +222,7 @@ def test_the_spread_of_the_last_report_replaces_the_prior() -> None:
     )
 
 
-def test_a_difference_that_is_not_nothing_is_not_told_as_nothing() -> None:
+def test_a_small_difference_is_not_rounded_to_zero() -> None:
     assert relative_size(0.0000658, 1.0) == "< 0.1 % better"
     assert relative_size(-0.0004, 1.0) == "< 0.1 % worse"
     assert [percent(value) for value in (0.0005, 0.004, 0.02, 0.12)] == ["0.1 %", "0.4 %", "2 %", "12 %"]
