@@ -1,0 +1,106 @@
+"""One interface for all backends: names resolve to models, tokens are counted, texts are scored and embedded."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from engine.core.chat import ChatMessage
+from engine.core.errors import BadInput
+from engine.core.paths import Workspace
+from engine.inference.backends.hf import HFModel
+from engine.inference.backends.native import NativeModel
+from engine.inference.backends.ollama import OllamaModel
+from engine.inference.language_model import (
+    LanguageModel,
+    Sampling,
+    Unsupported,
+    conversation_nll,
+    generate_text,
+)
+from engine.inference.loader import open_language_model, open_pair
+from tests.hf_models import write_hf
+from tests.models import talk, write_tiny
+
+QUESTION = [ChatMessage(role="user", content="What is your name?")]
+
+
+@pytest.fixture(scope="module")
+def ws(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with the native model `small`; the Hugging Face model `tiny` is next to it."""
+    root = tmp_path_factory.mktemp("models")
+    ws = Workspace(root / "ws")
+    write_tiny(ws.models / "small", [talk("What is your name?", "Tom.")], steps=20)
+    write_hf(root / "tiny", steps=20)
+    return ws
+
+
+@pytest.fixture(params=["native", "hf"])
+def model(request: pytest.FixtureRequest, ws: Workspace) -> LanguageModel:
+    name = "small" if request.param == "native" else str(ws.root.parent / "tiny")
+    return open_language_model(ws, name)
+
+
+def test_a_name_a_path_and_an_ollama_tag_open_their_backends(ws: Workspace) -> None:
+    tiny = ws.root.parent / "tiny"
+    assert isinstance(open_language_model(ws, "small"), NativeModel)
+    assert isinstance(open_language_model(ws, ws.models / "small"), NativeModel)
+    assert isinstance(open_language_model(ws, str(tiny)), HFModel)
+    assert isinstance(open_language_model(ws, "ollama:qwen3:0.6b"), OllamaModel)
+    assert open_language_model(ws, tiny).name == "tiny"
+    with pytest.raises(BadInput):
+        open_language_model(ws, "unknown")
+
+
+def test_models_of_one_base_share_its_weights(ws: Workspace) -> None:
+    tiny = ws.root.parent / "tiny"
+    one, other = open_pair(ws, tiny, tiny)
+    assert isinstance(one, HFModel) and isinstance(other, HFModel) and one.model is other.model
+    native, hf = open_pair(ws, ws.models / "small", tiny)
+    assert isinstance(native, NativeModel) and isinstance(hf, HFModel)
+
+
+def test_tokens_are_counted_by_the_model(model: LanguageModel) -> None:
+    text = "今天天气怎么样？"
+    assert 0 < model.count_tokens(text) <= len(text.encode())
+    assert model.count_tokens(QUESTION) > model.count_tokens(QUESTION[0].content)
+
+
+def test_the_nll_of_a_conversation_is_that_of_its_trained_answers(model: LanguageModel) -> None:
+    answer = ChatMessage(role="assistant", content="Tom.")
+    loss = conversation_nll(model, [*QUESTION, answer])
+    assert loss.bytes == len("Tom.") + 1 and loss.nats > 0 and loss.per_byte == loss.nats / loss.bytes
+    masked = ChatMessage(role="assistant", content="Tom.", train=False)
+    assert math.isnan(conversation_nll(model, [*QUESTION, masked]).per_byte)
+
+
+def test_the_rolling_nll_of_a_text_covers_all_of_its_windows(model: LanguageModel) -> None:
+    tokens: list[int] = []
+    text = ("The quick brown fox jumps over the lazy dog. " * 40).encode()
+    short, long = model.rolling_nll([text[:45], text], window_bytes=200, on_tokens=tokens.append)
+    assert 0 < short.bytes < long.bytes < len(text) and short.nats < long.nats
+    assert sum(tokens) > 0
+
+
+def test_embeddings_have_the_width_of_the_model_and_depend_on_the_text(model: LanguageModel) -> None:
+    one, same, other, empty = model.embed(["What is this?", "What is this?", "你好", ""])
+    assert one == same != other and len(one) == len(other) == len(empty) and all(map(math.isfinite, one))
+
+
+def test_a_generation_ends_with_its_statistics(model: LanguageModel) -> None:
+    text, generated = generate_text(model, QUESTION, Sampling(temperature=0, max_bytes=12))
+    assert len(text.encode()) <= generated.bytes <= 12 and generated.seed is not None
+
+
+def test_a_backend_without_likelihoods_raises_unsupported() -> None:
+    with pytest.raises(Unsupported) as problem:
+        OllamaModel("x", "127.0.0.1:1").rolling_nll([b"text"])
+    assert problem.value.exit_code == 2
+
+
+def test_a_missing_file_of_weights_raises_bad_input(ws: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(BadInput):
+        open_language_model(ws, tmp_path)
