@@ -1,4 +1,4 @@
-"""Single bits flipped in checkpoints, finished models, datasets and the list of models: what notices."""
+"""Detection of single flipped bits in checkpoints, finished models, datasets and `models.json`."""
 
 from __future__ import annotations
 
@@ -25,40 +25,42 @@ from engine.training.checkpoint import MANIFEST, OPTIMIZER, RANDOM, STATE, WEIGH
 
 
 @dataclass
-class Flips:
-    """How many bits were flipped in files of one kind, and where nothing noticed."""
+class BitFlips:
+    """The number of flipped bits in files of one kind, and the undetected ones."""
 
     count: int = 0
     missed: list[str] = field(default_factory=list)
 
 
-def flip(path: Path, chance: random.Random, notices: Callable[[], bool], flips: Flips) -> None:
-    """Flips one random bit of `path`, asks, and puts it back."""
+def flip(path: Path, chance: random.Random, is_detected: Callable[[], bool], flips: BitFlips) -> None:
+    """Flips one random bit of `path`, checks whether it is detected, and restores the file."""
     data = path.read_bytes()
     bit = chance.randrange(8 * len(data))
-    broken = bytearray(data)
-    broken[bit // 8] ^= 1 << bit % 8
-    path.write_bytes(broken)
+    corrupted = bytearray(data)
+    corrupted[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(corrupted)
     flips.count += 1
-    if not notices():
+    if not is_detected():
         flips.missed.append(f"{path.name} bit {bit}")
     path.write_bytes(data)
 
 
-def of_checkpoints(root: Path, count: int, chance: random.Random) -> Flips:
-    """The newest of two: it must be named and passed over, and the older one taken."""
+def of_checkpoints(root: Path, count: int, chance: random.Random) -> BitFlips:
+    """The newer of two checkpoints: it must be reported as damaged, and the older one loaded."""
     for number in (1, 2):
         save(root, number)
     newest = checkpoint.list_checkpoints(root, "scratch")[0]
 
-    def notices() -> bool:
-        found = checkpoint.find_newest(root, "scratch")
-        return found.checkpoint is not None and found.checkpoint.state.step == 1 and len(found.damaged) == 1
+    def is_detected() -> bool:
+        search = checkpoint.find_newest(root, "scratch")
+        return (
+            search.checkpoint is not None and search.checkpoint.state.step == 1 and len(search.damaged) == 1
+        )
 
-    flips = Flips()
+    flips = BitFlips()
     for number in range(count):
         name = (WEIGHTS, OPTIMIZER, RANDOM, STATE, MANIFEST)[number % 5]
-        flip(newest / name, chance, notices, flips)
+        flip(newest / name, chance, is_detected, flips)
     return flips
 
 
@@ -72,54 +74,54 @@ def _model(ws: Workspace, name: str) -> Path:
     return ws.models / name
 
 
-def of_models(root: Path, count: int, chance: random.Random) -> Flips:
-    """The weights of a finished model: it must be refused."""
+def of_models(root: Path, count: int, chance: random.Random) -> BitFlips:
+    """The weights of a finished model: loading must fail."""
     folder = _model(Workspace(root), "m")
 
-    def notices() -> bool:
+    def is_detected() -> bool:
         try:
             load_model(folder)
         except BadInput:
             return True
         return False
 
-    flips = Flips()
+    flips = BitFlips()
     for _number in range(count):
-        flip(folder / "model.safetensors", chance, notices, flips)
+        flip(folder / "model.safetensors", chance, is_detected, flips)
     return flips
 
 
-def of_datasets(root: Path, count: int, chance: random.Random) -> Flips:
-    """A dataset: its hash, which a run is refused by that goes on, must differ."""
+def of_datasets(root: Path, count: int, chance: random.Random) -> BitFlips:
+    """A dataset: its hash, which a resumed run checks, must differ."""
     path = root / "train_data.jsonl"
     rows = [
         {"id": f"c{number}", "messages": [{"role": "user", "content": "x" * number}]} for number in range(60)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    right = sha256(path.read_bytes()).hexdigest()
-    flips = Flips()
+    expected = sha256(path.read_bytes()).hexdigest()
+    flips = BitFlips()
     for _number in range(count):
-        flip(path, chance, lambda: file_sha256(path) != right, flips)
+        flip(path, chance, lambda: file_sha256(path) != expected, flips)
     return flips
 
 
-def of_the_model_in_use(root: Path, count: int, chance: random.Random) -> Flips:
-    """`models.json`, which other programs write, too, and has no hash: never may another model be taken."""
+def of_the_model_in_use(root: Path, count: int, chance: random.Random) -> BitFlips:
+    """`models.json`, which other programs write too and which has no hash: no other model may be used."""
     ws = Workspace(root)
     for name in ("native-20260101", "native-20260102"):
         _model(ws, name)
         promote(ws, name)
 
-    def notices() -> bool:
+    def is_detected() -> bool:
         try:
             name = in_use(ws)
             return name is None or find_model(ws, name).name == "native-20260102"
         except BadInput:
             return True
 
-    flips = Flips()
+    flips = BitFlips()
     for _number in range(count):
-        flip(ws.models_json, chance, notices, flips)
+        flip(ws.models_json, chance, is_detected, flips)
     return flips
 
 
@@ -128,21 +130,21 @@ KINDS = (
         "checkpoints",
         of_checkpoints,
         0.6,
-        "weights, optimizer, random states, state and manifest of the newest of two",
+        "weights, optimizer, random states, state and manifest of the newer of two",
     ),
     ("models", of_models, 0.2, "weights of a finished model"),
     ("datasets", of_datasets, 0.1, "rows of a dataset"),
-    ("model_in_use", of_the_model_in_use, 0.1, "models.json; right is the same model, none, or an error"),
+    ("model_in_use", of_the_model_in_use, 0.1, "models.json; the same model, none, or an error is correct"),
 )
 
 
 def bit_flips(full: bool, *, total: int | None = None) -> list[BenchResult]:
-    """A result for each kind of file; 1,000 flips together at full length."""
+    """One result per kind of file; 1,000 flips in total at full length."""
     chance, results = random.Random(5), []
-    for name, of, share, about in KINDS:
+    for name, flip_bits, share, about in KINDS:
         count = round(share * (total or (1000 if full else 300)))
         with scratch_folder() as root:
-            flips = of(root, count, chance)
+            flips = flip_bits(root, count, chance)
         results.append(
             compare(
                 f"durability.bit_flips.{name}",
@@ -157,4 +159,4 @@ def bit_flips(full: bool, *, total: int | None = None) -> list[BenchResult]:
     return results
 
 
-BENCHMARKS = (Benchmark("durability.bit_flips", "single bits flipped in what is kept", bit_flips, 10),)
+BENCHMARKS = (Benchmark("durability.bit_flips", "detection of single flipped bits", bit_flips, 10),)

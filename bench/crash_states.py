@@ -1,8 +1,8 @@
-"""Every state that a power cut may leave behind: file operations are recorded, then replayed as the disk might have.
+"""Crash states: records file operations and enumerates the disk states that a power failure may leave.
 
-The model of the disk is the weakest that POSIX allows (ALICE, OSDI 2014): what was written and not synced may
-be there, missing, torn at a sector or zeros; a new name, a rename or a removal is certain only once its folder
-was synced, and of several uncertain ones any may have happened.
+The disk model is the weakest that POSIX allows (ALICE, OSDI 2014): unsynced writes may be present, missing, torn at
+a sector or zeros; a new name, a rename or a removal is durable only after its folder is synced, and any subset of
+the pending ones may have happened.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Write:
 
 @dataclass(frozen=True)
 class Entry:
-    """In folder `folder` the name `old` goes, and `name` stands for `inode`; either may be empty."""
+    """In `folder`, `old` is removed and `name` refers to `inode`; either may be empty."""
 
     folder: int
     inode: int
@@ -42,41 +42,41 @@ class Entry:
 
 @dataclass(frozen=True)
 class Sync:
-    """What was done to this file or folder is on the disk from here on."""
+    """All earlier operations on this file or folder are durable."""
 
     inode: int
 
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """The program said that something is safe."""
+    """The program reported something as durable."""
 
-    what: Any
+    value: Any
 
 
 Operation = Write | Entry | Sync | Acknowledged
 
 
 class Recorder:
-    """Records what this process does to files under `root`. Only calls of `os` are seen, not `open()`.
+    """Records the file operations of this process under `root`. Only calls of `os` are seen, not `open()`.
 
-    Raises ValueError for a rename between two folders, which the model does not know.
+    Raises ValueError for a rename between two folders, which the model does not cover.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = os.path.realpath(root)
         self.operations: list[Operation] = []
         self.fail_at: int | None = None
-        """The number of the operation, from 0, that fails with `error`."""
+        """Index of the operation that fails with `error`, from 0."""
         self.error = 0
         self.calls = 0
         self._inodes: dict[str, int] = {self.root: ROOT}
-        self._fresh = ROOT
+        self._last_inode = ROOT
         self._files: dict[int, tuple[int, int]] = {}
-        """Descriptor to inode and place in the file."""
+        """Descriptor to inode and file offset."""
 
-    def acknowledge(self, what: Any) -> None:
-        self.operations.append(Acknowledged(what))
+    def acknowledge(self, value: Any) -> None:
+        self.operations.append(Acknowledged(value))
 
     @contextmanager
     def recording(self) -> Iterator[Recorder]:
@@ -86,21 +86,21 @@ class Recorder:
             yield self
 
     def _wrapped(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
-        seen = getattr(self, f"_{'rename' if name == 'replace' else name}")
+        record = getattr(self, f"_{'rename' if name == 'replace' else name}")
 
         def wrapper(*arguments: Any, **options: Any) -> Any:
-            return seen(call, *arguments, **options)
+            return record(call, *arguments, **options)
 
         return wrapper
 
     def _path(self, path: Any, dir_fd: int | None = None) -> str | None:
-        """None for what lies elsewhere."""
+        """The resolved path; None outside `root`."""
         if isinstance(path, int):
             return None
         base = Path(f"/proc/self/fd/{dir_fd}").readlink() if dir_fd is not None else Path.cwd()
         full = base / os.fspath(path)
-        found = str(full.parent.resolve() / full.name)
-        return found if found == self.root or found.startswith(self.root + os.sep) else None
+        resolved = str(full.parent.resolve() / full.name)
+        return resolved if resolved == self.root or resolved.startswith(self.root + os.sep) else None
 
     def _check(self) -> None:
         self.calls += 1
@@ -110,8 +110,8 @@ class Recorder:
 
     def _inode(self, path: str) -> int:
         if path not in self._inodes:
-            self._fresh += 1
-            self._inodes[path] = self._fresh
+            self._last_inode += 1
+            self._inodes[path] = self._last_inode
         return self._inodes[path]
 
     def _entry(self, path: str, inode: int, old: str = "", *, is_folder: bool = False) -> None:
@@ -120,12 +120,12 @@ class Recorder:
 
     def _open(self, call: Any, path: Any, flags: int, *rest: Any, dir_fd: int | None = None) -> int:
         full = self._path(path, dir_fd)
-        fresh = full is not None and bool(flags & os.O_CREAT) and not os.path.lexists(full)
+        is_new = full is not None and bool(flags & os.O_CREAT) and not os.path.lexists(full)
         if full is not None and flags & os.O_CREAT:
             self._check()
         fd: int = call(path, flags, *rest, dir_fd=dir_fd)
         if full is not None:
-            if fresh:
+            if is_new:
                 self._inodes.pop(full, None)
                 self._entry(full, self._inode(full))
             self._files[fd] = (self._inode(full), 0)
@@ -177,12 +177,12 @@ class Recorder:
         self._entry(target, inode, Path(source).name)
 
     def _unlink(self, call: Any, path: Any, *, dir_fd: int | None = None) -> None:
-        self._gone(call, path, dir_fd)
+        self._remove(call, path, dir_fd)
 
     def _rmdir(self, call: Any, path: Any, *, dir_fd: int | None = None) -> None:
-        self._gone(call, path, dir_fd)
+        self._remove(call, path, dir_fd)
 
-    def _gone(self, call: Any, path: Any, dir_fd: int | None) -> None:
+    def _remove(self, call: Any, path: Any, dir_fd: int | None) -> None:
         full = self._path(path, dir_fd)
         if full is not None:
             self._check()
@@ -194,8 +194,8 @@ class Recorder:
 
 
 @dataclass
-class Disk:
-    """What is certain, and what may or may not have happened since."""
+class DiskModel:
+    """The durable state, and the pending operations since."""
 
     folders: dict[int, dict[str, int]] = field(default_factory=lambda: {ROOT: {}})
     files: dict[int, bytes] = field(default_factory=dict)
@@ -203,14 +203,14 @@ class Disk:
     writes: list[Write] = field(default_factory=list)
     acknowledged: list[Any] = field(default_factory=list)
 
-    def take(self, operation: Operation) -> None:
+    def apply(self, operation: Operation) -> None:
         match operation:
             case Write():
                 self.writes.append(operation)
             case Entry():
                 self.entries.append(operation)
-            case Acknowledged(what):
-                self.acknowledged.append(what)
+            case Acknowledged(value):
+                self.acknowledged.append(value)
             case Sync(inode):
                 for entry in [entry for entry in self.entries if entry.folder == inode]:
                     _link(self.folders, entry)
@@ -220,7 +220,7 @@ class Disk:
                     self.writes.remove(write)
 
     def state(self, entries: list[Entry], writes: list[Write]) -> dict[str, bytes | None]:
-        """Path to content (None: a folder) when of the uncertain ones these came to the disk."""
+        """Path to content (None: a folder) if these pending operations reached the disk."""
         folders = {inode: dict(names) for inode, names in self.folders.items()}
         files = dict(self.files)
         for entry in entries:
@@ -230,7 +230,7 @@ class Disk:
         return dict(_tree(folders, files, ROOT, ""))
 
     def states(self, chance: random.Random, samples: int) -> Iterator[dict[str, bytes | None]]:
-        """Nothing, everything, names without data, data without names, torn, zeros, and random ones between."""
+        """None, all, names without data, torn and zeroed data, and random subsets of the pending operations."""
         entries, writes = self.entries, self.writes
         yield self.state([], [])
         yield self.state(entries, writes)
@@ -264,13 +264,13 @@ def _written(old: bytes, write: Write) -> bytes:
 
 
 def _torn(write: Write, chance: random.Random) -> Write:
-    """Cut at the end of a sector."""
+    """Truncated at the end of a sector."""
     sectors = len(write.data) // SECTOR
     return Write(write.inode, write.offset, write.data[: SECTOR * chance.randint(0, sectors)])
 
 
 def _zeros(write: Write) -> Write:
-    """The length came to the disk and the data did not."""
+    """The length reached the disk, the data did not."""
     return Write(write.inode, write.offset, bytes(len(write.data)))
 
 
@@ -287,7 +287,7 @@ def _tree(
 
 
 def build(root: Path, state: dict[str, bytes | None]) -> None:
-    """Makes a state real under the empty or missing folder `root`."""
+    """Creates a state under the empty or missing folder `root`."""
     root.mkdir(parents=True, exist_ok=True)
     for name, content in state.items():
         path = root / name
@@ -301,10 +301,10 @@ def build(root: Path, state: dict[str, bytes | None]) -> None:
 def crash_states(
     operations: list[Operation], *, samples: int, seed: int = 0
 ) -> Iterator[tuple[list[Any], dict[str, bytes | None]]]:
-    """After each operation: what had been acknowledged, and each state found there, all of them different."""
-    disk, chance, seen = Disk(), random.Random(seed), set()
+    """The distinct states after each operation, with the values acknowledged by then."""
+    disk, chance, seen = DiskModel(), random.Random(seed), set()
     for operation in operations:
-        disk.take(operation)
+        disk.apply(operation)
         for state in disk.states(chance, samples):
             key = hash((len(disk.acknowledged), tuple(sorted(state.items(), key=lambda item: item[0]))))
             if key not in seen:

@@ -1,4 +1,4 @@
-"""What a crash, a power cut, a full disk or a flipped bit costs: checkpoints, the model in use, and datasets."""
+"""Durability of checkpoints and of the model in use: crashes, power failures and I/O errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RULE = RetentionPolicy(last=2, hourly=1)
 
 
 def save(folder: Path, number: int) -> None:
-    """Checkpoint `number` (from 1): two at one draw now and then, the best and the good one elsewhere."""
+    """Saves checkpoint `number` (from 1); some share a batch count, and the best and the last good one vary."""
     state = LoopState(
         phase="scratch",
         step=number,
@@ -44,34 +44,34 @@ def save(folder: Path, number: int) -> None:
 
 
 def verify(folder: Path, acknowledged: int) -> str:
-    """ "" when the newest whole checkpoint is number `acknowledged` or a later one; else what is wrong."""
+    """An error text, or "" when the newest valid checkpoint is number `acknowledged` or later."""
     found = checkpoint.find_newest(folder, "scratch").checkpoint
     if found is None:
-        return "nothing is found" if acknowledged else ""
+        return "no checkpoint found" if acknowledged else ""
     number = found.state.step
     if number < acknowledged:
-        return f"{number} is found after {acknowledged} was acknowledged"
-    right = bool((found.weights["w"] == number).all() and (found.optimizer["momentum/w"] == number / 2).all())
-    return "" if right else f"{number} has other contents"
+        return f"{number} found after {acknowledged} was acknowledged"
+    valid = bool((found.weights["w"] == number).all() and (found.optimizer["momentum/w"] == number / 2).all())
+    return "" if valid else f"{number} has wrong contents"
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A temporary folder, in memory where that is possible: thousands of states are built in it."""
+    """A temporary folder, in memory if possible: thousands of states are built in it."""
     place = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=place) as folder:
         yield Path(folder)
 
 
 @dataclass
-class Tried:
-    """How many states were loaded, and what went wrong in which."""
+class LoadCounts:
+    """The number of loaded states, and the failures among them."""
 
     states: int = 0
     wrong: int = 0
     first: str = ""
 
-    def note(self, problem: str) -> None:
+    def add(self, problem: str) -> None:
         self.states += 1
         if problem:
             self.wrong += 1
@@ -79,10 +79,10 @@ class Tried:
 
 
 def each_crash(
-    work: Callable[[Path, Recorder], None], judge: Callable[[Path, list[Any]], str], *, samples: int
-) -> Tried:
-    """Records `work` in an empty folder and lets `judge` look at every state that a power cut could leave."""
-    tried = Tried()
+    work: Callable[[Path, Recorder], None], check: Callable[[Path, list[Any]], str], *, samples: int
+) -> LoadCounts:
+    """Records `work` in an empty folder and checks every state that a power failure could leave with `check`."""
+    counts = LoadCounts()
     with scratch_folder() as folder:
         (folder / "live").mkdir()
         recorder = Recorder(folder / "live")
@@ -92,25 +92,25 @@ def each_crash(
             place = folder / str(number)
             build(place, state)
             try:
-                tried.note(judge(place, acknowledged))
+                counts.add(check(place, acknowledged))
             except Exception as problem:
-                tried.note(f"{type(problem).__name__}: {problem}")
+                counts.add(f"{type(problem).__name__}: {problem}")
             shutil.rmtree(place)
-    return tried
+    return counts
 
 
-def saves_crash(saves: int, samples: int) -> Tried:
-    """Checkpoints under a power cut."""
+def saves_crash(saves: int, samples: int) -> LoadCounts:
+    """Checkpoints after a power failure."""
 
     def work(root: Path, recorder: Recorder) -> None:
         for number in range(1, saves + 1):
             save(root / "run" / "checkpoints", number)
             recorder.acknowledge(number)
 
-    def judge(root: Path, acknowledged: list[Any]) -> str:
+    def check(root: Path, acknowledged: list[Any]) -> str:
         return verify(root / "run" / "checkpoints", max(acknowledged, default=0))
 
-    return each_crash(work, judge, samples=samples)
+    return each_crash(work, check, samples=samples)
 
 
 def _models(root: Path, *names: str) -> Workspace:
@@ -138,12 +138,12 @@ def _sha(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
-def promotions_crash(samples: int) -> Tried:
-    """The model in use under a power cut: two promotions and two rollbacks."""
+def promotions_crash(samples: int) -> LoadCounts:
+    """The model in use after a power failure: two promotions and two rollbacks."""
     steps = ("a", "b", "a", "b")
 
     def work(root: Path, recorder: Recorder) -> None:
-        # The models are there long before: `open()` is not recorded.
+        # The models exist long before: `open()` is not recorded.
         ws = _models(root, "a", "b")
         for number, name in enumerate(steps):
             if number < 2:
@@ -152,27 +152,29 @@ def promotions_crash(samples: int) -> Tried:
                 rollback(ws, now=1e9 + number)
             recorder.acknowledge(number + 1)
 
-    def judge(root: Path, acknowledged: list[Any]) -> str:
+    def check(root: Path, acknowledged: list[Any]) -> str:
         done = max(acknowledged, default=0)
         _models(root, "a", "b")
         found = in_use(Workspace(root))
         allowed = [None, *steps][done : done + 2]
         return "" if found in allowed else f"{found} is in use after step {done}, not one of {allowed}"
 
-    return each_crash(work, judge, samples=samples)
+    return each_crash(work, check, samples=samples)
 
 
 def crash(full: bool) -> list[BenchResult]:
-    """Both, as shares of states that load what was acknowledged."""
+    """Both, as the share of states from which the acknowledged value is loaded."""
     begin = time.perf_counter()
     saves = saves_crash(SAVES, 12 if full else 4)
     promotions = promotions_crash(100 if full else 20)
     seconds = time.perf_counter() - begin
     return [
-        _all_right(
-            "durability.crash_states.checkpoints", saves, f"{SAVES} saves; {seconds:.0f} s with those below"
+        _share_correct(
+            "durability.crash_states.checkpoints",
+            saves,
+            f"{SAVES} saves; {seconds:.0f} s with the promotions",
         ),
-        _all_right("durability.crash_states.model_in_use", promotions, "2 promotions, 2 rollbacks"),
+        _share_correct("durability.crash_states.model_in_use", promotions, "2 promotions, 2 rollbacks"),
         compare(
             "durability.crash_states.count",
             ours=saves.states + promotions.states,
@@ -180,40 +182,40 @@ def crash(full: bool) -> list[BenchResult]:
             target=1.0,
             unit="different states",
             lower_is_better=False,
-            notes="states of disks that were built and loaded; the least asked for",
+            notes="disk states that were built and loaded, against the required minimum",
         ),
     ]
 
 
-def _all_right(name: str, tried: Tried, about: str) -> BenchResult:
+def _share_correct(name: str, counts: LoadCounts, about: str) -> BenchResult:
     return compare(
         name,
-        ours=1 - tried.wrong / max(1, tried.states),
+        ours=1 - counts.wrong / max(1, counts.states),
         baseline=1.0,
         target=1.0,
         unit="share that is right",
         lower_is_better=False,
-        notes=f"{tried.wrong} of {tried.states:,} wrong {tried.first} ({about})".replace("  ", " "),
+        notes=f"{counts.wrong} of {counts.states:,} wrong {counts.first} ({about})".replace("  ", " "),
     )
 
 
 def io_errors(full: bool) -> list[BenchResult]:
-    """Every single file operation of a save fails once, with every error."""
+    """Each file operation of a save fails once with each error."""
     del full
-    tried = Tried()
+    counts = LoadCounts()
     for number in ERRORS:
         count = 1
-        while _fails_at(number, count - 1, tried):
+        while _fails_at(number, count - 1, counts):
             count += 1
     return [
-        _all_right(
-            "durability.io_errors", tried, "each file operation of a save fails once with each of 4 errors"
+        _share_correct(
+            "durability.io_errors", counts, "each file operation of a save fails once with each of 4 errors"
         )
     ]
 
 
-def _fails_at(error: int, place: int, tried: Tried) -> bool:
-    """Whether the save had an operation number `place` to fail."""
+def _fails_at(error: int, place: int, counts: LoadCounts) -> bool:
+    """Makes operation `place` of a save fail; False when the save has fewer operations."""
     with scratch_folder() as root:
         folder = root / "run" / "checkpoints"
         for number in (1, 2, 3):
@@ -226,18 +228,18 @@ def _fails_at(error: int, place: int, tried: Tried) -> bool:
                 save(folder, 4)
             except OSError:
                 raised = True
-        tried.note(verify(folder, 3 if raised else 4))
+        counts.add(verify(folder, 3 if raised else 4))
         save(folder, 6)
-        tried.note(verify(folder, 6) or _litter(folder))
+        counts.add(verify(folder, 6) or _leftover(folder))
         return recorder.fail_at is None
 
 
-def _litter(folder: Path) -> str:
-    return next((f"{path.name} stays" for path in folder.iterdir() if path.name.startswith(".")), "")
+def _leftover(folder: Path) -> str:
+    return next((f"{path.name} is left" for path in folder.iterdir() if path.name.startswith(".")), "")
 
 
 def kills(full: bool) -> list[BenchResult]:
-    """Trainings killed again and again end bit for bit like one that was left alone."""
+    """Repeatedly killed trainings end bit-identical to an uninterrupted one."""
     begin = time.perf_counter()
     wanted = 200 if full else 8
     proof = prove(wanted)
@@ -262,7 +264,7 @@ def kills(full: bool) -> list[BenchResult]:
             target=1.0,
             unit="share bit-identical",
             lower_is_better=False,
-            notes="; ".join(proof.problems[:3]) or "as the trainings that were left alone",
+            notes="; ".join(proof.problems[:3]) or "identical to the uninterrupted trainings",
         ),
         compare(
             "durability.kills.inside",
@@ -271,13 +273,13 @@ def kills(full: bool) -> list[BenchResult]:
             target=0.8,
             unit="of the kills",
             lower_is_better=False,
-            notes="kills that left a checkpoint half written; half of all are aimed there",
+            notes="kills that left a partial checkpoint; half of all kills target the writer",
         ),
     ]
 
 
 BENCHMARKS = (
     Benchmark("durability.kills", "kill -9 at random moments and inside the writer", kills, 40),
-    Benchmark("durability.crash_states", "checkpoints and the model in use after a power cut", crash, 20),
+    Benchmark("durability.crash_states", "checkpoints and the model in use after a power failure", crash, 20),
     Benchmark("durability.io_errors", "every file operation of a save fails once", io_errors, 10),
 )

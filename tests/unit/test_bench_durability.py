@@ -1,4 +1,4 @@
-"""After any power cut, failed write or flipped bit what was acknowledged is there; and the proof sees what is not."""
+"""Acknowledged state survives power failures, failed writes and flipped bits; and the benchmark detects faults."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from engine.training.checkpoint import LoopState
 from tests.unit.training_run import tiny
 
 
-def test_every_state_that_a_power_cut_can_leave_loads_what_was_acknowledged() -> None:
-    for tried in (durability.saves_crash(6, 2), durability.promotions_crash(4)):
-        assert (tried.wrong, tried.first) == (0, "")
-        assert tried.states > 60
+def test_acknowledged_state_survives_every_power_failure() -> None:
+    for counts in (durability.saves_crash(6, 2), durability.promotions_crash(4)):
+        assert (counts.wrong, counts.first) == (0, "")
+        assert counts.states > 60
 
 
-def forgets_the_file(path: Path, data: bytes) -> None:
+def write_without_fsync(path: Path, data: bytes) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT)
     os.write(fd, data)
     os.close(fd)
 
 
-def removes_before_it_renames(folder: Path, state: LoopState) -> Path:
+def remove_before_rename(folder: Path, state: LoopState) -> Path:
     path = folder / f"{state.phase}-{state.batches_drawn:07d}"
     if path.exists():
         shutil.rmtree(path)
@@ -37,25 +37,25 @@ def removes_before_it_renames(folder: Path, state: LoopState) -> Path:
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("write_new", forgets_the_file),
+        ("write_new", write_without_fsync),
         ("fsync_dir", lambda _folder: None),
         ("make_dirs", lambda folder: folder.mkdir(parents=True, exist_ok=True)),
-        ("_unused_path", removes_before_it_renames),
+        ("_unused_path", remove_before_rename),
     ],
 )
-def test_the_proof_sees_a_program_that_forgets_a_sync_or_replaces_too_early(
+def test_a_missing_fsync_or_an_early_removal_is_detected(
     name: str, fault: Callable[..., object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, name, fault)
     assert durability.saves_crash(6, 2).wrong > 0
 
 
-def test_whichever_file_operation_fails_the_older_checkpoints_stay_and_the_next_one_comes() -> None:
+def test_older_checkpoints_survive_any_failed_file_operation() -> None:
     (row,) = durability.io_errors(False)
     assert row.met, row.notes
 
 
-def test_every_flipped_bit_is_noticed() -> None:
+def test_every_flipped_bit_is_detected() -> None:
     rows = bit_flips.bit_flips(False, total=100)
     assert [row.notes for row in rows if not row.met] == []
 
