@@ -1,4 +1,4 @@
-"""Tiny models of each architecture that is exported, with weights large enough that a wrong order shows."""
+"""Tiny models of each exported architecture, with weights large enough to reveal a wrong order."""
 
 from __future__ import annotations
 
@@ -81,13 +81,13 @@ def write_gguf(path: Path, folder: Path, quant: Quant = Quant.F32) -> Path:
 
 @torch.inference_mode()
 def log_probabilities(model: Any, ids: list[int]) -> torch.Tensor:
-    """`(length, vocab)`, the prediction behind every token."""
+    """`(length, vocab)`: log-probabilities of the next token after each token."""
     found: torch.Tensor = model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
     return found
 
 
 def difference(served: LlamaCpp, expected: torch.Tensor, ids: list[int]) -> float:
-    """Largest difference of llama.cpp's log-probabilities to `expected` at three places of `ids`."""
+    """Largest difference between llama.cpp's log-probabilities and `expected` at three positions of `ids`."""
     single = served.tokenize("a")[0]
     worst = 0.0
     for place in (1, len(ids) // 2, len(ids)):

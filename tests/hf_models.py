@@ -1,4 +1,4 @@
-"""A tiny real Qwen3 model with a trained BPE tokenizer, as Hugging Face directories hold them."""
+"""Tiny Qwen3 models with a trained BPE tokenizer, as Hugging Face directories."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GENERATION = (
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
 )
-"""The same with the marks that transformers reads the assistant's part from."""
+"""The same with the `generation` tags from which transformers builds the assistant mask."""
 _SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _TEXT = (
     "The quick brown fox jumps over the lazy dog again and again. What is your name? How do I make tea?",
@@ -69,7 +69,7 @@ def _trained() -> str:
 
 
 def tiny_tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of about 400 words with Qwen's pre-tokenizer and three control tokens."""
+    """Byte-level BPE of about 400 tokens with Qwen's pre-tokenizer and three control tokens."""
     make: Any = PreTrainedTokenizerFast
     wrapped: PreTrainedTokenizerFast = make(
         tokenizer_object=Tokenizer.from_str(_trained()),
@@ -94,7 +94,7 @@ def write_hf(
     steps: int = 0,
     head: int = 16,
 ) -> Path:
-    """Writes a model that learnt `KNOWN` for `steps` steps, and its tokenizer; returns the folder."""
+    """Writes a model trained on `KNOWN` for `steps` steps and its tokenizer; returns the folder."""
     tokenizer = tiny_tokenizer(template)
     torch.manual_seed(seed)
     config = Qwen3Config(
@@ -131,7 +131,7 @@ def write_hf(
 
 
 def talks(pairs: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
-    """Rows of a dataset: one conversation for each question with its answer."""
+    """Dataset rows: one conversation for each question and answer."""
     return [
         {
             "id": f"c{number}",

@@ -1,4 +1,4 @@
-"""Tiny native models for tests: trained for a moment, so that they know more than nothing."""
+"""Tiny native models for tests, trained for a few steps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def talk(question: str, answer: str) -> list[ChatMessage]:
 def tiny_model(
     talks: Sequence[list[ChatMessage]], *, steps: int = 30, seed: int = 0, config: ModelConfig = TINY
 ) -> Transformer:
-    """A model that learned `talks`, every byte of them, for `steps` steps of AdamW."""
+    """A model trained on every byte of `talks` for `steps` steps of AdamW."""
     model = Transformer(config)
     model.initialise(seed)
     rows = [torch.tensor([w.ids]) for messages in talks for w in windows(messages, config.context)]
@@ -52,7 +52,7 @@ def write_tiny(
     base: str = "",
     created_at: float = 0.0,
 ) -> ModelCard:
-    """`tiny_model` on disk, in a folder of its name."""
+    """`tiny_model` saved in a folder of its name."""
     model = tiny_model(talks, steps=steps, seed=seed, config=config)
     card = ModelCard(
         name=folder.name,

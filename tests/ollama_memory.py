@@ -1,4 +1,4 @@
-"""What Ollama holds in memory and gives back, by the two calls of its API for it."""
+"""A fake Ollama with the two API calls that list and unload running models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PS = {
 
 
 class Ollama(BaseHTTPRequestHandler):
-    """The two calls of Ollama that free memory."""
+    """The handler of `/api/ps` and of unloading through `/api/generate`."""
 
     loaded: ClassVar[dict[str, dict[str, Any]]] = {}
     stubborn: ClassVar[bool] = False
@@ -51,8 +51,8 @@ class Ollama(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def holding(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Ollama]]:
-    """A server on loopback that $OLLAMA_HOST names while this lasts; it holds two models."""
+def ollama_with_models(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Ollama]]:
+    """A loopback server with two running models, set as $OLLAMA_HOST."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Ollama)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""A real HTTP server that keeps Ollama's contract for making models: blobs by digest, create from files or a tag."""
+"""A fake Ollama over HTTP with its API for creating models: blobs by digest, create from files or a tag."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}(:[A-Za-z0-9_][A-Za-z0-9_.-
 
 @dataclass
 class OllamaState:
-    """What the server was given. `models` holds the body of each create."""
+    """The requests to the server. `models` has the body of each create."""
 
     folder: Path
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     fail_with: str = ""
-    """An error that stands in the stream of the next create."""
+    """An error to put into the stream of the next create."""
 
     def blob(self, digest: str) -> Path:
         return self.folder / digest.replace(":", "-")
@@ -32,7 +32,7 @@ class OllamaState:
 
 @contextmanager
 def ollama_server(folder: Path) -> Iterator[tuple[str, OllamaState]]:
-    """(address, state) of a server on a loopback port; its blobs lie in `folder`."""
+    """(address, state) of a server on a loopback port with its blobs in `folder`."""
     state = OllamaState(folder)
     handler = type("Handler", (_Handler,), {"state": state})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -50,20 +50,20 @@ class _Handler(BaseHTTPRequestHandler):
     state: OllamaState
 
     def do_GET(self) -> None:
-        self.state.asked.append(f"GET {self.path}")
+        self.state.requests.append(f"GET {self.path}")
         if self.path == "/api/version":
             self._json(200, {"version": "0.30.1"})
         else:
             self._json(404, {"error": "not found"})
 
     def do_HEAD(self) -> None:
-        self.state.asked.append("HEAD")
+        self.state.requests.append("HEAD")
         self.send_response(200 if self.state.blob(self.path.rpartition("/")[2]).is_file() else 404)
         self.end_headers()
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.state.asked.append(f"POST {self.path.split('/sha256')[0]}")
+        self.state.requests.append(f"POST {self.path.split('/sha256')[0]}")
         if self.path.startswith("/api/blobs/"):
             digest = self.path.rpartition("/")[2]
             found = f"sha256:{hashlib.sha256(body).hexdigest()}"
@@ -118,4 +118,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *_args: object) -> None:
-        """Nothing to the terminal of the tests."""
+        """Silence."""

@@ -13,7 +13,7 @@ from engine.core.errors import Busy
 from engine.core.paths import Workspace
 from engine.runs.kinds import TrainMode, TrainParams
 from engine.runs.spec import RunSpec
-from tests.ollama_memory import holding
+from tests.ollama_memory import ollama_with_models
 from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp
 from tui.tabs.train.new_run import NewRun
@@ -67,7 +67,7 @@ async def test_what_ollama_holds_is_shown_and_freed_only_with_consent(
         raise Busy("busy")
 
     monkeypatch.setattr("tui.tabs.train.new_run.launch_uninterrupted", launched)
-    with holding(monkeypatch):
+    with ollama_with_models(monkeypatch):
         app = H2QApp(ws)
         async with app.run_test(size=(80, 24)) as pilot:
             await pilot.press("n")

@@ -23,7 +23,7 @@ from engine.runs.rundir import RunDir
 from engine.runs.spec import make_spec
 from engine.workspace.open import open_workspace
 from tests.tui.helpers import text_of, until
-from tests.unit.test_promotion import put_model
+from tests.unit.test_registry import put_model
 from tui.app.app import H2QApp
 from tui.app.whats_new import WhatsNewScreen
 

@@ -1,4 +1,4 @@
-"""`h2q-tui export` as a person runs it: files, figures, refusals, and Ollama."""
+"""`h2q-tui export`: files, measurements, errors and Ollama."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def export(ws: Workspace, capsys: pytest.CaptureFixture[str], *words: str) -> tu
     return int(left.value.code or 0), json.loads(text) if text else None
 
 
-def test_quantization_and_pruning_have_their_cost_in_the_report(
+def test_the_report_has_the_cost_of_quantization_and_pruning(
     ws: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, report = export(ws, capsys, "small", "--to", "gguf", "--quant", "q4_0", "--prune", "0.3")
@@ -117,7 +117,7 @@ def test_a_native_model_loads_in_transformers_with_the_same_logits_and_ids(
     assert again == 0
 
 
-def test_a_merged_directory_is_what_peft_merges(ws: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_merged_weights_equal_those_of_peft(ws: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
@@ -173,7 +173,7 @@ def _tokenizer(folder: Path) -> Any:
         (["small", "--to", "ollama"], 4, "does not answer"),
     ],
 )
-def test_what_cannot_be_is_one_sentence_and_leaves_nothing(
+def test_an_impossible_export_fails_with_one_error_and_no_files(
     ws: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], code: int,
     said: str,
 ) -> None:  # fmt: skip
@@ -197,16 +197,14 @@ def test_damaged_weights_are_not_exported(ws: Workspace, capsys: pytest.CaptureF
     assert not list(ws.root.glob("exports/*.gguf"))
 
 
-def test_a_full_disk_is_one_sentence_before_anything_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_reported_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
     with pytest.raises(RunFailed, match="GB free") as problem:
         check_free_space(tmp_path, 1 << 30)
     assert problem.value.hint == "df -h"
 
 
-def test_a_file_that_fails_halfway_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     path.write_bytes(b"old")
     with pytest.raises(OSError, match="full"), atomic_file(path) as new:
@@ -216,9 +214,7 @@ def test_a_file_that_fails_halfway_leaves_the_old_one(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["x.gguf"]
 
 
-def test_a_folder_that_holds_something_else_is_not_replaced(
-    ws: Workspace, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_foreign_folder_is_not_replaced(ws: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     place = ws.root / "exports" / "small-hf"
     place.mkdir(parents=True)
     (place / "letter.txt").write_text("dear")
@@ -226,7 +222,7 @@ def test_a_folder_that_holds_something_else_is_not_replaced(
     assert code == 2 and (place / "letter.txt").read_text() == "dear"
 
 
-def test_what_no_export_has_written_is_not_replaced_and_what_one_has_is(
+def test_only_earlier_exports_are_replaced(
     ws: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "mine"
@@ -251,7 +247,7 @@ def test_what_no_export_has_written_is_not_replaced_and_what_one_has_is(
             assert code == 0
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(
+def test_an_output_that_is_not_a_folder_is_reported(
     ws: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("no folder")
@@ -262,7 +258,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(
         assert code == 2 and "is not a folder" in report["error"]
 
 
-def test_the_model_goes_into_ollama_once(
+def test_a_model_is_uploaded_to_ollama_only_once(
     ws: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "blobs").mkdir()
@@ -275,16 +271,16 @@ def test_the_model_goes_into_ollama_once(
         assert body["files"] == {"small-f16.gguf": f"sha256:{report['sha256']}"}
         assert (body["system"], body["parameters"]) == ('你是"小Q"', {"num_ctx": 256})
         assert state.blob(f"sha256:{report['sha256']}").read_bytes() == Path(report["path"]).read_bytes()
-        assert state.asked == ["GET /api/version", "HEAD", "POST /api/blobs", "POST /api/create"]
+        assert state.requests == ["GET /api/version", "HEAD", "POST /api/blobs", "POST /api/create"]
         # The same file is not sent twice.
         export(ws, capsys, *words)
-        assert state.asked[4:] == ["GET /api/version", "HEAD", "POST /api/create"]
+        assert state.requests[4:] == ["GET /api/version", "HEAD", "POST /api/create"]
         state.fail_with = "unsupported architecture"
         code, report = export(ws, capsys, *words)
         assert code == 2 and "unsupported architecture" in report["error"]
 
 
-def test_what_was_exported_is_found_when_a_conversation_is_forgotten(
+def test_exports_of_a_forgotten_conversation_are_found(
     ws: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lineage = Lineage(conversations=["told"])
@@ -300,7 +296,7 @@ def test_what_was_exported_is_found_when_a_conversation_is_forgotten(
     assert exports_of(ws, ["told", "else"]) == [paths[1]]
 
 
-def test_an_adapter_trained_on_a_tag_goes_back_to_that_tag(
+def test_an_adapter_trained_on_an_ollama_tag_is_exported_onto_that_tag(
     ws: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from peft import LoraConfig, get_peft_model
@@ -344,7 +340,9 @@ def test_an_adapter_trained_on_a_tag_goes_back_to_that_tag(
     assert _tokenizer(Path(report["path"]))("你好")["input_ids"] == tiny_tokenizer()("你好")["input_ids"]
 
 
-def test_an_adapter_goes_to_ollama_on_its_tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adapter_is_created_in_ollama_from_its_base_tag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "blobs").mkdir()
     gguf = tmp_path / "a.gguf"
     gguf.write_bytes(b"GGUF adapter")
@@ -363,7 +361,7 @@ def test_an_adapter_goes_to_ollama_on_its_tag(tmp_path: Path, monkeypatch: pytes
         server_version()
 
 
-def test_a_modelfile_holds_what_the_parser_of_ollama_keeps() -> None:
+def test_a_modelfile_survives_ollamas_parser() -> None:
     text = modelfile(
         "/a b/x.gguf",
         adapter=Path("/c.gguf"),
@@ -380,7 +378,7 @@ def test_a_modelfile_holds_what_the_parser_of_ollama_keeps() -> None:
     ]
 
 
-def test_an_adapter_of_another_kind_is_refused(tmp_path: Path) -> None:
+def test_adapters_other_than_plain_lora_are_rejected(tmp_path: Path) -> None:
     base = SafetensorsWeights(write_arch(tmp_path / "base", "qwen3"))
     for config in (
         {"peft_type": "IA3"},
@@ -399,7 +397,7 @@ def test_an_adapter_of_another_kind_is_refused(tmp_path: Path) -> None:
         MergedWeights(base, {"model.layers.9.x.weight": LoraPair(torch.zeros(1, 1), torch.zeros(1, 1), 1.0)})
 
 
-def test_an_export_stops_when_it_is_asked_to(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_export_stops_on_request(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from engine.runs import launch
     from engine.runs.events import JournalRecord, StageChanged
     from engine.runs.kinds import ExportParams

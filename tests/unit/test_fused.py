@@ -1,4 +1,4 @@
-"""The kernels of a training step compute what plain torch computes, forwards and backwards."""
+"""The fused kernels match plain torch, forward and backward."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def random(*shape: int, bf16: bool = False, seed: int = 0) -> torch.Tensor:
 @needs_compiler
 @given(rows=st.integers(1, 9), width=st.integers(1, 70))
 @settings(deadline=None, max_examples=30)
-def test_the_norm_is_that_of_torch(rows: int, width: int) -> None:
+def test_rms_norm_matches_torch(rows: int, width: int) -> None:
     x, weight = random(rows, width), random(width)
     ours = gradients(fused.rms_norm(x, weight, NORM_EPS), x, weight)
     close(ours, gradients(F.rms_norm(x, (width,), weight, NORM_EPS), x, weight), bf16=False)
@@ -47,9 +47,7 @@ def test_the_norm_is_that_of_torch(rows: int, width: int) -> None:
 @needs_compiler
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 3), st.integers(1, 20), st.booleans())
 @settings(deadline=None, max_examples=30)
-def test_heads_are_normalised_and_rotated_as_in_torch(
-    batch: int, time: int, heads: int, half: int, bf16: bool
-) -> None:
+def test_norm_rope_matches_torch(batch: int, time: int, heads: int, half: int, bf16: bool) -> None:
     x, weight = random(batch, time, heads, 2 * half, bf16=bf16), random(2 * half)
     angles = random(time, half).detach()
     cos, sin = angles.cos(), angles.sin()
@@ -66,7 +64,7 @@ def test_heads_are_normalised_and_rotated_as_in_torch(
 @needs_compiler
 @given(rows=st.integers(1, 5), width=st.integers(1, 70), bf16=st.booleans())
 @settings(deadline=None, max_examples=30)
-def test_swiglu_is_that_of_torch(rows: int, width: int, bf16: bool) -> None:
+def test_swiglu_matches_torch(rows: int, width: int, bf16: bool) -> None:
     gate, up = random(rows, width, bf16=bf16), random(rows, width, bf16=bf16, seed=3)
     ours = gradients(fused.swiglu(gate, up), gate, up)
     close(ours, gradients(F.silu(gate) * up, gate, up), bf16=bf16)
@@ -75,7 +73,7 @@ def test_swiglu_is_that_of_torch(rows: int, width: int, bf16: bool) -> None:
 @needs_compiler
 @pytest.mark.parametrize("time", [1, 5, 127, 128, 129, 300])
 @pytest.mark.parametrize("bf16", [False, True])
-def test_attention_is_that_of_torch_over_the_borders_of_blocks(time: int, bf16: bool) -> None:
+def test_attention_matches_torch_across_block_boundaries(time: int, bf16: bool) -> None:
     queries, keys, values = (random(2, 3, time, 16, bf16=bf16, seed=seed) for seed in (0, 1, 2))
     ours = gradients(fused.causal_attention(queries, keys, values), queries, keys, values)
     reference = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
@@ -87,7 +85,7 @@ def test_attention_is_that_of_torch_over_the_borders_of_blocks(time: int, bf16: 
 @needs_compiler
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("bf16", [False, True])
-def test_what_is_not_finite_is_not_lost(value: float, bf16: bool) -> None:
+def test_non_finite_values_propagate(value: float, bf16: bool) -> None:
     """Recovery discards a step by its loss; a kernel that swallows a NaN would hide it."""
     x = torch.ones(2, 8)
     x[1, 3] = value
@@ -105,7 +103,7 @@ def test_what_is_not_finite_is_not_lost(value: float, bf16: bool) -> None:
 
 @needs_compiler
 @pytest.mark.parametrize("recompute", [False, True])
-def test_a_whole_model_has_the_same_loss_and_gradients(recompute: bool) -> None:
+def test_a_fused_model_has_the_same_loss_and_gradients(recompute: bool) -> None:
     model = Transformer(ModelConfig(dim=64, layers=2, heads=4, kv_heads=2, head_dim=16, ffn=96))
     model.initialise(0)
     with torch.no_grad():
@@ -120,7 +118,7 @@ def test_a_whole_model_has_the_same_loss_and_gradients(recompute: bool) -> None:
     close(found[1], found[0], bf16=False)
 
 
-def test_without_a_compiler_torch_does_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_torch_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     build.load_kernels.cache_clear()
     try:
@@ -138,7 +136,7 @@ def test_kernels_can_be_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
         build.load_kernels.cache_clear()
 
 
-def test_a_compiler_that_fails_is_no_obstacle(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+def test_a_failing_compiler_falls_back_to_torch(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setenv("CXX", "false")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     build.load_kernels.cache_clear()

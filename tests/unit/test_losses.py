@@ -10,7 +10,7 @@ from engine.models.losses import chunked_cross_entropy
 
 @pytest.mark.parametrize("chunk", [1, 400, 1 << 20])
 @pytest.mark.parametrize("biased", [False, True])
-def test_chunks_give_the_loss_and_gradients_of_the_whole(
+def test_chunked_loss_and_gradients_match_the_unchunked_ones(
     monkeypatch: pytest.MonkeyPatch, chunk: int, biased: bool
 ) -> None:
     monkeypatch.setattr(losses, "CHUNK_BYTES", chunk)
@@ -29,7 +29,7 @@ def test_chunks_give_the_loss_and_gradients_of_the_whole(
         assert torch.allclose(one, other, atol=1e-5)
 
 
-def test_nothing_wanted_gives_nothing() -> None:
+def test_no_targets_give_no_losses() -> None:
     assert chunked_cross_entropy(
         torch.zeros(0, 4), torch.zeros(5, 4), None, torch.zeros(0, dtype=torch.long)
     ).shape == (0,)

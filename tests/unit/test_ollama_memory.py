@@ -11,24 +11,24 @@ from engine.models.ollama.running import RunningModel, running_models, unload_mo
 from engine.runs.events import Log
 from engine.runs.kinds import TrainParams
 from engine.training.setup import memory_budget
-from tests.ollama_memory import Ollama, holding
+from tests.ollama_memory import Ollama, ollama_with_models
 from tests.unit.training_run import events, new_run, tiny
 
 
 @pytest.fixture
 def ollama(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Ollama]]:
-    with holding(monkeypatch) as server:
+    with ollama_with_models(monkeypatch) as server:
         yield server
 
 
-def test_what_is_held_is_told_with_its_size_and_freed(ollama: type[Ollama]) -> None:
+def test_running_models_are_listed_with_their_size_and_unloaded(ollama: type[Ollama]) -> None:
     held = running_models()
     assert held == [RunningModel("qwen3:0.6b", 1024.0), RunningModel("b", 50.0)]
     assert unload_models(held) == []
     assert running_models() == []
 
 
-def test_what_is_not_given_back_is_named(ollama: type[Ollama]) -> None:
+def test_models_that_stay_loaded_are_returned(ollama: type[Ollama]) -> None:
     ollama.stubborn = True
     assert unload_models(running_models(), wait_s=0.3) == [
         RunningModel("qwen3:0.6b", 1024.0),
@@ -36,7 +36,7 @@ def test_what_is_not_given_back_is_named(ollama: type[Ollama]) -> None:
     ]
 
 
-def test_another_machine_is_never_asked_and_nobody_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remote_or_absent_ollama_has_no_running_models(monkeypatch: pytest.MonkeyPatch) -> None:
     for host in ("192.0.2.7:11434", "127.0.0.1:9", "127.0.0.1:port"):
         monkeypatch.setenv("OLLAMA_HOST", host)
         assert running_models() == []
@@ -44,7 +44,7 @@ def test_another_machine_is_never_asked_and_nobody_is_missed(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("agreed", [False, True])
-def test_a_run_frees_them_only_when_the_person_agreed(
+def test_a_run_unloads_models_only_with_the_users_consent(
     tmp_path: Path, ollama: type[Ollama], agreed: bool
 ) -> None:
     ctx = new_run(tmp_path, TrainParams(settings={"unload_ollama": agreed}))

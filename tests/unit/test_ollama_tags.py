@@ -1,4 +1,4 @@
-"""Which models an Ollama on this machine has, asked of a real server on a loopback port."""
+"""The models installed in a local Ollama, from a real server on a loopback port."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     server.server_close()
 
 
-def test_the_tags_of_a_loopback_ollama_are_listed(port: int) -> None:
+def test_the_tags_of_a_local_ollama_are_listed(port: int) -> None:
     BODY["value"] = json.dumps({"models": [{"name": "qwen3:0.6b"}, {"name": "[red]"}, {"x": 1}, 3]}).encode()
     assert installed_models() == ["qwen3:0.6b", "[red]"]
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"models": null}', b"\xff\xfe"])
-def test_what_is_no_answer_gives_no_models(port: int, body: bytes) -> None:
+def test_an_invalid_response_gives_no_models(port: int, body: bytes) -> None:
     BODY["value"] = body
     assert installed_models() == []
 
 
-def test_another_machine_is_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_machine_is_never_contacted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_HOST", "http://192.0.2.1:11434")
     assert installed_models(timeout=5) == []
 
 
-def test_nobody_there_gives_no_models(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_ollama_gives_no_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
     assert installed_models() == []
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:notaport")

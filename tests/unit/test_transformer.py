@@ -1,4 +1,4 @@
-"""The native model against transformers' Qwen3, and its cache against itself."""
+"""The native model against transformers' Qwen3, and cached against uncached generation."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def card(name: str = "tiny") -> ModelCard:
     return ModelCard(name=name, mode="scratch", created_at=0.0, parameters=1, context=64)
 
 
-def test_transformers_gives_the_same_logits_for_the_written_directory(tmp_path: Path) -> None:
+def test_transformers_computes_the_same_logits_from_the_saved_directory(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     model = random_model()
     save_model(tmp_path / "tiny", model, card())
@@ -44,7 +44,7 @@ def test_transformers_gives_the_same_logits_for_the_written_directory(tmp_path: 
 
 @pytest.mark.parametrize("new", [2, 127, 128, 129, 300, 1024, 1100])
 @pytest.mark.parametrize("before", [0, 5])
-def test_blocked_and_fused_attention_give_what_the_formula_gives(new: int, before: int) -> None:
+def test_blocked_and_fused_attention_match_the_formula(new: int, before: int) -> None:
     generator = torch.Generator().manual_seed(3)
     total = new + before
     queries = torch.randn(1, 2, new, 8, generator=generator)
@@ -55,7 +55,7 @@ def test_blocked_and_fused_attention_give_what_the_formula_gives(new: int, befor
     assert torch.allclose(attend(queries, keys, values), wanted, atol=1e-5)
 
 
-def test_the_cache_gives_what_a_whole_pass_gives() -> None:
+def test_cached_generation_matches_a_full_forward_pass() -> None:
     model = random_model()
     ids = torch.randint(0, 256, (1, 40), generator=torch.Generator().manual_seed(4))
     cache = KVCache(TINY, capacity=64, like=model.lm_head.weight)
@@ -66,21 +66,21 @@ def test_the_cache_gives_what_a_whole_pass_gives() -> None:
     assert torch.allclose(whole, torch.cat(pieces, dim=1), atol=1e-5)
 
 
-def test_a_full_cache_says_so() -> None:
+def test_a_full_cache_raises() -> None:
     model = random_model()
     cache = KVCache(TINY, capacity=4, like=model.lm_head.weight)
     with pytest.raises(ValueError, match="has 4"), torch.no_grad():
         model(torch.zeros(1, 5, dtype=torch.long), cache)
 
 
-def test_the_first_loss_is_that_of_a_uniform_guess() -> None:
+def test_the_first_loss_is_that_of_a_uniform_distribution() -> None:
     model = Transformer(TINY)
     model.initialise(0)
     logits = model(torch.randint(0, 256, (1, 8)))
     assert torch.count_nonzero(logits) == 0
 
 
-def test_a_loaded_model_is_the_saved_one(tmp_path: Path) -> None:
+def test_a_model_round_trips_through_disk(tmp_path: Path) -> None:
     model = random_model()
     written = save_model(tmp_path / "tiny", model, card())
     loaded, read = load_model(tmp_path / "tiny")

@@ -1,4 +1,4 @@
-"""Exported GGUF files in the real llama.cpp, in this process: logits, ids, answers."""
+"""Exported GGUF files in llama.cpp: logits, token ids, answers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def conversations(count: int = 20) -> list[list[ChatMessage]]:
     ("arch", "tied", "rope"),
     [("qwen2", False, YARN), ("qwen3", True, None), ("llama", False, LLAMA3_ROPE), ("llama", True, None)],
 )
-def test_llama_cpp_gives_the_logits_of_torch(
+def test_logits_in_llama_cpp_match_torch(
     tmp_path: Path, arch: str, tied: bool, rope: dict[str, Any] | None
 ) -> None:
     folder = write_arch(tmp_path / "model", arch, tied=tied, rope=rope)
@@ -73,7 +73,7 @@ def test_llama_cpp_gives_the_logits_of_torch(
 
 
 @pytest.mark.parametrize("quant", [Quant.Q8_0, Quant.Q4_0])
-def test_what_the_reader_dequantizes_is_what_llama_cpp_computes_with(tmp_path: Path, quant: Quant) -> None:
+def test_dequantized_weights_match_those_of_llama_cpp(tmp_path: Path, quant: Quant) -> None:
     folder = write_arch(tmp_path / "model", "llama")
     path = write_gguf(tmp_path / "model.gguf", folder, quant)
     ids = tiny_tokenizer()(TALK)["input_ids"]
@@ -82,7 +82,7 @@ def test_what_the_reader_dequantizes_is_what_llama_cpp_computes_with(tmp_path: P
         assert difference(served, log_probabilities(open_gguf(path).load(torch.float32), ids), ids) < 0.25
 
 
-def test_a_model_that_learnt_an_answer_gives_it_in_llama_cpp(tmp_path: Path) -> None:
+def test_a_trained_answer_is_reproduced_in_llama_cpp(tmp_path: Path) -> None:
     folder = write_hf(tmp_path / "model", steps=120)
     model, tokenizer = hf(folder), tiny_tokenizer()
     for quant in (Quant.F16, Quant.Q8_0):
@@ -128,7 +128,7 @@ def test_twenty_conversations_have_the_same_ids_in_llama_cpp(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("arch", "rslora"), [("qwen2", True), ("qwen3", False), ("llama", False)])
-def test_an_adapter_moves_llama_cpp_as_it_moves_torch(tmp_path: Path, arch: str, rslora: bool) -> None:
+def test_an_adapter_changes_logits_in_llama_cpp_as_in_torch(tmp_path: Path, arch: str, rslora: bool) -> None:
     from peft import LoraConfig, get_peft_model
 
     folder = write_arch(tmp_path / "base", arch)
@@ -158,7 +158,7 @@ def test_an_adapter_moves_llama_cpp_as_it_moves_torch(tmp_path: Path, arch: str,
         assert difference(served, expected, ids) < 1e-3
 
 
-def test_an_adapter_that_learnt_an_answer_gives_it_on_its_base_in_llama_cpp(tmp_path: Path) -> None:
+def test_a_trained_answer_of_an_adapter_is_reproduced_in_llama_cpp(tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model
 
     folder, tokenizer = write_hf(tmp_path / "base"), tiny_tokenizer()
@@ -188,7 +188,7 @@ def test_an_adapter_that_learnt_an_answer_gives_it_on_its_base_in_llama_cpp(tmp_
         assert served.answer(asked) == answer
 
 
-def test_the_marks_of_the_answer_leave_no_trace_in_the_prompt() -> None:
+def test_generation_tags_do_not_change_the_prompt() -> None:
     import jinja2
 
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -201,7 +201,7 @@ def test_the_marks_of_the_answer_leave_no_trace_in_the_prompt() -> None:
     assert plain_template("{%- endgeneration -%}") == "{%- endif -%}"
 
 
-def test_lineage_travels_in_the_file(tmp_path: Path) -> None:
+def test_the_file_has_lineage_metadata(tmp_path: Path) -> None:
     card = write_tiny(tmp_path / "native-1", [talk("a", "b")], steps=1, base="scratch-1")
     metadata = read_gguf(write_gguf(tmp_path / "m.gguf", tmp_path / "native-1")).metadata
     assert metadata["general.name"] == "native-1"
@@ -209,7 +209,7 @@ def test_lineage_travels_in_the_file(tmp_path: Path) -> None:
     assert metadata["h2q.weights_sha256"] == card.weights_sha256
 
 
-def test_what_decides_the_next_token_keeps_eight_bits() -> None:
+def test_the_output_matrix_keeps_eight_bits() -> None:
     assert type_for(Quant.Q4_0, "output.weight", (8, 64), tied=False).name == "Q8_0"
     assert type_for(Quant.Q4_0, "token_embd.weight", (8, 64), tied=True).name == "Q8_0"
     assert type_for(Quant.Q4_0, "token_embd.weight", (8, 64), tied=False).name == "Q4_0"
@@ -217,7 +217,7 @@ def test_what_decides_the_next_token_keeps_eight_bits() -> None:
     assert type_for(Quant.Q4_0, "output_norm.weight", (64,), tied=False).name == "F32"
 
 
-def test_pruning_zeroes_the_smallest_of_each_matrix_and_nothing_else(tmp_path: Path) -> None:
+def test_pruning_zeroes_only_the_smallest_weights_of_each_matrix(tmp_path: Path) -> None:
     weights = SafetensorsWeights(write_arch(tmp_path / "model", "qwen3"))
     pruned = PrunedWeights(weights, 0.3)
     for name, shape in weights.shapes.items():
@@ -231,7 +231,7 @@ def test_pruning_zeroes_the_smallest_of_each_matrix_and_nothing_else(tmp_path: P
             assert torch.equal(whole, left)
 
 
-def test_a_model_that_llama_cpp_cannot_hold_is_refused_and_leaves_no_file(tmp_path: Path) -> None:
+def test_an_unsupported_model_is_rejected_without_a_file(tmp_path: Path) -> None:
     folder = write_arch(tmp_path / "model", "qwen3")
     source = source_of(folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
@@ -258,7 +258,7 @@ def read_gguf_vocabulary() -> Any:
     return Vocabulary(["a"], [1], ["a a"], "qwen2", (), None, None, False, None, False)
 
 
-def test_values_that_half_precision_cannot_hold_are_refused(tmp_path: Path) -> None:
+def test_values_beyond_f16_are_rejected(tmp_path: Path) -> None:
     source = source_of(write_arch(tmp_path / "model", "qwen3"))
 
     class Loud:

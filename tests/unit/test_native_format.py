@@ -1,4 +1,4 @@
-"""Model folders: whole or absent, and every changed bit noticed."""
+"""Native model folders are written atomically, and every changed bit is detected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
-def test_a_flipped_bit_in_the_weights_is_noticed(folder: Path, share: float) -> None:
+def test_a_flipped_bit_in_the_weights_is_detected(folder: Path, share: float) -> None:
     file = folder / WEIGHTS_FILE
     data = bytearray(file.read_bytes())
     data[int(len(data) * share)] ^= 0x10
@@ -33,13 +33,13 @@ def test_a_flipped_bit_in_the_weights_is_noticed(folder: Path, share: float) -> 
 
 @pytest.mark.parametrize("name", ["config.json", "h2q.json"])
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"model_type": "qwen3"}', b"\xff\xfe"])
-def test_a_broken_description_is_one_sentence(folder: Path, name: str, content: bytes) -> None:
+def test_a_broken_config_or_card_is_bad_input(folder: Path, name: str, content: bytes) -> None:
     (folder / name).write_bytes(content)
     with pytest.raises(BadInput, match=r"broken|architecture"):
         load_model(folder)
 
 
-def test_weights_of_another_shape_are_refused(folder: Path) -> None:
+def test_weights_of_another_shape_are_rejected(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["hidden_size"] = 16
     (folder / "config.json").write_text(json.dumps(config))
@@ -47,12 +47,12 @@ def test_weights_of_another_shape_are_refused(folder: Path) -> None:
         load_model(folder)
 
 
-def test_a_directory_without_a_model_is_named(tmp_path: Path) -> None:
+def test_an_error_names_the_directory_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=str(tmp_path)):
         load_model(tmp_path)
 
 
-def test_saving_again_replaces_the_folder_and_leaves_nothing_behind(folder: Path) -> None:
+def test_saving_again_replaces_the_folder(folder: Path) -> None:
     save_model(folder, random_model(), card())
     assert [path.name for path in folder.parent.iterdir()] == ["tiny"]
 
@@ -87,7 +87,7 @@ def test_the_model_in_use_is_read_from_the_configuration(
     assert in_use(ws) == name
 
 
-def test_a_broken_configuration_names_file_and_line(tmp_path: Path) -> None:
+def test_the_error_of_a_broken_configuration_has_file_and_line(tmp_path: Path) -> None:
     ws = Workspace(tmp_path)
     ws.config.mkdir()
     ws.models_json.write_text('{\n"models": [,]}')

@@ -1,4 +1,4 @@
-"""Promotion and rollback: models.json is replaced whole, keeps what is not ours, and always finds its way back."""
+"""Promotion and rollback of models.json: atomic, everything else preserved, always reversible."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def write_config(ws: Workspace, text: str | bytes) -> None:
     ws.models_json.write_bytes(text if isinstance(text, bytes) else text.encode())
 
 
-def test_the_first_promotion_writes_the_file_and_can_be_taken_back(ws: Workspace) -> None:
+def test_the_first_promotion_writes_the_file_and_can_be_rolled_back(ws: Workspace) -> None:
     done = promote(ws, "one", "better", now=NOON)
     assert (done.name, done.previous, in_use(ws)) == ("one", "", "one")
     found = json.loads(ws.models_json.read_text())
@@ -70,14 +70,14 @@ def test_the_first_promotion_writes_the_file_and_can_be_taken_back(ws: Workspace
     assert (back.name, back.previous) == ("", "one")
 
 
-def test_backups_carry_the_names_of_mindx(ws: Workspace) -> None:
+def test_backups_have_mindx_names(ws: Workspace) -> None:
     write_config(ws, MINDX)
     done = promote(ws, "one", now=NOON)
     assert re.fullmatch(r"models\.json\.backup\.\d{8}_\d{6}", Path(done.backup).name)
     assert Path(done.backup).read_text() == MINDX
 
 
-def test_other_models_and_unknown_fields_stay(ws: Workspace) -> None:
+def test_other_models_and_unknown_fields_are_preserved(ws: Workspace) -> None:
     write_config(ws, MINDX)
     promote(ws, "one")
     before, after = json.loads(MINDX), json.loads(ws.models_json.read_text())
@@ -129,7 +129,7 @@ def test_backups_of_one_second_and_of_a_clock_set_back_keep_their_order(ws: Work
     assert len({backup.stamp for backup in backups(ws)}) == 4
 
 
-def test_files_that_only_look_like_backups_are_left_alone(ws: Workspace) -> None:
+def test_files_with_similar_names_are_not_backups(ws: Workspace) -> None:
     promote(ws, "one", now=NOON)
     for name in (
         "models.json.backup.20990101",
@@ -151,7 +151,7 @@ def test_files_that_only_look_like_backups_are_left_alone(ws: Workspace) -> None
         (b'{"models": [], "x": "\xff"}', None),
     ],
 )
-def test_a_broken_file_is_named_and_kept(ws: Workspace, broken: str | bytes, line: int | None) -> None:
+def test_a_broken_file_is_reported_and_kept(ws: Workspace, broken: str | bytes, line: int | None) -> None:
     write_config(ws, broken)
     before = ws.models_json.read_bytes()
     with pytest.raises(BadInput) as problem:
@@ -171,7 +171,7 @@ def test_a_broken_file_can_be_rolled_back_and_is_not_lost(ws: Workspace) -> None
     assert [backup.readable for backup in backups(ws)] == [False, True, True]
 
 
-def test_unknown_models_and_changed_weights_are_refused(ws: Workspace) -> None:
+def test_unknown_models_and_changed_weights_are_rejected(ws: Workspace) -> None:
     with pytest.raises(BadInput, match="no model named nothing"):
         promote(ws, "nothing")
     weights = ws.models / "one" / "model.safetensors"
@@ -193,7 +193,7 @@ def test_a_model_outside_the_workspace_is_found_again(ws: Workspace, tmp_path: P
     assert find_model(ws, used) == (tmp_path / "elsewhere" / "mine").resolve()
 
 
-def test_keys_stay_private(ws: Workspace) -> None:
+def test_file_permissions_are_preserved(ws: Workspace) -> None:
     write_config(ws, MINDX)
     ws.models_json.chmod(0o600)
     done = promote(ws, "one")
@@ -215,7 +215,7 @@ def test_a_full_disk_changes_nothing(ws: Workspace, monkeypatch: pytest.MonkeyPa
     assert [file.name for file in ws.config.iterdir() if file.suffix == ".tmp"] == []
 
 
-def test_there_is_nothing_to_roll_back_to_at_first(ws: Workspace) -> None:
+def test_without_a_backup_there_is_nothing_to_roll_back_to(ws: Workspace) -> None:
     with pytest.raises(BadInput, match="no backup"):
         rollback(ws)
 
@@ -233,7 +233,7 @@ json_values = st.recursive(
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(extra=st.dictionaries(st.text(), json_values, max_size=4), indent=st.sampled_from([None, 1, 4]))
-def test_whatever_a_file_holds_comes_back(
+def test_any_file_content_survives_promotion_and_rollback(
     ws: Workspace, extra: dict[str, object], indent: int | None
 ) -> None:
     extra = {

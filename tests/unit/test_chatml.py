@@ -1,4 +1,4 @@
-"""The chat template: what is trained, what a window holds, and that no content becomes a control token."""
+"""ChatML of the native model: loss mask, windows, and no content becomes a control token."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ conversations = st.lists(
         st.text(alphabet=st.characters(categories=["Cs"])),
     )
 )
-def test_content_gives_its_bytes_and_never_a_control_token(text: str) -> None:
+def test_content_is_encoded_as_bytes_without_control_tokens(text: str) -> None:
     ids = encode(text)
     assert all(0 <= token < 256 for token in ids)
     if not any(0xD800 <= ord(character) < 0xE000 for character in text):
@@ -38,7 +38,7 @@ def test_content_gives_its_bytes_and_never_a_control_token(text: str) -> None:
         assert decode(ids) == text
 
 
-def test_transformers_makes_the_same_ids(tmp_path: Path) -> None:
+def test_transformers_renders_the_same_ids(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     save_model(tmp_path / "tiny", random_model(), card())
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "tiny", local_files_only=True)
@@ -60,7 +60,7 @@ def test_transformers_makes_the_same_ids(tmp_path: Path) -> None:
     assert tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False) == ours.ids
 
 
-def test_loss_stands_on_assistant_content_and_its_stop_token_only() -> None:
+def test_only_assistant_content_and_its_stop_token_are_trained() -> None:
     rendered = render([ChatMessage(role="user", content="Q"), ChatMessage(role="assistant", content="Ab")])
     trained = [token for token, flag in zip(rendered.ids, rendered.loss_mask, strict=True) if flag]
     assert trained == [ord("A"), ord("b"), IM_END]
@@ -89,7 +89,7 @@ def test_a_window_keeps_the_question_with_its_answer() -> None:
         assert "user" in text[:first_answer]
 
 
-def test_a_system_turn_stands_in_every_window() -> None:
+def test_a_system_turn_is_in_every_window() -> None:
     messages = [ChatMessage(role="system", content="be kind")]
     messages += [
         ChatMessage(role=role, content="word " * 8) for _ in range(10) for role in ("user", "assistant")
@@ -99,7 +99,7 @@ def test_a_system_turn_stands_in_every_window() -> None:
     assert all("be kind" in decode(window.ids) for window in found)
 
 
-def test_an_answer_longer_than_the_window_is_cut_and_counted() -> None:
+def test_an_answer_longer_than_the_window_is_truncated_and_counted() -> None:
     (window,) = windows(
         [ChatMessage(role="user", content="q"), ChatMessage(role="assistant", content="x" * 300)], 100
     )
@@ -107,13 +107,13 @@ def test_an_answer_longer_than_the_window_is_cut_and_counted() -> None:
 
 
 @given(st.lists(st.integers(0, 263), max_size=40))
-def test_a_stream_gives_only_valid_text(tokens: list[int]) -> None:
+def test_a_stream_yields_only_valid_text(tokens: list[int]) -> None:
     stream = Utf8Stream()
     text = "".join(stream.push(token) for token in tokens)
     assert text.encode().decode() == text
 
 
 @given(texts)
-def test_a_stream_of_valid_bytes_is_the_text(text: str) -> None:
+def test_a_stream_of_valid_bytes_yields_the_text(text: str) -> None:
     stream = Utf8Stream()
     assert "".join(stream.push(token) for token in text.encode()) == text.replace("\ufffd", "")

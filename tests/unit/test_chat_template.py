@@ -34,7 +34,7 @@ def turns(*texts: str, system: str = "") -> list[ChatMessage]:
 CHAT = ChatTemplate(tiny_tokenizer())
 
 
-def test_ids_and_mask_are_those_of_the_template_itself() -> None:
+def test_ids_and_mask_match_transformers_own_rendering() -> None:
     tokenizer = tiny_tokenizer(GENERATION)
     talk = turns("What is your name?", "我叫小明。", "Thank you", "You are welcome", system="Be kind.")
     found = ChatTemplate(tokenizer).render(talk)
@@ -56,7 +56,7 @@ def test_the_loss_ends_with_the_stop_token() -> None:
     assert trained[-1] in CHAT.stop_tokens
 
 
-def test_turns_without_loss_stay_as_context() -> None:
+def test_masked_turns_stay_as_context() -> None:
     talk = turns("a", "masked", "b", "kept")
     talk[1] = ChatMessage(role="assistant", content="masked", train=False)
     found = CHAT.render(talk)
@@ -78,26 +78,26 @@ def test_no_content_becomes_a_control_token(text: str) -> None:
         assert CHAT.decode(CHAT.encode(text)) == text
 
 
-def test_the_prompt_is_what_training_saw_before_the_answer() -> None:
+def test_the_prompt_equals_the_training_ids_before_the_answer() -> None:
     whole = CHAT.render(turns("What is tea?", "Water."))
     prompt = CHAT.prompt(turns("What is tea?"))
     assert whole.ids[: len(prompt)] == prompt
     assert not any(whole.loss_mask[: len(prompt)]) and whole.loss_mask[len(prompt)]
 
 
-def test_models_that_think_aloud_are_asked_not_to() -> None:
+def test_reasoning_is_disabled_in_the_template() -> None:
     chat = ChatTemplate(tiny_tokenizer(THINKING))
     assert chat.decode(chat.prompt(turns("tea?"))).endswith("<think>\n\n</think>\n\n")
 
 
-def test_a_template_without_system_turns_takes_its_words_with_the_question() -> None:
+def test_without_system_turns_the_system_text_joins_the_first_question() -> None:
     chat = ChatTemplate(tiny_tokenizer(NO_SYSTEM))
     found = chat.render(turns("tea?", "Water.", system="Be kind."))
     assert "Be kind.\n\ntea?" in chat.decode(found.ids)
     assert found.trained_bytes == len("Water.") + 1
 
 
-def test_a_template_that_strips_contents_gets_them_stripped() -> None:
+def test_contents_are_stripped_if_the_template_strips_them() -> None:
     tokenizer = tiny_tokenizer(STRIPPING)
     found = ChatTemplate(tokenizer).render(turns("  tea?  ", "  Water. \n"))
     asked = [{"role": "user", "content": "  tea?  "}, {"role": "assistant", "content": "  Water. \n"}]
@@ -105,12 +105,12 @@ def test_a_template_that_strips_contents_gets_them_stripped() -> None:
     assert found.ids == theirs["input_ids"]
 
 
-def test_a_template_that_repeats_what_was_said_is_refused() -> None:
+def test_a_template_that_repeats_contents_is_rejected() -> None:
     with pytest.raises(BadInput, match="drops or repeats"):
         ChatTemplate(tiny_tokenizer(ECHO))
 
 
-def test_without_a_template_a_plain_one_stands_in_and_answers_end() -> None:
+def test_the_fallback_template_ends_answers_with_eos() -> None:
     chat = ChatTemplate(tiny_tokenizer(None))
     found = chat.render(turns("tea?", "Water."))
     assert chat.is_fallback and "User: tea?" in chat.decode(found.ids)
@@ -118,7 +118,7 @@ def test_without_a_template_a_plain_one_stands_in_and_answers_end() -> None:
     assert trained[-1] == chat.tokenizer.eos_token_id
 
 
-def test_long_conversations_become_windows_that_train_each_answer_once() -> None:
+def test_windows_of_a_long_conversation_train_each_answer_once() -> None:
     talk = turns(
         *(f"question {i}" if i % 2 == 0 else f"answer number {i}" for i in range(20)), system="Be kind."
     )
@@ -130,7 +130,7 @@ def test_long_conversations_become_windows_that_train_each_answer_once() -> None
     assert all(part.ids[0] in CHAT.tokenizer.all_special_ids for part in parts)
 
 
-def test_what_stands_beyond_the_window_is_counted() -> None:
+def test_bytes_beyond_the_window_are_counted() -> None:
     answer = "Boil some water. " * 20
     (part,) = CHAT.windows(turns("tea?", answer), 64)
     assert len(part.ids) == 64

@@ -1,4 +1,4 @@
-"""GGUF files from outside: read exactly, or refused in one sentence."""
+"""Reading GGUF files: exact values, or a clear error."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def without(key: str) -> Callable[[gguf.GGUFWriter], None]:
     return change
 
 
-def test_a_whole_file_opens_with_what_it_says(tmp_path: Path) -> None:
+def test_a_complete_file_opens_with_its_metadata(tmp_path: Path) -> None:
     model = open_gguf(file_with(tmp_path / "x.gguf", lambda _writer: None))
     assert (model.arch, model.context, model.eos_ids, model.parameters) == ("qwen3", 64, (31,), 7296)
     assert model.bf16_bytes == 14_592
@@ -136,14 +136,14 @@ def test_a_whole_file_opens_with_what_it_says(tmp_path: Path) -> None:
         (lambda writer: writer.add_tensor("output.weight", np.ones((8, 32), np.float32)), "lm_head"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_read_right_is_refused(
+def test_unsupported_or_inconsistent_files_are_rejected(
     tmp_path: Path, change: Callable[[gguf.GGUFWriter], None], said: str
 ) -> None:
     with pytest.raises(BadInput, match=said):
         open_gguf(file_with(tmp_path / "x.gguf", change))
 
 
-def test_no_tensors_no_file_no_gguf(tmp_path: Path) -> None:
+def test_files_that_are_not_gguf_models_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(BadInput):
         open_gguf(file_with(tmp_path / "x.gguf", lambda _writer: None, tensors=False))
     with pytest.raises(BadInput, match="does not exist"):
@@ -164,9 +164,7 @@ def test_no_tensors_no_file_no_gguf(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_a_cut_or_damaged_file_is_read_or_refused_but_never_a_crash(
-    tmp_path: Path, data: st.DataObject
-) -> None:
+def test_a_truncated_or_damaged_file_never_crashes(tmp_path: Path, data: st.DataObject) -> None:
     content = bytearray(whole())
     cut = data.draw(st.integers(0, len(content)), label="length")
     head = 2400
@@ -185,7 +183,7 @@ def test_a_cut_or_damaged_file_is_read_or_refused_but_never_a_crash(
         return
 
 
-def test_counts_that_would_fill_the_memory_are_refused_at_once(tmp_path: Path) -> None:
+def test_huge_counts_are_rejected_without_allocating(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     for tail in (
         struct.pack("<QQ", 2**62, 0),
@@ -198,7 +196,7 @@ def test_counts_that_would_fill_the_memory_are_refused_at_once(tmp_path: Path) -
             read_gguf(path)
 
 
-def test_a_file_that_shrinks_after_it_was_opened_is_an_error(tmp_path: Path) -> None:
+def test_a_file_that_shrinks_after_opening_is_bad_input(tmp_path: Path) -> None:
     model = open_gguf(file_with(tmp_path / "x.gguf", lambda _writer: None))
     with model.path.open("r+b") as file:
         file.truncate(model.file.size - 500)
@@ -211,19 +209,19 @@ def test_a_file_that_shrinks_after_it_was_opened_is_an_error(tmp_path: Path) -> 
     st.sampled_from(["self_attn.q_proj", "mlp.down_proj", "input_layernorm"]),
     st.booleans(),
 )
-def test_names_come_back(layer: int, module: str, bias: bool) -> None:
+def test_tensor_names_round_trip(layer: int, module: str, bias: bool) -> None:
     name = f"model.layers.{layer}.{module}.{'bias' if bias else 'weight'}"
     stored = to_gguf(name)
     assert stored is not None and to_transformers(stored) == name
     assert to_gguf("model.visual.x") is None and to_transformers("blk.0.nothing.weight") is None
 
 
-def test_rows_are_paired_as_the_rotary_embedding_of_llama_cpp_wants_them() -> None:
+def test_paired_rows_have_llama_cpps_rotary_order() -> None:
     assert paired_rows(8, 2).tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
 
 
 @pytest.mark.parametrize("pre", sorted(PRE_TOKENIZERS))
-def test_every_pre_tokenizer_gives_the_ids_of_llama_cpp(tmp_path: Path, pre: str) -> None:
+def test_every_pre_tokenizer_matches_llama_cpp(tmp_path: Path, pre: str) -> None:
     path = write_gguf(tmp_path / "model.gguf", write_arch(tmp_path / "model", "llama"))
     if pre != "qwen2":
         changed = tmp_path / "changed.gguf"
@@ -237,7 +235,7 @@ def test_every_pre_tokenizer_gives_the_ids_of_llama_cpp(tmp_path: Path, pre: str
 
 @settings(max_examples=80, deadline=None)
 @given(st.text(max_size=60))
-def test_any_text_gets_the_ids_of_llama_cpp_and_comes_back(text: str) -> None:
+def test_any_text_has_llama_cpps_ids_and_round_trips(text: str) -> None:
     tokenizer, served = _served()
     text = text.encode("utf-8", "ignore").decode().replace("\x00", "")
     ids = tokenizer(text)["input_ids"]
@@ -281,7 +279,7 @@ BLOCKS = {
 
 
 @pytest.mark.parametrize("kind", list(BLOCKS))
-def test_each_quantized_type_means_what_it_means_to_llama_cpp(tmp_path: Path, kind: Kind) -> None:
+def test_each_quantized_type_matches_llama_cpp(tmp_path: Path, kind: Kind) -> None:
     size, nbytes, scales = BLOCKS[kind]
     random = np.random.default_rng(int(kind))
     steps = {Kind.Q8_0: 127, Kind.Q2_K: 45, Kind.Q3_K: 128, Kind.Q4_K: 900, Kind.Q5_K: 1900, Kind.Q6_K: 4000}
@@ -318,7 +316,7 @@ def test_each_quantized_type_means_what_it_means_to_llama_cpp(tmp_path: Path, ki
     assert float((found - expected[-1]).abs().max()) < 0.05 * spread
 
 
-def test_tensors_come_in_the_type_that_is_asked_for(tmp_path: Path) -> None:
+def test_tensors_have_the_requested_dtype(tmp_path: Path) -> None:
     folder = write_arch(tmp_path / "model", "llama")
     model = open_gguf(write_gguf(tmp_path / "m.gguf", folder))
     ids = tiny_tokenizer()(TALK)["input_ids"]
