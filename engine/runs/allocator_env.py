@@ -1,7 +1,7 @@
-"""Bounds of Apple's GPU memory from the budget of a run, and of oneDNN's programs, set before torch is loaded.
+"""Environment variables that bound allocators: Apple GPU memory and oneDNN's kernel cache. Set before torch loads.
 
-Without the former torch lets a process take 1.7 times what Metal recommends, which is more than the machine has: it
-would swap long before it ran out of memory.
+By default torch lets a process allocate 1.7 times the size that Metal recommends, which exceeds the machine's memory:
+it would swap long before it ran out.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import os
 import platform
 from collections.abc import MutableMapping
 
-HIGH, LOW = "PYTORCH_MPS_HIGH_WATERMARK_RATIO", "PYTORCH_MPS_LOW_WATERMARK_RATIO"
-PROGRAM_MB = 400.0
-"""What Python and torch hold beside the device: it belongs to the same budget."""
+HIGH_WATERMARK, LOW_WATERMARK = "PYTORCH_MPS_HIGH_WATERMARK_RATIO", "PYTORCH_MPS_LOW_WATERMARK_RATIO"
+HOST_MB = 400.0
+"""Memory of Python and torch outside the device; it belongs to the same budget."""
 LOW_SHARE = 0.8
-"""Of the high mark: from there on torch gives back what it keeps for later."""
-LEAST = 0.01
-"""Zero would mean no bound."""
-PROGRAMS, PROGRAMS_KEPT = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", 256
-"""oneDNN makes a program of about a megabyte for each shape of a product in bfloat16, and keeps 1,024 by itself."""
+"""Low mark as a share of the high mark; above it torch frees its cache."""
+MIN_WATERMARK = 0.01
+"""0 would mean no limit."""
+ONEDNN_CACHE, ONEDNN_CACHE_SIZE = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", 256
+"""oneDNN compiles a kernel of about a megabyte for each shape of a bfloat16 product, and caches 1,024 by default."""
 
 
 def recommended_mb(memory_mb: float) -> float:
@@ -27,16 +27,16 @@ def recommended_mb(memory_mb: float) -> float:
 
 
 def watermarks(budget_mb: float, memory_mb: float) -> tuple[float, float]:
-    """High and low mark, as shares of what Metal recommends, of a run that may take `budget_mb` in all."""
-    high = (budget_mb - PROGRAM_MB) / recommended_mb(memory_mb)
-    high = min(1.0, max(LEAST, high))
+    """High and low watermark of a run with `budget_mb`, as shares of the size that Metal recommends."""
+    high = (budget_mb - HOST_MB) / recommended_mb(memory_mb)
+    high = min(1.0, max(MIN_WATERMARK, high))
     return round(high, 4), round(LOW_SHARE * high, 4)
 
 
-def bound_device(
+def limit_device_memory(
     budget_mb: float, environment: MutableMapping[str, str] | None = None, memory_mb: float | None = None
 ) -> None:
-    """Sets both marks for this process. A mark that the person set stays, unless it is 0, which lifts the bound."""
+    """Sets both watermarks for this process. A lower value of the user stays, except 0, which disables the limit."""
     environment = os.environ if environment is None else environment
     if memory_mb is None:
         if platform.system() != "Darwin":
@@ -46,15 +46,18 @@ def bound_device(
         memory_mb = psutil.virtual_memory().total / 2**20
     high, low = watermarks(budget_mb, memory_mb)
     try:
-        own = float(environment.get(HIGH, ""))
+        own = float(environment.get(HIGH_WATERMARK, ""))
     except ValueError:
         own = 0.0
-    # The low mark must not lie above the high one: torch refuses to start then.
+    # torch refuses to start with a low mark above the high one.
     high = min(own, high) if own > 0 else high
-    environment[HIGH], environment[LOW] = f"{high:.4f}", f"{min(low, LOW_SHARE * high):.4f}"
+    environment[HIGH_WATERMARK], environment[LOW_WATERMARK] = (
+        f"{high:.4f}",
+        f"{min(low, LOW_SHARE * high):.4f}",
+    )
 
 
-def bound_programs(environment: MutableMapping[str, str] | None = None) -> None:
-    """Fewer programs of oneDNN are kept, unless the person says how many: texts of all lengths have many shapes."""
+def limit_onednn_cache(environment: MutableMapping[str, str] | None = None) -> None:
+    """Shrinks oneDNN's kernel cache, unless the user set a size: texts of all lengths have many shapes."""
     environment = os.environ if environment is None else environment
-    environment.setdefault(PROGRAMS, str(PROGRAMS_KEPT))
+    environment.setdefault(ONEDNN_CACHE, str(ONEDNN_CACHE_SIZE))

@@ -272,7 +272,7 @@ class RunContext:
                 self.commands.resting = StatusChanged(status=RunStatus.QUEUED, reason=reason)
                 self.emit(self.commands.resting)
             self.check_stop()
-            fd = lock.acquire(path, patience_s=_QUEUE_S)
+            fd = lock.acquire(path, timeout_s=_QUEUE_S)
             if fd is not None:
                 self.commands.resting = StatusChanged(status=RunStatus.RUNNING)
                 self.emit(self.commands.resting)

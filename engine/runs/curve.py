@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 LIMIT = 400
-"""Points at most that `Series.x` and `Series.y` hold."""
-_SETTLED = LIMIT - 8
+"""Maximum number of points in `Series.x` and `Series.y`."""
+_MERGE_AT = LIMIT - 8
 
 
 class Series:
-    """Points in the order of `x`, thinned evenly as they arrive.
+    """Points in the order of `x`, downsampled evenly as they arrive.
 
-    Every bucket of neighbouring points keeps its lowest and its highest one, and buckets double in size when
-    `LIMIT` is reached. Going back in `x` (a run that goes on from an earlier checkpoint) drops what lay after.
+    Every bucket of neighbouring points keeps its minimum and maximum; buckets double in size at `LIMIT`. Going
+    back in `x` (a run that resumes from an earlier checkpoint) drops the later points.
     """
 
     __slots__ = ("_count", "_first", "_high", "_last", "_low", "_points", "_stride")
@@ -38,7 +38,7 @@ class Series:
         return len(self.points())
 
     def points(self) -> list[tuple[float, float]]:
-        """All points kept, `x` rising."""
+        """All points, in ascending `x`."""
         if self._first is None:
             return []
         tail = sorted({self._low, self._high, self._last}) if self._count else [self._last]
@@ -60,20 +60,20 @@ class Series:
             self._high = point
         self._count += 1
         if self._count >= self._stride:
-            self._settle()
+            self._close_bucket()
 
-    def _settle(self) -> None:
+    def _close_bucket(self) -> None:
         self._count = 0
         if self._stride == 1:
             self._points.append(self._last)
         else:
-            self._points.extend(_ends(self._low, self._high, self._last))
-        if len(self._points) >= _SETTLED:
+            self._points.extend(_extremes(self._low, self._high, self._last))
+        if len(self._points) >= _MERGE_AT:
             merged: list[tuple[float, float]] = []
             for start in range(0, len(self._points), 4):
                 group = self._points[start : start + 4]
                 low, high = min(group, key=_height), max(group, key=_height)
-                merged.extend(_ends(low, high, group[-1]))
+                merged.extend(_extremes(low, high, group[-1]))
             self._points = merged
             self._stride = max(4, self._stride * 2)
 
@@ -89,36 +89,36 @@ def _height(point: tuple[float, float]) -> float:
     return point[1]
 
 
-def _ends(
+def _extremes(
     low: tuple[float, float], high: tuple[float, float], last: tuple[float, float]
 ) -> tuple[tuple[float, float], ...]:
-    """The two points that stand for a bucket, in the order of `x`."""
+    """The minimum and maximum of a bucket, in the order of `x`."""
     if low[0] == high[0]:
         return (low,) if low[0] == last[0] else (low, last)
     return (low, high) if low[0] < high[0] else (high, low)
 
 
 class AnnotationKind(StrEnum):
-    """What happened at a mark of the curve."""
+    """What an annotation is about."""
 
     RECOVERY = "recovery"
-    """A step went wrong and was discarded, skipped or gone back from."""
+    """A bad step was discarded or skipped, or training rolled back."""
     GOVERNOR = "governor"
     """The memory governor acted."""
     COMMAND = "command"
-    """A person changed something, or paused the run."""
+    """The user changed something, or paused the run."""
     CHECKPOINT = "checkpoint"
     CYCLE = "cycle"
-    """A cycle of evolution began or ended."""
+    """An evolution cycle started or ended."""
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """Something that explains the curve from this step on, e.g. a learning rate that was set by hand."""
+    """An event that explains the curve from this step on, e.g. a learning rate set by hand."""
 
     phase: str
     step: int
-    """Where it stands on the curve: in a later cycle of evolution, behind the steps of those before."""
+    """Position on the curve: in a later evolution cycle, after the steps of the earlier ones."""
     text: str
     kind: AnnotationKind = AnnotationKind.COMMAND
     t: float = 0.0

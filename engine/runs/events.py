@@ -1,8 +1,8 @@
-"""What a run tells: the records of `events.jsonl`.
+"""The events of a run, written as records to `events.jsonl`. Field names are the wire format.
 
 A line is an envelope `{v, seq, t, kind, data}`; `kind` selects the Struct of `data` from `EVENTS`. Readers
-count and skip what they do not know. msgspec writes NaN and infinities as null, so every figure that may
-be one is `float | None`, and `finite` says whether null stands for such a value.
+count and skip unknown records. msgspec writes NaN and infinities as null, so every figure that may be one is
+`float | None`, and `finite` is False where null stands for such a value.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ VERSION = 1
 
 
 class RunStatus(StrEnum):
-    """Where a run stands. DEAD is never written: it is what a reader sees when the lock is free."""
+    """Status of a run. DEAD is never written: a reader derives it from a free lock."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -33,13 +33,13 @@ class RunStatus(StrEnum):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all records; `KIND` is the envelope's kind."""
+    """Base of all events; `KIND` is the kind in the envelope."""
 
     KIND: ClassVar[str]
 
 
 class Started(Event, frozen=True, kw_only=True):
-    """First record of each engine process of the run: a resumed run has several."""
+    """First event of each engine process of the run; a resumed run has several."""
 
     KIND: ClassVar[str] = "started"
     pid: int
@@ -47,17 +47,19 @@ class Started(Event, frozen=True, kw_only=True):
     """Version of h2q-tui."""
     host: str = ""
     scope: str = ""
-    """How the process is kept alive: "systemd scope", "caffeinate", or "" for its own session."""
+    """How the process is kept alive: "systemd scope", "caffeinate", or "" for a session of its own."""
 
 
 class StatusChanged(Event, frozen=True, kw_only=True):
+    """The run is queued, paused or running again."""
+
     KIND: ClassVar[str] = "status"
     status: RunStatus
     reason: str = ""
 
 
 class StageChanged(Event, frozen=True, kw_only=True):
-    """A stage begins or ends, e.g. import, scratch, corpus, native, validate, promote."""
+    """A stage starts or ends, e.g. import, scratch, corpus, native, validate, promote."""
 
     KIND: ClassVar[str] = "stage"
     name: str
@@ -65,23 +67,25 @@ class StageChanged(Event, frozen=True, kw_only=True):
     """"started", "done", "skipped" or "failed"."""
     index: int = 0
     total: int = 0
-    """`index` of `total`, from 1; 0 when not known."""
+    """`index` of `total`, from 1; 0 when unknown."""
     detail: str = ""
-    """One sentence for the person."""
+    """One sentence for the user."""
 
 
 class Progress(Event, frozen=True, kw_only=True):
+    """Progress of a stage."""
+
     KIND: ClassVar[str] = "progress"
     stage: str
     done: float
     total: float | None = None
     unit: str = ""
     eta_s: float | None = None
-    """Seconds to the end of the whole run where known, else of the stage."""
+    """Seconds to the end of the run if known, else of the stage."""
 
 
 class Step(Event, frozen=True, kw_only=True):
-    """One optimizer step; several may be left out between two records, never the last."""
+    """One optimizer step; steps between two records may be omitted, except the last."""
 
     KIND: ClassVar[str] = "step"
     phase: str
@@ -95,20 +99,20 @@ class Step(Event, frozen=True, kw_only=True):
     lr: float
     grad_norm: float | None = None
     tokens: int
-    """Bytes seen since the phase began."""
+    """Bytes seen since the start of the phase."""
     tokens_per_s: float
     waiting: float = 0.0
-    """Share of the wall time spent waiting for data, 0 to 1, over the last seconds."""
+    """Share of wall time spent waiting for data over the last seconds, 0 to 1."""
     waited_s: float = 0.0
-    """Seconds that this process has waited for data in the phase, of `wall_s`."""
+    """Seconds that this process waited for data in the phase, out of `wall_s`."""
     wall_s: float = 0.0
     draws: int = 0
-    """Batches read since the phase began."""
+    """Batches read since the start of the phase."""
     eta_s: float | None = None
 
 
 class Evaluated(Event, frozen=True, kw_only=True):
-    """Loss on text that is not trained on."""
+    """Loss on held-out text."""
 
     KIND: ClassVar[str] = "evaluated"
     phase: str
@@ -119,6 +123,8 @@ class Evaluated(Event, frozen=True, kw_only=True):
 
 
 class EpochDone(Event, frozen=True, kw_only=True):
+    """An epoch ended."""
+
     KIND: ClassVar[str] = "epoch"
     phase: str
     epoch: int
@@ -130,16 +136,20 @@ class EpochDone(Event, frozen=True, kw_only=True):
 
 
 class MemoryUsage(Event, frozen=True, kw_only=True):
+    """Memory in use, and the budget."""
+
     KIND: ClassVar[str] = "memory"
     used_mb: float
     """Resident memory of the run's process tree."""
     peak_mb: float
     budget_mb: float
     reason: str = ""
-    """What set the budget: "max_memory_gb", "cgroup", "available"."""
+    """Bound that set the budget: "max_memory_gb", "cgroup" or "available"."""
 
 
 class CheckpointWritten(Event, frozen=True, kw_only=True):
+    """A checkpoint is on disk and verified."""
+
     KIND: ClassVar[str] = "checkpoint"
     phase: str
     step: int
@@ -150,7 +160,7 @@ class CheckpointWritten(Event, frozen=True, kw_only=True):
 
 
 class CommandHandled(Event, frozen=True, kw_only=True):
-    """A command from the control socket, so that the history explains the curve."""
+    """A command from the control socket; explains changes of the curve."""
 
     KIND: ClassVar[str] = "command"
     name: str
@@ -160,7 +170,7 @@ class CommandHandled(Event, frozen=True, kw_only=True):
 
 
 class RecoveryAction(Event, frozen=True, kw_only=True):
-    """A step that went wrong, and what was done about it (engine/training/recovery.py)."""
+    """A failed training step and the action taken (`engine.training.recovery`)."""
 
     KIND: ClassVar[str] = "recovery"
     phase: str
@@ -172,62 +182,63 @@ class RecoveryAction(Event, frozen=True, kw_only=True):
     loss: float | None = None
     grad_norm: float | None = None
     back_to: int | None = None
-    """Step of the checkpoint that was returned to; null without a return."""
+    """Step of the checkpoint that training rolled back to; null without a rollback."""
     samples: list[str] = []
-    """What the skipped batch consisted of: ids of conversations, or `file:byte`."""
+    """Content of the skipped batch: ids of conversations, or `file:byte`."""
     detail: str = ""
 
 
 class MemoryPlan(Event, frozen=True, kw_only=True):
-    """Before the first step: what a pass was estimated and measured to take, and the largest that fits."""
+    """Before the first step: estimated and measured memory of a micro-batch, and the largest that fits."""
 
     KIND: ClassVar[str] = "memory plan"
     phase: str
     program_mb: float
-    """What is held before any pass."""
+    """Memory in use before the first step."""
     estimate_mb: float | None = None
-    """Of a pass of `windows` with the program, counted from the shape of the model; null where it is not known."""
+    """Estimate for a micro-batch of `windows`, program included, from the model's shape; null when unknown."""
     measured: list[tuple[int, float]]
-    """Windows of a pass and the MB it took at the highest, with the program."""
+    """Windows of a micro-batch and its peak memory in MB, program included."""
     context: int
-    """Bytes of a window; tokens where an adapter is trained."""
+    """Length of a window in bytes; in tokens for adapters."""
     windows: int
-    """In a pass from here on."""
+    """Windows of a micro-batch from here on."""
     recompute: bool = False
-    """Layers are computed twice instead of kept."""
+    """Activation checkpointing is on."""
     room_mb: float
-    """What a pass may take: the budget without its buffer and without what optimizer and checkpoints need."""
+    """Memory available to a micro-batch: the budget less its buffer, the optimizer and checkpoints."""
     budget_mb: float
     reason: str = ""
 
 
 class GovernorAction(Event, frozen=True, kw_only=True):
-    """What the memory governor did, with the figures that caused it (engine/training/governor.py)."""
+    """An action of the resource governor and its cause (`engine.training.governor`)."""
 
     KIND: ClassVar[str] = "governor"
     phase: str
     step: int
     cause: str
-    """"budget" (measured), "allocation" (memory could not be had), "set" (by a command), "cgroup" (the limit of
-    the system changed), "pressure" (of other programs, Linux), "level" (the same, macOS), "battery" or
-    "temperature"."""
+    """"budget" (measured), "allocation" (out of memory), "set" (by a command), "cgroup" (its limit changed),
+    "pressure" (of other programs, Linux), "level" (the same, macOS), "battery" or "temperature"."""
     action: str
-    """"caches", "smaller" (passes), "recompute" (activation checkpointing), "stop", "limit" (another budget),
-    "pause" or "resume"."""
+    """"caches", "smaller" (micro-batches), "recompute" (activation checkpointing), "stop", "limit" (another
+    budget), "pause" or "resume"."""
     value: float | None = None
-    """What was read from outside: percent of the time stalled, level, percent of the battery, degrees."""
+    """System reading: percent of time stalled, pressure level, battery percentage or degrees."""
     bound: float | None = None
-    """The bound that `value` passed."""
+    """The bound that `value` crossed."""
     used_mb: float
-    """The most since the step before: process tree and device."""
+    """Peak since the last step: process tree and device."""
     budget_mb: float
     buffer_mb: float
-    """What is to stay free of the budget."""
+    """Part of the budget to keep free."""
     pass_tokens: int
-    """Tokens of a pass from here on."""
+    """Tokens of a micro-batch from here on."""
 
 
 class Log(Event, frozen=True, kw_only=True):
+    """A line of the log."""
+
     KIND: ClassVar[str] = "log"
     level: str
     """"info", "warning" or "error"."""
@@ -235,7 +246,7 @@ class Log(Event, frozen=True, kw_only=True):
 
 
 class TrainingPlan(Event, frozen=True, kw_only=True):
-    """Said before training: what will be trained on, and how small a gain the verdict could see."""
+    """Before training: the training and test set, and the smallest detectable gain."""
 
     KIND: ClassVar[str] = "plan"
     text: str
@@ -245,11 +256,11 @@ class TrainingPlan(Event, frozen=True, kw_only=True):
     test_clusters: int
     verdict_possible: bool
     visible_gain: float | None = None
-    """Smallest relative gain in NLL seen with 80 % power; None when not known."""
+    """Smallest relative NLL gain detectable with 80 % power; None when unknown."""
 
 
 class Funnel(Event, frozen=True, kw_only=True):
-    """The corpus as built: how many came in, how many left at each stage."""
+    """Counts of a corpus build: conversations collected, and dropped at each stage."""
 
     KIND: ClassVar[str] = "funnel"
     collected: int
@@ -264,7 +275,7 @@ class Funnel(Event, frozen=True, kw_only=True):
 
 
 class VerdictGiven(Event, frozen=True, kw_only=True):
-    """Raw JSON of `engine.validation.report.Verdict`, and the sentence that a person reads."""
+    """A verdict: the raw JSON of `engine.validation.report`, and a sentence for the user."""
 
     KIND: ClassVar[str] = "verdict"
     base: str
@@ -275,6 +286,8 @@ class VerdictGiven(Event, frozen=True, kw_only=True):
 
 
 class Promoted(Event, frozen=True, kw_only=True):
+    """A model was promoted to be the model in use."""
+
     KIND: ClassVar[str] = "promoted"
     name: str
     previous: str
@@ -289,34 +302,34 @@ class EvolutionCycle(Event, frozen=True, kw_only=True):
     cycles: int
     """`cycle` of `cycles`, from 1."""
     state: str
-    """"began", "kept" (the candidate is the champion now), "dropped" (it is removed) or "collapsed"."""
+    """"began", "kept" (the candidate is promoted), "dropped" (it is removed) or "collapsed"."""
     champion: str
-    """The model in use when the cycle began."""
+    """The model in use when the cycle started."""
     candidate: str = ""
     before: float | None = None
-    """Perplexity per byte of held-out answers under the champion."""
+    """Perplexity per byte of held-out answers under the model in use."""
     after: float | None = None
     """The same under the candidate; lower is better."""
     p_value: float | None = None
     alpha: float | None = None
-    """The p that this look at the window needed."""
+    """Significance level of this interim look at the test window."""
     look: int = 0
     reason: str = ""
-    """One sentence, "" while it goes on."""
+    """One sentence; "" while the cycle runs."""
 
 
 class Finished(Event, frozen=True, kw_only=True):
-    """Last record of a run that ended by itself."""
+    """Last event of a run that ended by itself."""
 
     KIND: ClassVar[str] = "finished"
     status: RunStatus
     exit_code: int
     error: str = ""
-    """The sentence of the error, with the command that mends it."""
+    """The error message with its hint."""
     report: str = ""
     """Path of the report file."""
     result: msgspec.Raw = msgspec.Raw(b"null")
-    """What the command prints with `--json`."""
+    """Output of the command with `--json`."""
 
 
 EVENTS: dict[str, type[Event]] = {

@@ -1,7 +1,7 @@
 """The append-only journal of a run: one process writes it, any number read it while it grows.
 
-A line is an `Envelope`; what a reader cannot read is counted and skipped, so a journal survives crashes, full
-disks and newer programs.
+A line is an `Envelope`; unreadable lines are counted and skipped, so a journal survives crashes, full disks and
+newer programs.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from engine.core.i18n import n_
 from engine.runs.events import EVENTS, VERSION, Envelope, Event, JournalRecord, Log
 
 RING = 1000
-"""Records kept in memory while the disk is full."""
+"""Maximum number of records in memory while the disk is full."""
 CHUNK = 4 << 20
-"""Bytes read at once."""
+"""Bytes per read."""
 MAX_LINE = 8 << 20
-"""A longer line is not a record of ours."""
+"""A longer line is not a record."""
 _TAIL = 64 << 10
-_DISPENSABLE = frozenset({"step", "progress", "memory"})
+_DROPPED_FIRST = frozenset({"step", "progress", "memory"})
 
 _envelope = msgspec.json.Decoder(Envelope)
 _decoders = {kind: msgspec.json.Decoder(type_) for kind, type_ in EVENTS.items()}
@@ -36,30 +36,30 @@ class JournalWriter:
     """Appends records, one `os.write` for each line. Safe to use from several threads.
 
     Attributes:
-        lost: records that were given up because the disk stayed full and the ring overflowed.
-        error: the last failure to write, None when all is written.
+        lost: records dropped because the disk stayed full and the buffer overflowed.
+        error: the last write error, None when everything is written.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Opens or continues `path`. Raises OSError when it cannot be opened at all."""
+        """Opens `path` for appending. Raises OSError."""
         self._clock = clock
         self._lock = threading.Lock()
         self._ring: deque[tuple[str, bytes]] = deque()
-        self._seq, self._torn = _where_it_ends(path)
+        self._seq, self._torn = _journal_end(path)
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._told = 0
+        self._lost_reported = 0
         self.lost = 0
         self.error: OSError | None = None
 
     def write(self, event: Event) -> JournalRecord:
-        """Appends `event`. Never raises for want of space: what does not fit waits for the next call."""
+        """Appends `event`. Never raises for a full disk: the record waits for the next call."""
         with self._lock:
             record = self._queue(event)
             self._flush()
             return record
 
     def close(self) -> None:
-        """Writes what waits, as far as it fits, and makes it durable."""
+        """Writes waiting records as far as they fit, and syncs the file."""
         with self._lock:
             if self._fd < 0:
                 return
@@ -83,25 +83,25 @@ class JournalWriter:
             + b"\n"
         )
         if len(self._ring) >= RING:
-            self._give_one_up()
+            self._drop_one()
         self._ring.append((event.KIND, line))
         return record
 
-    def _give_one_up(self) -> None:
+    def _drop_one(self) -> None:
         self.lost += 1
         for index, (kind, _line) in enumerate(self._ring):
-            if kind in _DISPENSABLE:
+            if kind in _DROPPED_FIRST:
                 del self._ring[index]
                 return
         self._ring.popleft()
 
     def _flush(self) -> None:
         while self._ring:
-            if not self._put(self._ring[0][1]):
+            if not self._write_line(self._ring[0][1]):
                 return
             self._ring.popleft()
-            if not self._ring and self.lost > self._told:
-                count, self._told = self.lost - self._told, self.lost
+            if not self._ring and self.lost > self._lost_reported:
+                count, self._lost_reported = self.lost - self._lost_reported, self.lost
                 text = n_(
                     "{n} record was lost while the disk was full",
                     "{n} records were lost while the disk was full",
@@ -110,8 +110,8 @@ class JournalWriter:
                 self._queue(Log(level="warning", text=text.format(n=count)))
         self.error = None
 
-    def _put(self, line: bytes) -> bool:
-        """Whether `line` is in the file; a torn line before it is closed by a newline first."""
+    def _write_line(self, line: bytes) -> bool:
+        """Whether `line` is in the file. A torn line before it is ended by a newline first."""
         data = b"\n" + line if self._torn else line
         try:
             written = os.write(self._fd, data)
@@ -123,10 +123,10 @@ class JournalWriter:
 
 
 class JournalReader:
-    """Reads a journal while it grows. A torn last line waits until it is whole.
+    """Reads a journal while it grows. A torn last line waits until it is complete.
 
     Attributes:
-        skipped: lines that could not be read, or whose kind or version this program does not know.
+        skipped: unreadable lines, and lines of an unknown kind or version.
     """
 
     def __init__(self, path: Path) -> None:
@@ -138,9 +138,9 @@ class JournalReader:
         self.skipped = 0
 
     def poll(self, limit: int | None = None) -> list[JournalRecord]:
-        """The next records, at most `limit` or about `CHUNK` bytes of them; an empty list: no more for now.
+        """The next records, at most `limit` or about `CHUNK` bytes; an empty list when there are none yet.
 
-        A journal that is not there yet, or cannot be read, has no records.
+        A missing or unreadable journal has no records.
         """
         records: list[JournalRecord] = []
         while True:
@@ -192,7 +192,7 @@ class JournalReader:
         return True
 
 
-def _where_it_ends(path: Path) -> tuple[int, bool]:
+def _journal_end(path: Path) -> tuple[int, bool]:
     """The next sequence number of the journal at `path`, and whether its last line lacks its newline."""
     try:
         with path.open("rb") as file:
@@ -213,16 +213,16 @@ def _where_it_ends(path: Path) -> tuple[int, bool]:
 
 
 def _without_surrogates(event: Event) -> Event:
-    """File names that are not UTF-8 reach Python as lone surrogates, which JSON cannot carry."""
+    """Replaces lone surrogates (from file names that are not UTF-8), which JSON cannot represent."""
     changed: dict[str, object] = {}
     for name in event.__struct_fields__:
         value = getattr(event, name)
         if isinstance(value, str):
-            changed[name] = _readable(value)
+            changed[name] = _escaped(value)
         elif isinstance(value, dict):
-            changed[name] = {_readable(k) if isinstance(k, str) else k: v for k, v in value.items()}
+            changed[name] = {_escaped(k) if isinstance(k, str) else k: v for k, v in value.items()}
     return msgspec.structs.replace(event, **changed)
 
 
-def _readable(text: str) -> str:
+def _escaped(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -27,7 +27,7 @@ class RunKind(StrEnum):
 
 
 class TrainMode(StrEnum):
-    """How a model is made. Only modes that are built are listed."""
+    """How a model is trained."""
 
     AUTO = "auto"
     NATIVE = "native"
@@ -36,50 +36,50 @@ class TrainMode(StrEnum):
 
 
 class ImportParams(msgspec.Struct, frozen=True, kw_only=True):
-    """Conversations into memory."""
+    """Import of conversations into the memory."""
 
     paths: list[str]
     format: str = "auto"
-    """Name of an importer, or "auto" to recognise each file."""
+    """Name of an importer, or "auto" to detect the format of each file."""
     role_map: dict[str, str] = {}
-    """Roles of the file that are not known, to `user`, `assistant`, `system` or `tool`."""
+    """Unknown roles of the file, mapped to `user`, `assistant`, `system` or `tool`."""
     again: bool = False
-    """Take conversations, too, that the person made memory forget."""
+    """Also import conversations that the user deleted."""
 
 
 class CorpusParams(msgspec.Struct, frozen=True, kw_only=True):
-    """Memory into a corpus: collect, filters, split. No field: the settings of the workspace decide."""
+    """Corpus build: collect, filter, split. It has no fields; the settings of the workspace apply."""
 
 
 class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole loop for one model: corpus, training, validation, promotion.
+    """Corpus build, training, validation and promotion of one model.
 
-    `None` means "as the recipe or the settings say". Errors about a field name the flag of the same name.
+    `None` means the value of the recipe or the settings. Errors about a field name the flag of the same name.
     """
 
     mode: TrainMode = TrainMode.AUTO
     model: str | None = None
-    """Base to continue: a model of the registry or a directory. None: the model in use.
+    """Base model: a model of the registry or a directory. None: the model in use.
 
-    For `lora` a Hugging Face directory, an Ollama tag, or an adapter; None: `lora_base` of the settings."""
+    For `lora` a Hugging Face directory, an Ollama tag or an adapter; None: `lora_base` of the settings."""
     min_corpus: int = 50
-    """Accepted pairs below which the run ends as `skipped`."""
+    """With fewer accepted pairs the run ends as `skipped`."""
     data: list[str] = []
     """Text files or folders for `scratch`; empty: `<data-dir>/training_data`, then `./data/training_data`.
-    For `lora` files of conversations instead of the corpus."""
+    For `lora`, files of conversations instead of the corpus."""
     output: str | None = None
     """Folder of the new model; None: `models/<name>` in the workspace."""
     training_dir: str | None = None
-    """Folder that receives what `lora` makes, as `<name>` in it."""
+    """Parent folder of the adapter that `lora` trains, `<training_dir>/<name>`."""
     rank: int = 16
     alpha: int | None = None
     """None: twice the rank."""
     target_modules: list[str] = []
-    """Names of the modules that `lora` adapts; empty: every linear layer but the head."""
+    """Modules that `lora` adapts; empty: every linear layer except the head."""
     rslora: bool = False
     packing: bool = True
     four_bit: bool = True
-    """`lora` loads its base in 4 bits where bitsandbytes works."""
+    """`lora` loads its base in 4 bits if bitsandbytes works."""
     config: str | None = None
     """The models.json to read and update; None: the workspace's."""
     recipe: str = "fast"
@@ -88,35 +88,35 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: int | None = None
     """Sequences per optimizer step before accumulation."""
     accumulation: int | None = None
-    """Micro-batches added up before an optimizer step."""
+    """Micro-batches accumulated for one optimizer step."""
     max_memory_gb: float | None = None
     settings: dict[str, bool | int | float | str] = {}
-    """Settings (engine/config.py) by name that this run takes instead of those of the workspace."""
+    """Settings (`engine.core.config.Settings`) that this run overrides, by name."""
     max_steps: int | None = None
-    """Optimizer steps of the phase at most; also bounds each phase of the demo."""
+    """Maximum optimizer steps of a phase."""
     lr: float | None = None
-    """Peak learning rate of the matrices (Muon) or of everything (AdamW)."""
+    """Peak learning rate of the matrices (Muon) or of all parameters (AdamW)."""
     clip: float | None = None
-    """Largest gradient norm; 0 turns clipping off."""
+    """Maximum gradient norm; 0 disables clipping."""
     context: int | None = None
-    """Bytes a model sees at once."""
+    """Context length in bytes; in tokens for `lora`."""
     time_budget_s: float | None = None
-    """Seconds that a phase may take: the step count is set from the speed measured at its start."""
+    """Time limit of a phase in seconds; the step count follows from the speed measured at its start."""
     seed: int = 0
     checkpoint_every_s: float = 60.0
-    """Seconds between checkpoints: the most that a crash can cost."""
+    """Seconds between checkpoints: the most work that a crash can lose."""
     resume: str | None = None
-    """Run whose newest valid checkpoint is continued."""
+    """Run to resume from its newest valid checkpoint."""
     promote: bool = True
-    """Put the new model to use when the verdict says so."""
+    """Promote the new model if the verdict allows it."""
     wait: bool = True
-    """Queue behind another training run instead of refusing."""
+    """Wait for another training run instead of failing."""
     scheduled: bool = False
-    """Nobody sat before it: a schedule started it."""
+    """Started by a schedule."""
 
 
 class ValidateParams(msgspec.Struct, frozen=True, kw_only=True):
-    """Judge `new` against `base` on the held-out conversations; both are registry names or directories."""
+    """Validation of `new` against `base` on the test set; both are registry names or directories."""
 
     base: str
     new: str
@@ -124,36 +124,36 @@ class ValidateParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EvolveParams(msgspec.Struct, frozen=True, kw_only=True):
-    """Cycles of new material, a candidate and a verdict, from the model in use on."""
+    """Evolution: cycles of synthetic data, a candidate model and a verdict, starting from the model in use."""
 
     cycles: int = 3
     real_share: float = 0.7
-    """Share of real data in each dataset and batch, by trained bytes; 0.5 at least."""
+    """Share of real data in each dataset and batch, by trained bytes; at least 0.5."""
     answers: int = 24
-    """Real questions that the champion answers in each cycle; sound answers become material."""
+    """Real questions that the model in use answers in each cycle; accepted answers become synthetic data."""
     min_corpus: int = 50
-    """Accepted pairs below which the run ends as `skipped`."""
+    """With fewer accepted pairs the run ends as `skipped`."""
     epochs: int = 1
     max_steps: int | None = None
-    """Optimizer steps of each cycle at most."""
+    """Maximum optimizer steps of a cycle."""
     lr: float | None = None
     batch_size: int | None = None
     context: int | None = None
     max_memory_gb: float | None = None
     time_budget_s: float | None = None
-    """Seconds that all cycles together may take."""
+    """Time limit of all cycles together, in seconds."""
     seed: int = 0
     checkpoint_every_s: float = 60.0
     resume: str | None = None
-    """Run of this kind that goes on with the cycle it was in."""
+    """Evolution run to resume, from the cycle that it was in."""
     settings: dict[str, bool | int | float | str] = {}
-    """Settings of the workspace that this run alone takes otherwise, as `TrainParams.settings`."""
+    """Settings that this run overrides, as `TrainParams.settings`."""
     wait: bool = True
-    """Queue behind another training run instead of refusing."""
+    """Wait for another training run instead of failing."""
 
 
 class ExportParams(msgspec.Struct, frozen=True, kw_only=True):
-    """A model as files that other programs load, with what the export costs in NLL."""
+    """Export of a model for other programs, with the NLL increase of the export."""
 
     name: str
     """A model or adapter of the workspace, a directory, a GGUF file or an Ollama tag."""
@@ -165,20 +165,20 @@ class ExportParams(msgspec.Struct, frozen=True, kw_only=True):
     adapter: bool = False
     """Only the adapter, a few megabytes, instead of the merged model."""
     prune: float = 0.0
-    """Share of the smallest weights of each matrix that become zero."""
+    """Share of the smallest weights of each matrix to set to zero (magnitude pruning)."""
     measure: bool = True
-    """Measure the cost in NLL and compare with llama.cpp."""
+    """Measure the NLL increase and compare with llama.cpp."""
     ollama_name: str | None = None
-    """What Ollama calls it; None: the model's name."""
+    """Name in Ollama; None: the model's name."""
     system: str = ""
-    """The system text that Ollama puts before every conversation."""
+    """System prompt of the model in Ollama."""
 
 
 class DemoParams(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole loop on the shipped sample."""
+    """Demo: the complete pipeline on the shipped sample."""
 
     steps: int | None = None
-    """Optimizer steps of each training phase; None: as many as fit in four minutes on two cores."""
+    """Optimizer steps of each training phase; None: a number that takes four minutes on two cores."""
 
 
 Params = ImportParams | CorpusParams | TrainParams | ValidateParams | EvolveParams | ExportParams | DemoParams

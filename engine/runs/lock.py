@@ -1,4 +1,4 @@
-"""flock as liveness: who holds the lock of a run is alive; the kernel frees it whatever kills the holder."""
+"""flock as liveness: a run is alive while its lock is held; the kernel releases it however the holder dies."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import os
 import time
 from pathlib import Path
 
-_PATIENCE_S = 1.0
-_PAUSE_S = 0.01
+_TIMEOUT_S = 1.0
+_RETRY_S = 0.01
 
 
-def acquire(path: Path, *, patience_s: float = _PATIENCE_S) -> int | None:
-    """An exclusive lock on `path`: its descriptor, to be closed by the caller, or None when another holds it.
+def acquire(path: Path, *, timeout_s: float = _TIMEOUT_S) -> int | None:
+    """Descriptor of an exclusive lock on `path`, which the caller closes; None while another process holds it.
 
-    Waits up to `patience_s`, because a reader's probe holds a shared lock for a moment. Raises OSError.
+    Waits up to `timeout_s`, because `is_locked` of a reader holds a shared lock for a moment. Raises OSError.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -26,14 +26,14 @@ def acquire(path: Path, *, patience_s: float = _PATIENCE_S) -> int | None:
             if time.monotonic() >= deadline:
                 os.close(fd)
                 return None
-            time.sleep(_PAUSE_S)
+            time.sleep(_RETRY_S)
         except BaseException:
             os.close(fd)
             raise
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds `path` exclusively. A missing file is held by nobody."""
+    """Whether a process holds `path` exclusively; False for a missing file."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -48,7 +48,7 @@ def is_locked(path: Path) -> bool:
 
 
 def adopt(fd: int, path: Path) -> bool:
-    """Whether inherited `fd` is the lock on `path` and ours; then it is kept from our own children."""
+    """Whether inherited `fd` is the lock on `path`; then child processes do not inherit it."""
     try:
         here, there = os.fstat(fd), path.stat()
         if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):

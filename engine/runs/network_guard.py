@@ -1,8 +1,8 @@
-"""Offline, enforced: while the guard is on, this process connects to this machine and nowhere else.
+"""Enforced offline mode: while the guard is active, this process connects to loopback addresses only.
 
-It guards Python's sockets, which everything here uses; a native library with sockets of its own is not caught.
-Proxies are taken out of the environment, because one on loopback would lead out, and the Hugging Face
-libraries are told to stay offline, so that they fail at once and not after their retries.
+It patches Python's sockets; a native library with its own sockets is not covered. Proxies are removed from the
+environment, because one on loopback would forward to the network. The Hugging Face libraries are set offline, so
+that they fail immediately instead of retrying.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _ADDRESS_AT: Final = {"connect": 0, "connect_ex": 0, "sendto": -1}
 
 
 class NetworkBlocked(ConnectionRefusedError):
-    """Something in a run tried to reach another machine."""
+    """A run tried to connect to another machine."""
 
 
 def is_loopback(host: object) -> bool:
-    """Whether `host` (a name or an address) is this machine, told without asking a name server."""
+    """Whether `host` (a name or an address) is this machine, decided without a name server."""
     if host is None:
         return True
     name = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)
@@ -43,7 +43,7 @@ def is_loopback(host: object) -> bool:
 
 
 def _refuse(host: object) -> None:
-    raise NetworkBlocked(_("a run works offline: the connection to {host} was refused").format(host=host))
+    raise NetworkBlocked(_("runs work offline: the connection to {host} was blocked").format(host=host))
 
 
 def _check(family: int, address: Any) -> None:
@@ -57,27 +57,27 @@ def _check(family: int, address: Any) -> None:
 
 @contextmanager
 def loopback_only() -> Iterator[None]:
-    """Refuses connections and name look-ups beyond loopback with `Offline` until the block ends."""
-    kept_environment = dict(os.environ)
+    """Blocks connections and name lookups beyond loopback with `NetworkBlocked` until the block ends."""
+    saved_environment = dict(os.environ)
     for name in list(os.environ):
         if name.lower() in _PROXIES:
             del os.environ[name]
     os.environ.update(_OFFLINE)
-    undo = [_guard_method(name, at) for name, at in _ADDRESS_AT.items()]
-    undo += [_guard_lookup(name) for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex")]
+    undo = [_patch_method(name, at) for name, at in _ADDRESS_AT.items()]
+    undo += [_patch_lookup(name) for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex")]
     try:
         yield
     finally:
-        for put_back in undo:
-            put_back()
+        for restore in undo:
+            restore()
         for name in {*_PROXIES, *(p.upper() for p in _PROXIES), *_OFFLINE}:
-            if name in kept_environment:
-                os.environ[name] = kept_environment[name]
+            if name in saved_environment:
+                os.environ[name] = saved_environment[name]
             else:
                 os.environ.pop(name, None)
 
 
-def _guard_method(name: str, at: int) -> Callable[[], None]:
+def _patch_method(name: str, at: int) -> Callable[[], None]:
     own = socket.socket.__dict__.get(name)
     inner = getattr(socket.socket, name)
 
@@ -90,7 +90,7 @@ def _guard_method(name: str, at: int) -> Callable[[], None]:
     return lambda: setattr(socket.socket, name, own) if own else delattr(socket.socket, name)
 
 
-def _guard_lookup(name: str) -> Callable[[], None]:
+def _patch_lookup(name: str) -> Callable[[], None]:
     inner = getattr(socket, name)
 
     def guarded(host: Any, *arguments: Any, **named: Any) -> Any:

@@ -25,7 +25,7 @@ import msgspec
 from engine.core.errors import Busy, H2QError, Interrupted, NotEnoughData
 from engine.core.i18n import _
 from engine.runs import lock, network_guard
-from engine.runs.allocator_env import bound_device, bound_programs
+from engine.runs.allocator_env import limit_device_memory, limit_onednn_cache
 from engine.runs.command_queue import CommandQueue
 from engine.runs.context import RunContext, RunResult
 from engine.runs.events import Finished, JournalRecord, RunStatus, Started
@@ -68,8 +68,8 @@ def main(
             if KINDS[spec.kind].trains:
                 link_checkpoints(run)
         context = RunContext(run, journal, on_record)
-        bound_device(context.budget_mb)
-        bound_programs()
+        limit_device_memory(context.budget_mb)
+        limit_onednn_cache()
         with _signals(context.commands), network_guard.loopback_only():
             context.emit(
                 Started(

@@ -1,5 +1,7 @@
-"""Folders of sockets that nobody listens on any more: they lie in the system's temporary folder, one for each
-workspace, and outlive a workspace that was deleted or a process that was killed."""
+"""Folders for sockets in the system's temporary folder, one per workspace, and the removal of stale ones.
+
+They outlive deleted workspaces and killed processes.
+"""
 
 from __future__ import annotations
 
@@ -16,40 +18,40 @@ from engine.core.i18n import _
 from engine.runs import lock
 
 STALE_AFTER_S = 3600.0
-"""Age from which a folder without a listener is given up; a younger one may belong to a process that is starting."""
+"""Age from which a folder without a listener is stale; a younger one may belong to a process that starts."""
 _NAME = re.compile(r"h2q-(?:\d+-)?[0-9a-f]{12}")
 
 
 def make_private_dir(folder: Path) -> None:
-    """Makes `folder` 0700 and ours. Raises UsageProblem when somebody else made it, or it is a link."""
+    """Creates `folder` with mode 0700. Raises UsageProblem when another user owns it, or it is a link."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise UsageProblem(_("the folder for sockets belongs to somebody else: {path}").format(path=folder))
+        raise UsageProblem(_("the folder for sockets belongs to another user: {path}").format(path=folder))
     if stat.S_IMODE(found.st_mode) != 0o700:
         folder.chmod(0o700)
-    # Whoever sweeps dead folders beside it leaves a young one alone.
+    # `remove_stale_dirs` of other processes keeps recently used folders.
     os.utime(folder)
 
 
 def remove_stale_dirs(own: Path, now: float | None = None) -> list[Path]:
-    """Removes the dead folders beside `own` that are this person's; names them. What cannot be removed stays."""
+    """Removes and returns the stale folders next to `own` that this user owns. Errors are ignored."""
     now = time.time() if now is None else now
-    gone = []
+    removed = []
     with contextlib.suppress(OSError):
         for folder in own.parent.iterdir():
-            if folder != own and _NAME.fullmatch(folder.name) and _is_dead(folder, now) and _remove(folder):
-                gone.append(folder)
-    return gone
+            if folder != own and _NAME.fullmatch(folder.name) and _is_stale(folder, now) and _remove(folder):
+                removed.append(folder)
+    return removed
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Removes `folder` when nothing is left in it."""
+    """Removes `folder` if it is empty."""
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
-def _is_dead(folder: Path, now: float) -> bool:
+def _is_stale(folder: Path, now: float) -> bool:
     try:
         found = folder.lstat()
         if (
@@ -58,18 +60,18 @@ def _is_dead(folder: Path, now: float) -> bool:
             or now - found.st_mtime < STALE_AFTER_S
         ):
             return False
-        return not any(_lives(path) for path in folder.iterdir())
+        return not any(_in_use(path) for path in folder.iterdir())
     except OSError:
         return False
 
 
-def _lives(path: Path) -> bool:
-    """Whether somebody listens on a socket or holds a lock; a file of another kind is not ours to remove."""
+def _in_use(path: Path) -> bool:
+    """Whether a process listens on a socket or holds a lock. Files of other kinds count as in use."""
     if path.suffix == ".sock":
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
-            asked.settimeout(0.2)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(0.2)
             try:
-                asked.connect(str(path))
+                probe.connect(str(path))
             except (ConnectionRefusedError, FileNotFoundError):
                 return False
             except OSError:

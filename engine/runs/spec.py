@@ -1,6 +1,6 @@
-"""What a run is asked to do: written once to `spec.json` before the engine starts, never changed.
+"""The specification of a run, `spec.json`: written once before the engine starts, never changed.
 
-Secrets never stand here. Paths are absolute.
+It holds no secrets. Paths are absolute.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SCHEMA = 1
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One piece of work. `params` is the raw JSON of the kind's Struct (`params_of`)."""
+    """What to run. `params` is the raw JSON of the parameters of the kind (`params_of`)."""
 
     schema: int = SCHEMA
     run_id: str
@@ -42,12 +42,12 @@ _KIND_OF = {info.params: kind for kind, info in KINDS.items()}
 
 
 def new_run_id(now: float | None = None) -> str:
-    """A sortable id that is also a file name: local `MMDD-HHMMSS` and two random hex digits."""
+    """A sortable run id that is a valid file name: local `MMDD-HHMMSS` and two random hex digits."""
     return time.strftime("%m%d-%H%M%S", time.localtime(now)) + "-" + os.urandom(1).hex()
 
 
 def make_spec(workspace: Path, params: Params, *, language: str = "en", now: float | None = None) -> RunSpec:
-    """A spec for `params`, whose type decides the kind."""
+    """A spec for `params`; their type determines the kind."""
     created = time.time() if now is None else now
     kind = _KIND_OF[type(params)]
     mode = params.mode if isinstance(params, TrainParams) else TrainMode.AUTO
@@ -64,7 +64,7 @@ def make_spec(workspace: Path, params: Params, *, language: str = "en", now: flo
 
 
 def params_of(spec: RunSpec, type_: type[P]) -> P:
-    """The typed parameters. Raises `msgspec.ValidationError` when they are not of that type."""
+    """The parameters as `type_`. Raises `msgspec.ValidationError` when they do not match."""
     return msgspec.json.decode(spec.params, type=type_)
 
 
@@ -73,5 +73,5 @@ def encode_spec(spec: RunSpec) -> bytes:
 
 
 def decode_spec(data: bytes) -> RunSpec:
-    """Raises `msgspec.DecodeError` (also for a kind that this program does not know)."""
+    """Raises `msgspec.DecodeError`, also for an unknown kind."""
     return msgspec.json.decode(data, type=RunSpec)

@@ -1,4 +1,4 @@
-"""What a run's records say, reduced to what is shown: one pure reducer for the app, the commands and tests."""
+"""The state of a run, reduced from its events: one pure reducer for the app, the commands and tests."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from engine.runs.events import JournalRecord, RunStatus
 from engine.runs.spec import RunSpec
 
 LOG_LINES = 2000
-_KEPT = 500
+_HISTORY_LIMIT = 500
 
 
 @dataclass
 class StageView:
-    """One stage of the run, as it stands."""
+    """Current state of one stage."""
 
     name: str
     state: str
@@ -42,7 +42,7 @@ class LogLine:
 
 
 class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """`runs show --json` (DESIGN 5), and what `state.json` holds. Times are seconds since the epoch."""
+    """Summary of a run for lists, `runs show --json` and `state.json`. Times are seconds since the epoch."""
 
     id: str
     kind: str
@@ -57,9 +57,9 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
     memory_mb: float | None
     peak_memory_mb: float | None
     budget_mb: float | None = None
-    """What `peak_memory_mb` is held against."""
+    """Budget for `peak_memory_mb`."""
     streaming_efficiency: float | None = None
-    """Share of the time of training, 0 to 1, that was not spent waiting for data."""
+    """Share of training time not spent waiting for data, 0 to 1."""
     eta_s: float | None
     created_at: float | None
     started_at: float | None
@@ -69,13 +69,13 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunView:
-    """State of one run. Feed it every record in order; it never fails and never looks at a clock or a file."""
+    """State of one run. Apply every record in order; it never fails and reads no clock and no file."""
 
     def __init__(self, spec: RunSpec | None = None) -> None:
         self.spec = spec
         self.status = RunStatus.QUEUED
         self.reason = ""
-        """Why it waits, e.g. the run that holds the training lock."""
+        """Why the run waits, e.g. the run that holds the training lock."""
         self.started_at: float | None = None
         self.finished_at: float | None = None
         self.updated_at: float | None = None
@@ -97,8 +97,8 @@ class RunView:
         self.tokens_per_s: float | None = None
         self.grad_norm: float | None = None
         self.waiting = 0.0
-        self._spent: dict[str, tuple[float, float]] = {}
-        """Of each phase: seconds waited for data, and seconds in all."""
+        self._data_wait: dict[str, tuple[float, float]] = {}
+        """Of each phase: seconds waited for data, and total seconds."""
         self.eta_s: float | None = None
         self.progress: e.Progress | None = None
         self.memory: e.MemoryUsage | None = None
@@ -108,16 +108,16 @@ class RunView:
         self.checkpoints: list[e.CheckpointWritten] = []
         self.last_checkpoint: e.CheckpointWritten | None = None
         self.commands: list[e.CommandHandled] = []
-        self.marks: list[Annotation] = []
-        """All but checkpoints, in the order they came."""
-        self.checkpoint_marks: list[Annotation] = []
+        self.annotations: list[Annotation] = []
+        """All annotations except checkpoints, in order of arrival."""
+        self.checkpoint_annotations: list[Annotation] = []
         self.cycles: list[e.EvolutionCycle] = []
-        """Cycles of evolution, each as it stands."""
-        self.before_cycle = 0
-        """Steps on the curve before the present cycle: its own step 1 stands behind them."""
+        """Evolution cycles in their current state."""
+        self.step_offset = 0
+        """Steps on the curve before the current evolution cycle; its own steps are added to them."""
         self.log: deque[LogLine] = deque(maxlen=LOG_LINES)
         self.log_total = 0
-        """Lines ever logged: tells a viewer how many are new although the deque is bounded."""
+        """Number of lines ever logged: shows how many are new although the deque is bounded."""
         self.plan: e.TrainingPlan | None = None
         self.funnel: e.Funnel | None = None
         self.verdict: e.VerdictGiven | None = None
@@ -131,24 +131,26 @@ class RunView:
         self._step_series: tuple[Series, Series, Series] | None = None
 
     def series(self, phase: str, name: str) -> Series:
-        """A curve: "loss", "lr", "tokens_per_s" and "eval:<name>" over steps of `phase`, "memory" (MB) over
-        seconds since the start of the run, whatever the phase. Empty where nothing is known."""
+        """A curve: "loss", "lr", "tokens_per_s" or "eval:<name>" over the steps of `phase`; "memory" (MB) over
+        seconds since the start of the run, for any phase. Empty without data."""
         return self._series.get(("" if name == "memory" else phase, name)) or Series()
 
     def eval_names(self, phase: str) -> list[str]:
-        """Names of the evaluations of `phase`, in the order they came."""
+        """Names of the evaluations of `phase`, in order of arrival."""
         return [name[5:] for owner, name in self._series if owner == phase and name.startswith("eval:")]
 
     @property
     def streaming_efficiency(self) -> float | None:
-        """Share of the time of training, 0 to 1, that was not spent waiting for data; None before the first step."""
+        """Share of training time not spent waiting for data, 0 to 1; None before the first step."""
         waited, wall = (
-            (sum(column) for column in zip(*self._spent.values(), strict=True)) if self._spent else (0, 0)
+            (sum(column) for column in zip(*self._data_wait.values(), strict=True))
+            if self._data_wait
+            else (0, 0)
         )
         return max(0.0, 1.0 - waited / wall) if wall > 0 else None
 
     def apply(self, record: JournalRecord) -> None:
-        """Takes in one record."""
+        """Applies one record."""
         if record.seq > self._next_seq:
             self.dropped_records += record.seq - self._next_seq
         self._next_seq = record.seq + 1
@@ -206,9 +208,9 @@ class RunView:
         self.tokens_per_s = event.tokens_per_s
         self.grad_norm = event.grad_norm
         self.waiting = event.waiting
-        self._spent[event.phase] = (event.waited_s, event.wall_s)
+        self._data_wait[event.phase] = (event.waited_s, event.wall_s)
         self.eta_s = event.eta_s
-        step += self.before_cycle
+        step += self.step_offset
         losses, rates, speeds = self._step_series
         if loss is not None:
             if self.best_loss is None or loss < self.best_loss:
@@ -241,7 +243,7 @@ class RunView:
 
     def _on_status(self, event: e.StatusChanged, t: float) -> None:
         if event.status is RunStatus.PAUSED:
-            self._mark(status_name(event.status), t)
+            self._annotate(status_name(event.status), t)
         self.status, self.reason = event.status, event.reason
 
     def _on_stage(self, event: e.StageChanged, t: float) -> None:
@@ -249,9 +251,9 @@ class RunView:
         if current is None:
             current = StageView(event.name, event.state, event.index, event.total, event.detail, t)
             self.stages.append(current)
-            del self.stages[:-_KEPT]
+            del self.stages[:-_HISTORY_LIMIT]
         elif event.state == "started":
-            # A stage that comes again, as in the next cycle of an evolution, is the present one.
+            # A repeated stage, as in the next evolution cycle, becomes the current one.
             self.stages.remove(current)
             self.stages.append(current)
         current.state, current.detail = event.state, event.detail
@@ -271,60 +273,65 @@ class RunView:
         self._own("", "memory").append(t - (self.started_at or t), event.used_mb)
 
     def _on_evaluated(self, event: e.Evaluated, _t: float) -> None:
-        _keep(self.evals, event)
+        _append(self.evals, event)
         if event.loss is not None:
-            self._own(event.phase, f"eval:{event.name}").append(self.before_cycle + event.step, event.loss)
+            self._own(event.phase, f"eval:{event.name}").append(self.step_offset + event.step, event.loss)
 
     def _on_epoch(self, event: e.EpochDone, _t: float) -> None:
-        _keep(self.epochs, event)
+        _append(self.epochs, event)
 
     def _on_checkpoint(self, event: e.CheckpointWritten, t: float) -> None:
         self.last_checkpoint = event
         if not self.phase:
-            # A resumed run that was stopped before its first step stands where it began.
+            # A resumed run that stopped before its first step is at the step of its checkpoint.
             self.step = event.step
-        _keep(self.checkpoints, event)
+        _append(self.checkpoints, event)
         words = describe(event)
-        place = self.before_cycle + event.step
-        _keep(
-            self.checkpoint_marks,
+        place = self.step_offset + event.step
+        _append(
+            self.checkpoint_annotations,
             Annotation(event.phase, place, words[1] if words else "", AnnotationKind.CHECKPOINT, t),
         )
 
     def _on_command(self, event: e.CommandHandled, t: float) -> None:
-        _keep(self.commands, event)
+        _append(self.commands, event)
         if event.accepted and event.name == "set":
-            self._mark(event.value, t)
+            self._annotate(event.value, t)
 
     def _on_recovery(self, event: e.RecoveryAction, t: float) -> None:
-        place = self.before_cycle + event.step
-        _keep(self.marks, Annotation(event.phase, place, recovery_text(event), AnnotationKind.RECOVERY, t))
+        place = self.step_offset + event.step
+        _append(
+            self.annotations, Annotation(event.phase, place, recovery_text(event), AnnotationKind.RECOVERY, t)
+        )
 
     def _on_governor(self, event: e.GovernorAction, t: float) -> None:
-        place = self.before_cycle + event.step
-        _keep(self.marks, Annotation(event.phase, place, governor_text(event), AnnotationKind.GOVERNOR, t))
+        place = self.step_offset + event.step
+        _append(
+            self.annotations, Annotation(event.phase, place, governor_text(event), AnnotationKind.GOVERNOR, t)
+        )
 
     def _on_cycle(self, event: e.EvolutionCycle, t: float) -> None:
         if event.state == "began":
-            self.before_cycle = int(max(self.series("native", "loss").x, default=0.0))
+            self.step_offset = int(max(self.series("native", "loss").x, default=0.0))
         self.cycles = [old for old in self.cycles if old.cycle != event.cycle] + [event]
         place = int(max(self.series("native", "loss").x, default=0.0))
-        _keep(self.marks, Annotation("native", place, cycle_text(event), AnnotationKind.CYCLE, t))
+        _append(self.annotations, Annotation("native", place, cycle_text(event), AnnotationKind.CYCLE, t))
 
-    def _mark(self, text: str, t: float) -> None:
-        _keep(
-            self.marks, Annotation(self.phase, self.before_cycle + self.step, text, AnnotationKind.COMMAND, t)
+    def _annotate(self, text: str, t: float) -> None:
+        _append(
+            self.annotations,
+            Annotation(self.phase, self.step_offset + self.step, text, AnnotationKind.COMMAND, t),
         )
 
-    def marks_of(self, phase: str) -> list[Annotation]:
-        """What happened in a phase, checkpoints too, in the order of its curve."""
-        found = [mark for mark in (*self.marks, *self.checkpoint_marks) if mark.phase == phase]
+    def annotations_of(self, phase: str) -> list[Annotation]:
+        """Annotations of a phase, checkpoints included, in the order of its curve."""
+        found = [mark for mark in (*self.annotations, *self.checkpoint_annotations) if mark.phase == phase]
         return sorted(found, key=lambda mark: (mark.step, mark.t))
 
     @property
     def curve_end(self) -> int:
-        """The last step that the curve of the present phase will have."""
-        return self.before_cycle + self.max_steps
+        """Last step that the curve of the current phase will reach."""
+        return self.step_offset + self.max_steps
 
     def _on_plan(self, event: e.TrainingPlan, _t: float) -> None:
         self.plan = event
@@ -363,7 +370,7 @@ class RunView:
     }
 
 
-def _keep(items: list[Any], item: Any) -> None:
+def _append(items: list[Any], item: Any) -> None:
     items.append(item)
-    if len(items) > _KEPT:
+    if len(items) > _HISTORY_LIMIT:
         del items[0]

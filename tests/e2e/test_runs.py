@@ -161,7 +161,7 @@ def test_commands_are_answered_and_journalled(
     view = ended(run)
     assert view.status is RunStatus.STOPPED
     assert [c.name for c in view.commands] == ["pause", "set", "checkpoint", "resume", "stop"]
-    assert [mark.text for mark in view.marks] == ["paused", "lr=0.01"]
+    assert [mark.text for mark in view.annotations] == ["paused", "lr=0.01"]
 
 
 def test_a_second_training_is_queued_until_the_first_ends(
@@ -201,7 +201,7 @@ def test_a_queued_run_can_be_stopped(start: Callable[[str], RunDir]) -> None:
         ("no_memory", RunStatus.FAILED, 5, "not enough memory"),
         ("disk_full", RunStatus.FAILED, 5, "the disk is full: model.safetensors"),
         ("crash", RunStatus.FAILED, 5, "ZeroDivisionError: the secret of line one"),
-        ("call_home", RunStatus.FAILED, 5, "works offline"),
+        ("call_home", RunStatus.FAILED, 5, "work offline"),
     ],
 )
 @pytest.mark.usefixtures("here")

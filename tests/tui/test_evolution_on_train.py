@@ -62,7 +62,7 @@ def full_view() -> RunView:
 def test_a_later_cycle_stands_behind_the_one_before_on_the_curve() -> None:
     view = full_view()
     assert [x for x, _loss in view.series("native", "loss").points()] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
-    assert [(mark.kind, mark.step) for mark in view.marks_of("native")] == [
+    assert [(mark.kind, mark.step) for mark in view.annotations_of("native")] == [
         (AnnotationKind.CYCLE, 0),
         (AnnotationKind.GOVERNOR, 3),
         (AnnotationKind.RECOVERY, 5),
@@ -84,7 +84,7 @@ def test_every_kind_has_a_sign_of_its_own_in_one_cell_with_and_without_unicode()
 
 
 def test_the_legend_names_and_counts_what_is_there() -> None:
-    assert legend(full_view().marks_of("native")) == (
+    assert legend(full_view().annotations_of("native")) == (
         "▼ recovery 1  ■ memory 1  ◆ by hand 1  ◇ checkpoint 2  ┃ cycle 3"
     )
     assert legend([]) == ""
@@ -102,7 +102,7 @@ def test_of_many_marks_the_newest_of_each_kind_are_drawn() -> None:
 
 def test_the_list_says_what_was_done_and_at_which_step() -> None:
     view = full_view()
-    words = [line.text for line in annotation_lines([*view.marks, *view.checkpoint_marks])]
+    words = [line.text for line in annotation_lines([*view.annotations, *view.checkpoint_annotations])]
     assert "▼ step 5  the loss or its gradient spiked: skipped" in words
     assert any("micro-batches of 2048 bytes" in text and text.startswith("■ step 3") for text in words)
 

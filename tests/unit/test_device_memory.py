@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from engine.core.paths import Workspace
 from engine.runs import launch
 from engine.runs.allocator_env import (
-    HIGH,
-    LOW,
-    PROGRAMS,
-    bound_device,
-    bound_programs,
+    HIGH_WATERMARK,
+    LOW_WATERMARK,
+    ONEDNN_CACHE,
+    limit_device_memory,
+    limit_onednn_cache,
     recommended_mb,
     watermarks,
 )
@@ -54,18 +54,18 @@ def test_four_gigabytes_on_a_mac_mini() -> None:
     ("own", "high"), [("", 0.3384), ("0.0", 0.3384), ("none", 0.3384), ("0.2", 0.2), ("1.7", 0.3384)]
 )
 def test_a_tighter_bound_of_the_person_stays_and_a_lifted_one_does_not(own: str, high: float) -> None:
-    environment = {HIGH: own} if own else {}
-    bound_device(4096, environment, 16 * 1024)
-    assert float(environment[HIGH]) == high
-    assert 0 < float(environment[LOW]) <= high
+    environment = {HIGH_WATERMARK: own} if own else {}
+    limit_device_memory(4096, environment, 16 * 1024)
+    assert float(environment[HIGH_WATERMARK]) == high
+    assert 0 < float(environment[LOW_WATERMARK]) <= high
 
 
 def test_fewer_programs_are_kept_unless_the_person_says_how_many() -> None:
     ours: dict[str, str] = {}
-    own = {PROGRAMS: "9"}
+    own = {ONEDNN_CACHE: "9"}
     for environment in (ours, own):
-        bound_programs(environment)
-    assert (ours[PROGRAMS], own[PROGRAMS]) == ("256", "9")
+        limit_onednn_cache(environment)
+    assert (ours[ONEDNN_CACHE], own[ONEDNN_CACHE]) == ("256", "9")
 
 
 def test_the_marks_stand_before_the_code_of_a_run_is_loaded(tmp_path: Path) -> None:
@@ -78,14 +78,16 @@ from engine.runs import runner
 from engine.runs.launch import create_run
 from engine.runs.spec import TrainParams, make_spec
 def carry(context, code):
-    print(context.budget_mb, os.environ["{HIGH}"] > "0", "torch" in sys.modules)
+    print(context.budget_mb, os.environ["{HIGH_WATERMARK}"] > "0", "torch" in sys.modules)
     raise SystemExit
 runner._carry_out = carry
 runner._stay_awake = lambda: ""
 ws = Workspace(Path({str(tmp_path)!r}))
 runner.main(create_run(ws, make_spec(ws.root, TrainParams(max_memory_gb=2.0))).path)
 """
-    environment = {key: value for key, value in os.environ.items() if key not in (HIGH, LOW)}
+    environment = {
+        key: value for key, value in os.environ.items() if key not in (HIGH_WATERMARK, LOW_WATERMARK)
+    }
     told = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,

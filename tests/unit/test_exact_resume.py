@@ -278,7 +278,7 @@ def test_a_nearly_full_disk_is_logged_and_later_pauses_training(
     assert [status for status, _reason in changes] == [RunStatus.PAUSED, RunStatus.RUNNING]
     assert "nearly full" in changes[0][1]
     assert list(losses(ctx)) == list(range(1, 21))
-    assert any(mark.text for mark in ctx.view.marks)
+    assert any(mark.text for mark in ctx.view.annotations)
 
 
 def test_a_checkpoint_of_another_torch_or_cpu_is_logged(

@@ -207,7 +207,7 @@ def test_a_run_over_budget_halves_its_micro_batches_and_takes_the_same_steps(
     assert told[-1].pass_tokens < 64 * 128
     losses = [{event.step: event.loss for event in events(ctx, Step)} for ctx in (free, bound)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-    assert bound.view.marks
+    assert bound.view.annotations
     state = checkpoint.find_newest(bound.run_dir.checkpoints, "scratch").checkpoint
     assert state is not None
     assert state.state.tokens_per_micro_batch == told[-1].pass_tokens

@@ -203,7 +203,7 @@ def test_pressure_of_other_programs_applies_one_mitigation_after_the_other(
     assert [event.action for event in told[:3]] == ["caches", "smaller", "smaller"]
     assert {event.cause for event in told} == {"pressure"} and told[0].value == 15.0
     assert told[-1].action == "recompute" and told[2].pass_tokens < told[0].pass_tokens
-    assert ctx.view.marks
+    assert ctx.view.annotations
 
 
 def test_a_go_finding_has_no_cause() -> None:

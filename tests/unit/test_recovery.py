@@ -61,7 +61,7 @@ def test_a_spike_is_skipped_and_its_samples_are_journalled(
     assert (told.step, told.cause, told.action, told.loss) == (40, "spike", "skipped", 50.0)
     assert told.samples and all(name.startswith("a.txt:") for name in told.samples)
     assert [event.step for event in events(ctx, Step)] == list(range(1, 61))
-    assert ctx.view.marks[0].step == 40
+    assert ctx.view.annotations[0].step == 40
     assert any("a.txt:" in line.text for line in ctx.view.log)
 
 
@@ -170,7 +170,7 @@ def test_a_transient_error_is_retried_and_journalled(tmp_path: Path, monkeypatch
     run(ctx, tmp_path, recipe(3))
     (told,) = events(ctx, RecoveryAction)
     assert (told.cause, told.action, told.detail) == ("file", "retried", "Input/output error")
-    assert [mark.kind for mark in ctx.view.marks] == ["recovery"], "shown on the curve"
+    assert [mark.kind for mark in ctx.view.annotations] == ["recovery"], "shown on the curve"
 
 
 def test_other_errors_are_raised_immediately_and_transient_ones_after_the_last_attempt() -> None:

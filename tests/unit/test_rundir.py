@@ -90,7 +90,7 @@ def test_a_run_is_alive_while_its_lock_is_held_by_any_process(ws: Workspace) -> 
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         assert run.alive()
-        assert lock.acquire(run.lock_path, patience_s=0.0) is None
+        assert lock.acquire(run.lock_path, timeout_s=0.0) is None
         holder.kill()
     assert not run.alive()
 

@@ -149,7 +149,7 @@ def test_what_the_person_set_and_a_pause_leave_marks_on_the_curve() -> None:
         CommandHandled(name="set", value="lr=x", accepted=False),
         StatusChanged(status=RunStatus.PAUSED),
     )
-    assert [(mark.step, mark.text) for mark in view.marks] == [(4, "lr=0.01"), (4, "paused")]
+    assert [(mark.step, mark.text) for mark in view.annotations] == [(4, "lr=0.01"), (4, "paused")]
     assert view.status is RunStatus.PAUSED
 
 

@@ -258,7 +258,7 @@ def loss_plot(view: RunView, phase: str, *, ascii_only: bool = False) -> str:
     from tui.widgets.annotations import annotation_lines, glyph_of, legend, on_curve
 
     series = view.series(phase, "loss")
-    marks = view.marks_of(phase)
+    marks = view.annotations_of(phase)
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plot_size(PLOT_WIDTH, PLOT_HEIGHT)

@@ -60,7 +60,7 @@ class RunPanel(Vertical):
 
     def show_run(self, view: RunView, *, alive: bool, new: bool) -> None:
         """Draws the present state of a run; `new` when it is another one than before."""
-        annotations = view.marks_of(view.phase)
+        annotations = view.annotations_of(view.phase)
         self._set_titles(
             run_text.loss_title(view, self.log_scale), legend(annotations, ascii_only=self.glyphs.ascii)
         )
@@ -91,7 +91,7 @@ class RunPanel(Vertical):
             points = thin(series.points(), MAX_EVALUATIONS)
             curves.append(Curve([x for x, _y in points], [y for _x, y in points], line=False))
         self._loss_plot.set_curves(
-            curves, x_end=float(view.curve_end), log=self.log_scale, marks=view.marks_of(view.phase)
+            curves, x_end=float(view.curve_end), log=self.log_scale, marks=view.annotations_of(view.phase)
         )
 
     def _draw_log(self, view: RunView, *, new: bool) -> None:

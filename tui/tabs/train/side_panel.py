@@ -119,7 +119,9 @@ class SidePanel(Vertical):
         self._rate_plot.set_curves([Curve(rate.x, rate.y)], x_end=float(run.curve_end))
 
     def _draw_events(self, run: RunView, *, new: bool) -> None:
-        lines = annotation_lines([*run.marks, *run.checkpoint_marks], ascii_only=self.glyphs.ascii)
+        lines = annotation_lines(
+            [*run.annotations, *run.checkpoint_annotations], ascii_only=self.glyphs.ascii
+        )
         if new or len(lines) < self._events_drawn:
             self._events.replace(lines, no_annotations().plain)
         elif len(lines) > self._events_drawn:
