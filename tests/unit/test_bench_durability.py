@@ -37,7 +37,7 @@ def remove_before_rename(folder: Path, state: LoopState) -> Path:
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("write_new", write_without_fsync),
+        ("write_synced", write_without_fsync),
         ("fsync_dir", lambda _folder: None),
         ("make_dirs", lambda folder: folder.mkdir(parents=True, exist_ok=True)),
         ("_unused_path", remove_before_rename),
