@@ -40,10 +40,11 @@ devices = first("engine.training.devices")
 
 def tune(width, threads, **_):
     torch.set_num_threads(1)
-    return autotune.CpuTuning(threads=1, bf16=False, fused=True, reason="fixed")
+    tuning = getattr(autotune, "CpuTuning", None) or autotune.Tuning
+    return tuning(threads=1, bf16=False, fused=True, reason="fixed")
 
-devices.tune = tune
-devices.usable_cores = lambda: 1
+devices.tune = devices.tune_cpu = tune
+devices.usable_cores = devices.physical_cores = lambda: 1
 main = first("tui.cli.main", "tui.cli").main
 sys.argv = ["h2q-tui", *sys.argv[1:]]
 sys.exit(main())

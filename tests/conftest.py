@@ -39,7 +39,7 @@ def idle_machine(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     autotune = sys.modules.get("engine.training.autotune")
     if devices is not None and autotune is not None:
         monkeypatch.setattr(devices, "tune_cpu", _fixed_tuning(autotune))
-        monkeypatch.setattr(devices, "usable_cores", lambda: 1)
+        monkeypatch.setattr(devices, "physical_cores", lambda: 1)
 
 
 def _fixed_tuning(autotune: Any) -> Callable[..., Any]:

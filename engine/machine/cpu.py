@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
@@ -20,10 +20,28 @@ PAUSE_SLICE_S = 0.25
 """A pause is sliced so that commands are handled without delay."""
 
 
+def allowed_cores() -> tuple[int, ...]:
+    """Logical processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
 def usable_cores() -> int:
-    """Logical processors that this process may use."""
-    usable = read_or_none(lambda: len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else None
-    return usable or os.cpu_count() or 1
+    """Number of logical processors that this process may use."""
+    return len(read_or_none(allowed_cores) or ()) or os.cpu_count() or 1
+
+
+def bind_threads(cores: Iterable[int]) -> None:
+    """Binds every thread of this process to `cores`, where supported."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    cores = set(cores)
+    tasks = Path("/proc/self/task")
+    # Libraries have started threads already; new threads inherit the binding of their parent.
+    for task in tasks.iterdir() if tasks.is_dir() else ():
+        with contextlib.suppress(OSError):  # the thread has just ended, or the core is gone
+            os.sched_setaffinity(int(task.name), cores)
 
 
 def parse_cpu_list(text: str, allowed: set[int], root: Path = Path("/")) -> set[int]:
@@ -35,7 +53,7 @@ def parse_cpu_list(text: str, allowed: set[int], root: Path = Path("/")) -> set[
     if text == "":
         return allowed
     if text == "auto":
-        return _one_of_each_core(allowed, root)
+        return set(one_per_core(allowed, root))
     chosen: set[int] = set()
     try:
         for part in text.split(","):
@@ -53,17 +71,20 @@ def parse_cpu_list(text: str, allowed: set[int], root: Path = Path("/")) -> set[
     return chosen
 
 
-def _one_of_each_core(allowed: set[int], root: Path) -> set[int]:
-    """The first allowed processor of each set of hyperthreads; all without topology information."""
-    cores: dict[str, int] = {}
-    for number in sorted(allowed):
+def one_per_core(processors: Iterable[int], root: Path = Path("/")) -> tuple[int, ...]:
+    """The first of the `processors` of each physical core; all without topology information.
+
+    `root` replaces `/`.
+    """
+    first: dict[str, int] = {}
+    for number in sorted(processors):
         folder = root / f"sys/devices/system/cpu/cpu{number}/topology"
         try:
-            core = (folder / "thread_siblings_list").read_text(encoding="ascii").strip()
+            siblings = (folder / "thread_siblings_list").read_text(encoding="ascii").strip()
         except OSError:
-            core = str(number)
-        cores.setdefault(core, number)
-    return set(cores.values())
+            siblings = str(number)
+        first.setdefault(siblings, number)
+    return tuple(sorted(first.values()))
 
 
 def check_cpu_affinity(text: str) -> None:
@@ -83,10 +104,7 @@ def set_cpu_affinity(text: str) -> str:
         return _("this system does not support cpu_affinity; all processors are used")
     chosen = parse_cpu_list(text, os.sched_getaffinity(0))
     os.sched_setaffinity(0, chosen)
-    # That covers this thread and new ones; libraries have started threads already.
-    for thread in Path("/proc/self/task").glob("*"):
-        with contextlib.suppress(OSError):  # the thread has ended
-            os.sched_setaffinity(int(thread.name), chosen)
+    bind_threads(chosen)
     return _("running on processors {numbers}").format(numbers=",".join(map(str, sorted(chosen))))
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from statistics import median
 
 import torch
 
 from engine.core.i18n import _, n_
+from engine.machine.cpu import allowed_cores, bind_threads, one_per_core
 from engine.models.kernels.build import load_kernels
 from engine.models.transformer import ModelConfig, Transformer
 
@@ -120,7 +119,7 @@ def _measure(width: int, threads: int, measured_threads: bool) -> CpuTuning:
                 clock=wall,
                 least=FEWER_THREADS_MIN_SPEEDUP,
             )
-    cores = one_per_pair(allowed_cores())
+    cores = one_per_core(allowed_cores())
     if len(cores) < len(allowed_cores()):
         consider(_("one thread per core"), replace(best, threads=len(cores), cores=cores), clock=wall)
     return replace(best, reason=", ".join(reasons))
@@ -176,35 +175,6 @@ def _applied(tuning: CpuTuning) -> Iterator[None]:
         torch.set_num_threads(before)
         if tuning.cores:
             bind_threads(allowed)
-
-
-def allowed_cores() -> tuple[int, ...]:
-    """Logical cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return tuple(sorted(os.sched_getaffinity(0)))
-    return tuple(range(os.cpu_count() or 1))
-
-
-def one_per_pair(cores: tuple[int, ...], root: Path = Path("/sys/devices/system/cpu")) -> tuple[int, ...]:
-    """The first logical core of each physical one; all cores where the system does not report them."""
-    first: dict[str, int] = {}
-    for core in cores:
-        try:
-            siblings = (root / f"cpu{core}" / "topology" / "thread_siblings_list").read_text(encoding="ascii")
-        except OSError:
-            return cores
-        first.setdefault(siblings.strip(), core)
-    return tuple(sorted(first.values()))
-
-
-def bind_threads(cores: tuple[int, ...]) -> None:
-    """Binds every thread of this process to `cores`, where supported."""
-    if not hasattr(os, "sched_setaffinity"):
-        return
-    tasks = Path("/proc/self/task")
-    for task in tasks.iterdir() if tasks.is_dir() else ():
-        with contextlib.suppress(OSError):  # the thread has just ended, or the core is gone
-            os.sched_setaffinity(int(task.name), cores)
 
 
 def keep_freed_memory(keep: bool) -> None:

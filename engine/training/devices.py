@@ -14,8 +14,9 @@ import psutil
 import torch
 
 from engine.core.i18n import _
+from engine.machine.cpu import allowed_cores
 from engine.models.kernels.build import load_kernels
-from engine.training.autotune import CpuTuning, allowed_cores, tune_cpu
+from engine.training.autotune import CpuTuning, tune_cpu
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def choose_device(
     `threads`, `bf16` and `fused` override the measurement: a resumed phase computes as it began.
     """
     requested = threads or _requested_threads()
-    count = requested or usable_cores()
+    count = requested or physical_cores()
     torch.set_num_threads(count)
     if torch.cuda.is_available():
         return Device("cuda", count, True if bf16 is None else bf16, torch.cuda.get_device_name())
@@ -77,7 +78,7 @@ def _requested_threads() -> int:
     return int(requested) if requested.isdecimal() else 0
 
 
-def usable_cores() -> int:
+def physical_cores() -> int:
     """Physical cores this process may use: hyperthreads do not speed up matrix products."""
     allowed = len(allowed_cores())
     physical = psutil.cpu_count(logical=False) or allowed

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
 
+from engine.machine.cpu import allowed_cores, bind_threads
 from engine.training import autotune
-from engine.training.autotune import CpuTuning, one_per_pair, tune_cpu
+from engine.training.autotune import CpuTuning, tune_cpu
 
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    threads, cores = torch.get_num_threads(), autotune.allowed_cores()
+    threads, cores = torch.get_num_threads(), allowed_cores()
     autotune._measure.cache_clear()
     yield
     torch.set_num_threads(threads)
-    autotune.bind_threads(cores)
+    bind_threads(cores)
     autotune._measure.cache_clear()
 
 
@@ -66,23 +65,6 @@ def test_a_real_measurement_reports_its_candidates() -> None:
     chosen = tune_cpu(32, 1)
     assert "bf16" in chosen.reason
     assert chosen.threads == 1
-
-
-def test_one_hyperthread_per_core_is_used(tmp_path: Path) -> None:
-    for core, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
-        folder = tmp_path / f"cpu{core}" / "topology"
-        folder.mkdir(parents=True)
-        (folder / "thread_siblings_list").write_text(siblings + "\n")
-    assert one_per_pair((0, 1, 2, 3), tmp_path) == (0, 1)
-    assert one_per_pair((2, 3), tmp_path) == (2, 3)
-    assert one_per_pair((0, 7), tmp_path) == (0, 7)
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system binds no threads")
-def test_all_threads_of_the_process_are_bound() -> None:
-    core = autotune.allowed_cores()[0]
-    autotune.bind_threads((core,))
-    assert autotune.allowed_cores() == (core,)
 
 
 def test_a_change_of_the_machine_s_speed_does_not_decide(monkeypatch: pytest.MonkeyPatch) -> None:

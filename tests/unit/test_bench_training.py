@@ -15,7 +15,7 @@ from engine.training.text_stream import general_windows
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
-    monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
+    monkeypatch.setattr("engine.training.devices.physical_cores", lambda: 1)
 
 
 def test_the_validation_covers_the_last_tenth_and_knows_a_uniform_guess() -> None:

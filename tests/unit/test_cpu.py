@@ -69,8 +69,8 @@ def test_compute_threads_stay_on_the_chosen_processors() -> None:
         "import os\n"
         "from engine.machine.cpu import set_cpu_affinity\n"
         f"set_cpu_affinity('{one}')\n"
-        "from engine.training.devices import usable_cores\n"
-        "print(sorted(os.sched_getaffinity(0)), usable_cores())"
+        "from engine.training.devices import physical_cores\n"
+        "print(sorted(os.sched_getaffinity(0)), physical_cores())"
     )
     told = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True

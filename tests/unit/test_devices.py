@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from engine.training.devices import choose_device, usable_cores
+from engine.training.devices import choose_device, physical_cores
 
 pytestmark = pytest.mark.measures_machine
 
@@ -27,7 +27,7 @@ def test_omp_num_threads_sets_the_thread_count(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("asked", ["", "many"])
 def test_otherwise_the_fastest_thread_count_is_used(monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    assert 1 <= choose_device(64, bf16=False).threads == torch.get_num_threads() <= usable_cores()
+    assert 1 <= choose_device(64, bf16=False).threads == torch.get_num_threads() <= physical_cores()
 
 
 def test_a_resumed_phase_computes_as_it_began(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def ws(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Works
         monkeypatch.setattr(module, "SAMPLING", short)
     monkeypatch.setattr(self_answers, "MAX_ANSWER_BYTES", 8)
     monkeypatch.setattr(cases, "GENERAL_BLOCKS", 2)
-    monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
+    monkeypatch.setattr("engine.training.devices.physical_cores", lambda: 1)
     real = recipe_for
     monkeypatch.setattr(
         evolve_module, "recipe_for", lambda *given: msgspec.structs.replace(real(*given), eval_bytes=256)

@@ -40,7 +40,7 @@ PAIRS = (
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
-    monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
+    monkeypatch.setattr("engine.training.devices.physical_cores", lambda: 1)
 
 
 def rows(folder: Path, pairs: Sequence[tuple[str, str]] = PAIRS) -> DatasetFile:

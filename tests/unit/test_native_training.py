@@ -19,7 +19,7 @@ from tests.unit.training_run import DatasetFile, events, new_run, text_file, tin
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
-    monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
+    monkeypatch.setattr("engine.training.devices.physical_cores", lambda: 1)
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ DAY = 86_400.0
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.training.devices.usable_cores", lambda: 1)
+    monkeypatch.setattr("engine.training.devices.physical_cores", lambda: 1)
     monkeypatch.setattr("engine.validation.answers.QUESTIONS", 1)
     monkeypatch.setattr(
         "engine.validation.validate.shipped_texts", lambda: {"en": b"Boil it in some water. " * 300}
