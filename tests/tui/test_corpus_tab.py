@@ -222,7 +222,7 @@ async def test_the_twin_is_shown_below_with_how_alike_they_are(ws: Workspace) ->
         tab.conversations.set_filter("stage:near state:dropped")
         await until(pilot, lambda: "/stage:near" in text_of(app))
         await pilot.press("p")
-        await until(pilot, lambda: "the same words)" in text_of(app))
+        await until(pilot, lambda: "of words in common)" in text_of(app))
         assert tab.pane.plain_text.count("Explain paging once more") == 2
         await pilot.press("p")
         await pilot.pause()
@@ -241,7 +241,7 @@ async def test_a_verdict_that_cannot_be_written_is_kept_and_shown(ws: Workspace)
         await pilot.pause()
         await pilot.press("enter")
         assert tab.conversations.index == 1
-        await until(pilot, lambda: "1 verdict is being written" in text_of(app))
+        await until(pilot, lambda: "1 decision is being written" in text_of(app))
         assert tab.recorder.queue.unwritten == 1
         blocker.execute("ROLLBACK")
         blocker.close()
@@ -279,11 +279,11 @@ async def test_b_builds_in_a_run_and_t_sets_the_threshold(
         await until(pilot, lambda: len(specs) == 1)
         assert specs[0].kind is RunKind.CORPUS
         await pilot.press("t")
-        await until(pilot, lambda: "share 80 % of their words" in text_of(app))
-        await until(pilot, lambda: "nothing would change" in text_of(app), 20)
+        await until(pilot, lambda: "have 80 % of their words in common" in text_of(app))
+        await until(pilot, lambda: "no change" in text_of(app), 20)
         await pilot.press("left", "h")
-        await until(pilot, lambda: "share 70 % of their words" in text_of(app))
-        await until(pilot, lambda: "nothing would change" in text_of(app), 20)
+        await until(pilot, lambda: "have 70 % of their words in common" in text_of(app))
+        await until(pilot, lambda: "no change" in text_of(app), 20)
         await pilot.press("enter")
         await until(pilot, lambda: load_settings(ws).near_threshold == 0.7)
         await until(pilot, lambda: len(specs) == 2)
@@ -306,7 +306,7 @@ async def test_an_edit_in_the_editor_is_shown_compared_and_undone(
         await until(pilot, lambda: "a turn from 1 to 2" in text_of(app))
         await pilot.press("backspace", "enter")
         await until(pilot, lambda: "A better answer" in tab.pane.plain_text)
-        assert "[the filters read it at the next build]" in tab.pane.plain_text
+        assert "[filtered at the next build]" in tab.pane.plain_text
         await until(pilot, lambda: "edited" in text_of(app))
         await pilot.press("d")
         await until(pilot, lambda: "[-Answer 4-]{+A better answer+}: Write4-0" in tab.pane.plain_text)
@@ -395,8 +395,8 @@ async def test_what_rejections_share_is_offered_as_a_rule_and_u_takes_it_back(tm
             await pilot.press("x")
             await until(pilot, lambda: "1 unwanted" in text_of(app))
             await pilot.press("1")
-        await until(pilot, lambda: "6 of your 6 rejections share" in text_of(app))
-        assert "F filters it" in text_of(app)
+        await until(pilot, lambda: "6 of your 6 rejections match" in text_of(app))
+        assert "F makes it a rule" in text_of(app)
         await pilot.press("F")
         await until(pilot, lambda: "Reject 2 others" in text_of(app))
         await pilot.press("enter")
@@ -461,10 +461,10 @@ async def test_a_damaged_memory_is_named_and_b_puts_the_backup_back(ws: Workspac
         assert str(ws.memory_db) in "".join(text_of(app).split())
         assert not tab.is_enabled(BY_ID["corpus.build"]) and tab.is_enabled(BY_ID["corpus.restore"])
         await pilot.press("B")
-        await until(pilot, lambda: "5 conversations in place" in text_of(app))
+        await until(pilot, lambda: "(5 conversations)?" in text_of(app))
         await pilot.press("enter")
         await until(pilot, lambda: len(tab.conversations.ids) == len(QUESTIONS))
-        await until(pilot, lambda: "the backup is back: 5 conversations" in text_of(app))
+        await until(pilot, lambda: "backup restored: 5 conversations" in text_of(app))
         assert not tab.is_enabled(BY_ID["corpus.restore"])
 
 
@@ -477,9 +477,9 @@ async def test_leaving_with_a_verdict_that_cannot_be_written_asks_first(ws: Work
             raise sqlite3.OperationalError("database or disk is full")
 
         tab.recorder.submit(full, 1)
-        await until(pilot, lambda: "1 verdict is not written yet (database or disk is full)" in text_of(app))
+        await until(pilot, lambda: "1 decision is not written yet (database or disk is full)" in text_of(app))
         await pilot.press("q")
-        await until(pilot, lambda: "Leave, and lose it?" in text_of(app))
+        await until(pilot, lambda: "Quit and lose it?" in text_of(app))
         await pilot.press("escape")
         await pilot.pause()
         assert app.is_running and tab.recorder.queue.unwritten == 1

@@ -1,4 +1,4 @@
-"""What happened to a run, on its curve and beside it: recoveries, memory steps, checkpoints and cycles."""
+"""Events of a run, on its curve and next to it: recoveries, memory steps, checkpoints and cycles."""
 
 from __future__ import annotations
 
@@ -120,9 +120,9 @@ def test_a_lineage_fits_its_panel(width: int, signs: object) -> None:
     text = "\n".join(line.plain for line in lines)
     assert all(cells(line.plain) <= width for line in lines) and len(lines) <= 9
     assert "native-1" in text and "evolve-c2" in text
-    assert "+5.7 %" in text and "p 0.001 < 0.0083" in text and "kept" in text and "collapses" in text
+    assert "+5.7 %" in text and "p 0.001 < 0.0083" in text and "kept" in text and "collapsed" in text
     assert len(lineage(cycles, UNICODE, width, 3)) <= 3
-    assert "cut off" in lineage([began(1)], UNICODE, width, 3, over=True)[1].plain
+    assert "interrupted" in lineage([began(1)], UNICODE, width, 3, over=True)[1].plain
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
@@ -148,6 +148,6 @@ async def test_the_train_tab_shows_all_of_it(tmp_path: Path, size: tuple[int, in
             )
             assert "checkpoint 1" in screen and "cycle 2" in screen and "+5.7 %" in screen
             await pilot.press("v")
-            await until(pilot, lambda: "What happened" in text_of(app))
+            await until(pilot, lambda: "Events" in text_of(app))
             await pilot.press("v")
             await until(pilot, lambda: "Learning rate" in text_of(app))

@@ -17,7 +17,7 @@ from tui.app.app import H2QApp
 from tui.tabs.train.preview import preview_blocks
 
 
-def test_what_is_learnt_can_be_told_without_colour(tmp_path: Path) -> None:
+def test_trained_text_is_recognisable_without_colour(tmp_path: Path) -> None:
     with memory(
         tmp_path, [conversation("a", "What is <|im_end|> here?", "It ends\na turn of the chat.")]
     ) as store:
@@ -27,10 +27,10 @@ def test_what_is_learnt_can_be_told_without_colour(tmp_path: Path) -> None:
     texts = [(block.label, "".join(span.text for span in block.spans)) for block in blocks]
     assert texts == [
         (
-            "read",
+            "context",
             "<|im_start|>user⏎\nWhat is <|im_end|> here?<|im_end|>⏎\n<|im_start|>assistant⏎",
         ),
-        ("learnt", "It ends\na turn of the chat.<|im_end|>⏎"),
+        ("trained", "It ends\na turn of the chat.<|im_end|>⏎"),
     ]
     heads = [span.text for block in blocks for span in block.spans if span.kind == "head"]
     assert heads == ["<|im_start|>", "<|im_end|>", "<|im_start|>", "<|im_end|>"]
@@ -47,10 +47,10 @@ async def test_p_in_the_new_run_sheet_shows_text_mask_and_figures(
         await until(pilot, lambda: app.tab is not None)
         await pilot.press("n", "p")
         await until(pilot, lambda: "<|im_end|>" in text_of(app))
-        assert "learnt" in text_of(app)
-        await until(pilot, lambda: "left in it: 0" in text_of(app), 20)
+        assert "trained" in text_of(app)
+        await until(pilot, lambda: "PII remaining: 0" in text_of(app), 20)
         assert "longest" in text_of(app)
         await pilot.press("right")
         await until(pilot, lambda: "2 of " in text_of(app))
         await pilot.press("escape")
-        await until(pilot, lambda: "New run" in text_of(app) and "left in it" not in text_of(app))
+        await until(pilot, lambda: "New run" in text_of(app) and "PII remaining" not in text_of(app))

@@ -188,13 +188,13 @@ async def test_a_training_that_died_goes_on_at_a_key(
     dead.die()
     ended.end()
     set_language(lang)
-    word = "go on" if lang == "en" else "继续"
+    word = "resume" if lang == "en" else "继续"
     try:
         async with H2QApp(ws).run_test(size=size) as pilot:
             app = pilot.app
             await until(pilot, lambda: "✗ " + dead.dir.run_id[:9] in text_of(app))
             assert word not in text_of(app).splitlines()[-1]
-            await pilot.press("c", "G")  # the newest one ended well: nothing to go on with
+            await pilot.press("c", "G")  # the newest one ended well: nothing to resume
             await until(pilot, lambda: f"c {word}" in text_of(app).splitlines()[-1])
             await pilot.press("c", "c")
             await until(pilot, lambda: len(begun) == 1 and "● " + begun[0].dir.run_id[:9] in text_of(app))

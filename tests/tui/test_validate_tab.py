@@ -168,7 +168,7 @@ async def test_promote_asks_once_names_both_and_undo_takes_it_back(ws: Workspace
         tab = await opened(app)
         await until(pilot, lambda: tab.report is not None)
         await pilot.press("a")
-        await until(pilot, lambda: "Put native-2 to use in place of native-1?" in text_of(app))
+        await until(pilot, lambda: "Promote native-2 to replace native-1?" in text_of(app))
         assert "The verdict is not to." in text_of(app)
         await pilot.press("escape")
         await pilot.pause()
@@ -259,7 +259,7 @@ async def test_enter_judges_the_newest_model_against_the_one_in_use(
     async with app.run_test(size=(100, 30)) as pilot:
         tab = await opened(app)
         await until(pilot, lambda: tab._models.pair is not None)
-        assert "judge native-2 against native-1" in text_of(app)
+        assert "validate native-2 against native-1" in text_of(app)
         await pilot.press("enter")
         await until(pilot, lambda: bool(started))
         assert started[0]["base"] == "native-1"

@@ -55,8 +55,8 @@ _E = EVERYWHERE
 _EVERYWHERE = _rows(
     _E,
     AppAction("go_tab", "1 2 3 4 5 6 7 8 9", N_("tabs"), _E, palette=False),
-    AppAction("tab_before", "<", N_("tab before"), _E),
-    AppAction("tab_after", ">", N_("tab after"), _E),
+    AppAction("tab_before", "<", N_("previous tab"), _E),
+    AppAction("tab_after", ">", N_("next tab"), _E),
     AppAction("next_panel", "tab", N_("next panel"), _E, palette=False),
     AppAction(
         "keys", "?", N_("keys"), _E, footer=True, help=N_("The keys of this panel, and their commands.")
@@ -64,7 +64,7 @@ _EVERYWHERE = _rows(
     AppAction("palette", "ctrl+p :", N_("find an action"), _E, palette=False),
     AppAction("filter", "/", N_("filter"), _E, help=N_("A chip shows the filter; esc clears it.")),
     AppAction(
-        "back", "escape", N_("back"), _E, palette=False, help=N_("Out of a field, or out of a filter.")
+        "back", "escape", N_("back"), _E, palette=False, help=N_("Leaves a field, or clears the filter.")
     ),
     AppAction("move_left", "h", N_("left"), _E, palette=False),
     AppAction("move_down", "j", N_("down"), _E, palette=False),
@@ -72,15 +72,19 @@ _EVERYWHERE = _rows(
     AppAction("move_right", "l", N_("right"), _E, palette=False),
     AppAction("go_top", "g", N_("first"), _E, palette=False),
     AppAction("go_end", "G", N_("last"), _E, palette=False),
-    AppAction("enlarge", "+", N_("enlarge"), _E, help=N_("The panel alone; esc brings the others back.")),
+    AppAction("enlarge", "+", N_("enlarge"), _E, help=N_("Only this panel; esc shows all again.")),
     AppAction("undo", "u", N_("undo"), _E),
     AppAction("redo", "U ctrl+r", N_("redo"), _E),
     AppAction("refresh", "R", N_("refresh"), _E),
     AppAction(
-        "copy", "y", N_("copy"), _E, help=N_("What the cursor is on, to the clipboard of your terminal.")
+        "copy",
+        "y",
+        N_("copy"),
+        _E,
+        help=N_("Copies the item under the cursor to the clipboard of your terminal."),
     ),
     AppAction("settings", "S", N_("settings"), _E, help=N_("Language, theme, signs, memory budget, keys.")),
-    AppAction("leave", "q Q f10", N_("leave"), _E, help=N_("Quit the app; runs go on without it.")),
+    AppAction("leave", "q Q f10", N_("leave"), _E, help=N_("Quit the app; runs continue.")),
 )
 
 _TRAIN = _rows(
@@ -101,16 +105,16 @@ _TRAIN = _rows(
         "train",
         "h2q-tui runs pause ID",
         footer=True,
-        help=N_("Pause, or go on (runs resume ID)."),
+        help=N_("Pause, or resume (runs resume ID)."),
     ),
     AppAction(
         "train.resume",
         "c",
-        N_("go on"),
+        N_("resume"),
         "train",
         "h2q-tui runs resume ID",
         footer=True,
-        help=N_("Go on with a training that died, was stopped or failed, from its newest checkpoint."),
+        help=N_("Resume a training run that died, was stopped or failed, from its newest checkpoint."),
     ),
     AppAction(
         "train.checkpoint",
@@ -128,9 +132,9 @@ _TRAIN = _rows(
         "train",
         "h2q-tui runs stop ID",
         footer=True,
-        help=N_("Checkpoint and stop; asks once."),
+        help=N_("Write a checkpoint and stop; asks once."),
     ),
-    AppAction("train.kill", "X", N_("kill"), "train", help=N_("End it at once; asks for its id.")),
+    AppAction("train.kill", "X", N_("kill"), "train", help=N_("End the run immediately; asks for its id.")),
     AppAction(
         "train.rate",
         "L",
@@ -148,15 +152,15 @@ _TRAIN = _rows(
         "h2q-tui runs attach ID",
         help=N_("The log alone, or the plots again."),
     ),
-    AppAction("train.run_before", "[", N_("run before"), "train", palette=False),
-    AppAction("train.run_after", "]", N_("run after"), "train", palette=False),
+    AppAction("train.run_before", "[", N_("previous run"), "train", palette=False),
+    AppAction("train.run_after", "]", N_("next run"), "train", palette=False),
     AppAction(
         "train.second",
         "v",
-        N_("second panel"),
+        N_("side panel"),
         "train",
         "h2q-tui runs show ID --plot",
-        help=N_("Learning rate, what happened to the run, cycles of an evolution."),
+        help=N_("Learning rate, events of the run, or cycles of an evolution."),
     ),
     AppAction(
         "train.scale", "Y", N_("log scale"), "train", help=N_("Loss on a logarithmic axis, or linear.")
@@ -175,14 +179,16 @@ _CORPUS = _rows(
         footer=True,
         help=N_("Then a digit or enter for the reason."),
     ),
-    AppAction("corpus.skip", "space", N_("skip"), "corpus", footer=True, help=N_("On to the next one.")),
+    AppAction(
+        "corpus.skip", "space", N_("skip"), "corpus", footer=True, help=N_("Go to the next conversation.")
+    ),
     AppAction(
         "corpus.edit",
         "e",
         N_("edit"),
         "corpus",
         "h2q-tui corpus edit ID --turn 2 --text TEXT",
-        help=N_("A turn, in $EDITOR or in place; it is trained as you leave it."),
+        help=N_("Edit a turn in $EDITOR or in place; training uses the edited text."),
     ),
     AppAction(
         "corpus.flag",
@@ -190,7 +196,7 @@ _CORPUS = _rows(
         N_("flag"),
         "corpus",
         "h2q-tui corpus flag ID",
-        help=N_("A mark for later; the filter flag: finds it."),
+        help=N_("Flag it for later; the filter flag: finds it."),
     ),
     AppAction(
         "corpus.diff",
@@ -201,7 +207,12 @@ _CORPUS = _rows(
         help=N_("What was redacted, masked or edited."),
     ),
     AppAction(
-        "corpus.twin", "p", N_("twin"), "corpus", footer=True, help=N_("The one it duplicates, beside it.")
+        "corpus.twin",
+        "p",
+        N_("duplicate"),
+        "corpus",
+        footer=True,
+        help=N_("Show the conversation it duplicates."),
     ),
     AppAction("corpus.why", "w", N_("why"), "corpus", "h2q-tui corpus show ID", footer=True),
     AppAction(
@@ -213,17 +224,25 @@ _CORPUS = _rows(
         help=N_("How strict the filters are, and what another value would change."),
     ),
     AppAction(
-        "corpus.range", "v", N_("range"), "corpus", help=N_("Mark from here; accept or reject takes all.")
+        "corpus.range",
+        "v",
+        N_("range"),
+        "corpus",
+        help=N_("Select from here; accept or reject applies to all."),
     ),
-    AppAction("corpus.accept_all", "A", N_("accept all"), "corpus", help=N_("All under the filter.")),
-    AppAction("corpus.reject_all", "X", N_("reject all"), "corpus", help=N_("All under the filter.")),
+    AppAction(
+        "corpus.accept_all", "A", N_("accept all"), "corpus", help=N_("All conversations under the filter.")
+    ),
+    AppAction(
+        "corpus.reject_all", "X", N_("reject all"), "corpus", help=N_("All conversations under the filter.")
+    ),
     AppAction(
         "corpus.pattern",
         "F",
-        N_("filter pattern"),
+        N_("make a rule"),
         "corpus",
         "h2q-tui corpus rule FILTER",
-        help=N_("Reject what shares the pattern of your rejections."),
+        help=N_("Reject everything that matches the pattern of your rejections."),
     ),
     AppAction("corpus.order", "O", N_("sort"), "corpus"),
     AppAction(
@@ -233,7 +252,7 @@ _CORPUS = _rows(
         "corpus",
         "h2q-tui memory import PATH",
         footer=True,
-        help=N_("Files into memory."),
+        help=N_("Import files into memory."),
     ),
     AppAction(
         "corpus.build",
@@ -247,11 +266,11 @@ _CORPUS = _rows(
     AppAction(
         "corpus.restore",
         "B",
-        N_("put back a backup"),
+        N_("restore backup"),
         "corpus",
         "h2q-tui backup restore",
         footer=True,
-        help=N_("The newest, in the place of a damaged memory."),
+        help=N_("Replace a damaged memory with the newest backup."),
     ),
 )
 
@@ -261,7 +280,12 @@ _VALIDATE = _rows(
         "validate.run", "enter", N_("run"), "validate", "h2q-tui validate --base A --new B", footer=True
     ),
     AppAction(
-        "validate.diff", "d", N_("diff"), "validate", footer=True, help=N_("Old answer beside the new one.")
+        "validate.diff",
+        "d",
+        N_("diff"),
+        "validate",
+        footer=True,
+        help=N_("Show the differences between the old and the new answer."),
     ),
     AppAction("validate.wins", "w", N_("wins"), "validate", footer=True),
     AppAction("validate.losses", "W", N_("losses"), "validate", footer=True),
@@ -279,7 +303,7 @@ _CHAT = _rows(
         "h2q-tui chat --prompt TEXT",
         palette=False,
         footer=True,
-        help=N_("ctrl+j, or \\ at the end of a line, begins a new one."),
+        help=N_("ctrl+j, or \\ at the end of a line, starts a new line."),
     ),
     AppAction("chat.again", "r", N_("again"), "chat", footer=True, outside=True),
     AppAction(
@@ -287,7 +311,7 @@ _CHAT = _rows(
     ),
     AppAction("chat.clear", "C", N_("clear"), "chat", outside=True),
     AppAction(
-        "chat.stop", "x", N_("stop"), "chat", footer=True, outside=True, help=N_("End the answer here.")
+        "chat.stop", "x", N_("stop"), "chat", footer=True, outside=True, help=N_("Stop the answer here.")
     ),
     AppAction("chat.demo", "d", N_("sample"), "chat", "h2q-tui demo", footer=True, outside=True),
     AppAction("chat.train", "n", N_("train"), "chat", "h2q-tui train --detach", footer=True, outside=True),
@@ -300,7 +324,7 @@ _HEALTH = _rows(
     AppAction("health.slower", ".", N_("longer interval"), "health", "h2q-tui monitor --interval 2"),
     AppAction("health.now", "r", N_("refresh"), "health", "h2q-tui monitor --plain", footer=True),
     AppAction(
-        "health.clear", "c C", N_("clear"), "health", footer=True, help=N_("Forget the history of the bars.")
+        "health.clear", "c C", N_("clear"), "health", footer=True, help=N_("Clear the history of the bars.")
     ),
     AppAction("health.stop", "x", N_("end run"), "health", "h2q-tui runs stop ID", footer=True),
 )

@@ -192,7 +192,7 @@ class H2QApp(App[None]):
 
     def action_help_quit(self) -> None:
         """ctrl+c in a full-screen app is a habit, not a wish to lose the screen."""
-        self.show_message(_("q leaves, or ctrl+q from a field; runs go on"))
+        self.show_message(_("q quits, or ctrl+q from a field; runs continue"))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """None of Textual's: `ActionProvider` has the actions of the table."""

@@ -31,7 +31,7 @@ def stage_name(stage: str) -> str:
 
 def rule_suggestion_text(pattern: RuleSuggestion) -> str:
     """ "12 of your 15 rejections share /"as an AI", 0 of 30 accepted do"."""
-    return _("{n} of your {all} rejections share /{line}, {a} of {accepted} accepted do").format(
+    return _("{n} of your {all} rejections match /{line}, {a} of {accepted} accepted ones do").format(
         n=pattern.rejected,
         all=pattern.of_rejected,
         line=pattern.line,
@@ -48,7 +48,9 @@ def context_length(workspace: Workspace) -> int:
 
 def dataset_figures(figures: DatasetSummary) -> list[tuple[str, str]]:
     """The dataset in three lines: (sentence, style)."""
-    lengths = _("tokens: half up to {p50}, 90 % up to {p90}, 99 % up to {p99}, longest {longest}").format(
+    lengths = _(
+        "tokens per conversation: median {p50}, 90 % up to {p90}, 99 % up to {p99}, maximum {longest}"
+    ).format(
         p50=f"{figures.p50:,}", p90=f"{figures.p90:,}", p99=f"{figures.p99:,}", longest=f"{figures.longest:,}"
     )
     windowed = n_(
@@ -61,8 +63,8 @@ def dataset_figures(figures: DatasetSummary) -> list[tuple[str, str]]:
     if figures.cut:
         second += ", " + cut.format(n=f"{figures.cut:,}", tokens=f"{figures.cut_tokens:,}")
     replaced, left = sum(figures.replaced.values()), sum(figures.left.values())
-    third = _("private text replaced: {n}").format(n=f"{replaced:,}")
-    third += "   " + _("left in it: {n}").format(n=f"{left:,}")
+    third = _("PII redacted: {n}").format(n=f"{replaced:,}")
+    third += "   " + _("PII remaining: {n}").format(n=f"{left:,}")
     if figures.left:
         third += " (" + ", ".join(f"{type_} {count}" for type_, count in figures.left.items()) + ")"
     return [

@@ -118,7 +118,7 @@ class ActionDispatcher:
             return events.Key(_character_to_key(half), half)
         if len(character) == 1 and ord(character) > LAST_LATIN and self._no_screen_open:
             self.host.show_message(
-                _("An input method is on: shift or ctrl+space switches it off, keys are latin letters"),
+                _("An input method is on: shift or ctrl+space switches it off; the keys are Latin letters"),
                 "warning",
             )
         return event

@@ -48,7 +48,7 @@ def edit_externally(
                 ) from None
         if code:
             raise RunFailed(
-                _("The editor {command} ended with {code}: nothing is changed").format(
+                _("The editor {command} exited with {code}: nothing was changed").format(
                     command=command[0], code=code
                 )
             )

@@ -129,7 +129,7 @@ class ImportScreen(ModalScreen[str | None]):
             yield self._keys_note
 
     def on_mount(self) -> None:
-        searching = _("looking in {folder} …").format(folder=format_path(self._folder))
+        searching = _("searching {folder} …").format(folder=format_path(self._folder))
         self._search_note.update(safe(searching))
         self._keys_note.update(safe(_("enter import   tab suggestions   esc back")))
         self._suggestions.display = False
@@ -143,7 +143,7 @@ class ImportScreen(ModalScreen[str | None]):
     @on(ExportsFound)
     def _exports_found(self, message: ExportsFound) -> None:
         self._files = files = message.files
-        text = _("found in {folder}:") if files else _("nothing that looks like an export in {folder}")
+        text = _("found in {folder}:") if files else _("no exports found in {folder}")
         self._search_note.update(safe(text.format(folder=format_path(self._folder))))
         self._suggestions.display = bool(files)
         self._suggestions.styles.height = min(8, len(files))

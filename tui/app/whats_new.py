@@ -42,10 +42,10 @@ class WhatsNewScreen(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
-            box.border_title = safe(_("Since you were last here"))
+            box.border_title = safe(_("Since your last visit"))
             for line in lines(self._since):
                 yield Static(line, markup=False)
-            box.border_subtitle = safe(_("B takes it back  esc close") if self._can_undo else _("esc close"))
+            box.border_subtitle = safe(_("B roll back  esc close") if self._can_undo else _("esc close"))
 
     def action_take_back(self) -> None:
         if self._can_undo:
@@ -66,7 +66,9 @@ def lines(since: LastVisitNews) -> list[Content]:
     ]
     if since.came_in is not None:
         told.append(
-            n_("{n} conversation came in", "{n} conversations came in", since.came_in).format(n=since.came_in)
+            n_("{n} conversation was imported", "{n} conversations were imported", since.came_in).format(
+                n=since.came_in
+            )
         )
     words = describe(view.funnel) if view.funnel is not None else None
     told += [words[1]] if words else []

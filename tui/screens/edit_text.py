@@ -55,8 +55,8 @@ class EditText(ModalScreen[str | None]):
         return self.query_one(TextArea).has_focus
 
     def _say(self) -> None:
-        writing = _("esc done writing   ctrl+s keep")
-        words = writing if self._writing else _("enter keep   e write on   x throw away")
+        writing = _("esc done editing   ctrl+s save")
+        words = writing if self._writing else _("enter save   e continue editing   x discard")
         self.query_one("#edit-keys", Static).update(
             safe(words, "$foreground-muted" if self._writing else "bold")
         )

@@ -45,7 +45,7 @@ class KeysSheet(ModalScreen["AppAction | None"]):
                 options.append(Option(_line(action, self._keys), id=action.id))
         sheet = OptionList(*options, id="keys-sheet", markup=False)
         sheet.border_title = safe(_("Keys"))
-        sheet.border_subtitle = safe(_("enter does it  esc back"))
+        sheet.border_subtitle = safe(_("enter run  esc back"))
         yield sheet
 
     def on_mount(self) -> None:

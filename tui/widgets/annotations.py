@@ -86,6 +86,4 @@ def annotation_lines(annotations: Sequence[Annotation], *, ascii_only: bool = Fa
 
 def no_annotations() -> Content:
     """The text of an empty list."""
-    return Content(
-        _("Nothing out of the ordinary. Recoveries, memory steps, checkpoints and cycles are listed here.")
-    )
+    return Content(_("No events. Recoveries, memory steps, checkpoints and cycles are listed here."))

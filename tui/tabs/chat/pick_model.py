@@ -50,7 +50,7 @@ class PickModel(ModalScreen[str | None]):
         with Vertical() as box:
             box.border_title = _("Models")
             yield self._table
-            yield Static(safe(_("enter take   esc back")))
+            yield Static(safe(_("enter select   esc back")))
 
     def on_mount(self) -> None:
         table = self._table

@@ -26,7 +26,9 @@ def welcome_blocks(model: str, *, small: bool = True) -> list[TextBlock]:
             if small
             else []
         ),
-        _("Nothing you write here leaves the machine or enters memory, unless you keep it (esc, then K)."),
+        _(
+            "Nothing you write here leaves the machine, or is stored in memory unless you keep it (esc, then K)."
+        ),
     ]
     return [TextBlock("", (StyledSpan(line, "dim"),)) for line in lines]
 
@@ -57,7 +59,7 @@ def ending(done: Generated | None) -> str:
         return ""
     text = _("{n} bytes, {rate} tokens/s").format(n=done.bytes, rate=f"{done.bytes_per_s:.0f}")
     if done.finish is Finish.LENGTH:
-        text += "   " + _("cut at the longest answer")
+        text += "   " + _("cut at the maximum answer length")
     if done.dropped_turns:
         text += "   " + _("the oldest {n} turns did not fit").format(n=done.dropped_turns)
     return text

@@ -333,5 +333,5 @@ class ChatTab(Tab):
             exchange.kept = False
             self.show_message(error_text(problem), "error")
             return
-        self.show_message(_("Kept in memory; the next corpus build takes it in."), "success")
+        self.show_message(_("Stored in memory; the next corpus build includes it."), "success")
         self.host.refresh_footer()

@@ -28,7 +28,7 @@ async def offer_backup(host: AppHost) -> Backup | None:
             return None
         if not await host.push_screen_wait(Confirm(_question(newest))):
             return None
-        host.show_message(_("putting the backup back …"))
+        host.show_message(_("restoring the backup …"))
         await asyncio.to_thread(_restore, host.workspace, newest.path)
     except (H2QError, OSError) as problem:
         host.show_message(error_text(problem), "error")
@@ -39,16 +39,16 @@ async def offer_backup(host: AppHost) -> Backup | None:
 def restored_text(backup: Backup) -> str:
     """What was restored."""
     return n_(
-        "the backup is back: {n} conversation",
-        "the backup is back: {n} conversations",
+        "backup restored: {n} conversation",
+        "backup restored: {n} conversations",
         backup.conversations,
     ).format(n=f"{backup.conversations:,}")
 
 
 def _question(backup: Backup) -> str:
     return n_(
-        "Put the backup of {when} with {n} conversation in place of this memory?",
-        "Put the backup of {when} with {n} conversations in place of this memory?",
+        "Replace this memory with the backup of {when} ({n} conversation)?",
+        "Replace this memory with the backup of {when} ({n} conversations)?",
         backup.conversations,
     ).format(
         when=time.strftime("%Y-%m-%d %H:%M", time.localtime(backup.created_at)), n=f"{backup.conversations:,}"

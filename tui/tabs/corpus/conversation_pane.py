@@ -152,7 +152,7 @@ class ConversationPane(ConversationView):
             self.draw(redraw=True)
         else:
             self._duplicate_for = ""
-            self.host.show_message(_("The twin is no longer in the corpus."), "warning")
+            self.host.show_message(_("The duplicate is no longer in the corpus."), "warning")
 
     # Keys
 

@@ -131,8 +131,8 @@ class DecisionRecorder:
         if not self.queue.problem or not self.queue.unwritten:
             return ""
         return n_(
-            "{n} verdict is not written ({why}). Leave, and lose it?",
-            "{n} verdicts are not written ({why}). Leave, and lose them?",
+            "{n} decision is not written ({why}). Quit and lose it?",
+            "{n} decisions are not written ({why}). Quit and lose them?",
             self.queue.unwritten,
         ).format(n=self.queue.unwritten, why=self.queue.problem)
 
@@ -143,10 +143,10 @@ class DecisionRecorder:
         count = self.queue.unwritten
         if self.queue.problem:
             text = n_(
-                "{n} verdict is not written yet ({why}); it is kept and tried again",
-                "{n} verdicts are not written yet ({why}); they are kept and tried again",
+                "{n} decision is not written yet ({why}); it is kept and retried",
+                "{n} decisions are not written yet ({why}); they are kept and retried",
                 count,
             )
             return safe(" " + text.format(n=count, why=self.queue.problem), "$text-error")
-        text = n_("{n} verdict is being written", "{n} verdicts are being written", count)
+        text = n_("{n} decision is being written", "{n} decisions are being written", count)
         return safe(" " + text.format(n=count), "$text-warning")

@@ -93,12 +93,10 @@ class EditActions:
         if text is None:
             return
         if text == turn.text:
-            self.host.show_message(_("nothing is changed"))
+            self.host.show_message(_("no changes"))
             return
         if not text.strip():
-            self.host.show_message(
-                _("a turn cannot be edited to nothing; x rejects the conversation"), "warning"
-            )
+            self.host.show_message(_("a turn cannot be empty; x rejects the conversation"), "warning")
             return
         self.recorder.submit_and_follow(lambda store: store.edit(id_, turn.position, text))
-        self.host.show_message(_("edited; d shows what changed, u takes it back"), "success")
+        self.host.show_message(_("edited; d shows the changes, u undoes it"), "success")

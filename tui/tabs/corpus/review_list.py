@@ -154,7 +154,7 @@ class ReviewList(VirtualList):
         self.filter = text
         if unknown := invalid_terms(text):
             self.host.show_message(
-                _("no field of the filter: {words}").format(words=" ".join(unknown)), "warning"
+                _("unknown filter field: {words}").format(words=" ".join(unknown)), "warning"
             )
         self.load()
 

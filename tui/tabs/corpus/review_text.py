@@ -24,9 +24,9 @@ STATE_KINDS = {
 DECISION_LABELS = {
     DecisionKind.EDITED: N_("edited"),
     DecisionKind.FLAGGED: N_("flagged"),
-    DecisionKind.UNFLAGGED: N_("flag taken off"),
+    DecisionKind.UNFLAGGED: N_("flag cleared"),
     DecisionKind.RULE: N_("rule"),
-    DecisionKind.NO_RULE: N_("rule ended"),
+    DecisionKind.NO_RULE: N_("rule removed"),
 }
 ACTIONS = {
     "drop": N_("dropped"),
@@ -107,12 +107,16 @@ def conversation_blocks(
     if duplicate is not None:
         similar = next((row.similarity for row in detail.reasons if row.similarity is not None), None)
         share = (
-            "" if similar is None else _(" ({share} % the same words)").format(share=f"{similar * 100:.0f}")
+            ""
+            if similar is None
+            else _(" ({share} % of words in common)").format(share=f"{similar * 100:.0f}")
         )
         blocks.append(TextBlock("", (StyledSpan(""),)))
         blocks.append(
             TextBlock(
-                _("twin"), (StyledSpan(conversation_title(duplicate.item, glyphs) + share, "head"),), "head"
+                _("duplicate"),
+                (StyledSpan(conversation_title(duplicate.item, glyphs) + share, "head"),),
+                "head",
             )
         )
         blocks += [_turn_block(turn, raw=raw) for turn in duplicate.turns]
@@ -142,7 +146,7 @@ def _turn_block(turn: ReviewTurn, *, raw: bool, numbered: bool = False) -> TextB
             StyledSpan("  " + _("[not trained on: {why}]").format(why=reason_text(turn.masked)), "warning")
         )
     if turn.unread:
-        spans.append(StyledSpan("  " + _("[the filters read it at the next build]"), "warning"))
+        spans.append(StyledSpan("  " + _("[filtered at the next build]"), "warning"))
     elif turn.original is not None and not raw:
         spans.append(StyledSpan("  " + _("[edited]"), "dim"))
     shown = f"{turn.position + 1} {label}" if numbered else label
@@ -163,7 +167,7 @@ def _why_line(row: ReviewReason, *, turn: bool = False) -> TextBlock:
         # Positions count from 1 for people.
         parts.append(", ".join(f"{start + 1}–{end}" for _type, start, end in row.spans[:4]))
     if row.similarity is not None:
-        parts.append(_("{share} % the same").format(share=f"{row.similarity * 100:.0f}"))
+        parts.append(_("{share} % similar").format(share=f"{row.similarity * 100:.0f}"))
     parts.append(_(ACTIONS.get(row.action, row.action)))
     return TextBlock(_("why"), (StyledSpan(", ".join(parts)),), "warning")
 
@@ -172,7 +176,7 @@ def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[TextBlock]:
     """Every row of the ledger and every verdict of the person."""
     blocks = [TextBlock(_("state"), (StyledSpan(state, kind),))]
     for row in detail.reasons:
-        where = _("turn {n}").format(n=row.turn + 1) if row.turn >= 0 else _("whole")
+        where = _("turn {n}").format(n=row.turn + 1) if row.turn >= 0 else _("conversation")
         stage = stage_name(row.stage)
         line = _why_line(row).spans[0].text
         blocks.append(TextBlock(_("why"), (StyledSpan(f"{stage}, {where}: {line}"),), "warning"))
@@ -190,7 +194,7 @@ def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[TextBlock]:
             text += ", " + _("turn {n}").format(n=decision.turn + 1)
         blocks.append(TextBlock(_("you"), (StyledSpan(text),), "head"))
     if len(blocks) == 1:
-        blocks.append(TextBlock(_("why"), (StyledSpan(_("no filter touched it")),), "warning"))
+        blocks.append(TextBlock(_("why"), (StyledSpan(_("no filter changed it")),), "warning"))
     if detail.cluster_members:
         text = n_("{n} other of its group", "{n} others of its group", len(detail.cluster_members)).format(
             n=len(detail.cluster_members)

@@ -81,7 +81,7 @@ class CorpusSummary(CellLines):
     def draw(self) -> None:
         glyphs = self.host.glyphs
         if self.pattern is not None:
-            text = f" {rule_suggestion_text(self.pattern)}   " + _("F filters it")
+            text = f" {rule_suggestion_text(self.pattern)}   " + _("F makes it a rule")
             line = safe(text, "$text-accent")
         else:
             width = max(20, self.size.width - 2)
@@ -131,15 +131,15 @@ class CorpusSummary(CellLines):
         if pattern is None:
             return
         question = n_(
-            "{words}. Reject {n} other, and what comes?",
-            "{words}. Reject {n} others, and what comes?",
+            "{words}. Reject {n} other and all future matches?",
+            "{words}. Reject {n} others and all future matches?",
             pattern.others,
         ).format(words=rule_suggestion_text(pattern), n=f"{pattern.others:,}")
 
         def answered(yes: bool | None) -> None:
             if yes:
                 recorder.submit(lambda store: store.set_rule(pattern.line), max(1, pattern.others))
-                text = _("the rule holds: {line}; u takes it back").format(line=pattern.line)
+                text = _("rule active: {line}; u undoes it").format(line=pattern.line)
                 self.host.show_message(text, "success")
             self._declined.add(pattern.line)
             self.pattern = None
@@ -171,7 +171,7 @@ def figures_line(funnel: Funnel | None, in_memory: int, width: int, glyphs: Glyp
         return Content("")
     new = in_memory - funnel.collected
     if new > 0:
-        text = _("{n} conversations in memory are not in the corpus yet: b builds it").format(n=f"{new:,}")
+        text = _("{n} conversations in memory are not in the corpus yet; b builds it").format(n=f"{new:,}")
         return safe(f" {text}", "$text-warning")
     return safe(f" {funnel_line(funnel, width, glyphs.cursor)}")
 
@@ -181,9 +181,7 @@ def empty_text(*, problem: str, damaged: bool, filter_: str, collected: int, in_
     if problem:
         lines = [safe(problem, "$text-error"), safe(_("R   try again"))]
         if damaged:
-            lines.append(
-                safe(_("B   put the newest backup in its place; what is there now is kept beside it"))
-            )
+            lines.append(safe(_("B   restore the newest backup; the current file is kept next to it")))
     elif filter_ and collected:
         lines = [
             safe(_("Nothing under /{filter}.").format(filter=filter_), "bold"),
@@ -194,11 +192,11 @@ def empty_text(*, problem: str, damaged: bool, filter_: str, collected: int, in_
         count = f"{in_memory:,}"
         lines = [
             safe(_("{n} conversations are in memory; the corpus is not built yet.").format(n=count), "bold"),
-            safe(_("b   build it: filters, duplicates, what is kept back to judge")),
+            safe(_("b   build it: filters, duplicates, test set")),
         ]
     else:
         lines = [
-            safe(_("No conversations yet. Here they would be filtered and reviewed by you."), "bold"),
+            safe(_("No conversations yet. This tab filters them and lets you review them."), "bold"),
             safe(_("i   import a ChatGPT export, ShareGPT, Alpaca, OpenAI messages or text")),
             safe(_("Or write a sample to start from:  h2q-tui sample")),
         ]
@@ -218,9 +216,9 @@ def funnel_line(funnel: Funnel, width: int, cursor: str = "▸") -> str:
     if low:
         middle.append(_("low value −{n}").format(n=f"{low:,}"))
     if private and funnel.redacted:
-        middle.append(_("sensitive −{n} ({r} redacted)").format(n=f"{private:,}", r=f"{funnel.redacted:,}"))
+        middle.append(_("PII −{n} ({r} redacted)").format(n=f"{private:,}", r=f"{funnel.redacted:,}"))
     elif private:
-        middle.append(_("sensitive −{n}").format(n=f"{private:,}"))
+        middle.append(_("PII −{n}").format(n=f"{private:,}"))
     elif funnel.redacted:
         least.append(_("{r} redacted").format(r=f"{funnel.redacted:,}"))
         middle += least
@@ -234,7 +232,7 @@ def funnel_line(funnel: Funnel, width: int, cursor: str = "▸") -> str:
         "",
     ]
     if funnel.pending:
-        tails = [_(", {n} wait for you").format(n=f"{funnel.pending:,}") + tail for tail in tails] + [""]
+        tails = [_(", {n} pending").format(n=f"{funnel.pending:,}") + tail for tail in tails] + [""]
     first = _("collected {n}").format(n=f"{funnel.collected:,}")
     for parts in (middle, [part for part in middle if part not in least], middle[-2:], middle[-1:], []):
         for tail in tails:

@@ -278,14 +278,16 @@ class CorpusTab(Tab):
         """Whether the conversation to decide on is on the screen: nobody decides on what they have not seen."""
         if self.conversations.selected or await self.pane.ensure_shown():
             return True
-        self.show_message(_("This conversation is not on the screen yet: nothing is decided."), "warning")
+        self.show_message(_("This conversation is not on the screen yet: no decision was made."), "warning")
         return False
 
     def action_range(self) -> None:
         """Selects from here on; again ends it."""
         self.conversations.set_selecting(not self.conversations.selected)
         if self.conversations.selected:
-            self.show_message(_("Marked from here: move, then a or x takes all; v ends it."))
+            self.show_message(
+                _("Selecting from here: move, then a or x applies to all; v ends the selection.")
+            )
 
     def action_accept_all(self) -> None:
         question = _("Accept all {n} {where}?").format(

@@ -73,7 +73,7 @@ def filter_controls(settings: Settings, types: Mapping[str, int]) -> list[Filter
     return [
         FilterControl("near", _("near duplicates"), [round(0.3 + n * 0.05, 2) for n in range(15)]),
         FilterControl(
-            "low_value", _("low value: courtesy of a turn"), [round(0.5 + n * 0.05, 2) for n in range(11)]
+            "low_value", _("low value: small talk in a turn"), [round(0.5 + n * 0.05, 2) for n in range(11)]
         ),
         FilterControl("ALL", _("private data"), ["redact", "drop"], HANDLING_NAMES),
         *(
@@ -145,7 +145,7 @@ class ThresholdScreen(ModalScreen[Settings | None]):
 
     def compose(self) -> ComposeResult:
         with Vertical() as box:
-            box.border_title = safe(_("How strict the filters are"))
+            box.border_title = safe(_("Filter strictness"))
             box.border_subtitle = safe(_("↑ ↓ filter   ← → move   enter save and build   esc back"))
             yield self._text
 
@@ -173,7 +173,7 @@ class ThresholdScreen(ModalScreen[Settings | None]):
     def _meaning(self) -> str:
         name, value = self._control.name, value_of(self.settings, self._control.name)
         if name == "near":
-            return _("left out when they share {share} % of their words").format(
+            return _("dropped when they have {share} % of their words in common").format(
                 share=f"{float(value) * 100:.0f}"
             )
         if name == "low_value":
@@ -181,9 +181,9 @@ class ThresholdScreen(ModalScreen[Settings | None]):
                 share=f"{float(value) * 100:.0f}"
             )
         return {
-            "redact": _("a placeholder stands in its place"),
-            "drop": _("the whole conversation is left out"),
-            "keep": _("it is trained on as it stands"),
+            "redact": _("a placeholder replaces it"),
+            "drop": _("the whole conversation is dropped"),
+            "keep": _("it is trained on unchanged"),
         }[str(value)]
 
     def _outcome_lines(self) -> list[Content]:
@@ -193,21 +193,21 @@ class ThresholdScreen(ModalScreen[Settings | None]):
         if known is None:
             return [safe(_("counting …"), "$foreground-muted")]
         lines = [
-            safe(_("left out: {now} now, {then} then").format(now=f"{known.now:,}", then=f"{known.then:,}"))
+            safe(_("dropped: {now} now, {then} then").format(now=f"{known.now:,}", then=f"{known.then:,}"))
         ]
         if known.turns_now or known.turns_then:
             words = (
                 _("turns not trained on: {now} now, {then} then")
                 if self._control.name == "low_value"
-                else _("turns with something replaced: {now} now, {then} then")
+                else _("turns with a redaction: {now} now, {then} then")
             )
             lines.append(safe(words.format(now=f"{known.turns_now:,}", then=f"{known.turns_then:,}")))
         if not known.leave and not known.back and known.turns_now == known.turns_then:
-            lines.append(safe(_("nothing would change"), "$foreground-muted"))
+            lines.append(safe(_("no change"), "$foreground-muted"))
         room = max(2, (self.app.size.height - len(self._controls) - 11) // 2)
         for count, words, style, first in (
-            (known.leave, _("{n} would leave:"), "$text-warning", known.leaving),
-            (known.back, _("{n} would come back:"), "$text-success", known.returning),
+            (known.leave, _("{n} would be dropped:"), "$text-warning", known.leaving),
+            (known.back, _("{n} would be restored:"), "$text-success", known.returning),
         ):
             if count:
                 lines.append(safe(words.format(n=f"{count:,}"), style))

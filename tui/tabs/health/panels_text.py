@@ -136,7 +136,7 @@ def training(
     if view.updated_at is not None:
         silent = max(0.0, now - view.updated_at)
         style = "$text-warning" if silent > 60 else "$foreground-muted"
-        lines.append(Content.styled(_("last word {ago} ago").format(ago=format_duration(silent)), style))
+        lines.append(Content.styled(_("last event {ago} ago").format(ago=format_duration(silent)), style))
     return lines
 
 
@@ -147,7 +147,7 @@ def limits(found: Limits, terminal: Terminal, glyphs: Glyphs, scope: str) -> lis
         terminal.colours, _("{n} colours").format(n=terminal.colours)
     )
     keeper = scope or found.keeper
-    alive = _(_KEEPERS.get(keeper, keeper)) if keeper else _("engine in a session of its own")
+    alive = _(_KEEPERS.get(keeper, keeper)) if keeper else _("engine in its own session")
     way = [one_line(terminal.term) or _("unknown terminal"), colours]
     if glyphs.ascii:
         way.append(_("ASCII signs"))
@@ -158,11 +158,13 @@ def limits(found: Limits, terminal: Terminal, glyphs: Glyphs, scope: str) -> lis
     return [
         Content(_("budget {gb:.1f} GB: {reason}").format(gb=found.budget_mb / 1024, reason=reason)),
         Content(
-            _("{cores} cores, {files} open files").format(cores=found.cores, files=found.open_files or "–")
+            _("{cores} cores, at most {files} open files").format(
+                cores=found.cores, files=found.open_files or "–"
+            )
         ),
         Content(alive),
         Content(", ".join(way)),
-        Content(_("esc waits {ms} ms for a key sequence").format(ms=terminal.escape_ms)),
+        Content(_("esc waits {ms} ms for the rest of a key sequence").format(ms=terminal.escape_ms)),
     ]
 
 

@@ -159,7 +159,7 @@ class HealthTab(Tab):
     def _set_interval(self, step: int) -> None:
         place = min(range(len(INTERVALS)), key=lambda n: abs(INTERVALS[n] - self.host.interval))
         self.host.interval = INTERVALS[max(0, min(len(INTERVALS) - 1, place + step))]
-        self.show_message(_("a look every {seconds:g} s").format(seconds=self.host.interval))
+        self.show_message(_("refreshes every {seconds:g} s").format(seconds=self.host.interval))
         self._watch()
 
     def action_faster(self) -> None:
@@ -183,7 +183,7 @@ class HealthTab(Tab):
         entry = self.host.board.current
         if entry is None:
             return
-        question = _("Checkpoint and stop run {run}?").format(run=entry.run_id[:9])
+        question = _("Write a checkpoint and stop run {run}?").format(run=entry.run_id[:9])
         if not await self.app.push_screen_wait(Confirm(question)):
             return
         try:

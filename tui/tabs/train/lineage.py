@@ -13,10 +13,10 @@ from tui.app.glyphs import Glyphs
 from tui.app.text import cells, fit, safe
 
 STATES = {
-    "began": N_("goes on"),
+    "began": N_("in progress"),
     "kept": N_("kept"),
     "dropped": N_("dropped"),
-    "collapsed": N_("collapses"),
+    "collapsed": N_("collapsed"),
 }
 _STYLE = {"began": "$text-accent", "kept": "$text-success", "collapsed": "$text-error"}
 WIDE = 92
@@ -38,7 +38,7 @@ def lineage(
     A narrow panel gives a cycle two lines. `over`: the run has ended, so a cycle without an outcome was cut off.
     """
     if not cycles:
-        return [Content.styled(_("The first cycle begins when the corpus is built."), "$foreground-muted")]
+        return [Content.styled(_("The first cycle starts when the corpus is built."), "$foreground-muted")]
     arrow = ">" if glyphs.ascii else "→"
     head = [Content.styled(fit(_line_of(cycles, arrow), width), "bold")] if height > 1 else []
     room = max(1, height - len(head))
@@ -60,7 +60,7 @@ def _line_of(cycles: Sequence[EvolutionCycle], arrow: str) -> str:
 
 
 def _cycle(cycle: EvolutionCycle, glyphs: Glyphs, arrow: str, width: int, *, over: bool) -> list[Content]:
-    state = _("cut off") if over and cycle.state == "began" else _(STATES.get(cycle.state, cycle.state))
+    state = _("interrupted") if over and cycle.state == "began" else _(STATES.get(cycle.state, cycle.state))
     sign = glyphs.kept if over and cycle.state == "began" else glyph_of(cycle, glyphs)
     style = (
         "$foreground-muted"

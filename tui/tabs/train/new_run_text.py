@@ -34,10 +34,10 @@ MODES: tuple[RunMode, ...] = (
     RunMode(
         TrainMode.NATIVE,
         "native",
-        N_("your conversations, on top of the model in use; judged first"),
+        N_("your conversations, on top of the model in use; validated before use"),
     ),
     RunMode(TrainMode.LORA, "lora", N_("your conversations, as an adapter on a model you have")),
-    RunMode(RunKind.EVOLVE, "evolve", N_("cycles on the model in use: new material, candidate, verdict")),
+    RunMode(RunKind.EVOLVE, "evolve", N_("cycles on the model in use: synthetic data, candidate, verdict")),
     RunMode(TrainMode.SCRATCH, "scratch", N_("a new base from text files; conversations continue it")),
 )
 
@@ -131,7 +131,7 @@ def describe(
         texts = _("no text file in training_data; h2q-tui sample writes some")
     if mode is TrainMode.SCRATCH:
         lines.append((texts, "" if material.texts else "error"))
-        lines.append((_("It learns bytes and words, not you; nothing is judged."), ""))
+        lines.append((_("It learns language from text files, not from you; it is not validated."), ""))
     elif mode is RunKind.EVOLVE:
         lines.append(
             (_("base: {name}").format(name=material.base), "")
@@ -139,7 +139,14 @@ def describe(
             else (_("no model in use yet: train one first"), "error")
         )
         lines += _corpus(material)
-        lines.append((_("Three cycles; what is not shown to be better leaves nothing but its record."), ""))
+        lines.append(
+            (
+                _(
+                    "Three cycles; a candidate that is not shown to be better is deleted, only its record stays."
+                ),
+                "",
+            )
+        )
     elif mode is TrainMode.LORA:
         lines.append(_lora_line(material, lora_base))
         lines += _corpus(material)
@@ -147,7 +154,7 @@ def describe(
         base = (
             _("base: {name}").format(name=material.base)
             if material.base
-            else _("no base yet: one is made from text first")
+            else _("no base yet: one is trained from text first")
         )
         lines.append((base, "" if material.base or material.texts else "warning"))
         if not material.base:
@@ -155,9 +162,9 @@ def describe(
         lines += _corpus(material)
     if material.held:
         words = (
-            _("Ollama's {names} ({mb} MB of memory) is freed first; o keeps it")
+            _("Ollama's {names} ({mb} MB of memory) will be unloaded first; o keeps it")
             if unload
-            else _("Ollama holds {names} in memory ({mb} MB); o frees it first")
+            else _("Ollama has {names} in memory ({mb} MB); o unloads it first")
         )
         lines.append(
             (
@@ -167,7 +174,7 @@ def describe(
         )
     if material.training:
         lines.append(
-            (_("run {run} trains now: this one waits for it").format(run=material.training[:9]), "warning")
+            (_("run {run} is training: this run waits for it").format(run=material.training[:9]), "warning")
         )
     return lines
 
@@ -190,17 +197,17 @@ def _corpus(material: TrainingInputs) -> list[tuple[str, str]]:
         return [(_("no conversation yet: i on the Corpus tab, or h2q-tui memory import PATH"), "error")]
     if not material.accepted:
         words = n_(
-            "{n} conversation in memory; the run begins with the filters",
-            "{n} conversations in memory; the run begins with the filters",
+            "{n} conversation in memory; the run starts with the filters",
+            "{n} conversations in memory; the run starts with the filters",
             count,
         ).format(n=f"{count:,}")
-        few = _("at least {n} more are needed to be sure of a verdict").format(n=ENOUGH - count)
+        few = _("at least {n} more are needed for a reliable verdict").format(n=ENOUGH - count)
         return [(words, "")] + ([(few, "warning")] if count < ENOUGH else [])
     lines = [
         (
             n_(
-                "{n} conversation, {back} kept back to judge",
-                "{n} conversations, {back} kept back to judge",
+                "{n} conversation, {back} in the test set",
+                "{n} conversations, {back} in the test set",
                 material.accepted,
             ).format(n=f"{material.accepted:,}", back=f"{material.kept_back:,}"),
             "",
@@ -208,11 +215,11 @@ def _corpus(material: TrainingInputs) -> list[tuple[str, str]]:
     ]
     if material.groups >= MIN_CLUSTERS:
         gain = detectable_gain(PRIOR_DEVIATION, material.groups, alpha_for(1))
-        seen = _("in {groups} groups: a gain of {gain} % would be seen").format(
+        seen = _("in {groups} groups: a gain of {gain} % is detectable").format(
             groups=material.groups, gain=f"{100 * gain:.1f}"
         )
         return [*lines, (seen, "success")]
-    missing = _("{have} groups are kept back and {needed} are needed: there will be no verdict").format(
+    missing = _("test set: {have} groups, {needed} are needed: there will be no verdict").format(
         have=material.groups, needed=MIN_CLUSTERS
     )
     return [*lines, (missing, "warning")]

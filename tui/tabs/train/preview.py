@@ -49,7 +49,7 @@ def preview_blocks(rendered: Preview) -> list[TextBlock]:
                 last = blocks[-1].spans[-1]
                 ended = last._replace(text=last.text.removesuffix("\n"))
                 blocks[-1] = blocks[-1]._replace(spans=(*blocks[-1].spans[:-1], ended))
-            label = _("learnt") if run.train else _("read")
+            label = _("trained") if run.train else _("context")
             blocks.append(TextBlock(label, (span,), "success" if run.train else "dim"))
     return blocks
 
@@ -109,7 +109,7 @@ class PreviewScreen(ModalScreen[None]):
             yield self._view
 
     def on_mount(self) -> None:
-        self._box.border_title = safe(_("What would be trained on"))
+        self._box.border_title = safe(_("Training text"))
         self._box.border_subtitle = safe(_("← → conversations   esc back"))
         self._figures.update(safe(_("counting …"), "$foreground-muted"))
         self._view.focus()
@@ -176,7 +176,7 @@ class PreviewScreen(ModalScreen[None]):
         if rendered is None:
             self._show_text(message.problem)
             return
-        title = _("{n} of {total}   {tokens} tokens, {learnt} learnt").format(
+        title = _("{n} of {total}   {tokens} tokens, {learnt} trained on").format(
             n=f"{message.place + 1:,}",
             total=f"{len(self._ids):,}",
             tokens=f"{rendered.tokens:,}",
@@ -186,7 +186,7 @@ class PreviewScreen(ModalScreen[None]):
             title += "   " + _("in {n} windows").format(n=rendered.windows)
         if rendered.cut:
             title += "   " + _("{n} cut").format(n=f"{rendered.cut:,}")
-        self._box.border_title = safe(one_line(_("What would be trained on") + "   " + title))
+        self._box.border_title = safe(one_line(_("Training text") + "   " + title))
         self._view.set_blocks(preview_blocks(rendered))
 
     def action_step(self, by: int) -> None:

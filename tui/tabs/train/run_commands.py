@@ -66,7 +66,7 @@ class RunCommands:
             self._resumed.discard(entry.run_id)
             self.host.show_message(error_text(problem), "error")
             return
-        text = _("run {run} goes on with {earlier}").format(run=run.run_id[:9], earlier=entry.run_id[:9])
+        text = _("run {run} resumes {earlier}").format(run=run.run_id[:9], earlier=entry.run_id[:9])
         self.host.show_message(text, "success")
         await self.host.board.refresh()
 
@@ -74,7 +74,7 @@ class RunCommands:
         self._start_worker("ask", self._ask_stop(entry))
 
     async def _ask_stop(self, entry: RunEntry) -> None:
-        question = _("Checkpoint and stop run {run}?").format(run=entry.run_id[:9])
+        question = _("Write a checkpoint and stop run {run}?").format(run=entry.run_id[:9])
         if await self.host.push_screen_wait(Confirm(question)):
             self._send(entry, "stop")
 
@@ -85,7 +85,7 @@ class RunCommands:
 
     async def _ask_kill(self, entry: RunEntry, pid: int) -> None:
         short = entry.run_id[:9]
-        question = _("End run {run} at once, without a checkpoint? Type its id").format(run=short)
+        question = _("End run {run} immediately, without a checkpoint? Type its id").format(run=short)
         typed = await self.host.push_screen_wait(
             LinePrompt(question, check=lambda text: "" if text in (short, entry.run_id) else _("not its id"))
         )

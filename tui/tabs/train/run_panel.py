@@ -97,7 +97,7 @@ class RunPanel(Vertical):
     def _draw_log(self, view: RunView, *, new: bool) -> None:
         fresh = view.log_total - self._lines_drawn
         if new or fresh < 0:
-            self.log_pane.replace(view.log, _("no line yet"))
+            self.log_pane.replace(view.log, _("no log lines yet"))
         elif fresh:
             lines = list(view.log)
             self.log_pane.append(lines[max(0, len(lines) - fresh) :])

@@ -26,19 +26,19 @@ _GB = 1024.0
 def no_run() -> str:
     """What stands where the curves would be, before the first run."""
     return _(
-        "No run yet.\nn starts one: your conversations become a model.\nIts loss is drawn here while it learns."
+        "No run yet.\nn starts one: your conversations become a model.\nIts loss is drawn here during training."
     )
 
 
 def no_curve(view: RunView) -> str:
     """What stands there for a run that has not trained."""
     if view.status is RunStatus.QUEUED:
-        return view.reason or _("It waits for its turn.")
+        return view.reason or _("Waiting in the queue.")
     if view.finished is not None and view.finished.error:
         return view.finished.error
     if view.status.over:
-        return _("This run trained nothing.")
-    return _("The curve begins with the first training step.")
+        return _("This run did not train.")
+    return _("The curve starts with the first training step.")
 
 
 def loss_title(view: RunView, log_scale: bool) -> str:
@@ -145,7 +145,7 @@ def _ending(view: RunView, glyphs: Glyphs, *, alive: bool) -> Content:
     status = view.status if view.status.over or alive else RunStatus.DEAD
     words = status_name(status)
     if status is RunStatus.DEAD:
-        words = _("dead: its engine ended without a word; the last checkpoint stays")
+        words = _("dead: the engine ended without a final event; the last checkpoint is kept")
     elif view.finished is not None and view.finished.error:
         words = colon(words, one_line(view.finished.error))
     elif view.verdict is not None:

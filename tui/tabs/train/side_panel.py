@@ -29,7 +29,7 @@ class SideView(StrEnum):
 
 TITLES = {
     SideView.LEARNING_RATE: N_("Learning rate"),
-    SideView.EVENTS: N_("What happened"),
+    SideView.EVENTS: N_("Events"),
     SideView.CYCLES: N_("Evolution"),
 }
 _VIEWS = (SideView.LEARNING_RATE, SideView.EVENTS)

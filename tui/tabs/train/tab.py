@@ -120,7 +120,7 @@ class TrainTab(Tab):
         if entry is None:
             self.run_panel.clear(run_text.no_run())
         elif view is None:
-            self.run_panel.clear(_("reading its journal …"))
+            self.run_panel.clear(_("reading the journal …"))
         else:
             self.run_panel.show_run(view, alive=entry.status is not RunStatus.DEAD, new=new)
 
@@ -141,7 +141,7 @@ class TrainTab(Tab):
 
     def _started(self, run_id: str | None) -> None:
         if run_id:
-            text = _("run {run} started; q leaves, it goes on").format(run=run_id[:9])
+            text = _("run {run} started; it continues when you quit").format(run=run_id[:9])
             self.show_message(text, "success")
             self.run_worker(self.host.board.refresh(), group="runs:refresh", exclusive=True)
 

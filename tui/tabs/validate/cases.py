@@ -88,13 +88,13 @@ def case_blocks(
             else ((StyledSpan(answer.base),), (StyledSpan(answer.new),))
         )
         return [
-            TextBlock(_("asked"), (StyledSpan(answer.question),), "head"),
+            TextBlock(_("question"), (StyledSpan(answer.question),), "head"),
             TextBlock("", (StyledSpan(""),)),
             TextBlock(_("Base"), base),
             TextBlock("", (StyledSpan(""),)),
             TextBlock(_("New"), new),
             TextBlock("", (StyledSpan(""),)),
-            TextBlock(_("wanted"), (StyledSpan(answer.wanted, "dim"),)),
+            TextBlock(_("reference"), (StyledSpan(answer.wanted, "dim"),)),
         ]
     assert case.score is not None
     score = case.score
@@ -115,15 +115,15 @@ def case_blocks(
     ]
     if score.cut:
         blocks.append(
-            TextBlock("", (StyledSpan(_("a part stood beyond the context and was not scored"), "dim"),))
+            TextBlock("", (StyledSpan(_("a part was beyond the context length and was not scored"), "dim"),))
         )
     blocks.append(TextBlock("", (StyledSpan(""),)))
     if conversation is None:
         text = _("This conversation is no longer in memory.") if loaded else "…"
         return [*blocks, TextBlock("", (StyledSpan(text, "dim"),))]
     names = {
-        Role.USER: _("asked"),
-        Role.ASSISTANT: _("wanted"),
+        Role.USER: _("question"),
+        Role.ASSISTANT: _("reference"),
         Role.SYSTEM: _("system"),
         Role.TOOL: _("tool"),
     }

@@ -14,7 +14,7 @@ from tui.app.text import cells, fit, safe
 NAMES = {
     "nll": N_("NLL of answers"),
     "general": N_("general set"),
-    "older": N_("older talks"),
+    "older": N_("older conversations"),
     "length": N_("answer length"),
     "repetition": N_("repetition"),
     "stop": N_("stops by itself"),
@@ -129,7 +129,7 @@ def facts_lines(report: ValidationReport) -> Sequence[str]:
     verdict = report.verdict
     p = "–" if verdict.p_value is None else f"{verdict.p_value:.2g}"
     lines = [
-        _("{cases} cases in {groups} groups, p = {p}, needed p < {alpha} (look {look})").format(
+        _("{cases} cases in {groups} groups, p = {p}, required p < {alpha} (look {look})").format(
             cases=verdict.n_cases,
             groups=verdict.n_groups,
             p=p,
@@ -145,10 +145,10 @@ def facts_lines(report: ValidationReport) -> Sequence[str]:
             )
         )
     if report.split == "hash":
-        lines.append(_("split by a hash: the conversations carry no dates"))
+        lines.append(_("split by hash: the conversations have no dates"))
     if report.cut_share > 0:
         lines.append(
-            _("{share} % of the answers stood beyond the context and was not scored").format(
+            _("{share} % of the answer text was beyond the context length and was not scored").format(
                 share=f"{report.cut_share * 100:.1f}"
             )
         )
@@ -159,16 +159,16 @@ def empty_text(pair: tuple[str, str] | None, any_model: bool) -> Content:
     """Before the first verdict: what would be here, and the key that fills it. `pair` is what could be judged:
     the model in use and the new one."""
     if pair is not None:
-        line = _("enter   judge {new} against {base}").format(base=pair[0], new=pair[1])
+        line = _("enter   validate {new} against {base}").format(base=pair[0], new=pair[1])
     elif any_model:
         line = _(
-            "A verdict compares two models, and there is one: train another on the Train tab (1, then n)."
+            "A verdict compares two models and there is only one: train another on the Train tab (1, then n)."
         )
     else:
         line = _("There is no model yet: train one on the Train tab (1, then n).")
-    need = _("A verdict needs about 60 conversations: 20 groups are kept back that no model has seen.")
+    need = _("A verdict needs about 60 conversations: a test set of 20 groups that no model has seen.")
     return Content("\n").join(
-        [safe(_("No model has been judged yet."), "bold"), Content(""), safe(line), safe(need)]
+        [safe(_("No model has been validated yet."), "bold"), Content(""), safe(line), safe(need)]
     )
 
 

@@ -167,7 +167,7 @@ class ValidateTab(Tab):
             if progress is not None and progress.total:
                 share = f" {progress.done / progress.total * 100:.0f} %"
             stage = view.stage if view is not None else ""
-            text = _("{run} is going on: {stage}{share}").format(
+            text = _("{run} in progress: {stage}{share}").format(
                 run=run.run_id, stage=stage or run.label, share=share
             )
             return safe(f"{self.host.glyphs.status(run.status)} {text}", "$text-accent")
@@ -231,7 +231,7 @@ class ValidateTab(Tab):
         except (H2QError, OSError) as problem:
             self.show_message(error_text(problem), "error")
             return
-        text = _("{new} is judged against {base}: run {run}").format(new=new, base=base, run=spec.run_id)
+        text = _("validating {new} against {base}: run {run}").format(new=new, base=base, run=spec.run_id)
         self.show_message(text, "success")
 
     def move_case(self, by: int) -> None:
@@ -272,9 +272,9 @@ class ValidateTab(Tab):
             return
         verdict = self.report.verdict
         new, base = verdict.new.name, self._models.in_use or _("no model")
-        question = _("Put {new} to use in place of {base}?")
+        question = _("Promote {new} to replace {base}?")
         if verdict.decision != "promote":
-            question = _("The verdict is not to. Put {new} to use in place of {base}?")
+            question = _("Not recommended. Promote {new} to replace {base}?")
         self._ask(question.format(new=new, base=base), lambda: self._change_model(promote=new))
 
     def action_roll_back(self) -> None:
@@ -312,5 +312,5 @@ class ValidateTab(Tab):
     def _model_changed(self, message: ModelChanged) -> None:
         self._undo_stamp = message.promotion.backup.rpartition(".")[2]
         name = message.promotion.name or _("no model")
-        self.show_message(_("In use now: {name}. u takes it back.").format(name=name), "success")
+        self.show_message(_("In use now: {name}. u undoes it.").format(name=name), "success")
         self._load()
