@@ -1,4 +1,4 @@
-"""Building the corpus: what each stage decides, that it can be repeated, and that decisions hold."""
+"""Building the corpus: results of each stage, repeatability, and decisions that persist."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def state(store: MemoryStore, question: str) -> tuple[str, str, str | None]:
     return tuple(found)
 
 
-def test_each_stage_names_what_it_leaves_out(tmp_path: Path) -> None:
+def test_each_stage_records_what_it_drops(tmp_path: Path) -> None:
     talks = [
         conversation("good", "怎么写快速排序？", ANSWER),
         conversation("exact", "怎么写快速排序?", ANSWER.replace("，", ",")),
@@ -67,7 +67,7 @@ def test_each_stage_names_what_it_leaves_out(tmp_path: Path) -> None:
         assert "13800138000" not in evidence
 
 
-def test_courtesy_stays_as_context_without_loss(tmp_path: Path) -> None:
+def test_small_talk_is_masked_and_stays_as_context(tmp_path: Path) -> None:
     talk = conversation(
         "t",
         "怎么写快速排序？",
@@ -91,7 +91,7 @@ def test_courtesy_stays_as_context_without_loss(tmp_path: Path) -> None:
         assert item.trained_answers == 3
 
 
-def test_a_conversation_of_one_spoiled_answer_goes_with_its_reason(tmp_path: Path) -> None:
+def test_a_conversation_with_one_broken_answer_is_dropped_with_its_reason(tmp_path: Path) -> None:
     talks = [
         conversation("loop", "什么是光合作用？", "光合作用是植物利用光能的过程。" + "它非常重要，" * 40),
         conversation("cut", "怎么写循环？", ANSWER * 3 + "\n```python\nfor i in range(3):\n    print(i)"),
@@ -124,7 +124,7 @@ def test_building_again_changes_nothing_and_keeps_decisions(tmp_path: Path) -> N
         assert restored.trained_answers == 1
 
 
-def test_the_twin_that_the_person_accepted_is_kept(tmp_path: Path) -> None:
+def test_an_accepted_near_duplicate_is_kept(tmp_path: Path) -> None:
     talks = [
         conversation("long", "怎么写快速排序？", ANSWER + "就这样。"),
         conversation("short", "怎么写快速排序？", ANSWER),
@@ -138,7 +138,7 @@ def test_the_twin_that_the_person_accepted_is_kept(tmp_path: Path) -> None:
         assert review.item(str(dropped.twin)).state == "dropped"
 
 
-def test_settings_hold_or_drop(tmp_path: Path) -> None:
+def test_settings_decide_between_holding_and_dropping(tmp_path: Path) -> None:
     talks = [
         distinct(1),
         conversation("p", "我的邮箱是a@b.com，怎么改？", "在设置里点账户，再点邮箱，填上新的地址即可。"),
@@ -151,7 +151,7 @@ def test_settings_hold_or_drop(tmp_path: Path) -> None:
         ).dropped == {"low_value": 1}
 
 
-def test_each_type_of_private_data_is_handled_as_set(tmp_path: Path) -> None:
+def test_each_pii_type_is_handled_per_setting(tmp_path: Path) -> None:
     answer = "请先核对号码，再到设置里的账户页面改成新的，保存以后重新登录一次就生效了。"
     talks = [
         conversation("p", "手机13800138000和邮箱a@b.com怎么改？", answer),
@@ -169,7 +169,7 @@ def test_each_type_of_private_data_is_handled_as_set(tmp_path: Path) -> None:
         ).dropped == {"sensitive": 1}
 
 
-def test_writes_are_cut_before_they_grow_long() -> None:
+def test_writes_are_split_into_short_transactions() -> None:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     statements: list[str] = []
     connection.set_trace_callback(statements.append)
@@ -185,14 +185,14 @@ def test_writes_are_cut_before_they_grow_long() -> None:
     assert len(statements) // 2 >= 4
 
 
-def test_a_build_tells_how_far_it_is(tmp_path: Path) -> None:
+def test_a_build_reports_its_progress(tmp_path: Path) -> None:
     with memory(tmp_path, [distinct(n) for n in range(150)]) as store:
         seen: list[tuple[int, int]] = []
         build_corpus(store, Settings(), on_progress=lambda done, total: seen.append((done, total)))
         assert seen == [(100, 150), (150, 150)]
 
 
-def test_the_dataset_holds_what_is_trained_and_nothing_that_is_judged(tmp_path: Path) -> None:
+def test_the_dataset_holds_the_training_split_only(tmp_path: Path) -> None:
     ws = Workspace(tmp_path)
     with memory(tmp_path, [distinct(n, at=1e9 + 60 * n) for n in range(80)]) as store:
         with pytest.raises(NotEnoughData):
@@ -211,7 +211,7 @@ def test_the_dataset_holds_what_is_trained_and_nothing_that_is_judged(tmp_path: 
         assert (again.sha256, again.replayed) == (data.sha256, 60)
 
 
-def test_a_training_that_goes_on_finds_its_dataset_again_though_conversations_came(tmp_path: Path) -> None:
+def test_a_resumed_run_rewrites_its_dataset_despite_new_conversations(tmp_path: Path) -> None:
     ws = Workspace(tmp_path)
     talks = [distinct(n, at=1e9 + 60 * n) for n in range(160)]
     with memory(tmp_path / "a", talks[:80]) as store:
@@ -228,12 +228,12 @@ def test_a_training_that_goes_on_finds_its_dataset_again_though_conversations_ca
         assert len(write_dataset(store, ws, "all").conversations) > len(begun)
 
 
-def test_a_dataset_that_is_gone_or_broken_binds_nobody(tmp_path: Path) -> None:
+def test_a_missing_or_broken_dataset_has_no_ids(tmp_path: Path) -> None:
     (tmp_path / "broken.jsonl").write_text('{"id": 3}\n')
     assert dataset_ids(tmp_path / "none.jsonl") == dataset_ids(tmp_path / "broken.jsonl") == frozenset()
 
 
-def test_answers_that_stand_in_training_are_not_scored(tmp_path: Path) -> None:
+def test_answers_that_occur_in_training_are_not_scored(tmp_path: Path) -> None:
     same = ("这家酒店的评分是多少？", "评分是4.7分，住客都说房间干净。")
     talks = [
         conversation(f"c{n}", *[turn.text for turn in distinct(n).turns], *same, at=1e9 + n)
@@ -267,7 +267,7 @@ class Points:
         raise AssertionError(time)
 
 
-def test_memory_points_are_read_by_their_labels_in_either_language() -> None:
+def test_memory_points_are_parsed_by_role_labels() -> None:
     labelled, summary, bare, inline = collect(Points())
     assert [(turn.role, turn.text) for turn in labelled.turns] == [
         (Role.USER, "你好吗"),

@@ -1,4 +1,4 @@
-"""Turns that the person wrote anew, flags and rules: decisions like any other, and they reach what is trained on."""
+"""Edits of turns, flags and rules: recorded like all decisions, and effective in the dataset."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def build(folder: Path) -> None:
         build_corpus(store, Settings())
 
 
-def test_an_edit_reaches_the_dataset_and_an_undo_takes_it_back(tmp_path: Path) -> None:
+def test_an_edit_reaches_the_dataset_until_it_is_undone(tmp_path: Path) -> None:
     with corpus(tmp_path) as store:
         before = texts(tmp_path)
         (decision,) = store.edit("c00003", 1, "这才是它的意思。")
@@ -61,7 +61,7 @@ def test_an_edit_reaches_the_dataset_and_an_undo_takes_it_back(tmp_path: Path) -
         assert texts(tmp_path)["c00003"][1] == "这才是它的意思。"
 
 
-def test_the_list_shows_the_line_that_is_in_force_before_and_after_a_build(tmp_path: Path) -> None:
+def test_the_list_shows_the_current_title_before_and_after_a_build(tmp_path: Path) -> None:
     def lines(store: ReviewStore) -> set[str]:
         (item,) = (item for item in store.page("", 0, 100) if item.id == "c00003")
         return {item.first_line, store.item("c00003").first_line}
@@ -83,7 +83,7 @@ def test_the_list_shows_the_line_that_is_in_force_before_and_after_a_build(tmp_p
         assert lines(store) == {before}
 
 
-def test_an_edit_survives_a_restart_and_a_build_and_leaves_memory_as_it_came(tmp_path: Path) -> None:
+def test_an_edit_survives_restart_and_build_and_leaves_memory_unchanged(tmp_path: Path) -> None:
     with corpus(tmp_path) as store:
         original = store.detail("c00003").turns[1].text
         store.edit("c00003", 1, "第一次。")
@@ -100,7 +100,7 @@ def test_an_edit_survives_a_restart_and_a_build_and_leaves_memory_as_it_came(tmp
         assert (turn.text, turn.unread) == ("第一次。", True)
 
 
-def test_private_data_written_in_an_edit_is_replaced_before_and_after_the_build(tmp_path: Path) -> None:
+def test_pii_in_an_edit_is_redacted_before_and_after_the_build(tmp_path: Path) -> None:
     with corpus(tmp_path) as store:
         store.edit("c00003", 1, "打我的电话13812345678问吧。")
         assert store.detail("c00003").turns[1].unread
@@ -112,7 +112,7 @@ def test_private_data_written_in_an_edit_is_replaced_before_and_after_the_build(
         assert "‹PHONE›" not in texts(tmp_path)["c00003"][1]
 
 
-def test_spans_of_the_old_text_do_not_cut_the_new_one(tmp_path: Path) -> None:
+def test_spans_of_the_imported_text_do_not_redact_the_edit(tmp_path: Path) -> None:
     with corpus(tmp_path) as store:
         store.edit("mail", 0, "怎么改我的邮箱地址？这里没有地址。")
         assert texts(tmp_path)["mail"][0] == "怎么改我的邮箱地址？这里没有地址。"
@@ -135,7 +135,7 @@ def test_an_edit_of_a_held_out_conversation_reaches_validation(tmp_path: Path) -
         assert one not in {row["id"] for row in rows}
 
 
-def test_an_edit_that_changes_nothing_or_cannot_be_is_none(tmp_path: Path) -> None:
+def test_an_edit_without_change_or_text_is_not_recorded(tmp_path: Path) -> None:
     with corpus(tmp_path) as store:
         before = store.detail("c00003").turns[1].text
         assert store.edit("c00003", 1, before) == []
@@ -147,7 +147,7 @@ def test_an_edit_that_changes_nothing_or_cannot_be_is_none(tmp_path: Path) -> No
         assert store.undoable() == 0
 
 
-def test_a_flag_is_found_and_changes_nothing_else(tmp_path: Path) -> None:
+def test_a_flag_can_be_filtered_and_changes_nothing_else(tmp_path: Path) -> None:
     with corpus(tmp_path) as store:
         store.decide("c00005", "rejected")
         assert len(store.flag(["c00003", "c00005"])) == 2
@@ -164,7 +164,7 @@ def test_a_flag_is_found_and_changes_nothing_else(tmp_path: Path) -> None:
         assert store.item("c00005").state == "rejected"
 
 
-def test_a_rule_rejects_what_is_there_and_drops_what_comes_and_one_undo_takes_it_back(tmp_path: Path) -> None:
+def test_a_rule_applies_now_and_in_later_builds_until_it_is_undone(tmp_path: Path) -> None:
     with corpus(tmp_path) as store:
         store.decide("c00001", "accepted")
         made = store.set_rule("source:test")
@@ -184,7 +184,7 @@ def test_a_rule_rejects_what_is_there_and_drops_what_comes_and_one_undo_takes_it
         assert store.item("c00099").state == "accepted"
 
 
-def test_a_database_of_the_first_schema_gains_the_columns(tmp_path: Path) -> None:
+def test_a_database_of_the_first_schema_is_migrated(tmp_path: Path) -> None:
     path = tmp_path / "memory.db"
     old = sqlite3.connect(path, isolation_level=None)
     for statement in schema._statements(schema.MIGRATIONS[0]):
@@ -200,18 +200,18 @@ def test_a_database_of_the_first_schema_gains_the_columns(tmp_path: Path) -> Non
 
 
 @given(st.text("ab 好的，x1_'\n", max_size=40), st.text("ab 好的，x1_'\n", max_size=40))
-def test_the_pieces_of_a_diff_make_both_texts(before: str, after: str) -> None:
+def test_the_parts_of_a_diff_join_to_both_texts(before: str, after: str) -> None:
     pieces = word_diff(before, after)
     assert "".join(text for change, text in pieces if change != WordChange.ADDED) == before
     assert "".join(text for change, text in pieces if change != WordChange.REMOVED) == after
 
 
-def test_a_diff_goes_by_words_and_characters() -> None:
+def test_a_diff_compares_words_and_characters() -> None:
     shown = "".join(map(diff_markup, word_diff("The old answer，旧的。", "The new answer，新的。")))
     assert shown == "The [-old-]{+new+} answer，[-旧-]{+新+}的。"
 
 
-def test_search_and_rules_go_by_the_words_in_force(tmp_path: Path) -> None:
+def test_search_and_rules_use_the_text_in_force(tmp_path: Path) -> None:
     with corpus(tmp_path) as store:
         before = store.detail("c00003").turns[1].text
         store.edit("c00003", 1, "第一次的新词。")
@@ -227,7 +227,7 @@ def test_search_and_rules_go_by_the_words_in_force(tmp_path: Path) -> None:
         assert [item.id for item in store.page("state:rejected")] == ["c00003"]
 
 
-def test_phrases_of_rejections_are_those_in_force(tmp_path: Path) -> None:
+def test_suggested_phrases_come_from_the_text_in_force(tmp_path: Path) -> None:
     with corpus(tmp_path) as store:
         for number in range(8):
             id_ = f"c{number:05d}"
@@ -237,7 +237,7 @@ def test_phrases_of_rejections_are_those_in_force(tmp_path: Path) -> None:
         assert found.rejected == 8 and found.line.strip('"') in "很抱歉我无法回答这个问题，编号"
 
 
-def test_what_the_filters_say_of_an_edit_is_shown_at_once_and_is_what_is_trained_on(tmp_path: Path) -> None:
+def test_an_edit_is_filtered_immediately_as_it_is_trained_on(tmp_path: Path) -> None:
     with corpus(tmp_path) as store:
         store.edit("c00003", 0, "我的手机号是13812345678，忘了密码怎么办？")
         store.edit("c00003", 1, "不客气")

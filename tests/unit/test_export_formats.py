@@ -1,4 +1,4 @@
-"""Exports read back as other trainers read them: every answer that bears loss once, in a form they take."""
+"""Exports as other trainers read them: every answer with loss once, in a supported format."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def made(
 @pytest.mark.parametrize(
     "format_", [ExportFormat.ALPACA, ExportFormat.SHAREGPT, ExportFormat.PROMPT_COMPLETION]
 )
-def test_each_answer_with_loss_is_learnt_once_and_no_other(
+def test_exactly_the_answers_with_loss_are_trained_on_once(
     store: MemoryStore, tmp_path: Path, format_: ExportFormat
 ) -> None:
     done, rows, info = made(store, tmp_path, format_)
@@ -155,7 +155,7 @@ def test_each_answer_with_loss_is_learnt_once_and_no_other(
     assert info["columns"]["system"] == "system"
 
 
-def test_messages_keep_every_turn_and_say_what_bears_no_loss(store: MemoryStore, tmp_path: Path) -> None:
+def test_messages_keep_every_turn_and_mark_masked_answers(store: MemoryStore, tmp_path: Path) -> None:
     done, rows, info = made(store, tmp_path, ExportFormat.MESSAGES)
     by_id = {row["id"]: row["messages"] for row in rows}
     assert by_id.keys() == {talk.id for talk in TALKS}
@@ -174,13 +174,11 @@ def test_messages_keep_every_turn_and_say_what_bears_no_loss(store: MemoryStore,
 
 
 @pytest.mark.parametrize("format_", list(ExportFormat))
-def test_two_exports_of_one_corpus_are_the_same_bytes(
-    store: MemoryStore, tmp_path: Path, format_: ExportFormat
-) -> None:
+def test_exports_are_deterministic(store: MemoryStore, tmp_path: Path, format_: ExportFormat) -> None:
     assert made(store, tmp_path, format_)[0].sha256 == made(store, tmp_path, format_)[0].sha256
 
 
-def test_an_empty_corpus_gives_a_file_that_can_be_read(tmp_path: Path) -> None:
+def test_an_empty_corpus_exports_a_readable_file(tmp_path: Path) -> None:
     with memory(tmp_path, []) as empty:
         for format_ in ExportFormat:
             path = tmp_path / f"none{suffix(format_)}"
@@ -188,7 +186,7 @@ def test_an_empty_corpus_gives_a_file_that_can_be_read(tmp_path: Path) -> None:
             assert path.read_text("utf-8").strip() in ("", "[]")
 
 
-def test_the_lineage_tells_conversations_decisions_and_settings(tmp_path: Path) -> None:
+def test_the_lineage_records_conversations_decisions_and_settings(tmp_path: Path) -> None:
     ws = Workspace(tmp_path)
     talks: list[Conversation] = [distinct(n) for n in range(30)]
     with memory(tmp_path, talks) as opened:

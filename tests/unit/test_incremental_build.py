@@ -1,4 +1,4 @@
-"""A build that looks only at what changed makes the corpus that a build of everything makes."""
+"""An incremental build gives the same corpus as a full build."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def take(step: tuple[str, Any], store: MemoryStore, review: ReviewStore) -> None
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 @given(st.lists(_STEP, min_size=2, max_size=10))
-def test_building_what_changed_is_building_everything(steps: list[tuple[str, Any]]) -> None:
+def test_an_incremental_build_equals_a_full_build(steps: list[tuple[str, Any]]) -> None:
     own = Settings()
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -170,7 +170,9 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def test_only_what_is_new_edited_or_set_otherwise_is_looked_at(tmp_path: Path, looked_at: list[str]) -> None:
+def test_only_new_edited_or_reconfigured_conversations_are_filtered(
+    tmp_path: Path, looked_at: list[str]
+) -> None:
     with memory(tmp_path, [distinct(n, at=1e9 + n) for n in range(20)]) as store:
         build_corpus(store, Settings())
         assert len(looked_at) == 20
@@ -192,7 +194,7 @@ def test_only_what_is_new_edited_or_set_otherwise_is_looked_at(tmp_path: Path, l
         assert len(looked_at) == 21
 
 
-def test_other_code_of_the_filters_looks_at_everything(
+def test_changed_filter_code_filters_everything(
     tmp_path: Path, looked_at: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with memory(tmp_path, [distinct(n) for n in range(5)]) as store:
@@ -202,7 +204,7 @@ def test_other_code_of_the_filters_looks_at_everything(
         assert len(looked_at) == 10
 
 
-def test_a_build_that_was_stopped_goes_on_where_it_was(tmp_path: Path, looked_at: list[str]) -> None:
+def test_a_stopped_build_resumes(tmp_path: Path, looked_at: list[str]) -> None:
     def stop(done: int, total: int) -> None:
         raise InterruptedError
 
@@ -215,7 +217,7 @@ def test_a_build_that_was_stopped_goes_on_where_it_was(tmp_path: Path, looked_at
         assert len(looked_at) == 150
 
 
-def test_rows_that_say_the_same_keep_the_time_at_which_they_were_made(tmp_path: Path) -> None:
+def test_unchanged_rows_keep_their_time(tmp_path: Path) -> None:
     with memory(tmp_path, [distinct(1), conversation("polite", "谢谢", "不客气")]) as store:
         build_corpus(store, Settings(), now=1.0)
         store.add([conversation("again", "谢谢您", "不用客气")], "test", "test")
@@ -226,7 +228,7 @@ def test_rows_that_say_the_same_keep_the_time_at_which_they_were_made(tmp_path: 
         assert times == {"polite": 1.0, "again": 2.0}
 
 
-def test_what_is_forgotten_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_deleted_conversation_leaves_no_rows(tmp_path: Path) -> None:
     with memory(
         tmp_path, [distinct(1), conversation("secret", "什么是绝密的暗号词？", "暗号是芝麻开门九五二七。")]
     ) as store:
@@ -265,7 +267,7 @@ def test_a_rejection_stays_when_the_conversation_grows(tmp_path: Path) -> None:
     assert grown(tmp_path, "rejected", Settings()) == ("pending", "review", "rejected_before")
 
 
-def test_an_acceptance_holds_for_what_passes_the_filters_and_never_for_new_turns_that_are_reviewed(
+def test_an_acceptance_does_not_cover_new_turns_that_need_review(
     tmp_path: Path,
 ) -> None:
     assert grown(tmp_path / "a", "accepted", Settings()) == ("accepted", "", "")
@@ -275,7 +277,7 @@ def test_an_acceptance_holds_for_what_passes_the_filters_and_never_for_new_turns
     assert kept == ("pending", "review", "accepted_before")
 
 
-def test_a_verdict_about_the_longer_form_is_the_one_that_holds(tmp_path: Path) -> None:
+def test_a_decision_on_the_longer_form_takes_precedence(tmp_path: Path) -> None:
     grown(tmp_path, "rejected", Settings())
     with MemoryStore(tmp_path / "memory" / "memory.db") as store, ReviewStore(store.path) as review:
         review.decide("long", "accepted")
@@ -287,7 +289,7 @@ def test_a_verdict_about_the_longer_form_is_the_one_that_holds(tmp_path: Path) -
         assert review.item("long").state == "accepted"
 
 
-def test_an_edit_goes_over_to_the_longer_form_where_the_turn_is_the_same(tmp_path: Path) -> None:
+def test_an_edit_carries_over_to_the_longer_form_where_the_turn_is_unchanged(tmp_path: Path) -> None:
     texts = ("我叫王小明，怎么写快速排序？", "先选一个基准，再把两边各自排好。")
 
     def of(id_: str, at: float, *turns: str) -> Conversation:
@@ -317,7 +319,7 @@ def test_an_edit_goes_over_to_the_longer_form_where_the_turn_is_the_same(tmp_pat
         assert review.detail("long").turns[0].text == texts[0]
 
 
-def test_rows_of_the_semantic_stage_follow_what_is_new(tmp_path: Path) -> None:
+def test_rows_of_the_semantic_stage_are_updated(tmp_path: Path) -> None:
     def alike(store: object, entries: Sequence[CorpusEntry], decided: object) -> list[SimilarPair]:
         leader = max(item.id for item in entries)
         for item in entries:

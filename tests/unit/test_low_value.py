@@ -15,7 +15,7 @@ from engine.corpus.filters.truncation import is_truncated, loop_share
 DATA = Path(__file__).parent.parent / "data" / "corpus"
 
 
-def test_crosswoz_courtesy_is_found_and_good_turns_stay() -> None:
+def test_crosswoz_small_talk_is_found_and_content_is_kept() -> None:
     rows = [json.loads(line) for line in (DATA / "crosswoz_turns.jsonl").read_text("utf-8").splitlines()]
     low = [classify(row["text"]).low for row in rows if row["low_value"]]
     good = [classify(row["text"]).low for row in rows if not row["low_value"]]
@@ -58,7 +58,7 @@ def test_crosswoz_courtesy_is_found_and_good_turns_stay() -> None:
         ("請問還有什麼可以幫您", TurnKind.OFFER),
     ],
 )
-def test_courtesy_is_named(text: str, kind: TurnKind) -> None:
+def test_small_talk_is_classified(text: str, kind: TurnKind) -> None:
     verdict = classify(text)
     assert (verdict.low, verdict.kind) == (True, kind)
 
@@ -93,11 +93,11 @@ def test_courtesy_is_named(text: str, kind: TurnKind) -> None:
         "Say thanks",
     ],
 )
-def test_content_in_polite_clothes_stays(text: str) -> None:
+def test_polite_content_is_content(text: str) -> None:
     assert not classify(text).low
 
 
-def test_a_bare_word_that_answers_a_question_is_its_content() -> None:
+def test_a_single_word_that_answers_a_question_is_content() -> None:
     assert classify("是的。").low
     assert not classify_reply("是的。", "鲸鱼是哺乳动物吗？").low
     assert not classify_reply("Yes.", "Is a whale a mammal?").low
@@ -106,7 +106,7 @@ def test_a_bare_word_that_answers_a_question_is_its_content() -> None:
     assert classify_reply("好的。", "我知道了，谢谢。").low
 
 
-def test_an_answer_that_loops_is_low_in_value() -> None:
+def test_a_looping_answer_is_low_value() -> None:
     assert classify("我不知道该怎么说。" * 60).kind is TurnKind.REPETITION
     assert not classify("".join(chr(0x4E00 + 37 * i) for i in range(300))).low
 
@@ -130,7 +130,7 @@ def test_an_answer_that_loops_is_low_in_value() -> None:
         ("给我一个词，和你好一样的意思", "您好"),
     ],
 )
-def test_a_whole_answer_of_one_word_is_content(task: str, answer: str) -> None:
+def test_a_one_word_answer_to_a_task_is_content(task: str, answer: str) -> None:
     assert classify(answer).low
     assert not classify_reply(answer, task).low
 
@@ -149,17 +149,17 @@ def test_a_whole_answer_of_one_word_is_content(task: str, answer: str) -> None:
         ("I'll pick this one", "Great"),
     ],
 )
-def test_courtesy_that_answers_a_remark_or_an_order_is_low(said: str, answer: str) -> None:
+def test_small_talk_that_answers_a_remark_or_instruction_is_low_value(said: str, answer: str) -> None:
     assert classify_reply(answer, said).low
 
 
 @pytest.mark.parametrize("text", ["重复" * 20, "重复" * 40, "重复" * 400, "又是这样" * 12, "哈喽，" * 40])
-def test_a_phrase_of_any_length_over_and_over_is_a_repetition(text: str) -> None:
+def test_a_repeated_phrase_of_any_length_is_repetition(text: str) -> None:
     assert classify(text).kind is TurnKind.REPETITION
 
 
 @pytest.mark.parametrize("answer", ["I like apple.\n" * 5, "我爱学习，" * 40])
-def test_what_was_asked_for_many_times_is_no_loop(answer: str) -> None:
+def test_requested_repetition_is_not_a_loop(answer: str) -> None:
     assert not classify_reply(answer, "Say it five times: I like apple").low
     assert not classify_reply(answer, "把“我爱学习”重复40遍").low
     assert not classify_reply("I like apple. " * 5, "").low
@@ -191,7 +191,7 @@ LIST = (
         + "| 上海 | 多",
     ],
 )
-def test_an_answer_cut_off_in_the_middle_bears_no_loss(text: str) -> None:
+def test_a_truncated_answer_is_masked(text: str) -> None:
     verdict = classify_reply(text, "怎么做？")
     assert (verdict.low, verdict.kind, verdict.score) == (True, TurnKind.TRUNCATED, 0.8)
     assert not classify(text).low
@@ -213,11 +213,11 @@ def test_an_answer_cut_off_in_the_middle_bears_no_loss(text: str) -> None:
         "您好，",
     ],
 )
-def test_an_answer_without_a_full_stop_is_not_cut_off(text: str) -> None:
+def test_a_missing_full_stop_alone_is_not_truncation(text: str) -> None:
     assert classify_reply(text, "怎么做？").kind is not TurnKind.TRUNCATED
 
 
-def test_an_answer_that_ends_in_a_loop_is_scored_by_how_much_of_it_loops() -> None:
+def test_a_loop_is_scored_by_its_share_of_the_answer() -> None:
     start = "光合作用把光能变成化学能，叶绿素吸收红光和蓝光，水被分解后放出氧气，二氧化碳被固定成糖。" * 2
     looped = start + "这是一个很重要的过程，" * 12
     verdict = classify_reply(looped, "什么是光合作用？")
@@ -239,12 +239,12 @@ def test_an_answer_that_ends_in_a_loop_is_scored_by_how_much_of_it_loops() -> No
         + "太阳出来的时候，大家都走到院子里，把昨天没有说完的话接着说下去，一直说到天黑。" * 2,
     ],
 )
-def test_tables_rules_figures_and_refrains_are_no_loops(text: str) -> None:
+def test_tables_rules_numbers_and_refrains_are_not_loops(text: str) -> None:
     assert loop_share(text) == 0.0
 
 
 @given(st.text(min_size=1, max_size=30), st.integers(1, 60), st.text(max_size=60))
-def test_a_share_is_a_share_and_costs_no_error(unit: str, times: int, start: str) -> None:
+def test_the_loop_share_is_between_0_and_1(unit: str, times: int, start: str) -> None:
     text = start + unit * times
     assert 0.0 <= loop_share(text) <= 1.0
     is_truncated(text)
@@ -253,12 +253,12 @@ def test_a_share_is_a_share_and_costs_no_error(unit: str, times: int, start: str
 @pytest.mark.parametrize(
     "text", ["a. " * 400_000 + "end of", "。" * 400_000 + "完了", "a/_=" * 300_000, "(" * 900_000 + "a"]
 )
-def test_a_text_of_a_megabyte_is_looked_at_once(text: str) -> None:
+def test_a_text_of_a_megabyte_is_classified(text: str) -> None:
     is_truncated(text)
 
 
 @given(st.text(max_size=300))
-def test_any_text_gets_a_verdict_between_0_and_1(text: str) -> None:
+def test_any_text_gets_a_score_between_0_and_1(text: str) -> None:
     verdict = classify(text)
     assert 0.0 <= verdict.score <= 1.0
     assert verdict.low == (verdict.score > 0)

@@ -1,4 +1,4 @@
-"""Shortcuts of the filters: they give what the long way gives."""
+"""The fast paths of the filters give the results of the slow ones."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _ANY = st.text(
 
 
 @given(_ANY)
-def test_the_fast_nfkc_is_nfkc(text: str) -> None:
+def test_the_fast_nfkc_equals_nfkc(text: str) -> None:
     assert nfkc(text) == unicodedata.normalize("NFKC", text)
 
 
 @given(st.lists(_ANY, max_size=5))
-def test_a_conversation_folds_as_its_turns_do(texts: list[str]) -> None:
+def test_fold_joined_equals_fold_of_the_joined_texts(texts: list[str]) -> None:
     assert fold_joined(texts, [fold(text) for text in texts]) == fold(" ".join(texts))
 
 
 @given(_ANY)
-def test_every_character_of_a_folded_text_is_traced(text: str) -> None:
+def test_every_character_of_a_normalised_text_maps_to_the_original(text: str) -> None:
     folded = normalise_with_map(text)
     for place in range(len(folded.text)):
         start, end = folded.span(place, place + 1)
@@ -81,7 +81,9 @@ _BEHIND_SIGNS = [
 
 
 @pytest.mark.parametrize("sign, pattern", _BEHIND_SIGNS, ids=range(len(_BEHIND_SIGNS)))
-def test_nothing_is_found_without_its_sign(sign: Callable[[str], bool], pattern: re.Pattern[str]) -> None:
+def test_no_pattern_matches_without_its_condition(
+    sign: Callable[[str], bool], pattern: re.Pattern[str]
+) -> None:
     @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
     @given(st.from_regex(pattern))
     def check(text: str) -> None:
@@ -92,7 +94,7 @@ def test_nothing_is_found_without_its_sign(sign: Callable[[str], bool], pattern:
 
 
 @pytest.mark.parametrize("example, sign, pattern", _RAW, ids=["bracket", "order"])
-def test_no_marker_is_found_without_its_sign(
+def test_no_marker_matches_without_its_condition(
     example: str, sign: Callable[[str], bool], pattern: re.Pattern[str]
 ) -> None:
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
@@ -104,7 +106,7 @@ def test_no_marker_is_found_without_its_sign(
     check()
 
 
-def test_only_pairs_that_are_asked_for_are_compared() -> None:
+def test_only_allowed_pairs_are_compared() -> None:
     texts = [
         fold(f"巴黎是法国的首都，有两百多万人口，位于塞纳河畔，是欧洲的大城市之一{end}")
         for end in ("", "。对", "呀")

@@ -1,4 +1,4 @@
-"""The preview is what training sees: the same tokens, the same mask, the same cuts."""
+"""The preview equals what training sees: tokens, loss mask, truncation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MESSAGES = st.lists(
 
 
 @given(MESSAGES)
-def test_the_runs_are_the_rendered_tokens_with_their_mask(messages: list[ChatMessage]) -> None:
+def test_the_runs_are_the_rendered_tokens_with_their_loss_mask(messages: list[ChatMessage]) -> None:
     rendered = render(messages)
     runs = token_runs(messages)
     assert sum(run.tokens for run in runs) == len(rendered.ids)
@@ -44,7 +44,7 @@ def test_the_runs_are_the_rendered_tokens_with_their_mask(messages: list[ChatMes
         place += run.tokens
 
 
-def test_the_preview_and_the_figures_are_those_of_the_dataset(tmp_path: Path) -> None:
+def test_preview_and_summary_agree_with_the_dataset(tmp_path: Path) -> None:
     talks = [distinct(n, at=1e9 + n) for n in range(40)]
     talks.append(conversation("mail", "我的邮箱是a@b.com，怎么改？", "在设置里点账户，再点邮箱。", at=1e8))
     talks.append(
@@ -80,7 +80,7 @@ def test_the_preview_and_the_figures_are_those_of_the_dataset(tmp_path: Path) ->
     assert mail.runs[-2].text == "<|im_end|>" and mail.runs[-2].train
 
 
-def test_what_a_filter_lets_through_is_counted_as_left(tmp_path: Path) -> None:
+def test_pii_that_is_kept_is_counted_as_left(tmp_path: Path) -> None:
     with memory(tmp_path, [distinct(n, at=1e9 + n) for n in range(40)]) as store:
         build_corpus(store, Settings())
         store.connection.execute(

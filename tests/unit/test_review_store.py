@@ -1,4 +1,4 @@
-"""The review: pages under a filter, why a conversation stands where it does, verdicts that are never lost."""
+"""The review: pages under a filter, details, and decisions that are never lost."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from engine.core.config import Settings
 from engine.core.errors import BadInput
+from engine.core.i18n import in_every_language
 from engine.corpus.build import build_corpus
+from engine.corpus.enums import PII_LABELS, REASON_LABELS, STAGE_LABELS, STATE_LABELS
 from engine.corpus.preview import render_preview
-from engine.corpus.review.filter_query import ListOrder, parse_filter
+from engine.corpus.review.filter_query import ListOrder, invalid_terms, parse_filter
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.review.types import ReviewItem
 from tests.corpus_store import conversation, distinct, memory
@@ -65,6 +67,11 @@ def test_pages_cover_everything_once_in_every_order(tmp_path: Path) -> None:
         ("-state:dropped", 14),
         ("stage:sensitive", 1),
         ("stage:low_value", 2),
+        ('stage:"low value"', 2),
+        ("stage:Low-Value", 2),
+        ("stage:低价值", 2),
+        ("stage:pii", 1),
+        ("state:已接受", 14),
         ("reason:email", 1),
         ("lang:en", 1),
         ("source:test lang:zh", 14),
@@ -84,14 +91,30 @@ def test_the_filter_line(tmp_path: Path, line: str, count: int) -> None:
         assert store.count(line) == count == len(store.page(line))
 
 
+@pytest.mark.parametrize(
+    ("field", "labels"),
+    [
+        ("state", STATE_LABELS),
+        ("stage", STAGE_LABELS),
+        ("reason", REASON_LABELS),
+        ("reason", PII_LABELS),
+    ],
+)
+def test_the_filter_accepts_every_label_in_every_language(field: str, labels: dict[str, str]) -> None:
+    for value, label in labels.items():
+        for word in in_every_language(label):
+            assert invalid_terms(f'{field}:"{word}"') == []
+            assert parse_filter(f'{field}:"{word}"') == parse_filter(f"{field}:{value}")
+
+
 @given(st.text(max_size=40))
-def test_any_filter_line_is_a_query(line: str) -> None:
+def test_any_filter_line_is_a_valid_query(line: str) -> None:
     with ReviewStore(Path("/nowhere/memory.db")) as store:
         assert store.count(line) == 0 == len(store.page(line))
     assert parse_filter(line).sql
 
 
-def test_the_detail_shows_spans_masks_and_kin(tmp_path: Path) -> None:
+def test_the_detail_shows_spans_masks_and_cluster(tmp_path: Path) -> None:
     with reviewed(tmp_path) as store:
         private = store.detail(store.page("stage:sensitive")[0].id)
         assert private.turns[0].spans == [("EMAIL", 5, 12)]
@@ -104,7 +127,7 @@ def test_the_detail_shows_spans_masks_and_kin(tmp_path: Path) -> None:
         assert shown.trained == len(english.turns[1].text) + 1
 
 
-def test_verdicts_are_undone_and_redone_across_restarts(tmp_path: Path) -> None:
+def test_decisions_are_undone_and_redone_across_restarts(tmp_path: Path) -> None:
     with reviewed(tmp_path) as store:
         before = states(store)
         first, second = store.ids("state:accepted")[:2]
@@ -124,7 +147,7 @@ def test_verdicts_are_undone_and_redone_across_restarts(tmp_path: Path) -> None:
         assert store.detail(first).decisions[-1].reason == "dull"
 
 
-def test_a_new_verdict_ends_the_redo(tmp_path: Path) -> None:
+def test_a_new_decision_ends_redo(tmp_path: Path) -> None:
     with reviewed(tmp_path) as store:
         first, second = store.ids("state:accepted")[:2]
         store.decide(first, "rejected")
@@ -133,7 +156,7 @@ def test_a_new_verdict_ends_the_redo(tmp_path: Path) -> None:
         assert store.redo() == []
 
 
-def test_what_was_undone_before_a_newer_verdict_is_never_given_back(tmp_path: Path) -> None:
+def test_a_decision_undone_before_a_newer_one_is_never_redone(tmp_path: Path) -> None:
     with reviewed(tmp_path) as store:
         id_ = store.ids("state:accepted")[0]
         store.decide(id_, "rejected")
@@ -146,7 +169,7 @@ def test_what_was_undone_before_a_newer_verdict_is_never_given_back(tmp_path: Pa
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.sampled_from(["accept", "reject", "all", "flag", "undo", "undo", "redo"]), max_size=30))
-def test_undo_and_redo_go_through_the_steps_like_any_editor(steps: list[str]) -> None:
+def test_undo_and_redo_follow_the_editor_model(steps: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder, reviewed(Path(folder), 4) as store:
         ids = store.ids()
         past: list[list[ReviewItem]] = []
@@ -172,7 +195,7 @@ def test_undo_and_redo_go_through_the_steps_like_any_editor(steps: list[str]) ->
             assert store.page() == now
 
 
-def test_a_verdict_for_everything_under_a_filter_is_one_step(tmp_path: Path) -> None:
+def test_a_decision_on_a_filter_is_one_undo_step(tmp_path: Path) -> None:
     with reviewed(tmp_path) as store:
         before = states(store)
         assert store.decide_all("lang:zh state:accepted", "rejected") == 13
@@ -182,7 +205,7 @@ def test_a_verdict_for_everything_under_a_filter_is_one_step(tmp_path: Path) -> 
         assert len(store.redo()) == 13
 
 
-def test_restoring_gives_back_what_a_filter_dropped_and_undo_takes_it_again(tmp_path: Path) -> None:
+def test_a_dropped_conversation_can_be_restored_and_undone(tmp_path: Path) -> None:
     with reviewed(tmp_path) as store:
         dropped = store.page("state:dropped")[0].id
         assert store.decide(dropped, "accepted", "restored").previous == "dropped"
@@ -191,7 +214,7 @@ def test_restoring_gives_back_what_a_filter_dropped_and_undo_takes_it_again(tmp_
         assert store.item(dropped).state == "dropped"
 
 
-def test_unknown_ids_and_verdicts_are_named(tmp_path: Path) -> None:
+def test_unknown_ids_and_states_are_errors(tmp_path: Path) -> None:
     with reviewed(tmp_path) as store:
         with pytest.raises(BadInput, match="nothing"):
             store.decide("nothing", "accepted")
@@ -201,7 +224,7 @@ def test_unknown_ids_and_verdicts_are_named(tmp_path: Path) -> None:
             store.find("")
 
 
-def test_before_the_first_import_everything_is_empty_and_then_is_not(tmp_path: Path) -> None:
+def test_a_store_is_empty_until_the_first_import(tmp_path: Path) -> None:
     store = ReviewStore(tmp_path / "memory" / "memory.db")
     assert (store.count(), store.page(), store.undo()) == (0, [], [])
     assert not store.path.exists()
@@ -223,7 +246,7 @@ while True:
 """
 
 
-def test_no_verdict_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
+def test_no_decision_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
     with reviewed(tmp_path) as store:
         path = store.path
     process = subprocess.Popen(
@@ -243,7 +266,7 @@ def test_no_verdict_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.sampled_from(["accept", "reject", "all", "undo", "redo"]), max_size=25), st.randoms())
-def test_undoing_everything_gives_the_beginning(steps: list[str], chance: object) -> None:
+def test_undoing_everything_restores_the_initial_state(steps: list[str], chance: object) -> None:
     with tempfile.TemporaryDirectory() as folder, reviewed(Path(folder), 4) as store:
         before = states(store)
         ids = store.ids()

@@ -1,4 +1,4 @@
-"""The semantic stage: vectors kept by content, refusals with a reason, groups, and what is left out by meaning."""
+"""The semantic stage: cached vectors, refusals with a reason, groups, and semantic duplicates."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Counting:
         return self.inner.fits_context(text)
 
 
-def test_a_real_model_is_loaded_offline_and_its_vectors_are_kept_by_content(
+def test_a_real_model_loads_offline_and_its_vectors_are_cached_by_content(
     tmp_path: Path, folder: Path
 ) -> None:
     with network_guard.loopback_only(), memory(tmp_path, TALKS) as store:
@@ -123,7 +123,7 @@ def test_a_real_model_is_loaded_offline_and_its_vectors_are_kept_by_content(
         assert store.connection.execute("SELECT COUNT(*) FROM embeddings").fetchone()[0] == 2
 
 
-def test_a_model_that_reads_the_corpus_groups_it_and_is_named(tmp_path: Path, folder: Path) -> None:
+def test_an_embedder_groups_the_corpus_and_is_recorded(tmp_path: Path, folder: Path) -> None:
     with memory(tmp_path, TALKS) as store:
         said = run(store, tmp_path, str(folder))
         assert [level for level, _text in said] == ["info"]
@@ -134,7 +134,7 @@ def test_a_model_that_reads_the_corpus_groups_it_and_is_named(tmp_path: Path, fo
         assert list(store.connection.iterdump()) == dump
 
 
-def test_a_model_that_does_not_know_the_words_is_refused_and_ngrams_take_its_place(tmp_path: Path) -> None:
+def test_an_embedder_with_unknown_tokens_is_replaced_by_ngrams(tmp_path: Path) -> None:
     small = save_embedder(tmp_path / "latin", "的了")
     with memory(tmp_path, TALKS) as store:
         said = run(store, tmp_path, "latin")
@@ -145,7 +145,7 @@ def test_a_model_that_does_not_know_the_words_is_refused_and_ngrams_take_its_pla
         assert store.connection.execute("SELECT COUNT(*) FROM embeddings").fetchone()[0] == 0
 
 
-def test_without_an_embedder_ngrams_group_and_leave_nothing_out(tmp_path: Path) -> None:
+def test_without_an_embedder_ngrams_group_and_nothing_is_dropped(tmp_path: Path) -> None:
     with memory(tmp_path, [*TALKS, *(distinct(n) for n in range(20))]) as store:
         (told,) = run(store, tmp_path)
         assert told[0] == "info"
@@ -156,7 +156,9 @@ def test_without_an_embedder_ngrams_group_and_leave_nothing_out(tmp_path: Path) 
         assert rows(store) == []
 
 
-def test_of_more_than_can_be_compared_the_newest_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_above_the_limit_only_the_newest_are_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tfidf, "MAX_TEXTS", 2)
     with memory(tmp_path, TALKS) as store:
         said = [text for _level, text in run(store, tmp_path)]
@@ -217,7 +219,7 @@ def understanding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedder, "open_embedder", lambda setting, root: Understanding())
 
 
-def test_only_what_surely_says_the_same_is_left_out(tmp_path: Path, understanding: None) -> None:
+def test_only_confident_semantic_duplicates_are_dropped(tmp_path: Path, understanding: None) -> None:
     long = "还可以看看评测。" * 100
     talks = [
         shoes("kept", at=9.0),
@@ -255,7 +257,7 @@ def test_only_what_surely_says_the_same_is_left_out(tmp_path: Path, understandin
         assert review.count("stage:semantic state:dropped") == 0
 
 
-def test_thresholds_are_measured_for_each_language_and_missing_where_nothing_is_sure(folder: Path) -> None:
+def test_thresholds_are_measured_per_language_and_may_be_missing(folder: Path) -> None:
     assert calibrate(SentenceTransformerEmbedder(folder)).drops == {}
     found = calibrate(Understanding())
     assert set(found.drops) == set(found.groups) == {"en", "zh"}
@@ -266,7 +268,7 @@ def test_thresholds_are_measured_for_each_language_and_missing_where_nothing_is_
     assert threshold([]) is None
 
 
-def test_what_leaves_something_out_needs_proof_and_not_luck() -> None:
+def test_dropping_needs_a_statistically_significant_threshold() -> None:
     assert confident_threshold([(0.9, True)] * 76) is None
     assert confident_threshold([(0.9, True)] * 77) == 0.9
     assert confident_threshold([(0.9, True)] * 77 + [(0.8, False)] * 5) == 0.9
@@ -276,7 +278,7 @@ def test_what_leaves_something_out_needs_proof_and_not_luck() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(-1, 1), st.booleans()), max_size=300))
-def test_a_sure_threshold_is_never_below_what_was_seen(cosines: list[tuple[float, bool]]) -> None:
+def test_the_confident_threshold_is_never_below_the_observed_one(cosines: list[tuple[float, bool]]) -> None:
     sure, seen = confident_threshold(cosines), threshold(cosines)
     if sure is not None:
         assert seen is not None and seen <= sure
@@ -284,7 +286,7 @@ def test_a_sure_threshold_is_never_below_what_was_seen(cosines: list[tuple[float
         assert sum(above) >= 0.95 * len(above)
 
 
-def test_the_benchmark_of_an_embedder_judges_only_what_it_would_leave_out(
+def test_the_embedder_benchmark_scores_only_what_it_would_drop(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [(pair.one, pair.other, pair.same) for pair in labelled_pairs() if pair.language == "zh"]
@@ -309,12 +311,12 @@ def test_the_benchmark_of_an_embedder_judges_only_what_it_would_leave_out(
         ("你好", "hello"),
     ],
 )
-def test_figures_negation_names_and_order_tell_texts_apart(one: str, other: str) -> None:
+def test_numbers_negation_names_and_order_change_the_meaning(one: str, other: str) -> None:
     assert not may_mean_the_same(one, other)
     assert may_mean_the_same(one, one) and may_mean_the_same(other, other)
 
 
-def test_ngram_likeness_is_a_cosine(tmp_path: Path) -> None:
+def test_ngram_similarity_is_a_cosine(tmp_path: Path) -> None:
     texts = [fold(turn.text) for talk in TALKS for turn in talk.turns]
     found = list(tfidf.similar_pairs([*texts, texts[0]], 0.1))
     assert (0, 6) in {(pair.first, pair.second) for pair in found}
@@ -322,7 +324,7 @@ def test_ngram_likeness_is_a_cosine(tmp_path: Path) -> None:
     assert list(tfidf.similar_pairs(["abc", "xyz"])) == []
 
 
-def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no embedder"):
         describe_embedder("nowhere", tmp_path)
     (tmp_path / "m").mkdir()
@@ -341,7 +343,7 @@ def test_a_folder_that_is_no_model_is_named(tmp_path: Path) -> None:
         open_embedder("m", tmp_path)
 
 
-def test_a_damaged_model_is_said_and_the_corpus_is_built(tmp_path: Path, folder: Path) -> None:
+def test_a_damaged_model_is_logged_and_the_corpus_is_built(tmp_path: Path, folder: Path) -> None:
     broken = tmp_path / "broken"
     broken.mkdir()
     for path in folder.rglob("*"):
@@ -386,7 +388,7 @@ def host() -> Iterator[str]:
     server.server_close()
 
 
-def test_ollama_computes_vectors_too(host: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ollama_computes_vectors(host: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OLLAMA_HOST", host)
     with network_guard.loopback_only():
         model = open_embedder("ollama:bge-m3", tmp_path)
@@ -399,7 +401,7 @@ def test_ollama_computes_vectors_too(host: str, monkeypatch: pytest.MonkeyPatch,
     assert "bge-m3" in describe_embedder("ollama:bge-m3", tmp_path)
 
 
-def test_an_ollama_that_is_away_or_elsewhere_is_said(tmp_path: Path) -> None:
+def test_a_missing_or_remote_ollama_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ServiceUnreachable):
         OllamaEmbedder("bge-m3", "http://127.0.0.1:9")
     with pytest.raises(UsageProblem):

@@ -1,4 +1,4 @@
-"""Test windows: nothing like a test conversation is trained on, whatever memory holds and however it grows."""
+"""Test windows: nothing similar to a test conversation is trained on, however memory grows."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def test_the_first_window_is_the_newest_twenty_clusters(tmp_path: Path) -> None:
         assert split.open_window(store, 2.0) == window
 
 
-def test_a_large_memory_keeps_fifteen_percent_back(tmp_path: Path) -> None:
+def test_a_large_memory_holds_out_fifteen_percent(tmp_path: Path) -> None:
     with memory(tmp_path, [distinct(n, at=DAY * n) for n in range(200)]) as store:
         build_corpus(store, Settings())
         assert len(split.open_window(store, 1.0).clusters) == 30
 
 
-def test_few_conversations_leave_half_to_train_on_and_say_so(tmp_path: Path) -> None:
+def test_few_conversations_leave_half_to_train_on(tmp_path: Path) -> None:
     with memory(tmp_path, [distinct(n, at=DAY * n) for n in range(30)]) as store:
         build_corpus(store, Settings())
         plan = split.plan_split(store)
@@ -113,7 +113,7 @@ def test_an_old_export_imported_late_is_trained_on(tmp_path: Path) -> None:
         assert sum(time < DAY * 900 for time in dates(store, parts(store)["train"])) == 40
 
 
-def test_undated_conversations_are_split_by_a_hash_that_holds(tmp_path: Path) -> None:
+def test_undated_conversations_are_split_by_a_stable_hash(tmp_path: Path) -> None:
     with memory(tmp_path, [distinct(n) for n in range(100)]) as store:
         build_corpus(store, Settings())
         window = split.open_window(store, 1.0)
@@ -133,7 +133,7 @@ def test_the_same_date_for_all_falls_back_to_the_hash(tmp_path: Path) -> None:
         assert not window.dated and len(parts(store)["train"]) == 60
 
 
-def test_a_model_that_saw_the_window_is_refused_by_id(tmp_path: Path) -> None:
+def test_a_model_trained_on_the_window_is_refused_by_id(tmp_path: Path) -> None:
     with memory(tmp_path, [distinct(n, at=DAY * n) for n in range(80)]) as store:
         build_corpus(store, Settings())
         window = split.open_window(store, 1.0)
@@ -143,7 +143,7 @@ def test_a_model_that_saw_the_window_is_refused_by_id(tmp_path: Path) -> None:
             check_not_trained_on(store, window, frozenset([seen]), model="mine")
 
 
-def test_changed_members_of_a_frozen_window_are_noticed(tmp_path: Path) -> None:
+def test_changed_members_of_a_frozen_window_are_an_error(tmp_path: Path) -> None:
     with memory(tmp_path, [distinct(n, at=DAY * n) for n in range(80)]) as store:
         build_corpus(store, Settings())
         window = split.open_window(store, 1.0)
@@ -154,7 +154,7 @@ def test_changed_members_of_a_frozen_window_are_noticed(tmp_path: Path) -> None:
             split.open_window(store, 2.0)
 
 
-def test_a_forgotten_conversation_leaves_its_window_which_stays_frozen(tmp_path: Path) -> None:
+def test_a_deleted_conversation_leaves_its_frozen_window(tmp_path: Path) -> None:
     with memory(tmp_path, [distinct(n, at=DAY * n) for n in range(160)]) as store:
         build_corpus(store, Settings())
         window = split.open_window(store, 1.0)
@@ -169,14 +169,14 @@ def test_a_forgotten_conversation_leaves_its_window_which_stays_frozen(tmp_path:
             split.open_window(store, 3.0)
 
 
-def test_looks_are_counted(tmp_path: Path) -> None:
+def test_judged_candidates_are_counted(tmp_path: Path) -> None:
     with memory(tmp_path, [distinct(n) for n in range(60)]) as store:
         build_corpus(store, Settings())
         window = split.open_window(store, 1.0)
         assert [split.count_look(store, window.id) for _ in range(3)] == [1, 2, 3]
 
 
-def test_an_overlap_is_refused(tmp_path: Path) -> None:
+def test_contamination_is_refused(tmp_path: Path) -> None:
     with memory(tmp_path, [distinct(n, at=DAY * n) for n in range(80)]) as store:
         build_corpus(store, Settings())
         window = split.open_window(store, 1.0)
@@ -213,7 +213,7 @@ def growing_memory(draw: st.DrawFn) -> list[list[Conversation]]:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(growing_memory(), st.integers(0, 1000))
-def test_no_run_ever_trains_on_what_it_is_judged_by(imports: list[list[Conversation]], seed: int) -> None:
+def test_no_run_trains_on_its_test_set(imports: list[list[Conversation]], seed: int) -> None:
     with tempfile.TemporaryDirectory() as folder, memory(Path(folder), []) as store:
         trained: frozenset[str] = frozenset()
         for round_, batch in enumerate(imports):
@@ -232,7 +232,7 @@ def test_no_run_ever_trains_on_what_it_is_judged_by(imports: list[list[Conversat
                 trained |= frozenset(found.get("train", set()))
 
 
-def test_a_rejected_conversation_leaves_the_test(tmp_path: Path) -> None:
+def test_a_rejected_conversation_leaves_the_test_set(tmp_path: Path) -> None:
     with (
         memory(tmp_path, [distinct(n, at=DAY * n) for n in range(80)]) as store,
         ReviewStore(store.path) as review,

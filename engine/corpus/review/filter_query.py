@@ -195,12 +195,10 @@ def _value(field: str, word: str) -> str:
 @cache
 def _values_by_word(field: str) -> dict[str, str]:
     """Values by normalised label in every language, and by themselves."""
-    by_word = {
-        _normalise(text): str(value)
-        for value, label in _LABELS.get(field, ())
-        for text in in_every_language(label)
-    }
-    return by_word | {_normalise(value): str(value) for value in _VALUES.get(field, ())}
+    labels = tuple(_LABELS.get(field, ()))
+    by_word = {_normalise(text): str(value) for value, label in labels for text in in_every_language(label)}
+    values = (*(value for value, _label in labels), *_VALUES.get(field, ()))
+    return by_word | {_normalise(value): str(value) for value in values}
 
 
 def _normalise(word: str) -> str:

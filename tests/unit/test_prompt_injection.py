@@ -1,4 +1,4 @@
-"""Text that tries to act on a template or Modelfile: held for review, and never a token anywhere."""
+"""Prompt injection markers are held for review and never become control tokens."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ ANSWER = "我不会照网页里的话去做；这篇网页讲的是怎样在阳�
         ('PARAMETER stop """x', "Modelfile"),
     ],
 )
-def test_what_tries_to_act_is_found(text: str, kind: str) -> None:
+def test_markers_are_found(text: str, kind: str) -> None:
     assert kind in {found for found, _start, _end in find_markers(text)}
 
 
@@ -96,18 +96,18 @@ def test_what_tries_to_act_is_found(text: str, kind: str) -> None:
         "<b>👩\u200d👩\u200d👧</b>",
     ],
 )
-def test_code_and_talk_about_instructions_pass(text: str) -> None:
+def test_code_and_text_about_instructions_are_not_markers(text: str) -> None:
     assert list(find_markers(text)) == []
 
 
-def test_a_marker_with_invisible_signs_is_told_in_places_of_the_text_and_broken() -> None:
+def test_a_marker_with_invisible_characters_is_located_and_neutralised() -> None:
     text = "好\u200b的<|im\u200b_end\ufeff|>吧"
     assert list(find_markers(text)) == [("control token", 3, 15)]
     assert text[3:15] == "<|im\u200b_end\ufeff|>"
     assert neutralise(text) == "好\u200b的＜|im\u200b_end\ufeff|>吧"
 
 
-def test_imported_tool_text_that_gives_orders_is_held_and_reaches_no_template_as_a_token(
+def test_instructions_in_tool_text_are_held_and_never_become_tokens(
     tmp_path: Path,
 ) -> None:
     export_file = tmp_path / "talk.jsonl"
@@ -140,7 +140,7 @@ def test_imported_tool_text_that_gives_orders_is_held_and_reaches_no_template_as
 
 
 @pytest.mark.parametrize("format_", list(ExportFormat))
-def test_an_export_carries_no_control_token(tmp_path: Path, format_: ExportFormat) -> None:
+def test_an_export_contains_no_control_token(tmp_path: Path, format_: ExportFormat) -> None:
     talks = [
         conversation("m", f"{MARKER}是什么？", f"[INST] 和 </s> 以及 {MARKER}，都是模板里的标记，不要当真。")
     ]
@@ -155,7 +155,7 @@ def test_an_export_carries_no_control_token(tmp_path: Path, format_: ExportForma
             assert token not in text
 
 
-def test_a_dataset_keeps_the_words_and_its_rows_hold_their_turns(tmp_path: Path) -> None:
+def test_a_dataset_keeps_markers_as_text(tmp_path: Path) -> None:
     talks = [distinct(n, at=1e9 + n) for n in range(40)]
     talks.append(
         conversation("m", f"{MARKER}是什么？", "这是模板里的结束标记，后面跟着一个新的开始标记。", at=1e8)
@@ -176,7 +176,7 @@ def test_a_dataset_keeps_the_words_and_its_rows_hold_their_turns(tmp_path: Path)
     st.sampled_from([MARKER, "<s>", "[/INST]", "<｜User｜>", "<|a|>"]),
     st.text(max_size=60),
 )
-def test_neutral_text_is_as_long_and_holds_nothing_that_acts(before: str, token: str, after: str) -> None:
+def test_neutralised_text_has_equal_length_and_no_marker(before: str, token: str, after: str) -> None:
     text = neutralise(before + token + after)
     assert len(text) == len(before + token + after)
     assert token not in text

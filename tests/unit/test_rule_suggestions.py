@@ -1,4 +1,4 @@
-"""What rejections share: suggested only when it tells them from what was accepted, and said with its figures."""
+"""Rule suggestions: what rejections share and accepted conversations do not, with its figures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def store_of(folder: Path) -> ReviewStore:
     return ReviewStore(folder / "memory" / "memory.db")
 
 
-def test_a_phrase_that_the_rejected_share_is_found_with_its_figures(tmp_path: Path) -> None:
+def test_a_phrase_shared_by_rejections_is_suggested_with_its_figures(tmp_path: Path) -> None:
     with store_of(tmp_path) as store:
         store.decide_many([f"ai{n}" for n in range(7)], "rejected")
         store.decide_many([f"c{n:05d}" for n in range(6)], "accepted")
@@ -62,7 +62,7 @@ def test_a_phrase_that_the_rejected_share_is_found_with_its_figures(tmp_path: Pa
         assert store.count("state:rejected") == 8
 
 
-def test_a_pattern_that_the_accepted_share_too_is_none(tmp_path: Path) -> None:
+def test_a_phrase_shared_by_accepted_conversations_is_not_suggested(tmp_path: Path) -> None:
     with store_of(tmp_path) as store:
         store.decide_many([f"ai{n}" for n in range(6)], "rejected")
         assert suggest_rules(store)
@@ -70,7 +70,7 @@ def test_a_pattern_that_the_accepted_share_too_is_none(tmp_path: Path) -> None:
         assert not any("AI" in one.line for one in suggest_rules(store))
 
 
-def test_few_rejections_are_no_pattern(tmp_path: Path) -> None:
+def test_few_rejections_suggest_nothing(tmp_path: Path) -> None:
     with store_of(tmp_path) as store:
         store.decide_many([f"ai{n}" for n in range(4)], "rejected")
         assert suggest_rules(store) == []

@@ -1,4 +1,4 @@
-"""Private spans: on labelled rows in both languages, by example, and for any text."""
+"""PII: on labelled rows in both languages, by example, and for any text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def found(text: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", ["zh_pii.jsonl", "presidio.jsonl"])
-def test_labelled_spans_are_covered_and_clean_rows_are_left_alone(name: str) -> None:
+def test_labelled_spans_are_covered_and_clean_rows_unchanged(name: str) -> None:
     wanted = covered = clean = touched = 0
     for line in (DATA / name).read_text("utf-8").splitlines():
         row = json.loads(line)
@@ -127,7 +127,7 @@ def test_labelled_spans_are_covered_and_clean_rows_are_left_alone(name: str) -> 
         ("手機壹參捌零零壹參捌零零零", [("PHONE", "壹參捌零零壹參捌零零零")]),
     ],
 )
-def test_each_kind_is_found_in_the_words_around_it(text: str, expected: list[tuple[str, str]]) -> None:
+def test_each_type_is_found_in_context(text: str, expected: list[tuple[str, str]]) -> None:
     assert found(text) == expected
 
 
@@ -178,7 +178,7 @@ def test_each_kind_is_found_in_the_words_around_it(text: str, expected: list[tup
         "怎麼設置一個安全的密碼？",
     ],
 )
-def test_words_about_secrets_and_harmless_numbers_pass(text: str) -> None:
+def test_text_about_secrets_and_harmless_numbers_is_not_pii(text: str) -> None:
     assert found(text) == []
 
 
@@ -196,29 +196,29 @@ def test_words_about_secrets_and_harmless_numbers_pass(text: str) -> None:
         "key-" + "abcdef" * 5 + "ab", "dapi" + "abcdef" * 5 + "ab", f"SG.{LETTERS}.{LETTERS}", f"eyJ{LETTERS}.eyJ{LETTERS}.{LETTERS}",
     ],
 )  # fmt: skip
-def test_a_key_without_a_figure_is_found_by_its_beginning(key: str) -> None:
+def test_a_key_without_digits_is_found_by_its_prefix(key: str) -> None:
     assert found(f"用这个 {key} 就行") == [("API_KEY", key)]
 
 
 @given(st.from_regex(secrets.VENDOR_KEY, fullmatch=True, alphabet=LETTERS + "-_./+=kqwKQWFUV"))
-def test_nothing_that_a_vendor_gives_out_is_passed_over(key: str) -> None:
+def test_every_vendor_key_format_is_found(key: str) -> None:
     assert may_contain_pii(key)
 
 
 @given(st.text(st.sampled_from(_PAIRS + "ab1 密")))
-def test_traditional_characters_are_read_one_by_one(text: str) -> None:
+def test_traditional_characters_map_one_to_one(text: str) -> None:
     read = simplified(text)
     assert len(read) == len(text)
     assert simplified(read) == read
 
 
-def test_a_private_key_is_taken_whole() -> None:
+def test_a_private_key_is_redacted_completely() -> None:
     key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\nabc=\n-----END RSA PRIVATE KEY-----"
     assert found(f"see\n{key}\nend") == [("PRIVATE_KEY", key)]
     assert redact("x" + key, find_pii("x" + key)) == "x‹PRIVATE_KEY›"
 
 
-def test_an_identity_number_is_not_taken_for_a_card() -> None:
+def test_an_id_number_is_not_a_payment_card() -> None:
     # This number passes Luhn too.
     number = next(
         n for n in (f"11010519{y}0101{s:03d}" for y in range(60, 99) for s in range(200)) if _both(n)
@@ -234,7 +234,7 @@ def _both(start: str) -> bool:
 
 
 @given(st.text(max_size=200))
-def test_spans_lie_in_the_text_in_order_and_redacting_leaves_none_of_them(text: str) -> None:
+def test_spans_are_ordered_and_redaction_removes_them(text: str) -> None:
     spans = find_pii(text)
     last = 0
     for span in spans:
@@ -267,7 +267,7 @@ def test_the_check_digit_of_a_card_is_unique(number: int) -> None:
         "联系电话是010-67028865和4006662000。",
     ],
 )
-def test_numbers_beside_each_other_are_all_found(text: str) -> None:
+def test_adjacent_numbers_are_all_found(text: str) -> None:
     spans = find_pii(text)
     assert len(spans) == 2
     assert find_pii(redact(text, spans)) == []

@@ -1,4 +1,4 @@
-"""Near duplicates: planted ones are found, other words in the same frame are not."""
+"""Near duplicates: planted ones are found, similar sentences with another meaning are not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def paws() -> list[dict[str, str]]:
     return [json.loads(line) for line in (DATA / "paws_x_zh.jsonl").read_text("utf-8").splitlines()]
 
 
-def test_planted_near_duplicates_are_found_and_nothing_else_is() -> None:
+def test_only_planted_near_duplicates_are_found() -> None:
     chance = random.Random(3)
     rows = list(dict.fromkeys(fold(row["one"]) for row in paws() if len(row["one"]) > 25))
     texts = [rows[i] + rows[-1 - i] for i in range(len(rows) // 2)]
@@ -44,14 +44,14 @@ def test_planted_near_duplicates_are_found_and_nothing_else_is() -> None:
     assert len(found - expected) <= 0.01 * len(found)
 
 
-def test_sentences_that_say_something_else_are_kept() -> None:
+def test_sentences_with_another_meaning_are_not_near_duplicates() -> None:
     pairs = [(fold(row["one"]), fold(row["other"])) for row in paws() if not row["same"]]
     dropped = sum(one == other or bool(near_pairs([one, other])) for one, other in pairs)
     assert len(pairs) > 150
     assert dropped <= 0.02 * len(pairs)
 
 
-def test_words_that_changed_places_are_no_twins_but_slips_are() -> None:
+def test_reordered_words_are_not_near_duplicates_but_typing_errors_are() -> None:
     one = "利物浦队在上周末的比赛中以三比一战胜了曼联队赢得了冠军奖杯"
     other = "曼联队在上周末的比赛中以三比一战胜了利物浦队赢得了冠军奖杯"
     assert not is_near_duplicate(one, other, 0.9, 0.8)
@@ -68,7 +68,7 @@ def test_folding_ignores_width_case_and_punctuation() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(alphabet="一二三四五六七八九十", min_size=6, max_size=30), unique=True, max_size=12))
-def test_every_pair_told_is_as_alike_as_told(texts: list[str]) -> None:
+def test_every_reported_similarity_is_exact(texts: list[str]) -> None:
     for pair in near_pairs(texts):
         assert pair.first < pair.second
         exact = jaccard(texts[pair.first], texts[pair.second])

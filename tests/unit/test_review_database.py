@@ -1,4 +1,4 @@
-"""Files that are no usable memory, and disks that are full: each is named, nothing is spoiled."""
+"""Unusable databases and full disks are reported, and nothing is corrupted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def newer(path: Path) -> None:
     ("spoil", "hint"),
     [(broken, "backup restore"), (foreign, "backup restore"), (html, "backup restore"), (newer, "upgrade")],
 )
-def test_a_file_that_is_no_usable_memory_is_named_with_what_mends_it(
+def test_an_unusable_database_is_an_error_with_a_hint(
     tmp_path: Path, spoil: Callable[[Path], None], hint: str, readonly: bool
 ) -> None:
     path = tmp_path / "memory" / "memory.db"
@@ -60,7 +60,7 @@ def reviewed(folder: Path, number: int = 6) -> Path:
     return folder / "memory" / "memory.db"
 
 
-def test_damage_that_shows_while_reading_is_told_like_that_at_the_start(tmp_path: Path) -> None:
+def test_damage_found_while_reading_is_reported_like_damage_on_opening(tmp_path: Path) -> None:
     path = reviewed(tmp_path, 200)
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -74,7 +74,7 @@ def test_damage_that_shows_while_reading_is_told_like_that_at_the_start(tmp_path
                 store.detail(id_)
 
 
-def test_a_full_disk_is_the_reason_that_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_as_the_reason(tmp_path: Path) -> None:
     path = reviewed(tmp_path)
     with ReviewStore(path) as store:
         ids = store.ids()
@@ -100,7 +100,7 @@ def test_the_reason_of_a_failed_write_is_not_hidden_by_its_rollback(tmp_path: Pa
             write_in_chunks(store.connection, [1], end_at_once)
 
 
-def test_a_decision_that_can_never_be_written_does_not_stop_those_behind_it(tmp_path: Path) -> None:
+def test_a_failing_decision_does_not_block_later_ones(tmp_path: Path) -> None:
     path = reviewed(tmp_path)
     with ReviewStore(path, readonly=True) as store:
         id_ = store.ids()[0]
@@ -119,7 +119,7 @@ def test_a_decision_that_can_never_be_written_does_not_stop_those_behind_it(tmp_
         assert store.item(id_).state == "rejected"
 
 
-def test_verdicts_wait_for_a_memory_that_is_mended_meanwhile(tmp_path: Path) -> None:
+def test_decisions_wait_until_the_database_is_repaired(tmp_path: Path) -> None:
     path = reviewed(tmp_path)
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,7 +1,7 @@
-"""Private data as people disguise it without meaning to: full-width, spaced, hyphened, in words, glued to 汉字.
+"""PII in unusual notations: full-width, spaced, hyphenated, in words, next to Chinese characters.
 
-Every type is made valid by its own rule, written in each of its ways, and must be covered whole; beside it stands
-something that looks like it and is not.
+Values of every type are valid by its own check, written in each notation, and must be covered completely; next to them
+are lookalikes that must not be found.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ SPELT_WAYS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("type_", list(PiiType))
 @settings(max_examples=25, deadline=None)
 @given(data=st.data())
-def test_private_data_is_covered_whole_however_it_is_written(type_: PiiType, data: st.DataObject) -> None:
+def test_pii_is_covered_completely_in_any_notation(type_: PiiType, data: st.DataObject) -> None:
     make, frames = MAKERS[type_]
     plain = data.draw(st.composite(make)())
     ways = SPELT_WAYS if type_ in SPELT else WAYS
@@ -191,12 +191,12 @@ NEGATIVES: dict[PiiType, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize(("type_", "text"), [(t, text) for t, texts in NEGATIVES.items() for text in texts])
-def test_what_only_looks_like_it_stays(type_: PiiType, text: str) -> None:
+def test_lookalikes_are_not_pii(type_: PiiType, text: str) -> None:
     assert set(NEGATIVES) == set(MAKERS) == set(PiiType)
     assert find_pii(text) == []
 
 
 @given(st.text(st.sampled_from("GB12 34567ıİſ\u212a-.:@微信密码加v室")))
-def test_letters_of_an_odd_case_break_nothing(text: str) -> None:
+def test_letters_with_unusual_case_mapping_raise_no_error(text: str) -> None:
     for span in find_pii("GB12 34567 ıııı 8901 " + text):
         assert 0 <= span.start < span.end

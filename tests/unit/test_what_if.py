@@ -1,4 +1,4 @@
-"""What another threshold would change is what the build then does."""
+"""The predicted effect of a setting equals the result of the build."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def near(store: MemoryStore) -> set[str]:
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.9, 1.0])
-def test_the_outcome_is_that_of_the_build(tmp_path: Path, threshold: float) -> None:
+def test_the_effect_of_a_threshold_is_that_of_the_build(tmp_path: Path, threshold: float) -> None:
     talks = [distinct(n, at=1e9 + n) for n in range(10)]
     words = [f"word{n * n}" for n in range(60)]
     for step in range(8):
@@ -62,7 +62,7 @@ def left_out(store: MemoryStore, stage: CorpusStage) -> tuple[set[str], int]:
         (CorpusStage.SENSITIVE, Settings(sensitive_types={"PHONE": "drop", "EMAIL": "keep"})),
     ],
 )
-def test_the_outcome_of_another_strictness_is_that_of_the_build(
+def test_the_effect_of_a_filter_setting_is_that_of_the_build(
     tmp_path: Path, stage: CorpusStage, then: Settings
 ) -> None:
     talks = [distinct(n, at=1e9 + n) for n in range(6)]
@@ -84,7 +84,7 @@ def test_the_outcome_of_another_strictness_is_that_of_the_build(
     assert told.turns_now != told.turns_then or told.leave
 
 
-def test_what_the_person_decided_neither_leaves_nor_comes_back(tmp_path: Path) -> None:
+def test_decided_conversations_are_not_affected(tmp_path: Path) -> None:
     talks = [conversation("phone", "我的手机号是13812345678，怎么改？", "在设置里点账户，填上新的号码即可。")]
     with memory(tmp_path, talks) as store:
         build_corpus(store, Settings())

@@ -1,4 +1,4 @@
-"""Which of several twins is kept, and that a corpus is the same whatever the order of import and of hashing."""
+"""Which near duplicate is kept, and that a corpus does not depend on import order and hashing."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def corpus(store: MemoryStore) -> list[tuple[object, ...]]:
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(_TALKS, st.data())
-def test_the_better_twin_is_kept_whatever_came_first(talks: list[Conversation], data: st.DataObject) -> None:
+def test_the_best_near_duplicate_is_kept_in_any_import_order(
+    talks: list[Conversation], data: st.DataObject
+) -> None:
     other = data.draw(st.permutations(talks))
     accepted = data.draw(st.sets(st.sampled_from([talk.id for talk in talks]), max_size=2))
     found = []
@@ -91,7 +93,7 @@ from engine.core.config import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.split import open_window
 from engine.memory.store import MemoryStore
-from tests.unit.test_twins_kept import form, distinct
+from tests.unit.test_deduplication import form, distinct
 
 with MemoryStore(Path(sys.argv[1])) as store:
     talks = [form(n, which, None if n % 2 else 1e6 * n) for n in range(12) for which in range(5)]
@@ -104,7 +106,7 @@ with MemoryStore(Path(sys.argv[1])) as store:
 """
 
 
-def test_a_corpus_is_the_same_in_every_process(tmp_path: Path) -> None:
+def test_a_corpus_is_equal_in_every_process(tmp_path: Path) -> None:
     said = []
     for seed in ("1", "2"):
         run = subprocess.run(
