@@ -33,7 +33,7 @@ TRAINING_SHARE = 0.6
 """Share of a cycle's time for its training."""
 
 
-class OpenCycle(msgspec.Struct, kw_only=True):
+class OpenCycle(msgspec.Struct, kw_only=True, rename={"dataset_stats": "material"}):
     """A cycle in progress."""
 
     cycle: int
@@ -43,7 +43,7 @@ class OpenCycle(msgspec.Struct, kw_only=True):
     dataset: str = ""
     """Path of its dataset; "" before that is written."""
     dataset_sha256: str = ""
-    material: SyntheticStats | None = None
+    dataset_stats: SyntheticStats | None = None
     checkpoints: list[str] = []
     """Folders of the runs that trained the candidate, the newest last."""
     window: int = 0

@@ -113,7 +113,7 @@ def write_mixed_dataset(
             ),
             hint="h2q-tui evolve",
         )
-    synthetic = sum(augmentation.trained_bytes(row.messages) for row in examples)
+    synthetic_bytes = sum(augmentation.trained_bytes(row.messages) for row in examples)
     sha256 = write_lines(
         out, chain(map(_real_line, rows), (msgspec.json.encode(row) + b"\n" for row in examples))
     )
@@ -123,17 +123,17 @@ def write_mixed_dataset(
         lineage,
         SyntheticStats(
             real=len(rows),
-            made={
+            synthetic={
                 method.value: count
                 for method in SyntheticMethod
                 if (count := sum(row.method is method for row in examples))
             },
-            asked=own.answers,
+            answers=own.answers,
             questions=own.questions,
-            sound=len(own.examples),
-            refused=own.rejected,
+            accepted=len(own.examples),
+            rejected=own.rejected,
             overlapping=overlapping,
-            real_share=trained / (trained + synthetic) if trained else 1.0,
+            real_share=trained / (trained + synthetic_bytes) if trained else 1.0,
             overlap_exact=len(overlap.exact),
             overlap_near=len(overlap.near | overlap.quoting),
         ),

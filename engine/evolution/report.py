@@ -70,7 +70,7 @@ def cycle_row(
         quality_after=candidate.quality,
         canary=candidate.canary,
         warnings=warnings,
-        material=cycle.material or SyntheticStats(real=0),
+        dataset_stats=cycle.dataset_stats or SyntheticStats(real=0),
         train_loss=train_loss,
         seconds=round(seconds, 1),
         sentence=verdict.sentence,
@@ -158,8 +158,10 @@ def correction(looks: int, cycles: int) -> str:
 
 def dataset_summary(stats: SyntheticStats) -> str:
     """`256 real conversations, 30 synthetic rows (…), 71 % real`."""
-    parts = [_(_METHODS[SyntheticMethod(method)]).format(n=count) for method, count in stats.made.items()]
-    rows = sum(stats.made.values())
+    parts = [
+        _(_METHODS[SyntheticMethod(method)]).format(n=count) for method, count in stats.synthetic.items()
+    ]
+    rows = sum(stats.synthetic.values())
     text = n_("{n} real conversation", "{n} real conversations", stats.real).format(n=stats.real)
     text += ", " + n_("{n} synthetic row", "{n} synthetic rows", rows).format(n=rows)
     if parts:
@@ -175,9 +177,9 @@ def self_answer_summary(stats: SyntheticStats) -> str:
     if not stats.questions:
         return ""
     parts = [
-        _(text).format(n=stats.refused[reason])
+        _(text).format(n=stats.rejected[reason])
         for reason, text in _REASONS.items()
-        if reason in stats.refused
+        if reason in stats.rejected
     ]
     text = n_(
         "{answers} answers of the champion to {n} question: {counts}",
@@ -185,10 +187,10 @@ def self_answer_summary(stats: SyntheticStats) -> str:
         stats.questions,
     ).format(
         n=stats.questions,
-        answers=stats.asked,
-        counts=", ".join([*parts, _("{n} accepted").format(n=stats.sound)]),
+        answers=stats.answers,
+        counts=", ".join([*parts, _("{n} accepted").format(n=stats.accepted)]),
     )
-    if not stats.sound:
+    if not stats.accepted:
         text += _("; none was accepted, so this cycle uses retrieval and recombination only")
     return text
 

@@ -20,7 +20,7 @@ LOG = "training_log.json"
 KEPT_ROWS = 1000
 
 
-class CycleRow(msgspec.Struct, frozen=True, kw_only=True):
+class CycleRow(msgspec.Struct, frozen=True, kw_only=True, rename={"dataset_stats": "material"}):
     """Result of one cycle. Perplexities are per byte of held-out answers; lower is better."""
 
     cycle: int
@@ -48,7 +48,7 @@ class CycleRow(msgspec.Struct, frozen=True, kw_only=True):
     canary: Canary
     warnings: list[str] = []
     """Reasons of the canary against the candidate."""
-    material: SyntheticStats
+    dataset_stats: SyntheticStats
     train_loss: float | None
     seconds: float
     sentence: str

@@ -55,20 +55,25 @@ class SyntheticExample(msgspec.Struct, frozen=True, rename={"sources": "made_fro
     method: SyntheticMethod
 
 
-class SyntheticStats(msgspec.Struct, frozen=True, kw_only=True):
+class SyntheticStats(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    rename={"synthetic": "made", "answers": "asked", "accepted": "sound", "rejected": "refused"},
+):
     """Statistics of a cycle's dataset."""
 
     real: int
     """Real conversations in the dataset."""
-    made: dict[str, int] = {}
+    synthetic: dict[str, int] = {}
     """Synthetic rows in the dataset, by method."""
-    asked: int = 0
+    answers: int = 0
     """Answers sampled from the champion."""
     questions: int = 0
     """Questions they were sampled for, several per question until one was accepted."""
-    sound: int = 0
-    """Accepted answers; `made["answered"]` counts those that also fit and overlap no held-out text."""
-    refused: dict[str, int] = {}
+    accepted: int = 0
+    """Accepted answers; `synthetic["answered"]` counts those that also fit and overlap no held-out text."""
+    rejected: dict[str, int] = {}
     """Rejected answers, by `RejectReason`."""
     overlapping: int = 0
     """Rows dropped for an overlap with held-out text."""

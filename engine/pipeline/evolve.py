@@ -220,8 +220,10 @@ class EvolutionRun:
         """The cycle's dataset; one that a killed run finished is reused."""
         lineage = self.prepared.dataset.lineage
         with pair.plan.open(self.ctx, "material") as stage:
-            if cycle.material is not None and self.record.has_intact_dataset(cycle):
-                mixed = MixedDataset.of(Path(cycle.dataset), cycle.dataset_sha256, lineage, cycle.material)
+            if cycle.dataset_stats is not None and self.record.has_intact_dataset(cycle):
+                mixed = MixedDataset.of(
+                    Path(cycle.dataset), cycle.dataset_sha256, lineage, cycle.dataset_stats
+                )
             else:
                 mixed = write_mixed_dataset(
                     self.prepared.dataset.path,
@@ -236,7 +238,7 @@ class EvolutionRun:
                     progress=self._progress("material"),
                 )
                 cycle.dataset, cycle.dataset_sha256 = str(mixed.path), mixed.sha256
-                cycle.material = mixed.stats
+                cycle.dataset_stats = mixed.stats
                 self.record.save()
             stage.detail = dataset_summary(mixed.stats)
             if summary := self_answer_summary(mixed.stats):
@@ -278,9 +280,9 @@ class EvolutionRun:
                     free_memory=partial(free_service_memory, self.ws),
                     batches=batches,
                 )
-            if created and cycle.material is not None:
-                cycle.material = msgspec.structs.replace(
-                    cycle.material, least_batch_share=min(created[0].real_shares())
+            if created and cycle.dataset_stats is not None:
+                cycle.dataset_stats = msgspec.structs.replace(
+                    cycle.dataset_stats, least_batch_share=min(created[0].real_shares())
                 )
             stage.detail = model_summary(card)
         return card

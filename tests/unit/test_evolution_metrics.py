@@ -130,7 +130,7 @@ def test_all_answers_of_an_untrained_model_are_rejected_with_reasons() -> None:
     assert (came.questions, came.answers, came.examples) == (2, 2 * DRAWS, [])
     assert sum(came.rejected.values()) == came.answers
     words = self_answer_summary(
-        SyntheticStats(real=4, asked=came.answers, questions=came.questions, refused=came.rejected)
+        SyntheticStats(real=4, answers=came.answers, questions=came.questions, rejected=came.rejected)
     )
     assert "2 questions" in words and "0 accepted" in words and "retrieval and recombination only" in words
     assert self_answer_summary(SyntheticStats(real=4)) == ""
@@ -226,7 +226,7 @@ def row(number: int = 1, *, kept: bool, improvement: float, run: str = "r") -> C
         perplexity_after=4.0 * (1 - improvement), improvement=improvement, p_value=0.01, alpha=0.025, look=1,
         window=1, quality_before=none, quality_after=none,
         canary=Canary(perplexity=4.0, distinct_2=0.5, repetition=0.1, entropy=5.0, characters=9),
-        material=SyntheticStats(real=9), train_loss=None, seconds=1.0, sentence="",
+        dataset_stats=SyntheticStats(real=9), train_loss=None, seconds=1.0, sentence="",
     )  # fmt: skip
 
 
