@@ -1,4 +1,4 @@
-"""Benchmarks of export: the logits of llama.cpp beside torch's, what quantization and pruning cost, speed, memory."""
+"""Benchmarks of export: parity of logits with llama.cpp, cost of quantization and pruning, speed, memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.result import Benchmark, BenchResult, compare
-from engine.core.chat import ChatMessage as Said
+from engine.core.chat import ChatMessage
 from engine.core.paths import Workspace, shipped
 from engine.export import cost as measure
 from engine.export import parity
@@ -44,23 +44,23 @@ import psutil, torch
 from bench.export import peak_rss, reset_peak
 from engine.models.gguf.model import open_gguf
 torch.set_num_threads(1)
-found = open_gguf(Path(sys.argv[1]))
+gguf = open_gguf(Path(sys.argv[1]))
 before = psutil.Process().memory_info().rss
 reset_peak()
 started = time.perf_counter()
-model = found.load()
-print(json.dumps([found.bf16_bytes, before, peak_rss(), time.perf_counter() - started]))
+model = gguf.load()
+print(json.dumps([2 * gguf.parameters, before, peak_rss(), time.perf_counter() - started]))
 """
 
 
 def reset_peak() -> None:
-    """Forgets the largest memory so far, where the kernel can (Linux)."""
+    """Resets the peak resident memory where the kernel supports it (Linux)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_rss() -> int:
-    """Largest resident memory of this process in bytes, since `reset_peak` where that works."""
+    """Peak resident memory of this process in bytes, since `reset_peak` where that works."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -70,7 +70,7 @@ def peak_rss() -> int:
 
 @cache
 def _source(full: bool) -> ExportSource:
-    """A native model that learnt the shipped plain text for a while: enough for weights that mean something."""
+    """A native model trained on the shipped plain text until its weights are not random."""
     if not full:
         torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp(prefix="h2q-bench-export-"))
@@ -117,7 +117,7 @@ def _read(path: Path) -> Any:
 
 
 def logits(full: bool) -> list[BenchResult]:
-    """Log-probabilities of the source in torch against those of llama.cpp with the file, and the ids of prompts."""
+    """Log-probabilities and prompt ids of the source in torch against the file in llama.cpp."""
     source = _source(full)
     tokenizer = measure.ExportTokenizer(source)
     model = measure.load_weights(source.config, source.weights, torch.float32)
@@ -133,7 +133,7 @@ def logits(full: bool) -> list[BenchResult]:
                 unit="nats",
                 lower_is_better=True,
                 notes=f"largest difference of a log-probability, torch's {source.base.weight_format} weights against llama.cpp with "
-                f"the {quant} file, {found.positions} places, whole vocabulary; the baseline is the tolerance",
+                f"the {quant} file, {found.positions} positions, whole vocabulary; the baseline is the tolerance",
             )
         )
     results.append(
@@ -144,14 +144,14 @@ def logits(full: bool) -> list[BenchResult]:
             target=1.0,
             unit="conversations",
             lower_is_better=False,
-            notes="prompts that llama.cpp's template and tokenizer turn into the ids of ours",
+            notes="prompts with the same ids in llama.cpp (template and tokenizer of the file) and in torch",
         )
     )
     return results
 
 
 def cost(full: bool) -> list[BenchResult]:
-    """NLL per byte of the very file, dequantized into torch, against the weights that it was made from."""
+    """NLL per byte of the file, dequantized into torch, against the source weights."""
     source = _source(full)
     tokenizer = measure.ExportTokenizer(source)
     pieces = measure.general_sequences(tokenizer, 120_000 if full else 12_000)
@@ -182,12 +182,12 @@ def cost(full: bool) -> list[BenchResult]:
 
 
 def speed(full: bool) -> list[BenchResult]:
-    """Tokens generated in a second by llama.cpp with the file and by our torch, one thread each."""
+    """Generated tokens per second of llama.cpp with the file and of torch, one thread each."""
     source = _source(full)
     model, _card = load_model(source.base.path)
     torch.set_num_threads(1)
     native, count = NativeModel(model), 400 if full else 200
-    asked = [Said(role="user", content="Where do we go from here?")]
+    asked = [ChatMessage(role="user", content="Where do we go from here?")]
     said = generate_text(native, asked, Sampling(max_bytes=count, temperature=0.9, seed=1))[1]
     results = []
     for quant in (Quant.F16, Quant.Q8_0, Quant.Q4_0):
@@ -208,7 +208,7 @@ def speed(full: bool) -> list[BenchResult]:
 
 
 def reader(full: bool) -> list[BenchResult]:
-    """Peak memory of reading a quantized file into bf16, in a process of its own."""
+    """Peak memory of loading a quantized file in bfloat16, in a separate process."""
     from transformers import AutoConfig
 
     layers, dim, vocab = (28, 1024, 151_936) if full else (4, 512, 20_000)
@@ -248,7 +248,7 @@ def reader(full: bool) -> list[BenchResult]:
 
 
 class _Random:
-    """Weights of any shape that take no memory."""
+    """Random weights of any shape, generated on read."""
 
     def __init__(self, config: Any) -> None:
         from engine.models.gguf.model import empty_model
@@ -273,10 +273,8 @@ def _vocabulary(size: int) -> Any:
 
 
 BENCHMARKS = (
-    Benchmark(
-        "export.logits", "logits and ids of llama.cpp with an exported file against torch's", logits, 15
-    ),
-    Benchmark("export.cost", "NLL that f16, q8_0, q4_0 and pruning cost", cost, 10),
-    Benchmark("export.tokens", "tokens per second of llama.cpp against our torch", speed, 5),
+    Benchmark("export.logits", "logits and ids of an exported file in llama.cpp against torch", logits, 15),
+    Benchmark("export.cost", "cost of f16, q8_0, q4_0 and pruning in NLL", cost, 10),
+    Benchmark("export.tokens", "tokens per second of llama.cpp against torch", speed, 5),
     Benchmark("export.reader", "peak memory of reading a GGUF file into bf16", reader, 8),
 )

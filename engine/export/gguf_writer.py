@@ -29,7 +29,13 @@ from engine.export.vocabulary import Vocabulary, copy_vocabulary, write_vocabula
 from engine.models.gguf.config import llama3_factors
 from engine.models.gguf.file import CHUNK, GgufFile
 from engine.models.gguf.model import open_gguf
-from engine.models.gguf.tensor_names import ARCHITECTURES, ROPE_FACTORS, heads_to_pair, paired_rows, to_gguf
+from engine.models.gguf.tensor_names import (
+    ROPE_FACTORS,
+    check_architecture,
+    heads_to_pair,
+    paired_rows,
+    to_gguf,
+)
 from engine.models.weights import LoraPair, Weights, read_adapter
 
 if TYPE_CHECKING:
@@ -128,12 +134,7 @@ def write_gguf_adapter(
     too full, OSError.
     """
     arch = config.model_type
-    if arch not in ARCHITECTURES:
-        raise BadInput(
-            _("the architecture {name} is not supported; supported: {supported}").format(
-                name=arch, supported=", ".join(ARCHITECTURES)
-            )
-        )
+    check_architecture(arch)
     if quant not in _ADAPTER_TYPES:
         raise BadInput(
             _("an adapter cannot be stored as {quant}; use {choices}").format(
@@ -217,12 +218,7 @@ def _blocks(weights: Weights, name: str, shape: tuple[int, ...], heads: int | No
 
 def _check_supported(config: PretrainedConfig, weights: Weights) -> None:
     arch = config.model_type
-    if arch not in ARCHITECTURES:
-        raise BadInput(
-            _("the architecture {name} is not supported; supported: {supported}").format(
-                name=arch, supported=", ".join(ARCHITECTURES)
-            )
-        )
+    check_architecture(arch)
     if arch == "qwen3" and any(name.endswith(".bias") for name in weights.shapes):
         raise BadInput(_("llama.cpp does not support Qwen3 with biases"))
     if getattr(config, "use_sliding_window", False) and "sliding_attention" in (

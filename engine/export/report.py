@@ -123,9 +123,9 @@ def list_exports(ws: Workspace) -> list[ExportRecord]:
 
 def exports_of(ws: Workspace, conversations: list[str]) -> list[str]:
     """Paths of the exports of models that were trained on one of the conversations."""
-    wanted = set(conversations)
+    ids = set(conversations)
     return [
         one.path
         for one in list_exports(ws)
-        if one.card is not None and wanted.intersection(one.card.lineage.conversations)
+        if one.card is not None and ids.intersection(one.card.lineage.conversations)
     ]

@@ -12,13 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.core.errors import BadInput
 from engine.core.files import file_sha256
-from engine.core.i18n import _
 from engine.core.paths import Workspace
 from engine.export.vocabulary import Vocabulary, read_vocabulary
 from engine.models.base_models import BaseModel, adapter_card, base_of_adapter, find_base
-from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, WEIGHTS_FILE, ModelCard, load_card
+from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, WEIGHTS_FILE, ModelCard, load_card, weights_changed
 from engine.models.gguf.file import GgufFile
 from engine.models.gguf.model import GgufModel, open_gguf
 from engine.models.ollama.store import installed_tags
@@ -180,11 +178,7 @@ def check_weights(source: ExportSource, step: Callable[[], None] | None = None) 
         return
     file = source.adapter / ADAPTER_WEIGHTS if source.adapter is not None else source.base.path / WEIGHTS_FILE
     if file.is_file() and file_sha256(file, step) != source.card.weights_sha256:
-        raise BadInput(
-            _("the weights have changed since they were written (their hash differs)"),
-            path=file,
-            hint=f"h2q-tui models remove {source.card.name}",
-        )
+        raise weights_changed(file, f"h2q-tui models remove {source.card.name}")
 
 
 def _file_name(name: str) -> str:

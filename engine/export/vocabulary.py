@@ -125,8 +125,14 @@ def plain_template(template: str | None) -> str | None:
 
 def _pre_tokenizer(stored: dict[str, Any], merging: bool) -> str | None:
     """llama.cpp's name of the tokenizer's pre-tokenizer; None for one that it does not have."""
-    found = stored.get("pre_tokenizer")
-    steps = found["pretokenizers"] if found and found["type"] == "Sequence" else [found] if found else []
+    pre_tokenizer = stored.get("pre_tokenizer")
+    steps = (
+        pre_tokenizer["pretokenizers"]
+        if pre_tokenizer and pre_tokenizer["type"] == "Sequence"
+        else [pre_tokenizer]
+        if pre_tokenizer
+        else []
+    )
     if not steps or steps[-1]["type"] != "ByteLevel" or steps[-1].get("add_prefix_space"):
         return None
     cuts = steps[:-1]
@@ -146,10 +152,10 @@ def _pre_tokenizer(stored: dict[str, Any], merging: bool) -> str | None:
 
 def _normalizes(stored: dict[str, Any]) -> bool | None:
     """False: no normalizer; True: NFC; None: another one."""
-    found = stored.get("normalizer")
-    if found is None:
+    normalizer = stored.get("normalizer")
+    if normalizer is None:
         return False
-    return True if found["type"] == "NFC" else None
+    return True if normalizer["type"] == "NFC" else None
 
 
 def _type(number: int, by_id: dict[int, str], added: dict[int, Any]) -> int:
@@ -174,11 +180,11 @@ def _template(folder: Path, settings: dict[str, Any]) -> str | None:
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8")
-    found = settings.get("chat_template")
-    if isinstance(found, list):
-        named = {part.get("name"): part.get("template") for part in found if isinstance(part, dict)}
-        found = named.get("default")
-    return found if isinstance(found, str) else None
+    template = settings.get("chat_template")
+    if isinstance(template, list):
+        named = {part.get("name"): part.get("template") for part in template if isinstance(part, dict)}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
 
 
 def _id_of(token: Any, by_id: dict[int, str]) -> int | None:
@@ -192,11 +198,11 @@ def _optional(file: Path) -> dict[str, Any]:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as problem:
         raise BadInput(_("the model has no {file}").format(file=file.name), path=file.parent) from problem
     except (ValueError, OSError) as problem:
         raise BadInput(_("{file} is broken").format(file=file.name), path=file) from problem
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise BadInput(_("{file} is broken").format(file=file.name), path=file)
-    return found
+    return content

@@ -19,7 +19,7 @@ from engine.core.files import file_sha256, write_bytes
 from engine.core.i18n import _
 from engine.core.outputs import ADAPTER_FOLDER, new_folder
 from engine.models.base_models import adapter_card
-from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, ModelCard, encode_card
+from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, ModelCard, encode_card, weights_changed
 from engine.models.losses import has_linear_head, token_losses
 
 CHECKPOINTING = {"use_reentrant": False}
@@ -143,11 +143,7 @@ def adapter_weights(folder: Path) -> Path:
         raise BadInput(_("the adapter has no {name}").format(name=ADAPTER_WEIGHTS), path=folder)
     card = adapter_card(folder)
     if card is not None and card.weights_sha256 and card.weights_sha256 != file_sha256(file):
-        raise BadInput(
-            _("the weights have changed since they were written (their hash differs)"),
-            path=file,
-            hint=f"h2q-tui models remove {card.name}",
-        )
+        raise weights_changed(file, f"h2q-tui models remove {card.name}")
     return file
 
 

@@ -74,6 +74,13 @@ def encode_card(card: ModelCard) -> bytes:
     return msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n"
 
 
+def weights_changed(file: Path, hint: str) -> BadInput:
+    """The error for weights whose hash is not the one in the card."""
+    return BadInput(
+        _("the weights have changed since they were written (their hash differs)"), path=file, hint=hint
+    )
+
+
 def load_card(folder: Path) -> ModelCard:
     """The card in `folder`. Raises BadInput."""
     try:

@@ -256,13 +256,13 @@ class ChatTemplate:
 
     def _gap(self, text: str, *, first: bool = False) -> list[int]:
         """Ids of the template's own text, control tokens included."""
-        if (found := self._gaps.get(text)) is None:
+        if (ids := self._gaps.get(text)) is None:
             anchored = self._adds_prefix and not first
-            whole = self.tokenizer((_ANCHOR if anchored else "") + text, add_special_tokens=False)[
+            encoded = self.tokenizer((_ANCHOR if anchored else "") + text, add_special_tokens=False)[
                 "input_ids"
             ]
-            found = self._gaps[text] = self._unanchored(list(whole)) if anchored else list(whole)
-        return list(found)
+            ids = self._gaps[text] = self._unanchored(list(encoded)) if anchored else list(encoded)
+        return list(ids)
 
     def _encode_content(self, text: str) -> list[int]:
         if not text:

@@ -167,8 +167,8 @@ def load_chat_template(base: BaseModel) -> ChatTemplate:
 def silence_transformers() -> None:
     """Keeps progress bars and warnings of transformers out of the log."""
     with suppress(ImportError):
-        from transformers.utils import logging as found
+        from transformers.utils import logging as transformers_logging
 
-        logging: Any = found
+        logging: Any = transformers_logging
         logging.disable_progress_bar()
         logging.set_verbosity_error()

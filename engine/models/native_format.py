@@ -19,7 +19,7 @@ from engine.core.errors import BadInput
 from engine.core.files import write_bytes, write_json
 from engine.core.i18n import _
 from engine.core.outputs import MODEL_FOLDER, new_folder
-from engine.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, encode_card, load_card
+from engine.models.card import CARD_FILE, WEIGHTS_FILE, ModelCard, encode_card, load_card, weights_changed
 from engine.models.tokenizer import END_OF_TEXT, IM_END, hf_tokenizer, hf_tokenizer_config
 from engine.models.transformer import NORM_EPS, ModelConfig, Transformer
 
@@ -131,9 +131,7 @@ def load_model(
     except FileNotFoundError as problem:
         raise BadInput(_("the model has no weights"), path=file, hint=hint) from problem
     if sha256(weights).hexdigest() != card.weights_sha256:
-        raise BadInput(
-            _("the weights have changed since they were written (their hash differs)"), path=file, hint=hint
-        )
+        raise weights_changed(file, hint)
     model = Transformer(config)
     try:
         model.load_state_dict(load_tensors(weights))

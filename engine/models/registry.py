@@ -24,7 +24,7 @@ from engine.core.errors import BadInput, UsageProblem
 from engine.core.files import file_sha256, fsync_dir, make_dirs, write_bytes
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, WEIGHTS_FILE, ModelCard, read_card
+from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, WEIGHTS_FILE, ModelCard, read_card, weights_changed
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}")
 """Model names, which are valid names for Ollama too."""
@@ -252,11 +252,7 @@ def _check_weights(folder: Path) -> None:
     except OSError as problem:
         raise BadInput(_("the model has no weights"), path=file, hint="h2q-tui models list") from problem
     if digest != card.weights_sha256:
-        raise BadInput(
-            _("the weights have changed since they were written (their hash differs)"),
-            path=file,
-            hint="h2q-tui models list",
-        )
+        raise weights_changed(file, "h2q-tui models list")
 
 
 # models.json

@@ -99,7 +99,6 @@ def without(key: str) -> Callable[[gguf.GGUFWriter], None]:
 def test_a_complete_file_opens_with_its_metadata(tmp_path: Path) -> None:
     model = open_gguf(file_with(tmp_path / "x.gguf", lambda _writer: None))
     assert (model.arch, model.context, model.eos_ids, model.parameters) == ("qwen3", 64, (31,), 7296)
-    assert model.bf16_bytes == 14_592
     assert model.chat_template is not None and "<|im_start|>" in model.chat_template
     loaded = model.load()
     assert loaded.dtype == torch.bfloat16
@@ -176,7 +175,7 @@ def test_a_truncated_or_damaged_file_never_crashes(tmp_path: Path, data: st.Data
         model = open_gguf(path)
     except BadInput:
         return
-    assert model.bf16_bytes < 1 << 20
+    assert 2 * model.parameters < 1 << 20
     try:
         model.tokenizer()
     except BadInput:

@@ -10,7 +10,7 @@ import torch
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.models.gguf.file import GgufFile
-from engine.models.gguf.tensor_names import ARCHITECTURES, ROPE_FACTORS, to_transformers
+from engine.models.gguf.tensor_names import ARCHITECTURES, ROPE_FACTORS, check_architecture, to_transformers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -26,13 +26,7 @@ def architecture_of(file: GgufFile) -> str:
     kind = file.text("general.type", "model")
     if kind != "model":
         raise BadInput(_("this GGUF file is not a complete model ({kind})").format(kind=kind), path=file.path)
-    if arch not in ARCHITECTURES:
-        raise BadInput(
-            _("the architecture {name} is not supported; supported: {supported}").format(
-                name=arch or "?", supported=", ".join(ARCHITECTURES)
-            ),
-            path=file.path,
-        )
+    check_architecture(arch, file.path)
     if file.integer(f"{arch}.expert_count", 0):
         raise BadInput(_("mixture-of-experts models are not supported"), path=file.path)
     return arch

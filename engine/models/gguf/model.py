@@ -41,11 +41,6 @@ class GgufModel:
     file: GgufFile
     tokens: list[str]
 
-    @property
-    def bf16_bytes(self) -> int:
-        """Bytes of the weights after `load()`."""
-        return 2 * self.parameters
-
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """A tokenizer with the same ids as llama.cpp, also for control tokens in the text. Raises BadInput."""
         eos = self.eos_ids[0] if self.eos_ids else None

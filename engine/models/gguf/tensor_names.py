@@ -7,9 +7,13 @@ For Llama, GGUF stores the rows of queries and keys in pairs for the rotary embe
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from engine.core.errors import BadInput
+from engine.core.i18n import _
 
 ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
 """GGUF architecture, which is also transformers' `model_type`, to the model class."""
@@ -39,24 +43,35 @@ _GGUF = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
 _HF = re.compile(r"model\.layers\.(\d+)\.([\w.]+)\.(weight|bias)")
 
 
+def check_architecture(name: str, path: Path | None = None) -> None:
+    """Raises BadInput for an unsupported architecture, with a list of those supported."""
+    if name not in ARCHITECTURES:
+        raise BadInput(
+            _("the architecture {name} is not supported; supported: {supported}").format(
+                name=name or "?", supported=", ".join(ARCHITECTURES)
+            ),
+            path=path,
+        )
+
+
 def to_transformers(name: str) -> str | None:
     """State dict name of the GGUF tensor `name`; None for an unknown tensor."""
     if name in _GLOBAL:
         return _GLOBAL[name]
-    found = _GGUF.fullmatch(name)
-    if found is None or found[2] not in _LAYER:
+    match = _GGUF.fullmatch(name)
+    if match is None or match[2] not in _LAYER:
         return None
-    return f"model.layers.{found[1]}.{_LAYER[found[2]]}.{found[3]}"
+    return f"model.layers.{match[1]}.{_LAYER[match[2]]}.{match[3]}"
 
 
 def to_gguf(name: str) -> str | None:
     """GGUF name of the state dict entry `name`; None for an unknown tensor."""
     if name in _GLOBAL_TO_GGUF:
         return _GLOBAL_TO_GGUF[name]
-    found = _HF.fullmatch(name)
-    if found is None or found[2] not in _LAYER_TO_GGUF:
+    match = _HF.fullmatch(name)
+    if match is None or match[2] not in _LAYER_TO_GGUF:
         return None
-    return f"blk.{found[1]}.{_LAYER_TO_GGUF[found[2]]}.{found[3]}"
+    return f"blk.{match[1]}.{_LAYER_TO_GGUF[match[2]]}.{match[3]}"
 
 
 def heads_to_pair(architecture: str, name: str, heads: int, kv_heads: int) -> int | None:

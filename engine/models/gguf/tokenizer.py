@@ -13,6 +13,7 @@ from gguf import TokenType
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.models.gguf.file import GgufFile
+from engine.models.tokenizer import CHAT_TEMPLATE
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -52,12 +53,6 @@ PRE_TOKENIZERS = {
 """Supported values of `tokenizer.ggml.pre`."""
 _ENDS = ("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end_of_text|>")
 """Control tokens that llama.cpp always treats as the end of generation."""
-CHATML = (
-    "{%- for message in messages %}"
-    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}"
-    "{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
-)
 LLAMA3_CHAT = (
     "{{- bos_token }}{%- for message in messages %}"
     "{{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' + message['content'] + '<|eot_id|>' }}"
@@ -86,10 +81,10 @@ def chat_template_of(file: GgufFile, tokens: list[str]) -> str | None:
     """The template of the file, else the one that matches its control tokens, else None."""
     if template := file.text("tokenizer.chat_template"):
         return template
-    known = set(tokens)
-    if {"<|im_start|>", "<|im_end|>"} <= known:
-        return CHATML
-    if {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"} <= known:
+    vocabulary = set(tokens)
+    if {"<|im_start|>", "<|im_end|>"} <= vocabulary:
+        return CHAT_TEMPLATE
+    if {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"} <= vocabulary:
         return LLAMA3_CHAT
     return None
 
@@ -98,14 +93,14 @@ def eos_ids_of(file: GgufFile, tokens: list[str]) -> tuple[int, ...]:
     """Ids that end an answer: those of the file first, then those that llama.cpp adds."""
     named = [file.metadata.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot", "eom")]
     types = file.items("tokenizer.ggml.token_type")
-    known = {token: number for number, token in enumerate(tokens) if token in _ENDS}
+    end_tokens = {token: number for number, token in enumerate(tokens) if token in _ENDS}
     more = [
-        known[token]
+        end_tokens[token]
         for token in _ENDS
-        if token in known and (not types or types[known[token]] != TokenType.NORMAL)
+        if token in end_tokens and (not types or types[end_tokens[token]] != TokenType.NORMAL)
     ]
-    found = [n for n in (*named, *more) if isinstance(n, int) and 0 <= n < len(tokens)]
-    return tuple(dict.fromkeys(found))
+    ids = [n for n in (*named, *more) if isinstance(n, int) and 0 <= n < len(tokens)]
+    return tuple(dict.fromkeys(ids))
 
 
 def tokenizer_of(

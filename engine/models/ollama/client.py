@@ -25,12 +25,12 @@ CHAT_TIMEOUT_S = 120.0
 """Timeout until the next text delta: a large model takes long to load."""
 
 
-def local_host(given: str | None = None) -> str:
-    """URL of the Ollama on this machine: `given`, else `$OLLAMA_HOST`, else the default port.
+def local_host(host: str | None = None) -> str:
+    """URL of the Ollama on this machine: `host`, else `$OLLAMA_HOST`, else the default port.
 
     Raises UsageProblem for another machine (nothing leaves this one) or a malformed address.
     """
-    text = (given or os.environ.get("OLLAMA_HOST") or DEFAULT_HOST).strip()
+    text = (host or os.environ.get("OLLAMA_HOST") or DEFAULT_HOST).strip()
     parts = urlsplit(text if "//" in text else f"http://{text}")
     try:
         port = parts.port

@@ -37,12 +37,12 @@ def installed_models(timeout: float = 0.5) -> list[str]:
 
 def running_models(timeout: float = 0.5) -> list[RunningModel]:
     """The models loaded in the local Ollama; otherwise as `installed_models`."""
-    found = []
+    running = []
     for model in _models("/api/ps", timeout):
         size = model.get("size")
         if _name(model):
-            found.append(RunningModel(_name(model), size / 2**20 if isinstance(size, int | float) else 0.0))
-    return found
+            running.append(RunningModel(_name(model), size / 2**20 if isinstance(size, int | float) else 0.0))
+    return running
 
 
 def unload_models(models: list[RunningModel], *, wait_s: float = 10.0) -> list[RunningModel]:
@@ -61,8 +61,8 @@ def unload_models(models: list[RunningModel], *, wait_s: float = 10.0) -> list[R
 
 
 def _models(path: str, timeout: float) -> list[dict[str, Any]]:
-    found = _request("GET", path, timeout)
-    models = found.get("models") if isinstance(found, dict) else None
+    reply = _request("GET", path, timeout)
+    models = reply.get("models") if isinstance(reply, dict) else None
     return [model for model in models or [] if isinstance(model, dict)]
 
 
