@@ -84,13 +84,13 @@ class Service:
     def __init__(self, ws: Workspace) -> None:
         self._ws = ws
         self._models = ModelCache(ws)
-        self._turn = asyncio.Lock()
+        self._compute = asyncio.Lock()
         self._waiting = 0
         self._generating = ""
         self._started = self._last_request = time.monotonic()
         self._stop = asyncio.Event()
         self._process = psutil.Process()
-        self._open: set[asyncio.Task[None]] = set()
+        self._connections: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Serves until `Shutdown`, SIGTERM, SIGINT or `EXIT_S` without a request."""
@@ -112,21 +112,21 @@ class Service:
                     await asyncio.wait_for(self._stop.wait(), TICK_S)
                 self._models.unload_idle()
                 idle = time.monotonic() - self._last_request
-                if (not self._open and idle >= EXIT_S) or not self._ws.root.is_dir():
+                if (not self._connections and idle >= EXIT_S) or not self._ws.root.is_dir():
                     break
         finally:
             path.unlink(missing_ok=True)
             server.close()
-            for task in list(self._open):
+            for task in list(self._connections):
                 task.cancel()
-            if self._open:
-                await asyncio.wait(self._open, timeout=5.0)
+            if self._connections:
+                await asyncio.wait(self._connections, timeout=5.0)
             self._models.unload()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._open.add(task)
+        self._connections.add(task)
         try:
             line = await reader.readuntil(b"\n")
             self._last_request = time.monotonic()
@@ -135,7 +135,7 @@ class Service:
             pass
         finally:
             self._last_request = time.monotonic()
-            self._open.discard(task)
+            self._connections.discard(task)
             writer.close()
             with suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
@@ -203,7 +203,7 @@ class Service:
                     self._models.unload()
                 yield _done(not fits)
                 # torch alone takes 250 MB, which only the end of the process frees.
-                if not fits and len(self._open) == 1:
+                if not fits and len(self._connections) == 1:
                     self._stop.set()
             case GetStatus():
                 yield _done(self._status())
@@ -216,7 +216,7 @@ class Service:
         """One compute-bound request at a time; the others wait here."""
         self._waiting += 1
         try:
-            await self._turn.acquire()
+            await self._compute.acquire()
         finally:
             self._waiting -= 1
         self._generating = model
@@ -224,7 +224,7 @@ class Service:
             yield
         finally:
             self._generating = ""
-            self._turn.release()
+            self._compute.release()
 
     def _memory_mb(self) -> float:
         return float(self._process.memory_info().rss) / 2**20

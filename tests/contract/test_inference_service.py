@@ -85,15 +85,11 @@ async def test_unknown_and_broken_models_raise_bad_input(client: InferenceClient
 
 
 async def test_closing_the_stream_cancels_and_frees_the_queue(client: InferenceClient) -> None:
-    began = time.monotonic()
-    await client.answer("endless", QUESTION, LONG)
-    unhindered = time.monotonic() - began
     async with aclosing(client.generate("endless", QUESTION, LONG)) as stream:
         async for _piece in stream:
             break
-    began = time.monotonic()
+    assert client.last is None, "a cancelled generation has no statistics"
     assert await client.answer("good", QUESTION, Sampling(temperature=0)) == "一二三。"
-    assert time.monotonic() - began < unhindered / 2
     assert client.last is not None
 
 
