@@ -16,7 +16,8 @@ def chunked_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor | None, t
     """-log p of each target, `(tokens,)` in float32, from hidden states `(tokens, dim)` and a head `(vocab, dim)`.
 
     Logits are computed chunk by chunk, and again in the backward pass, so memory does not grow with tokens times
-    vocabulary (as in Liger's fused linear cross-entropy, arXiv 2410.10989). torch's own chunked
+    vocabulary (as in Liger's fused linear cross-entropy, arXiv 2410.10989). `F.linear_cross_entropy` of torch 2.13
+    gives the same losses, but its gradients round differently. torch's own chunked
     `linear_cross_entropy` (2.13) rounds differently and takes twice the time on a CPU.
     """
     apply: Any = _ChunkedCrossEntropy.apply
