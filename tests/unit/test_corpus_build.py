@@ -28,7 +28,7 @@ ANSWER = "快速排序先选一个基准，把比它小的放左边、大的放�
 
 
 def state(store: MemoryStore, question: str) -> tuple[str, str, str | None]:
-    """State, stage and twin of the conversation whose first turn is `question`."""
+    """State, stage and duplicate of the conversation whose first turn is `question`."""
     found = store.connection.execute(
         "SELECT k.state, k.stage, k.twin FROM corpus k JOIN turns t ON t.conversation_id = k.conversation_id "
         "WHERE t.position = 0 AND t.text = ?",
@@ -179,7 +179,7 @@ def test_writes_are_split_into_short_transactions() -> None:
         write_in_chunks(connection, range(10), done.append, clock=lambda: next(ticks) * 0.006)
         assert 0 < longest() <= MAX_TRANSACTION_S
     assert done == list(range(10))
-    # An item takes 6 ms here: three, then the budget of 12 ms is used up, and less after a commit that took long.
+    # An item takes 6 ms here: three fit into the budget of 12 ms, fewer after a slow commit.
     assert statements[0::2] == ["BEGIN IMMEDIATE"] * (len(statements) // 2)
     assert statements[1::2] == ["COMMIT"] * (len(statements) // 2)
     assert len(statements) // 2 >= 4
@@ -218,7 +218,7 @@ def test_a_resumed_run_rewrites_its_dataset_despite_new_conversations(tmp_path: 
         build_corpus(store, Settings())
         open_window(store, 2e9)
         first = write_dataset(store, ws, "first")
-    # As many again: the window of before is followed by another, which must not take what is being learnt.
+    # As many again: the next window opens, and must not take conversations that are being trained on.
     with memory(tmp_path / "b", talks) as store:
         build_corpus(store, Settings())
         begun = dataset_ids(first.path)
@@ -250,7 +250,7 @@ def test_answers_that_occur_in_training_are_not_scored(tmp_path: Path) -> None:
 
 
 class Points:
-    """A data source that is no store."""
+    """A data source that is not the memory store."""
 
     def get_all_memory_points(self) -> list[MemoryPoint]:
         return [

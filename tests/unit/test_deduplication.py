@@ -76,7 +76,7 @@ def test_the_best_near_duplicate_is_kept_in_any_import_order(
         if state != "dropped":
             continue
         assert id_ not in accepted
-        # The same words as one that is itself almost the same as another: at the end stands one that is kept.
+        # A duplicate of a near duplicate: the chain ends at one that is kept.
         for _ in range(2):
             assert isinstance(twin, str)
             if states[twin][0] == "dropped":
@@ -107,7 +107,7 @@ with MemoryStore(Path(sys.argv[1])) as store:
 
 
 def test_a_corpus_is_equal_in_every_process(tmp_path: Path) -> None:
-    said = []
+    outputs = []
     for seed in ("1", "2"):
         run = subprocess.run(
             [sys.executable, "-c", _BUILD, str(tmp_path / f"{seed}.db")],
@@ -116,6 +116,6 @@ def test_a_corpus_is_equal_in_every_process(tmp_path: Path) -> None:
             capture_output=True,
             check=True,
         )
-        said.append(run.stdout)
-    assert said[0] == said[1]
-    assert said[0].count(b"near_duplicate") > 5
+        outputs.append(run.stdout)
+    assert outputs[0] == outputs[1]
+    assert outputs[0].count(b"near_duplicate") > 5

@@ -167,8 +167,8 @@ def test_a_flag_can_be_filtered_and_changes_nothing_else(tmp_path: Path) -> None
 def test_a_rule_applies_now_and_in_later_builds_until_it_is_undone(tmp_path: Path) -> None:
     with corpus(tmp_path) as store:
         store.decide("c00001", "accepted")
-        made = store.set_rule("source:test")
-        assert store.count("state:rejected") == 30 and len(made) == 31
+        decisions = store.set_rule("source:test")
+        assert store.count("state:rejected") == 30 and len(decisions) == 31
         assert store.item("c00001").state == "accepted"
         assert store.set_rule("source:test") == []
         with MemoryStore(tmp_path / "memory" / "memory.db") as memory_:

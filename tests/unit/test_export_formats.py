@@ -80,7 +80,7 @@ def store(tmp_path: Path) -> Iterator[MemoryStore]:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """As `datasets.load_dataset("json", …)` does: an array, or one object a line, all with the same fields."""
+    """As `datasets.load_dataset("json", …)` does: an array, or one object per line, all with the same fields."""
     text = path.read_text("utf-8")
     rows = json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines()]
     if "messages" not in rows[0]:
@@ -88,8 +88,8 @@ def read(path: Path) -> list[dict[str, Any]]:
     return list(rows)
 
 
-def learnt(row: dict[str, Any], info: dict[str, Any]) -> list[tuple[str, str]] | None:
-    """What LLaMA-Factory makes of a row (`src/llamafactory/data/converter.py`, 0.9): (question, answer) pairs, or
+def trained_pairs(row: dict[str, Any], info: dict[str, Any]) -> list[tuple[str, str]] | None:
+    """The pairs that LLaMA-Factory reads from a row (`src/llamafactory/data/converter.py`, 0.9): (question, answer) pairs, or
     None for a row that it leaves out."""
     columns = info["columns"]
     if info.get("formatting") == "sharegpt":
@@ -117,7 +117,7 @@ def learnt(row: dict[str, Any], info: dict[str, Any]) -> list[tuple[str, str]] |
     return [*pairs, (question, row[columns["response"]])]
 
 
-def made(
+def export_rows(
     store: MemoryStore, folder: Path, format_: ExportFormat
 ) -> tuple[CorpusExport, list[dict[str, Any]], dict[str, Any]]:
     path = folder / f"out{suffix(format_)}"
@@ -134,8 +134,8 @@ def made(
 def test_exactly_the_answers_with_loss_are_trained_on_once(
     store: MemoryStore, tmp_path: Path, format_: ExportFormat
 ) -> None:
-    done, rows, info = made(store, tmp_path, format_)
-    pairs = [pair for row in rows for pair in learnt(row, info) or [("refused", str(row))]]
+    done, rows, info = export_rows(store, tmp_path, format_)
+    pairs = [pair for row in rows for pair in trained_pairs(row, info) or [("refused", str(row))]]
     assert dict(pairs) == {
         "怎么重启路由器？": "拔掉电源，十秒以后再插上就可以了。",
         "还是不行怎么办？": "按住背面的小孔五秒，恢复出厂设置。",
@@ -156,7 +156,7 @@ def test_exactly_the_answers_with_loss_are_trained_on_once(
 
 
 def test_messages_keep_every_turn_and_mark_masked_answers(store: MemoryStore, tmp_path: Path) -> None:
-    done, rows, info = made(store, tmp_path, ExportFormat.MESSAGES)
+    done, rows, info = export_rows(store, tmp_path, ExportFormat.MESSAGES)
     by_id = {row["id"]: row["messages"] for row in rows}
     assert by_id.keys() == {talk.id for talk in TALKS}
     assert [message["role"] for message in by_id["system"]] == [
@@ -169,13 +169,13 @@ def test_messages_keep_every_turn_and_mark_masked_answers(store: MemoryStore, tm
     assert [message.get("weight", 1) for message in by_id["polite"]] == [1, 1, 1, 0]
     assert by_id["edited"][1]["content"] == EDITED
     assert "a@b.com" not in json.dumps(rows)
-    assert learnt({"messages": by_id["system"]}, info) is not None
+    assert trained_pairs({"messages": by_id["system"]}, info) is not None
     assert done.rows == len(TALKS)
 
 
 @pytest.mark.parametrize("format_", list(ExportFormat))
 def test_exports_are_deterministic(store: MemoryStore, tmp_path: Path, format_: ExportFormat) -> None:
-    assert made(store, tmp_path, format_)[0].sha256 == made(store, tmp_path, format_)[0].sha256
+    assert export_rows(store, tmp_path, format_)[0].sha256 == export_rows(store, tmp_path, format_)[0].sha256
 
 
 def test_an_empty_corpus_exports_a_readable_file(tmp_path: Path) -> None:

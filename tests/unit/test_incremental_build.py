@@ -48,8 +48,8 @@ def outcome(store: MemoryStore) -> list[list[Any]]:
     return [store.connection.execute(query).fetchall() for query in _OUTCOME]
 
 
-def from_nothing(store: MemoryStore, folder: Path, own: Settings) -> tuple[object, list[list[Any]]]:
-    """The funnel and the corpus that a build makes of a copy in which nothing is kept."""
+def full_build(store: MemoryStore, folder: Path, own: Settings) -> tuple[object, list[list[Any]]]:
+    """Funnel and corpus of a build of a copy without cached results."""
     path = folder / "whole.db"
     path.unlink(missing_ok=True)
     copy = sqlite3.connect(path)
@@ -63,21 +63,21 @@ def from_nothing(store: MemoryStore, folder: Path, own: Settings) -> tuple[objec
 
 
 def talk(number: int, ending: int, at: float | None, turns: int = 1) -> Conversation:
-    """Conversations of one number are near copies; those of another ending or with more turns have other ids."""
+    """Conversations with one number are near duplicates; another ending or more turns make other ids."""
     question, answer = (turn.text for turn in distinct(number).turns)
     more = [
         text for n in range(1, turns) for text in (f"然后呢{n}？", distinct(number * 7 + n).turns[1].text)
     ]
     texts = [question, answer + _ENDINGS[ending], *more, *(["谢谢你", "不客气"] if number % 3 == 0 else [])]
-    made = conversation(f"n{number}e{ending}t{turns}", *texts, at=at)
-    # Of one number and ending the newer form takes the place of the older one.
+    built = conversation(f"n{number}e{ending}t{turns}", *texts, at=at)
+    # With equal number and ending the newer form supersedes the older one.
     return Conversation(
-        id=made.id,
+        id=built.id,
         source="test",
         external_id=f"x{number}e{ending}",
         started_at=at,
         updated_at=None if at is None else at + turns,
-        turns=made.turns,
+        turns=built.turns,
     )
 
 
@@ -152,12 +152,12 @@ def test_an_incremental_build_equals_a_full_build(steps: list[tuple[str, Any]]) 
                 take(step, store, review)
             figures = build_corpus(store, own)
             check_split_contamination(store)
-        assert from_nothing(store, Path(folder), own) == (figures, outcome(store))
+        assert full_build(store, Path(folder), own) == (figures, outcome(store))
 
 
 @pytest.fixture
-def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Ids of the conversations that go through the filters."""
+def filtered_ids(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ids of the filtered conversations."""
     seen: list[str] = []
     each: Callable[..., Any] = filter_all
 
@@ -171,40 +171,40 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_only_new_edited_or_reconfigured_conversations_are_filtered(
-    tmp_path: Path, looked_at: list[str]
+    tmp_path: Path, filtered_ids: list[str]
 ) -> None:
     with memory(tmp_path, [distinct(n, at=1e9 + n) for n in range(20)]) as store:
         build_corpus(store, Settings())
-        assert len(looked_at) == 20
-        looked_at.clear()
+        assert len(filtered_ids) == 20
+        filtered_ids.clear()
         build_corpus(store, Settings())
         build_corpus(store, Settings(near_threshold=0.5, review="manual"))
-        assert looked_at == []
+        assert filtered_ids == []
         store.add([distinct(77, at=2e9)], "test", "test")
         build_corpus(store, Settings())
-        assert looked_at == ["c00077"]
+        assert filtered_ids == ["c00077"]
         with ReviewStore(store.path) as review:
             review.edit("c00003", 1, "别的话，和以前的不一样。")
             build_corpus(store, Settings())
             review.undo()
             build_corpus(store, Settings())
-        assert looked_at == ["c00077", "c00003", "c00003"]
-        looked_at.clear()
+        assert filtered_ids == ["c00077", "c00003", "c00003"]
+        filtered_ids.clear()
         build_corpus(store, Settings(sensitive="drop"))
-        assert len(looked_at) == 21
+        assert len(filtered_ids) == 21
 
 
 def test_changed_filter_code_filters_everything(
-    tmp_path: Path, looked_at: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, filtered_ids: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with memory(tmp_path, [distinct(n) for n in range(5)]) as store:
         build_corpus(store, Settings())
         monkeypatch.setattr("engine.corpus.filters.cache.code_version", lambda: "another")
         build_corpus(store, Settings())
-        assert len(looked_at) == 10
+        assert len(filtered_ids) == 10
 
 
-def test_a_stopped_build_resumes(tmp_path: Path, looked_at: list[str]) -> None:
+def test_a_stopped_build_resumes(tmp_path: Path, filtered_ids: list[str]) -> None:
     def stop(done: int, total: int) -> None:
         raise InterruptedError
 
@@ -212,9 +212,9 @@ def test_a_stopped_build_resumes(tmp_path: Path, looked_at: list[str]) -> None:
         with pytest.raises(InterruptedError):
             build_corpus(store, Settings(), on_progress=stop)
         assert store.connection.execute("SELECT COUNT(*) FROM corpus").fetchone() == (0,)
-        looked_at.clear()
+        filtered_ids.clear()
         assert build_corpus(store, Settings()).collected == 250
-        assert len(looked_at) == 150
+        assert len(filtered_ids) == 150
 
 
 def test_unchanged_rows_keep_their_time(tmp_path: Path) -> None:
@@ -240,14 +240,14 @@ def test_a_deleted_conversation_leaves_no_rows(tmp_path: Path) -> None:
 
 
 def grown(folder: Path, verdict: str, own: Settings, *, polite: bool = False) -> tuple[str, str, str]:
-    """State, stage and reason of a conversation that grew after a verdict about its shorter form."""
+    """State, stage and reason of a conversation that grew after a decision on its shorter form."""
     short = ("谢谢", "不客气") if polite else ("怎么写快速排序？", "先选一个基准，再把两边各自排好。")
     more = ("好的", "嗯") if polite else ("那么归并排序呢？", "先把两半各自排好，再合并起来。")
 
     def of(id_: str, at: float, *texts: str) -> Conversation:
-        made = conversation(id_, *texts, at=at)
+        built = conversation(id_, *texts, at=at)
         return Conversation(
-            id=id_, source="test", external_id="x", started_at=at, updated_at=at, turns=made.turns
+            id=id_, source="test", external_id="x", started_at=at, updated_at=at, turns=built.turns
         )
 
     with memory(folder, [of("short", 1e9, *short), distinct(5)]) as store, ReviewStore(store.path) as review:
@@ -293,9 +293,9 @@ def test_an_edit_carries_over_to_the_longer_form_where_the_turn_is_unchanged(tmp
     texts = ("我叫王小明，怎么写快速排序？", "先选一个基准，再把两边各自排好。")
 
     def of(id_: str, at: float, *turns: str) -> Conversation:
-        made = conversation(id_, *turns, at=at)
+        built = conversation(id_, *turns, at=at)
         return Conversation(
-            id=id_, source="test", external_id="x", started_at=at, updated_at=at, turns=made.turns
+            id=id_, source="test", external_id="x", started_at=at, updated_at=at, turns=built.turns
         )
 
     with (
@@ -311,8 +311,10 @@ def test_an_edit_carries_over_to_the_longer_form_where_the_turn_is_unchanged(tmp
             "test",
         )
         build_corpus(store, Settings())
-        said = {one.id: [message.content for message in one.messages] for one in corpus_rows(store, None)}
-        assert said["long"][:2] == ["怎么写快速排序？", "换了一个回答：用标准库的排序函数。"]
+        texts_by_id = {
+            one.id: [message.content for message in one.messages] for one in corpus_rows(store, None)
+        }
+        assert texts_by_id["long"][:2] == ["怎么写快速排序？", "换了一个回答：用标准库的排序函数。"]
         assert not any(turn.unread for turn in review.detail("long").turns)
         review.undo()
         review.undo()

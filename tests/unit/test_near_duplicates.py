@@ -14,7 +14,7 @@ from engine.corpus.filters.normalise import fold
 
 
 def jaccard(one: str, other: str) -> float:
-    """Of their character 3-grams."""
+    """The Jaccard index of the character 3-grams."""
     grams = [{text[i : i + 3] for i in range(len(text) - 2)} for text in (one, other)]
     return len(grams[0] & grams[1]) / len(grams[0] | grams[1])
 

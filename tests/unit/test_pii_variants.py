@@ -156,7 +156,7 @@ def test_pii_is_covered_completely_in_any_notation(type_: PiiType, data: st.Data
     start = text.index(written)
     spans = find_pii(text)
     covered = {place for span in spans for place in range(span.start, span.end)}
-    # Circled digits may be told as another kind of number; what counts is that none of them stays.
+    # Circled digits may be found as another type; all of them must be redacted.
     assert covered >= set(range(start, start + len(written))), (way, text, spans)
     if way == "as it is":
         assert any(span.type is type_ for span in spans), (text, spans)

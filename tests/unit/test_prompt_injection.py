@@ -132,11 +132,11 @@ def test_instructions_in_tool_text_are_held_and_never_become_tokens(
         assert list(corpus_rows(store, None)) == []
         for item in held:
             review.decide(item.id, "accepted")
-        said = [message.content for item in corpus_rows(store, None) for message in item.messages]
-        assert {MARKER, MODELFILE, ORDER} <= set(said)
-        for made in corpus_rows(store, None):
-            ids = render(made.messages).ids
-            assert ids.count(IM_START) == ids.count(IM_END) == len(made.messages)
+        contents = [message.content for item in corpus_rows(store, None) for message in item.messages]
+        assert {MARKER, MODELFILE, ORDER} <= set(contents)
+        for row in corpus_rows(store, None):
+            ids = render(row.messages).ids
+            assert ids.count(IM_START) == ids.count(IM_END) == len(row.messages)
 
 
 @pytest.mark.parametrize("format_", list(ExportFormat))

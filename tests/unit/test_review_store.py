@@ -26,7 +26,7 @@ from tests.corpus_store import conversation, distinct, memory
 
 
 def reviewed(folder: Path, number: int = 12) -> ReviewStore:
-    """A review over distinct conversations, two twins, a private one and a courtesy."""
+    """A review of distinct conversations, two near duplicates, one with PII and one of small talk."""
     talks = [distinct(n, at=1e9 + n) for n in range(number)]
     talks += [
         conversation(
@@ -253,12 +253,12 @@ def test_no_decision_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
         [sys.executable, "-c", _DECIDE_FOREVER, str(path)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    told = [process.stdout.readline() for _ in range(40)]
+    printed = [process.stdout.readline() for _ in range(40)]
     os.kill(process.pid, signal.SIGKILL)
-    told += process.stdout.readlines()
+    printed += process.stdout.readlines()
     process.wait()
     with ReviewStore(path) as store:
-        assert len(told) <= store.undoable() <= len(told) + 1
+        assert len(printed) <= store.undoable() <= len(printed) + 1
         while store.undo():
             pass
         assert set(states(store).values()) == {"accepted", "dropped"}

@@ -52,21 +52,24 @@ TALKS = [
 def run(
     store: MemoryStore, tmp_path: Path, setting: str = "", settings: Settings | None = None
 ) -> list[tuple[str, str]]:
-    """Builds with the semantic stage; what it said, as (level, text)."""
-    said: list[tuple[str, str]] = []
+    """Builds with the semantic stage; what it logged, as (level, text)."""
+    logged: list[tuple[str, str]] = []
     build_corpus(
         store,
         settings or Settings(),
         now=1.0,
         semantic_stage=partial(
-            semantic_stage, setting=setting, root=tmp_path, log=lambda text, level: said.append((level, text))
+            semantic_stage,
+            setting=setting,
+            root=tmp_path,
+            log=lambda text, level: logged.append((level, text)),
         ),
     )
-    return said
+    return logged
 
 
 def rows(store: MemoryStore) -> list[tuple[str, str, str, str]]:
-    """Conversation, action, reason and twin of what the stage did, by external id."""
+    """Conversation, action, reason and duplicate of the rows of the stage, by external id."""
     return list(
         store.connection.execute(
             "SELECT c.external_id, l.action, l.reason, t.external_id FROM ledger l "
@@ -84,8 +87,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_embedder(tmp_path_factory.mktemp("model") / "tiny", "".join(characters))
 
 
-class Counting:
-    """An embedder that counts the texts it is given."""
+class CountingEmbedder:
+    """An embedder that counts the encoded texts."""
 
     def __init__(self, inner: SentenceTransformerEmbedder) -> None:
         self.inner = inner
@@ -107,7 +110,7 @@ def test_a_real_model_loads_offline_and_its_vectors_are_cached_by_content(
     tmp_path: Path, folder: Path
 ) -> None:
     with network_guard.loopback_only(), memory(tmp_path, TALKS) as store:
-        model = Counting(SentenceTransformerEmbedder(folder))
+        model = CountingEmbedder(SentenceTransformerEmbedder(folder))
         ids = [talk.id for talk in store.conversations()]
         first = vectors(store, model, ids)
         assert first.shape == (3, 2, 32)
@@ -125,9 +128,9 @@ def test_a_real_model_loads_offline_and_its_vectors_are_cached_by_content(
 
 def test_an_embedder_groups_the_corpus_and_is_recorded(tmp_path: Path, folder: Path) -> None:
     with memory(tmp_path, TALKS) as store:
-        said = run(store, tmp_path, str(folder))
-        assert [level for level, _text in said] == ["info"]
-        assert SentenceTransformerEmbedder(folder).name in said[0][1]
+        logged = run(store, tmp_path, str(folder))
+        assert [level for level, _text in logged] == ["info"]
+        assert SentenceTransformerEmbedder(folder).name in logged[0][1]
         assert {action for _id, action, _reason, _twin in rows(store)} <= {"group"}
         dump = list(store.connection.iterdump())
         run(store, tmp_path, str(folder))
@@ -137,18 +140,18 @@ def test_an_embedder_groups_the_corpus_and_is_recorded(tmp_path: Path, folder: P
 def test_an_embedder_with_unknown_tokens_is_replaced_by_ngrams(tmp_path: Path) -> None:
     small = save_embedder(tmp_path / "latin", "的了")
     with memory(tmp_path, TALKS) as store:
-        said = run(store, tmp_path, "latin")
-        assert said[0][0] == "warning"
-        assert "does not know" in said[0][1] and "2 %" in said[0][1] and small.name in said[0][1]
-        assert "n-grams" in said[1][1]
+        logged = run(store, tmp_path, "latin")
+        assert logged[0][0] == "warning"
+        assert "does not know" in logged[0][1] and "2 %" in logged[0][1] and small.name in logged[0][1]
+        assert "n-grams" in logged[1][1]
         assert rows(store) == [("a", "group", "alike", "b")]
         assert store.connection.execute("SELECT COUNT(*) FROM embeddings").fetchone()[0] == 0
 
 
 def test_without_an_embedder_ngrams_group_and_nothing_is_dropped(tmp_path: Path) -> None:
     with memory(tmp_path, [*TALKS, *(distinct(n) for n in range(20))]) as store:
-        (told,) = run(store, tmp_path)
-        assert told[0] == "info"
+        (message,) = run(store, tmp_path)
+        assert message[0] == "info"
         assert rows(store) == [("a", "group", "alike", "b")]
         states = store.connection.execute("SELECT DISTINCT state, stage, reason FROM corpus").fetchall()
         assert states == [("accepted", "", "")]
@@ -161,17 +164,17 @@ def test_above_the_limit_only_the_newest_are_compared(
 ) -> None:
     monkeypatch.setattr(tfidf, "MAX_TEXTS", 2)
     with memory(tmp_path, TALKS) as store:
-        said = [text for _level, text in run(store, tmp_path)]
-        assert "newest 2 of 3" in said[0] and "n-grams" in said[1]
+        logged = [text for _level, text in run(store, tmp_path)]
+        assert "newest 2 of 3" in logged[0] and "n-grams" in logged[1]
         assert store.connection.execute("SELECT COUNT(*) FROM corpus").fetchone()[0] == 3
     with pytest.raises(ValueError, match="2 at most"):
         list(tfidf.similar_pairs(["a", "b", "c"]))
 
 
-class Understanding:
-    """An embedder that knows which of the labelled pairs, and which of the words here, say the same."""
+class SynonymEmbedder:
+    """An embedder that knows the paraphrases among the labelled pairs and the synonyms used here."""
 
-    name = "understanding"
+    name = "synonyms"
     meanings = (("好用", "实用"), ("哪款", "什么样的"), ("选择", "挑选"))
 
     def __init__(self) -> None:
@@ -188,7 +191,7 @@ class Understanding:
         if text not in self.differ:
             for one, other in self.meanings:
                 text = text.replace(other, one)
-            # figures and negation are what embedders hardly see
+            # embedders hardly see numbers and negation
             text = "".join(character for character in text if not character.isdigit()).replace("不要", "要")
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
         vector = np.random.default_rng(seed).standard_normal(64).astype(np.float32)
@@ -215,11 +218,11 @@ def shoes(
 
 
 @pytest.fixture
-def understanding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedder, "open_embedder", lambda setting, root: Understanding())
+def synonym_embedder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedder, "open_embedder", lambda setting, root: SynonymEmbedder())
 
 
-def test_only_confident_semantic_duplicates_are_dropped(tmp_path: Path, understanding: None) -> None:
+def test_only_confident_semantic_duplicates_are_dropped(tmp_path: Path, synonym_embedder: None) -> None:
     long = "还可以看看评测。" * 100
     talks = [
         shoes("kept", at=9.0),
@@ -236,8 +239,8 @@ def test_only_confident_semantic_duplicates_are_dropped(tmp_path: Path, understa
     ]
     settings = Settings(near_threshold=1.0)
     with memory(tmp_path, talks) as store, ReviewStore(store.path) as review:
-        said = run(store, tmp_path, "any", settings)
-        assert "semantic duplicates dropped: 1" in said[0][1]
+        logged = run(store, tmp_path, "any", settings)
+        assert "semantic duplicates dropped: 1" in logged[0][1]
         found = {id_: (action, twin) for id_, action, _reason, twin in rows(store)}
         dropped = [id_ for id_, (action, _twin) in found.items() if action == "drop"]
         assert len(dropped) == 1 and dropped[0] in ("kept", "twin")
@@ -259,7 +262,7 @@ def test_only_confident_semantic_duplicates_are_dropped(tmp_path: Path, understa
 
 def test_thresholds_are_measured_per_language_and_may_be_missing(folder: Path) -> None:
     assert calibrate(SentenceTransformerEmbedder(folder)).drops == {}
-    found = calibrate(Understanding())
+    found = calibrate(SynonymEmbedder())
     assert set(found.drops) == set(found.groups) == {"en", "zh"}
     sure = [(0.9, True)] * 19 + [(0.9, False)]
     assert threshold([*sure, (0.8, False), (0.7, True)]) == 0.9
@@ -292,7 +295,7 @@ def test_the_embedder_benchmark_scores_only_what_it_would_drop(
     rows = [(pair.one, pair.other, pair.same) for pair in labelled_pairs() if pair.language == "zh"]
     (weak,) = curation._embedder(str(folder), rows[:20])
     assert weak.met and "no reliable threshold" in weak.notes
-    monkeypatch.setattr(curation, "open_embedder", lambda setting, root: Understanding())
+    monkeypatch.setattr(curation, "open_embedder", lambda setting, root: SynonymEmbedder())
     (sure,) = curation._embedder("any", rows)
     assert sure.met and sure.ours > 0.95 and "of the paraphrases" in sure.notes
 
@@ -352,8 +355,8 @@ def test_a_damaged_model_is_logged_and_the_corpus_is_built(tmp_path: Path, folde
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(path.read_bytes()[: 100 if path.suffix == ".safetensors" else None])
     with memory(tmp_path, TALKS) as store:
-        said = run(store, tmp_path, "broken")
-        assert said[0][0] == "warning" and str(broken) in said[0][1]
+        logged = run(store, tmp_path, "broken")
+        assert logged[0][0] == "warning" and str(broken) in logged[0][1]
         assert store.connection.execute("SELECT COUNT(*) FROM corpus").fetchone()[0] == 3
 
 
@@ -362,9 +365,9 @@ class _Ollama(BaseHTTPRequestHandler):
         self._answer({"models": [{"model": "bge-m3:latest", "digest": "sha256:0123456789abcdef"}]})
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        rows = [[float(len(text)), 1.0, 0.0] for text in asked["input"]]
-        self._answer({"model": asked["model"], "embeddings": rows})
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        rows = [[float(len(text)), 1.0, 0.0] for text in request["input"]]
+        self._answer({"model": request["model"], "embeddings": rows})
 
     def _answer(self, value: object) -> None:
         body = json.dumps(value).encode()

@@ -193,7 +193,7 @@ def test_contamination_is_refused(tmp_path: Path) -> None:
 
 @st.composite
 def growing_memory(draw: st.DrawFn) -> list[list[Conversation]]:
-    """Imports one after another: fresh conversations, near copies of earlier ones, the same question again."""
+    """Successive imports: new conversations, near duplicates of earlier ones, repeated questions."""
     number = 0
     imports: list[list[Conversation]] = []
     for _ in range(draw(st.integers(1, 3))):

@@ -36,14 +36,14 @@ def test_the_effect_of_a_threshold_is_that_of_the_build(tmp_path: Path, threshol
     with memory(tmp_path, talks) as store:
         build_corpus(store, Settings())
         before = near(store)
-        told = near_threshold_effect(store, threshold)
+        effect = near_threshold_effect(store, threshold)
         build_corpus(store, Settings(near_threshold=threshold))
         after = near(store)
-    assert (told.now, told.then) == (len(before), len(after))
-    assert (told.leave, told.back) == (len(after - before), len(before - after))
+    assert (effect.now, effect.then) == (len(before), len(after))
+    assert (effect.leave, effect.back) == (len(after - before), len(before - after))
 
 
-def left_out(store: MemoryStore, stage: CorpusStage) -> tuple[set[str], int]:
+def dropped_at(store: MemoryStore, stage: CorpusStage) -> tuple[set[str], int]:
     rows = store.connection.execute(
         "SELECT conversation_id FROM corpus WHERE automatic = 'dropped' AND stage = ?", (stage,)
     )
@@ -74,14 +74,14 @@ def test_the_effect_of_a_filter_setting_is_that_of_the_build(
     ]
     with memory(tmp_path, talks) as store:
         build_corpus(store, Settings())
-        before, masked_before = left_out(store, stage)
-        told = filter_setting_effect(store, stage, then)
+        before, masked_before = dropped_at(store, stage)
+        effect = filter_setting_effect(store, stage, then)
         build_corpus(store, then)
-        after, masked_after = left_out(store, stage)
-    assert (told.now, told.then) == (len(before), len(after))
-    assert (told.leave, told.back) == (len(after - before), len(before - after))
-    assert (told.turns_now, told.turns_then) == (masked_before, masked_after)
-    assert told.turns_now != told.turns_then or told.leave
+        after, masked_after = dropped_at(store, stage)
+    assert (effect.now, effect.then) == (len(before), len(after))
+    assert (effect.leave, effect.back) == (len(after - before), len(before - after))
+    assert (effect.turns_now, effect.turns_then) == (masked_before, masked_after)
+    assert effect.turns_now != effect.turns_then or effect.leave
 
 
 def test_decided_conversations_are_not_affected(tmp_path: Path) -> None:
