@@ -13,7 +13,7 @@ from engine.training.autotune import CpuTuning, tune_cpu
 
 
 @pytest.fixture(autouse=True)
-def as_before() -> Iterator[None]:
+def restore_threads() -> Iterator[None]:
     threads, cores = torch.get_num_threads(), allowed_cores()
     autotune._measure.cache_clear()
     yield

@@ -51,7 +51,7 @@ def batches(folder: Path, path: Path, *, replay: bool = True, micro_batches: int
     return NativeBatches(ConversationWindows.from_dataset(path, 256), stream, recipe, 256, micro_batches)
 
 
-def learnt(batch: Batch) -> list[int]:
+def trained_tokens(batch: Batch) -> list[int]:
     """The tokens with a reported loss."""
     return [int(token) for part in batch.micro_batches for token in part.targets[part.report_weights > 0]]
 
@@ -62,16 +62,16 @@ def test_each_answer_is_trained_once_per_epoch(tmp_path: Path) -> None:
     whole = source.steps() // 2
     first = [source.batch_at(number, 99) for number in range(whole)]
     second = [source.batch_at(number, 99) for number in range(whole, 2 * whole)]
-    got = Counter(token for batch in first for token in learnt(batch))
+    got = Counter(token for batch in first for token in trained_tokens(batch))
     assert source.epoch_after(whole, 0) == 1.0
     assert got == wanted
-    assert Counter(token for batch in second for token in learnt(batch)) == wanted
+    assert Counter(token for batch in second for token in trained_tokens(batch)) == wanted
 
 
 def test_only_answers_and_their_stop_token_have_a_loss(tmp_path: Path) -> None:
     path = dataset(tmp_path, [("system", "rules"), ("user", "question"), ("assistant", "reply")])
     source = batches(tmp_path, path, replay=False)
-    assert learnt(source.batch_at(0, 1)) == [*b"reply", IM_END]
+    assert trained_tokens(source.batch_at(0, 1)) == [*b"reply", IM_END]
 
 
 def test_weights_sum_to_one_with_three_tenths_on_replayed_text(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_small_micro_batches_give_the_gradients_of_a_large_one(tmp_path: Path) -
     for number in range(large.steps()):
         one, other = large.batch_at(number, 99), small.batch_at(number, 99)
         assert len(other.micro_batches) >= len(one.micro_batches)
-        assert learnt(one) == learnt(other)
+        assert trained_tokens(one) == trained_tokens(other)
         assert torch.allclose(
             torch.stack([part.weights.sum() for part in one.micro_batches]).sum(),
             torch.stack([part.weights.sum() for part in other.micro_batches]).sum(),

@@ -39,7 +39,7 @@ from tests.unit.training_run import events, new_run, text_file, tiny
 
 
 @pytest.fixture(autouse=True)
-def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def journal_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
@@ -207,12 +207,12 @@ def test_a_rollback_survives_a_crash_and_does_not_resume_the_diverged_state(
     monkeypatch.setattr(CheckpointSaver, "save", _twice(CheckpointSaver.save))
     with pytest.raises(Interrupted):
         run(ctx, tmp_path, recipe(60))
-    (*_others, told) = events(ctx, RecoveryAction)
-    assert told.action == "returned"
+    (*_others, recorded) = events(ctx, RecoveryAction)
+    assert recorded.action == "returned"
     found = find_newest(ctx.run_dir.checkpoints, "scratch").checkpoint
     assert found is not None
     assert (found.state.step, found.state.batches_drawn, found.state.spikes.rollbacks) == (
-        told.back_to,
+        recorded.back_to,
         33,
         1,
     )
@@ -272,8 +272,8 @@ def test_a_nearly_full_disk_is_logged_and_later_pauses_training(
 
     monkeypatch.setattr("engine.training.checkpoint_saver.time.sleep", room_comes)
     run(ctx, tmp_path, recipe(20, every_s=1e-6))
-    told = [event.text for event in events(ctx, Log) if event.level == "error"]
-    assert "the disk is nearly full" in told[0]
+    recorded = [event.text for event in events(ctx, Log) if event.level == "error"]
+    assert "the disk is nearly full" in recorded[0]
     changes = [(event.status, event.reason) for event in events(ctx, StatusChanged)]
     assert [status for status, _reason in changes] == [RunStatus.PAUSED, RunStatus.RUNNING]
     assert "nearly full" in changes[0][1]

@@ -37,7 +37,7 @@ MB = st.floats(1, 1e6)
 
 
 @pytest.fixture(autouse=True)
-def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def journal_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
@@ -87,29 +87,29 @@ def test_out_of_memory_errors_are_recognised(problem: BaseException, memory: boo
 
 
 @pytest.mark.parametrize("child_mb", [0, 256])
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("reports_peak", [True, False])
 def test_the_peak_between_two_readings_is_measured_and_the_run_keeps_it(
-    child_mb: int, told: bool, monkeypatch: pytest.MonkeyPatch
+    child_mb: int, reports_peak: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not told:
+    if not reports_peak:
         monkeypatch.setattr("engine.training.peak_memory.reset_peak_rss", lambda *_children: False)
     elif not reset_peak_rss():
-        pytest.skip("this system does not tell the peak between two looks")
+        pytest.skip("this system does not report the peak between two readings")
     footprint, resident = PeakMemory("cpu", tree_every_s=0.0), ProcessTreeMemory()
     with holding(child_mb):
         footprint.peak_mb()  # discards the peak of earlier tests
         before = footprint.peak_mb()
-        with mmap.mmap(-1, 128 << 20) as held:  # freed before the reading; torch may keep this much in
-            # reserve
+        # Freed before the reading; torch may keep this much in reserve.
+        with mmap.mmap(-1, 128 << 20) as held:
             for page in range(0, len(held), mmap.PAGESIZE):
                 held[page] = 1
-            if not told:
+            if not reports_peak:
                 time.sleep(10 * SAMPLE_S)
         most = footprint.peak_mb()
         assert most > before + 100
         assert footprint.peak_mb() < before + 60
         resident.sample()
-    assert not told or resident.peak_mb >= most
+    assert not reports_peak or resident.peak_mb >= most
 
 
 def test_the_sampling_thread_ends_with_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +184,7 @@ def test_a_run_over_budget_halves_its_micro_batches_and_takes_the_same_steps(
     train_scratch(free, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "free" / "m")
     # The measurement before the first step would already shrink it: here the memory shrinks later.
     monkeypatch.setattr("engine.training.microbatch.windows_that_fit", lambda *_figures: 64)
-    look, limit = governor.ResourceGovernor.check_budget, []
+    check, limit = governor.ResourceGovernor.check_budget, []
 
     def shrinking(self: governor.ResourceGovernor, saver: object) -> None:
         if self.job.state.step == 2:
@@ -195,22 +195,24 @@ def test_a_run_over_budget_halves_its_micro_batches_and_takes_the_same_steps(
             self.job.optimizer.zero_grad()
             limit.append((idle + 0.4 * (full - idle)) / (1 - BUFFER_SHARE))
             self.job.budget = budget_of(limit[0])
-        look(self, saver)  # type: ignore[arg-type]
+        check(self, saver)  # type: ignore[arg-type]
 
     monkeypatch.setattr(governor.ResourceGovernor, "check_budget", shrinking)
     bound = new_run(tmp_path / "bound")
     train_scratch(bound, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "bound" / "m")
-    told = events(bound, GovernorAction)
-    assert told and {event.action for event in told} <= {"limit", "caches", "smaller", "recompute"}
-    assert "smaller" in {event.action for event in told}
-    assert all(event.used_mb > event.budget_mb - event.buffer_mb for event in told if event.action != "limit")
-    assert told[-1].pass_tokens < 64 * 128
+    recorded = events(bound, GovernorAction)
+    assert recorded and {event.action for event in recorded} <= {"limit", "caches", "smaller", "recompute"}
+    assert "smaller" in {event.action for event in recorded}
+    assert all(
+        event.used_mb > event.budget_mb - event.buffer_mb for event in recorded if event.action != "limit"
+    )
+    assert recorded[-1].pass_tokens < 64 * 128
     losses = [{event.step: event.loss for event in events(ctx, Step)} for ctx in (free, bound)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert bound.view.annotations
     state = checkpoint.find_newest(bound.run_dir.checkpoints, "scratch").checkpoint
     assert state is not None
-    assert state.state.tokens_per_micro_batch == told[-1].pass_tokens
+    assert state.state.tokens_per_micro_batch == recorded[-1].pass_tokens
 
 
 def budget_of(mb: float) -> Budget:
@@ -233,8 +235,12 @@ def test_a_failed_allocation_is_retried_with_smaller_micro_batches(
     train_scratch(whole, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "whole" / "m")
     monkeypatch.setattr(TrainingJob, "accumulate", greedy)
     train_scratch(bound, wide(), [tmp_path / "a.txt"], name="m", out=tmp_path / "bound" / "m")
-    told = [(event.step, event.cause, event.action) for event in events(bound, GovernorAction)]
-    assert told == [(2, "allocation", "caches"), (2, "allocation", "smaller"), (2, "allocation", "smaller")]
+    recorded = [(event.step, event.cause, event.action) for event in events(bound, GovernorAction)]
+    assert recorded == [
+        (2, "allocation", "caches"),
+        (2, "allocation", "smaller"),
+        (2, "allocation", "smaller"),
+    ]
     losses = [{event.step: event.loss for event in events(ctx, Step)} for ctx in (whole, bound)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
@@ -242,12 +248,12 @@ def test_a_failed_allocation_is_retried_with_smaller_micro_batches(
 def test_without_a_mitigation_left_it_stops_with_a_checkpoint_and_a_sufficient_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = governor.ResourceGovernor.check_budget
+    check = governor.ResourceGovernor.check_budget
 
     def shrunk(self: governor.ResourceGovernor, saver: object) -> None:
         if self.budget.mb > 10:
             self.job.budget = budget_of(10.0)
-        look(self, saver)  # type: ignore[arg-type]
+        check(self, saver)  # type: ignore[arg-type]
 
     monkeypatch.setattr(governor.ResourceGovernor, "check_budget", shrunk)
     ctx = new_run(tmp_path)
@@ -261,7 +267,7 @@ def test_without_a_mitigation_left_it_stops_with_a_checkpoint_and_a_sufficient_b
 def test_caches_are_dropped_again_before_a_run_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look = governor.ResourceGovernor.check_budget
+    check = governor.ResourceGovernor.check_budget
 
     def grown(self: governor.ResourceGovernor, saver: object) -> None:
         step = self.job.state.step
@@ -269,43 +275,43 @@ def test_caches_are_dropped_again_before_a_run_is_stopped(
         if step == 1:
             self.job.state.activation_checkpointing, self._dropped_at = True, 1
         self.memory.peak_mb = lambda: 5000.0 if step in (3 + governor.CACHE_RETRY_STEPS, 20) else 100.0  # type: ignore[method-assign]
-        look(self, saver)  # type: ignore[arg-type]
+        check(self, saver)  # type: ignore[arg-type]
 
     monkeypatch.setattr(governor.ResourceGovernor, "check_budget", grown)
     ctx = new_run(tmp_path)
     with pytest.raises(RunFailed, match="5000 MB of"):
         run(ctx, tmp_path, tiny(max_steps=30, epochs=999))
-    told = [(event.step, event.action) for event in events(ctx, GovernorAction)]
-    assert told == [(3 + governor.CACHE_RETRY_STEPS, "caches"), (20, "stop")]
+    recorded = [(event.step, event.action) for event in events(ctx, GovernorAction)]
+    assert recorded == [(3 + governor.CACHE_RETRY_STEPS, "caches"), (20, "stop")]
 
 
 def test_micro_batches_are_not_halved_again_when_halving_saves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The program itself uses the buffer of 512 MB; halving continues only above the budget."""
-    look, used = (
+    check, used = (
         governor.ResourceGovernor.check_budget,
         {1: 3950.0, 2: 3900.0, 3: 3800.0, 4: 3799.0, 5: 3799.0, 6: 4200.0},
     )
 
-    def told(self: governor.ResourceGovernor, saver: object) -> None:
+    def recorded(self: governor.ResourceGovernor, saver: object) -> None:
         self._largest = (64, 64 * 16)
         figure = used.get(self.job.state.step, 3799.0)
         self.memory.peak_mb = lambda: figure  # type: ignore[method-assign]
-        look(self, saver)  # type: ignore[arg-type]
+        check(self, saver)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(governor.ResourceGovernor, "check_budget", told)
+    monkeypatch.setattr(governor.ResourceGovernor, "check_budget", recorded)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path, tiny(max_steps=8, epochs=999))
     actions = [(event.step, event.action) for event in events(ctx, GovernorAction)]
     assert actions == [(1, "caches"), (2, "smaller"), (3, "smaller"), (6, "smaller"), (7, "smaller")]
 
 
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("reports_peak", [True, False])
 def test_measurements_are_journalled_and_a_budget_below_the_program_is_rejected(
-    tmp_path: Path, told: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, reports_peak: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not told:  # as on macOS
+    if not reports_peak:  # as on macOS
         monkeypatch.setattr("engine.training.peak_memory.reset_peak_rss", lambda *_children: False)
     ctx = new_run(tmp_path / "a")
     run(ctx, tmp_path, tiny())
@@ -313,7 +319,7 @@ def test_measurements_are_journalled_and_a_budget_below_the_program_is_rejected(
     assert [rows for rows, _mb in plan.measured] == [1, 2]
     assert plan.windows == 2 and plan.context == 64
     assert all(50 < mb <= plan.room_mb for _rows, mb in plan.measured)
-    assert any("measured" in line.text and "fit into" in line.text for line in ctx.view.log)
+    assert any("measured" in line.text and "micro-batches of 2" in line.text for line in ctx.view.log)
     with pytest.raises(UsageProblem, match="of the program alone"):
         run(new_run(tmp_path / "b"), tmp_path, tiny(max_memory_gb=0.02))
 

@@ -91,9 +91,9 @@ def test_an_adapter_learns_to_answer_and_is_a_peft_directory(tmp_path: Path, mod
     card = train_lora(
         ctx, settings, base(tmp_path, model), rows(tmp_path), name="mine", out=tmp_path / "mine"
     )
-    told = events(ctx, Step)
-    assert told[0].loss is not None and told[-1].loss is not None
-    assert told[-1].loss < 0.25 * told[0].loss
+    recorded = events(ctx, Step)
+    assert recorded[0].loss is not None and recorded[-1].loss is not None
+    assert recorded[-1].loss < 0.25 * recorded[0].loss
     assert answer(tmp_path, model, "What is your name?") == "I am little Q."
     assert answer(tmp_path, model, "你叫什么名字？") == "我叫小Q。"
     names = {file.name for file in (tmp_path / "mine").iterdir()}
@@ -187,8 +187,8 @@ def test_a_dataset_without_answers_does_not_start(tmp_path: Path, model: Path) -
 def test_the_log_reports_how_the_base_is_loaded(tmp_path: Path, model: Path) -> None:
     ctx = new_run(tmp_path)
     train_lora(ctx, recipe(), base(tmp_path, model), rows(tmp_path), name="m", out=tmp_path / "m")
-    told = " ".join(event.text for event in events(ctx, Log))
-    assert "4-bit" in told and "tiny-qwen3" in told and "windows with" in told
+    recorded = " ".join(event.text for event in events(ctx, Log))
+    assert "4-bit" in recorded and "tiny-qwen3" in recorded and "windows with" in recorded
 
 
 def test_a_second_adapter_continues_the_first(tmp_path: Path, model: Path) -> None:

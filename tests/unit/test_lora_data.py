@@ -51,7 +51,7 @@ def batches(*, packing: bool = True, batch: int = 4, room: int = 4096) -> LoraBa
     return LoraBatches(windows(), recipe(packing=packing, batch=batch), room, pad=0)
 
 
-def learner() -> AdapterModel:
+def adapter_model() -> AdapterModel:
     from peft import LoraConfig, get_peft_model
     from transformers import Qwen3Config
 
@@ -84,7 +84,7 @@ def gradients(model: AdapterModel, batch: Batch) -> tuple[float, dict[str, torch
 
 
 def test_packing_changes_the_padding_but_not_the_gradients() -> None:
-    model = learner()
+    model = adapter_model()
     packed, apart = batches(batch=10).batch_at(0, 2), batches(packing=False, batch=10).batch_at(0, 2)
     assert len(packed.micro_batches[0].ids) < len(apart.micro_batches[0].ids) == 10
     loss, slopes = gradients(model, packed)
@@ -96,7 +96,7 @@ def test_packing_changes_the_padding_but_not_the_gradients() -> None:
 
 
 def test_small_micro_batches_add_up_to_the_whole_step() -> None:
-    model = learner()
+    model = adapter_model()
     whole = gradients(model, batches(batch=10).batch_at(0, 2))
     parts = batches(batch=10, room=1).batch_at(0, 2)
     assert len(parts.micro_batches) > 1
@@ -129,16 +129,16 @@ def test_the_loss_is_reported_per_byte_of_answers() -> None:
 def test_a_copy_shares_the_base_but_not_the_adapter() -> None:
     import copy
 
-    model = learner()
-    twin = copy.deepcopy(model)
+    model = adapter_model()
+    duplicate = copy.deepcopy(model)
     frozen = dict(model.named_parameters())
-    for name, parameter in twin.named_parameters():
+    for name, parameter in duplicate.named_parameters():
         assert (parameter is frozen[name]) is not parameter.requires_grad, name
     assert set(model.state_dict()) == {name for name in frozen if "lora_" in name}
 
 
 def test_activation_checkpointing_changes_no_gradient() -> None:
-    model = learner().train()
+    model = adapter_model().train()
     batch = batches(batch=10).batch_at(0, 2)
     plain = gradients(model, batch)
     model.activation_checkpointing = True
@@ -170,4 +170,4 @@ def test_adapter_parameters_are_counted_from_the_dimensions() -> None:
     shape = ModelDimensions(
         hidden=32, layers=2, heads=2, kv_heads=1, head_dim=16, ffn=48, vocab=400, context=256
     )
-    assert adapter_parameters(shape, LoraSettings(rank=4)) == learner().parameters_count()
+    assert adapter_parameters(shape, LoraSettings(rank=4)) == adapter_model().parameters_count()

@@ -49,11 +49,11 @@ def test_the_continued_model_learns_the_answers_and_has_its_lineage(tmp_path: Pa
     ctx = new_run(tmp_path / "n")
     data = rows(tmp_path)
     card = train_native(ctx, recipe, base, data, [tmp_path / "a.txt"], name="mine", out=tmp_path / "mine")
-    told = events(ctx, Step)
-    assert told[-1].step == 40
-    assert told[0].loss is not None
-    assert told[-1].loss is not None
-    assert told[-1].loss < told[0].loss - 1
+    recorded = events(ctx, Step)
+    assert recorded[-1].step == 40
+    assert recorded[0].loss is not None
+    assert recorded[-1].loss is not None
+    assert recorded[-1].loss < recorded[0].loss - 1
     first = load_model(base)[1]
     assert (card.mode, card.base, card.context) == ("native", "first", 64)
     assert card.lineage.conversations == ["c0", "c1"]

@@ -42,7 +42,7 @@ def run(root: Path, name: str) -> RunContext:
     return ctx
 
 
-def told(ctx: RunContext) -> list[tuple[int, float | None]]:
+def recorded(ctx: RunContext) -> list[tuple[int, float | None]]:
     return [(event.step, event.loss) for event in events(ctx, Step)]
 
 
@@ -81,7 +81,7 @@ def test_one_failed_allocation_does_not_change_the_run(
     jobs: list[TrainingJob] = []
     monkeypatch.setattr(governor.ResourceGovernor, "fit_micro_batches", lambda self: jobs.append(self.job))
     again = run(tmp_path, "again")
-    assert told(again) == told(clean)
+    assert recorded(again) == recorded(clean)
 
     def third(_one: Any) -> bool:
         return jobs[-1].state.step == 2
@@ -121,7 +121,7 @@ def test_one_failed_allocation_does_not_change_the_run(
     assert [(event.cause, event.action) for event in events(failed, GovernorAction)] == [
         ("allocation", "caches")
     ]
-    assert told(failed) == told(clean)
+    assert recorded(failed) == recorded(clean)
     before, after = last_weights(clean), last_weights(failed)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -171,7 +171,7 @@ def test_the_budget_can_be_set_during_a_run_and_invalid_values_are_rejected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers: list[tuple[bool, str]] = []
-    look = governor.ResourceGovernor.check_budget
+    check = governor.ResourceGovernor.check_budget
 
     def person(self: governor.ResourceGovernor, saver: Any) -> None:
         if self.job.state.step == 2:
@@ -179,7 +179,7 @@ def test_the_budget_can_be_set_during_a_run_and_invalid_values_are_rejected(
                 apply_setting(self.job, text) for text in ("max_memory_gb=none", "max_memory_gb=0.01")
             )
             answers.append(apply_setting(self.job, "max_memory_gb=3.5"))
-        look(self, saver)
+        check(self, saver)
 
     monkeypatch.setattr(governor.ResourceGovernor, "check_budget", person)
     ctx = run(tmp_path, "set")
@@ -216,11 +216,11 @@ def test_a_changing_cgroup_limit_is_followed(tmp_path: Path, monkeypatch: pytest
         self._limit_checked_at = -math.inf
 
     monkeypatch.setattr(governor.ResourceGovernor, "__init__", often)
-    look = governor.ResourceGovernor.check_budget
+    check = governor.ResourceGovernor.check_budget
 
     def at_each_step(self: governor.ResourceGovernor, saver: Any) -> None:
         self._limit_checked_at = -math.inf
-        look(self, saver)
+        check(self, saver)
 
     monkeypatch.setattr(governor.ResourceGovernor, "check_budget", at_each_step)
     ctx = run(tmp_path, "limit")

@@ -223,14 +223,14 @@ def test_micro_batch_size_cuts_the_same_batch_into_smaller_parts(text: Path) -> 
 
 
 @pytest.fixture
-def told_every_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def journal_every_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     yield
 
 
 def test_losses_do_not_depend_on_threads_chunks_and_micro_batches(
-    tmp_path: Path, told_every_step: None
+    tmp_path: Path, journal_every_step: None
 ) -> None:
     losses = []
     ways: dict[str, dict[str, bool | int | float | str]] = {

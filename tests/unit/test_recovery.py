@@ -23,7 +23,7 @@ from tests.unit.training_run import events, new_run, text_file, tiny
 
 
 @pytest.fixture(autouse=True)
-def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def journal_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
     monkeypatch.setattr(retry, "PAUSES_S", (0.0, 0.0))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -57,9 +57,9 @@ def test_a_spike_is_skipped_and_its_samples_are_journalled(
     faulty(monkeypatch, lambda job: 50.0 if job.state.batches_drawn == 40 else None)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path)
-    (told,) = events(ctx, RecoveryAction)
-    assert (told.step, told.cause, told.action, told.loss) == (40, "spike", "skipped", 50.0)
-    assert told.samples and all(name.startswith("a.txt:") for name in told.samples)
+    (recorded,) = events(ctx, RecoveryAction)
+    assert (recorded.step, recorded.cause, recorded.action, recorded.loss) == (40, "spike", "skipped", 50.0)
+    assert recorded.samples and all(name.startswith("a.txt:") for name in recorded.samples)
     assert [event.step for event in events(ctx, Step)] == list(range(1, 61))
     assert ctx.view.annotations[0].step == 40
     assert any("a.txt:" in line.text for line in ctx.view.log)
@@ -77,8 +77,8 @@ def test_corrupt_weights_are_distinguished_from_bad_data_and_rolled_back(
     faulty(monkeypatch, damage)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path)
-    (told,) = events(ctx, RecoveryAction)
-    assert (told.cause, told.action, told.back_to) == ("weights", "returned", 0)
+    (recorded,) = events(ctx, RecoveryAction)
+    assert (recorded.cause, recorded.action, recorded.back_to) == ("weights", "returned", 0)
     steps = [event.step for event in events(ctx, Step)]
     assert steps == [*range(1, 41), *range(1, 61)]
     last = events(ctx, Step)[-1].loss
@@ -92,9 +92,9 @@ def test_a_rollback_goes_to_the_last_good_checkpoint_at_half_the_rate(
     faulty(monkeypatch, lambda job: float("nan") if job.state.batches_drawn in (51, 52, 53) else None)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path, msgspec.structs.replace(recipe(), checkpoint_every_s=1e-6))
-    told = events(ctx, RecoveryAction)
-    assert [event.action for event in told] == ["discarded", "discarded", "returned"]
-    back_to = told[-1].back_to
+    recorded = events(ctx, RecoveryAction)
+    assert [event.action for event in recorded] == ["discarded", "discarded", "returned"]
+    back_to = recorded[-1].back_to
     assert back_to is not None and 0 < back_to <= 50
     steps = events(ctx, Step)
     before = next(event for event in steps if event.step == 50)
@@ -149,8 +149,8 @@ def test_a_run_resumed_after_a_spike_ends_bit_identical(
             )
         except Exception as stopped:
             assert ctx is first, stopped
-    told = {event.step: event.loss for ctx in (first, second) for event in events(ctx, Step)}
-    assert told == {event.step: event.loss for event in events(whole, Step)}
+    recorded = {event.step: event.loss for ctx in (first, second) for event in events(ctx, Step)}
+    assert recorded == {event.step: event.loss for event in events(whole, Step)}
     assert [event.step for event in events(second, RecoveryAction)] == [44]
     shas = [load_model(tmp_path / ctx.run_dir.run_id)[1].weights_sha256 for ctx in (whole, second)]
     assert shas[0] == shas[1]
@@ -168,8 +168,8 @@ def test_a_transient_error_is_retried_and_journalled(tmp_path: Path, monkeypatch
     monkeypatch.setattr("engine.training.checkpoint.write", sometimes)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path, recipe(3))
-    (told,) = events(ctx, RecoveryAction)
-    assert (told.cause, told.action, told.detail) == ("file", "retried", "Input/output error")
+    (recorded,) = events(ctx, RecoveryAction)
+    assert (recorded.cause, recorded.action, recorded.detail) == ("file", "retried", "Input/output error")
     assert [mark.kind for mark in ctx.view.annotations] == ["recovery"], "shown on the curve"
 
 
@@ -199,6 +199,6 @@ def test_an_implausible_optimizer_state_is_rolled_back(
     faulty(monkeypatch, damage)
     ctx = new_run(tmp_path)
     run(ctx, tmp_path)
-    told = events(ctx, RecoveryAction)
-    assert told[0].action == "returned"
-    assert told[0].step <= 40 + 16
+    recorded = events(ctx, RecoveryAction)
+    assert recorded[0].action == "returned"
+    assert recorded[0].step <= 40 + 16

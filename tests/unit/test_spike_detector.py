@@ -105,11 +105,11 @@ def test_calm_runs_have_no_false_alarms() -> None:
 @given(st.lists(st.tuples(FIGURES, FIGURES), max_size=80), st.integers(0, 80))
 def test_a_restored_detector_decides_identically(steps: list[tuple[float, float]], cut: int) -> None:
     whole, first = warm(25), warm(25)
-    told = [whole.decide(*step) for step in steps]
+    recorded = [whole.decide(*step) for step in steps]
     before = [first.decide(*step) for step in steps[:cut]]
     stored = msgspec.json.decode(msgspec.json.encode(first.statistics), type=SpikeStatistics)
     second = SpikeDetector(stored)
-    assert before + [second.decide(*step) for step in steps[cut:]] == told
+    assert before + [second.decide(*step) for step in steps[cut:]] == recorded
 
 
 @settings(max_examples=60, deadline=None)

@@ -39,7 +39,7 @@ from tests.unit.training_run import events, new_run, text_file, tiny
 
 
 @pytest.fixture(autouse=True)
-def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def journal_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.training.metrics.MIN_EVENT_GAP_S", 0.0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setattr("engine.training.devices.physical_cores", lambda: 1)
@@ -83,11 +83,11 @@ def losses(ctx: RunContext) -> dict[int, float | None]:
 def test_training_reduces_the_loss_and_saves_a_model(tmp_path: Path) -> None:
     ctx = new_run(tmp_path)
     card = run(ctx, tmp_path, msgspec.structs.replace(tiny(), max_steps=40))
-    told = losses(ctx)
-    assert list(told) == list(range(1, 41))
-    assert told[1] == pytest.approx(5.576, abs=0.01)
-    assert told[40] is not None
-    assert told[40] < 3.5
+    recorded = losses(ctx)
+    assert list(recorded) == list(range(1, 41))
+    assert recorded[1] == pytest.approx(5.576, abs=0.01)
+    assert recorded[40] is not None
+    assert recorded[40] < 3.5
     model, read = load_model(ctx.workspace.models / "tiny")
     assert read == card
     assert (card.mode, card.languages, card.context) == ("scratch", ["en"], 64)
@@ -225,10 +225,10 @@ def test_commands_are_handled_between_steps(tmp_path: Path) -> None:
         (3, "dance", ""),
     )
     run(ctx, tmp_path)
-    told = events(ctx, Step)
-    assert [event.step for event in told] == [1, 2, 3, 4]
-    assert told[0].lr == pytest.approx(0.002)
-    assert told[1].lr == pytest.approx(0.0002)
+    recorded = events(ctx, Step)
+    assert [event.step for event in recorded] == [1, 2, 3, 4]
+    assert recorded[0].lr == pytest.approx(0.002)
+    assert recorded[1].lr == pytest.approx(0.0002)
     handled = [(event.value or event.name, event.accepted) for event in events(ctx, CommandHandled)]
     assert handled == [
         ("lr=0.001", True),
@@ -274,9 +274,9 @@ def test_non_finite_steps_are_discarded_and_change_nothing(
     ctx = new_run(tmp_path)
     run(ctx, tmp_path)
     assert torch.equal(seen[0], seen[2])
-    told = events(ctx, Step)
-    assert [event.step for event in told if event.finite] == [1, 2, 3, 4, 5, 6]
-    assert sum(not event.finite for event in told) == 2
+    recorded = events(ctx, Step)
+    assert [event.step for event in recorded if event.finite] == [1, 2, 3, 4, 5, 6]
+    assert sum(not event.finite for event in recorded) == 2
 
 
 def test_three_non_finite_steps_in_a_row_fail_the_run(
@@ -363,16 +363,16 @@ def test_too_little_text_is_rejected_before_anything_is_written(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "recorded"),
     [
         (Settings(), ""),
         (Settings(data_chunk_size=1), "text is read in chunks of 1 KB; 64 are cached"),
         (Settings(max_cached_chunks=0), "each window of text is read separately"),
     ],
 )
-def test_configured_text_chunks_are_logged(tmp_path: Path, settings: Settings, told: str) -> None:
+def test_configured_text_chunks_are_logged(tmp_path: Path, settings: Settings, recorded: str) -> None:
     ctx = new_run(tmp_path)
     ctx.__dict__["settings"] = settings
     run(ctx, tmp_path)
     lines = [line.text for line in events(ctx, Log) if "text is read" in line.text or "of text" in line.text]
-    assert (lines[0].startswith(told) and len(lines) == 1) if told else lines == []
+    assert (lines[0].startswith(recorded) and len(lines) == 1) if recorded else lines == []
