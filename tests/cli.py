@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 
 import pytest
@@ -17,12 +19,16 @@ class CliResult:
     err: str
 
 
-def run_cli(capsys: pytest.CaptureFixture[str], *arguments: str) -> CliResult:
+def run_cli(*arguments: str) -> CliResult:
     """Run one command in English and capture what it prints. The engine's priority is that of the tests."""
     vars(options).update(vars(GlobalOptions()))
-    capsys.readouterr()
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as exit_:
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit) as exit_,
+    ):
         patch.setattr("engine.runs.runner.lower_priority", lambda: None)
         main(["--lang", "en", *arguments])
-    captured = capsys.readouterr()
-    return CliResult(int(exit_.value.code or 0), captured.out, captured.err)
+    return CliResult(int(exit_.value.code or 0), out.getvalue(), err.getvalue())

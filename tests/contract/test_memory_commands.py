@@ -25,12 +25,11 @@ EXPORTS = Path(__file__).parents[1] / "data" / "exports"
 class Shell:
     """Runs `h2q-tui` on one workspace in this process."""
 
-    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, root: Path) -> None:
         self.root = root
-        self.capsys = capsys
 
     def __call__(self, *arguments: str | Path, code: int = 0) -> str:
-        result = run_cli(self.capsys, *map(str, arguments), "--data-dir", str(self.root))
+        result = run_cli(*map(str, arguments), "--data-dir", str(self.root))
         self.err = result.err
         assert result.code == code, result.out + result.err
         assert "Traceback" not in result.err
@@ -41,9 +40,9 @@ class Shell:
 
 
 @pytest.fixture
-def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    return Shell(tmp_path / "h2q", capsys)
+    return Shell(tmp_path / "h2q")
 
 
 def test_import_reports_new_unchanged_and_skipped_content(shell: Shell) -> None:

@@ -18,18 +18,16 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_a_command_leaves_a_foreign_output_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
-) -> None:
+def test_a_command_leaves_a_foreign_output_alone(tmp_path: Path, command: tuple[str, ...]) -> None:
     ws, place = tmp_path / "ws", tmp_path / "Documents"
     documents(place)
     data_dir = ("--data-dir", str(ws))
     pair = ("--user", "What is tea?", "--assistant", "Leaves in hot water.")
-    assert run_cli(capsys, "memory", "add", *pair, *data_dir).code == 0
+    assert run_cli("memory", "add", *pair, *data_dir).code == 0
     assert (ws / "memory" / "memory.db").is_file()
     before = contents(place)
     words = [word.format(ws=ws) for word in command]
-    refused = run_cli(capsys, *words, "--output", str(place), "--json", *data_dir)
+    refused = run_cli(*words, "--output", str(place), "--json", *data_dir)
     assert refused.code == 2, refused.out + refused.err
     assert contents(place) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["Documents", "ws"]

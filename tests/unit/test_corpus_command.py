@@ -14,9 +14,9 @@ from tests.cli import run_cli
 from tests.corpus_store import conversation, distinct, memory
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+def run(*arguments: str) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of one command."""
-    result = run_cli(capsys, *arguments)
+    result = run_cli(*arguments)
     return result.code, result.out, result.err
 
 
@@ -39,8 +39,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_stats_has_the_documented_fields(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _err = run(capsys, "corpus", "stats", "--json", "--data-dir", str(folder))
+def test_stats_has_the_documented_fields(folder: Path) -> None:
+    code, out, _err = run("corpus", "stats", "--json", "--data-dir", str(folder))
     figures = json.loads(out)
     assert code == 0
     wanted = {
@@ -59,9 +59,9 @@ def test_stats_has_the_documented_fields(folder: Path, capsys: pytest.CaptureFix
     assert (figures["train"], figures["test"], figures["redacted"]) == (51, 20, 1)
 
 
-def test_decisions_are_listed_undone_and_redone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_decisions_are_listed_undone_and_redone(folder: Path) -> None:
     def do(*words: str) -> str:
-        code, out, err = run(capsys, "corpus", *words, "--data-dir", str(folder))
+        code, out, err = run("corpus", *words, "--data-dir", str(folder))
         assert code == 0, err
         return out
 
@@ -78,11 +78,9 @@ def test_decisions_are_listed_undone_and_redone(folder: Path, capsys: pytest.Cap
     assert "accepted" in do("show", dropped["id"])
 
 
-def test_a_filter_shows_its_count_before_it_decides(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_filter_shows_its_count_before_it_decides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def do(*words: str) -> tuple[int, str, str]:
-        return run(capsys, "corpus", *words, "--data-dir", str(folder))
+        return run("corpus", *words, "--data-dir", str(folder))
 
     assert do("reject", "--filter", "state:accepted", "--dry-run") == (0, "71 would be rejected\n", "")
     monkeypatch.setattr("sys.stdin", _Terminal("n\ny\n"))
@@ -95,22 +93,18 @@ def test_a_filter_shows_its_count_before_it_decides(
 
 @pytest.mark.parametrize("line", ["-stge:near", "stage:bogus", "len>abc", "lang:zh -state:done"])
 @pytest.mark.parametrize("words", [["reject", "--filter"], ["list", "--filter"], ["rule", "--"]])
-def test_an_invalid_filter_decides_nothing(
-    folder: Path, capsys: pytest.CaptureFixture[str], words: list[str], line: str
-) -> None:
+def test_an_invalid_filter_decides_nothing(folder: Path, words: list[str], line: str) -> None:
     given = [words[0], "--data-dir", str(folder)]
     given += ["--", line] if words[1] == "--" else [f"--filter={line}"]
-    code, _out, err = run(capsys, "corpus", *given)
+    code, _out, err = run("corpus", *given)
     assert code == 2 and "is not part of a filter" in err
-    stats = run(capsys, "corpus", "stats", "--json", "--data-dir", str(folder))[1]
+    stats = run("corpus", "stats", "--json", "--data-dir", str(folder))[1]
     assert json.loads(stats)["rejected"] == 0
 
 
-def test_full_width_characters_in_a_filter_are_accepted(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_full_width_characters_in_a_filter_are_accepted(folder: Path) -> None:
     def total(line: str) -> int:
-        out = run(capsys, "corpus", "list", f"--filter={line}", "--json", "--data-dir", str(folder))[1]
+        out = run("corpus", "list", f"--filter={line}", "--json", "--data-dir", str(folder))[1]
         return int(json.loads(out)["total"])
 
     for wide, narrow in (
@@ -127,9 +121,7 @@ class _Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("format_", ["messages", "alpaca", "sharegpt", "prompt-completion"])
-def test_exports_are_redacted_and_mask_small_talk(
-    folder: Path, capsys: pytest.CaptureFixture[str], format_: str
-) -> None:
+def test_exports_are_redacted_and_mask_small_talk(folder: Path, format_: str) -> None:
     file = folder / f"out.{format_}"
     code, out, _err = run(
         capsys,
@@ -140,7 +132,6 @@ def test_exports_are_redacted_and_mask_small_talk(
         "--output",
         str(file),
         "--json",
-        "--data-dir",
         str(folder),
     )
     assert code == 0 and json.loads(out)["conversations"] == 71
@@ -156,9 +147,7 @@ def test_exports_are_redacted_and_mask_small_talk(
     assert json.loads((folder / "dataset_info.json").read_text("utf-8"))["out"]["file_name"] == file.name
 
 
-def test_scan_prints_one_document_with_a_row_for_each_input(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_scan_prints_one_document_with_a_row_for_each_input(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     texts = [
         "谢谢！",
@@ -171,7 +160,7 @@ def test_scan_prints_one_document_with_a_row_for_each_input(
     )
     seen = {}
     for stage in ("low_value", "sensitive", "near"):
-        code, out, _err = run(capsys, "corpus", "scan", str(file), "--stage", stage, "--json")
+        code, out, _err = run("corpus", "scan", str(file), "--stage", stage, "--json")
         assert code == 0
         seen[stage] = json.loads(out)["rows"]
         assert [row["id"] for row in seen[stage]] == [0, 1, 2, 3]
@@ -182,16 +171,14 @@ def test_scan_prints_one_document_with_a_row_for_each_input(
 
 
 @pytest.mark.parametrize("line", ['{"id": 1}', "[]", "{", '{"id": 1, "text": 5}', "\x00"])
-def test_a_broken_row_is_reported_with_its_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str
-) -> None:
+def test_a_broken_row_is_reported_with_its_line(tmp_path: Path, line: str) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text('{"id": 1, "text": "x"}\n\n' + line + "\n", "utf-8")
-    code, _out, err = run(capsys, "corpus", "scan", str(file), "--stage", "near")
+    code, _out, err = run("corpus", "scan", str(file), "--stage", "near")
     assert code == 2 and f"{file}, line 3" in err and "Traceback" not in err
 
 
-def test_missing_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_input_is_one_sentence(tmp_path: Path) -> None:
     for words in (
         ("scan", str(tmp_path / "none.jsonl"), "--stage", "near"),
         ("scan", str(tmp_path), "--stage", "colour"),
@@ -200,13 +187,13 @@ def test_missing_input_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFix
         ("accept",),
         ("list", "--order", "random"),
     ):
-        code, _out, err = run(capsys, "corpus", *words, "--data-dir", str(tmp_path / "w"))
+        code, _out, err = run("corpus", *words, "--data-dir", str(tmp_path / "w"))
         assert code == 2 and err.count("\n") <= 3 and "Traceback" not in err
 
 
-def test_edits_flags_and_rules(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_edits_flags_and_rules(folder: Path) -> None:
     def do(*words: str, code: int = 0) -> str:
-        got, out, err = run(capsys, "corpus", *words, "--data-dir", str(folder))
+        got, out, err = run("corpus", *words, "--data-dir", str(folder))
         assert got == code, err
         return out if code == 0 else err
 

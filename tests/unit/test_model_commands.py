@@ -35,10 +35,10 @@ def ws() -> Iterator[Workspace]:
 
 
 @pytest.fixture
-def h2q(ws: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> H2q:
+def h2q(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> H2q:
     def run(*words: str, stdin: str = "", where: Path = ws.root) -> CliResult:
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        return run_cli(capsys, "--data-dir", str(where), *words)
+        return run_cli("--data-dir", str(where), *words)
 
     return run
 
