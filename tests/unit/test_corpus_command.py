@@ -124,7 +124,6 @@ class _Terminal(io.StringIO):
 def test_exports_are_redacted_and_mask_small_talk(folder: Path, format_: str) -> None:
     file = folder / f"out.{format_}"
     code, out, _err = run(
-        capsys,
         "corpus",
         "export",
         "--format",
@@ -132,6 +131,7 @@ def test_exports_are_redacted_and_mask_small_talk(folder: Path, format_: str) ->
         "--output",
         str(file),
         "--json",
+        "--data-dir",
         str(folder),
     )
     assert code == 0 and json.loads(out)["conversations"] == 71
