@@ -183,7 +183,7 @@ def check_free_space(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size + _FREE_SPACE_KEPT:
         raise RunFailed(
-            _("the export needs {need:.2f} GB and the disk has {free:.2f} GB free: {path}").format(
+            _("{need:.2f} GB of free disk space are needed, {free:.2f} GB are free: {path}").format(
                 need=(size + _FREE_SPACE_KEPT) / 2**30, free=free / 2**30, path=folder
             ),
             hint="df -h",

@@ -1,4 +1,4 @@
-"""Commands and signals inside a run: taken in by other threads, handled by the code of the kind between steps."""
+"""Commands and signals inside a run: received by other threads, handled by the run's code between steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WAKE_S = 0.5
 
 
 class RunCommand:
-    """One command for the code of the kind: "checkpoint", "stop", or "set" with a value such as "lr=0.01"."""
+    """A command for the run's code: "checkpoint", "stop", or "set" with a value such as "lr=0.01"."""
 
     def __init__(self, name: str, value: str = "", emit: Callable[[Event], object] | None = None) -> None:
         self.name = name
@@ -25,15 +25,15 @@ class RunCommand:
         self._answered = threading.Event()
 
     def accept(self, text: str = "") -> None:
-        """Tells the sender, and the journal, that it was done. Only the first answer counts."""
+        """Reports success to the sender and the journal. Only the first answer counts."""
         self._answer(Reply(True, text))
 
     def refuse(self, text: str) -> None:
-        """Tells the sender, and the journal, why it was not done."""
+        """Reports to the sender and the journal why the command was refused."""
         self._answer(Reply(False, text))
 
     def wait(self, seconds: float) -> Reply | None:
-        """The answer, None when there is none within `seconds`."""
+        """The answer; None without one within `seconds`."""
         self._answered.wait(seconds)
         return self._reply
 
@@ -49,67 +49,66 @@ class RunCommand:
 
 
 class CommandQueue:
-    """The queue between who asks and who trains. `handle` is called by the control server's threads, `signal`
-    by a signal handler, everything else by the thread of the kind."""
+    """Commands between senders and the run's code. `handle` is called by threads of the control server, `signal`
+    by a signal handler, everything else by the run's thread."""
 
     def __init__(self, emit: Callable[[Event], object]) -> None:
         self._emit = emit
-        # SimpleQueue is the one queue that a signal handler may put into while its thread is getting.
-        # None wakes a paused run without a command.
+        # SimpleQueue is reentrant: a signal handler may put while its thread gets. None wakes a paused run.
         self._queue: queue.SimpleQueue[RunCommand | None] = queue.SimpleQueue()
         self._yielded: list[RunCommand] = []
         self._pausing = False
         self.closed = False
         self._signalled = False
-        self.resting = StatusChanged(status=RunStatus.RUNNING)
-        """What the run is when it is not paused: running, or queued and why."""
+        self.idle_status = StatusChanged(status=RunStatus.RUNNING)
+        """Status while the run is not paused: running, or queued and why."""
         self.stop_requested = False
         self._polled = False
 
     @property
     def pausing(self) -> bool:
-        """Whether the next `poll` blocks until the person lets the run go on."""
+        """Whether the next `poll` blocks until the user resumes the run."""
         return self._pausing and not self.stop_requested
 
     def signal(self) -> None:
-        """SIGTERM or SIGINT: the same as `stop`, without a sender. Writes nothing: a write may be under way."""
+        """SIGTERM or SIGINT: like `stop` without a sender. Writes nothing, because a write may be in progress."""
         self.stop_requested = self._signalled = True
         self._queue.put(None)
 
     def handle(self, request: Request) -> Reply:
-        """Answers a command. Pause, resume and stop are answered at once and take effect at the next step."""
+        """Answers a command. Pause, resume and stop are answered immediately and take effect at the next step."""
         command = RunCommand(request.name, request.value, self._emit)
         if self.closed:
-            command.refuse(_("the run is over"))
+            command.refuse(_("the run has ended"))
         elif request.name == "pause":
             self._pausing = True
-            command.accept(_("pauses after this step"))
+            command.accept(_("pausing after this step"))
         elif request.name == "resume":
             self._pausing = False
-            command.accept(_("goes on"))
+            command.accept(_("resumed"))
         elif request.name == "stop":
             self.stop_requested = True
             command.accept(
-                _("writes a checkpoint and stops") if self._polled else _("stops as soon as it can")
+                _("saving a checkpoint, then stopping") if self._polled else _("stopping as soon as possible")
             )
         elif not self._polled:
-            command.refuse(_("nothing is being trained at this moment"))
+            command.refuse(_("nothing is training right now"))
         else:
             self._queue.put(command)
         self._queue.put(None)
         while (reply := command.wait(_WAKE_S)) is None:
             if self.closed:
-                command.refuse(_("the run is over"))
+                command.refuse(_("the run has ended"))
         return reply
 
     def poll(self) -> Iterator[RunCommand]:
-        """The commands that have come, and "stop" at every call once that is asked for.
+        """Yields waiting commands, and "stop" at every call once it is requested.
 
-        While the run is paused this blocks, and still yields them. A command may be answered until the next
-        call, which refuses what was not.
+        Blocks while the run is paused, and still yields commands. A command may be answered until the next call,
+        which refuses unanswered ones.
         """
         self._polled = True
-        self._refuse(self._yielded, _("this stage does not know the command"))
+        self._refuse(self._yielded, _("this stage does not support the command"))
         if self._queue.empty() and not self._pausing and not self.stop_requested:
             return
         paused = False
@@ -127,38 +126,38 @@ class CommandQueue:
                 if command is not None:
                     self._yielded.append(command)
                     yield command
-            self._own_up_to_signal()
+            self._record_signal()
             yield RunCommand("stop")
         finally:
             if paused:
-                self._emit(self.resting)
+                self._emit(self.idle_status)
 
     def check_stop(self) -> None:
-        """For stages without steps: waits while paused. Raises Interrupted when the run is to stop."""
+        """For stages without steps: blocks while paused. Raises Interrupted when a stop is requested."""
         if self._pausing and not self.stop_requested:
             polled = self._polled
             for command in self.poll():
-                command.refuse(_("nothing is being trained at this moment"))
+                command.refuse(_("nothing is training right now"))
             self._polled = polled
         if self.stop_requested:
-            self._own_up_to_signal()
-            raise Interrupted(_("stopped as asked"))
+            self._record_signal()
+            raise Interrupted(_("stopped on request"))
 
     def new_stage(self) -> None:
-        """Commands for the stage that ended mean nothing in the next one."""
+        """Refuses commands for the stage that ended."""
         self._polled = False
-        self._refuse(self._drain(), _("the stage that could do this is over"))
+        self._refuse(self._drain(), _("the stage for this command has ended"))
 
     def close(self) -> None:
-        """Refuses what waits and what still comes."""
+        """Refuses waiting and later commands."""
         self.closed = True
-        self._refuse(self._drain(), _("the run is over"))
+        self._refuse(self._drain(), _("the run has ended"))
 
-    def _own_up_to_signal(self) -> None:
-        """Journals a stop that came as a signal, once, from the thread that may write."""
+    def _record_signal(self) -> None:
+        """Records a stop by signal once, from the thread that may write."""
         if self._signalled:
             self._signalled = False
-            text = _("a signal asked the run to stop; a second one ends it at once")
+            text = _("a signal stops the run; a second one ends it immediately")
             self._emit(CommandHandled(name="stop", accepted=True, reply=text))
 
     def _drain(self) -> list[RunCommand]:

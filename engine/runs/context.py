@@ -1,4 +1,4 @@
-"""What the code of a kind gets: its parameters, the journal to tell, and the commands to obey."""
+"""The context of a run for the code of its kind: parameters, journal, commands, stages, locks and budget."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ _LOG_LIMIT = 8000
 
 @dataclass(frozen=True)
 class RunResult:
-    """How the code of a kind ended.
+    """Result of a run.
 
     Attributes:
-        result: what the command prints with `--json`: a Struct, or anything msgspec encodes.
-        report: file with every figure.
+        result: output of the command with `--json`: a Struct, or anything that msgspec encodes.
+        report: file with all figures.
     """
 
     status: RunStatus
@@ -66,19 +66,19 @@ class RunResult:
 
 
 class _Overrides(msgspec.Struct):
-    """What of a run's parameters overrides the settings; kinds without any have none."""
+    """Parameters of a run that override settings; not every kind has them."""
 
     settings: dict[str, bool | int | float | str] = {}
     max_memory_gb: float | None = None
 
 
 def _settings(run: RunDir) -> Settings:
-    asked = msgspec.json.decode(run.spec.params, type=_Overrides)
-    return with_overrides(load_settings(run.workspace), asked.settings)
+    overrides = msgspec.json.decode(run.spec.params, type=_Overrides)
+    return with_overrides(load_settings(run.workspace), overrides.settings)
 
 
 def _setting(run: RunDir, name: str) -> float:
-    """A figure of the settings, its default where they cannot be read: who needs them says so."""
+    """A numeric setting; its default where settings cannot be read. Code that needs them reports the error."""
     try:
         return float(getattr(_settings(run), name))
     except (H2QError, msgspec.DecodeError):
@@ -94,20 +94,20 @@ def requested_budget_mb(run: RunDir) -> float:
 
 
 class StageHandle:
-    """A stage while it runs."""
+    """A running stage."""
 
     def __init__(self) -> None:
         self.detail = ""
-        """One sentence about what came of it, shown when it ends."""
+        """One sentence about the result, shown when the stage ends."""
         self.state = "done"
 
     def skip(self, detail: str) -> None:
-        """There was nothing to do, and why."""
+        """Marks the stage as skipped, with the reason."""
         self.state, self.detail = "skipped", detail
 
 
 class RunContext:
-    """The run, for the code of its kind. `emit`, `log` and `progress` may be called from any thread."""
+    """A run in progress. `emit`, `log` and `progress` may be called from any thread."""
 
     def __init__(
         self,
@@ -123,8 +123,8 @@ class RunContext:
         self._journal = journal
         self._on_record = on_record
         self._emitting = threading.RLock()
-        self._resident = ProcessTreeMemory()
-        # Until the training says what really bounds it.
+        self._process_memory = ProcessTreeMemory()
+        # Until training has resolved the effective budget.
         self._budget_mb, self._budget_reason = requested_budget_mb(run_dir), "max_memory_gb"
         self._tick_s = _setting(run_dir, "update_interval")
         self._had_lock = False
@@ -134,28 +134,28 @@ class RunContext:
         self._stage_started = 0.0
         self._progress_at = 0.0
         self._progress_waiting: Progress | None = None
-        self._progress_told: tuple[str, float] | None = None
+        self._last_progress: tuple[str, float] | None = None
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings of the workspace, those that this run was asked to take above them.
+        """The settings of the workspace with the overrides of this run.
 
-        Raises BadInput for a broken file, UsageProblem for a value that cannot be used.
+        Raises BadInput for a broken file, UsageProblem for an invalid value.
         """
         return _settings(self.run_dir)
 
     @property
     def budget_mb(self) -> float:
-        """Memory that the run may take, as far as it is known."""
+        """Memory budget: the requested one until `set_budget`."""
         return self._budget_mb
 
     @property
     def stop_requested(self) -> bool:
-        """Whether a command or a signal asked the run to write a checkpoint and stop."""
+        """Whether a command or a signal requested a checkpoint and a stop."""
         return self.commands.stop_requested
 
     def params(self, type_: type[P]) -> P:
-        """The run's parameters. Raises msgspec.ValidationError when they are not of that type."""
+        """The run's parameters as `type_`. Raises msgspec.ValidationError when they do not match."""
         return params_of(self.spec, type_)
 
     def emit(self, event: Event) -> None:
@@ -164,27 +164,27 @@ class RunContext:
             record = self._journal.write(event)
             self.view.apply(record)
             if self._status_files is not None:
-                self._status_files.see(event)
+                self._status_files.update(event)
             if self._on_record is not None:
                 try:
                     self._on_record(record)
                 except OSError:
-                    # The terminal that was looking on is gone; the work is not.
+                    # The terminal is gone; the run continues.
                     self._on_record = None
 
     def log(self, text: str, level: str = "info") -> None:
-        """One line for the person: "info", "warning" or "error"."""
+        """Logs one line for the user; `level` is "info", "warning" or "error"."""
         cut = text if len(text) <= _LOG_LIMIT else text[:_LOG_LIMIT] + " …"
         self.emit(Log(level=level, text=cut))
 
     @contextmanager
     def stage(self, name: str, index: int = 0, total: int = 0) -> Iterator[StageHandle]:
-        """A stage from its beginning to its end, however it ends; `index` of `total`, from 1."""
+        """Runs the block as a stage and emits its start and end; `index` of `total`, from 1."""
         self.check_stop()
         self.commands.new_stage()
         handle = StageHandle()
         self._stage_started, self._progress_at = time.monotonic(), 0.0
-        self._progress_waiting = self._progress_told = None
+        self._progress_waiting = self._last_progress = None
         self.emit(StageChanged(name=name, state="started", index=index, total=total))
         try:
             yield handle
@@ -209,40 +209,40 @@ class RunContext:
     def progress(
         self, stage: str, done: float, total: float | None = None, unit: str = "", eta_s: float | None = None
     ) -> None:
-        """Tells how far a stage is; may be called for every row: a few records a second are written, the last always.
+        """Reports the progress of a stage. May be called for every row: it emits a few events per second, and the last.
 
-        Without `eta_s` it is worked out from the time the stage has taken.
+        Without `eta_s` the remaining time is extrapolated from the elapsed time of the stage.
         """
         now = time.monotonic()
         if eta_s is None and total and done > 0:
             eta_s = (now - self._stage_started) / done * max(0.0, total - done)
         event = Progress(stage=stage, done=done, total=total, unit=unit, eta_s=eta_s)
         last = total is not None and done >= total
-        if last and self._progress_told == (stage, done):
+        if last and self._last_progress == (stage, done):
             return
         if not last and now - self._progress_at < _PROGRESS_S:
             self._progress_waiting = event
             return
-        self._progress_at, self._progress_waiting, self._progress_told = now, None, (stage, done)
+        self._progress_at, self._progress_waiting, self._last_progress = now, None, (stage, done)
         self.emit(event)
 
     def poll(self) -> Iterator[RunCommand]:
-        """Commands that have come; called between optimizer steps. Blocks while the run is paused."""
+        """Waiting commands; called between optimizer steps. Blocks while the run is paused."""
         return self.commands.poll()
 
     def check_stop(self) -> None:
-        """Waits while the run is paused. Raises Interrupted when it is to stop."""
+        """Blocks while the run is paused. Raises Interrupted when a stop is requested."""
         self.commands.check_stop()
 
     def set_budget(self, budget_mb: float, reason: str) -> None:
-        """What the memory is measured against from now on: "max_memory_gb", "cgroup" or "available"."""
+        """Sets the effective budget; `reason` is "max_memory_gb", "cgroup" or "available"."""
         self._budget_mb, self._budget_reason = budget_mb, reason
 
     @contextmanager
     def train_lock(self, *, wait: bool = True) -> Iterator[None]:
-        """One training at a time in a workspace. The run is `queued` while another one trains.
+        """Holds the training lock of the workspace; the run is `queued` while another one trains.
 
-        Raises Busy, naming the other run, with `wait=False`; Interrupted when it is stopped in the queue.
+        Raises Busy with the other run's id if `wait` is False; Interrupted when a queued run is stopped.
         """
         path = self.workspace.runs / TRAIN_LOCK
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -261,26 +261,28 @@ class RunContext:
     def _queue_for(self, path: Path, wait: bool) -> int:
         other = training_run_id(self.workspace)
         if not wait:
-            what = _("run {run} is training").format(run=other) if other else _("another run is training")
-            raise Busy(what, hint=f"h2q-tui runs attach {other}" if other else "h2q-tui runs list")
-        told: str | None = None
+            message = _("run {run} is training").format(run=other) if other else _("another run is training")
+            raise Busy(message, hint=f"h2q-tui runs attach {other}" if other else "h2q-tui runs list")
+        reported: str | None = None
         while True:
             other = training_run_id(self.workspace)
-            if other != told:
-                told = other
-                reason = _("waits for run {run}").format(run=other) if other else _("waits for another run")
-                self.commands.resting = StatusChanged(status=RunStatus.QUEUED, reason=reason)
-                self.emit(self.commands.resting)
+            if other != reported:
+                reported = other
+                reason = (
+                    _("waiting for run {run}").format(run=other) if other else _("waiting for another run")
+                )
+                self.commands.idle_status = StatusChanged(status=RunStatus.QUEUED, reason=reason)
+                self.emit(self.commands.idle_status)
             self.check_stop()
             fd = lock.acquire(path, timeout_s=_QUEUE_S)
             if fd is not None:
-                self.commands.resting = StatusChanged(status=RunStatus.RUNNING)
-                self.emit(self.commands.resting)
+                self.commands.idle_status = StatusChanged(status=RunStatus.RUNNING)
+                self.emit(self.commands.idle_status)
                 return fd
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """While this lasts the run answers commands, measures its memory and keeps `state.json` fresh."""
+        """Within the block the run answers commands, measures its memory and updates `state.json`."""
         server = None
         try:
             server = ControlServer(self.run_dir, self.commands.handle)
@@ -297,22 +299,22 @@ class RunContext:
             self.commands.close()
             if server is not None:
                 server.close()
-            self.measure()
+            self.record_memory()
 
-    def measure(self) -> None:
-        """Writes a record of the memory in use."""
-        used = self._resident.sample()
+    def record_memory(self) -> None:
+        """Emits the memory in use."""
+        used = self._process_memory.sample()
         self.emit(
             MemoryUsage(
                 used_mb=round(used, 1),
-                peak_mb=round(self._resident.peak_mb, 1),
+                peak_mb=round(self._process_memory.peak_mb, 1),
                 budget_mb=self._budget_mb,
                 reason=self._budget_reason,
             )
         )
 
     def write_state(self, *, alive: bool = True) -> None:
-        """Replaces `state.json` without waiting for the disk: it is a cache of the journal, nothing more."""
+        """Replaces `state.json` without a sync: it only caches the journal."""
         with self._emitting:
             data = msgspec.json.encode(self.view.summary(alive))
         with contextlib.suppress(OSError):
@@ -320,17 +322,17 @@ class RunContext:
         self._write_status_files()
 
     def _write_status_files(self) -> None:
-        """For other programs. They are about the run that trains: not one that waits, nor one that was refused."""
+        """Writes the status files for other programs, unless the run is queued or was refused the training lock."""
         if self._status_files is None or not self._had_lock:
             return
         if training_run_id(self.workspace) not in ("", self.run_dir.run_id):
             return
         with self._emitting:
-            facts = self._status_files.facts(self.view, self._budget_mb, time.time())
-        self._status_files.write(facts)
+            figures = self._status_files.figures(self.view, self._budget_mb, time.time())
+        self._status_files.write(figures)
 
     def _tick(self) -> None:
-        self.measure()
+        self.record_memory()
         self.write_state()
 
     def _tick_on(self) -> None:

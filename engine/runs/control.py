@@ -1,6 +1,6 @@
-"""Commands to a running run, over a Unix socket, each acknowledged: the side of who asks.
+"""Commands to a running run over its Unix socket, with acknowledgement: client and server.
 
-One line of JSON goes each way. Only the person may open the socket: it is 0600 in a folder that is 0700.
+One line of JSON goes each way. Only the user may open the socket: mode 0600 in a folder with mode 0700.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from engine.runs import runtime_dirs
 from engine.runs.rundir import RunDir
 
 PATH_LIMIT = 103
-"""Bytes of `sun_path` on macOS, without its closing zero."""
+"""Bytes of `sun_path` on macOS, without the terminating zero."""
 MAX_LINE = 64 << 10
-NAMES = ("pause", "resume", "checkpoint", "stop", "set")
+COMMANDS = ("pause", "resume", "checkpoint", "stop", "set")
 _RETRY_S = 0.1
 _IDLE_S = 30.0
-_MOST = 16
+_MAX_CONNECTIONS = 16
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What the asking side sends."""
+    """A command from the client."""
 
     name: str
     value: str = ""
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What the run answers: whether it took the command, and a sentence."""
+    """The answer of the run: whether it accepted the command, and a sentence."""
 
     accepted: bool
     text: str = ""
 
 
 def socket_path(run: RunDir) -> Path:
-    """Where the control socket of `run` lies. Raises UsageProblem when the system allows no path so long."""
+    """Path of the control socket of `run`. Raises UsageProblem when it exceeds the system's limit."""
     path = run.workspace.runtime / f"{run.run_id}.sock"
     if len(os.fsencode(path)) > PATH_LIMIT:
         raise UsageProblem(
@@ -58,16 +58,16 @@ def socket_path(run: RunDir) -> Path:
 async def send(run: RunDir, name: str, value: str = "", timeout: float = 5.0) -> Reply:  # noqa: ASYNC109
     """Sends a command and waits for its acknowledgement.
 
-    A run that is only just starting is waited for. Raises ServiceUnreachable when it does not live, or does
-    not answer within `timeout` seconds; the command may then still be carried out.
+    Waits for a run that is just starting. Raises ServiceUnreachable when it is not alive, or does not answer within
+    `timeout` seconds; it may still execute the command then.
     """
     return await asyncio.to_thread(send_sync, run, name, value, timeout)
 
 
 def send_sync(run: RunDir, name: str, value: str = "", timeout: float = 5.0) -> Reply:
     """`send` for callers without an event loop."""
-    if name not in NAMES:
-        raise UsageProblem(_("a run does not know the command {name}").format(name=name))
+    if name not in COMMANDS:
+        raise UsageProblem(_("a run has no command {name}").format(name=name))
     path, deadline = socket_path(run), time.monotonic() + timeout
     line = msgspec.json.encode(Request(name, value)) + b"\n"
     while True:
@@ -76,17 +76,17 @@ def send_sync(run: RunDir, name: str, value: str = "", timeout: float = 5.0) -> 
                 _("run {run} is not running").format(run=run.run_id), hint=f"h2q-tui runs show {run.run_id}"
             )
         try:
-            return _ask(path, line, deadline)
+            return _exchange(path, line, deadline)
         except (FileNotFoundError, ConnectionError) as problem:
             if time.monotonic() >= deadline:
-                raise _silent(run) from problem
+                raise _no_answer(run) from problem
             time.sleep(_RETRY_S)
         except TimeoutError as problem:
-            raise _silent(run) from problem
+            raise _no_answer(run) from problem
 
 
-def _ask(path: Path, line: bytes, deadline: float) -> Reply:
-    """One exchange. Raises ConnectionError when the other side closes without an answer, TimeoutError."""
+def _exchange(path: Path, line: bytes, deadline: float) -> Reply:
+    """Sends a line and returns the answer. Raises TimeoutError, and ConnectionError on a close without an answer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(max(0.05, deadline - time.monotonic()))
         connection.connect(str(path))
@@ -104,9 +104,9 @@ def _ask(path: Path, line: bytes, deadline: float) -> Reply:
         raise ConnectionResetError from problem
 
 
-def _silent(run: RunDir) -> ServiceUnreachable:
+def _no_answer(run: RunDir) -> ServiceUnreachable:
     return ServiceUnreachable(
-        _("run {run} did not answer in time; it acts on the command as soon as it can").format(
+        _("run {run} did not answer in time; it handles the command as soon as possible").format(
             run=run.run_id
         ),
         hint=f"h2q-tui runs show {run.run_id}",
@@ -114,12 +114,12 @@ def _silent(run: RunDir) -> ServiceUnreachable:
 
 
 class ControlServer:
-    """Answers on the run's socket until it is closed. `handle` may take long: each asker has a thread."""
+    """Serves the run's socket until it is closed. `handle` may block: each connection has a thread."""
 
     def __init__(self, run: RunDir, handle: Callable[[Request], Reply]) -> None:
-        """Takes over the socket; the caller holds the run's lock, so one that is there is stale.
+        """Opens the socket. The caller holds the run's lock, so an existing socket is stale.
 
-        Raises OSError or UsageProblem when there can be no socket; the run is then steered by signals only.
+        Raises OSError or UsageProblem when the socket cannot be opened; the run then reacts to signals only.
         """
         self._handle = handle
         self._path = socket_path(run)
@@ -130,19 +130,19 @@ class ControlServer:
         try:
             self._socket.bind(str(self._path))
             self._path.chmod(0o600)
-            self._socket.listen(_MOST)
+            self._socket.listen(_MAX_CONNECTIONS)
         except OSError:
             self._socket.close()
             raise
         self._closing = False
-        self._room = threading.BoundedSemaphore(_MOST)
+        self._slots = threading.BoundedSemaphore(_MAX_CONNECTIONS)
         self._thread = threading.Thread(target=self._serve, name="control", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Removes the socket; who still waits for an answer is cut off."""
+        """Removes the socket and drops waiting connections."""
         self._closing = True
-        # A connection of our own wakes `accept` on every system; closing the socket under it does not.
+        # A connection wakes `accept` on every system; closing the socket does not.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as wake:
             wake.connect(str(self._path))
         self._thread.join(timeout=1.0)
@@ -159,7 +159,7 @@ class ControlServer:
             if self._closing:
                 connection.close()
                 return
-            if not self._room.acquire(blocking=False):
+            if not self._slots.acquire(blocking=False):
                 connection.close()
                 continue
             threading.Thread(
@@ -178,15 +178,15 @@ class ControlServer:
                     line += data
                 connection.sendall(msgspec.json.encode(self._reply(line)) + b"\n")
         finally:
-            self._room.release()
+            self._slots.release()
 
     def _reply(self, line: bytes) -> Reply:
         try:
             request = msgspec.json.decode(line, type=Request)
         except (msgspec.DecodeError, ValueError, RecursionError):
-            return Reply(False, _("the command cannot be read"))
-        if request.name not in NAMES:
-            return Reply(False, _("a run does not know the command {name}").format(name=request.name))
+            return Reply(False, _("the command cannot be decoded"))
+        if request.name not in COMMANDS:
+            return Reply(False, _("a run has no command {name}").format(name=request.name))
         try:
             return self._handle(request)
         except UsageProblem as problem:

@@ -188,7 +188,7 @@ def governor_text(event: e.GovernorAction) -> str:
         "stop": _("memory: saving a checkpoint, then stopping"),
         "limit": _("memory: the budget is {budget} MB").format(budget=round(event.budget_mb)),
         "pause": _("paused until the machine is free"),
-        "resume": _("goes on"),
+        "resume": _("resumed"),
     }.get(event.action, event.action)
 
 

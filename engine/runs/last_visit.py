@@ -1,4 +1,4 @@
-"""What scheduled runs did since the person last opened the app: `config/last_seen.json` keeps when that was."""
+"""What scheduled runs did since the user last opened the app; `config/last_seen.json` holds that time."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ FILE = "last_seen.json"
 
 @dataclass(frozen=True)
 class LastVisitNews:
-    """The scheduled run that ended since then and is told: the newest, or the newest of consequence."""
+    """The scheduled run to report: the newest that promoted a model or failed, else the newest."""
 
     run_id: str
     view: RunView
     ended_at: float
-    came_in: int | None
-    """Conversations that memory has more than at the last corpus that the person has seen; None without one."""
-    others: int
-    """Scheduled runs that ended since then beside this one."""
+    new_conversations: int | None
+    """Conversations added to the memory since the last corpus that the user has seen; None without one."""
+    other_runs: int
+    """Other scheduled runs that ended since then."""
 
     @property
-    def undo(self) -> str:
-        """Stamp of the backup that takes its promotion back, "" when it promoted nothing."""
+    def backup_stamp(self) -> str:
+        """Stamp of the backup that rolls its promotion back, "" without a promotion."""
         return self.view.promoted.backup.rpartition(".")[2] if self.view.promoted else ""
 
 
 def is_scheduled(run: RunDir) -> bool:
-    """Whether a schedule started it."""
+    """Whether a schedule started the run."""
     if run.spec.kind is not RunKind.TRAIN:
         return False
     with contextlib.suppress(msgspec.ValidationError):
@@ -49,7 +49,7 @@ def is_scheduled(run: RunDir) -> bool:
 
 
 def news_since_last_visit(ws: Workspace, now: float | None = None) -> LastVisitNews | None:
-    """What ended since the last look; the next look begins where this one ends. None when nothing did."""
+    """Scheduled runs that ended since the last call, which this call replaces; None without any."""
     seen, now = _last_seen(ws), time.time() if now is None else now
     runs = list_runs(ws)
     ended = []
@@ -62,22 +62,22 @@ def news_since_last_visit(ws: Workspace, now: float | None = None) -> LastVisitN
             write_json(ws.config / FILE, {"at": now})
     if not ended:
         return None
-    at, run, view = _telling(sorted(ended, key=lambda pair: pair[0], reverse=True))
+    at, run, view = _most_relevant(sorted(ended, key=lambda pair: pair[0], reverse=True))
     earlier = [other for other in runs if other.spec.created_at < run.spec.created_at]
-    # Since the last look, not since a corpus that the person built from the command line in between.
+    # Since the last visit, not since a corpus that the user built from the command line in between.
     before = [other for other in earlier if other.spec.created_at <= seen]
-    came_in = _came_in(view, before)
-    came_in = _came_in(view, earlier) if came_in is None else came_in
-    return LastVisitNews(run.run_id, view, at, came_in, len(ended) - 1)
+    new_conversations = _new_conversations(view, before)
+    new_conversations = _new_conversations(view, earlier) if new_conversations is None else new_conversations
+    return LastVisitNews(run.run_id, view, at, new_conversations, len(ended) - 1)
 
 
-def _telling(ended: list[tuple[float, RunDir]]) -> tuple[float, RunDir, RunView]:
-    """The newest that put a model to use or failed; else the newest: a skipped one hides no promotion."""
+def _most_relevant(ended: list[tuple[float, RunDir]]) -> tuple[float, RunDir, RunView]:
+    """The newest that promoted a model or failed, else the newest: a skipped run hides no promotion."""
     views = [(at, run, load_view(run)) for at, run in ended]
     return next((one for one in views if one[2].promoted or one[2].status is RunStatus.FAILED), views[0])
 
 
-def _came_in(view: RunView, earlier: list[RunDir]) -> int | None:
+def _new_conversations(view: RunView, earlier: list[RunDir]) -> int | None:
     if view.funnel is None:
         return None
     for run in earlier:
@@ -91,7 +91,7 @@ def _came_in(view: RunView, earlier: list[RunDir]) -> int | None:
 
 def _last_seen(ws: Workspace) -> float:
     try:
-        told: Any = msgspec.json.decode((ws.config / FILE).read_bytes())
-        return float(told["at"])
+        stored: Any = msgspec.json.decode((ws.config / FILE).read_bytes())
+        return float(stored["at"])
     except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError):
         return 0.0

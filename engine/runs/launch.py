@@ -1,4 +1,4 @@
-"""Starting a run: detached, so that it outlives the app, its terminal and the SSH line, or in the foreground."""
+"""Starts a run: detached, so that it outlives the app, its terminal and the SSH connection, or in the foreground."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ SYSTEMD_SCOPE = "systemd scope"
 
 
 def engine_command() -> list[str]:
-    """Begins the command line of `engine.__main__`; goes with `engine_environment`.
+    """Start of a command line for `engine.__main__`; use it with `engine_environment`.
 
-    With -P the folder that the person stands in is not searched for code.
+    -P keeps the current folder out of the module search path.
     """
     return [sys.executable, "-P", "-m", "engine"]
 
 
 def engine_environment() -> dict[str, str]:
-    """The environment in which `engine` is this very program, also from a checkout that is not installed."""
+    """Environment in which `engine` is this program, also in a checkout that is not installed."""
     home = str(Path(__file__).resolve().parents[2])
     paths = [home, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "PYTHONUNBUFFERED": "1"}
 
 
 def create_run(ws: Workspace, spec: RunSpec) -> RunDir:
-    """Makes the folder of a run with its `spec.json`. Another run of the same id gives this one a new id."""
+    """Creates the folder of a run with its `spec.json`; the run gets a new id if its id is taken."""
     ws.runs.mkdir(parents=True, exist_ok=True)
     return _prepare(ws, spec)[0]
 
 
 def launch(ws: Workspace, spec: RunSpec) -> RunDir:
-    """Starts the engine for `spec` in a session of its own and returns at once.
+    """Starts the engine for `spec` in a session of its own and returns immediately.
 
-    Raises RunFailed when it cannot be started.
+    Raises RunFailed when it does not start.
     """
     run, fd = _locked(ws, spec)
     scope = SYSTEMD_SCOPE if _scope_works() else ""
@@ -73,7 +73,7 @@ def launch(ws: Workspace, spec: RunSpec) -> RunDir:
         raise RunFailed(_("the engine cannot be started: {problem}").format(problem=problem)) from problem
     finally:
         os.close(fd)
-    # The kernel keeps an ended child until somebody waits for it.
+    # An ended child stays a zombie until it is waited for.
     threading.Thread(target=process.wait, name=f"reap {run.run_id}", daemon=True).start()
     return run
 
@@ -85,10 +85,10 @@ def run_in_foreground(
     *,
     on_start: Callable[[RunDir], None] | None = None,
 ) -> int:
-    """Carries `spec` out in this process and returns its exit code; `on_record` sees every record.
+    """Runs `spec` in this process and returns its exit code; `on_record` receives every record.
 
-    What libraries print goes to `engine.log` meanwhile: `on_record` must write to a stream it took before.
-    `on_start` is told the run's folder, whose id may differ from that of `spec`.
+    Output of libraries goes to `engine.log` meanwhile: `on_record` must write to a stream saved before the call.
+    `on_start` receives the run's folder, whose id may differ from that of `spec`.
     """
     run, fd = _locked(ws, spec)
     if on_start is not None:
@@ -108,11 +108,11 @@ def _prepare(ws: Workspace, spec: RunSpec, *, locked: bool = False) -> tuple[Run
             spec = msgspec.structs.replace(spec, run_id=new_run_id())
     fd = -1
     if locked:
-        # Before the spec is there nobody sees a run, so nobody sees one that is neither alive nor over.
-        taken = lock.acquire(run.path / LOCK)
-        if taken is None:
-            raise Busy(_("run {run} is running already").format(run=run.run_id), hint="h2q-tui runs list")
-        fd = taken
+        # Readers ignore a folder without a spec, so they never see a run that is neither alive nor over.
+        lock_fd = lock.acquire(run.path / LOCK)
+        if lock_fd is None:
+            raise Busy(_("run {run} is already running").format(run=run.run_id), hint="h2q-tui runs list")
+        fd = lock_fd
     run.checkpoints.mkdir()
     write_bytes(run.path / SPEC, encode_spec(spec))
     return run, fd
@@ -135,7 +135,7 @@ def _engine_command(run: RunDir, fd: int, scope: str) -> list[str]:
 
 
 def _scope_command(run: RunDir) -> list[str]:
-    """The limit of the scope backs the memory budget of the whole run, validation and export too."""
+    """The scope's memory limit backs the budget of the whole run, validation and export included."""
     return [
         "systemd-run", "--user", "--scope", "--quiet", "--collect", f"--unit=h2q-{run.run_id}",
         f"--property=MemoryMax={round(requested_budget_mb(run) * 2**20)}", "--",
@@ -144,7 +144,7 @@ def _scope_command(run: RunDir) -> list[str]:
 
 @cache
 def _scope_works() -> bool:
-    """Whether the user's systemd takes scopes: logind may else kill what a session leaves behind."""
+    """Whether systemd --user supports scopes; without one, logind may kill the processes of an ended session."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if sys.platform != "linux" or not runtime or not (Path(runtime) / "systemd" / "private").exists():
         return False
@@ -163,7 +163,7 @@ def _scope_works() -> bool:
 
 
 class _Diverted(io.TextIOBase):
-    """Stands for a standard stream. Loggers that libraries made keep it for good, so it goes back, not away."""
+    """Replaces a standard stream. Loggers of libraries keep a reference, so it is redirected back, not closed."""
 
     def __init__(self, target: TextIO) -> None:
         self.target = target

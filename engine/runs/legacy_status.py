@@ -1,5 +1,4 @@
-"""The three status files that other programs poll while a training run lives: names and fields of the earlier
-Mac Mini trainer, with figures of the run itself."""
+"""Three status files that other programs poll during training, with the names and fields of the H2Q-Evo trainer."""
 
 from __future__ import annotations
 
@@ -27,16 +26,16 @@ STREAMING = "mac_mini_streaming_status.json"
 STATUS = "agi_mac_mini_status.json"
 REPORT = "agi_mac_mini_report.json"
 
-SLOW_DATA = 0.8
-"""Streaming efficiency below which waiting for data is an issue."""
-LITTLE_DISK = 1 << 30
+MIN_EFFICIENCY = 0.8
+"""Streaming efficiency below which data loading is reported as an issue."""
+LOW_DISK_BYTES = 1 << 30
 _WARNINGS = 5
 _GB = 1 << 30
 
 
 @dataclass(frozen=True)
 class StatusFigures:
-    """What the files say. Shares are 0 to 1, None for what nothing is known of yet."""
+    """The figures of the files. Shares are 0 to 1; None while unknown."""
 
     now: float
     run_id: str
@@ -49,7 +48,7 @@ class StatusFigures:
     memory_mb: float | None
     limit_mb: float
     cpu_percent: float
-    """Of all cores of the machine together, 0 to 100."""
+    """Share of all cores of the machine, 0 to 100."""
     efficiency: float | None
     batches: int
     warnings: tuple[str, ...]
@@ -57,7 +56,7 @@ class StatusFigures:
 
 
 class StatusFiles:
-    """Keeps the files of one run. `see` every record; `facts` and `write` every two seconds and at the end."""
+    """Maintains the files of one run: `update` with every event; `figures` and `write` periodically and at the end."""
 
     def __init__(self, ws: Workspace, run_id: str, *, load: Callable[[], float] | None = None) -> None:
         self._folder = ws.status
@@ -67,8 +66,8 @@ class StatusFiles:
         self._phases: dict[str, Step] = {}
         self._warnings: deque[str] = deque(maxlen=_WARNINGS)
 
-    def see(self, event: Event) -> None:
-        """Takes in what the files tell of a record."""
+    def update(self, event: Event) -> None:
+        """Applies one event."""
         if isinstance(event, Step):
             self._phases[event.phase] = event
             return
@@ -77,8 +76,8 @@ class StatusFiles:
         if level in ("warning", "error") and not refused and text not in self._warnings:
             self._warnings.append(text)
 
-    def facts(self, view: RunView, limit_mb: float, now: float) -> StatusFigures:
-        """The figures as they stand."""
+    def figures(self, view: RunView, limit_mb: float, now: float) -> StatusFigures:
+        """The current figures."""
         steps = self._phases.values()
         wall = sum(step.wall_s for step in steps)
         waited = sum(step.waited_s for step in steps)
@@ -101,67 +100,67 @@ class StatusFiles:
             machine=self._probes.sample(),
         )
 
-    def write(self, facts: StatusFigures) -> None:
-        """Replaces the three files; at the end of the run durably. A full disk leaves the ones before."""
-        put = files.write_bytes_unsynced if facts.alive else files.write_bytes
+    def write(self, figures: StatusFigures) -> None:
+        """Replaces the three files, durably at the end of the run. A full disk leaves the old ones."""
+        write = files.write_bytes_unsynced if figures.alive else files.write_bytes
         for name, content in (
             (STREAMING, streaming_status),
             (STATUS, engine_status),
             (REPORT, engine_report),
         ):
             # msgspec writes NaN and infinities as null.
-            data = msgspec.json.format(msgspec.json.encode(content(facts)), indent=2) + b"\n"
+            data = msgspec.json.format(msgspec.json.encode(content(figures)), indent=2) + b"\n"
             with contextlib.suppress(OSError):
-                put(self._folder / name, data)
+                write(self._folder / name, data)
 
 
-def streaming_status(facts: StatusFigures) -> dict[str, Any]:
+def streaming_status(figures: StatusFigures) -> dict[str, Any]:
     """`mac_mini_streaming_status.json`."""
     return {
-        "timestamp": _stamp(facts.now),
-        "training_active": facts.training,
-        "current_step": facts.step,
-        "best_loss": facts.best_loss,
-        "memory_usage_mb": facts.memory_mb,
-        "cpu_usage_percent": facts.cpu_percent,
-        "streaming_efficiency": None if facts.efficiency is None else round(facts.efficiency, 4),
-        "data_chunks_processed": facts.batches,
-        "run_id": facts.run_id,
-        "pid": facts.pid,
+        "timestamp": _stamp(figures.now),
+        "training_active": figures.training,
+        "current_step": figures.step,
+        "best_loss": figures.best_loss,
+        "memory_usage_mb": figures.memory_mb,
+        "cpu_usage_percent": figures.cpu_percent,
+        "streaming_efficiency": None if figures.efficiency is None else round(figures.efficiency, 4),
+        "data_chunks_processed": figures.batches,
+        "run_id": figures.run_id,
+        "pid": figures.pid,
     }
 
 
-def engine_status(facts: StatusFigures) -> dict[str, Any]:
+def engine_status(figures: StatusFigures) -> dict[str, Any]:
     """`agi_mac_mini_status.json`."""
-    told = streaming_status(facts)
-    told.pop("data_chunks_processed")
+    content = streaming_status(figures)
+    content.pop("data_chunks_processed")
     return {
-        "timestamp": told.pop("timestamp"),
-        "streaming_running": facts.alive,
-        **told,
-        "issues": issues(facts),
+        "timestamp": content.pop("timestamp"),
+        "streaming_running": figures.alive,
+        **content,
+        "issues": issues(figures),
         "platform": _platform(),
-        "memory_limit": _gigabytes(facts.limit_mb / 1024),
-        "status": _word(facts),
+        "memory_limit": _gigabytes(figures.limit_mb / 1024),
+        "status": _status_text(figures),
     }
 
 
-def engine_report(facts: StatusFigures) -> dict[str, Any]:
-    """`agi_mac_mini_report.json`; when the run has ended with `shutdown_time` and how it ended."""
-    limit = facts.limit_mb / 1024
-    machine = facts.machine
+def engine_report(figures: StatusFigures) -> dict[str, Any]:
+    """`agi_mac_mini_report.json`; after the end of the run with `shutdown_time` and the outcome."""
+    limit = figures.limit_mb / 1024
+    machine = figures.machine
     cores = machine.cpu_percent
-    told = {
-        "timestamp": _stamp(facts.now),
+    content = {
+        "timestamp": _stamp(figures.now),
         "platform": _platform(),
         "memory_config": _gigabytes(machine.memory_total / _GB) if machine.memory_total else None,
         "optimization": f"Streaming Training with {_gigabytes(limit)} Memory Limit",
         "components": {
             "streaming_trainer": {
-                "running": facts.alive,
-                "training_active": facts.training,
-                "current_step": facts.step,
-                "best_loss": facts.best_loss,
+                "running": figures.alive,
+                "training_active": figures.training,
+                "current_step": figures.step,
+                "best_loss": figures.best_loss,
                 "memory_limit_gb": round(limit, 2),
             },
             "health_monitor": {
@@ -172,41 +171,41 @@ def engine_report(facts: StatusFigures) -> dict[str, Any]:
                     "disk_free_mb": _megabytes(machine.disk_free),
                     "temperature_c": machine.temperature_c,
                 },
-                "streaming_status": streaming_status(facts),
-                "system_health": {"healthy": not issues(facts), "issues": issues(facts)},
+                "streaming_status": streaming_status(figures),
+                "system_health": {"healthy": not issues(figures), "issues": issues(figures)},
             },
         },
-        "status": _word(facts),
-        "run_id": facts.run_id,
-        "outcome": str(facts.status),
+        "status": _status_text(figures),
+        "run_id": figures.run_id,
+        "outcome": str(figures.status),
     }
-    return told if facts.alive else {**told, "shutdown_time": _stamp(facts.now)}
+    return content if figures.alive else {**content, "shutdown_time": _stamp(figures.now)}
 
 
-def issues(facts: StatusFigures) -> list[str]:
-    """What a person should know, each one sentence; empty when all is well."""
-    found = []
-    if facts.memory_mb is not None and facts.limit_mb > 0 and facts.memory_mb > facts.limit_mb:
-        found.append(
+def issues(figures: StatusFigures) -> list[str]:
+    """Problems for the user, one sentence each; empty without any."""
+    problems = []
+    if figures.memory_mb is not None and figures.limit_mb > 0 and figures.memory_mb > figures.limit_mb:
+        problems.append(
             _("memory in use is above the budget: {used:,.0f} of {limit:,.0f} MB").format(
-                used=facts.memory_mb, limit=facts.limit_mb
+                used=figures.memory_mb, limit=figures.limit_mb
             )
         )
-    if facts.efficiency is not None and facts.efficiency < SLOW_DATA:
-        found.append(
+    if figures.efficiency is not None and figures.efficiency < MIN_EFFICIENCY:
+        problems.append(
             _("{share:.0f} % of the time is spent waiting for data").format(
-                share=100 * (1 - facts.efficiency)
+                share=100 * (1 - figures.efficiency)
             )
         )
-    if facts.machine.disk_free is not None and facts.machine.disk_free < LITTLE_DISK:
-        found.append(
-            _("the disk is almost full: {free:,.0f} MB left").format(free=facts.machine.disk_free / 2**20)
+    if figures.machine.disk_free is not None and figures.machine.disk_free < LOW_DISK_BYTES:
+        problems.append(
+            _("the disk is almost full: {free:,.0f} MB left").format(free=figures.machine.disk_free / 2**20)
         )
-    return [*found, *facts.warnings]
+    return [*problems, *figures.warnings]
 
 
-def _word(facts: StatusFigures) -> str:
-    return str(facts.status) if facts.alive else "shutdown"
+def _status_text(figures: StatusFigures) -> str:
+    return str(figures.status) if figures.alive else "shutdown"
 
 
 def _stamp(seconds: float) -> str:

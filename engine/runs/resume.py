@@ -1,4 +1,4 @@
-"""Going on with a training that died, was stopped or failed: which runs can, and the run that does."""
+"""Resuming a training that crashed, was stopped or failed: which runs can resume, and the spec of the new run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ UNFINISHED = (RunStatus.DEAD, RunStatus.STOPPED, RunStatus.FAILED)
 
 
 def can_resume(kind: RunKind, status: RunStatus) -> bool:
-    """Whether a run that is over can go on from its checkpoint: a training that did not end well."""
+    """Whether an ended run can resume from its checkpoint."""
     return KINDS[kind].resumable and status in UNFINISHED
 
 
 def resume_spec(run: RunDir, language: str, *, max_memory_gb: float | None = None) -> RunSpec:
-    """What goes on from the newest checkpoint of `run`, asked for as it was; `max_memory_gb` sets another budget.
+    """Spec of a run that resumes `run` from its newest checkpoint; `max_memory_gb` replaces the budget.
 
-    Raises BadInput for a broken specification.
+    Raises BadInput for an invalid specification.
     """
     params: TrainParams | EvolveParams
     if run.spec.kind is RunKind.EVOLVE:
@@ -41,19 +41,19 @@ def resume_spec(run: RunDir, language: str, *, max_memory_gb: float | None = Non
 
 
 def run_with_checkpoints(ws: Workspace, name: str) -> RunDir:
-    """The run `name`, or where that one died before its first checkpoint the run that it went on from.
+    """The run `name`; if it crashed before its first checkpoint, the run that it resumed.
 
     Raises BadInput for an unknown run.
     """
-    asked = run = find_run(ws, name)
+    named = run = find_run(ws, name)
     seen: set[str] = set()
     while not _has_checkpoints(run) and run.run_id not in seen:
         seen.add(run.run_id)
-        earlier = _goes_on_from(run)
+        earlier = _resumed_run(run)
         try:
-            run = find_run(ws, earlier) if earlier else asked
+            run = find_run(ws, earlier) if earlier else named
         except BadInput:
-            return asked
+            return named
     return run
 
 
@@ -79,8 +79,8 @@ def _has_checkpoints(run: RunDir) -> bool:
         return False
 
 
-def _goes_on_from(run: RunDir) -> str:
-    """The run that `run` was to continue, "" when none."""
+def _resumed_run(run: RunDir) -> str:
+    """Id of the run that `run` resumes, "" for none."""
     with contextlib.suppress(BadInput, msgspec.DecodeError):
         found: object = msgspec.json.decode(run.spec.params).get("resume")
         return found if isinstance(found, str) else ""

@@ -1,4 +1,4 @@
-"""The folder of a run: where its files lie, whether it lives, and how runs are found."""
+"""The folder of a run: its files, whether it is alive, how runs are found, and readers of its journal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TICK_S = 0.1
 
 
 class RunDir:
-    """`<data-dir>/runs/<run_id>`. Making the object touches no file."""
+    """`<data-dir>/runs/<run_id>`. Creating the object touches no file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -44,14 +44,14 @@ class RunDir:
 
     @cached_property
     def spec(self) -> RunSpec:
-        """What the run was asked to do. Raises BadInput when `spec.json` is missing or broken."""
+        """The specification. Raises BadInput when `spec.json` is missing or invalid."""
         file = self.path / SPEC
         try:
             return decode_spec(file.read_bytes())
         except OSError as problem:
             raise BadInput(_("the run's specification cannot be read"), path=file) from problem
         except msgspec.DecodeError as problem:
-            raise BadInput(_("the run's specification is broken"), path=file) from problem
+            raise BadInput(_("the run's specification is invalid"), path=file) from problem
 
     @property
     def events_path(self) -> Path:
@@ -63,7 +63,7 @@ class RunDir:
 
     @property
     def log_path(self) -> Path:
-        """Raw output of the engine, and every traceback."""
+        """Raw output of the engine, with tracebacks."""
         return self.path / LOG
 
     @property
@@ -89,19 +89,19 @@ def list_runs(ws: Workspace) -> list[RunDir]:
         folders = [entry for entry in ws.runs.iterdir() if not entry.name.startswith(".")]
     except OSError:
         return []
-    found: list[RunDir] = []
+    runs: list[RunDir] = []
     for folder in folders:
         run = RunDir(folder)
         try:
-            run.spec  # noqa: B018  read now, so that what is listed can be shown
+            run.spec  # noqa: B018  read now, so that every listed run can be shown
         except BadInput:
             continue
-        found.append(run)
-    return sorted(found, key=lambda run: (run.spec.created_at, run.run_id), reverse=True)
+        runs.append(run)
+    return sorted(runs, key=lambda run: (run.spec.created_at, run.run_id), reverse=True)
 
 
 def find_run(ws: Workspace, prefix: str) -> RunDir:
-    """The run whose id is, or alone begins with, `prefix`; "latest" is the newest one. Raises BadInput."""
+    """The run whose id equals `prefix` or is the only one that starts with it; "latest" is the newest. Raises BadInput."""
     runs = list_runs(ws)
     if prefix == "latest" and runs:
         return runs[0]
@@ -114,14 +114,14 @@ def find_run(ws: Workspace, prefix: str) -> RunDir:
     if matches:
         names = ", ".join(run.run_id for run in matches[:4])
         raise BadInput(
-            _("{prefix} is the beginning of several runs: {names}").format(prefix=prefix, names=names),
+            _("{prefix} matches several runs: {names}").format(prefix=prefix, names=names),
             hint="h2q-tui runs list",
         )
     raise BadInput(_("there is no run {prefix}").format(prefix=prefix), hint="h2q-tui runs list")
 
 
 def training_run_id(ws: Workspace) -> str:
-    """The id of the run that trains now, "" when none does."""
+    """Id of the run that is training, "" for none."""
     path = ws.runs / TRAIN_LOCK
     if not lock.is_locked(path):
         return ""
@@ -132,7 +132,7 @@ def training_run_id(ws: Workspace) -> str:
 
 
 def link_checkpoints(run: RunDir) -> None:
-    """Makes `training_checkpoints` of the workspace lead to those of `run`. A real folder there stays.
+    """Links `training_checkpoints` of the workspace to the checkpoints of `run`. A real folder there stays.
 
     Raises OSError.
     """
@@ -146,7 +146,7 @@ def link_checkpoints(run: RunDir) -> None:
 
 
 def load_view(run: RunDir) -> RunView:
-    """The run's whole history, as far as it is written. Raises BadInput when the spec is broken."""
+    """The run's view from its whole journal. Raises BadInput for an invalid spec."""
     view, reader = RunView(run.spec), JournalReader(run.events_path)
     while records := reader.poll():
         for record in records:
@@ -155,9 +155,9 @@ def load_view(run: RunDir) -> RunView:
 
 
 def summarise(run: RunDir) -> RunSummary:
-    """What lists show. Reads `state.json` (up to two seconds old) while that tells the truth, else the journal.
+    """Summary for lists: from `state.json` (up to two seconds old) while it is valid, else from the journal.
 
-    Raises BadInput when the spec is broken.
+    Raises BadInput for an invalid spec.
     """
     alive = run.alive()
     try:
@@ -170,16 +170,16 @@ def summarise(run: RunDir) -> RunSummary:
 
 
 def newest_alive(runs: list[RunDir]) -> RunDir | None:
-    """The newest run that lives."""
+    """The newest run that is alive."""
     return next((run for run in runs if run.alive()), None)
 
 
 def follow(run: RunDir, *, tick_s: float = _TICK_S) -> Iterator[list[JournalRecord]]:
-    """Batches of records from the beginning until the run is over or dead; an empty batch at each idle tick."""
+    """Batches of records from the start until the run has ended or is dead; an empty batch at each idle tick."""
     reader = JournalReader(run.events_path)
     over = False
     while True:
-        # The lock is probed before the journal is read: what a run wrote before it ended is then read too.
+        # Check the lock before reading the journal, so that the last records of a run are read too.
         over = not run.alive()
         records = reader.poll()
         if records:

@@ -1,4 +1,4 @@
-"""The process of a run, from its first record to its last. Detached and foreground runs both go through `main`."""
+"""The process of a run, from its first event to its last. Detached and foreground runs both use `main`."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def main(
     scope: str = "",
     on_record: Callable[[JournalRecord], None] | None = None,
 ) -> int:
-    """Carries out the run in `run_dir` and returns its exit code.
+    """Executes the run in `run_dir` and returns its exit code.
 
-    `lock_fd` is the run's lock, taken by the launcher; without it the lock is taken here. `scope` says how the
-    process is kept alive. `on_record` sees every record after it is written. Raises BadInput for a broken spec
-    and Busy when the run is alive already; every later failure is a record and an exit code.
+    `lock_fd` is the run's lock if the launcher holds it; otherwise it is acquired here. `scope` names how the
+    process is kept alive. `on_record` receives every record after it is written. Raises BadInput for an invalid
+    spec and Busy when the run is already alive; every later failure is an event and an exit code.
     """
     run = RunDir(run_dir.resolve())
     spec = run.spec
@@ -58,7 +58,7 @@ def main(
     )
     if held is None:
         raise Busy(
-            _("run {run} is running already").format(run=run.run_id), hint=f"h2q-tui runs attach {run.run_id}"
+            _("run {run} is already running").format(run=run.run_id), hint=f"h2q-tui runs attach {run.run_id}"
         )
     journal = JournalWriter(run.events_path)
     reserve = run.path / ".reserve"
@@ -74,18 +74,18 @@ def main(
             context.emit(
                 Started(
                     pid=os.getpid(),
-                    program=_program(),
+                    program=_program_version(),
                     host=socket.gethostname(),
                     scope=_stay_awake() or scope,
                 )
             )
             with context.serving():
-                finished = _carry_out(context, KINDS[spec.kind].entry_point)
+                finished = _execute(context, KINDS[spec.kind].entry_point)
                 if finished.status is RunStatus.SKIPPED and is_scheduled(run):
-                    # Too small a corpus is no failure for what started it: launchd and cron know no other success.
+                    # A corpus that is too small is no failure of the schedule: launchd and cron expect exit code 0.
                     finished = msgspec.structs.replace(finished, exit_code=0)
                 context.commands.close()
-            # With a full disk this frees room for the last record, the one that tells how it ended.
+            # On a full disk this frees space for the last event, which holds the outcome.
             with contextlib.suppress(OSError):
                 reserve.unlink(missing_ok=True)
             context.emit(finished)
@@ -97,18 +97,18 @@ def main(
 
 
 def lower_priority() -> None:
-    """The engine gives way to whatever the person does. Called before torch is loaded.
+    """Lowers the CPU priority of the engine. Called before torch is loaded.
 
-    Threads of a matrix product that spin while they wait for each other take a core from the one that could
-    go on: beside one busy process they were ten times slower than threads that sleep, and no faster alone.
+    Matrix product threads that spin while they wait for each other block a core that another could use: next to
+    one busy process they were ten times slower than sleeping threads, and no faster alone.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, max(NICE, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
-def _carry_out(context: RunContext, code: str) -> Finished:
-    """Runs the code of the kind. Whatever it raises becomes one sentence; the traceback goes to engine.log."""
+def _execute(context: RunContext, code: str) -> Finished:
+    """Runs the entry point. An exception becomes one sentence; its traceback goes to `engine.log`."""
     try:
         module, _colon, name = code.partition(":")
         outcome: RunResult = getattr(importlib.import_module(module), name)(context)
@@ -125,37 +125,39 @@ def _carry_out(context: RunContext, code: str) -> Finished:
         return Finished(status=RunStatus.SKIPPED, exit_code=problem.exit_code, error=str(problem))
     except Busy as problem:
         if is_scheduled(context.run_dir):
-            # Nobody sits before it, and the run that it met does its work: no failure for what started it.
+            # A scheduled run behind another one is no failure of the schedule.
             return Finished(status=RunStatus.SKIPPED, exit_code=0, error=str(problem))
         return Finished(status=RunStatus.FAILED, exit_code=problem.exit_code, error=str(problem))
     except H2QError as problem:
-        _keep_traceback(context.run_dir)
+        _log_traceback(context.run_dir)
         return Finished(status=RunStatus.FAILED, exit_code=problem.exit_code, error=str(problem))
     except BaseException as problem:
-        _keep_traceback(context.run_dir)
-        return Finished(status=RunStatus.FAILED, exit_code=5, error=_sentence(problem, context.run_dir))
+        _log_traceback(context.run_dir)
+        return Finished(status=RunStatus.FAILED, exit_code=5, error=_failure_text(problem, context.run_dir))
 
 
-def _sentence(problem: BaseException, run: RunDir) -> str:
+def _failure_text(problem: BaseException, run: RunDir) -> str:
     text = str(problem)
     if (
         isinstance(problem, MemoryError)
         or type(problem).__name__ == "OutOfMemoryError"
         or "allocate memory" in text
     ):
-        return _("not enough memory; a smaller batch needs less") + " → h2q-tui train --batch-size 1"
+        return _("out of memory; a smaller batch needs less") + " → h2q-tui train --batch-size 1"
     if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f": {problem.filename}" if problem.filename else ""
-        return _("the disk is full{where}; what was finished is kept").format(where=where) + " → df -h"
+        return _("the disk is full{where}; finished work is kept").format(where=where) + " → df -h"
     if isinstance(problem, msgspec.ValidationError):
-        return _("the run's specification is broken: {problem}").format(problem=text)
+        return _("the run's specification is invalid: {problem}").format(problem=text)
     first = text.strip().splitlines()[0][:300] if text.strip() else ""
     name = type(problem).__name__
-    what = f"{name}: {first}" if first else name
-    return _("the run failed inside ({what})").format(what=what) + f" → less {run.log_path}"
+    error = f"{name}: {first}" if first else name
+    return (
+        _("the run failed with an internal error ({error})").format(error=error) + f" → less {run.log_path}"
+    )
 
 
-def _keep_traceback(run: RunDir) -> None:
+def _log_traceback(run: RunDir) -> None:
     with (
         contextlib.suppress(OSError),
         run.log_path.open("a", encoding="utf-8", errors="backslashreplace") as log,
@@ -164,28 +166,28 @@ def _keep_traceback(run: RunDir) -> None:
 
 
 def _plain_value(value: Any) -> Any:
-    """Scalars of numpy and torch by their value, paths and the like by their text."""
+    """Scalars of numpy and torch as their value, other objects as text."""
     item = getattr(value, "item", None)
     return item() if callable(item) else str(value)
 
 
 @contextmanager
 def _signals(commands: CommandQueue) -> Iterator[None]:
-    """SIGTERM and SIGINT stop at the next step, a second one at once; SIGHUP (a line that drops) is nothing."""
+    """SIGTERM and SIGINT stop at the next step, a second one immediately; SIGHUP (a lost connection) is ignored."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came = 0
+    count = 0
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal came
+        nonlocal count
         if commands.closed:
             return
-        came += 1
+        count += 1
         commands.signal()
-        if came > 2:
+        if count > 2:
             os._exit(Interrupted.exit_code)
-        if came > 1:
+        if count > 1:
             raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -198,7 +200,7 @@ def _signals(commands: CommandQueue) -> Iterator[None]:
 
 
 def _stay_awake() -> str:
-    """On macOS an idle machine sleeps, and the run with it; `caffeinate` prevents that while this process lives."""
+    """Keeps macOS from sleeping while this process lives, with `caffeinate`; returns how it is kept alive."""
     if platform.system() != "Darwin" or shutil.which("caffeinate") is None:
         return ""
     process = subprocess.Popen(["caffeinate", "-i", "-w", str(os.getpid())], stdin=subprocess.DEVNULL)
@@ -206,7 +208,7 @@ def _stay_awake() -> str:
     return "caffeinate"
 
 
-def _program() -> str:
+def _program_version() -> str:
     try:
         return version("h2q-tui")
     except PackageNotFoundError:

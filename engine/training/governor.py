@@ -259,18 +259,18 @@ class ResourceGovernor:
         self.memory.drop_caches()
         self._emit("pause", finding.cause, self.memory.peak_mb(), finding)
         latest, stop = finding, False
-        job.ctx.commands.resting = StatusChanged(
+        job.ctx.commands.idle_status = StatusChanged(
             status=RunStatus.PAUSED,
             reason=governor_cause_text(self._event("pause", finding.cause, 0.0, finding)),
         )
-        job.ctx.emit(job.ctx.commands.resting)
+        job.ctx.emit(job.ctx.commands.idle_status)
         while latest.advice is Advice.PAUSE and not stop:
             time.sleep(min(POLL_S, self.pressure.interval_s))
             stop = handle_commands(job, saver)
             latest = self.pressure.check(paused=finding.cause) or latest
         self._emit("resume", finding.cause, self.memory.peak_mb(), finding)
-        job.ctx.commands.resting = StatusChanged(status=RunStatus.RUNNING)
-        job.ctx.emit(job.ctx.commands.resting)
+        job.ctx.commands.idle_status = StatusChanged(status=RunStatus.RUNNING)
+        job.ctx.emit(job.ctx.commands.idle_status)
         saver.metrics.exclude_pause()
         return stop
 

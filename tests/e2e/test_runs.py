@@ -198,7 +198,7 @@ def test_a_queued_run_can_be_stopped(start: Callable[[str], RunDir]) -> None:
     [
         ("bad_input", RunStatus.FAILED, 2, "the file is empty: a.json, line 3 → h2q-tui sample"),
         ("too_little", RunStatus.SKIPPED, 3, "49 of 50 pairs"),
-        ("no_memory", RunStatus.FAILED, 5, "not enough memory"),
+        ("no_memory", RunStatus.FAILED, 5, "out of memory"),
         ("disk_full", RunStatus.FAILED, 5, "the disk is full: model.safetensors"),
         ("crash", RunStatus.FAILED, 5, "ZeroDivisionError: the secret of line one"),
         ("call_home", RunStatus.FAILED, 5, "work offline"),
@@ -296,7 +296,7 @@ def test_a_broken_spec_is_one_sentence(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert "specification is broken" in done.stderr
+    assert "specification is invalid" in done.stderr
 
 
 _SYSTEMD_RUN = """#!{python}

@@ -88,7 +88,12 @@ def test_a_scheduled_run_is_told_once(ws: Workspace) -> None:
     run = trained(ws)
     since = news_since_last_visit(ws)
     assert since is not None
-    assert (since.run_id, since.came_in, since.others, since.undo) == (run.run_id, 20, 0, "")
+    assert (since.run_id, since.new_conversations, since.other_runs, since.backup_stamp) == (
+        run.run_id,
+        20,
+        0,
+        "",
+    )
     assert news_since_last_visit(ws) is None
 
 
@@ -97,7 +102,7 @@ def test_a_skipped_run_does_not_hide_the_promotion_before_it_and_a_failed_one_is
     run_of(ws, TrainParams(scheduled=True), Finished(status=RunStatus.SKIPPED, exit_code=3))
     since = news_since_last_visit(ws)
     assert since is not None
-    assert (since.run_id, since.others, since.undo) == (run.run_id, 1, "20260101_030000")
+    assert (since.run_id, since.other_runs, since.backup_stamp) == (run.run_id, 1, "20260101_030000")
     (ws.config / "last_seen.json").unlink()
     failed = run_of(ws, TrainParams(scheduled=True), Finished(status=RunStatus.FAILED, exit_code=5))
     since = news_since_last_visit(ws)
@@ -110,7 +115,7 @@ def test_a_corpus_built_in_between_does_not_hide_what_came_in(ws: Workspace) -> 
     run_of(ws, TrainParams(), funnel(120), Finished(status=RunStatus.DONE, exit_code=0), created_at=1.6e9)
     trained(ws)
     since = news_since_last_visit(ws)
-    assert since is not None and since.came_in == 20
+    assert since is not None and since.new_conversations == 20
 
 
 def test_only_what_a_schedule_started_and_what_has_ended_is_told(ws: Workspace) -> None:
@@ -124,7 +129,7 @@ def test_only_what_a_schedule_started_and_what_has_ended_is_told(ws: Workspace) 
     journal.close()
     os.close(held)
     since = news_since_last_visit(ws)
-    assert since is not None and since.run_id == running.run_id and since.came_in is None
+    assert since is not None and since.run_id == running.run_id and since.new_conversations is None
 
 
 def test_a_broken_note_of_the_last_look_is_no_failure(ws: Workspace) -> None:

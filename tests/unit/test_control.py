@@ -258,7 +258,7 @@ def test_a_signal_stops_and_is_journalled_by_the_loop_not_by_the_handler(
 
 def test_where_nothing_is_trained_a_checkpoint_is_refused(told: list[Event]) -> None:
     commands = CommandQueue(told.append)
-    assert commands.handle(Request("checkpoint")) == Reply(False, "nothing is being trained at this moment")
+    assert commands.handle(Request("checkpoint")) == Reply(False, "nothing is training right now")
 
 
 def test_the_end_of_a_stage_and_of_the_run_refuse_what_waits(commands: CommandQueue) -> None:
@@ -268,4 +268,4 @@ def test_the_end_of_a_stage_and_of_the_run_refuse_what_waits(commands: CommandQu
     commands.new_stage()
     assert not waiting.answer().accepted
     commands.close()
-    assert commands.handle(Request("pause")) == Reply(False, "the run is over")
+    assert commands.handle(Request("pause")) == Reply(False, "the run has ended")

@@ -80,7 +80,7 @@ from engine.runs.spec import TrainParams, make_spec
 def carry(context, code):
     print(context.budget_mb, os.environ["{HIGH_WATERMARK}"] > "0", "torch" in sys.modules)
     raise SystemExit
-runner._carry_out = carry
+runner._execute = carry
 runner._stay_awake = lambda: ""
 ws = Workspace(Path({str(tmp_path)!r}))
 runner.main(create_run(ws, make_spec(ws.root, TrainParams(max_memory_gb=2.0))).path)

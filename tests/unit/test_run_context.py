@@ -110,7 +110,7 @@ def test_state_json_is_replaced_whole_and_leaves_nothing_beside_it(ctx: RunConte
 
 def test_memory_is_measured_against_the_budget_in_force(ctx: RunContext) -> None:
     ctx.set_budget(1500.0, "cgroup")
-    ctx.measure()
+    ctx.record_memory()
     memory = ctx.view.memory
     assert memory is not None
     assert (memory.budget_mb, memory.reason) == (1500.0, "cgroup")

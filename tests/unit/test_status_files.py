@@ -114,7 +114,7 @@ def test_names_and_fields_are_those_of_the_earlier_trainer(
 ) -> None:
     ctx = make(TrainParams())
     with ctx.train_lock():
-        ctx.measure()
+        ctx.record_memory()
         ctx.write_state()
     for name, fields in FIELDS.items():
         told = read(tmp_path, name)

@@ -75,7 +75,7 @@ async def show_whats_new(host: AppHost) -> None:
     if not await host.push_screen_wait(WhatsNewScreen(since, can_undo=still)):
         return
     try:
-        done = await asyncio.to_thread(_roll_back, host.workspace, since.undo)
+        done = await asyncio.to_thread(_roll_back, host.workspace, since.backup_stamp)
     except (H2QError, OSError) as problem:
         host.show_message(error_text(problem), "error")
         return

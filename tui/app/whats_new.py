@@ -64,10 +64,10 @@ def lines(since: LastVisitNews) -> list[Content]:
             run=since.run_id, when=when, status=status_name(view.status)
         )
     ]
-    if since.came_in is not None:
+    if since.new_conversations is not None:
         told.append(
-            n_("{n} conversation was imported", "{n} conversations were imported", since.came_in).format(
-                n=since.came_in
+            n_("{n} conversation was imported", "{n} conversations were imported", since.new_conversations).format(
+                n=since.new_conversations
             )
         )
     words = describe(view.funnel) if view.funnel is not None else None
@@ -90,12 +90,12 @@ def lines(since: LastVisitNews) -> list[Content]:
         told += [words[1]] if words else []
     if view.finished is not None and view.finished.error:
         told.append(view.finished.error)
-    if since.others:
+    if since.other_runs:
         told.append(
             n_(
                 "{n} more scheduled run ended, see h2q-tui runs list",
                 "{n} more scheduled runs ended, see h2q-tui runs list",
-                since.others,
-            ).format(n=since.others)
+                since.other_runs,
+            ).format(n=since.other_runs)
         )
     return [safe(text) for text in told]
