@@ -151,7 +151,7 @@ def _classify_clauses(normal: str) -> LowValueResult:
 
 
 def _strip_edges(piece: str) -> str:
-    """Without what is no letter or digit at its edges."""
+    """The clause without punctuation at its edges."""
     return piece if piece[:1].isalnum() and piece[-1:].isalnum() else _EDGE.sub("", piece)
 
 

@@ -157,16 +157,16 @@ def _content_key(turns: Iterable[tuple[str, str]]) -> bytes:
     return sha256(words.encode("utf-8", "surrogatepass")).digest()[:16]
 
 
-class _Numbered(NamedTuple):
+class _PositionedResult(NamedTuple):
     position: int
     result: TurnResult
 
 
-def _turn_results(turns: Sequence[tuple[int, Turn]], settings: FilterSettings) -> list[_Numbered]:
+def _turn_results(turns: Sequence[tuple[int, Turn]], settings: FilterSettings) -> list[_PositionedResult]:
     results = []
     question = ""
     for position, turn in turns:
-        results.append(_Numbered(position, filter_turn(turn.role, turn.text, question, settings)))
+        results.append(_PositionedResult(position, filter_turn(turn.role, turn.text, question, settings)))
         if turn.role is Role.USER:
             question = turn.text
     return results
@@ -191,7 +191,7 @@ def _without_pairs(id_: str, turns: Sequence[tuple[int, Turn]], masked: Sequence
     return _drop_row(id_, CorpusStage.LOW_VALUE, reason)
 
 
-def _pii_drop(id_: str, results: Sequence[_Numbered], settings: FilterSettings) -> LedgerRow | None:
+def _pii_drop(id_: str, results: Sequence[_PositionedResult], settings: FilterSettings) -> LedgerRow | None:
     """The drop row of a conversation with PII of a type whose handling is "drop"."""
     types = {type_ for _position, found in results for type_, _start, _end in found.pii}
     forbidden = sorted(type_ for type_ in types if settings.pii_handling(type_) == "drop")
