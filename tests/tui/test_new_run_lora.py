@@ -20,7 +20,7 @@ from tui.tabs.train.new_run import NewRun
 from tui.tabs.train.new_run_text import MODES, TrainingInputs, describe, read_inputs
 
 NOTHING = TrainingInputs(
-    conversations=0, accepted=0, kept_back=0, groups=0, base="", texts=0, text_bytes=0, training=""
+    conversations=0, accepted=0, test_set=0, groups=0, base="", texts=0, text_bytes=0, training=""
 )
 
 

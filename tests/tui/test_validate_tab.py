@@ -169,7 +169,7 @@ async def test_promote_asks_once_names_both_and_undo_takes_it_back(ws: Workspace
         await until(pilot, lambda: tab.report is not None)
         await pilot.press("a")
         await until(pilot, lambda: "Promote native-2 to replace native-1?" in text_of(app))
-        assert "The verdict is not to." in text_of(app)
+        assert "Not recommended." in text_of(app)
         await pilot.press("escape")
         await pilot.pause()
         assert in_use(ws) == "native-1"

@@ -158,7 +158,7 @@ async def test_the_screen_tells_all_and_takes_the_promotion_back(ws: Workspace) 
             "200 steps, loss 4",
             "two answers better than one",
             "two is in use now",
-            "B takes",
+            "B roll back",
         ):
             assert words in shown, shown
         await pilot.press("B")
@@ -180,7 +180,7 @@ async def test_esc_closes_and_a_later_promotion_is_not_taken_back(ws: Workspace)
     app = H2QApp(ws, welcome=True)
     async with app.run_test(size=(60, 20)) as pilot:
         await until(pilot, lambda: isinstance(app.screen, WhatsNewScreen))
-        assert "B takes" not in text_of(app)
+        assert "B roll back" not in text_of(app)
         await pilot.press("B")
         assert isinstance(app.screen, WhatsNewScreen)
         await pilot.press("escape")

@@ -1,4 +1,4 @@
-"""One table of everything a person can do in the app.
+"""The table of all actions of the app.
 
 A row feeds the key bindings, the command palette, the `?` sheet, the footer and the command line shown. To add
 an action: add a row here, and a method `action_<verb>` to the tab (or to the app, for a row of EVERYWHERE),
@@ -17,24 +17,24 @@ EVERYWHERE = "everywhere"
 
 @dataclass(frozen=True)
 class AppAction:
-    """One row."""
+    """One action."""
 
     id: str
     """`<tab>.<verb>`, or `<verb>` alone everywhere."""
     key: str
-    """Characters as typed, else Textual's key names; a space between several; the first one is shown."""
+    """Characters as typed, else Textual's key names, separated by spaces; the first one is shown."""
     label: str
     """One to three words for footer and palette, marked for the catalogs."""
     tab: str
     """TAB_ID, or EVERYWHERE."""
     command: str = ""
-    """The same on the command line; "" where it is about the screen alone."""
+    """The equivalent command line; "" for an action on the screen alone."""
     palette: bool = True
     footer: bool = False
     help: str = ""
-    """One sentence for the `?` sheet; "" where the label says it all."""
+    """One sentence for the `?` sheet; "" where the label is enough."""
     outside: bool = False
-    """Letter of a tab whose field has the focus: works after `esc`, and the sheet says so."""
+    """A letter in a tab whose field usually has the focus: it works after `esc`, and the sheet says so."""
 
     @property
     def verb(self) -> str:
@@ -335,7 +335,7 @@ BY_ID: dict[str, AppAction] = {row.id: row for row in ACTIONS}
 
 
 def of_tab(tab: str) -> tuple[AppAction, ...]:
-    """The rows of one tab, in the order of the table."""
+    """The actions of one tab, in the order of the table."""
     return tuple(row for row in ACTIONS if row.tab == tab)
 
 
@@ -343,17 +343,17 @@ _SHOWN = {"escape": "esc", "f10": "F10", "up": "↑", "down": "↓", "left": "�
 
 
 def key_label(key: str) -> str:
-    """The first of `key` as a person reads it."""
+    """The first of `key` as it is shown."""
     return key_labels(key)[0]
 
 
 def key_labels(key: str) -> list[str]:
-    """All of `key` as a person reads them."""
+    """All of `key` as they are shown."""
     return [_SHOWN.get(one, one) for one in key.split()]
 
 
 class KeyMap:
-    """Which action a key means in a tab: the table, with the person's own keys laid over it."""
+    """Which action a key means in a tab: the table, overridden by the user's own keys."""
 
     def __init__(self, own: dict[str, str] | None = None) -> None:
         self._own = {id_: key for id_, key in (own or {}).items() if id_ in BY_ID and key.split()}
@@ -363,14 +363,14 @@ class KeyMap:
                 self._actions.setdefault((row.tab, key), row)
 
     def of(self, row: AppAction) -> str:
-        """The keys of `row`, a space between several."""
+        """The keys of `action`, separated by spaces."""
         return self._own.get(row.id, row.key)
 
     def shown(self, row: AppAction) -> str:
         return key_label(self.of(row))
 
     def find(self, tab: str, key: str) -> AppAction | None:
-        """The action of `key` in `tab`; the keys of everywhere come first, so that none can be shadowed."""
+        """The action of `key` in `tab`; the keys of EVERYWHERE come first, so that none can be shadowed."""
         return self._actions.get((EVERYWHERE, key)) or self._actions.get((tab, key))
 
 
@@ -389,9 +389,9 @@ _PUNCTUATION = {
 
 
 def half_width(character: str) -> str:
-    """The half-width twin of a full-width character (`：` is `:`), else the character itself.
+    """The half-width form of a full-width character (`：` is `:`), else the character itself.
 
-    What a Chinese input method writes for the punctuation keys counts as those keys.
+    The punctuation that a Chinese input method writes counts as the punctuation keys.
     """
     if len(character) == 1 and 0xFF01 <= ord(character) <= 0xFF5E:
         return chr(ord(character) - 0xFEE0)

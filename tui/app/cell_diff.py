@@ -1,4 +1,4 @@
-"""Sends exactly the changed cells to the terminal.
+"""Sends only the changed cells to the terminal.
 
 Textual 8.2.8 cuts a partial update at its right end only, so every small change is sent from the left edge of
 its widget. Over SSH that is most of the traffic of a screen that is being watched.
@@ -19,7 +19,7 @@ class ExactUpdate(ChopsUpdate):
         return cls(update.chops, update.spans, update.chop_ends)
 
     def render_segments(self, console: Console) -> str:
-        """The bytes for the terminal: for each span, where it starts and its cells."""
+        """The bytes for the terminal: the start and the cells of each span."""
         sequences: list[str] = []
         for y, start, end in self.spans:
             for chop_end, (x, strip) in zip(self.chop_ends[y], self.chops[y].items(), strict=False):

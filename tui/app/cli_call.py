@@ -1,4 +1,4 @@
-"""A command of this program in a process of its own: what is too heavy for the app, with the figures as JSON."""
+"""Runs a command of this program in its own process, for work that is too heavy for the app; the result is JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.core.paths import Workspace
 async def cli_json(workspace: Workspace, *words: str) -> bytes:
     """The JSON that `h2q-tui … --json` prints. Ends the process when the caller is cancelled.
 
-    Raises RunFailed with the last line that the command said, and OSError.
+    Raises RunFailed with the last line of the command's standard error, and OSError.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,

@@ -1,4 +1,4 @@
-"""A text in the person's own editor: the app gives the terminal away and takes it back."""
+"""Edits a text in the user's editor, which gets the terminal meanwhile."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.core.i18n import _
 
 
 def editor_command(environment: Mapping[str, str] | None = None) -> list[str]:
-    """The words of `$VISUAL`, else of `$EDITOR`; [] when neither is set."""
+    """The arguments of `$VISUAL`, else of `$EDITOR`; [] when neither is set."""
     environment = os.environ if environment is None else environment
     line = environment.get("VISUAL", "").strip() or environment.get("EDITOR", "").strip()
     try:
@@ -27,10 +27,10 @@ def editor_command(environment: Mapping[str, str] | None = None) -> list[str]:
 def edit_externally(
     suspend: Callable[[], AbstractContextManager[None]], command: list[str], text: str, folder: Path
 ) -> str:
-    """`text` as the person left it. The file lies in `folder`, is readable by its owner alone, and is removed.
+    """`text` after editing. The file is in `folder`, readable by its owner alone, and removed afterwards.
 
-    Raises RunFailed when the editor does not start or says that it failed, SuspendNotSupported where the
-    terminal cannot be given away, and OSError.
+    Raises RunFailed when the editor does not start or fails, SuspendNotSupported where the terminal cannot be given
+    away, and OSError.
     """
     fd, name = tempfile.mkstemp(prefix="edit-", suffix=".txt", dir=folder)
     path = Path(name)
@@ -56,5 +56,5 @@ def edit_externally(
             written = file.read()
     finally:
         path.unlink(missing_ok=True)
-    # Editors end the last line of a file; the text had no such end.
+    # Editors end the last line of a file with a line break that the text did not have.
     return written.removesuffix("\n").removesuffix("\r") if not text.endswith("\n") else written

@@ -1,4 +1,4 @@
-"""The signs that stand beside every colour, and what replaces them where the terminal cannot draw them."""
+"""The glyphs next to every colour, and their ASCII replacements for terminals that cannot draw them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Glyphs:
     ascii: bool = False
 
     def status(self, status: RunStatus) -> str:
-        """The sign of a run's status."""
+        """The glyph of a run's status."""
         names = {
             "queued": self.dot,
             "running": self.running,
@@ -80,12 +80,11 @@ STATUS_STYLE = {
     "failed": "$text-error",
     "dead": "$text-error",
 }
-"""Colour of a status; the sign beside it says the same without colour."""
+"""Colour of a status; the glyph next to it works without colour."""
 
 
 def choose_glyphs(setting: str = "auto", *, ambiguous_wide: bool = False) -> Glyphs:
-    """The signs for this terminal: ASCII where asked for, where ambiguous characters are drawn two cells
-    wide, on the Linux console, or where the locale has no UTF-8."""
+    """The glyphs for this terminal: ASCII where requested, where ambiguous characters are drawn two cells wide, on the Linux console, or where the locale has no UTF-8."""
     if setting == "ascii":
         return ASCII
     if setting == "unicode":

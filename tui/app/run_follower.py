@@ -1,4 +1,4 @@
-"""Following runs: which there are, and what their journals say, as one batch message a tick.
+"""Follows the runs of the workspace: their list, and the new events in their journals as one message per tick.
 
 The board belongs to the App; its workers read journals and post messages, and never touch a widget. Cancelling
 a worker detaches from a run and nothing else.
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from engine.core.paths import Workspace
 
 TICK_S = 0.5
-"""Between two looks at the journal of a live run."""
+"""Seconds between two reads of the journal of a live run."""
 LIST_S = 2.0
-"""Between two looks at the folder of runs."""
+"""Seconds between two reads of the runs folder."""
 BATCH = 500
-"""Records taken in one piece, so that the loop is never held for long."""
-KEPT_VIEWS = 8
-"""Histories kept in memory; an older one is read again when it is looked at."""
+"""Records applied in one batch, so that the loop is never blocked for long."""
+MAX_VIEWS = 8
+"""Run views kept in memory; an older one is read again when it is shown."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class RunEntry:
 
 
 class RunUpdated(Message):
-    """New records of one run, already applied to its view."""
+    """New records of a run, already applied to its view."""
 
     def __init__(self, run_id: str, view: RunView, records: list[JournalRecord], *, alive: bool) -> None:
         self.run_id = run_id
@@ -60,7 +60,7 @@ class RunUpdated(Message):
 
 
 class RunsChanged(Message):
-    """The list of runs is another one than before; newest first."""
+    """The list of runs has changed; newest first."""
 
     def __init__(self, runs: list[RunEntry]) -> None:
         self.runs = runs
@@ -80,7 +80,7 @@ class _Followed:
 
 
 class RunBoard:
-    """The state of every run that somebody looks at. All methods run on the app's loop."""
+    """The list of runs, and the views of those that are followed. All methods run on the app's loop."""
 
     def __init__(self, app: App[None], workspace: Workspace) -> None:
         self.app = app
@@ -90,17 +90,19 @@ class RunBoard:
         self._followed: OrderedDict[str, _Followed] = OrderedDict()
         self._known: dict[str, RunDir] = {}
         self._ended: dict[str, RunStatus] = {}
-        """Status of runs that are over: it cannot change any more."""
+        """Status of runs that are over, which cannot change any more."""
 
     def start(self) -> None:
-        """Starts to look for runs."""
-        self.app.run_worker(self._watch(), name="runs", group="runs", exclusive=True, exit_on_error=False)
+        """Starts the worker that reads the list."""
+        self.app.run_worker(
+            self._watch_list(), name="runs", group="runs", exclusive=True, exit_on_error=False
+        )
 
     def entry(self, run_id: str) -> RunEntry | None:
         return next((run for run in self.runs if run.run_id == run_id), None)
 
     def view(self, run_id: str) -> RunView | None:
-        """What is known of a run; None until its history has been read once (`follow` starts that)."""
+        """The view of a run; None until its history has been read once (`follow` starts that)."""
         followed = self._followed.get(run_id)
         return followed.view if followed is not None and followed.ready else None
 
@@ -111,12 +113,12 @@ class RunBoard:
 
     @property
     def current(self) -> RunEntry | None:
-        """The run that the header speaks of: the newest that is going on, before one that only waits."""
+        """The run of the header: the newest one in progress, else the newest one in the queue."""
         live = self.live
         return next((run for run in live if run.status is not RunStatus.QUEUED), live[0] if live else None)
 
     def follow(self, run_id: str) -> None:
-        """Reads the history of a run, and follows it while it lives; RunUpdated tells of it."""
+        """Reads the history of a run and follows it while it lives; posts RunUpdated."""
         entry = self.entry(run_id)
         if entry is None:
             return
@@ -131,7 +133,7 @@ class RunBoard:
         )
 
     async def refresh(self) -> None:
-        """Looks at the folder of runs now; posts RunsChanged when something differs."""
+        """Reads the runs folder now; posts RunsChanged when something differs."""
         try:
             runs = await asyncio.to_thread(self._list)
         except (OSError, H2QError):
@@ -144,7 +146,7 @@ class RunBoard:
         self.app.post_message(RunsChanged(runs))
 
     def _list(self) -> list[RunEntry]:
-        """Runs in a thread; specs never change, so each is read once."""
+        """Called in a thread. Specs never change, so each is read once."""
         try:
             folders = [
                 entry.name for entry in os.scandir(self.workspace.runs) if not entry.name.startswith(".")
@@ -172,7 +174,7 @@ class RunBoard:
             self._ended[run_dir.run_id] = status
         return status
 
-    async def _watch(self) -> None:
+    async def _watch_list(self) -> None:
         while True:
             await self.refresh()
             await asyncio.sleep(LIST_S)
@@ -180,7 +182,7 @@ class RunBoard:
     async def _follow(self, run_id: str) -> None:
         followed = self._followed[run_id]
         while self._followed.get(run_id) is followed:
-            # Asked before reading: what a run wrote last is on disk before its lock is free.
+            # Checked before reading: the last records of a run are on disk before its lock is free.
             alive = followed.run_dir.alive()
             records: list[JournalRecord] = []
             if followed.ready:
@@ -204,14 +206,14 @@ class RunBoard:
 
     def _forget_old(self) -> None:
         for run_id in list(self._followed):
-            if len(self._followed) <= KEPT_VIEWS:
+            if len(self._followed) <= MAX_VIEWS:
                 return
             if not self._followed[run_id].alive:
                 del self._followed[run_id]
 
 
 def _read_history(followed: _Followed) -> list[JournalRecord]:
-    """Applies everything written so far, in a thread: nobody sees the view yet."""
+    """Applies everything written so far, in a thread: the view is not shared yet."""
     records: list[JournalRecord] = []
     while batch := followed.reader.poll(BATCH):
         for record in batch:
@@ -221,7 +223,7 @@ def _read_history(followed: _Followed) -> list[JournalRecord]:
 
 
 def fraction_done(view: RunView) -> float | None:
-    """How much of the whole run is done, 0 to 1: its stages count alike, the present one by its progress."""
+    """Fraction of the run that is done, 0 to 1: its stages count alike, the current one by its progress."""
     inside: float | None = None
     if view.progress is not None and view.progress.total:
         inside = view.progress.done / view.progress.total
@@ -235,7 +237,7 @@ def fraction_done(view: RunView) -> float | None:
 
 
 def header_status(board: RunBoard) -> HeaderStatus | None:
-    """What the header says about the run in progress; None when nothing runs."""
+    """The run in progress for the header; None when nothing runs."""
     entry = board.current
     if entry is None:
         return None

@@ -1,6 +1,6 @@
-"""The last line of defence: whatever a widget draws, no control or bidi character leaves for the terminal.
+"""The last line of defence: no control or bidi character that a widget draws reaches the terminal.
 
-`tui.app.text` makes such characters visible where text enters; this filter drops those that got past it.
+`tui.app.text` makes such characters visible where text enters; this filter drops the rest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _harmless(text: str) -> str:
 
 
 class OnlyText(LineFilter):
-    """Removes characters that take no cell but that a terminal acts on."""
+    """Removes characters without a cell that a terminal interprets."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         if all(segment.text.isprintable() for segment in segments):

@@ -1,4 +1,4 @@
-"""Leaving the app: what still works in threads is given a moment, and what changes something the time it takes."""
+"""Leaving the app: threads that only read get a moment to end, threads that change something get all the time they need."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 PATIENCE_S = 1.0
-"""What only reads is waited for so long: its answer is for a screen that is gone."""
+"""Seconds to wait for threads that only read: the screen for their result is gone."""
 
 _changing: Counter[threading.Thread] = Counter()
-"""How many times each thread is inside `uninterruptible`."""
+"""Nesting depth of `uninterruptible` in each thread."""
 _left = threading.Condition()
 
 
 @contextmanager
 def uninterruptible() -> Iterator[None]:
-    """What the present thread does inside is finished before the program ends, however long it takes."""
+    """The program does not end before the current thread leaves this block, however long it takes."""
     thread = threading.current_thread()
     with _left:
         _changing[thread] += 1
@@ -41,7 +41,7 @@ def uninterruptible() -> Iterator[None]:
 
 
 class DaemonThreadExecutor(ThreadPoolExecutor):
-    """A thread for each call, none of which can keep the program from ending.
+    """One daemon thread for each call; none of them can keep the program from ending.
 
     The threads of a common pool are joined at the end of the program, so that one that reads from a disk which
     does not answer would hold it for ever. asyncio takes no other class than this one's parent.
@@ -54,10 +54,10 @@ class DaemonThreadExecutor(ThreadPoolExecutor):
         self._working: set[threading.Thread] = set()
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Starts the call at once. Raises RuntimeError after `shutdown`."""
+        """Starts the call immediately. Raises RuntimeError after `shutdown`."""
         future: Future[T] = Future()
         thread = threading.Thread(
-            target=self._carry_out, args=(future, partial(fn, *args, **kwargs)), name="work", daemon=True
+            target=self._run_call, args=(future, partial(fn, *args, **kwargs)), name="work", daemon=True
         )
         with self._adding:
             if self._over:
@@ -66,7 +66,7 @@ class DaemonThreadExecutor(ThreadPoolExecutor):
             thread.start()
         return future
 
-    def _carry_out(self, future: Future[T], call: Callable[[], T]) -> None:
+    def _run_call(self, future: Future[T], call: Callable[[], T]) -> None:
         try:
             if future.set_running_or_notify_cancel():
                 try:
@@ -79,8 +79,8 @@ class DaemonThreadExecutor(ThreadPoolExecutor):
             self._working.discard(threading.current_thread())
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Takes no more work. With `wait` returns when all is done, or after PATIENCE_S when nothing is left
-        that must come `uninterruptible`."""
+        """Accepts no more calls. With `wait` returns when all are done, or after PATIENCE_S when none of the rest is
+        `uninterruptible`."""
         with self._adding:
             self._over = True
         super().shutdown(wait=False)
@@ -88,7 +88,7 @@ class DaemonThreadExecutor(ThreadPoolExecutor):
         for thread in tuple(self._working) if wait else ():
             thread.join(max(0.0, deadline - time.monotonic()))
         if wait:
-            with _left:  # the thread itself may wait for a loop that has ended, with what it found
+            with _left:  # a thread may wait forever for a loop that has ended
                 _left.wait_for(lambda: self._working.isdisjoint(_changing))
 
 

@@ -1,4 +1,4 @@
-"""What this terminal can do, and the switches that have to be set before Textual is imported."""
+"""Terminal capabilities, and the environment variables to set before Textual is imported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OVER_SSH_ESCAPE_MS = 250
 
 @dataclass(frozen=True)
 class Terminal:
-    """As far as the environment tells; shown on the Health tab."""
+    """Capabilities according to the environment; shown on the Health tab."""
 
     term: str
     colours: int
@@ -30,7 +30,7 @@ class Terminal:
 
 
 def detect_terminal() -> Terminal:
-    """Reads the environment; touches nothing."""
+    """Reads the environment and changes nothing."""
     term = os.environ.get("TERM", "")
     depth = os.environ.get("TEXTUAL_COLOR_SYSTEM", "auto")
     truecolor = os.environ.get("COLORTERM", "").strip().lower() in ("truecolor", "24bit")
@@ -49,7 +49,7 @@ def detect_terminal() -> Terminal:
 
 
 def prepare_terminal() -> Terminal:
-    """Sets what Textual reads when it is imported; what the person has set already stays.
+    """Sets the variables that Textual reads when it is imported; those that the user has set stay.
 
     No animations, at most 30 repaints a second over SSH, a longer ESC delay there. SIGHUP gets its default
     action back: under `nohup` it is ignored, and the input thread would then spin on the closed terminal.
@@ -71,25 +71,25 @@ def theme_name(setting: str, colours: int) -> str:
 
 
 def hung_up() -> bool:
-    """Whether the terminal on stdin has gone."""
+    """Whether the terminal on stdin is gone."""
     poll = select.poll()
     poll.register(0, 0)
     return any(event & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _fd, event in poll.poll(0))
 
 
 class WidthProbe(NamedTuple):
-    """What came while the terminal was asked for the width of a sign."""
+    """The answer of the terminal about the width of a glyph, and other input that arrived meanwhile."""
 
     wide: bool
-    """Whether it gives two cells to `●`."""
+    """Whether the terminal draws `●` two cells wide."""
     typed: str
-    """Keys that the person pressed meanwhile, or before: they are meant for the app."""
+    """Keys that the user pressed meanwhile, or before: they are meant for the app."""
 
 
 def probe_ambiguous_width(*, patience_s: float = 0.15) -> WidthProbe:
-    """Asks the terminal how many cells it gives to `●`, before the app takes the screen.
+    """Asks the terminal how wide it draws `●`, before the app takes the screen.
 
-    Not wide where it does not answer in time. What is written is wiped out again.
+    Not wide where it does not answer in time. The output is erased again.
     """
     if os.environ.get("TERM", "") in ("", "dumb", "linux") or not (os.isatty(0) and os.isatty(1)):
         return WidthProbe(wide=False, typed="")
@@ -105,7 +105,7 @@ def probe_ambiguous_width(*, patience_s: float = 0.15) -> WidthProbe:
 
 
 def _reported_column(patience_s: float) -> tuple[int | None, bytes]:
-    """The column of the cursor, from 1, as the terminal reports it, and what else it sent."""
+    """The cursor column, from 1, that the terminal reports, and its other output."""
     answer, deadline = b"", time.monotonic() + patience_s
     while (left := deadline - time.monotonic()) > 0 and select.select([0], [], [], left)[0]:
         piece = os.read(0, 64)

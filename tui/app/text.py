@@ -1,4 +1,4 @@
-"""Text from outside (data, models, logs, file names) on its way to the terminal: it is shown, never acted on.
+"""Makes text from outside (data, models, logs, file names) safe to show: the terminal never interprets it.
 
 `plain` makes a string harmless, `safe` makes it Content for a widget; neither ever reads markup. Widgets get
 Content built here or by `Content.assemble`, never a string with markup in it.
@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from textual.content import Content
 
-_KEPT = frozenset("\n\u200c\u200d")
-"""Kept as they are: line ends, and the joiners that Persian, Indic scripts and emoji need."""
+_UNCHANGED = frozenset("\n\u200c\u200d")
+"""Unchanged characters: line ends, and the joiners that Persian, Indic scripts and emoji need."""
 
-_ACTING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode categories that a terminal may act on, or that hide text from the reader."""
+_INTERPRETED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode categories that a terminal may interpret, or that hide text from the reader."""
 
 TAB = "    "
 
 
-def _mark(character: str) -> str:
-    """What stands for one character that must not reach the terminal."""
+def _replacement(character: str) -> str:
+    """The visible replacement of a character that must not reach the terminal."""
     code = ord(character)
     if character == "\t":
         return TAB
     if code == 0xFE0F:
-        # Emoji presentation: terminals disagree about the width that it asks for.
+        # Emoji presentation: terminals disagree about its width.
         return ""
     if code < 0x20:
         return chr(0x2400 + code)
@@ -45,8 +45,9 @@ def plain(text: str) -> str:
     if text.isprintable() and "\ufe0f" not in text:
         return text
     return "".join(
-        _mark(character)
-        if character not in _KEPT and (unicodedata.category(character) in _ACTING or character == "\ufe0f")
+        _replacement(character)
+        if character not in _UNCHANGED
+        and (unicodedata.category(character) in _INTERPRETED or character == "\ufe0f")
         else character
         for character in text
     )
@@ -58,7 +59,7 @@ def one_line(text: str) -> str:
 
 
 def safe(text: str, style: str = "") -> Content:
-    """`plain(text)` as Content for a widget: brackets are brackets. `style` is our own, e.g. "$text-accent"."""
+    """`plain(text)` as Content for a widget, without markup. `style` is one of ours, e.g. "$text-accent"."""
     from textual.content import Content
 
     return Content.styled(plain(text), style) if style else Content(plain(text))

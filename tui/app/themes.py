@@ -7,7 +7,7 @@ from dataclasses import replace
 from textual.theme import BUILTIN_THEMES, Theme
 
 OWN = "h2q-"
-"""How their names begin."""
+"""Prefix of their names."""
 
 
 def themes() -> list[Theme]:

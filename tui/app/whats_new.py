@@ -1,4 +1,4 @@
-"""One screen after a scheduled run: what came in, what was trained, the verdict, and the key that takes it back."""
+"""The screen after a scheduled run: imports, training, verdict, and the key that rolls the promotion back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tui.app.text import safe
 
 
 class WhatsNewScreen(ModalScreen[bool]):
-    """Answers whether the promotion is to be taken back."""
+    """Returns whether to roll back the promotion."""
 
     DEFAULT_CSS = """
     WhatsNewScreen { align: center middle; background: transparent; }
@@ -31,7 +31,7 @@ class WhatsNewScreen(ModalScreen[bool]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,enter", "leave", show=False),
-        Binding("B", "take_back", show=False),
+        Binding("B", "roll_back", show=False),
     ]
 
     def __init__(self, since: LastVisitNews, *, can_undo: bool) -> None:
@@ -43,11 +43,11 @@ class WhatsNewScreen(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         with Vertical() as box:
             box.border_title = safe(_("Since your last visit"))
-            for line in lines(self._since):
+            for line in news_paragraphs(self._since):
                 yield Static(line, markup=False)
             box.border_subtitle = safe(_("B roll back  esc close") if self._can_undo else _("esc close"))
 
-    def action_take_back(self) -> None:
+    def action_roll_back(self) -> None:
         if self._can_undo:
             self.dismiss(True)
 
@@ -55,27 +55,27 @@ class WhatsNewScreen(ModalScreen[bool]):
         self.dismiss(False)
 
 
-def lines(since: LastVisitNews) -> list[Content]:
-    """What is told, a paragraph each."""
+def news_paragraphs(since: LastVisitNews) -> list[Content]:
+    """The paragraphs of the screen."""
     view = since.view
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(since.ended_at))
-    told = [
+    paragraphs = [
         _("Scheduled run {run} ended {when}: {status}").format(
             run=since.run_id, when=when, status=status_name(view.status)
         )
     ]
     if since.new_conversations is not None:
-        told.append(
-            n_("{n} conversation was imported", "{n} conversations were imported", since.new_conversations).format(
-                n=since.new_conversations
-            )
+        paragraphs.append(
+            n_(
+                "{n} conversation was imported", "{n} conversations were imported", since.new_conversations
+            ).format(n=since.new_conversations)
         )
     words = describe(view.funnel) if view.funnel is not None else None
-    told += [words[1]] if words else []
+    paragraphs += [words[1]] if words else []
     for phase in view.phases:
         points = view.series(phase, "loss").points()
         if points:
-            told.append(
+            paragraphs.append(
                 _("Trained: {phase}, {steps} steps, loss {first} → {last}").format(
                     phase=stage_name(phase),
                     steps=f"{int(points[-1][0]):,}",
@@ -84,18 +84,18 @@ def lines(since: LastVisitNews) -> list[Content]:
                 )
             )
     if view.verdict is not None:
-        told.append(_("Verdict: {sentence}").format(sentence=view.verdict.sentence))
+        paragraphs.append(_("Verdict: {sentence}").format(sentence=view.verdict.sentence))
     if view.promoted is not None:
         words = describe(view.promoted)
-        told += [words[1]] if words else []
+        paragraphs += [words[1]] if words else []
     if view.finished is not None and view.finished.error:
-        told.append(view.finished.error)
+        paragraphs.append(view.finished.error)
     if since.other_runs:
-        told.append(
+        paragraphs.append(
             n_(
                 "{n} more scheduled run ended, see h2q-tui runs list",
                 "{n} more scheduled runs ended, see h2q-tui runs list",
                 since.other_runs,
             ).format(n=since.other_runs)
         )
-    return [safe(text) for text in told]
+    return [safe(text) for text in paragraphs]

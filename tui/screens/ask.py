@@ -1,4 +1,4 @@
-"""One-line questions at the foot of the screen: yes or no, or a short text; everything behind stays in sight."""
+"""One-line questions at the bottom of the screen: yes or no, or a short text; the rest stays visible."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CSS = """
 
 
 async def input_drained(field: Widget) -> None:
-    """Waits until a field has read the keys and the pasted text that it was given before."""
+    """Waits until a field has handled the keys and pasted text before."""
     done = asyncio.Event()
     field.call_later(done.set)
     with contextlib.suppress(TimeoutError):
@@ -61,7 +61,7 @@ class Confirm(ModalScreen[bool]):
 
 
 class LinePrompt(ModalScreen[str | None]):
-    """Asks for a short text; None when the person leaves with `esc`.
+    """Asks for a short text; None when the user leaves with `esc`.
 
     `choices` are offered with their digits: a digit in an empty field answers at once, `enter` in an empty
     field answers `value`. `check` returns what is wrong with an answer, "" when it is good; a wrong one
@@ -79,7 +79,7 @@ class LinePrompt(ModalScreen[str | None]):
         choices: Sequence[tuple[str, str]] = (),
         check: Callable[[str], str] | None = None,
     ) -> None:
-        """`choices`: (answer, what a person reads); the first is what `enter` takes."""
+        """`choices`: (answer, text); `enter` takes the first one."""
         super().__init__()
         self.question = question
         self._value = value
@@ -100,11 +100,11 @@ class LinePrompt(ModalScreen[str | None]):
         field.focus()
         field.cursor_position = len(self._value)
         if self._choices:
-            self._narrow()
+            self._stack_if_narrow()
 
     async def process_key(self, event: events.Key) -> bool:
-        """Deals with a key before the app looks at the next one, which may be meant for what stands behind the
-        question. Always True: no key goes another way while the question is there."""
+        """Handles a key before the app reads the next one, which may be meant for the screen behind the question. Always
+        True: no key goes elsewhere while the question is open."""
         field = self.query_one(Input)
         if event.key != "enter":
             self.query_one("#ask-problem", Static).update("")
@@ -129,8 +129,8 @@ class LinePrompt(ModalScreen[str | None]):
         digit = self._choices and text.isascii() and text.isdigit() and 1 <= int(text) <= len(self._choices)
         return self._choices[int(text) - 1][0] if digit else ""
 
-    def _narrow(self) -> None:
-        """On a narrow screen the choices take a line of their own above the field."""
+    def _stack_if_narrow(self) -> None:
+        """On a narrow screen the choices are on a line above the field."""
         width = cells(self.question) + sum(cells(text) + 4 for _answer, text in self._choices) + 20
         if width > self.app.size.width:
             row = self.query_one(Horizontal)

@@ -1,4 +1,4 @@
-"""A text edited in place, for a person without an editor of their own."""
+"""Edits a text in place, for a user without an editor."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tui.screens.ask import input_drained
 
 
 class EditText(ModalScreen[str | None]):
-    """Answers the text, or None when it is thrown away.
+    """Returns the text, or None when it is discarded.
 
-    `esc` leaves the field for a line of choices: enter keeps, `e` writes on, `x` throws away. `ctrl+s` keeps
-    at once.
+    `esc` leaves the field for a line of choices: enter saves, `e` continues editing, `x` discards. `ctrl+s` saves
+    immediately.
     """
 
     DEFAULT_CSS = """
@@ -51,26 +51,26 @@ class EditText(ModalScreen[str | None]):
         self.action_on()
 
     @property
-    def _writing(self) -> bool:
+    def _editing(self) -> bool:
         return self.query_one(TextArea).has_focus
 
-    def _say(self) -> None:
+    def _draw_keys(self) -> None:
         writing = _("esc done editing   ctrl+s save")
-        words = writing if self._writing else _("enter save   e continue editing   x discard")
+        words = writing if self._editing else _("enter save   e continue editing   x discard")
         self.query_one("#edit-keys", Static).update(
-            safe(words, "$foreground-muted" if self._writing else "bold")
+            safe(words, "$foreground-muted" if self._editing else "bold")
         )
 
     def action_out(self) -> None:
-        if self._writing:
+        if self._editing:
             self.set_focus(None)
         else:
             self.action_on()
-        self.call_after_refresh(self._say)
+        self.call_after_refresh(self._draw_keys)
 
     def action_on(self) -> None:
         self.query_one(TextArea).focus()
-        self.call_after_refresh(self._say)
+        self.call_after_refresh(self._draw_keys)
 
     async def action_keep(self) -> None:
         field = self.query_one(TextArea)

@@ -1,4 +1,4 @@
-"""The `?` sheet: every action that can be done now, its key, and the same on the command line."""
+"""The `?` sheet: every available action, its key and its command line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tui.app.text import fit, safe
 
 
 class KeysSheet(ModalScreen["AppAction | None"]):
-    """Enter does what the cursor is on; every action can be reached so, without its key."""
+    """Enter performs the action under the cursor, so every action can be reached without its key."""
 
     DEFAULT_CSS = """
     KeysSheet { align: center middle; background: transparent; }

@@ -1,4 +1,4 @@
-"""The field of the Chat tab: enter sends, ctrl+j or a trailing backslash begins a new line, up brings back."""
+"""The input of the Chat tab: enter sends, ctrl+j or a trailing backslash starts a new line, up recalls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_HISTORY = 200
 
 
 class ChatInput(TextArea):
-    """A small editor. What was sent is remembered for the session, the newest last."""
+    """A small editor with a history for the session, the newest entry last."""
 
     DEFAULT_CSS = """
     ChatInput { height: auto; min-height: 1; max-height: 8; border: none; padding: 0; }
@@ -19,7 +19,7 @@ class ChatInput(TextArea):
     NEW_LINE = ("ctrl+j", "shift+enter", "alt+enter", "newline")
 
     class Sent(Message):
-        """The person wants `text` sent; the field is empty already."""
+        """`text` is to be sent; the field has been cleared."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
@@ -31,7 +31,7 @@ class ChatInput(TextArea):
         )
         self.sent: list[str] = []
         self._place = 0
-        """Place in the history; its length while the person writes something new."""
+        """Position in the history; its length while the user writes something new."""
         self._draft = ""
 
     def use_history(self, history: list[str]) -> None:

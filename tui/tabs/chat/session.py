@@ -1,4 +1,4 @@
-"""A chat as data: its turns, what is sent to the model, and what is kept in memory."""
+"""A chat as data: its exchanges, the messages to the model, and the conversation to keep."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from engine.memory.records import Conversation, Turn
 
 @dataclass
 class ChatExchange:
-    """A question and its answer, which grows while it is made."""
+    """A question and its answer, which grows while it is generated."""
 
     question: str
     asked_at: float
     answer: str = ""
     model: str = ""
     problem: str = ""
-    """Why there is no answer, or no whole one."""
+    """Why there is no answer, or only a part."""
     note: str = ""
-    """How the answer ended, for the person."""
+    """How the answer ended, for the user."""
     earlier: list[str] = field(default_factory=list)
     """Answers that `again` replaced."""
     kept: bool = False
@@ -29,7 +29,7 @@ class ChatExchange:
 
 @dataclass
 class ChatSession:
-    """One chat. `external_id` makes what is kept of it one conversation that grows."""
+    """One chat. Because of `external_id` the kept exchanges are one growing conversation in memory."""
 
     exchanges: list[ChatExchange] = field(default_factory=list)
     external_id: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -45,7 +45,7 @@ class ChatSession:
         return exchange
 
     def messages(self) -> list[ChatMessage]:
-        """What the model sees: every exchange with an answer, and the last question."""
+        """The messages to the model: every exchange with an answer, and the last question."""
         found: list[ChatMessage] = []
         for exchange in self.exchanges:
             last = exchange is self.exchanges[-1]

@@ -1,4 +1,4 @@
-"""A chat in words: what an empty one says, its turns as blocks, how an answer ended."""
+"""A chat as text: the welcome, the exchanges as blocks, how an answer ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tui.widgets.conversation import StyledSpan, TextBlock
 
 
 def welcome_blocks(model: str, *, small: bool = True) -> list[TextBlock]:
-    """An empty chat; `model` is "" when there is none to talk with. `small`: it is one of our own."""
+    """The welcome of an empty chat; `model` is "" without one. `small`: it was trained here from scratch."""
     if not model:
         return [
             TextBlock("", (StyledSpan(_("There is no model to talk with yet.")),)),
@@ -36,7 +36,7 @@ def welcome_blocks(model: str, *, small: bool = True) -> list[TextBlock]:
 def session_blocks(
     session: ChatSession, glyphs: Glyphs, *, without_last_answer: bool = False
 ) -> list[TextBlock]:
-    """Every exchange; the answer of the last one may be left out, because another is coming."""
+    """The exchanges; `without_last_answer` when another answer is coming."""
     blocks: list[TextBlock] = []
     for exchange in session.exchanges:
         blocks.append(TextBlock(_("you"), (StyledSpan(exchange.question),), "head"))
@@ -49,7 +49,7 @@ def session_blocks(
 
 
 def problem_block(exchange: ChatExchange, glyphs: Glyphs) -> TextBlock:
-    """Why there is no answer, or no whole one."""
+    """Why there is no answer, or only a part."""
     return TextBlock("", (StyledSpan(f"{glyphs.failed} {exchange.problem}", "error"),))
 
 

@@ -1,6 +1,6 @@
-"""Verdicts on their way to the database: one thread with its own connection writes them in order.
+"""Writes decisions to the database: one thread with its own connection, in order.
 
-The screen does not wait. What could not be written stays in the queue and is tried again.
+The screen does not wait. A decision that could not be written stays in the queue and is retried.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from engine.memory.schema import describe_sqlite_error
 
 RETRY_S = 1.0
 LATE_S = 0.3
-"""A verdict unwritten for longer is shown."""
+"""Seconds after which an unwritten decision is shown."""
 
 
 @dataclass(frozen=True, eq=False)
 class WriteJob:
-    """One thing to write. `work` returns the decisions it made or took back."""
+    """One write. `work` returns the decisions that it made or undid."""
 
     work: Callable[[ReviewStore], Sequence[ReviewDecision]]
     done: Callable[[Sequence[ReviewDecision]], object]
     """Called in the writer's thread."""
     count: int = 1
-    """Verdicts in it."""
+    """Number of decisions in it."""
     since: float = field(default_factory=time.monotonic)
 
 
 class DecisionQueue:
-    """Writes jobs in the order in which they came.
+    """Writes jobs in their order.
 
     `changed` is called, in the writer's thread, when a problem appears or goes away; `refused` with a job that
     can never be written (its conversation is gone), which is then let go, and its sentence.
@@ -53,30 +53,30 @@ class DecisionQueue:
         self._closing = False
         self._thread: threading.Thread | None = None
         self.problem = ""
-        """Why the first job cannot be written now, "" when nothing hinders."""
+        """Why the first job cannot be written now, else ""."""
 
     @property
     def unwritten(self) -> int:
-        """Verdicts that are not on disk yet."""
+        """Number of decisions that are not in the database yet."""
         return sum(job.count for job in tuple(self._jobs))
 
     @property
     def late(self) -> bool:
-        """Whether one waits for longer than a person should not be told."""
+        """Whether a decision has waited so long that the user should know."""
         first = next(iter(tuple(self._jobs)), None)
         return first is not None and time.monotonic() - first.since > LATE_S
 
     def put(self, job: WriteJob) -> None:
-        """Adds a job; returns at once."""
+        """Adds a job; returns immediately."""
         with self._wake:
             self._jobs.append(job)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="verdicts", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="decisions", daemon=True)
                 self._thread.start()
             self._wake.notify()
 
     def close(self, timeout: float = 3.0) -> int:
-        """Writes what is left, for at most `timeout` seconds; returns how many verdicts were not written."""
+        """Writes the rest, for at most `timeout` seconds; returns the number of decisions that were not written."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -103,7 +103,7 @@ class DecisionQueue:
             store.close()
 
     def _write(self, store: ReviewStore, job: WriteJob) -> bool:
-        """Whether the job is through, written or refused."""
+        """Whether the job is done, written or refused."""
         before = self.problem
         try:
             decisions = job.work(store)
@@ -115,7 +115,7 @@ class DecisionQueue:
                 self._changed()
             return False
         except Exception as problem:
-            # Whatever it is, it must not end the thread: the verdicts behind it would never be written.
+            # No exception may end the thread: the decisions behind it would never be written.
             self._jobs.popleft()
             self._refused(job, str(problem))
             return True

@@ -1,4 +1,4 @@
-"""What the Corpus tab reads, in threads of its own, and remembers: lines of the list and whole conversations."""
+"""Reads list rows and conversations for the Corpus tab, in two threads, and caches them."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from engine.memory.store import MemoryStore
 from engine.runs.events import Funnel
 
 T = TypeVar("T")
-KEPT_DETAILS = 64
+MAX_DETAILS = 64
 
 
 class CorpusReader:
-    """All methods belong to the app's loop; only the SQL runs in threads: one for what the person looks at,
-    the other for what goes through the whole corpus, so that the next conversation never waits for a figure."""
+    """All methods run on the app's loop; only the SQL runs in threads: one for rows and conversations, the other for queries
+    over the whole corpus, so that the next conversation never waits for a figure."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.path = workspace.memory_db
-        self._near = _Connected(workspace, "corpus-near")
-        self._far = _Connected(workspace, "corpus-far")
+        self._interactive = _ReaderThread(workspace, "corpus-rows")
+        self._scanning = _ReaderThread(workspace, "corpus-scan")
         self.items: dict[str, ReviewItem] = {}
-        """CellLines that were read, with verdicts that are still on their way laid over them."""
+        """Rows that were read, with the decisions that are not written yet applied."""
         self.details: OrderedDict[str, ReviewDetail] = OrderedDict()
-        """Conversations that were read, the last used last."""
-        self._layers: list[_Layer] = []
-        """What was decided and is not on the disk yet, the newest last."""
+        """Conversations that were read, the last used one last."""
+        self._pending: list[_PendingFields] = []
+        """Decisions that are not in the database yet, the newest last."""
 
     def close(self) -> None:
-        self._near.close()
-        self._far.close()
+        self._interactive.close()
+        self._scanning.close()
 
     def clear_cache(self) -> None:
         """Everything is read again from now on."""
@@ -53,11 +53,11 @@ class CorpusReader:
             del self.details[id_]
 
     async def ids(self, filter_: str, order: ListOrder) -> list[str]:
-        """All ids under a filter. Raises H2QError and sqlite3.Error, like all that follow."""
-        return await self._far.read(lambda store: store.ids(filter_, order))
+        """All ids under a filter. Raises H2QError and sqlite3.Error, as do all methods that follow."""
+        return await self._scanning.read(lambda store: store.ids(filter_, order))
 
     async def funnel(self) -> Funnel:
-        return await self._far.read(ReviewStore.funnel)
+        return await self._scanning.read(ReviewStore.funnel)
 
     async def in_memory(self) -> int:
         """Conversations in memory, whether the corpus has them or not."""
@@ -66,72 +66,72 @@ class CorpusReader:
             with MemoryStore(self.path, readonly=True) as store:
                 return store.count()
 
-        return await self._far.read(count)
+        return await self._scanning.read(count)
 
     async def suggest_rules(self) -> list[RuleSuggestion]:
-        """What the rejections share."""
-        return await self._far.read(suggest_rules)
+        """Patterns of the rejections."""
+        return await self._scanning.read(suggest_rules)
 
     async def pii_counts(self) -> dict[str, int]:
-        """Types of private data in the corpus, with how often."""
-        return await self._near.read(ReviewStore.pii_counts)
+        """Number of occurrences of each PII type in the corpus."""
+        return await self._interactive.read(ReviewStore.pii_counts)
 
     async def read_items(self, ids: Sequence[str], *, fresh: bool = False) -> list[ReviewItem]:
-        """CellLines by id, those that are gone left out; `fresh` takes the database's word over what is known."""
+        """Rows by id, without those that are gone; `fresh` replaces cached rows by those of the database."""
 
         def read(store: ReviewStore) -> list[ReviewItem]:
             return store.items(ids)
 
-        for item in await self._near.read(read):
+        for item in await self._interactive.read(read):
             if fresh or item.id not in self.items:
-                for layer in self._layers:
-                    if item.id in layer.ids:
-                        item = msgspec.structs.replace(item, **layer.fields)
+                for pending in self._pending:
+                    if item.id in pending.ids:
+                        item = msgspec.structs.replace(item, **pending.fields)
                 self.items[item.id] = item
         return [self.items[id_] for id_ in ids if id_ in self.items]
 
     async def read_detail(self, id_: str) -> bool:
-        """Reads one conversation into `details`; False when the corpus has it no more."""
+        """Reads one conversation into `details`; False when the corpus does not have it any more."""
         try:
-            detail = await self._near.read(lambda store: store.detail(id_))
+            detail = await self._interactive.read(lambda store: store.detail(id_))
         except BadInput:
             return False
         self.details[id_] = detail
         self.details.move_to_end(id_)
-        while len(self.details) > KEPT_DETAILS:
+        while len(self.details) > MAX_DETAILS:
             self.details.popitem(last=False)
         return True
 
     def detail(self, id_: str) -> ReviewDetail | None:
-        """A conversation that has been read, in the state that the person last gave it."""
+        """A conversation that has been read, with its newest state."""
         detail = self.details.get(id_)
         if detail is None:
             return None
         return msgspec.structs.replace(detail, item=self.items.get(id_, detail.item))
 
     def apply_optimistic(self, token: object, ids: Sequence[str], **fields: object) -> list[ReviewItem]:
-        """Gives lines other fields before the database has them; returns those that are known. They hold, also
-        when the list is read again, until `confirm` with the same token or a later decision."""
-        layer = _Layer(token, frozenset(ids), fields)
-        self._layers.append(layer)
+        """Sets fields of rows before the database has them; returns the cached rows. The fields hold, also when the list is
+        read again, until `confirm` with the same token or a later decision."""
+        pending = _PendingFields(token, frozenset(ids), fields)
+        self._pending.append(pending)
         changed = []
-        for id_ in self.items.keys() & layer.ids:
+        for id_ in self.items.keys() & pending.ids:
             self.items[id_] = item = msgspec.structs.replace(self.items[id_], **fields)
             changed.append(item)
         return changed
 
     def confirm(self, token: object) -> None:
-        """What was laid over is on the disk, or never will be."""
-        self._layers = [layer for layer in self._layers if layer.token is not token]
+        """The fields set with this token are in the database, or never will be."""
+        self._pending = [pending for pending in self._pending if pending.token is not token]
 
 
-class _Layer(NamedTuple):
+class _PendingFields(NamedTuple):
     token: object
     ids: frozenset[str]
     fields: dict[str, object]
 
 
-class _Connected:
+class _ReaderThread:
     """A thread with its own connection."""
 
     def __init__(self, workspace: Workspace, name: str) -> None:

@@ -1,4 +1,4 @@
-"""A conversation under review in words: its line in the list, its title, its turns with what was found in them."""
+"""A conversation under review as text: its list row, its title, its turns with the findings of the filters."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ REJECT_REASONS: tuple[tuple[str, str], ...] = (
     ("low_value", N_("low value")),
     ("duplicate", N_("duplicate")),
 )
-"""Reasons a person gives, by digit: (what is stored, its words)."""
+"""Reasons of the user, by digit: (stored value, text)."""
 
 
 def state_label(state: str) -> str:
@@ -52,7 +52,7 @@ def state_label(state: str) -> str:
 
 
 def state_sign(state: str, glyphs: Glyphs) -> tuple[str, str]:
-    """Sign and kind of a state."""
+    """Glyph and style of a state."""
     sign = {
         ReviewState.PENDING: glyphs.running,
         ReviewState.ACCEPTED: glyphs.done,
@@ -63,7 +63,7 @@ def state_sign(state: str, glyphs: Glyphs) -> tuple[str, str]:
 
 
 def list_row(item: ReviewItem, glyphs: Glyphs) -> ListRow:
-    """The line of the list: sign, first line, what the filters did."""
+    """The list row: glyph, title, reason of the filters."""
     sign, kind = state_sign(item.state, glyphs)
     why = pii_type_names(item.reason) if item.stage == CorpusStage.SENSITIVE else ""
     why = _("edited") if item.edited else why or stage_name(item.stage)
@@ -92,8 +92,8 @@ def conversation_blocks(
     all_reasons: bool,
     duplicate: ReviewDetail | None = None,
 ) -> list[TextBlock]:
-    """The right pane. `raw` shows the text as it came, with the places marked, instead of as it is trained on;
-    `why` gives every ledger row; `duplicate` is the conversation that this one duplicates, shown below."""
+    """The blocks of the right pane. `raw` shows the text as imported, with the findings marked, instead of as it is trained
+    on; `all_reasons` shows every ledger row; `duplicate` is the conversation that this one duplicates, shown below."""
     blocks: list[TextBlock] = []
     sign, kind = state_sign(detail.item.state, glyphs)
     if all_reasons:
@@ -154,7 +154,7 @@ def _turn_block(turn: ReviewTurn, *, raw: bool, numbered: bool = False) -> TextB
 
 
 def _summary(rows: list[ReviewReason]) -> list[ReviewReason]:
-    """What matters most, in three lines at most: what concerns the whole, then what was cut."""
+    """The most important rows, at most three: those of the conversation, then redactions."""
     whole = [row for row in rows if row.turn < 0]
     return (whole + [row for row in rows if row.turn >= 0 and row.action == "redact"])[:3]
 
@@ -164,7 +164,7 @@ def _why_line(row: ReviewReason, *, turn: bool = False) -> TextBlock:
     if turn and row.turn >= 0:
         parts[0] = _("turn {n}").format(n=row.turn + 1) + ": " + parts[0]
     if row.spans:
-        # Positions count from 1 for people.
+        # Positions are shown from 1.
         parts.append(", ".join(f"{start + 1}–{end}" for _type, start, end in row.spans[:4]))
     if row.similarity is not None:
         parts.append(_("{share} % similar").format(share=f"{row.similarity * 100:.0f}"))
@@ -173,7 +173,7 @@ def _why_line(row: ReviewReason, *, turn: bool = False) -> TextBlock:
 
 
 def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[TextBlock]:
-    """Every row of the ledger and every verdict of the person."""
+    """Every ledger row and every decision of the user."""
     blocks = [TextBlock(_("state"), (StyledSpan(state, kind),))]
     for row in detail.reasons:
         where = _("turn {n}").format(n=row.turn + 1) if row.turn >= 0 else _("conversation")

@@ -1,4 +1,4 @@
-"""The machine in lines: pure functions from a snapshot to Content."""
+"""The panels of the Health tab: pure functions from a sample to Content."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DAY = 86400.0
 
 
 def unknown() -> Content:
-    """What stands for a figure that this system does not tell."""
+    """The text for a figure that this system does not report."""
     return Content.styled(_("unknown"), "$foreground-muted")
 
 
@@ -30,7 +30,7 @@ def gb(size: float | None) -> str:
 
 
 def level(share: float) -> str:
-    """Colour of a share of 0 to 1; the figure beside it says the same."""
+    """Colour of a share of 0 to 1; the figure next to it works without colour."""
     return "$text-error" if share > 0.95 else "$text-warning" if share > 0.85 else ""
 
 
@@ -92,7 +92,7 @@ def memory(snapshot: MachineSample, glyphs: Glyphs, width: int) -> list[Content]
 
 
 def disk(snapshot: MachineSample) -> list[Content]:
-    """Free of total, and when it is full at the present pace."""
+    """Free of total, and when the disk is full at the present rate."""
     if snapshot.disk_free is None or not snapshot.disk_total:
         return [unknown()]
     share = 1 - snapshot.disk_free / snapshot.disk_total
@@ -110,7 +110,7 @@ def disk(snapshot: MachineSample) -> list[Content]:
 def training(
     view: RunView | None, run_id: str, snapshot: MachineSample, glyphs: Glyphs, *, now: float
 ) -> list[Content]:
-    """The run in progress, its own memory measured here, and how long it has said nothing."""
+    """The run in progress, its own memory measured here, and the time since its last event."""
     if view is None:
         return [
             Content.styled(_("nothing running"), "$foreground-muted"),
@@ -141,7 +141,7 @@ def training(
 
 
 def limits(found: Limits, terminal: Terminal, glyphs: Glyphs, scope: str) -> list[Content]:
-    """What the app found that bounds it: budget, cores, how the engine lives on, colours, keys."""
+    """Limits and environment: budget, cores, how the engine survives the app, colours, keys."""
     reason = budget_reason_text(found.budget_reason)
     colours = {0: _("no colour"), 1 << 24: _("16 million colours")}.get(
         terminal.colours, _("{n} colours").format(n=terminal.colours)
@@ -175,7 +175,7 @@ _KEEPERS = {
 
 
 def service(status: ServiceStatus | None) -> list[Content]:
-    """The inference service and what it holds."""
+    """The inference service and its loaded models."""
     if status is None:
         return [Content.styled(_("not started; Chat starts it"), "$foreground-muted")]
     head = _("up {time}, {gb:.1f} GB").format(

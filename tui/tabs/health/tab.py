@@ -1,4 +1,4 @@
-"""The Health tab: the machine, the run on it, and what limits the app found. Looks only while it is shown."""
+"""The Health tab: the machine, the run on it, and the limits of the app. It samples only while it is shown."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 INTERVALS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 HISTORY = 120
-"""Looks kept for the bars of each core."""
+"""Samples kept for the bars of each core."""
 
 _PANELS = (
     ("cpu", N_("CPU")),
@@ -49,7 +49,7 @@ _PANELS = (
 
 
 class GaugePanel(CellLines):
-    """Figures in a box that is as high as they are."""
+    """A box as high as its lines."""
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         return max(3, len(self.lines))
@@ -62,7 +62,7 @@ class GaugePanel(CellLines):
 
 
 class HealthTab(Tab):
-    """Six panels; two columns from 80 cells, three from 120, one below."""
+    """Six panels; three columns from 120 cells, two from 80, else one."""
 
     TAB_ID: ClassVar[str] = "health"
     TITLE: ClassVar[str] = N_("Health")

@@ -20,7 +20,7 @@ STATES = {
 }
 _STYLE = {"began": "$text-accent", "kept": "$text-success", "collapsed": "$text-error"}
 WIDE = 92
-"""Cells from which the names of both models stand in a line."""
+"""Cells from which a line has room for the names of both models."""
 _STATE = 10
 
 
@@ -35,7 +35,7 @@ def lineage(
 ) -> list[Content]:
     """At most `height` lines of at most `width` cells: the line of champions, then the newest cycles.
 
-    A narrow panel gives a cycle two lines. `over`: the run has ended, so a cycle without an outcome was cut off.
+    A narrow panel gives a cycle two lines. `over`: the run has ended, so a cycle without an outcome was interrupted.
     """
     if not cycles:
         return [Content.styled(_("The first cycle starts when the corpus is built."), "$foreground-muted")]
@@ -52,7 +52,7 @@ def lineage(
 
 
 def _line_of(cycles: Sequence[EvolutionCycle], arrow: str) -> str:
-    """The champions one after the other; of a long line the first and the last ones."""
+    """The champions in order; of a long lineage the first and the last ones."""
     names = list(dict.fromkeys([cycles[0].champion, *(c.candidate for c in cycles if c.state == "kept")]))
     if len(names) > 3:
         names = [names[0], "…", *names[-2:]]
@@ -86,7 +86,7 @@ def _cycle(cycle: EvolutionCycle, glyphs: Glyphs, arrow: str, width: int, *, ove
 
 
 def _in_lines(parts: Sequence[tuple[str, str]], width: int) -> list[Content]:
-    """The parts with two cells between, in one line where they fit, else in more, those indented."""
+    """The parts, two cells apart, in one line where they fit, else in several, indented."""
     lines: list[Content] = []
     for text, style in parts:
         if lines and cells(lines[-1].plain) + 2 + cells(text) <= width:

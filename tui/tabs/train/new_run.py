@@ -1,4 +1,4 @@
-"""The sheet that starts a training run: what there is to train, what would come of it, and its command line."""
+"""The sheet that starts a training run: the modes, the available data, and the command line."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class NewRun(ModalScreen["str | None"]):
     ]
 
     class InputsRead(Message):
-        """What the workspace has to train on, or why that cannot be read."""
+        """The training inputs of the workspace, or why they cannot be read."""
 
         def __init__(self, inputs: TrainingInputs | None, problem: str = "") -> None:
             super().__init__()
@@ -83,7 +83,7 @@ class NewRun(ModalScreen["str | None"]):
         self._starting = False
         self._base = 0
         self._unload: bool | None = None
-        """Whether Ollama's models are freed first; None: as the settings say."""
+        """Whether Ollama's models are unloaded first; None: as in the settings."""
 
     def compose(self) -> ComposeResult:
         with Vertical() as panel:
@@ -122,7 +122,7 @@ class NewRun(ModalScreen["str | None"]):
         self._show()
 
     def _row(self, number: int, *, chosen: bool) -> Content:
-        """A mode and what it does; a sign beside the colour says which one is chosen."""
+        """A mode and its description; the cursor glyph marks the chosen one."""
         mode = MODES[number]
         return Content(f"{self._glyphs.cursor if chosen else ' '} {fit(mode.name, 9)}{_(mode.does)}")
 
@@ -141,7 +141,7 @@ class NewRun(ModalScreen["str | None"]):
 
     @property
     def command(self) -> str:
-        """The same on the command line."""
+        """The equivalent command line."""
         unload = " --unload-ollama" if self.unload else ""
         if self.mode is RunKind.EVOLVE:
             return f"h2q-tui evolve --cycles 3{unload} --detach"
@@ -150,13 +150,13 @@ class NewRun(ModalScreen["str | None"]):
 
     @property
     def base(self) -> str:
-        """What an adapter would stand on; "" without any."""
+        """The base of an adapter; "" without any."""
         bases = self._inputs.bases if self._inputs is not None else ()
         return bases[self._base % len(bases)] if bases else ""
 
     @property
     def unload(self) -> bool:
-        """Whether Ollama holds something that is to be freed first."""
+        """Whether models of Ollama are to be unloaded first."""
         inputs = self._inputs
         if inputs is None or not inputs.held:
             return False
@@ -196,7 +196,7 @@ class NewRun(ModalScreen["str | None"]):
         self._show()
 
     def action_preview(self) -> None:
-        """The exact text with its loss mask, before anything is trained."""
+        """The exact training text with its loss mask."""
         self.app.push_screen(PreviewScreen(self.workspace))
 
     def action_base(self) -> None:
@@ -205,7 +205,7 @@ class NewRun(ModalScreen["str | None"]):
         self._show()
 
     def action_unload(self) -> None:
-        """Consent to freeing what Ollama holds in memory, and taking it back."""
+        """Toggles whether Ollama's models are unloaded first."""
         if self._inputs is not None and self._inputs.held:
             self._unload = not self.unload
             self._show()

@@ -1,4 +1,4 @@
-"""What the sheet for a new run says: what there is to train on, and what would come of it."""
+"""The text of the sheet for a new run: the available data and the expected result."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from engine.runs.rundir import training_run_id
 from engine.validation.sequential import MIN_CLUSTERS, PRIOR_DEVIATION, alpha_for, detectable_gain
 
 ENOUGH = 60
-"""Conversations below which a verdict may not be possible (DESIGN 6)."""
+"""Conversations below which a verdict may be impossible (docs/ARCHITECTURE.md)."""
 
 
 @dataclass(frozen=True)
 class RunMode:
-    """One way to make a model. Words are marked for the catalogs."""
+    """One way to train a model. Texts are marked for the catalogs."""
 
     mode: TrainMode | RunKind
     name: str
@@ -44,47 +44,47 @@ MODES: tuple[RunMode, ...] = (
 
 @dataclass(frozen=True)
 class TrainingInputs:
-    """What the workspace holds to train on."""
+    """The data in the workspace to train on."""
 
     conversations: int
     """In memory, before the filters."""
     accepted: int
-    """Of the corpus as built last, 0 without one."""
-    kept_back: int
-    """Of these, kept back to judge."""
+    """Accepted in the last corpus build, 0 without one."""
+    test_set: int
+    """Of these, in the test set."""
     groups: int
-    """Near-duplicate clusters among the kept back."""
+    """Near-duplicate clusters in the test set."""
     base: str
     """Name of the model in use, or ""."""
     texts: int
     text_bytes: int
     training: str
-    """Id of the run that trains now, or ""."""
+    """Id of the run that is training, or ""."""
     bases: tuple[str, ...] = ()
-    """What an adapter could stand on: the setting, adapters, Ollama's models; the likeliest first."""
+    """Possible bases of an adapter: the setting, adapters, Ollama's models; the likeliest first."""
     held: str = ""
-    """Models that Ollama holds in memory now, with commas between."""
+    """Models that Ollama has loaded, separated by commas."""
     held_mb: float = 0.0
     unload: bool = False
-    """Whether the settings say that they are freed first."""
+    """Whether the settings unload them first."""
 
 
 def read_inputs(workspace: Workspace) -> TrainingInputs:
-    """Counts; reads the store and the folder of texts. Runs in a thread."""
-    count = accepted = kept_back = groups = 0
+    """Reads the store and the folder of texts. Call it in a thread."""
+    count = accepted = test_set = groups = 0
     if workspace.memory_db.exists():
         with MemoryStore(workspace.memory_db, readonly=True) as store:
             count = store.count()
         with ReviewStore(workspace.memory_db, readonly=True) as review:
             funnel = review.funnel()
-            accepted, kept_back = funnel.accepted, funnel.test
+            accepted, test_set = funnel.accepted, funnel.test
             groups = review.test_clusters()
     texts = [path for path in _texts(workspace) if path.is_file()]
     held, settings = running_models(), load_settings(workspace)
     return TrainingInputs(
         conversations=count,
         accepted=accepted,
-        kept_back=kept_back,
+        test_set=test_set,
         groups=groups,
         base=registry.in_use(workspace) or "",
         texts=len(texts),
@@ -116,29 +116,29 @@ def size_words(size: int) -> str:
 
 
 def describe(
-    mode: TrainMode | RunKind, material: TrainingInputs, lora_base: str = "", *, unload: bool = False
+    mode: TrainMode | RunKind, inputs: TrainingInputs, lora_base: str = "", *, unload: bool = False
 ) -> list[tuple[str, str]]:
-    """What the sheet says about a mode: (sentence, kind), kind as of `say`.
+    """The lines of the sheet about a mode: (text, severity).
 
-    `lora_base` is the one chosen; `unload`: the person agrees that Ollama's models are freed first.
+    `lora_base` is the chosen base; `unload`: Ollama's models are unloaded first.
     """
     lines: list[tuple[str, str]] = []
-    if material.texts:
-        texts = n_("{n} text file, {size}", "{n} text files, {size}", material.texts).format(
-            n=material.texts, size=size_words(material.text_bytes)
+    if inputs.texts:
+        texts = n_("{n} text file, {size}", "{n} text files, {size}", inputs.texts).format(
+            n=inputs.texts, size=size_words(inputs.text_bytes)
         )
     else:
         texts = _("no text file in training_data; h2q-tui sample writes some")
     if mode is TrainMode.SCRATCH:
-        lines.append((texts, "" if material.texts else "error"))
+        lines.append((texts, "" if inputs.texts else "error"))
         lines.append((_("It learns language from text files, not from you; it is not validated."), ""))
     elif mode is RunKind.EVOLVE:
         lines.append(
-            (_("base: {name}").format(name=material.base), "")
-            if material.base
+            (_("base: {name}").format(name=inputs.base), "")
+            if inputs.base
             else (_("no model in use yet: train one first"), "error")
         )
-        lines += _corpus(material)
+        lines += _corpus(inputs)
         lines.append(
             (
                 _(
@@ -148,19 +148,19 @@ def describe(
             )
         )
     elif mode is TrainMode.LORA:
-        lines.append(_lora_line(material, lora_base))
-        lines += _corpus(material)
+        lines.append(_lora_line(inputs, lora_base))
+        lines += _corpus(inputs)
     else:
         base = (
-            _("base: {name}").format(name=material.base)
-            if material.base
+            _("base: {name}").format(name=inputs.base)
+            if inputs.base
             else _("no base yet: one is trained from text first")
         )
-        lines.append((base, "" if material.base or material.texts else "warning"))
-        if not material.base:
-            lines.append((texts, "" if material.texts else "error"))
-        lines += _corpus(material)
-    if material.held:
+        lines.append((base, "" if inputs.base or inputs.texts else "warning"))
+        if not inputs.base:
+            lines.append((texts, "" if inputs.texts else "error"))
+        lines += _corpus(inputs)
+    if inputs.held:
         words = (
             _("Ollama's {names} ({mb} MB of memory) will be unloaded first; o keeps it")
             if unload
@@ -168,34 +168,34 @@ def describe(
         )
         lines.append(
             (
-                words.format(names=material.held, mb=round(material.held_mb)),
+                words.format(names=inputs.held, mb=round(inputs.held_mb)),
                 "success" if unload else "warning",
             )
         )
-    if material.training:
+    if inputs.training:
         lines.append(
-            (_("run {run} is training: this run waits for it").format(run=material.training[:9]), "warning")
+            (_("run {run} is training: this run waits for it").format(run=inputs.training[:9]), "warning")
         )
     return lines
 
 
-def _lora_line(material: TrainingInputs, base: str) -> tuple[str, str]:
+def _lora_line(inputs: TrainingInputs, base: str) -> tuple[str, str]:
     if not base:
         return _("no base: set lora_base in the settings, or give --model DIR or an Ollama tag"), "error"
-    if len(material.bases) < 2:
+    if len(inputs.bases) < 2:
         return _("base: {name}").format(name=base), ""
-    place = material.bases.index(base) + 1
+    place = inputs.bases.index(base) + 1
     return _("base: {name} ({place} of {count}, b: the next)").format(
-        name=base, place=place, count=len(material.bases)
+        name=base, place=place, count=len(inputs.bases)
     ), ""
 
 
-def _corpus(material: TrainingInputs) -> list[tuple[str, str]]:
-    """What would be trained on and judged with, and how small a gain would be seen."""
-    count = material.conversations
+def _corpus(inputs: TrainingInputs) -> list[tuple[str, str]]:
+    """Training and test set, and the smallest detectable gain."""
+    count = inputs.conversations
     if count == 0:
         return [(_("no conversation yet: i on the Corpus tab, or h2q-tui memory import PATH"), "error")]
-    if not material.accepted:
+    if not inputs.accepted:
         words = n_(
             "{n} conversation in memory; the run starts with the filters",
             "{n} conversations in memory; the run starts with the filters",
@@ -208,18 +208,18 @@ def _corpus(material: TrainingInputs) -> list[tuple[str, str]]:
             n_(
                 "{n} conversation, {back} in the test set",
                 "{n} conversations, {back} in the test set",
-                material.accepted,
-            ).format(n=f"{material.accepted:,}", back=f"{material.kept_back:,}"),
+                inputs.accepted,
+            ).format(n=f"{inputs.accepted:,}", back=f"{inputs.test_set:,}"),
             "",
         )
     ]
-    if material.groups >= MIN_CLUSTERS:
-        gain = detectable_gain(PRIOR_DEVIATION, material.groups, alpha_for(1))
+    if inputs.groups >= MIN_CLUSTERS:
+        gain = detectable_gain(PRIOR_DEVIATION, inputs.groups, alpha_for(1))
         seen = _("in {groups} groups: a gain of {gain} % is detectable").format(
-            groups=material.groups, gain=f"{100 * gain:.1f}"
+            groups=inputs.groups, gain=f"{100 * gain:.1f}"
         )
         return [*lines, (seen, "success")]
     missing = _("test set: {have} groups, {needed} are needed: there will be no verdict").format(
-        have=material.groups, needed=MIN_CLUSTERS
+        have=inputs.groups, needed=MIN_CLUSTERS
     )
     return [*lines, (missing, "warning")]

@@ -24,14 +24,14 @@ _GB = 1024.0
 
 
 def no_run() -> str:
-    """What stands where the curves would be, before the first run."""
+    """The text in place of the curves before the first run."""
     return _(
         "No run yet.\nn starts one: your conversations become a model.\nIts loss is drawn here during training."
     )
 
 
 def no_curve(view: RunView) -> str:
-    """What stands there for a run that has not trained."""
+    """The text in place of the curves for a run that has not trained."""
     if view.status is RunStatus.QUEUED:
         return view.reason or _("Waiting in the queue.")
     if view.finished is not None and view.finished.error:
@@ -54,7 +54,7 @@ def figures(
 ) -> list[Content]:
     """Three lines of at most `width` cells: loss, rate, speed and time; memory against its budget; the stages.
 
-    What does not fit is left out whole, the least needed first.
+    A part that does not fit is dropped, the least important first.
     """
     clock = _clock(view, alive=alive, now=time.time() if now is None else now)
     return [
@@ -74,7 +74,7 @@ def _joined(parts: list[Content], width: int) -> Content:
 
 
 def _clock(view: RunView, *, alive: bool, now: float) -> str:
-    """How long it has run."""
+    """Elapsed time of the run."""
     if view.started_at is None:
         return ""
     end = view.finished_at or (now if alive else view.updated_at) or now
@@ -125,7 +125,7 @@ def _memory(view: RunView, glyphs: Glyphs) -> list[Content]:
 
 
 def _stages(view: RunView, glyphs: Glyphs, *, alive: bool) -> list[Content]:
-    """`● training on the corpus 2/3 41 %  02:10 left  ✓ corpus`; how it ended, when it has."""
+    """`● training on the corpus 2/3 41 %  02:10 left  ✓ corpus`; or how the run ended."""
     if view.finished is not None or (not alive and view.stages):
         return [_ending(view, glyphs, alive=alive)]
     if view.status in (RunStatus.QUEUED, RunStatus.PAUSED):
@@ -133,7 +133,7 @@ def _stages(view: RunView, glyphs: Glyphs, *, alive: bool) -> list[Content]:
         word = status_name(view.status)
         words = colon(word, one_line(view.reason)) if view.reason else word
         return [Content.styled(f"{sign} {words}", style)]
-    # The one in progress and the time left are never pushed out by what is over.
+    # The stage in progress and the time left come before the stages that are over.
     parts = [_one_stage(stage, view, glyphs) for stage in view.stages[-1:]]
     if view.eta_s is not None:
         parts.append(Content(_("{eta} left").format(eta=format_duration(view.eta_s))))

@@ -1,4 +1,4 @@
-"""What the Validate tab steps through: the person's own questions with both answers, then every held-out case."""
+"""The entries of the Validate tab: the user's questions with both answers, then every case of the test set."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from engine.validation.report import AnswerPair, CaseScore, ValidationReport
 from tui.widgets.conversation import ConversationView, StyledSpan, TextBlock
 
 DIFF_CHARACTERS = 4000
-"""Of each answer that are compared; the comparison is quadratic."""
+"""Characters of each answer that are compared; the comparison is quadratic."""
 _WORDS = re.compile(r"[A-Za-z0-9_]+|\s+|.", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class CaseEntry:
-    """One thing to look at: an answered question, or a scored conversation."""
+    """One entry: an answered question, or a scored conversation."""
 
     number: int
     total: int
@@ -57,7 +57,7 @@ class CaseView(ConversationView):
     ]
 
     def __init__(self, step: Callable[[int], None]) -> None:
-        """`step` shows the case so many places further."""
+        """`step` shows the case that many places further."""
         super().__init__(id="validate-case", classes="panel")
         self._step = step
 
@@ -79,7 +79,7 @@ def list_cases(report: ValidationReport) -> list[CaseEntry]:
 def case_blocks(
     case: CaseEntry, conversation: Conversation | None, *, loaded: bool, diff: bool
 ) -> list[TextBlock]:
-    """A case for the eye. `loaded` says that memory has been asked for its conversation."""
+    """The blocks of a case. `loaded`: its conversation has been read from memory."""
     if case.answer is not None:
         answer = case.answer
         base, new = (
@@ -135,7 +135,7 @@ def case_blocks(
 
 
 def compare(base: str, new: str) -> tuple[tuple[StyledSpan, ...], tuple[StyledSpan, ...]]:
-    """Two answers with what only one of them says marked: words of Latin script, single characters else."""
+    """Two answers with their differences marked: by words in Latin script, else by characters."""
     left, right = _WORDS.findall(base[:DIFF_CHARACTERS]), _WORDS.findall(new[:DIFF_CHARACTERS])
     first: list[StyledSpan] = []
     second: list[StyledSpan] = []

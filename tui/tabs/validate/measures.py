@@ -20,21 +20,21 @@ NAMES = {
     "stop": N_("stops by itself"),
     "similarity": N_("similarity"),
 }
-"""Names of measures for people; others are shown as they are."""
+"""Names of measures; others are shown unchanged."""
 UNITS = {"bits/byte": N_("bits/byte"), "bytes": N_("bytes"), "share": N_("share")}
 DECISIONS = {"promote": N_("PROMOTE"), "keep": N_("KEEP BASE"), "inconclusive": N_("INCONCLUSIVE")}
 DECISION_STYLE = {"promote": "$text-success", "keep": "$text-warning", "inconclusive": "$text-warning"}
-FIGURE = 7
-"""Cells of one figure with the space before it."""
-NAME = 13
-"""Cells of a name at least."""
-BAR = 15
-"""Cells of a drawn interval at most; odd, so that zero stands in the middle."""
-LEAST_BAR = 7
+FIGURE_CELLS = 7
+"""Width of a figure with the space before it."""
+MIN_NAME = 13
+"""Minimum width of a name."""
+MAX_INTERVAL = 15
+"""Maximum width of a drawn interval; odd, so that zero is in the middle."""
+MIN_INTERVAL = 7
 
 
 def verdict_line(verdict: Verdict, glyphs: Glyphs) -> Content:
-    """The decision in words with its sign and colour, and the sentence that explains it."""
+    """The decision with its glyph and colour, and the sentence that explains it."""
     sign = {"promote": glyphs.done, "keep": glyphs.kept}.get(verdict.decision, glyphs.alert)
     decision = DECISIONS.get(verdict.decision, verdict.decision)
     style = DECISION_STYLE.get(verdict.decision, "")
@@ -44,7 +44,7 @@ def verdict_line(verdict: Verdict, glyphs: Glyphs) -> Content:
 
 
 def _without_decision(sentence: str) -> str:
-    """The sentence of a report names the decision itself; beside the sign it would stand twice."""
+    """The sentence of a report starts with the decision; next to the glyph it would be repeated."""
     for word in (*DECISIONS.values(), *map(_, DECISIONS.values())):
         for link in (" — ", "："):
             if sentence.startswith(word + link):
@@ -53,7 +53,7 @@ def _without_decision(sentence: str) -> str:
 
 
 def name_of(measure: Measure) -> str:
-    """What a person reads; "general novel" stands below "general" and is only named "novel"."""
+    """The name of a measure; "general novel" is below "general" and is only named "novel"."""
     first, _space, rest = measure.name.partition(" ")
     name = _(NAMES[first]) if first in NAMES else first
     return f"  {rest}" if rest else name
@@ -77,7 +77,7 @@ def better(measure: Measure) -> bool | None:
 
 
 def interval(measure: Measure, width: int, glyphs: Glyphs) -> str:
-    """The interval in `width` cells, zero in the middle, scaled to itself: `├──●─┤` beside or over `┊`."""
+    """The interval in `width` cells, zero in the middle, scaled to itself: `├──●─┤` next to or over `┊`."""
     if measure.delta is None or measure.low is None or measure.high is None:
         return " " * width
     left, line, right, zero, mark = ("|", "-", "|", ":", "o") if glyphs.ascii else ("├", "─", "┤", "┊", "●")
@@ -98,10 +98,10 @@ def interval(measure: Measure, width: int, glyphs: Glyphs) -> str:
 
 
 def measure_table(report: ValidationReport, width: int, glyphs: Glyphs) -> Content:
-    """The whole table for a panel of `width` cells; the drawn intervals go first when it is narrow."""
-    bar = min(BAR, width - NAME - 3 * FIGURE - 2)
-    bar = bar - (bar + 1) % 2 if bar >= LEAST_BAR else 0
-    room = max(6, width - 3 * FIGURE - bar - 2)
+    """The whole table for a panel of `width` cells; the drawn intervals are dropped first in a narrow one."""
+    bar = min(MAX_INTERVAL, width - MIN_NAME - 3 * FIGURE_CELLS - 2)
+    bar = bar - (bar + 1) % 2 if bar >= MIN_INTERVAL else 0
+    room = max(6, width - 3 * FIGURE_CELLS - bar - 2)
     head = fit(_("Measure"), room) + "".join(_right(text) for text in (_("Base"), _("New"), "Δ"))
     lines = [safe(head + ("  " + fit("95 %", bar) if bar else ""), "$foreground-muted")]
     lines += [_line(measure, room, bar, glyphs) for measure in report.measures]
@@ -125,7 +125,7 @@ def _line(measure: Measure, room: int, bar: int, glyphs: Glyphs) -> Content:
 
 
 def facts_lines(report: ValidationReport) -> Sequence[str]:
-    """What else belongs to the verdict: how many cases, which look, what was cut, how it was split."""
+    """Details of the verdict: number of cases, interim look, cut share, split."""
     verdict = report.verdict
     p = "–" if verdict.p_value is None else f"{verdict.p_value:.2g}"
     lines = [
@@ -156,8 +156,7 @@ def facts_lines(report: ValidationReport) -> Sequence[str]:
 
 
 def empty_text(pair: tuple[str, str] | None, any_model: bool) -> Content:
-    """Before the first verdict: what would be here, and the key that fills it. `pair` is what could be judged:
-    the model in use and the new one."""
+    """The text before the first verdict. `pair` are the models that can be validated: the one in use and the new one."""
     if pair is not None:
         line = _("enter   validate {new} against {base}").format(base=pair[0], new=pair[1])
     elif any_model:
@@ -173,4 +172,4 @@ def empty_text(pair: tuple[str, str] | None, any_model: bool) -> Content:
 
 
 def _right(text: str) -> str:
-    return " " * max(1, FIGURE - cells(text)) + text
+    return " " * max(1, FIGURE_CELLS - cells(text)) + text
