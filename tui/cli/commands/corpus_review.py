@@ -58,16 +58,16 @@ def _register_decisions(corpus: typer.Typer) -> None:
     @corpus.command("undo", help=_("Undo the last decision; repeat for earlier ones."))
     def undo() -> None:
         with open_review() as store:
-            made = store.undo()
-        done = n_("{n} decision undone", "{n} decisions undone", len(made))
-        _echo_decisions(made, done, _("nothing to undo"))
+            decisions = store.undo()
+        done = n_("{n} decision undone", "{n} decisions undone", len(decisions))
+        _echo_decisions(decisions, done, _("nothing to undo"))
 
     @corpus.command("redo", help=_("Redo the decision that was undone last."))
     def redo() -> None:
         with open_review() as store:
-            made = store.redo()
-        done = n_("{n} decision redone", "{n} decisions redone", len(made))
-        _echo_decisions(made, done, _("nothing to redo"))
+            decisions = store.redo()
+        done = n_("{n} decision redone", "{n} decisions redone", len(decisions))
+        _echo_decisions(decisions, done, _("nothing to redo"))
 
 
 def _register_rules(corpus: typer.Typer) -> None:
@@ -80,8 +80,8 @@ def _register_rules(corpus: typer.Typer) -> None:
         if text == "-":
             text = sys.stdin.read().removesuffix("\n")
         with open_review() as store:
-            made = store.edit(store.find(id_), turn - 1, text)
-        _echo_decisions(made, _("edited; corpus show --diff shows the change"), _("nothing changed"))
+            decisions = store.edit(store.find(id_), turn - 1, text)
+        _echo_decisions(decisions, _("edited; corpus show --diff shows the change"), _("nothing changed"))
 
     @corpus.command("flag", help=_("Flag conversations for later; find them with --filter flag:"))
     def flag(
@@ -98,9 +98,9 @@ def _register_rules(corpus: typer.Typer) -> None:
             raise UsageProblem(_("give conversation IDs, or --filter"), hint="h2q-tui corpus list")
         check_filter(filter_)
         with open_review() as store:
-            made = store.flag([store.find(id_) for id_ in ids] if ids else store.ids(filter_), not off)
+            decisions = store.flag([store.find(id_) for id_ in ids] if ids else store.ids(filter_), not off)
         done = _("{n} flags removed") if off else _("{n} flagged")
-        _echo_decisions(made, done.format(n=len(made)), _("nothing changed"))
+        _echo_decisions(decisions, done.format(n=len(decisions)), _("nothing changed"))
 
     @corpus.command(
         "rule", help=_("Reject everything that matches a filter, now and in every build; undo reverts it.")
@@ -110,13 +110,13 @@ def _register_rules(corpus: typer.Typer) -> None:
         off: bool = typer.Option(False, "--off", help=_("Remove the rule.")),
     ) -> None:
         with open_review() as store:
-            made = store.set_rule(line, not off)
+            decisions = store.set_rule(line, not off)
         done = (
             _("rule removed; the next build includes what it excluded")
             if off
-            else _("rule added; it rejects {n} conversations").format(n=len(made) - 1)
+            else _("rule added; it rejects {n} conversations").format(n=len(decisions) - 1)
         )
-        _echo_decisions(made, done, _("nothing changed"))
+        _echo_decisions(decisions, done, _("nothing changed"))
 
     @corpus.command(
         "preview",
@@ -163,17 +163,19 @@ def _register_rules(corpus: typer.Typer) -> None:
 
     @corpus.command("patterns", help=_("Suggested rules: filters that your rejections share."))
     def patterns() -> None:
-        from engine.corpus.review.rule_suggestions import suggest_rules as find
+        from engine.corpus.review.rule_suggestions import suggest_rules
         from tui.app.corpus_text import rule_suggestion_text
 
         with open_review(readonly=True) as store:
-            found = find(store)
-        for one in found:
-            output.echo(f"{rule_suggestion_text(one)}  " + _("({n} others)").format(n=one.others))
-        if not found:
+            suggestions = suggest_rules(store)
+        for suggestion in suggestions:
+            output.echo(
+                f"{rule_suggestion_text(suggestion)}  " + _("({n} others)").format(n=suggestion.others)
+            )
+        if not suggestions:
             output.echo(_("no suggestion: no filter matches many rejections and no acceptances"))
         if session.options.json:
-            output.echo_json({"patterns": found})
+            output.echo_json({"patterns": suggestions})
 
     @corpus.command(
         "threshold",
@@ -206,20 +208,20 @@ def _register_rules(corpus: typer.Typer) -> None:
         from engine.core.errors import UsageProblem
         from engine.memory.store import MemoryStore
 
-        if sum(given is not None for given in (value, low_value, private)) != 1:
+        if sum(option is not None for option in (value, low_value, private)) != 1:
             raise UsageProblem(
                 _("give one of: a value, --low-value or --private"), hint="h2q-tui corpus threshold --help"
             )
         ws = session.workspace(create=save)
-        then = change_setting(load_settings(ws), near=value, low_value=low_value, private=private)
+        changed = change_setting(load_settings(ws), near=value, low_value=low_value, private=private)
         with MemoryStore(ws.memory_db, readonly=True) as memory:
-            found = _outcome(memory, then, near=value, low_value=low_value)
-        _echo_outcome(found)
+            effect = _outcome(memory, changed, near=value, low_value=low_value)
+        _echo_outcome(effect)
         if save:
-            save_settings(ws, then)
+            save_settings(ws, changed)
             output.echo(_("saved") + " → h2q-tui corpus build")
         if session.options.json:
-            output.echo_json(found)
+            output.echo_json(effect)
 
     @corpus.command("rules", help=_("The rules: filters whose matches are rejected."))
     def rules() -> None:
@@ -260,26 +262,26 @@ def _decide(
         raise UsageProblem(_("give conversation IDs, or --filter"), hint="h2q-tui corpus list")
     check_filter(filter_)
     with open_review(readonly=dry_run) as store:
-        found = [store.find(id_) for id_ in ids] if ids else store.ids(filter_)
+        targets = [store.find(id_) for id_ in ids] if ids else store.ids(filter_)
         if dry_run:
             texts = {"accepted": _("{n} would be accepted"), "rejected": _("{n} would be rejected")}
-            output.echo(texts[decision].format(n=f"{len(found):,}"))
+            output.echo(texts[decision].format(n=f"{len(targets):,}"))
             if session.options.json:
-                output.echo_json({"ids": found})
+                output.echo_json({"ids": targets})
             return
-        if found and filter_ and sys.stdin.isatty():
+        if targets and filter_ and sys.stdin.isatty():
             questions = {
-                "accepted": n_("Accept {n} conversation?", "Accept {n} conversations?", len(found)),
-                "rejected": n_("Reject {n} conversation?", "Reject {n} conversations?", len(found)),
+                "accepted": n_("Accept {n} conversation?", "Accept {n} conversations?", len(targets)),
+                "rejected": n_("Reject {n} conversation?", "Reject {n} conversations?", len(targets)),
             }
-            confirm(questions[decision].format(n=f"{len(found):,}"), yes, "h2q-tui corpus undo")
-        done = store.decide_many(found, decision, reason)
+            confirm(questions[decision].format(n=f"{len(targets):,}"), yes, "h2q-tui corpus undo")
+        decisions = store.decide_many(targets, decision, reason)
     texts = {"accepted": _("{n} accepted"), "rejected": _("{n} rejected")}
-    _echo_decisions(done, texts[decision], _("no conversation matches this filter"))
+    _echo_decisions(decisions, texts[decision], _("no conversation matches this filter"))
 
 
-def _echo_decisions(decisions: list[ReviewDecision], done: str, nothing: str) -> None:
-    output.echo(done.format(n=len(decisions)) if decisions else nothing)
+def _echo_decisions(decisions: list[ReviewDecision], text: str, nothing: str) -> None:
+    output.echo(text.format(n=len(decisions)) if decisions else nothing)
     if session.options.json:
         output.echo_json({"decisions": decisions})
 
@@ -323,17 +325,17 @@ def _outcome(
     )
 
 
-def _echo_outcome(found: SettingEffect) -> None:
-    output.echo(_("dropped: {now} now, {then} then").format(now=f"{found.now:,}", then=f"{found.then:,}"))
-    if found.turns_now or found.turns_then:
+def _echo_outcome(effect: SettingEffect) -> None:
+    output.echo(_("dropped: {now} now, {then} then").format(now=f"{effect.now:,}", then=f"{effect.then:,}"))
+    if effect.turns_now or effect.turns_then:
         output.echo(
             _("turns masked or redacted: {now} now, {then} then").format(
-                now=f"{found.turns_now:,}", then=f"{found.turns_then:,}"
+                now=f"{effect.turns_now:,}", then=f"{effect.turns_then:,}"
             )
         )
     for text, lines in (
-        (_("would be dropped: {line}"), found.leaving),
-        (_("would return: {line}"), found.returning),
+        (_("would be dropped: {line}"), effect.leaving),
+        (_("would return: {line}"), effect.returning),
     ):
         for line in lines:
             output.echo("  " + text.format(line=line[:60]))

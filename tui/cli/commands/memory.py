@@ -70,11 +70,11 @@ def register(app: typer.Typer) -> None:
     @memory.command(help=_("Number, sources and dates of the conversations in memory."))
     def stats() -> None:
         with _store() as store:
-            found = store.stats()
-        for line in _stats_lines(found):
+            stats_ = store.stats()
+        for line in _stats_lines(stats_):
             output.echo(line)
         if session.options.json:
-            output.echo_json(found)
+            output.echo_json(stats_)
 
     @memory.command("list", help=_("Conversations, newest first; --match searches every turn."))
     def list_(
@@ -256,14 +256,14 @@ def add_from_stdin(ws: Workspace) -> dict[str, object]:
 
 def _list_points(match: str, limit: int, offset: int) -> None:
     with _store() as store:
-        found = store.points(match, limit=limit, offset=offset)
-    for point in found:
+        points = store.points(match, limit=limit, offset=offset)
+    for point in points:
         text = " ".join((point.summary or point.content).split())[:100]
         output.echo(f"{point.id}  {_date(point.created_at) or '—':<10}  {point.source:<10}  {text}")
-    if not found:
+    if not points:
         output.echo(_("no memory points"))
     if session.options.json:
-        output.echo_json({"points": found})
+        output.echo_json({"points": points})
 
 
 def _store() -> MemoryStore:

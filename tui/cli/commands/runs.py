@@ -37,15 +37,15 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         from engine.runs.rundir import list_runs, summarise
 
-        found = list_runs(session.workspace(create=False))
-        summaries = [summarise(run) for run in (found[:limit] if limit else found)]
+        runs_ = list_runs(session.workspace(create=False))
+        summaries = [summarise(run) for run in (runs_[:limit] if limit else runs_)]
         for summary in summaries:
             output.echo(_row(summary))
-        if not found:
+        if not runs_:
             output.echo(_("no run yet") + " → h2q-tui train")
-        elif len(summaries) < len(found):
+        elif len(summaries) < len(runs_):
             output.echo(
-                _("{n} older runs").format(n=len(found) - len(summaries)) + " → h2q-tui runs list --limit 0"
+                _("{n} older runs").format(n=len(runs_) - len(summaries)) + " → h2q-tui runs list --limit 0"
             )
         if session.options.json:
             output.echo_json({"runs": summaries})

@@ -51,18 +51,20 @@ def register(app: typer.Typer) -> None:
     def show() -> None:
         from engine.scheduler.install import schedule_status
 
-        _tell(schedule_status(session.workspace(create=False)))
+        _echo_status(schedule_status(session.workspace(create=False)))
 
     @group.command(help=_("Remove the schedule of this workspace."))
     def remove() -> None:
         from engine.scheduler.install import remove as remove_
 
-        gone = remove_(session.workspace(create=False))
+        removed = remove_(session.workspace(create=False))
         output.echo(
-            _("Removed: {names}").format(names=_(", ").join(gone)) if gone else _("Nothing was scheduled.")
+            _("Removed: {names}").format(names=_(", ").join(removed))
+            if removed
+            else _("Nothing was scheduled.")
         )
         if session.options.json:
-            output.echo_json({"removed": gone})
+            output.echo_json({"removed": removed})
 
     @group.command("catch-up", help=_("Train now if a scheduled run was missed."))
     def catch_up() -> None:
@@ -104,7 +106,7 @@ def _install(every: str, at: str, day: str, by: str | None, flags: list[str]) ->
         now=time.time(),
         flags=flags,
     )
-    _tell(install(ws, schedule))
+    _echo_status(install(ws, schedule))
 
 
 def _check_flags(flags: list[str]) -> None:
@@ -131,29 +133,29 @@ _RESERVED_FLAGS = ("--run-once", "--detach", "--data-dir", "--lang", "--quiet", 
 """Flags that every scheduled run has, or that make no sense for one."""
 
 
-def _tell(found: ScheduleStatus) -> None:
+def _echo_status(status: ScheduleStatus) -> None:
     from engine.runs.event_text import status_name
     from engine.runs.events import RunStatus
 
-    if found.schedule is None:
+    if status.schedule is None:
         output.echo(_("Nothing is scheduled") + " → h2q-tui schedule weekly --at 03:00")
     else:
-        output.echo(_when(found.schedule))
-        if found.next_at:
-            output.echo(_("next: {when}").format(when=found.next_at.replace("T", " ")))
-        output.echo("  " + shlex.join(found.command))
-        for place in found.places:
+        output.echo(_when(status.schedule))
+        if status.next_at:
+            output.echo(_("next: {when}").format(when=status.next_at.replace("T", " ")))
+        output.echo("  " + shlex.join(status.command))
+        for place in status.places:
             output.echo("  " + place)
-        if found.last_run:
+        if status.last_run:
             output.echo(
                 _("last run: {run}, {status}").format(
-                    run=found.last_run, status=status_name(RunStatus(found.last_status))
+                    run=status.last_run, status=status_name(RunStatus(status.last_status))
                 )
             )
-    for note in found.notes:
+    for note in status.notes:
         output.echo(note)
     if session.options.json:
-        output.echo_json(found)
+        output.echo_json(status)
 
 
 def _when(schedule: RunSchedule) -> str:

@@ -53,11 +53,11 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         from engine.models import registry
 
-        done = registry.promote(_workspace_with(config), _model(name))
-        output.echo(_("{name} is in use").format(name=done.name))
+        promotion = registry.promote(_workspace_with(config), _model(name))
+        output.echo(_("{name} is in use").format(name=promotion.name))
         output.echo(_("undo: {command}").format(command="h2q-tui rollback"))
         if session.options.json:
-            output.echo_json(done)
+            output.echo_json(promotion)
 
     @app.command(help=_("Restore the model that was in use before the last promotion."))
     def rollback(
@@ -71,21 +71,23 @@ def register(app: typer.Typer) -> None:
 
         ws = _workspace_with(config)
         if list_:
-            found = registry.backups(ws)
-            for backup in found:
+            backups = registry.backups(ws)
+            for backup in backups:
                 model = backup.model or (_("no model in use") if backup.readable else _("not readable"))
                 output.echo(f"{backup.stamp}  {model}")
-            if not found:
+            if not backups:
                 output.echo(_("no backup yet: the first promotion creates one"))
             if session.options.json:
-                output.echo_json({"backups": found})
+                output.echo_json({"backups": backups})
             return
-        done = registry.rollback(ws, to)
+        promotion = registry.rollback(ws, to)
         output.echo(
-            _("{name} is in use again").format(name=done.name) if done.name else _("no model is in use")
+            _("{name} is in use again").format(name=promotion.name)
+            if promotion.name
+            else _("no model is in use")
         )
         if session.options.json:
-            output.echo_json(done)
+            output.echo_json(promotion)
 
 
 def _workspace_with(config: str | None) -> Workspace:

@@ -25,16 +25,16 @@ def register(app: typer.Typer) -> None:
         from engine.workspace.sample import write_sample
 
         target = session.resolve(folder) if folder else session.workspace().root / "sample"
-        made = write_sample(target)
+        sample_ = write_sample(target)
         output.echo(
             _("{n} files written to {folder}, {same} existed already").format(
-                n=len(made.written), folder=made.folder, same=len(made.unchanged)
+                n=len(sample_.written), folder=sample_.folder, same=len(sample_.unchanged)
             )
         )
-        output.echo("  " + session.own_command("memory", "import", made.memory))
-        output.echo("  " + session.own_command("train", "--mode", "scratch", "--data", made.text))
+        output.echo("  " + session.own_command("memory", "import", sample_.memory))
+        output.echo("  " + session.own_command("train", "--mode", "scratch", "--data", sample_.text))
         if session.options.json:
-            output.echo_json(made)
+            output.echo_json(sample_)
 
     @app.command(help=_("Paths of the workspace."))
     def paths() -> None:
@@ -106,23 +106,23 @@ def _register_backup(app: typer.Typer) -> None:
     def create() -> None:
         from engine.workspace.backup import create_backup
 
-        made = create_backup(session.workspace())
-        output.echo(_row(made))
-        output.echo(made.path)
+        created = create_backup(session.workspace())
+        output.echo(_row(created))
+        output.echo(created.path)
         if session.options.json:
-            output.echo_json(made)
+            output.echo_json(created)
 
     @backup.command("list", help=_("All backups, newest first."))
     def list_() -> None:
         from engine.workspace.backup import list_backups
 
-        found = list_backups(session.workspace(create=False))
-        for made in found:
-            output.echo(_row(made))
-        if not found:
+        backups = list_backups(session.workspace(create=False))
+        for backup_ in backups:
+            output.echo(_row(backup_))
+        if not backups:
             output.echo(_("no backup yet") + " → h2q-tui backup create")
         if session.options.json:
-            output.echo_json({"backups": found})
+            output.echo_json({"backups": backups})
 
     @backup.command(
         help=_("Restore the newest backup or that of STAMP; the current state is backed up first.")
