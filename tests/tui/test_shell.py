@@ -11,7 +11,9 @@ from textual.widgets import Input
 from engine.core.config import Settings
 from engine.core.paths import Workspace
 from tests.tui.helpers import text_of, until
+from tests.tui.live_run import live_run
 from tui.app.app import H2QApp
+from tui.app.run_follower import RunsChanged
 from tui.screens.help import KeysSheet
 from tui.tabs.registry import TABS
 from tui.tabs.train.new_run import NewRun
@@ -130,8 +132,6 @@ async def test_header_and_footer_fit_every_size(ws: Workspace, width: int, heigh
 
 
 async def test_ascii_signs_leave_nothing_but_ascii(ws: Workspace) -> None:
-    from tests.tui.live_run import live_run
-
     app = H2QApp(ws, settings=Settings(signs="ascii"))
     with live_run(ws):
         async with app.run_test(size=(80, 24)) as pilot:
@@ -176,3 +176,18 @@ async def test_the_footer_returns_to_its_keys(ws: Workspace) -> None:
         assert app.query_one(Footer).message == "done"
         await pilot.press("Y")
         assert app.query_one(Footer).message == ""
+
+
+@pytest.mark.parametrize("tab", [row.id for row in TABS])
+async def test_the_app_closes_while_workers_and_messages_are_under_way(ws: Workspace, tab: str) -> None:
+    """A handler or worker that fails while the widgets go away is raised at the end of the block."""
+    app = H2QApp(ws)
+    with live_run(ws):
+        async with app.run_test(size=(80, 24)):
+            await app.show_tab(tab)
+            for _n in range(20):
+                app.post_message(RunsChanged(app.board.runs))
+                await app.board.refresh()
+                assert app.tab is not None
+                app.tab.activate()
+                app.show_message("closing", "warning")
