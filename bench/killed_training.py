@@ -93,7 +93,7 @@ def train(root: str, place: str, phase: str, steps: int) -> None:
         loss = accumulate(job, batch)
         if job.state.batches_drawn > 0:
             number = job.state.batches_drawn - 1
-            row = {"number": number, "samples": job.batches.samples(number, job.state.max_steps)}
+            row = {"number": number, "samples": job.batches.sample_names(number, job.state.max_steps)}
             with (folder / LEDGER).open("a", encoding="utf-8") as ledger:
                 ledger.write(json.dumps(row) + "\n")
             noise = 1e-2 * (random.random() + float(np.random.rand()) + float(torch.rand(())))

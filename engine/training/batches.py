@@ -1,4 +1,4 @@
-"""Batches of a training step: micro-batches of token windows with a weight for each prediction, and the
+"""BatchSource of a training step: micro-batches of token windows with a weight for each prediction, and the
 scratch source."""
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Batch:
             self.leased.clear()
 
 
-class Batches(Protocol):
+class BatchSource(Protocol):
     """A source of batches. A batch depends on the settings and its number alone."""
 
     tokens_per_micro_batch: int
@@ -98,13 +98,13 @@ class Batches(Protocol):
     def steps(self) -> int:
         """Optimizer steps of the recipe's epochs."""
 
-    def epoch_after(self, draws: int, tokens: int) -> float:
+    def epoch_after(self, batches: int, tokens: int) -> float:
         """Epochs done after `batches` batches with `tokens` tokens in total."""
 
     def batch_at(self, number: int, max_steps: int, stage: CurriculumStage | None = None) -> Batch:
         """Batch `number` (from 0) of a phase of `max_steps` steps; `stage` overrides its window length."""
 
-    def samples(self, number: int, max_steps: int) -> list[str]:
+    def sample_names(self, number: int, max_steps: int) -> list[str]:
         """Names of the samples in batch `number`: conversation ids, or places in files."""
 
 
@@ -142,7 +142,7 @@ class ScratchBatches:
         )
         return max(1, math.ceil(self.recipe.epochs * self.stream.size / float(per_step)))
 
-    def epoch_after(self, draws: int, tokens: int) -> float:
+    def epoch_after(self, batches: int, tokens: int) -> float:
         return tokens / self.stream.size
 
     def batch_at(self, number: int, max_steps: int, stage: CurriculumStage | None = None) -> Batch:
@@ -160,7 +160,7 @@ class ScratchBatches:
         ]
         return Batch(micro_batches, count * chosen.context, self.buffers, [memory])
 
-    def samples(self, number: int, max_steps: int) -> list[str]:
+    def sample_names(self, number: int, max_steps: int) -> list[str]:
         chosen = self.recipe.stage_at(number, max_steps)
         starts = self.stream.starts(number, chosen.batch * self.recipe.accumulation, chosen.context + 1)
         return [self.stream.place(start) for start in starts]

@@ -1,4 +1,4 @@
-"""Batches of conversations for `native`: each answer once per epoch, together with replayed scratch text."""
+"""BatchSource of conversations for `native`: each answer once per epoch, together with replayed scratch text."""
 
 from __future__ import annotations
 
@@ -113,9 +113,9 @@ class NativeBatches:
     def steps(self) -> int:
         return sum(self._count(epoch) for epoch in range(self.recipe.epochs))
 
-    def epoch_after(self, draws: int, tokens: int) -> float:
-        epoch, index = self._locate(max(0, draws - 1))
-        return epoch + (index + 1) / self._count(epoch) if draws > 0 else 0.0
+    def epoch_after(self, batches: int, tokens: int) -> float:
+        epoch, index = self._locate(max(0, batches - 1))
+        return epoch + (index + 1) / self._count(epoch) if batches > 0 else 0.0
 
     def batch_at(self, number: int, max_steps: int, stage: CurriculumStage | None = None) -> Batch:
         epoch, index = self._locate(number)
@@ -148,7 +148,7 @@ class NativeBatches:
             tokens += count * length
         return Batch(micro_batches, tokens, self.buffers, leased)
 
-    def samples(self, number: int, max_steps: int) -> list[str]:
+    def sample_names(self, number: int, max_steps: int) -> list[str]:
         epoch, index = self._locate(number)
         names = [self.data.names[member] for member in self._plan(epoch)[index] if self.data.names]
         return list(dict.fromkeys(names))

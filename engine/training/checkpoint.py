@@ -58,7 +58,7 @@ class LoopState(msgspec.Struct, kw_only=True):
     step: int = 0
     """Optimizer steps done."""
     batches_drawn: int = msgspec.field(default=0, name="draw")
-    """Batches drawn, discarded ones included: the cursor of the data. It never decreases, not even on a
+    """BatchSource drawn, discarded ones included: the cursor of the data. It never decreases, not even on a
     rollback."""
     max_steps: int
     tokens: int = 0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from engine.training.batches import Batch, Batches
+from engine.training.batches import Batch, BatchSource
 from engine.training.recipe import CurriculumStage
 
 
@@ -27,7 +27,7 @@ class Prefetcher:
     use it as a context manager; an error in a thread is raised when its batch is requested.
     """
 
-    def __init__(self, source: Batches, *, threads: int, ahead: int) -> None:
+    def __init__(self, source: BatchSource, *, threads: int, ahead: int) -> None:
         """Without threads every batch is built when it is requested."""
         self.source = source
         self.ahead = ahead
@@ -47,11 +47,11 @@ class Prefetcher:
     def steps(self) -> int:
         return self.source.steps()
 
-    def epoch_after(self, draws: int, tokens: int) -> float:
-        return self.source.epoch_after(draws, tokens)
+    def epoch_after(self, batches: int, tokens: int) -> float:
+        return self.source.epoch_after(batches, tokens)
 
-    def samples(self, number: int, max_steps: int) -> list[str]:
-        return self.source.samples(number, max_steps)
+    def sample_names(self, number: int, max_steps: int) -> list[str]:
+        return self.source.sample_names(number, max_steps)
 
     def batch_at(self, number: int, max_steps: int, stage: CurriculumStage | None = None) -> Batch:
         if self._pool is None or stage is not None or number < self._next:

@@ -77,7 +77,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     curriculum: tuple[CurriculumStage, ...] = msgspec.field(name="stretches")
     """Stages from short to long windows: short ones learn the language quickly, the last one all positions."""
     accumulation: int = 1
-    """Batches accumulated before an optimizer step."""
+    """BatchSource accumulated before an optimizer step."""
     micro_batch: int | None = None
     """Upper bound on the windows of a micro-batch. None: as many as memory allows."""
     epochs: int = 3

@@ -89,7 +89,11 @@ class StepRecovery:
             self._roll_back(cause, loss, norm)
         else:
             self._emit(
-                cause, decision, loss, norm, job.batches.samples(state.batches_drawn - 1, state.max_steps)
+                cause,
+                decision,
+                loss,
+                norm,
+                job.batches.sample_names(state.batches_drawn - 1, state.max_steps),
             )
         self.metrics.step_discarded(loss, norm)
         return True

@@ -18,7 +18,7 @@ from engine.models.ollama.running import running_models, unload_models
 from engine.models.transformer import ModelConfig, Transformer
 from engine.runs.event_text import budget_reason_text
 from engine.training import checkpoint
-from engine.training.batches import Batches
+from engine.training.batches import BatchSource
 from engine.training.checkpoint import Checkpoint, ComputeEnvironment, LoopState
 from engine.training.devices import Device, choose_device
 from engine.training.microbatch import estimated_tokens
@@ -116,7 +116,7 @@ def open_text_stream(ctx: RunContext, recipe: Recipe, files: Sequence[Path], sho
     return stream
 
 
-def prefetch(ctx: RunContext, batches: Batches) -> Prefetcher:
+def prefetch(ctx: RunContext, batches: BatchSource) -> Prefetcher:
     """Prepares `batches` ahead with the number of threads from the settings."""
     settings = ctx.settings
     return Prefetcher(batches, threads=settings.num_worker_threads, ahead=settings.prefetch_buffer_size)
@@ -126,7 +126,7 @@ def make_job(
     ctx: RunContext,
     recipe: Recipe,
     model: TrainableModel,
-    batches: Batches,
+    batches: BatchSource,
     *,
     general: Sequence[Path],
     data_sha256: str,

@@ -17,7 +17,7 @@ from engine.core.i18n import _
 from engine.machine.budget import Budget
 from engine.models.transformer import Transformer
 from engine.runs.events import RecoveryAction
-from engine.training.batches import Batch, Batches, MicroBatch
+from engine.training.batches import Batch, BatchSource, MicroBatch
 from engine.training.checkpoint import LoopState
 from engine.training.devices import Device
 from engine.training.optim import Optimizer
@@ -45,7 +45,7 @@ class TrainingJob:
     recipe: Recipe
     model: TrainableModel
     optimizer: Optimizer
-    batches: Batches
+    batches: BatchSource
     device: Device
     general: list[Path]
     """Texts whose tails form the general set; empty: no evaluation."""

@@ -85,7 +85,7 @@ class Recorded:
     def epoch_after(self, draws: int, tokens: int) -> float:
         return 0.0
 
-    def samples(self, number: int, max_steps: int) -> list[str]:
+    def sample_names(self, number: int, max_steps: int) -> list[str]:
         return []
 
     def batch_at(self, number: int, max_steps: int, stage: CurriculumStage | None = None) -> Batch:

@@ -1,4 +1,4 @@
-"""Batches of conversations for `lora`: a few conversations per step, packed into rows."""
+"""BatchSource of conversations for `lora`: a few conversations per step, packed into rows."""
 
 from __future__ import annotations
 
@@ -122,10 +122,10 @@ class LoraBatches:
     def steps(self) -> int:
         return self.per_epoch * self.recipe.epochs
 
-    def epoch_after(self, draws: int, tokens: int) -> float:
-        return draws / self.per_epoch
+    def epoch_after(self, batches: int, tokens: int) -> float:
+        return batches / self.per_epoch
 
-    def samples(self, number: int, max_steps: int) -> list[str]:
+    def sample_names(self, number: int, max_steps: int) -> list[str]:
         return list(dict.fromkeys(self.data.names[int(member)] for member in self._members(number)))
 
     def batch_at(self, number: int, max_steps: int, stage: CurriculumStage | None = None) -> Batch:
