@@ -188,8 +188,10 @@ def test_calibration_compares_the_nll_with_the_expected_nll() -> None:
     nll, expected = canary.calibration(NativeModel(model), [OTHERS[0]])
     with torch.no_grad():
         model.lm_head.weight *= 4
-    surer_nll, surer = canary.calibration(NativeModel(model), [OTHERS[0]])
-    assert surer < expected and surer_nll - surer > nll - expected + 1.0, "surer of the same, and wrong more"
+    sharper_nll, sharper = canary.calibration(NativeModel(model), [OTHERS[0]])
+    assert sharper < expected and sharper_nll - sharper > nll - expected + 1.0, (
+        "more confident, and more wrong"
+    )
 
 
 def test_an_old_record_without_overconfidence_is_read_and_not_compared() -> None:
@@ -236,14 +238,16 @@ def test_the_statistics_have_the_four_h2q_fields_and_count_each_cycle_once(tmp_p
         with_cycle(load_stats(ws), row(1, kept=True, improvement=0.1)), row(2, kept=False, improvement=-0.05)
     )
     save_stats(ws, with_cycle(found, row(2, kept=False, improvement=-0.05)))
-    told = json.loads((tmp_path / "evolution_stats.json").read_text())
-    assert [told[name] for name in ("total_evolutions", "successful_evolutions", "failed_evolutions")] == [
+    stats_file = json.loads((tmp_path / "evolution_stats.json").read_text())
+    assert [
+        stats_file[name] for name in ("total_evolutions", "successful_evolutions", "failed_evolutions")
+    ] == [
         2,
         1,
         1,
     ]
-    assert told["average_improvement"] == pytest.approx(0.025)
-    assert told["best_perplexity"] == pytest.approx(3.6)
+    assert stats_file["average_improvement"] == pytest.approx(0.025)
+    assert stats_file["best_perplexity"] == pytest.approx(3.6)
     assert "NaN" not in (tmp_path / "evolution_stats.json").read_text()
 
 

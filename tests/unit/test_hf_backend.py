@@ -189,7 +189,7 @@ def test_an_adapter_is_rejected_when_its_base_has_changed(ws: Workspace, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("break_it", "said"),
+    ("break_it", "message"),
     [
         (lambda m: (m / "model.safetensors").rename(m / "pytorch_model.bin"), "pickle"),
         (lambda m: (m / "model.safetensors").write_bytes((m / "model.safetensors").read_bytes()[:-10]), "truncated"),
@@ -199,12 +199,12 @@ def test_an_adapter_is_rejected_when_its_base_has_changed(ws: Workspace, tmp_pat
     ],
 )  # fmt: skip
 def test_a_broken_base_is_rejected_by_its_headers(
-    ws: Workspace, tmp_path: Path, break_it: object, said: str
+    ws: Workspace, tmp_path: Path, break_it: object, message: str
 ) -> None:
     model = write_hf(tmp_path / "m")
     assert callable(break_it)
     break_it(model)
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=message):
         find_base(ws, str(model))
 
 

@@ -90,9 +90,9 @@ def test_a_later_part_of_a_conversation_has_its_own_turns() -> None:
 
 def test_a_single_answer_is_continued_from_its_first_half() -> None:
     (made,) = augmentation.recombine([row("a", "集市怎么样？", ZH)], random.Random(0))
-    given_, asked, learnt = made.messages[1:]
-    assert not given_.train and given_.content + learnt.content == ZH
-    assert asked.content == "请继续。" and learnt.train
+    first_half, question, second_half = made.messages[1:]
+    assert not first_half.train and first_half.content + second_half.content == ZH
+    assert question.content == "请继续。" and second_half.train
 
 
 def test_retrieval_finds_related_chinese_conversations() -> None:
@@ -138,10 +138,10 @@ def planted(*texts: str) -> SyntheticExample:
 )
 def test_planted_held_out_text_is_found(texts: tuple[str, ...], how: str) -> None:
     held = HeldOutText([turns("看守人写什么？", HELD)])
-    touching = held.overlaps([planted(*texts)])
-    assert bool(touching.rows) == bool(how)
+    overlap = held.overlaps([planted(*texts)])
+    assert bool(overlap.rows) == bool(how)
     if how:
-        assert 0 in getattr(touching, how)
+        assert 0 in getattr(overlap, how)
 
 
 def test_quotations_of_general_text_are_found() -> None:
