@@ -112,7 +112,7 @@ def test_a_native_model_loads_in_transformers_with_the_same_logits_and_ids(
     assert loaded.generation_config.eos_token_id == [258, 256]
     card = read_card(folder)
     assert card.weights_sha256 == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    # What was exported is a model of ours again.
+    # The export is a native model again.
     again, _report = export(ws, capsys, str(folder), "--to", "gguf", "--no-measure")
     assert again == 0
 
@@ -161,7 +161,7 @@ def _tokenizer(folder: Path) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "error"),
     [
         (["nothing", "--to", "gguf"], 2, "no model named nothing (small)"),
         (["small", "--to", "onnx"], 2, "hf, gguf, ollama"),
@@ -175,12 +175,12 @@ def _tokenizer(folder: Path) -> Any:
 )
 def test_an_impossible_export_fails_with_one_error_and_no_files(
     ws: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], code: int,
-    said: str,
+    error: str,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("OLLAMA_HOST", "127.0.0.1:1")
     found, report = export(ws, capsys, *words)
     assert found == code
-    assert said in report["error"]
+    assert error in report["error"]
     assert not list(ws.root.glob("exports/*"))
 
 
@@ -272,7 +272,7 @@ def test_a_model_is_uploaded_to_ollama_only_once(
         assert (body["system"], body["parameters"]) == ('你是"小Q"', {"num_ctx": 256})
         assert state.blob(f"sha256:{report['sha256']}").read_bytes() == Path(report["path"]).read_bytes()
         assert state.requests == ["GET /api/version", "HEAD", "POST /api/blobs", "POST /api/create"]
-        # The same file is not sent twice.
+        # The same file is not uploaded twice.
         export(ws, capsys, *words)
         assert state.requests[4:] == ["GET /api/version", "HEAD", "POST /api/create"]
         state.fail_with = "unsupported architecture"
@@ -330,7 +330,7 @@ def test_an_adapter_trained_on_an_ollama_tag_is_exported_onto_that_tag(
         assert code == 0 and report["format"] == "gguf-adapter"
         assert state.models["mine"]["from"] == "tiny:1b"
         assert list(state.models["mine"]["adapters"]) == ["mine-adapter-f16.gguf"]
-    # The tag's own file with the adapter on it is what llama.cpp was asked about.
+    # llama.cpp evaluated the file of the tag with the adapter on it.
     assert report["parity"]["same_ids"] == 20
     assert report["parity"]["same_best"] >= 5
     lines = (ws.training / "Modelfile_mine").read_text().splitlines()

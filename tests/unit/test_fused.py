@@ -55,7 +55,7 @@ def test_norm_rope_matches_torch(batch: int, time: int, heads: int, half: int, b
     reference = rotate(normed.transpose(1, 2), cos.to(x.dtype), sin.to(x.dtype))
     ours = gradients(fused.norm_rope(x, weight, cos, sin, NORM_EPS), x, weight)
     if bf16:
-        # The reference rounds between its steps; the sum over all places is compared by its direction.
+        # The reference rounds between its steps, so the direction of the summed gradient is compared.
         close(ours[:2], gradients(reference, x, weight)[:2], bf16=True)
         return
     close(ours, gradients(reference, x, weight), bf16=False)
@@ -86,7 +86,7 @@ def test_attention_matches_torch_across_block_boundaries(time: int, bf16: bool) 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("bf16", [False, True])
 def test_non_finite_values_propagate(value: float, bf16: bool) -> None:
-    """Recovery discards a step by its loss; a kernel that swallows a NaN would hide it."""
+    """Recovery discards a step by its loss; a kernel must not hide a NaN."""
     x = torch.ones(2, 8)
     x[1, 3] = value
     assert not fused.rms_norm(x, torch.ones(8), NORM_EPS)[1].isfinite().all()

@@ -108,7 +108,7 @@ def test_a_complete_file_opens_with_its_metadata(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "error"),
     [
         (replaced("general.architecture", "gemma3"), "qwen2, qwen3, llama"),
         (replaced("general.type", "adapter"), "adapter"),
@@ -136,9 +136,9 @@ def test_a_complete_file_opens_with_its_metadata(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_unsupported_or_inconsistent_files_are_rejected(
-    tmp_path: Path, change: Callable[[gguf.GGUFWriter], None], said: str
+    tmp_path: Path, change: Callable[[gguf.GGUFWriter], None], error: str
 ) -> None:
-    with pytest.raises(BadInput, match=said):
+    with pytest.raises(BadInput, match=error):
         open_gguf(file_with(tmp_path / "x.gguf", change))
 
 
@@ -252,7 +252,7 @@ def _served() -> tuple[Any, LlamaCpp]:
 
 
 def _copy_with(path: Path, to: Path, values: dict[str, str]) -> None:
-    """The file again with other metadata."""
+    """A copy of the file with other metadata."""
     found = read_gguf(path)
     writer = gguf.GGUFWriter(str(to), found.text("general.architecture"))
     for key, value in {**found.metadata, **values}.items():
@@ -270,7 +270,7 @@ def _copy_with(path: Path, to: Path, values: dict[str, str]) -> None:
 
 
 BLOCKS = {
-    # Bytes of a block, and where its half-precision scales stand.
+    # Bytes of a block, and the offsets of its half-precision scales.
     Kind.Q4_0: (32, 18, [0]), Kind.Q4_1: (32, 20, [0, 2]), Kind.Q5_0: (32, 22, [0]), Kind.Q5_1: (32, 24, [0, 2]),
     Kind.Q8_0: (32, 34, [0]), Kind.Q2_K: (256, 84, [80, 82]), Kind.Q3_K: (256, 110, [108]),
     Kind.Q4_K: (256, 144, [0, 2]), Kind.Q5_K: (256, 176, [0, 2]), Kind.Q6_K: (256, 210, [208]),

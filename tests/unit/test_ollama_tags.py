@@ -21,7 +21,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(BODY["value"])
 
     def log_message(self, *_args: object) -> None:
-        """Nothing to the terminal of the tests."""
+        """Silence."""
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ MINDX = """{
 
 
 def put_model(folder: Path) -> None:
-    """A folder that the registry takes for a model; promotion reads no more of it than the hash."""
+    """A minimal model folder: a card and weights with the hash in it."""
     from hashlib import sha256
 
     folder.mkdir(parents=True)
