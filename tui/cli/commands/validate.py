@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from engine.core.i18n import _, n_
+from engine.core.i18n import _, n_, p_
 from tui.cli import output, session
 
 if TYPE_CHECKING:
@@ -148,22 +148,21 @@ def _compare_models(ws: Workspace, base: str | None, new: str, promote: bool) ->
 
 def _report_lines(report: ValidationReport) -> list[str]:
     """The measures as a table, the reasons, and the answers of both models."""
+    from tui.app.text import fit
+
     lines = ["", *_table(report.measures), *_verdict_lines(report.verdict)]
+    labels = (_("question"), _("base"), p_("model", "new"), _("reference"))
     for number, answer in enumerate(report.answers, start=1):
-        lines += [
-            "",
-            f"{number}. {_('asked')}   {answer.question}",
-            f"   {_('base')}    {answer.base}",
-            f"   {_('new')}     {answer.new}",
-            f"   {_('wanted')}  {answer.wanted}",
-        ]
+        texts = (answer.question, answer.base, answer.new, answer.wanted)
+        rows = [f"{fit(label, 9)}  {text}" for label, text in zip(labels, texts, strict=True)]
+        lines += ["", f"{number}. {rows[0]}", *(f"   {row}" for row in rows[1:])]
     return lines
 
 
 def _table(measures: list[Measure]) -> list[str]:
     from tui.app.text import fit
 
-    rows = [(_("measure"), _("base"), _("new"), "Δ", "95 %")]
+    rows = [(_("measure"), _("base"), p_("model", "new"), "Δ", "95 %")]
     for measure in measures:
         span = (
             "" if measure.low is None or measure.high is None else f"{measure.low:+.3f} … {measure.high:+.3f}"
