@@ -109,7 +109,9 @@ def test_small_micro_batches_add_up_to_the_whole_step() -> None:
 def test_each_conversation_appears_once_per_epoch_in_a_new_order() -> None:
     source = batches(batch=3)
     assert (source.per_epoch, source.steps()) == (4, 8)
-    epochs = [[name for step in range(4) for name in source.sample_names(first + step, 8)] for first in (0, 4)]
+    epochs = [
+        [name for step in range(4) for name in source.sample_names(first + step, 8)] for first in (0, 4)
+    ]
     assert sorted(epochs[0]) == sorted(epochs[1]) == sorted(f"c{number}" for number in range(10))
     assert epochs[0] != epochs[1]
     assert torch.equal(

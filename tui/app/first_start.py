@@ -76,7 +76,7 @@ class FirstStart(ModalScreen[FirstChoice | None]):
         Binding("escape,q", "leave", show=False),
     ]
 
-    class ExportsFound(Message):
+    class DownloadsSearched(Message):
         """The downloads folder has been searched."""
 
         def __init__(self, files: list[ExportFile]) -> None:
@@ -117,14 +117,14 @@ class FirstStart(ModalScreen[FirstChoice | None]):
 
     @work(group="first:search", exit_on_error=False)
     async def _search(self) -> None:
-        self.post_message(self.ExportsFound(await asyncio.to_thread(find_exports, downloads())))
+        self.post_message(self.DownloadsSearched(await asyncio.to_thread(find_exports, downloads())))
 
     @work(group="first:ollama", exit_on_error=False)
     async def _read_tags(self) -> None:
         self.post_message(self.TagsRead(await asyncio.to_thread(installed_models)))
 
-    @on(ExportsFound)
-    def _exports_found(self, message: ExportsFound) -> None:
+    @on(DownloadsSearched)
+    def _exports_found(self, message: DownloadsSearched) -> None:
         self._files = message.files
         self._draw()
 

@@ -100,7 +100,7 @@ class ImportScreen(ModalScreen[str | None]):
         Binding("enter", "accept", show=False),
     ]
 
-    class ExportsFound(Message):
+    class FolderSearched(Message):
         """The downloads folder has been searched."""
 
         def __init__(self, files: list[ExportFile]) -> None:
@@ -138,10 +138,10 @@ class ImportScreen(ModalScreen[str | None]):
 
     @work(group="import:search", exit_on_error=False)
     async def _search(self) -> None:
-        self.post_message(self.ExportsFound(await asyncio.to_thread(find_exports, self._folder)))
+        self.post_message(self.FolderSearched(await asyncio.to_thread(find_exports, self._folder)))
 
-    @on(ExportsFound)
-    def _exports_found(self, message: ExportsFound) -> None:
+    @on(FolderSearched)
+    def _exports_found(self, message: FolderSearched) -> None:
         self._files = files = message.files
         text = _("found in {folder}:") if files else _("no exports found in {folder}")
         self._search_note.update(safe(text.format(folder=format_path(self._folder))))

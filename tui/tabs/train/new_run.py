@@ -57,7 +57,7 @@ class NewRun(ModalScreen["str | None"]):
             self.inputs = inputs
             self.problem = problem
 
-    class Started(Message):
+    class RunLaunched(Message):
         """A run was started, or could not be."""
 
         def __init__(self, run_id: str, problem: str = "") -> None:
@@ -182,12 +182,12 @@ class NewRun(ModalScreen["str | None"]):
         try:
             run = await asyncio.to_thread(launch_uninterrupted, self.workspace, spec)
         except (H2QError, OSError) as problem:
-            self.post_message(self.Started("", str(problem)))
+            self.post_message(self.RunLaunched("", str(problem)))
         else:
-            self.post_message(self.Started(run.run_id))
+            self.post_message(self.RunLaunched(run.run_id))
 
-    @on(Started)
-    def _run_started(self, message: Started) -> None:
+    @on(RunLaunched)
+    def _run_started(self, message: RunLaunched) -> None:
         if message.run_id:
             self.dismiss(message.run_id)
             return
