@@ -19,7 +19,7 @@ class Fault(Exception):
     """Stands for what nobody foresaw."""
 
 
-async def test_a_fault_is_told_in_a_sentence_and_kept_in_a_file(
+async def test_a_fault_is_reported_in_one_sentence_and_logged_to_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ws = open_workspace(Workspace(tmp_path))

@@ -49,7 +49,7 @@ async def opened(app: H2QApp) -> ChatTab:
     return app.tab
 
 
-async def test_without_a_model_the_tab_teaches_how_to_get_one(ws: Workspace) -> None:
+async def test_without_a_model_the_tab_shows_how_to_get_one(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
         tab = await opened(app)
@@ -85,7 +85,7 @@ async def test_an_answer_streams_in_and_can_be_kept_in_memory(ws: Workspace) -> 
         assert "hi q" in text_of(app)
 
 
-async def test_escape_stops_the_answer_and_keeps_what_came(
+async def test_escape_stops_the_answer_and_keeps_its_text(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_model(ws, "native-1", 1.0)
@@ -148,7 +148,7 @@ async def test_a_growing_answer_is_painted_by_the_timer_and_not_for_each_token(
         assert len(painted) <= len(flushes) < 400
 
 
-async def test_a_failing_service_is_one_sentence_with_its_mend(
+async def test_a_failing_service_is_one_sentence_with_a_hint(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_model(ws, "native-1", 1.0)
@@ -196,7 +196,7 @@ async def test_new_lines_history_and_letters_in_the_field(
         assert field.text == "d"
 
 
-async def test_again_replaces_the_answer_and_keeps_the_old_one_beside_it(
+async def test_again_replaces_the_answer_and_keeps_the_old_one_as_an_alternative(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_model(ws, "native-1", 1.0)
@@ -222,7 +222,7 @@ async def test_again_replaces_the_answer_and_keeps_the_old_one_beside_it(
         assert kept.turns[1].alternatives == ("first",)
 
 
-async def test_another_model_is_picked_with_m(ws: Workspace) -> None:
+async def test_m_picks_another_model(ws: Workspace) -> None:
     add_model(ws, "native-1", 1.0)
     add_model(ws, "native-2", 2.0)
     promote(ws, "native-1")

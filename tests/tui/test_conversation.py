@@ -26,13 +26,13 @@ def test_wrapped_lines_fit_and_lose_nothing_but_the_place_of_the_break(text: str
 
 
 @given(texts, texts, st.integers(2, 40))
-def test_text_put_behind_changes_only_the_last_line(text: str, more: str, width: int) -> None:
+def test_appended_text_changes_only_the_last_line(text: str, more: str, width: int) -> None:
     before, after = wrap(text, width), wrap(text + more, width)
     assert after[: len(before) - 1] == before[:-1]
     assert before[:-1] + wrap(text + more, width, before[-1][0]) == after
 
 
-def test_a_word_is_not_torn_and_chinese_fills_its_lines() -> None:
+def test_words_are_not_split_and_chinese_fills_its_lines() -> None:
     text = "the quick brown fox"
     assert [text[b:e] for b, e in wrap(text, 10)] == ["the quick ", "brown fox"]
     text = "does not converse here"
@@ -50,7 +50,7 @@ def drawn(view: ConversationView) -> str:
     return "\n".join(view.render_line(y).text.rstrip() for y in range(view.size.height))
 
 
-async def test_pieces_keep_their_colour_and_markup_stays_text() -> None:
+async def test_spans_keep_their_colour_and_markup_stays_text() -> None:
     app = ViewApp()
     async with app.run_test(size=(60, 10)) as pilot:
         view = app.query_one(ConversationView)
@@ -71,7 +71,7 @@ async def test_pieces_keep_their_colour_and_markup_stays_text() -> None:
         assert drawn(view).splitlines()[1] == "why     x"
 
 
-async def test_growing_text_is_drawn_as_if_it_had_come_at_once() -> None:
+async def test_growing_text_is_drawn_like_complete_text() -> None:
     app = ViewApp()
     text = "Streaming 中文 answers come in pieces,\nand every piece [bold]is[/] drawn. " * 20
     async with app.run_test(size=(50, 12)) as pilot:
@@ -107,7 +107,7 @@ async def test_a_reader_who_scrolled_up_stays_there_while_text_arrives() -> None
         assert view.at_end
 
 
-async def test_a_very_long_turn_is_cut_with_the_number_of_characters_left_out() -> None:
+async def test_a_very_long_turn_is_cut_and_shows_the_number_of_dropped_characters() -> None:
     app = ViewApp()
     async with app.run_test(size=(50, 8)) as pilot:
         view = app.query_one(ConversationView)

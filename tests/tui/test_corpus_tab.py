@@ -80,7 +80,7 @@ async def test_the_list_the_conversation_and_the_funnel_are_shown_as_text(ws: Wo
         assert tab.conversations.index == 1
 
 
-async def test_private_data_is_shown_redacted_and_d_shows_it_as_it_came(ws: Workspace) -> None:
+async def test_pii_is_redacted_and_d_shows_the_original(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(120, 30)) as pilot:
         await opened(app, pilot)
@@ -92,7 +92,7 @@ async def test_private_data_is_shown_redacted_and_d_shows_it_as_it_came(ws: Work
         await until(pilot, lambda: "13812345678" in app.tab.pane.plain_text)  # type: ignore[union-attr]
 
 
-async def test_a_verdict_moves_on_at_once_is_written_and_can_be_undone_and_redone(ws: Workspace) -> None:
+async def test_a_decision_moves_the_cursor_and_can_be_undone_and_redone(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(120, 30)) as pilot:
         tab = await opened(app, pilot)
@@ -131,7 +131,7 @@ async def test_a_reason_typed_with_the_key_itself_is_not_lost(ws: Workspace) -> 
         assert store.undoable() == 5
 
 
-async def test_a_range_takes_one_verdict_and_one_undo(ws: Workspace) -> None:
+async def test_a_range_takes_one_decision_and_one_undo(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(120, 30)) as pilot:
         tab = await opened(app, pilot)
@@ -146,7 +146,7 @@ async def test_a_range_takes_one_verdict_and_one_undo(ws: Workspace) -> None:
         await until(pilot, lambda: "rejected" not in states(ws).values())
 
 
-async def test_all_under_a_filter_says_how_many_before(ws: Workspace) -> None:
+async def test_a_decision_on_all_under_a_filter_names_their_number_first(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(120, 30)) as pilot:
         tab = await opened(app, pilot)
@@ -166,7 +166,7 @@ async def test_all_under_a_filter_says_how_many_before(ws: Workspace) -> None:
         await until(pilot, lambda: len(tab.conversations.ids) == len(QUESTIONS))
 
 
-async def test_a_filter_that_empties_the_list_says_how_to_get_out(ws: Workspace) -> None:
+async def test_a_filter_without_matches_shows_how_to_clear_it(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
         tab = await opened(app, pilot)
@@ -177,7 +177,7 @@ async def test_a_filter_that_empties_the_list_says_how_to_get_out(ws: Workspace)
         assert tab.query_one("#corpus-panels").display
 
 
-async def test_an_empty_workspace_and_an_unbuilt_corpus_teach(tmp_path: Path) -> None:
+async def test_an_empty_workspace_and_an_unbuilt_corpus_show_the_next_step(tmp_path: Path) -> None:
     ws = Workspace(tmp_path)
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -196,7 +196,7 @@ async def test_an_empty_workspace_and_an_unbuilt_corpus_teach(tmp_path: Path) ->
         await until(pilot, lambda: "router" in text_of(app))
 
 
-async def test_why_lists_the_ledger_and_the_verdicts(ws: Workspace) -> None:
+async def test_why_lists_the_ledger_and_the_decisions(ws: Workspace) -> None:
     with ReviewStore(ws.memory_db) as store:
         store.decide(store.ids("lang:zh")[0], "rejected", "private")
     app = H2QApp(ws)
@@ -209,7 +209,7 @@ async def test_why_lists_the_ledger_and_the_verdicts(ws: Workspace) -> None:
         assert "PII, turn 1: phone" in text_of(app)
 
 
-async def test_the_twin_is_shown_below_with_how_alike_they_are(ws: Workspace) -> None:
+async def test_the_duplicate_is_shown_below_with_the_similarity(ws: Workspace) -> None:
     with MemoryStore(ws.memory_db) as store:
         first = conversation(9, "Explain paging once more to me please")
         second = msgspec.structs.replace(first.turns[1], text=first.turns[1].text + " indeed")
@@ -229,7 +229,7 @@ async def test_the_twin_is_shown_below_with_how_alike_they_are(ws: Workspace) ->
         assert tab.pane.plain_text.count("Explain paging once more") == 1
 
 
-async def test_a_verdict_that_cannot_be_written_is_kept_and_shown(ws: Workspace) -> None:
+async def test_a_decision_that_cannot_be_written_is_kept_and_shown(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(120, 30)) as pilot:
         tab = await opened(app, pilot)
@@ -249,7 +249,7 @@ async def test_a_verdict_that_cannot_be_written_is_kept_and_shown(ws: Workspace)
         await until(pilot, lambda: "being written" not in text_of(app))
 
 
-async def test_leaving_writes_what_is_in_the_queue(ws: Workspace) -> None:
+async def test_leaving_writes_the_queue(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(120, 30)) as pilot:
         await opened(app, pilot)
@@ -343,7 +343,7 @@ async def test_without_an_editor_a_turn_is_edited_in_place(
         assert store.undoable() == 1
 
 
-async def test_f_flags_a_range_for_later(ws: Workspace) -> None:
+async def test_f_flags_a_range(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(120, 30)) as pilot:
         tab = await opened(app, pilot)
@@ -361,7 +361,7 @@ async def test_f_flags_a_range_for_later(ws: Workspace) -> None:
         await until(pilot, lambda: tab.reader.items[tab.conversations.cursor_id].flagged)
 
 
-async def test_what_rejections_share_is_offered_as_a_rule_and_u_takes_it_back(tmp_path: Path) -> None:
+async def test_a_pattern_of_rejections_is_suggested_as_a_rule_and_u_undoes_it(tmp_path: Path) -> None:
     ws = Workspace(tmp_path)
     talks = [conversation(n, f"Question {n * n} about subject {n}{n}{n}?") for n in range(24)]
     bad = [
@@ -449,7 +449,7 @@ async def test_a_decision_shows_the_next_conversation_without_waiting_for_the_da
             await pilot.pause()
 
 
-async def test_a_damaged_memory_is_named_and_b_puts_the_backup_back(ws: Workspace) -> None:
+async def test_a_damaged_memory_is_reported_and_b_restores_the_backup(ws: Workspace) -> None:
     create_backup(ws)
     for path in ws.memory_db.parent.glob("memory.db*"):
         path.unlink()
@@ -468,7 +468,7 @@ async def test_a_damaged_memory_is_named_and_b_puts_the_backup_back(ws: Workspac
         assert not tab.is_enabled(BY_ID["corpus.restore"])
 
 
-async def test_leaving_with_a_verdict_that_cannot_be_written_asks_first(ws: Workspace) -> None:
+async def test_leaving_with_an_unwritten_decision_asks_first(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
         tab = await opened(app, pilot)

@@ -59,7 +59,7 @@ def full_view() -> RunView:
     )  # fmt: skip
 
 
-def test_a_later_cycle_stands_behind_the_one_before_on_the_curve() -> None:
+def test_a_later_cycle_follows_the_previous_one_on_the_curve() -> None:
     view = full_view()
     assert [x for x, _loss in view.series("native", "loss").points()] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
     assert [(mark.kind, mark.step) for mark in view.annotations_of("native")] == [
@@ -76,21 +76,21 @@ def test_a_later_cycle_stands_behind_the_one_before_on_the_curve() -> None:
     assert view.curve_end == 106 and [cycle.state for cycle in view.cycles] == ["dropped", "kept"]
 
 
-def test_every_kind_has_a_sign_of_its_own_in_one_cell_with_and_without_unicode() -> None:
+def test_every_kind_has_its_own_glyph_of_one_cell_with_and_without_unicode() -> None:
     for table in (marks_module.SIGNS, marks_module.ASCII):
         assert set(table) == set(AnnotationKind) and len(set(table.values())) == len(AnnotationKind)
         assert all(cells(sign) == 1 for sign in table.values())
     assert all(sign.isascii() for sign in marks_module.ASCII.values())
 
 
-def test_the_legend_names_and_counts_what_is_there() -> None:
+def test_the_legend_names_and_counts_the_annotations() -> None:
     assert legend(full_view().annotations_of("native")) == (
         "▼ recovery 1  ■ memory 1  ◆ by hand 1  ◇ checkpoint 2  ┃ cycle 3"
     )
     assert legend([]) == ""
 
 
-def test_of_many_marks_the_newest_of_each_kind_are_drawn() -> None:
+def test_only_the_newest_annotations_of_each_kind_are_drawn() -> None:
     many = [Annotation("native", n, "", AnnotationKind.CHECKPOINT) for n in range(100)]
     few = [Annotation("native", 7, "", AnnotationKind.RECOVERY)]
     drawn = on_curve([*few, *many])
@@ -100,7 +100,7 @@ def test_of_many_marks_the_newest_of_each_kind_are_drawn() -> None:
     assert drawn[0].step == 100 - MAX_PER_KIND
 
 
-def test_the_list_says_what_was_done_and_at_which_step() -> None:
+def test_the_list_has_the_text_and_the_step_of_each_annotation() -> None:
     view = full_view()
     words = [line.text for line in annotation_lines([*view.annotations, *view.checkpoint_annotations])]
     assert "▼ step 5  the loss or its gradient spiked: skipped" in words
@@ -127,7 +127,7 @@ def test_a_lineage_fits_its_panel(width: int, signs: object) -> None:
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
 @pytest.mark.parametrize("signs", ["unicode", "ascii"])
-async def test_the_train_tab_shows_all_of_it(tmp_path: Path, size: tuple[int, int], signs: str) -> None:
+async def test_the_train_tab_shows_the_evolution(tmp_path: Path, size: tuple[int, int], signs: str) -> None:
     app = H2QApp(Workspace(tmp_path), settings=Settings(signs=signs))  # type: ignore[arg-type]
     shown = marks_module.ASCII if signs == "ascii" else marks_module.SIGNS
     with live_run(Workspace(tmp_path), done=0) as run:

@@ -123,7 +123,7 @@ async def test_a_found_export_is_imported_only_after_asking(ws: Workspace, launc
         assert str(path) in bytes(launched[0].params).decode()
 
 
-async def test_d_leaves_for_the_demo_and_puts_nothing_into_this_workspace(
+async def test_d_opens_the_demo_and_leaves_this_workspace_empty(
     ws: Workspace, launched: list[RunSpec]
 ) -> None:
     app = H2QApp(ws, "health", welcome=True)
@@ -134,7 +134,7 @@ async def test_d_leaves_for_the_demo_and_puts_nothing_into_this_workspace(
     assert not launched and not list_runs(ws)
 
 
-async def test_an_import_that_fails_says_why(ws: Workspace) -> None:
+async def test_a_failed_import_shows_the_reason(ws: Workspace) -> None:
     broken = Path.home() / "conversations.json"
     broken.write_text("{")
     app = H2QApp(ws)
@@ -164,7 +164,7 @@ async def test_an_import_is_followed_by_a_build_and_the_list(ws: Workspace) -> N
         assert {run.spec.kind for run in list_runs(ws)} == {RunKind.IMPORT, RunKind.CORPUS}
 
 
-async def test_the_import_sheet_offers_exports_and_takes_a_path(ws: Workspace) -> None:
+async def test_the_import_sheet_suggests_exports_and_accepts_a_path(ws: Workspace) -> None:
     downloads = Path.home() / "Downloads"
     export(downloads)
     (downloads / "photo.zip").write_bytes(b"PK")

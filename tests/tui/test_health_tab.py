@@ -56,7 +56,7 @@ async def test_the_machine_and_the_run_are_shown(ws: Workspace) -> None:
                 assert words in screen
 
 
-async def test_nobody_looks_while_another_tab_is_shown(ws: Workspace) -> None:
+async def test_nothing_is_sampled_while_another_tab_is_shown(ws: Workspace) -> None:
     app = H2QApp(ws, interval=0.5)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press(DIGIT)
@@ -77,7 +77,7 @@ async def test_comma_and_dot_change_the_interval(ws: Workspace) -> None:
         await until(pilot, lambda: "every 5 s" in text_of(app))
 
 
-def test_what_the_system_does_not_tell_is_called_unknown() -> None:
+def test_missing_figures_are_shown_as_unknown() -> None:
     lines = [
         *panels_text.cpu(NOTHING, [], UNICODE, 30),
         *panels_text.memory(NOTHING, UNICODE, 30),
@@ -96,7 +96,7 @@ def test_ascii_bars_are_ascii() -> None:
     assert all(line.plain.replace("–", "").isascii() for line in lines)
 
 
-def test_a_run_that_has_been_silent_is_watched() -> None:
+def test_a_run_without_recent_events_is_highlighted() -> None:
     view = RunView(None)
     view.updated_at = 0.0
     lines = panels_text.training(view, "1121-0000", NOTHING, UNICODE, now=90.0)

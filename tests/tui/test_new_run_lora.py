@@ -28,18 +28,18 @@ def test_lora_is_offered() -> None:
     assert TrainMode.LORA in [mode.mode for mode in MODES]
 
 
-def test_without_a_base_it_says_how_to_name_one() -> None:
+def test_without_a_base_the_sheet_shows_how_to_set_one() -> None:
     words, kind = describe(TrainMode.LORA, NOTHING)[0]
     assert "lora_base" in words and kind == "error"
 
 
-def test_the_base_is_shown_and_the_key_for_the_next_one() -> None:
+def test_the_base_and_the_key_for_the_next_one_are_shown() -> None:
     several = replace(NOTHING, bases=("tiny", "qwen3:0.6b"))
     assert "qwen3:0.6b (2 of 2, b" in describe(TrainMode.LORA, several, "qwen3:0.6b")[0][0]
     assert describe(TrainMode.LORA, replace(NOTHING, bases=("tiny",)), "tiny")[0] == ("base: tiny", "")
 
 
-def test_the_configured_base_comes_first_then_what_ollama_has(
+def test_the_configured_base_comes_before_those_of_ollama(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = tmp_path / "ollama" / "manifests" / "registry.ollama.ai" / "library" / "qwen3" / "0.6b"
@@ -54,7 +54,7 @@ def test_the_configured_base_comes_first_then_what_ollama_has(
 
 
 @pytest.mark.parametrize("configured", [False, True])
-async def test_what_ollama_holds_is_shown_and_freed_only_with_consent(
+async def test_loaded_ollama_models_are_shown_and_unloaded_only_with_consent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configured: bool
 ) -> None:
     ws = Workspace(tmp_path)

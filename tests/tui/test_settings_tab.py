@@ -37,7 +37,7 @@ def move_to(screen: SettingsScreen, row_id: str) -> None:
     assert screen.query_one(VirtualList).move_to_id(row_id)
 
 
-async def test_a_language_is_applied_at_once_and_saved(ws: Workspace) -> None:
+async def test_a_language_is_applied_immediately_and_saved(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("S")
@@ -72,7 +72,7 @@ async def test_theme_signs_and_budget_step_through_their_values(ws: Workspace) -
         assert load_settings(ws).signs == "ascii"
 
 
-async def test_a_new_key_works_at_once_and_the_old_one_is_free(ws: Workspace) -> None:
+async def test_a_new_key_works_immediately_and_the_old_one_is_free(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
         screen = await opened(app, pilot)

@@ -51,7 +51,7 @@ async def test_full_width_keys_act(ws: Workspace) -> None:
         await until(pilot, lambda: isinstance(app.screen, CommandPalette))
 
 
-async def test_a_composed_letter_tells_how_to_switch(ws: Workspace) -> None:
+async def test_a_composed_letter_shows_how_to_switch_the_input_method_off(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("你")
@@ -74,7 +74,7 @@ async def test_letters_do_nothing_in_a_field(ws: Workspace) -> None:
         assert app.focused is not field
 
 
-async def test_the_sheet_of_keys_shows_commands_and_does_what_is_chosen(ws: Workspace) -> None:
+async def test_the_key_sheet_shows_commands_and_performs_the_chosen_action(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("question_mark")
@@ -108,7 +108,7 @@ async def test_every_way_to_leave(ws: Workspace, key: str) -> None:
         assert not app.is_running
 
 
-async def test_a_terminal_that_is_too_small_says_so_in_one_line(ws: Workspace) -> None:
+async def test_a_terminal_that_is_too_small_shows_one_line(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(59, 24)) as pilot:
         await pilot.pause()
@@ -140,7 +140,7 @@ async def test_ascii_signs_leave_nothing_but_ascii(ws: Workspace) -> None:
             assert not {c for c in signs if ord(c) > 127}
 
 
-async def test_keys_of_the_person_are_used_and_shown(ws: Workspace) -> None:
+async def test_keys_of_the_user_are_used_and_shown(ws: Workspace) -> None:
     app = H2QApp(ws, settings=Settings(keys={"train.new": "N"}))
     async with app.run_test(size=(80, 24)) as pilot:
         assert "N new" in text_of(app).splitlines()[-1]
@@ -150,7 +150,7 @@ async def test_keys_of_the_person_are_used_and_shown(ws: Workspace) -> None:
         await until(pilot, lambda: isinstance(app.screen, NewRun))
 
 
-async def test_hostile_words_are_shown_on_header_and_footer(ws: Workspace) -> None:
+async def test_hostile_text_is_shown_harmlessly_in_messages(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         app.show_message("a\x1b]52;c;aGk=\x07[red]b[/] [@click=app.quit]c[/]\n\u202e", "error")

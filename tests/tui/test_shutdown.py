@@ -10,7 +10,7 @@ from tui.app import shutdown
 from tui.app.shutdown import DaemonThreadExecutor, uninterruptible
 
 
-def test_what_only_reads_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shutdown_does_not_wait_for_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutdown, "PATIENCE_S", 0.05)
     never = threading.Event()
     threads = DaemonThreadExecutor()
@@ -20,7 +20,7 @@ def test_what_only_reads_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None
     never.set()
 
 
-def test_what_changes_something_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shutdown_waits_for_a_write(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutdown, "PATIENCE_S", 0.05)
     begun, slow, written = threading.Event(), threading.Event(), []
 
@@ -37,7 +37,7 @@ def test_what_changes_something_is_waited_for(monkeypatch: pytest.MonkeyPatch) -
     assert written == [1]
 
 
-def test_what_changes_something_within_another_such_is_waited_for_to_the_outer_end(
+def test_shutdown_waits_for_the_end_of_the_outer_write(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shutdown, "PATIENCE_S", 0.05)
@@ -58,7 +58,7 @@ def test_what_changes_something_within_another_such_is_waited_for_to_the_outer_e
     assert written == [1]
 
 
-def test_a_change_that_begins_while_another_is_waited_for_is_waited_for_too(
+def test_shutdown_waits_for_a_write_that_begins_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shutdown, "PATIENCE_S", 0.05)
@@ -83,7 +83,7 @@ def test_a_change_that_begins_while_another_is_waited_for_is_waited_for_too(
     assert written == [2]
 
 
-def test_what_waits_for_the_ended_app_after_its_change_holds_nothing_up(
+def test_a_thread_that_waits_for_the_ended_app_does_not_block_shutdown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shutdown, "PATIENCE_S", 0.05)
@@ -102,7 +102,7 @@ def test_what_waits_for_the_ended_app_after_its_change_holds_nothing_up(
     never.set()
 
 
-def test_answers_and_faults_reach_who_asked() -> None:
+def test_results_and_exceptions_reach_the_caller() -> None:
     threads = DaemonThreadExecutor()
     assert threads.submit(divmod, 7, 2).result(30) == (3, 1)
     with pytest.raises(ZeroDivisionError):
@@ -112,7 +112,7 @@ def test_answers_and_faults_reach_who_asked() -> None:
         threads.submit(divmod, 7, 2)
 
 
-def test_no_thread_of_it_is_joined_at_the_end_of_the_program() -> None:
+def test_threads_are_daemons() -> None:
     threads = DaemonThreadExecutor()
     assert threads.submit(lambda: threading.current_thread().daemon).result(30)
     threads.shutdown()

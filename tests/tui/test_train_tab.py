@@ -28,7 +28,7 @@ def ws(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path)
 
 
-async def test_without_a_run_the_tab_teaches(ws: Workspace) -> None:
+async def test_without_a_run_the_tab_shows_how_to_start_one(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "n starts one" in text_of(app))
@@ -73,7 +73,7 @@ async def test_a_run_that_starts_while_the_app_is_open_is_shown(ws: Workspace) -
         assert "nothing running" in text_of(app).splitlines()[0]
 
 
-async def test_a_dead_run_says_so(ws: Workspace) -> None:
+async def test_a_dead_run_is_shown_as_dead(ws: Workspace) -> None:
     run = LiveRun(ws)
     run.step(1)
     run.die()
@@ -105,7 +105,7 @@ async def test_a_long_history_is_shown_to_its_last_step(ws: Workspace) -> None:
         assert view.step == 20_000
 
 
-async def test_hostile_text_in_a_journal_is_only_text(ws: Workspace) -> None:
+async def test_hostile_text_in_a_journal_is_shown_as_text(ws: Workspace) -> None:
     app = H2QApp(ws)
     with live_run(ws) as run:
         run.write(Log(level="error", text="\x1b]0;pwned\x07 [red]x[/] [@click=app.quit]y[/] \u202ez\x9b2J"))
@@ -117,7 +117,7 @@ async def test_hostile_text_in_a_journal_is_only_text(ws: Workspace) -> None:
             assert not {c for c in screen if c != "\n" and not c.isprintable()}
 
 
-async def test_a_log_that_is_scrolled_up_stays(ws: Workspace) -> None:
+async def test_a_scrolled_up_log_keeps_its_place(ws: Workspace) -> None:
     app = H2QApp(ws)
     with live_run(ws) as run:
         for number in range(50):
@@ -174,7 +174,7 @@ async def test_commands_are_sent_and_their_replies_shown(
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 @pytest.mark.parametrize("lang", ["en", "zh"])
-async def test_a_training_that_died_goes_on_at_a_key(
+async def test_c_resumes_a_dead_training_run(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], lang: str
 ) -> None:
     begun: list[LiveRun] = []
@@ -217,7 +217,7 @@ async def test_a_run_that_does_not_answer_is_one_sentence(ws: Workspace) -> None
         await until(pilot, lambda: "is not running" in text_of(app))
 
 
-async def test_brackets_walk_through_the_runs(ws: Workspace) -> None:
+async def test_brackets_step_through_the_runs(ws: Workspace) -> None:
     older = LiveRun(ws, now=time.time() - 100)
     older.end()
     newer = LiveRun(ws)
@@ -232,7 +232,7 @@ async def test_brackets_walk_through_the_runs(ws: Workspace) -> None:
         assert table.cursor_id == newer.dir.run_id
 
 
-async def test_the_log_alone_and_the_logarithm(ws: Workspace) -> None:
+async def test_o_shows_the_log_alone_and_y_the_logarithmic_axis(ws: Workspace) -> None:
     app = H2QApp(ws)
     with live_run(ws):
         async with app.run_test(size=(80, 24)) as pilot:

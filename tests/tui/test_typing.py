@@ -70,7 +70,7 @@ async def test_every_key_of_a_burst_decides_what_it_was_typed_at(ws: Workspace, 
     assert written(ws) == model.decisions
 
 
-async def test_keys_behind_a_filter_are_meant_for_what_it_gives(ws: Workspace) -> None:
+async def test_keys_after_a_filter_apply_to_its_result(ws: Workspace) -> None:
     with ReviewStore(ws.memory_db, readonly=True) as store:
         ids = store.ids()
         word = store.detail(ids[40]).turns[0].text[:8]

@@ -148,7 +148,7 @@ async def test_wins_and_losses_are_stepped_through_with_their_conversation(ws: W
         assert tab.cases[tab.place].gain == pytest.approx(0.0)
 
 
-async def test_an_empty_workspace_says_what_would_be_here_and_how_to_get_it(ws: Workspace) -> None:
+async def test_an_empty_workspace_shows_the_next_step(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
         tab = await opened(app)
@@ -157,7 +157,7 @@ async def test_an_empty_workspace_says_what_would_be_here_and_how_to_get_it(ws: 
         assert [row.verb for row in tab.footer_actions()] == []
 
 
-async def test_promote_asks_once_names_both_and_undo_takes_it_back(ws: Workspace) -> None:
+async def test_promotion_asks_once_and_can_be_undone(ws: Workspace) -> None:
     add_model(ws, "native-1", 1.0)
     add_model(ws, "native-2", 2.0)
     promote(ws, "native-1")
@@ -198,7 +198,7 @@ async def test_roll_back_names_the_backup_and_restores_it(ws: Workspace) -> None
         await until(pilot, lambda: in_use(ws) == "native-1")
 
 
-async def test_a_broken_report_and_a_run_without_verdict_are_passed_over(ws: Workspace) -> None:
+async def test_broken_reports_and_runs_without_verdict_are_skipped(ws: Workspace) -> None:
     write_report(ws, make_report(), "1")
     await asyncio.sleep(0.01)
     write_report(ws, None, "2")
@@ -209,7 +209,7 @@ async def test_a_broken_report_and_a_run_without_verdict_are_passed_over(ws: Wor
     assert found.run_id == "1120-220400-aa"
 
 
-def test_an_interval_shows_zero_and_the_side_it_lies_on() -> None:
+def test_an_interval_shows_zero_and_its_side() -> None:
     worse = measure("nll", 1.0, 1.05, 0.01, 0.1)
     drawn = interval(worse, 15, UNICODE)
     assert len(drawn) == 15
@@ -243,7 +243,7 @@ def test_a_comparison_marks_only_what_differs() -> None:
     assert "".join(piece.text for piece in base) == "the old way 中文"
 
 
-async def test_enter_judges_the_newest_model_against_the_one_in_use(
+async def test_enter_validates_the_newest_model_against_the_one_in_use(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_model(ws, "native-1", 1.0)

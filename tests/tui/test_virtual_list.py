@@ -41,7 +41,7 @@ def screen_text(app: App[None]) -> str:
     return "\n".join(widget.render_line(y).text for y in range(widget.size.height))
 
 
-async def test_a_long_list_asks_only_for_what_is_seen() -> None:
+async def test_a_long_list_requests_only_visible_rows() -> None:
     app = ListApp(100_000)
     async with app.run_test(size=(60, 20)) as pilot:
         await pilot.pause()
@@ -108,7 +108,7 @@ async def test_every_line_is_as_wide_as_the_list_with_chinese_and_control_charac
 
 
 @pytest.mark.parametrize(("glyphs", "line"), [(ASCII, "> ok kept"), (UNICODE, "▸ ✓ kept")])
-async def test_a_sign_is_never_cut(glyphs: Glyphs, line: str) -> None:
+async def test_a_glyph_is_never_cut(glyphs: Glyphs, line: str) -> None:
     class SignsApp(App[None]):
         def compose(self) -> ComposeResult:
             yield VirtualList((GLYPH_COLUMN, 0))

@@ -83,7 +83,7 @@ def trained(ws: Workspace, promoted: Promoted | None = None, collected: int = 12
     )
 
 
-def test_a_scheduled_run_is_told_once(ws: Workspace) -> None:
+def test_a_scheduled_run_is_reported_once(ws: Workspace) -> None:
     run_of(ws, TrainParams(), funnel(100), Finished(status=RunStatus.DONE, exit_code=0), created_at=1e9)
     run = trained(ws)
     since = news_since_last_visit(ws)
@@ -97,7 +97,7 @@ def test_a_scheduled_run_is_told_once(ws: Workspace) -> None:
     assert news_since_last_visit(ws) is None
 
 
-def test_a_skipped_run_does_not_hide_the_promotion_before_it_and_a_failed_one_is_told(ws: Workspace) -> None:
+def test_a_skipped_run_does_not_hide_an_earlier_promotion_and_a_failed_one_is_reported(ws: Workspace) -> None:
     run = trained(ws, Promoted(name="two", previous="one", backup="models.json.backup.20260101_030000"))
     run_of(ws, TrainParams(scheduled=True), Finished(status=RunStatus.SKIPPED, exit_code=3))
     since = news_since_last_visit(ws)
@@ -109,7 +109,7 @@ def test_a_skipped_run_does_not_hide_the_promotion_before_it_and_a_failed_one_is
     assert since is not None and since.run_id == failed.run_id
 
 
-def test_a_corpus_built_in_between_does_not_hide_what_came_in(ws: Workspace) -> None:
+def test_a_corpus_build_does_not_hide_new_conversations(ws: Workspace) -> None:
     run_of(ws, TrainParams(), funnel(100), Finished(status=RunStatus.DONE, exit_code=0), created_at=1e9)
     (ws.config / "last_seen.json").write_text('{"at": 1.5e9}')
     run_of(ws, TrainParams(), funnel(120), Finished(status=RunStatus.DONE, exit_code=0), created_at=1.6e9)
@@ -118,7 +118,7 @@ def test_a_corpus_built_in_between_does_not_hide_what_came_in(ws: Workspace) -> 
     assert since is not None and since.new_conversations == 20
 
 
-def test_only_what_a_schedule_started_and_what_has_ended_is_told(ws: Workspace) -> None:
+def test_only_finished_scheduled_runs_are_reported(ws: Workspace) -> None:
     run_of(ws, TrainParams(), Finished(status=RunStatus.DONE, exit_code=0))
     running = run_of(ws, TrainParams(scheduled=True))
     journal = JournalWriter(running.events_path)
@@ -132,18 +132,18 @@ def test_only_what_a_schedule_started_and_what_has_ended_is_told(ws: Workspace) 
     assert since is not None and since.run_id == running.run_id and since.new_conversations is None
 
 
-def test_a_broken_note_of_the_last_look_is_no_failure(ws: Workspace) -> None:
+def test_a_broken_note_of_the_last_visit_is_ignored(ws: Workspace) -> None:
     trained(ws)
     (ws.config / "last_seen.json").write_text('{"at": []}')
     assert news_since_last_visit(ws) is not None
 
 
-def test_a_workspace_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+def test_a_missing_workspace_is_not_created(tmp_path: Path) -> None:
     assert news_since_last_visit(Workspace(tmp_path / "none")) is None
     assert not (tmp_path / "none").exists()
 
 
-async def test_the_screen_tells_all_and_takes_the_promotion_back(ws: Workspace) -> None:
+async def test_the_screen_shows_everything_and_rolls_the_promotion_back(ws: Workspace) -> None:
     for name in ("one", "two"):
         put_model(ws.models / name)
     promote(ws, "one")
@@ -170,7 +170,7 @@ async def test_the_screen_tells_all_and_takes_the_promotion_back(ws: Workspace) 
         assert not isinstance(again.screen, WhatsNewScreen)
 
 
-async def test_esc_closes_and_a_later_promotion_is_not_taken_back(ws: Workspace) -> None:
+async def test_esc_closes_and_a_later_promotion_is_not_rolled_back(ws: Workspace) -> None:
     for name in ("one", "two", "three"):
         put_model(ws.models / name)
     promote(ws, "one")
@@ -188,7 +188,7 @@ async def test_esc_closes_and_a_later_promotion_is_not_taken_back(ws: Workspace)
     assert in_use(ws) == "three"
 
 
-async def test_a_run_with_too_little_says_why(ws: Workspace) -> None:
+async def test_a_run_with_too_little_data_shows_the_reason(ws: Workspace) -> None:
     run_of(
         ws,
         TrainParams(scheduled=True),

@@ -19,7 +19,7 @@ def test_ids_are_unique() -> None:
 
 
 @pytest.mark.parametrize("row", [row for row in ACTIONS if row.tab != EVERYWHERE], ids=lambda row: row.id)
-def test_a_key_of_a_tab_shadows_none_of_everywhere(row) -> None:  # type: ignore[no-untyped-def]
+def test_a_key_of_a_tab_shadows_no_global_key(row) -> None:  # type: ignore[no-untyped-def]
     everywhere = {key for other in of_tab(EVERYWHERE) for key in other.keys}
     assert not set(row.keys) & everywhere
 
@@ -37,13 +37,13 @@ def test_digits_are_always_tabs() -> None:
 @pytest.mark.parametrize(
     "row", [row for row in ACTIONS if row.tab in {tab.id for tab in TABS}], ids=lambda row: row.id
 )
-def test_every_row_of_a_tab_has_its_method(row) -> None:  # type: ignore[no-untyped-def]
+def test_every_action_of_a_tab_has_its_method(row) -> None:  # type: ignore[no-untyped-def]
     place = next(tab.place for tab in TABS if tab.id == row.tab)
     module, _colon, name = place.partition(":")
     assert hasattr(getattr(importlib.import_module(module), name), f"action_{row.verb}")
 
 
-def test_every_row_of_everywhere_is_done_by_the_app_or_by_some_tab() -> None:
+def test_every_global_action_has_a_method_in_the_app_or_in_a_tab() -> None:
     classes = [
         getattr(importlib.import_module(tab.place.partition(":")[0]), tab.place.partition(":")[2])
         for tab in TABS
@@ -75,7 +75,7 @@ def test_every_command_shown_exists(row) -> None:  # type: ignore[no-untyped-def
     assert result.exit_code == 0, result.output
 
 
-def test_keys_of_the_person_replace_ours() -> None:
+def test_keys_of_the_user_replace_the_defaults() -> None:
     keys = KeyMap({"train.stop": "Z", "no.such": "q"})
     assert keys.find("train", "Z") == BY_ID["train.stop"]
     assert keys.find("train", "x") is None
@@ -87,7 +87,7 @@ def test_full_width_keys_act_as_half_width_ones() -> None:
     assert half_width("汉") == "汉"
 
 
-def test_keys_are_shown_as_a_person_reads_them() -> None:
+def test_keys_have_short_labels() -> None:
     assert key_label("escape") == "esc"
     assert key_label(", .") == ","
     assert key_label("space") == "space"

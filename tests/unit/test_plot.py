@@ -18,7 +18,7 @@ values = st.floats(-1e6, 1e6, allow_nan=False)
 
 
 @given(values, values)
-def test_a_range_holds_its_data_and_ends_on_whole_steps(a: float, b: float) -> None:
+def test_a_range_contains_its_data_and_ends_on_whole_steps(a: float, b: float) -> None:
     low, high = min(a, b), max(a, b)
     found = fixed_range(low, high, None)
     slack = 1e-6 * max(1.0, abs(low), abs(high))
@@ -27,7 +27,7 @@ def test_a_range_holds_its_data_and_ends_on_whole_steps(a: float, b: float) -> N
     assert 2 <= len(found.ticks) <= 12
 
 
-def test_a_range_stays_while_the_data_lies_in_it() -> None:
+def test_a_range_is_kept_while_it_contains_the_data() -> None:
     first = fixed_range(1.0, 2.4, None)
     assert fixed_range(1.1, 2.3, first) is first
     assert fixed_range(1.1, 5.0, first) is not first
@@ -46,7 +46,7 @@ def test_a_label_fits_into_its_column(value: float) -> None:
     assert len(label(value)) <= LABEL + 1
 
 
-def test_a_logarithmic_range_holds_its_data() -> None:
+def test_a_logarithmic_range_contains_its_data() -> None:
     found = log_range(1.2, 2.7)
     assert 2**found.low <= 1.2
     assert 2**found.high >= 2.7

@@ -97,7 +97,7 @@ def test_any_state_gives_three_lines_of_text(width: int, more: list[Event], aliv
     assert all(line.plain.isprintable() for line in found)
 
 
-def test_an_ending_says_how() -> None:
+def test_the_ending_of_a_run_is_shown() -> None:
     failed = view_of(*BEGUN, STEP, Finished(status=RunStatus.FAILED, exit_code=5, error="no \x1b room"))
     assert lines(failed)[2] == " ✗ failed: no ␛ room"
     assert "dead" in lines(view_of(*BEGUN, STEP), alive=False)[2]
@@ -124,7 +124,7 @@ def test_the_share_done_counts_stages_alike(events: tuple[Event, ...], share: fl
     assert found == (None if share is None else pytest.approx(share))
 
 
-def test_a_run_without_a_curve_says_why() -> None:
+def test_a_run_without_a_curve_shows_the_reason() -> None:
     waits = view_of(StatusChanged(status=RunStatus.QUEUED, reason="run 1 trains"))
     assert no_curve(waits) == "run 1 trains"
     assert "first training step" in no_curve(view_of(*BEGUN))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.content import Content
 
-from tui.app.sanitise import OnlyText
+from tui.app.rendering import PrintableFilter
 from tui.app.text import cells, fit, one_line, plain, safe
 
 ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -38,7 +38,7 @@ hostile = st.lists(
 
 
 @given(any_text | hostile)
-def test_nothing_that_a_terminal_acts_on_is_left(text: str) -> None:
+def test_no_character_that_a_terminal_interprets_is_left(text: str) -> None:
     shown = plain(text)
     left = {c for c in shown if unicodedata.category(c) in ACTING} - {"\n", "\u200c", "\u200d"}
     assert not left
@@ -52,7 +52,7 @@ def test_one_line_is_one_line(text: str) -> None:
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=60))
-def test_ordinary_text_stays_as_it_is(text: str) -> None:
+def test_ordinary_text_is_unchanged(text: str) -> None:
     assert plain(text) == text.replace("\ufe0f", "")
 
 
@@ -68,7 +68,7 @@ def test_markup_is_shown_not_read(text: str) -> None:
     assert not content.spans
 
 
-def test_an_escape_is_seen() -> None:
+def test_an_escape_character_is_visible() -> None:
     assert plain("a\x1b[2J\x9b\u202eb") == "a␛[2J<U+009B><U+202E>b"
     assert one_line("one\r\ntwo") == "one⏎two"
 
@@ -78,12 +78,12 @@ def test_the_filter_before_the_terminal_lets_no_control_through(text: str) -> No
     from rich.segment import Segment
     from textual.color import Color
 
-    out = OnlyText().apply([Segment(text)], Color(0, 0, 0))
+    out = PrintableFilter().apply([Segment(text)], Color(0, 0, 0))
     assert not {c for c in "".join(s.text for s in out) if unicodedata.category(c) in ACTING} - {
         "\u200c",
         "\u200d",
     }
 
 
-def test_safe_takes_a_style_of_ours() -> None:
+def test_safe_accepts_a_style() -> None:
     assert safe("[b]x", "bold") == Content.styled("[b]x", "bold")

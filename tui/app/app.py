@@ -24,13 +24,12 @@ from engine.core.i18n import _, set_language, system_language
 from engine.core.paths import shipped
 from tui.app import onboarding
 from tui.app.actions import AppAction, KeyMap
-from tui.app.cell_diff import ExactUpdate
 from tui.app.dispatch import ActionDispatcher
 from tui.app.global_actions import GlobalActions
 from tui.app.glyphs import Glyphs, choose_glyphs
 from tui.app.palette import ActionProvider
+from tui.app.rendering import ExactUpdate, PrintableFilter
 from tui.app.run_follower import RunBoard, RunsChanged, RunUpdated, header_status
-from tui.app.sanitise import OnlyText
 from tui.app.terminal import detect_terminal, hung_up, theme_name
 from tui.app.text import plain
 from tui.app.themes import themes
@@ -108,7 +107,7 @@ class H2QApp(App[None]):
         super().__init__()
         self.demo_requested = False
         """The user chose the demo, which has a workspace of its own: the app opens again on that."""
-        self._filters.append(OnlyText())
+        self._filters.append(PrintableFilter())
         self.board = RunBoard(self, workspace)
         self.set_class(self.glyphs.ascii, "-ascii")
         self._first_tab = tab or TABS[0].id
