@@ -1,7 +1,6 @@
 """The engine's processes: `python -m engine run RUN_DIR` and `python -m engine serve DATA_DIR`.
 
-They are started by the program, not by people, and speak through journals and sockets; what is printed here
-lands in `engine.log`.
+The program starts them; they communicate through journals and sockets. Output goes to `engine.log`.
 """
 
 from __future__ import annotations
@@ -14,18 +13,20 @@ from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit codes as in DESIGN 5."""
+    """Returns the exit code; expected failures have that of their `H2QError`."""
     parser = argparse.ArgumentParser(prog="python -m engine", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    run = verbs.add_parser("run", help="carry out the run in RUN_DIR")
+    run = verbs.add_parser("run", help="execute the run in RUN_DIR")
     run.add_argument("run_dir", type=Path)
-    run.add_argument("--lock-fd", type=int, help="descriptor of the run's lock, handed over by the launcher")
+    run.add_argument("--lock-fd", type=int, help="descriptor of the run's lock, inherited from the launcher")
     run.add_argument("--scope", default="", help="how the process is kept alive")
     serve = verbs.add_parser("serve", help="the inference service of the workspace DATA_DIR")
     serve.add_argument("data_dir", type=Path)
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     return (
-        _serve(given.data_dir) if given.verb == "serve" else _run(given.run_dir, given.lock_fd, given.scope)
+        _serve(options.data_dir)
+        if options.verb == "serve"
+        else _run(options.run_dir, options.lock_fd, options.scope)
     )
 
 
@@ -56,5 +57,5 @@ if __name__ == "__main__":
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
-    # Threads of libraries must not hold up, or crash, a process whose work is done and written.
+    # Library threads must not delay or crash a process whose work is finished and on disk.
     os._exit(code)

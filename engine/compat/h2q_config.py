@@ -1,4 +1,4 @@
-"""H2Q-Evo's streaming configuration (JSON of its `MemoryEfficientConfig`) as settings of a run here."""
+"""H2Q-Evo's streaming configuration (JSON of its `MemoryEfficientConfig`) as settings of a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SUPPORTED = frozenset(
         "resource_check_interval",
     )
 )
-"""Names that mean the same here."""
+"""Names with the same meaning in `engine.core.config.Settings`."""
 IGNORED = frozenset(
     (
         "enable_streaming",
@@ -41,48 +41,48 @@ IGNORED = frozenset(
         "use_memory_pool",
     )
 )
-"""Names that need no setting here: text is always streamed, buffers are always used again, and the budget and
-measurements decide about the rest."""
+"""Names without a setting: text is always streamed, buffers are always reused, and the budget and measurements
+decide the rest."""
 MIN_CONTEXT = 64
 
 
 @dataclass(frozen=True)
 class StreamingConfig:
-    """What a configuration asks for."""
+    """The settings in a configuration."""
 
     settings: dict[str, bool | int | float | str]
-    """By the names of `engine.core.config.Settings`; the values are not yet checked."""
+    """By the names of `engine.core.config.Settings`; the values are not validated yet."""
     context: int | None = None
     """`max_sequence_length`, at least `LEAST_CONTEXT`."""
     ignored: list[str] = field(default_factory=list)
-    """Names that change nothing here."""
+    """Names without effect."""
 
 
 def read_streaming_config(path: Path) -> StreamingConfig | None:
-    """The configuration in `path`; None when it is another file, such as a models.json or one that is not there.
+    """The configuration in `path`; None for a missing file or one of another kind, such as a models.json.
 
-    Raises BadInput for one that has a name which neither program knows.
+    Raises BadInput for a configuration with an unknown name.
     """
     try:
-        found = json.loads(path.read_bytes())
+        config = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
     known = SUPPORTED | IGNORED | {"enable_cpu_affinity", "max_sequence_length"}
-    if not isinstance(found, dict) or "models" in found or not known & found.keys():
+    if not isinstance(config, dict) or "models" in config or not known & config.keys():
         return None
-    for name in found:
+    for name in config:
         if name not in known:
             raise BadInput(_("H2Q-Evo has no setting {name}").format(name=name), path=path)
     settings: dict[str, bool | int | float | str] = {
-        name: _plain(path, name, value) for name, value in found.items() if name in SUPPORTED
+        name: _plain(path, name, value) for name, value in config.items() if name in SUPPORTED
     }
-    if found.get("enable_cpu_affinity"):
+    if config.get("enable_cpu_affinity"):
         settings.setdefault("cpu_affinity", "auto")
-    length = found.get("max_sequence_length")
+    length = config.get("max_sequence_length")
     return StreamingConfig(
         settings,
         max(MIN_CONTEXT, length) if isinstance(length, int) else None,
-        [name for name in found if name in IGNORED],
+        [name for name in config if name in IGNORED],
     )
 
 

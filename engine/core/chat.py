@@ -1,4 +1,4 @@
-"""One turn of a chat: what datasets, chat templates, backends and the inference protocol carry."""
+"""One turn of a chat: the type that datasets, chat templates, backends and the inference protocol share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Expected failures: each is one sentence, a hint (the command that fixes it) and an exit code."""
+"""Expected failures: a message, a hint (the command that fixes it) and an exit code."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class H2QError(Exception):
 
     Attributes:
         message: one sentence without a full stop: what is wrong and where (file, row).
-        hint: the command or key that fixes it; empty when there is none.
-        exit_code: of the process that ends with this error (DESIGN 5).
+        hint: the command or key that fixes it; empty without one.
+        exit_code: exit code of a process that ends with this error.
     """
 
     exit_code = 5
@@ -31,26 +31,26 @@ class H2QError(Exception):
 
 
 def error_text(problem: Exception) -> str:
-    """Any failure as a sentence: of the operating system's, its words and the file, without the number."""
+    """Any exception as a sentence; for an OSError its text and file, without the number."""
     if isinstance(problem, OSError) and problem.strerror:
         return colon(problem.strerror, str(problem.filename)) if problem.filename else problem.strerror
     return str(problem)
 
 
 def first_line(problem: BaseException) -> str:
-    """What a library says of a failure, without what follows its first line; its kind when it says nothing."""
+    """First line of an exception's text; the name of its class when it has none."""
     text = str(problem).strip()
     return text.splitlines()[0][:200] if text else type(problem).__name__
 
 
 class UsageProblem(H2QError):
-    """The command line or a setting asks for something that cannot be."""
+    """The command line or a setting is invalid."""
 
     exit_code = 2
 
 
 class BadInput(H2QError):
-    """A file or directory that the person named is missing, broken or of the wrong kind."""
+    """A file or directory that the user named is missing, invalid or of the wrong kind."""
 
     exit_code = 2
 
@@ -67,29 +67,29 @@ class BadInput(H2QError):
 
 
 class NotEnoughData(H2QError):
-    """There is too little material for what was asked; nothing was changed."""
+    """There is too little data for the request; nothing was changed."""
 
     exit_code = 3
 
 
 class ServiceUnreachable(H2QError):
-    """A service on this machine (inference, Ollama, another run) does not answer."""
+    """A local service (inference, Ollama, another run) does not answer."""
 
     exit_code = 4
 
 
 class RunFailed(H2QError):
-    """A run ended without its result; `engine.log` in its folder has the traceback."""
+    """A run ended without a result; `engine.log` in its folder has the traceback."""
 
     exit_code = 5
 
 
 class Busy(RunFailed):
-    """Another run or process holds what is needed; names it."""
+    """Another run or process, named in the message, holds a required resource."""
 
 
 class Interrupted(H2QError):
-    """The person stopped it; what was done is kept."""
+    """The user stopped the work; finished work is kept."""
 
     exit_code = 130
 

@@ -1,7 +1,7 @@
-"""Files that are either whole or not there: temporary name, fsync, rename, fsync of the folder.
+"""Atomic, durable file writes (temporary name, fsync, rename, fsync of the folder), file hashes and free space.
 
-All go through `os.open`, `os.write`, `os.fsync` and `os.replace`, so that a test can record them and try every
-state that a power cut may leave (bench/crash_states.py).
+Writes use `os.open`, `os.write`, `os.fsync` and `os.replace`, so that `bench/crash_states.py` can record them and
+check every state that a power cut may leave.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from engine.core.errors import BadInput, RunFailed
 from engine.core.i18n import _
 
 _FREE_SPACE_KEPT = 64 << 20
-"""Bytes that stay free on the disk."""
+"""Bytes to keep free on the disk."""
 
 
 def fsync_dir(folder: Path) -> None:
@@ -35,7 +35,7 @@ def fsync_dir(folder: Path) -> None:
 
 
 def make_dirs(folder: Path) -> None:
-    """`folder` and what is missing above it, durable: a synced file in a folder that a power cut takes is lost.
+    """Creates `folder` and its parents durably: a synced file is lost with a folder that was not synced.
 
     Raises OSError.
     """
@@ -47,9 +47,9 @@ def make_dirs(folder: Path) -> None:
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """A file with `data`, on the disk when this returns; its name is not yet: sync the folder for that.
+    """Writes and syncs a file. Its name is not durable until the folder is synced.
 
-    Raises OSError; what was written by then stays.
+    Raises OSError; a partly written file stays.
     """
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
@@ -60,9 +60,9 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Replaces `path` by `data`; a reader sees the old file or the new one, also after a power cut.
+    """Replaces the content of `path`; a reader sees the old file or the new one, also after a power cut.
 
-    Raises OSError (disk full, no permission); the old file is then untouched and no temporary file stays.
+    Raises OSError (disk full, no permission) and leaves the old file untouched and no temporary file.
     """
     make_dirs(path.parent)
     _replace(path, data, mode, sync=True)
@@ -70,15 +70,15 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 
 def write_bytes_unsynced(path: Path, data: bytes) -> None:
-    """Like `write_bytes` for a reader, but without waiting for the disk: for what is written again soon.
+    """Like `write_bytes`, without the sync: for files that are rewritten often.
 
-    Raises OSError; the old file is then untouched and no temporary file stays.
+    Raises OSError and leaves the old file untouched and no temporary file.
     """
     _replace(path, data, 0o644, sync=False)
 
 
 def replaceable(path: Path) -> Path:
-    """The file that a write to `path` replaces: `path` itself, or what a link points to, so that links stay.
+    """The file that a write to `path` replaces: `path` itself, or the target of a link, so that links stay.
 
     Raises FileExistsError for a device, a FIFO, a socket or a folder: as root, a rename would destroy a device.
     """
@@ -110,7 +110,7 @@ def _replace(path: Path, data: bytes, mode: int, *, sync: bool) -> None:
 
 
 def _write_all(fd: int, data: bytes) -> None:
-    """All of `data`: a full disk or a signal may cut one write short."""
+    """Writes all of `data`: a full disk or a signal may cut one write short."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]
@@ -122,15 +122,15 @@ def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
 
 
 def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
-    """Valid, readable JSON. Raises ValueError for NaN and infinities, which are not JSON."""
+    """Writes indented JSON. Raises ValueError for NaN and infinities, which are not JSON."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n", mode=mode)
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
-    """A temporary name beside `path`; what was written there is synced and takes the name. Raises OSError.
+    """Yields a temporary path next to `path`; afterwards the file is synced and renamed to `path`. Raises OSError.
 
-    For files too large to be held as bytes. When the block raises, `path` is as before.
+    For files too large for memory. If the block raises, `path` is unchanged.
     """
     make_dirs(path.parent)
     path = replaceable(path)
@@ -159,18 +159,18 @@ def sync_file(file: Path) -> None:
 
 
 def file_sha256(path: Path, step: Callable[[], None] | None = None) -> str:
-    """sha256 of a file's bytes in hex; `step` is called between pieces and may raise to stop. Raises OSError."""
+    """SHA-256 of a file in hex. `step` is called between chunks and may raise to stop. Raises OSError."""
     digest = sha256()
     with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
             if step is not None:
                 step()
     return digest.hexdigest()
 
 
 def check_free_space(folder: Path, size: int) -> None:
-    """Raises RunFailed when `size` bytes more would fill the disk of `folder`, which is made; BadInput when it cannot."""
+    """Creates `folder`. Raises RunFailed if its disk has no space for `size` bytes, BadInput if it is not writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

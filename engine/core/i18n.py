@@ -1,4 +1,4 @@
-"""Words in the person's language. English is the source; `data/locale` holds the catalogs."""
+"""Translations. English is the source language; `data/locale` holds the gettext catalogs."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _catalog: gettext.NullTranslations = gettext.NullTranslations()
 
 
 def set_language(language: str) -> None:
-    """Every later `_()` answers in `language` ("en" or "zh"); an unknown one means English."""
+    """Sets the language of `_()`: "en" or "zh"; an unknown one means English."""
     global _current, _catalog
     _current = language if language in LANGUAGES else "en"
     _catalog = gettext.translation(DOMAIN, shipped("data") / "locale", languages=[_current], fallback=True)
 
 
 def language() -> str:
-    """The language in use: "en" or "zh"."""
+    """The current language: "en" or "zh"."""
     return _current
 
 
 def system_language() -> str:
-    """What the environment asks for: LC_ALL, LC_MESSAGES, LANG, in the order of POSIX."""
+    """Language of the environment: LC_ALL, LC_MESSAGES, LANG, in the order of POSIX."""
     for name in ("LC_ALL", "LC_MESSAGES", "LANG"):
         value = os.environ.get(name)
         if value:
@@ -37,7 +37,7 @@ def system_language() -> str:
 
 
 def _(text: str) -> str:
-    """`text` in the language in use."""
+    """`text` in the current language."""
     return _catalog.gettext(text) if text else ""
 
 
@@ -56,15 +56,15 @@ def p_(context: str, text: str) -> str:
 
 
 def colon(head: str, tail: str) -> str:
-    """`head: tail`, with the colon of the language in use."""
+    """`head: tail`, with the colon of the current language."""
     return _("{head}: {tail}").format(head=head, tail=tail)
 
 
 def n_(one: str, many: str, count: int) -> str:
-    """`one` or `many`, as `count` asks; format it with `.format(n=count)`."""
+    """The plural form for `count`; format it with `.format(n=count)`."""
     return _catalog.ngettext(one, many, count)
 
 
 def N_(text: str) -> str:
-    """Marks a string of a table for the catalogs; `_()` translates it where it is shown."""
+    """Marks a string in a table for the catalogs; `_()` translates it where it is shown."""
     return text

@@ -1,4 +1,4 @@
-"""Where everything lies: the workspace of a person, and the files that ship with the program."""
+"""Paths: the user's workspace, and the files that ship with the program."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def shipped(name: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """What can be made again at any time: the platform's user cache folder. It may not be there yet."""
+    """The platform's user cache folder, for files that can be recreated. It may not exist yet."""
     return Path(platformdirs.user_cache_dir("h2q-tui", appauthor=False))
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """One person's data (DESIGN 4). Making the object touches no file."""
+    """The folder with a user's data. Creating the object touches no file."""
 
     root: Path
     models_file: Path | None = None
@@ -89,7 +89,7 @@ class Workspace:
 
     @property
     def runtime(self) -> Path:
-        """Folder for sockets: short enough for the 104 bytes of `sun_path`, 0700, one per workspace."""
+        """Folder for sockets, one per workspace, mode 0700; short enough for the 104 bytes of `sun_path`."""
         tag = sha256(str(self.root.resolve()).encode()).hexdigest()[:12]
         base = os.environ.get("XDG_RUNTIME_DIR")
         if base and os.access(base, os.W_OK) and len(base) < 50:
@@ -102,7 +102,7 @@ def find_workspace(
 ) -> Workspace:
     """The workspace of `--data-dir`, else `$H2Q_DATA_DIR`, else the platform's user data folder.
 
-    `relative_to` is `--workspace`: the folder against which a relative `data_dir` resolves.
+    `relative_to` is `--workspace`: the folder that a relative `data_dir` starts from.
     """
     chosen = data_dir or os.environ.get("H2Q_DATA_DIR")
     if not chosen:

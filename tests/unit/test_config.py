@@ -29,7 +29,7 @@ def test_no_file_means_the_defaults(workspace: Workspace) -> None:
     assert load_settings(workspace) == Settings()
 
 
-def test_what_is_saved_is_loaded(workspace: Workspace) -> None:
+def test_saved_settings_are_loaded_back(workspace: Workspace) -> None:
     settings = Settings(language="zh", max_memory_gb=2.5, keys={"runs.stop": "x"}, first_start_done=True)
     save_settings(workspace, settings)
     assert load_settings(workspace) == settings

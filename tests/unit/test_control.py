@@ -55,7 +55,7 @@ def test_the_socket_is_for_its_owner_only(run: RunDir) -> None:
     assert not path.exists()
 
 
-def test_a_stale_socket_is_taken_over_by_who_holds_the_lock(run: RunDir) -> None:
+def test_the_holder_of_the_lock_replaces_a_stale_socket(run: RunDir) -> None:
     path = socket_path(run)
     make_private_dir(path.parent)
     with socket.socket(socket.AF_UNIX) as left_behind:
@@ -71,13 +71,13 @@ def test_a_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
         make_private_dir(tmp_path / "link")
 
 
-def test_a_folder_open_to_others_is_closed(tmp_path: Path) -> None:
+def test_the_mode_of_an_open_folder_is_restricted(tmp_path: Path) -> None:
     (tmp_path / "sockets").mkdir(mode=0o755)
     make_private_dir(tmp_path / "sockets")
     assert (tmp_path / "sockets").stat().st_mode & 0o777 == 0o700
 
 
-def test_folders_in_which_nobody_listens_are_swept_when_they_are_old(tmp_path: Path) -> None:
+def test_old_folders_without_a_listener_are_removed(tmp_path: Path) -> None:
     def folder(name: str, age: float, *files: str) -> Path:
         made = tmp_path / name
         made.mkdir()
@@ -110,24 +110,24 @@ def test_a_closed_socket_leaves_no_folder(run: RunDir) -> None:
     assert not socket_path(run).parent.exists()
 
 
-def test_a_path_too_long_for_a_socket_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_socket_path_that_is_too_long_is_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(Workspace, "runtime", tmp_path / ("x" * PATH_LIMIT))
     with pytest.raises(UsageProblem, match="too long"):
         socket_path(RunDir(tmp_path / "runs" / "r"))
 
 
-def test_a_run_that_does_not_live_cannot_be_reached(tmp_path: Path) -> None:
+def test_a_dead_run_cannot_be_reached(tmp_path: Path) -> None:
     ws = Workspace(tmp_path)
     with pytest.raises(ServiceUnreachable, match="is not running"):
         send_sync(create_run(ws, make_spec(ws.root, CorpusParams())), "pause")
 
 
-def test_a_run_that_lives_but_is_silent_is_given_up(run: RunDir) -> None:
+def test_a_run_that_does_not_answer_times_out(run: RunDir) -> None:
     with pytest.raises(ServiceUnreachable, match="did not answer"):
         send_sync(run, "pause", timeout=0.2)
 
 
-def test_a_run_that_is_only_starting_is_waited_for(run: RunDir) -> None:
+def test_send_waits_for_a_starting_run(run: RunDir) -> None:
     servers: list[ControlServer] = []
     timer = threading.Timer(0.2, lambda: servers.append(ControlServer(run, echo)))
     timer.start()
@@ -142,7 +142,9 @@ def test_an_unknown_command_is_not_sent(run: RunDir) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(st.binary(max_size=200))
-def test_any_bytes_on_the_socket_are_survived(tmp_path_factory: pytest.TempPathFactory, noise: bytes) -> None:
+def test_invalid_bytes_on_the_socket_do_no_harm(
+    tmp_path_factory: pytest.TempPathFactory, noise: bytes
+) -> None:
     ws = Workspace(tmp_path_factory.mktemp("noise"))
     made = create_run(ws, make_spec(ws.root, CorpusParams()))
     fd = lock.acquire(made.lock_path)
@@ -185,7 +187,7 @@ def commands(told: list[Event]) -> CommandQueue:
     return made
 
 
-def test_a_command_reaches_the_loop_and_its_answer_the_sender_and_the_journal(
+def test_a_command_reaches_the_loop_and_its_answer_is_sent_and_recorded(
     commands: CommandQueue, told: list[Event]
 ) -> None:
     sender = Sender(commands, "set", "lr=0.01")
@@ -196,7 +198,7 @@ def test_a_command_reaches_the_loop_and_its_answer_the_sender_and_the_journal(
     assert told == [CommandHandled(name="set", value="lr=0.01", accepted=True, reply="lr=0.01 from step 7")]
 
 
-def test_an_answer_may_come_until_the_next_poll_which_refuses_what_has_none(commands: CommandQueue) -> None:
+def test_the_next_poll_refuses_unanswered_commands(commands: CommandQueue) -> None:
     late, never = Sender(commands, "checkpoint"), Sender(commands, "set", "depth=9")
     taken: list[RunCommand] = []
     while len(taken) < 2:
@@ -209,7 +211,7 @@ def test_an_answer_may_come_until_the_next_poll_which_refuses_what_has_none(comm
     assert not never.answer().accepted
 
 
-def test_stop_is_answered_at_once_and_told_at_every_poll(commands: CommandQueue) -> None:
+def test_stop_is_answered_immediately_and_yielded_at_every_poll(commands: CommandQueue) -> None:
     assert Sender(commands, "stop").answer().accepted
     for _again in range(2):
         assert [command.name for command in commands.poll()] == ["stop"]
@@ -217,7 +219,7 @@ def test_stop_is_answered_at_once_and_told_at_every_poll(commands: CommandQueue)
         commands.check_stop()
 
 
-def test_a_paused_run_waits_and_still_takes_commands(commands: CommandQueue, told: list[Event]) -> None:
+def test_a_paused_run_blocks_and_still_handles_commands(commands: CommandQueue, told: list[Event]) -> None:
     assert commands.handle(Request("pause")).accepted
     got: list[str] = []
 
@@ -247,7 +249,7 @@ def test_a_stop_ends_a_pause(commands: CommandQueue) -> None:
     assert not looping.is_alive()
 
 
-def test_a_signal_stops_and_is_journalled_by_the_loop_not_by_the_handler(
+def test_a_signal_is_recorded_by_the_loop_not_by_the_handler(
     commands: CommandQueue, told: list[Event]
 ) -> None:
     commands.signal()
@@ -256,12 +258,12 @@ def test_a_signal_stops_and_is_journalled_by_the_loop_not_by_the_handler(
     assert [event.name for event in told if isinstance(event, CommandHandled)] == ["stop"]
 
 
-def test_where_nothing_is_trained_a_checkpoint_is_refused(told: list[Event]) -> None:
+def test_a_checkpoint_command_is_refused_outside_of_training(told: list[Event]) -> None:
     commands = CommandQueue(told.append)
     assert commands.handle(Request("checkpoint")) == Reply(False, "nothing is training right now")
 
 
-def test_the_end_of_a_stage_and_of_the_run_refuse_what_waits(commands: CommandQueue) -> None:
+def test_the_end_of_a_stage_or_run_refuses_waiting_commands(commands: CommandQueue) -> None:
     waiting = Sender(commands, "checkpoint")
     while not commands._queue.qsize() >= 2:
         pass

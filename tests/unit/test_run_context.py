@@ -44,7 +44,7 @@ def progress(told: list[Event]) -> list[float]:
     return [event.done for event in told if isinstance(event, Progress)]
 
 
-def test_a_stage_ends_as_its_code_ended(ctx: RunContext, told: list[Event]) -> None:
+def test_a_stage_ends_with_the_state_of_its_code(ctx: RunContext, told: list[Event]) -> None:
     with ctx.stage("corpus", 1, 2) as stage:
         stage.detail = "1,539 conversations"
     with ctx.stage("promote") as stage:
@@ -61,7 +61,7 @@ def test_a_stage_ends_as_its_code_ended(ctx: RunContext, told: list[Event]) -> N
     ]
 
 
-def test_progress_of_every_row_is_a_few_records_and_the_last(ctx: RunContext, told: list[Event]) -> None:
+def test_frequent_progress_emits_a_few_events_and_the_last(ctx: RunContext, told: list[Event]) -> None:
     with ctx.stage("corpus"):
         for done in range(1, 10_001):
             ctx.progress("corpus", done, 10_000)
@@ -73,14 +73,14 @@ def test_progress_of_every_row_is_a_few_records_and_the_last(ctx: RunContext, to
     assert len(found) < 50
 
 
-def test_progress_without_a_known_end_tells_its_last_row_too(ctx: RunContext, told: list[Event]) -> None:
+def test_progress_without_a_total_emits_the_last_row(ctx: RunContext, told: list[Event]) -> None:
     with ctx.stage("import"):
         for done in range(1, 100):
             ctx.progress("import", done)
     assert progress(told)[-1] == 99
 
 
-def test_the_time_left_is_worked_out_from_the_time_taken(ctx: RunContext, told: list[Event]) -> None:
+def test_the_remaining_time_is_extrapolated_from_the_elapsed_time(ctx: RunContext, told: list[Event]) -> None:
     with ctx.stage("corpus"):
         ctx.progress("corpus", 1, 4)
     event = next(event for event in told if isinstance(event, Progress))
@@ -88,14 +88,14 @@ def test_the_time_left_is_worked_out_from_the_time_taken(ctx: RunContext, told: 
     assert 0 <= event.eta_s < 5
 
 
-def test_no_stage_begins_once_the_run_is_to_stop(ctx: RunContext, told: list[Event]) -> None:
+def test_no_stage_starts_after_a_stop_request(ctx: RunContext, told: list[Event]) -> None:
     ctx.commands.handle(Request("stop"))
     with pytest.raises(Interrupted), ctx.stage("validate"):
         raise AssertionError("the stage must not begin")
     assert states(told) == []
 
 
-def test_state_json_is_replaced_whole_and_leaves_nothing_beside_it(ctx: RunContext) -> None:
+def test_state_json_is_replaced_atomically(ctx: RunContext) -> None:
     ctx.emit(Started(pid=1, program="0"))
     for _again in range(3):
         ctx.write_state()
@@ -108,7 +108,7 @@ def test_state_json_is_replaced_whole_and_leaves_nothing_beside_it(ctx: RunConte
     ]
 
 
-def test_memory_is_measured_against_the_budget_in_force(ctx: RunContext) -> None:
+def test_memory_events_carry_the_effective_budget(ctx: RunContext) -> None:
     ctx.set_budget(1500.0, "cgroup")
     ctx.record_memory()
     memory = ctx.view.memory

@@ -38,13 +38,13 @@ def make(ws: Workspace, run_id: str, created: float) -> RunDir:
     return create_run(ws, spec)
 
 
-def test_runs_are_listed_newest_first_also_over_the_turn_of_a_year(ws: Workspace) -> None:
+def test_runs_are_listed_newest_first_across_years(ws: Workspace) -> None:
     make(ws, "1231-235959-aa", 100.0)
     make(ws, "0101-000000-bb", 200.0)
     assert [run.run_id for run in list_runs(ws)] == ["0101-000000-bb", "1231-235959-aa"]
 
 
-def test_folders_that_are_no_runs_are_skipped(ws: Workspace) -> None:
+def test_folders_without_a_spec_are_skipped(ws: Workspace) -> None:
     make(ws, "good", 1.0)
     (ws.runs / "empty").mkdir()
     (ws.runs / "broken").mkdir()
@@ -59,7 +59,7 @@ def test_a_workspace_without_runs_has_none(ws: Workspace) -> None:
         find_run(ws, "latest")
 
 
-def test_a_run_is_found_by_the_beginning_of_its_id(ws: Workspace) -> None:
+def test_a_run_is_found_by_a_prefix_of_its_id(ws: Workspace) -> None:
     make(ws, "1120-1", 1.0)
     make(ws, "1121-1", 2.0)
     make(ws, "1121-12", 3.0)
@@ -95,7 +95,7 @@ def test_a_run_is_alive_while_its_lock_is_held_by_any_process(ws: Workspace) -> 
     assert not run.alive()
 
 
-def test_probing_readers_do_not_keep_a_launcher_from_the_lock(ws: Workspace) -> None:
+def test_readers_do_not_keep_a_launcher_from_the_lock(ws: Workspace) -> None:
     import fcntl
     import threading
 
@@ -111,7 +111,7 @@ def test_probing_readers_do_not_keep_a_launcher_from_the_lock(ws: Workspace) -> 
     os.close(fd)
 
 
-def test_a_descriptor_of_another_file_is_not_taken_for_the_lock(ws: Workspace, tmp_path: Path) -> None:
+def test_a_descriptor_of_another_file_is_not_adopted_as_the_lock(ws: Workspace, tmp_path: Path) -> None:
     run = make(ws, "r", 1.0)
     run.lock_path.touch()
     with (tmp_path / "other").open("w") as other:
@@ -127,7 +127,7 @@ def test_a_summary_without_state_file_comes_from_the_journal(ws: Workspace) -> N
     assert load_view(run).records == 0
 
 
-def test_training_checkpoints_lead_to_the_newest_run(ws: Workspace) -> None:
+def test_training_checkpoints_links_to_the_newest_run(ws: Workspace) -> None:
     first, second = make(ws, "a", 1.0), make(ws, "b", 2.0)
     link = ws.root / "training_checkpoints"
     for run in (first, second):
@@ -136,14 +136,14 @@ def test_training_checkpoints_lead_to_the_newest_run(ws: Workspace) -> None:
     assert not link.readlink().is_absolute()
 
 
-def test_a_real_folder_of_checkpoints_is_left_alone(ws: Workspace) -> None:
+def test_a_real_folder_of_checkpoints_stays(ws: Workspace) -> None:
     link = ws.root / "training_checkpoints"
     link.mkdir()
     link_checkpoints(make(ws, "a", 1.0))
     assert not link.is_symlink()
 
 
-def test_nobody_trains_where_no_lock_is_held(ws: Workspace) -> None:
+def test_without_a_held_lock_no_run_is_training(ws: Workspace) -> None:
     ws.runs.mkdir()
     (ws.runs / ".train.lock").write_text("old-run")
     assert training_run_id(ws) == ""

@@ -53,13 +53,13 @@ def view_of(*events: Event, spec: bool = False) -> RunView:
 STARTED = Started(pid=7, program="0")
 
 
-def test_a_run_that_has_not_begun_is_queued_and_without_its_lock_dead() -> None:
+def test_a_run_before_its_start_is_queued_and_without_its_lock_dead() -> None:
     assert RunView().status is RunStatus.QUEUED
     assert RunView().summary(alive=True).status is RunStatus.QUEUED
     assert RunView().summary(alive=False).status is RunStatus.DEAD
 
 
-def test_a_killed_engine_is_seen_as_dead_and_ended_with_its_last_record() -> None:
+def test_a_killed_engine_is_dead_since_its_last_record() -> None:
     view = view_of(STARTED, step(1, 2.0), step(2, 1.0))
     assert view.summary(alive=True).status is RunStatus.RUNNING
     summary = view.summary(alive=False)
@@ -67,13 +67,13 @@ def test_a_killed_engine_is_seen_as_dead_and_ended_with_its_last_record() -> Non
     assert summary.finished_at == 102.0
 
 
-def test_a_finished_run_is_what_it_said_whether_its_lock_is_free_yet_or_not() -> None:
+def test_a_finished_run_has_its_final_status_with_or_without_its_lock() -> None:
     view = view_of(STARTED, Finished(status=RunStatus.FAILED, exit_code=5, error="the disk is full"))
     assert view.summary(alive=True).status is RunStatus.FAILED
     assert view.summary(alive=False).error == "the disk is full"
 
 
-def test_the_figures_of_the_last_step_and_the_best_loss_are_kept() -> None:
+def test_the_view_has_the_last_step_and_the_best_loss() -> None:
     view = view_of(STARTED, step(1, 2.0), step(2, 1.0), step(3, 1.5))
     assert (view.step, view.max_steps, view.loss, view.best_loss) == (3, 100, 1.5, 1.0)
     assert view.series("native", "loss").y == [2.0, 1.0, 1.5]
@@ -87,7 +87,7 @@ def test_each_phase_has_its_own_curve_and_its_own_best_loss() -> None:
     assert view.series("scratch", "loss").y == [0.5]
 
 
-def test_a_loss_that_is_not_finite_is_no_point_and_no_best() -> None:
+def test_a_non_finite_loss_is_not_plotted_and_not_the_best() -> None:
     view = view_of(STARTED, step(1, 2.0), step(2, None, finite=False))
     assert view.loss is None
     assert view.best_loss == 2.0
@@ -95,7 +95,7 @@ def test_a_loss_that_is_not_finite_is_no_point_and_no_best() -> None:
     assert view.series("native", "lr").x == [1, 2]
 
 
-def test_stages_go_through_their_states_in_order() -> None:
+def test_stages_change_state_in_order() -> None:
     view = view_of(
         STARTED,
         StageChanged(name="corpus", state="started", index=1, total=2),
@@ -124,14 +124,14 @@ def test_evaluations_epochs_and_checkpoints_are_kept() -> None:
     assert view.summary(alive=True).checkpoint == "checkpoints/5"
 
 
-def test_a_resumed_run_that_is_stopped_before_its_first_step_stands_where_it_began() -> None:
+def test_a_resumed_run_stopped_before_its_first_step_is_at_its_checkpoint() -> None:
     written = CheckpointWritten(phase="native", step=40, path="checkpoints/40", seconds=0.03, bytes=9)
     view = view_of(STARTED, StageChanged(name="native", state="started"), written)
     assert view.step == 40
     assert view_of(STARTED, StageChanged(name="native", state="started"), step(41, 2.0), written).step == 41
 
 
-def test_memory_is_drawn_over_seconds_and_its_peak_is_kept() -> None:
+def test_memory_is_a_curve_over_seconds_with_its_peak() -> None:
     view = view_of(
         STARTED,
         MemoryUsage(used_mb=900.0, peak_mb=1000.0, budget_mb=4096.0),
@@ -141,7 +141,7 @@ def test_memory_is_drawn_over_seconds_and_its_peak_is_kept() -> None:
     assert view.peak_memory_mb == 1000.0
 
 
-def test_what_the_person_set_and_a_pause_leave_marks_on_the_curve() -> None:
+def test_set_commands_and_pauses_annotate_the_curve() -> None:
     view = view_of(
         STARTED,
         step(4, 1.0),
@@ -153,14 +153,14 @@ def test_what_the_person_set_and_a_pause_leave_marks_on_the_curve() -> None:
     assert view.status is RunStatus.PAUSED
 
 
-def test_the_log_is_bounded_and_counts_what_went_by() -> None:
+def test_the_log_is_bounded_and_counts_all_lines() -> None:
     view = view_of(*(Log(level="info", text=str(n)) for n in range(LOG_LINES + 10)))
     assert len(view.log) == LOG_LINES
     assert view.log_total == LOG_LINES + 10
     assert view.log[-1].text == str(LOG_LINES + 9)
 
 
-def test_a_run_that_is_started_again_runs_again() -> None:
+def test_a_restarted_run_is_running() -> None:
     view = view_of(STARTED, Finished(status=RunStatus.STOPPED, exit_code=130), STARTED)
     assert view.status is RunStatus.RUNNING
     assert view.finished is None
@@ -222,7 +222,7 @@ _events: st.SearchStrategy[Event] = st.one_of(
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 100), _figure, _events), max_size=30), st.booleans())
-def test_no_sequence_of_records_breaks_the_view(records: list[tuple[int, float, Event]], alive: bool) -> None:
+def test_no_sequence_of_records_raises(records: list[tuple[int, float, Event]], alive: bool) -> None:
     view = RunView()
     for seq, t, event in records:
         view.apply(JournalRecord(seq, t, event))

@@ -38,7 +38,7 @@ def begun(ws: Workspace, params: Params) -> RunDir:
     return create_run(ws, make_spec(ws.root, params))
 
 
-def test_only_a_training_that_did_not_end_well_goes_on() -> None:
+def test_only_a_crashed_stopped_or_failed_training_can_resume() -> None:
     assert can_resume(RunKind.TRAIN, RunStatus.DEAD)
     assert can_resume(RunKind.EVOLVE, RunStatus.STOPPED)
     assert not can_resume(RunKind.TRAIN, RunStatus.DONE)
@@ -46,7 +46,7 @@ def test_only_a_training_that_did_not_end_well_goes_on() -> None:
     assert not can_resume(RunKind.IMPORT, RunStatus.DEAD)
 
 
-def test_a_run_that_died_before_its_first_checkpoint_goes_on_where_its_forerunner_stood(
+def test_a_run_without_checkpoints_resumes_from_the_run_that_it_resumed(
     ws: Workspace,
 ) -> None:
     first = begun(ws, TrainParams(mode=TrainMode.SCRATCH))
@@ -60,7 +60,7 @@ def test_a_run_that_died_before_its_first_checkpoint_goes_on_where_its_forerunne
     assert run_with_checkpoints(ws, first.run_id).run_id == first.run_id
 
 
-def test_where_no_forerunner_has_a_checkpoint_the_run_asked_for_is_named(ws: Workspace) -> None:
+def test_without_any_checkpoint_the_named_run_is_returned(ws: Workspace) -> None:
     gone = begun(ws, TrainParams(resume="0101-000000-00"))
     assert run_with_checkpoints(ws, gone.run_id).run_id == gone.run_id
     alone = begun(ws, TrainParams())
@@ -69,7 +69,7 @@ def test_where_no_forerunner_has_a_checkpoint_the_run_asked_for_is_named(ws: Wor
         run_with_checkpoints(ws, "nothing")
 
 
-def test_a_run_goes_on_with_the_settings_it_began_with(ws: Workspace) -> None:
+def test_a_resumed_run_keeps_its_original_settings(ws: Workspace) -> None:
     save_settings(ws, Settings(micro_batch_size=2, num_worker_threads=3))
     for params, type_ in (
         (TrainParams(settings={"streaming_batch_size": 5}), TrainParams),
@@ -84,19 +84,19 @@ def test_a_run_goes_on_with_the_settings_it_began_with(ws: Workspace) -> None:
         save_settings(ws, Settings(micro_batch_size=2, num_worker_threads=3))
 
 
-def test_another_budget_may_be_given_and_nobody_counts_as_scheduled(ws: Workspace) -> None:
+def test_a_resumed_run_may_get_another_budget_and_is_not_scheduled(ws: Workspace) -> None:
     run = begun(ws, TrainParams(max_memory_gb=0.5, scheduled=True, lr=0.01))
     again = params_of(resume_spec(run, "zh", max_memory_gb=1.5), TrainParams)
     assert (again.max_memory_gb, again.scheduled, again.lr, again.wait) == (1.5, False, 0.01, True)
 
 
-def test_other_kinds_and_broken_settings_are_left_alone(ws: Workspace) -> None:
+def test_other_kinds_and_invalid_settings_are_not_frozen(ws: Workspace) -> None:
     assert json.loads(bytes(begun(ws, CorpusParams()).spec.params)) == {}
     ws.settings_file.write_text("micro_batch_size = -1\n", encoding="utf-8")
     assert params_of(begun(ws, TrainParams()).spec, TrainParams).settings == {}
 
 
-def test_resume_without_a_name_means_the_newest_training_not_a_newer_import(
+def test_resume_without_a_name_uses_the_newest_training(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = create_run(ws, make_spec(ws.root, TrainParams(), now=1000.0))

@@ -33,7 +33,7 @@ def written(folder: Path, content: object) -> Path:
     return path
 
 
-def test_each_field_of_theirs_is_a_setting_or_told_to_need_none(tmp_path: Path) -> None:
+def test_each_field_is_a_setting_or_reported_as_ignored(tmp_path: Path) -> None:
     found = read_streaming_config(written(tmp_path, H2Q_DEFAULTS))
     assert found is not None
     chosen = with_overrides(Settings(), found.settings)
@@ -49,12 +49,12 @@ def test_each_field_of_theirs_is_a_setting_or_told_to_need_none(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("content", [{"models": [], "max_memory_gb": 4}, {}, [], {"name": "x"}, "text"])
-def test_another_file_is_left_alone(tmp_path: Path, content: object) -> None:
+def test_other_files_are_not_read(tmp_path: Path, content: object) -> None:
     assert read_streaming_config(written(tmp_path, content)) is None
     assert read_streaming_config(tmp_path / "none.json") is None
 
 
-def test_a_name_that_nobody_knows_and_a_value_that_is_none_are_refused(tmp_path: Path) -> None:
+def test_unknown_names_and_invalid_values_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no setting max_memory"):
         read_streaming_config(written(tmp_path, {**H2Q_DEFAULTS, "max_memory": 1}))
     with pytest.raises(BadInput, match="data_chunk_size"):
@@ -62,7 +62,7 @@ def test_a_name_that_nobody_knows_and_a_value_that_is_none_are_refused(tmp_path:
     assert read_streaming_config(written(tmp_path, {"max_sequence_length": 8})) == StreamingConfig({}, 64, [])
 
 
-def test_a_run_takes_the_settings_of_its_flags(tmp_path: Path) -> None:
+def test_a_run_uses_the_settings_of_its_flags(tmp_path: Path) -> None:
     data = [
         "--data-dir",
         str(tmp_path / "ws"),
@@ -93,9 +93,7 @@ def test_a_run_takes_the_settings_of_its_flags(tmp_path: Path) -> None:
         ("data_chunk_size=x", "data_chunk_size"),
     ],
 )
-def test_a_setting_that_cannot_be_is_refused_before_a_run_begins(
-    tmp_path: Path, flag: str, word: str
-) -> None:
+def test_an_invalid_setting_is_rejected_before_the_run_starts(tmp_path: Path, flag: str, word: str) -> None:
     told = h2q("--data-dir", str(tmp_path / "ws"), "train", "--mode", "scratch", "--set", flag)
     assert told.returncode == 2
     assert word in told.stderr

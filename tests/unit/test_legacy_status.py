@@ -109,7 +109,7 @@ def replace_disk(base: StatusFigures, free: int) -> Any:
     return msgspec.structs.replace(base.machine, disk_free=free)
 
 
-def test_names_and_fields_are_those_of_the_earlier_trainer(
+def test_file_names_and_fields_match_the_earlier_trainer(
     tmp_path: Path, make: Callable[[Params], RunContext]
 ) -> None:
     ctx = make(TrainParams())
@@ -129,9 +129,7 @@ def test_names_and_fields_are_those_of_the_earlier_trainer(
     assert read(tmp_path, STREAMING)["memory_usage_mb"] == ctx.view.memory.used_mb  # type: ignore[union-attr]
 
 
-def test_figures_of_a_run_with_two_phases_are_added_up(
-    tmp_path: Path, make: Callable[[Params], RunContext]
-) -> None:
+def test_figures_of_two_phases_are_summed(tmp_path: Path, make: Callable[[Params], RunContext]) -> None:
     ctx = make(TrainParams())
     with ctx.train_lock():
         ctx.emit(StageChanged(name="scratch", state="started"))
@@ -151,7 +149,7 @@ def test_figures_of_a_run_with_two_phases_are_added_up(
         assert read(tmp_path, STATUS)["streaming_running"] is True
 
 
-def test_a_real_training_counts_its_batches_and_its_waiting(
+def test_a_training_reports_its_batches_and_data_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = ScratchBatches.batch_at
@@ -173,7 +171,7 @@ def test_a_real_training_counts_its_batches_and_its_waiting(
     assert told["streaming_efficiency"] == round(1 - last.waited_s / last.wall_s, 4)
 
 
-def test_a_run_that_ended_says_so(tmp_path: Path, make: Callable[[Params], RunContext]) -> None:
+def test_an_ended_run_reports_its_shutdown(tmp_path: Path, make: Callable[[Params], RunContext]) -> None:
     ctx = make(TrainParams())
     with ctx.train_lock():
         ctx.write_state()
@@ -190,7 +188,7 @@ def test_a_run_that_ended_says_so(tmp_path: Path, make: Callable[[Params], RunCo
     assert read(tmp_path, STATUS)["status"] == "shutdown"
 
 
-def test_the_ticker_is_a_heartbeat_as_often_as_set(
+def test_the_files_are_updated_at_the_configured_interval(
     tmp_path: Path, make: Callable[[Params], RunContext]
 ) -> None:
     ctx = make(TrainParams(settings={"update_interval": 0.1}))
@@ -203,7 +201,7 @@ def test_the_ticker_is_a_heartbeat_as_often_as_set(
     assert len(stamps) == 3
 
 
-def test_a_reader_never_sees_half_a_file(tmp_path: Path, make: Callable[[Params], RunContext]) -> None:
+def test_a_reader_never_sees_a_partial_file(tmp_path: Path, make: Callable[[Params], RunContext]) -> None:
     ctx = make(TrainParams())
     with ctx.train_lock():
         ctx.write_state()
@@ -226,7 +224,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path, make: Callable[[Params]
 
 
 @pytest.mark.parametrize("params", [CorpusParams(), TrainParams()], ids=["no training", "refused or waiting"])
-def test_a_run_that_does_not_train_leaves_the_files_alone(
+def test_a_run_that_does_not_train_writes_no_files(
     tmp_path: Path, make: Callable[[Params], RunContext], params: Params
 ) -> None:
     ctx = make(params)
@@ -236,7 +234,7 @@ def test_a_run_that_does_not_train_leaves_the_files_alone(
     assert list((tmp_path / "status").iterdir()) == []
 
 
-def test_a_run_that_ended_leaves_the_files_to_the_one_that_trains(
+def test_an_ended_run_does_not_overwrite_the_files_of_the_training_run(
     tmp_path: Path, make: Callable[[Params], RunContext]
 ) -> None:
     first, second = make(TrainParams()), make(TrainParams())
@@ -250,7 +248,7 @@ def test_a_run_that_ended_leaves_the_files_to_the_one_that_trains(
     assert (tmp_path / "runs" / TRAIN_LOCK).exists()
 
 
-def test_nothing_is_infinite_and_what_is_not_known_is_null() -> None:
+def test_infinite_and_unknown_values_are_null() -> None:
     unknown = facts(best_loss=float("inf"), memory_mb=None, efficiency=None, step=0)
     for content in (streaming_status, engine_status, engine_report):
         told = json.loads(msgspec.json.encode(content(unknown)))
@@ -259,7 +257,7 @@ def test_nothing_is_infinite_and_what_is_not_known_is_null() -> None:
     assert streaming_status(unknown)["streaming_efficiency"] is None
 
 
-def test_issues_are_what_was_found() -> None:
+def test_problems_are_listed_as_issues() -> None:
     assert issues(facts()) == []
     assert len(issues(facts(memory_mb=4097.0))) == 1
     assert len(issues(facts(efficiency=0.5))) == 1
@@ -269,9 +267,7 @@ def test_issues_are_what_was_found() -> None:
     assert engine_report(full)["components"]["health_monitor"]["system_health"]["healthy"] is False
 
 
-def test_warnings_of_the_run_are_issues_once_each(
-    tmp_path: Path, make: Callable[[Params], RunContext]
-) -> None:
+def test_each_warning_is_listed_once(tmp_path: Path, make: Callable[[Params], RunContext]) -> None:
     ctx = make(TrainParams())
     with ctx.train_lock():
         for _again in range(3):
@@ -282,7 +278,7 @@ def test_warnings_of_the_run_are_issues_once_each(
     assert found == ["no room for a checkpoint"]
 
 
-def test_a_full_disk_is_no_failure(
+def test_a_full_disk_does_not_fail_the_run(
     make: Callable[[Params], RunContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ctx = make(TrainParams())
@@ -298,7 +294,7 @@ def test_a_full_disk_is_no_failure(
     assert called == [STREAMING, STATUS, REPORT]
 
 
-def test_the_load_is_that_of_the_process_tree() -> None:
+def test_the_cpu_load_covers_the_process_tree() -> None:
     ticks = iter([0.0, 1e-6, 1e-6 + 1.0])
     load = ProcessTreeCpu(clock=lambda: next(ticks))
     child = subprocess.Popen(

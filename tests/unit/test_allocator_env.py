@@ -30,13 +30,13 @@ from engine.runs.spec import make_spec
 @pytest.mark.parametrize(
     ("memory_gb", "metal_mb"), [(8, 5461), (16, 10923), (32, 21845), (36, 27648), (64, 49152)]
 )
-def test_what_metal_recommends_is_known_from_the_memory(memory_gb: int, metal_mb: int) -> None:
+def test_the_size_recommended_by_metal_follows_from_the_memory(memory_gb: int, metal_mb: int) -> None:
     # As llama.cpp prints recommendedMaxWorkingSetSize on these machines, there in 10^6 bytes.
     assert recommended_mb(memory_gb * 1024) == pytest.approx(metal_mb, abs=1)
 
 
 @given(st.floats(1, 1e6), st.floats(4096, 1e6))
-def test_the_device_and_the_program_stay_within_the_budget_and_torch_takes_the_marks(
+def test_device_and_host_memory_fit_the_budget_and_torch_accepts_the_watermarks(
     budget: float, memory: float
 ) -> None:
     high, low = watermarks(budget, memory)
@@ -46,21 +46,21 @@ def test_the_device_and_the_program_stay_within_the_budget_and_torch_takes_the_m
         assert high * recommended_mb(memory) <= budget * 1.001
 
 
-def test_four_gigabytes_on_a_mac_mini() -> None:
+def test_watermarks_of_four_gigabytes_on_a_mac_mini() -> None:
     assert watermarks(4096, 16 * 1024) == (0.3384, 0.2707)
 
 
 @pytest.mark.parametrize(
     ("own", "high"), [("", 0.3384), ("0.0", 0.3384), ("none", 0.3384), ("0.2", 0.2), ("1.7", 0.3384)]
 )
-def test_a_tighter_bound_of_the_person_stays_and_a_lifted_one_does_not(own: str, high: float) -> None:
+def test_a_lower_watermark_of_the_user_stays_and_a_disabled_one_does_not(own: str, high: float) -> None:
     environment = {HIGH_WATERMARK: own} if own else {}
     limit_device_memory(4096, environment, 16 * 1024)
     assert float(environment[HIGH_WATERMARK]) == high
     assert 0 < float(environment[LOW_WATERMARK]) <= high
 
 
-def test_fewer_programs_are_kept_unless_the_person_says_how_many() -> None:
+def test_the_onednn_cache_is_reduced_unless_the_user_set_its_size() -> None:
     ours: dict[str, str] = {}
     own = {ONEDNN_CACHE: "9"}
     for environment in (ours, own):
@@ -68,7 +68,7 @@ def test_fewer_programs_are_kept_unless_the_person_says_how_many() -> None:
     assert (ours[ONEDNN_CACHE], own[ONEDNN_CACHE]) == ("256", "9")
 
 
-def test_the_marks_stand_before_the_code_of_a_run_is_loaded(tmp_path: Path) -> None:
+def test_the_watermarks_are_set_before_the_entry_point_is_imported(tmp_path: Path) -> None:
     program = f"""
 import os, platform, sys
 from pathlib import Path
@@ -99,7 +99,7 @@ runner.main(create_run(ws, make_spec(ws.root, TrainParams(max_memory_gb=2.0))).p
 
 
 @pytest.mark.parametrize(("asked", "mb"), [(None, 3072), (1.5, 1536)])
-def test_a_systemd_scope_has_the_budget_as_its_limit(tmp_path: Path, asked: float | None, mb: int) -> None:
+def test_a_systemd_scope_is_limited_to_the_budget(tmp_path: Path, asked: float | None, mb: int) -> None:
     ws = Workspace(tmp_path)
     ws.settings_file.parent.mkdir(parents=True)
     ws.settings_file.write_text("max_memory_gb = 3.0\n")

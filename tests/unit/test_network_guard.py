@@ -26,7 +26,7 @@ from engine.runs import network_guard
         "",
     ],
 )
-def test_this_machine_is_local(host: object) -> None:
+def test_addresses_of_this_machine_are_loopback(host: object) -> None:
     assert network_guard.is_loopback(host)
 
 
@@ -43,11 +43,11 @@ def test_this_machine_is_local(host: object) -> None:
         "localhost.example.org",
     ],
 )
-def test_every_other_machine_is_not(host: str) -> None:
+def test_addresses_of_other_machines_are_not_loopback(host: str) -> None:
     assert not network_guard.is_loopback(host)
 
 
-def test_connections_and_look_ups_beyond_loopback_are_refused() -> None:
+def test_connections_and_lookups_beyond_loopback_are_blocked() -> None:
     with (
         network_guard.loopback_only(),
         socket.socket() as stream,
@@ -77,7 +77,7 @@ def test_loopback_and_unix_sockets_work() -> None:
             one.sendall(b"x")
 
 
-def test_proxies_are_not_used_and_everything_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxies_are_removed_and_the_environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:7890")
     monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:7890")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
