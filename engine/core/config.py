@@ -33,7 +33,7 @@ PiiTypeName: TypeAlias = Literal[
     "PRIVATE_KEY", "API_KEY", "PASSWORD", "EMAIL", "ID_CARD", "CREDIT_CODE", "IBAN", "BANK_CARD", "SSN",
     "PASSPORT", "DRIVER_LICENSE", "IP", "PHONE", "PLATE", "WECHAT", "QQ", "ADDRESS",
 ]  # fmt: skip
-"""Types of personally identifiable information; the values of `engine.corpus.filters.pii.SensitiveType`."""
+"""Types of personally identifiable information; the values of `engine.corpus.filters.pii.PiiType`."""
 
 PII_TITLES: dict[PiiTypeName, str] = {
     "PRIVATE_KEY": N_("private keys"),
