@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -51,7 +52,13 @@ def app_on(folder: Path) -> H2QApp:
 
 
 async def settled(pilot: Pilot[Any]) -> None:
+    """Waits until the run is shown and nothing changes any more."""
     await until(pilot, lambda: "tok/s" in text_of(pilot.app))
+    unchanged, before = 0, ""
+    while unchanged < 5:
+        await asyncio.sleep(0.05)
+        await pilot.pause()
+        unchanged, before = unchanged + 1 if text_of(pilot.app) == before else 0, text_of(pilot.app)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
