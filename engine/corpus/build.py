@@ -258,6 +258,6 @@ def _corpus_row(
         result.pairs,
         result.title,
         entry.end_time,
-        entry.dropped.twin if entry.dropped else None,
+        entry.dropped.duplicate_of if entry.dropped else None,
         automatic,
     )

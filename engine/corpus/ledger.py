@@ -24,7 +24,7 @@ class Evidence(msgspec.Struct, frozen=True, omit_defaults=True):
     score: float | None = None
     """Share of small talk of a low-value turn, 0 to 1."""
     similarity: float | None = None
-    """Similarity to the duplicate (`twin`): Jaccard index, or cosine for the semantic stage."""
+    """Similarity to the duplicate: Jaccard index, or cosine for the semantic stage."""
     edit: int = 0
     """`seq` of the decision whose text the row is about; 0 for the imported text. A row about a text that is not
     in force any more is ignored."""
@@ -39,8 +39,8 @@ class LedgerRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     reason: str
     turn: int = -1
     evidence: Evidence = Evidence()
-    twin: str | None = None
-    """The conversation that this one duplicates."""
+    duplicate_of: str | None = None
+    """The conversation that this one duplicates (column `twin`)."""
     time: float = 0.0
 
 
@@ -57,7 +57,7 @@ def insert(connection: sqlite3.Connection, rows: Iterable[LedgerRow], *, build: 
                 row.reason,
                 row.turn,
                 msgspec.json.encode(row.evidence).decode(),
-                row.twin,
+                row.duplicate_of,
                 build,
                 now,
             )
@@ -80,7 +80,7 @@ def rows_of(connection: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Ledg
             reason=reason,
             turn=turn,
             evidence=msgspec.json.decode(evidence, type=Evidence),
-            twin=twin,
+            duplicate_of=twin,
             time=when,
         )
 

@@ -37,7 +37,7 @@ class ScanRow(msgspec.Struct, frozen=True, kw_only=True):
     score: float | None = None
     """Low value: share of small talk, 0 to 1. Near: Jaccard index with the duplicate."""
     spans: list[ScanSpan] = []
-    twin: str | int | None = None
+    duplicate_of: str | int | None = msgspec.field(default=None, name="twin")
     """The row that this one duplicates."""
 
 
@@ -123,7 +123,7 @@ def _near(rows: Sequence[ScanInput], threshold: float) -> list[ScanRow]:
                 if similarity == 1.0 and folded[-position] == folded[index]
                 else "near_duplicate",
                 score=round(similarity, 4),
-                twin=rows[-position].id,
+                duplicate_of=rows[-position].id,
             )
         else:
             kept.setdefault(folded[index], index)

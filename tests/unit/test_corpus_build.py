@@ -135,7 +135,7 @@ def test_an_accepted_near_duplicate_is_kept(tmp_path: Path) -> None:
         review.decide(dropped.id, "accepted")
         build_corpus(store, Settings())
         assert review.item(dropped.id).state == "accepted"
-        assert review.item(str(dropped.twin)).state == "dropped"
+        assert review.item(str(dropped.duplicate_of)).state == "dropped"
 
 
 def test_settings_decide_between_holding_and_dropping(tmp_path: Path) -> None:

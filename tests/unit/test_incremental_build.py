@@ -326,7 +326,7 @@ def test_rows_of_the_semantic_stage_are_updated(tmp_path: Path) -> None:
         leader = max(item.id for item in entries)
         for item in entries:
             row = LedgerRow(
-                conversation=item.id, stage="semantic", action="group", reason="alike", twin=leader
+                conversation=item.id, stage="semantic", action="group", reason="alike", duplicate_of=leader
             )
             item.rows.append(row)
         return []

@@ -255,7 +255,7 @@ def test_only_confident_semantic_duplicates_are_dropped(tmp_path: Path, synonym_
         run(store, tmp_path, "any", settings)
         assert review.item(item.id).state == "accepted"
         review.undo()
-        review.edit(str(item.twin), 1, "这双鞋我自己试过，很好。")
+        review.edit(str(item.duplicate_of), 1, "这双鞋我自己试过，很好。")
         run(store, tmp_path, "any", settings)
         assert review.count("stage:semantic state:dropped") == 0
 

@@ -37,7 +37,7 @@ def drop_exact(entries: Sequence[CorpusEntry], decided: Decided) -> None:
         best, *others = sorted(group, key=lambda entry: rank(entry, decided))
         for other in others:
             if decided.get(other.id) != ReviewState.ACCEPTED:
-                other.drop(CorpusStage.EXACT, "duplicate", twin=best.id, similarity=1.0)
+                other.drop(CorpusStage.EXACT, "duplicate", duplicate_of=best.id, similarity=1.0)
 
 
 def find_near_duplicates(
@@ -74,8 +74,10 @@ def drop_near(entries: Sequence[CorpusEntry], decided: Decided, pairs: Sequence[
             default=None,
         )
         if nearest and decided.get(entry.id) != ReviewState.ACCEPTED:
-            similarity, twin = nearest
-            entry.drop(CorpusStage.NEAR, "near_duplicate", twin=twin, similarity=round(similarity, 4))
+            similarity, kept_id = nearest
+            entry.drop(
+                CorpusStage.NEAR, "near_duplicate", duplicate_of=kept_id, similarity=round(similarity, 4)
+            )
         else:
             kept.setdefault(entry.text_digest, entry.id)
 

@@ -212,7 +212,7 @@ def _drop_duplicates(
             and may_mean_the_same(left.answers, right.answers)
         ):
             duplicates[second] = (first, least)
-            other.drop(CorpusStage.SEMANTIC, "same_meaning", twin=one.id, similarity=round(least, 4))
+            other.drop(CorpusStage.SEMANTIC, "same_meaning", duplicate_of=one.id, similarity=round(least, 4))
     return [(ranked[first].id, ranked[second].id, least) for second, (first, least) in duplicates.items()]
 
 
@@ -255,7 +255,7 @@ def _group(ranked: Sequence[CorpusEntry], pairs: Iterable[tuple[int, int, float]
                     stage=CorpusStage.SEMANTIC,
                     action=LedgerAction.GROUP,
                     reason="alike",
-                    twin=ranked[-first].id,
+                    duplicate_of=ranked[-first].id,
                     evidence=Evidence(similarity=round(similarity, 4)),
                 )
             )

@@ -52,10 +52,15 @@ class CorpusEntry(msgspec.Struct, array_like=True):
     cluster: str = ""
 
     def drop(
-        self, stage: CorpusStage, reason: str, *, twin: str | None = None, similarity: float | None = None
+        self,
+        stage: CorpusStage,
+        reason: str,
+        *,
+        duplicate_of: str | None = None,
+        similarity: float | None = None,
     ) -> None:
         """Adds a drop row; the first one decides the stage that is shown."""
-        row = _drop_row(self.id, stage, reason, twin=twin, similarity=similarity)
+        row = _drop_row(self.id, stage, reason, duplicate_of=duplicate_of, similarity=similarity)
         self.rows.append(row)
         self.dropped = self.dropped or row
 
@@ -241,13 +246,18 @@ def _turn_row(
 
 
 def _drop_row(
-    id_: str, stage: CorpusStage, reason: str, *, twin: str | None = None, similarity: float | None = None
+    id_: str,
+    stage: CorpusStage,
+    reason: str,
+    *,
+    duplicate_of: str | None = None,
+    similarity: float | None = None,
 ) -> LedgerRow:
     return LedgerRow(
         conversation=id_,
         stage=stage,
         action=LedgerAction.DROP,
         reason=reason,
-        twin=twin,
+        duplicate_of=duplicate_of,
         evidence=Evidence(similarity=similarity),
     )

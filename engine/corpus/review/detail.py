@@ -48,7 +48,7 @@ def read_detail(connection: sqlite3.Connection, item: ReviewItem) -> ReviewDetai
             spans=row.evidence.spans,
             similarity=row.evidence.similarity,
             score=row.evidence.score,
-            twin=row.twin,
+            duplicate_of=row.duplicate_of,
         )
         for row in ledger.rows_of(connection, [item.id])
         if describes_current_text(row, edits) and row.turn not in changed
@@ -121,7 +121,7 @@ def _filter_edited(turns: Sequence[ReviewTurn], changed: set[int]) -> list[Revie
                         spans=spans,
                         similarity=None,
                         score=score,
-                        twin=None,
+                        duplicate_of=None,
                     )
                 )
         if turn.role == "user":

@@ -31,7 +31,7 @@ class ReviewItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     quality: float
     time: float | None
     """Of its last turn, seconds since the epoch."""
-    twin: str | None
+    duplicate_of: str | None = msgspec.field(name="twin")
     """The conversation that this one duplicates."""
     split: str
     cluster: str
@@ -51,7 +51,7 @@ class ReviewReason(msgspec.Struct, frozen=True, kw_only=True):
     spans: list[tuple[str, int, int]]
     similarity: float | None
     score: float | None
-    twin: str | None
+    duplicate_of: str | None = msgspec.field(name="twin")
 
 
 class ReviewTurn(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +102,7 @@ class ReviewDetail(msgspec.Struct, frozen=True, kw_only=True):
     """Other conversations of its cluster, at most `detail.MAX_CLUSTER_MEMBERS`."""
 
 
-_ITEM_FIELDS = tuple(field.name for field in msgspec.structs.fields(ReviewItem))
+_ITEM_FIELDS = tuple(field.encode_name for field in msgspec.structs.fields(ReviewItem))
 
 DECISION_COLUMNS = "seq, conversation_id, verdict, previous, reason, time, batch, turn, text"
 """Columns of `decisions` in the order of the fields of `ReviewDecision`."""

@@ -169,7 +169,7 @@ def _register_files(corpus: typer.Typer) -> None:
         for row in rows:
             if row.action != "keep":
                 spans = " ".join(f"{span.type}[{span.start}:{span.end}]" for span in row.spans)
-                near = "" if row.twin is None else f"→ {row.twin}"
+                near = "" if row.duplicate_of is None else f"→ {row.duplicate_of}"
                 output.echo(f"{row.id}  {row.action}  {spans or row.reason} {near}".rstrip())
         changed = sum(row.action != "keep" for row in rows)
         output.echo(_("{changed} of {total} rows").format(changed=changed, total=len(rows)))
@@ -245,7 +245,7 @@ def _lines(detail: ReviewDetail, *, diff: bool = False) -> list[str]:
     lines += [
         f"  {why.action}  {_stage_and_reason(why.stage, why.reason)}"
         + ("" if why.turn < 0 else " " + _("(turn {n})").format(n=why.turn + 1))
-        + ("" if why.twin is None else f" → {why.twin}")
+        + ("" if why.duplicate_of is None else f" → {why.duplicate_of}")
         for why in detail.reasons
     ]
     for turn in detail.turns:
