@@ -60,6 +60,11 @@ def colon(head: str, tail: str) -> str:
     return _("{head}: {tail}").format(head=head, tail=tail)
 
 
+def bracketed(text: str, detail: str) -> str:
+    """`text (detail)`, with the brackets of the language in use."""
+    return _("{text} ({detail})").format(text=text, detail=detail)
+
+
 def n_(one: str, many: str, count: int) -> str:
     """The plural form for `count`; format it with `.format(n=count)`."""
     return _catalog.ngettext(one, many, count)

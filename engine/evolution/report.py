@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from engine.core import files
-from engine.core.i18n import N_, _, n_
+from engine.core.i18n import N_, _, bracketed, n_
 from engine.core.paths import Workspace
 from engine.evolution.bookkeeping import OpenCycle
 from engine.evolution.evaluation import ModelMeasurement, perplexity_at
@@ -92,7 +92,7 @@ def cycle_event(
         p_value=row.p_value if row else None,
         alpha=row.alpha if row else None,
         look=row.look if row else 0,
-        reason=reason or ("; ".join(row.warnings) if row else ""),
+        reason=reason or (_("; ").join(row.warnings) if row else ""),
     )
 
 
@@ -163,9 +163,9 @@ def dataset_summary(stats: SyntheticStats) -> str:
     ]
     rows = sum(stats.synthetic.values())
     text = n_("{n} real conversation", "{n} real conversations", stats.real).format(n=stats.real)
-    text += ", " + n_("{n} synthetic row", "{n} synthetic rows", rows).format(n=rows)
+    text += _(", ") + n_("{n} synthetic row", "{n} synthetic rows", rows).format(n=rows)
     if parts:
-        text += " (" + ", ".join(parts) + ")"
+        text = bracketed(text, _(", ").join(parts))
     text += _(", {share} % real").format(share=round(100 * stats.real_share))
     if stats.overlapping:
         text += _(", {n} dropped for an overlap with held-out text").format(n=stats.overlapping)
@@ -188,7 +188,7 @@ def self_answer_summary(stats: SyntheticStats) -> str:
     ).format(
         n=stats.questions,
         answers=stats.answers,
-        counts=", ".join([*parts, _("{n} accepted").format(n=stats.accepted)]),
+        counts=_(", ").join([*parts, _("{n} accepted").format(n=stats.accepted)]),
     )
     if not stats.accepted:
         text += _("; none was accepted, so this cycle uses retrieval and recombination only")

@@ -22,7 +22,7 @@ import msgspec
 
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.files import file_sha256, fsync_dir, make_dirs, write_bytes
-from engine.core.i18n import _
+from engine.core.i18n import _, bracketed
 from engine.core.paths import Workspace
 from engine.models.card import ADAPTER_WEIGHTS, CARD_FILE, WEIGHTS_FILE, ModelCard, read_card, weights_changed
 
@@ -88,7 +88,7 @@ def find_model(ws: Workspace, name: str) -> Path:
 def unknown_model(name: str, known: str = "") -> BadInput:
     """The error for a name that no model has; `known` lists models that exist."""
     text = _("there is no model named {name}").format(name=name)
-    return BadInput(f"{text} ({known})" if known else text, hint="h2q-tui models list")
+    return BadInput(bracketed(text, known) if known else text, hint="h2q-tui models list")
 
 
 def new_name(ws: Workspace, mode: str, now: float | None = None) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine.core.config import non_default_training_settings
 from engine.core.errors import NotEnoughData
-from engine.core.i18n import _
+from engine.core.i18n import _, bracketed
 from engine.core.outputs import MODEL_FOLDER, check_output_folder
 from engine.core.paths import shipped
 from engine.corpus.training_set import TrainingSet
@@ -74,7 +74,7 @@ def choose_mode(ctx: RunContext, params: TrainParams) -> tuple[TrainMode, str]:
     if fits:
         return TrainMode.LORA, reason
     text = _("training the built-in model on your conversations; nothing else is needed")
-    return TrainMode.NATIVE, f"{text} ({reason})" if reason else text
+    return TrainMode.NATIVE, bracketed(text, reason) if reason else text
 
 
 def _train_on_text(ctx: RunContext, request: TrainRequest) -> RunResult:

@@ -3,7 +3,7 @@ command line uses it too."""
 
 from __future__ import annotations
 
-from engine.core.i18n import _, n_
+from engine.core.i18n import _, bracketed, n_
 from engine.core.paths import Workspace
 from engine.corpus.enums import PII_LABELS, REASON_LABELS, STAGE_LABELS
 from engine.corpus.preview import DEFAULT_CONTEXT, DatasetSummary
@@ -61,12 +61,13 @@ def dataset_figures(figures: DatasetSummary) -> list[tuple[str, str]]:
     cut = n_("{n} loses {tokens} tokens of an answer", "{n} lose {tokens} tokens of answers", figures.cut)
     second = windowed.format(n=f"{figures.windowed:,}", context=f"{figures.context:,}")
     if figures.cut:
-        second += ", " + cut.format(n=f"{figures.cut:,}", tokens=f"{figures.cut_tokens:,}")
+        second += _(", ") + cut.format(n=f"{figures.cut:,}", tokens=f"{figures.cut_tokens:,}")
     replaced, left = sum(figures.replaced.values()), sum(figures.left.values())
     third = _("PII redacted: {n}").format(n=f"{replaced:,}")
     third += "   " + _("PII remaining: {n}").format(n=f"{left:,}")
     if figures.left:
-        third += " (" + ", ".join(f"{type_} {count}" for type_, count in figures.left.items()) + ")"
+        types = _(", ").join(f"{type_} {count}" for type_, count in figures.left.items())
+        third = bracketed(third, types)
     return [
         (lengths, ""),
         (second, "$text-warning" if figures.cut else ""),

@@ -19,7 +19,7 @@ from textual.widgets import Static
 
 from engine.core.config import Settings
 from engine.core.errors import H2QError
-from engine.core.i18n import LANGUAGES, _, language
+from engine.core.i18n import LANGUAGES, _, bracketed, language
 from engine.core.paths import Workspace
 from engine.memory.store import MemoryStore
 from engine.models.ollama.running import installed_models
@@ -145,7 +145,7 @@ class FirstStart(ModalScreen[FirstChoice | None]):
         ]
         if self._files:
             file = self._files[0]
-            text = f"{format_path(file.path)} ({format_size(file.bytes)})"
+            text = bracketed(format_path(file.path), format_size(file.bytes))
             lines.append(self._line("  Found here", "  在这里找到", text, "enter", note=_("(asks first)")))
         if self._tags:
             more = "" if len(self._tags) <= MAX_TAGS else f" +{len(self._tags) - MAX_TAGS}"

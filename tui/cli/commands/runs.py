@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from engine.core.i18n import N_, _, colon
+from engine.core.i18n import N_, _, bracketed, colon
 from tui.cli import output, session
 from tui.cli.options import MAX_MEMORY_GB
 
@@ -213,7 +213,9 @@ def _card(run: RunDir, view: RunView, summary: RunSummary) -> list[str]:
     from engine.runs.event_text import format_duration, format_figure, format_rate, status_name
     from tui.app.glyphs import choose_glyphs
 
-    status = status_name(summary.status) + (f" ({view.reason})" if view.reason else "")
+    status = status_name(summary.status)
+    if view.reason:
+        status = bracketed(status, view.reason)
     lines = [f"{choose_glyphs().status(summary.status)} {summary.id}  {summary.label}  {status}"]
     if summary.error:
         lines.append(summary.error)

@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.worker import Worker
 
 from engine.core.errors import H2QError, error_text
-from engine.core.i18n import N_, _
+from engine.core.i18n import N_, _, bracketed
 from engine.inference.client import InferenceClient
 from engine.memory.records import Conversation
 from tui.app.actions import AppAction
@@ -224,7 +224,7 @@ class ChatTab(Tab):
     def _draw_status(self) -> None:
         parts = [self.model or _("no model")]
         if self.model and self.model == self._models.in_use:
-            parts[0] += f" ({_('in use')})"
+            parts[0] = bracketed(parts[0], _("in use"))
         last = self.session.last
         if self._answering is not None:
             passed = time.monotonic() - self._started_at

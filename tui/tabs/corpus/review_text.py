@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from engine.core.i18n import N_, _, n_
+from engine.core.i18n import N_, _, bracketed, n_
 from engine.corpus.enums import STATE_LABELS, CorpusStage, ReviewState
 from engine.corpus.ledger import placeholder
 from engine.corpus.review.decision_log import DecisionKind
@@ -165,11 +165,11 @@ def _why_line(row: ReviewReason, *, turn: bool = False) -> TextBlock:
         parts[0] = _("turn {n}").format(n=row.turn + 1) + ": " + parts[0]
     if row.spans:
         # Positions are shown from 1.
-        parts.append(", ".join(f"{start + 1}–{end}" for _type, start, end in row.spans[:4]))
+        parts.append(_(", ").join(f"{start + 1}–{end}" for _type, start, end in row.spans[:4]))
     if row.similarity is not None:
         parts.append(_("{share} % similar").format(share=f"{row.similarity * 100:.0f}"))
     parts.append(_(ACTIONS.get(row.action, row.action)))
-    return TextBlock(_("why"), (StyledSpan(", ".join(parts)),), "warning")
+    return TextBlock(_("why"), (StyledSpan(_(", ").join(parts)),), "warning")
 
 
 def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[TextBlock]:
@@ -189,9 +189,11 @@ def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[TextBlock]:
             if decision.verdict in STATE_LABELS
             else DECISION_LABELS[DecisionKind(decision.verdict)]
         )
-        text = f"{when} {_(words_of)}" + (f" ({reason})" if reason else "")
+        text = f"{when} {_(words_of)}"
+        if reason:
+            text = bracketed(text, reason)
         if decision.turn >= 0:
-            text += ", " + _("turn {n}").format(n=decision.turn + 1)
+            text += _(", ") + _("turn {n}").format(n=decision.turn + 1)
         blocks.append(TextBlock(_("you"), (StyledSpan(text),), "head"))
     if len(blocks) == 1:
         blocks.append(TextBlock(_("why"), (StyledSpan(_("no filter changed it")),), "warning"))

@@ -18,7 +18,7 @@ from textual.widgets import Static
 
 from engine.core.config import PiiTypeName, Settings
 from engine.core.errors import H2QError
-from engine.core.i18n import N_, _
+from engine.core.i18n import N_, _, bracketed
 from engine.core.paths import Workspace
 from engine.corpus.enums import PII_LABELS
 from tui.app.cli_call import cli_json
@@ -67,6 +67,11 @@ class FilterControl(NamedTuple):
         )
 
 
+def _type_label(type_: str, count: int | None) -> str:
+    label = _(PII_LABELS.get(type_, type_))
+    return label if count is None else bracketed(label, f"{count:,}")
+
+
 def filter_controls(settings: Settings, types: Mapping[str, int]) -> list[FilterControl]:
     """The controls for this corpus; `types` has the number of occurrences of each PII type."""
     given = [type_ for type_ in settings.sensitive_types if type_ not in types]
@@ -79,7 +84,7 @@ def filter_controls(settings: Settings, types: Mapping[str, int]) -> list[Filter
         *(
             FilterControl(
                 type_,
-                "  " + _(PII_LABELS.get(type_, type_)) + (f" ({types[type_]:,})" if type_ in types else ""),
+                "  " + _type_label(type_, types.get(type_)),
                 ["redact", "drop", "keep"],
                 HANDLING_NAMES,
             )

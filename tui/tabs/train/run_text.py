@@ -6,7 +6,7 @@ import time
 
 from textual.content import Content
 
-from engine.core.i18n import _, colon
+from engine.core.i18n import _, bracketed, colon, p_
 from engine.runs.event_text import (
     budget_reason_text,
     format_duration,
@@ -46,7 +46,7 @@ def loss_title(view: RunView, log_scale: bool) -> str:
     words = _("Loss")
     if view.phase:
         words += f" — {stage_name(view.phase)}"
-    return words + (f" ({_('log')})" if log_scale else "")
+    return bracketed(words, p_("scale", "log")) if log_scale else words
 
 
 def figures(
