@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from engine.core.i18n import N_, _, colon, n_
+from engine.core.i18n import N_, _, bracketed, colon, n_, p_
 from engine.runs import events as e
 from engine.runs.events import Event, RunStatus
 
@@ -87,7 +87,7 @@ def describe(event: Event) -> tuple[str, str] | None:
 
 def _started(event: e.Started) -> tuple[str, str]:
     text = _("engine started, process {pid}").format(pid=event.pid)
-    return "info", f"{text} ({event.scope})" if event.scope else text
+    return "info", bracketed(text, event.scope) if event.scope else text
 
 
 def _status(event: e.StatusChanged) -> tuple[str, str]:
@@ -171,9 +171,9 @@ def recovery_text(event: e.RecoveryAction) -> str:
 def _recovery(event: e.RecoveryAction) -> tuple[str, str]:
     text = _("step {step}: {words}").format(step=event.step, words=recovery_text(event))
     if event.detail:
-        text += f" ({event.detail})"
+        text = bracketed(text, event.detail)
     if event.samples:
-        text += _("; samples {names}").format(names=", ".join(event.samples))
+        text += _("; samples {names}").format(names=_(", ").join(event.samples))
     return "error" if event.action == "stopped" else "warning", text
 
 
@@ -222,7 +222,7 @@ def governor_cause_text(event: e.GovernorAction) -> str:
 
 
 def _governor(event: e.GovernorAction) -> tuple[str, str]:
-    words = f"{governor_text(event)} ({governor_cause_text(event)})"
+    words = bracketed(governor_text(event), governor_cause_text(event))
     text = _("step {step}: {words}").format(step=event.step, words=words)
     level = {"stop": "error", "resume": "info", "limit": "info"}.get(event.action, "warning")
     return level, text
@@ -230,7 +230,7 @@ def _governor(event: e.GovernorAction) -> tuple[str, str]:
 
 def _memory_plan(event: e.MemoryPlan) -> tuple[str, str]:
     unit = _("tokens") if event.phase == "lora" else _("bytes")
-    measured = ", ".join(
+    measured = _(", ").join(
         _("{windows} × {context} {unit} {mb} MB").format(
             windows=windows, context=event.context, unit=unit, mb=round(mb)
         )
@@ -298,7 +298,11 @@ def cycle_text(event: e.EvolutionCycle) -> str:
     head = _("cycle {cycle} of {cycles}").format(cycle=event.cycle, cycles=event.cycles)
     if event.state == "began":
         return colon(head, _("started with {champion}").format(champion=event.champion))
-    word = {"kept": _("kept"), "dropped": _("dropped"), "collapsed": _("dropped: model collapse")}
+    word = {
+        "kept": _("kept"),
+        "dropped": p_("candidate", "dropped"),
+        "collapsed": _("dropped: model collapse"),
+    }
     text = colon(head, word.get(event.state, event.state))
     if event.before and event.after:
         text += _(", perplexity {before} → {after} ({gain} %)").format(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from engine.core.i18n import N_, _
+from engine.core.i18n import N_, _, p_
 from engine.runs.event_text import format_figure, relative_gain
 from engine.runs.events import EvolutionCycle
 from tui.app.glyphs import Glyphs
@@ -15,13 +15,16 @@ from tui.app.text import cells, fit, safe
 STATES = {
     "began": N_("in progress"),
     "kept": N_("kept"),
-    "dropped": N_("dropped"),
     "collapsed": N_("collapsed"),
 }
 _STYLE = {"began": "$text-accent", "kept": "$text-success", "collapsed": "$text-error"}
 WIDE = 92
 """Cells from which a line has room for the names of both models."""
 _STATE = 10
+
+
+def _state_text(state: str) -> str:
+    return p_("candidate", "dropped") if state == "dropped" else _(STATES.get(state, state))
 
 
 def glyph_of(cycle: EvolutionCycle, glyphs: Glyphs) -> str:
@@ -60,7 +63,7 @@ def _line_of(cycles: Sequence[EvolutionCycle], arrow: str) -> str:
 
 
 def _cycle(cycle: EvolutionCycle, glyphs: Glyphs, arrow: str, width: int, *, over: bool) -> list[Content]:
-    state = _("interrupted") if over and cycle.state == "began" else _(STATES.get(cycle.state, cycle.state))
+    state = _("interrupted") if over and cycle.state == "began" else _state_text(cycle.state)
     sign = glyphs.kept if over and cycle.state == "began" else glyph_of(cycle, glyphs)
     style = (
         "$foreground-muted"
