@@ -13,6 +13,14 @@ from dataclasses import dataclass
 from engine.core.i18n import N_
 
 EVERYWHERE = "everywhere"
+TAB_TITLES = {
+    "train": N_("Train"),
+    "corpus": N_("Corpus"),
+    "validate": N_("Validate"),
+    "chat": N_("Chat"),
+    "health": N_("Health"),
+}
+"""Titles of the tabs by their ids."""
 
 
 @dataclass(frozen=True)

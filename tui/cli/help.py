@@ -96,6 +96,7 @@ def _render_help(command: Any, ctx: typer.Context) -> str:
                 text = _("Show this help and exit.")
             for english, translated in (("[required]", _("[required]")), ("[default: ", _("[default: "))):
                 text = text.replace(english, translated)
+            text = re.sub(r"; (?=[^\[\]]*\]$)", _("; "), text)
             records[param.param_type_name].append((name, text))
     sections = [(_("Arguments"), records["argument"]), (_("Options"), records["option"])]
     if isinstance(command, TyperGroup):
@@ -195,7 +196,8 @@ def _translate_error(text: str, table: tuple[tuple[str, str], ...]) -> str:
     for pattern, sentence in table:
         match = re.fullmatch(pattern, text.strip())
         if match:
-            return _(sentence).format(**match.groupdict(default=""))
+            found = {name: part.replace("'", "") for name, part in match.groupdict(default="").items()}
+            return _(sentence).format(**found)
     return text.strip().rstrip(".")
 
 

@@ -22,7 +22,7 @@ from engine.core.config import PII_TITLES, SettingInfo, Settings, save_settings,
 from engine.core.errors import H2QError, error_text
 from engine.core.i18n import LANGUAGES, _
 from engine.core.paths import Workspace
-from tui.app.actions import ACTIONS, BY_ID, EVERYWHERE, AppAction, key_label
+from tui.app.actions import ACTIONS, BY_ID, EVERYWHERE, TAB_TITLES, AppAction, key_label
 from tui.app.shutdown import uninterruptible
 from tui.app.text import safe
 from tui.screens.ask import LinePrompt
@@ -146,7 +146,7 @@ class SettingsScreen(ModalScreen[None]):
                 continue
             own = self.settings.keys.get(action.id)
             key = " ".join(key_label(one) for one in (own or action.key).split())
-            where = _("everywhere") if action.tab == EVERYWHERE else action.tab
+            where = _("everywhere") if action.tab == EVERYWHERE else _(TAB_TITLES[action.tab])
             label = _("key: {label}").format(label=_(action.label))
             kind = "success" if own else ""
             rows.append(

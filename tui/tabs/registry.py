@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.core.i18n import N_
+from tui.app.actions import TAB_TITLES
 
 if TYPE_CHECKING:
     from tui.app.host import AppHost
@@ -21,11 +21,11 @@ class TabRow(NamedTuple):
 
 
 TABS: tuple[TabRow, ...] = (
-    TabRow("train", N_("Train"), "tui.tabs.train.tab:TrainTab"),
-    TabRow("corpus", N_("Corpus"), "tui.tabs.corpus.tab:CorpusTab"),
-    TabRow("validate", N_("Validate"), "tui.tabs.validate.tab:ValidateTab"),
-    TabRow("chat", N_("Chat"), "tui.tabs.chat.tab:ChatTab"),
-    TabRow("health", N_("Health"), "tui.tabs.health.tab:HealthTab"),
+    TabRow("train", TAB_TITLES["train"], "tui.tabs.train.tab:TrainTab"),
+    TabRow("corpus", TAB_TITLES["corpus"], "tui.tabs.corpus.tab:CorpusTab"),
+    TabRow("validate", TAB_TITLES["validate"], "tui.tabs.validate.tab:ValidateTab"),
+    TabRow("chat", TAB_TITLES["chat"], "tui.tabs.chat.tab:ChatTab"),
+    TabRow("health", TAB_TITLES["health"], "tui.tabs.health.tab:HealthTab"),
 )
 
 

@@ -233,13 +233,17 @@ def _line(item: ReviewItem) -> str:
 
 
 def _lines(detail: ReviewDetail, *, diff: bool = False) -> list[str]:
+    from engine.corpus.enums import STATE_LABELS, ReviewState
     from engine.corpus.review.detail import diff_markup, word_diff
 
     item = detail.item
     lines = [
         item.id,
         _("{state}, {pairs} answers, {characters} characters, {source}").format(
-            state=item.state, pairs=item.pairs, characters=item.characters, source=item.source
+            state=_(STATE_LABELS[ReviewState(item.state)]),
+            pairs=item.pairs,
+            characters=item.characters,
+            source=item.source,
         ),
     ]
     lines += [
