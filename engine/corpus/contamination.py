@@ -50,7 +50,7 @@ def check_not_trained_on(
         raise BadInput(
             _(
                 "{model} was trained on {count} conversations of the test window or their near duplicates: {ids}"
-            ).format(model=model or _("the model"), count=len(seen), ids=", ".join(seen[:8])),
+            ).format(model=model or _("the model"), count=len(seen), ids=_(", ").join(seen[:8])),
             hint="h2q-tui models list",
         )
 
@@ -98,7 +98,7 @@ def check_split_contamination(store: Database, window: HoldoutWindow | None = No
     if ids:
         raise ContaminationError(
             _("training and test share {count} conversations: {ids}").format(
-                count=len(ids), ids=", ".join(ids[:8])
+                count=len(ids), ids=_(", ").join(ids[:8])
             ),
             hint="h2q-tui corpus build",
         )

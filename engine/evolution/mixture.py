@@ -109,7 +109,7 @@ def write_mixed_dataset(
     if overlap.rows:
         raise ContaminationError(
             _("synthetic data overlaps held-out text: {ids}").format(
-                ids=", ".join(examples[number].id for number in sorted(overlap.rows)[:8])
+                ids=_(", ").join(examples[number].id for number in sorted(overlap.rows)[:8])
             ),
             hint="h2q-tui evolve",
         )

@@ -138,7 +138,7 @@ def write_gguf_adapter(
     if quant not in _ADAPTER_TYPES:
         raise BadInput(
             _("an adapter cannot be stored as {quant}; use {choices}").format(
-                quant=quant, choices=", ".join(_ADAPTER_TYPES)
+                quant=quant, choices=_(", ").join(_ADAPTER_TYPES)
             )
         )
     if not pairs:

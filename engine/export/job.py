@@ -179,7 +179,7 @@ def _measure(
             if math.isfinite(after[name]) and math.isfinite(before[name])
         ]
         report = with_measurements(report, measured)
-        stage.detail = "; ".join(_cost_text(one) for one in measured) or _(
+        stage.detail = _("; ").join(_cost_text(one) for one in measured) or _(
             "the model gives no finite likelihoods"
         )
         reason = _parity_obstacle(plan, budget)

@@ -75,7 +75,7 @@ def plan_export(ws: Workspace, params: ExportParams) -> ExportPlan:
     if quant not in choices:
         raise UsageProblem(
             _("--quant takes {choices} with --to {to}, not {value}").format(
-                choices=", ".join(choices), to=params.to, value=quant
+                choices=_(", ").join(choices), to=params.to, value=quant
             ),
             hint=f"{command} --quant f16",
         )

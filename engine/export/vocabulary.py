@@ -59,7 +59,7 @@ def read_vocabulary(folder: Path, size: int, eos: tuple[int, ...]) -> Vocabulary
     if kind != "BPE" or model.get("byte_fallback") or pre is None or normalizes is None:
         raise BadInput(
             _("the tokenizer cannot be exported for llama.cpp: only byte-level BPE ({supported})").format(
-                supported=", ".join(PRE_TOKENIZERS)
+                supported=_(", ").join(PRE_TOKENIZERS)
             ),
             path=file,
         )

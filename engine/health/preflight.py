@@ -324,12 +324,12 @@ def check_runs(ws: Workspace) -> Finding:
     alive = [run.run_id for run in newest if run.alive()]
     dead = [run.run_id for run in newest if summarise(run).status is RunStatus.DEAD]
     if dead:
-        detail = _("{id} died without a final event").format(id=", ".join(dead[:3]))
+        detail = _("{id} died without a final event").format(id=_(", ").join(dead[:3]))
         return Grade.WARN, detail, f"h2q-tui runs show {dead[0]}"
     if alive:
         return (
             Grade.PASS,
-            _("{id} is running").format(id=", ".join(alive[:3])),
+            _("{id} is running").format(id=_(", ").join(alive[:3])),
             f"h2q-tui runs attach {alive[0]}",
         )
     return Grade.PASS, _("no run is active"), ""

@@ -141,7 +141,7 @@ class MemoryStore:
             raise BadInput(_("No conversation has the id {id}").format(id=prefix), hint="h2q-tui memory list")
         raise BadInput(
             _("Several conversations begin with {id}: {ids}").format(
-                id=prefix, ids=", ".join(r[0] for r in rows)
+                id=prefix, ids=_(", ").join(r[0] for r in rows)
             ),
             hint="h2q-tui memory list",
         )

@@ -184,7 +184,7 @@ def _unknown_layers(unknown: list[str], layers: list[str]) -> BadInput:
     names = sorted({layer.rpartition(".")[2] for layer in layers})
     return BadInput(
         _("--target-modules: {wrong} is not a layer that LoRA can adapt; available: {names}").format(
-            wrong=", ".join(unknown), names=", ".join(names)
+            wrong=_(", ").join(unknown), names=_(", ").join(names)
         )
     )
 

@@ -321,7 +321,7 @@ class EvolutionRun:
         """Removes the candidate and keeps the champion."""
         with pair.plan.open(self.ctx, "promote") as stage:
             self.record.remove_candidate(cycle)
-            reason = "; ".join(reasons) or _("the candidate is not significantly better")
+            reason = _("; ").join(reasons) or _("the candidate is not significantly better")
             stage.skip(
                 _("{champion} stays in use: {reason}; {candidate} is removed").format(
                     champion=cycle.champion, reason=reason, candidate=cycle.candidate
@@ -384,7 +384,7 @@ class EvolutionRun:
         if not row.warnings:
             return ""
         return _("the candidate of cycle {n} collapsed: {reasons}; evolution stops").format(
-            n=row.cycle, reasons="; ".join(row.warnings)
+            n=row.cycle, reasons=_("; ").join(row.warnings)
         )
 
     def _stop_at_champion(self, cycle: OpenCycle, reasons: list[str]) -> str:
@@ -393,7 +393,7 @@ class EvolutionRun:
         self.record.state.open = None
         self.record.save()
         reason = _("{champion} collapsed: {reasons}; evolution stops").format(
-            champion=cycle.champion, reasons="; ".join(reasons)
+            champion=cycle.champion, reasons=_("; ").join(reasons)
         )
         self._emit(cycle, "collapsed", reason=reason)
         return reason

@@ -250,5 +250,5 @@ def _empty_file_text(skipped: dict[str, int]) -> str:
     """Why a file yielded no conversation."""
     if not skipped:
         return _("There are no conversations in this file")
-    reasons = ", ".join(f"{count} × {_reason_text(reason)}" for reason, count in skipped.items())
+    reasons = _(", ").join(f"{count} × {_reason_text(reason)}" for reason, count in skipped.items())
     return _("There are no conversations in this file, only {reasons}").format(reasons=reasons)

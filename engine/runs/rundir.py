@@ -112,7 +112,7 @@ def find_run(ws: Workspace, prefix: str) -> RunDir:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        names = ", ".join(run.run_id for run in matches[:4])
+        names = _(", ").join(run.run_id for run in matches[:4])
         raise BadInput(
             _("{prefix} matches several runs: {names}").format(prefix=prefix, names=names),
             hint="h2q-tui runs list",

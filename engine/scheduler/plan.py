@@ -104,7 +104,7 @@ def create_schedule(
     short = day.strip().lower()[:3]
     if short not in DAYS:
         raise UsageProblem(
-            _("--day expects one of {choices}, not {value}").format(choices=", ".join(DAYS), value=day),
+            _("--day expects one of {choices}, not {value}").format(choices=_(", ").join(DAYS), value=day),
             hint=f"h2q-tui schedule {every} --day sun",
         )
     program, environment = own_command()

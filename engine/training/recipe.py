@@ -276,7 +276,7 @@ def _check(params: TrainParams) -> None:
     if params.recipe not in RECIPES:
         raise UsageProblem(
             _("--recipe must be one of {names}, not {value}").format(
-                names=", ".join(RECIPES), value=params.recipe
+                names=_(", ").join(RECIPES), value=params.recipe
             ),
             hint="h2q-tui train --recipe fast",
         )

@@ -79,7 +79,7 @@ def free_ollama_memory(ctx: RunContext) -> None:
     loaded = running_models()
     if not loaded:
         return
-    names, mb = ", ".join(model.name for model in loaded), round(sum(model.mb for model in loaded))
+    names, mb = _(", ").join(model.name for model in loaded), round(sum(model.mb for model in loaded))
     if not ctx.settings.unload_ollama:
         ctx.log(
             _(
@@ -87,7 +87,7 @@ def free_ollama_memory(ctx: RunContext) -> None:
             ).format(names=names, mb=mb)
         )
     elif remaining := unload_models(loaded):
-        still = ", ".join(model.name for model in remaining)
+        still = _(", ").join(model.name for model in remaining)
         ctx.log(_("Ollama still has {names} in memory").format(names=still), "warning")
     else:
         ctx.log(_("Ollama has freed {mb} MB: {names}").format(mb=mb, names=names))

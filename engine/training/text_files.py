@@ -83,10 +83,10 @@ def find_text(data: Sequence[str | Path], ws: Workspace, *, relative_to: Path | 
     files = [file for file in candidates if file.stat().st_size >= MIN_TEXT_BYTES]
     skipped = [file for file in candidates if file not in set(files)]
     if not files:
-        where = ", ".join(
+        where = _(", ").join(
             str(place) for place in given or (ws.training_data, base / "data" / "training_data")
         )
-        names = ", ".join(file.name for file in skipped[:5])
+        names = _(", ").join(file.name for file in skipped[:5])
         reason = (
             _("the text files in {where} are empty: {names}").format(where=where, names=names)
             if skipped

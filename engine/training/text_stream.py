@@ -56,7 +56,7 @@ class TextStream:
         self.seed = seed
         self.chunk_bytes, self.cached_chunks = chunk_bytes, cached_chunks
         if not self.spans:
-            names = ", ".join(span.path.name for span in spans[:5])
+            names = _(", ").join(span.path.name for span in spans[:5])
             raise NotEnoughData(_("the training text is empty: {names}").format(names=names))
         # One more token per text: the end-of-text token after it.
         self._ends = np.cumsum([len(span) + 1 for span in self.spans])
@@ -87,7 +87,7 @@ class TextStream:
                 path=Path(problem.filename or "."),
             ) from problem
         if stream.size <= shortest:
-            names = ", ".join(file.name for file in files[:5])
+            names = _(", ").join(file.name for file in files[:5])
             raise NotEnoughData(
                 _("the text has {size} bytes, a batch needs {need}: {names}").format(
                     size=stream.size, need=shortest + 1, names=names

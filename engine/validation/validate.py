@@ -192,7 +192,7 @@ def check_contamination(card: ModelCard, held_out: Sequence[DatasetRow]) -> None
     trained_on = [item.id for item in held_out if item.id in conversations or item.cluster in clusters]
     if not trained_on:
         return
-    shown = ", ".join(trained_on[:5]) + (" …" if len(trained_on) > 5 else "")
+    shown = _(", ").join(trained_on[:5]) + (" …" if len(trained_on) > 5 else "")
     raise BadInput(
         n_(
             "{name} was trained on {n} conversation of the test set ({ids})",

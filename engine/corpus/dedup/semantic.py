@@ -126,7 +126,9 @@ def _group_by_vectors(
         _(
             "grouped by {name}; semantic duplicates dropped: {n} (languages with a safe threshold: {languages})"
         ).format(
-            name=embedder.name, n=len(duplicates), languages=", ".join(sorted(calibration.drops)) or _("none")
+            name=embedder.name,
+            n=len(duplicates),
+            languages=_(", ").join(sorted(calibration.drops)) or _("none"),
         ),
         "info",
     )

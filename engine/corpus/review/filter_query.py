@@ -139,7 +139,7 @@ def check_filter(line: str) -> None:
         raise UsageProblem(
             _(
                 "{words} is not part of a filter; fields: {fields}, and len, pairs, turns, quality with <, > or ="
-            ).format(words=" ".join(wrong), fields=", ".join(_FIELDS)),
+            ).format(words=" ".join(wrong), fields=_(", ").join(_FIELDS)),
             hint="h2q-tui corpus list --filter stage:near",
         )
 

@@ -184,7 +184,7 @@ class ReviewStore:
             raise _no_such_conversation(prefix)
         raise BadInput(
             _("several conversations begin with {id}: {ids}").format(
-                id=prefix, ids=", ".join(row[0] for row in rows)
+                id=prefix, ids=_(", ").join(row[0] for row in rows)
             ),
             hint="h2q-tui corpus list",
         )

@@ -31,7 +31,7 @@ def parse_role_map(names: Mapping[str, str]) -> dict[str, Role]:
         if role not in list(Role):
             raise UsageProblem(
                 _("--map {name}={role}: a role is one of {roles}").format(
-                    name=name, role=role, roles=", ".join(Role)
+                    name=name, role=role, roles=_(", ").join(Role)
                 )
             )
         roles[name.strip().lower()] = Role(role)

@@ -72,7 +72,7 @@ def find_importer(name: str) -> Importer:
     if name not in FORMATS:
         raise UsageProblem(
             _("Unknown --format {name}; choose auto or one of {known}").format(
-                name=name, known=", ".join(FORMATS)
+                name=name, known=_(", ").join(FORMATS)
             )
         )
     module: Importer = import_module(f"engine.memory.importers.{name}")
@@ -93,7 +93,7 @@ def detect_format(path: Path) -> str:
         for _line, _value in json_values(path):
             break
         raise BadInput(
-            _("This file has none of the supported formats ({known})").format(known=", ".join(FORMATS)),
+            _("This file has none of the supported formats ({known})").format(known=_(", ").join(FORMATS)),
             path=path,
             hint=f"h2q-tui memory import --format chatgpt {shlex.quote(str(path))}",
         )
@@ -124,7 +124,8 @@ def find_files(paths: list[Path], format_: str) -> Iterator[ImportFile | Skipped
 def no_conversations(folder: Path) -> BadInput:
     """The error for a folder without conversations."""
     return BadInput(
-        _("There are no conversations in this folder ({known})").format(known=", ".join(FORMATS)), path=folder
+        _("There are no conversations in this folder ({known})").format(known=_(", ").join(FORMATS)),
+        path=folder,
     )
 
 

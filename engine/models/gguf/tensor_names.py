@@ -48,7 +48,7 @@ def check_architecture(name: str, path: Path | None = None) -> None:
     if name not in ARCHITECTURES:
         raise BadInput(
             _("the architecture {name} is not supported; supported: {supported}").format(
-                name=name or "?", supported=", ".join(ARCHITECTURES)
+                name=name or "?", supported=_(", ").join(ARCHITECTURES)
             ),
             path=path,
         )

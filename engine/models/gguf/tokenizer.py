@@ -67,7 +67,7 @@ def vocabulary_of(file: GgufFile) -> list[str]:
     if kind != "gpt2" or pre not in PRE_TOKENIZERS:
         raise BadInput(
             _("the tokenizer {name} is not supported; supported: {supported}").format(
-                name=f"{kind or '?'}/{pre}", supported=", ".join(PRE_TOKENIZERS)
+                name=f"{kind or '?'}/{pre}", supported=_(", ").join(PRE_TOKENIZERS)
             ),
             path=file.path,
         )

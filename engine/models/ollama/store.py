@@ -122,7 +122,7 @@ def _query(tag: str) -> Path:
             else _("{tag} is not in Ollama's store on this machine, and Ollama does not answer")
         )
         raise ServiceUnreachable(
-            text.format(tag=tag, known=", ".join(known)), hint="ollama serve"
+            text.format(tag=tag, known=_(", ").join(known)), hint="ollama serve"
         ) from problem
     except ValueError:
         answer = None

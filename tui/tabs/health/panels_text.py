@@ -163,7 +163,7 @@ def limits(found: Limits, terminal: Terminal, glyphs: Glyphs, scope: str) -> lis
             )
         ),
         Content(alive),
-        Content(", ".join(way)),
+        Content(_(", ").join(way)),
         Content(_("esc waits {ms} ms for the rest of a key sequence").format(ms=terminal.escape_ms)),
     ]
 
@@ -181,5 +181,5 @@ def service(status: ServiceStatus | None) -> list[Content]:
     head = _("up {time}, {gb:.1f} GB").format(
         time=format_duration(status.uptime_s), gb=status.memory_mb / 1024
     )
-    names = ", ".join(one_line(model.name) for model in status.models) or _("no model loaded")
+    names = _(", ").join(one_line(model.name) for model in status.models) or _("no model loaded")
     return [Content(head), Content(names)]

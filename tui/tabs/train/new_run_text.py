@@ -91,7 +91,7 @@ def read_inputs(workspace: Workspace) -> TrainingInputs:
         text_bytes=sum(path.stat().st_size for path in texts),
         training=training_run_id(workspace),
         bases=tuple(_bases(workspace, settings.lora_base)),
-        held=", ".join(model.name for model in held),
+        held=_(", ").join(model.name for model in held),
         held_mb=sum(model.mb for model in held),
         unload=settings.unload_ollama,
     )

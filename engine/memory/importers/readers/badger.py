@@ -90,7 +90,7 @@ def check_supported(folder: Path) -> None:
         if version not in _VERSIONS:
             raise BadInput(
                 _("Badger format {version} is not supported (supported: {known})").format(
-                    version=version, known=", ".join(map(str, _VERSIONS))
+                    version=version, known=_(", ").join(map(str, _VERSIONS))
                 ),
                 path=folder,
             )

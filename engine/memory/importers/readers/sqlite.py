@@ -47,7 +47,9 @@ def query_rows(path: Path, required: Mapping[str, Sequence[str]], query: str) ->
             ]
             if missing:
                 raise BadInput(
-                    _("Unsupported database version ({missing} missing)").format(missing=", ".join(missing)),
+                    _("Unsupported database version ({missing} missing)").format(
+                        missing=_(", ").join(missing)
+                    ),
                     path=path,
                 )
             yield from connection.execute(query)
