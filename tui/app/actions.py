@@ -1,9 +1,9 @@
 """The table of all actions of the app.
 
-A row feeds the key bindings, the command palette, the `?` sheet, the footer and the command line shown. To add
-an action: add a row here, and a method `action_<verb>` to the tab (or to the app, for a row of EVERYWHERE),
-where the verb is what follows the last dot of the id. A row whose method is missing in the tab on the screen
-is not offered. Keys of the person's own (`keys` in the settings) replace `key` by id.
+An action feeds the keys, the command palette, the `?` sheet, the footer and the command line shown. To add one: add it
+here, and a method `action_<verb>` to the tab (or to `GlobalActions`, for an action of EVERYWHERE), where the verb is
+the part of the id after the last dot. An action without a method in the tab on the screen is not offered. The user's
+own keys (`keys` in the settings) replace `key` by id.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ class AppAction:
         return tuple(self.key.split())
 
 
-def _rows(tab: str, *rows: AppAction) -> tuple[AppAction, ...]:
-    assert all(row.tab == tab for row in rows)
-    return rows
+def _actions(tab: str, *actions: AppAction) -> tuple[AppAction, ...]:
+    assert all(action.tab == tab for action in actions)
+    return actions
 
 
 _E = EVERYWHERE
 
-_EVERYWHERE = _rows(
+_EVERYWHERE = _actions(
     _E,
     AppAction("go_tab", "1 2 3 4 5 6 7 8 9", N_("tabs"), _E, palette=False),
     AppAction("tab_before", "<", N_("previous tab"), _E),
@@ -95,7 +95,7 @@ _EVERYWHERE = _rows(
     AppAction("leave", "q Q f10", N_("leave"), _E, help=N_("Quit the app; runs continue.")),
 )
 
-_TRAIN = _rows(
+_TRAIN = _actions(
     "train",
     AppAction(
         "train.new",
@@ -175,7 +175,7 @@ _TRAIN = _rows(
     ),
 )
 
-_CORPUS = _rows(
+_CORPUS = _actions(
     "corpus",
     AppAction("corpus.accept", "a", N_("accept"), "corpus", "h2q-tui corpus accept ID", footer=True),
     AppAction(
@@ -282,7 +282,7 @@ _CORPUS = _rows(
     ),
 )
 
-_VALIDATE = _rows(
+_VALIDATE = _actions(
     "validate",
     AppAction(
         "validate.run", "enter", N_("run"), "validate", "h2q-tui validate --base A --new B", footer=True
@@ -301,7 +301,7 @@ _VALIDATE = _rows(
     AppAction("validate.roll_back", "B", N_("roll back"), "validate", "h2q-tui rollback", footer=True),
 )
 
-_CHAT = _rows(
+_CHAT = _actions(
     "chat",
     AppAction(
         "chat.send",
@@ -326,7 +326,7 @@ _CHAT = _rows(
     AppAction("chat.model", "M", N_("model"), "chat", "h2q-tui chat --model NAME", outside=True),
 )
 
-_HEALTH = _rows(
+_HEALTH = _actions(
     "health",
     AppAction("health.faster", ",", N_("shorter interval"), "health"),
     AppAction("health.slower", ".", N_("longer interval"), "health", "h2q-tui monitor --interval 2"),
@@ -339,12 +339,12 @@ _HEALTH = _rows(
 
 ACTIONS: tuple[AppAction, ...] = (*_EVERYWHERE, *_TRAIN, *_CORPUS, *_VALIDATE, *_CHAT, *_HEALTH)
 
-BY_ID: dict[str, AppAction] = {row.id: row for row in ACTIONS}
+BY_ID: dict[str, AppAction] = {action.id: action for action in ACTIONS}
 
 
 def of_tab(tab: str) -> tuple[AppAction, ...]:
     """The actions of one tab, in the order of the table."""
-    return tuple(row for row in ACTIONS if row.tab == tab)
+    return tuple(action for action in ACTIONS if action.tab == tab)
 
 
 _SHOWN = {"escape": "esc", "f10": "F10", "up": "↑", "down": "↓", "left": "←", "right": "→"}
@@ -366,16 +366,16 @@ class KeyMap:
     def __init__(self, own: dict[str, str] | None = None) -> None:
         self._own = {id_: key for id_, key in (own or {}).items() if id_ in BY_ID and key.split()}
         self._actions: dict[tuple[str, str], AppAction] = {}
-        for row in ACTIONS:
-            for key in self.of(row).split():
-                self._actions.setdefault((row.tab, key), row)
+        for action in ACTIONS:
+            for key in self.of(action).split():
+                self._actions.setdefault((action.tab, key), action)
 
-    def of(self, row: AppAction) -> str:
+    def of(self, action: AppAction) -> str:
         """The keys of `action`, separated by spaces."""
-        return self._own.get(row.id, row.key)
+        return self._own.get(action.id, action.key)
 
-    def shown(self, row: AppAction) -> str:
-        return key_label(self.of(row))
+    def shown(self, action: AppAction) -> str:
+        return key_label(self.of(action))
 
     def find(self, tab: str, key: str) -> AppAction | None:
         """The action of `key` in `tab`; the keys of EVERYWHERE come first, so that none can be shadowed."""

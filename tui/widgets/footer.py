@@ -58,12 +58,12 @@ class Footer(CellLines):
         last = self._one(BY_ID["keys"])
         room = self.size.width - last.cell_length - 1
         line = Content(" ")
-        for row in self.actions:
-            one = self._one(row)
+        for action in self.actions:
+            one = self._one(action)
             if line.cell_length + one.cell_length + 2 > room:
                 break
             line = line.append(one).append("  ")
         return line.append(last)
 
-    def _one(self, row: AppAction) -> Content:
-        return Content.assemble((self.keys.shown(row), "bold $text-accent"), " ", _(row.label))
+    def _one(self, action: AppAction) -> Content:
+        return Content.assemble((self.keys.shown(action), "bold $text-accent"), " ", _(action.label))
