@@ -119,7 +119,7 @@ def test_a_run_that_keeps_diverging_stops_with_one_error(
 
     faulty(monkeypatch, damage)
     ctx = new_run(tmp_path)
-    with pytest.raises(RunFailed, match="diverged again after 2 returns"):
+    with pytest.raises(RunFailed, match="diverged again after 2 rollbacks"):
         run(ctx, tmp_path, recipe(200))
     assert [event.action for event in events(ctx, RecoveryAction)] == ["returned", "returned", "stopped"]
 
