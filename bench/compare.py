@@ -104,9 +104,9 @@ STAGES: dict[str, list[list[str]]] = {
     "evolve": [["--data-dir", "{ws}", "evolve", "--cycles", "1", "--max-steps", "6"]],
     "export": [
         ["--data-dir", "{ws}", "export", "{model}", "--to", "hf", "--output", "{out}/hf"],
-        ["--data-dir", "{ws}", "export", "{model}", "--to", "gguf", "--quant", "f16", "--output", "{out}/f16.gguf"],
-        ["--data-dir", "{ws}", "export", "{model}", "--to", "gguf", "--quant", "q8_0", "--output", "{out}/q8_0.gguf"],
-        ["--data-dir", "{ws}", "export", "{model}", "--to", "gguf", "--quant", "q4_0", "--output", "{out}/q4_0.gguf"],
+        ["--data-dir", "{ws}", "export", "{model}", "--to", "gguf", "--quant", "f16", "--no-measure", "--output", "{out}/f16.gguf"],
+        ["--data-dir", "{ws}", "export", "{model}", "--to", "gguf", "--quant", "q8_0", "--no-measure", "--output", "{out}/q8_0.gguf"],
+        ["--data-dir", "{ws}", "export", "{model}", "--to", "gguf", "--quant", "q4_0", "--no-measure", "--output", "{out}/q4_0.gguf"],
     ],
 }  # fmt: skip
 """Commands of each stage; they build on each other, so `--only` keeps the demo."""

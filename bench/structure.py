@@ -88,7 +88,9 @@ def layers() -> list[list[str]]:
     """The floors of the `layers` contract in pyproject.toml, from the top down."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     contracts = project["tool"]["importlinter"]["contracts"]
-    (contract,) = (contract for contract in contracts if contract["type"] == "layers")
+    contract = next(
+        entry for entry in contracts if entry["type"] == "layers" and "engine.core" in entry["layers"]
+    )
     return [[name.strip() for name in line.split("|")] for line in contract["layers"]]
 
 
