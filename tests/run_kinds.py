@@ -1,4 +1,4 @@
-"""Kinds of runs for tests of the runs themselves: real engine processes that do next to nothing.
+"""Run kinds for tests of the runs themselves: real engine processes that do next to nothing.
 
 `python -c "from tests.run_kinds import engine; engine(RUN_DIR, LOCK_FD, SCOPE)"` is `python -m engine run` with
 `run` below as the code of every kind; the first path of `ImportParams` chooses what it does.
@@ -44,7 +44,7 @@ def engine(run_dir: str, lock_fd: int, scope: str) -> None:
 
 
 def engine_command(run: RunDir, fd: int, scope: str) -> list[str]:
-    """Stands for `launch._engine_command`."""
+    """Replaces `launch._engine_command`."""
     code = f"from tests.run_kinds import engine; engine({str(run.path)!r}, {fd}, {scope!r})"
     return [sys.executable, "-P", "-c", code]
 
@@ -76,7 +76,7 @@ def quick(ctx: RunContext) -> RunResult:
 
 
 def until_stopped(ctx: RunContext) -> RunResult:
-    """Steps until it is told to stop; a checkpoint and a learning rate may be asked for."""
+    """Steps until a stop is requested; handles checkpoint and learning rate commands."""
     with ctx.train_lock(), ctx.stage("native", 1, 1):
         number = 0
         while not ctx.stop_requested:
@@ -96,7 +96,7 @@ def until_stopped(ctx: RunContext) -> RunResult:
 
 
 def deaf(ctx: RunContext) -> RunResult:
-    """Never asks whether it should stop."""
+    """Never checks for a stop request."""
     with ctx.stage("native"):
         while True:
             time.sleep(0.01)

@@ -88,20 +88,20 @@ runner.main(create_run(ws, make_spec(ws.root, TrainParams(max_memory_gb=2.0))).p
     environment = {
         key: value for key, value in os.environ.items() if key not in (HIGH_WATERMARK, LOW_WATERMARK)
     }
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[2],
         env=environment,
     )
-    assert told.stdout.split() == ["2048.0", "True", "False"], told.stderr
+    assert process.stdout.split() == ["2048.0", "True", "False"], process.stderr
 
 
-@pytest.mark.parametrize(("asked", "mb"), [(None, 3072), (1.5, 1536)])
-def test_a_systemd_scope_is_limited_to_the_budget(tmp_path: Path, asked: float | None, mb: int) -> None:
+@pytest.mark.parametrize(("flag_gb", "mb"), [(None, 3072), (1.5, 1536)])
+def test_a_systemd_scope_is_limited_to_the_budget(tmp_path: Path, flag_gb: float | None, mb: int) -> None:
     ws = Workspace(tmp_path)
     ws.settings_file.parent.mkdir(parents=True)
     ws.settings_file.write_text("max_memory_gb = 3.0\n")
-    command = launch._scope_command(create_run(ws, make_spec(ws.root, TrainParams(max_memory_gb=asked))))
+    command = launch._scope_command(create_run(ws, make_spec(ws.root, TrainParams(max_memory_gb=flag_gb))))
     assert f"--property=MemoryMax={mb << 20}" in command

@@ -176,26 +176,28 @@ class Sender(threading.Thread):
 
 
 @pytest.fixture
-def told() -> list[Event]:
+def emitted() -> list[Event]:
     return []
 
 
 @pytest.fixture
-def commands(told: list[Event]) -> CommandQueue:
-    made = CommandQueue(told.append)
+def commands(emitted: list[Event]) -> CommandQueue:
+    made = CommandQueue(emitted.append)
     assert list(made.poll()) == []
     return made
 
 
 def test_a_command_reaches_the_loop_and_its_answer_is_sent_and_recorded(
-    commands: CommandQueue, told: list[Event]
+    commands: CommandQueue, emitted: list[Event]
 ) -> None:
     sender = Sender(commands, "set", "lr=0.01")
     while sender.is_alive():
         for command in commands.poll():
             command.accept(f"{command.value} from step 7")
     assert sender.answer() == Reply(True, "lr=0.01 from step 7")
-    assert told == [CommandHandled(name="set", value="lr=0.01", accepted=True, reply="lr=0.01 from step 7")]
+    assert emitted == [
+        CommandHandled(name="set", value="lr=0.01", accepted=True, reply="lr=0.01 from step 7")
+    ]
 
 
 def test_the_next_poll_refuses_unanswered_commands(commands: CommandQueue) -> None:
@@ -219,7 +221,7 @@ def test_stop_is_answered_immediately_and_yielded_at_every_poll(commands: Comman
         commands.check_stop()
 
 
-def test_a_paused_run_blocks_and_still_handles_commands(commands: CommandQueue, told: list[Event]) -> None:
+def test_a_paused_run_blocks_and_still_handles_commands(commands: CommandQueue, emitted: list[Event]) -> None:
     assert commands.handle(Request("pause")).accepted
     got: list[str] = []
 
@@ -236,7 +238,7 @@ def test_a_paused_run_blocks_and_still_handles_commands(commands: CommandQueue, 
     assert commands.handle(Request("resume")).accepted
     looping.join(5.0)
     assert not looping.is_alive()
-    statuses = [event.status for event in told if isinstance(event, StatusChanged)]
+    statuses = [event.status for event in emitted if isinstance(event, StatusChanged)]
     assert statuses == [RunStatus.PAUSED, RunStatus.RUNNING]
 
 
@@ -250,16 +252,16 @@ def test_a_stop_ends_a_pause(commands: CommandQueue) -> None:
 
 
 def test_a_signal_is_recorded_by_the_loop_not_by_the_handler(
-    commands: CommandQueue, told: list[Event]
+    commands: CommandQueue, emitted: list[Event]
 ) -> None:
     commands.signal()
-    assert told == []
+    assert emitted == []
     assert [command.name for command in commands.poll()] == ["stop"]
-    assert [event.name for event in told if isinstance(event, CommandHandled)] == ["stop"]
+    assert [event.name for event in emitted if isinstance(event, CommandHandled)] == ["stop"]
 
 
-def test_a_checkpoint_command_is_refused_outside_of_training(told: list[Event]) -> None:
-    commands = CommandQueue(told.append)
+def test_a_checkpoint_command_is_refused_outside_of_training(emitted: list[Event]) -> None:
+    commands = CommandQueue(emitted.append)
     assert commands.handle(Request("checkpoint")) == Reply(False, "nothing is training right now")
 
 

@@ -54,10 +54,10 @@ def test_existing_threads_are_bound_too() -> None:
         "print([sorted(os.sched_getaffinity(int(task))) for task in os.listdir('/proc/self/task')])\n"
         "over.set()"
     )
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    bound = ast.literal_eval(told.stdout)
+    bound = ast.literal_eval(process.stdout)
     assert len(bound) > 1
     assert all(processors == [one] for processors in bound)
 
@@ -72,10 +72,10 @@ def test_compute_threads_stay_on_the_chosen_processors() -> None:
         "from engine.training.devices import physical_cores\n"
         "print(sorted(os.sched_getaffinity(0)), physical_cores())"
     )
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    assert told.stdout.split("\n")[0] == f"[{one}] 1"
+    assert process.stdout.split("\n")[0] == f"[{one}] 1"
 
 
 def test_systems_without_affinity_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_a_real_process_stays_within_its_share() -> None:
         "    throttle.pause(lambda: False)\n"
         "print((time.process_time() - spent) / (time.monotonic() - began))"
     )
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
     )
-    assert float(told.stdout) < 0.3
+    assert float(process.stdout) < 0.3

@@ -74,15 +74,15 @@ def test_a_run_uses_the_settings_of_its_flags(tmp_path: Path) -> None:
         "--detach",
     ]
     config = written(tmp_path, {"num_worker_threads": 2, "max_sequence_length": 128, "use_memory_pool": True})
-    told = h2q(*data, "--config", str(config), "--set", "micro_batch_size=2", "--unload-ollama")
-    assert told.returncode == 0, told.stderr
-    assert "use_memory_pool" in told.stderr
+    process = h2q(*data, "--config", str(config), "--set", "micro_batch_size=2", "--unload-ollama")
+    assert process.returncode == 0, process.stderr
+    assert "use_memory_pool" in process.stderr
     (run,) = list_runs_of(tmp_path / "ws")
-    asked = params_of(run, TrainParams)
+    params = params_of(run, TrainParams)
     given = {"num_worker_threads": 2, "micro_batch_size": "2", "unload_ollama": True}
     # What decides the steps is written down beside it, for the day that the run is continued.
-    assert asked.settings == given | {"streaming_batch_size": 0, "gradient_accumulation_steps": 0}
-    assert (asked.context, asked.config) == (128, None)
+    assert params.settings == given | {"streaming_batch_size": 0, "gradient_accumulation_steps": 0}
+    assert (params.context, params.config) == (128, None)
 
 
 @pytest.mark.parametrize(
@@ -94,9 +94,9 @@ def test_a_run_uses_the_settings_of_its_flags(tmp_path: Path) -> None:
     ],
 )
 def test_an_invalid_setting_is_rejected_before_the_run_starts(tmp_path: Path, flag: str, word: str) -> None:
-    told = h2q("--data-dir", str(tmp_path / "ws"), "train", "--mode", "scratch", "--set", flag)
-    assert told.returncode == 2
-    assert word in told.stderr
+    process = h2q("--data-dir", str(tmp_path / "ws"), "train", "--mode", "scratch", "--set", flag)
+    assert process.returncode == 2
+    assert word in process.stderr
     assert list_runs_of(tmp_path / "ws") == []
 
 

@@ -80,8 +80,8 @@ def read(folder: Path, name: str) -> Any:
 
 
 def step(number: int, phase: str = "native", **more: Any) -> Step:
-    told = {"max_steps": 100, "loss": 2.0, "lr": 0.1, "tokens": 9, "tokens_per_s": 9.0, **more}
-    return Step(phase=phase, step=number, **told)
+    written = {"max_steps": 100, "loss": 2.0, "lr": 0.1, "tokens": 9, "tokens_per_s": 9.0, **more}
+    return Step(phase=phase, step=number, **written)
 
 
 def facts(**more: Any) -> StatusFigures:
@@ -117,9 +117,9 @@ def test_file_names_and_fields_match_the_earlier_trainer(
         ctx.record_memory()
         ctx.write_state()
     for name, fields in FIELDS.items():
-        told = read(tmp_path, name)
-        assert fields <= set(told)
-        assert told["run_id"] == ctx.run_dir.run_id
+        written = read(tmp_path, name)
+        assert fields <= set(written)
+        assert written["run_id"] == ctx.run_dir.run_id
     parts = read(tmp_path, REPORT)["components"]
     assert set(parts) == {"streaming_trainer", "health_monitor"}
     assert set(parts["streaming_trainer"]) == {
@@ -139,10 +139,14 @@ def test_figures_of_two_phases_are_summed(tmp_path: Path, make: Callable[[Params
         ctx.emit(step(9, draws=9, wall_s=1.5, waited_s=0.4))
         ctx.emit(step(10, draws=10, wall_s=2.0, waited_s=0.5))
         ctx.write_state()
-        told = read(tmp_path, STREAMING)
-        assert (told["data_chunks_processed"], told["current_step"], told["best_loss"]) == (51, 10, 2.0)
-        assert told["streaming_efficiency"] == 1 - 1.0 / 8.0
-        assert told["training_active"] is True
+        written = read(tmp_path, STREAMING)
+        assert (written["data_chunks_processed"], written["current_step"], written["best_loss"]) == (
+            51,
+            10,
+            2.0,
+        )
+        assert written["streaming_efficiency"] == 1 - 1.0 / 8.0
+        assert written["training_active"] is True
         ctx.emit(StageChanged(name="native", state="done"))
         ctx.write_state()
         assert read(tmp_path, STREAMING)["training_active"] is False
@@ -164,11 +168,11 @@ def test_a_training_reports_its_batches_and_data_wait(
     with ctx.train_lock():
         train_scratch(ctx, tiny(), [text_file(tmp_path)], name="base", out=tmp_path / "models" / "base")
         ctx.write_state()
-    told = read(tmp_path, STREAMING)
+    written = read(tmp_path, STREAMING)
     last = events(ctx, Step)[-1]
-    assert told["data_chunks_processed"] == told["current_step"] == 6
+    assert written["data_chunks_processed"] == written["current_step"] == 6
     assert last.waited_s >= 6 * 0.05 and last.waited_s < last.wall_s
-    assert told["streaming_efficiency"] == round(1 - last.waited_s / last.wall_s, 4)
+    assert written["streaming_efficiency"] == round(1 - last.waited_s / last.wall_s, 4)
 
 
 def test_an_ended_run_reports_its_shutdown(tmp_path: Path, make: Callable[[Params], RunContext]) -> None:
@@ -178,11 +182,11 @@ def test_an_ended_run_reports_its_shutdown(tmp_path: Path, make: Callable[[Param
         assert "shutdown_time" not in read(tmp_path, REPORT)
     ctx.emit(Finished(status=RunStatus.FAILED, exit_code=5, error="no"))
     ctx.write_state()
-    told = read(tmp_path, REPORT)
-    assert (told["status"], told["outcome"], told["shutdown_time"]) == (
+    written = read(tmp_path, REPORT)
+    assert (written["status"], written["outcome"], written["shutdown_time"]) == (
         "shutdown",
         "failed",
-        told["timestamp"],
+        written["timestamp"],
     )
     assert read(tmp_path, STATUS)["streaming_running"] is False
     assert read(tmp_path, STATUS)["status"] == "shutdown"
@@ -251,8 +255,8 @@ def test_an_ended_run_does_not_overwrite_the_files_of_the_training_run(
 def test_infinite_and_unknown_values_are_null() -> None:
     unknown = facts(best_loss=float("inf"), memory_mb=None, efficiency=None, step=0)
     for content in (streaming_status, engine_status, engine_report):
-        told = json.loads(msgspec.json.encode(content(unknown)))
-        assert "Infinity" not in json.dumps(told)
+        written = json.loads(msgspec.json.encode(content(unknown)))
+        assert "Infinity" not in json.dumps(written)
     assert json.loads(msgspec.json.encode(streaming_status(unknown)))["best_loss"] is None
     assert streaming_status(unknown)["streaming_efficiency"] is None
 

@@ -1,4 +1,4 @@
-"""What the machine asks for, from outputs recorded on real ones; and a run that waits and goes on by itself."""
+"""System pressure from outputs recorded on real machines, and a run that pauses and resumes by itself."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_pressure_is_read_at_the_configured_interval() -> None:
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> list[PressureReading]:
-    """What the machine tells at each look, in this order; the last for ever."""
+    """Scripted readings in this order; the last one repeats."""
     readings: list[PressureReading] = []
     monkeypatch.setattr(
         pressure, "read_pressure", lambda: readings.pop(0) if len(readings) > 1 else readings[0]
@@ -160,15 +160,15 @@ def test_a_run_on_battery_saves_a_checkpoint_pauses_and_resumes_by_itself(
     ]
     ctx = new_run(tmp_path / "waits")
     train_scratch(ctx, tiny(), [tmp_path / "a.txt"], name="m", out=tmp_path / "waits" / "m")
-    told = events(ctx, GovernorAction)
-    assert [(event.cause, event.action, event.value, event.bound) for event in told] == [
+    emitted = events(ctx, GovernorAction)
+    assert [(event.cause, event.action, event.value, event.bound) for event in emitted] == [
         ("battery", "pause", 15.0, 20),
         ("battery", "resume", 15.0, 20),
     ]
     statuses = [(event.status.value, event.reason) for event in events(ctx, StatusChanged)]
     assert [status for status, _reason in statuses] == ["paused", "running"]
     assert "15" in statuses[0][1]
-    assert events(ctx, CheckpointWritten)[1].step == told[0].step
+    assert events(ctx, CheckpointWritten)[1].step == emitted[0].step
     assert scripted == [PressureReading()]
     same = [[(event.step, event.loss) for event in events(run, Step)] for run in (plain, ctx)]
     assert same[0] == same[1]
@@ -199,10 +199,10 @@ def test_pressure_of_other_programs_applies_one_mitigation_after_the_other(
     scripted += [PressureReading(stalled=15.0)]
     ctx = new_run(tmp_path)
     train_scratch(ctx, tiny(), [text_file(tmp_path)], name="m", out=tmp_path / "m")
-    told = events(ctx, GovernorAction)
-    assert [event.action for event in told[:3]] == ["caches", "smaller", "smaller"]
-    assert {event.cause for event in told} == {"pressure"} and told[0].value == 15.0
-    assert told[-1].action == "recompute" and told[2].pass_tokens < told[0].pass_tokens
+    emitted = events(ctx, GovernorAction)
+    assert [event.action for event in emitted[:3]] == ["caches", "smaller", "smaller"]
+    assert {event.cause for event in emitted} == {"pressure"} and emitted[0].value == 15.0
+    assert emitted[-1].action == "recompute" and emitted[2].pass_tokens < emitted[0].pass_tokens
     assert ctx.view.annotations
 
 

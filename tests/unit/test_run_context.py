@@ -20,31 +20,31 @@ from engine.runs.spec import make_spec
 
 
 @pytest.fixture
-def told() -> list[Event]:
+def emitted() -> list[Event]:
     return []
 
 
 @pytest.fixture
-def ctx(tmp_path: Path, told: list[Event]) -> Iterator[RunContext]:
+def ctx(tmp_path: Path, emitted: list[Event]) -> Iterator[RunContext]:
     run = create_run(Workspace(tmp_path), make_spec(tmp_path, CorpusParams()))
     journal = JournalWriter(run.events_path)
 
-    def tell(record: JournalRecord) -> None:
-        told.append(record.event)
+    def collect(record: JournalRecord) -> None:
+        emitted.append(record.event)
 
-    yield RunContext(run, journal, tell)
+    yield RunContext(run, journal, collect)
     journal.close()
 
 
-def states(told: list[Event]) -> list[tuple[str, str]]:
-    return [(event.state, event.detail) for event in told if isinstance(event, StageChanged)]
+def states(emitted: list[Event]) -> list[tuple[str, str]]:
+    return [(event.state, event.detail) for event in emitted if isinstance(event, StageChanged)]
 
 
-def progress(told: list[Event]) -> list[float]:
-    return [event.done for event in told if isinstance(event, Progress)]
+def progress(emitted: list[Event]) -> list[float]:
+    return [event.done for event in emitted if isinstance(event, Progress)]
 
 
-def test_a_stage_ends_with_the_state_of_its_code(ctx: RunContext, told: list[Event]) -> None:
+def test_a_stage_ends_with_the_state_of_its_code(ctx: RunContext, emitted: list[Event]) -> None:
     with ctx.stage("corpus", 1, 2) as stage:
         stage.detail = "1,539 conversations"
     with ctx.stage("promote") as stage:
@@ -53,7 +53,7 @@ def test_a_stage_ends_with_the_state_of_its_code(ctx: RunContext, told: list[Eve
         raise BadInput("no text", path=Path("a.txt"))
     with pytest.raises(Interrupted), ctx.stage("native"):
         raise Interrupted("stopped")
-    assert [state for state in states(told) if state[0] != "started"] == [
+    assert [state for state in states(emitted) if state[0] != "started"] == [
         ("done", "1,539 conversations"),
         ("skipped", "the verdict keeps the base"),
         ("failed", "no text: a.txt"),
@@ -61,38 +61,40 @@ def test_a_stage_ends_with_the_state_of_its_code(ctx: RunContext, told: list[Eve
     ]
 
 
-def test_frequent_progress_emits_a_few_events_and_the_last(ctx: RunContext, told: list[Event]) -> None:
+def test_frequent_progress_emits_a_few_events_and_the_last(ctx: RunContext, emitted: list[Event]) -> None:
     with ctx.stage("corpus"):
         for done in range(1, 10_001):
             ctx.progress("corpus", done, 10_000)
         ctx.progress("corpus", 10_000, 10_000)
-    found = progress(told)
+    found = progress(emitted)
     assert found[0] == 1
     assert found[-1] == 10_000
     assert found.count(10_000) == 1
     assert len(found) < 50
 
 
-def test_progress_without_a_total_emits_the_last_row(ctx: RunContext, told: list[Event]) -> None:
+def test_progress_without_a_total_emits_the_last_row(ctx: RunContext, emitted: list[Event]) -> None:
     with ctx.stage("import"):
         for done in range(1, 100):
             ctx.progress("import", done)
-    assert progress(told)[-1] == 99
+    assert progress(emitted)[-1] == 99
 
 
-def test_the_remaining_time_is_extrapolated_from_the_elapsed_time(ctx: RunContext, told: list[Event]) -> None:
+def test_the_remaining_time_is_extrapolated_from_the_elapsed_time(
+    ctx: RunContext, emitted: list[Event]
+) -> None:
     with ctx.stage("corpus"):
         ctx.progress("corpus", 1, 4)
-    event = next(event for event in told if isinstance(event, Progress))
+    event = next(event for event in emitted if isinstance(event, Progress))
     assert event.eta_s is not None
     assert 0 <= event.eta_s < 5
 
 
-def test_no_stage_starts_after_a_stop_request(ctx: RunContext, told: list[Event]) -> None:
+def test_no_stage_starts_after_a_stop_request(ctx: RunContext, emitted: list[Event]) -> None:
     ctx.commands.handle(Request("stop"))
     with pytest.raises(Interrupted), ctx.stage("validate"):
         raise AssertionError("the stage must not begin")
-    assert states(told) == []
+    assert states(emitted) == []
 
 
 def test_state_json_is_replaced_atomically(ctx: RunContext) -> None:
