@@ -73,7 +73,7 @@ async def test_an_answer_streams_in_and_can_be_kept_in_memory(ws: Workspace) -> 
         await until(pilot, lambda: tab.session.last is not None and bool(tab.session.last.note), 60)
         assert "tokens/s" in text_of(app)
         await pilot.press("escape", "K")
-        await until(pilot, lambda: "Kept in memory" in text_of(app))
+        await until(pilot, lambda: "Stored in memory" in text_of(app))
         with MemoryStore(ws.memory_db, readonly=True) as store:
             (kept,) = store.conversations()
         assert kept.source == "chat"

@@ -149,9 +149,9 @@ class _ReaderThread:
 
 def duplicate_of(detail: ReviewDetail) -> str:
     """The conversation that this one duplicates, else the first of its group, else ""."""
-    twins = [
+    duplicates = [
         detail.item.duplicate_of or "",
         *(row.duplicate_of or "" for row in detail.reasons),
         *detail.cluster_members,
     ]
-    return next((twin for twin in twins if twin), "")
+    return next(filter(None, duplicates), "")
