@@ -122,7 +122,7 @@ def test_a_lineage_fits_its_panel(width: int, signs: object) -> None:
     assert "native-1" in text and "evolve-c2" in text
     assert "+5.7 %" in text and "p 0.001 < 0.0083" in text and "kept" in text and "collapsed" in text
     assert len(lineage(cycles, UNICODE, width, 3)) <= 3
-    assert "interrupted" in lineage([began(1)], UNICODE, width, 3, over=True)[1].plain
+    assert "incomplete" in lineage([began(1)], UNICODE, width, 3, over=True)[1].plain
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])

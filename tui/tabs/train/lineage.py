@@ -13,7 +13,7 @@ from tui.app.glyphs import Glyphs
 from tui.app.text import cells, fit, safe
 
 STATES = {
-    "began": N_("in progress"),
+    "began": N_("running"),
     "kept": N_("kept"),
     "collapsed": N_("collapsed"),
 }
@@ -63,7 +63,7 @@ def _line_of(cycles: Sequence[EvolutionCycle], arrow: str) -> str:
 
 
 def _cycle(cycle: EvolutionCycle, glyphs: Glyphs, arrow: str, width: int, *, over: bool) -> list[Content]:
-    state = _("interrupted") if over and cycle.state == "began" else _state_text(cycle.state)
+    state = _("incomplete") if over and cycle.state == "began" else _state_text(cycle.state)
     sign = glyphs.kept if over and cycle.state == "began" else glyph_of(cycle, glyphs)
     style = (
         "$foreground-muted"
