@@ -65,6 +65,11 @@ def bracketed(text: str, detail: str) -> str:
     return _("{text} ({detail})").format(text=text, detail=detail)
 
 
+def with_percent(number: str) -> str:
+    """`number %`, with the blank or without it as the language in use has it."""
+    return _("{n} %").format(n=number)
+
+
 def n_(one: str, many: str, count: int) -> str:
     """The plural form for `count`; format it with `.format(n=count)`."""
     return _catalog.ngettext(one, many, count)

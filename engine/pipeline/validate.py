@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from engine.core.errors import BadInput, NotEnoughData
-from engine.core.i18n import _, n_
+from engine.core.i18n import _, n_, with_percent
 from engine.corpus import split
 from engine.corpus.clusters import HoldoutWindow, current_window
 from engine.corpus.dataset import DatasetRow
@@ -113,5 +113,5 @@ def _forgetting_summary(forgetting: Forgetting) -> str:
         n=forgetting.conversations,
         before=f"{before:.3f}",
         after=f"{after:.3f}",
-        change=f"{100 * forgetting.increase:+.1f} %",
+        change=with_percent(f"{100 * forgetting.increase:+.1f}"),
     )

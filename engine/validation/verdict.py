@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.core.i18n import _, n_
+from engine.core.i18n import _, n_, with_percent
 from engine.validation.external_scores import ExternalScore
 from engine.validation.report import CaseScore, ModelScore, ValidationReport, Verdict
 from engine.validation.sequential import (
@@ -297,9 +297,9 @@ def _decide(
 def percent(value: float) -> str:
     """The absolute value of a share: "0.4 %", "2 %", "12 %"; "< 0.1 %" instead of a rounded 0."""
     if 0 < abs(value) < 0.0005:
-        return "< 0.1 %"
+        return "< " + with_percent("0.1")
     digits = 1 if abs(value) < 0.0995 else 0
-    return f"{abs(value) * 100:.{digits}f}".removesuffix(".0") + " %"
+    return with_percent(f"{abs(value) * 100:.{digits}f}".removesuffix(".0"))
 
 
 def p_text(p: float) -> str:

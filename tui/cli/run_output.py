@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from engine.core.i18n import _
+from engine.core.i18n import _, with_percent
 from tui.cli import output, session
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ def progress_line(event: Progress) -> str:
     done = f"{event.done:,.0f}" if event.total is None else f"{event.done:,.0f}/{event.total:,.0f}"
     parts = [stage_name(event.stage), f"{done} {event.unit}".rstrip()]
     if event.total:
-        parts.append(f"{100 * event.done / event.total:.0f} %")
+        parts.append(with_percent(f"{100 * event.done / event.total:.0f}"))
     if event.eta_s is not None:
         parts.append(_("{time} left").format(time=format_duration(event.eta_s)))
     return "  ".join(parts)

@@ -20,7 +20,7 @@ from textual.widgets import Static
 
 from engine.core.config import PII_TITLES, SettingInfo, Settings, save_settings, setting_infos
 from engine.core.errors import H2QError, error_text
-from engine.core.i18n import LANGUAGES, _
+from engine.core.i18n import LANGUAGES, N_, _
 from engine.core.paths import Workspace
 from tui.app.actions import ACTIONS, BY_ID, EVERYWHERE, TAB_TITLES, AppAction, key_label
 from tui.app.shutdown import uninterruptible
@@ -31,6 +31,8 @@ from tui.widgets.virtual_list import ListCell, ListRow, VirtualList
 KEY_PREFIX = "key:"
 TYPE_PREFIX = "sensitive_types:"
 EMBEDDER = "embedder"
+_UNITS = {"%": N_("{n} %"), "°C": N_("{n} °C"), "s": N_("{n} s")}
+"""Values with the units that a language may write in its own way."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,8 @@ class SettingsScreen(ModalScreen[None]):
             text = _(info.labels[info.values.index(value)])
         else:
             text = f"{value:g}" if isinstance(value, float) else str(value)
-        return f"‹ {text}{' ' + info.unit if info.unit else ''} ›"
+        unit = _UNITS.get(info.unit, f"{{n}} {info.unit}") if info.unit else "{n}"
+        return f"‹ {_(unit).format(n=text)} ›"
 
     def _value(self, row_id: str) -> Any:
         if row_id.startswith(TYPE_PREFIX):

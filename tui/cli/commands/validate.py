@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from engine.core.i18n import _, n_, p_
+from engine.core.i18n import _, n_, p_, with_percent
 from tui.cli import output, session
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _report_lines(report: ValidationReport) -> list[str]:
 def _table(measures: list[Measure]) -> list[str]:
     from tui.app.text import fit
 
-    rows = [(_("measure"), _("base"), p_("model", "new"), "Δ", "95 %")]
+    rows = [(_("measure"), _("base"), p_("model", "new"), "Δ", with_percent("95"))]
     for measure in measures:
         span = (
             "" if measure.low is None or measure.high is None else f"{measure.low:+.3f} … {measure.high:+.3f}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from engine.core.i18n import N_, _
+from engine.core.i18n import N_, _, with_percent
 from engine.health.limits import Limits
 from engine.inference.protocol import ServiceStatus
 from engine.machine.probes import MachineSample
@@ -46,7 +46,9 @@ def cpu(
         for core, share in enumerate(snapshot.cpu_percent):
             past = [values[core] for values in history if core < len(values)][-room:]
             bars = "".join(glyphs.spark(value / 100) for value in past).rjust(room)
-            lines.append(Content.assemble(f"{core:2d} ", (bars, "$text-accent"), f" {share:3.0f} %"))
+            lines.append(
+                Content.assemble(f"{core:2d} ", (bars, "$text-accent"), " " + with_percent(f"{share:3.0f}"))
+            )
     lines.append(Content(_("load {load}").format(load=_load(snapshot))))
     lines.append(_heat(snapshot))
     return lines

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from engine.core.i18n import N_, _, p_
+from engine.core.i18n import N_, _, p_, with_percent
 from engine.runs.event_text import format_figure, relative_gain
 from engine.runs.events import EvolutionCycle
 from tui.app.glyphs import Glyphs
@@ -20,7 +20,7 @@ STATES = {
 _STYLE = {"began": "$text-accent", "kept": "$text-success", "collapsed": "$text-error"}
 WIDE = 92
 """Cells from which a line has room for the names of both models."""
-_STATE = 10
+_STATE = 11
 
 
 def _state_text(state: str) -> str:
@@ -74,7 +74,7 @@ def _cycle(cycle: EvolutionCycle, glyphs: Glyphs, arrow: str, width: int, *, ove
     names = f"{cycle.champion} {arrow} {cycle.candidate}"
     if not (cycle.before and cycle.after):
         return _in_lines([(first, style), (names, "")], width)
-    gain = f"{100 * relative_gain(cycle):+.1f} %".replace("-", "−")
+    gain = with_percent(f"{100 * relative_gain(cycle):+.1f}".replace("-", "−"))
     parts = [
         (first, style),
         (f"{gain:>7}", style),

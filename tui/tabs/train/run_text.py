@@ -6,7 +6,7 @@ import time
 
 from textual.content import Content
 
-from engine.core.i18n import _, bracketed, colon, p_
+from engine.core.i18n import _, bracketed, colon, p_, with_percent
 from engine.runs.event_text import (
     budget_reason_text,
     format_duration,
@@ -160,8 +160,8 @@ def _one_stage(stage: StageView, view: RunView, glyphs: Glyphs) -> Content:
         return Content.styled(f"{sign} {word}", "$foreground-muted")
     share = ""
     if view.progress is not None and view.progress.total:
-        share = f" {int(100 * view.progress.done / view.progress.total)} %"
+        share = " " + with_percent(f"{int(100 * view.progress.done / view.progress.total)}")
     elif stage.name == view.phase and view.max_steps:
-        share = f" {min(100, int(100 * view.step / view.max_steps))} %"
+        share = " " + with_percent(f"{min(100, int(100 * view.step / view.max_steps))}")
     place = f" {stage.index}/{stage.total}" if stage.total else ""
     return Content.styled(f"{glyphs.running} {word}{place}{share}", "$text-accent")

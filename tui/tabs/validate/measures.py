@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from textual.content import Content
 
-from engine.core.i18n import N_, _
+from engine.core.i18n import N_, _, with_percent
 from engine.validation.report import Measure, ValidationReport, Verdict
 from tui.app.glyphs import Glyphs
 from tui.app.text import cells, fit, safe
@@ -103,7 +103,7 @@ def measure_table(report: ValidationReport, width: int, glyphs: Glyphs) -> Conte
     bar = bar - (bar + 1) % 2 if bar >= MIN_INTERVAL else 0
     room = max(6, width - 3 * FIGURE_CELLS - bar - 2)
     head = fit(_("Measure"), room) + "".join(_right(text) for text in (_("Base"), _("New"), "Δ"))
-    lines = [safe(head + ("  " + fit("95 %", bar) if bar else ""), "$foreground-muted")]
+    lines = [safe(head + ("  " + fit(with_percent("95"), bar) if bar else ""), "$foreground-muted")]
     lines += [_line(measure, room, bar, glyphs) for measure in report.measures]
     return Content("\n").join(lines)
 

@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.widgets import Static
 
 from engine.core.errors import H2QError, error_text
-from engine.core.i18n import N_, _, language
+from engine.core.i18n import N_, _, language, with_percent
 from engine.memory.records import Conversation
 from engine.models.registry import Promotion
 from engine.runs.kinds import KINDS, RunKind, ValidateParams
@@ -165,7 +165,7 @@ class ValidateTab(Tab):
             progress = view.progress if view is not None else None
             share = ""
             if progress is not None and progress.total:
-                share = f" {progress.done / progress.total * 100:.0f} %"
+                share = " " + with_percent(f"{progress.done / progress.total * 100:.0f}")
             stage = view.stage if view is not None else ""
             text = _("{run} in progress: {stage}{share}").format(
                 run=run.run_id, stage=stage or run.label, share=share
