@@ -49,7 +49,7 @@ async def test_p_in_the_new_run_sheet_shows_text_mask_and_figures(
         await until(pilot, lambda: "<|im_end|>" in text_of(app))
         assert "trained" in text_of(app)
         await until(pilot, lambda: "PII remaining: 0" in text_of(app), 20)
-        assert "longest" in text_of(app)
+        assert "maximum" in text_of(app)
         await pilot.press("right")
         await until(pilot, lambda: "2 of " in text_of(app))
         await pilot.press("escape")
