@@ -20,7 +20,7 @@ STATES = {
 _STYLE = {"began": "$text-accent", "kept": "$text-success", "collapsed": "$text-error"}
 WIDE = 92
 """Cells from which a line has room for the names of both models."""
-_STATE = 11
+_STATE = 10
 
 
 def _state_text(state: str) -> str:
