@@ -199,7 +199,7 @@ def test_damaged_weights_are_not_exported(ws: Workspace, capsys: pytest.CaptureF
 
 def test_a_full_disk_is_reported_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(10**9, 10**9, 1000))
-    with pytest.raises(RunFailed, match="GB free") as problem:
+    with pytest.raises(RunFailed, match="GB are free") as problem:
         check_free_space(tmp_path, 1 << 30)
     assert problem.value.hint == "df -h"
 
