@@ -91,12 +91,10 @@ def learning_rate(value: float | None) -> str:
 def _learning(view: RunView, clock: str) -> list[Content]:
     parts: list[Content] = []
     if view.phase:
-        best = _("(best {best})").format(best=format_figure(view.best_loss))
-        parts.append(
-            Content.assemble(
-                _("loss"), " ", (format_figure(view.loss), "bold"), " ", (best, "$foreground-muted")
-            )
-        )
+        best = _(" (best {best})").format(best=format_figure(view.best_loss))
+        blank = " " if best.startswith(" ") else ""
+        figure = (format_figure(view.loss), "bold")
+        parts.append(Content.assemble(_("loss"), " ", figure, blank, (best.strip(), "$foreground-muted")))
         parts.append(Content(_("lr {lr}").format(lr=learning_rate(view.lr))))
         speed = "–" if view.tokens_per_s is None else format_rate(view.tokens_per_s)
         parts.append(Content(_("{speed} tok/s").format(speed=speed)))
@@ -114,7 +112,7 @@ def _memory(view: RunView, glyphs: Glyphs) -> list[Content]:
     parts = [Content.assemble(_("memory"), " ", (glyphs.bar(share, 12), style), " ", amount)]
     reason = one_line(budget_reason_text(memory.reason))
     if reason:
-        parts.append(Content.styled(f"({reason})", "$foreground-muted"))
+        parts.append(Content.styled(_("({text})").format(text=reason), "$foreground-muted"))
     if view.streaming_efficiency is not None:
         percent = f"{100 * view.streaming_efficiency:.1f}"
         parts.append(Content(_("streaming {share} %").format(share=percent)))
