@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -92,21 +93,60 @@ def replaceable(path: Path) -> Path:
 
 def _replace(path: Path, data: bytes, mode: int, *, sync: bool) -> None:
     path = replaceable(path)
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
+    fd, temporary = _locked_temporary(path)
     try:
-        try:
-            _write_all(fd, data)
-            os.fchmod(fd, mode)
-            if sync:
-                os.fsync(fd)
-        finally:
-            os.close(fd)
+        _write_all(fd, data)
+        os.fchmod(fd, mode)
+        if sync:
+            os.fsync(fd)
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(fd)
+
+
+def _locked_temporary(path: Path) -> tuple[int, Path]:
+    """A new file next to `path`, locked until its descriptor is closed, so that `remove_stale` leaves it."""
+    while True:
+        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        # Without support for locks nothing is ever removed as stale.
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        if is_same_file(fd, Path(name)):
+            return fd, Path(name)
+        os.close(fd)
+
+
+def is_same_file(fd: int, path: Path) -> bool:
+    """Whether `path` is the open file `fd`: neither deleted nor replaced since."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def remove_stale(path: Path) -> bool:
+    """Deletes a temporary file or folder unless a live process has it locked; whether it did. Raises OSError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False  # it is gone, or a link
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not is_same_file(fd, path):
+            return False
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -134,9 +174,7 @@ def atomic_file(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
     """
     make_dirs(path.parent)
     path = replaceable(path)
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(fd)
-    temporary = Path(name)
+    fd, temporary = _locked_temporary(path)
     try:
         yield temporary
         temporary.chmod(mode)
@@ -146,6 +184,8 @@ def atomic_file(path: Path, *, mode: int = 0o644) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(fd)
     fsync_dir(path.parent)
 
 

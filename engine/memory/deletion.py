@@ -61,25 +61,26 @@ def forget(connection: sqlite3.Connection, ids: Iterable[str]) -> list[str]:
                 (forgotten_key(salt, source, external_id, hash_), time.time()),
             )
             writer.commit_if_due()
-        for id_, source, content in points:
+        for id_, source, content, import_id in points:
             connection.execute(
                 "INSERT OR REPLACE INTO forgotten VALUES (?, ?)",
                 (forgotten_key(salt, source, id_, ""), time.time()),
             )
             delete_point(connection, id_, content)
+            connection.execute(_BLANK_IMPORT_PATH, (import_id, import_id, import_id))
             writer.commit_if_due()
     _delete(connection, deleted)
     release_free_pages(connection)
-    return [*deleted, *(id_ for id_, _source, _content in points)]
+    return [*deleted, *(point[0] for point in points)]
 
 
 def _delete(connection: sqlite3.Connection, ids: list[str]) -> None:
     writer = ChunkedWriter(connection)
     with writer.transaction():
         for id_ in ids:
-            hash_ = connection.execute(
-                "SELECT content_hash FROM conversations WHERE id = ?", (id_,)
-            ).fetchone()[0]
+            hash_, import_id = connection.execute(
+                "SELECT content_hash, import_id FROM conversations WHERE id = ?", (id_,)
+            ).fetchone()
             # Turns first and a few at a time: one long conversation must not block other writers.
             while connection.execute(
                 "DELETE FROM turns WHERE conversation_id = ? AND position IN "
@@ -90,6 +91,7 @@ def _delete(connection: sqlite3.Connection, ids: list[str]) -> None:
             _remove_from_test_windows(connection, id_)
             for statement in _DELETE_CONVERSATION:
                 connection.execute(statement, {"id": id_})
+            connection.execute(_BLANK_IMPORT_PATH, (import_id, import_id, import_id))
             if not connection.execute(
                 "SELECT 1 FROM conversations WHERE content_hash = ?", (hash_,)
             ).fetchone():
@@ -107,6 +109,13 @@ _DELETE_CONVERSATION = (
     "DELETE FROM assessments WHERE conversation_id = :id",
     "DELETE FROM conversations WHERE id = :id",
 )
+
+
+_BLANK_IMPORT_PATH = (
+    "UPDATE imports SET path = '' WHERE id = ? AND NOT EXISTS (SELECT 1 FROM conversations WHERE import_id = ?) "
+    "AND NOT EXISTS (SELECT 1 FROM memory_points WHERE import_id = ?)"
+)
+"""The name of a file may be as private as its content: it goes with the last row of the import."""
 
 
 def release_free_pages(connection: sqlite3.Connection) -> bool:

@@ -48,12 +48,12 @@ def insert_embedding(connection: sqlite3.Connection, embedding: Embedding) -> No
         )
 
 
-def find_points(connection: sqlite3.Connection, ids: Iterable[str]) -> list[tuple[str, str, str]]:
-    """Id, source and content of the memory points among `ids`."""
+def find_points(connection: sqlite3.Connection, ids: Iterable[str]) -> list[tuple[str, str, str, str | None]]:
+    """Id, source, content and import of the memory points among `ids`."""
     return [
-        (row[0], row[1], row[2])
+        (row[0], row[1], row[2], row[3])
         for row in connection.execute(
-            "SELECT id, source, content FROM memory_points WHERE id IN (SELECT value FROM json_each(?))",
+            "SELECT id, source, content, import_id FROM memory_points WHERE id IN (SELECT value FROM json_each(?))",
             (json.dumps(list(ids)),),
         )
     ]

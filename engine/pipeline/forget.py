@@ -18,6 +18,7 @@ from engine.export.report import exports_of
 from engine.memory.store import MemoryStore
 from engine.models.registry import list_models
 from engine.workspace.backup import remove_from_backups
+from engine.workspace.leftovers import backup_lock, sweep_leftovers
 from engine.workspace.reset import require_no_run
 
 
@@ -31,7 +32,7 @@ class ForgetReport(msgspec.Struct, frozen=True, kw_only=True):
     backups: int
     """Number of rewritten backups."""
     removed_backups: int
-    """Number of deleted backups: damaged ones may contain the conversations."""
+    """Number of deleted backups and renamed memories: damaged ones may contain the conversations."""
     models: list[str]
     """Models trained on one of them."""
     exports: list[str] = []
@@ -41,11 +42,12 @@ class ForgetReport(msgspec.Struct, frozen=True, kw_only=True):
 def forget(workspace: Workspace, ids: list[str]) -> ForgetReport:
     """Deletes the conversations everywhere in the workspace.
 
-    The store comes last, so that an interrupted call can be repeated. Raises Busy when a run is alive, because
-    it may hold them; OSError.
+    The store comes last, so that an interrupted call can be repeated. Raises Busy when a run is alive or a
+    backup is made or restored, because it may hold them; OSError.
     """
     require_no_run(workspace)
-    with MemoryStore(workspace.memory_db) as store:
+    with backup_lock(workspace), MemoryStore(workspace.memory_db) as store:
+        sweep_leftovers(workspace, everywhere=True)
         all_ids = _with_shorter_forms(store, ids)
         files = [str(path) for path in _json_files(workspace) if _rewrite(path, set(all_ids))]
         rewritten, removed = remove_from_backups(workspace, all_ids)

@@ -13,6 +13,7 @@ from engine.core.errors import BadInput, UsageProblem
 from engine.core.files import write_json
 from engine.core.i18n import _
 from engine.core.paths import Workspace, shipped
+from engine.workspace.leftovers import sweep_leftovers
 
 
 def _create_folders(workspace: Workspace) -> None:
@@ -44,7 +45,7 @@ def open_workspace(
 ) -> Workspace:
     """Creates or migrates `workspace` and returns it; `create=False` only checks it and writes nothing.
 
-    An older workspace is backed up, then migrated. Raises BadInput when the folder cannot be a workspace: a
+    Leftovers of killed processes are deleted. An older workspace is backed up, then migrated. Raises BadInput when the folder cannot be a workspace: a
     newer schema, MindX memory, the program's own data, a file, a damaged `workspace.json`. Raises UsageProblem
     when it cannot be written.
     """
@@ -62,6 +63,7 @@ def open_workspace(
     if not create or schema == len(migrations):
         if create:
             _writing(root, lambda: _create_folders(workspace))
+            sweep_leftovers(workspace)
         return workspace
 
     def migrate() -> None:
@@ -76,6 +78,7 @@ def open_workspace(
         write_json(workspace.schema_file, {"schema": len(migrations), "opened_at": round(time.time(), 3)})
 
     _writing(root, migrate)
+    sweep_leftovers(workspace)
     return workspace
 
 

@@ -11,6 +11,12 @@ from engine.core.errors import Busy
 from engine.core.files import fsync_dir
 from engine.core.i18n import _
 from engine.core.paths import Workspace
+from engine.workspace.leftovers import (
+    backup_lock,
+    delete_lock_file,
+    stale_root_entries,
+    sweep_leftovers,
+)
 
 RECREATABLE = (
     "runs",
@@ -56,17 +62,33 @@ def plan_reset(workspace: Workspace, everything: bool) -> ResetPlan:
         name for name in wanted if (workspace.root / name).exists() or (workspace.root / name).is_symlink()
     ]
     existing = [name for name in existing if not _is_empty(workspace.root / name) or everything]
+    existing += stale_root_entries(workspace)
     return ResetPlan(names=existing, bytes=sum(_size(workspace.root / name) for name in existing))
 
 
 def reset(workspace: Workspace, everything: bool) -> ResetPlan:
-    """Deletes the entries of `plan_reset`. Other files stay, and so does the folder while it has any.
+    """Deletes the entries of `plan_reset`, and the leftovers of killed processes. Other files stay, and so does
+    the folder while it has any.
 
-    Raises Busy when a run is alive, OSError.
+    Raises Busy when a run is alive or a backup is made or restored, OSError.
     """
     require_no_run(workspace)
-    plan = plan_reset(workspace, everything)
-    for name in plan.names:
+    if not workspace.root.is_dir():
+        return ResetPlan(names=[], bytes=0)
+    with backup_lock(workspace):
+        plan = plan_reset(workspace, everything)
+        _delete(workspace, plan.names)
+        sweep_leftovers(workspace, everywhere=True)
+        delete_lock_file(workspace)
+    if everything and workspace.root.is_dir() and not any(workspace.root.iterdir()):
+        workspace.root.rmdir()
+    elif workspace.root.is_dir():
+        fsync_dir(workspace.root)
+    return plan
+
+
+def _delete(workspace: Workspace, names: list[str]) -> None:
+    for name in names:
         path = workspace.root / name
         if path.is_dir() and not path.is_symlink():
             # Renamed first: an interrupted deletion never leaves half a folder under its name.
@@ -76,11 +98,6 @@ def reset(workspace: Workspace, everything: bool) -> ResetPlan:
             shutil.rmtree(renamed)
         else:
             path.unlink()
-    if everything and workspace.root.is_dir() and not any(workspace.root.iterdir()):
-        workspace.root.rmdir()
-    elif workspace.root.is_dir():
-        fsync_dir(workspace.root)
-    return plan
 
 
 def require_no_run(workspace: Workspace) -> None:

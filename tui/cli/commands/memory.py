@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -230,11 +229,10 @@ def add_pairs(
 
 def add_from_stdin(ws: Workspace) -> dict[str, object]:
     """Import standard input in any known format. Raises UsageProblem if it is empty, BadInput."""
-    import tempfile
-
     from engine.core.errors import UsageProblem
     from engine.memory.store import MemoryStore
     from engine.pipeline.import_run import import_paths
+    from engine.workspace.leftovers import staging_folder
 
     nothing = UsageProblem(
         _("nothing to add: give texts, or JSON on standard input"),
@@ -242,8 +240,8 @@ def add_from_stdin(ws: Workspace) -> dict[str, object]:
     )
     if sys.stdin.isatty():
         raise nothing
-    with tempfile.TemporaryDirectory(prefix=".add.", dir=ws.memory_db.parent) as folder:
-        path = Path(folder) / "stdin"
+    with staging_folder(ws.memory_db.parent, ".add.") as folder:
+        path = folder / "stdin"
         with path.open("wb") as file:
             while chunk := sys.stdin.buffer.read(2**20):
                 file.write(chunk)

@@ -157,10 +157,13 @@ def _row(backup: Backup) -> str:
         "restore": _("before a restore"),
     }
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(backup.created_at))
+    reason = reasons.get(backup.reason, backup.reason)
+    if backup.damage:
+        reason += _(", ") + _("DAMAGED")
     return _("{stamp}  {when}  {size:.1f} MB  {n} conversations  {reason}").format(
         stamp=backup.stamp,
         when=when,
         size=backup.bytes / 1e6,
         n=backup.conversations,
-        reason=reasons.get(backup.reason, backup.reason),
+        reason=reason,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from engine.core.errors import H2QError, error_text
 from engine.core.i18n import _, n_
 from engine.core.paths import Workspace
-from engine.workspace.backup import Backup, list_backups, restore_backup
+from engine.workspace.backup import Backup, newest_backup, restore_backup
 from engine.workspace.reset import require_no_run
 from tui.app.shutdown import uninterruptible
 from tui.screens.ask import Confirm
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 async def offer_backup(host: AppHost) -> Backup | None:
     """Asks, naming the backup, and restores it; None when that was not done. Call it in a worker."""
     try:
-        newest = next(iter(await asyncio.to_thread(list_backups, host.workspace)), None)
+        newest = await asyncio.to_thread(newest_backup, host.workspace)
         if newest is None:
             host.show_message(_("There is no backup of this memory"), "error")
             return None
