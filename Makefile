@@ -30,11 +30,12 @@ test: $(VENV) ## the tests, two at a time
 test-long: $(VENV) ## the tests that take minutes
 	@$(BIN)/python -m pytest -m long $(ARGS)
 
-check: $(VENV) ## style, types and import rules
+check: $(VENV) ## style, types, import contracts and the structure in figures
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m bench.structure --strict
 
 format: $(VENV) ## put the code in form
 	@$(BIN)/ruff check --fix .

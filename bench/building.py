@@ -20,8 +20,8 @@ from pathlib import Path
 import psutil
 
 from engine.core.chat import Role
-from engine.core.config import Settings
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.contamination import check_split_contamination
 from engine.corpus.review.store import ReviewStore

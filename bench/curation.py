@@ -18,8 +18,8 @@ from pathlib import Path
 from bench.corpus import against_target, labelled
 from bench.result import Benchmark, BenchResult
 from engine.core.chat import ChatMessage, Role
-from engine.core.config import Settings
 from engine.core.paths import shipped
+from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.dedup import tfidf
 from engine.corpus.dedup.semantic import semantic_stage

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from engine.core.config import Settings
 from engine.core.errors import BadInput
 from engine.core.i18n import _
+from engine.core.settings import Settings
 from engine.corpus.dedup.drop import drop_exact, drop_near, find_near_duplicates
 from engine.corpus.enums import CorpusStage, LedgerAction, ReviewState
 from engine.corpus.filters.cache import ConversationStore, filter_settings, filter_tasks, load

@@ -15,11 +15,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from engine.core.config import Settings, load_settings, with_overrides
+from engine.core.config import load_settings, with_overrides
 from engine.core.errors import Busy, H2QError, Interrupted, NotEnoughData
 from engine.core.files import write_bytes_unsynced
 from engine.core.i18n import _
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.machine.budget import requested_budget
 from engine.machine.process_memory import ProcessTreeMemory
 from engine.runs import lock

@@ -7,9 +7,9 @@ from hashlib import sha256
 
 import msgspec
 
-from engine.core.config import Settings
 from engine.core.errors import UsageProblem
 from engine.core.i18n import _
+from engine.core.settings import Settings
 from engine.runs.kinds import TrainParams
 from engine.training.lr_schedule import Schedule
 

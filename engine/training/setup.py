@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from engine.core.config import Settings
 from engine.core.errors import BadInput
 from engine.core.i18n import _, n_
+from engine.core.settings import Settings
 from engine.machine.budget import Budget, resolve_budget
 from engine.machine.cpu import set_cpu_affinity
 from engine.models.card import Lineage, ModelCard

@@ -62,7 +62,7 @@ def test_what_the_app_imports_of_the_engine_loads_nothing_heavy_and_no_terminal(
 
 @pytest.mark.parametrize(
     "module",
-    ["tui.app.text", "engine.core.i18n", "engine.core.errors", "engine.core.paths", "tui.cli.session"],
+    ["tui.terminal.text", "engine.core.i18n", "engine.core.errors", "engine.core.paths", "tui.cli.session"],
 )
 def test_what_every_command_loads_is_without_textual(module: str) -> None:
     assert loaded([module], (*HEAVY, *TERMINAL, "msgspec")) == []

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.core.config import Settings
 from engine.core.i18n import set_language
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.workspace.open import open_workspace
 from tui.app.app import H2QApp
 from tui.app.global_actions import GlobalActions

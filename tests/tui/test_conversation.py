@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
-from tui.app.text import plain
+from tui.terminal.text import plain
 from tui.widgets.conversation import ConversationView, StyledSpan, TextBlock, wrap
 
 texts = st.text(alphabet=st.sampled_from("ab cde 中文，\n长wordlonger "), max_size=300)

@@ -13,8 +13,9 @@ from textual.events import Key
 from textual.pilot import Pilot
 
 from engine.core.chat import Role
-from engine.core.config import Settings, load_settings
+from engine.core.config import load_settings
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.review.store import ReviewStore
 from engine.memory.records import Conversation, Turn
@@ -23,7 +24,7 @@ from engine.runs.kinds import RunKind
 from engine.runs.spec import RunSpec
 from engine.workspace.backup import create_backup
 from tests.tui.helpers import text_of, until
-from tui.app.actions import BY_ID
+from tui.actions import BY_ID
 from tui.app.app import H2QApp
 from tui.tabs.corpus.tab import CorpusTab
 
@@ -271,7 +272,7 @@ async def test_b_builds_in_a_run_and_t_sets_the_threshold(
         specs.append(spec)
         return create_run(workspace, spec)
 
-    monkeypatch.setattr("tui.app.launch.launch_uninterrupted", start)
+    monkeypatch.setattr("tui.host.launch.launch_uninterrupted", start)
     app = H2QApp(ws)
     async with app.run_test(size=(120, 30)) as pilot:
         await opened(app, pilot)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from textual.content import Content
 
-from engine.core.config import Settings
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.runs.curve import Annotation, AnnotationKind
 from engine.runs.events import (
     CheckpointWritten,
@@ -22,9 +22,9 @@ from tests.tui.helpers import text_of, until
 from tests.tui.live_run import live_run
 from tests.unit.test_view import step, view_of
 from tui.app.app import H2QApp
-from tui.app.glyphs import ASCII, UNICODE
-from tui.app.text import cells
 from tui.tabs.train.lineage import lineage
+from tui.terminal.glyphs import ASCII, UNICODE
+from tui.terminal.text import cells
 from tui.widgets import annotations as marks_module
 from tui.widgets.annotations import MAX_PER_KIND, annotation_lines, legend, on_curve
 

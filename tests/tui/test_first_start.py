@@ -49,7 +49,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[RunSpec]:
         specs.append(spec)
         return create_run(workspace, spec)
 
-    monkeypatch.setattr("tui.app.launch.launch_uninterrupted", start)
+    monkeypatch.setattr("tui.host.launch.launch_uninterrupted", start)
     return specs
 
 

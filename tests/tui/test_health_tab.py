@@ -12,10 +12,10 @@ from engine.runs.view import RunView
 from tests.tui.helpers import text_of, until
 from tests.tui.live_run import live_run
 from tui.app.app import H2QApp
-from tui.app.glyphs import ASCII, UNICODE
 from tui.tabs.health import panels_text
 from tui.tabs.health.tab import HealthTab
 from tui.tabs.registry import TABS
+from tui.terminal.glyphs import ASCII, UNICODE
 
 DIGIT = str(1 + [row.id for row in TABS].index("health"))
 NOTHING = MachineSample(

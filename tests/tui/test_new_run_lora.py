@@ -8,9 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.core.config import Settings, save_settings
+from engine.core.config import save_settings
 from engine.core.errors import Busy
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.runs.kinds import TrainMode, TrainParams
 from engine.runs.spec import RunSpec
 from tests.ollama_memory import ollama_with_models

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.core.config import Settings
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.preview import render_preview
 from engine.corpus.review.store import ReviewStore

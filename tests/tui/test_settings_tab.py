@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from engine.core.config import Settings, load_settings
+from engine.core.config import load_settings
 from engine.core.i18n import language, set_language
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.corpus.filters.pii import PiiType
 from tests.tui.helpers import text_of, until
-from tui.app.actions import ACTIONS, BY_ID
+from tui.actions import ACTIONS, BY_ID
 from tui.app.app import H2QApp
 from tui.screens.ask import LinePrompt
 from tui.screens.settings import KEY_PREFIX, TYPE_PREFIX, SettingsScreen, key_conflict, setting_rows

@@ -8,12 +8,12 @@ import pytest
 from textual.command import CommandPalette
 from textual.widgets import Input
 
-from engine.core.config import Settings
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from tests.tui.helpers import text_of, until
 from tests.tui.live_run import live_run
 from tui.app.app import H2QApp
-from tui.app.run_follower import RunsChanged
+from tui.host.run_follower import RunsChanged
 from tui.screens.help import KeysSheet
 from tui.tabs.registry import TABS
 from tui.tabs.train.new_run import NewRun

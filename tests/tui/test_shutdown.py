@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from tui.app import shutdown
-from tui.app.shutdown import DaemonThreadExecutor, uninterruptible
+from tui.host import shutdown
+from tui.host.shutdown import DaemonThreadExecutor, uninterruptible
 
 
 def test_shutdown_does_not_wait_for_a_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from engine.core.config import Settings
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.runs.events import CheckpointWritten, Log
 from tests.tui.helpers import text_of, until
 from tests.tui.live_run import LiveRun

@@ -52,7 +52,7 @@ async def test_a_live_run_is_followed(ws: Workspace) -> None:
 async def test_a_pause_is_seen_in_the_list_as_soon_as_in_the_figures(
     ws: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tui.app.run_follower.LIST_S", 60.0)
+    monkeypatch.setattr("tui.host.run_follower.LIST_S", 60.0)
     app = H2QApp(ws)
     with live_run(ws) as run:
         async with app.run_test(size=(80, 24)) as pilot:

@@ -10,8 +10,8 @@ from textual.events import Key
 from textual.keys import _character_to_key
 
 from bench.typist import ReviewModel, TypedDecision, key_sequences
-from engine.core.config import Settings
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.review.store import ReviewStore
 from engine.memory.store import MemoryStore

@@ -30,10 +30,10 @@ from engine.validation.report import (
 )
 from tests.tui.helpers import text_of, until
 from tui.app.app import H2QApp
-from tui.app.glyphs import ASCII, UNICODE
 from tui.tabs.validate.cases import compare
 from tui.tabs.validate.measures import better, interval
 from tui.tabs.validate.tab import ValidateTab
+from tui.terminal.glyphs import ASCII, UNICODE
 
 
 def measure(name: str, base: float, new: float, low: float, high: float, unit: str = "bits/byte") -> Measure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from textual.app import App, ComposeResult
 
-from tui.app.glyphs import ASCII, UNICODE, Glyphs
+from tui.terminal.glyphs import ASCII, UNICODE, Glyphs
 from tui.widgets.virtual_list import GLYPH_COLUMN, ListCell, ListRow, VirtualList
 
 

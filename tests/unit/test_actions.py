@@ -7,7 +7,7 @@ import importlib
 import pytest
 from typer.testing import CliRunner
 
-from tui.app.actions import ACTIONS, BY_ID, EVERYWHERE, KeyMap, half_width, key_label, of_tab
+from tui.actions import ACTIONS, BY_ID, EVERYWHERE, KeyMap, half_width, key_label, of_tab
 from tui.app.global_actions import GlobalActions
 from tui.cli.main import build
 from tui.tabs.base import Tab

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from engine.core.chat import Role
-from engine.core.config import Settings, save_settings
+from engine.core.config import save_settings
 from engine.core.errors import BadInput, Busy
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.workspace.backup import (

@@ -6,17 +6,10 @@ from typing import get_args
 
 import pytest
 
-from engine.core.config import (
-    PiiTypeName,
-    Settings,
-    load_settings,
-    non_default_training_settings,
-    save_settings,
-    setting_infos,
-    with_overrides,
-)
+from engine.core.config import load_settings, non_default_training_settings, save_settings, with_overrides
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.paths import Workspace
+from engine.core.settings import PiiTypeName, Settings, setting_infos
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from engine.core.chat import Role
-from engine.core.config import Settings
 from engine.core.errors import NotEnoughData
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.collect import collect
 from engine.corpus.dataset import dataset_ids

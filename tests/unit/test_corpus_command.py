@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.core.config import Settings
+from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from tests.cli import run_cli
 from tests.corpus_store import conversation, distinct, memory

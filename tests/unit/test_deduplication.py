@@ -11,7 +11,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from engine.core.config import Settings
+from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.review.store import ReviewStore
 from engine.memory.records import Conversation
@@ -89,7 +89,7 @@ def test_the_best_near_duplicate_is_kept_in_any_import_order(
 _BUILD = """
 import sys
 from pathlib import Path
-from engine.core.config import Settings
+from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.split import open_window
 from engine.memory.store import MemoryStore

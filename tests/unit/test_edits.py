@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.core.config import Settings
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.enums import DataSplit
 from engine.corpus.review.detail import WordChange, diff_markup, word_diff

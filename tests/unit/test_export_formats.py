@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from engine.core.config import Settings
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.export import CorpusExport, ExportFormat, export_corpus, suffix
 from engine.corpus.review.store import ReviewStore

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.core.chat import Role
-from engine.core.config import Settings
+from engine.core.settings import Settings
 from engine.corpus.filters.cache import filter_settings
 from engine.corpus.filters.pool import _WorkerPool, filter_all
 from engine.corpus.filters.run import (

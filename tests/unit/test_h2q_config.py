@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from engine.compat.h2q_config import IGNORED, SUPPORTED, StreamingConfig, read_streaming_config
-from engine.core.config import Settings, with_overrides
+from engine.core.config import with_overrides
 from engine.core.errors import BadInput
+from engine.core.settings import Settings
 from engine.runs.kinds import TrainParams
 from engine.runs.rundir import list_runs
 from engine.runs.spec import params_of

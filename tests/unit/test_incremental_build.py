@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.core.config import Settings
+from engine.core.settings import Settings
 from engine.corpus import split
 from engine.corpus.build import build_corpus
 from engine.corpus.contamination import check_split_contamination

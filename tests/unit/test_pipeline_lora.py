@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from engine.core.config import Settings
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.memory.records import Conversation
 from engine.models.base_models import find_base
 from engine.models.registry import in_use

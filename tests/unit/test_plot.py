@@ -10,7 +10,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from tui.app.text import cells
+from tui.terminal.text import cells
 from tui.widgets.cell_lines import changed_spans
 from tui.widgets.plot import LABEL, MAX_POINTS, fixed_range, label, log_range, nice_step, thin
 

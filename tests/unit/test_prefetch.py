@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.core.config import Settings
 from engine.core.errors import BadInput
+from engine.core.settings import Settings
 from engine.runs.events import Step
 from engine.runs.kinds import TrainParams
 from engine.training.batches import Batch, BufferPool, ScratchBatches

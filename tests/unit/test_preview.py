@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.chat import ChatMessage
-from engine.core.config import Settings
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.preview import render_preview, token_runs
 from engine.corpus.review.store import ReviewStore

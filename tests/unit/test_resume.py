@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.core.config import Settings, save_settings, with_overrides
+from engine.core.config import save_settings, with_overrides
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.runs.events import RunStatus
 from engine.runs.kinds import (
     CorpusParams,

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.core.config import Settings
 from engine.core.errors import BadInput
 from engine.core.i18n import in_every_language
+from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.enums import PII_LABELS, REASON_LABELS, STAGE_LABELS, STATE_LABELS
 from engine.corpus.preview import render_preview

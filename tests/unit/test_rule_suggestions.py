@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.core.config import Settings
+from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.review.rule_suggestions import suggest_rules
 from engine.corpus.review.store import ReviewStore

@@ -20,9 +20,9 @@ from engine.runs.events import (
     Step,
 )
 from engine.runs.view import RunView
-from tui.app.glyphs import ASCII, UNICODE
-from tui.app.run_follower import fraction_done
+from tui.host.run_follower import fraction_done
 from tui.tabs.train.run_text import figures, learning_rate, loss_title, no_curve
+from tui.terminal.glyphs import ASCII, UNICODE
 
 
 def view_of(*events: Event) -> RunView:

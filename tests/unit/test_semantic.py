@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import curation
-from engine.core.config import Settings, save_settings
+from engine.core.config import save_settings
 from engine.core.errors import BadInput, ServiceUnreachable, UsageProblem
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.dedup import tfidf
 from engine.corpus.dedup.semantic import semantic_stage
@@ -40,7 +41,7 @@ from tests.corpus_store import conversation, distinct, memory
 from tests.embedder import save_embedder
 
 if TYPE_CHECKING:
-    from engine.corpus.embedding.embedder import Matrix
+    from engine.corpus.embedding.backends import Matrix
 
 TALKS = [
     conversation("a", "北京有哪些值得去的博物馆？", "可以去国家博物馆和首都博物馆，都要提前预约。", at=3.0),

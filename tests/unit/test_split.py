@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.core.config import Settings
 from engine.core.errors import BadInput
+from engine.core.settings import Settings
 from engine.corpus import split
 from engine.corpus.build import build_corpus
 from engine.corpus.contamination import ContaminationError, check_not_trained_on, check_split_contamination

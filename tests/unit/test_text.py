@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.content import Content
 
-from tui.app.rendering import PrintableFilter
-from tui.app.text import cells, fit, one_line, plain, safe
+from tui.terminal.rendering import PrintableFilter
+from tui.terminal.text import cells, fit, one_line, plain, safe
 
 ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 any_text = st.text(st.characters(exclude_categories=[]), max_size=80)

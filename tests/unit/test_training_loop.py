@@ -13,8 +13,8 @@ import msgspec
 import pytest
 import torch
 
-from engine.core.config import Settings
 from engine.core.errors import BadInput, Interrupted, NotEnoughData, RunFailed
+from engine.core.settings import Settings
 from engine.models.card import ModelCard
 from engine.models.native_format import load_model
 from engine.runs.command_queue import RunCommand

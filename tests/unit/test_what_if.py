@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.core.config import Settings
+from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.enums import CorpusStage
 from engine.corpus.review.store import ReviewStore

@@ -19,22 +19,22 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher
 
-from engine.core.config import Settings
 from engine.core.i18n import _, set_language, system_language
 from engine.core.paths import shipped
+from engine.core.settings import Settings
+from tui.actions import AppAction, KeyMap
 from tui.app import onboarding
-from tui.app.actions import AppAction, KeyMap
 from tui.app.dispatch import ActionDispatcher
 from tui.app.global_actions import GlobalActions
-from tui.app.glyphs import Glyphs, choose_glyphs
 from tui.app.palette import ActionProvider
-from tui.app.rendering import ExactUpdate, PrintableFilter
-from tui.app.run_follower import RunBoard, RunsChanged, RunUpdated, header_status
-from tui.app.terminal import detect_terminal, hung_up, theme_name
-from tui.app.text import plain
-from tui.app.themes import themes
+from tui.host.run_follower import RunBoard, RunsChanged, RunUpdated, header_status
 from tui.tabs.base import Tab
 from tui.tabs.registry import TABS, TabRow, make_tab
+from tui.terminal.capabilities import detect_terminal, hung_up, theme_name
+from tui.terminal.glyphs import Glyphs, choose_glyphs
+from tui.terminal.rendering import ExactUpdate, PrintableFilter
+from tui.terminal.text import plain
+from tui.terminal.themes import themes
 from tui.widgets.cell_lines import CellLines
 from tui.widgets.footer import Footer
 from tui.widgets.header import Header

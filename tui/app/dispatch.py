@@ -19,11 +19,11 @@ from textual.widgets import Input, TextArea
 
 from engine.core.errors import H2QError
 from engine.core.i18n import _
-from tui.app.actions import EVERYWHERE, AppAction, half_width
+from tui.actions import EVERYWHERE, AppAction, half_width
 from tui.screens.ask import LinePrompt
 
 if TYPE_CHECKING:
-    from tui.app.actions import KeyMap
+    from tui.actions import KeyMap
     from tui.tabs.base import Tab
 
 LAST_LATIN = 0x2E7F

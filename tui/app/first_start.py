@@ -17,15 +17,15 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engine.core.config import Settings
 from engine.core.errors import H2QError
 from engine.core.i18n import LANGUAGES, _, bracketed, language
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.memory.store import MemoryStore
 from engine.models.ollama.running import installed_models
 from tui.app.import_files import ExportFile, downloads, find_exports, format_path, format_size
-from tui.app.text import cells, fit, safe
 from tui.screens.ask import Confirm
+from tui.terminal.text import cells, fit, safe
 
 LABEL_CELLS = 24
 """Cells of a label where one language fits."""

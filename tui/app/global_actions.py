@@ -10,13 +10,13 @@ from textual.command import CommandPalette
 from textual.widgets import Input, TextArea
 
 from engine.core.i18n import _
+from tui.actions import EVERYWHERE, AppAction
 from tui.app import onboarding
-from tui.app.actions import EVERYWHERE, AppAction
 from tui.screens.ask import Confirm
 from tui.screens.help import KeysSheet
 
 if TYPE_CHECKING:
-    from tui.app.host import AppHost
+    from tui.host.app_host import AppHost
     from tui.tabs.base import Tab
 
 

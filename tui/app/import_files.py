@@ -18,7 +18,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from engine.core.i18n import _
-from tui.app.text import safe
+from tui.terminal.text import safe
 from tui.widgets.virtual_list import ListCell, ListRow, VirtualList
 
 CHAT_NAMES = ("conversation", "chat", "sharegpt", "alpaca", "openai", "messages", "dialog", "对话", "聊天")

@@ -6,20 +6,21 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from engine.core.config import Settings, save_settings
+from engine.core.config import save_settings
 from engine.core.errors import H2QError, error_text
 from engine.core.i18n import _
+from engine.core.settings import Settings
 from engine.models.registry import Promotion, in_use, rollback
 from engine.runs.events import RunStatus
 from engine.runs.last_visit import news_since_last_visit
 from engine.runs.rundir import RunDir, summarise
 from engine.runs.view import RunSummary
-from tui.app.shutdown import uninterruptible
+from tui.host.shutdown import uninterruptible
 
 if TYPE_CHECKING:
     from engine.core.paths import Workspace
     from tui.app.first_start import FirstChoice
-    from tui.app.host import AppHost
+    from tui.host.app_host import AppHost
 
 POLL_S = 0.3
 """Seconds between two checks whether an import has ended."""
@@ -114,7 +115,7 @@ async def ask_import(host: AppHost) -> None:
 async def import_then_build(host: AppHost, path: str) -> None:
     """Runs an import, and after it a corpus build. Leaving the app ends neither run; the Corpus tab offers a build
     that was not started then."""
-    from tui.app import launch
+    from tui.host import launch
 
     try:
         run = await asyncio.to_thread(launch.start_import, host.workspace, [path])

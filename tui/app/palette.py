@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Protocol, cast
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from engine.core.i18n import _
-from tui.app.actions import EVERYWHERE, AppAction
+from tui.actions import EVERYWHERE, AppAction
 
 if TYPE_CHECKING:
-    from tui.app.actions import KeyMap
+    from tui.actions import KeyMap
 
 
 class PaletteHost(Protocol):

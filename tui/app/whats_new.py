@@ -15,7 +15,7 @@ from textual.widgets import Static
 from engine.core.i18n import _, n_
 from engine.runs.event_text import describe, format_figure, stage_name, status_name
 from engine.runs.last_visit import LastVisitNews
-from tui.app.text import safe
+from tui.terminal.text import safe
 
 
 class WhatsNewScreen(ModalScreen[bool]):

@@ -19,7 +19,7 @@ def echo(text: str = "", *, error: bool = False) -> None:
     """Print one line, safe for the terminal; to stderr with `--json` or `error`."""
     if session.options.quiet and not error:
         return
-    from tui.app.text import plain
+    from tui.terminal.text import plain
 
     text = _HINT.sub(lambda match: session.complete(match[0]), text)
     print(plain(text), file=sys.stderr if session.options.json or error else sys.stdout, flush=True)
@@ -39,7 +39,7 @@ def confirm(question: str, yes: bool, hint: str) -> None:
     Raises typer.Abort on "no", UsageProblem with `hint` where no terminal can answer.
     """
     from engine.core.errors import UsageProblem
-    from tui.app.text import plain
+    from tui.terminal.text import plain
 
     if yes:
         return

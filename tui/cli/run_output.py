@@ -232,7 +232,7 @@ class RunPrinter:
         self._pending, self._last = "", 0.0
 
     def _draw(self, line: str) -> None:
-        from tui.app.text import fit
+        from tui.terminal.text import fit
 
         width = max(20, shutil.get_terminal_size().columns - 1)
         self._stream.write("\r" + fit(line, width))
@@ -240,7 +240,7 @@ class RunPrinter:
         self._drawn_width, self._pending = width, ""
 
     def _line(self, text: str) -> None:
-        from tui.app.text import plain
+        from tui.terminal.text import plain
 
         if self._drawn_width:
             self._stream.write("\r" + " " * self._drawn_width + "\r")

@@ -16,7 +16,7 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from engine.core.i18n import _
-from tui.app.text import cells, one_line, safe
+from tui.terminal.text import cells, one_line, safe
 
 _CSS = """
 {name} {{ align: left bottom; background: transparent; }}

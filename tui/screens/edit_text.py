@@ -11,8 +11,8 @@ from textual.screen import ModalScreen
 from textual.widgets import Static, TextArea
 
 from engine.core.i18n import _
-from tui.app.text import one_line, safe
 from tui.screens.ask import input_drained
+from tui.terminal.text import one_line, safe
 
 
 class EditText(ModalScreen[str | None]):

@@ -13,8 +13,8 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from engine.core.i18n import _
-from tui.app.actions import BY_ID, AppAction, KeyMap, key_labels
-from tui.app.text import fit, safe
+from tui.actions import BY_ID, AppAction, KeyMap, key_labels
+from tui.terminal.text import fit, safe
 
 
 class KeysSheet(ModalScreen["AppAction | None"]):

@@ -18,14 +18,15 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engine.core.config import PII_TITLES, SettingInfo, Settings, save_settings, setting_infos
+from engine.core.config import save_settings
 from engine.core.errors import H2QError, error_text
 from engine.core.i18n import LANGUAGES, N_, _
 from engine.core.paths import Workspace
-from tui.app.actions import ACTIONS, BY_ID, EVERYWHERE, TAB_TITLES, AppAction, key_label
-from tui.app.shutdown import uninterruptible
-from tui.app.text import safe
+from engine.core.settings import PII_TITLES, SettingInfo, Settings, setting_infos
+from tui.actions import ACTIONS, BY_ID, EVERYWHERE, TAB_TITLES, AppAction, key_label
+from tui.host.shutdown import uninterruptible
 from tui.screens.ask import LinePrompt
+from tui.terminal.text import safe
 from tui.widgets.virtual_list import ListCell, ListRow, VirtualList
 
 KEY_PREFIX = "key:"

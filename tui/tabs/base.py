@@ -13,11 +13,11 @@ from textual.containers import Container
 from textual.content import Content
 from textual.widget import Widget
 
-from tui.app.actions import BY_ID, EVERYWHERE, AppAction, of_tab
+from tui.actions import BY_ID, EVERYWHERE, AppAction, of_tab
 
 if TYPE_CHECKING:
-    from tui.app.host import AppHost
-    from tui.app.run_follower import RunUpdated
+    from tui.host.app_host import AppHost
+    from tui.host.run_follower import RunUpdated
 
 
 class Tab(Container):

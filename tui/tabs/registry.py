@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from tui.app.actions import TAB_TITLES
+from tui.actions import TAB_TITLES
 
 if TYPE_CHECKING:
-    from tui.app.host import AppHost
+    from tui.host.app_host import AppHost
     from tui.tabs.base import Tab
 
 

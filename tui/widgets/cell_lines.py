@@ -14,7 +14,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.app.text import cells
+from tui.terminal.text import cells
 
 MERGE_GAP = 6
 """Changed spans closer than this many cells become one: a cursor move costs about as many bytes."""

@@ -13,7 +13,7 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.app.text import fit, plain
+from tui.terminal.text import fit, plain
 
 LABEL_CELLS = (7, 9)
 """Cells of the names at the left, at least and at most."""

@@ -7,8 +7,8 @@ from textual.content import Content
 from textual.timer import Timer
 
 from engine.core.i18n import _
-from tui.app.actions import BY_ID, AppAction, KeyMap
-from tui.app.text import one_line
+from tui.actions import BY_ID, AppAction, KeyMap
+from tui.terminal.text import one_line
 from tui.widgets.cell_lines import CellLines
 
 MESSAGE_S = 6.0

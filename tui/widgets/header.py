@@ -9,8 +9,8 @@ from textual.content import Content
 from textual.message import Message
 
 from engine.core.i18n import _
-from tui.app.glyphs import Glyphs
-from tui.app.text import cells, one_line
+from tui.terminal.glyphs import Glyphs
+from tui.terminal.text import cells, one_line
 from tui.widgets.cell_lines import CellLines
 
 

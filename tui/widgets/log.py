@@ -14,7 +14,7 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.app.text import safe
+from tui.terminal.text import safe
 from tui.widgets.cell_lines import content_strip
 
 if TYPE_CHECKING:

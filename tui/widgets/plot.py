@@ -15,7 +15,7 @@ from textual import events
 from textual.content import Content, Span
 
 from engine.runs.curve import Annotation, AnnotationKind
-from tui.app.text import plain
+from tui.terminal.text import plain
 from tui.widgets.annotations import ASCII, SIGNS, on_curve
 from tui.widgets.cell_lines import CellLines
 

@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui.app.text import fit, plain
+from tui.terminal.text import fit, plain
 
 PAGE = 200
 """Rows requested together."""

@@ -24,8 +24,8 @@ from engine.corpus.review.decision_log import ever_edited
 from engine.memory.transactions import write_in_chunks
 
 if TYPE_CHECKING:
+    from engine.corpus.embedding.backends import Embedder, Matrix
     from engine.corpus.embedding.calibration import Calibration
-    from engine.corpus.embedding.embedder import Embedder, Matrix
 
 MAX_UNKNOWN_SHARE = 0.02
 """Share of unknown tokens above which an embedder is refused: it would call all Chinese texts alike."""

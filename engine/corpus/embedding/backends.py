@@ -1,4 +1,4 @@
-"""Embedders: a sentence-transformers model in a local folder, and an embedding model of the local Ollama."""
+"""Embedders behind one protocol: a sentence-transformers model in a local folder, and a model of the local Ollama."""
 
 from __future__ import annotations
 
@@ -6,20 +6,44 @@ import json
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from engine.core.errors import BadInput, first_line
 from engine.core.i18n import _
 from engine.models.ollama.client import make_client, no_such_model, translated_errors
 
 if TYPE_CHECKING:
-    from engine.corpus.embedding.embedder import Matrix
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Matrix: TypeAlias = NDArray[np.float32]
 
 _SAMPLED_BYTES = 65536
 _BATCH = 32
 _OLLAMA_TIMEOUT_S = 120.0
 _OLLAMA_MIN_CONTEXT = 600
 """Bytes that the smallest embedding model, with a context of 256 tokens, encodes without truncation."""
+
+
+class Embedder(Protocol):
+    """Maps texts to unit vectors, whose products are cosines."""
+
+    @property
+    def name(self) -> str:
+        """Differs for other weights: vectors are cached under it."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Matrix:
+        """Vectors of length 1, shape (texts, dimensions). Raises ServiceUnreachable, BadInput."""
+        ...
+
+    def unknown_share(self, texts: Sequence[str]) -> float:
+        """Share of the tokens of `texts` that its tokenizer does not know; 0.0 where that cannot be measured."""
+        ...
+
+    def fits_context(self, text: str) -> bool:
+        """Whether `text` is encoded without truncation."""
+        ...
 
 
 class SentenceTransformerEmbedder:

@@ -19,7 +19,7 @@ from engine.core.paths import shipped
 from engine.corpus.dedup.semantic_guards import may_mean_the_same
 
 if TYPE_CHECKING:
-    from engine.corpus.embedding.embedder import Embedder
+    from engine.corpus.embedding.backends import Embedder
 
 PRECISION = 0.95
 MIN_PAIRS = 8

@@ -1,43 +1,15 @@
-"""The embedder protocol, and the embedder that the setting `embedder` names. Light: models load when opened."""
+"""The embedder that the setting `embedder` names. Light: models load when opened."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from engine.core.errors import BadInput
 from engine.core.i18n import _
+from engine.corpus.embedding.backends import Embedder, OllamaEmbedder, SentenceTransformerEmbedder
 from engine.models.ollama.client import MODEL_PREFIX
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Matrix: TypeAlias = NDArray[np.float32]
-
 OFF = "off"
-
-
-class Embedder(Protocol):
-    """Maps texts to unit vectors, whose products are cosines."""
-
-    @property
-    def name(self) -> str:
-        """Differs for other weights: vectors are cached under it."""
-        ...
-
-    def encode(self, texts: Sequence[str]) -> Matrix:
-        """Vectors of length 1, shape (texts, dimensions). Raises ServiceUnreachable, BadInput."""
-        ...
-
-    def unknown_share(self, texts: Sequence[str]) -> float:
-        """Share of the tokens of `texts` that its tokenizer does not know; 0.0 where that cannot be measured."""
-        ...
-
-    def fits_context(self, text: str) -> bool:
-        """Whether `text` is encoded without truncation."""
-        ...
 
 
 def open_embedder(setting: str, root: Path) -> Embedder | None:
@@ -48,11 +20,7 @@ def open_embedder(setting: str, root: Path) -> Embedder | None:
     if setting in ("", OFF):
         return None
     if setting.startswith(MODEL_PREFIX):
-        from engine.corpus.embedding.backends import OllamaEmbedder
-
         return OllamaEmbedder(setting.removeprefix(MODEL_PREFIX))
-    from engine.corpus.embedding.backends import SentenceTransformerEmbedder
-
     return SentenceTransformerEmbedder(_model_folder(setting, root))
 
 

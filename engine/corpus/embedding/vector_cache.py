@@ -15,7 +15,7 @@ from engine.corpus.ledger import Database
 from engine.memory.transactions import write_in_chunks
 
 if TYPE_CHECKING:
-    from engine.corpus.embedding.embedder import Embedder, Matrix
+    from engine.corpus.embedding.backends import Embedder, Matrix
 
 MAX_LENGTH = 2_000
 """Code points of the questions, and of the answers, that are embedded."""

@@ -27,16 +27,17 @@ def open_app(tab: str | None = None, *, interval: float = 2.0) -> int:
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageProblem(_("The app needs a terminal"), hint="h2q-tui --help")
-    from tui.app import shutdown, terminal
+    from tui.host import shutdown
+    from tui.terminal import capabilities
 
-    terminal.prepare_terminal()
+    capabilities.prepare_terminal()
     ws = workspace()
     from engine.core.config import load_settings
 
     settings = load_settings(ws)
-    probe = terminal.WidthProbe(wide=False, typed="")
+    probe = capabilities.WidthProbe(wide=False, typed="")
     if settings.ambiguous_width == "auto" and settings.signs == "auto":
-        probe = terminal.probe_ambiguous_width()
+        probe = capabilities.probe_ambiguous_width()
     from tui.app.app import H2QApp
 
     app = H2QApp(

@@ -99,7 +99,7 @@ class TerminalChat:
         from contextlib import aclosing
 
         from engine.core.chat import ChatMessage
-        from tui.app.text import plain
+        from tui.terminal.text import plain
 
         self.messages.append(ChatMessage(role="user", content=question))
         deltas: list[str] = []

@@ -57,7 +57,7 @@ def _register_building(corpus: typer.Typer) -> None:
     def stats() -> None:
         from engine.corpus.stats import corpus_stats as read
         from engine.memory.store import MemoryStore
-        from tui.app.corpus_text import stage_name
+        from tui.host.corpus_text import stage_name
 
         with MemoryStore(session.workspace(create=False).memory_db, readonly=True) as store:
             figures = read(store)
@@ -222,7 +222,7 @@ def _one_of(choices: type[E], value: str) -> E:
 
 def _stage_and_reason(stage: str, reason: str) -> str:
     """Stage and reason in the language in use."""
-    from tui.app.corpus_text import reason_text, stage_name
+    from tui.host.corpus_text import reason_text, stage_name
 
     return f"{stage_name(stage)}: {reason_text(reason)}" if stage else ""
 

@@ -12,7 +12,7 @@ from tui.cli import output, session
 from tui.cli.options import YES
 
 if TYPE_CHECKING:
-    from engine.core.config import Settings
+    from engine.core.settings import Settings
     from engine.corpus.review.store import ReviewStore
     from engine.corpus.review.types import ReviewDecision
     from engine.corpus.what_if import SettingEffect
@@ -131,7 +131,7 @@ def _register_rules(corpus: typer.Typer) -> None:
         from engine.corpus.preview import render_preview as preview_conversation
         from engine.corpus.training_set import summarise
         from engine.memory.store import MemoryStore
-        from tui.app.corpus_text import context_length, dataset_figures
+        from tui.host.corpus_text import context_length, dataset_figures
 
         ws = session.workspace(create=False)
         context = context or context_length(ws)
@@ -164,7 +164,7 @@ def _register_rules(corpus: typer.Typer) -> None:
     @corpus.command("patterns", help=_("Suggested rules: filters that your rejections share."))
     def patterns() -> None:
         from engine.corpus.review.rule_suggestions import suggest_rules
-        from tui.app.corpus_text import rule_suggestion_text
+        from tui.host.corpus_text import rule_suggestion_text
 
         with open_review(readonly=True) as store:
             suggestions = suggest_rules(store)
@@ -292,7 +292,7 @@ def change_setting(
     """The settings with one of them changed. Raises typer.BadParameter for an unknown type or handling."""
     import msgspec
 
-    from engine.core.config import PiiTypeName
+    from engine.core.settings import PiiTypeName
 
     types: tuple[PiiTypeName, ...] = get_args(PiiTypeName)
     if near is not None:

@@ -64,7 +64,7 @@ def register(app: typer.Typer) -> None:
         for line in _card(run, view, summary):
             output.echo(line)
         if plot:
-            from tui.app.glyphs import choose_glyphs
+            from tui.terminal.glyphs import choose_glyphs
 
             for phase in view.phases:
                 output.echo(loss_plot(view, phase, ascii_only=choose_glyphs().ascii))
@@ -195,8 +195,8 @@ def _resume_training(run: RunDir, max_memory_gb: float | None) -> int:
 
 def _row(summary: RunSummary) -> str:
     from engine.runs.event_text import stage_name, status_name
-    from tui.app.glyphs import choose_glyphs
-    from tui.app.text import fit
+    from tui.terminal.glyphs import choose_glyphs
+    from tui.terminal.text import fit
 
     figures = _("step {step} of {steps}").format(step=summary.step, steps=summary.max_steps)
     parts = [
@@ -211,7 +211,7 @@ def _row(summary: RunSummary) -> str:
 
 def _card(run: RunDir, view: RunView, summary: RunSummary) -> list[str]:
     from engine.runs.event_text import format_duration, format_figure, format_rate, status_name
-    from tui.app.glyphs import choose_glyphs
+    from tui.terminal.glyphs import choose_glyphs
 
     status = status_name(summary.status)
     if view.reason:

@@ -148,7 +148,7 @@ def _compare_models(ws: Workspace, base: str | None, new: str, promote: bool) ->
 
 def _report_lines(report: ValidationReport) -> list[str]:
     """The measures as a table, the reasons, and the answers of both models."""
-    from tui.app.text import fit
+    from tui.terminal.text import fit
 
     lines = ["", *_table(report.measures), *_verdict_lines(report.verdict)]
     labels = (_("question"), _("base"), p_("model", "new"), _("reference"))
@@ -160,7 +160,7 @@ def _report_lines(report: ValidationReport) -> list[str]:
 
 
 def _table(measures: list[Measure]) -> list[str]:
-    from tui.app.text import fit
+    from tui.terminal.text import fit
 
     rows = [(_("measure"), _("base"), p_("model", "new"), "Δ", with_percent("95"))]
     for measure in measures:

@@ -13,8 +13,8 @@ from textual.widgets import Static
 
 from engine.core.i18n import _
 from engine.models.card import ModelCard
-from tui.app.glyphs import Glyphs
-from tui.app.text import safe
+from tui.terminal.glyphs import Glyphs
+from tui.terminal.text import safe
 from tui.widgets.virtual_list import ListCell, ListRow, VirtualList
 
 OLLAMA = "ollama:"

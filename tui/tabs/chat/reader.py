@@ -12,7 +12,7 @@ from engine.memory.store import MemoryStore
 from engine.models.card import ModelCard
 from engine.models.ollama.running import installed_models
 from engine.models.registry import in_use, list_models
-from tui.app.shutdown import uninterruptible
+from tui.host.shutdown import uninterruptible
 from tui.tabs.chat.pick_model import OLLAMA
 
 

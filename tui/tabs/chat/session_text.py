@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from engine.core.i18n import _
 from engine.inference.language_model import Finish, Generated
-from tui.app.glyphs import Glyphs
 from tui.tabs.chat.session import ChatExchange, ChatSession
+from tui.terminal.glyphs import Glyphs
 from tui.widgets.conversation import StyledSpan, TextBlock
 
 

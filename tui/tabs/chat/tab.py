@@ -16,8 +16,7 @@ from engine.core.errors import H2QError, error_text
 from engine.core.i18n import N_, _, bracketed
 from engine.inference.client import InferenceClient
 from engine.memory.records import Conversation
-from tui.app.actions import AppAction
-from tui.app.text import safe
+from tui.actions import AppAction
 from tui.tabs.base import Tab
 from tui.tabs.chat import reader
 from tui.tabs.chat.input import ChatInput
@@ -25,11 +24,12 @@ from tui.tabs.chat.pick_model import PickModel
 from tui.tabs.chat.reader import ChatModels
 from tui.tabs.chat.session import ChatExchange, ChatSession
 from tui.tabs.chat.session_text import ending, problem_block, session_blocks, welcome_blocks
+from tui.terminal.text import safe
 from tui.widgets.cell_lines import CellLines
 from tui.widgets.conversation import ConversationView, StyledSpan, TextBlock
 
 if TYPE_CHECKING:
-    from tui.app.host import AppHost
+    from tui.host.app_host import AppHost
 
 FLUSH_S = 0.1
 """Seconds between two repaints of a growing answer."""

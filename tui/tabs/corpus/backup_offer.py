@@ -12,11 +12,11 @@ from engine.core.i18n import _, n_
 from engine.core.paths import Workspace
 from engine.workspace.backup import Backup, newest_backup, restore_backup
 from engine.workspace.reset import require_no_run
-from tui.app.shutdown import uninterruptible
+from tui.host.shutdown import uninterruptible
 from tui.screens.ask import Confirm
 
 if TYPE_CHECKING:
-    from tui.app.host import AppHost
+    from tui.host.app_host import AppHost
 
 
 async def offer_backup(host: AppHost) -> Backup | None:

@@ -13,13 +13,13 @@ from textual.message import Message
 from engine.core.errors import H2QError
 from engine.core.i18n import _
 from engine.corpus.review.database import error_text
-from tui.app.text import one_line, safe
 from tui.tabs.corpus.reader import CorpusReader, duplicate_of
 from tui.tabs.corpus.review_text import conversation_blocks, conversation_title
+from tui.terminal.text import one_line, safe
 from tui.widgets.conversation import ConversationView, StyledSpan, TextBlock
 
 if TYPE_CHECKING:
-    from tui.app.host import AppHost
+    from tui.host.app_host import AppHost
 
 READ_AHEAD = 4
 """Conversations below the cursor that are read ahead, so that the next one is painted immediately."""

@@ -14,9 +14,9 @@ from textual.message import Message
 from engine.core.i18n import n_
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.review.types import ReviewDecision, ReviewItem
-from tui.app.text import safe
 from tui.tabs.corpus.decision_writer import DecisionQueue, WriteJob
 from tui.tabs.corpus.reader import CorpusReader
+from tui.terminal.text import safe
 
 UNDO_TIMEOUT_S = 1.0
 """Seconds that a key waits until an undo or redo is on the screen."""

@@ -10,7 +10,7 @@ from textual.app import SuspendNotSupported
 from engine.core.errors import H2QError
 from engine.core.i18n import _
 from engine.corpus.review.types import ReviewTurn
-from tui.app.external_editor import edit_externally, editor_command
+from tui.host.external_editor import edit_externally, editor_command
 from tui.screens.ask import LinePrompt
 from tui.screens.edit_text import EditText
 from tui.tabs.corpus.conversation_pane import ConversationPane
@@ -19,7 +19,7 @@ from tui.tabs.corpus.reader import CorpusReader
 from tui.tabs.corpus.review_list import ReviewList
 
 if TYPE_CHECKING:
-    from tui.app.host import AppHost
+    from tui.host.app_host import AppHost
 
 
 class EditActions:

@@ -17,13 +17,13 @@ from engine.corpus.review.database import UnusableDatabase, error_text
 from engine.corpus.review.filter_query import ListOrder, invalid_terms
 from engine.corpus.review.types import ReviewItem
 from engine.runs.events import Funnel
-from tui.app.text import cells, one_line, safe
 from tui.tabs.corpus.reader import CorpusReader
 from tui.tabs.corpus.review_text import list_row
+from tui.terminal.text import cells, one_line, safe
 from tui.widgets.virtual_list import GLYPH_COLUMN, VirtualList
 
 if TYPE_CHECKING:
-    from tui.app.host import AppHost
+    from tui.host.app_host import AppHost
 
 LOAD_TIMEOUT_S = 1.5
 """Seconds that a key waits for the list it is meant for."""

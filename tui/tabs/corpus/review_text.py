@@ -10,8 +10,8 @@ from engine.corpus.ledger import placeholder
 from engine.corpus.review.decision_log import DecisionKind
 from engine.corpus.review.detail import WordChange, diff_markup, word_diff
 from engine.corpus.review.types import ReviewDetail, ReviewItem, ReviewReason, ReviewTurn
-from tui.app.corpus_text import pii_type_names, reason_text, stage_name
-from tui.app.glyphs import Glyphs
+from tui.host.corpus_text import pii_type_names, reason_text, stage_name
+from tui.terminal.glyphs import Glyphs
 from tui.widgets.conversation import StyledSpan, TextBlock
 from tui.widgets.virtual_list import ListCell, ListRow
 

@@ -16,17 +16,17 @@ from engine.corpus.enums import CorpusStage
 from engine.corpus.review.rule_suggestions import RuleSuggestion
 from engine.runs.events import Funnel
 from engine.runs.kinds import KINDS, RunKind
-from tui.app.corpus_text import rule_suggestion_text
-from tui.app.glyphs import Glyphs
-from tui.app.run_follower import RunBoard
-from tui.app.text import cells, safe
+from tui.host.corpus_text import rule_suggestion_text
+from tui.host.run_follower import RunBoard
 from tui.screens.ask import Confirm
 from tui.tabs.corpus.decisions import DecisionRecorder
 from tui.tabs.corpus.reader import CorpusReader
+from tui.terminal.glyphs import Glyphs
+from tui.terminal.text import cells, safe
 from tui.widgets.cell_lines import CellLines
 
 if TYPE_CHECKING:
-    from tui.app.host import AppHost
+    from tui.host.app_host import AppHost
 
 PREPARING = tuple(
     kind for kind, info in KINDS.items() if (info.imports or info.builds_corpus) and not info.trains

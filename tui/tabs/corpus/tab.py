@@ -15,17 +15,18 @@ from textual.content import Content
 from textual.message import Message
 from textual.widgets import Static
 
-from engine.core.config import Settings, save_settings
+from engine.core.config import save_settings
 from engine.core.errors import H2QError
 from engine.core.i18n import N_, _, n_
+from engine.core.settings import Settings
 from engine.corpus.enums import ReviewState
 from engine.corpus.review.database import error_text
 from engine.corpus.review.types import ReviewItem
 from engine.runs.kinds import RunKind
 from engine.workspace.backup import Backup
-from tui.app import launch
-from tui.app.actions import AppAction
-from tui.app.run_follower import RunUpdated
+from tui.actions import AppAction
+from tui.host import launch
+from tui.host.run_follower import RunUpdated
 from tui.screens.ask import Confirm, LinePrompt
 from tui.tabs.base import Tab
 from tui.tabs.corpus.backup_offer import offer_backup, restored_text
@@ -40,7 +41,7 @@ from tui.tabs.corpus.threshold import ThresholdScreen
 from tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
-    from tui.app.host import AppHost
+    from tui.host.app_host import AppHost
 
 NEEDS_ROWS = frozenset(
     [

@@ -16,13 +16,13 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from engine.core.config import PiiTypeName, Settings
 from engine.core.errors import H2QError
 from engine.core.i18n import N_, _, bracketed
 from engine.core.paths import Workspace
+from engine.core.settings import PiiTypeName, Settings
 from engine.corpus.enums import PII_LABELS
-from tui.app.cli_call import cli_json
-from tui.app.text import cells, fit, safe
+from tui.host.cli_call import cli_json
+from tui.terminal.text import cells, fit, safe
 
 COUNT_DELAY_S = 0.25
 """Seconds that a value stays before its effect is counted."""

@@ -12,9 +12,9 @@ from engine.inference.protocol import ServiceStatus
 from engine.machine.probes import MachineSample
 from engine.runs.event_text import budget_reason_text, format_duration, format_figure, format_rate
 from engine.runs.view import RunView
-from tui.app.glyphs import STATUS_STYLE, Glyphs
-from tui.app.terminal import Terminal
-from tui.app.text import one_line
+from tui.terminal.capabilities import Terminal
+from tui.terminal.glyphs import STATUS_STYLE, Glyphs
+from tui.terminal.text import one_line
 
 GB = 1024**3
 DAY = 86400.0

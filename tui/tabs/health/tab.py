@@ -23,16 +23,16 @@ from engine.inference.protocol import ServiceStatus
 from engine.machine.probes import MachineProbes, MachineSample
 from engine.runs import control
 from engine.runs.view import RunView
-from tui.app.actions import AppAction
-from tui.app.run_follower import RunUpdated
-from tui.app.text import safe
+from tui.actions import AppAction
+from tui.host.run_follower import RunUpdated
 from tui.screens.ask import Confirm
 from tui.tabs.base import Tab
 from tui.tabs.health import panels_text
+from tui.terminal.text import safe
 from tui.widgets.cell_lines import CellLines
 
 if TYPE_CHECKING:
-    from tui.app.host import AppHost
+    from tui.host.app_host import AppHost
 
 INTERVALS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 HISTORY = 120

@@ -9,8 +9,8 @@ from textual.content import Content
 from engine.core.i18n import N_, _, p_, with_percent
 from engine.runs.event_text import format_figure, relative_gain
 from engine.runs.events import EvolutionCycle
-from tui.app.glyphs import Glyphs
-from tui.app.text import cells, fit, safe
+from tui.terminal.glyphs import Glyphs
+from tui.terminal.text import cells, fit, safe
 
 STATES = {
     "began": N_("running"),

@@ -21,11 +21,11 @@ from engine.core.i18n import _, language
 from engine.core.paths import Workspace
 from engine.runs.kinds import EvolveParams, RunKind, TrainMode, TrainParams
 from engine.runs.spec import make_spec
-from tui.app.glyphs import Glyphs
-from tui.app.launch import launch_uninterrupted
-from tui.app.text import fit, safe
+from tui.host.launch import launch_uninterrupted
 from tui.tabs.train.new_run_text import MODES, TrainingInputs, describe, read_inputs
 from tui.tabs.train.preview import PreviewScreen
+from tui.terminal.glyphs import Glyphs
+from tui.terminal.text import fit, safe
 
 _KIND = {"": "", "success": "$text-success", "warning": "$text-warning", "error": "$text-error"}
 

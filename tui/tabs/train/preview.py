@@ -23,9 +23,9 @@ from engine.core.paths import Workspace
 from engine.corpus.preview import DEFAULT_CONTEXT, DatasetSummary, Preview, render_preview
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.review.types import ReviewDetail
-from tui.app.cli_call import cli_json
-from tui.app.corpus_text import context_length, dataset_figures
-from tui.app.text import one_line, safe
+from tui.host.cli_call import cli_json
+from tui.host.corpus_text import context_length, dataset_figures
+from tui.terminal.text import one_line, safe
 from tui.widgets.conversation import ConversationView, StyledSpan, TextBlock
 
 

@@ -14,12 +14,12 @@ from engine.runs import control
 from engine.runs.events import RunStatus
 from engine.runs.kinds import RunKind
 from engine.runs.resume import can_resume, resume_spec
-from tui.app.launch import launch_uninterrupted
-from tui.app.run_follower import RunEntry
+from tui.host.launch import launch_uninterrupted
+from tui.host.run_follower import RunEntry
 from tui.screens.ask import Confirm, LinePrompt
 
 if TYPE_CHECKING:
-    from tui.app.host import AppHost
+    from tui.host.app_host import AppHost
 
 NEEDS_LIVE_RUN = frozenset({"pause", "checkpoint", "stop", "kill", "rate"})
 """Verbs that need a run that is not over."""

@@ -7,10 +7,10 @@ from textual.containers import Vertical
 
 from engine.core.i18n import _
 from engine.runs.view import RunView
-from tui.app.glyphs import Glyphs
-from tui.app.text import safe
 from tui.tabs.train import run_text
 from tui.tabs.train.side_panel import SidePanel
+from tui.terminal.glyphs import Glyphs
+from tui.terminal.text import safe
 from tui.widgets.annotations import legend
 from tui.widgets.cell_lines import CellLines
 from tui.widgets.log import LogPane

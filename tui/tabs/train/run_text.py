@@ -17,8 +17,8 @@ from engine.runs.event_text import (
 )
 from engine.runs.events import RunStatus
 from engine.runs.view import RunView, StageView
-from tui.app.glyphs import STATUS_STYLE, Glyphs
-from tui.app.text import one_line
+from tui.terminal.glyphs import STATUS_STYLE, Glyphs
+from tui.terminal.text import one_line
 
 _GB = 1024.0
 

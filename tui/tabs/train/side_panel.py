@@ -10,9 +10,9 @@ from textual.containers import Vertical
 from engine.core.i18n import N_, _
 from engine.runs.kinds import RunKind
 from engine.runs.view import RunView
-from tui.app.glyphs import Glyphs
-from tui.app.text import safe
 from tui.tabs.train.lineage import lineage
+from tui.terminal.glyphs import Glyphs
+from tui.terminal.text import safe
 from tui.widgets.annotations import annotation_lines, no_annotations
 from tui.widgets.cell_lines import CellLines
 from tui.widgets.log import LogPane

@@ -11,18 +11,18 @@ from textual.containers import Horizontal, Vertical
 
 from engine.core.i18n import N_, _
 from engine.runs.events import RunStatus
-from tui.app.actions import AppAction
-from tui.app.run_follower import RunEntry, RunUpdated
-from tui.app.text import safe
+from tui.actions import AppAction
+from tui.host.run_follower import RunEntry, RunUpdated
 from tui.tabs.base import Tab
 from tui.tabs.train import run_text
 from tui.tabs.train.run_commands import NEEDS_LIVE_RUN, RunCommands
 from tui.tabs.train.run_panel import RunPanel
+from tui.terminal.text import safe
 from tui.widgets.log import LogPane
 from tui.widgets.virtual_list import GLYPH_COLUMN, ListCell, ListRow, VirtualList
 
 if TYPE_CHECKING:
-    from tui.app.host import AppHost
+    from tui.host.app_host import AppHost
 
 _STATUS_KIND = {
     RunStatus.DONE: "success",

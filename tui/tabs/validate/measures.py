@@ -8,8 +8,8 @@ from textual.content import Content
 
 from engine.core.i18n import N_, _, with_percent
 from engine.validation.report import Measure, ValidationReport, Verdict
-from tui.app.glyphs import Glyphs
-from tui.app.text import cells, fit, safe
+from tui.terminal.glyphs import Glyphs
+from tui.terminal.text import cells, fit, safe
 
 NAMES = {
     "nll": N_("NLL of answers"),

@@ -20,7 +20,7 @@ from engine.models.registry import (
     rollback,
 )
 from engine.validation.report import ValidationReport, newest_report
-from tui.app.shutdown import uninterruptible
+from tui.host.shutdown import uninterruptible
 
 
 @dataclass(frozen=True)

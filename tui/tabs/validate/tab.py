@@ -20,19 +20,19 @@ from engine.models.registry import Promotion
 from engine.runs.kinds import KINDS, RunKind, ValidateParams
 from engine.runs.spec import make_spec
 from engine.validation.report import ValidationReport
-from tui.app.actions import AppAction
-from tui.app.launch import launch_uninterrupted
-from tui.app.run_follower import RunUpdated
-from tui.app.text import safe
+from tui.actions import AppAction
+from tui.host.launch import launch_uninterrupted
+from tui.host.run_follower import RunUpdated
 from tui.screens.ask import Confirm
 from tui.tabs.base import Tab
 from tui.tabs.validate import reader
 from tui.tabs.validate.cases import CaseEntry, CaseView, case_blocks, list_cases
 from tui.tabs.validate.measures import empty_text, facts_lines, measure_table, verdict_line
 from tui.tabs.validate.reader import ModelState
+from tui.terminal.text import safe
 
 if TYPE_CHECKING:
-    from tui.app.host import AppHost
+    from tui.host.app_host import AppHost
 
 REPORT_RUNS = tuple(kind for kind, info in KINDS.items() if info.validates)
 """Kinds of runs that end with a report."""

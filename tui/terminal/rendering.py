@@ -22,7 +22,7 @@ def _printable(text: str) -> str:
 
 
 class PrintableFilter(LineFilter):
-    """The last line of defence: removes characters without a cell that a terminal interprets (control, bidi). `tui.app.text`
+    """The last line of defence: removes characters without a cell that a terminal interprets (control, bidi). `tui.terminal.text`
     makes them visible where text enters; this filter drops the rest."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 if TYPE_CHECKING:
     from textual.screen import Screen
 
-    from engine.core.config import Settings
     from engine.core.paths import Workspace
-    from tui.app.actions import AppAction, KeyMap
-    from tui.app.glyphs import Glyphs
-    from tui.app.run_follower import RunBoard
-    from tui.app.terminal import Terminal
+    from engine.core.settings import Settings
+    from tui.actions import AppAction, KeyMap
+    from tui.host.run_follower import RunBoard
+    from tui.terminal.capabilities import Terminal
+    from tui.terminal.glyphs import Glyphs
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from engine.core.i18n import language
 from engine.runs.kinds import CorpusParams, ImportParams
 from engine.runs.spec import make_spec
-from tui.app.shutdown import uninterruptible
+from tui.host.shutdown import uninterruptible
 
 if TYPE_CHECKING:
     from engine.core.paths import Workspace
