@@ -27,6 +27,7 @@ from engine.corpus.review.decision_log import (
     fingerprint,
     turns_changed_since_build,
 )
+from engine.memory.integrity import is_damaged_turn, marked_damage
 from engine.models.card import Lineage
 from engine.models.chatml import render, windows
 
@@ -48,7 +49,7 @@ class TrainingSet(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def corpus_rows(store: Database, split: DataSplit | None) -> Iterator[DatasetRow]:
-    """The accepted conversations of one split (None: of all), by id."""
+    """The accepted conversations of one split (None: of all), by id; damaged ones are skipped."""
     where = "state = 'accepted'" if split is None else "state = 'accepted' AND split = ?"
     rows = store.connection.execute(
         f"SELECT conversation_id, cluster, pairs FROM corpus WHERE {where} ORDER BY conversation_id",  # noqa: S608
@@ -65,9 +66,11 @@ def corpus_rows(store: Database, split: DataSplit | None) -> Iterator[DatasetRow
             known_masked |= masked
             known_spans.update(spans)
         for id_, cluster, pairs in chunk:
+            if id_ not in turns:
+                continue
             masked, spans = marks.get(id_, (set(), {}))
             # pairs == 0: the user restored a conversation of small talk only, so its answers keep their loss.
-            messages = _messages(turns.get(id_, []), masked if pairs else set(), spans)
+            messages = _messages(turns[id_], masked if pairs else set(), spans)
             yield DatasetRow(id=id_, cluster=cluster, messages=messages)
 
 
@@ -88,16 +91,22 @@ def _messages(
 def _turns(
     store: Database, ids: list[str], edits: Mapping[str, Mapping[int, TurnEdit]]
 ) -> dict[str, list[tuple[int, str, str]]]:
-    """(position, role, text in force) of each turn."""
+    """(position, role, text in force) of each turn, without damaged conversations."""
     turns: dict[str, list[tuple[int, str, str]]] = {}
-    for id_, position, role, text in store.connection.execute(
-        "SELECT conversation_id, position, role, text FROM turns "
-        "WHERE conversation_id IN (SELECT value FROM json_each(?)) ORDER BY conversation_id, position",
-        (msgspec.json.encode(ids).decode(),),
-    ):
+    damaged: set[str] = set()
+    with marked_damage(store.connection):
+        rows = store.connection.execute(
+            "SELECT conversation_id, position, role, text FROM turns "
+            "WHERE conversation_id IN (SELECT value FROM json_each(?)) ORDER BY conversation_id, position",
+            (msgspec.json.encode(ids).decode(),),
+        ).fetchall()
+    for id_, position, role, text in rows:
+        if is_damaged_turn(role, text):
+            damaged.add(id_)
+            continue
         edit = edits.get(id_, {}).get(position)
         turns.setdefault(id_, []).append((position, role, text if edit is None else edit.text))
-    return turns
+    return {id_: values for id_, values in turns.items() if id_ not in damaged}
 
 
 def _ledger_marks(

@@ -265,20 +265,32 @@ def check_workspace(ws: Workspace) -> Finding:
     return Grade.PASS, str(ws.root), ""
 
 
+_STORE_CHECK_S = 5.0
+"""Time limit for the check of a large memory; a backup checks all of it."""
+
+
 def check_store(ws: Workspace) -> Finding:
     if not ws.memory_db.exists():
         return Grade.PASS, _("empty"), "h2q-tui sample"
+    from engine.memory.integrity import find_damage, is_damage, reason_of
+
     connection = sqlite3.connect(f"{ws.memory_db.resolve().as_uri()}?mode=ro", uri=True, timeout=2)
+    count = 0
     try:
-        (integrity,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        (count,) = connection.execute("SELECT COUNT(*) FROM current_conversations").fetchone()
+        damage = find_damage(connection, indexes=False, limit_s=_STORE_CHECK_S)
+        if not damage:
+            (count,) = connection.execute("SELECT COUNT(*) FROM current_conversations").fetchone()
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        damage = reason_of(error)
     finally:
         connection.close()
-    if integrity != "ok":
+    if damage:
         return (
             Grade.FAIL,
-            _("{path} is damaged: {why}").format(path=ws.memory_db, why=integrity),
-            "h2q-tui backup list",
+            _("{path} is damaged: {why}").format(path=ws.memory_db, why=damage),
+            "h2q-tui backup restore",
         )
     return Grade.PASS, _("{n} conversations").format(n=count), "" if count else "h2q-tui sample"
 

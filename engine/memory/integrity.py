@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 from engine.core.chat import Role
+from engine.core.errors import BadInput
 from engine.core.i18n import _
 
 _STEPS_PER_CHECK = 20_000
@@ -18,12 +23,92 @@ class DamagedText(str):
     __slots__ = ()
 
 
-def decode_text(data: bytes) -> str:
-    """The `text_factory` of every connection to memory: one damaged text must not end a query."""
+def is_damaged_turn(role: object, text: object) -> bool:
+    """Whether a turn read inside `marked_damage` has a damaged text or an unknown role."""
+    return role not in _ROLES or not isinstance(text, str) or isinstance(text, DamagedText)
+
+
+_ROLES = frozenset(role.value for role in Role)
+
+replace_invalid = partial(str, encoding="utf-8", errors="replace")
+"""The `text_factory` of connections to memory: a text that is not valid UTF-8 does not end a query."""
+
+
+def _mark_invalid(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        return DamagedText(data.decode(errors="replace"))
+        return DamagedText(replace_invalid(data))
+
+
+@contextmanager
+def marked_damage(connection: sqlite3.Connection) -> Iterator[None]:
+    """Inside the block, texts that are not valid UTF-8 are read as `DamagedText`."""
+    factory = connection.text_factory
+    connection.text_factory = _mark_invalid
+    try:
+        yield
+    finally:
+        connection.text_factory = factory
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether an error of SQLite means that the file is damaged, and not a lock, a full disk or a wrong query."""
+    if not isinstance(error, sqlite3.DatabaseError):
+        return False
+    code = getattr(error, "sqlite_errorcode", None)
+    codes = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT)
+    return (code is not None and code & 0xFF in codes) or _DECODING in str(error)
+
+
+_DECODING = "Could not decode to UTF-8"
+"""The message of the module sqlite3, which goes on to quote the text."""
+
+
+def damage_behind(error: BaseException | None, connection: sqlite3.Connection) -> str | None:
+    """Why the database is damaged if that caused `error`; None for another cause.
+
+    A damaged schema gives errors that a wrong query or another file could give too: then the file is checked.
+    """
+    if isinstance(error, sqlite3.Error) and is_damage(error):
+        return reason_of(error)
+    if (
+        isinstance(error, UnicodeDecodeError)
+        or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+    ):
+        try:
+            return find_damage(connection, indexes=False, limit_s=_CHECK_S)
+        except sqlite3.Error:
+            return None
+    return None
+
+
+_CHECK_S = 2.0
+
+
+def reason_of(error: sqlite3.Error | UnicodeDecodeError) -> str:
+    """SQLite's message about damage, without the text that it may quote."""
+    if isinstance(error, UnicodeDecodeError) or _DECODING in str(error):
+        return _("a text is not valid UTF-8")
+    return str(error)
+
+
+def damaged_memory(reason: str, path: Path | None = None) -> BadInput:
+    """The error for a damaged memory, with the command that replaces it."""
+    return BadInput(
+        _("The memory is damaged ({reason})").format(reason=reason), path=path, hint="h2q-tui backup restore"
+    )
+
+
+@contextmanager
+def damage_as_bad_input(path: Path) -> Iterator[None]:
+    """Turns SQLite's errors about a damaged file into BadInput; others pass through."""
+    try:
+        yield
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if isinstance(error, sqlite3.DatabaseError) and not is_damage(error):
+            raise
+        raise damaged_memory(reason_of(error), path) from None
 
 
 def find_damage(
@@ -42,9 +127,13 @@ def find_damage(
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
             return None
-        raise
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
+        return str(error)
     except sqlite3.DatabaseError as error:
         return str(error)
+    except UnicodeDecodeError:
+        return _("its schema cannot be read")
     finally:
         connection.set_progress_handler(None, 0)
 

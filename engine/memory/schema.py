@@ -10,6 +10,7 @@ import sqlite3
 
 from engine.core.errors import BadInput
 from engine.core.i18n import _
+from engine.memory.integrity import is_damage
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -140,12 +141,14 @@ def schema_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def recovery_command(error: sqlite3.DatabaseError) -> str:
+def recovery_command(error: sqlite3.DatabaseError | UnicodeDecodeError) -> str:
     """The command that helps with an unusable database.
 
     Restoring a backup is for a damaged file only: with a full disk, missing permission or a lock
     (`OperationalError`) the data is intact and would be replaced by an older state.
     """
+    if is_damage(error):
+        return "h2q-tui backup restore"
     return "h2q-tui check" if isinstance(error, sqlite3.OperationalError) else "h2q-tui backup restore"
 
 

@@ -12,6 +12,10 @@ import unicodedata
 import msgspec
 
 from engine.core.chat import Role
+from engine.memory.integrity import replace_invalid
+
+_ROLES = frozenset(Role)
+"""A turn with another role is damaged."""
 
 
 class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,9 +33,11 @@ def search(connection: sqlite3.Connection, text: str, limit: int) -> list[Search
     wanted = fold(text)
     if not wanted:
         return []
-    connection.create_function("h2q_find", 1, lambda value: fold(value).find(wanted), deterministic=True)
+    connection.create_function(
+        "h2q_find", 1, lambda value: fold(replace_invalid(value)).find(wanted), deterministic=True
+    )
     rows = connection.execute(
-        "SELECT t.conversation_id, t.position, t.role, t.text, h2q_find(t.text) AS at "
+        "SELECT t.conversation_id, t.position, t.role, t.text, h2q_find(CAST(t.text AS BLOB)) AS at "
         "FROM current_conversations c JOIN turns t ON t.conversation_id = c.id WHERE at >= 0 "
         "ORDER BY COALESCE(c.updated_at, c.started_at) IS NULL, COALESCE(c.updated_at, c.started_at) DESC, "
         "c.id, t.position LIMIT ?",
@@ -42,6 +48,7 @@ def search(connection: sqlite3.Connection, text: str, limit: int) -> list[Search
             conversation_id=row[0], position=row[1], role=Role(row[2]), excerpt=_excerpt(row[3], row[4])
         )
         for row in rows
+        if row[2] in _ROLES
     ]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
@@ -20,6 +20,15 @@ from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.memory import deletion
 from engine.memory.import_batch import ImportResult, import_items
+from engine.memory.integrity import (
+    DamagedText,
+    damage_as_bad_input,
+    damage_behind,
+    damaged_memory,
+    marked_damage,
+    reason_of,
+    replace_invalid,
+)
 from engine.memory.records import Conversation, ImportItem, SummaryPoint, Turn
 from engine.memory.schema import MIGRATIONS, migrate, recovery_command, schema_version
 from engine.memory.search import SearchHit, fold, search
@@ -53,23 +62,28 @@ class MemoryStats(msgspec.Struct, frozen=True, kw_only=True):
 class MemoryStore:
     """Reads and writes `memory.db`. A context manager; not for use by two threads at once.
 
-    Raises BadInput when the file is not a database, is damaged, or was written by a newer version.
+    Raises BadInput when the file is not a database, is damaged, or was written by a newer version; damage that a
+    query finds inside a `with` block is BadInput at its end.
     """
 
     def __init__(self, path: Path, readonly: bool = False) -> None:
         """With `readonly`, a missing file gives an empty store and is not created."""
         self.path = path
         self.readonly = readonly
+        self.damaged: list[str] = []
+        """Ids of conversations that were skipped because they are damaged."""
         try:
             self.connection = _connect(path, readonly)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise BadInput(
-                _("The memory cannot be opened ({reason})").format(reason=error),
+                _("The memory cannot be opened ({reason})").format(reason=reason_of(error)),
                 path=path,
                 hint=recovery_command(error),
             ) from None
+        self.connection.text_factory = replace_invalid
         if not readonly:
-            deletion.delete_incomplete_imports_if_idle(self.connection, path)
+            with damage_as_bad_input(path):
+                deletion.delete_incomplete_imports_if_idle(self.connection, path)
 
     def __enter__(self) -> Self:
         return self
@@ -77,7 +91,10 @@ class MemoryStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        damage = damage_behind(error, self.connection)
         self.close()
+        if damage:
+            raise damaged_memory(damage, self.path) from None
 
     def close(self) -> None:
         self.connection.close()
@@ -99,7 +116,10 @@ class MemoryStore:
         return import_items(self.connection, self.path, items, source=source, origin=path, again=again)
 
     def conversations(self) -> Iterator[Conversation]:
-        """All current conversations: dated ones from oldest to newest, then undated ones by id."""
+        """All current conversations: dated ones from oldest to newest, then undated ones by id.
+
+        Damaged ones are skipped here and in the methods below; their ids are in `damaged`.
+        """
         ids = self.connection.execute(
             "SELECT id FROM current_conversations ORDER BY started_at IS NULL, started_at, id"
         ).fetchall()
@@ -123,12 +143,21 @@ class MemoryStore:
         )
 
     def get(self, conversation_id: str) -> Conversation | None:
-        """The conversation with this id, also a superseded one; None when there is none."""
+        """The conversation with this id, also a superseded one; None when there is none.
+
+        Raises BadInput when it is damaged.
+        """
         query = (
             "SELECT c.* FROM conversations c JOIN imports i ON i.id = c.import_id "
             "WHERE c.id = ? AND i.completed_at IS NOT NULL"
         )
-        return next(self._read(query, (conversation_id,)), None)
+        found = next(self._read(query, (conversation_id,)), None)
+        if found is None and conversation_id in self.damaged:
+            raise BadInput(
+                _("The conversation {id} is damaged").format(id=conversation_id),
+                hint="h2q-tui backup restore",
+            )
+        return found
 
     def resolve_id(self, prefix: str) -> str:
         """The id that begins with `prefix`. Raises BadInput when none or more than one does."""
@@ -223,33 +252,56 @@ class MemoryStore:
         return deletion.forget(self.connection, ids)
 
     def _read(self, query: str, values: tuple[object, ...] = ()) -> Iterator[Conversation]:
-        cursor = self.connection.execute(query, values)
-        names = [column[0] for column in cursor.description]
-        rows = [dict(zip(names, row, strict=True)) for row in cursor]
+        with marked_damage(self.connection):
+            cursor = self.connection.execute(query, values)
+            names = [column[0] for column in cursor.description]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor]
         for start in range(0, len(rows), _READ_CHUNK):
             chunk = rows[start : start + _READ_CHUNK]
             turns = self._turns([row["id"] for row in chunk])
             for row in chunk:
-                yield Conversation(
-                    id=row["id"],
-                    source=row["source"],
-                    external_id=row["external_id"],
-                    title=row["title"],
-                    started_at=row["started_at"],
-                    updated_at=row["updated_at"],
-                    turns=tuple(turns[row["id"]]),
-                )
+                conversation = _conversation(row, turns[row["id"]])
+                if conversation is not None:
+                    yield conversation
+                elif row["id"] not in self.damaged:
+                    self.damaged.append(row["id"])
 
-    def _turns(self, ids: list[str]) -> dict[str, list[Turn]]:
-        turns: dict[str, list[Turn]] = {id_: [] for id_ in ids}
+    def _turns(self, ids: list[str]) -> dict[str, list[_TurnRow]]:
+        turns: dict[str, list[_TurnRow]] = {id_: [] for id_ in ids}
         query = (
             "SELECT conversation_id, role, text, time, external_id, alternatives FROM turns "
             "WHERE conversation_id IN (SELECT value FROM json_each(?)) ORDER BY conversation_id, position"
         )
-        for id_, role, text, time, external_id, alternatives in self.connection.execute(
-            query, (json.dumps(ids),)
-        ):
-            turns[id_].append(
+        with marked_damage(self.connection):
+            for id_, *row in self.connection.execute(query, (json.dumps(ids),)):
+                turns[id_].append(tuple(row))
+        return turns
+
+
+_TurnRow = tuple[Any, ...]
+"""Role, text, time, external id and alternatives, as they are in the database."""
+
+
+def _conversation(row: dict[str, Any], turns: list[_TurnRow]) -> Conversation | None:
+    """The conversation of a row and its turns; None when one of them is damaged."""
+    texts = [row["id"], row["source"], row["external_id"], row["title"]]
+    times = [row["started_at"], row["updated_at"]]
+    for _role, text, time, external_id, alternatives in turns:
+        texts += [text, external_id, alternatives]
+        times.append(time)
+    if any(not isinstance(text, str) or isinstance(text, DamagedText) for text in texts):
+        return None
+    if any(not isinstance(time, float | int | None) for time in times) or len(turns) != row["turns"]:
+        return None
+    try:
+        return Conversation(
+            id=row["id"],
+            source=row["source"],
+            external_id=row["external_id"],
+            title=row["title"],
+            started_at=row["started_at"],
+            updated_at=row["updated_at"],
+            turns=tuple(
                 Turn(
                     role=_ROLES[role],
                     text=text,
@@ -257,8 +309,12 @@ class MemoryStore:
                     external_id=external_id,
                     alternatives=() if alternatives == "[]" else tuple(json.loads(alternatives)),
                 )
-            )
-        return turns
+                for role, text, time, external_id, alternatives in turns
+            ),
+        )
+    except (KeyError, ValueError, TypeError):
+        # An unknown role, or alternatives that are not JSON.
+        return None
 
 
 def _connect(path: Path, readonly: bool) -> sqlite3.Connection:

@@ -18,7 +18,7 @@ from engine.core.errors import BadInput, Busy
 from engine.core.files import file_sha256, fsync_dir, write_bytes
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.memory.integrity import find_damage
+from engine.memory.integrity import find_damage, reason_of
 from engine.memory.schema import MIGRATIONS, recovery_command, schema_version
 from engine.memory.transactions import import_lock
 from engine.workspace.leftovers import backup_lock, staging_folder, sweep_leftovers
@@ -253,17 +253,17 @@ def _copy_files(workspace: Workspace, staged: Path) -> tuple[int, str]:
                 database.backup(target_db, pages=_COPY_PAGES)
                 # A single file without a WAL.
                 target_db.execute("PRAGMA journal_mode=DELETE").fetchall()
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise BadInput(
-                _("The memory cannot be read ({reason})").format(reason=error),
+                _("The memory cannot be read ({reason})").format(reason=reason_of(error)),
                 path=workspace.memory_db,
                 hint=recovery_command(error),
             ) from None
         damage = _damage_of(copy) or ""
         try:
             conversations = _count(copy)
-        except sqlite3.DatabaseError as error:
-            damage = damage or str(error)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            damage = damage or type(error).__name__
     for name in _CONFIG:
         source = workspace.root / name
         if source.is_file():
@@ -337,7 +337,7 @@ def _replace_memory(staged: Path, target: Path) -> None:
         if error.sqlite_errorcode not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise
         raise Busy(_("The memory is in use and cannot be replaced now"), hint="h2q-tui runs list") from None
-    except sqlite3.DatabaseError:
+    except (sqlite3.DatabaseError, UnicodeDecodeError):
         # Too damaged to be overwritten by SQLite.
         _rename_damaged(target)
         _copy_pages(staged, target)

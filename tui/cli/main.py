@@ -148,11 +148,15 @@ def _report(problem: Exception) -> int:
     elif type(problem).__module__ == "sqlite3":
         import sqlite3
 
+        from engine.memory.integrity import damaged_memory, is_damage, reason_of
         from engine.memory.schema import describe_sqlite_error
 
         reason = describe_sqlite_error(problem) if isinstance(problem, sqlite3.Error) else str(problem)
         text = _("The memory cannot be read or written ({reason})").format(reason=reason)
-        problem = RunFailed(text, hint="h2q-tui check")
+        if isinstance(problem, sqlite3.Error) and is_damage(problem):
+            problem = damaged_memory(reason_of(problem))
+        else:
+            problem = RunFailed(text, hint="h2q-tui check")
     elif not isinstance(problem, H2QError):
         reason = " ".join(str(problem).split())
         text = _("unexpected problem ({kind}: {text})").format(kind=type(problem).__name__, text=reason)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.core.errors import BadInput, H2QError, RunFailed
 from engine.core.i18n import _
+from engine.memory.integrity import damaged_memory, is_damage, reason_of, replace_invalid
 from engine.memory.schema import (
     MIGRATIONS,
     describe_sqlite_error,
@@ -39,6 +40,7 @@ def connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
             timeout=10,
             check_same_thread=False,
         )
+        connection.text_factory = replace_invalid
         try:
             _check(connection, path)
             if not readonly:
@@ -78,11 +80,11 @@ def translate_damage(path: Path) -> Iterator[None]:
     """Turns SQLite's errors about a damaged file into UnusableDatabase; temporary failures pass through."""
     try:
         yield
-    except sqlite3.OperationalError:
-        raise
     except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError) and not is_damage(error):
+            raise
         raise UnusableDatabase(
-            _("The memory is damaged ({reason})").format(reason=error),
+            _("The memory is damaged ({reason})").format(reason=reason_of(error)),
             path=path,
             hint=recovery_command(error),
         ) from error
@@ -97,5 +99,7 @@ def error_text(error: Exception, path: Path) -> str:
 
 def as_run_failed(error: sqlite3.Error, path: Path) -> H2QError:
     """An SQLite error as an error of the app, with reason and file."""
+    if is_damage(error):
+        return damaged_memory(reason_of(error), path)
     text = _("The memory cannot be read or written ({reason})").format(reason=describe_sqlite_error(error))
     return RunFailed(f"{text}: {path}", hint="h2q-tui check")

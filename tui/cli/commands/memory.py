@@ -96,6 +96,7 @@ def register(app: typer.Typer) -> None:
                 for conversation, excerpt in _search(store, match, source, limit=limit, offset=offset)
             ]
             total = store.count()
+            damaged = store.damaged
             matching_points = len(store.point_ids_containing(match)) if match else 0
         for row in rows:
             output.echo(
@@ -109,13 +110,16 @@ def register(app: typer.Typer) -> None:
                 text.format(n=matching_points)
                 + f" → h2q-tui memory list --points --match {shlex.quote(match or '')}"
             )
-        if rows and match is None and source is None and offset + len(rows) < total:
+        if rows and match is None and source is None and offset + len(rows) + len(damaged) < total:
             output.echo(
-                _("{n} more").format(n=total - offset - len(rows))
+                _("{n} more").format(n=total - offset - len(rows) - len(damaged))
                 + f" → h2q-tui memory list --offset {offset + limit}"
             )
+        for id_ in damaged:
+            text = _("The conversation {id} is damaged").format(id=id_)
+            output.echo(f"{text} → h2q-tui backup restore", error=True)
         if session.options.json:
-            output.echo_json({"conversations": rows, "total": total})
+            output.echo_json({"conversations": rows, "total": total, "damaged": damaged})
 
     @memory.command(help=_("A whole conversation. ID: a prefix is enough."))
     def show(id_: str = typer.Argument(metavar="ID")) -> None:
@@ -295,8 +299,7 @@ def _search(
     excerpts: dict[str, str] = {}
     for hit in store.search(match, limit=1_000_000):
         excerpts.setdefault(hit.conversation_id, hit.excerpt)
-    conversations = (store.get(id_) for id_ in excerpts)
-    matching = [c for c in conversations if c is not None and source in (None, c.source)]
+    matching = [c for c in store.by_ids(list(excerpts)) if source in (None, c.source)]
     yield from ((c, excerpts[c.id]) for c in matching[offset : offset + limit])
 
 

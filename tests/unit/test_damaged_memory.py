@@ -1,0 +1,190 @@
+"""A damaged memory: one damaged turn costs one conversation, and every error is BadInput that quotes no text."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.core.chat import Role
+from engine.core.config import Settings
+from engine.core.errors import BadInput, H2QError
+from engine.core.paths import Workspace
+from engine.corpus.build import build_corpus
+from engine.corpus.review.store import ReviewStore
+from engine.corpus.training_set import corpus_rows
+from engine.health.preflight import Grade, check_store, run_checks
+from engine.memory.records import Conversation, Turn
+from engine.memory.store import MemoryStore
+from engine.workspace.backup import create_backup, restore_backup
+from engine.workspace.open import open_workspace
+
+WORDS = [
+    "river",
+    "stone",
+    "market",
+    "violin",
+    "garden",
+    "winter",
+    "engine",
+    "letter",
+    "mountain",
+    "bridge",
+    "candle",
+    "forest",
+    "harbor",
+]
+
+
+def talk(n: int) -> Conversation:
+    chance = random.Random(n)
+    return Conversation.of(
+        [
+            Turn(role=Role.USER, text=f"question {n}: {' '.join(chance.choices(WORDS, k=9))}?"),
+            Turn(role=Role.ASSISTANT, text=f"answer {n}: {' '.join(chance.choices(WORDS, k=30))}."),
+        ],
+        source="text",
+        title=f"title {n}",
+    )
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    workspace = open_workspace(Workspace(tmp_path / "h2q"))
+    with MemoryStore(workspace.memory_db) as store:
+        store.add(talk(n) for n in range(12))
+    _single_file(workspace)
+    return workspace
+
+
+def _single_file(workspace: Workspace) -> None:
+    """The memory without a WAL, so that its bytes can be changed."""
+    connection = sqlite3.connect(workspace.memory_db)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+    connection.close()
+
+
+def _flip(text: bytes) -> Callable[[Workspace], None]:
+    def damage(workspace: Workspace) -> None:
+        data = bytearray(workspace.memory_db.read_bytes())
+        data[data.index(text) + 1] ^= 0x80
+        workspace.memory_db.write_bytes(data)
+
+    return damage
+
+
+def _sql(statement: str) -> Callable[[Workspace], None]:
+    def damage(workspace: Workspace) -> None:
+        with sqlite3.connect(workspace.memory_db) as connection:
+            connection.execute(statement, (talk(7).id,))
+        connection.close()
+        _single_file(workspace)
+
+    return damage
+
+
+DAMAGE = {
+    "text": _flip(b"question 7"),
+    "title": _flip(b"title 7"),
+    "role": _sql("UPDATE turns SET role = 'urer' WHERE role = 'user' AND conversation_id = ?"),
+    "alternatives": _sql("UPDATE turns SET alternatives = '[\"a' WHERE conversation_id = ?"),
+    "type": _sql("UPDATE turns SET text = x'ff00' WHERE conversation_id = ?"),
+    "missing turn": _sql("DELETE FROM turns WHERE position = 1 AND conversation_id = ?"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_one_damaged_turn_costs_one_conversation(workspace: Workspace, name: str) -> None:
+    DAMAGE[name](workspace)
+    lost = talk(7).id
+    with MemoryStore(workspace.memory_db) as store:
+        assert {c.id for c in store.conversations()} == {talk(n).id for n in range(12)} - {lost}
+        assert store.damaged == [lost]
+        assert len(list(store.newest(20))) == 11
+        with pytest.raises(BadInput, match=lost) as caught:
+            store.get(lost)
+        assert caught.value.hint == "h2q-tui backup restore"
+        assert store.get(talk(8).id) == talk(8)
+        assert [hit.conversation_id for hit in store.search("question 8")] == [talk(8).id]
+        store.search("question 7")
+        assert store.stats().conversations == 12
+        assert build_corpus(store, Settings(embedder="")).collected
+        assert store.add([talk(20)]).added == 1
+
+
+@pytest.mark.parametrize("name", ["text", "title", "role"])
+def test_the_preflight_names_the_command_and_no_text(workspace: Workspace, name: str) -> None:
+    DAMAGE[name](workspace)
+    (result,) = run_checks(workspace, (("store", "conversations", check_store),))
+    assert result.grade is Grade.FAIL and result.hint == "h2q-tui backup restore"
+    assert not any(word in result.detail for word in (*WORDS, "question"))
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_damage_is_bad_input_without_text_and_can_be_restored(workspace: Workspace, seed: int) -> None:
+    chance = random.Random(seed)
+    backup = create_backup(workspace)
+    with MemoryStore(workspace.memory_db, readonly=True) as store:
+        wanted = list(store.conversations())
+    _single_file(workspace)
+    data = bytearray(workspace.memory_db.read_bytes())
+    used = [at for at, byte in enumerate(data) if byte]
+    for _ in range(chance.choice((1, 1, 2, 8))):
+        data[chance.choice(used) if chance.random() < 0.7 else chance.randrange(4096)] ^= chance.randrange(
+            1, 256
+        )
+    workspace.memory_db.write_bytes(data)
+
+    def read() -> None:
+        with MemoryStore(workspace.memory_db, readonly=True) as store:
+            list(store.conversations())
+            store.stats()
+            store.search("question")
+
+    def write() -> None:
+        with MemoryStore(workspace.memory_db) as store:
+            store.add([talk(30)])
+
+    def check() -> None:
+        (result,) = run_checks(workspace, (("store", "conversations", check_store),))
+        assert result.grade is Grade.PASS or result.hint
+        assert not any(word in result.detail for word in WORDS)
+
+    for action in (read, check, write, lambda: create_backup(workspace, "weekly")):
+        try:
+            action()
+        except H2QError as error:
+            assert error.hint
+            assert not any(word in str(error) for word in WORDS)
+        except sqlite3.OperationalError as error:
+            # SQLite reads a damaged schema as another one; `tui.cli.main` reports it.
+            assert not any(word in str(error) for word in WORDS)
+    restore_backup(workspace, Path(backup.path))
+    with MemoryStore(workspace.memory_db, readonly=True) as store:
+        assert list(store.conversations()) == wanted
+
+
+def test_the_review_reads_a_damaged_text(workspace: Workspace) -> None:
+    with MemoryStore(workspace.memory_db) as store:
+        build_corpus(store, Settings(embedder=""))
+    _single_file(workspace)
+    _sql("UPDATE turns SET text = CAST(x'71ff' AS TEXT) WHERE conversation_id = ?")(workspace)
+    with ReviewStore(workspace.memory_db) as review:
+        assert review.detail(talk(7).id).turns[0].text == "q\ufffd"
+
+
+@pytest.mark.parametrize("name", ["text", "role", "type"])
+def test_a_conversation_damaged_after_the_build_is_not_trained_on(workspace: Workspace, name: str) -> None:
+    with MemoryStore(workspace.memory_db) as store:
+        build_corpus(store, Settings(embedder=""))
+        before = {row.id for row in corpus_rows(store, None)}
+    assert talk(7).id in before
+    _single_file(workspace)
+    statement = "UPDATE turns SET text = CAST(x'71ff' AS TEXT) WHERE conversation_id = ?"
+    (_sql(statement) if name == "text" else DAMAGE[name])(workspace)
+    with MemoryStore(workspace.memory_db) as store:
+        assert {row.id for row in corpus_rows(store, None)} == before - {talk(7).id}
