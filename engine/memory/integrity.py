@@ -68,16 +68,14 @@ _DECODING = "Could not decode to UTF-8"
 def damage_behind(error: BaseException | None, connection: sqlite3.Connection) -> str | None:
     """Why the database is damaged if that caused `error`; None for another cause.
 
-    A damaged schema gives errors that a wrong query or another file could give too: then the file is checked.
+    Damaged schemas, ids and indexes give errors that a programming error could give too: then the file is checked.
     """
     if isinstance(error, sqlite3.Error) and is_damage(error):
         return reason_of(error)
-    if (
-        isinstance(error, UnicodeDecodeError)
-        or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
-    ):
+    unclear = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+    if unclear or isinstance(error, ValueError | LookupError):
         try:
-            return find_damage(connection, indexes=False, limit_s=_CHECK_S)
+            return find_damage(connection, limit_s=_CHECK_S)
         except sqlite3.Error:
             return None
     return None
@@ -145,6 +143,9 @@ def _find(connection: sqlite3.Connection, check: str) -> str | None:
     factory = connection.text_factory
     connection.text_factory = bytes
     try:
+        for (statement,) in connection.execute("SELECT sql FROM sqlite_master"):
+            if not _is_utf8(statement):
+                return _("its schema cannot be read")
         for table, columns in _text_columns(connection).items():
             names = ", ".join(f'"{name}"' for name in columns)
             for row in connection.execute(f'SELECT {names} FROM "{table}"'):  # noqa: S608

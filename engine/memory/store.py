@@ -274,7 +274,8 @@ class MemoryStore:
         )
         with marked_damage(self.connection):
             for id_, *row in self.connection.execute(query, (json.dumps(ids),)):
-                turns[id_].append(tuple(row))
+                if id_ in turns:  # a damaged index finds other rows
+                    turns[id_].append(tuple(row))
         return turns
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
 import random
 import sqlite3
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -174,3 +177,23 @@ def test_a_damaged_memory_never_evicts_a_sound_backup(
     restore_backup(workspace, find_backup(workspace, None))
     assert texts(workspace) == {"first"}
     assert create_backup(workspace).damage == ""
+
+
+def test_a_backup_of_an_older_version_is_listed_and_restored(workspace: Workspace, tmp_path: Path) -> None:
+    created = create_backup(workspace)
+    old = workspace.backups / "backup_20200101_000000.tar.gz"
+    with tarfile.open(created.path) as source, tarfile.open(old, "w:gz") as target:
+        for member in source:
+            content = source.extractfile(member)
+            assert content is not None
+            data = content.read()
+            if member.name == "manifest.json":
+                manifest = json.loads(data)
+                del manifest["number"], manifest["damage"]
+                data = json.dumps(manifest).encode()
+            member.size = len(data)
+            target.addfile(member, io.BytesIO(data))
+    add(workspace, "new")
+    assert [(b.number, b.damage) for b in list_backups(workspace)] == [(1, ""), (0, "")]
+    restore_backup(workspace, find_backup(workspace, "20200101_000000"))
+    assert texts(workspace) == {"first"}

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from engine.core.chat import Role
-from engine.core.config import Settings
 from engine.core.errors import BadInput, H2QError
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.training_set import corpus_rows
