@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PLACE = re.compile(r"`((?:engine|tui|tests|bench|data|docs|styles)/[^`\s]*)`")
 ELSEWHERE = re.compile(
-    r"\b(?:DESIGN(?:\.md)?\s*?\s*\d|DESIGN\.md|UX\.md|STYLE\.md|HOUSE\.md|NAMES\.md|findings/|facts/)"
+    r"\b(?:DESIGN(?:\.md)?\s*\W?\s*\d|DESIGN\.md|UX\.md|STYLE\.md|HOUSE\.md|NAMES\.md|findings/|facts/)"
 )
 
 
