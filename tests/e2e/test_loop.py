@@ -34,7 +34,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(train, "recipe_for", few_evaluations)
         patch.setattr("engine.validation.cases.GENERAL_BLOCKS", 2)
         patch.setattr(answers, "SAMPLING", msgspec.structs.replace(answers.SAMPLING, max_bytes=16))
-        result = run_cli("demo", "--steps", "20", "--plain", "--data-dir", str(root))
+        result = run_cli("demo", "--steps", "8", "--plain", "--data-dir", str(root))
     assert result.code == 0, result.out + result.err
     assert "open the app on it" in result.out and "does not converse" in result.out
     return root

@@ -10,6 +10,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
+@pytest.mark.long
 def test_each_kind_of_fault_gives_its_delay_and_its_cost() -> None:
     rows = recovery.faults(False, steps=40, kinds=("nan_input", "infinite_gradient"))
     assert [row.name for row in rows] == [

@@ -30,6 +30,7 @@ def test_the_validation_covers_the_last_tenth_and_knows_a_uniform_guess() -> Non
     assert 111_000 < seen <= training.TEXT.stat().st_size // 10 + 1
 
 
+@pytest.mark.long
 def test_few_steps_give_two_ratios_with_their_losses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "PLANS", (600,))
     rows = training.to_loss(False, steps=12)
@@ -38,6 +39,7 @@ def test_few_steps_give_two_ratios_with_their_losses(monkeypatch: pytest.MonkeyP
     assert all("GPT2LMHeadModel 12 steps to" in row.notes for row in rows)
 
 
+@pytest.mark.long
 def test_the_quality_recipe_is_given_the_time_of_two_baselines(monkeypatch: pytest.MonkeyPatch) -> None:
     windows = list(islice(general_windows([training.TEXT], training.QUALITY_CONTEXT, 1 << 30), 20))
     monkeypatch.setattr(training, "general_windows", lambda *_where: windows)
