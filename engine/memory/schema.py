@@ -10,7 +10,7 @@ import sqlite3
 
 from engine.core.errors import BadInput
 from engine.core.i18n import _
-from engine.memory.integrity import is_damage
+from engine.memory.integrity import is_damage, reason_of
 
 MIGRATIONS: tuple[str, ...] = (
     """
@@ -162,7 +162,7 @@ def describe_sqlite_error(error: sqlite3.Error) -> str:
         sqlite3.SQLITE_CANTOPEN: _("the file cannot be opened"),
         sqlite3.SQLITE_IOERR: _("disk I/O error"),
     }
-    return reasons.get(code & 0xFF, str(error)) if code is not None else str(error)
+    return reasons.get(code & 0xFF, reason_of(error)) if code is not None else reason_of(error)
 
 
 def _statements(script: str) -> list[str]:

@@ -17,7 +17,9 @@ from engine.corpus.build import build_corpus
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.training_set import corpus_rows
 from engine.health.preflight import Grade, check_store, run_checks
+from engine.memory.integrity import damaged_memory, is_damage, reason_of
 from engine.memory.records import Conversation, Turn
+from engine.memory.schema import describe_sqlite_error, recovery_command
 from engine.memory.store import MemoryStore
 from engine.workspace.backup import create_backup, restore_backup
 from engine.workspace.open import open_workspace
@@ -188,3 +190,12 @@ def test_a_conversation_damaged_after_the_build_is_not_trained_on(workspace: Wor
     (_sql(statement) if name == "text" else DAMAGE[name])(workspace)
     with MemoryStore(workspace.memory_db) as store:
         assert {row.id for row in corpus_rows(store, None)} == before - {talk(7).id}
+
+
+def test_the_text_that_sqlite_quotes_is_in_no_message() -> None:
+    connection = sqlite3.connect(":memory:")
+    with pytest.raises(sqlite3.OperationalError, match="aunt Greta") as caught:
+        connection.execute("SELECT CAST(x'61756e74204772657461ff' AS TEXT)").fetchall()
+    assert is_damage(caught.value)
+    assert "Greta" not in describe_sqlite_error(caught.value) + str(damaged_memory(reason_of(caught.value)))
+    assert recovery_command(caught.value) == "h2q-tui backup restore"
