@@ -117,7 +117,10 @@ FIGURES = {
     "epoch": ("train_loss",),
 }
 """What of a journal's records must be equal, field by field."""
-UNSTABLE = re.compile(r"seconds|_s$|time|stamp|date|^t$|path|backup|report|run_id|peak|memory|id$|host|pid")
+RUN_ID = re.compile(rb"\d{4}-\d{6}-[0-9a-f]{2}")
+WORKSPACE = re.compile(rb"[^\"\s]*/(?:old|new)/workspace")
+CYCLE = re.compile(r"evolve-\d{4}-\d{4}")
+UNSTABLE = re.compile(r"seconds|created|sha256|_s$|time|stamp|date|^t$|path|backup|report|run_id|peak|memory|id$|host|pid")
 
 
 @dataclass
@@ -213,13 +216,15 @@ def journals(workspace: Path) -> Iterator[tuple[str, Any]]:
 
 
 def stable(value: Any) -> Any:
-    """`value` without what differs from run to run: times, paths, sentences."""
+    """`value` without what differs from run to run: times, paths, sentences, the names of cycles."""
     if isinstance(value, dict):
         return {
             key: stable(entry)
             for key, entry in value.items()
             if not UNSTABLE.search(key) and key not in ("sentence", "reasons")
         }
+    if isinstance(value, str):
+        return CYCLE.sub("evolve", value)
     return [stable(entry) for entry in value] if isinstance(value, list) else value
 
 
@@ -245,8 +250,13 @@ def weights(workspace: Path) -> Iterator[tuple[str, str]]:
 
 
 def digest(path: Path) -> str:
-    """The first 16 hexadecimal digits of the file's sha256."""
-    return sha256(path.read_bytes()).hexdigest()[:16]
+    """The first 16 hexadecimal digits of the sha256 of the file, without what names the run and its folder."""
+    data = path.read_bytes()
+    if path.suffix in (".json", ".jsonl"):
+        lines = data.splitlines() if path.suffix == ".jsonl" else [data]
+        data = b"\n".join(json.dumps(stable(json.loads(line)), sort_keys=True).encode() for line in lines)
+        data = WORKSPACE.sub(b"WORKSPACE", data)
+    return sha256(RUN_ID.sub(b"RUN", data)).hexdigest()[:16]
 
 
 def report(old: Evidence, new: Evidence, show: Callable[[str], None] = print) -> int:
