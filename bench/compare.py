@@ -120,7 +120,9 @@ FIGURES = {
 RUN_ID = re.compile(rb"\d{4}-\d{6}-[0-9a-f]{2}")
 WORKSPACE = re.compile(rb"[^\"\s]*/(?:old|new)/workspace")
 CYCLE = re.compile(r"evolve-\d{4}-\d{4}")
-UNSTABLE = re.compile(r"seconds|created|sha256|_s$|time|stamp|date|^t$|path|backup|report|run_id|peak|memory|id$|host|pid")
+UNSTABLE = re.compile(
+    r"seconds|created|sha256|_s$|time|stamp|date|^t$|path|backup|report|run_id|peak|memory|id$|host|pid"
+)
 
 
 @dataclass
