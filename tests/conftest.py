@@ -9,8 +9,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from filelock import FileLock
 
@@ -24,11 +26,12 @@ for variable in ("NO_COLOR", "OLLAMA_HOST", "OLLAMA_MODELS", "H2Q_DATA_DIR", "CO
     os.environ.pop(variable, None)
 
 ROOT = Path(__file__).parents[1]
+AVAILABLE_BYTES = 16 << 30
 
 
 @pytest.fixture(autouse=True)
 def idle_machine(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """Pins what a busy machine would change: threads, number format, kernels and the available memory.
+    """Pins what a busy machine would change: threads, number format, kernels, available memory and pressure.
 
     A test of these readings is marked `measures_machine`. Only modules that are loaded already are pinned, so
     that a test without torch stays without it.
@@ -40,6 +43,15 @@ def idle_machine(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
     if devices is not None and autotune is not None:
         monkeypatch.setattr(devices, "tune_cpu", _fixed_tuning(autotune))
         monkeypatch.setattr(devices, "physical_cores", lambda: 1)
+    budget = sys.modules.get("engine.machine.budget")
+    if budget is not None:
+        free = SimpleNamespace(available=AVAILABLE_BYTES)
+        monkeypatch.setattr(
+            budget, "psutil", SimpleNamespace(virtual_memory=lambda: free, Process=psutil.Process)
+        )
+    pressure = sys.modules.get("engine.machine.pressure")
+    if pressure is not None:
+        monkeypatch.setattr(pressure, "read_pressure", pressure.PressureReading)
 
 
 def _fixed_tuning(autotune: Any) -> Callable[..., Any]:

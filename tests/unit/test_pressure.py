@@ -42,6 +42,7 @@ def test_the_stalled_share_is_parsed_from_psi(tmp_path: Path) -> None:
         stalled_percent(tmp_path / "none")
 
 
+@pytest.mark.measures_machine
 def test_without_readings_there_is_no_pressure(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_words: object) -> None:
         raise FileNotFoundError
