@@ -38,6 +38,9 @@ from engine.validation.validate import measure_forgetting, validate
 
 def train_adapter(ctx: RunContext, request: TrainRequest) -> RunResult:
     """`train --mode lora`. Files of `--data` replace the corpus; then there is no verdict and no promotion."""
+    _output_folder(
+        ctx.workspace, request.params
+    )  # first, so that a foreign folder is refused before any work
     base = choose_base(ctx.workspace, request.params, ctx.settings.lora_base)
     texts = sorted(ctx.workspace.training_data.glob("*.txt"))
     if request.params.data:

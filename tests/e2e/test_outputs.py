@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -29,5 +30,6 @@ def test_a_command_leaves_a_foreign_output_alone(tmp_path: Path, command: tuple[
     words = [word.format(ws=ws) for word in command]
     refused = run_cli(*words, "--output", str(place), "--json", *data_dir)
     assert refused.code == 2, refused.out + refused.err
+    assert str(place) in json.loads(refused.out)["error"], "refused for another reason"
     assert contents(place) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["Documents", "ws"]
