@@ -12,7 +12,7 @@ import msgspec
 
 from engine.core.errors import BadInput
 from engine.core.i18n import N_, _, colon, n_
-from engine.memory.importers.fields import RoleMap, parse_role_map
+from engine.memory.importers.fields import ImportOptions, parse_role_map
 from engine.memory.importers.formats import ImportFile, find_files, find_importer, no_conversations
 from engine.memory.importers.readers.files import import_size
 from engine.memory.records import Conversation, ImportItem, Skipped, SummaryPoint
@@ -60,7 +60,7 @@ def import_paths(
     paths: list[Path],
     *,
     format_: str = "auto",
-    role_map: dict[str, str] | None = None,
+    options: ImportOptions | None = None,
     again: bool = False,
     on_progress: OnProgress = _ignore_progress,
 ) -> ImportReport:
@@ -70,7 +70,7 @@ def import_paths(
     are imported too. Raises BadInput, UsageProblem, Busy.
     """
     with _import_hint():
-        return _import(store, paths, format_, parse_role_map(role_map or {}), again, on_progress)
+        return _import(store, paths, format_, options or ImportOptions(), again, on_progress)
 
 
 @contextmanager
@@ -87,7 +87,7 @@ def _import(
     store: MemoryStore,
     paths: list[Path],
     format_: str,
-    roles: RoleMap,
+    options: ImportOptions,
     again: bool,
     on_progress: OnProgress,
 ) -> ImportReport:
@@ -112,7 +112,7 @@ def _import(
                 continue
             before, points = conversations, 0
             skipped: dict[str, int] = {}
-            for item in find_importer(entry.format).read(entry.path, roles, on_bytes):
+            for item in find_importer(entry.format).read(entry.path, options, on_bytes):
                 if isinstance(item, Skipped):
                     skipped[item.reason] = skipped.get(item.reason, 0) + item.count
                 points += isinstance(item, SummaryPoint)
@@ -165,7 +165,7 @@ def run(ctx: RunContext) -> RunResult:
             store,
             [Path(path) for path in params.paths],
             format_=params.format,
-            role_map=params.role_map,
+            options=ImportOptions(roles=parse_role_map(params.role_map)),
             again=params.again,
             on_progress=on_progress,
         )

@@ -11,6 +11,7 @@ from engine.core.errors import BadInput
 from engine.core.paths import Workspace
 from engine.memory.data_source import MemoryDataSource, TrainingDataSource, last_training_file
 from engine.memory.importers import text
+from engine.memory.importers.fields import ImportOptions
 from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.models.card import CARD_FILE, Lineage, ModelCard, encode_card
@@ -36,7 +37,7 @@ def test_a_memory_point_is_a_transcript(workspace: Workspace, tmp_path: Path) ->
     assert point.created_at == datetime(1970, 1, 2, tzinfo=UTC)
     path = tmp_path / "t.txt"
     path.write_text(point.content, encoding="utf-8")
-    (again,) = text.read(path, {})
+    (again,) = text.read(path, ImportOptions())
     assert isinstance(again, Conversation)
     assert [(t.role, t.text) for t in again.turns] == [(t.role, t.text) for t in conversation.turns]
 

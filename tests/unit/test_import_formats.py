@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from engine.core.errors import BadInput
 from engine.memory.importers import mindx
+from engine.memory.importers.fields import ImportOptions
 from engine.memory.importers.formats import FORMATS, detect_format, find_importer
 from engine.memory.importers.readers import files, json_stream
 from engine.memory.records import Conversation, Embedding, SummaryPoint
@@ -222,7 +223,7 @@ def test_a_system_message_begins_the_next_chatml_conversation() -> None:
 
 
 def test_mindx_dialogue_points_become_conversations_with_embeddings() -> None:
-    items = list(find_importer("mindx").read(EXPORTS / "mindx/data/vectors/MANIFEST", {}))
+    items = list(find_importer("mindx").read(EXPORTS / "mindx/data/vectors/MANIFEST", ImportOptions()))
     conversations = [item for item in items if isinstance(item, Conversation)]
     points = {item.id[-19:]: item for item in items if isinstance(item, SummaryPoint)}
     assert role_texts(conversations[0]) == [

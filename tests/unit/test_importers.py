@@ -13,7 +13,7 @@ from engine.core.chat import Role
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.paths import shipped
 from engine.memory.importers.chatgpt import strip_markup
-from engine.memory.importers.fields import parse_role_map, parse_time, strip_reasoning
+from engine.memory.importers.fields import ImportOptions, parse_role_map, parse_time, strip_reasoning
 from engine.memory.importers.formats import FORMATS, detect_format, find_importer
 from engine.memory.importers.readers import files, json_stream
 from engine.memory.records import Conversation, Skipped, Turn, replace_surrogates
@@ -29,7 +29,9 @@ def write(folder: Path, name: str, value: object) -> Path:
 
 def read(path: Path, name: str | None = None, **roles: str) -> tuple[list[Conversation], dict[str, int]]:
     conversations, skipped = list[Conversation](), dict[str, int]()
-    for item in find_importer(name or detect_format(path)).read(path, parse_role_map(roles)):
+    for item in find_importer(name or detect_format(path)).read(
+        path, ImportOptions(roles=parse_role_map(roles))
+    ):
         if isinstance(item, Skipped):
             skipped[item.reason] = skipped.get(item.reason, 0) + item.count
         elif isinstance(item, Conversation):

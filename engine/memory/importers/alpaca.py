@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.chat import Role
-from engine.memory.importers.fields import RoleMap, parse_time, text_or_empty
+from engine.memory.importers.fields import ImportOptions, parse_time, text_or_empty
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.records import Conversation, Skipped, Turn
 
@@ -18,7 +18,9 @@ def detect(path: Path, value: Any) -> bool:
     return isinstance(value, dict) and "instruction" in value and "output" in value
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+def read(
+    path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
+) -> Iterator[Conversation | Skipped]:
     """One conversation per row: system prompt, history, question with its input, answer. Raises BadInput."""
     for _line, row in json_values(path, on_bytes):
         if not detect(path, row):

@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
+    ImportOptions,
     RoleMap,
     build_conversation,
     parse_content,
@@ -37,11 +38,13 @@ def detect(path: Path, value: Any) -> bool:
     )
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+def read(
+    path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
+) -> Iterator[Conversation | Skipped]:
     """One conversation per session and per earlier thread. Raises BadInput."""
     for key, value in json_members(path, on_bytes, expand=("chat-sessions",)):
         if key.startswith("session:") or key == "chat-sessions":
-            yield from _session(value, role_map)
+            yield from _session(value, options.roles)
 
 
 def _session(session: object, role_map: RoleMap) -> Iterator[Conversation | Skipped]:

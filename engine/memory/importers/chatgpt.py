@@ -12,6 +12,7 @@ import msgspec
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
+    ImportOptions,
     RoleMap,
     build_conversation,
     parse_role,
@@ -48,7 +49,9 @@ def detect(path: Path, value: Any) -> bool:
     return value["mapping"] is None or isinstance(value["mapping"], dict)
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+def read(
+    path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
+) -> Iterator[Conversation | Skipped]:
     """One conversation per entry: the branch from the root to `current_node`.
 
     Regenerated answers become alternatives of the answer on the branch. Raises BadInput.
@@ -57,7 +60,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
         if not isinstance(entry, dict) or not isinstance(entry.get("mapping"), dict):
             yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
-        yield from _conversation(entry, role_map)
+        yield from _conversation(entry, options.roles)
 
 
 def _conversation(entry: dict[str, Any], role_map: RoleMap) -> Iterator[Conversation | Skipped]:

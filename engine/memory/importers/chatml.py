@@ -10,7 +10,7 @@ from typing import Any
 from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.core.i18n import _
-from engine.memory.importers.fields import RoleMap, build_conversation, parse_role, unknown_role
+from engine.memory.importers.fields import ImportOptions, build_conversation, parse_role, unknown_role
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, is_zip, text_lines
 from engine.memory.importers.readers.json_stream import MAX_VALUE
 from engine.memory.importers.readers.sqlite import is_sqlite
@@ -31,7 +31,9 @@ def detect(path: Path, value: Any) -> bool:
     )
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+def read(
+    path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
+) -> Iterator[Conversation | Skipped]:
     """A `system` message begins a new conversation; `---` and `<|endoftext|>` end one. Raises BadInput."""
     items: list[Turn | Skipped] = []
     name: str | None = None
@@ -39,7 +41,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
     characters = outside = 0
 
     def end_message() -> None:
-        role = parse_role(name, role_map)
+        role = parse_role(name, options.roles)
         text = "\n".join(message).strip("\n")
         if role is None:
             items.append(unknown_role(name))
@@ -60,7 +62,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
             name, _space, rest = line.lstrip().removeprefix(_START).partition(" ")
             name = name.removesuffix(_END).strip()
             has_turns = any(isinstance(item, Turn) and item.role is not Role.SYSTEM for item in items)
-            if parse_role(name, role_map) is Role.SYSTEM and has_turns:
+            if parse_role(name, options.roles) is Role.SYSTEM and has_turns:
                 yield from build_conversation(items, source=NAME)
                 items, characters = [], len(line)
             line, message = rest, []

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from engine.memory.importers.fields import (
+    ImportOptions,
     RoleMap,
     build_conversation,
     parse_role,
@@ -48,7 +49,9 @@ def detect(path: Path, value: Any) -> bool:
     )
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+def read(
+    path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
+) -> Iterator[Conversation | Skipped]:
     """One conversation per topic. Raises BadInput.
 
     The texts come after the topics: the file is read twice, and texts are stored in a temporary database.
@@ -68,7 +71,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
                 continue
             id_ = text_or_empty(topic.get("id"))
             yield from build_conversation(
-                _turns(topic["messages"], blocks, role_map),
+                _turns(topic["messages"], blocks, options.roles),
                 source=NAME,
                 external_id=id_,
                 title=text_or_empty(topic.get("name")) or names.get(id_, ""),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.memory.importers.fields import (
+    ImportOptions,
     RoleMap,
     build_conversation,
     parse_content,
@@ -34,13 +35,15 @@ def detect(path: Path, value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("chat_messages"), list)
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+def read(
+    path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
+) -> Iterator[Conversation | Skipped]:
     """One conversation per entry, along the branch of the newest message. Raises BadInput."""
     for _line, entry in json_values(path, on_bytes):
         if not isinstance(entry, dict) or not isinstance(entry.get("chat_messages"), list):
             yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
-        nodes = _nodes(entry["chat_messages"], role_map)
+        nodes = _nodes(entry["chat_messages"], options.roles)
         yield from build_conversation(
             current_branch(nodes, next(reversed(nodes), None)),
             source=NAME,

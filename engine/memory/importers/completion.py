@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
+    ImportOptions,
     RoleMap,
     parse_content,
     parse_role,
@@ -31,7 +32,9 @@ def detect(path: Path, value: Any) -> bool:
     return isinstance(value, dict) and "prompt" in value and "completion" in value
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+def read(
+    path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
+) -> Iterator[Conversation | Skipped]:
     """One conversation per row. Raises BadInput."""
     for _line, row in json_values(path, on_bytes):
         if not detect(path, row):
@@ -42,7 +45,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
         if isinstance(system, str) and system:
             turns.append(Turn(role=Role.SYSTEM, text=system))
         for side, role in (("prompt", Role.USER), ("completion", Role.ASSISTANT)):
-            for item in _turns(row[side], role, role_map):
+            for item in _turns(row[side], role, options.roles):
                 if isinstance(item, Turn):
                     turns.append(item)
                 else:

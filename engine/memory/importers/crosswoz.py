@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
+    ImportOptions,
     RoleMap,
     build_conversation,
     parse_role,
@@ -36,7 +37,9 @@ def detect(path: Path, value: Any) -> bool:
     return _is_dialogue(value) or (isinstance(value, dict) and _is_dialogue(next(iter(value.values()), None)))
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+def read(
+    path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
+) -> Iterator[Conversation | Skipped]:
     """One conversation per dialogue. Raises BadInput."""
     first = first_value(path)
     by_number = isinstance(first, dict) and "messages" not in first
@@ -46,7 +49,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
             yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
         id_ = text_or_empty(number if by_number else dialogue.get("id"))
-        yield from build_conversation(_turns(messages, role_map), source=NAME, external_id=id_)
+        yield from build_conversation(_turns(messages, options.roles), source=NAME, external_id=id_)
 
 
 def _is_dialogue(value: object) -> bool:

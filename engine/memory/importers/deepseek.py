@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
+    ImportOptions,
     RoleMap,
     build_conversation,
     parse_role,
@@ -43,14 +44,16 @@ def detect(path: Path, value: Any) -> bool:
     return any("fragments" in message for message in messages) or "inserted_at" in value
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+def read(
+    path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
+) -> Iterator[Conversation | Skipped]:
     """One conversation per entry, along the branch of the newest message. Raises BadInput."""
     for _line, entry in json_values(path, on_bytes):
         if not isinstance(entry, dict) or not isinstance(entry.get("mapping"), dict):
             yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
         nodes = {
-            key: _node(key, node, role_map)
+            key: _node(key, node, options.roles)
             for key, node in entry["mapping"].items()
             if isinstance(node, dict)
         }

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from engine.core.chat import Role
 from engine.core.errors import UsageProblem
 from engine.core.i18n import _
@@ -15,6 +17,14 @@ from engine.memory.records import Conversation, Skipped, Turn
 
 RoleMap = Mapping[str, Role]
 """The user's own speaker names (`--map 客服=assistant`), in lower case."""
+
+
+class ImportOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The user's choices for an import, the same for every file of it."""
+
+    roles: RoleMap = {}
+    """Roles of speakers that the importers do not know."""
+
 
 _ROLES: dict[str, Role] = {
     **dict.fromkeys(("user", "human", "prompter"), Role.USER),

@@ -12,7 +12,7 @@ import msgspec
 
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.i18n import _
-from engine.memory.importers.fields import RoleMap
+from engine.memory.importers.fields import ImportOptions
 from engine.memory.importers.readers.badger import is_badger
 from engine.memory.importers.readers.files import OnBytes, first_value, ignore_bytes, is_zip, json_values
 from engine.memory.importers.readers.sqlite import is_sqlite
@@ -53,7 +53,9 @@ class Importer(Protocol):
         """Whether the file has this format. `value` is its first JSON value, None when it has none."""
         ...
 
-    def read(self, path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[ImportItem]:
+    def read(
+        self, path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
+    ) -> Iterator[ImportItem]:
         """The conversations of the file and what is skipped in it. Raises BadInput."""
         ...
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
+    ImportOptions,
     RoleMap,
     build_conversation,
     parse_role,
@@ -54,11 +55,13 @@ def detect(path: Path, value: Any) -> bool:
     return is_sqlite(path) and "_llm_migrations" in table_columns(path)
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+def read(
+    path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
+) -> Iterator[Conversation | Skipped]:
     """One conversation per thread or conversation. Raises BadInput, also for an unsupported schema version."""
     columns = table_columns(path) if is_sqlite(path) else {}
     if "threads" in columns:
-        yield from _threads(path, role_map, on_bytes)
+        yield from _threads(path, options.roles, on_bytes)
     if "responses" in columns or "threads" not in columns:
         yield from _responses(path, on_bytes)
 

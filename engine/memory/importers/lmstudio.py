@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
+    ImportOptions,
     RoleMap,
     build_conversation,
     parse_content,
@@ -36,7 +37,9 @@ def detect(path: Path, value: Any) -> bool:
     return any(isinstance(message, dict) and "versions" in message for message in messages)
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+def read(
+    path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
+) -> Iterator[Conversation | Skipped]:
     """The chat in the file. Other versions of an answer become its alternatives. Raises BadInput."""
     for _line, chat in json_values(path, on_bytes):
         if not isinstance(chat, dict) or not isinstance(chat.get("messages"), list):
@@ -44,7 +47,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
             continue
         times = [parse_time(chat.get(f"{who}LastMessagedAt")) for who in ("user", "assistant")]
         yield from build_conversation(
-            _turns(chat, role_map),
+            _turns(chat, options.roles),
             source=NAME,
             external_id=text_or_empty(chat.get("createdAt")),
             title=text_or_empty(chat.get("name")),

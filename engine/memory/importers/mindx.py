@@ -19,6 +19,7 @@ from typing import Any
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
+    ImportOptions,
     RoleMap,
     build_conversation,
     parse_content,
@@ -63,7 +64,7 @@ def detect(path: Path, value: Any) -> bool:
     )
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[ImportItem]:
+def read(path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes) -> Iterator[ImportItem]:
     """The conversation of a session file, or everything in the Badger folder of a MANIFEST.
 
     Raises BadInput.
@@ -78,7 +79,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
             yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
         yield from build_conversation(
-            _join_messages(_turns(session["messages"], role_map)),
+            _join_messages(_turns(session["messages"], options.roles)),
             source=NAME,
             external_id=text_or_empty(session.get("id")),
             started_at=parse_time(session.get("created_at")),

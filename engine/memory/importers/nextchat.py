@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
+    ImportOptions,
     RoleMap,
     build_conversation,
     parse_content,
@@ -34,7 +35,9 @@ def detect(path: Path, value: Any) -> bool:
     return isinstance(value, dict) and _STORE in value
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+def read(
+    path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
+) -> Iterator[Conversation | Skipped]:
     """One conversation per session; unused sessions are skipped. Raises BadInput."""
     sessions = f"{_STORE}.sessions"
     for key, session in json_members(path, on_bytes, expand=(_STORE, sessions)):
@@ -44,7 +47,7 @@ def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Ite
             yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
         yield from build_conversation(
-            _turns(session, role_map),
+            _turns(session, options.roles),
             source=NAME,
             external_id=text_or_empty(session.get("id")),
             title=text_or_empty(session.get("topic")),

@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
+    ImportOptions,
     RoleMap,
     build_conversation,
     parse_content,
@@ -28,18 +29,20 @@ def detect(path: Path, value: Any) -> bool:
     return isinstance(value, dict) and (isinstance(value.get("messages"), list) or _is_message(value))
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+def read(
+    path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
+) -> Iterator[Conversation | Skipped]:
     """One conversation per row; a file of bare messages is one conversation. Raises BadInput."""
     bare: list[Any] = []
     for _line, row in json_values(path, on_bytes):
         if isinstance(row, dict) and isinstance(row.get("messages"), list):
-            yield from _conversation(row, role_map)
+            yield from _conversation(row, options.roles)
         elif _is_message(row):
             bare.append(row)
         else:
             yield Skipped(reason="row of another shape", is_conversation=True)
     if bare:
-        yield from _conversation({"messages": bare}, role_map)
+        yield from _conversation({"messages": bare}, options.roles)
 
 
 def _is_message(value: object) -> bool:

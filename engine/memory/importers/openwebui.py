@@ -13,6 +13,7 @@ from typing import Any
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
+    ImportOptions,
     RoleMap,
     build_conversation,
     parse_content,
@@ -41,14 +42,16 @@ def detect(path: Path, value: Any) -> bool:
     return isinstance(chat, dict) and ("history" in chat or "messages" in chat)
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+def read(
+    path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
+) -> Iterator[Conversation | Skipped]:
     """One conversation per chat. Raises BadInput, also for an unsupported schema version."""
     for entry in _from_database(path, on_bytes) if is_sqlite(path) else _from_json(path, on_bytes):
         chat = entry.get("chat") if isinstance(entry, dict) else None
         if not isinstance(entry, dict) or not isinstance(chat, dict):
             yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
-        nodes, current = _nodes(chat, role_map)
+        nodes, current = _nodes(chat, options.roles)
         yield from build_conversation(
             current_branch(nodes, current),
             source=NAME,

@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
+    ImportOptions,
     RoleMap,
     build_conversation,
     parse_role,
@@ -26,14 +27,16 @@ def detect(path: Path, value: Any) -> bool:
     return isinstance(value, dict) and isinstance(value.get("conversations"), list)
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+def read(
+    path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
+) -> Iterator[Conversation | Skipped]:
     """One conversation per row. Tool calls and their results have the role `tool`. Raises BadInput."""
     for _line, row in json_values(path, on_bytes):
         if not isinstance(row, dict) or not isinstance(row.get("conversations"), list):
             yield Skipped(reason="row of another shape", is_conversation=True)
             continue
         yield from build_conversation(
-            _turns(row, role_map),
+            _turns(row, options.roles),
             source=NAME,
             external_id=text_or_empty(row.get("id")),
             title=text_or_empty(row.get("title")),

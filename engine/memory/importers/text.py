@@ -12,7 +12,7 @@ from typing import Any
 from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.core.i18n import _
-from engine.memory.importers.fields import RoleMap
+from engine.memory.importers.fields import ImportOptions, RoleMap
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, is_zip, text_lines
 from engine.memory.importers.readers.json_stream import MAX_VALUE
 from engine.memory.importers.readers.sqlite import is_sqlite
@@ -89,12 +89,14 @@ def detect(path: Path, value: Any) -> bool:
     return value is None and not is_zip(path) and not is_sqlite(path) and len(set(_speakers(path, {}))) >= 2
 
 
-def read(path: Path, role_map: RoleMap, on_bytes: OnBytes = ignore_bytes) -> Iterator[Conversation | Skipped]:
+def read(
+    path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
+) -> Iterator[Conversation | Skipped]:
     """One conversation per part between lines of `---`. Labels inside fenced code are text.
 
     Raises BadInput, also when the file has no speakers.
     """
-    labels = {**_LABELS, **role_map}
+    labels = {**_LABELS, **options.roles}
     turns: list[tuple[Role, list[str]]] = []
     fenced = False
     before_first = characters = conversations = 0

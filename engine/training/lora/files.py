@@ -14,6 +14,7 @@ from engine.core.errors import BadInput, NotEnoughData
 from engine.core.i18n import _
 from engine.corpus.dataset import DatasetRow, encode_row, write_lines
 from engine.memory.importers import alpaca, sharegpt
+from engine.memory.importers.fields import ImportOptions
 from engine.memory.importers.readers.files import first_value
 from engine.memory.records import Conversation
 from engine.models.card import Lineage
@@ -97,7 +98,7 @@ def _conversations(file: Path) -> Iterator[Conversation | None]:
             path=file,
             hint=f"h2q-tui memory import {file}",
         )
-    for item in reader.read(file, {}):
+    for item in reader.read(file, ImportOptions()):
         if isinstance(item, Conversation):
             yield item
         elif item.is_conversation:
