@@ -107,6 +107,8 @@ PII_LABELS: dict[str, str] = {
 
 REASON_LABELS: dict[str, str] = {
     "no_pair": N_("no question with an answer"),
+    "omitted_question": N_("its question was not imported"),
+    "excluded": N_("excluded by its source"),
     "thanks": N_("thanks only"),
     "welcome": N_("reply to thanks only"),
     "goodbye": N_("goodbye only"),

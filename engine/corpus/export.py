@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,6 +41,8 @@ class CorpusExport(msgspec.Struct, frozen=True, kw_only=True):
     format: str
     rows: int
     conversations: int
+    answers_without_place: int
+    """Trained answers that the format cannot express, because no question is directly before them."""
     sha256: str
     dataset_info: str
     """The file with the LLaMA-Factory entry, in the same folder."""
@@ -57,11 +60,13 @@ def export_corpus(
 
     Raises OSError.
     """
-    counts = {"rows": 0, "conversations": 0}
+    counts = {"rows": 0, "conversations": 0, "answers": 0}
 
     def rows() -> Iterator[Any]:
         for row in corpus_rows(store, split):
             exported = list(_ROWS[format](_neutralised(row)))
+            if format is not ExportFormat.MESSAGES:
+                counts["answers"] += row.trained_answers - len(_question_answers(row.messages))
             counts["conversations"] += bool(exported)
             counts["rows"] += len(exported)
             yield from exported
@@ -76,6 +81,7 @@ def export_corpus(
         format=format.value,
         rows=counts["rows"],
         conversations=counts["conversations"],
+        answers_without_place=counts["answers"],
         sha256=digest,
         dataset_info=str(info),
     )
@@ -138,76 +144,69 @@ def _messages(row: DatasetRow) -> Iterator[dict[str, Any]]:
 
 
 class QuestionAnswer(NamedTuple):
-    """A question with its answer."""
+    """A question with its answer, and the system messages before it."""
 
     question: str
     answer: str
+    system: str
 
 
 def _question_answers(messages: list[ChatMessage]) -> list[QuestionAnswer]:
-    """Each question with its answer; consecutive turns of one role are joined, questions without an answer and
-    answers without a question are dropped. A masked answer is dropped with its question, because these formats cannot
-    mark it."""
+    """Each question with the answer directly after it; consecutive questions are joined.
+
+    What these formats cannot express is dropped: a question without an answer, an answer without a question of its
+    own, and a masked answer with its question.
+    """
     found: list[QuestionAnswer] = []
-    question: list[str] = []
-    answer: list[str] = []
-
-    def close() -> None:
-        if question and answer:
-            found.append(QuestionAnswer("\n".join(question), "\n".join(answer)))
-        question.clear()
-        answer.clear()
-
-    answered = False
+    systems: list[str] = []
+    questions: list[str] = []
     for message in messages:
-        if message.role == "user":
-            if answered:
-                close()
-                question.clear()
-                answered = False
-            question.append(message.content)
+        if message.role == "system":
+            systems.append(message.content)
+        elif message.role == "user":
+            questions.append(message.content)
         elif message.role == "assistant":
-            answered = True
-            if message.train and question:
-                answer.append(message.content)
-    close()
+            if questions and message.train:
+                found.append(QuestionAnswer("\n".join(questions), message.content, "\n".join(systems)))
+            questions = []
     return found
 
 
-def _system(row: DatasetRow) -> str:
-    return "\n".join(message.content for message in row.messages if message.role == "system")
+def _by_system(row: DatasetRow) -> Iterator[tuple[str, list[QuestionAnswer]]]:
+    """The pairs of a conversation, divided where a system message in mid-talk changes what is in force."""
+    for system, pairs in groupby(_question_answers(row.messages), key=lambda pair: pair.system):
+        yield system, list(pairs)
 
 
 def _alpaca(row: DatasetRow) -> Iterator[dict[str, Any]]:
     """One row for each conversation: trainers also train on the answers in `history`, so a row for each answer would
     repeat the first ones."""
-    pairs = _question_answers(row.messages)
-    if pairs:
+    for system, pairs in _by_system(row):
         *history, last = pairs
         yield {
             "instruction": last.question,
             "input": "",
             "output": last.answer,
-            "system": _system(row),
-            "history": history,
+            "system": system,
+            "history": [(pair.question, pair.answer) for pair in history],
         }
 
 
 def _sharegpt(row: DatasetRow) -> Iterator[dict[str, Any]]:
     """Alternating questions and answers, the only order that LLaMA-Factory accepts."""
-    turns = [
-        {"from": who, "value": text}
-        for pair in _question_answers(row.messages)
-        for who, text in (("human", pair.question), ("gpt", pair.answer))
-    ]
-    if turns:
-        yield {"id": row.id, "system": _system(row), "conversations": turns}
+    for system, pairs in _by_system(row):
+        turns = [
+            {"from": who, "value": text}
+            for pair in pairs
+            for who, text in (("human", pair.question), ("gpt", pair.answer))
+        ]
+        yield {"id": row.id, "system": system, "conversations": turns}
 
 
 def _prompt_completion(row: DatasetRow) -> Iterator[dict[str, Any]]:
     """One row for each answer, without the earlier turns."""
     for pair in _question_answers(row.messages):
-        yield {"system": _system(row), "prompt": pair.question, "completion": pair.answer}
+        yield {"system": pair.system, "prompt": pair.question, "completion": pair.answer}
 
 
 _ROWS = {

@@ -16,7 +16,7 @@ from engine.core.paths import Workspace
 from engine.corpus.dataset import DatasetRow, dataset_path, encode_row, write_lines
 from engine.corpus.enums import DataSplit, LedgerAction
 from engine.corpus.filters.pii import PiiType, find_pii
-from engine.corpus.filters.turn import filter_turn
+from engine.corpus.filters.turn import SOURCE_MASKS, filter_turn
 from engine.corpus.ledger import Database, placeholder, redact, rows_of
 from engine.corpus.preview import DatasetSummary
 from engine.corpus.review.decision_log import (
@@ -70,7 +70,9 @@ def corpus_rows(store: Database, split: DataSplit | None) -> Iterator[DatasetRow
                 continue
             masked, spans = marks.get(id_, (set(), {}))
             # pairs == 0: the user restored a conversation of small talk only, so its answers keep their loss.
-            messages = _messages(turns[id_], masked if pairs else set(), spans)
+            if not pairs:
+                masked = masked & _masked_by_source(store, id_)
+            messages = _messages(turns[id_], masked, spans)
             yield DatasetRow(id=id_, cluster=cluster, messages=messages)
 
 
@@ -123,6 +125,15 @@ def _ledger_marks(
         elif row.action == LedgerAction.REDACT:
             spans[row.turn] = row.evidence.spans
     return marks
+
+
+def _masked_by_source(store: Database, id_: str) -> set[int]:
+    """The turns of a conversation that are masked whatever the user decides."""
+    return {
+        row.turn
+        for row in rows_of(store.connection, [id_])
+        if row.action == LedgerAction.MASK and row.reason in SOURCE_MASKS
+    }
 
 
 def _marks_of_new_edits(

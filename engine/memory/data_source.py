@@ -105,7 +105,9 @@ def read_last_training(path: Path) -> datetime | None:
 
 def memory_point(conversation: Conversation) -> MemoryPoint:
     """A conversation as a memory point: its transcript as content, its title or first question as summary."""
-    first = next((turn.text for turn in conversation.turns if turn.role is Role.USER), "")
+    first = next(
+        (turn.text for turn in conversation.turns if turn.role is Role.USER and not turn.is_empty), ""
+    )
     return MemoryPoint(
         id=conversation.id,
         content=transcript(conversation),
@@ -117,7 +119,7 @@ def memory_point(conversation: Conversation) -> MemoryPoint:
 
 def transcript(conversation: Conversation) -> str:
     """`User: …`, `Assistant: …`, each turn on a line of its own, in the form that the text importer reads."""
-    return "\n".join(f"{_LABELS[turn.role]}: {turn.text}" for turn in conversation.turns)
+    return "\n".join(f"{_LABELS[turn.role]}: {turn.text}" for turn in conversation.turns if not turn.is_empty)
 
 
 def _utc(seconds: float | None) -> datetime | None:

@@ -125,7 +125,7 @@ class ImportBatch:
                 self._skip(item.reason, item.count)
             elif not isinstance(item, Conversation):
                 others.append(item)
-            elif not any(turn.text for turn in item.turns):
+            elif all(turn.is_empty for turn in item.turns):
                 self._skip("empty conversation")
             else:
                 # Versioned conversations are never compared by their beginnings.
@@ -300,13 +300,14 @@ class ImportBatch:
                 turn.external_id,
                 json.dumps(turn.alternatives, ensure_ascii=False) if turn.alternatives else "[]",
                 _hash_bits(hashes[position]) if has_prefixes and position else 0,
+                turn.masked,
             )
             for position, turn in enumerate(conversation.turns)
         ]
         for start in range(0, len(rows), ROWS_PER_CHECK):
             self.connection.executemany(
-                "INSERT INTO turns (conversation_id, position, role, text, time, external_id, alternatives, prefix) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO turns (conversation_id, position, role, text, time, external_id, alternatives, prefix, "
+                "masked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 rows[start : start + ROWS_PER_CHECK],
             )
             self.writer.commit_if_due()

@@ -26,6 +26,14 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     external_id: str = ""
     alternatives: tuple[str, ...] = ()
     """Regenerated answers outside the current branch."""
+    masked: bool = False
+    """An answer that its source excludes from training, such as OpenAI's `weight: 0`."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no text. An empty user turn marks the place of a question that was not imported; the answer
+        after it is not trained on."""
+        return not self.text.strip()
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +87,7 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
 
     def non_empty_turns(self) -> list[tuple[int, Turn]]:
         """The turns with text, each with its position in the conversation."""
-        return [(position, turn) for position, turn in enumerate(self.turns) if turn.text.strip()]
+        return [(position, turn) for position, turn in enumerate(self.turns) if not turn.is_empty]
 
     def end_time(self) -> float | None:
         """The latest time in the conversation, in seconds since the epoch; None when it is undated."""

@@ -106,6 +106,10 @@ MIGRATIONS: tuple[str, ...] = (
     """
     CREATE INDEX corpus_cluster ON corpus(cluster);
     """,
+    # Answers that their source excludes from training.
+    """
+    ALTER TABLE turns ADD COLUMN masked INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """Migration n brings `PRAGMA user_version` from n to n + 1. Append, never edit one that has shipped."""
 

@@ -269,7 +269,7 @@ class MemoryStore:
     def _turns(self, ids: list[str]) -> dict[str, list[_TurnRow]]:
         turns: dict[str, list[_TurnRow]] = {id_: [] for id_ in ids}
         query = (
-            "SELECT conversation_id, role, text, time, external_id, alternatives FROM turns "
+            "SELECT conversation_id, role, text, time, external_id, alternatives, masked FROM turns "
             "WHERE conversation_id IN (SELECT value FROM json_each(?)) ORDER BY conversation_id, position"
         )
         with marked_damage(self.connection):
@@ -280,14 +280,14 @@ class MemoryStore:
 
 
 _TurnRow = tuple[Any, ...]
-"""Role, text, time, external id and alternatives, as they are in the database."""
+"""Role, text, time, external id, alternatives and mask, as they are in the database."""
 
 
 def _conversation(row: dict[str, Any], turns: list[_TurnRow]) -> Conversation | None:
     """The conversation of a row and its turns; None when one of them is damaged."""
     texts = [row["id"], row["source"], row["external_id"], row["title"]]
     times = [row["started_at"], row["updated_at"]]
-    for _role, text, time, external_id, alternatives in turns:
+    for _role, text, time, external_id, alternatives, _masked in turns:
         texts += [text, external_id, alternatives]
         times.append(time)
     if any(not isinstance(text, str) or isinstance(text, DamagedText) for text in texts):
@@ -309,8 +309,9 @@ def _conversation(row: dict[str, Any], turns: list[_TurnRow]) -> Conversation | 
                     time=time,
                     external_id=external_id,
                     alternatives=() if alternatives == "[]" else tuple(json.loads(alternatives)),
+                    masked=bool(masked),
                 )
-                for role, text, time, external_id, alternatives in turns
+                for role, text, time, external_id, alternatives, masked in turns
             ),
         )
     except (KeyError, ValueError, TypeError):

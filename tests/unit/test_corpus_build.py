@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine.core.chat import Role
 from engine.core.errors import NotEnoughData
@@ -277,3 +278,32 @@ def test_memory_points_are_parsed_by_role_labels() -> None:
     assert [turn.text for turn in summary.turns] == ["编程喜好", "他喜欢用 Rust 写命令行工具。"]
     assert bare.turns == ()
     assert [turn.text for turn in inline.turns] == ["1+1", "2"]
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_answers_excluded_by_their_source_are_never_trained_on(tmp_path: Path, restored: bool) -> None:
+    draft = conversation(
+        "draft",
+        "Write one sentence about autumn in the mountains, please.",
+        "Autumn is when leaves.",
+        "Once more, and finish the sentence this time.",
+        "In autumn the larches of the high valleys turn to gold.",
+    )
+    turns = list(draft.turns)
+    turns[1] = replace(turns[1], masked=True)
+    only_drafts = [*turns[:3], replace(turns[3], masked=True)]
+    talks = [
+        replace(draft, turns=tuple(turns)),
+        replace(draft, id="drafts", external_id="drafts", turns=tuple(only_drafts)),
+    ]
+    with memory(tmp_path, talks) as store:
+        build_corpus(store, Settings())
+        with ReviewStore(store.path) as review:
+            assert review.detail("drafts").item.state == "dropped"
+            if restored:
+                review.decide("drafts", "accepted")
+        rows = {row.id: row for row in corpus_rows(store, None)}
+    assert [message.train for message in rows["draft"].messages] == [False, False, False, True]
+    assert ("drafts" in rows) is restored
+    if restored:
+        assert rows["drafts"].trained_answers == 0

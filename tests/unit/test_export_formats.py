@@ -38,11 +38,11 @@ TALKS = [
         "You're welcome!",
     ),
     conversation(
-        "joined",
+        "two questions",
         "Where is the log kept on this machine?",
         "I mean the one of the web server.",
         "It lies under /var/log, one file for each day.",
-        "The newest one has no number.",
+        "The page is blue now, with the heading in the middle.",
         roles="uuaa",
     ),
     conversation(
@@ -141,7 +141,7 @@ def test_exactly_the_answers_with_loss_are_trained_on_once(
         "还是不行怎么办？": "按住背面的小孔五秒，恢复出厂设置。",
         "How do I rename a branch?": "Use git branch -m with the old and the new name.",
         "Where is the log kept on this machine?\nI mean the one of the web server.": (
-            "It lies under /var/log, one file for each day.\nThe newest one has no number."
+            "It lies under /var/log, one file for each day."
         ),
         "What is the weather in Hamburg today?": "It rains, and it is twelve degrees warm.",
         "我的邮箱是‹EMAIL›，怎么改？": "在设置里点账户，再点邮箱，填上新的地址即可。",
@@ -150,9 +150,61 @@ def test_exactly_the_answers_with_loss_are_trained_on_once(
         "Why does the fan of my laptop run all night?": "Dust keeps the heat inside; open it and clean the fins.",
     }
     assert len(pairs) == len(dict(pairs))
+    assert done.answers_without_place == 1
     assert done.conversations == len(TALKS) and done.rows == len(rows)
     assert {row.get("system", "") for row in rows} == {"", "你是一个简洁的助手。"}
     assert info["columns"]["system"] == "system"
+
+
+PIRATE = conversation(
+    "pirate",
+    "You talk like a pirate.",
+    "Tell me something about the sea and the weather of today.",
+    "Arr, the sea is rough and the wind is strong.",
+    "The user has a boat in the harbour of Bristol.",
+    "Goodbye, see you tomorrow near the old lighthouse.",
+    "Fair winds to your boat until we meet there.",
+    roles="suasua",
+)
+
+
+@pytest.mark.parametrize(
+    "format_", [ExportFormat.ALPACA, ExportFormat.SHAREGPT, ExportFormat.PROMPT_COMPLETION]
+)
+def test_a_system_message_in_mid_talk_is_in_force_from_its_place_on(
+    tmp_path: Path, format_: ExportFormat
+) -> None:
+    with memory(tmp_path, [PIRATE]) as store:
+        build_corpus(store, Settings())
+        _done, rows, info = export_rows(store, tmp_path, format_)
+    before, after = rows
+    assert before["system"] == PIRATE.turns[0].text
+    assert after["system"] == f"{PIRATE.turns[0].text}\n{PIRATE.turns[3].text}"
+    for row, question in ((before, 1), (after, 4)):
+        assert trained_pairs(row, info) == [(PIRATE.turns[question].text, PIRATE.turns[question + 1].text)]
+
+
+@pytest.mark.parametrize("format_", list(ExportFormat))
+def test_an_answer_whose_question_was_not_imported_is_never_trained_on(
+    tmp_path: Path, format_: ExportFormat
+) -> None:
+    talk = conversation(
+        "gap",
+        "Please make a small web page for the visitors of my shop.",
+        "Done. The page says hello and shows the opening hours.",
+        "",
+        "It is blue now, with the heading in the middle.",
+        "Which file holds the colours of the page?",
+        "They are in style.css, next to the page.",
+    )
+    with memory(tmp_path, [talk]) as store:
+        build_corpus(store, Settings())
+        _done, rows, info = export_rows(store, tmp_path, format_)
+    if format_ is ExportFormat.MESSAGES:
+        assert [message.get("weight", 1) for message in rows[0]["messages"]] == [1, 1, 0, 1, 1]
+    else:
+        pairs = [pair for row in rows for pair in trained_pairs(row, info) or []]
+        assert pairs == [(talk.turns[n].text, talk.turns[n + 1].text) for n in (0, 4)]
 
 
 def test_messages_keep_every_turn_and_mark_masked_answers(store: MemoryStore, tmp_path: Path) -> None:

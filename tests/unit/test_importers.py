@@ -599,3 +599,36 @@ def test_folded_reasoning_is_stripped_in_linear_time() -> None:
     # Never closed: quadratic time if every opening is searched to the end.
     hostile = '<details type="reasoning"' * 200_000
     assert strip_reasoning(hostile, Role.ASSISTANT) == (hostile, ())
+
+
+def test_the_place_of_a_question_that_is_not_imported_stays_empty(tmp_path: Path) -> None:
+    picture = [{"type": "image_url", "image_url": {"url": "data:"}}]
+    row = {
+        "messages": [
+            {"role": "user", "content": "Draw a house."},
+            {"role": "assistant", "content": "Here it is."},
+            {"role": "user", "content": picture},
+            {"role": "assistant", "content": "A house at the lake."},
+            {"role": "user", "content": picture},
+        ]
+    }
+    (conversation,), skipped = read(write(tmp_path, "a.jsonl", row))
+    assert role_texts(conversation) == [
+        ("user", "Draw a house."),
+        ("assistant", "Here it is."),
+        ("user", ""),
+        ("assistant", "A house at the lake."),
+    ]
+    assert skipped == {"image": 2}
+
+
+def test_openai_weight_zero_masks_an_answer(tmp_path: Path) -> None:
+    row = {
+        "messages": [
+            {"role": "user", "content": "Once more."},
+            {"role": "assistant", "content": "draft", "weight": 0},
+            {"role": "assistant", "content": "good", "weight": 1},
+        ]
+    }
+    (conversation,), _skipped = read(write(tmp_path, "a.jsonl", row))
+    assert [turn.masked for turn in conversation.turns] == [False, True, False]

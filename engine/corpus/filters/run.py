@@ -12,7 +12,7 @@ from engine.core.chat import Role
 from engine.corpus.enums import CorpusStage, LedgerAction
 from engine.corpus.features import language_of, quality_score, title_of
 from engine.corpus.filters.normalise import fold, fold_joined
-from engine.corpus.filters.turn import LOW_QUALITY, FilterSettings, TurnResult, filter_turn
+from engine.corpus.filters.turn import LOW_QUALITY, SOURCE_MASKS, FilterSettings, TurnResult, filter_turn
 from engine.corpus.ledger import Evidence, LedgerRow
 from engine.corpus.review.decision_log import TurnEdit, apply_edits
 from engine.memory.records import Conversation, Turn
@@ -100,7 +100,7 @@ def filter_conversation(task: FilterTask, settings: FilterSettings) -> FilteredC
     """Runs all filters that need one conversation only."""
     conversation = apply_edits(task.conversation, task.edits) if task.edits else task.conversation
     turns = conversation.non_empty_turns()
-    results = _turn_results(turns, settings)
+    results = _turn_results(conversation.turns, settings)
     masked = {position for position, found in results if found.masked}
     pairs = _count_pairs(turns, masked)
     rows = [_mask_row(task, position, found) for position, found in results if found.masked]
@@ -167,11 +167,21 @@ class _PositionedResult(NamedTuple):
     result: TurnResult
 
 
-def _turn_results(turns: Sequence[tuple[int, Turn]], settings: FilterSettings) -> list[_PositionedResult]:
+def _turn_results(turns: Sequence[Turn], settings: FilterSettings) -> list[_PositionedResult]:
+    """The results of the turns with text."""
     results = []
     question = ""
-    for position, turn in turns:
-        results.append(_PositionedResult(position, filter_turn(turn.role, turn.text, question, settings)))
+    is_omitted = False
+    """Whether the newest question was not imported."""
+    for position, turn in enumerate(turns):
+        if turn.role is Role.USER:
+            is_omitted = turn.is_empty
+        if turn.is_empty:
+            continue
+        result = filter_turn(turn.role, turn.text, question, settings)
+        if turn.role is Role.ASSISTANT and (turn.masked or is_omitted):
+            result = result._replace(masked="excluded" if turn.masked else "omitted_question", score=0.0)
+        results.append(_PositionedResult(position, result))
         if turn.role is Role.USER:
             question = turn.text
     return results
@@ -192,6 +202,9 @@ def _without_pairs(id_: str, turns: Sequence[tuple[int, Turn]], masked: Sequence
     roles = {turn.role for _, turn in turns}
     if not masked or not {Role.USER, Role.ASSISTANT} <= roles:
         return _drop_row(id_, CorpusStage.COLLECT, "no_pair")
+    reason = next((row.reason for row in masked if row.reason in SOURCE_MASKS), "")
+    if reason:
+        return _drop_row(id_, CorpusStage.COLLECT, reason)
     reason = next((row.reason for row in masked if row.reason in LOW_QUALITY), "courtesy")
     return _drop_row(id_, CorpusStage.LOW_VALUE, reason)
 
@@ -207,9 +220,8 @@ def _pii_drop(id_: str, results: Sequence[_PositionedResult], settings: FilterSe
 
 
 def _mask_row(task: FilterTask, position: int, found: TurnResult) -> LedgerRow:
-    return _turn_row(
-        task, position, CorpusStage.LOW_VALUE, LedgerAction.MASK, found.masked, Evidence(score=found.score)
-    )
+    stage = CorpusStage.COLLECT if found.masked in SOURCE_MASKS else CorpusStage.LOW_VALUE
+    return _turn_row(task, position, stage, LedgerAction.MASK, found.masked, Evidence(score=found.score))
 
 
 def _redact_row(task: FilterTask, position: int, found: TurnResult) -> LedgerRow:

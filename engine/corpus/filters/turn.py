@@ -15,6 +15,9 @@ from engine.corpus.filters.normalise import fold
 LOW_QUALITY = frozenset((low_value.TurnKind.REPETITION.value, low_value.TurnKind.TRUNCATED.value))
 """Mask reasons that are not small talk; `low_value_from` does not apply to them."""
 
+SOURCE_MASKS = frozenset(("omitted_question", "excluded"))
+"""Mask reasons that follow from the source, not from a filter: they hold whatever the settings are."""
+
 
 class FilterSettings(msgspec.Struct, frozen=True):
     """The settings that decide filter results. The defaults mask and redact everything that is found."""

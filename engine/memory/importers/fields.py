@@ -171,6 +171,15 @@ def _strip_details(text: str) -> tuple[str, list[str]]:
     return "".join((*kept, text[place:])), kinds
 
 
+def omitted_question(time: float | None = None, external_id: str = "") -> Turn:
+    """The place of a user's message of which nothing could be imported, such as an image alone.
+
+    To be yielded where that message stood, besides its `Skipped`: the answer after it is not trained on, nor taken
+    for the answer to an earlier question.
+    """
+    return Turn(role=Role.USER, text="", time=time, external_id=external_id)
+
+
 def build_conversation(
     items: Iterable[Turn | Skipped],
     *,
@@ -180,14 +189,19 @@ def build_conversation(
     started_at: float | None = None,
     updated_at: float | None = None,
 ) -> Iterator[Conversation | Skipped]:
-    """What was skipped in a conversation, then the conversation; one without user and assistant turns is skipped."""
+    """What was skipped in a conversation, then the conversation; one without user and assistant turns is skipped.
+
+    Empty turns at the end are dropped.
+    """
     turns = []
     for item in items:
         if isinstance(item, Turn):
             turns.append(item)
         else:
             yield item
-    if not any(turn.role in (Role.USER, Role.ASSISTANT) for turn in turns):
+    while turns and turns[-1].is_empty:
+        turns.pop()
+    if not any(turn.role in (Role.USER, Role.ASSISTANT) and not turn.is_empty for turn in turns):
         yield Skipped(reason="empty conversation", is_conversation=True)
         return
     yield Conversation.of(

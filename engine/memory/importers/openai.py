@@ -12,6 +12,7 @@ from engine.memory.importers.fields import (
     ImportOptions,
     RoleMap,
     build_conversation,
+    omitted_question,
     parse_content,
     parse_role,
     parse_time,
@@ -76,9 +77,12 @@ def _turns(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
     yield from skipped
     calls = message.get("tool_calls") or message.get("function_call")
     time = parse_time(message.get("time", message.get("created_at")))
+    id_ = text_or_empty(message.get("id"))
     if text:
-        yield Turn(role=role, text=text, time=time, external_id=text_or_empty(message.get("id")))
+        yield Turn(role=role, text=text, time=time, external_id=id_, masked=message.get("weight") == 0)
     elif not skipped and not calls:
         yield Skipped(reason="empty message")
+    if role is Role.USER and not text:
+        yield omitted_question(time, id_)
     if calls:
         yield Turn(role=Role.TOOL, text=json.dumps(calls, ensure_ascii=False), time=time)

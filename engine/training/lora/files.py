@@ -107,9 +107,13 @@ def _conversations(file: Path) -> Iterator[Conversation | None]:
 
 def _messages(conversation: Conversation) -> list[ChatMessage]:
     return [
-        ChatMessage(role=turn.role.value, content=turn.text, train=turn.role.value == "assistant")
+        ChatMessage(
+            role=turn.role.value,
+            content=turn.text,
+            train=turn.role.value == "assistant" and not turn.masked,
+        )
         for turn in conversation.turns
-        if turn.text.strip()
+        if not turn.is_empty
     ]
 
 

@@ -150,6 +150,14 @@ def _register_files(corpus: typer.Typer) -> None:
                 rows=f"{result.rows:,}", path=result.path
             )
         )
+        if result.answers_without_place:
+            output.echo(
+                n_(
+                    "{n} answer has no question directly before it; only --format messages can express it",
+                    "{n} answers have no question directly before them; only --format messages can express them",
+                    result.answers_without_place,
+                ).format(n=f"{result.answers_without_place:,}")
+            )
         if session.options.json:
             output.echo_json(result)
 
@@ -258,5 +266,5 @@ def _lines(detail: ReviewDetail, *, diff: bool = False) -> list[str]:
         text = turn.redacted
         if diff and turn.original is not None:
             text = "".join(map(diff_markup, word_diff(turn.original, turn.text)))
-        lines += ["", f"[{turn.role}]{mark}", text]
+        lines += ["", f"[{turn.role}]{mark}", text if text.strip() else _("(not imported)")]
     return lines

@@ -305,7 +305,8 @@ def _search(
 
 def _row(conversation: Conversation, excerpt: str) -> dict[str, object]:
     first = next(
-        (turn.text for turn in conversation.turns if turn.role == "user"), conversation.turns[0].text
+        (turn.text for turn in conversation.turns if turn.role == "user" and not turn.is_empty),
+        conversation.turns[0].text,
     )
     return {
         "id": conversation.id,
@@ -364,7 +365,7 @@ def _lines(conversation: Conversation) -> Iterator[str]:
     for turn in conversation.turns:
         yield ""
         yield f"{names[str(turn.role)]}:"
-        yield turn.text
+        yield turn.text if not turn.is_empty else _("(not imported)")
         for other in turn.alternatives:
             yield _("another answer:")
             yield other

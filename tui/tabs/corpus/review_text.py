@@ -141,6 +141,8 @@ def _turn_block(turn: ReviewTurn, *, raw: bool, numbered: bool = False) -> TextB
         spans.append(StyledSpan(turn.text[start:end] if raw else placeholder(type_), "redacted"))
         at = end
     spans.append(StyledSpan(turn.text[at:], base))
+    if not turn.text.strip():
+        spans.append(StyledSpan(_("(not imported)"), "dim"))
     if turn.masked:
         spans.append(
             StyledSpan("  " + _("[not trained on: {why}]").format(why=reason_text(turn.masked)), "warning")

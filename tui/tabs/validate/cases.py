@@ -128,8 +128,9 @@ def case_blocks(
         Role.TOOL: _("tool"),
     }
     for turn in conversation.turns:
+        text = _("(not imported)") if turn.is_empty else turn.text
         blocks.append(
-            TextBlock(names[turn.role], (StyledSpan(turn.text),), "head" if turn.role is Role.USER else "dim")
+            TextBlock(names[turn.role], (StyledSpan(text),), "head" if turn.role is Role.USER else "dim")
         )
     return blocks
 
