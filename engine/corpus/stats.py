@@ -16,8 +16,7 @@ from engine.runs.events import Funnel
 def corpus_funnel(store: Database) -> Funnel:
     """How many conversations were collected, dropped at each stage, and are in each state.
 
-    `collected` is the sum of `dropped`, `pending`, `accepted` and `rejected`; `train` and `test` are among the
-    accepted.
+    `collected` is the sum of `dropped`, `pending`, `accepted` and `rejected`.
     """
     states: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
@@ -44,6 +43,9 @@ def corpus_funnel(store: Database) -> Funnel:
         rejected=states[ReviewState.REJECTED],
         train=splits[DataSplit.TRAIN],
         test=splits[DataSplit.TEST],
+        waiting=splits[DataSplit.WAITING],
+        border=splits[DataSplit.BORDER],
+        unassigned=splits[DataSplit.NONE],
     )
 
 
@@ -82,7 +84,8 @@ class WindowStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CorpusStats(msgspec.Struct, frozen=True, kw_only=True):
-    """In conversations, except `pairs`. `collected` = dropped + pending + accepted + rejected."""
+    """In conversations, except `pairs`. `collected` = dropped + pending + accepted + rejected;
+    `accepted` = train + test + waiting + border + unassigned."""
 
     collected: int
     dropped: dict[str, int]
@@ -94,6 +97,11 @@ class CorpusStats(msgspec.Struct, frozen=True, kw_only=True):
     train: int
     test: int
     waiting: int
+    """For the next test set."""
+    border: int
+    """Near duplicates across the border of training and test: in neither."""
+    unassigned: int
+    """Accepted since the last build; the next one assigns them."""
     pairs: dict[str, int]
     """Answers with content of the accepted, by split."""
     masked_turns: int
@@ -119,7 +127,7 @@ def corpus_stats(store: Database) -> CorpusStats:
     figures = corpus_funnel(store)
     connection = store.connection
     splits = connection.execute(
-        "SELECT split, COUNT(*), SUM(pairs), COUNT(DISTINCT cluster) FROM corpus WHERE state = ? GROUP BY split",
+        "SELECT split, SUM(pairs), COUNT(DISTINCT cluster) FROM corpus WHERE state = ? GROUP BY split",
         (ReviewState.ACCEPTED,),
     ).fetchall()
     masked = dict(
@@ -146,7 +154,7 @@ def corpus_stats(store: Database) -> CorpusStats:
         (ReviewState.ACCEPTED,),
     ).fetchall()
     window = current_window(store)
-    test_clusters = next((clusters for split, _n, _pairs, clusters in splits if split == "test"), 0)
+    test_clusters = next((clusters for split, _pairs, clusters in splits if split == "test"), 0)
     return CorpusStats(
         collected=figures.collected,
         dropped=figures.dropped,
@@ -157,8 +165,10 @@ def corpus_stats(store: Database) -> CorpusStats:
         rejected=figures.rejected,
         train=figures.train,
         test=figures.test,
-        waiting=next((count for split, count, _pairs, _clusters in splits if split == "waiting"), 0),
-        pairs={split or "none": pairs for split, _count, pairs, _clusters in splits},
+        waiting=figures.waiting,
+        border=figures.border,
+        unassigned=figures.unassigned,
+        pairs={split or "none": pairs for split, pairs, _clusters in splits},
         masked_turns=sum(masked.values()),
         masked=masked,
         quality=[scores[len(scores) * quarter // 4] for quarter in (1, 2, 3)] if scores else [],

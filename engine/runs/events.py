@@ -260,7 +260,10 @@ class TrainingPlan(Event, frozen=True, kw_only=True):
 
 
 class Funnel(Event, frozen=True, kw_only=True):
-    """Counts of a corpus build: conversations collected, and dropped at each stage."""
+    """Counts of a corpus build: conversations collected, and dropped at each stage.
+
+    `accepted` = `train` + `test` + `waiting` + `border` + `unassigned`.
+    """
 
     KIND: ClassVar[str] = "funnel"
     collected: int
@@ -272,6 +275,12 @@ class Funnel(Event, frozen=True, kw_only=True):
     rejected: int
     train: int
     test: int
+    waiting: int = 0
+    """For the next test set."""
+    border: int = 0
+    """Near duplicates across the border of training and test: in neither."""
+    unassigned: int = 0
+    """Accepted since the last build; the next one assigns them."""
 
 
 class VerdictGiven(Event, frozen=True, kw_only=True):

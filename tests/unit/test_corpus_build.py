@@ -18,6 +18,7 @@ from engine.corpus.collect import collect
 from engine.corpus.dataset import dataset_ids
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.split import open_window
+from engine.corpus.stats import corpus_stats
 from engine.corpus.training_set import corpus_rows, held_out_rows, write_dataset
 from engine.memory.records import MemoryPoint
 from engine.memory.store import MemoryStore
@@ -307,3 +308,24 @@ def test_answers_excluded_by_their_source_are_never_trained_on(tmp_path: Path, r
     assert ("drafts" in rows) is restored
     if restored:
         assert rows["drafts"].trained_answers == 0
+
+
+def test_the_figures_of_the_corpus_add_up_after_each_decision(tmp_path: Path) -> None:
+    talks = [distinct(number, at=1e9 + number * 1e5) for number in range(120)]
+    border = replace(distinct(5), id="late", external_id="late", started_at=2e9, updated_at=2e9)
+    border = replace(
+        border, turns=(replace(border.turns[0], text=border.turns[0].text + "请问"), border.turns[1])
+    )
+    with memory(tmp_path, [*talks, border]) as store:
+        build_corpus(store, Settings())
+        with ReviewStore(store.path) as review:
+            for decided in (None, ("c00001", "rejected"), ("c00001", "accepted"), ("c00002", "rejected")):
+                if decided:
+                    review.decide(*decided)
+                figures = corpus_stats(store)
+                assert figures.collected == (
+                    sum(figures.dropped.values()) + figures.pending + figures.accepted + figures.rejected
+                )
+                assert figures.accepted == (
+                    figures.train + figures.test + figures.waiting + figures.border + figures.unassigned
+                )

@@ -75,6 +75,10 @@ def _register_building(corpus: typer.Typer) -> None:
             (_("  held out for the test"), figures.test),
             (_("  waiting for the next test set"), figures.waiting),
         ]
+        if figures.border:
+            rows.append((_("  near duplicates across training and test, in neither"), figures.border))
+        if figures.unassigned:
+            rows.append((_("  accepted since the last build"), figures.unassigned))
         for name, count in rows:
             output.echo(f"{count:>9,}  {name}")
         for line in _composition(figures):
