@@ -26,11 +26,11 @@ from engine.export.gguf_writer import write_gguf_model
 from engine.export.llama_cpp import LlamaCpp
 from engine.export.quant import Quant
 from engine.export.source import ExportSource, find_export_source
-from engine.inference.backends.native import NativeModel
-from engine.inference.language_model import Sampling, generate_text
+from engine.inference.language_model import LanguageModel, Sampling, generate_text
+from engine.inference.loader import open_language_model, open_weights
 from engine.models.card import ModelCard
 from engine.models.gguf.model import open_gguf
-from engine.models.native_format import load_model, save_model
+from engine.models.native_format import save_model
 from engine.models.transformer import ModelConfig, Transformer
 from engine.models.weights import GgufWeights, PrunedWeights, Weights
 
@@ -111,19 +111,27 @@ def _written(source: ExportSource, quant: Quant, prune: float = 0.0) -> Path:
     return path
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, tokenizer: measure.ExportTokenizer) -> LanguageModel:
     found = open_gguf(path)
-    return measure.load_weights(found.config, GgufWeights(found), torch.float32)
+    return open_weights(
+        found.config, GgufWeights(found), torch.float32, tokenizer.chat, eval_context=tokenizer.context
+    )
+
+
+def _original(source: ExportSource, tokenizer: measure.ExportTokenizer) -> LanguageModel:
+    return open_weights(
+        source.config, source.weights, torch.float32, tokenizer.chat, eval_context=tokenizer.context
+    )
 
 
 def logits(full: bool) -> list[BenchResult]:
     """Log-probabilities and prompt ids of the source in torch against the file in llama.cpp."""
     source = _source(full)
     tokenizer = measure.ExportTokenizer(source)
-    model = measure.load_weights(source.config, source.weights, torch.float32)
+    model = _original(source, tokenizer)
     results = []
     for quant in (Quant.F32, Quant.F16):
-        found = parity.measure_parity(_written(source, quant), parity.torch_reference(model, tokenizer))
+        found = parity.measure_parity(_written(source, quant), parity.parity_reference(model, tokenizer))
         results.append(
             compare(
                 f"export.logits_{quant}",
@@ -155,8 +163,7 @@ def cost(full: bool) -> list[BenchResult]:
     source = _source(full)
     tokenizer = measure.ExportTokenizer(source)
     pieces = measure.general_sequences(tokenizer, 120_000 if full else 12_000)
-    original = measure.load_weights(source.config, source.weights, torch.float32)
-    before = measure.nll_per_byte(measure.as_language_model(original, tokenizer), pieces)
+    before = measure.nll_per_byte(_original(source, tokenizer), pieces)
     results = []
     for quant, prune, most in (
         (Quant.F16, 0.0, 0.001),
@@ -165,7 +172,7 @@ def cost(full: bool) -> list[BenchResult]:
         (Quant.F16, 0.3, 0.1),
     ):
         path = _written(source, quant, prune)
-        after = measure.nll_per_byte(measure.as_language_model(_read(path), tokenizer), pieces)
+        after = measure.nll_per_byte(_read(path, tokenizer), pieces)
         results.append(
             compare(
                 f"export.cost_{quant}" + (f"_prune{prune:g}" if prune else ""),
@@ -184,9 +191,8 @@ def cost(full: bool) -> list[BenchResult]:
 def speed(full: bool) -> list[BenchResult]:
     """Generated tokens per second of llama.cpp with the file and of torch, one thread each."""
     source = _source(full)
-    model, _card = load_model(source.base.path)
-    torch.set_num_threads(1)
-    native, count = NativeModel(model), 400 if full else 200
+    native = open_language_model(Workspace(source.base.path.parent), source.base.path, serving=True)
+    count = 400 if full else 200
     asked = [ChatMessage(role="user", content="Where do we go from here?")]
     said = generate_text(native, asked, Sampling(max_bytes=count, temperature=0.9, seed=1))[1]
     results = []
@@ -201,7 +207,7 @@ def speed(full: bool) -> list[BenchResult]:
                 target=1.0,
                 unit="tokens/s",
                 lower_is_better=False,
-                notes=f"llama.cpp against our torch with a cache, {model.parameters_count() / 1e6:.1f} M parameters, one thread each",
+                notes=f"llama.cpp against our torch with a cache, {native.memory_mb / 4:.1f} M parameters, one thread each",
             )
         )
     return results

@@ -19,9 +19,7 @@ from engine.core.errors import RunFailed
 from engine.core.i18n import _
 from engine.core.paths import shipped
 from engine.evolution import text_metrics
-from engine.inference.backends.native import NativeModel
-from engine.inference.language_model import Sampling, generate_text
-from engine.inference.sampling import single_threaded
+from engine.inference.language_model import LanguageModel, Sampling, generate_text
 
 SAMPLING = Sampling(temperature=0.8, top_p=0.95, max_bytes=160, seed=0)
 # Chosen from `python -m bench evolution.canary` and from cycles on the shipped sample. Of three cycles (one from the
@@ -75,12 +73,12 @@ def load_set() -> CanarySet:
 
 
 def measure_canary(
-    model: NativeModel, canaries: CanarySet, *, step: Callable[[], None] | None = None
+    model: LanguageModel, canaries: CanarySet, *, step: Callable[[], None] | None = None
 ) -> Canary:
     """Scores the texts and answers the prompts with fixed seeds. `step()` follows each answer and may raise to stop."""
     nll, expected = calibration(model, canaries.texts)
     texts: list[str] = []
-    with single_threaded():
+    with model.reproducible():
         for number, prompt in enumerate(canaries.prompts):
             sampling = msgspec.structs.replace(SAMPLING, seed=number)
             try:
@@ -99,11 +97,11 @@ def measure_canary(
     )
 
 
-def calibration(model: NativeModel, texts: Sequence[str]) -> tuple[float, float]:
+def calibration(model: LanguageModel, texts: Sequence[str]) -> tuple[float, float]:
     """(NLL, expected NLL) over all texts in nats per byte; the expected NLL is the entropy of the predictions."""
     parts = [model.nll_and_entropy(text) for text in texts]
-    size = sum(part[2] for part in parts)
-    return sum(part[0] for part in parts) / size, sum(part[1] for part in parts) / size
+    size = sum(part.bytes for part in parts)
+    return sum(part.nats for part in parts) / size, sum(part.entropy for part in parts) / size
 
 
 def collapse_reasons(now: Canary, first: Canary) -> list[str]:

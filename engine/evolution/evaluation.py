@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
@@ -15,10 +14,7 @@ from engine.corpus.dataset import DatasetRow
 from engine.evolution import canary
 from engine.evolution.canary import Canary, CanarySet
 from engine.evolution.text_metrics import GenerationQuality, generation_quality
-from engine.inference.backends.native import NativeModel
 from engine.inference.language_model import Finish, LanguageModel, generate_text
-from engine.inference.sampling import single_threaded
-from engine.models.card import load_card
 from engine.validation.answers import QUESTIONS, SAMPLING, pick_questions
 from engine.validation.cases import EvaluationCase, cut_cases, score_cases
 from engine.validation.statistics import cluster_means
@@ -42,18 +38,18 @@ class ModelMeasurement:
 
 
 def measure_model(
-    folder: Path,
+    model: LanguageModel,
     held: Sequence[DatasetRow],
     canaries: CanarySet,
     *,
+    weights_sha256: str,
     perplexity: float | None = None,
     step: Callable[[int, int], None] | None = None,
 ) -> ModelMeasurement:
-    """Measures the model in `folder`; a known `perplexity` (from a verdict) is not measured again.
+    """Measures a model of these weights; a known `perplexity` (from a verdict) is not measured again.
 
-    `step(done, total)` counts answers and may raise to stop. Raises BadInput for a broken model.
+    `step(done, total)` counts answers and may raise to stop.
     """
-    model = NativeModel.load(folder)
     cases = cut_cases(held, model.eval_context, model.windows)
     total = DRAWS * min(QUESTIONS, len(cases)) + len(canaries.prompts)
     done = 0
@@ -68,7 +64,7 @@ def measure_model(
         perplexity = perplexity_of(cases, score_cases(model, cases))
     return ModelMeasurement(
         name=model.name,
-        weights_sha256=load_card(folder).weights_sha256,
+        weights_sha256=weights_sha256,
         perplexity=perplexity,
         quality=measure_quality(model, cases, advance),
         canary=canary.measure_canary(model, canaries, step=advance),
@@ -97,7 +93,7 @@ def measure_quality(
     samples: list[tuple[str, str]] = []
     stopped: list[bool] = []
     lengths: list[int] = []
-    with single_threaded():
+    with model.reproducible():
         for case in questions:
             pair: list[str] = []
             for seed in range(DRAWS):

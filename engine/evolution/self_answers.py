@@ -28,7 +28,6 @@ from engine.inference.language_model import (
     conversation_nll,
     generate_text,
 )
-from engine.inference.sampling import single_threaded
 
 DRAWS = 3
 """Answers sampled per question until one is accepted."""
@@ -138,7 +137,7 @@ def sample_self_answers(
     examples: list[SyntheticExample] = []
     rejected: Counter[str] = Counter()
     answers = 0
-    with single_threaded():
+    with model.reproducible():
         for number, (row, (prompt, reference)) in enumerate(prompts[:limit]):
             for _draw in range(DRAWS):
                 sampling = Sampling(

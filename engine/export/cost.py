@@ -6,26 +6,16 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
-
-import torch
 
 from engine.core.errors import BadInput
 from engine.corpus.dataset import DatasetRow
 from engine.export.source import ExportSource
-from engine.inference.backends.hf import HFModel
 from engine.inference.language_model import LanguageModel
 from engine.models.chat_template import ChatTemplate
 from engine.models.chatml import ByteChatTemplate, MaskedTokens
-from engine.models.gguf.file import CHUNK
-from engine.models.gguf.model import empty_model
-from engine.models.hf import load_chat_template
-from engine.models.weights import Weights
+from engine.models.hf import context_of, load_chat_template
 from engine.validation.cases import GENERAL_BLOCK, cut_general
 from engine.validation.validate import shipped_texts
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig
 
 CONTEXT = 512
 """Maximum tokens of a window: long enough for an answer, short enough for a small machine."""
@@ -44,10 +34,7 @@ class ExportTokenizer:
     def __init__(self, source: ExportSource) -> None:
         """Raises BadInput for a tokenizer that cannot be loaded."""
         self.is_native = source.is_native
-        config = source.config
-        self.context = min(
-            CONTEXT, getattr(config, "trained_context", None) or config.max_position_embeddings
-        )
+        self.context = min(CONTEXT, context_of(source.config))
         self.chat: ChatTemplate | ByteChatTemplate = ByteChatTemplate()
         if not source.is_native:
             base = source.base if source.base.is_gguf else replace(source.base, path=source.tokenizer_folder)
@@ -89,26 +76,6 @@ def held_out_sequences(
 def token_limit(parameters: int) -> int:
     """Number of tokens to measure a model of this size on."""
     return TOKENS_NATIVE if parameters <= LARGE else TOKENS_LARGE
-
-
-def as_language_model(model: Any, tokenizer: ExportTokenizer) -> LanguageModel:
-    """A transformers model with the tokenizer of the export's source."""
-    return HFModel(model, tokenizer.chat, tokenizer.context)
-
-
-def load_weights(config: PretrainedConfig, weights: Weights, dtype: torch.dtype) -> Any:
-    """A transformers model in evaluation mode with `weights`, filled row by row."""
-    model = empty_model(config, dtype)
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, shape in weights.shapes.items():
-            if name not in parameters:
-                continue
-            rows = max(1, CHUNK // shape[1]) if len(shape) > 1 else shape[0]
-            for start in range(0, shape[0], rows):
-                stop = min(start + rows, shape[0])
-                parameters[name].data[start:stop] = weights.rows(name, start, stop).to(dtype)
-    return model
 
 
 def nll_per_byte(

@@ -36,6 +36,7 @@ from engine.models.gguf.tensor_names import (
     paired_rows,
     to_gguf,
 )
+from engine.models.hf import context_of
 from engine.models.weights import LoraPair, Weights, read_adapter
 
 if TYPE_CHECKING:
@@ -235,8 +236,7 @@ def _write_config(writer: GGUFWriter, config: PretrainedConfig) -> Tensor | None
     """Writes the metadata of the architecture; returns the rotary factors of a Llama 3 model, else None."""
     heads = config.num_attention_heads
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-    context = getattr(config, "trained_context", None) or config.max_position_embeddings
-    writer.add_context_length(context)
+    writer.add_context_length(context_of(config))
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_feed_forward_length(config.intermediate_size)

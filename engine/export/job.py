@@ -6,7 +6,7 @@ import gc
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import torch
@@ -20,15 +20,20 @@ from engine.export.plan import ExportPlan, modelfile_of, ollama_parameters, plan
 from engine.export.quant import Quant
 from engine.export.report import ExportReport, NllMeasurement, Parity, report_path, with_measurements
 from engine.export.source import check_weights
+from engine.inference.language_model import LanguageModel
+from engine.inference.loader import open_weights
 from engine.machine.budget import Budget, resolve_budget
 from engine.models.chatml import MaskedTokens
 from engine.models.gguf.model import open_gguf
 from engine.models.hf import silence_transformers
 from engine.models.ollama.create import check_name, create_model, server_version
-from engine.models.weights import GgufWeights, SafetensorsWeights
+from engine.models.weights import GgufWeights, SafetensorsWeights, Weights
 from engine.runs.context import RunContext, RunResult
 from engine.runs.events import RunStatus
 from engine.runs.kinds import ExportParams
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 PROGRAM_MB = 1000.0
 """Resident memory of Python with torch, transformers and llama.cpp, including the evaluation of a text."""
@@ -158,16 +163,12 @@ def _measure(
             done += 1
             ctx.progress("cost", done, total, unit=_("texts"))
 
-        model = cost.load_weights(source.config, source.weights, dtype)
-        language_model = cost.as_language_model(model, tokenizer)
-        before = {
-            name: cost.nll_per_byte(language_model, sequences, step) for name, sequences in sets.items()
-        }
-        del model, language_model
+        model = _language_model(source.config, source.weights, dtype, tokenizer)
+        before = {name: cost.nll_per_byte(model, sequences, step) for name, sequences in sets.items()}
+        del model
         gc.collect()
-        model = _written_model(plan, dtype)
-        language_model = cost.as_language_model(model, tokenizer)
-        after = {name: cost.nll_per_byte(language_model, sequences, step) for name, sequences in sets.items()}
+        model = _written_model(plan, dtype, tokenizer)
+        after = {name: cost.nll_per_byte(model, sequences, step) for name, sequences in sets.items()}
         measured = [
             NllMeasurement(
                 on=name,
@@ -183,9 +184,9 @@ def _measure(
             "the model gives no finite likelihoods"
         )
         reason = _parity_obstacle(plan, budget)
-        reference = None if reason else parity.torch_reference(model, tokenizer, ctx.check_stop)
+        reference = None if reason else parity.parity_reference(model, tokenizer, ctx.check_stop)
         # Freed before llama.cpp loads the same weights: both may not fit together.
-        del model, language_model
+        del model
         gc.collect()
     with ctx.stage("parity", 3, stages) as stage:
         if reference is None:
@@ -232,14 +233,20 @@ def _create_in_ollama(ctx: RunContext, plan: ExportPlan, report: ExportReport, s
     return msgspec.structs.replace(report, ollama=name)
 
 
-def _written_model(plan: ExportPlan, dtype: torch.dtype) -> Any:
-    """The written weights, read back into torch; an adapter merged into its base."""
+def _language_model(
+    config: PretrainedConfig, weights: Weights, dtype: torch.dtype, tokenizer: cost.ExportTokenizer
+) -> LanguageModel:
+    return open_weights(config, weights, dtype, tokenizer.chat, eval_context=tokenizer.context)
+
+
+def _written_model(plan: ExportPlan, dtype: torch.dtype, tokenizer: cost.ExportTokenizer) -> LanguageModel:
+    """The written weights, read back; an adapter merged into its base."""
     if plan.only_adapter:
-        return cost.load_weights(plan.source.config, plan.weights, dtype)
+        return _language_model(plan.source.config, plan.weights, dtype, tokenizer)
     if plan.format == "hf":
-        return cost.load_weights(plan.source.config, SafetensorsWeights(plan.path), dtype)
+        return _language_model(plan.source.config, SafetensorsWeights(plan.path), dtype, tokenizer)
     written = open_gguf(plan.path)
-    return cost.load_weights(written.config, GgufWeights(written), dtype)
+    return _language_model(written.config, GgufWeights(written), dtype, tokenizer)
 
 
 def _held_out(ctx: RunContext, tokenizer: cost.ExportTokenizer, limit: int) -> list[MaskedTokens]:

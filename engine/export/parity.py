@@ -1,4 +1,4 @@
-"""Parity of a GGUF file in llama.cpp with its weights in torch: same token ids, same next-token logits."""
+"""Parity of a GGUF file in llama.cpp with its weights as we read them: same token ids, same next-token logits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from engine.core.errors import RunFailed
 from engine.export.cost import ExportTokenizer
 from engine.export.llama_cpp import LlamaCpp
 from engine.export.report import Parity
+from engine.inference.language_model import LanguageModel
 from engine.validation.validate import shipped_texts
 
 CONVERSATIONS = 20
@@ -32,8 +32,8 @@ _EDGE_CASES = (
 
 
 @dataclass(frozen=True)
-class TorchReference:
-    """The results of torch, kept so that its weights can be freed before llama.cpp loads the file."""
+class ParityReference:
+    """What a model says, kept so that its weights can be freed before llama.cpp loads the file."""
 
     conversations: list[list[ChatMessage]]
     prompts: list[list[int]]
@@ -43,24 +43,24 @@ class TorchReference:
     """Of the next token after each prefix, `(vocab,)`."""
 
 
-def torch_reference(
-    model: Any, tokenizer: ExportTokenizer, step: Callable[[], None] | None = None
-) -> TorchReference:
-    """Evaluates the model in torch. Raises BadInput where the chat template rejects a conversation."""
+def parity_reference(
+    model: LanguageModel, tokenizer: ExportTokenizer, step: Callable[[], None] | None = None
+) -> ParityReference:
+    """Evaluates the model. Raises BadInput where the chat template rejects a conversation."""
     chats = conversations()
     prompts = [tokenizer.chat.prompt(messages) for messages in chats]
-    prefixes = _prefixes(prompts, min(MAX_PREFIX, model.config.max_position_embeddings - 2))
+    prefixes = _prefixes(prompts, min(MAX_PREFIX, model.context - 2))
     results = []
     for ids in prefixes:
-        results.append(_log_probabilities(model, ids))
+        results.append(torch.tensor(model.next_token_log_probs(ids)))
         if step is not None:
             step()
-    return TorchReference(chats, prompts, prefixes, results)
+    return ParityReference(chats, prompts, prefixes, results)
 
 
 def measure_parity(
     gguf: Path,
-    reference: TorchReference,
+    reference: ParityReference,
     *,
     adapter: Path | None = None,
     step: Callable[[], None] | None = None,
@@ -107,13 +107,6 @@ def conversations() -> list[list[ChatMessage]]:
         ]
         for question, answer in pairs[:CONVERSATIONS]
     ]
-
-
-@torch.inference_mode()
-def _log_probabilities(model: Any, ids: Sequence[int]) -> Tensor:
-    logits = model(input_ids=torch.tensor([list(ids)]), use_cache=False, logits_to_keep=1).logits[0, -1]
-    result: Tensor = logits.float().log_softmax(dim=-1)
-    return result
 
 
 def _prefixes(prompts: Sequence[list[int]], longest: int) -> list[list[int]]:

@@ -16,6 +16,7 @@ from engine.export.quant import Quant
 from engine.export.report import is_foreign
 from engine.export.source import ExportSource, find_export_source
 from engine.models.card import WEIGHTS_FILE
+from engine.models.hf import context_of
 from engine.models.ollama.create import modelfile
 from engine.models.weights import PrunedWeights, Weights
 from engine.runs.kinds import ExportParams
@@ -116,6 +117,4 @@ def modelfile_of(plan: ExportPlan) -> str:
 
 def ollama_parameters(plan: ExportPlan) -> dict[str, Any]:
     """Parameters of the model in Ollama: its context, because Ollama's default differs from the model's."""
-    config = plan.source.config
-    context = getattr(config, "trained_context", None) or config.max_position_embeddings
-    return {"num_ctx": min(int(context), OLLAMA_CONTEXT)}
+    return {"num_ctx": min(context_of(plan.source.config), OLLAMA_CONTEXT)}

@@ -1,7 +1,8 @@
 """The interface of every language model: `LanguageModel` and its results. Imports nothing heavy.
 
 Validation, chat, evolution and export know only this; one module under `engine.inference.backends` implements it
-for each runtime.
+for each runtime, and `engine.inference.loader` alone imports those. A runtime that cannot do something (Ollama
+reports no likelihoods) raises Unsupported.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -79,6 +81,18 @@ class NLL:
         return self.nats / self.bytes if self.bytes else math.nan
 
 
+@dataclass(frozen=True)
+class NLLAndEntropy:
+    """What a text costs a model, and what the model expected it to cost."""
+
+    nats: float
+    """Sum of -log p of the scored tokens."""
+    entropy: float
+    """Sum of the entropies of the predictions at the same positions, in nats: the NLL that the model expects."""
+    bytes: int
+    """UTF-8 bytes of the scored tokens."""
+
+
 class Unsupported(UsageProblem):
     """The backend cannot do this (no likelihoods, no embeddings, …)."""
 
@@ -128,6 +142,17 @@ class LanguageModel(Protocol):
         """
         ...
 
+    def nll_and_entropy(self, text: str) -> NLLAndEntropy:
+        """NLL of a plain text and the entropy of its predictions, computed in float64.
+
+        Only the beginning that fits into `eval_context` predictions; the first token is not scored.
+        """
+        ...
+
+    def next_token_log_probs(self, prefix: Sequence[int]) -> Sequence[float]:
+        """Log-probability of each token of the vocabulary after `prefix`, by id. Computed in float32."""
+        ...
+
     def generate(
         self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
     ) -> Iterator[str | Generated]:
@@ -135,6 +160,10 @@ class LanguageModel(Protocol):
 
         Raises RunFailed when the logits are NaN.
         """
+        ...
+
+    def reproducible(self) -> AbstractContextManager[None]:
+        """Inside the block, the threads of this process do not change the text that `generate` gives for a seed."""
         ...
 
     def embed(self, texts: Sequence[str]) -> list[list[float]]:

@@ -1,15 +1,27 @@
-"""Opens a model by name or path: a native model, a Hugging Face model with or without an adapter, or one of Ollama."""
+"""Opens a model by name or path: a native model, a Hugging Face model with or without an adapter, or one of Ollama.
+
+The only importer of `engine.inference.backends`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.core.paths import Workspace
 from engine.inference.language_model import LanguageModel
 from engine.models.base_models import find_base
 from engine.models.ollama.client import MODEL_PREFIX
 from engine.models.resolve import ModelKind, kind_of, resolve_model, split_adapter
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig
+
+    from engine.models.chat_template import ChatTemplate
+    from engine.models.chatml import ByteChatTemplate
+    from engine.models.weights import Weights
 
 
 def open_language_model(ws: Workspace, model: str | Path, *, serving: bool = False) -> LanguageModel:
@@ -49,3 +61,19 @@ def open_pair(ws: Workspace, first: Path, second: Path) -> tuple[LanguageModel, 
 
             return load_pair(one, other)
     return open_language_model(ws, first), open_language_model(ws, second)
+
+
+def open_weights(
+    config: PretrainedConfig,
+    weights: Weights,
+    dtype: torch.dtype,
+    chat: ChatTemplate | ByteChatTemplate,
+    *,
+    eval_context: int,
+) -> LanguageModel:
+    """A model of transformers filled with `weights`, as an export reads them; native models included."""
+    from engine.inference.backends.hf import HFModel
+    from engine.models.hf import context_of
+    from engine.models.weights import load_weights
+
+    return HFModel(load_weights(config, weights, dtype), chat, context_of(config), eval_context=eval_context)

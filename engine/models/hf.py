@@ -18,6 +18,11 @@ FP32_BYTES = 1 << 30
 """Size up to which a base is loaded in float32 by default."""
 
 
+def context_of(config: Any) -> int:
+    """Tokens that a model is made for, by its transformers configuration; the positions of a native one reach further."""
+    return int(getattr(config, "trained_context", None) or config.max_position_embeddings)
+
+
 def base_format(base: BaseModel, card: ModelCard | None = None) -> str:
     """The format to load a base in: the one that its adapter was trained on, else float32 for small models."""
     if card is not None and card.base_format:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -92,6 +93,17 @@ def token_losses(
         logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits[mask].float()
         values = F.cross_entropy(logits, targets[mask], reduction="none")
     return losses.masked_scatter(mask, values)
+
+
+def logit_chunks(model: Any, ids: Tensor, *, linear_head: bool) -> Iterator[Tensor]:
+    """Float32 logits `(positions, vocab)` after each of `ids`, `(1, length)`, in order; chunked with `linear_head`."""
+    if not linear_head:
+        yield model(input_ids=ids, use_cache=False).logits[0].float()
+        return
+    hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[0]
+    head = model.get_output_embeddings()
+    for part, _ids in _chunks(hidden, ids[0], head.weight.shape[0]):
+        yield _logits(part, head.weight, head.bias)
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,8 +15,12 @@ from torch import Tensor
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.models.card import ADAPTER_CONFIG, ADAPTER_WEIGHTS, WEIGHTS_FILE, WEIGHTS_INDEX
-from engine.models.gguf.model import GgufModel
+from engine.models.gguf.file import CHUNK
+from engine.models.gguf.model import GgufModel, empty_model
 from engine.models.gguf.tensor_names import ROPE_FACTORS, heads_to_pair, paired_rows, to_transformers
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 _PEFT = "base_model.model."
 _COMPUTED = "rotary_emb.inv_freq"
@@ -221,3 +225,18 @@ def _for_module(patterns: Any, name: str, default: Any) -> Any:
             if name == key or name.endswith(f".{key}"):
                 return value
     return default
+
+
+def load_weights(config: PretrainedConfig, weights: Weights, dtype: torch.dtype) -> Any:
+    """A transformers model in evaluation mode with `weights`, filled row by row."""
+    model = empty_model(config, dtype)
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, shape in weights.shapes.items():
+            if name not in parameters:
+                continue
+            rows = max(1, CHUNK // shape[1]) if len(shape) > 1 else shape[0]
+            for start in range(0, shape[0], rows):
+                stop = min(start + rows, shape[0])
+                parameters[name].data[start:stop] = weights.rows(name, start, stop).to(dtype)
+    return model

@@ -207,7 +207,11 @@ class EvolutionRun:
         with pair.plan.open(self.ctx, "measure") as stage:
             if sha256 not in self.measured:
                 self.measured[sha256] = measure_model(
-                    pair.champion, self.held_out, self.canaries, step=self._progress("measure")
+                    open_language_model(self.ws, pair.champion),
+                    self.held_out,
+                    self.canaries,
+                    weights_sha256=sha256,
+                    step=self._progress("measure"),
                 )
             champion = self.measured[sha256]
             stage.detail = _("{name}: perplexity {perplexity} on the test set").format(
@@ -306,9 +310,10 @@ class EvolutionRun:
         nll = report.verdict.new.nll_per_byte
         with pair.plan.open(self.ctx, "canary"):
             candidate = measure_model(
-                pair.candidate,
+                open_language_model(self.ws, pair.candidate),
                 self.held_out,
                 self.canaries,
+                weights_sha256=load_card(pair.candidate).weights_sha256,
                 perplexity=math.exp(min(nll, MAX_NLL)) if nll is not None else None,
                 step=self._progress("canary"),
             )

@@ -9,7 +9,6 @@ import numpy as np
 
 from engine.core.errors import RunFailed
 from engine.inference.language_model import Finish, LanguageModel, Sampling, generate_text
-from engine.inference.sampling import single_threaded
 from engine.validation.cases import EvaluationCase
 from engine.validation.report import AnswerPair, Measure
 from engine.validation.statistics import interval95
@@ -50,7 +49,7 @@ def answer_all(
 ) -> list[tuple[str, AnswerForm]]:
     """One answer to each question, sampled with a fixed seed. `on_bytes` gets the byte limit after each answer."""
     answers = []
-    with single_threaded():
+    with model.reproducible():
         for case in questions:
             answers.append(_answer(model, case))
             if on_bytes is not None:

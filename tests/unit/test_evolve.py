@@ -22,7 +22,7 @@ from engine.evolution.bookkeeping import EvolutionRecord
 from engine.evolution.report import correction
 from engine.evolution.stats import EvolutionStats
 from engine.evolution.synthetic import is_synthetic
-from engine.inference.language_model import Sampling
+from engine.inference.language_model import LanguageModel, Sampling
 from engine.memory.store import MemoryStore
 from engine.models.card import Lineage, ModelCard
 from engine.models.native_format import load_model, save_model
@@ -200,9 +200,9 @@ def test_a_collapsing_candidate_is_dropped_and_ends_the_evolution(
     force_decisions(monkeypatch, "promote", "promote")
     real = evaluation.measure_model
 
-    def measure(folder: Path, *arguments: Any, **named: Any) -> Any:
-        found = real(folder, *arguments, **named)
-        if folder.name.endswith("c1"):
+    def measure(model: LanguageModel, *arguments: Any, **named: Any) -> Any:
+        found = real(model, *arguments, **named)
+        if model.name.endswith("c1"):
             poor = msgspec.structs.replace(found.canary, distinct_2=0.01, repetition=0.99, entropy=0.1)
             found = dataclasses.replace(found, canary=poor)
         return found

@@ -21,6 +21,7 @@ from engine.inference.language_model import (
     generate_text,
 )
 from engine.inference.loader import open_language_model, open_pair
+from engine.models import losses
 from tests.hf_models import write_hf
 from tests.models import talk, write_tiny
 
@@ -82,6 +83,42 @@ def test_the_rolling_nll_of_a_text_covers_all_of_its_windows(model: LanguageMode
     short, long = model.rolling_nll([text[:45], text], window_bytes=200, on_tokens=tokens.append)
     assert 0 < short.bytes < long.bytes < len(text) and short.nats < long.nats
     assert sum(tokens) > 0
+
+
+def test_the_nll_with_entropy_is_the_rolling_nll_of_the_beginning(model: LanguageModel) -> None:
+    text = "What is your name? 你叫什么名字？"
+    (rolling,) = model.rolling_nll([text.encode()])
+    found = model.nll_and_entropy(text)
+    assert found.nats == pytest.approx(rolling.nats, rel=1e-5) and found.bytes == rolling.bytes
+    long = model.nll_and_entropy(text * 100)
+    assert found.bytes < long.bytes < len((text * 100).encode()), "only the beginning"
+    assert 0 < found.entropy < found.bytes * 8
+    empty = model.nll_and_entropy("")
+    assert (empty.nats, empty.entropy, empty.bytes) == (0.0, 0.0, 0)
+
+
+def test_the_entropy_follows_from_the_log_probabilities_of_every_position(model: LanguageModel) -> None:
+    text = "What is your name?"
+    tokens = model.chat.encode(text) if isinstance(model, HFModel) else list(text.encode())
+    nats, entropy = 0.0, 0.0
+    for place in range(1, len(tokens)):
+        logs = model.next_token_log_probs(tokens[:place])
+        assert sum(map(math.exp, logs)) == pytest.approx(1.0, abs=1e-4)
+        nats -= logs[tokens[place]]
+        entropy -= sum(math.exp(log) * log for log in logs)
+    found = model.nll_and_entropy(text)
+    assert len(tokens) > 1
+    assert found.nats == pytest.approx(nats, rel=1e-4) and found.entropy == pytest.approx(entropy, rel=1e-4)
+
+
+def test_logits_in_chunks_equal_those_at_once(ws: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = open_language_model(ws, ws.root.parent / "tiny")
+    text = "The quick brown fox jumps over the lazy dog."
+    whole = model.nll_and_entropy(text)
+    monkeypatch.setattr(losses, "CHUNK_BYTES", 3 * 4 * 400)
+    parts = model.nll_and_entropy(text)
+    assert parts.nats == pytest.approx(whole.nats, rel=1e-6)
+    assert parts.entropy == pytest.approx(whole.entropy, rel=1e-6)
 
 
 def test_embeddings_have_the_width_of_the_model_and_depend_on_the_text(model: LanguageModel) -> None:

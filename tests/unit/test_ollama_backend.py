@@ -141,6 +141,10 @@ async def test_no_server_raises_service_unreachable() -> None:
 def test_likelihoods_are_unsupported() -> None:
     with pytest.raises(Unsupported):
         conversation_nll(OllamaModel("x", "127.0.0.1:1"), QUESTION)
+    with pytest.raises(Unsupported):
+        OllamaModel("x", "127.0.0.1:1").nll_and_entropy("text")
+    with pytest.raises(Unsupported):
+        OllamaModel("x", "127.0.0.1:1").next_token_log_probs([1])
 
 
 async def test_cancelling_ends_the_wait_for_a_silent_server() -> None:

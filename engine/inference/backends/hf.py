@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from engine.core.chat import ChatMessage
-from engine.inference.language_model import NLL, Generated, OnTokens, Sampling, seed_of
-from engine.inference.sampling import DecodingSession, TokenSampler, decode
+from engine.inference.language_model import NLL, Generated, NLLAndEntropy, OnTokens, Sampling, seed_of
+from engine.inference.sampling import DecodingSession, TokenSampler, decode, single_threaded
 from engine.models.adapters import attach_adapter
 from engine.models.base_models import BaseModel, adapter_card
 from engine.models.chat_template import ChatTemplate
 from engine.models.chatml import ByteChatTemplate, MaskedTokens
 from engine.models.hf import base_format, load_base_as, load_chat_template
-from engine.models.losses import has_linear_head, token_losses
+from engine.models.losses import has_linear_head, logit_chunks, token_losses
 
 MAX_CONTEXT = 4096
 """Upper limit of prompt and answer together in tokens: the key-value cache grows with them."""
@@ -109,6 +109,31 @@ class HFModel:
         losses = token_losses(model, tokens[:, :-1], tokens[:, 1:], mask, None, linear_head=self._linear_head)
         return float(losses.sum(dtype=torch.float64))
 
+    @torch.inference_mode()
+    def nll_and_entropy(self, text: str) -> NLLAndEntropy:
+        ids = self.chat.encode(text)[: self.eval_context + 1]
+        nats, entropy, start = 0.0, 0.0, 1
+        model = _inner(self.model)
+        with self._active():
+            inputs = torch.tensor([ids[:-1]], device=model.device, dtype=torch.int64)
+            for logits in logit_chunks(model, inputs, linear_head=self._linear_head) if len(ids) > 1 else ():
+                logs = logits.double().log_softmax(dim=-1)
+                targets = torch.tensor(ids[start : start + len(logs)], device=model.device)
+                nats -= float(logs.gather(1, targets[:, None]).sum())
+                entropy -= float((logs.exp() * logs).sum())
+                start += len(logs)
+        size = len(self.chat.decode(ids[1:]).encode("utf-8", "ignore"))
+        return NLLAndEntropy(nats=nats, entropy=entropy, bytes=size)
+
+    @torch.inference_mode()
+    def next_token_log_probs(self, prefix: Sequence[int]) -> list[float]:
+        with self._active():
+            logits, _cache = self._next_logits(prefix, None, use_cache=False)
+        return list(logits.float().log_softmax(dim=-1).tolist())
+
+    def reproducible(self) -> AbstractContextManager[None]:
+        return single_threaded()
+
     def generate(
         self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None
     ) -> Iterator[str | Generated]:
@@ -164,13 +189,15 @@ class HFModel:
         return ids, dropped
 
     @torch.inference_mode()
-    def _next_logits(self, tokens: Sequence[int], cache: Any) -> tuple[Tensor, Any]:
+    def _next_logits(
+        self, tokens: Sequence[int], cache: Any, *, use_cache: bool = True
+    ) -> tuple[Tensor, Any]:
         """Logits `(vocab,)` after `tokens`, which follow the tokens in the cache, and the new cache."""
         model = _inner(self.model)
         out = model(
             input_ids=torch.tensor([list(tokens)], device=model.device),
             past_key_values=cache,
-            use_cache=True,
+            use_cache=use_cache,
             logits_to_keep=1,
         )
         return out.logits[0, -1], out.past_key_values

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import is_out_of_memory
-from engine.inference.language_model import NLL, Generated, OnTokens, Sampling, seed_of
-from engine.inference.sampling import STOP_TOKENS, DecodingSession, Utf8Sampler, decode
+from engine.inference.language_model import NLL, Generated, NLLAndEntropy, OnTokens, Sampling, seed_of
+from engine.inference.sampling import STOP_TOKENS, DecodingSession, Utf8Sampler, decode, single_threaded
 from engine.models import chatml
 from engine.models.chatml import MaskedTokens
 from engine.models.native_format import load_model
@@ -124,15 +125,21 @@ class NativeModel:
         ]
 
     @torch.inference_mode()
-    def nll_and_entropy(self, text: str) -> tuple[float, float, int]:
-        """(NLL, sum of the entropies of the predictions, scored bytes) of the first window of a text, in nats.
-
-        The second value is the NLL that the model expects; float64 throughout.
-        """
+    def nll_and_entropy(self, text: str) -> NLLAndEntropy:
         ids = torch.tensor([list(text.encode())[: self.context + 1]])
+        if ids.shape[1] < 2:
+            return NLLAndEntropy(nats=0.0, entropy=0.0, bytes=0)
         logs = self.model(ids[:, :-1])[0].double().log_softmax(dim=-1)
         nll = -float(logs.gather(1, ids[0, 1:, None]).sum())
-        return nll, -float((logs.exp() * logs).sum()), ids.shape[1] - 1
+        return NLLAndEntropy(nats=nll, entropy=-float((logs.exp() * logs).sum()), bytes=ids.shape[1] - 1)
+
+    @torch.inference_mode()
+    def next_token_log_probs(self, prefix: Sequence[int]) -> list[float]:
+        logits: Tensor = self.model(torch.tensor([prefix]))[0, -1]
+        return list(logits.float().log_softmax(dim=-1).tolist())
+
+    def reproducible(self) -> AbstractContextManager[None]:
+        return single_threaded()
 
     def generate(
         self, messages: Sequence[ChatMessage], sampling: Sampling, cancelled: threading.Event | None = None

@@ -6,13 +6,22 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, NoReturn
 
 from engine.core.chat import ChatMessage
 from engine.core.errors import ServiceUnreachable
 from engine.core.i18n import _
-from engine.inference.language_model import NLL, Finish, Generated, OnTokens, Sampling, Unsupported, seed_of
+from engine.inference.language_model import (
+    NLL,
+    Finish,
+    Generated,
+    NLLAndEntropy,
+    OnTokens,
+    Sampling,
+    Unsupported,
+    seed_of,
+)
 from engine.models.chatml import MaskedTokens
 from engine.models.ollama.client import (
     CHAT_TIMEOUT_S,
@@ -57,6 +66,16 @@ class OllamaModel:
         self, texts: Sequence[bytes], *, window_bytes: int | None = None, on_tokens: OnTokens | None = None
     ) -> list[NLL]:
         self._unsupported()
+
+    def nll_and_entropy(self, text: str) -> NLLAndEntropy:
+        self._unsupported()
+
+    def next_token_log_probs(self, prefix: Sequence[int]) -> list[float]:
+        self._unsupported()
+
+    def reproducible(self) -> AbstractContextManager[None]:
+        """Nothing to do: Ollama has threads of its own."""
+        return nullcontext()
 
     def _unsupported(self) -> NoReturn:
         raise Unsupported(_("Ollama gives no likelihoods"), hint="h2q-tui models list")
