@@ -178,9 +178,12 @@ def run(ctx: RunContext) -> RunResult:
 
 
 _REASON_TEXTS = {
+    "activity of another product": N_("activity of another product"),
+    "activity without a message": N_("activity without a message"),
     "another key": N_("unrelated key"),
     "citation": N_("citation mark"),
     "attachment": N_("attachment"),
+    "deleted message": N_("deleted message"),
     "empty conversation": N_("empty conversation"),
     "empty memory point": N_("empty memory point"),
     "empty message": N_("empty message"),
@@ -194,12 +197,15 @@ _REASON_TEXTS = {
     "image": N_("image"),
     "index of a skill": N_("skill index"),
     "line before the first speaker": N_("line before the first speaker"),
+    "message of a sub-agent": N_("message of a sub-agent"),
     "message of another branch": N_("message on another branch"),
     "message of another shape": N_("malformed message"),
     "message without a role": N_("message without a role"),
+    "notice of the program": N_("notice of the program"),
     "reasoning": N_("reasoning"),
     "row of another shape": N_("malformed row"),
     "row without an answer": N_("row without an answer"),
+    "text added by the program": N_("text added by the program"),
     "tool description": N_("tool description"),
     "tool message": N_("tool message"),
     "unknown role": N_("unknown role, see --map"),

@@ -19,6 +19,10 @@ from engine.memory.importers.readers.sqlite import is_sqlite
 from engine.memory.records import ImportItem, Skipped
 
 FORMATS = (
+    "gemini",
+    "gemini_workspace",
+    "aistudio",
+    "gemini_cli",
     "deepseek",
     "chatgpt",
     "claude",
