@@ -86,6 +86,12 @@ def log_probabilities(model: Any, ids: list[int]) -> torch.Tensor:
     return found
 
 
+def llama_answer(served: LlamaCpp, messages: list[dict[str, str]], *, limit: int = 64) -> str:
+    """llama.cpp's greedy answer to a conversation."""
+    body = {"messages": messages, "temperature": 0.0, "max_tokens": limit}
+    return str(served.post("/v1/chat/completions", body)["choices"][0]["message"]["content"] or "")
+
+
 def difference(served: LlamaCpp, expected: torch.Tensor, ids: list[int]) -> float:
     """Largest difference between llama.cpp's log-probabilities and `expected` at three positions of `ids`."""
     single = served.tokenize("a")[0]

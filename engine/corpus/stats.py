@@ -1,4 +1,4 @@
-"""The corpus in figures: the funnel of the filters, pairs, and the next training set. Light: the app imports it."""
+"""The corpus in figures: the funnel of the filters, the effect of a setting, pairs, and the next training set. Light: the app imports it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,27 @@ from engine.corpus.clusters import MIN_CLUSTERS, RECOMMENDED_CONVERSATIONS, curr
 from engine.corpus.enums import CorpusStage, DataSplit, LedgerAction, ReviewState
 from engine.corpus.ledger import Database
 from engine.runs.events import Funnel
+
+
+class SettingEffect(msgspec.Struct, frozen=True, kw_only=True):
+    """The effect on the stage that the setting concerns, in conversations."""
+
+    threshold: float | None = None
+    """The threshold for near duplicates; None for another setting."""
+    now: int
+    """Dropped now."""
+    then: int
+    """Dropped with the setting."""
+    leave: int
+    """Dropped only with the setting."""
+    back: int
+    """Dropped only now."""
+    leaving: list[str]
+    """Titles of some of them."""
+    returning: list[str]
+    turns_now: int = 0
+    """Turns that are masked or redacted now."""
+    turns_then: int = 0
 
 
 def corpus_funnel(store: Database) -> Funnel:

@@ -17,30 +17,10 @@ from engine.corpus.filters.pool import filter_all, worker_count
 from engine.corpus.filters.run import CorpusEntry, FilterResult
 from engine.corpus.ledger import Database
 from engine.corpus.review.decision_log import decided_states, edits_in_force
+from engine.corpus.stats import SettingEffect
 
 EXAMPLES = 8
 """Titles that are shown."""
-
-
-class SettingEffect(msgspec.Struct, frozen=True, kw_only=True):
-    """The effect on the stage that the setting concerns, in conversations."""
-
-    threshold: float | None = None
-    """The threshold for near duplicates; None for another setting."""
-    now: int
-    """Dropped now."""
-    then: int
-    """Dropped with the setting."""
-    leave: int
-    """Dropped only with the setting."""
-    back: int
-    """Dropped only now."""
-    leaving: list[str]
-    """Titles of some of them."""
-    returning: list[str]
-    turns_now: int = 0
-    """Turns that are masked or redacted now."""
-    turns_then: int = 0
 
 
 class _BuiltRow(NamedTuple):

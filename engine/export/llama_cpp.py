@@ -1,4 +1,4 @@
-"""llama.cpp in this process: token ids, log-probabilities and answers of a GGUF file, to compare an export with."""
+"""llama.cpp in this process: token ids and log-probabilities of a GGUF file, to compare an export with."""
 
 from __future__ import annotations
 
@@ -65,16 +65,16 @@ class LlamaCpp:
 
     def tokenize(self, text: str, *, bos: bool = False, control: bool = True) -> list[int]:
         """Ids of `text`; with `control`, control tokens spelled in it are parsed as such."""
-        reply = self._post("/tokenize", {"content": text, "add_special": bos, "parse_special": control})
+        reply = self.post("/tokenize", {"content": text, "add_special": bos, "parse_special": control})
         return [int(number) for number in reply["tokens"]]
 
     def template(self, messages: Sequence[dict[str, str]]) -> str:
         """A conversation rendered by the file's chat template, with the generation prompt."""
-        return str(self._post("/apply-template", {"messages": list(messages)})["prompt"])
+        return str(self.post("/apply-template", {"messages": list(messages)})["prompt"])
 
     def log_probabilities(self, ids: Sequence[int], vocabulary: int, *, single: int) -> list[float]:
         """Log-probability of each next token after `ids`, by id. `single` is a token that is one complete character."""
-        reply = self._post(
+        reply = self.post(
             "/completion",
             {
                 "prompt": list(ids),
@@ -90,19 +90,8 @@ class LlamaCpp:
             result[entry["id"]] = entry["logprob"]
         return result
 
-    def answer(self, messages: Sequence[dict[str, str]], *, limit: int = 64) -> str:
-        """The greedy answer to a conversation."""
-        reply = self._post(
-            "/v1/chat/completions", {"messages": list(messages), "temperature": 0.0, "max_tokens": limit}
-        )
-        return str(reply["choices"][0]["message"]["content"] or "")
-
-    def generate(self, ids: Sequence[int], count: int) -> float:
-        """Tokens per second of generating `count` tokens after `ids`, as measured by llama.cpp."""
-        body = {"prompt": list(ids), "n_predict": count, "ignore_eos": True, "temperature": 0.9, "seed": 1}
-        return float(self._post("/completion", body)["timings"]["predicted_per_second"])
-
-    def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The reply of an endpoint of llama.cpp's server. Raises RunFailed."""
         request = urllib.request.Request(  # noqa: S310  the server of this process
             self._address + path, json.dumps(body).encode(), {"Content-Type": "application/json"}
         )

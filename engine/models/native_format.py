@@ -91,7 +91,7 @@ def read_config(folder: Path) -> ModelConfig:
 def save_model(folder: Path, model: Transformer, card: ModelCard) -> ModelCard:
     """Writes the model to `folder`, replacing a model there; returns the card with the hash of the weights.
 
-    Files are written to a temporary folder, synced and renamed at once. Raises OSError when the disk is full; no
+    Files are written to a temporary folder, synced and renamed in one step. Raises OSError when the disk is full; no
     partial folder remains.
     """
     with new_folder(folder, MODEL_FOLDER) as temporary:

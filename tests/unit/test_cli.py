@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer
@@ -13,6 +14,11 @@ from hypothesis import strategies as st
 
 from engine.core.errors import BadInput, error_text
 from engine.core.i18n import language, set_language
+from engine.core.paths import Workspace
+from engine.runs.kinds import TrainParams
+from engine.runs.launch import create_run
+from engine.runs.spec import make_spec
+from tests.cli import run_cli
 from tui.cli.help import describe_usage_error, width, wrap
 from tui.cli.main import main, parse_globals
 from tui.cli.output import echo
@@ -88,6 +94,14 @@ def test_the_reason_of_an_invalid_value_is_translated() -> None:
     set_language("zh")
     problem = typer.BadParameter("Input should be a valid integer, unable to parse", param_hint="--epochs")
     assert describe_usage_error(problem)[0] == "--epochs：需要一个整数"
+
+
+@pytest.mark.parametrize("words", [["list"], ["show", "latest"]])
+def test_the_kind_of_a_run_is_translated(tmp_path: Path, words: list[str]) -> None:
+    ws = Workspace(tmp_path)
+    create_run(ws, make_spec(ws.root, TrainParams()))
+    shown = run_cli("runs", *words, "--data-dir", str(ws.root), "--lang", "zh").out
+    assert "训练" in shown and "train" not in shown
 
 
 @pytest.mark.parametrize(

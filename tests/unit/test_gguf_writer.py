@@ -25,6 +25,7 @@ from tests.export_models import (
     TALK,
     YARN,
     difference,
+    llama_answer,
     log_probabilities,
     source_of,
     write_arch,
@@ -98,7 +99,7 @@ def test_a_trained_answer_is_reproduced_in_llama_cpp(tmp_path: Path) -> None:
                 ]
                 expected = tokenizer.decode(said, skip_special_tokens=True)
                 assert expected == answer
-                assert served.answer(asked) == expected
+                assert llama_answer(served, asked) == expected
 
 
 def test_a_native_model_answers_in_llama_cpp_as_in_torch(tmp_path: Path) -> None:
@@ -107,8 +108,8 @@ def test_a_native_model_answers_in_llama_cpp_as_in_torch(tmp_path: Path) -> None
     path = write_gguf(tmp_path / "native.gguf", folder, Quant.F16)
     ids = chatml.render(talk("你叫什么？", "我是小Q。")).ids
     with LlamaCpp(path) as served:
-        assert served.answer([{"role": "user", "content": "你叫什么？"}]) == "我是小Q。"
-        assert served.answer([{"role": "user", "content": "Two and two?"}]) == "Four."
+        assert llama_answer(served, [{"role": "user", "content": "你叫什么？"}]) == "我是小Q。"
+        assert llama_answer(served, [{"role": "user", "content": "Two and two?"}]) == "Four."
         assert difference(served, log_probabilities(hf(folder), ids), ids) < 1e-2
         for messages in conversations():
             asked = [{"role": m.role, "content": m.content} for m in messages]
@@ -181,11 +182,11 @@ def test_a_trained_answer_of_an_adapter_is_reproduced_in_llama_cpp(tmp_path: Pat
     write_gguf_adapter(tmp_path / "adapter.gguf", source.config, source.pairs, Quant.F16, name="adapter")
     asked = [{"role": "user", "content": question}]
     with LlamaCpp(base) as served:
-        assert served.answer(asked, limit=20) != answer
+        assert llama_answer(served, asked, limit=20) != answer
     with LlamaCpp(base, adapter=tmp_path / "adapter.gguf") as served:
-        assert served.answer(asked) == answer
+        assert llama_answer(served, asked) == answer
     with LlamaCpp(write_gguf(tmp_path / "merged.gguf", tmp_path / "adapter", Quant.Q8_0)) as served:
-        assert served.answer(asked) == answer
+        assert llama_answer(served, asked) == answer
 
 
 def test_generation_tags_do_not_change_the_prompt() -> None:

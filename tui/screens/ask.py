@@ -63,7 +63,7 @@ class Confirm(ModalScreen[bool]):
 class LinePrompt(ModalScreen[str | None]):
     """Asks for a short text; None when the user leaves with `esc`.
 
-    `choices` are offered with their digits: a digit in an empty field answers at once, `enter` in an empty
+    `choices` are offered with their digits: a digit in an empty field answers immediately, `enter` in an empty
     field answers `value`. `check` returns what is wrong with an answer, "" when it is good; a wrong one
     stays in the field with the sentence beside it.
     """

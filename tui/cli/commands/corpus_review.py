@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from engine.core.settings import Settings
     from engine.corpus.review.store import ReviewStore
     from engine.corpus.review.types import ReviewDecision
-    from engine.corpus.what_if import SettingEffect
+    from engine.corpus.stats import SettingEffect
     from engine.memory.store import MemoryStore
 
 HANDLINGS = ("redact", "drop", "keep")

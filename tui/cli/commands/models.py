@@ -79,7 +79,7 @@ def _row(card: ModelCard, used: str | None) -> str:
     """One line of the list."""
     mark = "●" if card.name == used else " "
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(card.created_at))
-    loss = "" if card.loss is None else f"  {_('loss')} {card.loss:.3f}"
+    loss = "" if card.loss is None else "  " + _("loss {loss}").format(loss=f"{card.loss:.3f}")
     base = f"  ← {card.base}" if card.base else ""
     return f"{mark} {card.name:<28} {card.mode:<8} {when}  {card.parameters / 1e6:5.1f} M{loss}{base}"
 

@@ -201,7 +201,7 @@ def _row(summary: RunSummary) -> str:
     figures = _("step {step} of {steps}").format(step=summary.step, steps=summary.max_steps)
     parts = [
         f"{choose_glyphs().status(summary.status)} {summary.id}",
-        fit(summary.label, 9),
+        fit(_(summary.label), 9),
         fit(status_name(summary.status), 10),
         fit(figures if summary.max_steps else stage_name(summary.stage), 22),
         "" if summary.loss is None else _("loss {loss}").format(loss=f"{summary.loss:.3f}"),
@@ -216,7 +216,7 @@ def _card(run: RunDir, view: RunView, summary: RunSummary) -> list[str]:
     status = status_name(summary.status)
     if view.reason:
         status = bracketed(status, view.reason)
-    lines = [f"{choose_glyphs().status(summary.status)} {summary.id}  {summary.label}  {status}"]
+    lines = [f"{choose_glyphs().status(summary.status)} {summary.id}  {_(summary.label)}  {status}"]
     if summary.error:
         lines.append(summary.error)
     if summary.started_at is not None:

@@ -66,7 +66,7 @@ class PickModel(ModalScreen[str | None]):
         table.focus()
 
     def _row(self, card: ModelCard) -> ListRow:
-        used = f"{self._glyphs.done} {_('in use')}" if card.name == self._in_use else ""
+        used = _("{mark} in use").format(mark=self._glyphs.done) if card.name == self._in_use else ""
         size = f"{card.parameters / 1e6:.1f} M"
         return ListRow(
             card.name,

@@ -21,6 +21,7 @@ from engine.core.i18n import N_, _, bracketed
 from engine.core.paths import Workspace
 from engine.core.settings import PiiTypeName, Settings
 from engine.corpus.enums import PII_LABELS
+from engine.corpus.stats import SettingEffect
 from tui.host.cli_call import cli_json
 from tui.terminal.text import cells, fit, safe
 
@@ -29,19 +30,6 @@ COUNT_DELAY_S = 0.25
 MAX_TYPES = 6
 """PII types that have a row: the most frequent ones, and those that are set."""
 HANDLING_NAMES = {"redact": N_("replace"), "drop": N_("leave out"), "keep": N_("keep")}
-
-
-class ThresholdEffect(msgspec.Struct, frozen=True, kw_only=True):
-    """The fields of `corpus threshold --json` that the sheet shows."""
-
-    now: int
-    then: int
-    leave: int
-    back: int
-    leaving: list[str]
-    returning: list[str]
-    turns_now: int = 0
-    turns_then: int = 0
 
 
 class FilterControl(NamedTuple):
@@ -143,7 +131,7 @@ class ThresholdScreen(ModalScreen[Settings | None]):
         self.settings = self._saved = settings
         self._controls = filter_controls(settings, types)
         self._place = 0
-        self._known: dict[tuple[str, float | str], ThresholdEffect] = {}
+        self._known: dict[tuple[str, float | str], SettingEffect] = {}
         self._problem = ""
         self._cursor = cursor
         self._text = Static(id="threshold-words")
@@ -223,7 +211,7 @@ class ThresholdScreen(ModalScreen[Settings | None]):
         """The effect of a value has been counted, or cannot be."""
 
         def __init__(
-            self, key: tuple[str, float | str], effect: ThresholdEffect | None, problem: str = ""
+            self, key: tuple[str, float | str], effect: SettingEffect | None, problem: str = ""
         ) -> None:
             super().__init__()
             self.key = key
@@ -240,7 +228,7 @@ class ThresholdScreen(ModalScreen[Settings | None]):
         key = (control.name, value)
         try:
             out = await cli_json(self.workspace, "corpus", "threshold", *control.options(value))
-            message = self.Counted(key, msgspec.json.decode(out, type=ThresholdEffect))
+            message = self.Counted(key, msgspec.json.decode(out, type=SettingEffect))
         except (H2QError, OSError, msgspec.DecodeError) as problem:
             message = self.Counted(key, None, str(problem))
         self.post_message(message)

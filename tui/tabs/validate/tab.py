@@ -17,6 +17,7 @@ from engine.core.errors import H2QError, error_text
 from engine.core.i18n import N_, _, language, with_percent
 from engine.memory.records import Conversation
 from engine.models.registry import Promotion
+from engine.runs.event_text import stage_name
 from engine.runs.kinds import KINDS, RunKind, ValidateParams
 from engine.runs.spec import make_spec
 from engine.validation.report import ValidationReport
@@ -168,7 +169,7 @@ class ValidateTab(Tab):
                 share = " " + with_percent(f"{progress.done / progress.total * 100:.0f}")
             stage = view.stage if view is not None else ""
             text = _("{run} in progress: {stage}{share}").format(
-                run=run.run_id, stage=stage or run.label, share=share
+                run=run.run_id, stage=stage_name(stage) if stage else _(run.label), share=share
             )
             return safe(f"{self.host.glyphs.status(run.status)} {text}", "$text-accent")
         return None
