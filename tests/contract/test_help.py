@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.cli import run_cli
 from tests.contract.commands import paths
 
 HEAVY = (
@@ -144,3 +146,39 @@ def test_the_help_shows_no_python_types() -> None:
     for words, command in paths():
         text = command.get_help(command.make_context("h2q-tui", ["x"], resilient_parsing=True))
         assert not re.search(r"<(?:list|str|int|float)", text), words
+
+
+_UNTRIED = ("h2q-tui app", "h2q-tui demo", "h2q-tui monitor", "h2q-tui schedule")
+"""Commands that do not end by themselves, or that change this machine."""
+
+
+def _lines_with_text() -> list[str]:
+    """Each command with one argument, and with one value for each of its text options."""
+    lines = []
+    for words, command in paths():
+        if getattr(command, "commands", None) is not None or words.startswith(_UNTRIED):
+            continue
+        lines.append(words)
+        lines += [
+            f"{words} {param.opts[0]}"
+            for param in command.params
+            if param.param_type_name == "option"
+            and param.type_descriptor.annotation is str
+            and not param.is_flag
+        ]
+    return lines
+
+
+@pytest.mark.parametrize("line", _lines_with_text())
+def test_text_that_is_not_utf8_gives_one_json_document(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    result = run_cli(*line.split()[1:], os.fsdecode(b"caf\xe9"), "--json", "--data-dir", str(tmp_path / "ws"))
+    document = json.loads(result.out)
+    assert result.code in (0, 2, 3, 4, 5), result.err
+    assert "unexpected problem" not in result.err
+    assert "Error" not in result.err
+    if result.code:
+        assert document["exit_code"] == result.code and document["error"]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from textual.content import Content
 
 from tui.terminal.rendering import PrintableFilter
-from tui.terminal.text import cells, fit, one_line, plain, safe
+from tui.terminal.text import cells, fit, json_escaped, one_line, plain, safe
 
 ACTING = ("Cc", "Cf", "Cs", "Zl", "Zp")
 any_text = st.text(st.characters(exclude_categories=[]), max_size=80)
@@ -53,7 +55,26 @@ def test_one_line_is_one_line(text: str) -> None:
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S"]), max_size=60))
 def test_ordinary_text_is_unchanged(text: str) -> None:
-    assert plain(text) == text.replace("\ufe0f", "")
+    assert plain(text) == text.replace("\u2800", "<U+2800>").translate(
+        {0x3164: "<U+3164>", 0xFFA0: "<U+FFA0>", 0x115F: "<U+115F>", 0x1160: "<U+1160>"}
+    )
+
+
+@pytest.mark.parametrize(
+    "character",
+    ["\u034f", "\u115f", "\u1160", "\u2800", "\u3164", "\ufe00", "\ufe0e", "\U000e0100", "\U000e01ef"],
+)
+def test_an_invisible_character_is_marked_or_dropped(character: str) -> None:
+    assert plain(f"a{character}b") in ("ab", f"a<U+{ord(character):04X}>b")
+
+
+@given(st.dictionaries(any_text | hostile, any_text | hostile, max_size=4), st.booleans())
+def test_json_is_escaped_without_a_change_of_its_values(value: dict[str, str], ascii_only: bool) -> None:
+    document = json.dumps(value, ensure_ascii=False)
+    escaped = json_escaped(document, ascii_only=ascii_only)
+    assert json.loads(escaped) == value
+    assert plain(escaped) == escaped
+    assert escaped.isascii() or not ascii_only
 
 
 @given(any_text | hostile, st.integers(0, 40))

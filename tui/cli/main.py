@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import sys
 
 import typer
@@ -10,6 +12,8 @@ import typer
 from engine.core.i18n import LANGUAGES, _, set_language, system_language
 from tui.cli.session import GlobalOptions, options
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Python's form of a byte of an argument that is not UTF-8."""
 _FLAGS = {"--json": "json", "--plain": "plain", "--quiet": "quiet"}
 _VALUES = {"--data-dir": "data_dir", "--lang": "lang", "--workspace": "workspace_dir"}
 
@@ -93,6 +97,10 @@ def main(arguments: list[str] | None = None) -> None:
         print("h2q-tui runs on Linux and macOS; on Windows use WSL2", file=sys.stderr)
         raise SystemExit(2)
     vars(options).update(vars(GlobalOptions()))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What the encoding of the terminal lacks is printed as an escape.
+            stream.reconfigure(errors="backslashreplace")
     set_language(system_language())
     try:
         rest = parse_globals(given)
@@ -109,8 +117,19 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Exception as problem:
-        code = _report(problem)
+        code = _report_safely(problem)
     raise SystemExit(code or 0)
+
+
+def _report_safely(problem: Exception) -> int:
+    """Print a failure; when stdout cannot be written (`> /dev/full`), that failure on stderr."""
+    try:
+        return _report(problem)
+    except OSError as second:
+        # Nothing more goes to stdout, also not at the exit of the interpreter.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        options.json = False
+        return _report(second)
 
 
 def _saved_language() -> str | None:
@@ -157,6 +176,8 @@ def _report(problem: Exception) -> int:
             problem = damaged_memory(reason_of(problem))
         else:
             problem = RunFailed(text, hint="h2q-tui check")
+    elif isinstance(problem, UnicodeEncodeError) and _SURROGATE.search(str(problem.object)):
+        problem = UsageProblem(_("this text is not valid UTF-8: {text}").format(text=problem.object))
     elif not isinstance(problem, H2QError):
         reason = " ".join(str(problem).split())
         text = _("unexpected problem ({kind}: {text})").format(kind=type(problem).__name__, text=reason)

@@ -6,6 +6,7 @@ Content built here or by `Content.assemble`, never a string with markup in it.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,13 @@ _UNCHANGED = frozenset("\n\u200c\u200d")
 _INTERPRETED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories that a terminal may interpret, or that hide text from the reader."""
 
+_VARIATION_SELECTORS = "\ufe00-\ufe0f\U000e0100-\U000e01ef"
+"""They choose a glyph; terminals disagree about their width."""
+_BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+"""Letters and marks that are drawn as nothing or as a space."""
+_UNSEEN = re.compile(f"[{_VARIATION_SELECTORS}{_BLANKS}]")
+_DROPPED = re.compile(f"[{_VARIATION_SELECTORS}]")
+
 TAB = "    "
 
 
@@ -26,8 +34,7 @@ def _replacement(character: str) -> str:
     code = ord(character)
     if character == "\t":
         return TAB
-    if code == 0xFE0F:
-        # Emoji presentation: terminals disagree about its width.
+    if _DROPPED.match(character):
         return ""
     if code < 0x20:
         return chr(0x2400 + code)
@@ -42,15 +49,35 @@ def plain(text: str) -> str:
     Line ends stay, tabs become four spaces, lone surrogates of file names become marks, so that the result
     can always be encoded. Control characters become their pictures (ESC is ␛), others `<U+202E>`.
     """
-    if text.isprintable() and "\ufe0f" not in text:
+    if text.isprintable() and (text.isascii() or not _UNSEEN.search(text)):
         return text
     return "".join(
         _replacement(character)
         if character not in _UNCHANGED
-        and (unicodedata.category(character) in _INTERPRETED or character == "\ufe0f")
+        and (unicodedata.category(character) in _INTERPRETED or _UNSEEN.match(character))
         else character
         for character in text
     )
+
+
+def json_escaped(document: str, *, ascii_only: bool = False) -> str:
+    """A JSON document in which every character that `plain` replaces is a `\\u` escape; its values are unchanged.
+
+    `ascii_only`: every other character beyond ASCII too.
+    """
+    if document.isascii() and "\x7f" not in document:
+        return document
+    return "".join(
+        _json_escape(character)
+        if character == "\x7f" or (character > "\x7f" and (ascii_only or plain(character) != character))
+        else character
+        for character in document
+    )
+
+
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
 def one_line(text: str) -> str:
