@@ -60,7 +60,7 @@ def test_claude_reads_the_newest_branch_without_thinking() -> None:
     assert role_texts(first) == [("user", "什么是检查点？"), ("assistant", "检查点是训练状态的快照。")]
     assert (first.external_id, first.title, first.updated_at) == ("0001", "合成示例", 1751771427.0)
     assert role_texts(second) == [
-        ("user", "How often should I write a checkpoint?"),
+        ("user", "How often should I write a checkpoint?\n\nlog.txt\nstep 1"),
         ("assistant", "As often as you can afford to lose work.\nEvery 200 steps is common."),
         ("user", "And how large?"),
         ("assistant", "Three times the weights, with the optimizer."),
@@ -68,7 +68,6 @@ def test_claude_reads_the_newest_branch_without_thinking() -> None:
     assert second.turns[1].alternatives == ("Every step.",)
     assert skipped == {
         "reasoning": 2,
-        "attachment": 1,
         "tool message": 2,
         "message of another branch": 1,
         "empty conversation": 1,

@@ -124,7 +124,7 @@ def test_a_regenerated_answer_with_its_reasoning_is_an_alternative(tmp_path: Pat
     (conversation,), skipped = read(path)
     assert role_texts(conversation) == [("user", "q"), ("assistant", "new answer"), ("user", "and?")]
     assert conversation.turns[1].alternatives == ("old answer",)
-    assert skipped == {"entry of another shape": 1, "reasoning": 1}
+    assert skipped == {"entry of another shape": 1, "reasoning": 1, "message of another branch": 1}
 
 
 def test_chatgpt_citations_are_removed_and_files_counted(tmp_path: Path) -> None:

@@ -8,20 +8,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from engine.core.chat import Role
+from engine.memory.importers.artifacts import canvas_document
 from engine.memory.importers.fields import (
     ImportOptions,
     RoleMap,
     build_conversation,
+    message_turn,
     parse_role,
     parse_time,
     text_or_empty,
     unknown_role,
 )
+from engine.memory.importers.message_tree import MessageNode, child_ids, current_branch
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
-from engine.memory.records import Conversation, Skipped, Turn
+from engine.memory.records import Conversation, Skipped
 
 NAME = "chatgpt"
 
@@ -39,6 +42,8 @@ _SKIPPED_TYPES = {
 
 _MARKUP = re.compile("\ue200([^\ue200\ue201]*)(?:\ue201|\\Z|(?=\ue200))")
 """ChatGPT's inline markup between private-use characters: a kind and its fields, each after U+E202."""
+_DIRECTIVE = re.compile(r"[ \t]{0,3}:::[a-z_]{1,40}\{.*\}[ \t\r]*")
+"""Opens a block that the page shows as an e-mail or a document: `:::writing{variant="email" id="58142"}`."""
 _CITATION = re.compile(r" ?【\d+(?::\d+)?†[^】]{0,200}】")
 
 
@@ -65,7 +70,7 @@ def read(
 
 def _conversation(entry: dict[str, Any], role_map: RoleMap) -> Iterator[Conversation | Skipped]:
     return build_conversation(
-        _turns(entry, role_map),
+        current_branch(_nodes(entry["mapping"], role_map), entry.get("current_node")),
         source=NAME,
         external_id=text_or_empty(entry.get("conversation_id")) or text_or_empty(entry.get("id")),
         title=text_or_empty(entry.get("title")),
@@ -74,80 +79,61 @@ def _conversation(entry: dict[str, Any], role_map: RoleMap) -> Iterator[Conversa
     )
 
 
-def _turns(entry: dict[str, Any], role_map: RoleMap) -> Iterator[Turn | Skipped]:
-    nodes = {key: node for key, node in entry["mapping"].items() if isinstance(node, dict)}
-    path = _path(nodes, entry.get("current_node"))
-    on_path = set(path)
-    texts: list[str] = []
-    """Answers off the branch since its last turn: reasoning and tool calls may precede the answer on the branch."""
-    for key in path:
-        turn, skipped = _turn(nodes[key], role_map)
-        yield from skipped
-        alternatives, others = _alternatives(nodes, key, on_path, role_map)
-        texts += alternatives
-        if turn is not None and turn.role is not Role.ASSISTANT:
-            others, texts = others + len(texts), []
-        if others:
-            yield Skipped(reason="message of another branch", count=others)
-        if turn is None:
-            continue
-        distinct = tuple(text for text in dict.fromkeys(texts) if text != turn.text)
-        yield msgspec.structs.replace(turn, alternatives=distinct) if distinct else turn
-        texts = []
-    if texts:
-        yield Skipped(reason="message of another branch", count=len(texts))
+def _nodes(mapping: dict[str, Any], role_map: RoleMap) -> dict[str, MessageNode]:
+    return {key: _node(value, role_map) for key, value in mapping.items()}
 
 
-def _path(nodes: dict[str, Any], current: object) -> list[str]:
-    """Keys from the root to the current node; without a valid one, to the newest leaf."""
-    if not isinstance(current, str) or current not in nodes:
-        parents = {node.get("parent") for node in nodes.values() if isinstance(node.get("parent"), str)}
-        leaves = [key for key in nodes if key not in parents]
-        current = max(leaves, key=lambda key: _message_time(nodes[key]), default=None)
-    path: list[str] = []
-    seen: set[str] = set()
-    while isinstance(current, str) and current in nodes and current not in seen:
-        seen.add(current)
-        path.append(current)
-        current = nodes[current].get("parent")
-    return path[::-1]
-
-
-def _message_time(node: dict[str, Any]) -> float:
-    message = node.get("message")
-    return (parse_time(message.get("create_time")) if isinstance(message, dict) else None) or 0.0
-
-
-def _turn(node: dict[str, Any], role_map: RoleMap) -> tuple[Turn | None, list[Skipped]]:
-    message = node.get("message")
+def _node(value: object, role_map: RoleMap) -> MessageNode:
+    if not isinstance(value, dict):
+        return MessageNode(parent=None, skipped=(Skipped(reason="message of another shape"),))
+    node = MessageNode(
+        parent=text_or_empty(value["parent"]) if "parent" in value else None,
+        children=child_ids(value.get("children")),
+    )
+    message = value.get("message")
     if not isinstance(message, dict):
-        return None, []
+        return node
     author = message.get("author")
     name = author.get("role") if isinstance(author, dict) else None
     role = parse_role(name, role_map)
-    metadata = message.get("metadata")
+    time = parse_time(message.get("create_time"))
+    node = replace(node, role=role, time=time or 0.0)
     content = message.get("content")
-    if not isinstance(content, dict):
-        return None, [Skipped(reason="message of another shape")]
+    metadata = message.get("metadata")
     text, skipped = _text(content)
     if role is None:
-        return None, [unknown_role(name)]
-    if role is Role.SYSTEM and not text:
-        return None, []
+        return replace(node, skipped=(unknown_role(name),))
+    if role is Role.SYSTEM and not text and isinstance(content, dict):
+        return node
     if (
         isinstance(metadata, dict) and metadata.get("is_visually_hidden_from_conversation") is True
     ) or message.get("weight") == 0:
-        return None, [Skipped(reason="hidden message")]
-    if role is Role.TOOL or message.get("recipient") not in (None, "all"):
-        return None, [Skipped(reason="tool message")]
+        return replace(node, skipped=(Skipped(reason="hidden message"),))
+    recipient = message.get("recipient")
+    if role is Role.ASSISTANT and isinstance(recipient, str) and recipient.startswith("canmore."):
+        # The person asked for the text in the canvas: it is the answer.
+        document = canvas_document(recipient, text)
+        text, recipient = (document, "all") if document is not None else (text, recipient)
+    if role is Role.TOOL or recipient not in (None, "all"):
+        return replace(node, skipped=(Skipped(reason="tool message"),))
     if role is Role.ASSISTANT:
         text, marks = strip_markup(text)
         skipped += marks
-    skipped += _skip_files(metadata)
-    if not text:
-        return None, skipped or [Skipped(reason="empty message")]
-    id_ = text_or_empty(message.get("id")) or text_or_empty(node.get("id"))
-    return Turn(role=role, text=text, time=parse_time(message.get("create_time")), external_id=id_), skipped
+    turn, left_out = message_turn(
+        role,
+        text,
+        [*skipped, *_skip_files(metadata)],
+        time=time,
+        external_id=text_or_empty(message.get("id")) or text_or_empty(value.get("id")),
+    )
+    if turn is not None and not turn.text and _is_context(content):
+        turn = None
+    return replace(node, turn=turn, skipped=tuple(left_out))
+
+
+def _is_context(content: object) -> bool:
+    """Whether a message of the user holds what the program added, and no question."""
+    return isinstance(content, dict) and content.get("content_type") in _SKIPPED_TYPES
 
 
 def _skip_files(metadata: object) -> list[Skipped]:
@@ -162,7 +148,9 @@ def _skip_files(metadata: object) -> list[Skipped]:
     return [Skipped(reason="attachment", count=len(files))] if files else []
 
 
-def _text(content: dict[str, Any]) -> tuple[str, list[Skipped]]:
+def _text(content: object) -> tuple[str, list[Skipped]]:
+    if not isinstance(content, dict):
+        return "", [Skipped(reason="message of another shape")]
     kind = content.get("content_type")
     if isinstance(kind, str) and kind in _SKIPPED_TYPES:
         return "", [Skipped(reason=_SKIPPED_TYPES[kind])]
@@ -184,47 +172,31 @@ def _text(content: dict[str, Any]) -> tuple[str, list[Skipped]]:
     return "\n".join(text for text in texts if text), skipped
 
 
-def _alternatives(
-    nodes: dict[str, Any], key: str, on_path: set[str], role_map: RoleMap
-) -> tuple[list[str], int]:
-    """The other answers to the same question, and the number of siblings of `key` that are no answers."""
-    parent = nodes[key].get("parent")
-    siblings = nodes[parent].get("children") if isinstance(parent, str) and parent in nodes else None
-    texts = []
-    others = 0
-    for sibling in siblings if isinstance(siblings, list) else []:
-        if not isinstance(sibling, str) or sibling in on_path or sibling not in nodes:
-            continue
-        answer = _first_answer(nodes, sibling, role_map)
-        if answer:
-            texts.append(answer)
-        else:
-            others += 1
-    return list(dict.fromkeys(texts)), others
-
-
-def _first_answer(nodes: dict[str, Any], key: str, role_map: RoleMap) -> str:
-    """The first visible answer of the branch that begins at `key`: tool calls may precede it."""
-    seen: set[str] = set()
-    while key in nodes and key not in seen:
-        seen.add(key)
-        turn, _skipped = _turn(nodes[key], role_map)
-        if turn is not None:
-            return turn.text if turn.role is Role.ASSISTANT else ""
-        children = nodes[key].get("children")
-        if not isinstance(children, list) or not children or not isinstance(children[-1], str):
-            break
-        key = children[-1]
-    return ""
-
-
 def strip_markup(text: str) -> tuple[str, list[Skipped]]:
     """`text` as ChatGPT's page shows it, without citations and inline markup, and how many were removed."""
+    if ":::" in text:
+        text = _strip_directives(text)
     if "\ue200" not in text and "†" not in text:
         return text, []
     text, marks = _MARKUP.subn(lambda match: _visible_text(match[1]), text)
     text, citations = _CITATION.subn("", text)
     return text, [Skipped(reason="citation", count=marks + citations)] if marks + citations else []
+
+
+def _strip_directives(text: str) -> str:
+    """`text` without the lines that open and close a writing block, outside of code."""
+    kept = []
+    fence = ""
+    is_open = False
+    for line in text.split("\n"):
+        mark = line.lstrip()[:3]
+        if mark in ("```", "~~~") and fence in ("", mark):
+            fence = "" if fence else mark
+        if not fence and (_DIRECTIVE.fullmatch(line) or (is_open and line.strip() == ":::")):
+            is_open = line.strip() != ":::"
+            continue
+        kept.append(line)
+    return "\n".join(kept)
 
 
 def _visible_text(mark: str) -> str:

@@ -1,7 +1,9 @@
 """The claude.ai export (2024 to 2026): `conversations.json` or its zip.
 
 Each conversation has `chat_messages` with `sender` and, since 2025, typed `content` parts; `text`, which mixes
-thinking into the answer, is the fallback. A message may name its `parent_message_uuid`.
+thinking into the answer, is the fallback. Messages may stand in any order: each names its `parent_message_uuid`, and
+`current_leaf_message_uuid` is the last one that the person saw. claude.ai turns a long pasted text into an attachment,
+whose `extracted_content` is part of the message.
 """
 
 from __future__ import annotations
@@ -10,10 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
+from engine.core.chat import Role
+from engine.memory.importers.artifacts import Documents, inline_artifacts
 from engine.memory.importers.fields import (
     ImportOptions,
     RoleMap,
     build_conversation,
+    message_turn,
     parse_content,
     parse_role,
     parse_time,
@@ -23,7 +30,7 @@ from engine.memory.importers.fields import (
 )
 from engine.memory.importers.message_tree import MessageNode, current_branch
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
-from engine.memory.records import Conversation, Skipped, Turn
+from engine.memory.records import Conversation, Skipped
 
 NAME = "claude"
 
@@ -38,14 +45,14 @@ def detect(path: Path, value: Any) -> bool:
 def read(
     path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
 ) -> Iterator[Conversation | Skipped]:
-    """One conversation per entry, along the branch of the newest message. Raises BadInput."""
+    """One conversation per entry, along the branch that the person saw last. Raises BadInput."""
     for _line, entry in json_values(path, on_bytes):
         if not isinstance(entry, dict) or not isinstance(entry.get("chat_messages"), list):
             yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
         nodes = _nodes(entry["chat_messages"], options.roles)
         yield from build_conversation(
-            current_branch(nodes, next(reversed(nodes), None)),
+            current_branch(nodes, entry.get("current_leaf_message_uuid")),
             source=NAME,
             external_id=text_or_empty(entry.get("uuid")),
             title=text_or_empty(entry.get("name")),
@@ -55,41 +62,87 @@ def read(
 
 
 def _nodes(messages: list[Any], role_map: RoleMap) -> dict[str, MessageNode]:
-    """Messages by id; the parent defaults to the preceding message."""
+    """Messages by id, by position where it is missing or not the first of that id."""
     nodes: dict[str, MessageNode] = {}
-    previous = ""
     for position, message in enumerate(messages):
-        if not isinstance(message, dict):
-            key, parent, node = (
-                f"#{position}",
-                previous,
-                MessageNode(skipped=(Skipped(reason="message of another shape"),)),
-            )
+        if isinstance(message, dict):
+            id_ = text_or_empty(message.get("uuid"))
+            nodes[id_ if id_ and id_ not in nodes else f"#{position}"] = _node(message, role_map)
         else:
-            key = text_or_empty(message.get("uuid")) or f"#{position}"
-            parent = message.get("parent_message_uuid", previous)
-            node = _node(message, role_map)
-        nodes[key] = MessageNode(
-            parent=parent if isinstance(parent, str) and parent in nodes else "",
-            turn=node.turn,
-            skipped=node.skipped,
-            time=node.time,
-        )
-        previous = key
+            nodes[f"#{position}"] = MessageNode(
+                parent=None, skipped=(Skipped(reason="message of another shape"),)
+            )
     return nodes
 
 
 def _node(message: dict[str, Any], role_map: RoleMap) -> MessageNode:
+    time = parse_time(message.get("created_at"))
+    parent = message.get("parent_message_uuid")
+    node = MessageNode(parent=parent if isinstance(parent, str) else None, time=time or 0.0)
     role = parse_role(message.get("sender"), role_map)
     if role is None:
-        return MessageNode(skipped=(unknown_role(message.get("sender")),))
+        return replace(node, skipped=(unknown_role(message.get("sender")),))
+    text, skipped = _text(message, role)
+    pasted, files = _attachments(message)
+    turn, left_out = message_turn(
+        role,
+        "\n\n".join(part for part in (text, *pasted) if part.strip()),
+        [*skipped, *files],
+        time=time,
+        external_id=text_or_empty(message.get("uuid")),
+    )
+    return replace(node, role=role, turn=turn, skipped=tuple(left_out))
+
+
+def _text(message: dict[str, Any], role: Role) -> tuple[str, list[Skipped]]:
     content = message.get("content")
-    text, skipped = parse_content(content if content else message.get("text"))
-    text = text.replace(_PLACEHOLDER, "").strip("\n") if _PLACEHOLDER in text else text
-    for name in ("attachments", "files"):
-        skipped += skip_attached(message.get(name))
-    time = parse_time(message.get("created_at"))
-    if not text.strip():
-        return MessageNode(skipped=tuple(skipped) or (Skipped(reason="empty message"),), time=time or 0)
-    turn = Turn(role=role, text=text, time=time, external_id=text_or_empty(message.get("uuid")))
-    return MessageNode(turn=turn, skipped=tuple(skipped), time=time or 0)
+    text, skipped = _parts(content) if isinstance(content, list) else parse_content(content)
+    if not text.strip() and not skipped:
+        text, skipped = parse_content(message.get("text"))
+    if role is Role.ASSISTANT:
+        text = inline_artifacts(text.replace(_PLACEHOLDER, "").strip("\n") if _PLACEHOLDER in text else text)
+    return text, skipped
+
+
+def _parts(content: list[Any]) -> tuple[str, list[Skipped]]:
+    """The text of the parts; a document that the answer wrote stands where it was written, in its last form."""
+    texts: list[str] = []
+    places: dict[str, int] = {}
+    """Of the documents in `texts`, by id."""
+    skipped: list[Skipped] = []
+    documents = Documents()
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if isinstance(part, dict) and kind == "voice_note" and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+            continue
+        if isinstance(part, dict) and kind == "tool_use":
+            written = documents.written_by(part.get("name"), part.get("input"))
+            if written is not None:
+                id_ = text_or_empty(part["input"].get("id")) or f"#{len(texts)}"
+                if id_ in places:
+                    texts[places[id_]] = f"\n{written}\n"
+                else:
+                    places[id_] = len(texts)
+                    texts.append(f"\n{written}\n")
+                continue
+        text, others = parse_content([part])
+        texts.append(text)
+        # A budget is the program's, not content.
+        skipped += others if kind not in ("token_budget", "flag") else []
+    return "\n".join(text for text in texts if text).strip("\n"), skipped
+
+
+def _attachments(message: dict[str, Any]) -> tuple[list[str], list[Skipped]]:
+    """The pasted texts, each below the name of its file, and the attachments without a text."""
+    attached = message.get("attachments")
+    pasted: list[str] = []
+    others: list[object] = []
+    for attachment in attached if isinstance(attached, list) else []:
+        text = attachment.get("extracted_content") if isinstance(attachment, dict) else None
+        if isinstance(text, str) and text.strip():
+            name = text_or_empty(attachment.get("file_name")).strip()
+            pasted.append(f"{name}\n{text}" if name else text)
+        else:
+            others.append(attachment)
+    return pasted, skip_attached(others) + skip_attached(message.get("files"))

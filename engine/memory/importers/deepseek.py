@@ -1,29 +1,33 @@
 """The chat.deepseek.com export (since 2025): `conversations.json` or its zip.
 
 A tree like ChatGPT's; a message has no role but `fragments` of the types REQUEST, RESPONSE, THINK and tool
-types. Older messages have `role` and `content` instead.
+types. Older messages have `role` and `content` instead. There is no current node: the newest branch is read.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
     ImportOptions,
     RoleMap,
     build_conversation,
+    message_turn,
     parse_role,
     parse_time,
     skip_attached,
     text_or_empty,
     unknown_role,
 )
-from engine.memory.importers.message_tree import MessageNode, current_branch
+from engine.memory.importers.message_tree import MessageNode, child_ids, current_branch
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
-from engine.memory.records import Conversation, Skipped, Turn
+from engine.memory.records import Conversation, Skipped
 
 NAME = "deepseek"
 
@@ -32,8 +36,11 @@ _SKIPPED_FRAGMENTS = {
     "THINK": "reasoning",
     "SEARCH": "tool message",
     "READ_LINK": "tool message",
+    "TIP": "hidden message",
     "FILE": "attachment",
 }
+_CITATION = re.compile(r" ?\[citation:\d+(?:, ?\d+)*\]")
+"""The page shows it as a link (DeepSeek-V3 issue 1626)."""
 
 
 def detect(path: Path, value: Any) -> bool:
@@ -52,11 +59,7 @@ def read(
         if not isinstance(entry, dict) or not isinstance(entry.get("mapping"), dict):
             yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
-        nodes = {
-            key: _node(key, node, options.roles)
-            for key, node in entry["mapping"].items()
-            if isinstance(node, dict)
-        }
+        nodes = {key: _node(key, node, options.roles) for key, node in entry["mapping"].items()}
         yield from build_conversation(
             current_branch(nodes, entry.get("current_node")),
             source=NAME,
@@ -67,30 +70,49 @@ def read(
         )
 
 
-def _node(key: str, node: dict[str, Any], role_map: RoleMap) -> MessageNode:
-    message = node.get("message")
-    parent = text_or_empty(node.get("parent"))
+def _node(key: str, value: object, role_map: RoleMap) -> MessageNode:
+    if not isinstance(value, dict):
+        return MessageNode(parent=None, skipped=(Skipped(reason="message of another shape"),))
+    node = MessageNode(
+        parent=text_or_empty(value["parent"]) if "parent" in value else None,
+        children=child_ids(value.get("children")),
+    )
+    message = value.get("message")
     if not isinstance(message, dict):
-        return MessageNode(parent=parent)
+        return node
     time = parse_time(message.get("inserted_at"))
+    node = replace(node, time=time or 0.0)
     role, text, skipped = _content(message, role_map)
     skipped += skip_attached(message.get("files"))
-    if role is None or not text.strip():
-        return MessageNode(
-            parent=parent, skipped=tuple(skipped) or (Skipped(reason="empty message"),), time=time or 0
-        )
-    turn = Turn(role=role, text=text, time=time, external_id=key)
-    return MessageNode(parent=parent, turn=turn, skipped=tuple(skipped), time=time or 0)
+    if role is None:
+        return replace(node, skipped=tuple(skipped) or (Skipped(reason="empty message"),))
+    turn, left_out = message_turn(role, text, skipped, time=time, external_id=key)
+    return replace(node, role=role, turn=turn, skipped=tuple(left_out))
 
 
 def _content(message: dict[str, Any], role_map: RoleMap) -> tuple[Role | None, str, list[Skipped]]:
-    fragments = message.get("fragments")
-    if not isinstance(fragments, list):
-        role = parse_role(message.get("role"), role_map)
-        content = message.get("content")
-        if role is None:
-            return None, "", [unknown_role(message.get("role"))]
-        return (role, content, []) if isinstance(content, str) else (None, "", [])
+    role, text, skipped = (
+        _fragments(message["fragments"], role_map)
+        if isinstance(message.get("fragments"), list)
+        else _plain(message, role_map)
+    )
+    if role is Role.ASSISTANT:
+        text, citations = _CITATION.subn("", text)
+        skipped += [Skipped(reason="citation", count=citations)] if citations else []
+    return role, text, skipped
+
+
+def _plain(message: dict[str, Any], role_map: RoleMap) -> tuple[Role | None, str, list[Skipped]]:
+    """The older shape: a role and one text."""
+    role = parse_role(message.get("role"), role_map)
+    if role is None:
+        return None, "", [unknown_role(message.get("role"))]
+    content = message.get("content")
+    skipped = [Skipped(reason="reasoning")] if message.get("reasoning_content") else []
+    return role, content if isinstance(content, str) else "", skipped
+
+
+def _fragments(fragments: list[Any], role_map: RoleMap) -> tuple[Role | None, str, list[Skipped]]:
     role = None
     texts = []
     skipped = []

@@ -180,6 +180,29 @@ def omitted_question(time: float | None = None, external_id: str = "") -> Turn:
     return Turn(role=Role.USER, text="", time=time, external_id=external_id)
 
 
+def message_turn(
+    role: Role,
+    text: str,
+    skipped: Iterable[Skipped] = (),
+    *,
+    time: float | None = None,
+    external_id: str = "",
+    reason: str = "empty message",
+) -> tuple[Turn | None, list[Skipped]]:
+    """The turn of a message, without its reasoning, and what is skipped of it.
+
+    Without any text it is skipped: `reason`, where nothing else was. A question keeps its place (`omitted_question`).
+    """
+    text, stripped = strip_reasoning(text, role)
+    left_out = [*skipped, *stripped]
+    if text.strip():
+        return Turn(role=role, text=text, time=time, external_id=external_id), left_out
+    left_out = left_out or [Skipped(reason=reason)]
+    if role is not Role.USER:
+        return None, left_out
+    return omitted_question(time, external_id), left_out
+
+
 def build_conversation(
     items: Iterable[Turn | Skipped],
     *,

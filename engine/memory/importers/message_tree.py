@@ -1,87 +1,315 @@
-"""Conversations stored as a tree of messages: reads the current branch and collects the alternatives next to it."""
+"""Conversations stored as a tree of messages: finds the branch that the person saw, and what stands beside it.
+
+Real trees are incomplete: parents stand after their children, links are missing or name messages that the file lacks,
+the current node has no role. `current_branch` repairs the links first (`_repaired`) and then reads one branch.
+Every message is taken, an alternative of a taken answer, or counted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, pairwise
 
 import msgspec
 
 from engine.core.chat import Role
+from engine.memory.importers.fields import omitted_question
 from engine.memory.records import Skipped, Turn
+
+_OTHER_BRANCH = "message of another branch"
 
 
 class MessageNode(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of a tree."""
+    """One message of a tree. A node without turn and without `skipped` is no message, only a link."""
 
-    parent: str = ""
+    parent: str | None = ""
+    """Id of the message before; "" for a message that its program calls the first, None where the file says nothing."""
+    children: tuple[str, ...] = ()
+    """Ids of the messages after, as far as the file lists them."""
     turn: Turn | None = None
     """None for a message that is not imported."""
+    role: Role | None = None
+    """Of a message without a turn, as far as it is known."""
     skipped: tuple[Skipped, ...] = ()
     time: float = 0.0
+    """Seconds since the epoch; 0 when unknown."""
+
+    @property
+    def speaker(self) -> Role | None:
+        return self.turn.role if self.turn is not None else self.role
+
+    @property
+    def is_message(self) -> bool:
+        return bool(self.skipped) or (self.turn is not None and bool(self.turn.text))
 
 
-def current_branch(nodes: Mapping[str, MessageNode], current: object) -> Iterator[Turn | Skipped]:
-    """The turns from the root to the node `current`; without a valid one, to the newest leaf.
+Nodes = Mapping[str, MessageNode]
+"""The messages by id, in the order of the file."""
 
-    Regenerated answers become alternatives of the answer on the branch; other messages off the branch are
-    counted as skipped. Cycles in the tree are cut.
+
+def child_ids(listed: object) -> tuple[str, ...]:
+    """The `children` of a node from a JSON value."""
+    return tuple(key for key in listed if isinstance(key, str)) if isinstance(listed, list) else ()
+
+
+def current_branch(nodes: Nodes, current: object = None) -> Iterator[Turn | Skipped]:
+    """The turns from the first message to the node `current`.
+
+    When `current` is no node, or one without a turn, the branch ends at the newest message with a turn below it,
+    else near it, else of all. Regenerated answers become alternatives of the answer on the branch; each other message
+    off the branch is counted.
     """
-    children: dict[str, list[str]] = {}
+    # "" stands for no message.
+    tree = _repaired({key or "\0": node for key, node in nodes.items()})
+    return _read(tree, tree.path_to(tree.leaf_for(current)))
+
+
+def reading_order(nodes: Nodes) -> list[str]:
+    """The ids by time; where times are equal or unknown, as they stand in the file.
+
+    A file that runs backwards is turned round. A message without a time stays behind the one before it. An answer
+    stands behind the only question of its time: some programs date both alike.
+    """
+    keys = list(nodes)
+    times = [nodes[key].time for key in keys if nodes[key].time]
+    if any(a > b for a, b in pairwise(times)) and all(a >= b for a, b in pairwise(times)):
+        keys.reverse()
+    moments: dict[str, float] = {}
+    moment = 0.0
+    for key in keys:
+        moment = nodes[key].time or moment
+        moments[key] = moment
+    keys.sort(key=moments.__getitem__)
+    ordered: list[str] = []
+    for _moment, group in groupby(keys, key=moments.__getitem__):
+        same = list(group)
+        questions = sum(nodes[key].speaker is Role.USER for key in same)
+        if questions == 1 and all(nodes[key].time for key in same):
+            same.sort(key=lambda key: nodes[key].speaker is Role.ASSISTANT)
+        ordered += same
+    return ordered
+
+
+class _Tree:
+    """The repaired tree: links in both directions, and the newest message with a turn below each node."""
+
+    def __init__(self, nodes: Nodes, parents: Mapping[str, str], order: Sequence[str]) -> None:
+        self.nodes = nodes
+        self.parents = parents
+        self.rank = {key: place for place, key in enumerate(order)}
+        self.children: dict[str, list[str]] = {}
+        for key in order:
+            self.children.setdefault(parents[key], []).append(key)
+        self._newest = self._newest_leaves()
+
+    def _newest_leaves(self) -> dict[str, str]:
+        """For each node with a turn at or below it, the newest leaf there; a leaf has no turn below it."""
+        newest: dict[str, str] = {}
+        for key in reversed(self.downwards()):
+            below = [newest[child] for child in self.children.get(key, ()) if child in newest]
+            if below:
+                newest[key] = max(below, key=self.rank.__getitem__)
+            elif self.nodes[key].turn is not None:
+                newest[key] = key
+        return newest
+
+    def downwards(self, start: str = "") -> list[str]:
+        """The ids at and below `start`, parents before children; of the whole tree by default."""
+        found = [start] if start else list(self.children.get("", ()))
+        for key in found:
+            found += self.children.get(key, ())
+        return found
+
+    def leaf_for(self, current: object) -> str:
+        """Where the branch ends; "" in a tree without messages."""
+        if isinstance(current, str) and current in self.nodes:
+            if self.nodes[current].turn is not None:
+                return current
+            place = current
+            while place and place not in self._newest:
+                place = self.parents[place]
+            if place:
+                leaf = self._newest[place]
+                # A failed or hidden last message stays on the branch, so that its own reason is counted.
+                return current if leaf == place else self._extended(leaf)
+        leaves = [self._newest[root] for root in self.children.get("", ()) if root in self._newest]
+        if leaves:
+            return self._extended(max(leaves, key=self.rank.__getitem__))
+        return max(self.nodes, key=self.rank.__getitem__, default="")
+
+    def _extended(self, key: str) -> str:
+        """`key`, or the newest message below it: messages that are not imported may follow the last turn."""
+        while below := self.children.get(key):
+            key = below[-1]
+        return key
+
+    def path_to(self, key: str) -> list[str]:
+        path = []
+        while key:
+            path.append(key)
+            key = self.parents[key]
+        return path[::-1]
+
+
+def _repaired(nodes: dict[str, MessageNode]) -> _Tree:
+    """The tree with every link that can be inferred.
+
+    A message without a usable upward link gets the node that lists it among its children, else the message that it
+    follows in reading order: an answer the question before it, any other message the message before it. A question
+    that claims to be the first stays so where another one comes first too: it is an edit of it.
+    """
+    order = reading_order(nodes)
+    parents = _known_parents(nodes)
+    _cut_cycles(parents, order)
+    orphans = [key for key in order if not parents[key] and nodes[key].is_message]
+    first_claim = nodes[orphans[0]].parent if orphans else ""
+    lost = _add_lost(nodes, parents, orphans, first_claim)
+    if lost:
+        order = _with_lost(order, parents, lost)
+
+    answered = set(parents.values())
+    tops = {key: parent or key for key, parent in parents.items()}
+    """Pointers towards the first message of each part of the tree (union-find)."""
+
+    def top(key: str) -> str:
+        while tops[key] != key:
+            tops[key] = tops[tops[key]]
+            key = tops[key]
+        return key
+
+    before = question = ""
+    for key in order:
+        node = nodes[key]
+        if not parents[key] and before and (node.is_message or key in lost):
+            is_edit = (
+                node.speaker in (Role.USER, Role.SYSTEM)
+                and node.parent is not None
+                and node.parent in ("", first_claim)
+                and question
+            )
+            place = question if node.speaker is Role.ASSISTANT and question else before
+            if not is_edit and top(place) != key:
+                parents[key] = tops[key] = place
+        if lost.get(key):
+            asked = parents[key] and nodes[parents[key]].speaker is Role.USER and parents[key] not in answered
+            # After an open question the link was wrong; elsewhere the question is missing.
+            nodes[key] = node if asked else _LOST_QUESTION
+        answered.add(parents[key])
+        if node.is_message or key in lost:
+            before = key
+            question = key if nodes[key].speaker is Role.USER else question
+    return _Tree(nodes, parents, order)
+
+
+_LOST_QUESTION = MessageNode(parent=None, turn=omitted_question())
+
+
+def _known_parents(nodes: Nodes) -> dict[str, str]:
+    """The parent that each node names, else the one that lists it; "" for none."""
+    listed: dict[str, str] = {}
     for key, node in nodes.items():
-        children.setdefault(node.parent, []).append(key)
-    path = _path(nodes, children, current)
+        for child in node.children:
+            if child in nodes and child != key:
+                listed.setdefault(child, key)
+    parents = {}
+    for key, node in nodes.items():
+        named = node.parent or ""
+        parents[key] = named if named in nodes and named != key else listed.get(key, "")
+    return parents
+
+
+def _add_lost(
+    nodes: dict[str, MessageNode], parents: dict[str, str], orphans: Sequence[str], first_claim: str | None
+) -> dict[str, bool]:
+    """Adds a node for each message that orphans name and the file lacks; True: an answer follows it.
+
+    The name that the first message gives is the program's word for "none".
+    """
+    lost: dict[str, bool] = {}
+    for key in orphans:
+        claim = nodes[key].parent
+        if not claim or claim == first_claim or claim in parents:
+            continue
+        lost[claim] = lost.get(claim, False) or nodes[key].speaker is Role.ASSISTANT
+    for key in orphans:
+        claim = nodes[key].parent
+        if claim and claim in lost:
+            parents[key] = claim
+    for claim in lost:
+        nodes[claim] = MessageNode(parent=None)
+        parents[claim] = ""
+    return lost
+
+
+def _with_lost(order: Sequence[str], parents: Mapping[str, str], lost: Mapping[str, bool]) -> list[str]:
+    """The order with each lost message before the first that follows it."""
+    ordered: dict[str, None] = {}
+    for key in order:
+        if parents[key] in lost:
+            ordered.setdefault(parents[key])
+        ordered[key] = None
+    return list(ordered)
+
+
+def _cut_cycles(parents: dict[str, str], order: Sequence[str]) -> None:
+    """Makes the first message of each cycle, in reading order, a first message."""
+    done: set[str] = set()
+    rank = {key: place for place, key in enumerate(order)}
+    for start in order:
+        walk: list[str] = []
+        seen: set[str] = set()
+        key = start
+        while key and key not in done and key not in seen:
+            seen.add(key)
+            walk.append(key)
+            key = parents[key]
+        if key in seen:
+            parents[min(walk[walk.index(key) :], key=rank.__getitem__)] = ""
+        done |= seen
+
+
+def _read(tree: _Tree, path: list[str]) -> Iterator[Turn | Skipped]:
+    """The turns of the path, each answer with its alternatives, and what is skipped."""
     on_path = set(path)
     texts: list[str] = []
     """Answers off the branch since its last turn: skipped messages may precede the answer on the branch."""
-    for key in path:
-        node = nodes[key]
+    for place, key in enumerate(path):
+        node = tree.nodes[key]
         yield from node.skipped
         others = 0
-        for sibling in children[node.parent]:
+        for sibling in tree.children.get(tree.parents[key], ()):
             if sibling in on_path:
                 continue
-            answer = _first_answer(nodes, children, sibling)
-            texts += [answer] if answer else []
-            others += not answer
+            answer = _first_answer(tree, sibling) if place else None
+            texts += [answer.text] if answer is not None else []
+            others += _count(tree, sibling) - (answer is not None)
+        turn = node.turn
+        if turn is not None and turn.role is Role.ASSISTANT:
+            distinct = tuple(text for text in dict.fromkeys(texts) if text != turn.text)
+            others += len(texts) - len(distinct)
+            turn = msgspec.structs.replace(turn, alternatives=distinct)
+            texts = []
+        elif turn is not None:
+            others += len(texts)
+            texts = []
         if others:
-            yield Skipped(reason="message of another branch", count=others)
-        if node.turn is None:
-            continue
-        is_answer = node.turn.role is Role.ASSISTANT
-        alternatives = tuple(text for text in dict.fromkeys(texts) if text != node.turn.text)
-        if texts and not is_answer:
-            yield Skipped(reason="message of another branch", count=len(texts))
-        texts = []
-        yield msgspec.structs.replace(node.turn, alternatives=alternatives) if is_answer else node.turn
-    if texts:
-        yield Skipped(reason="message of another branch", count=len(texts))
-
-
-def _path(nodes: Mapping[str, MessageNode], children: Mapping[str, list[str]], current: object) -> list[str]:
-    if not isinstance(current, str) or current not in nodes:
-        leaves = [key for key in nodes if key not in children]
-        # Of leaves with equal times, the last one in the file.
-        current = max(enumerate(leaves), key=lambda item: (nodes[item[1]].time, item[0]), default=(0, None))[
-            1
-        ]
-    path: list[str] = []
-    seen: set[str] = set()
-    while isinstance(current, str) and current in nodes and current not in seen:
-        seen.add(current)
-        path.append(current)
-        current = nodes[current].parent
-    return path[::-1]
-
-
-def _first_answer(nodes: Mapping[str, MessageNode], children: Mapping[str, list[str]], key: str) -> str:
-    """The first visible answer of the branch that begins at `key`: skipped messages may precede it."""
-    seen: set[str] = set()
-    while key not in seen:
-        seen.add(key)
-        turn = nodes[key].turn
+            yield Skipped(reason=_OTHER_BRANCH, count=others)
         if turn is not None:
-            return turn.text if turn.role is Role.ASSISTANT else ""
-        if not children.get(key):
-            break
-        key = children[key][-1]
-    return ""
+            yield turn
+    rest = len(texts) + sum(_count(tree, child) for child in tree.children.get(path[-1] if path else "", ()))
+    if rest:
+        yield Skipped(reason=_OTHER_BRANCH, count=rest)
+
+
+def _count(tree: _Tree, start: str) -> int:
+    return sum(tree.nodes[key].is_message for key in tree.downwards(start))
+
+
+def _first_answer(tree: _Tree, key: str) -> Turn | None:
+    """The first answer of the branch that begins at `key`: skipped messages may precede it."""
+    while (turn := tree.nodes[key].turn) is None:
+        below = tree.children.get(key)
+        if not below:
+            return None
+        key = below[-1]
+    return turn if turn.role is Role.ASSISTANT else None

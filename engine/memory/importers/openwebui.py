@@ -1,33 +1,40 @@
-"""Open WebUI 0.3 to 0.6: the JSON of "Export chats" (one or all), and its database `webui.db`.
+"""Open WebUI since 0.3: the JSON of "Export chats" (one or all), and its database `webui.db`.
 
-Both hold the same `chat`: `history.messages` is a tree of messages with `parentId`, `history.currentId` its
-current leaf; `messages`, the current branch as a list, is the fallback.
+Both hold the same `chat`: `history.messages` is a tree of messages with `parentId` and `childrenIds`,
+`history.currentId` its current leaf; `messages`, the current branch as a list, is the fallback. Since 0.10 an answer
+may stand in `output`, a list of items as in OpenAI's Responses, while its `content` is empty. Upward links and roles
+are missing now and then (open-webui issues 29216 and 21648).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
     ImportOptions,
     RoleMap,
     build_conversation,
+    message_turn,
     parse_content,
     parse_role,
     parse_time,
     skip_attached,
+    skip_reason,
     strip_reasoning,
     text_or_empty,
     unknown_role,
 )
-from engine.memory.importers.message_tree import MessageNode, current_branch
+from engine.memory.importers.message_tree import MessageNode, child_ids, current_branch
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
 from engine.memory.importers.readers.sqlite import is_sqlite, query_rows, table_columns
-from engine.memory.records import Conversation, Skipped, Turn
+from engine.memory.records import Conversation, Skipped
 
 NAME = "openwebui"
 
@@ -82,35 +89,66 @@ def _from_database(path: Path, on_bytes: OnBytes) -> Iterator[Any]:
 def _nodes(chat: dict[str, Any], role_map: RoleMap) -> tuple[dict[str, MessageNode], object]:
     history = chat.get("history")
     messages = history.get("messages") if isinstance(history, dict) else None
+    listed = chat.get("messages") if isinstance(chat.get("messages"), list) else []
     if isinstance(messages, dict) and messages:
         nodes = {key: _node(message, role_map) for key, message in messages.items()}
+        # The list of the current branch repairs upward links as well as `childrenIds` does.
+        ids = [message.get("id") for message in listed or [] if isinstance(message, dict)]
+        for before, after in pairwise(id_ for id_ in ids if isinstance(id_, str) and id_ in nodes):
+            nodes[before] = replace(nodes[before], children=(*nodes[before].children, after))
         return nodes, history.get("currentId") if isinstance(history, dict) else None
-    listed = chat.get("messages")
-    chain: dict[str, MessageNode] = {}
-    for position, message in enumerate(listed if isinstance(listed, list) else []):
-        node = _node(message, role_map)
-        parent = str(position - 1) if position else ""
-        chain[str(position)] = MessageNode(
-            parent=parent, turn=node.turn, skipped=node.skipped, time=node.time
+    chain = {
+        str(position): replace(
+            _node(message, role_map), parent=str(position - 1) if position else "", children=()
         )
+        for position, message in enumerate(listed or [])
+    }
     return chain, next(reversed(chain), None)
 
 
 def _node(message: object, role_map: RoleMap) -> MessageNode:
     if not isinstance(message, dict):
-        return MessageNode(skipped=(Skipped(reason="message of another shape"),))
-    parent = text_or_empty(message.get("parentId"))
-    time = parse_time(message.get("timestamp"))
+        return MessageNode(parent=None, skipped=(Skipped(reason="message of another shape"),))
+    node = MessageNode(
+        parent=text_or_empty(message["parentId"]) if "parentId" in message else None,
+        children=child_ids(message.get("childrenIds")),
+        time=parse_time(message.get("timestamp")) or 0.0,
+    )
     role = parse_role(message.get("role"), role_map)
     if role is None:
-        return MessageNode(parent=parent, skipped=(unknown_role(message.get("role")),), time=time or 0)
-    text, skipped_parts = parse_content(message.get("content"))
-    text, stripped = strip_reasoning(text, role)
-    skipped = [*skipped_parts, *stripped, *skip_attached(message.get("files"))]
+        return replace(node, skipped=(unknown_role(message.get("role")),))
     if role is Role.TOOL:
-        return MessageNode(parent=parent, skipped=(Skipped(reason="tool message"),), time=time or 0)
-    if not text.strip():
-        reason = "failed answer" if message.get("error") else "empty message"
-        return MessageNode(parent=parent, skipped=tuple(skipped) or (Skipped(reason=reason),), time=time or 0)
-    turn = Turn(role=role, text=text, time=time, external_id=text_or_empty(message.get("id")))
-    return MessageNode(parent=parent, turn=turn, skipped=tuple(skipped), time=time or 0)
+        return replace(node, role=role, skipped=(Skipped(reason="tool message"),))
+    text, skipped = parse_content(message.get("content"))
+    if isinstance(message.get("output"), list):
+        words, folded = strip_reasoning(text, role)
+        answer, items = _output(message["output"])
+        # `content` repeats the output with its reasoning and tool calls folded in, where it is not empty or cut short.
+        text = answer if words.strip() in answer else text
+        skipped += items if words.strip() in answer or not folded else []
+    turn, left_out = message_turn(
+        role,
+        text,
+        [*skipped, *skip_attached(message.get("files"))],
+        time=node.time or None,
+        external_id=text_or_empty(message.get("id")),
+        reason="failed answer" if message.get("error") else "empty message",
+    )
+    return replace(node, role=role, turn=turn, skipped=tuple(left_out))
+
+
+def _output(items: list[Any]) -> tuple[str, list[Skipped]]:
+    """The text of the messages among the items of an `output`, and the other items."""
+    texts: list[str] = []
+    skipped: list[Skipped] = []
+    for item in items:
+        kind = item.get("type") if isinstance(item, dict) else None
+        if isinstance(item, dict) and kind in ("message", "text", "output_text", None):
+            text, parts = parse_content(item["content"] if "content" in item else item.get("text"))
+            texts.append(text)
+            skipped += parts
+        elif isinstance(kind, str) and ("_call" in kind or kind.startswith("open_webui:")):
+            skipped.append(Skipped(reason="tool message"))
+        else:
+            skipped.append(Skipped(reason=skip_reason(kind)))
+    return "\n\n".join(text.strip("\n") for text in texts if text.strip()), skipped
