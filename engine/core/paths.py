@@ -90,7 +90,7 @@ class Workspace:
     @property
     def runtime(self) -> Path:
         """Folder for sockets, one per workspace, mode 0700; short enough for the 104 bytes of `sun_path`."""
-        tag = sha256(str(self.root.resolve()).encode()).hexdigest()[:12]
+        tag = sha256(os.fsencode(self.root.resolve())).hexdigest()[:12]
         base = os.environ.get("XDG_RUNTIME_DIR")
         if base and os.access(base, os.W_OK) and len(base) < 50:
             return Path(base) / f"h2q-{tag}"

@@ -19,6 +19,7 @@ from engine.core.chat import ChatMessage
 from engine.core.errors import BadInput, H2QError, NotEnoughData, RunFailed, ServiceUnreachable
 from engine.core.i18n import _, language
 from engine.core.paths import Workspace
+from engine.core.private_socket import check_peer, check_private
 from engine.inference.language_model import Generated, Sampling
 from engine.inference.protocol import (
     MAX_LINE,
@@ -176,9 +177,8 @@ class InferenceClient:
                 await writer.wait_closed()
 
     async def _connect(self, *, start: bool) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        path = str(socket_path(self._ws))
         try:
-            return await asyncio.open_unix_connection(path, limit=MAX_LINE)
+            return await self._open()
         except OSError as problem:
             if not start:
                 raise _unreachable(self._ws) from problem
@@ -186,13 +186,25 @@ class InferenceClient:
         deadline = time.monotonic() + START_TIMEOUT
         while True:
             try:
-                return await asyncio.open_unix_connection(path, limit=MAX_LINE)
+                return await self._open()
             except OSError as problem:
                 # Exit code 0: another service holds the lock and will accept connections soon.
                 failed = self._process is not None and self._process.poll() not in (None, 0)
                 if failed or time.monotonic() > deadline:
                     raise _unreachable(self._ws) from problem
             await asyncio.sleep(0.03)
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the service. Raises OSError, ServiceUnreachable when the socket is another user's."""
+        path = socket_path(self._ws)
+        check_private(path)
+        reader, writer = await asyncio.open_unix_connection(path, limit=MAX_LINE)
+        try:
+            check_peer(writer.get_extra_info("socket"))
+        except ServiceUnreachable:
+            writer.close()
+            raise
+        return reader, writer
 
     def _start(self) -> None:
         """Starts the service in its own session, so that it outlives this process and its terminal."""

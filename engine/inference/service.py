@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
@@ -19,9 +20,10 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from engine.core.errors import H2QError
+from engine.core.errors import H2QError, ServiceUnreachable
 from engine.core.i18n import set_language
 from engine.core.paths import Workspace
+from engine.core.private_socket import check_peer
 from engine.inference import model_cache
 from engine.inference.language_model import Generated
 from engine.inference.model_cache import ModelCache
@@ -48,7 +50,11 @@ from engine.runs import lock, network_guard, runtime_dirs
 
 EXIT_S = 2 * model_cache.IDLE_S
 """Seconds without a request after which the service exits; the next request starts it again."""
+REQUEST_S = 30.0
+"""Seconds in which a client must send its request."""
 TICK_S = 5.0
+_LOG_CHARACTERS = 2_000
+"""Longest line about a failed request, which may quote what was sent."""
 NICENESS = 5
 
 _ENCODER = msgspec.json.Encoder()
@@ -58,12 +64,11 @@ _DECODER: msgspec.json.Decoder[Request] = msgspec.json.Decoder(Request)
 def main(data_dir: str) -> int:
     """Serves the workspace until shutdown or idle; exit code 0 also when another service holds the lock."""
     ws = Workspace(Path(data_dir).resolve())
-    ws.runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if ws.runtime.stat().st_uid != os.getuid():
-        print(f"{ws.runtime} belongs to another user", file=sys.stderr)
-        return 4
-    ws.runtime.chmod(0o700)
-    os.utime(ws.runtime)
+    try:
+        runtime_dirs.make_socket_dir(ws.runtime)
+    except ServiceUnreachable as problem:
+        print(problem, file=sys.stderr)
+        return problem.exit_code
     runtime_dirs.remove_stale_dirs(ws.runtime)
     lock_file = lock.acquire(lock_path(ws))
     if lock_file is None:
@@ -128,11 +133,14 @@ class Service:
         assert task is not None
         self._connections.add(task)
         try:
-            line = await reader.readuntil(b"\n")
+            check_peer(writer.get_extra_info("socket"))
+            line = await asyncio.wait_for(reader.readuntil(b"\n"), REQUEST_S)
             self._last_request = time.monotonic()
             await self._handle_until_closed(reader, writer, line)
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, TimeoutError):
             pass
+        except ServiceUnreachable as problem:
+            print(problem, file=sys.stderr)
         finally:
             self._last_request = time.monotonic()
             self._connections.discard(task)
@@ -171,8 +179,10 @@ class Service:
             raise
         except Exception as problem:
             # Out of memory, a malformed request: the client gets the error, the log the traceback.
-            sys.excepthook(type(problem), problem, problem.__traceback__)
-            writer.write(_ENCODER.encode(Failure(message=f"{type(problem).__name__}: {problem}")) + b"\n")
+            for text in traceback.format_exception(problem):
+                print(_cut(text), end="", file=sys.stderr)
+            message = _cut(f"{type(problem).__name__}: {problem}")
+            writer.write(_ENCODER.encode(Failure(message=message)) + b"\n")
             await writer.drain()
 
     async def _replies(self, request: Request) -> AsyncGenerator[Reply, None]:
@@ -238,6 +248,10 @@ class Service:
             waiting=self._waiting,
             uptime_s=round(time.monotonic() - self._started, 1),
         )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LOG_CHARACTERS else text[:_LOG_CHARACTERS] + " …\n"
 
 
 def _done(result: object) -> Done:

@@ -18,6 +18,7 @@ import msgspec
 
 from engine.core.errors import ServiceUnreachable, UsageProblem
 from engine.core.i18n import _
+from engine.core.private_socket import check_peer, check_private
 from engine.runs import runtime_dirs
 from engine.runs.rundir import RunDir
 
@@ -89,7 +90,9 @@ def _exchange(path: Path, line: bytes, deadline: float) -> Reply:
     """Sends a line and returns the answer. Raises TimeoutError, and ConnectionError on a close without an answer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(max(0.05, deadline - time.monotonic()))
+        check_private(path)
         connection.connect(str(path))
+        check_peer(connection)
         connection.sendall(line)
         answer = b""
         while not answer.endswith(b"\n"):
@@ -119,11 +122,11 @@ class ControlServer:
     def __init__(self, run: RunDir, handle: Callable[[Request], Reply]) -> None:
         """Opens the socket. The caller holds the run's lock, so an existing socket is stale.
 
-        Raises OSError or UsageProblem when the socket cannot be opened; the run then reacts to signals only.
+        Raises OSError, UsageProblem or ServiceUnreachable when the socket cannot be opened; the run then reacts to signals only.
         """
         self._handle = handle
         self._path = socket_path(run)
-        runtime_dirs.make_private_dir(self._path.parent)
+        runtime_dirs.make_socket_dir(self._path.parent)
         runtime_dirs.remove_stale_dirs(self._path.parent)
         self._path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -168,7 +171,8 @@ class ControlServer:
 
     def _answer(self, connection: socket.socket) -> None:
         try:
-            with connection, contextlib.suppress(OSError):
+            with connection, contextlib.suppress(OSError, ServiceUnreachable):
+                check_peer(connection)
                 connection.settimeout(_IDLE_S)
                 line = b""
                 while not line.endswith(b"\n"):

@@ -13,8 +13,7 @@ import stat
 import time
 from pathlib import Path
 
-from engine.core.errors import UsageProblem
-from engine.core.i18n import _
+from engine.core.private_socket import make_private_dir
 from engine.runs import lock
 
 STALE_AFTER_S = 3600.0
@@ -22,14 +21,9 @@ STALE_AFTER_S = 3600.0
 _NAME = re.compile(r"h2q-(?:\d+-)?[0-9a-f]{12}")
 
 
-def make_private_dir(folder: Path) -> None:
-    """Creates `folder` with mode 0700. Raises UsageProblem when another user owns it, or it is a link."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
-        raise UsageProblem(_("the folder for sockets belongs to another user: {path}").format(path=folder))
-    if stat.S_IMODE(found.st_mode) != 0o700:
-        folder.chmod(0o700)
+def make_socket_dir(folder: Path) -> None:
+    """Creates `folder` with mode 0700, or marks it as used. Raises ServiceUnreachable when another user owns it."""
+    make_private_dir(folder)
     # `remove_stale_dirs` of other processes keeps recently used folders.
     os.utime(folder)
 

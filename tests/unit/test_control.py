@@ -22,7 +22,7 @@ from engine.runs.events import CommandHandled, Event, RunStatus, StatusChanged
 from engine.runs.kinds import CorpusParams
 from engine.runs.launch import create_run
 from engine.runs.rundir import RunDir
-from engine.runs.runtime_dirs import make_private_dir, remove_stale_dirs
+from engine.runs.runtime_dirs import make_socket_dir, remove_stale_dirs
 from engine.runs.spec import make_spec
 
 
@@ -57,7 +57,7 @@ def test_the_socket_is_for_its_owner_only(run: RunDir) -> None:
 
 def test_the_holder_of_the_lock_replaces_a_stale_socket(run: RunDir) -> None:
     path = socket_path(run)
-    make_private_dir(path.parent)
+    make_socket_dir(path.parent)
     with socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind(str(path))
     with closing(ControlServer(run, echo)):
@@ -67,13 +67,13 @@ def test_the_holder_of_the_lock_replaces_a_stale_socket(run: RunDir) -> None:
 def test_a_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    with pytest.raises(UsageProblem):
-        make_private_dir(tmp_path / "link")
+    with pytest.raises(ServiceUnreachable):
+        make_socket_dir(tmp_path / "link")
 
 
 def test_the_mode_of_an_open_folder_is_restricted(tmp_path: Path) -> None:
     (tmp_path / "sockets").mkdir(mode=0o755)
-    make_private_dir(tmp_path / "sockets")
+    make_socket_dir(tmp_path / "sockets")
     assert (tmp_path / "sockets").stat().st_mode & 0o777 == 0o700
 
 
