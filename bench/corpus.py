@@ -12,8 +12,8 @@ from typing import Any
 from bench.building import DATA, measure
 from bench.result import Benchmark, BenchResult, compare
 from engine.corpus.dedup.near import near_pairs
+from engine.corpus.filters.folding import fold
 from engine.corpus.filters.low_value import classify
-from engine.corpus.filters.normalise import fold
 from engine.corpus.filters.pii import find_pii
 
 MINDX_LOW = frozenset(
@@ -112,13 +112,15 @@ def near(full: bool) -> list[BenchResult]:
     """Planted near duplicates, and PAWS-X sentences that only look similar."""
     chance = random.Random(5)
     pairs = labelled("paws_x_zh.jsonl")
-    sentences = list(dict.fromkeys(fold(row["one"]) for row in pairs))
+    sentences = list(dict.fromkeys(row["one"] for row in pairs))
     texts = [sentences[i] + sentences[-1 - i] for i in range(len(sentences) // 2)]
     planted = [_with_typos(text, chance) for text in texts]
     expected = {(i, i + len(texts)) for i, text in enumerate(texts) if text != planted[i]}
     found = {(pair.first, pair.second) for pair in near_pairs(texts + planted)}
-    others = [(fold(row["one"]), fold(row["other"])) for row in pairs if not row["same"]]
-    kept = 1 - sum(one == other or bool(near_pairs([one, other])) for one, other in others) / len(others)
+    others = [(row["one"], row["other"]) for row in pairs if not row["same"]]
+    kept = 1 - sum(fold(one) == fold(other) or bool(near_pairs([one, other])) for one, other in others) / len(
+        others
+    )
     note = f"{len(expected)} texts of two sentences with 2 % of the characters replaced, deleted or doubled"
     return [
         against_target("corpus.near.recall", len(found & expected) / len(expected), 0.98, note),

@@ -28,7 +28,7 @@ from engine.corpus.embedding.calibration import calibrate, confident_threshold, 
 from engine.corpus.embedding.calibration import labelled_pairs as shipped_pairs
 from engine.corpus.embedding.embedder import open_embedder
 from engine.corpus.filters import prompt_injection
-from engine.corpus.filters.normalise import fold
+from engine.corpus.filters.normalise import letters
 from engine.corpus.filters.truncation import is_truncated, loop_share
 from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
@@ -119,7 +119,7 @@ def semantic(full: bool) -> list[BenchResult]:
         )
         stage = partial(semantic_stage, setting="", root=Path(folder), log=lambda text, level: None)
         left = build_corpus(store, Settings(), semantic_stage=stage).dropped.get("semantic", 0)
-    sentences = [fold(row[side]) for row in held_out for side in ("one", "other")]
+    sentences = [letters(row[side]) for row in held_out for side in ("one", "other")]
     links = sum(
         pair.first // 2 == pair.second // 2
         for start in range(0, len(sentences), tfidf.MAX_TEXTS)

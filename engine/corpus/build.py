@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from engine.corpus import ledger, split
-from engine.corpus.dedup.drop import drop_exact, drop_near, find_near_duplicates, name_clusters
+from engine.corpus.dedup.drop import drop_exact, drop_near, find_similar, name_clusters, near_duplicates
 from engine.corpus.dedup.near import SimilarPair
 from engine.corpus.enums import CorpusStage, LedgerAction, ReviewState
 from engine.corpus.filters.cache import (
@@ -76,8 +76,8 @@ def build_corpus(
             entries, states_of_shorter_forms(store.connection), decided, review=settings.review
         )
         drop_exact(entries, decided)
-        pairs = find_near_duplicates(store.connection, corpus, settings.near_threshold)
-        drop_near(entries, decided, pairs)
+        pairs = find_similar(store.connection, corpus, settings.near_threshold)
+        drop_near(entries, decided, near_duplicates(store.connection, entries, pairs))
         if semantic_stage:
             pairs += semantic_stage(store, entries, decided)
         name_clusters(store.connection, corpus, pairs, settings.near_threshold)

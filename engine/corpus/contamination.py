@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.corpus.clusters import HoldoutWindow, read_clusters, with_longer_forms
-from engine.corpus.dedup.drop import folded_texts
+from engine.corpus.dedup.drop import plain_texts, turns_in_force
 from engine.corpus.dedup.near import (
     MIN_LENGTH,
     PERMUTATIONS,
@@ -22,6 +22,8 @@ from engine.corpus.dedup.near import (
 )
 from engine.corpus.enums import DataSplit
 from engine.corpus.filters.cache import code_version, load
+from engine.corpus.filters.folding import fold, fold_turns
+from engine.corpus.filters.normalise import letters
 from engine.corpus.filters.run import digest_of
 from engine.corpus.ledger import Database
 from engine.corpus.review.decision_log import ever_edited
@@ -85,7 +87,7 @@ def check_split_contamination(store: Database, window: HoldoutWindow | None = No
     )
     for pair in verified_pairs(
         pairs,
-        lambda indices: folded_texts(connection, [first[distinct[i]] for i in indices]),
+        lambda indices: plain_texts(connection, [first[distinct[i]] for i in indices]),
         threshold,
     ):
         shared |= {distinct[pair.first], distinct[pair.second]}
@@ -112,9 +114,9 @@ class _TextDigest(NamedTuple):
 
 
 def _text_digests(connection: sqlite3.Connection, splits: Mapping[str, str]) -> dict[str, _TextDigest]:
-    """Digest, length and sketch of the folded text in force of each conversation.
+    """Digest of the text in force of each conversation, length and sketch of its letters.
 
-    Test conversations are read and folded here; for the many in training the filter cache is used where nothing was
+    Test conversations are read here; for the many in training the filter cache is used where nothing was
     edited and the code is that of the last build.
     """
     built_by = connection.execute("SELECT value FROM meta WHERE key = 'corpus_code'").fetchone()
@@ -136,11 +138,16 @@ def _text_digests(connection: sqlite3.Connection, splits: Mapping[str, str]) -> 
     unknown = [id_ for id_ in splits if id_ not in digests]
     for start in range(0, len(unknown), _PAGE):
         page = unknown[start : start + _PAGE]
-        folded = folded_texts(connection, page)
-        sketches = iter(sketch_texts([text for text in folded if len(text) >= MIN_LENGTH]))
+        texts = [[text for _role, text in turns] for turns in turns_in_force(connection, page)]
+        plain = ["".join(map(letters, turns)) for turns in texts]
+        sketches = iter(sketch_texts([text for text in plain if len(text) >= MIN_LENGTH]))
         digests |= {
-            id_: _TextDigest(digest_of(text), len(text), next(sketches) if len(text) >= MIN_LENGTH else None)
-            for id_, text in zip(page, folded, strict=True)
+            id_: _TextDigest(
+                digest_of(fold_turns([fold(turn) for turn in turns])),
+                len(text),
+                next(sketches) if len(text) >= MIN_LENGTH else None,
+            )
+            for id_, turns, text in zip(page, texts, plain, strict=True)
         }
     return digests
 

@@ -101,12 +101,15 @@ def _pii(row: ScanInput) -> ScanRow:
 def _near(rows: Sequence[ScanInput], threshold: float) -> list[ScanRow]:
     """Keeps the longest of near duplicates, the first of equally long ones; the others name the most similar kept one."""
     from engine.corpus.dedup.near import near_pairs
-    from engine.corpus.filters.normalise import fold
+    from engine.corpus.filters.folding import fold
 
     folded = [fold(row.text) for row in rows]
-    distinct = list(dict.fromkeys(folded))
+    first_texts: dict[str, str] = {}
+    for text, row in zip(folded, rows, strict=True):
+        first_texts.setdefault(text, row.text)
+    distinct = list(first_texts)
     duplicates: dict[str, list[tuple[str, float]]] = {text: [(text, 1.0)] for text in distinct}
-    for pair in near_pairs(distinct, threshold):
+    for pair in near_pairs(list(first_texts.values()), threshold):
         one, other = distinct[pair.first], distinct[pair.second]
         duplicates[one].append((other, pair.similarity))
         duplicates[other].append((one, pair.similarity))

@@ -16,7 +16,8 @@ import msgspec
 
 from engine.core.chat import ChatMessage
 from engine.corpus.dataset import DatasetRow
-from engine.corpus.filters.normalise import fold
+from engine.corpus.filters.folding import fold
+from engine.corpus.filters.normalise import letters
 from engine.evolution.synthetic import ID_PREFIX, SyntheticExample, SyntheticMethod
 from engine.training.text_files import training_part
 
@@ -93,7 +94,7 @@ def retrieve(rows: Sequence[DatasetRow], rng: random.Random) -> Iterator[Synthet
         for row in _shuffled(rows, rng)[:RETRIEVAL_POOL]
         if (first := _first_exchange(row.messages))
     ]
-    texts = [fold(" ".join(message.content for message in first)) for _row, first in pool]
+    texts = [letters(" ".join(message.content for message in first)) for _row, first in pool]
     if len(pool) < 2:
         return
     try:

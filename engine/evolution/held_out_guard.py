@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from engine.core.chat import ChatMessage
 from engine.corpus.dataset import DatasetRow
-from engine.corpus.dedup.near import near_pairs
+from engine.corpus.dedup.near import similar_pairs
 from engine.corpus.enums import DataSplit
-from engine.corpus.filters.normalise import fold
+from engine.corpus.filters.normalise import letters
 from engine.corpus.ledger import Database
 from engine.corpus.training_set import corpus_rows
 from engine.evolution.synthetic import SyntheticExample
@@ -52,14 +52,14 @@ class HeldOutText:
         quotable: list[bytes] = []
         for messages in conversations:
             self.units.update(_units(messages))
-            quotable += [fold(message.content).encode("utf-8", "replace") for message in messages]
-        quotable += [fold(text).encode("utf-8", "replace") for text in texts]
+            quotable += [letters(message.content).encode("utf-8", "replace") for message in messages]
+        quotable += [letters(text).encode("utf-8", "replace") for text in texts]
         hashes = [_run_hashes(text) for text in quotable]
         self._runs = np.unique(np.concatenate(hashes)) if hashes else np.empty(0, dtype=np.uint64)
 
     def is_quoted_in(self, text: str) -> bool:
         """Whether `text` contains a run of `QUOTE_BYTES` folded bytes of held-out text."""
-        runs = _run_hashes(fold(text).encode("utf-8", "replace"))
+        runs = _run_hashes(letters(text).encode("utf-8", "replace"))
         if not len(runs) or not len(self._runs):
             return False
         places = np.searchsorted(self._runs, runs)
@@ -75,7 +75,7 @@ class HeldOutText:
         own_texts = set().union(*units) - self.units if units else set()
         texts = [*sorted(self.units), *sorted(own_texts)]
         border = len(self.units)
-        pairs = near_pairs(texts, NEAR_SIMILARITY, may_compare=lambda one, other: one < border <= other)
+        pairs = similar_pairs(texts, NEAR_SIMILARITY, may_compare=lambda one, other: one < border <= other)
         close = {texts[pair.second] for pair in pairs}
         near = frozenset(n for n, own in enumerate(units) if own & close)
         return HeldOutOverlap(exact=exact, near=near, quoting=quoting)
@@ -104,8 +104,8 @@ def load_held_out_text(
 
 def _units(messages: Sequence[ChatMessage]) -> set[str]:
     """Folded: the whole conversation, and each turn that is long enough to be distinctive."""
-    turns = [fold(message.content) for message in messages]
-    return {fold(" ".join(message.content for message in messages))} | {
+    turns = [letters(message.content) for message in messages]
+    return {letters(" ".join(message.content for message in messages))} | {
         turn for turn in turns if len(turn.encode("utf-8", "replace")) >= MIN_TURN_BYTES
     }
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from engine.corpus.filters.normalise import fold
+from engine.corpus.filters.normalise import letters
 
 GRAM = 3
 """Length in characters of the n-grams that compare two texts."""
@@ -39,7 +39,7 @@ class GenerationQuality(msgspec.Struct, frozen=True, kw_only=True):
 
 def grams(text: str, size: int = GRAM) -> set[str]:
     """Character n-grams of the folded text; a shorter text is its own n-gram."""
-    folded = fold(text)
+    folded = letters(text)
     if len(folded) <= size:
         return {folded} if folded else set()
     return {folded[i : i + size] for i in range(len(folded) - size + 1)}

@@ -30,7 +30,7 @@ from engine.corpus.embedding.backends import OllamaEmbedder, SentenceTransformer
 from engine.corpus.embedding.calibration import calibrate, confident_threshold, labelled_pairs, threshold
 from engine.corpus.embedding.embedder import describe_embedder, open_embedder
 from engine.corpus.embedding.vector_cache import vectors
-from engine.corpus.filters.normalise import fold
+from engine.corpus.filters.normalise import letters
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.stats import corpus_stats
 from engine.health.preflight import CHECKS, Grade, run_checks
@@ -321,7 +321,7 @@ def test_numbers_negation_names_and_order_change_the_meaning(one: str, other: st
 
 
 def test_ngram_similarity_is_a_cosine(tmp_path: Path) -> None:
-    texts = [fold(turn.text) for talk in TALKS for turn in talk.turns]
+    texts = [letters(turn.text) for talk in TALKS for turn in talk.turns]
     found = list(tfidf.similar_pairs([*texts, texts[0]], 0.1))
     assert (0, 6) in {(pair.first, pair.second) for pair in found}
     assert all(0.1 <= pair.similarity <= 1.0 + 1e-5 and pair.first < pair.second for pair in found)

@@ -14,12 +14,16 @@ from operator import itemgetter
 import msgspec
 import numpy as np
 
+from engine.corpus.dedup.meaning import SpokenText, say_the_same
 from engine.corpus.dedup.near import SimilarPair, candidate_pairs, connected_components, verified_pairs
 from engine.corpus.enums import CorpusStage, ReviewState
 from engine.corpus.filters.cache import FilteredCorpus
-from engine.corpus.filters.normalise import fold
+from engine.corpus.filters.normalise import letters
 from engine.corpus.filters.run import CorpusEntry
 from engine.corpus.review.decision_log import edits_in_force
+
+_PAIRS_READ = 500
+"""Similar pairs whose texts are read together."""
 
 Decided = Mapping[str, str]
 """The user's decision (a ReviewState) by conversation."""
@@ -40,10 +44,11 @@ def drop_exact(entries: Sequence[CorpusEntry], decided: Decided) -> None:
                 other.drop(CorpusStage.EXACT, "duplicate", duplicate_of=best.id, similarity=1.0)
 
 
-def find_near_duplicates(
+def find_similar(
     connection: sqlite3.Connection, corpus: FilteredCorpus, threshold: float
 ) -> list[SimilarPair]:
-    """Pairs of near duplicates by index of the entries, each distinct text once; dropped entries are included."""
+    """Pairs of conversations of almost the same letters by index of the entries, each distinct text once; dropped
+    entries are included. They may say different things: `near_duplicates` selects those that do not."""
     entries = corpus.entries
     distinct = _first_index(entry.text_digest for entry in entries)
     rows = np.array([index for index in distinct.values() if corpus.sketch_counts[index] > 0], dtype=np.int64)
@@ -51,9 +56,26 @@ def find_near_duplicates(
     pairs = rows[candidate_pairs(corpus.text_sketches[rows], lengths, threshold)]
     return list(
         verified_pairs(
-            pairs, lambda indices: folded_texts(connection, [entries[i].id for i in indices]), threshold
+            pairs, lambda indices: plain_texts(connection, [entries[i].id for i in indices]), threshold
         )
     )
+
+
+def near_duplicates(
+    connection: sqlite3.Connection, entries: Sequence[CorpusEntry], similar: Sequence[SimilarPair]
+) -> list[SimilarPair]:
+    """Those of the `similar` pairs that say the same."""
+    found: list[SimilarPair] = []
+    known: dict[int, SpokenText] = {}
+    for start in range(0, len(similar), _PAIRS_READ):
+        block = similar[start : start + _PAIRS_READ]
+        wanted = dict.fromkeys(index for pair in block for index in (pair.first, pair.second))
+        known = {index: known[index] for index in wanted if index in known}
+        missing = [index for index in wanted if index not in known]
+        turns = turns_in_force(connection, [entries[index].id for index in missing])
+        known.update(zip(missing, map(SpokenText.of, turns), strict=True))
+        found += [pair for pair in block if say_the_same(known[pair.first], known[pair.second])]
+    return found
 
 
 def drop_near(entries: Sequence[CorpusEntry], decided: Decided, pairs: Sequence[SimilarPair]) -> None:
@@ -107,7 +129,7 @@ def name_clusters(
     links += [
         (pair.first, pair.second)
         for pair in verified_pairs(
-            near, lambda indices: _folded_openings(connection, [entries[i] for i in indices]), threshold
+            near, lambda indices: _plain_openings(connection, [entries[i] for i in indices]), threshold
         )
     ]
     roots = connected_components(len(entries), links)
@@ -144,24 +166,32 @@ def rank(entry: CorpusEntry, decided: Decided) -> tuple[object, ...]:
     )
 
 
-def folded_texts(connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
-    """The folded text in force of each conversation, in the order of `ids`."""
+def turns_in_force(connection: sqlite3.Connection, ids: Sequence[str]) -> list[list[tuple[str, str]]]:
+    """Role and text of the turns with content of each conversation, edits applied, in the order of `ids`."""
     edits = edits_in_force(connection, ids)
-    folded: dict[str, str] = {}
+    found: dict[str, list[tuple[str, str]]] = {}
     rows = connection.execute(
-        "SELECT conversation_id, position, text FROM turns "
+        "SELECT conversation_id, position, role, text FROM turns "
         "WHERE conversation_id IN (SELECT value FROM json_each(?)) ORDER BY conversation_id, position",
         (_json(ids),),
     )
     for id_, turns in groupby(rows, key=itemgetter(0)):
         edited = edits.get(id_, {})
-        parts = [edited[position].text if position in edited else text for _id, position, text in turns]
-        folded[id_] = fold(" ".join(text for text in parts if text.strip()))
-    return [folded.get(id_, "") for id_ in ids]
+        parts = (
+            (role, edited[position].text if position in edited else text)
+            for _id, position, role, text in turns
+        )
+        found[id_] = [(role, text) for role, text in parts if text.strip()]
+    return [found.get(id_, []) for id_ in ids]
 
 
-def _folded_openings(connection: sqlite3.Connection, entries: Sequence[CorpusEntry]) -> list[str]:
-    """The folded opening question in force of each entry."""
+def plain_texts(connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
+    """The letters of the text in force of each conversation, in the order of `ids`."""
+    return ["".join(letters(text) for _role, text in turns) for turns in turns_in_force(connection, ids)]
+
+
+def _plain_openings(connection: sqlite3.Connection, entries: Sequence[CorpusEntry]) -> list[str]:
+    """The letters of the opening question in force of each entry."""
     edits = edits_in_force(connection, [entry.id for entry in entries])
     turns = dict(
         connection.execute(
@@ -172,7 +202,7 @@ def _folded_openings(connection: sqlite3.Connection, entries: Sequence[CorpusEnt
         )
     )
     return [
-        fold(
+        letters(
             edits[entry.id][entry.opening_turn].text
             if entry.opening_turn in edits.get(entry.id, {})
             else turns.get(entry.id, "")

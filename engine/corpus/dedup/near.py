@@ -1,7 +1,7 @@
-"""Near duplicates: candidates by MinHash LSH (Broder 1997; rensa), each verified by its exact Jaccard index.
+"""Similar texts: candidates by MinHash LSH (Broder 1997; rensa), each verified by its exact Jaccard index.
 
-Texts are compared as sets of character 3-grams of their folded form. MinHash only selects pairs to compare; the exact
-index and `is_near_duplicate` decide. A sketch keeps the lowest 8 bits of each minimum (b-bit MinHash, Li & König
+Texts are compared as sets of character 3-grams of their letters. MinHash only selects pairs to compare; the exact
+index and `is_similar` decide. Similar texts may say different things: `dedup.meaning` decides which are near duplicates. A sketch keeps the lowest 8 bits of each minimum (b-bit MinHash, Li & König
 2010): a quarter of the memory, and unequal minima agree by chance once in 256.
 """
 
@@ -18,24 +18,27 @@ import numpy as np
 import rensa
 from numpy.typing import NDArray
 
+from engine.corpus.dedup.meaning import ComparedText, same_text
+from engine.corpus.filters.normalise import letters
+
 PERMUTATIONS = 128
 """Bytes of a sketch."""
 BANDS = 32
 """Bands of four rows: a pair of Jaccard index 0.8 is missed once in ten million, one of 0.6 once in eighty."""
 MIN_LENGTH = 6
-"""Folded characters below which texts are compared exactly only."""
+"""Letters and digits below which texts are compared exactly only."""
 MAX_EDITS = 0.08
-"""Share of characters that may differ where the Jaccard index falls just short of its threshold."""
+"""Share of letters that may differ where the Jaccard index falls just short of its threshold."""
 MAX_EDITED_LENGTH = 1000
-"""Folded characters up to which single edits are counted."""
+"""Letters up to which single edits are counted."""
 _SENTENCE_LENGTH = 200
-"""Folded characters up to which the same characters in another order mean something else."""
+"""Letters up to which the same characters in another order mean something else."""
 SLACK = 0.2
 """How far below its threshold the Jaccard index may be for edits to be counted: one edit breaks three 3-grams."""
 _SEED = 42
 _BLOCK_TEXTS = 1000
 _BLOCK_CHARACTERS = 500_000
-"""Folded characters whose n-grams are hashed together: some 20 MB."""
+"""Letters whose n-grams are hashed together: some 20 MB."""
 _PAIR_BLOCK = 8192
 """Candidates whose sketches are compared together."""
 _MAX_BUCKET = 64
@@ -57,23 +60,30 @@ class SimilarPair(msgspec.Struct, frozen=True):
     similarity: float
 
 
-def near_pairs(
-    folded: Sequence[str], threshold: float = 0.8, *, may_compare: Callable[[int, int], bool] | None = None
-) -> list[SimilarPair]:
-    """Pairs of folded texts that are near duplicates at `threshold`, in order of index.
+def near_pairs(texts: Sequence[str], threshold: float = 0.8) -> list[SimilarPair]:
+    """Pairs of texts that are near duplicates at `threshold`: similar, and without a difference in meaning."""
+    compared = [ComparedText(text) for text in texts]
+    return [
+        pair
+        for pair in similar_pairs([letters(text) for text in texts], threshold)
+        if same_text(compared[pair.first], compared[pair.second])
+    ]
 
-    Each distinct text must occur once. `may_compare` excludes pairs for which it returns False.
-    Memory: 128 bytes per text, and the n-grams of some thousand texts.
+
+def similar_pairs(
+    plain: Sequence[str], threshold: float = 0.8, *, may_compare: Callable[[int, int], bool] | None = None
+) -> list[SimilarPair]:
+    """Pairs of texts, given by their letters, that are similar at `threshold`, in order of index.
+    `may_compare` excludes pairs for which it returns False.
+       Memory: 128 bytes per text, and the n-grams of some thousand texts.
     """
-    rows = np.array([i for i, text in enumerate(folded) if len(text) >= MIN_LENGTH], dtype=np.int64)
+    rows = np.array([i for i, text in enumerate(plain) if len(text) >= MIN_LENGTH], dtype=np.int64)
     if len(rows) < 2:
         return []
-    lengths = np.array([len(folded[i]) for i in rows])
-    found = rows[candidate_pairs(sketch_texts([folded[i] for i in rows]), lengths, threshold)]
+    lengths = np.array([len(plain[i]) for i in rows])
+    found = rows[candidate_pairs(sketch_texts([plain[i] for i in rows]), lengths, threshold)]
     return list(
-        verified_pairs(
-            found, lambda indices: [folded[i] for i in indices], threshold, may_compare=may_compare
-        )
+        verified_pairs(found, lambda indices: [plain[i] for i in indices], threshold, may_compare=may_compare)
     )
 
 
@@ -84,9 +94,9 @@ def verified_pairs(
     *,
     may_compare: Callable[[int, int], bool] | None = None,
 ) -> Iterator[SimilarPair]:
-    """Those of `pairs`, shape (n, 2), that are near duplicates at `threshold`, in their order.
+    """Those of `pairs`, shape (n, 2), that are similar at `threshold`, in their order.
 
-    `texts` returns the folded texts of up to two thousand indices, in their order.
+    `texts` returns the letters of the texts of up to two thousand indices, in their order.
     """
     known: dict[int, str] = {}
     for start in range(0, len(pairs), _READ_BATCH):
@@ -102,7 +112,7 @@ def verified_pairs(
         known.update(zip(missing, texts(missing) if missing else (), strict=True))
         for block_pairs in _blocks_of_pairs(block, known):
             for (one, other), similarity in zip(block_pairs, _jaccard(block_pairs, known), strict=True):
-                if similarity >= threshold - SLACK and is_near_duplicate(
+                if similarity >= threshold - SLACK and is_similar(
                     known[one], known[other], similarity, threshold
                 ):
                     yield SimilarPair(one, other, similarity)
@@ -167,11 +177,11 @@ def connected_components(
     return [root(node) for node in range(size)]
 
 
-def sketch_texts(folded: Sequence[str]) -> Sketches:
-    """Sketches of folded texts of `MIN_LENGTH` characters or more; shape (texts, PERMUTATIONS)."""
-    found = np.empty((len(folded), PERMUTATIONS), dtype=np.uint8)
-    for start, end in _blocks_of_texts(folded):
-        grams, ends = _trigrams(folded[start:end])
+def sketch_texts(plain: Sequence[str]) -> Sketches:
+    """Sketches of the letters of texts of `MIN_LENGTH` characters or more; shape (texts, PERMUTATIONS)."""
+    found = np.empty((len(plain), PERMUTATIONS), dtype=np.uint8)
+    for start, end in _blocks_of_texts(plain):
+        grams, ends = _trigrams(plain[start:end])
         offsets = np.concatenate(([0], ends)).astype(np.uint64)
         # Repeated n-grams do not change a minimum.
         matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
@@ -222,11 +232,11 @@ def candidate_pairs(
     *,
     kinds: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
-    """Pairs of rows that share a band and may be near duplicates, each once, in order; shape (n, 2).
+    """Pairs of rows that share a band and may be similar, each once, in order; shape (n, 2).
 
-    `lengths` are in folded characters. Pairs whose sketches agree three standard deviations less than the required
+    `lengths` are in letters. Pairs whose sketches agree three standard deviations less than the required
     Jaccard index predicts are excluded: this misses one true pair in seven hundred, a tenth of what the bands miss.
-    Texts that few edits make equal need less than `threshold` (`is_near_duplicate`). `kinds`, one for each row,
+    Texts that few edits make equal need less than `threshold` (`is_similar`). `kinds`, one for each row,
     excludes pairs of the same kind.
     """
     size = len(sketched)
@@ -272,8 +282,8 @@ def _run_starts(values: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
     return first
 
 
-def is_near_duplicate(one: str, other: str, similarity: float, threshold: float) -> bool:
-    """Whether two folded texts with this exact Jaccard index are one text with slips.
+def is_similar(one: str, other: str, similarity: float, threshold: float) -> bool:
+    """Whether two texts with this exact Jaccard index differ in few of their letters.
 
     Short texts of the same characters in another order ("A beat B", "B beat A") are not, whatever the index. Short
     texts with few edits and the same numbers are, although each edit breaks three n-grams.

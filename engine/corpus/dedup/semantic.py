@@ -15,7 +15,7 @@ import msgspec
 
 from engine.core.errors import BadInput, H2QError
 from engine.core.i18n import _
-from engine.corpus.dedup.drop import folded_texts, is_competing, rank
+from engine.corpus.dedup.drop import is_competing, plain_texts, rank
 from engine.corpus.dedup.near import SimilarPair
 from engine.corpus.enums import CorpusStage, LedgerAction, ReviewState
 from engine.corpus.filters.run import CorpusEntry
@@ -223,7 +223,7 @@ def _group_by_ngrams(store: Database, ranked: Sequence[CorpusEntry], log: Log) -
     from engine.corpus.dedup import tfidf
 
     ranked = _newest(ranked, tfidf.MAX_TEXTS, log)
-    texts = folded_texts(store.connection, [entry.id for entry in ranked])
+    texts = plain_texts(store.connection, [entry.id for entry in ranked])
     groups = _group(
         ranked, ((pair.first, pair.second, pair.similarity) for pair in tfidf.similar_pairs(texts))
     )

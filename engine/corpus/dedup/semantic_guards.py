@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from engine.corpus.filters.normalise import fold
+from engine.corpus.filters.normalise import letters
 
 _NUMBER = re.compile(r"[0-9]+|[零〇一二三四五六七八九十百千万两]+(?=[年月日个岁元块点号次天时分秒倍])")
 _NEGATION = re.compile(
@@ -46,7 +46,7 @@ def may_mean_the_same(one: str, other: str) -> bool:
         return False
     if chinese and _latin_names(one) != _latin_names(other):
         return False
-    left, right = fold(one), fold(other)
+    left, right = letters(one), letters(other)
     return left == right or not _is_reordered(left, right, one, other, chinese=chinese)
 
 

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from engine.corpus.dedup.near import MIN_LENGTH, PERMUTATIONS, Sketches, sketch_texts
-from engine.corpus.filters.normalise import fold
+from engine.corpus.filters.folding import fold
 from engine.corpus.filters.pool import filter_all, worker_count
 from engine.corpus.filters.run import CorpusEntry, FilteredConversation, FilterResult, FilterTask
 from engine.corpus.filters.turn import FilterSettings
@@ -31,7 +31,7 @@ from engine.memory.records import Conversation
 from engine.memory.transactions import ChunkedWriter
 
 OPENING_MIN_LENGTH = 20
-"""Folded characters from which opening questions are compared for near duplicates; in shorter ones a single word
+"""Letters and digits from which opening questions are compared for near duplicates; in shorter ones a single word
 makes the question."""
 _SAVE_BATCH = 100
 """Conversations filtered between two writes."""
@@ -77,9 +77,9 @@ class FilteredCorpus(NamedTuple):
     keys: list[bytes]
     """Cache key of each entry."""
     text_sketches: Sketches
-    """Sketches of the folded texts, shape (entries, PERMUTATIONS); undefined for short texts."""
+    """Sketches of the letters of the texts, shape (entries, PERMUTATIONS); undefined for short texts."""
     opening_sketches: Sketches
-    """Sketches of the folded opening questions, likewise."""
+    """Sketches of the letters of the opening questions, likewise."""
     sketch_counts: np.typing.NDArray[np.uint8]
     """0: no sketch, 1: of the text, 2: of text and opening question."""
 
@@ -190,10 +190,10 @@ def _save(writer: ChunkedWriter, results: Sequence[FilteredConversation], keys: 
 
 def _sketches(results: Sequence[FilteredConversation]) -> list[bytes]:
     """The sketch of each text, followed by that of the opening question where it is long enough."""
-    texts = [result.folded for result in results if len(result.folded) >= MIN_LENGTH]
+    texts = [result.text for result in results if len(result.text) >= MIN_LENGTH]
     openings = [result.opening for result in results if len(result.opening) >= OPENING_MIN_LENGTH]
     sketches = iter(sketch_texts(texts + openings))
-    of_texts = [next(sketches).tobytes() if len(result.folded) >= MIN_LENGTH else b"" for result in results]
+    of_texts = [next(sketches).tobytes() if len(result.text) >= MIN_LENGTH else b"" for result in results]
     return [
         sketch + (next(sketches).tobytes() if len(result.opening) >= OPENING_MIN_LENGTH else b"")
         for result, sketch in zip(results, of_texts, strict=True)

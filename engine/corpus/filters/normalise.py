@@ -1,13 +1,12 @@
-"""Normalises text for comparison (NFKC, case-folded, without punctuation) and for pattern matching.
+"""Normalises text for pattern matching, and to its letters, by which similar texts are found.
 
-Stored text is never normalised.
+Stored text is never normalised. `filters.folding` has the form in which texts are equal.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -46,20 +45,13 @@ _nfkc_cached = lru_cache(maxsize=256)(_nfkc)
 """Several filters normalise the same turn one after the other."""
 
 
-def fold(text: str) -> str:
-    """The form in which texts are compared: NFKC, case-folded, without punctuation, space and invisible characters.
+def letters(text: str) -> str:
+    """The letters and digits of a text: NFKC, case-folded. Texts that look alike share most of their 3-grams in this form.
 
-    A text without letters and digits (emoji, symbols) folds to its NFKC form, so that it still differs from others.
+    A text without letters and digits (emoji, symbols) becomes its NFKC form, so that it still differs from others.
     """
     normal = nfkc(text).casefold()
     return "".join(filter(str.isalnum, normal)) or normal.strip()
-
-
-def fold_joined(texts: Sequence[str], folded: Sequence[str]) -> str:
-    """`fold(" ".join(texts))` from the folded form of each: a space combines with nothing."""
-    if all(map(str.isalnum, folded)):
-        return "".join(folded)
-    return fold(" ".join(texts))
 
 
 @dataclass(frozen=True)

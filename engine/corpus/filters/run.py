@@ -11,14 +11,15 @@ import msgspec
 from engine.core.chat import Role
 from engine.corpus.enums import CorpusStage, LedgerAction
 from engine.corpus.features import language_of, quality_score, title_of
-from engine.corpus.filters.normalise import fold, fold_joined
+from engine.corpus.filters.folding import fold, fold_turns
+from engine.corpus.filters.normalise import letters
 from engine.corpus.filters.turn import LOW_QUALITY, SOURCE_MASKS, FilterSettings, TurnResult, filter_turn
 from engine.corpus.ledger import Evidence, LedgerRow
 from engine.corpus.review.decision_log import TurnEdit, apply_edits
 from engine.memory.records import Conversation, Turn
 
 _MIN_OPENING = 6
-"""Folded characters below which an opening question does not identify a cluster."""
+"""Letters and digits below which an opening question does not identify a cluster."""
 _ENCODER = msgspec.msgpack.Encoder()
 
 
@@ -34,13 +35,13 @@ class CorpusEntry(msgspec.Struct, array_like=True):
     content_key: bytes
     """Digest of role and folded text of each turn: equal for exact duplicates."""
     text_digest: bytes
-    """`digest_of` the folded text."""
+    """`digest_of` the folded text of all turns."""
     opening_digest: bytes
     """`digest_of` the folded first question with content; b"" when too short to identify a cluster."""
     opening_turn: int
     """Position of that question."""
     lengths: tuple[int, int]
-    """Folded characters of the text and of the opening question."""
+    """Letters and digits of the text and of the opening question."""
     characters: int
     language: str
     dropped: LedgerRow | None = None
@@ -83,10 +84,10 @@ class FilteredConversation(msgspec.Struct, frozen=True, array_like=True):
     """A CorpusEntry in MessagePack."""
     result: bytes
     """A FilterResult in MessagePack."""
-    folded: str
-    """The folded text."""
+    text: str
+    """Its letters and digits."""
     opening: str
-    """The folded opening question; "" when too short to identify a cluster."""
+    """Those of the opening question; "" when too short to identify a cluster."""
 
 
 class FilterTask(msgspec.Struct, frozen=True, array_like=True):
@@ -118,12 +119,14 @@ def filter_conversation(task: FilterTask, settings: FilterSettings) -> FilteredC
 
     texts = [turn.text for _position, turn in turns]
     folded = [fold(text) for text in texts]
+    plain = [letters(text) for text in texts]
     first = next(
         (i for i, (position, turn) in enumerate(turns) if turn.role is Role.USER and position not in masked),
         None,
     )
-    opening = folded[first] if first is not None and len(folded[first]) >= _MIN_OPENING else ""
-    text = fold_joined(texts, folded)
+    asked = first is not None and len(plain[first]) >= _MIN_OPENING
+    opening = plain[first] if first is not None and asked else ""
+    text = "".join(plain)
     answers = [
         turn.text for position, turn in turns if turn.role is Role.ASSISTANT and position not in masked
     ]
@@ -131,8 +134,8 @@ def filter_conversation(task: FilterTask, settings: FilterSettings) -> FilteredC
         id=conversation.id,
         end_time=conversation.end_time(),
         content_key=_content_key((turn.role, one) for (_, turn), one in zip(turns, folded, strict=True)),
-        text_digest=digest_of(text),
-        opening_digest=digest_of(opening),
+        text_digest=digest_of(fold_turns(folded)),
+        opening_digest=digest_of(folded[first]) if first is not None and asked else b"",
         opening_turn=turns[first][0] if first is not None else 0,
         lengths=(len(text), len(opening)),
         characters=sum(map(len, texts)),
@@ -157,7 +160,7 @@ def digest_of(folded: str) -> bytes:
 
 
 def _content_key(turns: Iterable[tuple[str, str]]) -> bytes:
-    """Digest of turns as (role, folded text), which ignores width, case, punctuation and space."""
+    """Digest of turns as (role, folded text)."""
     words = "".join(f"{role}\x1f{folded}\x1e" for role, folded in turns)
     return sha256(words.encode("utf-8", "surrogatepass")).digest()[:16]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from engine.corpus.filters import low_value, pii, prompt_injection
-from engine.corpus.filters.normalise import fold
+from engine.corpus.filters.folding import fold
 
 LOW_QUALITY = frozenset((low_value.TurnKind.REPETITION.value, low_value.TurnKind.TRUNCATED.value))
 """Mask reasons that are not small talk; `low_value_from` does not apply to them."""

@@ -1,0 +1,139 @@
+"""Words by their weight when texts are compared: those that always count, and those that never do."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+_NEGATION_ZH = frozenset("不没无非未勿别莫")
+_NUMERALS_ZH = frozenset("零〇二三四五六七八九十百千万亿两半双几")
+_NUMBER_WORDS = frozenset(
+    [
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
+        "twenty",
+        "thirty",
+        "forty",
+        "fifty",
+        "sixty",
+        "seventy",
+        "eighty",
+        "ninety",
+        "hundred",
+        "thousand",
+        "million",
+        "billion",
+        "trillion",
+        "dozen",
+        "half",
+        "quarter",
+        "third",
+        "first",
+        "second",
+        "fourth",
+        "fifth",
+        "sixth",
+        "seventh",
+        "eighth",
+        "ninth",
+        "tenth",
+        "once",
+        "twice",
+        "thrice",
+        "double",
+        "triple",
+        "single",
+    ]
+)
+_NEGATION_EN = frozenset(
+    [
+        "no",
+        "not",
+        "never",
+        "none",
+        "nor",
+        "neither",
+        "nobody",
+        "nothing",
+        "nowhere",
+        "without",
+        "cannot",
+        "hardly",
+        "barely",
+        "few",
+        "little",
+        "unless",
+        "except",
+    ]
+)
+MODIFIERS_ZH = frozenset(
+    # Directions and other opposites.
+    "东西南北上下左右前后内外里高低大小多少长短新旧老快慢早晚先冷热男女父母子儿公私"
+    "升降增减加乘除涨跌开关买卖借还进出入收发读写存取胜负赢输攻守正反对错真假是否"
+    # What a word becomes when it stands before it, or how much and how sure.
+    "副非半亚超原曾准次伪微毫厘分每各全只仅都最更再共总约近可能应须必吗么谁哪何"
+)
+"""Characters whose omission or addition may say something else."""
+SURNAMES = frozenset(
+    "王李张刘陈杨黄赵吴周徐孙马朱胡郭何林罗郑梁谢宋唐许韩冯邓曹彭曾萧田董袁潘蒋蔡余杜叶程苏魏吕丁任沈姚卢姜崔钟谭陆汪范金石廖贾夏韦付方邹孟熊秦邱江尹薛闫段雷侯龙史陶黎贺顾毛郝龚邵钱严覃武戴莫孔向汤小老阿"
+)
+"""Characters with which the name of a person usually begins."""
+NAME_LEADS = frozenset("和与由被跟给对叫是让把向问找请为")
+"""Characters that often stand before a name."""
+FILLERS = frozenset(["a", "an", "the", "please", "kindly", "请"])
+"""Words whose omission says nothing else."""
+FINAL_PARTICLES = frozenset("呢呀啊哦啦嘛吧")
+"""Chinese particles that soften a sentence. (吗 makes a question of it.)"""
+PARTICLES_ZH = frozenset("的了")
+"""Characters that a slip of the pen leaves behind."""
+VARIANTS = {"您": "你", "妳": "你", "帐": "账", "象": "像", "地": "的", "得": "的"}
+"""Characters that are written for each other; the key is read as the value."""
+
+_COURTESY = (
+    r"hello(?: there)?|hi(?: there)?|hey|good (?:morning|afternoon|evening)|dear \w+|"
+    r"thank you(?: (?:very|so) much)?|thanks(?: a lot| in advance| again)?|many thanks|cheers|"
+    r"(?:you are|you['’]re) welcome|no problem|have a (?:nice|good|great) day|right|"
+    r"你好|您好|请问(?:一下)?|早上好|下午好|晚上好|大家好|谢谢(?:你|您|大家)?(?:了|啦)?|多谢|感谢|麻烦(?:你|您)?了?|好的|嗯|哈喽|嗨|"
+    r"不客气|祝(?:你|您)(?:愉快|顺利|生活愉快)|对吧|就这样"
+)
+_MARK = r"[\s,.!?;~，。！？；～…、]"
+COURTESY_START = re.compile(rf"\A\s*+(?:(?:{_COURTESY}){_MARK}++)+", re.IGNORECASE)
+"""Greetings at the start of a text, with their punctuation."""
+COURTESY_END = re.compile(rf"(?:[\n,.!?;，。！？；…]\s*+(?:{_COURTESY}){_MARK}*+)+\Z", re.IGNORECASE)
+"""Thanks at the end of a text; a word behind a colon is none."""
+
+
+BROKEN = "\ua7ff"
+"""A letter that stands for one that was overwritten or pushed in by a slip."""
+
+
+@lru_cache(maxsize=8192)
+def is_weighty(key: str) -> bool:
+    """Whether a token always counts: figures, signs, negations."""
+    if len(key) == 1:
+        return key in _NEGATION_ZH or key in _NUMERALS_ZH or not key.isalpha()
+    return (
+        key in _NUMBER_WORDS
+        or key in _NEGATION_EN
+        or key.endswith("n't")
+        or any(letter.isdigit() or letter == "_" for letter in key)
+        or not any(map(str.isalpha, key))
+    )
