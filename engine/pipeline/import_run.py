@@ -203,6 +203,8 @@ _REASON_TEXTS = {
     "message without a role": N_("message without a role"),
     "notice of the program": N_("notice of the program"),
     "reasoning": N_("reasoning"),
+    "record without a message": N_("record without a message"),
+    "repeated message": N_("repeated message"),
     "row of another shape": N_("malformed row"),
     "row without an answer": N_("row without an answer"),
     "text added by the program": N_("text added by the program"),

@@ -26,6 +26,12 @@ from tests.unit.test_importers import read, role_texts
 EXPORTS = Path(__file__).parents[1] / "data" / "exports"
 
 FORMAT_OF = {
+    "agents/claude_code.jsonl": "claude_code",
+    "agents/copilot_events.jsonl": "copilot_cli",
+    "agents/rollout-2026-09-01T10-00-00-019a.jsonl": "codex",
+    "agents/state.vscdb": "cursor",
+    "agents/vscode_chat.json": "vscode",
+    "agents/vscode_chat.jsonl": "vscode",
     "1752000000000.conversation.json": "lmstudio",
     "chatbox-exported-data.json": "chatbox",
     "cherry_data.json": "cherry",
@@ -471,14 +477,14 @@ def test_mutated_exports_give_conversations_or_bad_input(
 
 @settings(max_examples=30, deadline=None)
 @given(
-    file=st.sampled_from([name for name in FORMAT_OF if name.endswith(".db")]),
+    file=st.sampled_from([name for name in FORMAT_OF if name.endswith((".db", ".vscdb", ".sqlite"))]),
     places=st.lists(st.tuples(st.integers(16, 8000), st.integers(1, 255)), max_size=8),
     cut=st.integers(100, 60_000),
 )
 def test_damaged_databases_give_conversations_or_bad_input(
     tmp_path_factory: pytest.TempPathFactory, file: str, places: list[tuple[int, int]], cut: int
 ) -> None:
-    path = tmp_path_factory.mktemp("s") / file
+    path = tmp_path_factory.mktemp("s") / Path(file).name
     damaged = bytearray((EXPORTS / file).read_bytes())
     for place, by in places:
         damaged[place] ^= by
@@ -486,7 +492,7 @@ def test_damaged_databases_give_conversations_or_bad_input(
     try:
         read(path, FORMAT_OF[file])
     except BadInput as error:
-        assert file in str(error)
+        assert path.name in str(error)
 
 
 memory_values = st.recursive(

@@ -23,6 +23,11 @@ FORMATS = (
     "gemini_workspace",
     "aistudio",
     "gemini_cli",
+    "claude_code",
+    "codex",
+    "cursor",
+    "vscode",
+    "copilot_cli",
     "deepseek",
     "chatgpt",
     "claude",
@@ -44,7 +49,7 @@ FORMATS = (
 """Names of the importer modules, in the order of detection."""
 
 _JSON_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
-_SUFFIXES = _JSON_SUFFIXES | {".zip", ".txt", ".md", ".db"}
+_SUFFIXES = _JSON_SUFFIXES | {".zip", ".txt", ".md", ".db", ".sqlite", ".vscdb", ".csv", ".html"}
 _MAX_FILES = 10_000
 
 

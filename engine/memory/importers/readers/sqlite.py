@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,19 @@ def is_sqlite(path: Path) -> bool:
             return file.read(16) == _MAGIC
     except OSError:
         return False
+
+
+def has_tables(path: Path, names: Collection[str]) -> bool:
+    """Whether the database holds all of the tables. The file is not copied: databases of editors are large."""
+    try:
+        # Immutable: neither locks nor a WAL are looked at, and no file is written next to the database.
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as connection:
+            tables = {
+                row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            }
+    except (sqlite3.Error, UnicodeDecodeError, OSError):
+        tables = set()
+    return tables.issuperset(names) or (not tables and set(names) <= set(table_columns(path)))
 
 
 def table_columns(path: Path) -> dict[str, frozenset[str]]:
