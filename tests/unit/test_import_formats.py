@@ -33,8 +33,11 @@ FORMAT_OF = {
     "agents/vscode_chat.json": "vscode",
     "agents/vscode_chat.jsonl": "vscode",
     "1752000000000.conversation.json": "lmstudio",
+    "chat-5d0c6c7e.json": "lechat",
     "chatbox-exported-data.json": "chatbox",
+    "chatgpt_2026.json": "chatgpt",
     "cherry_data.json": "cherry",
+    "claude_2026.json": "claude",
     "claude_conversations.json": "claude",
     "completions.jsonl": "completion",
     "crosswoz.json": "crosswoz",
@@ -45,11 +48,15 @@ FORMAT_OF = {
     "gemini/MyActivity.json": "gemini",
     "gemini/conversation_1.txt": "gemini_workspace",
     "gemini/session-2026-04-27T01-55-5f0c.jsonl": "gemini_cli",
+    "llamacpp_conversations.json": "llamacpp",
+    "llamacpp_conversations.jsonl": "llamacpp",
     "llm-0.27.logs.db": "llm",
+    "llm-0.36-fragments.logs.db": "llm",
     "llm-0.36.logs.db": "llm",
     "mindx/data/sessions/session_1772819966123456789.json": "mindx",
     "mindx/data/vectors/MANIFEST": "mindx",
     "nextchat-backup.json": "nextchat",
+    "openwebui_0.11.json": "openwebui",
     "openwebui_chats.json": "openwebui",
     "transcript.chatml.txt": "chatml",
     "webui.db": "openwebui",
@@ -437,7 +444,7 @@ def _locals(export: dict[str, Any]) -> list[Any]:
 
 
 def test_every_format_has_a_test_file() -> None:
-    others = {"chatgpt", "alpaca", "sharegpt", "openai", "text"}
+    others = {"alpaca", "sharegpt", "openai", "text"}
     assert set(FORMATS) == set(FORMAT_OF.values()) | others
 
 

@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
     ImportOptions,
     RoleMap,
     build_conversation,
+    message_turn,
     parse_content,
     parse_role,
     parse_time,
@@ -78,25 +81,18 @@ def _turns(messages: list[Any], forks: dict[str, Any], role_map: RoleMap) -> Ite
     for message in messages:
         turn, skipped = _turn(message, role_map)
         yield from skipped
-        alternatives, other_branches = _fork(forks.get(previous), role_map)
-        if other_branches:
-            yield Skipped(reason="message of another branch", count=other_branches)
+        alternatives, others = _fork(forks.get(previous), role_map)
         previous = text_or_empty(message.get("id")) if isinstance(message, dict) else ""
-        if turn is None:
-            continue
-        if turn.role is not Role.ASSISTANT:
-            if alternatives:
-                yield Skipped(reason="message of another branch", count=len(alternatives))
-            yield turn
-            continue
-        distinct = tuple(text for text in dict.fromkeys(alternatives) if text != turn.text)
-        yield Turn(
-            role=turn.role,
-            text=turn.text,
-            time=turn.time,
-            external_id=turn.external_id,
-            alternatives=distinct,
-        )
+        distinct: tuple[str, ...] = ()
+        if turn is not None and turn.role is Role.ASSISTANT:
+            distinct = tuple(text for text in dict.fromkeys(alternatives) if text != turn.text)
+        if others := others + len(alternatives) - len(distinct):
+            yield Skipped(reason="message of another branch", count=others)
+        if turn is not None:
+            yield replace(turn, alternatives=distinct)
+    alternatives, others = _fork(forks.get(previous), role_map) if previous else ([], 0)
+    if others + len(alternatives):
+        yield Skipped(reason="message of another branch", count=others + len(alternatives))
 
 
 def _turn(message: object, role_map: RoleMap) -> tuple[Turn | None, list[Skipped]]:
@@ -115,28 +111,28 @@ def _turn(message: object, role_map: RoleMap) -> tuple[Turn | None, list[Skipped
         skipped.append(Skipped(reason="reasoning"))
     for name in ("files", "links", "pictures"):
         skipped += skip_attached(message.get(name), "image" if name == "pictures" else "attachment")
-    text, stripped = strip_reasoning(text, role)
-    skipped += stripped
     if message.get("errorCode") or message.get("error"):
-        return None, [*skipped, Skipped(reason="failed answer")]
-    if not text.strip():
-        return None, skipped or [Skipped(reason="empty message")]
-    id_ = text_or_empty(message.get("id"))
-    return Turn(role=role, text=text, time=parse_time(message.get("timestamp")), external_id=id_), skipped
+        return None, [*skipped, *strip_reasoning(text, role)[1], Skipped(reason="failed answer")]
+    return message_turn(
+        role,
+        text,
+        skipped,
+        time=parse_time(message.get("timestamp")),
+        external_id=text_or_empty(message.get("id")),
+    )
 
 
 def _fork(fork: object, role_map: RoleMap) -> tuple[list[str], int]:
-    """The answers that begin the other branches of a fork, and the number of branches that begin otherwise."""
+    """The answers that begin the other branches of a fork, and the number of their other messages."""
     lists = fork.get("lists") if isinstance(fork, dict) else None
     texts = []
-    without_answer = 0
+    others = 0
     for branch in lists if isinstance(lists, list) else []:
         messages = branch.get("messages") if isinstance(branch, dict) else None
         if not isinstance(messages, list) or not messages:
             continue
         turn, _skipped = _turn(messages[0], role_map)
-        if turn is not None and turn.role is Role.ASSISTANT:
-            texts.append(turn.text)
-        else:
-            without_answer += 1
-    return texts, without_answer
+        is_answer = turn is not None and turn.role is Role.ASSISTANT
+        texts += [turn.text] if turn is not None and is_answer else []
+        others += len(messages) - is_answer
+    return texts, others

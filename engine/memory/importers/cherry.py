@@ -1,4 +1,4 @@
-"""Cherry Studio 0.9 to 1.7: the backup zip or its `data.json`, format versions 2 to 5.
+"""Cherry Studio: the backup zip or its `data.json`, format versions 2 to 5; `cherry_database` reads version 7.
 
 `indexedDB.topics` holds the messages; since version 4 their texts are in `indexedDB.message_blocks`. Topic
 names and assistants' instructions are in `localStorage`, as JSON inside JSON. Answers of several models to one
@@ -17,18 +17,19 @@ from typing import Any
 
 import msgspec
 
+from engine.memory.importers.cherry_database import conversations, is_cherry_database, read_blocks
 from engine.memory.importers.fields import (
     ImportOptions,
     RoleMap,
     build_conversation,
+    message_turn,
     parse_role,
     parse_time,
-    skip_reason,
-    strip_reasoning,
     text_or_empty,
     unknown_role,
 )
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_members
+from engine.memory.importers.readers.sqlite import is_sqlite
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "cherry"
@@ -36,11 +37,11 @@ NAME = "cherry"
 _DATABASE = "indexedDB"
 _TOPICS, _BLOCKS = f"{_DATABASE}.topics", f"{_DATABASE}.message_blocks"
 _EXPANDED = (_DATABASE, f"{_DATABASE}.*")
-_TEXT_BLOCKS = ("main_text", "code")
-_IGNORED_BLOCKS = ("unknown", "citation", "translation")
 
 
 def detect(path: Path, value: Any) -> bool:
+    if is_sqlite(path):
+        return is_cherry_database(path)
     if not isinstance(value, dict):
         return False
     database, local = value.get("indexedDB"), value.get("localStorage")
@@ -56,6 +57,9 @@ def read(
 
     The texts come after the topics: the file is read twice, and texts are stored in a temporary database.
     """
+    if is_sqlite(path):
+        yield from conversations(path, NAME, options.roles, on_bytes)
+        return
     names: dict[str, str] = {}
     with _block_store() as blocks:
         for key, value in json_members(path, expand=_EXPANDED):
@@ -145,6 +149,8 @@ def _turns(messages: list[Any], blocks: _BlockStore, role_map: RoleMap) -> Itera
         if answers:
             shown = max(answers, key=lambda answer: answer[:2])[2]
             others = dict.fromkeys(turn.text for *_flags, turn in answers if turn.text != shown.text)
+            if len(answers) > 1 + len(others):
+                yield Skipped(reason="message of another branch", count=len(answers) - 1 - len(others))
             yield msgspec.structs.replace(shown, alternatives=tuple(others))
 
 
@@ -155,38 +161,23 @@ def _ask_id(message: object) -> str:
     return text_or_empty(message.get("askId"))
 
 
-def _turn(message: object, blocks: _BlockStore, role_map: RoleMap) -> tuple[Turn | None, tuple[Skipped, ...]]:
+def _turn(message: object, blocks: _BlockStore, role_map: RoleMap) -> tuple[Turn | None, list[Skipped]]:
     if not isinstance(message, dict):
-        return None, (Skipped(reason="message of another shape"),)
+        return None, [Skipped(reason="message of another shape")]
     if message.get("type") == "clear":
-        return None, ()
+        return None, []
     role = parse_role(message.get("role"), role_map)
     if role is None:
-        return None, (unknown_role(message.get("role")),)
-    skipped = []
-    texts = []
-    for id_ in _list(message.get("blocks")):
-        block = blocks.get(id_)
-        if block is None:
-            skipped.append(Skipped(reason="attachment"))
-            continue
-        kind, content = block.get("type"), block.get("content")
-        if kind in _TEXT_BLOCKS and isinstance(content, str):
-            texts.append(
-                f"```{text_or_empty(block.get('language'))}\n{content}\n```" if kind == "code" else content
-            )
-        elif kind == "error":
-            skipped.append(Skipped(reason="failed answer"))
-        elif kind not in _IGNORED_BLOCKS:
-            skipped.append(Skipped(reason=skip_reason(kind)))
-    if not texts and isinstance(message.get("content"), str):
-        texts.append(message["content"])
+        return None, [unknown_role(message.get("role"))]
+    text, skipped = read_blocks([blocks.get(id_) for id_ in _list(message.get("blocks"))])
+    if not text and isinstance(message.get("content"), str):
+        text = message["content"]
     if message.get("reasoning_content"):
         skipped.append(Skipped(reason="reasoning"))
-    text, stripped = strip_reasoning("\n\n".join(text for text in texts if text), role)
-    skipped += stripped
-    if not text.strip():
-        return None, tuple(skipped) or (Skipped(reason="empty message"),)
-    time = parse_time(message.get("createdAt"))
-    turn = Turn(role=role, text=text, time=time, external_id=text_or_empty(message.get("id")))
-    return turn, tuple(skipped)
+    return message_turn(
+        role,
+        text,
+        skipped,
+        time=parse_time(message.get("createdAt")),
+        external_id=text_or_empty(message.get("id")),
+    )

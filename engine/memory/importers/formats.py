@@ -32,6 +32,8 @@ FORMATS = (
     "chatgpt",
     "claude",
     "openwebui",
+    "lechat",
+    "llamacpp",
     "lmstudio",
     "cherry",
     "chatbox",

@@ -10,15 +10,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from engine.core.chat import Role
 from engine.memory.importers.fields import (
     ImportOptions,
     RoleMap,
     build_conversation,
+    message_turn,
     parse_content,
     parse_role,
     parse_time,
-    strip_reasoning,
     text_or_empty,
     unknown_role,
 )
@@ -70,16 +72,14 @@ def _turns(chat: dict[str, Any], role_map: RoleMap) -> Iterator[Turn | Skipped]:
         turn, skipped = _version(versions[shown], role_map)
         yield from skipped
         others = [_version(other, role_map)[0] for n, other in enumerate(versions) if n != shown]
-        texts = tuple(dict.fromkeys(other.text for other in others if other is not None))
-        if turn is None or turn.role is not Role.ASSISTANT:
-            if texts:
-                yield Skipped(reason="message of another branch", count=len(texts))
-            if turn is not None:
-                yield turn
-            continue
-        yield Turn(
-            role=turn.role, text=turn.text, alternatives=tuple(text for text in texts if text != turn.text)
-        )
+        texts: tuple[str, ...] = ()
+        if turn is not None and turn.role is Role.ASSISTANT:
+            distinct = dict.fromkeys(other.text for other in others if other is not None)
+            texts = tuple(text for text in distinct if text != turn.text)
+        if len(texts) < len(others):
+            yield Skipped(reason="message of another branch", count=len(others) - len(texts))
+        if turn is not None:
+            yield replace(turn, alternatives=texts)
 
 
 def _version(version: object, role_map: RoleMap) -> tuple[Turn | None, list[Skipped]]:
@@ -99,11 +99,7 @@ def _version(version: object, role_map: RoleMap) -> tuple[Turn | None, list[Skip
         text, skipped_parts = parse_content(content)
         skipped += skipped_parts
         texts.append(text)
-    text, stripped = strip_reasoning("\n".join(text for text in texts if text), role)
-    skipped += stripped
-    if not text.strip():
-        return None, skipped or [Skipped(reason="empty message")]
-    return Turn(role=role, text=text), skipped
+    return message_turn(role, "\n".join(text for text in texts if text), skipped)
 
 
 def _contents(version: dict[str, Any]) -> Iterator[Any]:

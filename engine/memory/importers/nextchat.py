@@ -15,11 +15,11 @@ from engine.memory.importers.fields import (
     ImportOptions,
     RoleMap,
     build_conversation,
+    message_turn,
     parse_content,
     parse_role,
     parse_time,
     skip_attached,
-    strip_reasoning,
     text_or_empty,
     unknown_role,
 )
@@ -76,13 +76,11 @@ def _turn(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
         yield unknown_role(message.get("role"))
         return
     text, skipped = parse_content(message.get("content"))
-    text, stripped = strip_reasoning(text, role)
-    yield from skipped
-    yield from stripped
-    yield from skip_attached(message.get("tools"), "tool message")
+    skipped += skip_attached(message.get("tools"), "tool message")
     if message.get("isError") and role is Role.ASSISTANT:
-        yield Skipped(reason="failed answer")
-    elif text.strip():
-        yield Turn(role=role, text=text, external_id=text_or_empty(message.get("id")))
-    elif not skipped:
-        yield Skipped(reason="empty message")
+        yield from (*skipped, Skipped(reason="failed answer"))
+        return
+    turn, left_out = message_turn(role, text, skipped, external_id=text_or_empty(message.get("id")))
+    yield from left_out
+    if turn is not None:
+        yield turn
