@@ -2,13 +2,17 @@
 
 An action feeds the keys, the command palette, the `?` sheet, the footer and the command line shown. To add one: add it
 here, and a method `action_<verb>` to the tab (or to `GlobalActions`, for an action of EVERYWHERE), where the verb is
-the part of the id after the last dot. An action without a method in the tab on the screen is not offered. The user's
-own keys (`keys` in the settings) replace `key` by id.
+the part of the id after the last dot. An action without a method in the tab on the screen is not offered.
+`tui/app/bindings.py` makes Textual's bindings of the table; the user's own keys (`keys` in the settings) replace `key`
+by id.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from textual.keys import key_to_character
 
 from engine.core.i18n import N_
 
@@ -43,6 +47,8 @@ class AppAction:
     """One sentence for the `?` sheet; "" where the label is enough."""
     outside: bool = False
     """A letter in a tab whose field usually has the focus: it works after `esc`, and the sheet says so."""
+    priority: bool = False
+    """Its key works above an open sheet too."""
 
     @property
     def verb(self) -> str:
@@ -92,6 +98,14 @@ _EVERYWHERE = _actions(
         help=N_("Copies the item under the cursor to the clipboard of your terminal."),
     ),
     AppAction("settings", "S", N_("settings"), _E, help=N_("Language, theme, signs, memory budget, keys.")),
+    AppAction(
+        "suspend",
+        "ctrl+z",
+        N_("suspend"),
+        _E,
+        help=N_("Back to the shell; fg returns to the app. Runs continue."),
+        priority=True,
+    ),
     AppAction("leave", "q Q f10", N_("leave"), _E, help=N_("Quit the app; runs continue.")),
 )
 
@@ -350,57 +364,40 @@ def of_tab(tab: str) -> tuple[AppAction, ...]:
 _SHOWN = {"escape": "esc", "f10": "F10", "up": "↑", "down": "↓", "left": "←", "right": "→"}
 
 
-def key_label(key: str) -> str:
-    """The first of `key` as it is shown."""
-    return key_labels(key)[0]
+def key_label(keys: tuple[str, ...]) -> str:
+    """The first of `keys` as it is shown, "" when there is none."""
+    return next(iter(key_labels(keys)), "")
 
 
-def key_labels(key: str) -> list[str]:
-    """All of `key` as they are shown."""
-    return [_SHOWN.get(one, one) for one in key.split()]
+def key_labels(keys: tuple[str, ...]) -> list[str]:
+    """All of `keys` as they are shown."""
+    return [_SHOWN.get(key, key) for key in keys]
 
 
-class KeyMap:
-    """Which action a key means in a tab: the table, overridden by the user's own keys."""
-
-    def __init__(self, own: dict[str, str] | None = None) -> None:
-        self._own = {id_: key for id_, key in (own or {}).items() if id_ in BY_ID and key.split()}
-        self._actions: dict[tuple[str, str], AppAction] = {}
-        for action in ACTIONS:
-            for key in self.of(action).split():
-                self._actions.setdefault((action.tab, key), action)
-
-    def of(self, action: AppAction) -> str:
-        """The keys of `action`, separated by spaces."""
-        return self._own.get(action.id, action.key)
-
-    def shown(self, action: AppAction) -> str:
-        return key_label(self.of(action))
-
-    def find(self, tab: str, key: str) -> AppAction | None:
-        """The action of `key` in `tab`; the keys of EVERYWHERE come first, so that none can be shadowed."""
-        return self._actions.get((EVERYWHERE, key)) or self._actions.get((tab, key))
+def is_digit_action(action: AppAction) -> bool:
+    """Whether it is bound to digits, which cannot be rebound."""
+    return any(key.isdigit() for key in action.keys)
 
 
-_PUNCTUATION = {
-    "。": ".",
-    "，": ",",
-    "、": "/",
-    "《": "<",
-    "》": ">",
-    "【": "[",
-    "】": "]",
-    "「": "[",
-    "」": "]",
-    "\u3000": " ",
-}
+def _key_as_typed(key: str) -> str:
+    """`?` for Textual's name of it, `question_mark`, which settings written by hand may have."""
+    character = key_to_character(key) or ""
+    return character if character.isprintable() and character.strip() else key
 
 
-def half_width(character: str) -> str:
-    """The half-width form of a full-width character (`：` is `:`), else the character itself.
+def keys_in_use(own: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """The keys of every action by its id, the user's `own` keys in place of those of the table.
 
-    The punctuation that a Chinese input method writes counts as the punctuation keys.
+    A key means one thing in a tab: it belongs to the first action of the table that has it there or everywhere. An
+    action whose own keys are all taken keeps those of the table, if they are free. Unknown ids have no effect.
     """
-    if len(character) == 1 and 0xFF01 <= ord(character) <= 0xFF5E:
-        return chr(ord(character) - 0xFEE0)
-    return _PUNCTUATION.get(character, character)
+    taken: set[tuple[str, str]] = set()
+    keys: dict[str, tuple[str, ...]] = {}
+    for action in ACTIONS:
+        wished = [action.keys]
+        if not is_digit_action(action):
+            wished.insert(0, tuple(map(_key_as_typed, own.get(action.id, "").split())))
+        free = (tuple(k for k in some if not {(EVERYWHERE, k), (action.tab, k)} & taken) for some in wished)
+        keys[action.id] = next(filter(None, free), ())
+        taken.update((action.tab, key) for key in keys[action.id])
+    return keys

@@ -18,6 +18,7 @@ from tui.actions import ACTIONS, BY_ID
 from tui.app.app import H2QApp
 from tui.screens.ask import LinePrompt
 from tui.screens.settings import KEY_PREFIX, TYPE_PREFIX, SettingsScreen, key_conflict, setting_rows
+from tui.tabs.train.new_run import NewRun
 from tui.widgets.virtual_list import VirtualList
 
 
@@ -82,12 +83,19 @@ async def test_a_new_key_works_immediately_and_the_old_one_is_free(ws: Workspace
         await until(pilot, lambda: "Press the new key" in text_of(app))
         await pilot.press("z")
         await until(pilot, lambda: load_settings(ws).keys == {"train.new": "z"})
-        row = app.keys.find("train", "z")
-        assert row is not None
-        assert row.id == "train.new"
-        assert app.keys.find("train", "n") is None
+        await pilot.press("escape", "n")
+        assert len(app.screen_stack) == 1
+        await pilot.press("z")
+        await until(pilot, lambda: isinstance(app.screen, NewRun))
+        await pilot.press("escape")
+        screen = await opened(app, pilot)
+        move_to(screen, KEY_PREFIX + "train.new")
         await pilot.press("backspace")
         await until(pilot, lambda: load_settings(ws).keys == {})
+        await pilot.press("escape", "z")
+        assert len(app.screen_stack) == 1
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewRun))
 
 
 @pytest.mark.parametrize("key", ["q", "1", "s"])

@@ -1,19 +1,21 @@
 """The App: which tab is on the screen, which key means which action, and who gets which message. No logic of the work.
 
-`tui/app/dispatch.py` finds and performs the action of a key; `tui/tabs/base.py` describes a tab.
+`tui/app/bindings.py` makes Textual's bindings of the table of actions; `tui/tabs/base.py` describes a tab.
 """
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events, on
 from textual._compositor import ChopsUpdate
 from textual._xterm_parser import XTermParser
-from textual.app import App, ComposeResult
+from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import BindingType
 from textual.content import Content
 from textual.screen import Screen
@@ -22,9 +24,10 @@ from textual.widgets import ContentSwitcher
 from engine.core.i18n import _, set_language, system_language
 from engine.core.paths import shipped
 from engine.core.settings import Settings
-from tui.actions import AppAction, KeyMap
+from tui.actions import BY_ID, EVERYWHERE, AppAction, key_label, keys_in_use
 from tui.app import onboarding
-from tui.app.dispatch import ActionDispatcher
+from tui.app.bindings import PERFORM, ActionPerformer, keymap, table_bindings, textual_action
+from tui.app.dispatch import KeyDispatcher
 from tui.app.global_actions import GlobalActions
 from tui.app.palette import ActionProvider
 from tui.host.run_follower import RunBoard, RunsChanged, RunUpdated, header_status
@@ -36,19 +39,19 @@ from tui.terminal.rendering import ExactUpdate, PrintableFilter
 from tui.terminal.text import plain
 from tui.terminal.themes import themes
 from tui.widgets.cell_lines import CellLines
-from tui.widgets.footer import Footer
+from tui.widgets.footer import Footer, FooterEntry
 from tui.widgets.header import Header
 
 if TYPE_CHECKING:
-    from textual.app import SystemCommand
-    from textual.command import Provider
-
     from engine.core.paths import Workspace
 
 MIN_SIZE = (60, 20)
 """Columns and rows below which nothing useful fits."""
 HANGUP_CHECK_S = 5.0
 """Seconds between two checks whether the terminal is still there."""
+TAB_READ_S = 2.0
+"""How long an action chosen in the palette waits until its tab, just shown, offers it."""
+TAB_POLL_S = 0.05
 REBUILD_SETTINGS = ("language", "signs", "ambiguous_width", "max_memory_gb")
 """Settings whose change makes the tabs again."""
 
@@ -65,16 +68,16 @@ class TooSmall(CellLines):
 class H2QApp(App[None]):
     """The terminal app on one workspace; implements `AppHost`.
 
-    `board` knows every run, `keys` every key, `glyphs` what this terminal can draw, `settings` what the user has set.
+    `board` knows every run, `action_keys` the keys of every action, `glyphs` what this terminal can draw, `settings` what the user has set.
     Header, footer and tabs are kept by reference: a message that arrives while the app closes changes a widget that is
     off the screen, and finds nothing missing.
     """
 
     CSS_PATH = sorted(shipped("styles").glob("*.tcss"))
     ENABLE_COMMAND_PALETTE = True
-    COMMANDS: ClassVar[set[type[Provider]]] = {ActionProvider}  # type: ignore[assignment]
+    COMMANDS = App.COMMANDS | {ActionProvider}
     COMMAND_PALETTE_BINDING = "ctrl+p"
-    BINDINGS: ClassVar[list[BindingType]] = []
+    BINDINGS: ClassVar[list[BindingType]] = [*table_bindings()]
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
         (0, "-narrow"),
         (80, "-normal"),
@@ -103,8 +106,9 @@ class H2QApp(App[None]):
         self.settings = settings or Settings()
         self.terminal = detect_terminal()
         self.glyphs = self._glyphs_for(self.settings)
-        self.keys = KeyMap(self.settings.keys)
+        self.action_keys: Mapping[str, tuple[str, ...]] = keys_in_use(self.settings.keys)
         super().__init__()
+        self.set_keymap(keymap(self.action_keys))
         self.demo_requested = False
         """The user chose the demo, which has a workspace of its own: the app opens again on that."""
         self._filters.append(PrintableFilter())
@@ -116,9 +120,10 @@ class H2QApp(App[None]):
         """Removed tabs, until the tabs that replace them restore their state."""
         self._tab: Tab | None = None
         self._actions = GlobalActions(self, self, self, self.perform)
-        self._dispatcher = ActionDispatcher(self, self, self._actions)
+        self._performer = ActionPerformer(self, self._actions)
+        self._dispatcher = KeyDispatcher(self, self)
         self.header = Header([row.title for row in TABS], self.glyphs)
-        self.footer = Footer(self.keys)
+        self.footer = Footer()
         self._switcher = ContentSwitcher(id="tabs")
         for theme in themes():
             self.register_theme(theme)
@@ -173,18 +178,38 @@ class H2QApp(App[None]):
         else:
             await super().on_event(event)
 
-    async def on_key(self, event: events.Key) -> None:
-        await self._dispatcher.handle_unused(event)
+    def on_key(self, event: events.Key) -> None:
+        """A key that the focused field did not use; Textual looks for its binding after this."""
+        self._dispatcher.explain(event.key)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == PERFORM:
+            return self._performer.state(BY_ID[str(parameters[0])])
+        return super().check_action(action, parameters)
+
+    async def action_perform(self, action_id: str, *parameters: object) -> None:
+        """Performs an action of the table. Textual runs it for a key or a click when `check_action` allows it."""
+        await self._performer.perform(BY_ID[action_id], *parameters)
 
     async def perform(self, action: AppAction) -> None:
-        await self._dispatcher.perform(action)
+        """Performs an action of the tab on the screen or of everywhere, or says why not."""
+        if not await self.run_action(textual_action(action)):
+            self.say_unavailable(action)
 
-    def has_global_action(self, action: AppAction) -> bool:
-        return self._dispatcher.has_global_action(action)
+    def is_offered(self, action: AppAction) -> bool:
+        return self._performer.state(action) is True
 
-    @property
-    def palette_actions(self) -> Sequence[AppAction]:
-        return self._tab.available_actions() if self._tab is not None else ()
+    def say_unavailable(self, action: AppAction) -> None:
+        self._performer.say_unavailable(action)
+
+    async def perform_anywhere(self, action: AppAction) -> None:
+        """Performs an action, after showing its tab. What a tab reads when it is shown decides what it offers."""
+        if action.tab != EVERYWHERE and self._tab is not None and action.tab != self._tab.TAB_ID:
+            await self.show_tab(action.tab)
+            deadline = time.monotonic() + TAB_READ_S
+            while not self.is_offered(action) and time.monotonic() < deadline:  # noqa: ASYNC110
+                await asyncio.sleep(TAB_POLL_S)
+        await self.perform(action)
 
     def action_command_palette(self) -> None:
         self._actions.action_palette()
@@ -194,8 +219,9 @@ class H2QApp(App[None]):
         self.show_message(_("q quits, or ctrl+q from a field; runs continue"))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """None of Textual's: `ActionProvider` has the actions of the table."""
-        return ()
+        """The tabs, and none of Textual's own; `ActionProvider` has the actions of the table."""
+        for number, row in enumerate(TABS, 1):
+            yield SystemCommand(f"{_(row.title)}  ({number})", "", partial(self.show_tab, row.id))
 
     # Tabs
 
@@ -277,7 +303,8 @@ class H2QApp(App[None]):
 
     def apply_settings(self, settings: Settings) -> None:
         previous, self.settings = self.settings, settings
-        self.keys = self.footer.keys = KeyMap(settings.keys)
+        self.action_keys = keys_in_use(settings.keys)
+        self.set_keymap(keymap(self.action_keys))
         self._apply_theme()
         if any(getattr(previous, name) != getattr(settings, name) for name in REBUILD_SETTINGS):
             set_language(system_language() if settings.language == "auto" else settings.language)
@@ -303,7 +330,11 @@ class H2QApp(App[None]):
         tab = self._tab
         if tab is None or not self.is_running:
             return
-        self.footer.actions, self.footer.notice = tab.footer_actions(), tab.notice()
+        self.footer.entries = [
+            FooterEntry(key_label(self.action_keys[action.id]), _(action.label), textual_action(action))
+            for action in (*tab.footer_actions(), BY_ID["keys"])
+        ]
+        self.footer.notice = tab.notice()
         self.footer.redraw()
 
     # Runs

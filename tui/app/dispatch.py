@@ -1,15 +1,16 @@
-"""From a key press to the action that it means.
+"""What Textual's bindings cannot do with a key.
 
-Textual's own bindings of the focused widget and of the screen come first (`App._check_bindings`). What stands here is
-what they cannot do: full-width keys of Chinese input methods act as their half-width ones; keys typed ahead are
-handled strictly one after the other, each on the result of the one before; a key whose action is not available says
-so; and the keys of everywhere cannot be shadowed by a tab.
+- Full-width keys of Chinese input methods act as their half-width ones, and composed words get a hint.
+- A letter right behind `esc` arrives as one key with alt: it counts as the two keys.
+- Keys typed ahead are handled strictly one after the other, each on the result of the one before. Textual hands a key
+  to the queue of the focused widget and reads the next one meanwhile, so a key would meet a screen that is not there
+  yet, or rows of a filter that is gone.
+- A key whose action is not available says so. Textual is silent.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from textual import events
@@ -17,38 +18,41 @@ from textual.app import App
 from textual.keys import _character_to_key, key_to_character
 from textual.widgets import Input, TextArea
 
-from engine.core.errors import H2QError
 from engine.core.i18n import _
-from tui.actions import EVERYWHERE, AppAction, half_width
+from tui.actions import BY_ID, AppAction
+from tui.app.bindings import textual_key
 from tui.screens.ask import LinePrompt
 
 if TYPE_CHECKING:
-    from tui.actions import KeyMap
     from tui.tabs.base import Tab
 
 LAST_LATIN = 0x2E7F
 """Characters above this one come from an input method."""
-IMMEDIATE_KEYS = frozenset("123456789qQ") | {"f10", "ctrl+q", "ctrl+c"}
-"""Keys that do not wait until the tab has loaded."""
+IMMEDIATE_ACTIONS = ("go_tab", "leave", "suspend")
+"""Actions that do not wait until the tab has loaded."""
+
+_PUNCTUATION = {
+    "。": ".",
+    "，": ",",
+    "、": "/",
+    "《": "<",
+    "》": ">",
+    "【": "[",
+    "】": "]",
+    "「": "[",
+    "」": "]",
+    "\u3000": " ",
+}
 
 
-class DispatchHost(Protocol):
-    """What the dispatcher needs of the app besides Textual."""
+def half_width(character: str) -> str:
+    """The half-width form of a full-width character (`：` is `:`), else the character itself.
 
-    keys: KeyMap
-
-    @property
-    def tab(self) -> Tab | None:
-        """The tab on the screen."""
-
-    def show_message(self, text: str, severity: str = "") -> None:
-        """One line in the footer."""
-
-    def clear_message(self) -> None:
-        """Removes the message from the footer."""
-
-    def refresh_footer(self) -> None:
-        """Redraws the keys that are available now."""
+    The punctuation that a Chinese input method writes counts as the punctuation keys.
+    """
+    if len(character) == 1 and 0xFF01 <= ord(character) <= 0xFF5E:
+        return chr(ord(character) - 0xFEE0)
+    return _PUNCTUATION.get(character, character)
 
 
 def split_alt(event: events.Key, in_field: bool) -> list[events.Key]:
@@ -59,24 +63,35 @@ def split_alt(event: events.Key, in_field: bool) -> list[events.Key]:
     return [events.Key("escape", "\x1b"), events.Key(_character_to_key(letter), letter)]
 
 
-class ActionDispatcher:
-    """Handles the keys of the app in its own message queue.
+class KeyHost(Protocol):
+    """What the order of keys needs of the app besides Textual."""
 
-    An action of the table is performed by the tab on the screen (`action_<verb>`), else, for an action of
-    EVERYWHERE, by `global_actions` (`action_<verb>` there).
-    """
+    action_keys: Mapping[str, tuple[str, ...]]
 
-    def __init__(self, app: App[Any], host: DispatchHost, global_actions: object) -> None:
+    @property
+    def tab(self) -> Tab | None:
+        """The tab on the screen."""
+
+    def show_message(self, text: str, severity: str = "") -> None:
+        """One line in the footer."""
+
+    def say_unavailable(self, action: AppAction) -> None:
+        """Says that an action is not possible now or not here."""
+
+
+class KeyDispatcher:
+    """Hands the keys to Textual's bindings, in the message queue of the app."""
+
+    def __init__(self, app: App[Any], host: KeyHost) -> None:
         self.app = app
         self.host = host
-        self.global_actions = global_actions
 
     def split(self, event: events.Key) -> Sequence[events.Key]:
         """The keys that a key event stands for."""
-        return split_alt(event, self.in_field and not isinstance(self.app.screen, LinePrompt))
+        return split_alt(event, self._in_field and not isinstance(self.app.screen, LinePrompt))
 
     @property
-    def in_field(self) -> bool:
+    def _in_field(self) -> bool:
         """Whether a text field has the focus."""
         return isinstance(self.app.focused, Input | TextArea)
 
@@ -85,80 +100,44 @@ class ActionDispatcher:
         return len(self.app.screen_stack) == 1
 
     async def handle(self, event: events.Key) -> bool:
-        """Performs the action of a key before the next key is read, so that quick keys keep their order: what one
+        """Performs the binding of a key before the next key is read, so that quick keys keep their order: what one
         opens or closes is there or gone for the next. False for keys that a field or a screen reads."""
         app, screen = self.app, self.app.screen
         if isinstance(screen, LinePrompt):
             return await screen.process_key(event)
-        in_field = self.in_field
-        if (in_field and event.key != "escape") or hasattr(screen, "on_key"):
+        if (self._in_field and event.key != "escape") or hasattr(screen, "on_key"):
             return False
         if screen.maximized is not None and event.key == "escape":
             return False
-        event = event if in_field else self._half_width(event)
-        tab = self.host.tab
-        if self._no_screen_open and tab is not None and event.key not in IMMEDIATE_KEYS:
-            await tab.wait_until_loaded()
-        if await app._check_bindings(event.key, priority=True) or await app._check_bindings(event.key):
-            return True
-        if self._no_screen_open:
-            await self._perform_key(event)
+        key = self._half_width_key(event)
+        await self._wait_until_loaded(key)
+        if not await app._check_bindings(key, priority=True) and not await app._check_bindings(key):
+            self.explain(key)
         return True
 
-    async def handle_unused(self, event: events.Key) -> None:
-        """A key that the focused field did not use."""
-        if event.key not in self.app.screen.active_bindings and self._no_screen_open:
-            await self._perform_key(event)
+    async def _wait_until_loaded(self, key: str) -> None:
+        immediate = {textual_key(one) for id_ in IMMEDIATE_ACTIONS for one in self.host.action_keys[id_]}
+        tab = self.host.tab
+        if self._no_screen_open and tab is not None and key not in immediate | {"ctrl+q", "ctrl+c"}:
+            await tab.wait_until_loaded()
 
-    def _half_width(self, event: events.Key) -> events.Key:
-        """`：` from an input method acts as `:`; composed words get a hint how to switch."""
+    def explain(self, key: str) -> None:
+        """Says why a key of the table did nothing: nothing that is available here has it."""
+        active = self.app.screen.active_bindings.get(key)
+        if active is None or active.enabled or active.node is not self.app:
+            return
+        action = BY_ID.get(active.binding.id or "")
+        if action is not None:
+            self.host.say_unavailable(action)
+
+    def _half_width_key(self, event: events.Key) -> str:
+        """Textual's name of the key that is meant: `：` from an input method acts as `:`; composed words get a hint how
+        to switch."""
         character = event.character or key_to_character(event.key) or ""
         half = half_width(character)
-        if half != character:
-            return events.Key(_character_to_key(half), half)
-        if len(character) == 1 and ord(character) > LAST_LATIN and self._no_screen_open:
+        if half == character and len(character) == 1 and ord(character) > LAST_LATIN and self._no_screen_open:
             self.host.show_message(
                 _("An input method is on: shift or ctrl+space switches it off; the keys are Latin letters"),
                 "warning",
             )
-        return event
-
-    async def _perform_key(self, event: events.Key) -> None:
-        character = event.character or ""
-        key = character if event.is_printable and character.strip() else event.key
-        tab = self.host.tab
-        action = self.host.keys.find(tab.TAB_ID if tab is not None else "", key)
-        if action is None:
-            return
-        event.stop()
-        event.prevent_default()
-        self.host.clear_message()
-        await self.perform(action, key)
-
-    async def perform(self, action: AppAction, key: str = "") -> None:
-        """Performs `action` in the tab on the screen, else in the app; an error is one line in the footer."""
-        tab = self.host.tab
-        if tab is None:
-            return
-        name = f"action_{action.verb}"
-        method = None
-        if tab.is_available(action) and action.tab in (EVERYWHERE, tab.TAB_ID):
-            method = getattr(tab, name)
-        elif self.has_global_action(action):
-            method = getattr(self.global_actions, name)
-        if method is None:
-            if action.verb != "back":
-                text = _("not now: {action}") if hasattr(tab, name) else _("not here: {action}")
-                self.host.show_message(text.format(action=_(action.label)))
-            return
-        try:
-            result = method(key) if "key" in inspect.signature(method).parameters else method()
-            if inspect.isawaitable(result):
-                await result
-        except H2QError as error:
-            self.host.show_message(str(error), "error")
-        self.host.refresh_footer()
-
-    def has_global_action(self, action: AppAction) -> bool:
-        """Whether the app itself implements an action of EVERYWHERE."""
-        return action.tab == EVERYWHERE and hasattr(self.global_actions, f"action_{action.verb}")
+        return _character_to_key(half) if len(half) == 1 and half.isprintable() else event.key

@@ -14,6 +14,7 @@ from tui.actions import EVERYWHERE, AppAction
 from tui.app import onboarding
 from tui.screens.ask import Confirm
 from tui.screens.help import KeysSheet
+from tui.terminal.capabilities import has_job_control
 
 if TYPE_CHECKING:
     from tui.host.app_host import AppHost
@@ -51,7 +52,16 @@ class GlobalActions:
         self.tabs = tabs
         self._perform = perform
 
-    async def action_go_tab(self, key: str) -> None:
+    def is_enabled(self, action: AppAction) -> bool:
+        """Whether `action` makes sense now."""
+        if action.verb == "suspend":
+            # In a text area ctrl+z takes back what was typed.
+            return (
+                has_job_control() and not isinstance(self.app.focused, TextArea) and not self.app.is_headless
+            )
+        return True
+
+    async def action_go_tab(self, key: str = "") -> None:
         ids = self.tabs.tab_ids
         if key.isdigit() and 0 < int(key) <= len(ids):
             await self.host.show_tab(ids[int(key) - 1])
@@ -102,7 +112,7 @@ class GlobalActions:
             (_(tab.TITLE), [action for action in actions if action.tab != EVERYWHERE]),
             (_("everywhere"), [action for action in actions if action.tab == EVERYWHERE]),
         ]
-        self.app.push_screen(KeysSheet(sections, self.host.keys), self._chosen)
+        self.app.push_screen(KeysSheet(sections, self.host.action_keys), self._chosen)
 
     async def _chosen(self, action: AppAction | None) -> None:
         if action is not None:
@@ -127,6 +137,10 @@ class GlobalActions:
     def action_settings(self) -> None:
         names = sorted(self.app.available_themes)
         onboarding.open_settings(self.host, names)
+
+    def action_suspend(self) -> None:
+        """Gives the terminal back to the shell until `fg`."""
+        self.app.action_suspend_process()
 
     def action_leave(self) -> None:
         """Leaves; asks first when a tab would lose something."""

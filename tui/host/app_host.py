@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from engine.core.paths import Workspace
     from engine.core.settings import Settings
-    from tui.actions import AppAction, KeyMap
+    from tui.actions import AppAction
     from tui.host.run_follower import RunBoard
     from tui.terminal.capabilities import Terminal
     from tui.terminal.glyphs import Glyphs
@@ -26,7 +26,8 @@ class AppHost(Protocol):
     settings: Settings
     terminal: Terminal
     glyphs: Glyphs
-    keys: KeyMap
+    action_keys: Mapping[str, tuple[str, ...]]
+    """The keys of every action by its id."""
     board: RunBoard
     interval: float
     """Refresh interval of the Health tab in seconds."""
@@ -46,8 +47,8 @@ class AppHost(Protocol):
     async def show_tab(self, tab_id: str) -> None:
         """Brings a tab on the screen."""
 
-    def has_global_action(self, action: AppAction) -> bool:
-        """Whether the app itself implements an action of EVERYWHERE."""
+    def is_offered(self, action: AppAction) -> bool:
+        """Whether `action` can be performed now, in the tab on the screen or everywhere."""
 
     def apply_settings(self, settings: Settings) -> None:
         """Applies changed settings to the running app."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -13,7 +13,7 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from engine.core.i18n import _
-from tui.actions import BY_ID, AppAction, KeyMap, key_labels
+from tui.actions import BY_ID, AppAction, key_labels
 from tui.terminal.text import fit, safe
 
 
@@ -31,8 +31,10 @@ class KeysSheet(ModalScreen["AppAction | None"]):
         Binding("k", "up", show=False),
     ]
 
-    def __init__(self, sections: Sequence[tuple[str, Sequence[AppAction]]], keys: KeyMap) -> None:
-        """`sections`: a title and its actions."""
+    def __init__(
+        self, sections: Sequence[tuple[str, Sequence[AppAction]]], keys: Mapping[str, tuple[str, ...]]
+    ) -> None:
+        """`sections`: a title and its actions. `keys`: by the ids of the actions."""
         super().__init__()
         self._sections = sections
         self._keys = keys
@@ -42,7 +44,7 @@ class KeysSheet(ModalScreen["AppAction | None"]):
         for title, actions in self._sections:
             options.append(Option(Content.styled(title, "bold $text-accent"), disabled=True))
             for action in actions:
-                options.append(Option(_line(action, self._keys), id=action.id))
+                options.append(Option(_line(action, self._keys[action.id]), id=action.id))
         sheet = OptionList(*options, id="keys-sheet", markup=False)
         sheet.border_title = safe(_("Keys"))
         sheet.border_subtitle = safe(_("enter run  esc back"))
@@ -65,9 +67,9 @@ class KeysSheet(ModalScreen["AppAction | None"]):
         self.query_one(OptionList).action_cursor_up()
 
 
-def _line(row: AppAction, keys: KeyMap) -> Content:
+def _line(row: AppAction, keys: tuple[str, ...]) -> Content:
     """`x       stop            Checkpoint and stop; asks once.` and below it the command."""
-    shown = {"go_tab": "1–9"}.get(row.id) or "  ".join(key_labels(keys.of(row)))
+    shown = {"go_tab": "1–9"}.get(row.id) or "  ".join(key_labels(keys))
     if row.outside:
         shown = f"esc {shown}"
     line = Content.assemble((fit(shown, 10), "bold"), " ", fit(_(row.label), 16))

@@ -23,7 +23,17 @@ from engine.core.errors import H2QError, error_text
 from engine.core.i18n import LANGUAGES, N_, _
 from engine.core.paths import Workspace
 from engine.core.settings import PII_TITLES, SettingInfo, Settings, setting_infos
-from tui.actions import ACTIONS, BY_ID, EVERYWHERE, TAB_TITLES, AppAction, key_label
+from tui.actions import (
+    ACTIONS,
+    BY_ID,
+    EVERYWHERE,
+    TAB_TITLES,
+    AppAction,
+    is_digit_action,
+    key_label,
+    key_labels,
+    keys_in_use,
+)
 from tui.host.shutdown import uninterruptible
 from tui.screens.ask import LinePrompt
 from tui.terminal.text import safe
@@ -56,23 +66,19 @@ def setting_rows() -> list[SettingRow]:
     return rows
 
 
-def is_digit_action(action: AppAction) -> bool:
-    """Whether it is bound to digits, which cannot be rebound."""
-    return any(key.isdigit() for key in action.keys)
-
-
 def key_conflict(action: AppAction, key: str, own: dict[str, str]) -> AppAction | None:
     """Another action bound to `key` where `action` is available; None if the key is free.
 
     Global keys conflict with those of every tab. Digits belong to the tabs and are refused by the caller.
     """
+    keys = keys_in_use(own)
     for row in ACTIONS:
         if row.id == action.id or not {row.tab, action.tab} & {
             EVERYWHERE,
             row.tab if row.tab == action.tab else "",
         }:
             continue
-        if key in own.get(row.id, row.key).split():
+        if key in keys[row.id]:
             return row
     return None
 
@@ -144,11 +150,12 @@ class SettingsScreen(ModalScreen[None]):
                     setting.id, (ListCell(indent + _(setting.title)), ListCell(self._value_text(setting)))
                 )
             )
+        keys = keys_in_use(self.settings.keys)
         for action in ACTIONS:
             if is_digit_action(action):
                 continue
             own = self.settings.keys.get(action.id)
-            key = " ".join(key_label(one) for one in (own or action.key).split())
+            key = " ".join(key_labels(keys[action.id]))
             where = _("everywhere") if action.tab == EVERYWHERE else _(TAB_TITLES[action.tab])
             label = _("key: {label}").format(label=_(action.label))
             kind = "success" if own else ""
@@ -278,7 +285,7 @@ class SettingsScreen(ModalScreen[None]):
         other = key_conflict(action, key, self.settings.keys)
         if other is not None:
             text = _("{key} is “{label}” already; nothing was changed.").format(
-                key=key_label(key), label=_(other.label)
+                key=key_label((key,)), label=_(other.label)
             )
             self._explain(text, "$text-error")
             return

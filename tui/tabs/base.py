@@ -1,7 +1,7 @@
 """The base class of the tabs.
 
 To add a tab: write a package `tui/tabs/<name>/` whose `tab.py` has a subclass of `Tab` (TAB_ID, TITLE, `compose`),
-add its actions to `tui/app/actions.py` with one method `action_<verb>` for each, and one line to `TABS` in
+add its actions to `tui/actions.py` with one method `action_<verb>` for each, and one line to `TABS` in
 `tui/tabs/registry.py`. The module is imported and its widgets are made when the tab is first shown.
 """
 
@@ -13,7 +13,7 @@ from textual.containers import Container
 from textual.content import Content
 from textual.widget import Widget
 
-from tui.actions import BY_ID, EVERYWHERE, AppAction, of_tab
+from tui.actions import ACTIONS, AppAction, of_tab
 
 if TYPE_CHECKING:
     from tui.host.app_host import AppHost
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 class Tab(Container):
     """The content of one tab.
 
-    Keys: the app looks a key up in the table of actions and calls `action_<verb>` of the tab on the screen; for an
-    action of EVERYWHERE (undo, filter, refresh, copy …) the method of the tab goes before that of the app. A method
-    may be a coroutine; anything longer than 5 ms belongs in a worker with a group name. What a focused widget binds
-    itself (arrows and enter of a list, everything printable in a field) never gets here.
+    Keys: every action of the table is a Textual binding of the app, which calls `action_<verb>` of the tab on the
+    screen; for an action of EVERYWHERE (undo, filter, refresh, copy …) the method of the tab goes before that of the
+    app. A method may be a coroutine; anything longer than 5 ms belongs in a worker with a group name. What a focused
+    widget binds itself (arrows and enter of a list, everything printable in a field) never gets here.
 
     A tab keeps references to its widgets and never queries for them: a worker or a message that comes late, while
     the app closes, then changes a widget that is off the screen instead of failing.
@@ -86,19 +86,11 @@ class Tab(Container):
 
     def footer_actions(self) -> list[AppAction]:
         """Actions for the footer, most useful first; those that do not fit are dropped, `?` never is."""
-        return [action for action in of_tab(self.TAB_ID) if action.footer and self.is_available(action)]
+        return [action for action in of_tab(self.TAB_ID) if action.footer and self.host.is_offered(action)]
 
     def available_actions(self) -> list[AppAction]:
         """Every available action of this tab and of EVERYWHERE, for the `?` sheet and the palette."""
-        return [
-            action
-            for action in BY_ID.values()
-            if (action.tab == self.TAB_ID and self.is_available(action))
-            or (
-                action.tab == EVERYWHERE
-                and (self.is_available(action) or self.host.has_global_action(action))
-            )
-        ]
+        return [action for action in ACTIONS if self.host.is_offered(action)]
 
     def show_message(self, text: str, severity: str = "") -> None:
         """One line in the footer; severity is "", "success", "warning" or "error"."""

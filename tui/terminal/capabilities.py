@@ -10,6 +10,7 @@ import termios
 import time
 import tty
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 OVER_SSH_ESCAPE_MS = 250
@@ -68,6 +69,17 @@ def theme_name(setting: str, colours: int) -> str:
     if setting == "auto":
         return "h2q-ansi" if colours <= 16 else "h2q-dark"
     return f"h2q-{setting}" if setting in ("dark", "light", "ansi", "ansi-light") else setting
+
+
+@cache
+def has_job_control() -> bool:
+    """Whether a shell started this process as a job of its own: it takes the terminal when the process stops, and `fg`
+    gives it back. Not so below a wrapper such as `uv run`, or in a terminal window of its own: a stopped process would
+    leave that dead."""
+    try:
+        return os.getpid() == os.getpgrp() == os.tcgetpgrp(0) and os.getsid(os.getppid()) == os.getsid(0)
+    except OSError:
+        return False
 
 
 def hung_up() -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from textual import events
 from textual.content import Content
 from textual.timer import Timer
 
-from engine.core.i18n import _
-from tui.actions import BY_ID, AppAction, KeyMap
 from tui.terminal.text import one_line
 from tui.widgets.cell_lines import CellLines
 
@@ -16,15 +17,26 @@ MESSAGE_S = 6.0
 SEVERITY_STYLE = {"": "", "success": "$text-success", "warning": "$text-warning", "error": "bold $text-error"}
 
 
+class FooterEntry(NamedTuple):
+    """A key in the footer."""
+
+    key: str
+    label: str
+    action: str
+    """The Textual action that a click on the entry performs."""
+
+
 class Footer(CellLines):
-    """` n new  space pause  s checkpoint  x stop  ? keys`; `say` puts a message there for a while."""
+    """` n new  space pause  s checkpoint  x stop  ? keys`; `show_message` puts a message there for a while."""
 
     DEFAULT_CSS = "Footer { dock: bottom; height: 1; }"
 
-    def __init__(self, keys: KeyMap) -> None:
+    def __init__(self) -> None:
         super().__init__(id="footer")
-        self.keys = keys
-        self.actions: list[AppAction] = []
+        self.entries: Sequence[FooterEntry] = ()
+        """Most useful first; those that do not fit are dropped, the last one never is."""
+        self._places: list[tuple[int, int, FooterEntry]] = []
+        """First column, column after the last, and entry, of those on the line."""
         self.notice: Content | None = None
         self._message: Content | None = None
         self._timer: Timer | None = None
@@ -51,19 +63,33 @@ class Footer(CellLines):
     def on_resize(self, _event: events.Resize) -> None:
         self.redraw()
 
+    async def on_click(self, event: events.Click) -> None:
+        for start, end, entry in self._places:
+            if start <= event.x < end:
+                await self.run_action(entry.action)
+
     def redraw(self) -> None:
+        self._places = []
         self.set_lines([self._message or self.notice or self._keys()])
 
     def _keys(self) -> Content:
-        last = self._one(BY_ID["keys"])
-        room = self.size.width - last.cell_length - 1
+        if not self.entries:
+            return Content("")
+        *others, last = self.entries
+        room = self.size.width - self._one(last).cell_length - 1
         line = Content(" ")
-        for action in self.actions:
-            one = self._one(action)
+        for entry in others:
+            one = self._one(entry)
             if line.cell_length + one.cell_length + 2 > room:
                 break
-            line = line.append(one).append("  ")
-        return line.append(last)
+            line = self._append(line, entry).append("  ")
+        return self._append(line, last)
 
-    def _one(self, action: AppAction) -> Content:
-        return Content.assemble((self.keys.shown(action), "bold $text-accent"), " ", _(action.label))
+    def _append(self, line: Content, entry: FooterEntry) -> Content:
+        longer = line.append(self._one(entry))
+        self._places.append((line.cell_length, longer.cell_length, entry))
+        return longer
+
+    @staticmethod
+    def _one(entry: FooterEntry) -> Content:
+        return Content.assemble((entry.key, "bold $text-accent"), " ", entry.label)
