@@ -28,6 +28,7 @@ from engine.corpus.review.decision_log import (
     turns_changed_since_build,
 )
 from engine.memory.integrity import is_damaged_turn, marked_damage
+from engine.memory.records import hash_texts
 from engine.models.card import Lineage
 from engine.models.chatml import render, windows
 
@@ -93,10 +94,17 @@ def _messages(
 def _turns(
     store: Database, ids: list[str], edits: Mapping[str, Mapping[int, TurnEdit]]
 ) -> dict[str, list[tuple[int, str, str]]]:
-    """(position, role, text in force) of each turn, without damaged conversations."""
+    """(position, role, text in force) of each turn, without conversations that are damaged or not as imported."""
     turns: dict[str, list[tuple[int, str, str]]] = {}
+    imported: dict[str, list[tuple[str, str]]] = {}
     damaged: set[str] = set()
     with marked_damage(store.connection):
+        hashes = dict(
+            store.connection.execute(
+                "SELECT id, content_hash FROM conversations WHERE id IN (SELECT value FROM json_each(?))",
+                (msgspec.json.encode(ids).decode(),),
+            )
+        )
         rows = store.connection.execute(
             "SELECT conversation_id, position, role, text FROM turns "
             "WHERE conversation_id IN (SELECT value FROM json_each(?)) ORDER BY conversation_id, position",
@@ -106,8 +114,10 @@ def _turns(
         if is_damaged_turn(role, text):
             damaged.add(id_)
             continue
+        imported.setdefault(id_, []).append((role, text))
         edit = edits.get(id_, {}).get(position)
         turns.setdefault(id_, []).append((position, role, text if edit is None else edit.text))
+    damaged |= {id_ for id_, texts in imported.items() if hash_texts(texts) != hashes.get(id_)}
     return {id_: values for id_, values in turns.items() if id_ not in damaged}
 
 

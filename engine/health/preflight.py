@@ -277,7 +277,7 @@ def check_store(ws: Workspace) -> Finding:
     connection = sqlite3.connect(f"{ws.memory_db.resolve().as_uri()}?mode=ro", uri=True, timeout=2)
     count = 0
     try:
-        damage = find_damage(connection, indexes=False, limit_s=_STORE_CHECK_S)
+        damage = find_damage(connection, limit_s=_STORE_CHECK_S)
         if not damage:
             (count,) = connection.execute("SELECT COUNT(*) FROM current_conversations").fetchone()
     except sqlite3.DatabaseError as error:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
+from engine.memory.checksums import update_state
 from engine.memory.memory_points import delete_point, delete_points_of_import, find_points
 from engine.memory.transactions import ROWS_PER_CHECK, ChunkedWriter, import_lock
 
@@ -21,8 +22,16 @@ def delete_incomplete_imports_if_idle(connection: sqlite3.Connection, path: Path
 
 
 def delete_incomplete_imports(connection: sqlite3.Connection) -> None:
-    """Deletes the rows of imports that never completed. The caller holds the import lock."""
-    incomplete = [row[0] for row in connection.execute("SELECT id FROM imports WHERE completed_at IS NULL")]
+    """Deletes the rows of imports that never completed. The caller holds the import lock.
+
+    One with counts was complete: a changed byte hides it, and its rows stay.
+    """
+    incomplete = [
+        row[0]
+        for row in connection.execute(
+            "SELECT id FROM imports WHERE completed_at IS NULL AND taken = 0 AND unchanged = 0"
+        )
+    ]
     for import_id in incomplete:
         ids = [
             r[0] for r in connection.execute("SELECT id FROM conversations WHERE import_id = ?", (import_id,))
@@ -89,6 +98,10 @@ def _delete(connection: sqlite3.Connection, ids: list[str]) -> None:
             ).rowcount:
                 writer.commit_if_due()
             _remove_from_test_windows(connection, id_)
+            for (shorter,) in connection.execute(
+                "SELECT id FROM conversations WHERE superseded_by = ?", (id_,)
+            ).fetchall():
+                update_state(connection, shorter, superseded_by=None)
             for statement in _DELETE_CONVERSATION:
                 connection.execute(statement, {"id": id_})
             connection.execute(_BLANK_IMPORT_PATH, (import_id, import_id, import_id))
@@ -100,7 +113,6 @@ def _delete(connection: sqlite3.Connection, ids: list[str]) -> None:
 
 
 _DELETE_CONVERSATION = (
-    "UPDATE conversations SET superseded_by = NULL WHERE superseded_by = :id",
     "UPDATE ledger SET twin = NULL, evidence = '{}' WHERE twin = :id",
     "UPDATE corpus SET twin = NULL WHERE twin = :id",
     "DELETE FROM decisions WHERE conversation_id = :id",

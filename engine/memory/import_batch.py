@@ -18,6 +18,14 @@ import msgspec
 
 from engine.core.errors import Busy
 from engine.core.i18n import _
+from engine.memory.checksums import (
+    CONTENT_COLUMNS,
+    STATE_COLUMNS,
+    TURN_COLUMNS,
+    checksum,
+    content_checksum,
+    update_state,
+)
 from engine.memory.deletion import delete_incomplete_imports, forgotten_key, forgotten_salt
 from engine.memory.memory_points import insert_embedding, insert_point
 from engine.memory.records import (
@@ -196,7 +204,7 @@ class ImportBatch:
         self._insert(conversation, hashes)
         self.added += 1
         for id_ in shorter:
-            execute("UPDATE conversations SET superseded_by = ? WHERE id = ?", (conversation.id, id_))
+            update_state(self.connection, id_, superseded_by=conversation.id)
         self.superseded += len(shorter)
 
     def _update_times(
@@ -206,21 +214,21 @@ class ImportBatch:
         newer = conversation.updated_at is not None and conversation.updated_at > (updated_at or 0)
         if _is_versioned(conversation):
             if newer and updated_at is not None:
-                self.connection.execute(
-                    "UPDATE conversations SET updated_at = ?, title = ? WHERE id = ?",
-                    (conversation.updated_at, conversation.title, conversation.id),
+                update_state(
+                    self.connection,
+                    conversation.id,
+                    updated_at=_seconds(conversation.updated_at),
+                    title=conversation.title,
                 )
                 self._make_newest_current(conversation)
             return
         older = conversation.started_at is not None and conversation.started_at < (started_at or float("inf"))
         if newer or older:
-            self.connection.execute(
-                "UPDATE conversations SET started_at = ?, updated_at = ? WHERE id = ?",
-                (
-                    conversation.started_at if older else started_at,
-                    conversation.updated_at if newer else updated_at,
-                    conversation.id,
-                ),
+            update_state(
+                self.connection,
+                conversation.id,
+                started_at=_seconds(conversation.started_at if older else started_at),
+                updated_at=_seconds(conversation.updated_at if newer else updated_at),
             )
 
     def _shorter_forms(self, conversation: Conversation, hashes: list[str]) -> list[str] | None:
@@ -265,52 +273,65 @@ class ImportBatch:
             where,
         ).fetchall()
         newest = max(rows, key=lambda row: _version(row[1], row[2], row[0]))[0]
-        self.connection.execute(
-            "UPDATE conversations SET superseded_by = NULLIF(?, id) "
-            "WHERE source = ? AND external_id = ? AND external_id != '' AND updated_at IS NOT NULL",
-            (newest, *where),
-        )
+        for id_, *_version_of_it in rows:
+            update_state(self.connection, id_, superseded_by=None if id_ == newest else newest)
 
     def _insert(self, conversation: Conversation, hashes: list[str]) -> None:
-        self.connection.execute(
-            "INSERT INTO conversations (id, import_id, source, external_id, title, started_at, updated_at, "
-            "added_at, turns, characters, content_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                conversation.id,
-                self.import_id,
-                conversation.source,
-                conversation.external_id,
-                conversation.title,
-                conversation.started_at,
-                conversation.updated_at,
-                time.time(),
-                len(conversation.turns),
-                sum(len(turn.text) for turn in conversation.turns),
-                hashes[-1],
-            ),
-        )
         has_prefixes = not _is_versioned(conversation)
+        turns = [
+            (
+                str(turn.role),
+                turn.text,
+                _seconds(turn.time),
+                turn.external_id,
+                json.dumps(turn.alternatives, ensure_ascii=False) if turn.alternatives else "[]",
+                int(turn.masked),
+            )
+            for turn in conversation.turns
+        ]
+        content = (
+            conversation.id,
+            self.import_id,
+            conversation.source,
+            conversation.external_id,
+            time.time(),
+            len(turns),
+            sum(len(turn.text) for turn in conversation.turns),
+            hashes[-1],
+        )
+        state = (
+            conversation.id,
+            conversation.title,
+            _seconds(conversation.started_at),
+            _seconds(conversation.updated_at),
+            None,
+        )
+        columns = (*CONTENT_COLUMNS, *STATE_COLUMNS[1:], "checksum", "state_checksum")
+        self.connection.execute(
+            f"INSERT INTO conversations ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",  # noqa: S608
+            (*content, *state[1:], content_checksum(content, turns), checksum(state)),
+        )
         rows = [
             (
                 conversation.id,
                 position,
-                turn.role,
-                turn.text,
-                turn.time,
-                turn.external_id,
-                json.dumps(turn.alternatives, ensure_ascii=False) if turn.alternatives else "[]",
                 _hash_bits(hashes[position]) if has_prefixes and position else 0,
-                turn.masked,
+                *turn,
             )
-            for position, turn in enumerate(conversation.turns)
+            for position, turn in enumerate(turns)
         ]
         for start in range(0, len(rows), ROWS_PER_CHECK):
             self.connection.executemany(
-                "INSERT INTO turns (conversation_id, position, role, text, time, external_id, alternatives, prefix, "
-                "masked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO turns (conversation_id, position, prefix, {', '.join(TURN_COLUMNS)}) "  # noqa: S608
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 rows[start : start + ROWS_PER_CHECK],
             )
             self.writer.commit_if_due()
+
+
+def _seconds(time: float | None) -> float | None:
+    """A time as SQLite returns it; it has no NaN."""
+    return None if time is None or time != time else float(time)
 
 
 def _chunks(items: Iterable[ImportItem]) -> Iterator[list[ImportItem]]:

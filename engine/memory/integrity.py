@@ -12,6 +12,7 @@ from pathlib import Path
 from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.core.i18n import _
+from engine.memory.checksums import find_changed, rows_are_missing
 
 _STEPS_PER_CHECK = 20_000
 """Virtual machine instructions of SQLite between two checks of the time limit."""
@@ -109,19 +110,18 @@ def damage_as_bad_input(path: Path) -> Iterator[None]:
         raise damaged_memory(reason_of(error), path) from None
 
 
-def find_damage(
-    connection: sqlite3.Connection, *, indexes: bool = True, limit_s: float | None = None
-) -> str | None:
+def find_damage(connection: sqlite3.Connection, *, limit_s: float | None = None) -> str | None:
     """The first damage found, as a translated text; None when there is none or when `limit_s` ran out.
 
-    With `indexes`, also compares indexes with tables (`integrity_check`, else `quick_check`). Raises
-    `sqlite3.OperationalError` when the file cannot be read at all.
+    Looks at the pages, the texts, the checksums of conversations, and compares indexes with tables
+    (`integrity_check`), which is the slowest and comes last. Raises `sqlite3.OperationalError` when the file cannot
+    be read at all.
     """
     deadline = None if limit_s is None else time.monotonic() + limit_s
     if deadline is not None:
         connection.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_PER_CHECK)
     try:
-        return _find(connection, "integrity_check" if indexes else "quick_check")
+        return next(_damage(connection), None)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
             return None
@@ -136,29 +136,59 @@ def find_damage(
         connection.set_progress_handler(None, 0)
 
 
-def _find(connection: sqlite3.Connection, check: str) -> str | None:
+def find_page_damage(connection: sqlite3.Connection) -> str | None:
+    """Damage that makes a database unfit to be read or written: not that of single conversations.
+
+    Raises as `find_damage`.
+    """
+    try:
+        return next(_page_damage(connection, "integrity_check"), None)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
+        return str(error)
+    except sqlite3.DatabaseError as error:
+        return str(error)
+
+
+def _damage(connection: sqlite3.Connection) -> Iterator[str]:
+    yield from _page_damage(connection, "quick_check")
+    yield from _text_damage(connection)
+    tables = _tables(connection)
+    if "conversations" in tables:
+        changed = next(find_changed(connection), None)
+        if changed is not None:
+            yield _("the conversation {id} is not as it was imported").format(id=changed)
+    if "census" in tables and rows_are_missing(connection):
+        yield _("conversations are missing")
+    yield from _page_damage(connection, "integrity_check")
+
+
+def _page_damage(connection: sqlite3.Connection, check: str) -> Iterator[str]:
     result = connection.execute(f"PRAGMA {check}(1)").fetchone()[0]
     if result != "ok":
-        return str(result)
+        yield str(result)
+
+
+def _text_damage(connection: sqlite3.Connection) -> Iterator[str]:
     factory = connection.text_factory
     connection.text_factory = bytes
     try:
         for (statement,) in connection.execute("SELECT sql FROM sqlite_master"):
             if not _is_utf8(statement):
-                return _("its schema cannot be read")
+                yield _("its schema cannot be read")
         for table, columns in _text_columns(connection).items():
             names = ", ".join(f'"{name}"' for name in columns)
             for row in connection.execute(f'SELECT {names} FROM "{table}"'):  # noqa: S608
                 if not all(_is_utf8(value) for value in row):
-                    return _("a text in the table {table} is not valid UTF-8").format(table=table)
+                    yield _("a text in the table {table} is not valid UTF-8").format(table=table)
         if "turns" in _tables(connection):
             roles = ",".join(f"'{role.value}'" for role in Role)
             query = f"SELECT 1 FROM turns WHERE role NOT IN ({roles}) LIMIT 1"  # noqa: S608
             if connection.execute(query).fetchone():
-                return _("a turn has an unknown role")
+                yield _("a turn has an unknown role")
     finally:
         connection.text_factory = factory
-    return None
 
 
 def _tables(connection: sqlite3.Connection) -> list[str]:

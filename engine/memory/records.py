@@ -166,10 +166,15 @@ def prefix_hashes(turns: Iterable[Turn]) -> list[str]:
 
 def content_hash(turns: Iterable[Turn]) -> str:
     """Hash of roles and exact texts; times, titles and alternatives are not part of it."""
+    return hash_texts((turn.role, turn.text) for turn in turns)
+
+
+def hash_texts(texts: Iterable[tuple[str, str]]) -> str:
+    """`content_hash` of (role, text) of each turn."""
     parts: list[bytes] = []
-    for turn in turns:
-        data = turn.text.encode("utf-8")
-        parts += (f"{turn.role}\0{len(data)}\0".encode(), data)
+    for role, text in texts:
+        data = text.encode("utf-8")
+        parts += (f"{role}\0{len(data)}\0".encode(), data)
     return sha256(b"".join(parts)).hexdigest()
 
 

@@ -10,6 +10,7 @@ import sqlite3
 
 from engine.core.errors import BadInput
 from engine.core.i18n import _
+from engine.memory.checksums import MIGRATION as CHECKSUM_MIGRATION
 from engine.memory.integrity import is_damage, reason_of
 
 MIGRATIONS: tuple[str, ...] = (
@@ -110,6 +111,7 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE turns ADD COLUMN masked INTEGER NOT NULL DEFAULT 0;
     """,
+    CHECKSUM_MIGRATION,
 )
 """Migration n brings `PRAGMA user_version` from n to n + 1. Append, never edit one that has shipped."""
 

@@ -18,7 +18,7 @@ import msgspec
 from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.core.i18n import _
-from engine.memory import deletion
+from engine.memory import checksums, deletion
 from engine.memory.import_batch import ImportResult, import_items
 from engine.memory.integrity import (
     DamagedText,
@@ -84,6 +84,7 @@ class MemoryStore:
         if not readonly:
             with damage_as_bad_input(path):
                 deletion.delete_incomplete_imports_if_idle(self.connection, path)
+                checksums.seal(self.connection)
 
     def __enter__(self) -> Self:
         return self
@@ -118,12 +119,42 @@ class MemoryStore:
     def conversations(self) -> Iterator[Conversation]:
         """All current conversations: dated ones from oldest to newest, then undated ones by id.
 
-        Damaged ones are skipped here and in the methods below; their ids are in `damaged`.
+        Damaged ones are skipped here and in the methods below; their ids are in `damaged`. Raises BadInput when
+        others are missing.
         """
-        ids = self.connection.execute(
-            "SELECT id FROM current_conversations ORDER BY started_at IS NULL, started_at, id"
-        ).fetchall()
-        yield from self.by_ids([id_ for (id_,) in ids])
+        ids = [
+            id_
+            for (id_,) in self.connection.execute(
+                "SELECT id FROM current_conversations ORDER BY started_at IS NULL, started_at, id"
+            ).fetchall()
+        ]
+        read = set()
+        for conversation in self.by_ids(ids):
+            read.add(conversation.id)
+            yield conversation
+        if lost := [id_ for id_ in ids if id_ not in read]:
+            # A damaged index does not find them; another process may have deleted them meanwhile.
+            rows = self.connection.execute(
+                "SELECT c.id FROM conversations c NOT INDEXED WHERE c.id IN (SELECT value FROM json_each(?))",
+                (json.dumps(lost),),
+            )
+            present = {id_ for (id_,) in rows}
+            self._add_damaged([id_ for id_ in lost if id_ in present or "\ufffd" in id_])
+        self._add_damaged(checksums.changed_shorter_forms(self.connection))
+        if not self.damaged and checksums.rows_are_missing(self.connection):
+            raise damaged_memory(_("conversations are missing"), self.path)
+
+    def check_all(self) -> None:
+        """Compares all conversations with their checksums and adds those that changed to `damaged`.
+
+        Raises BadInput when others are missing.
+        """
+        self._add_damaged(checksums.find_changed(self.connection))
+        if not self.damaged and checksums.rows_are_missing(self.connection):
+            raise damaged_memory(_("conversations are missing"), self.path)
+
+    def _add_damaged(self, ids: Iterable[str]) -> None:
+        self.damaged += [id_ for id_ in dict.fromkeys(ids) if id_ not in self.damaged]
 
     def by_ids(self, ids: Sequence[str]) -> Iterator[Conversation]:
         """The conversations with these ids, in this order; unknown ids are skipped."""
@@ -263,8 +294,8 @@ class MemoryStore:
                 conversation = _conversation(row, turns[row["id"]])
                 if conversation is not None:
                     yield conversation
-                elif row["id"] not in self.damaged:
-                    self.damaged.append(row["id"])
+                else:
+                    self._add_damaged([row["id"]])
 
     def _turns(self, ids: list[str]) -> dict[str, list[_TurnRow]]:
         turns: dict[str, list[_TurnRow]] = {id_: [] for id_ in ids}
@@ -293,6 +324,10 @@ def _conversation(row: dict[str, Any], turns: list[_TurnRow]) -> Conversation | 
     if any(not isinstance(text, str) or isinstance(text, DamagedText) for text in texts):
         return None
     if any(not isinstance(time, float | int | None) for time in times) or len(turns) != row["turns"]:
+        return None
+    content = [row[name] for name in checksums.CONTENT_COLUMNS]
+    state = [row[name] for name in checksums.STATE_COLUMNS]
+    if not checksums.is_intact(content, state, (row["checksum"], row["state_checksum"]), turns):
         return None
     try:
         return Conversation(

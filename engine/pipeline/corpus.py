@@ -76,6 +76,7 @@ def build_corpus(ctx: RunContext, store: MemoryStore, trained: frozenset[str]) -
     funnel = build.build_corpus(
         store, settings, on_progress=filter_progress, trained=trained, semantic_stage=meaning
     )
+    store.check_all()
     for id_ in store.damaged:
         ctx.log(
             _("The conversation {id} is damaged and skipped").format(id=id_) + " → h2q-tui backup restore"

@@ -282,7 +282,7 @@ def _damage_of(memory: Path) -> str | None:
     """Why an unpacked or copied memory is damaged; None when it is sound or missing."""
     if not memory.exists():
         return None
-    with closing(sqlite3.connect(memory)) as connection:
+    with closing(sqlite3.connect(memory, isolation_level=None)) as connection:
         return find_damage(connection)
 
 

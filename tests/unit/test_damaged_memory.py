@@ -18,7 +18,7 @@ from engine.corpus.review.store import ReviewStore
 from engine.corpus.training_set import corpus_rows
 from engine.health.preflight import Grade, check_store, run_checks
 from engine.memory.integrity import damaged_memory, is_damage, reason_of
-from engine.memory.records import Conversation, Turn
+from engine.memory.records import Conversation, Turn, content_hash
 from engine.memory.schema import describe_sqlite_error, recovery_command
 from engine.memory.store import MemoryStore
 from engine.workspace.backup import create_backup, restore_backup
@@ -79,6 +79,17 @@ def _flip(text: bytes) -> Callable[[Workspace], None]:
     return damage
 
 
+def _change(old: bytes, new: bytes) -> Callable[[Workspace], None]:
+    """Replaces bytes by as many others, so that the file stays a valid database."""
+
+    def damage(workspace: Workspace) -> None:
+        data = workspace.memory_db.read_bytes()
+        assert old in data and len(old) == len(new)
+        workspace.memory_db.write_bytes(data.replace(old, new))
+
+    return damage
+
+
 def _sql(statement: str) -> Callable[[Workspace], None]:
     def damage(workspace: Workspace) -> None:
         with sqlite3.connect(workspace.memory_db) as connection:
@@ -87,6 +98,21 @@ def _sql(statement: str) -> Callable[[Workspace], None]:
         _single_file(workspace)
 
     return damage
+
+
+VALID = {
+    "question": _change(b"question 7:", b"question 8:"),
+    "answer": _change(b"answer 7:", b"answes 7:"),
+    "title": _change(b"title 7", b"title 6"),
+    "time": _sql("UPDATE conversations SET started_at = 5 WHERE id = ?"),
+    "source": _sql("UPDATE conversations SET source = 'texu' WHERE id = ?"),
+    "turn's time": _sql("UPDATE turns SET time = 5 WHERE conversation_id = ?"),
+    "alternatives": _sql("UPDATE turns SET alternatives = '[\"b\"]' WHERE conversation_id = ?"),
+    "mask": _sql("UPDATE turns SET masked = 1 WHERE conversation_id = ?"),
+    "order": _sql("UPDATE turns SET position = 1 - position + 10 WHERE conversation_id = ?"),
+    "hidden": _sql("UPDATE conversations SET superseded_by = 'x' WHERE id = ?"),
+}
+"""Damage that leaves valid texts and a valid database: only checksums show it."""
 
 
 DAMAGE = {
@@ -116,6 +142,95 @@ def test_one_damaged_turn_costs_one_conversation(workspace: Workspace, name: str
         assert store.stats().conversations == 12
         assert build_corpus(store, Settings(embedder="")).collected
         assert store.add([talk(20)]).added == 1
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_a_changed_conversation_is_named_and_never_read(workspace: Workspace, name: str) -> None:
+    VALID[name](workspace)
+    lost = talk(7).id
+    for _opened in range(2):
+        with MemoryStore(workspace.memory_db) as store:
+            assert {c.id for c in store.conversations()} == {talk(n).id for n in range(12)} - {lost}
+            assert store.damaged == [lost]
+    with MemoryStore(workspace.memory_db, readonly=True) as store:
+        store.check_all()
+        assert store.damaged == [lost]
+    (result,) = run_checks(workspace, (("store", "conversations", check_store),))
+    assert result.grade is Grade.FAIL and lost in result.detail
+    assert create_backup(workspace).damage
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM conversations WHERE id = ?",
+        "UPDATE imports SET completed_at = NULL WHERE id = (SELECT import_id FROM conversations WHERE id = ?)",
+        "UPDATE conversations SET import_id = 'x' WHERE id = ?",
+    ],
+)
+def test_a_conversation_that_vanished_is_noticed(workspace: Workspace, statement: str) -> None:
+    connection = sqlite3.connect(workspace.memory_db)
+    connection.execute("PRAGMA foreign_keys=OFF")
+    connection.execute("DROP TRIGGER census_delete")
+    connection.execute(statement, (talk(7).id,))
+    connection.commit()
+    connection.close()
+    for readonly in (False, True):
+        with (
+            pytest.raises(BadInput, match="missing") as caught,
+            MemoryStore(workspace.memory_db, readonly=readonly) as store,
+        ):
+            list(store.conversations())
+        assert caught.value.hint == "h2q-tui backup restore"
+    with sqlite3.connect(workspace.memory_db) as connection:
+        wanted = 11 if statement.startswith("DELETE") else 12
+        assert connection.execute("SELECT COUNT(*) FROM conversations").fetchone()[0] == wanted
+    connection.close()
+    (result,) = run_checks(workspace, (("store", "conversations", check_store),))
+    assert result.grade is Grade.FAIL
+
+
+def test_a_damaged_index_is_found_by_the_preflight(workspace: Workspace) -> None:
+    with sqlite3.connect(workspace.memory_db) as connection:
+        (page,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'conversations_hash'"
+        ).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    connection.close()
+    data = bytearray(workspace.memory_db.read_bytes())
+    start = (page - 1) * size
+    at = data.index(content_hash(talk(7).turns).encode(), start)
+    assert at < start + size
+    data[at] ^= 1
+    workspace.memory_db.write_bytes(data)
+    (result,) = run_checks(workspace, (("store", "conversations", check_store),))
+    assert result.grade is Grade.FAIL and result.hint == "h2q-tui backup restore"
+
+
+def test_a_memory_of_an_older_version_gets_its_checksums(workspace: Workspace) -> None:
+    with sqlite3.connect(workspace.memory_db) as connection:
+        for statement in (
+            "DROP TRIGGER census_insert",
+            "DROP TRIGGER census_update",
+            "DROP TRIGGER census_delete",
+            "DROP TABLE census",
+            "DROP INDEX conversations_unsealed",
+            "ALTER TABLE conversations DROP COLUMN checksum",
+            "ALTER TABLE conversations DROP COLUMN state_checksum",
+            "PRAGMA user_version=5",
+        ):
+            connection.execute(statement)
+    connection.close()
+    (result,) = run_checks(workspace, (("store", "conversations", check_store),))
+    assert result.grade is Grade.PASS
+    with MemoryStore(workspace.memory_db) as store:
+        assert len(list(store.conversations())) == 12
+        assert not store.connection.execute("SELECT 1 FROM conversations WHERE checksum = 0").fetchone()
+    _single_file(workspace)
+    _change(b"title 7", b"title 6")(workspace)
+    with MemoryStore(workspace.memory_db) as store:
+        list(store.conversations())
+        assert store.damaged == [talk(7).id]
 
 
 @pytest.mark.parametrize("name", ["text", "title", "role"])
@@ -179,7 +294,7 @@ def test_the_review_reads_a_damaged_text(workspace: Workspace) -> None:
         assert review.detail(talk(7).id).turns[0].text == "q\ufffd"
 
 
-@pytest.mark.parametrize("name", ["text", "role", "type"])
+@pytest.mark.parametrize("name", ["text", "role", "type", "question", "answer"])
 def test_a_conversation_damaged_after_the_build_is_not_trained_on(workspace: Workspace, name: str) -> None:
     with MemoryStore(workspace.memory_db) as store:
         build_corpus(store, Settings(embedder=""))
@@ -187,7 +302,7 @@ def test_a_conversation_damaged_after_the_build_is_not_trained_on(workspace: Wor
     assert talk(7).id in before
     _single_file(workspace)
     statement = "UPDATE turns SET text = CAST(x'71ff' AS TEXT) WHERE conversation_id = ?"
-    (_sql(statement) if name == "text" else DAMAGE[name])(workspace)
+    (_sql(statement) if name == "text" else {**DAMAGE, **VALID}[name])(workspace)
     with MemoryStore(workspace.memory_db) as store:
         assert {row.id for row in corpus_rows(store, None)} == before - {talk(7).id}
 

@@ -102,7 +102,7 @@ def test_rows_of_a_killed_import_are_invisible_and_deleted_by_the_next_writer(tm
         store.add([talk(PAIRS[0], external_id="c", at=1)])
         store.add([talk(*PAIRS, external_id="c", at=2)])
         # As if the process had been killed before the last transaction of the second import.
-        store.connection.execute("UPDATE imports SET completed_at = NULL WHERE rowid = 2")
+        store.connection.execute("UPDATE imports SET completed_at = NULL, taken = 0 WHERE rowid = 2")
     with MemoryStore(path, readonly=True) as store:
         assert [len(c.turns) for c in store.conversations()] == [2]
     with MemoryStore(path) as store:

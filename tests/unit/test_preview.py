@@ -81,9 +81,9 @@ def test_preview_and_summary_agree_with_the_dataset(tmp_path: Path) -> None:
 
 
 def test_pii_that_is_kept_is_counted_as_left(tmp_path: Path) -> None:
-    with memory(tmp_path, [distinct(n, at=1e9 + n) for n in range(40)]) as store:
-        build_corpus(store, Settings())
-        store.connection.execute(
-            "UPDATE turns SET text = '我的邮箱是a@b.com，请发给我，谢谢你。' WHERE conversation_id = 'c00001' AND position = 1"
-        )
+    mail = conversation(
+        "mail", "你的邮箱是什么？我想写信给你。", "我的邮箱是a@b.com，请发给我，谢谢你。", at=1e9
+    )
+    with memory(tmp_path, [mail, *(distinct(n, at=1e9 + n) for n in range(40))]) as store:
+        build_corpus(store, Settings(sensitive_types={"EMAIL": "keep"}))
         assert summarise(store, 512).left == {"EMAIL": 1}
