@@ -101,6 +101,11 @@ def test_a_role_less_current_node_without_a_link_loses_nothing() -> None:
     assert branch({"9": lonely, **TALK}, "9") == (WHOLE, [], 1)
 
 
+def test_a_failed_retry_gives_way_to_the_answer_beside_it() -> None:
+    retry = MessageNode(parent="3", skipped=(Skipped(reason="failed answer"),), time=9)
+    assert branch({**TALK, "4x": retry}, "4x") == (WHOLE, [], 1)
+
+
 def test_a_failed_last_answer_is_counted_by_its_own_reason() -> None:
     nodes = {
         **without(TALK, "4"),

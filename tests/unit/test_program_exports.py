@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -133,6 +134,69 @@ def test_the_list_of_an_open_webui_chat_repairs_its_tree(tmp_path: Path) -> None
         path = write(tmp_path, "c.json", [{"id": "x", "chat": {"history": history, "messages": listed}}])
         (talk,), _skipped = read(path)
         assert [turn.text for turn in talk.turns] == expected
+
+
+def open_webui_database(
+    path: Path, chat: object, rows: Sequence[tuple[object, ...]], current: str | None
+) -> Path:
+    path.unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("""
+            CREATE TABLE user (id TEXT);
+            CREATE TABLE auth (id TEXT);
+            CREATE TABLE chat (id TEXT, title TEXT, chat JSON, created_at BIGINT, updated_at BIGINT,
+                current_message_id TEXT);
+            CREATE TABLE chat_message (id TEXT, chat_id TEXT, user_id TEXT, role TEXT, parent_id TEXT, content JSON,
+                output JSON, files JSON, error JSON, created_at BIGINT);
+            INSERT INTO chat VALUES ('c0', 'Before', '{"history": {"messages": {}}}', 1, 1, NULL);
+        """)
+        connection.execute(
+            "INSERT INTO chat VALUES ('c', 'T', ?, 1760000000, 1760000009, ?)", (json.dumps(chat), current)
+        )
+        connection.executemany(
+            "INSERT INTO chat_message VALUES (?, 'c', 'u', ?, ?, ?, ?, NULL, NULL, ?)", rows
+        )
+        connection.commit()
+    return path
+
+
+OUTPUT = json.dumps([{"type": "message", "content": [{"type": "output_text", "text": "A1"}]}])
+ROWS = [
+    ("c-1", "user", None, '"Q1"', None, 1760000001),
+    ("c-2", "assistant", "1", '""', OUTPUT, 1760000002),
+    ("c-3", "user", "2", '[{"type": "text", "text": "Q2"}]', None, 1760000003),
+    ("c-4", "assistant", "3", '"A2"', None, 1760000004),
+    ("c-4b", "assistant", "3", '"A2b"', None, 1760000005),
+]
+
+
+def test_the_rows_of_open_webui_complete_the_json_of_a_chat(tmp_path: Path) -> None:
+    def texts(chat: object, current: str | None = None) -> list[str]:
+        ((talk,), _skipped) = read(open_webui_database(tmp_path / "webui.db", chat, ROWS, current))
+        return [turn.text for turn in talk.turns]
+
+    assert texts({"history": {}}, "4") == ["Q1", "A1", "Q2", "A2"]
+    assert texts(None) == ["Q1", "A1", "Q2", "A2b"]
+    messages = {
+        "1": {"id": "1", "role": "user", "content": "Q1"},
+        "2": {"id": "2", "content": ""},
+        "3": {"id": "3", "parentId": None, "role": "user", "content": "Q2, edited"},
+        "4": {"id": "4", "parentId": "3", "role": "assistant", "content": "A2"},
+    }
+    history = {"messages": messages, "currentId": "4"}
+    # Messages that the JSON lacks were deleted.
+    assert texts({"history": history}) == ["Q1", "A1", "Q2, edited", "A2"]
+
+
+def test_open_webui_shows_what_follows_the_current_message(tmp_path: Path) -> None:
+    messages = {
+        "1": {"id": "1", "role": "user", "content": "Q", "parentId": None},
+        "2": {"id": "2", "role": "assistant", "content": "A", "parentId": "1"},
+        "3": {"id": "3", "role": "user", "content": "More?", "parentId": "2"},
+    }
+    chat = {"history": {"messages": messages, "currentId": "2"}}
+    (talk,), skipped = read(write(tmp_path, "c.json", [{"id": "x", "chat": chat}]))
+    assert ([turn.text for turn in talk.turns], skipped) == (["Q", "A", "More?"], {})
 
 
 def test_claude_pastes_voice_notes_and_artifacts_are_read_in_the_order_of_parents() -> None:

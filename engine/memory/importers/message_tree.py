@@ -52,16 +52,18 @@ def child_ids(listed: object) -> tuple[str, ...]:
     return tuple(key for key in listed if isinstance(key, str)) if isinstance(listed, list) else ()
 
 
-def current_branch(nodes: Nodes, current: object = None) -> Iterator[Turn | Skipped]:
+def current_branch(
+    nodes: Nodes, current: object = None, *, to_leaf: bool = False
+) -> Iterator[Turn | Skipped]:
     """The turns from the first message to the node `current`.
 
     When `current` is no node, or one without a turn, the branch ends at the newest message with a turn below it,
     else near it, else of all. Regenerated answers become alternatives of the answer on the branch; each other message
-    off the branch is counted.
+    off the branch is counted. `to_leaf`: the program shows what follows `current`, too.
     """
     # "" stands for no message.
     tree = _repaired({key or "\0": node for key, node in nodes.items()})
-    return _read(tree, tree.path_to(tree.leaf_for(current)))
+    return _read(tree, tree.path_to(tree.leaf_for(current, to_leaf)))
 
 
 def reading_order(nodes: Nodes) -> list[str]:
@@ -120,16 +122,18 @@ class _Tree:
             found += self.children.get(key, ())
         return found
 
-    def leaf_for(self, current: object) -> str:
+    def leaf_for(self, current: object, to_leaf: bool) -> str:
         """Where the branch ends; "" in a tree without messages."""
         if isinstance(current, str) and current in self.nodes:
-            if self.nodes[current].turn is not None:
+            if self.nodes[current].turn is not None and not to_leaf:
                 return current
             place = current
             while place and place not in self._newest:
                 place = self.parents[place]
             if place:
                 leaf = self._newest[place]
+                if leaf == current:
+                    return self._extended(current)
                 # A failed or hidden last message stays on the branch, so that its own reason is counted.
                 return current if leaf == place else self._extended(leaf)
         leaves = [self._newest[root] for root in self.children.get("", ()) if root in self._newest]

@@ -8,7 +8,6 @@ are missing now and then (open-webui issues 29216 and 21648).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -32,19 +31,17 @@ from engine.memory.importers.fields import (
     unknown_role,
 )
 from engine.memory.importers.message_tree import MessageNode, child_ids, current_branch
+from engine.memory.importers.openwebui_database import chat_entries, is_open_webui_database
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
-from engine.memory.importers.readers.sqlite import is_sqlite, query_rows, table_columns
+from engine.memory.importers.readers.sqlite import is_sqlite
 from engine.memory.records import Conversation, Skipped
 
 NAME = "openwebui"
 
-_COLUMNS = ("id", "title", "chat", "created_at", "updated_at")
-_CHATS = "SELECT id, title, chat, created_at, updated_at FROM chat ORDER BY created_at, id"
-
 
 def detect(path: Path, value: Any) -> bool:
     if is_sqlite(path):
-        return {"chat", "user", "auth"} <= set(table_columns(path))
+        return is_open_webui_database(path)
     chat = value.get("chat") if isinstance(value, dict) else None
     return isinstance(chat, dict) and ("history" in chat or "messages" in chat)
 
@@ -53,14 +50,14 @@ def read(
     path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
 ) -> Iterator[Conversation | Skipped]:
     """One conversation per chat. Raises BadInput, also for an unsupported schema version."""
-    for entry in _from_database(path, on_bytes) if is_sqlite(path) else _from_json(path, on_bytes):
+    for entry in chat_entries(path, on_bytes) if is_sqlite(path) else _from_json(path, on_bytes):
         chat = entry.get("chat") if isinstance(entry, dict) else None
         if not isinstance(entry, dict) or not isinstance(chat, dict):
             yield Skipped(reason="entry of another shape", is_conversation=True)
             continue
         nodes, current = _nodes(chat, options.roles)
         yield from build_conversation(
-            current_branch(nodes, current),
+            current_branch(nodes, current or entry.get("current_message_id"), to_leaf=True),
             source=NAME,
             external_id=text_or_empty(entry.get("id")) or text_or_empty(chat.get("id")),
             title=text_or_empty(entry.get("title")) or text_or_empty(chat.get("title")),
@@ -71,18 +68,6 @@ def read(
 
 def _from_json(path: Path, on_bytes: OnBytes) -> Iterator[Any]:
     for _line, entry in json_values(path, on_bytes):
-        yield entry
-
-
-def _from_database(path: Path, on_bytes: OnBytes) -> Iterator[Any]:
-    for row in query_rows(path, {"chat": _COLUMNS}, _CHATS):
-        entry = dict(zip(_COLUMNS, row, strict=True))
-        text = entry["chat"]
-        on_bytes(len(text) if isinstance(text, str | bytes) else 0)
-        try:
-            entry["chat"] = json.loads(text) if isinstance(text, str | bytes) else None
-        except (ValueError, RecursionError):
-            entry["chat"] = None
         yield entry
 
 
