@@ -14,6 +14,7 @@ import msgspec
 
 from engine.core import files
 from engine.core.errors import NotEnoughData
+from engine.core.local_time import local_time
 from engine.core.paths import Workspace
 from engine.models.card import Lineage
 from engine.pipeline.stages import TrainRequest
@@ -166,7 +167,7 @@ def _median_tokens_per_s(ctx: RunContext) -> float:
 
 def iso_local_time(seconds: float) -> str:
     """Local time with offset as MindX writes it, e.g. `2026-01-02T03:04:05+01:00`."""
-    text = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
+    text = local_time("%Y-%m-%dT%H:%M:%S%z", seconds)
     return f"{text[:-2]}:{text[-2:]}"
 
 

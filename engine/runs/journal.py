@@ -127,6 +127,7 @@ class JournalReader:
 
     Attributes:
         skipped: unreadable lines, and lines of an unknown kind or version.
+        restarts: how often the journal became shorter and was read again from its beginning.
     """
 
     def __init__(self, path: Path) -> None:
@@ -136,6 +137,7 @@ class JournalReader:
         self._at = 0
         self._overlong = False
         self.skipped = 0
+        self.restarts = 0
 
     def poll(self, limit: int | None = None) -> list[JournalRecord]:
         """The next records, at most `limit` or about `CHUNK` bytes; an empty list when there are none yet.
@@ -172,6 +174,9 @@ class JournalReader:
     def _fill(self) -> bool:
         try:
             with self._path.open("rb", buffering=0) as file:
+                if os.fstat(file.fileno()).st_size < self._offset:
+                    self._offset, self._buffer, self._at, self._overlong = 0, b"", 0, False
+                    self.restarts += 1
                 file.seek(self._offset)
                 data = file.read(CHUNK)
         except OSError:

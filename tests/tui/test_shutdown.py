@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 
+from engine.core.paths import Workspace
+from engine.runs.kinds import CorpusParams
+from engine.runs.launch import create_run
+from engine.runs.spec import make_spec
+from engine.runs.view import RunView
+from tui.app.app import H2QApp
 from tui.host import shutdown
+from tui.host.run_follower import RunsChanged, RunUpdated
 from tui.host.shutdown import DaemonThreadExecutor, uninterruptible
 
 
@@ -116,3 +124,26 @@ def test_threads_are_daemons() -> None:
     threads = DaemonThreadExecutor()
     assert threads.submit(lambda: threading.current_thread().daemon).result(30)
     threads.shutdown()
+
+
+async def test_messages_that_arrive_while_the_app_closes_change_nothing(tmp_path: Path) -> None:
+    run = create_run(Workspace(tmp_path), make_spec(tmp_path, CorpusParams()))
+    view = RunView(run.spec)
+    app = H2QApp(Workspace(tmp_path))
+
+    def deliver() -> None:
+        app._runs_changed(RunsChanged([]))
+        app._run_updated(RunUpdated(run.run_id, view, alive=False))
+        app.show_message("too late")
+        app.refresh_footer()
+        for tab in app.open_tabs:
+            tab.runs_changed()
+            tab.run_updated(RunUpdated(run.run_id, view, alive=False))
+
+    async with app.run_test() as pilot:
+        for key in "12345":
+            await pilot.press(key)
+        app.exit()
+        deliver()
+        await pilot.pause()
+    assert not app.is_running and app.return_code == 0

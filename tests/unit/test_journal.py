@@ -146,6 +146,19 @@ def test_an_overlong_line_is_skipped(path: Path, monkeypatch: pytest.MonkeyPatch
     assert reader.skipped == 1
 
 
+def test_a_journal_that_became_shorter_is_read_again_from_its_beginning(path: Path) -> None:
+    writer = JournalWriter(path)
+    for number in range(20):
+        writer.write(log(f"line {number}"))
+    reader = JournalReader(path)
+    assert len(read_all(reader)) == 20 and reader.restarts == 0
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+    assert [r.seq for r in read_all(reader)] == [0]
+    assert reader.restarts == 1
+    JournalWriter(path).write(log("after"))
+    assert [r.seq for r in read_all(reader)] == [1]
+
+
 def test_a_missing_journal_has_no_records(path: Path) -> None:
     reader = JournalReader(path)
     assert reader.poll() == []

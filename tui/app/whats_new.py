@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -13,6 +12,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from engine.core.i18n import _, n_
+from engine.core.local_time import local_time
 from engine.runs.event_text import describe, format_figure, stage_name, status_name
 from engine.runs.last_visit import LastVisitNews
 from tui.terminal.text import safe
@@ -58,7 +58,7 @@ class WhatsNewScreen(ModalScreen[bool]):
 def news_paragraphs(since: LastVisitNews) -> list[Content]:
     """The paragraphs of the screen."""
     view = since.view
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(since.ended_at))
+    when = local_time("%Y-%m-%d %H:%M", since.ended_at)
     paragraphs = [
         _("Scheduled run {run} ended {when}: {status}").format(
             run=since.run_id, when=when, status=status_name(view.status)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from engine.core.i18n import _, with_percent
+from engine.core.local_time import local_time
 from tui.cli import output, session
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class RunPrinter:
                 self._finish_metrics_line()
             level, text = described
             sign = {"warning": "! ", "error": "x "}.get(level, "")
-            clock = time.strftime("%H:%M:%S", time.localtime(record.t))
+            clock = local_time("%H:%M:%S", record.t)
             self._line(f"{clock} {sign}{text}")
 
     def show_many(self, records: list[JournalRecord]) -> None:

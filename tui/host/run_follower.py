@@ -49,12 +49,11 @@ class RunEntry:
 
 
 class RunUpdated(Message):
-    """New records of a run, already applied to its view."""
+    """A run has new records, which its view has already applied."""
 
-    def __init__(self, run_id: str, view: RunView, records: list[JournalRecord], *, alive: bool) -> None:
+    def __init__(self, run_id: str, view: RunView, *, alive: bool) -> None:
         self.run_id = run_id
         self.view = view
-        self.records = records
         self.alive = alive
         super().__init__()
 
@@ -77,6 +76,14 @@ class _Followed:
     alive: bool = True
     ready: bool = False
     """The history has been read to its end once."""
+    restarts: int = 0
+
+    def apply(self, records: list[JournalRecord]) -> None:
+        """Applies records to the view; to a new one when the journal is read again from its beginning."""
+        if self.reader.restarts != self.restarts:
+            self.restarts, self.view = self.reader.restarts, RunView(self.run_dir.spec)
+        for record in records:
+            self.view.apply(record)
 
 
 class RunBoard:
@@ -184,20 +191,21 @@ class RunBoard:
         while self._followed.get(run_id) is followed:
             # Checked before reading: the last records of a run are on disk before its lock is free.
             alive = followed.run_dir.alive()
-            records: list[JournalRecord] = []
+            has_new = has_finished = False
             if followed.ready:
                 while batch := await asyncio.to_thread(followed.reader.poll, BATCH):
                     # On the loop: widgets read the view there.
-                    for record in batch:
-                        followed.view.apply(record)
-                    records += batch
+                    followed.apply(batch)
+                    has_new = True
+                    has_finished |= any(isinstance(record.event, Finished) for record in batch)
             else:
-                records = await asyncio.to_thread(_read_history, followed)
+                await asyncio.to_thread(_read_history, followed)
+                has_finished = followed.view.finished is not None
             first, followed.ready = not followed.ready, True
-            if records or first or alive != followed.alive:
+            if has_new or first or alive != followed.alive:
                 followed.alive = alive
-                self.app.post_message(RunUpdated(run_id, followed.view, records, alive=alive))
-            if any(isinstance(record.event, Finished) for record in records):
+                self.app.post_message(RunUpdated(run_id, followed.view, alive=alive))
+            if has_finished:
                 await self.refresh()
             if not alive:
                 await self.refresh()
@@ -212,14 +220,10 @@ class RunBoard:
                 del self._followed[run_id]
 
 
-def _read_history(followed: _Followed) -> list[JournalRecord]:
+def _read_history(followed: _Followed) -> None:
     """Applies everything written so far, in a thread: the view is not shared yet."""
-    records: list[JournalRecord] = []
     while batch := followed.reader.poll(BATCH):
-        for record in batch:
-            followed.view.apply(record)
-        records += batch
-    return records
+        followed.apply(batch)
 
 
 def fraction_done(view: RunView) -> float | None:

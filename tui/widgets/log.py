@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -14,6 +13,7 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from engine.core.local_time import local_time
 from tui.terminal.text import safe
 from tui.widgets.cell_lines import content_strip
 
@@ -86,7 +86,7 @@ class LogPane(ScrollView, can_focus=True):
         return "\n".join(row.plain.rstrip() for row in self._rows)
 
     def _wrap(self, line: LogLine) -> None:
-        clock = time.strftime("%H:%M:%S", time.localtime(line.t))
+        clock = local_time("%H:%M:%S", line.t)
         sign = f"{self.alert} " if line.level in _STYLE else ""
         body = safe(sign + line.text, _STYLE.get(line.level, ""))
         rows = list(body.wrap(max(10, self._width - 9)))

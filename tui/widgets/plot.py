@@ -19,6 +19,8 @@ from tui.terminal.text import plain
 from tui.widgets.annotations import ASCII, SIGNS, on_curve
 from tui.widgets.cell_lines import CellLines
 
+DRAWABLE = 1e30
+"""Greater values of a journal, and what is no number, are not drawn."""
 MAX_POINTS = 200
 LABEL = 6
 """Cells of an axis label, so that the canvas never shifts sideways."""
@@ -95,6 +97,8 @@ def label(value: float) -> str:
     size = abs(value)
     if size == 0:
         return "0"
+    if size >= 1e8:
+        return f"{value:.0e}".replace("e+", "e")
     if size >= 100_000:
         return f"{value / 1000:.0f}k"
     if size >= 1000:
@@ -155,7 +159,7 @@ class Plot(CellLines, can_focus=True):
         logarithmic; the glyphs of `marks` are above the curve, those of checkpoints below it."""
         if log != self._log:
             self._y = None
-        self._curves, self._x_end, self._log = tuple(curves), x_end, log
+        self._curves, self._x_end, self._log = tuple(curves), min(x_end, DRAWABLE), log
         self._marks = tuple(on_curve(marks))
         self._draw()
 
@@ -188,7 +192,7 @@ class Plot(CellLines, can_focus=True):
         pairs = [
             (x, math.log2(y) if self._log else y)
             for x, y in zip(curve.x, curve.y, strict=True)
-            if math.isfinite(y) and (not self._log or y > 0)
+            if abs(x) <= DRAWABLE and abs(y) <= DRAWABLE and (not self._log or y > 0)
         ]
         return thin(pairs)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 from engine.core.i18n import _, language, n_
+from engine.core.local_time import local_time
 from tui.cli import output, session
 from tui.cli.commands import corpus_review
 from tui.cli.options import DETACH
@@ -240,7 +241,7 @@ def _stage_and_reason(stage: str, reason: str) -> str:
 
 
 def _line(item: ReviewItem) -> str:
-    when = time.strftime("%Y-%m-%d", time.localtime(item.time)) if item.time is not None else " " * 10
+    when = local_time("%Y-%m-%d", item.time) if item.time is not None else " " * 10
     return f"{item.id[:12]:<12}  {item.state:<8}  {when}  {item.first_line[:60]}  {_stage_and_reason(item.stage, item.reason)}".rstrip()
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from engine.core.i18n import _, n_
+from engine.core.local_time import local_time
 from tui.cli import output, session
 from tui.cli.options import DETACH, YES
 from tui.cli.output import confirm
@@ -319,7 +320,7 @@ def _row(conversation: Conversation, excerpt: str) -> dict[str, object]:
 
 
 def _date(seconds: float | None) -> str:
-    return "" if seconds is None else time.strftime("%Y-%m-%d", time.localtime(seconds))
+    return "" if seconds is None else local_time("%Y-%m-%d", seconds)
 
 
 def _no_results(match: str | None, total: int) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import typer
 
 from engine.core.i18n import _
+from engine.core.local_time import local_time
 from tui.cli import output, session
 from tui.cli.options import YES
 
@@ -78,7 +78,7 @@ def register(app: typer.Typer) -> None:
 def _row(card: ModelCard, used: str | None) -> str:
     """One line of the list."""
     mark = "●" if card.name == used else " "
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(card.created_at))
+    when = local_time("%Y-%m-%d %H:%M", card.created_at)
     loss = "" if card.loss is None else "  " + _("loss {loss}").format(loss=f"{card.loss:.3f}")
     base = f"  ← {card.base}" if card.base else ""
     return f"{mark} {card.name:<28} {card.mode:<8} {when}  {card.parameters / 1e6:5.1f} M{loss}{base}"
@@ -102,7 +102,7 @@ def _lines(card: ModelCard, folder: str, used: str | None) -> list[str]:
         card.name + (" — " + _("in use") if card.name == used else ""),
         _("mode: {mode}").format(mode=card.mode),
         _("base: {base}").format(base=card.base or _("none, from plain text")),
-        _("created: {time}").format(time=time.strftime("%Y-%m-%d %H:%M", time.localtime(card.created_at))),
+        _("created: {time}").format(time=local_time("%Y-%m-%d %H:%M", card.created_at)),
         _("size: {n:.2f} million parameters").format(n=card.parameters / 1e6),
         *_context_lines(card),
         _("trained on: {n} conversations, {texts} text files").format(

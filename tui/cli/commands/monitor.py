@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from engine.core.i18n import _
+from engine.core.local_time import local_time
 from tui.cli.output import echo, echo_json
 from tui.cli.session import options
 
@@ -58,10 +59,9 @@ def _print(interval: float, count: int) -> None:
 
 def line(snapshot: MachineSample) -> str:
     """`14:02:10  cpu 97 95 %  load 2.1  memory 9.1 of 16.0 GB  swap 0.0 GB  disk 81.0 GB free  62 °C`."""
-    import time
 
     gb = 1024**3
-    parts = [time.strftime("%H:%M:%S", time.localtime(snapshot.time))]
+    parts = [local_time("%H:%M:%S", snapshot.time)]
     shares = snapshot.cpu_percent
     parts.append(
         _("cpu {shares} %").format(shares="–" if shares is None else " ".join(f"{x:.0f}" for x in shares))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
 
 from engine.core.i18n import N_, _, bracketed, colon
+from engine.core.local_time import local_time
 from tui.cli import output, session
 from tui.cli.options import MAX_MEMORY_GB
 
@@ -275,11 +275,11 @@ def loss_plot(view: RunView, phase: str, *, ascii_only: bool = False) -> str:
         lines.append(legend(marks, ascii_only=ascii_only))
     newest = [mark for mark in marks if mark.kind is not AnnotationKind.CHECKPOINT][-LISTED_ANNOTATIONS:]
     lines += [
-        f"{time.strftime('%H:%M:%S', time.localtime(line.t))} {line.text}"
+        f"{local_time('%H:%M:%S', line.t)} {line.text}"
         for line in annotation_lines(newest, ascii_only=ascii_only)
     ]
     return "\n".join(lines)
 
 
 def _clock(t: float, *, day: bool = False) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S" if day else "%H:%M:%S", time.localtime(t))
+    return local_time("%Y-%m-%d %H:%M:%S" if day else "%H:%M:%S", t)

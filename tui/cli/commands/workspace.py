@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import time
 from typing import TYPE_CHECKING
 
 import typer
 
 from engine.core.i18n import _
+from engine.core.local_time import local_time
 from tui.cli import output, session
 from tui.cli.options import YES
 from tui.cli.output import confirm
@@ -156,7 +156,7 @@ def _row(backup: Backup) -> str:
         "migration": _("before a migration"),
         "restore": _("before a restore"),
     }
-    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(backup.created_at))
+    when = local_time("%Y-%m-%d %H:%M", backup.created_at)
     reason = reasons.get(backup.reason, backup.reason)
     if backup.damage:
         reason += _(", ") + _("DAMAGED")

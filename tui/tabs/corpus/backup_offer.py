@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.core.errors import H2QError, error_text
 from engine.core.i18n import _, n_
+from engine.core.local_time import local_time
 from engine.core.paths import Workspace
 from engine.workspace.backup import Backup, newest_backup, restore_backup
 from engine.workspace.reset import require_no_run
@@ -50,9 +50,7 @@ def _question(backup: Backup) -> str:
         "Replace this memory with the backup of {when} ({n} conversation)?",
         "Replace this memory with the backup of {when} ({n} conversations)?",
         backup.conversations,
-    ).format(
-        when=time.strftime("%Y-%m-%d %H:%M", time.localtime(backup.created_at)), n=f"{backup.conversations:,}"
-    )
+    ).format(when=local_time("%Y-%m-%d %H:%M", backup.created_at), n=f"{backup.conversations:,}")
 
 
 def _restore(workspace: Workspace, path: str) -> None:

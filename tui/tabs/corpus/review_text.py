@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
 from engine.core.i18n import N_, _, bracketed, n_
+from engine.core.local_time import local_time
 from engine.corpus.enums import STATE_LABELS, CorpusStage, ReviewState
 from engine.corpus.ledger import placeholder
 from engine.corpus.review.decision_log import DecisionKind
@@ -75,9 +74,7 @@ def list_row(item: ReviewItem, glyphs: Glyphs) -> ListRow:
 
 def conversation_title(item: ReviewItem, glyphs: Glyphs) -> str:
     """ "✓ 2026-11-03 21:14 · chatgpt · zh · quality 0.82 · accepted"."""
-    when = (
-        time.strftime("%Y-%m-%d %H:%M", time.localtime(item.time)) if item.time is not None else _("undated")
-    )
+    when = local_time("%Y-%m-%d %H:%M", item.time) if item.time is not None else _("undated")
     parts = [when, item.source, item.language, _("quality {q}").format(q=f"{item.quality:.2f}")]
     parts.append(state_label(item.state))
     parts += [_("edited")] * item.edited + [f"{glyphs.alert} " + _("flagged")] * item.flagged
@@ -183,7 +180,7 @@ def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[TextBlock]:
         line = _why_line(row).spans[0].text
         blocks.append(TextBlock(_("why"), (StyledSpan(f"{stage}, {where}: {line}"),), "warning"))
     for decision in detail.decisions:
-        when = time.strftime("%m-%d %H:%M", time.localtime(decision.time))
+        when = local_time("%m-%d %H:%M", decision.time)
         words = dict(REJECT_REASONS)
         reason = _(words[decision.reason]) if decision.reason in words else decision.reason
         words_of = (

@@ -117,7 +117,7 @@ def _memory(view: RunView, glyphs: Glyphs) -> list[Content]:
         percent = f"{100 * view.streaming_efficiency:.1f}"
         parts.append(Content(_("streaming {share} %").format(share=percent)))
     if view.peak_memory_mb is not None and memory.budget_mb:
-        highest = round(100 * view.peak_memory_mb / memory.budget_mb)
+        highest = f"{100 * view.peak_memory_mb / memory.budget_mb:.0f}"
         parts.append(Content(_("peak {share} %").format(share=highest)))
     return parts
 

@@ -122,7 +122,11 @@ class TrainTab(Tab):
         elif view is None:
             self.run_panel.clear(_("reading the journal …"))
         else:
-            self.run_panel.show_run(view, alive=entry.status is not RunStatus.DEAD, new=new)
+            try:
+                self.run_panel.show_run(view, alive=entry.status is not RunStatus.DEAD, new=new)
+            except ArithmeticError:
+                # A journal may hold any number; the app must open nevertheless.
+                self.run_panel.clear(_("this run has figures that cannot be drawn"))
 
     # Actions
 
