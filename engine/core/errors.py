@@ -57,13 +57,23 @@ class BadInput(H2QError):
     def __init__(
         self, message: str, *, path: Path | None = None, line: int | None = None, hint: str = ""
     ) -> None:
-        if path is not None:
-            message = colon(message, str(path))
-            if line is not None:
-                message += _(", line {line}").format(line=line)
         super().__init__(message, hint=hint)
+        self.reason = message
+        """The message without the place."""
         self.path = path
         self.line = line
+        self.place = ""
+        """The path, or where in it the fault is."""
+        if path is not None:
+            self.set_place(str(path))
+
+    def set_place(self, place: str) -> None:
+        """Names where the fault is in other words than the path, as for a file inside an archive."""
+        self.place = place
+        self.message = colon(self.reason, place)
+        if self.line is not None:
+            self.message += _(", line {line}").format(line=self.line)
+        self.args = (self.message,)
 
 
 class NotEnoughData(H2QError):

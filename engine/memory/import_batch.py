@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -66,11 +66,14 @@ def import_items(
     path: Path,
     items: Iterable[ImportItem],
     *,
-    source: str,
+    source: str | Callable[[], str],
     origin: str,
     again: bool,
 ) -> ImportResult:
-    """Writes one import under the import lock of the database `path`; see `MemoryStore.add`."""
+    """Writes one import under the import lock of the database `path`; see `MemoryStore.add`.
+
+    A `source` that is known only when all items are read is a function.
+    """
     with import_lock(path, wait_s=_LOCK_WAIT_S) as locked:
         if not locked:
             raise Busy(_("Another import into this memory is running"), hint="h2q-tui runs list")
@@ -80,7 +83,7 @@ def import_items(
         with writer.transaction():
             connection.execute(
                 "INSERT INTO imports (id, source, path, started_at) VALUES (?, ?, ?, ?)",
-                (import_id, source, origin, time.time()),
+                (import_id, source if isinstance(source, str) else "", origin, time.time()),
             )
         batch = ImportBatch(writer, import_id, again)
         try:
@@ -88,7 +91,7 @@ def import_items(
                 for chunk in _chunks(items):
                     batch.add(chunk)
             with writer.transaction():
-                batch.complete()
+                batch.complete("" if isinstance(source, str) else source())
         except BaseException as error:
             # On a full disk the rows stay invisible until the next writer deletes them.
             with suppress(sqlite3.OperationalError):
@@ -150,11 +153,12 @@ class ImportBatch:
                     self._add_other(other)
                     self.writer.commit_if_due()
 
-    def complete(self) -> None:
-        """Makes the rows visible."""
+    def complete(self, source: str = "") -> None:
+        """Makes the rows visible, and names the source when it was not known before."""
         self.connection.execute(
-            "UPDATE imports SET completed_at = ?, taken = ?, unchanged = ?, skipped = ? WHERE id = ?",
-            (time.time(), self.added, self.unchanged, json.dumps(self.skipped), self.import_id),
+            "UPDATE imports SET completed_at = ?, taken = ?, unchanged = ?, skipped = ?, "
+            "source = COALESCE(NULLIF(?, ''), source) WHERE id = ?",
+            (time.time(), self.added, self.unchanged, json.dumps(self.skipped), source, self.import_id),
         )
         self.connection.execute(
             "DELETE FROM forgotten WHERE key IN (SELECT value FROM json_each(?))",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -103,12 +103,14 @@ class MemoryStore:
     def add(
         self,
         items: Iterable[ImportItem],
-        source: str = "",
+        source: str | Callable[[], str] = "",
         path: str = "",
         *,
         again: bool = False,
     ) -> ImportResult:
         """Imports `items`, all or none: when the iterable raises, nothing is added.
+
+        A `source` that is known only when all items are read is a function.
 
         Known conversations count as `unchanged`; one that grew supersedes its shorter form. With `again`,
         forgotten conversations are imported too. Waits up to ten seconds for another import to finish.

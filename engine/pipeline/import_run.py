@@ -13,10 +13,12 @@ import msgspec
 from engine.core.errors import BadInput
 from engine.core.i18n import N_, _, colon, n_
 from engine.memory.importers.fields import ImportOptions, parse_role_map
-from engine.memory.importers.formats import ImportFile, find_files, find_importer, no_conversations
-from engine.memory.importers.readers.files import import_size
+from engine.memory.importers.formats import ImportFile, find_importer, import_files
+from engine.memory.importers.readers.unpack import OtherFile, UnreadableFile, content_size, is_container
+from engine.memory.importers.unknown import empty_container
 from engine.memory.records import Conversation, ImportItem, Skipped, SummaryPoint
 from engine.memory.store import MemoryStore
+from engine.workspace.leftovers import staging_folder
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext, RunResult
@@ -29,6 +31,16 @@ class FileReport(msgspec.Struct, frozen=True, kw_only=True):
     """Conversations in the file, new or not."""
     points: int = 0
     """Summary points in the file."""
+
+
+class UnreadFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file in a folder or archive that could not be read, or not to its end."""
+
+    path: str
+    line: int | None
+    reason: str
+    """A sentence, in the user's language."""
+    hint: str = ""
 
 
 class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +57,7 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
     """Summary points added."""
     seconds: float
     files: list[FileReport]
+    unread: list[UnreadFile] = []
 
 
 OnProgress = Callable[[int, int, int], None]
@@ -92,48 +105,10 @@ def _import(
     on_progress: OnProgress,
 ) -> ImportReport:
     began = time.monotonic()
-    entries = list(find_files(paths, format_))
-    files = [entry for entry in entries if isinstance(entry, ImportFile)]
-    total = sum(import_size(file.path) for file in files)
-    reports: list[FileReport] = []
-    done = conversations = 0
-
-    def on_bytes(count: int) -> None:
-        nonlocal done
-        done += count
-        on_progress(min(done, total), total, conversations)
-
-    def read_all() -> Iterator[ImportItem]:
-        nonlocal conversations
-        total_points = 0
-        for entry in entries:
-            if isinstance(entry, Skipped):
-                yield entry
-                continue
-            before, points = conversations, 0
-            skipped: dict[str, int] = {}
-            for item in find_importer(entry.format).read(entry.path, options, on_bytes):
-                if isinstance(item, Skipped):
-                    skipped[item.reason] = skipped.get(item.reason, 0) + item.count
-                points += isinstance(item, SummaryPoint)
-                conversations += isinstance(item, Conversation)
-                yield item
-            if conversations == before and not points and entry.explicit:
-                raise BadInput(_empty_file_text(skipped), path=entry.path)
-            total_points += points
-            reports.append(
-                FileReport(
-                    path=str(entry.path),
-                    format=entry.format,
-                    conversations=conversations - before,
-                    points=points,
-                )
-            )
-        if not conversations and not total_points:
-            raise no_conversations(paths[0])
-
-    origin = ", ".join(str(path) for path in paths)
-    result = store.add(read_all(), "+".join(sorted({f.format for f in files})), origin, again=again)
+    with staging_folder(store.path.parent, ".unpack.") as scratch:
+        reading = _Reading(paths, format_, options, scratch, on_progress)
+        origin = ", ".join(str(path) for path in paths)
+        result = store.add(reading.items(), reading.formats, origin, again=again)
     return ImportReport(
         import_id=result.import_id,
         added=result.added,
@@ -143,8 +118,105 @@ def _import(
         points=result.points,
         conversations=store.count(),
         seconds=round(time.monotonic() - began, 3),
-        files=reports,
+        files=reading.reports,
+        unread=reading.unread,
     )
+
+
+class _Reading:
+    """Reads every file of one import."""
+
+    def __init__(
+        self,
+        paths: list[Path],
+        format_: str,
+        options: ImportOptions,
+        scratch: Path,
+        on_progress: OnProgress,
+    ) -> None:
+        self.paths = paths
+        self.format = format_
+        self.options = options
+        self.scratch = scratch
+        self.on_progress = on_progress
+        self.reports: list[FileReport] = []
+        self.unread: list[UnreadFile] = []
+        self.done = 0
+        self.total = 0
+        self.conversations = 0
+        self.points = 0
+
+    def formats(self) -> str:
+        """The formats of the files that were read."""
+        return "+".join(sorted({report.format for report in self.reports}))
+
+    def items(self) -> Iterator[ImportItem]:
+        """What the files hold. Raises BadInput for a fault in a file that the user named, and when nothing is found."""
+        self.total = sum(content_size(path) for path in self.paths)
+        for path in self.paths:
+            yield from self._read_path(path)
+        if not self.conversations and not self.points:
+            raise empty_container(self.paths[0], ())
+
+    def _read_path(self, path: Path) -> Iterator[ImportItem]:
+        files = 0
+        others: list[str] = []
+        first_error: BadInput | None = None
+        for entry in import_files(path, self.format, self.scratch):
+            if isinstance(entry, OtherFile):
+                others.append(entry.name)
+                yield Skipped(reason=entry.reason)
+                continue
+            error = None
+            if isinstance(entry, UnreadableFile):
+                name, error = entry.name, entry.error
+            else:
+                name, files = entry.file.name, files + 1
+                try:
+                    yield from self._read_file(entry)
+                except BadInput as fault:
+                    error = entry.file.relocate(fault)
+                    if entry.file.explicit:
+                        raise error from None
+            if error is not None:
+                first_error = first_error or error
+                yield self._unread_file(name, error)
+        if not files and is_container(path):
+            raise first_error or empty_container(path, others)
+
+    def _read_file(self, entry: ImportFile) -> Iterator[ImportItem]:
+        before, points = self.conversations, 0
+        skipped: dict[str, int] = {}
+        for item in find_importer(entry.format).read(entry.file.path, self.options, self._on_bytes):
+            if isinstance(item, Skipped):
+                skipped[item.reason] = skipped.get(item.reason, 0) + item.count
+            points += isinstance(item, SummaryPoint)
+            self.conversations += isinstance(item, Conversation)
+            yield item
+        if self.conversations == before and not points and entry.file.explicit:
+            raise BadInput(_empty_file_text(skipped), path=entry.file.path)
+        self.points += points
+        self.reports.append(
+            FileReport(
+                path=entry.file.place,
+                format=entry.format,
+                conversations=self.conversations - before,
+                points=points,
+            )
+        )
+
+    def _unread_file(self, name: str, error: BadInput) -> Skipped:
+        """Notes a file that could not be read; what was read of it before the fault stays."""
+        self.unread.append(
+            UnreadFile(path=error.place, line=error.line, reason=error.reason, hint=error.hint)
+        )
+        line = f":{error.line}" if error.line is not None else ""
+        return Skipped(reason=f"file that cannot be read: {name}{line}")
+
+    def _on_bytes(self, count: int) -> None:
+        self.done += count
+        self.total = max(self.total, self.done)
+        self.on_progress(self.done, self.total, self.conversations)
 
 
 def run(ctx: RunContext) -> RunResult:

@@ -21,7 +21,7 @@ from engine.core.paths import Workspace
 
 _LOCK = ".backup.lock"
 _WAIT_S = 60.0
-_STAGING = (".backup.*", ".restore.*", ".forget.*", ".add.*")
+_STAGING = (".backup.*", ".restore.*", ".forget.*", ".add.*", ".unpack.*")
 
 
 @contextmanager

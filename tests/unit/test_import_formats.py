@@ -147,7 +147,6 @@ def test_cherry_studio_joins_blocks_and_reads_the_selected_answer(tmp_path: Path
     with zipfile.ZipFile(backup, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.write(EXPORTS / "cherry_data.json", "data.json")
         archive.writestr("Data/Files/x.png", b"x")
-    assert detect_format(backup) == "cherry"
     (first, old), skipped = read(backup)
     assert role_texts(first) == [
         ("user", "检查点是什么？"),
@@ -157,15 +156,21 @@ def test_cherry_studio_joins_blocks_and_reads_the_selected_answer(tmp_path: Path
     ]
     assert (first.title, first.turns[1].alternatives) == ("检查点", ("训练状态的快照。",))
     assert role_texts(old) == [("user", "旧版消息在这里吗？"), ("assistant", "在 content 里。")]
-    assert skipped == {"image": 1, "reasoning": 2, "failed answer": 1, "empty conversation": 1}
+    assert skipped == {
+        "image": 1,
+        "reasoning": 2,
+        "failed answer": 1,
+        "empty conversation": 1,
+        "file of another kind: .png": 1,
+    }
 
 
 def test_a_cherry_studio_database_backup_is_bad_input(tmp_path: Path) -> None:
     backup = tmp_path / "cherry.zip"
     with zipfile.ZipFile(backup, "w") as archive:
         archive.writestr("IndexedDB/file__0.indexeddb.leveldb/CURRENT", b"x")
-    with pytest.raises(BadInput, match="Cherry Studio"):
-        detect_format(backup)
+    with MemoryStore(tmp_path / "memory.db") as store, pytest.raises(BadInput, match="Cherry Studio"):
+        import_paths(store, [backup])
 
 
 def test_chatbox_threads_are_conversations_and_forks_alternatives() -> None:
@@ -306,9 +311,10 @@ def test_an_unreadable_file_in_a_folder_is_reported_and_the_others_are_imported(
         assert store.stats().points == report.points == 3
     assert {file.format for file in report.files} == set(FORMAT_OF.values())
     assert {reason for reason in report.skipped if "file" in reason} == {
-        "file that cannot be read: half.json",
-        "file that cannot be read: notes.txt",
-        "file of another kind",
+        "file that cannot be read: half.json:1",
+        "file that cannot be read: notes.txt:1",
+        "file of another kind: .db",
+        "file of another kind: .md",
     }
 
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -14,9 +16,12 @@ from engine.core.errors import BadInput, UsageProblem
 from engine.core.paths import shipped
 from engine.memory.importers.chatgpt import strip_markup
 from engine.memory.importers.fields import ImportOptions, parse_role_map, parse_time, strip_reasoning
-from engine.memory.importers.formats import FORMATS, detect_format, find_importer
+from engine.memory.importers.formats import FORMATS, detect_format, find_importer, import_files
 from engine.memory.importers.readers import files, json_stream
-from engine.memory.records import Conversation, Skipped, Turn, replace_surrogates
+from engine.memory.importers.readers.unpack import OtherFile, UnreadableFile
+from engine.memory.records import Conversation, ImportItem, Skipped, Turn, replace_surrogates
+from engine.memory.store import MemoryStore
+from engine.pipeline.import_run import import_paths
 
 SAMPLE = shipped("data") / "sample" / "memory"
 
@@ -28,14 +33,23 @@ def write(folder: Path, name: str, value: object) -> Path:
 
 
 def read(path: Path, name: str | None = None, **roles: str) -> tuple[list[Conversation], dict[str, int]]:
+    """What an import of `path` reads; a fault in any file of it is raised."""
     conversations, skipped = list[Conversation](), dict[str, int]()
-    for item in find_importer(name or detect_format(path)).read(
-        path, ImportOptions(roles=parse_role_map(roles))
-    ):
-        if isinstance(item, Skipped):
-            skipped[item.reason] = skipped.get(item.reason, 0) + item.count
-        elif isinstance(item, Conversation):
-            conversations.append(item)
+    options = ImportOptions(roles=parse_role_map(roles))
+    with TemporaryDirectory() as scratch:
+        for entry in import_files(path, name or "auto", Path(scratch)):
+            if isinstance(entry, UnreadableFile):
+                raise entry.error
+            items: Iterable[ImportItem] = ()
+            if isinstance(entry, OtherFile):
+                items = [Skipped(reason=entry.reason)]
+            else:
+                items = find_importer(entry.format).read(entry.file.path, options)
+            for item in items:
+                if isinstance(item, Skipped):
+                    skipped[item.reason] = skipped.get(item.reason, 0) + item.count
+                elif isinstance(item, Conversation):
+                    conversations.append(item)
     return conversations, skipped
 
 
@@ -174,12 +188,11 @@ def test_a_cyclic_tree_is_read_without_looping(tmp_path: Path) -> None:
     assert role_texts(conversation) == [("user", "q"), ("assistant", "r")]
 
 
-def test_a_zipped_export_is_read_without_unpacking(tmp_path: Path) -> None:
+def test_a_zipped_export_is_read_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "export.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("../../evil.txt", "x")
         archive.writestr("folder/conversations.json", (SAMPLE / "chatgpt_export.json").read_bytes())
-    assert detect_format(path) == "chatgpt"
     assert read(path)[0] == read(SAMPLE / "chatgpt_export.json")[0]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["export.zip"]
 
@@ -189,7 +202,7 @@ def test_a_zip_bomb_is_rejected(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("conversations.json", b"[" + b" " * 50_000_000)
     with pytest.raises(BadInput, match="expands"):
-        detect_format(path)
+        read(path)
 
 
 @pytest.mark.parametrize("damage", ["no conversations", "cut", "flipped"])
@@ -197,15 +210,16 @@ def test_a_damaged_zip_is_bad_input(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "export.zip"
     with zipfile.ZipFile(path, "w") as archive:
         name = "chat.html" if damage == "no conversations" else "conversations.json"
-        archive.writestr(name, (SAMPLE / "chatgpt_export.json").read_bytes())
+        page = b"<html><body>User: a</body></html>"
+        archive.writestr(name, page if name == "chat.html" else (SAMPLE / "chatgpt_export.json").read_bytes())
     data = bytearray(path.read_bytes())
     if damage == "cut":
         data = data[:2000]
     if damage == "flipped":
         data[1000] ^= 1
     path.write_bytes(data)
-    with pytest.raises(BadInput, match=r"export\.zip"):
-        read(path, "chatgpt")
+    with MemoryStore(tmp_path / "memory.db") as store, pytest.raises(BadInput, match=r"export\.zip"):
+        import_paths(store, [path])
 
 
 # Alpaca, ShareGPT, OpenAI

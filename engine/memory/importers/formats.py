@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
-from engine.core.errors import BadInput, UsageProblem
+from engine.core.errors import BadInput, H2QError, UsageProblem
 from engine.core.i18n import _
 from engine.memory.importers.fields import ImportOptions
-from engine.memory.importers.readers.badger import is_badger
-from engine.memory.importers.readers.files import OnBytes, first_value, ignore_bytes, is_zip, json_values
-from engine.memory.importers.readers.sqlite import is_sqlite
-from engine.memory.records import ImportItem, Skipped
+from engine.memory.importers.readers.files import NotText, OnBytes, WebPage, first_values, ignore_bytes
+from engine.memory.importers.readers.unpack import (
+    OtherFile,
+    PlainFile,
+    UnreadableFile,
+    plain_files,
+)
+from engine.memory.importers.unknown import unknown_shape
+from engine.memory.records import Conversation, ImportItem
 
 FORMATS = (
     "gemini",
@@ -50,9 +55,9 @@ FORMATS = (
 )
 """Names of the importer modules, in the order of detection."""
 
-_JSON_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson"})
-_SUFFIXES = _JSON_SUFFIXES | {".zip", ".txt", ".md", ".db", ".sqlite", ".vscdb", ".csv", ".html"}
-_MAX_FILES = 10_000
+_ITEMS_TO_TRY = 200
+_BYTES_TO_TRY = 64 * 2**20
+"""How far `_readable_format` looks."""
 
 
 class Importer(Protocol):
@@ -61,7 +66,11 @@ class Importer(Protocol):
     NAME: str
 
     def detect(self, path: Path, value: Any) -> bool:
-        """Whether the file has this format. `value` is its first JSON value, None when it has none."""
+        """Whether the file has this format, by one of its first entries.
+
+        `value` is an entry (see `files.first_values`), or the object that wraps the entries; None for a file that
+        is neither JSON nor a table.
+        """
         ...
 
     def read(
@@ -74,10 +83,8 @@ class Importer(Protocol):
 class ImportFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file to import and its format."""
 
-    path: Path
+    file: PlainFile
     format: str
-    explicit: bool = True
-    """Named by the user; False: found in a folder, where a file may hold no conversations."""
 
 
 def find_importer(name: str) -> Importer:
@@ -93,82 +100,75 @@ def find_importer(name: str) -> Importer:
 
 
 def detect_format(path: Path) -> str:
-    """The format of a file by its content. Raises BadInput, naming the known formats, when it has none of them."""
+    """The format of a plain file by its content. Raises BadInput, which says what it holds, when it has none."""
     name = _detect(path)
     if name is not None:
         return name
-    if is_sqlite(path):
-        raise BadInput(
-            _("This database belongs to no supported program ({known})").format(known="Open WebUI, llm"),
-            path=path,
-        )
-    if path.suffix.lower() in _JSON_SUFFIXES or is_zip(path):
-        for _line, _value in json_values(path):
-            break
-        raise BadInput(
-            _("This file has none of the supported formats ({known})").format(known=_(", ").join(FORMATS)),
-            path=path,
-            hint=f"h2q-tui memory import --format chatgpt {shlex.quote(str(path))}",
-        )
-    from engine.memory.importers.text import no_speakers
-
-    raise no_speakers(path)
+    raise unknown_shape(path, _readable_format)
 
 
-def find_files(paths: list[Path], format_: str) -> Iterator[ImportFile | Skipped]:
-    """The files to import: the named ones, and in folders every file with a supported format.
+def import_files(
+    path: Path, format_: str, scratch: Path
+) -> Iterator[ImportFile | UnreadableFile | OtherFile]:
+    """The files to import that `path` is or holds: each can be read until the next one is asked for.
 
-    Raises BadInput for a missing file, one of no supported format, and a folder without any importable file.
+    Members of archives are unpacked into the folder `scratch`. Raises BadInput for a missing file, and for one that
+    the user named and that has no supported format.
     """
     if format_ != "auto":
         find_importer(format_)
-    for path in paths:
-        if not path.is_dir():
-            yield ImportFile(path=path, format=detect_format(path) if format_ == "auto" else format_)
-            continue
-        files = 0
-        for item in _walk(path, format_):
-            files += isinstance(item, ImportFile)
-            yield item
-        if not files:
-            raise no_conversations(path)
+    for found in plain_files(path, scratch):
+        if not isinstance(found, PlainFile):
+            yield found
+        elif found.explicit and format_ != "auto":
+            yield ImportFile(file=found, format=format_)
+        else:
+            yield _recognised(found, format_)
 
 
-def no_conversations(folder: Path) -> BadInput:
-    """The error for a folder without conversations."""
-    return BadInput(
-        _("There are no conversations in this folder ({known})").format(known=_(", ").join(FORMATS)),
-        path=folder,
-    )
+def _recognised(file: PlainFile, format_: str) -> ImportFile | UnreadableFile | OtherFile:
+    try:
+        name = _detect(file.path) if format_ == "auto" else _asked(file.path, format_)
+        if name is None and file.explicit:
+            raise unknown_shape(file.path, _readable_format)
+    except BadInput as error:
+        if file.explicit:
+            raise file.relocate(error) from None
+        # A folder may hold any files: those of a kind that is never read are no fault.
+        if isinstance(error, WebPage | NotText) or not file.known:
+            return OtherFile(name=file.name)
+        return UnreadableFile(name=file.name, error=file.relocate(error))
+    if name is None:
+        return OtherFile(name=file.name)
+    return ImportFile(file=file, format=name)
 
 
 def _detect(path: Path) -> str | None:
-    value = first_value(path)
-    return next((name for name in FORMATS if find_importer(name).detect(path, value)), None)
+    for value in first_values(path) or [None]:
+        for name in FORMATS:
+            if find_importer(name).detect(path, value):
+                return name
+    return None
 
 
-def _walk(folder: Path, format_: str) -> Iterator[ImportFile | Skipped]:
-    files = 0
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if any(part.startswith(".") for part in relative.parts):
-            continue
-        if path.suffix.lower() not in _SUFFIXES and not (path.name == "MANIFEST" and is_badger(path)):
-            continue
-        if not path.is_file() or path.stat().st_size == 0:
-            continue
-        files += 1
-        if files > _MAX_FILES:
-            raise BadInput(
-                _("There are more than {n} files in this folder").format(n=_MAX_FILES), path=folder
-            )
+def _asked(path: Path, format_: str) -> str | None:
+    """The format that the user asked for, also for a file of unknown shape; None for one of another format."""
+    values = first_values(path) or [None]
+    importer = find_importer(format_)
+    if any(importer.detect(path, value) for value in values) or _detect(path) is None:
+        return format_
+    return None
+
+
+def _readable_format(path: Path) -> str:
+    """A format that reads a conversation out of the beginning of the file; "" when none does."""
+    if path.stat().st_size > _BYTES_TO_TRY:
+        return ""
+    for name in FORMATS:
         try:
-            name = _detect(path) if format_ == "auto" else format_
-        except BadInput:
-            # A user's folder may hold unrelated files in any encoding.
-            yield Skipped(reason=f"file that cannot be read: {relative}")
+            items = islice(find_importer(name).read(path, ImportOptions()), _ITEMS_TO_TRY)
+            if any(isinstance(item, Conversation) and len(item.turns) > 1 for item in items):
+                return name
+        except H2QError:
             continue
-        if name is None:
-            yield Skipped(reason="file of another kind")
-        else:
-            yield ImportFile(path=path, format=name, explicit=False)
+    return ""

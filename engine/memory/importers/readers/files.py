@@ -1,5 +1,6 @@
-"""Reads untrusted files in bounded memory: JSON values one at a time, text lines, and JSON inside zip archives.
+"""Reads untrusted files in bounded memory: JSON values one at a time, rows of tables, and text lines.
 
+Archives and compressed files are unpacked before, see `unpack`.
 Any malformed content raises BadInput with file and line.
 """
 
@@ -15,14 +16,46 @@ from typing import IO, Any, TypeVar
 
 from engine.core.errors import BadInput
 from engine.core.i18n import _
-from engine.memory.importers.readers import json_stream
-from engine.memory.importers.readers.zip_archive import MAX_FILE, export_members, open_archive, open_member
+from engine.memory.importers.readers import encodings, json_stream, tables
 
 T = TypeVar("T")
 
+
+class WebPage(BadInput):
+    """The file is HTML."""
+
+
+class NotText(BadInput):
+    """The file is neither text nor a database."""
+
+
+class WrongEncoding(BadInput):
+    """The text is in an encoding that is not read."""
+
+    def __init__(self, message: str, path: Path, line: int, encoding: str) -> None:
+        super().__init__(message, path=path, line=line)
+        self.encoding = encoding
+        """What `iconv -f` takes; "" when it is unknown."""
+        self.set_command(f"iconv {{options}} {shlex.quote(str(path))}", path.name)
+
+    def set_command(self, command: str, name: str) -> None:
+        """Makes the hint from a command with `{options}` for `iconv`, and the name of the file."""
+        if self.encoding:
+            stem, dot, suffix = name.rpartition(".")
+            target = f"{stem}.utf8.{suffix}" if dot and stem else f"{name}.utf8"
+            source, _space, flags = self.encoding.partition(" ")
+            options = " ".join(part for part in (f"-f {source} -t UTF-8", flags) if part)
+            self.hint = command.replace("{options}", options) + f" > {shlex.quote(target)}"
+
+
+MAX_FILE = 8 * 2**30
+"""Bytes of a file, or of an archive member after decompression."""
 _READ_BYTES = 2**18
 _MEMBERS_TO_CHECK = 8
 """Members of a very large object that are read to detect its format."""
+_VALUES_TO_CHECK = 50
+_BYTES_TO_CHECK = 4 * 2**20
+"""Entries, and bytes of them, that are read to detect the format of a file."""
 
 OnBytes = Callable[[int], None]
 """Called with the number of bytes read since the last call."""
@@ -33,27 +66,32 @@ def ignore_bytes(count: int) -> None:
 
 
 def is_zip(path: Path) -> bool:
+    return file_start(path, 4) == b"PK\x03\x04"
+
+
+def file_start(path: Path, count: int = encodings.SAMPLE) -> bytes:
+    """The first bytes of a file. Raises BadInput when it is missing, empty, too large or unreadable."""
     with _opened(path) as file:
-        return file.read(4) == b"PK\x03\x04"
-
-
-def import_size(path: Path) -> int:
-    """Bytes that importing `path` reads: of a zip, the unpacked members; of a Badger folder, its tables."""
-    if is_zip(path):
-        with open_archive(path) as archive:
-            return sum(member.file_size for member in export_members(archive, path))
-    if path.name == "MANIFEST":
-        return sum(table.stat().st_size for table in path.parent.glob("*.sst"))
-    return path.stat().st_size
+        return file.read(count)
 
 
 def json_values(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple[int, Any]]:
-    """The values of a JSON array, of JSONL, or one JSON object, each with the number of its first line.
+    """The entries of a file, each with the number of its first line: the elements of a JSON list, the values of
+    JSONL, one JSON object, the rows of a CSV or Parquet file.
 
-    In a zip, the values of every `conversations.json`. Memory use is bounded by one value. Raises BadInput for
-    a missing or empty file, a web page, invalid UTF-8 or JSON, a value over `json_stream.MAX_VALUE`, an unsafe zip.
+    Generic wrappers such as `{"data": [...]}` are removed, see `json_shape`. Memory use is bounded by one value.
+    Raises BadInput for a missing or empty file, a web page, text that is not UTF-8 or UTF-16, invalid JSON, and a
+    value over `json_stream.MAX_VALUE`.
     """
-    return _parse(path, on_bytes, json_stream.values)
+    if path.suffix.lower() in tables.SUFFIXES:
+        return _csv_rows(path, on_bytes)
+    start = file_start(path)
+    if start.startswith(tables.PARQUET_MAGIC):
+        return _parquet_rows(path, on_bytes)
+    encoding = encodings.text_encoding(start)
+    with _opened(path) as file:
+        where = json_stream.layout(_decoded(file, encoding, path, ignore_bytes), path)
+    return _parse(path, on_bytes, lambda chunks, path: json_stream.values(chunks, path, where))
 
 
 def json_members(
@@ -70,53 +108,98 @@ def json_members(
 
 
 def first_value(path: Path) -> Any:
-    """The first JSON value of `path`; None when it holds none or is not JSON.
+    """The first of `first_values`; None when there is none."""
+    return next(iter(first_values(path, limit=1)), None)
 
-    For an object over `json_stream.MAX_VALUE`, its first members, with `{}` in place of an oversized one.
-    Raises BadInput for malformed JSON.
+
+def first_values(path: Path, *, limit: int = _VALUES_TO_CHECK) -> list[Any]:
+    """The first entries of `path`, and after them the object that wraps them; empty when it is not JSON and no table.
+
+    Of a first object over `json_stream.MAX_VALUE`, its first members, with `{}` in place of an oversized one. Text
+    that is malformed after the first entry ends the list. Raises BadInput for malformed text before.
     """
-    bare = b"{"
-    if not is_zip(path):
-        with _opened(path) as file:
-            start = file.read(4096)
-        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            start = start.decode("utf-16", "ignore").encode()
-        bare = start.removeprefix(codecs.BOM_UTF8).lstrip()
-        if not bare.startswith((b"[", b"{")) or (
-            bare[:1] == b"[" and bare[1:].lstrip()[:1] not in (b"{", b"[", b"]", b"")
-        ):
-            return None
+    start = file_start(path)
+    is_table = path.suffix.lower() in tables.SUFFIXES or start.startswith(tables.PARQUET_MAGIC)
+    bare = encodings.sample_text(start).lstrip("\ufeff \t\r\n")
+    if not is_table and not _begins_json(bare):
+        return []
+    found: list[Any] = []
+    done = 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal done
+        done += count
+
     try:
-        return next((value for _line, value in json_values(path)), None)
+        for _line, value in json_values(path, on_bytes):
+            found.append(value)
+            if len(found) >= limit or done > _BYTES_TO_CHECK:
+                break
     except json_stream.TooLong:
-        if not bare.startswith(b"{"):
+        if not found and not bare.startswith("{"):
             raise
-    # Outside the except block: the exception keeps the text that was read alive.
+    except BadInput:
+        if not found:
+            raise
+    if bare.startswith("{") and not is_table and (not found or limit > 1):
+        whole = _first_members(path)
+        if whole and (not found or whole.keys() != _keys_of(found[0])):
+            found.append(whole)
+    return found
+
+
+def _begins_json(text: str) -> bool:
+    return text.startswith("{") or (text.startswith("[") and text[1:].lstrip()[:1] in ("{", "[", "]", ""))
+
+
+def _keys_of(value: Any) -> object:
+    return value.keys() if isinstance(value, dict) else None
+
+
+def _first_members(path: Path) -> dict[str, Any]:
+    """The first members of a top-level object, with `{}` in place of an oversized one."""
     first: dict[str, Any] = {}
     try:
         for key, value in islice(json_members(path), _MEMBERS_TO_CHECK):
             first[key] = value
     except json_stream.TooLong as error:
         first[error.member] = {}
+    except BadInput:
+        pass
     return first
 
 
+def _csv_rows(path: Path, on_bytes: OnBytes) -> Iterator[tuple[int, Any]]:
+    lines = (line + "\n" for _number, line in text_lines(path, on_bytes))
+    return tables.csv_rows(lines, path, json_stream.MAX_VALUE)
+
+
+def _parquet_rows(path: Path, on_bytes: OnBytes) -> Iterator[tuple[int, Any]]:
+    yield from tables.parquet_rows(path)
+    on_bytes(path.stat().st_size)
+
+
 def _parse(path: Path, on_bytes: OnBytes, parse: Callable[[Iterator[str], Path], Iterator[T]]) -> Iterator[T]:
-    """Applies `parse` to the text of the file, or of each conversations member of a zip."""
-    if is_zip(path):
-        with open_archive(path) as archive:
-            for member in export_members(archive, path):
-                with open_member(archive, member, path) as file:
-                    yield from parse(_decoded(file, "utf-8-sig", path, on_bytes), path)
-        return
+    """Applies `parse` to the text of the file."""
     with _opened(path) as file:
-        yield from parse(_decoded(file, _encoding(file), path, on_bytes), path)
+        encoding = encodings.text_encoding(file.read(encodings.SAMPLE))
+        file.seek(0)
+        yield from parse(_decoded(file, encoding, path, on_bytes), path)
+
+
+def text_chunks(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[str]:
+    """The decoded text of a file of any kind, web pages included. Raises BadInput as `json_values` does."""
+    with _opened(path) as file:
+        encoding = encodings.text_encoding(file.read(encodings.SAMPLE))
+        file.seek(0)
+        yield from _decoded(file, encoding, path, on_bytes, web_page=True)
 
 
 def text_lines(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple[int, str]]:
     """The lines of a text file with their numbers, without line ends. Raises BadInput as `json_values` does."""
     with _opened(path) as file:
-        encoding = _encoding(file)
+        encoding = encodings.text_encoding(file.read(encodings.SAMPLE))
+        file.seek(0)
         number = length = 0
         pending: list[str] = []
         for text in _decoded(file, encoding, path, on_bytes):
@@ -127,13 +210,13 @@ def text_lines(path: Path, on_bytes: OnBytes = ignore_bytes) -> Iterator[tuple[i
                 pending, length = [], 0
             for line in complete:
                 number += 1
-                yield number, line.removesuffix("\r")
+                yield number, line.removesuffix("\r").lstrip("\ufeff")
             pending.append(rest)
             length += len(rest)
             if length > json_stream.MAX_VALUE:
                 raise json_stream.value_too_long(path, number + 1)
         if rest := "".join(pending):
-            yield number + 1, rest
+            yield number + 1, rest.lstrip("\ufeff")
 
 
 @contextmanager
@@ -167,14 +250,10 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             ) from None
 
 
-def _encoding(file: IO[bytes]) -> str:
-    start = file.read(4)
-    file.seek(0)
-    return "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-
-
-def _decoded(file: IO[bytes], encoding: str, path: Path, on_bytes: OnBytes) -> Iterator[str]:
-    """The decoded text in chunks. Raises BadInput when it begins like a web page."""
+def _decoded(
+    file: IO[bytes], encoding: str, path: Path, on_bytes: OnBytes, *, web_page: bool = False
+) -> Iterator[str]:
+    """The decoded text in chunks. Raises WebPage when it begins like one, unless `web_page`; WrongEncoding."""
     decoder = codecs.getincrementaldecoder(encoding)()
     line = 1
     first = True
@@ -183,20 +262,29 @@ def _decoded(file: IO[bytes], encoding: str, path: Path, on_bytes: OnBytes) -> I
         try:
             text = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
-            raise BadInput(
-                _("The file is not UTF-8"),
-                path=path,
-                line=line + error.object[: error.start].count(b"\n"),
-                hint=f"iconv -f GB18030 -t UTF-8 {shlex.quote(str(path))} > {shlex.quote(path.stem + '.utf8' + path.suffix)}",
-            ) from None
+            line += error.object[: error.start].count(b"\n")
+            raise _wrong_encoding(error.object, error.start, path, line) from None
         on_bytes(len(data))
-        if first and text.lstrip()[:14].lower().startswith(("<!doctype html", "<html")):
-            raise BadInput(
-                _("This is a web page; import the conversations.json of the export instead"), path=path
-            )
+        if first and not web_page and text.lstrip()[:14].lower().startswith(("<!doctype html", "<html")):
+            raise WebPage(_("This is a web page; export as JSON where the program offers it"), path=path)
         first = False
         line += text.count("\n")
         if text:
             yield text
         if not data:
             return
+
+
+def _wrong_encoding(data: bytes, at: int, path: Path, line: int) -> BadInput:
+    begin = max(0, at - encodings.SAMPLE // 2)
+    encoding = encodings.legacy_encoding(data[begin : begin + encodings.SAMPLE])
+    if encoding == encodings.BINARY:
+        return NotText(_("This is not a text, JSON or database file"), path=path)
+    if encoding == encodings.DAMAGED_UTF8:
+        return WrongEncoding(
+            _("Some bytes of this text are damaged: they are not UTF-8"), path, line, "UTF-8 -c"
+        )
+    if encoding:
+        message = _("The text is in {encoding}, not in UTF-8").format(encoding=encoding)
+        return WrongEncoding(message, path, line, encoding)
+    return WrongEncoding(_("The file is not UTF-8"), path, line, "")

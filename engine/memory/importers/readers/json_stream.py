@@ -12,12 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from engine.core.errors import BadInput
 from engine.core.i18n import N_, _
+from engine.memory.importers.readers.json_shape import CHAT_LISTS, ROW_LISTS, entries, is_wrapped_list
 
 MAX_VALUE = 64 * 2**20
 """Characters of one JSON value or one line: the longest conversation that is imported."""
-_WHITESPACE = re.compile(r"\s*")
+_WHITESPACE = re.compile(r"[\s\ufeff]*")
+"""Files that were joined have a byte order mark in the middle."""
+_LISTS = re.compile(r"\][\s\ufeff]*\[")
 
 
 class TooLong(BadInput):
@@ -94,20 +99,117 @@ def _may_be_incomplete(error: json.JSONDecodeError, text: str) -> bool:
     return error.msg.startswith("Unterminated string") or error.pos > len(text) - 16
 
 
-def values(chunks: Iterator[str], path: Path) -> Iterator[tuple[int, Any]]:
-    """The elements of one list, or a sequence of values (JSONL), each with its line number."""
+class Layout(msgspec.Struct, frozen=True):
+    """Where the entries of a JSON file are."""
+
+    keys: tuple[str, ...] = ()
+    """The members that lead from a top-level object to the list of entries; empty without a wrapper."""
+    lists: bool = False
+    """The file is a sequence of lists, each on its own."""
+
+
+def layout(chunks: Iterator[str], path: Path) -> Layout:
+    """The layout of a file, by its beginning. Malformed text has the plain one: reading it raises the error."""
+    buffer = _Buffer(chunks)
+    try:
+        first = buffer.peek()
+        if first == "{":
+            return Layout(keys=_wrapper(buffer, path, ()))
+        if first == "[":
+            return Layout(lists=_is_followed_by_list(buffer))
+    except BadInput:
+        pass
+    return Layout()
+
+
+def _is_followed_by_list(buffer: _Buffer) -> bool:
+    if not _LISTS.search(buffer.text, buffer.at):
+        return False
+    try:
+        _value, end = _decode(buffer.text, buffer.at)
+    except (ValueError, RecursionError):
+        return False
+    buffer.advance(end)
+    return buffer.peek() == "["
+
+
+def _wrapper(buffer: _Buffer, path: Path, outer: tuple[str, ...]) -> tuple[str, ...]:
+    """The keys down to the list of entries in the object at the current position; () when it is no wrapper."""
+    buffer.advance(buffer.at + 1)
+    while buffer.peek() == '"':
+        key = buffer.value(path, by_line=False)
+        if buffer.peek() != ":":
+            return ()
+        buffer.advance(buffer.at + 1)
+        mark = buffer.peek()
+        if mark == "{" and key in ROW_LISTS and not outer:
+            return _wrapper(buffer, path, (key,))
+        if mark == "[" and key in ROW_LISTS | CHAT_LISTS:
+            buffer.advance(buffer.at + 1)
+            if buffer.peek() != "]":
+                first = buffer.value(path, by_line=False)
+                return (*outer, key) if is_wrapped_list(key, first) else ()
+            buffer.advance(buffer.at + 1)
+        elif not _skip_plain(buffer, path, mark):
+            return ()
+        if buffer.peek() != ",":
+            return ()
+        buffer.advance(buffer.at + 1)
+        buffer.peek()
+    return ()
+
+
+def _skip_plain(buffer: _Buffer, path: Path, mark: str) -> bool:
+    """Consumes a member that may stand beside the list of a wrapper: a number, a text, a small object of such.
+
+    False for any other: it belongs to a conversation, and is not parsed twice.
+    """
+    if mark not in ("{", "["):
+        buffer.value(path, by_line=False)
+        return True
+    try:
+        value, end = _decode(buffer.text, buffer.at)
+    except (ValueError, RecursionError):
+        return False
+    buffer.advance(end)
+    return not any(
+        isinstance(part, list | dict) for part in (value.values() if isinstance(value, dict) else value)
+    )
+
+
+def values(chunks: Iterator[str], path: Path, where: Layout = Layout()) -> Iterator[tuple[int, Any]]:  # noqa: B008
+    """The entries of one list, or a sequence of values (JSONL), each with its line number; see `json_shape`."""
     buffer = _Buffer(chunks)
     first = buffer.peek()
     if not first:
         raise BadInput(_("The file is empty"), path=path)
-    if first != "[":
+    if first != "[" or where.lists:
         while buffer.peek():
-            line = buffer.line
-            yield line, buffer.value(path, by_line=True)
+            if where.keys and buffer.text[buffer.at] == "{":
+                found = _inner(buffer, path, where.keys)
+            else:
+                found = iter([(buffer.line, buffer.value(path, by_line=True))])
+            yield from ((line, entry) for line, value in found for entry in entries(value))
         return
-    yield from _elements(buffer, path)
+    yield from (
+        (line, entry)
+        for line, value in _elements(buffer, path)
+        for entry in (entries(value) if isinstance(value, list) else (value,))
+    )
     if buffer.peek():
         raise BadInput(_("Extra data after the end of the JSON"), path=path, line=buffer.line)
+
+
+def _inner(buffer: _Buffer, path: Path, keys: tuple[str, ...]) -> Iterator[tuple[int, Any]]:
+    """The elements of the list that `keys` lead to in the object at the current position."""
+    for key in _keys(buffer, path):
+        mark = buffer.peek()
+        if key == keys[0] and len(keys) > 1 and mark == "{":
+            yield from _inner(buffer, path, keys[1:])
+        elif key == keys[0] and mark == "[":
+            yield from _elements(buffer, path)
+        else:
+            buffer.value(path, by_line=False)
 
 
 def _elements(buffer: _Buffer, path: Path) -> Iterator[tuple[int, Any]]:
@@ -139,6 +241,25 @@ def members(chunks: Iterator[str], path: Path, expand: frozenset[str]) -> Iterat
 
 def _members(buffer: _Buffer, path: Path, prefix: str, expand: frozenset[str]) -> Iterator[tuple[str, Any]]:
     """The members of the object at the current position, their names after `prefix`."""
+    for name in _keys(buffer, path):
+        key = prefix + name
+        mark = buffer.peek()
+        expanded = key in expand or (prefix and f"{prefix}*" in expand)
+        if expanded and mark == "{":
+            yield from _members(buffer, path, f"{key}.", expand)
+        elif expanded and mark == "[":
+            yield from ((key, value) for _line, value in _elements(buffer, path))
+        else:
+            try:
+                value = buffer.value(path, by_line=False)
+            except TooLong as error:
+                error.member = key
+                raise
+            yield key, value
+
+
+def _keys(buffer: _Buffer, path: Path) -> Iterator[str]:
+    """The names in the object at the current position; the caller consumes the value of each."""
 
     def expect(marks: str) -> str:
         mark = buffer.peek()
@@ -157,22 +278,10 @@ def _members(buffer: _Buffer, path: Path, prefix: str, expand: frozenset[str]) -
     ended = buffer.peek() == "}"
     while not ended:
         expect('"')
-        key = prefix + buffer.value(path, by_line=False)
+        key = buffer.value(path, by_line=False)
         expect(":")
         buffer.advance(buffer.at + 1)
-        mark = buffer.peek()
-        expanded = key in expand or (prefix and f"{prefix}*" in expand)
-        if expanded and mark == "{":
-            yield from _members(buffer, path, f"{key}.", expand)
-        elif expanded and mark == "[":
-            yield from ((key, value) for _line, value in _elements(buffer, path))
-        else:
-            try:
-                value = buffer.value(path, by_line=False)
-            except TooLong as error:
-                error.member = key
-                raise
-            yield key, value
+        yield key
         ended = expect(",}") == "}"
         if not ended:
             buffer.advance(buffer.at + 1)

@@ -13,13 +13,13 @@ from typing import Any
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 
-_MAGIC = b"SQLite format 3\0"
+MAGIC = b"SQLite format 3\0"
 
 
 def is_sqlite(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return file.read(16) == _MAGIC
+            return file.read(16) == MAGIC
     except OSError:
         return False
 

@@ -1,0 +1,130 @@
+"""Members of untrusted zip and tar archives: what they hold, and unpacking one of them within limits."""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from engine.core.errors import BadInput
+from engine.core.i18n import _
+from engine.memory.importers.readers.encodings import legacy_encoding
+from engine.memory.importers.readers.files import MAX_FILE
+
+MAX_RATIO = 200
+"""Highest compression ratio of a member; text reaches 3 to 20."""
+_ALWAYS_ALLOWED = 10**6
+"""Bytes that a member may have whatever its ratio."""
+_COPY_BYTES = 2**20
+_UTF8_NAME = 0x800
+_ENCRYPTED = 1
+_NAME_BYTES = 150
+
+
+@contextmanager
+def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Opens `path`. Raises BadInput when it is not a zip archive."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, NotImplementedError, ValueError) as error:
+        raise BadInput(
+            _("The archive is damaged or not a zip file ({reason})").format(reason=error), path=path
+        ) from None
+    with archive:
+        yield archive
+
+
+@contextmanager
+def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> Iterator[IO[bytes]]:
+    """Opens a member. Raises BadInput when it is protected or expands too much, and while it is read when it does
+    not match its checksum."""
+    if member.flag_bits & _ENCRYPTED:
+        raise BadInput(_("The archive is password-protected; unpack it and import the files"), path=path)
+    check_size(member.file_size, member.compress_size, path)
+    try:
+        with archive.open(member) as file:
+            yield file
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+        raise BadInput(
+            _("The archive cannot be unpacked ({reason})").format(reason=error), path=path
+        ) from None
+
+
+@contextmanager
+def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
+    """Opens an uncompressed tar archive. Raises BadInput, also while its members are read."""
+    try:
+        with tarfile.open(path, "r:") as archive:
+            yield archive
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise BadInput(
+            _("The archive cannot be unpacked ({reason})").format(reason=error), path=path
+        ) from None
+
+
+def is_tar(start: bytes) -> bool:
+    return start[257:262] == b"ustar"
+
+
+def check_size(size: int, packed: int, path: Path) -> None:
+    """Raises BadInput when `packed` bytes expand to more than text does."""
+    if size > MAX_FILE or size > _ALWAYS_ALLOWED + MAX_RATIO * packed:
+        raise BadInput(
+            _("The archive expands from {packed} MB to {size} MB, which is implausible for an export").format(
+                size=size // 10**6, packed=packed // 10**6
+            ),
+            path=path,
+        )
+
+
+def unpack(source: IO[bytes], target: Path, packed: int, path: Path) -> int:
+    """Writes the content to `target`, readable by the owner alone; returns its bytes.
+
+    Raises BadInput when it grows beyond what `packed` bytes of the file `path` can hold, OSError.
+    """
+    done = 0
+    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        while chunk := source.read(_COPY_BYTES):
+            done += len(chunk)
+            check_size(done, packed, path)
+            file.write(chunk)
+    return done
+
+
+def member_name(info: zipfile.ZipInfo) -> str:
+    """The name of a zip member; one that is not marked as UTF-8 in the encoding that it seems to have."""
+    if info.flag_bits & _UTF8_NAME or info.filename.isascii():
+        return info.filename
+    try:
+        raw = info.filename.encode("cp437")
+    except UnicodeEncodeError:
+        return info.filename
+    for encoding in ("utf-8", legacy_encoding(raw)):
+        try:
+            return raw.decode(encoding)
+        except (UnicodeDecodeError, LookupError):
+            continue
+    return info.filename
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a member or a file below a folder belongs to the system: `.git/`, `.DS_Store`, `__MACOSX/`."""
+    parts = PurePosixPath(name).parts
+    return any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in parts)
+
+
+def safe_name(name: str) -> str:
+    """The last part of a member's name as a file name."""
+    last = re.split(r"[/\\]", name)[-1].replace("\0", "")
+    stem, dot, suffix = last.rpartition(".")
+    while len(os.fsencode(last)) > _NAME_BYTES and stem:
+        stem = stem[:-1]
+        last = f"{stem}{dot}{suffix}"
+    return last if last.strip(".") else "member"

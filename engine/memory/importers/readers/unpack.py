@@ -1,0 +1,399 @@
+"""The plain files in a file, folder or archive: importers read them one at a time and know nothing of archives.
+
+A member of an archive is unpacked into a private folder and deleted when the next file is asked for.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+import msgspec
+
+from engine.core.errors import BadInput
+from engine.core.i18n import _, colon
+from engine.memory.importers.readers import archives, compressed, encodings
+from engine.memory.importers.readers.badger import is_badger
+from engine.memory.importers.readers.files import WrongEncoding, file_start
+from engine.memory.importers.readers.sqlite import MAGIC as SQLITE_MAGIC
+
+_ARCHIVES = frozenset((".zip", ".tar", *compressed.SUFFIXES))
+_KNOWN = frozenset(
+    [
+        ".json",
+        ".jsonl",
+        ".ndjson",
+        ".txt",
+        ".md",
+        ".markdown",
+        ".html",
+        ".htm",
+        ".csv",
+        ".tsv",
+        ".parquet",
+        ".db",
+        ".sqlite",
+        ".sqlite3",
+        ".vscdb",
+    ]
+)
+"""Suffixes of files that are looked at whatever they begin with."""
+_COMPANIONS = {
+    "MANIFEST": ("*.sst", "*.vlog", "KEYREGISTRY", "DISCARD", "LOCK"),
+    "messages.jsonl": ("thread.json",),
+    "*.db": ("{name}-wal", "{name}-shm", "{name}-journal"),
+    "*.sqlite*": ("{name}-wal", "{name}-shm", "{name}-journal"),
+    "*.vscdb": ("{name}-wal", "{name}-shm", "{name}-journal"),
+}
+"""Files that are read together with another one of their folder."""
+MAX_FILES = 10_000
+_MAX_ARCHIVES = 2
+"""Archives in one another: an archive, and one inside it."""
+_START = 512
+_SUFFIX_LENGTH = 12
+
+
+class PlainFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that an importer can read, until the next one is asked for."""
+
+    path: Path
+    """Where it can be read: the user's file or a temporary one."""
+    name: str
+    """Its name inside the folder or archive, or of the named file."""
+    place: str
+    """How errors name it: "export.zip: conversations.json"."""
+    origin: Path
+    """The user's file that it is or is part of."""
+    command: str = "iconv {options} {path}"
+    """Shell command that converts it with `iconv`; "" when no single command does."""
+    explicit: bool = False
+    """Named by the user, not found in a folder or archive."""
+    known: bool = True
+    """Its suffix is one of a supported kind."""
+    size: int = 0
+
+    def relocate(self, error: BadInput) -> BadInput:
+        """The same error about the place that the user knows, with a hint for it."""
+        if error.path != self.path:
+            return error
+        if isinstance(error, WrongEncoding):
+            error.hint = ""
+            command = self.command.replace("{path}", shlex.quote(str(self.origin)))
+            if command:
+                error.set_command(command, PurePosixPath(self.name).name)
+        elif self.path != self.origin:
+            error.hint = error.hint.replace(shlex.quote(str(self.path)), shlex.quote(str(self.origin)))
+        error.set_place(self.place)
+        return error
+
+
+class OtherFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file of a kind that is not imported."""
+
+    name: str
+
+    @property
+    def reason(self) -> str:
+        """The `Skipped.reason` that counts it, by its suffix."""
+        suffix = PurePosixPath(self.name).suffix.lower()
+        plain = len(suffix) <= _SUFFIX_LENGTH and re.fullmatch(r"\.\w+", suffix)
+        return f"file of another kind: {suffix}" if plain else "file of another kind"
+
+
+class UnreadableFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file in a folder or archive that cannot be read."""
+
+    name: str
+    error: BadInput
+
+
+FoundFile: TypeAlias = PlainFile | OtherFile | UnreadableFile
+
+
+def plain_files(path: Path, scratch: Path) -> Iterator[FoundFile]:
+    """The files that `path` is or holds; members of archives are unpacked into `scratch`, one at a time.
+
+    Raises BadInput for a missing file, an archive that cannot be opened, and a folder of too many files.
+    """
+    if path.is_dir():
+        yield from _Walk(scratch).folder(path)
+        return
+    file = PlainFile(path=path, name=path.name, place=str(path), origin=path, explicit=True)
+    yield from _Walk(scratch).file(file, 0)
+
+
+def is_container(path: Path) -> bool:
+    """Whether a path that exists holds files of its own. Raises BadInput."""
+    if path.is_dir():
+        return True
+    start = file_start(path, _START)
+    return start.startswith(b"PK\x03\x04") or archives.is_tar(start)
+
+
+def content_size(path: Path) -> int:
+    """Bytes that reading `path` takes, for the progress: of a folder its files, of a zip its members; a compressed
+    file counts as it is. 0 for what cannot be looked at."""
+    try:
+        if path.is_dir():
+            names = {file: os.fspath(file.relative_to(path)) for file in _listed(path)[0]}
+            return sum(content_size(file) for file, name in names.items() if _is_known(name))
+        if file_start(path, 4) == b"PK\x03\x04":
+            with archives.open_zip(path) as archive:
+                infos = [info for info in archive.infolist() if _is_known(info.filename)]
+                return sum(info.file_size for info in infos if not archives.is_hidden(info.filename))
+        companions = (
+            sum(part.stat().st_size for part in path.parent.glob("*.sst")) if path.name == "MANIFEST" else 0
+        )
+        return path.stat().st_size + companions
+    except (BadInput, OSError):
+        return 0
+
+
+class _Walk:
+    """One walk through a folder or file."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.scratch = scratch
+        self.files = 0
+
+    def folder(self, folder: Path) -> Iterator[FoundFile]:
+        paths, unreadable = _listed(folder)
+        names = {path: os.fspath(path.relative_to(folder)) for path in paths}
+        companions = _companions(list(names.values()))
+        for path, error in unreadable:
+            problem = BadInput(
+                _("The folder cannot be read ({reason})").format(reason=error.strerror), path=path
+            )
+            yield UnreadableFile(name=os.fspath(path.relative_to(folder)), error=problem)
+        for path, name in names.items():
+            if name in companions:
+                continue
+            try:
+                if not path.is_file() or path.stat().st_size == 0:
+                    continue
+                known = _is_known(name)
+                if not known and not _is_wanted(path.name, file_start(path, _START), path):
+                    yield OtherFile(name=name)
+                    continue
+            except BadInput as error:
+                yield UnreadableFile(name=name, error=error)
+                continue
+            except OSError as error:
+                reason = _("The file cannot be read ({reason})").format(reason=error.strerror)
+                yield UnreadableFile(name=name, error=BadInput(reason, path=path))
+                continue
+            file = PlainFile(path=path, name=name, place=str(path), origin=path, known=known)
+            yield from self._guarded(file, 0, folder)
+
+    def file(self, file: PlainFile, depth: int) -> Iterator[FoundFile]:
+        """The plain files of a file: itself, or what it holds as an archive. Raises BadInput."""
+        start = file_start(file.path, _START)
+        suffix = PurePosixPath(file.name).suffix.lower()
+        asked = file.explicit or suffix in _ARCHIVES
+        if asked and (kind := compressed.compression(start)):
+            yield from self._decompressed(file, kind, depth)
+        elif asked and start.startswith(b"PK\x03\x04"):
+            yield from self._members(file, depth, self._zip_members)
+        elif asked and archives.is_tar(start):
+            yield from self._members(file, depth, self._tar_members)
+        elif suffix in _ARCHIVES and suffix != ".tar" and not file.explicit:
+            yield UnreadableFile(
+                name=file.name,
+                error=BadInput(
+                    _("The archive is damaged or not a zip file ({reason})").format(reason=suffix),
+                    path=file.path,
+                ),
+            )
+        else:
+            yield msgspec.structs.replace(file, size=file.path.stat().st_size)
+
+    def _guarded(self, file: PlainFile, depth: int, container: Path) -> Iterator[FoundFile]:
+        """The plain files of a found file, whose faults do not end the walk."""
+        self.files += 1
+        if self.files > MAX_FILES:
+            raise BadInput(
+                _("There are more than {n} files in this folder").format(n=MAX_FILES), path=container
+            )
+        try:
+            yield from self.file(file, depth)
+        except BadInput as error:
+            if error.path == container:
+                raise
+            yield UnreadableFile(name=file.name, error=file.relocate(error))
+
+    def _decompressed(self, file: PlainFile, kind: str, depth: int) -> Iterator[FoundFile]:
+        suffix = PurePosixPath(file.name).suffix
+        name = file.name.removesuffix(suffix) if suffix.lower() in compressed.SUFFIXES else file.name
+        with self._room() as room:
+            target = room / archives.safe_name(name)
+            packed = file.path.stat().st_size
+            try:
+                with compressed.open_compressed(file.path, kind) as source:
+                    size = archives.unpack(source, target, packed, file.path)
+            except BadInput as error:
+                raise file.relocate(error) from None
+            plain = file.path == file.origin
+            inner = msgspec.structs.replace(
+                file,
+                path=target,
+                name=name,
+                command=f"{compressed.COMMANDS[kind]} {{path}} | iconv {{options}}" if plain else "",
+                known=_is_known(name) or file.explicit,
+                size=size,
+            )
+            start = target.open("rb").read(_START) if size else b""
+            if not size:
+                return
+            if depth < _MAX_ARCHIVES and (archives.is_tar(start) or start.startswith(b"PK\x03\x04")):
+                read = self._tar_members if archives.is_tar(start) else self._zip_members
+                yield from self._members(inner, depth, read)
+            elif compressed.compression(start):
+                yield OtherFile(name=file.name)
+            elif not file.explicit and not inner.known and not _is_wanted(name, start, None):
+                yield OtherFile(name=name)
+            else:
+                yield inner
+
+    def _members(
+        self, file: PlainFile, depth: int, read: Callable[[PlainFile, int], Iterator[FoundFile]]
+    ) -> Iterator[FoundFile]:
+        if depth >= _MAX_ARCHIVES:
+            yield OtherFile(name=file.name)
+            return
+        try:
+            yield from read(file, depth)
+        except BadInput as error:
+            raise file.relocate(error) from None
+
+    def _zip_members(self, file: PlainFile, depth: int) -> Iterator[FoundFile]:
+        with archives.open_zip(file.path) as archive:
+            infos = [info for info in archive.infolist() if not info.is_dir() and info.file_size]
+            members = {archives.member_name(info): info for info in infos}
+            companions = _companions(list(members))
+            for name in sorted(members):
+                if archives.is_hidden(name) or name in companions:
+                    continue
+                with self._room() as room:
+                    command = f"unzip -p {{path}} {_unzip_pattern(name)}"
+                    inner = _member(file, name, room, command if file.path == file.origin else "")
+                    try:
+                        if not inner.known:
+                            with archives.open_member(archive, members[name], file.path) as source:
+                                start = source.read(_START)
+                            if not _is_wanted(PurePosixPath(name).name, start, None):
+                                yield OtherFile(name=name)
+                                continue
+                        for each in (name, *_companions_of(name, list(members))):
+                            with archives.open_member(archive, members[each], file.path) as source:
+                                archives.unpack(
+                                    source,
+                                    room / archives.safe_name(each),
+                                    members[each].compress_size,
+                                    file.path,
+                                )
+                    except BadInput as error:
+                        error.set_place(inner.place)
+                        yield UnreadableFile(name=inner.name, error=error)
+                        continue
+                    yield from self._guarded(inner, depth + 1, file.path)
+
+    def _tar_members(self, file: PlainFile, depth: int) -> Iterator[FoundFile]:
+        with archives.open_tar(file.path) as archive:
+            for info in archive:
+                if not info.isfile() or not info.size or archives.is_hidden(info.name):
+                    continue
+                source = archive.extractfile(info)
+                if source is None:
+                    continue
+                with self._room() as room, source:
+                    command = f"tar -xOf {{path}} {shlex.quote(info.name)}"
+                    inner = _member(file, info.name, room, command if file.command else "")
+                    start = source.read(_START)
+                    if not inner.known and not _is_wanted(PurePosixPath(info.name).name, start, None):
+                        yield OtherFile(name=info.name)
+                        continue
+                    source.seek(0)
+                    archives.unpack(source, inner.path, info.size, file.path)
+                    yield from self._guarded(inner, depth + 1, file.path)
+
+    @contextmanager
+    def _room(self) -> Iterator[Path]:
+        """A private folder for one member."""
+        room = Path(tempfile.mkdtemp(dir=self.scratch))
+        try:
+            yield room
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
+
+
+def _member(file: PlainFile, name: str, room: Path, command: str) -> PlainFile:
+    return PlainFile(
+        path=room / archives.safe_name(name),
+        name=name if file.explicit else f"{file.name}/{name}",
+        place=colon(file.place, name),
+        origin=file.origin,
+        command=f"{command} | iconv {{options}}" if command else "",
+        known=_is_known(name),
+    )
+
+
+def _is_known(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in _KNOWN | _ARCHIVES
+
+
+def _is_wanted(name: str, start: bytes, path: Path | None) -> bool:
+    """Whether a file of an unknown suffix is looked at: it begins like JSON or a database."""
+    if name == "MANIFEST":
+        return path is None or is_badger(path)
+    text = encodings.sample_text(start).lstrip("\ufeff \t\r\n")
+    return start.startswith(SQLITE_MAGIC) or bool(re.match(r"\{\s*[\"}]|\[\s*[\[{]", text))
+
+
+def _listed(folder: Path) -> tuple[list[Path], list[tuple[Path, OSError]]]:
+    """The files below `folder` in the order of their paths, and the folders that cannot be read."""
+    paths: list[Path] = []
+    unreadable: list[tuple[Path, OSError]] = []
+
+    def failed(error: OSError) -> None:
+        unreadable.append((Path(error.filename), error))
+
+    for root, folders, names in os.walk(folder, onerror=failed):
+        folders[:] = [name for name in folders if not archives.is_hidden(name)]
+        paths += [Path(root, name) for name in names if not archives.is_hidden(name)]
+    return sorted(paths), unreadable
+
+
+def _companions(names: list[str]) -> set[str]:
+    """The files that are read together with another one, and not on their own."""
+    return {companion for name in names for companion in _companions_of(name, names)}
+
+
+def _companions_of(name: str, names: list[str]) -> list[str]:
+    path = PurePosixPath(name)
+    patterns = [
+        str(path.with_name(pattern.format(name=path.name)))
+        for main, others in _COMPANIONS.items()
+        if fnmatch.fnmatchcase(path.name, main)
+        for pattern in others
+    ]
+    if not patterns:
+        return []
+    return [
+        other
+        for other in names
+        if PurePosixPath(other).parent == path.parent
+        and any(fnmatch.fnmatchcase(other, pattern) for pattern in patterns)
+    ]
+
+
+def _unzip_pattern(name: str) -> str:
+    """The name for `unzip`, which takes it as a pattern."""
+    return shlex.quote(re.sub(r"([\[\]*?\\])", r"\\\1", name))
