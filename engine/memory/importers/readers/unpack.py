@@ -46,6 +46,7 @@ _KNOWN = frozenset(
     ]
 )
 """Suffixes of files that are looked at whatever they begin with."""
+_USUAL = frozenset((".json", ".jsonl", ".ndjson", ".txt", ".md", ".db"))
 _COMPANIONS = {
     "MANIFEST": ("*.sst", "*.vlog", "KEYREGISTRY", "DISCARD", "LOCK"),
     "messages.jsonl": ("thread.json",),
@@ -102,10 +103,12 @@ class OtherFile(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reason(self) -> str:
-        """The `Skipped.reason` that counts it, by its suffix."""
+        """The `Skipped.reason` that counts it: by its suffix, unless files of that suffix hold conversations as a rule."""
         suffix = PurePosixPath(self.name).suffix.lower()
-        plain = len(suffix) <= _SUFFIX_LENGTH and re.fullmatch(r"\.\w+", suffix)
-        return f"file of another kind: {suffix}" if plain else "file of another kind"
+        is_short = len(suffix) <= _SUFFIX_LENGTH and re.fullmatch(r"\.\w+", suffix)
+        if suffix in _USUAL or not is_short:
+            return "file of another kind"
+        return f"file of another kind: {suffix}"
 
 
 class UnreadableFile(msgspec.Struct, frozen=True, kw_only=True):
