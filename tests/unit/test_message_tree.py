@@ -83,9 +83,19 @@ def test_an_edited_first_question_is_another_branch() -> None:
     assert branch(nodes) == (["Q1 again", "A1b"], [], 4)
 
 
-def test_two_unlinked_answers_to_one_question_are_alternatives_of_each_other_only() -> None:
-    nodes = without({**TALK, "4b": node(ASSISTANT, "A2b", "", time=5)}, children=(), parent_2="", parent_4="")
-    assert branch(nodes, "4") == (WHOLE, ["A2b"], 0)
+def test_an_unlinked_answer_to_an_answered_question_is_no_alternative() -> None:
+    nodes = without({**TALK, "4b": node(ASSISTANT, "A?", "", time=5)}, children=())
+    assert branch(nodes, "4") == (WHOLE, [], 1)
+    assert branch(nodes, "4b") == ([*WHOLE[:3], "A?"], ["A2"], 0)
+
+
+def test_an_unlinked_answer_follows_the_reasoning_before_it() -> None:
+    thought = MessageNode(parent="3", skipped=(Skipped(reason="reasoning"),), time=3.5)
+    nodes = without({**TALK, "t": thought}, children=(), parent_4="")
+    assert list(current_branch(nodes, "4"))[-2:] == [
+        Skipped(reason="reasoning"),
+        Turn(role=ASSISTANT, text="A2"),
+    ]
 
 
 @pytest.mark.parametrize("current", ["4", "4x", None, 7, ["4"]])
@@ -201,6 +211,30 @@ def test_any_order_and_any_lost_link_give_the_same_branch(
     assert texts == expected
     assert len(texts) + len(alternatives) + others == len(nodes)
     assert branch(nodes, current) == (texts, alternatives, others)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(2, 12), st.booleans(), st.randoms(use_true_random=False))
+def test_a_talk_without_branches_needs_no_links_but_times(
+    size: int, has_root: bool, chance: random.Random
+) -> None:
+    root = {"r": MessageNode(parent="")} if has_root else {}
+    nodes = {}
+    for place in range(size):
+        lost = [None, f"gone {place}"]
+        # Without a root, a question that claims to be the first is an edit of the first.
+        lost += [""] if has_root or place % 2 else []
+        known = f"n{place - 1}" if place else "r"
+        nodes[f"n{place}"] = node(
+            ASSISTANT if place % 2 else USER,
+            f"text {place}",
+            known if not place or chance.random() < 0.5 else chance.choice(lost),
+            time=1000.0 + place,
+        )
+    keys = [*root, *nodes]
+    chance.shuffle(keys)
+    found = branch({key: (root | nodes)[key] for key in keys}, f"n{size - 1}")
+    assert found == ([f"text {place}" for place in range(size)], [], 0)
 
 
 @settings(max_examples=300, deadline=None)

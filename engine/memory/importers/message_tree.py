@@ -7,7 +7,7 @@ Every message is taken, an alternative of a taken answer, or counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from itertools import groupby, pairwise
 
 import msgspec
@@ -95,8 +95,12 @@ def reading_order(nodes: Nodes) -> list[str]:
 class _Tree:
     """The repaired tree: links in both directions, and the newest message with a turn below each node."""
 
-    def __init__(self, nodes: Nodes, parents: Mapping[str, str], order: Sequence[str]) -> None:
+    def __init__(
+        self, nodes: Nodes, parents: Mapping[str, str], order: Sequence[str], guessed: Set[str]
+    ) -> None:
         self.nodes = nodes
+        self.guessed = guessed
+        """Answers without a link behind a question that has an answer: possibly to another question."""
         self.parents = parents
         self.rank = {key: place for place, key in enumerate(order)}
         self.children: dict[str, list[str]] = {}
@@ -167,6 +171,9 @@ def _repaired(nodes: dict[str, MessageNode]) -> _Tree:
     _cut_cycles(parents, order)
     orphans = [key for key in order if not parents[key] and nodes[key].is_message]
     first_claim = nodes[orphans[0]].parent if orphans else ""
+    first = next((key for key in order if nodes[key].is_message), "")
+    has_root = bool(first and parents[first])
+    """Whether first messages hang below a node without words: then a message without a parent lost it."""
     lost = _add_lost(nodes, parents, orphans, first_claim)
     if lost:
         order = _with_lost(order, parents, lost)
@@ -181,19 +188,25 @@ def _repaired(nodes: dict[str, MessageNode]) -> _Tree:
             key = tops[key]
         return key
 
+    guessed: set[str] = set()
     before = question = ""
     for key in order:
         node = nodes[key]
         if not parents[key] and before and (node.is_message or key in lost):
             is_edit = (
-                node.speaker in (Role.USER, Role.SYSTEM)
+                not has_root
+                and node.speaker in (Role.USER, Role.SYSTEM)
                 and node.parent is not None
                 and node.parent in ("", first_claim)
                 and question
             )
-            place = question if node.speaker is Role.ASSISTANT and question else before
+            # Tool calls and reasoning may stand between a question and its answer.
+            follows_turn = nodes[before].turn is not None
+            place = question if node.speaker is Role.ASSISTANT and question and follows_turn else before
             if not is_edit and top(place) != key:
                 parents[key] = tops[key] = place
+                if node.speaker is Role.ASSISTANT and place == question and place in answered:
+                    guessed.add(key)
         if lost.get(key):
             asked = parents[key] and nodes[parents[key]].speaker is Role.USER and parents[key] not in answered
             # After an open question the link was wrong; elsewhere the question is missing.
@@ -202,7 +215,7 @@ def _repaired(nodes: dict[str, MessageNode]) -> _Tree:
         if node.is_message or key in lost:
             before = key
             question = key if nodes[key].speaker is Role.USER else question
-    return _Tree(nodes, parents, order)
+    return _Tree(nodes, parents, order, guessed)
 
 
 _LOST_QUESTION = MessageNode(parent=None, turn=omitted_question())
@@ -311,6 +324,8 @@ def _count(tree: _Tree, start: str) -> int:
 
 def _first_answer(tree: _Tree, key: str) -> Turn | None:
     """The first answer of the branch that begins at `key`: skipped messages may precede it."""
+    if key in tree.guessed:
+        return None
     while (turn := tree.nodes[key].turn) is None:
         below = tree.children.get(key)
         if not below:
