@@ -556,7 +556,7 @@ def test_any_bytes_give_conversations_or_bad_input(
             assert str(path) in str(error)
 
 
-texts = st.lists(st.text(st.characters(), min_size=1, max_size=30), min_size=1, max_size=6)
+texts = st.lists(st.text(st.characters(), min_size=1, max_size=30).filter(str.strip), min_size=1, max_size=6)
 
 
 @settings(max_examples=100, deadline=None)
