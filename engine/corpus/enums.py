@@ -106,6 +106,7 @@ PII_LABELS: dict[str, str] = {
 """Short labels of `filters.pii.PiiType`."""
 
 REASON_LABELS: dict[str, str] = {
+    "unchecked": N_("too slow to check"),
     "no_pair": N_("no question with an answer"),
     "omitted_question": N_("its question was not imported"),
     "excluded": N_("excluded by its source"),

@@ -39,7 +39,7 @@ MIN_SENTENCE = 6
 """Characters below which a sentence is joined with the one before it."""
 
 # Chinese has no spaces after its sentence marks, English has.
-_SENTENCE = re.compile(r".+?(?:[。！？；…]+[”’」』）]*|[.!?;]+[\"')\]]*(?=\s|$)|\n+|$)", re.DOTALL)
+_SENTENCE = re.compile(r".+?(?:[。！？；…]+[”’」』）]*|[.!?;]{1,8}+[\"')\]]{0,8}+(?=\s|$)|\n+|$)", re.DOTALL)
 
 
 def recombine(rows: Sequence[DatasetRow], rng: random.Random) -> Iterator[SyntheticExample]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from engine.core.chat import Role
 from engine.core.settings import Settings
+from engine.corpus.filters import time_limit
 from engine.corpus.filters.cache import filter_settings
 from engine.corpus.filters.pool import _WorkerPool, filter_all
 from engine.corpus.filters.run import (
@@ -76,6 +77,44 @@ def test_batches_without_a_worker_are_filtered_here(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(_WorkerPool, "_start", lambda self: None)
     tasks = [FilterTask(one) for one in _conversations()]
     assert _filter(tasks, Settings(), 2) == _filter(tasks, Settings(), 0)
+
+
+class _Stop(Exception):
+    pass
+
+
+def _long() -> FilterTask:
+    """One conversation whose filtering takes a second or more."""
+    rows = "张三 13812345678, 010-67028866, 我的密码是 Abc12345; a.b@example.org\n"
+    return FilterTask(_conversation(0, [rows * 40_000, _TEXTS[4]]))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_stop_interrupts_a_long_turn(workers: int) -> None:
+    def check() -> None:
+        raise _Stop
+
+    with pytest.raises(_Stop):
+        list(filter_all([_long()], filter_settings(Settings()), workers=workers, check=check))
+
+
+def test_a_turn_that_takes_too_long_is_held_and_the_others_are_filtered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(time_limit, "_BASE_S", 0.0)
+    monkeypatch.setattr(time_limit, "_CHARACTERS_PER_S", 1e12)
+    other = FilterTask(_conversation(1, [_TEXTS[1], _TEXTS[4]]))
+    found = _filter([_long(), other], Settings(), 0)
+    entries = {
+        one.id: msgspec.msgpack.decode(filtered.entry, type=CorpusEntry)
+        for one in (_long().conversation, other.conversation)
+        for filtered in (found[one.id],)
+    }
+    held = entries["c0"].held
+    assert held is not None and (held.stage, held.reason, held.turn) == ("sensitive", "unchecked", 0)
+    assert entries["c1"].held is None
+    rows = msgspec.msgpack.decode(found["c1"].result, type=FilterResult).rows
+    assert [row.reason for row in rows if row.action == "redact"] == ["PASSWORD, PHONE"]
 
 
 @settings(max_examples=60, deadline=None)

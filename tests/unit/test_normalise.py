@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.corpus.dedup.near import similar_pairs
-from engine.corpus.filters import id_numbers, phones, pii, prompt_injection, secrets
+from engine.corpus.filters import addresses, id_numbers, phones, pii, prompt_injection, secrets
 from engine.corpus.filters.normalise import letters, nfkc, normalise_with_map
 from engine.corpus.filters.prefilter import PiiHint, pii_hints
 
@@ -55,7 +55,7 @@ _BEHIND_SIGNS = [
     (_sign(PiiHint.PASSWORD), secrets.COMMAND_PASSWORD),
     (lambda read: "hook" in read, secrets.WEBHOOK),
     (_sign(PiiHint.LONG_WORD), secrets.VENDOR_KEY),
-    (_sign(PiiHint.DASHES), secrets.PRIVATE_KEY),
+    (_sign(PiiHint.DASHES), secrets._KEY_BEGIN),
     (_sign(PiiHint.AT), pii._EMAIL),
     (_sign(PiiHint.AT), secrets.URL_PASSWORD),
     (_sign(PiiHint.IP_ADDRESS), pii._IPV4),
@@ -63,7 +63,7 @@ _BEHIND_SIGNS = [
     (_sign(PiiHint.PLATE), pii._PLATE),
     (_sign(PiiHint.WECHAT), pii._WECHAT),
     (_sign(PiiHint.WECHAT), pii._WXID),
-    (_sign(PiiHint.ADDRESS), pii._ADDRESS),
+    (_sign(PiiHint.ADDRESS), addresses._HOUSE),
     (_sign(PiiHint.FIVE_DIGITS), pii._QQ),
     (_sign(PiiHint.NINE_DIGITS), id_numbers._CARD),
     (_sign(PiiHint.NINE_DIGITS), id_numbers._ACCOUNT),

@@ -269,5 +269,5 @@ def test_the_check_digit_of_a_card_is_unique(number: int) -> None:
 )
 def test_adjacent_numbers_are_all_found(text: str) -> None:
     spans = find_pii(text)
-    assert len(spans) == 2
+    assert [span.type for span in spans if span.type != "ADDRESS"] == ["PHONE", "PHONE"]
     assert find_pii(redact(text, spans)) == []

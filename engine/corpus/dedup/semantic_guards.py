@@ -7,7 +7,9 @@ from collections import Counter
 
 from engine.corpus.filters.normalise import letters
 
-_NUMBER = re.compile(r"[0-9]+|[零〇一二三四五六七八九十百千万两]+(?=[年月日个岁元块点号次天时分秒倍])")
+_NUMBER = re.compile(
+    r"[0-9]+|(?<![零〇一二三四五六七八九十百千万两])[零〇一二三四五六七八九十百千万两]+(?=[年月日个岁元块点号次天时分秒倍])"
+)
 _NEGATION = re.compile(
     r"不|没|无|非|未|勿|别|\b(?:not?|never|without|none|nor|cannot)\b|n['’]t\b", re.IGNORECASE
 )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+import time
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b, sha256
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -35,6 +35,8 @@ OPENING_MIN_LENGTH = 20
 makes the question."""
 _SAVE_BATCH = 100
 """Conversations filtered between two writes."""
+_SAVE_S = 0.5
+"""Seconds after which fewer are written."""
 _READ_BATCH = 500
 _ENTRY = msgspec.msgpack.Decoder(CorpusEntry)
 _RESULT = msgspec.msgpack.Decoder(FilterResult)
@@ -129,16 +131,25 @@ def filter_changed(
     if on_progress and (done or not keys):
         on_progress(done, len(keys))
     writer = ChunkedWriter(store.connection)
-    results = (
-        result
-        for batch in filter_all(filter_tasks(store, stale, edits), filters, workers=worker_count(len(stale)))
-        for result in batch
-    )
-    while batch := list(islice(results, _SAVE_BATCH)):
-        _save(writer, batch, keys)
-        done += len(batch)
+
+    def check() -> None:
         if on_progress:
             on_progress(done, len(keys))
+
+    waiting: list[FilteredConversation] = []
+    saved_at = time.monotonic()
+    tasks = filter_tasks(store, stale, edits)
+    try:
+        for batch in filter_all(tasks, filters, workers=worker_count(len(stale)), check=check):
+            waiting += batch
+            if len(waiting) >= _SAVE_BATCH or time.monotonic() - saved_at > _SAVE_S:
+                done += _save(writer, waiting, keys)
+                saved_at = time.monotonic()
+                check()
+    finally:
+        done += _save(writer, waiting, keys)
+    if stale:
+        check()
     return load(store.connection, keys)
 
 
@@ -170,7 +181,10 @@ def _cache_keys(
     return keys, stale
 
 
-def _save(writer: ChunkedWriter, results: Sequence[FilteredConversation], keys: Mapping[str, bytes]) -> None:
+def _save(writer: ChunkedWriter, waiting: list[FilteredConversation], keys: Mapping[str, bytes]) -> int:
+    """Writes the results that wait, empties the list and returns how many there were."""
+    results = waiting.copy()
+    waiting.clear()
     rows = [
         (result.id, keys[result.id], result.entry, result.result, sketch)
         for result, sketch in zip(results, _sketches(results), strict=True)
@@ -186,6 +200,7 @@ def _save(writer: ChunkedWriter, results: Sequence[FilteredConversation], keys: 
                 rows[start : start + 20],
             )
             writer.commit_if_due()
+    return len(results)
 
 
 def _sketches(results: Sequence[FilteredConversation]) -> list[bytes]:

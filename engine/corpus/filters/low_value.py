@@ -70,7 +70,6 @@ _MAX_REMARKS = 32
 _CLAUSE = re.compile(r"([^。！!？?，,、；;：~～…\n.]*)([。！!？?，,、；;：~～…\n.]+|$)")
 _CJK = re.compile(r"[\u3400-\u9fff]")
 _CJK_SPACE = re.compile(r"(?<=[\u3400-\u9fff])\s+(?=[\u3400-\u9fff])")
-_EDGE = re.compile(r"^[\W_]+|[\W_]+$")
 
 
 @lru_cache(maxsize=4096)
@@ -152,7 +151,12 @@ def _classify_clauses(normal: str) -> LowValueResult:
 
 def _strip_edges(piece: str) -> str:
     """The clause without punctuation at its edges."""
-    return piece if piece[:1].isalnum() and piece[-1:].isalnum() else _EDGE.sub("", piece)
+    start, end = 0, len(piece)
+    while start < end and not piece[start].isalnum():
+        start += 1
+    while end > start and not piece[end - 1].isalnum():
+        end -= 1
+    return piece[start:end]
 
 
 def _classify_clause(clause: str, *, asks: bool) -> TurnKind:

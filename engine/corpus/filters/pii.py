@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from engine.corpus.filters import checksums, id_numbers, phones, secrets
+from engine.corpus.filters.addresses import find_addresses
 from engine.corpus.filters.normalise import normalise_with_map
 from engine.corpus.filters.prefilter import PiiHint, may_contain_pii, pii_hints
 from engine.corpus.filters.simplified_chinese import simplified
@@ -57,29 +58,21 @@ _IPV6 = re.compile(
     r"(?<![0-9A-Za-z:.])(?=[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:)(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![0-9A-Za-z:])"
 )
 _VERSION = re.compile(
-    r"(?:版本号?|固件|(?<![a-z])v(?:ersion|er)?\.?|release|build|firmware)\s*[:：]?\s*$", re.IGNORECASE
+    r"(?:版本号?|固件|(?<![a-z])v(?:ersion|er)?\.?|release|build|firmware)\s*+[:：]?\s*+$", re.IGNORECASE
 )
 _PLATE = re.compile(
     r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼使领][A-HJ-NP-Z][ ·•・-]?(?=[A-Z0-9]*[0-9])[A-HJ-NP-Z0-9]{4,5}[A-HJ-NP-Z0-9挂学警港澳](?![A-Za-z0-9])"
 )
 _PLATE_LABEL = re.compile(r"车牌|牌照|违章|号牌|车号|plate", re.IGNORECASE)
 _WECHAT = re.compile(
-    r"(?:微信|威信|薇信|(?<![a-z])(?:wechat|weixin|vx|wx|v信|(?<=加)v(?=\s|:)|(?<=加我)v(?=\s|:))(?![a-z]))\s*((?:号码?|id|账号)?\s*(?:是|为|叫|[:：]|is)?)\s*([A-Za-z][A-Za-z0-9_-]{5,19})(?![A-Za-z0-9_-]|\.)",
+    r"(?:微信|威信|薇信|(?<![a-z])(?:wechat|weixin|vx|wx|v信|(?<=加)v(?=\s|:)|(?<=加我)v(?=\s|:))(?![a-z]))\s*+((?:号码?|id|账号)?\s*+(?:是|为|叫|[:：]|is)?)\s*+([A-Za-z][A-Za-z0-9_-]{5,19})(?![A-Za-z0-9_-]|\.)",
     re.IGNORECASE,
 )
 _WXID = re.compile(r"(?<![A-Za-z0-9_])(wxid_[A-Za-z0-9]{6,20})(?![A-Za-z0-9_])")
 _QQ = re.compile(
-    r"(?:(?<![A-Za-z])QQ|扣扣|企鹅)(?:群|号|号码|群号|id)*\s*(?:是|为|is|[:：])?\s*([1-9][0-9]{4,11}|[1-9][0-9]{2,3}(?:[ -][0-9]{2,4}){1,3})(?![0-9A-Za-z]|[ -][0-9])",
+    r"(?:(?<![A-Za-z])QQ|扣扣|企鹅)(?:群|号码?|id)*+\s*+(?:是|为|is|[:：])?\s*+([1-9][0-9]{4,11}|[1-9][0-9]{2,3}(?:[ -][0-9]{2,4}){1,3})(?![0-9A-Za-z]|[ -][0-9])",
     re.IGNORECASE,
 )
-_ADDRESS = re.compile(
-    r"(?:[\u4e00-\u9fff]{2,12}?(?:省|市|自治区))?(?:[\u4e00-\u9fff]{1,8}?(?:市|区|县|镇|乡|旗))?[\u4e00-\u9fff0-9]{1,14}?(?:路|街|道|巷|弄|里|村|苑|园|小区|花园|大厦)[0-9A-Za-z甲乙丙丁-]{0,8}(?:号|弄)?(?:院)?"
-    r"[\u4e00-\u9fff]{0,8}?[0-9A-Za-z]{1,5}(?:号楼|栋|幢|座|楼|单元)(?:[0-9A-Za-z]{1,4}单元)?(?:[0-9]{1,3}[层楼])?[0-9A-Za-z-]{1,6}(?:室|号房?|房|户)"
-)
-_ADDRESS_LEAD = re.compile(
-    r"^.*?(?:(?:我?家?住|住址|地址|寄|送|发票|搬|快递|收货).{0,6}?(?:在|到|至|是|为|[:：])|位于|在)(?=[\u4e00-\u9fff]{2})"
-)
-
 _ZH_DIGITS = {
     **{c: str(i) for i, c in enumerate("零一二三四五六七八九")},
     **{c: str(i) for i, c in enumerate("零壹贰叁肆伍陆柒捌玖")},
@@ -95,6 +88,10 @@ _ZH_RUN = re.compile(
 _ZH_ANY = re.compile(r"[零〇一二三四五六七八九幺壹贰叁肆伍陆柒捌玖]")
 
 
+_MAX_ROUNDS = 6
+"""A row of numbers of which each hides the next one has at most so many rounds."""
+
+
 def find_pii(text: str) -> list[PiiSpan]:
     """PII in `text`, in order and without overlap; the more certain pattern wins."""
     if not may_contain_pii(text):
@@ -102,25 +99,33 @@ def find_pii(text: str) -> list[PiiSpan]:
     mapped = normalise_with_map(text)
     normalised = _words_to_digits(simplified(mapped.text))
     found: list[tuple[int, int, PiiType]] = []
-    before = -1
-    while len(found) > before:
+    covered = bytearray(len(normalised))
+    for _round in range(_MAX_ROUNDS):
         before = len(found)
         hints = pii_hints(normalised)
         for type_, hint, finder in _FINDERS:
             if not hints[hint]:
                 continue
             for start, end in finder(normalised):
-                if end > start and not any(
-                    start < other_end and other_start < end for other_start, other_end, _ in found
-                ):
+                if end > start and not covered.count(1, start, end):
+                    covered[start:end] = b"\1" * (end - start)
                     found.append((start, end, type_))
-        if not found:
+        if len(found) == before:
             break
         # A number next to another is found once the other is covered: "010-67028866,010-67028867".
-        for start, end, _type in found[before:]:
-            normalised = normalised[:start] + "‹" * (end - start) + normalised[end:]
+        normalised = _cover(normalised, sorted(found[before:]))
     found.sort()
     return [PiiSpan(type_, *mapped.span(start, end)) for start, end, type_ in found]
+
+
+def _cover(text: str, spans: list[tuple[int, int, PiiType]]) -> str:
+    """`text` of the same length with the spans, which are in order, covered."""
+    parts: list[str] = []
+    last = 0
+    for start, end, _type in spans:
+        parts += (text[last:start], "‹" * (end - start))
+        last = end
+    return "".join((*parts, text[last:]))
 
 
 def _words_to_digits(text: str) -> str:
@@ -174,12 +179,6 @@ def _wechats(text: str) -> Iterator[tuple[int, int]]:
         yield match.span(1)
 
 
-def _addresses(text: str) -> Iterator[tuple[int, int]]:
-    for match in _ADDRESS.finditer(text):
-        lead = _ADDRESS_LEAD.match(match.group())
-        yield match.start() + (lead.end() if lead else 0), match.end()
-
-
 def _each(pattern: re.Pattern[str], group: int = 0) -> Callable[[str], Iterator[tuple[int, int]]]:
     def finder(text: str) -> Iterator[tuple[int, int]]:
         return (match.span(group) for match in pattern.finditer(text))
@@ -188,7 +187,7 @@ def _each(pattern: re.Pattern[str], group: int = 0) -> Callable[[str], Iterator[
 
 
 _FINDERS: tuple[tuple[PiiType, PiiHint, Callable[[str], Iterator[tuple[int, int]]]], ...] = (
-    (PiiType.PRIVATE_KEY, PiiHint.DASHES, _each(secrets.PRIVATE_KEY)),
+    (PiiType.PRIVATE_KEY, PiiHint.DASHES, secrets.private_keys),
     (PiiType.API_KEY, PiiHint.LONG_WORD, secrets.vendor_keys),
     (PiiType.EMAIL, PiiHint.AT, _emails),
     (PiiType.PASSWORD, PiiHint.AT, _each(secrets.URL_PASSWORD, 1)),
@@ -206,6 +205,6 @@ _FINDERS: tuple[tuple[PiiType, PiiHint, Callable[[str], Iterator[tuple[int, int]
     (PiiType.PHONE, PiiHint.FIVE_DIGITS, phones.find_phones),
     (PiiType.PLATE, PiiHint.PLATE, _plates),
     (PiiType.WECHAT, PiiHint.WECHAT, _wechats),
-    (PiiType.ADDRESS, PiiHint.ADDRESS, _addresses),
+    (PiiType.ADDRESS, PiiHint.ADDRESS, find_addresses),
 )
 """In order of certainty: ID numbers are tried before payment cards, whose Luhn check they may pass."""

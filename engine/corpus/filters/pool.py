@@ -6,8 +6,8 @@ import os
 import queue
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from itertools import islice
 from types import TracebackType
@@ -16,6 +16,7 @@ from typing import Self
 import msgspec
 
 from engine.corpus.filters.run import FilteredConversation, FilterTask, filter_conversation
+from engine.corpus.filters.time_limit import interruptible
 from engine.corpus.filters.turn import FilterSettings
 from engine.corpus.filters.worker import RESULTS, receive, send
 from engine.runs.launch import engine_environment
@@ -24,22 +25,29 @@ MIN_CONVERSATIONS = 1_000
 """Conversations from which starting workers, some 0.2 s, pays off."""
 _MAX_WORKERS = 3
 _BATCH = 25
+_CHECK_S = 0.2
+"""Seconds between two calls of `check` while a worker is busy."""
 _QUEUED_BATCHES = 3
 """Batches queued per worker: enough that it is never idle, few enough that the end does not wait for it."""
 
 
 def filter_all(
-    tasks: Iterable[FilterTask], settings: FilterSettings, *, workers: int = 0
+    tasks: Iterable[FilterTask],
+    settings: FilterSettings,
+    *,
+    workers: int = 0,
+    check: Callable[[], None] | None = None,
 ) -> Iterator[list[FilteredConversation]]:
     """The filter results in batches, in any order.
 
-    This process does its share next to `workers` worker processes (`worker_count`).
+    This process does its share next to `workers` worker processes (`worker_count`). `check` is called several times a
+    second, also within a long turn when this is the main thread; what it raises ends the filtering and is raised here.
     """
     source = iter(tasks)
     batches = iter(lambda: list(islice(source, _BATCH)), [])
     if not workers:
         for batch in batches:
-            yield _filter_here(batch, settings)
+            yield _filter_here(batch, settings, check)
         return
     with _WorkerPool(workers, settings) as pool:
         waiting: list[tuple[list[FilterTask], Future[bytes | None]]] = []
@@ -47,16 +55,16 @@ def filter_all(
             if len(waiting) < _QUEUED_BATCHES * workers:
                 waiting.append((batch, pool.submit(batch)))
             else:
-                yield _filter_here(batch, settings)
+                yield _filter_here(batch, settings, check)
             for submitted in [one for one in waiting if one[1].done()]:
                 waiting.remove(submitted)
-                yield _result(*submitted, settings)
+                yield _result(*submitted, settings, check)
         for submitted in waiting:
             # Batches that no worker has begun are filtered here.
             yield (
-                _filter_here(submitted[0], settings)
+                _filter_here(submitted[0], settings, check)
                 if submitted[1].cancel()
-                else _result(*submitted, settings)
+                else _result(*submitted, settings, check)
             )
 
 
@@ -66,16 +74,24 @@ def worker_count(conversations: int) -> int:
     return min(_MAX_WORKERS, cores - 1) if conversations >= MIN_CONVERSATIONS else 0
 
 
-def _filter_here(batch: list[FilterTask], settings: FilterSettings) -> list[FilteredConversation]:
-    return [filter_conversation(task, settings) for task in batch]
+def _filter_here(
+    batch: list[FilterTask], settings: FilterSettings, check: Callable[[], None] | None
+) -> list[FilteredConversation]:
+    with interruptible(check):
+        return [filter_conversation(task, settings) for task in batch]
 
 
 def _result(
-    batch: list[FilterTask], future: Future[bytes | None], settings: FilterSettings
+    batch: list[FilterTask],
+    future: Future[bytes | None],
+    settings: FilterSettings,
+    check: Callable[[], None] | None,
 ) -> list[FilteredConversation]:
     """The worker's results; the batch of a worker that died is filtered here."""
+    while check is not None and not wait((future,), _CHECK_S).done:
+        check()
     message = future.result()
-    return RESULTS.decode(message) if message else _filter_here(batch, settings)
+    return RESULTS.decode(message) if message else _filter_here(batch, settings, check)
 
 
 _SWITCH_INTERVAL_S = 0.0005
@@ -103,9 +119,12 @@ class _WorkerPool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         sys.setswitchinterval(self._switch_interval_before)
-        self._threads.shutdown(cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)
         for process in self._processes:
+            # A thread that waits for its worker ends with it.
             process.kill()
+        self._threads.shutdown()
+        for process in self._processes:
             process.communicate()
 
     def submit(self, batch: list[FilterTask]) -> Future[bytes | None]:

@@ -62,7 +62,7 @@ _IPV6 = re.compile(":[0-9A-Fa-f]{0,4}:")
 _PLATE = re.compile(
     r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼使领][A-HJ-NP-Za-hj-np-z\u017f]"
 )
-_ADDRESS = re.compile("[室号房户](?<=[0-9A-Za-z层楼-].)")
+_ADDRESS = re.compile("[0-9A-Za-z一二三四五六七八九十甲乙丙丁] ?[号弄栋幢座单]")
 _AT_WORDS = ("@", "at)", "at]", "at}")
 
 

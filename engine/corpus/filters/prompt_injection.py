@@ -15,7 +15,7 @@ from engine.corpus.filters.simplified_chinese import simplified
 
 _CONTROL_TOKEN = re.compile(
     r"<\|[\w▁.-]{1,40}\|>|<｜[\w▁.-]{1,40}｜>"
-    r"|<(?:s|/s)>\s*(?:\[INST\]|$)|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_(?:turn|image)>"
+    r"|<(?:s|/s)>\s*+(?:\[INST\]|$)|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_(?:turn|image)>"
     r"|\[/?(?:TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT|gMASK)\]|<reserved_\d{1,4}>|<seed:\w{1,20}>",
     re.IGNORECASE,
 )
@@ -23,15 +23,15 @@ _SENTENCE_TOKEN = re.compile(r"</?s>|<(?:bos|eos|pad|unk)>")
 """Tokens of other vocabularies that are common in HTML: neutralised, but not held."""
 _WIDE = str.maketrans("<[", "＜［")
 _MODELFILE = re.compile(
-    r'^\s*"""\s*$|"""\s*\n\s*(?:SYSTEM|MESSAGE|TEMPLATE|FROM|ADAPTER|PARAMETER|LICENSE)\b|^\s*(?:SYSTEM|TEMPLATE|MESSAGE\s+\w+)\s+"""',
+    r'^[ \t]*+"""[ \t]*+$|"""[^\S\n]*+\n\s*+(?:SYSTEM|MESSAGE|TEMPLATE|FROM|ADAPTER|PARAMETER|LICENSE)\b|^[ \t]*+(?:SYSTEM|TEMPLATE|MESSAGE\s++\w++)\s++"""',
     re.MULTILINE,
 )
 _TEMPLATE = re.compile(
-    r"\{\{-?\s*(?:(?:if|range|with|else if|and|or|not|eq|ne)\b[^{}\n]{0,80}?\s)?\$?\.(?:System|Prompt|Response|ToolCalls|Messages)\b[^{}\n]{0,80}\}\}"
+    r"\{\{-?\s*+(?:(?:if|range|with|else if|and|or|not|eq|ne)\b[^{}\n]{0,80}?\s)?\$?\.(?:System|Prompt|Response|ToolCalls|Messages)\b[^{}\n]{0,80}\}\}"
 )
 """Variables of an Ollama template."""
 _LINE = re.compile(
-    r"^[ \t]*(?:(FROM)[ \t]+[^\s,;()]+|(PARAMETER)[ \t]+[a-z_]{2,24}[ \t]+\S.*|(ADAPTER)[ \t]+\S+|(SYSTEM|TEMPLATE|LICENSE)[ \t]+\S.*"
+    r"^[ \t]*(?:(FROM)[ \t]++[^\s,;()]++|(PARAMETER)[ \t]++[a-z_]{2,24}[ \t]++\S.*|(ADAPTER)[ \t]++\S++|(SYSTEM|TEMPLATE|LICENSE)[ \t]+\S.*"
     r"|(MESSAGE)[ \t]+(?:user|assistant|system)[ \t]+\S.*)[ \t]*$",
     re.MULTILINE,
 )
@@ -61,7 +61,7 @@ _INSTRUCTION = re.compile(
     r"|" + _BACK + r"(?:" + _ALL + r")?(?:的)?(?:" + _SAID + r"(?:都|全都?|全部|统统|一律|均)(?:已经?)?|(?:指令|指示|提示词?)(?:已经?)?)(?:作废|无效|失效|取消|撤销|不算数?|不作数)",
     re.IGNORECASE,
 )  # fmt: skip
-_MODELFILE_WORD = re.compile(r"^\s*(?:SYSTEM|MESSAGE|TEMPLATE)\b", re.MULTILINE)
+_MODELFILE_WORD = re.compile(r"^[ \t]*+(?:SYSTEM|MESSAGE|TEMPLATE)\b", re.MULTILINE)
 # Cheap necessary conditions of the patterns.
 _BRACKET = re.compile(r"[<\[]")
 _FORGET = ("ignor", "disre", "forg")

@@ -13,6 +13,7 @@ from engine.corpus.enums import CorpusStage, LedgerAction
 from engine.corpus.features import language_of, quality_score, title_of
 from engine.corpus.filters.folding import fold, fold_turns
 from engine.corpus.filters.normalise import letters
+from engine.corpus.filters.time_limit import TurnTimeout, turn_limit
 from engine.corpus.filters.turn import LOW_QUALITY, SOURCE_MASKS, FilterSettings, TurnResult, filter_turn
 from engine.corpus.ledger import Evidence, LedgerRow
 from engine.corpus.review.decision_log import TurnEdit, apply_edits
@@ -114,6 +115,11 @@ def filter_conversation(task: FilterTask, settings: FilterSettings) -> FilteredC
         if found.markers:
             held = _hold_row(task, position, found)
             rows.append(held)
+        if found.unchecked:
+            held = _turn_row(
+                task, position, CorpusStage.SENSITIVE, LedgerAction.HOLD, "unchecked", Evidence()
+            )
+            rows.append(held)
     private = _pii_drop(conversation.id, results, settings)
     rows += [private] if private else []
 
@@ -170,6 +176,9 @@ class _PositionedResult(NamedTuple):
     result: TurnResult
 
 
+_UNCHECKED = TurnResult(masked="", score=0.0, pii=[], markers=[], unchecked=True)
+
+
 def _turn_results(turns: Sequence[Turn], settings: FilterSettings) -> list[_PositionedResult]:
     """The results of the turns with text."""
     results = []
@@ -181,7 +190,11 @@ def _turn_results(turns: Sequence[Turn], settings: FilterSettings) -> list[_Posi
             is_omitted = turn.is_empty
         if turn.is_empty:
             continue
-        result = filter_turn(turn.role, turn.text, question, settings)
+        try:
+            with turn_limit(len(turn.text) + len(question)):
+                result = filter_turn(turn.role, turn.text, question, settings)
+        except TurnTimeout:
+            result = _UNCHECKED
         if turn.role is Role.ASSISTANT and (turn.masked or is_omitted):
             result = result._replace(masked="excluded" if turn.masked else "omitted_question", score=0.0)
         results.append(_PositionedResult(position, result))

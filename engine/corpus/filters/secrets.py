@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator
 
 _START = r"(?<![A-Za-z0-9_])"
@@ -42,9 +43,9 @@ WEBHOOK = re.compile(
 """Webhook addresses of Slack, Discord, Feishu and WeCom. All contain "hook"."""
 
 _NAMED_KEY = re.compile(
-    r"(?:(?<![A-Za-z])(?:[A-Za-z0-9]+[_-])*(?:api[_ -]?key|apikey|(?:shared[_ -]?)?access[_ -]?key(?:[_ -]?(?:id|secret))?|account[_ -]?key|secret[_ -]?(?:access[_ -]?)?key|app[_ -]?(?:secret|key)|client[_ -]?secret|"
+    r"(?:(?<![A-Za-z])(?:api[_ -]?key|apikey|(?:shared[_ -]?)?access[_ -]?key(?:[_ -]?(?:id|secret))?|account[_ -]?key|secret[_ -]?(?:access[_ -]?)?key|app[_ -]?(?:secret|key)|client[_ -]?secret|"
     r"(?:auth|access|refresh|bearer|api|bot)[_ -]?token|token|secret|credentials?)(?![A-Za-z])|密钥|秘钥|令牌|授权码|接口密码|私钥)"
-    r"[\"']?\s*(?:[:=]|是|为|is|=>|：)\s*[\"'`]?([A-Za-z0-9_\-./+=~]{12,256})",
+    r"[\"']?\s*+(?:[:=]|是|为|is|=>|：)\s*+[\"'`]?([A-Za-z0-9_\-./+=~]{12,256})",
     re.IGNORECASE,
 )
 _KEY_WORD = re.compile(
@@ -55,32 +56,32 @@ _TWILIO = re.compile(
     r"(?:[Tt]wilio|TWILIO|(?<![A-Za-z0-9])AC[0-9a-f]{32}(?![0-9a-z]))[^\n]{0,80}?(?<![0-9A-Za-z])([0-9a-f]{32})(?![0-9A-Za-z])"
 )
 """An account token looks like a hash (32 hexadecimal digits): only the words before it identify it."""
-_BEARER = re.compile(r"(?i:\bbearer|authorization:\s*(?:basic|token))\s+([A-Za-z0-9_\-./+=~]{16,})")
+_BEARER = re.compile(r"(?i:\bbearer|authorization:\s*(?:basic|token))\s++([A-Za-z0-9_\-./+=~]{16,})")
 
-PRIVATE_KEY = re.compile(
-    r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----(?:.{0,20000}?-----END (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----|[A-Za-z0-9+/=\s:,-]*)",
-    re.DOTALL,
-)
+_KEY_BEGIN = re.compile(r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_END = re.compile(r"-----END (?:[A-Z0-9]{1,16} ){0,4}PRIVATE KEY(?: BLOCK)?-----")
+_KEY_BODY = re.compile(r"[A-Za-z0-9+/=\s:,-]*+")
+_MAX_KEY = 20_000
 
 URL_PASSWORD = re.compile(
     r"\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@]{1,64}:([^\s/@]{3,128})@[A-Za-z0-9.\[-]", re.IGNORECASE
 )
 
-_LABEL = r"(?:密\s*码|口令|passwords?|passwd|pass\s?code|pass\s?phrase|passwort|contraseña|(?<![a-z])(?:pwd|psw|pass|pin)(?![a-z])|pin码)"
+_LABEL = r"(?:密\s{0,4}码|口令|passwords?|passwd|pass\s?code|pass\s?phrase|passwort|contraseña|(?<![a-z])(?:pwd|psw|pass|pin)(?![a-z])|pin码)"
 _VALUE = r"([\x21-\x7e]{4,128})"
 _PASSWORD = (
     # with a separator or a verb between label and value
-    re.compile(_LABEL + r"[\"']?\s*(?:[:=：]|=>|->|→)\s*[\"'`「『“]?" + _VALUE, re.IGNORECASE),
+    re.compile(_LABEL + r"[\"']?\s*+(?:[:=：]|=>|->|→)\s*+[\"'`「『“]?" + _VALUE, re.IGNORECASE),
     re.compile(
         _LABEL
-        + r"\s*(?:就是|是|为|叫做?|改成了?|改为了?|设成了?|设为了?|设置成了?|设置为了?|换成了?|重置为|重置成|用的?是|填|输入?|(?<=\s)(?:is|was|are|to(?:\s+be)?|as)(?=\s|:))\s*[:：]?\s*[\"'`「『“]?"
+        + r"\s*+(?:就是|是|为|叫做?|改成了?|改为了?|设成了?|设为了?|设置成了?|设置为了?|换成了?|重置为|重置成|用的?是|填|输入?|(?<=\s)(?:is|was|are|to(?:\s{1,4}be)?|as)(?=\s|:))\s*+[:：]?\s*+[\"'`「『“]?"
         + _VALUE,
         re.IGNORECASE,
     ),
     re.compile(_LABEL + r"[ \t]?[\"'`「『“]?" + _VALUE, re.IGNORECASE),
 )
 _ACCOUNT_AND_PASSWORD = re.compile(
-    r"(?:账号|帐号|用户名?|login)\s*(?:/|和|、|及|&)?\s*密\s*码\s*(?:[:=：是为]|分别是)*\s*([\x21-\x7e]{2,64})\s*[/，,、和]\s*"
+    r"(?:账号|帐号|用户名?|login)\s*+(?:/|和|、|及|&)?\s*+密\s{0,4}码\s*+(?:[:=：是为]|分别是)*+\s*+([\x21-\x7e]{2,64})\s*+[/，,、和]\s*+"
     + _VALUE,
     re.IGNORECASE,
 )
@@ -88,21 +89,21 @@ _ACCOUNT_AND_PASSWORD = re.compile(
 COMMAND_PASSWORD = re.compile(
     # short options with a password; a separate `-p` prompts for it
     r"(?<![A-Za-z])(?:"
-    r"(?:mysql|mariadb)[a-z-]*(?: [^\n|;&`]{0,160})?? -p(?!ort|assw|rotocol)|sshpass -p *|redis-cli(?: [^\n|;&`]{0,160})?? -a *"
-    r"|docker login(?: [^\n|;&`]{0,160})?? -p *|curl(?: [^\n|;&`]{0,160})?? (?:-u|--user) *[\"']?[^\s:\"'$]{1,64}:"
+    r"(?:mysql|mariadb)[a-z-]{0,20}(?: [^\n|;&`]{0,160})?? -p(?!ort|assw|rotocol)|sshpass -p {0,8}|redis-cli(?: [^\n|;&`]{0,160})?? -a {0,8}"
+    r"|docker login(?: [^\n|;&`]{0,160})?? -p {0,8}|curl(?: [^\n|;&`]{0,160})?? (?:-u|--user) {0,8}[\"']?[^\s:\"'$]{1,64}:"
     r")[\"']?([^\s\"'`<>$%{\[(\u0080-\uffff][^\s\"'`\u0080-\uffff]{3,127})"
 )
 
 _NOT_A_VALUE = re.compile(
-    r"(?:str(?:ing)?|int|bool|none|null|nil|undefined|true|false|required|optional|invalid|incorrect|wrong|correct|expired|empty|missing|hash(?:ed)?|field|input|text|varchar.*|admin_?password|default|"
+    r"\A(?:str(?:ing)?|int|bool|none|null|nil|undefined|true|false|required|optional|invalid|incorrect|wrong|correct|expired|empty|missing|hash(?:ed)?|field|input|text|varchar.*|admin_?password|default|"
     r"protected|encrypted|strength|manager|reset|change|forgot(?:ten)?|policy|generator|and|the|your|my|for|not|too|very|with|that|this|from|used|stored|secure|safe|weak|strong|needed|here|"
     r"y?our[_-]?(?:secure[_-]?)?(?:password|key|token|secret)s?(?:[_-]?here)?|(?:my|new|old|user|db|the)?[_-]?pass(?:word|wd)?s?|pwd|x{3,}|\*{3,}|\.{3,}|[•●]+|-{3,}|_{3,}|<[^<>]*>?|\$\{.*|\$[A-Za-z_]\w*|\{\{?\w*\}?\}?|%\(?\w*\)?s?|\[\w*\]?|"
     r"changeme|example|placeholder|redacted|example.*|self\..*|this\..*|os\..*|process\.env.*|getenv.*|input\(.*|getpass.*|request\..*|req\..*|config.*|settings\..*|args\..*|params.*|data\[.*)",
     re.IGNORECASE,
 )
-_CODE = re.compile(r"[A-Za-z_][\w.]*[.(\[].*|[\w.]+\(.*|.*[({]$|(?:https?|ftp)://.*", re.IGNORECASE)
+_CODE = re.compile(r"\A(?:[A-Za-z_][\w.]*[.(\[].*|[\w.]+\(.*|.*[({]$|(?:https?|ftp)://.*)", re.IGNORECASE)
 _QUOTES = {'"': '"', "'": "'", "`": "`", "「": "」", "『": "』", "“": "”"}
-_TRAILING = re.compile(r"[\"'`,.;:!?)\]}>、。，；：！？）」』”]+$")
+_TRAILING = "\"'`,.;:!?)]}>、。，；：！？）」』”"
 
 
 def _unquoted(text: str, match: re.Match[str]) -> str:
@@ -112,9 +113,15 @@ def _unquoted(text: str, match: re.Match[str]) -> str:
     return value.partition(close)[0] if close else value
 
 
+_WORD_AND_STOP = re.compile(r"[A-Za-z]{4}[.?!]\Z")
+
+
 def _strip(value: str) -> str:
     """The value without the punctuation of its sentence; a symbol after letters may belong to a password."""
-    return re.sub(r"[\"'`,;:)\]}>]+$|[.?!]+$(?<=[A-Za-z]{4}[.?!])", "", value)
+    if stripped := value.rstrip("\"'`,;:)]}>"):
+        value = value[:-1] if stripped == value and _WORD_AND_STOP.search(value) else stripped
+        return value
+    return ""
 
 
 def _looks_random(value: str) -> bool:
@@ -152,6 +159,22 @@ def vendor_keys(text: str) -> Iterator[tuple[int, int]]:
                 yield match.span()
 
 
+def private_keys(text: str) -> Iterator[tuple[int, int]]:
+    """Ranges of private keys in PEM, also of those that are cut off."""
+    ends = [match.end() for match in _KEY_END.finditer(text)]
+    last = 0
+    for begin in _KEY_BEGIN.finditer(text):
+        if begin.start() < last:
+            continue
+        following = bisect_left(ends, begin.end())
+        if following < len(ends) and ends[following] - begin.end() <= _MAX_KEY:
+            last = ends[following]
+        else:
+            body = _KEY_BODY.match(text, begin.end())
+            last = body.end() if body else begin.end()
+        yield begin.start(), last
+
+
 def passwords(text: str) -> Iterator[tuple[int, int]]:
     """Ranges of passwords next to a label; text about passwords gives none."""
     for strength, pattern in enumerate(_PASSWORD):
@@ -162,7 +185,10 @@ def passwords(text: str) -> Iterator[tuple[int, int]]:
             if (
                 len(value) < 4
                 or _NOT_A_VALUE.fullmatch(value)
-                or (_CODE.fullmatch(value) and not re.search(r"\d.*[^\w.(\[]|[^\w.(\[].*\d", value))
+                or (
+                    _CODE.fullmatch(value)
+                    and not (re.search(r"\d", value) and re.search(r"[^\w.(\[]", value))
+                )
             ):
                 continue
             digits = value.isdigit()
@@ -199,7 +225,7 @@ def _quoted(text: str, start: int, end: int) -> bool:
 def _is_prose(value: str) -> bool:
     """Whether the value is words joined by punctuation ("case-sensitive", "user's", "and/or") or a range ("8-16")."""
     return (
-        re.fullmatch(r"[A-Za-z]+(?:[-'/][A-Za-z]+)+|\d+[-~]\d+|[A-Za-z]+\.?|\d+(?:st|nd|rd|th)", value)
+        re.fullmatch(r"\A(?:[A-Za-z]+(?:[-'/][A-Za-z]+)+|\d+[-~]\d+|[A-Za-z]+\.?|\d+(?:st|nd|rd|th))", value)
         is not None
     )
 
@@ -212,13 +238,13 @@ def named_keys(text: str) -> Iterator[tuple[int, int]]:
         return
     for pattern in (_NAMED_KEY, _BEARER):
         for match in pattern.finditer(text):
-            value = _TRAILING.sub("", match.group(1))
+            value = match.group(1).rstrip(_TRAILING)
             kinds = sum(bool(re.search(kind, value)) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
             plain = _NOT_A_VALUE.fullmatch(value) or (_CODE.fullmatch(value) and not re.search(r"\d", value))
             if (
                 not plain
                 and re.search(r"\d", value)
                 and kinds >= 2
-                and not re.fullmatch(r"[a-z]+(?:[_-][a-z0-9]+)+", value)
+                and not re.fullmatch(r"\A[a-z]+(?:[_-][a-z0-9]+)+", value)
             ):
                 yield match.start(1), match.start(1) + len(value)

@@ -6,11 +6,12 @@ import re
 
 
 def _any(*parts: str) -> str:
-    return "(?:" + "|".join(parts) + ")"
+    """Any of the parts, for `fullmatch`."""
+    return r"\A(?:" + "|".join(parts) + ")"
 
 
 PARTICLES = re.compile(
-    r"(?:[呀啊哦噢喔哟呦哈啦咯喽嘛吧呢的哒滴捏哇诶唉亲]|亲爱的|朋友|老师|同学|~)+$|^(?:亲|那|那么|那就|嗯+|恩+|哦+|啊|哈+|噢|诶|唉|呃)(?=[^\s])"
+    r"(?:[呀啊哦噢喔哟呦哈啦咯喽嘛吧呢的哒滴捏哇诶唉亲]|亲爱的|朋友|老师|同学|~){1,24}+$|^(?:亲|那|那么|那就|嗯+|恩+|哦+|啊|哈+|噢|诶|唉|呃)(?=[^\s])"
 )
 """Modal particles at the end of a clause and fillers at its beginning."""
 
@@ -24,7 +25,7 @@ QUESTION = re.compile(
 CLOSING_QUESTION = re.compile(
     r"^(?:那么?|请问|不知道?|看看|亲)*(?:您|你|亲)?(?:是否)?(?:还|另外)?(?:有|需要)(?:没有)?(?:其他|其它|别的|什么|啥|任何|哪些)*的?"
     r"(?:问题|疑问|需求|吩咐|需要|事情?|想问的?|想知道的?|想了解的?|(?:地方)?(?:需要)?我?(?:们)?(?:可以|能|能够|需要)?我?(?:们)?(?:为|帮|协助|效劳|服务|解答))"
-    r"(?:$|(?:可以|能|能够|需要)?我?(?:为|帮|协助|效劳|服务|问|解答|的|到|助|忙|您|你|吗|么|嘛|呢|没有|没|上|做)*(?:地方|事|服务)?(?:的|吗|么|嘛|呢|没有)*$)"
+    r"(?:$|(?:可以|能|能够|需要)?我?(?:为|帮|协助|效劳|服务|问|解答|的|到|助|忙|您|你|吗|么|嘛|呢|没有|没|上|做)*+(?:地方|事|服务)?(?:的|吗|么|嘛|呢|没有)*+$)"
     r"|^(?:请问)?(?:我)?(?:还)?(?:有)?(?:什么|哪里|啥)?(?:我)?(?:还)?(?:可以|能|能够)(?:为|帮)(?:到|助)?(?:您|你)(?:做|服务|解答|的|点|些|什么|到|吗|呢|效劳)*$"
     r"|(?:is there )?(?:anything|something) else (?:i can|you(?:'d| would)? (?:like|need|want)|that i)|^(?:is there )?anything else$|what else can i (?:do|help)|how else (?:can|may) i"
 )
@@ -91,7 +92,7 @@ GOODBYE = re.compile(
 _DONE = r"(?:我|俺|咱|暂时|目前|现在|真的|已经|应该|这边|也|就|都|全|完全|再)*"
 ACKNOWLEDGEMENT = re.compile(
     _any(
-        r"(?:好+|嗯+|恩+|哦+|噢+|喔+|啊+|呃+|额+|唔+|诶+|欸+|行+|对+|是+|成|中|妥+|可以?|妥妥|善|彳亍|得|得嘞|得了)(?:的|了|吧|呢|呀|啊|哈|嘞|咧|哒|滴|噢|哦|啦|极了|嘛|呗)*",
+        r"(?:好++|嗯++|恩++|哦++|噢++|喔++|啊++|呃++|额++|唔++|诶++|欸++|行++|对++|是++|成|中|妥+|可以?|妥妥|善|彳亍|得|得嘞|得了)(?:的|了|吧|呢|呀|啊|哈|嘞|咧|哒|滴|噢|哦|啦|极了|嘛|呗)*",
         r"(?:好|嗯|恩|哦|行|对|是)(?:的|了|吧|呀|嘞)*(?:好|嗯|恩|哦|行|对|是)(?:的|了|吧|呀|嘞)*",
         r"哦了|欧了|哦哦+|嗯呢|好滴|好咯|好哒|好嘞|好咧|好吧|收到|了解|知道|明白|懂|清楚|记住|记下|学到|学会|get|悟",
         _DONE
@@ -113,9 +114,9 @@ ACKNOWLEDGEMENT = re.compile(
 _SAY = r"(?:请|麻烦)?(?:你|您)?(?:能|可以)?(?:帮我|给我|替我|用.{1,6})?"
 ASKS_FOR_WORDING = re.compile(
     r"怎么说|怎么讲|怎么写|怎么读|翻译|译成|用.{1,4}(?:文|语)|造句|(?<![谢您你的])回复|写一[句条个封]|一个(?:字|词)|[同近反]义词|打个?招呼|问候语|填空|跟我[说念读]|只(?:能|要|需|用|许)?(?:说|答|回答|输出|写|回)"
-    r"|(?:^|[。！？?!，,：:\n])\s*" + _SAY + r"(?:(?:说|讲|念|写|来)一?[句声个遍]|补全|重复|复述|改写)"
+    r"|(?:^|[。！？?!，,：:\n])\s{0,4}" + _SAY + r"(?:(?:说|讲|念|写|来)一?[句声个遍]|补全|重复|复述|改写)"
     r"|how (?:do|would|to).{0,10}say|translat|(?<!to )\bsay\b|\b(?:reply|respond|answer)\b (?:\w+ ){0,3}(?:with|in|only|just|by|using)\b|\b(?:only|just) (?:reply|respond|answer|output|write|say)\b"
-    r"|\b(?:reply|respond)\b(?! (?:from|soon|quickly))|meaning of|\b(?:one|single|two|exact)[ -]words?\b|\bword\b.{0,12}\b(?:for|that|of)\b|synonym|antonym|opposite of|rhymes? with|(?:^|[.:!?\n]\s*|\bplease )(?:repeat|complete|rewrite|spell|finish|fill in)\b|\b(?:greet|greeting|farewell)\b"
+    r"|\b(?:reply|respond)\b(?! (?:from|soon|quickly))|meaning of|\b(?:one|single|two|exact)[ -]words?\b|\bword\b.{0,12}\b(?:for|that|of)\b|synonym|antonym|opposite of|rhymes? with|(?:^|[.:!?\n]\s{0,4}|\bplease )(?:repeat|complete|rewrite|spell|finish|fill in)\b|\b(?:greet|greeting|farewell)\b"
 )
 """A prompt that asks for a wording, so that "thank you" may be the answer."""
 
@@ -128,7 +129,7 @@ ASKS_TO_REPEAT = re.compile(
 ASKS_TO_CHOOSE = re.compile(
     r"分类|归类|情感|情绪|判断|(?<![我就])选(?:择|出|一|项|哪|\s?[a-z甲乙丙丁])|(?:褒|贬)义|正面.{0,3}负面|积极.{0,3}消极|[对真]还是[错假]|是否|对错|真假|标签|打分|评级|评价"
     r"|(?:^|[。！？?!，,：:\n])[^。！？?!，,：:\n]{1,12}还是(?!算|谢|不|要谢|多谢|感谢|麻烦)[^。！？?!，,：:\n]"
-    r"|\bclassif|\bsentiment|\bcategori[sz]|\bcategory\b|\blabel\b|(?:^|[.:!?\n]\s*|\bplease )(?:answer|choose|pick|select|decide|judge|rate|grade|evaluate|determine)\b|\bmultiple choice\b|\btrue or false\b|\b(?:yes|ok|okay|good|right|correct|positive)[ /]*(?:or|/)[ /]*(?:no|not|bad|wrong|incorrect|negative|neutral)\b"
+    r"|\bclassif|\bsentiment|\bcategori[sz]|\bcategory\b|\blabel\b|(?:^|[.:!?\n]\s{0,4}|\bplease )(?:answer|choose|pick|select|decide|judge|rate|grade|evaluate|determine)\b|\bmultiple choice\b|\btrue or false\b|\b(?:yes|ok|okay|good|right|correct|positive)[ /]*(?:or|/)[ /]*(?:no|not|bad|wrong|incorrect|negative|neutral)\b"
 )
 """A prompt that asks to choose, so that "good" may be the answer."""
 

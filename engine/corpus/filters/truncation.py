@@ -31,11 +31,10 @@ _SENTENCE_ENDS = ("。", "！", "？", "!", "?", "…")
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _INDENTED = ("    ", "\t")
 """Prefixes of indented code."""
-_LIST_MARKER = re.compile(r"\s*(?:[-*•+>]|\d{1,3}[.)、．]|[（(]?[一二三四五六七八九十\d]{1,3}[)）、])\s*")
-_COMPLETE_WITHOUT_STOP = re.compile(
-    r"(?:等|等等|谢谢|etc|[A-Z]{2,}|[A-Za-z]\.[A-Za-z]+|[^\s\u3400-\u9fff]*[/\\@_=#<>$&%][^\s\u3400-\u9fff]*)\Z"
-)
-"""Complete ends without a full stop: "and so on", an abbreviation, an address, code."""
+_LIST_MARKER = re.compile(r"\A\s*+(?:[-*•+>]|\d{1,3}[.)、．]|[（(]?[一二三四五六七八九十\d]{1,3}[)）、])\s*+")
+_COMPLETE_WITHOUT_STOP = re.compile(r"(?:等|谢谢|etc|[A-Z]{2}|[A-Za-z]\.[A-Za-z]{1,24})\Z")
+"""Complete ends without a full stop: "and so on", an abbreviation."""
+_CODE_SIGNS = frozenset("/\\@_=#<>$&%")
 _STOP = re.compile(
     r"[。！？][”」』）)]?(?=.)|(?<=[a-z0-9)\]\"'`*][a-z0-9)\]\"'`*])[.!?][\"')*”]*\s+(?=[\"“'(*`]?[A-Z])"
 )
@@ -125,7 +124,7 @@ def _is_unfinished(end: str, last_line: str, *, listed: bool) -> bool:
     Where another long line also ends without a full stop, it is no evidence.
     """
     tail = last_line[-_TAIL:]
-    if _COMPLETE_WITHOUT_STOP.search(tail):
+    if _COMPLETE_WITHOUT_STOP.search(tail) or _ends_in_code(tail):
         return False
     lines = [line for line in end.split("\n")[:-1] if _is_prose(line)]
     if not all(_CLOSED.search(line.rstrip()) for line in lines):
@@ -142,6 +141,12 @@ def _is_unfinished(end: str, last_line: str, *, listed: bool) -> bool:
     if len(similar) < 2 or not all(_FULL_STOP.search(line.rstrip()) for line in similar):
         return False
     return listed or len(last_line) >= _MIN_REST[not _HAN.search(last_line)]
+
+
+def _ends_in_code(tail: str) -> bool:
+    """Whether the last word is an address or code."""
+    words = tail.split()
+    return bool(words) and not _CODE_SIGNS.isdisjoint(_HAN.split(words[-1])[-1])
 
 
 def _is_prose(line: str) -> bool:

@@ -52,6 +52,8 @@ class TurnResult(NamedTuple):
     """PII to redact."""
     markers: list[tuple[str, int, int]]
     """Prompt injection markers."""
+    unchecked: bool = False
+    """The turn took too long; nothing is known about it."""
 
     @property
     def pii_types(self) -> str:

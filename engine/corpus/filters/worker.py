@@ -13,6 +13,7 @@ from typing import IO
 import msgspec
 
 from engine.corpus.filters.run import FilteredConversation, FilterTask, filter_conversation
+from engine.corpus.filters.time_limit import interruptible
 from engine.corpus.filters.turn import FilterSettings
 
 _LENGTH = struct.Struct("<Q")
@@ -48,7 +49,8 @@ def main() -> None:
             return
         settings = _SETTINGS.decode(first)
         while (message := receive(requests)) is not None:
-            results = [filter_conversation(task, settings) for task in TASKS.decode(message)]
+            with interruptible():
+                results = [filter_conversation(task, settings) for task in TASKS.decode(message)]
             send(responses, _ENCODER.encode(results))
 
 

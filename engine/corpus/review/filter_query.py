@@ -99,7 +99,7 @@ _LABELS: dict[str, Iterable[tuple[str, str]]] = {
 }
 """The labels of values on screen, by field."""
 _FIELDS = (*_EQUAL, "stage", "reason", "id", "flag", "edited")
-_FIELD_LIKE = re.compile(r"([a-z_]+):(?!//)(.*)|(?:len|pairs|turns|quality)[<>=].*", re.DOTALL)
+_FIELD_LIKE = re.compile(r"\A(?:([a-z_]+):(?!//)(.*)|(?:len|pairs|turns|quality)[<>=].*)", re.DOTALL)
 _HALF_WIDTH = str.maketrans("：＞＜＝－", ":><=-")
 
 

@@ -74,7 +74,7 @@ _LINE = re.compile(
     r"\s{0,3}(?:\#{1,6}\s*|\*\*)?(?P<label>[^\s:：*#][^:：*\n]{0,30}?)\s*(?:\*\*)?\s*[:：](?:\*\*)?[ \t]*(?P<rest>.*)",
     re.DOTALL,
 )
-_SEPARATOR = re.compile(r"\s*(?:-{3,}|={3,}|\*{3,}|\f)\s*")
+_SEPARATOR = re.compile(r"\A\s*+(?:-{3,}|={3,}|\*{3,}|\f)\s*")
 _FENCE = re.compile(r"\s{0,3}(?:```|~~~)")
 _ASSISTANT_NAME = re.compile(
     r"客服|店|医生|老师|顾问|律师|专家|agent|support|staff|doctor|teacher|expert", re.IGNORECASE

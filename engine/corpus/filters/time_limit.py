@@ -1,0 +1,66 @@
+"""Bounds the time that one turn takes to filter, and lets a stop interrupt it.
+
+A pattern that runs does not return to Python, and no other thread runs meanwhile; but it looks for signals. A timer
+therefore interrupts the filters, in the main thread of a process only. Elsewhere there is no limit.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_TICK_S = 0.2
+"""Processor time between two interruptions."""
+_BASE_S = 5.0
+_CHARACTERS_PER_S = 20_000
+"""A turn may take `_BASE_S` and a second for each so many characters; usual are a million."""
+
+
+class TurnTimeout(BaseException):
+    """A turn took too long. Not an `Exception`, so that no filter takes it for its own."""
+
+
+class _Turn:
+    deadline = math.inf
+    """Processor time of the main thread at which the turn is given up."""
+
+
+@contextmanager
+def interruptible(check: Callable[[], None] | None = None) -> Iterator[None]:
+    """Calls `check` several times a second while the block computes; what it raises is raised in the block.
+
+    In the block `turn_limit` has effect.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def tick(_number: int, _frame: FrameType | None) -> None:
+        if check is not None:
+            check()
+        if time.thread_time() > _Turn.deadline:
+            _Turn.deadline = math.inf
+            raise TurnTimeout
+
+    before = signal.signal(signal.SIGVTALRM, tick)
+    signal.setitimer(signal.ITIMER_VIRTUAL, _TICK_S, _TICK_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+@contextmanager
+def turn_limit(characters: int) -> Iterator[None]:
+    """Raises TurnTimeout when the block takes too long for a turn of so many characters."""
+    _Turn.deadline = time.thread_time() + _BASE_S + characters / _CHARACTERS_PER_S
+    try:
+        yield
+    finally:
+        _Turn.deadline = math.inf
