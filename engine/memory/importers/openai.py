@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.chat import Role
+from engine.memory.importers.bare_messages import grouped, is_bare_message, message_time
 from engine.memory.importers.fields import (
     ImportOptions,
     RoleMap,
@@ -27,27 +28,23 @@ NAME = "openai"
 
 
 def detect(path: Path, value: Any) -> bool:
-    return isinstance(value, dict) and (isinstance(value.get("messages"), list) or _is_message(value))
+    return isinstance(value, dict) and (isinstance(value.get("messages"), list) or is_bare_message(value))
 
 
 def read(
     path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
 ) -> Iterator[Conversation | Skipped]:
-    """One conversation per row; a file of bare messages is one conversation. Raises BadInput."""
+    """One conversation per row; of bare messages, one for each conversation that they name. Raises BadInput."""
     bare: list[Any] = []
     for _line, row in json_values(path, on_bytes):
         if isinstance(row, dict) and isinstance(row.get("messages"), list):
             yield from _conversation(row, options.roles)
-        elif _is_message(row):
+        elif is_bare_message(row):
             bare.append(row)
         else:
             yield Skipped(reason="row of another shape", is_conversation=True)
-    if bare:
-        yield from _conversation({"messages": bare}, options.roles)
-
-
-def _is_message(value: object) -> bool:
-    return isinstance(value, dict) and "role" in value and "content" in value
+    for id_, messages in grouped(bare):
+        yield from _conversation({"id": id_, "messages": messages}, options.roles)
 
 
 def _conversation(row: dict[str, Any], role_map: RoleMap) -> Iterator[Conversation | Skipped]:
@@ -76,7 +73,7 @@ def _turns(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
         skipped.append(Skipped(reason="reasoning"))
     yield from skipped
     calls = message.get("tool_calls") or message.get("function_call")
-    time = parse_time(message.get("time", message.get("created_at")))
+    time = message_time(message)
     id_ = text_or_empty(message.get("id"))
     if text:
         yield Turn(role=role, text=text, time=time, external_id=id_, masked=message.get("weight") == 0)

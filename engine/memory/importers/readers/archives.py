@@ -99,7 +99,12 @@ def unpack(source: IO[bytes], target: Path, packed: int, path: Path) -> int:
 
 
 def member_name(info: zipfile.ZipInfo) -> str:
-    """The name of a zip member; one that is not marked as UTF-8 in the encoding that it seems to have."""
+    """The name of a zip member with `/` between its parts; one that is not marked as UTF-8 in the encoding that it
+    seems to have."""
+    return _decoded_name(info).replace("\\", "/")
+
+
+def _decoded_name(info: zipfile.ZipInfo) -> str:
     if info.flag_bits & _UTF8_NAME or info.filename.isascii():
         return info.filename
     try:

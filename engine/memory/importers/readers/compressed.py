@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import sys
 import zlib
@@ -18,6 +19,8 @@ from engine.core.i18n import _
 SUFFIXES = {".gz": ".gz", ".tgz": ".gz", ".bz2": ".bz2", ".xz": ".xz", ".zst": ".zst", ".zstd": ".zst"}
 """File suffixes and the kind of compression that each means."""
 _MAGIC = {b"\x1f\x8b": ".gz", b"BZh": ".bz2", b"\xfd7zXZ\x00": ".xz", b"\x28\xb5\x2f\xfd": ".zst"}
+_ZSTANDARD_BYTES = 2**11
+"""So few that what they expand to at most, 128 KB for each 4 bytes, fits into memory."""
 COMMANDS = {".gz": "gzip -dc", ".bz2": "bzip2 -dc", ".xz": "xz -dc", ".zst": "zstd -dc"}
 """Shell commands that print the content."""
 
@@ -72,4 +75,34 @@ def _open_zstandard(path: Path) -> Any:
             path=path,
             hint=f"{sys.executable} -m pip install zstandard",
         ) from None
-    return zstandard.open(path, "rb")
+    return _Zstandard(path.open("rb"), zstandard.ZstdDecompressor())
+
+
+class _Zstandard(io.RawIOBase):
+    """Reads all frames of a file. `zstandard.open` reads one, and takes a file that is cut off for a whole one."""
+
+    def __init__(self, file: IO[bytes], decompressor: Any) -> None:
+        self._file = file
+        self._decompressor = decompressor
+        self._frame: Any = None
+        self._pending = b""
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, not `size` of them. Raises EOFError inside a frame."""
+        while True:
+            data = self._pending or self._file.read(_ZSTANDARD_BYTES)
+            self._pending = b""
+            if not data:
+                if self._frame is not None:
+                    raise EOFError("the last frame is cut off")
+                return b""
+            self._frame = self._frame or self._decompressor.decompressobj()
+            text: bytes = self._frame.decompress(data)
+            if self._frame.eof:
+                self._pending, self._frame = self._frame.unused_data, None
+            if text:
+                return text
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

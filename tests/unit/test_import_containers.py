@@ -1,0 +1,235 @@
+"""Folders, archives and compressed files: the same files give the same conversations however they are packed."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import importlib.util
+import io
+import json
+import lzma
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.core.errors import BadInput
+from engine.memory.importers.readers import unpack
+from engine.memory.store import MemoryStore
+from engine.pipeline.import_run import ImportReport, import_paths
+
+
+def chat(name: str) -> dict[str, object]:
+    return {
+        "id": name,
+        "messages": [{"role": "user", "content": f"q {name}"}, {"role": "assistant", "content": f"a {name}"}],
+    }
+
+
+ROWS = b"\n".join(json.dumps(chat(f"r{n}")).encode() for n in range(3))
+BROKEN_FIRST = b'{"messages": [}\n' + ROWS
+BROKEN_SECOND = json.dumps(chat("kept")).encode() + b'\n{"messages": [}\n'
+GBK = '[{"messages": "你好，世界"}]'.encode("gb18030")
+FILES = {
+    "one.json": json.dumps([chat("a"), chat("b")]).encode(),
+    "deep/er/two.jsonl": ROWS,
+    "photo.png": b"\x89PNG\r\n\x1a\n" + bytes(50),
+    "deep/README.md": b"# A project\n\nNote: nobody speaks here.\n",
+    "__MACOSX/one.json": b"\0\5\26\7",
+    ".hidden/x.json": b"{}",
+    "empty.json": b"",
+}
+EXPECTED = {"a", "b", "r0", "r1", "r2"}
+
+
+def folder_of(files: dict[str, bytes], where: Path) -> Path:
+    for name, data in files.items():
+        path = where / "folder" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return where / "folder"
+
+
+def zip_bytes(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def tar_bytes(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, data in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def file_of(name: str, pack: Callable[[dict[str, bytes]], bytes]) -> Callable[[dict[str, bytes], Path], Path]:
+    def write(files: dict[str, bytes], where: Path) -> Path:
+        (where / name).write_bytes(pack(files))
+        return where / name
+
+    return write
+
+
+CONTAINERS: dict[str, Callable[[dict[str, bytes], Path], Path]] = {
+    "folder": folder_of,
+    "zip": file_of("x.zip", zip_bytes),
+    "zip in a zip": file_of("x.zip", lambda files: zip_bytes({"sub/inner.zip": zip_bytes(files)})),
+    "zip in a folder": lambda files, where: folder_of({"inner.zip": zip_bytes(files)}, where),
+    "tar": file_of("x.tar", tar_bytes),
+    "tar.gz": file_of("x.tar.gz", lambda files: gzip.compress(tar_bytes(files))),
+    "tgz in a folder": lambda files, where: folder_of({"x.tgz": gzip.compress(tar_bytes(files))}, where),
+    "compressed files": lambda files, where: folder_of(
+        {f"{name}.gz": gzip.compress(data) for name, data in files.items()}, where
+    ),
+}
+
+
+def ids_after(path: Path, where: Path) -> tuple[set[str], ImportReport]:
+    with MemoryStore(where / "memory.db") as store:
+        report = import_paths(store, [path])
+        again = import_paths(store, [path])
+        assert (again.added, again.skipped) == (0, report.skipped)
+        ids = {conversation.external_id for conversation in store.conversations()}
+    left = [entry for entry in where.iterdir() if entry.name.startswith(".unpack")]
+    assert left == []
+    return ids, report
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_every_container_gives_the_conversations_of_its_files(tmp_path: Path, container: str) -> None:
+    ids, report = ids_after(CONTAINERS[container](FILES, tmp_path), tmp_path)
+    assert ids == EXPECTED
+    assert report.skipped == {"file of another kind: .png": 1, "file of another kind": 1}
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize(
+    ("broken", "line", "kept"),
+    [(BROKEN_FIRST, 1, set()), (BROKEN_SECOND, 2, {"kept"}), (GBK, 1, set())],
+    ids=["first entry", "second entry", "encoding"],
+)
+def test_a_broken_file_is_named_and_the_others_are_read(
+    tmp_path: Path, container: str, broken: bytes, line: int, kept: set[str]
+) -> None:
+    files = {"a.jsonl": broken, **FILES}
+    ids, report = ids_after(CONTAINERS[container](files, tmp_path), tmp_path)
+    assert ids == EXPECTED | kept
+    (unread,) = report.unread
+    assert "a.jsonl" in unread.path and unread.reason
+    (reason,) = [reason for reason in report.skipped if reason.startswith("file that cannot be read: ")]
+    assert "a.jsonl" in reason
+    assert unread.line == line and reason.endswith(f":{line}")
+
+
+COMPRESSED: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+}
+if importlib.util.find_spec("zstandard"):
+    import zstandard
+
+    COMPRESSED[".zst"] = zstandard.compress
+    # Two frames, as programs that append to a log write them.
+    COMPRESSED[".jsonl.zst"] = lambda data: b"".join(
+        zstandard.compress(line + b"\n") for line in data.split(b"\n")
+    )
+
+
+@pytest.mark.parametrize("suffix", COMPRESSED)
+def test_a_compressed_file_is_read_like_the_file(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rows.jsonl{suffix}"
+    path.write_bytes(COMPRESSED[suffix](ROWS))
+    assert ids_after(path, tmp_path)[0] == {"r0", "r1", "r2"}
+    data = path.read_bytes()
+    for damaged in (data[:-9], data[: len(data) // 2]):
+        path.write_bytes(damaged)
+        with MemoryStore(tmp_path / "memory.db") as store, pytest.raises(BadInput, match="damaged") as caught:
+            import_paths(store, [path])
+        assert path.name in str(caught.value)
+
+
+def test_a_named_file_that_is_broken_is_not_imported_in_part(tmp_path: Path) -> None:
+    for name, data in (("x.jsonl", BROKEN_SECOND), ("x.jsonl.gz", gzip.compress(BROKEN_SECOND))):
+        path = tmp_path / name
+        path.write_bytes(data)
+        with MemoryStore(tmp_path / "memory.db") as store:
+            with pytest.raises(BadInput, match=r"x\.jsonl.*, line 2"):
+                import_paths(store, [path])
+            assert store.count() == 0
+
+
+def test_unpacked_members_are_private_and_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+    plain = unpack.plain_files
+
+    def watched(path: Path, scratch: Path) -> object:
+        for found in plain(path, scratch):
+            if isinstance(found, unpack.PlainFile):
+                files = [entry for entry in scratch.rglob("*") if entry.is_file()]
+                assert files == [found.path]
+                assert stat.S_IMODE(found.path.stat().st_mode) == 0o600
+                assert all(
+                    stat.S_IMODE(parent.stat().st_mode) == 0o700
+                    for parent in found.path.parents
+                    if scratch in (parent, *parent.parents)
+                )
+                seen.append(found.path)
+            yield found
+
+    monkeypatch.setattr("engine.memory.importers.formats.plain_files", watched)
+    path = tmp_path / "x.zip"
+    path.write_bytes(zip_bytes(FILES))
+    assert ids_after(path, tmp_path)[0] == EXPECTED
+    assert len(seen) >= 2 and not any(path.exists() for path in seen)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil.json", "/etc/evil.json", "a/../../evil.json", "x" * 300 + ".json", "..\\evil.json"]
+)
+def test_a_member_cannot_leave_its_folder(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "in" / "x.zip"
+    path.parent.mkdir()
+    path.write_bytes(zip_bytes({name: FILES["one.json"]}))
+    assert ids_after(path, tmp_path / "in")[0] == {"a", "b"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_database_in_an_archive_is_read_with_its_log(tmp_path: Path) -> None:
+    source = Path(__file__).parents[1] / "data" / "exports"
+    vectors = {f"mindx/{path.name}": path.read_bytes() for path in (source / "mindx/data/vectors").iterdir()}
+    path = tmp_path / "x.zip"
+    path.write_bytes(zip_bytes({"webui.db": (source / "webui.db").read_bytes(), **vectors}))
+    with MemoryStore(tmp_path / "memory.db") as store:
+        report = import_paths(store, [path])
+        assert (report.points, report.added, report.unread) == (3, 4, [])
+    assert {file.format for file in report.files} == {"openwebui", "mindx"}
+
+
+def test_a_file_of_each_kind_that_is_not_read_is_counted_by_its_suffix(tmp_path: Path) -> None:
+    names = ["a.docx", "b.pdf", "c.png", "d.PNG", "e.py", "LICENSE", "f.html", "g.csv", "h.sqlite"]
+    files = dict.fromkeys(names, b"name,size\n1,2\n") | {"f.html": b"<html></html>", "ok.jsonl": ROWS}
+    ids, report = ids_after(folder_of(files, tmp_path), tmp_path)
+    assert len(ids) == 3
+    kinds = {reason.partition(": ")[2]: count for reason, count in report.skipped.items()}
+    assert kinds == {
+        ".docx": 1,
+        ".pdf": 1,
+        ".png": 2,
+        ".py": 1,
+        "": 1,
+        ".html": 1,
+        ".csv": 1,
+        ".sqlite": 1,
+    }
