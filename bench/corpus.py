@@ -131,10 +131,22 @@ def near(full: bool) -> list[BenchResult]:
     ]
 
 
+_COUNTING = frozenset(
+    "不没无非未勿别零〇一二三四五六七八九十百千万亿两半双东西南北上下左右前后内外大小高低多少新旧男女父母升降增减副"
+)
+"""Characters in which a slip makes another figure, a negation, or the opposite."""
+
+
 def _with_typos(text: str, chance: random.Random) -> str:
+    """A text with one slip in fifty characters, where it says nothing else: in no figure, name in Latin letters or
+    character that counts, and not at the end."""
     letters = list(text)
-    for _ in range(max(1, len(letters) // 50)):
-        place = chance.randrange(len(letters))
+    places = [
+        place
+        for place, letter in enumerate(text[:-2])
+        if "\u4e00" <= letter <= "\u9fff" and letter not in _COUNTING
+    ]
+    for place in chance.sample(places, min(len(places), max(1, len(letters) // 50))):
         letters[place] = chance.choice(("", letters[place] * 2, "的", "了"))
     return "".join(letters)
 

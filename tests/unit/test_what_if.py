@@ -9,6 +9,7 @@ import pytest
 
 from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
+from engine.corpus.dedup.english import english_words
 from engine.corpus.enums import CorpusStage
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.what_if import filter_setting_effect, near_threshold_effect
@@ -29,7 +30,7 @@ def near(store: MemoryStore) -> set[str]:
 def test_the_effect_of_a_threshold_is_that_of_the_build(tmp_path: Path, threshold: float) -> None:
     talks = [distinct(n, at=1e9 + n) for n in range(10)]
     chance = random.Random(4)
-    words = ["".join(chance.sample("abcdefghiklmnoprstuvw", 7)) for _ in range(200)]
+    words = chance.sample(sorted(word for word in english_words() if len(word) == 8), 200)
     for step in range(8):
         # A doubled letter in some words is a slip of the pen; of longer texts only the threshold decides.
         slips = words[:step] if step < 4 else words[-step:]

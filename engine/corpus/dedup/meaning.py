@@ -8,6 +8,7 @@ so that a short answer weighs as much as a long question.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
@@ -25,7 +26,7 @@ from engine.corpus.dedup.vocabulary import (
 )
 from engine.corpus.filters.folding import CJK, code_and_prose, without_punctuation
 
-MAX_SLIPS = 0.05
+MAX_SLIPS = 0.06
 """Share of the words (in Chinese, characters) of a text that may be slips of the pen."""
 MIN_LENGTH_FOR_SLIPS = 20
 """Words, or Chinese characters, below which a text has no slips: one of them makes another text."""
@@ -119,7 +120,7 @@ def same_text(one: ComparedText, other: ComparedText) -> bool:
     if one.weighty != other.weighty:
         return False
     shorter = min(len(one.keys), len(other.keys))
-    slips = max(1, int(MAX_SLIPS * shorter)) if shorter >= MIN_LENGTH_FOR_SLIPS else 0
+    slips = math.ceil(MAX_SLIPS * shorter) if shorter >= MIN_LENGTH_FOR_SLIPS else 0
     found = differences(one.keys, other.keys, most=2 * slips + _MAX_FILLERS)
     if found is None:
         return False

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.corpus.dedup.alignment import Difference
+from engine.corpus.dedup.english import is_misspelt, is_word
 from engine.corpus.dedup.vocabulary import (
+    BOUND_ZH,
     BROKEN,
     MODIFIERS_ZH,
     NAME_LEADS,
@@ -14,73 +16,21 @@ from engine.corpus.dedup.vocabulary import (
     is_weighty,
 )
 
-MIN_WORD = 5
-"""Letters of a word in which a slip is recognised; a shorter one is another word too often."""
-_OTHER_WORDS = frozenset(
-    frozenset(pair.split("/"))
-    for pair in [
-        "angel/angle",
-        "casual/causal",
-        "trail/trial",
-        "united/untied",
-        "quiet/quite",
-        "sacred/scared",
-        "martial/marital",
-        "unclear/nuclear",
-        "desert/dessert",
-        "diner/dinner",
-        "later/latter",
-        "loose/lose",
-        "coma/comma",
-        "country/county",
-        "friend/fiend",
-        "though/through",
-        "through/thorough",
-        "thought/though",
-        "bread/bead",
-        "breath/breathe",
-        "bears/beards",
-        "abroad/aboard",
-        "immorality/immortality",
-        "public/pubic",
-        "staring/starring",
-        "staring/starting",
-        "stating/starting",
-        "hoping/hopping",
-        "planing/planning",
-        "planed/planned",
-        "taping/tapping",
-        "caning/canning",
-        "baring/barring",
-        "write/writer",
-        "corps/corpse",
-        "except/expect",
-        "bored/board",
-        "model/modal",
-        "moral/morale",
-        "human/humane",
-        "local/locale",
-        "rational/rationale",
-        "personal/personnel",
-        "costume/custom",
-        "stationary/stationery",
-    ]
-)
-"""Words one letter apart of which both are words."""
-
 
 def is_slip(found: Difference, one: Sequence[str], other: Sequence[str]) -> bool:
     """Whether a difference of two token sequences is a slip in a word or in a Chinese character."""
     here = one[found.start : found.end]
     there = other[found.other_start : found.other_end]
     if len(here) == 1 and len(there) == 1 and len(here[0]) > 1 and len(there[0]) > 1:
-        return _is_misspelt(here[0], there[0])
+        return is_misspelt(here[0], there[0]) or _is_overwritten(here[0], there[0])
+    if {len(here), len(there)} == {1, 2}:
+        return _is_run_together(*sorted((here, there), key=len))
     if len(here) + len(there) == 1:
         text, place = (one, found.start) if here else (other, found.other_start)
         return _may_be_missing(text, place)
     if len(here) == len(there) == 1:
-        return (there[0] in PARTICLES_ZH and _may_be_missing(one, found.start)) or (
-            here[0] in PARTICLES_ZH and _may_be_missing(other, found.other_start)
+        return (there[0] in PARTICLES_ZH and _may_be_overwritten(one, found.start)) or (
+            here[0] in PARTICLES_ZH and _may_be_overwritten(other, found.other_start)
         )
     return False
 
@@ -92,14 +42,21 @@ def is_chinese(token: str) -> bool:
 
 def _may_be_missing(text: Sequence[str], place: int) -> bool:
     """Whether a text says the same without the Chinese character at `place`."""
-    character = text[place]
-    if not is_chinese(character):
+    if not is_chinese(text[place]):
         return False
-    if place and text[place - 1] == character:
+    if (place and text[place - 1] == text[place]) or text[place] in PARTICLES_ZH:
         return True
-    if character in MODIFIERS_ZH or is_weighty(character) or place + 1 >= len(text):
-        return False
-    return not _is_in_name(text, place)
+    return place + 1 < len(text) and _may_be_overwritten(text, place) and not _is_in_name(text, place)
+
+
+def _may_be_overwritten(text: Sequence[str], place: int) -> bool:
+    """Whether a text with a particle in place of the Chinese character at `place` is the same text with a slip."""
+    character = text[place]
+    return is_chinese(character) and not (
+        character in MODIFIERS_ZH
+        or is_weighty(character)
+        or (place + 1 < len(text) and character + text[place + 1] in BOUND_ZH)
+    )
 
 
 def _is_in_name(text: Sequence[str], place: int) -> bool:
@@ -112,40 +69,18 @@ def _is_in_name(text: Sequence[str], place: int) -> bool:
     return False
 
 
-def _is_misspelt(here: str, there: str) -> bool:
-    """Whether one word is the other with a letter doubled, left out, put in, or changed with its neighbour, and no other
-    word. Words with a capital are names."""
-    if BROKEN in here or BROKEN in there:
-        return _matches_broken(here, there)
-    if min(len(here), len(there)) < MIN_WORD or not (here.isalpha() and there.isalpha()):
-        return False
-    if not (here.islower() and there.islower()) or frozenset((here, there)) in _OTHER_WORDS:
-        return False
-    short, long = sorted((here, there), key=len)
-    if len(long) - len(short) == 1:
-        place = next((i for i, letter in enumerate(short) if long[i] != letter), len(short))
-        return 0 < place < len(short) and short[place:] == long[place + 1 :]
-    if len(short) != len(long):
-        return False
-    apart = [i for i, (a, b) in enumerate(zip(here, there, strict=True)) if a != b]
-    return (
-        len(apart) == 2
-        and apart[1] == apart[0] + 1
-        and apart[0] > 0
-        and here[apart[0]] == there[apart[1]]
-        and here[apart[1]] == there[apart[0]]
-    )
-
-
-def _matches_broken(here: str, there: str) -> bool:
-    """Whether two words agree but for one letter that was overwritten or pushed in."""
+def _is_overwritten(here: str, there: str) -> bool:
+    """Whether two words agree but for a letter that a slip overwrote or pushed in."""
     for broken, whole in ((here, there), (there, here)):
         before, mark, after = broken.partition(BROKEN)
-        if (
-            mark
-            and whole.startswith(before)
-            and whole.endswith(after)
-            and 0 <= len(whole) - len(before) - len(after) <= 1
-        ):
+        extra = len(whole) - len(before) - len(after)
+        if mark and whole.startswith(before) and whole.endswith(after) and extra in (0, 1):
             return True
     return False
+
+
+def _is_run_together(joined: Sequence[str], apart: Sequence[str]) -> bool:
+    """Whether two words stand without their space on one side, and what stands there is no word: not "nowhere"."""
+    word = joined[0].replace(BROKEN, "").casefold()
+    first, second = (part.casefold() for part in apart)
+    return word == first + second and is_word(first) and is_word(second) and not is_word(word)

@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 
 _NEGATION_ZH = frozenset("不没无非未勿别莫")
-_NUMERALS_ZH = frozenset("零〇二三四五六七八九十百千万亿两半双几")
+_NUMERALS_ZH = frozenset("零〇二三四五六七八九十百千万亿两半双")
 _NUMBER_WORDS = frozenset(
     [
         "zero",
@@ -86,14 +86,72 @@ _NEGATION_EN = frozenset(
 )
 MODIFIERS_ZH = frozenset(
     # Directions and other opposites.
-    "东西南北上下左右前后内外里高低大小多少长短新旧老快慢早晚先冷热男女父母子儿公私"
-    "升降增减加乘除涨跌开关买卖借还进出入收发读写存取胜负赢输攻守正反对错真假是否"
+    "东西南北上下左右前后内外大小多少高低新旧男女"
     # What a word becomes when it stands before it, or how much and how sure.
-    "副非半亚超原曾准次伪微毫厘分每各全只仅都最更再共总约近可能应须必吗么谁哪何"
+    "副半超准伪反每全只仅都最更必吗么谁哪何"
 )
 """Characters whose omission or addition may say something else."""
+BOUND_ZH = frozenset(
+    [
+        "公斤",
+        "公里",
+        "公克",
+        "公尺",
+        "公分",
+        "公顷",
+        "公升",
+        "市斤",
+        "市里",
+        "英里",
+        "英尺",
+        "英寸",
+        "海里",
+        "光年",
+        "厘米",
+        "毫米",
+        "分米",
+        "微米",
+        "纳米",
+        "千米",
+        "毫克",
+        "微克",
+        "千克",
+        "毫升",
+        "平米",
+        "立米",
+        "亚热",
+        "亚健",
+        "亚硝",
+        "亚军",
+        "季军",
+        "前任",
+        "前妻",
+        "前夫",
+        "前女",
+        "前男",
+        "曾祖",
+        "外祖",
+        "外婆",
+        "表哥",
+        "表弟",
+        "堂哥",
+        "堂弟",
+        "次子",
+        "长子",
+        "养父",
+        "养母",
+        "继父",
+        "继母",
+        "岳父",
+        "岳母",
+        "反对",
+        "双周",
+        "无线",
+    ]
+)
+"""Pairs of characters whose first is not left out: what remains is another word."""
 SURNAMES = frozenset(
-    "王李张刘陈杨黄赵吴周徐孙马朱胡郭何林罗郑梁谢宋唐许韩冯邓曹彭曾萧田董袁潘蒋蔡余杜叶程苏魏吕丁任沈姚卢姜崔钟谭陆汪范金石廖贾夏韦付方邹孟熊秦邱江尹薛闫段雷侯龙史陶黎贺顾毛郝龚邵钱严覃武戴莫孔向汤小老阿"
+    "王李张刘陈杨黄赵吴周徐孙马朱胡郭何林罗郑梁谢宋唐许韩冯邓曹彭曾萧田董袁潘蒋蔡余杜叶程苏魏吕丁任沈姚卢姜崔钟谭陆汪范金石廖贾夏韦付方邹孟熊秦邱江尹薛闫段雷侯龙史陶黎贺顾毛郝龚邵钱严覃武戴莫孔向汤"
 )
 """Characters with which the name of a person usually begins."""
 NAME_LEADS = frozenset("和与由被跟给对叫是让把向问找请为")
@@ -115,7 +173,7 @@ _COURTESY = (
     r"不客气|祝(?:你|您)(?:愉快|顺利|生活愉快)|对吧|就这样"
 )
 _MARK = r"[\s,.!?;~，。！？；～…、]"
-COURTESY_START = re.compile(rf"\A\s*+(?:(?:{_COURTESY}){_MARK}++)+", re.IGNORECASE)
+COURTESY_START = re.compile(rf"\A\s*+(?:(?:{_COURTESY}){_MARK}++)*(?:请问(?:一下)?{_MARK}*+)?", re.IGNORECASE)
 """Greetings at the start of a text, with their punctuation."""
 COURTESY_END = re.compile(rf"(?:[\n,.!?;，。！？；…]\s*+(?:{_COURTESY}){_MARK}*+)+\Z", re.IGNORECASE)
 """Thanks at the end of a text; a word behind a colon is none."""

@@ -23,15 +23,16 @@ _INLINE_CODE = re.compile(r"(`[^`\n]++`)")
 _DISTINCT = re.compile("([\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u209f\u2150-\u215f\u2460-\u24ff])")
 """Raised and lowered figures, fractions and circled figures, which NFKC makes plain: 10² is not 102."""
 _QUOTE = "\x01"
-_FORMS = str.maketrans(
-    {
-        **dict.fromkeys("。、…¿¡—", " "),
-        **dict.fromkeys("“”„«»「」『』〝〞", _QUOTE),
-        **dict.fromkeys("‘’ʼ", "'"),
-        **dict.fromkeys("\u2010\u2011\u2012\u2212–", "-"),
-    }
-)
+_FORMS = {
+    **dict.fromkeys("。、…¿¡—", " "),
+    **dict.fromkeys("“”„«»「」『』〝〞", _QUOTE),
+    **dict.fromkeys("‘’ʼ", "'"),
+    **dict.fromkeys("\u2010\u2011\u2012\u2212–", "-"),
+}
 """Punctuation that is never a sign, and other forms of one sign."""
+_FORM = re.compile(f"[{''.join(_FORMS)}]")
+_WIDE_PUNCTUATION = re.compile("[，：！？；](?:(?![=＝])(?<![，：])|(?![0-9０-９])|(?<![0-9０-９].))")
+"""Wide marks are punctuation, but for those between figures and in a wide "！＝"."""
 _EN_DASH = re.compile("–(?![0-9])")
 # Each pattern begins with a plain character, so that a text without it is scanned quickly.
 _PUNCTUATION = re.compile(
@@ -39,6 +40,8 @@ _PUNCTUATION = re.compile(
     # An exclamation mark before an operator is a factorial, a colon before a bracket a slice.
     rf"""[.,;:!?~](?:(?<=[^\s.,;:!?~].)[.,;:!?]*+(?<!~)(?!(?<=!)\s?[=+*/^]|(?<=:)[\])}}])(?=["')\]}}{_QUOTE}]*+(?:\s|\Z)|[{CJK}])"""
     rf"|(?<=[{CJK}][,;:!?~])[,;:!?~]*+(?![=0-9])"
+    # Between two spaces.
+    r"|(?<=\s[,;])(?=\s|\Z)"
     # In French a space stands before the mark.
     r"|(?<=[ \t][!?])[!?]*+(?m:(?=[ \t]*+$)))"
 )
@@ -122,7 +125,8 @@ def without_punctuation(prose: str) -> str:
     """Prose without the punctuation of its sentences, in NFKC but for raised and circled figures; case is kept."""
     text = prose
     if not text.isascii():
-        text = _EN_DASH.sub(" ", INVISIBLE.sub("", text)).translate(_FORMS)
+        text = _WIDE_PUNCTUATION.sub(" ", _EN_DASH.sub(" ", INVISIBLE.sub("", text)))
+        text = _FORM.sub(lambda found: _FORMS[found[0]], text)
         text = "".join(part if place % 2 else nfkc(part) for place, part in enumerate(_DISTINCT.split(text)))
         text = _CJK_QUOTES.sub(" ", text)
     return _PUNCTUATION.sub(" ", text).replace(_QUOTE, " ")
