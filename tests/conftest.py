@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +27,8 @@ for variable in ("NO_COLOR", "OLLAMA_HOST", "OLLAMA_MODELS", "H2Q_DATA_DIR", "CO
 
 ROOT = Path(__file__).parents[1]
 AVAILABLE_BYTES = 16 << 30
+Once = Callable[[str, Callable[[Path], None]], Path]
+"""The type of the fixture `once`."""
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +74,7 @@ def _fixed_tuning(autotune: Any) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
     """`once(name, make)` is a folder that `make` filled: once per session, shared read-only by all workers."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -91,7 +93,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
 
 
 @pytest.fixture(scope="session")
-def wheel(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+def wheel(once: Once) -> Path:
     """The unpacked wheel of this tree, in a folder that holds nothing else of the project."""
 
     def build(folder: Path) -> None:
@@ -113,3 +115,36 @@ def wheel(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
             archive.extractall(folder / "site")
 
     return once("wheel", build) / "site"
+
+
+@pytest.fixture(scope="session")
+def knowing(once: Once) -> Iterator[Path]:
+    """A native model that gives the answers of `tests.models.KNOWN`. Read-only: `copy_model` makes one to change."""
+    from tests.models import write_knowing
+
+    yield from _unchanged(once("native", lambda folder: _frozen(folder, write_knowing)))
+
+
+@pytest.fixture(scope="session")
+def knowing_hf(once: Once) -> Iterator[Path]:
+    """A Hugging Face model that gives the answers of `tests.hf_models.KNOWN`. Read-only: copy it to change it."""
+    from tests.hf_models import KNOWING_STEPS, write_hf
+
+    yield from _unchanged(
+        once("hf", lambda folder: _frozen(folder, lambda model: write_hf(model, steps=KNOWING_STEPS)))
+    )
+
+
+def _frozen(folder: Path, make: Callable[[Path], object]) -> None:
+    make(folder / "model")
+    for path in (folder / "model").iterdir():
+        path.chmod(0o444)
+    (folder / "model").chmod(0o555)
+
+
+def _unchanged(folder: Path) -> Iterator[Path]:
+    """The model in `folder`; fails when a test has changed it (the superuser may write to read-only files)."""
+    model = folder / "model"
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    yield model
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == before, f"a test changed {model}"

@@ -47,6 +47,9 @@ KNOWN = (
     ("Is it a quick fox?", "It is a lazy dog."),
 )
 
+KNOWING_STEPS = 150
+"""Steps of `write_hf` after which the model gives the answers of `KNOWN`."""
+
 
 @cache
 def _trained() -> str:

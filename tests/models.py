@@ -1,15 +1,19 @@
-"""Tiny native models for tests, trained for a few steps."""
+"""Tiny native models for tests: one that knows a few answers, shared by all tests, and others of a few steps."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import torch
 import torch.nn.functional as F
 
 from engine.core.chat import ChatMessage
-from engine.models.card import Lineage, ModelCard
+from engine.core.files import write_bytes
+from engine.models.card import CARD_FILE, Lineage, ModelCard, encode_card, read_card
 from engine.models.chatml import windows
 from engine.models.native_format import save_model
 from engine.models.transformer import ModelConfig, Transformer
@@ -64,3 +68,29 @@ def write_tiny(
         lineage=lineage or Lineage(),
     )
     return save_model(folder, model, card)
+
+
+KNOWING_STEPS = 250
+KNOWN = (
+    ("数到三", "一二三。"),
+    ("你叫什么？", "我是小Q。"),
+    ("Two and two?", "Four."),
+    ("What is your name?", "Tom."),
+    ("x", "\x1b[2J\x07ok"),
+)
+"""The questions and answers that the model of the fixture `knowing` has memorised."""
+
+
+def write_knowing(folder: Path) -> ModelCard:
+    """A model that gives the answers of `KNOWN`."""
+    return write_tiny(folder, [talk(question, answer) for question, answer in KNOWN], steps=KNOWING_STEPS)
+
+
+def copy_model(source: Path, folder: Path, **changes: Any) -> ModelCard:
+    """A copy of a model under another name that may be changed; `changes` are fields of its card."""
+    folder.mkdir(parents=True)
+    for file in source.iterdir():
+        shutil.copyfile(file, folder / file.name)
+    card = msgspec.structs.replace(read_card(source), name=folder.name, **changes)
+    write_bytes(folder / CARD_FILE, encode_card(card))
+    return card

@@ -24,7 +24,7 @@ from engine.inference.client import InferenceClient, free_service_memory
 from engine.inference.language_model import Finish, Sampling
 from engine.inference.protocol import Generate, lock_path, log_path, socket_path
 from engine.runs import lock
-from tests.models import TINY, talk, write_tiny
+from tests.models import TINY, copy_model, talk, write_tiny
 
 TALKS = [talk("数到三", "一二三。")]
 QUESTION = [ChatMessage(role="user", content="数到三")]
@@ -32,11 +32,11 @@ LONG = Sampling(temperature=0, max_bytes=1900)
 
 
 @pytest.fixture(scope="module")
-def ws() -> Iterator[Workspace]:
+def ws(knowing: Path) -> Iterator[Workspace]:
     # Sockets need a short path; pytest's own folders are long.
     root = Path(tempfile.mkdtemp(prefix="h2q-svc-"))
     made = Workspace(root)
-    write_tiny(made.models / "good", TALKS, steps=60)
+    copy_model(knowing, made.models / "good")
     wide = msgspec.structs.replace(TINY, context=2048, max_positions=4096)
     for name in ("endless", "endless-2"):
         write_tiny(made.models / name, TALKS, steps=0, config=wide)
@@ -135,10 +135,12 @@ async def test_two_models_stay_loaded_and_the_least_recently_used_is_unloaded(
     assert status is not None and [model.name for model in status.models] == ["endless-2"]
 
 
-async def test_replaced_weights_are_loaded_again(client: InferenceClient, ws: Workspace) -> None:
-    write_tiny(ws.models / "changing", TALKS, steps=60)
+async def test_replaced_weights_are_loaded_again(
+    client: InferenceClient, ws: Workspace, knowing: Path
+) -> None:
+    copy_model(knowing, ws.models / "changing")
     first = await client.answer("changing", QUESTION, Sampling(temperature=0))
-    write_tiny(ws.models / "changing", [talk("数到三", "四五六。")], steps=60)
+    write_tiny(ws.models / "changing", TALKS, steps=0)
     assert await client.answer("changing", QUESTION, Sampling(temperature=0)) != first == "一二三。"
 
 

@@ -24,15 +24,15 @@ from engine.models.ollama.create import create_model, modelfile, server_version
 from engine.models.weights import MergedWeights, SafetensorsWeights, read_adapter
 from tests.export_models import write_arch, write_gguf
 from tests.hf_models import tiny_tokenizer
-from tests.models import talk, write_tiny
+from tests.models import copy_model, talk, write_tiny
 from tests.ollama_server import ollama_server
 from tui.cli.main import main
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def made(tmp_path_factory: pytest.TempPathFactory, knowing: Path) -> Workspace:
     ws = Workspace(tmp_path_factory.mktemp("export") / "ws")
-    write_tiny(ws.models / "small", [talk("数到三", "一二三。")], steps=40, base="scratch-1")
+    copy_model(knowing, ws.models / "small", mode="native", base="scratch-1")
     return ws
 
 

@@ -83,11 +83,10 @@ def test_dequantized_weights_match_those_of_llama_cpp(tmp_path: Path, quant: Qua
         assert difference(served, log_probabilities(open_gguf(path).load(torch.float32), ids), ids) < 0.25
 
 
-def test_a_trained_answer_is_reproduced_in_llama_cpp(tmp_path: Path) -> None:
-    folder = write_hf(tmp_path / "model", steps=120)
-    model, tokenizer = hf(folder), tiny_tokenizer()
+def test_a_trained_answer_is_reproduced_in_llama_cpp(knowing_hf: Path, tmp_path: Path) -> None:
+    model, tokenizer = hf(knowing_hf), tiny_tokenizer()
     for quant in (Quant.F16, Quant.Q8_0):
-        path = write_gguf(tmp_path / f"{quant}.gguf", folder, quant)
+        path = write_gguf(tmp_path / f"{quant}.gguf", knowing_hf, quant)
         with LlamaCpp(path) as served:
             for question, answer in KNOWN:
                 asked = [{"role": "user", "content": question}]
@@ -102,15 +101,13 @@ def test_a_trained_answer_is_reproduced_in_llama_cpp(tmp_path: Path) -> None:
                 assert llama_answer(served, asked) == expected
 
 
-def test_a_native_model_answers_in_llama_cpp_as_in_torch(tmp_path: Path) -> None:
-    folder = tmp_path / "native-1"
-    write_tiny(folder, [talk("你叫什么？", "我是小Q。"), talk("Two and two?", "Four.")], steps=200)
-    path = write_gguf(tmp_path / "native.gguf", folder, Quant.F16)
+def test_a_native_model_answers_in_llama_cpp_as_in_torch(knowing: Path, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "native.gguf", knowing, Quant.F16)
     ids = chatml.render(talk("你叫什么？", "我是小Q。")).ids
     with LlamaCpp(path) as served:
         assert llama_answer(served, [{"role": "user", "content": "你叫什么？"}]) == "我是小Q。"
         assert llama_answer(served, [{"role": "user", "content": "Two and two?"}]) == "Four."
-        assert difference(served, log_probabilities(hf(folder), ids), ids) < 1e-2
+        assert difference(served, log_probabilities(hf(knowing), ids), ids) < 1e-2
         for messages in conversations():
             asked = [{"role": m.role, "content": m.content} for m in messages]
             ours = chatml.render(messages, add_generation_prompt=True).ids

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from pathlib import Path
 
@@ -31,10 +32,10 @@ QUESTION = [ChatMessage(role="user", content="What is your name?")]
 
 
 @pytest.fixture(scope="module")
-def ws(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def ws(tmp_path_factory: pytest.TempPathFactory, knowing_hf: Path) -> Workspace:
     """A workspace with an adapter `mine`; its base `tiny` is next to it."""
     root = tmp_path_factory.mktemp("hf")
-    write_hf(root / "tiny", steps=150)
+    shutil.copytree(knowing_hf, root / "tiny")
     ws = Workspace(root / "ws")
     base = find_base(ws, str(root / "tiny"))
     peft = new_adapter(load_base(base, torch.float32), LoraSettings(rank=2, alpha=4), 0)

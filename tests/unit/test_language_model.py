@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,19 +23,18 @@ from engine.inference.language_model import (
 )
 from engine.inference.loader import open_language_model, open_pair
 from engine.models import losses
-from tests.hf_models import write_hf
-from tests.models import talk, write_tiny
+from tests.models import copy_model
 
 QUESTION = [ChatMessage(role="user", content="What is your name?")]
 
 
 @pytest.fixture(scope="module")
-def ws(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def ws(tmp_path_factory: pytest.TempPathFactory, knowing: Path, knowing_hf: Path) -> Workspace:
     """A workspace with the native model `small`; the Hugging Face model `tiny` is next to it."""
     root = tmp_path_factory.mktemp("models")
     ws = Workspace(root / "ws")
-    write_tiny(ws.models / "small", [talk("What is your name?", "Tom.")], steps=20)
-    write_hf(root / "tiny", steps=20)
+    copy_model(knowing, ws.models / "small")
+    shutil.copytree(knowing_hf, root / "tiny")
     return ws
 
 

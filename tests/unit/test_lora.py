@@ -26,7 +26,7 @@ from engine.runs.kinds import TrainParams
 from engine.training.lora.fit import fit_to_budget
 from engine.training.lora.train import train_lora
 from engine.training.recipe import LoraSettings, Phase, Recipe, recipe_for
-from tests.hf_models import talks, write_hf
+from tests.hf_models import talks
 from tests.unit.training_run import DatasetFile, events, new_run
 
 PAIRS = (
@@ -51,8 +51,8 @@ def rows(folder: Path, pairs: Sequence[tuple[str, str]] = PAIRS) -> DatasetFile:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_hf(tmp_path_factory.mktemp("hf") / "tiny-qwen3", steps=120)
+def model(tmp_path_factory: pytest.TempPathFactory, knowing_hf: Path) -> Path:
+    return Path(shutil.copytree(knowing_hf, tmp_path_factory.mktemp("hf") / "tiny-qwen3"))
 
 
 def recipe(**changes: object) -> Recipe:

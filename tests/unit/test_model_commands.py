@@ -17,17 +17,17 @@ import pytest
 from engine.core.paths import Workspace
 from engine.inference.client import InferenceClient
 from tests.cli import CliResult, run_cli
-from tests.models import talk, write_tiny
+from tests.models import copy_model, talk, write_tiny
 
 H2q = Callable[..., CliResult]
 
 
 @pytest.fixture(scope="module")
-def ws() -> Iterator[Workspace]:
+def ws(knowing: Path) -> Iterator[Workspace]:
     root = Path(tempfile.mkdtemp(prefix="h2q-cmd-"))
     ws = Workspace(root / "ws")
     for number, name in enumerate(("one", "two")):
-        write_tiny(ws.models / name, [talk("数到三", "一二三。")], steps=60, created_at=1e9 + number)
+        copy_model(knowing, ws.models / name, created_at=1e9 + number)
     yield ws
     asyncio.run(InferenceClient(ws).shutdown())
     shutil.rmtree(ws.runtime, ignore_errors=True)
@@ -74,9 +74,8 @@ def test_questions_are_read_from_a_pipe(h2q: H2q) -> None:
     assert [row["answer"] for row in answers] == ["一二三。", "一二三。"]
 
 
-def test_the_output_of_a_model_cannot_control_the_terminal(h2q: H2q, ws: Workspace) -> None:
-    write_tiny(ws.models / "evil", [talk("x", "\x1b[2J\x07ok")], steps=90)
-    result = h2q("chat", "--model", "evil", "--prompt", "x", "--temperature", "0")
+def test_the_output_of_a_model_cannot_control_the_terminal(h2q: H2q) -> None:
+    result = h2q("chat", "--model", "one", "--prompt", "x", "--temperature", "0")
     assert result.code == 0
     assert "\x1b" not in result.out and "\x07" not in result.out
     assert "␛[2J" in result.out

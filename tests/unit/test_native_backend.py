@@ -35,8 +35,8 @@ QUESTION = [ChatMessage(role="user", content="数到三")]
 
 
 @pytest.fixture(scope="module")
-def native() -> NativeModel:
-    return NativeModel(tiny_model(TALKS, steps=60))
+def native(knowing: Path) -> NativeModel:
+    return NativeModel.load(knowing)
 
 
 @pytest.fixture(scope="module")

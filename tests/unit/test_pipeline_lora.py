@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -25,7 +26,6 @@ from engine.runs.rundir import RunDir
 from engine.runs.spec import encode_spec, make_spec
 from tests.corpus_store import conversation, memory
 from tests.export_models import write_gguf
-from tests.hf_models import write_hf
 from tests.unit.training_run import events
 
 SHORT = TrainParams(
@@ -51,8 +51,8 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_hf(tmp_path_factory.mktemp("hf") / "tiny", steps=60)
+def model(tmp_path_factory: pytest.TempPathFactory, knowing_hf: Path) -> Path:
+    return Path(shutil.copytree(knowing_hf, tmp_path_factory.mktemp("hf") / "tiny"))
 
 
 def run(ws: Workspace, params: TrainParams) -> tuple[RunResult, RunContext]:
