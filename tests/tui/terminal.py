@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import shlex
 import signal
 import struct
 import subprocess
@@ -28,25 +29,37 @@ CLEAN = (
 )
 
 
+def _take_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Terminal:
     """`h2q-tui` in a terminal of its own, 80 by 24."""
 
     def __init__(
-        self, workspace: Path, *, term: str = "xterm-256color", size: tuple[int, int] = (80, 24)
+        self,
+        workspace: Path,
+        *,
+        term: str = "xterm-256color",
+        size: tuple[int, int] = (80, 24),
+        script: str = "",
     ) -> None:
+        """`script` is run by a shell with job control in this terminal; APP in it is the app."""
         self.master, slave = os.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
         self.before = termios.tcgetattr(slave)
         environment = {name: value for name, value in os.environ.items() if name not in CLEAN}
         environment |= {"TERM": term, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
+        app = [sys.executable, "-m", "tui.cli.main", "--lang", "en", "--data-dir", str(workspace)]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tui.cli.main", "--lang", "en", "--data-dir", str(workspace)],
+            ["bash", "-mc", script.replace("APP", shlex.join(app))] if script else app,
             cwd=ROOT,
             stdin=slave,
             stdout=slave,
             stderr=slave,
             env=environment,
             start_new_session=True,
+            preexec_fn=_take_terminal if script else None,
         )
         self._slave = slave
         self.output = b""

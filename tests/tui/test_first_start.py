@@ -15,6 +15,7 @@ from engine.core.chat import Role
 from engine.core.config import load_settings
 from engine.core.i18n import language, set_language
 from engine.core.paths import Workspace
+from engine.core.settings import Settings
 from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.runs.kinds import RunKind
@@ -25,6 +26,7 @@ from tui.app import onboarding
 from tui.app.app import H2QApp
 from tui.app.first_start import FirstStart, is_empty
 from tui.app.import_files import ImportScreen, find_exports, format_size
+from tui.screens.help import KeysSheet
 
 
 @pytest.fixture
@@ -76,6 +78,25 @@ async def test_an_empty_workspace_asks_in_both_languages(ws: Workspace) -> None:
         await pilot.press("escape")
         await pilot.pause()
         assert not first_start(app)()
+
+
+@pytest.mark.parametrize("own", [{}, {"keys": "K"}], ids=["keys of the table", "an own key"])
+async def test_digits_and_the_key_of_the_keys_leave_the_sheet(ws: Workspace, own: dict[str, str]) -> None:
+    app = H2QApp(ws, welcome=True, settings=Settings(keys=own))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, first_start(app))
+        assert "? keys" not in text_of(app).splitlines()[-1]
+        await pilot.press("5")
+        assert not first_start(app)()
+        assert app.tab is not None
+        assert app.tab.TAB_ID == "health"
+    app = H2QApp(ws, welcome=True, settings=Settings(keys=own))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, first_start(app))
+        await pilot.press("K" if own else "question_mark")
+        await until(pilot, lambda: isinstance(app.screen, KeysSheet))
+        await pilot.press("escape")
+        assert len(app.screen_stack) == 1
 
 
 async def test_a_workspace_with_conversations_or_runs_is_not_asked_again(ws: Workspace) -> None:

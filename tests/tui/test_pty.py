@@ -109,6 +109,40 @@ def test_leaving_restores_the_terminal(ws: Workspace, way: str) -> None:
     assert b"\x1b[?25h" in tail
 
 
+def test_ctrl_z_gives_the_terminal_to_the_shell_until_fg(ws: Workspace) -> None:
+    script = 'APP; echo "code $?"; read line; echo "shell read $line"; fg >/dev/null; echo "then $?"'
+    with terminal(ws.root, script=script) as opened:
+        opened.read(60.0, until=DRAWN)
+        opened.read(0.3)
+        opened.press(b"\x1a")
+        opened.read(20.0, until=b"code 1")
+        assert b"code 1" in opened.output
+        assert b"\x1b[?1049l" in opened.output
+        assert opened.attributes() == opened.before
+        opened.press(b"5q\n")
+        opened.read(20.0, until=b"shell read 5q")
+        assert DRAWN in opened.read(20.0, until=DRAWN)
+        opened.read(0.3)
+        opened.press(b"q")
+        opened.read(20.0, until=b"then 0")
+        assert b"then 0" in opened.output
+        assert opened.process.wait(10) == 0
+
+
+@pytest.mark.parametrize("key", [b"\x1a", b"ab"])
+def test_without_a_shell_to_return_to_the_app_goes_on(ws: Workspace, key: bytes) -> None:
+    """A stopped process would leave a terminal window of its own dead."""
+    with terminal(ws.root) as opened:
+        opened.read(60.0, until=DRAWN)
+        opened.read(0.3)
+        opened.press(key)
+        opened.read(1.0, until=b"not here")
+        assert (b"not here: suspend" in opened.output) == (key == b"\x1a")
+        opened.press(b"q")
+        opened.read(20.0)
+        assert opened.process.wait(10) == 0
+
+
 @pytest.mark.parametrize("answers", [True, False])
 def test_a_key_pressed_before_the_first_frame_is_not_lost(ws: Workspace, answers: bool) -> None:
     with terminal(ws.root) as opened:

@@ -150,6 +150,66 @@ async def test_keys_of_the_user_are_used_and_shown(ws: Workspace) -> None:
         await until(pilot, lambda: isinstance(app.screen, NewRun))
 
 
+async def test_a_key_of_another_tab_stays_when_one_is_changed(ws: Workspace) -> None:
+    """Train and Corpus share `x`; Textual's keymap alone would take it from both."""
+    app = H2QApp(ws, settings=Settings(keys={"train.stop": "Z"}))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("x")
+        assert app.query_one(Footer).message == ""
+        await pilot.press("Z")
+        await until(pilot, lambda: app.query_one(Footer).message == "not now: stop")
+        await pilot.press("2", "x")
+        await until(pilot, lambda: app.query_one(Footer).message == "not now: reject")
+
+
+async def test_an_action_that_is_not_available_says_so(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        for key, said in (("x", "not now: stop"), ("u", "not here: undo"), ("ctrl+z", "not here: suspend")):
+            await pilot.press(key)
+            await until(pilot, lambda said=said: app.query_one(Footer).message == said)  # type: ignore[misc]
+        await pilot.press("escape", "J")
+        assert app.query_one(Footer).message == ""
+
+
+async def test_the_palette_finds_actions_of_every_tab_and_shows_the_tab(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("2", "ctrl+p", *"training run")
+        await until(pilot, lambda: "Train: new  (n)" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, NewRun))
+        assert app.tab is not None
+        assert app.tab.TAB_ID == "train"
+        await pilot.press("escape", "ctrl+p", *"roll back")
+        await until(pilot, lambda: "Validate: roll back  (B)" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.query_one(Footer).message == "not now: roll back")
+        assert app.tab.TAB_ID == "validate"
+
+
+async def test_the_palette_finds_the_tabs(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("ctrl+p", *"health")
+        await until(pilot, lambda: "Health  (5)" in text_of(app))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.tab is not None and app.tab.TAB_ID == "health")
+
+
+async def test_a_click_on_a_key_in_the_footer_performs_it(ws: Workspace) -> None:
+    app = H2QApp(ws)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.click(Footer, offset=(text_of(app).splitlines()[-1].index("new"), 0))
+        await until(pilot, lambda: isinstance(app.screen, NewRun))
+        assert not text_of(app).splitlines()[-1].strip()
+        await pilot.press("escape")
+        await until(pilot, lambda: "? keys" in text_of(app).splitlines()[-1])
+        app.show_message("n new  ? keys")
+        await pilot.click(Footer, offset=(3, 0))
+        assert len(app.screen_stack) == 1
+
+
 async def test_hostile_text_is_shown_harmlessly_in_messages(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:

@@ -1,6 +1,7 @@
 """The App: which tab is on the screen, which key means which action, and who gets which message. No logic of the work.
 
-`tui/app/bindings.py` makes Textual's bindings of the table of actions; `tui/tabs/base.py` describes a tab.
+`tui/app/bindings.py` makes Textual's bindings of the table of actions, `tui/app/perform.py` performs them;
+`tui/tabs/base.py` describes a tab.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events, on
 from textual._compositor import ChopsUpdate
@@ -26,10 +27,11 @@ from engine.core.paths import shipped
 from engine.core.settings import Settings
 from tui.actions import BY_ID, EVERYWHERE, AppAction, key_label, keys_in_use
 from tui.app import onboarding
-from tui.app.bindings import PERFORM, ActionPerformer, keymap, table_bindings, textual_action
+from tui.app.bindings import PERFORM, keymap, table_bindings, textual_action
 from tui.app.dispatch import KeyDispatcher
 from tui.app.global_actions import GlobalActions
 from tui.app.palette import ActionProvider
+from tui.app.perform import ActionPerformer
 from tui.host.run_follower import RunBoard, RunsChanged, RunUpdated, header_status
 from tui.tabs.base import Tab
 from tui.tabs.registry import TABS, TabRow, make_tab
@@ -63,6 +65,15 @@ class TooSmall(CellLines):
 
     def on_resize(self, _event: events.Resize) -> None:
         self.set_lines([Content(_("h2q needs 60 columns and 20 rows"))])
+
+
+class MainScreen(Screen[None]):
+    """Header, tabs and footer. Below another screen the footer offers no keys: that screen reads them."""
+
+    @on(events.ScreenSuspend)
+    @on(events.ScreenResume)
+    def _refresh_footer(self) -> None:
+        cast("H2QApp", self.app).refresh_footer()
 
 
 class H2QApp(App[None]):
@@ -139,6 +150,9 @@ class H2QApp(App[None]):
         if theme in self.available_themes:
             self.theme = theme
 
+    def get_default_screen(self) -> Screen[Any]:
+        return MainScreen(id="_default")
+
     def compose(self) -> ComposeResult:
         yield self.header
         yield self._switcher
@@ -153,6 +167,8 @@ class H2QApp(App[None]):
     async def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.exit)
+        # After ctrl+z and fg the terminal shows an empty screen; Textual draws nothing by itself.
+        self.app_resume_signal.subscribe(self, lambda _app: self.refresh(layout=True))
         await self.show_tab(self._first_tab)
         self.board.start()
         self.set_interval(HANGUP_CHECK_S, self._leave_when_hung_up)
@@ -333,6 +349,7 @@ class H2QApp(App[None]):
         self.footer.entries = [
             FooterEntry(key_label(self.action_keys[action.id]), _(action.label), textual_action(action))
             for action in (*tab.footer_actions(), BY_ID["keys"])
+            if len(self.screen_stack) == 1
         ]
         self.footer.notice = tab.notice()
         self.footer.redraw()

@@ -1,4 +1,4 @@
-"""The table of actions as Textual's bindings, and how Textual performs one of them.
+"""The table of actions as Textual's bindings, and the keys in use as its keymap.
 
 Every action of the table is a binding of the app, so that it is there whatever has the focus. Actions of several tabs
 share a key: Textual tries the bindings of a key in turn, and `check_action` of the app refuses those of other tabs.
@@ -6,41 +6,17 @@ share a key: Textual tries the bindings of a key in turn, and `check_action` of 
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping
+from dataclasses import replace
 
 from textual.app import App
 from textual.binding import Binding
 from textual.keys import _character_to_key
 
-from engine.core.errors import H2QError
-from engine.core.i18n import _
-from tui.actions import ACTIONS, BY_ID, EVERYWHERE, AppAction, is_digit_action, keys_in_use
-
-if TYPE_CHECKING:
-    from tui.app.global_actions import GlobalActions
-    from tui.tabs.base import Tab
+from tui.actions import ACTIONS, BY_ID, AppAction, is_digit_action, keys_in_use
 
 PERFORM = "perform"
 """Name of the Textual action that performs an action of the table; its first parameter is the id."""
-
-
-class PerformHost(Protocol):
-    """What performing an action needs of the app besides Textual."""
-
-    @property
-    def tab(self) -> Tab | None:
-        """The tab on the screen."""
-
-    def show_message(self, text: str, severity: str = "") -> None:
-        """One line in the footer."""
-
-    def clear_message(self) -> None:
-        """Removes the message from the footer."""
-
-    def refresh_footer(self) -> None:
-        """Redraws the keys that are available now."""
 
 
 def textual_key(key: str) -> str:
@@ -54,30 +30,30 @@ def textual_action(action: AppAction) -> str:
 
 
 def table_bindings() -> list[Binding]:
-    """A binding for each action of the table.
+    """The bindings of all actions of the table."""
+    return [binding for action in ACTIONS for binding in _bindings_of(action)]
+
+
+def bindings_for_leaving(*ids: str) -> list[Binding]:
+    """The bindings of some actions for a screen that leaves to perform them (`action_leave_for`)."""
+    return [
+        replace(binding, action=f"leave_for({binding.action!r})", show=False)
+        for id_ in ids
+        for binding in _bindings_of(BY_ID[id_])
+    ]
+
+
+def _bindings_of(action: AppAction) -> list[Binding]:
+    """The bindings of a row of the table.
 
     The digits of the tabs carry their number, and no id: no keymap reaches them. ctrl+p is left to the binding of the
     palette that Textual itself adds, which works in fields and above sheets too.
     """
-    bindings = []
-    for action in ACTIONS:
-        if is_digit_action(action):
-            bindings += [
-                Binding(key, f"app.{PERFORM}('{action.id}', '{key}')", show=False) for key in action.keys
-            ]
-            continue
-        keys = ",".join(textual_key(key) for key in action.keys if key != App.COMMAND_PALETTE_BINDING)
-        bindings.append(
-            Binding(
-                keys,
-                textual_action(action),
-                action.label,
-                show=action.footer,
-                priority=action.priority,
-                id=action.id,
-            )
-        )
-    return bindings
+    if is_digit_action(action):
+        return [Binding(key, f"app.{PERFORM}('{action.id}', '{key}')", show=False) for key in action.keys]
+    keys = ",".join(textual_key(key) for key in action.keys if key != App.COMMAND_PALETTE_BINDING)
+    what = textual_action(action)
+    return [Binding(keys, what, action.label, show=action.footer, priority=action.priority, id=action.id)]
 
 
 def keymap(keys: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
@@ -95,48 +71,3 @@ def keymap(keys: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
         touched = {key for id_ in more for key in (*keys[id_], *table[id_])}
         more = {id_ for id_ in rest if touched & {*keys[id_], *table[id_]}}
     return {id_: ",".join(map(textual_key, keys[id_])) for id_ in keys if id_ in named and keys[id_]}
-
-
-class ActionPerformer:
-    """Performs actions of the table: in the tab on the screen (`action_<verb>`), else, for an action of EVERYWHERE, by
-    `global_actions` (`action_<verb>` there)."""
-
-    def __init__(self, host: PerformHost, global_actions: GlobalActions) -> None:
-        self.host = host
-        self.global_actions = global_actions
-
-    def state(self, action: AppAction) -> bool | None:
-        """The answer for Textual's `check_action`: True available now, None here but not now, False not of this tab."""
-        tab = self.host.tab
-        if tab is None or action.tab not in (EVERYWHERE, tab.TAB_ID):
-            return False
-        return True if self._method(action, tab) else None
-
-    def _method(self, action: AppAction, tab: Tab) -> Callable[..., object] | None:
-        name = f"action_{action.verb}"
-        if tab.is_available(action):
-            return getattr(tab, name, None)
-        if action.tab == EVERYWHERE and self.global_actions.is_enabled(action):
-            return getattr(self.global_actions, name, None)
-        return None
-
-    async def perform(self, action: AppAction, *parameters: Any) -> None:
-        """Performs an available action; an error is one line in the footer."""
-        tab = self.host.tab
-        method = self._method(action, tab) if tab is not None else None
-        if method is None:
-            return
-        self.host.clear_message()
-        try:
-            result = method(*parameters)
-            if inspect.isawaitable(result):
-                await result
-        except H2QError as error:
-            self.host.show_message(str(error), "error")
-        self.host.refresh_footer()
-
-    def say_unavailable(self, action: AppAction) -> None:
-        """Why nothing happened: the action is not possible now, or not in this tab at all."""
-        tab = self.host.tab
-        text = _("not now: {action}") if hasattr(tab, f"action_{action.verb}") else _("not here: {action}")
-        self.host.show_message(text.format(action=_(action.label)))

@@ -23,6 +23,7 @@ from engine.core.paths import Workspace
 from engine.core.settings import Settings
 from engine.memory.store import MemoryStore
 from engine.models.ollama.running import installed_models
+from tui.app.bindings import bindings_for_leaving
 from tui.app.import_files import ExportFile, downloads, find_exports, format_path, format_size
 from tui.screens.ask import Confirm
 from tui.terminal.text import cells, fit, safe
@@ -74,6 +75,7 @@ class FirstStart(ModalScreen[FirstChoice | None]):
         Binding("enter", "found", show=False),
         Binding("L", "language", show=False),
         Binding("escape,q", "leave", show=False),
+        *bindings_for_leaving("go_tab", "keys"),
     ]
 
     class DownloadsSearched(Message):
@@ -202,6 +204,11 @@ class FirstStart(ModalScreen[FirstChoice | None]):
         self._settings = msgspec.structs.replace(self._settings, language=other)
         self._apply(self._settings)
         self._draw()
+
+    async def action_leave_for(self, action: str) -> None:
+        """Leaves for a tab or the sheet of keys."""
+        self.dismiss(None)
+        await self.app.run_action(action)
 
     def action_leave(self) -> None:
         self.dismiss(None)
