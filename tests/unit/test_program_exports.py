@@ -228,6 +228,40 @@ def test_claude_messages_without_parents_are_read_by_time(tmp_path: Path) -> Non
     assert skipped == {}
 
 
+def test_an_edit_of_an_artifact_is_read_on_its_own_branch(tmp_path: Path) -> None:
+    def answer(id_: str, parent: str, **call: str) -> dict[str, Any]:
+        part = {"type": "tool_use", "name": "artifacts", "input": {"id": "p", **call}}
+        return {"uuid": id_, "parent_message_uuid": parent, "sender": "assistant", "content": [part]}
+
+    def question(id_: str, parent: str) -> dict[str, Any]:
+        return {"uuid": id_, "parent_message_uuid": parent, "sender": "human", "text": id_}
+
+    messages = [
+        answer("a2", "q2", command="update", old_str="red", new_str="blue"),
+        question("q2", "a1"),
+        answer("b1", "q1", command="create", content="a red wall", type="text/plain"),
+        answer("a1", "q1", command="create", content="a red page", type="text/plain"),
+        question("q1", "-"),
+    ]
+    exported = claude(*messages, current_leaf_message_uuid="a2")
+    (talk,), skipped = read(write(tmp_path, "c.json", exported))
+    assert [turn.text for turn in talk.turns] == ["q1", "a red page", "q2", "a blue page"]
+    assert (talk.turns[1].alternatives, skipped) == (("a red wall",), {})
+
+
+def test_a_long_text_pasted_into_open_webui_is_part_of_the_question(tmp_path: Path) -> None:
+    files = [
+        {"type": "file", "name": "Pasted_Text_17.txt", "file": {"data": {"content": "A long text"}}},
+        {"type": "file", "name": "book.pdf", "file": {"data": {"content": "A book"}}},
+    ]
+    messages = [
+        {"role": "user", "content": "Shorten:", "files": files},
+        {"role": "assistant", "content": "A"},
+    ]
+    (talk,), skipped = read(write(tmp_path, "c.json", [{"chat": {"messages": messages}}]))
+    assert (talk.turns[0].text, skipped) == ("Shorten:\n\nA long text", {"attachment": 1})
+
+
 def test_old_claude_artifacts_are_part_of_the_answer(tmp_path: Path) -> None:
     text = (
         'Sure.\n\n<antArtifact identifier="box" type="image/svg+xml" title="Box"><svg/></antArtifact>\n\n'

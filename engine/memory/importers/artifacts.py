@@ -55,10 +55,16 @@ def inline_artifacts(text: str) -> str:
 
 
 class Documents:
-    """The documents of one answer by id, for the edits that follow."""
+    """The documents of a conversation by id, for the edits that follow."""
 
     def __init__(self) -> None:
         self._texts: dict[str, tuple[str, str, str]] = {}
+
+    def copy(self) -> Documents:
+        """The same documents, for the messages of one branch."""
+        same = Documents()
+        same._texts = dict(self._texts)
+        return same
 
     def written_by(self, tool: object, call: object) -> str | None:
         """The document that a tool call of Claude wrote; None when the call is another or the text is not known."""

@@ -63,26 +63,40 @@ def read(
 
 def _nodes(messages: list[Any], role_map: RoleMap) -> dict[str, MessageNode]:
     """Messages by id, by position where it is missing or not the first of that id."""
-    nodes: dict[str, MessageNode] = {}
+    keyed: dict[str, object] = {}
     for position, message in enumerate(messages):
-        if isinstance(message, dict):
-            id_ = text_or_empty(message.get("uuid"))
-            nodes[id_ if id_ and id_ not in nodes else f"#{position}"] = _node(message, role_map)
-        else:
-            nodes[f"#{position}"] = MessageNode(
-                parent=None, skipped=(Skipped(reason="message of another shape"),)
-            )
-    return nodes
+        id_ = text_or_empty(message.get("uuid")) if isinstance(message, dict) else ""
+        keyed[id_ if id_ and id_ not in keyed else f"#{position}"] = message
+    documents: dict[str, Documents] = {}
+    """The documents as each message leaves them."""
+    nodes: dict[str, MessageNode] = {}
+    for start in keyed:
+        chain: dict[str, None] = {}
+        key = start
+        while key in keyed and key not in documents and key not in chain:
+            chain[key] = None
+            key = _parent(keyed[key]) or ""
+        for key in reversed(chain):
+            known = documents.get(_parent(keyed[key]) or "", Documents())
+            documents[key] = known.copy()
+            nodes[key] = _node(keyed[key], role_map, documents[key])
+    return {key: nodes[key] for key in keyed}
 
 
-def _node(message: dict[str, Any], role_map: RoleMap) -> MessageNode:
+def _parent(message: object) -> str | None:
+    parent = message.get("parent_message_uuid") if isinstance(message, dict) else None
+    return parent if isinstance(parent, str) else None
+
+
+def _node(message: object, role_map: RoleMap, documents: Documents) -> MessageNode:
+    if not isinstance(message, dict):
+        return MessageNode(parent=None, skipped=(Skipped(reason="message of another shape"),))
     time = parse_time(message.get("created_at"))
-    parent = message.get("parent_message_uuid")
-    node = MessageNode(parent=parent if isinstance(parent, str) else None, time=time or 0.0)
+    node = MessageNode(parent=_parent(message), time=time or 0.0)
     role = parse_role(message.get("sender"), role_map)
     if role is None:
         return replace(node, skipped=(unknown_role(message.get("sender")),))
-    text, skipped = _text(message, role)
+    text, skipped = _text(message, role, documents)
     pasted, files = _attachments(message)
     turn, left_out = message_turn(
         role,
@@ -94,9 +108,9 @@ def _node(message: dict[str, Any], role_map: RoleMap) -> MessageNode:
     return replace(node, role=role, turn=turn, skipped=tuple(left_out))
 
 
-def _text(message: dict[str, Any], role: Role) -> tuple[str, list[Skipped]]:
+def _text(message: dict[str, Any], role: Role, documents: Documents) -> tuple[str, list[Skipped]]:
     content = message.get("content")
-    text, skipped = _parts(content) if isinstance(content, list) else parse_content(content)
+    text, skipped = _parts(content, documents) if isinstance(content, list) else parse_content(content)
     if not text.strip() and not skipped:
         text, skipped = parse_content(message.get("text"))
     if role is Role.ASSISTANT:
@@ -104,17 +118,18 @@ def _text(message: dict[str, Any], role: Role) -> tuple[str, list[Skipped]]:
     return text, skipped
 
 
-def _parts(content: list[Any]) -> tuple[str, list[Skipped]]:
+def _parts(content: list[Any], documents: Documents) -> tuple[str, list[Skipped]]:
     """The text of the parts; a document that the answer wrote stands where it was written, in its last form."""
     texts: list[str] = []
     places: dict[str, int] = {}
     """Of the documents in `texts`, by id."""
     skipped: list[Skipped] = []
-    documents = Documents()
     for part in content:
         kind = part.get("type") if isinstance(part, dict) else None
-        if isinstance(part, dict) and kind == "voice_note" and isinstance(part.get("text"), str):
-            texts.append(part["text"])
+        if isinstance(part, dict) and kind == "voice_note":
+            spoken = part.get("text") or part.get("transcript")
+            texts += [spoken] if isinstance(spoken, str) else []
+            skipped += [] if isinstance(spoken, str) else [Skipped(reason="attachment")]
             continue
         if isinstance(part, dict) and kind == "tool_use":
             written = documents.written_by(part.get("name"), part.get("input"))

@@ -38,6 +38,8 @@ from engine.memory.records import Conversation, Skipped
 
 NAME = "openwebui"
 
+_PASTED = "Pasted_Text_"
+
 
 def detect(path: Path, value: Any) -> bool:
     if is_sqlite(path):
@@ -111,15 +113,31 @@ def _node(message: object, role_map: RoleMap) -> MessageNode:
         # `content` repeats the output with its reasoning and tool calls folded in, where it is not empty or cut short.
         text = answer if words.strip() in answer else text
         skipped += items if words.strip() in answer or not folded else []
+    pasted, files = _files(message.get("files"))
     turn, left_out = message_turn(
         role,
-        text,
-        [*skipped, *skip_attached(message.get("files"))],
+        "\n\n".join(part for part in (text, *pasted) if part.strip()),
+        [*skipped, *files],
         time=node.time or None,
         external_id=text_or_empty(message.get("id")),
         reason="failed answer" if message.get("error") else "empty message",
     )
     return replace(node, role=role, turn=turn, skipped=tuple(left_out))
+
+
+def _files(files: object) -> tuple[list[str], list[Skipped]]:
+    """The long texts that the person pasted, which the program turns into files, and the other files."""
+    pasted: list[str] = []
+    others: list[object] = []
+    for item in files if isinstance(files, list) else []:
+        file = item.get("file") if isinstance(item, dict) else None
+        data = file.get("data") if isinstance(file, dict) else None
+        text = data.get("content") if isinstance(data, dict) else None
+        if isinstance(text, str) and text.strip() and str(item.get("name")).startswith(_PASTED):
+            pasted.append(text)
+        else:
+            others.append(item)
+    return pasted, skip_attached(others)
 
 
 def _output(items: list[Any]) -> tuple[str, list[Skipped]]:
