@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engine.core.filenames import printable_name
 from engine.core.i18n import _, colon
 
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory")
@@ -69,8 +70,8 @@ class BadInput(H2QError):
 
     def set_place(self, place: str) -> None:
         """Names where the fault is in other words than the path, as for a file inside an archive."""
-        self.place = place
-        self.message = colon(self.reason, place)
+        self.place = printable_name(place)
+        self.message = colon(self.reason, self.place)
         if self.line is not None:
             self.message += _(", line {line}").format(line=self.line)
         self.args = (self.message,)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.core.errors import BadInput
+from engine.core.filenames import printable_name, text_to_path
 from engine.core.i18n import N_, _, colon, n_
 from engine.memory.importers.fields import ImportOptions, parse_role_map
 from engine.memory.importers.formats import ImportFile, find_importer, import_files
@@ -22,6 +23,10 @@ from engine.workspace.leftovers import staging_folder
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext, RunResult
+
+
+_UNREAD_REASON = "file that cannot be read: "
+_MAX_UNREAD_LINES = 20
 
 
 class FileReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +112,7 @@ def _import(
     began = time.monotonic()
     with staging_folder(store.path.parent, ".unpack.") as scratch:
         reading = _Reading(paths, format_, options, scratch, on_progress)
-        origin = ", ".join(str(path) for path in paths)
+        origin = ", ".join(printable_name(str(path)) for path in paths)
         result = store.add(reading.items(), reading.formats, origin, again=again)
     return ImportReport(
         import_id=result.import_id,
@@ -198,7 +203,7 @@ class _Reading:
         self.points += points
         self.reports.append(
             FileReport(
-                path=entry.file.place,
+                path=printable_name(entry.file.place),
                 format=entry.format,
                 conversations=self.conversations - before,
                 points=points,
@@ -211,7 +216,7 @@ class _Reading:
             UnreadFile(path=error.place, line=error.line, reason=error.reason, hint=error.hint)
         )
         line = f":{error.line}" if error.line is not None else ""
-        return Skipped(reason=f"file that cannot be read: {name}{line}")
+        return Skipped(reason=f"{_UNREAD_REASON}{printable_name(name)}{line}")
 
     def _on_bytes(self, count: int) -> None:
         self.done += count
@@ -235,14 +240,17 @@ def run(ctx: RunContext) -> RunResult:
     with ctx.stage("import", index=1, total=1) as stage, MemoryStore(ctx.workspace.memory_db) as store:
         report = import_paths(
             store,
-            [Path(path) for path in params.paths],
+            [text_to_path(path) for path in params.paths],
             format_=params.format,
             options=ImportOptions(roles=parse_role_map(params.role_map)),
             again=params.again,
             on_progress=on_progress,
         )
         stage.detail = summary_text(report)
-    for line in (points_text(report), *skipped_lines(report.skipped)):
+    skipped = {
+        reason: count for reason, count in report.skipped.items() if not reason.startswith(_UNREAD_REASON)
+    }
+    for line in (points_text(report), *skipped_lines(skipped), *unread_lines(report.unread)):
         if line:
             ctx.log(line)
     weekly_backup(ctx.workspace)
@@ -289,11 +297,13 @@ _REASON_TEXTS = {
 
 def summary_text(report: ImportReport) -> str:
     """One line about the result."""
-    text = _("{added} new, {unchanged} unchanged, {total} conversations in memory").format(
-        added=report.added, unchanged=report.unchanged, total=report.conversations
-    )
+    text = n_(
+        "{added} new, {unchanged} unchanged, {total} conversation in memory",
+        "{added} new, {unchanged} unchanged, {total} conversations in memory",
+        report.conversations,
+    ).format(added=report.added, unchanged=report.unchanged, total=report.conversations)
     if report.points:
-        text += " · " + _("{n} memory points").format(n=report.points)
+        text += " · " + n_("{n} memory point", "{n} memory points", report.points).format(n=report.points)
     if report.superseded:
         text += " · " + _("{n} replaced by a longer version").format(n=report.superseded)
     return text
@@ -305,6 +315,18 @@ def skipped_lines(skipped: dict[str, int]) -> list[str]:
         _("skipped: {n} × {reason}").format(n=count, reason=_reason_text(reason))
         for reason, count in sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
     ]
+
+
+def unread_lines(files: list[UnreadFile]) -> list[str]:
+    """One line for each file that could not be read, or not to its end: where, why, and what helps."""
+    lines = []
+    for file in files[:_MAX_UNREAD_LINES]:
+        error = BadInput(file.reason, line=file.line, hint=file.hint)
+        error.set_place(file.path)
+        lines.append(_("not read: {error}").format(error=error))
+    if more := len(files) - len(lines):
+        lines.append(n_("{n} more file was not read", "{n} more files were not read", more).format(n=more))
+    return lines
 
 
 def points_text(report: ImportReport) -> str:

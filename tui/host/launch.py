@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.core.filenames import path_to_text
 from engine.core.i18n import language
 from engine.runs.kinds import CorpusParams, ImportParams
 from engine.runs.spec import make_spec
@@ -25,9 +27,8 @@ def launch_uninterrupted(workspace: Workspace, spec: RunSpec) -> RunDir:
 
 def start_import(workspace: Workspace, paths: list[str]) -> RunDir:
     """Launches an import run. Raises H2QError and OSError."""
-    return launch_uninterrupted(
-        workspace, make_spec(workspace.root, ImportParams(paths=paths), language=language())
-    )
+    params = ImportParams(paths=[path_to_text(Path(path)) for path in paths])
+    return launch_uninterrupted(workspace, make_spec(workspace.root, params, language=language()))
 
 
 def start_build(workspace: Workspace) -> RunDir:

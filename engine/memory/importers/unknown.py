@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from engine.core.errors import BadInput
+from engine.core.filenames import shell_word
 from engine.core.i18n import _
 from engine.memory.importers.readers.files import first_values, json_values
 from engine.memory.importers.readers.sqlite import is_sqlite, table_columns
@@ -40,7 +40,7 @@ def unknown_shape(path: Path, readable_format: Callable[[Path], str]) -> BadInpu
         break
     hint = ""
     if name := readable_format(path):
-        hint = f"h2q-tui memory import --format {name} {shlex.quote(str(path))}"
+        hint = f"h2q-tui memory import --format {name} {shell_word(path)}"
     return BadInput(_shape_text(values[0] if values else None), path=path, hint=hint)
 
 

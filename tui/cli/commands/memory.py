@@ -46,6 +46,7 @@ def register(app: typer.Typer) -> None:
         detach: bool = DETACH.render(),
     ) -> None:
         from engine.core.errors import BadInput
+        from engine.core.filenames import path_to_text
         from engine.core.i18n import language
         from engine.memory.importers.fields import parse_role_map
         from engine.memory.importers.formats import find_importer
@@ -63,7 +64,7 @@ def register(app: typer.Typer) -> None:
                 raise BadInput(_("There is no such file"), path=file, hint="h2q-tui memory import --help")
         ws = session.workspace()
         params = ImportParams(
-            paths=[str(file) for file in files], format=format_, role_map=roles, again=again
+            paths=[path_to_text(file) for file in files], format=format_, role_map=roles, again=again
         )
         raise typer.Exit(run_command(ws, make_spec(ws.root, params, language=language()), detach=detach))
 
@@ -178,17 +179,24 @@ def register(app: typer.Typer) -> None:
                 _("No conversation contains {text}").format(text=match), hint="h2q-tui memory list"
             )
         models = trained_on(ws, wanted)
-        question = _("Erase {n} conversations permanently from memory, datasets, reports, runs and backups?")
+        question = n_(
+            "Erase {n} conversation permanently from memory, datasets, reports, runs and backups?",
+            "Erase {n} conversations permanently from memory, datasets, reports, runs and backups?",
+            len(wanted),
+        )
         arguments = [*(ids or []), *(["--match", match] if match else []), "--yes"]
         confirm(question.format(n=len(wanted)), yes, session.own_command("memory", "forget", *arguments))
         done = forget_(ws, wanted)
         output.echo(
-            _("{n} erased; {files} files and {backups} backups rewritten").format(
-                n=len(done.ids), files=len(done.files), backups=done.backups
+            _("{n} erased; rewritten: {files}, {backups}").format(
+                n=len(done.ids),
+                files=n_("{n} file", "{n} files", len(done.files)).format(n=len(done.files)),
+                backups=n_("{n} backup", "{n} backups", done.backups).format(n=done.backups),
             )
         )
         if done.removed_backups:
-            output.echo(_("{n} damaged backups removed").format(n=done.removed_backups))
+            text = n_("{n} damaged backup removed", "{n} damaged backups removed", done.removed_backups)
+            output.echo(text.format(n=done.removed_backups))
         for name in models:
             output.echo(
                 _("the model {name} was trained on it").format(name=name) + f" → h2q-tui models remove {name}"
@@ -333,8 +341,14 @@ def _stats_lines(stats: MemoryStats) -> list[str]:
     if stats.conversations == 0:
         return [_no_results(None, 0)]
     lines = [
-        _("{conversations:,} conversations, {turns:,} turns, {characters:,} characters").format(
-            conversations=stats.conversations, turns=stats.turns, characters=stats.characters
+        _(", ").join(
+            (
+                n_("{n:,} conversation", "{n:,} conversations", stats.conversations).format(
+                    n=stats.conversations
+                ),
+                n_("{n:,} turn", "{n:,} turns", stats.turns).format(n=stats.turns),
+                n_("{n:,} character", "{n:,} characters", stats.characters).format(n=stats.characters),
+            )
         ),
         _("from: {sources}").format(
             sources=_(", ").join(f"{name} {n:,}" for name, n in stats.sources.items())

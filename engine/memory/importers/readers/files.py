@@ -7,7 +7,6 @@ Any malformed content raises BadInput with file and line.
 from __future__ import annotations
 
 import codecs
-import shlex
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from engine.core.errors import BadInput
+from engine.core.filenames import shell_word
 from engine.core.i18n import _
 from engine.memory.importers.readers import encodings, json_stream, tables
 
@@ -36,7 +36,7 @@ class WrongEncoding(BadInput):
         super().__init__(message, path=path, line=line)
         self.encoding = encoding
         """What `iconv -f` takes; "" when it is unknown."""
-        self.set_command(f"iconv {{options}} {shlex.quote(str(path))}", path.name)
+        self.set_command(f"iconv {{options}} {shell_word(path)}", path.name)
 
     def set_command(self, command: str, name: str) -> None:
         """Makes the hint from a command with `{options}` for `iconv`, and the name of the file."""
@@ -45,7 +45,7 @@ class WrongEncoding(BadInput):
             target = f"{stem}.utf8.{suffix}" if dot and stem else f"{name}.utf8"
             source, _space, flags = self.encoding.partition(" ")
             options = " ".join(part for part in (f"-f {source} -t UTF-8", flags) if part)
-            self.hint = command.replace("{options}", options) + f" > {shlex.quote(target)}"
+            self.hint = command.replace("{options}", options) + f" > {shell_word(target)}"
 
 
 MAX_FILE = 8 * 2**30

@@ -8,7 +8,6 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from typing import TypeAlias
 import msgspec
 
 from engine.core.errors import BadInput
+from engine.core.filenames import shell_word
 from engine.core.i18n import _, colon
 from engine.memory.importers.readers import archives, compressed, encodings
 from engine.memory.importers.readers.badger import is_badger
@@ -87,11 +87,11 @@ class PlainFile(msgspec.Struct, frozen=True, kw_only=True):
             return error
         if isinstance(error, WrongEncoding):
             error.hint = ""
-            command = self.command.replace("{path}", shlex.quote(str(self.origin)))
+            command = self.command.replace("{path}", shell_word(self.origin))
             if command:
                 error.set_command(command, PurePosixPath(self.name).name)
         elif self.path != self.origin:
-            error.hint = error.hint.replace(shlex.quote(str(self.path)), shlex.quote(str(self.origin)))
+            error.hint = error.hint.replace(shell_word(self.path), shell_word(self.origin))
         error.set_place(self.place)
         return error
 
@@ -317,7 +317,7 @@ class _Walk:
                 if source is None:
                     continue
                 with self._room() as room, source:
-                    command = f"tar -xOf {{path}} {shlex.quote(info.name)}"
+                    command = f"tar -xOf {{path}} {shell_word(info.name)}"
                     inner = _member(file, info.name, room, command if file.command else "")
                     start = source.read(_START)
                     if not inner.known and not _is_wanted(PurePosixPath(info.name).name, start, None):
@@ -399,4 +399,4 @@ def _companions_of(name: str, names: list[str]) -> list[str]:
 
 def _unzip_pattern(name: str) -> str:
     """The name for `unzip`, which takes it as a pattern."""
-    return shlex.quote(re.sub(r"([\[\]*?\\])", r"\\\1", name))
+    return shell_word(re.sub(r"([\[\]*?\\])", r"\\\1", name))
