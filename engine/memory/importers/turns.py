@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from engine.core.chat import Role
-from engine.memory.importers.fields import omitted_question, strip_reasoning
+from engine.memory.importers.fields import message_turn
+from engine.memory.importers.message_tree import MessageNode
 from engine.memory.records import Skipped, Turn
 
 
@@ -18,17 +19,31 @@ def text_turn(
     time: float | None = None,
     external_id: str = "",
     skipped: Iterable[Skipped] = (),
+    reason: str = "empty message",
 ) -> list[Turn | Skipped]:
-    """What was skipped in a message, and its turn without reasoning.
+    """What is skipped of a message, and its turn; see `message_turn`. Anything but a string is no text."""
+    words = text if isinstance(text, str) else ""
+    turn, left_out = message_turn(role, words, skipped, time=time, external_id=external_id, reason=reason)
+    return [*left_out, turn] if turn is not None else [*left_out]
 
-    A message without text is counted once; of a question, an empty turn keeps the place.
-    """
-    clean, stripped = strip_reasoning(text, role) if isinstance(text, str) else ("", ())
-    left_out = [*skipped, *stripped]
-    if not clean.strip():
-        place = [omitted_question(time, external_id)] if role is Role.USER else []
-        return [*(left_out or [Skipped(reason="empty message")]), *place]
-    return [*left_out, Turn(role=role, text=clean, time=time, external_id=external_id)]
+
+def tree_node(
+    items: Iterable[Turn | Skipped],
+    role: Role | None,
+    parent: str | None,
+    children: tuple[str, ...] = (),
+    time: float | None = None,
+) -> MessageNode:
+    """The node of one message, from its turn and what is skipped of it."""
+    found = list(items)
+    return MessageNode(
+        parent=parent,
+        children=children,
+        turn=next((item for item in found if isinstance(item, Turn)), None),
+        role=role,
+        skipped=tuple(item for item in found if isinstance(item, Skipped)),
+        time=time or 0.0,
+    )
 
 
 def join_answers(items: Iterable[Turn | Skipped]) -> Iterator[Turn | Skipped]:
