@@ -40,10 +40,13 @@ _ATTACHED = (
 def detect(path: Path, value: Any) -> bool:
     if not isinstance(value, dict):
         return False
+    listed = value.get("messages")
+    if isinstance(listed, list):
+        return any(map(_is_chunk, listed[:50]))
     return (
         isinstance(value.get("chunkedPrompt"), dict)
         or ("runSettings" in value and "systemInstruction" in value)
-        or ("text" in value and "role" in value and ("tokenCount" in value or "isThought" in value))
+        or _is_chunk(value)
     )
 
 
@@ -53,20 +56,33 @@ def read(
     """The conversation of the file. Raises BadInput."""
     bare: list[Any] = []
     for _line, value in json_values(path, on_bytes):
+        if _is_chunk(value) or (bare and isinstance(value, dict) and "role" in value):
+            bare.append(value)
+            continue
         prompt = value.get("chunkedPrompt") if isinstance(value, dict) else None
         chunks = prompt.get("chunks") if isinstance(prompt, dict) else None
-        if isinstance(value, dict) and isinstance(chunks, list):
-            yield from build_conversation(
-                [*_system(value.get("systemInstruction")), *_turns(chunks, options)],
-                source=NAME,
-                title=path.stem,
-            )
-        elif isinstance(value, dict) and "role" in value:
-            bare.append(value)
-        else:
+        if isinstance(value, dict) and chunks is None:
+            # A list of nothing but chunks comes as one conversation.
+            chunks = value.get("messages")
+        if not isinstance(chunks, list):
             yield Skipped(reason="entry of another shape", is_conversation=True)
+            continue
+        yield from build_conversation(
+            [*_system(value.get("systemInstruction")), *_turns(chunks, options)],
+            source=NAME,
+            title=path.stem,
+        )
     if bare:
         yield from build_conversation(_turns(bare, options), source=NAME, title=path.stem)
+
+
+def _is_chunk(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and "text" in value
+        and "role" in value
+        and ("tokenCount" in value or "isThought" in value)
+    )
 
 
 def _system(instruction: object) -> list[Turn | Skipped]:

@@ -43,7 +43,10 @@ def read(
     rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for _line, row in json_values(path, on_bytes):
         if detect(path, row):
-            owner = (text_or_empty(row.get("workspace") or row.get("embed")), text_or_empty(row.get("username")))
+            owner = (
+                text_or_empty(row.get("workspace") or row.get("embed")),
+                text_or_empty(row.get("username")),
+            )
             rows.setdefault(owner, []).append(row)
         else:
             yield Skipped(reason="row of another shape", is_conversation=True)

@@ -53,7 +53,9 @@ def read(
             key = text_or_empty(message.get("message_id")) or f"#{len(messages)}.{position}"
             messages.setdefault(key, message)
     for id_, messages in conversations.items():
-        ordered = sorted(reversed(list(messages.values())), key=_order)
+        # Pages run backwards: of equal times, the later one in the file is the earlier one.
+        ordered = list(messages.values())[::-1]
+        ordered.sort(key=_order)
         yield from build_conversation(
             (item for message in ordered for item in _turns(message)), source=NAME, external_id=id_
         )
@@ -102,7 +104,11 @@ def _content(content: object) -> tuple[str, list[Skipped]]:
     if isinstance(content, str):
         return content, []
     if isinstance(content, dict):
-        return (content["text"], []) if isinstance(content.get("text"), str) else ("", [Skipped(reason="attachment")])
+        return (
+            (content["text"], [])
+            if isinstance(content.get("text"), str)
+            else ("", [Skipped(reason="attachment")])
+        )
     texts, skipped = [], []
     for block in content if isinstance(content, list) else []:
         inner = block.get("content") if isinstance(block, dict) else None

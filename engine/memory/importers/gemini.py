@@ -22,7 +22,7 @@ from engine.memory.importers.fields import ImportOptions, build_conversation, pa
 from engine.memory.importers.gemini_page import PageCard, is_gemini_page, page_cards
 from engine.memory.importers.html_text import html_to_text
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
-from engine.memory.importers.turns import text_turn
+from engine.memory.importers.turns import text_turn, with_alternatives
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "gemini"
@@ -209,8 +209,4 @@ def _turns(group: list[tuple[GeminiRecord, str]]) -> Iterator[Turn | Skipped]:
         if not record.answers:
             continue
         *others, answer = record.answers
-        for item in text_turn(Role.ASSISTANT, answer, time=record.time):
-            if isinstance(item, Turn):
-                alternatives = tuple(text for text in dict.fromkeys(others) if text != item.text)
-                item = msgspec.structs.replace(item, alternatives=alternatives)
-            yield item
+        yield from with_alternatives(text_turn(Role.ASSISTANT, answer, time=record.time), others)

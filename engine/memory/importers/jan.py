@@ -65,7 +65,8 @@ def read(
 
 def _is_thread(value: object) -> bool:
     return isinstance(value, dict) and (
-        value.get("object") == "thread" or ("assistants" in value and "title" in value and "messages" not in value)
+        value.get("object") == "thread"
+        or ("assistants" in value and "title" in value and "messages" not in value)
     )
 
 

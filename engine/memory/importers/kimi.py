@@ -30,7 +30,9 @@ def detect(path: Path, value: Any) -> bool:
     messages = value.get("messages") if isinstance(value, dict) else None
     if not isinstance(messages, list):
         return False
-    blocks = [message.get("blocks") for message in messages[:50] if isinstance(message, dict) and "role" in message]
+    blocks = [
+        message.get("blocks") for message in messages[:50] if isinstance(message, dict) and "role" in message
+    ]
     return any(
         isinstance(block, dict) and isinstance(block.get("text"), dict)
         for listed in blocks
@@ -49,7 +51,9 @@ def read(
             continue
         messages = sorted(
             value["messages"],
-            key=lambda message: (parse_time(message.get("createTime")) or 0) if isinstance(message, dict) else 0,
+            key=lambda message: (
+                (parse_time(message.get("createTime")) or 0) if isinstance(message, dict) else 0
+            ),
         )
         yield from build_conversation(
             (item for message in messages for item in _turns(message, options)),

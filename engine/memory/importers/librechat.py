@@ -64,7 +64,9 @@ def read(
 def _flat(value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """The messages, each with the id of the message that holds it; "" where none does."""
     listed = value.get("messagesTree")
-    waiting = [("", message) for message in reversed(listed if isinstance(listed, list) else value["messages"])]
+    waiting = [
+        ("", message) for message in reversed(listed if isinstance(listed, list) else value["messages"])
+    ]
     while waiting:
         parent, message = waiting.pop()
         yield parent, message
@@ -81,14 +83,20 @@ def _node(message: object, holder: str, options: ImportOptions) -> MessageNode:
     time = parse_time(message.get("createdAt"))
     by_user = message.get("isCreatedByUser")
     sender = message.get("sender")
-    role = (Role.USER if by_user else Role.ASSISTANT) if isinstance(by_user, bool) else parse_role(sender, options.roles)
+    role = (
+        (Role.USER if by_user else Role.ASSISTANT)
+        if isinstance(by_user, bool)
+        else parse_role(sender, options.roles)
+    )
     if role is None:
         return MessageNode(parent=parent, skipped=(unknown_role(sender),), time=time or 0.0)
     text, skipped = _text(message)
     skipped += skip_attached(message.get("files"))
     id_ = text_or_empty(message.get("messageId"))
     if message.get("error"):
-        return MessageNode(parent=parent, role=role, skipped=(Skipped(reason="failed answer"),), time=time or 0.0)
+        return MessageNode(
+            parent=parent, role=role, skipped=(Skipped(reason="failed answer"),), time=time or 0.0
+        )
     items = text_turn(role, text, time=time, external_id=id_, skipped=skipped)
     return tree_node(items, role, parent, time=time)
 

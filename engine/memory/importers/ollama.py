@@ -48,9 +48,7 @@ def read(
     """One conversation per chat. Raises BadInput, also for an unsupported schema version."""
     tables = table_columns(path)
     thinking = "m.thinking" if "thinking" in tables.get("messages", ()) else "NULL"
-    counted = {
-        name: sql if "message_id" in tables.get(name, ()) else "0" for name, sql in _COUNTED.items()
-    }
+    counted = {name: sql if "message_id" in tables.get(name, ()) else "0" for name, sql in _COUNTED.items()}
     query = f"""
         SELECT m.chat_id, c.id, c.title, c.created_at, m.role, m.content, m.created_at, {thinking},
             {counted["tool_calls"]}, {counted["attachments"]}

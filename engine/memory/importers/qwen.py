@@ -35,10 +35,14 @@ def detect(path: Path, value: Any) -> bool:
         return False
     listed = value.get("data")
     if isinstance(listed, list) and listed:
-        return any(detect(path, entry) for entry in listed[:50] if isinstance(entry, dict) and "data" not in entry)
+        return any(
+            detect(path, entry) for entry in listed[:50] if isinstance(entry, dict) and "data" not in entry
+        )
     if "senderType" in value and isinstance(value.get("contents"), list):
         return True
-    return any(isinstance(message, dict) and "content_list" in message for message in _messages(value).values())
+    return any(
+        isinstance(message, dict) and "content_list" in message for message in _messages(value).values()
+    )
 
 
 def read(
@@ -69,8 +73,12 @@ def _messages(entry: dict[str, Any]) -> dict[str, Any]:
         if isinstance(messages, dict) and messages:
             return messages
         if isinstance(messages, list) and messages:
-            ids = [text_or_empty(message.get("id")) if isinstance(message, dict) else "" for message in messages]
-            return {id_ or f"#{n}": message for n, (id_, message) in enumerate(zip(ids, messages, strict=True))}
+            ids = [
+                text_or_empty(message.get("id")) if isinstance(message, dict) else "" for message in messages
+            ]
+            return {
+                id_ or f"#{n}": message for n, (id_, message) in enumerate(zip(ids, messages, strict=True))
+            }
     return {}
 
 

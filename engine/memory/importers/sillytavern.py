@@ -18,7 +18,7 @@ import msgspec
 from engine.core.chat import Role
 from engine.memory.importers.fields import ImportOptions, build_conversation, parse_time, text_or_empty
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
-from engine.memory.importers.turns import text_turn
+from engine.memory.importers.turns import text_turn, with_alternatives
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "sillytavern"
@@ -50,7 +50,10 @@ def read(
         if not isinstance(value, dict) or not detect(path, value):
             items.append(Skipped(reason="message of another shape"))
         elif "mes" not in value:
-            names = {"user": text_or_empty(value.get("user_name")), "char": text_or_empty(value.get("character_name"))}
+            names = {
+                "user": text_or_empty(value.get("user_name")),
+                "char": text_or_empty(value.get("character_name")),
+            }
             began = parse_send_date(value.get("create_date"))
         else:
             for item in _turns(value, names):
@@ -85,14 +88,13 @@ def _turns(message: dict[str, Any], names: dict[str, str]) -> Iterator[Turn | Sk
     extra = message.get("extra")
     skipped = [Skipped(reason="reasoning")] if isinstance(extra, dict) and extra.get("reasoning") else []
     swipes = message.get("swipes")
-    others = [text for text in swipes if isinstance(text, str)] if isinstance(swipes, list) else []
-    for item in text_turn(
-        role, _filled(message["mes"], names), time=parse_send_date(message.get("send_date")), skipped=skipped
-    ):
-        if isinstance(item, Turn) and role is Role.ASSISTANT:
-            texts = dict.fromkeys(_filled(text, names) for text in others if text.strip())
-            item = msgspec.structs.replace(item, alternatives=tuple(text for text in texts if text != item.text))
-        yield item
+    versions = (
+        [_filled(text, names) for text in swipes if isinstance(text, str)] if isinstance(swipes, list) else []
+    )
+    time = parse_send_date(message.get("send_date"))
+    yield from with_alternatives(
+        text_turn(role, _filled(message["mes"], names), time=time, skipped=skipped), versions
+    )
 
 
 def _filled(text: str, names: dict[str, str]) -> str:

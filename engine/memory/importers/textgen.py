@@ -19,7 +19,7 @@ import msgspec
 from engine.core.chat import Role
 from engine.memory.importers.fields import ImportOptions, build_conversation, parse_time
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
-from engine.memory.importers.turns import text_turn
+from engine.memory.importers.turns import text_turn, with_alternatives
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "textgen"
@@ -70,19 +70,23 @@ def _turns(pairs: list[Any], visible: list[Any], metadata: object) -> Iterator[T
             yield Skipped(reason="message of another shape")
             continue
         shown = visible[number] if number < len(visible) else None
-        words = [_plain(text, shown[n] if isinstance(shown, list) and len(shown) == 2 else None) for n, text in enumerate(pair)]
+        words = [
+            _plain(text, shown[n] if isinstance(shown, list) and len(shown) == 2 else None)
+            for n, text in enumerate(pair)
+        ]
         about = [_about(metadata, f"{who}_{number}") for who in ("user", "assistant")]
         is_greeting = pair[0] == _GREETING
         if not is_greeting and (words[0] or words[1]):
             yield from text_turn(Role.USER, words[0], time=_time(about[0].get("timestamp"), _TIME))
         versions = about[1].get("versions")
-        texts = [version.get("content") for version in versions if isinstance(version, dict)] if isinstance(versions, list) else []
-        for item in text_turn(Role.ASSISTANT, words[1], time=_time(about[1].get("timestamp"), _TIME)):
-            if isinstance(item, Turn):
-                others = dict.fromkeys(text for text in texts if isinstance(text, str) and text.strip())
-                alternatives = tuple(text for text in others if text != item.text)
-                item = msgspec.structs.replace(item, alternatives=alternatives, masked=is_greeting)
-            yield item
+        texts = (
+            [version.get("content") for version in versions if isinstance(version, dict)]
+            if isinstance(versions, list)
+            else []
+        )
+        answer = text_turn(Role.ASSISTANT, words[1], time=_time(about[1].get("timestamp"), _TIME))
+        for item in with_alternatives(answer, texts):
+            yield msgspec.structs.replace(item, masked=is_greeting) if isinstance(item, Turn) else item
 
 
 def _about(metadata: object, key: str) -> dict[str, Any]:

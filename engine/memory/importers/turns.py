@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from engine.core.chat import Role
-from engine.memory.importers.fields import message_turn
+from engine.memory.importers.fields import message_turn, strip_reasoning
 from engine.memory.importers.message_tree import MessageNode
 from engine.memory.records import Skipped, Turn
 
@@ -25,6 +25,16 @@ def text_turn(
     words = text if isinstance(text, str) else ""
     turn, left_out = message_turn(role, words, skipped, time=time, external_id=external_id, reason=reason)
     return [*left_out, turn] if turn is not None else [*left_out]
+
+
+def with_alternatives(items: Iterable[Turn | Skipped], texts: Iterable[object]) -> Iterator[Turn | Skipped]:
+    """The items, with the other versions of an answer, without their reasoning, as alternatives of its turn."""
+    for item in items:
+        if isinstance(item, Turn) and item.role is Role.ASSISTANT:
+            clean = [strip_reasoning(text, item.role)[0] for text in texts if isinstance(text, str)]
+            others = dict.fromkeys(text for text in clean if text.strip() and text != item.text)
+            item = msgspec.structs.replace(item, alternatives=tuple(others))
+        yield item
 
 
 def tree_node(

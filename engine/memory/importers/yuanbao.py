@@ -74,7 +74,11 @@ def _turns(message: object, options: ImportOptions) -> list[Turn | Skipped]:
             if kind == "text" and isinstance(text, str):
                 texts.append(text)
             else:
-                skipped.append(Skipped(reason=_SKIPPED.get(kind, "attachment") if isinstance(kind, str) else "attachment"))
+                skipped.append(
+                    Skipped(
+                        reason=_SKIPPED.get(kind, "attachment") if isinstance(kind, str) else "attachment"
+                    )
+                )
     text = "\n".join(texts)
     if not text:
         spoken = message.get("speech") or (message.get("displayPrompt") if role is Role.USER else "")
