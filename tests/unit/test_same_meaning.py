@@ -354,3 +354,28 @@ def test_the_differences_lead_from_one_text_to_the_other(one: list[str], other: 
     assert made + one[end:] == other
     size = sum(change.end - change.start + change.other_end - change.other_start for change in found)
     assert size == 0 or differences(one, other, most=size - 1) is None
+
+
+@pytest.mark.parametrize(
+    "pump",
+    [
+        "\n",
+        "thanks. ",
+        "hi ",
+        "谢谢！",
+        "的",
+        "a的",
+        "1.",
+        "it-",
+        "it's ",
+        "'",
+        "`a`",
+        "x = 1\n",
+        "的b",
+        "- ",
+    ],
+)
+def test_reading_a_text_is_linear(pump: str) -> None:
+    """A hundred thousand repetitions: quadratic steps would take minutes."""
+    one, other = (ComparedText(f"{start}{pump * 100_000}") for start in ("word ", "world "))
+    assert not same_text(one, other)

@@ -30,8 +30,12 @@ MAX_SLIPS = 0.06
 """Share of the words (in Chinese, characters) of a text that may be slips of the pen."""
 MIN_LENGTH_FOR_SLIPS = 20
 """Words, or Chinese characters, below which a text has no slips: one of them makes another text."""
+_MOST_SLIPS = 100
+"""Slips that are looked for in a text of any length: the time grows with their square."""
 _MAX_FILLERS = 4
 """Articles and the like by which two texts may differ."""
+_COURTESY_LENGTH = 100
+"""Characters at the end of a text in which thanks are looked for."""
 _TOKEN = re.compile(rf"\d+(?:[.,:]\d+)*+|[{CJK}]|[^\W\d{CJK}][^\W{CJK}]*+(?:['-][^\W{CJK}]++)*+|\S")
 _CODE_SIGN = re.compile(r"[=(){}\[\]$;<>\\|`]")
 _BROKEN_WORD = re.compile(r"(?<=[A-Za-z])[的了](?=[A-Za-z])")
@@ -108,7 +112,8 @@ def _key(token: str) -> str:
 
 def _without_courtesy(text: str) -> str:
     """The text without a greeting at its start and thanks at its end, unless nothing else is said."""
-    short = COURTESY_END.sub("", text)
+    tail = max(0, len(text) - _COURTESY_LENGTH)
+    short = text[:tail] + COURTESY_END.sub("", text[tail:])
     short = COURTESY_START.sub("", short if short.strip() else text)
     return short if short.strip() else text
 
@@ -120,7 +125,7 @@ def same_text(one: ComparedText, other: ComparedText) -> bool:
     if one.weighty != other.weighty:
         return False
     shorter = min(len(one.keys), len(other.keys))
-    slips = math.ceil(MAX_SLIPS * shorter) if shorter >= MIN_LENGTH_FOR_SLIPS else 0
+    slips = min(_MOST_SLIPS, math.ceil(MAX_SLIPS * shorter)) if shorter >= MIN_LENGTH_FOR_SLIPS else 0
     found = differences(one.keys, other.keys, most=2 * slips + _MAX_FILLERS)
     if found is None:
         return False

@@ -27,13 +27,13 @@ _FORMS = {
     **dict.fromkeys("。、…¿¡—", " "),
     **dict.fromkeys("“”„«»「」『』〝〞", _QUOTE),
     **dict.fromkeys("‘’ʼ", "'"),
-    **dict.fromkeys("\u2010\u2011\u2012\u2212–", "-"),
+    **dict.fromkeys("\u2010\u2011\u2012\u2212", "-"),
+    "–": " ",
 }
 """Punctuation that is never a sign, and other forms of one sign."""
-_FORM = re.compile(f"[{''.join(_FORMS)}]")
+_FORM = re.compile(f"[{''.join(_FORMS)}](?:(?<=–)([0-9]))?")
 _WIDE_PUNCTUATION = re.compile("[，：！？；](?:(?![=＝])(?<![，：])|(?![0-9０-９])|(?<![0-9０-９].))")
 """Wide marks are punctuation, but for those between figures and in a wide "！＝"."""
-_EN_DASH = re.compile("–(?![0-9])")
 # Each pattern begins with a plain character, so that a text without it is scanned quickly.
 _PUNCTUATION = re.compile(
     # After a word, a sign or a bracket, and before space, a closing quote or bracket, or a script without spaces.
@@ -53,8 +53,17 @@ _CASED_UNIT = re.compile(r"[0-9]\s?([mM](?:[glLWVAJNsmBb]|Hz|Pa|[bB]ps)|[kKGTP]i
 
 def fold(text: str) -> str:
     """The form in which texts are compared for equality. A text of nothing but punctuation folds to its NFKC form."""
-    folded = "".join(_fold_code(part) if code else _fold_prose(part) for code, part in code_and_prose(text))
+    if may_hold_code(text):
+        parts = code_and_prose(text)
+        folded = "".join(_fold_code(part) if code else _fold_prose(part) for code, part in parts)
+    else:
+        folded = _fold_prose(text)
     return folded or nfkc(text).strip()
+
+
+def may_hold_code(text: str) -> bool:
+    """False where `code_and_prose` finds no code; it costs little."""
+    return "`" in text or "\n  " in text or "\n\t" in text or "~~~" in text
 
 
 def fold_turns(folded: list[str]) -> str:
@@ -121,12 +130,22 @@ def _fold_prose(text: str) -> str:
     return f"{text}\x1f{' '.join(units)}" if units else text
 
 
+def _plain_form(found: re.Match[str]) -> str:
+    # An en dash before a figure is a minus or "up to".
+    return f"-{found[1]}" if found[1] else _FORMS[found[0]]
+
+
 def without_punctuation(prose: str) -> str:
     """Prose without the punctuation of its sentences, in NFKC but for raised and circled figures; case is kept."""
     text = prose
     if not text.isascii():
-        text = _WIDE_PUNCTUATION.sub(" ", _EN_DASH.sub(" ", INVISIBLE.sub("", text)))
-        text = _FORM.sub(lambda found: _FORMS[found[0]], text)
-        text = "".join(part if place % 2 else nfkc(part) for place, part in enumerate(_DISTINCT.split(text)))
+        text = _WIDE_PUNCTUATION.sub(" ", INVISIBLE.sub("", text))
+        text = _FORM.sub(_plain_form, text)
+        if _DISTINCT.search(text):
+            text = "".join(
+                part if place % 2 else nfkc(part) for place, part in enumerate(_DISTINCT.split(text))
+            )
+        else:
+            text = nfkc(text)
         text = _CJK_QUOTES.sub(" ", text)
     return _PUNCTUATION.sub(" ", text).replace(_QUOTE, " ")

@@ -45,13 +45,17 @@ _nfkc_cached = lru_cache(maxsize=256)(_nfkc)
 """Several filters normalise the same turn one after the other."""
 
 
+_NO_LETTER = re.compile(r"[\W_]+")
+"""Whatever `str.isalnum` denies."""
+
+
 def letters(text: str) -> str:
     """The letters and digits of a text: NFKC, case-folded. Texts that look alike share most of their 3-grams in this form.
 
     A text without letters and digits (emoji, symbols) becomes its NFKC form, so that it still differs from others.
     """
     normal = nfkc(text).casefold()
-    return "".join(filter(str.isalnum, normal)) or normal.strip()
+    return _NO_LETTER.sub("", normal) or normal.strip()
 
 
 @dataclass(frozen=True)
