@@ -32,6 +32,7 @@ from engine.memory.records import (
     Conversation,
     Embedding,
     ImportItem,
+    Replaced,
     Skipped,
     SummaryPoint,
     content_hash,
@@ -130,7 +131,7 @@ class ImportBatch:
     def add(self, items: list[ImportItem]) -> None:
         """Writes `items`; hashes are computed before the transaction begins."""
         conversations = []
-        others: list[SummaryPoint | Embedding] = []
+        others: list[SummaryPoint | Embedding | Replaced] = []
         for item in items:
             if isinstance(item, Skipped):
                 self._skip(item.reason, item.count)
@@ -165,7 +166,10 @@ class ImportBatch:
             (json.dumps(self.unforgotten),),
         )
 
-    def _add_other(self, item: SummaryPoint | Embedding) -> None:
+    def _add_other(self, item: SummaryPoint | Embedding | Replaced) -> None:
+        if isinstance(item, Replaced):
+            self._replace(item)
+            return
         if isinstance(item, Embedding):
             insert_embedding(self.connection, item)
             return
@@ -175,6 +179,18 @@ class ImportBatch:
         inserted = insert_point(self.connection, item, self.import_id)
         self.points += inserted
         self.unchanged += not inserted
+
+    def _replace(self, item: Replaced) -> None:
+        """The form that replaces an earlier one may be in memory as the beginning of a longer one, or be forgotten."""
+        row = self.connection.execute(
+            "SELECT COALESCE(superseded_by, id) FROM conversations WHERE id = ?", (item.by,)
+        ).fetchone()
+        if row and row[0] != item.id:
+            replaced = self.connection.execute(
+                "UPDATE conversations SET superseded_by = ? WHERE id = ? AND superseded_by IS NULL",
+                (row[0], item.id),
+            )
+            self.superseded += replaced.rowcount
 
     def _skip(self, reason: str, count: int = 1) -> None:
         self.skipped[reason] = self.skipped.get(reason, 0) + count

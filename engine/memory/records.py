@@ -141,7 +141,14 @@ class Skipped(msgspec.Struct, frozen=True, kw_only=True):
     """True: a whole conversation was dropped; False: parts of one."""
 
 
-ImportItem: TypeAlias = Conversation | Skipped | SummaryPoint | Embedding
+class Replaced(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation of an earlier import that a later item is a more complete form of."""
+
+    id: str
+    by: str
+
+
+ImportItem: TypeAlias = Conversation | Skipped | SummaryPoint | Embedding | Replaced
 """What an importer yields."""
 
 

@@ -19,6 +19,7 @@ from engine.memory.importers.readers.unpack import OtherFile, UnreadableFile, co
 from engine.memory.importers.unknown import empty_container
 from engine.memory.records import Conversation, ImportItem, Skipped, SummaryPoint
 from engine.memory.store import MemoryStore
+from engine.pipeline.import_parts import read_replacing_parts
 from engine.workspace.leftovers import staging_folder
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def _import(
     began = time.monotonic()
     with staging_folder(store.path.parent, ".unpack.") as scratch:
         reading = _Reading(paths, format_, options, scratch, on_progress)
+        reading.replaces_parts = store.count() > 0
         origin = ", ".join(printable_name(str(path)) for path in paths)
         result = store.add(reading.items(), reading.formats, origin, again=again)
     return ImportReport(
@@ -144,6 +146,8 @@ class _Reading:
         self.options = options
         self.scratch = scratch
         self.on_progress = on_progress
+        self.replaces_parts = False
+        """Whether memory may hold parts of conversations that this import takes as a whole."""
         self.reports: list[FileReport] = []
         self.unread: list[UnreadFile] = []
         self.done = 0
@@ -192,7 +196,7 @@ class _Reading:
     def _read_file(self, entry: ImportFile) -> Iterator[ImportItem]:
         before, points = self.conversations, 0
         skipped: dict[str, int] = {}
-        for item in find_importer(entry.format).read(entry.file.path, self.options, self._on_bytes):
+        for item in self._file_items(entry):
             if isinstance(item, Skipped):
                 skipped[item.reason] = skipped.get(item.reason, 0) + item.count
             points += isinstance(item, SummaryPoint)
@@ -209,6 +213,13 @@ class _Reading:
                 points=points,
             )
         )
+
+    def _file_items(self, entry: ImportFile) -> Iterator[ImportItem]:
+        importer, path = find_importer(entry.format), entry.file.path
+        items = importer.read(path, self.options, self._on_bytes)
+        if self.options.roles and self.replaces_parts:
+            items = read_replacing_parts(importer, path, self.options, items)
+        return items
 
     def _unread_file(self, name: str, error: BadInput) -> Skipped:
         """Notes a file that could not be read; what was read of it before the fault stays."""
