@@ -129,6 +129,8 @@ def test_a_failed_last_answer_is_counted_by_its_own_reason() -> None:
 def test_an_answer_to_a_lost_question_stands_behind_a_gap(first: str | None) -> None:
     nodes = without(TALK, "3", children=(), parent_1=first)
     assert branch(nodes, "4") == (["Q1", "A1", "", "A2"], [], 0)
+    below_a_root = {"r": MessageNode(parent=""), **without(TALK, "3", children=(), parent_1="r")}
+    assert branch(below_a_root, "4") == (["Q1", "A1", "", "A2"], [], 0)
     regenerated = {**nodes, "4b": node(ASSISTANT, "A2b", "3", time=5)}
     assert branch(regenerated, "4") == (["Q1", "A1", "", "A2"], ["A2b"], 0)
 

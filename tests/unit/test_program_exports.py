@@ -556,6 +556,9 @@ def test_every_message_of_the_other_branches_of_chatbox_and_lm_studio_is_counted
             "content_type": "multimodal_text", "parts": [{"content_type": "image_asset_pointer"}]}}},
           "a": {"parent": "u", "message": {"author": {"role": "assistant"}, "content": {
             "content_type": "text", "parts": ["A cat."]}}}}}],
+        [{"inserted_at": "2026-01-01T00:00:00Z", "mapping": {
+            "1": {"parent": None, "message": {"fragments": [{"type": "FILE"}]}},
+            "2": {"parent": "1", "message": {"fragments": [{"type": "RESPONSE", "content": "A cat."}]}}}}],
         [{"chat_messages": [{"sender": "human", "text": "", "files": [{"file_name": "a.png"}]},
                             {"sender": "assistant", "text": "A cat."}]}],
         [{"chat": {"messages": [{"role": "user", "content": "", "files": [{"type": "image"}]},
@@ -575,7 +578,7 @@ def test_every_message_of_the_other_branches_of_chatbox_and_lm_studio_is_counted
             {"versions": [{"type": "singleStep", "role": "assistant", "content": [{"type": "text", "text": "A cat."}]}],
              "currentlySelected": 0}]},
     ],
-    ids=["chatgpt", "claude", "openwebui", "chatbox", "nextchat", "lechat", "llamacpp", "lmstudio"],
+    ids=["chatgpt", "deepseek", "claude", "openwebui", "chatbox", "nextchat", "lechat", "llamacpp", "lmstudio"],
 )  # fmt: skip
 def test_a_question_of_an_image_alone_leaves_a_gap(tmp_path: Path, value: object) -> None:
     (talk,), skipped = read(write(tmp_path, "c.json", value))

@@ -129,4 +129,6 @@ def _fragments(fragments: list[Any], role_map: RoleMap) -> tuple[Role | None, st
             skipped.append(Skipped(reason=_SKIPPED_FRAGMENTS.get(kind, "tool message")))
         else:
             skipped.append(unknown_role(kind))
+    if role is None and any(isinstance(one, dict) and one.get("type") == "FILE" for one in fragments):
+        role = Role.USER
     return role, "\n".join(text for text in texts if text), skipped

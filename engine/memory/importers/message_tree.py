@@ -100,7 +100,7 @@ class _Tree:
     ) -> None:
         self.nodes = nodes
         self.guessed = guessed
-        """Answers without a link behind a question that has an answer: possibly to another question."""
+        """Answers that may belong to another question."""
         self.parents = parents
         self.rank = {key: place for place, key in enumerate(order)}
         self.children: dict[str, list[str]] = {}
@@ -166,56 +166,74 @@ def _repaired(nodes: dict[str, MessageNode]) -> _Tree:
     follows in reading order: an answer the question before it, any other message the message before it. A question
     that claims to be the first stays so where another one comes first too: it is an edit of it.
     """
-    order = reading_order(nodes)
-    parents = _known_parents(nodes)
-    _cut_cycles(parents, order)
-    orphans = [key for key in order if not parents[key] and nodes[key].is_message]
-    first_claim = nodes[orphans[0]].parent if orphans else ""
-    first = next((key for key in order if nodes[key].is_message), "")
-    has_root = bool(first and parents[first])
-    """Whether first messages hang below a node without words: then a message without a parent lost it."""
-    lost = _add_lost(nodes, parents, orphans, first_claim)
-    if lost:
-        order = _with_lost(order, parents, lost)
+    repair = _Repair(nodes)
+    before = question = ""
+    for key in repair.order:
+        repair.place(key, before, question)
+        if nodes[key].is_message or key in repair.lost:
+            before = key
+            question = key if nodes[key].speaker is Role.USER else question
+    return _Tree(nodes, repair.parents, repair.order, repair.guessed)
 
-    answered = set(parents.values())
-    tops = {key: parent or key for key, parent in parents.items()}
-    """Pointers towards the first message of each part of the tree (union-find)."""
 
-    def top(key: str) -> str:
+class _Repair:
+    """The links of a tree while messages without one find their place, in reading order."""
+
+    def __init__(self, nodes: dict[str, MessageNode]) -> None:
+        self.nodes = nodes
+        self.order = reading_order(nodes)
+        self.parents = _known_parents(nodes)
+        _cut_cycles(self.parents, self.order)
+        first = next((key for key in self.order if nodes[key].is_message), "")
+        self._has_root = bool(first and self.parents[first])
+        """Whether first messages hang below a node without words: then a message without a parent lost it."""
+        self._first_claim = nodes[first].parent if first and not self._has_root else ""
+        """What the first message names as its parent: the program's word for "none"."""
+        orphans = [key for key in self.order if not self.parents[key] and nodes[key].is_message]
+        self.lost = _add_lost(nodes, self.parents, orphans, self._first_claim)
+        if self.lost:
+            self.order = _with_lost(self.order, self.parents, self.lost)
+        self.guessed: set[str] = set()
+        """Answers without a link behind a question that has an answer: possibly to another question."""
+        self._followed = set(self.parents.values())
+        """Messages with another one behind them, so far."""
+        self._tops = {key: parent or key for key, parent in self.parents.items()}
+        """Pointers towards the first message of each part of the tree (union-find)."""
+
+    def place(self, key: str, before: str, question: str) -> None:
+        """Links a message that has no parent; `before` and `question` are the last message and question before it."""
+        node = self.nodes[key]
+        if not self.parents[key] and before and (node.is_message or key in self.lost):
+            parent = before
+            # Tool calls and reasoning may stand between a question and its answer.
+            if node.speaker is Role.ASSISTANT and question and self.nodes[before].turn is not None:
+                parent = question
+                if question in self._followed:
+                    self.guessed.add(key)
+            if not (question and self._is_edit(node)) and self._top(parent) != key:
+                self.parents[key] = self._tops[key] = parent
+        parent = self.parents[key]
+        if self.lost.get(key):
+            is_open = parent and self.nodes[parent].speaker is Role.USER and parent not in self._followed
+            # After an open question the link was wrong; elsewhere the question is missing.
+            self.nodes[key] = node if is_open else _LOST_QUESTION
+        self._followed.add(parent)
+
+    def _is_edit(self, node: MessageNode) -> bool:
+        """Whether a message without a parent claims to be the first, as another one does."""
+        return (
+            not self._has_root
+            and node.speaker in (Role.USER, Role.SYSTEM)
+            and node.parent is not None
+            and node.parent in ("", self._first_claim)
+        )
+
+    def _top(self, key: str) -> str:
+        tops = self._tops
         while tops[key] != key:
             tops[key] = tops[tops[key]]
             key = tops[key]
         return key
-
-    guessed: set[str] = set()
-    before = question = ""
-    for key in order:
-        node = nodes[key]
-        if not parents[key] and before and (node.is_message or key in lost):
-            is_edit = (
-                not has_root
-                and node.speaker in (Role.USER, Role.SYSTEM)
-                and node.parent is not None
-                and node.parent in ("", first_claim)
-                and question
-            )
-            # Tool calls and reasoning may stand between a question and its answer.
-            follows_turn = nodes[before].turn is not None
-            place = question if node.speaker is Role.ASSISTANT and question and follows_turn else before
-            if not is_edit and top(place) != key:
-                parents[key] = tops[key] = place
-                if node.speaker is Role.ASSISTANT and place == question and place in answered:
-                    guessed.add(key)
-        if lost.get(key):
-            asked = parents[key] and nodes[parents[key]].speaker is Role.USER and parents[key] not in answered
-            # After an open question the link was wrong; elsewhere the question is missing.
-            nodes[key] = node if asked else _LOST_QUESTION
-        answered.add(parents[key])
-        if node.is_message or key in lost:
-            before = key
-            question = key if nodes[key].speaker is Role.USER else question
-    return _Tree(nodes, parents, order, guessed)
 
 
 _LOST_QUESTION = MessageNode(parent=None, turn=omitted_question())
@@ -238,10 +256,7 @@ def _known_parents(nodes: Nodes) -> dict[str, str]:
 def _add_lost(
     nodes: dict[str, MessageNode], parents: dict[str, str], orphans: Sequence[str], first_claim: str | None
 ) -> dict[str, bool]:
-    """Adds a node for each message that orphans name and the file lacks; True: an answer follows it.
-
-    The name that the first message gives is the program's word for "none".
-    """
+    """Adds a node for each message that orphans name and the file lacks; True: an answer follows it."""
     lost: dict[str, bool] = {}
     for key in orphans:
         claim = nodes[key].parent
