@@ -162,6 +162,16 @@ async def test_a_key_of_another_tab_stays_when_one_is_changed(ws: Workspace) -> 
         await until(pilot, lambda: app.query_one(Footer).message == "not now: reject")
 
 
+@pytest.mark.parametrize(("own", "key"), [({}, "question_mark"), ({"keys": "H"}, "H")])
+async def test_the_key_that_opens_a_sheet_closes_it(ws: Workspace, own: dict[str, str], key: str) -> None:
+    app = H2QApp(ws, settings=Settings(keys=own))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press(key)
+        await until(pilot, lambda: isinstance(app.screen, KeysSheet))
+        await pilot.press(key)
+        await until(pilot, lambda: len(app.screen_stack) == 1)
+
+
 async def test_an_action_that_is_not_available_says_so(ws: Workspace) -> None:
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:

@@ -235,9 +235,11 @@ class H2QApp(App[None]):
         self.show_message(_("q quits, or ctrl+q from a field; runs continue"))
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """The tabs, and none of Textual's own; `ActionProvider` has the actions of the table."""
+        """The tabs, for who types their name, and none of Textual's own; `ActionProvider` has the actions."""
         for number, row in enumerate(TABS, 1):
-            yield SystemCommand(f"{_(row.title)}  ({number})", "", partial(self.show_tab, row.id))
+            yield SystemCommand(
+                f"{_(row.title)}  ({number})", "", partial(self.show_tab, row.id), discover=False
+            )
 
     # Tabs
 

@@ -26,7 +26,8 @@ class KeysSheet(ModalScreen["AppAction | None"]):
         padding: 0 1; background: $surface; scrollbar-size-vertical: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,question_mark,q", "close", show=False),
+        Binding("escape,q", "close", show=False),
+        Binding("question_mark", "close", show=False, id="keys"),
         Binding("j", "down", show=False),
         Binding("k", "up", show=False),
     ]

@@ -93,7 +93,8 @@ class SettingsScreen(ModalScreen[None]):
     SettingsScreen #settings-keys { height: 1; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,S,q", "close", show=False),
+        Binding("escape,q", "close", show=False),
+        Binding("S", "close", show=False, id="settings"),
         Binding("right,l,space", "change(1)", show=False),
         Binding("enter", "enter", show=False),
         Binding("left,h", "change(-1)", show=False),

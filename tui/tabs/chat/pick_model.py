@@ -31,7 +31,8 @@ class PickModel(ModalScreen[str | None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,space", "accept", show=False),
-        Binding("escape,q,M", "leave", show=False),
+        Binding("escape,q", "leave", show=False),
+        Binding("M", "leave", show=False, id="chat.model"),
     ]
 
     def __init__(

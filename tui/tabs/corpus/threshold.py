@@ -114,7 +114,8 @@ class ThresholdScreen(ModalScreen[Settings | None]):
     ThresholdScreen Static { height: auto; background: $surface; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,t", "leave", show=False),
+        Binding("escape,q", "leave", show=False),
+        Binding("t", "leave", show=False, id="corpus.threshold"),
         Binding("enter", "accept", show=False),
         Binding("left,h,minus", "move(-1)", show=False),
         Binding("right,l,plus", "move(1)", show=False),
