@@ -1,0 +1,204 @@
+"""One branched talk, written as each program writes it in any order, gives the same conversation."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.unit.test_importers import read, write
+
+START = 1_770_000_000
+
+
+class Message(NamedTuple):
+    """One message of a talk; `parent` is the place of the message before, -1 for the first."""
+
+    parent: int
+    is_answer: bool
+    text: str
+
+
+class Talk(NamedTuple):
+    """A branched talk, and the place of the message that the person saw last."""
+
+    messages: list[Message]
+    last: int
+
+    def path(self) -> list[str]:
+        texts = []
+        place = self.last
+        while place >= 0:
+            texts.append(self.messages[place].text)
+            place = self.messages[place].parent
+        return texts[::-1]
+
+    def children(self, place: int) -> list[str]:
+        return [f"m{n}" for n, message in enumerate(self.messages) if message.parent == place]
+
+
+def iso(place: int) -> str:
+    return datetime.fromtimestamp(START + place, UTC).isoformat()
+
+
+def id_or(place: int, none: Any) -> Any:
+    return f"m{place}" if place >= 0 else none
+
+
+def open_webui(talk: Talk, order: list[int]) -> Any:
+    messages = {
+        f"m{n}": {
+            "id": f"m{n}",
+            "role": "assistant" if talk.messages[n].is_answer else "user",
+            "content": talk.messages[n].text,
+            "parentId": id_or(talk.messages[n].parent, None),
+            "childrenIds": talk.children(n),
+            "timestamp": START + n,
+        }
+        for n in order
+    }
+    return [{"id": "x", "chat": {"history": {"messages": messages, "currentId": f"m{talk.last}"}}}]
+
+
+def open_webui_output(talk: Talk, order: list[int]) -> Any:
+    value = open_webui(talk, order)
+    for message in value[0]["chat"]["history"]["messages"].values():
+        if message["role"] == "assistant":
+            parts = [{"type": "output_text", "text": message["content"]}]
+            message["output"] = [{"type": "message", "role": "assistant", "content": parts}]
+            message["content"] = ""
+            message["parentId"] = None
+    return value
+
+
+def claude(talk: Talk, order: list[int]) -> Any:
+    messages = [
+        {
+            "uuid": f"m{n}",
+            "sender": "assistant" if talk.messages[n].is_answer else "human",
+            "text": "",
+            "content": [{"type": "text", "text": talk.messages[n].text}],
+            "created_at": iso(n // 2 * 2),
+            "parent_message_uuid": id_or(talk.messages[n].parent, "00000000-0000-4000-8000-000000000000"),
+        }
+        for n in order
+    ]
+    return [{"uuid": "x", "chat_messages": messages, "current_leaf_message_uuid": f"m{talk.last}"}]
+
+
+def chatgpt(talk: Talk, order: list[int]) -> Any:
+    mapping: dict[str, Any] = {
+        f"m{n}": {
+            "id": f"m{n}",
+            "parent": id_or(talk.messages[n].parent, "root"),
+            "children": talk.children(n),
+            "message": {
+                "id": f"m{n}",
+                "author": {"role": "assistant" if talk.messages[n].is_answer else "user"},
+                "create_time": START + n,
+                "content": {"content_type": "text", "parts": [talk.messages[n].text]},
+                "recipient": "all",
+            },
+        }
+        for n in order
+    }
+    mapping["root"] = {"id": "root", "parent": None, "children": talk.children(-1), "message": None}
+    return [{"id": "x", "mapping": mapping, "current_node": f"m{talk.last}"}]
+
+
+def chatgpt_slim(talk: Talk, order: list[int]) -> Any:
+    value = chatgpt(talk, order)
+    for node in value[0]["mapping"].values():
+        del node["children"]
+    return value
+
+
+def chatgpt_downwards(talk: Talk, order: list[int]) -> Any:
+    value = chatgpt(talk, order)
+    for node in value[0]["mapping"].values():
+        del node["parent"]
+    return value
+
+
+def deepseek(talk: Talk, order: list[int]) -> Any:
+    value = chatgpt(talk, order)
+    for node in value[0]["mapping"].values():
+        if node["message"] is not None:
+            kind = "RESPONSE" if node["message"]["author"]["role"] == "assistant" else "REQUEST"
+            text = node["message"]["content"]["parts"][0]
+            time = iso(int(node["id"][1:]))
+            node["message"] = {"fragments": [{"type": kind, "content": text}], "inserted_at": time}
+    return value
+
+
+def llama_cpp(talk: Talk, order: list[int]) -> Any:
+    messages = [
+        {
+            "id": f"m{n}",
+            "convId": "x",
+            "type": "text",
+            "role": "assistant" if talk.messages[n].is_answer else "user",
+            "content": talk.messages[n].text,
+            "parent": id_or(talk.messages[n].parent, "root"),
+            "children": talk.children(n),
+            "timestamp": (START + n) * 1000,
+        }
+        for n in order
+    ]
+    root = {"id": "root", "type": "root", "role": "system", "content": "", "parent": None, "timestamp": 1}
+    conversation = {"id": "x", "name": "T", "currNode": f"m{talk.last}"}
+    return {"conv": conversation, "messages": [*messages, root]}
+
+
+@st.composite
+def talks(draw: st.DrawFn) -> Talk:
+    """Questions and answers in turn; a question may be edited and an answer made again at any place."""
+    messages = [Message(-1, False, "text 0")]
+    depths = [0]
+    for place in range(1, draw(st.integers(2, 12))):
+        parent = draw(st.integers(0, place - 1))
+        depths.append(depths[parent] + 1)
+        messages.append(Message(parent, depths[place] % 2 == 1, f"text {place}"))
+    parents = {message.parent for message in messages}
+    return Talk(messages, draw(st.sampled_from([n for n in range(len(messages)) if n not in parents])))
+
+
+WRITERS: list[Callable[[Talk, list[int]], Any]] = [
+    open_webui,
+    open_webui_output,
+    claude,
+    chatgpt,
+    chatgpt_slim,
+    chatgpt_downwards,
+    deepseek,
+    llama_cpp,
+]
+
+
+@pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.__name__)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(talks(), st.randoms(use_true_random=False))
+def test_a_branched_talk_is_read_as_it_was_shown(
+    tmp_path: Path, writer: Callable[[Talk, list[int]], Any], talk: Talk, chance: random.Random
+) -> None:
+    order = list(range(len(talk.messages)))
+    chance.shuffle(order)
+    (conversation,), skipped = read(write(tmp_path, "x.json", writer(talk, order)))
+    assert [turn.text for turn in conversation.turns] == talk.path()
+    assert {turn.role for turn in conversation.turns[::2]} == {"user"}
+    alternatives = [text for turn in conversation.turns for text in turn.alternatives]
+    assert len(conversation.turns) + len(alternatives) + sum(skipped.values()) == len(talk.messages)
+    for turn, before in zip(conversation.turns[1:], conversation.turns, strict=False):
+        question = next(n for n, message in enumerate(talk.messages) if message.text == before.text)
+        regenerated = {
+            message.text
+            for message in talk.messages
+            if message.parent == question and message.text != turn.text
+        }
+        assert set(turn.alternatives) == (regenerated if turn.role == "assistant" else set())
