@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textual import events, on
-from textual._compositor import ChopsUpdate
+from textual._compositor import CompositorUpdate
 from textual._xterm_parser import XTermParser
 from textual.app import App, ComposeResult, SystemCommand
 from textual.binding import BindingType
@@ -37,7 +37,8 @@ from tui.tabs.base import Tab
 from tui.tabs.registry import TABS, TabRow, make_tab
 from tui.terminal.capabilities import detect_terminal, hung_up, theme_name
 from tui.terminal.glyphs import Glyphs, choose_glyphs
-from tui.terminal.rendering import ExactUpdate, PrintableFilter
+from tui.terminal.rendering import PrintableFilter
+from tui.terminal.screen_diff import DiffUpdate, ScreenDiff
 from tui.terminal.text import plain
 from tui.terminal.themes import themes
 from tui.widgets.cell_lines import CellLines
@@ -123,6 +124,7 @@ class H2QApp(App[None]):
         self.demo_requested = False
         """The user chose the demo, which has a workspace of its own: the app opens again on that."""
         self._filters.append(PrintableFilter())
+        self._screen_diff = ScreenDiff()
         self.board = RunBoard(self, workspace)
         self.set_class(self.glyphs.ascii, "-ascii")
         self._first_tab = tab or TABS[0].id
@@ -167,8 +169,7 @@ class H2QApp(App[None]):
     async def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.exit)
-        # After ctrl+z and fg the terminal shows an empty screen; Textual draws nothing by itself.
-        self.app_resume_signal.subscribe(self, lambda _app: self.refresh(layout=True))
+        self.app_resume_signal.subscribe(self, lambda _app: self._draw_again())
         await self.show_tab(self._first_tab)
         self.board.start()
         self.set_interval(HANGUP_CHECK_S, self._leave_when_hung_up)
@@ -390,9 +391,14 @@ class H2QApp(App[None]):
         return self._exception
 
     def _display(self, screen: Screen[Any], renderable: Any) -> None:
-        super()._display(
-            screen, ExactUpdate.of(renderable) if type(renderable) is ChopsUpdate else renderable
-        )
+        if isinstance(renderable, CompositorUpdate):
+            renderable = DiffUpdate(renderable, self._screen_diff, (self.size.width, self.size.height))
+        super()._display(screen, renderable)
+
+    def _draw_again(self) -> None:
+        """Another program had the terminal; after ctrl+z and fg, Textual draws nothing by itself."""
+        self._screen_diff.forget()
+        self.refresh(layout=True)
 
     def notify(self, message: str, **options: Any) -> None:
         """Text, never markup; only Textual itself still calls this."""
