@@ -15,6 +15,7 @@ from engine.core.filenames import printable_name, text_to_path
 from engine.core.i18n import N_, _, colon, n_
 from engine.memory.importers.fields import ImportOptions, parse_role_map
 from engine.memory.importers.formats import ImportFile, find_importer, import_files
+from engine.memory.importers.readers.temporary import temporary_files_in
 from engine.memory.importers.readers.unpack import OtherFile, UnreadableFile, content_size, is_container
 from engine.memory.importers.unknown import empty_container
 from engine.memory.records import Conversation, ImportItem, Skipped, SummaryPoint
@@ -111,7 +112,7 @@ def _import(
     on_progress: OnProgress,
 ) -> ImportReport:
     began = time.monotonic()
-    with staging_folder(store.path.parent, ".unpack.") as scratch:
+    with staging_folder(store.path.parent, ".unpack.") as scratch, temporary_files_in(scratch):
         reading = _Reading(paths, format_, options, scratch, on_progress)
         reading.replaces_parts = store.count() > 0
         origin = ", ".join(printable_name(str(path)) for path in paths)

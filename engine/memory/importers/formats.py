@@ -157,18 +157,27 @@ def _recognised(file: PlainFile, format_: str) -> ImportFile | UnreadableFile | 
 
 
 def _detect(path: Path) -> str | None:
-    for value in first_values(path) or [None]:
+    for value in _evidence(path):
         for name in FORMATS:
             if find_importer(name).detect(path, value):
                 return name
     return None
 
 
+def _evidence(path: Path) -> Iterator[Any]:
+    """The values that `Importer.detect` takes: the first entries of a file, or None."""
+    count = 0
+    for value in first_values(path):
+        count += 1
+        yield value
+    if not count:
+        yield None
+
+
 def _asked(path: Path, format_: str) -> str | None:
     """The format that the user asked for, also for a file of unknown shape; None for one of another format."""
-    values = first_values(path) or [None]
     importer = find_importer(format_)
-    if any(importer.detect(path, value) for value in values) or _detect(path) is None:
+    if any(importer.detect(path, value) for value in _evidence(path)) or _detect(path) is None:
         return format_
     return None
 

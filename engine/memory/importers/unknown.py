@@ -31,7 +31,7 @@ def unknown_shape(path: Path, readable_format: Callable[[Path], str]) -> BadInpu
             _("This database belongs to no supported program; its tables are {tables}").format(tables=tables),
             path=path,
         )
-    values = first_values(path)
+    values = list(first_values(path, limit=1))
     if not values and path.suffix.lower() not in _JSON_SUFFIXES:
         return no_speakers(path)
     # Malformed text, or an entry over the limit, is the better reason.

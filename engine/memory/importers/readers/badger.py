@@ -9,7 +9,6 @@ from __future__ import annotations
 import heapq
 import shutil
 import struct
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.memory.importers.readers.snappy import decompress as decompress_snappy
 from engine.memory.importers.readers.snappy import uvarint
+from engine.memory.importers.readers.temporary import temporary_folder
 
 MAGIC = b"Bdgr"
 _VERSIONS = (7, 8)
@@ -110,8 +110,7 @@ def check_supported(folder: Path) -> None:
 
 @contextmanager
 def _open_copy(folder: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="h2q-") as temporary:
-        copy = Path(temporary)
+    with temporary_folder() as copy:
         try:
             # A table that is compacted away between reading the manifest and copying is replaced in the next manifest.
             for attempt in range(5):
@@ -127,7 +126,7 @@ def _open_copy(folder: Path) -> Iterator[Path]:
             for path in (*folder.glob("*.mem"), *folder.glob("*.vlog")):
                 _copy_sparse(path, copy / path.name)
         except BadInput as error:
-            raise BadInput(error.message.partition(f": {copy}")[0], path=folder) from None
+            raise BadInput(error.reason, path=folder) from None
         except (ValueError, IndexError, struct.error) as error:
             raise BadInput(
                 _("The Badger folder is damaged ({reason})").format(reason=error), path=folder

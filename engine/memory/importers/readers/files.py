@@ -112,40 +112,42 @@ def first_value(path: Path) -> Any:
     return next(iter(first_values(path, limit=1)), None)
 
 
-def first_values(path: Path, *, limit: int = _VALUES_TO_CHECK) -> list[Any]:
-    """The first entries of `path`, and after them the object that wraps them; empty when it is not JSON and no table.
+def first_values(path: Path, *, limit: int = _VALUES_TO_CHECK) -> Iterator[Any]:
+    """The first entries of `path`, and after them the object that wraps them; nothing when it is not JSON and no table.
 
     Of a first object over `json_stream.MAX_VALUE`, its first members, with `{}` in place of an oversized one. Text
-    that is malformed after the first entry ends the list. Raises BadInput for malformed text before.
+    that is malformed after the first entry ends the values. Raises BadInput for malformed text before.
     """
     start = file_start(path)
     is_table = path.suffix.lower() in tables.SUFFIXES or start.startswith(tables.PARQUET_MAGIC)
     bare = encodings.sample_text(start).lstrip("\ufeff \t\r\n")
     if not is_table and not _begins_json(bare):
-        return []
-    found: list[Any] = []
+        return
     done = 0
 
     def on_bytes(count: int) -> None:
         nonlocal done
         done += count
 
+    first_keys: object = None
+    count = 0
     try:
         for _line, value in json_values(path, on_bytes):
-            found.append(value)
-            if len(found) >= limit or done > _BYTES_TO_CHECK:
+            first_keys = first_keys if count else _keys_of(value)
+            count += 1
+            yield value
+            if count >= limit or done > _BYTES_TO_CHECK:
                 break
     except json_stream.TooLong:
-        if not found and not bare.startswith("{"):
+        if not count and not bare.startswith("{"):
             raise
     except BadInput:
-        if not found:
+        if not count:
             raise
-    if bare.startswith("{") and not is_table and (not found or limit > 1):
+    if bare.startswith("{") and not is_table:
         whole = _first_members(path)
-        if whole and (not found or whole.keys() != _keys_of(found[0])):
-            found.append(whole)
-    return found
+        if whole and (not count or whole.keys() != first_keys):
+            yield whole
 
 
 def _begins_json(text: str) -> bool:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from engine.core.errors import BadInput
 from engine.core.i18n import _
+from engine.memory.importers.readers.temporary import temporary_folder
 
 MAGIC = b"SQLite format 3\0"
 
@@ -39,6 +40,16 @@ def has_tables(path: Path, names: Collection[str]) -> bool:
 
 def table_columns(path: Path) -> dict[str, frozenset[str]]:
     """The columns of each table; empty when the database cannot be read."""
+    try:
+        info = path.stat()
+    except OSError:
+        return {}
+    return _table_columns(path, info.st_size, info.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _table_columns(path: Path, size: int, modified: int) -> dict[str, frozenset[str]]:
+    # Several importers ask about one file, and each answer takes a copy of it.
     try:
         with _open_copy(path) as connection:
             return _columns(connection)
@@ -73,8 +84,8 @@ def query_rows(path: Path, required: Mapping[str, Sequence[str]], query: str) ->
 @contextmanager
 def _open_copy(path: Path) -> Iterator[sqlite3.Connection]:
     """Connects to a copy of the database, WAL included. Raises BadInput."""
-    with tempfile.TemporaryDirectory(prefix="h2q-") as folder:
-        copy = Path(folder) / "copy.db"
+    with temporary_folder() as folder:
+        copy = folder / "copy.db"
         try:
             _copy(path, copy)
             with closing(sqlite3.connect(copy, isolation_level=None)) as connection:

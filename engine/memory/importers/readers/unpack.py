@@ -48,7 +48,7 @@ _KNOWN = frozenset(
 """Suffixes of files that are looked at whatever they begin with."""
 _USUAL = frozenset((".json", ".jsonl", ".ndjson", ".txt", ".md", ".db"))
 _COMPANIONS = {
-    "MANIFEST": ("*.sst", "*.vlog", "KEYREGISTRY", "DISCARD", "LOCK"),
+    "MANIFEST": ("*.sst", "*.vlog", "*.mem", "KEYREGISTRY", "DISCARD", "LOCK"),
     "messages.jsonl": ("thread.json",),
     "*.db": ("{name}-wal", "{name}-shm", "{name}-journal"),
     "*.sqlite*": ("{name}-wal", "{name}-shm", "{name}-journal"),
