@@ -315,6 +315,16 @@ def test_chatgpt_without_times_children_and_current_node_reads_the_last_branch()
     assert talk.turns[1].alternatives == ("An old poem",)
 
 
+def test_the_analysis_of_a_chatgpt_answer_is_reasoning(tmp_path: Path) -> None:
+    mapping = {
+        "u": node("u", None, ["t"], "user", "q"),
+        "t": node("t", "u", ["a"], "assistant", "Hm.", channel="analysis"),
+        "a": node("a", "t", [], "assistant", "A", channel="final"),
+    }
+    (talk,), skipped = read(write(tmp_path, "c.json", [{"mapping": mapping, "current_node": "a"}]))
+    assert (role_texts(talk), skipped) == ([("user", "q"), ("assistant", "A")], {"reasoning": 1})
+
+
 def test_chatgpt_counts_every_message_of_an_edited_question(tmp_path: Path) -> None:
     mapping = {
         "r": {"id": "r", "message": None, "parent": None, "children": ["u", "v"]},

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.memory.records import Conversation
 from tests.unit.test_importers import read, write
 
 START = 1_770_000_000
@@ -156,6 +160,45 @@ def llama_cpp(talk: Talk, order: list[int]) -> Any:
     return {"conv": conversation, "messages": [*messages, root]}
 
 
+def webui_rows(talk: Talk, order: list[int], path: Path) -> None:
+    """Open WebUI's database, with the messages in `chat_message` only."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("""
+            CREATE TABLE user (id TEXT);
+            CREATE TABLE auth (id TEXT);
+            CREATE TABLE chat (id TEXT, title TEXT, chat JSON, created_at BIGINT, updated_at BIGINT,
+                current_message_id TEXT);
+            CREATE TABLE chat_message (id TEXT, chat_id TEXT, role TEXT, parent_id TEXT, content JSON,
+                created_at BIGINT);
+        """)
+        connection.execute("INSERT INTO chat VALUES ('x', 'T', '{}', 1, 2, ?)", (f"m{talk.last}",))
+        for n in order:
+            message = talk.messages[n]
+            role = "assistant" if message.is_answer else "user"
+            row = (f"x-m{n}", role, id_or(message.parent, None), json.dumps(message.text), START + n)
+            connection.execute("INSERT INTO chat_message VALUES (?, 'x', ?, ?, ?, ?)", row)
+        connection.commit()
+
+
+def cherry(talk: Talk, order: list[int], path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("""
+            CREATE TABLE topic (id, name, active_node_id, created_at, updated_at);
+            CREATE TABLE message (id, parent_id, topic_id, role, data, status, created_at);
+        """)
+        connection.execute("INSERT INTO topic VALUES ('x', 'T', ?, 1, 2)", (f"m{talk.last}",))
+        connection.execute(
+            "INSERT INTO message VALUES ('root', NULL, 'x', 'root', '{}', 'success', ?)", (START,)
+        )
+        for n in order:
+            message = talk.messages[n]
+            role = "assistant" if message.is_answer else "user"
+            data = json.dumps({"parts": [{"type": "text", "text": message.text}]})
+            row = (f"m{n}", id_or(message.parent, "root"), role, data, (START + n) * 1000)
+            connection.execute("INSERT INTO message VALUES (?, ?, 'x', ?, ?, 'success', ?)", row)
+        connection.commit()
+
+
 @st.composite
 def talks(draw: st.DrawFn) -> Talk:
     """Questions and answers in turn; a question may be edited and an answer made again at any place."""
@@ -181,6 +224,20 @@ WRITERS: list[Callable[[Talk, list[int]], Any]] = [
 ]
 
 
+DATABASES: list[Callable[[Talk, list[int], Path], None]] = [webui_rows, cherry]
+
+
+def check(conversation: Conversation, skipped: dict[str, int], talk: Talk) -> None:
+    assert [turn.text for turn in conversation.turns] == talk.path()
+    assert {turn.role for turn in conversation.turns[::2]} == {"user"}
+    alternatives = [text for turn in conversation.turns for text in turn.alternatives]
+    assert len(conversation.turns) + len(alternatives) + sum(skipped.values()) == len(talk.messages)
+    for turn, before in zip(conversation.turns[1:], conversation.turns, strict=False):
+        question = next(n for n, message in enumerate(talk.messages) if message.text == before.text)
+        siblings = {message.text for message in talk.messages if message.parent == question} - {turn.text}
+        assert set(turn.alternatives) == (siblings if turn.role == "assistant" else set())
+
+
 @pytest.mark.parametrize("writer", WRITERS, ids=lambda writer: writer.__name__)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(talks(), st.randoms(use_true_random=False))
@@ -190,15 +247,21 @@ def test_a_branched_talk_is_read_as_it_was_shown(
     order = list(range(len(talk.messages)))
     chance.shuffle(order)
     (conversation,), skipped = read(write(tmp_path, "x.json", writer(talk, order)))
-    assert [turn.text for turn in conversation.turns] == talk.path()
-    assert {turn.role for turn in conversation.turns[::2]} == {"user"}
-    alternatives = [text for turn in conversation.turns for text in turn.alternatives]
-    assert len(conversation.turns) + len(alternatives) + sum(skipped.values()) == len(talk.messages)
-    for turn, before in zip(conversation.turns[1:], conversation.turns, strict=False):
-        question = next(n for n, message in enumerate(talk.messages) if message.text == before.text)
-        regenerated = {
-            message.text
-            for message in talk.messages
-            if message.parent == question and message.text != turn.text
-        }
-        assert set(turn.alternatives) == (regenerated if turn.role == "assistant" else set())
+    check(conversation, skipped, talk)
+
+
+@pytest.mark.parametrize("writer", DATABASES, ids=lambda writer: writer.__name__)
+@settings(max_examples=15, deadline=None)
+@given(talks(), st.randoms(use_true_random=False))
+def test_a_branched_talk_in_a_database_is_read_as_it_was_shown(
+    tmp_path_factory: pytest.TempPathFactory,
+    writer: Callable[[Talk, list[int], Path], None],
+    talk: Talk,
+    chance: random.Random,
+) -> None:
+    order = list(range(len(talk.messages)))
+    chance.shuffle(order)
+    path = tmp_path_factory.mktemp("db") / "x.sqlite"
+    writer(talk, order, path)
+    (conversation,), skipped = read(path)
+    check(conversation, skipped, talk)

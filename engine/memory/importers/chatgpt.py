@@ -109,6 +109,8 @@ def _node(value: object, role_map: RoleMap) -> MessageNode:
         isinstance(metadata, dict) and metadata.get("is_visually_hidden_from_conversation") is True
     ) or message.get("weight") == 0:
         return replace(node, skipped=(Skipped(reason="hidden message"),))
+    if role is Role.ASSISTANT and message.get("channel") == "analysis":
+        return replace(node, skipped=(Skipped(reason="reasoning"),))
     recipient = message.get("recipient")
     if role is Role.ASSISTANT and isinstance(recipient, str) and recipient.startswith("canmore."):
         # The person asked for the text in the canvas: it is the answer.

@@ -33,7 +33,7 @@ from engine.memory.records import Conversation, Skipped
 
 NAME = "lechat"
 
-_OWN_KEYS = frozenset(("contentChunks", "reaction", "canvas", "quotes", "preference"))
+_OWN_KEYS = frozenset(("version", "contentChunks", "reaction", "canvas", "quotes", "preference"))
 
 
 def detect(path: Path, value: Any) -> bool:
