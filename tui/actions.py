@@ -99,6 +99,14 @@ _EVERYWHERE = _actions(
     ),
     AppAction("settings", "S", N_("settings"), _E, help=N_("Language, theme, signs, memory budget, keys.")),
     AppAction(
+        "redraw",
+        "ctrl+l",
+        N_("redraw"),
+        _E,
+        help=N_("Draws the whole screen again, when something else has written on it."),
+        priority=True,
+    ),
+    AppAction(
         "suspend",
         "ctrl+z",
         N_("suspend"),

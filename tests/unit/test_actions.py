@@ -130,8 +130,10 @@ def test_every_global_action_has_a_method_in_the_app_or_in_a_tab() -> None:
 def test_no_action_needs_ctrl_alt_or_a_function_key() -> None:
     for row in ACTIONS:
         simple = [key for key in row.keys if "+" not in key or key == "+"]
-        # ctrl+z is what every shell knows; the palette offers it too.
-        assert row.id == "suspend" or [k for k in simple if not (k.startswith("f") and k[1:].isdigit())]
+        # ctrl+z and ctrl+l are what every shell knows; the palette offers them too.
+        assert row.id in ("suspend", "redraw") or [
+            k for k in simple if not (k.startswith("f") and k[1:].isdigit())
+        ]
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ class H2QApp(App[None]):
     async def on_mount(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.exit)
-        self.app_resume_signal.subscribe(self, lambda _app: self._draw_again())
+        self.app_resume_signal.subscribe(self, lambda _app: self.redraw())
         await self.show_tab(self._first_tab)
         self.board.start()
         self.set_interval(HANGUP_CHECK_S, self._leave_when_hung_up)
@@ -395,8 +395,8 @@ class H2QApp(App[None]):
             renderable = DiffUpdate(renderable, self._screen_diff, (self.size.width, self.size.height))
         super()._display(screen, renderable)
 
-    def _draw_again(self) -> None:
-        """Another program had the terminal; after ctrl+z and fg, Textual draws nothing by itself."""
+    def redraw(self) -> None:
+        """Draws every cell again: another program had the terminal. After ctrl+z and fg, Textual draws nothing itself."""
         self._screen_diff.forget()
         self.refresh(layout=True)
 

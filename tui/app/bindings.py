@@ -6,7 +6,7 @@ share a key: Textual tries the bindings of a key in turn, and `check_action` of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from textual.app import App
@@ -51,7 +51,7 @@ def _bindings_of(action: AppAction) -> list[Binding]:
     """
     if is_digit_action(action):
         return [Binding(key, f"app.{PERFORM}('{action.id}', '{key}')", show=False) for key in action.keys]
-    keys = ",".join(textual_key(key) for key in action.keys if key != App.COMMAND_PALETTE_BINDING)
+    keys = _bound_keys(action.id, action.keys)
     what = textual_action(action)
     return [Binding(keys, what, action.label, show=action.footer, priority=action.priority, id=action.id)]
 
@@ -70,4 +70,10 @@ def keymap(keys: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
         rest -= more
         touched = {key for id_ in more for key in (*keys[id_], *table[id_])}
         more = {id_ for id_ in rest if touched & {*keys[id_], *table[id_]}}
-    return {id_: ",".join(map(textual_key, keys[id_])) for id_ in keys if id_ in named and keys[id_]}
+    return {id_: _bound_keys(id_, keys[id_]) for id_ in keys if id_ in named and keys[id_]}
+
+
+def _bound_keys(id_: str, keys: Iterable[str]) -> str:
+    """The keys of an action as Textual's bindings name them, without the one of the palette that Textual binds itself."""
+    bound = (key for key in keys if (id_, key) != ("palette", App.COMMAND_PALETTE_BINDING))
+    return ",".join(map(textual_key, bound))

@@ -142,6 +142,10 @@ class GlobalActions:
         """Gives the terminal back to the shell until `fg`."""
         self.app.action_suspend_process()
 
+    def action_redraw(self) -> None:
+        """Draws the whole screen again."""
+        self.host.redraw()
+
     def action_leave(self) -> None:
         """Leaves; asks first when a tab would lose something."""
         question = next(filter(None, (tab.unsaved_question() for tab in self.tabs.open_tabs)), "")

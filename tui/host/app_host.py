@@ -44,6 +44,9 @@ class AppHost(Protocol):
     def refresh_tab(self) -> None:
         """Redraws the tab on the screen."""
 
+    def redraw(self) -> None:
+        """Draws every cell of the terminal again."""
+
     async def show_tab(self, tab_id: str) -> None:
         """Brings a tab on the screen."""
 
