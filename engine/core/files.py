@@ -120,12 +120,51 @@ def _locked_temporary(path: Path) -> tuple[int, Path]:
         os.close(fd)
 
 
+@contextlib.contextmanager
+def locked_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new folder in `parent`, locked inside the block so that `remove_stale` leaves it. Raises OSError.
+
+    What is left under its name at the end is deleted.
+    """
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        try:
+            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # removed as stale before it was locked
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        if is_same_file(fd, folder):
+            break
+        os.close(fd)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(fd)
+
+
 def is_same_file(fd: int, path: Path) -> bool:
     """Whether `path` is the open file `fd`: neither deleted nor replaced since."""
     try:
         return os.path.samestat(os.fstat(fd), path.lstat())
     except FileNotFoundError:
         return False
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether a live process has a temporary file or folder locked; False when it is gone."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def remove_stale(path: Path) -> bool:

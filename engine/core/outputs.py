@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from engine.core.errors import UsageProblem
-from engine.core.files import fsync_dir, make_dirs, sync_file
+from engine.core.files import fsync_dir, is_in_use, locked_folder, make_dirs, sync_file
 from engine.core.i18n import _
 
 
@@ -112,12 +112,12 @@ def _kind(mode: int) -> str:
 def new_folder(folder: Path, owned: OwnedFolder) -> Iterator[Path]:
     """A temporary folder next to `folder`; its files are synced, then it takes the name and an old one is removed.
 
-    Raises UsageProblem when the old one is not `owned`, OSError. When the block raises, `folder` is as before.
+    Raises UsageProblem when the old one is not `owned`, OSError. When the block raises, `folder` is as before; when
+    the process is killed, `recover_replaced` gives an old one its name back.
     """
     check_output_folder(folder, owned)
     make_dirs(folder.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
+    with locked_folder(folder.parent, f".{folder.name}.new.") as temporary:
         yield temporary
         temporary.chmod(0o755)
         for file in temporary.iterdir():
@@ -129,12 +129,21 @@ def new_folder(folder: Path, owned: OwnedFolder) -> Iterator[Path]:
         old = None
         if folder.exists():
             # A name of our own making: what is there under a guessed name could be the user's.
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
+            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}{_OLD}", dir=folder.parent))
             folder.rename(old)
         temporary.rename(folder)
         fsync_dir(folder.parent)
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+
+
+_OLD = ".old."
+
+
+def recover_replaced(parent: Path) -> None:
+    """Renames folders back that `new_folder` moved away before its process was killed. Raises OSError."""
+    for old in parent.glob(f".*{_OLD}*"):
+        folder = old.with_name(old.name[1:].rpartition(_OLD)[0])
+        in_use = any(map(is_in_use, parent.glob(f".{folder.name}.new.*")))
+        if old.is_dir() and not folder.exists() and not in_use and any(old.iterdir()):
+            old.rename(folder)

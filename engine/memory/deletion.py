@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
 from engine.memory.checksums import update_state
 from engine.memory.memory_points import delete_point, delete_points_of_import, find_points
+from engine.memory.search import fold
 from engine.memory.transactions import ROWS_PER_CHECK, ChunkedWriter, import_lock
 
 
@@ -42,22 +46,88 @@ def delete_incomplete_imports(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM imports WHERE id = ?", (import_id,))
 
 
-def forget(connection: sqlite3.Connection, ids: Iterable[str]) -> list[str]:
+def ids_containing(connection: sqlite3.Connection, text: str) -> list[str]:
+    """Ids of the conversations and memory points that hold `text`: turns, titles, alternatives and edits, also of
+    shorter forms. Compared as in `search`."""
+    wanted = fold(text)
+    if not wanted:
+        return []
+    found: dict[str, None] = {}
+    queries = (
+        "SELECT id, title, id, source FROM conversations",
+        "SELECT conversation_id, text, alternatives, '' FROM turns",
+        "SELECT conversation_id, text, '', '' FROM decisions WHERE conversation_id IN (SELECT id FROM conversations)",
+        "SELECT id, content, summary, keywords FROM memory_points",
+    )
+    for query in queries:
+        for id_, *values in connection.execute(query):
+            if id_ not in found and any(_contains(value, wanted) for value in values):
+                found[id_] = None
+    return list(found)
+
+
+def _contains(value: object, wanted: str) -> bool:
+    if not isinstance(value, str):
+        return False
+    if value.startswith("[") and value.endswith("]"):
+        with suppress(ValueError, RecursionError):
+            value = value + " ".join(part for part in json.loads(value) if isinstance(part, str))
+    return wanted in fold(value)
+
+
+def texts_of(connection: sqlite3.Connection, ids: Iterable[str]) -> Iterator[str]:
+    """Every text of some conversations and memory points: turns, alternatives, titles, edits, summaries."""
+    wanted = json.dumps(list(ids))
+    for query in (
+        "SELECT text, alternatives FROM turns WHERE conversation_id IN (SELECT value FROM json_each(?))",
+        "SELECT title, '[]' FROM conversations WHERE id IN (SELECT value FROM json_each(?))",
+        "SELECT text, '[]' FROM decisions WHERE conversation_id IN (SELECT value FROM json_each(?))",
+        "SELECT content, keywords FROM memory_points WHERE id IN (SELECT value FROM json_each(?))",
+        "SELECT summary, '[]' FROM memory_points WHERE id IN (SELECT value FROM json_each(?))",
+    ):
+        for text, more in connection.execute(query, (wanted,)):
+            if isinstance(text, str):
+                yield text
+            with suppress(ValueError, TypeError, RecursionError):
+                yield from (part for part in json.loads(more) if isinstance(part, str))
+
+
+def with_shorter_forms(connection: sqlite3.Connection, ids: Iterable[str]) -> list[str]:
+    """`ids` with the conversations that they superseded."""
+    found: dict[str, None] = {}
+    pending = deque(ids)
+    while pending:
+        id_ = pending.popleft()
+        if id_ not in found:
+            found[id_] = None
+            pending += [
+                row[0]
+                for row in connection.execute("SELECT id FROM conversations WHERE superseded_by = ?", (id_,))
+            ]
+    return list(found)
+
+
+def imports_without(connection: sqlite3.Connection, ids: Iterable[str]) -> dict[str, str]:
+    """Id and path of the imports of which no row is left without `ids`."""
+    return dict(
+        connection.execute(
+            "SELECT id, path FROM imports WHERE id NOT IN (SELECT import_id FROM conversations "
+            "WHERE id NOT IN (SELECT value FROM json_each(?1))) AND id NOT IN (SELECT import_id FROM memory_points "
+            "WHERE import_id IS NOT NULL AND id NOT IN (SELECT value FROM json_each(?1)))",
+            (json.dumps(list(ids)),),
+        )
+    )
+
+
+def forget(connection: sqlite3.Connection, ids: Iterable[str], *, text: str = "") -> list[str]:
     """Deletes conversations and memory points for good and marks them as forgotten; see `MemoryStore.forget`."""
-    wanted = list(dict.fromkeys(ids))
+    wanted = with_shorter_forms(connection, ids)
     points = find_points(connection, wanted)
-    deleted: list[str] = []
-    while wanted:
-        id_ = wanted.pop()
-        if (
-            id_ in deleted
-            or not connection.execute("SELECT 1 FROM conversations WHERE id = ?", (id_,)).fetchone()
-        ):
-            continue
-        deleted.append(id_)
-        wanted += [
-            r[0] for r in connection.execute("SELECT id FROM conversations WHERE superseded_by = ?", (id_,))
-        ]
+    deleted = [
+        id_
+        for id_ in wanted
+        if connection.execute("SELECT 1 FROM conversations WHERE id = ?", (id_,)).fetchone()
+    ]
     writer = ChunkedWriter(connection)
     salt = forgotten_salt(writer)
     with writer.transaction():
@@ -70,25 +140,45 @@ def forget(connection: sqlite3.Connection, ids: Iterable[str]) -> list[str]:
                 (forgotten_key(salt, source, external_id, hash_), time.time()),
             )
             writer.commit_if_due()
-        for id_, source, content, import_id in points:
+        for id_, source, content, _import_id in points:
             connection.execute(
                 "INSERT OR REPLACE INTO forgotten VALUES (?, ?)",
                 (forgotten_key(salt, source, id_, ""), time.time()),
             )
             delete_point(connection, id_, content)
-            connection.execute(_BLANK_IMPORT_PATH, (import_id, import_id, import_id))
             writer.commit_if_due()
     _delete(connection, deleted)
+    with writer.transaction():
+        # The name of a file may be as private as its content, and so may the names in it that were not understood.
+        # A running import has no rows yet.
+        connection.execute(
+            "UPDATE imports SET path = '', skipped = '{}' WHERE path || skipped != '{}' "
+            "AND completed_at IS NOT NULL AND id NOT IN (SELECT import_id FROM conversations) AND id NOT IN "
+            "(SELECT import_id FROM memory_points WHERE import_id IS NOT NULL)"
+        )
+        if text:
+            _forget_notes(connection, fold(text))
+    _rewrite_file(connection)
     release_free_pages(connection)
     return [*deleted, *(point[0] for point in points)]
+
+
+def _forget_notes(connection: sqlite3.Connection, wanted: str) -> None:
+    """Blanks reasons of decisions and deletes rules that contain the folded text `wanted`."""
+    rows = connection.execute("SELECT seq, conversation_id, reason, text FROM decisions").fetchall()
+    for seq, conversation_id, reason, text in rows:
+        if not conversation_id and wanted in fold(text):
+            connection.execute("DELETE FROM decisions WHERE seq = ?", (seq,))
+        elif wanted in fold(reason):
+            connection.execute("UPDATE decisions SET reason = '' WHERE seq = ?", (seq,))
 
 
 def _delete(connection: sqlite3.Connection, ids: list[str]) -> None:
     writer = ChunkedWriter(connection)
     with writer.transaction():
         for id_ in ids:
-            hash_, import_id = connection.execute(
-                "SELECT content_hash, import_id FROM conversations WHERE id = ?", (id_,)
+            (hash_,) = connection.execute(
+                "SELECT content_hash FROM conversations WHERE id = ?", (id_,)
             ).fetchone()
             # Turns first and a few at a time: one long conversation must not block other writers.
             while connection.execute(
@@ -104,7 +194,6 @@ def _delete(connection: sqlite3.Connection, ids: list[str]) -> None:
                 update_state(connection, shorter, superseded_by=None)
             for statement in _DELETE_CONVERSATION:
                 connection.execute(statement, {"id": id_})
-            connection.execute(_BLANK_IMPORT_PATH, (import_id, import_id, import_id))
             if not connection.execute(
                 "SELECT 1 FROM conversations WHERE content_hash = ?", (hash_,)
             ).fetchone():
@@ -123,11 +212,18 @@ _DELETE_CONVERSATION = (
 )
 
 
-_BLANK_IMPORT_PATH = (
-    "UPDATE imports SET path = '' WHERE id = ? AND NOT EXISTS (SELECT 1 FROM conversations WHERE import_id = ?) "
-    "AND NOT EXISTS (SELECT 1 FROM memory_points WHERE import_id = ?)"
-)
-"""The name of a file may be as private as its content: it goes with the last row of the import."""
+def _rewrite_file(connection: sqlite3.Connection) -> None:
+    """Writes all pages anew: what another program or a build of SQLite without `secure_delete` freed is still in them.
+
+    Leaves a large file, a full disk and a database in use as they are; deleted rows are overwritten in any case.
+    """
+    pages, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    if pages * size <= _LARGEST_REWRITE:
+        with suppress(sqlite3.OperationalError):
+            connection.execute("VACUUM")
+
+
+_LARGEST_REWRITE = 512 << 20
 
 
 def release_free_pages(connection: sqlite3.Connection) -> bool:

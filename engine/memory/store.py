@@ -276,13 +276,18 @@ class MemoryStore:
             for row in islice(matching, offset, offset + limit)
         ]
 
-    def forget(self, ids: Iterable[str]) -> list[str]:
+    def forget(self, ids: Iterable[str], *, text: str = "") -> list[str]:
         """Deletes conversations with their shorter forms and their rows in the corpus, and summary points.
 
-        Deleted pages are overwritten and returned to the file system, and the WAL is truncated. Returns the
-        deleted ids. `engine.pipeline.forget` cleans the files outside the database.
+        Paths of imports without rows are blanked; with `text`, so are reasons of decisions that contain it, and rules
+        with it are deleted. Deleted pages are overwritten and returned to the file system, and the WAL is truncated.
+        Returns the deleted ids. `engine.pipeline.forget` cleans the files outside the database.
         """
-        return deletion.forget(self.connection, ids)
+        return deletion.forget(self.connection, ids, text=text)
+
+    def ids_containing(self, text: str) -> list[str]:
+        """Ids of all conversations and summary points that hold `text` anywhere, shorter forms included."""
+        return deletion.ids_containing(self.connection, text)
 
     def _read(self, query: str, values: tuple[object, ...] = ()) -> Iterator[Conversation]:
         with marked_damage(self.connection):

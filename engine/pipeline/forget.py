@@ -1,4 +1,4 @@
-"""Forgets conversations: deletes them from memory, datasets, reports, runs and backups.
+"""Forgets conversations: deletes them from memory, datasets, exports, reports, runs and backups.
 
 Models trained on them cannot unlearn them; the report names these models and their exports.
 """
@@ -6,17 +6,20 @@ Models trained on them cannot unlearn them; the report names these models and th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from engine.core.files import write_bytes
 from engine.core.paths import Workspace
 from engine.export.report import exports_of
+from engine.memory.deletion import imports_without, texts_of, with_shorter_forms
 from engine.memory.store import MemoryStore
 from engine.models.registry import list_models
+from engine.pipeline.erase_files import blank_file_names, erase_files, files_with, remove_runs
+from engine.pipeline.erased_text import ErasedText
+from engine.runs.kinds import ImportParams, RunKind
+from engine.runs.rundir import RunDir, list_runs
+from engine.runs.spec import params_of
 from engine.workspace.backup import remove_from_backups
 from engine.workspace.leftovers import backup_lock, sweep_leftovers
 from engine.workspace.reset import require_no_run
@@ -28,7 +31,7 @@ class ForgetReport(msgspec.Struct, frozen=True, kw_only=True):
     ids: list[str]
     """Deleted ids, shorter forms included."""
     files: list[str]
-    """Rewritten datasets, reports and journals."""
+    """Rewritten or deleted datasets, exports, reports, journals and logs."""
     backups: int
     """Number of rewritten backups."""
     removed_backups: int
@@ -37,10 +40,14 @@ class ForgetReport(msgspec.Struct, frozen=True, kw_only=True):
     """Models trained on one of them."""
     exports: list[str] = []
     """Exports of these models."""
+    runs: list[str] = []
+    """Deleted runs: imports of which no conversation is left, with the path and the names of their files."""
+    left: list[str] = []
+    """Other files of the workspace that contain the searched text, such as the user's own texts."""
 
 
-def forget(workspace: Workspace, ids: list[str]) -> ForgetReport:
-    """Deletes the conversations everywhere in the workspace.
+def forget(workspace: Workspace, ids: list[str], *, text: str = "") -> ForgetReport:
+    """Deletes the conversations everywhere in the workspace; with `text`, from backups all that contain it.
 
     The store comes last, so that an interrupted call can be repeated. Raises Busy when a run is alive or a
     backup is made or restored, because it may hold them; OSError.
@@ -48,17 +55,24 @@ def forget(workspace: Workspace, ids: list[str]) -> ForgetReport:
     require_no_run(workspace)
     with backup_lock(workspace), MemoryStore(workspace.memory_db) as store:
         sweep_leftovers(workspace, everywhere=True)
-        all_ids = _with_shorter_forms(store, ids)
-        files = [str(path) for path in _json_files(workspace) if _rewrite(path, set(all_ids))]
-        rewritten, removed = remove_from_backups(workspace, all_ids)
-        deleted = store.forget(all_ids)
+        all_ids = with_shorter_forms(store.connection, ids)
+        erased = ErasedText(all_ids, [*texts_of(store.connection, all_ids), text])
+        gone, touched = _import_runs(workspace, store, all_ids)
+        files = {str(path): None for path in erase_files(workspace, erased)}
+        files |= {str(path): None for run in touched for path in blank_file_names(run)}
+        remove_runs(workspace, gone)
+        rewritten, removed = remove_from_backups(workspace, all_ids, text=text)
+        deleted = store.forget(all_ids, text=text)
+    names = {run.run_id for run in gone}
     return ForgetReport(
         ids=deleted,
-        files=files,
+        files=[path for path in files if not names.intersection(Path(path).parts)],
         backups=rewritten,
         removed_backups=removed,
         models=trained_on(workspace, all_ids),
         exports=exports_of(workspace, all_ids),
+        runs=sorted(names),
+        left=[str(path) for path in files_with(workspace, text)] if text else [],
     )
 
 
@@ -68,82 +82,32 @@ def trained_on(workspace: Workspace, ids: list[str]) -> list[str]:
     return [card.name for card in list_models(workspace) if wanted.intersection(card.lineage.conversations)]
 
 
-def _with_shorter_forms(store: MemoryStore, ids: list[str]) -> list[str]:
-    all_ids: list[str] = []
-    pending = list(ids)
-    while pending:
-        id_ = pending.pop(0)
-        if id_ not in all_ids:
-            all_ids.append(id_)
-            pending += [
-                row[0]
-                for row in store.connection.execute(
-                    "SELECT id FROM conversations WHERE superseded_by = ?", (id_,)
-                )
-            ]
-    return all_ids
+def _import_runs(
+    workspace: Workspace, store: MemoryStore, ids: list[str]
+) -> tuple[list[RunDir], list[RunDir]]:
+    """The runs of imports of which no row is left without `ids`, and those of imports that keep some.
 
-
-def _json_files(workspace: Workspace) -> Iterator[Path]:
-    """JSON files that may contain conversations."""
-    for folder, pattern in (
-        (workspace.training, "*.jsonl"),
-        (workspace.training, "*.json"),
-        (workspace.runs, "*/*.json"),
-        (workspace.runs, "*/*.jsonl"),
-    ):
-        yield from sorted(path for path in folder.glob(pattern) if path.is_file())
-
-
-def _rewrite(path: Path, ids: set[str]) -> bool:
-    """Removes the conversations from a JSON or JSONL file; True when it contained any."""
-    data = path.read_bytes()
-    if not any(id_.encode() in data for id_ in ids):
-        return False
-    rows = data.split(b"\n") if path.suffix == ".jsonl" else [data]
-    kept = [
-        row for row in (_row_without(row, ids, path.suffix == ".json") for row in rows) if row is not None
-    ]
-    new = b"\n".join(kept)
-    if new == data:
-        return False
-    write_bytes(path, new, mode=path.stat().st_mode & 0o777)
-    return True
-
-
-def _row_without(row: bytes, ids: set[str], pretty: bool) -> bytes | None:
-    if not any(id_.encode() in row for id_ in ids):
-        return row
-    try:
-        value = json.loads(row)
-    except ValueError:
-        # A malformed row is never read, and it contains a forgotten id.
-        return None
-    cleaned = _without(value, ids)
-    if cleaned is None:
-        return None
-    return json.dumps(cleaned, ensure_ascii=False, indent=2 if pretty else None).encode() + (
-        b"\n" if pretty else b""
-    )
-
-
-def _without(value: Any, ids: set[str]) -> Any:
-    """`value` without the rows of the conversations; None when it is such a row itself.
-
-    The answers of a verdict carry no id: they are all removed with any of its cases.
+    A run that failed on the same file belongs to the first.
     """
-    if isinstance(value, dict):
-        if value.get("id") in ids or value.get("conversation") in ids or value.get("conversation_id") in ids:
-            return None
-        made_from = value.get("made_from")
-        if isinstance(made_from, list) and any(source in made_from for source in ids):
-            return None  # synthetic data derived from such a conversation
-        cleaned = {key: _without(item, ids) for key, item in value.items()}
-        cases = value.get("cases")
-        if isinstance(cases, list) and len(cleaned["cases"]) < len(cases) and "answers" in cleaned:
-            cleaned["answers"] = []
-        return cleaned
-    if isinstance(value, list):
-        kept = (_without(item, ids) for item in value)
-        return [new for new, old in zip(kept, value, strict=True) if new is not None or old is None]
-    return value
+    empty = imports_without(store.connection, ids)
+    imports = store.connection.execute("SELECT id, path FROM imports").fetchall()
+    kept = {path for id_, path in imports if id_ not in empty}
+    origins = set(empty.values()) - kept
+    runs = []
+    for run in list_runs(workspace):
+        if run.spec.kind is RunKind.IMPORT:
+            try:
+                runs.append((run, params_of(run.spec, ImportParams).paths))
+            except msgspec.MsgspecError:
+                continue
+    names = {name for _run, paths in runs if ", ".join(paths) in origins for name in paths}
+    gone = [run for run, paths in runs if ", ".join(paths) not in kept and names.intersection(paths)]
+    touched = {
+        path
+        for (path,) in store.connection.execute(
+            "SELECT path FROM imports WHERE id IN (SELECT import_id FROM conversations WHERE id IN "
+            "(SELECT value FROM json_each(?)))",
+            (json.dumps(ids),),
+        )
+    }
+    return gone, [run for run, paths in runs if ", ".join(paths) in kept & touched]

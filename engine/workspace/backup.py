@@ -18,7 +18,8 @@ from engine.core.errors import BadInput, Busy
 from engine.core.files import file_sha256, fsync_dir, write_bytes
 from engine.core.i18n import _
 from engine.core.paths import Workspace
-from engine.memory.integrity import find_damage, reason_of
+from engine.memory.checksums import find_changed
+from engine.memory.integrity import find_damage, find_page_damage, reason_of
 from engine.memory.schema import MIGRATIONS, recovery_command, schema_version
 from engine.memory.transactions import import_lock
 from engine.workspace.leftovers import backup_lock, staging_folder, sweep_leftovers
@@ -201,19 +202,19 @@ def restore_backup(workspace: Workspace, path: Path) -> Backup:
     return _describe(path, manifest)
 
 
-def remove_from_backups(workspace: Workspace, ids: list[str]) -> tuple[int, int]:
-    """Rewrites every backup that contains one of the conversations, without them.
+def remove_from_backups(workspace: Workspace, ids: list[str], *, text: str = "") -> tuple[int, int]:
+    """Rewrites every backup that contains one of the conversations, or `text` anywhere, without them.
 
-    A damaged backup, a backup of a damaged memory and a damaged memory that a restore renamed are deleted,
-    because they may contain them. Returns the numbers of rewritten and of deleted files. The caller holds
-    `backup_lock` unless it is alone. Raises OSError.
+    A damaged backup and a damaged memory that a restore renamed are deleted, because they may contain them.
+    Returns the numbers of rewritten and of deleted files. The caller holds `backup_lock` unless it is alone.
+    Raises OSError.
     """
     rewritten = removed = 0
     for path in sorted(workspace.backups.glob("backup_*.tar.gz")):
         with staging_folder(workspace.backups, ".forget.") as staged:
             try:
                 manifest = _unpack(path, staged)
-                changed = _forget_in(staged / _MEMORY, ids, path)
+                changed = _forget_in(staged / _MEMORY, ids, text, path)
             except BadInput:
                 path.unlink()
                 removed += 1
@@ -354,18 +355,30 @@ def _copy_pages(staged: Path, target: Path) -> None:
         target_db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-def _forget_in(memory: Path, ids: list[str], path: Path) -> bool:
-    """Whether an unpacked memory contained one of the conversations. Raises BadInput when it is damaged."""
+def _forget_in(memory: Path, ids: list[str], text: str, path: Path) -> bool:
+    """Whether an unpacked memory was changed: it contained one of the conversations, or the path of their import.
+
+    Conversations that are not as they were imported go too: they may be the wanted ones. Raises BadInput when its
+    pages are damaged.
+    """
     if not memory.exists():
         return False
     from engine.memory.store import MemoryStore
 
-    if _damage_of(memory):
-        raise _damaged(path)
+    with closing(sqlite3.connect(memory, isolation_level=None)) as connection:
+        try:
+            if find_page_damage(connection):
+                raise _damaged(path)
+            damaged = list(find_changed(connection))
+        except (sqlite3.Error, UnicodeDecodeError):
+            raise _damaged(path) from None
     with MemoryStore(memory) as store:
-        deleted = store.forget(ids)
+        wanted = [*ids, *damaged, *(store.ids_containing(text) if text else ())]
+        before = store.connection.execute("SELECT id, path, skipped FROM imports").fetchall()
+        deleted = store.forget(wanted, text=text)
+        after = store.connection.execute("SELECT id, path, skipped FROM imports").fetchall()
         store.connection.execute("PRAGMA journal_mode=DELETE").fetchall()
-    return bool(deleted)
+    return bool(deleted) or before != after
 
 
 def _describe(path: Path, manifest: BackupManifest) -> Backup:

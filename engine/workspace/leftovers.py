@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.core.errors import Busy
-from engine.core.files import is_same_file, remove_stale
+from engine.core.files import is_same_file, locked_folder, remove_stale
 from engine.core.i18n import _
+from engine.core.outputs import recover_replaced
 from engine.core.paths import Workspace
 
 _LOCK = ".backup.lock"
 _WAIT_S = 60.0
-_STAGING = (".backup.*", ".restore.*", ".forget.*", ".add.*", ".unpack.*")
+_STAGING = tuple(f".{use}.*" for use in ("backup", "restore", "forget", "add", "unpack", "edit"))
 
 
 @contextmanager
@@ -66,23 +65,12 @@ def delete_lock_file(workspace: Workspace) -> None:
 
 @contextmanager
 def staging_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A temporary folder in `parent`, locked until it is deleted at the end of the block. Raises OSError."""
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        try:
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue  # removed as stale before it was locked
-        with suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        if is_same_file(fd, folder):
-            break
-        os.close(fd)
-    try:
+    """A temporary folder in `parent`, locked until it is deleted at the end of the block. Raises OSError.
+
+    `sweep_leftovers` knows its prefixes.
+    """
+    with locked_folder(parent, prefix) as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(fd)
 
 
 def stale_root_entries(workspace: Workspace) -> list[str]:
@@ -108,10 +96,19 @@ def sweep_leftovers(workspace: Workspace, *, everywhere: bool = False) -> int:
 def _leftovers(workspace: Workspace, everywhere: bool) -> Iterator[Path]:
     for folder in (workspace.root, workspace.backups, workspace.memory_db.parent):
         for pattern in _STAGING:
-            yield from [path for path in folder.glob(pattern) if path.is_dir() and not path.is_symlink()]
+            yield from _folders(folder, pattern)
+    for folder in (workspace.models, workspace.adapters, workspace.exports):
+        recover_replaced(folder)
+        for pattern in (".*.new.*", ".*.old.*", ".*.removed"):
+            yield from _folders(folder, pattern)
+    yield from _folders(workspace.runs, ".*.removed")
     models = workspace.models_json
     yield from list(models.parent.glob(f".{models.name}.*.tmp"))
     if everywhere:
         yield from [path for path in workspace.root.rglob(".*.tmp") if path.is_file()]
     else:
         yield from [*workspace.root.glob(".*.tmp"), *workspace.config.glob(".*.tmp")]
+
+
+def _folders(parent: Path, pattern: str) -> list[Path]:
+    return [path for path in parent.glob(pattern) if path.is_dir() and not path.is_symlink()]

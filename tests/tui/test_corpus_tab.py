@@ -314,7 +314,7 @@ async def test_an_edit_in_the_editor_is_shown_compared_and_undone(
         await pilot.press("d", "u")
         await until(pilot, lambda: "Answer 4" in tab.pane.plain_text)
     assert (
-        sorted(path.suffix for path in ws.memory_db.parent.iterdir() if path.name.startswith("edit-")) == []
+        sorted(path.suffix for path in ws.memory_db.parent.iterdir() if path.name.startswith(".edit.")) == []
     )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from engine.core.errors import RunFailed
 from engine.core.i18n import _
+from engine.workspace.leftovers import staging_folder
 
 
 def editor_command(environment: Mapping[str, str] | None = None) -> list[str]:
@@ -27,19 +27,18 @@ def editor_command(environment: Mapping[str, str] | None = None) -> list[str]:
 def edit_externally(
     suspend: Callable[[], AbstractContextManager[None]], command: list[str], text: str, folder: Path
 ) -> str:
-    """`text` after editing. The file is in `folder`, readable by its owner alone, and removed afterwards.
+    """`text` after editing. The file is below `folder`, readable by its owner alone, and removed afterwards.
 
     Raises RunFailed when the editor does not start or fails, SuspendNotSupported where the terminal cannot be given
     away, and OSError.
     """
-    fd, name = tempfile.mkstemp(prefix="edit-", suffix=".txt", dir=folder)
-    path = Path(name)
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8", errors="replace", newline="") as file:
-            file.write(text)
+    # Deleted with the folder, and by the next start when this process is killed.
+    with staging_folder(folder, ".edit.") as private:
+        path = private / "turn.txt"
+        path.write_text(text, encoding="utf-8", errors="replace", newline="")
         with suspend():
             try:
-                code = subprocess.run([*command, name], check=False).returncode
+                code = subprocess.run([*command, str(path)], check=False).returncode
             except OSError as problem:
                 raise RunFailed(
                     _("The editor {command} does not start ({reason})").format(
@@ -54,7 +53,5 @@ def edit_externally(
             )
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
             written = file.read()
-    finally:
-        path.unlink(missing_ok=True)
     # Editors end the last line of a file with a line break that the text did not have.
     return written.removesuffix("\n").removesuffix("\r") if not text.endswith("\n") else written

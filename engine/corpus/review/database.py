@@ -44,7 +44,7 @@ def connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
         try:
             _check(connection, path)
             if not readonly:
-                for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+                for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
                     connection.execute(f"PRAGMA {pragma}").fetchall()
                 migrate(connection)
             elif schema_version(connection) != len(MIGRATIONS):

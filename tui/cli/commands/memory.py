@@ -169,10 +169,7 @@ def register(app: typer.Typer) -> None:
         with _store() as store:
             wanted = [store.resolve_id(id_) for id_ in ids or []]
             if match:
-                wanted += list(
-                    dict.fromkeys(hit.conversation_id for hit in store.search(match, limit=1_000_000))
-                )
-                wanted += store.point_ids_containing(match)
+                wanted += store.ids_containing(match)
         wanted = list(dict.fromkeys(wanted))
         if not wanted:
             raise BadInput(
@@ -186,7 +183,7 @@ def register(app: typer.Typer) -> None:
         )
         arguments = [*(ids or []), *(["--match", match] if match else []), "--yes"]
         confirm(question.format(n=len(wanted)), yes, session.own_command("memory", "forget", *arguments))
-        done = forget_(ws, wanted)
+        done = forget_(ws, wanted, text=match or "")
         output.echo(
             _("{n} erased; rewritten: {files}, {backups}").format(
                 n=len(done.ids),
@@ -197,6 +194,17 @@ def register(app: typer.Typer) -> None:
         if done.removed_backups:
             text = n_("{n} damaged backup removed", "{n} damaged backups removed", done.removed_backups)
             output.echo(text.format(n=done.removed_backups))
+        if done.runs:
+            text = n_(
+                "{n} import run removed: nothing of it is left",
+                "{n} import runs removed: nothing of them is left",
+                len(done.runs),
+            )
+            output.echo(text.format(n=len(done.runs)))
+        for path in done.left:
+            output.echo(
+                _("the text still stands in {path}").format(path=path) + " → " + shlex.join(["less", path])
+            )
         for name in models:
             output.echo(
                 _("the model {name} was trained on it").format(name=name) + f" → h2q-tui models remove {name}"
