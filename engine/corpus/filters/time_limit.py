@@ -25,7 +25,7 @@ class TurnTimeout(BaseException):
     """A turn took too long. Not an `Exception`, so that no filter takes it for its own."""
 
 
-class _Turn:
+class _TimedTurn:
     deadline = math.inf
     """Processor time of the main thread at which the turn is given up."""
 
@@ -43,8 +43,8 @@ def interruptible(check: Callable[[], None] | None = None) -> Iterator[None]:
     def tick(_number: int, _frame: FrameType | None) -> None:
         if check is not None:
             check()
-        if time.thread_time() > _Turn.deadline:
-            _Turn.deadline = math.inf
+        if time.thread_time() > _TimedTurn.deadline:
+            _TimedTurn.deadline = math.inf
             raise TurnTimeout
 
     before = signal.signal(signal.SIGVTALRM, tick)
@@ -59,8 +59,8 @@ def interruptible(check: Callable[[], None] | None = None) -> Iterator[None]:
 @contextmanager
 def turn_limit(characters: int) -> Iterator[None]:
     """Raises TurnTimeout when the block takes too long for a turn of so many characters."""
-    _Turn.deadline = time.thread_time() + _BASE_S + characters / _CHARACTERS_PER_S
+    _TimedTurn.deadline = time.thread_time() + _BASE_S + characters / _CHARACTERS_PER_S
     try:
         yield
     finally:
-        _Turn.deadline = math.inf
+        _TimedTurn.deadline = math.inf
