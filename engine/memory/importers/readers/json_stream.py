@@ -160,7 +160,7 @@ def _wrapper(buffer: _Buffer, path: Path, outer: tuple[str, ...]) -> tuple[str, 
 
 
 def _skip_plain(buffer: _Buffer, path: Path, mark: str) -> bool:
-    """Consumes a member that may stand beside the list of a wrapper: a number, a text, a small object of such.
+    """Consumes a member that may stand beside the list of a wrapper: a number, a text, a flat object.
 
     False for any other: it belongs to a conversation, and is not parsed twice.
     """
@@ -172,9 +172,14 @@ def _skip_plain(buffer: _Buffer, path: Path, mark: str) -> bool:
     except (ValueError, RecursionError):
         return False
     buffer.advance(end)
-    return not any(
-        isinstance(part, list | dict) for part in (value.values() if isinstance(value, dict) else value)
-    )
+    return _is_plain(value, 2)
+
+
+def _is_plain(value: Any, depth: int) -> bool:
+    """Whether a value holds facts about an export, at most `depth` objects deep, and no list of objects."""
+    if isinstance(value, dict):
+        return depth > 0 and all(_is_plain(part, depth - 1) for part in value.values())
+    return not isinstance(value, list) or not any(isinstance(part, list | dict) for part in value)
 
 
 def values(chunks: Iterator[str], path: Path, where: Layout = Layout()) -> Iterator[tuple[int, Any]]:  # noqa: B008
