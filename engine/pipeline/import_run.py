@@ -16,7 +16,7 @@ from engine.core.i18n import N_, _, colon, n_
 from engine.memory.importers.fields import ImportOptions, parse_role_map
 from engine.memory.importers.formats import ImportFile, find_importer, import_files
 from engine.memory.importers.readers.temporary import temporary_files_in
-from engine.memory.importers.readers.unpack import OtherFile, UnreadableFile, content_size, is_container
+from engine.memory.importers.readers.unpack import OtherFile, UnreadableFile, content_size
 from engine.memory.importers.unknown import empty_container
 from engine.memory.records import Conversation, ImportItem, Skipped, SummaryPoint
 from engine.memory.store import MemoryStore
@@ -191,7 +191,7 @@ class _Reading:
             if error is not None:
                 first_error = first_error or error
                 yield self._unread_file(name, error)
-        if not files and is_container(path):
+        if not files:
             raise first_error or empty_container(path, others)
 
     def _read_file(self, entry: ImportFile) -> Iterator[ImportItem]:

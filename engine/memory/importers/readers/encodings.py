@@ -15,23 +15,33 @@ DAMAGED_UTF8 = "damaged UTF-8"
 BINARY = "binary"
 
 _MULTIBYTE = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
+_WRITTEN = re.compile(
+    "[\t\n\r -~\xa0-\u0dff\u0e00-\u0eff\u1e00-\u206f\u2100-\u23ff\u2500-\u27bf\u3000-\u30ff\u4e00-\u9fff"
+    "\uac00-\ud7a3\uff00-\uffef\U0001f000-\U0001faff]"
+)
 _HIGH = re.compile(rb"[\x80-\xff]+")
-_SHARE_OF_NULS = 0.05
-"""UTF-16 text of any language has at least this share of zero bytes: digits, punctuation and line ends."""
 
 
 def text_encoding(start: bytes) -> str:
-    """The Python codec that reads a text with these first bytes: by its byte order mark, or UTF-16 by its zero bytes."""
+    """The Python codec that reads a text with these first bytes: by its byte order mark, or UTF-16 by its zero
+    bytes, which line ends, blanks and digits have in every language."""
     if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "utf-32"
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
-    even, odd = start[::2].count(0), start[1::2].count(0)
-    if even + odd > max(1, _SHARE_OF_NULS * len(start)) and min(even, odd) <= 0.02 * (even + odd):
-        encoding = "utf-16-be" if even > odd else "utf-16-le"
-        if _decodes(start, encoding) is not None:
+    zeros = start.count(0)
+    # A text in UTF-8 may hold zero bytes too, but not every second one.
+    if zeros and (zeros > 0.2 * len(start) or _decodes(start, "utf-8") is None):
+        share, encoding = max((_written_share(start, name), name) for name in ("utf-16-le", "utf-16-be"))
+        if share > 0.95:
             return encoding
     return "utf-8-sig"
+
+
+def _written_share(data: bytes, encoding: str) -> float:
+    """The part of the characters that stand in the blocks of living scripts; 0 when the text cannot be decoded."""
+    text = _decodes(data, encoding)
+    return len(_WRITTEN.findall(text)) / len(text) if text else 0.0
 
 
 def sample_text(start: bytes) -> str:

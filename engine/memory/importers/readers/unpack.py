@@ -133,14 +133,6 @@ def plain_files(path: Path, scratch: Path) -> Iterator[FoundFile]:
     yield from _Walk(scratch).file(file, 0)
 
 
-def is_container(path: Path) -> bool:
-    """Whether a path that exists holds files of its own. Raises BadInput."""
-    if path.is_dir():
-        return True
-    start = file_start(path, _START)
-    return start.startswith(b"PK\x03\x04") or archives.is_tar(start)
-
-
 def content_size(path: Path) -> int:
     """Bytes that reading `path` takes, for the progress: of a folder its files, of a zip its members; a compressed
     file counts as it is. 0 for what cannot be looked at."""
