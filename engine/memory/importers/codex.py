@@ -47,7 +47,7 @@ def detect(path: Path, value: Any) -> bool:
     if not isinstance(value, dict):
         return False
     if isinstance(value.get("payload"), dict):
-        return value.get("type") in _TYPES
+        return str(value.get("type")) in _TYPES
     return "instructions" in value and "timestamp" in value and "id" in value and "messages" not in value
 
 
@@ -122,7 +122,7 @@ def _event(payload: dict[str, Any], time: float | None) -> Iterator[RolloutMessa
     item = payload.get("item")
     if kind == "thread_rolled_back" and isinstance(payload.get("num_turns"), int):
         yield RolloutMessage(role=Role.SYSTEM, undone=payload["num_turns"])
-    elif kind == "item_completed" and isinstance(item, dict) and item.get("type") in _ROLES:
+    elif kind == "item_completed" and isinstance(item, dict) and str(item.get("type")) in _ROLES:
         content = item.get("content")
         parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
         text = "\n".join(part["text"] for part in parts if isinstance(part.get("text"), str))

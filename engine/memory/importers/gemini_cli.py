@@ -81,8 +81,11 @@ def _by_id(records: list[Any], first: int = 0) -> dict[str, Any]:
 def _rewind(messages: dict[str, Any], id_: object) -> int:
     """Removes the message `id_` and those after it, all when it is unknown; how many of them were spoken."""
     keys = list(messages)
-    removed = [messages.pop(key) for key in keys[keys.index(id_) if id_ in messages else 0 :]]
-    return sum(isinstance(message, dict) and message.get("type") in _ROLES for message in removed)
+    removed = [
+        messages.pop(key)
+        for key in keys[keys.index(id_) if isinstance(id_, str) and id_ in messages else 0 :]
+    ]
+    return sum(isinstance(message, dict) and str(message.get("type")) in _ROLES for message in removed)
 
 
 def _turns(message: object) -> Iterator[Turn | Skipped]:

@@ -77,6 +77,8 @@ def _applied(state: dict[str, Any], change: dict[str, Any]) -> bool:
     if kind == _SET:
         target[last] = change.get("v")
     elif kind == _DELETE:
+        if isinstance(target, dict) and last not in target:
+            return False
         del target[last]
     else:
         if not isinstance(target, list) and last not in target:
