@@ -289,6 +289,7 @@ _REASON_TEXTS = {
     "image": N_("image"),
     "index of a skill": N_("skill index"),
     "line before the first speaker": N_("line before the first speaker"),
+    "message joined to one answer": N_("message joined to one answer"),
     "message of a sub-agent": N_("message of a sub-agent"),
     "message of another branch": N_("message on another branch"),
     "message of another shape": N_("malformed message"),

@@ -48,8 +48,9 @@ def test_claude_code_follows_the_tree_over_tools_and_a_compaction() -> None:
     ]
     assert (conversation.title, conversation.turns[0].external_id) == ("Fix the parser", "u1")
     assert conversation.turns[0].time == 1785574804
-    assert skipped.pop("message of another branch") in (1, 2)
     assert skipped == {
+        "message of another branch": 2,
+        "message joined to one answer": 1,
         "record without a message": 4,
         "text added by the program": 5,
         "reasoning": 1,
@@ -128,6 +129,7 @@ def test_codex_takes_the_words_of_the_user_from_the_events() -> None:
         "reasoning": 1,
         "tool message": 2,
         "message of another branch": 2,
+        "message joined to one answer": 1,
         "image": 1,
         "entry of another shape": 1,
     }
@@ -232,6 +234,7 @@ def test_copilot_cli_reads_what_was_typed() -> None:
         "reasoning": 1,
         "message of a sub-agent": 1,
         "text added by the program": 1,
+        "message joined to one answer": 1,
         "entry of another shape": 1,
     }
 
@@ -262,6 +265,17 @@ def test_typed_text_is_told_from_what_programs_add(text: str, typed: str) -> Non
 def test_unclosed_blocks_are_searched_once() -> None:
     text = "see " + "<system-reminder> " * 100_000
     assert typed_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if file.suffix == ".jsonl"], ids=lambda file: file.name
+)
+def test_half_a_line_costs_that_line_only(file: Path, tmp_path: Path) -> None:
+    whole = file.read_text(encoding="utf-8")
+    path = write(tmp_path, file.name, whole + '{"type": "user", "uuid": "half')
+    conversations, skipped = read(path)
+    assert conversations == read(file)[0]
+    assert sum(skipped.values()) == sum(read(file)[1].values()) + 1
 
 
 def test_importing_sessions_twice_adds_nothing(tmp_path: Path) -> None:

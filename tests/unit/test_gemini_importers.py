@@ -193,6 +193,7 @@ def test_a_cli_session_is_read_without_tools_context_and_rewound_messages() -> N
         "tool message": 1,
         "notice of the program": 1,
         "message of another branch": 2,
+        "message joined to one answer": 1,
     }
 
 

@@ -393,6 +393,10 @@ def test_bad_files_leave_memory_unchanged(tmp_path: Path, name: str) -> None:
         assert store.count() == store.connection.execute("SELECT COUNT(*) FROM imports").fetchone()[0] == 0
 
 
+LOGS = frozenset(("claude_code", "codex", "copilot_cli", "gemini_cli", "jan", "sillytavern", "vscode"))
+"""Programs append to these files as they run: half a line at their end is left out."""
+
+
 @pytest.mark.parametrize("file", [name for name in FORMAT_OF if name.endswith((".json", ".jsonl"))])
 def test_truncated_exports_are_rejected(tmp_path: Path, file: str) -> None:
     data = (EXPORTS / file).read_bytes()
@@ -404,7 +408,8 @@ def test_truncated_exports_are_rejected(tmp_path: Path, file: str) -> None:
         except BadInput as error:
             assert path.name in str(error)
         else:
-            assert file.endswith(".jsonl") and data[end - 1 : end + 1] in (b"}\n", b"\n{")
+            assert file.endswith(".jsonl")
+            assert FORMAT_OF[file] in LOGS or data[end - 1 : end + 1] in (b"}\n", b"\n{")
 
 
 def test_one_object_over_the_limit_is_read_member_by_member(

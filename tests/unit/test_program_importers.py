@@ -94,7 +94,6 @@ def test_grok_reads_the_newest_branch() -> None:
     assert trip.turns[1].alternatives == ("Hello",)
     assert (trip.external_id, trip.title, trip.updated_at) == ("g1", "Trip", 1775718780)
     assert [turn.time for turn in trip.turns[:2]] == [1775718694.833, 1775718720]
-    assert skipped.pop("reasoning", 1) == 1
     assert skipped == {
         "tool message": 1,
         "citation": 1,
@@ -170,9 +169,7 @@ def test_doubao_reads_the_blocks_of_a_page_that_runs_backwards() -> None:
         ("user", "画一碗饭"),
     ]
     assert (rice.external_id, rice.turns[0].external_id, rice.turns[0].time) == ("db1", "d2", 1754000002)
-    assert skipped.pop("message without a role", 1) == 1
-    assert skipped.pop("unknown role", 1) == 1
-    assert skipped == {"reasoning": 1, "deleted message": 1, "image": 1}
+    assert skipped == {"unknown role: 9": 1, "reasoning": 1, "deleted message": 1, "image": 1}
 
 
 def test_pages_of_one_doubao_conversation_are_put_together(tmp_path: Path) -> None:

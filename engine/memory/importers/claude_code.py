@@ -27,7 +27,8 @@ from engine.memory.importers.fields import (
     text_or_empty,
 )
 from engine.memory.importers.message_tree import MessageNode, current_branch
-from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes
+from engine.memory.importers.readers.logs import log_values
 from engine.memory.importers.turns import join_answers, text_turn
 from engine.memory.records import Conversation, Skipped, Turn
 
@@ -65,7 +66,7 @@ def read(
 ) -> Iterator[Conversation | Skipped]:
     """The session of the file, along its current branch. Raises BadInput."""
     session = SessionLines()
-    for _line, record in json_values(path, on_bytes):
+    for _line, record in log_values(path, on_bytes):
         _add(session, record)
     yield from session.skipped
     current = next((turn for id_ in reversed(session.last) if (turn := _turn_above(session, id_))), None)

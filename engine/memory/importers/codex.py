@@ -18,7 +18,8 @@ import msgspec
 from engine.core.chat import Role
 from engine.memory.importers.agent_text import typed_text
 from engine.memory.importers.fields import ImportOptions, build_conversation, parse_time
-from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes
+from engine.memory.importers.readers.logs import log_values
 from engine.memory.importers.turns import join_answers, text_turn
 from engine.memory.records import Conversation, Skipped, Turn
 
@@ -57,7 +58,7 @@ def read(
     """The session of the file. Raises BadInput."""
     messages: list[RolloutMessage] = []
     meta: dict[str, Any] | None = None
-    for _line, record in json_values(path, on_bytes):
+    for _line, record in log_values(path, on_bytes):
         if not isinstance(record, dict):
             yield Skipped(reason="entry of another shape")
             continue

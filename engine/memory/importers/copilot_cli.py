@@ -20,7 +20,8 @@ from engine.memory.importers.fields import (
     skip_attached,
     text_or_empty,
 )
-from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes
+from engine.memory.importers.readers.logs import log_values
 from engine.memory.importers.turns import join_answers, text_turn
 from engine.memory.records import Conversation, Skipped, Turn
 
@@ -45,7 +46,7 @@ def read(
     """The session of the file. Raises BadInput."""
     items: list[Turn | Skipped] = []
     session = ""
-    for _line, event in json_values(path, on_bytes):
+    for _line, event in log_values(path, on_bytes):
         if not detect(path, event):
             items.append(Skipped(reason="entry of another shape"))
             continue

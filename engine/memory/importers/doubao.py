@@ -80,7 +80,7 @@ def _order(message: dict[str, Any]) -> tuple[float, float]:
 def _turns(message: dict[str, Any]) -> list[Turn | Skipped]:
     role = _ROLES.get(text_or_empty(message.get("user_type")))
     if role is None:
-        return [unknown_role(message.get("user_type"))]
+        return [unknown_role(text_or_empty(message.get("user_type")) or None)]
     if message.get("status"):
         return [Skipped(reason="deleted message")]
     text, skipped = _content(message.get("content") or message.get("content_block"))

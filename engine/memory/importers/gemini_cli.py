@@ -14,7 +14,8 @@ from typing import Any
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import ImportOptions, build_conversation, parse_time, text_or_empty
-from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes
+from engine.memory.importers.readers.logs import log_values
 from engine.memory.importers.turns import join_answers, text_turn
 from engine.memory.records import Conversation, Skipped, Turn
 
@@ -37,7 +38,7 @@ def read(
     session: dict[str, Any] = {}
     messages: dict[str, Any] = {}
     rewound = 0
-    for _line, record in json_values(path, on_bytes):
+    for _line, record in log_values(path, on_bytes):
         if not isinstance(record, dict):
             yield Skipped(reason="message of another shape")
         elif "$rewindTo" in record:

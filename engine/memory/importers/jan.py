@@ -22,7 +22,8 @@ from engine.memory.importers.fields import (
     text_or_empty,
     unknown_role,
 )
-from engine.memory.importers.readers.files import OnBytes, first_value, ignore_bytes, json_values
+from engine.memory.importers.readers.files import OnBytes, first_value, ignore_bytes
+from engine.memory.importers.readers.logs import log_values
 from engine.memory.importers.turns import text_turn
 from engine.memory.records import Conversation, Skipped, Turn
 
@@ -43,7 +44,7 @@ def read(
 ) -> Iterator[Conversation | Skipped]:
     """One conversation per thread; a `thread.json` alone holds none. Raises BadInput."""
     threads: dict[str, list[dict[str, Any]]] = {}
-    for _line, value in json_values(path, on_bytes):
+    for _line, value in log_values(path, on_bytes):
         listed = value.get("messages") if isinstance(value, dict) else None
         for message in listed if isinstance(listed, list) else [value]:
             if _is_thread(message):

@@ -17,7 +17,8 @@ import msgspec
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import ImportOptions, build_conversation, parse_time, text_or_empty
-from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes
+from engine.memory.importers.readers.logs import log_values
 from engine.memory.importers.turns import text_turn, with_alternatives
 from engine.memory.records import Conversation, Skipped, Turn
 
@@ -46,7 +47,7 @@ def read(
     items: list[Turn | Skipped] = []
     began: float | None = None
     asked = False
-    for _line, value in json_values(path, on_bytes):
+    for _line, value in log_values(path, on_bytes):
         if not isinstance(value, dict) or not detect(path, value):
             items.append(Skipped(reason="message of another shape"))
         elif "mes" not in value:

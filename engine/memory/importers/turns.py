@@ -59,8 +59,8 @@ def tree_node(
 def join_answers(items: Iterable[Turn | Skipped]) -> Iterator[Turn | Skipped]:
     """Joins the answers between two questions: agents write one answer in pieces, between their tool calls.
 
-    Of a joined answer, only the time and the id of its last piece are kept; alternatives of pieces are counted as
-    messages of another branch.
+    Of a joined answer, only the time and the id of its last piece are kept; the other pieces are counted, and their
+    alternatives as messages of another branch.
     """
     pieces: list[Turn] = []
     for item in items:
@@ -78,6 +78,7 @@ def _joined(pieces: list[Turn]) -> Iterator[Turn | Skipped]:
     if len(pieces) < 2:
         yield from pieces
         return
+    yield Skipped(reason="message joined to one answer", count=len(pieces) - 1)
     if others := sum(len(piece.alternatives) for piece in pieces):
         yield Skipped(reason="message of another branch", count=others)
     text = "\n\n".join(piece.text.strip("\n") for piece in pieces)

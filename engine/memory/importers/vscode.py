@@ -16,7 +16,8 @@ from typing import Any
 from engine.core.chat import Role
 from engine.memory.importers.agent_text import typed_text
 from engine.memory.importers.fields import ImportOptions, build_conversation, parse_time, text_or_empty
-from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes
+from engine.memory.importers.readers.logs import log_values
 from engine.memory.importers.turns import text_turn
 from engine.memory.records import Conversation, Skipped, Turn
 
@@ -42,7 +43,7 @@ def read(
     """The session of the file. Raises BadInput."""
     state: dict[str, Any] = {}
     is_log = False
-    for _line, value in json_values(path, on_bytes):
+    for _line, value in log_values(path, on_bytes):
         if isinstance(value, dict) and isinstance(value.get("requests"), list):
             yield from _session(value, path)
         elif isinstance(value, dict) and value.get("kind") == _INITIAL and isinstance(value.get("v"), dict):
