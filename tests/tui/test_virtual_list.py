@@ -6,7 +6,7 @@ import pytest
 from textual.app import App, ComposeResult
 
 from tui.terminal.glyphs import ASCII, UNICODE, Glyphs
-from tui.widgets.virtual_list import GLYPH_COLUMN, ListCell, ListRow, VirtualList
+from tui.widgets.virtual_list import GLYPH_COLUMN, LOOK_AHEAD, ListCell, ListRow, VirtualList
 
 
 class ListApp(App[None]):
@@ -124,3 +124,30 @@ async def test_a_glyph_is_never_cut(glyphs: Glyphs, line: str) -> None:
     async with app.run_test(size=(60, 20)) as pilot:
         await pilot.pause()
         assert screen_text(app).startswith(line)
+
+
+async def test_rows_ahead_of_the_cursor_stay_visible_except_at_the_ends_and_under_the_mouse() -> None:
+    app = ListApp(100)
+    async with app.run_test(size=(60, 20)) as pilot:
+        rows = app.query_one(VirtualList)
+
+        def around() -> tuple[int, int]:
+            line = rows.index - rows.scroll_offset.y
+            return line, rows.size.height - 1 - line
+
+        assert around()[0] == 0
+        for _n in range(30):
+            await pilot.press("j")
+            await pilot.pause()
+            assert around()[1] >= LOOK_AHEAD
+        for _n in range(10):
+            await pilot.press("k")
+            await pilot.pause()
+            assert around()[0] >= LOOK_AHEAD
+        await pilot.press("G")
+        await pilot.pause()
+        assert around()[1] == 0
+        top = rows.scroll_offset.y
+        await pilot.click(VirtualList, offset=(5, 0))
+        await pilot.pause()
+        assert (rows.index, rows.scroll_offset.y) == (top, top)

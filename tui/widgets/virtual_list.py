@@ -20,6 +20,8 @@ PAGE = 200
 """Rows requested together."""
 CACHED_ROWS = 4000
 """Rows kept; older ones are requested again."""
+LOOK_AHEAD = 3
+"""Rows that stay visible above and below the cursor, as `scrolloff` of vim."""
 GLYPH_COLUMN = -1
 """Width of a column for one glyph: the ASCII glyph `ok` takes two cells."""
 
@@ -179,8 +181,8 @@ class VirtualList(ScrollView, can_focus=True):
 
     # The cursor
 
-    def move_to(self, index: int) -> None:
-        """Puts the cursor on a position, clamped to the list."""
+    def move_to(self, index: int, *, ahead: int = LOOK_AHEAD) -> None:
+        """Puts the cursor on a position, clamped to the list, and keeps `ahead` rows visible around it."""
         if not self._ids:
             return
         index = max(0, min(index, len(self._ids) - 1))
@@ -191,7 +193,7 @@ class VirtualList(ScrollView, can_focus=True):
             self.refresh()
         self.refresh_line(before)
         self.refresh_line(index)
-        self._keep_visible()
+        self._keep_visible(ahead)
         self.post_message(self.Highlighted(self, self.cursor_id, index))
 
     def move_to_id(self, row_id: str) -> bool:
@@ -210,15 +212,18 @@ class VirtualList(ScrollView, can_focus=True):
     def action_end(self, which: int) -> None:
         self.move_to(len(self._ids) - 1 if which < 0 else 0)
 
-    def _keep_visible(self) -> None:
+    def _keep_visible(self, ahead: int = LOOK_AHEAD) -> None:
         top, height = self.scroll_offset.y, max(1, self.size.height)
-        if self._cursor < top:
-            self.scroll_to(y=self._cursor, animate=False, force=True)
-        elif self._cursor >= top + height:
-            self.scroll_to(y=self._cursor - height + 1, animate=False, force=True)
+        ahead = min(ahead, (height - 1) // 2)
+        first, last = max(0, self._cursor - ahead), min(len(self._ids) - 1, self._cursor + ahead)
+        if first < top:
+            self.scroll_to(y=first, animate=False, force=True)
+        elif last >= top + height:
+            self.scroll_to(y=last - height + 1, animate=False, force=True)
 
     def on_click(self, event: events.Click) -> None:
-        self.move_to(self.scroll_offset.y + event.y)
+        # The row that was clicked stays under the mouse.
+        self.move_to(self.scroll_offset.y + event.y, ahead=0)
 
     def on_resize(self) -> None:
         self.virtual_size = Size(self.scrollable_content_region.width, len(self._ids))
