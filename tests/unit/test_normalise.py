@@ -11,7 +11,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.corpus.dedup.near import similar_pairs
-from engine.corpus.filters import addresses, id_numbers, phones, pii, prompt_injection, secrets
+from engine.corpus.filters import (
+    addresses,
+    emails,
+    id_numbers,
+    passwords,
+    phones,
+    pii,
+    prompt_injection,
+    secrets,
+)
 from engine.corpus.filters.normalise import letters, nfkc, normalise_with_map
 from engine.corpus.filters.prefilter import PiiHint, pii_hints
 
@@ -51,13 +60,13 @@ _RAW = [
     ("以前忽略", prompt_injection._may_instruct, prompt_injection._INSTRUCTION),
 ]
 _BEHIND_SIGNS = [
-    *((_sign(PiiHint.PASSWORD), pattern) for pattern in secrets._PASSWORD),
-    (_sign(PiiHint.PASSWORD), secrets.COMMAND_PASSWORD),
+    *((_sign(PiiHint.PASSWORD), pattern) for pattern in passwords._PASSWORD),
+    (_sign(PiiHint.PASSWORD), passwords.COMMAND_PASSWORD),
     (lambda read: "hook" in read, secrets.WEBHOOK),
     (_sign(PiiHint.LONG_WORD), secrets.VENDOR_KEY),
     (_sign(PiiHint.DASHES), secrets._KEY_BEGIN),
-    (_sign(PiiHint.AT), pii._EMAIL),
-    (_sign(PiiHint.AT), secrets.URL_PASSWORD),
+    (_sign(PiiHint.AT), emails.EMAIL),
+    (_sign(PiiHint.AT), passwords.URL_PASSWORD),
     (_sign(PiiHint.IP_ADDRESS), pii._IPV4),
     (_sign(PiiHint.IP_ADDRESS), pii._IPV6),
     (_sign(PiiHint.PLATE), pii._PLATE),

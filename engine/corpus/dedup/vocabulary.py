@@ -175,7 +175,7 @@ _COURTESY = (
 _MARK = r"[\s,.!?;~，。！？；～…、]"
 COURTESY_START = re.compile(rf"\A\s*+(?:(?:{_COURTESY}){_MARK}++)*(?:请问(?:一下)?{_MARK}*+)?", re.IGNORECASE)
 """Greetings at the start of a text, with their punctuation."""
-COURTESY_END = re.compile(rf"(?:[\n,.!?;，。！？；…]\s*+(?:{_COURTESY}){_MARK}*+)+\Z", re.IGNORECASE)
+COURTESY_END = re.compile(rf"(?:[\n,.!?;，。！？；…]\s{{0,8}}+(?:{_COURTESY}){_MARK}*+)+\Z", re.IGNORECASE)
 """Thanks at the end of a text; a word behind a colon is none."""
 
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from engine.corpus.filters import checksums, id_numbers, phones, secrets
+from engine.corpus.filters import checksums, id_numbers, passwords, phones, secrets
 from engine.corpus.filters.addresses import find_addresses
+from engine.corpus.filters.emails import find_emails
 from engine.corpus.filters.normalise import normalise_with_map
 from engine.corpus.filters.prefilter import PiiHint, may_contain_pii, pii_hints
 from engine.corpus.filters.simplified_chinese import simplified
@@ -49,10 +50,6 @@ class PiiSpan(NamedTuple):
     end: int
 
 
-_EMAIL = re.compile(
-    r"(?<![A-Za-z0-9._%+@-])[A-Za-z0-9À-ɏ_](?:[A-Za-z0-9À-ɏ._%+-]{0,63})\s?(?:@|\(at\)|\[at\]|\{at\})\s?(?:[A-Za-z0-9À-ɏ](?:[A-Za-z0-9À-ɏ-]{0,62})(?:\.|\s?[\[({]dot[\])}]\s?)){1,5}[A-Za-z]{2,24}(?![A-Za-z0-9])",
-    re.IGNORECASE,
-)
 _IPV4 = re.compile(r"(?<![0-9A-Za-z.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9A-Za-z]|\.[0-9])")
 _IPV6 = re.compile(
     r"(?<![0-9A-Za-z:.])(?=[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:)(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![0-9A-Za-z:])"
@@ -142,13 +139,6 @@ def _words_to_digits(text: str) -> str:
     )
 
 
-def _emails(text: str) -> Iterator[tuple[int, int]]:
-    for match in _EMAIL.finditer(text):
-        # `git@host` is the address of a repository.
-        if not match.group().startswith("git@"):
-            yield match.span()
-
-
 def _ips(text: str) -> Iterator[tuple[int, int]]:
     for pattern in (_IPV4, _IPV6):
         for match in pattern.finditer(text):
@@ -189,10 +179,11 @@ def _each(pattern: re.Pattern[str], group: int = 0) -> Callable[[str], Iterator[
 _FINDERS: tuple[tuple[PiiType, PiiHint, Callable[[str], Iterator[tuple[int, int]]]], ...] = (
     (PiiType.PRIVATE_KEY, PiiHint.DASHES, secrets.private_keys),
     (PiiType.API_KEY, PiiHint.LONG_WORD, secrets.vendor_keys),
-    (PiiType.EMAIL, PiiHint.AT, _emails),
-    (PiiType.PASSWORD, PiiHint.AT, _each(secrets.URL_PASSWORD, 1)),
+    # A password before the address that it may look like a part of.
+    (PiiType.PASSWORD, PiiHint.AT, passwords.url_passwords),
+    (PiiType.EMAIL, PiiHint.AT, find_emails),
     (PiiType.API_KEY, PiiHint.LONG_WORD, secrets.named_keys),
-    (PiiType.PASSWORD, PiiHint.PASSWORD, secrets.passwords),
+    (PiiType.PASSWORD, PiiHint.PASSWORD, passwords.passwords),
     (PiiType.ID_CARD, PiiHint.FIVE_DIGITS, id_numbers.resident_ids),
     (PiiType.CREDIT_CODE, PiiHint.SIX_DIGITS, id_numbers.credit_codes),
     (PiiType.IBAN, PiiHint.FIVE_DIGITS, id_numbers.ibans),

@@ -20,7 +20,7 @@ _LANGUAGES = {
 _OUTPUTS = "/mnt/user-data/outputs/"
 """Where Claude's file tool puts what the person gets."""
 _ARTIFACT = re.compile(r"<antArtifact\b([^<>]{0,2000})>")
-_ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
+_ATTRIBUTE = re.compile(r'(?<!\w)(\w{1,64})="([^"]*)"')
 _ARTIFACT_END = "</antArtifact>"
 
 

@@ -35,7 +35,7 @@ _SAID = re.compile(
 _NOT_SAID = re.compile(
     r"(?:Created|Used|Added|Gave|Selected|Shared|Deleted|Viewed|Visited|Searched|Edited|Pinned|Renamed|Exported|Updated)\s"
 )
-_ATTACHED = re.compile(r"\s*Attached \d+ files?\.?(?:\s+-\s.*)?\s*\Z", re.DOTALL)
+_ATTACHED = re.compile(r"(?<!\s)\s*+Attached \d+ files?\.?(?:\s+-\s.*)?\s*\Z", re.DOTALL)
 _CONVERSATION = re.compile(r"gemini\.google\.com/app/([\w-]+)")
 _MIN_VOTES = 3
 """Records that must begin alike before their beginning is taken for a verb."""
