@@ -21,7 +21,6 @@ from engine.validation.answers import form_of
 from engine.validation.cases import GENERAL_BLOCKS, cut_cases, cut_general, score_cases
 from engine.validation.report import decode_report
 from engine.validation.validate import compare, shipped_texts
-from tests.hf_models import write_hf
 from tests.models import TINY, talk, tiny_model, write_tiny
 
 TALKS = [talk(f"问题{i}？", f"这是第{i}个答案。") for i in range(20)]
@@ -119,14 +118,13 @@ def test_a_model_trained_on_the_test_set_is_rejected_with_the_ids(
         compare(HELD, *pair, {"t": TEXT})
 
 
-def test_a_base_worse_than_uniform_is_rejected(models: Path, tmp_path: Path) -> None:
+def test_a_base_worse_than_uniform_is_rejected(models: Path, knowing_hf: Path, tmp_path: Path) -> None:
     write_tiny(tmp_path / "fresh", TALKS, steps=0)
     with pytest.raises(BadInput, match=r"worse than guessing \(5\.58 of 5\.55") as problem:
         compare(HELD, tmp_path / "fresh", models / "weak", {})
     assert problem.value.hint == "h2q-tui train --mode scratch"
-    foreign = write_hf(tmp_path / "foreign", steps=200, positions=256)
     with pytest.raises(BadInput, match="worse than guessing") as problem:
-        compare(HELD, foreign, foreign, {})
+        compare(HELD, knowing_hf, knowing_hf, {})
     assert problem.value.hint == "h2q-tui train --mode lora --model DIR"
 
 
