@@ -14,7 +14,7 @@ from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import import_paths
 from tests.unit.test_importers import read, role_texts, write
 
-NAMES = ("Reis", "Brot", "Salz", "Öl")
+NAMES = ("Reis", "Brot", "Salz", "Öl", "Mehl", "Wasser")
 GEMINI = Path(__file__).parents[1] / "data" / "exports" / "gemini"
 
 
@@ -50,6 +50,17 @@ def test_an_answer_to_an_image_alone_keeps_the_place_of_the_question() -> None:
     assert role_texts(image) == [("user", ""), ("assistant", "A cat.")]
 
 
+def test_a_card_without_product_is_read_when_the_page_links_to_gemini(tmp_path: Path) -> None:
+    html = (
+        '<!doctype html><html><body><div class="outer-cell"><a href="https://gemini.google.com/app/c1">Chat</a>'
+        '<div class="content-cell mdl-typography--body-1">Prompted Hi?<br>2026-09-02T12:00:00Z<br><p>Yes.</p></div>'
+        "</div></body></html>"
+    )
+    (conversation,), _ = read(write(tmp_path, "MyActivity.html", html))
+    assert role_texts(conversation) == [("user", "Hi?"), ("assistant", "Yes.")]
+    assert (conversation.external_id, conversation.started_at) == ("c1", 1788350400)
+
+
 def test_the_page_is_read_in_any_language_and_groups_by_the_linked_conversation() -> None:
     assert detect_format(GEMINI / "Moja_dejavnost.html") == "gemini"
     (linked, single), skipped = read(GEMINI / "Moja_dejavnost.html")
@@ -69,18 +80,40 @@ def test_the_page_is_read_in_any_language_and_groups_by_the_linked_conversation(
     }
 
 
-def test_the_verb_of_another_language_is_learned_from_the_file(tmp_path: Path) -> None:
-    rows = [
-        {
-            "header": "Gemini-Apps",
-            "title": f"Eingegebener Prompt: {name} {n}?",
-            "time": f"2026-07-0{n}T06:00:00Z",
-            "safeHtmlItem": [{"html": "<p>Ja.</p>"}],
-        }
-        for n, name in enumerate(NAMES, 1)
-    ]
+@pytest.mark.parametrize(
+    "label",
+    [
+        "Eingegebener Prompt: ",
+        "Poslali ste poziv:\xa0",
+        "Gav instruktionen ",
+        "已发送提示：",
+        "プロンプトを送信しました: ",
+    ],
+)
+def test_the_verb_of_another_language_is_learned_from_the_file(tmp_path: Path, label: str) -> None:
+    rows = [activity(f"{label}{name} {n}?", n) for n, name in enumerate(NAMES, 1)]
+    rows += [activity(f"Asked {name}?", 10 + n) for n, name in enumerate(NAMES)]
     conversations, _ = read(write(tmp_path, "Meine Aktivitäten.json", rows))
-    assert [role_texts(c)[0][1] for c in conversations] == [f"{name} {n}?" for n, name in enumerate(NAMES, 1)]
+    assert [role_texts(c)[0][1] for c in conversations] == [
+        *(f"{name} {n}?" for n, name in enumerate(NAMES, 1)),
+        *(f"{name}?" for name in NAMES),
+    ]
+
+
+def test_words_that_a_person_repeats_are_no_verb(tmp_path: Path) -> None:
+    rows = [activity(f"Eingegebener Prompt: what is {name}?", n) for n, name in enumerate(NAMES, 1)]
+    conversations, _ = read(write(tmp_path, "a.json", rows))
+    assert [role_texts(c)[0][1] for c in conversations] == [f"what is {name}?" for name in NAMES]
+
+
+def activity(title: str, day: int) -> dict[str, object]:
+    answer = [{"html": "<p>Ja.</p>"}]
+    return {
+        "header": "Gemini-Apps",
+        "title": title,
+        "time": f"2026-07-{day:02}T06:00:00Z",
+        "safeHtmlItem": answer,
+    }
 
 
 @pytest.mark.parametrize(

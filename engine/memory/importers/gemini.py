@@ -37,6 +37,7 @@ _NOT_SAID = re.compile(
 )
 _ATTACHED = re.compile(r"(?<!\s)\s*+Attached \d+ files?\.?(?:\s+-\s.*)?\s*\Z", re.DOTALL)
 _CONVERSATION = re.compile(r"gemini\.google\.com/app/([\w-]+)")
+_BOUNDARY = re.compile(r"[:\uff1a]\s*|\s+")
 _MIN_VOTES = 3
 """Records that must begin alike before their beginning is taken for a verb."""
 _LABEL_WORDS = 6
@@ -74,12 +75,12 @@ def read(
             yield item
         else:
             records.append(item)
-    label = _common_label([r.title for r in records if r.answers and not _SAID.match(r.title)])
+    labels = _labels([r.title.strip() for r in records if r.answers and not _SAID.match(r.title)])
     said: list[tuple[GeminiRecord, str]] = []
     # Reversed: of two records of one second, the later one in the file is the earlier one.
     records.reverse()
     for record in sorted(records, key=lambda record: record.time or 0):
-        prompt = _prompt(record, label)
+        prompt = _prompt(record, labels)
         if prompt is None:
             yield Skipped(reason="activity without a message")
         else:
@@ -114,7 +115,7 @@ def _from_json(path: Path, on_bytes: OnBytes) -> Iterator[GeminiRecord | Skipped
 
 def _from_page(path: Path, on_bytes: OnBytes) -> Iterator[GeminiRecord | Skipped]:
     for card in page_cards(path, on_bytes):
-        if not _names_gemini(card.product):
+        if card.product and not _names_gemini(card.product):
             yield Skipped(reason="activity of another product")
         elif not card.is_dated:
             # The date is what parts the prompt from the answer.
@@ -152,28 +153,45 @@ def _names_gemini(product: str) -> bool:
     return bool(re.search(r"gemini|bard", product, re.IGNORECASE))
 
 
+def _labels(titles: list[str]) -> list[str]:
+    """The verbs with which titles in another language begin, the longest first.
+
+    Titles of one activity begin alike: those with the same first word are compared.
+    """
+    groups: dict[str, list[str]] = {}
+    for title in titles:
+        if first := _BOUNDARY.search(title):
+            groups.setdefault(title[: first.end()], []).append(title)
+    found = [label for group in groups.values() if (label := _common_label(group))]
+    return sorted(found, key=len, reverse=True)
+
+
 def _common_label(titles: list[str]) -> str:
-    """The verb with which titles in another language begin; empty when most of them do not begin alike."""
+    """What most of the titles begin with, up to a colon or a no-break space, else up to a space; "" for nothing."""
     votes: Counter[str] = Counter()
     for title in titles:
-        # Each beginning that ends in a space, a no-break space or a colon.
-        ends = [match.end() for match in re.finditer(r"[:\uff1a]\s*|\s+", title[:200])][:_LABEL_WORDS]
+        ends = [match.end() for match in _BOUNDARY.finditer(title[:200])][:_LABEL_WORDS]
         votes.update({title[:end] for end in ends})
-    needed = max(_MIN_VOTES, 0.8 * len(titles))
-    return max((label for label, count in votes.items() if count >= needed), key=len, default="")
+    shared = [label for label, count in votes.items() if count >= 0.8 * len(titles)]
+    ended = [
+        label for label in shared if votes[label] >= _MIN_VOTES and label.rstrip(" ")[-1:] in ":\uff1a\xa0"
+    ]
+    spaced = [label for label in shared if votes[label] >= 2 * _MIN_VOTES]
+    return max(ended, key=len, default="") or max(spaced, key=len, default="")
 
 
-def _prompt(record: GeminiRecord, label: str) -> str | None:
+def _prompt(record: GeminiRecord, labels: list[str]) -> str | None:
     """The words of the user; None when the record is another activity than a prompt."""
     title = record.title.strip()
     if _NOT_SAID.match(title):
         return None
     verb = _SAID.match(title)
+    label = next((label for label in labels if title.startswith(label)), "")
     if verb:
         text = title[verb.end() :]
     elif not record.answers and "\xa0" not in title:
         return None
-    elif label and title.startswith(label.strip()):
+    elif label:
         text = title[len(label) :]
     else:
         # A no-break space ends the verb; of an unanswered record, one with a colon introduces the user's words.

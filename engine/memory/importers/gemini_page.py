@@ -53,7 +53,8 @@ def is_gemini_page(path: Path) -> bool:
     except OSError:
         return False
     products = _PRODUCT.findall(head.decode("utf-8", "replace"))
-    return b"outer-cell" in head and any(re.search("gemini|bard", name, re.IGNORECASE) for name in products)
+    named = any(re.search("gemini|bard", name, re.IGNORECASE) for name in products)
+    return b"outer-cell" in head and (named or (not products and b"gemini.google.com/" in head))
 
 
 def page_cards(path: Path, on_bytes: OnBytes) -> Iterator[PageCard]:
@@ -127,6 +128,8 @@ class _CardParser(HTMLParser):
         elif self._depth:
             self._depth += tag == "div"
             self._tag_in_cell(tag, attrs)
+        elif tag == "a":
+            self._card.details += f" {dict(attrs).get('href')} "
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.handle_starttag(tag, attrs)
@@ -192,7 +195,7 @@ class _CardParser(HTMLParser):
             elif self._cell == "header":
                 card.product = "".join(self._lines).strip()
             elif self._cell == "details":
-                card.details = " ".join(self._lines)
+                card.details += " ".join(self._lines)
         self._depth, self._cell, self._lines, self._answer, self._files_at = 0, "", [""], None, 0
 
 
