@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -520,6 +521,47 @@ def test_the_database_of_cherry_studio_2_is_read_along_the_active_branch(
     assert (talk.title, talk.external_id, talk.turns[1].alternatives) == ("Rice", "t1", ("Boil.",))
     assert (talk.started_at, talk.turns[0].time) == (1_785_000_000.0, 1_785_000_000.001)
     assert skipped == {"reasoning": 2, "image": 1}
+
+
+def test_the_sessions_of_a_chatbox_backup_are_read(tmp_path: Path) -> None:
+    def message(id_: str, role: str, *parts: dict[str, Any]) -> dict[str, Any]:
+        return {"id": id_, "role": role, "contentParts": list(parts), "timestamp": 1_785_000_000_000}
+
+    text = {"type": "text", "text": "A batch."}
+    session = {
+        "id": "s1",
+        "type": "chat",
+        "name": "Batches",
+        "messages": [
+            message("q", "user", {"type": "text", "text": "What is it?"}),
+            message(
+                "a",
+                "assistant",
+                {"type": "reasoning", "text": "Hm."},
+                {"type": "info", "text": "Retried"},
+                text,
+            ),
+        ],
+        "threads": [{"id": "t", "name": "Before", "messages": [message("b", "user", text)]}],
+    }
+    manifest = {
+        "format": "chatbox-backup",
+        "formatVersion": 2,
+        "sessions": [{"id": "s1", "path": "sessions/s1/session.json", "meta": {"name": "Batches"}}],
+    }
+    path = tmp_path / "backup.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("manifest.json", json.dumps(manifest))
+        archive.writestr("settings.json", '{"providers": {}}')
+        archive.writestr("sessions/s1/session.json", json.dumps(session))
+    with MemoryStore(tmp_path / "memory.db") as store:
+        report = import_paths(store, [path])
+        again = import_paths(store, [path])
+        talks = {talk.external_id: talk for talk in store.conversations()}
+    assert (report.added, again.added, [file.format for file in report.files]) == (2, 0, ["chatbox"])
+    assert role_texts(talks["s1"]) == [("user", "What is it?"), ("assistant", "A batch.")]
+    assert (talks["s1"].title, talks["s1/t"].title) == ("Batches", "Before")
+    assert (report.skipped["reasoning"], report.skipped["notice of the program"]) == (1, 1)
 
 
 def test_every_message_of_the_other_branches_of_chatbox_and_lm_studio_is_counted(tmp_path: Path) -> None:

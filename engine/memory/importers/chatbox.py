@@ -1,6 +1,7 @@
-"""Chatbox 0.10 to 1.2x: the JSON of its "Export" with conversations.
+"""Chatbox since 0.10: the JSON of its "Export" with conversations, and `session.json` of its backups.
 
-One object: a member `session:<id>` per session since 1.9, a list `chat-sessions` before. Texts are in
+The export is one object: a member `session:<id>` per session since 1.9, a list `chat-sessions` before. A backup zip
+(format 2, 2026) holds `sessions/<id>/session.json`, one session each. Texts are in
 `contentParts`, before 1.10 in `content`. Earlier threads of a session become conversations of their own;
 the answers in `messageForksHash` become alternatives.
 """
@@ -35,9 +36,24 @@ NAME = "chatbox"
 _KEYS = ("chat-sessions-list", "chat-sessions", "__exported_items")
 
 
+_SESSION_KEYS = frozenset(("id", "name", "messages", "threads", "threadName", "messageForksHash"))
+_PROGRAM_PARTS = {"info": "notice of the program", "app": "tool message"}
+"""Parts of a message that are the program's words."""
+
+
 def detect(path: Path, value: Any) -> bool:
-    return isinstance(value, dict) and any(
+    if not isinstance(value, dict):
+        return False
+    return _is_session(value) or any(
         key in _KEYS or (isinstance(key, str) and key.startswith("session:")) for key in value
+    )
+
+
+def _is_session(value: dict[str, Any]) -> bool:
+    messages = value.get("messages")
+    return isinstance(messages, list) and (
+        "messageForksHash" in value
+        or any(isinstance(message, dict) and "contentParts" in message for message in messages)
     )
 
 
@@ -45,9 +61,14 @@ def read(
     path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
 ) -> Iterator[Conversation | Skipped]:
     """One conversation per session and per earlier thread. Raises BadInput."""
+    session: dict[str, Any] = {}
     for key, value in json_members(path, on_bytes, expand=("chat-sessions",)):
         if key.startswith("session:") or key == "chat-sessions":
             yield from _session(value, options.roles)
+        elif key in _SESSION_KEYS:
+            session[key] = value
+    if "messages" in session:
+        yield from _session(session, options.roles)
 
 
 def _session(session: object, role_map: RoleMap) -> Iterator[Conversation | Skipped]:
@@ -106,7 +127,14 @@ def _turn(message: object, role_map: RoleMap) -> tuple[Turn | None, list[Skipped
     if role is Role.TOOL:
         return None, [Skipped(reason="tool message")]
     parts = message.get("contentParts")
-    text, skipped = parse_content(parts if isinstance(parts, list) else message.get("content"))
+    if isinstance(parts, list):
+        kinds = [part.get("type") if isinstance(part, dict) else None for part in parts]
+        text, skipped = parse_content(
+            [part for part, kind in zip(parts, kinds, strict=True) if kind not in _PROGRAM_PARTS]
+        )
+        skipped += [Skipped(reason=_PROGRAM_PARTS[kind]) for kind in kinds if kind in _PROGRAM_PARTS]
+    else:
+        text, skipped = parse_content(message.get("content"))
     if message.get("reasoningContent"):
         skipped.append(Skipped(reason="reasoning"))
     for name in ("files", "links", "pictures"):
