@@ -469,9 +469,10 @@ def test_fragments_are_part_of_the_question_in_both_schemas_of_llm(tmp_path: Pat
     assert skipped == {"empty message": 1}
 
 
+@pytest.mark.parametrize("root", ["root", "system", "user"])
 @pytest.mark.parametrize("spelling", ["camel", "snake"])
 def test_the_database_of_cherry_studio_2_is_read_along_the_active_branch(
-    tmp_path: Path, spelling: str
+    tmp_path: Path, spelling: str, root: str
 ) -> None:
     def column(name: str) -> str:
         return name if spelling == "camel" else "".join(f"_{c.lower()}" if c.isupper() else c for c in name)
@@ -497,7 +498,7 @@ def test_the_database_of_cherry_studio_2_is_read_along_the_active_branch(
         ("m3", "m1", "t1", "assistant", thought, "success", 1, start + 3, None),
         ("m2", "m1", "t1", "assistant", text("Boil."), "success", 1, start + 2, None),
         ("m1", "r", "t1", "user", text("How?"), "success", 0, start + 1, None),
-        ("r", None, "t1", "root", "{}", "success", 0, start, None),
+        ("r", None, "t1", root, "{}", "success", 0, start, None),
         ("m4", "m3", "t1", "user", picture, "success", 0, start + 4, None),
         ("m5", "m4", "t1", "assistant", blocks, "success", 0, start + 5, None),
         ("m6", "m5", "t1", "user", data(), "success", 0, start + 6, start + 7),

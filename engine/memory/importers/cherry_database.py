@@ -104,14 +104,14 @@ def _node(row: dict[str, Any], role_map: RoleMap) -> MessageNode:
     node = MessageNode(parent=text_or_empty(row["parentId"]), time=time or 0.0)
     role = parse_role(row["role"], role_map)
     if role is None:
-        # The root of a topic is a row without words.
         return node if row["role"] in ("root", None) else replace(node, skipped=(unknown_role(row["role"]),))
     if role is Role.TOOL:
         return replace(node, role=role, skipped=(Skipped(reason="tool message"),))
     data = _json(row["data"])
     text, skipped = _text(data)
-    if not text and not skipped and (data.get("isBranchDraft") or role is Role.SYSTEM):
-        return replace(node, role=role)
+    # The root of a topic, and a branch whose question is not written yet, are rows without words.
+    if not text and not skipped and (data.get("isBranchDraft") or role is Role.SYSTEM or not node.parent):
+        return node
     turn, left_out = message_turn(
         role,
         text,
