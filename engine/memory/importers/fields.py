@@ -214,14 +214,18 @@ def build_conversation(
 ) -> Iterator[Conversation | Skipped]:
     """What was skipped in a conversation, then the conversation; one without user and assistant turns is skipped.
 
-    Empty turns at the end are dropped.
+    A turn of blanks is skipped; a question keeps its place. Empty turns at the end are dropped.
     """
     turns = []
     for item in items:
-        if isinstance(item, Turn):
+        if isinstance(item, Skipped):
+            yield item
+        elif not item.text or not item.is_empty:
             turns.append(item)
         else:
-            yield item
+            yield Skipped(reason="empty message")
+            if item.role is Role.USER:
+                turns.append(omitted_question(item.time, item.external_id))
     while turns and turns[-1].is_empty:
         turns.pop()
     if not any(turn.role in (Role.USER, Role.ASSISTANT) and not turn.is_empty for turn in turns):
