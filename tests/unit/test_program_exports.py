@@ -415,6 +415,25 @@ def test_llama_cpp_messages_without_their_session_line_are_read(tmp_path: Path) 
     assert [len(one.turns) for one in read(path)[0]] == [4, 2]
 
 
+def test_llama_cpp_messages_belong_to_the_session_before_them(tmp_path: Path) -> None:
+    def lines(text: str) -> list[dict[str, Any]]:
+        message = {
+            "id": "m",
+            "convId": "elsewhere",
+            "type": "text",
+            "role": "user",
+            "content": text,
+            "parent": "r",
+        }
+        return [
+            {"harness": "llama.app", "type": "session", "id": "c"},
+            {"type": "message", "message": message},
+        ]
+
+    path = write(tmp_path, "x.jsonl", "\n".join(map(json.dumps, [*lines("one"), *lines("two")])))
+    assert [(one.external_id, one.turns[0].text) for one in read(path)[0]] == [("c", "one"), ("c", "two")]
+
+
 def test_le_chat_is_read_by_time_whatever_the_order_of_the_file(tmp_path: Path) -> None:
     talk = only("chat-5d0c6c7e.json")
     assert role_texts(talk) == [

@@ -57,26 +57,34 @@ def _kind(line: dict[str, Any]) -> str:
 def read(
     path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
 ) -> Iterator[Conversation | Skipped]:
-    """One conversation per session, along its current branch. Raises BadInput."""
-    sessions: dict[str, tuple[dict[str, Any], list[Any]]] = {}
-    last = ""
+    """One conversation per session, along its current branch. Raises BadInput.
+
+    Messages belong to the session before them; without one, to the conversation that they name.
+    """
+    session: dict[str, Any] | None = None
+    messages: list[Any] = []
+    headless: dict[str, list[Any]] = {}
     for _line, value in json_values(path, on_bytes):
         conversation = value.get("conv") if isinstance(value, dict) else None
         if isinstance(conversation, dict) and isinstance(value.get("messages"), list):
             yield from _conversation(conversation, value["messages"], options.roles)
         elif isinstance(value, dict) and _kind(value) == "session":
-            last = text_or_empty(value.get("id"))
-            messages = sessions[last][1] if last in sessions else []
-            sessions[last] = (value, messages)
+            if session is not None:
+                yield from _conversation(session, messages, options.roles)
+            session, messages = value, []
         elif isinstance(value, dict) and _kind(value) == "message":
             message = value.get("message")
-            owner = text_or_empty(message.get("convId")) if isinstance(message, dict) else ""
-            sessions.setdefault(owner or last, ({"id": owner or last}, []))[1].append(message)
+            if session is None and isinstance(message, dict):
+                headless.setdefault(text_or_empty(message.get("convId")), []).append(message)
+            else:
+                messages.append(message)
         elif not isinstance(value, dict) or not _kind(value):
             # Lines of other types are settings.
             yield Skipped(reason="entry of another shape", is_conversation=True)
-    for conversation, messages in sessions.values():
-        yield from _conversation(conversation, messages, options.roles)
+    if session is not None:
+        yield from _conversation(session, messages, options.roles)
+    for id_, group in headless.items():
+        yield from _conversation({"id": id_}, group, options.roles)
 
 
 def _conversation(
