@@ -35,7 +35,7 @@ PARTS = {
     "programs/ollama_db.sqlite": (9, "attachment", "reasoning", "empty conversation"),
     "programs/prod-grok-backend.json": (8, "attachment", "citation", "tool message"),
     "programs/tongyi.json": (2, "tool message"),
-    "programs/yuanbao.json": (4, "reasoning", "tool message", "image"),
+    "programs/yuanbao.json": (4, "citation", "reasoning", "tool message", "image"),
 }
 """Messages and entries in each file, and the reasons that count parts of a message or whole conversations."""
 

@@ -6,7 +6,6 @@ types. Older messages have `role` and `content` instead. There is no current nod
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from engine.memory.importers.fields import (
 )
 from engine.memory.importers.message_tree import MessageNode, child_ids, current_branch
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.turns import without_citations
 from engine.memory.records import Conversation, Skipped
 
 NAME = "deepseek"
@@ -39,8 +39,6 @@ _SKIPPED_FRAGMENTS = {
     "TIP": "hidden message",
     "FILE": "attachment",
 }
-_CITATION = re.compile(r" ?\[citation:\d+(?:, ?\d+)*\]")
-"""The page shows it as a link (DeepSeek-V3 issue 1626)."""
 
 
 def detect(path: Path, value: Any) -> bool:
@@ -97,8 +95,9 @@ def _content(message: dict[str, Any], role_map: RoleMap) -> tuple[Role | None, s
         else _plain(message, role_map)
     )
     if role is Role.ASSISTANT:
-        text, citations = _CITATION.subn("", text)
-        skipped += [Skipped(reason="citation", count=citations)] if citations else []
+        # The page shows them as links (DeepSeek-V3 issue 1626).
+        text, marks = without_citations(text)
+        skipped += marks
     return role, text, skipped
 
 

@@ -16,6 +16,7 @@ from engine.core.chat import Role
 from engine.memory.importers.fields import (
     ImportOptions,
     build_conversation,
+    parse_role,
     parse_time,
     text_or_empty,
     unknown_role,
@@ -57,7 +58,7 @@ def read(
         ordered = list(messages.values())[::-1]
         ordered.sort(key=_order)
         yield from build_conversation(
-            (item for message in ordered for item in _turns(message)), source=NAME, external_id=id_
+            (item for message in ordered for item in _turns(message, options)), source=NAME, external_id=id_
         )
 
 
@@ -77,10 +78,11 @@ def _order(message: dict[str, Any]) -> tuple[float, float]:
     return (parse_time(message.get("create_time")) or 0, float(index) if index.isdecimal() else 0)
 
 
-def _turns(message: dict[str, Any]) -> list[Turn | Skipped]:
-    role = _ROLES.get(text_or_empty(message.get("user_type")))
+def _turns(message: dict[str, Any], options: ImportOptions) -> list[Turn | Skipped]:
+    kind = text_or_empty(message.get("user_type"))
+    role = _ROLES.get(kind) or parse_role(kind, options.roles)
     if role is None:
-        return [unknown_role(text_or_empty(message.get("user_type")) or None)]
+        return [unknown_role(kind or None)]
     if message.get("status"):
         return [Skipped(reason="deleted message")]
     text, skipped = _content(message.get("content") or message.get("content_block"))

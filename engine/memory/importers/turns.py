@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -10,6 +11,8 @@ from engine.core.chat import Role
 from engine.memory.importers.fields import message_turn, strip_reasoning
 from engine.memory.importers.message_tree import MessageNode
 from engine.memory.records import Skipped, Turn
+
+_CITATION = re.compile(r" ?\[citation:\d+(?:, ?\d+)*\]")
 
 
 def text_turn(
@@ -25,6 +28,12 @@ def text_turn(
     words = text if isinstance(text, str) else ""
     turn, left_out = message_turn(role, words, skipped, time=time, external_id=external_id, reason=reason)
     return [*left_out, turn] if turn is not None else [*left_out]
+
+
+def without_citations(text: str) -> tuple[str, list[Skipped]]:
+    """An answer without the marks `[citation:1]` of web searches, of which the pages are not in the export."""
+    clean, marks = _CITATION.subn("", text) if "[citation:" in text else (text, 0)
+    return clean, [Skipped(reason="citation", count=marks)] if marks else []
 
 
 def with_alternatives(items: Iterable[Turn | Skipped], texts: Iterable[object]) -> Iterator[Turn | Skipped]:

@@ -20,7 +20,7 @@ from engine.memory.importers.fields import (
     unknown_role,
 )
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
-from engine.memory.importers.turns import text_turn
+from engine.memory.importers.turns import text_turn, without_citations
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "yuanbao"
@@ -83,6 +83,9 @@ def _turns(message: object, options: ImportOptions) -> list[Turn | Skipped]:
     if not text:
         spoken = message.get("speech") or (message.get("displayPrompt") if role is Role.USER else "")
         text = spoken if isinstance(spoken, str) else ""
+    if role is Role.ASSISTANT:
+        text, marks = without_citations(text)
+        skipped += marks
     return text_turn(
         role,
         text,
