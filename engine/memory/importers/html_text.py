@@ -208,5 +208,8 @@ class MarkdownRenderer(HTMLParser):
         if not text:
             return
         self._parts.append(text)
+        if text[-1] != "\n":
+            self._newlines = 0
+            return
         ends = len(text) - len(text.rstrip("\n"))
         self._newlines = min(2, ends if ends < len(text) else self._newlines + ends)
