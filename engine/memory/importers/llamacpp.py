@@ -37,6 +37,9 @@ _FOLDED = (
 )
 """Marks around reasoning and tool calls in the answers of early 2026."""
 
+_NOT_TYPED = ("image", "audio", "video", "mcp_resource")
+"""Kinds of attachments whose content is not the person's words."""
+
 
 def detect(path: Path, value: Any) -> bool:
     if not isinstance(value, dict):
@@ -162,7 +165,7 @@ def _extra(extra: object) -> tuple[list[str], list[Skipped]]:
     for item in extra if isinstance(extra, list) else []:
         kind = str(item.get("type") or "").lower() if isinstance(item, dict) else ""
         content = item.get("content") if isinstance(item, dict) else None
-        if isinstance(content, str) and content.strip() and not kind.startswith(("image", "audio", "video")):
+        if isinstance(content, str) and content.strip() and not kind.startswith(_NOT_TYPED):
             name = text_or_empty(item.get("name")).strip()
             pasted.append(f"{name}\n{content}" if name else content)
         else:
