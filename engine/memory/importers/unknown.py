@@ -9,6 +9,7 @@ from typing import Any
 from engine.core.errors import BadInput
 from engine.core.filenames import shell_word
 from engine.core.i18n import _
+from engine.memory.importers.readers import tables
 from engine.memory.importers.readers.files import first_values, json_values
 from engine.memory.importers.readers.sqlite import is_sqlite, table_columns
 from engine.memory.importers.text import no_speakers
@@ -24,14 +25,16 @@ def unknown_shape(path: Path, readable_format: Callable[[Path], str]) -> BadInpu
     `readable_format` names a format that reads the file nevertheless; "" when there is none.
     """
     if is_sqlite(path):
-        tables = _listed(list(table_columns(path)))
-        if not tables:
+        names = _listed(list(table_columns(path)))
+        if not names:
             return BadInput(_("This database belongs to no supported program; it has no tables"), path=path)
         return BadInput(
-            _("This database belongs to no supported program; its tables are {tables}").format(tables=tables),
+            _("This database belongs to no supported program; its tables are {tables}").format(tables=names),
             path=path,
         )
     values = list(first_values(path, limit=1))
+    if not values and path.suffix.lower() in tables.SUFFIXES:
+        return BadInput(_("This table has no rows below the names of its columns"), path=path)
     if not values and path.suffix.lower() not in _JSON_SUFFIXES:
         return no_speakers(path)
     # Malformed text, or an entry over the limit, is the better reason.

@@ -68,6 +68,11 @@ def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
         ) from None
 
 
+def is_zip_archive(start: bytes) -> bool:
+    """Whether a file with these first bytes is a zip, also an empty one."""
+    return start.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+
+
 def is_tar(start: bytes) -> bool:
     return start[257:262] == b"ustar"
 

@@ -73,5 +73,5 @@ def parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise BadInput(
             _("The Parquet file is damaged ({reason})").format(reason=type(error).__name__),
             path=path,
-            line=number + 1,
+            line=number + 1 if number else None,
         ) from None

@@ -140,7 +140,7 @@ def content_size(path: Path) -> int:
         if path.is_dir():
             names = {file: os.fspath(file.relative_to(path)) for file in _listed(path)[0]}
             return sum(content_size(file) for file, name in names.items() if _is_known(name))
-        if file_start(path, 4) == b"PK\x03\x04":
+        if archives.is_zip_archive(file_start(path, 4)):
             with archives.open_zip(path) as archive:
                 infos = [info for info in archive.infolist() if _is_known(info.filename)]
                 return sum(info.file_size for info in infos if not archives.is_hidden(info.filename))
@@ -195,17 +195,13 @@ class _Walk:
         asked = file.explicit or suffix in _ARCHIVES
         if asked and (kind := compressed.compression(start)):
             yield from self._decompressed(file, kind, depth)
-        elif asked and start.startswith(b"PK\x03\x04"):
+        elif asked and archives.is_zip_archive(start):
             yield from self._members(file, depth, self._zip_members)
         elif asked and archives.is_tar(start):
             yield from self._members(file, depth, self._tar_members)
-        elif suffix in _ARCHIVES and suffix != ".tar" and not file.explicit:
-            yield UnreadableFile(
-                name=file.name,
-                error=BadInput(
-                    _("The archive is damaged or not a zip file ({reason})").format(reason=suffix),
-                    path=file.path,
-                ),
+        elif suffix in (".zip", ".tar"):
+            raise BadInput(
+                _("The archive cannot be unpacked ({reason})").format(reason=_("no archive")), path=file.path
             )
         else:
             yield msgspec.structs.replace(file, size=file.path.stat().st_size)
@@ -247,7 +243,7 @@ class _Walk:
             start = target.open("rb").read(_START) if size else b""
             if not size:
                 return
-            if depth < _MAX_ARCHIVES and (archives.is_tar(start) or start.startswith(b"PK\x03\x04")):
+            if depth < _MAX_ARCHIVES and (archives.is_tar(start) or archives.is_zip_archive(start)):
                 read = self._tar_members if archives.is_tar(start) else self._zip_members
                 yield from self._members(inner, depth, read)
             elif compressed.compression(start):
