@@ -189,6 +189,17 @@ def test_the_rows_of_open_webui_complete_the_json_of_a_chat(tmp_path: Path) -> N
     assert texts({"history": history}) == ["Q1", "A1", "Q2, edited", "A2"]
 
 
+def test_an_open_webui_answer_without_role_and_link_is_read_from_its_output(tmp_path: Path) -> None:
+    output = [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "A"}]}]
+    messages = {
+        "1": {"id": "1", "role": "user", "content": "Q", "parentId": None, "childrenIds": []},
+        "2": {"id": "2", "output": output, "done": True},
+    }
+    chat = {"history": {"messages": messages, "currentId": "2"}}
+    (talk,), skipped = read(write(tmp_path, "c.json", [{"id": "x", "chat": chat}]))
+    assert (role_texts(talk), skipped) == ([("user", "Q"), ("assistant", "A")], {})
+
+
 def test_open_webui_shows_what_follows_the_current_message(tmp_path: Path) -> None:
     messages = {
         "1": {"id": "1", "role": "user", "content": "Q", "parentId": None},

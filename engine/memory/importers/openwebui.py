@@ -101,9 +101,10 @@ def _node(message: object, role_map: RoleMap) -> MessageNode:
         children=child_ids(message.get("childrenIds")),
         time=parse_time(message.get("timestamp")) or 0.0,
     )
-    role = parse_role(message.get("role"), role_map)
+    name = message.get("role") or _output_role(message.get("output"))
+    role = parse_role(name, role_map)
     if role is None:
-        return replace(node, skipped=(unknown_role(message.get("role")),))
+        return replace(node, skipped=(unknown_role(name),))
     if role is Role.TOOL:
         return replace(node, role=role, skipped=(Skipped(reason="tool message"),))
     text, skipped = parse_content(message.get("content"))
@@ -138,6 +139,12 @@ def _files(files: object) -> tuple[list[str], list[Skipped]]:
         else:
             others.append(item)
     return pasted, skip_attached(others)
+
+
+def _output_role(items: object) -> object:
+    """The role in the output of a message that has lost its own."""
+    roles = [item.get("role") for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    return next(filter(None, roles), None)
 
 
 def _output(items: list[Any]) -> tuple[str, list[Skipped]]:
