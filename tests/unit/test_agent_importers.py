@@ -105,6 +105,29 @@ def test_a_message_whose_parent_is_missing_follows_the_line_before_it(tmp_path: 
     assert [turn.text for turn in read(path)[0][0].turns] == ["q1", "q2", "a2"]
 
 
+def test_words_typed_while_the_model_works_are_read(tmp_path: Path) -> None:
+    lines = claude_code_lines("q1", "a1", session="S").splitlines()
+
+    def attachment(number: int, text: str, mode: str) -> str:
+        queued = {"type": "queued_command", "prompt": text, "commandMode": mode}
+        line = {
+            "type": "attachment",
+            "uuid": f"q{number}",
+            "parentUuid": "u1",
+            "sessionId": "S",
+            "attachment": queued,
+        }
+        return json.dumps(line)
+
+    answer = {"role": "assistant", "content": [{"type": "text", "text": "As you like."}]}
+    last = {"type": "assistant", "uuid": "u9", "parentUuid": "q1", "sessionId": "S", "message": answer}
+    lines += [attachment(1, "also this", "prompt"), json.dumps(last)]
+    lines.insert(2, attachment(0, "SECRET", "task-notification"))
+    (conversation,), skipped = read(write(tmp_path, "s.jsonl", "\n".join(lines)))
+    assert [turn.text for turn in conversation.turns] == ["q1", "a1", "also this", "As you like."]
+    assert skipped == {"record without a message": 1}
+
+
 def test_a_file_of_a_sub_agent_is_left_out(tmp_path: Path) -> None:
     text = claude_code_lines("task", "done", session="S").replace(
         '"sessionId"', '"isSidechain": true, "sessionId"'

@@ -2,7 +2,8 @@
 
 Lines with `uuid` and `parentUuid` form a tree; the last line that no sub-agent wrote ends the current branch. One
 message of the model is written in several lines, and results of tools, reminders, commands and summaries stand in
-the user's name: only what a person typed and what the model said is read. Shape as third-party notes describe it,
+the user's name: only what a person typed and what the model said is read. Words typed while the model works stand in
+an attachment (`queued_command`). Shape as third-party notes describe it,
 checked by them on 52,057 lines of versions 2.0 and 2.1; there is no official schema.
 
 Sessions are copied whole when they are resumed or forked, under a new id. They are therefore known by their content:
@@ -101,6 +102,8 @@ def _add(session: SessionLines, record: object) -> None:
     if "uuid" in record:
         session.parents[id_] = _parent(session, record)
         session.last.append(id_)
+    record = _queued(record)
+    kind = record["type"]
     if kind not in _ROLES:
         session.skipped.append(Skipped(reason="record without a message"))
         return
@@ -113,6 +116,16 @@ def _add(session: SessionLines, record: object) -> None:
         return
     session.parents.setdefault(id_, session.last[-1] if session.last else "")
     session.nodes[id_] = MessageNode(turn=turn, skipped=left_out, time=time or 0)
+
+
+def _queued(record: dict[str, Any]) -> dict[str, Any]:
+    """What a person typed while the model was at work, which stands in an attachment, as a message of theirs."""
+    attachment = record.get("attachment")
+    if record["type"] != "attachment" or not isinstance(attachment, dict):
+        return record
+    if attachment.get("type") != "queued_command" or attachment.get("commandMode", "prompt") != "prompt":
+        return record
+    return {**record, "type": "user", "message": {"content": attachment.get("prompt")}}
 
 
 def _parent(session: SessionLines, record: dict[str, Any]) -> str:

@@ -4,7 +4,8 @@ A line is `{timestamp, type, payload}`. Each message stands in the file twice or
 that was sent to the model, among which are also rules, environment blocks and summaries in the user's name. The
 user's words are taken from the events; from the items only in files without such events. The first `session_meta`
 is the file's own: a fork copies the lines of its parent. Shape as third-party notes describe it, with the markers
-of codex-rs' `protocol.rs`; `item_completed` (the newest form) and the bare items of the oldest are not verified.
+of codex-rs' `protocol.rs`; `item_completed` (the newest form) as tests of other readers write it; the bare
+items of the oldest are not verified.
 """
 
 from __future__ import annotations
