@@ -253,3 +253,13 @@ def test_a_suggested_format_reads_the_file(tmp_path: Path) -> None:
         detect_format(path)
     assert "--format claude" in caught.value.hint
     assert len(read(path, "claude")[0]) == 1
+
+
+@pytest.mark.parametrize(
+    "roles", [("Prompt", "Response"), ("question", "answer"), ("USER", "bing"), ("用户", "助手")]
+)
+@pytest.mark.parametrize("key", ["content", "text", "say"])
+def test_other_names_of_roles_and_texts_are_known(tmp_path: Path, roles: tuple[str, str], key: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"messages": [{"role": role, key: "x"} for role in roles]}), encoding="utf-8")
+    assert [role for role, _text in role_texts(read(path)[0][0])] == ["user", "assistant"]

@@ -27,9 +27,11 @@ class ImportOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _ROLES: dict[str, Role] = {
-    **dict.fromkeys(("user", "human", "prompter"), Role.USER),
-    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model", "ai"), Role.ASSISTANT),
-    **dict.fromkeys(("system", "developer"), Role.SYSTEM),
+    **dict.fromkeys(("user", "human", "prompter", "prompt", "question", "用户", "提问"), Role.USER),
+    **dict.fromkeys(("assistant", "bot", "chatbot", "model", "ai", "response", "answer"), Role.ASSISTANT),
+    **dict.fromkeys(("助手", "助理", "回答", "gpt", "chatgpt", "bing", "bard", "claude"), Role.ASSISTANT),
+    **dict.fromkeys(("gemini", "copilot", "grok", "deepseek", "qwen", "kimi", "mistral"), Role.ASSISTANT),
+    **dict.fromkeys(("system", "developer", "系统"), Role.SYSTEM),
     **dict.fromkeys(("tool", "function", "function_call", "observation"), Role.TOOL),
 }
 

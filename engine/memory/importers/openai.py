@@ -26,6 +26,9 @@ from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "openai"
 
+_TEXT_KEYS = ("content", "text", "value", "say")
+"""Other programs that keep `messages` name the text differently."""
+
 
 def detect(path: Path, value: Any) -> bool:
     return isinstance(value, dict) and (isinstance(value.get("messages"), list) or is_bare_message(value))
@@ -66,7 +69,8 @@ def _turns(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
     if role is None:
         yield unknown_role(message.get("role"))
         return
-    text, skipped = parse_content(message.get("content"))
+    content = next((message[key] for key in _TEXT_KEYS if message.get(key) is not None), None)
+    text, skipped = parse_content(content)
     text, stripped = strip_reasoning(text, role)
     skipped += stripped
     if message.get("reasoning_content") or message.get("reasoning"):
