@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 from engine.core.filenames import printable_name
@@ -34,6 +35,9 @@ class H2QError(Exception):
 def error_text(problem: Exception) -> str:
     """Any exception as a sentence; for an OSError its text and file, without the number."""
     if isinstance(problem, OSError) and problem.strerror:
+        if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            full = _("the disk is full")
+            return colon(full, str(problem.filename)) if problem.filename else full
         return colon(problem.strerror, str(problem.filename)) if problem.filename else problem.strerror
     return str(problem)
 

@@ -248,8 +248,9 @@ def file_sha256(path: Path, step: Callable[[], None] | None = None) -> str:
     return digest.hexdigest()
 
 
-def check_free_space(folder: Path, size: int) -> None:
-    """Creates `folder`. Raises RunFailed if its disk has no space for `size` bytes, BadInput if it is not writable."""
+def check_free_space(folder: Path, size: int, *, kept: int = _FREE_SPACE_KEPT) -> None:
+    """Creates `folder`. Raises RunFailed if its disk has no space for `size` bytes besides `kept`, BadInput if it is
+    not writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -260,10 +261,10 @@ def check_free_space(folder: Path, size: int) -> None:
             path=folder,
         ) from problem
     free = shutil.disk_usage(folder).free
-    if free < size + _FREE_SPACE_KEPT:
+    if free < size + kept:
         raise RunFailed(
             _("{need:.2f} GB of free disk space are needed, {free:.2f} GB are free: {path}").format(
-                need=(size + _FREE_SPACE_KEPT) / 2**30, free=free / 2**30, path=folder
+                need=(size + kept) / 2**30, free=free / 2**30, path=folder
             ),
             hint="df -h",
         )

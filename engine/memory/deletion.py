@@ -10,19 +10,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
-from pathlib import Path
 
 from engine.memory.checksums import update_state
 from engine.memory.memory_points import delete_point, delete_points_of_import, find_points
 from engine.memory.search import fold
-from engine.memory.transactions import ROWS_PER_CHECK, ChunkedWriter, import_lock
-
-
-def delete_incomplete_imports_if_idle(connection: sqlite3.Connection, path: Path) -> None:
-    """Deletes the rows of a killed import, unless an import is running."""
-    with import_lock(path, wait_s=0) as locked:
-        if locked:
-            delete_incomplete_imports(connection)
+from engine.memory.transactions import ROWS_PER_CHECK, ChunkedWriter
 
 
 def delete_incomplete_imports(connection: sqlite3.Connection) -> None:
@@ -30,13 +22,7 @@ def delete_incomplete_imports(connection: sqlite3.Connection) -> None:
 
     One with counts was complete: a changed byte hides it, and its rows stay.
     """
-    incomplete = [
-        row[0]
-        for row in connection.execute(
-            "SELECT id FROM imports WHERE completed_at IS NULL AND taken = 0 AND unchanged = 0"
-        )
-    ]
-    for import_id in incomplete:
+    for import_id in _incomplete_imports(connection):
         ids = [
             r[0] for r in connection.execute("SELECT id FROM conversations WHERE import_id = ?", (import_id,))
         ]
@@ -44,6 +30,65 @@ def delete_incomplete_imports(connection: sqlite3.Connection) -> None:
         delete_points_of_import(connection, import_id)
         with ChunkedWriter(connection).transaction():
             connection.execute("DELETE FROM imports WHERE id = ?", (import_id,))
+
+
+def delete_incomplete_imports_at_once(connection: sqlite3.Connection) -> None:
+    """`delete_incomplete_imports` in one transaction that writes as little as possible, for a full disk.
+
+    Raises `sqlite3.OperationalError` when it writes too much after all, or would hold more than 400 MB in memory.
+
+    Pages of which all rows go are not written at all but cut off, also by the next checkpoint.
+    """
+    (characters,) = connection.execute(
+        "SELECT COALESCE(SUM(characters), 0) FROM conversations WHERE import_id IN "
+        "(SELECT id FROM imports WHERE completed_at IS NULL)"
+    ).fetchone()
+    if characters > _LARGEST_AT_ONCE:
+        raise sqlite3.OperationalError("too large to be deleted at once")
+    for pragma in ("secure_delete=FAST", "cache_spill=OFF"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for import_id in _incomplete_imports(connection):
+            for (shorter,) in connection.execute(
+                "SELECT id FROM conversations WHERE superseded_by IN "
+                "(SELECT id FROM conversations WHERE import_id = ?)",
+                (import_id,),
+            ).fetchall():
+                update_state(connection, shorter, superseded_by=None)
+            for statement in _DELETE_IMPORT:
+                connection.execute(statement, {"id": import_id})
+        while _free_one_page(connection):
+            pass
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    finally:
+        for pragma in ("secure_delete=ON", "cache_spill=ON"):
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+
+
+_LARGEST_AT_ONCE = 100_000_000
+"""Characters; a page of 4 KB may hold one turn of a thousand."""
+
+
+def _incomplete_imports(connection: sqlite3.Connection) -> list[str]:
+    return [
+        row[0]
+        for row in connection.execute(
+            "SELECT id FROM imports WHERE completed_at IS NULL AND taken = 0 AND unchanged = 0"
+        )
+    ]
+
+
+_DELETE_IMPORT = (
+    "DELETE FROM turns WHERE conversation_id IN (SELECT id FROM conversations WHERE import_id = :id)",
+    "DELETE FROM conversations WHERE import_id = :id",
+    "DELETE FROM memory_points WHERE import_id = :id",
+    "DELETE FROM imports WHERE id = :id",
+)
 
 
 def ids_containing(connection: sqlite3.Connection, text: str) -> list[str]:
@@ -231,12 +276,18 @@ def release_free_pages(connection: sqlite3.Connection) -> bool:
 
     False when a reader prevented the truncation; the next call, or the last connection to close, does it.
     """
-    while connection.execute("PRAGMA freelist_count").fetchone()[0]:
-        before = connection.execute("PRAGMA page_count").fetchone()[0]
-        connection.execute("PRAGMA incremental_vacuum(64)").fetchall()
-        if connection.execute("PRAGMA page_count").fetchone()[0] == before:
-            break
+    writer = ChunkedWriter(connection)
+    with writer.transaction():
+        while _free_one_page(connection):
+            writer.commit_if_due()
     return bool(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+
+
+def _free_one_page(connection: sqlite3.Connection) -> bool:
+    """Cuts the last page off. The module sqlite3 ends `incremental_vacuum` after its first page, whatever its limit."""
+    before = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute("PRAGMA incremental_vacuum").fetchall()
+    return bool(connection.execute("PRAGMA page_count").fetchone()[0] != before)
 
 
 def forgotten_salt(writer: ChunkedWriter) -> str:

@@ -27,6 +27,7 @@ from engine.memory.checksums import (
     update_state,
 )
 from engine.memory.deletion import delete_incomplete_imports, forgotten_key, forgotten_salt
+from engine.memory.disk_reserve import clean_failed_imports, free_failed_import, is_disk_full, keep_reserve
 from engine.memory.memory_points import insert_embedding, insert_point
 from engine.memory.records import (
     Conversation,
@@ -78,7 +79,8 @@ def import_items(
     with import_lock(path, wait_s=_LOCK_WAIT_S) as locked:
         if not locked:
             raise Busy(_("Another import into this memory is running"), hint="h2q-tui runs list")
-        delete_incomplete_imports(connection)
+        clean_failed_imports(connection, path)
+        keep_reserve(path)
         import_id = time.strftime("%Y%m%d%H%M%S") + "-" + os.urandom(3).hex()
         writer = ChunkedWriter(connection)
         with writer.transaction():
@@ -94,11 +96,14 @@ def import_items(
             with writer.transaction():
                 batch.complete("" if isinstance(source, str) else source())
         except BaseException as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if is_disk_full(error):
+                free_failed_import(connection, path)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
             # On a full disk the rows stay invisible until the next writer deletes them.
             with suppress(sqlite3.OperationalError):
                 delete_incomplete_imports(connection)
-            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
             raise
     return ImportResult(
         import_id=import_id,

@@ -5,7 +5,9 @@ An import writes its rows in transactions of at most 50 ms; they become visible 
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -19,6 +21,7 @@ from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.memory import checksums, deletion
+from engine.memory.disk_reserve import clean_failed_imports, is_disk_full
 from engine.memory.import_batch import ImportResult, import_items
 from engine.memory.integrity import (
     DamagedText,
@@ -32,6 +35,7 @@ from engine.memory.integrity import (
 from engine.memory.records import Conversation, ImportItem, SummaryPoint, Turn
 from engine.memory.schema import MIGRATIONS, migrate, recovery_command, schema_version
 from engine.memory.search import SearchHit, fold, search
+from engine.memory.transactions import import_lock
 
 _ROLES = {role.value: role for role in Role}
 _READ_CHUNK = 200
@@ -63,7 +67,7 @@ class MemoryStore:
     """Reads and writes `memory.db`. A context manager; not for use by two threads at once.
 
     Raises BadInput when the file is not a database, is damaged, or was written by a newer version; damage that a
-    query finds inside a `with` block is BadInput at its end.
+    query finds inside a `with` block is BadInput at its end, and a full disk OSError.
     """
 
     def __init__(self, path: Path, readonly: bool = False) -> None:
@@ -83,7 +87,9 @@ class MemoryStore:
         self.connection.text_factory = replace_invalid
         if not readonly:
             with damage_as_bad_input(path):
-                deletion.delete_incomplete_imports_if_idle(self.connection, path)
+                with import_lock(path, wait_s=0) as idle:
+                    if idle:
+                        clean_failed_imports(self.connection, path)
                 checksums.seal(self.connection)
 
     def __enter__(self) -> Self:
@@ -94,6 +100,8 @@ class MemoryStore:
     ) -> None:
         damage = damage_behind(error, self.connection)
         self.close()
+        if is_disk_full(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from None
         if damage:
             raise damaged_memory(damage, self.path) from None
 

@@ -13,6 +13,7 @@ import msgspec
 from engine.core.errors import BadInput
 from engine.core.filenames import printable_name, text_to_path
 from engine.core.i18n import N_, _, colon, n_
+from engine.memory.disk_reserve import check_import_space
 from engine.memory.importers.fields import ImportOptions, parse_role_map
 from engine.memory.importers.formats import ImportFile, find_importer, import_files
 from engine.memory.importers.readers.temporary import temporary_files_in
@@ -113,7 +114,7 @@ def _import(
 ) -> ImportReport:
     began = time.monotonic()
     with staging_folder(store.path.parent, ".unpack.") as scratch, temporary_files_in(scratch):
-        reading = _Reading(paths, format_, options, scratch, on_progress)
+        reading = _Reading(paths, format_, options, scratch, on_progress, store.path)
         reading.replaces_parts = store.count() > 0
         origin = ", ".join(printable_name(str(path)) for path in paths)
         result = store.add(reading.items(), reading.formats, origin, again=again)
@@ -141,8 +142,10 @@ class _Reading:
         options: ImportOptions,
         scratch: Path,
         on_progress: OnProgress,
+        memory: Path,
     ) -> None:
         self.paths = paths
+        self.memory = memory
         self.format = format_
         self.options = options
         self.scratch = scratch
@@ -163,6 +166,7 @@ class _Reading:
     def items(self) -> Iterator[ImportItem]:
         """What the files hold. Raises BadInput for a fault in a file that the user named, and when nothing is found."""
         self.total = sum(content_size(path) for path in self.paths)
+        check_import_space(self.memory, self.total)
         for path in self.paths:
             yield from self._read_path(path)
         if not self.conversations and not self.points:

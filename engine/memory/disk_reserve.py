@@ -1,0 +1,99 @@
+"""A file next to the memory that keeps room for cleaning up: when the disk is full, deleting needs space too.
+
+Deleting rows writes to the WAL before it gives anything back, so a failed import could never be removed again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+from engine.core.files import check_free_space
+from engine.memory.deletion import (
+    delete_incomplete_imports,
+    delete_incomplete_imports_at_once,
+    release_free_pages,
+)
+
+RESERVE_BYTES = 16 << 20
+"""More than the WAL takes between two checkpoints."""
+_SHARE = 16
+"""Of a small disk, at most one part in this many of the free space."""
+_PER_BYTE = 2.5
+"""Bytes on the disk for each byte of an imported file: the memory with its indexes, and the WAL."""
+
+
+def reserve_path(memory: Path) -> Path:
+    return memory.with_name(".reserve")
+
+
+def keep_reserve(memory: Path) -> None:
+    """Reserves space on the disk of `memory`, unless there is little. Never raises."""
+    path = reserve_path(memory)
+    with suppress(OSError):
+        size = min(RESERVE_BYTES, shutil.disk_usage(memory.parent).free // _SHARE)
+        if path.exists() and path.stat().st_size >= size // 2:
+            return
+        with closing(_File(path)) as file:
+            file.allocate(size)
+
+
+class _File:
+    """A new file, deleted again when its space cannot be allocated."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+
+    def allocate(self, size: int) -> None:
+        try:
+            # Written: without fallocate, and with compression, a hole would reserve nothing.
+            block = os.urandom(1 << 16)
+            while size > 0:
+                size -= os.write(self.fd, block[: min(size, len(block))])
+        except OSError:
+            self.path.unlink(missing_ok=True)
+            raise
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether SQLite could not write because the disk, or a limit of the file's size, is reached."""
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL
+
+
+def clean_failed_imports(connection: sqlite3.Connection, memory: Path) -> None:
+    """Deletes the rows of imports that never completed. The caller holds the import lock."""
+    try:
+        delete_incomplete_imports(connection)
+    except sqlite3.OperationalError as error:
+        if not is_disk_full(error):
+            raise
+        free_failed_import(connection, memory)
+
+
+def free_failed_import(connection: sqlite3.Connection, memory: Path) -> None:
+    """Deletes the rows of an import that the full disk ended, and gives the space back. The caller holds the import
+    lock. Never raises `sqlite3.OperationalError`: the rows stay invisible until a writer deletes them."""
+    reserve_path(memory).unlink(missing_ok=True)
+    try:
+        # Before a checkpoint, which would take the room: pages that are free by then are not written.
+        delete_incomplete_imports_at_once(connection)
+    except sqlite3.OperationalError:
+        with suppress(sqlite3.OperationalError):
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            delete_incomplete_imports(connection)
+    with suppress(sqlite3.OperationalError):
+        release_free_pages(connection)
+    keep_reserve(memory)
+
+
+def check_import_space(memory: Path, size: int) -> None:
+    """Raises RunFailed when files of `size` bytes would fill the disk of the memory, BadInput if it is not writable."""
+    if size:
+        check_free_space(memory.parent, round(size * _PER_BYTE), kept=1 << 16)
