@@ -176,7 +176,7 @@ class _Reading:
         files = 0
         others: list[str] = []
         first_error: BadInput | None = None
-        for entry in import_files(path, self.format, self.scratch):
+        for entry in import_files(path, self.format, self.scratch, lambda: self._on_bytes(0)):
             if isinstance(entry, OtherFile):
                 others.append(entry.name)
                 yield Skipped(reason=entry.reason)

@@ -174,8 +174,8 @@ def test_unpacked_members_are_private_and_one_at_a_time(
     seen: list[Path] = []
     plain = unpack.plain_files
 
-    def watched(path: Path, scratch: Path) -> object:
-        for found in plain(path, scratch):
+    def watched(path: Path, scratch: Path, tick: Callable[[], None]) -> object:
+        for found in plain(path, scratch, tick):
             if isinstance(found, unpack.PlainFile):
                 files = [entry for entry in scratch.rglob("*") if entry.is_file()]
                 assert files == [found.path]
@@ -233,3 +233,27 @@ def test_a_file_of_each_kind_that_is_not_read_is_counted_by_its_suffix(tmp_path:
         ".csv": 1,
         ".sqlite": 1,
     }
+
+
+def test_an_import_can_be_stopped_while_a_member_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.jsonl", b" " * (3 << 20) + ROWS)
+
+    class Stopped(Exception):
+        """Raised by the person's stop."""
+
+    calls = 0
+
+    def stop(done: int, total: int, conversations: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            assert done == 0
+            raise Stopped
+
+    with MemoryStore(tmp_path / "memory.db") as store:
+        with pytest.raises(Stopped):
+            import_paths(store, [path], on_progress=stop)
+        assert store.count() == 0
+    assert not list(tmp_path.glob(".unpack*"))

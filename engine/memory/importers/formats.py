@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -121,16 +121,16 @@ def detect_format(path: Path) -> str:
 
 
 def import_files(
-    path: Path, format_: str, scratch: Path
+    path: Path, format_: str, scratch: Path, tick: Callable[[], None] = lambda: None
 ) -> Iterator[ImportFile | UnreadableFile | OtherFile]:
     """The files to import that `path` is or holds: each can be read until the next one is asked for.
 
-    Members of archives are unpacked into the folder `scratch`. Raises BadInput for a missing file, and for one that
+    Members of archives are unpacked into the folder `scratch`; `tick` is called meanwhile and may raise. Raises BadInput for a missing file, and for one that
     the user named and that has no supported format.
     """
     if format_ != "auto":
         find_importer(format_)
-    for found in plain_files(path, scratch):
+    for found in plain_files(path, scratch, tick):
         if not isinstance(found, PlainFile):
             yield found
         elif found.explicit and format_ != "auto":

@@ -7,12 +7,13 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from engine.core.errors import BadInput
+from engine.core.files import check_free_space
 from engine.core.i18n import _
 from engine.memory.importers.readers.encodings import legacy_encoding
 from engine.memory.importers.readers.files import MAX_FILE
@@ -88,17 +89,23 @@ def check_size(size: int, packed: int, path: Path) -> None:
         )
 
 
-def unpack(source: IO[bytes], target: Path, packed: int, path: Path) -> int:
+def unpack(
+    source: IO[bytes], target: Path, *, packed: int, size: int = 0, path: Path, tick: Callable[[], None]
+) -> int:
     """Writes the content to `target`, readable by the owner alone; returns its bytes.
 
-    Raises BadInput when it grows beyond what `packed` bytes of the file `path` can hold, OSError.
+    `size` is what it is said to hold. `tick` is called for each chunk and may raise to stop. Raises BadInput when the
+    content grows beyond what `packed` bytes of the file `path` can hold, RunFailed without enough room, OSError.
     """
+    if size > _ALWAYS_ALLOWED:
+        check_free_space(target.parent, size)
     done = 0
     fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as file:
         while chunk := source.read(_COPY_BYTES):
             done += len(chunk)
             check_size(done, packed, path)
+            tick()
             file.write(chunk)
     return done
 

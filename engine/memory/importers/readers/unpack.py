@@ -121,16 +121,21 @@ class UnreadableFile(msgspec.Struct, frozen=True, kw_only=True):
 FoundFile: TypeAlias = PlainFile | OtherFile | UnreadableFile
 
 
-def plain_files(path: Path, scratch: Path) -> Iterator[FoundFile]:
+def _no_tick() -> None:
+    """The default: the walk is not stopped."""
+
+
+def plain_files(path: Path, scratch: Path, tick: Callable[[], None] = _no_tick) -> Iterator[FoundFile]:
     """The files that `path` is or holds; members of archives are unpacked into `scratch`, one at a time.
 
+    `tick` is called while the walk goes on and may raise to stop it.
     Raises BadInput for a missing file, an archive that cannot be opened, and a folder of too many files.
     """
     if path.is_dir():
-        yield from _Walk(scratch).folder(path)
+        yield from _Walk(scratch, tick).folder(path)
         return
     file = PlainFile(path=path, name=path.name, place=str(path), origin=path, explicit=True)
-    yield from _Walk(scratch).file(file, 0)
+    yield from _Walk(scratch, tick).file(file, 0)
 
 
 def content_size(path: Path) -> int:
@@ -155,8 +160,9 @@ def content_size(path: Path) -> int:
 class _Walk:
     """One walk through a folder or file."""
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, tick: Callable[[], None]) -> None:
         self.scratch = scratch
+        self.tick = tick
         self.files = 0
 
     def folder(self, folder: Path) -> Iterator[FoundFile]:
@@ -172,6 +178,7 @@ class _Walk:
             if name in companions:
                 continue
             try:
+                self.tick()
                 if not path.is_file() or path.stat().st_size == 0:
                     continue
                 known = _is_known(name)
@@ -228,7 +235,7 @@ class _Walk:
             packed = file.path.stat().st_size
             try:
                 with compressed.open_compressed(file.path, kind) as source:
-                    size = archives.unpack(source, target, packed, file.path)
+                    size = archives.unpack(source, target, packed=packed, path=file.path, tick=self.tick)
             except BadInput as error:
                 raise file.relocate(error) from None
             plain = file.path == file.origin
@@ -287,8 +294,10 @@ class _Walk:
                                 archives.unpack(
                                     source,
                                     room / archives.safe_name(each),
-                                    members[each].compress_size,
-                                    file.path,
+                                    packed=members[each].compress_size,
+                                    size=members[each].file_size,
+                                    path=file.path,
+                                    tick=self.tick,
                                 )
                     except BadInput as error:
                         error.set_place(inner.place)
@@ -312,7 +321,9 @@ class _Walk:
                         yield OtherFile(name=info.name)
                         continue
                     source.seek(0)
-                    archives.unpack(source, inner.path, info.size, file.path)
+                    archives.unpack(
+                        source, inner.path, packed=info.size, size=info.size, path=file.path, tick=self.tick
+                    )
                     yield from self._guarded(inner, depth + 1, file.path)
 
     @contextmanager
