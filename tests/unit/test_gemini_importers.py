@@ -230,6 +230,21 @@ def test_a_cli_session_is_read_without_tools_context_and_rewound_messages() -> N
     }
 
 
+def test_files_that_a_prompt_names_are_not_part_of_it(tmp_path: Path) -> None:
+    header, _context, prompt, *answers = SESSION.read_text(encoding="utf-8").splitlines()
+    typed = json.loads(prompt)
+    del typed["displayContent"]
+    files = [
+        "what is in @a.txt?",
+        "\n--- Content from referenced files ---",
+        "SECRET",
+        "\n--- End of content ---",
+    ]
+    typed["content"] = [{"text": text} for text in files]
+    path = write(tmp_path, "s.jsonl", "\n".join([header, json.dumps(typed), *answers]))
+    assert role_texts(read(path)[0][0])[0] == ("user", "what is in @a.txt?")
+
+
 def test_the_old_form_of_a_cli_session_gives_the_same_conversation(tmp_path: Path) -> None:
     header, *records = [json.loads(line) for line in SESSION.read_text(encoding="utf-8").splitlines()]
     kept = [record for record in records if record.get("id") not in ("m5", "m6", None)]

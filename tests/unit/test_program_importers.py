@@ -112,6 +112,16 @@ def test_grok_follows_the_leaf_that_its_export_names(tmp_path: Path) -> None:
     assert role_texts(trip) == [("user", "hi there?"), ("assistant", "Hello")]
 
 
+def test_grok_without_wrappers_is_read(tmp_path: Path) -> None:
+    responses = [{"sender": "human", "message": "Mars?"}, {"sender": "assistant", "message": "Two moons."}]
+    export = {
+        "conversations": [{"conversation_id": "g", "create_time": 1767225600000, "responses": responses}]
+    }
+    (mars,), skipped = read(write(tmp_path, "grok.json", export))
+    assert (role_texts(mars), mars.external_id) == ([("user", "Mars?"), ("assistant", "Two moons.")], "g")
+    assert skipped == {}
+
+
 COPILOT = PROGRAMS / "copilot-activity-history.csv"
 
 

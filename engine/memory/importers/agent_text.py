@@ -18,7 +18,7 @@ _BLOCKS = (
     *("environment_context", "user_instructions", "INSTRUCTIONS", "permissions instructions", "turn_aborted"),
     *("recommended_plugins", "collaboration_mode", "skills_instructions", "apps_instructions"),
     *("plugins_instructions", "subagent_notification", "user_shell_command", "response-annotations"),
-    *("model_switch", "personality_spec", "codex_internal_context", "hook_prompt"),
+    *("model_switch", "personality_spec", "codex_internal_context", "hook_prompt", "user_action"),
     # Gemini CLI, Cursor, VS Code, Cline
     *(
         "session_context",

@@ -70,10 +70,15 @@ def read(
         yield from build_conversation(
             [*_system(value.get("systemInstruction")), *_turns(chunks, options)],
             source=NAME,
-            title=path.stem,
+            title=_title(path),
         )
     if bare:
-        yield from build_conversation(_turns(bare, options), source=NAME, title=path.stem)
+        yield from build_conversation(_turns(bare, options), source=NAME, title=_title(path))
+
+
+def _title(path: Path) -> str:
+    """The name of the chat, which is the name of the file."""
+    return path.stem if path.suffix.lower() in (".json", ".txt") else path.name
 
 
 def _is_chunk(value: object) -> bool:

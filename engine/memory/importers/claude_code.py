@@ -36,7 +36,8 @@ from engine.memory.records import Conversation, Skipped, Turn
 NAME = "claude_code"
 
 _ROLES = {"user": Role.USER, "assistant": Role.ASSISTANT}
-_WRITTEN_BY_PROGRAM = ("isMeta", "isCompactSummary", "isVisibleInTranscriptOnly")
+_WRITTEN_BY_PROGRAM = ("isMeta", "isCompactSummary", "isVisibleInTranscriptOnly", "planContent")
+"""Marks of lines in the user's name that nobody typed; the last one is of a plan that the model wrote."""
 
 
 class SessionLines(msgspec.Struct, kw_only=True):

@@ -119,7 +119,7 @@ def _response_item(item: dict[str, Any], time: float | None) -> Iterator[Rollout
         yield Skipped(reason="tool message")
 
 
-def _event(payload: dict[str, Any], time: float | None) -> Iterator[RolloutMessage]:
+def _event(payload: dict[str, Any], time: float | None) -> Iterator[RolloutMessage | Skipped]:
     kind = payload.get("type")
     item = payload.get("item")
     if kind == "thread_rolled_back" and isinstance(payload.get("num_turns"), int):
@@ -135,6 +135,9 @@ def _event(payload: dict[str, Any], time: float | None) -> Iterator[RolloutMessa
             sum("image" in str(p.get("type")).lower() for p in parts),
         )
     elif kind in ("user_message", "agent_message"):
+        if payload.get("kind") in ("user_instructions", "environment_context"):
+            yield Skipped(reason="text added by the program")
+            return
         images = [payload.get("images"), payload.get("local_images")]
         yield _spoken(kind, payload.get("message"), time, sum(len(i) for i in images if isinstance(i, list)))
 

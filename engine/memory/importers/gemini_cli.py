@@ -25,6 +25,7 @@ _ROLES = {"user": Role.USER, "gemini": Role.ASSISTANT, "model": Role.ASSISTANT}
 _NOTICES = frozenset(("info", "error", "warning"))
 _INJECTED = ("<session_context>", "This is the Gemini CLI. We are setting up the context")
 """Beginnings of first messages that the program writes in the user's name."""
+_FILES_BEGIN, _FILES_END = "--- Content from referenced files ---", "--- End of content ---"
 
 
 def detect(path: Path, value: Any) -> bool:
@@ -99,6 +100,8 @@ def _turns(message: object) -> Iterator[Turn | Skipped]:
         return
     # What was shown: the other content has files and rules added to it.
     text, skipped = _text(message.get("displayContent") or message.get("content"))
+    if kind == "user":
+        text = _without_files(text)
     if text.lstrip().startswith(_INJECTED):
         yield Skipped(reason="text added by the program")
         return
@@ -116,6 +119,12 @@ def _turns(message: object) -> Iterator[Turn | Skipped]:
         external_id=text_or_empty(message.get("id")),
         skipped=skipped,
     )
+
+
+def _without_files(text: str) -> str:
+    """What was typed, without the files that an `@` in it named."""
+    before, header, rest = text.partition(_FILES_BEGIN)
+    return before.rstrip("\n") + rest.partition(_FILES_END)[2] if header else text
 
 
 def _text(content: object) -> tuple[str, list[Skipped]]:

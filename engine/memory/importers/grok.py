@@ -53,10 +53,11 @@ def read(
 
 
 def _is_conversation(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("conversation"), dict)
-        and isinstance(value.get("responses"), list)
+    responses = value.get("responses") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(responses, list):
+        return False
+    return isinstance(value.get("conversation"), dict) or any(
+        isinstance(response, dict) and "sender" in response for response in responses[:50]
     )
 
 
@@ -64,7 +65,7 @@ def _conversation(entry: Any, options: ImportOptions) -> Iterator[Conversation |
     if not _is_conversation(entry):
         yield Skipped(reason="entry of another shape", is_conversation=True)
         return
-    about = entry["conversation"]
+    about = entry["conversation"] if isinstance(entry.get("conversation"), dict) else entry
     if about.get("temporary"):
         yield Skipped(reason="temporary conversation", is_conversation=True)
         return
@@ -76,7 +77,7 @@ def _conversation(entry: Any, options: ImportOptions) -> Iterator[Conversation |
     yield from build_conversation(
         current_branch(nodes, about.get("leaf_response_id")),
         source=NAME,
-        external_id=text_or_empty(about.get("id")),
+        external_id=text_or_empty(about.get("id")) or text_or_empty(about.get("conversation_id")),
         title=text_or_empty(about.get("title")),
         started_at=parse_time(about.get("create_time")),
         updated_at=parse_time(about.get("modify_time")),
