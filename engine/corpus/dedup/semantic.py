@@ -234,34 +234,40 @@ def _group_by_ngrams(store: Database, ranked: Sequence[CorpusEntry], log: Log) -
 
 
 def _group(ranked: Sequence[CorpusEntry], pairs: Iterable[tuple[int, int, float]]) -> int:
-    """Adds each conversation to the most similar better one that leads a group, so that groups do not grow into
-    chains. Returns the number of groups; pairs may come in any order."""
-    better: dict[int, list[tuple[float, int]]] = {}
+    """Adds each conversation to the group of the most similar better one, if it is similar to every member (complete linkage),
+    so that neither chains nor a common subject make groups that nobody can look through.
+
+    Returns the number of groups; pairs may come in any order."""
+    better: dict[int, dict[int, float]] = {}
     for first, second, similarity in pairs:
-        better.setdefault(second, []).append((similarity, first))
-    members: set[int] = set()
-    led: set[int] = set()
+        better.setdefault(second, {})[first] = similarity
+    leader_of: dict[int, int] = {}
+    members: dict[int, list[int]] = {}
     for second in sorted(better):
+        if ranked[second].dropped is not None:
+            continue
+        similar = {first: value for first, value in better[second].items() if ranked[first].dropped is None}
         leaders = [
-            (similarity, -first)
-            for similarity, first in better[second]
-            if first not in members and ranked[first].dropped is None
+            (value, -first)
+            for first, value in similar.items()
+            if first not in leader_of and all(member in similar for member in members.get(first, ()))
         ]
-        if leaders and ranked[second].dropped is None:
-            similarity, first = max(leaders)
-            members.add(second)
-            led.add(-first)
+        if leaders:
+            similarity, negative = max(leaders)
+            leader = -negative
+            leader_of[second] = leader
+            members.setdefault(leader, []).append(second)
             ranked[second].rows.append(
                 LedgerRow(
                     conversation=ranked[second].id,
                     stage=CorpusStage.SEMANTIC,
                     action=LedgerAction.GROUP,
                     reason="alike",
-                    duplicate_of=ranked[-first].id,
+                    duplicate_of=ranked[leader].id,
                     evidence=Evidence(similarity=round(similarity, 4)),
                 )
             )
-    return len(led)
+    return len(members)
 
 
 def _calibration(store: Database, embedder: Embedder) -> Calibration:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +24,16 @@ _BATCH = 32
 _OLLAMA_TIMEOUT_S = 120.0
 _OLLAMA_MIN_CONTEXT = 600
 """Bytes that the smallest embedding model, with a context of 256 tokens, encodes without truncation."""
+
+
+_E5 = re.compile(r"(?:\b|_)e5-(?:small|base|large)(?!.*instruct)", re.IGNORECASE)
+_E5_PREFIX = "query: "
+"""What the model card of E5 (Wang et al. 2022) asks for before both texts where they are compared as equals."""
+
+
+def prefix_of(*names: str) -> str:
+    """What an embedder with one of these names expects before each text: "" for most."""
+    return _E5_PREFIX if any(map(_E5.search, names)) else ""
 
 
 class Embedder(Protocol):
@@ -67,7 +78,9 @@ class SentenceTransformerEmbedder:
             raise BadInput(
                 _("the embedder cannot be loaded ({reason})").format(reason=first_line(problem)), path=folder
             ) from problem
-        self._name = f"{folder.name}-{_folder_fingerprint(folder)}"
+        self._prefix = "" if any(self._model.prompts.values()) else prefix_of(folder.name, _base_name(folder))
+        prompted = "-query" if self._prefix else ""
+        self._name = f"{folder.name}-{_folder_fingerprint(folder)}{prompted}"
 
     @property
     def name(self) -> str:
@@ -75,7 +88,7 @@ class SentenceTransformerEmbedder:
 
     def encode(self, texts: Sequence[str]) -> Matrix:
         vectors: Matrix = self._model.encode(
-            list(texts),
+            [self._prefix + text for text in texts],
             batch_size=_BATCH,
             normalize_embeddings=True,
             convert_to_numpy=True,
@@ -94,7 +107,8 @@ class SentenceTransformerEmbedder:
 
     def fits_context(self, text: str) -> bool:
         limit = self._model.max_seq_length
-        return limit is None or len(self._model.tokenizer(text, truncation=False)["input_ids"]) <= limit
+        tokens = self._model.tokenizer(self._prefix + text, truncation=False)["input_ids"]
+        return limit is None or len(tokens) <= limit
 
 
 def check_model_folder(folder: Path) -> None:
@@ -118,6 +132,15 @@ def check_model_folder(folder: Path) -> None:
             raise BadInput(
                 _("the embedder has no safetensors weights; pickled weights are not loaded"), path=part
             )
+
+
+def _base_name(folder: Path) -> str:
+    """The name under which the model was published, as its configuration gives it; "" without one."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+        return str(config.get("_name_or_path", ""))
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def _folder_fingerprint(folder: Path) -> str:
@@ -150,7 +173,9 @@ class OllamaEmbedder:
         digest = digests.get(tag, digests.get(f"{tag}:latest"))
         if digest is None:
             raise no_such_model(tag)
-        self._name = f"ollama:{tag}-{digest.removeprefix('sha256:')[:8]}"
+        self._prefix = prefix_of(tag)
+        prompted = "-query" if self._prefix else ""
+        self._name = f"ollama:{tag}-{digest.removeprefix('sha256:')[:8]}{prompted}"
 
     @property
     def name(self) -> str:
@@ -162,7 +187,8 @@ class OllamaEmbedder:
         rows: list[Sequence[float]] = []
         for start in range(0, len(texts), _BATCH):
             with translated_errors(self._tag):
-                rows += self._client.embed(self._tag, list(texts[start : start + _BATCH])).embeddings
+                batch = [self._prefix + text for text in texts[start : start + _BATCH]]
+                rows += self._client.embed(self._tag, batch).embeddings
         vectors = np.asarray(rows, dtype=np.float32)
         if vectors.ndim != 2 or len(vectors) != len(texts):
             raise BadInput(_("{tag} is not an embedding model").format(tag=self._tag))
@@ -173,4 +199,4 @@ class OllamaEmbedder:
         return 0.0
 
     def fits_context(self, text: str) -> bool:
-        return len(text.encode("utf-8", "surrogatepass")) <= _OLLAMA_MIN_CONTEXT
+        return len((self._prefix + text).encode("utf-8", "surrogatepass")) <= _OLLAMA_MIN_CONTEXT
