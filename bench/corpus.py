@@ -88,7 +88,8 @@ def sensitive(full: bool) -> list[BenchResult]:
     for language, name in (("zh", "zh_pii.jsonl"), ("en", "presidio.jsonl")):
         wanted = covered = theirs = clean = untouched = 0
         for row in labelled(name):
-            spans = find_pii(row["text"])
+            # Postal addresses are not labelled in the English rows.
+            spans = [span for span in find_pii(row["text"]) if language == "zh" or span.type != "ADDRESS"]
             clean += not row["spans"]
             untouched += not row["spans"] and not spans
             for _type, start, end in row["spans"]:

@@ -8,43 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from engine.core.i18n import N_
+from engine.core.pii_types import PiiTypeName as PiiTypeName
 
 if TYPE_CHECKING:
     pass
-
-
-PiiTypeName: TypeAlias = Literal[
-    "PRIVATE_KEY", "API_KEY", "PASSWORD", "EMAIL", "ID_CARD", "CREDIT_CODE", "IBAN", "BANK_CARD", "SSN",
-    "PASSPORT", "DRIVER_LICENSE", "IP", "PHONE", "PLATE", "WECHAT", "QQ", "ADDRESS",
-]  # fmt: skip
-"""Types of personally identifiable information; the values of `engine.corpus.filters.pii.PiiType`."""
-
-PII_TITLES: dict[PiiTypeName, str] = {
-    "PRIVATE_KEY": N_("private keys"),
-    "API_KEY": N_("API keys and tokens"),
-    "PASSWORD": N_("passwords"),
-    "EMAIL": N_("e-mail addresses"),
-    "ID_CARD": N_("identity numbers"),
-    "CREDIT_CODE": N_("social credit codes"),
-    "IBAN": N_("IBAN"),
-    "BANK_CARD": N_("bank cards"),
-    "SSN": N_("SSN"),
-    "PASSPORT": N_("passports"),
-    "DRIVER_LICENSE": N_("driving licences"),
-    "IP": N_("IP addresses"),
-    "PHONE": N_("telephone numbers"),
-    "PLATE": N_("number plates"),
-    "WECHAT": N_("WeChat ids"),
-    "QQ": N_("QQ numbers"),
-    "ADDRESS": N_("postal addresses"),
-}
-"""Titles of the types, marked for the catalogs."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from engine.core.i18n import N_
+from engine.core.pii_types import PII_TYPES
 
 
 class ReviewState(StrEnum):
@@ -84,25 +85,7 @@ STAGE_LABELS: dict[CorpusStage, str] = {
     CorpusStage.SPLIT: N_("split"),
 }
 
-PII_LABELS: dict[str, str] = {
-    "PRIVATE_KEY": N_("private key"),
-    "API_KEY": N_("API key"),
-    "PASSWORD": N_("password"),
-    "EMAIL": N_("e-mail"),
-    "ID_CARD": N_("ID number"),
-    "CREDIT_CODE": N_("credit code"),
-    "IBAN": N_("IBAN"),
-    "BANK_CARD": N_("bank card"),
-    "SSN": N_("SSN"),
-    "PASSPORT": N_("passport"),
-    "DRIVER_LICENSE": N_("licence"),
-    "IP": N_("IP address"),
-    "PHONE": N_("phone"),
-    "PLATE": N_("plate"),
-    "WECHAT": N_("WeChat"),
-    "QQ": N_("QQ"),
-    "ADDRESS": N_("address"),
-}
+PII_LABELS: dict[str, str] = {type_: names.label for type_, names in PII_TYPES.items()}
 """Short labels of `filters.pii.PiiType`."""
 
 REASON_LABELS: dict[str, str] = {

@@ -30,6 +30,9 @@ def test_labelled_spans_are_covered_and_clean_rows_unchanged(name: str) -> None:
     for line in (DATA / name).read_text("utf-8").splitlines():
         row = json.loads(line)
         spans = find_pii(row["text"])
+        if name == "presidio.jsonl":
+            # Postal addresses are not labelled in it.
+            spans = [span for span in spans if span.type != "ADDRESS"]
         clean += not row["spans"]
         touched += bool(spans) and not row["spans"]
         for _type, start, end in row["spans"]:

@@ -22,7 +22,8 @@ from engine.core.config import save_settings
 from engine.core.errors import H2QError, error_text
 from engine.core.i18n import LANGUAGES, N_, _
 from engine.core.paths import Workspace
-from engine.core.settings import PII_TITLES, SettingInfo, Settings, setting_infos
+from engine.core.pii_types import PII_TYPES
+from engine.core.settings import SettingInfo, Settings, setting_infos
 from tui.actions import (
     ACTIONS,
     BY_ID,
@@ -60,7 +61,7 @@ def setting_rows() -> list[SettingRow]:
     rows = []
     for name, info in setting_infos().items():
         if name == "sensitive_types":
-            rows += [SettingRow(TYPE_PREFIX + type_, title, info) for type_, title in PII_TITLES.items()]
+            rows += [SettingRow(TYPE_PREFIX + type_, names.title, info) for type_, names in PII_TYPES.items()]
         elif info.title:
             rows.append(SettingRow(name, info.title, info))
     return rows

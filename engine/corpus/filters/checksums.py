@@ -150,3 +150,32 @@ _HARMLESS = tuple(
     )
 )  # fmt: skip
 _ULA = ipaddress.IPv6Network("fc00::/7")
+
+
+def taiwan_id(code: str) -> bool:
+    """Whether a Taiwanese ID (a letter and nine digits) has a valid check digit."""
+    letter = "ABCDEFGHJKLMNPQRSTUVXYWZIO".index(code[0].upper()) + 10
+    digits = [letter // 10, letter % 10, *map(int, code[1:])]
+    return sum(d * w for d, w in zip(digits, (1, 9, 8, 7, 6, 5, 4, 3, 2, 1, 1), strict=True)) % 10 == 0
+
+
+_NRIC_CHECKS = {
+    "S": "JZIHGFEDCBA",
+    "T": "GFEDCBAJZIH",
+    "F": "XWUTRQPNMLK",
+    "G": "RQPNMLKXWUT",
+    "M": "XWUTRQPNJLK",
+}
+
+
+def singapore_id(code: str) -> bool:
+    """Whether a Singaporean NRIC or FIN has a valid check letter."""
+    total = sum(int(d) * w for d, w in zip(code[1:8], (2, 7, 6, 5, 4, 3, 2), strict=True))
+    total += 3 if code[0] == "M" else 0
+    return code[8] == _NRIC_CHECKS[code[0]][total % 11]
+
+
+def russian_insurance(code: str) -> bool:
+    """Whether a Russian SNILS (nine digits and two check digits) is valid."""
+    total = sum(int(d) * w for d, w in zip(code[:9], range(9, 0, -1), strict=True)) % 101
+    return (0 if total == 100 else total) == int(code[9:])

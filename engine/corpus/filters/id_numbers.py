@@ -28,6 +28,7 @@ _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,30}(?!
 _CARD = re.compile(
     _NOT_DIGIT_BEFORE + r"(?<![A-Za-z])[0-9]" + _SEPARATED + r"{11,18}" + _NOT_DIGIT_AFTER + r"(?![A-Za-z])"
 )
+_DECIMAL = re.compile(r"\A[0-9]{1,4}\.[0-9]{5,}")
 _CARD_BEFORE = re.compile(
     r"卡号|银行卡|信用卡|储蓄卡|借记卡|账号|帐号|账户|帐户|卡(?:是|为|[:：])|(?<![a-z])(?:credit|debit|bank|cards?|cc|visa|master|amex|account|acct|transaction)(?![a-z])",
     re.IGNORECASE,
@@ -112,7 +113,12 @@ def cards(text: str) -> Iterator[tuple[int, int]]:
     """Payment cards by Luhn check with issuer or label, and account numbers by label."""
     for match in _CARD.finditer(text):
         digits = _digits(match.group())
-        if not checksums.luhn(digits) or _denied(text, match.end()) or len(set(digits)) < 2:
+        if (
+            _DECIMAL.fullmatch(match.group())
+            or not checksums.luhn(digits)
+            or _denied(text, match.end())
+            or len(set(digits)) < 2
+        ):
             continue
         before = text[max(0, match.start() - 48) : match.start()]
         named = _CARD_BEFORE.search(before) is not None

@@ -23,7 +23,7 @@ ONE_TIME_CODE = re.compile(
 )
 """A code that was sent to somebody."""
 
-_LABEL = r"(?:密\s{0,4}码|口令|passwords?|passwd|pass\s?code|pass\s?phrase|passwort|contraseña|(?<![a-z])(?:pwd|psw|pass|pin)(?![a-z])|pin码)"
+_LABEL = r"(?:密\s{0,4}码|口令|passwords?|passwd|pass\s?code|pass\s?phrase|passwort|kennwort|contraseña|mot de passe|senha|hasło|пароль|パスワード|비밀번호|wachtwoord|lösenord|(?<![a-z])(?:pwd|psw|pass|pin)(?![a-z])|pin码)"
 _VALUE = r"([\x21-\x7e]{4,128})"
 _PASSWORD = (
     # with a separator or a verb between label and value
@@ -32,7 +32,7 @@ _PASSWORD = (
     ),
     re.compile(
         _LABEL
-        + r"\s*+(?:就是|是|为|叫做?|改成了?|改为了?|设成了?|设为了?|设置成了?|设置为了?|换成了?|重置为|重置成|用的?是|填|输入?|(?<=\s)(?:is|was|are|to(?:\s{1,4}be)?|as)(?=\s|:))\s*+[:：]?\s*+[\"'`「『“]?"
+        + r"\s*+(?:就是|是|为|叫做?|改成了?|改为了?|设成了?|设为了?|设置成了?|设置为了?|换成了?|重置为|重置成|用的?是|填|输入?|(?<=\s)(?:is|was|are|ist|lautet|est|es|è|to(?:\s{1,4}be)?|as)(?=\s|:))\s*+[:：]?\s*+[\"'`「『“]?"
         + _VALUE,
         re.IGNORECASE,
     ),
@@ -56,7 +56,7 @@ NOT_A_VALUE = re.compile(
     r"\A(?:str(?:ing)?|int|bool|none|null|nil|undefined|true|false|required|optional|invalid|incorrect|wrong|correct|expired|empty|missing|hash(?:ed)?|field|input|text|varchar.*|admin_?password|default|"
     r"protected|encrypted|strength|manager|reset|change|forgot(?:ten)?|policy|generator|and|the|your|my|for|not|too|very|with|that|this|from|used|stored|secure|safe|weak|strong|needed|here|"
     r"y?our[_-]?(?:secure[_-]?)?(?:password|key|token|secret)s?(?:[_-]?here)?|(?:my|new|old|user|db|the)?[_-]?pass(?:word|wd)?s?|pwd|x{3,}|\*{3,}|\.{3,}|[•●]+|-{3,}|_{3,}|<[^<>]*>?|\$\{.*|\$[A-Za-z_]\w*|\{\{?\w*\}?\}?|%\(?\w*\)?s?|\[\w*\]?|"
-    r"changeme|example|placeholder|redacted|example.*|self\..*|this\..*|os\..*|process\.env.*|getenv.*|input\(.*|getpass.*|request\..*|req\..*|config.*|settings\..*|args\..*|params.*|data\[.*)",
+    r"required\|.*|changeme|example|placeholder|redacted|example.*|self\..*|this\..*|os\..*|process\.env.*|getenv.*|input\(.*|getpass.*|request\..*|req\..*|config.*|settings\..*|args\..*|params.*|data\[.*)",
     re.IGNORECASE,
 )
 _SYMBOL = re.compile(r"[!@#%^&*~|+?]")
@@ -104,8 +104,11 @@ def passwords(text: str) -> Iterator[tuple[int, int]]:
     for strength, pattern in enumerate(_PASSWORD):
         for match in pattern.finditer(text):
             label = match.group(0)[: match.start(1) - match.start()].rstrip()
-            value = _strip(_unquoted(text, match))
+            value = _unquoted(text, match)
             end = match.start(1) + len(value)
+            if not _quoted(text, match.start(1), end):
+                value = _strip(value)
+                end = match.start(1) + len(value)
             if len(value) < 4 or NOT_A_VALUE.fullmatch(value):
                 continue
             quoted = _quoted(text, match.start(1), end)

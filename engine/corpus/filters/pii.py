@@ -10,14 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
-from engine.corpus.filters import checksums, id_numbers, passwords, phones, secrets
+from engine.corpus.filters import checksums, id_numbers, national_ids, passwords, phones, secrets
 from engine.corpus.filters.addresses import find_addresses
 from engine.corpus.filters.emails import find_emails
 from engine.corpus.filters.normalise import normalise_with_map
 from engine.corpus.filters.prefilter import PiiHint, may_contain_pii, pii_hints
 from engine.corpus.filters.simplified_chinese import simplified
+from engine.corpus.filters.western_addresses import find_western
 
 
 class PiiType(StrEnum):
@@ -28,9 +30,13 @@ class PiiType(StrEnum):
     PASSWORD = "PASSWORD"  # noqa: S105 - a name, not a password
     EMAIL = "EMAIL"
     ID_CARD = "ID_CARD"
+    TAX_NUMBER = "TAX_NUMBER"
+    HEALTH_NUMBER = "HEALTH_NUMBER"
+    PERSONAL_NUMBER = "PERSONAL_NUMBER"
     CREDIT_CODE = "CREDIT_CODE"
     IBAN = "IBAN"
     BANK_CARD = "BANK_CARD"
+    WALLET = "WALLET"
     SSN = "SSN"
     PASSPORT = "PASSPORT"
     DRIVER_LICENSE = "DRIVER_LICENSE"
@@ -185,6 +191,11 @@ _FINDERS: tuple[tuple[PiiType, PiiHint, Callable[[str], Iterator[tuple[int, int]
     (PiiType.API_KEY, PiiHint.LONG_WORD, secrets.named_keys),
     (PiiType.PASSWORD, PiiHint.PASSWORD, passwords.passwords),
     (PiiType.ID_CARD, PiiHint.FIVE_DIGITS, id_numbers.resident_ids),
+    *(
+        (PiiType(type_), PiiHint.DIGIT, partial(national_ids.find_numbers, type_=type_))
+        for type_ in national_ids.TYPES
+    ),
+    (PiiType.WALLET, PiiHint.LONG_WORD, national_ids.wallets),
     (PiiType.CREDIT_CODE, PiiHint.SIX_DIGITS, id_numbers.credit_codes),
     (PiiType.IBAN, PiiHint.FIVE_DIGITS, id_numbers.ibans),
     (PiiType.BANK_CARD, PiiHint.NINE_DIGITS, id_numbers.cards),
@@ -197,5 +208,6 @@ _FINDERS: tuple[tuple[PiiType, PiiHint, Callable[[str], Iterator[tuple[int, int]
     (PiiType.PLATE, PiiHint.PLATE, _plates),
     (PiiType.WECHAT, PiiHint.WECHAT, _wechats),
     (PiiType.ADDRESS, PiiHint.ADDRESS, find_addresses),
+    (PiiType.ADDRESS, PiiHint.DIGIT, find_western),
 )
 """In order of certainty: ID numbers are tried before payment cards, whose Luhn check they may pass."""

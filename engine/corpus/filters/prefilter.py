@@ -14,7 +14,21 @@ _ODD_CASE = re.compile("[\u0130\u0131\u017f\u212a]")
 _CHARACTERS = re.compile(r"[\d²³¹\u2070-\u2089\u2460-\u249b@＠Ａ-Ｚａ-ｚ\u0130\u0131\u017f\u212a]")
 _DIGIT_WORDS = re.compile(r"[零〇一二三四五六七八九幺两兩壹贰貳叁參肆伍陆陸柒捌玖]{3}")
 _CODE_WORDS = ("验证码", "校验码", "动态", "短信码", "取件码", "otp", "code")
-_PASSWORD_WORDS = ("口令", "pass", "pwd", "psw", "contrase")
+_PASSWORD_WORDS = (
+    "口令",
+    "pass",
+    "pwd",
+    "psw",
+    "contrase",
+    "kennwort",
+    "senha",
+    "hasło",
+    "пароль",
+    "パスワード",
+    "비밀번호",
+    "wachtwoord",
+    "lösenord",
+)
 _COMMANDS = ("mysql", "mariadb", "redis-cli", "docker", "curl")
 """Commands with a password option; `sshpass` is covered by "pass"."""
 _WECHAT_WORDS = ("威信", "微信", "薇信", "wech", "weix", "wx", "vx", "v信", "加v", "加我v")
@@ -51,6 +65,7 @@ class PiiHint(IntEnum):
     PLATE = 8
     WECHAT = 9
     ADDRESS = 10
+    DIGIT = 11
 
 
 _DIGIT = re.compile("[0-9]")
@@ -107,4 +122,5 @@ def pii_hints(text: str) -> tuple[bool, ...]:
         _PLATE.search(text) is not None,
         odd or any(map(has, _WECHAT_WORDS)),
         _ADDRESS.search(text) is not None,
+        digits,
     )

@@ -1,0 +1,156 @@
+"""Identity, tax and health numbers of many countries: by the label next to them, or by their check digits.
+
+A number without a label is one only where its shape is its own and python-stdnum (or a check digit here) confirms it:
+a row of plain digits passes the check of some country by chance.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from engine.corpus.filters import checksums
+from engine.corpus.filters.national_labels import LABELS
+
+TYPES = ("ID_CARD", "TAX_NUMBER", "HEALTH_NUMBER", "PERSONAL_NUMBER", "PASSPORT")
+"""The types of `engine.core.pii_types` that are found here."""
+
+_FILLER = (
+    # "number:", "nr.", "(optional)", "meine … lautet", "号码是": a few short words between the label and the number
+    r"(?:[^0-9A-Za-z\n。；;,，()]{0,4}+(?:\([^()\n]{1,24}\)|[^\W\d_]{1,13}(?![^\W_])\.?)){0,4}+[^0-9A-Za-z\n。；;,，]{0,4}+"
+)
+_END = r"(?![0-9A-Za-z])(?![.,-][0-9])"
+
+
+class _Labelled(NamedTuple):
+    type_: str
+    words: tuple[str, ...]
+    pattern: re.Pattern[str]
+
+
+def _labelled(type_: str, words: tuple[str, ...], shape: str) -> _Labelled:
+    forms = tuple(unicodedata.normalize("NFKC", word) for word in words)
+    labels = "|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))
+    return _Labelled(
+        type_,
+        forms,
+        re.compile(rf"(?<![a-zà-ÿ0-9_])(?:{labels})(?![a-zà-ÿ]){_FILLER}({shape}){_END}", re.IGNORECASE),
+    )
+
+
+_LABELLED = tuple(_labelled(type_, words, shape) for type_, words, shape in LABELS)
+
+
+class _Checked(NamedTuple):
+    type_: str
+    pattern: re.Pattern[str]
+    module: str
+    """Of python-stdnum; "": the shape is enough."""
+
+
+def _checked(type_: str, shape: str, module: str = "") -> _Checked:
+    return _Checked(
+        type_,
+        re.compile(rf"(?<![0-9A-Za-z])(?<![0-9A-Za-z][-/.])(?:{shape})(?![0-9A-Za-z])(?![-/.][0-9A-Za-z])"),
+        module,
+    )
+
+
+_CHECKED = (
+    _checked("TAX_NUMBER", r"[A-Z]{6}[0-9LMNP-V]{2}[A-EHLMPRST][0-9LMNP-V]{2}[A-Z][0-9LMNP-V]{3}[A-Z]", "it.codicefiscale"),
+    _checked("ID_CARD", r"[0-9]{8}-?[TRWAGMYFPDXBNJZSQVHLCKE]", "es.dni"),
+    _checked("ID_CARD", r"[XYZ]-?[0-9]{7}-?[TRWAGMYFPDXBNJZSQVHLCKE]", "es.nie"),
+    _checked("ID_CARD", r"[A-Z]{4}[0-9]{6}[HM][A-Z]{5}[A-Z0-9][0-9]", "mx.curp"),
+    _checked("TAX_NUMBER", r"[0-9]{3}\.[0-9]{3}\.[0-9]{3}-[0-9]{2}", "br.cpf"),
+    _checked("TAX_NUMBER", r"[0-9]{2}\.[0-9]{3}\.[0-9]{3}/[0-9]{4}-[0-9]{2}", "br.cnpj"),
+    _checked("HEALTH_NUMBER", r"[12] [0-9]{2} [0-9]{2} [0-9][0-9AB] [0-9]{3} [0-9]{3} [0-9]{2}", "fr.nir"),
+    _checked("ID_CARD", r"[0-9]{2}\.[0-9]{2}\.[0-9]{2}-[0-9]{3}[. ][0-9]{2}", "be.nn"),
+    _checked("ID_CARD", r"[0-9]{6}/[0-9]{4}", "cz.rc"),
+    _checked("ID_CARD", r"(?:19|20)?[0-9]{6}[-+][0-9]{4}", "se.personnummer"),
+    _checked("ID_CARD", r"[0-9]{6}[-+A-FU-Y][0-9]{3}[0-9A-Y]", "fi.hetu"),
+    _checked("HEALTH_NUMBER", r"756\.[0-9]{4}\.[0-9]{4}\.[0-9]{2}", "ch.ssn"),
+    _checked("ID_CARD", r"[0-9]{6}-[1-8][0-9]{6}", "kr.rrn"),
+    _checked("ID_CARD", r"[0-9]-[0-9]{4}-[0-9]{5}-[0-9]{2}-[0-9]", "th.pin"),
+    _checked("ID_CARD", r"[0-9]{6}-[0-9]{2}-[0-9]{4}", "my.nric"),
+    _checked("ID_CARD", r"[0-9]{1,2}\.[0-9]{3}\.[0-9]{3}-[0-9K]", "cl.rut"),
+    _checked("TAX_NUMBER", r"(?:2[0347]|3[034])-[0-9]{8}-[0-9]", "ar.cuit"),
+    _checked("ID_CARD", r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] [0-9]{2} [0-9]{2} [0-9]{2} [A-D]"),
+    _checked("HEALTH_NUMBER", r"[1-9][AC-HJKMNP-RT-Y][AC-HJKMNP-RT-Y0-9][0-9]-[AC-HJKMNP-RT-Y][AC-HJKMNP-RT-Y0-9][0-9]-[AC-HJKMNP-RT-Y]{2}[0-9]{2}"),
+    _checked("ID_CARD", r"784-[0-9]{4}-[0-9]{7}-[0-9]"),
+    _checked("ID_CARD", r"[1-7][0-9]{4}-[0-9]{7}-[0-9]"),
+    _checked("ID_CARD", r"[157]/[0-9]{6}/[0-9]"),
+    _checked("ID_CARD", r"[A-Z][12][0-9]{8}", "tw"),
+    _checked("ID_CARD", r"[STFGM][0-9]{7}[A-Z]", "sg"),
+    _checked("HEALTH_NUMBER", r"[0-9]{3}-[0-9]{3}-[0-9]{3} [0-9]{2}", "ru"),
+)  # fmt: skip
+_SHAPED = re.compile(
+    r"[A-Z]{4,6}[0-9]{2}|[0-9]{6}[-+/A-FU-Y][0-9]|[0-9]{7}-?[A-Z]|[0-9]\.[0-9]{3}\.[0-9]|[0-9]\.[0-9]{2}\.[0-9]{2}-|[12] [0-9]{2} [0-9]{2} |756\.|[0-9]-[0-9]{4}-|-[0-9]{7,8}-"
+    r"|[A-Z]{2} [0-9]{2} [0-9]{2} |[0-9]-[A-Z][A-Z0-9][0-9]-|[157]/[0-9]{6}/|[A-Z][12][0-9]{8}|[0-9]{3}-[0-9]{3}-[0-9]{3} "
+)
+"""A necessary condition of the shapes."""
+
+_WALLET = re.compile(
+    r"(?<![0-9A-Za-z])(?:(bc1[ac-hj-np-z02-9]{25,62})|(0x[0-9a-fA-F]{40})|([13][1-9A-HJ-NP-Za-km-z]{25,34})|(T[1-9A-HJ-NP-Za-km-z]{33}))(?![0-9A-Za-z])"
+)
+_WALLET_WORD = re.compile(
+    r"wallet|bitcoin|btc|usdt|ethereum|(?<![a-z])eth(?![a-z])|tron|trc20|erc20|address|send to|地址|钱包|转到|转账|打到|收款|提币|充值",
+    re.IGNORECASE,
+)
+
+
+def find_numbers(text: str, type_: str) -> Iterator[tuple[int, int]]:
+    """Ranges of the numbers of one type of `TYPES`."""
+    for entry in _labels_in(text):
+        if entry.type_ == type_:
+            for match in entry.pattern.finditer(text):
+                yield match.span(1)
+    if _has_shape(text):
+        for check in _CHECKED:
+            if check.type_ == type_:
+                for match in check.pattern.finditer(text):
+                    if is_valid(check.module, match.group()):
+                        yield match.span()
+
+
+def wallets(text: str) -> Iterator[tuple[int, int]]:
+    """Ranges of addresses of cryptocurrencies; one that looks like a word or a hash needs a word before it."""
+    for match in _WALLET.finditer(text):
+        named = _WALLET_WORD.search(text, max(0, match.start() - 40), match.start()) is not None
+        if match.group(1) or named:
+            yield match.span()
+
+
+@lru_cache(maxsize=4)
+def _labels_in(text: str) -> tuple[_Labelled, ...]:
+    """The entries of which a label is in the text."""
+    has = text.lower().__contains__
+    return tuple(entry for entry in _LABELLED if any(map(has, entry.words)))
+
+
+@lru_cache(maxsize=4)
+def _has_shape(text: str) -> bool:
+    return _SHAPED.search(text) is not None
+
+
+def is_valid(module: str, number: str) -> bool:
+    """Whether the check digits of a number are right; without python-stdnum only those that are known here."""
+    if not module:
+        return True
+    if module in _OWN_CHECKS:
+        return _OWN_CHECKS[module](re.sub(r"[^0-9A-Za-z]", "", number))
+    try:
+        checker = importlib.import_module(f"stdnum.{module}")
+    except ModuleNotFoundError:
+        return False
+    return bool(checker.is_valid(number))
+
+
+_OWN_CHECKS = {
+    "tw": checksums.taiwan_id,
+    "sg": checksums.singapore_id,
+    "ru": checksums.russian_insurance,
+}
