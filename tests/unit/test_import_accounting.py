@@ -81,7 +81,20 @@ def lmstudio(messages: list[Message]) -> Any:
     return {"name": "", "createdAt": 1752000000000, "messages": rows}
 
 
-TREES: dict[str, Builder] = {"chatgpt": chatgpt, "claude": claude, "openwebui": openwebui}
+def openai_tree(messages: list[Message]) -> Any:
+    rows = [
+        {"id": str(n), "parentId": parent, "role": role, "content": text}
+        for n, ((role, text, _place), parent) in enumerate(zip(messages, parents(messages), strict=True))
+    ]
+    return [{"messages": rows}]
+
+
+TREES: dict[str, Builder] = {
+    "openai": openai_tree,
+    "chatgpt": chatgpt,
+    "claude": claude,
+    "openwebui": openwebui,
+}
 LISTS: dict[str, Builder] = {
     "openai": lambda messages: [{"messages": listed(messages, "role", "content")}],
     "bare messages": lambda messages: listed(messages, "role", "content"),

@@ -263,3 +263,22 @@ def test_other_names_of_roles_and_texts_are_known(tmp_path: Path, roles: tuple[s
     path = tmp_path / "x.json"
     path.write_text(json.dumps({"messages": [{"role": role, key: "x"} for role in roles]}), encoding="utf-8")
     assert [role for role, _text in role_texts(read(path)[0][0])] == ["user", "assistant"]
+
+
+@pytest.mark.parametrize("parent", ["parent", "parentId", "parent_message_id", "parentMessageId"])
+@pytest.mark.parametrize("bare", [False, True])
+def test_messages_that_name_their_parents_are_read_along_a_branch(
+    tmp_path: Path, parent: str, bare: bool
+) -> None:
+    messages = [
+        {"id": "3", parent: "2", "role": "user", "content": "q2"},
+        {"id": "2b", parent: "1", "role": "assistant", "content": "other a1"},
+        {"id": "1", parent: None, "role": "user", "content": "q1"},
+        {"id": "4", parent: "3", "role": "assistant", "content": "a2"},
+        {"id": "2", parent: "1", "role": "assistant", "content": "a1"},
+    ]
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(messages if bare else [{"messages": messages}]), encoding="utf-8")
+    ((conversation,), skipped) = read(path)
+    assert [text for _role, text in role_texts(conversation)] == ["q1", "a1", "q2", "a2"]
+    assert (conversation.turns[1].alternatives, skipped) == (("other a1",), {})

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.chat import Role
-from engine.memory.importers.bare_messages import grouped, is_bare_message, message_time
+from engine.memory.importers.bare_messages import (
+    current_message,
+    grouped,
+    is_bare_message,
+    is_tree,
+    links,
+    message_id,
+    message_time,
+)
 from engine.memory.importers.fields import (
     ImportOptions,
     RoleMap,
@@ -21,7 +29,9 @@ from engine.memory.importers.fields import (
     text_or_empty,
     unknown_role,
 )
+from engine.memory.importers.message_tree import MessageNode, current_branch
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.turns import tree_node
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "openai"
@@ -51,14 +61,34 @@ def read(
 
 
 def _conversation(row: dict[str, Any], role_map: RoleMap) -> Iterator[Conversation | Skipped]:
+    messages = row["messages"]
     return build_conversation(
-        (item for message in row["messages"] for item in _turns(message, role_map)),
+        _branch(row, role_map)
+        if is_tree(messages)
+        else (item for message in messages for item in _turns(message, role_map)),
         source=NAME,
         external_id=text_or_empty(row.get("id")),
         title=text_or_empty(row.get("title")),
         started_at=parse_time(row.get("created_at", row.get("create_time"))),
         updated_at=parse_time(row.get("updated_at", row.get("update_time"))),
     )
+
+
+def _branch(row: dict[str, Any], role_map: RoleMap) -> Iterator[Turn | Skipped]:
+    """The branch that a person saw, of messages that name their parents."""
+    nodes: dict[str, MessageNode] = {}
+    for place, message in enumerate(row["messages"]):
+        fields = message if isinstance(message, dict) else {}
+        parent, children = links(fields)
+        id_ = message_id(fields)
+        nodes[id_ if id_ and id_ not in nodes else f"#{place}"] = tree_node(
+            _turns(message, role_map),
+            parse_role(fields.get("role"), role_map),
+            parent,
+            children,
+            message_time(fields),
+        )
+    return current_branch(nodes, current_message(row))
 
 
 def _turns(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
