@@ -74,6 +74,11 @@ _LARGEST_AT_ONCE = 100_000_000
 """Characters; a page of 4 KB may hold one turn of a thousand."""
 
 
+def has_incomplete_imports(connection: sqlite3.Connection) -> bool:
+    """Whether an import is running or was ended before it was complete."""
+    return bool(_incomplete_imports(connection))
+
+
 def _incomplete_imports(connection: sqlite3.Connection) -> list[str]:
     return [
         row[0]

@@ -8,15 +8,20 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import TypeVar
 
 from engine.core.files import check_free_space
 from engine.memory.deletion import (
     delete_incomplete_imports,
     delete_incomplete_imports_at_once,
+    has_incomplete_imports,
     release_free_pages,
 )
+
+T = TypeVar("T")
 
 RESERVE_BYTES = 16 << 20
 """More than the WAL takes between two checkpoints."""
@@ -67,13 +72,34 @@ def is_disk_full(error: BaseException | None) -> bool:
     return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode == sqlite3.SQLITE_FULL
 
 
+def with_reserve(memory: Path, action: Callable[[], T]) -> T:
+    """The result of `action`; when the disk is full, it is tried again in the space of the reserve.
+
+    Opening a database in WAL mode creates two files, also for reading.
+    """
+    try:
+        return action()
+    except sqlite3.OperationalError as error:
+        no_file = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+        if not (is_disk_full(error) or no_file) or not reserve_path(memory).exists():
+            raise
+    reserve_path(memory).unlink(missing_ok=True)
+    return action()
+
+
 def clean_failed_imports(connection: sqlite3.Connection, memory: Path) -> None:
     """Deletes the rows of imports that never completed. The caller holds the import lock."""
     try:
-        delete_incomplete_imports(connection)
+        # On a nearly full disk the short transactions of the usual way would take the last room.
+        if shutil.disk_usage(memory.parent).free > RESERVE_BYTES:
+            delete_incomplete_imports(connection)
+            return
+    except OSError:
+        pass
     except sqlite3.OperationalError as error:
         if not is_disk_full(error):
             raise
+    if has_incomplete_imports(connection):
         free_failed_import(connection, memory)
 
 

@@ -21,7 +21,7 @@ from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.memory import checksums, deletion
-from engine.memory.disk_reserve import clean_failed_imports, is_disk_full
+from engine.memory.disk_reserve import clean_failed_imports, is_disk_full, with_reserve
 from engine.memory.import_batch import ImportResult, import_items
 from engine.memory.integrity import (
     DamagedText,
@@ -77,7 +77,7 @@ class MemoryStore:
         self.damaged: list[str] = []
         """Ids of conversations that were skipped because they are damaged."""
         try:
-            self.connection = _connect(path, readonly)
+            self.connection = with_reserve(path, lambda: _connect(path, readonly))
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise BadInput(
                 _("The memory cannot be opened ({reason})").format(reason=reason_of(error)),
@@ -390,16 +390,25 @@ def _connect(path: Path, readonly: bool) -> sqlite3.Connection:
         return connection
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     connection = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
-    for pragma in (
-        "auto_vacuum=INCREMENTAL",
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        "secure_delete=ON",
-        # `ChunkedWriter` checkpoints between its transactions; this limit is for other writers.
-        "wal_autocheckpoint=4000",
-    ):
-        connection.execute(f"PRAGMA {pragma}").fetchall()
-    path.chmod(0o600)
-    migrate(connection)
+    try:
+        _prepare(connection)
+        path.chmod(0o600)
+        migrate(connection)
+    except BaseException:
+        # At once: closing it later would checkpoint, which takes the room that `with_reserve` has freed by then.
+        connection.close()
+        raise
     return connection
+
+
+_INCREMENTAL = 2
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    # `ChunkedWriter` checkpoints between its transactions; this limit is for other writers.
+    connection.execute("PRAGMA wal_autocheckpoint=4000").fetchall()
+    if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != _INCREMENTAL:
+        # Only then: it writes to the file, which a full disk prevents.
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL").fetchall()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+        connection.execute(f"PRAGMA {pragma}").fetchall()

@@ -38,12 +38,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip("no disk can be mounted here")
     yield disk
-    subprocess.run(["umount", disk], check=True)
+    subprocess.run(["umount", "-l", disk], check=True)
 
 
 def fill(disk: Path) -> None:
     """Takes what is free, as another program may."""
-    with (disk / "filler").open("wb") as file:
+    with (disk / "filler").open("ab") as file:
         try:
             while True:
                 file.write(bytes(1 << 16))
@@ -75,6 +75,10 @@ def test_what_a_killed_import_left_is_deleted_when_others_fill_the_disk(small_di
         # As if the process had been killed before the end of the second import.
         store.connection.execute("UPDATE imports SET completed_at = NULL, taken = 0 WHERE rowid = 2")
         fill(small_disk)
+    fill(small_disk)
+    assert shutil.disk_usage(small_disk).free == 0
+    with MemoryStore(memory, readonly=True) as store:
+        assert store.count() == 1
     with MemoryStore(memory) as store:
         assert store.count() == 1
         assert store.connection.execute("SELECT COUNT(*) FROM conversations").fetchone()[0] == 1
