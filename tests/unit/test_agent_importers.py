@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from itertools import pairwise
 from pathlib import Path
 
@@ -214,6 +215,23 @@ def test_cursor_reads_listed_messages_inline_and_old_chats() -> None:
         "message of a sub-agent": 1,
         "empty conversation": 2,
     }
+
+
+def test_chats_in_the_newest_storage_of_cursor_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "state.vscdb"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE cursorDiskKV (key TEXT UNIQUE, value BLOB)")
+    shell = json.dumps({"composerId": "C", "fullConversationHeadersOnly": []})
+    rows = [
+        ("composerData:C", shell),
+        ("composerData:D", shell),
+        ("agentKv:blob:1", b"x"),
+        ("agentKv:blob:2", b"x"),
+    ]
+    connection.executemany("INSERT INTO cursorDiskKV VALUES (?, ?)", rows)
+    connection.commit()
+    connection.close()
+    assert read(path) == ([], {"chat in a storage that is not read": 2})
 
 
 def test_vs_code_puts_references_into_the_sentence() -> None:

@@ -34,6 +34,8 @@ _COMPOSERS = """
     SELECT substr(key, 14) AS composer, key, value FROM cursorDiskKV WHERE key LIKE 'composerData:%'
     UNION ALL
     SELECT substr(key, 10, instr(substr(key, 10), ':') - 1), key, value FROM cursorDiskKV WHERE key LIKE 'bubbleId:%'
+    UNION ALL
+    SELECT * FROM (SELECT '', key, NULL FROM cursorDiskKV WHERE key LIKE 'agentKv:%' LIMIT 1)
     ORDER BY composer, key DESC
 """
 _OLD_CHATS = "SELECT value FROM ItemTable WHERE key = 'workbench.panel.aichat.view.aichat.chatdata'"
@@ -49,7 +51,13 @@ def read(
 ) -> Iterator[Conversation | Skipped]:
     """One conversation per chat. Raises BadInput."""
     rows = query_rows(path, {"cursorDiskKV": ("key", "value")}, _COMPOSERS)
+    has_newer = False
+    """The newest storage is in use."""
+    found = empty = 0
     for id_, group in groupby(rows, key=lambda row: row[0]):
+        if not id_:
+            has_newer = True
+            continue
         composer: Any = None
         bubbles: dict[str, Any] = {}
         for _id, key, text in group:
@@ -58,10 +66,19 @@ def read(
                 composer = _parsed(text)
             else:
                 bubbles[key.rpartition(":")[2]] = _parsed(text)
-        if isinstance(composer, dict):
-            yield from _composer(composer, bubbles, text_or_empty(id_))
-        else:
+        if not isinstance(composer, dict):
             yield Skipped(reason="entry of another shape", is_conversation=True)
+            continue
+        for item in _composer(composer, bubbles, text_or_empty(id_)):
+            found += isinstance(item, Conversation)
+            if isinstance(item, Skipped) and item.reason == "empty conversation":
+                empty += item.count
+            else:
+                yield item
+    if empty:
+        # Of chats in the newest storage, only empty shells are left here.
+        reason = "chat in a storage that is not read" if has_newer and not found else "empty conversation"
+        yield Skipped(reason=reason, count=empty, is_conversation=True)
     if has_tables(path, ("ItemTable",)):
         for (text,) in query_rows(path, {"ItemTable": ("key", "value")}, _OLD_CHATS):
             yield from _old_chats(_parsed(text))
