@@ -22,7 +22,7 @@ import msgspec
 import psutil
 
 from engine.core.errors import BadInput, H2QError
-from engine.core.i18n import N_, _
+from engine.core.i18n import N_, _, n_
 from engine.core.paths import Workspace
 from engine.machine.cgroup import memory_limit_bytes
 from engine.machine.cpu import usable_cores
@@ -292,7 +292,8 @@ def check_store(ws: Workspace) -> Finding:
             _("{path} is damaged: {why}").format(path=ws.memory_db, why=damage),
             "h2q-tui backup restore",
         )
-    return Grade.PASS, _("{n} conversations").format(n=count), "" if count else "h2q-tui sample"
+    text = n_("{n} conversation", "{n} conversations", count).format(n=count)
+    return Grade.PASS, text, "" if count else "h2q-tui sample"
 
 
 def check_embedder(ws: Workspace) -> Finding:
@@ -315,7 +316,8 @@ def check_text(ws: Workspace) -> Finding:
     if not files:
         return Grade.PASS, _("none; training from scratch uses the sample text"), ""
     size = sum(path.stat().st_size for path in files)
-    return Grade.PASS, _("{n} files, {mb:.1f} MB").format(n=len(files), mb=size / 1e6), ""
+    text = n_("{n} file, {mb:.1f} MB", "{n} files, {mb:.1f} MB", len(files))
+    return Grade.PASS, text.format(n=len(files), mb=size / 1e6), ""
 
 
 def check_models(ws: Workspace) -> Finding:

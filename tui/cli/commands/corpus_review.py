@@ -114,7 +114,11 @@ def _register_rules(corpus: typer.Typer) -> None:
         done = (
             _("rule removed; the next build includes what it excluded")
             if off
-            else _("rule added; it rejects {n} conversations").format(n=len(decisions) - 1)
+            else n_(
+                "rule added; it rejects {n} conversation",
+                "rule added; it rejects {n} conversations",
+                len(decisions) - 1,
+            ).format(n=len(decisions) - 1)
         )
         _echo_decisions(decisions, done, _("nothing changed"))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from engine.core.i18n import _
+from engine.core.i18n import _, n_
 from engine.core.local_time import local_time
 from tui.cli import output, session
 from tui.cli.options import YES
@@ -142,9 +142,12 @@ def _register_backup(app: typer.Typer) -> None:
             question, yes, shlex.join(["h2q-tui", "backup", "restore", *([stamp] if stamp else []), "--yes"])
         )
         restored = restore_backup(ws, path)
-        output.echo(
-            _("Restored {stamp}: {n} conversations").format(stamp=restored.stamp, n=restored.conversations)
+        text = n_(
+            "Restored {stamp}: {n} conversation",
+            "Restored {stamp}: {n} conversations",
+            restored.conversations,
         )
+        output.echo(text.format(stamp=restored.stamp, n=restored.conversations))
         if session.options.json:
             output.echo_json(restored)
 
@@ -160,7 +163,12 @@ def _row(backup: Backup) -> str:
     reason = reasons.get(backup.reason, backup.reason)
     if backup.damage:
         reason += _(", ") + _("DAMAGED")
-    return _("{stamp}  {when}  {size:.1f} MB  {n} conversations  {reason}").format(
+    row = n_(
+        "{stamp}  {when}  {size:.1f} MB  {n} conversation  {reason}",
+        "{stamp}  {when}  {size:.1f} MB  {n} conversations  {reason}",
+        backup.conversations,
+    )
+    return row.format(
         stamp=backup.stamp,
         when=when,
         size=backup.bytes / 1e6,
