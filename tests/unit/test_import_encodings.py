@@ -32,6 +32,7 @@ TEXTS = {
     "CP949": "User: 오늘 날씨가 어떻습니까?\nAssistant: 맑습니다. 기온은 이십 도입니다.\n",
     "CP1251": "User: Какая сегодня погода?\nAssistant: Сегодня солнечно, двадцать градусов.\n",
     "KOI8-R": "User: Какая сегодня погода?\nAssistant: Сегодня солнечно, двадцать градусов.\n",
+    "CP1252": "User: It’s a “café”, isn’t it?\nAssistant: Yes – that’s what they’re called.\n",
     "ISO-8859-1": "User: Quel café est préféré à Genève?\nAssistant: Le café de la Gare, très apprécié.\n",
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Callable
 
 SAMPLE = 2**16
 """Bytes that the recognition reads."""
@@ -128,14 +129,20 @@ def _score_cyrillic(data: bytes, encoding: str) -> float:
     return 0.96 * min(1.0, letters / high) if high and letters > 4 else 0.0
 
 
-def _score_latin1(data: bytes) -> float:
-    # One or two letters with an accent between ASCII letters.
+def _score_western(data: bytes, lowest: int) -> float:
+    # One or two letters with an accent, or a quotation mark, between ASCII letters.
     runs = _HIGH.findall(data)
-    single = sum(len(run) <= 2 and min(run) >= 0xA0 for run in runs)
+    single = sum(len(run) <= 2 and min(run) >= lowest for run in runs)
     return 0.9 * single / len(runs) if runs else 0.0
 
 
-_SCORES = {
+def _score_windows(data: bytes) -> float:
+    # Only with bytes that ISO-8859-1 leaves to controls.
+    has_quotes = re.search(rb"[\x80\x85\x91-\x97]", data) and _decodes(data, "cp1252") is not None
+    return 1.01 * _score_western(data, 0x80) if has_quotes else 0.0
+
+
+_SCORES: dict[str, Callable[[bytes], float]] = {
     "GB18030": _score_gb18030,
     "BIG5": _score_big5,
     "CP949": _score_korean,
@@ -143,5 +150,6 @@ _SCORES = {
     "EUC-JP": lambda data: _score_kana(data, "euc_jp"),
     "CP1251": lambda data: _score_cyrillic(data, "cp1251"),
     "KOI8-R": lambda data: _score_cyrillic(data, "koi8_r"),
-    "ISO-8859-1": _score_latin1,
+    "CP1252": _score_windows,
+    "ISO-8859-1": lambda data: _score_western(data, 0xA0),
 }
