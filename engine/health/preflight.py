@@ -300,9 +300,12 @@ def check_embedder(ws: Workspace) -> Finding:
     """The embedding model for semantic duplicates; not loaded, because that takes seconds."""
     from engine.core.config import load_settings
     from engine.corpus.embedding.embedder import describe_embedder
+    from engine.corpus.embedding.measured import describe_effect
 
+    setting = load_settings(ws).embedder
     try:
-        return Grade.PASS, describe_embedder(load_settings(ws).embedder, ws.root), ""
+        embedder, effect = describe_embedder(setting, ws.root), describe_effect(ws.memory_db, setting)
+        return Grade.PASS, _("; ").join(filter(None, (embedder, effect))), ""
     except BadInput as error:
         return Grade.WARN, error.message, error.hint
 

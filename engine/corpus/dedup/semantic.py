@@ -273,8 +273,9 @@ def _group(ranked: Sequence[CorpusEntry], pairs: Iterable[tuple[int, int, float]
 def _calibration(store: Database, embedder: Embedder) -> Calibration:
     """The calibration of an embedder; measured once, then read."""
     from engine.corpus.embedding.calibration import Calibration, calibrate, calibration_version
+    from engine.corpus.embedding.measured import CALIBRATION_KEY
 
-    key = f"calibration {embedder.name}"
+    key = CALIBRATION_KEY + embedder.name
     row = store.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
     if row:
         stored = msgspec.json.decode(row[0], type=Calibration)
