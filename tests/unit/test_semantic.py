@@ -22,14 +22,16 @@ from engine.core.errors import BadInput, ServiceUnreachable, UsageProblem
 from engine.core.paths import Workspace
 from engine.core.settings import Settings
 from engine.corpus.build import build_corpus
-from engine.corpus.dedup import tfidf
+from engine.corpus.dedup import semantic, tfidf
 from engine.corpus.dedup.semantic import semantic_stage
 from engine.corpus.dedup.semantic_guards import may_mean_the_same
-from engine.corpus.embedding import embedder
-from engine.corpus.embedding.backends import OllamaEmbedder, SentenceTransformerEmbedder
+from engine.corpus.embedding import calibration, embedder
+from engine.corpus.embedding.backends import OllamaEmbedder, SentenceTransformerEmbedder, prefix_of
 from engine.corpus.embedding.calibration import calibrate, confident_threshold, labelled_pairs, threshold
 from engine.corpus.embedding.embedder import describe_embedder, open_embedder
+from engine.corpus.embedding.measured import describe_effect
 from engine.corpus.embedding.vector_cache import vectors
+from engine.corpus.filters.cache import load
 from engine.corpus.filters.normalise import letters
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.stats import corpus_stats
@@ -313,11 +315,117 @@ def test_the_embedder_benchmark_scores_only_what_it_would_drop(
         ("I do eat meat", "I don't eat meat"),
         ("Anna paid Bob", "Bob paid Anna"),
         ("你好", "hello"),
+        ("Yes, it is safe for children.", "No, it is not safe for children."),
+        ("Six minutes are enough for it.", "Ten minutes are enough for it."),
+        ("Take it twice a day.", "Take it three times a day."),
+        ("The first version came in spring.", "The second version came in spring."),
+        ("Use half of the flour.", "Use two of the bags."),
+        ("The museum is closed on Mondays.", "The museum is closed on Sundays."),
+        ("It was written by Jane Austen.", "It was written by Emily Bronte."),
+        ("Trains run from Paris to London.", "Trains run from London to Paris."),
+        ("What exercises help against back pain?", "What exercises can cause back pain?"),
+        ("My sister lent my brother her bicycle.", "My brother lent my sister his bicycle."),
+        ("How do I sort in ascending order?", "How do I sort in descending order?"),
+        ("How do I merge two branches in git?", "How do I rename two branches in git?"),
+        ("Is it safe to eat raw salmon?", "Is it safe to eat salmon?"),
+        ("Who is the oldest person alive?", "Who is the youngest person alive?"),
+        ("How far is the moon from the earth?", "How far is the sun from the earth?"),
+        ("三个月的宝宝能喝水吗", "三岁的宝宝能喝水吗"),
+        ("周一开会", "周二开会"),
+        ("第三章讲了什么", "第五章讲了什么"),
+        ("轻的行李怎么寄", "重的行李怎么寄"),
     ],
 )
 def test_numbers_negation_names_and_order_change_the_meaning(one: str, other: str) -> None:
     assert not may_mean_the_same(one, other)
     assert may_mean_the_same(one, one) and may_mean_the_same(other, other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("How do I fix a leaking tap?", "My faucet drips; how can I repair it?"),
+        ("Why do cats purr?", "What is the reason that cats purr?"),
+        ("What is the capital of Australia?", "Which city is Australia's capital?"),
+        ("How long does it take to boil an egg?", "For how many minutes should an egg be boiled?"),
+        ("怎么重置我的密码？", "我忘了密码，应该怎样重新设置？"),
+    ],
+)
+def test_other_words_may_mean_the_same(one: str, other: str) -> None:
+    assert may_mean_the_same(one, other)
+
+
+def test_the_guards_leave_most_labelled_paraphrases_and_few_that_only_look_alike() -> None:
+    english = [pair for pair in labelled_pairs() if pair.language == "en"]
+    passed = {
+        same: [may_mean_the_same(pair.one, pair.other) for pair in english if pair.same == same]
+        for same in (True, False)
+    }
+    assert sum(passed[True]) >= 0.8 * len(passed[True])
+    assert sum(passed[False]) <= 0.1 * len(passed[False])
+
+
+def test_every_two_members_of_a_group_are_alike(tmp_path: Path) -> None:
+    """A common subject makes no group of everything: conversations lie on a line, each alike its next two."""
+    talks = [distinct(n, at=1e9 - n) for n in range(30)]
+    with memory(tmp_path, talks) as store:
+        build_corpus(store, Settings())
+        entries = load(store.connection, dict.fromkeys(sorted(talk.id for talk in talks), b"")).entries
+        pairs = [(n - gap, n, 1.0 - gap / 10) for n in range(30) for gap in (1, 2) if n >= gap]
+        groups = semantic._group(entries, pairs)
+        members: dict[str, set[int]] = {}
+        for place, entry in enumerate(entries):
+            for row in entry.rows:
+                members.setdefault(str(row.duplicate_of), set()).add(place)
+    position = {entry.id: place for place, entry in enumerate(entries)}
+    assert groups == len(members) > 5
+    for leader, others in members.items():
+        together = sorted({position[leader], *others})
+        assert together[-1] - together[0] <= 2
+
+
+@pytest.mark.parametrize(
+    ("names", "prefix"),
+    [
+        (("multilingual-e5-small", ""), "query: "),
+        (("my model", "intfloat/e5-base-v2"), "query: "),
+        (("jeffh/intfloat-multilingual-e5-large:f16",), "query: "),
+        (("multilingual-e5-large-instruct", ""), ""),
+        (("bge-small-zh-v1.5", "all-MiniLM-L6-v2"), ""),
+    ],
+)
+def test_e5_gets_the_prefix_of_its_model_card(names: tuple[str, ...], prefix: str) -> None:
+    assert prefix_of(*names) == prefix
+
+
+def test_an_e5_model_encodes_its_prefix(tmp_path: Path) -> None:
+    characters = "query: 你好"
+    plain, e5 = (
+        SentenceTransformerEmbedder(save_embedder(tmp_path / name, characters))
+        for name in ("plain", "multilingual-e5-small")
+    )
+    assert np.allclose(e5.encode(["你好"]), plain.encode(["query: 你好"]), atol=1e-5)
+    assert e5.name.endswith("-query") and not plain.name.endswith("-query")
+
+
+def test_check_says_what_the_embedder_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory_db = tmp_path / "memory" / "memory.db"
+    assert describe_effect(memory_db, "off") == describe_effect(memory_db, "") == ""
+    assert "until h2q-tui corpus build" in describe_effect(memory_db, "some/synonyms")
+    synonyms = SynonymEmbedder()
+    synonyms.name = "synonyms-1"
+    monkeypatch.setattr(embedder, "open_embedder", lambda setting, root: synonyms)
+    with memory(tmp_path, TALKS) as store:
+        run(store, tmp_path, "some/synonyms")
+    assert describe_effect(memory_db, "some/synonyms") == "leaves out semantic duplicates in en, zh"
+    assert "until h2q-tui corpus build" in describe_effect(memory_db, "some/other")
+    monkeypatch.setattr(calibration, "CONFIDENCE", 1.0)
+    calibration.calibration_version.cache_clear()
+    assert "until h2q-tui corpus build" in describe_effect(memory_db, "some/synonyms")
+    with memory(tmp_path, TALKS) as store:
+        run(store, tmp_path, "some/synonyms")
+    assert describe_effect(memory_db, "some/synonyms").startswith("groups only: no similarity")
+    calibration.calibration_version.cache_clear()
 
 
 def test_ngram_similarity_is_a_cosine(tmp_path: Path) -> None:

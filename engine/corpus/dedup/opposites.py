@@ -26,7 +26,7 @@ _EN = tuple(
         "earlier/later", "inside/outside", "internal/external", "upload/download", "lock/unlock", "attach/detach",
         "connect/disconnect", "love/hate", "help/cause", "cause/cure/prevent", "safe/dangerous/unsafe", "legal/illegal",
         "possible/impossible", "include/exclude", "accept/reject/refuse/decline", "arrive/depart/leave", "lend/borrow",
-        "teach/learn", "always/never/sometimes", "all/some/none", "husband/wife", "father/mother", "brother/sister",
+        "always/never/sometimes", "all/some/none", "husband/wife", "father/mother", "brother/sister",
         "son/daughter", "king/queen", "he/she", "his/her", "him/her", "day/night", "today/tomorrow/yesterday",
         "monday/tuesday/wednesday/thursday/friday/saturday/sunday", "morning/afternoon/evening",
         "mondays/tuesdays/wednesdays/thursdays/fridays/saturdays/sundays", "spring/summer/autumn/winter",

@@ -117,11 +117,18 @@ def _group_by_vectors(
     if why:
         raise BadInput(why)
     embedded = vectors(store, embedder, [entry.id for entry in ranked], on_progress)
-    similar = list(
-        _similar_pairs(embedded, [calibration.groups.get(entry.language, _NEVER) for entry in ranked])
-    )
+    groups = [calibration.groups.get(entry.language, _NEVER) for entry in ranked]
+    drops = [calibration.drops.get(entry.language, _NEVER) for entry in ranked]
+    similar = list(_similar_pairs(embedded, list(map(min, groups, drops))))
     duplicates = _drop_duplicates(store, ranked, decided, similar, embedder, calibration)
-    _group(ranked, ((first, second, mean) for first, second, mean, _least in similar))
+    _group(
+        ranked,
+        (
+            (first, second, mean)
+            for first, second, mean, _least in similar
+            if mean >= max(groups[first], groups[second])
+        ),
+    )
     log(
         _(
             "grouped by {name}; semantic duplicates dropped: {n} (languages with a safe threshold: {languages})"

@@ -19,7 +19,7 @@ _FIGURE_ZH = re.compile(
 _FIGURE_WORDS = {
     word: str(value)
     for value, words in {
-        0: "zero", 0.5: "half halves", 1: "once first", 2: "two twice second double both", 3: "three thrice third triple",
+        0: "zero", 0.5: "half halves", 1: "first", 2: "two twice second double both", 3: "three thrice third triple",
         4: "four fourth quarter", 5: "five fifth", 6: "six sixth", 7: "seven seventh", 8: "eight eighth", 9: "nine ninth",
         10: "ten tenth", 11: "eleven", 12: "twelve dozen", 13: "thirteen", 14: "fourteen", 15: "fifteen", 16: "sixteen",
         17: "seventeen", 18: "eighteen", 19: "nineteen", 20: "twenty", 30: "thirty", 40: "forty", 50: "fifty", 60: "sixty",
@@ -197,7 +197,11 @@ def may_mean_the_same(one: str, other: str) -> bool:
     left, right = _Read(one), _Read(other)
     if left.folded == right.folded:
         return True
-    if left.chinese != right.chinese or left.figures != right.figures or left.answer != right.answer:
+    if left.chinese != right.chinese or left.figures != right.figures:
+        return False
+    if left.answer and right.answer and left.answer != right.answer:
+        return False
+    if left.figure_words - right.figure_words and right.figure_words - left.figure_words:
         return False
     if left.negations % 2 != right.negations % 2 or bool(left.negations) != bool(right.negations):
         return False
@@ -226,11 +230,12 @@ class _Read:
 
     @cached_property
     def figures(self) -> Counter[str]:
-        found = Counter(_FIGURE.findall(self.text))
-        found.update(_FIGURE_ZH.findall(self.text))
-        if not self.chinese:
-            found.update(_FIGURE_WORDS[word] for word in self.words if word in _FIGURE_WORDS)
-        return found
+        return Counter([*_FIGURE.findall(self.text), *_FIGURE_ZH.findall(self.text)])
+
+    @cached_property
+    def figure_words(self) -> Counter[str]:
+        """English numbers in words. One text may have more of them: "twice" is "duplicate"."""
+        return Counter(_FIGURE_WORDS[word] for word in self.words if word in _FIGURE_WORDS)
 
     @property
     def latin_names(self) -> frozenset[str]:

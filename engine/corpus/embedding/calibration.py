@@ -7,12 +7,12 @@ threshold does, nothing is dropped.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from hashlib import sha256
 from math import comb
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -30,8 +30,6 @@ MIN_PAIRS = 8
 CONFIDENCE = 0.98
 """The threshold is selected among many on a few hundred pairs, so the observed precision of the best one is biased
 upwards. Without a false pair above it, 77 pairs are needed: 0.95 ** 77 < 0.02."""
-LIKELIER = 4.0
-"""How much likelier a paraphrase than a pair that looks alike must be above the threshold of groups."""
 _OFFSETS = (1, 7, 19)
 
 
@@ -48,8 +46,8 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """Thresholds (cosines) by language; a missing language has none."""
 
     groups: dict[str, float]
-    """Precision of 95 % among paraphrases and unrelated pairs, and LIKELIER among paraphrases and pairs that look alike: groups
-    conversations. The second matters in a corpus about one subject, where all are alike."""
+    """Precision of 95 % among paraphrases and unrelated pairs, and no less than half of the paraphrases reach: groups
+    conversations. The second matters in a corpus about one subject, in which nothing is unrelated."""
     drops: dict[str, float]
     """Precision of 95 % at 98 % confidence among paraphrases and pairs that look alike: drops conversations."""
     pairs: str
@@ -67,7 +65,7 @@ def labelled_pairs() -> tuple[LabelledPair, ...]:
 def calibration_version() -> str:
     """Changes with the pairs, the selection rule and the guards."""
     code = [Path(str(module.__file__)).read_bytes() for module in (semantic_guards, opposites)]
-    rule = f"{PRECISION} {MIN_PAIRS} {CONFIDENCE} {LIKELIER}".encode()
+    rule = f"{PRECISION} {MIN_PAIRS} {CONFIDENCE}".encode()
     return sha256(b"".join([_file(), rule, *code])).hexdigest()[:8]
 
 
@@ -91,7 +89,7 @@ def calibrate(embedder: Embedder, pairs: Sequence[LabelledPair] | None = None) -
         ]
         group = threshold([*((value, True) for value, same in cosines if same), *unrelated])
         if group is not None:
-            groups[language] = max(group, likelier_threshold(cosines))
+            groups[language] = max(group, median(value for value, same in cosines if same))
         drop = confident_threshold(
             cosine
             for cosine, row in zip(cosines, rows, strict=True)
@@ -105,21 +103,6 @@ def calibrate(embedder: Embedder, pairs: Sequence[LabelledPair] | None = None) -
 def threshold(cosines: Iterable[tuple[float, bool]]) -> float | None:
     """The smallest cosine with a precision of PRECISION on at least MIN_PAIRS pairs; None without one."""
     return _smallest_cosine(cosines, lambda right, total: total >= MIN_PAIRS and right >= PRECISION * total)
-
-
-def likelier_threshold(cosines: Sequence[tuple[float, bool]]) -> float:
-    """The smallest cosine from which the share of paraphrases above it is LIKELIER times that of the other pairs; the largest
-    cosine of a paraphrase where there is none. -1.0 without other pairs."""
-    alike = [value for value, same in cosines if same]
-    different = sorted(value for value, same in cosines if not same)
-    if not different or not alike:
-        return -1.0
-    best = max(alike)
-    for right, value in enumerate(sorted(alike, reverse=True), 1):
-        wrong = len(different) - bisect_left(different, value)
-        if right / len(alike) >= LIKELIER * wrong / len(different):
-            best = value
-    return best
 
 
 def confident_threshold(cosines: Iterable[tuple[float, bool]]) -> float | None:
