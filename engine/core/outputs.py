@@ -8,6 +8,7 @@ again when it writes.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import stat
 import tempfile
@@ -49,8 +50,8 @@ ADAPTER_FOLDER = OwnedFolder(
 
 def check_output_folder(folder: Path, owned: OwnedFolder, *, hint: str = "") -> None:
     """Raises UsageProblem unless `folder` is missing, empty, or holds nothing but what an earlier run wrote."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        mode = folder.lstat().st_mode
+    mode = _mode_of(folder, hint)
+    if mode is not None:
         if not stat.S_ISDIR(mode):
             raise UsageProblem(
                 _("{path} is {kind}, not a folder; it stays as it is").format(path=folder, kind=_kind(mode)),
@@ -72,12 +73,46 @@ def check_output_folder(folder: Path, owned: OwnedFolder, *, hint: str = "") -> 
 
 def check_output_file(path: Path, *, hint: str = "") -> None:
     """Raises UsageProblem when `path` is a device, a FIFO, a socket, a link or a folder."""
+    _check_regular(path, _mode_of(path, hint), hint)
+    _check_parents(path, hint)
+
+
+def check_replaced_file(path: Path, *, hint: str = "") -> None:
+    """Raises UsageProblem when `path`, or what it links to, is a device, a FIFO, a socket or a folder.
+
+    For files that are written through links, such as a `models.json` among other configuration files.
+    """
+    mode = _mode_of(path, hint)
+    if mode is not None and stat.S_ISLNK(mode):
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            mode = None
+        except OSError:
+            pass  # a link to itself is refused as a link
+    _check_regular(path, mode, hint)
+    _check_parents(path, hint)
+
+
+def check_output_parent(folder: Path, *, hint: str = "") -> None:
+    """Raises UsageProblem unless new files can be put into `folder`, which may be a link to a folder, or missing."""
+    _check_parents(folder / "new", hint)
+
+
+def _mode_of(path: Path, hint: str) -> int | None:
+    """What stands at `path`, links not followed; None when nothing does. Raises UsageProblem for a parent that is no
+    folder."""
     try:
-        mode = path.lstat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
+        return path.lstat().st_mode
+    except FileNotFoundError:
+        return None
+    except OSError:
         _check_parents(path, hint)
-        return
-    if not stat.S_ISREG(mode):
+        raise
+
+
+def _check_regular(path: Path, mode: int | None, hint: str) -> None:
+    if mode is not None and not stat.S_ISREG(mode):
         raise UsageProblem(
             _("{path} is {kind}, not a file; it stays as it is").format(path=path, kind=_kind(mode)),
             hint=hint,
@@ -85,10 +120,12 @@ def check_output_file(path: Path, *, hint: str = "") -> None:
 
 
 def _check_parents(path: Path, hint: str) -> None:
-    """Raises UsageProblem when the nearest existing parent of `path` is not a folder."""
-    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    """Raises UsageProblem when the nearest parent of `path` that is there is not a folder, or cannot be written."""
+    nearest = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     if not nearest.is_dir():
         raise UsageProblem(_("{path} is not a folder").format(path=nearest), hint=hint)
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageProblem(_("{path} cannot be written").format(path=nearest), hint=hint)
 
 
 def _is_owned(entry: Path, owned: OwnedFolder) -> bool:

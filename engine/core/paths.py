@@ -102,7 +102,8 @@ def find_workspace(
 ) -> Workspace:
     """The workspace of `--data-dir`, else `$H2Q_DATA_DIR`, else the platform's user data folder.
 
-    `relative_to` is `--workspace`: the folder that a relative `data_dir` starts from.
+    `relative_to` is `--workspace`: the folder that a relative `data_dir` starts from. Raises BadInput for links that
+    lead in a circle.
     """
     chosen = data_dir or os.environ.get("H2Q_DATA_DIR")
     if not chosen:
@@ -110,4 +111,15 @@ def find_workspace(
     path = Path(chosen).expanduser()
     if not path.is_absolute():
         path = (relative_to or Path.cwd()) / path
-    return Workspace(path.resolve())
+    return Workspace(resolve_path(path))
+
+
+def resolve_path(path: Path) -> Path:
+    """`path` absolute and without links. Raises BadInput when its links lead in a circle."""
+    from engine.core.errors import BadInput
+    from engine.core.i18n import _
+
+    try:
+        return path.resolve()
+    except (RuntimeError, OSError):
+        raise BadInput(_("The links of this path lead in a circle"), path=path) from None

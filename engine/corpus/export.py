@@ -101,7 +101,7 @@ def check_export_file(path: Path) -> dict[str, Any]:
     if info.exists():
         try:
             entries = msgspec.json.decode(info.read_bytes(), type=dict[str, Any])
-        except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
             raise UsageProblem(
                 _("{path} is not an index of datasets and would be replaced").format(path=info), hint=hint
             ) from problem

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.core.errors import BadInput, UsageProblem
 from engine.core.i18n import _
-from engine.core.outputs import MODEL_FOLDER, check_output_file, check_output_folder
+from engine.core.outputs import MODEL_FOLDER, check_output_file, check_output_folder, check_output_parent
 from engine.core.paths import Workspace
 from engine.export.hf_model import DTYPES
 from engine.export.quant import Quant
@@ -81,6 +81,7 @@ def plan_export(ws: Workspace, params: ExportParams) -> ExportPlan:
             hint=f"{command} --quant f16",
         )
     folder = Path(params.output) if params.output else ws.exports
+    check_output_parent(folder, hint=f"{command} --output OTHER-FOLDER")
     pruned = f"-pruned{round(100 * params.prune)}" if params.prune else ""
     stem = f"{source.name}{pruned}"
     if params.to == "hf":

@@ -102,9 +102,9 @@ def _check_folder(root: Path) -> None:
             path=root,
             hint="h2q-tui paths",
         )
-    if root.exists() and not root.is_dir():
-        raise BadInput(_("--data-dir is a file, not a folder"), path=root)
     try:
+        if root.exists() and not root.is_dir():
+            raise BadInput(_("--data-dir is a file, not a folder"), path=root)
         mindx = is_mindx(root)
     except OSError as error:
         raise BadInput(
@@ -128,7 +128,7 @@ def _read_schema(workspace: Workspace) -> int | None:
         raise BadInput(
             _("The workspace cannot be read ({reason})").format(reason=error.strerror), path=path
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     schema = value.get("schema") if isinstance(value, dict) else None
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 0:

@@ -9,6 +9,7 @@ import msgspec
 from engine.core.errors import BadInput
 from engine.core.files import write_bytes
 from engine.core.i18n import _
+from engine.core.outputs import check_output_file, check_output_parent
 from engine.core.paths import shipped
 
 
@@ -27,7 +28,8 @@ class SampleReport(msgspec.Struct, frozen=True, kw_only=True):
 def write_sample(folder: Path) -> SampleReport:
     """Copies the sample with its licences into `folder`; identical files are left alone.
 
-    Raises BadInput, before anything is written, when a file of the same name has other content; OSError.
+    Raises BadInput or UsageProblem, before anything is written, when a file of the same name has other content or
+    something else stands in its place; OSError.
     """
     data = shipped("data")
     sources = {
@@ -41,9 +43,11 @@ def write_sample(folder: Path) -> SampleReport:
     }
     if folder.exists() and not folder.is_dir():
         raise BadInput(_("The sample needs a folder, but this is a file"), path=folder)
+    check_output_parent(folder, hint="h2q-tui sample DIR")
     written, unchanged = [], []
     for name, source in sources.items():
         target = folder / name
+        check_output_file(target, hint="h2q-tui sample DIR")
         if not target.exists():
             written.append(name)
         elif target.is_file() and target.read_bytes() == source.read_bytes():

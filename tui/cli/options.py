@@ -127,6 +127,12 @@ def _path(value: str) -> str | None:
     return str(resolve(value)) if value else None
 
 
+def _output(value: str) -> str | None:
+    from tui.cli.session import output_path
+
+    return str(output_path(value)) if value else None
+
+
 def _paths(values: list[str]) -> list[str]:
     from tui.cli.session import resolve
 
@@ -226,11 +232,11 @@ TRAIN_OPTIONS: tuple[Option, ...] = (
         help=N_("Setting for this run only, e.g. micro_batch_size=2; may be repeated."),
     ),
     Option(name="wait", type=bool, default=False, field=None, help=N_("Wait if another run is training.")),
-    Option(name="output", type=str, convert=_path, help=N_("Folder of the new model.")),
+    Option(name="output", type=str, convert=_output, help=N_("Folder of the new model.")),
     Option(
         name="training_dir",
         type=str,
-        convert=_path,
+        convert=_output,
         help=N_("Folder for the adapter of lora; scripts in it are never run."),
     ),
     Option(name="rank", type=int, default=16, least=1, most=1024, help=N_("LoRA rank.")),

@@ -32,8 +32,17 @@ options = GlobalOptions()
 
 def resolve(path: str) -> Path:
     """An absolute path; a relative one starts in `--workspace`, else in the current folder."""
+    from engine.core.paths import resolve_path
+
     given = Path(path).expanduser()
-    return (given if given.is_absolute() else Path(options.workspace_dir or ".") / given).resolve()
+    return resolve_path(given if given.is_absolute() else Path(options.workspace_dir or ".") / given)
+
+
+def output_path(path: str) -> Path:
+    """Like `resolve`, but a link that is named stays a link: it is never replaced by what is written."""
+    given = Path(path).expanduser()
+    absolute = given if given.is_absolute() else Path(options.workspace_dir or ".") / given
+    return resolve(str(absolute.parent)) / absolute.name if absolute.name not in ("", "..") else resolve(path)
 
 
 def workspace(*, create: bool = True) -> Workspace:

@@ -147,7 +147,7 @@ def _register_files(corpus: typer.Typer) -> None:
         part = None if split == "all" else _one_of(DataSplit, split)
         ws = session.workspace(create=False)
         name = f"corpus_{chosen.value.replace('-', '_')}_{time.strftime('%Y%m%d_%H%M%S')}{exporting.suffix(chosen)}"
-        path = session.resolve(file) if file else ws.training / "export" / name
+        path = session.output_path(file) if file else ws.training / "export" / name
         with MemoryStore(ws.memory_db, readonly=True) as store:
             result = exporting.export_corpus(store, path, chosen, split=part)
         output.echo(

@@ -68,7 +68,7 @@ def register(app: typer.Typer) -> None:
             name=str(session.resolve(name)) if "/" in name and Path(session.resolve(name)).exists() else name,
             to=cast(Literal["hf", "gguf", "ollama"], to),
             quant=cast(Literal["f32", "f16", "bf16", "q8_0", "q4_0"] | None, quant),
-            output=str(session.resolve(output)) if output else None,
+            output=str(session.output_path(output)) if output else None,
             adapter=adapter,
             prune=prune,
             measure=not no_measure,

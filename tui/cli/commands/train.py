@@ -49,8 +49,13 @@ def _train(values: Values) -> None:
 def _streaming(config: str | None) -> StreamingConfig | None:
     """The streaming configuration of H2Q-Evo that `--config` names; None if it is a models.json."""
     from engine.compat.h2q_config import read_streaming_config
+    from engine.core.outputs import check_replaced_file
 
-    streaming = read_streaming_config(session.resolve(config)) if config else None
+    if not config:
+        return None
+    # Before it is read, which a FIFO would never end.
+    check_replaced_file(session.output_path(config), hint="h2q-tui paths")
+    streaming = read_streaming_config(session.resolve(config))
     if streaming is not None and streaming.ignored:
         typer.echo(_("Ignored settings: {names}").format(names=_(", ").join(streaming.ignored)), err=True)
     return streaming
@@ -93,8 +98,6 @@ def _models_file(config: str | None) -> str | None:
         raise BadInput(
             _("There is no such folder"), path=path.parent, hint=f"mkdir -p {shlex.quote(str(path.parent))}"
         )
-    if path.is_dir():
-        raise BadInput(_("--config takes a file, and this is a folder"), path=path, hint="h2q-tui paths")
     return str(path)
 
 

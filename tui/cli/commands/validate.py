@@ -93,8 +93,13 @@ def register(app: typer.Typer) -> None:
 def _workspace_with(config: str | None) -> Workspace:
     from dataclasses import replace
 
+    from engine.core.outputs import check_replaced_file
+
     ws = session.workspace()
-    return replace(ws, models_file=session.resolve(config)) if config else ws
+    if not config:
+        return ws
+    check_replaced_file(session.output_path(config), hint="h2q-tui paths")
+    return replace(ws, models_file=session.resolve(config))
 
 
 def _model(name: str) -> str:

@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
     def sample(folder: str | None = typer.Argument(None, metavar="[DIR]")) -> None:
         from engine.workspace.sample import write_sample
 
-        target = session.resolve(folder) if folder else session.workspace().root / "sample"
+        target = session.output_path(folder) if folder else session.workspace().root / "sample"
         sample_ = write_sample(target)
         output.echo(
             _("{n} files written to {folder}, {same} existed already").format(
