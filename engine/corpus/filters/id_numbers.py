@@ -123,12 +123,21 @@ def cards(text: str) -> Iterator[tuple[int, int]]:
         before = text[max(0, match.start() - 48) : match.start()]
         named = _CARD_BEFORE.search(before) is not None
         if named or (
-            len(digits) >= 13 and checksums.card_brand(digits) and not _NOT_A_CARD.search(before[-24:])
+            len(digits) >= 13
+            and checksums.card_brand(digits)
+            and _is_grouped(match.group())
+            and not _NOT_A_CARD.search(before[-24:])
         ):
             yield match.span()
     for match in _ACCOUNT.finditer(text):
         if not _denied(text, match.end(1)):
             yield match.span(1)
+
+
+def _is_grouped(number: str) -> bool:
+    """Whether the digits stand together, one by one or in groups like those on a card, not as a row of small numbers."""
+    lengths = [len(group) for group in re.split("[^0-9]", number)]
+    return set(lengths) == {1} or min(lengths[:-1], default=4) >= 3
 
 
 def ssns(text: str) -> Iterator[tuple[int, int]]:

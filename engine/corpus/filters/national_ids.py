@@ -45,6 +45,32 @@ def _labelled(type_: str, words: tuple[str, ...], shape: str) -> _Labelled:
 _LABELLED = tuple(_labelled(type_, words, shape) for type_, words, shape in LABELS)
 
 
+_LONG_NUMBER = re.compile(r"[0-9](?:[ ./-]?[A-Za-z]{0,4}[ ./-]?[0-9]){3}")
+"""A necessary condition of every number beside a label."""
+_FIVE_DIGITS = re.compile(r"[0-9](?:[^0-9\n]{0,3}[0-9]){4}")
+"""Of every shape, and faster."""
+_LATIN_WORD = re.compile("[a-zà-ÿ]+")
+
+
+def _index() -> tuple[dict[str, set[tuple[str, int]]], dict[str, set[int]]]:
+    """The entries by the first word of their labels in Latin letters, and by the label itself in other scripts."""
+    words: dict[str, set[tuple[str, int]]] = {}
+    parts: dict[str, set[int]] = {}
+    for place, entry in enumerate(_LABELLED):
+        for word in entry.words:
+            first = _LATIN_WORD.match(word)
+            # A label within a word of its own language, "дом" or "身份证", is found as a part.
+            whole = first is not None and (first.end() == len(word) or not word[first.end()].isalpha())
+            if first and whole:
+                words.setdefault(first.group(), set()).add((word, place))
+            elif not any(part != word and part in word for part in entry.words):
+                parts.setdefault(word, set()).add(place)
+    return words, parts
+
+
+_BY_WORD, _BY_PART = _index()
+
+
 class _Checked(NamedTuple):
     type_: str
     pattern: re.Pattern[str]
@@ -104,16 +130,23 @@ _WALLET_WORD = re.compile(
 
 def find_numbers(text: str, type_: str) -> Iterator[tuple[int, int]]:
     """Ranges of the numbers of one type of `TYPES`."""
-    for entry in _labels_in(text):
-        if entry.type_ == type_:
-            for match in entry.pattern.finditer(text):
-                yield match.span(1)
-    if _has_shape(text):
-        for check in _CHECKED:
-            if check.type_ == type_:
-                for match in check.pattern.finditer(text):
-                    if is_valid(check.module, match.group()):
-                        yield match.span()
+    return ((start, end) for found, start, end in _numbers(text) if found == type_)
+
+
+@lru_cache(maxsize=2)
+def _numbers(text: str) -> tuple[tuple[str, int, int], ...]:
+    """The numbers of all types, those with a label first."""
+    found = [
+        (entry.type_, *match.span(1)) for entry in _labels_in(text) for match in entry.pattern.finditer(text)
+    ]
+    if _FIVE_DIGITS.search(text) and _SHAPED.search(text):
+        found += [
+            (check.type_, *match.span())
+            for check in _CHECKED
+            for match in check.pattern.finditer(text)
+            if is_valid(check.module, match.group())
+        ]
+    return tuple(found)
 
 
 def wallets(text: str) -> Iterator[tuple[int, int]]:
@@ -124,16 +157,21 @@ def wallets(text: str) -> Iterator[tuple[int, int]]:
             yield match.span()
 
 
-@lru_cache(maxsize=4)
-def _labels_in(text: str) -> tuple[_Labelled, ...]:
-    """The entries of which a label is in the text."""
-    has = text.lower().__contains__
-    return tuple(entry for entry in _LABELLED if any(map(has, entry.words)))
-
-
-@lru_cache(maxsize=4)
-def _has_shape(text: str) -> bool:
-    return _SHAPED.search(text) is not None
+def _labels_in(text: str) -> list[_Labelled]:
+    """The entries that may have a label in the text."""
+    if not _LONG_NUMBER.search(text):
+        return []
+    lower = text.lower()
+    places = {
+        place
+        for word in set(_LATIN_WORD.findall(lower))
+        if word in _BY_WORD
+        for label, place in _BY_WORD[word]
+        if label in lower
+    }
+    if not text.isascii():
+        places.update(place for part, found in _BY_PART.items() if part in lower for place in found)
+    return [_LABELLED[place] for place in sorted(places)]
 
 
 def is_valid(module: str, number: str) -> bool:

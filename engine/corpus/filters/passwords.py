@@ -18,10 +18,17 @@ _URL_PLACEHOLDER = re.compile(
 
 ONE_TIME_CODE = re.compile(
     r"(?:验证码|校验码|动态码|动态口令|短信码|取件码|(?<![a-z])(?:otp|(?:verification|security|one-time|login|confirmation|auth(?:entication)?|2fa|sms) (?:pass)?code|passcode|bestätigungscode)(?![a-z]))"
-    r"\s{0,3}(?:就是|是|为|is|ist|[:：=])?\s{0,3}[\"'“]?([0-9]{4,8}|[0-9]{3}[ -][0-9]{3}|[A-Z]-[0-9]{6})(?![0-9A-Za-z]|\s?[位个年次条分秒元%])",
+    r"\s{0,3}(?:就是|是|为|is|ist)?\s{0,3}[:：=]?\s{0,3}[\"'“]?([0-9]{4,8}|[0-9]{3}[ -][0-9]{3}|[A-Z]-[0-9]{6})(?![0-9A-Za-z]|\s?[位个年次条分秒元%])",
     re.IGNORECASE,
 )
 """A code that was sent to somebody."""
+
+PHRASE = re.compile(
+    r"(?:pass\s?phrase|(?:seed|recovery|mnemonic|backup) (?:phrase|words)|mnemonic|助记词|恢复短语)"
+    r"\s{0,3}(?:is|are|是|为)?\s{0,3}[:：=]?\s{0,3}(?:\"([^\"\n]{8,200})\"|'([^'\n]{8,200})'|((?:[a-z]{3,8} ){11,23}[a-z]{3,8})(?![a-z]))",
+    re.IGNORECASE,
+)
+"""A secret of several words."""
 
 _LABEL = r"(?:密\s{0,4}码|口令|passwords?|passwd|pass\s?code|pass\s?phrase|passwort|kennwort|contraseña|mot de passe|senha|hasło|пароль|パスワード|비밀번호|wachtwoord|lösenord|(?<![a-z])(?:pwd|psw|pass|pin)(?![a-z])|pin码)"
 _VALUE = r"([\x21-\x7e]{4,128})"
@@ -128,6 +135,10 @@ def passwords(text: str) -> Iterator[tuple[int, int]]:
                 )
             if plausible:
                 yield match.start(1), end
+    for match in PHRASE.finditer(text):
+        group = match.lastindex or 0
+        if " " in match.group(group):
+            yield match.span(group)
     for match in ONE_TIME_CODE.finditer(text):
         yield match.span(1)
     for match in COMMAND_PASSWORD.finditer(text):

@@ -79,12 +79,12 @@ _FORMATS = (
 )
 
 _DIGIT_RUN = re.compile(
-    r"(?<![0-9A-Za-z$€£¥-])(?<![0-9][.,/:])\+?\(?[0-9]\)?(?:[ \-./()–]{0,2}[0-9]){5,14}"
+    r"(?<![0-9A-Za-z$€£¥-])(?<![0-9][.,/:])\+?\(?[0-9]\)?(?:[ \-./()–]{0,3}[0-9]){5,14}"
     + _EXTENSION
     + r"(?![0-9A-WYZa-wyz%]|[.,:][0-9])",
     re.IGNORECASE,
 )
-_SIX_DIGITS = re.compile(r"[0-9]\)?(?:[ \-./()–]{0,2}[0-9]){5}")
+_SIX_DIGITS = re.compile(r"[0-9]\)?(?:[ \-./()–]{0,3}[0-9]){5}")
 """A necessary condition of `_DIGIT_RUN`."""
 _WORD_BEFORE = re.compile(
     r"(?:电话|手机|座机|传真|热线|联系方式|联系号码|联络|致电|拨打|来电|去电|短信|打给|打过来|呼叫|号码|固话|分机"
@@ -102,7 +102,7 @@ _NOT_A_PHONE = re.compile(
     r"[0-9]{4}[-./][0-9]{1,2}[-./][0-9]{1,2}|[0-9]{1,2}[-./][0-9]{1,2}[-./][0-9]{2,4}|(?:19|20)[0-9]{2}\s?[-–]\s?(?:19|20)[0-9]{2}|[0-9]{1,15}\.[0-9]{1,15}|[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
 )
 _OTHER_NUMBER = re.compile(
-    r"(?:发票|合同|批号|案号|订单|快递|运单|单号|流水|工单|编号|身[份分]证|卡号|邮编|验证码|zip|order|invoice|card|account|ticket|id|code|isbn|ssn|licen[cs]e number|sku|part no\.?|serial|uid|编码|版本|isbn|doi|tracking)\s*+(?:号码?|number|no\.?|#|is|是|为|:|：|=)*+\s*+$",
+    r"(?:发票|彩票|中奖|开奖|股票|基金|合同|批号|案号|订单|快递|运单|单号|流水|工单|编号|身[份分]证|卡号|邮编|验证码|zip|order|invoice|card|account|ticket|id|code|isbn|ssn|licen[cs]e number|sku|part no\.?|serial|uid|编码|版本|isbn|doi|tracking)\s*+(?:号码?|number|no\.?|#|is|是|为|:|：|=)*+\s*+$",
     re.IGNORECASE,
 )
 
@@ -125,6 +125,8 @@ def _is_calculation(text: str, start: int, end: int) -> bool:
     before = text[max(0, start - 240) : start]
     if _OPERATION_AFTER.match(text[end : end + 10]) or _OPERATION_BEFORE.search(before[-8:]):
         return True
+    if "(" not in before:
+        return False
     listed = _LIST_OF_KEYS.search(before)
     return listed is not None and not _PHONE_COLUMN.search(listed["column"])
 

@@ -151,6 +151,8 @@ def _ips(text: str) -> Iterator[tuple[int, int]]:
             before = text[max(0, match.start() - 12) : match.start()]
             # Four single digits are a section or version number more often than an address.
             section = pattern is _IPV4 and len(match.group()) == 7
+            # `a[10::2]` is a slice.
+            section |= pattern is _IPV6 and sum(map(bool, match.group().split(":"))) < 3
             if (
                 not section
                 and checksums.is_identifying_address(match.group())

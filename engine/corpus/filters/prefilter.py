@@ -13,6 +13,7 @@ _ODD_CASE = re.compile("[\u0130\u0131\u017f\u212a]")
 
 _CHARACTERS = re.compile(r"[\d²³¹\u2070-\u2089\u2460-\u249b@＠Ａ-Ｚａ-ｚ\u0130\u0131\u017f\u212a]")
 _DIGIT_WORDS = re.compile(r"[零〇一二三四五六七八九幺两兩壹贰貳叁參肆伍陆陸柒捌玖]{3}")
+_PHRASE_WORDS = ("mnemonic", "seed phrase", "recovery phrase", "backup phrase", "seed words", "recovery words", "助记词", "恢复短语")  # fmt: skip
 _CODE_WORDS = ("验证码", "校验码", "动态", "短信码", "取件码", "otp", "code")
 _PASSWORD_WORDS = (
     "口令",
@@ -33,7 +34,7 @@ _COMMANDS = ("mysql", "mariadb", "redis-cli", "docker", "curl")
 """Commands with a password option; `sshpass` is covered by "pass"."""
 _WECHAT_WORDS = ("威信", "微信", "薇信", "wech", "weix", "wx", "vx", "v信", "加v", "加我v")
 _WORDS = (
-    "密码", "密碼", "(at", "[at", "{at", "（at", " dot ", "艾特", "小老鼠", "://", *_PASSWORD_WORDS, *_WECHAT_WORDS,
+    "密码", "密碼", "(at", "[at", "{at", "（at", " dot ", "艾特", "小老鼠", "://", *_PASSWORD_WORDS, *_WECHAT_WORDS, *_PHRASE_WORDS,
 )  # fmt: skip
 _PLAIN_KEYS = (
     "AKIA", "ASIA", "ABIA", "ACCA", "AGPA", "AIDA", "AROA", "LTAI", "AKID", "AKLT", "AIza", "eyJ", "dapi",
@@ -78,7 +79,9 @@ _IPV6 = re.compile(":[0-9A-Fa-f]{0,4}:")
 _PLATE = re.compile(
     r"[京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼使领][A-HJ-NP-Za-hj-np-z\u017f]"
 )
-_ADDRESS = re.compile("[0-9A-Za-z一二三四五六七八九十甲乙丙丁] ?[号弄栋幢座单]")
+_ADDRESS = re.compile(
+    "[号弄栋幢座单](?:(?<=[0-9A-Za-z一二三四五六七八九十甲乙丙丁].)|(?<=[0-9A-Za-z一二三四五六七八九十甲乙丙丁] .))"
+)
 _AT_WORDS = ("@", "at)", "at]", "at}", " at ", "艾特", "圈a", "小老鼠")
 
 
@@ -110,6 +113,7 @@ def pii_hints(text: str) -> tuple[bool, ...]:
         _LONG_WORD.search(text) is not None,
         odd
         or has("pin")
+        or any(map(has, _PHRASE_WORDS))
         or (digits and any(map(has, _CODE_WORDS)))
         or any(map(has, _PASSWORD_WORDS))
         or (has(" -") and any(map(has, _COMMANDS)))

@@ -64,7 +64,7 @@ DUTCH = re.compile(
     rf"(?:,? [0-9]{{4}} ?[A-Z]{{2}} [{_UPPER}][{_LETTER}-]{{2,24}}|,? [0-9]{{3}} ?[0-9]{{2}} [{_UPPER}][{_LETTER}-]{{2,24}}|,? [0-9]{{4}} [{_UPPER}][{_LETTER}-]{{2,24}})?"
 )
 POLISH = re.compile(
-    rf"(?<![{_LETTER}])(?:[Uu]l\.|[Aa]l\.|[Oo]s\.|ул\.|улица|пр\.|проспект|пер\.) ?[\w.-]{{2,24}}(?: [\w.-]{{2,24}}){{0,2}}?,? ?(?:д\. ?|дом )?[0-9]{{1,4}}[A-Za-zА-я]?(?:/[0-9]{{1,4}})?(?:,? ?(?:m\.|кв\.) ?[0-9]{{1,4}})?(?:,? [0-9]{{2}}-[0-9]{{3}} [{_UPPER}]\w{{2,20}})?"
+    rf"(?<![{_LETTER}])(?:[Uu]l\.|[Aa]l\.|[Oo]s\.|ул\.|улица|пр\.|проспект|пер\.) ?[{_UPPER}А-ЯЁ][\w.-]{{1,24}}(?: [{_UPPER}А-ЯЁ][\w.-]{{1,24}}){{0,2}}?,? ?(?:д\. ?|дом )?[0-9]{{1,4}}[A-Za-zА-я]?(?:/[0-9]{{1,4}})?(?:,? ?(?:m\.|кв\.) ?[0-9]{{1,4}})?(?:,? [0-9]{{2}}-[0-9]{{3}} [{_UPPER}]\w{{2,20}})?"
 )
 JAPANESE = re.compile(
     r"(?:〒 ?[0-9]{3}-[0-9]{4} ?)?(?:东京都|東京都|北海道|(?:大阪|京都)府|[\u4e00-\u9fff]{2,3}[县県])[\u3040-\u30ff\u4e00-\u9fff]{1,20}?(?:[0-9]{1,4}(?:丁目|番地?|号|[-−ー之の])?){1,4}(?:[0-9]{1,4})?(?:号室)?"
@@ -83,6 +83,8 @@ _PART = re.compile(
     r"(?:chapter|section|step|part|table|figure|page|version|lesson|episode|season|volume|level|act|scene|day|week|top|first|article|rule|item|windows|phase|unit)\W{1,2}\Z",
     re.IGNORECASE,
 )
+_STREETS = frozenset(("Street", "St", "Avenue", "Ave", "Road", "Rd", "Lane", "Ln", "Boulevard", "Blvd"))
+_GOES_ON = re.compile(" [a-z]")
 _NO_STREET = re.compile(
     r"(?:Hard|Google|Flash|Test|Disk|USB|Thumb|One|Tape|Cloud|Supreme|Federal|District|Milky|Best|Only|Right|Easy|Other|Same|Wall|Sesame|Times|Food|First|Second|Third|Three|Two|Four|Five|Core) (?:Drive|Court|Way|Street|Place|Square|Circle|Row|Loop|Dr|St|Pl)\Z"
 )
@@ -90,13 +92,44 @@ _NO_STREET = re.compile(
 
 def find_western(text: str) -> Iterator[tuple[int, int]]:
     """Ranges of postal addresses in languages other than Chinese."""
-    yield from _english(text)
-    yield from _german(text)
-    for pattern in (PO_BOX, FRENCH, SOUTHERN, DUTCH, POLISH):
-        yield from (match.span() for match in pattern.finditer(text))
-    if not text.isascii():
-        for pattern in (JAPANESE, KOREAN):
+    if not _ALPHABETIC.search(text):
+        return
+    if _HOUSE_AND_NAME.search(text) and any(map(text.__contains__, _EN_WORDS)):
+        yield from _english(text)
+    lower = text.lower()
+    has = lower.__contains__
+    if any(map(has, _DE_WORDS)) or (_DE_TOWN.search(text) and any(map(has, _DE_PLACES))):
+        yield from _german(text)
+    for words, pattern in _BY_WORDS:
+        if any(map(has, words)):
             yield from (match.span() for match in pattern.finditer(text))
+
+
+_ALPHABETIC = re.compile(
+    r"[A-Za-zА-я]{2}|[\u3040-\u30ff\uac00-\ud7a3〒]|[\u4e00-\u9fff][都道府县県][\u4e00-\u9fff\u3040-\u30ff]{1,20}[0-9]"
+)
+"""Chinese alone is for `addresses`."""
+_HOUSE_AND_NAME = re.compile(rf"[0-9][A-Za-z]?,? [{_UPPER}0-9]")
+_EN_WORDS = tuple(
+    f" {word}"
+    for word in _EN_TYPE[3:-1].replace("|", " ").split()
+    if word not in ("Street", "Avenue", "Drive", "Terrace")
+)
+"""Each longer type begins with a shorter one."""
+_DE_TOWN = re.compile(rf"[0-9]{{4,5}} [{_UPPER}]")
+_DE_WORDS = ("straße", "strasse", "str.", "gasse", "allee", "chaussee", "damm", "ufer", "steig", "stieg", "pfad", "weg", "platz", "promenade")  # fmt: skip
+_DE_PLACES = ("ring ", "hof ", "markt ", "berg ", "graben ", "kai ", "tor ", "garten ", "am ", "an de", "auf de", "im ", "in de", "zum ", "zur ", "unter den", "hinter der", "vor dem")  # fmt: skip
+"""Streets that only a town after them tells from other words."""
+_BY_WORDS = (
+    (("box", "postfach", "apartado", "boîte", "postbus", "casella"), PO_BOX),
+    (("rue", "avenue", "av.", "boulevard", "bd", "place", "allée", "impasse", "chemin", "quai", "route", "cours", "square", "passage", "faubourg"), FRENCH),
+    (("calle", "c/", "avenida", "avda", "av.", "plaza", "paseo", "camino", "carrer", "carretera", "cra", "via", "v.le", "piazza", "p.zza", "corso", "vicolo", "largo", "rua", "travessa", "praça", "estrada", "alameda"), SOUTHERN),
+    (("straat ", "laan ", "gracht ", "kade ", "dijk ", "singel ", "plein ", "steeg ", "gatan ", "vägen ", "gade ", "vej ", "veien ", "gata ", "katu ", "tie ", "ulica ", "utca "), DUTCH),
+    (("ul.", "al.", "os.", "ул.", "улица", "пр.", "проспект", "пер."), POLISH),
+    (("都", "道", "府", "县", "県", "〒"), JAPANESE),
+    (("로", "길", "동"), KOREAN),
+)  # fmt: skip
+"""Parts of which each text with such an address has one, in lower case."""
 
 
 def _english(text: str) -> Iterator[tuple[int, int]]:
@@ -111,6 +144,8 @@ def _english(text: str) -> Iterator[tuple[int, int]]:
         if not sure and (
             _PART.search(text, max(0, match.start() - 16), match.start())
             or _YEAR.fullmatch(match["number"])
+            or (match["type"] not in _STREETS and _GOES_ON.match(text, match.end()))
+            or text.startswith(" trip", match.end())
             or (len(match["type"]) < 3 and match["type"] not in ("St", "Rd"))
         ):
             continue
