@@ -174,11 +174,11 @@ class _Reading:
 
     def _read_path(self, path: Path) -> Iterator[ImportItem]:
         files = 0
-        others: list[str] = []
+        others: list[OtherFile] = []
         first_error: BadInput | None = None
         for entry in import_files(path, self.format, self.scratch, lambda: self._on_bytes(0)):
             if isinstance(entry, OtherFile):
-                others.append(entry.name)
+                others.append(entry)
                 yield Skipped(reason=entry.reason)
                 continue
             error = None
@@ -196,7 +196,7 @@ class _Reading:
                 first_error = first_error or error
                 yield self._unread_file(name, error)
         if not files:
-            raise first_error or empty_container(path, others)
+            raise first_error or _only_error(others) or empty_container(path, [file.name for file in others])
 
     def _read_file(self, entry: ImportFile) -> Iterator[ImportItem]:
         before, points = self.conversations, 0
@@ -238,6 +238,12 @@ class _Reading:
         self.done += count
         self.total = max(self.total, self.done)
         self.on_progress(self.done, self.total, self.conversations)
+
+
+def _only_error(others: list[OtherFile]) -> BadInput | None:
+    """Why the only file that may hold conversations has no format; None when there are several or none."""
+    usual = [file for file in others if file.is_usual]
+    return usual[0].error if len(usual) == 1 else None
 
 
 def run(ctx: RunContext) -> RunResult:

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.core.chat import Role
 from engine.core.errors import BadInput
+from engine.memory.importers.fields import ImportOptions
 from engine.memory.importers.readers import unpack
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import ImportReport, import_paths
@@ -257,3 +259,17 @@ def test_an_import_can_be_stopped_while_a_member_is_unpacked(tmp_path: Path) -> 
             import_paths(store, [path], on_progress=stop)
         assert store.count() == 0
     assert not list(tmp_path.glob(".unpack*"))
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_the_only_file_without_a_format_is_explained(tmp_path: Path, container: str) -> None:
+    talk = "店员：您好\n顾客：我的订单没到\n店员：明天送达。\n顾客：谢谢\n"
+    files = {"a.txt": talk.encode(), "b.png": FILES["photo.png"]}
+    path = CONTAINERS[container](files, tmp_path)
+    with MemoryStore(tmp_path / "memory.db") as store, pytest.raises(BadInput) as caught:
+        import_paths(store, [path])
+    assert "a.txt" in str(caught.value) and "--map" in caught.value.hint
+    assert ".unpack" not in str(caught.value)
+    mapped = ImportOptions(roles={"店员": Role.ASSISTANT, "顾客": Role.USER})
+    with MemoryStore(tmp_path / "memory.db") as store:
+        assert import_paths(store, [path], format_="text", options=mapped).added == 1

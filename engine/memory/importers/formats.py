@@ -130,16 +130,20 @@ def import_files(
     """
     if format_ != "auto":
         find_importer(format_)
+    explained = False
     for found in plain_files(path, scratch, tick):
         if not isinstance(found, PlainFile):
             yield found
         elif found.explicit and format_ != "auto":
             yield ImportFile(file=found, format=format_)
         else:
-            yield _recognised(found, format_)
+            entry = _recognised(found, format_, explain=not explained)
+            explained = explained or isinstance(entry, OtherFile)
+            yield entry
 
 
-def _recognised(file: PlainFile, format_: str) -> ImportFile | UnreadableFile | OtherFile:
+def _recognised(file: PlainFile, format_: str, *, explain: bool) -> ImportFile | UnreadableFile | OtherFile:
+    """What `file` is. With `explain`, a file without a format has the reason as its error."""
     try:
         name = _detect(file.path) if format_ == "auto" else _asked(file.path, format_)
         if name is None and file.explicit:
@@ -151,9 +155,10 @@ def _recognised(file: PlainFile, format_: str) -> ImportFile | UnreadableFile | 
         if isinstance(error, WebPage | NotText) or not file.known:
             return OtherFile(name=file.name)
         return UnreadableFile(name=file.name, error=file.relocate(error))
-    if name is None:
-        return OtherFile(name=file.name)
-    return ImportFile(file=file, format=name)
+    if name is not None:
+        return ImportFile(file=file, format=name)
+    reason = unknown_shape(file.path, _readable_format) if explain else None
+    return OtherFile(name=file.name, error=file.relocate(reason) if reason else None)
 
 
 def _detect(path: Path) -> str | None:

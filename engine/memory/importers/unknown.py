@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -37,14 +38,15 @@ def unknown_shape(path: Path, readable_format: Callable[[Path], str]) -> BadInpu
         return BadInput(_("This table has no rows below the names of its columns"), path=path)
     if not values and path.suffix.lower() not in _JSON_SUFFIXES:
         return no_speakers(path)
-    # Malformed text, or an entry over the limit, is the better reason.
-    for _line, value in json_values(path):
-        values = values or [value]
-        break
+    try:
+        first = [value for _line, value in islice(json_values(path), 1)]
+    except BadInput as error:
+        # Malformed text, or an entry over the limit, is the better reason.
+        return error
     hint = ""
     if name := readable_format(path):
         hint = f"h2q-tui memory import --format {name} {shell_word(path)}"
-    return BadInput(_shape_text(values[0] if values else None), path=path, hint=hint)
+    return BadInput(_shape_text(next(iter(values or first), None)), path=path, hint=hint)
 
 
 def empty_container(path: Path, names: Iterable[str]) -> BadInput:

@@ -100,15 +100,20 @@ class OtherFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file of a kind that is not imported."""
 
     name: str
+    error: BadInput | None = None
+    """Why no format fits; only of the first file that was looked at in vain."""
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether files of its suffix hold conversations as a rule."""
+        return PurePosixPath(self.name).suffix.lower() in _USUAL
 
     @property
     def reason(self) -> str:
-        """The `Skipped.reason` that counts it: by its suffix, unless files of that suffix hold conversations as a rule."""
+        """The `Skipped.reason` that counts it: by its suffix, unless that is a usual one."""
         suffix = PurePosixPath(self.name).suffix.lower()
         is_short = len(suffix) <= _SUFFIX_LENGTH and re.fullmatch(r"\.\w+", suffix)
-        if suffix in _USUAL or not is_short:
-            return "file of another kind"
-        return f"file of another kind: {suffix}"
+        return f"file of another kind: {suffix}" if is_short and not self.is_usual else "file of another kind"
 
 
 class UnreadableFile(msgspec.Struct, frozen=True, kw_only=True):
