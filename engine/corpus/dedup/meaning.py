@@ -36,8 +36,12 @@ _MAX_FILLERS = 4
 """Articles and the like by which two texts may differ."""
 _COURTESY_LENGTH = 100
 """Characters at the end of a text in which thanks are looked for."""
-_TOKEN = re.compile(rf"\d+(?:[.,:]\d+)*+|[{CJK}]|[^\W\d{CJK}][^\W{CJK}]*+(?:['-][^\W{CJK}]++)*+|\S")
-_CODE_SIGN = re.compile(r"[=(){}\[\]$;<>\\|`]")
+_TOKEN = re.compile(
+    rf"\d+(?:[.,:]\d+)*+|[{CJK}]|[^\W\d{CJK}][^\W{CJK}]*+(?:['-][^\W{CJK}]++)*+|[:;]['-]?[()]|\S"
+)
+_FORMULA = re.compile(r"[=+*/^%{}\[\]$;<>\\|&~`_]|[-−]\s?\(|\)\s?[-−]|[A-Za-z0-9]\(")
+_BRACKETS = frozenset("'\"()《》〈〉【】〔〕")
+"""Signs that say nothing in prose and much in a formula."""
 _BROKEN_WORD = re.compile(r"(?<=[A-Za-z])[的了](?=[A-Za-z])")
 
 
@@ -89,8 +93,8 @@ class ComparedText:
                 found += [line.rstrip() for line in part.splitlines() if line.strip()]
             else:
                 found += _TOKEN.findall(_BROKEN_WORD.sub(BROKEN, without_punctuation(part)))
-        if not _CODE_SIGN.search(prose):
-            found = [token for token in found if token not in ("'", '"')]
+        if not _FORMULA.search(prose):
+            found = [token for token in found if token not in _BRACKETS]
         return found
 
     @cached_property

@@ -45,6 +45,8 @@ _PUNCTUATION = re.compile(
     # In French a space stands before the mark.
     r"|(?<=[ \t][!?])[!?]*+(?m:(?=[ \t]*+$)))"
 )
+_NAME_DOT = re.compile(rf"[·•‧・](?<=[{CJK}].)[·•‧・]*+(?=[{CJK}])")
+"""The dot between the parts of a foreign name in Chinese."""
 _CJK_QUOTES = re.compile(rf"""["'](?:(?<=[{CJK}].)|(?=[{CJK}]))""")
 _NEEDLESS_SPACE = re.compile(rf" (?:(?![^\W{CJK}])|(?<![^\W{CJK}] )|(?<=[0-9] )(?=[^\W0-9]))")
 _CASED_UNIT = re.compile(r"[0-9]\s?([mM](?:[glLWVAJNsmBb]|Hz|Pa|[bB]ps)|[kKGTP]i?[bB](?:ps)?)(?![A-Za-z])")
@@ -147,5 +149,5 @@ def without_punctuation(prose: str) -> str:
             )
         else:
             text = nfkc(text)
-        text = _CJK_QUOTES.sub(" ", text)
+        text = _NAME_DOT.sub("", _CJK_QUOTES.sub(" ", text))
     return _PUNCTUATION.sub(" ", text).replace(_QUOTE, " ")
