@@ -13,6 +13,7 @@ import msgspec
 from engine.core.chat import Role
 from engine.core.errors import UsageProblem
 from engine.core.i18n import _
+from engine.memory.importers.reasoning import without_reasoning
 from engine.memory.records import Conversation, Skipped, Turn
 
 RoleMap = Mapping[str, Role]
@@ -141,36 +142,12 @@ def skip_attached(value: object, reason: str = "attachment") -> list[Skipped]:
     return [Skipped(reason=reason, count=len(value))] if isinstance(value, list) and value else []
 
 
-_THINK = re.compile(r"\A\s*<(think|thinking)>.*?(?:</\1>\s*|\Z)", re.DOTALL)
-_DETAILS = re.compile(r'<details type="(reasoning|tool_calls|code_interpreter)"[^<>]*>')
-"""Open WebUI folds reasoning and tool calls into the answer."""
-_DETAILS_END = "</details>"
-
-
 def strip_reasoning(text: str, role: Role) -> tuple[str, tuple[Skipped, ...]]:
     """An assistant's text without its reasoning and folded tool calls; other roles unchanged."""
     if role is not Role.ASSISTANT:
         return text, ()
-    skipped: list[Skipped] = []
-    if "<details" in text:
-        text, kinds = _strip_details(text)
-        skipped += [Skipped(reason="reasoning" if kind == "reasoning" else "tool message") for kind in kinds]
-    if match := _THINK.match(text):
-        skipped.append(Skipped(reason="reasoning"))
-        text = text[match.end() :]
-    return text.strip("\n") if skipped else text, tuple(skipped)
-
-
-def _strip_details(text: str) -> tuple[str, list[str]]:
-    """The text without its `<details>` blocks, and their types; linear in the length of any text."""
-    kept, kinds, place = [], [], 0
-    while (opening := _DETAILS.search(text, place)) and (end := text.find(_DETAILS_END, opening.end())) >= 0:
-        kept.append(text[place : opening.start()])
-        kinds.append(opening[1])
-        place = end + len(_DETAILS_END)
-        while text[place : place + 1].isspace():
-            place += 1
-    return "".join((*kept, text[place:])), kinds
+    clean, removed = without_reasoning(text)
+    return clean, tuple(Skipped(reason=reason) for reason in removed)
 
 
 def omitted_question(time: float | None = None, external_id: str = "") -> Turn:
