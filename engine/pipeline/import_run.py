@@ -283,6 +283,7 @@ _REASON_TEXTS = {
     "activity of another product": N_("activity of another product"),
     "activity without a message": N_("activity without a message"),
     "another key": N_("unrelated key"),
+    "answer that its source rejects": N_("rejected answer"),
     "chat in a storage that is not read": N_("chat in a storage that is not read"),
     "citation": N_("citation mark"),
     "attachment": N_("attachment"),

@@ -1,4 +1,8 @@
-"""Alpaca: rows of `instruction`, `input`, `output`, `system` and `history`."""
+"""Alpaca and Dolly: rows of an instruction, what it is about, and the answer.
+
+`instruction`, `input` or `context`, `output` or `response`, with `system` and `history`; see `data_columns` for other
+names.
+"""
 
 from __future__ import annotations
 
@@ -6,64 +10,48 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.core.chat import Role
-from engine.memory.importers.fields import ImportOptions, parse_time, text_or_empty
-from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
-from engine.memory.records import Conversation, Skipped, Turn
+from engine.memory.importers.data_columns import (
+    ANSWER,
+    INSTRUCTION,
+    Items,
+    answer_items,
+    columns,
+    ends_with_answer,
+    first_of,
+    has_column,
+    question_items,
+    read_rows,
+)
+from engine.memory.importers.fields import ImportOptions, RoleMap
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes
+from engine.memory.records import Conversation, Skipped
 
 NAME = "alpaca"
 
 
 def detect(path: Path, value: Any) -> bool:
-    return isinstance(value, dict) and "instruction" in value and "output" in value
+    row = columns(value)
+    return has_column(row, INSTRUCTION) and has_column(row, ANSWER)
 
 
 def read(
     path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
 ) -> Iterator[Conversation | Skipped]:
     """One conversation per row: system prompt, history, question with its input, answer. Raises BadInput."""
-    for _line, row in json_values(path, on_bytes):
-        if not detect(path, row):
-            yield Skipped(reason="row of another shape", is_conversation=True)
-            continue
-        instruction, answer = _text(row["instruction"]), _text(row["output"])
-        if instruction is None or not answer:
-            yield Skipped(reason="row without an answer", is_conversation=True)
-            continue
-        history = _history(row.get("history"))
-        if history is None:
-            yield Skipped(reason="history of another shape", is_conversation=True)
-            continue
-        system = _text(row.get("system"))
-        extra = _text(row.get("input"))
-        question = f"{instruction}\n{extra}" if instruction and extra else instruction or extra or ""
-        yield Conversation.of(
-            [*([Turn(role=Role.SYSTEM, text=system)] if system else []), *history, *_pair(question, answer)],
-            source=NAME,
-            external_id=text_or_empty(row.get("id")),
-            started_at=parse_time(row.get("timestamp")),
-        )
+    return read_rows(path, options, on_bytes, NAME, _items)
 
 
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _pair(question: str, answer: str) -> list[Turn]:
-    return [Turn(role=Role.USER, text=question), Turn(role=Role.ASSISTANT, text=answer)]
-
-
-def _history(history: object) -> list[Turn] | None:
-    """The earlier turns, from a list of pairs; None when it is malformed."""
-    if history is None:
-        return []
-    if not isinstance(history, list):
-        return None
-    turns: list[Turn] = []
-    for pair in history:
-        if not (
-            isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
-        ):
-            return None
-        turns += _pair(*pair)
-    return turns
+def _items(value: Any, role_map: RoleMap) -> Items | Skipped:
+    if not detect(Path(), value):
+        return Skipped(reason="row of another shape", is_conversation=True)
+    row = columns(value)
+    if not any(isinstance(row.get(name), str) for name in INSTRUCTION):
+        return Skipped(reason="row without an answer", is_conversation=True)
+    try:
+        items = question_items(row, INSTRUCTION, role_map)
+    except ValueError:
+        return Skipped(reason="history of another shape", is_conversation=True)
+    answer = answer_items(first_of(row, ANSWER), role_map)
+    if not ends_with_answer(answer):
+        return Skipped(reason="row without an answer", is_conversation=True)
+    return items + answer

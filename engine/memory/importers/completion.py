@@ -1,6 +1,7 @@
-"""Rows of `{"prompt", "completion"}`, each a text or, in TRL's form, a list of messages.
+"""Rows of one question and its answer, `{"prompt", "completion"}` under any of the names in `data_columns`.
 
-Also MindX's training rows, `{"prompt": "用户: …", "completion": "助手: …"}`.
+Each is a text or, in TRL's form, a list of messages. Also MindX's training rows, `{"prompt": "用户: …", "completion":
+"助手: …"}`; rows of a `text` with marks of the speakers; and lists of two texts.
 """
 
 from __future__ import annotations
@@ -10,72 +11,75 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from engine.core.chat import Role
-from engine.memory.importers.fields import (
-    ImportOptions,
-    RoleMap,
-    parse_content,
-    parse_role,
-    parse_time,
-    text_or_empty,
-    unknown_role,
+from engine.memory.importers.data_columns import (
+    ANSWER,
+    QUESTION,
+    Items,
+    answer_items,
+    columns,
+    ends_with_answer,
+    first_of,
+    is_pair,
+    question_items,
+    read_rows,
+    spoken,
 )
-from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.fields import ImportOptions, RoleMap
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "completion"
 
 _LABEL = re.compile(r"\A(?:用户|助手): ")
+_TEXT = ("text", "content", "conversation", "dialogue", "prompt")
+"""Columns of a whole dialogue."""
 
 
 def detect(path: Path, value: Any) -> bool:
-    return isinstance(value, dict) and "prompt" in value and "completion" in value
+    return is_pair(value) or _is_text_pair(value) or bool(_whole_dialogue(value, {}))
 
 
 def read(
     path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
 ) -> Iterator[Conversation | Skipped]:
     """One conversation per row. Raises BadInput."""
-    for _line, row in json_values(path, on_bytes):
-        if not detect(path, row):
-            yield Skipped(reason="row of another shape", is_conversation=True)
-            continue
-        turns: list[Turn] = []
-        system = row.get("system")
-        if isinstance(system, str) and system:
-            turns.append(Turn(role=Role.SYSTEM, text=system))
-        for side, role in (("prompt", Role.USER), ("completion", Role.ASSISTANT)):
-            for item in _turns(row[side], role, options.roles):
-                if isinstance(item, Turn):
-                    turns.append(item)
-                else:
-                    yield item
-        if not turns or turns[-1].role is not Role.ASSISTANT:
-            yield Skipped(reason="row without an answer", is_conversation=True)
-            continue
-        yield Conversation.of(
-            turns,
-            source=NAME,
-            external_id=text_or_empty(row.get("id")),
-            started_at=parse_time(row.get("timestamp")),
-        )
+    return read_rows(path, options, on_bytes, NAME, _items)
 
 
-def _turns(side: object, role: Role, role_map: RoleMap) -> Iterator[Turn | Skipped]:
-    if isinstance(side, str):
-        text = _LABEL.sub("", side)
-        if text or role is Role.USER:
-            yield Turn(role=role, text=text)
-        return
-    for message in side if isinstance(side, list) else []:
-        name = message.get("role") if isinstance(message, dict) else None
-        speaker = parse_role(name, role_map)
-        if speaker is None:
-            yield unknown_role(name)
-            continue
-        text, skipped = parse_content(message.get("content"))
-        yield from skipped
-        if text:
-            yield Turn(role=speaker, text=text)
-        elif not skipped:
-            yield Skipped(reason="empty message")
+def _items(value: Any, role_map: RoleMap) -> Items | Skipped:
+    if whole := _whole_dialogue(value, role_map):
+        return whole
+    if _is_text_pair(value):
+        value = {"question": value[0], "answer": value[1]}
+    if not is_pair(value):
+        return Skipped(reason="row of another shape", is_conversation=True)
+    row = columns(value)
+    try:
+        items = question_items(row, QUESTION, role_map)
+    except ValueError:
+        return Skipped(reason="history of another shape", is_conversation=True)
+    items += answer_items(first_of(row, ANSWER), role_map)
+    if not ends_with_answer(items):
+        return Skipped(reason="row without an answer", is_conversation=True)
+    return [_without_label(item) for item in items]
+
+
+def _is_text_pair(value: object) -> bool:
+    """A row of a list of lists. A header in the first row is not told from a pair of words."""
+    return isinstance(value, list) and len(value) == 2 and all(isinstance(text, str) for text in value)
+
+
+def _whole_dialogue(value: object, role_map: RoleMap) -> Items | None:
+    text = first_of(columns(value), _TEXT)
+    items = spoken(text, role_map) if isinstance(text, str) else None
+    roles = {item.role for item in items or () if isinstance(item, Turn)}
+    return items if roles >= {Role.USER, Role.ASSISTANT} else None
+
+
+def _without_label(item: Turn | Skipped) -> Turn | Skipped:
+    if isinstance(item, Turn) and (label := _LABEL.match(item.text)):
+        return msgspec.structs.replace(item, text=item.text[label.end() :])
+    return item

@@ -59,6 +59,8 @@ FORMATS = (
     "crosswoz",
     "llm",
     "mindx",
+    "preference",
+    "oasst",
     "alpaca",
     "completion",
     "sharegpt",

@@ -17,6 +17,7 @@ from engine.memory.importers.bare_messages import (
     message_id,
     message_time,
 )
+from engine.memory.importers.data_columns import is_masked
 from engine.memory.importers.fields import (
     ImportOptions,
     RoleMap,
@@ -110,7 +111,7 @@ def _turns(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
     time = message_time(message)
     id_ = text_or_empty(message.get("id"))
     if text:
-        yield Turn(role=role, text=text, time=time, external_id=id_, masked=message.get("weight") == 0)
+        yield Turn(role=role, text=text, time=time, external_id=id_, masked=is_masked(message))
     elif not skipped and not calls:
         yield Skipped(reason="empty message")
     if role is Role.USER and not text:

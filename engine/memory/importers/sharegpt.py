@@ -1,4 +1,9 @@
-"""ShareGPT: rows of `conversations`, each message with `from` and `value`."""
+"""ShareGPT and its variants: rows of a list of messages with `from` and `value`, of pairs, or of texts in turn.
+
+The list is `conversations`, `conversation`, `items`, `dialogue` …; its elements may be `{"human", "assistant"}` or
+`["question", "answer"]` pairs, or texts of which the first is the user's (UltraChat). A file may be one list of
+`{"user": …}` and `{"assistant": …}`.
+"""
 
 from __future__ import annotations
 
@@ -7,66 +12,100 @@ from pathlib import Path
 from typing import Any
 
 from engine.core.chat import Role
-from engine.memory.importers.fields import (
-    ImportOptions,
-    RoleMap,
-    build_conversation,
-    parse_role,
-    parse_time,
-    strip_reasoning,
-    text_or_empty,
-    unknown_role,
+from engine.memory.importers.data_columns import (
+    SYSTEM,
+    Items,
+    columns,
+    exchange_items,
+    first_of,
+    listed,
+    message_items,
+    read_rows,
 )
-from engine.memory.importers.readers.files import OnBytes, ignore_bytes, json_values
+from engine.memory.importers.fields import ImportOptions, RoleMap, build_conversation, parse_role
+from engine.memory.importers.readers.files import OnBytes, first_value, ignore_bytes, json_values
+from engine.memory.importers.turns import text_turn
 from engine.memory.records import Conversation, Skipped, Turn
 
 NAME = "sharegpt"
 
+_LISTS = (
+    *("conversations", "conversation", "items", "dialog", "dialogue", "dialogs", "chat", "turns", "data"),
+    *("utterances", "rounds", "对话", "多轮对话"),
+)
+
 
 def detect(path: Path, value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("conversations"), list)
+    return _talk(value) is not None or _is_lone_message(value)
 
 
 def read(
     path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes
 ) -> Iterator[Conversation | Skipped]:
     """One conversation per row. Tool calls and their results have the role `tool`. Raises BadInput."""
-    for _line, row in json_values(path, on_bytes):
-        if not isinstance(row, dict) or not isinstance(row.get("conversations"), list):
-            yield Skipped(reason="row of another shape", is_conversation=True)
-            continue
-        yield from build_conversation(
-            _turns(row, options.roles),
-            source=NAME,
-            external_id=text_or_empty(row.get("id")),
-            title=text_or_empty(row.get("title")),
-            started_at=parse_time(row.get("create_time")),
-            updated_at=parse_time(row.get("update_time")),
-        )
-
-
-def _turns(row: dict[str, Any], role_map: RoleMap) -> Iterator[Turn | Skipped]:
-    system = row.get("system")
-    if isinstance(system, str) and system:
-        yield Turn(role=Role.SYSTEM, text=system)
-    if row.get("tools"):
-        yield Skipped(reason="tool description")
-    for message in row["conversations"]:
-        yield from _turn(message, role_map)
-
-
-def _turn(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
-    if not isinstance(message, dict):
-        yield Skipped(reason="message of another shape")
+    if _is_lone_message(first_value(path)):
+        items = [item for _line, row in json_values(path, on_bytes) for item in _element(row, options.roles)]
+        yield from build_conversation(items, source=NAME)
         return
-    name = message.get("from", message.get("role"))
-    value = message.get("value", message.get("content"))
-    role = parse_role(name, role_map)
-    if role is None:
-        yield unknown_role(name)
-    elif not isinstance(value, str):
-        yield Skipped(reason="message of another shape")
-    else:
-        text, skipped = strip_reasoning(value, role)
-        yield from skipped
-        yield Turn(role=role, text=text) if text else Skipped(reason="empty message")
+    yield from read_rows(path, options, on_bytes, NAME, _items)
+
+
+def _talk(value: Any) -> list[Any] | None:
+    """The list of a row's messages; None when the row has none."""
+    if isinstance(value, list):
+        return value if len(value) > 2 and _is_talk(value) else None
+    row = columns(value)
+    for name in _LISTS:
+        messages = listed(row.get(name))
+        if isinstance(messages, list) and (name == "conversations" or _is_talk(messages)):
+            return messages
+    # With roles, `messages` are OpenAI's.
+    messages = listed(row.get("messages"))
+    if isinstance(messages, list) and _is_talk(messages):
+        return None if isinstance(messages[0], dict) and "role" in messages[0] else messages
+    return None
+
+
+def _is_talk(messages: list[Any]) -> bool:
+    first = next((message for message in messages if message), None)
+    if isinstance(first, str):
+        return len(messages) > 1 and all(isinstance(text, str) for text in messages)
+    items = exchange_items(first, {})
+    return items is not None and any(isinstance(item, Turn) for item in items)
+
+
+def _is_lone_message(value: object) -> bool:
+    """Whether a value is a message whose only key is its speaker."""
+    if not isinstance(value, dict) or len(value) != 1:
+        return False
+    ((name, text),) = value.items()
+    return isinstance(text, str) and parse_role(name, {}) in (Role.USER, Role.ASSISTANT, Role.SYSTEM)
+
+
+def _items(value: Any, role_map: RoleMap) -> Items | Skipped:
+    messages = _talk(value)
+    if messages is None:
+        return Skipped(reason="row of another shape", is_conversation=True)
+    row = columns(value)
+    items: Items = []
+    system = first_of(row, SYSTEM)
+    if isinstance(system, str):
+        items.append(Turn(role=Role.SYSTEM, text=system))
+    if row.get("tools"):
+        items.append(Skipped(reason="tool description"))
+    if messages and all(isinstance(message, str) for message in messages):
+        for place, text in enumerate(messages):
+            items += text_turn(Role.ASSISTANT if place % 2 else Role.USER, text)
+        return items
+    for message in messages:
+        items += _element(message, role_map)
+    return items
+
+
+def _element(message: object, role_map: RoleMap) -> Items:
+    if _is_lone_message(message):
+        assert isinstance(message, dict)
+        ((name, text),) = message.items()
+        return text_turn(parse_role(name, role_map) or Role.USER, text)
+    found = exchange_items(message, role_map)
+    return message_items(message, role_map) if found is None else found
