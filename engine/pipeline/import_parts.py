@@ -16,6 +16,7 @@ import msgspec
 from engine.core.errors import BadInput
 from engine.memory.importers.fields import ImportOptions
 from engine.memory.importers.formats import Importer
+from engine.memory.importers.readers.json_stream import tolerating
 from engine.memory.records import Conversation, ImportItem, Replaced
 
 _AHEAD = 64
@@ -51,12 +52,18 @@ def read_replacing_parts(
 
 
 def _parts(importer: Importer, path: Path, options: ImportOptions) -> Iterator[Conversation]:
-    try:
-        for item in importer.read(path, msgspec.structs.replace(options, roles={})):
-            if isinstance(item, Conversation):
-                yield item
-    except BadInput:
-        return
+    items = iter(importer.read(path, msgspec.structs.replace(options, roles={})))
+    while True:
+        try:
+            # Broken lines are named when the file itself is read.
+            with tolerating(lambda _error: None):
+                item = next(items, None)
+        except BadInput:
+            return
+        if item is None:
+            return
+        if isinstance(item, Conversation):
+            yield item
 
 
 def _is_part(part: Conversation, whole: Conversation) -> bool:

@@ -16,6 +16,7 @@ from engine.core.i18n import N_, _, colon, n_
 from engine.memory.disk_reserve import check_import_space
 from engine.memory.importers.fields import ImportOptions, parse_role_map
 from engine.memory.importers.formats import ImportFile, find_importer, import_files
+from engine.memory.importers.readers.json_stream import tolerating
 from engine.memory.importers.readers.temporary import temporary_files_in
 from engine.memory.importers.readers.unpack import OtherFile, UnreadableFile, content_size
 from engine.memory.importers.unknown import empty_container
@@ -187,7 +188,9 @@ class _Reading:
             else:
                 name, files = entry.file.name, files + 1
                 try:
-                    yield from self._read_file(entry)
+                    yield from (
+                        self._read_file(entry) if entry.file.explicit else self._despite_broken_lines(entry)
+                    )
                 except BadInput as fault:
                     error = entry.file.relocate(fault)
                     if entry.file.explicit:
@@ -201,23 +204,42 @@ class _Reading:
     def _read_file(self, entry: ImportFile) -> Iterator[ImportItem]:
         before, points = self.conversations, 0
         skipped: dict[str, int] = {}
-        for item in self._file_items(entry):
-            if isinstance(item, Skipped):
-                skipped[item.reason] = skipped.get(item.reason, 0) + item.count
-            points += isinstance(item, SummaryPoint)
-            self.conversations += isinstance(item, Conversation)
-            yield item
+        try:
+            for item in self._file_items(entry):
+                if isinstance(item, Skipped):
+                    skipped[item.reason] = skipped.get(item.reason, 0) + item.count
+                points += isinstance(item, SummaryPoint)
+                self.conversations += isinstance(item, Conversation)
+                yield item
+        finally:
+            self.points += points
+            self.reports.append(
+                FileReport(
+                    path=printable_name(entry.file.place),
+                    format=entry.format,
+                    conversations=self.conversations - before,
+                    points=points,
+                )
+            )
         if self.conversations == before and not points and entry.file.explicit:
             raise BadInput(_empty_file_text(skipped), path=entry.file.path)
-        self.points += points
-        self.reports.append(
-            FileReport(
-                path=printable_name(entry.file.place),
-                format=entry.format,
-                conversations=self.conversations - before,
-                points=points,
-            )
-        )
+
+    def _despite_broken_lines(self, entry: ImportFile) -> Iterator[ImportItem]:
+        """The items of a file in a folder or archive. Broken lines are named, as many as a person reads."""
+        broken: list[BadInput] = []
+        with tolerating(broken.append):
+            for item in self._read_file(entry):
+                yield item
+                yield from self._broken_lines(entry, broken)
+        yield from self._broken_lines(entry, broken)
+
+    def _broken_lines(self, entry: ImportFile, broken: list[BadInput]) -> Iterator[Skipped]:
+        for error in broken:
+            if len(self.unread) < _MAX_UNREAD_LINES:
+                yield self._unread_file(entry.file.name, entry.file.relocate(error))
+            else:
+                yield Skipped(reason="row of another shape", is_conversation=True)
+        broken.clear()
 
     def _file_items(self, entry: ImportFile) -> Iterator[ImportItem]:
         importer, path = find_importer(entry.format), entry.file.path

@@ -273,3 +273,26 @@ def test_the_only_file_without_a_format_is_explained(tmp_path: Path, container: 
     mapped = ImportOptions(roles={"店员": Role.ASSISTANT, "顾客": Role.USER})
     with MemoryStore(tmp_path / "memory.db") as store:
         assert import_paths(store, [path], format_="text", options=mapped).added == 1
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_the_lines_after_a_broken_one_are_read(tmp_path: Path, container: str) -> None:
+    lines = [json.dumps(chat(f"x{n}")).encode() for n in range(60)]
+    lines[0] = lines[0][:20]
+    lines[3] = b'{"id": "x3", "messages": [{"role": "user", "content": "cut'
+    lines[4] += b"}"
+    for n in range(30, 60):
+        lines[n] = b"{]"
+    path = CONTAINERS[container]({"a.jsonl": b"\n".join([*lines, ROWS])}, tmp_path)
+    ids, report = ids_after(path, tmp_path)
+    assert ids == {f"x{n}" for n in range(30) if n not in (0, 3)} | {"r0", "r1", "r2"}
+    assert [file.line for file in report.unread][:3] == [1, 4, 5]
+    assert sum(report.skipped.values()) == 33
+
+
+def test_a_fault_inside_an_object_of_several_lines_ends_the_file(tmp_path: Path) -> None:
+    text = json.dumps({"conversations": [chat("a"), chat("b")]}, indent=0).replace('"q b"', '"q b')
+    path = folder_of({"x.json": text.encode(), "ok.jsonl": ROWS}, tmp_path)
+    ids, report = ids_after(path, tmp_path)
+    assert ids <= {"a", "r0", "r1", "r2"} and {"r0", "r1", "r2"} <= ids
+    assert len(report.unread) == 1

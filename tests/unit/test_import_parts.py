@@ -93,3 +93,14 @@ def test_a_mapped_text_replaces_the_text_without_the_map(tmp_path: Path) -> None
         second = import_paths(store, [path], options=MAPPED)
         assert second.superseded == 1
         assert len(current(store)) == 2
+
+
+def test_a_broken_line_is_named_once(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    path = openai_file(folder, ids=False, dated=False)
+    path.write_text("{]\n" + path.read_text(encoding="utf-8"), encoding="utf-8")
+    with MemoryStore(tmp_path / "memory.db") as store:
+        import_paths(store, [folder])
+        second = import_paths(store, [folder], options=MAPPED)
+    assert (len(second.unread), second.superseded) == (1, 2)

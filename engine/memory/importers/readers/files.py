@@ -131,8 +131,9 @@ def first_values(path: Path, *, limit: int = _VALUES_TO_CHECK) -> Iterator[Any]:
 
     first_keys: object = None
     count = 0
+    broken: list[BadInput] = []
     try:
-        for _line, value in json_values(path, on_bytes):
+        for _line, value in _values_despite(path, on_bytes, broken.append):
             first_keys = first_keys if count else _keys_of(value)
             count += 1
             yield value
@@ -144,10 +145,25 @@ def first_values(path: Path, *, limit: int = _VALUES_TO_CHECK) -> Iterator[Any]:
     except BadInput:
         if not count:
             raise
+    if broken and not count:
+        raise broken[0]
     if bare.startswith("{") and not is_table:
         whole = _first_members(path)
         if whole and (not count or whole.keys() != first_keys):
             yield whole
+
+
+def _values_despite(
+    path: Path, on_bytes: OnBytes, on_broken_line: Callable[[BadInput], None]
+) -> Iterator[tuple[int, Any]]:
+    values = json_values(path, on_bytes)
+    while True:
+        # Not around a `yield`: the caller's own reading is not meant.
+        with json_stream.tolerating(on_broken_line):
+            item = next(values, None)
+        if item is None:
+            return
+        yield item
 
 
 def _begins_json(text: str) -> bool:

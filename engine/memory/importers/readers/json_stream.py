@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,21 @@ MAX_VALUE = 64 * 2**20
 _WHITESPACE = re.compile(r"[\s\ufeff]*")
 """Files that were joined have a byte order mark in the middle."""
 _LISTS = re.compile(r"\][\s\ufeff]*\[")
+
+
+_NEXT_LINE = re.compile(r"\n[\s\ufeff]*[{\[]")
+_on_broken_line: ContextVar[Callable[[BadInput], None] | None] = ContextVar("on_broken_line", default=None)
+
+
+@contextmanager
+def tolerating(on_broken_line: Callable[[BadInput], None]) -> Iterator[None]:
+    """Within the block, a broken line of JSONL is reported and the lines after it are read."""
+    before = _on_broken_line.get()
+    _on_broken_line.set(on_broken_line)
+    try:
+        yield
+    finally:
+        _on_broken_line.set(before)
 
 
 class TooLong(BadInput):
@@ -67,6 +84,14 @@ class _Buffer:
                 return self.text[self.at]
             if not self.read_more():
                 return ""
+
+    def skip_line(self) -> bool:
+        """Goes on to the next line that begins with an object or a list; False, without moving, when there is none."""
+        while not (match := _NEXT_LINE.search(self.text, self.at + 1)):
+            if self.ended or len(self.text) - self.at > MAX_VALUE or not self.read_more():
+                return False
+        self.advance(match.end() - 1)
+        return True
 
     def value(self, path: Path, by_line: bool) -> Any:
         """Parses and consumes the JSON value at the current position. Raises BadInput."""
@@ -193,7 +218,7 @@ def values(chunks: Iterator[str], path: Path, where: Layout = Layout()) -> Itera
             if where.keys and buffer.text[buffer.at] == "{":
                 found = _inner(buffer, path, where.keys)
             else:
-                found = iter([(buffer.line, buffer.value(path, by_line=True))])
+                found = _next_value(buffer, path)
             yield from ((line, entry) for line, value in found for entry in entries(value))
         return
     yield from (
@@ -203,6 +228,21 @@ def values(chunks: Iterator[str], path: Path, where: Layout = Layout()) -> Itera
     )
     if buffer.peek():
         raise BadInput(_("Extra data after the end of the JSON"), path=path, line=buffer.line)
+
+
+def _next_value(buffer: _Buffer, path: Path) -> Iterator[tuple[int, Any]]:
+    """The value at the current position; none for a broken line that `tolerating` reports."""
+    line = buffer.line
+    try:
+        yield line, buffer.value(path, by_line=True)
+    except TooLong:
+        raise
+    except BadInput as error:
+        on_broken_line = _on_broken_line.get()
+        # A fault on a later line is in an object of several lines, not in a line of JSONL.
+        if on_broken_line is None or error.line != line or not buffer.skip_line():
+            raise
+        on_broken_line(error)
 
 
 def _inner(buffer: _Buffer, path: Path, keys: tuple[str, ...]) -> Iterator[tuple[int, Any]]:
