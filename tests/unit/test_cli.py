@@ -155,3 +155,17 @@ def test_a_database_error_is_one_sentence(
     assert exit_.value.code == 5
     sentence = "The memory cannot be read or written (database or disk is full) → h2q-tui check"
     assert capsys.readouterr().err.strip() == sentence
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, typer.Abort])
+def test_an_interrupted_command_prints_one_json_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupt: type[BaseException]
+) -> None:
+    def stop(_store: object) -> None:
+        raise interrupt
+
+    run_cli("memory", "add", "--user", "hello", "--assistant", "good day", "--data-dir", str(tmp_path))
+    monkeypatch.setattr("engine.corpus.stats.corpus_stats", stop)
+    result = run_cli("corpus", "stats", "--json", "--data-dir", str(tmp_path))
+    assert result.code == 130
+    assert json.loads(result.out)["exit_code"] == 130

@@ -118,7 +118,19 @@ def main(arguments: list[str] | None = None) -> None:
         code = 0
     except Exception as problem:
         code = _report_safely(problem)
+    if code and options.json and not options.json_printed:
+        # Interrupted, or a command that has printed its reasons as messages only.
+        code = _report_safely(_silent_failure(code))
     raise SystemExit(code or 0)
+
+
+def _silent_failure(code: int) -> Exception:
+    """The error of a command that ended with `code` without a JSON document."""
+    from engine.core.errors import H2QError, Interrupted
+
+    problem = Interrupted(_("interrupted")) if code == 130 else H2QError(_("the command failed"))
+    problem.exit_code = code
+    return problem
 
 
 def _report_safely(problem: Exception) -> int:

@@ -43,6 +43,7 @@ def echo_json(value: Any) -> None:
         document = msgspec.json.encode(_without_surrogates(msgspec.to_builtins(value)))
     text = msgspec.json.format(document, indent=2).decode()
     is_utf8 = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
+    session.options.json_printed = True
     sys.stdout.write(json_escaped(text, ascii_only=not is_utf8) + "\n")
     sys.stdout.flush()
 

@@ -19,6 +19,8 @@ class GlobalOptions:
     lang: str | None = None
     json: bool = False
     """One JSON document on stdout; everything for people goes to stderr."""
+    json_printed: bool = False
+    """The document is on stdout."""
     plain: bool = False
     """No colour and no redrawing: one line per event."""
     quiet: bool = False
