@@ -171,7 +171,7 @@ def _attacks(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
     parsed = sre_parse.parse(pattern.pattern, pattern.flags & ~re.UNICODE | (pattern.flags & re.UNICODE))
     words = list(dict.fromkeys(one for one in _literals(parsed) if one))
     leads = [_prefix(parsed, length) for length in range(min(4, len(list(parsed))) + 1)]
-    prefixes = list(dict.fromkeys(["", *leads, *[word for word in words if len(word) > 1][:5]]))
+    prefixes = list(dict.fromkeys(["", *leads, *[word for word in words if len(word) > 1][:4]]))
     pumps = list(
         dict.fromkeys([*PUMPS, *[one for one in words if len(one) == 1][:6], *words[:4], *leads[-1:]])
     )

@@ -13,7 +13,7 @@ from engine.corpus.filters.normalise import letters, nfkc
 
 _FIGURE = re.compile(r"\d+(?:[.,:]\d+)*")
 _FIGURE_ZH = re.compile(
-    r"[零〇一二三四五六七八九十百千万两半]+(?:个?[年月日岁元块点号次天时分秒倍里米斤页章节名位条张只本层楼度成折周季]|个)|"
+    r"(?<![零〇一二三四五六七八九十百千万两半])[零〇一二三四五六七八九十百千万两半]+(?:个?[年月日岁元块点号次天时分秒倍里米斤页章节名位条张只本层楼度成折周季]|个)|"
     r"(?<=[第周])[一二三四五六七八九十日天]+|星期[一二三四五六日天]"
 )
 _FIGURE_WORDS = {
@@ -32,7 +32,7 @@ _NEGATION = re.compile(
     re.IGNORECASE,
 )
 _ANSWER = re.compile(
-    r"\s*(?:(yes|yeah|sure|true|right|是的?|对的?|能|可以|会)|(no|nope|false|wrong|不|没有?))\b",
+    r"\A\s*+(?:(yes|yeah|sure|true|right|是的?|对的?|能|可以|会)|(no|nope|false|wrong|不|没有?))\b",
     re.IGNORECASE,
 )
 _LATIN_WORD = re.compile(r"[A-Za-z][A-Za-z0-9+#.]*(?<!\.)")

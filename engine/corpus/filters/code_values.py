@@ -17,6 +17,8 @@ _NAME_OF_SECRET = re.compile(
     re.IGNORECASE,
 )
 """`userPassword`, `hashed_pw`: a variable, not its value."""
+_SNAKE = re.compile(r"\A(?:[a-z]++(?:_[a-z]++)+[;,)]*|[\[({].*)\Z")
+"""`saved_hooks`, `[listener.fileno()`."""
 _CAMEL = re.compile(r"\A[a-z]{1,20}(?:Password|Passwd|Pwd|Secret|Token|Key)[A-Za-z]{0,20}[0-9]?[;,)]*\Z")
 _VARIABLE = re.compile(
     r"\A(?:[$@%&#:]\{?[A-Za-z_][\w.]*+\}?|\{\{?[^{}]*+\}?\}?|<[^<>]*+>|%\(?\w*+\)?s?|\?|:\w++)[;,)]*\Z"
@@ -42,6 +44,7 @@ def is_expression(value: str, after: str) -> bool:
         after in ("(", "[")
         or _CALL.match(value) is not None
         or _CONSTANT.match(value) is not None
+        or _SNAKE.match(value) is not None
         or _CAMEL.match(value) is not None
         or _VARIABLE.match(value) is not None
         or _NAME_OF_SECRET.match(value) is not None

@@ -20,7 +20,7 @@ _LABELLED_ID = re.compile(
 )
 _HK_ID = re.compile(r"(?<![A-Za-z0-9])[A-Z]{1,2}[0-9]{6}\([0-9A]\)(?![A-Za-z0-9])")
 _CREDIT_CODE = re.compile(
-    r"(?<![0-9A-Za-z])[0-9A-HJ-NPQRTUWXY]{2}[ -]?[0-9]{2}[ -]?[0-9]{4}(?:[ -]?[0-9A-HJ-NPQRTUWXY]){10}(?![0-9A-Za-z])",
+    r"(?<![0-9A-Za-z])(?<![0-9]\.)[0-9A-HJ-NPQRTUWXY]{2}[ -]?[0-9]{2}[ -]?[0-9]{4}(?:[ -]?[0-9A-HJ-NPQRTUWXY]){10}(?![0-9A-Za-z])",
     re.IGNORECASE,
 )
 _CREDIT_LABEL = re.compile(r"信用代码|税号|纳税人|执照|USCC", re.IGNORECASE)

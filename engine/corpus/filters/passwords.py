@@ -119,7 +119,7 @@ def passwords(text: str) -> Iterator[tuple[int, int]]:
             if len(value) < 4 or NOT_A_VALUE.fullmatch(value):
                 continue
             quoted = _quoted(text, match.start(1), end)
-            if not quoted and _is_code(text, match, value, end):
+            if (not quoted or text[match.start(1) - 1] == "`") and _is_code(text, match, value, end):
                 continue
             digits = value.isdigit()
             if strength == 0:

@@ -75,7 +75,7 @@ _PLACEHOLDER = re.compile(
 )
 _COVERED = re.compile(r"[xX]{3,}+")
 _MIN_REST = 24
-_WORDS_ONLY = re.compile(r"[a-z]{1,14}(?:[-_](?:[a-z]{1,14}|[0-9]{1,3}))+")
+_WORDS_ONLY = re.compile(r"[a-z]{1,14}(?:[-_]{1,2}(?:[a-z]{1,14}|[0-9]{1,3}))+")
 """Words joined by hyphens, like a package name: "sk-learn-contrib-lightning"."""
 
 

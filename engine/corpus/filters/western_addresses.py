@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 _UPPER = "A-ZÀ-ÖØ-Þ"
 _LETTER = "A-Za-zÀ-ÖØ-öø-ÿ"
-_WORD = rf"[{_UPPER}0-9][{_LETTER}0-9.'’-]{{0,24}}"
+_WORD = rf"[{_UPPER}0-9][{_LETTER}0-9.'’-]{{0,24}}+"
 _SMALL = r"(?:de la|de las|de los|de l'|d'|de|del|della|dell'|dei|du|des|da|do|dos|das|la|le|les|el|los|las|von der|von|van der|van den|van|zum|zur|am|an der)"
 _HOUSE = r"[0-9]{1,5}(?: ?[A-Za-z](?![A-Za-z]))?(?:[-/–][0-9]{1,5})?"
 
@@ -52,11 +52,11 @@ _DE_COMMON = re.compile(
 
 FRENCH = re.compile(
     rf"(?<![0-9A-Za-z.,/-])[0-9]{{1,4}}(?: ?(?:bis|ter|quater))?,? (?:[Rr]ue|[Aa]venue|[Aa]v\.|[Bb]oulevard|[Bb]d\.?|[Pp]lace|[Aa]llée|[Ii]mpasse|[Cc]hemin|[Qq]uai|[Rr]oute|[Cc]ours|[Ss]quare|[Pp]assage|[Ff]aubourg)"
-    rf"(?: {_SMALL}){{0,2}} ?(?:{_WORD} ?){{1,4}}(?P<town>,? ?[0-9]{{5}} [{_UPPER}][{_LETTER}-]{{2,24}}(?: [{_UPPER}][{_LETTER}-]{{2,24}})?)?"
+    rf"(?: {_SMALL}){{0,2}}[ '’]?{_WORD}(?: {_WORD}){{0,3}}(?P<town>,? ?[0-9]{{5}} [{_UPPER}][{_LETTER}-]{{2,24}}(?: [{_UPPER}][{_LETTER}-]{{2,24}})?)?"
 )
 SOUTHERN = re.compile(
     rf"(?<![{_LETTER}])(?:[Cc]alle|C/ ?|[Aa]venida|[Aa]vda\.?|[Aa]v\.|[Pp]laza|[Pp]aseo|[Cc]amino|[Cc]arrer|[Cc]arretera|[Cc]arrera|[Cc]ra\.?|[Vv]ia|[Vv]iale|V\.le|[Pp]iazza|P\.zza|[Cc]orso|[Vv]icolo|[Ll]argo|[Rr]ua|[Tt]ravessa|[Pp]raça|[Ee]strada|[Aa]lameda)"
-    rf" ?(?:{_SMALL} ?){{0,2}}(?:{_WORD} ?(?:{_SMALL} )?){{1,4}}?,? ?(?:n[º°.o]{{1,2}} ?|núm\.? ?|# ?)?{_HOUSE}(?![0-9])(?:,? ?(?:[0-9]{{1,2}}[ºª°] ?[A-Za-z]{{0,3}}|piso [0-9]+|int\. ?[0-9]+|apto\.? ?[0-9]+))?"
+    rf" ?(?:{_SMALL}[ '’]?){{0,2}}{_WORD}(?:(?: {_SMALL})?[ '’]{_WORD}){{0,3}}?,? ?(?:n[º°.o]{{1,2}} ?|núm\.? ?|# ?)?{_HOUSE}(?![0-9])(?:,? ?(?:[0-9]{{1,2}}[ºª°] ?[A-Za-z]{{0,3}}|piso [0-9]+|int\. ?[0-9]+|apto\.? ?[0-9]+))?"
     rf"(?P<town>,? ?(?:- )?[0-9]{{4,5}}(?:-[0-9]{{3}})? [{_UPPER}][{_LETTER}-]{{2,24}}(?: [{_UPPER}][{_LETTER}-]{{2,24}})?)?"
 )
 DUTCH = re.compile(
@@ -102,7 +102,11 @@ def find_western(text: str) -> Iterator[tuple[int, int]]:
         yield from _german(text)
     for words, pattern in _BY_WORDS:
         if any(map(has, words)):
-            yield from (match.span() for match in pattern.finditer(text))
+            yield from (
+                match.span()
+                for match in pattern.finditer(text)
+                if pattern is not SOUTHERN or _is_via(text, match)
+            )
 
 
 _ALPHABETIC = re.compile(
@@ -130,6 +134,21 @@ _BY_WORDS = (
     (("로", "길", "동"), KOREAN),
 )  # fmt: skip
 """Parts of which each text with such an address has one, in lower case."""
+
+
+def _is_via(text: str, match: re.Match[str]) -> bool:
+    """Whether "via" is the Italian street: in English it stands before numbers too ("via Python 3")."""
+    return (
+        not match.group().lower().startswith("via ")
+        or match["town"] is not None
+        or _IN_ITALIAN.search(text, max(0, match.start() - 40), match.start()) is not None
+    )
+
+
+_IN_ITALIAN = re.compile(
+    r"(?<!\w)(?:in|abito|abita|indirizzo|residente|casa|vivo|sede)\W{1,3}(?:\w{1,12}\W{1,3}){0,3}\Z",
+    re.IGNORECASE,
+)
 
 
 def _english(text: str) -> Iterator[tuple[int, int]]:
