@@ -152,6 +152,25 @@ def is_same_file(fd: int, path: Path) -> bool:
         return False
 
 
+def try_lock(fd: int, *, shared: bool = False) -> bool:
+    """Whether the flock was acquired; False while another process holds it.
+
+    Raises RunFailed where the file system has no locks, OSError.
+    """
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as problem:
+        if problem.errno in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise RunFailed(
+                _("The file system of the data folder has no file locks; it must be on a local disk"),
+                hint="h2q-tui --data-dir ~/h2q check",
+            ) from None
+        raise
+    return True
+
+
 def is_in_use(path: Path) -> bool:
     """Whether a live process has a temporary file or folder locked; False when it is gone."""
     try:

@@ -90,7 +90,7 @@ class Workspace:
     @property
     def runtime(self) -> Path:
         """Folder for sockets, one per workspace, mode 0700; short enough for the 104 bytes of `sun_path`."""
-        tag = sha256(os.fsencode(self.root.resolve())).hexdigest()[:12]
+        tag = sha256(os.fsencode(resolve_path(self.root))).hexdigest()[:12]
         base = os.environ.get("XDG_RUNTIME_DIR")
         if base and os.access(base, os.W_OK) and len(base) < 50:
             return Path(base) / f"h2q-{tag}"
@@ -102,8 +102,7 @@ def find_workspace(
 ) -> Workspace:
     """The workspace of `--data-dir`, else `$H2Q_DATA_DIR`, else the platform's user data folder.
 
-    `relative_to` is `--workspace`: the folder that a relative `data_dir` starts from. Raises BadInput for links that
-    lead in a circle.
+    `relative_to` is `--workspace`: the folder that a relative `data_dir` starts from.
     """
     chosen = data_dir or os.environ.get("H2Q_DATA_DIR")
     if not chosen:
@@ -115,11 +114,8 @@ def find_workspace(
 
 
 def resolve_path(path: Path) -> Path:
-    """`path` absolute and without links. Raises BadInput when its links lead in a circle."""
-    from engine.core.errors import BadInput
-    from engine.core.i18n import _
-
+    """`path` absolute and without links; with them when they lead in a circle."""
     try:
         return path.resolve()
     except (RuntimeError, OSError):
-        raise BadInput(_("The links of this path lead in a circle"), path=path) from None
+        return path.absolute()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import time
@@ -11,6 +10,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
+
+from engine.core.files import try_lock
 
 T = TypeVar("T")
 
@@ -136,10 +137,8 @@ def import_lock(path: Path, *, wait_s: float) -> Iterator[bool]:
 def _lock(fd: int, wait_s: float) -> bool:
     deadline = time.monotonic() + wait_s
     while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if try_lock(fd):
             return True
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(0.05)
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.core.filenames import printable_name
+from engine.core.filenames import printable_name, text_to_path
 from engine.core.paths import Workspace
 from engine.export.report import exports_of
 from engine.memory.deletion import imports_without, texts_of, with_shorter_forms
@@ -98,7 +98,8 @@ def _import_runs(
     for run in list_runs(workspace):
         if run.spec.kind is RunKind.IMPORT:
             try:
-                paths = [printable_name(path) for path in params_of(run.spec, ImportParams).paths]
+                texts = params_of(run.spec, ImportParams).paths
+                paths = [printable_name(str(text_to_path(text))) for text in texts]
                 runs.append((run, paths))
             except msgspec.MsgspecError:
                 continue

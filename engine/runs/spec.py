@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
+from engine.core.filenames import path_to_text, text_to_path
 from engine.runs.kinds import KINDS, Params, RunKind, TrainMode, TrainParams
 
 SCHEMA = 1
@@ -33,7 +34,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def folder(self) -> Path:
-        return Path(self.workspace) / "runs" / self.run_id
+        return text_to_path(self.workspace) / "runs" / self.run_id
 
 
 P = TypeVar("P", bound=msgspec.Struct)
@@ -57,7 +58,7 @@ def make_spec(workspace: Path, params: Params, *, language: str = "en", now: flo
         kind=kind,
         label=label,
         created_at=created,
-        workspace=str(workspace),
+        workspace=path_to_text(workspace),
         language=language,
         params=msgspec.Raw(msgspec.json.encode(params)),
     )

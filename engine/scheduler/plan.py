@@ -193,4 +193,4 @@ def schedule_tag(ws: Workspace) -> str:
 
 
 def _tag(workspace: str) -> str:
-    return sha256(workspace.encode()).hexdigest()[:8]
+    return sha256(os.fsencode(workspace)).hexdigest()[:8]

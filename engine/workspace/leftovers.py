@@ -5,7 +5,6 @@ Every temporary folder here holds a copy of memory, and is locked by its process
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from engine.core.errors import Busy
-from engine.core.files import is_same_file, locked_folder, remove_stale
+from engine.core.files import is_same_file, locked_folder, remove_stale, try_lock
 from engine.core.i18n import _
 from engine.core.outputs import recover_replaced
 from engine.core.paths import Workspace
@@ -35,8 +34,11 @@ def backup_lock(workspace: Workspace, *, wait_s: float = _WAIT_S) -> Iterator[No
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            acquired = try_lock(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        if not acquired:
             os.close(fd)
             if time.monotonic() >= deadline:
                 raise Busy(
@@ -45,9 +47,6 @@ def backup_lock(workspace: Workspace, *, wait_s: float = _WAIT_S) -> Iterator[No
                 ) from None
             time.sleep(0.05)
             continue
-        except BaseException:
-            os.close(fd)
-            raise
         # `reset --all` deletes the file: a lock on the old one excludes nobody.
         if is_same_file(fd, path):
             break

@@ -102,6 +102,10 @@ def _check_folder(root: Path) -> None:
             path=root,
             hint="h2q-tui paths",
         )
+    if os.path.lexists(root) and not root.exists():
+        raise BadInput(
+            _("The links of this path lead nowhere"), path=root, hint="h2q-tui --data-dir ~/h2q paths"
+        )
     try:
         if root.exists() and not root.is_dir():
             raise BadInput(_("--data-dir is a file, not a folder"), path=root)

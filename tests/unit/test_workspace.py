@@ -9,10 +9,11 @@ import pytest
 
 from engine.core.chat import Role
 from engine.core.errors import BadInput, UsageProblem
-from engine.core.paths import Workspace, shipped
+from engine.core.paths import Workspace, find_workspace, shipped
 from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
 from engine.workspace.open import MIGRATIONS, open_workspace
+from tests.cli import run_cli
 
 
 def test_opening_creates_private_folders(tmp_path: Path) -> None:
@@ -109,3 +110,38 @@ def test_an_unwritable_folder_is_a_usage_problem(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UsageProblem):
         open_workspace(Workspace(tmp_path / "h2q"))
+
+
+def test_links_in_a_circle_are_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(BadInput, match="loop"):
+        open_workspace(find_workspace(tmp_path / "loop"))
+    with pytest.raises(BadInput, match="loop"):
+        open_workspace(find_workspace(tmp_path / "loop" / "below"), create=False)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"schema":' * 50_000])
+def test_a_deep_workspace_file_is_bad_input(tmp_path: Path, text: str) -> None:
+    workspace = open_workspace(Workspace(tmp_path / "h2q"))
+    workspace.schema_file.write_text(text, encoding="utf-8")
+    with pytest.raises(BadInput, match="schema"):
+        open_workspace(workspace)
+
+
+def test_a_data_folder_whose_name_is_not_utf8_works(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xca\xfd\xbe\xdd"))
+    for command in (
+        ("memory", "add", "--user", "What is tea?", "--assistant", "Leaves in hot water."),
+        ("corpus", "build"),
+        ("corpus", "export"),
+        ("backup", "create"),
+        ("backup", "restore", "--yes"),
+        ("memory", "forget", "--match", "tea", "--yes"),
+        ("runs", "show", "latest"),
+        ("paths",),
+        ("reset", "--all", "--yes"),
+    ):
+        result = run_cli(*command, "--json", "--data-dir", str(folder))
+        assert result.code == 0, (command, result)
+        json.loads(result.out)
+    assert not folder.exists()
