@@ -110,11 +110,11 @@ def _turns(message: object, role_map: RoleMap) -> Iterator[Turn | Skipped]:
     calls = message.get("tool_calls") or message.get("function_call")
     time = message_time(message)
     id_ = text_or_empty(message.get("id"))
-    if text:
+    if text.strip():
         yield Turn(role=role, text=text, time=time, external_id=id_, masked=is_masked(message))
     elif not skipped and not calls:
         yield Skipped(reason="empty message")
-    if role is Role.USER and not text:
+    if role is Role.USER and not text.strip():
         yield omitted_question(time, id_)
     if calls:
         yield Turn(role=Role.TOOL, text=json.dumps(calls, ensure_ascii=False), time=time)
