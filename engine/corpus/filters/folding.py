@@ -45,7 +45,7 @@ _PUNCTUATION = re.compile(
     # In French a space stands before the mark.
     r"|(?<=[ \t][!?])[!?]*+(?m:(?=[ \t]*+$)))"
 )
-_NAME_DOT = re.compile(rf"[·•‧・](?<=[{CJK}].)[·•‧・]*+(?=[{CJK}])")
+_NAME_DOT = re.compile(rf"[·•‧・](?<=[{CJK}].)[·•‧・]{{0,8}}+(?=[{CJK}])")
 """The dot between the parts of a foreign name in Chinese."""
 _CJK_QUOTES = re.compile(rf"""["'](?:(?<=[{CJK}].)|(?=[{CJK}]))""")
 _NEEDLESS_SPACE = re.compile(rf" (?:(?![^\W{CJK}])|(?<![^\W{CJK}] )|(?<=[0-9] )(?=[^\W0-9]))")

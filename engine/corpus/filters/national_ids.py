@@ -45,7 +45,7 @@ def _labelled(type_: str, words: tuple[str, ...], shape: str) -> _Labelled:
 _LABELLED = tuple(_labelled(type_, words, shape) for type_, words, shape in LABELS)
 
 
-_LONG_NUMBER = re.compile(r"[0-9](?:[ ./-]?[A-Za-z]{0,4}[ ./-]?[0-9]){3}")
+_LONG_NUMBER = re.compile(r"[0-9](?:[ ./-]?[A-Za-z]{0,4}[ ./-]?[0-9]){4}|[A-Za-z]{5}[0-9]{4}")
 """A necessary condition of every number beside a label."""
 _FIVE_DIGITS = re.compile(r"[0-9](?:[^0-9\n]{0,3}[0-9]){4}")
 """Of every shape, and faster."""
@@ -114,8 +114,10 @@ _CHECKED = (
     _checked("HEALTH_NUMBER", r"[0-9]{3}-[0-9]{3}-[0-9]{3} [0-9]{2}", "ru"),
 )  # fmt: skip
 _SHAPED = re.compile(
-    r"[A-Z]{4,6}[0-9]{2}|[0-9]{6}[-+/A-FU-Y][0-9]|[0-9]{7}-?[A-Z]|[0-9]\.[0-9]{3}\.[0-9]|[0-9]\.[0-9]{2}\.[0-9]{2}-|[12] [0-9]{2} [0-9]{2} |756\.|[0-9]-[0-9]{4}-|-[0-9]{7,8}-"
-    r"|[A-Z]{2} [0-9]{2} [0-9]{2} |[0-9]-[A-Z][A-Z0-9][0-9]-|[157]/[0-9]{6}/|[A-Z][12][0-9]{8}|[0-9]{3}-[0-9]{3}-[0-9]{3} "
+    # `re` skips fast to a set of characters that a pattern begins with
+    r"[0-9A-Z](?:(?<=[A-Z])(?:[A-Z]{3,5}[0-9]{2}|[A-Z] [0-9]{2} [0-9]{2} |[12][0-9]{8})"
+    r"|(?<=[0-9])(?:[0-9]{5}[-+/A-FU-Y][0-9]|[0-9]{6}-?[A-Z]|\.[0-9]{3}\.[0-9]|\.[0-9]{2}\.[0-9]{2}-|-[0-9]{4}-|-[0-9]{7,8}-"
+    r"|[0-9]{2}-[0-9]{3}-[0-9]{3} |-[A-Z][A-Z0-9][0-9]-|/[0-9]{6}/|56\.| [0-9]{2} [0-9]{2} ))"
 )
 """A necessary condition of the shapes."""
 

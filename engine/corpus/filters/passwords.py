@@ -139,8 +139,6 @@ def passwords(text: str) -> Iterator[tuple[int, int]]:
         group = match.lastindex or 0
         if " " in match.group(group):
             yield match.span(group)
-    for match in ONE_TIME_CODE.finditer(text):
-        yield match.span(1)
     for match in COMMAND_PASSWORD.finditer(text):
         value = _strip(match.group(1))
         if len(value) >= 4 and not NOT_A_VALUE.fullmatch(value):

@@ -192,6 +192,7 @@ _FINDERS: tuple[tuple[PiiType, PiiHint, Callable[[str], Iterator[tuple[int, int]
     (PiiType.EMAIL, PiiHint.AT, find_emails),
     (PiiType.API_KEY, PiiHint.LONG_WORD, secrets.named_keys),
     (PiiType.PASSWORD, PiiHint.PASSWORD, passwords.passwords),
+    (PiiType.PASSWORD, PiiHint.CODE, _each(passwords.ONE_TIME_CODE, 1)),
     (PiiType.ID_CARD, PiiHint.FIVE_DIGITS, id_numbers.resident_ids),
     *(
         (PiiType(type_), PiiHint.DIGIT, partial(national_ids.find_numbers, type_=type_))

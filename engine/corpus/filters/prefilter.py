@@ -13,7 +13,7 @@ _ODD_CASE = re.compile("[\u0130\u0131\u017f\u212a]")
 
 _CHARACTERS = re.compile(r"[\d²³¹\u2070-\u2089\u2460-\u249b@＠Ａ-Ｚａ-ｚ\u0130\u0131\u017f\u212a]")
 _DIGIT_WORDS = re.compile(r"[零〇一二三四五六七八九幺两兩壹贰貳叁參肆伍陆陸柒捌玖]{3}")
-_PHRASE_WORDS = ("mnemonic", "seed phrase", "recovery phrase", "backup phrase", "seed words", "recovery words", "助记词", "恢复短语")  # fmt: skip
+_PHRASE_WORDS = ("mnemonic", "ed phrase", "y phrase", "up phrase", "ed words", "y words", "助记词", "恢复短语")  # fmt: skip
 _CODE_WORDS = ("验证码", "校验码", "动态", "短信码", "取件码", "otp", "code")
 _PASSWORD_WORDS = (
     "口令",
@@ -52,6 +52,29 @@ _LOW_KEYS = (
 sq0atp-, ya29., dop_v1_, AGE-SECRET-KEY-1) are covered by _CHARACTERS."""
 
 
+_AT_WORDS = ("@", "at)", "at]", "at}", " at ", "艾特", "圈a", "小老鼠")
+
+
+class _Words:
+    """Words of which a text may contain one; those of other scripts are not searched in ASCII text."""
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self._plain = tuple(word for word in words if word.isascii())
+        self._others = tuple(word for word in words if not word.isascii())
+
+    def any_in(self, lower: str) -> bool:
+        """Whether the lower-case text contains one."""
+        has = lower.__contains__
+        return any(map(has, self._plain)) or (not lower.isascii() and any(map(has, self._others)))
+
+
+_EVERY = _Words(_WORDS)
+_SECRETS = _Words((*_PASSWORD_WORDS, *_PHRASE_WORDS, "pin"))
+_CODES = _Words(_CODE_WORDS)
+_AT = _Words(_AT_WORDS)
+_WECHAT = _Words(_WECHAT_WORDS)
+
+
 class PiiHint(IntEnum):
     """The condition of a PII pattern, by its index in `pii_hints`."""
 
@@ -67,6 +90,7 @@ class PiiHint(IntEnum):
     WECHAT = 9
     ADDRESS = 10
     DIGIT = 11
+    CODE = 12
 
 
 _DIGIT = re.compile("[0-9]")
@@ -82,7 +106,6 @@ _PLATE = re.compile(
 _ADDRESS = re.compile(
     "[号弄栋幢座单](?:(?<=[0-9A-Za-z一二三四五六七八九十甲乙丙丁].)|(?<=[0-9A-Za-z一二三四五六七八九十甲乙丙丁] .))"
 )
-_AT_WORDS = ("@", "at)", "at]", "at}", " at ", "艾特", "圈a", "小老鼠")
 
 
 def may_contain_pii(text: str) -> bool:
@@ -90,7 +113,7 @@ def may_contain_pii(text: str) -> bool:
     if _CHARACTERS.search(text) or _DIGIT_WORDS.search(text):
         return True
     lower = text.lower()
-    if any(map(lower.__contains__, _WORDS)) or (" -" in lower and any(map(lower.__contains__, _COMMANDS))):
+    if _EVERY.any_in(lower) or (" -" in lower and any(map(lower.__contains__, _COMMANDS))):
         return True
     has = text.__contains__
     return (
@@ -103,19 +126,17 @@ def may_contain_pii(text: str) -> bool:
 
 def pii_hints(text: str) -> tuple[bool, ...]:
     """For each `PiiHint` whether the normalised text meets it."""
-    has = text.lower().__contains__
+    lower = text.lower()
+    has = lower.__contains__
     odd = not text.isascii() and _ODD_CASE.search(text) is not None
     digits = _DIGIT.search(text) is not None
     five = digits and _FIVE.search(text) is not None
     return (
         "-----BEGIN" in text,
-        any(map(has, _AT_WORDS)),
+        _AT.any_in(lower),
         _LONG_WORD.search(text) is not None,
         odd
-        or has("pin")
-        or any(map(has, _PHRASE_WORDS))
-        or (digits and any(map(has, _CODE_WORDS)))
-        or any(map(has, _PASSWORD_WORDS))
+        or _SECRETS.any_in(lower)
         or (has(" -") and any(map(has, _COMMANDS)))
         or (has("密") and has("码")),
         five,
@@ -124,7 +145,8 @@ def pii_hints(text: str) -> tuple[bool, ...]:
         (digits and text.count(".") > 1 and _IPV4.search(text) is not None)
         or (text.count(":") > 1 and _IPV6.search(text) is not None),
         _PLATE.search(text) is not None,
-        odd or any(map(has, _WECHAT_WORDS)),
+        odd or _WECHAT.any_in(lower),
         _ADDRESS.search(text) is not None,
         digits,
+        digits and _CODES.any_in(lower),
     )

@@ -130,7 +130,7 @@ _BY_WORDS = (
     (("calle", "c/", "avenida", "avda", "av.", "plaza", "paseo", "camino", "carrer", "carretera", "cra", "via", "v.le", "piazza", "p.zza", "corso", "vicolo", "largo", "rua", "travessa", "praça", "estrada", "alameda"), SOUTHERN),
     (("straat ", "laan ", "gracht ", "kade ", "dijk ", "singel ", "plein ", "steeg ", "gatan ", "vägen ", "gade ", "vej ", "veien ", "gata ", "katu ", "tie ", "ulica ", "utca "), DUTCH),
     (("ul.", "al.", "os.", "ул.", "улица", "пр.", "проспект", "пер."), POLISH),
-    (("都", "道", "府", "县", "県", "〒"), JAPANESE),
+    (("东京都", "東京都", "北海道", "大阪府", "京都府", "県", "〒", "丁目", "番地"), JAPANESE),
     (("로", "길", "동"), KOREAN),
 )  # fmt: skip
 """Parts of which each text with such an address has one, in lower case."""
