@@ -213,7 +213,17 @@ async def test_why_lists_the_ledger_and_the_decisions(ws: Workspace) -> None:
 async def test_the_duplicate_is_shown_below_with_the_similarity(ws: Workspace) -> None:
     with MemoryStore(ws.memory_db) as store:
         first = conversation(9, "Explain paging once more to me please")
-        second = msgspec.structs.replace(first.turns[1], text=first.turns[1].text + " indeed")
+        answer = (
+            "Paging splits the memory of a process into pages of one size and remembers the place of each in a table, "
+            "so that a process may use more memory than the machine has."
+        )
+        first = Conversation.of(
+            [first.turns[0], msgspec.structs.replace(first.turns[1], text=answer)],
+            source="text",
+            external_id="9",
+        )
+        misspelt = answer.replace("remembers", "remebmers")
+        second = msgspec.structs.replace(first.turns[1], text=misspelt)
         twin = Conversation.of([first.turns[0], second], source="text", external_id="twin")
         store.add([first, twin], "text", "x")
         build_corpus(store, Settings())
