@@ -213,6 +213,15 @@ _CORPUS = _actions(
         "corpus.skip", "space", N_("skip"), "corpus", footer=True, help=N_("Go to the next conversation.")
     ),
     AppAction(
+        "corpus.next_unreviewed",
+        "]",
+        N_("next unreviewed"),
+        "corpus",
+        help=N_(
+            "Go to the next conversation that you have not decided on; the filter state:unreviewed lists them."
+        ),
+    ),
+    AppAction(
         "corpus.edit",
         "e",
         N_("edit"),
@@ -283,6 +292,15 @@ _CORPUS = _actions(
         "h2q-tui memory import PATH",
         footer=True,
         help=N_("Import files into memory."),
+    ),
+    AppAction(
+        "corpus.sample",
+        "s",
+        N_("take the sample"),
+        "corpus",
+        "h2q-tui sample",
+        footer=True,
+        help=N_("Write the sample into the workspace and import it."),
     ),
     AppAction(
         "corpus.build",

@@ -72,6 +72,14 @@ STATE_LABELS: dict[ReviewState, str] = {
 }
 """Translate labels with `_()` where they are shown."""
 
+REVIEW_LABELS: dict[str, str] = {
+    "unreviewed": N_("unreviewed"),
+    "reviewed": N_("reviewed"),
+    "edited": N_("edited"),
+    "flagged": N_("flagged"),
+}
+"""What the user did with a conversation; a filter line takes these words as states."""
+
 STAGE_LABELS: dict[CorpusStage, str] = {
     CorpusStage.COLLECT: N_("no pair"),
     CorpusStage.LOW_VALUE: N_("low value"),
@@ -84,6 +92,10 @@ STAGE_LABELS: dict[CorpusStage, str] = {
     CorpusStage.REVIEW: N_("review"),
     CorpusStage.SPLIT: N_("split"),
 }
+
+DUPLICATE_STAGES = (CorpusStage.EXACT, CorpusStage.NEAR, CorpusStage.SEMANTIC)
+DUPLICATE_LABELS = (N_("duplicate"), N_("duplicates"))
+"""Words for all DUPLICATE_STAGES."""
 
 PII_LABELS: dict[str, str] = {type_: names.label for type_, names in PII_TYPES.items()}
 """Short labels of `filters.pii.PiiType`."""
@@ -118,3 +130,12 @@ REASON_LABELS: dict[str, str] = {
     "retired": N_("its test window has retired"),
 }
 """Labels of the reason codes of the ledger. The reason of a redaction is its PII types instead."""
+
+REJECTION_LABELS: dict[str, str] = {
+    "unwanted": N_("unwanted"),
+    "wrong": N_("wrong answer"),
+    "private": N_("private"),
+    "low_value": N_("low value"),
+    "duplicate": N_("duplicate"),
+}
+"""Labels of the reasons that the review offers for a rejection; the user may write another one."""

@@ -121,6 +121,7 @@ class H2QApp(App[None]):
         self.action_keys: Mapping[str, tuple[str, ...]] = keys_in_use(self.settings.keys)
         super().__init__()
         self.set_keymap(keymap(self.action_keys))
+        self.preparing = False
         self.demo_requested = False
         """The user chose the demo, which has a workspace of its own: the app opens again on that."""
         self._filters.append(PrintableFilter())
@@ -333,6 +334,9 @@ class H2QApp(App[None]):
 
     def open_import(self) -> None:
         self.run_worker(onboarding.ask_import(self), group="import", exit_on_error=False)
+
+    def import_sample(self) -> None:
+        self.run_worker(onboarding.import_sample(self), group="import", exit_on_error=False)
 
     def open_demo(self) -> None:
         self.demo_requested = True

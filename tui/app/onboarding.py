@@ -15,6 +15,7 @@ from engine.runs.events import RunStatus
 from engine.runs.last_visit import news_since_last_visit
 from engine.runs.rundir import RunDir, summarise
 from engine.runs.view import RunSummary
+from engine.workspace.sample import write_sample
 from tui.host.shutdown import uninterruptible
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ async def import_then_build(host: AppHost, path: str) -> None:
     that was not started then."""
     from tui.host import launch
 
+    host.preparing = True
     try:
         run = await asyncio.to_thread(launch.start_import, host.workspace, [path])
         host.show_message(_("importing: run {run}").format(run=run.run_id))
@@ -131,6 +133,19 @@ async def import_then_build(host: AppHost, path: str) -> None:
         await host.board.refresh()
     except (H2QError, OSError) as problem:
         host.show_message(error_text(problem), "error")
+    finally:
+        host.preparing = False
+        host.refresh_tab()
+
+
+async def import_sample(host: AppHost) -> None:
+    """Writes the shipped sample into the workspace, imports its conversations and builds the corpus."""
+    try:
+        report = await asyncio.to_thread(write_sample, host.workspace.root / "sample")
+    except (H2QError, OSError) as problem:
+        host.show_message(error_text(problem), "error")
+        return
+    await import_then_build(host, report.memory)
 
 
 async def _ended(run: RunDir) -> RunSummary:

@@ -29,6 +29,8 @@ class AppHost(Protocol):
     action_keys: Mapping[str, tuple[str, ...]]
     """The keys of every action by its id."""
     board: RunBoard
+    preparing: bool
+    """An import is under way that is followed by a build of the corpus."""
     interval: float
     """Refresh interval of the Health tab in seconds."""
 
@@ -58,6 +60,9 @@ class AppHost(Protocol):
 
     def open_import(self) -> None:
         """Asks for files, imports them and builds the corpus."""
+
+    def import_sample(self) -> None:
+        """Writes the sample into the workspace, imports its conversations and builds the corpus."""
 
     def open_demo(self) -> None:
         """Leaves the app for the demo, which has a workspace of its own."""

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Glyphs:
-    """One cell each in this terminal, except `done` in ASCII."""
+    """One cell each in this terminal, except `done` and `accepted` in ASCII."""
 
     running: str = "●"
     paused: str = "‖"
     done: str = "✓"
+    accepted: str = "✓"
+    """Accepted by the user; by a filter it is `done`, or `dot` without colours."""
     failed: str = "✗"
     alert: str = "▲"
     kept: str = "="
@@ -59,6 +61,7 @@ ASCII = Glyphs(
     running="*",
     paused="|",
     done="ok",
+    accepted="OK",
     failed="x",
     alert="!",
     kept="=",

@@ -150,7 +150,7 @@ class ConversationView(ScrollView, can_focus=True):
     }
     DEFAULT_CSS = """
     ConversationView { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; scrollbar-gutter: stable; }
-    ConversationView > .conversation--dim { color: $text-muted; }
+    ConversationView > .conversation--dim { text-style: dim; }
     ConversationView > .conversation--redacted { color: $text-warning; text-style: bold; }
     ConversationView > .conversation--success { color: $text-success; }
     ConversationView > .conversation--trained { color: $text-success; text-style: underline; }

@@ -61,7 +61,7 @@ class VirtualList(ScrollView, can_focus=True):
     VirtualList:focus > .table--cursor {
         background: $block-cursor-background; color: $block-cursor-foreground; text-style: bold;
     }
-    VirtualList > .table--dim { color: $text-muted; }
+    VirtualList > .table--dim { text-style: dim; }
     VirtualList > .table--success { color: $text-success; }
     VirtualList > .table--warning { color: $text-warning; }
     VirtualList > .table--error { color: $text-error; }
@@ -105,6 +105,8 @@ class VirtualList(ScrollView, can_focus=True):
         self._widths = tuple(widths)
         self._ids: Sequence[str] = ()
         self._rows: OrderedDict[str, ListRow] = OrderedDict()
+        self._outdated: set[str] = set()
+        """Rows that are drawn as they were until they are read again."""
         self._requested: set[int] = set()
         self._cursor = 0
         self._anchor: int | None = None
@@ -143,6 +145,8 @@ class VirtualList(ScrollView, can_focus=True):
         """Replaces the ids. The cursor stays on its row and the row on its line of the screen; where the row is gone, the cursor
         keeps its position."""
         before, line = self.cursor_id, self._cursor - self.scroll_offset.y
+        if ids == self._ids:
+            return
         self._ids = ids
         self._anchor = None
         self._requested.clear()
@@ -157,13 +161,15 @@ class VirtualList(ScrollView, can_focus=True):
             self.post_message(self.Highlighted(self, self.cursor_id, self._cursor))
 
     def set_rows(self, rows: Iterable[ListRow]) -> None:
-        """Sets the cells of rows; those on the screen are redrawn."""
+        """Sets the cells of rows; those on the screen are redrawn where they changed."""
         first = self.scroll_offset.y
         shown = {row_id: line for line, row_id in enumerate(self._ids[first : first + self.size.height])}
         for row in rows:
+            changed = self._rows.get(row.id) != row
             self._rows[row.id] = row
             self._rows.move_to_end(row.id)
-            if row.id in shown:
+            self._outdated.discard(row.id)
+            if changed and row.id in shown:
                 self.refresh_line(first + shown[row.id])
         while len(self._rows) > CACHED_ROWS:
             self._rows.popitem(last=False)
@@ -173,9 +179,9 @@ class VirtualList(ScrollView, can_focus=True):
         """The cells of a row, where they are known."""
         return self._rows.get(row_id)
 
-    def clear_rows(self) -> None:
-        """Drops all cells, so that they are requested again (the language or the data changed)."""
-        self._rows.clear()
+    def request_rows_again(self) -> None:
+        """Requests each row again before it is drawn next; until then it is drawn as it was."""
+        self._outdated.update(self._rows)
         self._requested.clear()
         self.refresh()
 
@@ -239,10 +245,12 @@ class VirtualList(ScrollView, can_focus=True):
             return Strip.blank(width, base)
         at_cursor = index == self._cursor
         over = self.get_component_rich_style("table--cursor", partial=True) if at_cursor else None
-        row = self._rows.get(self._ids[index])
+        row_id = self._ids[index]
+        row = self._rows.get(row_id)
         lead = f"{self._sign} " if at_cursor else "+ " if self._in_range(index) else "  "
-        if row is None:
+        if row is None or row_id in self._outdated:
             self._request(index)
+        if row is None:
             return Strip([Segment(fit(lead + "…", width), base)], width)
         segments = [Segment(lead, base)]
         for place, (cell, cells) in enumerate(zip(row.cells, self._measure(width - 2), strict=False)):

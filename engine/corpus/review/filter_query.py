@@ -1,11 +1,13 @@
 """The filter line of the review, compiled to SQL. Light: the app imports it.
 
     stage:near state:pending lang:zh source:chatgpt reason:PHONE split:test len>400 pairs<3 -stage:exact "two words"
-    flag: edited:
+    flag: edited: state:unreviewed stage:duplicates
 
 Terms are joined by AND; `-` negates a term. Fields take the values of `corpus.enums` or their labels on screen, in any
-language of the app: `stage:low_value`, `stage:"low value"` and `stage:低价值` are equal. Other words are searched in
-the title and the text in force of the turns. Full-width signs (`stage：near len＞40`) and capitals are normalised.
+language of the app: `stage:low_value`, `stage:"low value"` and `stage:低价值` are equal. `reason` searches the reasons
+of the filters and of the user's decision; `stage` takes PII types too, which stand in the same column of the list. Other
+words are searched in the title and the text in force of the turns. Full-width signs (`stage：near len＞40`) and capitals
+are normalised.
 """
 
 from __future__ import annotations
@@ -20,8 +22,12 @@ from typing import NamedTuple
 from engine.core.errors import UsageProblem
 from engine.core.i18n import _, in_every_language
 from engine.corpus.enums import (
+    DUPLICATE_LABELS,
+    DUPLICATE_STAGES,
     PII_LABELS,
     REASON_LABELS,
+    REJECTION_LABELS,
+    REVIEW_LABELS,
     STAGE_LABELS,
     STATE_LABELS,
     CorpusStage,
@@ -59,6 +65,14 @@ FLAG_SQL = (
 EDITED_SQL = f"k.conversation_id IN (SELECT id FROM ({EDITS_SQL}))"  # noqa: S608
 
 
+_DECIDED = (
+    "COALESCE((SELECT d.{column} FROM decisions d WHERE d.conversation_id = k.conversation_id AND d.undone = 0 "
+    "AND d.verdict IN ('accepted', 'rejected', 'pending') ORDER BY d.seq DESC LIMIT 1), '')"
+)
+REVIEWED_SQL = f"{_DECIDED.format(column='verdict')} IN ('accepted', 'rejected')"
+"""Whether the user accepted or rejected it."""
+
+
 class FilterCondition(NamedTuple):
     """An SQL condition over `corpus k JOIN conversations c`, with its parameters."""
 
@@ -75,9 +89,17 @@ _EQUAL = {
 }
 _STAGE = "(k.stage = ? OR EXISTS (SELECT 1 FROM ledger l WHERE l.conversation_id = k.conversation_id AND l.stage = ?))"
 _REASON = (
-    "(k.reason LIKE ? ESCAPE '\\' OR EXISTS (SELECT 1 FROM ledger l WHERE l.conversation_id = k.conversation_id "
-    "AND l.reason LIKE ? ESCAPE '\\'))"
+    "(k.reason LIKE ? ESCAPE '\\' OR EXISTS (SELECT 1 FROM ledger l WHERE l.conversation_id = k.conversation_id "  # noqa: S608
+    "AND l.reason LIKE ? ESCAPE '\\') "
+    f"OR {_DECIDED.format(column='reason')} LIKE ? ESCAPE '\\')"
 )
+REVIEW_SQL = {
+    "unreviewed": f"NOT {REVIEWED_SQL}",
+    "reviewed": REVIEWED_SQL,
+    "edited": EDITED_SQL,
+    "flagged": f"COALESCE({FLAG_SQL} = 'flagged', 0)",
+}
+"""What `state` takes besides the states."""
 _TEXT = (
     "(c.title LIKE ? ESCAPE '\\' OR EXISTS (SELECT 1 FROM turns t WHERE t.conversation_id = k.conversation_id "  # noqa: S608
     f"AND t.text LIKE ? ESCAPE '\\' AND (t.conversation_id, t.position) NOT IN (SELECT id, turn FROM ({EDITS_SQL}))) "
@@ -87,15 +109,19 @@ _TEXT = (
 _NUMBERS = {"len": "c.characters", "pairs": "k.pairs", "turns": "c.turns", "quality": "k.quality"}
 _NUMBER = re.compile(r"(len|pairs|turns|quality)(>=|<=|>|<|=)(\d+(?:\.\d+)?)")
 _VALUES = {
-    "state": frozenset(ReviewState),
-    "stage": frozenset(CorpusStage),
+    "state": frozenset(ReviewState) | frozenset(REVIEW_SQL),
+    "stage": frozenset(CorpusStage) | frozenset(PII_LABELS) | {"duplicates"},
     "split": frozenset(DataSplit),
 }
 """The values of the fields that take no others."""
 _LABELS: dict[str, Iterable[tuple[str, str]]] = {
-    "state": tuple(STATE_LABELS.items()),
-    "stage": tuple(STAGE_LABELS.items()),
-    "reason": (*REASON_LABELS.items(), *PII_LABELS.items()),
+    "state": (*STATE_LABELS.items(), *REVIEW_LABELS.items()),
+    "stage": (
+        *PII_LABELS.items(),
+        *(("duplicates", label) for label in (*DUPLICATE_LABELS, "twin")),
+        *STAGE_LABELS.items(),
+    ),
+    "reason": (*REJECTION_LABELS.items(), *REASON_LABELS.items(), *PII_LABELS.items()),
 }
 """The labels of values on screen, by field."""
 _FIELDS = (*_EQUAL, "stage", "reason", "id", "flag", "edited")
@@ -170,11 +196,14 @@ def _term(term: str) -> tuple[str, list[object]]:
         if field == "source":
             return _EQUAL[field], [value]
         if field in _EQUAL:
-            return _EQUAL[field], [_value(field, value)]
+            meant = _value(field, value)
+            if field == "state" and meant in REVIEW_SQL:
+                return f"({REVIEW_SQL[meant]})", []
+            return _EQUAL[field], [meant]
         if field == "stage":
-            return _STAGE, [_value(field, value)] * 2
+            return _stage_term(_value(field, value))
         if field == "reason":
-            return _REASON, [_like(_value(field, value))] * 2
+            return _REASON, [_like(_value(field, value))] * 3
         if field == "id":
             return "k.conversation_id LIKE ? ESCAPE '\\'", [_like(value)[1:]]
     if colon and field == "flag":
@@ -187,9 +216,24 @@ def _term(term: str) -> tuple[str, list[object]]:
     return _TEXT, [_like(term)] * 3
 
 
+def _stage_term(stage: str) -> tuple[str, list[object]]:
+    if stage == "duplicates":
+        parts = " OR ".join([_STAGE] * len(DUPLICATE_STAGES))
+        return f"({parts})", [value for one in DUPLICATE_STAGES for value in (one, one)]
+    if stage in PII_LABELS:
+        return _REASON, [_like(stage)] * 3
+    return _STAGE, [stage] * 2
+
+
 def _value(field: str, word: str) -> str:
-    """The value that a word or label means; an unknown word in lower case."""
-    return _values_by_word(field).get(_normalise(word), word.lower())
+    """The value that a word or label means; of a field with few values also one that begins with it. An unknown word in lower
+    case."""
+    values = _values_by_word(field)
+    normal = _normalise(word)
+    if normal in values or field not in _VALUES:
+        return values.get(normal, word.lower())
+    begun = {value for text, value in values.items() if text.startswith(normal)}
+    return begun.pop() if len(begun) == 1 else word.lower()
 
 
 @cache

@@ -22,10 +22,12 @@ from engine.corpus.ledger import Evidence
 from engine.corpus.review import decision_log
 from engine.corpus.review.database import UnusableDatabase, connect, translate_damage
 from engine.corpus.review.detail import read_detail, with_current_titles
+from engine.corpus.review.filter_counts import FilterCounts, count_values
 from engine.corpus.review.filter_query import (
     EDITED_SQL,
     FLAG_SQL,
     ORDER_SQL,
+    REVIEWED_SQL,
     ListOrder,
     check_filter,
     parse_filter,
@@ -39,7 +41,7 @@ from engine.runs.events import Funnel
 _ITEM = (
     "SELECT k.conversation_id, k.state, k.automatic, k.stage, k.reason, k.first_line, k.language, c.source, k.pairs, "  # noqa: S608
     "c.turns, c.characters, k.quality, k.sort_time, k.twin, k.split, k.cluster, "
-    f"COALESCE({FLAG_SQL} = 'flagged', 0), {EDITED_SQL} "
+    f"COALESCE({FLAG_SQL} = 'flagged', 0), {EDITED_SQL}, {REVIEWED_SQL} "
     "FROM corpus k JOIN conversations c ON c.id = k.conversation_id "
 )
 
@@ -143,6 +145,25 @@ class ReviewStore:
                 where.values,
             ).fetchall()
         return [row[0] for row in rows]
+
+    def reviewed(self) -> set[str]:
+        """The conversations of the corpus that the user accepted or rejected."""
+        with self._locked() as connection:
+            rows = connection.execute(
+                "SELECT k.conversation_id FROM corpus k WHERE k.conversation_id IN "  # noqa: S608
+                f"(SELECT conversation_id FROM decisions WHERE undone = 0) AND {REVIEWED_SQL}"
+            )
+            return {id_ for (id_,) in rows}
+
+    def filter_counts(self, line: str = "") -> FilterCounts:
+        """How many conversations under a filter line have each value of each field."""
+        with self._locked() as connection:
+            return count_values(connection, line)
+
+    def version(self) -> tuple[int, int]:
+        """Differs from an earlier answer when another connection has written since, or the file was opened again."""
+        with self._locked() as connection:
+            return id(connection), int(connection.execute("PRAGMA data_version").fetchone()[0])
 
     def funnel(self) -> Funnel:
         """The corpus in figures."""

@@ -38,6 +38,8 @@ class ReviewItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     flagged: bool = False
     edited: bool = False
     """The user edited a turn."""
+    reviewed: bool = False
+    """The user accepted or rejected it; else its state is the filters'."""
 
 
 class ReviewReason(msgspec.Struct, frozen=True, kw_only=True):

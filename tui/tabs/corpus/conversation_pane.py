@@ -13,8 +13,9 @@ from textual.message import Message
 from engine.core.errors import H2QError
 from engine.core.i18n import _
 from engine.corpus.review.database import error_text
+from engine.corpus.review.types import ReviewDetail
 from tui.tabs.corpus.reader import CorpusReader, duplicate_of
-from tui.tabs.corpus.review_text import conversation_blocks, conversation_title
+from tui.tabs.corpus.review_text import ReviewSigns, conversation_blocks, conversation_title
 from tui.terminal.text import one_line, safe
 from tui.widgets.conversation import ConversationView, StyledSpan, TextBlock
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 READ_AHEAD = 4
 """Conversations below the cursor that are read ahead, so that the next one is painted immediately."""
+PLACEHOLDER_S = 0.15
+"""Seconds after which a conversation that is still being read leaves the one before on the screen no longer."""
 READ_TIMEOUT_S = 1.0
 """Seconds that a decision waits until its conversation is read."""
 
@@ -53,18 +56,19 @@ class ConversationPane(ConversationView):
         self._duplicate_for = ""
         """The conversation whose duplicate is shown below it."""
         self.shown_id = ""
-        """The conversation on the screen, "" while it is being read."""
+        """The conversation on the screen, "" for none. For PLACEHOLDER_S it may be the one before the current one."""
+        self._drawn: ReviewDetail | None = None
+        """`shown_id` as it is drawn."""
         self.scroll_to_turn = -1
         """Position of the turn that the next drawing puts at the top; -1 for none."""
 
     def follow_cursor(self, ids: Sequence[str]) -> None:
         """Paints the current conversation if it has been read, and reads those of `ids`: it and the next ones."""
         if not self._current():
-            self.border_title = ""
-            self.set_blocks([])
+            self._show_nothing([])
             return
         self.draw()
-        missing = [id_ for id_ in ids if id_ not in self.reader.details]
+        missing = [id_ for id_ in ids if self.reader.needs_detail(id_)]
         if missing:
             self._read_details(missing)
 
@@ -72,10 +76,11 @@ class ConversationPane(ConversationView):
         """Paints the current conversation, reading it if necessary; False when it cannot be read in time."""
         id_ = self._current()
         try:
-            if id_ and id_ not in self.reader.details:
+            if id_ and self.reader.needs_detail(id_):
                 await asyncio.wait_for(self.reader.read_detail(id_), READ_TIMEOUT_S)
         except (TimeoutError, H2QError, sqlite3.Error):
-            return False
+            if id_ not in self.reader.details:
+                return False
         self.draw(redraw=redraw)
         return bool(id_) and self.shown_id == id_
 
@@ -83,20 +88,22 @@ class ConversationPane(ConversationView):
         """Paints the current conversation; `redraw` when the same one is to be drawn in another way."""
         detail = self.reader.detail(self._current())
         if detail is None:
-            self._draw_placeholder()
+            if self.shown_id != self._current():
+                self.set_timer(PLACEHOLDER_S, self._draw_placeholder)
             return
         same = detail.item.id == self.shown_id
-        if same and not redraw:
+        if detail == self._drawn and not redraw:
             return
         duplicate_id = duplicate_of(detail) if self._duplicate_for == detail.item.id else ""
         duplicate = self.reader.detail(duplicate_id)
         if duplicate_id and duplicate is None:
             self._read_duplicate(duplicate_id)
-        glyphs, at = self.host.glyphs, self.scroll_offset.y
-        self.border_title = safe(one_line(conversation_title(detail.item, glyphs)))
+        signs = ReviewSigns(self.host.glyphs, self.host.terminal.colours > 0)
+        at = self.scroll_offset.y
+        self.border_title = safe(one_line(conversation_title(detail.item, signs)))
         self.set_blocks(
             conversation_blocks(
-                detail, glyphs, raw=self._raw, all_reasons=self._all_reasons, duplicate=duplicate
+                detail, signs, raw=self._raw, all_reasons=self._all_reasons, duplicate=duplicate
             )
         )
         if duplicate is not None:
@@ -109,14 +116,18 @@ class ConversationPane(ConversationView):
         elif same:
             self.scroll_to(y=at, animate=False, force=True)
         self.scroll_to_turn = -1
-        self.shown_id = detail.item.id
+        self.shown_id, self._drawn = detail.item.id, detail
         self.host.refresh_footer()
 
     def _draw_placeholder(self) -> None:
-        if self.shown_id != self._current():
-            self.shown_id = ""
-            self.border_title = ""
-            self.set_blocks([TextBlock("", (StyledSpan("…", "dim"),))])
+        current = self._current()
+        if self.shown_id != current and current not in self.reader.details:
+            self._show_nothing([TextBlock("", (StyledSpan("…", "dim"),))] if current else [])
+
+    def _show_nothing(self, blocks: Sequence[TextBlock]) -> None:
+        self.shown_id, self._drawn = "", None
+        self.border_title = ""
+        self.set_blocks(blocks)
 
     # Reading
 

@@ -14,6 +14,7 @@ from textual.message import Message
 from engine.core.i18n import n_
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.review.types import ReviewDecision, ReviewItem
+from tui.tabs.corpus.decision_text import Step
 from tui.tabs.corpus.decision_writer import DecisionQueue, WriteJob
 from tui.tabs.corpus.reader import CorpusReader
 from tui.terminal.text import safe
@@ -31,11 +32,14 @@ class FollowUp(NamedTuple):
     """Set when the cursor is there."""
     stay: bool
     """The user has pressed other keys meanwhile: the cursor stays where it is."""
+    step: Step
+    """DONE for a new decision, such as an edit."""
 
 
 class _Pending(NamedTuple):
     done: asyncio.Event | None
     actions: int
+    step: Step = Step.DONE
 
 
 class DecisionRecorder:
@@ -89,29 +93,31 @@ class DecisionRecorder:
         """Queues a write that changes no row before it is done."""
         self._send(self._job(write, count))
 
-    def submit_and_follow(self, write: Write) -> asyncio.Event:
+    def submit_and_follow(self, write: Write, step: Step = Step.DONE) -> asyncio.Event:
         """Queues a write; the cursor goes to what it changed. The event is set when it is there."""
         self._actions += 1
         done = asyncio.Event()
-        self._send(self._job(write, 1, done))
+        self._send(self._job(write, 1, done, step))
         return done
 
     async def undo(self) -> None:
-        await self._step(ReviewStore.undo)
+        await self._step(ReviewStore.undo, Step.UNDONE)
 
     async def redo(self) -> None:
-        await self._step(ReviewStore.redo)
+        await self._step(ReviewStore.redo, Step.REDONE)
 
-    async def _step(self, write: Write) -> None:
+    async def _step(self, write: Write, step: Step) -> None:
         """The next key waits until the cursor stands on what changed, unless that takes long: it is meant for that
         conversation."""
-        done = self.submit_and_follow(write)
+        done = self.submit_and_follow(write, step)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(done.wait(), UNDO_TIMEOUT_S)
 
-    def _job(self, write: Write, count: int, done: asyncio.Event | None = None) -> WriteJob:
+    def _job(
+        self, write: Write, count: int, done: asyncio.Event | None = None, step: Step = Step.DONE
+    ) -> WriteJob:
         job = WriteJob(write, lambda decisions: self._post(self.Written(job, decisions)), count)
-        self._pending[job] = _Pending(done, self._actions)
+        self._pending[job] = _Pending(done, self._actions, step)
         return job
 
     def _send(self, job: WriteJob) -> None:
@@ -124,7 +130,7 @@ class DecisionRecorder:
         pending = self._pending.pop(job, None)
         if pending is None or pending.done is None:
             return None
-        return FollowUp(pending.done, stay=pending.actions != self._actions)
+        return FollowUp(pending.done, stay=pending.actions != self._actions, step=pending.step)
 
     def unsaved_question(self) -> str:
         """The question before leaving when decisions cannot be written, else ""."""

@@ -14,6 +14,8 @@ from tui.host.external_editor import edit_externally, editor_command
 from tui.screens.ask import LinePrompt
 from tui.screens.edit_text import EditText
 from tui.tabs.corpus.conversation_pane import ConversationPane
+from tui.tabs.corpus.decide_actions import MARGIN
+from tui.tabs.corpus.decision_text import flag_text
 from tui.tabs.corpus.decisions import DecisionRecorder
 from tui.tabs.corpus.reader import CorpusReader
 from tui.tabs.corpus.review_list import ReviewList
@@ -41,12 +43,15 @@ class EditActions:
 
     def toggle_flag(self) -> None:
         """Flags the row under the cursor, or the range; the same key clears the flag."""
-        ids = list(self.conversations.selected) or [self.conversations.cursor_id]
+        rows = self.conversations
+        ids = list(rows.selected) or [rows.cursor_id]
         first = self.reader.items.get(ids[0])
         on = first is None or not first.flagged
-        self.conversations.set_selecting(False)
-        self.conversations.set_items(self.recorder.record(ids, lambda store: store.flag(ids, on), flagged=on))
-        self.pane.draw(redraw=True)
+        rows.set_selecting(False)
+        rows.set_items(self.recorder.record(ids, lambda store: store.flag(ids, on), flagged=on))
+        self.pane.draw()
+        title = first.first_line if first is not None else ""
+        self.host.show_message(flag_text(on, title, len(ids), rows.app.size.width - MARGIN))
 
     async def edit(self) -> None:
         """Edits one turn, in the user's editor or in place. Of several turns it asks which."""

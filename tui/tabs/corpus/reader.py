@@ -12,6 +12,7 @@ import msgspec
 
 from engine.core.errors import BadInput
 from engine.core.paths import Workspace
+from engine.corpus.review.filter_counts import FilterCounts
 from engine.corpus.review.filter_query import ListOrder
 from engine.corpus.review.rule_suggestions import RuleSuggestion, suggest_rules
 from engine.corpus.review.store import ReviewStore
@@ -35,6 +36,8 @@ class CorpusReader:
         """Rows that were read, with the decisions that are not written yet applied."""
         self.details: OrderedDict[str, ReviewDetail] = OrderedDict()
         """Conversations that were read, the last used one last."""
+        self._expired_items: set[str] = set()
+        self._expired_details: set[str] = set()
         self._pending: list[_PendingFields] = []
         """Decisions that are not in the database yet, the newest last."""
 
@@ -42,15 +45,23 @@ class CorpusReader:
         self._interactive.close()
         self._scanning.close()
 
-    def clear_cache(self) -> None:
-        """Everything is read again from now on."""
-        self.items.clear()
-        self.details.clear()
+    def expire(self) -> None:
+        """Everything is read again before it is shown next; until then it is shown as it was."""
+        self._expired_items.update(self.items)
+        self._expired_details.update(self.details)
 
-    def drop_details(self, ids: Iterable[str]) -> None:
+    def expire_details(self, ids: Iterable[str]) -> None:
         """These conversations are read again when they are shown next."""
-        for id_ in self.details.keys() & set(ids):
-            del self.details[id_]
+        self._expired_details.update(self.details.keys() & set(ids))
+
+    def needs_detail(self, id_: str) -> bool:
+        """Whether a conversation has to be read before it is shown."""
+        return id_ not in self.details or id_ in self._expired_details
+
+    async def changed_since(self, version: tuple[int, int]) -> tuple[int, int] | None:
+        """The version of the data when it is not `version`, else None. Raises as `ids` does."""
+        now = await self._scanning.read(ReviewStore.version)
+        return None if now == version else now
 
     async def ids(self, filter_: str, order: ListOrder) -> list[str]:
         """All ids under a filter. Raises H2QError and sqlite3.Error, as do all methods that follow."""
@@ -58,6 +69,14 @@ class CorpusReader:
 
     async def funnel(self) -> Funnel:
         return await self._scanning.read(ReviewStore.funnel)
+
+    async def reviewed(self) -> set[str]:
+        """The conversations that the user accepted or rejected."""
+        return await self._scanning.read(ReviewStore.reviewed)
+
+    async def filter_counts(self, line: str) -> FilterCounts:
+        """Conversations under a filter line by field and value."""
+        return await self._scanning.read(lambda store: store.filter_counts(line))
 
     async def in_memory(self) -> int:
         """Conversations in memory, whether the corpus has them or not."""
@@ -83,11 +102,12 @@ class CorpusReader:
             return store.items(ids)
 
         for item in await self._interactive.read(read):
-            if fresh or item.id not in self.items:
+            if fresh or item.id not in self.items or item.id in self._expired_items:
                 for pending in self._pending:
                     if item.id in pending.ids:
                         item = msgspec.structs.replace(item, **pending.fields)
                 self.items[item.id] = item
+                self._expired_items.discard(item.id)
         return [self.items[id_] for id_ in ids if id_ in self.items]
 
     async def read_detail(self, id_: str) -> bool:
@@ -98,8 +118,9 @@ class CorpusReader:
             return False
         self.details[id_] = detail
         self.details.move_to_end(id_)
+        self._expired_details.discard(id_)
         while len(self.details) > MAX_DETAILS:
-            self.details.popitem(last=False)
+            self._expired_details.discard(self.details.popitem(last=False)[0])
         return True
 
     def detail(self, id_: str) -> ReviewDetail | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from engine.core.i18n import N_, _, bracketed, n_
 from engine.core.local_time import local_time
 from engine.corpus.enums import STATE_LABELS, CorpusStage, ReviewState
@@ -10,6 +12,7 @@ from engine.corpus.review.decision_log import DecisionKind
 from engine.corpus.review.detail import WordChange, diff_markup, word_diff
 from engine.corpus.review.types import ReviewDetail, ReviewItem, ReviewReason, ReviewTurn
 from tui.host.corpus_text import pii_type_names, reason_text, stage_name
+from tui.tabs.corpus.decision_text import rejection_text
 from tui.terminal.glyphs import Glyphs
 from tui.widgets.conversation import StyledSpan, TextBlock
 from tui.widgets.virtual_list import ListCell, ListRow
@@ -19,6 +22,14 @@ STATE_KINDS = {
     ReviewState.ACCEPTED: "success",
     ReviewState.REJECTED: "error",
     ReviewState.DROPPED: "dim",
+}
+_BY_USER = {
+    ReviewState.ACCEPTED: N_("accepted by you"),
+    ReviewState.REJECTED: N_("rejected by you"),
+}
+_BY_FILTER = {
+    ReviewState.ACCEPTED: N_("accepted by the filter"),
+    ReviewState.DROPPED: N_("dropped by the filter"),
 }
 DECISION_LABELS = {
     DecisionKind.EDITED: N_("edited"),
@@ -35,35 +46,41 @@ ACTIONS = {
     "group": N_("grouped"),
     "retire": N_("moved to training"),
 }
-REJECT_REASONS: tuple[tuple[str, str], ...] = (
-    ("unwanted", N_("unwanted")),
-    ("wrong", N_("wrong answer")),
-    ("private", N_("private")),
-    ("low_value", N_("low value")),
-    ("duplicate", N_("duplicate")),
-)
-"""Reasons of the user, by digit: (stored value, text)."""
 
 
-def state_label(state: str) -> str:
-    """A state, translated."""
-    return _(STATE_LABELS[ReviewState(state)])
+class ReviewSigns(NamedTuple):
+    """What the terminal can draw."""
+
+    glyphs: Glyphs
+    colours: bool = True
+    """Without colours, what a filter accepted gets another sign than what the user accepted."""
+
+    def of(self, item: ReviewItem) -> tuple[str, str]:
+        """Glyph and style of a conversation's state: bright for the user's decisions, dim for the filters'."""
+        state, glyphs = ReviewState(item.state), self.glyphs
+        if state is ReviewState.ACCEPTED and not item.reviewed:
+            return (glyphs.done if self.colours or glyphs.ascii else glyphs.dot), "dim"
+        sign = {
+            ReviewState.PENDING: glyphs.running,
+            ReviewState.ACCEPTED: glyphs.accepted,
+            ReviewState.REJECTED: glyphs.failed,
+            ReviewState.DROPPED: glyphs.kept,
+        }
+        return sign[state], STATE_KINDS[state]
 
 
-def state_sign(state: str, glyphs: Glyphs) -> tuple[str, str]:
-    """Glyph and style of a state."""
-    sign = {
-        ReviewState.PENDING: glyphs.running,
-        ReviewState.ACCEPTED: glyphs.done,
-        ReviewState.REJECTED: glyphs.failed,
-        ReviewState.DROPPED: glyphs.kept,
-    }
-    return sign.get(ReviewState(state), "?"), STATE_KINDS[ReviewState(state)]
+def state_label(item: ReviewItem) -> str:
+    """The state, and who decided it."""
+    state = ReviewState(item.state)
+    if item.reviewed:
+        return _(_BY_USER.get(state, STATE_LABELS[state]))
+    return _(_BY_FILTER.get(state, STATE_LABELS[state]))
 
 
-def list_row(item: ReviewItem, glyphs: Glyphs) -> ListRow:
+def list_row(item: ReviewItem, signs: ReviewSigns) -> ListRow:
     """The list row: glyph, title, reason of the filters."""
-    sign, kind = state_sign(item.state, glyphs)
+    glyphs = signs.glyphs
+    sign, kind = signs.of(item)
     why = pii_type_names(item.reason) if item.stage == CorpusStage.SENSITIVE else ""
     why = _("edited") if item.edited else why or stage_name(item.stage)
     flag = f"{glyphs.alert} " if item.flagged else ""
@@ -72,18 +89,18 @@ def list_row(item: ReviewItem, glyphs: Glyphs) -> ListRow:
     )
 
 
-def conversation_title(item: ReviewItem, glyphs: Glyphs) -> str:
-    """ "✓ 2026-11-03 21:14 · chatgpt · zh · quality 0.82 · accepted"."""
+def conversation_title(item: ReviewItem, signs: ReviewSigns) -> str:
+    """ "✓ accepted by you · 2026-11-03 21:14 · chatgpt · zh · quality 0.82"."""
     when = local_time("%Y-%m-%d %H:%M", item.time) if item.time is not None else _("undated")
-    parts = [when, item.source, item.language, _("quality {q}").format(q=f"{item.quality:.2f}")]
-    parts.append(state_label(item.state))
-    parts += [_("edited")] * item.edited + [f"{glyphs.alert} " + _("flagged")] * item.flagged
-    return f"{state_sign(item.state, glyphs)[0]} " + " · ".join(part for part in parts if part)
+    parts = [state_label(item)]
+    parts += [_("edited")] * item.edited + [f"{signs.glyphs.alert} " + _("flagged")] * item.flagged
+    parts += [when, item.source, item.language, _("quality {q}").format(q=f"{item.quality:.2f}")]
+    return f"{signs.of(item)[0]} " + f" {signs.glyphs.dot} ".join(part for part in parts if part)
 
 
 def conversation_blocks(
     detail: ReviewDetail,
-    glyphs: Glyphs,
+    signs: ReviewSigns,
     *,
     raw: bool,
     all_reasons: bool,
@@ -92,9 +109,9 @@ def conversation_blocks(
     """The blocks of the right pane. `raw` shows the text as imported, with the findings marked, instead of as it is trained
     on; `all_reasons` shows every ledger row; `duplicate` is the conversation that this one duplicates, shown below."""
     blocks: list[TextBlock] = []
-    sign, kind = state_sign(detail.item.state, glyphs)
+    sign, kind = signs.of(detail.item)
     if all_reasons:
-        blocks += _why_blocks(detail, f"{sign} {state_label(detail.item.state)}", kind)
+        blocks += _why_blocks(detail, f"{sign} {state_label(detail.item)}", kind)
     else:
         blocks += [_why_line(row, turn=len(detail.turns) > 2) for row in _summary(detail.reasons)]
     if blocks:
@@ -112,7 +129,7 @@ def conversation_blocks(
         blocks.append(
             TextBlock(
                 _("duplicate"),
-                (StyledSpan(conversation_title(duplicate.item, glyphs) + share, "head"),),
+                (StyledSpan(conversation_title(duplicate.item, signs) + share, "head"),),
                 "head",
             )
         )
@@ -181,8 +198,7 @@ def _why_blocks(detail: ReviewDetail, state: str, kind: str) -> list[TextBlock]:
         blocks.append(TextBlock(_("why"), (StyledSpan(f"{stage}, {where}: {line}"),), "warning"))
     for decision in detail.decisions:
         when = local_time("%m-%d %H:%M", decision.time)
-        words = dict(REJECT_REASONS)
-        reason = _(words[decision.reason]) if decision.reason in words else decision.reason
+        reason = rejection_text(decision.reason)
         words_of = (
             STATE_LABELS[ReviewState(decision.verdict)]
             if decision.verdict in STATE_LABELS

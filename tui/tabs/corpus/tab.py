@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
@@ -17,27 +16,29 @@ from textual.widgets import Static
 
 from engine.core.config import save_settings
 from engine.core.errors import H2QError
-from engine.core.i18n import N_, _, n_
+from engine.core.i18n import N_, _
 from engine.core.settings import Settings
 from engine.corpus.enums import ReviewState
 from engine.corpus.review.database import error_text
-from engine.corpus.review.types import ReviewItem
-from engine.runs.kinds import RunKind
+from engine.corpus.review.types import ReviewDecision, ReviewItem
 from engine.workspace.backup import Backup
 from tui.actions import AppAction
 from tui.host import launch
 from tui.host.run_follower import RunUpdated
-from tui.screens.ask import Confirm, LinePrompt
+from tui.screens.ask import LinePrompt
 from tui.tabs.base import Tab
 from tui.tabs.corpus.backup_offer import offer_backup, restored_text
 from tui.tabs.corpus.conversation_pane import READ_AHEAD, ConversationPane
+from tui.tabs.corpus.decide_actions import MARGIN, DecideActions
+from tui.tabs.corpus.decision_text import Step, step_text
 from tui.tabs.corpus.decisions import DecisionRecorder, FollowUp
 from tui.tabs.corpus.edit_actions import EditActions
 from tui.tabs.corpus.reader import CorpusReader, duplicate_of
 from tui.tabs.corpus.review_list import ReviewList
-from tui.tabs.corpus.review_text import REJECT_REASONS
-from tui.tabs.corpus.summary import CorpusSummary, changes_corpus, empty_text
+from tui.tabs.corpus.summary import CorpusSummary, changes_corpus
+from tui.tabs.corpus.summary_text import empty_text, is_preparing
 from tui.tabs.corpus.threshold import ThresholdScreen
+from tui.terminal.text import cells
 from tui.widgets.virtual_list import VirtualList
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ NEEDS_ROWS = frozenset(
 )
 """Verbs that need a conversation in the list."""
 REREAD_MAX = 500
-"""Rows beyond which only the visible ones are read again after a change."""
+"""Rows that are read again after a change; of more, the visible ones."""
 LATE_CHECK_S = 0.1
 
 
@@ -73,14 +74,13 @@ class CorpusTab(Tab):
     FIRST_FOCUS: ClassVar[str] = "#corpus-list"
 
     class Reread(Message):
-        """Conversations that an undo, a redo or an edit changed have been read again; `items` is None when there are
-        too many."""
+        """Conversations that an undo, a redo or an edit changed have been read again: `items`, of many the first ones."""
 
         def __init__(
-            self, ids: Sequence[str], items: Sequence[ReviewItem] | None, follow_up: FollowUp
+            self, decisions: Sequence[ReviewDecision], items: Sequence[ReviewItem], follow_up: FollowUp
         ) -> None:
             super().__init__()
-            self.ids = ids
+            self.decisions = decisions
             self.items = items
             self.follow_up = follow_up
 
@@ -98,9 +98,12 @@ class CorpusTab(Tab):
         self.conversations = ReviewList(host, self.reader)
         self.pane = ConversationPane(host, self.reader, lambda: self.conversations.cursor_id)
         self.summary = CorpusSummary(host, self.reader)
+        self.decide = DecideActions(host, self.reader, self.recorder, self.conversations, self.pane)
         self.edits = EditActions(host, self.reader, self.recorder, self.conversations, self.pane)
         self.damaged = False
         """The memory is unusable as it is; a backup fixes it."""
+        self._problem = ""
+        """Why the list cannot be read."""
         self._panels = Horizontal(self.conversations, self.pane, id="corpus-panels")
         self._empty = Static(id="corpus-empty")
 
@@ -120,6 +123,8 @@ class CorpusTab(Tab):
         self.conversations.load()
 
     def runs_changed(self) -> None:
+        self._draw_empty(self._problem)
+        self.summary.draw()
         self.conversations.load()
 
     def run_updated(self, message: RunUpdated) -> None:
@@ -140,6 +145,11 @@ class CorpusTab(Tab):
     def notice(self) -> Content | None:
         return self.recorder.notice()
 
+    @property
+    def _room(self) -> int:
+        """Cells of a message in the footer."""
+        return self.app.size.width - MARGIN
+
     def on_resize(self) -> None:
         self.call_after_refresh(self.conversations.draw_title)
 
@@ -153,20 +163,28 @@ class CorpusTab(Tab):
             self.conversations.set_ids([])
             self._draw_empty(error_text(message.problem, self.reader.path))
         else:
-            self.summary.funnel, self.summary.in_memory = message.funnel, message.in_memory
-            self.reader.clear_cache()
-            self.pane.shown_id = ""
-            self.conversations.show_ids(message.ids)
+            if message.figures is not None:
+                self.summary.funnel, self.summary.in_memory = message.figures[:2]
+            self.conversations.show(message)
             self._draw_empty()
             self.summary.draw()
             self.follow_cursor()
         self.conversations.finish_load(message.number)
         self.host.refresh_footer()
 
+    @property
+    def _preparing(self) -> bool:
+        """Whether an import or a build is under way, or a build follows an import that has just ended."""
+        return self.host.preparing or is_preparing(self.host.board)
+
     def _draw_empty(self, problem: str = "") -> None:
+        self._problem = problem
         empty = bool(problem) or not self.conversations.ids
         self._panels.display = not empty
         self._empty.display = empty
+        if not empty and self.is_attached and self.screen.focused is None:
+            # What is hidden loses the focus.
+            self.conversations.focus()
         if empty:
             self._empty.update(
                 empty_text(
@@ -175,8 +193,15 @@ class CorpusTab(Tab):
                     filter_=self.conversations.filter,
                     collected=self.summary.collected,
                     in_memory=self.summary.in_memory,
+                    preparing=self._preparing,
                 )
             )
+
+    @on(CorpusSummary.FunnelRead)
+    def _figures_read(self, message: CorpusSummary.FunnelRead) -> None:
+        message.stop()
+        if not self.recorder.queue.unwritten:
+            self.conversations.set_reviewed(message.reviewed)
 
     @on(VirtualList.Highlighted)
     def _highlighted(self, message: VirtualList.Highlighted) -> None:
@@ -203,16 +228,18 @@ class CorpusTab(Tab):
         follow_up = self.recorder.confirm(message.job)
         decisions = message.decisions
         ids = [decision.id for decision in decisions if decision.id]
-        self.reader.drop_details(ids)
+        self.reader.expire_details(ids)
         self.summary.refresh_figures()
         if any(ReviewState.REJECTED in (decision.verdict, decision.previous) for decision in decisions):
             self.summary.look_for_pattern()
         if any(not decision.id for decision in decisions):
             # A rule changes rows that are not known here.
             self.conversations.load()
+            if follow_up is not None:
+                self.show_message(step_text(follow_up.step, decisions, (), self._room))
         elif follow_up is not None and ids:
             self.pane.scroll_to_turn = -1 if follow_up.stay else decisions[0].turn
-            self._reread(ids, follow_up)
+            self._reread(decisions, follow_up)
             return
         elif self.conversations.cursor_id in ids:
             # It stays under the cursor: its decisions are read again.
@@ -231,121 +258,51 @@ class CorpusTab(Tab):
         self.conversations.load()
 
     @work(group="corpus:reread", exit_on_error=False)
-    async def _reread(self, ids: Sequence[str], follow_up: FollowUp) -> None:
-        items = None
+    async def _reread(self, decisions: Sequence[ReviewDecision], follow_up: FollowUp) -> None:
         sent = False
         try:
-            if len(ids) <= REREAD_MAX:
-                items = await self.reader.read_items(ids, fresh=True)
-            sent = self.post_message(self.Reread(ids, items, follow_up))
+            items = await self.reader.read_items([one.id for one in decisions[:REREAD_MAX]], fresh=True)
+            sent = self.post_message(self.Reread(decisions, items, follow_up))
         finally:
             if not sent:
                 follow_up.done.set()
 
     @on(Reread)
     async def _reread_done(self, message: Reread) -> None:
-        ids, follow_up = message.ids, message.follow_up
+        decisions, follow_up = message.decisions, message.follow_up
+        rows = self.conversations
         try:
-            if message.items is None:
-                self.reader.clear_cache()
-                self.conversations.clear_rows()
-            else:
-                self.conversations.set_items(message.items)
-            if not follow_up.stay and not self.conversations.move_to_id(ids[0]):
-                self.show_message(_("It is not under this filter; esc clears it."), "warning")
+            if len(decisions) > len(message.items):
+                self.reader.expire()
+                rows.request_rows_again()
+            rows.set_items(message.items)
+            outside = "" if decisions[0].id in rows.ids else "   " + _("not under this filter; esc clears it")
+            if not follow_up.stay:
+                rows.move_to_id(decisions[0].id)
+            if follow_up.step is not Step.DONE:
+                text = step_text(follow_up.step, decisions, message.items, self._room - cells(outside))
+                self.show_message(text + outside, "warning" if outside else "")
             if not await self.pane.ensure_shown(redraw=True):
                 self.follow_cursor()
-            if len(ids) > 1:
-                text = n_("{n} conversation changed", "{n} conversations changed", len(ids))
-                self.show_message(text.format(n=f"{len(ids):,}"))
         finally:
             follow_up.done.set()
 
     # Decisions
 
     async def action_accept(self) -> None:
-        if await self._is_seen():
-            self._decide(ReviewState.ACCEPTED, "")
+        await self.decide.accept()
 
     async def action_reject(self) -> None:
-        """Asks for the reason in one line; a digit or enter answers."""
-        if not await self._is_seen():
-            return
-        count = len(self.conversations.selected)
-        question = _("Reject {n}, because").format(n=count) if count > 1 else _("Reject, because")
-        self._ask_reason(question, partial(self._decide, ReviewState.REJECTED))
-
-    async def _is_seen(self) -> bool:
-        """Whether the conversation to decide on is on the screen: nobody decides on what they have not seen."""
-        if self.conversations.selected or await self.pane.ensure_shown():
-            return True
-        self.show_message(_("This conversation is not on the screen yet: no decision was made."), "warning")
-        return False
+        await self.decide.reject()
 
     def action_range(self) -> None:
-        """Selects from here on; again ends it."""
-        self.conversations.set_selecting(not self.conversations.selected)
-        if self.conversations.selected:
-            self.show_message(
-                _("Selecting from here: move, then a or x applies to all; v ends the selection.")
-            )
+        self.decide.select_range()
 
     def action_accept_all(self) -> None:
-        question = _("Accept all {n} {where}?").format(
-            n=f"{len(self.conversations.ids):,}", where=self._where()
-        )
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self._decide_all(ReviewState.ACCEPTED, "")
-
-        self.app.push_screen(Confirm(question), answered)
+        self.decide.accept_all()
 
     def action_reject_all(self) -> None:
-        count = f"{len(self.conversations.ids):,}"
-        question = _("Reject all {n} {where}, because").format(n=count, where=self._where())
-        self._ask_reason(question, partial(self._decide_all, ReviewState.REJECTED))
-
-    def _where(self) -> str:
-        filter_ = self.conversations.filter
-        return _("under /{filter}").format(filter=filter_) if filter_ else _("in the corpus")
-
-    def _ask_reason(self, question: str, then: Callable[[str], None]) -> None:
-        def answered(reason: str | None) -> None:
-            if reason is not None:
-                then(reason)
-
-        choices = [(code, _(text)) for code, text in REJECT_REASONS]
-        self.app.push_screen(LinePrompt(question, choices=choices), answered)
-
-    def _decide(self, state: ReviewState, reason: str) -> None:
-        """One decision for the row under the cursor, or for the range; the cursor moves on immediately."""
-        rows = self.conversations
-        if not rows.ids:
-            return
-        ids = list(rows.selected) or [rows.cursor_id]
-        after = max(rows.ids.index(ids[-1]), rows.index) + 1
-        rows.set_selecting(False)
-        if len(ids) == 1:
-            changed = self.recorder.record(
-                ids, lambda store: [store.decide(ids[0], state, reason)], state=str(state)
-            )
-        else:
-            changed = self.recorder.record(
-                ids, lambda store: store.decide_many(ids, state, reason), state=str(state)
-            )
-        rows.set_items(changed)
-        if after < len(rows.ids):
-            rows.move_to(after)
-        else:
-            self.pane.draw(redraw=True)
-
-    def _decide_all(self, state: ReviewState, reason: str) -> None:
-        ids = list(self.conversations.ids)
-        self.conversations.set_items(
-            self.recorder.record(ids, lambda store: store.decide_many(ids, state, reason), state=str(state))
-        )
-        self.pane.draw(redraw=True)
+        self.decide.reject_all()
 
     async def action_undo(self) -> None:
         await self.recorder.undo()
@@ -366,18 +323,23 @@ class CorpusTab(Tab):
             return self.summary.collected > 0
         if verb == "pattern":
             return self.summary.pattern is not None
+        if verb == "sample":
+            return not (self.damaged or self.summary.collected or self.summary.in_memory or self._preparing)
+        if verb == "next_unreviewed":
+            return self.conversations.unreviewed > 0
         if verb == "restore":
             return self.damaged
         if self.damaged and verb in ("build", "import"):
             return False
         if verb == "build":
-            return self.summary.in_memory > 0 and not any(
-                run.kind == RunKind.CORPUS for run in self.host.board.live
-            )
+            return self.summary.in_memory > 0 and not self._preparing
         return True
 
     def action_skip(self) -> None:
         self.conversations.action_move(1)
+
+    def action_next_unreviewed(self) -> None:
+        self.conversations.move_to(self.conversations.next_unreviewed())
 
     async def action_diff(self) -> None:
         await self.pane.toggle_raw()
@@ -422,12 +384,15 @@ class CorpusTab(Tab):
             self.conversations.focus()
 
     def action_refresh(self) -> None:
-        self.conversations.load()
+        self.conversations.load_again()
 
     # Imports and builds
 
     def action_import(self) -> None:
         self.host.open_import()
+
+    def action_sample(self) -> None:
+        self.host.import_sample()
 
     @work(group="corpus:build", exclusive=True, exit_on_error=False)
     async def action_build(self) -> None:
