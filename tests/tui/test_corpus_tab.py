@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 from textual.events import Key
-from textual.pilot import Pilot
 
 from engine.core.chat import Role
 from engine.core.config import load_settings
@@ -23,50 +22,17 @@ from engine.memory.store import MemoryStore
 from engine.runs.kinds import RunKind
 from engine.runs.spec import RunSpec
 from engine.workspace.backup import create_backup
+from tests.tui.corpus_workspace import QUESTIONS, build, conversation, opened, states
 from tests.tui.helpers import text_of, until
 from tui.actions import BY_ID
 from tui.app.app import H2QApp
-from tui.tabs.corpus.tab import CorpusTab
-
-QUESTIONS = [
-    "How do I reset the router in the kitchen?",
-    "怎么重置我的密码？我的手机号是 13812345678，请帮我看看这个问题",
-    "Explain paging in an operating system to a beginner",
-    "[red]markup[/] and \x1b[2J escapes in a question about terminals",
-    "Write a short poem about the autumn rain in the mountains",
-]
-
-
-def conversation(number: int, question: str) -> Conversation:
-    at = 1_700_000_000.0 + number * 3600
-    answer = f"Answer {number}: " + " ".join(f"{question.split()[0]}{number}-{i}" for i in range(12)) + "."
-    turns = [
-        Turn(role=Role.USER, text=question, time=at),
-        Turn(role=Role.ASSISTANT, text=answer, time=at + 1),
-    ]
-    return Conversation.of(turns, source="text", external_id=str(number))
 
 
 @pytest.fixture
 def ws(tmp_path: Path) -> Workspace:
     workspace = Workspace(tmp_path)
-    with MemoryStore(workspace.memory_db) as store:
-        store.add([conversation(n, text) for n, text in enumerate(QUESTIONS)], "text", "x")
-        build_corpus(store, Settings())
+    build(workspace)
     return workspace
-
-
-async def opened(app: H2QApp, pilot: Pilot[Any], rows: int = len(QUESTIONS)) -> CorpusTab:
-    await app.show_tab("corpus")
-    tab = app.tab
-    assert isinstance(tab, CorpusTab)
-    await until(pilot, lambda: len(tab.conversations.ids) == rows and (not rows or bool(tab.reader.details)))
-    return tab
-
-
-def states(ws: Workspace) -> dict[str, str]:
-    with ReviewStore(ws.memory_db, readonly=True) as store:
-        return {item.first_line: item.state for item in store.page()}
 
 
 async def test_the_list_the_conversation_and_the_funnel_are_shown_as_text(ws: Workspace) -> None:

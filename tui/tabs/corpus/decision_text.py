@@ -16,7 +16,7 @@ LEAST_TITLE = 12
 MOST_TITLE = 40
 
 
-class Step(StrEnum):
+class DecisionStep(StrEnum):
     """How decisions came into force, or out of it."""
 
     DONE = "done"
@@ -35,18 +35,18 @@ _BY_FILTER = {
     ReviewState.DROPPED: N_("back to dropped by the filter"),
 }
 _KINDS = {
-    (DecisionKind.FLAGGED, Step.DONE): N_("flagged"),
-    (DecisionKind.FLAGGED, Step.UNDONE): N_("flag taken back"),
-    (DecisionKind.FLAGGED, Step.REDONE): N_("flagged again"),
-    (DecisionKind.UNFLAGGED, Step.DONE): N_("flag cleared"),
-    (DecisionKind.UNFLAGGED, Step.UNDONE): N_("flagged again"),
-    (DecisionKind.UNFLAGGED, Step.REDONE): N_("flag cleared again"),
-    (DecisionKind.EDITED, Step.UNDONE): N_("edit taken back"),
-    (DecisionKind.EDITED, Step.REDONE): N_("edited again"),
-    (DecisionKind.RULE, Step.UNDONE): N_("rule taken back"),
-    (DecisionKind.RULE, Step.REDONE): N_("rule in force again"),
-    (DecisionKind.NO_RULE, Step.UNDONE): N_("rule in force again"),
-    (DecisionKind.NO_RULE, Step.REDONE): N_("rule ended again"),
+    (DecisionKind.FLAGGED, DecisionStep.DONE): N_("flagged"),
+    (DecisionKind.FLAGGED, DecisionStep.UNDONE): N_("flag taken back"),
+    (DecisionKind.FLAGGED, DecisionStep.REDONE): N_("flagged again"),
+    (DecisionKind.UNFLAGGED, DecisionStep.DONE): N_("flag cleared"),
+    (DecisionKind.UNFLAGGED, DecisionStep.UNDONE): N_("flagged again"),
+    (DecisionKind.UNFLAGGED, DecisionStep.REDONE): N_("flag cleared again"),
+    (DecisionKind.EDITED, DecisionStep.UNDONE): N_("edit taken back"),
+    (DecisionKind.EDITED, DecisionStep.REDONE): N_("edited again"),
+    (DecisionKind.RULE, DecisionStep.UNDONE): N_("rule taken back"),
+    (DecisionKind.RULE, DecisionStep.REDONE): N_("rule in force again"),
+    (DecisionKind.NO_RULE, DecisionStep.UNDONE): N_("rule in force again"),
+    (DecisionKind.NO_RULE, DecisionStep.REDONE): N_("rule ended again"),
 }
 
 
@@ -65,11 +65,11 @@ def decision_text(state: str, reason: str, title: str, count: int, width: int) -
 def flag_text(on: bool, title: str, count: int, width: int) -> str:
     """ "flagged: 你好，可以帮我…"."""
     kind = DecisionKind.FLAGGED if on else DecisionKind.UNFLAGGED
-    return _named(_(_KINDS[kind, Step.DONE]), title, count, width)
+    return _named(_(_KINDS[kind, DecisionStep.DONE]), title, count, width)
 
 
 def step_text(
-    step: Step, decisions: Sequence[ReviewDecision], items: Sequence[ReviewItem], width: int
+    step: DecisionStep, decisions: Sequence[ReviewDecision], items: Sequence[ReviewItem], width: int
 ) -> str:
     """What an undo or redo of `decisions` did: "rejected again: 你好…", "back to accepted by the filter: …".
 
@@ -80,7 +80,13 @@ def step_text(
     if rule is not None:
         return _cut(_(_KINDS[DecisionKind(rule.verdict), step]), rule.text, width)
     texts = {_step_of_one(step, decision, item) for decision, item in _pairs(decisions, items)}
-    what = texts.pop() if len(texts) == 1 else _("taken back") if step is Step.UNDONE else _("done again")
+    what = (
+        texts.pop()
+        if len(texts) == 1
+        else _("taken back")
+        if step is DecisionStep.UNDONE
+        else _("done again")
+    )
     title = next((item.first_line for item in items if item.id == first.id), "")
     return _named(what, title, len({decision.id for decision in decisions}), width)
 
@@ -92,11 +98,11 @@ def _pairs(
     return [(decision, by_id[decision.id]) for decision in decisions if decision.id in by_id]
 
 
-def _step_of_one(step: Step, decision: ReviewDecision, item: ReviewItem) -> str:
+def _step_of_one(step: DecisionStep, decision: ReviewDecision, item: ReviewItem) -> str:
     if decision.verdict not in STATE_LABELS:
         return _(_KINDS[DecisionKind(decision.verdict), step])
     state = ReviewState(item.state)
-    if item.reviewed or step is Step.REDONE:
+    if item.reviewed or step is DecisionStep.REDONE:
         return _(_AGAIN.get(state, STATE_LABELS[state]))
     return _(_BY_FILTER.get(state, STATE_LABELS[state]))
 

@@ -14,7 +14,7 @@ from textual.message import Message
 from engine.core.i18n import n_
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.review.types import ReviewDecision, ReviewItem
-from tui.tabs.corpus.decision_text import Step
+from tui.tabs.corpus.decision_text import DecisionStep
 from tui.tabs.corpus.decision_writer import DecisionQueue, WriteJob
 from tui.tabs.corpus.reader import CorpusReader
 from tui.terminal.text import safe
@@ -32,14 +32,14 @@ class FollowUp(NamedTuple):
     """Set when the cursor is there."""
     stay: bool
     """The user has pressed other keys meanwhile: the cursor stays where it is."""
-    step: Step
+    step: DecisionStep
     """DONE for a new decision, such as an edit."""
 
 
 class _Pending(NamedTuple):
     done: asyncio.Event | None
     actions: int
-    step: Step = Step.DONE
+    step: DecisionStep = DecisionStep.DONE
 
 
 class DecisionRecorder:
@@ -93,7 +93,7 @@ class DecisionRecorder:
         """Queues a write that changes no row before it is done."""
         self._send(self._job(write, count))
 
-    def submit_and_follow(self, write: Write, step: Step = Step.DONE) -> asyncio.Event:
+    def submit_and_follow(self, write: Write, step: DecisionStep = DecisionStep.DONE) -> asyncio.Event:
         """Queues a write; the cursor goes to what it changed. The event is set when it is there."""
         self._actions += 1
         done = asyncio.Event()
@@ -101,12 +101,12 @@ class DecisionRecorder:
         return done
 
     async def undo(self) -> None:
-        await self._step(ReviewStore.undo, Step.UNDONE)
+        await self._step(ReviewStore.undo, DecisionStep.UNDONE)
 
     async def redo(self) -> None:
-        await self._step(ReviewStore.redo, Step.REDONE)
+        await self._step(ReviewStore.redo, DecisionStep.REDONE)
 
-    async def _step(self, write: Write, step: Step) -> None:
+    async def _step(self, write: Write, step: DecisionStep) -> None:
         """The next key waits until the cursor stands on what changed, unless that takes long: it is meant for that
         conversation."""
         done = self.submit_and_follow(write, step)
@@ -114,7 +114,11 @@ class DecisionRecorder:
             await asyncio.wait_for(done.wait(), UNDO_TIMEOUT_S)
 
     def _job(
-        self, write: Write, count: int, done: asyncio.Event | None = None, step: Step = Step.DONE
+        self,
+        write: Write,
+        count: int,
+        done: asyncio.Event | None = None,
+        step: DecisionStep = DecisionStep.DONE,
     ) -> WriteJob:
         job = WriteJob(write, lambda decisions: self._post(self.Written(job, decisions)), count)
         self._pending[job] = _Pending(done, self._actions, step)

@@ -30,7 +30,7 @@ from tui.tabs.base import Tab
 from tui.tabs.corpus.backup_offer import offer_backup, restored_text
 from tui.tabs.corpus.conversation_pane import READ_AHEAD, ConversationPane
 from tui.tabs.corpus.decide_actions import MARGIN, DecideActions
-from tui.tabs.corpus.decision_text import Step, step_text
+from tui.tabs.corpus.decision_text import DecisionStep, step_text
 from tui.tabs.corpus.decisions import DecisionRecorder, FollowUp
 from tui.tabs.corpus.edit_actions import EditActions
 from tui.tabs.corpus.reader import CorpusReader, duplicate_of
@@ -226,7 +226,8 @@ class CorpusTab(Tab):
     @on(DecisionRecorder.Written)
     def _written(self, message: DecisionRecorder.Written) -> None:
         follow_up = self.recorder.confirm(message.job)
-        decisions = message.decisions
+        # Undo goes from the newest; the first conversation is named and shown, whatever the order.
+        decisions = sorted(message.decisions, key=lambda decision: decision.seq)
         ids = [decision.id for decision in decisions if decision.id]
         self.reader.expire_details(ids)
         self.summary.refresh_figures()
@@ -279,7 +280,7 @@ class CorpusTab(Tab):
             outside = "" if decisions[0].id in rows.ids else "   " + _("not under this filter; esc clears it")
             if not follow_up.stay:
                 rows.move_to_id(decisions[0].id)
-            if follow_up.step is not Step.DONE:
+            if follow_up.step is not DecisionStep.DONE:
                 text = step_text(follow_up.step, decisions, message.items, self._room - cells(outside))
                 self.show_message(text + outside, "warning" if outside else "")
             if not await self.pane.ensure_shown(redraw=True):
