@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from engine.core.chat import Role
 from engine.core.errors import BadInput
@@ -22,6 +24,7 @@ from engine.memory.importers.fields import ImportOptions
 from engine.memory.importers.readers import unpack
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import ImportReport, import_paths
+from tests.unit.test_importers import read
 
 
 def chat(name: str) -> dict[str, object]:
@@ -296,3 +299,36 @@ def test_a_fault_inside_an_object_of_several_lines_ends_the_file(tmp_path: Path)
     ids, report = ids_after(path, tmp_path)
     assert ids <= {"a", "r0", "r1", "r2"} and {"r0", "r1", "r2"} <= ids
     assert len(report.unread) == 1
+
+
+MUTABLE = {
+    "x.zip": zip_bytes(FILES),
+    "n.zip": zip_bytes({"inner.zip": zip_bytes(FILES)}),
+    "x.tar": tar_bytes(FILES),
+    "x.tgz": gzip.compress(tar_bytes(FILES), mtime=0),
+    **{f"rows.jsonl{suffix}": pack(ROWS) for suffix, pack in COMPRESSED.items()},
+}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(sorted(MUTABLE)),
+    changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=6),
+    cut=st.none() | st.floats(0, 1),
+)
+def test_damaged_archives_give_conversations_or_bad_input(
+    tmp_path: Path, name: str, changes: list[tuple[float, int]], cut: float | None
+) -> None:
+    data = bytearray(MUTABLE[name])
+    for place, byte in changes:
+        data[int(place * (len(data) - 1))] = byte
+    folder = tmp_path / "in"
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_bytes(data if cut is None else data[: int(cut * len(data)) + 1])
+    for target in (path, folder):
+        try:
+            read(target)
+        except BadInput as error:
+            assert name in str(error) or str(folder) in str(error)
+    path.unlink()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -26,6 +28,16 @@ _COPY_BYTES = 2**20
 _UTF8_NAME = 0x800
 _ENCRYPTED = 1
 _NAME_BYTES = 150
+_ZIP_FAULTS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    RuntimeError,
+    NotImplementedError,
+    EOFError,
+    ValueError,
+)
 
 
 @contextmanager
@@ -49,12 +61,19 @@ def open_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -
         raise BadInput(_("The archive is password-protected; unpack it and import the files"), path=path)
     check_size(member.file_size, member.compress_size, path)
     try:
-        with archive.open(member) as file:
+        # A damaged table of contents names places that cannot be sought.
+        file = archive.open(member)
+    except (*_ZIP_FAULTS, OSError) as error:
+        raise _not_unpacked(path, error) from None
+    try:
+        with file:
             yield file
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
-        raise BadInput(
-            _("The archive cannot be unpacked ({reason})").format(reason=error), path=path
-        ) from None
+    except _ZIP_FAULTS as error:
+        raise _not_unpacked(path, error) from None
+
+
+def _not_unpacked(path: Path, error: Exception) -> BadInput:
+    return BadInput(_("The archive cannot be unpacked ({reason})").format(reason=error), path=path)
 
 
 @contextmanager
@@ -64,9 +83,7 @@ def open_tar(path: Path) -> Iterator[tarfile.TarFile]:
         with tarfile.open(path, "r:") as archive:
             yield archive
     except (tarfile.TarError, EOFError, ValueError) as error:
-        raise BadInput(
-            _("The archive cannot be unpacked ({reason})").format(reason=error), path=path
-        ) from None
+        raise _not_unpacked(path, error) from None
 
 
 def is_zip_archive(start: bytes) -> bool:
