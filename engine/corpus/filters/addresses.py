@@ -17,9 +17,11 @@ _UNIT_NUMBER = (
     r"[A-Za-z]?-?[0-9]{1,5}(?:-[0-9]{1,4}){0,2}[A-Za-z]?|[A-Za-z]|[一二三四五六七八九十甲乙丙丁]{1,3}"
 )
 _HOUSE = re.compile(
-    rf"(?:(?<=[{_STREET}])|(?<=[路道街][东西南北中]))(?P<house>[ ]?[甲乙丙丁]?[0-9]{{1,5}}(?:[-之/][0-9]{{1,4}}){{0,2}}[A-Za-z甲乙丙丁]?[ ]?"
+    rf"(?:(?<=[{_STREET}])|(?<=[路道街][东西南北中]))(?:(?P<house>[ ]?[甲乙丙丁]?[0-9]{{1,5}}(?:[-之/][0-9]{{1,4}}){{0,2}}[A-Za-z甲乙丙丁]?[ ]?"
     r"(?:号(?![0-9]{0,2}线|机|位|选手|文件|公告|题|电池|字|服务器|元素|种子|球|队|楼梯|病|令|桌|台风|样|模|方案)(?:院|楼|门|大院)?|弄|栋|幢|座|单元)"
     rf"|[ ]?(?:{_UNIT_NUMBER})[ ]?(?:号楼|栋|幢|座|单元))"
+    # a name between the street and the building
+    r"|[\u4e00-\u9fff]{1,8}?[0-9A-Za-z]{1,4}(?:号楼|栋|幢|座|单元))"
 )
 _UNITS = re.compile(
     r"(?P<unit>[ ,，、]?(?:[\u4e00-\u9fff]{0,10}?[\u4e00-\u9fff ])?(?<![0-9A-Za-z])"
@@ -53,7 +55,7 @@ def find_addresses(text: str) -> Iterator[tuple[int, int]]:
             continue
         name = before.group()
         stop, units = _units_end(text, match.end())
-        units += match.group("house")[-1] not in "号弄院"
+        units += match["house"] is None or match["house"][-1] not in "号弄院"
         lead = 0
         for word in _LEAD.finditer(name):
             if len(name) - word.end() >= 2:
@@ -62,7 +64,8 @@ def find_addresses(text: str) -> Iterator[tuple[int, int]]:
         if _NUMBERED_STREET.fullmatch(name[-2:]) and not units:
             continue
         labelled = _LABEL.search(window) is not None
-        if units >= 2 or labelled or _REGION.match(name) or _STRONG.search(name):
+        known = labelled or _REGION.match(name) is not None
+        if units >= 2 or known or (match["house"] and _STRONG.search(name)):
             end = stop
             yield match.start() - len(name), stop
 

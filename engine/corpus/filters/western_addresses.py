@@ -110,9 +110,10 @@ def find_western(text: str) -> Iterator[tuple[int, int]]:
 
 
 _ALPHABETIC = re.compile(
-    r"[A-Za-zА-я]{2}|[\u3040-\u30ff\uac00-\ud7a3〒]|[\u4e00-\u9fff][都道府县県][\u4e00-\u9fff\u3040-\u30ff]{1,20}[0-9]"
+    r"[A-Za-zÀ-ÿА-я][.,]?[ \n]?(?:n[º°.o]{1,2} ?|д\. ?|#)?[0-9]|[0-9][A-Za-z]?,? [A-Za-zÀ-ÿ]"
+    r"|[\u3040-\u30ff\uac00-\ud7a3〒]|[都道府県县][\u4e00-\u9fff]{1,20}[0-9]"
 )
-"""Chinese alone is for `addresses`."""
+"""A number next to a word; Chinese alone is for `addresses`."""
 _HOUSE_AND_NAME = re.compile(rf"[0-9][A-Za-z]?,? [{_UPPER}0-9]")
 _EN_WORDS = tuple(
     f" {word}"
