@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from engine.corpus import ledger, split
-from engine.corpus.dedup.drop import drop_exact, drop_near, find_similar, name_clusters, near_duplicates
+from engine.corpus.dedup.drop import drop_exact, drop_near, find_candidates, name_clusters, near_duplicates
 from engine.corpus.dedup.near import SimilarPair
 from engine.corpus.enums import CorpusStage, LedgerAction, ReviewState
 from engine.corpus.filters.cache import (
@@ -76,16 +76,17 @@ def build_corpus(
             entries, states_of_shorter_forms(store.connection), decided, review=settings.review
         )
         drop_exact(entries, decided)
-        pairs = find_similar(store.connection, corpus, settings.near_threshold)
-        drop_near(entries, decided, near_duplicates(store.connection, entries, pairs))
+        candidates = find_candidates(corpus, settings.near_threshold)
+        pairs = near_duplicates(store.connection, entries, candidates, settings.near_threshold)
+        drop_near(entries, decided, pairs)
         if semantic_stage:
             pairs += semantic_stage(store, entries, decided)
-        name_clusters(store.connection, corpus, pairs, settings.near_threshold)
+        name_clusters(store.connection, corpus, candidates, pairs, settings.near_threshold)
         build = _build_id(entries, settings)
         _write(store, corpus, settings, decided, build=build, now=now)
     _write_meta(store, settings, edits, build=build, now=now)
     # Frees the memory before the split.
-    del corpus, entries, pairs
+    del corpus, entries, candidates, pairs
     apply_rules(store, decided, build=build, now=now)
     split.assign(store, trained)
     return corpus_funnel(store)

@@ -10,7 +10,7 @@ import msgspec
 from engine.core.errors import BadInput
 from engine.core.i18n import _
 from engine.core.settings import Settings
-from engine.corpus.dedup.drop import drop_exact, drop_near, find_similar, near_duplicates
+from engine.corpus.dedup.drop import drop_exact, drop_near, find_candidates, near_duplicates
 from engine.corpus.enums import CorpusStage, LedgerAction, ReviewState
 from engine.corpus.filters.cache import ConversationStore, filter_settings, filter_tasks, load
 from engine.corpus.filters.pool import filter_all, worker_count
@@ -41,8 +41,8 @@ def near_threshold_effect(store: Database, threshold: float) -> SettingEffect:
         raise BadInput(_("the corpus was built by an earlier version"), hint="h2q-tui corpus build")
     decided = decided_states(connection)
     drop_exact(corpus.entries, decided)
-    similar = find_similar(connection, corpus, threshold)
-    drop_near(corpus.entries, decided, near_duplicates(connection, corpus.entries, similar))
+    candidates = find_candidates(corpus, threshold)
+    drop_near(corpus.entries, decided, near_duplicates(connection, corpus.entries, candidates, threshold))
     now = _dropped_at(built, CorpusStage.NEAR)
     then = {
         entry.id

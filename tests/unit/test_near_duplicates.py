@@ -9,7 +9,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.corpus.dedup.near import connected_components, is_similar, near_pairs, similar_pairs
+from engine.corpus.dedup.near import Components, is_similar, near_pairs, similar_pairs
 from engine.corpus.filters.folding import fold
 from engine.corpus.filters.normalise import letters
 
@@ -72,4 +72,9 @@ def test_every_reported_similarity_is_exact(texts: list[str]) -> None:
 
 
 def test_clusters_are_connected_components() -> None:
-    assert connected_components(6, [(0, 3), (3, 5), (1, 2)]) == [0, 1, 1, 0, 4, 0]
+    graph = Components(6)
+    for one, other in ((0, 3), (3, 5), (1, 2)):
+        assert graph.apart(one, other)
+        graph.link(one, other)
+    assert [graph.root(node) for node in range(6)] == [0, 1, 1, 0, 4, 0]
+    assert not graph.apart(0, 5)

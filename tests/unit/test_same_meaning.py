@@ -251,3 +251,24 @@ def test_reading_a_text_is_linear(pump: str) -> None:
     """A hundred thousand repetitions: quadratic steps would take minutes."""
     one, other = (ComparedText(f"{start}{pump * 100_000}") for start in ("word ", "world "))
     assert not same_text(one, other)
+
+
+_CODE = "Here is the function that was asked for:\n\n```python\ndef f(values):\n    for value in values:\n        total = g(value)\n    return total\n```\nIt takes a list and gives back what the last call returned."
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("total", "Total"),
+        ("    return", "        return"),
+        ("g(value)", "g(value, 1)"),
+        ("for value in values", "for value in value"),
+        ("def f", "def h"),
+        ("total = g", "total += g"),
+    ],
+)
+def test_in_code_every_letter_counts(old: str, new: str) -> None:
+    assert _CODE.count(old)
+    assert not same_text(ComparedText(_CODE), ComparedText(_CODE.replace(old, new, 1)))
+    assert same_text(ComparedText(_CODE), ComparedText(_CODE.replace("asked for:", "asked for")))
+    assert same_text(ComparedText(_CODE), ComparedText(_CODE.replace("\n", "  \n")))

@@ -7,15 +7,16 @@ message tree, a question asked again).
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.corpus.dedup.meaning import SpokenText, say_the_same
-from engine.corpus.dedup.near import SimilarPair, candidate_pairs, connected_components, verified_pairs
+from engine.corpus.dedup.near import Components, SimilarPair, candidate_pairs, verified_pairs
 from engine.corpus.enums import CorpusStage, ReviewState
 from engine.corpus.filters.cache import FilteredCorpus
 from engine.corpus.filters.normalise import letters
@@ -23,8 +24,11 @@ from engine.corpus.filters.run import CorpusEntry
 from engine.corpus.review.decision_log import edits_in_force
 
 _PAIRS_READ = 500
-"""Similar pairs whose texts are read together."""
+"""Candidates whose texts are read together."""
+_CACHED_CHARACTERS = 1_000_000
+"""Characters of conversations whose words are kept for the next candidates: some 40 MB."""
 
+Candidates = NDArray[np.int64]
 Decided = Mapping[str, str]
 """The user's decision (a ReviewState) by conversation."""
 
@@ -44,38 +48,42 @@ def drop_exact(entries: Sequence[CorpusEntry], decided: Decided) -> None:
                 other.drop(CorpusStage.EXACT, "duplicate", duplicate_of=best.id, similarity=1.0)
 
 
-def find_similar(
-    connection: sqlite3.Connection, corpus: FilteredCorpus, threshold: float
-) -> list[SimilarPair]:
-    """Pairs of conversations of almost the same letters by index of the entries, each distinct text once; dropped
-    entries are included. They may say different things: `near_duplicates` selects those that do not."""
+def find_candidates(corpus: FilteredCorpus, threshold: float) -> Candidates:
+    """Pairs of conversations that may be similar, by index of the entries, shape (n, 2); each distinct text once. Dropped
+    entries are included."""
     entries = corpus.entries
     distinct = _first_index(entry.text_digest for entry in entries)
     rows = np.array([index for index in distinct.values() if corpus.sketch_counts[index] > 0], dtype=np.int64)
     lengths = np.array([entries[index].lengths[0] for index in rows], dtype=np.int64)
-    pairs = rows[candidate_pairs(corpus.text_sketches[rows], lengths, threshold)]
+    return rows[candidate_pairs(corpus.text_sketches[rows], lengths, threshold)]
+
+
+def near_duplicates(
+    connection: sqlite3.Connection, entries: Sequence[CorpusEntry], candidates: Candidates, threshold: float
+) -> list[SimilarPair]:
+    """Those of the candidates that are similar and say the same."""
+    same: list[tuple[int, int]] = []
+    known: dict[int, SpokenText] = {}
+    for start in range(0, len(candidates), _PAIRS_READ):
+        block = candidates[start : start + _PAIRS_READ].tolist()
+        wanted = dict.fromkeys(index for pair in block for index in pair)
+        if sum(entries[index].characters for index in known) > _CACHED_CHARACTERS:
+            known = {index: known[index] for index in wanted if index in known}
+        missing = [index for index in wanted if index not in known]
+        turns = turns_in_force(connection, [entries[index].id for index in missing])
+        known.update(zip(missing, map(SpokenText.of, turns), strict=True))
+        same += [(one, other) for one, other in block if say_the_same(known[one], known[other])]
     return list(
         verified_pairs(
-            pairs, lambda indices: plain_texts(connection, [entries[i].id for i in indices]), threshold
+            np.array(same, dtype=np.int64).reshape(-1, 2), _plain_texts_of(connection, entries), threshold
         )
     )
 
 
-def near_duplicates(
-    connection: sqlite3.Connection, entries: Sequence[CorpusEntry], similar: Sequence[SimilarPair]
-) -> list[SimilarPair]:
-    """Those of the `similar` pairs that say the same."""
-    found: list[SimilarPair] = []
-    known: dict[int, SpokenText] = {}
-    for start in range(0, len(similar), _PAIRS_READ):
-        block = similar[start : start + _PAIRS_READ]
-        wanted = dict.fromkeys(index for pair in block for index in (pair.first, pair.second))
-        known = {index: known[index] for index in wanted if index in known}
-        missing = [index for index in wanted if index not in known]
-        turns = turns_in_force(connection, [entries[index].id for index in missing])
-        known.update(zip(missing, map(SpokenText.of, turns), strict=True))
-        found += [pair for pair in block if say_the_same(known[pair.first], known[pair.second])]
-    return found
+def _plain_texts_of(
+    connection: sqlite3.Connection, entries: Sequence[CorpusEntry]
+) -> Callable[[Sequence[int]], list[str]]:
+    return lambda indices: plain_texts(connection, [entries[index].id for index in indices])
 
 
 def drop_near(entries: Sequence[CorpusEntry], decided: Decided, pairs: Sequence[SimilarPair]) -> None:
@@ -105,34 +113,40 @@ def drop_near(entries: Sequence[CorpusEntry], decided: Decided, pairs: Sequence[
 
 
 def name_clusters(
-    connection: sqlite3.Connection, corpus: FilteredCorpus, pairs: Iterable[SimilarPair], threshold: float
+    connection: sqlite3.Connection,
+    corpus: FilteredCorpus,
+    candidates: Candidates,
+    duplicates: Iterable[SimilarPair],
+    threshold: float,
 ) -> None:
-    """Sets the cluster of each entry: the smallest conversation id in it."""
+    """Sets the cluster of each entry: the smallest conversation id in it. Candidates are in one when they are similar, whatever
+    they say."""
     entries = corpus.entries
-    links = [(pair.first, pair.second) for pair in pairs]
+    clusters = Components(len(entries))
+    for pair in duplicates:
+        clusters.link(pair.first, pair.second)
     openings = _first_index(entry.opening_digest for entry in entries)
     for first_index, values in (
         (_first_index(entry.content_key for entry in entries), (entry.content_key for entry in entries)),
         (_first_index(entry.text_digest for entry in entries), (entry.text_digest for entry in entries)),
         (openings, (entry.opening_digest for entry in entries)),
     ):
-        links += [
-            (first_index[value], index)
-            for index, value in enumerate(values)
-            if value and first_index[value] != index
-        ]
+        for index, value in enumerate(values):
+            if value:
+                clusters.link(first_index[value], index)
     rows = np.array(
         [index for index in openings.values() if corpus.sketch_counts[index] == 2], dtype=np.int64
     )
     lengths = np.array([entries[index].lengths[1] for index in rows], dtype=np.int64)
     near = rows[candidate_pairs(corpus.opening_sketches[rows], lengths, threshold)]
-    links += [
-        (pair.first, pair.second)
-        for pair in verified_pairs(
-            near, lambda indices: _plain_openings(connection, [entries[i] for i in indices]), threshold
-        )
-    ]
-    roots = connected_components(len(entries), links)
+    # Of many texts of one template only as many pairs are read as connect them.
+    for pairs, texts in (
+        (near, lambda indices: _plain_openings(connection, [entries[index] for index in indices])),
+        (candidates, _plain_texts_of(connection, entries)),
+    ):
+        for pair in verified_pairs(pairs, texts, threshold, may_compare=clusters.apart):
+            clusters.link(pair.first, pair.second)
+    roots = [clusters.root(index) for index in range(len(entries))]
     names: dict[int, str] = {}
     for root, entry in zip(roots, entries, strict=True):
         names[root] = min(names.get(root, entry.id), entry.id)

@@ -32,6 +32,8 @@ MIN_LENGTH_FOR_SLIPS = 20
 """Words, or Chinese characters, below which a text has no slips: one of them makes another text."""
 _MOST_SLIPS = 100
 """Slips that are looked for in a text of any length: the time grows with their square."""
+_COUNTED = frozenset(["few", "little", "bit", "lot", "number", "couple"])
+"""Words that an article before them changes."""
 _MAX_FILLERS = 4
 """Articles and the like by which two texts may differ."""
 _COURTESY_LENGTH = 100
@@ -42,6 +44,9 @@ _TOKEN = re.compile(
 _FORMULA = re.compile(r"[=+*/^%{}\[\]$;<>\\|&~`_]|[-−]\s?\(|\)\s?[-−]|[A-Za-z0-9]\(")
 _BRACKETS = frozenset("'\"()《》〈〉【】〔〕")
 """Signs that say nothing in prose and much in a formula."""
+_CODE = "\x02"
+"""Before a line of code."""
+_CASED_UNIT = re.compile(r"[mM](?:[glLWVAJNsmBb]|Hz|Pa|[bB]ps)|[kKGTP]i?[bB](?:ps)?")
 _BROKEN_WORD = re.compile(r"(?<=[A-Za-z])[的了](?=[A-Za-z])")
 
 
@@ -90,7 +95,7 @@ class ComparedText:
         found: list[str] = []
         for code, part in code_and_prose(prose):
             if code:
-                found += [line.rstrip() for line in part.splitlines() if line.strip()]
+                found += [_CODE + line.rstrip() for line in part.splitlines() if line.strip()]
             else:
                 found += _TOKEN.findall(_BROKEN_WORD.sub(BROKEN, without_punctuation(part)))
         if not _FORMULA.search(prose):
@@ -99,8 +104,13 @@ class ComparedText:
 
     @cached_property
     def keys(self) -> list[str]:
-        """The form in which tokens are equal."""
-        return [_key(token) for token in self.tokens]
+        """The form in which tokens are equal: without case, but in code and in units after a figure."""
+        tokens = self.tokens
+        keys = [_key(token) for token in tokens]
+        for place, token in enumerate(tokens[1:], 1):
+            if tokens[place - 1][0].isdigit() and _CASED_UNIT.fullmatch(token):
+                keys[place] = token
+        return keys
 
     @cached_property
     def weighty(self) -> list[str]:
@@ -110,6 +120,8 @@ class ComparedText:
 
 @lru_cache(maxsize=8192)
 def _key(token: str) -> str:
+    if token.startswith(_CODE):
+        return token
     folded = token.casefold()
     return VARIANTS.get(folded, folded)
 
@@ -162,4 +174,6 @@ def _is_filler(found: Difference, one: Sequence[str], other: Sequence[str]) -> b
     if found.start and is_chinese(one[found.start - 1]) and FINAL_PARTICLES.issuperset(changed):
         return True
     at_end = found.end == len(one) or found.other_end == len(other)
-    return not at_end and FILLERS.issuperset(changed)
+    # "A few" is not "few".
+    counts = not at_end and one[found.end] in _COUNTED
+    return not at_end and not counts and FILLERS.issuperset(changed)

@@ -159,22 +159,26 @@ def _jaccard(pairs: Sequence[tuple[int, int]], texts: Mapping[int, str]) -> list
     return (shared / together).tolist()  # type: ignore[no-any-return]
 
 
-def connected_components(
-    size: int, links: Iterator[tuple[int, int]] | Sequence[tuple[int, int]]
-) -> list[int]:
-    """For each of `size` nodes the smallest index of its connected component (union-find)."""
-    parent = list(range(size))
+class Components:
+    """The connected components of a graph whose links come one by one (union-find)."""
 
-    def root(node: int) -> int:
+    def __init__(self, size: int) -> None:
+        self._parent = list(range(size))
+
+    def root(self, node: int) -> int:
+        """The smallest node that is connected to `node`."""
+        parent = self._parent
         while parent[node] != node:
             parent[node] = parent[parent[node]]
             node = parent[node]
         return node
 
-    for one, other in links:
-        first, second = sorted((root(one), root(other)))
-        parent[second] = first
-    return [root(node) for node in range(size)]
+    def link(self, one: int, other: int) -> None:
+        first, second = sorted((self.root(one), self.root(other)))
+        self._parent[second] = first
+
+    def apart(self, one: int, other: int) -> bool:
+        return self.root(one) != self.root(other)
 
 
 def sketch_texts(plain: Sequence[str]) -> Sketches:

@@ -166,9 +166,9 @@ VARIANTS = {"您": "你", "妳": "你", "帐": "账", "象": "像", "地": "的"
 """Characters that are written for each other; the key is read as the value."""
 
 _COURTESY = (
-    r"hello(?: there)?|hi(?: there)?|hey|good (?:morning|afternoon|evening)|dear \w+|"
+    r"hello(?: there)?|hi(?: there)?|hey|good (?:morning|afternoon|evening)|"
     r"thank you(?: (?:very|so) much)?|thanks(?: a lot| in advance| again)?|many thanks|cheers|"
-    r"(?:you are|you['’]re) welcome|no problem|have a (?:nice|good|great) day|right|"
+    r"(?:you are|you['’]re) welcome|no problem|have a (?:nice|good|great) day|"
     r"你好|您好|请问(?:一下)?|早上好|下午好|晚上好|大家好|谢谢(?:你|您|大家)?(?:了|啦)?|多谢|感谢|麻烦(?:你|您)?了?|好的|嗯|哈喽|嗨|"
     r"不客气|祝(?:你|您)(?:愉快|顺利|生活愉快)|对吧|就这样"
 )
