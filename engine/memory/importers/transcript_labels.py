@@ -1,0 +1,263 @@
+"""How the lines of a transcript name who speaks: `User: …`, `## Assistant`, `**You**`, `【用户】`, `ChatGPT said:`.
+
+A label has a form, its name and the text after it. The names are the words for the two sides of a talk in several
+languages, and those of models; nothing here knows of a program.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from engine.core.chat import Role
+from engine.memory.importers.fields import RoleMap, parse_time
+
+PLAIN, BOLD, ALONE, SAID = "", "**", "alone", "said"
+"""Forms of a label: `User: …`, `**User**`, a line that is only a name, and `You said:`. A heading has its signs (`##`)
+and a name in brackets the opening one as its form."""
+
+_MODEL = re.compile(
+    r"(?:open ?ai|chat ?gpt|gpt|claude|anthropic|gemini|bard|bing|copilot|deepseek|qwen|qwq|kimi|llama|mistral|mixtral|le chat|"
+    r"grok|glm|chatglm|doubao|ernie|hunyuan|gemma|phi|yi|baichuan|internlm|perplexity|meta ai|minimax|command r|"
+    r"o[134](?![a-z])|豆包|元宝|通义千问|通义|千问|文心一言|文心|智谱清言|智谱|讯飞星火|星火|混元|天工|海螺|月之暗面|深度求索)"
+    r"(?:[ \-_/.:]{0,2}(?:\d[\w.]{0,11}|v\d[\w.]{0,9}|r\d|k\d|mini|pro|max|plus|flash|turbo|ultra|lite|air|instant|chat|code|sonnet|"
+    r"haiku|opus|fable|nano|preview|latest|thinking|instruct|large|small|medium|advanced|ai|gpt|深度思考|助手)){0,6}",
+    re.IGNORECASE,
+)
+_GROUPS: dict[tuple[Role, str], str] = {
+    (
+        Role.USER,
+        "person",
+    ): "user|human|you|me|i|prompter|用户|使用者|用戶|我|你|您|benutzer|nutzer|ich|du|utilisateur|"
+    "utilisatrice|vous|moi|usuario|usuaria|usuário|tú|utente|пользователь|вы|ユーザー|あなた|사용자|나",
+    (
+        Role.ASSISTANT,
+        "person",
+    ): "assistant|ai|bot|chatbot|model|ai assistant|assistant ai|助手|助理|机器人|機器人|ai助手|ai 助手|"
+    "智能助手|小助手|assistent|assistentin|ki|assistente|asistente|ассистент|アシスタント|어시스턴트",
+    (Role.USER, "question"): "question|问|提问|问题|問|提問|問題|frage|pregunta|質問|질문",
+    (Role.ASSISTANT, "question"): "answer|答|回答|答案|回复|回覆|antwort|réponse|respuesta|답변",
+    (Role.USER, "letter"): "q",
+    (Role.ASSISTANT, "letter"): "a",
+    (Role.USER, "prompt"): "prompt|user prompt|instruction|提示|提示词|指令",
+    (Role.ASSISTANT, "prompt"): "response|completion|reply|响应|回应",
+    (
+        Role.SYSTEM,
+        "system",
+    ): "system|system prompt|system message|系统|系統|系统提示|系统提示词|system instruction",
+    (Role.TOOL, "tool"): "tool|tools|function|tool result|tool call|工具|工具调用",
+}
+_NAMES = {name: key for key, names in _GROUPS.items() for name in names.split("|")}
+_GENERIC = frozenset(
+    [
+        "user",
+        "human",
+        "用户",
+        "使用者",
+        "用戶",
+        "我",
+        "you",
+        "assistant",
+        "ai",
+        "bot",
+        "chatbot",
+        "助手",
+        "助理",
+        "机器人",
+        "機器人",
+        "benutzer",
+        "nutzer",
+        "assistent",
+        "utilisateur",
+        "usuario",
+        "asistente",
+        "ユーザー",
+        "アシスタント",
+        "사용자",
+        "어시스턴트",
+    ]
+)
+_COMPATIBLE = {
+    "person": ("person", "prompt"),
+    "question": ("question", "person"),
+    "letter": ("letter",),
+    "prompt": ("prompt", "question", "person"),
+    SAID: (SAID,),
+}
+"""Of the group of a user's name, the groups of the assistants' names that answer it."""
+
+_SAID = re.compile(
+    r"(?:message )?from (?P<from>.{1,40})|来自 ?(?P<cn>.{1,40}?) ?的(?:消息|讯息|信息)|來自 ?(?P<tw>.{1,40}?) ?的(?:訊息|消息)"
+    r"|(?P<said>.{1,40}?) (?:said|says|asked|asks|wrote|replied|responded|answered)"
+    r"|(?P<shuo>.{1,40}?) ?(?:说|說)|(?P<hat>.{1,40}?) (?:sagte|a dit|dijo|ha detto|disse)|(?:sie )?(?P<sagten>du) hast gesagt",
+    re.IGNORECASE,
+)
+_SIGNS = "\u200d\ufe0f\u2190-\u21ff\u2300-\u23ff\u25a0-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff"
+_SIGN = re.compile(rf"[{_SIGNS}]+")
+_EDGE = re.compile(rf"^[\s{_SIGNS}*_`]+|[\s{_SIGNS}*_`]+$")
+_ASIDE = re.compile(
+    r"\s*[(（\[](?P<aside>[^()（）\[\]]{1,60})[)）\]]$|\s+[—–|·-]\s+(?P<after>\d[^\n]{3,40})$"
+)
+_HEADING = re.compile(r"(\s{0,3})(#{1,6})[ \t]+(.{1,120})|(\s{0,3})(#{1,6})(?=\w)(.{1,60})")
+_ASIDE_TEXT = r"(?:[(（\[][^()（）\[\]\n]{1,60}[)）\]])"
+_BOLD = re.compile(
+    rf"(\s{{0,3}}(?:[-*+] )?)(?:\*\*|__)([^*_\n]{{1,80}})(?:\*\*|__)\s?({_ASIDE_TEXT}?)\s?([:：]?)[ \t]*(.*)",
+    re.DOTALL,
+)
+_BRACKET = re.compile(r"(\s{0,3})([【\[])([^】\]\n]{1,40})[】\]][ \t]*[:：]?[ \t]*(.*)", re.DOTALL)
+_STAMPED = re.compile(
+    r"\s{0,3}(?:\[(?P<in>[^\]\n]{4,40})\]|(?P<out>\d[\d/.年月日 T:：-]{3,30}\d))[ \t]*[-–]?[ \t]+(?P<rest>[^\d\s].*)",
+    re.DOTALL,
+)
+_COLON = re.compile(
+    rf"(\s{{0,3}})([^\s:：#>|`*_\[【][^:：\n`|(（]{{0,60}}?[ \t]*{_ASIDE_TEXT}?)[ \t]*([:：])(?!//)[ \t]*(.*)",
+    re.DOTALL,
+)
+_OUTER_COLON = re.compile(rf"(?>{_ASIDE_TEXT}|[^:：]){{0,130}}+([:：])")
+_MAX_ALONE = 48
+_MAX_NAME = 130
+_DECORATIONS = ("#", "*", "_", "[", "【")
+
+
+class Label(msgspec.Struct, frozen=True):
+    """A line that names a speaker."""
+
+    form: str
+    name: str
+    """As written, without signs, emphasis, asides and times."""
+    role: Role | None
+    """None for a name that is not known."""
+    group: str
+    rest: str
+    """The text after the name on the same line."""
+    time: float | None = None
+
+    @property
+    def is_decorated(self) -> bool:
+        """Whether the form is more than a word and a colon, which any text may hold."""
+        return self.form not in (PLAIN, ALONE)
+
+
+def may_answer(user: Label, assistant: Label) -> bool:
+    """Whether the names of two labels in one form belong to the two sides of a talk."""
+    if user.form != assistant.form or {user.group, assistant.group} & {"mapped"}:
+        return user.form == assistant.form
+    return assistant.group in _COMPATIBLE.get(user.group, ())
+
+
+def likeness(label: Label, partner: Label) -> tuple[bool, bool]:
+    """How much two names look like those of one transcript; the smallest is the best.
+
+    They are written alike, both in small letters, both in capitals or neither, and mean any speaker of their side.
+    """
+    name, other = label.name, partner.name
+    is_unlike = (name.islower(), name.isupper()) != (other.islower(), other.isupper())
+    return is_unlike, partner.group == "person" and other.casefold() not in _GENERIC
+
+
+def parse_label(line: str, role_map: RoleMap, *, names_only: bool = True) -> Label | None:
+    """The label at the beginning of a line; None without one.
+
+    With `names_only`, only one whose role is known by its name or by the user's own names.
+    """
+    head = line[:_MAX_NAME]
+    if (
+        len(line) > _MAX_ALONE
+        and ":" not in head
+        and "：" not in head
+        and head.lstrip()[:1] not in _DECORATIONS
+    ):
+        return None
+    found = _decorated(line, role_map) or _plain(line, role_map)
+    if found is None or (names_only and found.role is None):
+        return None
+    return found
+
+
+def _decorated(line: str, role_map: RoleMap) -> Label | None:
+    if heading := _HEADING.fullmatch(line):
+        indent, signs, content = heading.group(1, 2, 3) if heading[2] else heading.group(4, 5, 6)
+        name, colon, rest = _split_colon(_EDGE.sub("", content))
+        if not colon:
+            name = name.rstrip("#").rstrip()
+        return _known(f"{indent}{signs}", name, rest.removeprefix("**").strip(), role_map)
+    bare = line
+    if (sign := _SIGN.match(line.lstrip())) is not None:
+        bare = line.lstrip()[sign.end() :].lstrip()
+    if bold := _BOLD.fullmatch(bare):
+        indent, name, aside, colon, rest = bold.groups()
+        has_colon = bool(colon) or name.rstrip()[-1:] in (":", "：")
+        if not has_colon and rest:
+            return None
+        return _known(f"{indent}{BOLD}", name.rstrip().rstrip(":："), rest, role_map, aside)
+    if bracket := _BRACKET.fullmatch(bare):
+        indent, sign_, name, rest = bracket.groups()
+        label = _known(f"{indent}{sign_}", name, rest, role_map)
+        if label and label.role:
+            return label
+    return None
+
+
+def _plain(line: str, role_map: RoleMap) -> Label | None:
+    time = None
+    if stamped := _STAMPED.fullmatch(line):
+        time = parse_time((stamped["in"] or stamped["out"]).strip())
+        line = stamped["rest"]
+    bare = _SIGN.sub("", line, count=1).lstrip() if _SIGN.match(line.lstrip()) else line
+    if colon := _COLON.fullmatch(bare):
+        indent, name, _colon, rest = colon.groups()
+        label = _known(f"{indent}{PLAIN}", name, rest, role_map)
+        return msgspec.structs.replace(label, time=label.time or time) if label else None
+    name = bare.strip()
+    if name and len(name) <= _MAX_ALONE and not bare[:1].isspace():
+        label = _known(ALONE, name, "", role_map)
+        return label if label and label.role else None
+    return None
+
+
+def _split_colon(content: str) -> tuple[str, str, str]:
+    """A name, its colon and what follows; a colon in brackets, in a time or before the tag of a model is none."""
+    bare = content.rstrip(":：").rstrip()
+    after = _ASIDE.search(bare)
+    if _MODEL.fullmatch(bare) or (after and after["after"]):
+        return bare, ":", ""
+    colon = _OUTER_COLON.match(content)
+    if colon is None:
+        return content, "", ""
+    return content[: colon.start(1)].rstrip(), colon[1], content[colon.end() :].strip()
+
+
+def _known(form: str, written: str, rest: str, role_map: RoleMap, aside: str = "") -> Label | None:
+    """The label of a name as written; its role is None when the name is not known."""
+    time = None
+    for _aside in range(2):
+        written = _EDGE.sub("", written)
+        if match := _ASIDE.search(written):
+            time = parse_time((match["aside"] or match["after"]).strip()) or time
+            written = written[: match.start()]
+    time = parse_time(aside.strip(" ()（）[]")) or time
+    name = " ".join(written.split())
+    if not name:
+        return None
+    key = name.casefold()
+    if mapped := role_map.get(name.lower()):
+        return Label(form, name, mapped, "mapped", rest, time)
+    if said := _SAID.fullmatch(name):
+        speaker = next(part for part in said.groups() if part)
+        known = _NAMES.get(speaker.casefold())
+        if known and known[0] is Role.USER:
+            return Label(_said(form), name, Role.USER, SAID, rest, time)
+        if _MODEL.fullmatch(speaker) or (known and known[0] is Role.ASSISTANT):
+            return Label(_said(form), name, Role.ASSISTANT, SAID, rest, time)
+        return Label(_said(form), name, None, SAID, rest, time)
+    if key in _NAMES:
+        role, group = _NAMES[key]
+        return Label(form, name, role, group, rest, time)
+    if _MODEL.fullmatch(name):
+        return Label(form, name, Role.ASSISTANT, "person", rest, time)
+    return Label(form, name, None, "", rest, time)
+
+
+def _said(form: str) -> str:
+    return SAID if form in (PLAIN, ALONE) else form

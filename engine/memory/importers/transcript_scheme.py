@@ -1,0 +1,239 @@
+"""Which labels a transcript uses, decided from its own lines before it is read.
+
+The rules, in their order:
+
+1. A label has a form (see `transcript_labels`). A transcript uses one form: that of the first speakers of whom one may
+   answer the other, outside fenced code. A form of headings, bold names or brackets goes before words with a colon
+   that occur no more often, for those may be what a program says about the file.
+2. It uses the names of its first speaker and of the one that looks most like its partner, written the same way: `User:` and `Assistant:` are no labels beside `user:`,
+   nor is `A:` beside `用户：`. Decorated forms may name several models.
+3. `---` ends a conversation where a speaker follows, unless such lines stand between the messages: before half of the
+   answers or, in a decorated form, before each question.
+4. Where most labels follow an empty line, one that does not is a label only if the turns alternate with it.
+5. Where each message stands in a fence of its own, the fences are no part of the messages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import msgspec
+
+from engine.core.chat import Role
+from engine.memory.importers.fields import RoleMap
+from engine.memory.importers.transcript_labels import Label, likeness, may_answer, parse_label
+
+_SEPARATOR = re.compile(r"\A\s*+(?:-{3,}|={3,}|\*{3,}|_{3,}|—{3,}|\f)\s*")
+_FENCE = re.compile(r"\s{0,12}(`{3,}|~{3,})\s*([^`\n]*)")
+_HEADING = re.compile(r"\s{0,3}(#{1,6})[ \t]+(\S.*)")
+_MAX_LABELS = 20_000
+_MAX_NAMES = 50
+
+
+class Line(msgspec.Struct, frozen=True):
+    """A line of a transcript among its neighbours."""
+
+    number: int
+    text: str
+    before: str
+    """The last line above that is not empty; "" at the beginning of the file."""
+    after: str
+    """The next line below that is not empty; "" at the end."""
+    follows_blank: bool
+    """Whether it stands below an empty line, or first."""
+    precedes_blank: bool
+
+
+def with_neighbours(lines: Iterable[tuple[int, str]]) -> Iterator[Line]:
+    """The numbered lines of a file with their neighbours."""
+    held: list[tuple[int, str]] = []
+    before, follows_blank = "", True
+    for number, text in lines:
+        if text.strip() and held:
+            yield from _released(held, before, follows_blank, text)
+            if held[0][1].strip():
+                before = held[0][1]
+            follows_blank = not held[-1][1].strip()
+            held = []
+        held.append((number, text))
+    if held:
+        yield from _released(held, before, follows_blank, "")
+
+
+def _released(held: list[tuple[int, str]], before: str, follows_blank: bool, after: str) -> Iterator[Line]:
+    """The lines held back until `after` was read: one with text, but at the beginning of a file, and the blanks below."""
+    first = held[0][1]
+    for place, (number, text) in enumerate(held):
+        if place == 0:
+            yield Line(number, text, before, after, follows_blank, len(held) > 1)
+        else:
+            yield Line(number, text, first if first.strip() else before, after, place > 1, True)
+
+
+def is_separator(line: str) -> bool:
+    """Whether a line is a rule across the page, such as `---`."""
+    return bool(_SEPARATOR.fullmatch(line))
+
+
+def heading(line: str) -> str:
+    """The text of a heading line; "" for any other line."""
+    match = _HEADING.fullmatch(line)
+    return match[2].strip() if match else ""
+
+
+class Fence:
+    """Whether lines stand in fenced code, read one after another."""
+
+    def __init__(self) -> None:
+        self.open = ""
+
+    def covers(self, line: str) -> bool:
+        """Whether the line is inside a fence, or is one."""
+        match = _FENCE.fullmatch(line)
+        if self.open:
+            if match and match[1].startswith(self.open) and not match[2].strip():
+                self.open = ""
+            return True
+        if match:
+            self.open = match[1]
+        return match is not None
+
+
+def is_bare_fence(line: str) -> bool:
+    """Whether a line is a fence without the name of a language."""
+    match = _FENCE.fullmatch(line)
+    return match is not None and not match[2].strip()
+
+
+class Scheme(msgspec.Struct, frozen=True, kw_only=True):
+    """The labels of one transcript."""
+
+    form: str
+    user: str
+    """The name of the user, "" where only answers are labelled."""
+    assistant: str
+    several_models: bool
+    separates: bool
+    """Whether `---` before a question begins a conversation."""
+    spaced: bool
+    """Whether labels stand below empty lines."""
+    fenced: bool
+    """Whether each message stands in a fence of its own."""
+
+    def label(self, line: str, role_map: RoleMap) -> Label | None:
+        """The label of a line, when it is one of this transcript."""
+        found = parse_label(line, role_map)
+        if found is None or found.form != self.form:
+            return None
+        if found.role in (Role.SYSTEM, Role.TOOL):
+            named = self.user or self.assistant
+            return found if found.is_decorated or found.name.islower() == named.islower() else None
+        if found.role is Role.USER:
+            return found if found.name == self.user or found.group == "mapped" else None
+        is_named = found.name == self.assistant or found.group == "mapped"
+        return found if is_named or (self.several_models and found.group in ("person", "said")) else None
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """A line that may be a label."""
+
+    label: Label
+    line: Line
+
+
+def find_scheme(lines: Iterable[Line], role_map: RoleMap, *, both: bool = True) -> Scheme | None:
+    """The labels that a transcript uses; None when no one answers another, or with `both=False`, when no one speaks."""
+    forms: dict[str, list[_Found]] = {}
+    fence, count = Fence(), 0
+    for line in lines:
+        is_code = fence.covers(line.text)
+        # A message that stands in a fence of its own may break that fence by one of its own.
+        if is_code and not (is_bare_fence(line.before) and is_bare_fence(line.after)):
+            continue
+        if (label := parse_label(line.text, role_map)) is not None:
+            forms.setdefault(label.form, []).append(_Found(label, line))
+            if not is_code:
+                fence.covers(label.rest)
+            count += 1
+            if count >= _MAX_LABELS:
+                break
+    found = [(pair, labels) for labels in forms.values() if (pair := _pair(labels, mapped=bool(role_map)))]
+    if not found:
+        if both or not forms:
+            return None
+        labels = next(iter(forms.values()))
+        speaker = next(
+            (item.label for item in labels if item.label.role in (Role.USER, Role.ASSISTANT)), None
+        )
+        if speaker is None:
+            return None
+        names = (speaker.name, "") if speaker.role is Role.USER else ("", speaker.name)
+        return _scheme(names[0], names[1], labels, role_map)
+    # The forms stand in the order of their first labels.
+    pair, labels = found[0]
+    for other, others in found[1:]:
+        if not labels[0].label.is_decorated and others[0].label.is_decorated and len(others) >= len(labels):
+            pair, labels = other, others
+    return _scheme(pair[0].name, pair[1].name, labels, role_map)
+
+
+def _pair(labels: list[_Found], *, mapped: bool) -> tuple[Label, Label] | None:
+    """The first label of a form that another one answers, with the likeliest of those; `mapped` names go first."""
+    speakers: dict[tuple[Role | None, str], Label] = {}
+    for item in labels:
+        if item.label.role in (Role.USER, Role.ASSISTANT):
+            speakers.setdefault((item.label.role, item.label.name), item.label)
+    ordered = list(islice(speakers.values(), _MAX_NAMES))
+    for wanted in (True, False) if mapped else (False,):
+        for label in ordered:
+            partners = [
+                other
+                for other in ordered
+                if other.role is not label.role
+                and may_answer(*((label, other) if label.role is Role.USER else (other, label)))
+                and (not wanted or "mapped" in (label.group, other.group))
+            ]
+            if partners:
+                partner = min(partners, key=lambda other: (other.group != "mapped", likeness(label, other)))
+                return (label, partner) if label.role is Role.USER else (partner, label)
+    return None
+
+
+def _scheme(user: str, assistant: str, labels: list[_Found], role_map: RoleMap) -> Scheme:
+    plain = Scheme(
+        form=labels[0].label.form,
+        user=user,
+        assistant=assistant,
+        several_models=labels[0].label.is_decorated,
+        separates=True,
+        spaced=False,
+        fenced=False,
+    )
+    own = [item for item in labels if plain.label(item.line.text, role_map)]
+    later = own[1:]
+    spaced = sum(item.line.follows_blank for item in later)
+    return msgspec.structs.replace(
+        plain,
+        separates=_separates(own),
+        spaced=spaced * 2 > len(later),
+        fenced=len(own) > 1
+        and all(is_bare_fence(item.line.after) for item in own)
+        and all(is_bare_fence(item.line.before) or heading(item.line.before) for item in later),
+    )
+
+
+def _separates(own: list[_Found]) -> bool:
+    """Whether rules across the page stand between conversations, by the labels that follow them."""
+    ruled = [is_separator(item.line.before) for item in own]
+    answers = [
+        rule for rule, item in zip(ruled[1:], own[1:], strict=True) if item.label.role is Role.ASSISTANT
+    ]
+    if any(answers) and sum(answers) * 2 >= len(answers):
+        return False
+    questions = [rule for rule, item in zip(ruled[1:], own[1:], strict=True) if item.label.role is Role.USER]
+    begins_otherwise = any(
+        rule for rule, item in zip(ruled[1:], own[1:], strict=True) if item.label.role is Role.SYSTEM
+    )
+    return not (own[0].label.is_decorated and questions and all(questions)) or begins_otherwise
