@@ -9,12 +9,14 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from engine.core.chat import Role
 from engine.core.errors import Busy
 from engine.core.files import atomic_file
+from engine.core.outputs import MODEL_FOLDER, new_folder
 from engine.core.paths import Workspace
 from engine.memory.records import Conversation, Turn
 from engine.memory.store import MemoryStore
@@ -62,8 +64,9 @@ def killed(action: Callable[[], object]) -> None:
     assert child.exitcode == -signal.SIGKILL
 
 
-def _die(*_args: object, **_kwargs: object) -> None:
+def _die(*_args: object, **_kwargs: object) -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("still alive")
 
 
 def kill_backup(workspace: Workspace) -> None:
@@ -90,7 +93,7 @@ def kill_forget(workspace: Workspace) -> None:
     def action() -> None:
         import engine.workspace.backup as module
 
-        module._forget_in = _die  # type: ignore[assignment]
+        module._forget_in = _die
         forget(workspace, [SECRET.id])
 
     killed(action)
@@ -114,6 +117,26 @@ def kill_models_json(workspace: Workspace) -> None:
     killed(action)
 
 
+def kill_editor(workspace: Workspace) -> None:
+    def action() -> None:
+        from tui.host.external_editor import edit_externally
+
+        edit_externally(_die, ["true"], f"{TEXT} {TITLE}", workspace.memory_db.parent)
+
+    killed(action)
+
+
+def kill_import(workspace: Workspace) -> None:
+    """While a member of an archive is unpacked."""
+
+    def action() -> None:
+        with staging_folder(workspace.memory_db.parent, ".unpack.") as folder:
+            (folder / "member.json").write_text(f"{TEXT} {TITLE}")
+            _die()
+
+    killed(action)
+
+
 def put_damaged_aside(workspace: Workspace) -> None:
     for name in ("", "-wal"):
         memory = workspace.memory_db.with_name(workspace.memory_db.name + name)
@@ -121,7 +144,16 @@ def put_damaged_aside(workspace: Workspace) -> None:
             shutil.copy(memory, memory.with_name(f"damaged-20260101_000000-{memory.name}"))
 
 
-LEFTOVERS = [kill_backup, kill_restore, kill_forget, kill_write, kill_models_json, put_damaged_aside]
+LEFTOVERS = [
+    kill_backup,
+    kill_restore,
+    kill_forget,
+    kill_write,
+    kill_models_json,
+    kill_editor,
+    kill_import,
+    put_damaged_aside,
+]
 
 
 @pytest.mark.parametrize("leave", LEFTOVERS)
@@ -161,7 +193,9 @@ def test_reset_all_deletes_what_an_earlier_reset_left(workspace: Workspace) -> N
     assert not workspace.root.exists()
 
 
-@pytest.mark.parametrize("leave", [kill_backup, kill_restore, kill_forget, kill_models_json])
+@pytest.mark.parametrize(
+    "leave", [kill_backup, kill_restore, kill_forget, kill_models_json, kill_editor, kill_import]
+)
 @pytest.mark.parametrize("action", [open_workspace, create_backup], ids=["open", "backup"])
 def test_leftovers_go_when_the_workspace_is_opened_or_backed_up(
     workspace: Workspace, leave: Callable[[Workspace], None], action: Callable[[Workspace], object]
@@ -198,3 +232,37 @@ def test_a_second_holder_of_the_lock_is_busy(workspace: Workspace) -> None:
         pass
     with backup_lock(workspace, wait_s=0):
         pass
+
+
+def test_a_model_that_was_replaced_when_the_process_was_killed_gets_its_name_back(
+    workspace: Workspace,
+) -> None:
+    place = workspace.models / "m"
+    place.mkdir()
+    (place / "h2q.json").write_text("old")
+
+    def action() -> None:
+        rename, renamed = Path.rename, []
+
+        def die_at_the_second(self: Path, target: Path) -> Path:
+            renamed.append(self)
+            if len(renamed) > 1:
+                _die()
+            return rename(self, target)
+
+        Path.rename = die_at_the_second  # type: ignore[method-assign,assignment]
+        with new_folder(place, MODEL_FOLDER) as new:
+            (new / "h2q.json").write_text("new")
+
+    killed(action)
+    assert not place.exists()
+    open_workspace(workspace)
+    assert (place / "h2q.json").read_text() == "old"
+    assert [path.name for path in workspace.models.iterdir()] == ["m"]
+
+
+def test_a_model_that_is_being_written_is_left_alone(workspace: Workspace) -> None:
+    with new_folder(workspace.models / "m", MODEL_FOLDER) as new:
+        assert sweep_leftovers(workspace, everywhere=True) == 0
+        (new / "h2q.json").write_text("new")
+    assert [path.name for path in workspace.models.iterdir()] == ["m"]
