@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from engine.core.i18n import _, bracketed, n_
 from engine.core.paths import Workspace
-from engine.corpus.enums import PII_LABELS, REASON_LABELS, STAGE_LABELS
+from engine.corpus.enums import PII_LABELS, REASON_LABELS, STAGE_LABELS, STATE_LABELS
 from engine.corpus.preview import DEFAULT_CONTEXT, DatasetSummary
 from engine.corpus.review.rule_suggestions import RuleSuggestion
 from engine.models.registry import in_use, list_models
@@ -27,6 +27,11 @@ def reason_text(reason: str) -> str:
 def stage_name(stage: str) -> str:
     """The name of a stage; an unknown one unchanged."""
     return next((_(name) for known, name in STAGE_LABELS.items() if known == stage), stage)
+
+
+def state_name(state: str) -> str:
+    """The name of a state; an unknown one unchanged."""
+    return next((_(name) for known, name in STATE_LABELS.items() if known == state), state)
 
 
 def rule_suggestion_text(pattern: RuleSuggestion) -> str:

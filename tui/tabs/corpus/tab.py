@@ -25,7 +25,6 @@ from engine.workspace.backup import Backup
 from tui.actions import AppAction
 from tui.host import launch
 from tui.host.run_follower import RunUpdated
-from tui.screens.ask import LinePrompt
 from tui.tabs.base import Tab
 from tui.tabs.corpus.backup_offer import offer_backup, restored_text
 from tui.tabs.corpus.conversation_pane import READ_AHEAD, ConversationPane
@@ -33,6 +32,7 @@ from tui.tabs.corpus.decide_actions import MARGIN, DecideActions
 from tui.tabs.corpus.decision_text import DecisionStep, step_text
 from tui.tabs.corpus.decisions import DecisionRecorder, FollowUp
 from tui.tabs.corpus.edit_actions import EditActions
+from tui.tabs.corpus.filter_prompt import FilterPrompt
 from tui.tabs.corpus.reader import CorpusReader, duplicate_of
 from tui.tabs.corpus.review_list import ReviewList
 from tui.tabs.corpus.summary import CorpusSummary, changes_corpus
@@ -372,8 +372,7 @@ class CorpusTab(Tab):
             if text is not None:
                 self.conversations.set_filter(text)
 
-        question = _("Filter: stage: state: lang: reason: flag: len> or words")
-        self.app.push_screen(LinePrompt(question, self.conversations.filter), answered)
+        self.app.push_screen(FilterPrompt(self.conversations.filter, self.reader.filter_counts), answered)
 
     def action_back(self) -> None:
         """Esc: ends a range, else clears the filter."""
