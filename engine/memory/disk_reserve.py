@@ -42,11 +42,11 @@ def keep_reserve(memory: Path) -> None:
         size = min(RESERVE_BYTES, shutil.disk_usage(memory.parent).free // _SHARE)
         if path.exists() and path.stat().st_size >= size // 2:
             return
-        with closing(_File(path)) as file:
+        with closing(_ReserveFile(path)) as file:
             file.allocate(size)
 
 
-class _File:
+class _ReserveFile:
     """A new file, deleted again when its space cannot be allocated."""
 
     def __init__(self, path: Path) -> None:

@@ -41,6 +41,13 @@ from engine.memory.records import (
 )
 from engine.memory.transactions import ROWS_PER_CHECK, ChunkedWriter, deferred_fsync, import_lock
 
+IMPORTERS = 2
+"""Raised when importers read more, or other text, from the same file: the form that they read supersedes an older one."""
+_FORMS = (
+    "SELECT c.id, c.updated_at, i.importers, c.turns FROM conversations c JOIN imports i ON i.id = c.import_id "
+    "WHERE c.source = ? AND c.external_id = ? AND c.external_id != '' AND c.updated_at IS NOT NULL"
+)
+"""The forms of a versioned conversation, as `_version` takes them."""
 _CHUNK_CHARACTERS = 200_000
 """Text collected outside any transaction before it is written."""
 _ITEM_OVERHEAD = 100
@@ -85,8 +92,8 @@ def import_items(
         writer = ChunkedWriter(connection)
         with writer.transaction():
             connection.execute(
-                "INSERT INTO imports (id, source, path, started_at) VALUES (?, ?, ?, ?)",
-                (import_id, source if isinstance(source, str) else "", origin, time.time()),
+                "INSERT INTO imports (id, source, path, started_at, importers) VALUES (?, ?, ?, ?, ?)",
+                (import_id, source if isinstance(source, str) else "", origin, time.time(), IMPORTERS),
             )
         batch = ImportBatch(writer, import_id, again)
         try:
@@ -261,12 +268,11 @@ class ImportBatch:
         execute = self.connection.execute
         if _is_versioned(conversation):
             rows = execute(
-                "SELECT id, updated_at, turns FROM conversations WHERE source = ? AND external_id = ? "
-                "AND external_id != '' AND updated_at IS NOT NULL AND superseded_by IS NULL",
+                f"{_FORMS} AND c.superseded_by IS NULL",
                 (conversation.source, conversation.external_id),
             ).fetchall()
-            version = _version(conversation.updated_at, len(conversation.turns), conversation.id)
-            if any(_version(row[1], row[2], row[0]) > version for row in rows):
+            version = _version(conversation.id, conversation.updated_at, IMPORTERS, len(conversation.turns))
+            if any(_version(*row) > version for row in rows):
                 return None
             return [row[0] for row in rows]
         if len(hashes) < 2:
@@ -292,12 +298,8 @@ class ImportBatch:
     def _make_newest_current(self, conversation: Conversation) -> None:
         """Makes the newest version the current one, also after the user returned to an earlier branch."""
         where = (conversation.source, conversation.external_id)
-        rows = self.connection.execute(
-            "SELECT id, updated_at, turns FROM conversations "
-            "WHERE source = ? AND external_id = ? AND external_id != '' AND updated_at IS NOT NULL",
-            where,
-        ).fetchall()
-        newest = max(rows, key=lambda row: _version(row[1], row[2], row[0]))[0]
+        rows = self.connection.execute(_FORMS, where).fetchall()
+        newest = max(rows, key=lambda row: _version(*row))[0]
         for id_, *_version_of_it in rows:
             update_state(self.connection, id_, superseded_by=None if id_ == newest else newest)
 
@@ -389,9 +391,9 @@ def _is_versioned(conversation: Conversation) -> bool:
     return bool(conversation.external_id) and conversation.updated_at is not None
 
 
-def _version(updated_at: float | None, turns: int, id_: str) -> tuple[float, int, str]:
-    """Sort key of the forms of a versioned conversation."""
-    return (float("-inf") if updated_at is None else updated_at, turns, id_)
+def _version(id_: str, updated_at: float | None, importers: int, turns: int) -> tuple[float, int, int, str]:
+    """Sort key of the forms of a versioned conversation; `importers` is the IMPORTERS that read it."""
+    return (float("-inf") if updated_at is None else updated_at, importers, turns, id_)
 
 
 def _hash_bits(hash_: str) -> int:

@@ -112,6 +112,10 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE turns ADD COLUMN masked INTEGER NOT NULL DEFAULT 0;
     """,
     CHECKSUM_MIGRATION,
+    # Importers that read more of the same file replace what earlier ones read.
+    """
+    ALTER TABLE imports ADD COLUMN importers INTEGER NOT NULL DEFAULT 1;
+    """,
 )
 """Migration n brings `PRAGMA user_version` from n to n + 1. Append, never edit one that has shipped."""
 

@@ -217,6 +217,7 @@ def test_a_memory_of_an_older_version_gets_its_checksums(workspace: Workspace) -
             "DROP INDEX conversations_unsealed",
             "ALTER TABLE conversations DROP COLUMN checksum",
             "ALTER TABLE conversations DROP COLUMN state_checksum",
+            "ALTER TABLE imports DROP COLUMN importers",
             "PRAGMA user_version=5",
         ):
             connection.execute(statement)

@@ -69,6 +69,19 @@ def test_a_grown_conversation_supersedes_its_shorter_form(store: MemoryStore) ->
     assert [c.id for c in store.conversations()] == [long.id]
 
 
+@pytest.mark.parametrize("answer", [f"Answer {number}." for number in range(8)])
+def test_what_newer_importers_read_from_the_same_file_supersedes_what_older_ones_read(
+    store: MemoryStore, answer: str
+) -> None:
+    old = talk(("Question?", "<think>secret</think>Answer."), ("And?", "invented"), external_id="c", at=5.0)
+    store.add([old])
+    store.connection.execute("UPDATE imports SET importers = importers - 1")
+    assert store.add([talk(("Question?", answer), external_id="c", at=5.0)]).superseded == 1
+    (current,) = store.conversations()
+    assert [turn.text for turn in current.turns] == ["Question?", answer]
+    assert store.add([old]).added == 0
+
+
 def test_a_transcript_without_ids_supersedes_its_own_beginning(store: MemoryStore) -> None:
     store.add([talk(PAIRS[0])])
     store.add([talk(*PAIRS)])
