@@ -61,10 +61,10 @@ def find_addresses(text: str) -> Iterator[tuple[int, int]]:
             if len(name) - word.end() >= 2:
                 lead = word.end()
         name = name[lead:]
-        if _NUMBERED_STREET.fullmatch(name[-2:]) and not units:
-            continue
         labelled = _LABEL.search(window) is not None
         known = labelled or _REGION.match(name) is not None
+        if _NUMBERED_STREET.fullmatch(name[-2:]) and not units and not known:
+            continue
         if units >= 2 or known or (match["house"] and _STRONG.search(name)):
             end = stop
             yield match.start() - len(name), stop

@@ -25,6 +25,99 @@ _CREDIT_CODE = re.compile(
 )
 _CREDIT_LABEL = re.compile(r"信用代码|税号|纳税人|执照|USCC", re.IGNORECASE)
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]){11,30}(?![A-Za-z0-9])", re.IGNORECASE)
+_IBAN_COUNTRIES = frozenset(
+    [
+        "AD",
+        "AE",
+        "AL",
+        "AT",
+        "AZ",
+        "BA",
+        "BE",
+        "BG",
+        "BH",
+        "BI",
+        "BR",
+        "BY",
+        "CH",
+        "CR",
+        "CY",
+        "CZ",
+        "DE",
+        "DJ",
+        "DK",
+        "DO",
+        "EE",
+        "EG",
+        "ES",
+        "FI",
+        "FK",
+        "FO",
+        "FR",
+        "GB",
+        "GE",
+        "GI",
+        "GL",
+        "GR",
+        "GT",
+        "HN",
+        "HR",
+        "HU",
+        "IE",
+        "IL",
+        "IQ",
+        "IS",
+        "IT",
+        "JO",
+        "KW",
+        "KZ",
+        "LB",
+        "LC",
+        "LI",
+        "LT",
+        "LU",
+        "LV",
+        "LY",
+        "MC",
+        "MD",
+        "ME",
+        "MK",
+        "MN",
+        "MR",
+        "MT",
+        "MU",
+        "NI",
+        "NL",
+        "NO",
+        "OM",
+        "PK",
+        "PL",
+        "PS",
+        "PT",
+        "QA",
+        "RO",
+        "RS",
+        "RU",
+        "SA",
+        "SC",
+        "SD",
+        "SE",
+        "SI",
+        "SK",
+        "SM",
+        "SO",
+        "ST",
+        "SV",
+        "TL",
+        "TN",
+        "TR",
+        "UA",
+        "VA",
+        "VG",
+        "XK",
+        "YE",
+    ]
+)
 _CARD = re.compile(
     _NOT_DIGIT_BEFORE + r"(?<![A-Za-z])[0-9]" + _SEPARATED + r"{11,18}" + _NOT_DIGIT_AFTER + r"(?![A-Za-z])"
 )
@@ -38,7 +131,7 @@ _NOT_A_CARD = re.compile(
     re.IGNORECASE,
 )
 _ACCOUNT = re.compile(
-    r"(?:银行卡号?|卡号|(?:银行|收款)[账帐][号户]|(?:对公|银行|转账)?[账帐]户|(?:bank )?account (?:number|no\.?)|card (?:number|no\.?))\s*+(?:是|为|is|[:：#])?\s*+([0-9](?:[ \-]?[0-9]){11,20})(?![0-9])",
+    r"(?:银行卡号?|卡号|(?:工行|建行|农行|中行|招行|交行|邮储|储蓄|信用|借记|工资|社保)卡号?|(?:银行|收款)[账帐][号户]|(?:对公|银行|转账)?[账帐]户|(?:bank )?account (?:number|no\.?)|card (?:number|no\.?))\s*+(?:是|为|is|[:：#])?\s*+([0-9](?:[ \-]?[0-9]){11,20})(?![0-9])",
     re.IGNORECASE,
 )
 _DENIED = re.compile(r"^.{0,6}(?:不是|并非|而非|非).{0,4}(?:银行卡|信用卡|身[份分]证|卡号|电话|手机|号码)")
@@ -100,7 +193,11 @@ def ibans(text: str) -> Iterator[tuple[int, int]]:
         end = match.end()
         while end - match.start() >= 15:
             code = re.sub(r"[ -]", "", text[match.start() : end])
-            if checksums.iban(code) and sum(character.isdigit() for character in code) >= 8:
+            if (
+                code[:2].upper() in _IBAN_COUNTRIES
+                and checksums.iban(code)
+                and sum(character.isdigit() for character in code) >= 8
+            ):
                 yield match.start(), end
                 break
             cut = max(text.rfind(" ", match.start(), end), text.rfind("-", match.start(), end))

@@ -21,7 +21,7 @@ TYPES = ("ID_CARD", "TAX_NUMBER", "HEALTH_NUMBER", "PERSONAL_NUMBER", "PASSPORT"
 
 _FILLER = (
     # "number:", "nr.", "(optional)", "meine … lautet", "号码是": a few short words between the label and the number
-    r"(?:[^0-9A-Za-z\n。；;,，()]{0,4}+(?:\([^()\n]{1,24}\)|[^\W\d_]{1,13}(?![^\W_])\.?)){0,4}+[^0-9A-Za-z\n。；;,，]{0,4}+"
+    r"(?:[^0-9A-Za-z\n。；;,，()]{0,4}+(?:\([^()\n]{1,24}\)|(?-i:[A-Z]?[^\W\d_A-Z]{1,12}|ID|NO|NR|NUMBER|CARD)(?![^\W_])\.?)){0,4}+[^0-9A-Za-z\n。；;,，]{0,4}+"
 )
 _END = r"(?![0-9A-Za-z])(?![.,-][0-9])"
 

@@ -35,7 +35,10 @@ _VALUE = r"([\x21-\x7e]{4,128})"
 _PASSWORD = (
     # with a separator or a verb between label and value
     re.compile(
-        _LABEL + r"[\"']?\s*+(?::=|[:：](?!:)|={1,3}(?![=>])|=>|->|→)\s*+[\"'`「『“]?" + _VALUE, re.IGNORECASE
+        _LABEL
+        + r"[\"']?\s*+(?::=|[:：](?!:)|={1,3}(?![=>])|=>|->|→|(?<=[\"']),(?=\s?[\"']))\s*+[\"'`「『“]?"
+        + _VALUE,
+        re.IGNORECASE,
     ),
     re.compile(
         _LABEL
@@ -122,7 +125,15 @@ def passwords(text: str) -> Iterator[tuple[int, int]]:
             if (not quoted or text[match.start(1) - 1] == "`") and _is_code(text, match, value, end):
                 continue
             digits = value.isdigit()
-            if strength == 0:
+            if "," in match.group()[: match.start(1) - match.start()]:
+                # `define("PASSWORD", "…")`, but also a list of names
+                plausible = (
+                    quoted
+                    and digits is False
+                    and _looks_random(value)
+                    and re.search("[0-9]", value) is not None
+                )
+            elif strength == 0:
                 plausible = quoted or not (value.isalpha() and value.islower() and len(value) < 6)
             elif strength == 1:
                 plausible = _looks_random(value) or (digits and len(value) >= 4)

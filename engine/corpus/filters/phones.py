@@ -89,7 +89,7 @@ _SIX_DIGITS = re.compile(r"[0-9]\)?(?:[ \-./()–]{0,3}[0-9]){5}")
 _WORD_BEFORE = re.compile(
     r"(?:电话|手机|座机|传真|热线|联系方式|联系号码|联络|致电|拨打|来电|去电|短信|打给|打过来|呼叫|号码|固话|分机"
     r"|(?<![a-z])(?:tele)?phone(?:s| number| no\.?)?(?![a-z])|(?<![a-z])(?:mobile|cell(?:phone)?|fax|desk|office|home|work|tel|call(?:ing|ed)?(?: me| us| him| her| back)?|dial(?:ing|led)?|text(?:ed)? (?:me|us|him|her)|ring|reach(?: me| us)?|contact(?: me| us)?|whatsapp|hotline|answering|messages?|registered|my number|number is|sms|voicemail)(?![a-z])"
-    r"|(?<![a-zà-ÿ])(?:t[ée]l[ée]?(?:phone|fono|fon|fone|fonnummer)?|(?:mobil|festnetz|handy|ruf)?nummer|handy|mobil(?:telefon)?|rufnummer|ruf mich|erreichbar|m[óo]vil|celular|cellulare|portable|num[ée]ro|chiama(?:mi)?|llámame|appelle|puhelin|telefoon|telefonnr|тел|номер)(?![a-zà-ÿ])"
+    r"|(?<![a-zà-ÿ])(?:t[ée]l[ée]?(?:phone|fono|fon|fone|fonnummer)?|(?:mobil|festnetz|handy|ruf)?nummer|handy|mobil(?:telefon)?|rufnummer|ruf(?:en)?(?: sie)?(?: mich)?(?: unter)?|anruf(?:en)?|erreichbar|m[óo]vil|celular|cellulare|portable|num[ée]ro|chiama(?:mi)?|llámame|appelle|puhelin|telefoon|telefonnr|тел|номер)(?![a-zà-ÿ])"
     r"|телефон|мобильн|電話|携帯|전화|휴대폰|연락처|핸드폰|โทร|điện thoại|هاتف|جوال)"
     r"(?:[^0-9。！？!?\n;；]|\n(?=\s*[+(0-9])){0,28}$",
     re.IGNORECASE,
@@ -102,16 +102,16 @@ _NOT_A_PHONE = re.compile(
     r"[0-9]{4}[-./][0-9]{1,2}[-./][0-9]{1,2}|[0-9]{1,2}[-./][0-9]{1,2}[-./][0-9]{2,4}|(?:19|20)[0-9]{2}\s?[-–]\s?(?:19|20)[0-9]{2}|[0-9]{1,15}\.[0-9]{1,15}|[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
 )
 _OTHER_NUMBER = re.compile(
-    r"(?:发票|彩票|中奖|开奖|股票|基金|合同|批号|案号|订单|快递|运单|单号|流水|工单|编号|身[份分]证|卡号|邮编|验证码|zip|order|invoice|card|account|ticket|id|code|isbn|ssn|licen[cs]e number|sku|part no\.?|serial|uid|编码|版本|isbn|doi|tracking)\s*+(?:号码?|number|no\.?|#|is|是|为|:|：|=)*+\s*+$",
+    r"(?:limit|offset|发票|彩票|中奖|开奖|股票|基金|合同|批号|案号|订单|快递|运单|单号|流水|工单|编号|身[份分]证|卡号|邮编|验证码|zip|order|invoice|card|account|ticket|id|code|isbn|ssn|licen[cs]e number|sku|part no\.?|serial|uid|编码|版本|isbn|doi|tracking)\s*+(?:号码?|number|no\.?|#|is|是|为|:|：|=)*+\s*+$",
     re.IGNORECASE,
 )
 
 
 _OPERATION_AFTER = re.compile(
-    r"\A[ ]?(?:除以|乘以|乘上|加上|减去|的平方|的立方|开平方)|\A[ ]?(?:[×✕÷*%^=<>]|[/+][ ]?[0-9]{1,6}(?![0-9])|-[ ]|\+[ ]|>>|<<|\*\*)[ ]?(?:[0-9A-Za-z(=<>]|\Z)"
+    r"\A[ ]?(?:除以|乘以|mod [0-9]|\)[ ]?[\^*/]|乘上|加上|减去|的平方|的立方|开平方)|\A[ ]?(?:[×✕÷*%^=<>]|[/+][ ]?[0-9]{1,6}(?![0-9])|-[ ]|\+[ ]|>>|<<|\*\*)[ ]?(?:[0-9A-Za-z(=<>]|\Z)"
 )
 _OPERATION_BEFORE = re.compile(
-    r"(?:[0-9A-Za-z)][ ]?(?:[×✕÷*%^]|[<>]=?|[+/][ ])|[0-9)][ ]?=|[A-Za-z_]\(|计算|求)[ ]?\Z"
+    r"(?:[0-9A-Za-z)][ ]?(?:[×✕÷*%^]|[<>]=?|[+/][ ])|[0-9)][ ]?=|[A-Za-z_]\(|(?<![A-Za-z])[a-z][ ]?=|计算|求)[ ]?\Z"
 )
 _LIST_OF_KEYS = re.compile(
     r"(?<![A-Za-z])(?P<column>[A-Za-z_.]{0,40})[`\"]?\s{1,3}(?:not\s{1,3})?in\s{0,3}\([0-9,'\"\s]{0,200}\Z",

@@ -39,7 +39,7 @@ PO_BOX = re.compile(
 _DE_STEM = r"(?:straße|strasse|str\.|gasse|allee|chaussee|damm|ufer|steig|stieg|pfad|weg|platz|promenade)"
 GERMAN = re.compile(
     rf"(?<![{_LETTER}-])(?:"
-    rf"(?P<one>[{_UPPER}][{_LETTER}.-]{{1,30}}?{_DE_STEM})"
+    rf"(?P<one>[{_UPPER}][{_LETTER}.-]{{1,30}}?(?:{_DE_STEM}|-(?:Straße|Strasse|Str\.|Platz|Allee|Weg|Ring|Damm|Ufer|Promenade|Gasse)))"
     rf"|(?:[{_UPPER}][{_LETTER}.-]{{1,24}} ){{1,3}}(?:Straße|Strasse|Str\.|Weg|Platz|Allee|Gasse|Ring|Damm|Ufer|Chaussee|Promenade)"
     rf"|(?P<other>[{_UPPER}][{_LETTER}.-]{{1,30}}?(?:ring|hof|markt|berg|graben|kai|tor|garten)|(?:Am|An der|An den|Auf der|Auf dem|Im|In der|In den|Zum|Zur|Unter den|Hinter der|Vor dem) [{_UPPER}][{_LETTER}-]{{2,24}}(?: [{_UPPER}][{_LETTER}-]{{2,24}})?)"
     rf")[ ]?(?P<house>[0-9]{{1,4}}(?: ?[a-zA-Z](?![{_LETTER}]))?(?:[-/–][0-9]{{1,4}}[a-z]?)?)(?![0-9.]{{0,1}}[0-9%€])(?:,? (?:[0-9]{{1,2}}\. (?:OG|Stock)|EG|Whg\.? ?[0-9]+|Top [0-9]+))?"
@@ -102,11 +102,7 @@ def find_western(text: str) -> Iterator[tuple[int, int]]:
         yield from _german(text)
     for words, pattern in _BY_WORDS:
         if any(map(has, words)):
-            yield from (
-                match.span()
-                for match in pattern.finditer(text)
-                if pattern is not SOUTHERN or _is_via(text, match)
-            )
+            yield from (match.span() for match in pattern.finditer(text) if _is_street(text, match, pattern))
 
 
 _ALPHABETIC = re.compile(
@@ -137,15 +133,19 @@ _BY_WORDS = (
 """Parts of which each text with such an address has one, in lower case."""
 
 
-def _is_via(text: str, match: re.Match[str]) -> bool:
-    """Whether "via" is the Italian street: in English it stands before numbers too ("via Python 3")."""
+def _is_street(text: str, match: re.Match[str], pattern: re.Pattern[str]) -> bool:
+    """Whether it is one also where its words are English too ("via Python 3", "5 Place Setting")."""
+    if pattern is FRENCH:
+        return match["town"] is not None or _ENGLISH_TOO.match(match.group()) is None
     return (
-        not match.group().lower().startswith("via ")
+        pattern is not SOUTHERN
+        or not match.group().lower().startswith("via ")
         or match["town"] is not None
         or _IN_ITALIAN.search(text, max(0, match.start() - 40), match.start()) is not None
     )
 
 
+_ENGLISH_TOO = re.compile(r"[0-9]{1,4} (?:Place|Square|Route|Passage|Avenue|Boulevard|Cours) [A-Za-z]++\Z")
 _IN_ITALIAN = re.compile(
     r"(?<!\w)(?:in|abito|abita|indirizzo|residente|casa|vivo|sede)\W{1,3}(?:\w{1,12}\W{1,3}){0,3}\Z",
     re.IGNORECASE,
