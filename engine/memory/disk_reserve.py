@@ -9,7 +9,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,29 +42,18 @@ def keep_reserve(memory: Path) -> None:
         size = min(RESERVE_BYTES, shutil.disk_usage(memory.parent).free // _SHARE)
         if path.exists() and path.stat().st_size >= size // 2:
             return
-        with closing(_ReserveFile(path)) as file:
-            file.allocate(size)
-
-
-class _ReserveFile:
-    """A new file, deleted again when its space cannot be allocated."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-
-    def allocate(self, size: int) -> None:
         try:
-            # Written: without fallocate, and with compression, a hole would reserve nothing.
-            block = os.urandom(1 << 16)
-            while size > 0:
-                size -= os.write(self.fd, block[: min(size, len(block))])
+            with path.open("wb") as file:
+                path.chmod(0o600)
+                # Written: without fallocate, and with compression, a hole would reserve nothing.
+                for _block in range(size // _BLOCK):
+                    file.write(os.urandom(_BLOCK))
         except OSError:
-            self.path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
 
-    def close(self) -> None:
-        os.close(self.fd)
+
+_BLOCK = 1 << 16
 
 
 def is_disk_full(error: BaseException | None) -> bool:
