@@ -197,12 +197,12 @@ class ImportBatch:
         row = self.connection.execute(
             "SELECT COALESCE(superseded_by, id) FROM conversations WHERE id = ?", (item.by,)
         ).fetchone()
-        if row and row[0] != item.id:
-            replaced = self.connection.execute(
-                "UPDATE conversations SET superseded_by = ? WHERE id = ? AND superseded_by IS NULL",
-                (row[0], item.id),
-            )
-            self.superseded += replaced.rowcount
+        current = self.connection.execute(
+            "SELECT 1 FROM conversations WHERE id = ? AND superseded_by IS NULL", (item.id,)
+        ).fetchone()
+        if row and row[0] != item.id and current:
+            update_state(self.connection, item.id, superseded_by=row[0])
+            self.superseded += 1
 
     def _skip(self, reason: str, count: int = 1) -> None:
         self.skipped[reason] = self.skipped.get(reason, 0) + count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from engine.corpus.build import build_corpus
 from engine.corpus.review.store import ReviewStore
 from engine.corpus.training_set import corpus_rows
 from engine.health.preflight import Grade, check_store, run_checks
+from engine.memory import checksums
 from engine.memory.integrity import damaged_memory, is_damage, reason_of
 from engine.memory.records import Conversation, Turn, content_hash
 from engine.memory.schema import describe_sqlite_error, recovery_command
@@ -315,3 +317,17 @@ def test_the_text_that_sqlite_quotes_is_in_no_message() -> None:
     assert is_damage(caught.value)
     assert "Greta" not in describe_sqlite_error(caught.value) + str(damaged_memory(reason_of(caught.value)))
     assert recovery_command(caught.value) == "h2q-tui backup restore"
+
+
+def test_only_the_module_of_the_checksums_changes_conversations() -> None:
+    statement = re.compile(
+        r"UPDATE (conversations|turns)|(REPLACE|INSERT) (OR \w+ )?INTO (conversations|turns)"
+    )
+    engine = Path(checksums.__file__).parents[1]
+    found = {
+        path.name: statement.findall(path.read_text(encoding="utf-8"))
+        for path in engine.rglob("*.py")
+        if statement.search(path.read_text(encoding="utf-8"))
+    }
+    # An import inserts with the checksum.
+    assert {name: len(hits) for name, hits in found.items()} == {"checksums.py": 2, "import_batch.py": 2}
