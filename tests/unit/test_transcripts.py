@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from engine.core.errors import BadInput
 from engine.memory.importers.fields import ImportOptions, parse_role_map
 from engine.memory.importers.formats import detect_format
-from engine.memory.importers.text import read
+from engine.memory.importers.text import detect, read
 from engine.memory.records import Conversation, Skipped
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_run import import_paths
@@ -176,6 +178,23 @@ def test_a_fence_that_a_cut_answer_left_open_ends_with_the_answer(tmp_path: Path
     ]
 
 
+def test_a_fence_that_was_left_open_does_not_end_with_the_code_of_a_later_answer(tmp_path: Path) -> None:
+    code = "```js\nx\n```"
+    path = write(
+        tmp_path,
+        f"User: code\n\nAssistant: Here:\n\n```python\nprint(1\n\nUser: go on\n\nAssistant: {code}\n\nUser: ok\n",
+    )
+    assert talks(path) == [
+        [
+            ("user", "code"),
+            ("assistant", "Here:\n\n```python\nprint(1"),
+            ("user", "go on"),
+            ("assistant", code),
+            ("user", "ok"),
+        ]
+    ]
+
+
 def test_an_answer_of_another_model_is_no_part_of_the_question(tmp_path: Path) -> None:
     path = write(tmp_path, "User: a\nClaude: b\nUser: c\nChatGPT: d\nUser: e\nGemini: f\n")
     assert talks(path) == [
@@ -271,3 +290,19 @@ def test_a_written_talk_is_read_back(
     expected = [pair for q, a in talk for pair in (("user", q), ("assistant", a))]
     lines = [(role, "\n".join(line.rstrip("\r") for line in text.split("\n"))) for role, text in expected]
     assert talks(path) == [lines]
+
+
+PUMPS = ["User: ", "User:", "## ", "**", "*", "[", "【", "(", "User (", "User: x\n", "User: x\n\n", "---\n", "\n", " ", "```a\n", "```\n", "~~~\n", "1. ",
+         "User: a\nClaude: b\n", "a: b\n", "user: x\nmodel: y\n", "said ", "gpt-4 ", "llama3:8b:", "😀", "from ", "# x\n", "User\n", "**User**\n\n"]  # fmt: skip
+
+
+@pytest.mark.parametrize("pump", PUMPS)
+def test_any_transcript_is_read_in_linear_time(tmp_path: Path, pump: str) -> None:
+    begun = time.process_time()
+    for head in ("", "User: a\n\nAssistant: b\n\n", "## User\n\na\n\n## Assistant\n\n"):
+        path = write(tmp_path, head + pump * 4_000)
+        detect(path, None)
+        with suppress(BadInput):
+            list(read(path, ImportOptions()))
+    # Quadratic time would be minutes.
+    assert time.process_time() - begun < 20

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from engine.core.chat import Role
 from engine.core.errors import BadInput
 from engine.core.filenames import shell_word
 from engine.core.i18n import _
@@ -20,13 +21,14 @@ from engine.memory.importers.fields import ImportOptions, RoleMap, build_convers
 from engine.memory.importers.readers.files import OnBytes, ignore_bytes, is_zip, text_lines
 from engine.memory.importers.readers.json_stream import MAX_VALUE
 from engine.memory.importers.readers.sqlite import is_sqlite
-from engine.memory.importers.transcript_labels import parse_label
+from engine.memory.importers.transcript_labels import Label, parse_label
 from engine.memory.importers.transcript_scheme import (
     Fence,
     Line,
     Scheme,
     find_scheme,
     heading,
+    is_named_fence,
     is_separator,
     with_neighbours,
 )
@@ -39,7 +41,7 @@ _ASSISTANT_NAME = re.compile(
     r"客服|店|医生|老师|顾问|律师|专家|agent|support|staff|doctor|teacher|expert|bot|助", re.IGNORECASE
 )
 """Names that are likely the assistant, for the suggested `--map`; the user decides."""
-_DETECTION_LINES = 1000
+_DETECTION_LINES = 20_000
 """Lines that `detect` reads."""
 _SCHEME_LINES = 200_000
 _MAX_RESCANS = 20
@@ -88,50 +90,31 @@ def _lines(path: Path, limit: int) -> Iterator[Line]:
 def _parts(path: Path, scheme: Scheme, roles: RoleMap, on_bytes: OnBytes) -> Iterator[tuple[str, list[Row]]]:
     """The lines of each conversation and its title; those before the first label belong to the first one."""
     source: Iterator[Line] = with_neighbours(text_lines(path, on_bytes))
+    code = _Code(scheme, roles)
     rows: list[Row] = []
-    title, characters, rescans = "", 0, 0
-    has_labels = False
-    fence, fence_line = Fence(), -1
-    as_text: set[int] = set()
-    """Numbers of lines with a fence that is never closed."""
+    title, characters, has_labels = "", 0, False
     while True:
         for line in source:
-            was_open = bool(fence.open)
-            is_code = line.number not in as_text and fence.covers(line.text) and not scheme.fenced
-            if is_code and not was_open:
-                fence_line = len(rows)
-            label = None if is_code else scheme.label(line.text, roles)
-            next_label = scheme.label(line.after, roles) if not is_code else None
-            if label is None and next_label and next_label.role in ("user", "system", "assistant"):
-                ends = has_labels and next_label.role != "assistant"
-                if is_separator(line.text) and scheme.separates and has_labels:
+            if code.began_in_error(line):
+                # The answer with this fence was cut: what follows it is no code.
+                source, rows = code.read_again(rows, chain((line,), source)), rows[: code.began_at]
+                break
+            is_code, label = code.covers(line, len(rows))
+            words = heading(line.text)
+            following = None
+            if not is_code and label is None and (words or is_separator(line.text)):
+                following = scheme.label(line.after, roles)
+            if has_labels and following and following.role is not Role.TOOL:
+                ends = scheme.separates if not words else following.role is not Role.ASSISTANT
+                if ends:
                     yield title, rows
-                    rows, title, characters, has_labels = [], "", 0, False
+                    rows, title, characters, has_labels = [], words, 0, False
                     continue
-                if (words := heading(line.text)) and (ends or not has_labels):
-                    if has_labels:
-                        yield title, rows
-                        rows, characters, has_labels = [], 0, False
-                    title = words
-                    continue
-            elif label is None and not has_labels and not rows and (words := heading(line.text)):
+            elif words and label is None and not is_code and not has_labels and (following or not rows):
                 title = words
                 continue
-            if label is not None:
-                has_labels = True
-                if not scheme.fenced and line.number not in as_text and fence.covers(label.rest):
-                    fence_line = len(rows)
-            rows.append(
-                Row(
-                    line.text,
-                    label,
-                    is_code,
-                    line.follows_blank,
-                    line.before if not line.follows_blank else "",
-                    line.after if not line.precedes_blank else "",
-                    line,
-                )
-            )
+            has_labels |= label is not None
+            rows.append(Row(text=line.text, label=label, is_code=is_code, line=line))
             characters += len(line.text)
             if characters > MAX_VALUE:
                 raise BadInput(
@@ -139,16 +122,57 @@ def _parts(path: Path, scheme: Scheme, roles: RoleMap, on_bytes: OnBytes) -> Ite
                     path=path,
                     line=line.number,
                 )
-        if not fence.open or scheme.fenced or rescans >= _MAX_RESCANS:
-            break
-        # The answer with this fence was cut: what follows it is no code.
-        rescans += 1
-        again = [row.line for row in rows[fence_line:]]
-        as_text.add(again[0].number)
-        del rows[fence_line:]
-        fence = Fence()
-        source = chain(again)
+        else:
+            if not code.is_open:
+                break
+            source, rows = code.read_again(rows, ()), rows[: code.began_at]
     yield title, rows
+
+
+class _Code:
+    """Which lines stand in fenced code. A fence that is never closed is text: an answer was cut there."""
+
+    def __init__(self, scheme: Scheme, roles: RoleMap) -> None:
+        self.scheme, self.roles = scheme, roles
+        self.began_at = 0
+        """The row with the fence that is open."""
+        self._fence = Fence()
+        self._holds_label = False
+        self._as_text: set[int] = set()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a fence is open that may be text."""
+        return bool(self._fence.open) and len(self._as_text) < _MAX_RESCANS
+
+    def covers(self, line: Line, row: int) -> tuple[bool, Label | None]:
+        """Whether a line is code, and its label when it is none; `row` is where it will stand."""
+        label = self.scheme.label(line.text, self.roles)
+        if self.scheme.fenced or line.number in self._as_text:
+            return False, label
+        was_open = bool(self._fence.open)
+        is_code = self._fence.covers(line.text)
+        if not is_code and label is not None:
+            self._fence.covers(label.rest)
+        if self._fence.open and not was_open:
+            self.began_at, self._holds_label = row, False
+        self._holds_label |= is_code and label is not None and line.follows_blank
+        return is_code, None if is_code else label
+
+    def began_in_error(self, line: Line) -> bool:
+        """Whether the line begins a fence although one is open, and speakers stood in that one."""
+        if not self._holds_label or not self.is_open:
+            return False
+        label = self.scheme.label(line.text, self.roles)
+        begins = label.rest if label else line.text.strip()
+        return is_named_fence(begins) and begins.startswith(self._fence.open)
+
+    def read_again(self, rows: list[Row], rest: Iterable[Line]) -> Iterator[Line]:
+        """The lines from the open fence on, to be read as text, and the rest."""
+        again = [row.line for row in rows[self.began_at :]]
+        self._as_text.add(again[0].number)
+        self._fence, self._holds_label = Fence(), False
+        return chain(again, rest)
 
 
 def no_speakers(path: Path) -> BadInput:

@@ -7,15 +7,16 @@ languages, and those of models; nothing here knows of a program.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import msgspec
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import RoleMap, parse_time
 
-PLAIN, BOLD, ALONE, SAID = "", "**", "alone", "said"
-"""Forms of a label: `User: …`, `**User**`, a line that is only a name, and `You said:`. A heading has its signs (`##`)
-and a name in brackets the opening one as its form."""
+PLAIN, ALONE, SAID = "", "alone", "said"
+"""Forms of a label: `User: …`, a line that is only a name, and `You said:`. Other labels have their signs as form: `##`,
+`**`, `【`."""
 
 _MODEL = re.compile(
     r"(?:open ?ai|chat ?gpt|gpt|claude|anthropic|gemini|bard|bing|copilot|deepseek|qwen|qwq|kimi|llama|mistral|mixtral|le chat|"
@@ -89,10 +90,36 @@ _COMPATIBLE = {
 
 _SAID = re.compile(
     r"(?:message )?from (?P<from>.{1,40})|来自 ?(?P<cn>.{1,40}?) ?的(?:消息|讯息|信息)|來自 ?(?P<tw>.{1,40}?) ?的(?:訊息|消息)"
-    r"|(?P<said>.{1,40}?) (?:said|says|asked|asks|wrote|replied|responded|answered)"
-    r"|(?P<shuo>.{1,40}?) ?(?:说|說)|(?P<hat>.{1,40}?) (?:sagte|a dit|dijo|ha detto|disse)|(?:sie )?(?P<sagten>du) hast gesagt",
+    r"|(?P<said>.{1,40}?) (?:said|says|asked|asks|wrote|writes|replied|responded|answered|sagte|hast gesagt|haben gesagt|hat gesagt|"
+    r"a dit|as dit|avez dit|dijo|dijiste|ha dicho|disse|disseste|ha detto|hai detto|сказал|сказала|сказали)"
+    r"|(?P<shuo>.{1,40}?) ?(?:说|說)|(?P<ja>.{1,40}?)の発言",
     re.IGNORECASE,
 )
+_NUMBERED = re.compile(r"(?:\d{1,4}[.)、][ \t]*)?(.*?)(?:[ \t]*(?:#[ \t]?)?\d{1,4})?", re.DOTALL)
+_WEAK = frozenset(
+    [
+        "model",
+        "me",
+        "i",
+        "ich",
+        "du",
+        "tú",
+        "tu",
+        "vous",
+        "moi",
+        "вы",
+        "나",
+        "q",
+        "a",
+        "答",
+        "问",
+        "問",
+        "ai",
+        "ki",
+        "bot",
+    ]
+)
+"""Names that a line alone may hold in any text."""
 _SIGNS = "\u200d\ufe0f\u2190-\u21ff\u2300-\u23ff\u25a0-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff"
 _SIGN = re.compile(rf"[{_SIGNS}]+")
 _EDGE = re.compile(rf"^[\s{_SIGNS}*_`]+|[\s{_SIGNS}*_`]+$")
@@ -102,7 +129,7 @@ _ASIDE = re.compile(
 _HEADING = re.compile(r"(\s{0,3})(#{1,6})[ \t]+(.{1,120})|(\s{0,3})(#{1,6})(?=\w)(.{1,60})")
 _ASIDE_TEXT = r"(?:[(（\[][^()（）\[\]\n]{1,60}[)）\]])"
 _BOLD = re.compile(
-    rf"(\s{{0,3}}(?:[-*+] )?)(?:\*\*|__)([^*_\n]{{1,80}})(?:\*\*|__)\s?({_ASIDE_TEXT}?)\s?([:：]?)[ \t]*(.*)",
+    rf"(\s{{0,3}}(?:[-*+] )?)(\*{{1,3}}|__?)(?! )([^*_\n]{{1,80}})\2\s?({_ASIDE_TEXT}?)\s?([:：]?)[ \t]*(.*)",
     re.DOTALL,
 )
 _BRACKET = re.compile(r"(\s{0,3})([【\[])([^】\]\n]{1,40})[】\]][ \t]*[:：]?[ \t]*(.*)", re.DOTALL)
@@ -134,6 +161,16 @@ class Label(msgspec.Struct, frozen=True):
     time: float | None = None
 
     @property
+    def family(self) -> str:
+        """The form without the level of a heading: the two sides of a talk may have headings of two levels."""
+        return f"{self.form.rstrip('#')}#" if self.form.endswith("#") else self.form
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether it may be a key of any text, as `Model: T-800` beside `User: root`."""
+        return not self.is_decorated and self.name.casefold() == "model"
+
+    @property
     def is_decorated(self) -> bool:
         """Whether the form is more than a word and a colon, which any text may hold."""
         return self.form not in (PLAIN, ALONE)
@@ -141,19 +178,24 @@ class Label(msgspec.Struct, frozen=True):
 
 def may_answer(user: Label, assistant: Label) -> bool:
     """Whether the names of two labels in one form belong to the two sides of a talk."""
-    if user.form != assistant.form or {user.group, assistant.group} & {"mapped"}:
-        return user.form == assistant.form
+    if user.family != assistant.family or "mapped" in (user.group, assistant.group):
+        return user.family == assistant.family
     return assistant.group in _COMPATIBLE.get(user.group, ())
 
 
-def likeness(label: Label, partner: Label) -> tuple[bool, bool]:
+def likeness(label: Label, partner: Label) -> tuple[bool, bool, bool]:
     """How much two names look like those of one transcript; the smallest is the best.
 
-    They are written alike, both in small letters, both in capitals or neither, and mean any speaker of their side.
+    They have one form, are written alike (both in small letters, both in capitals, or neither), and mean any speaker of
+    their side.
     """
     name, other = label.name, partner.name
     is_unlike = (name.islower(), name.isupper()) != (other.islower(), other.isupper())
-    return is_unlike, partner.group == "person" and other.casefold() not in _GENERIC
+    return (
+        label.form != partner.form,
+        is_unlike,
+        partner.group == "person" and other.casefold() not in _GENERIC,
+    )
 
 
 def parse_label(line: str, role_map: RoleMap, *, names_only: bool = True) -> Label | None:
@@ -167,7 +209,7 @@ def parse_label(line: str, role_map: RoleMap, *, names_only: bool = True) -> Lab
         and ":" not in head
         and "：" not in head
         and head.lstrip()[:1] not in _DECORATIONS
-    ):
+    ) or not head.strip():
         return None
     found = _decorated(line, role_map) or _plain(line, role_map)
     if found is None or (names_only and found.role is None):
@@ -186,11 +228,11 @@ def _decorated(line: str, role_map: RoleMap) -> Label | None:
     if (sign := _SIGN.match(line.lstrip())) is not None:
         bare = line.lstrip()[sign.end() :].lstrip()
     if bold := _BOLD.fullmatch(bare):
-        indent, name, aside, colon, rest = bold.groups()
+        indent, signs, name, aside, colon, rest = bold.groups()
         has_colon = bool(colon) or name.rstrip()[-1:] in (":", "：")
         if not has_colon and rest:
             return None
-        return _known(f"{indent}{BOLD}", name.rstrip().rstrip(":："), rest, role_map, aside)
+        return _known(f"{indent}{signs}", name.rstrip().rstrip(":："), rest, role_map, aside)
     if bracket := _BRACKET.fullmatch(bare):
         indent, sign_, name, rest = bracket.groups()
         label = _known(f"{indent}{sign_}", name, rest, role_map)
@@ -240,23 +282,31 @@ def _known(form: str, written: str, rest: str, role_map: RoleMap, aside: str = "
     name = " ".join(written.split())
     if not name:
         return None
-    key = name.casefold()
     if mapped := role_map.get(name.lower()):
         return Label(form, name, mapped, "mapped", rest, time)
+    name, role, group = _speaker(name, form in (PLAIN, ALONE), form == ALONE)
+    return Label(_said(form) if group == SAID else form, name, role, group, rest, time)
+
+
+@lru_cache(4096)
+def _speaker(name: str, is_word: bool, is_alone: bool) -> tuple[str, Role | None, str]:
+    """A name without its number, its role and its group; is it a word in a line, or a line of its own?"""
     if said := _SAID.fullmatch(name):
         speaker = next(part for part in said.groups() if part)
         known = _NAMES.get(speaker.casefold())
         if known and known[0] is Role.USER:
-            return Label(_said(form), name, Role.USER, SAID, rest, time)
-        if _MODEL.fullmatch(speaker) or (known and known[0] is Role.ASSISTANT):
-            return Label(_said(form), name, Role.ASSISTANT, SAID, rest, time)
-        return Label(_said(form), name, None, SAID, rest, time)
-    if key in _NAMES:
-        role, group = _NAMES[key]
-        return Label(form, name, role, group, rest, time)
-    if _MODEL.fullmatch(name):
-        return Label(form, name, Role.ASSISTANT, "person", rest, time)
-    return Label(form, name, None, "", rest, time)
+            return name, Role.USER, SAID
+        is_model = _MODEL.fullmatch(speaker) or (known and known[0] is Role.ASSISTANT)
+        return name, Role.ASSISTANT if is_model else None, SAID
+    key = name.casefold()
+    bare = _NUMBERED.fullmatch(key)
+    numbered = _NAMES.get(bare[1]) if bare and key not in _NAMES else None
+    # `User 1: …` and `User 2: …` may be two people.
+    if bare and numbered and (not is_word or numbered[1] in ("letter", "question", "prompt")):
+        key, name = bare[1], name[bare.start(1) : bare.end(1)]
+    if key in _NAMES and not (is_alone and key in _WEAK):
+        return name, *_NAMES[key]
+    return (name, Role.ASSISTANT, "person") if _MODEL.fullmatch(name) else (name, None, "")
 
 
 def _said(form: str) -> str:

@@ -16,6 +16,7 @@ The rules, in their order:
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
@@ -23,7 +24,7 @@ import msgspec
 
 from engine.core.chat import Role
 from engine.memory.importers.fields import RoleMap
-from engine.memory.importers.transcript_labels import Label, likeness, may_answer, parse_label
+from engine.memory.importers.transcript_labels import SAID, Label, likeness, may_answer, parse_label
 
 _SEPARATOR = re.compile(r"\A\s*+(?:-{3,}|={3,}|\*{3,}|_{3,}|—{3,}|\f)\s*")
 _FENCE = re.compile(r"\s{0,12}(`{3,}|~{3,})\s*([^`\n]*)")
@@ -107,13 +108,18 @@ def is_bare_fence(line: str) -> bool:
     return match is not None and not match[2].strip()
 
 
+def is_named_fence(line: str) -> bool:
+    """Whether a line is a fence with the name of a language, which can only open one."""
+    match = _FENCE.fullmatch(line)
+    return match is not None and bool(match[2].strip())
+
+
 class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     """The labels of one transcript."""
 
-    form: str
-    user: str
-    """The name of the user, "" where only answers are labelled."""
-    assistant: str
+    user: Label | None
+    """The first label of the user; None where only answers are labelled."""
+    assistant: Label | None
     several_models: bool
     separates: bool
     """Whether `---` before a question begins a conversation."""
@@ -125,15 +131,18 @@ class Scheme(msgspec.Struct, frozen=True, kw_only=True):
     def label(self, line: str, role_map: RoleMap) -> Label | None:
         """The label of a line, when it is one of this transcript."""
         found = parse_label(line, role_map)
-        if found is None or found.form != self.form:
+        first = self.user or self.assistant
+        if found is None or first is None or found.family != first.family:
             return None
         if found.role in (Role.SYSTEM, Role.TOOL):
-            named = self.user or self.assistant
-            return found if found.is_decorated or found.name.islower() == named.islower() else None
-        if found.role is Role.USER:
-            return found if found.name == self.user or found.group == "mapped" else None
-        is_named = found.name == self.assistant or found.group == "mapped"
-        return found if is_named or (self.several_models and found.group in ("person", "said")) else None
+            return found if found.is_decorated or found.name.islower() == first.name.islower() else None
+        own = self.user if found.role is Role.USER else self.assistant
+        if own is None or found.form != own.form:
+            return None
+        if found.group == "mapped" or found.name == own.name:
+            return found
+        is_model = found.role is Role.ASSISTANT and found.group in ("person", SAID)
+        return found if self.several_models and is_model else None
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -153,7 +162,7 @@ def find_scheme(lines: Iterable[Line], role_map: RoleMap, *, both: bool = True) 
         if is_code and not (is_bare_fence(line.before) and is_bare_fence(line.after)):
             continue
         if (label := parse_label(line.text, role_map)) is not None:
-            forms.setdefault(label.form, []).append(_Found(label, line))
+            forms.setdefault(label.family, []).append(_Found(label, line))
             if not is_code:
                 fence.covers(label.rest)
             count += 1
@@ -169,23 +178,28 @@ def find_scheme(lines: Iterable[Line], role_map: RoleMap, *, both: bool = True) 
         )
         if speaker is None:
             return None
-        names = (speaker.name, "") if speaker.role is Role.USER else ("", speaker.name)
-        return _scheme(names[0], names[1], labels, role_map)
+        is_user = speaker.role is Role.USER
+        return _scheme(speaker if is_user else None, None if is_user else speaker, labels, role_map)
     # The forms stand in the order of their first labels.
     pair, labels = found[0]
     for other, others in found[1:]:
         if not labels[0].label.is_decorated and others[0].label.is_decorated and len(others) >= len(labels):
             pair, labels = other, others
-    return _scheme(pair[0].name, pair[1].name, labels, role_map)
+    return _scheme(*pair, labels, role_map)
 
 
 def _pair(labels: list[_Found], *, mapped: bool) -> tuple[Label, Label] | None:
     """The first label of a form that another one answers, with the likeliest of those; `mapped` names go first."""
-    speakers: dict[tuple[Role | None, str], Label] = {}
+    speakers: dict[tuple[Role | None, str, str], Label] = {}
+    counts: Counter[str] = Counter()
     for item in labels:
-        if item.label.role in (Role.USER, Role.ASSISTANT):
-            speakers.setdefault((item.label.role, item.label.name), item.label)
-    ordered = list(islice(speakers.values(), _MAX_NAMES))
+        label = item.label
+        if label.role in (Role.USER, Role.ASSISTANT):
+            speakers.setdefault((label.role, label.name, label.form), label)
+            counts[label.name] += 1
+    # A word of other texts is a name where it is repeated.
+    named = (label for label in speakers.values() if not label.is_weak or counts[label.name] > 1)
+    ordered = list(islice(named, _MAX_NAMES))
     for wanted in (True, False) if mapped else (False,):
         for label in ordered:
             partners = [
@@ -201,9 +215,8 @@ def _pair(labels: list[_Found], *, mapped: bool) -> tuple[Label, Label] | None:
     return None
 
 
-def _scheme(user: str, assistant: str, labels: list[_Found], role_map: RoleMap) -> Scheme:
+def _scheme(user: Label | None, assistant: Label | None, labels: list[_Found], role_map: RoleMap) -> Scheme:
     plain = Scheme(
-        form=labels[0].label.form,
         user=user,
         assistant=assistant,
         several_models=labels[0].label.is_decorated,

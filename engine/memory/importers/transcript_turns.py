@@ -23,17 +23,13 @@ _FOOTER = re.compile(
 )
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, kw_only=True):
     """A line of a conversation."""
 
     text: str
     label: Label | None
     """Its label, when it may be one of the transcript."""
     is_code: bool
-    follows_blank: bool
-    above: str
-    """The line right above; "" when that is empty."""
-    below: str
     line: Line
 
 
@@ -64,7 +60,7 @@ def _messages(rows: list[Row], scheme: Scheme) -> list[_Message]:
     following: list[Role | None] = [None] * len(rows)
     for place in range(len(rows) - 1, -1, -1):
         following[place] = next_role
-        if (label := labels[place]) and rows[place].follows_blank:
+        if (label := labels[place]) and rows[place].line.follows_blank:
             next_role = label.role
     messages: list[_Message] = []
     for row, label, next_one in zip(rows, labels, following, strict=True):
@@ -80,7 +76,7 @@ def _begins(row: Row, label: Label, current: Label, next_role: Role | None, sche
     if label.role is Role.SYSTEM and not label.is_decorated:
         # `system:` in the middle is text: transcripts of words and colons give instructions at the beginning.
         return False
-    if scheme.spaced and not row.follows_blank and not is_separator(row.above):
+    if scheme.spaced and not row.line.follows_blank and not is_separator(row.line.before):
         return label.role not in (current.role, next_role)
     return True
 
@@ -90,8 +86,13 @@ def _is_key(row: Row, scheme: Scheme) -> bool:
     label = row.label
     if label is None or label.form != PLAIN or not label.name.islower() or not label.name.isascii():
         return False
-    own = (f"{scheme.user}:", f"{scheme.assistant}:")
-    return all(_KEY.fullmatch(line) and not line.lstrip().startswith(own) for line in (row.above, row.below))
+    if row.line.follows_blank or row.line.precedes_blank:
+        return False
+    own = tuple(f"{speaker.name}:" for speaker in (scheme.user, scheme.assistant) if speaker)
+    return all(
+        _KEY.fullmatch(line) and not line.lstrip().startswith(own)
+        for line in (row.line.before, row.line.after)
+    )
 
 
 def _complete(messages: list[_Message], scheme: Scheme, role_map: RoleMap) -> list[_Message]:
@@ -105,10 +106,10 @@ def _complete(messages: list[_Message], scheme: Scheme, role_map: RoleMap) -> li
             continue
         for number, row in enumerate(message.rows):
             other = None if row.is_code else parse_label(row.text, role_map)
-            if other is None or other.form != scheme.form or other.role in (role, Role.SYSTEM, Role.TOOL):
+            if other is None or other.role in (role, Role.SYSTEM, Role.TOOL):
                 continue
             pair = (message.label, other) if role is Role.USER else (other, message.label)
-            if may_answer(*pair) and (row.follows_blank or not scheme.spaced):
+            if may_answer(*pair) and (row.line.follows_blank or not scheme.spaced):
                 complete.append(_Message(other, message.rows[number + 1 :]))
                 del message.rows[number:]
                 break
