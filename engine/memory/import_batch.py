@@ -10,6 +10,7 @@ import json
 import os
 import sqlite3
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +34,7 @@ from engine.memory.records import (
     Conversation,
     Embedding,
     ImportItem,
+    Recut,
     Replaced,
     Skipped,
     SummaryPoint,
@@ -144,11 +146,16 @@ class ImportBatch:
         """Writes `items`; hashes are computed before the transaction begins."""
         conversations = []
         others: list[SummaryPoint | Embedding | Replaced] = []
+        recuts: list[Recut] = []
         for item in items:
             if isinstance(item, Skipped):
                 self._skip(item.reason, item.count)
-            elif not isinstance(item, Conversation):
+            elif isinstance(item, Recut):
+                recuts.append(item)
+            elif isinstance(item, SummaryPoint | Embedding | Replaced):
                 others.append(item)
+            elif not isinstance(item, Conversation):
+                continue
             elif all(turn.is_empty for turn in item.turns):
                 self._skip("empty conversation")
             else:
@@ -157,8 +164,11 @@ class ImportBatch:
                 conversations.append(
                     (item, [content_hash(item.turns)] if versioned else prefix_hashes(item.turns))
                 )
-        if conversations or others:
+        if conversations or others or recuts:
             with self.writer.transaction():
+                # An outdated cut is no newer version of a dialogue that begins at the same time.
+                for recut in recuts:
+                    self._recut(recut)
                 for conversation, hashes in conversations:
                     self._add_conversation(conversation, hashes)
                     self.writer.commit_if_due()
@@ -191,6 +201,40 @@ class ImportBatch:
         inserted = insert_point(self.connection, item, self.import_id)
         self.points += inserted
         self.unchanged += not inserted
+
+    def _recut(self, item: Recut) -> None:
+        """Replaces the dialogues of a contact that the same messages no longer give."""
+        ids = [id_ for id_, _start in item.forms]
+        starts = [start for _id, start in item.forms]
+        of_contact = (item.source, f"{item.contact}#", f"{item.contact}$")
+        rows = self.connection.execute(
+            "SELECT id, external_id, started_at FROM conversations WHERE source = ? AND external_id >= ? "
+            "AND external_id < ? AND superseded_by IS NULL AND started_at >= ? AND updated_at <= ?",
+            (*of_contact, item.start, item.end),
+        ).fetchall()
+        for id_, external_id, started_at in rows:
+            if id_ in ids or external_id.rpartition("#")[0] != item.contact or not self._shares(id_, item):
+                continue
+            form = ids[max(0, bisect_right(starts, started_at) - 1)]
+            update_state(self.connection, id_, superseded_by=form)
+            self.superseded += 1
+        # A dialogue that an outdated cut had replaced is valid again, unless a longer export has a longer form.
+        replaced = self.connection.execute(
+            "SELECT id FROM conversations c WHERE id IN (SELECT value FROM json_each(?)) "
+            "AND superseded_by IS NOT NULL AND NOT EXISTS (SELECT 1 FROM conversations o WHERE o.source = ? "
+            "AND o.external_id >= ? AND o.external_id < ? AND o.superseded_by IS NULL "
+            "AND o.started_at <= c.updated_at AND o.updated_at >= c.started_at)",
+            (json.dumps(ids), *of_contact),
+        ).fetchall()
+        for (id_,) in replaced:
+            update_state(self.connection, id_, superseded_by=None)
+
+    def _shares(self, id_: str, item: Recut) -> bool:
+        """Whether most turns of a conversation are messages of the chat."""
+        times = self.connection.execute(
+            "SELECT time FROM turns WHERE conversation_id = ? AND time IS NOT NULL", (id_,)
+        ).fetchall()
+        return 2 * sum(time in item.moments for (time,) in times) >= len(times) > 0
 
     def _replace(self, item: Replaced) -> None:
         """The form that replaces an earlier one may be in memory as the beginning of a longer one, or be forgotten."""

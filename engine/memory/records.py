@@ -148,7 +148,31 @@ class Replaced(msgspec.Struct, frozen=True, kw_only=True):
     by: str
 
 
-ImportItem: TypeAlias = Conversation | Skipped | SummaryPoint | Embedding | Replaced
+class Recut(msgspec.Struct, frozen=True, kw_only=True):
+    """All dialogues of a span of time with one contact; it stands before them.
+
+    Earlier dialogues of that span in memory, which another silence, another end or another assistant gave, are replaced.
+    """
+
+    source: str
+    contact: str
+    """The external id of a dialogue is the contact, "#" and when it began."""
+    start: float
+    end: float
+    """Seconds since the epoch, of the first and the last message."""
+    forms: tuple[tuple[str, float], ...]
+    """The id and the start of each dialogue."""
+    moments: frozenset[float]
+    """The times of all messages: a contact of the same name has others."""
+
+
+class LateAnswers(msgspec.Struct, frozen=True, kw_only=True):
+    """Answers that came after the silence that ends a dialogue, and within a day."""
+
+    count: int
+
+
+ImportItem: TypeAlias = Conversation | Skipped | SummaryPoint | Embedding | Replaced | Recut | LateAnswers
 """What an importer yields."""
 
 

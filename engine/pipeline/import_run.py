@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.core.errors import BadInput
-from engine.core.filenames import printable_name, text_to_path
+from engine.core.filenames import printable_name, shell_word, text_to_path
 from engine.core.i18n import N_, _, colon, n_
 from engine.memory.disk_reserve import check_import_space
 from engine.memory.importers.fields import ImportOptions, parse_role_map
@@ -20,13 +20,14 @@ from engine.memory.importers.readers.json_stream import tolerating
 from engine.memory.importers.readers.temporary import temporary_files_in
 from engine.memory.importers.readers.unpack import OtherFile, UnreadableFile, content_size
 from engine.memory.importers.unknown import empty_container
-from engine.memory.records import Conversation, ImportItem, Skipped, SummaryPoint
+from engine.memory.records import Conversation, ImportItem, LateAnswers, Skipped, SummaryPoint
 from engine.memory.store import MemoryStore
 from engine.pipeline.import_parts import read_replacing_parts
 from engine.workspace.leftovers import staging_folder
 
 if TYPE_CHECKING:
     from engine.runs.context import RunContext, RunResult
+    from engine.runs.kinds import ImportParams
 
 
 _UNREAD_REASON = "file that cannot be read: "
@@ -67,6 +68,8 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     files: list[FileReport]
     unread: list[UnreadFile] = []
+    late_answers: int = 0
+    """More answers of chats between people that a silence of a day would give."""
 
 
 OnProgress = Callable[[int, int, int], None]
@@ -130,6 +133,7 @@ def _import(
         seconds=round(time.monotonic() - began, 3),
         files=reading.reports,
         unread=reading.unread,
+        late_answers=reading.late_answers,
     )
 
 
@@ -159,6 +163,7 @@ class _Reading:
         self.total = 0
         self.conversations = 0
         self.points = 0
+        self.late_answers = 0
 
     def formats(self) -> str:
         """The formats of the files that were read."""
@@ -206,6 +211,9 @@ class _Reading:
         skipped: dict[str, int] = {}
         try:
             for item in self._file_items(entry):
+                if isinstance(item, LateAnswers):
+                    self.late_answers += item.count
+                    continue
                 if isinstance(item, Skipped):
                     skipped[item.reason] = skipped.get(item.reason, 0) + item.count
                 points += isinstance(item, SummaryPoint)
@@ -286,7 +294,9 @@ def run(ctx: RunContext) -> RunResult:
             store,
             [text_to_path(path) for path in params.paths],
             format_=params.format,
-            options=ImportOptions(roles=parse_role_map(params.role_map)),
+            options=ImportOptions(
+                roles=parse_role_map(params.role_map), me=params.me, silence_s=params.silence_s
+            ),
             again=params.again,
             on_progress=on_progress,
         )
@@ -294,7 +304,13 @@ def run(ctx: RunContext) -> RunResult:
     skipped = {
         reason: count for reason, count in report.skipped.items() if not reason.startswith(_UNREAD_REASON)
     }
-    for line in (points_text(report), *skipped_lines(skipped), *unread_lines(report.unread)):
+    lines = (
+        points_text(report),
+        *skipped_lines(skipped),
+        late_answers_text(report, params),
+        *unread_lines(report.unread),
+    )
+    for line in lines:
         if line:
             ctx.log(line)
     weekly_backup(ctx.workspace)
@@ -307,7 +323,25 @@ _REASON_TEXTS = {
     "another key": N_("unrelated key"),
     "answer that its source rejects": N_("rejected answer"),
     "chat in a storage that is not read": N_("chat in a storage that is not read"),
+    "call": N_("call"),
+    "chat with a bot": N_("chat with a bot"),
+    "chat with one speaker": N_("chat with one speaker"),
+    "chat without the person of --me": N_("chat without the person of --me"),
     "citation": N_("citation mark"),
+    "contact card": N_("contact card"),
+    "forwarded message": N_("forwarded message"),
+    "group chat": N_("group chat"),
+    "link card": N_("link card"),
+    "location": N_("location"),
+    "message joined to the one before": N_("message joined to the one before"),
+    "message that answers nothing": N_("message that answers nothing"),
+    "message without an answer": N_("message without an answer"),
+    "reaction": N_("reaction"),
+    "recalled message": N_("recalled message"),
+    "sticker": N_("sticker"),
+    "transfer or red packet": N_("transfer or red packet"),
+    "video": N_("video"),
+    "voice message": N_("voice message"),
     "attachment": N_("attachment"),
     "deleted message": N_("deleted message"),
     "empty conversation": N_("empty conversation"),
@@ -388,6 +422,21 @@ def points_text(report: ImportReport) -> str:
         report.points,
     )
     return text.format(n=report.points) + " → h2q-tui memory list --points"
+
+
+def late_answers_text(report: ImportReport, params: ImportParams) -> str:
+    """How many more answers a wider window gives, and the command for it; "" when there are none."""
+    if not report.late_answers:
+        return ""
+    text = n_(
+        "{n} more answer came after the silence that ends a dialogue",
+        "{n} more answers came after the silence that ends a dialogue",
+        report.late_answers,
+    )
+    me = ["--me", params.me] if params.me else []
+    words = ["h2q-tui", "memory", "import", "--silence", "24h", *me]
+    words += [str(text_to_path(path)) for path in params.paths]
+    return text.format(n=report.late_answers) + " → " + " ".join(map(shell_word, words))
 
 
 def _reason_text(reason: str) -> str:

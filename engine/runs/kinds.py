@@ -45,6 +45,10 @@ class ImportParams(msgspec.Struct, frozen=True, kw_only=True):
     """Unknown roles of the file, mapped to `user`, `assistant`, `system` or `tool`."""
     again: bool = False
     """Also import conversations that the user deleted."""
+    me: str = ""
+    """Who of two people in a chat is the assistant; "": whom the file names as its owner."""
+    silence_s: float = 3600.0
+    """Seconds without a message that end a dialogue of two people."""
 
 
 class CorpusParams(msgspec.Struct, frozen=True, kw_only=True):

@@ -61,6 +61,19 @@ FORMAT_OF = {
     "nextchat-backup.json": "nextchat",
     "openwebui_0.11.json": "openwebui",
     "openwebui_chats.json": "openwebui",
+    "people/_chat.txt": "whatsapp",
+    "people/WhatsApp Chat with Bo.txt": "whatsapp",
+    "people/chat.db": "imessage",
+    "people/chatlab.json": "chatlab",
+    "people/chatlab.jsonl": "chatlab",
+    "people/qq.txt": "chat_text",
+    "people/qq/chunks/chunk_0001.jsonl": "qq",
+    "people/qq_chat.json": "qq",
+    "people/telegram_account.json": "telegram",
+    "people/telegram_chat.json": "telegram",
+    "people/wechat_memotrace.csv": "wechat",
+    "people/wechat_pywxdump.csv": "wechat",
+    "people/wechat_weflow.json": "chatlab",
     "programs/20260801-10-00-00.json": "textgen",
     "programs/Chef - 2026-08-01.jsonl": "sillytavern",
     "programs/Chef_persistent.json": "textgen",
@@ -327,7 +340,7 @@ def test_an_unreadable_file_in_a_folder_is_reported_and_the_others_are_imported(
     (folder / "half.json").write_text('[{"messages": [', encoding="utf-8")
     (folder / "other.db").write_bytes((EXPORTS / "webui.db").read_bytes()[:700])
     with MemoryStore(tmp_path / "memory.db") as store:
-        report = import_paths(store, [folder])
+        report = import_paths(store, [folder], options=ImportOptions(me="Ann"))
         assert store.stats().points == report.points == 3
     assert {file.format for file in report.files} == set(FORMAT_OF.values())
     assert {reason for reason in report.skipped if "file" in reason} == {

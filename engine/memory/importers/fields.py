@@ -25,6 +25,10 @@ class ImportOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     roles: RoleMap = {}
     """Roles of speakers that the importers do not know."""
+    me: str = ""
+    """Who of two people is the assistant, by name or id; "" where the files say who exported them."""
+    silence_s: float = 3600.0
+    """Seconds without a message that end a dialogue of two people."""
 
 
 _ROLES: dict[str, Role] = {

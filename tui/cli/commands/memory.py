@@ -43,6 +43,20 @@ def register(app: typer.Typer) -> None:
         again: bool = typer.Option(
             False, "--again", help=_("Also import conversations that were forgotten earlier.")
         ),
+        me: str = typer.Option(
+            "",
+            "--me",
+            metavar="NAME",
+            help=_(
+                "Who you are in a chat of two people: your messages are the answers, the other person asks."
+            ),
+        ),
+        silence: str = typer.Option(
+            "1h",
+            "--silence",
+            metavar="DURATION",
+            help=_("A chat of two people is cut where nobody writes for so long: 30min, 1h, 24h."),
+        ),
         detach: bool = DETACH.render(),
     ) -> None:
         from engine.core.errors import BadInput
@@ -50,6 +64,7 @@ def register(app: typer.Typer) -> None:
         from engine.core.i18n import language
         from engine.memory.importers.fields import parse_role_map
         from engine.memory.importers.formats import find_importer
+        from engine.memory.importers.people import parse_silence
         from engine.runs.kinds import ImportParams
         from engine.runs.spec import make_spec
         from tui.cli.run_output import run_command
@@ -58,13 +73,19 @@ def register(app: typer.Typer) -> None:
             find_importer(format_)
         roles = _roles(map_)
         parse_role_map(roles)
+        silence_s = parse_silence(silence)
         files = [session.resolve(path) for path in paths]
         for file in files:
             if not file.exists():
                 raise BadInput(_("There is no such file"), path=file, hint="h2q-tui memory import --help")
         ws = session.workspace()
         params = ImportParams(
-            paths=[path_to_text(file) for file in files], format=format_, role_map=roles, again=again
+            paths=[path_to_text(file) for file in files],
+            format=format_,
+            role_map=roles,
+            again=again,
+            me=me,
+            silence_s=silence_s,
         )
         raise typer.Exit(run_command(ws, make_spec(ws.root, params, language=language()), detach=detach))
 

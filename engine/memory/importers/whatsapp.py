@@ -1,0 +1,199 @@
+"""WhatsApp's exported chats: `[02.01.26, 10:11:12] Ann: hi` (iOS) or `1/4/23, 7:02 PM - Ann: hi` (Android).
+
+The form of date and time is that of the phone's language, one in a file; whether the day or the month comes first is
+decided over the whole file. On iOS a U+200E begins what the program wrote. Nothing says who exported the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from engine.memory.importers.fields import ImportOptions
+from engine.memory.importers.people import NOTICE, PeopleChat, PersonMessage, dialogues
+from engine.memory.importers.readers.files import OnBytes, ignore_bytes, is_zip, text_lines
+from engine.memory.importers.readers.sqlite import is_sqlite
+from engine.memory.records import ImportItem, Skipped
+
+NAME = "whatsapp"
+
+_DATE = r"(\d{1,4})(?:[./-] ?|年)(\d{1,2})(?:[./-] ?|月)(\d{1,4})[.日]?"
+_AM = r"a\.? ?m\.?|上午|凌晨|早上|오전|午前"
+_PM = r"p\.? ?m\.?|下午|中午|晚上|오후|午後"
+_CLOCK = rf"({_AM}|{_PM})? ?(\d{{1,2}})[:.](\d{{2}})(?:[:.](\d{{2}}))? ?({_AM}|{_PM})?"
+_STAMP = re.compile(
+    rf"(?:\[{_DATE}[,，]? {{0,2}}{_CLOCK}\] ?|{_DATE}[,，]? {{1,2}}{_CLOCK} [-–] )", re.IGNORECASE
+)
+_IS_PM = re.compile(_PM, re.IGNORECASE)
+_SPACES = str.maketrans(dict.fromkeys("\u202f\u2009\u00a0", " "))
+_MARKS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
+_SPEAKER = re.compile(r"(?P<name>[^:：\n]{1,80})[:：] ?(?P<text>.*)", re.DOTALL)
+_EDITED = re.compile(
+    r"(?<=\S)\s?(?:\u200e<[^<>\n:]{4,60}>|<(?:This message was edited|此消息已编辑|此訊息已編輯|Diese Nachricht wurde bearbeitet)\.?>)\Z"
+)
+_ATTACHED = re.compile(r"<[^<>\n]{1,40}: [^<>\n]{1,200}>|.{1,200}\.\w{2,5} \([^()\n]{4,40}\)")
+_PLACEHOLDER = re.compile(r"<[^<>\n:]{2,40}[ \u3000][^<>\n]{2,40}>|<[^\x00-\x7f<>]{4,20}>")
+_DELETED = re.compile(
+    r"(?:this message was deleted|you deleted this message|(?:此|该|這|这)?(?:条|則)?(?:消息|訊息)已(?:被)?(?:删除|刪除)"
+    r"|(?:你|您)已?(?:删除|刪除)了?(?:此|这条|這則)(?:消息|訊息)|diese nachricht wurde gelöscht)[.。]?",
+    re.IGNORECASE,
+)
+_MEDIA = (
+    ("image", "image"),
+    ("photo", "image"),
+    ("图片", "image"),
+    ("圖片", "image"),
+    ("sticker", "sticker"),
+    ("贴图", "sticker"),
+    ("audio", "voice message"),
+    ("ptt", "voice message"),
+    ("语音", "voice message"),
+    ("gif", "video"),
+    ("video", "video"),
+    ("视频", "video"),
+    ("contact", "contact card"),
+    (".jpg", "image"),
+    (".opus", "voice message"),
+    (".webp", "sticker"),
+    (".mp4", "video"),
+    (".vcf", "contact card"),
+    ("call", "call"),
+    ("通话", "call"),
+)
+_LOCATION = re.compile(r"\S{2,20}: https://(?:maps\.google\.com|foursquare\.com)/\S{1,300}")
+_DETECTION_LINES = 40
+_NOTICE_LENGTH = 40
+"""What the program writes for an attachment is shorter, its notices are longer."""
+
+
+class _Stamped(msgspec.Struct):
+    """A message before its date is understood."""
+
+    date: tuple[int, int, int]
+    clock: tuple[int, int, int]
+    rest: str
+
+
+def detect(path: Path, value: Any) -> bool:
+    if value is not None or is_zip(path) or is_sqlite(path):
+        return False
+    stamped = [
+        rest
+        for _number, line in islice(text_lines(path), _DETECTION_LINES)
+        if (rest := _rest(line)) is not None
+    ]
+    return any(_SPEAKER.match(rest) for rest in stamped)
+
+
+def read(path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes) -> Iterator[ImportItem]:
+    """The dialogues of a chat of two, which is held in memory. Raises BadInput."""
+    stamped: list[_Stamped] = []
+    lines: list[list[str]] = []
+    outside = 0
+    for _number, line in text_lines(path, on_bytes):
+        match = _STAMP.match(_plain(line))
+        if match is not None:
+            stamped.append(_stamped(match, _rest(line) or ""))
+            lines.append([])
+        elif lines:
+            lines[-1].append(line)
+        elif line.strip():
+            outside += 1
+    if outside:
+        yield Skipped(reason="line before the first speaker", count=outside)
+    order = _date_order([message.date for message in stamped])
+    messages = [
+        _message(message.rest, more, _time(message, order))
+        for message, more in zip(stamped, lines, strict=True)
+    ]
+    yield from dialogues([PeopleChat(messages=messages)], source=NAME, path=path, options=options)
+
+
+def _plain(line: str) -> str:
+    return line.lstrip(_MARKS + " ").translate(_SPACES)
+
+
+def _rest(line: str) -> str | None:
+    """What follows the time on a line, signs of direction included; None without a time."""
+    # The spaces are replaced one by one, so that places stay.
+    match = _STAMP.match(_plain(line))
+    return line.lstrip(_MARKS + " ")[match.end() :] if match else None
+
+
+def _stamped(match: re.Match[str], rest: str) -> _Stamped:
+    first, second, third, before, hour, minute, seconds, after = (
+        match.groups()[:8] if match[1] is not None else match.groups()[8:]
+    )
+    half = before or after or ""
+    hours = int(hour)
+    if half:
+        hours = hours % 12 + (12 if _IS_PM.fullmatch(half) else 0)
+    return _Stamped((int(first), int(second), int(third)), (hours, int(minute), int(seconds or 0)), rest)
+
+
+def _date_order(dates: list[tuple[int, int, int]]) -> str:
+    """`ymd`, `dmy` or `mdy`: by a part that can be no month, else by how time runs."""
+    if any(date[0] > 31 for date in dates):
+        return "ymd"
+    if any(date[0] > 12 for date in dates):
+        return "dmy"
+    if any(date[1] > 12 for date in dates):
+        return "mdy"
+    return min(("dmy", "mdy"), key=lambda order: _implausibility(dates, order))
+
+
+def _implausibility(dates: list[tuple[int, int, int]], order: str) -> tuple[int, int]:
+    """How often time would run backwards, and how many days the chat would last."""
+    days = [
+        sum(part * days for part, days in zip(_sortable(date, order), (372, 31, 1), strict=True))
+        for date in dates
+    ]
+    return sum(a > b for a, b in pairwise(days)), max(days, default=0) - min(days, default=0)
+
+
+def _sortable(date: tuple[int, int, int], order: str) -> tuple[int, ...]:
+    return tuple(date[order.index(part)] for part in "ymd")
+
+
+def _time(message: _Stamped, order: str) -> float | None:
+    year, month, day = _sortable(message.date, order)
+    try:
+        moment = datetime(year if year > 99 else 2000 + year, month, day, *message.clock, tzinfo=UTC)
+    except ValueError:
+        return None
+    return moment.timestamp()
+
+
+def _message(rest: str, more: list[str], time: float | None) -> PersonMessage:
+    match = _SPEAKER.match(rest)
+    if match is None:
+        return PersonMessage(omitted=NOTICE, time=time)
+    name = match["name"].strip(_MARKS + " ~")
+    written = "\n".join((match["text"], *more)).rstrip()
+    text = _EDITED.sub("", written)
+    omitted = _reason(text)
+    return PersonMessage(sender=name, text=text.strip(_MARKS), omitted=omitted, time=time)
+
+
+def _reason(text: str) -> str:
+    """Why a message is left out; "" for words."""
+    by_program = text.startswith("\u200e") or "\u200e" in text[-60:]
+    bare = text.strip(_MARKS + " \n")
+    if not bare or bare == "null":
+        return "empty message"
+    if _DELETED.fullmatch(bare):
+        return "deleted message"
+    if _LOCATION.fullmatch(bare):
+        return "location"
+    if not (by_program or _ATTACHED.fullmatch(bare) or _PLACEHOLDER.fullmatch(bare)):
+        return ""
+    lower = bare.lower()
+    if by_program and len(bare) > _NOTICE_LENGTH and not _ATTACHED.match(bare) and "\u200e" not in text[1:]:
+        return NOTICE
+    return next((reason for word, reason in _MEDIA if word in lower), "attachment")
