@@ -209,6 +209,18 @@ def test_a_damaged_index_is_found_by_the_preflight(workspace: Workspace) -> None
     assert result.grade is Grade.FAIL and result.hint == "h2q-tui backup restore"
 
 
+def test_a_damaged_view_is_damage(workspace: Workspace) -> None:
+    _change(b"c.superseded_by IS NULL", b"c.suterseded_by IS NULL")(workspace)
+    with (
+        pytest.raises(BadInput, match="damaged") as caught,
+        MemoryStore(workspace.memory_db, readonly=True) as store,
+    ):
+        list(store.conversations())
+    assert caught.value.hint == "h2q-tui backup restore"
+    (result,) = run_checks(workspace, (("store", "conversations", check_store),))
+    assert result.grade is Grade.FAIL and result.hint == "h2q-tui backup restore"
+
+
 def test_a_memory_of_an_older_version_gets_its_checksums(workspace: Workspace) -> None:
     with sqlite3.connect(workspace.memory_db) as connection:
         for statement in (
