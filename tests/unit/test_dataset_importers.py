@@ -209,6 +209,44 @@ def test_rows_marked_as_bad_examples_are_left_out(label: object, tmp_path: Path)
     assert skipped == {"answer that its source rejects": 1}
 
 
+@pytest.mark.parametrize(
+    ("row", "taken"),
+    [
+        (
+            {
+                "messages": [{"role": "user", "content": Q}, {"role": "assistant", "content": A}],
+                "label": False,
+            },
+            0,
+        ),
+        (
+            {"conversations": [{"from": "human", "value": Q}, {"from": "gpt", "value": A}], "kto_tag": False},
+            0,
+        ),
+        ({"question": Q, "answer": A, "label": False}, 2),
+    ],
+)
+def test_a_label_means_a_bad_example_only_in_data_of_that_kind(
+    row: object, taken: int, tmp_path: Path
+) -> None:
+    conversations, _skipped = read(write(tmp_path, "rows.json", [row, row]))
+    assert len(conversations) == taken
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"question": [Q, "x"], "answer": [A, ""]},
+        {"question": {"0": Q, "1": "x"}, "answer": {"0": A, "1": None}},
+        {"id": {"0": 1, "1": 2}, "instruction": {"0": Q, "1": "x"}, "output": {"0": A, "1": None}},
+    ],
+)
+def test_an_object_of_columns_is_a_table(table: object, tmp_path: Path) -> None:
+    (conversation,), skipped = read(write(tmp_path, "table.json", table))
+    assert role_texts(conversation) == PAIR
+    assert skipped == {"row without an answer": 1}
+
+
 MASKS: dict[str, Any] = {
     "weight of a message": {"conversations": [{"from": "human", "value": Q}, {"from": "gpt", "value": A, "weight": 0}]},
     "loss of a message": {"conversations": [{"from": "human", "value": Q}, {"from": "gpt", "value": A, "loss": False}]},
@@ -288,6 +326,7 @@ def test_messages_named_by_their_only_key_are_one_conversation(tmp_path: Path) -
         {"text": "Human beings", "id": 1},
         {"answer": A, "score": 1},
         {"a": 1, "b": 2},
+        {"id": "x", "question": [Q, "And a wolf?"], "answer": ["An animal.", "Too."]},
         {"prompt": True, "response": False},
     ],
 )

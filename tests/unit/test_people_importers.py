@@ -437,6 +437,32 @@ def test_damaged_rows_are_counted(name: str, tmp_path: Path) -> None:
     assert (conversations, skipped.total()) == ([], 1)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "\u200f٤\u200f/١\u200f/٢٠٢٦، ٧:٠٢ م - {who}: {words}",
+        "[4\u200f/1\u200f/2026, 19:02:00] {who}: {words}",
+        "4.1.2026, 19:02 - {who}: {words}",
+        "[2026/1/4 下午7:02:00] {who}：{words}",
+        "2026-01-04 19:02 - {who}: {words}",
+        "[2026. 1. 4. 오후 7:02:00] {who}: {words}",
+    ],
+)
+def test_times_of_every_script_are_read(line: str, tmp_path: Path) -> None:
+    text = "".join(
+        line.format(who=who, words=words) + "\n" for who, words in (("Bo", "\u05d0 hi"), ("Ann", "yes"))
+    )
+    (one,), _skipped, _late = read(write(tmp_path, "chat.txt", text))
+    assert role_texts(one) == [("user", "\u05d0 hi"), ("assistant", "yes")]
+    assert int(one.started_at or 0) % DAY == 19 * HOUR + 120
+
+
+def test_a_log_with_levels_is_no_chat(tmp_path: Path) -> None:
+    lines = "".join(f"[2026-08-01 10:00:0{n}] {'WARN' if n % 2 else 'INFO'}: worker {n}\n" for n in range(9))
+    with pytest.raises(BadInput):
+        detect_format(write(tmp_path, "server.txt", lines))
+
+
 def test_a_log_is_no_chat(tmp_path: Path) -> None:
     lines = "".join(f"2026-08-01 10:00:0{n} INFO worker {n} started\n" for n in range(9))
     with pytest.raises(BadInput):

@@ -73,7 +73,9 @@ def _is_text_pair(value: object) -> bool:
 
 
 def _whole_dialogue(value: object, role_map: RoleMap) -> Items | None:
-    text = first_of(columns(value), _TEXT)
+    row = columns(value)
+    # A message by itself may quote a dialogue.
+    text = None if "role" in row or "from" in row else first_of(row, _TEXT)
     items = spoken(text, role_map) if isinstance(text, str) else None
     roles = {item.role for item in items or () if isinstance(item, Turn)}
     return items if roles >= {Role.USER, Role.ASSISTANT} else None

@@ -106,7 +106,7 @@ def listed(value: object) -> object:
 
 def is_pair(row: object) -> bool:
     """Whether a row has a question and an answer in columns of their own."""
-    named = columns(row)
+    named = columns(next(unfolded(row)))
     if not named or first_of(named, _CHOICES) is not None:
         return False
     answer = next((name for name in ANSWER if name in named), "")
@@ -115,7 +115,7 @@ def is_pair(row: object) -> bool:
         question = "title"
     if not answer or not question or not _is_textual(named[answer]):
         return False
-    return _is_textual(named.get(question, ""))
+    return _is_question(named.get(question, ""))
 
 
 def _is_titled(row: Row) -> bool:
@@ -130,6 +130,29 @@ def _is_textual(value: object) -> bool:
     return isinstance(value, list) and (
         not value or isinstance(value[0], str) or _message(value[0]) is not None
     )
+
+
+def _is_question(value: object) -> bool:
+    # Of several questions it is not known which one is answered.
+    is_one = not isinstance(value, list) or len(value) < 2 or not isinstance(value[0], str)
+    return is_one and _is_textual(value)
+
+
+def unfolded(row: Any) -> Iterator[Any]:
+    """The rows of a table that is one object of its columns, lists or (as pandas writes) objects by number; else `row`."""
+    if isinstance(row, dict) and len(row) > 1:
+        lists = [list(value.values()) if isinstance(value, dict) else value for value in row.values()]
+        count = len(lists[0]) if isinstance(lists[0], list) else 0
+        if count > 1 and all(
+            isinstance(one, list) and len(one) == count and _are_cells(one) for one in lists
+        ):
+            yield from (dict(zip(row, cells, strict=True)) for cells in zip(*lists, strict=True))
+            return
+    yield row
+
+
+def _are_cells(values: list[Any]) -> bool:
+    return all(value is None or isinstance(value, str | int | float) for value in values)
 
 
 def question_items(row: Row, names: tuple[str, ...], role_map: RoleMap) -> Items:
@@ -301,8 +324,12 @@ def is_masked(row: Row) -> bool:
 
 
 def is_bad_example(row: Row) -> bool:
-    """Whether the row is marked as an example of a bad answer: KTO's `label` false."""
-    return any(row.get(name) is False or _is_false_text(row.get(name)) for name in ("label", "ktotag"))
+    """Whether the row is marked as an example of a bad answer: KTO's `label` false.
+
+    Beside other columns a label says something else.
+    """
+    names = ("ktotag", "label") if "completion" in row or "messages" in row else ("ktotag",)
+    return any(row.get(name) is False or _is_false_text(row.get(name)) for name in names)
 
 
 def _is_false_text(value: object) -> bool:
@@ -320,7 +347,7 @@ def read_rows(
     items_of: Callable[[Any, RoleMap], Items | Skipped],
 ) -> Iterator[Conversation | Skipped]:
     """One conversation per row; `items_of` gives its turns, or why the whole row is skipped. Raises BadInput."""
-    for _line, row in json_values(path, on_bytes):
+    for row in (row for _line, value in json_values(path, on_bytes) for row in unfolded(value)):
         named = columns(row)
         if is_bad_example(named):
             yield BAD_EXAMPLE

@@ -17,7 +17,7 @@ from engine.memory.importers.bare_messages import (
     message_id,
     message_time,
 )
-from engine.memory.importers.data_columns import is_masked
+from engine.memory.importers.data_columns import BAD_EXAMPLE, columns, is_bad_example, is_masked
 from engine.memory.importers.fields import (
     ImportOptions,
     RoleMap,
@@ -52,7 +52,7 @@ def read(
     bare: list[Any] = []
     for _line, row in json_values(path, on_bytes):
         if isinstance(row, dict) and isinstance(row.get("messages"), list):
-            yield from _conversation(row, options.roles)
+            yield from [BAD_EXAMPLE] if is_bad_example(columns(row)) else _conversation(row, options.roles)
         elif is_bare_message(row):
             bare.append(row)
         else:

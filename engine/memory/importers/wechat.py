@@ -115,9 +115,9 @@ def _dump_message(row: dict[str, Any], contact: str) -> PersonMessage:
 
 
 def content_of(kind: object, content: str) -> tuple[str, str]:
-    """The words of a row by its type in Chinese words, and why it is left out."""
+    """The words of a row by its type in Chinese words, and why it is left out. A row without a type is of words."""
     name = kind if isinstance(kind, str) else ""
-    reason = next((reason for word, reason in _WORDS if word in name), "message of another shape")
+    reason = next((reason for word, reason in _WORDS if word in name), "attachment" if name else "")
     if reason == NOTICE and _RECALLED.search(content):
         reason = "recalled message"
     if reason:

@@ -24,15 +24,16 @@ from engine.memory.records import ImportItem, Skipped
 NAME = "whatsapp"
 
 _DATE = r"(\d{1,4})(?:[./-] ?|年)(\d{1,2})(?:[./-] ?|月)(\d{1,4})[.日]?"
-_AM = r"a\.? ?m\.?|上午|凌晨|早上|오전|午前"
-_PM = r"p\.? ?m\.?|下午|中午|晚上|오후|午後"
+_AM = r"a\.? ?m\.?|上午|凌晨|早上|오전|午前|ص"
+_PM = r"p\.? ?m\.?|下午|中午|晚上|오후|午後|م"
 _CLOCK = rf"({_AM}|{_PM})? ?(\d{{1,2}})[:.](\d{{2}})(?:[:.](\d{{2}}))? ?({_AM}|{_PM})?"
 _STAMP = re.compile(
-    rf"(?:\[{_DATE}[,，]? {{0,2}}{_CLOCK}\] ?|{_DATE}[,，]? {{1,2}}{_CLOCK} [-–] )", re.IGNORECASE
+    rf"(?:\[{_DATE}[,，،]? {{0,2}}{_CLOCK}\] ?|{_DATE}[,，،]? {{1,2}}{_CLOCK} [-–] )", re.IGNORECASE
 )
 _IS_PM = re.compile(_PM, re.IGNORECASE)
-_SPACES = str.maketrans(dict.fromkeys("\u202f\u2009\u00a0", " "))
 _MARKS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
+_CLEAN = str.maketrans(dict.fromkeys("\u202f\u2009\u00a0", " ") | dict.fromkeys(_MARKS, ""))
+_STAMP_LENGTH = 80
 _SPEAKER = re.compile(r"(?P<name>[^:：\n]{1,80})[:：] ?(?P<text>.*)", re.DOTALL)
 _EDITED = re.compile(
     r"(?<=\S)\s?(?:\u200e<[^<>\n:]{4,60}>|<(?:This message was edited|此消息已编辑|此訊息已編輯|Diese Nachricht wurde bearbeitet)\.?>)\Z"
@@ -67,6 +68,7 @@ _MEDIA = (
     ("通话", "call"),
 )
 _LOCATION = re.compile(r"\S{2,20}: https://(?:maps\.google\.com|foursquare\.com)/\S{1,300}")
+_LOG_LEVELS = frozenset(("trace", "debug", "info", "notice", "warn", "warning", "error", "critical", "fatal"))
 _DETECTION_LINES = 40
 _NOTICE_LENGTH = 40
 """What the program writes for an attachment is shorter, its notices are longer."""
@@ -83,12 +85,11 @@ class _Stamped(msgspec.Struct):
 def detect(path: Path, value: Any) -> bool:
     if value is not None or is_zip(path) or is_sqlite(path):
         return False
-    stamped = [
-        rest
-        for _number, line in islice(text_lines(path), _DETECTION_LINES)
-        if (rest := _rest(line)) is not None
+    rests = [
+        found[1] for _number, line in islice(text_lines(path), _DETECTION_LINES) if (found := _stamp(line))
     ]
-    return any(_SPEAKER.match(rest) for rest in stamped)
+    names = {match["name"].strip(_MARKS).lower() for rest in rests if (match := _SPEAKER.match(rest))}
+    return bool(names - _LOG_LEVELS) and not names & _LOG_LEVELS
 
 
 def read(path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes) -> Iterator[ImportItem]:
@@ -97,9 +98,8 @@ def read(path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes) -
     lines: list[list[str]] = []
     outside = 0
     for _number, line in text_lines(path, on_bytes):
-        match = _STAMP.match(_plain(line))
-        if match is not None:
-            stamped.append(_stamped(match, _rest(line) or ""))
+        if found := _stamp(line):
+            stamped.append(_stamped(*found))
             lines.append([])
         elif lines:
             lines[-1].append(line)
@@ -115,15 +115,16 @@ def read(path: Path, options: ImportOptions, on_bytes: OnBytes = ignore_bytes) -
     yield from dialogues([PeopleChat(messages=messages)], source=NAME, path=path, options=options)
 
 
-def _plain(line: str) -> str:
-    return line.lstrip(_MARKS + " ").translate(_SPACES)
-
-
-def _rest(line: str) -> str | None:
-    """What follows the time on a line, signs of direction included; None without a time."""
-    # The spaces are replaced one by one, so that places stay.
-    match = _STAMP.match(_plain(line))
-    return line.lstrip(_MARKS + " ")[match.end() :] if match else None
+def _stamp(line: str) -> tuple[re.Match[str], str] | None:
+    """The time at the beginning of a line, and what follows it with its signs of direction; None without a time."""
+    match = _STAMP.match(line[:_STAMP_LENGTH].translate(_CLEAN))
+    if match is None:
+        return None
+    end = kept = 0
+    while kept < match.end():
+        kept += line[end] not in _MARKS
+        end += 1
+    return match, line[end:]
 
 
 def _stamped(match: re.Match[str], rest: str) -> _Stamped:
