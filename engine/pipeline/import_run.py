@@ -14,6 +14,7 @@ from engine.core.errors import BadInput
 from engine.core.filenames import printable_name, shell_word, text_to_path
 from engine.core.i18n import N_, _, colon, n_
 from engine.memory.disk_reserve import check_import_space
+from engine.memory.import_texts import taken_text
 from engine.memory.importers.fields import ImportOptions, parse_role_map
 from engine.memory.importers.formats import ImportFile, find_importer, import_files
 from engine.memory.importers.readers.json_stream import tolerating
@@ -305,6 +306,7 @@ def run(ctx: RunContext) -> RunResult:
         reason: count for reason, count in report.skipped.items() if not reason.startswith(_UNREAD_REASON)
     }
     lines = (
+        taken_text([(file.path, file.conversations) for file in report.files]),
         points_text(report),
         *skipped_lines(skipped),
         late_answers_text(report, params),

@@ -24,8 +24,9 @@ from engine.runs.spec import RunSpec
 from tests.tui.helpers import text_of, until
 from tui.app import onboarding
 from tui.app.app import H2QApp
+from tui.app.find_exports import find_exports, format_size
 from tui.app.first_start import FirstStart, is_empty
-from tui.app.import_files import ImportScreen, find_exports, format_size
+from tui.app.import_files import ImportScreen
 from tui.screens.help import KeysSheet
 
 
@@ -193,12 +194,16 @@ async def test_the_import_sheet_suggests_exports_and_accepts_a_path(ws: Workspac
     app = H2QApp(ws)
     async with app.run_test(size=(80, 24)) as pilot:
         answers: list[str | None] = []
-        app.push_screen(ImportScreen(), answers.append)
+        app.push_screen(ImportScreen(ws), answers.append)
         await until(pilot, lambda: "my[red]chat.jsonl" in text_of(app))
         assert "photo.zip" not in text_of(app)
         await pilot.press(*"/nowhere", "enter")
         await until(pilot, lambda: "There is no /nowhere" in text_of(app))
-        await pilot.press("tab", "enter")
+        await pilot.press(*["backspace"] * len("/nowhere"))
+        await until(pilot, lambda: "found in ~/Downloads" in text_of(app))
+        await pilot.press("down", "enter")
+        assert not answers
+        await pilot.press("enter")
         await pilot.pause()
         assert answers
         assert answers[0] in {str(found.path) for found in find_exports(downloads)}

@@ -24,7 +24,7 @@ from engine.core.settings import Settings
 from engine.memory.store import MemoryStore
 from engine.models.ollama.running import installed_models
 from tui.app.bindings import bindings_for_leaving
-from tui.app.import_files import ExportFile, downloads, find_exports, format_path, format_size
+from tui.app.find_exports import ExportFile, downloads, find_exports, format_path, format_size
 from tui.screens.ask import Confirm
 from tui.terminal.text import cells, fit, safe
 

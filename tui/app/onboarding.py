@@ -16,6 +16,7 @@ from engine.runs.last_visit import news_since_last_visit
 from engine.runs.rundir import RunDir, summarise
 from engine.runs.view import RunSummary
 from engine.workspace.sample import write_sample
+from tui.host.import_result import import_result_text
 from tui.host.shutdown import uninterruptible
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ async def ask_import(host: AppHost) -> None:
     """Asks for a path, imports it, and builds the corpus."""
     from tui.app.import_files import ImportScreen
 
-    path = await host.push_screen_wait(ImportScreen())
+    path = await host.push_screen_wait(ImportScreen(host.workspace))
     if path is not None:
         await import_then_build(host, path)
 
@@ -129,6 +130,7 @@ async def import_then_build(host: AppHost, path: str) -> None:
             text = ended.error or _("run {run}: {status}").format(run=run.run_id, status=ended.status)
             host.show_message(text, "error")
             return
+        host.show_message(await asyncio.to_thread(import_result_text, run), "success")
         await asyncio.to_thread(launch.start_build, host.workspace)
         await host.board.refresh()
     except (H2QError, OSError) as problem:

@@ -17,8 +17,10 @@ from tui.cli.output import confirm
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from engine.core.paths import Workspace
+    from engine.memory.importers.fields import ImportOptions
     from engine.memory.records import Conversation
     from engine.memory.store import MemoryStats, MemoryStore
 
@@ -57,12 +59,19 @@ def register(app: typer.Typer) -> None:
             metavar="DURATION",
             help=_("A chat of two people is cut where nobody writes for so long: 30min, 1h, 24h."),
         ),
+        dry_run: bool = typer.Option(False, "--dry-run", help=_("Say what the files hold; import nothing.")),
+        within: float | None = typer.Option(
+            None,
+            "--within",
+            min=0.1,
+            help=_("Seconds of a --dry-run; what is left then is named and not counted."),
+        ),
         detach: bool = DETACH.render(),
     ) -> None:
         from engine.core.errors import BadInput
         from engine.core.filenames import path_to_text
         from engine.core.i18n import language
-        from engine.memory.importers.fields import parse_role_map
+        from engine.memory.importers.fields import ImportOptions, parse_role_map
         from engine.memory.importers.formats import find_importer
         from engine.memory.importers.people import parse_silence
         from engine.runs.kinds import ImportParams
@@ -79,6 +88,10 @@ def register(app: typer.Typer) -> None:
             if not file.exists():
                 raise BadInput(_("There is no such file"), path=file, hint="h2q-tui memory import --help")
         ws = session.workspace()
+        if dry_run:
+            options = ImportOptions(roles=parse_role_map(roles), me=me, silence_s=silence_s)
+            _preview(ws, files, format_, options, within)
+            return
         params = ImportParams(
             paths=[path_to_text(file) for file in files],
             format=format_,
@@ -244,7 +257,6 @@ def add_pairs(
     ws: Workspace, user: list[str], assistant: list[str], system: str | None, title: str
 ) -> dict[str, object]:
     """Add one conversation with an answer to each question. Raises UsageProblem if their numbers differ."""
-    from engine.core.chat import Role
     from engine.core.errors import UsageProblem
     from engine.memory.records import Conversation, Turn
     from engine.memory.store import MemoryStore
@@ -413,3 +425,20 @@ def _lines(conversation: Conversation) -> Iterator[str]:
         for other in turn.alternatives:
             yield _("another answer:")
             yield other
+
+
+def _preview(
+    ws: Workspace, files: list[Path], format_: str, options: ImportOptions, within: float | None
+) -> None:
+    """Prints what each of `files` would give; `within` seconds for each."""
+    from engine.memory.import_texts import preview_lines
+    from engine.pipeline.import_preview import preview_import
+
+    found = []
+    for file in files:
+        preview = preview_import(file, ws.memory_db.parent, format_=format_, options=options, within_s=within)
+        found.append(preview)
+        for line in preview_lines(preview):
+            output.echo(line)
+    if session.options.json:
+        output.echo_json(found)
